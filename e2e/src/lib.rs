@@ -1,0 +1,29 @@
+//! The harness of the end-to-end suites: a real control plane, the real operator, and eyes on both.
+//!
+//! Nothing here decides what is right: it starts, stops, applies, reads and waits.
+//! A process that was started here never outlives the process that asked for it.
+
+pub mod audit;
+pub mod cluster;
+pub mod operator;
+mod paths;
+mod pki;
+pub mod pool;
+pub mod process;
+mod sweep;
+pub mod wait;
+pub mod world;
+
+pub use audit::{AuditEntry, AuditLog, AuditMark, writes_by};
+pub use cluster::{ControlPlane, Options};
+pub use operator::Operator;
+pub use pool::Lease;
+pub use wait::{TIMEOUT, eventually};
+pub use world::World;
+
+/// The namespace and the ServiceAccount of the operator, as `manifests/base` has them.
+pub const SYSTEM_NAMESPACE: &str = "policy-baseline-system";
+pub const SERVICE_ACCOUNT: &str = "policy-baseline";
+
+/// Whatever carries `e2e.policybaseline.io/test=true` belongs to a test, and is removed between two tests.
+pub const TEST_LABEL: &str = "e2e.policybaseline.io/test";

@@ -1,0 +1,532 @@
+//! The `PolicyBaseline` resource as users write and read it.
+//! Rejects at admission what CEL can see; the rest is checked once, in `plan::baseline`.
+//! Doc comments here are what `kubectl explain` prints.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::networking::v1::{IPBlock, NetworkPolicyPeer, NetworkPolicyPort},
+    apimachinery::pkg::{
+        apis::meta::v1::{Condition, LabelSelector, LabelSelectorRequirement, Time},
+        util::intstr::IntOrString,
+    },
+};
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::names::Role;
+
+/// The most violations that a status shows.
+pub const MAX_VIOLATIONS: usize = 20;
+/// The most drift records that a status shows.
+pub const MAX_RECENT_DRIFT: usize = 10;
+
+/// What every selected namespace holds: default-deny-ingress, default-deny-egress with DNS allowed, and a monitoring carve-out.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[kube(
+    group = "policybaseline.io",
+    version = "v1alpha1",
+    kind = "PolicyBaseline",
+    plural = "policybaselines",
+    shortname = "pb",
+    category = "policies",
+    status = "PolicyBaselineStatus",
+    derive = "PartialEq",
+    doc = "PolicyBaseline gives every namespace that it selects three NetworkPolicies, and keeps them there: default-deny-ingress, default-deny-egress with DNS allowed, and a monitoring carve-out.",
+    validation = Rule::new("size(self.metadata.name) <= 63").message("metadata.name: use at most 63 characters, the name becomes a label value"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", description = "Enforce writes policies, Audit only reports"),
+    printcolumn(name = "Selected", type_ = "integer", json_path = ".status.namespaces.selected", description = "Namespaces that this baseline applies to"),
+    printcolumn(name = "Compliant", type_ = "integer", json_path = ".status.namespaces.compliant", description = "Selected namespaces that hold exactly what was planned"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status", description = "Whether everything that was planned is in place"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", description = "Why Ready is what it is", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyBaselineSpec {
+    /// Enforce creates and repairs the policies. Audit only reports what Enforce would do; it writes no NetworkPolicy and takes
+    /// no namespace from another baseline. Going from Enforce to Audit leaves the policies as they are.
+    #[serde(default)]
+    pub mode: Mode,
+
+    /// What happens to a namespace that is older than this baseline and holds no policy of policy-baseline yet. Report only counts
+    /// it; Enforce closes it, which cuts all traffic but DNS for the pods that run there. Newer namespaces are always closed.
+    #[serde(default)]
+    pub existing_namespaces: ExistingNamespaces,
+
+    /// Which baseline applies where several select a namespace: the highest priority, then the first name in byte order.
+    #[serde(default)]
+    pub priority: i32,
+
+    /// Which namespaces, by their labels. Absent or {} selects every namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<Selector>,
+
+    /// Names of namespaces to leave out; "*" stands for any characters, as in openshift-*. Adds to what is always left out:
+    /// kube-system, kube-public, kube-node-lease and the operator's own namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "exclusions")]
+    #[x_kube(validation = Rule::new("self.all(n, n.matches('^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?$'))")
+        .message("use names of namespaces, or globs such as openshift-*: lower-case letters, digits, '-' and '*'"))]
+    pub exclude_namespaces: Vec<String>,
+
+    /// Select the system namespaces and the operator's own too. A default-deny there can cut the cluster off from its own DNS and
+    /// the operator off from the apiserver.
+    #[serde(default)]
+    pub include_system_namespaces: bool,
+
+    /// Which policies. At least one; all three when absent.
+    #[serde(default = "all_roles")]
+    #[schemars(schema_with = "roles")]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("size(self) > 0").message("name at least one policy, or leave the field out for all three; use mode: Audit to write none")
+    )]
+    pub policies: Vec<Role>,
+
+    /// Where DNS is. Every egress policy allows DNS over UDP and TCP, whatever stands here; kube-system pods labelled
+    /// k8s-app=kube-dns on port 53 are always among the destinations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Dns>,
+
+    /// Who may scrape which pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitoring: Option<Monitoring>,
+
+    /// How the generated policies are named and labelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<PolicyMetadata>,
+
+    /// What happens to the policies when this baseline is deleted. Orphan leaves them in place. Delete removes them, and holds this
+    /// object by a finalizer until they are gone.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+fn all_roles() -> Vec<Role> {
+    Role::ALL.to_vec()
+}
+
+/// Whether a baseline writes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Mode {
+    /// Creates and repairs.
+    #[default]
+    Enforce,
+    /// Reports only.
+    Audit,
+}
+
+/// What happens to a namespace that is older than the baseline.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum ExistingNamespaces {
+    /// Count and report it.
+    #[default]
+    Report,
+    /// Close it.
+    Enforce,
+}
+
+/// What happens to the policies of a deleted baseline.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum DeletionPolicy {
+    /// They stay.
+    #[default]
+    Orphan,
+    /// They go.
+    Delete,
+}
+
+/// A label selector. All parts must match.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Selector {
+    /// Labels that must have these values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "label_map")]
+    pub match_labels: BTreeMap<String, String>,
+
+    /// Requirements that must hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub match_expressions: Vec<Requirement>,
+}
+
+/// One requirement of a label selector.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.operator in ['In', 'NotIn'] ? has(self.values) && size(self.values) > 0 : !has(self.values) || size(self.values) == 0")
+    .message("In and NotIn need values; Exists and DoesNotExist take none"))]
+pub struct Requirement {
+    /// The label.
+    #[schemars(length(min = 1, max = 317))]
+    pub key: String,
+    /// How the label's value is compared.
+    pub operator: Operator,
+    /// The values for In and NotIn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "label_values")]
+    pub values: Vec<String>,
+}
+
+/// How a requirement compares.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Operator {
+    /// The label has one of the values.
+    In,
+    /// The label is absent or has none of the values.
+    NotIn,
+    /// The label is there.
+    Exists,
+    /// The label is absent.
+    DoesNotExist,
+}
+
+impl Operator {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::In => "In",
+            Self::NotIn => "NotIn",
+            Self::Exists => "Exists",
+            Self::DoesNotExist => "DoesNotExist",
+        }
+    }
+}
+
+impl Selector {
+    /// Whether it matches everything.
+    pub fn is_empty(&self) -> bool {
+        self.match_labels.is_empty() && self.match_expressions.is_empty()
+    }
+}
+
+impl From<&Selector> for LabelSelector {
+    fn from(s: &Selector) -> Self {
+        let expression = |r: &Requirement| LabelSelectorRequirement {
+            key: r.key.clone(),
+            operator: r.operator.as_str().into(),
+            values: (!r.values.is_empty()).then(|| r.values.clone()),
+        };
+        Self {
+            match_labels: (!s.match_labels.is_empty()).then(|| s.match_labels.clone()),
+            match_expressions: (!s.match_expressions.is_empty()).then(|| s.match_expressions.iter().map(expression).collect()),
+        }
+    }
+}
+
+/// Where DNS is, beside kube-system's kube-dns.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dns {
+    /// More DNS servers, for example the address of NodeLocal DNSCache.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub peers: Vec<DnsPeer>,
+    /// More ports beside 53, each for UDP and TCP. Policies see the port of the pod, not of the Service: OpenShift's is 5353.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "dns_ports")]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub ports: Vec<i32>,
+}
+
+/// DNS servers: pods of a namespace, or addresses.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.ipBlock) != has(self.namespaceSelector)")
+        .message("name pods by namespaceSelector (with podSelector), or addresses by ipBlock: one of the two"),
+    validation = Rule::new("!has(self.podSelector) || has(self.namespaceSelector)")
+        .message("podSelector needs namespaceSelector beside it: alone it would mean pods of every selected namespace")
+)]
+pub struct DnsPeer {
+    /// The namespaces of the DNS pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<Selector>,
+    /// The DNS pods in these namespaces; absent means all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_selector: Option<Selector>,
+    /// Addresses of DNS servers that are no pods, such as 169.254.20.10/32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_block: Option<IpBlock>,
+}
+
+/// A range of addresses.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IpBlock {
+    /// The range, for example 169.254.20.10/32.
+    #[schemars(length(min = 1, max = 49))]
+    #[x_kube(validation = Rule::new("isCIDR(self)").message("write a range such as 169.254.20.10/32"))]
+    pub cidr: String,
+    /// Ranges inside it that are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "cidrs")]
+    pub except: Vec<String>,
+}
+
+impl From<&DnsPeer> for NetworkPolicyPeer {
+    fn from(p: &DnsPeer) -> Self {
+        Self {
+            namespace_selector: p.namespace_selector.as_ref().map(Into::into),
+            pod_selector: p.pod_selector.as_ref().map(Into::into),
+            ip_block: p
+                .ip_block
+                .as_ref()
+                .map(|b| IPBlock { cidr: b.cidr.clone(), except: (!b.except.is_empty()).then(|| b.except.clone()) }),
+        }
+    }
+}
+
+/// Who may scrape which pods.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Monitoring {
+    /// The monitoring pods. Each entry means pods that match podSelector in namespaces that match namespaceSelector; several entries
+    /// mean one or the other. Absent: pods labelled app=prometheus in the namespace monitoring. A namespace that is a source
+    /// gets no DefaultDenyEgress, because monitoring pods also need the apiserver and the kubelets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    #[x_kube(validation = Rule::new("size(self) > 0").message("name at least one source, or leave the field out for the default"))]
+    pub from: Option<Vec<MonitoringSource>>,
+
+    /// The pods that may be scraped. Absent: pods labelled monitoring.io/expose-metrics=true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_selector: Option<Selector>,
+
+    /// The namespaces that get the carve-out, among the selected ones. Absent: all. Set it to monitoring.io/allow-scrape=true
+    /// to make a namespace opt in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<Selector>,
+
+    /// The ports that may be scraped. Absent: TCP metrics (by name), 8080 and 9090.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("size(self) > 0").message("name at least one port, or leave the field out for the default: an empty list would open every port"))]
+    pub ports: Option<Vec<Port>>,
+}
+
+/// Pods of some namespaces: both selectors must match.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.namespaceSelector) && has(self.podSelector)")
+        .message("give namespaceSelector and podSelector in one entry (both must match); two entries would mean one or the other"),
+    validation = Rule::new("!has(self.namespaceSelector) || (has(self.namespaceSelector.matchLabels) && size(self.namespaceSelector.matchLabels) > 0) || (has(self.namespaceSelector.matchExpressions) && size(self.namespaceSelector.matchExpressions) > 0)")
+        .message("namespaceSelector must not be empty: {} would let pods of every namespace in")
+)]
+pub struct MonitoringSource {
+    /// The namespaces of the monitoring pods. Required, and not empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<Selector>,
+    /// The monitoring pods in these namespaces. Required; {} means all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_selector: Option<Selector>,
+}
+
+/// A port, or a range of them.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("type(self.port) == int ? self.port >= 1 && self.port <= 65535 : size(self.port) >= 1 && size(self.port) <= 15")
+        .message("port: a number from 1 to 65535, or the name of a container port (at most 15 lower-case letters, digits and '-')"),
+    validation = Rule::new("!has(self.endPort) || (type(self.port) == int && self.endPort >= self.port)")
+        .message("endPort needs a numbered port and must not be below it")
+)]
+pub struct Port {
+    /// TCP, UDP or SCTP.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// A number, or the name of a container port.
+    pub port: IntOrString,
+    /// The last port of a range that begins at port. Some network plugins ignore it and open the first port only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub end_port: Option<i32>,
+}
+
+/// The protocol of a port.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    TCP,
+    /// UDP.
+    UDP,
+    /// SCTP.
+    SCTP,
+}
+
+impl Protocol {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::TCP => "TCP",
+            Self::UDP => "UDP",
+            Self::SCTP => "SCTP",
+        }
+    }
+}
+
+impl From<&Port> for NetworkPolicyPort {
+    fn from(p: &Port) -> Self {
+        Self { protocol: Some(p.protocol.as_str().into()), port: Some(p.port.clone()), end_port: p.end_port }
+    }
+}
+
+/// How the generated policies are named and labelled.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyMetadata {
+    /// What the names of the generated policies begin with; "baseline-" when absent. After a change the new policies are written
+    /// before the old ones are removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9][-a-z0-9]*-$')").message("use lower-case letters, digits and '-', and end in '-', as in baseline-"))]
+    pub name_prefix: Option<String>,
+    /// More labels for the generated policies.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "label_map")]
+    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('policybaseline.io/') && k != 'app.kubernetes.io/managed-by')")
+        .message("policybaseline.io/ and app.kubernetes.io/managed-by belong to the operator: use keys of your own"))]
+    pub labels: BTreeMap<String, String>,
+    /// More annotations for the generated policies.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "annotation_map")]
+    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('policybaseline.io/'))").message("policybaseline.io/ belongs to the operator: use keys of your own"))]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What the operator found and did.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyBaselineStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Reconciling and Stalled, as kstatus reads them.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// Counts of namespaces.
+    #[serde(default)]
+    pub namespaces: NamespaceCounts,
+    /// What the selector and the exclusions amount to, in words.
+    #[serde(default)]
+    pub effective_selector: String,
+    /// Namespaces that are not as planned, at most 20 of them.
+    #[serde(default)]
+    #[schemars(length(max = 20))]
+    pub violations: Vec<Violation>,
+    /// How many violations are not shown.
+    #[serde(default)]
+    #[schemars(schema_with = "count")]
+    pub violations_omitted: u32,
+    /// The last drift that was seen, newest first, at most 10.
+    #[serde(default)]
+    #[schemars(length(max = 10))]
+    pub recent_drift: Vec<DriftRecord>,
+}
+
+/// Counts of namespaces. Each selected namespace is counted once among compliant, pending, drifted, failed and reported.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceCounts {
+    /// This baseline applies to them. While it is stalled: it holds them.
+    #[serde(default)]
+    #[schemars(schema_with = "count")]
+    pub selected: u32,
+    /// They hold exactly what was planned.
+    #[serde(default)]
+    #[schemars(schema_with = "count")]
+    pub compliant: u32,
+    /// They are being written to.
+    #[serde(default)]
+    #[schemars(schema_with = "count")]
+    pub pending: u32,
+    /// They differ from the plan, and nothing is written: Audit, or a baseline that is stalled.
+    #[serde(default)]
+    #[schemars(schema_with = "count")]
+    pub drifted: u32,
+    /// A write failed; it is tried again.
+    #[serde(default)]
+    #[schemars(schema_with = "count")]
+    pub failed: u32,
+    /// They are older than the baseline and only reported.
+    #[serde(default)]
+    #[schemars(schema_with = "count")]
+    pub reported: u32,
+    /// They match the selector, but another baseline comes first. Not among selected.
+    #[serde(default)]
+    #[schemars(schema_with = "count")]
+    pub shadowed: u32,
+}
+
+/// A namespace that is not as planned.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Violation {
+    /// The namespace.
+    pub namespace: String,
+    /// The policy; absent when it concerns the namespace as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// A word for the cause.
+    pub reason: String,
+    /// What is wrong, and what to do.
+    #[schemars(length(max = 512))]
+    pub message: String,
+    /// Since when.
+    pub since: Time,
+}
+
+/// One drift that was seen.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftRecord {
+    /// When it was seen.
+    pub time: Time,
+    /// The namespace.
+    pub namespace: String,
+    /// The policy.
+    pub policy: String,
+    /// What kind of drift.
+    pub class: String,
+    /// The field manager that the object's managedFields name as the last other writer. It is a claim: anyone can write it.
+    pub who: String,
+    /// What was done.
+    pub action: String,
+}
+
+/// Kubernetes knows no unsigned formats.
+fn count(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "format": "int32", "minimum": 0, "default": 0})
+}
+
+fn label_map(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "maxProperties": 16, "additionalProperties": {"type": "string", "maxLength": 63}})
+}
+
+fn annotation_map(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "maxProperties": 16, "additionalProperties": {"type": "string", "maxLength": 1024}})
+}
+
+fn label_values(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "maxItems": 64, "items": {"type": "string", "maxLength": 63}})
+}
+
+fn exclusions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "maxItems": 512, "items": {"type": "string", "minLength": 1, "maxLength": 63}})
+}
+
+fn cidrs(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "maxItems": 16, "items": {"type": "string", "maxLength": 49}})
+}
+
+fn dns_ports(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "maxItems": 16, "items": {"type": "integer", "format": "int32", "minimum": 1, "maximum": 65535}})
+}
+
+fn roles(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "maxItems": 3, "items": {"type": "string", "enum": Role::ALL.map(Role::as_str)},
+        "default": Role::ALL.map(Role::as_str)})
+}

@@ -1,0 +1,9 @@
+//! The API: the custom resources, and every name, key and reason that the cluster sees.
+//! Must never see a client or a clock. Anyone may call it.
+
+pub mod baseline;
+pub mod names;
+pub mod reason;
+
+pub use baseline::{PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus};
+pub use names::{NamespaceName, Role};

@@ -1,0 +1,220 @@
+//! Names and keys that the cluster sees, each written once.
+//! A name that was checked here needs no second check.
+
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+/// The field manager of every write, and the value of `app.kubernetes.io/managed-by`.
+pub const MANAGER: &str = "policy-baseline";
+/// The domain of the keys that belong to the operator.
+pub const DOMAIN: &str = "policybaseline.io/";
+/// Label: who manages the object.
+pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Label: the name of the baseline that planned the policy.
+pub const LABEL_BASELINE: &str = "policybaseline.io/baseline";
+/// Label: the role of the policy.
+pub const LABEL_ROLE: &str = "policybaseline.io/role";
+/// Label: a hash of the policy's own namespace and name.
+pub const LABEL_ID: &str = "policybaseline.io/id";
+/// Annotation: a hash of what was planned for this policy.
+pub const ANNOTATION_PLAN: &str = "policybaseline.io/plan";
+/// Annotation: the extra keys (`l:` labels, `a:` annotations) that the baseline asked for, comma-separated. It is what lets
+/// the operator remove a key that is no longer asked for when managedFields were wiped.
+pub const ANNOTATION_KEYS: &str = "policybaseline.io/keys";
+/// On a baseline while its `deletionPolicy` is `Delete`.
+pub const FINALIZER: &str = "policybaseline.io/delete-policies";
+/// The namespace of the operator when nothing says otherwise.
+pub const DEFAULT_OPERATOR_NAMESPACE: &str = "policy-baseline-system";
+/// Namespaces that are excluded whatever the spec says, but for `includeSystemNamespaces`.
+pub const SYSTEM_NAMESPACES: [&str; 3] = ["kube-node-lease", "kube-public", "kube-system"];
+
+/// One of the three policies of a baseline.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, schemars::JsonSchema)]
+pub enum Role {
+    /// Selects every pod, allows nothing in.
+    DefaultDenyIngress,
+    /// Selects every pod, allows nothing out but DNS.
+    DefaultDenyEgress,
+    /// Pods that opt in by label may be scraped by the monitoring pods.
+    MonitoringCarveout,
+}
+
+impl Role {
+    /// Every role, in the order in which they are planned.
+    pub const ALL: [Self; 3] = [Self::DefaultDenyIngress, Self::DefaultDenyEgress, Self::MonitoringCarveout];
+
+    /// The name in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DefaultDenyIngress => "DefaultDenyIngress",
+            Self::DefaultDenyEgress => "DefaultDenyEgress",
+            Self::MonitoringCarveout => "MonitoringCarveout",
+        }
+    }
+
+    /// The name of the policy, after the baseline's prefix.
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::DefaultDenyIngress => "default-deny-ingress",
+            Self::DefaultDenyEgress => "default-deny-egress",
+            Self::MonitoringCarveout => "monitoring-carveout",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|r| r.as_str() == s).ok_or_else(|| format!("{s:?} is not a role"))
+    }
+}
+
+/// The name of a namespace. Cheap to clone.
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct NamespaceName(Arc<str>);
+
+impl NamespaceName {
+    /// A name that came from the apiserver, which checked it.
+    pub fn observed(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for NamespaceName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NamespaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for NamespaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a text is no label key or value. Says what to write instead.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum LabelError {
+    /// The key has a bad name part.
+    #[error("{0:?} is no label key: use letters, digits, '-', '_' and '.', at most 63, with a letter or digit at both ends")]
+    Key(String),
+    /// The key has a bad prefix.
+    #[error("{0:?} is no label key: before the '/' stands a lower-case DNS name of at most 253 characters")]
+    Prefix(String),
+    /// The value is bad.
+    #[error(
+        "{0:?} is no label value: use letters, digits, '-', '_' and '.', at most 63, with a letter or digit at both ends, or nothing"
+    )]
+    Value(String),
+}
+
+/// Checks a label or annotation key as the apiserver does.
+pub fn check_label_key(key: &str) -> Result<(), LabelError> {
+    let name = match key.split_once('/') {
+        None => key,
+        Some((prefix, name)) => {
+            let labels_ok = prefix.split('.').all(is_dns_label);
+            if prefix.len() > 253 || !labels_ok {
+                return Err(LabelError::Prefix(key.into()));
+            }
+            name
+        }
+    };
+    if name.is_empty() || !is_label_text(name) {
+        return Err(LabelError::Key(key.into()));
+    }
+    Ok(())
+}
+
+/// Checks a label value as the apiserver does.
+pub fn check_label_value(value: &str) -> Result<(), LabelError> {
+    if value.is_empty() || is_label_text(value) { Ok(()) } else { Err(LabelError::Value(value.into())) }
+}
+
+fn is_label_text(s: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let ends = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    s.len() <= 63 && s.bytes().all(inner) && ends(s.as_bytes().first()) && ends(s.as_bytes().last())
+}
+
+/// Whether the text is a lower-case DNS label (RFC 1123): what namespaces are named after.
+pub fn is_dns_label(s: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&s.len()) && s.bytes().all(inner) && !s.starts_with('-') && !s.ends_with('-')
+}
+
+/// Whether a key is one by which somebody's tool tracks what it may delete. On our policies such a key is a way to lose them.
+pub fn is_tracking_key(key: &str) -> bool {
+    const KEYS: [&str; 8] = [
+        "app.kubernetes.io/instance",
+        "argocd.argoproj.io/instance",
+        "argocd.argoproj.io/tracking-id",
+        "meta.helm.sh/release-name",
+        "meta.helm.sh/release-namespace",
+        "kapp.k14s.io/app",
+        "kapp.k14s.io/association",
+        "applyset.kubernetes.io/part-of",
+    ];
+    const PREFIXES: [&str; 4] =
+        ["kustomize.toolkit.fluxcd.io/", "helm.toolkit.fluxcd.io/", "objectset.rio.cattle.io/", "configsync.gke.io/"];
+    KEYS.contains(&key) || PREFIXES.iter().any(|p| key.starts_with(p))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_role_is_read_back_from_its_name() {
+        for role in Role::ALL {
+            assert_eq!(role.as_str().parse(), Ok(role));
+            assert_eq!(serde_json::to_value(role).unwrap(), role.as_str());
+        }
+        assert!("Nonsense".parse::<Role>().is_err());
+    }
+
+    #[test]
+    fn label_keys_and_values_are_judged_as_the_apiserver_does() {
+        for ok in ["a", "app.kubernetes.io/name", "x_y.Z-1", &"k".repeat(63)] {
+            assert_eq!(check_label_key(ok), Ok(()), "{ok}");
+        }
+        for bad in ["", "-a", "a b", "A_B/x", "example.com/", "/x", "a/b/c", "é", &"k".repeat(64)] {
+            assert!(check_label_key(bad).is_err(), "{bad}");
+        }
+        for ok in ["", "prod", "A.b_c-1"] {
+            assert_eq!(check_label_value(ok), Ok(()), "{ok}");
+        }
+        for bad in [" ", "-", "a/b", "ends-", &"v".repeat(64)] {
+            assert!(check_label_value(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_tools_that_prune_are_known() {
+        for key in ["app.kubernetes.io/instance", "kustomize.toolkit.fluxcd.io/name", "argocd.argoproj.io/tracking-id"] {
+            assert!(is_tracking_key(key), "{key}");
+        }
+        for key in ["app.kubernetes.io/name", "team", LABEL_ID] {
+            assert!(!is_tracking_key(key), "{key}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! policy-baseline: default-deny NetworkPolicies with DNS allowed in every namespace, and kept there.
+//!
+//! The arrows of `docs/ARCHITECTURE.md` hold: `api`, `plan`, `drift`, `observe` and `status` see no client, no runtime and no clock.
+
+pub mod api;
+pub mod apply;
+pub mod cli;
+pub mod controller;
+pub mod digest;
+pub mod drift;
+pub mod events;
+pub mod observe;
+pub mod plan;
+pub mod reconcile;
+pub mod status;
+
+#[cfg(test)]
+mod testkit;
