@@ -1,0 +1,265 @@
+//! Which baseline applies to a namespace.
+//! Exactly one Enforce baseline wins; a baseline that is stalled keeps what it holds; an Audit baseline takes nothing.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{Baseline, Namespace};
+use crate::api::baseline::{DeletionPolicy, ExistingNamespaces, Mode};
+
+/// Every baseline of the cluster, in the order of precedence.
+#[derive(Debug, Default)]
+pub struct Baselines {
+    valid: Vec<Arc<Baseline>>,
+    invalid: BTreeSet<Arc<str>>,
+    by_name: BTreeMap<Arc<str>, Arc<Baseline>>,
+}
+
+/// What is known of the baseline that a label names.
+#[derive(Clone, Copy, Debug)]
+pub enum Known<'a> {
+    /// It lives and is valid.
+    Valid(&'a Arc<Baseline>),
+    /// It lives, and cannot be planned with: what is its own is frozen.
+    Invalid,
+    /// It is gone: what was its own is orphaned.
+    Gone,
+}
+
+impl Baselines {
+    /// Adds a baseline, or replaces the one of that name.
+    pub fn insert(&mut self, baseline: Arc<Baseline>) {
+        self.remove(&baseline.name);
+        self.by_name.insert(baseline.name.clone(), baseline.clone());
+        let rank = |b: &Baseline| (Reverse(b.priority), b.name.clone());
+        let at = self.valid.partition_point(|b| rank(b) < rank(&baseline));
+        self.valid.insert(at, baseline);
+    }
+
+    /// Notes that a baseline of that name exists and cannot be planned with.
+    pub fn insert_invalid(&mut self, name: Arc<str>) {
+        self.remove(&name);
+        self.invalid.insert(name);
+    }
+
+    /// Forgets a baseline.
+    pub fn remove(&mut self, name: &str) {
+        self.invalid.remove(name);
+        if self.by_name.remove(name).is_some() {
+            self.valid.retain(|b| &*b.name != name);
+        }
+    }
+
+    /// What is known of the baseline of that name.
+    pub fn known(&self, name: &str) -> Known<'_> {
+        match self.by_name.get(name) {
+            Some(baseline) => Known::Valid(baseline),
+            None if self.invalid.contains(name) => Known::Invalid,
+            None => Known::Gone,
+        }
+    }
+
+    /// The valid ones, first in precedence first.
+    pub fn valid(&self) -> &[Arc<Baseline>] {
+        &self.valid
+    }
+
+    /// Whether a policy that carries this baseline's label may be removed when nothing plans it (the removal rules).
+    pub fn may_remove(&self, name: &str) -> bool {
+        match self.known(name) {
+            Known::Valid(b) if b.deleting => b.deletion_policy == DeletionPolicy::Delete,
+            Known::Valid(b) => b.mode == Mode::Enforce,
+            Known::Invalid | Known::Gone => false,
+        }
+    }
+}
+
+/// What of ours a namespace holds, or was seen to hold.
+#[derive(Clone, Debug, Default)]
+pub struct Holdings {
+    /// It holds a policy of ours, or did while this process watched: then it is not "existing" any more.
+    pub any: bool,
+    /// The baselines that the labels of our policies name.
+    pub baselines: BTreeSet<Arc<str>>,
+}
+
+/// What is to be done in a namespace.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// The namespace is being deleted: nothing.
+    LeaveAlone,
+    /// No baseline applies. What a living baseline left there goes.
+    Unselected,
+    /// An invalid baseline holds it: no write, no removal, and nobody else takes over.
+    Frozen(Arc<str>),
+    /// Older than the baseline, and holds nothing of ours: report only.
+    Reported(Arc<Baseline>),
+    /// The baseline's policies are kept here.
+    Protected(Arc<Baseline>),
+}
+
+/// The decision, and who else has an interest in the namespace.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// What is to be done.
+    pub decision: Decision,
+    /// Enforce baselines that select the namespace and come later.
+    pub shadowed: Vec<Arc<Baseline>>,
+    /// Audit baselines that select the namespace.
+    pub audits: Vec<Arc<Baseline>>,
+}
+
+impl Baselines {
+    /// Decides for one namespace.
+    pub fn decide(&self, ns: &Namespace, holdings: &Holdings) -> Verdict {
+        let nothing = |decision| Verdict { decision, shadowed: vec![], audits: vec![] };
+        if ns.terminating {
+            return nothing(Decision::LeaveAlone);
+        }
+        let (audits, mut enforcing): (Vec<_>, Vec<_>) =
+            self.valid.iter().filter(|b| !b.deleting && b.selects(ns)).cloned().partition(|b| b.mode == Mode::Audit);
+        if let Some(name) = holdings.baselines.iter().find(|name| self.invalid.contains(*name)) {
+            return Verdict { decision: Decision::Frozen(name.clone()), shadowed: enforcing, audits };
+        }
+        if enforcing.is_empty() {
+            return Verdict { decision: Decision::Unselected, shadowed: vec![], audits };
+        }
+        let winner = enforcing.remove(0);
+        let decision = if winner.only_reports(ns, holdings) { Decision::Reported(winner) } else { Decision::Protected(winner) };
+        Verdict { decision, shadowed: enforcing, audits }
+    }
+}
+
+impl Baseline {
+    /// Whether the baseline found the namespace open: then only `existingNamespaces: Enforce` closes it.
+    pub fn only_reports(&self, ns: &Namespace, holdings: &Holdings) -> bool {
+        self.existing == ExistingNamespaces::Report && ns.created < self.created && !holdings.any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testkit::{checked, checked_at, deleting, namespace};
+
+    const OLD: i64 = 100;
+    const NEW: i64 = 300;
+
+    fn all(baselines: Vec<Baseline>) -> Baselines {
+        let mut all = Baselines::default();
+        for b in baselines {
+            all.insert(Arc::new(b));
+        }
+        all
+    }
+
+    fn winner(baselines: &Baselines, ns: &Namespace) -> String {
+        tell(&baselines.decide(ns, &Holdings::default()).decision)
+    }
+
+    fn tell(d: &Decision) -> String {
+        match d {
+            Decision::LeaveAlone => "leave alone".into(),
+            Decision::Unselected => "unselected".into(),
+            Decision::Frozen(b) => format!("frozen {b}"),
+            Decision::Reported(b) => format!("reported {}", b.name),
+            Decision::Protected(b) => format!("protected {}", b.name),
+        }
+    }
+
+    fn held_by(name: &str) -> Holdings {
+        Holdings { any: true, baselines: [Arc::from(name)].into() }
+    }
+
+    #[test]
+    fn the_highest_priority_wins_then_the_first_name_in_byte_order() {
+        let ns = namespace("a", &[]);
+        let b = all(vec![
+            checked_at("b", OLD, json!({})),
+            checked_at("a", OLD, json!({})),
+            checked_at("z", OLD, json!({"priority": 1})),
+        ]);
+        assert_eq!(winner(&b, &ns), "protected z");
+        let b = all(vec![checked_at("b", OLD, json!({})), checked_at("a", OLD, json!({})), checked_at("B", OLD, json!({}))]);
+        assert_eq!(winner(&b, &ns), "protected B");
+        assert_eq!(b.decide(&ns, &Holdings::default()).shadowed.len(), 2);
+    }
+
+    #[test]
+    fn an_audit_baseline_disarms_nobody_however_high_its_priority() {
+        let b =
+            all(vec![checked_at("audit", OLD, json!({"mode": "Audit", "priority": 1000})), checked_at("real", OLD, json!({}))]);
+        let verdict = b.decide(&namespace("a", &[]), &Holdings::default());
+        assert_eq!(tell(&verdict.decision), "protected real");
+        assert_eq!(verdict.audits.len(), 1);
+        assert!(!b.may_remove("audit"));
+    }
+
+    #[test]
+    fn an_older_namespace_that_holds_nothing_of_ours_is_only_reported() {
+        let b = all(vec![checked_at("b", NEW, json!({}))]);
+        let ns = namespace("a", &[]);
+        assert_eq!(winner(&b, &ns), "reported b");
+        assert_eq!(tell(&b.decide(&ns, &held_by("gone")).decision), "protected b");
+        let b = all(vec![checked_at("b", NEW, json!({"existingNamespaces": "Enforce"}))]);
+        assert_eq!(winner(&b, &ns), "protected b");
+    }
+
+    #[test]
+    fn a_namespace_created_in_the_same_second_as_the_baseline_is_new() {
+        let ns = namespace("a", &[]);
+        let b = all(vec![checked_at("b", ns.created.as_second(), json!({}))]);
+        assert_eq!(winner(&b, &ns), "protected b");
+    }
+
+    #[test]
+    fn i5_a_namespace_that_is_being_deleted_is_left_alone() {
+        let b = all(vec![checked_at("b", OLD, json!({}))]);
+        assert_eq!(winner(&b, &Namespace { terminating: true, ..namespace("a", &[]) }), "leave alone");
+    }
+
+    #[test]
+    fn i7_an_invalid_baseline_freezes_what_is_its_own_and_nothing_else() {
+        let mut b = all(vec![checked_at("good", OLD, json!({}))]);
+        b.insert_invalid("bad".into());
+        let ns = namespace("a", &[]);
+        assert_eq!(tell(&b.decide(&ns, &held_by("bad")).decision), "frozen bad");
+        assert_eq!(tell(&b.decide(&ns, &held_by("good")).decision), "protected good");
+        assert_eq!(tell(&b.decide(&ns, &Holdings::default()).decision), "protected good");
+        assert!(!b.may_remove("bad"));
+    }
+
+    #[test]
+    fn i10_only_a_living_valid_enforce_baseline_or_a_deletion_that_says_so_removes() {
+        let b = all(vec![
+            checked_at("enforce", OLD, json!({})),
+            checked_at("audit", OLD, json!({"mode": "Audit"})),
+            deleting(checked("orphan", json!({}))),
+            deleting(checked("delete", json!({"deletionPolicy": "Delete"}))),
+        ]);
+        assert_eq!(["enforce", "audit", "orphan", "delete", "gone"].map(|n| b.may_remove(n)), [true, false, false, true, false]);
+    }
+
+    #[test]
+    fn a_baseline_that_is_being_deleted_claims_nothing() {
+        let b = all(vec![deleting(checked("b", json!({})))]);
+        assert_eq!(winner(&b, &namespace("a", &[])), "unselected");
+    }
+
+    #[test]
+    fn a_baseline_that_becomes_invalid_or_valid_again_is_known_once() {
+        let mut b = all(vec![checked_at("b", OLD, json!({}))]);
+        b.insert_invalid("b".into());
+        assert!(matches!(b.known("b"), Known::Invalid));
+        assert!(b.valid().is_empty());
+        b.insert(Arc::new(checked_at("b", OLD, json!({}))));
+        assert!(matches!(b.known("b"), Known::Valid(_)));
+        b.remove("b");
+        assert!(matches!(b.known("b"), Known::Gone));
+    }
+}

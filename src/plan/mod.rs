@@ -1,0 +1,30 @@
+//! The plan: which baseline applies to a namespace, and what the namespace should hold.
+//! Never sees a client, a clock or the cluster; given the same input it gives the same output, and after parsing it cannot fail.
+
+mod assign;
+mod baseline;
+mod render;
+mod words;
+
+pub use assign::{Baselines, Decision, Holdings, Known, Verdict};
+pub use baseline::{Baseline, BaselineError};
+pub use render::{Rendered, own_id};
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::api::NamespaceName;
+
+/// What the plan needs to know of a namespace.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Namespace {
+    /// Its name.
+    pub name: NamespaceName,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// When it was created, to the second.
+    pub created: Timestamp,
+    /// It is being deleted.
+    pub terminating: bool,
+}

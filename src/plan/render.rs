@@ -1,0 +1,224 @@
+//! The three policies. Rendered once for a baseline, never for a namespace: only the namespace and the id differ there.
+//! All four fields of a spec are always written out, also when empty: a list that nobody owns is a hole that no apply closes.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::networking::v1::{
+        NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+
+use crate::{
+    api::{
+        Role,
+        baseline::{Dns, Monitoring, PolicyMetadata, Port, Protocol, Selector},
+        names::{ANNOTATION_KEYS, ANNOTATION_PLAN, LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY, LABEL_ROLE, MANAGER},
+    },
+    digest::Digest,
+};
+
+const DEFAULT_PREFIX: &str = "baseline-";
+const METADATA_NAME: &str = "kubernetes.io/metadata.name";
+const DNS_PORT: i32 = 53;
+
+/// One policy of a baseline, for any namespace.
+#[derive(Clone, Debug)]
+pub struct Rendered {
+    /// Its role.
+    pub role: Role,
+    /// Its name.
+    pub name: String,
+    /// Its spec: all four fields.
+    pub spec: NetworkPolicySpec,
+    /// Its labels, but for the id.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The id that proves that a policy was written under this namespace and name: a copy elsewhere carries the wrong one.
+pub fn own_id(namespace: &str, name: &str) -> String {
+    Digest::of_texts([namespace, name]).to_string()
+}
+
+impl Rendered {
+    /// The object to apply in a namespace. With a uid it can only change that object, and never make a new one.
+    pub fn object(&self, namespace: &str, uid: Option<&str>) -> serde_json::Value {
+        let mut labels = self.labels.clone();
+        labels.insert(LABEL_ID.into(), own_id(namespace, &self.name));
+        let mut metadata = serde_json::json!({
+            "name": self.name, "namespace": namespace, "labels": labels, "annotations": self.annotations,
+        });
+        if let Some(uid) = uid {
+            metadata["uid"] = uid.into();
+        }
+        serde_json::json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": self.spec})
+    }
+}
+
+/// Renders one role.
+pub fn render(role: Role, baseline: &str, dns: &Dns, monitoring: &Monitoring, metadata: &PolicyMetadata) -> Rendered {
+    let spec = match role {
+        Role::DefaultDenyIngress => spec(&Selector::default(), "Ingress", vec![], vec![]),
+        Role::DefaultDenyEgress => spec(&Selector::default(), "Egress", vec![], vec![dns_rule(dns)]),
+        Role::MonitoringCarveout => {
+            let pods = monitoring.pod_selector.clone().unwrap_or_else(|| label("monitoring.io/expose-metrics", "true"));
+            spec(&pods, "Ingress", vec![scrape_rule(monitoring)], vec![])
+        }
+    };
+    let mut labels = metadata.labels.clone();
+    labels.extend([
+        (LABEL_MANAGED_BY.into(), MANAGER.into()),
+        (LABEL_BASELINE.into(), baseline.into()),
+        (LABEL_ROLE.into(), role.as_str().into()),
+    ]);
+    let mut annotations = metadata.annotations.clone();
+    if let Some(keys) = extra_keys(metadata) {
+        annotations.insert(ANNOTATION_KEYS.into(), keys);
+    }
+    let plan = Digest::of_json(&(&spec, &labels, &annotations)).to_string();
+    annotations.insert(ANNOTATION_PLAN.into(), plan);
+    let name = format!("{}{}", metadata.name_prefix.as_deref().unwrap_or(DEFAULT_PREFIX), role.suffix());
+    Rendered { role, name, spec, labels, annotations }
+}
+
+fn spec(
+    pods: &Selector,
+    direction: &str,
+    ingress: Vec<NetworkPolicyIngressRule>,
+    egress: Vec<NetworkPolicyEgressRule>,
+) -> NetworkPolicySpec {
+    NetworkPolicySpec {
+        pod_selector: Some(pods.into()),
+        policy_types: Some(vec![direction.into()]),
+        ingress: Some(ingress),
+        egress: Some(egress),
+    }
+}
+
+fn label(key: &str, value: &str) -> Selector {
+    Selector { match_labels: [(key.to_owned(), value.to_owned())].into(), match_expressions: vec![] }
+}
+
+fn pods(namespaces: &Selector, pods: &Selector) -> NetworkPolicyPeer {
+    NetworkPolicyPeer { namespace_selector: Some(namespaces.into()), pod_selector: Some(pods.into()), ip_block: None }
+}
+
+fn dns_rule(dns: &Dns) -> NetworkPolicyEgressRule {
+    let mut to = vec![pods(&label(METADATA_NAME, "kube-system"), &label("k8s-app", "kube-dns"))];
+    for peer in dns.peers.iter().map(NetworkPolicyPeer::from) {
+        if !to.contains(&peer) {
+            to.push(peer);
+        }
+    }
+    let mut numbers = vec![DNS_PORT];
+    numbers.extend(dns.ports.iter().filter(|p| **p != DNS_PORT));
+    let port = |number: i32, protocol: &str| NetworkPolicyPort {
+        port: Some(IntOrString::Int(number)),
+        protocol: Some(protocol.into()),
+        end_port: None,
+    };
+    let ports = numbers.into_iter().flat_map(|n| [port(n, "UDP"), port(n, "TCP")]).collect();
+    NetworkPolicyEgressRule { to: Some(to), ports: Some(ports) }
+}
+
+fn scrape_rule(monitoring: &Monitoring) -> NetworkPolicyIngressRule {
+    let tcp = |port| Port { protocol: Protocol::TCP, port, end_port: None };
+    let default_ports =
+        || vec![tcp(IntOrString::String("metrics".into())), tcp(IntOrString::Int(8080)), tcp(IntOrString::Int(9090))];
+    let ports = monitoring.ports.clone().unwrap_or_else(default_ports);
+    NetworkPolicyIngressRule {
+        from: Some(monitoring_sources(monitoring).iter().map(|(n, p)| pods(n, p)).collect()),
+        ports: Some(ports.iter().map(Into::into).collect()),
+    }
+}
+
+/// The sources as pairs of a namespace selector and a pod selector. Never empty, for a checked spec.
+pub fn monitoring_sources(monitoring: &Monitoring) -> Vec<(Selector, Selector)> {
+    match &monitoring.from {
+        None => vec![(label(METADATA_NAME, "monitoring"), label("app", "prometheus"))],
+        Some(from) => from.iter().filter_map(|s| Some((s.namespace_selector.clone()?, s.pod_selector.clone()?))).collect(),
+    }
+}
+
+fn extra_keys(metadata: &PolicyMetadata) -> Option<String> {
+    let labels = metadata.labels.keys().map(|k| format!("l:{k}"));
+    let annotations = metadata.annotations.keys().map(|k| format!("a:{k}"));
+    let keys: Vec<String> = labels.chain(annotations).collect();
+    (!keys.is_empty()).then(|| keys.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::{checked, golden};
+
+    #[test]
+    fn the_default_policies_are_as_published() {
+        golden("src/plan/golden/default.yaml", &rendered(serde_json::json!({})));
+    }
+
+    #[test]
+    fn the_customised_policies_are_as_published() {
+        golden(
+            "src/plan/golden/custom.yaml",
+            &rendered(serde_json::json!({
+                "dns": {"peers": [{"ipBlock": {"cidr": "169.254.20.10/32"}}], "ports": [5353]},
+                "monitoring": {
+                    "from": [{"namespaceSelector": {"matchLabels": {"team": "sre"}}, "podSelector": {}}],
+                    "podSelector": {"matchExpressions": [{"key": "scrape", "operator": "Exists"}]},
+                    "ports": [{"port": "http-metrics"}, {"port": 9000, "endPort": 9010}],
+                },
+                "metadata": {"namePrefix": "pci-", "labels": {"owner": "security"}, "annotations": {"example.com/doc": "see the wiki"}},
+            })),
+        );
+    }
+
+    fn rendered(spec: serde_json::Value) -> String {
+        let documents =
+            checked("platform", spec).policies.into_iter().map(|p| serde_yaml::to_string(&p.object("team-a", None)).unwrap());
+        documents.collect::<Vec<_>>().join("---\n")
+    }
+
+    #[test]
+    fn all_four_fields_of_every_spec_are_written_out() {
+        for policy in checked("b", serde_json::json!({})).policies {
+            let object = policy.object("team-a", None);
+            for field in ["podSelector", "policyTypes", "ingress", "egress"] {
+                assert!(object["spec"].get(field).is_some(), "{} {field}", policy.role);
+            }
+        }
+    }
+
+    #[test]
+    fn i8_dns_over_udp_and_tcp_is_in_every_egress_policy() {
+        for spec in [serde_json::json!({}), serde_json::json!({"mode": "Audit", "dns": {"peers": [], "ports": []}})] {
+            let b = checked("b", spec);
+            let egress = &b.policies[1];
+            assert_eq!(egress.role, Role::DefaultDenyEgress);
+            let rules = egress.spec.egress.as_ref().unwrap();
+            let ports: Vec<_> =
+                rules[0].ports.iter().flatten().map(|p| (p.protocol.clone().unwrap(), p.port.clone().unwrap())).collect();
+            assert_eq!(ports, [("UDP".to_owned(), IntOrString::Int(53)), ("TCP".to_owned(), IntOrString::Int(53))]);
+            assert!(!rules[0].to.as_ref().unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_uid_is_carried_only_when_given() {
+        let b = checked("b", serde_json::json!({}));
+        assert!(b.policies[0].object("a", None)["metadata"].get("uid").is_none());
+        assert_eq!(b.policies[0].object("a", Some("u"))["metadata"]["uid"], "u");
+    }
+
+    #[test]
+    fn the_plan_hash_follows_the_policy_and_not_the_generation() {
+        let a = checked("b", serde_json::json!({}));
+        let b = checked("b", serde_json::json!({"priority": 5, "dns": {"ports": [5353]}}));
+        let hash = |r: &Rendered| r.annotations[ANNOTATION_PLAN].clone();
+        assert_eq!(hash(&a.policies[0]), hash(&b.policies[0]));
+        assert_ne!(hash(&a.policies[1]), hash(&b.policies[1]));
+    }
+}
