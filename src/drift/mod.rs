@@ -1,0 +1,10 @@
+//! Drift: what the cluster holds, compared with the plan.
+//! Reads no managedFields to decide (I13), and writes nothing.
+
+mod diff;
+mod fingerprint;
+mod normal;
+
+pub use diff::{Class, Drift, Expected, Fix, Target, Targets, diff, targets};
+pub use fingerprint::{Interner, Print, residue};
+pub use normal::spec_digest;
