@@ -1,0 +1,150 @@
+//! The three conditions, in kstatus' sense. A condition that keeps its status keeps its transition time, so that an unchanged
+//! baseline needs no write.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::api::{
+    baseline::{Mode, NamespaceCounts},
+    reason::{condition, state},
+};
+
+/// What the conditions are made of.
+#[derive(Clone, Debug)]
+pub struct Health<'a> {
+    /// The generation that was looked at.
+    pub generation: Option<i64>,
+    /// Whether the baseline writes.
+    pub mode: Mode,
+    /// It is being deleted; so many of its policies are still to be removed.
+    pub deleting: Option<usize>,
+    /// Why it cannot be planned with.
+    pub stalled: Option<(&'a str, String)>,
+}
+
+/// The conditions; `previous` are those that stand in the cluster.
+pub fn conditions(health: &Health, counts: &NamespaceCounts, previous: &[Condition], now: Timestamp) -> Vec<Condition> {
+    let (ready, reason, message) = ready(health, counts);
+    let is_stalled = health.stalled.is_some();
+    let is_reconciling = !ready && !is_stalled;
+    let reconciling =
+        if is_reconciling { (reason, message.clone()) } else { (state::SETTLED, "nothing is under way".to_owned()) };
+    let stalled = health.stalled.clone().unwrap_or((state::VALID, "the spec is valid".to_owned()));
+    // Sorted by type, as the apiserver's users expect.
+    [
+        (condition::READY, ready, (reason, message)),
+        (condition::RECONCILING, is_reconciling, reconciling),
+        (condition::STALLED, is_stalled, stalled),
+    ]
+    .into_iter()
+    .map(|(kind, status, (reason, message))| {
+        let status = if status { "True" } else { "False" };
+        let kept = previous.iter().find(|c| c.type_ == kind && c.status == status).map(|c| c.last_transition_time.clone());
+        Condition {
+            type_: kind.into(),
+            status: status.into(),
+            reason: reason.into(),
+            message,
+            observed_generation: health.generation,
+            last_transition_time: kept.unwrap_or_else(|| whole_seconds(now)),
+        }
+    })
+    .collect()
+}
+
+fn ready<'a>(health: &'a Health, counts: &NamespaceCounts) -> (bool, &'a str, String) {
+    let NamespaceCounts { selected, compliant, pending, drifted, failed, reported, .. } = *counts;
+    if let Some((reason, message)) = &health.stalled {
+        return (false, reason, message.clone());
+    }
+    if let Some(left) = health.deleting {
+        return (
+            false,
+            state::DELETING,
+            format!("the baseline is being deleted; {left} of its policies are still to be removed"),
+        );
+    }
+    if failed > 0 {
+        let message =
+            format!("{failed} of {selected} selected namespaces could not be written; they are tried again, see violations");
+        return (false, state::WRITES_FAILING, message);
+    }
+    if pending > 0 {
+        return (false, state::WRITING, format!("{pending} of {selected} selected namespaces are being written"));
+    }
+    let existing = if reported > 0 {
+        format!("; {reported} existing namespaces are only reported, existingNamespaces: Enforce closes them")
+    } else {
+        String::new()
+    };
+    match health.mode {
+        Mode::Audit => (true, state::AUDITED, format!("{drifted} of {selected} selected namespaces would change{existing}")),
+        Mode::Enforce => {
+            (true, state::PROTECTED, format!("{compliant} of {selected} selected namespaces hold their policies{existing}"))
+        }
+    }
+}
+
+/// Conditions carry whole seconds; anything finer would differ after a round trip.
+pub fn whole_seconds(now: Timestamp) -> Time {
+    Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn health() -> Health<'static> {
+        Health { generation: Some(3), mode: Mode::Enforce, deleting: None, stalled: None }
+    }
+
+    fn told(health: &Health, counts: &NamespaceCounts) -> Vec<String> {
+        conditions(health, counts, &[], at(0)).iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect()
+    }
+
+    #[test]
+    fn ready_means_that_everything_planned_is_in_place() {
+        let counts = NamespaceCounts { selected: 3, compliant: 2, reported: 1, ..Default::default() };
+        assert_eq!(told(&health(), &counts), ["Ready=True Protected", "Reconciling=False Settled", "Stalled=False Valid"]);
+    }
+
+    #[test]
+    fn ready_is_false_while_something_is_not_repaired() {
+        let pending = NamespaceCounts { selected: 3, pending: 1, ..Default::default() };
+        assert_eq!(told(&health(), &pending)[..2], ["Ready=False WritingPolicies", "Reconciling=True WritingPolicies"]);
+        let failed = NamespaceCounts { failed: 1, ..pending };
+        assert_eq!(told(&health(), &failed)[..2], ["Ready=False WritesFailing", "Reconciling=True WritesFailing"]);
+    }
+
+    #[test]
+    fn an_invalid_baseline_is_stalled_and_not_reconciling() {
+        let stalled = Health { stalled: Some(("InvalidSelector", "spec.x".into())), ..health() };
+        let counts = NamespaceCounts { failed: 1, ..Default::default() };
+        assert_eq!(
+            told(&stalled, &counts),
+            ["Ready=False InvalidSelector", "Reconciling=False Settled", "Stalled=True InvalidSelector"]
+        );
+    }
+
+    #[test]
+    fn audit_is_ready_when_it_has_looked() {
+        let audit = Health { mode: Mode::Audit, ..health() };
+        let counts = NamespaceCounts { selected: 3, drifted: 2, compliant: 1, ..Default::default() };
+        assert_eq!(told(&audit, &counts)[0], "Ready=True Audited");
+    }
+
+    #[test]
+    fn a_condition_that_keeps_its_status_keeps_its_time() {
+        let counts = NamespaceCounts::default();
+        let first = conditions(&health(), &counts, &[], at(10));
+        assert_eq!(conditions(&health(), &counts, &first, at(99)), first);
+        let failed = NamespaceCounts { failed: 1, ..counts };
+        let second = conditions(&health(), &failed, &first, at(99));
+        let times: Vec<i64> = second.iter().map(|c| c.last_transition_time.0.as_second()).collect();
+        assert_eq!(times, [99, 99, 10]);
+    }
+}

@@ -1,0 +1,284 @@
+//! What is known of each namespace of one baseline. Counts are kept as findings change; only samples go into the status (I11).
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::conditions::{Health, conditions, whole_seconds};
+use crate::api::{
+    NamespaceName,
+    baseline::{DriftRecord, MAX_RECENT_DRIFT, MAX_VIOLATIONS, NamespaceCounts, PolicyBaselineStatus, Violation},
+};
+
+/// Longer messages are cut: a status must not grow with what an admission webhook answers.
+const MAX_MESSAGE: usize = 512;
+
+/// The state of a namespace, in the order in which violations are shown.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum State {
+    /// A write failed.
+    Failed,
+    /// Work is under way.
+    Pending,
+    /// Differs, and nothing is written.
+    Drifted,
+    /// Older than the baseline, only reported.
+    Reported,
+    /// Held by a baseline that is stalled.
+    Frozen,
+    /// As planned.
+    Compliant,
+    /// Another baseline comes first.
+    Shadowed,
+}
+
+/// What is wrong in a namespace.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
+    /// The policy, when it concerns one.
+    pub policy: Option<String>,
+    /// A word.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+}
+
+/// What was found in a namespace.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Finding {
+    /// Its state.
+    pub state: State,
+    /// What is wrong, if anything.
+    pub problem: Option<Box<Problem>>,
+}
+
+impl Finding {
+    /// A state without a problem.
+    pub const fn fine(state: State) -> Self {
+        Self { state, problem: None }
+    }
+
+    /// A state with a problem.
+    pub fn wrong(state: State, problem: Problem) -> Self {
+        Self { state, problem: Some(Box::new(problem)) }
+    }
+}
+
+#[derive(Debug)]
+struct Record {
+    finding: Finding,
+    since: Timestamp,
+}
+
+/// The findings of one baseline.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    records: BTreeMap<NamespaceName, Record>,
+    counts: NamespaceCounts,
+    drift: VecDeque<DriftRecord>,
+    /// Since when the violations of the stored status stand: a restart must not make them new.
+    stored_since: HashMap<(String, Option<String>, String), Timestamp>,
+}
+
+impl Ledger {
+    /// A ledger that continues what the stored status says.
+    pub fn resume(status: Option<&PolicyBaselineStatus>) -> Self {
+        let mut ledger = Self::default();
+        let Some(status) = status else { return ledger };
+        ledger.drift = status.recent_drift.iter().take(MAX_RECENT_DRIFT).cloned().collect();
+        ledger.stored_since =
+            status.violations.iter().map(|v| ((v.namespace.clone(), v.policy.clone(), v.reason.clone()), v.since.0)).collect();
+        ledger
+    }
+
+    /// Notes what was found in a namespace. Says whether that is news.
+    pub fn set(&mut self, ns: &NamespaceName, finding: Finding, now: Timestamp) -> bool {
+        let known = self.records.get(ns);
+        if known.is_some_and(|r| r.finding == finding) {
+            return false;
+        }
+        let same_cause = |r: &&Record| cause(&r.finding) == cause(&finding);
+        let since = known.filter(same_cause).map(|r| r.since).or_else(|| self.stored(ns, &finding)).unwrap_or(now);
+        self.forget(ns);
+        self.count(finding.state, 1);
+        self.records.insert(ns.clone(), Record { finding, since });
+        true
+    }
+
+    /// The baseline has nothing to do with the namespace any more. Says whether that is news.
+    pub fn forget(&mut self, ns: &NamespaceName) -> bool {
+        let Some(record) = self.records.remove(ns) else { return false };
+        self.count(record.finding.state, -1);
+        true
+    }
+
+    /// Notes a drift, newest first.
+    pub fn note_drift(&mut self, record: DriftRecord) {
+        self.drift.push_front(record);
+        self.drift.truncate(MAX_RECENT_DRIFT);
+    }
+
+    /// The counts.
+    pub const fn counts(&self) -> &NamespaceCounts {
+        &self.counts
+    }
+
+    /// The status that should stand in the cluster, given the one that does.
+    pub fn status(
+        &self,
+        health: &Health,
+        effective_selector: Option<&str>,
+        previous: Option<&PolicyBaselineStatus>,
+        now: Timestamp,
+    ) -> PolicyBaselineStatus {
+        let mut wrong: Vec<(&NamespaceName, &Record)> =
+            self.records.iter().filter(|(_, r)| r.finding.problem.is_some()).collect();
+        let omitted = wrong.len().saturating_sub(MAX_VIOLATIONS);
+        wrong.sort_by_key(|(ns, r)| (r.finding.state, *ns));
+        let kept_selector = || previous.map(|p| p.effective_selector.clone()).unwrap_or_default();
+        PolicyBaselineStatus {
+            observed_generation: health.generation,
+            conditions: conditions(health, &self.counts, previous.map(|p| &p.conditions[..]).unwrap_or_default(), now),
+            namespaces: self.counts,
+            effective_selector: effective_selector.map_or_else(kept_selector, Into::into),
+            violations: wrong.into_iter().take(MAX_VIOLATIONS).filter_map(|(ns, r)| violation(ns, r)).collect(),
+            violations_omitted: u32::try_from(omitted).unwrap_or(u32::MAX),
+            recent_drift: self.drift.iter().cloned().collect(),
+        }
+    }
+
+    fn stored(&self, ns: &NamespaceName, finding: &Finding) -> Option<Timestamp> {
+        let problem = finding.problem.as_ref()?;
+        self.stored_since.get(&(ns.as_str().to_owned(), problem.policy.clone(), problem.reason.to_owned())).copied()
+    }
+
+    fn count(&mut self, state: State, by: i32) {
+        let add = |n: &mut u32| *n = n.saturating_add_signed(by);
+        let counts = &mut self.counts;
+        match state {
+            State::Compliant => add(&mut counts.compliant),
+            State::Pending => add(&mut counts.pending),
+            State::Drifted => add(&mut counts.drifted),
+            State::Failed => add(&mut counts.failed),
+            State::Reported => add(&mut counts.reported),
+            State::Frozen => {}
+            State::Shadowed => return add(&mut counts.shadowed),
+        }
+        add(&mut counts.selected);
+    }
+}
+
+fn cause(finding: &Finding) -> (State, Option<(&Option<String>, &str)>) {
+    (finding.state, finding.problem.as_ref().map(|p| (&p.policy, p.reason)))
+}
+
+fn violation(ns: &NamespaceName, record: &Record) -> Option<Violation> {
+    let problem = record.finding.problem.as_ref()?;
+    Some(Violation {
+        namespace: ns.as_str().into(),
+        policy: problem.policy.clone(),
+        reason: problem.reason.into(),
+        message: cut(&problem.message),
+        since: whole_seconds(record.since),
+    })
+}
+
+fn cut(message: &str) -> String {
+    if message.chars().count() <= MAX_MESSAGE {
+        return message.into();
+    }
+    message.chars().take(MAX_MESSAGE - 1).chain(['…']).collect()
+}
+
+/// A drift as the status shows it.
+pub fn drift_record(
+    now: Timestamp,
+    ns: &NamespaceName,
+    policy: &str,
+    class: &str,
+    who: Option<&str>,
+    action: &str,
+) -> DriftRecord {
+    DriftRecord {
+        time: Time(whole_seconds(now).0),
+        namespace: ns.as_str().into(),
+        policy: policy.into(),
+        class: class.into(),
+        who: who.unwrap_or("unknown").into(),
+        action: action.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::baseline::Mode;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn ns(name: &str) -> NamespaceName {
+        NamespaceName::observed(name)
+    }
+
+    fn failed(message: &str) -> Finding {
+        Finding::wrong(State::Failed, Problem { policy: Some("p".into()), reason: "QuotaExceeded", message: message.into() })
+    }
+
+    fn status(ledger: &Ledger, previous: Option<&PolicyBaselineStatus>, second: i64) -> PolicyBaselineStatus {
+        let health = Health { generation: Some(1), mode: Mode::Enforce, deleting: None, stalled: None };
+        ledger.status(&health, Some("every namespace"), previous, at(second))
+    }
+
+    #[test]
+    fn counts_follow_the_findings() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.set(&ns("a"), Finding::fine(State::Pending), at(0)));
+        assert!(!ledger.set(&ns("a"), Finding::fine(State::Pending), at(1)));
+        ledger.set(&ns("b"), failed("x"), at(0));
+        ledger.set(&ns("c"), Finding::fine(State::Shadowed), at(0));
+        assert_eq!(*ledger.counts(), NamespaceCounts { selected: 2, pending: 1, failed: 1, shadowed: 1, ..Default::default() });
+        ledger.set(&ns("a"), Finding::fine(State::Compliant), at(1));
+        assert!(ledger.forget(&ns("b")) && ledger.forget(&ns("c")) && !ledger.forget(&ns("c")));
+        assert_eq!(*ledger.counts(), NamespaceCounts { selected: 1, compliant: 1, ..Default::default() });
+    }
+
+    #[test]
+    fn i11_no_list_of_the_status_grows_with_the_cluster() {
+        let mut ledger = Ledger::default();
+        for i in 0..1000 {
+            ledger.set(&ns(&format!("n{i:04}")), failed(&"x".repeat(5000)), at(0));
+            ledger.note_drift(drift_record(at(i), &ns("n"), "p", "Missing", None, "created"));
+        }
+        let status = status(&ledger, None, 0);
+        assert_eq!((status.violations.len(), status.violations_omitted, status.recent_drift.len()), (20, 980, 10));
+        assert!(status.violations[0].message.chars().count() <= 512);
+        assert_eq!(status.recent_drift[0].time.0, at(999));
+        assert_eq!(status.recent_drift[0].who, "unknown");
+    }
+
+    #[test]
+    fn failures_are_shown_before_reports() {
+        let mut ledger = Ledger::default();
+        let reported = Problem { policy: None, reason: "ExistingNamespace", message: "m".into() };
+        ledger.set(&ns("a"), Finding::wrong(State::Reported, reported), at(0));
+        ledger.set(&ns("b"), failed("m"), at(0));
+        let shown: Vec<_> = status(&ledger, None, 0).violations.into_iter().map(|v| v.namespace).collect();
+        assert_eq!(shown, ["b", "a"]);
+    }
+
+    #[test]
+    fn i2_a_restart_computes_the_very_status_that_is_stored() {
+        let mut ledger = Ledger::default();
+        ledger.set(&ns("a"), failed("one"), at(5));
+        ledger.set(&ns("a"), failed("two"), at(7));
+        ledger.note_drift(drift_record(at(6), &ns("a"), "p", "Missing", Some("kubectl"), "created"));
+        let stored = status(&ledger, None, 8);
+        assert_eq!(stored.violations[0].since.0, at(5));
+        let mut resumed = Ledger::resume(Some(&stored));
+        resumed.set(&ns("a"), failed("two"), at(99));
+        assert_eq!(status(&resumed, Some(&stored), 99), stored);
+    }
+}
