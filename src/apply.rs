@@ -1,0 +1,319 @@
+//! The only code that writes to the cluster, but for events. Every write carries a deadline on both sides.
+//! Decides nothing: what to write was decided before, and what came back is judged after.
+
+use std::time::Duration;
+
+use http::Request;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::{
+    Client, Resource,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    core::Request as Requests,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::{
+    api::{
+        PolicyBaseline, PolicyBaselineStatus,
+        names::{FINALIZER, MANAGER},
+        reason::Failure,
+    },
+    drift::residue,
+    plan::Rendered,
+};
+
+/// How long the apiserver may work on a write. It gives up after that, so that a write cannot take effect much later.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long we wait for an answer.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a write did not take effect, or may not have.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The namespace is going, or gone: no error for whoever looks after it.
+    #[error("the namespace is being deleted")]
+    NamespaceTerminating,
+    /// The object is gone.
+    #[error("the object is gone")]
+    NotFound,
+    /// Anything else, with its reason.
+    #[error("{reason}: {message}")]
+    Failed {
+        /// The reason, for people and metrics.
+        reason: Failure,
+        /// What the apiserver said.
+        message: String,
+    },
+}
+
+/// Writes to the cluster.
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Writer")
+    }
+}
+
+impl Writer {
+    /// A writer over that client.
+    pub const fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Applies a planned policy, and removes what an apply leaves behind. Returns the object as stored.
+    pub async fn apply_policy(
+        &self,
+        namespace: &str,
+        policy: &Rendered,
+        uid: Option<&str>,
+        former_keys: Option<&str>,
+    ) -> Result<NetworkPolicy, WriteError> {
+        let object = policy.object(namespace, uid);
+        let requests = policies(namespace);
+        let request = requests.patch(&policy.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object));
+        let stored: NetworkPolicy = self.send(request).await?;
+        let Some(patch) = residue(&stored, &policy.labels, &policy.annotations, former_keys) else { return Ok(stored) };
+        self.send(json_patch(&requests, &policy.name, &patch)).await
+    }
+
+    /// Deletes a policy, if it still is the one that was seen.
+    pub async fn delete_policy(&self, namespace: &str, name: &str, uid: &str, version: u64) -> Result<(), WriteError> {
+        let preconditions = Preconditions { uid: Some(uid.into()), resource_version: (version > 0).then(|| version.to_string()) };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        self.send::<Value>(policies(namespace).delete(name, &params)).await.map(drop)
+    }
+
+    /// Writes the status of that very baseline. Returns what is stored.
+    pub async fn put_status(
+        &self,
+        name: &str,
+        uid: &str,
+        status: &PolicyBaselineStatus,
+    ) -> Result<Option<PolicyBaselineStatus>, WriteError> {
+        let object = json!({
+            "apiVersion": PolicyBaseline::api_version(&()), "kind": PolicyBaseline::kind(&()),
+            "metadata": {"name": name, "uid": uid}, "status": status,
+        });
+        let request = baselines().patch_subresource("status", name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object));
+        let mut stored: Value = self.send(request).await?;
+        // The spec may be one that does not decode; only the status is asked for.
+        Ok(serde_json::from_value(stored["status"].take()).ok())
+    }
+
+    /// Adds our finalizer to a baseline, or removes it; whatever other finalizers it has stay.
+    pub async fn set_finalizer(&self, name: &str, version: &str, present: &[String], wanted: bool) -> Result<(), WriteError> {
+        let mut finalizers: Vec<&str> = present.iter().map(String::as_str).filter(|f| *f != FINALIZER).collect();
+        if wanted {
+            finalizers.push(FINALIZER);
+        }
+        let patch = json!({"metadata": {"resourceVersion": version, "finalizers": finalizers}});
+        let request = baselines().patch(
+            name,
+            &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() },
+            &Patch::Merge(&patch),
+        );
+        self.send::<Value>(request).await.map(drop)
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: Result<Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<T, WriteError> {
+        let request = request.map_err(|e| failed(Failure::Rejected, e.to_string()))?;
+        let request = with_timeout(request)?;
+        match tokio::time::timeout(CLIENT_TIMEOUT, self.client.request(request)).await {
+            Ok(answer) => answer.map_err(|e| classify(&e)),
+            Err(_) => Err(failed(Failure::TimedOut, format!("no answer from the apiserver in {} s", CLIENT_TIMEOUT.as_secs()))),
+        }
+    }
+}
+
+fn policies(namespace: &str) -> Requests {
+    Requests::new(NetworkPolicy::url_path(&(), Some(namespace)))
+}
+
+fn baselines() -> Requests {
+    Requests::new(PolicyBaseline::url_path(&(), None))
+}
+
+fn json_patch(requests: &Requests, name: &str, operations: &Value) -> Result<Request<Vec<u8>>, kube::core::request::Error> {
+    let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+    // `Patch::Json` wants a type of another crate; the request is the same but for its content type.
+    let mut request = requests.patch(name, &params, &Patch::Merge(operations))?;
+    request.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json-patch+json"));
+    Ok(request)
+}
+
+fn with_timeout(mut request: Request<Vec<u8>>) -> Result<Request<Vec<u8>>, WriteError> {
+    let uri = request.uri().to_string();
+    let separator = match uri.split_once('?') {
+        None => "?",
+        Some((_, "")) => "",
+        Some(_) => "&",
+    };
+    *request.uri_mut() = format!("{uri}{separator}timeout={}s", SERVER_TIMEOUT.as_secs())
+        .parse()
+        .map_err(|e: http::uri::InvalidUri| failed(Failure::Rejected, e.to_string()))?;
+    Ok(request)
+}
+
+const fn failed(reason: Failure, message: String) -> WriteError {
+    WriteError::Failed { reason, message }
+}
+
+/// What an error of the client means. The apiserver has no reason of its own for a quota, an admission policy or a webhook that
+/// is down: its text is all there is.
+fn classify(error: &kube::Error) -> WriteError {
+    let kube::Error::Api(status) = error else {
+        return failed(Failure::Unavailable, chain(error));
+    };
+    let cause = |reason: &str| status.details.as_ref().is_some_and(|d| d.causes.iter().any(|c| c.reason == reason));
+    let says = |text: &str| status.message.contains(text);
+    if cause("NamespaceTerminating") || (status.code == 404 && says("namespaces \"")) {
+        return WriteError::NamespaceTerminating;
+    }
+    let reason = match status.code {
+        404 => return WriteError::NotFound,
+        _ if says("exceeded quota") => Failure::QuotaExceeded,
+        _ if says("failed calling webhook") || says("failed to call webhook") => Failure::WebhookDown,
+        _ if says("denied the request") || says("denied request") => Failure::DeniedByAdmission,
+        _ if says("no params found for policy binding") => Failure::DeniedByAdmission,
+        401 | 403 => Failure::Forbidden,
+        409 => Failure::Conflict,
+        400 | 405 | 413 | 415 | 422 => Failure::Rejected,
+        429 => Failure::Throttled,
+        504 => Failure::TimedOut,
+        _ => Failure::Unavailable,
+    };
+    failed(reason, status.message.clone())
+}
+
+/// The error and its sources, each said once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+    use http_body_util::BodyExt;
+    use kube::{client::Body, core::Status};
+    use tower_test::mock;
+
+    use super::*;
+    use crate::testkit::{checked, observed};
+
+    fn api_error(code: u16, message: &str) -> kube::Error {
+        kube::Error::Api(Box::new(Status { code, message: message.into(), ..Status::default() }))
+    }
+
+    fn reason(code: u16, message: &str) -> String {
+        match classify(&api_error(code, message)) {
+            WriteError::Failed { reason, .. } => reason.as_str().into(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_cause_has_a_reason_of_its_own() {
+        for (code, message, want) in [
+            (403, "networkpolicies \"x\" is forbidden: exceeded quota: q, requested: 1, used: 2, limited: 2", "QuotaExceeded"),
+            (
+                422,
+                "networkpolicies \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no",
+                "DeniedByAdmission",
+            ),
+            (403, "admission webhook \"w\" denied the request: no", "DeniedByAdmission"),
+            (500, "Internal error occurred: failed calling webhook \"w\": connection refused", "WebhookDown"),
+            (403, "networkpolicies is forbidden: User \"x\" cannot patch resource", "Forbidden"),
+            (409, "uid mismatch", "Conflict"),
+            (422, "spec: Invalid value", "Rejected"),
+            (429, "too many requests", "Throttled"),
+            (503, "apiserver not ready", "Unavailable"),
+            (404, "namespaces \"gone\" not found", "NamespaceTerminating"),
+            (404, "networkpolicies.networking.k8s.io \"x\" not found", "NotFound"),
+        ] {
+            assert_eq!(reason(code, message), want, "{code} {message}");
+        }
+    }
+
+    /// Answers each request from the script, then asserts that no further request came.
+    async fn scripted<T>(answers: Vec<Value>, call: impl AsyncFnOnce(Writer) -> T) -> (T, Vec<(String, Value)>) {
+        let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
+        let server = tokio::spawn(async move {
+            let mut seen = Vec::new();
+            let mut answers = answers.into_iter();
+            while let Some((request, respond)) = handle.next_request().await {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await.unwrap().to_bytes();
+                seen.push((format!("{} {}", parts.method, parts.uri), serde_json::from_slice(&body).unwrap()));
+                let answer = answers.next().expect("one request more than the script has answers");
+                respond.send_response(Response::new(Body::from(serde_json::to_vec(&answer).unwrap())));
+            }
+            assert!(answers.next().is_none(), "an answer was never asked for");
+            seen
+        });
+        let result = call(Writer::new(Client::new(service, "default"))).await;
+        (result, server.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn i3_a_repair_is_one_forced_apply_of_all_four_fields_with_the_uid() {
+        let b = checked("b", json!({}));
+        let policy = b.policies[0].clone();
+        let stored = serde_json::to_value(observed(&policy, "team-a")).unwrap();
+        let (result, seen) = scripted(vec![stored], async |w| w.apply_policy("team-a", &policy, Some("u-1"), None).await).await;
+        result.unwrap();
+        let [(line, body)] = &seen[..] else { panic!("{seen:?}") };
+        assert_eq!(
+            line,
+            "PATCH /apis/networking.k8s.io/v1/namespaces/team-a/networkpolicies/baseline-default-deny-ingress?&force=true&fieldManager=policy-baseline&timeout=5s"
+        );
+        assert_eq!(body["metadata"]["uid"], "u-1");
+        assert_eq!(body["spec"], json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [], "egress": []}));
+    }
+
+    #[tokio::test]
+    async fn what_an_apply_leaves_behind_is_patched_away_with_a_test_on_the_version() {
+        let b = checked("b", json!({}));
+        let policy = b.policies[0].clone();
+        let clean = serde_json::to_value(observed(&policy, "team-a")).unwrap();
+        let mut pinned = clean.clone();
+        pinned["metadata"]["finalizers"] = json!(["x.example/y"]);
+        let (result, seen) =
+            scripted(vec![pinned, clean], async |w| w.apply_policy("team-a", &policy, Some("u-1"), None).await).await;
+        result.unwrap();
+        assert_eq!(seen.len(), 2);
+        assert_eq!(
+            seen[1].1,
+            json!([
+                {"op": "test", "path": "/metadata/resourceVersion", "value": "1"},
+                {"op": "replace", "path": "/metadata/finalizers", "value": []},
+            ])
+        );
+    }
+
+    #[tokio::test]
+    async fn every_delete_carries_uid_and_version() {
+        let answer = json!({"kind": "Status", "status": "Success"});
+        let (result, seen) = scripted(vec![answer], async |w| w.delete_policy("a", "p", "u", 7).await).await;
+        result.unwrap();
+        assert_eq!(seen[0].0, "DELETE /apis/networking.k8s.io/v1/namespaces/a/networkpolicies/p?timeout=5s");
+        assert_eq!(seen[0].1["preconditions"], json!({"uid": "u", "resourceVersion": "7"}));
+    }
+}

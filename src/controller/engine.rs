@@ -1,0 +1,532 @@
+//! The state of the controller and its decisions, without I/O: events go in, jobs come out, results go back in.
+//! Time is an argument (I12). One task owns it, so nothing is locked and no namespace is worked on twice at once.
+
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use tracing::{info, warn};
+
+use super::{
+    pace::Pace,
+    tracked::{FinalizerWrite, RawBaseline, StatusWrite, Tracked},
+};
+use crate::{
+    api::{
+        NamespaceName, PolicyBaselineStatus,
+        reason::{EventReason, Failure},
+    },
+    apply::WriteError,
+    drift::{Class, Drift, Fix},
+    events::Announcement,
+    observe::{Entry, Observed, Standing},
+    plan::{Baseline, Baselines},
+    reconcile::{AllTargets, Assessment, Cause, Done, Job, Task, Wrote, assess},
+    status::{Finding, drift_record},
+};
+
+/// The present, on both clocks: one for waiting, one for telling.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For waiting.
+    pub instant: Instant,
+    /// For telling.
+    pub wall: Timestamp,
+}
+
+/// What the watches say.
+#[derive(Debug)]
+pub enum Seen {
+    /// A namespace appeared or changed.
+    Namespace(ObjectMeta),
+    /// A namespace is gone.
+    NamespaceGone(ObjectMeta),
+    /// A list of namespaces begins, or is complete.
+    NamespaceList(ListPhase),
+    /// A policy appeared or changed.
+    Policy(Box<NetworkPolicy>),
+    /// A policy is gone.
+    PolicyGone(Box<NetworkPolicy>),
+    /// A list of policies begins, or is complete.
+    PolicyList(ListPhase),
+    /// A baseline appeared or changed.
+    Baseline(Box<RawBaseline>),
+    /// A baseline is gone.
+    BaselineGone(Box<RawBaseline>),
+    /// A list of baselines begins, or is complete.
+    BaselineList(ListPhase),
+}
+
+/// Where a list stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ListPhase {
+    /// It begins.
+    Begin,
+    /// It is complete.
+    End,
+}
+
+/// How many namespaces are looked at before events are served again: about 5 ms of work.
+const ASSESS_AT_ONCE: usize = 512;
+
+/// The controller without its I/O.
+#[derive(Debug)]
+pub struct Engine {
+    operator_namespace: String,
+    observed: Observed,
+    baselines: Baselines,
+    targets: AllTargets,
+    tracked: BTreeMap<Arc<str>, Tracked>,
+    listed_baselines: Option<HashSet<String>>,
+    synced: [bool; 3],
+    /// To be looked at; what tenants did comes before what a new plan asks for.
+    dirty: Queue,
+    /// Looked at, and in need of writes.
+    ready: Queue,
+    in_flight: HashSet<NamespaceName>,
+    pace: Pace,
+    announcements: Vec<Announcement>,
+}
+
+/// Namespaces in two orders of urgency, each at most once.
+#[derive(Debug, Default)]
+struct Queue {
+    urgent: VecDeque<NamespaceName>,
+    normal: VecDeque<NamespaceName>,
+    members: HashSet<NamespaceName>,
+}
+
+impl Queue {
+    fn push(&mut self, ns: NamespaceName, urgent: bool) {
+        if self.members.insert(ns.clone()) {
+            if urgent { &mut self.urgent } else { &mut self.normal }.push_back(ns);
+        } else if urgent {
+            // It waits already; if among the normal ones, it is served when the urgent copy is popped.
+            self.urgent.push_back(ns);
+        }
+    }
+
+    fn pop(&mut self) -> Option<NamespaceName> {
+        loop {
+            let ns = self.urgent.pop_front().or_else(|| self.normal.pop_front())?;
+            if self.members.remove(&ns) {
+                return Some(ns);
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+}
+
+impl Engine {
+    /// An engine that has seen nothing yet.
+    pub fn new(operator_namespace: String) -> Self {
+        Self {
+            operator_namespace,
+            observed: Observed::default(),
+            baselines: Baselines::default(),
+            targets: AllTargets::new(),
+            tracked: BTreeMap::new(),
+            listed_baselines: None,
+            synced: [false; 3],
+            dirty: Queue::default(),
+            ready: Queue::default(),
+            in_flight: HashSet::new(),
+            pace: Pace::default(),
+            announcements: Vec::new(),
+        }
+    }
+
+    /// Takes what a watch says.
+    pub fn see(&mut self, seen: Seen, now: Now) {
+        match seen {
+            Seen::Namespace(meta) => {
+                if let Some(ns) = self.observed.namespace_seen(&meta) {
+                    self.dirty.push(ns, true);
+                }
+            }
+            Seen::NamespaceGone(meta) => {
+                if let Some(name) = meta.name.as_deref() {
+                    self.namespace_gone(&NamespaceName::observed(name), now);
+                }
+            }
+            Seen::NamespaceList(ListPhase::Begin) => self.observed.namespaces_relist(),
+            Seen::NamespaceList(ListPhase::End) => {
+                for ns in self.observed.namespaces_relisted() {
+                    self.namespace_gone(&ns, now);
+                }
+                self.list_complete(0, "namespaces");
+            }
+            Seen::Policy(object) => {
+                let news = self.observed.policy_seen(&object);
+                self.policy_news(news);
+            }
+            Seen::PolicyGone(object) => {
+                let news = self.observed.policy_deleted(&object);
+                self.policy_news(news);
+            }
+            Seen::PolicyList(ListPhase::Begin) => self.observed.policies_relist(),
+            Seen::PolicyList(ListPhase::End) => {
+                for ns in self.observed.policies_relisted() {
+                    self.policy_news(Some(ns));
+                }
+                self.list_complete(1, "network policies");
+            }
+            Seen::Baseline(raw) => self.baseline_seen(&raw, now),
+            Seen::BaselineGone(raw) => {
+                if let Some(name) = raw.metadata.name.as_deref() {
+                    self.baseline_gone(name);
+                }
+            }
+            Seen::BaselineList(ListPhase::Begin) => self.listed_baselines = Some(HashSet::new()),
+            Seen::BaselineList(ListPhase::End) => {
+                let seen = self.listed_baselines.take().unwrap_or_default();
+                let gone: Vec<Arc<str>> = self.tracked.keys().filter(|name| !seen.contains(&***name)).cloned().collect();
+                for name in gone {
+                    self.baseline_gone(&name);
+                }
+                self.list_complete(2, "baselines");
+            }
+        }
+    }
+
+    /// Whether every watch has been listed once. Before that nothing is decided.
+    pub fn is_synced(&self) -> bool {
+        self.synced.iter().all(|synced| *synced)
+    }
+
+    /// Looks at namespaces that changed; at most so many that events are served soon again. Says whether more are waiting.
+    pub fn look(&mut self, now: Now) -> bool {
+        if !self.is_synced() {
+            return false;
+        }
+        for ns in self.pace.due(now.instant) {
+            self.dirty.push(ns, true);
+        }
+        for _ in 0..ASSESS_AT_ONCE {
+            let Some(ns) = self.dirty.pop() else { break };
+            self.look_at(&ns, now);
+        }
+        !self.dirty.is_empty()
+    }
+
+    /// The next namespace to write to.
+    pub fn next_job(&mut self, now: Now) -> Option<Job> {
+        while let Some(name) = self.ready.pop() {
+            let Some(entry) = self.observed.get(&name) else { continue };
+            let Assessment { drifts, baseline, .. } = self.assess(&name, entry);
+            let uid = entry.uid.clone();
+            let drifts = self.writable(&name, drifts, now);
+            if drifts.is_empty() {
+                continue;
+            }
+            // The echo of a write can come before its answer, so the cause is judged before anything is written.
+            let cause = |drift: Drift| Task { cause: cause(entry, &drift), drift };
+            let tasks: Vec<Task> = drifts.into_iter().map(cause).collect();
+            let bootstraps = tasks.iter().any(|t| t.cause == Cause::Bootstrap);
+            if let Some(entry) = self.observed.get_mut(&name).filter(|_| bootstraps) {
+                entry.standing = Standing::Bootstrapping;
+            }
+            self.in_flight.insert(name.clone());
+            return Some(Job { namespace: name, namespace_uid: uid, baseline, tasks });
+        }
+        None
+    }
+
+    /// Takes the results of a job.
+    pub fn done(&mut self, done: Done, now: Now) {
+        let Done { job, results } = done;
+        self.in_flight.remove(&job.namespace);
+        for (Task { drift, cause }, result) in job.tasks.iter().zip(results) {
+            match result {
+                Ok(Wrote::Applied(object)) => self.applied(&job, drift, *cause, &object, now),
+                Ok(Wrote::Removed) => self.removed(&job, drift, now),
+                Ok(Wrote::Withheld) => {}
+                Err(WriteError::NamespaceTerminating) => self.namespace_terminating(&job),
+                Err(WriteError::NotFound) => {
+                    self.failed(&job, drift, Failure::Conflict, "the policy went while it was written", now);
+                }
+                Err(WriteError::Failed { reason, message }) => self.failed(&job, drift, reason, &message, now),
+            }
+        }
+        // What was written is in the observed state now; looking again finds what is left to do.
+        self.dirty.push(job.namespace, true);
+    }
+
+    /// Events to publish.
+    pub fn take_announcements(&mut self) -> Vec<Announcement> {
+        std::mem::take(&mut self.announcements)
+    }
+
+    /// Statuses to write now. None before everything known has been looked at: a half-counted status would be a lie.
+    pub fn statuses(&mut self, now: Now) -> Vec<StatusWrite> {
+        if !self.is_synced() || !self.dirty.is_empty() {
+            return vec![];
+        }
+        let deleting: Vec<Arc<str>> = self.tracked.iter().filter(|(_, t)| t.deleting).map(|(name, _)| name.clone()).collect();
+        for name in deleting {
+            let left = self.policies_left(&name);
+            if let Some(tracked) = self.tracked.get_mut(&name) {
+                tracked.set_policies_left(left, now.instant);
+            }
+        }
+        self.tracked.iter_mut().filter_map(|(name, tracked)| tracked.status_due(name, now)).collect()
+    }
+
+    /// A status write ended.
+    pub fn status_written(&mut self, name: &str, uid: &str, result: Result<Option<PolicyBaselineStatus>, WriteError>, now: Now) {
+        if let Some(tracked) = self.tracked.get_mut(name).filter(|t| *t.uid == *uid) {
+            tracked.status_written(name, result, now);
+        }
+    }
+
+    /// Finalizers to add or remove now.
+    pub fn finalizers(&mut self, now: Now) -> Vec<FinalizerWrite> {
+        if !self.is_synced() {
+            return vec![];
+        }
+        let quiet = self.dirty.is_empty() && self.ready.is_empty() && self.in_flight.is_empty();
+        self.tracked.iter_mut().filter_map(|(name, tracked)| tracked.finalizer_due(name, quiet, now.instant)).collect()
+    }
+
+    /// A finalizer write ended.
+    pub fn finalizer_written(&mut self, name: &str, result: Result<(), WriteError>, now: Now) {
+        if let Some(tracked) = self.tracked.get_mut(name) {
+            tracked.finalizer_written(name, result, now.instant);
+        }
+    }
+
+    /// When to look again though nothing happens. What was due at `now` has been served by the calls before.
+    pub fn next_wake(&self, now: Now) -> Option<Instant> {
+        let tracked = self.tracked.values().flat_map(Tracked::wakes);
+        tracked.chain(self.pace.next()).filter(|at| *at > now.instant).min()
+    }
+
+    fn list_complete(&mut self, which: usize, what: &str) {
+        let was_synced = self.is_synced();
+        if !self.synced[which] {
+            self.synced[which] = true;
+            info!("{what} are listed");
+        }
+        if !was_synced && self.is_synced() {
+            info!(namespaces = self.observed.iter().count(), baselines = self.tracked.len(), "everything is listed, work begins");
+            self.all_dirty();
+        }
+    }
+
+    fn all_dirty(&mut self) {
+        for (name, _) in self.observed.iter() {
+            self.dirty.push(name.clone(), false);
+        }
+    }
+
+    fn policy_news(&mut self, news: Option<NamespaceName>) {
+        if let Some(ns) = news {
+            self.pace.news(&ns);
+            self.dirty.push(ns, true);
+        }
+    }
+
+    fn namespace_gone(&mut self, ns: &NamespaceName, now: Now) {
+        self.observed.namespace_deleted(ns);
+        self.pace.forget(ns);
+        for tracked in self.tracked.values_mut() {
+            tracked.forget(ns, now.instant);
+        }
+    }
+
+    fn namespace_terminating(&mut self, job: &Job) {
+        if let Some(entry) = self.observed.get_mut(&job.namespace)
+            && entry.uid == job.namespace_uid
+            && let Some(namespace) = &mut entry.namespace
+        {
+            namespace.terminating = true;
+        }
+        self.pace.forget(&job.namespace);
+    }
+
+    fn baseline_seen(&mut self, raw: &RawBaseline, now: Now) {
+        let Some(name) = raw.metadata.name.as_deref() else { return };
+        if let Some(listed) = &mut self.listed_baselines {
+            listed.insert(name.into());
+        }
+        let name: Arc<str> = name.into();
+        let known = self.tracked.get_mut(&name).filter(|t| raw.metadata.uid.as_deref() == Some(&*t.uid));
+        let plan_changed = if let Some(tracked) = known {
+            tracked.update(raw, now.instant)
+        } else {
+            self.tracked.insert(name.clone(), Tracked::new(raw));
+            true
+        };
+        if !plan_changed {
+            return;
+        }
+        match raw.check(&self.operator_namespace) {
+            Ok(baseline) => {
+                info!(baseline = %name, generation = raw.metadata.generation, selector = baseline.effective_selector, "baseline taken up");
+                self.take_up(name, baseline);
+            }
+            Err(error) => {
+                warn!(baseline = %name, reason = error.reason(), "baseline is stalled: {error}");
+                self.targets.remove(&name);
+                self.baselines.insert_invalid(name.clone());
+                if let Some(tracked) = self.tracked.get_mut(&name) {
+                    tracked.stall(error);
+                }
+            }
+        }
+        self.pace.reset();
+        self.all_dirty();
+    }
+
+    fn take_up(&mut self, name: Arc<str>, baseline: Baseline) {
+        if let Some(tracked) = self.tracked.get_mut(&name) {
+            tracked.take_up(&baseline);
+        }
+        self.targets.insert(name, crate::drift::targets(&baseline));
+        self.baselines.insert(Arc::new(baseline));
+    }
+
+    fn baseline_gone(&mut self, name: &str) {
+        if self.tracked.remove(name).is_some() {
+            info!(baseline = name, "baseline is gone");
+            self.baselines.remove(name);
+            self.targets.remove(name);
+            self.pace.reset();
+            self.all_dirty();
+        }
+    }
+
+    fn assess(&self, ns: &NamespaceName, entry: &Entry) -> Assessment {
+        assess(entry, &self.baselines, &self.targets, |policy| self.pace.problem(ns, policy))
+    }
+
+    fn look_at(&mut self, name: &NamespaceName, now: Now) {
+        let Some(entry) = self.observed.get(name) else { return };
+        let Assessment { findings, drifts, .. } = self.assess(name, entry);
+        self.report(name, &findings, now);
+        if let Some(entry) = self.observed.get_mut(name)
+            && drifts.is_empty()
+        {
+            entry.standing = Standing::Settled;
+        }
+        if !self.in_flight.contains(name) {
+            let urgent = self.observed.get(name).is_some_and(|e| e.standing == Standing::Touched || !e.established);
+            let drifts = self.writable(name, drifts, now);
+            if !drifts.is_empty() {
+                self.ready.push(name.clone(), urgent);
+            }
+        }
+    }
+
+    /// What may be written now. Nothing is removed while something planned is held back.
+    fn writable(&self, ns: &NamespaceName, mut drifts: Vec<Drift>, now: Now) -> Vec<Drift> {
+        let before = drifts.iter().filter(|d| matches!(d.fix, Fix::Apply { .. })).count();
+        drifts.retain(|d| d.fix != Fix::Await && self.pace.allows(ns, &d.policy, now.instant));
+        let applies = drifts.iter().filter(|d| matches!(d.fix, Fix::Apply { .. })).count();
+        if applies < before {
+            drifts.retain(|d| !matches!(d.fix, Fix::Delete { .. }));
+        }
+        drifts
+    }
+
+    fn report(&mut self, ns: &NamespaceName, findings: &[(Arc<str>, Finding)], now: Now) {
+        for (name, tracked) in &mut self.tracked {
+            match findings.iter().find(|(of, _)| of == name) {
+                Some((_, finding)) => tracked.set(ns, finding.clone(), now),
+                None => tracked.forget(ns, now.instant),
+            }
+        }
+    }
+
+    fn applied(&mut self, job: &Job, drift: &Drift, cause: Cause, object: &NetworkPolicy, now: Now) {
+        let print = self.observed.policy_written(object);
+        let Fix::Apply { expected, .. } = &drift.fix else { return };
+        if !expected.is(&print) {
+            let message = "another admission plugin changed the policy while it was written: exempt policies labelled app.kubernetes.io/managed-by=policy-baseline";
+            return self.failed(job, drift, Failure::MutatedByAdmission, message, now);
+        }
+        self.pace.succeeded(&job.namespace, &drift.policy);
+        let baseline = job.baseline.as_ref().map(|b| &*b.name).unwrap_or_default();
+        let (ns, policy, class) = (&job.namespace, &drift.policy, drift.class.as_str());
+        match cause {
+            Cause::Bootstrap => info!(namespace = %ns, policy, baseline, "policy created"),
+            Cause::Plan => info!(namespace = %ns, policy, baseline, class, "policy follows the plan"),
+            Cause::Others => {
+                let who = drift.who.as_deref().unwrap_or("unknown");
+                info!(namespace = %ns, policy, baseline, class, who, "drift repaired");
+                let (reason, done) = match drift.class {
+                    Class::Missing => (EventReason::DriftRepaired, "created again"),
+                    Class::Unmanaged => (EventReason::PolicyAdopted, "taken over"),
+                    Class::SpecChanged | Class::MetadataChanged | Class::Pinned | Class::Terminating | Class::Stale => {
+                        (EventReason::DriftRepaired, "put right")
+                    }
+                };
+                let note = format!(
+                    "{class}: the policy was {done} as baseline {baseline} plans it (last other writer, as claimed: {who})"
+                );
+                self.announce(job, drift, Some(print.uid.to_string()), reason, note, now);
+                if let Some(tracked) = self.tracked.get_mut(baseline) {
+                    let record = drift_record(now.wall, ns, policy, class, drift.who.as_deref(), done);
+                    tracked.note_drift(record, now.instant);
+                }
+            }
+        }
+    }
+
+    fn removed(&mut self, job: &Job, drift: &Drift, now: Now) {
+        let Fix::Delete { uid, .. } = &drift.fix else { return };
+        self.observed.policy_removed(&job.namespace, &drift.policy, uid);
+        self.pace.succeeded(&job.namespace, &drift.policy);
+        let owner = drift.baseline.as_deref().unwrap_or_default();
+        info!(namespace = %job.namespace, policy = drift.policy, baseline = owner, "policy removed");
+        let note = format!("the policy was removed: baseline {owner} plans it no more in this namespace");
+        self.announce(job, drift, Some(uid.to_string()), EventReason::PolicyRemoved, note, now);
+    }
+
+    fn failed(&mut self, job: &Job, drift: &Drift, reason: Failure, message: &str, now: Now) {
+        let failures = self.pace.failed(&job.namespace, &drift.policy, reason, message.to_owned(), now.instant);
+        // A conflict is part of normal work.
+        if failures == 1 && reason != Failure::Conflict {
+            warn!(namespace = %job.namespace, policy = drift.policy, class = drift.class.as_str(), reason = reason.as_str(), "write failed, will be tried again: {message}");
+            let note = format!("{reason}: {message}");
+            self.announce(job, drift, None, EventReason::RepairFailed, note, now);
+        }
+    }
+
+    fn announce(&mut self, job: &Job, drift: &Drift, uid: Option<String>, reason: EventReason, note: String, now: Now) {
+        let (namespace, policy) = (job.namespace.clone(), drift.policy.clone());
+        self.announcements.push(Announcement { namespace, policy, uid, reason, note, at: now.wall });
+    }
+
+    /// How many policies of a baseline are still to go.
+    fn policies_left(&self, name: &str) -> usize {
+        let living = self.observed.iter().filter(|(_, e)| e.namespace.as_ref().is_some_and(|n| !n.terminating));
+        living
+            .flat_map(|(_, e)| e.policies.values())
+            .filter(|p| p.ours && !p.terminating && p.baseline.as_deref() == Some(name))
+            .count()
+    }
+}
+
+/// Why a policy is not as planned. Only what others did is drift in the eyes of users; the rest is work.
+fn cause(entry: &Entry, drift: &Drift) -> Cause {
+    match entry.standing {
+        Standing::Bootstrapping if drift.class == Class::Missing => Cause::Bootstrap,
+        _ if drift.class == Class::Missing && !entry.established => Cause::Bootstrap,
+        Standing::Settled => Cause::Plan,
+        Standing::Found | Standing::Bootstrapping if drift.outdated => Cause::Plan,
+        Standing::Found | Standing::Bootstrapping | Standing::Touched => Cause::Others,
+    }
+}
+
+/// How long changes of a status are gathered before it is written, unless it is the first for a generation.
+pub const GATHER: Duration = Duration::from_millis(200);
+/// The least time between two status writes of one baseline.
+pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,0 +1,267 @@
+//! One baseline as it stands in the cluster: its ledger, its stored status, its finalizer, and when each is to be written.
+
+use std::{sync::Arc, time::Instant};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use serde::Deserialize;
+use serde_json::Value;
+use tracing::{debug, info, warn};
+
+use super::engine::{GATHER, Now, STATUS_INTERVAL};
+use crate::{
+    api::{
+        NamespaceName, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus,
+        baseline::{DeletionPolicy, DriftRecord, Mode},
+        names::FINALIZER,
+    },
+    apply::WriteError,
+    plan::{Baseline, BaselineError},
+    status::{Finding, Health, Ledger},
+};
+
+/// A baseline as the watch delivers it: spec and status are read apart, so that one that does not decode stops nothing else.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = "PolicyBaseline")]
+pub struct RawBaseline {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Value,
+    #[serde(default)]
+    status: Value,
+}
+
+impl RawBaseline {
+    /// Decodes and checks the spec.
+    pub fn check(&self, operator_namespace: &str) -> Result<Baseline, BaselineError> {
+        let undecodable = |e: serde_path_to_error::Error<serde_json::Error>| {
+            BaselineError::Undecodable(format!("spec.{}: {}", e.path(), e.inner()))
+        };
+        let spec: PolicyBaselineSpec = serde_path_to_error::deserialize(&self.spec).map_err(undecodable)?;
+        Baseline::check(&PolicyBaseline { metadata: self.metadata.clone(), spec, status: None }, operator_namespace)
+    }
+
+    fn stored_status(&self) -> Option<PolicyBaselineStatus> {
+        PolicyBaselineStatus::deserialize(&self.status).ok()
+    }
+
+    fn finalizers(&self) -> Vec<String> {
+        self.metadata.finalizers.clone().unwrap_or_default()
+    }
+}
+
+/// A status to write.
+#[derive(Debug)]
+pub struct StatusWrite {
+    /// Of which baseline.
+    pub name: Arc<str>,
+    /// Its uid.
+    pub uid: Arc<str>,
+    /// The status.
+    pub status: PolicyBaselineStatus,
+}
+
+/// A finalizer to add or remove.
+#[derive(Debug)]
+pub struct FinalizerWrite {
+    /// Of which baseline.
+    pub name: Arc<str>,
+    /// As it was seen.
+    pub version: String,
+    /// The finalizers that it has.
+    pub present: Vec<String>,
+    /// Whether ours should be among them.
+    pub wanted: bool,
+}
+
+/// One baseline.
+#[derive(Debug)]
+pub struct Tracked {
+    /// Its uid.
+    pub uid: Arc<str>,
+    /// It is being deleted.
+    pub deleting: bool,
+    generation: Option<i64>,
+    version: String,
+    finalizers: Vec<String>,
+    stored: Option<PolicyBaselineStatus>,
+    mode: Mode,
+    deletion_policy: DeletionPolicy,
+    effective_selector: Option<String>,
+    stalled: Option<BaselineError>,
+    policies_left: usize,
+    ledger: Ledger,
+    /// Since when the status may differ from the stored one.
+    changed: Option<Instant>,
+    not_before: Option<Instant>,
+    writing: bool,
+    finalizer_writing: bool,
+    finalizer_not_before: Option<Instant>,
+}
+
+impl Tracked {
+    /// A baseline that is seen for the first time.
+    pub fn new(raw: &RawBaseline) -> Self {
+        let stored = raw.stored_status();
+        Self {
+            uid: raw.metadata.uid.as_deref().unwrap_or_default().into(),
+            deleting: raw.metadata.deletion_timestamp.is_some(),
+            generation: raw.metadata.generation,
+            version: raw.metadata.resource_version.clone().unwrap_or_default(),
+            finalizers: raw.finalizers(),
+            ledger: Ledger::resume(stored.as_ref()),
+            stored,
+            mode: Mode::default(),
+            deletion_policy: DeletionPolicy::default(),
+            effective_selector: None,
+            stalled: None,
+            policies_left: 0,
+            changed: None,
+            not_before: None,
+            writing: false,
+            finalizer_writing: false,
+            finalizer_not_before: None,
+        }
+    }
+
+    /// It was seen again. Says whether its plan may have changed; a status or a finalizer that was written changes none.
+    pub fn update(&mut self, raw: &RawBaseline, now: Instant) -> bool {
+        let deleting = raw.metadata.deletion_timestamp.is_some();
+        let plan_changed = self.generation != raw.metadata.generation || self.deleting != deleting;
+        self.deleting = deleting;
+        self.generation = raw.metadata.generation;
+        self.version = raw.metadata.resource_version.clone().unwrap_or_default();
+        self.finalizers = raw.finalizers();
+        let stored = raw.stored_status();
+        if stored != self.stored && !self.writing {
+            // Somebody else wrote the status, or took it away.
+            self.stored = stored;
+            self.changed.get_or_insert(now);
+        }
+        plan_changed
+    }
+
+    /// It is valid.
+    pub fn take_up(&mut self, baseline: &Baseline) {
+        self.mode = baseline.mode;
+        self.deletion_policy = baseline.deletion_policy;
+        self.effective_selector = Some(baseline.effective_selector.clone());
+        self.stalled = None;
+    }
+
+    /// It cannot be planned with.
+    pub fn stall(&mut self, error: BaselineError) {
+        self.stalled = Some(error);
+    }
+
+    /// Notes what was found in a namespace.
+    pub fn set(&mut self, ns: &NamespaceName, finding: Finding, now: Now) {
+        if self.ledger.set(ns, finding, now.wall) {
+            self.changed.get_or_insert(now.instant);
+        }
+    }
+
+    /// It has nothing to do with that namespace.
+    pub fn forget(&mut self, ns: &NamespaceName, now: Instant) {
+        if self.ledger.forget(ns) {
+            self.changed.get_or_insert(now);
+        }
+    }
+
+    /// Notes a drift.
+    pub fn note_drift(&mut self, record: DriftRecord, now: Instant) {
+        self.ledger.note_drift(record);
+        self.changed.get_or_insert(now);
+    }
+
+    /// While it is being deleted: how many of its policies are still there.
+    pub fn set_policies_left(&mut self, left: usize, now: Instant) {
+        if self.policies_left != left {
+            self.policies_left = left;
+            self.changed.get_or_insert(now);
+        }
+    }
+
+    /// The status to write, if it differs from the stored one and it is time.
+    pub fn status_due(&mut self, name: &Arc<str>, now: Now) -> Option<StatusWrite> {
+        // A first status comes at once: tools read its absence as done.
+        let first = self.stored.is_none();
+        let gathered = self.changed.is_some_and(|at| at + GATHER <= now.instant);
+        if self.writing || !(first || gathered) || self.not_before.is_some_and(|at| at > now.instant) {
+            return None;
+        }
+        self.changed = None;
+        let stalled = self.stalled.as_ref().map(|e| (e.reason(), e.to_string()));
+        let deleting = self.deleting.then_some(self.policies_left);
+        let health = Health { generation: self.generation, mode: self.mode, deleting, stalled };
+        let status = self.ledger.status(&health, self.effective_selector.as_deref(), self.stored.as_ref(), now.wall);
+        if self.stored.as_ref() == Some(&status) {
+            return None;
+        }
+        self.writing = true;
+        self.not_before = Some(now.instant + STATUS_INTERVAL);
+        Some(StatusWrite { name: name.clone(), uid: self.uid.clone(), status })
+    }
+
+    /// A status write ended.
+    pub fn status_written(&mut self, name: &str, result: Result<Option<PolicyBaselineStatus>, WriteError>, now: Now) {
+        self.writing = false;
+        match result {
+            Ok(stored) => {
+                let ready = |s: &Option<PolicyBaselineStatus>| {
+                    let condition = s.as_ref()?.conditions.iter().find(|c| c.type_ == "Ready")?;
+                    Some((condition.status.clone(), condition.reason.clone()))
+                };
+                if let (before, Some((status, reason))) = (ready(&self.stored), ready(&stored))
+                    && before.as_ref() != Some(&(status.clone(), reason.clone()))
+                {
+                    info!(baseline = name, ready = status, reason, "baseline changed its state");
+                }
+                self.stored = stored;
+            }
+            // It is being replaced or gone; its watch will say so.
+            Err(WriteError::NotFound) => debug!(baseline = name, "status not written: the baseline is gone"),
+            Err(error) => {
+                warn!(baseline = name, "status not written, will be tried again: {error}");
+                self.changed.get_or_insert(now.instant);
+                self.not_before = Some(now.instant + STATUS_INTERVAL * 5);
+            }
+        }
+    }
+
+    /// The finalizer to add or remove, if it is time. `quiet` says that no namespace is being worked on.
+    pub fn finalizer_due(&mut self, name: &Arc<str>, quiet: bool, now: Instant) -> Option<FinalizerWrite> {
+        let present = self.finalizers.iter().any(|f| f == FINALIZER);
+        let wanted = match (&self.stalled, self.deleting, self.deletion_policy) {
+            // What an invalid spec wants is not known: nothing changes.
+            (Some(_), ..) => return None,
+            (None, _, DeletionPolicy::Orphan) => false,
+            (None, false, DeletionPolicy::Delete) => true,
+            (None, true, DeletionPolicy::Delete) => present && !(quiet && self.policies_left == 0),
+        };
+        if present == wanted || self.finalizer_writing || self.finalizer_not_before.is_some_and(|at| at > now) {
+            return None;
+        }
+        self.finalizer_writing = true;
+        Some(FinalizerWrite { name: name.clone(), version: self.version.clone(), present: self.finalizers.clone(), wanted })
+    }
+
+    /// A finalizer write ended.
+    pub fn finalizer_written(&mut self, name: &str, result: Result<(), WriteError>, now: Instant) {
+        self.finalizer_writing = false;
+        // Also after a success: its echo is what says that the finalizer is there.
+        self.finalizer_not_before = Some(now + STATUS_INTERVAL);
+        if let Err(error) = result
+            && !matches!(error, WriteError::NotFound)
+        {
+            debug!(baseline = name, "finalizer not written, will be tried again: {error}");
+        }
+    }
+
+    /// When to look again.
+    pub fn wakes(&self) -> impl Iterator<Item = Instant> {
+        let status = self.changed.filter(|_| !self.writing).map(|at| (at + GATHER).max(self.not_before.unwrap_or(at)));
+        status.into_iter().chain(self.finalizer_not_before)
+    }
+}

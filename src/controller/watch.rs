@@ -1,0 +1,128 @@
+//! The three watches. Each has a backoff of its own, logs its own errors and never ends; none can slow another down.
+//! Objects become fingerprints as soon as they reach the engine; no store of objects exists.
+
+use std::{fmt::Debug, time::Duration};
+
+use futures::{Stream, StreamExt, stream};
+use k8s_openapi::api::{core::v1::Namespace, networking::v1::NetworkPolicy};
+use kube::{
+    Api, Client, Resource,
+    core::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt,
+        utils::Backoff,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use tracing::{info, warn};
+
+use super::{
+    engine::{ListPhase, Seen},
+    tracked::RawBaseline,
+};
+use crate::apply::chain;
+
+/// Everything that the operator watches, as one stream.
+pub fn everything(client: &Client) -> impl Stream<Item = Seen> + Send + use<> {
+    let namespaces = watch::<PartialObjectMeta<Namespace>>(client, "namespaces", |event| match event {
+        Event::Init => Seen::NamespaceList(ListPhase::Begin),
+        Event::InitDone => Seen::NamespaceList(ListPhase::End),
+        Event::InitApply(ns) | Event::Apply(ns) => Seen::Namespace(ns.metadata),
+        Event::Delete(ns) => Seen::NamespaceGone(ns.metadata),
+    });
+    let policies = watch::<NetworkPolicy>(client, "networkpolicies", |event| match event {
+        Event::Init => Seen::PolicyList(ListPhase::Begin),
+        Event::InitDone => Seen::PolicyList(ListPhase::End),
+        Event::InitApply(policy) | Event::Apply(policy) => Seen::Policy(Box::new(policy)),
+        Event::Delete(policy) => Seen::PolicyGone(Box::new(policy)),
+    });
+    let baselines = watch::<RawBaseline>(client, "policybaselines", |event| match event {
+        Event::Init => Seen::BaselineList(ListPhase::Begin),
+        Event::InitDone => Seen::BaselineList(ListPhase::End),
+        Event::InitApply(baseline) | Event::Apply(baseline) => Seen::Baseline(Box::new(baseline)),
+        Event::Delete(baseline) => Seen::BaselineGone(Box::new(baseline)),
+    });
+    stream::select(namespaces, stream::select(policies, baselines))
+}
+
+fn watch<K>(client: &Client, what: &'static str, seen: fn(Event<K>) -> Seen) -> stream::BoxStream<'static, Seen>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let mut complaint = Complaint { what, last: None };
+    watcher(Api::<K>::all(client.clone()), watcher::Config::default().any_semantic())
+        .backoff(WatchBackoff::default())
+        .filter_map(move |event| {
+            let seen = match event {
+                Ok(event) => {
+                    complaint.recovered(&event);
+                    Some(seen(event))
+                }
+                Err(error) => {
+                    complaint.failed(&error);
+                    None
+                }
+            };
+            futures::future::ready(seen)
+        })
+        .boxed()
+}
+
+/// Says once what is wrong with a watch, and once that it is well again.
+struct Complaint {
+    what: &'static str,
+    last: Option<String>,
+}
+
+impl Complaint {
+    fn failed(&mut self, error: &watcher::Error) {
+        let text = explain(self.what, error);
+        if self.last.as_ref() != Some(&text) {
+            warn!(watch = self.what, "{text}");
+            self.last = Some(text);
+        }
+    }
+
+    fn recovered<K>(&mut self, event: &Event<K>) {
+        // `Init` comes before the request is sent.
+        if !matches!(event, Event::Init) && self.last.take().is_some() {
+            info!(watch = self.what, "the watch is well again");
+        }
+    }
+}
+
+fn explain(what: &str, error: &watcher::Error) -> String {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status),
+        _ => None,
+    };
+    match status {
+        Some(s) if s.code == 404 => {
+            format!("{what} are not known to the apiserver; waiting. Install the CRDs with `kubectl apply -f crds/`")
+        }
+        Some(s) if s.code == 403 => format!("not allowed to list and watch {what}; waiting. Apply manifests/base: {}", s.message),
+        _ => format!("{what} cannot be watched, trying again: {}", chain(error)),
+    }
+}
+
+/// From a quarter of a second to three, so that a CRD or a permission that comes late is soon seen.
+#[derive(Default)]
+struct WatchBackoff(u32);
+
+impl Iterator for WatchBackoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let delay = Duration::from_millis(250).saturating_mul(1 << self.0.min(4));
+        self.0 += 1;
+        Some(delay.min(Duration::from_secs(3)))
+    }
+}
+
+impl Backoff for WatchBackoff {
+    fn reset(&mut self) {
+        self.0 = 0;
+    }
+}

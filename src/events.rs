@@ -1,0 +1,159 @@
+//! Events about policies, in the policy's namespace, where its tenants can read them.
+//! No failure here can fail or delay a repair (I9): the queue is bounded, and what does not fit is dropped and counted.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::{Api, Client, api::PostParams};
+use tokio::{sync::mpsc, time::timeout};
+use tracing::{debug, warn};
+
+use crate::{
+    api::{NamespaceName, reason::EventReason},
+    apply::chain,
+};
+
+const QUEUE: usize = 1024;
+/// The apiserver takes no longer note.
+const MAX_NOTE: usize = 1024;
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Something to tell about a policy.
+#[derive(Clone, Debug)]
+pub struct Announcement {
+    /// The namespace.
+    pub namespace: NamespaceName,
+    /// The policy.
+    pub policy: String,
+    /// Its uid, when it exists.
+    pub uid: Option<String>,
+    /// Why.
+    pub reason: EventReason,
+    /// The sentence.
+    pub note: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The end that takes announcements. Never blocks.
+#[derive(Clone, Debug)]
+pub struct Announcer {
+    queue: mpsc::Sender<Announcement>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Announcer {
+    /// Queues an announcement, or drops it when the queue is full.
+    pub fn announce(&self, announcement: Announcement) {
+        if self.queue.try_send(announcement).is_err() && self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+            warn!("events are dropped: they come faster than the apiserver takes them");
+        }
+    }
+
+    /// How many were dropped.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// Starts to publish. Ends when every announcer is gone.
+pub fn publisher(client: Client, instance: String) -> (Announcer, impl Future<Output = ()>) {
+    let (queue, mut announcements) = mpsc::channel(QUEUE);
+    let publish = async move {
+        while let Some(announcement) = announcements.recv().await {
+            publish_one(&client, &instance, announcement).await;
+        }
+    };
+    (Announcer { queue, dropped: Arc::default() }, publish)
+}
+
+async fn publish_one(client: &Client, instance: &str, announcement: Announcement) {
+    let events: Api<Event> = Api::namespaced(client.clone(), announcement.namespace.as_str());
+    let event = event(&announcement, instance);
+    match timeout(DEADLINE, events.create(&PostParams::default(), &event)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => debug!(namespace = %announcement.namespace, error = chain(&error), "event not recorded"),
+        Err(_) => debug!(namespace = %announcement.namespace, "event not recorded: no answer"),
+    }
+}
+
+fn event(a: &Announcement, instance: &str) -> Event {
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{:x}", a.policy, a.at.as_nanosecond())),
+            namespace: Some(a.namespace.as_str().into()),
+            ..ObjectMeta::default()
+        },
+        event_time: Some(MicroTime(a.at)),
+        reporting_controller: Some("policybaseline.io/policy-baseline".into()),
+        reporting_instance: Some(instance.into()),
+        type_: Some(if a.reason.is_warning() { "Warning" } else { "Normal" }.into()),
+        reason: Some(a.reason.as_str().into()),
+        action: Some(a.reason.action().into()),
+        note: Some(cut(&a.note)),
+        regarding: Some(ObjectReference {
+            api_version: Some("networking.k8s.io/v1".into()),
+            kind: Some("NetworkPolicy".into()),
+            name: Some(a.policy.clone()),
+            namespace: Some(a.namespace.as_str().into()),
+            uid: a.uid.clone(),
+            ..ObjectReference::default()
+        }),
+        ..Event::default()
+    }
+}
+
+fn cut(note: &str) -> String {
+    match note.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= MAX_NOTE).last() {
+        Some(end) => note[..end].into(),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn announcement(note: &str) -> Announcement {
+        Announcement {
+            namespace: NamespaceName::observed("a"),
+            policy: "p".into(),
+            uid: None,
+            reason: EventReason::DriftRepaired,
+            note: note.into(),
+            at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_note_is_cut_to_what_the_apiserver_takes_without_splitting_a_letter() {
+        assert_eq!(cut("short"), "short");
+        let long = cut(&"é".repeat(2000));
+        assert!(long.len() <= 1024 && long.chars().all(|c| c == 'é'));
+    }
+
+    #[tokio::test]
+    async fn i9_a_full_queue_drops_and_never_waits() {
+        let (queue, _announcements) = mpsc::channel(1);
+        let announcer = Announcer { queue, dropped: Arc::default() };
+        for _ in 0..5 {
+            announcer.announce(announcement("x"));
+        }
+        assert_eq!(announcer.dropped(), 4);
+    }
+
+    #[test]
+    fn an_event_is_about_the_policy_in_its_own_namespace() {
+        let event = event(&announcement("x"), "pod");
+        assert_eq!(event.metadata.namespace.as_deref(), Some("a"));
+        assert_eq!(event.regarding.unwrap().kind.as_deref(), Some("NetworkPolicy"));
+        assert_eq!(event.type_.as_deref(), Some("Warning"));
+    }
+}

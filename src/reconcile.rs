@@ -1,0 +1,192 @@
+//! One namespace: observe, plan, diff (memory only), repair (the only cluster writes). The controller reports.
+//! Without drift, nothing here touches the network.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::future::join_all;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+
+use crate::{
+    api::{NamespaceName, reason::violation},
+    apply::{WriteError, Writer},
+    drift::{Class, Drift, Fix, Targets, diff},
+    observe::Entry,
+    plan::{Baseline, Baselines, Decision, Namespace, Verdict},
+    status::{Finding, Problem, State},
+};
+
+/// What was found in a namespace, and what is to be written there.
+#[derive(Debug, Default)]
+pub struct Assessment {
+    /// The finding of each baseline that has an interest in the namespace.
+    pub findings: Vec<(Arc<str>, Finding)>,
+    /// What is not as planned.
+    pub drifts: Vec<Drift>,
+    /// The baseline whose policies the namespace should hold.
+    pub baseline: Option<Arc<Baseline>>,
+}
+
+/// The digests of every valid baseline, by name.
+pub type AllTargets = BTreeMap<Arc<str>, Targets>;
+
+/// Observes, plans and compares. `failure` tells of writes that failed before.
+pub fn assess(
+    entry: &Entry,
+    baselines: &Baselines,
+    targets: &AllTargets,
+    failure: impl Fn(&str) -> Option<Problem>,
+) -> Assessment {
+    let Some(ns) = &entry.namespace else { return Assessment::default() };
+    let holdings = entry.holdings();
+    let Verdict { decision, shadowed, audits } = baselines.decide(ns, &holdings);
+
+    let mut found = Assessment::default();
+    found.findings.extend(shadowed.iter().map(|b| (b.name.clone(), Finding::fine(State::Shadowed))));
+    for audit in &audits {
+        let finding =
+            if audit.only_reports(ns, &holdings) { reported() } else { audited(&compare(audit, ns, entry, targets, |_| false)) };
+        found.findings.push((audit.name.clone(), finding));
+    }
+    match decision {
+        Decision::LeaveAlone => {}
+        Decision::Frozen(name) => found.findings.push((name, Finding::fine(State::Frozen))),
+        Decision::Reported(baseline) => found.findings.push((baseline.name.clone(), reported())),
+        Decision::Unselected => {
+            found.drifts = diff([], &entry.policies, |name| baselines.may_remove(name));
+            for drift in &found.drifts {
+                // What is left to remove is the business of the baseline that it came from.
+                if let Some(owner) = &drift.baseline {
+                    found.findings.push((owner.clone(), finding(std::slice::from_ref(drift), &failure)));
+                }
+            }
+        }
+        Decision::Protected(baseline) => {
+            found.drifts = compare(&baseline, ns, entry, targets, |name| baselines.may_remove(name));
+            found.findings.push((baseline.name.clone(), finding(&found.drifts, &failure)));
+            found.baseline = Some(baseline);
+        }
+    }
+    found
+}
+
+fn compare(
+    baseline: &Baseline,
+    ns: &Namespace,
+    entry: &Entry,
+    targets: &AllTargets,
+    may_remove: impl Fn(&str) -> bool,
+) -> Vec<Drift> {
+    let Some(targets) = targets.get(&baseline.name) else { return vec![] };
+    diff(baseline.planned(ns).filter_map(|(index, policy)| targets.of(index, policy)), &entry.policies, may_remove)
+}
+
+fn finding(drifts: &[Drift], failure: impl Fn(&str) -> Option<Problem>) -> Finding {
+    if let Some(problem) = drifts.iter().find_map(|d| failure(&d.policy)) {
+        return Finding::wrong(State::Failed, problem);
+    }
+    if let Some(drift) = drifts.iter().find(|d| d.class == Class::Terminating) {
+        let message =
+            "it is being deleted and a finalizer holds it; its rules are in force, and it is created anew when it is gone";
+        return Finding::wrong(State::Pending, problem(drift, violation::TERMINATING, message.into()));
+    }
+    Finding::fine(if drifts.is_empty() { State::Compliant } else { State::Pending })
+}
+
+fn reported() -> Finding {
+    let message = "older than the baseline and holds none of its policies; set existingNamespaces: Enforce to close it".into();
+    Finding::wrong(State::Reported, Problem { policy: None, reason: violation::EXISTING_NAMESPACE, message })
+}
+
+fn audited(drifts: &[Drift]) -> Finding {
+    let Some(first) = drifts.first() else { return Finding::fine(State::Compliant) };
+    let verb = |d: &Drift| if d.class == Class::Missing { "create" } else { "change" };
+    let changes: Vec<String> = drifts.iter().map(|d| format!("{} {}", verb(d), d.policy)).collect();
+    Finding::wrong(State::Drifted, problem(first, violation::WOULD_CHANGE, format!("Enforce would {}", changes.join(", "))))
+}
+
+fn problem(drift: &Drift, reason: &'static str, message: String) -> Problem {
+    Problem { policy: Some(drift.policy.clone()), reason, message }
+}
+
+/// Why a policy was not as planned.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// The namespace is new to us.
+    Bootstrap,
+    /// The plan changed.
+    Plan,
+    /// Somebody else did it: what users call drift.
+    Others,
+}
+
+/// One repair.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// What is not as planned, and what repairs it.
+    pub drift: Drift,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Writes for one namespace.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Where.
+    pub namespace: NamespaceName,
+    /// The uid of the namespace that was looked at.
+    pub namespace_uid: Option<Arc<str>>,
+    /// Whose policies.
+    pub baseline: Option<Arc<Baseline>>,
+    /// What to repair.
+    pub tasks: Vec<Task>,
+}
+
+/// What came of one write.
+#[derive(Debug)]
+pub enum Wrote {
+    /// The policy as it is stored now.
+    Applied(Box<NetworkPolicy>),
+    /// It is gone.
+    Removed,
+    /// Not tried: something that must come first failed.
+    Withheld,
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub struct Done {
+    /// The job.
+    pub job: Job,
+    /// In the order of its tasks.
+    pub results: Vec<Result<Wrote, WriteError>>,
+}
+
+/// Writes what is missing or wrong, all of it together; then, only if all of that was confirmed, removes what is planned no more.
+pub async fn repair(writer: &Writer, mut job: Job) -> Done {
+    let is_removal = |task: &Task| matches!(task.drift.fix, Fix::Delete { .. });
+    job.tasks.sort_by_key(is_removal);
+    let (applies, removals) = job.tasks.split_at(job.tasks.partition_point(|task| !is_removal(task)));
+    let mut results = join_all(applies.iter().map(|task| write(writer, &job, &task.drift))).await;
+    if results.iter().all(Result::is_ok) {
+        results.extend(join_all(removals.iter().map(|task| write(writer, &job, &task.drift))).await);
+    } else {
+        results.extend(removals.iter().map(|_| Ok(Wrote::Withheld)));
+    }
+    Done { job, results }
+}
+
+async fn write(writer: &Writer, job: &Job, drift: &Drift) -> Result<Wrote, WriteError> {
+    let namespace = job.namespace.as_str();
+    match &drift.fix {
+        Fix::Await => Ok(Wrote::Withheld),
+        Fix::Apply { index, uid, former_keys, .. } => {
+            let Some(policy) = job.baseline.as_ref().and_then(|b| b.policies.get(*index)) else { return Ok(Wrote::Withheld) };
+            let stored = writer.apply_policy(namespace, policy, uid.as_deref(), former_keys.as_deref()).await?;
+            Ok(Wrote::Applied(Box::new(stored)))
+        }
+        Fix::Delete { uid, version } => match writer.delete_policy(namespace, &drift.policy, uid, *version).await {
+            Ok(()) | Err(WriteError::NotFound) => Ok(Wrote::Removed),
+            Err(error) => Err(error),
+        },
+    }
+}
