@@ -1,0 +1,130 @@
+//! What the apiserver was asked to do, by whom: its own audit log, one entry for each request that has ended.
+//!
+//! The log is written before the request counts as done, but a response may reach its reader a moment earlier:
+//! wait for an entry that must be there. A watch has its entry when it ends.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+#[derive(Debug, Clone)]
+pub struct AuditLog {
+    path: PathBuf,
+}
+
+/// A point in the log: what was written later comes after it.
+#[derive(Debug, Clone, Copy)]
+pub struct AuditMark(u64);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Who the request was for: the impersonated user if there was one.
+    pub user: String,
+    pub verb: String,
+    pub api_group: String,
+    /// Empty for a request outside of the resources, such as `/version`.
+    pub resource: String,
+    pub subresource: String,
+    pub namespace: String,
+    pub name: String,
+    pub code: u16,
+    pub user_agent: String,
+    /// Path and query, with `fieldManager`, `timeout` and the like.
+    pub uri: String,
+    pub timestamp: Timestamp,
+}
+
+impl AuditLog {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn mark(&self) -> AuditMark {
+        AuditMark(fs::metadata(&self.path).map_or(0, |metadata| metadata.len()))
+    }
+
+    /// All entries since `mark`. A line that is being written is left for the next call.
+    pub fn since(&self, mark: &AuditMark) -> Result<Vec<AuditEntry>> {
+        let mut file = File::open(&self.path).with_context(|| format!("open {}", self.path.display()))?;
+        file.seek(SeekFrom::Start(mark.0)).context("seek in the audit log")?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).context("read the audit log")?;
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(parse).collect()
+    }
+}
+
+impl AuditEntry {
+    pub fn is_write(&self) -> bool {
+        matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
+    }
+}
+
+/// The writes of one user, in the order of the log.
+pub fn writes_by<'a>(entries: &'a [AuditEntry], user: &str) -> Vec<&'a AuditEntry> {
+    entries.iter().filter(|entry| entry.is_write() && entry.user == user).collect()
+}
+
+fn parse(line: &str) -> Result<AuditEntry> {
+    let event: Event = serde_json::from_str(line).with_context(|| format!("audit entry {line}"))?;
+    let object = event.object_ref.unwrap_or_default();
+    Ok(AuditEntry {
+        user: event.impersonated_user.unwrap_or(event.user).username,
+        verb: event.verb,
+        api_group: object.api_group,
+        resource: object.resource,
+        subresource: object.subresource,
+        namespace: object.namespace,
+        name: object.name,
+        code: event.response_status.map_or(0, |status| status.code),
+        user_agent: event.user_agent,
+        uri: event.request_uri,
+        timestamp: event.request_received_timestamp,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    #[serde(default)]
+    user: User,
+    impersonated_user: Option<User>,
+    verb: String,
+    #[serde(rename = "requestURI")]
+    request_uri: String,
+    #[serde(default)]
+    user_agent: String,
+    object_ref: Option<Object>,
+    response_status: Option<Status>,
+    request_received_timestamp: Timestamp,
+}
+
+#[derive(Deserialize, Default)]
+struct User {
+    #[serde(default)]
+    username: String,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    #[serde(default)]
+    code: u16,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Object {
+    api_group: String,
+    resource: String,
+    subresource: String,
+    namespace: String,
+    name: String,
+}

@@ -1,0 +1,634 @@
+//! A control plane of our own: etcd, kube-apiserver and kube-controller-manager on free loopback ports.
+//!
+//! Each has its own state, authority and users; no two share anything. With `E2E_KUBECONFIG` it is somebody's
+//! cluster instead: then nothing is started, and whatever needs the processes is an error.
+//! Holds processes and paths only, nothing of a runtime: it may be shared by tests that each have their own.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use serde_json::{Value, json};
+
+use crate::audit::AuditLog;
+use crate::paths;
+use crate::pki::{Files, Pki};
+use crate::process::{self, Guarded, Program};
+use crate::wait::eventually;
+
+/// How long the apiserver may take to be ready.
+const READY: Duration = Duration::from_mins(1);
+/// How long a component may take to end after SIGTERM.
+const STOP: Duration = Duration::from_secs(20);
+/// How long a token of a ServiceAccount is valid.
+const TOKEN_SECONDS: i64 = 8 * 60 * 60;
+/// A port that was free a moment ago may be taken when its user starts: then everything starts again.
+const ATTEMPTS: u32 = 3;
+
+const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,serviceaccount-controller,\
+    serviceaccount-token-controller,root-ca-certificate-publisher-controller,resourcequota-controller,\
+    clusterrole-aggregation-controller";
+
+/// One entry for each request that has ended, but for the control plane's talk with itself.
+const AUDIT_POLICY: &str = r#"
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived, ResponseStarted]
+rules:
+- level: None
+  users: ["system:apiserver"]
+- level: None
+  users: ["system:kube-controller-manager"]
+  verbs: [get, list, watch]
+- level: None
+  userGroups: ["system:serviceaccounts:kube-system"]
+  verbs: [get, list, watch]
+- level: None
+  nonResourceURLs: ["/readyz*", "/livez*", "/healthz*"]
+- level: Metadata
+"#;
+
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// More flags for kube-apiserver, such as `--feature-gates=…`.
+    pub apiserver_args: Vec<String>,
+}
+
+#[derive(Debug)]
+pub struct ControlPlane {
+    // Dropped in this order: first the processes, then their state.
+    kind: Kind,
+    state: StateDir,
+    admin_kubeconfig: PathBuf,
+    numbers: AtomicU32,
+    start_time: Duration,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Local(Box<Local>),
+    External,
+}
+
+#[derive(Debug)]
+struct Local {
+    binaries: PathBuf,
+    pki: Pki,
+    serving: Files,
+    dir: PathBuf,
+    etcd_url: String,
+    port: u16,
+    options: Options,
+    processes: Mutex<Processes>,
+}
+
+#[derive(Debug, Default)]
+struct Processes {
+    // The apiserver goes first: it must not see its etcd vanish.
+    controller_manager: Option<Guarded>,
+    apiserver: Option<Guarded>,
+    etcd: Option<Guarded>,
+}
+
+impl ControlPlane {
+    pub async fn start(options: Options) -> Result<Self> {
+        if let Some(kubeconfig) = env::var_os("E2E_KUBECONFIG").filter(|path| !path.is_empty()) {
+            return Self::external(Path::new(&kubeconfig));
+        }
+        let mut attempt = 1;
+        loop {
+            match Self::start_once(options.clone()).await {
+                Err(err) if attempt < ATTEMPTS && format!("{err:#}").contains("address already in use") => attempt += 1,
+                done => return done,
+            }
+        }
+    }
+
+    fn external(kubeconfig: &Path) -> Result<Self> {
+        let admin_kubeconfig =
+            fs::canonicalize(kubeconfig).with_context(|| format!("E2E_KUBECONFIG={}", kubeconfig.display()))?;
+        Ok(Self {
+            kind: Kind::External,
+            state: StateDir::create_external()?,
+            admin_kubeconfig,
+            numbers: AtomicU32::new(1),
+            start_time: Duration::ZERO,
+        })
+    }
+
+    async fn start_once(options: Options) -> Result<Self> {
+        let started = Instant::now();
+        let binaries = paths::control_plane_binaries()?;
+        let state = StateDir::create()?;
+        let dir = state.path.clone();
+        let pki = Pki::create(&dir.join("pki"))?;
+        let names = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+        let serving = pki.server("kube-apiserver", names.iter().map(|&name| name.to_owned()).collect())?;
+        let [client_port, peer_port, port] = free_ports()?;
+        let local = Local {
+            binaries,
+            pki,
+            serving,
+            etcd_url: format!("http://127.0.0.1:{client_port}"),
+            port,
+            options,
+            processes: Mutex::default(),
+            dir: dir.clone(),
+        };
+        let admin = local.pki.client("admin", "admin", &["system:masters"])?;
+        let admin_kubeconfig = local.write_kubeconfig("admin", &certificate_user(&admin))?;
+        fs::write(dir.join("audit-policy.yaml"), AUDIT_POLICY).context("write the audit policy")?;
+
+        let mut plane = Self {
+            kind: Kind::Local(Box::new(local)),
+            state,
+            admin_kubeconfig,
+            numbers: AtomicU32::new(1),
+            start_time: Duration::ZERO,
+        };
+        let local = plane.local()?;
+        local.processes().etcd = Some(local.spawn_etcd(peer_port)?);
+        // An apiserver that finds no etcd waits a second before it looks again.
+        plane.wait("etcd listens", async || Ok(TcpStream::connect(("127.0.0.1", client_port)).is_ok())).await?;
+        local.processes().apiserver = Some(local.spawn_apiserver()?);
+        plane.wait_ready().await?;
+        local.processes().controller_manager = Some(local.spawn_controller_manager()?);
+        plane.wait_controllers().await?;
+        plane.start_time = started.elapsed();
+        Ok(plane)
+    }
+
+    /// From nothing to a working controller-manager; zero for an external cluster.
+    pub fn start_time(&self) -> Duration {
+        self.start_time
+    }
+
+    pub fn is_external(&self) -> bool {
+        matches!(self.kind, Kind::External)
+    }
+
+    pub fn state_dir(&self) -> &Path {
+        &self.state.path
+    }
+
+    /// The state directory stays after the end, for somebody to look at.
+    pub fn keep_state(&self) {
+        self.state.keep.store(true, Ordering::Relaxed);
+    }
+
+    pub fn admin_kubeconfig(&self) -> &Path {
+        &self.admin_kubeconfig
+    }
+
+    pub async fn admin(&self) -> Result<Client> {
+        client(&self.admin_kubeconfig, None).await
+    }
+
+    /// A kubeconfig with a fresh token of a ServiceAccount that exists.
+    pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf> {
+        let api: Api<ServiceAccount> = Api::namespaced(self.admin().await?, namespace);
+        let request = TokenRequest {
+            spec: Some(TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() }),
+            ..TokenRequest::default()
+        };
+        let answer = api
+            .create_token_request(name, &kube::api::PostParams::default(), &request)
+            .await
+            .with_context(|| format!("ask for a token of the ServiceAccount {namespace}/{name}"))?;
+        let token = answer.status.context("the apiserver gave no token")?.token;
+        let file = format!("sa-{namespace}-{name}-{}", self.next_number());
+        self.derive_kubeconfig(&file, &json!({ "token": token }))
+    }
+
+    /// A kubeconfig of a user that needs no account: by client certificate, at an external cluster by impersonation.
+    /// NB kube-rs does not read impersonation from a kubeconfig (kubectl does): for a client in Rust use [`Self::user`].
+    pub fn user_kubeconfig(&self, name: &str, groups: &[&str]) -> Result<PathBuf> {
+        let file = format!("user-{}-{}", file_name(name), self.next_number());
+        match &self.kind {
+            Kind::Local(local) => {
+                let files = local.pki.client(&file, name, groups)?;
+                local.write_kubeconfig(&file, &certificate_user(&files))
+            }
+            Kind::External => {
+                let mut user = self.external_user()?;
+                user["as"] = json!(name);
+                user["as-groups"] = json!(groups);
+                self.derive_kubeconfig(&file, &user)
+            }
+        }
+    }
+
+    pub async fn user(&self, name: &str, groups: &[&str]) -> Result<Client> {
+        match &self.kind {
+            Kind::Local(_) => client(&self.user_kubeconfig(name, groups)?, None).await,
+            Kind::External => client(&self.admin_kubeconfig, Some((name, groups))).await,
+        }
+    }
+
+    pub fn kubectl(&self) -> Command {
+        let built = paths::control_plane_binaries().map(|dir| dir.join("kubectl"));
+        let mut command = Command::new(built.unwrap_or_else(|_| PathBuf::from("kubectl")));
+        // Discovery is cached by address, and ports are used again: the cache belongs to this control plane.
+        command.env("KUBECONFIG", &self.admin_kubeconfig).env("KUBECACHEDIR", self.state.path.join("kubectl"));
+        command.current_dir(paths::repo());
+        command
+    }
+
+    /// `kubectl ARGS…` with its stdout; what it says on stderr is the error.
+    pub fn run_kubectl(&self, args: &[&str]) -> Result<String> {
+        let output = self.kubectl().args(args).output().context("start kubectl")?;
+        if !output.status.success() {
+            bail!("kubectl {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// None at an external cluster.
+    pub fn audit(&self) -> Option<AuditLog> {
+        let log = || AuditLog::new(self.state.path.join("audit.log"));
+        (!self.is_external()).then(log)
+    }
+
+    /// Name and pid of each process, then of their guards.
+    pub fn pids(&self) -> BTreeMap<String, u32> {
+        let mut pids = BTreeMap::new();
+        if let Kind::Local(local) = &self.kind {
+            let processes = local.processes();
+            let all = [
+                ("etcd", &processes.etcd),
+                ("kube-apiserver", &processes.apiserver),
+                ("kube-controller-manager", &processes.controller_manager),
+            ];
+            for (name, process) in all {
+                if let Some(process) = process {
+                    pids.insert(name.to_owned(), process.pid());
+                    pids.insert(format!("{name}-guard"), process.guard_pid());
+                }
+            }
+        }
+        pids
+    }
+
+    /// SIGTERM to kube-apiserver, until it has ended. etcd and kube-controller-manager stay.
+    pub fn stop_apiserver(&self) -> Result<()> {
+        let process = self.local()?.processes().apiserver.take();
+        process.context("kube-apiserver does not run")?.stop(STOP).map(|_| ())
+    }
+
+    /// SIGKILL to kube-apiserver, until it has ended.
+    pub fn kill_apiserver(&self) -> Result<()> {
+        let process = self.local()?.processes().apiserver.take();
+        process.context("kube-apiserver does not run")?.kill()
+    }
+
+    /// The apiserver again, on the same port with the same state; returns when it is ready.
+    pub async fn start_apiserver(&self) -> Result<()> {
+        let local = self.local()?;
+        if local.processes().apiserver.is_some() {
+            bail!("kube-apiserver runs already");
+        }
+        let process = local.spawn_apiserver()?;
+        local.processes().apiserver = Some(process);
+        self.wait_ready().await
+    }
+
+    pub fn kill_controller_manager(&self) -> Result<()> {
+        let process = self.local()?.processes().controller_manager.take();
+        process.context("kube-controller-manager does not run")?.kill()
+    }
+
+    pub fn start_controller_manager(&self) -> Result<()> {
+        let local = self.local()?;
+        if local.processes().controller_manager.is_some() {
+            bail!("kube-controller-manager runs already");
+        }
+        let process = local.spawn_controller_manager()?;
+        local.processes().controller_manager = Some(process);
+        Ok(())
+    }
+
+    /// An error names the process that has ended by itself. One that was stopped on purpose is not missed here.
+    pub fn check_alive(&self) -> Result<()> {
+        match &self.kind {
+            Kind::Local(local) => local.check_alive(),
+            Kind::External => Ok(()),
+        }
+    }
+
+    /// Whether all processes are there.
+    pub(crate) fn is_whole(&self) -> bool {
+        match &self.kind {
+            Kind::Local(local) => local.check_alive().is_ok() && local.processes().all_there(),
+            Kind::External => true,
+        }
+    }
+
+    pub(crate) fn next_number(&self) -> u32 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn local(&self) -> Result<&Local> {
+        match &self.kind {
+            Kind::Local(local) => Ok(local),
+            Kind::External => bail!("the cluster of E2E_KUBECONFIG is not ours: its processes cannot be controlled"),
+        }
+    }
+
+    async fn wait_ready(&self) -> Result<()> {
+        let admin = self.admin().await?;
+        self.wait("kube-apiserver answers /readyz", async || {
+            let request = http::Request::get("/readyz").body(Vec::new())?;
+            Ok(admin.request_text(request).await?.starts_with("ok"))
+        })
+        .await
+    }
+
+    /// The first things that the controllers do, and that a new namespace needs.
+    async fn wait_controllers(&self) -> Result<()> {
+        let admin = self.admin().await?;
+        let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), "default");
+        let maps: Api<ConfigMap> = Api::namespaced(admin, "default");
+        self.wait("the controllers of kube-controller-manager work", async || {
+            let account = accounts.get_opt("default").await?;
+            Ok(account.is_some() && maps.get_opt("kube-root-ca.crt").await?.is_some())
+        })
+        .await
+    }
+
+    /// Waits for a condition, but not on after a component has died.
+    async fn wait(&self, what: &str, mut ready: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+        let outcome = eventually(what, READY, async || match self.check_alive() {
+            Err(dead) => Ok(Some(Err(dead))),
+            Ok(()) => ready().await.map(|yes| yes.then_some(Ok(()))),
+        })
+        .await;
+        match outcome {
+            Ok(outcome) => outcome,
+            Err(late) => Err(anyhow!("{late:#}\n{}", self.local()?.tails(20))),
+        }
+    }
+
+    /// The admin's cluster with another user.
+    fn derive_kubeconfig(&self, file: &str, user: &Value) -> Result<PathBuf> {
+        if let Kind::Local(local) = &self.kind {
+            return local.write_kubeconfig(file, user);
+        }
+        let config = Kubeconfig::read_from(&self.admin_kubeconfig).context("read E2E_KUBECONFIG")?;
+        let context = current_context(&config)?;
+        let cluster = config.clusters.iter().find(|cluster| cluster.name == context.cluster);
+        let cluster = cluster.and_then(|cluster| cluster.cluster.as_ref()).context("E2E_KUBECONFIG has no cluster")?;
+        write_kubeconfig(&self.state.path, file, &serde_json::to_value(cluster)?, user)
+    }
+
+    fn external_user(&self) -> Result<Value> {
+        let config = Kubeconfig::read_from(&self.admin_kubeconfig).context("read E2E_KUBECONFIG")?;
+        let name = current_context(&config)?.user.context("E2E_KUBECONFIG's context has no user")?;
+        let user = config.auth_infos.iter().find(|user| user.name == name);
+        let user = user.and_then(|user| user.auth_info.as_ref()).context("E2E_KUBECONFIG has no user")?;
+        Ok(serde_json::to_value(user)?)
+    }
+}
+
+impl Processes {
+    fn all_there(&self) -> bool {
+        self.etcd.is_some() && self.apiserver.is_some() && self.controller_manager.is_some()
+    }
+}
+
+impl Local {
+    fn processes(&self) -> MutexGuard<'_, Processes> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_alive(&self) -> Result<()> {
+        let mut processes = self.processes();
+        let Processes { etcd, apiserver, controller_manager } = &mut *processes;
+        let all = [("etcd", etcd), ("kube-apiserver", apiserver), ("kube-controller-manager", controller_manager)];
+        for (name, process) in all {
+            if let Some(process) = process
+                && let Some(code) = process.exited()?
+            {
+                bail!("{name} ended with code {code}; its last lines:\n{}", paths::tail(process.log_path(), 20));
+            }
+        }
+        Ok(())
+    }
+
+    fn tails(&self, lines: usize) -> String {
+        let of = |name: &str| format!("{name}:\n{}\n", paths::tail(&self.dir.join(format!("{name}.log")), lines));
+        ["etcd", "kube-apiserver", "kube-controller-manager"].map(of).concat()
+    }
+
+    fn spawn(&self, name: &str, args: &[String]) -> Result<Guarded> {
+        // The guard of etcd, which all others need, clears up behind a harness that could not.
+        let clears_up = name == "etcd" && !keep_always();
+        Guarded::spawn(Program {
+            name,
+            path: self.binaries.join(name),
+            args: args.to_vec(),
+            env: Vec::new(),
+            log: self.dir.join(format!("{name}.log")),
+            // Nobody needs its state any more.
+            grace: Duration::ZERO,
+            remove: clears_up.then_some(self.dir.as_path()),
+        })
+    }
+
+    fn spawn_etcd(&self, peer_port: u16) -> Result<Guarded> {
+        let peer_url = format!("http://127.0.0.1:{peer_port}");
+        let args = [
+            format!("--data-dir={}", self.dir.join("etcd").display()),
+            // The data need not survive the machine.
+            "--unsafe-no-fsync".to_owned(),
+            format!("--listen-client-urls={}", self.etcd_url),
+            format!("--advertise-client-urls={}", self.etcd_url),
+            format!("--listen-peer-urls={peer_url}"),
+            format!("--initial-advertise-peer-urls={peer_url}"),
+            format!("--initial-cluster=default={peer_url}"),
+            "--log-level=warn".to_owned(),
+        ];
+        self.spawn("etcd", &args)
+    }
+
+    fn spawn_apiserver(&self) -> Result<Guarded> {
+        let pki = &self.pki;
+        let mut args = vec![
+            format!("--etcd-servers={}", self.etcd_url),
+            "--bind-address=127.0.0.1".to_owned(),
+            "--advertise-address=127.0.0.1".to_owned(),
+            format!("--secure-port={}", self.port),
+            // A loopback address may not be an endpoint, and nobody here needs the Service `kubernetes`.
+            "--endpoint-reconciler-type=none".to_owned(),
+            "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+            format!("--tls-cert-file={}", self.serving.certificate.display()),
+            format!("--tls-private-key-file={}", self.serving.key.display()),
+            format!("--client-ca-file={}", pki.authority().display()),
+            "--authorization-mode=RBAC".to_owned(),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-signing-key-file={}", pki.service_account_key().display()),
+            format!("--service-account-key-file={}", pki.service_account_public_key().display()),
+            format!("--audit-policy-file={}", self.dir.join("audit-policy.yaml").display()),
+            format!("--audit-log-path={}", self.dir.join("audit.log").display()),
+            // An entry exists before its request counts as done; the file is never rotated under a reader.
+            "--audit-log-mode=blocking".to_owned(),
+            "--audit-log-maxsize=100000".to_owned(),
+            // Without it a graceful end waits a minute for the watches.
+            "--shutdown-watch-termination-grace-period=1s".to_owned(),
+        ];
+        args.extend(self.options.apiserver_args.iter().cloned());
+        self.spawn("kube-apiserver", &args)
+    }
+
+    fn spawn_controller_manager(&self) -> Result<Guarded> {
+        let user = "system:kube-controller-manager";
+        let files = self.pki.client("kube-controller-manager", user, &[])?;
+        let kubeconfig = self.write_kubeconfig("kube-controller-manager", &certificate_user(&files))?;
+        let args = [
+            format!("--kubeconfig={}", kubeconfig.display()),
+            format!("--controllers={CONTROLLERS}"),
+            // Each controller acts under its own name, as in a real cluster.
+            "--use-service-account-credentials=true".to_owned(),
+            "--leader-elect=false".to_owned(),
+            "--secure-port=0".to_owned(),
+            format!("--root-ca-file={}", self.pki.authority().display()),
+            format!("--service-account-private-key-file={}", self.pki.service_account_key().display()),
+            "--concurrent-namespace-syncs=10".to_owned(),
+            "--kube-api-qps=200".to_owned(),
+            "--kube-api-burst=400".to_owned(),
+        ];
+        self.spawn("kube-controller-manager", &args)
+    }
+
+    fn write_kubeconfig(&self, file: &str, user: &Value) -> Result<PathBuf> {
+        let cluster = json!({
+            "server": format!("https://127.0.0.1:{}", self.port),
+            "certificate-authority": self.pki.authority(),
+        });
+        write_kubeconfig(&self.dir, file, &cluster, user)
+    }
+}
+
+/// The directory of one control plane. It goes with it, unless a test failed or somebody wants to look.
+#[derive(Debug)]
+struct StateDir {
+    path: PathBuf,
+    keep: AtomicBool,
+}
+
+impl StateDir {
+    fn create() -> Result<Self> {
+        Self::with_prefix("cp-")
+    }
+
+    /// No guard clears up behind this one, so the next clears up behind those that ended.
+    fn create_external() -> Result<Self> {
+        for entry in fs::read_dir(paths::state_root()?).context("read the state directories")?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let pid = name.strip_prefix("external-").and_then(|rest| rest.split('-').next()?.parse().ok());
+            if pid.is_some_and(|pid| !process::alive(pid)) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        Self::with_prefix(&format!("external-{}-", std::process::id()))
+    }
+
+    fn with_prefix(prefix: &str) -> Result<Self> {
+        let root = paths::state_root()?;
+        let private = fs::Permissions::from_mode(0o700);
+        let made = tempfile::Builder::new().prefix(prefix).permissions(private).tempdir_in(&root);
+        let dir = made.context("make a state directory")?;
+        Ok(Self { path: dir.keep(), keep: AtomicBool::new(false) })
+    }
+}
+
+impl Drop for StateDir {
+    fn drop(&mut self) {
+        if keep_always() || self.keep.load(Ordering::Relaxed) || thread::panicking() {
+            eprintln!("logs are kept in {}", self.path.display());
+            if !keep_always() {
+                let _ = fs::remove_dir_all(self.path.join("etcd"));
+            }
+        } else if let Err(err) = fs::remove_dir_all(&self.path) {
+            eprintln!("cannot remove {}: {err}", self.path.display());
+        }
+    }
+}
+
+fn keep_always() -> bool {
+    env::var_os("E2E_KEEP").is_some_and(|value| value == "1")
+}
+
+/// All are held until all are known, so that they differ.
+fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    let mut ports = [0; N];
+    let mut held = Vec::new();
+    for port in &mut ports {
+        let listener = TcpListener::bind("127.0.0.1:0").context("find a free port")?;
+        *port = listener.local_addr().context("find a free port")?.port();
+        held.push(listener);
+    }
+    Ok(ports)
+}
+
+/// A loopback port that is free now, for the operator's own listeners.
+pub fn free_port() -> Result<u16> {
+    free_ports::<1>().map(|[port]| port)
+}
+
+/// A client that tells a refusal at once: waiting and trying again is for the test to ask for.
+async fn client(kubeconfig: &Path, impersonate: Option<(&str, &[&str])>) -> Result<Client> {
+    let config = Kubeconfig::read_from(kubeconfig).with_context(|| format!("read {}", kubeconfig.display()))?;
+    let mut config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default())
+        .await
+        .with_context(|| format!("use {}", kubeconfig.display()))?;
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    if let Some((user, groups)) = impersonate {
+        config.headers.push(("impersonate-user".parse()?, user.parse()?));
+        for group in groups {
+            config.headers.push(("impersonate-group".parse()?, group.parse()?));
+        }
+    }
+    Client::try_from(config).context("make a client")
+}
+
+fn write_kubeconfig(dir: &Path, file: &str, cluster: &Value, user: &Value) -> Result<PathBuf> {
+    let path = dir.join(format!("{file}.kubeconfig"));
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{ "name": "e2e", "cluster": cluster }],
+        "users": [{ "name": "e2e", "user": user }],
+        "contexts": [{ "name": "e2e", "context": { "cluster": "e2e", "user": "e2e" } }],
+        "current-context": "e2e",
+    });
+    fs::write(&path, config.to_string()).with_context(|| format!("write {}", path.display()))?;
+    Ok(path)
+}
+
+fn certificate_user(files: &Files) -> Value {
+    json!({ "client-certificate": files.certificate, "client-key": files.key })
+}
+
+fn current_context(config: &Kubeconfig) -> Result<kube::config::Context> {
+    let name = config.current_context.as_deref().context("E2E_KUBECONFIG has no current-context")?;
+    let context = config.contexts.iter().find(|context| context.name == name);
+    context.and_then(|context| context.context.clone()).with_context(|| format!("E2E_KUBECONFIG has no context {name}"))
+}
+
+fn file_name(user: &str) -> String {
+    user.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+}

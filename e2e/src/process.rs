@@ -1,0 +1,152 @@
+//! A process under a guard: it can be signalled, waited for, and it ends when this process does.
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::paths;
+
+/// How often a wait for the end of a process looks.
+const POLL: Duration = Duration::from_millis(5);
+
+#[derive(Debug)]
+pub struct Guarded {
+    name: String,
+    guard: Child,
+    stdin: Option<ChildStdin>,
+    pid: u32,
+    log: PathBuf,
+}
+
+/// What to run under a guard.
+#[derive(Debug, Default)]
+pub(crate) struct Program<'a> {
+    pub name: &'a str,
+    pub path: PathBuf,
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub log: PathBuf,
+    /// How long it has to end in order when the harness has gone.
+    pub grace: Duration,
+    /// What the guard removes once this process has gone because the harness had.
+    pub remove: Option<&'a Path>,
+}
+
+impl Guarded {
+    pub(crate) fn spawn(program: Program<'_>) -> Result<Self> {
+        let Program { name, path, args, env, log, grace, remove } = program;
+        let stderr = File::options().create(true).append(true).open(&log).with_context(|| format!("open {}", log.display()))?;
+        let mut command = Command::new(paths::sibling("e2e-guard")?);
+        command.arg("--grace").arg(grace.as_secs().to_string());
+        if let Some(dir) = remove {
+            command.arg("--remove").arg(dir);
+        }
+        command.arg(&log).arg("--").arg(path).args(args).envs(env);
+        // A group of its own: Ctrl-C in a terminal ends the harness only, and its end ends the rest in order.
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
+        let mut guard = command.spawn().with_context(|| format!("start the guard of {name}"))?;
+
+        let stdin = guard.stdin.take();
+        let stdout = guard.stdout.take().context("the guard has no stdout")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).context("read from the guard")?;
+        let Ok(pid) = line.trim().parse() else {
+            let _ = guard.wait();
+            bail!("{name} did not start:\n{}", paths::tail(&log, 20));
+        };
+        Ok(Self { name: name.to_owned(), guard, stdin, pid, log })
+    }
+
+    /// The process itself, not its guard.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub fn guard_pid(&self) -> u32 {
+        self.guard.id()
+    }
+
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    /// The exit code, or 128 plus the signal, if it has ended.
+    pub fn exited(&mut self) -> Result<Option<i32>> {
+        let status = self.guard.try_wait().with_context(|| format!("look at {}", self.name))?;
+        Ok(status.map(|status| status.code().unwrap_or(-1)))
+    }
+
+    /// The same, waiting for it at most that long.
+    #[expect(clippy::disallowed_methods, reason = "this is how a condition is awaited")]
+    pub fn wait(&mut self, timeout: Duration) -> Result<Option<i32>> {
+        let until = Instant::now() + timeout;
+        loop {
+            let code = self.exited()?;
+            if code.is_some() || Instant::now() >= until {
+                return Ok(code);
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    pub fn terminate(&mut self) {
+        self.ask(b't');
+    }
+
+    /// SIGTERM, and the exit code. One that has not ended by then is killed, and that is an error.
+    pub fn stop(&mut self, timeout: Duration) -> Result<i32> {
+        self.terminate();
+        if let Some(code) = self.wait(timeout)? {
+            return Ok(code);
+        }
+        self.kill()?;
+        bail!("{} did not end within {timeout:?} of SIGTERM:\n{}", self.name, paths::tail(&self.log, 20))
+    }
+
+    /// SIGKILL; returns once it is gone.
+    pub fn kill(&mut self) -> Result<()> {
+        self.ask(b'k');
+        match self.wait(Duration::from_secs(10))? {
+            Some(_) => Ok(()),
+            None => bail!("{} (pid {}) survived SIGKILL", self.name, self.pid),
+        }
+    }
+
+    /// A guard that has ended no longer listens, and then its child has ended too.
+    fn ask(&mut self, what: u8) {
+        if let Some(stdin) = &mut self.stdin {
+            let _ = stdin.write_all(&[what]).and_then(|()| stdin.flush());
+        }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if let Err(err) = self.kill() {
+            eprintln!("{err:#}");
+        }
+    }
+}
+
+/// Whether a process with this pid runs. One that has ended but that nobody has reaped does not.
+pub fn alive(pid: u32) -> bool {
+    if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        return !matches!(state, Some('Z' | 'X'));
+    }
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+}
+
+/// SIGKILL to one process that the caller has started.
+pub fn kill(pid: u32) -> Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("not a pid")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).context("kill")
+}
