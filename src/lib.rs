@@ -2,6 +2,8 @@
 //!
 //! The arrows of `docs/ARCHITECTURE.md` hold: `api`, `plan`, `drift`, `observe` and `status` see no client, no runtime and no clock.
 
+#![cfg_attr(test, allow(clippy::needless_pass_by_value, clippy::default_trait_access, reason = "tests read better so"))]
+
 pub mod api;
 pub mod apply;
 pub mod cli;
@@ -14,5 +16,7 @@ pub mod plan;
 pub mod reconcile;
 pub mod status;
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod testkit;

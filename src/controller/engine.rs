@@ -21,7 +21,7 @@ use crate::{
         reason::{EventReason, Failure},
     },
     apply::WriteError,
-    drift::{Class, Drift, Fix},
+    drift::{Class, Drift, Fix, Print},
     events::Announcement,
     observe::{Entry, Observed, Standing},
     plan::{Baseline, Baselines},
@@ -269,13 +269,7 @@ impl Engine {
         if !self.is_synced() || !self.dirty.is_empty() {
             return vec![];
         }
-        let deleting: Vec<Arc<str>> = self.tracked.iter().filter(|(_, t)| t.deleting).map(|(name, _)| name.clone()).collect();
-        for name in deleting {
-            let left = self.policies_left(&name);
-            if let Some(tracked) = self.tracked.get_mut(&name) {
-                tracked.set_policies_left(left, now.instant);
-            }
-        }
+        self.count_what_is_left(now);
         self.tracked.iter_mut().filter_map(|(name, tracked)| tracked.status_due(name, now)).collect()
     }
 
@@ -291,6 +285,7 @@ impl Engine {
         if !self.is_synced() {
             return vec![];
         }
+        self.count_what_is_left(now);
         let quiet = self.dirty.is_empty() && self.ready.is_empty() && self.in_flight.is_empty();
         self.tracked.iter_mut().filter_map(|(name, tracked)| tracked.finalizer_due(name, quiet, now.instant)).collect()
     }
@@ -505,13 +500,14 @@ impl Engine {
         self.announcements.push(Announcement { namespace, policy, uid, reason, note, at: now.wall });
     }
 
-    /// How many policies of a baseline are still to go.
-    fn policies_left(&self, name: &str) -> usize {
-        let living = self.observed.iter().filter(|(_, e)| e.namespace.as_ref().is_some_and(|n| !n.terminating));
-        living
-            .flat_map(|(_, e)| e.policies.values())
-            .filter(|p| p.ours && !p.terminating && p.baseline.as_deref() == Some(name))
-            .count()
+    /// Counts the policies of the baselines that are being deleted.
+    fn count_what_is_left(&mut self, now: Now) {
+        for (name, tracked) in self.tracked.iter_mut().filter(|(_, t)| t.deleting) {
+            let living = self.observed.iter().filter(|(_, e)| e.namespace.as_ref().is_some_and(|n| !n.terminating));
+            let theirs = |p: &&Print| p.ours && !p.terminating && p.baseline.as_ref() == Some(name);
+            let left = living.flat_map(|(_, e)| e.policies.values()).filter(theirs).count();
+            tracked.set_policies_left(left, now.instant);
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 //! Ends when it is told to, or when a part ends that must not.
 
 mod engine;
+#[cfg(test)]
+mod engine_tests;
 mod pace;
 mod tracked;
 mod watch;

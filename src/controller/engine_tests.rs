@@ -1,0 +1,422 @@
+//! The engine against a cluster of a few lines: a map of policies that numbers its versions.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use serde_json::{Value, json};
+
+use super::{
+    engine::{Engine, ListPhase, Now, Seen},
+    tracked::{RawBaseline, StatusWrite},
+};
+use crate::{
+    api::{PolicyBaselineStatus, reason::Failure},
+    apply::WriteError,
+    drift::Fix,
+    reconcile::{Done, Job, Wrote},
+};
+
+const INGRESS: &str = "baseline-default-deny-ingress";
+
+struct Sim {
+    engine: Engine,
+    policies: BTreeMap<(String, String), NetworkPolicy>,
+    version: u64,
+    start: Instant,
+    elapsed: Duration,
+    statuses: Vec<PolicyBaselineStatus>,
+}
+
+impl Sim {
+    /// Everything is listed, and there is nothing.
+    fn new() -> Self {
+        let mut sim = Self::unsynced();
+        sim.list();
+        sim
+    }
+
+    fn unsynced() -> Self {
+        Self {
+            engine: Engine::new("policy-baseline-system".into()),
+            policies: BTreeMap::new(),
+            version: 1,
+            start: Instant::now(),
+            elapsed: Duration::ZERO,
+            statuses: vec![],
+        }
+    }
+
+    fn list(&mut self) {
+        for phase in [ListPhase::Begin, ListPhase::End] {
+            self.see(Seen::NamespaceList(phase));
+            self.see(Seen::PolicyList(phase));
+            self.see(Seen::BaselineList(phase));
+        }
+    }
+
+    fn now(&self) -> Now {
+        let wall = Timestamp::from_second(1_000_000).unwrap() + jiff::SignedDuration::try_from(self.elapsed).unwrap();
+        Now { instant: self.start + self.elapsed, wall }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.elapsed += time;
+    }
+
+    fn see(&mut self, seen: Seen) {
+        let now = self.now();
+        self.engine.see(seen, now);
+    }
+
+    fn namespace(&mut self, name: &str) {
+        let meta = json!({"name": name, "uid": format!("uid-{name}"), "creationTimestamp": "1970-01-01T00:10:00Z",
+            "labels": {"kubernetes.io/metadata.name": name}});
+        self.see(Seen::Namespace(serde_json::from_value::<ObjectMeta>(meta).unwrap()));
+    }
+
+    fn baseline(&mut self, generation: i64, spec: Value) {
+        self.baseline_with(generation, spec, json!({}));
+    }
+
+    fn baseline_with(&mut self, generation: i64, spec: Value, metadata: Value) {
+        let mut meta = json!({"name": "b", "uid": "uid-b", "generation": generation, "resourceVersion": "7",
+            "creationTimestamp": "1970-01-01T00:00:01Z"});
+        meta.as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
+        let raw: RawBaseline = serde_json::from_value(json!({"metadata": meta, "spec": with_policies(spec)})).unwrap();
+        self.see(Seen::Baseline(Box::new(raw)));
+    }
+
+    /// The next jobs, once everything was looked at.
+    fn jobs(&mut self) -> Vec<Job> {
+        let now = self.now();
+        while self.engine.look(now) {}
+        std::iter::from_fn(|| self.engine.next_job(now)).collect()
+    }
+
+    /// Works off all jobs with this answer to each write.
+    fn answer(&mut self, mut answer: impl FnMut(&Job, &str) -> Option<Failure>) -> usize {
+        let jobs = self.jobs();
+        let count = jobs.len();
+        for job in jobs {
+            let results = job.tasks.iter().map(|task| match answer(&job, &task.drift.policy) {
+                Some(reason) => Err(WriteError::Failed { reason, message: "said no".into() }),
+                None => Ok(self.policies_write(&job, &task.drift.policy, &task.drift.fix)),
+            });
+            let results = results.collect();
+            let now = self.now();
+            self.engine.done(Done { job, results }, now);
+        }
+        count
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..10 {
+            if self.answer(|_, _| None) == 0 {
+                return;
+            }
+        }
+        panic!("the engine does not come to rest");
+    }
+
+    fn policies_write(&mut self, job: &Job, policy: &str, fix: &Fix) -> Wrote {
+        let key = (job.namespace.as_str().to_owned(), policy.to_owned());
+        match fix {
+            Fix::Apply { index, .. } => {
+                self.version += 1;
+                let rendered = &job.baseline.as_ref().unwrap().policies[*index];
+                let mut object = rendered.object(job.namespace.as_str(), Some("u"));
+                object["metadata"]["resourceVersion"] = self.version.to_string().into();
+                let object: NetworkPolicy = serde_json::from_value(object).unwrap();
+                self.policies.insert(key, object.clone());
+                Wrote::Applied(Box::new(object))
+            }
+            Fix::Delete { .. } => {
+                self.policies.remove(&key);
+                Wrote::Removed
+            }
+            Fix::Await => Wrote::Withheld,
+        }
+    }
+
+    fn tamper(&mut self, ns: &str, policy: &str, edit: impl FnOnce(&mut NetworkPolicy)) {
+        self.version += 1;
+        let object = self.policies.get_mut(&(ns.into(), policy.into())).unwrap();
+        edit(object);
+        object.metadata.resource_version = Some(self.version.to_string());
+        let seen = Seen::Policy(Box::new(object.clone()));
+        self.see(seen);
+    }
+
+    fn delete(&mut self, ns: &str, policy: &str) {
+        self.version += 1;
+        let mut object = self.policies.remove(&(ns.into(), policy.into())).unwrap();
+        object.metadata.resource_version = Some(self.version.to_string());
+        self.see(Seen::PolicyGone(Box::new(object)));
+    }
+
+    /// Writes the statuses that are due; the newest, if there was one.
+    fn status(&mut self) -> Option<PolicyBaselineStatus> {
+        let now = self.now();
+        let writes = self.engine.statuses(now);
+        let written = writes.len();
+        for StatusWrite { name, uid, status } in writes {
+            self.statuses.push(status.clone());
+            self.engine.status_written(&name, &uid, Ok(Some(status)), now);
+        }
+        (written > 0).then(|| self.statuses.last().cloned()).flatten()
+    }
+
+    fn protected() -> Self {
+        let mut sim = Self::new();
+        sim.baseline(1, json!({}));
+        sim.namespace("a");
+        sim.settle();
+        sim.pass(Duration::from_secs(5));
+        sim.status();
+        sim.pass(Duration::from_secs(5));
+        sim
+    }
+}
+
+fn with_policies(mut spec: Value) -> Value {
+    if spec.get("policies").is_none() {
+        spec["policies"] = json!(["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"]);
+    }
+    spec
+}
+
+fn ready(status: &PolicyBaselineStatus) -> &str {
+    &status.conditions[0].reason
+}
+
+#[test]
+fn nothing_is_decided_before_every_watch_is_listed() {
+    let mut sim = Sim::unsynced();
+    sim.baseline(1, json!({}));
+    sim.namespace("a");
+    assert_eq!(sim.jobs().len(), 0);
+    assert!(sim.status().is_none());
+    for phase in [ListPhase::Begin, ListPhase::End] {
+        sim.see(Seen::PolicyList(phase));
+    }
+    assert_eq!(sim.jobs().len(), 0);
+}
+
+#[test]
+fn i1_a_new_namespace_gets_three_creations_in_one_job_and_then_rests() {
+    let mut sim = Sim::new();
+    sim.baseline(1, json!({}));
+    sim.namespace("a");
+    let jobs = sim.jobs();
+    let [job] = &jobs[..] else { panic!("{jobs:?}") };
+    assert_eq!(job.tasks.len(), 3);
+    assert!(job.tasks.iter().all(|t| matches!(t.drift.fix, Fix::Apply { uid: None, .. })));
+    let mut sim = Sim::protected();
+    assert_eq!(sim.jobs().len(), 0);
+}
+
+#[test]
+fn i2_at_rest_nothing_is_written() {
+    let mut sim = Sim::protected();
+    for _ in 0..10 {
+        sim.pass(Duration::from_secs(10));
+        assert_eq!(sim.jobs().len(), 0);
+        assert!(sim.status().is_none());
+        let now = sim.now();
+        assert!(sim.engine.finalizers(now).is_empty());
+        assert_eq!(sim.engine.next_wake(now), None);
+    }
+}
+
+#[test]
+fn a_namespace_is_never_worked_on_twice_at_once() {
+    let mut sim = Sim::new();
+    sim.baseline(1, json!({}));
+    sim.namespace("a");
+    assert_eq!(sim.jobs().len(), 1);
+    sim.namespace("a");
+    sim.baseline(2, json!({"priority": 3}));
+    assert_eq!(sim.jobs().len(), 0);
+}
+
+#[test]
+fn what_others_delete_is_drift_and_what_we_do_is_not() {
+    let mut sim = Sim::protected();
+    sim.delete("a", INGRESS);
+    sim.settle();
+    sim.pass(Duration::from_secs(5));
+    let status = sim.status().unwrap();
+    assert_eq!(
+        (status.recent_drift.len(), &*status.recent_drift[0].class, &*status.recent_drift[0].who),
+        (1, "Missing", "unknown")
+    );
+    sim.baseline(2, json!({"dns": {"ports": [5353]}}));
+    sim.settle();
+    sim.pass(Duration::from_secs(5));
+    assert_eq!(sim.status().unwrap().recent_drift.len(), 1);
+    assert_eq!(sim.engine.take_announcements().len(), 1);
+}
+
+#[test]
+fn the_echo_of_a_write_that_comes_before_its_answer_is_no_drift() {
+    let mut sim = Sim::new();
+    sim.baseline(1, json!({}));
+    sim.namespace("a");
+    let job = sim.jobs().remove(0);
+    let results: Vec<_> = job.tasks.iter().map(|t| Ok(sim.policies_write(&job, &t.drift.policy, &t.drift.fix))).collect();
+    let objects: Vec<_> = sim.policies.values().cloned().collect();
+    for object in objects {
+        sim.see(Seen::Policy(Box::new(object)));
+    }
+    let now = sim.now();
+    sim.engine.done(Done { job, results }, now);
+    assert_eq!(sim.jobs().len(), 0);
+    assert!(sim.engine.take_announcements().is_empty());
+    sim.pass(Duration::from_secs(2));
+    let status = sim.status().unwrap();
+    assert_eq!((status.namespaces.compliant, status.recent_drift.len()), (1, 0));
+}
+
+#[test]
+fn i3_a_repair_of_what_exists_carries_its_uid() {
+    let mut sim = Sim::protected();
+    sim.tamper("a", INGRESS, |p| p.spec.as_mut().unwrap().ingress = Some(vec![Default::default()]));
+    let jobs = sim.jobs();
+    assert!(matches!(&jobs[0].tasks[0].drift.fix, Fix::Apply { uid: Some(uid), .. } if &**uid == "u"));
+}
+
+#[test]
+fn i7_a_failure_is_reported_with_its_reason_delays_nobody_else_and_heals() {
+    let mut sim = Sim::new();
+    sim.baseline(1, json!({}));
+    sim.namespace("a");
+    sim.namespace("b");
+    sim.answer(|job, policy| (job.namespace.as_str() == "a" && policy == INGRESS).then_some(Failure::QuotaExceeded));
+    assert_eq!(sim.jobs().len(), 0);
+    sim.pass(Duration::from_secs(1));
+    sim.status();
+    sim.pass(Duration::from_secs(1));
+    let status = sim.status().or_else(|| sim.statuses.last().cloned()).unwrap();
+    assert_eq!((ready(&status), status.namespaces.failed, status.namespaces.compliant), ("WritesFailing", 1, 1));
+    assert_eq!((&*status.violations[0].reason, status.violations[0].policy.as_deref()), ("QuotaExceeded", Some(INGRESS)));
+    sim.pass(Duration::from_mins(1));
+    sim.settle();
+    sim.pass(Duration::from_secs(2));
+    assert_eq!(ready(&sim.status().unwrap()), "Protected");
+}
+
+#[test]
+fn i14_a_write_that_another_plugin_changed_is_backed_off_at_once() {
+    let mut sim = Sim::new();
+    sim.baseline(1, json!({"policies": ["DefaultDenyIngress"]}));
+    sim.namespace("a");
+    let job = sim.jobs().remove(0);
+    let Wrote::Applied(mut object) = sim.policies_write(&job, INGRESS, &job.tasks[0].drift.fix) else { panic!() };
+    object.spec.as_mut().unwrap().ingress = Some(vec![Default::default()]);
+    let now = sim.now();
+    sim.engine.done(Done { job, results: vec![Ok(Wrote::Applied(object))] }, now);
+    assert_eq!(sim.jobs().len(), 0);
+    sim.pass(Duration::from_secs(1));
+    assert_eq!(sim.jobs().len(), 0);
+    assert_eq!(sim.status().unwrap().violations[0].reason, "MutatedByAdmission");
+    sim.pass(Duration::from_secs(3));
+    assert_eq!(sim.jobs().len(), 1);
+}
+
+#[test]
+fn nothing_is_removed_while_something_planned_is_not_confirmed() {
+    let mut sim = Sim::protected();
+    sim.baseline(2, json!({"metadata": {"namePrefix": "new-"}}));
+    sim.answer(|_, policy| {
+        policy.starts_with("new-").then_some(Failure::DeniedByAdmission).filter(|_| policy.ends_with("ingress"))
+    });
+    assert_eq!(sim.jobs().len(), 0, "the removals must wait for the creation that failed");
+    sim.pass(Duration::from_mins(1));
+    sim.settle();
+    let names: Vec<_> = sim.policies.keys().map(|(_, name)| name.as_str()).collect();
+    assert!(names.len() == 3 && names.iter().all(|n| n.starts_with("new-")), "{names:?}");
+}
+
+#[test]
+fn i5_a_namespace_that_is_found_terminating_is_left_alone() {
+    let mut sim = Sim::new();
+    sim.baseline(1, json!({}));
+    sim.namespace("a");
+    let job = sim.jobs().remove(0);
+    let now = sim.now();
+    let results = job.tasks.iter().map(|_| Err(WriteError::NamespaceTerminating)).collect();
+    sim.engine.done(Done { job, results }, now);
+    sim.pass(Duration::from_secs(100));
+    assert_eq!(sim.jobs().len(), 0);
+    assert!(sim.engine.take_announcements().is_empty());
+    sim.status();
+    assert_eq!(sim.statuses.last().unwrap().namespaces.selected, 0);
+}
+
+#[test]
+fn a_status_is_written_at_most_once_a_second_and_only_when_it_changed() {
+    let mut sim = Sim::protected();
+    let before = sim.statuses.len();
+    for _ in 0..100 {
+        sim.delete("a", INGRESS);
+        sim.settle();
+        sim.pass(Duration::from_millis(20));
+        sim.status();
+    }
+    let written = sim.statuses.len() - before;
+    assert!((1..=3).contains(&written), "{written} writes in two seconds");
+}
+
+#[test]
+fn an_invalid_baseline_freezes_what_it_holds_and_says_why() {
+    let mut sim = Sim::protected();
+    sim.baseline(2, json!({"namespaceSelector": {"matchLabels": {"Bad Key!": "x"}}}));
+    sim.delete("a", INGRESS);
+    assert_eq!(sim.jobs().len(), 0);
+    sim.pass(Duration::from_secs(1));
+    let status = sim.status().unwrap();
+    assert_eq!(ready(&status), "InvalidSelector");
+    assert!(status.conditions[2].message.contains("spec.namespaceSelector"), "{}", status.conditions[2].message);
+    sim.baseline(3, json!({}));
+    assert_eq!(sim.jobs().len(), 1);
+}
+
+#[test]
+fn the_finalizer_is_on_only_while_deletion_removes_policies() {
+    let mut sim = Sim::new();
+    sim.baseline(1, json!({"deletionPolicy": "Delete"}));
+    sim.namespace("a");
+    let now = sim.now();
+    let added = sim.engine.finalizers(now);
+    assert!(added.len() == 1 && added[0].wanted);
+    sim.engine.finalizer_written("b", Ok(()), now);
+    sim.settle();
+    let held = json!({"finalizers": ["policybaseline.io/delete-policies"]});
+    sim.baseline_with(1, json!({"deletionPolicy": "Delete"}), held.clone());
+    sim.pass(Duration::from_secs(5));
+    let now = sim.now();
+    assert!(sim.engine.finalizers(now).is_empty());
+    let mut going = held;
+    going["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    sim.baseline_with(2, json!({"deletionPolicy": "Delete"}), going);
+    assert!(sim.engine.finalizers(now).is_empty(), "the policies are still there");
+    sim.settle();
+    sim.status();
+    assert!(sim.policies.is_empty());
+    let removed = sim.engine.finalizers(now);
+    assert!(removed.len() == 1 && !removed[0].wanted);
+}
+
+#[test]
+fn i10_a_baseline_that_is_gone_takes_no_policy_with_it() {
+    let mut sim = Sim::protected();
+    let raw = serde_json::from_value(json!({"metadata": {"name": "b", "uid": "uid-b"}})).unwrap();
+    sim.see(Seen::BaselineGone(Box::new(raw)));
+    assert_eq!(sim.jobs().len(), 0);
+    sim.list();
+    assert_eq!(sim.jobs().len(), 0);
+}
