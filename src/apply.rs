@@ -47,6 +47,15 @@ pub enum WriteError {
     },
 }
 
+/// A status as it is stored now.
+#[derive(Clone, Debug)]
+pub struct StoredStatus {
+    /// The status.
+    pub status: PolicyBaselineStatus,
+    /// The resourceVersion of the baseline; 0 when it is no number.
+    pub version: u64,
+}
+
 /// Writes to the cluster.
 #[derive(Clone)]
 pub struct Writer {
@@ -78,7 +87,11 @@ impl Writer {
         let request = requests.patch(&policy.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object));
         let stored: NetworkPolicy = self.send(request).await?;
         let Some(patch) = residue(&stored, &policy.labels, &policy.annotations, former_keys) else { return Ok(stored) };
-        self.send(json_patch(&requests, &policy.name, &patch)).await
+        self.send(json_patch(&requests, &policy.name, &patch)).await.map_err(|error| match error {
+            // The test on the resourceVersion: somebody wrote in between.
+            WriteError::Failed { reason: Failure::Rejected, message } => failed(Failure::Conflict, message),
+            other => other,
+        })
     }
 
     /// Deletes a policy, if it still is the one that was seen.
@@ -89,29 +102,26 @@ impl Writer {
     }
 
     /// Writes the status of that very baseline. Returns what is stored.
-    pub async fn put_status(
-        &self,
-        name: &str,
-        uid: &str,
-        status: &PolicyBaselineStatus,
-    ) -> Result<Option<PolicyBaselineStatus>, WriteError> {
+    pub async fn put_status(&self, name: &str, uid: &str, status: &PolicyBaselineStatus) -> Result<StoredStatus, WriteError> {
         let object = json!({
             "apiVersion": PolicyBaseline::api_version(&()), "kind": PolicyBaseline::kind(&()),
             "metadata": {"name": name, "uid": uid}, "status": status,
         });
         let request = baselines().patch_subresource("status", name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object));
         let mut stored: Value = self.send(request).await?;
+        let version = stored["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok()).unwrap_or(0);
         // The spec may be one that does not decode; only the status is asked for.
-        Ok(serde_json::from_value(stored["status"].take()).ok())
+        let status = serde_json::from_value(stored["status"].take()).unwrap_or_else(|_| status.clone());
+        Ok(StoredStatus { status, version })
     }
 
     /// Adds our finalizer to a baseline, or removes it; whatever other finalizers it has stay.
-    pub async fn set_finalizer(&self, name: &str, version: &str, present: &[String], wanted: bool) -> Result<(), WriteError> {
+    pub async fn set_finalizer(&self, name: &str, version: u64, present: &[String], wanted: bool) -> Result<(), WriteError> {
         let mut finalizers: Vec<&str> = present.iter().map(String::as_str).filter(|f| *f != FINALIZER).collect();
         if wanted {
             finalizers.push(FINALIZER);
         }
-        let patch = json!({"metadata": {"resourceVersion": version, "finalizers": finalizers}});
+        let patch = json!({"metadata": {"resourceVersion": version.to_string(), "finalizers": finalizers}});
         let request = baselines().patch(
             name,
             &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() },

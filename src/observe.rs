@@ -28,6 +28,8 @@ pub struct Entry {
     pub established: bool,
     /// What happened to its policies.
     pub standing: Standing,
+    /// The baseline whose plan it was last seen to hold.
+    pub owner: Option<Arc<str>>,
 }
 
 /// What happened to the policies of a namespace: it tells drift from work.
@@ -56,7 +58,7 @@ impl Entry {
     pub fn holdings(&self) -> Holdings {
         let ours = self.policies.values().filter(|p| p.ours);
         let baselines: BTreeSet<Arc<str>> = ours.clone().filter_map(|p| p.baseline.clone()).collect();
-        Holdings { any: self.established || ours.count() > 0, baselines }
+        Holdings { any: self.established || ours.count() > 0, baselines, owner: self.owner.clone() }
     }
 
     fn is_empty(&self) -> bool {
@@ -125,6 +127,7 @@ impl Observed {
             // Another namespace under the same name: what was known of the former does not hold.
             entry.established = entry.policies.values().any(|p| p.ours);
             entry.standing = Standing::Found;
+            entry.owner = None;
             entry.uid = uid;
         }
         if entry.namespace.as_ref() == Some(&namespace) {

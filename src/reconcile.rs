@@ -53,11 +53,13 @@ pub fn assess(
         Decision::Reported(baseline) => found.findings.push((baseline.name.clone(), reported())),
         Decision::Unselected => {
             found.drifts = diff([], &entry.policies, |name| baselines.may_remove(name));
-            for drift in &found.drifts {
-                // What is left to remove is the business of the baseline that it came from.
-                if let Some(owner) = &drift.baseline {
-                    found.findings.push((owner.clone(), finding(std::slice::from_ref(drift), &failure)));
-                }
+            // What is left to remove is the business of the baseline that it came from.
+            let mut owners: Vec<Arc<str>> = found.drifts.iter().filter_map(|d| d.baseline.clone()).collect();
+            owners.sort_unstable();
+            owners.dedup();
+            for owner in owners {
+                let theirs: Vec<Drift> = found.drifts.iter().filter(|d| d.baseline.as_ref() == Some(&owner)).cloned().collect();
+                found.findings.push((owner, finding(&theirs, &failure)));
             }
         }
         Decision::Protected(baseline) => {

@@ -17,10 +17,10 @@ use super::{
 };
 use crate::{
     api::{
-        NamespaceName, PolicyBaselineStatus,
+        NamespaceName,
         reason::{EventReason, Failure},
     },
-    apply::WriteError,
+    apply::{StoredStatus, WriteError},
     drift::{Class, Drift, Fix, Print},
     events::Announcement,
     observe::{Entry, Observed, Standing},
@@ -274,7 +274,7 @@ impl Engine {
     }
 
     /// A status write ended.
-    pub fn status_written(&mut self, name: &str, uid: &str, result: Result<Option<PolicyBaselineStatus>, WriteError>, now: Now) {
+    pub fn status_written(&mut self, name: &str, uid: &str, result: Result<StoredStatus, WriteError>, now: Now) {
         if let Some(tracked) = self.tracked.get_mut(name).filter(|t| *t.uid == *uid) {
             tracked.status_written(name, result, now);
         }
@@ -404,12 +404,15 @@ impl Engine {
 
     fn look_at(&mut self, name: &NamespaceName, now: Now) {
         let Some(entry) = self.observed.get(name) else { return };
-        let Assessment { findings, drifts, .. } = self.assess(name, entry);
+        let Assessment { findings, drifts, baseline } = self.assess(name, entry);
         self.report(name, &findings, now);
         if let Some(entry) = self.observed.get_mut(name)
             && drifts.is_empty()
         {
             entry.standing = Standing::Settled;
+            if let Some(baseline) = baseline {
+                entry.owner = Some(baseline.name.clone());
+            }
         }
         if !self.in_flight.contains(name) {
             let urgent = self.observed.get(name).is_some_and(|e| e.standing == Standing::Touched || !e.established);

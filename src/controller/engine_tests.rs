@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{PolicyBaselineStatus, reason::Failure},
-    apply::WriteError,
+    apply::{StoredStatus, WriteError},
     drift::Fix,
     reconcile::{Done, Job, Wrote},
 };
@@ -165,7 +165,7 @@ impl Sim {
         let written = writes.len();
         for StatusWrite { name, uid, status } in writes {
             self.statuses.push(status.clone());
-            self.engine.status_written(&name, &uid, Ok(Some(status)), now);
+            self.engine.status_written(&name, &uid, Ok(StoredStatus { status, version: 7 }), now);
         }
         (written > 0).then(|| self.statuses.last().cloned()).flatten()
     }

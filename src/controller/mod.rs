@@ -21,8 +21,7 @@ use tracing::{info, warn};
 
 use self::engine::{Engine, Now};
 use crate::{
-    api::PolicyBaselineStatus,
-    apply::{WriteError, Writer},
+    apply::{StoredStatus, WriteError, Writer},
     events,
     reconcile::{Done, repair},
 };
@@ -54,7 +53,7 @@ pub enum RunError {
 
 enum Written {
     Namespace(Done),
-    Status(Arc<str>, Arc<str>, Result<Option<PolicyBaselineStatus>, WriteError>),
+    Status(Arc<str>, Arc<str>, Result<StoredStatus, WriteError>),
     Finalizer(Arc<str>, Result<(), WriteError>),
 }
 
@@ -89,7 +88,7 @@ pub async fn run(client: Client, settings: Settings, stop: impl Future<Output = 
         for write in engine.finalizers(now) {
             let writer = writer.clone();
             in_flight.spawn(async move {
-                let result = writer.set_finalizer(&write.name, &write.version, &write.present, write.wanted).await;
+                let result = writer.set_finalizer(&write.name, write.version, &write.present, write.wanted).await;
                 Written::Finalizer(write.name, result)
             });
         }

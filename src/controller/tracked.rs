@@ -14,8 +14,9 @@ use crate::{
         NamespaceName, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus,
         baseline::{DeletionPolicy, DriftRecord, Mode},
         names::FINALIZER,
+        reason::condition::READY,
     },
-    apply::WriteError,
+    apply::{StoredStatus, WriteError},
     plan::{Baseline, BaselineError},
     status::{Finding, Health, Ledger},
 };
@@ -46,6 +47,10 @@ impl RawBaseline {
         PolicyBaselineStatus::deserialize(&self.status).ok()
     }
 
+    fn version(&self) -> u64 {
+        self.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
+    }
+
     fn finalizers(&self) -> Vec<String> {
         self.metadata.finalizers.clone().unwrap_or_default()
     }
@@ -68,7 +73,7 @@ pub struct FinalizerWrite {
     /// Of which baseline.
     pub name: Arc<str>,
     /// As it was seen.
-    pub version: String,
+    pub version: u64,
     /// The finalizers that it has.
     pub present: Vec<String>,
     /// Whether ours should be among them.
@@ -83,7 +88,7 @@ pub struct Tracked {
     /// It is being deleted.
     pub deleting: bool,
     generation: Option<i64>,
-    version: String,
+    version: u64,
     finalizers: Vec<String>,
     stored: Option<PolicyBaselineStatus>,
     mode: Mode,
@@ -108,7 +113,7 @@ impl Tracked {
             uid: raw.metadata.uid.as_deref().unwrap_or_default().into(),
             deleting: raw.metadata.deletion_timestamp.is_some(),
             generation: raw.metadata.generation,
-            version: raw.metadata.resource_version.clone().unwrap_or_default(),
+            version: raw.version(),
             finalizers: raw.finalizers(),
             ledger: Ledger::resume(stored.as_ref()),
             stored,
@@ -127,11 +132,15 @@ impl Tracked {
 
     /// It was seen again. Says whether its plan may have changed; a status or a finalizer that was written changes none.
     pub fn update(&mut self, raw: &RawBaseline, now: Instant) -> bool {
+        if raw.version() < self.version {
+            // The late echo of what stood there before our own write.
+            return false;
+        }
         let deleting = raw.metadata.deletion_timestamp.is_some();
         let plan_changed = self.generation != raw.metadata.generation || self.deleting != deleting;
         self.deleting = deleting;
         self.generation = raw.metadata.generation;
-        self.version = raw.metadata.resource_version.clone().unwrap_or_default();
+        self.version = raw.version();
         self.finalizers = raw.finalizers();
         let stored = raw.stored_status();
         if stored != self.stored && !self.writing {
@@ -205,20 +214,25 @@ impl Tracked {
     }
 
     /// A status write ended.
-    pub fn status_written(&mut self, name: &str, result: Result<Option<PolicyBaselineStatus>, WriteError>, now: Now) {
+    pub fn status_written(&mut self, name: &str, result: Result<StoredStatus, WriteError>, now: Now) {
         self.writing = false;
         match result {
             Ok(stored) => {
-                let ready = |s: &Option<PolicyBaselineStatus>| {
-                    let condition = s.as_ref()?.conditions.iter().find(|c| c.type_ == "Ready")?;
+                let ready = |s: &PolicyBaselineStatus| {
+                    let condition = s.conditions.iter().find(|c| c.type_ == READY)?;
                     Some((condition.status.clone(), condition.reason.clone()))
                 };
-                if let (before, Some((status, reason))) = (ready(&self.stored), ready(&stored))
-                    && before.as_ref() != Some(&(status.clone(), reason.clone()))
+                let (before, after) = (self.stored.as_ref().and_then(ready), ready(&stored.status));
+                if before != after
+                    && let Some((status, reason)) = after
                 {
                     info!(baseline = name, ready = status, reason, "baseline changed its state");
                 }
-                self.stored = stored;
+                // What the watch shows in the meantime may be older, or newer.
+                if stored.version >= self.version {
+                    self.version = stored.version;
+                    self.stored = Some(stored.status);
+                }
             }
             // It is being replaced or gone; its watch will say so.
             Err(WriteError::NotFound) => debug!(baseline = name, "status not written: the baseline is gone"),
@@ -244,7 +258,7 @@ impl Tracked {
             return None;
         }
         self.finalizer_writing = true;
-        Some(FinalizerWrite { name: name.clone(), version: self.version.clone(), present: self.finalizers.clone(), wanted })
+        Some(FinalizerWrite { name: name.clone(), version: self.version, present: self.finalizers.clone(), wanted })
     }
 
     /// A finalizer write ended.

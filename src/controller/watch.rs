@@ -51,7 +51,8 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let mut complaint = Complaint { what, last: None };
-    watcher(Api::<K>::all(client.clone()), watcher::Config::default().any_semantic())
+    // Lists are the most recent state, never what a cache remembers: from an old namespace or baseline a removal could follow.
+    watcher(Api::<K>::all(client.clone()), watcher::Config::default())
         .backoff(WatchBackoff::default())
         .filter_map(move |event| {
             let seen = match event {

@@ -84,6 +84,8 @@ pub struct Holdings {
     pub any: bool,
     /// The baselines that the labels of our policies name.
     pub baselines: BTreeSet<Arc<str>>,
+    /// The baseline whose plan the namespace was last seen to hold. Labels can be forged, this cannot.
+    pub owner: Option<Arc<str>>,
 }
 
 /// What is to be done in a namespace.
@@ -121,7 +123,10 @@ impl Baselines {
         }
         let (audits, mut enforcing): (Vec<_>, Vec<_>) =
             self.valid.iter().filter(|b| !b.deleting && b.selects(ns)).cloned().partition(|b| b.mode == Mode::Audit);
-        if let Some(name) = holdings.baselines.iter().find(|name| self.invalid.contains(*name)) {
+        // A label that names a stalled baseline freezes nothing where we know better: else tampering with it would stop repairs.
+        let known_owner = holdings.owner.as_ref().is_some_and(|owner| self.by_name.contains_key(owner));
+        let frozen_by = holdings.baselines.iter().find(|name| self.invalid.contains(*name));
+        if let Some(name) = frozen_by.filter(|_| !known_owner) {
             return Verdict { decision: Decision::Frozen(name.clone()), shadowed: enforcing, audits };
         }
         if enforcing.is_empty() {
@@ -173,7 +178,7 @@ mod tests {
     }
 
     fn held_by(name: &str) -> Holdings {
-        Holdings { any: true, baselines: [Arc::from(name)].into() }
+        Holdings { any: true, baselines: [Arc::from(name)].into(), owner: None }
     }
 
     #[test]
@@ -232,6 +237,16 @@ mod tests {
         assert_eq!(tell(&b.decide(&ns, &held_by("good")).decision), "protected good");
         assert_eq!(tell(&b.decide(&ns, &Holdings::default()).decision), "protected good");
         assert!(!b.may_remove("bad"));
+    }
+
+    #[test]
+    fn a_forged_label_of_a_stalled_baseline_freezes_nothing() {
+        let mut b = all(vec![checked_at("good", OLD, json!({}))]);
+        b.insert_invalid("bad".into());
+        let forged = Holdings { owner: Some("good".into()), ..held_by("bad") };
+        assert_eq!(tell(&b.decide(&namespace("a", &[]), &forged).decision), "protected good");
+        b.insert_invalid("good".into());
+        assert_eq!(tell(&b.decide(&namespace("a", &[]), &forged).decision), "frozen bad");
     }
 
     #[test]
