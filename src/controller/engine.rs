@@ -525,7 +525,7 @@ fn cause(entry: &Entry, drift: &Drift) -> Cause {
     }
 }
 
-/// How long changes of a status are gathered before it is written, unless it is the first for a generation.
+/// How long changes of a status are gathered before it is written, unless it is the first one.
 pub const GATHER: Duration = Duration::from_millis(200);
 /// The least time between two status writes of one baseline.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
