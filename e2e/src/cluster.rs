@@ -595,6 +595,8 @@ async fn client(kubeconfig: &Path, impersonate: Option<(&str, &[&str])>) -> Resu
         .await
         .with_context(|| format!("use {}", kubeconfig.display()))?;
     config.default_retry = false;
+    // Everything is on loopback, whatever the environment says of proxies.
+    config.proxy_url = None;
     config.connect_timeout = Some(Duration::from_secs(5));
     if let Some((user, groups)) = impersonate {
         config.headers.push(("impersonate-user".parse()?, user.parse()?));

@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod cluster;
+pub mod demo;
 pub mod operator;
 mod paths;
 mod pki;

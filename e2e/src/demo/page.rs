@@ -1,0 +1,272 @@
+//! What the demo writes on: steps, commands, tables.
+//!
+//! Decides how things look, never what is told. No line is longer than [`WIDTH`], but for what is there to be copied.
+
+use std::env;
+use std::io::{self, IsTerminal, Write};
+
+use rustix::termios::tcgetwinsize;
+
+/// The most columns that anything takes, however wide the terminal is.
+const WIDTH: usize = 100;
+/// Narrower than this, tables break anyway.
+const NARROWEST: usize = 60;
+const INDENT: &str = "   ";
+const GAP: &str = "  ";
+/// The end of a command's line that is not its last.
+const CONTINUED: &str = " \\";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    Plain,
+    Strong,
+    Quiet,
+    Good,
+    Notice,
+    Bad,
+}
+
+/// A cell of a table.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    text: String,
+    tone: Tone,
+}
+
+impl Cell {
+    pub fn new(text: impl Into<String>, tone: Tone) -> Self {
+        Self { text: text.into(), tone }
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Self::new(text, Tone::Plain)
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self::new(text, Tone::Plain)
+    }
+}
+
+/// What stands together. Between two blocks is an empty line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Block {
+    Title,
+    Text,
+    Progress,
+    Command,
+    Table,
+    Copy,
+    Feed,
+    Close,
+}
+
+#[derive(Debug)]
+pub struct Page {
+    width: usize,
+    colour: bool,
+    steps: u32,
+    last: Option<Block>,
+    /// A line was begun and awaits its end.
+    open: bool,
+}
+
+impl Page {
+    /// Colours only on a terminal, and not with `NO_COLOR`.
+    pub fn stdout() -> Self {
+        let stdout = io::stdout();
+        let wanted = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let colour = wanted && stdout.is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let columns = tcgetwinsize(&stdout).map_or(WIDTH, |size| usize::from(size.ws_col));
+        // Zero is a terminal that does not know.
+        let columns = if columns == 0 { WIDTH } else { columns };
+        Self { width: columns.clamp(NARROWEST, WIDTH), colour, steps: 0, last: None, open: false }
+    }
+
+    pub fn title(&mut self, text: &str) -> io::Result<()> {
+        self.block(Block::Title)?;
+        self.line("", text, Tone::Strong)
+    }
+
+    /// The next step, and why it matters.
+    pub fn step(&mut self, title: &str, why: &str) -> io::Result<()> {
+        self.steps += 1;
+        self.title(&format!("{}  {title}", self.steps))?;
+        self.text(why)
+    }
+
+    pub fn text(&mut self, text: &str) -> io::Result<()> {
+        self.toned(text, Tone::Plain)
+    }
+
+    /// What came of a step, say.
+    pub fn toned(&mut self, text: &str, tone: Tone) -> io::Result<()> {
+        // The text under a title belongs to it.
+        if self.last == Some(Block::Title) {
+            self.last = Some(Block::Text);
+        }
+        self.block(Block::Text)?;
+        for line in wrap(text, self.width - INDENT.len()) {
+            self.line(INDENT, &line, tone)?;
+        }
+        Ok(())
+    }
+
+    /// What a user would type, to be copied as it stands: no argument of it may contain a space.
+    pub fn command(&mut self, command: &str) -> io::Result<()> {
+        self.block(Block::Command)?;
+        let lines = wrap(command, self.width - INDENT.len() - "    ".len() - CONTINUED.len());
+        for (n, line) in lines.iter().enumerate() {
+            let prompt = if n == 0 { "$ " } else { "    " };
+            let end = if n + 1 < lines.len() { CONTINUED } else { "" };
+            self.line(INDENT, &format!("{prompt}{line}{end}"), Tone::Quiet)?;
+        }
+        Ok(())
+    }
+
+    /// Alone on its line and not wrapped, to be copied.
+    pub fn to_copy(&mut self, text: &str) -> io::Result<()> {
+        self.block(Block::Copy)?;
+        self.line("", text, Tone::Strong)
+    }
+
+    /// What a program printed. Lines that are too long are cut.
+    pub fn output(&mut self, text: &str) -> io::Result<()> {
+        self.block(Block::Table)?;
+        for line in text.lines() {
+            let line: String = line.chars().take(self.width - INDENT.len()).collect();
+            self.line(INDENT, line.trim_end(), Tone::Plain)?;
+        }
+        Ok(())
+    }
+
+    /// One of many lines that come as things happen.
+    pub fn feed(&mut self, text: &str) -> io::Result<()> {
+        self.block(Block::Feed)?;
+        self.line(INDENT, text, Tone::Plain)
+    }
+
+    /// The last words, whatever stands before them.
+    pub fn close(&mut self, text: &str) -> io::Result<()> {
+        self.block(Block::Close)?;
+        self.line(INDENT, text, Tone::Plain)
+    }
+
+    /// Something that takes a while; [`Self::done`] ends the line.
+    pub fn begin(&mut self, what: &str) -> io::Result<()> {
+        self.block(Block::Progress)?;
+        self.open = true;
+        write(&format!("{INDENT}{what:<47}"))
+    }
+
+    pub fn done(&mut self, outcome: &str) -> io::Result<()> {
+        self.open = false;
+        let outcome = self.paint(outcome, Tone::Good);
+        write(&format!("{outcome}\n"))
+    }
+
+    /// Ends a line that was begun and will have no outcome.
+    pub fn finish(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.open) { write("\n") } else { Ok(()) }
+    }
+
+    /// The last column is wrapped.
+    pub fn table<const N: usize>(&mut self, header: [&str; N], rows: &[[Cell; N]]) -> io::Result<()> {
+        let header = header.map(|title| Cell::new(title, Tone::Quiet));
+        let all = || std::iter::once(&header).chain(rows);
+        let mut widths = [0; N];
+        for row in all() {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.text.chars().count());
+            }
+        }
+        let left: usize = widths.iter().take(N.saturating_sub(1)).map(|width| width + GAP.len()).sum();
+        let room = self.width.saturating_sub(INDENT.len() + left).max(10);
+        // A table after a table is another one.
+        self.last = self.last.filter(|last| *last != Block::Table).or(Some(Block::Text));
+        self.block(Block::Table)?;
+        for row in all() {
+            let Some((last, cells)) = row.split_last() else { continue };
+            let mut start = INDENT.to_owned();
+            for (cell, width) in cells.iter().zip(widths) {
+                let fill = width - cell.text.chars().count() + GAP.len();
+                start.push_str(&self.paint(&cell.text, cell.tone));
+                start.push_str(&" ".repeat(fill));
+            }
+            for part in wrap(&last.text, room) {
+                self.line(&start, &part, last.tone)?;
+                start = " ".repeat(INDENT.len() + left);
+            }
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, block: Block) -> io::Result<()> {
+        self.finish()?;
+        let last = self.last.replace(block);
+        if last.is_some_and(|last| last != block || block == Block::Title) { write("\n") } else { Ok(()) }
+    }
+
+    fn line(&self, start: &str, text: &str, tone: Tone) -> io::Result<()> {
+        if text.is_empty() {
+            return write(&format!("{}\n", start.trim_end()));
+        }
+        write(&format!("{start}{}\n", self.paint(text, tone)))
+    }
+
+    fn paint(&self, text: &str, tone: Tone) -> String {
+        let code = match tone {
+            Tone::Plain => return text.to_owned(),
+            Tone::Strong => "1",
+            Tone::Quiet => "2",
+            Tone::Good => "32",
+            Tone::Notice => "33",
+            Tone::Bad => "31",
+        };
+        if self.colour && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Whether an error says no more than that whoever read the page has gone.
+pub fn is_unread(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// At least one line. A word that is wider than a line keeps its own.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let Some(line) = lines.last_mut() else { break };
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_wrapped_between_words() {
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("a-very-long-word b", 5), ["a-very-long-word", "b"]);
+        assert_eq!(wrap("", 5), [""]);
+    }
+}
