@@ -1,0 +1,53 @@
+//! The annotated sample shows every field of the API, and every sample is valid for the operator.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::{fs, path::PathBuf};
+
+use policy_baseline::{api::PolicyBaseline, plan::Baseline};
+use serde_json::Value;
+
+fn read(path: &str) -> Value {
+    let text = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    serde_yaml::from_str(&text).unwrap()
+}
+
+/// Fields of the schema that the sample does not show. Of a list, some element must show them. What a selector is made of is shown once, elsewhere.
+fn missing(schema: &Value, shown: &[&Value], path: &str) -> Vec<String> {
+    if let Some(items) = schema.get("items") {
+        let elements: Vec<&Value> = shown.iter().filter_map(|v| v.as_array()).flatten().collect();
+        return missing(items, &elements, &format!("{path}[]"));
+    }
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return vec![] };
+    if properties.contains_key("matchLabels") {
+        return vec![];
+    }
+    let field = |(name, schema): (&String, &Value)| {
+        let path = format!("{path}.{name}");
+        let values: Vec<&Value> = shown.iter().filter_map(|v| v.get(name)).collect();
+        if values.is_empty() { vec![path] } else { missing(schema, &values, &path) }
+    };
+    properties.iter().flat_map(field).collect()
+}
+
+#[test]
+fn the_annotated_sample_shows_every_field() {
+    let crd = read("crds/policybaselines.policybaseline.io.yaml");
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let sample = read("manifests/samples/annotated.yaml");
+    let mut missing = missing(schema, &[&sample["spec"]], "spec");
+    // A range with exceptions is rare enough to be left to `kubectl explain`.
+    missing.retain(|path| path != "spec.dns.peers[].ipBlock.except");
+    assert_eq!(missing, [] as [&str; 0]);
+    for part in ["matchLabels", "matchExpressions"] {
+        assert!(sample["spec"]["namespaceSelector"].get(part).is_some(), "{part}");
+    }
+}
+
+#[test]
+fn every_sample_is_valid_for_the_operator() {
+    for sample in ["minimal", "annotated", "pci-strict"] {
+        let object: PolicyBaseline = serde_json::from_value(read(&format!("manifests/samples/{sample}.yaml"))).unwrap();
+        Baseline::check(&object, "policy-baseline-system").unwrap_or_else(|e| panic!("{sample}: {e}"));
+    }
+}
