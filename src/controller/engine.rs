@@ -2,7 +2,7 @@
 //! Time is an argument (I12). One task owns it, so nothing is locked and no namespace is worked on twice at once.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -97,23 +97,25 @@ pub struct Engine {
 struct Queue {
     urgent: VecDeque<NamespaceName>,
     normal: VecDeque<NamespaceName>,
-    members: HashSet<NamespaceName>,
+    /// Who waits, and whether among the urgent ones.
+    members: HashMap<NamespaceName, bool>,
 }
 
 impl Queue {
     fn push(&mut self, ns: NamespaceName, urgent: bool) {
-        if self.members.insert(ns.clone()) {
-            if urgent { &mut self.urgent } else { &mut self.normal }.push_back(ns);
-        } else if urgent {
-            // It waits already; if among the normal ones, it is served when the urgent copy is popped.
-            self.urgent.push_back(ns);
+        match self.members.get_mut(&ns) {
+            // What becomes urgent is served from there; its place among the others is passed over later.
+            Some(was_urgent) if urgent && !*was_urgent => *was_urgent = true,
+            Some(_) => return,
+            None => drop(self.members.insert(ns.clone(), urgent)),
         }
+        if urgent { &mut self.urgent } else { &mut self.normal }.push_back(ns);
     }
 
     fn pop(&mut self) -> Option<NamespaceName> {
         loop {
             let ns = self.urgent.pop_front().or_else(|| self.normal.pop_front())?;
-            if self.members.remove(&ns) {
+            if self.members.remove(&ns).is_some() {
                 return Some(ns);
             }
         }
@@ -529,3 +531,21 @@ fn cause(entry: &Entry, drift: &Drift) -> Cause {
 pub const GATHER: Duration = Duration::from_millis(200);
 /// The least time between two status writes of one baseline.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queue_serves_what_is_urgent_first_and_each_namespace_once() {
+        let ns = NamespaceName::observed;
+        let mut queue = Queue::default();
+        for (name, urgent) in [("a", false), ("b", false), ("c", true), ("b", true), ("b", true), ("c", false)] {
+            queue.push(ns(name), urgent);
+        }
+        assert_eq!(queue.urgent.len() + queue.normal.len(), 4, "a storm of events leaves no copies");
+        let served: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(served, [ns("c"), ns("b"), ns("a")]);
+        assert!(queue.is_empty());
+    }
+}

@@ -4,10 +4,14 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::cut;
 use crate::api::{
     baseline::{Mode, NamespaceCounts},
     reason::{condition, state},
 };
+
+/// The apiserver takes no message over 32,768 characters, and nobody reads so many.
+const MAX_MESSAGE: usize = 1024;
 
 /// What the conditions are made of.
 #[derive(Clone, Debug)]
@@ -44,7 +48,7 @@ pub fn conditions(health: &Health, counts: &NamespaceCounts, previous: &[Conditi
             type_: kind.into(),
             status: status.into(),
             reason: reason.into(),
-            message,
+            message: cut(&message, MAX_MESSAGE),
             observed_generation: health.generation,
             last_transition_time: kept.unwrap_or_else(|| whole_seconds(now)),
         }

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::conditions::{Health, conditions, whole_seconds};
+use super::{
+    conditions::{Health, conditions, whole_seconds},
+    cut,
+};
 use crate::api::{
     NamespaceName,
     baseline::{DriftRecord, MAX_RECENT_DRIFT, MAX_VIOLATIONS, NamespaceCounts, PolicyBaselineStatus, Violation},
@@ -13,6 +16,8 @@ use crate::api::{
 
 /// Longer messages are cut: a status must not grow with what an admission webhook answers.
 const MAX_MESSAGE: usize = 512;
+/// A selector may have thousands of values; the words say how it begins.
+const MAX_SELECTOR: usize = 1024;
 
 /// The state of a namespace, in the order in which violations are shown.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -141,7 +146,7 @@ impl Ledger {
             observed_generation: health.generation,
             conditions: conditions(health, &self.counts, previous.map(|p| &p.conditions[..]).unwrap_or_default(), now),
             namespaces: self.counts,
-            effective_selector: effective_selector.map_or_else(kept_selector, Into::into),
+            effective_selector: effective_selector.map_or_else(kept_selector, |words| cut(words, MAX_SELECTOR)),
             violations: wrong.into_iter().take(MAX_VIOLATIONS).filter_map(|(ns, r)| violation(ns, r)).collect(),
             violations_omitted: u32::try_from(omitted).unwrap_or(u32::MAX),
             recent_drift: self.drift.iter().cloned().collect(),
@@ -179,16 +184,9 @@ fn violation(ns: &NamespaceName, record: &Record) -> Option<Violation> {
         namespace: ns.as_str().into(),
         policy: problem.policy.clone(),
         reason: problem.reason.into(),
-        message: cut(&problem.message),
+        message: cut(&problem.message, MAX_MESSAGE),
         since: whole_seconds(record.since),
     })
-}
-
-fn cut(message: &str) -> String {
-    if message.chars().count() <= MAX_MESSAGE {
-        return message.into();
-    }
-    message.chars().take(MAX_MESSAGE - 1).chain(['…']).collect()
 }
 
 /// A drift as the status shows it.
@@ -257,6 +255,17 @@ mod tests {
         assert!(status.violations[0].message.chars().count() <= 512);
         assert_eq!(status.recent_drift[0].time.0, at(999));
         assert_eq!(status.recent_drift[0].who, "unknown");
+    }
+
+    #[test]
+    fn i11_no_text_of_the_status_grows_with_the_spec() {
+        let health =
+            Health {
+                generation: None, mode: Mode::Enforce, deleting: None, stalled: Some(("Undecodable", "é".repeat(100_000)))
+            };
+        let status = Ledger::default().status(&health, Some(&"x".repeat(100_000)), None, at(0));
+        assert_eq!(status.effective_selector.chars().count(), 1024);
+        assert!(status.conditions.iter().all(|c| c.message.chars().count() <= 1024));
     }
 
     #[test]

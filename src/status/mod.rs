@@ -5,3 +5,11 @@ mod ledger;
 
 pub use conditions::Health;
 pub use ledger::{Finding, Ledger, Problem, State, drift_record};
+
+/// A text of at most so many characters.
+fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.into();
+    }
+    text.chars().take(most - 1).chain(['…']).collect()
+}
