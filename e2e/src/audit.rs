@@ -52,7 +52,7 @@ impl AuditLog {
     }
 
     /// All entries since `mark`. A line that is being written is left for the next call.
-    pub fn since(&self, mark: &AuditMark) -> Result<Vec<AuditEntry>> {
+    pub fn since(&self, mark: AuditMark) -> Result<Vec<AuditEntry>> {
         let mut file = File::open(&self.path).with_context(|| format!("open {}", self.path.display()))?;
         file.seek(SeekFrom::Start(mark.0)).context("seek in the audit log")?;
         let mut text = String::new();

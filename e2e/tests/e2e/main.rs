@@ -1,0 +1,17 @@
+//! The end-to-end suites, in one binary: they share a few control planes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bootstrap;
+mod crd_rules;
+mod demo;
+mod harness;
+mod lifecycle;
+mod rbac;
+mod repair;
+mod restart;
+mod samples;
+mod scene;
+mod selection;
+mod stalled;
+mod support;
+mod writes_failing;

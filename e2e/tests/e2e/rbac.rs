@@ -1,0 +1,239 @@
+//! What the operator may do, asked of the apiserver: all that it needs, and nothing beside.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec};
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
+use kube::api::{Api, DeleteParams, DynamicObject, PostParams};
+use kube::{Client, ResourceExt};
+use policy_baseline_e2e::{SYSTEM_NAMESPACE, TIMEOUT, World};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::scene::{
+    DENY_INGRESS, Plan, apply_baseline, baselines, can_i, client_of, delete_baseline, policies_of, until_event, until_holds,
+    until_only,
+};
+
+/// A verb on a resource of a group, as in `patch policybaseline.io policybaselines/status`.
+type Permission = (String, String, String);
+
+/// Each verb of each rule by itself.
+fn permissions(rules: impl IntoIterator<Item = PolicyRule>) -> BTreeSet<Permission> {
+    let mut all = BTreeSet::new();
+    for rule in rules {
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                all.extend(rule.verbs.iter().map(|verb| (verb.clone(), group.clone(), resource.clone())));
+            }
+        }
+    }
+    all
+}
+
+/// The documents of the shipped RBAC.
+fn shipped() -> Vec<DynamicObject> {
+    let documents = serde_yaml::Deserializer::from_str(include_str!("../../../manifests/base/rbac.yaml"));
+    documents.map(|document| DynamicObject::deserialize(document).unwrap()).collect()
+}
+
+/// The rules of every role that is shipped.
+fn shipped_rules() -> Vec<PolicyRule> {
+    let roles = shipped().into_iter().filter(|object| object.types.as_ref().unwrap().kind.ends_with("Role"));
+    roles.flat_map(|role| serde_json::from_value::<Vec<PolicyRule>>(role.data["rules"].clone()).unwrap()).collect()
+}
+
+async fn operator(world: &World) -> Client {
+    client_of(&world.operator_kubeconfig().await.unwrap()).await
+}
+
+/// What the apiserver says that the client's user may do in that namespace.
+async fn granted(client: &Client, namespace: &str) -> BTreeSet<Permission> {
+    let spec = SelfSubjectRulesReviewSpec { namespace: Some(namespace.to_owned()) };
+    let review = SelfSubjectRulesReview { spec, ..SelfSubjectRulesReview::default() };
+    let status = Api::all(client.clone()).create(&PostParams::default(), &review).await.unwrap().status.unwrap();
+    assert!(!status.incomplete, "{:?}", status.evaluation_error);
+    let rule = |rule: k8s_openapi::api::authorization::v1::ResourceRule| PolicyRule {
+        api_groups: rule.api_groups,
+        resources: rule.resources,
+        resource_names: rule.resource_names,
+        verbs: rule.verbs,
+        non_resource_urls: None,
+    };
+    permissions(status.resource_rules.into_iter().map(rule))
+}
+
+#[test]
+fn no_rule_has_a_wildcard_or_reaches_beyond_itself() {
+    let rules = shipped_rules();
+    assert!(!rules.is_empty());
+    for rule in &rules {
+        let lists = [rule.api_groups.as_ref(), rule.resources.as_ref(), Some(&rule.verbs)];
+        for word in lists.into_iter().flatten().flatten() {
+            assert!(!word.contains('*'), "{rule:?}");
+            assert!(!["escalate", "bind", "impersonate", "deletecollection"].contains(&word.as_str()), "{rule:?}");
+        }
+        assert!(rule.non_resource_urls.as_ref().is_none_or(Vec::is_empty), "{rule:?}");
+    }
+    let kinds: Vec<_> = shipped().into_iter().map(|object| object.types.unwrap().kind).collect();
+    for kind in &kinds {
+        assert!(["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"].contains(&kind.as_str()), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn the_operator_may_do_what_is_shipped_and_nothing_beside() {
+    let world = World::new().await.unwrap();
+    let ns = world.namespace("team", &[]).await.unwrap();
+    let nobody = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "nobody", "namespace": ns } });
+    world.apply_yaml(&nobody.to_string()).await.unwrap();
+    let nobody = client_of(&world.plane().service_account_kubeconfig(&ns, "nobody").await.unwrap()).await;
+    let operator = operator(&world).await;
+
+    // In the operator's own namespace its Role counts too; elsewhere only its ClusterRole.
+    let all = permissions(shipped_rules());
+    let cluster_role = shipped().into_iter().find(|object| object.types.as_ref().unwrap().kind == "ClusterRole").unwrap();
+    let everywhere =
+        permissions(serde_json::from_value::<ClusterRole>(serde_json::to_value(cluster_role).unwrap()).unwrap().rules.unwrap());
+    for (namespace, shipped) in [(SYSTEM_NAMESPACE, all), (ns.as_str(), everywhere)] {
+        let anybody = granted(&nobody, namespace).await;
+        world
+            .eventually("the roles have reached the authorizer", TIMEOUT, async || {
+                let own: BTreeSet<_> = granted(&operator, namespace).await.difference(&anybody).cloned().collect();
+                if own == shipped { Ok(true) } else { Err(format!("{own:?} instead of {shipped:?}")) }
+            })
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_operator_may_do_all_that_it_needs() {
+    let world = World::new().await.unwrap();
+    let operator = operator(&world).await;
+    for (group, resource, verbs) in [
+        ("", "namespaces", &["list", "watch"][..]),
+        ("networking.k8s.io", "networkpolicies", &["list", "watch", "create", "patch", "delete"]),
+        ("policybaseline.io", "policybaselines", &["list", "watch", "patch"]),
+        ("policybaseline.io", "policybaselines/status", &["patch"]),
+        ("events.k8s.io", "events", &["create"]),
+    ] {
+        for verb in verbs {
+            world
+                .eventually(&format!("it may {verb} {resource}"), TIMEOUT, async || {
+                    can_i(&operator, verb, group, resource, None).await
+                })
+                .await
+                .unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_operator_may_not_read_secrets_nor_run_pods_nor_give_itself_rights() {
+    let world = World::new().await.unwrap();
+    let operator = operator(&world).await;
+    let wrong = [
+        ("", "secrets", &["get", "list", "watch", "create", "update", "patch", "delete"][..]),
+        ("", "configmaps", &["get", "create", "update", "patch", "delete"]),
+        ("", "pods", &["get", "list", "watch", "create", "update", "patch", "delete"]),
+        ("", "pods/exec", &["create", "get"]),
+        ("", "pods/ephemeralcontainers", &["patch"]),
+        ("", "namespaces", &["create", "update", "patch", "delete", "deletecollection"]),
+        ("", "namespaces/finalize", &["update"]),
+        ("", "nodes", &["get", "list", "update", "patch", "delete"]),
+        ("", "nodes/proxy", &["get", "create"]),
+        ("", "events", &["create", "update", "patch", "delete", "list"]),
+        ("", "serviceaccounts", &["create", "update", "patch", "delete", "impersonate"]),
+        ("", "serviceaccounts/token", &["create"]),
+        ("", "users", &["impersonate"]),
+        ("", "groups", &["impersonate"]),
+        ("apps", "deployments", &["create", "update", "patch", "delete"]),
+        ("networking.k8s.io", "networkpolicies", &["update", "deletecollection"]),
+        ("networking.k8s.io", "networkpolicies/status", &["update", "patch"]),
+        ("networking.k8s.io", "ingresses", &["list", "create", "patch", "delete"]),
+        ("policybaseline.io", "policybaselines", &["create", "update", "delete", "deletecollection"]),
+        ("policybaseline.io", "policybaselines/status", &["update"]),
+        ("events.k8s.io", "events", &["list", "update", "patch", "delete", "deletecollection"]),
+        ("apiextensions.k8s.io", "customresourcedefinitions", &["create", "update", "patch", "delete"]),
+        ("rbac.authorization.k8s.io", "clusterroles", &["create", "update", "patch", "delete", "escalate", "bind"]),
+        ("rbac.authorization.k8s.io", "clusterrolebindings", &["create", "update", "patch", "delete"]),
+        ("rbac.authorization.k8s.io", "roles", &["create", "update", "patch", "delete", "escalate", "bind"]),
+        ("rbac.authorization.k8s.io", "rolebindings", &["create", "update", "patch", "delete"]),
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations", &["create", "update", "patch", "delete"]),
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies", &["create", "update", "patch", "delete"]),
+        ("authentication.k8s.io", "tokenreviews", &["create"]),
+        ("authorization.k8s.io", "subjectaccessreviews", &["create"]),
+        ("certificates.k8s.io", "certificatesigningrequests", &["create", "update", "approve"]),
+        ("*", "*", &["*", "get", "create", "delete"]),
+    ];
+    let mut may = Vec::new();
+    for (group, resource, verbs) in wrong {
+        for verb in verbs {
+            for namespace in [None, Some("default"), Some("kube-system"), Some(SYSTEM_NAMESPACE)] {
+                if can_i(&operator, verb, group, resource, namespace).await.unwrap() {
+                    may.push(format!("{verb} {resource}.{group} in {namespace:?}"));
+                }
+            }
+        }
+    }
+    assert!(may.is_empty(), "the operator may {may:#?}");
+}
+
+#[tokio::test]
+async fn the_operator_uses_every_permission_and_is_refused_nothing() {
+    let mut world = World::new().await.unwrap();
+    let mark = world.audit().unwrap().mark();
+    apply_baseline(&world, "platform", &json!({ "deletionPolicy": "Delete" })).await;
+    world.start_operator().await.unwrap();
+    let ns = world.namespace("team", &[]).await.unwrap();
+    until_holds(&world, &ns, &Plan::of("platform")).await;
+    policies_of(&world.admin(), &ns).delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
+    until_event(&world, &world.admin(), &ns, "DriftRepaired", DENY_INGRESS).await;
+    world
+        .eventually("the baseline has its finalizer", TIMEOUT, async || {
+            baselines(&world).get("platform").await.map(|object| !object.finalizers().is_empty())
+        })
+        .await
+        .unwrap();
+    delete_baseline(&world, "platform").await;
+    until_only(&world, &ns, &[]).await;
+    world
+        .eventually("the baseline is gone", TIMEOUT, async || {
+            baselines(&world).get_opt("platform").await.map(|found| found.is_none())
+        })
+        .await
+        .unwrap();
+    // A watch is told when it ends.
+    assert_eq!(world.stop_operator().unwrap(), 0);
+
+    let used = |entries: &[policy_baseline_e2e::AuditEntry]| {
+        let mut used = BTreeSet::new();
+        for entry in entries.iter().filter(|entry| entry.user == World::operator_user() && !entry.resource.is_empty()) {
+            let slash = if entry.subresource.is_empty() { "" } else { "/" };
+            let resource = format!("{}{slash}{}", entry.resource, entry.subresource);
+            // An apply that makes a new object needs the right to create, too.
+            if entry.verb == "patch" && entry.code == 201 {
+                used.insert(("create".to_owned(), entry.api_group.clone(), resource.clone()));
+            }
+            used.insert((entry.verb.clone(), entry.api_group.clone(), resource));
+        }
+        used
+    };
+    let wanted = permissions(shipped_rules());
+    world
+        .eventually("every permission is used", TIMEOUT, async || {
+            let used = used(&world.audit().unwrap().since(mark).map_err(|err| format!("{err:#}"))?);
+            if used == wanted {
+                Ok(true)
+            } else {
+                Err(format!("unused: {:?}; beside: {:?}", wanted.difference(&used), used.difference(&wanted)))
+            }
+        })
+        .await
+        .unwrap();
+    let entries = world.audit().unwrap().since(mark).unwrap();
+    let refused: Vec<_> =
+        entries.iter().filter(|entry| entry.user == World::operator_user() && [401, 403].contains(&entry.code)).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+}

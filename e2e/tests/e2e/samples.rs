@@ -1,0 +1,27 @@
+//! Every sample is accepted by the apiserver, without a warning, and becomes Ready.
+
+use std::path::Path;
+
+use policy_baseline_e2e::World;
+
+use crate::scene::until_ready;
+
+#[tokio::test]
+async fn every_sample_is_accepted_without_a_warning_and_becomes_ready() {
+    let mut world = World::new().await.unwrap();
+    world.start_operator().await.unwrap();
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/samples");
+    let mut names = Vec::new();
+    for file in std::fs::read_dir(&samples).unwrap().map(|f| f.unwrap().path()) {
+        let applied = world.plane().kubectl().args(["apply", "--server-side", "-f"]).arg(&file).output().unwrap();
+        let said = String::from_utf8_lossy(&applied.stderr).into_owned();
+        assert!(applied.status.success() && said.is_empty(), "{}: {said}", file.display());
+        let text = std::fs::read_to_string(&file).unwrap();
+        let object: serde_json::Value = serde_yaml::from_str(&text).unwrap();
+        names.push(object["metadata"]["name"].as_str().unwrap().to_owned());
+    }
+    assert!(names.len() >= 3, "{names:?}");
+    for name in &names {
+        until_ready(&world, name).await;
+    }
+}

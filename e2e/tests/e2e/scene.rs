@@ -1,0 +1,388 @@
+//! What the suites share: baselines as people write them, what a namespace should hold, tenants, and fences.
+//!
+//! A fence is something that happens later and can be seen. What has not happened before it was not under way: that is how a
+//! test shows that something does not happen, without a clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::ApiResource;
+use kube::{Api, Client, Config, ResourceExt};
+use policy_baseline::api::{PolicyBaseline, PolicyBaselineStatus};
+use policy_baseline_e2e::{AuditEntry, AuditMark, TIMEOUT, World, writes_by};
+use serde_json::{Value, json};
+
+pub const DENY_INGRESS: &str = "baseline-default-deny-ingress";
+pub const DENY_EGRESS: &str = "baseline-default-deny-egress";
+pub const CARVEOUT: &str = "baseline-monitoring-carveout";
+
+// Baselines.
+
+/// The manifest of a baseline.
+pub fn baseline(name: &str, spec: &Value) -> String {
+    let object = json!({
+        "apiVersion": "policybaseline.io/v1alpha1", "kind": "PolicyBaseline", "metadata": { "name": name }, "spec": spec,
+    });
+    object.to_string()
+}
+
+/// Applies a baseline: what the spec does not name goes back to its default.
+pub async fn apply_baseline(world: &World, name: &str, spec: &Value) {
+    world.apply_yaml(&baseline(name, spec)).await.unwrap();
+}
+
+/// Baselines without their types: also one that the operator cannot decode can be read here.
+pub fn baselines(world: &World) -> Api<DynamicObject> {
+    Api::all_with(world.admin(), &ApiResource::erase::<PolicyBaseline>(&()))
+}
+
+pub async fn delete_baseline(world: &World, name: &str) {
+    baselines(world).delete(name, &DeleteParams::default()).await.unwrap();
+}
+
+/// The status of a baseline once it speaks of the present spec and is as asked for.
+pub async fn until_status(
+    world: &World,
+    name: &str,
+    what: &str,
+    wanted: impl Fn(&PolicyBaselineStatus) -> bool,
+) -> PolicyBaselineStatus {
+    let what = format!("the status of {name} says: {what}");
+    let api = baselines(world);
+    world
+        .eventually(&what, TIMEOUT, async || {
+            let object = api.get(name).await.map_err(|err| err.to_string())?;
+            let status: PolicyBaselineStatus =
+                serde_json::from_value(object.data["status"].clone()).map_err(|err| format!("no status: {err}"))?;
+            let current = status.observed_generation == object.metadata.generation;
+            if current && wanted(&status) {
+                return Ok(Some(status));
+            }
+            Err(format!("generation {:?}\n{}", object.metadata.generation, serde_yaml::to_string(&status).unwrap()))
+        })
+        .await
+        .unwrap()
+}
+
+/// The same, until Ready is True and nothing is under way.
+pub async fn until_ready(world: &World, name: &str) -> PolicyBaselineStatus {
+    until_status(world, name, "ready", |status| condition(status, "Ready").status == "True").await
+}
+
+/// A condition of a status. One that is not there is Unknown.
+pub fn condition(status: &PolicyBaselineStatus, kind: &str) -> Condition {
+    let found = status.conditions.iter().find(|condition| condition.type_ == kind).cloned();
+    found.unwrap_or_else(|| Condition {
+        last_transition_time: Time(Timestamp::UNIX_EPOCH),
+        message: String::new(),
+        observed_generation: None,
+        reason: String::new(),
+        status: "Unknown".to_owned(),
+        type_: kind.to_owned(),
+    })
+}
+
+// What a namespace should hold.
+
+/// What a namespace should hold: written out here, not taken from the code under test.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    baseline: String,
+    prefix: String,
+    dns_ports: Vec<i32>,
+    labels: BTreeMap<String, String>,
+    without: BTreeSet<&'static str>,
+    beside: BTreeSet<String>,
+}
+
+impl Plan {
+    /// Of a baseline whose spec is empty.
+    pub fn of(baseline: &str) -> Self {
+        Self {
+            baseline: baseline.to_owned(),
+            prefix: "baseline-".to_owned(),
+            dns_ports: vec![53],
+            labels: BTreeMap::new(),
+            without: BTreeSet::new(),
+            beside: BTreeSet::new(),
+        }
+    }
+
+    pub fn prefix(mut self, prefix: &str) -> Self {
+        prefix.clone_into(&mut self.prefix);
+        self
+    }
+
+    pub fn dns_port(mut self, port: i32) -> Self {
+        self.dns_ports.push(port);
+        self
+    }
+
+    /// An extra label on each policy.
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    pub fn without(mut self, role: &'static str) -> Self {
+        self.without.insert(role);
+        self
+    }
+
+    /// A policy that is nobody's business but its owner's.
+    pub fn beside(mut self, name: &str) -> Self {
+        self.beside.insert(name.to_owned());
+        self
+    }
+
+    /// Role and spec, as the apiserver stores it, by name.
+    pub fn policies(&self) -> BTreeMap<String, (&'static str, Value)> {
+        let dns = json!([{
+            "to": [{
+                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "kube-system" } },
+                "podSelector": { "matchLabels": { "k8s-app": "kube-dns" } },
+            }],
+            "ports": self.dns_ports.iter().flat_map(|port| ["UDP", "TCP"].map(|protocol| json!({ "port": port, "protocol": protocol })))
+                .collect::<Vec<_>>(),
+        }]);
+        let scrape = json!([{
+            "from": [{
+                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "monitoring" } },
+                "podSelector": { "matchLabels": { "app": "prometheus" } },
+            }],
+            "ports": [
+                { "port": "metrics", "protocol": "TCP" }, { "port": 8080, "protocol": "TCP" }, { "port": 9090, "protocol": "TCP" },
+            ],
+        }]);
+        let exposing = json!({ "matchLabels": { "monitoring.io/expose-metrics": "true" } });
+        [
+            ("DefaultDenyIngress", "default-deny-ingress", json!({ "podSelector": {}, "policyTypes": ["Ingress"] })),
+            ("DefaultDenyEgress", "default-deny-egress", json!({ "podSelector": {}, "policyTypes": ["Egress"], "egress": dns })),
+            (
+                "MonitoringCarveout",
+                "monitoring-carveout",
+                json!({ "podSelector": exposing, "policyTypes": ["Ingress"], "ingress": scrape }),
+            ),
+        ]
+        .into_iter()
+        .filter(|(role, ..)| !self.without.contains(role))
+        .map(|(role, suffix, spec)| (format!("{}{suffix}", self.prefix), (role, spec)))
+        .collect()
+    }
+
+    /// Whether these are exactly the policies of the plan and those beside it; else what differs.
+    pub fn compare(&self, found: &[NetworkPolicy]) -> Result<(), String> {
+        let planned = self.policies();
+        let names: BTreeSet<String> = found.iter().map(ResourceExt::name_any).collect();
+        let wanted: BTreeSet<String> = planned.keys().cloned().chain(self.beside.iter().cloned()).collect();
+        if names != wanted {
+            return Err(format!("holds {names:?}, not {wanted:?}"));
+        }
+        for policy in found {
+            if let Some((role, spec)) = planned.get(&policy.name_any()) {
+                self.compare_one(policy, role, spec).map_err(|what| format!("{}: {what}", policy.name_any()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_one(&self, policy: &NetworkPolicy, role: &str, spec: &Value) -> Result<(), String> {
+        let stored = serde_json::to_value(&policy.spec).unwrap();
+        if &stored != spec {
+            return Err(format!("its spec is {stored}"));
+        }
+        let mut labels: BTreeMap<&str, &str> = self.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        labels.extend([
+            ("app.kubernetes.io/managed-by", "policy-baseline"),
+            ("policybaseline.io/baseline", self.baseline.as_str()),
+            ("policybaseline.io/role", role),
+        ]);
+        for (key, value) in labels {
+            if policy.labels().get(key).map(String::as_str) != Some(value) {
+                return Err(format!("its labels are {:?}", policy.labels()));
+            }
+        }
+        let keys = policy.labels().keys().chain(policy.annotations().keys()).filter(|key| key.starts_with("policybaseline.io/"));
+        let keys: BTreeSet<&str> = keys.map(String::as_str).collect();
+        let mut own = BTreeSet::from(["policybaseline.io/baseline", "policybaseline.io/id", "policybaseline.io/plan"]);
+        own.insert("policybaseline.io/role");
+        if !self.labels.is_empty() {
+            own.insert("policybaseline.io/keys");
+        }
+        if keys != own {
+            return Err(format!("its own keys are {keys:?}"));
+        }
+        let meta = &policy.metadata;
+        if meta.deletion_timestamp.is_some() || !policy.finalizers().is_empty() || !policy.owner_references().is_empty() {
+            return Err(format!("it is pinned or going: {:?} {:?}", policy.finalizers(), policy.owner_references()));
+        }
+        Ok(())
+    }
+}
+
+/// Waits until a namespace holds exactly its plan; returns its policies by name.
+pub async fn until_holds(world: &World, namespace: &str, plan: &Plan) -> BTreeMap<String, NetworkPolicy> {
+    let what = format!("{namespace} holds exactly its plan");
+    let found = world
+        .eventually(&what, TIMEOUT, async || {
+            let found = world.policies(namespace).await.map_err(|err| format!("{err:#}"))?;
+            plan.compare(&found).map(|()| Some(found))
+        })
+        .await
+        .unwrap();
+    found.into_iter().map(|policy| (policy.name_any(), policy)).collect()
+}
+
+/// Waits until a namespace holds no policy but these.
+pub async fn until_only(world: &World, namespace: &str, names: &[&str]) {
+    let wanted: BTreeSet<String> = names.iter().map(|&name| name.to_owned()).collect();
+    world
+        .eventually(&format!("{namespace} holds {wanted:?} only"), TIMEOUT, async || {
+            let found = world.policies(namespace).await.map_err(|err| format!("{err:#}"))?;
+            let found: BTreeSet<String> = found.iter().map(ResourceExt::name_any).collect();
+            if found == wanted { Ok(true) } else { Err(format!("it holds {found:?}")) }
+        })
+        .await
+        .unwrap();
+}
+
+pub fn version(object: &NetworkPolicy) -> String {
+    object.resource_version().unwrap()
+}
+
+// Tenants.
+
+/// A client of somebody who may edit these namespaces, as the built-in role `edit` has it.
+pub async fn tenant(world: &World, namespaces: &[&str]) -> Client {
+    let name = World::unique("tenant");
+    let client = world.user(&name, &["tenants"]).await.unwrap();
+    for namespace in namespaces {
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": { "name": name, "namespace": namespace },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit" },
+            "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name }],
+        });
+        world.apply_yaml(&binding.to_string()).await.unwrap();
+    }
+    for namespace in namespaces {
+        world
+            .eventually("the tenant may edit policies", TIMEOUT, async || {
+                can_i(&client, "delete", "networking.k8s.io", "networkpolicies", Some(namespace)).await
+            })
+            .await
+            .unwrap();
+    }
+    client
+}
+
+pub async fn can_i(
+    client: &Client,
+    verb: &str,
+    group: &str,
+    resource: &str,
+    namespace: Option<&str>,
+) -> Result<bool, kube::Error> {
+    let (resource, subresource) = resource.split_once('/').map_or((resource, None), |(main, sub)| (main, Some(sub)));
+    let attributes = ResourceAttributes {
+        verb: Some(verb.to_owned()),
+        group: Some(group.to_owned()),
+        resource: Some(resource.to_owned()),
+        subresource: subresource.map(ToOwned::to_owned),
+        namespace: namespace.map(ToOwned::to_owned),
+        ..ResourceAttributes::default()
+    };
+    let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
+    let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+    let answer = Api::all(client.clone()).create(&PostParams::default(), &review).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+/// A client by kubeconfig.
+pub async fn client_of(kubeconfig: &Path) -> Client {
+    let config = Kubeconfig::read_from(kubeconfig).unwrap();
+    Client::try_from(Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap()).unwrap()
+}
+
+pub fn policies_of(client: &Client, namespace: &str) -> Api<NetworkPolicy> {
+    Api::namespaced(client.clone(), namespace)
+}
+
+/// A merge patch under the name of that field manager; returns what is stored.
+pub async fn merge(policies: &Api<NetworkPolicy>, name: &str, manager: &str, patch: &Value) -> NetworkPolicy {
+    let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+    policies.patch(name, &params, &Patch::Merge(patch)).await.unwrap()
+}
+
+/// The events about policies in a namespace, as its tenants see them.
+pub async fn events(client: &Client, namespace: &str) -> Vec<Event> {
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let all = api.list(&ListParams::default()).await.unwrap().items;
+    all.into_iter().filter(|event| event.involved_object.kind.as_deref() == Some("NetworkPolicy")).collect()
+}
+
+/// Waits for an event with that reason about that policy.
+pub async fn until_event(world: &World, client: &Client, namespace: &str, reason: &str, policy: &str) -> Event {
+    world
+        .eventually(&format!("an event {reason} about {policy} in {namespace}"), TIMEOUT, async || {
+            let all = events(client, namespace).await;
+            let told = |event: &Event| format!("{:?} about {:?}", event.reason, event.involved_object.name);
+            let seen: Vec<String> = all.iter().map(told).collect();
+            let wanted =
+                |event: &Event| event.reason.as_deref() == Some(reason) && event.involved_object.name.as_deref() == Some(policy);
+            all.into_iter().find(wanted).map(Some).ok_or_else(|| format!("{seen:?}"))
+        })
+        .await
+        .unwrap()
+}
+
+// Fences.
+
+/// Makes a namespace, waits until it is protected, deletes one of its policies and waits until that is restored.
+///
+/// The operator has then seen, and answered, all that happened to namespaces and policies before, and its events about that
+/// are there. Returns the namespace.
+pub async fn fence(world: &World, plan: &Plan, labels: &[(&str, &str)]) -> String {
+    let mark = world.audit().ok().map(|audit| audit.mark());
+    let namespace = world.namespace("fence", labels).await.unwrap();
+    let before = until_holds(world, &namespace, plan).await;
+    let (name, first) = before.first_key_value().unwrap();
+    policies_of(&world.admin(), &namespace).delete(name, &DeleteParams::default()).await.unwrap();
+    world
+        .eventually("the policy that was deleted is restored", TIMEOUT, async || {
+            let found = policies_of(&world.admin(), &namespace).get_opt(name).await?;
+            Ok::<_, kube::Error>(found.is_some_and(|policy| policy.uid() != first.uid()))
+        })
+        .await
+        .unwrap();
+    // Events come one after the other, in the order of what they tell.
+    until_event(world, &world.admin(), &namespace, "DriftRepaired", name).await;
+    if let Some(mark) = mark {
+        world
+            .eventually("the audit log has caught up", TIMEOUT, async || {
+                Ok::<_, String>(policy_writes(&writes_since(world, mark), &namespace).len() > before.len())
+            })
+            .await
+            .unwrap();
+    }
+    namespace
+}
+
+/// What the operator wrote since, but for its Lease.
+pub fn writes_since(world: &World, mark: AuditMark) -> Vec<AuditEntry> {
+    let entries = world.audit().unwrap().since(mark).unwrap();
+    let writes = writes_by(&entries, &World::operator_user()).into_iter().filter(|write| write.resource != "leases");
+    writes.cloned().collect()
+}
+
+/// Of these writes, those to the policies of a namespace.
+pub fn policy_writes<'a>(writes: &'a [AuditEntry], namespace: &str) -> Vec<&'a AuditEntry> {
+    writes.iter().filter(|write| write.resource == "networkpolicies" && write.namespace == namespace).collect()
+}

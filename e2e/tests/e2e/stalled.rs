@@ -1,0 +1,288 @@
+//! A baseline that cannot be planned with: it says why, keeps what it holds as it is, and is in nobody else's way (I7).
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use policy_baseline::api::PolicyBaselineStatus;
+use policy_baseline_e2e::{TIMEOUT, World};
+use serde_json::{Value, json};
+
+use crate::scene::{
+    CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, baselines, condition, delete_baseline, fence, merge, policies_of,
+    policy_writes, until_holds, until_only, until_ready, until_status, version, writes_since,
+};
+
+const GOOD: &str = "good";
+const BROKEN: &str = "broken";
+/// What the broken baseline selects.
+const TEAM: (&str, &str) = ("team", "x");
+
+fn selector() -> Value {
+    json!({ "matchLabels": { TEAM.0: TEAM.1 } })
+}
+
+/// A selector that the CRD accepts and no label can have.
+fn impossible() -> Value {
+    json!({ "matchLabels": { "Bad Key!": "x" } })
+}
+
+/// The status once the baseline is stalled, for that reason.
+async fn until_stalled(world: &World, name: &str, reason: &str) -> PolicyBaselineStatus {
+    let status = until_status(world, name, "stalled", |status| condition(status, "Stalled").status == "True").await;
+    let [stalled, ready, reconciling] = ["Stalled", "Ready", "Reconciling"].map(|kind| condition(&status, kind));
+    assert_eq!((stalled.reason.as_str(), ready.reason.as_str()), (reason, reason), "{name}: {}", stalled.message);
+    assert_eq!((ready.status.as_str(), reconciling.status.as_str()), ("False", "False"), "{name}");
+    assert_eq!(ready.message, stalled.message);
+    status
+}
+
+/// Lets the apiserver accept any mode, as a CRD of a later version might.
+async fn accept_any_mode(world: &World) {
+    let crds: Api<CustomResourceDefinition> = Api::all(world.admin());
+    let name = "policybaselines.policybaseline.io";
+    let mut crd = serde_json::to_value(crds.get(name).await.unwrap()).unwrap();
+    let mode = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/mode").unwrap();
+    assert!(mode.as_object_mut().unwrap().remove("enum").is_some());
+    let patch = Patch::Merge(json!({ "spec": { "versions": crd["spec"]["versions"] } }));
+    crds.patch(name, &PatchParams::default(), &patch).await.unwrap();
+}
+
+async fn version_of(world: &World, baseline: &str) -> String {
+    baselines(world).get(baseline).await.unwrap().resource_version().unwrap()
+}
+
+#[tokio::test]
+async fn i7_a_baseline_that_does_not_decode_is_stalled_and_delays_no_other() {
+    let mut world = World::new().await.unwrap();
+    world.discard();
+    accept_any_mode(&world).await;
+    apply_baseline(&world, GOOD, &json!({})).await;
+    world.start_operator().await.unwrap();
+    let later = crate::scene::baseline(BROKEN, &json!({ "mode": "Later", "priority": 10 }));
+    world.eventually("any mode is accepted", TIMEOUT, async || world.try_apply_yaml(&later).await.map(|()| true)).await.unwrap();
+
+    let message = condition(&until_stalled(&world, BROKEN, "Undecodable").await, "Stalled").message;
+    for words in ["spec.mode", "Later", "kubectl explain policybaseline.spec"] {
+        assert!(message.contains(words), "{message}");
+    }
+    fence(&world, &Plan::of(GOOD), &[]).await;
+    until_ready(&world, GOOD).await;
+
+    // A restart finds the status as it should be, and the other baseline goes on.
+    let stored = version_of(&world, BROKEN).await;
+    world.restart_operator().await.unwrap();
+    fence(&world, &Plan::of(GOOD), &[]).await;
+    until_status(&world, GOOD, "the fence is counted", |status| status.namespaces.compliant == 2).await;
+    assert_eq!(version_of(&world, BROKEN).await, stored);
+
+    apply_baseline(&world, BROKEN, &json!({ "mode": "Enforce", "priority": 10 })).await;
+    let status = until_ready(&world, BROKEN).await;
+    assert_eq!(condition(&status, "Stalled").status, "False");
+    fence(&world, &Plan::of(BROKEN), &[]).await;
+}
+
+#[tokio::test]
+async fn i7_what_a_stalled_baseline_held_is_frozen_also_after_a_restart_and_until_it_is_mended() {
+    let mut world = World::new().await.unwrap();
+    apply_baseline(&world, GOOD, &json!({})).await;
+    let all = ["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"];
+    apply_baseline(&world, BROKEN, &json!({ "priority": 10, "namespaceSelector": selector(), "policies": all })).await;
+    world.start_operator().await.unwrap();
+    let ns = world.namespace("held", &[TEAM]).await.unwrap();
+    let before = until_holds(&world, &ns, &Plan::of(BROKEN)).await;
+
+    // All that a valid baseline would act on at once: other names, fewer policies, other namespaces.
+    let mark = world.audit().unwrap().mark();
+    let broken = |selector: &Value| {
+        json!({
+            "priority": 10, "namespaceSelector": selector, "metadata": { "namePrefix": "pci-" },
+            "policies": ["DefaultDenyIngress", "DefaultDenyEgress"],
+        })
+    };
+    apply_baseline(&world, BROKEN, &broken(&impossible())).await;
+    let status = until_stalled(&world, BROKEN, "InvalidSelector").await;
+    assert_eq!(status.namespaces.selected, 1, "{:?}", status.namespaces);
+    let policies = policies_of(&world.admin(), &ns);
+    policies.delete(DENY_EGRESS, &DeleteParams::default()).await.unwrap();
+    let opened = merge(&policies, DENY_INGRESS, "tenant", &json!({ "spec": { "ingress": [{}] } })).await;
+
+    let frozen = async |world: &World| {
+        fence(world, &Plan::of(GOOD), &[]).await;
+        until_only(world, &ns, &[DENY_INGRESS, CARVEOUT]).await;
+        for (name, wanted) in [(DENY_INGRESS, &opened), (CARVEOUT, &before[CARVEOUT])] {
+            assert_eq!(version(&policies.get(name).await.unwrap()), version(wanted), "{name} was written to");
+        }
+        assert!(policy_writes(&writes_since(world, mark), &ns).is_empty());
+        // The other baseline selects it too, and may not have it.
+        let status = until_ready(world, GOOD).await;
+        assert_eq!(status.namespaces.shadowed, 1, "{:?}", status.namespaces);
+    };
+    frozen(&world).await;
+    world.restart_operator().await.unwrap();
+    frozen(&world).await;
+    until_stalled(&world, BROKEN, "InvalidSelector").await;
+
+    // What it never held it cannot keep from others.
+    let new = world.namespace("new", &[TEAM]).await.unwrap();
+    until_holds(&world, &new, &Plan::of(GOOD)).await;
+
+    apply_baseline(&world, BROKEN, &broken(&selector())).await;
+    let mended = Plan::of(BROKEN).prefix("pci-").without("MonitoringCarveout");
+    until_holds(&world, &ns, &mended).await;
+    until_holds(&world, &new, &mended).await;
+    let status = until_ready(&world, BROKEN).await;
+    assert_eq!(condition(&status, "Stalled").status, "False");
+    assert_eq!((status.namespaces.selected, status.namespaces.compliant), (2, 2));
+}
+
+#[tokio::test]
+async fn a_stalled_baseline_that_is_deleted_leaves_its_policies_to_the_next() {
+    let mut world = World::new().await.unwrap();
+    apply_baseline(&world, GOOD, &json!({})).await;
+    apply_baseline(&world, BROKEN, &json!({ "priority": 10, "namespaceSelector": selector() })).await;
+    world.start_operator().await.unwrap();
+    let ns = world.namespace("held", &[TEAM]).await.unwrap();
+    let before = until_holds(&world, &ns, &Plan::of(BROKEN)).await;
+    apply_baseline(&world, BROKEN, &json!({ "priority": 10, "namespaceSelector": impossible() })).await;
+    until_stalled(&world, BROKEN, "InvalidSelector").await;
+    delete_baseline(&world, BROKEN).await;
+    let after = until_holds(&world, &ns, &Plan::of(GOOD)).await;
+    assert!(before.iter().all(|(name, policy)| policy.uid() == after[name].uid()));
+}
+
+#[tokio::test]
+async fn a_stalled_baseline_that_would_delete_its_policies_waits_until_it_is_mended() {
+    let mut world = World::new().await.unwrap();
+    apply_baseline(&world, GOOD, &json!({ "priority": -1 })).await;
+    let spec = |selector: &Value| json!({ "deletionPolicy": "Delete", "namespaceSelector": selector });
+    apply_baseline(&world, BROKEN, &spec(&selector())).await;
+    world.start_operator().await.unwrap();
+    let ns = world.namespace("held", &[TEAM]).await.unwrap();
+    let before = until_holds(&world, &ns, &Plan::of(BROKEN)).await;
+    world
+        .eventually("the baseline has its finalizer", TIMEOUT, async || {
+            baselines(&world).get(BROKEN).await.map(|object| !object.finalizers().is_empty())
+        })
+        .await
+        .unwrap();
+    apply_baseline(&world, BROKEN, &spec(&impossible())).await;
+    until_stalled(&world, BROKEN, "InvalidSelector").await;
+    delete_baseline(&world, BROKEN).await;
+    fence(&world, &Plan::of(GOOD), &[]).await;
+    let still = until_holds(&world, &ns, &Plan::of(BROKEN)).await;
+    assert!(before.iter().all(|(name, policy)| version(policy) == version(&still[name])));
+
+    apply_baseline(&world, BROKEN, &spec(&selector())).await;
+    world
+        .eventually("the baseline is gone", TIMEOUT, async || {
+            baselines(&world).get_opt(BROKEN).await.map(|found| found.is_none())
+        })
+        .await
+        .unwrap();
+    until_holds(&world, &ns, &Plan::of(GOOD)).await;
+}
+
+#[tokio::test]
+async fn a_tenant_cannot_freeze_his_namespace_by_the_name_of_a_stalled_baseline() {
+    let mut world = World::new().await.unwrap();
+    apply_baseline(&world, GOOD, &json!({})).await;
+    apply_baseline(&world, BROKEN, &json!({ "namespaceSelector": impossible() })).await;
+    world.start_operator().await.unwrap();
+    let ns = world.namespace("team", &[]).await.unwrap();
+    until_holds(&world, &ns, &Plan::of(GOOD)).await;
+    until_stalled(&world, BROKEN, "InvalidSelector").await;
+    let tenant = crate::scene::tenant(&world, &[&ns]).await;
+    let policies = policies_of(&tenant, &ns);
+    merge(&policies, CARVEOUT, "tenant", &json!({ "metadata": { "labels": { "policybaseline.io/baseline": BROKEN } } })).await;
+    merge(&policies, DENY_INGRESS, "tenant", &json!({ "spec": { "ingress": [{}] } })).await;
+    fence(&world, &Plan::of(GOOD), &[]).await;
+    until_holds(&world, &ns, &Plan::of(GOOD)).await;
+}
+
+#[tokio::test]
+async fn what_the_crd_cannot_see_is_told_with_a_reason_and_the_field() {
+    let expression =
+        |key: &str, value: &str| json!({ "matchExpressions": [{ "key": key, "operator": "In", "values": [value] }] });
+    let port = |name: &str| json!({ "monitoring": { "ports": [{ "port": 9090 }, { "port": name }] } });
+    let except = |range: &str| json!({ "dns": { "peers": [{ "ipBlock": { "cidr": "10.0.0.0/8", "except": [range] } }] } });
+    let cases = [
+        (json!({ "namespaceSelector": impossible() }), "InvalidSelector", "spec.namespaceSelector: \"Bad Key!\""),
+        (
+            json!({ "namespaceSelector": { "matchLabels": { "tier": "a/b" } } }),
+            "InvalidSelector",
+            "spec.namespaceSelector: \"a/b\"",
+        ),
+        (json!({ "namespaceSelector": expression("a b", "c") }), "InvalidSelector", "spec.namespaceSelector: \"a b\""),
+        (
+            json!({ "namespaceSelector": expression("tier", "not good") }),
+            "InvalidSelector",
+            "spec.namespaceSelector: \"not good\"",
+        ),
+        (json!({ "namespaceSelector": expression("Example.com/tier", "x") }), "InvalidSelector", "spec.namespaceSelector"),
+        (
+            json!({ "dns": { "peers": [{ "namespaceSelector": {}, "podSelector": impossible() }] } }),
+            "InvalidSelector",
+            "spec.dns.peers[0].podSelector: \"Bad Key!\"",
+        ),
+        (
+            json!({ "dns": { "peers": [{ "namespaceSelector": impossible() }] } }),
+            "InvalidSelector",
+            "spec.dns.peers[0].namespaceSelector",
+        ),
+        (except("11.0.0.0/16"), "InvalidCidr", "spec.dns.peers[0].ipBlock.except (which must lie inside cidr): \"11.0.0.0/16\""),
+        (except("10.0.0.1"), "InvalidCidr", "spec.dns.peers[0].ipBlock.except"),
+        (except("10.0.0.0/8"), "InvalidCidr", "spec.dns.peers[0].ipBlock.except"),
+        (
+            json!({ "monitoring": { "from": [{ "namespaceSelector": impossible(), "podSelector": {} }] } }),
+            "InvalidSelector",
+            "spec.monitoring.from[0].namespaceSelector",
+        ),
+        (
+            json!({ "monitoring": { "from": [{ "namespaceSelector": selector(), "podSelector": impossible() }] } }),
+            "InvalidSelector",
+            "spec.monitoring.from[0].podSelector",
+        ),
+        (json!({ "monitoring": { "podSelector": impossible() } }), "InvalidSelector", "spec.monitoring.podSelector"),
+        (json!({ "monitoring": { "namespaceSelector": impossible() } }), "InvalidSelector", "spec.monitoring.namespaceSelector"),
+        (port("8080"), "InvalidPort", "spec.monitoring.ports[1]: a port is a number from 1 to 65535"),
+        (port("Metrics"), "InvalidPort", "spec.monitoring.ports[1]"),
+        (port("http--web"), "InvalidPort", "spec.monitoring.ports[1]"),
+        (json!({ "metadata": { "labels": { "cost center": "7" } } }), "InvalidMetadata", "spec.metadata.labels: \"cost center\""),
+        (json!({ "metadata": { "labels": { "owner": "net work" } } }), "InvalidMetadata", "spec.metadata.labels: \"net work\""),
+        (
+            json!({ "metadata": { "labels": { "app.kubernetes.io/instance": "x" } } }),
+            "InvalidMetadata",
+            "spec.metadata.labels: app.kubernetes.io/instance would make another tool delete the policies",
+        ),
+        (
+            json!({ "metadata": { "annotations": { "my note": "x" } } }),
+            "InvalidMetadata",
+            "spec.metadata.annotations: \"my note\"",
+        ),
+        (
+            json!({ "metadata": { "annotations": { "argocd.argoproj.io/tracking-id": "x" } } }),
+            "InvalidMetadata",
+            "spec.metadata.annotations: argocd.argoproj.io/tracking-id",
+        ),
+    ];
+    let mut world = World::new().await.unwrap();
+    apply_baseline(&world, GOOD, &json!({})).await;
+    world.start_operator().await.unwrap();
+    let name = |i: usize| format!("broken-{i:02}");
+    for (i, (spec, ..)) in cases.iter().enumerate() {
+        apply_baseline(&world, &name(i), spec).await;
+    }
+    for (i, (spec, reason, words)) in cases.iter().enumerate() {
+        let message = condition(&until_stalled(&world, &name(i), reason).await, "Stalled").message;
+        assert!(message.contains(words), "{spec}\n  should say {words:?}, but says\n  {message}");
+        assert!(message.len() < 300, "{message}");
+    }
+    fence(&world, &Plan::of(GOOD), &[]).await;
+    for i in 0..cases.len() {
+        apply_baseline(&world, &name(i), &json!({ "mode": "Audit" })).await;
+    }
+    for i in 0..cases.len() {
+        let status = until_ready(&world, &name(i)).await;
+        assert_eq!(condition(&status, "Stalled").status, "False", "{}", name(i));
+    }
+}

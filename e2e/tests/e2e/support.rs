@@ -1,0 +1,189 @@
+//! What the suites about namespaces and baselines share beside `scene`: teams, ages, histories.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::{Api, ResourceExt};
+use policy_baseline::api::PolicyBaselineStatus;
+use policy_baseline_e2e::{AuditEntry, AuditLog, AuditMark, TIMEOUT, World, writes_by};
+use serde_json::{Value, json};
+
+use crate::scene::{Plan, apply_baseline, baselines, condition, delete_baseline, fence, policies_of};
+
+// Baselines.
+
+/// Deletes the baseline, and returns once it is gone.
+pub async fn remove_baseline(world: &World, name: &str) {
+    delete_baseline(world, name).await;
+    until_no_baseline(world, name).await;
+}
+
+pub async fn until_no_baseline(world: &World, name: &str) {
+    let api = baselines(world);
+    let is_gone = async || api.get_opt(name).await.map(|found| found.is_none());
+    world.eventually(&format!("baseline {name} is gone"), TIMEOUT, is_gone).await.unwrap();
+}
+
+/// As `Ready=True Protected, Reconciling=False Settled, Stalled=False Valid`.
+pub fn conditions(status: &PolicyBaselineStatus) -> String {
+    assert_eq!(status.conditions.len(), 3, "{:?}", status.conditions);
+    let told = ["Ready", "Reconciling", "Stalled"].map(|kind| {
+        let found = condition(status, kind);
+        assert_eq!(found.observed_generation, status.observed_generation, "{kind}");
+        format!("{kind}={} {}", found.status, found.reason)
+    });
+    told.join(", ")
+}
+
+// Namespaces.
+
+/// A label by which a test selects its own namespaces and no other.
+pub const TEAM: &str = "e2e.policybaseline.io/team";
+
+/// The selector of one team.
+pub fn team(name: &str) -> Value {
+    json!({ "matchLabels": { TEAM: name } })
+}
+
+pub fn namespaces(world: &World) -> Api<Namespace> {
+    Api::all(world.admin())
+}
+
+/// Gives the namespace a label, or takes it away.
+pub async fn label(world: &World, namespace: &str, key: &str, value: Option<&str>) {
+    let patch = Patch::Merge(json!({ "metadata": { "labels": { key: value } } }));
+    namespaces(world).patch(namespace, &PatchParams::default(), &patch).await.unwrap();
+}
+
+/// Returns in a later second of the apiserver's clock: whatever is created now is younger than whatever there is.
+pub async fn a_second_later(world: &World) {
+    let before = server_time(world).await.unwrap();
+    let is_later = async || server_time(world).await.map(|now| now > before);
+    world.eventually("another second", TIMEOUT, is_later).await.unwrap();
+}
+
+/// As creation timestamps have it: in whole seconds.
+async fn server_time(world: &World) -> kube::Result<Timestamp> {
+    let metadata = ObjectMeta { name: Some(World::unique("clock")), ..ObjectMeta::default() };
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let made = namespaces(world).create(&dry, &Namespace { metadata, ..Namespace::default() }).await?;
+    Ok(made.creation_timestamp().unwrap().0)
+}
+
+// Policies.
+
+/// Which objects they are.
+pub fn uids(policies: &BTreeMap<String, NetworkPolicy>) -> BTreeMap<&str, String> {
+    policies.iter().map(|(name, policy)| (name.as_str(), policy.uid().unwrap())).collect()
+}
+
+/// Which objects they are, and in which state.
+pub fn versions(policies: &BTreeMap<String, NetworkPolicy>) -> BTreeMap<&str, (String, String)> {
+    let version = |policy: &NetworkPolicy| (policy.uid().unwrap(), policy.resource_version().unwrap());
+    policies.iter().map(|(name, policy)| (name.as_str(), version(policy))).collect()
+}
+
+/// All that is stored in a namespace, by name.
+pub async fn stored(world: &World, namespace: &str) -> BTreeMap<String, NetworkPolicy> {
+    let all = world.policies(namespace).await.unwrap();
+    all.into_iter().map(|policy| (policy.name_any(), policy)).collect()
+}
+
+/// Every state that the policies of a namespace go through, as a watch of the test's own sees them.
+pub struct History {
+    api: Api<NetworkPolicy>,
+    now: BTreeMap<String, NetworkPolicy>,
+    events: BoxStream<'static, kube::Result<WatchEvent<NetworkPolicy>>>,
+}
+
+impl History {
+    pub async fn record(world: &World, namespace: &str) -> Self {
+        let api = policies_of(&world.admin(), namespace);
+        let list = api.list(&ListParams::default()).await.unwrap();
+        let events = api.watch(&WatchParams::default(), list.metadata.resource_version.as_deref().unwrap()).await.unwrap();
+        let now = list.items.into_iter().map(|policy| (policy.name_any(), policy)).collect();
+        Self { api, now, events: events.boxed() }
+    }
+
+    /// What was there at each moment until now, by name: from the start on, and after each event.
+    pub async fn moments(mut self) -> Vec<BTreeMap<String, NetworkPolicy>> {
+        const END: &str = "the-end";
+        let metadata = ObjectMeta { name: Some(END.to_owned()), ..ObjectMeta::default() };
+        self.api.create(&PostParams::default(), &NetworkPolicy { metadata, ..NetworkPolicy::default() }).await.unwrap();
+        let mut moments = vec![self.now.clone()];
+        let until_the_end = async {
+            while let Some(event) = self.events.try_next().await? {
+                match event {
+                    WatchEvent::Added(policy) if policy.name_any() == END => return anyhow::Ok(()),
+                    WatchEvent::Added(policy) | WatchEvent::Modified(policy) => {
+                        self.now.insert(policy.name_any(), policy);
+                    }
+                    WatchEvent::Deleted(policy) => {
+                        self.now.remove(&policy.name_any());
+                    }
+                    other => anyhow::bail!("{other:?}"),
+                }
+                moments.push(self.now.clone());
+            }
+            anyhow::bail!("the watch ended")
+        };
+        tokio::time::timeout(TIMEOUT, until_the_end).await.unwrap().unwrap();
+        self.api.delete(END, &kube::api::DeleteParams::default()).await.unwrap();
+        moments
+    }
+}
+
+/// The roles that are filled by a policy of ours.
+pub fn roles(policies: &BTreeMap<String, NetworkPolicy>) -> BTreeSet<&str> {
+    policies.values().filter_map(|policy| policy.labels().get("policybaseline.io/role").map(String::as_str)).collect()
+}
+
+// Fences and writes.
+
+/// A fence with a baseline of its own, which comes first everywhere and selects that namespace only: the operator has then also
+/// seen all that happened to baselines before. Returns the namespace.
+pub async fn fence_of_its_own(world: &World) -> String {
+    const FENCE: &str = "e2e.policybaseline.io/fence";
+    let name = World::unique("fence");
+    let selector = json!({ "matchLabels": { FENCE: name } });
+    apply_baseline(world, &name, &json!({ "priority": i32::MAX, "namespaceSelector": selector })).await;
+    fence(world, &Plan::of(&name), &[(FENCE, &name)]).await
+}
+
+/// What the operator writes from now on, but for its Lease.
+pub struct Writes {
+    log: AuditLog,
+    mark: AuditMark,
+}
+
+impl Writes {
+    pub fn from_now(world: &World) -> Self {
+        let log = world.audit().unwrap();
+        Self { mark: log.mark(), log }
+    }
+
+    pub fn all(&self) -> Vec<AuditEntry> {
+        let entries = self.log.since(self.mark).unwrap();
+        let writes = writes_by(&entries, &World::operator_user()).into_iter().filter(|write| write.resource != "leases");
+        writes.cloned().collect()
+    }
+
+    pub fn deletes(&self) -> Vec<AuditEntry> {
+        self.all().into_iter().filter(|write| write.verb.starts_with("delete")).collect()
+    }
+
+    /// Of any kind, in one namespace.
+    pub fn inside(&self, namespace: &str) -> Vec<AuditEntry> {
+        self.all().into_iter().filter(|write| write.namespace == namespace).collect()
+    }
+
+    /// Of policies, in any namespace.
+    pub fn of_policies(&self) -> Vec<AuditEntry> {
+        self.all().into_iter().filter(|write| write.resource == "networkpolicies").collect()
+    }
+}
