@@ -84,8 +84,14 @@ impl Writer {
     ) -> Result<NetworkPolicy, WriteError> {
         let object = policy.object(namespace, uid);
         let requests = policies(namespace);
-        let request = requests.patch(&policy.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object));
-        let stored: NetworkPolicy = self.send(request).await?;
+        let apply = || requests.patch(&policy.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object));
+        let stored: NetworkPolicy = match self.send(apply()).await {
+            Err(WriteError::Failed { message, .. }) if uid.is_some() && is_full(&message) => {
+                self.send::<Value>(json_patch(&requests, &policy.name, &emptied(&object))).await?;
+                self.send(apply()).await?
+            }
+            answer => answer?,
+        };
         let Some(patch) = residue(&stored, &policy.labels, &policy.annotations, former_keys) else { return Ok(stored) };
         self.send(json_patch(&requests, &policy.name, &patch)).await.map_err(|error| match error {
             // The test on the resourceVersion: somebody wrote in between.
@@ -141,6 +147,22 @@ impl Writer {
             Err(_) => Err(failed(Failure::TimedOut, format!("no answer from the apiserver in {} s", CLIENT_TIMEOUT.as_secs()))),
         }
     }
+}
+
+/// Whether the apiserver had no room for our keys: somebody filled the object up. It has no reason of its own for that.
+fn is_full(message: &str) -> bool {
+    ["metadata.annotations: Too long", "request is too large", "larger than max"].iter().any(|text| message.contains(text))
+}
+
+/// The planned policy as a patch that also takes off what others attached: a full object would keep its hole for ever.
+fn emptied(object: &Value) -> Value {
+    let meta = &object["metadata"];
+    json!([
+        {"op": "test", "path": "/metadata/uid", "value": meta["uid"]},
+        {"op": "add", "path": "/metadata/labels", "value": meta["labels"]},
+        {"op": "add", "path": "/metadata/annotations", "value": meta["annotations"]},
+        {"op": "add", "path": "/spec", "value": object["spec"]},
+    ])
 }
 
 fn policies(namespace: &str) -> Requests {

@@ -2,7 +2,7 @@
 //! An older event never undoes what a write of our own returned: resourceVersions say which is newer.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -46,12 +46,33 @@ pub enum Standing {
     Touched,
 }
 
+/// What the watches say of a namespace while writes of ours are on their way to it.
+#[derive(Debug, Default)]
+struct Flight {
+    /// The latest version of each policy that was news. Whether it was an echo of our own is known when the writes have ended.
+    touched: HashMap<Arc<str>, u64>,
+    /// The policies that were deleted, and when: the answer of an older write must not bring them back.
+    deleted: HashMap<Arc<str>, u64>,
+    /// A list was taken, or the namespace went: what was deleted meanwhile is not known, so only a watch is believed.
+    doubtful: bool,
+}
+
 impl Entry {
     fn touch(&mut self) {
-        // While its first policies are written, what is seen is the echo of that.
+        // What never was there cannot have been touched: its first policies are still to be written.
         if self.standing != Standing::Bootstrapping {
             self.standing = Standing::Touched;
         }
+    }
+
+    /// Stores a policy unless it is known or older. Says whether that changed something.
+    fn store(&mut self, name: Arc<str>, print: Print) -> bool {
+        if self.policies.get(&name).is_some_and(|known| *known == print || is_newer(known, &print)) {
+            return false;
+        }
+        self.established |= print.ours;
+        self.policies.insert(name, print);
+        true
     }
 
     /// What of ours it holds.
@@ -70,6 +91,7 @@ impl Entry {
 #[derive(Debug, Default)]
 pub struct Observed {
     entries: BTreeMap<NamespaceName, Entry>,
+    flights: HashMap<NamespaceName, Flight>,
     texts: Interner,
     relisted_namespaces: Option<HashSet<NamespaceName>>,
     relisted_policies: Option<HashSet<(NamespaceName, Arc<str>)>>,
@@ -129,6 +151,7 @@ impl Observed {
             entry.standing = Standing::Found;
             entry.owner = None;
             entry.uid = uid;
+            doubt(self.flights.get_mut(&name));
         }
         if entry.namespace.as_ref() == Some(&namespace) {
             return None;
@@ -139,6 +162,7 @@ impl Observed {
 
     /// A namespace is gone.
     pub fn namespace_deleted(&mut self, name: &NamespaceName) {
+        doubt(self.flights.get_mut(name));
         let Some(entry) = self.entries.get_mut(name) else { return };
         let policies = std::mem::take(&mut entry.policies);
         *entry = Entry { policies, ..Entry::default() };
@@ -150,6 +174,7 @@ impl Observed {
     /// A list of policies begins.
     pub fn policies_relist(&mut self) {
         self.relisted_policies = Some(HashSet::new());
+        self.flights.values_mut().for_each(|flight| doubt(Some(flight)));
     }
 
     /// The list is complete: what it did not name is gone. Returns whom that concerns.
@@ -172,18 +197,67 @@ impl Observed {
     /// A policy was seen by the watch. Returns its namespace when that is news.
     pub fn policy_seen(&mut self, object: &NetworkPolicy) -> Option<NamespaceName> {
         let live = self.policies_synced;
-        let namespace = self.store(object)?;
-        let entry = self.entries.get_mut(&namespace)?;
-        if live {
-            entry.touch();
+        let print = Print::of(object, &mut self.texts);
+        let namespace = NamespaceName::observed(object.metadata.namespace.as_deref()?);
+        let name = self.texts.get(object.metadata.name.as_deref()?);
+        if let Some(seen) = &mut self.relisted_policies {
+            seen.insert((namespace.clone(), name.clone()));
+        }
+        let version = print.version;
+        let entry = self.entries.entry(namespace.clone()).or_default();
+        if !entry.store(name.clone(), print) {
+            return None;
+        }
+        match self.flights.get_mut(&namespace) {
+            Some(flight) => drop(flight.touched.insert(name, version)),
+            None if live => entry.touch(),
+            None => {}
         }
         Some(namespace)
     }
 
-    /// A write of our own returned this policy. Returns its fingerprint.
-    pub fn policy_written(&mut self, object: &NetworkPolicy) -> Print {
-        self.store(object);
-        Print::of(object, &mut self.texts)
+    /// Writes to a namespace begin.
+    pub fn writes_begin(&mut self, namespace: &NamespaceName) {
+        let flight = Flight { doubtful: self.relisted_policies.is_some(), ..Flight::default() };
+        self.flights.insert(namespace.clone(), flight);
+    }
+
+    /// A write of our own returned this policy. Returns its fingerprint, and whether the policy is taken as observed: one that went
+    /// since is not, and one that may have gone unseen is not until a watch shows it.
+    pub fn policy_written(&mut self, object: &NetworkPolicy) -> (Print, bool) {
+        let print = Print::of(object, &mut self.texts);
+        let meta = &object.metadata;
+        let (Some(namespace), Some(name)) = (meta.namespace.as_deref(), meta.name.as_deref()) else { return (print, false) };
+        let (namespace, name) = (NamespaceName::observed(namespace), self.texts.get(name));
+        let known = self.entries.get(&namespace).is_some_and(|e| e.policies.contains_key(&name));
+        let believed = self.flights.get(&namespace).is_none_or(|flight| {
+            let went = flight.deleted.get(&name).is_some_and(|deleted| print.version <= *deleted);
+            !went && (known || !flight.doubtful)
+        });
+        if believed {
+            self.entries.entry(namespace).or_default().store(name, print.clone());
+        }
+        (print, believed)
+    }
+
+    /// Writes to a namespace have ended: these policies are stored in that version, or removed (no version). `finished` says that
+    /// nothing that was to be written is left. Returns whether a list was taken in the meantime.
+    pub fn writes_end(&mut self, namespace: &NamespaceName, written: &[(&str, Option<u64>)], finished: bool) -> bool {
+        let Some(flight) = self.flights.remove(namespace) else { return false };
+        let echo = |(name, version): (&Arc<str>, &u64)| {
+            let ours = written.iter().find(|(written, _)| *written == &**name);
+            ours.is_some_and(|(_, stored)| stored.is_none_or(|stored| *version <= stored))
+        };
+        let by_others = !flight.touched.iter().chain(&flight.deleted).all(echo);
+        if let Some(entry) = self.entries.get_mut(namespace) {
+            match (by_others, finished) {
+                (_, false) if entry.standing == Standing::Bootstrapping => {}
+                (true, _) => entry.standing = Standing::Touched,
+                (false, true) => entry.standing = Standing::Settled,
+                (false, false) => {}
+            }
+        }
+        flight.doubtful
     }
 
     /// A policy is gone, by the watch. Returns its namespace when that is news.
@@ -191,12 +265,20 @@ impl Observed {
         let namespace = NamespaceName::observed(object.metadata.namespace.as_deref()?);
         let name = object.metadata.name.as_deref()?;
         let deleted = Print::of(object, &mut self.texts);
+        let mut flight = self.flights.get_mut(&namespace);
+        if let Some(flight) = &mut flight {
+            // Without a version there is no telling what came later.
+            let version = if deleted.version > 0 { deleted.version } else { u64::MAX };
+            flight.deleted.insert(name.into(), version);
+        }
         let entry = self.entries.get_mut(&namespace)?;
         if entry.policies.get(name).is_none_or(|known| is_newer(known, &deleted)) {
             return None;
         }
         entry.policies.remove(name);
-        entry.touch();
+        if flight.is_none() {
+            entry.touch();
+        }
         if entry.is_empty() {
             self.entries.remove(&namespace);
         }
@@ -211,22 +293,11 @@ impl Observed {
             entry.policies.remove(name);
         }
     }
+}
 
-    /// Stores a policy unless it is known or older. Returns its namespace when something changed.
-    fn store(&mut self, object: &NetworkPolicy) -> Option<NamespaceName> {
-        let namespace = NamespaceName::observed(object.metadata.namespace.as_deref()?);
-        let name = self.texts.get(object.metadata.name.as_deref()?);
-        if let Some(seen) = &mut self.relisted_policies {
-            seen.insert((namespace.clone(), name.clone()));
-        }
-        let print = Print::of(object, &mut self.texts);
-        let entry = self.entries.entry(namespace.clone()).or_default();
-        if entry.policies.get(&name).is_some_and(|known| known == &print || is_newer(known, &print)) {
-            return None;
-        }
-        entry.established |= print.ours;
-        entry.policies.insert(name, print);
-        Some(namespace)
+fn doubt(flight: Option<&mut Flight>) {
+    if let Some(flight) = flight {
+        flight.doubtful = true;
     }
 }
 
@@ -287,13 +358,92 @@ mod tests {
         assert_eq!(held(&o), [] as [u64; 0]);
     }
 
-    #[test]
-    fn what_we_write_during_a_list_outlives_it() {
+    fn team_a() -> NamespaceName {
+        NamespaceName::observed("team-a")
+    }
+
+    fn live() -> Observed {
         let mut o = Observed::default();
         o.policies_relist();
-        o.policy_written(&policy(5));
-        assert_eq!(o.policies_relisted(), []);
-        assert_eq!(held(&o), [5]);
+        o.policies_relisted();
+        o.namespace_seen(&meta("team-a", "1"));
+        o
+    }
+
+    fn standing(o: &Observed) -> Standing {
+        o.get(&team_a()).unwrap().standing
+    }
+
+    #[test]
+    fn i1_the_answer_of_a_write_does_not_bring_back_what_was_deleted_since() {
+        let mut o = live();
+        o.writes_begin(&team_a());
+        o.policy_seen(&policy(10));
+        o.policy_deleted(&policy(11));
+        assert!(!o.policy_written(&policy(10)).1);
+        assert_eq!(held(&o), [] as [u64; 0]);
+        // Created again, by a write that came later than the deletion.
+        assert!(o.policy_written(&policy(12)).1);
+        assert_eq!(held(&o), [12]);
+    }
+
+    #[test]
+    fn i1_what_is_written_while_a_list_is_taken_is_observed_when_a_watch_shows_it() {
+        let relisted_meanwhile = |o: &mut Observed| {
+            o.policies_relist();
+            o.policies_relisted();
+        };
+        let relist_goes_on = |o: &mut Observed| o.policies_relist();
+        let namespace_went = |o: &mut Observed| {
+            o.namespace_deleted(&team_a());
+            o.namespace_seen(&meta("team-a", "2"));
+        };
+        for happens in [relisted_meanwhile as fn(&mut Observed), relist_goes_on, namespace_went] {
+            let mut o = live();
+            o.writes_begin(&team_a());
+            happens(&mut o);
+            assert!(!o.policy_written(&policy(5)).1, "it may have been deleted before the list was taken");
+            assert!(o.writes_end(&team_a(), &[], true));
+            assert_eq!(held(&o), [] as [u64; 0]);
+            assert!(o.policy_seen(&policy(5)).is_some());
+        }
+    }
+
+    #[test]
+    fn a_policy_that_a_list_does_not_name_is_gone_though_a_write_returned_it_meanwhile() {
+        let mut o = live();
+        o.policy_seen(&policy(4));
+        o.writes_begin(&team_a());
+        o.policies_relist();
+        assert!(o.policy_written(&policy(5)).1, "it was known, and is newer now");
+        assert_eq!(o.policies_relisted().len(), 1);
+        assert_eq!(held(&o), [] as [u64; 0]);
+    }
+
+    #[test]
+    fn the_echo_of_our_writes_touches_nothing_and_what_others_do_meanwhile_does() {
+        let name = policy(1).metadata.name.unwrap();
+        for (seen, written, want) in [
+            (vec![10], Some(10), Standing::Settled),
+            // An apply, and the patch that follows it.
+            (vec![10, 11], Some(11), Standing::Settled),
+            (vec![10, 12], Some(10), Standing::Touched),
+            (vec![10], None, Standing::Settled),
+        ] {
+            let mut o = live();
+            o.writes_begin(&team_a());
+            for version in &seen {
+                o.policy_seen(&policy(*version));
+            }
+            assert_eq!(standing(&o), Standing::Found);
+            o.writes_end(&team_a(), &[(&name, written)], true);
+            assert_eq!(standing(&o), want, "{seen:?} {written:?}");
+        }
+        let mut o = live();
+        o.writes_begin(&team_a());
+        o.policy_seen(&policy(10));
+        o.writes_end(&team_a(), &[], false);
+        assert_eq!(standing(&o), Standing::Touched, "the write failed, so it was somebody else's");
     }
 
     #[test]

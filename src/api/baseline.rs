@@ -79,8 +79,8 @@ pub struct PolicyBaselineSpec {
     #[serde(default = "all_roles")]
     #[schemars(schema_with = "roles")]
     #[x_kube(
-        merge_strategy = ListMerge::Set,
-        validation = Rule::new("size(self) > 0").message("name at least one policy, or leave the field out for all three; use mode: Audit to write none")
+        validation = Rule::new("size(self) > 0").message("name at least one policy, or leave the field out for all three; use mode: Audit to write none"),
+        validation = Rule::new("self.all(p, self.exists_one(q, q == p))").message("name each policy once")
     )]
     pub policies: Vec<Role>,
 
@@ -225,7 +225,7 @@ pub struct Dns {
     /// More ports beside 53, each for UDP and TCP. Policies see the port of the pod, not of the Service: OpenShift's is 5353.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "dns_ports")]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(validation = Rule::new("self.all(p, self.exists_one(q, q == p))").message("name each port once"))]
     pub ports: Vec<i32>,
 }
 

@@ -87,7 +87,8 @@ pub struct Engine {
     dirty: Queue,
     /// Looked at, and in need of writes.
     ready: Queue,
-    in_flight: HashSet<NamespaceName>,
+    /// Namespaces that are written to, and whether that is all that is to be written there.
+    in_flight: HashMap<NamespaceName, bool>,
     pace: Pace,
     announcements: Vec<Announcement>,
 }
@@ -139,7 +140,7 @@ impl Engine {
             synced: [false; 3],
             dirty: Queue::default(),
             ready: Queue::default(),
-            in_flight: HashSet::new(),
+            in_flight: HashMap::new(),
             pace: Pace::default(),
             announcements: Vec::new(),
         }
@@ -224,10 +225,12 @@ impl Engine {
             let Some(entry) = self.observed.get(&name) else { continue };
             let Assessment { drifts, baseline, .. } = self.assess(&name, entry);
             let uid = entry.uid.clone();
+            let found = drifts.len();
             let drifts = self.writable(&name, drifts, now);
             if drifts.is_empty() {
                 continue;
             }
+            let all = drifts.len() == found;
             // The echo of a write can come before its answer, so the cause is judged before anything is written.
             let cause = |drift: Drift| Task { cause: cause(entry, &drift), drift };
             let tasks: Vec<Task> = drifts.into_iter().map(cause).collect();
@@ -235,7 +238,8 @@ impl Engine {
             if let Some(entry) = self.observed.get_mut(&name).filter(|_| bootstraps) {
                 entry.standing = Standing::Bootstrapping;
             }
-            self.in_flight.insert(name.clone());
+            self.in_flight.insert(name.clone(), all);
+            self.observed.writes_begin(&name);
             return Some(Job { namespace: name, namespace_uid: uid, baseline, tasks });
         }
         None
@@ -244,17 +248,37 @@ impl Engine {
     /// Takes the results of a job.
     pub fn done(&mut self, done: Done, now: Now) {
         let Done { job, results } = done;
-        self.in_flight.remove(&job.namespace);
+        let mut finished = self.in_flight.remove(&job.namespace).unwrap_or_default();
+        let mut written = Vec::with_capacity(results.len());
+        let mut unbelieved = Vec::new();
         for (Task { drift, cause }, result) in job.tasks.iter().zip(results) {
+            finished &= result.as_ref().is_ok_and(|wrote| !matches!(wrote, Wrote::Withheld));
             match result {
-                Ok(Wrote::Applied(object)) => self.applied(&job, drift, *cause, &object, now),
-                Ok(Wrote::Removed) => self.removed(&job, drift, now),
+                Ok(Wrote::Applied(object)) => {
+                    let (print, believed) = self.observed.policy_written(&object);
+                    written.push((&*drift.policy, Some(print.version)));
+                    if !believed {
+                        unbelieved.push(drift);
+                    }
+                    finished &= self.applied(&job, drift, *cause, &print, now);
+                }
+                Ok(Wrote::Removed) => {
+                    written.push((&*drift.policy, None));
+                    self.removed(&job, drift, now);
+                }
                 Ok(Wrote::Withheld) => {}
                 Err(WriteError::NamespaceTerminating) => self.namespace_terminating(&job),
                 Err(WriteError::NotFound) => {
                     self.failed(&job, drift, Failure::Conflict, "the policy went while it was written", now);
                 }
                 Err(WriteError::Failed { reason, message }) => self.failed(&job, drift, reason, &message, now),
+            }
+        }
+        if self.observed.writes_end(&job.namespace, &written, finished) {
+            // The watch will show these soon; writing again meanwhile would be idle.
+            for drift in unbelieved {
+                let message = "the policies were listed anew while it was written".to_owned();
+                self.pace.failed(&job.namespace, &drift.policy, Failure::Conflict, message, now.instant);
             }
         }
         // What was written is in the observed state now; looking again finds what is left to do.
@@ -416,7 +440,7 @@ impl Engine {
                 entry.owner = Some(baseline.name.clone());
             }
         }
-        if !self.in_flight.contains(name) {
+        if !self.in_flight.contains_key(name) {
             let urgent = self.observed.get(name).is_some_and(|e| e.standing == Standing::Touched || !e.established);
             let drifts = self.writable(name, drifts, now);
             if !drifts.is_empty() {
@@ -445,12 +469,13 @@ impl Engine {
         }
     }
 
-    fn applied(&mut self, job: &Job, drift: &Drift, cause: Cause, object: &NetworkPolicy, now: Now) {
-        let print = self.observed.policy_written(object);
-        let Fix::Apply { expected, .. } = &drift.fix else { return };
-        if !expected.is(&print) {
+    /// Says whether what is stored is as planned.
+    fn applied(&mut self, job: &Job, drift: &Drift, cause: Cause, print: &Print, now: Now) -> bool {
+        let Fix::Apply { expected, .. } = &drift.fix else { return false };
+        if !expected.is(print) {
             let message = "another admission plugin changed the policy while it was written: exempt policies labelled app.kubernetes.io/managed-by=policy-baseline";
-            return self.failed(job, drift, Failure::MutatedByAdmission, message, now);
+            self.failed(job, drift, Failure::MutatedByAdmission, message, now);
+            return false;
         }
         self.pace.succeeded(&job.namespace, &drift.policy);
         let baseline = job.baseline.as_ref().map(|b| &*b.name).unwrap_or_default();
@@ -478,6 +503,7 @@ impl Engine {
                 }
             }
         }
+        true
     }
 
     fn removed(&mut self, job: &Job, drift: &Drift, now: Now) {

@@ -14,10 +14,13 @@ use super::{
     tracked::{RawBaseline, StatusWrite},
 };
 use crate::{
-    api::{PolicyBaselineStatus, reason::Failure},
+    api::{
+        PolicyBaselineStatus,
+        reason::{EventReason, Failure},
+    },
     apply::{StoredStatus, WriteError},
     drift::Fix,
-    reconcile::{Done, Job, Wrote},
+    reconcile::{Done, Job, Task, Wrote},
 };
 
 const INGRESS: &str = "baseline-default-deny-ingress";
@@ -111,6 +114,18 @@ impl Sim {
             self.engine.done(Done { job, results }, now);
         }
         count
+    }
+
+    /// Carries out a job of which the watch shows every write, and then what else happens, before its answers arrive.
+    fn answer_late(&mut self, job: Job, meanwhile: impl FnOnce(&mut Self)) {
+        let write = |t: &Task| Ok(self.policies_write(&job, &t.drift.policy, &t.drift.fix));
+        let results: Vec<_> = job.tasks.iter().map(write).collect();
+        for object in self.policies.values().cloned().collect::<Vec<_>>() {
+            self.see(Seen::Policy(Box::new(object)));
+        }
+        meanwhile(self);
+        let now = self.now();
+        self.engine.done(Done { job, results }, now);
     }
 
     fn settle(&mut self) {
@@ -267,18 +282,51 @@ fn the_echo_of_a_write_that_comes_before_its_answer_is_no_drift() {
     sim.baseline(1, json!({}));
     sim.namespace("a");
     let job = sim.jobs().remove(0);
-    let results: Vec<_> = job.tasks.iter().map(|t| Ok(sim.policies_write(&job, &t.drift.policy, &t.drift.fix))).collect();
-    let objects: Vec<_> = sim.policies.values().cloned().collect();
-    for object in objects {
-        sim.see(Seen::Policy(Box::new(object)));
-    }
-    let now = sim.now();
-    sim.engine.done(Done { job, results }, now);
+    sim.answer_late(job, |_| ());
     assert_eq!(sim.jobs().len(), 0);
     assert!(sim.engine.take_announcements().is_empty());
     sim.pass(Duration::from_secs(2));
     let status = sim.status().unwrap();
     assert_eq!((status.namespaces.compliant, status.recent_drift.len()), (1, 0));
+}
+
+#[test]
+fn i1_what_is_deleted_before_the_answer_of_its_write_arrives_is_restored_and_told() {
+    let mut sim = Sim::new();
+    sim.baseline(1, json!({}));
+    sim.namespace("a");
+    let job = sim.jobs().remove(0);
+    sim.answer_late(job, |sim| sim.delete("a", INGRESS));
+    sim.settle();
+    assert_eq!(sim.policies.len(), 3);
+    let told: Vec<_> = sim.engine.take_announcements().into_iter().map(|a| (a.policy, a.reason)).collect();
+    assert_eq!(told, [(INGRESS.to_owned(), EventReason::DriftRepaired)]);
+}
+
+#[test]
+fn a_plan_that_changes_while_the_former_one_is_written_is_nobodys_drift() {
+    let mut sim = Sim::protected();
+    sim.baseline(2, json!({"dns": {"ports": [5302]}}));
+    for port in 5303..5310 {
+        let job = sim.jobs().remove(0);
+        sim.answer_late(job, |sim| sim.baseline(i64::from(port), json!({"dns": {"ports": [port]}})));
+    }
+    sim.settle();
+    assert!(sim.engine.take_announcements().is_empty());
+    sim.tamper("a", INGRESS, |p| p.spec.as_mut().unwrap().ingress = Some(vec![Default::default()]));
+    let job = sim.jobs().remove(0);
+    sim.answer_late(job, |sim| sim.baseline(6000, json!({"dns": {"ports": [6000]}})));
+    sim.settle();
+    assert_eq!(sim.engine.take_announcements().len(), 1, "the plan that followed is not another drift");
+}
+
+#[test]
+fn an_edit_that_changes_nothing_but_the_generation_is_answered_by_the_status() {
+    let mut sim = Sim::protected();
+    sim.baseline(2, json!({}));
+    sim.settle();
+    sim.pass(Duration::from_secs(5));
+    assert_eq!(sim.status().unwrap().observed_generation, Some(2));
 }
 
 #[test]

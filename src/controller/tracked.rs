@@ -138,6 +138,10 @@ impl Tracked {
         }
         let deleting = raw.metadata.deletion_timestamp.is_some();
         let plan_changed = self.generation != raw.metadata.generation || self.deleting != deleting;
+        if plan_changed {
+            // The status names the generation that it speaks of, also when nothing else in it changes.
+            self.changed.get_or_insert(now);
+        }
         self.deleting = deleting;
         self.generation = raw.metadata.generation;
         self.version = raw.version();

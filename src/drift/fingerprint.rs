@@ -158,9 +158,9 @@ pub fn residue(
         [("labels", "l:", meta.labels.as_ref(), labels), ("annotations", "a:", meta.annotations.as_ref(), annotations)]
     {
         for key in present.into_iter().flatten().map(|(k, _)| k) {
-            let was_ours =
-                (key.starts_with(DOMAIN) && key != LABEL_ID) || former.iter().any(|f| f.strip_prefix(kind) == Some(key));
-            if was_ours && !planned.contains_key(key) && !is_tracking_key(key) {
+            // What the list of former keys says is only claimed: anybody can write it.
+            let was_ours = key.starts_with(DOMAIN) || former.iter().any(|f| f.strip_prefix(kind) == Some(key));
+            if was_ours && key != LABEL_ID && !planned.contains_key(key) && !is_tracking_key(key) {
                 ops.push(json!({"op": "remove", "path": pointer(map, key)}));
             }
         }

@@ -292,13 +292,12 @@ fn own_mistakes() -> Vec<Mistake> {
             "{ policies: [MonitoringCarveout] }",
             "Unsupported value: \"DefaultDenyIngres\": supported values: \"DefaultDenyIngress\", \"DefaultDenyEgress\", \"MonitoringCarveout\"",
         ),
-        mistake(
+        rule(
             "spec.policies",
-            "set",
             "{ policies: [DefaultDenyIngress, DefaultDenyIngress] }",
             "{ policies: [DefaultDenyIngress, DefaultDenyEgress] }",
             "spec.policies",
-            "duplicate",
+            "name each policy once",
         ),
         mistake(
             "spec.policies",
@@ -380,13 +379,12 @@ fn own_mistakes() -> Vec<Mistake> {
             "may not be more than 49 bytes",
         ),
         mistake("spec.dns.ports", "maxItems", &dns_ports(17), &dns_ports(16), "spec.dns.ports", "must have at most 16 items"),
-        mistake(
+        rule(
             "spec.dns.ports",
-            "set",
             "{ dns: { ports: [5353, 5353] } }",
             "{ dns: { ports: [5353, 53] } }",
             "spec.dns.ports",
-            "duplicate",
+            "name each port once",
         ),
         mistake(
             "spec.dns.ports[]",
