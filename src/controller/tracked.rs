@@ -14,7 +14,7 @@ use crate::{
         NamespaceName, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus,
         baseline::{DeletionPolicy, DriftRecord, Mode},
         names::FINALIZER,
-        reason::condition::READY,
+        reason::{Failure, condition::READY},
     },
     apply::{StoredStatus, WriteError},
     plan::{Baseline, BaselineError},
@@ -103,6 +103,7 @@ pub struct Tracked {
     writing: bool,
     finalizer_writing: bool,
     finalizer_not_before: Option<Instant>,
+    finalizer_error: Option<String>,
 }
 
 impl Tracked {
@@ -127,6 +128,7 @@ impl Tracked {
             writing: false,
             finalizer_writing: false,
             finalizer_not_before: None,
+            finalizer_error: None,
         }
     }
 
@@ -145,7 +147,11 @@ impl Tracked {
         self.deleting = deleting;
         self.generation = raw.metadata.generation;
         self.version = raw.version();
-        self.finalizers = raw.finalizers();
+        let finalizers = raw.finalizers();
+        if self.finalizers != finalizers {
+            self.finalizers = finalizers;
+            self.changed.get_or_insert(now);
+        }
         let stored = raw.stored_status();
         if stored != self.stored && !self.writing {
             // Somebody else wrote the status, or took it away.
@@ -207,7 +213,9 @@ impl Tracked {
         self.changed = None;
         let stalled = self.stalled.as_ref().map(|e| (e.reason(), e.to_string()));
         let deleting = self.deleting.then_some(self.policies_left);
-        let health = Health { generation: self.generation, mode: self.mode, deleting, stalled };
+        let wants_finalizer = self.deletion_policy == DeletionPolicy::Delete && !self.deleting;
+        let unfinished = (wants_finalizer && !self.has_finalizer()).then(|| self.finalizer_error.clone());
+        let health = Health { generation: self.generation, mode: self.mode, deleting, unfinished, stalled };
         let status = self.ledger.status(&health, self.effective_selector.as_deref(), self.stored.as_ref(), now.wall);
         if self.stored.as_ref() == Some(&status) {
             return None;
@@ -250,7 +258,7 @@ impl Tracked {
 
     /// The finalizer to add or remove, if it is time. `quiet` says that no namespace is being worked on.
     pub fn finalizer_due(&mut self, name: &Arc<str>, quiet: bool, now: Instant) -> Option<FinalizerWrite> {
-        let present = self.finalizers.iter().any(|f| f == FINALIZER);
+        let present = self.has_finalizer();
         let wanted = match (&self.stalled, self.deleting, self.deletion_policy) {
             // What an invalid spec wants is not known: nothing changes.
             (Some(_), ..) => return None,
@@ -265,15 +273,24 @@ impl Tracked {
         Some(FinalizerWrite { name: name.clone(), version: self.version, present: self.finalizers.clone(), wanted })
     }
 
+    fn has_finalizer(&self) -> bool {
+        self.finalizers.iter().any(|f| f == FINALIZER)
+    }
+
     /// A finalizer write ended.
     pub fn finalizer_written(&mut self, name: &str, result: Result<(), WriteError>, now: Instant) {
         self.finalizer_writing = false;
         // Also after a success: its echo is what says that the finalizer is there.
         self.finalizer_not_before = Some(now + STATUS_INTERVAL);
-        if let Err(error) = result
-            && !matches!(error, WriteError::NotFound)
-        {
-            debug!(baseline = name, "finalizer not written, will be tried again: {error}");
+        // Gone, or written by somebody else in between: part of normal work.
+        let minor = |e: &WriteError| matches!(e, WriteError::NotFound | WriteError::Failed { reason: Failure::Conflict, .. });
+        let error = result.err().filter(|e| !minor(e)).map(|e| e.to_string());
+        if self.finalizer_error != error {
+            if let Some(error) = &error {
+                warn!(baseline = name, "finalizer not written, will be tried again: {error}");
+            }
+            self.finalizer_error = error;
+            self.changed.get_or_insert(now);
         }
     }
 

@@ -22,6 +22,9 @@ pub struct Health<'a> {
     pub mode: Mode,
     /// It is being deleted; so many of its policies are still to be removed.
     pub deleting: Option<usize>,
+    /// Deleting it now would leave its policies behind, though its deletion policy is Delete: the finalizer is not there yet. Why, if
+    /// it could not be written.
+    pub unfinished: Option<Option<String>>,
     /// Why it cannot be planned with.
     pub stalled: Option<(&'a str, String)>,
 }
@@ -76,6 +79,15 @@ fn ready<'a>(health: &'a Health, counts: &NamespaceCounts) -> (bool, &'a str, St
     if pending > 0 {
         return (false, state::WRITING, format!("{pending} of {selected} selected namespaces are being written"));
     }
+    match &health.unfinished {
+        Some(None) => return (false, state::WRITING, "the finalizer that deletionPolicy: Delete needs is being written".into()),
+        Some(Some(error)) => {
+            let message =
+                format!("the finalizer that deletionPolicy: Delete needs could not be written, it is tried again: {error}");
+            return (false, state::WRITES_FAILING, message);
+        }
+        None => {}
+    }
     let existing = if reported > 0 {
         format!("; {reported} existing namespaces are only reported, existingNamespaces: Enforce closes them")
     } else {
@@ -103,7 +115,7 @@ mod tests {
     }
 
     fn health() -> Health<'static> {
-        Health { generation: Some(3), mode: Mode::Enforce, deleting: None, stalled: None }
+        Health { generation: Some(3), mode: Mode::Enforce, deleting: None, unfinished: None, stalled: None }
     }
 
     fn told(health: &Health, counts: &NamespaceCounts) -> Vec<String> {
@@ -139,6 +151,16 @@ mod tests {
         let audit = Health { mode: Mode::Audit, ..health() };
         let counts = NamespaceCounts { selected: 3, drifted: 2, compliant: 1, ..Default::default() };
         assert_eq!(told(&audit, &counts)[0], "Ready=True Audited");
+    }
+
+    #[test]
+    fn a_baseline_that_deletes_is_not_ready_before_its_finalizer_is_there() {
+        for (unfinished, says) in
+            [(None, "Ready=False WritingPolicies"), (Some("Forbidden: no".to_owned()), "Ready=False WritesFailing")]
+        {
+            let health = Health { unfinished: Some(unfinished), ..health() };
+            assert_eq!(told(&health, &NamespaceCounts::default())[0], says);
+        }
     }
 
     #[test]

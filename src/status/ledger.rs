@@ -226,7 +226,7 @@ mod tests {
     }
 
     fn status(ledger: &Ledger, previous: Option<&PolicyBaselineStatus>, second: i64) -> PolicyBaselineStatus {
-        let health = Health { generation: Some(1), mode: Mode::Enforce, deleting: None, stalled: None };
+        let health = Health { generation: Some(1), mode: Mode::Enforce, deleting: None, unfinished: None, stalled: None };
         ledger.status(&health, Some("every namespace"), previous, at(second))
     }
 
@@ -259,10 +259,8 @@ mod tests {
 
     #[test]
     fn i11_no_text_of_the_status_grows_with_the_spec() {
-        let health =
-            Health {
-                generation: None, mode: Mode::Enforce, deleting: None, stalled: Some(("Undecodable", "é".repeat(100_000)))
-            };
+        let stalled = Some(("Undecodable", "é".repeat(100_000)));
+        let health = Health { generation: None, mode: Mode::Enforce, deleting: None, unfinished: None, stalled };
         let status = Ledger::default().status(&health, Some(&"x".repeat(100_000)), None, at(0));
         assert_eq!(status.effective_selector.chars().count(), 1024);
         assert!(status.conditions.iter().all(|c| c.message.chars().count() <= 1024));

@@ -825,7 +825,7 @@ async fn a_typo_is_named_to_whoever_uses_kubectl() {
         ("{ monitoring: { ports: [9090] } }", "spec.monitoring.ports[0]: Invalid value: \"integer\""),
         ("{ monitoring: { ports: [{ port: [1] }] } }", "spec.monitoring.ports[0].port"),
         ("{ dns: { ports: ['53'] } }", "spec.dns.ports[0]: Invalid value: \"string\""),
-        ("{ policies: [DefaultDenyEgress, DefaultDenyEgress] }", "spec.policies[1]: Duplicate value: \"DefaultDenyEgress\""),
+        ("{ policies: [DefaultDenyEgress, DefaultDenyEgress] }", "spec.policies: Invalid value: name each policy once"),
         ("null", "spec: Required value"),
     ] {
         let (accepted, said) = kubectl_create(&world, &manifest("typo", spec));
