@@ -16,9 +16,12 @@ pub struct AuditLog {
     path: PathBuf,
 }
 
-/// A point in the log: what was written later comes after it.
+/// A point in time: what is received later comes after it.
 #[derive(Debug, Clone, Copy)]
-pub struct AuditMark(u64);
+pub struct AuditMark {
+    offset: u64,
+    at: Timestamp,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
@@ -48,17 +51,19 @@ impl AuditLog {
     }
 
     pub fn mark(&self) -> AuditMark {
-        AuditMark(fs::metadata(&self.path).map_or(0, |metadata| metadata.len()))
+        AuditMark { offset: fs::metadata(&self.path).map_or(0, |metadata| metadata.len()), at: Timestamp::now() }
     }
 
-    /// All entries since `mark`. A line that is being written is left for the next call.
+    /// The entries of all requests that were received since `mark`, as far as they have ended. The entry of an earlier request may come
+    /// later and is left out; a line that is being written is left for the next call.
     pub fn since(&self, mark: AuditMark) -> Result<Vec<AuditEntry>> {
         let mut file = File::open(&self.path).with_context(|| format!("open {}", self.path.display()))?;
-        file.seek(SeekFrom::Start(mark.0)).context("seek in the audit log")?;
+        file.seek(SeekFrom::Start(mark.offset)).context("seek in the audit log")?;
         let mut text = String::new();
         file.read_to_string(&mut text).context("read the audit log")?;
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole.lines().map(parse).collect()
+        let entries = whole.lines().map(parse).collect::<Result<Vec<_>>>()?;
+        Ok(entries.into_iter().filter(|entry| entry.timestamp >= mark.at).collect())
     }
 }
 
