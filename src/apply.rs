@@ -1,7 +1,7 @@
 //! The only code that writes to the cluster, but for events. Every write carries a deadline on both sides.
 //! Decides nothing: what to write was decided before, and what came back is judged after.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::Request;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -20,6 +20,7 @@ use crate::{
         reason::Failure,
     },
     drift::residue,
+    metrics::{Answer, Metrics, Verb},
     plan::Rendered,
 };
 
@@ -47,6 +48,16 @@ pub enum WriteError {
     },
 }
 
+impl WriteError {
+    /// The word for it, in metrics.
+    pub const fn answer(&self) -> Answer {
+        match self {
+            Self::NamespaceTerminating | Self::NotFound => Answer::Gone,
+            Self::Failed { reason, .. } => Answer::Failed(*reason),
+        }
+    }
+}
+
 /// A status as it is stored now.
 #[derive(Clone, Debug)]
 pub struct StoredStatus {
@@ -60,6 +71,7 @@ pub struct StoredStatus {
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
+    metrics: Arc<Metrics>,
 }
 
 impl std::fmt::Debug for Writer {
@@ -70,8 +82,8 @@ impl std::fmt::Debug for Writer {
 
 impl Writer {
     /// A writer over that client.
-    pub const fn new(client: Client) -> Self {
-        Self { client }
+    pub const fn new(client: Client, metrics: Arc<Metrics>) -> Self {
+        Self { client, metrics }
     }
 
     /// Applies a planned policy, and removes what an apply leaves behind. Returns the object as stored.
@@ -85,15 +97,15 @@ impl Writer {
         let object = policy.object(namespace, uid);
         let requests = policies(namespace);
         let apply = || requests.patch(&policy.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object));
-        let stored: NetworkPolicy = match self.send(apply()).await {
+        let stored: NetworkPolicy = match self.send(Verb::Apply, apply()).await {
             Err(WriteError::Failed { message, .. }) if uid.is_some() && is_full(&message) => {
-                self.send::<Value>(json_patch(&requests, &policy.name, &emptied(&object))).await?;
-                self.send(apply()).await?
+                self.send::<Value>(Verb::Patch, json_patch(&requests, &policy.name, &emptied(&object))).await?;
+                self.send(Verb::Apply, apply()).await?
             }
             answer => answer?,
         };
         let Some(patch) = residue(&stored, &policy.labels, &policy.annotations, former_keys) else { return Ok(stored) };
-        self.send(json_patch(&requests, &policy.name, &patch)).await.map_err(|error| match error {
+        self.send(Verb::Patch, json_patch(&requests, &policy.name, &patch)).await.map_err(|error| match error {
             // The test on the resourceVersion: somebody wrote in between.
             WriteError::Failed { reason: Failure::Rejected, message } => failed(Failure::Conflict, message),
             other => other,
@@ -104,7 +116,7 @@ impl Writer {
     pub async fn delete_policy(&self, namespace: &str, name: &str, uid: &str, version: u64) -> Result<(), WriteError> {
         let preconditions = Preconditions { uid: Some(uid.into()), resource_version: (version > 0).then(|| version.to_string()) };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        self.send::<Value>(policies(namespace).delete(name, &params)).await.map(drop)
+        self.send::<Value>(Verb::Delete, policies(namespace).delete(name, &params)).await.map(drop)
     }
 
     /// Writes the status of that very baseline. Returns what is stored.
@@ -114,7 +126,7 @@ impl Writer {
             "metadata": {"name": name, "uid": uid}, "status": status,
         });
         let request = baselines().patch_subresource("status", name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object));
-        let mut stored: Value = self.send(request).await?;
+        let mut stored: Value = self.send(Verb::Status, request).await?;
         let version = stored["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok()).unwrap_or(0);
         // The spec may be one that does not decode; only the status is asked for.
         let status = serde_json::from_value(stored["status"].take()).unwrap_or_else(|_| status.clone());
@@ -133,10 +145,20 @@ impl Writer {
             &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() },
             &Patch::Merge(&patch),
         );
-        self.send::<Value>(request).await.map(drop)
+        self.send::<Value>(Verb::Finalizer, request).await.map(drop)
     }
 
     async fn send<T: DeserializeOwned>(
+        &self,
+        verb: Verb,
+        request: Result<Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<T, WriteError> {
+        let answer = self.send_uncounted(request).await;
+        self.metrics.write(verb, answer.as_ref().map_or_else(WriteError::answer, |_| Answer::Ok));
+        answer
+    }
+
+    async fn send_uncounted<T: DeserializeOwned>(
         &self,
         request: Result<Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<T, WriteError> {
@@ -200,7 +222,7 @@ const fn failed(reason: Failure, message: String) -> WriteError {
 
 /// What an error of the client means. The apiserver has no reason of its own for a quota, an admission policy or a webhook that
 /// is down: its text is all there is.
-fn classify(error: &kube::Error) -> WriteError {
+pub fn classify(error: &kube::Error) -> WriteError {
     let kube::Error::Api(status) = error else {
         return failed(Failure::Unavailable, chain(error));
     };
@@ -300,7 +322,7 @@ mod tests {
             assert!(answers.next().is_none(), "an answer was never asked for");
             seen
         });
-        let result = call(Writer::new(Client::new(service, "default"))).await;
+        let result = call(Writer::new(Client::new(service, "default"), Arc::default())).await;
         (result, server.await.unwrap())
     }
 

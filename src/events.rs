@@ -1,10 +1,7 @@
 //! Events about policies, in the policy's namespace, where its tenants can read them.
 //! No failure here can fail or delay a repair (I9): the queue is bounded, and what does not fit is dropped and counted.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -13,11 +10,15 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 use tokio::{sync::mpsc, time::timeout};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::{
-    api::{NamespaceName, reason::EventReason},
-    apply::chain,
+    api::{
+        NamespaceName,
+        reason::{EventReason, Failure},
+    },
+    apply::{chain, classify},
+    metrics::{Answer, Metrics, Verb},
 };
 
 const QUEUE: usize = 1024;
@@ -46,41 +47,43 @@ pub struct Announcement {
 #[derive(Clone, Debug)]
 pub struct Announcer {
     queue: mpsc::Sender<Announcement>,
-    dropped: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
 }
 
 impl Announcer {
     /// Queues an announcement, or drops it when the queue is full.
     pub fn announce(&self, announcement: Announcement) {
-        if self.queue.try_send(announcement).is_err() && self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
-            warn!("events are dropped: they come faster than the apiserver takes them");
+        if self.queue.try_send(announcement).is_err() {
+            self.metrics.event_dropped();
         }
-    }
-
-    /// How many were dropped.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
     }
 }
 
 /// Starts to publish. Ends when every announcer is gone.
-pub fn publisher(client: Client, instance: String) -> (Announcer, impl Future<Output = ()>) {
+pub fn publisher(client: Client, instance: String, metrics: Arc<Metrics>) -> (Announcer, impl Future<Output = ()>) {
     let (queue, mut announcements) = mpsc::channel(QUEUE);
+    let announcer = Announcer { queue, metrics: metrics.clone() };
     let publish = async move {
         while let Some(announcement) = announcements.recv().await {
-            publish_one(&client, &instance, announcement).await;
+            metrics.write(Verb::Event, publish_one(&client, &instance, announcement).await);
         }
     };
-    (Announcer { queue, dropped: Arc::default() }, publish)
+    (announcer, publish)
 }
 
-async fn publish_one(client: &Client, instance: &str, announcement: Announcement) {
+async fn publish_one(client: &Client, instance: &str, announcement: Announcement) -> Answer {
     let events: Api<Event> = Api::namespaced(client.clone(), announcement.namespace.as_str());
     let event = event(&announcement, instance);
     match timeout(DEADLINE, events.create(&PostParams::default(), &event)).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => debug!(namespace = %announcement.namespace, error = chain(&error), "event not recorded"),
-        Err(_) => debug!(namespace = %announcement.namespace, "event not recorded: no answer"),
+        Ok(Ok(_)) => Answer::Ok,
+        Ok(Err(error)) => {
+            debug!(namespace = %announcement.namespace, error = chain(&error), "event not recorded");
+            classify(&error).answer()
+        }
+        Err(_) => {
+            debug!(namespace = %announcement.namespace, "event not recorded: no answer");
+            Answer::Failed(Failure::TimedOut)
+        }
     }
 }
 
@@ -142,11 +145,11 @@ mod tests {
     #[tokio::test]
     async fn i9_a_full_queue_drops_and_never_waits() {
         let (queue, _announcements) = mpsc::channel(1);
-        let announcer = Announcer { queue, dropped: Arc::default() };
+        let announcer = Announcer { queue, metrics: Arc::default() };
         for _ in 0..5 {
             announcer.announce(announcement("x"));
         }
-        assert_eq!(announcer.dropped(), 4);
+        assert!(announcer.metrics.text().contains("policy_baseline_events_dropped_total 4"));
     }
 
     #[test]

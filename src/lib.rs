@@ -4,6 +4,7 @@
 
 #![cfg_attr(test, allow(clippy::needless_pass_by_value, clippy::default_trait_access, reason = "tests read better so"))]
 
+pub mod admin;
 pub mod api;
 pub mod apply;
 pub mod cli;
@@ -11,6 +12,8 @@ pub mod controller;
 pub mod digest;
 pub mod drift;
 pub mod events;
+pub mod health;
+pub mod metrics;
 pub mod observe;
 pub mod plan;
 pub mod reconcile;

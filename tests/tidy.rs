@@ -10,18 +10,24 @@ use std::{
 const MAX_LINES: usize = 700;
 
 /// Each module and the modules of the crate that it may import. The order is the order of the layers.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("digest", &[]),
     ("api", &[]),
     ("plan", &["api", "digest"]),
     ("drift", &["plan", "api", "digest"]),
     ("status", &["api"]),
     ("observe", &["drift", "plan", "api"]),
-    ("apply", &["drift", "plan", "api"]),
-    ("events", &["apply", "api"]),
+    ("metrics", &["drift", "api"]),
+    ("health", &[]),
+    ("admin", &["metrics", "health"]),
+    ("apply", &["metrics", "drift", "plan", "api"]),
+    ("events", &["apply", "metrics", "api"]),
     ("reconcile", &["apply", "observe", "drift", "status", "plan", "api"]),
-    ("controller", &["reconcile", "apply", "events", "observe", "drift", "status", "plan", "api", "digest"]),
-    ("cli", &["controller", "apply", "api"]),
+    (
+        "controller",
+        &["reconcile", "apply", "events", "admin", "health", "metrics", "observe", "drift", "status", "plan", "api", "digest"],
+    ),
+    ("cli", &["controller", "admin", "health", "metrics", "apply", "api"]),
     ("main", &["cli"]),
 ];
 

@@ -20,12 +20,17 @@ pub struct Operator {
 }
 
 impl Operator {
+    /// The binary under test: that of the same build, unless `E2E_OPERATOR` names another.
+    pub fn binary() -> Result<PathBuf> {
+        match env::var_os("E2E_OPERATOR") {
+            Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+            _ => paths::sibling("policy-baseline"),
+        }
+    }
+
     /// `policy-baseline run ARGS…` against the cluster of `kubeconfig`.
     pub fn start(plane: &ControlPlane, kubeconfig: &Path, args: &[&str], envs: &[(&str, &str)]) -> Result<Self> {
-        let path = match env::var_os("E2E_OPERATOR") {
-            Some(path) if !path.is_empty() => PathBuf::from(path),
-            _ => paths::sibling("policy-baseline")?,
-        };
+        let path = Self::binary()?;
         let filter = env::var("RUST_LOG").unwrap_or_else(|_| "info,policy_baseline=debug".to_owned());
         let mut all = vec![
             ("KUBECONFIG".to_owned(), kubeconfig.display().to_string()),
@@ -38,7 +43,16 @@ impl Operator {
         let process = Guarded::spawn(Program {
             name: "policy-baseline",
             path,
-            args: ["run"].iter().chain(args).map(|&arg| arg.to_owned()).collect(),
+            args: ["run", "--admin-address=127.0.0.1:0"]
+                .iter()
+                .chain(if args.iter().any(|arg| arg.starts_with("--log-format")) {
+                    [].iter()
+                } else {
+                    ["--log-format=text"].iter()
+                })
+                .chain(args)
+                .map(|&arg| arg.to_owned())
+                .collect(),
             env: all,
             log: plane.state_dir().join(format!("operator-{}.log", plane.next_number())),
             grace: Duration::from_secs(2),

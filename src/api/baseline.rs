@@ -461,6 +461,22 @@ pub struct NamespaceCounts {
     pub shadowed: u32,
 }
 
+impl NamespaceCounts {
+    /// The sum of both.
+    #[must_use]
+    pub const fn plus(self, other: &Self) -> Self {
+        Self {
+            selected: self.selected + other.selected,
+            compliant: self.compliant + other.compliant,
+            pending: self.pending + other.pending,
+            drifted: self.drifted + other.drifted,
+            failed: self.failed + other.failed,
+            reported: self.reported + other.reported,
+            shadowed: self.shadowed + other.shadowed,
+        }
+    }
+}
+
 /// A namespace that is not as planned.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

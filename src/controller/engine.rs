@@ -17,12 +17,14 @@ use super::{
 };
 use crate::{
     api::{
-        NamespaceName,
+        NamespaceName, Role,
+        baseline::NamespaceCounts,
         reason::{EventReason, Failure},
     },
     apply::{StoredStatus, WriteError},
     drift::{Class, Drift, Fix, Print},
     events::Announcement,
+    metrics::Outcome,
     observe::{Entry, Observed, Standing},
     plan::{Baseline, Baselines},
     reconcile::{AllTargets, Assessment, Cause, Done, Job, Task, Wrote, assess},
@@ -91,6 +93,20 @@ pub struct Engine {
     in_flight: HashMap<NamespaceName, bool>,
     pace: Pace,
     announcements: Vec<Announcement>,
+    /// Since when there is something to do in a namespace.
+    waiting: HashMap<NamespaceName, Instant>,
+    happenings: Vec<Happening>,
+}
+
+/// Something to count.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Happening {
+    /// Somebody else changed a policy; it was repaired so long after that was seen.
+    Drift(Class, Option<Role>, Duration),
+    /// A policy was written, or not.
+    Repair(Outcome),
+    /// A namespace got its first policies, so long after it was seen.
+    Protected(Duration),
 }
 
 /// Namespaces in two orders of urgency, each at most once.
@@ -143,6 +159,8 @@ impl Engine {
             in_flight: HashMap::new(),
             pace: Pace::default(),
             announcements: Vec::new(),
+            waiting: HashMap::new(),
+            happenings: Vec::new(),
         }
     }
 
@@ -151,6 +169,7 @@ impl Engine {
         match seen {
             Seen::Namespace(meta) => {
                 if let Some(ns) = self.observed.namespace_seen(&meta) {
+                    self.waiting.entry(ns.clone()).or_insert(now.instant);
                     self.dirty.push(ns, true);
                 }
             }
@@ -168,16 +187,16 @@ impl Engine {
             }
             Seen::Policy(object) => {
                 let news = self.observed.policy_seen(&object);
-                self.policy_news(news);
+                self.policy_news(news, now);
             }
             Seen::PolicyGone(object) => {
                 let news = self.observed.policy_deleted(&object);
-                self.policy_news(news);
+                self.policy_news(news, now);
             }
             Seen::PolicyList(ListPhase::Begin) => self.observed.policies_relist(),
             Seen::PolicyList(ListPhase::End) => {
                 for ns in self.observed.policies_relisted() {
-                    self.policy_news(Some(ns));
+                    self.policy_news(Some(ns), now);
                 }
                 self.list_complete(1, "network policies");
             }
@@ -274,7 +293,13 @@ impl Engine {
                 Err(WriteError::Failed { reason, message }) => self.failed(&job, drift, reason, &message, now),
             }
         }
-        if self.observed.writes_end(&job.namespace, &written, finished) {
+        let standing = |observed: &Observed| observed.get(&job.namespace).map(|entry| entry.standing);
+        let before = standing(&self.observed);
+        let listed_anew = self.observed.writes_end(&job.namespace, &written, finished);
+        if before == Some(Standing::Bootstrapping) && standing(&self.observed) != before {
+            self.happenings.push(Happening::Protected(self.waited(&job.namespace, now)));
+        }
+        if listed_anew {
             // The watch will show these soon; writing again meanwhile would be idle.
             for drift in unbelieved {
                 let message = "the policies were listed anew while it was written".to_owned();
@@ -283,6 +308,21 @@ impl Engine {
         }
         // What was written is in the observed state now; looking again finds what is left to do.
         self.dirty.push(job.namespace, true);
+    }
+
+    /// What happened since, to be counted.
+    pub fn take_happenings(&mut self) -> Vec<Happening> {
+        std::mem::take(&mut self.happenings)
+    }
+
+    /// Whether namespaces are waiting to be looked at.
+    pub fn has_news(&self) -> bool {
+        self.is_synced() && !self.dirty.is_empty()
+    }
+
+    /// The namespaces of every baseline, counted by state.
+    pub fn counts(&self) -> NamespaceCounts {
+        self.tracked.values().fold(NamespaceCounts::default(), |sum, tracked| sum.plus(tracked.counts()))
     }
 
     /// Events to publish.
@@ -347,8 +387,9 @@ impl Engine {
         }
     }
 
-    fn policy_news(&mut self, news: Option<NamespaceName>) {
+    fn policy_news(&mut self, news: Option<NamespaceName>, now: Now) {
         if let Some(ns) = news {
+            self.waiting.entry(ns.clone()).or_insert(now.instant);
             self.pace.news(&ns);
             self.dirty.push(ns, true);
         }
@@ -356,6 +397,7 @@ impl Engine {
 
     fn namespace_gone(&mut self, ns: &NamespaceName, now: Now) {
         self.observed.namespace_deleted(ns);
+        self.waiting.remove(ns);
         self.pace.forget(ns);
         for tracked in self.tracked.values_mut() {
             tracked.forget(ns, now.instant);
@@ -435,6 +477,7 @@ impl Engine {
         if let Some(entry) = self.observed.get_mut(name)
             && drifts.is_empty()
         {
+            self.waiting.remove(name);
             entry.standing = Standing::Settled;
             if let Some(baseline) = baseline {
                 entry.owner = Some(baseline.name.clone());
@@ -480,12 +523,19 @@ impl Engine {
         self.pace.succeeded(&job.namespace, &drift.policy);
         let baseline = job.baseline.as_ref().map(|b| &*b.name).unwrap_or_default();
         let (ns, policy, class) = (&job.namespace, &drift.policy, drift.class.as_str());
+        let outcome = match cause {
+            Cause::Bootstrap => Outcome::Created,
+            Cause::Plan => Outcome::Followed,
+            Cause::Others => Outcome::Repaired,
+        };
+        self.happenings.push(Happening::Repair(outcome));
         match cause {
             Cause::Bootstrap => info!(namespace = %ns, policy, baseline, "policy created"),
             Cause::Plan => info!(namespace = %ns, policy, baseline, class, "policy follows the plan"),
             Cause::Others => {
                 let who = drift.who.as_deref().unwrap_or("unknown");
                 info!(namespace = %ns, policy, baseline, class, who, "drift repaired");
+                self.happenings.push(Happening::Drift(drift.class, role(job, drift), self.waited(ns, now)));
                 let (reason, done) = match drift.class {
                     Class::Missing => (EventReason::DriftRepaired, "created again"),
                     Class::Unmanaged => (EventReason::PolicyAdopted, "taken over"),
@@ -510,6 +560,7 @@ impl Engine {
         let Fix::Delete { uid, .. } = &drift.fix else { return };
         self.observed.policy_removed(&job.namespace, &drift.policy, uid);
         self.pace.succeeded(&job.namespace, &drift.policy);
+        self.happenings.push(Happening::Repair(Outcome::Removed));
         let owner = drift.baseline.as_deref().unwrap_or_default();
         info!(namespace = %job.namespace, policy = drift.policy, baseline = owner, "policy removed");
         let note = format!("the policy was removed: baseline {owner} plans it no more in this namespace");
@@ -518,12 +569,18 @@ impl Engine {
 
     fn failed(&mut self, job: &Job, drift: &Drift, reason: Failure, message: &str, now: Now) {
         let failures = self.pace.failed(&job.namespace, &drift.policy, reason, message.to_owned(), now.instant);
+        self.happenings.push(Happening::Repair(Outcome::Failed));
         // A conflict is part of normal work.
         if failures == 1 && reason != Failure::Conflict {
             warn!(namespace = %job.namespace, policy = drift.policy, class = drift.class.as_str(), reason = reason.as_str(), "write failed, will be tried again: {message}");
             let note = format!("{reason}: {message}");
             self.announce(job, drift, None, EventReason::RepairFailed, note, now);
         }
+    }
+
+    /// How long there has been something to do in the namespace.
+    fn waited(&self, ns: &NamespaceName, now: Now) -> Duration {
+        self.waiting.get(ns).map_or(Duration::ZERO, |since| now.instant.saturating_duration_since(*since))
     }
 
     fn announce(&mut self, job: &Job, drift: &Drift, uid: Option<String>, reason: EventReason, note: String, now: Now) {
@@ -540,6 +597,11 @@ impl Engine {
             tracked.set_policies_left(left, now.instant);
         }
     }
+}
+
+fn role(job: &Job, drift: &Drift) -> Option<Role> {
+    let Fix::Apply { index, .. } = &drift.fix else { return None };
+    job.baseline.as_ref()?.policies.get(*index).map(|policy| policy.role)
 }
 
 /// Why a policy is not as planned. Only what others did is drift in the eyes of users; the rest is work.

@@ -19,10 +19,13 @@ use kube::Client;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use self::engine::{Engine, Now};
+use self::engine::{Engine, Happening, Now};
 use crate::{
+    admin::Shown,
     apply::{StoredStatus, WriteError, Writer},
     events,
+    health::REST,
+    metrics::Metrics,
     reconcile::{Done, repair},
 };
 
@@ -58,11 +61,12 @@ enum Written {
 }
 
 /// Runs until `stop` resolves. Writes in flight are awaited then.
-pub async fn run(client: Client, settings: Settings, stop: impl Future<Output = ()>) -> Result<(), RunError> {
-    let writer = Writer::new(client.clone());
-    let (announcer, publisher) = events::publisher(client.clone(), settings.instance);
+pub async fn run(client: Client, settings: Settings, shown: Shown, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+    let Shown { health, metrics } = shown;
+    let writer = Writer::new(client.clone(), metrics.clone());
+    let (announcer, publisher) = events::publisher(client.clone(), settings.instance, metrics.clone());
     let mut publisher = tokio::spawn(publisher);
-    let mut seen = watch::everything(&client);
+    let mut seen = watch::everything(&client, &health, &metrics);
     let mut engine = Engine::new(settings.namespace);
     let mut in_flight: JoinSet<Written> = JoinSet::new();
     let mut jobs = 0;
@@ -70,7 +74,12 @@ pub async fn run(client: Client, settings: Settings, stop: impl Future<Output = 
 
     loop {
         let now = present();
+        health.turned();
+        let has_news = engine.has_news();
         let more = engine.look(now);
+        if has_news {
+            metrics.reconcile_took(now.instant.elapsed());
+        }
         while jobs < CONCURRENT_NAMESPACES
             && let Some(job) = engine.next_job(now)
         {
@@ -79,9 +88,11 @@ pub async fn run(client: Client, settings: Settings, stop: impl Future<Output = 
             in_flight.spawn(async move { Written::Namespace(repair(&writer, job).await) });
         }
         for write in engine.statuses(now) {
-            let writer = writer.clone();
+            let (writer, metrics) = (writer.clone(), metrics.clone());
             in_flight.spawn(async move {
+                let started = Instant::now();
                 let result = writer.put_status(&write.name, &write.uid, &write.status).await;
+                metrics.status_write_took(started.elapsed());
                 Written::Status(write.name, write.uid, result)
             });
         }
@@ -96,7 +107,12 @@ pub async fn run(client: Client, settings: Settings, stop: impl Future<Output = 
             announcer.announce(announcement);
         }
 
-        let wake = if more { Some(now.instant) } else { engine.next_wake(now) };
+        for happening in engine.take_happenings() {
+            count(&metrics, happening);
+        }
+        metrics.set_namespaces(&engine.counts());
+
+        let wake = if more { now.instant } else { engine.next_wake(now).unwrap_or(now.instant + REST).min(now.instant + REST) };
         tokio::select! {
             () = &mut stop => break,
             event = seen.next() => engine.see(event.ok_or(RunError::WatchEnded)?, present()),
@@ -104,7 +120,7 @@ pub async fn run(client: Client, settings: Settings, stop: impl Future<Output = 
                 jobs -= take(&mut engine, written.map_err(RunError::Panicked)?);
             }
             ended = &mut publisher => return Err(ended.map_or_else(RunError::Panicked, |()| RunError::WatchEnded)),
-            () = sleep_until(wake), if wake.is_some() => {}
+            () = tokio::time::sleep_until(wake.into()) => {}
         }
     }
 
@@ -141,8 +157,13 @@ fn present() -> Now {
     Now { instant: Instant::now(), wall: Timestamp::now() }
 }
 
-async fn sleep_until(at: Option<Instant>) {
-    if let Some(at) = at {
-        tokio::time::sleep_until(at.into()).await;
+fn count(metrics: &Metrics, happening: Happening) {
+    match happening {
+        Happening::Drift(class, role, after) => {
+            metrics.drift(class, role);
+            metrics.repair_took(after);
+        }
+        Happening::Repair(outcome) => metrics.repair(outcome),
+        Happening::Protected(after) => metrics.protection_took(after),
     }
 }

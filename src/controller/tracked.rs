@@ -12,7 +12,7 @@ use super::engine::{GATHER, Now, STATUS_INTERVAL};
 use crate::{
     api::{
         NamespaceName, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus,
-        baseline::{DeletionPolicy, DriftRecord, Mode},
+        baseline::{DeletionPolicy, DriftRecord, Mode, NamespaceCounts},
         names::FINALIZER,
         reason::{Failure, condition::READY},
     },
@@ -192,6 +192,11 @@ impl Tracked {
     pub fn note_drift(&mut self, record: DriftRecord, now: Instant) {
         self.ledger.note_drift(record);
         self.changed.get_or_insert(now);
+    }
+
+    /// Its namespaces, counted by state.
+    pub const fn counts(&self) -> &NamespaceCounts {
+        self.ledger.counts()
     }
 
     /// While it is being deleted: how many of its policies are still there.

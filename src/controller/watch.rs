@@ -1,7 +1,7 @@
 //! The three watches. Each has a backoff of its own, logs its own errors and never ends; none can slow another down.
 //! Objects become fingerprints as soon as they reach the engine; no store of objects exists.
 
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::{core::v1::Namespace, networking::v1::NetworkPolicy};
@@ -21,23 +21,24 @@ use super::{
     engine::{ListPhase, Seen},
     tracked::RawBaseline,
 };
-use crate::apply::chain;
+use crate::{apply::chain, health::Health, metrics::Metrics};
 
 /// Everything that the operator watches, as one stream.
-pub fn everything(client: &Client) -> impl Stream<Item = Seen> + Send + use<> {
-    let namespaces = watch::<PartialObjectMeta<Namespace>>(client, "namespaces", |event| match event {
+pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>) -> impl Stream<Item = Seen> + Send + use<> {
+    let complaint = |what| Complaint { what, last: None, listed: false, health: health.clone(), metrics: metrics.clone() };
+    let namespaces = watch::<PartialObjectMeta<Namespace>>(client, complaint("namespaces"), |event| match event {
         Event::Init => Seen::NamespaceList(ListPhase::Begin),
         Event::InitDone => Seen::NamespaceList(ListPhase::End),
         Event::InitApply(ns) | Event::Apply(ns) => Seen::Namespace(ns.metadata),
         Event::Delete(ns) => Seen::NamespaceGone(ns.metadata),
     });
-    let policies = watch::<NetworkPolicy>(client, "networkpolicies", |event| match event {
+    let policies = watch::<NetworkPolicy>(client, complaint("networkpolicies"), |event| match event {
         Event::Init => Seen::PolicyList(ListPhase::Begin),
         Event::InitDone => Seen::PolicyList(ListPhase::End),
         Event::InitApply(policy) | Event::Apply(policy) => Seen::Policy(Box::new(policy)),
         Event::Delete(policy) => Seen::PolicyGone(Box::new(policy)),
     });
-    let baselines = watch::<RawBaseline>(client, "policybaselines", |event| match event {
+    let baselines = watch::<RawBaseline>(client, complaint("policybaselines"), |event| match event {
         Event::Init => Seen::BaselineList(ListPhase::Begin),
         Event::InitDone => Seen::BaselineList(ListPhase::End),
         Event::InitApply(baseline) | Event::Apply(baseline) => Seen::Baseline(Box::new(baseline)),
@@ -46,11 +47,10 @@ pub fn everything(client: &Client) -> impl Stream<Item = Seen> + Send + use<> {
     stream::select(namespaces, stream::select(policies, baselines))
 }
 
-fn watch<K>(client: &Client, what: &'static str, seen: fn(Event<K>) -> Seen) -> stream::BoxStream<'static, Seen>
+fn watch<K>(client: &Client, mut complaint: Complaint, seen: fn(Event<K>) -> Seen) -> stream::BoxStream<'static, Seen>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let mut complaint = Complaint { what, last: None };
     // Lists are the most recent state, never what a cache remembers: from an old namespace or baseline a removal could follow.
     watcher(Api::<K>::all(client.clone()), watcher::Config::default())
         .backoff(WatchBackoff::default())
@@ -70,10 +70,13 @@ where
         .boxed()
 }
 
-/// Says once what is wrong with a watch, and once that it is well again.
+/// Says once what is wrong with a watch, and once that it is well again; tells the probes.
 struct Complaint {
     what: &'static str,
     last: Option<String>,
+    listed: bool,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
 }
 
 impl Complaint {
@@ -81,11 +84,20 @@ impl Complaint {
         let text = explain(self.what, error);
         if self.last.as_ref() != Some(&text) {
             warn!(watch = self.what, "{text}");
+            self.health.waits(self.what, &text);
             self.last = Some(text);
         }
     }
 
     fn recovered<K>(&mut self, event: &Event<K>) {
+        match event {
+            Event::Init if self.listed => self.metrics.watch_restarted(self.what),
+            Event::InitDone => {
+                self.listed = true;
+                self.health.listed(self.what);
+            }
+            _ => {}
+        }
         // `Init` comes before the request is sent.
         if !matches!(event, Event::Init) && self.last.take().is_some() {
             info!(watch = self.what, "the watch is well again");

@@ -434,14 +434,14 @@ async fn set_finalizers(world: &World, name: &str, finalizers: &[&str]) {
     baselines(world).patch(name, &PatchParams::default(), &patch).await.unwrap();
 }
 
-async fn delete_crd(world: &World) {
+pub async fn delete_crd(world: &World) {
     let crds: Api<CustomResourceDefinition> = Api::all(world.admin());
     crds.delete(CRD, &DeleteParams::default()).await.unwrap();
     let is_gone = async || crds.get_opt(CRD).await.map(|found| found.is_none());
     world.eventually("the CRD is gone", TIMEOUT, is_gone).await.unwrap();
 }
 
-fn restore_crd(world: &World) {
+pub fn restore_crd(world: &World) {
     let kubectl = |args: &[&str]| world.plane().run_kubectl(args).unwrap();
     kubectl(&["apply", "-f", "crds/"]);
     kubectl(&["wait", "--for=condition=Established", &format!("crd/{CRD}"), "--timeout=20s"]);

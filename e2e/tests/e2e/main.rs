@@ -1,6 +1,7 @@
 //! The end-to-end suites, in one binary: they share a few control planes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod admin;
 mod bootstrap;
 mod crd_rules;
 mod demo;

@@ -337,7 +337,7 @@ async fn only_watched(world: &World, resource: &str) -> Vec<PolicyRule> {
     shipped
 }
 
-async fn set_rules(world: &World, rules: &[PolicyRule]) {
+pub async fn set_rules(world: &World, rules: &[PolicyRule]) {
     let api: Api<ClusterRole> = Api::all(world.admin());
     api.patch("policy-baseline", &PatchParams::default(), &Patch::Merge(json!({ "rules": rules }))).await.unwrap();
 }

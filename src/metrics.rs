@@ -1,0 +1,413 @@
+//! What Prometheus can ask. Every label is a closed set: no value names an object (I11). Recording never fails and never waits (I9).
+
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::{Metric, Registry, Unit},
+};
+
+use crate::{
+    api::{Role, baseline::NamespaceCounts, reason::Failure},
+    drift::Class,
+};
+
+const PREFIX: &str = "policy_baseline";
+/// From a write on a warm connection to the longest wait between two attempts.
+const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0];
+
+/// A word of a closed set.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct Word(&'static str);
+
+impl EncodeLabelValue for Word {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.0.encode(encoder)
+    }
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct State {
+    state: Word,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct DriftKind {
+    class: Word,
+    role: Word,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Ended {
+    outcome: Word,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Write {
+    verb: Word,
+    outcome: Word,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Watch {
+    watch: Word,
+}
+
+/// What came of a repair.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// A first policy of a namespace.
+    Created,
+    /// The plan changed and the policy follows.
+    Followed,
+    /// What others did was undone.
+    Repaired,
+    /// Planned no more.
+    Removed,
+    /// The write failed; it is tried again.
+    Failed,
+}
+
+impl Outcome {
+    const ALL: [Self; 5] = [Self::Created, Self::Followed, Self::Repaired, Self::Removed, Self::Failed];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Followed => "followed",
+            Self::Repaired => "repaired",
+            Self::Removed => "removed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What the apiserver is asked to write.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verb {
+    /// A policy, applied.
+    Apply,
+    /// A policy, patched to take off what an apply leaves.
+    Patch,
+    /// A policy, deleted.
+    Delete,
+    /// The status of a baseline.
+    Status,
+    /// The finalizers of a baseline.
+    Finalizer,
+    /// An event.
+    Event,
+}
+
+impl Verb {
+    const ALL: [Self; 6] = [Self::Apply, Self::Patch, Self::Delete, Self::Status, Self::Finalizer, Self::Event];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Apply => "apply",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
+            Self::Status => "status",
+            Self::Finalizer => "finalizer",
+            Self::Event => "event",
+        }
+    }
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// It took effect.
+    Ok,
+    /// The object or its namespace is gone.
+    Gone,
+    /// It failed, for that reason.
+    Failed(Failure),
+}
+
+impl Answer {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "Ok",
+            Self::Gone => "Gone",
+            Self::Failed(reason) => reason.as_str(),
+        }
+    }
+}
+
+/// What stands for the role of a policy that no plan names.
+const NO_ROLE: &str = "none";
+
+/// The watches.
+pub const WATCHES: [&str; 3] = ["namespaces", "networkpolicies", "policybaselines"];
+
+/// The metrics. Series exist from the start, at zero, so that a first increase is seen.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    documented: Vec<Documented>,
+    namespaces: Family<State, Gauge>,
+    drift: Family<DriftKind, Counter>,
+    repairs: Family<Ended, Counter>,
+    writes: Family<Write, Counter>,
+    watch_restarts: Family<Watch, Counter>,
+    events_dropped: Counter,
+    leader: Gauge,
+    repair_seconds: Histogram,
+    protection_seconds: Histogram,
+    reconcile_seconds: Histogram,
+    status_write_seconds: Histogram,
+}
+
+/// One line of the table of metrics.
+#[derive(Debug)]
+struct Documented {
+    name: String,
+    kind: &'static str,
+    labels: &'static str,
+    help: &'static str,
+}
+
+/// Registers metrics and keeps what the table says of them.
+struct Shelf {
+    registry: Registry,
+    documented: Vec<Documented>,
+}
+
+impl Shelf {
+    fn put(&mut self, kind: &'static str, name: &str, labels: &'static str, help: &'static str, metric: impl Metric) {
+        let (unit, suffix) = match kind {
+            "histogram" => (Some(Unit::Seconds), "_seconds"),
+            "counter" => (None, "_total"),
+            "info" => (None, "_info"),
+            _ => (None, ""),
+        };
+        self.documented.push(Documented { name: format!("{PREFIX}_{name}{suffix}"), kind, labels, help });
+        match unit {
+            Some(unit) => self.registry.register_with_unit(name, help, unit, metric),
+            None => self.registry.register(name, help, metric),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut shelf = Shelf { registry: Registry::with_prefix(PREFIX), documented: vec![] };
+        let seconds = || Histogram::new(SECONDS);
+        let mut m = Self {
+            registry: Registry::default(),
+            documented: vec![],
+            namespaces: Family::default(),
+            drift: Family::default(),
+            repairs: Family::default(),
+            writes: Family::default(),
+            watch_restarts: Family::default(),
+            events_dropped: Counter::default(),
+            leader: Gauge::default(),
+            repair_seconds: seconds(),
+            protection_seconds: seconds(),
+            reconcile_seconds: seconds(),
+            status_write_seconds: seconds(),
+        };
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        shelf.put("gauge", "namespaces", "`state`", "Namespaces by state, added up over all baselines", m.namespaces.clone());
+        shelf.put(
+            "counter",
+            "drift",
+            "`class`, `role`",
+            "Policies that somebody else changed, by class and role",
+            m.drift.clone(),
+        );
+        shelf.put("counter", "repairs", "`outcome`", "Policies written or not, by outcome", m.repairs.clone());
+        shelf.put(
+            "counter",
+            "api_writes",
+            "`verb`, `outcome`",
+            "Writes sent to the apiserver, by verb and outcome",
+            m.writes.clone(),
+        );
+        shelf.put("counter", "watch_restarts", "`watch`", "Lists that a watch had to take again", m.watch_restarts.clone());
+        shelf.put(
+            "counter",
+            "events_dropped",
+            "",
+            "Events that came faster than the apiserver took them",
+            m.events_dropped.clone(),
+        );
+        shelf.put("gauge", "leader", "", "1 while this instance is the one that writes", m.leader.clone());
+        shelf.put(
+            "histogram",
+            "drift_repair",
+            "",
+            "From a change by somebody else, as seen, to its repair",
+            m.repair_seconds.clone(),
+        );
+        let help = "From a new namespace, as seen, to its last policy";
+        shelf.put("histogram", "namespace_protection", "", help, m.protection_seconds.clone());
+        shelf.put(
+            "histogram",
+            "reconcile",
+            "",
+            "Time to compare the changed namespaces with their plan",
+            m.reconcile_seconds.clone(),
+        );
+        shelf.put("histogram", "status_write", "", "Time to write a status", m.status_write_seconds.clone());
+        shelf.put("info", "build", "`version`", "The version that runs", build);
+        (m.registry, m.documented) = (shelf.registry, shelf.documented);
+        m.start_at_zero();
+        m
+    }
+}
+
+impl Metrics {
+    fn start_at_zero(&self) {
+        self.set_namespaces(&NamespaceCounts::default());
+        for class in Class::ALL {
+            for role in Role::ALL.map(Role::as_str).into_iter().chain([NO_ROLE]) {
+                drop(self.drift.get_or_create(&DriftKind { class: Word(class.as_str()), role: Word(role) }));
+            }
+        }
+        for outcome in Outcome::ALL {
+            drop(self.repairs.get_or_create(&Ended { outcome: Word(outcome.as_str()) }));
+        }
+        for verb in Verb::ALL {
+            for answer in [Answer::Ok, Answer::Gone].into_iter().chain(Failure::ALL.map(Answer::Failed)) {
+                drop(self.writes.get_or_create(&Write { verb: Word(verb.as_str()), outcome: Word(answer.as_str()) }));
+            }
+        }
+        for watch in WATCHES {
+            drop(self.watch_restarts.get_or_create(&Watch { watch: Word(watch) }));
+        }
+    }
+
+    /// Sets the counts of namespaces.
+    pub fn set_namespaces(&self, counts: &NamespaceCounts) {
+        let NamespaceCounts { selected, compliant, pending, drifted, failed, reported, shadowed } = *counts;
+        for (state, count) in [
+            ("selected", selected),
+            ("compliant", compliant),
+            ("pending", pending),
+            ("drifted", drifted),
+            ("failed", failed),
+            ("reported", reported),
+            ("shadowed", shadowed),
+        ] {
+            self.namespaces.get_or_create(&State { state: Word(state) }).set(count.into());
+        }
+    }
+
+    /// Somebody else changed a policy of that role; none when no plan names the policy.
+    pub fn drift(&self, class: Class, role: Option<Role>) {
+        let role = Word(role.map_or(NO_ROLE, Role::as_str));
+        self.drift.get_or_create(&DriftKind { class: Word(class.as_str()), role }).inc();
+    }
+
+    /// A policy was written, or not.
+    pub fn repair(&self, outcome: Outcome) {
+        self.repairs.get_or_create(&Ended { outcome: Word(outcome.as_str()) }).inc();
+    }
+
+    /// A write was sent.
+    pub fn write(&self, verb: Verb, answer: Answer) {
+        self.writes.get_or_create(&Write { verb: Word(verb.as_str()), outcome: Word(answer.as_str()) }).inc();
+    }
+
+    /// A watch had to list again.
+    pub fn watch_restarted(&self, watch: &'static str) {
+        self.watch_restarts.get_or_create(&Watch { watch: Word(watch) }).inc();
+    }
+
+    /// An event was dropped.
+    pub fn event_dropped(&self) {
+        self.events_dropped.inc();
+    }
+
+    /// Whether this instance writes.
+    pub fn set_leader(&self, leads: bool) {
+        self.leader.set(leads.into());
+    }
+
+    /// What others changed was repaired that long after it was seen.
+    pub fn repair_took(&self, time: Duration) {
+        self.repair_seconds.observe(time.as_secs_f64());
+    }
+
+    /// A new namespace had its last policy that long after it was seen.
+    pub fn protection_took(&self, time: Duration) {
+        self.protection_seconds.observe(time.as_secs_f64());
+    }
+
+    /// A round of comparing took that long.
+    pub fn reconcile_took(&self, time: Duration) {
+        self.reconcile_seconds.observe(time.as_secs_f64());
+    }
+
+    /// A status write took that long.
+    pub fn status_write_took(&self, time: Duration) {
+        self.status_write_seconds.observe(time.as_secs_f64());
+    }
+
+    /// Everything, as OpenMetrics text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// A page for people: every metric with its labels.
+    pub fn table(&self) -> String {
+        let line = |Documented { name, kind, labels, help }: &Documented| format!("| `{name}` | {kind} | {labels} | {help} |\n");
+        let lines: Vec<String> = self.documented.iter().map(line).collect();
+        [TABLE_HEAD, &lines.concat()].concat()
+    }
+}
+
+const TABLE_HEAD: &str = "# Metrics
+
+Served by the admin port at `/metrics`, in OpenMetrics text. Times are in seconds. No label names an object, so the number of series is fixed. This
+page is generated from the code.
+
+| metric | type | labels | what it says |
+|---|---|---|---|
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::golden;
+
+    #[test]
+    fn the_table_of_metrics_is_the_published_one() {
+        golden("docs/metrics.md", &Metrics::default().table());
+    }
+
+    #[test]
+    fn every_series_is_documented_and_every_documented_metric_is_served() {
+        let metrics = Metrics::default();
+        let text = metrics.text();
+        for Documented { name, kind, .. } in &metrics.documented {
+            let series = if *kind == "histogram" { format!("{name}_count") } else { name.clone() };
+            assert!(text.lines().any(|l| l.starts_with(&series)), "{name} is not served:\n{text}");
+        }
+        for line in text.lines().filter(|l| !l.starts_with('#')) {
+            assert!(metrics.documented.iter().any(|d| line.starts_with(&d.name)), "{line} is not documented");
+        }
+    }
+
+    #[test]
+    fn i11_whatever_is_recorded_adds_no_series() {
+        let metrics = Metrics::default();
+        let series = |m: &Metrics| m.text().lines().filter(|l| !l.starts_with('#')).count();
+        let before = series(&metrics);
+        metrics.drift(Class::Missing, Some(Role::DefaultDenyEgress));
+        metrics.drift(Class::Stale, None);
+        metrics.repair(Outcome::Failed);
+        metrics.write(Verb::Apply, Answer::Failed(Failure::Throttled));
+        metrics.watch_restarted(WATCHES[0]);
+        metrics.repair_took(Duration::from_millis(3));
+        assert_eq!(series(&metrics), before);
+        assert!(metrics.text().contains("policy_baseline_drift_total{class=\"Missing\",role=\"DefaultDenyEgress\"} 1"));
+    }
+}
