@@ -6,6 +6,7 @@ mod bootstrap;
 mod crd_rules;
 mod demo;
 mod harness;
+mod install;
 mod lifecycle;
 mod rbac;
 mod repair;
