@@ -43,6 +43,11 @@ release: ## Optimised, stripped, static operator in target/release
 	@if [ "$(STATIC)" ] && ldd target/release/policy-baseline 2>/dev/null | grep -q '=>'; then echo "the binary is not static"; exit 1; fi
 	@ls -l target/release/policy-baseline | awk '{ printf "target/release/policy-baseline: %.1f MB\n", $$5 / 1e6 }'
 
+.PHONY: bench
+bench: controlplane release ## Measure beside the raw apiserver; BENCH_NAMESPACES=200; report in target/bench
+	$(CARGO) build --locked --release --package policy-baseline-e2e --bins
+	@E2E_OPERATOR=$(CURDIR)/target/$(HOST)/release/policy-baseline target/release/e2e-bench
+
 CONTAINER ?= docker
 IMAGE ?= policy-baseline:0.1.0
 

@@ -4,6 +4,7 @@
 //! A process that was started here never outlives the process that asked for it.
 
 pub mod audit;
+pub mod bench;
 pub mod cluster;
 pub mod demo;
 pub mod operator;
