@@ -25,7 +25,7 @@ unit: ## Unit, golden, property and tidy tests; no cluster
 	$(CARGO) test --locked --package policy-baseline
 
 .PHONY: e2e
-e2e: controlplane build ## End-to-end suites on a real control plane; E2E=name runs some of them
+e2e: controlplane build ## End-to-end suites on a real control plane; E2E=name: some of them; E2E_KUBECONFIG=file: on that cluster
 	$(CARGO) test --locked --package policy-baseline-e2e -- $(E2E)
 
 .PHONY: build

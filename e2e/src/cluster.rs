@@ -103,10 +103,15 @@ struct Processes {
     etcd: Option<Guarded>,
 }
 
+/// The kubeconfig of somebody's cluster, if the suites are to run there.
+pub fn external_kubeconfig() -> Option<PathBuf> {
+    env::var_os("E2E_KUBECONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
 impl ControlPlane {
     pub async fn start(options: Options) -> Result<Self> {
-        if let Some(kubeconfig) = env::var_os("E2E_KUBECONFIG").filter(|path| !path.is_empty()) {
-            return Self::external(Path::new(&kubeconfig));
+        if let Some(kubeconfig) = external_kubeconfig() {
+            return Self::external(&kubeconfig);
         }
         let mut attempt = 1;
         loop {

@@ -16,7 +16,7 @@ mod sweep;
 pub mod wait;
 pub mod world;
 
-pub use audit::{AuditEntry, AuditLog, AuditMark, writes_by};
+pub use audit::{AuditEntry, AuditLog, AuditMark, skipped_without_audit_log, writes_by};
 pub use cluster::{ControlPlane, Options};
 pub use operator::Operator;
 pub use pool::Lease;
