@@ -10,8 +10,9 @@ use std::{
 const MAX_LINES: usize = 700;
 
 /// Each module and the modules of the crate that it may import. The order is the order of the layers.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("digest", &[]),
+    ("client", &[]),
     ("api", &[]),
     ("plan", &["api", "digest"]),
     ("drift", &["plan", "api", "digest"]),
@@ -20,8 +21,8 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("apply", &["drift", "plan", "api"]),
     ("events", &["apply", "api"]),
     ("reconcile", &["apply", "observe", "drift", "status", "plan", "api"]),
-    ("controller", &["reconcile", "apply", "events", "observe", "drift", "status", "plan", "api", "digest"]),
-    ("cli", &["controller", "apply", "api"]),
+    ("controller", &["reconcile", "apply", "events", "client", "observe", "drift", "status", "plan", "api", "digest"]),
+    ("cli", &["controller", "client", "apply", "api"]),
     ("main", &["cli"]),
 ];
 

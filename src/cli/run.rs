@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use clap::Args as ClapArgs;
-use kube::{Client, Config, config::KubeConfigOptions};
+use kube::{Config, config::KubeConfigOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     api::names::{DEFAULT_OPERATOR_NAMESPACE, is_dns_label},
     apply::chain,
+    client,
     controller::{self, Settings},
 };
 
@@ -50,11 +51,11 @@ pub fn run(args: Args) -> Result<(), String> {
 async fn operate(args: Args) -> Result<(), String> {
     let config = config(args.context).await?;
     info!(version = env!("CARGO_PKG_VERSION"), apiserver = %config.cluster_url, "policy-baseline starts");
-    let client = Client::try_from(config).map_err(|e| format!("cannot set up the connection to the apiserver: {}", chain(&e)))?;
+    let clients = client::connect(config).map_err(|e| format!("cannot set up the connection to the apiserver: {}", chain(&e)))?;
     let in_cluster = || std::fs::read_to_string(IN_CLUSTER_NAMESPACE).ok().map(|ns| ns.trim().to_owned());
     let namespace = args.namespace.or_else(in_cluster).unwrap_or_else(|| DEFAULT_OPERATOR_NAMESPACE.into());
     let settings = Settings { namespace, instance: args.instance };
-    controller::run(client, settings, stop_signal()?).await.map_err(|e| chain(&e))?;
+    controller::run(&clients, settings, stop_signal()?).await.map_err(|e| chain(&e))?;
     info!("policy-baseline has stopped");
     Ok(())
 }

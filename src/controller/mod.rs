@@ -15,13 +15,13 @@ use std::{
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use kube::Client;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use self::engine::{Engine, Now};
 use crate::{
     apply::{StoredStatus, WriteError, Writer},
+    client::Clients,
     events,
     reconcile::{Done, repair},
 };
@@ -58,11 +58,11 @@ enum Written {
 }
 
 /// Runs until `stop` resolves. Writes in flight are awaited then.
-pub async fn run(client: Client, settings: Settings, stop: impl Future<Output = ()>) -> Result<(), RunError> {
-    let writer = Writer::new(client.clone());
-    let (announcer, publisher) = events::publisher(client.clone(), settings.instance);
+pub async fn run(clients: &Clients, settings: Settings, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+    let writer = Writer::new(clients.requests.clone());
+    let (announcer, publisher) = events::publisher(clients.requests.clone(), settings.instance);
     let mut publisher = tokio::spawn(publisher);
-    let mut seen = watch::everything(&client);
+    let mut seen = watch::everything(&clients.watches);
     let mut engine = Engine::new(settings.namespace);
     let mut in_flight: JoinSet<Written> = JoinSet::new();
     let mut jobs = 0;
