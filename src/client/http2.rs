@@ -25,6 +25,7 @@ use tracing::info;
 use super::{
     ConnectError,
     lanes::{Lanes, Placed, STREAMS},
+    trust,
 };
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -84,7 +85,13 @@ fn connector(config: &Config) -> Result<HttpsConnector<HttpConnector>, ConnectEr
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT));
-    let mut builder = HttpsConnectorBuilder::new().with_tls_config(config.rustls_client_config()?).https_only();
+    let mut tls = config.rustls_client_config()?;
+    if let Some(file) = &config.root_cert_file
+        && !config.accept_invalid_certs
+    {
+        trust::follow(&mut tls, file.clone())?;
+    }
+    let mut builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_only();
     if let Some(name) = &config.tls_server_name {
         let name = name.clone().try_into().map_err(|_| ConnectError::ServerName(name.clone()))?;
         builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));

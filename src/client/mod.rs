@@ -4,6 +4,7 @@
 mod http2;
 mod lanes;
 mod retry;
+mod trust;
 
 use std::time::Duration;
 
@@ -71,6 +72,9 @@ pub enum ConnectError {
     /// kube rejects the configuration.
     #[error("the cluster's configuration cannot be used")]
     Config(#[from] kube::Error),
+    /// The authority of the apiserver cannot be had.
+    #[error("the apiserver's authority cannot be used")]
+    Authority(#[from] rustls::Error),
     /// The name that the certificate should have is none.
     #[error("tls-server-name {0:?} is not the name of a server")]
     ServerName(String),
@@ -140,6 +144,15 @@ mod tests {
         let mut proxied = config("https://10.0.0.1:6443");
         proxied.proxy_url = Some("http://proxy:3128".parse().unwrap());
         assert!(matches!(Stack::of(&proxied), Stack::Http1 { because } if because.contains("proxy")));
+    }
+
+    #[tokio::test]
+    async fn an_authority_that_is_none_is_told() {
+        let file = std::env::temp_dir().join("policy-baseline-no-such-ca.crt");
+        let mut config = config("https://10.0.0.1:6443");
+        config.root_cert = Some(Vec::new());
+        config.root_cert_file = Some(file);
+        assert!(connect(config).is_err());
     }
 
     #[tokio::test]

@@ -260,6 +260,35 @@ async fn an_exec_plugin_is_asked_for_the_token_and_its_requests_travel_over_http
     }
 }
 
+#[tokio::test]
+async fn an_authority_that_is_replaced_in_its_file_is_trusted_by_the_next_connection() {
+    let plane = ControlPlane::start(Options::default()).await.unwrap();
+    if plane.is_external() {
+        return;
+    }
+    let mut both = Vec::new();
+    for name in ["followed.crt", "left.crt"] {
+        let mut config = config(plane.admin_kubeconfig()).await;
+        let file = plane.state_dir().join(name);
+        fs::copy(plane.authority().unwrap(), &file).unwrap();
+        config.root_cert_file = Some(file.clone());
+        both.push((connect(config).unwrap(), file));
+    }
+    let [(followed, file), (left, _)] = &both[..] else { unreachable!() };
+    for clients in [followed, left] {
+        write(&clients.requests, "default", "before", "").await.unwrap();
+        maps(&clients.watches, "default").list(&ListParams::default()).await.unwrap();
+    }
+    let authority = plane.change_authority().unwrap();
+    fs::copy(authority, file).unwrap();
+    plane.kill_apiserver().unwrap();
+    plane.start_apiserver().await.unwrap();
+    write(&followed.requests, "default", "after", "").await.unwrap();
+    maps(&followed.watches, "default").list(&ListParams::default()).await.unwrap();
+    let refused = write(&left.requests, "default", "after", "").await.unwrap_err();
+    assert!(format!("{:#}", anyhow::anyhow!(refused)).contains("certificate"), "the old authority did not sign it");
+}
+
 // Proxies.
 
 /// A proxy that knows CONNECT. Counts the tunnels.
