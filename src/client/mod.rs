@@ -131,6 +131,11 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
     use super::*;
 
     fn config(url: &str) -> Config {
@@ -153,6 +158,61 @@ mod tests {
         config.root_cert = Some(Vec::new());
         config.root_cert_file = Some(file);
         assert!(connect(config).is_err());
+    }
+
+    /// Connections that somebody takes and closes at once, counted.
+    fn hangs_up() -> (String, Arc<AtomicUsize>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        std::thread::spawn(move || {
+            while let Ok(stream) = listener.accept() {
+                count.fetch_add(1, Ordering::Relaxed);
+                drop(stream);
+            }
+        });
+        (address, connections)
+    }
+
+    #[tokio::test]
+    async fn on_both_stacks_requests_are_tried_again_and_watches_leave_that_to_the_watcher() {
+        for (scheme, stack) in [("https", "Http2"), ("http", "Http1")] {
+            for (is_watch, tries) in [(false, 5), (true, 1)] {
+                let (address, connections) = hangs_up();
+                let clients = connect(config(&format!("{scheme}://{address}"))).unwrap();
+                assert!(format!("{clients:?}").contains(stack));
+                let client = if is_watch { clients.watches } else { clients.requests };
+                client.request_text(Request::get("/version").body(Vec::new()).unwrap()).await.unwrap_err();
+                assert_eq!(connections.load(Ordering::Relaxed), tries, "{scheme}, watch: {is_watch}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_given_up_in_its_pause_is_not_sent_again() {
+        let (service, mut server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        let client = requests(service, "default");
+        let call = tokio::spawn(async move {
+            let request = Request::get("/version").body(Vec::new()).unwrap();
+            tokio::time::timeout(Duration::from_secs(1), client.request_text(request)).await
+        });
+        let busy = Response::builder().status(429).header("retry-after", "3").body(Body::empty()).unwrap();
+        server.next_request().await.unwrap().1.send_response(busy);
+        assert!(call.await.unwrap().is_err(), "given up");
+        assert!(server.next_request().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_does_not_begin_in_time_is_given_up_and_not_asked_for_again() {
+        let (service, mut server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        let client = requests(service, "default");
+        let start = tokio::time::Instant::now();
+        let call = tokio::spawn(async move { client.request_text(Request::get("/version").body(Vec::new()).unwrap()).await });
+        let _silent = server.next_request().await.unwrap();
+        assert!(call.await.unwrap().is_err());
+        assert_eq!(start.elapsed().as_secs(), REQUEST_HEADERS.as_secs());
+        assert!(server.next_request().await.is_none());
     }
 
     #[tokio::test]
