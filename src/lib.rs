@@ -8,6 +8,7 @@ pub mod admin;
 pub mod api;
 pub mod apply;
 pub mod cli;
+pub mod client;
 pub mod controller;
 pub mod digest;
 pub mod drift;

@@ -10,8 +10,9 @@ use std::{
 const MAX_LINES: usize = 700;
 
 /// Each module and the modules of the crate that it may import. The order is the order of the layers.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("digest", &[]),
+    ("client", &[]),
     ("api", &[]),
     ("plan", &["api", "digest"]),
     ("drift", &["plan", "api", "digest"]),
@@ -25,9 +26,23 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("reconcile", &["apply", "observe", "drift", "status", "plan", "api"]),
     (
         "controller",
-        &["reconcile", "apply", "events", "admin", "health", "metrics", "observe", "drift", "status", "plan", "api", "digest"],
+        &[
+            "reconcile",
+            "apply",
+            "events",
+            "client",
+            "admin",
+            "health",
+            "metrics",
+            "observe",
+            "drift",
+            "status",
+            "plan",
+            "api",
+            "digest",
+        ],
     ),
-    ("cli", &["controller", "admin", "health", "metrics", "apply", "api"]),
+    ("cli", &["controller", "client", "admin", "health", "metrics", "apply", "api"]),
     ("main", &["cli"]),
 ];
 

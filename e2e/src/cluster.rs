@@ -38,6 +38,8 @@ const TOKEN_SECONDS: i64 = 8 * 60 * 60;
 /// A port that was free a moment ago may be taken when its user starts: then everything starts again.
 const ATTEMPTS: u32 = 3;
 
+const SERVER_NAMES: [&str; 5] = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+
 const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,serviceaccount-controller,\
     serviceaccount-token-controller,root-ca-certificate-publisher-controller,resourcequota-controller,\
     clusterrole-aggregation-controller";
@@ -140,8 +142,7 @@ impl ControlPlane {
         let state = StateDir::create()?;
         let dir = state.path.clone();
         let pki = Pki::create(&dir.join("pki"))?;
-        let names = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
-        let serving = pki.server("kube-apiserver", names.iter().map(|&name| name.to_owned()).collect())?;
+        let serving = pki.server("kube-apiserver", SERVER_NAMES.map(str::to_owned).to_vec())?;
         let [client_port, peer_port, port] = free_ports()?;
         let local = Local {
             binaries,
@@ -308,6 +309,24 @@ impl ControlPlane {
         let process = local.spawn_apiserver()?;
         local.processes().apiserver = Some(process);
         self.wait_ready().await
+    }
+
+    /// The file of the authorities of the apiserver.
+    pub fn authority(&self) -> Result<PathBuf> {
+        Ok(self.local()?.pki.authority())
+    }
+
+    /// Gives the apiserver a certificate of another authority, from its next start on. The harness trusts both; returns the file
+    /// of the new one.
+    pub fn change_authority(&self) -> Result<PathBuf> {
+        let local = self.local()?;
+        let next = Pki::create(&local.dir.join(format!("pki-{}", self.next_number())))?;
+        let serving = next.server("kube-apiserver", SERVER_NAMES.map(str::to_owned).to_vec())?;
+        fs::copy(&serving.certificate, &local.serving.certificate).context("replace the certificate")?;
+        fs::copy(&serving.key, &local.serving.key).context("replace the key")?;
+        let [old, new] = [local.pki.authority(), next.authority()].map(fs::read_to_string);
+        fs::write(local.pki.authority(), format!("{}{}", old?, new?)).context("add the authority")?;
+        Ok(next.authority())
     }
 
     pub fn kill_controller_manager(&self) -> Result<()> {

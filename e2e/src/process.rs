@@ -150,3 +150,20 @@ pub fn kill(pid: u32) -> Result<()> {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("not a pid")?;
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).context("kill")
 }
+
+/// A process that SIGSTOP holds. It goes on when this is dropped, whatever happens before.
+#[derive(Debug)]
+pub struct Paused(rustix::process::Pid);
+
+/// SIGSTOP to one process that the caller has started.
+pub fn pause(pid: u32) -> Result<Paused> {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("not a pid")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).context("stop")?;
+    Ok(Paused(pid))
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        let _ = rustix::process::kill_process(self.0, rustix::process::Signal::CONT);
+    }
+}

@@ -3,7 +3,7 @@
 use std::{io::IsTerminal, net::SocketAddr, sync::Arc};
 
 use clap::{Args as ClapArgs, ValueEnum};
-use kube::{Client, Config, config::KubeConfigOptions};
+use kube::{Config, config::KubeConfigOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
@@ -12,6 +12,7 @@ use crate::{
     admin::{self, Shown},
     api::names::{DEFAULT_OPERATOR_NAMESPACE, is_dns_label},
     apply::chain,
+    client,
     controller::{self, Settings},
     health::Health,
     metrics::WATCHES,
@@ -83,7 +84,7 @@ pub fn run(args: Args) -> Result<(), String> {
 async fn operate(args: Args) -> Result<(), String> {
     let config = config(args.context).await?;
     info!(version = env!("CARGO_PKG_VERSION"), apiserver = %config.cluster_url, "policy-baseline starts");
-    let client = Client::try_from(config).map_err(|e| format!("cannot set up the connection to the apiserver: {}", chain(&e)))?;
+    let clients = client::connect(config).map_err(|e| format!("cannot set up the connection to the apiserver: {}", chain(&e)))?;
     let in_cluster = || std::fs::read_to_string(IN_CLUSTER_NAMESPACE).ok().map(|ns| ns.trim().to_owned());
     let namespace = args.namespace.or_else(in_cluster).unwrap_or_else(|| DEFAULT_OPERATOR_NAMESPACE.into());
     let settings = Settings { namespace, instance: args.instance };
@@ -92,7 +93,7 @@ async fn operate(args: Args) -> Result<(), String> {
     let (address, served) = admin::open(args.admin_address, shown.clone()).await.map_err(explain)?;
     info!(%address, "admin port is open");
     tokio::select! {
-        ended = controller::run(client, settings, shown, stop_signal()?) => ended.map_err(|e| chain(&e))?,
+        ended = controller::run(&clients, settings, shown, stop_signal()?) => ended.map_err(|e| chain(&e))?,
         ended = served => return Err(format!("the admin port ended: {ended:?}")),
     }
     info!("policy-baseline has stopped");

@@ -15,7 +15,6 @@ use std::{
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use kube::Client;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -23,6 +22,7 @@ use self::engine::{Engine, Happening, Now};
 use crate::{
     admin::Shown,
     apply::{StoredStatus, WriteError, Writer},
+    client::Clients,
     events,
     health::REST,
     metrics::Metrics,
@@ -61,12 +61,12 @@ enum Written {
 }
 
 /// Runs until `stop` resolves. Writes in flight are awaited then.
-pub async fn run(client: Client, settings: Settings, shown: Shown, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+pub async fn run(clients: &Clients, settings: Settings, shown: Shown, stop: impl Future<Output = ()>) -> Result<(), RunError> {
     let Shown { health, metrics } = shown;
-    let writer = Writer::new(client.clone(), metrics.clone());
-    let (announcer, publisher) = events::publisher(client.clone(), settings.instance, metrics.clone());
+    let writer = Writer::new(clients.requests.clone(), metrics.clone());
+    let (announcer, publisher) = events::publisher(clients.requests.clone(), settings.instance, metrics.clone());
     let mut publisher = tokio::spawn(publisher);
-    let mut seen = watch::everything(&client, &health, &metrics);
+    let mut seen = watch::everything(&clients.watches, &health, &metrics);
     let mut engine = Engine::new(settings.namespace);
     let mut in_flight: JoinSet<Written> = JoinSet::new();
     let mut jobs = 0;

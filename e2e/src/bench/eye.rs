@@ -48,7 +48,8 @@ impl Eye {
                     }
                     Ok(Event::Init | Event::Delete(_)) | Err(_) => continue,
                 };
-                let (namespace, version) = (policy.namespace().unwrap_or_default(), policy.resource_version().unwrap_or_default());
+                let (namespace, version) =
+                    (policy.namespace().unwrap_or_default(), policy.resource_version().unwrap_or_default());
                 if sender.send(Sighting { at, namespace, name: policy.name_any(), version }).is_err() {
                     break;
                 }

@@ -66,7 +66,11 @@ pub async fn run(namespaces: usize, mut say: impl FnMut(&str)) -> Result<Report>
     )
     .await?;
     let clients = client::connect(config)?;
-    anyhow::ensure!(clients.stack == Stack::Http2, "the raw client does not run on the stack of the operator: {:?}", clients.stack);
+    anyhow::ensure!(
+        clients.stack == Stack::Http2,
+        "the raw client does not run on the stack of the operator: {:?}",
+        clients.stack
+    );
     let eye = Eye::open(clients.watches.clone()).await?;
     let mut bench = Bench { raw: clients.requests, eye, made: 0, policies: vec![] };
     let kubeconfig = plane.service_account_kubeconfig(SYSTEM_NAMESPACE, SERVICE_ACCOUNT).await?;
@@ -106,8 +110,10 @@ impl Bench {
             "spec": { "namespaceSelector": { "matchLabels": { SIDE: Side::Ours.label() } } },
         });
         let raw = self.raw.clone();
-        eventually("the baseline is taken", TIMEOUT, async || crate::world::apply_yaml(&raw, &baseline.to_string()).await.map(|()| true))
-            .await?;
+        eventually("the baseline is taken", TIMEOUT, async || {
+            crate::world::apply_yaml(&raw, &baseline.to_string()).await.map(|()| true)
+        })
+        .await?;
         let name = self.create(Side::Ours).await?;
         self.eye.until_three(&name).await?;
         let api: Api<NetworkPolicy> = Api::namespaced(self.raw.clone(), &name);

@@ -87,9 +87,10 @@ impl Report {
 
     /// The same for scripts; times in milliseconds, sizes in bytes.
     pub fn json(&self) -> Value {
-        let rows = self.rows().into_iter().map(|(key, _, [ours, raw, ratio])| {
-            (key.to_owned(), json!({ "ours": ours, "raw": raw, "ratio": ratio }))
-        });
+        let rows = self
+            .rows()
+            .into_iter()
+            .map(|(key, _, [ours, raw, ratio])| (key.to_owned(), json!({ "ours": ours, "raw": raw, "ratio": ratio })));
         let mut report: serde_json::Map<String, Value> = rows.collect();
         let facts = json!({
             "namespaces": self.namespaces, "rss_bytes": self.resident, "rss_peak_bytes": self.peak, "binary_bytes": self.binary,

@@ -10,7 +10,9 @@ use policy_baseline_e2e::bench;
 #[tokio::main]
 async fn main() -> Result<()> {
     let namespaces = match env::var("BENCH_NAMESPACES") {
-        Ok(text) => text.parse().with_context(|| format!("BENCH_NAMESPACES={text}: write a number of namespaces, such as 200"))?,
+        Ok(text) => {
+            text.parse().with_context(|| format!("BENCH_NAMESPACES={text}: write a number of namespaces, such as 200"))?
+        }
         Err(_) => 200,
     };
     ensure!((1..=10_000).contains(&namespaces), "BENCH_NAMESPACES={namespaces}: write a number from 1 to 10000");

@@ -3,6 +3,7 @@
 
 mod admin;
 mod bootstrap;
+mod client;
 mod crd_rules;
 mod demo;
 mod harness;

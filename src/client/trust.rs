@@ -1,0 +1,149 @@
+//! Whom a connection trusts, when the authority is in a file that may be replaced: a pod's ca.crt.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+};
+use tracing::{info, warn};
+
+/// Reads the file at each handshake: these are rare, and a new authority counts at once, as does one that is gone.
+#[derive(Debug)]
+struct AuthorityFile {
+    file: PathBuf,
+    last: Mutex<Last>,
+}
+
+/// What the file last held, and made sense.
+#[derive(Debug)]
+struct Last {
+    text: Vec<u8>,
+    verifier: Arc<WebPkiServerVerifier>,
+}
+
+/// Makes connections trust the authority in that file, as it is when they are opened.
+pub fn follow(config: &mut ClientConfig, file: PathBuf) -> Result<(), Error> {
+    let text = fs::read(&file).map_err(|e| Error::General(format!("{}: {e}", file.display())))?;
+    let verifier = verifier(&text).ok_or_else(|| Error::General(format!("{} holds no authority", file.display())))?;
+    let last = Mutex::new(Last { text, verifier });
+    config.dangerous().set_certificate_verifier(Arc::new(AuthorityFile { file, last }));
+    Ok(())
+}
+
+fn verifier(text: &[u8]) -> Option<Arc<WebPkiServerVerifier>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(text) {
+        roots.add(certificate.ok()?).ok()?;
+    }
+    WebPkiServerVerifier::builder(Arc::new(roots)).build().ok()
+}
+
+impl AuthorityFile {
+    /// By the file as it is now; by what it last held when that cannot be read, or makes no sense.
+    fn current(&self) -> Arc<WebPkiServerVerifier> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match fs::read(&self.file) {
+            Ok(text) if text == last.text => {}
+            Ok(text) => {
+                if let Some(verifier) = verifier(&text) {
+                    info!(file = %self.file.display(), "the authority of the apiserver has changed");
+                    *last = Last { text, verifier };
+                } else {
+                    warn!(file = %self.file.display(), "no authority in it; the last one counts");
+                }
+            }
+            Err(error) => warn!(file = %self.file.display(), %error, "cannot be read; the last authority counts"),
+        }
+        Arc::clone(&last.verifier)
+    }
+
+    fn last(&self) -> Arc<WebPkiServerVerifier> {
+        Arc::clone(&self.last.lock().unwrap_or_else(PoisonError::into_inner).verifier)
+    }
+}
+
+impl ServerCertVerifier for AuthorityFile {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.current().verify_server_cert(certificate, intermediates, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.last().verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.last().verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.last().supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+    use super::*;
+
+    /// An authority, and a certificate that it signed for a server.
+    fn authority() -> (String, CertificateDer<'static>) {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let own = params.self_signed(&key).unwrap().pem();
+        let server = CertificateParams::new(vec!["kubernetes".into()]).unwrap();
+        let signed = server.signed_by(&KeyPair::generate().unwrap(), &Issuer::new(params, key)).unwrap();
+        (own, signed.der().clone())
+    }
+
+    #[test]
+    fn the_file_counts_as_it_is_now_and_as_it_last_was_when_it_makes_no_sense() {
+        let (old, new) = (authority(), authority());
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.crt");
+        fs::write(&file, &old.0).unwrap();
+        let last = Last { text: Vec::new(), verifier: verifier(old.0.as_bytes()).unwrap() };
+        let trust = AuthorityFile { file: file.clone(), last: Mutex::new(last) };
+        let trusts = |certificate: &CertificateDer<'_>| {
+            trust.verify_server_cert(certificate, &[], &"kubernetes".try_into().unwrap(), &[], UnixTime::now()).is_ok()
+        };
+        assert_eq!((trusts(&old.1), trusts(&new.1)), (true, false));
+        fs::write(&file, format!("{}{}", old.0, new.0)).unwrap();
+        assert_eq!((trusts(&old.1), trusts(&new.1)), (true, true));
+        fs::write(&file, &new.0).unwrap();
+        assert_eq!((trusts(&old.1), trusts(&new.1)), (false, true), "an authority that is gone is no longer trusted");
+        for nonsense in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            fs::write(&file, nonsense).unwrap();
+            assert_eq!((trusts(&old.1), trusts(&new.1)), (false, true), "{nonsense:?}");
+        }
+        fs::remove_file(&file).unwrap();
+        assert_eq!((trusts(&old.1), trusts(&new.1)), (false, true));
+    }
+}
