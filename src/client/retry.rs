@@ -112,7 +112,7 @@ mod tests {
         let (service, mut server): (_, Server) = mock::pair();
         let start = Instant::now();
         let client = ServiceBuilder::new().layer(RetryLayer::new(Patience::default())).service(service);
-        let call = tokio::spawn(client.oneshot(request));
+        let mut call = tokio::spawn(client.oneshot(request));
         let mut times = Vec::new();
         for (code, after) in answers {
             let Some((request, respond)) = server.next_request().await else { break };
@@ -126,9 +126,11 @@ mod tests {
             }
             respond.send_response(response.body(Body::empty()).unwrap());
         }
-        let status = call.await.unwrap().unwrap().status().as_u16();
-        assert!(server.next_request().await.is_none(), "one request more");
-        (status, times)
+        tokio::select! {
+            biased;
+            answer = &mut call => (answer.unwrap().unwrap().status().as_u16(), times),
+            Some(_) = server.next_request() => panic!("one request more"),
+        }
     }
 
     #[tokio::test(start_paused = true)]
