@@ -87,6 +87,15 @@ impl Entry {
     }
 }
 
+/// A namespace in which a list did not name a policy that was known.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Relisted {
+    /// The namespace.
+    pub namespace: NamespaceName,
+    /// Policies that we wrote while the list was taken: if they are there, the watch will show them.
+    pub unsure: Vec<Arc<str>>,
+}
+
 /// Everything that the watches saw.
 #[derive(Debug, Default)]
 pub struct Observed {
@@ -95,6 +104,8 @@ pub struct Observed {
     texts: Interner,
     relisted_namespaces: Option<HashSet<NamespaceName>>,
     relisted_policies: Option<HashSet<(NamespaceName, Arc<str>)>>,
+    /// What our writes returned since the list of policies began: the list may be older.
+    written_meanwhile: HashSet<(NamespaceName, Arc<str>)>,
     policies_synced: bool,
 }
 
@@ -177,19 +188,31 @@ impl Observed {
         self.flights.values_mut().for_each(|flight| doubt(Some(flight)));
     }
 
-    /// The list is complete: what it did not name is gone. Returns whom that concerns.
-    pub fn policies_relisted(&mut self) -> Vec<NamespaceName> {
+    /// The list is complete: what it did not name is gone, or was written after the list was taken. Returns whom that concerns.
+    pub fn policies_relisted(&mut self) -> Vec<Relisted> {
         self.policies_synced = true;
         let Some(seen) = self.relisted_policies.take() else { return vec![] };
         let mut concerned = Vec::new();
         for (name, entry) in &mut self.entries {
-            let before = entry.policies.len();
-            entry.policies.retain(|policy, _| seen.contains(&(name.clone(), policy.clone())));
-            if entry.policies.len() < before {
+            let (mut gone, mut unsure) = (0, Vec::new());
+            entry.policies.retain(|policy, _| {
+                let key = (name.clone(), policy.clone());
+                let named = seen.contains(&key);
+                if !named && self.written_meanwhile.contains(&key) {
+                    unsure.push(policy.clone());
+                } else if !named {
+                    gone += 1;
+                }
+                named
+            });
+            if gone > 0 {
                 entry.touch();
-                concerned.push(name.clone());
+            }
+            if gone > 0 || !unsure.is_empty() {
+                concerned.push(Relisted { namespace: name.clone(), unsure });
             }
         }
+        self.written_meanwhile.clear();
         self.entries.retain(|_, e| !e.is_empty());
         concerned
     }
@@ -222,28 +245,30 @@ impl Observed {
         self.flights.insert(namespace.clone(), flight);
     }
 
-    /// A write of our own returned this policy. Returns its fingerprint, and whether the policy is taken as observed: one that went
-    /// since is not, and one that may have gone unseen is not until a watch shows it.
+    /// A write of our own returned this policy. Returns its fingerprint, and whether it may have gone unseen: then it is not taken as
+    /// observed until a watch shows it. One that was seen to go is not either.
     pub fn policy_written(&mut self, object: &NetworkPolicy) -> (Print, bool) {
         let print = Print::of(object, &mut self.texts);
         let meta = &object.metadata;
-        let (Some(namespace), Some(name)) = (meta.namespace.as_deref(), meta.name.as_deref()) else { return (print, false) };
+        let (Some(namespace), Some(name)) = (meta.namespace.as_deref(), meta.name.as_deref()) else { return (print, true) };
         let (namespace, name) = (NamespaceName::observed(namespace), self.texts.get(name));
         let known = self.entries.get(&namespace).is_some_and(|e| e.policies.contains_key(&name));
-        let believed = self.flights.get(&namespace).is_none_or(|flight| {
-            let went = flight.deleted.get(&name).is_some_and(|deleted| print.version <= *deleted);
-            !went && (known || !flight.doubtful)
-        });
-        if believed {
+        let flight = self.flights.get(&namespace);
+        let went = flight.and_then(|f| f.deleted.get(&name)).is_some_and(|deleted| print.version <= *deleted);
+        let unsure = !went && !known && flight.is_some_and(|f| f.doubtful);
+        if !went && !unsure {
+            if self.relisted_policies.is_some() {
+                self.written_meanwhile.insert((namespace.clone(), name.clone()));
+            }
             self.entries.entry(namespace).or_default().store(name, print.clone());
         }
-        (print, believed)
+        (print, unsure)
     }
 
     /// Writes to a namespace have ended: these policies are stored in that version, or removed (no version). `finished` says that
-    /// nothing that was to be written is left. Returns whether a list was taken in the meantime.
-    pub fn writes_end(&mut self, namespace: &NamespaceName, written: &[(&str, Option<u64>)], finished: bool) -> bool {
-        let Some(flight) = self.flights.remove(namespace) else { return false };
+    /// nothing that was to be written is left.
+    pub fn writes_end(&mut self, namespace: &NamespaceName, written: &[(&str, Option<u64>)], finished: bool) {
+        let Some(flight) = self.flights.remove(namespace) else { return };
         let echo = |(name, version): (&Arc<str>, &u64)| {
             let ours = written.iter().find(|(written, _)| *written == &**name);
             ours.is_some_and(|(_, stored)| stored.is_none_or(|stored| *version <= stored))
@@ -257,7 +282,6 @@ impl Observed {
                 (false, false) => {}
             }
         }
-        flight.doubtful
     }
 
     /// A policy is gone, by the watch. Returns its namespace when that is news.
@@ -380,10 +404,10 @@ mod tests {
         o.writes_begin(&team_a());
         o.policy_seen(&policy(10));
         o.policy_deleted(&policy(11));
-        assert!(!o.policy_written(&policy(10)).1);
+        o.policy_written(&policy(10));
         assert_eq!(held(&o), [] as [u64; 0]);
         // Created again, by a write that came later than the deletion.
-        assert!(o.policy_written(&policy(12)).1);
+        o.policy_written(&policy(12));
         assert_eq!(held(&o), [12]);
     }
 
@@ -402,8 +426,8 @@ mod tests {
             let mut o = live();
             o.writes_begin(&team_a());
             happens(&mut o);
-            assert!(!o.policy_written(&policy(5)).1, "it may have been deleted before the list was taken");
-            assert!(o.writes_end(&team_a(), &[], true));
+            assert!(o.policy_written(&policy(5)).1, "it may have been deleted before the list was taken");
+            o.writes_end(&team_a(), &[], true);
             assert_eq!(held(&o), [] as [u64; 0]);
             assert!(o.policy_seen(&policy(5)).is_some());
         }
@@ -413,11 +437,14 @@ mod tests {
     fn a_policy_that_a_list_does_not_name_is_gone_though_a_write_returned_it_meanwhile() {
         let mut o = live();
         o.policy_seen(&policy(4));
+        o.get_mut(&team_a()).unwrap().standing = Standing::Settled;
         o.writes_begin(&team_a());
         o.policies_relist();
-        assert!(o.policy_written(&policy(5)).1, "it was known, and is newer now");
-        assert_eq!(o.policies_relisted().len(), 1);
+        assert!(!o.policy_written(&policy(5)).1, "it was known, and is newer now");
+        let [Relisted { unsure, .. }] = &o.policies_relisted()[..] else { panic!("it is not told") };
+        assert_eq!(unsure.len(), 1, "the list may be older than the write: the watch will tell");
         assert_eq!(held(&o), [] as [u64; 0]);
+        assert_eq!(standing(&o), Standing::Settled, "nobody touched it");
     }
 
     #[test]

@@ -427,7 +427,8 @@ pub struct PolicyBaselineStatus {
     pub recent_drift: Vec<DriftRecord>,
 }
 
-/// Counts of namespaces. Each selected namespace is counted once among compliant, pending, drifted, failed and reported.
+/// Counts of namespaces. Each selected namespace is counted once among compliant, pending, drifted, failed and reported; while the
+/// baseline is stalled, among none of them.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceCounts {
@@ -443,7 +444,7 @@ pub struct NamespaceCounts {
     #[serde(default)]
     #[schemars(schema_with = "count")]
     pub pending: u32,
-    /// They differ from the plan, and nothing is written: Audit, or a baseline that is stalled.
+    /// They differ from the plan, and nothing is written: Audit.
     #[serde(default)]
     #[schemars(schema_with = "count")]
     pub drifted: u32,

@@ -25,7 +25,7 @@ use crate::{
     drift::{Class, Drift, Fix, Print},
     events::Announcement,
     metrics::Outcome,
-    observe::{Entry, Observed, Standing},
+    observe::{Entry, Observed, Relisted, Standing},
     plan::{Baseline, Baselines},
     reconcile::{AllTargets, Assessment, Cause, Done, Job, Task, Wrote, assess},
     status::{Finding, drift_record},
@@ -195,8 +195,11 @@ impl Engine {
             }
             Seen::PolicyList(ListPhase::Begin) => self.observed.policies_relist(),
             Seen::PolicyList(ListPhase::End) => {
-                for ns in self.observed.policies_relisted() {
-                    self.policy_news(Some(ns), now);
+                for Relisted { namespace, unsure } in self.observed.policies_relisted() {
+                    for policy in unsure {
+                        self.pace.hold(&namespace, &policy, now.instant);
+                    }
+                    self.policy_news(Some(namespace), now);
                 }
                 self.list_complete(1, "network policies");
             }
@@ -269,24 +272,25 @@ impl Engine {
         let Done { job, results } = done;
         let mut finished = self.in_flight.remove(&job.namespace).unwrap_or_default();
         let mut written = Vec::with_capacity(results.len());
-        let mut unbelieved = Vec::new();
         for (Task { drift, cause }, result) in job.tasks.iter().zip(results) {
             finished &= result.as_ref().is_ok_and(|wrote| !matches!(wrote, Wrote::Withheld));
             match result {
                 Ok(Wrote::Applied(object)) => {
-                    let (print, believed) = self.observed.policy_written(&object);
+                    let (print, unsure) = self.observed.policy_written(&object);
                     written.push((&*drift.policy, Some(print.version)));
-                    if !believed {
-                        unbelieved.push(drift);
+                    finished &= self.applied(&job, drift, *cause, &print, now) && !unsure;
+                    if unsure {
+                        // The watch will show it soon; writing again meanwhile would be idle.
+                        self.pace.hold(&job.namespace, &drift.policy, now.instant);
                     }
-                    finished &= self.applied(&job, drift, *cause, &print, now);
                 }
                 Ok(Wrote::Removed) => {
                     written.push((&*drift.policy, None));
                     self.removed(&job, drift, now);
                 }
                 Ok(Wrote::Withheld) => {}
-                Err(WriteError::NamespaceTerminating) => self.namespace_terminating(&job),
+                // Only the watch says for sure that it is going: the apiserver may speak of another of that name. It is asked again, in silence.
+                Err(WriteError::NamespaceTerminating) => self.pace.hold(&job.namespace, &drift.policy, now.instant),
                 Err(WriteError::NotFound) => {
                     self.failed(&job, drift, Failure::Conflict, "the policy went while it was written", now);
                 }
@@ -295,16 +299,9 @@ impl Engine {
         }
         let standing = |observed: &Observed| observed.get(&job.namespace).map(|entry| entry.standing);
         let before = standing(&self.observed);
-        let listed_anew = self.observed.writes_end(&job.namespace, &written, finished);
+        self.observed.writes_end(&job.namespace, &written, finished);
         if before == Some(Standing::Bootstrapping) && standing(&self.observed) != before {
             self.happenings.push(Happening::Protected(self.waited(&job.namespace, now)));
-        }
-        if listed_anew {
-            // The watch will show these soon; writing again meanwhile would be idle.
-            for drift in unbelieved {
-                let message = "the policies were listed anew while it was written".to_owned();
-                self.pace.failed(&job.namespace, &drift.policy, Failure::Conflict, message, now.instant);
-            }
         }
         // What was written is in the observed state now; looking again finds what is left to do.
         self.dirty.push(job.namespace, true);
@@ -404,16 +401,6 @@ impl Engine {
         }
     }
 
-    fn namespace_terminating(&mut self, job: &Job) {
-        if let Some(entry) = self.observed.get_mut(&job.namespace)
-            && entry.uid == job.namespace_uid
-            && let Some(namespace) = &mut entry.namespace
-        {
-            namespace.terminating = true;
-        }
-        self.pace.forget(&job.namespace);
-    }
-
     fn baseline_seen(&mut self, raw: &RawBaseline, now: Now) {
         let Some(name) = raw.metadata.name.as_deref() else { return };
         if let Some(listed) = &mut self.listed_baselines {
@@ -424,7 +411,7 @@ impl Engine {
         let plan_changed = if let Some(tracked) = known {
             tracked.update(raw, now.instant)
         } else {
-            self.tracked.insert(name.clone(), Tracked::new(raw));
+            self.tracked.insert(name.clone(), Tracked::new(raw, now.instant));
             true
         };
         if !plan_changed {

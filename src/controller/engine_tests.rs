@@ -61,6 +61,14 @@ impl Sim {
         }
     }
 
+    fn list_keeping_baselines(&mut self) {
+        for phase in [ListPhase::Begin, ListPhase::End] {
+            self.see(Seen::NamespaceList(phase));
+            self.see(Seen::PolicyList(phase));
+        }
+        self.see(Seen::BaselineList(ListPhase::End));
+    }
+
     fn now(&self) -> Now {
         let wall = Timestamp::from_second(1_000_000).unwrap() + jiff::SignedDuration::try_from(self.elapsed).unwrap();
         Now { instant: self.start + self.elapsed, wall }
@@ -86,10 +94,15 @@ impl Sim {
     }
 
     fn baseline_with(&mut self, generation: i64, spec: Value, metadata: Value) {
+        self.baseline_stored(generation, spec, metadata, Value::Null);
+    }
+
+    fn baseline_stored(&mut self, generation: i64, spec: Value, metadata: Value, status: Value) {
         let mut meta = json!({"name": "b", "uid": "uid-b", "generation": generation, "resourceVersion": "7",
             "creationTimestamp": "1970-01-01T00:00:01Z"});
         meta.as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
-        let raw: RawBaseline = serde_json::from_value(json!({"metadata": meta, "spec": with_policies(spec)})).unwrap();
+        let raw: RawBaseline =
+            serde_json::from_value(json!({"metadata": meta, "spec": with_policies(spec), "status": status})).unwrap();
         self.see(Seen::Baseline(Box::new(raw)));
     }
 
@@ -398,11 +411,48 @@ fn i5_a_namespace_that_is_found_terminating_is_left_alone() {
     let now = sim.now();
     let results = job.tasks.iter().map(|_| Err(WriteError::NamespaceTerminating)).collect();
     sim.engine.done(Done { job, results }, now);
+    let going = json!({"name": "a", "uid": "uid-a", "creationTimestamp": "1970-01-01T00:10:00Z",
+        "deletionTimestamp": "1970-01-01T00:20:00Z", "labels": {"kubernetes.io/metadata.name": "a"}});
+    sim.see(Seen::Namespace(serde_json::from_value::<ObjectMeta>(going).unwrap()));
     sim.pass(Duration::from_secs(100));
     assert_eq!(sim.jobs().len(), 0);
     assert!(sim.engine.take_announcements().is_empty());
     sim.status();
     assert_eq!(sim.statuses.last().unwrap().namespaces.selected, 0);
+}
+
+#[test]
+fn what_the_apiserver_calls_terminating_and_the_watch_does_not_is_tried_again() {
+    let mut sim = Sim::new();
+    sim.baseline(1, json!({}));
+    sim.namespace("a");
+    let job = sim.jobs().remove(0);
+    let results = job.tasks.iter().map(|_| Err(WriteError::NamespaceTerminating)).collect();
+    let now = sim.now();
+    sim.engine.done(Done { job, results }, now);
+    assert_eq!(sim.jobs().len(), 0, "not at once");
+    let status = {
+        sim.pass(Duration::from_millis(500));
+        sim.status().unwrap()
+    };
+    assert_eq!((status.namespaces.pending, status.namespaces.failed, status.violations.len()), (1, 0, 0));
+    sim.pass(Duration::from_secs(2));
+    sim.settle();
+    assert_eq!(sim.policies.len(), 3);
+}
+
+#[test]
+fn a_stored_status_of_another_time_is_put_right_though_nothing_is_found() {
+    let mut sim = Sim::unsynced();
+    sim.see(Seen::BaselineList(ListPhase::Begin));
+    let status = json!({"observedGeneration": 1, "namespaces": {"selected": 5}});
+    sim.baseline_stored(2, json!({"mode": "Audit", "namespaceSelector": {"matchLabels": {"Bad Key!": "x"}}}), json!({}), status);
+    sim.list_keeping_baselines();
+    sim.settle();
+    sim.pass(Duration::from_secs(1));
+    let status = sim.status().unwrap();
+    assert_eq!((status.observed_generation, status.namespaces.selected), (Some(2), 0));
+    assert_eq!(ready(&status), "InvalidSelector");
 }
 
 #[test]

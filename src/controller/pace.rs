@@ -20,8 +20,8 @@ const CONFLICTS_TOLERATED: u32 = 3;
 struct Setback {
     failures: u32,
     until: Instant,
-    reason: Failure,
-    message: String,
+    /// None for what is waited for in silence.
+    told: Option<(Failure, String)>,
 }
 
 /// The setbacks of every policy that has one.
@@ -41,10 +41,18 @@ impl Pace {
     pub fn failed(&mut self, ns: &NamespaceName, policy: &str, reason: Failure, message: String, now: Instant) -> u32 {
         let failures = self.setback(ns, policy).map_or(0, |s| s.failures) + 1;
         let until = now + delay(reason, failures, ns, policy);
-        let setback = Setback { failures, until, reason, message };
+        let setback = Setback { failures, until, told: Some((reason, message)) };
         self.setbacks.entry(ns.clone()).or_default().insert(policy.into(), setback);
         self.wakes.push(Reverse((until, ns.clone())));
         failures
+    }
+
+    /// Waits in silence before the policy is written again: nothing is wrong, but a watch has yet to show what is.
+    pub fn hold(&mut self, ns: &NamespaceName, policy: &str, now: Instant) {
+        let failures = self.setback(ns, policy).filter(|s| s.told.is_none()).map_or(0, |s| s.failures) + 1;
+        let until = now + stretched(Duration::from_secs(1), failures, ns, policy);
+        self.setbacks.entry(ns.clone()).or_default().insert(policy.into(), Setback { failures, until, told: None });
+        self.wakes.push(Reverse((until, ns.clone())));
     }
 
     /// Notes a success.
@@ -60,18 +68,15 @@ impl Pace {
     /// What is to be told of a policy's setback.
     pub fn problem(&self, ns: &NamespaceName, policy: &str) -> Option<Problem> {
         let setback = self.setback(ns, policy)?;
-        let minor = setback.reason == Failure::Conflict && setback.failures < CONFLICTS_TOLERATED;
-        (!minor).then(|| Problem {
-            policy: Some(policy.into()),
-            reason: setback.reason.as_str(),
-            message: setback.message.clone(),
-        })
+        let (reason, message) = setback.told.as_ref()?;
+        let minor = *reason == Failure::Conflict && setback.failures < CONFLICTS_TOLERATED;
+        (!minor).then(|| Problem { policy: Some(policy.into()), reason: reason.as_str(), message: message.clone() })
     }
 
     /// The cluster showed news of the namespace: what conflicted may be tried again at once.
     pub fn news(&mut self, ns: &NamespaceName) {
         if let Some(policies) = self.setbacks.get_mut(ns) {
-            policies.retain(|_, s| s.reason != Failure::Conflict);
+            policies.retain(|_, s| s.told.as_ref().is_none_or(|(reason, _)| *reason != Failure::Conflict));
         }
     }
 
@@ -120,6 +125,10 @@ fn delay(reason: Failure, failures: u32, ns: &NamespaceName, policy: &str) -> Du
         | Failure::TimedOut
         | Failure::Unavailable => Duration::from_millis(500),
     };
+    stretched(first, failures, ns, policy)
+}
+
+fn stretched(first: Duration, failures: u32, ns: &NamespaceName, policy: &str) -> Duration {
     let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
     let spread = Digest::of_texts([ns.as_str(), policy]).fraction();
     doubled + doubled.mul_f64(spread / 4.0)
@@ -166,6 +175,16 @@ mod tests {
         }
         pace.news(&ns("a"));
         assert!(pace.allows(&ns("a"), "p", now));
+    }
+
+    #[test]
+    fn what_is_waited_for_in_silence_is_no_problem_and_is_tried_again() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        pace.hold(&ns("a"), "p", now);
+        pace.news(&ns("a"));
+        assert!(!pace.allows(&ns("a"), "p", now) && pace.problem(&ns("a"), "p").is_none());
+        let next = pace.next().unwrap();
+        assert!(pace.due(next) == [ns("a")] && pace.allows(&ns("a"), "p", next));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
     },
     apply::{StoredStatus, WriteError},
     plan::{Baseline, BaselineError},
-    status::{Finding, Health, Ledger},
+    status::{Finding, Going, Health, Ledger},
 };
 
 /// A baseline as the watch delivers it: spec and status are read apart, so that one that does not decode stops nothing else.
@@ -89,6 +89,8 @@ pub struct Tracked {
     pub deleting: bool,
     generation: Option<i64>,
     version: u64,
+    /// The version of the last event of the watch: the finalizers are of that one.
+    seen_version: u64,
     finalizers: Vec<String>,
     stored: Option<PolicyBaselineStatus>,
     mode: Mode,
@@ -108,13 +110,14 @@ pub struct Tracked {
 
 impl Tracked {
     /// A baseline that is seen for the first time.
-    pub fn new(raw: &RawBaseline) -> Self {
+    pub fn new(raw: &RawBaseline, now: Instant) -> Self {
         let stored = raw.stored_status();
         Self {
             uid: raw.metadata.uid.as_deref().unwrap_or_default().into(),
             deleting: raw.metadata.deletion_timestamp.is_some(),
             generation: raw.metadata.generation,
             version: raw.version(),
+            seen_version: raw.version(),
             finalizers: raw.finalizers(),
             ledger: Ledger::resume(stored.as_ref()),
             stored,
@@ -123,7 +126,8 @@ impl Tracked {
             effective_selector: None,
             stalled: None,
             policies_left: 0,
-            changed: None,
+            // The stored status may be of another time.
+            changed: Some(now),
             not_before: None,
             writing: false,
             finalizer_writing: false,
@@ -147,14 +151,15 @@ impl Tracked {
         self.deleting = deleting;
         self.generation = raw.metadata.generation;
         self.version = raw.version();
+        self.seen_version = raw.version();
         let finalizers = raw.finalizers();
         if self.finalizers != finalizers {
             self.finalizers = finalizers;
             self.changed.get_or_insert(now);
         }
         let stored = raw.stored_status();
-        if stored != self.stored && !self.writing {
-            // Somebody else wrote the status, or took it away.
+        if stored != self.stored {
+            // Somebody else wrote the status, or took it away; or it is the echo of our own write, and then there is nothing to do.
             self.stored = stored;
             self.changed.get_or_insert(now);
         }
@@ -217,7 +222,11 @@ impl Tracked {
         }
         self.changed = None;
         let stalled = self.stalled.as_ref().map(|e| (e.reason(), e.to_string()));
-        let deleting = self.deleting.then_some(self.policies_left);
+        let deleting = match (self.deleting, self.deletion_policy) {
+            (false, _) => None,
+            (true, DeletionPolicy::Delete) => Some(Going::Removing(self.policies_left)),
+            (true, DeletionPolicy::Orphan) => Some(Going::Leaving),
+        };
         let wants_finalizer = self.deletion_policy == DeletionPolicy::Delete && !self.deleting;
         let unfinished = (wants_finalizer && !self.has_finalizer()).then(|| self.finalizer_error.clone());
         let health = Health { generation: self.generation, mode: self.mode, deleting, unfinished, stalled };
@@ -275,7 +284,7 @@ impl Tracked {
             return None;
         }
         self.finalizer_writing = true;
-        Some(FinalizerWrite { name: name.clone(), version: self.version, present: self.finalizers.clone(), wanted })
+        Some(FinalizerWrite { name: name.clone(), version: self.seen_version, present: self.finalizers.clone(), wanted })
     }
 
     fn has_finalizer(&self) -> bool {

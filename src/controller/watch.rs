@@ -1,7 +1,11 @@
 //! The three watches. Each has a backoff of its own, logs its own errors and never ends; none can slow another down.
 //! Objects become fingerprints as soon as they reach the engine; no store of objects exists.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{
+    fmt::Debug,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::{core::v1::Namespace, networking::v1::NetworkPolicy};
@@ -120,22 +124,50 @@ fn explain(what: &str, error: &watcher::Error) -> String {
     }
 }
 
-/// From a quarter of a second to three, so that a CRD or a permission that comes late is soon seen.
+/// From a quarter of a second to three, so that a CRD or a permission that comes late is soon seen. A watch reports success before each
+/// list that it tries, so only time without an error makes the next delay short again.
 #[derive(Default)]
-struct WatchBackoff(u32);
+struct WatchBackoff {
+    failures: u32,
+    last: Option<Instant>,
+}
+
+const WELL_AGAIN: Duration = Duration::from_secs(10);
 
 impl Iterator for WatchBackoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        let delay = Duration::from_millis(250).saturating_mul(1 << self.0.min(4));
-        self.0 += 1;
+        let now = Instant::now();
+        if self.last.replace(now).is_some_and(|last| now.duration_since(last) > WELL_AGAIN) {
+            self.failures = 0;
+        }
+        let delay = Duration::from_millis(250).saturating_mul(1 << self.failures.min(4));
+        self.failures = self.failures.saturating_add(1);
         Some(delay.min(Duration::from_secs(3)))
     }
 }
 
 impl Backoff for WatchBackoff {
-    fn reset(&mut self) {
-        self.0 = 0;
+    fn reset(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_also_when_a_list_begins_between_two_errors() {
+        let mut backoff = WatchBackoff::default();
+        let delays: Vec<_> = (0..6)
+            .filter_map(|_| {
+                backoff.reset();
+                backoff.next()
+            })
+            .map(|delay| delay.as_millis())
+            .collect();
+        assert_eq!(delays, [250, 500, 1000, 2000, 3000, 3000]);
+        backoff.last = Instant::now().checked_sub(WELL_AGAIN * 2);
+        assert_eq!(backoff.next(), Some(Duration::from_millis(250)));
     }
 }

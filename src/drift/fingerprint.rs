@@ -49,20 +49,32 @@ pub struct Print {
 
 /// Texts that many fingerprints share, kept once.
 #[derive(Debug, Default)]
-pub struct Interner(HashSet<Arc<str>>);
+pub struct Interner {
+    texts: HashSet<Arc<str>>,
+    /// How many texts there may be before those that no fingerprint holds are let go.
+    room: usize,
+}
+
+/// The least [`Interner::room`].
+const ROOM: usize = 4096;
+/// Our own list of extra keys is shorter: at most 32 keys of at most 317 characters.
+const MAX_KEYS: usize = 16 * 1024;
+/// Our own hash of a plan is shorter.
+const MAX_PLAN: usize = 64;
 
 impl Interner {
     /// The one copy of a text.
     pub fn get(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(text) {
+        if let Some(known) = self.texts.get(text) {
             return known.clone();
         }
         // Tenants choose some of these texts: what no fingerprint holds any more must not stay for ever.
-        if self.0.len() >= 4096 {
-            self.0.retain(|text| Arc::strong_count(text) > 1);
+        if self.texts.len() >= self.room.max(ROOM) {
+            self.texts.retain(|text| Arc::strong_count(text) > 1);
+            self.room = self.texts.len() * 2;
         }
         let new: Arc<str> = text.into();
-        self.0.insert(new.clone());
+        self.texts.insert(new.clone());
         new
     }
 }
@@ -84,8 +96,8 @@ impl Print {
             pinned: pins(meta).next().is_some(),
             terminating: meta.deletion_timestamp.is_some(),
             baseline: label(LABEL_BASELINE).filter(|_| ours).map(|b| texts.get(b)),
-            plan: annotation(ANNOTATION_PLAN).filter(|_| ours).map(|p| texts.get(p)),
-            keys: annotation(ANNOTATION_KEYS).filter(|_| ours).map(|k| texts.get(k)),
+            plan: annotation(ANNOTATION_PLAN).filter(|p| ours && p.len() <= MAX_PLAN).map(|p| texts.get(p)),
+            keys: annotation(ANNOTATION_KEYS).filter(|k| ours && k.len() <= MAX_KEYS).map(|k| texts.get(k)),
             who: meta.managed_fields.as_deref().and_then(claimed_writer).map(|w| texts.get(w)),
         }
     }
@@ -93,18 +105,23 @@ impl Print {
 
 /// The digest of the metadata that belongs to the operator. The id is left out: it differs by namespace, and `ours` speaks for it.
 pub fn meta_digest(labels: Option<&BTreeMap<String, String>>, annotations: Option<&BTreeMap<String, String>>) -> Digest {
-    let extra: Vec<&str> = annotations.and_then(|a| a.get(ANNOTATION_KEYS)).map(|k| k.split(',').collect()).unwrap_or_default();
+    let extra = listed_keys(annotations.and_then(|a| a.get(ANNOTATION_KEYS)).map(String::as_str));
     let mut texts = Vec::new();
     for (kind, map) in [("l", labels), ("a", annotations)] {
         for (key, value) in map.into_iter().flatten() {
             let own = key.starts_with(DOMAIN) && key != LABEL_ID;
-            let asked_for = || extra.iter().any(|e| e.strip_prefix(kind).and_then(|e| e.strip_prefix(':')) == Some(key));
-            if own || asked_for() {
+            if own || extra.contains(&(kind, &**key)) {
                 texts.extend([kind, key, value]);
             }
         }
     }
     Digest::of_texts(texts)
+}
+
+/// The extra keys that the annotation lists, as `l` or `a` and the key. Anybody can write it: a list that is too long to be ours is none.
+fn listed_keys(list: Option<&str>) -> HashSet<(&str, &str)> {
+    let entries = list.filter(|list| list.len() <= MAX_KEYS).into_iter().flat_map(|list| list.split(','));
+    entries.filter_map(|entry| entry.split_once(':')).collect()
 }
 
 /// The manager of the latest entry that is not ours. Entries without a time count as oldest.
@@ -113,10 +130,14 @@ fn claimed_writer(entries: &[ManagedFieldsEntry]) -> Option<&str> {
     others.max_by_key(|e| e.time.as_ref().map(|t| t.0)).and_then(|e| e.manager.as_deref())
 }
 
+/// Finalizers that belong to the machinery: the garbage collector's, and that of the controller behind the network plugin of EKS, which
+/// would put it on again.
+const TOLERATED_FINALIZERS: [&str; 3] = ["foregroundDeletion", "orphan", "networking.k8s.aws/resources"];
+
 /// Paths of what would let somebody else delete the object.
 fn pins(meta: &ObjectMeta) -> impl Iterator<Item = String> {
     let owners = meta.owner_references.as_ref().is_some_and(|o| !o.is_empty()).then(|| "/metadata/ownerReferences".to_owned());
-    let foreign = |f: &String| !matches!(f.as_str(), "foregroundDeletion" | "orphan");
+    let foreign = |f: &String| !TOLERATED_FINALIZERS.contains(&f.as_str());
     let finalizers = meta.finalizers.iter().flatten().any(foreign).then(|| "/metadata/finalizers".to_owned());
     let tracked = |map: &'static str, keys: Option<&BTreeMap<String, String>>| {
         let found: Vec<String> =
@@ -141,25 +162,25 @@ pub fn residue(
     former_keys: Option<&str>,
 ) -> Option<Value> {
     let meta = &object.metadata;
-    let former: Vec<&str> = former_keys.map(|k| k.split(',').collect()).unwrap_or_default();
+    let former = listed_keys(former_keys);
     let mut ops = Vec::new();
     for path in pins(meta) {
         match path.as_str() {
             "/metadata/finalizers" if meta.deletion_timestamp.is_some() => {}
             "/metadata/finalizers" => {
                 let kept: Vec<&String> =
-                    meta.finalizers.iter().flatten().filter(|f| matches!(f.as_str(), "foregroundDeletion" | "orphan")).collect();
+                    meta.finalizers.iter().flatten().filter(|f| TOLERATED_FINALIZERS.contains(&f.as_str())).collect();
                 ops.push(json!({"op": "replace", "path": path, "value": kept}));
             }
             _ => ops.push(json!({"op": "remove", "path": path})),
         }
     }
     for (map, kind, present, planned) in
-        [("labels", "l:", meta.labels.as_ref(), labels), ("annotations", "a:", meta.annotations.as_ref(), annotations)]
+        [("labels", "l", meta.labels.as_ref(), labels), ("annotations", "a", meta.annotations.as_ref(), annotations)]
     {
         for key in present.into_iter().flatten().map(|(k, _)| k) {
             // What the list of former keys says is only claimed: anybody can write it.
-            let was_ours = key.starts_with(DOMAIN) || former.iter().any(|f| f.strip_prefix(kind) == Some(key));
+            let was_ours = key.starts_with(DOMAIN) || former.contains(&(kind, &**key));
             if was_ours && key != LABEL_ID && !planned.contains_key(key) && !is_tracking_key(key) {
                 ops.push(json!({"op": "remove", "path": pointer(map, key)}));
             }
@@ -179,6 +200,46 @@ mod tests {
 
     fn print(object: &NetworkPolicy) -> Print {
         Print::of(object, &mut Interner::default())
+    }
+
+    #[test]
+    fn i7_a_list_of_keys_that_is_too_long_to_be_ours_costs_no_time() {
+        let object = observed(&checked("b", json!({})).policies[0], "team-a");
+        let keys = "l:,".repeat(80_000);
+        let mut hostile = object;
+        hostile.metadata.labels.get_or_insert_default().extend((0..30_000).map(|n| (format!("k{n}"), String::new())));
+        hostile.metadata.annotations.get_or_insert_default().insert(ANNOTATION_KEYS.to_owned(), keys.clone());
+        // 80,000 entries times 30,000 labels would not end while anybody waits.
+        let print = print(&hostile);
+        assert!(print.ours && print.keys.is_none());
+        assert!(
+            residue(
+                &hostile,
+                &BTreeMap::new(),
+                &BTreeMap::new(),
+                hostile.metadata.annotations.as_ref().unwrap().get(ANNOTATION_KEYS).map(String::as_str)
+            )
+            .is_some()
+        );
+    }
+
+    #[test]
+    fn texts_that_nobody_holds_are_let_go_and_the_rest_is_not_swept_at_every_new_one() {
+        let mut texts = Interner::default();
+        let held: Vec<_> = (0..ROOM).map(|n| texts.get(&format!("held-{n}"))).collect();
+        for n in 0..ROOM * 3 {
+            texts.get(&format!("gone-{n}"));
+        }
+        assert!(texts.texts.len() <= held.len() * 2);
+    }
+
+    #[test]
+    fn the_finalizer_of_a_network_plugin_is_no_pin() {
+        let mut object = observed(&checked("b", json!({})).policies[0], "team-a");
+        object.metadata.finalizers = Some(vec!["networking.k8s.aws/resources".into()]);
+        assert!(!print(&object).pinned);
+        object.metadata.finalizers.as_mut().unwrap().push("x.example/y".into());
+        assert!(print(&object).pinned);
     }
 
     #[test]
@@ -268,7 +329,7 @@ mod tests {
         for i in 0..20_000 {
             texts.get(&format!("t{i}"));
         }
-        assert!(texts.0.len() <= 4096);
+        assert!(texts.texts.len() <= ROOM);
         assert!(Arc::ptr_eq(&kept, &texts.get("kept")));
     }
 }

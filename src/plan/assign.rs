@@ -123,8 +123,10 @@ impl Baselines {
         }
         let (audits, mut enforcing): (Vec<_>, Vec<_>) =
             self.valid.iter().filter(|b| !b.deleting && b.selects(ns)).cloned().partition(|b| b.mode == Mode::Audit);
-        // A label that names a stalled baseline freezes nothing where we know better: else tampering with it would stop repairs.
-        let known_owner = holdings.owner.as_ref().is_some_and(|owner| self.by_name.contains_key(owner));
+        // A label that names a stalled baseline freezes nothing where we know better: else tampering with it would stop repairs. We know
+        // better while the owner is known, and where a policy names a baseline that lives and selects the namespace.
+        let known_owner = holdings.owner.as_ref().is_some_and(|owner| self.by_name.contains_key(owner))
+            || enforcing.iter().any(|b| holdings.baselines.contains(&b.name));
         let frozen_by = holdings.baselines.iter().find(|name| self.invalid.contains(*name));
         if let Some(name) = frozen_by.filter(|_| !known_owner) {
             return Verdict { decision: Decision::Frozen(name.clone()), shadowed: enforcing, audits };
@@ -203,6 +205,17 @@ mod tests {
         assert_eq!(tell(&verdict.decision), "protected real");
         assert_eq!(verdict.audits.len(), 1);
         assert!(!b.may_remove("audit"));
+    }
+
+    #[test]
+    fn i7_a_forged_label_of_a_stalled_baseline_freezes_nothing_that_a_living_one_holds() {
+        let mut b = all(vec![checked_at("good", OLD, json!({}))]);
+        b.insert_invalid("bad".into());
+        let ns = namespace("a", &[]);
+        // As after a restart: nobody remembers who held it.
+        let forged = Holdings { any: true, baselines: ["bad", "good"].map(Arc::from).into(), owner: None };
+        assert_eq!(tell(&b.decide(&ns, &forged).decision), "protected good");
+        assert_eq!(tell(&b.decide(&ns, &held_by("bad")).decision), "frozen bad");
     }
 
     #[test]

@@ -20,13 +20,22 @@ pub struct Health<'a> {
     pub generation: Option<i64>,
     /// Whether the baseline writes.
     pub mode: Mode,
-    /// It is being deleted; so many of its policies are still to be removed.
-    pub deleting: Option<usize>,
+    /// It is being deleted.
+    pub deleting: Option<Going>,
     /// Deleting it now would leave its policies behind, though its deletion policy is Delete: the finalizer is not there yet. Why, if
     /// it could not be written.
     pub unfinished: Option<Option<String>>,
     /// Why it cannot be planned with.
     pub stalled: Option<(&'a str, String)>,
+}
+
+/// What becomes of the policies of a baseline that is being deleted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Going {
+    /// So many are still to be removed.
+    Removing(usize),
+    /// They stay.
+    Leaving,
 }
 
 /// The conditions; `previous` are those that stand in the cluster.
@@ -64,12 +73,16 @@ fn ready<'a>(health: &'a Health, counts: &NamespaceCounts) -> (bool, &'a str, St
     if let Some((reason, message)) = &health.stalled {
         return (false, reason, message.clone());
     }
-    if let Some(left) = health.deleting {
-        return (
-            false,
-            state::DELETING,
-            format!("the baseline is being deleted; {left} of its policies are still to be removed"),
-        );
+    match health.deleting {
+        Some(Going::Removing(left)) => {
+            let message = format!("the baseline is being deleted; {left} of its policies are still to be removed");
+            return (false, state::DELETING, message);
+        }
+        Some(Going::Leaving) => {
+            let message = "the baseline is being deleted and somebody's finalizer holds it; its policies stay".into();
+            return (false, state::DELETING, message);
+        }
+        None => {}
     }
     if failed > 0 {
         let message =

@@ -104,7 +104,8 @@ impl Ledger {
             return false;
         }
         let same_cause = |r: &&Record| cause(&r.finding) == cause(&finding);
-        let since = known.filter(same_cause).map(|r| r.since).or_else(|| self.stored(ns, &finding)).unwrap_or(now);
+        let since = known.filter(same_cause).map(|r| r.since);
+        let since = since.or_else(|| self.stored(ns, &finding)).unwrap_or(now);
         self.forget(ns);
         self.count(finding.state, 1);
         self.records.insert(ns.clone(), Record { finding, since });
@@ -153,9 +154,10 @@ impl Ledger {
         }
     }
 
-    fn stored(&self, ns: &NamespaceName, finding: &Finding) -> Option<Timestamp> {
+    /// Since when the stored status tells of it. Asked once: what comes back later is new.
+    fn stored(&mut self, ns: &NamespaceName, finding: &Finding) -> Option<Timestamp> {
         let problem = finding.problem.as_ref()?;
-        self.stored_since.get(&(ns.as_str().to_owned(), problem.policy.clone(), problem.reason.to_owned())).copied()
+        self.stored_since.remove(&(ns.as_str().to_owned(), problem.policy.clone(), problem.reason.to_owned()))
     }
 
     fn count(&mut self, state: State, by: i32) {

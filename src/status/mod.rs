@@ -3,7 +3,7 @@
 mod conditions;
 mod ledger;
 
-pub use conditions::Health;
+pub use conditions::{Going, Health};
 pub use ledger::{Finding, Ledger, Problem, State, drift_record};
 
 /// A text of at most so many characters.
