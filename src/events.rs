@@ -11,19 +11,17 @@ use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
-use kube::{Api, Client, api::PostParams};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::{
     api::{NamespaceName, reason::EventReason},
-    apply::chain,
+    apply::{WriteError, Writer},
 };
 
 const QUEUE: usize = 1024;
 /// The apiserver takes no longer note.
 const MAX_NOTE: usize = 1024;
-const DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Something to tell about a policy.
 #[derive(Clone, Debug)]
@@ -63,24 +61,22 @@ impl Announcer {
     }
 }
 
-/// Starts to publish. Ends when every announcer is gone.
-pub fn publisher(client: Client, instance: String) -> (Announcer, impl Future<Output = ()>) {
+/// Starts to publish, while this instance leads. Ends when every announcer is gone.
+pub fn publisher(writer: Writer, instance: String) -> (Announcer, impl Future<Output = ()>) {
     let (queue, mut announcements) = mpsc::channel(QUEUE);
     let publish = async move {
         while let Some(announcement) = announcements.recv().await {
-            publish_one(&client, &instance, announcement).await;
+            publish_one(&writer, &instance, announcement).await;
         }
     };
     (Announcer { queue, dropped: Arc::default() }, publish)
 }
 
-async fn publish_one(client: &Client, instance: &str, announcement: Announcement) {
-    let events: Api<Event> = Api::namespaced(client.clone(), announcement.namespace.as_str());
-    let event = event(&announcement, instance);
-    match timeout(DEADLINE, events.create(&PostParams::default(), &event)).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => debug!(namespace = %announcement.namespace, error = chain(&error), "event not recorded"),
-        Err(_) => debug!(namespace = %announcement.namespace, "event not recorded: no answer"),
+async fn publish_one(writer: &Writer, instance: &str, announcement: Announcement) {
+    let namespace = &announcement.namespace;
+    match writer.record_event(namespace.as_str(), &event(&announcement, instance)).await {
+        Ok(()) | Err(WriteError::NotLeading) => {}
+        Err(error) => debug!(%namespace, "event not recorded: {error}"),
     }
 }
 

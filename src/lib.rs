@@ -11,6 +11,8 @@ pub mod controller;
 pub mod digest;
 pub mod drift;
 pub mod events;
+pub mod gate;
+pub mod lease;
 pub mod observe;
 pub mod plan;
 pub mod reconcile;

@@ -10,18 +10,20 @@ use std::{
 const MAX_LINES: usize = 700;
 
 /// Each module and the modules of the crate that it may import. The order is the order of the layers.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("digest", &[]),
     ("api", &[]),
     ("plan", &["api", "digest"]),
     ("drift", &["plan", "api", "digest"]),
     ("status", &["api"]),
     ("observe", &["drift", "plan", "api"]),
-    ("apply", &["drift", "plan", "api"]),
+    ("gate", &[]),
+    ("apply", &["drift", "plan", "api", "gate"]),
+    ("lease", &["apply", "gate"]),
     ("events", &["apply", "api"]),
     ("reconcile", &["apply", "observe", "drift", "status", "plan", "api"]),
-    ("controller", &["reconcile", "apply", "events", "observe", "drift", "status", "plan", "api", "digest"]),
-    ("cli", &["controller", "apply", "api"]),
+    ("controller", &["reconcile", "lease", "apply", "gate", "events", "observe", "drift", "status", "plan", "api", "digest"]),
+    ("cli", &["controller", "lease", "apply", "api"]),
     ("main", &["cli"]),
 ];
 

@@ -4,6 +4,7 @@
 mod bootstrap;
 mod crd_rules;
 mod demo;
+mod election;
 mod harness;
 mod lifecycle;
 mod rbac;
