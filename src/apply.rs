@@ -1,13 +1,20 @@
-//! The only code that writes to the cluster, but for events. Every write carries a deadline on both sides.
+//! The only code that writes to the cluster, but for the Lease. Every write carries a deadline on both sides, and none is sent while
+//! another instance may lead (I6).
 //! Decides nothing: what to write was decided before, and what came back is judged after.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use http::Request;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::{events::v1::Event, networking::v1::NetworkPolicy};
 use kube::{
     Client, Resource,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     core::Request as Requests,
 };
 use serde::de::DeserializeOwned;
@@ -20,11 +27,12 @@ use crate::{
         reason::Failure,
     },
     drift::residue,
+    gate::Gate,
     metrics::{Answer, Metrics, Verb},
     plan::Rendered,
 };
 
-/// How long the apiserver may work on a write. It gives up after that, so that a write cannot take effect much later.
+/// How long the apiserver may work on a write, at most. It gives up after that, so that a write cannot take effect much later.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long we wait for an answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,6 +46,9 @@ pub enum WriteError {
     /// The object is gone.
     #[error("the object is gone")]
     NotFound,
+    /// It was not sent, or its answer not awaited: another instance may lead.
+    #[error("this instance does not lead")]
+    NotLeading,
     /// Anything else, with its reason.
     #[error("{reason}: {message}")]
     Failed {
@@ -49,11 +60,12 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    /// The word for it, in metrics.
-    pub const fn answer(&self) -> Answer {
+    /// The word for it, in metrics. None when nothing was sent.
+    const fn answer(&self) -> Option<Answer> {
         match self {
-            Self::NamespaceTerminating | Self::NotFound => Answer::Gone,
-            Self::Failed { reason, .. } => Answer::Failed(*reason),
+            Self::NotLeading => None,
+            Self::NamespaceTerminating | Self::NotFound => Some(Answer::Gone),
+            Self::Failed { reason, .. } => Some(Answer::Failed(*reason)),
         }
     }
 }
@@ -71,6 +83,7 @@ pub struct StoredStatus {
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
+    gate: Gate,
     metrics: Arc<Metrics>,
 }
 
@@ -81,9 +94,9 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// A writer over that client.
-    pub const fn new(client: Client, metrics: Arc<Metrics>) -> Self {
-        Self { client, metrics }
+    /// A writer over that client, which sends only while that gate is open.
+    pub const fn new(client: Client, gate: Gate, metrics: Arc<Metrics>) -> Self {
+        Self { client, gate, metrics }
     }
 
     /// Applies a planned policy, and removes what an apply leaves behind. Returns the object as stored.
@@ -148,13 +161,22 @@ impl Writer {
         self.send::<Value>(Verb::Finalizer, request).await.map(drop)
     }
 
+    /// Records an event.
+    pub async fn record_event(&self, namespace: &str, event: &Event) -> Result<(), WriteError> {
+        let body = serde_json::to_vec(event).map_err(|e| failed(Failure::Rejected, e.to_string()))?;
+        let request = Requests::new(Event::url_path(&(), Some(namespace))).create(&PostParams::default(), body);
+        self.send::<Value>(Verb::Event, request).await.map(drop)
+    }
+
     async fn send<T: DeserializeOwned>(
         &self,
         verb: Verb,
         request: Result<Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<T, WriteError> {
         let answer = self.send_uncounted(request).await;
-        self.metrics.write(verb, answer.as_ref().map_or_else(WriteError::answer, |_| Answer::Ok));
+        if let Some(answer) = answer.as_ref().map_or_else(WriteError::answer, |_| Some(Answer::Ok)) {
+            self.metrics.write(verb, answer);
+        }
         answer
     }
 
@@ -163,10 +185,16 @@ impl Writer {
         request: Result<Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<T, WriteError> {
         let request = request.map_err(|e| failed(Failure::Rejected, e.to_string()))?;
-        let request = with_timeout(request)?;
-        match tokio::time::timeout(CLIENT_TIMEOUT, self.client.request(request)).await {
-            Ok(answer) => answer.map_err(|e| classify(&e)),
-            Err(_) => Err(failed(Failure::TimedOut, format!("no answer from the apiserver in {} s", CLIENT_TIMEOUT.as_secs()))),
+        let request = with_timeout(request, SERVER_TIMEOUT.min(self.gate.margin()))?;
+        let mut sent = pin!(self.client.request(request));
+        // A request may wait for a connection: each step of it is taken only while the gate is open.
+        let answer = poll_fn(|cx| if self.gate.is_open() { sent.as_mut().poll(cx).map(Some) } else { Poll::Ready(None) });
+        let patience = CLIENT_TIMEOUT.min(self.gate.left(Instant::now()).unwrap_or_default());
+        match tokio::time::timeout(patience, answer).await {
+            Ok(Some(answer)) => answer.map_err(|e| classify(&e)),
+            Ok(None) => Err(WriteError::NotLeading),
+            Err(_) if !self.gate.is_open() => Err(WriteError::NotLeading),
+            Err(_) => Err(failed(Failure::TimedOut, format!("no answer from the apiserver in {} s", patience.as_secs()))),
         }
     }
 }
@@ -203,14 +231,14 @@ fn json_patch(requests: &Requests, name: &str, operations: &Value) -> Result<Req
     Ok(request)
 }
 
-fn with_timeout(mut request: Request<Vec<u8>>) -> Result<Request<Vec<u8>>, WriteError> {
+fn with_timeout(mut request: Request<Vec<u8>>, limit: Duration) -> Result<Request<Vec<u8>>, WriteError> {
     let uri = request.uri().to_string();
     let separator = match uri.split_once('?') {
         None => "?",
         Some((_, "")) => "",
         Some(_) => "&",
     };
-    *request.uri_mut() = format!("{uri}{separator}timeout={}s", SERVER_TIMEOUT.as_secs())
+    *request.uri_mut() = format!("{uri}{separator}timeout={}ms", limit.as_millis())
         .parse()
         .map_err(|e: http::uri::InvalidUri| failed(Failure::Rejected, e.to_string()))?;
     Ok(request)
@@ -222,7 +250,7 @@ const fn failed(reason: Failure, message: String) -> WriteError {
 
 /// What an error of the client means. The apiserver has no reason of its own for a quota, an admission policy or a webhook that
 /// is down: its text is all there is.
-pub fn classify(error: &kube::Error) -> WriteError {
+fn classify(error: &kube::Error) -> WriteError {
     let kube::Error::Api(status) = error else {
         return failed(Failure::Unavailable, chain(error));
     };
@@ -322,7 +350,7 @@ mod tests {
             assert!(answers.next().is_none(), "an answer was never asked for");
             seen
         });
-        let result = call(Writer::new(Client::new(service, "default"), Arc::default())).await;
+        let result = call(Writer::new(Client::new(service, "default"), Gate::open(), Arc::default())).await;
         (result, server.await.unwrap())
     }
 
@@ -336,7 +364,7 @@ mod tests {
         let [(line, body)] = &seen[..] else { panic!("{seen:?}") };
         assert_eq!(
             line,
-            "PATCH /apis/networking.k8s.io/v1/namespaces/team-a/networkpolicies/baseline-default-deny-ingress?&force=true&fieldManager=policy-baseline&timeout=5s"
+            "PATCH /apis/networking.k8s.io/v1/namespaces/team-a/networkpolicies/baseline-default-deny-ingress?&force=true&fieldManager=policy-baseline&timeout=5000ms"
         );
         assert_eq!(body["metadata"]["uid"], "u-1");
         assert_eq!(body["spec"], json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [], "egress": []}));
@@ -367,7 +395,32 @@ mod tests {
         let answer = json!({"kind": "Status", "status": "Success"});
         let (result, seen) = scripted(vec![answer], async |w| w.delete_policy("a", "p", "u", 7).await).await;
         result.unwrap();
-        assert_eq!(seen[0].0, "DELETE /apis/networking.k8s.io/v1/namespaces/a/networkpolicies/p?timeout=5s");
+        assert_eq!(seen[0].0, "DELETE /apis/networking.k8s.io/v1/namespaces/a/networkpolicies/p?timeout=5000ms");
         assert_eq!(seen[0].1["preconditions"], json!({"uid": "u", "resourceVersion": "7"}));
+    }
+
+    #[tokio::test]
+    async fn i6_nothing_is_sent_while_the_gate_is_closed_not_even_the_second_half_of_a_repair() {
+        let b = checked("b", json!({}));
+        let policy = b.policies[0].clone();
+        let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
+        let gate = Gate::closed(Duration::from_millis(1500));
+        let writer = Writer::new(Client::new(service, "default"), gate.clone(), Arc::default());
+        assert!(matches!(writer.delete_policy("a", "p", "u", 7).await, Err(WriteError::NotLeading)));
+
+        gate.set(Some(Instant::now() + Duration::from_mins(1)));
+        let mut pinned = serde_json::to_value(observed(&policy, "team-a")).unwrap();
+        pinned["metadata"]["finalizers"] = json!(["x.example/y"]);
+        let server = tokio::spawn(async move {
+            let (request, respond) = handle.next_request().await.unwrap();
+            assert!(request.uri().to_string().ends_with("&timeout=1500ms"), "{}", request.uri());
+            respond.send_response(Response::new(Body::from(serde_json::to_vec(&pinned).unwrap())));
+            gate.set(None);
+            handle.next_request().await.is_none()
+        });
+        let result = writer.apply_policy("team-a", &policy, Some("u-1"), None).await;
+        assert!(matches!(result, Err(WriteError::NotLeading)), "{result:?}");
+        drop(writer);
+        assert!(server.await.unwrap(), "a second request was sent");
     }
 }

@@ -8,23 +8,18 @@ use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
-use kube::{Api, Client, api::PostParams};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::sync::mpsc;
 use tracing::debug;
 
 use crate::{
-    api::{
-        NamespaceName,
-        reason::{EventReason, Failure},
-    },
-    apply::{chain, classify},
-    metrics::{Answer, Metrics, Verb},
+    api::{NamespaceName, reason::EventReason},
+    apply::{WriteError, Writer},
+    metrics::Metrics,
 };
 
 const QUEUE: usize = 1024;
 /// The apiserver takes no longer note.
 const MAX_NOTE: usize = 1024;
-const DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Something to tell about a policy.
 #[derive(Clone, Debug)]
@@ -59,31 +54,23 @@ impl Announcer {
     }
 }
 
-/// Starts to publish. Ends when every announcer is gone.
-pub fn publisher(client: Client, instance: String, metrics: Arc<Metrics>) -> (Announcer, impl Future<Output = ()>) {
+/// Starts to publish, while this instance leads. Ends when every announcer is gone.
+pub fn publisher(writer: Writer, instance: String, metrics: Arc<Metrics>) -> (Announcer, impl Future<Output = ()>) {
     let (queue, mut announcements) = mpsc::channel(QUEUE);
-    let announcer = Announcer { queue, metrics: metrics.clone() };
+    let announcer = Announcer { queue, metrics };
     let publish = async move {
         while let Some(announcement) = announcements.recv().await {
-            metrics.write(Verb::Event, publish_one(&client, &instance, announcement).await);
+            publish_one(&writer, &instance, announcement).await;
         }
     };
     (announcer, publish)
 }
 
-async fn publish_one(client: &Client, instance: &str, announcement: Announcement) -> Answer {
-    let events: Api<Event> = Api::namespaced(client.clone(), announcement.namespace.as_str());
-    let event = event(&announcement, instance);
-    match timeout(DEADLINE, events.create(&PostParams::default(), &event)).await {
-        Ok(Ok(_)) => Answer::Ok,
-        Ok(Err(error)) => {
-            debug!(namespace = %announcement.namespace, error = chain(&error), "event not recorded");
-            classify(&error).answer()
-        }
-        Err(_) => {
-            debug!(namespace = %announcement.namespace, "event not recorded: no answer");
-            Answer::Failed(Failure::TimedOut)
-        }
+async fn publish_one(writer: &Writer, instance: &str, announcement: Announcement) {
+    let namespace = &announcement.namespace;
+    match writer.record_event(namespace.as_str(), &event(&announcement, instance)).await {
+        Ok(()) | Err(WriteError::NotLeading) => {}
+        Err(error) => debug!(%namespace, "event not recorded: {error}"),
     }
 }
 

@@ -125,6 +125,14 @@ impl Observed {
         self.entries.iter()
     }
 
+    /// From now on this instance writes. What was touched until now was touched by the former leader, or by somebody before him:
+    /// that cannot be told, so it counts as found.
+    pub fn take_over(&mut self) {
+        for entry in self.entries.values_mut().filter(|e| e.standing == Standing::Touched) {
+            entry.standing = Standing::Found;
+        }
+    }
+
     /// A list of namespaces begins.
     pub fn namespaces_relist(&mut self) {
         self.relisted_namespaces = Some(HashSet::new());

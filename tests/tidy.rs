@@ -10,7 +10,7 @@ use std::{
 const MAX_LINES: usize = 700;
 
 /// Each module and the modules of the crate that it may import. The order is the order of the layers.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("digest", &[]),
     ("client", &[]),
     ("api", &[]),
@@ -21,7 +21,9 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("metrics", &["drift", "api"]),
     ("health", &[]),
     ("admin", &["metrics", "health"]),
-    ("apply", &["metrics", "drift", "plan", "api"]),
+    ("gate", &[]),
+    ("apply", &["gate", "metrics", "drift", "plan", "api"]),
+    ("lease", &["apply", "gate"]),
     ("events", &["apply", "metrics", "api"]),
     ("reconcile", &["apply", "observe", "drift", "status", "plan", "api"]),
     (
@@ -29,6 +31,8 @@ const ARROWS: [(&str, &[&str]); 16] = [
         &[
             "reconcile",
             "apply",
+            "lease",
+            "gate",
             "events",
             "client",
             "admin",
@@ -42,7 +46,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "digest",
         ],
     ),
-    ("cli", &["controller", "client", "admin", "health", "metrics", "apply", "api"]),
+    ("cli", &["controller", "lease", "client", "admin", "health", "metrics", "apply", "api"]),
     ("main", &["cli"]),
 ];
 

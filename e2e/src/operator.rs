@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
+use rustix::process::Signal;
 
 use crate::cluster::ControlPlane;
-use crate::process::{Guarded, Program};
+use crate::process::{self, Guarded, Program};
 use crate::{SYSTEM_NAMESPACE, paths};
 
 /// How long the operator may take to end after SIGTERM.
@@ -68,6 +69,11 @@ impl Operator {
     /// SIGTERM, and the exit code that follows. Not ending in time is an error.
     pub fn stop(&mut self) -> Result<i32> {
         self.process.stop(STOP)
+    }
+
+    /// Any signal, and nothing is waited for.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        process::signal(self.pid(), signal)
     }
 
     /// SIGKILL; returns once it is gone.

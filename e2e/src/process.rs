@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::paths;
 
@@ -141,29 +142,33 @@ pub fn alive(pid: u32) -> bool {
         let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
         return !matches!(state, Some('Z' | 'X'));
     }
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
 }
 
 /// SIGKILL to one process that the caller has started.
 pub fn kill(pid: u32) -> Result<()> {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("not a pid")?;
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).context("kill")
+    signal(pid, Signal::KILL)
+}
+
+/// A signal to one process that the caller has started.
+pub fn signal(pid: u32, signal: Signal) -> Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("not a pid")?;
+    kill_process(pid, signal).context("send a signal")
 }
 
 /// A process that SIGSTOP holds. It goes on when this is dropped, whatever happens before.
 #[derive(Debug)]
-pub struct Paused(rustix::process::Pid);
+pub struct Paused(u32);
 
 /// SIGSTOP to one process that the caller has started.
 pub fn pause(pid: u32) -> Result<Paused> {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("not a pid")?;
-    rustix::process::kill_process(pid, rustix::process::Signal::STOP).context("stop")?;
+    signal(pid, Signal::STOP)?;
     Ok(Paused(pid))
 }
 
 impl Drop for Paused {
     fn drop(&mut self) {
-        let _ = rustix::process::kill_process(self.0, rustix::process::Signal::CONT);
+        let _ = signal(self.0, Signal::CONT);
     }
 }

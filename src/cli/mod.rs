@@ -18,6 +18,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the operator until SIGTERM or SIGINT.
+    ///
+    /// The first signal ends it in order, within 5 s, with exit code 0: writes in flight are awaited, and the Lease is released. A second one
+    /// ends it at once, with 128 plus the number of the signal. A part that fails ends it in order, too, with exit code 1 and the reason.
     Run(run::Args),
     /// Prints the CustomResourceDefinition as YAML.
     Crd,
@@ -27,10 +30,10 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
-        Command::Crd => crd::print(),
+        Command::Crd => crd::print().map(|()| 0),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(message) => {
             eprintln!("error: {message}");
             ExitCode::FAILURE

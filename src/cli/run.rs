@@ -1,11 +1,17 @@
 //! `policy-baseline run`: the operator.
 
-use std::{io::IsTerminal, net::SocketAddr, sync::Arc};
+use std::{
+    hash::{BuildHasher, RandomState},
+    io::IsTerminal,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::{ArgAction, Args as ClapArgs, ValueEnum};
 use kube::{Config, config::KubeConfigOptions};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -15,9 +21,13 @@ use crate::{
     client,
     controller::{self, Settings},
     health::Health,
+    lease::{self, Election, Seat, Timing},
     metrics::WATCHES,
 };
 
+/// The name of the Lease.
+const LEASE: &str = "policy-baseline";
+const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 const IN_CLUSTER_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 #[derive(Debug, ClapArgs)]
@@ -26,9 +36,18 @@ pub struct Args {
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
     namespace: Option<String>,
 
-    /// The name of this instance in events. Default: policy-baseline.
-    #[arg(long, env = "POD_NAME", value_name = "NAME", default_value = "policy-baseline", hide_default_value = true)]
-    instance: String,
+    /// The name of this instance in events and in the Lease. Default: the name of the host.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    instance: Option<String>,
+
+    /// Write only while holding the Lease `policy-baseline` in the operator's namespace: of several instances one writes, the others are ready
+    /// to take over. `false` is for an instance that runs alone.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    leader_elect: bool,
+
+    /// How long the others wait for a leader that says nothing. A leader that cannot renew the Lease stops writing after two thirds of it.
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = lease_duration)]
+    lease_duration: Duration,
 
     /// Where /livez, /readyz and /metrics are served; port 0 takes a free one, which the log names.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
@@ -73,31 +92,76 @@ fn namespace(text: &str) -> Result<String, String> {
     }
 }
 
-/// Runs the operator until it is told to stop.
-pub fn run(args: Args) -> Result<(), String> {
+/// In whole seconds, as a Lease has it. A third of it is what a write that was sent at the last moment has to end.
+fn lease_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        _ => 0,
+    };
+    let seconds = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).unwrap_or(0);
+    if (3..=3600).contains(&seconds) {
+        Ok(Duration::from_secs(seconds))
+    } else {
+        Err("write whole seconds or minutes, from 3s to 60m, as in 15s: in less than 3s there is no time to renew the Lease and to let a last write end".into())
+    }
+}
+
+/// Runs the operator until it is told to stop. Returns the exit code: 0, or 128 plus the signal if a second one ended it at once.
+pub fn run(args: Args) -> Result<u8, String> {
     log_to_stderr(args.log_format, args.log_level.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("cannot start the runtime: {e}"))?;
-    runtime.block_on(operate(args))
+    let code = runtime.block_on(operate(args));
+    // Waits for nothing: a look-up of a name may be under way.
+    runtime.shutdown_background();
+    code
 }
 
-async fn operate(args: Args) -> Result<(), String> {
+async fn operate(args: Args) -> Result<u8, String> {
     let config = config(args.context).await?;
     info!(version = env!("CARGO_PKG_VERSION"), apiserver = %config.cluster_url, "policy-baseline starts");
     let clients = client::connect(config).map_err(|e| format!("cannot set up the connection to the apiserver: {}", chain(&e)))?;
     let in_cluster = || std::fs::read_to_string(IN_CLUSTER_NAMESPACE).ok().map(|ns| ns.trim().to_owned());
     let namespace = args.namespace.or_else(in_cluster).unwrap_or_else(|| DEFAULT_OPERATOR_NAMESPACE.into());
-    let settings = Settings { namespace, instance: args.instance };
+    let instance = args.instance.or_else(host).unwrap_or_else(|| LEASE.into());
+    let election = if args.leader_elect {
+        // A name that no other process has had: what a killed one held must not look like ours.
+        let identity = format!("{instance}_{:016x}", RandomState::new().hash_one(std::process::id()));
+        let timing = Timing::of(args.lease_duration, &identity);
+        lease::stand(&clients.requests, Seat { namespace: namespace.clone(), name: LEASE.into(), identity, timing })
+    } else {
+        Election::none()
+    };
     let shown = Shown { health: Arc::new(Health::new(&WATCHES)), metrics: Arc::default() };
     let explain = |e| format!("cannot listen on {}: {e}. Choose another with --admin-address", args.admin_address);
     let (address, served) = admin::open(args.admin_address, shown.clone()).await.map_err(explain)?;
     info!(%address, "admin port is open");
+    let mut signals = Signals::listen()?;
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let controller = controller::run(&clients, Settings { namespace, instance }, election, shown, async { drop(stopped.await) });
+    tokio::pin!(controller, served);
     tokio::select! {
-        ended = controller::run(&clients, settings, shown, stop_signal()?) => ended.map_err(|e| chain(&e))?,
-        ended = served => return Err(format!("the admin port ended: {ended:?}")),
+        ended = &mut controller => return ended.map(|()| 0).map_err(|e| chain(&e)),
+        ended = &mut served => return Err(format!("the admin port ended: {ended:?}")),
+        _ = signals.next() => {}
+    }
+    let _ = stop.send(());
+    tokio::select! {
+        ended = &mut controller => ended.map_err(|e| chain(&e))?,
+        signal = signals.next() => {
+            warn!("stopped by a second signal: writes in flight are not awaited, and the lease is not released");
+            return Ok(128 + signal);
+        }
     }
     info!("policy-baseline has stopped");
-    Ok(())
+    Ok(0)
+}
+
+fn host() -> Option<String> {
+    let name = std::fs::read_to_string(HOSTNAME).ok()?.trim().to_owned();
+    (!name.is_empty()).then_some(name)
 }
 
 async fn config(context: Option<String>) -> Result<Config, String> {
@@ -111,16 +175,25 @@ async fn config(context: Option<String>) -> Result<Config, String> {
     Config::from_kubeconfig(&options).await.map_err(|e| explain(&e))
 }
 
-fn stop_signal() -> Result<impl Future<Output = ()>, String> {
-    let explain = |e| format!("cannot listen for signals: {e}");
-    let mut terminate = signal(SignalKind::terminate()).map_err(explain)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(explain)?;
-    Ok(async move {
+/// The signals that end the operator.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, String> {
+        let listen = |kind| signal(kind).map_err(|e| format!("cannot listen for signals: {e}"));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// The number of the next one.
+    async fn next(&mut self) -> u8 {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => 15,
+            _ = self.interrupt.recv() => 2,
         }
-    })
+    }
 }
 
 fn log_to_stderr(format: Option<LogFormat>, levels: Option<&str>) -> Result<(), String> {
@@ -138,4 +211,21 @@ fn log_to_stderr(format: Option<LogFormat>, levels: Option<&str>) -> Result<(), 
         LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_lasts_whole_seconds_and_not_too_few() {
+        for (text, seconds) in [("3s", 3), ("15s", 15), ("2m", 120), ("60m", 3600)] {
+            assert_eq!(lease_duration(text), Ok(Duration::from_secs(seconds)));
+        }
+        for text in
+            ["", "s", "15", "2s", "0s", "1.5s", "-3s", "500ms", "1h", "61m", "3601s", "99999999999999999999s", "3 s", "3µs"]
+        {
+            assert!(lease_duration(text).is_err_and(|e| e.contains("from 3s to 60m")), "{text}");
+        }
+    }
 }

@@ -93,6 +93,7 @@ pub struct Engine {
     in_flight: HashMap<NamespaceName, bool>,
     pace: Pace,
     announcements: Vec<Announcement>,
+    leads: bool,
     /// Since when there is something to do in a namespace.
     waiting: HashMap<NamespaceName, Instant>,
     happenings: Vec<Happening>,
@@ -159,9 +160,22 @@ impl Engine {
             in_flight: HashMap::new(),
             pace: Pace::default(),
             announcements: Vec::new(),
+            leads: false,
             waiting: HashMap::new(),
             happenings: Vec::new(),
         }
+    }
+
+    /// Whether this instance leads. While it does not, it sees and looks, and asks for no write. When it begins to, it goes on from what
+    /// stands in the cluster, as after a start: the statuses there are the former leader's, and what he repaired is no news.
+    pub fn lead(&mut self, leads: bool, now: Now) {
+        if std::mem::replace(&mut self.leads, leads) == leads || !leads {
+            return;
+        }
+        self.observed.take_over();
+        self.tracked.values_mut().for_each(|tracked| tracked.take_over(now.instant));
+        self.pace.reset();
+        self.all_dirty();
     }
 
     /// Takes what a watch says.
@@ -243,6 +257,9 @@ impl Engine {
 
     /// The next namespace to write to.
     pub fn next_job(&mut self, now: Now) -> Option<Job> {
+        if !self.leads {
+            return None;
+        }
         while let Some(name) = self.ready.pop() {
             let Some(entry) = self.observed.get(&name) else { continue };
             let Assessment { drifts, baseline, .. } = self.assess(&name, entry);
@@ -288,7 +305,8 @@ impl Engine {
                     written.push((&*drift.policy, None));
                     self.removed(&job, drift, now);
                 }
-                Ok(Wrote::Withheld) => {}
+                // Whoever leads finds what is left to do.
+                Ok(Wrote::Withheld) | Err(WriteError::NotLeading) => {}
                 // Only the watch says for sure that it is going: the apiserver may speak of another of that name. It is asked again, in silence.
                 Err(WriteError::NamespaceTerminating) => self.pace.hold(&job.namespace, &drift.policy, now.instant),
                 Err(WriteError::NotFound) => {
@@ -329,7 +347,7 @@ impl Engine {
 
     /// Statuses to write now. None before everything known has been looked at: a half-counted status would be a lie.
     pub fn statuses(&mut self, now: Now) -> Vec<StatusWrite> {
-        if !self.is_synced() || !self.dirty.is_empty() {
+        if !self.leads || !self.is_synced() || !self.dirty.is_empty() {
             return vec![];
         }
         self.count_what_is_left(now);
@@ -345,7 +363,7 @@ impl Engine {
 
     /// Finalizers to add or remove now.
     pub fn finalizers(&mut self, now: Now) -> Vec<FinalizerWrite> {
-        if !self.is_synced() {
+        if !self.leads || !self.is_synced() {
             return vec![];
         }
         self.count_what_is_left(now);
@@ -461,13 +479,16 @@ impl Engine {
         let Some(entry) = self.observed.get(name) else { return };
         let Assessment { findings, drifts, baseline } = self.assess(name, entry);
         self.report(name, &findings, now);
-        if let Some(entry) = self.observed.get_mut(name)
-            && drifts.is_empty()
-        {
-            self.waiting.remove(name);
-            entry.standing = Standing::Settled;
-            if let Some(baseline) = baseline {
-                entry.owner = Some(baseline.name.clone());
+        if let Some(entry) = self.observed.get_mut(name) {
+            if drifts.is_empty() {
+                self.waiting.remove(name);
+                entry.standing = Standing::Settled;
+                if let Some(baseline) = baseline {
+                    entry.owner = Some(baseline.name.clone());
+                }
+            } else if !self.leads && !entry.established && baseline.is_some() {
+                // Its first policies are the leader's to write; if he goes before he is done, the rest is no drift.
+                entry.standing = Standing::Bootstrapping;
             }
         }
         if !self.in_flight.contains_key(name) {

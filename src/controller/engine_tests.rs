@@ -20,7 +20,7 @@ use crate::{
     },
     apply::{StoredStatus, WriteError},
     drift::Fix,
-    reconcile::{Done, Job, Task, Wrote},
+    reconcile::{Cause, Done, Job, Task, Wrote},
 };
 
 const INGRESS: &str = "baseline-default-deny-ingress";
@@ -35,7 +35,7 @@ struct Sim {
 }
 
 impl Sim {
-    /// Everything is listed, and there is nothing.
+    /// It leads, everything is listed, and there is nothing.
     fn new() -> Self {
         let mut sim = Self::unsynced();
         sim.list();
@@ -43,14 +43,16 @@ impl Sim {
     }
 
     fn unsynced() -> Self {
-        Self {
+        let mut sim = Self {
             engine: Engine::new("policy-baseline-system".into()),
             policies: BTreeMap::new(),
             version: 1,
             start: Instant::now(),
             elapsed: Duration::ZERO,
             statuses: vec![],
-        }
+        };
+        sim.engine.lead(true, sim.now());
+        sim
     }
 
     fn list(&mut self) {
@@ -104,6 +106,29 @@ impl Sim {
         let raw: RawBaseline =
             serde_json::from_value(json!({"metadata": meta, "spec": with_policies(spec), "status": status})).unwrap();
         self.see(Seen::Baseline(Box::new(raw)));
+    }
+
+    fn lead(&mut self, leads: bool) {
+        let now = self.now();
+        self.engine.lead(leads, now);
+    }
+
+    /// Another instance leads, and writes what is missing in a namespace: so many policies of it.
+    fn another_writes(&mut self, ns: &str, policies: usize) {
+        let missing: Vec<NetworkPolicy> = {
+            let mut another = Self::protected();
+            another.namespace(ns);
+            another.settle();
+            another.policies.into_iter().filter(|((of, _), _)| of == ns).map(|(_, object)| object).collect()
+        };
+        for mut object in missing.into_iter().take(policies) {
+            self.version += 1;
+            object.metadata.resource_version = Some(self.version.to_string());
+            self.policies.insert((ns.into(), object.metadata.name.clone().unwrap()), object.clone());
+            self.see(Seen::Policy(Box::new(object)));
+            let now = self.now();
+            while self.engine.look(now) {}
+        }
     }
 
     /// The next jobs, once everything was looked at.
@@ -517,4 +542,98 @@ fn i10_a_baseline_that_is_gone_takes_no_policy_with_it() {
     assert_eq!(sim.jobs().len(), 0);
     sim.list();
     assert_eq!(sim.jobs().len(), 0);
+}
+
+#[test]
+fn a_standby_sees_everything_and_asks_for_no_write() {
+    let mut sim = Sim::new();
+    sim.lead(false);
+    sim.baseline_with(1, json!({"deletionPolicy": "Delete"}), json!({}));
+    sim.namespace("a");
+    assert_eq!(sim.jobs().len(), 0);
+    sim.pass(Duration::from_secs(5));
+    assert_eq!(sim.status(), None);
+    assert_eq!(sim.engine.finalizers(sim.now()).len(), 0);
+    sim.lead(true);
+    assert_eq!(sim.jobs().len(), 1);
+    assert_eq!(sim.engine.finalizers(sim.now()).len(), 1);
+}
+
+#[test]
+fn what_the_former_leader_repaired_is_no_drift_of_the_new_one() {
+    let mut sim = Sim::protected();
+    sim.lead(false);
+    sim.delete("a", INGRESS);
+    assert_eq!(sim.jobs().len(), 0);
+    sim.another_writes("a", 3);
+    sim.lead(true);
+    assert_eq!(sim.jobs().len(), 0);
+    sim.pass(Duration::from_secs(5));
+    assert_eq!(sim.status(), None, "the status that stands is right");
+    assert_eq!(sim.engine.take_announcements().len(), 0);
+}
+
+#[test]
+fn a_drift_that_the_former_leader_left_is_repaired_and_told_once() {
+    let mut sim = Sim::protected();
+    sim.lead(false);
+    sim.delete("a", INGRESS);
+    assert_eq!(sim.jobs().len(), 0);
+    sim.lead(true);
+    sim.settle();
+    sim.pass(Duration::from_secs(5));
+    assert_eq!(sim.status().unwrap().recent_drift.len(), 1);
+    let told: Vec<_> = sim.engine.take_announcements().into_iter().map(|a| a.reason).collect();
+    assert_eq!(told, [EventReason::DriftRepaired]);
+}
+
+#[test]
+fn first_policies_that_the_former_leader_did_not_get_to_are_no_drift() {
+    let mut sim = Sim::protected();
+    sim.lead(false);
+    sim.namespace("b");
+    assert_eq!(sim.jobs().len(), 0);
+    sim.another_writes("b", 1);
+    sim.lead(true);
+    let jobs = sim.jobs();
+    let causes: Vec<Cause> = jobs.iter().flat_map(|job| job.tasks.iter().map(|task| task.cause)).collect();
+    assert_eq!(causes, [Cause::Bootstrap, Cause::Bootstrap]);
+}
+
+#[test]
+fn the_drift_that_the_former_leader_told_of_stays_in_the_status() {
+    let mut sim = Sim::protected();
+    sim.lead(false);
+    let mut stored = serde_json::to_value(sim.statuses.last().unwrap()).unwrap();
+    stored["recentDrift"] = json!([{"time": "1970-01-12T13:46:40Z", "namespace": "a", "policy": "p", "class": "Missing",
+        "who": "unknown", "action": "created again"}]);
+    let metadata = json!({"name": "b", "uid": "uid-b", "generation": 1, "resourceVersion": "9", "creationTimestamp": "1970-01-01T00:00:01Z"});
+    let raw = json!({"metadata": metadata, "spec": with_policies(json!({})), "status": stored});
+    sim.see(Seen::Baseline(Box::new(serde_json::from_value(raw).unwrap())));
+    sim.lead(true);
+    sim.settle();
+    sim.pass(Duration::from_secs(5));
+    assert_eq!(sim.status(), None, "the status that stands is right");
+    sim.delete("a", INGRESS);
+    sim.settle();
+    sim.pass(Duration::from_secs(5));
+    let drift: Vec<String> = sim.status().unwrap().recent_drift.into_iter().map(|d| d.policy).collect();
+    assert_eq!(drift, [INGRESS, "p"]);
+}
+
+#[test]
+fn a_write_that_was_not_sent_is_no_failure_and_stays_to_be_done() {
+    let mut sim = Sim::protected();
+    sim.namespace("b");
+    let job = sim.jobs().remove(0);
+    let results = job.tasks.iter().map(|_| Err(WriteError::NotLeading)).collect();
+    let now = sim.now();
+    sim.engine.done(Done { job, results }, now);
+    sim.lead(false);
+    assert_eq!(sim.jobs().len(), 0);
+    assert_eq!(sim.engine.take_announcements().len(), 0);
+    sim.lead(true);
+    assert_eq!(sim.jobs()[0].tasks.len(), 3);
+    sim.pass(Duration::from_secs(5));
+    assert_eq!(ready(&sim.status().unwrap()), "WritingPolicies");
 }

@@ -15,7 +15,8 @@ use std::{
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use tokio::task::JoinSet;
+use kube::Client;
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{info, warn};
 
 use self::engine::{Engine, Happening, Now};
@@ -23,16 +24,19 @@ use crate::{
     admin::Shown,
     apply::{StoredStatus, WriteError, Writer},
     client::Clients,
-    events,
+    events::{self, Announcer},
     health::REST,
+    lease::{Election, Leadership},
     metrics::Metrics,
     reconcile::{Done, repair},
 };
 
 /// Namespaces that are written to at the same time. Each has up to three writes in flight.
 const CONCURRENT_NAMESPACES: usize = 8;
-/// How long writes in flight may take to end after the signal to stop.
-const DRAIN: Duration = Duration::from_secs(4);
+/// How long writes in flight may take to end after the signal to stop, and how long the events may. With the release of the Lease,
+/// which takes a second at most, the end comes within 5 s.
+const DRAIN: Duration = Duration::from_secs(3);
+const LAST_EVENTS: Duration = Duration::from_millis(500);
 
 /// How the controller is set up.
 #[derive(Clone, Debug)]
@@ -49,9 +53,24 @@ pub enum RunError {
     /// A watch ended.
     #[error("a watch ended, which it never should")]
     WatchEnded,
+    /// A task ended.
+    #[error("{0} ended, which it never should")]
+    Ended(&'static str),
     /// A task panicked.
-    #[error("a task panicked: {0}")]
-    Panicked(#[source] tokio::task::JoinError),
+    #[error("{0} panicked: {1}")]
+    Panicked(&'static str, String),
+}
+
+impl RunError {
+    fn ended(task: &'static str, how: Result<(), JoinError>) -> Self {
+        how.map_or_else(|error| Self::Panicked(task, panic_message(error)), |()| Self::Ended(task))
+    }
+}
+
+fn panic_message(error: JoinError) -> String {
+    let Ok(panic) = error.try_into_panic() else { return "it was cancelled".into() };
+    let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+    text.unwrap_or_else(|| "without a message".into())
 }
 
 enum Written {
@@ -60,21 +79,72 @@ enum Written {
     Finalizer(Arc<str>, Result<(), WriteError>),
 }
 
-/// Runs until `stop` resolves. Writes in flight are awaited then.
-pub async fn run(clients: &Clients, settings: Settings, shown: Shown, stop: impl Future<Output = ()>) -> Result<(), RunError> {
-    let Shown { health, metrics } = shown;
-    let writer = Writer::new(clients.requests.clone(), metrics.clone());
-    let (announcer, publisher) = events::publisher(clients.requests.clone(), settings.instance, metrics.clone());
+/// Runs until `stop` resolves, or until a part ends that must not. Then writes in flight are awaited, and the Lease is released.
+/// Every task has ended when this returns.
+pub async fn run(
+    clients: &Clients,
+    settings: Settings,
+    election: Election,
+    shown: Shown,
+    stop: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let Election { leadership, resign, task } = election;
+    let writer = Writer::new(clients.requests.clone(), leadership.gate().clone(), shown.metrics.clone());
+    let (announcer, publisher) = events::publisher(writer.clone(), settings.instance, shown.metrics.clone());
     let mut publisher = tokio::spawn(publisher);
-    let mut seen = watch::everything(&clients.watches, &health, &metrics);
-    let mut engine = Engine::new(settings.namespace);
-    let mut in_flight: JoinSet<Written> = JoinSet::new();
-    let mut jobs = 0;
-    tokio::pin!(stop);
+    let mut elector = tokio::spawn(task);
+    let mut in_flight = JoinSet::new();
 
+    let outcome = tokio::select! {
+        () = stop => Ok(()),
+        error = work(&clients.watches, Engine::new(settings.namespace), &writer, leadership, &announcer, &shown, &mut in_flight) => Err(error),
+        ended = &mut publisher => Err(RunError::ended("the publisher of events", ended)),
+        ended = &mut elector => Err(RunError::ended("the election", ended)),
+    };
+
+    info!(writes = in_flight.len(), "stopping");
+    let drained = tokio::time::timeout(DRAIN, async { while in_flight.join_next().await.is_some() {} }).await;
+    drop(announcer);
+    end(publisher, LAST_EVENTS).await;
+    if drained.is_ok() {
+        let _ = resign.send(());
+    } else {
+        // What still may take effect must not meet another leader: the Lease is left to expire.
+        warn!("some writes did not end in time; the lease is not released");
+        drop(resign);
+        in_flight.shutdown().await;
+    }
+    end(elector, DRAIN).await;
+    outcome
+}
+
+/// Awaits a task, unless it has been joined already, and ends it if it takes longer.
+async fn end(mut task: JoinHandle<()>, patience: Duration) {
+    if !task.is_finished() && tokio::time::timeout(patience, &mut task).await.is_err() {
+        task.abort();
+        let _ = task.await;
+    }
+}
+
+/// The loop. A standby sees and looks as the leader does, so that it can take over at once; only the leader writes.
+async fn work(
+    client: &Client,
+    mut engine: Engine,
+    writer: &Writer,
+    mut leadership: Leadership,
+    announcer: &Announcer,
+    shown: &Shown,
+    in_flight: &mut JoinSet<Written>,
+) -> RunError {
+    let Shown { health, metrics } = shown;
+    let mut seen = watch::everything(client, health, metrics);
+    let mut jobs = 0;
     loop {
         let now = present();
         health.turned();
+        let leads = leadership.is_leading();
+        metrics.set_leader(leads);
+        engine.lead(leads, now);
         let has_news = engine.has_news();
         let more = engine.look(now);
         if has_news {
@@ -108,30 +178,24 @@ pub async fn run(clients: &Clients, settings: Settings, shown: Shown, stop: impl
         }
 
         for happening in engine.take_happenings() {
-            count(&metrics, happening);
+            count(metrics, happening);
         }
         metrics.set_namespaces(&engine.counts());
 
         let wake = if more { now.instant } else { engine.next_wake(now).unwrap_or(now.instant + REST).min(now.instant + REST) };
         tokio::select! {
-            () = &mut stop => break,
-            event = seen.next() => engine.see(event.ok_or(RunError::WatchEnded)?, present()),
-            Some(written) = in_flight.join_next() => {
-                jobs -= take(&mut engine, written.map_err(RunError::Panicked)?);
-            }
-            ended = &mut publisher => return Err(ended.map_or_else(RunError::Panicked, |()| RunError::WatchEnded)),
+            event = seen.next() => match event {
+                Some(event) => engine.see(event, present()),
+                None => return RunError::WatchEnded,
+            },
+            Some(written) = in_flight.join_next() => match written {
+                Ok(written) => jobs -= take(&mut engine, written),
+                Err(error) => return RunError::ended("a write", Err(error)),
+            },
+            () = leadership.changed() => {}
             () = tokio::time::sleep_until(wake.into()) => {}
         }
     }
-
-    info!(writes = in_flight.len(), "stopping");
-    let drained = tokio::time::timeout(DRAIN, async { while in_flight.join_next().await.is_some() {} }).await;
-    if drained.is_err() {
-        warn!("some writes did not end in time");
-    }
-    drop(announcer);
-    let _ = tokio::time::timeout(Duration::from_secs(1), publisher).await;
-    Ok(())
 }
 
 /// Hands a result to the engine. Says how many jobs ended.
@@ -165,5 +229,48 @@ fn count(metrics: &Metrics, happening: Happening) {
         }
         Happening::Repair(outcome) => metrics.repair(outcome),
         Happening::Protected(after) => metrics.protection_took(after),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use tower_test::mock;
+
+    use super::*;
+    use crate::{client::Stack, health::Health};
+
+    /// Runs against an apiserver that never answers.
+    async fn run_with(election: Election, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+        let (service, _handle) = mock::pair::<Request<Body>, Response<Body>>();
+        let settings = Settings { namespace: "n".into(), instance: "i".into() };
+        let client = Client::new(service, "default");
+        let clients = Clients { requests: client.clone(), watches: client, stack: Stack::Http2 };
+        let shown = Shown { health: Arc::new(Health::new(&[])), metrics: Arc::default() };
+        run(&clients, settings, election, shown, stop).await
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_or_ends_ends_the_run_with_the_reason() {
+        let panics = Election { task: async { panic!("no more") }.boxed(), ..Election::none() };
+        let error = run_with(panics, std::future::pending()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the election panicked: no more");
+        let ends = Election { task: async {}.boxed(), ..Election::none() };
+        let error = run_with(ends, std::future::pending()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the election ended, which it never should");
+    }
+
+    #[tokio::test]
+    async fn the_signal_to_stop_ends_every_task() {
+        let Election { leadership, resign, task } = Election::none();
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let task = async move {
+            task.await;
+            let _ = ended.send(());
+        };
+        run_with(Election { leadership, resign, task: task.boxed() }, async {}).await.unwrap();
+        assert_eq!(end.await, Ok(()));
     }
 }

@@ -166,6 +166,14 @@ impl Tracked {
         plan_changed
     }
 
+    /// From now on this instance writes its status: it goes on from the one that stands in the cluster.
+    pub fn take_over(&mut self, now: Instant) {
+        self.ledger = Ledger::resume(self.stored.as_ref());
+        self.changed = Some(now);
+        self.not_before = None;
+        self.finalizer_not_before = None;
+    }
+
     /// It is valid.
     pub fn take_up(&mut self, baseline: &Baseline) {
         self.mode = baseline.mode;
@@ -262,6 +270,7 @@ impl Tracked {
             }
             // It is being replaced or gone; its watch will say so.
             Err(WriteError::NotFound) => debug!(baseline = name, "status not written: the baseline is gone"),
+            Err(WriteError::NotLeading) => {}
             Err(error) => {
                 warn!(baseline = name, "status not written, will be tried again: {error}");
                 self.changed.get_or_insert(now.instant);
@@ -296,8 +305,10 @@ impl Tracked {
         self.finalizer_writing = false;
         // Also after a success: its echo is what says that the finalizer is there.
         self.finalizer_not_before = Some(now + STATUS_INTERVAL);
-        // Gone, or written by somebody else in between: part of normal work.
-        let minor = |e: &WriteError| matches!(e, WriteError::NotFound | WriteError::Failed { reason: Failure::Conflict, .. });
+        // Gone, written by somebody else in between, or no longer ours to write: part of normal work.
+        let minor = |e: &WriteError| {
+            matches!(e, WriteError::NotFound | WriteError::NotLeading | WriteError::Failed { reason: Failure::Conflict, .. })
+        };
         let error = result.err().filter(|e| !minor(e)).map(|e| e.to_string());
         if self.finalizer_error != error {
             if let Some(error) = &error {

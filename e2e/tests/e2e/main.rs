@@ -6,6 +6,7 @@ mod bootstrap;
 mod client;
 mod crd_rules;
 mod demo;
+mod election;
 mod harness;
 mod install;
 mod lifecycle;

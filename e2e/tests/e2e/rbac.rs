@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec};
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SelfSubjectRulesReview, SelfSubjectRulesReviewSpec,
+};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use kube::api::{Api, DeleteParams, DynamicObject, PostParams};
 use kube::{Client, ResourceExt};
@@ -130,6 +132,37 @@ async fn the_operator_may_do_all_that_it_needs() {
 }
 
 #[tokio::test]
+async fn the_operator_may_write_its_own_lease_and_no_other() {
+    let world = World::new().await.unwrap();
+    let operator = operator(&world).await;
+    let may = async |verb: &str, name: Option<&str>, namespace: &str| {
+        let attributes = ResourceAttributes {
+            verb: Some(verb.to_owned()),
+            group: Some("coordination.k8s.io".to_owned()),
+            resource: Some("leases".to_owned()),
+            name: name.map(ToOwned::to_owned),
+            namespace: Some(namespace.to_owned()),
+            ..ResourceAttributes::default()
+        };
+        let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
+        let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+        let answer = Api::all(operator.clone()).create(&PostParams::default(), &review).await.unwrap();
+        answer.status.is_some_and(|status| status.allowed)
+    };
+    for verb in ["get", "list", "watch", "update"] {
+        let own = async || may(verb, Some("policy-baseline"), SYSTEM_NAMESPACE).await;
+        world.eventually(&format!("it may {verb} its lease"), TIMEOUT, own).await.unwrap();
+        assert!(!may(verb, Some("other"), SYSTEM_NAMESPACE).await, "{verb}");
+        assert!(!may(verb, Some("policy-baseline"), "kube-system").await, "{verb}");
+    }
+    assert!(may("create", None, SYSTEM_NAMESPACE).await);
+    assert!(!may("create", None, "kube-system").await);
+    for verb in ["patch", "delete"] {
+        assert!(!may(verb, Some("policy-baseline"), SYSTEM_NAMESPACE).await, "{verb}");
+    }
+}
+
+#[tokio::test]
 async fn the_operator_may_not_read_secrets_nor_run_pods_nor_give_itself_rights() {
     let world = World::new().await.unwrap();
     let operator = operator(&world).await;
@@ -164,6 +197,7 @@ async fn the_operator_may_not_read_secrets_nor_run_pods_nor_give_itself_rights()
         ("admissionregistration.k8s.io", "mutatingadmissionpolicies", &["create", "update", "patch", "delete"]),
         ("authentication.k8s.io", "tokenreviews", &["create"]),
         ("authorization.k8s.io", "subjectaccessreviews", &["create"]),
+        ("coordination.k8s.io", "leases", &["get", "list", "watch", "update", "patch", "delete", "deletecollection"]),
         ("certificates.k8s.io", "certificatesigningrequests", &["create", "update", "approve"]),
         ("*", "*", &["*", "get", "create", "delete"]),
     ];
