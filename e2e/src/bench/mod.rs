@@ -80,7 +80,7 @@ pub async fn run(namespaces: usize, mut say: impl FnMut(&str)) -> Result<Report>
     let mut report = Report::new(namespaces);
     for round in 1..=ROUNDS {
         for side in Side::BOTH {
-            say(&format!("round {round} of {ROUNDS}: {} ", side.label()));
+            say(&format!("round {round} of {ROUNDS}: {}", side.label()));
             for _ in 0..SAMPLES {
                 report.first_policies.add(side.label(), bench.one_namespace(side).await?);
                 report.repair.add(side.label(), bench.one_change(side).await?);
@@ -128,6 +128,10 @@ impl Bench {
                 }),
                 ..ObjectMeta::default()
             };
+            // As the operator does: all four fields are written out.
+            let spec = found.spec.get_or_insert_default();
+            spec.ingress.get_or_insert_default();
+            spec.egress.get_or_insert_default();
             self.policies.push(found);
         }
         Ok(())

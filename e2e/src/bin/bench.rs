@@ -3,12 +3,23 @@
 
 use std::env;
 use std::io::{self, Write};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use policy_baseline_e2e::bench;
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            let _ = writeln!(io::stderr(), "The bench failed: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
     let namespaces = match env::var("BENCH_NAMESPACES") {
         Ok(text) => {
             text.parse().with_context(|| format!("BENCH_NAMESPACES={text}: write a number of namespaces, such as 200"))?
