@@ -59,6 +59,13 @@ async fn the_metrics_count_what_happens_in_the_cluster() {
     until_ready(&world, "platform").await;
 
     let address = address(&world).await;
+    // The answers of the last writes may still be on their way to the operator.
+    let is_counted = async || {
+        let text = get(&address, "/metrics").2;
+        let counted = |series: &str| metric(&text, &format!("policy_baseline_{series}")) >= 1.0;
+        counted("repairs_total{outcome=\"repaired\"}") && counted("namespaces{state=\"compliant\"}")
+    };
+    world.eventually("the repair is counted", TIMEOUT, is_counted).await.unwrap();
     let (code, head, text) = get(&address, "/metrics");
     assert_eq!(code, 200);
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{head}");
