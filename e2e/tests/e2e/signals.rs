@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -97,7 +99,7 @@ impl Process {
 
     /// Whether it has just gone on: what was past the gate, and not yet on the wire, when it was stopped comes now.
     fn has_just_resumed(&self, at: Timestamp) -> bool {
-        self.pauses.iter().any(|&(_, to)| at >= to && age(at, to) < Duration::from_secs(1))
+        self.pauses.iter().any(|&(_, to)| at >= to && age(at, to) < Duration::from_millis(500))
     }
 
     fn tell(&mut self, signals: &[Signal], codes: &[i32]) {
@@ -292,7 +294,8 @@ impl Storm {
         let any = self.dice.below(INSTANCES);
         let at = if self.dice.below(3) > 0 { leader.unwrap_or(any) } else { any };
         let how = self.dice.below(13);
-        let stop = self.dice.millis(50, 5000);
+        // Half of them so long that another takes over.
+        let stop = if self.dice.below(2) == 0 { self.dice.millis(50, 2500) } else { self.dice.millis(3500, 6000) };
         let Some(process) = self.running[at].as_mut().filter(|process| process.codes.is_empty()) else { return };
         let what = match how {
             0 => {
@@ -471,8 +474,8 @@ impl Storm {
         let name = &all[self.dice.below(NAMES)];
         let lives = self.spaces.contains_key(name);
         match self.dice.below(100) {
-            ..8 => self.signal(),
-            8..12 => self.edit_a_baseline().await,
+            ..6 => self.signal(),
+            6..12 => self.edit_a_baseline().await,
             _ if !lives => self.make(name).await,
             12..15 => self.remove(name).await,
             15..22 => self.relabel(name).await,
@@ -699,4 +702,26 @@ async fn an_operator_that_gets_every_signal_at_random_moments_leaves_i1_to_i6_in
     storm.check_terms(&writes);
     storm.check_removals(&writes);
     storm.check_logs();
+}
+
+#[tokio::test]
+async fn a_signal_that_comes_while_the_operator_starts_ends_it_in_order() {
+    let world = World::new().await.unwrap();
+    let kubeconfig = std::fs::read(world.operator_kubeconfig().await.unwrap()).unwrap();
+    // Who reads it waits for what is written, and who opens it for that waits for the reader.
+    let pipe = world.plane().state_dir().join("slow.kubeconfig");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut operator = Operator::start(world.plane(), &pipe, &[], &[]).unwrap();
+        let path = pipe.clone();
+        let (open, opened) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || open.send(File::options().write(true).open(path)));
+        let mut opened = tokio::time::timeout(TIMEOUT, opened).await.expect("nobody reads the kubeconfig").unwrap().unwrap();
+        operator.signal(signal).unwrap();
+        // It may have been ended by the signal.
+        let _ = opened.write_all(&kubeconfig);
+        drop(opened);
+        assert_eq!(operator.wait_exit(TIMEOUT).unwrap(), Some(0), "{}", operator.log());
+    }
 }
