@@ -618,6 +618,9 @@ impl Storm {
         }
         println!("{count} writes in {terms} terms; late, of processes that had been stopped: {late:#?}");
         assert!(count > 0 && terms > 1, "nothing was tried: {count} writes in {terms} terms");
+        // It takes a stop within the moment between gate and wire: one in some hundred stops. A gate that stays open shows more often.
+        let users: BTreeSet<&str> = late.iter().map(|entry| entry.user.as_str()).collect();
+        assert!(users.len() <= 2, "I6: too many processes wrote without the lease when they went on: {late:#?}");
         for process in self.processes().filter(|process| process.operator.log().contains("the lease is released")) {
             let last = writes.iter().rev().find(|(by, _)| by.user == process.user).map(|(_, entry)| entry.resource.as_str());
             assert_eq!(last, Some("leases"), "I6: {} wrote after it had released the lease", process.user);
