@@ -187,14 +187,22 @@ impl Writer {
         let request = request.map_err(|e| failed(Failure::Rejected, e.to_string()))?;
         let request = with_timeout(request, SERVER_TIMEOUT.min(self.gate.margin()))?;
         let mut sent = pin!(self.client.request(request));
-        // A request may wait for a connection: each step of it is taken only while the gate is open.
-        let answer = poll_fn(|cx| if self.gate.is_open() { sent.as_mut().poll(cx).map(Some) } else { Poll::Ready(None) });
-        let patience = CLIENT_TIMEOUT.min(self.gate.left(Instant::now()).unwrap_or_default());
-        match tokio::time::timeout(patience, answer).await {
-            Ok(Some(answer)) => answer.map_err(|e| classify(&e)),
-            Ok(None) => Err(WriteError::NotLeading),
-            Err(_) if !self.gate.is_open() => Err(WriteError::NotLeading),
-            Err(_) => Err(failed(Failure::TimedOut, format!("no answer from the apiserver in {} s", patience.as_secs()))),
+        let given_up = tokio::time::Instant::now() + CLIENT_TIMEOUT;
+        loop {
+            // A request may wait for a connection: each step of it is taken only while the gate is open.
+            let answer = poll_fn(|cx| if self.gate.is_open() { sent.as_mut().poll(cx).map(Some) } else { Poll::Ready(None) });
+            let closes = tokio::time::Instant::now() + CLIENT_TIMEOUT.min(self.gate.left(Instant::now()).unwrap_or_default());
+            match tokio::time::timeout_at(closes.min(given_up), answer).await {
+                Ok(Some(answer)) => return answer.map_err(|e| classify(&e)),
+                Ok(None) => return Err(WriteError::NotLeading),
+                Err(_) if !self.gate.is_open() => return Err(WriteError::NotLeading),
+                // A renewal keeps the gate open for longer than it was when this was sent.
+                Err(_) if tokio::time::Instant::now() < given_up => {}
+                Err(_) => {
+                    let message = format!("no answer from the apiserver in {} s", CLIENT_TIMEOUT.as_secs());
+                    return Err(failed(Failure::TimedOut, message));
+                }
+            }
         }
     }
 }
@@ -422,5 +430,30 @@ mod tests {
         assert!(matches!(result, Err(WriteError::NotLeading)), "{result:?}");
         drop(writer);
         assert!(server.await.unwrap(), "a second request was sent");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_gives_a_write_that_was_sent_before_it_the_time_that_every_write_has() {
+        let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
+        let gate = Gate::closed(Duration::from_secs(1));
+        let writer = Writer::new(Client::new(service, "default"), gate.clone(), Arc::default());
+        gate.set(Some(Instant::now() + Duration::from_secs(2)));
+        let server = tokio::spawn(async move {
+            let (_, respond) = handle.next_request().await.unwrap();
+            gate.set(Some(Instant::now() + Duration::from_mins(1)));
+            tokio::time::advance(Duration::from_secs(3)).await;
+            respond.send_response(Response::new(Body::from(b"{}".to_vec())));
+            // The next one is never answered.
+            let started = tokio::time::Instant::now();
+            let unanswered = handle.next_request().await.unwrap();
+            assert!(handle.next_request().await.is_none());
+            drop(unanswered);
+            started.elapsed()
+        });
+        writer.delete_policy("a", "p", "u", 7).await.unwrap();
+        let late = writer.delete_policy("a", "p", "u", 7).await.unwrap_err();
+        assert_eq!(late.to_string(), "TimedOut: no answer from the apiserver in 10 s");
+        drop(writer);
+        assert!(server.await.unwrap() >= CLIENT_TIMEOUT);
     }
 }

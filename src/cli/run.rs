@@ -120,6 +120,8 @@ pub fn run(args: Args) -> Result<u8, String> {
 }
 
 async fn operate(args: Args) -> Result<u8, String> {
+    // First: before it listens, a signal ends it at once, and in a container, where it is process 1, is lost.
+    let mut signals = Signals::listen()?;
     let config = config(args.context).await?;
     info!(version = env!("CARGO_PKG_VERSION"), apiserver = %config.cluster_url, "policy-baseline starts");
     let clients = client::connect(config).map_err(|e| format!("cannot set up the connection to the apiserver: {}", chain(&e)))?;
@@ -138,7 +140,6 @@ async fn operate(args: Args) -> Result<u8, String> {
     let explain = |e| format!("cannot listen on {}: {e}. Choose another with --admin-address", args.admin_address);
     let (address, served) = admin::open(args.admin_address, shown.clone()).await.map_err(explain)?;
     info!(%address, "admin port is open");
-    let mut signals = Signals::listen()?;
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let controller = controller::run(&clients, Settings { namespace, instance }, election, shown, async { drop(stopped.await) });
     tokio::pin!(controller, served);

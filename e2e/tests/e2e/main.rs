@@ -16,6 +16,7 @@ mod restart;
 mod samples;
 mod scene;
 mod selection;
+mod signals;
 mod stalled;
 mod support;
 mod writes_failing;

@@ -142,6 +142,10 @@ impl Plan {
         self
     }
 
+    pub fn is_of(&self, baseline: &str) -> bool {
+        self.baseline == baseline
+    }
+
     /// Role and spec, as the apiserver stores it, by name.
     pub fn policies(&self) -> BTreeMap<String, (&'static str, Value)> {
         let dns = json!([{
