@@ -535,6 +535,20 @@ fn the_finalizer_is_on_only_while_deletion_removes_policies() {
 }
 
 #[test]
+fn a_finalizer_that_conflicts_with_our_own_status_is_there_soon() {
+    let mut sim = Sim::new();
+    sim.baseline(1, json!({"deletionPolicy": "Delete"}));
+    let now = sim.now();
+    assert_eq!(sim.engine.finalizers(now).len(), 1);
+    let conflict = WriteError::Failed { reason: Failure::Conflict, message: "modified".into() };
+    sim.engine.finalizer_written("b", Err(conflict), now);
+    assert!(sim.engine.finalizers(now).is_empty(), "not at once");
+    sim.pass(Duration::from_millis(100));
+    let now = sim.now();
+    assert_eq!(sim.engine.finalizers(now).len(), 1);
+}
+
+#[test]
 fn i10_a_baseline_that_is_gone_takes_no_policy_with_it() {
     let mut sim = Sim::protected();
     let raw = serde_json::from_value(json!({"metadata": {"name": "b", "uid": "uid-b"}})).unwrap();

@@ -1,6 +1,9 @@
 //! One baseline as it stands in the cluster: its ledger, its stored status, its finalizer, and when each is to be written.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
@@ -20,6 +23,9 @@ use crate::{
     plan::{Baseline, BaselineError},
     status::{Finding, Going, Health, Ledger},
 };
+
+/// How long the echo of a write usually takes, generously.
+const ECHO: Duration = Duration::from_millis(50);
 
 /// A baseline as the watch delivers it: spec and status are read apart, so that one that does not decode stops nothing else.
 #[derive(Clone, Debug, Deserialize, Resource)]
@@ -303,8 +309,10 @@ impl Tracked {
     /// A finalizer write ended.
     pub fn finalizer_written(&mut self, name: &str, result: Result<(), WriteError>, now: Instant) {
         self.finalizer_writing = false;
-        // Also after a success: its echo is what says that the finalizer is there.
-        self.finalizer_not_before = Some(now + STATUS_INTERVAL);
+        // Also after a success: its echo is what says that the finalizer is there. After a conflict it is the echo of what was written in
+        // between that is missing, often a status of our own, and that comes soon.
+        let conflict = matches!(result, Err(WriteError::Failed { reason: Failure::Conflict, .. }));
+        self.finalizer_not_before = Some(now + if conflict { ECHO } else { STATUS_INTERVAL });
         // Gone, written by somebody else in between, or no longer ours to write: part of normal work.
         let minor = |e: &WriteError| {
             matches!(e, WriteError::NotFound | WriteError::NotLeading | WriteError::Failed { reason: Failure::Conflict, .. })

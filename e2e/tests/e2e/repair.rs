@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::scene::{
     CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, baselines, client_of, condition, delete_baseline, events, fence,
-    merge, policies_of, policy_writes, tenant, until_event, until_holds, until_only, until_status, version, writes_since,
+    merge, policies_of, policy_writes, tenant, until_event, until_holds, until_only, until_ready, until_status, version,
+    writes_since,
 };
 
 const PLATFORM: &str = "platform";
@@ -689,6 +690,8 @@ async fn i4_copies_of_our_policies_and_policies_of_tenants_are_never_touched() {
     policies_of(&tenant, &ns).delete("pci-default-deny-egress", &DeleteParams::default()).await.unwrap();
     until_event(&world, &tenant, &ns, "DriftRepaired", "pci-default-deny-egress").await;
     fence(&world, &plan.prefix("pci-"), &[]).await;
+    // Ready says that the finalizer is there, which makes the deletion wait for the policies.
+    until_ready(&world, PLATFORM).await;
     delete_baseline(&world, PLATFORM).await;
     until_only(&world, &ns, &["my-copy", "allow-web"]).await;
     world
