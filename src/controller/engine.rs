@@ -479,19 +479,28 @@ impl Engine {
         let Some(entry) = self.observed.get(name) else { return };
         let Assessment { findings, drifts, baseline } = self.assess(name, entry);
         self.report(name, &findings, now);
+        // The echoes of writes can come before their answers, which say what was done, and for how long it was waited for.
+        let in_flight = self.in_flight.contains_key(name);
+        let waited = self.waited(name, now);
         if let Some(entry) = self.observed.get_mut(name) {
             if drifts.is_empty() {
-                self.waiting.remove(name);
-                entry.standing = Standing::Settled;
                 if let Some(baseline) = baseline {
                     entry.owner = Some(baseline.name.clone());
+                }
+                if !in_flight {
+                    let before = std::mem::replace(&mut entry.standing, Standing::Settled);
+                    if before == Standing::Bootstrapping && self.leads {
+                        // The answers of its first writes were lost.
+                        self.happenings.push(Happening::Protected(waited));
+                    }
+                    self.waiting.remove(name);
                 }
             } else if !self.leads && !entry.established && baseline.is_some() {
                 // Its first policies are the leader's to write; if he goes before he is done, the rest is no drift.
                 entry.standing = Standing::Bootstrapping;
             }
         }
-        if !self.in_flight.contains_key(name) {
+        if !in_flight {
             let urgent = self.observed.get(name).is_some_and(|e| e.standing == Standing::Touched || !e.established);
             let drifts = self.writable(name, drifts, now);
             if !drifts.is_empty() {

@@ -10,7 +10,7 @@ use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::m
 use serde_json::{Value, json};
 
 use super::{
-    engine::{Engine, ListPhase, Now, Seen},
+    engine::{Engine, Happening, ListPhase, Now, Seen},
     tracked::{RawBaseline, StatusWrite},
 };
 use crate::{
@@ -326,6 +326,22 @@ fn the_echo_of_a_write_that_comes_before_its_answer_is_no_drift() {
     sim.pass(Duration::from_secs(2));
     let status = sim.status().unwrap();
     assert_eq!((status.namespaces.compliant, status.recent_drift.len()), (1, 0));
+}
+
+#[test]
+fn the_time_to_protection_is_counted_also_when_every_echo_comes_before_its_answer() {
+    let mut sim = Sim::new();
+    sim.baseline(1, json!({}));
+    sim.namespace("a");
+    let job = sim.jobs().remove(0);
+    sim.answer_late(job, |sim| {
+        sim.pass(Duration::from_millis(20));
+        assert_eq!(sim.jobs().len(), 0);
+    });
+    assert_eq!(sim.jobs().len(), 0);
+    let protected = |h: Happening| if let Happening::Protected(after) = h { Some(after) } else { None };
+    let counted: Vec<_> = sim.engine.take_happenings().into_iter().filter_map(protected).collect();
+    assert_eq!(counted, [Duration::from_millis(20)]);
 }
 
 #[test]
