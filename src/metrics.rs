@@ -140,7 +140,7 @@ impl Answer {
 const NO_ROLE: &str = "none";
 
 /// The watches.
-pub const WATCHES: [&str; 3] = ["namespaces", "networkpolicies", "policybaselines"];
+pub const WATCHES: [&str; 4] = ["namespaces", "networkpolicies", "policybaselines", "leases"];
 
 /// The metrics. Series exist from the start, at zero, so that a first increase is seen.
 #[derive(Debug)]

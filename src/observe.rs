@@ -120,6 +120,11 @@ impl Observed {
         self.entries.get_mut(name)
     }
 
+    /// The labels of a namespace.
+    pub fn labels(&self, name: &str) -> Option<&BTreeMap<String, String>> {
+        Some(&self.entries.get(name)?.namespace.as_ref()?.labels)
+    }
+
     /// Every namespace.
     pub fn iter(&self) -> impl Iterator<Item = (&NamespaceName, &Entry)> {
         self.entries.iter()

@@ -22,6 +22,9 @@ pub const ANNOTATION_PLAN: &str = "policybaseline.io/plan";
 /// Annotation: the extra keys (`l:` labels, `a:` annotations) that the baseline asked for, comma-separated. It is what lets
 /// the operator remove a key that is no longer asked for when managedFields were wiped.
 pub const ANNOTATION_KEYS: &str = "policybaseline.io/keys";
+/// Label on the namespace of an install, without which its Lease is not believed: tenants may write Leases of any name. Annotation on a
+/// baseline: the namespace of the install that it belongs to, where a cluster has more than one.
+pub const INSTANCE: &str = "policybaseline.io/instance";
 /// On a baseline while its `deletionPolicy` is `Delete`.
 pub const FINALIZER: &str = "policybaseline.io/delete-policies";
 /// The namespace of the operator when nothing says otherwise.

@@ -25,8 +25,6 @@ use crate::{
     metrics::WATCHES,
 };
 
-/// The name of the Lease.
-const LEASE: &str = "policy-baseline";
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 const IN_CLUSTER_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
@@ -127,12 +125,12 @@ async fn operate(args: Args) -> Result<u8, String> {
     let clients = client::connect(config).map_err(|e| format!("cannot set up the connection to the apiserver: {}", chain(&e)))?;
     let in_cluster = || std::fs::read_to_string(IN_CLUSTER_NAMESPACE).ok().map(|ns| ns.trim().to_owned());
     let namespace = args.namespace.or_else(in_cluster).unwrap_or_else(|| DEFAULT_OPERATOR_NAMESPACE.into());
-    let instance = args.instance.or_else(host).unwrap_or_else(|| LEASE.into());
+    let instance = args.instance.or_else(host).unwrap_or_else(|| lease::NAME.into());
     let election = if args.leader_elect {
         // A name that no other process has had: what a killed one held must not look like ours.
         let identity = format!("{instance}_{:016x}", RandomState::new().hash_one(std::process::id()));
         let timing = Timing::of(args.lease_duration, &identity);
-        lease::stand(&clients.requests, Seat { namespace: namespace.clone(), name: LEASE.into(), identity, timing })
+        lease::stand(&clients.requests, Seat { namespace: namespace.clone(), name: lease::NAME.into(), identity, timing })
     } else {
         Election::none()
     };

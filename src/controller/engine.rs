@@ -2,31 +2,37 @@
 //! Time is an argument (I12). One task owns it, so nothing is locked and no namespace is worked on twice at once.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
-use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    api::{coordination::v1::Lease, networking::v1::NetworkPolicy},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use tracing::{info, warn};
 
 use super::{
     pace::Pace,
-    tracked::{FinalizerWrite, RawBaseline, StatusWrite, Tracked},
+    queue::Queue,
+    tracked::{FinalizerWrite, RawBaseline, StatusWrite, Tracked, Turn},
 };
 use crate::{
     api::{
         NamespaceName, Role,
         baseline::NamespaceCounts,
+        names::INSTANCE,
         reason::{EventReason, Failure},
     },
     apply::{StoredStatus, WriteError},
     drift::{Class, Drift, Fix, Print},
     events::Announcement,
+    lease::Installs,
     metrics::Outcome,
     observe::{Entry, Observed, Relisted, Standing},
-    plan::{Baseline, Baselines},
+    plan::{BaselineError, Baselines},
     reconcile::{AllTargets, Assessment, Cause, Done, Job, Task, Wrote, assess},
     status::{Finding, drift_record},
 };
@@ -61,6 +67,12 @@ pub enum Seen {
     BaselineGone(Box<RawBaseline>),
     /// A list of baselines begins, or is complete.
     BaselineList(ListPhase),
+    /// The Lease of an install appeared or changed.
+    Install(Box<Lease>),
+    /// The Lease of an install is gone.
+    InstallGone(Box<Lease>),
+    /// A list of installs begins, or is complete.
+    InstallList(ListPhase),
 }
 
 /// Where a list stands.
@@ -78,13 +90,12 @@ const ASSESS_AT_ONCE: usize = 512;
 /// The controller without its I/O.
 #[derive(Debug)]
 pub struct Engine {
-    operator_namespace: String,
     observed: Observed,
     baselines: Baselines,
     targets: AllTargets,
     tracked: BTreeMap<Arc<str>, Tracked>,
     listed_baselines: Option<HashSet<String>>,
-    synced: [bool; 3],
+    synced: [bool; 4],
     /// To be looked at; what tenants did comes before what a new plan asks for.
     dirty: Queue,
     /// Looked at, and in need of writes.
@@ -93,6 +104,10 @@ pub struct Engine {
     in_flight: HashMap<NamespaceName, bool>,
     pace: Pace,
     announcements: Vec<Announcement>,
+    installs: Installs,
+    /// Of the instances of this install, this one holds the Lease.
+    elected: bool,
+    /// It is elected, and no older install does the work.
     leads: bool,
     /// Since when there is something to do in a namespace.
     waiting: HashMap<NamespaceName, Instant>,
@@ -110,65 +125,36 @@ pub enum Happening {
     Protected(Duration),
 }
 
-/// Namespaces in two orders of urgency, each at most once.
-#[derive(Debug, Default)]
-struct Queue {
-    urgent: VecDeque<NamespaceName>,
-    normal: VecDeque<NamespaceName>,
-    /// Who waits, and whether among the urgent ones.
-    members: HashMap<NamespaceName, bool>,
-}
-
-impl Queue {
-    fn push(&mut self, ns: NamespaceName, urgent: bool) {
-        match self.members.get_mut(&ns) {
-            // What becomes urgent is served from there; its place among the others is passed over later.
-            Some(was_urgent) if urgent && !*was_urgent => *was_urgent = true,
-            Some(_) => return,
-            None => drop(self.members.insert(ns.clone(), urgent)),
-        }
-        if urgent { &mut self.urgent } else { &mut self.normal }.push_back(ns);
-    }
-
-    fn pop(&mut self) -> Option<NamespaceName> {
-        loop {
-            let ns = self.urgent.pop_front().or_else(|| self.normal.pop_front())?;
-            if self.members.remove(&ns).is_some() {
-                return Some(ns);
-            }
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.members.is_empty()
-    }
-}
-
 impl Engine {
     /// An engine that has seen nothing yet.
-    pub fn new(operator_namespace: String) -> Self {
+    pub fn new(operator_namespace: &str) -> Self {
         Self {
-            operator_namespace,
             observed: Observed::default(),
             baselines: Baselines::default(),
             targets: AllTargets::new(),
             tracked: BTreeMap::new(),
             listed_baselines: None,
-            synced: [false; 3],
+            synced: [false; 4],
             dirty: Queue::default(),
             ready: Queue::default(),
             in_flight: HashMap::new(),
             pace: Pace::default(),
             announcements: Vec::new(),
+            installs: Installs::new(operator_namespace),
+            elected: false,
             leads: false,
             waiting: HashMap::new(),
             happenings: Vec::new(),
         }
     }
 
-    /// Whether this instance leads. While it does not, it sees and looks, and asks for no write. When it begins to, it goes on from what
-    /// stands in the cluster, as after a start: the statuses there are the former leader's, and what he repaired is no news.
-    pub fn lead(&mut self, leads: bool, now: Now) {
+    /// Whether this instance is elected. It leads if no older install does. While it does not, it sees and looks, and asks for no write.
+    /// When it begins to, it goes on from what stands in the cluster, as after a start: the statuses there are the former leader's, and
+    /// what he repaired is no news.
+    pub fn elect(&mut self, elected: bool, now: Now) {
+        self.elected = elected;
+        self.reckon_installs(now);
+        let leads = elected && self.installs.elder().is_none();
         if std::mem::replace(&mut self.leads, leads) == leads || !leads {
             return;
         }
@@ -176,6 +162,11 @@ impl Engine {
         self.tracked.values_mut().for_each(|tracked| tracked.take_over(now.instant));
         self.pace.reset();
         self.all_dirty();
+    }
+
+    /// Whether this instance writes.
+    pub const fn leads(&self) -> bool {
+        self.leads
     }
 
     /// Takes what a watch says.
@@ -231,6 +222,13 @@ impl Engine {
                     self.baseline_gone(&name);
                 }
                 self.list_complete(2, "baselines");
+            }
+            Seen::Install(lease) => self.installs.saw(&lease, now.instant),
+            Seen::InstallGone(lease) => self.installs.gone(&lease),
+            Seen::InstallList(ListPhase::Begin) => self.installs.relist(),
+            Seen::InstallList(ListPhase::End) => {
+                self.installs.relisted();
+                self.list_complete(3, "leases");
             }
         }
     }
@@ -347,11 +345,21 @@ impl Engine {
 
     /// Statuses to write now. None before everything known has been looked at: a half-counted status would be a lie.
     pub fn statuses(&mut self, now: Now) -> Vec<StatusWrite> {
-        if !self.leads || !self.is_synced() || !self.dirty.is_empty() {
+        if !self.elected || !self.is_synced() || !self.dirty.is_empty() {
             return vec![];
         }
         self.count_what_is_left(now);
-        self.tracked.iter_mut().filter_map(|(name, tracked)| tracked.status_due(name, now)).collect()
+        let leads = self.leads;
+        let ours = |tracked: &Tracked| match tracked.turn {
+            Turn::Ours => leads,
+            Turn::Waits => true,
+            Turn::Theirs => false,
+        };
+        self.tracked
+            .iter_mut()
+            .filter(|(_, tracked)| ours(tracked))
+            .filter_map(|(name, tracked)| tracked.status_due(name, now))
+            .collect()
     }
 
     /// A status write ended.
@@ -381,7 +389,7 @@ impl Engine {
     /// When to look again though nothing happens. What was due at `now` has been served by the calls before.
     pub fn next_wake(&self, now: Now) -> Option<Instant> {
         let tracked = self.tracked.values().flat_map(Tracked::wakes);
-        tracked.chain(self.pace.next()).filter(|at| *at > now.instant).min()
+        tracked.chain(self.pace.next()).chain(self.installs.next()).filter(|at| *at > now.instant).min()
     }
 
     fn list_complete(&mut self, which: usize, what: &str) {
@@ -425,40 +433,78 @@ impl Engine {
             listed.insert(name.into());
         }
         let name: Arc<str> = name.into();
+        let check = || raw.check(self.installs.own()).map(Arc::new);
         let known = self.tracked.get_mut(&name).filter(|t| raw.metadata.uid.as_deref() == Some(&*t.uid));
-        let plan_changed = if let Some(tracked) = known {
-            tracked.update(raw, now.instant)
+        if let Some(tracked) = known {
+            if !tracked.update(raw, now.instant) {
+                return;
+            }
+            tracked.checked = check();
         } else {
-            self.tracked.insert(name.clone(), Tracked::new(raw, now.instant));
-            true
-        };
-        if !plan_changed {
-            return;
+            self.tracked.insert(name.clone(), Tracked::new(raw, check(), now.instant));
         }
-        match raw.check(&self.operator_namespace) {
-            Ok(baseline) => {
-                info!(baseline = %name, generation = raw.metadata.generation, selector = baseline.effective_selector, "baseline taken up");
-                self.take_up(name, baseline);
-            }
-            Err(error) => {
-                warn!(baseline = %name, reason = error.reason(), "baseline is stalled: {error}");
-                self.targets.remove(&name);
-                self.baselines.insert_invalid(name.clone());
-                if let Some(tracked) = self.tracked.get_mut(&name) {
-                    tracked.stall(error);
-                }
-            }
-        }
+        self.place(name, now);
         self.pace.reset();
         self.all_dirty();
     }
 
-    fn take_up(&mut self, name: Arc<str>, baseline: Baseline) {
-        if let Some(tracked) = self.tracked.get_mut(&name) {
-            tracked.take_up(&baseline);
+    /// Gives a baseline its place among the others: to be worked with, or to be left as it is.
+    fn place(&mut self, name: Arc<str>, now: Now) {
+        let Some(tracked) = self.tracked.get_mut(&name) else { return };
+        let its = tracked.instance.as_ref();
+        let theirs = its.filter(|its| self.installs.live().contains(its));
+        let elder = self.installs.elder().filter(|_| its == Some(self.installs.own()));
+        let another = |install: &Arc<str>| Err(BaselineError::AnotherInstance(install.to_string()));
+        let (turn, checked) = match (theirs, elder) {
+            (Some(install), _) => (Turn::Theirs, another(install)),
+            (None, Some(install)) => (Turn::Waits, another(install)),
+            (None, None) => (Turn::Ours, tracked.checked.clone()),
+        };
+        tracked.turn = turn;
+        match checked {
+            Ok(baseline) => {
+                info!(baseline = %name, selector = baseline.effective_selector, "baseline taken up");
+                tracked.take_up(&baseline, now.instant);
+                self.targets.insert(name, crate::drift::targets(&baseline));
+                self.baselines.insert(baseline);
+            }
+            Err(error) => {
+                match turn {
+                    Turn::Theirs => {
+                        info!(baseline = %name, install = tracked.instance.as_deref(), "baseline is left to another install");
+                    }
+                    Turn::Ours | Turn::Waits => {
+                        warn!(baseline = %name, reason = error.reason(), "baseline is stalled: {error}");
+                    }
+                }
+                tracked.stall(error, now.instant);
+                self.targets.remove(&name);
+                self.baselines.insert_invalid(name);
+            }
         }
-        self.targets.insert(name, crate::drift::targets(&baseline));
-        self.baselines.insert(Arc::new(baseline));
+    }
+
+    /// Looks which installs live, and what that changes.
+    fn reckon_installs(&mut self, now: Now) {
+        let before = self.installs.elder().cloned();
+        let observed = &self.observed;
+        let is_labelled = |name: &str| observed.labels(name).is_some_and(|labels| labels.contains_key(INSTANCE));
+        if !self.installs.refresh(is_labelled, now.instant) {
+            return;
+        }
+        match self.installs.elder() {
+            Some(elder) if before.as_ref() != Some(elder) => {
+                warn!(install = %elder, "an older install of policy-baseline works in namespace {elder}: this one writes nothing while it lives. Remove one of them");
+            }
+            None if before.is_some() => info!("no older install of policy-baseline lives: this one works"),
+            _ => info!(installs = self.installs.live().join(","), "other installs of policy-baseline in this cluster"),
+        }
+        let names: Vec<Arc<str>> = self.tracked.keys().cloned().collect();
+        for name in names {
+            self.place(name, now);
+        }
+        self.pace.reset();
+        self.all_dirty();
     }
 
     fn baseline_gone(&mut self, name: &str) {
@@ -636,21 +682,3 @@ fn cause(entry: &Entry, drift: &Drift) -> Cause {
 pub const GATHER: Duration = Duration::from_millis(200);
 /// The least time between two status writes of one baseline.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_queue_serves_what_is_urgent_first_and_each_namespace_once() {
-        let ns = NamespaceName::observed;
-        let mut queue = Queue::default();
-        for (name, urgent) in [("a", false), ("b", false), ("c", true), ("b", true), ("b", true), ("c", false)] {
-            queue.push(ns(name), urgent);
-        }
-        assert_eq!(queue.urgent.len() + queue.normal.len(), 4, "a storm of events leaves no copies");
-        let served: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
-        assert_eq!(served, [ns("c"), ns("b"), ns("a")]);
-        assert!(queue.is_empty());
-    }
-}

@@ -4,7 +4,12 @@
 mod engine;
 #[cfg(test)]
 mod engine_tests;
+#[cfg(test)]
+mod installs_tests;
 mod pace;
+mod queue;
+#[cfg(test)]
+mod sim;
 mod tracked;
 mod watch;
 
@@ -97,7 +102,7 @@ pub async fn run(
 
     let outcome = tokio::select! {
         () = stop => Ok(()),
-        error = work(&clients.watches, Engine::new(settings.namespace), &writer, leadership, &announcer, &shown, &mut in_flight) => Err(error),
+        error = work(&clients.watches, Engine::new(&settings.namespace), &writer, leadership, &announcer, &shown, &mut in_flight) => Err(error),
         ended = &mut publisher => Err(RunError::ended("the publisher of events", ended)),
         ended = &mut elector => Err(RunError::ended("the election", ended)),
     };
@@ -142,9 +147,8 @@ async fn work(
     loop {
         let now = present();
         health.turned();
-        let leads = leadership.is_leading();
-        metrics.set_leader(leads);
-        engine.lead(leads, now);
+        engine.elect(leadership.is_leading(), now);
+        metrics.set_leader(engine.leads());
         let has_news = engine.has_news();
         let more = engine.look(now);
         if has_news {

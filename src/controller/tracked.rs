@@ -16,7 +16,7 @@ use crate::{
     api::{
         NamespaceName, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus,
         baseline::{DeletionPolicy, DriftRecord, Mode, NamespaceCounts},
-        names::FINALIZER,
+        names::{FINALIZER, INSTANCE},
         reason::{Failure, condition::READY},
     },
     apply::{StoredStatus, WriteError},
@@ -47,6 +47,11 @@ impl RawBaseline {
         };
         let spec: PolicyBaselineSpec = serde_path_to_error::deserialize(&self.spec).map_err(undecodable)?;
         Baseline::check(&PolicyBaseline { metadata: self.metadata.clone(), spec, status: None }, operator_namespace)
+    }
+
+    /// The namespace of the install that it belongs to, if it names one.
+    fn instance(&self) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.get(INSTANCE).map(String::as_str)
     }
 
     fn stored_status(&self) -> Option<PolicyBaselineStatus> {
@@ -86,11 +91,29 @@ pub struct FinalizerWrite {
     pub wanted: bool,
 }
 
+/// Which install works on a baseline.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Turn {
+    /// This one, while it leads.
+    #[default]
+    Ours,
+    /// None: it belongs to this one, which leaves the work to an older one, and says so in its status.
+    Waits,
+    /// Another one.
+    Theirs,
+}
+
 /// One baseline.
 #[derive(Debug)]
 pub struct Tracked {
     /// Its uid.
     pub uid: Arc<str>,
+    /// The namespace of the install that it belongs to, if it names one.
+    pub instance: Option<Arc<str>>,
+    /// What was made of its spec.
+    pub checked: Result<Arc<Baseline>, BaselineError>,
+    /// Which install works on it.
+    pub turn: Turn,
     /// It is being deleted.
     pub deleting: bool,
     generation: Option<i64>,
@@ -116,10 +139,13 @@ pub struct Tracked {
 
 impl Tracked {
     /// A baseline that is seen for the first time.
-    pub fn new(raw: &RawBaseline, now: Instant) -> Self {
+    pub fn new(raw: &RawBaseline, checked: Result<Arc<Baseline>, BaselineError>, now: Instant) -> Self {
         let stored = raw.stored_status();
         Self {
             uid: raw.metadata.uid.as_deref().unwrap_or_default().into(),
+            instance: raw.instance().map(Into::into),
+            checked,
+            turn: Turn::default(),
             deleting: raw.metadata.deletion_timestamp.is_some(),
             generation: raw.metadata.generation,
             version: raw.version(),
@@ -149,12 +175,15 @@ impl Tracked {
             return false;
         }
         let deleting = raw.metadata.deletion_timestamp.is_some();
-        let plan_changed = self.generation != raw.metadata.generation || self.deleting != deleting;
+        let instance = raw.instance();
+        let plan_changed =
+            self.generation != raw.metadata.generation || self.deleting != deleting || self.instance.as_deref() != instance;
         if plan_changed {
             // The status names the generation that it speaks of, also when nothing else in it changes.
             self.changed.get_or_insert(now);
         }
         self.deleting = deleting;
+        self.instance = instance.map(Into::into);
         self.generation = raw.metadata.generation;
         self.version = raw.version();
         self.seen_version = raw.version();
@@ -180,8 +209,9 @@ impl Tracked {
         self.finalizer_not_before = None;
     }
 
-    /// It is valid.
-    pub fn take_up(&mut self, baseline: &Baseline) {
+    /// It is valid, and ours to work on.
+    pub fn take_up(&mut self, baseline: &Baseline, now: Instant) {
+        self.changed.get_or_insert(now);
         self.mode = baseline.mode;
         self.deletion_policy = baseline.deletion_policy;
         self.effective_selector = Some(baseline.effective_selector.clone());
@@ -189,8 +219,9 @@ impl Tracked {
     }
 
     /// It cannot be planned with.
-    pub fn stall(&mut self, error: BaselineError) {
+    pub fn stall(&mut self, error: BaselineError, now: Instant) {
         self.stalled = Some(error);
+        self.changed.get_or_insert(now);
     }
 
     /// Notes what was found in a namespace.

@@ -1,4 +1,4 @@
-//! The three watches. Each has a backoff of its own, logs its own errors and never ends; none can slow another down.
+//! The watches. Each has a backoff of its own, logs its own errors and never ends; none can slow another down.
 //! Objects become fingerprints as soon as they reach the engine; no store of objects exists.
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream};
-use k8s_openapi::api::{core::v1::Namespace, networking::v1::NetworkPolicy};
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Namespace, networking::v1::NetworkPolicy};
 use kube::{
     Api, Client, Resource,
     core::PartialObjectMeta,
@@ -25,38 +25,51 @@ use super::{
     engine::{ListPhase, Seen},
     tracked::RawBaseline,
 };
-use crate::{apply::chain, health::Health, metrics::Metrics};
+use crate::{apply::chain, health::Health, lease, metrics::Metrics};
 
 /// Everything that the operator watches, as one stream.
 pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>) -> impl Stream<Item = Seen> + Send + use<> {
     let complaint = |what| Complaint { what, last: None, listed: false, health: health.clone(), metrics: metrics.clone() };
-    let namespaces = watch::<PartialObjectMeta<Namespace>>(client, complaint("namespaces"), |event| match event {
+    let all = watcher::Config::default;
+    let namespaces = watch::<PartialObjectMeta<Namespace>>(client, all(), complaint("namespaces"), |event| match event {
         Event::Init => Seen::NamespaceList(ListPhase::Begin),
         Event::InitDone => Seen::NamespaceList(ListPhase::End),
         Event::InitApply(ns) | Event::Apply(ns) => Seen::Namespace(ns.metadata),
         Event::Delete(ns) => Seen::NamespaceGone(ns.metadata),
     });
-    let policies = watch::<NetworkPolicy>(client, complaint("networkpolicies"), |event| match event {
+    let policies = watch::<NetworkPolicy>(client, all(), complaint("networkpolicies"), |event| match event {
         Event::Init => Seen::PolicyList(ListPhase::Begin),
         Event::InitDone => Seen::PolicyList(ListPhase::End),
         Event::InitApply(policy) | Event::Apply(policy) => Seen::Policy(Box::new(policy)),
         Event::Delete(policy) => Seen::PolicyGone(Box::new(policy)),
     });
-    let baselines = watch::<RawBaseline>(client, complaint("policybaselines"), |event| match event {
+    let baselines = watch::<RawBaseline>(client, all(), complaint("policybaselines"), |event| match event {
         Event::Init => Seen::BaselineList(ListPhase::Begin),
         Event::InitDone => Seen::BaselineList(ListPhase::End),
         Event::InitApply(baseline) | Event::Apply(baseline) => Seen::Baseline(Box::new(baseline)),
         Event::Delete(baseline) => Seen::BaselineGone(Box::new(baseline)),
     });
-    stream::select(namespaces, stream::select(policies, baselines))
+    let installs = all().fields(&format!("metadata.name={}", lease::NAME));
+    let installs = watch::<Lease>(client, installs, complaint("leases"), |event| match event {
+        Event::Init => Seen::InstallList(ListPhase::Begin),
+        Event::InitDone => Seen::InstallList(ListPhase::End),
+        Event::InitApply(lease) | Event::Apply(lease) => Seen::Install(Box::new(lease)),
+        Event::Delete(lease) => Seen::InstallGone(Box::new(lease)),
+    });
+    stream::select(stream::select(namespaces, policies), stream::select(baselines, installs))
 }
 
-fn watch<K>(client: &Client, mut complaint: Complaint, seen: fn(Event<K>) -> Seen) -> stream::BoxStream<'static, Seen>
+fn watch<K>(
+    client: &Client,
+    config: watcher::Config,
+    mut complaint: Complaint,
+    seen: fn(Event<K>) -> Seen,
+) -> stream::BoxStream<'static, Seen>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     // Lists are the most recent state, never what a cache remembers: from an old namespace or baseline a removal could follow.
-    watcher(Api::<K>::all(client.clone()), watcher::Config::default())
+    watcher(Api::<K>::all(client.clone()), config)
         .backoff(WatchBackoff::default())
         .filter_map(move |event| {
             let seen = match event {

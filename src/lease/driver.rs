@@ -376,7 +376,7 @@ fn judged<T>(answer: Result<kube::Result<T>, tokio::time::error::Elapsed>, lease
     })
 }
 
-fn record(lease: &Lease) -> Record {
+pub(super) fn record(lease: &Lease) -> Record {
     let spec = lease.spec.as_ref();
     let seconds = spec.and_then(|s| s.lease_duration_seconds).and_then(|s| u64::try_from(s).ok()).unwrap_or(1);
     Record {
@@ -386,7 +386,7 @@ fn record(lease: &Lease) -> Record {
     }
 }
 
-fn version(lease: &Lease) -> u64 {
+pub(super) fn version(lease: &Lease) -> u64 {
     lease.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 

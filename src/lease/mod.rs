@@ -6,6 +6,7 @@
 //! that a write which was sent at the last moment has to end: its server-side timeout. Clocks of others are never believed.
 
 mod driver;
+mod installs;
 #[cfg(test)]
 mod model;
 
@@ -15,6 +16,10 @@ use std::{
 };
 
 pub use driver::{Election, Leadership, Seat, stand};
+pub use installs::Installs;
+
+/// The name of the Lease, in the namespace of each install.
+pub const NAME: &str = "policy-baseline";
 
 /// The times of an election.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

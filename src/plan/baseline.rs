@@ -111,6 +111,11 @@ pub enum BaselineError {
     /// The name of the baseline makes no label value.
     #[error("metadata.name: {0:?} is longer than 63 characters, and becomes a label value: use a shorter name")]
     InvalidName(String),
+    /// It names this install, and an older one lives.
+    #[error(
+        "an older install of policy-baseline works in namespace {0}, and only one may; remove one of them, or the annotation policybaseline.io/instance from this baseline so that the older one takes it up"
+    )]
+    AnotherInstance(String),
 }
 
 impl BaselineError {
@@ -129,6 +134,7 @@ impl BaselineError {
             Self::InvalidPrefix(_) => "InvalidNamePrefix",
             Self::InvalidMetadata { .. } => "InvalidMetadata",
             Self::InvalidName(_) => "InvalidName",
+            Self::AnotherInstance(_) => "AnotherInstance",
         }
     }
 }

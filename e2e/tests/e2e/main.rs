@@ -9,6 +9,7 @@ mod demo;
 mod election;
 mod harness;
 mod install;
+mod installs;
 mod lifecycle;
 mod rbac;
 mod repair;

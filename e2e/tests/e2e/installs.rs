@@ -1,0 +1,170 @@
+//! Two installs in one cluster: the older one works, the younger one waits and says so.
+
+use std::time::Instant;
+
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use policy_baseline_e2e::{Operator, SERVICE_ACCOUNT, TIMEOUT, World, skipped_without_audit_log};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::scene::{
+    DENY_INGRESS, Plan, apply_baseline, baselines, can_i, client_of, condition, policies_of, until_holds, until_ready,
+    until_status,
+};
+
+const PLATFORM: &str = "platform";
+const INSTANCE: &str = "policybaseline.io/instance";
+
+/// The shipped rights, for a ServiceAccount in another namespace.
+fn rights(namespace: &str) -> impl Iterator<Item = String> {
+    let documents = serde_yaml::Deserializer::from_str(include_str!("../../../manifests/base/rbac.yaml"));
+    let documents: Vec<Value> = documents.map(|document| Value::deserialize(document).unwrap()).collect();
+    let moved = documents.into_iter().filter(|document| document["kind"] != "ClusterRole").map({
+        let namespace = namespace.to_owned();
+        move |mut document: Value| {
+            if document["kind"] == "ClusterRoleBinding" {
+                document["metadata"]["name"] = namespace.clone().into();
+            } else {
+                document["metadata"]["namespace"] = namespace.clone().into();
+            }
+            if let Some(subject) = document.pointer_mut("/subjects/0/namespace") {
+                *subject = namespace.clone().into();
+            }
+            document.to_string()
+        }
+    });
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": SERVICE_ACCOUNT, "namespace": namespace },
+    });
+    std::iter::once(account.to_string()).chain(moved)
+}
+
+struct Second {
+    operator: Operator,
+    namespace: String,
+}
+
+impl Second {
+    /// One more install, in a namespace of its own.
+    async fn start(world: &World) -> Self {
+        let namespace = world.namespace("second", &[(INSTANCE, "true")]).await.unwrap();
+        for document in rights(&namespace) {
+            world.apply_yaml(&document).await.unwrap();
+        }
+        let kubeconfig = world.plane().service_account_kubeconfig(&namespace, SERVICE_ACCOUNT).await.unwrap();
+        let client = client_of(&kubeconfig).await;
+        let may = async || {
+            let lease = can_i(&client, "create", "coordination.k8s.io", "leases", Some(&namespace)).await?;
+            Ok::<_, kube::Error>(lease && can_i(&client, "list", "networking.k8s.io", "networkpolicies", None).await?)
+        };
+        world.eventually("the second install has its rights", TIMEOUT, may).await.unwrap();
+        let envs = [("POD_NAMESPACE", namespace.as_str()), ("POD_NAME", "second")];
+        let operator = Operator::start(world.plane(), &kubeconfig, &["--lease-duration=3s"], &envs).unwrap();
+        Self { operator, namespace }
+    }
+
+    async fn until_logged(&self, world: &World, what: &str) {
+        world.eventually(what, TIMEOUT, async || self.operator.log().contains(what)).await.unwrap();
+    }
+
+    fn user(&self) -> String {
+        format!("system:serviceaccount:{}:{SERVICE_ACCOUNT}", self.namespace)
+    }
+}
+
+async fn annotate(world: &World, baseline: &str, install: Option<&str>) {
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": { INSTANCE: install } } }));
+    baselines(world).patch(baseline, &PatchParams::default(), &patch).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_two_installs_the_older_one_writes_and_the_younger_one_takes_over_when_it_ends() {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let mut world = World::new().await.unwrap();
+    apply_baseline(&world, PLATFORM, &json!({ "existingNamespaces": "Enforce" })).await;
+    world.start_operator().await.unwrap();
+    until_ready(&world, PLATFORM).await;
+    let mark = world.audit().unwrap().mark();
+    let second = Second::start(&world).await;
+    second.until_logged(&world, "an older install of policy-baseline works in namespace policy-baseline-system").await;
+
+    for _ in 0..5 {
+        let team = world.namespace("team", &[]).await.unwrap();
+        until_holds(&world, &team, &Plan::of(PLATFORM)).await;
+        policies_of(&world.admin(), &team).delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
+        until_holds(&world, &team, &Plan::of(PLATFORM)).await;
+    }
+    let own_lease = |resource: &str| resource == "leases" || resource.starts_with("selfsubject");
+    let entries = world.audit().unwrap().since(mark).unwrap();
+    let wrote: Vec<_> = entries.iter().filter(|e| e.user == second.user() && e.is_write() && !own_lease(&e.resource)).collect();
+    assert!(wrote.is_empty(), "{wrote:#?}");
+
+    let start = Instant::now();
+    assert_eq!(world.stop_operator().unwrap(), 0);
+    let next = world.namespace("next", &[]).await.unwrap();
+    until_holds(&world, &next, &Plan::of(PLATFORM)).await;
+    println!("the second install has protected a namespace: {} ms after SIGTERM to the first", start.elapsed().as_millis());
+    second.until_logged(&world, "no older install of policy-baseline lives").await;
+
+    // And back again, though the second one is at work.
+    world.restart_operator().await.unwrap();
+    let told = || second.operator.log().matches("an older install of policy-baseline works").count();
+    world.eventually("the second one leaves the work to the first again", TIMEOUT, async || told() == 2).await.unwrap();
+    let last = world.namespace("last", &[]).await.unwrap();
+    until_holds(&world, &last, &Plan::of(PLATFORM)).await;
+}
+
+#[tokio::test]
+async fn a_baseline_that_belongs_to_the_younger_install_is_stalled_and_says_another_instance() {
+    let mut world = World::new().await.unwrap();
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    world.start_operator().await.unwrap();
+    let team = world.namespace("team", &[]).await.unwrap();
+    until_holds(&world, &team, &Plan::of(PLATFORM)).await;
+    let second = Second::start(&world).await;
+    second.until_logged(&world, "an older install of policy-baseline works").await;
+
+    annotate(&world, PLATFORM, Some(&second.namespace)).await;
+    let is_stalled = |status: &policy_baseline::api::PolicyBaselineStatus| {
+        let stalled = condition(status, "Stalled");
+        stalled.status == "True" && stalled.reason == "AnotherInstance"
+    };
+    let status = until_status(&world, PLATFORM, "Stalled=AnotherInstance", is_stalled).await;
+    let message = condition(&status, "Stalled").message;
+    assert!(message.contains("works in namespace policy-baseline-system") && message.contains(INSTANCE), "{message}");
+
+    // What its message says to do helps.
+    annotate(&world, PLATFORM, None).await;
+    until_ready(&world, PLATFORM).await;
+    policies_of(&world.admin(), &team).delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
+    until_holds(&world, &team, &Plan::of(PLATFORM)).await;
+
+    // So does the end of the younger install.
+    annotate(&world, PLATFORM, Some(&second.namespace)).await;
+    until_status(&world, PLATFORM, "Stalled=AnotherInstance", is_stalled).await;
+    let Second { mut operator, .. } = second;
+    assert_eq!(operator.stop().unwrap(), 0);
+    until_ready(&world, PLATFORM).await;
+}
+
+#[tokio::test]
+async fn a_tenant_who_writes_a_lease_of_that_name_stops_no_install() {
+    let mut world = World::new().await.unwrap();
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    let tenant = world.namespace("tenant", &[]).await.unwrap();
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "policy-baseline", "namespace": tenant },
+        "spec": { "holderIdentity": "me", "leaseDurationSeconds": 3600, "renewTime": "2000-01-01T00:00:00.000000Z" },
+    });
+    world.apply_yaml(&lease.to_string()).await.unwrap();
+    // Ours is younger than that.
+    let leases: Api<k8s_openapi::api::coordination::v1::Lease> =
+        Api::namespaced(world.admin(), policy_baseline_e2e::SYSTEM_NAMESPACE);
+    drop(leases.delete("policy-baseline", &DeleteParams::default()).await);
+    crate::support::a_second_later(&world).await;
+    world.start_operator().await.unwrap();
+    let team = world.namespace("team", &[]).await.unwrap();
+    until_holds(&world, &team, &Plan::of(PLATFORM)).await;
+}

@@ -1,0 +1,60 @@
+//! Namespaces in two orders of urgency, each at most once.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::api::NamespaceName;
+
+/// What waits to be served.
+#[derive(Debug, Default)]
+pub struct Queue {
+    urgent: VecDeque<NamespaceName>,
+    normal: VecDeque<NamespaceName>,
+    /// Who waits, and whether among the urgent ones.
+    members: HashMap<NamespaceName, bool>,
+}
+
+impl Queue {
+    /// Adds one, or makes it urgent.
+    pub fn push(&mut self, ns: NamespaceName, urgent: bool) {
+        match self.members.get_mut(&ns) {
+            // What becomes urgent is served from there; its place among the others is passed over later.
+            Some(was_urgent) if urgent && !*was_urgent => *was_urgent = true,
+            Some(_) => return,
+            None => drop(self.members.insert(ns.clone(), urgent)),
+        }
+        if urgent { &mut self.urgent } else { &mut self.normal }.push_back(ns);
+    }
+
+    /// The next one.
+    pub fn pop(&mut self) -> Option<NamespaceName> {
+        loop {
+            let ns = self.urgent.pop_front().or_else(|| self.normal.pop_front())?;
+            if self.members.remove(&ns).is_some() {
+                return Some(ns);
+            }
+        }
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queue_serves_what_is_urgent_first_and_each_namespace_once() {
+        let ns = NamespaceName::observed;
+        let mut queue = Queue::default();
+        for (name, urgent) in [("a", false), ("b", false), ("c", true), ("b", true), ("b", true), ("c", false)] {
+            queue.push(ns(name), urgent);
+        }
+        assert_eq!(queue.urgent.len() + queue.normal.len(), 4, "a storm of events leaves no copies");
+        let served: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(served, [ns("c"), ns("b"), ns("a")]);
+        assert!(queue.is_empty());
+    }
+}
