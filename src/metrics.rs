@@ -1,6 +1,6 @@
 //! What Prometheus can ask. Every label is a closed set: no value names an object (I11). Recording never fails and never waits (I9).
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
@@ -360,7 +360,30 @@ impl Metrics {
     pub fn table(&self) -> String {
         let line = |Documented { name, kind, labels, help }: &Documented| format!("| `{name}` | {kind} | {labels} | {help} |\n");
         let lines: Vec<String> = self.documented.iter().map(line).collect();
-        [TABLE_HEAD, &lines.concat()].concat()
+        let values = |((metric, label), values): (&(String, String), &Vec<String>)| {
+            format!("| `{metric}` | `{label}` | {} |\n", values.join(", "))
+        };
+        let values: Vec<String> = self.label_values().iter().map(values).collect();
+        [TABLE_HEAD, &lines.concat(), VALUES_HEAD, &values.concat()].concat()
+    }
+
+    /// Every value of every label, by metric and label. All series exist from the start, so what is served has them all.
+    fn label_values(&self) -> BTreeMap<(String, String), Vec<String>> {
+        let mut found: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+        let text = self.text();
+        let series = text.lines().filter_map(|line| line.strip_suffix("} 0")?.split_once('{'));
+        for (metric, labels) in series {
+            for (label, value) in labels.split(',').filter_map(|pair| pair.split_once('=')) {
+                let values = found.entry((metric.into(), label.into())).or_default();
+                let value = format!("`{}`", value.trim_matches('"'));
+                if label != "le" && !values.contains(&value) {
+                    values.push(value);
+                }
+            }
+        }
+        found.retain(|_, values| !values.is_empty());
+        found.values_mut().for_each(|values| values.sort_unstable());
+        found
     }
 }
 
@@ -371,6 +394,13 @@ page is generated from the code.
 
 | metric | type | labels | what it says |
 |---|---|---|---|
+";
+
+const VALUES_HEAD: &str = "
+## Values of the labels
+
+| metric | label | values |
+|---|---|---|
 ";
 
 #[cfg(test)]
