@@ -11,6 +11,9 @@ use sha2::{Digest as _, Sha256};
 pub struct Digest(u128);
 
 impl Digest {
+    /// Of nothing: no text and no value has it.
+    pub const NONE: Self = Self(0);
+
     /// Of several texts; no two different lists of texts are mixed up, because each is preceded by its length.
     pub fn of_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
         let mut hash = Sha256::new();

@@ -382,7 +382,9 @@ impl Metrics {
             }
         }
         found.retain(|_, values| !values.is_empty());
-        found.values_mut().for_each(|values| values.sort_unstable());
+        for values in found.values_mut() {
+            values.sort_unstable();
+        }
         found
     }
 }

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use crate::{
-    api::NamespaceName,
-    drift::{Interner, Print},
-    plan::{Holdings, Namespace},
+    api::{NamespaceName, Uid},
+    drift::{Interner, Policies, Print},
+    plan::{Holdings, Labels, Namespace},
 };
 
 /// One namespace and its policies.
@@ -21,9 +21,9 @@ pub struct Entry {
     /// The namespace, once its own watch has named it.
     pub namespace: Option<Namespace>,
     /// Its uid.
-    pub uid: Option<Arc<str>>,
-    /// Its policies by name, ours and others'.
-    pub policies: BTreeMap<Arc<str>, Print>,
+    pub uid: Option<Uid>,
+    /// Its policies, ours and others'.
+    pub policies: Policies,
     /// It held a policy of ours while this process watched.
     pub established: bool,
     /// What happened to its policies.
@@ -99,7 +99,8 @@ pub struct Relisted {
 /// Everything that the watches saw.
 #[derive(Debug, Default)]
 pub struct Observed {
-    entries: BTreeMap<NamespaceName, Entry>,
+    // Boxed: a tree reserves the place of more entries than it has.
+    entries: BTreeMap<NamespaceName, Box<Entry>>,
     flights: HashMap<NamespaceName, Flight>,
     texts: Interner,
     relisted_namespaces: Option<HashSet<NamespaceName>>,
@@ -112,22 +113,22 @@ pub struct Observed {
 impl Observed {
     /// One namespace.
     pub fn get(&self, name: &NamespaceName) -> Option<&Entry> {
-        self.entries.get(name)
+        self.entries.get(name).map(|entry| &**entry)
     }
 
     /// One namespace, to note something in it.
     pub fn get_mut(&mut self, name: &NamespaceName) -> Option<&mut Entry> {
-        self.entries.get_mut(name)
+        self.entries.get_mut(name).map(|entry| &mut **entry)
     }
 
     /// The labels of a namespace.
-    pub fn labels(&self, name: &str) -> Option<&BTreeMap<String, String>> {
+    pub fn labels(&self, name: &str) -> Option<&Labels> {
         Some(&self.entries.get(name)?.namespace.as_ref()?.labels)
     }
 
     /// Every namespace.
     pub fn iter(&self) -> impl Iterator<Item = (&NamespaceName, &Entry)> {
-        self.entries.iter()
+        self.entries.iter().map(|(name, entry)| (name, &**entry))
     }
 
     /// From now on this instance writes. What was touched until now was touched by the former leader, or by somebody before him:
@@ -136,6 +137,11 @@ impl Observed {
         for entry in self.entries.values_mut().filter(|e| e.standing == Standing::Touched) {
             entry.standing = Standing::Found;
         }
+    }
+
+    /// A name, in the one copy that is kept of it.
+    fn name(&self, text: &str) -> NamespaceName {
+        self.entries.get_key_value(text).map_or_else(|| NamespaceName::observed(text), |(known, _)| known.clone())
     }
 
     /// A list of namespaces begins.
@@ -157,17 +163,21 @@ impl Observed {
 
     /// A namespace was seen. Returns its name when something changed that the plan depends on.
     pub fn namespace_seen(&mut self, meta: &ObjectMeta) -> Option<NamespaceName> {
-        let name = NamespaceName::observed(meta.name.as_deref()?);
+        let name = self.name(meta.name.as_deref()?);
         if let Some(seen) = &mut self.relisted_namespaces {
             seen.insert(name.clone());
         }
+        let texts = &mut self.texts;
+        // The apiserver labels every namespace with its name.
+        let mut value = |value: &str| if value == name.as_str() { name.text() } else { texts.get(value) };
+        let labels: Vec<_> = meta.labels.iter().flatten().map(|(key, text)| (key, value(text))).collect();
         let namespace = Namespace {
             name: name.clone(),
-            labels: meta.labels.clone().unwrap_or_default(),
+            labels: labels.into_iter().map(|(key, value)| (texts.get(key), value)).collect(),
             created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
             terminating: meta.deletion_timestamp.is_some(),
         };
-        let uid: Option<Arc<str>> = meta.uid.as_deref().map(Into::into);
+        let uid: Option<Uid> = meta.uid.as_deref().map(Into::into);
         let entry = self.entries.entry(name.clone()).or_default();
         if entry.uid != uid {
             // Another namespace under the same name: what was known of the former does not hold.
@@ -189,7 +199,7 @@ impl Observed {
         doubt(self.flights.get_mut(name));
         let Some(entry) = self.entries.get_mut(name) else { return };
         let policies = std::mem::take(&mut entry.policies);
-        *entry = Entry { policies, ..Entry::default() };
+        **entry = Entry { policies, ..Entry::default() };
         if entry.is_empty() {
             self.entries.remove(name);
         }
@@ -208,7 +218,7 @@ impl Observed {
         let mut concerned = Vec::new();
         for (name, entry) in &mut self.entries {
             let (mut gone, mut unsure) = (0, Vec::new());
-            entry.policies.retain(|policy, _| {
+            entry.policies.retain(|policy| {
                 let key = (name.clone(), policy.clone());
                 let named = seen.contains(&key);
                 if !named && self.written_meanwhile.contains(&key) {
@@ -234,7 +244,7 @@ impl Observed {
     pub fn policy_seen(&mut self, object: &NetworkPolicy) -> Option<NamespaceName> {
         let live = self.policies_synced;
         let print = Print::of(object, &mut self.texts);
-        let namespace = NamespaceName::observed(object.metadata.namespace.as_deref()?);
+        let namespace = self.name(object.metadata.namespace.as_deref()?);
         let name = self.texts.get(object.metadata.name.as_deref()?);
         if let Some(seen) = &mut self.relisted_policies {
             seen.insert((namespace.clone(), name.clone()));
@@ -265,7 +275,7 @@ impl Observed {
         let meta = &object.metadata;
         let (Some(namespace), Some(name)) = (meta.namespace.as_deref(), meta.name.as_deref()) else { return (print, true) };
         let (namespace, name) = (NamespaceName::observed(namespace), self.texts.get(name));
-        let known = self.entries.get(&namespace).is_some_and(|e| e.policies.contains_key(&name));
+        let known = self.entries.get(&namespace).is_some_and(|e| e.policies.get(&name).is_some());
         let flight = self.flights.get(&namespace);
         let went = flight.and_then(|f| f.deleted.get(&name)).is_some_and(|deleted| print.version <= *deleted);
         let unsure = !went && !known && flight.is_some_and(|f| f.doubtful);
@@ -323,9 +333,9 @@ impl Observed {
     }
 
     /// We removed that very policy.
-    pub fn policy_removed(&mut self, namespace: &NamespaceName, name: &str, uid: &str) {
+    pub fn policy_removed(&mut self, namespace: &NamespaceName, name: &str, uid: &Uid) {
         if let Some(entry) = self.entries.get_mut(namespace)
-            && entry.policies.get(name).is_some_and(|p| &*p.uid == uid)
+            && entry.policies.get(name).is_some_and(|p| p.uid == *uid)
         {
             entry.policies.remove(name);
         }

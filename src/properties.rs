@@ -1,6 +1,6 @@
 //! Properties that hold for every baseline and every tampering, not only for those that somebody thought of.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::util::intstr::IntOrString};
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::Role,
-    drift::{Class, Drift, Fix, Interner, Print, diff, spec_digest, targets},
+    drift::{Class, Drift, Fix, Interner, Policies, Print, diff, spec_digest, targets},
     plan::{Baseline, Baselines, Decision, Holdings},
     testkit::{baseline_object, checked, namespace, observed},
 };
@@ -72,8 +72,7 @@ fn drifts(baseline: &Baseline, objects: &[NetworkPolicy]) -> Vec<Drift> {
     let targets = targets(baseline);
     let planned = baseline.policies.iter().enumerate().filter_map(|(i, p)| targets.of(i, p));
     let mut texts = Interner::default();
-    let prints: BTreeMap<Arc<str>, Print> =
-        objects.iter().map(|o| (o.metadata.name.clone().unwrap().into(), Print::of(o, &mut texts))).collect();
+    let prints: Policies = objects.iter().map(|o| (o.metadata.name.clone().unwrap().into(), Print::of(o, &mut texts))).collect();
     diff(planned, &prints, |_| true)
 }
 
@@ -152,7 +151,7 @@ proptest! {
             all.insert(Arc::new(checked(&format!("b{i}"), spec.clone())));
         }
         let mut ns = namespace("team-a", &[]);
-        ns.labels.extend(labels);
+        ns.labels = labels.into_iter().collect();
         let candidates: Vec<_> = all.valid().iter().filter(|b| b.mode == crate::api::baseline::Mode::Enforce && b.selects(&ns)).collect();
         let verdict = all.decide(&ns, &Holdings::default());
         let best = candidates.iter().max_by_key(|b| (b.priority, std::cmp::Reverse(b.name.clone())));

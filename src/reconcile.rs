@@ -7,7 +7,7 @@ use futures::future::join_all;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::{
-    api::{NamespaceName, reason::violation},
+    api::{NamespaceName, Uid, reason::violation},
     apply::{WriteError, Writer},
     drift::{Class, Drift, Fix, Targets, diff},
     observe::Entry,
@@ -136,7 +136,7 @@ pub struct Job {
     /// Where.
     pub namespace: NamespaceName,
     /// The uid of the namespace that was looked at.
-    pub namespace_uid: Option<Arc<str>>,
+    pub namespace_uid: Option<Uid>,
     /// Whose policies.
     pub baseline: Option<Arc<Baseline>>,
     /// What to repair.
@@ -183,10 +183,11 @@ async fn write(writer: &Writer, job: &Job, drift: &Drift) -> Result<Wrote, Write
         Fix::Await => Ok(Wrote::Withheld),
         Fix::Apply { index, uid, former_keys, .. } => {
             let Some(policy) = job.baseline.as_ref().and_then(|b| b.policies.get(*index)) else { return Ok(Wrote::Withheld) };
+            let uid = uid.as_ref().map(Uid::to_string);
             let stored = writer.apply_policy(namespace, policy, uid.as_deref(), former_keys.as_deref()).await?;
             Ok(Wrote::Applied(Box::new(stored)))
         }
-        Fix::Delete { uid, version } => match writer.delete_policy(namespace, &drift.policy, uid, *version).await {
+        Fix::Delete { uid, version } => match writer.delete_policy(namespace, &drift.policy, &uid.to_string(), *version).await {
             Ok(()) | Err(WriteError::NotFound) => Ok(Wrote::Removed),
             Err(error) => Err(error),
         },

@@ -37,7 +37,7 @@ pub fn namespace(name: &str, labels: &[(&str, &str)]) -> Namespace {
     let own = ("kubernetes.io/metadata.name", name);
     Namespace {
         name: NamespaceName::observed(name),
-        labels: labels.iter().chain([&own]).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        labels: labels.iter().chain([&own]).copied().collect(),
         created: Timestamp::from_second(NAMESPACE_CREATED).unwrap(),
         terminating: false,
     }

@@ -4,6 +4,8 @@
 pub mod baseline;
 pub mod names;
 pub mod reason;
+mod uid;
 
 pub use baseline::{PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus};
 pub use names::{NamespaceName, Role};
+pub use uid::Uid;

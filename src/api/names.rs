@@ -90,6 +90,11 @@ impl NamespaceName {
         Self(name.into())
     }
 
+    /// The name, shared.
+    pub fn text(&self) -> Arc<str> {
+        self.0.clone()
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -160,7 +160,7 @@ fn i3_a_repair_of_what_exists_carries_its_uid() {
     let mut sim = Sim::protected();
     sim.tamper("a", INGRESS, |p| p.spec.as_mut().unwrap().ingress = Some(vec![Default::default()]));
     let jobs = sim.jobs();
-    assert!(matches!(&jobs[0].tasks[0].drift.fix, Fix::Apply { uid: Some(uid), .. } if &**uid == "u"));
+    assert!(matches!(&jobs[0].tasks[0].drift.fix, Fix::Apply { uid: Some(uid), .. } if uid.to_string() == "u"));
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Plan and observed, compared: one drift for each policy that is not as planned, with its class and what repairs it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use super::fingerprint::{Print, meta_digest};
-use super::normal::spec_digest;
+use super::{
+    Policies,
+    fingerprint::{Print, meta_digest},
+    normal::spec_digest,
+};
 use crate::{
-    api::{Role, names::ANNOTATION_PLAN},
+    api::{Role, Uid, names::ANNOTATION_PLAN},
     digest::Digest,
     plan::{Baseline, Rendered},
 };
@@ -104,7 +107,7 @@ pub enum Fix {
         /// Which policy of the baseline.
         index: usize,
         /// The object that is there.
-        uid: Option<Arc<str>>,
+        uid: Option<Uid>,
         /// The extra keys of the plan that it was written for.
         former_keys: Option<Arc<str>>,
         /// What the write must bring.
@@ -113,7 +116,7 @@ pub enum Fix {
     /// Delete that object, as it was seen.
     Delete {
         /// Its uid.
-        uid: Arc<str>,
+        uid: Uid,
         /// Its resourceVersion.
         version: u64,
     },
@@ -141,7 +144,7 @@ pub struct Drift {
 /// Compares. `may_remove` says whether a policy that carries that baseline's label may go when nothing plans it.
 pub fn diff<'a>(
     planned: impl IntoIterator<Item = Target<'a>>,
-    observed: &BTreeMap<Arc<str>, Print>,
+    observed: &Policies,
     may_remove: impl Fn(&str) -> bool,
 ) -> Vec<Drift> {
     let mut names = Vec::with_capacity(3);
@@ -151,7 +154,7 @@ pub fn diff<'a>(
         drifts.extend(diff_one(&target, observed.get(target.name)));
     }
     // Removals come last: everything planned is confirmed before anything of ours goes.
-    for (name, print) in observed {
+    for (name, print) in observed.iter() {
         let planned = names.contains(&&**name);
         let removable = print.ours && !print.terminating && print.baseline.as_deref().is_some_and(&may_remove);
         if !planned && removable {

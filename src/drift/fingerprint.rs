@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    hash::Hash,
+    ops::Deref,
     sync::Arc,
 };
 
@@ -13,23 +15,38 @@ use serde_json::{Value, json};
 
 use super::normal::spec_digest;
 use crate::{
-    api::names::{
-        ANNOTATION_KEYS, ANNOTATION_PLAN, DOMAIN, LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY, MANAGER, is_tracking_key,
+    api::{
+        Uid,
+        names::{ANNOTATION_KEYS, ANNOTATION_PLAN, DOMAIN, LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY, MANAGER, is_tracking_key},
     },
     digest::Digest,
     plan::own_id,
 };
 
-/// A fingerprint of an observed policy.
+/// A fingerprint of an observed policy: its identity, and its make.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Print {
     /// Its uid.
-    pub uid: Arc<str>,
+    pub uid: Uid,
     /// Its resourceVersion; 0 when it is no number.
     pub version: u64,
-    /// Of the normal form of its spec.
+    make: Arc<Make>,
+}
+
+impl Deref for Print {
+    type Target = Make;
+
+    fn deref(&self) -> &Make {
+        &self.make
+    }
+}
+
+/// What the policies of one role have in common in all namespaces, and others' policies with each other. Kept once.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Make {
+    /// Of the normal form of its spec, when it is ours.
     pub spec: Digest,
-    /// Of the keys that belong to the operator, and of those that `ANNOTATION_KEYS` names.
+    /// Of the keys that belong to the operator, and of those that `ANNOTATION_KEYS` names, when it is ours.
     pub meta: Digest,
     /// It carries our label and the id of its own namespace and name.
     pub ours: bool,
@@ -47,15 +64,39 @@ pub struct Print {
     pub who: Option<Arc<str>>,
 }
 
-/// Texts that many fingerprints share, kept once.
+/// What many fingerprints share, kept once.
 #[derive(Debug, Default)]
 pub struct Interner {
-    texts: HashSet<Arc<str>>,
-    /// How many texts there may be before those that no fingerprint holds are let go.
+    texts: Shared<str>,
+    makes: Shared<Make>,
+}
+
+#[derive(Debug)]
+struct Shared<T: ?Sized> {
+    kept: HashSet<Arc<T>>,
+    /// How many there may be before those that nobody holds are let go.
     room: usize,
 }
 
-/// The least [`Interner::room`].
+impl<T: ?Sized> Default for Shared<T> {
+    fn default() -> Self {
+        Self { kept: HashSet::new(), room: 0 }
+    }
+}
+
+impl<T: Eq + Hash + ?Sized> Shared<T> {
+    fn keep(&mut self, new: Arc<T>) -> Arc<T> {
+        // Tenants choose some of these: what nobody holds any more must not stay for ever.
+        if self.kept.len() >= self.room.max(ROOM) {
+            self.kept.retain(|known| Arc::strong_count(known) > 1);
+            self.room = self.kept.len() * 2;
+        }
+        self.kept.insert(new.clone());
+        new
+    }
+}
+
+/// The least room for shared things of a kind.
 const ROOM: usize = 4096;
 /// Our own list of extra keys is shorter: at most 32 keys of at most 317 characters.
 const MAX_KEYS: usize = 16 * 1024;
@@ -65,17 +106,11 @@ const MAX_PLAN: usize = 64;
 impl Interner {
     /// The one copy of a text.
     pub fn get(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.texts.get(text) {
-            return known.clone();
-        }
-        // Tenants choose some of these texts: what no fingerprint holds any more must not stay for ever.
-        if self.texts.len() >= self.room.max(ROOM) {
-            self.texts.retain(|text| Arc::strong_count(text) > 1);
-            self.room = self.texts.len() * 2;
-        }
-        let new: Arc<str> = text.into();
-        self.texts.insert(new.clone());
-        new
+        self.texts.kept.get(text).cloned().unwrap_or_else(|| self.texts.keep(text.into()))
+    }
+
+    fn make(&mut self, make: Make) -> Arc<Make> {
+        self.makes.kept.get(&make).cloned().unwrap_or_else(|| self.makes.keep(Arc::new(make)))
     }
 }
 
@@ -87,11 +122,15 @@ impl Print {
         let label = |key: &str| meta.labels.as_ref().and_then(|l| l.get(key)).map(String::as_str);
         let ours = label(LABEL_MANAGED_BY) == Some(MANAGER) && label(LABEL_ID).is_some_and(|id| id == own_id(namespace, name));
         let annotation = |key: &str| meta.annotations.as_ref().and_then(|a| a.get(key)).map(String::as_str);
-        Self {
-            uid: meta.uid.as_deref().unwrap_or_default().into(),
-            version: meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0),
-            spec: spec_digest(object.spec.as_ref()),
-            meta: meta_digest(meta.labels.as_ref(), meta.annotations.as_ref()),
+        // Others' policies are compared with nothing: who looks at their digests decides nothing by them.
+        let (spec, digest) = if ours {
+            (spec_digest(object.spec.as_ref()), meta_digest(meta.labels.as_ref(), meta.annotations.as_ref()))
+        } else {
+            (Digest::NONE, Digest::NONE)
+        };
+        let make = Make {
+            spec,
+            meta: digest,
             ours,
             pinned: pins(meta).next().is_some(),
             terminating: meta.deletion_timestamp.is_some(),
@@ -99,6 +138,11 @@ impl Print {
             plan: annotation(ANNOTATION_PLAN).filter(|p| ours && p.len() <= MAX_PLAN).map(|p| texts.get(p)),
             keys: annotation(ANNOTATION_KEYS).filter(|k| ours && k.len() <= MAX_KEYS).map(|k| texts.get(k)),
             who: meta.managed_fields.as_deref().and_then(claimed_writer).map(|w| texts.get(w)),
+        };
+        Self {
+            uid: meta.uid.as_deref().unwrap_or_default().into(),
+            version: meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0),
+            make: texts.make(make),
         }
     }
 }
@@ -230,7 +274,7 @@ mod tests {
         for n in 0..ROOM * 3 {
             texts.get(&format!("gone-{n}"));
         }
-        assert!(texts.texts.len() <= held.len() * 2);
+        assert!(texts.texts.kept.len() <= held.len() * 2);
     }
 
     #[test]
@@ -329,7 +373,7 @@ mod tests {
         for i in 0..20_000 {
             texts.get(&format!("t{i}"));
         }
-        assert!(texts.texts.len() <= ROOM);
+        assert!(texts.texts.kept.len() <= ROOM);
         assert!(Arc::ptr_eq(&kept, &texts.get("kept")));
     }
 }

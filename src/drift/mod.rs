@@ -4,7 +4,9 @@
 mod diff;
 mod fingerprint;
 mod normal;
+mod policies;
 
 pub use diff::{Class, Drift, Expected, Fix, Target, Targets, diff, targets};
 pub use fingerprint::{Interner, Print, residue};
 pub use normal::spec_digest;
+pub use policies::Policies;

@@ -5,10 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString};
-use kube::{
-    ResourceExt,
-    core::{Selector as Matcher, SelectorExt},
-};
+use kube::{ResourceExt, core::Selector as Matcher};
 
 use super::{
     Namespace,
@@ -184,7 +181,7 @@ impl Baseline {
 
     /// Whether the selector matches and no exclusion does. Precedence is not asked here.
     pub fn selects(&self, ns: &Namespace) -> bool {
-        !self.exclude.iter().any(|glob| glob_matches(glob, ns.name.as_str())) && self.selector.matches(&ns.labels)
+        !self.exclude.iter().any(|glob| glob_matches(glob, ns.name.as_str())) && ns.labels.are_selected_by(&self.selector)
     }
 
     /// Whether a role is planned in this namespace, which the baseline selects.
@@ -192,8 +189,8 @@ impl Baseline {
         match role {
             Role::DefaultDenyIngress => true,
             // Monitoring pods need the apiserver and the kubelets, which no portable rule can name.
-            Role::DefaultDenyEgress => !self.scrapers.iter().any(|s| s.matches(&ns.labels)),
-            Role::MonitoringCarveout => self.scraped.matches(&ns.labels),
+            Role::DefaultDenyEgress => !self.scrapers.iter().any(|s| ns.labels.are_selected_by(s)),
+            Role::MonitoringCarveout => ns.labels.are_selected_by(&self.scraped),
         }
     }
 

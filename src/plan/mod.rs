@@ -3,14 +3,14 @@
 
 mod assign;
 mod baseline;
+mod labels;
 mod render;
 mod words;
 
 pub use assign::{Baselines, Decision, Holdings, Known, Verdict};
 pub use baseline::{Baseline, BaselineError};
+pub use labels::Labels;
 pub use render::{Rendered, own_id};
-
-use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
@@ -22,7 +22,7 @@ pub struct Namespace {
     /// Its name.
     pub name: NamespaceName,
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// When it was created, to the second.
     pub created: Timestamp,
     /// It is being deleted.
