@@ -118,6 +118,19 @@ where
     Client::new(layers.service(service), namespace)
 }
 
+/// A streaming list of the most recent state: kube asks for any, which an apiserver that lags behind may answer with an old one.
+fn of_most_recent<B>(mut request: Request<B>) -> Request<B> {
+    let uri = request.uri();
+    let Some(query) = uri.query().filter(|query| query.contains("sendInitialEvents=true")) else { return request };
+    let kept: Vec<&str> = query.split('&').filter(|pair| *pair != "resourceVersion=0").collect();
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = format!("{}?{}", uri.path(), kept.join("&")).parse().ok();
+    if let Ok(uri) = http::Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
 /// kube's watcher tries again by itself, at a pace of its own.
 fn watches<S, B>(service: S, namespace: &str) -> Client
 where
@@ -126,7 +139,8 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    Client::new(ServiceBuilder::new().layer(TimeoutLayer::new(WATCH_HEADERS)).service(service), namespace)
+    let layers = ServiceBuilder::new().map_request(of_most_recent).layer(TimeoutLayer::new(WATCH_HEADERS));
+    Client::new(layers.service(service), namespace)
 }
 
 #[cfg(test)]
@@ -140,6 +154,19 @@ mod tests {
 
     fn config(url: &str) -> Config {
         Config::new(url.parse().unwrap())
+    }
+
+    #[test]
+    fn a_streaming_list_asks_for_the_most_recent_state_and_a_watch_goes_on_from_its_own() {
+        let uri = |uri: &str| of_most_recent(Request::get(uri).body(()).unwrap()).uri().to_string();
+        assert_eq!(
+            uri("/api/v1/namespaces?&watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=0"),
+            "/api/v1/namespaces?&watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
+        );
+        for same in ["/api/v1/namespaces?watch=true&resourceVersion=0", "/api/v1/namespaces", "/a?watch=true&resourceVersion=70"]
+        {
+            assert_eq!(uri(same), same);
+        }
     }
 
     #[test]

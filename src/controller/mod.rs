@@ -12,6 +12,7 @@ mod queue;
 mod sim;
 mod tracked;
 mod watch;
+mod watched;
 
 use std::{
     sync::Arc,

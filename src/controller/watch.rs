@@ -8,10 +8,9 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream};
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Namespace, networking::v1::NetworkPolicy};
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     Api, Client, Resource,
-    core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
         utils::Backoff,
@@ -24,6 +23,7 @@ use tracing::{info, warn};
 use super::{
     engine::{ListPhase, Seen},
     tracked::RawBaseline,
+    watched::{WatchedNamespace, WatchedPolicy},
 };
 use crate::{apply::chain, health::Health, lease, metrics::Metrics};
 
@@ -31,17 +31,17 @@ use crate::{apply::chain, health::Health, lease, metrics::Metrics};
 pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>) -> impl Stream<Item = Seen> + Send + use<> {
     let complaint = |what| Complaint { what, last: None, listed: false, health: health.clone(), metrics: metrics.clone() };
     let all = watcher::Config::default;
-    let namespaces = watch::<PartialObjectMeta<Namespace>>(client, all(), complaint("namespaces"), |event| match event {
+    let namespaces = watch::<WatchedNamespace>(client, all(), complaint("namespaces"), |event| match event {
         Event::Init => Seen::NamespaceList(ListPhase::Begin),
         Event::InitDone => Seen::NamespaceList(ListPhase::End),
         Event::InitApply(ns) | Event::Apply(ns) => Seen::Namespace(ns.metadata),
         Event::Delete(ns) => Seen::NamespaceGone(ns.metadata),
     });
-    let policies = watch::<NetworkPolicy>(client, all(), complaint("networkpolicies"), |event| match event {
+    let policies = watch::<WatchedPolicy>(client, all(), complaint("networkpolicies"), |event| match event {
         Event::Init => Seen::PolicyList(ListPhase::Begin),
         Event::InitDone => Seen::PolicyList(ListPhase::End),
-        Event::InitApply(policy) | Event::Apply(policy) => Seen::Policy(Box::new(policy)),
-        Event::Delete(policy) => Seen::PolicyGone(Box::new(policy)),
+        Event::InitApply(policy) | Event::Apply(policy) => Seen::Policy(Box::new(policy.into())),
+        Event::Delete(policy) => Seen::PolicyGone(Box::new(policy.into())),
     });
     let baselines = watch::<RawBaseline>(client, all(), complaint("policybaselines"), |event| match event {
         Event::Init => Seen::BaselineList(ListPhase::Begin),
@@ -68,8 +68,8 @@ fn watch<K>(
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    // Lists are the most recent state, never what a cache remembers: from an old namespace or baseline a removal could follow.
-    watcher(Api::<K>::all(client.clone()), config)
+    List { api: Api::all(client.clone()), config }
+        .stream()
         .backoff(WatchBackoff::default())
         .filter_map(move |event| {
             let seen = match event {
@@ -85,6 +85,40 @@ where
             futures::future::ready(seen)
         })
         .boxed()
+}
+
+/// How a watch begins.
+struct List<K> {
+    api: Api<K>,
+    config: watcher::Config,
+}
+
+impl<K> List<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    /// With a streaming list, which comes object by object, and with pages where the apiserver knows no such thing. Either is the most
+    /// recent state, never what a cache remembers (the client sees to it): from an old namespace or baseline a removal could follow.
+    fn stream(self) -> stream::BoxStream<'static, watcher::Result<Event<K>>> {
+        let streaming = watcher(self.api.clone(), self.config.clone().streaming_lists()).boxed();
+        stream::unfold((streaming, Some(self)), async |(mut events, mut fallback)| {
+            let mut event = events.next().await?;
+            if event.as_ref().err().is_some_and(is_unknown_to_the_server)
+                && let Some(Self { api, config }) = fallback.take()
+            {
+                info!(kind = %K::kind(&()), "the apiserver has no streaming lists, so lists come in pages");
+                events = watcher(api, config).boxed();
+                event = events.next().await?;
+            }
+            Some((event, (events, fallback)))
+        })
+        .boxed()
+    }
+}
+
+/// Whether the apiserver refused a streaming list as a request that it does not understand.
+fn is_unknown_to_the_server(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if matches!(status.code, 400 | 422))
 }
 
 /// Says once what is wrong with a watch, and once that it is well again; tells the probes.

@@ -11,6 +11,7 @@ mod harness;
 mod install;
 mod installs;
 mod lifecycle;
+mod lists;
 mod rbac;
 mod repair;
 mod restart;

@@ -259,7 +259,9 @@ async fn the_operator_uses_every_permission_and_is_refused_nothing() {
         }
         used
     };
-    let wanted = permissions(shipped_rules());
+    // An apiserver without streaming lists is listed: `lists_come_in_pages_where_the_apiserver_has_no_streaming_lists`.
+    let is_list = |(verb, _, resource): &Permission| verb == "list" && resource != "leases";
+    let wanted: BTreeSet<_> = permissions(shipped_rules()).into_iter().filter(|permission| !is_list(permission)).collect();
     world
         .eventually("every permission is used", TIMEOUT, async || {
             let used = used(&world.audit().unwrap().since(mark).map_err(|err| format!("{err:#}"))?);

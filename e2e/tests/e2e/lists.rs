@@ -1,0 +1,73 @@
+//! How what is there is read: as a stream of the most recent state, or in pages where the apiserver knows no streams.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::Api;
+use kube::api::{ListParams, ObjectMeta, PostParams};
+use policy_baseline_e2e::{
+    AuditEntry, AuditMark, ControlPlane, Operator, Options, SERVICE_ACCOUNT, SYSTEM_NAMESPACE, TIMEOUT, World, eventually,
+    skipped_without_audit_log, world,
+};
+use serde_json::json;
+
+use crate::scene::{Plan, apply_baseline, baseline, until_holds};
+
+/// What the operator reads a first list of.
+const READ: [&str; 4] = ["leases", "namespaces", "networkpolicies", "policybaselines"];
+
+/// What the operator asked for at first, by verb.
+fn asked<'a>(entries: &'a [AuditEntry], verb: &str) -> BTreeSet<&'a str> {
+    let first = |entry: &&AuditEntry| match verb {
+        "watch" => entry.uri.contains("sendInitialEvents=true"),
+        _ => entry.uri.contains("limit="),
+    };
+    let all_namespaces = |entry: &&AuditEntry| entry.user == World::operator_user() && entry.namespace.is_empty();
+    entries.iter().filter(all_namespaces).filter(|entry| entry.verb == verb).filter(first).map(|e| e.resource.as_str()).collect()
+}
+
+#[tokio::test]
+async fn the_first_list_is_a_stream_of_the_most_recent_state() {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let mut world = World::new().await.unwrap();
+    let mark: AuditMark = world.audit().unwrap().mark();
+    apply_baseline(&world, "platform", &json!({})).await;
+    world.start_operator().await.unwrap();
+    let team = world.namespace("team", &[]).await.unwrap();
+    until_holds(&world, &team, &Plan::of("platform")).await;
+    // A watch is told when it ends.
+    assert_eq!(world.stop_operator().unwrap(), 0);
+    let entries = async || world.audit().unwrap().since(mark);
+    let streamed = async || Ok::<_, anyhow::Error>(asked(&entries().await?, "watch") == BTreeSet::from(READ));
+    world.eventually("every first list is a stream", TIMEOUT, streamed).await.unwrap();
+    let entries = entries().await.unwrap();
+    assert_eq!(asked(&entries, "list"), BTreeSet::new());
+    let from_a_cache = |e: &&AuditEntry| e.uri.contains("sendInitialEvents=true") && e.uri.contains("resourceVersion=");
+    assert_eq!(entries.iter().find(from_a_cache), None, "an apiserver that lags behind would answer with an old state");
+}
+
+#[tokio::test]
+async fn lists_come_in_pages_where_the_apiserver_has_no_streaming_lists() {
+    let apiserver_args = vec!["--feature-gates=WatchList=false".to_owned()];
+    let plane = ControlPlane::start(Options { apiserver_args }).await.unwrap();
+    let Some(audit) = plane.audit() else { return };
+    let mark = audit.mark();
+    plane.run_kubectl(&["apply", "--server-side", "-k", "manifests/base"]).unwrap();
+    let admin = plane.admin().await.unwrap();
+    let applied = async || world::apply_yaml(&admin, &baseline("platform", &json!({}))).await.map(|()| true);
+    eventually("the baseline is taken", TIMEOUT, applied).await.unwrap();
+    let kubeconfig = plane.service_account_kubeconfig(SYSTEM_NAMESPACE, SERVICE_ACCOUNT).await.unwrap();
+    let mut operator = Operator::start(&plane, &kubeconfig, &[], &[]).unwrap();
+    let metadata = ObjectMeta { name: Some("team".to_owned()), ..ObjectMeta::default() };
+    let team = Namespace { metadata, ..Namespace::default() };
+    Api::<Namespace>::all(admin.clone()).create(&PostParams::default(), &team).await.unwrap();
+    let policies: Api<NetworkPolicy> = Api::namespaced(admin, "team");
+    let holds = async || policies.list(&ListParams::default()).await.map(|list| list.items.len() == 3);
+    eventually("the namespace is protected", TIMEOUT, holds).await.unwrap();
+    assert_eq!(operator.log().matches("lists come in pages").count(), READ.len(), "{}", operator.log());
+    assert_eq!(operator.stop().unwrap(), 0);
+    assert_eq!(asked(&audit.since(mark).unwrap(), "list"), BTreeSet::from(READ));
+}
