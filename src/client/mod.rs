@@ -3,6 +3,7 @@
 
 mod http2;
 mod lanes;
+mod pressure;
 mod retry;
 mod trust;
 
@@ -17,6 +18,7 @@ use kube::{
 use tower::{BoxError, Service, ServiceBuilder, retry::RetryLayer, service_fn, timeout::TimeoutLayer};
 use tracing::info;
 
+pub use self::pressure::Pressure;
 use self::retry::Patience;
 
 /// How long the answer to a request may take to begin: longer than the apiserver may work on a write.
@@ -33,6 +35,8 @@ pub struct Clients {
     pub watches: Client,
     /// What they run on.
     pub stack: Stack,
+    /// What the apiserver said of its load, in answers to requests.
+    pub pressure: Pressure,
 }
 
 impl std::fmt::Debug for Clients {
@@ -88,10 +92,11 @@ pub fn connect(mut config: Config) -> Result<Clients, ConnectError> {
         Stack::Http1 { because } => info!(stack = "http1", because, "talking to the apiserver"),
     }
     let namespace = config.default_namespace.clone();
+    let pressure = Pressure::default();
     let (requests, watches) = match stack {
         Stack::Http2 => {
             let (for_requests, for_watches) = http2::stacks(&config)?;
-            (requests(for_requests, &namespace), watches(for_watches, &namespace))
+            (requests(for_requests, &namespace, &pressure), watches(for_watches, &namespace))
         }
         Stack::Http1 { .. } => {
             // Each request in flight has a connection of its own there, so one client is enough for both.
@@ -101,20 +106,21 @@ pub fn connect(mut config: Config) -> Result<Clients, ConnectError> {
                 let shared = shared.clone();
                 async move { shared.send(request).await.map_err(BoxError::from) }
             });
-            (requests(send.clone(), &namespace), watches(send, &namespace))
+            (requests(send.clone(), &namespace, &pressure), watches(send, &namespace))
         }
     };
-    Ok(Clients { requests, watches, stack })
+    Ok(Clients { requests, watches, stack, pressure })
 }
 
-fn requests<S, B>(service: S, namespace: &str) -> Client
+fn requests<S, B>(service: S, namespace: &str, pressure: &Pressure) -> Client
 where
     S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let layers = ServiceBuilder::new().layer(RetryLayer::new(Patience::default())).layer(TimeoutLayer::new(REQUEST_HEADERS));
+    let patience = Patience::new(pressure.clone());
+    let layers = ServiceBuilder::new().layer(RetryLayer::new(patience)).layer(TimeoutLayer::new(REQUEST_HEADERS));
     Client::new(layers.service(service), namespace)
 }
 
@@ -219,7 +225,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_that_is_given_up_in_its_pause_is_not_sent_again() {
         let (service, mut server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
-        let client = requests(service, "default");
+        let client = requests(service, "default", &Pressure::default());
         let call = tokio::spawn(async move {
             let request = Request::get("/version").body(Vec::new()).unwrap();
             tokio::time::timeout(Duration::from_secs(1), client.request_text(request)).await
@@ -233,7 +239,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_does_not_begin_in_time_is_given_up_and_not_asked_for_again() {
         let (service, mut server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
-        let client = requests(service, "default");
+        let client = requests(service, "default", &Pressure::default());
         let start = tokio::time::Instant::now();
         let call = tokio::spawn(async move {
             let request = Request::get("/version").body(Vec::new()).unwrap();

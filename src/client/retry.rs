@@ -13,6 +13,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower::{BoxError, retry::Policy};
 use tracing::debug;
 
+use super::Pressure;
+
 /// How often a request is sent again.
 const RETRIES: u32 = 4;
 /// The pause before the first of them; each further one is twice as long.
@@ -22,10 +24,18 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// The policy for one request: what is left of its patience.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Patience {
     retries: u32,
     until: Option<Instant>,
+    pressure: Pressure,
+}
+
+impl Patience {
+    /// All of it. What the answers ask for is told to `pressure`.
+    pub const fn new(pressure: Pressure) -> Self {
+        Self { retries: 0, until: None, pressure }
+    }
 }
 
 impl<B> Policy<Request<Body>, Response<B>, BoxError> for Patience {
@@ -33,7 +43,11 @@ impl<B> Policy<Request<Body>, Response<B>, BoxError> for Patience {
 
     fn retry(&mut self, request: &mut Request<Body>, result: &mut Result<Response<B>, BoxError>) -> Option<Sleep> {
         let asked = match result {
-            Ok(response) => pause_asked_for(response.status(), response.headers())?,
+            Ok(response) => {
+                let asked = pause_asked_for(response.status(), response.headers())?;
+                self.pressure.told(asked);
+                asked
+            }
             Err(error) => may_be_sent_again(request.method(), error.as_ref()).then_some(Duration::ZERO)?,
         };
         if self.retries == RETRIES {
@@ -111,7 +125,7 @@ mod tests {
     async fn sent(request: Request<Body>, answers: &[(u16, Option<&str>)]) -> (u16, Vec<Duration>) {
         let (service, mut server): (_, Server) = mock::pair();
         let start = Instant::now();
-        let client = ServiceBuilder::new().layer(RetryLayer::new(Patience::default())).service(service);
+        let client = ServiceBuilder::new().layer(RetryLayer::new(Patience::new(Pressure::default()))).service(service);
         let mut call = tokio::spawn(client.oneshot(request));
         let mut times = Vec::new();
         for (code, after) in answers {
@@ -179,7 +193,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_patience_of_one_request_is_not_that_of_the_next() {
         let (service, mut server): (_, Server) = mock::pair();
-        let mut client = ServiceBuilder::new().layer(RetryLayer::new(Patience::default())).service(service);
+        let mut client = ServiceBuilder::new().layer(RetryLayer::new(Patience::new(Pressure::default()))).service(service);
         tokio::spawn(async move {
             let mut codes = [200, 429, 200].into_iter();
             while let Some((_, respond)) = server.next_request().await {
@@ -214,7 +228,7 @@ mod tests {
             let answer = http.request(request);
             async move { answer.await.map_err(BoxError::from) }
         });
-        let client = ServiceBuilder::new().layer(RetryLayer::new(Patience::default())).service(send);
+        let client = ServiceBuilder::new().layer(RetryLayer::new(Patience::new(Pressure::default()))).service(send);
         let request = Request::builder().method(method).uri(uri).body(Body::empty()).unwrap();
         assert!(client.oneshot(request).await.is_err());
         counted.load(std::sync::atomic::Ordering::Relaxed)
@@ -235,7 +249,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_error_that_is_not_of_the_connection_is_not_tried_again() {
         let (service, mut server): (_, Server) = mock::pair();
-        let client = ServiceBuilder::new().layer(RetryLayer::new(Patience::default())).service(service);
+        let client = ServiceBuilder::new().layer(RetryLayer::new(Patience::new(Pressure::default()))).service(service);
         let call = tokio::spawn(client.oneshot(patched()));
         server.next_request().await.unwrap().1.send_error("no credentials");
         assert_eq!(call.await.unwrap().unwrap_err().to_string(), "no credentials");

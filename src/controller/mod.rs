@@ -13,6 +13,7 @@ mod sim;
 mod tracked;
 mod watch;
 mod watched;
+mod window;
 
 use std::{
     sync::Arc,
@@ -21,11 +22,13 @@ use std::{
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use kube::Client;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{info, warn};
 
-use self::engine::{Engine, Happening, Now};
+use self::{
+    engine::{Engine, Happening, Now},
+    window::Window,
+};
 use crate::{
     admin::Shown,
     apply::{StoredStatus, WriteError, Writer},
@@ -37,8 +40,6 @@ use crate::{
     reconcile::{Done, repair},
 };
 
-/// Namespaces that are written to at the same time. Each has up to three writes in flight.
-const CONCURRENT_NAMESPACES: usize = 8;
 /// How long writes in flight may take to end after the signal to stop, and how long the events may. With the release of the Lease,
 /// which takes a second at most, the end comes within 5 s.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -80,7 +81,7 @@ fn panic_message(error: JoinError) -> String {
 }
 
 enum Written {
-    Namespace(Done),
+    Namespace(Done, Duration),
     Status(Arc<str>, Arc<str>, Result<StoredStatus, WriteError>),
     Finalizer(Arc<str>, Result<(), WriteError>),
 }
@@ -103,7 +104,7 @@ pub async fn run(
 
     let outcome = tokio::select! {
         () = stop => Ok(()),
-        error = work(&clients.watches, Engine::new(&settings.namespace), &writer, leadership, &announcer, &shown, &mut in_flight) => Err(error),
+        error = work(clients, Engine::new(&settings.namespace), &writer, leadership, &announcer, &shown, &mut in_flight) => Err(error),
         ended = &mut publisher => Err(RunError::ended("the publisher of events", ended)),
         ended = &mut elector => Err(RunError::ended("the election", ended)),
     };
@@ -134,7 +135,7 @@ async fn end(mut task: JoinHandle<()>, patience: Duration) {
 
 /// The loop. A standby sees and looks as the leader does, so that it can take over at once; only the leader writes.
 async fn work(
-    client: &Client,
+    clients: &Clients,
     mut engine: Engine,
     writer: &Writer,
     mut leadership: Leadership,
@@ -143,7 +144,8 @@ async fn work(
     in_flight: &mut JoinSet<Written>,
 ) -> RunError {
     let Shown { health, metrics } = shown;
-    let mut seen = watch::everything(client, health, metrics);
+    let mut seen = watch::everything(&clients.watches, health, metrics);
+    let mut window = Window::default();
     let mut jobs = 0;
     loop {
         let now = present();
@@ -155,12 +157,19 @@ async fn work(
         if has_news {
             metrics.reconcile_took(now.instant.elapsed());
         }
-        while jobs < CONCURRENT_NAMESPACES
+        if let Some(until) = clients.pressure.take() {
+            window.throttled(until, now.instant);
+        }
+        while window.has_room(jobs, now.instant)
             && let Some(job) = engine.next_job(now)
         {
             jobs += 1;
             let writer = writer.clone();
-            in_flight.spawn(async move { Written::Namespace(repair(&writer, job).await) });
+            in_flight.spawn(async move {
+                let started = Instant::now();
+                let done = repair(&writer, job).await;
+                Written::Namespace(done, started.elapsed())
+            });
         }
         for write in engine.statuses(now) {
             let (writer, metrics) = (writer.clone(), metrics.clone());
@@ -187,37 +196,25 @@ async fn work(
         }
         metrics.set_namespaces(&engine.counts());
 
-        let wake = if more { now.instant } else { engine.next_wake(now).unwrap_or(now.instant + REST).min(now.instant + REST) };
+        let later = engine.next_wake(now).into_iter().chain(window.opens().filter(|at| *at > now.instant)).min();
+        let wake = if more { now.instant } else { later.map_or(now.instant + REST, |at| at.min(now.instant + REST)) };
         tokio::select! {
             event = seen.next() => match event {
                 Some(event) => engine.see(event, present()),
                 None => return RunError::WatchEnded,
             },
             Some(written) = in_flight.join_next() => match written {
-                Ok(written) => jobs -= take(&mut engine, written),
+                Ok(Written::Namespace(done, took)) => {
+                    jobs -= 1;
+                    window.ended(took, jobs);
+                    engine.done(done, present());
+                }
+                Ok(Written::Status(name, uid, result)) => engine.status_written(&name, &uid, result, present()),
+                Ok(Written::Finalizer(name, result)) => engine.finalizer_written(&name, result, present()),
                 Err(error) => return RunError::ended("a write", Err(error)),
             },
             () = leadership.changed() => {}
             () = tokio::time::sleep_until(wake.into()) => {}
-        }
-    }
-}
-
-/// Hands a result to the engine. Says how many jobs ended.
-fn take(engine: &mut Engine, written: Written) -> usize {
-    let now = present();
-    match written {
-        Written::Namespace(done) => {
-            engine.done(done, now);
-            1
-        }
-        Written::Status(name, uid, result) => {
-            engine.status_written(&name, &uid, result, now);
-            0
-        }
-        Written::Finalizer(name, result) => {
-            engine.finalizer_written(&name, result, now);
-            0
         }
     }
 }
@@ -241,18 +238,21 @@ fn count(metrics: &Metrics, happening: Happening) {
 mod tests {
     use futures::FutureExt;
     use http::{Request, Response};
-    use kube::client::Body;
+    use kube::{Client, client::Body};
     use tower_test::mock;
 
     use super::*;
-    use crate::{client::Stack, health::Health};
+    use crate::{
+        client::{Pressure, Stack},
+        health::Health,
+    };
 
     /// Runs against an apiserver that never answers.
     async fn run_with(election: Election, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let (service, _handle) = mock::pair::<Request<Body>, Response<Body>>();
         let settings = Settings { namespace: "n".into(), instance: "i".into() };
         let client = Client::new(service, "default");
-        let clients = Clients { requests: client.clone(), watches: client, stack: Stack::Http2 };
+        let clients = Clients { requests: client.clone(), watches: client, stack: Stack::Http2, pressure: Pressure::default() };
         let shown = Shown { health: Arc::new(Health::new(&[])), metrics: Arc::default() };
         run(&clients, settings, election, shown, stop).await
     }
