@@ -10,6 +10,7 @@ mod election;
 mod harness;
 mod install;
 mod lifecycle;
+mod proxy;
 mod rbac;
 mod repair;
 mod restart;
