@@ -9,6 +9,7 @@ mod demo;
 mod election;
 mod harness;
 mod install;
+mod judge;
 mod lifecycle;
 mod proxy;
 mod rbac;
