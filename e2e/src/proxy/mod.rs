@@ -168,6 +168,11 @@ impl Proxy {
         state.remembers = true;
     }
 
+    /// Whether so many lists are remembered.
+    pub fn remembers(&self, lists: usize) -> bool {
+        self.state().lists.len() >= lists
+    }
+
     // Requests that are held.
 
     pub fn held(&self) -> usize {

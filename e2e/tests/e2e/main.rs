@@ -7,6 +7,8 @@ mod client;
 mod crd_rules;
 mod demo;
 mod election;
+mod faults;
+mod faults_crash;
 mod harness;
 mod install;
 mod judge;
