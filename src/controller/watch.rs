@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{Stream, StreamExt, stream};
+use futures::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
 use k8s_openapi::api::{core::v1::Namespace, networking::v1::NetworkPolicy};
 use kube::{
     Api, Client, Resource,
@@ -51,12 +54,13 @@ pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>)
     stream::select(namespaces, stream::select(policies, baselines))
 }
 
-fn watch<K>(client: &Client, mut complaint: Complaint, seen: fn(Event<K>) -> Seen) -> stream::BoxStream<'static, Seen>
+fn watch<K>(client: &Client, mut complaint: Complaint, seen: fn(Event<K>) -> Seen) -> BoxStream<'static, Seen>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     // Lists are the most recent state, never what a cache remembers: from an old namespace or baseline a removal could follow.
-    watcher(Api::<K>::all(client.clone()), watcher::Config::default())
+    let api = Api::<K>::all(client.clone());
+    anew(move || watcher(api.clone(), watcher::Config::default()).boxed())
         .backoff(WatchBackoff::default())
         .filter_map(move |event| {
             let seen = match event {
@@ -72,6 +76,19 @@ where
             futures::future::ready(seen)
         })
         .boxed()
+}
+
+/// A watch that begins anew with a list when its version is refused as too old. The watcher itself asks for that version for ever, unless
+/// an event of the stream says so.
+fn anew<K: Send + 'static>(
+    begin: impl Fn() -> BoxStream<'static, watcher::Result<Event<K>>> + Send + 'static,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send {
+    stream::unfold((begin, None), async |(begin, watch)| {
+        let mut watch = watch.unwrap_or_else(&begin);
+        let event = watch.next().await?;
+        let is_gone = matches!(&event, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if status.code == 410);
+        Some((event, (begin, (!is_gone).then_some(watch))))
+    })
 }
 
 /// Says once what is wrong with a watch, and once that it is well again; tells the probes.
@@ -154,7 +171,38 @@ impl Backoff for WatchBackoff {
 
 #[cfg(test)]
 mod tests {
+    use http::{Request, Response};
+    use kube::{client::Body, core::Status};
+    use serde_json::json;
+    use tower_test::mock;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_whose_version_is_refused_as_too_old_begins_with_a_list_again() {
+        let (service, mut server) = mock::pair::<Request<Body>, Response<Body>>();
+        let client = Client::new(service, "default");
+        let mut seen = everything(&client, &Arc::new(Health::new(&[])), &Arc::default()).boxed();
+        let watching = tokio::spawn(async move { while seen.next().await.is_some() {} });
+        let (mut asked, mut silent) = (Vec::new(), Vec::new());
+        while asked.len() < 4 {
+            let (request, respond) = server.next_request().await.unwrap();
+            if !request.uri().path().ends_with("/networkpolicies") {
+                silent.push(respond);
+                continue;
+            }
+            let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            asked.push(if is_watch { "watch" } else { "list" });
+            let gone = Status { code: 410, reason: "Expired".into(), ..Status::default() };
+            let list = json!({
+                "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicyList", "metadata": { "resourceVersion": "7" }, "items": [],
+            });
+            let (code, body) = if is_watch { (410, serde_json::to_vec(&gone).unwrap()) } else { (200, list.to_string().into()) };
+            respond.send_response(Response::builder().status(code).body(Body::from(body)).unwrap());
+        }
+        assert_eq!(asked, ["list", "watch", "list", "watch"]);
+        watching.abort();
+    }
 
     #[test]
     fn delays_grow_also_when_a_list_begins_between_two_errors() {
