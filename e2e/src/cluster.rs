@@ -316,6 +316,17 @@ impl ControlPlane {
         Ok(self.local()?.pki.authority())
     }
 
+    /// Host and port of the apiserver.
+    pub fn address(&self) -> Result<String> {
+        Ok(format!("127.0.0.1:{}", self.local()?.port))
+    }
+
+    /// The files of the certificate and of the key of the apiserver.
+    pub fn serving(&self) -> Result<(&Path, &Path)> {
+        let serving = &self.local()?.serving;
+        Ok((&serving.certificate, &serving.key))
+    }
+
     /// Gives the apiserver a certificate of another authority, from its next start on. The harness trusts both; returns the file
     /// of the new one.
     pub fn change_authority(&self) -> Result<PathBuf> {

@@ -7,19 +7,23 @@ pub mod audit;
 pub mod bench;
 pub mod cluster;
 pub mod demo;
+pub mod dice;
 pub mod operator;
 mod paths;
 mod pki;
 pub mod pool;
 pub mod process;
+pub mod proxy;
 mod sweep;
 pub mod wait;
 pub mod world;
 
 pub use audit::{AuditEntry, AuditLog, AuditMark, skipped_without_audit_log, writes_by};
 pub use cluster::{ControlPlane, Options};
+pub use dice::Dice;
 pub use operator::Operator;
 pub use pool::Lease;
+pub use proxy::Proxy;
 pub use wait::{TIMEOUT, eventually};
 pub use world::World;
 

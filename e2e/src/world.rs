@@ -24,6 +24,7 @@ use crate::audit::AuditLog;
 use crate::cluster::ControlPlane;
 use crate::operator::Operator;
 use crate::pool::{self, Lease};
+use crate::proxy::Proxy;
 use crate::wait::{self, Probe, TIMEOUT};
 use crate::{SERVICE_ACCOUNT, SYSTEM_NAMESPACE, TEST_LABEL, paths};
 
@@ -36,6 +37,8 @@ pub struct World {
     // Dropped in this order: no operator outlives the lease of its cluster.
     operator: Option<Operator>,
     operator_args: Vec<String>,
+    /// The kubeconfig of the operator, if a test has made its own.
+    operator_kubeconfig: Option<PathBuf>,
     admin: Client,
     failed: AtomicBool,
     lease: Lease,
@@ -67,7 +70,14 @@ impl World {
     pub async fn bare() -> Result<Self> {
         let lease = pool::acquire().await?;
         let admin = lease.admin().await?;
-        Ok(Self { operator: None, operator_args: Vec::new(), admin, failed: AtomicBool::new(false), lease })
+        Ok(Self {
+            operator: None,
+            operator_args: Vec::new(),
+            operator_kubeconfig: None,
+            admin,
+            failed: AtomicBool::new(false),
+            lease,
+        })
     }
 
     pub fn plane(&self) -> &ControlPlane {
@@ -121,7 +131,17 @@ impl World {
     }
 
     pub async fn operator_kubeconfig(&self) -> Result<PathBuf> {
+        if let Some(kubeconfig) = &self.operator_kubeconfig {
+            return Ok(kubeconfig.clone());
+        }
         self.lease.service_account_kubeconfig(SYSTEM_NAMESPACE, SERVICE_ACCOUNT).await
+    }
+
+    /// From now on the operator reaches the apiserver by that proxy.
+    pub async fn send_operator_by(&mut self, proxy: &Proxy) -> Result<()> {
+        self.operator_kubeconfig = None;
+        self.operator_kubeconfig = Some(proxy.kubeconfig(&self.operator_kubeconfig().await?)?);
+        Ok(())
     }
 
     pub fn operator(&self) -> Result<&Operator> {

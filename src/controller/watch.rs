@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{Stream, StreamExt, stream};
+use futures::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     Api, Client, Resource,
@@ -64,12 +67,12 @@ fn watch<K>(
     config: watcher::Config,
     mut complaint: Complaint,
     seen: fn(Event<K>) -> Seen,
-) -> stream::BoxStream<'static, Seen>
+) -> BoxStream<'static, Seen>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    List { api: Api::all(client.clone()), config }
-        .stream()
+    List { api: Api::all(client.clone()), config, streams: true }
+        .watch()
         .backoff(WatchBackoff::default())
         .filter_map(move |event| {
             let seen = match event {
@@ -91,6 +94,8 @@ where
 struct List<K> {
     api: Api<K>,
     config: watcher::Config,
+    /// The apiserver may know streaming lists.
+    streams: bool,
 }
 
 impl<K> List<K>
@@ -99,26 +104,32 @@ where
 {
     /// With a streaming list, which comes object by object, and with pages where the apiserver knows no such thing. Either is the most
     /// recent state, never what a cache remembers (the client sees to it): from an old namespace or baseline a removal could follow.
-    fn stream(self) -> stream::BoxStream<'static, watcher::Result<Event<K>>> {
-        let streaming = watcher(self.api.clone(), self.config.clone().streaming_lists()).boxed();
-        stream::unfold((streaming, Some(self)), async |(mut events, mut fallback)| {
+    fn begin(&self) -> BoxStream<'static, watcher::Result<Event<K>>> {
+        let config = self.config.clone();
+        watcher(self.api.clone(), if self.streams { config.streaming_lists() } else { config }).boxed()
+    }
+
+    /// A watch that begins anew when its version is refused as too old. The watcher itself asks for that version for ever, unless an event
+    /// of the stream says so.
+    fn watch(self) -> impl Stream<Item = watcher::Result<Event<K>>> + Send {
+        stream::unfold((self, None), async |(mut list, events)| {
+            let mut events = events.unwrap_or_else(|| list.begin());
             let mut event = events.next().await?;
-            if event.as_ref().err().is_some_and(is_unknown_to_the_server)
-                && let Some(Self { api, config }) = fallback.take()
-            {
+            if list.streams && refused_with(&event, &[400, 422]) {
                 info!(kind = %K::kind(&()), "the apiserver has no streaming lists, so lists come in pages");
-                events = watcher(api, config).boxed();
+                list.streams = false;
+                events = list.begin();
                 event = events.next().await?;
             }
-            Some((event, (events, fallback)))
+            let is_gone = refused_with(&event, &[410]);
+            Some((event, (list, (!is_gone).then_some(events))))
         })
-        .boxed()
     }
 }
 
-/// Whether the apiserver refused a streaming list as a request that it does not understand.
-fn is_unknown_to_the_server(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if matches!(status.code, 400 | 422))
+/// Whether the apiserver answered the request for a watch with one of these codes.
+fn refused_with<K>(event: &watcher::Result<Event<K>>, codes: &[u16]) -> bool {
+    matches!(event, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if codes.contains(&status.code))
 }
 
 /// Says once what is wrong with a watch, and once that it is well again; tells the probes.
@@ -201,7 +212,57 @@ impl Backoff for WatchBackoff {
 
 #[cfg(test)]
 mod tests {
+    use http::{Request, Response};
+    use kube::{client::Body, core::Status};
+    use serde_json::json;
+    use tower_test::mock;
+
     use super::*;
+
+    /// What the watch of policies asks of an apiserver that refuses every version as too old.
+    async fn asked(knows_streams: bool) -> Vec<&'static str> {
+        let (service, mut server) = mock::pair::<Request<Body>, Response<Body>>();
+        let client = Client::new(service, "default");
+        let mut seen = everything(&client, &Arc::new(Health::new(&[])), &Arc::default()).boxed();
+        let watching = tokio::spawn(async move { while seen.next().await.is_some() {} });
+        let (mut asked, mut silent) = (Vec::new(), Vec::new());
+        while asked.len() < 5 {
+            let (request, respond) = server.next_request().await.unwrap();
+            if !request.uri().path().ends_with("/networkpolicies") {
+                silent.push(respond);
+                continue;
+            }
+            let query = request.uri().query().unwrap_or_default();
+            let refusal = |code, reason: &str| Status { code, reason: reason.into(), ..Status::default() };
+            let types = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"});
+            let (what, code, body) = if query.contains("sendInitialEvents") && knows_streams {
+                let ends = json!({"resourceVersion": "7", "annotations": {"k8s.io/initial-events-end": "true"}});
+                let bookmark = json!({"type": "BOOKMARK", "object": {"apiVersion": types["apiVersion"], "kind": types["kind"], "metadata": ends}});
+                ("stream", 200, format!("{bookmark}\n").into())
+            } else if query.contains("sendInitialEvents") {
+                ("stream", 422, serde_json::to_vec(&refusal(422, "Invalid")).unwrap())
+            } else if query.contains("watch=true") {
+                ("watch", 410, serde_json::to_vec(&refusal(410, "Expired")).unwrap())
+            } else {
+                let list = json!({"apiVersion": types["apiVersion"], "kind": "NetworkPolicyList", "metadata": {"resourceVersion": "7"}, "items": []});
+                ("list", 200, list.to_string().into())
+            };
+            asked.push(what);
+            respond.send_response(Response::builder().status(code).body(Body::from(body)).unwrap());
+        }
+        watching.abort();
+        asked
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_whose_version_is_refused_as_too_old_begins_anew() {
+        assert_eq!(asked(true).await, ["stream", "watch", "stream", "watch", "stream"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_apiserver_that_knows_no_streaming_lists_is_asked_for_one_once() {
+        assert_eq!(asked(false).await, ["stream", "list", "watch", "list", "watch"]);
+    }
 
     #[test]
     fn delays_grow_also_when_a_list_begins_between_two_errors() {

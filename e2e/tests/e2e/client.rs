@@ -36,7 +36,7 @@ async fn config(kubeconfig: &Path) -> Config {
     config
 }
 
-async fn clients(kubeconfig: &Path) -> Clients {
+pub async fn clients(kubeconfig: &Path) -> Clients {
     connect(config(kubeconfig).await).unwrap()
 }
 
@@ -50,11 +50,11 @@ async fn kubeconfig_with(world: &World, file: &str, user: &Value) -> PathBuf {
 }
 
 /// The HTTP version in which a request is answered.
-async fn version(client: &Client) -> Version {
+pub async fn version(client: &Client) -> Version {
     client.send(Request::get("/version").body(Body::empty()).unwrap()).await.unwrap().version()
 }
 
-async fn whoami(client: &Client) -> kube::Result<String> {
+pub async fn whoami(client: &Client) -> kube::Result<String> {
     let review = SelfSubjectReview::default();
     let answer: SelfSubjectReview = Api::all(client.clone()).create(&PostParams::default(), &review).await?;
     Ok(answer.status.unwrap().user_info.unwrap().username.unwrap())
@@ -62,12 +62,12 @@ async fn whoami(client: &Client) -> kube::Result<String> {
 
 // ConfigMaps.
 
-fn maps(client: &Client, namespace: &str) -> Api<ConfigMap> {
+pub fn maps(client: &Client, namespace: &str) -> Api<ConfigMap> {
     Api::namespaced(client.clone(), namespace)
 }
 
 /// Writes a ConfigMap by server-side apply.
-async fn write(client: &Client, namespace: &str, name: &str, text: &str) -> kube::Result<ConfigMap> {
+pub async fn write(client: &Client, namespace: &str, name: &str, text: &str) -> kube::Result<ConfigMap> {
     let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "text": text } });
     maps(client, namespace).patch(name, &PatchParams::apply("e2e").force(), &Patch::Apply(&map)).await
 }

@@ -13,12 +13,13 @@ use policy_baseline_e2e::{AuditEntry, AuditMark, Operator, SYSTEM_NAMESPACE, TIM
 use rustix::process::Signal;
 use serde_json::json;
 
+use crate::judge::{check_terms, writes_of};
 use crate::scene::{
     DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, can_i, client_of, events, policies_of, until_holds, until_ready,
     until_status,
 };
 
-const LEASE: &str = "policy-baseline";
+pub const LEASE: &str = "policy-baseline";
 const PLATFORM: &str = "platform";
 /// Expires while a test waits.
 const SHORT: Duration = Duration::from_secs(3);
@@ -118,36 +119,23 @@ impl Cast {
 
     /// Whoever wrote anything had renewed the Lease not longer ago than its renew deadline, and nobody else had taken it since.
     fn judge(&self) {
-        let mut entries = self.entries(self.mark);
-        entries.sort_by_key(|entry| entry.timestamp);
         // The reviews are the test's own, by which it waits for the rights of an instance.
-        let is_review = |entry: &&AuditEntry| entry.resource == "selfsubjectaccessreviews";
-        let is_ours = |e: &&AuditEntry| self.instances.iter().any(|i| i.user == e.user) && !is_review(e);
-        let mut last: Option<&AuditEntry> = None;
-        let mut writes = 0;
-        for entry in entries.iter().filter(is_ours).filter(|entry| entry.is_write()) {
-            if entry.resource == "leases" {
-                if entry.code < 300 {
-                    last = Some(entry);
-                }
-                continue;
-            }
-            writes += 1;
-            let renewal = last.unwrap_or_else(|| panic!("a write before anybody held the lease: {entry:#?}"));
-            assert_eq!(renewal.user, entry.user, "a write of somebody else than the holder: {entry:#?}\n{renewal:#?}");
-            let age = Duration::try_from(entry.timestamp.duration_since(renewal.timestamp)).unwrap();
-            assert!(age <= self.duration * 2 / 3, "a write {age:?} after the last renewal: {entry:#?}\n{renewal:#?}");
-        }
-        assert!(writes > 0, "nobody wrote anything");
+        let by = |entry: &AuditEntry| {
+            let ours = self.instances.iter().any(|i| i.user == entry.user) && entry.resource != "selfsubjectaccessreviews";
+            ours.then(|| entry.user.clone())
+        };
+        let writes = writes_of(&self.world, self.mark, by);
+        let terms = check_terms(&writes, self.duration * 2 / 3, |_| false);
+        assert!(terms.writes > 0, "nobody wrote anything");
     }
 }
 
-fn leases(world: &World) -> Api<Lease> {
+pub fn leases(world: &World) -> Api<Lease> {
     Api::namespaced(world.admin(), SYSTEM_NAMESPACE)
 }
 
 /// Empty when the Lease was released.
-async fn holder(world: &World) -> Option<String> {
+pub async fn holder(world: &World) -> Option<String> {
     leases(world).get_opt(LEASE).await.unwrap()?.spec?.holder_identity
 }
 

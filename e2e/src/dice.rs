@@ -1,0 +1,39 @@
+//! Choices that can be repeated.
+
+use std::env;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+/// Xorshift: the choice must be the same for the same seed, and nothing more.
+#[derive(Debug, Clone)]
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn of(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    /// The seed is that of `E2E_SEED`, else another each time; it is printed.
+    pub fn from_env() -> Self {
+        let chosen = env::var("E2E_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = chosen.unwrap_or_else(|| RandomState::new().hash_one(std::process::id()));
+        println!("E2E_SEED={seed}");
+        Self::of(seed)
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from((self.0 >> 16) % bound.max(1) as u64).unwrap_or_default()
+    }
+
+    pub fn millis(&mut self, from: usize, to: usize) -> Duration {
+        Duration::from_millis((from + self.below(to - from)) as u64)
+    }
+
+    /// One of these, of which there is at least one.
+    pub fn pick<T: Copy>(&mut self, among: &[T]) -> T {
+        among[self.below(among.len())]
+    }
+}

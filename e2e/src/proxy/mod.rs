@@ -1,0 +1,270 @@
+//! A proxy between one client and the apiserver, which ends TLS and goes between request and answer.
+//!
+//! What no rule is about passes as it is: bodies are streamed, HTTP/2 and HTTP/1.1 both, with the client's own credentials. It
+//! has a thread of its own, so that a test that blocks holds nothing up. It decides nothing about right and wrong.
+
+mod asked;
+mod forward;
+mod rules;
+mod serve;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Debug, Formatter};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, Result, anyhow};
+use hyper::body::Bytes;
+use serde_json::Value;
+use tokio::sync::{oneshot, watch as signal};
+
+pub use asked::{Asked, Verb};
+pub use rules::{EventFault, Fault, Moment, When};
+
+use crate::ControlPlane;
+use crate::wait::{TIMEOUT, eventually};
+use forward::Upstream;
+use rules::Rule;
+
+/// One request, in the order in which they came.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    pub asked: Asked,
+    /// The client, as [`Proxy::call`] named it when it connected.
+    pub by: Arc<str>,
+    pub fault: Option<Fault>,
+    /// What the apiserver answered; None while it has not, or was not asked.
+    pub code: Option<u16>,
+}
+
+/// What becomes of a request that was held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// It goes on, whether anybody still waits for it or not.
+    Forward,
+    /// It is lost.
+    Discard,
+}
+
+#[derive(Default)]
+struct State {
+    client: Arc<str>,
+    rules: Vec<Rule<Fault>>,
+    event_rules: Vec<Rule<EventFault>>,
+    exchanges: Vec<Exchange>,
+    struck: usize,
+    held: usize,
+    remembers: bool,
+    lists: BTreeMap<String, Bytes>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    upstream: Upstream,
+    /// How often all connections were cut, and all watches.
+    connections: signal::Sender<usize>,
+    watches: signal::Sender<usize>,
+    released: signal::Sender<(usize, Release)>,
+}
+
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Debug for Proxy {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Proxy {
+    /// A proxy before the apiserver of this control plane, on a free loopback port.
+    pub fn start(plane: &ControlPlane) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            upstream: Upstream::new(plane)?,
+            connections: signal::Sender::new(0),
+            watches: signal::Sender::new(0),
+            released: signal::Sender::new((0, Release::Discard)),
+        });
+        let acceptor = serve::acceptor(plane)?;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").context("listen")?;
+        listener.set_nonblocking(true).context("listen")?;
+        let address = listener.local_addr().context("listen")?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
+        let (stop, stopped) = oneshot::channel();
+        let serves = Arc::clone(&shared);
+        let thread = thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = serve::run(listener, acceptor, serves) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Ok(Self { address, shared, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// The same kubeconfig, by way of the proxy.
+    pub fn kubeconfig(&self, of: &Path) -> Result<PathBuf> {
+        let text = fs::read(of).with_context(|| format!("read {}", of.display()))?;
+        let mut config: Value = serde_json::from_slice(&text).context("a kubeconfig of the harness")?;
+        config["clusters"][0]["cluster"]["server"] = format!("https://{}", self.address).into();
+        let path = of.with_extension(format!("{}.kubeconfig", self.address.port()));
+        fs::write(&path, config.to_string()).with_context(|| format!("write {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Whoever connects from now on has that name, in the exchanges and as user agent in the audit log.
+    pub fn call(&self, client: &str) {
+        self.state().client = client.into();
+    }
+
+    // Faults.
+
+    pub fn on(&self, about: impl Fn(&Asked) -> bool + Send + 'static, when: When, fault: Fault) {
+        let about = move |asked: &Asked, _: &Value| about(asked);
+        self.state().rules.push(Rule::new(Box::new(about), when, fault));
+    }
+
+    /// On the events of watches: what was asked, and the event as it came.
+    pub fn on_event(&self, about: impl Fn(&Asked, &Value) -> bool + Send + 'static, when: When, fault: EventFault) {
+        self.state().event_rules.push(Rule::new(Box::new(about), when, fault));
+    }
+
+    /// No rule any more. What a rule has begun ends as it would.
+    pub fn calm(&self) {
+        let mut state = self.state();
+        state.rules.clear();
+        state.event_rules.clear();
+    }
+
+    /// How often a rule has struck.
+    pub fn struck(&self) -> usize {
+        self.state().struck
+    }
+
+    /// Cuts every connection, with all that travels on it.
+    pub fn cut_connections(&self) {
+        self.shared.connections.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Ends every watch in the middle.
+    pub fn cut_watches(&self) {
+        self.shared.watches.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Begins to remember lists, for [`Fault::Stale`]: the first answer of each.
+    pub fn remember_lists(&self) {
+        let mut state = self.state();
+        state.lists.clear();
+        state.remembers = true;
+    }
+
+    /// Whether so many lists are remembered.
+    pub fn remembers(&self, lists: usize) -> bool {
+        self.state().lists.len() >= lists
+    }
+
+    // Requests that are held.
+
+    pub fn held(&self) -> usize {
+        self.state().held
+    }
+
+    pub async fn until_held(&self) -> Result<()> {
+        eventually("the proxy holds a request", TIMEOUT, async || self.held() > 0).await
+    }
+
+    /// Returns once they have gone where they should.
+    pub async fn release(&self, how: Release) -> Result<()> {
+        self.shared.released.send_modify(|(times, release)| (*times, *release) = (*times + 1, how));
+        eventually("the proxy holds nothing", TIMEOUT, async || self.held() == 0).await
+    }
+
+    // What was asked.
+
+    /// How many requests there were: what comes later is [`Self::since`] that.
+    pub fn mark(&self) -> usize {
+        self.state().exchanges.len()
+    }
+
+    pub fn since(&self, mark: usize) -> Vec<Exchange> {
+        self.state().exchanges[mark..].to_vec()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+            eprintln!("the proxy panicked");
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a request, and what is to become of it.
+    fn decide(&self, asked: &Asked, by: &Arc<str>) -> (usize, Option<Fault>) {
+        let mut state = self.state();
+        let fault = state.rules.iter_mut().find_map(|rule| rule.strike(asked, &Value::Null));
+        state.struck += usize::from(fault.is_some());
+        state.exchanges.push(Exchange { asked: asked.clone(), by: Arc::clone(by), fault, code: None });
+        (state.exchanges.len() - 1, fault)
+    }
+
+    fn decide_event(&self, asked: &Asked, line: &[u8]) -> Option<EventFault> {
+        let mut state = self.state();
+        if state.event_rules.is_empty() {
+            return None;
+        }
+        let event = serde_json::from_slice(line).unwrap_or_default();
+        let fault = state.event_rules.iter_mut().find_map(|rule| rule.strike(asked, &event));
+        state.struck += usize::from(fault.is_some());
+        fault
+    }
+
+    fn answered(&self, number: usize, code: u16) {
+        self.state().exchanges[number].code = Some(code);
+    }
+
+    /// The first answer to that list, if lists are remembered.
+    fn remembered(&self, address: &str) -> Option<Bytes> {
+        self.state().lists.get(address).cloned()
+    }
+
+    async fn hold(&self) -> Release {
+        let mut released = self.released.subscribe();
+        self.state().held += 1;
+        match released.changed().await {
+            Ok(()) => released.borrow().1,
+            Err(_) => Release::Discard,
+        }
+    }
+
+    fn let_go(&self) {
+        self.state().held -= 1;
+    }
+}
+
+/// What a part of the proxy cannot go on after.
+type Trouble = Box<dyn std::error::Error + Send + Sync>;
+
+fn trouble(text: &'static str) -> Trouble {
+    anyhow!(text).into()
+}

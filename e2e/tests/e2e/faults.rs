@@ -1,0 +1,323 @@
+//! What the fault suites share: a play with the operator behind the proxy, in steps that cover everything it writes, and the judge
+//! after each step.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use policy_baseline::api::PolicyBaselineStatus;
+use policy_baseline_e2e::proxy::Asked;
+use policy_baseline_e2e::{AuditMark, Proxy, TIMEOUT, World};
+use serde_json::json;
+
+use crate::election::{LEASE, leases};
+use crate::judge::{Judge, Sentinel, Written, check_rest, check_terms, writes_of};
+use crate::scene::{
+    CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, client_of, condition, delete_baseline, merge, policies_of,
+    until_status,
+};
+use crate::support::{label, until_no_baseline};
+
+pub const PLATFORM: &str = "platform";
+const SENTINEL: &str = "sentinel";
+/// Which baseline a namespace is for.
+pub const PLACE: &str = "e2e.policybaseline.io/place";
+const OWNER: &str = "example.com/owner";
+/// So short that who is killed is soon followed.
+const DURATION: &str = "--lease-duration=3s";
+/// After two thirds of the Lease nothing may be sent.
+const TERM: Duration = Duration::from_secs(2);
+
+/// Everything that the operator writes, in the order of a baseline's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// A baseline with a finalizer, and namespaces that it selects.
+    Bootstrap,
+    /// A policy is deleted, one is opened, one loses its labels.
+    Repair,
+    /// The baseline asks for other policies.
+    Edit,
+    /// The same as a repair, while no operator runs.
+    Restart,
+    /// A namespace leaves.
+    Release,
+    /// The baseline goes, and takes its policies with it.
+    Delete,
+}
+
+impl Step {
+    pub const ALL: [Self; 6] = [Self::Bootstrap, Self::Repair, Self::Edit, Self::Restart, Self::Release, Self::Delete];
+}
+
+pub struct Play {
+    // Dropped first, with the operator that is in it.
+    pub world: World,
+    pub proxy: Proxy,
+    pub judge: Judge,
+    /// The judge's own, straight to the apiserver.
+    client: Client,
+    mark: AuditMark,
+    starts: u32,
+    /// The namespaces of the act that is played.
+    cast: Vec<String>,
+    /// Those that have left.
+    out: BTreeSet<String>,
+    lives: bool,
+    edited: bool,
+    /// When writes were let through that had been held: they are late by the test's own doing.
+    pub excused: Vec<(Timestamp, Timestamp)>,
+    /// How long it took to converge, at most, and in how many runs.
+    pub worst: Duration,
+    pub runs: u32,
+}
+
+impl Play {
+    pub async fn new() -> Self {
+        let mut world = World::new().await.unwrap();
+        let proxy = Proxy::start(world.plane()).unwrap();
+        world.send_operator_by(&proxy).await.unwrap();
+        let client = client_of(world.plane().admin_kubeconfig()).await;
+        let mark = world.audit().unwrap().mark();
+        let selector = json!({ "namespaceSelector": { "matchLabels": { PLACE: SENTINEL } } });
+        apply_baseline(&world, SENTINEL, &selector).await;
+        let mut play = Self {
+            world,
+            proxy,
+            judge: Judge::default(),
+            client,
+            mark,
+            starts: 0,
+            cast: Vec::new(),
+            out: BTreeSet::new(),
+            lives: false,
+            edited: false,
+            excused: Vec::new(),
+            worst: Duration::ZERO,
+            runs: 0,
+        };
+        play.start().await;
+        play.until_at_work().await;
+        play
+    }
+
+    // The operator.
+
+    pub async fn start(&mut self) {
+        self.starts += 1;
+        self.proxy.call(&format!("instance-{}", self.starts));
+        self.world.start_operator_with(&[DURATION]).await.unwrap();
+    }
+
+    pub async fn until_at_work(&self) {
+        let operator = self.world.operator().unwrap();
+        let listed = async || operator.log().contains("work begins");
+        self.world.eventually("everything is listed", TIMEOUT, listed).await.unwrap();
+        self.until_leads().await;
+    }
+
+    pub async fn until_leads(&self) {
+        let count = |text: &str| self.world.operator().unwrap().log().matches(text).count();
+        let leads = async || count("this instance leads\n") > count("this instance leads no more");
+        self.world.eventually("the operator leads", TIMEOUT, leads).await.unwrap();
+    }
+
+    /// SIGKILL. The Lease is released in its name, so that nobody has to wait for it.
+    pub async fn kill(&mut self) {
+        self.world.kill_operator().unwrap();
+        self.check_log();
+        let released = Patch::Merge(json!({ "spec": { "holderIdentity": "" } }));
+        match leases(&self.world).patch(LEASE, &PatchParams::default(), &released).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            answer => drop(answer.unwrap()),
+        }
+    }
+
+    fn check_log(&self) {
+        let log = self.world.operator().unwrap().log();
+        assert!(!log.contains(" ERROR ") && !log.contains("panicked"), "{log}");
+    }
+
+    // The steps.
+
+    /// Another act: nothing is there of the last one, but for its namespaces.
+    pub async fn next_act(&mut self, namespaces: usize) {
+        self.judge.spaces.clear();
+        for name in &self.cast {
+            label(&self.world, name, PLACE, None).await;
+        }
+        self.cast = (0..namespaces).map(|_| World::unique("play")).collect();
+        self.out.clear();
+        (self.lives, self.edited) = (false, false);
+    }
+
+    pub fn cast(&self) -> &[String] {
+        &self.cast
+    }
+
+    /// What comes before a step and is no part of it.
+    pub async fn prepare(&mut self, step: Step) {
+        if step == Step::Restart {
+            self.kill().await;
+            self.tamper().await;
+        }
+    }
+
+    /// What others do, and nothing is waited for.
+    pub async fn act(&mut self, step: Step) {
+        match step {
+            Step::Bootstrap => {
+                self.lives = true;
+                self.apply_platform().await;
+                for name in self.cast.clone() {
+                    self.make(&name).await;
+                }
+            }
+            Step::Repair => self.tamper().await,
+            Step::Edit => {
+                self.edited = true;
+                self.apply_platform().await;
+            }
+            Step::Restart => self.start().await,
+            Step::Release => {
+                let name = self.cast[0].clone();
+                self.leave(&name).await;
+            }
+            Step::Delete => {
+                let staying = |name: &&String| !self.out.contains(*name) && self.judge.spaces.contains_key(*name);
+                for name in self.cast.iter().filter(staying).cloned().collect::<Vec<_>>() {
+                    self.judge.leaves(&name);
+                }
+                self.lives = false;
+                delete_baseline(&self.world, PLATFORM).await;
+            }
+        }
+    }
+
+    async fn apply_platform(&self) {
+        let ports = if self.edited { json!([5353]) } else { json!([]) };
+        let labels = if self.edited { json!({ OWNER: "a" }) } else { json!({}) };
+        let spec = json!({
+            "namespaceSelector": { "matchLabels": { PLACE: PLATFORM } }, "existingNamespaces": "Enforce",
+            "deletionPolicy": "Delete", "dns": { "ports": ports }, "metadata": { "labels": labels },
+        });
+        apply_baseline(&self.world, PLATFORM, &spec).await;
+    }
+
+    pub async fn leave(&mut self, name: &str) {
+        self.judge.leaves(name);
+        label(&self.world, name, PLACE, Some("out")).await;
+        self.out.insert(name.to_owned());
+    }
+
+    pub async fn make(&mut self, name: &str) {
+        self.judge.makes(name);
+        self.world.namespace_named(name, &[(PLACE, PLATFORM)]).await.unwrap();
+        let own = json!({ "metadata": { "name": World::unique("own") }, "spec": { "podSelector": {}, "ingress": [{}] } });
+        let own: NetworkPolicy = serde_json::from_value(own).unwrap();
+        let made = policies_of(&self.client, name).create(&PostParams::default(), &own).await.unwrap();
+        self.judge.space(name).theirs.insert(made.name_any(), made.resource_version().unwrap());
+    }
+
+    /// Drift of three classes, in two namespaces.
+    async fn tamper(&mut self) {
+        let (first, last) = (self.cast[0].clone(), self.cast[self.cast.len() - 1].clone());
+        let at_first = policies_of(&self.client, &first);
+        at_first.delete(DENY_EGRESS, &DeleteParams::default()).await.unwrap();
+        let hole = json!({ "spec": { "ingress": [{}], "egress": [{}], "policyTypes": ["Ingress", "Egress"] } });
+        let opened = merge(&at_first, DENY_INGRESS, "tenant", &hole).await;
+        self.judge.edited(&first, DENY_INGRESS, &opened.uid().unwrap());
+        let stripped = json!({ "metadata": { "labels": null, "annotations": null } });
+        let stripped = merge(&policies_of(&self.client, &last), CARVEOUT, "tenant", &stripped).await;
+        self.judge.edited(&last, CARVEOUT, &stripped.uid().unwrap());
+    }
+
+    // The judge.
+
+    fn plan(&self, name: &str) -> Option<Plan> {
+        let plan = Plan::of(PLATFORM);
+        let plan = if self.edited { plan.dns_port(5353).label(OWNER, "a") } else { plan };
+        (self.lives && !self.out.contains(name)).then_some(plan)
+    }
+
+    pub fn compliant(&self) -> u32 {
+        u32::try_from(self.judge.spaces.keys().filter(|name| self.plan(name).is_some()).count()).unwrap()
+    }
+
+    /// Returns when the cluster is as it should be, and the status says so.
+    pub async fn settle(&self) {
+        self.judge.check_what_is_stored(&self.world, &self.client, |name| self.plan(name)).await;
+        if !self.lives {
+            until_no_baseline(&self.world, PLATFORM).await;
+            return;
+        }
+        let count = self.compliant();
+        let settled = |status: &PolicyBaselineStatus| {
+            let counts = &status.namespaces;
+            let all = counts.compliant == count && counts.selected == count && counts.failed == 0;
+            all && condition(status, "Ready").status == "True"
+        };
+        until_status(&self.world, PLATFORM, &format!("{count} are compliant"), settled).await;
+    }
+
+    /// The same, and notes how long it took.
+    pub async fn converge(&mut self) {
+        let begun = Instant::now();
+        self.settle().await;
+        self.converged(begun);
+    }
+
+    pub fn converged(&mut self, since: Instant) {
+        self.worst = self.worst.max(since.elapsed());
+        self.runs += 1;
+    }
+
+    /// A whole step.
+    pub async fn perform(&mut self, step: Step) {
+        self.prepare(step).await;
+        self.act(step).await;
+        self.converge().await;
+    }
+
+    /// What the operator wrote since; each of its processes by a name of its own.
+    pub fn writes(&self, since: AuditMark) -> Vec<Written> {
+        let user = World::operator_user();
+        writes_of(&self.world, since, |entry| (entry.user == user).then(|| entry.user_agent.clone()))
+    }
+
+    /// Prints the runs since the last time, and how long the slowest of them took to converge.
+    pub fn tell(&mut self, fault: &str) {
+        println!("| {fault} | {} runs | worst {} ms |", self.runs, self.worst.as_millis());
+        (self.runs, self.worst) = (0, Duration::ZERO);
+    }
+
+    /// At the end: rest (I2), and all that was written since the beginning (I3 to I6). Prints what came of it.
+    pub async fn finish(self) {
+        self.proxy.calm();
+        let compliant = if self.lives { vec![(PLATFORM, self.compliant())] } else { vec![] };
+        let sentinel = Sentinel { baseline: SENTINEL, label: (PLACE, SENTINEL) };
+        check_rest(&self.world, &compliant, &sentinel, |mark| self.writes(mark)).await;
+        let writes = self.writes(self.mark);
+        let removals = self.judge.check_removals(&writes, |_| false);
+        let excused = |written: &Written| {
+            let at = written.entry.timestamp;
+            self.excused.iter().any(|(from, until)| (*from..=*until).contains(&at))
+        };
+        let terms = check_terms(&writes, TERM, excused);
+        self.check_log();
+        let (faults, processes, writes) = (self.proxy.struck(), self.starts, terms.writes);
+        println!("{faults} faults, {processes} processes, {writes} writes, {removals} removals, 0 violations");
+    }
+}
+
+/// The same request with the names of an act's namespaces replaced by their places in it: so it is known in another act.
+pub fn alias(cast: &[String], asked: &Asked) -> Asked {
+    let mut asked = asked.clone();
+    if let Some(at) = cast.iter().position(|name| *name == asked.namespace) {
+        asked.namespace = format!("#{at}");
+    }
+    asked
+}

@@ -1,0 +1,249 @@
+//! The judge of the suites that break things: I1 to I6, by what the cluster holds and by what the audit log tells, with clients of
+//! its own. It knows what a test has done, never what the operator thinks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt};
+use policy_baseline::api::PolicyBaselineStatus;
+use policy_baseline_e2e::{AuditEntry, AuditMark, TEST_LABEL, TIMEOUT, World};
+
+use crate::scene::{Plan, condition, policies_of, until_holds, until_status};
+use crate::support::stored;
+
+/// How long what was decided before may still arrive, where no clock of the operator's says when it must end.
+pub const RACE: Duration = Duration::from_secs(2);
+
+pub fn age(at: Timestamp, of: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(of)).unwrap_or_default()
+}
+
+/// A namespace that lives, as the test has made it.
+#[derive(Default)]
+pub struct Space {
+    /// The policies of its tenants, and their versions.
+    pub theirs: BTreeMap<String, String>,
+    /// Policies that were edited, and never deleted since: they keep their uid.
+    pub edited: BTreeMap<String, String>,
+    /// Policies that may have been unrecognisable at some time.
+    pub disguised: BTreeSet<String>,
+}
+
+/// From when on something was so in a namespace, and until when.
+type Span = (String, Timestamp, Option<Timestamp>);
+
+/// A write of an instance.
+pub struct Written {
+    pub by: String,
+    pub entry: AuditEntry,
+}
+
+/// What the test has done to its namespaces.
+#[derive(Default)]
+pub struct Judge {
+    /// The namespaces that live.
+    pub spaces: BTreeMap<String, Space>,
+    /// When a namespace was deleted, and when it was made again.
+    gone: Vec<Span>,
+    /// When a namespace left all baselines, and when it came back.
+    left: Vec<Span>,
+}
+
+impl Judge {
+    // What the test does.
+
+    /// Right before a namespace is made.
+    pub fn makes(&mut self, name: &str) {
+        end(&mut self.gone, name, Timestamp::now());
+        self.spaces.insert(name.to_owned(), Space::default());
+    }
+
+    /// Right after its deletion was asked for.
+    pub fn deleted(&mut self, name: &str) {
+        end(&mut self.left, name, Timestamp::now());
+        self.gone.push((name.to_owned(), Timestamp::now(), None));
+        self.spaces.remove(name);
+    }
+
+    /// Right before it leaves all baselines: what is removed is removed later.
+    pub fn leaves(&mut self, name: &str) {
+        self.left.push((name.to_owned(), Timestamp::now(), None));
+        // There a policy may go and come.
+        self.space(name).edited.clear();
+    }
+
+    /// Right after a baseline has taken it again.
+    pub fn returned(&mut self, name: &str) {
+        end(&mut self.left, name, Timestamp::now());
+    }
+
+    /// A policy that a baseline plans was edited, and is still the same object.
+    pub fn edited(&mut self, name: &str, policy: &str, uid: &str) {
+        let before = self.space(name).edited.entry(policy.to_owned()).or_insert_with(|| uid.to_owned());
+        assert_eq!(before, uid, "I3: {name}/{policy} was only edited, and is another now");
+    }
+
+    pub fn space(&mut self, name: &str) -> &mut Space {
+        self.spaces.get_mut(name).unwrap()
+    }
+
+    // What must be so.
+
+    /// I1, I3 and I4 by what is stored. `plan` says what a namespace should hold; without one it holds nothing of ours.
+    pub async fn check_what_is_stored(&self, world: &World, client: &Client, plan: impl Fn(&str) -> Option<Plan>) {
+        let api: Api<Namespace> = Api::all(client.clone());
+        let going: BTreeSet<&str> = self.gone.iter().filter(|(.., until)| until.is_none()).map(|(name, ..)| &**name).collect();
+        let living = async || {
+            let all = api.list(&ListParams::default().labels(TEST_LABEL)).await?.items;
+            let names: BTreeSet<String> = all.iter().map(ResourceExt::name_any).collect();
+            let lives = self.spaces.keys().all(|name| names.contains(name));
+            Ok::<_, kube::Error>(lives && !names.iter().any(|name| going.contains(&**name)))
+        };
+        world.eventually("what was deleted is gone", TIMEOUT * 2, living).await.unwrap();
+        for (name, space) in &self.spaces {
+            if let Some(plan) = plan(name) {
+                let plan = space.theirs.keys().fold(plan, |plan, own| plan.beside(own));
+                until_holds(world, name, &plan).await;
+                continue;
+            }
+            // What was made unrecognisable before the namespace left is nobody's.
+            let is_left = |policy: &str| !space.theirs.contains_key(policy) && !space.disguised.contains(policy);
+            world
+                .eventually(&format!("I1: {name} holds nothing of ours"), TIMEOUT, async || {
+                    let found = policies_of(client, name).list(&ListParams::default()).await?.items;
+                    Ok::<_, kube::Error>(!found.iter().any(|policy| is_left(&policy.name_any())))
+                })
+                .await
+                .unwrap();
+        }
+        for (name, space) in &self.spaces {
+            let found = stored(world, name).await;
+            for (policy, version) in &space.theirs {
+                assert_eq!(found[policy].resource_version().as_ref(), Some(version), "I4: {name}/{policy} was written to");
+            }
+            for (policy, uid) in &space.edited {
+                assert_eq!(found[policy].uid().as_ref(), Some(uid), "I3: {name}/{policy} was only edited, and is another now");
+            }
+        }
+    }
+
+    /// I3 and I4: the operator removes only from namespaces that have left. I5: it leaves alone what is going. `excused` is a write that
+    /// was decided before. Returns how many removals there were.
+    pub fn check_removals(&self, writes: &[Written], excused: impl Fn(&Written) -> bool) -> usize {
+        let within = |spans: &[Span], entry: &AuditEntry, early: Duration, late: Duration| {
+            spans.iter().any(|(name, from, until)| {
+                let at = entry.timestamp;
+                let begun = at > *from && age(at, *from) >= early;
+                *name == entry.namespace && begun && until.is_none_or(|until| at <= until || age(at, until) < late)
+            })
+        };
+        let mut removals = 0;
+        for written in writes.iter().filter(|written| written.entry.resource == "networkpolicies") {
+            let entry = &written.entry;
+            assert!(!entry.name.starts_with("own-"), "I4: {entry:#?}");
+            if excused(written) {
+                continue;
+            }
+            if entry.verb.starts_with("delete") && entry.code < 300 {
+                removals += 1;
+                assert!(within(&self.left, entry, Duration::ZERO, RACE), "I3: removed where it is planned: {entry:#?}");
+            }
+            assert!(!within(&self.gone, entry, RACE, Duration::ZERO), "I5: written to a namespace that is going: {entry:#?}");
+        }
+        removals
+    }
+}
+
+fn end(spans: &mut [Span], name: &str, at: Timestamp) {
+    if let Some(span) = spans.iter_mut().find(|(of, _, until)| of == name && until.is_none()) {
+        span.2 = Some(at);
+    }
+}
+
+/// What was written since, in the order in which it was received. `by` names the instance of an entry, if it is one's.
+pub fn writes_of(world: &World, since: AuditMark, by: impl Fn(&AuditEntry) -> Option<String>) -> Vec<Written> {
+    let mut entries = world.audit().unwrap().since(since).unwrap();
+    entries.retain(AuditEntry::is_write);
+    entries.sort_by_key(|entry| entry.timestamp);
+    entries.into_iter().filter_map(|entry| by(&entry).map(|by| Written { by, entry })).collect()
+}
+
+/// What the Lease tells of a row of writes.
+pub struct Terms<'a> {
+    pub writes: usize,
+    pub number: usize,
+    /// Writes without the Lease, which were excused.
+    pub late: Vec<&'a Written>,
+}
+
+/// I6: whoever writes has renewed the Lease less than its term ago, and nobody has taken it since.
+pub fn check_terms(writes: &[Written], term: Duration, excused: impl Fn(&Written) -> bool) -> Terms<'_> {
+    let mut last: Option<&Written> = None;
+    let mut told = Terms { writes: 0, number: 0, late: Vec::new() };
+    for written in writes {
+        let entry = &written.entry;
+        if entry.resource == "leases" {
+            if entry.code < 300 {
+                told.number += usize::from(last.is_none_or(|last| last.by != written.by));
+                last = Some(written);
+            }
+            continue;
+        }
+        told.writes += 1;
+        let renewal = last.unwrap_or_else(|| panic!("I6: a write before anybody held the lease: {entry:#?}"));
+        if renewal.by == written.by && age(entry.timestamp, renewal.entry.timestamp) <= term {
+            continue;
+        }
+        assert!(excused(written), "I6: a write without the lease: {entry:#?}\n{:#?}", renewal.entry);
+        told.late.push(written);
+    }
+    told
+}
+
+/// A baseline that selects nothing but one namespace, which shows that everything has been seen and answered.
+pub struct Sentinel<'a> {
+    pub baseline: &'a str,
+    pub label: (&'a str, &'a str),
+}
+
+/// I2: when all is told, nothing is written but for what is new. `compliant` says how many namespaces each baseline has; `writes` what
+/// the instances wrote since. They renew the Lease meanwhile, and their renewals are the clock.
+pub async fn check_rest(
+    world: &World,
+    compliant: &[(&str, u32)],
+    sentinel: &Sentinel<'_>,
+    writes: impl Fn(AuditMark) -> Vec<Written>,
+) {
+    for (name, count) in compliant {
+        let settled = |status: &PolicyBaselineStatus| {
+            let counts = &status.namespaces;
+            counts.compliant == *count && counts.failed == 0 && counts.pending == 0 && condition(status, "Ready").status == "True"
+        };
+        until_status(world, name, &format!("{count} are compliant"), settled).await;
+    }
+    let audit = world.audit().unwrap();
+    let others = |mark| writes(mark).into_iter().map(|written| written.entry).filter(|entry| entry.resource != "leases");
+    let renewals = |mark| writes(mark).iter().filter(|written| written.entry.resource == "leases").count();
+    // The last statuses and events come after the last repairs.
+    let mut mark = audit.mark();
+    let quiet = async || {
+        if others(mark).next().is_some() {
+            mark = audit.mark();
+        }
+        renewals(mark) >= 4
+    };
+    world.eventually("I2: it comes to rest", TIMEOUT, quiet).await.unwrap();
+
+    let mark = audit.mark();
+    let namespace = world.namespace("sentinel", &[sentinel.label]).await.unwrap();
+    until_holds(world, &namespace, &Plan::of(sentinel.baseline)).await;
+    until_status(world, sentinel.baseline, "the sentinel is compliant", |status| status.namespaces.compliant == 1).await;
+    world.eventually("some renewals later", TIMEOUT, async || renewals(mark) >= 4).await.unwrap();
+    let (own, others): (Vec<_>, Vec<_>) =
+        others(mark).partition(|entry| entry.namespace == namespace || entry.name == sentinel.baseline);
+    assert!(own.len() >= 4, "the sentinel was not seen: {own:#?}");
+    assert!(others.is_empty(), "I2: written at rest: {others:#?}");
+}
