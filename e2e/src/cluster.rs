@@ -67,6 +67,8 @@ rules:
 pub struct Options {
     /// More flags for kube-apiserver, such as `--feature-gates=…`.
     pub apiserver_args: Vec<String>,
+    /// The same for etcd.
+    pub etcd_args: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -473,7 +475,7 @@ impl Local {
 
     fn spawn_etcd(&self, peer_port: u16) -> Result<Guarded> {
         let peer_url = format!("http://127.0.0.1:{peer_port}");
-        let args = [
+        let mut args = vec![
             format!("--data-dir={}", self.dir.join("etcd").display()),
             // The data need not survive the machine.
             "--unsafe-no-fsync".to_owned(),
@@ -484,6 +486,7 @@ impl Local {
             format!("--initial-cluster=default={peer_url}"),
             "--log-level=warn".to_owned(),
         ];
+        args.extend(self.options.etcd_args.iter().cloned());
         self.spawn("etcd", &args)
     }
 
