@@ -313,6 +313,11 @@ impl ControlPlane {
         self.wait_ready().await
     }
 
+    /// Where etcd listens.
+    pub fn etcd_url(&self) -> Result<&str> {
+        Ok(&self.local()?.etcd_url)
+    }
+
     /// The file of the authorities of the apiserver.
     pub fn authority(&self) -> Result<PathBuf> {
         Ok(self.local()?.pki.authority())
