@@ -44,8 +44,8 @@ release: ## Optimised, stripped, static operator in target/release
 	@ls -l target/release/policy-baseline | awk '{ printf "target/release/policy-baseline: %.1f MB\n", $$5 / 1e6 }'
 
 .PHONY: bench
-bench: controlplane release ## Measure beside the raw apiserver; BENCH_NAMESPACES=200; report in target/bench
-	$(CARGO) build --locked --release --package policy-baseline-e2e --bins
+bench: controlplane release ## Measure beside the raw apiserver; BENCH_NAMESPACES=1000 (50 for a short look, at most 10000); report in target/bench
+	$(CARGO) build --locked --release --package policy-baseline-e2e --bin e2e-bench --bin e2e-guard
 	@E2E_OPERATOR=$(CURDIR)/target/$(HOST)/release/policy-baseline target/release/e2e-bench
 
 CONTAINER ?= docker

@@ -67,6 +67,8 @@ rules:
 pub struct Options {
     /// More flags for kube-apiserver, such as `--feature-gates=…`.
     pub apiserver_args: Vec<String>,
+    /// The same for etcd.
+    pub etcd_args: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -311,6 +313,11 @@ impl ControlPlane {
         self.wait_ready().await
     }
 
+    /// Where etcd listens.
+    pub fn etcd_url(&self) -> Result<&str> {
+        Ok(&self.local()?.etcd_url)
+    }
+
     /// The file of the authorities of the apiserver.
     pub fn authority(&self) -> Result<PathBuf> {
         Ok(self.local()?.pki.authority())
@@ -484,7 +491,7 @@ impl Local {
 
     fn spawn_etcd(&self, peer_port: u16) -> Result<Guarded> {
         let peer_url = format!("http://127.0.0.1:{peer_port}");
-        let args = [
+        let mut args = vec![
             format!("--data-dir={}", self.dir.join("etcd").display()),
             // The data need not survive the machine.
             "--unsafe-no-fsync".to_owned(),
@@ -495,6 +502,7 @@ impl Local {
             format!("--initial-cluster=default={peer_url}"),
             "--log-level=warn".to_owned(),
         ];
+        args.extend(self.options.etcd_args.iter().cloned());
         self.spawn("etcd", &args)
     }
 

@@ -1,100 +1,160 @@
 //! One watch on every NetworkPolicy, and when each of its events reached us.
+//! Decodes no more of an event than it needs, so that it takes little of the machine from what is measured.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use anyhow::{Context, Result, bail};
-use futures::StreamExt;
+use futures::TryStreamExt;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{Config, Event, watcher};
-use kube::{Api, Client, ResourceExt};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use kube::api::{ListParams, WatchEvent};
+use kube::{Api, Client};
+use serde::Deserialize;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use super::progress::Progress;
 use crate::wait::TIMEOUT;
 
-struct Sighting {
-    at: Instant,
-    namespace: String,
-    name: String,
-    version: String,
+/// How long one watch lasts; longer than the bench.
+const WATCH_SECONDS: u32 = 2 * 60 * 60;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Added,
+    Modified,
+    Deleted,
 }
 
-/// What the watch showed last of each policy, by namespace.
+/// One event of the watch.
+pub struct Sighting {
+    pub at: Instant,
+    pub kind: Kind,
+    pub namespace: String,
+    pub name: String,
+    pub version: u64,
+}
+
+/// What a wait for many policies waits for.
+pub struct Wanted<'a> {
+    /// What the names of their namespaces begin with.
+    pub prefix: &'a str,
+    pub names: &'a [String],
+    pub kind: Kind,
+    /// Only what is newer counts.
+    pub after: u64,
+    /// How many different ones.
+    pub count: usize,
+}
+
+/// The events of the watch, each seen once, in their order.
 pub struct Eye {
-    seen: HashMap<String, HashMap<String, (Instant, String)>>,
+    client: Client,
     incoming: UnboundedReceiver<Sighting>,
     // Ends with the eye.
-    _watch: JoinSet<()>,
+    watch: JoinSet<Result<()>>,
 }
 
 impl Eye {
-    /// Returns once the watch stands.
+    /// Everything from now on is seen.
     pub async fn open(client: Client) -> Result<Self> {
         let (sender, incoming) = unbounded_channel();
-        let (stands, standing) = tokio::sync::oneshot::channel();
-        let mut stands = Some(stands);
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            let mut events = watcher(Api::<NetworkPolicy>::all(client), Config::default()).default_backoff().boxed();
-            while let Some(event) = events.next().await {
-                let at = Instant::now();
-                let policy = match event {
-                    Ok(Event::Apply(policy) | Event::InitApply(policy)) => policy,
-                    Ok(Event::InitDone) => {
-                        let _ = stands.take().map(|stands| stands.send(()));
-                        continue;
-                    }
-                    Ok(Event::Init | Event::Delete(_)) | Err(_) => continue,
-                };
-                let (namespace, version) =
-                    (policy.namespace().unwrap_or_default(), policy.resource_version().unwrap_or_default());
-                if sender.send(Sighting { at, namespace, name: policy.name_any(), version }).is_err() {
-                    break;
+        let version = newest(&client).await?;
+        let mut watch = JoinSet::new();
+        watch.spawn(follow(client.clone(), version, sender));
+        Ok(Self { client, incoming, watch })
+    }
+
+    /// The newest version in the cluster: what happens from now on is newer.
+    pub async fn now(&self) -> Result<u64> {
+        newest(&self.client).await
+    }
+
+    /// The next event that is wanted; those before it are forgotten.
+    pub async fn until(&mut self, mut wanted: impl FnMut(&Sighting) -> bool) -> Result<Sighting> {
+        loop {
+            let sighting = self.next().await?;
+            if wanted(&sighting) {
+                return Ok(sighting);
+            }
+        }
+    }
+
+    /// When the last of the wanted policies was seen.
+    pub async fn until_all(&mut self, wanted: &Wanted<'_>, progress: &mut Progress) -> Result<Instant> {
+        let mut seen = HashSet::new();
+        loop {
+            let sighting = self.next().await.with_context(|| format!("{} of {} policies were seen", seen.len(), wanted.count))?;
+            let counts = sighting.kind == wanted.kind
+                && sighting.version > wanted.after
+                && sighting.namespace.starts_with(wanted.prefix)
+                && wanted.names.contains(&sighting.name);
+            if counts {
+                let at = sighting.at;
+                seen.insert((sighting.namespace, sighting.name));
+                if seen.len() == wanted.count {
+                    return Ok(at);
                 }
-            }
-        });
-        timeout(TIMEOUT, standing).await.context("the watch does not stand")??;
-        Ok(Self { seen: HashMap::new(), incoming, _watch: task })
-    }
-
-    /// When the third policy of a namespace was seen.
-    pub async fn until_three(&mut self, namespace: &str) -> Result<Instant> {
-        loop {
-            if let Some(policies) = self.seen.get(namespace).filter(|policies| policies.len() >= 3) {
-                return policies.values().map(|(at, _)| *at).max().context("no policy");
-            }
-            self.next().await.with_context(|| format!("{namespace} has no three policies"))?;
-        }
-    }
-
-    /// When that very version was seen.
-    pub async fn until_version(&mut self, policy: &NetworkPolicy) -> Result<Instant> {
-        let (namespace, version) = (policy.namespace().unwrap_or_default(), policy.resource_version().unwrap_or_default());
-        loop {
-            let known = self.seen.get(&namespace).and_then(|policies| policies.get(&policy.name_any()));
-            if let Some((at, _)) = known.filter(|(_, seen)| *seen == version) {
-                return Ok(*at);
-            }
-            self.next().await?;
-        }
-    }
-
-    /// When the next event of that policy was seen.
-    pub async fn until_after(&mut self, namespace: &str, name: &str) -> Result<Instant> {
-        loop {
-            let (of, policy, at) = self.next().await?;
-            if of == namespace && policy == name {
-                return Ok(at);
+                progress.done(seen.len(), wanted.count);
             }
         }
     }
 
-    async fn next(&mut self) -> Result<(String, String, Instant)> {
-        let Ok(sighting) = timeout(TIMEOUT, self.incoming.recv()).await else { bail!("nothing was seen within {TIMEOUT:?}") };
-        let Sighting { at, namespace, name, version } = sighting.context("the watch has ended")?;
-        self.seen.entry(namespace.clone()).or_default().insert(name.clone(), (at, version));
-        Ok((namespace, name, at))
+    async fn next(&mut self) -> Result<Sighting> {
+        match timeout(TIMEOUT, self.incoming.recv()).await {
+            Err(_) => bail!("nothing more was seen within {TIMEOUT:?}"),
+            Ok(Some(sighting)) => Ok(sighting),
+            Ok(None) => match self.watch.join_next().await {
+                Some(Ok(Err(err))) => Err(err.context("the watch has ended")),
+                _ => bail!("the watch has ended"),
+            },
+        }
+    }
+}
+
+async fn newest(client: &Client) -> Result<u64> {
+    let list = Api::<NetworkPolicy>::all(client.clone()).list_metadata(&ListParams::default().limit(1)).await?;
+    list.metadata.resource_version.unwrap_or_default().parse().context("the version of a list")
+}
+
+#[derive(Clone, Deserialize)]
+struct Policy {
+    metadata: Metadata,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    namespace: String,
+    name: String,
+    resource_version: String,
+}
+
+/// A watch that ends goes on from the last event.
+async fn follow(client: Client, mut version: u64, sender: UnboundedSender<Sighting>) -> Result<()> {
+    loop {
+        let uri = format!(
+            "/apis/networking.k8s.io/v1/networkpolicies?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}"
+        );
+        let events = client.request_events::<Policy>(http::Request::get(uri).body(Vec::new())?).await?;
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.try_next().await? {
+            let at = Instant::now();
+            let (kind, policy) = match event {
+                WatchEvent::Added(policy) => (Kind::Added, policy),
+                WatchEvent::Modified(policy) => (Kind::Modified, policy),
+                WatchEvent::Deleted(policy) => (Kind::Deleted, policy),
+                WatchEvent::Bookmark(bookmark) => {
+                    version = bookmark.metadata.resource_version.parse().context("the version of a bookmark")?;
+                    continue;
+                }
+                WatchEvent::Error(status) => bail!("{}", status.message),
+            };
+            let Metadata { namespace, name, resource_version } = policy.metadata;
+            version = resource_version.parse().context("the version of a policy")?;
+            if sender.send(Sighting { at, kind, namespace, name, version }).is_err() {
+                return Ok(());
+            }
+        }
     }
 }

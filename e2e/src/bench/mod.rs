@@ -1,41 +1,60 @@
-//! The bench: what the operator costs beside the raw apiserver, which does the same applies over the same stack in the same run.
+//! The bench: what the operator costs beside the raw apiserver, which does the same work over the same stack in the same run.
 //!
-//! Ours and raw take turns, so that both meet the same machine. Ours is the real binary under the shipped RBAC.
+//! The order of what is measured. Ours and raw take turns, so that both meet the same machine; the method is in docs/performance.md.
 
+mod bulk;
+mod calibrate;
+mod clear;
+mod cold;
 mod eye;
+mod facts;
+mod figures;
+mod foreign;
+mod http;
+mod latency;
+mod numbers;
+mod plot;
+mod proc;
+mod progress;
+mod raw;
+mod relay;
 mod report;
+mod rest;
+mod subject;
+mod table;
 
 use std::fs;
-use std::path::Path;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use futures::future::try_join_all;
-use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
-use policy_baseline::client::{self, Stack};
-use serde_json::json;
-use tokio::time::Instant;
+use anyhow::{Context, Result, ensure};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use policy_baseline::client::{self, Clients, Stack};
+use tokio::time::timeout;
 
-use self::eye::Eye;
-pub use self::report::{Figure, Report};
+use self::eye::{Eye, Kind, Wanted};
+use self::facts::Facts;
+use self::figures::Point;
+use self::numbers::megabytes;
+use self::progress::Progress;
+use self::raw::{Raw, baseline, render};
+pub use self::report::Report;
+use self::subject::Subject;
 use crate::cluster::{ControlPlane, Options};
-use crate::operator::Operator;
 use crate::wait::{TIMEOUT, eventually};
 use crate::{SERVICE_ACCOUNT, SYSTEM_NAMESPACE, paths};
 
-/// What the bench's namespaces are selected by.
-const SIDE: &str = "bench.policybaseline.io/side";
-const NAMES: [&str; 3] = ["baseline-default-deny-ingress", "baseline-default-deny-egress", "baseline-monitoring-carveout"];
-/// How many samples of a single namespace or repair one round takes.
-const SAMPLES: usize = 20;
-/// How many rounds; ours and raw take turns in each.
-const ROUNDS: usize = 3;
-/// How many namespaces are created at the same time in a burst.
-const CREATORS: usize = 16;
+/// The bench ends by then, whatever happens.
+const LIMIT: Duration = Duration::from_hours(1);
+/// The smaller sizes that have all their rounds too. Below they say little, beyond they take long: there they have one.
+const QUICK: RangeInclusive<usize> = 100..=1000;
+/// How long a rest lasts at the largest size; less where few namespaces say that somebody is in a hurry.
+const REST: Duration = Duration::from_mins(1);
+const SHORT_REST: Duration = Duration::from_secs(10);
+const HURRY: usize = 500;
+/// Room for a run: etcd keeps every version until it is compacted.
+const ETCD_QUOTA: &str = "--quota-backend-bytes=8589934592";
 
 /// Who writes the policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,186 +74,233 @@ impl Side {
     }
 }
 
-/// Runs the bench with that many namespaces in a burst. `say` gets a line for each step.
-pub async fn run(namespaces: usize, mut say: impl FnMut(&str)) -> Result<Report> {
-    say("starting a control plane and the operator");
-    let plane = ControlPlane::start(Options::default()).await?;
-    plane.run_kubectl(&["apply", "--server-side", "-k", "manifests/base"])?;
-    let config = kube::Config::from_custom_kubeconfig(
-        kube::config::Kubeconfig::read_from(plane.admin_kubeconfig())?,
-        &kube::config::KubeConfigOptions::default(),
-    )
-    .await?;
-    let clients = client::connect(config)?;
-    anyhow::ensure!(
-        clients.stack == Stack::Http2,
-        "the raw client does not run on the stack of the operator: {:?}",
-        clients.stack
-    );
-    let eye = Eye::open(clients.watches.clone()).await?;
-    let mut bench = Bench { raw: clients.requests, eye, made: 0, policies: vec![] };
-    let kubeconfig = plane.service_account_kubeconfig(SYSTEM_NAMESPACE, SERVICE_ACCOUNT).await?;
-    let operator = Operator::start(&plane, &kubeconfig, &["--log-level=warn"], &[])?;
-    bench.take_up().await?;
+/// Namespaces that are made and removed together. No name comes twice in a run.
+struct Population {
+    prefix: String,
+    side: Side,
+    count: usize,
+}
 
-    let mut report = Report::new(namespaces);
-    for round in 1..=ROUNDS {
-        for side in Side::BOTH {
-            say(&format!("round {round} of {ROUNDS}: {}", side.label()));
-            for _ in 0..SAMPLES {
-                report.first_policies.add(side.label(), bench.one_namespace(side).await?);
-                report.repair.add(side.label(), bench.one_change(side).await?);
-            }
-            report.burst.add(side.label(), bench.burst(side, namespaces).await?);
-        }
+impl Population {
+    fn name(&self, number: usize) -> String {
+        format!("{}{number:05}", self.prefix)
     }
-    report.resident = resident(operator.pid(), "VmRSS")?;
-    report.peak = resident(operator.pid(), "VmHWM")?;
-    report.binary = fs::metadata(Operator::binary()?)?.len();
-    Ok(report)
+
+    fn names(&self) -> impl Iterator<Item = String> {
+        (0..self.count).map(|number| self.name(number))
+    }
+
+    /// An event newer than that of each of its policies.
+    fn wanted<'a>(&'a self, names: &'a [String], after: u64) -> Wanted<'a> {
+        Wanted { prefix: &self.prefix, names, kind: Kind::Modified, after, count: self.count * names.len() }
+    }
 }
 
 struct Bench {
-    raw: Client,
+    plane: ControlPlane,
+    raw: Raw,
     eye: Eye,
-    made: usize,
-    /// The policies as the operator writes them, but for what would make them its own.
-    policies: Vec<NetworkPolicy>,
+    progress: Progress,
+    /// Of the operator.
+    kubeconfig: PathBuf,
+    /// The names of the policies.
+    names: Vec<String>,
+    /// How many namespaces our side works at when it creates, deletes or applies.
+    in_flight: usize,
+    /// How often the baseline has been edited.
+    edits: u16,
+    populations: usize,
+    /// Policies of others.
+    foreign: usize,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    /// At the largest size.
+    pub namespaces: usize,
+    /// How often each side takes its turn.
+    pub rounds: usize,
+}
+
+/// Runs the bench. `say` gets a line for each step.
+pub async fn run(extent: Extent, say: impl Fn(&str) + Send + Sync + 'static) -> Result<Report> {
+    let bench = async {
+        let mut bench = Bench::start(extent, say).await?;
+        let mut points = Vec::new();
+        for size in sizes(extent.namespaces) {
+            points.push(bench.point(size, extent).await?);
+        }
+        let facts = Facts::gather(&bench.raw, bench.in_flight, bench.foreign, bench.progress.elapsed()).await?;
+        anyhow::Ok(Report::new(points, facts))
+    };
+    timeout(LIMIT, bench).await.context("the bench took too long")?
+}
+
+/// A tenth, a third, and all; a handful of namespaces says nothing.
+fn sizes(namespaces: usize) -> Vec<usize> {
+    let mut sizes = vec![namespaces / 10, namespaces / 3, namespaces];
+    sizes.retain(|size| *size >= 10 || *size == namespaces);
+    sizes.dedup();
+    sizes
+}
+
+impl Extent {
+    fn rounds(self, size: usize) -> usize {
+        if size == self.namespaces || QUICK.contains(&size) { self.rounds } else { 1 }
+    }
+
+    /// How many steps [`Bench::point`] says that it takes.
+    fn steps(self) -> usize {
+        let of_size = |size| 1 + self.rounds(size) * (3 + 5) + 1;
+        1 + sizes(self.namespaces).into_iter().map(of_size).sum::<usize>()
+    }
 }
 
 impl Bench {
-    /// A baseline that selects our side, and a first namespace, whose policies are the ones that raw applies.
-    async fn take_up(&mut self) -> Result<()> {
-        let baseline = json!({
-            "apiVersion": "policybaseline.io/v1alpha1", "kind": "PolicyBaseline", "metadata": { "name": "bench" },
-            "spec": { "namespaceSelector": { "matchLabels": { SIDE: Side::Ours.label() } } },
-        });
-        let raw = self.raw.clone();
-        eventually("the baseline is taken", TIMEOUT, async || {
-            crate::world::apply_yaml(&raw, &baseline.to_string()).await.map(|()| true)
-        })
-        .await?;
-        let name = self.create(Side::Ours).await?;
-        self.eye.until_three(&name).await?;
-        let api: Api<NetworkPolicy> = Api::namespaced(self.raw.clone(), &name);
-        for policy in NAMES {
-            let mut found = api.get(policy).await?;
-            found.metadata = ObjectMeta {
-                name: found.metadata.name,
-                annotations: found.metadata.annotations,
-                labels: found.metadata.labels.map(|mut labels| {
-                    labels.insert("app.kubernetes.io/managed-by".to_owned(), "bench".to_owned());
-                    labels
-                }),
-                ..ObjectMeta::default()
-            };
-            // As the operator does: all four fields are written out.
-            let spec = found.spec.get_or_insert_default();
-            spec.ingress.get_or_insert_default();
-            spec.egress.get_or_insert_default();
-            self.policies.push(found);
+    async fn start(extent: Extent, say: impl Fn(&str) + Send + Sync + 'static) -> Result<Self> {
+        let mut progress = Progress::new(extent.steps(), say);
+        progress.step("a control plane");
+        let options = Options { etcd_args: vec![ETCD_QUOTA.to_owned()], ..Options::default() };
+        let plane = ControlPlane::start(options).await?;
+        ensure!(!plane.is_external(), "the bench needs a control plane of its own: unset E2E_KUBECONFIG");
+        plane.run_kubectl(&["apply", "--server-side", "-k", "manifests/base"])?;
+        // What it does in each new namespace is no matter of ours, and goes on long after.
+        plane.kill_controller_manager()?;
+        let clients = connect(plane.admin_kubeconfig()).await?;
+        let raw = Raw::new(clients.requests);
+        let first = baseline(0)?;
+        eventually("the baseline is taken", TIMEOUT, async || raw.apply_baseline(&first).await.map(|()| true)).await?;
+        let names = render(&first)?.into_iter().map(|policy| policy.name).collect();
+        let eye = Eye::open(clients.watches).await?;
+        let in_flight = calibrate::calibrate(&raw, extent.namespaces, &mut progress).await?;
+        let kubeconfig = plane.service_account_kubeconfig(SYSTEM_NAMESPACE, SERVICE_ACCOUNT).await?;
+        Ok(Self { plane, raw, eye, progress, kubeconfig, names, in_flight, edits: 0, populations: 0, foreign: 0 })
+    }
+
+    fn population(&mut self, side: Side, count: usize) -> Population {
+        self.populations += 1;
+        Population { prefix: format!("{}-{}-", side.label(), self.populations), side, count }
+    }
+
+    /// Everything at one size.
+    async fn point(&mut self, size: usize, extent: Extent) -> Result<Point> {
+        self.progress.step(format!("{size} policies of others"));
+        foreign::grow(&self.raw, self.foreign, size).await?;
+        self.foreign = size;
+        let mut point = Point { namespaces: size, ..Point::default() };
+        let rounds = extent.rounds(size);
+        for round in 1..=rounds {
+            let title = format!("{size} namespaces, round {round} of {rounds}");
+            if round % 2 == 1 {
+                self.raw_turn(&title, &mut point).await?;
+            }
+            let rest = (round == rounds).then_some(if size < extent.namespaces || size < HURRY { SHORT_REST } else { REST });
+            self.our_turn(&title, round % 2 == 1, rest, &mut point).await?;
+            if round % 2 == 0 {
+                self.raw_turn(&title, &mut point).await?;
+            }
         }
-        Ok(())
+        Ok(point)
     }
 
-    fn next_name(&mut self) -> String {
-        self.made += 1;
-        format!("bench-{}", self.made)
+    /// The operator does not run.
+    async fn raw_turn(&mut self, title: &str, point: &mut Point) -> Result<()> {
+        let population = self.population(Side::Raw, point.namespaces);
+        self.bulk(title, &population, None, point).await?;
+        clear::clear(self.plane.etcd_url()?, &population).await
     }
 
-    async fn create(&mut self, side: Side) -> Result<String> {
-        let name = self.next_name();
-        create(&self.raw, &name, side).await?;
-        Ok(name)
-    }
-
-    /// From the creation of a namespace, as sent, to its third policy, as our own watch shows it.
-    async fn one_namespace(&mut self, side: Side) -> Result<Duration> {
-        let name = self.next_name();
-        let started = Instant::now();
-        create(&self.raw, &name, side).await?;
-        if side == Side::Raw {
-            apply(&self.raw, &name, &self.policies).await?;
+    async fn our_turn(&mut self, title: &str, list_first: bool, rest: Option<Duration>, point: &mut Point) -> Result<()> {
+        let population = self.population(Side::Ours, point.namespaces);
+        let mut subject = Subject::start(&self.plane, &self.kubeconfig).await?;
+        subject.ready(TIMEOUT).await?;
+        subject.leads().await?;
+        proc::forget_peak(subject.pid())?;
+        self.bulk(title, &population, Some(&mut subject), point).await?;
+        self.progress.step(format!("{title}: one at a time, ours and raw by turns"));
+        self.latency(samples(point.namespaces), point).await?;
+        if let Some(time) = rest {
+            self.progress.step(format!("{size} namespaces: {time:?} of rest", size = point.namespaces));
+            point.rest = Some(self.rest(&subject, time).await?);
         }
-        Ok(self.eye.until_three(&name).await?.saturating_duration_since(started))
+        subject.settle().await?;
+        subject.stop()?;
+        self.progress.step(format!("{title}, ours: cold start"));
+        self.cold_start(population.count, list_first, point).await?;
+        clear::clear(self.plane.etcd_url()?, &population).await
     }
 
-    /// Ours: from a change by somebody else, as our own watch shows it, to the repair, as it shows that. Raw: from an apply, as sent, to
-    /// when the watch shows it.
-    async fn one_change(&mut self, side: Side) -> Result<Duration> {
-        let name = format!("bench-{}", self.made);
-        let api: Api<NetworkPolicy> = Api::namespaced(self.raw.clone(), &name);
-        let opened = json!({ "spec": { "ingress": [{}] } });
-        let changed = api.patch(NAMES[0], &PatchParams::default(), &Patch::Merge(opened)).await?;
-        let changed = self.eye.until_version(&changed).await?;
-        if side == Side::Ours {
-            let repaired = self.eye.until_after(&name, NAMES[0]).await?;
-            return Ok(repaired.saturating_duration_since(changed));
+    /// Measurements 2, 3 and 5 of one side.
+    async fn bulk(
+        &mut self,
+        title: &str,
+        population: &Population,
+        mut subject: Option<&mut Subject>,
+        point: &mut Point,
+    ) -> Result<()> {
+        let side = population.side;
+        self.progress.step(format!("{title}, {}: new namespaces", side.label()));
+        point.burst.took(side, self.burst(population).await?);
+        settled(subject.as_deref_mut(), population).await?;
+        self.progress.step(format!("{title}, {}: all policies deleted", side.label()));
+        let (restored, deleted) = self.restore(population).await?;
+        point.restore.took(side, restored);
+        settled(subject.as_deref_mut(), population).await?;
+        match &subject {
+            Some(subject) => point.resident_peak.push(megabytes(proc::peak(subject.pid())?)),
+            None => point.deletion.push(figures::milliseconds(deleted)),
         }
-        let started = Instant::now();
-        apply(&self.raw, &name, &self.policies[..1]).await?;
-        Ok(self.eye.until_after(&name, NAMES[0]).await?.saturating_duration_since(started))
-    }
-
-    /// From the first of so many new namespaces, as sent, to the last policy of them all.
-    async fn burst(&mut self, side: Side, count: usize) -> Result<Duration> {
-        let names: Vec<String> = (0..count).map(|_| self.next_name()).collect();
-        let started = Instant::now();
-        stream::iter(&names)
-            .map(|name| async {
-                create(&self.raw, name, side).await?;
-                if side == Side::Raw {
-                    apply(&self.raw, name, &self.policies).await?;
-                }
-                anyhow::Ok(())
-            })
-            .buffer_unordered(CREATORS)
-            .try_collect::<()>()
-            .await?;
-        let mut last = started;
-        for name in &names {
-            last = last.max(self.eye.until_three(name).await?);
-        }
-        Ok(last.saturating_duration_since(started))
+        self.progress.step(format!("{title}, {}: an edit", side.label()));
+        point.edit.took(side, self.edit(population).await?);
+        settled(subject, population).await
     }
 }
 
-async fn create(client: &Client, name: &str, side: Side) -> Result<()> {
-    let labels = [(SIDE.to_owned(), side.label().to_owned())].into();
-    let metadata = ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
-    let namespace = Namespace { metadata, ..Namespace::default() };
-    Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await.context("create a namespace")?;
-    Ok(())
+/// The operator says itself that all is well, and has written the last event.
+async fn settled(subject: Option<&mut Subject>, population: &Population) -> Result<()> {
+    let Some(subject) = subject else { return Ok(()) };
+    subject.compliant(population.count, TIMEOUT).await?;
+    subject.settle().await
 }
 
-/// What the operator sends: a forced apply for each policy, together.
-async fn apply(client: &Client, namespace: &str, policies: &[NetworkPolicy]) -> Result<()> {
-    let api: Api<NetworkPolicy> = Api::namespaced(client.clone(), namespace);
-    let params = PatchParams::apply("bench").force();
-    let send = |policy: &NetworkPolicy| {
-        let (api, params, policy) = (api.clone(), params.clone(), policy.clone());
-        async move { api.patch(policy.metadata.name.as_deref().unwrap_or_default(), &params, &Patch::Apply(&policy)).await }
-    };
-    try_join_all(policies.iter().map(send)).await.context("apply policies")?;
-    Ok(())
+/// How many samples of a single namespace one round takes.
+fn samples(namespaces: usize) -> usize {
+    (namespaces / 5).clamp(10, 100)
 }
 
-/// A line of /proc/PID/status, in bytes.
-fn resident(pid: u32, field: &str) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("only Linux tells the memory of a process")?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).context("no such line")?;
-    let kilobytes: u64 = line.split_whitespace().next().context("no number")?.parse()?;
-    Ok(kilobytes * 1024)
+/// The operator's own stack, as that user.
+async fn connect(kubeconfig: &Path) -> Result<Clients> {
+    let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default()).await?;
+    let clients = client::connect(config)?;
+    ensure!(clients.stack == Stack::Http2, "not the stack of the operator: {:?}", clients.stack);
+    Ok(clients)
 }
 
-/// Writes the report where scripts look for it.
+/// Writes the report and the plot where scripts look for them.
 pub fn save(report: &Report) -> Result<()> {
     let directory = paths::repo().join("target/bench");
     fs::create_dir_all(&directory)?;
-    let file = directory.join("report.json");
-    write(&file, report)
+    let write = |name: &str, text: String| {
+        let file = directory.join(name);
+        fs::write(&file, text).with_context(|| format!("write {}", file.display()))
+    };
+    write("report.json", serde_json::to_string_pretty(&report.json())?)?;
+    write("report.md", report.table())?;
+    write("performance.svg", report.plot())
 }
 
-fn write(file: &Path, report: &Report) -> Result<()> {
-    fs::write(file, serde_json::to_vec_pretty(&report.json())?).with_context(|| format!("write {}", file.display()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_grow_and_leave_out_what_is_too_small() {
+        assert_eq!(sizes(1000), [100, 333, 1000]);
+        assert_eq!(sizes(50), [16, 50]);
+        assert_eq!(sizes(1), [1]);
+        let extent = Extent { namespaces: 10_000, rounds: 3 };
+        assert_eq!([50, 1000, 3333, 10_000].map(|size| extent.rounds(size)), [1, 3, 1, 3]);
+        assert_eq!([samples(10), samples(100), samples(10_000)], [10, 20, 100]);
+    }
 }

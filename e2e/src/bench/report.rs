@@ -1,122 +1,147 @@
-//! What was measured, as a table for people and as JSON for scripts.
+//! A run of the bench, for scripts. Each unit is in the report, under `units`.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use serde_json::{Map, Value, json};
 
-use serde_json::{Value, json};
-
-/// The samples of both sides.
-#[derive(Debug, Default)]
-pub struct Figure(BTreeMap<&'static str, Vec<Duration>>);
-
-impl Figure {
-    /// Adds a sample.
-    pub fn add(&mut self, side: &'static str, sample: Duration) {
-        self.0.entry(side).or_default().push(sample);
-    }
-
-    /// Milliseconds below which that share of the samples lies.
-    fn quantile(&self, side: &str, share: f64) -> f64 {
-        let mut sorted = self.0.get(side).cloned().unwrap_or_default();
-        sorted.sort_unstable();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "few samples")]
-        let index = ((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len().max(1)) - 1;
-        sorted.get(index).map_or(0.0, |sample| sample.as_secs_f64() * 1000.0)
-    }
-
-    fn row(&self, share: f64) -> [f64; 3] {
-        let (ours, raw) = (self.quantile("ours", share), self.quantile("raw", share));
-        [ours, raw, ours / raw]
-    }
-}
+use super::facts::Facts;
+use super::figures::{Beside, Point};
+use super::numbers::{exponent, median, megabytes, slope};
+use super::{plot, table};
 
 /// A run of the bench.
 #[derive(Debug)]
 pub struct Report {
-    namespaces: usize,
-    /// A new namespace to its third policy.
-    pub first_policies: Figure,
-    /// A changed policy to its repair.
-    pub repair: Figure,
-    /// Many new namespaces to the last policy of all.
-    pub burst: Figure,
-    /// Memory of the operator at the end, in bytes.
-    pub resident: u64,
-    /// The most that it ever had.
-    pub peak: u64,
-    /// The size of its binary.
-    pub binary: u64,
+    pub(super) points: Vec<Point>,
+    pub(super) facts: Facts,
+}
+
+/// How a figure grows from the smallest size to the largest.
+#[derive(Clone, Copy, Debug)]
+pub struct Growth {
+    pub exponent: Option<f64>,
+    pub slope: Option<f64>,
 }
 
 impl Report {
-    pub(super) fn new(namespaces: usize) -> Self {
-        let figure = Figure::default;
-        Self { namespaces, first_policies: figure(), repair: figure(), burst: figure(), resident: 0, peak: 0, binary: 0 }
+    pub(super) const fn new(points: Vec<Point>, facts: Facts) -> Self {
+        Self { points, facts }
     }
 
-    fn rows(&self) -> [(&'static str, String, [f64; 3]); 5] {
-        [
-            ("first_policies_p50", "new namespace to third policy, p50".to_owned(), self.first_policies.row(0.5)),
-            ("first_policies_p99", "new namespace to third policy, p99".to_owned(), self.first_policies.row(0.99)),
-            ("repair_p50", "changed policy to repair, p50".to_owned(), self.repair.row(0.5)),
-            ("repair_p99", "changed policy to repair, p99".to_owned(), self.repair.row(0.99)),
-            ("burst_p50", format!("{} new namespaces to the last policy, median", self.namespaces), self.burst.row(0.5)),
-        ]
+    /// The largest size.
+    pub(super) fn last(&self) -> Option<&Point> {
+        self.points.last()
     }
 
-    /// The table, for a terminal and for docs/performance.md.
+    pub(super) fn growth(&self, value: impl Fn(&Point) -> f64) -> Growth {
+        let at = |point: Option<&Point>| point.map_or((0, 0.0), |point| (point.namespaces, value(point)));
+        let (small, large) = (at(self.points.first()), at(self.points.last()));
+        Growth { exponent: exponent(small, large), slope: slope(small, large) }
+    }
+
+    /// The tables, for a terminal and for docs/performance.md.
     pub fn table(&self) -> String {
-        let width = self.rows().iter().map(|(_, what, _)| what.len()).max().unwrap_or(0);
-        let mut lines = vec![
-            format!("| {:width$} | {:>9} | {:>9} | {:>6} |", "milliseconds", "ours", "raw", "ratio"),
-            format!("|{:-<w$}|{:->11}|{:->11}|{:->8}|", "", ":", ":", ":", w = width + 2),
-        ];
-        for (_, what, [ours, raw, ratio]) in self.rows() {
-            lines.push(format!("| {what:width$} | {ours:>9.1} | {raw:>9.1} | {ratio:>6.2} |"));
-        }
-        #[expect(clippy::cast_precision_loss, reason = "megabytes")]
-        let megabytes = |bytes: u64| bytes as f64 / 1e6;
-        lines.push(format!(
-            "\nThe operator at the end: {:.1} MB resident, {:.1} MB at its peak; its binary has {:.1} MB.",
-            megabytes(self.resident),
-            megabytes(self.peak),
-            megabytes(self.binary)
-        ));
-        lines.join("\n")
+        table::write(self)
     }
 
-    /// The same for scripts; times in milliseconds, sizes in bytes.
+    /// Latency and memory against the number of namespaces, as SVG.
+    pub fn plot(&self) -> String {
+        plot::draw(&self.points)
+    }
+
     pub fn json(&self) -> Value {
-        let rows = self
-            .rows()
-            .into_iter()
-            .map(|(key, _, [ours, raw, ratio])| (key.to_owned(), json!({ "ours": ours, "raw": raw, "ratio": ratio })));
-        let mut report: serde_json::Map<String, Value> = rows.collect();
-        let facts = json!({
-            "namespaces": self.namespaces, "rss_bytes": self.resident, "rss_peak_bytes": self.peak, "binary_bytes": self.binary,
-            "version": env!("CARGO_PKG_VERSION"),
+        let mut report = self.last().map(point).unwrap_or_default();
+        let Facts { kubernetes, operator, rustc, commit, cores, binary, in_flight, foreign, took } = &self.facts;
+        let growth: Map<String, Value> = table::GROWING
+            .iter()
+            .map(|(key, _, value)| {
+                let Growth { exponent, slope } = self.growth(value);
+                ((*key).to_owned(), json!({ "exponent": exponent, "per_namespace": slope }))
+            })
+            .collect();
+        let rest = json!({
+            "points": self.points.iter().map(point).map(Value::Object).collect::<Vec<_>>(),
+            "growth": growth,
+            "foreign_policies": foreign, "raw_requests_in_flight": 3 * in_flight, "binary_mb": megabytes(*binary),
+            "versions": { "kubernetes": kubernetes, "operator": operator, "rustc": rustc }, "commit": commit,
+            "cores": cores, "took_seconds": took.as_secs(),
+            "units": units(),
         });
-        report.extend(facts.as_object().cloned().unwrap_or_default());
+        report.extend(rest.as_object().cloned().unwrap_or_default());
         Value::Object(report)
     }
+}
+
+fn beside(value: Beside) -> Value {
+    json!({ "ours": value.ours, "raw": value.raw, "ratio": value.ratio() })
+}
+
+fn point(point: &Point) -> Map<String, Value> {
+    let mut all: Map<String, Value> = point.times().into_iter().map(|row| (row.key.to_owned(), beside(row.value))).collect();
+    let throughput: Map<String, Value> = ["burst", "restore", "restore_net", "edit"]
+        .into_iter()
+        .filter_map(|key| Some((key.to_owned(), beside(point.throughput(key)?))))
+        .collect();
+    let rest = point.rest.unwrap_or_default();
+    let figures = json!({
+        "namespaces": point.namespaces,
+        "policies_per_second": throughput,
+        "cold_start_bytes": beside(point.cold_bytes.median()),
+        "ready_ms": median(&point.ready),
+        "first_watch_ms": median(&point.first_watch),
+        "restart_requests": point.restart_requests,
+        "restart_writes": point.restart_writes,
+        "rss_start_mb": median(&point.resident_start),
+        "rss_peak_mb": median(&point.resident_peak),
+        "rss_rest_mb": rest.resident,
+        "rss_rest_anonymous_mb": rest.anonymous,
+        "cpu_rest_percent": point.cpu_rest_percent(),
+        "cpu_rest_seconds": rest.cpu_seconds,
+        "rest_seconds": rest.seconds,
+        "rest_requests": rest.requests,
+        "rest_lease_requests": rest.lease_requests,
+        "rounds": point.burst.len(),
+        "samples": point.first_policies.len(),
+    });
+    all.extend(figures.as_object().cloned().unwrap_or_default());
+    all
+}
+
+fn units() -> Value {
+    json!({
+        "first_policies_*, repair_*, burst, restore, restore_net, edit, cold_start, *_ms": "milliseconds; burst, restore, edit and cold_start are medians of the rounds",
+        "ratio": "ours divided by raw",
+        "policies_per_second": "policies written in a second, from the same medians",
+        "*_bytes": "bytes that the apiserver sent, as TLS",
+        "*_mb": "megabytes of 10^6 bytes",
+        "cpu_rest_percent": "of one core",
+        "restart_writes": "the most that a restart wrote, without the Lease",
+        "rest_requests": "requests at rest that are neither watches nor for the Lease",
+        "growth": "from the first of points to the last: the power of N, and what each further namespace adds",
+    })
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::bench::figures::tests::point;
 
     #[test]
-    fn quantiles_are_samples_and_the_table_lines_up() {
-        let mut report = Report::new(200);
-        for ms in 1..=100 {
-            report.repair.add("ours", Duration::from_millis(2 * ms));
-            report.repair.add("raw", Duration::from_millis(ms));
+    fn scripts_find_what_the_issue_names() {
+        let report = Report::new(vec![point(100), point(1000)], Facts::default()).json();
+        for key in
+            ["first_policies_p50", "first_policies_p99", "burst", "restore", "repair_p50", "repair_p99", "edit", "cold_start"]
+        {
+            for part in ["ours", "raw", "ratio"] {
+                assert!(report[key][part].is_number(), "{key}.{part}");
+            }
         }
-        assert!(report.repair.row(0.5).iter().zip([100.0, 50.0, 2.0]).all(|(found, want)| (found - want).abs() < 1e-9));
-        assert!(report.repair.row(0.99).iter().zip([198.0, 99.0, 2.0]).all(|(found, want)| (found - want).abs() < 1e-9));
-        let table = report.table();
-        let widths: Vec<usize> = table.lines().take(7).map(str::len).collect();
-        assert!(widths.iter().all(|width| *width == widths[0]), "{table}");
+        for key in ["restart_writes", "rss_rest_mb", "rss_peak_mb", "cpu_rest_percent", "namespaces", "binary_mb"] {
+            assert!(report[key].is_number(), "{key}");
+        }
+        assert!(report["commit"].is_string() && report["versions"]["kubernetes"].is_string());
+        assert_eq!(report["namespaces"], 1000);
+        assert_eq!(report["points"].as_array().unwrap().len(), 2);
+        let exponent = report["growth"]["burst"]["exponent"].as_f64().unwrap();
+        assert!((exponent - 1.0).abs() < 1e-9);
     }
 }

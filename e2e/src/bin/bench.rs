@@ -1,11 +1,13 @@
-//! `e2e-bench`: measures the operator beside the raw apiserver on a control plane of its own, prints a table and writes
-//! target/bench/report.json. `BENCH_NAMESPACES` says how many namespaces a burst has.
+//! `e2e-bench`: measures the operator beside the raw apiserver on a control plane of its own, prints tables and writes
+//! report.json, report.md and performance.svg to target/bench. `BENCH_NAMESPACES` says with how many namespaces, `BENCH_ROUNDS` in how many
+//! rounds.
 
 use std::env;
 use std::io::{self, Write};
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use policy_baseline_e2e::bench;
 
 #[tokio::main]
@@ -20,18 +22,19 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<()> {
-    let namespaces = match env::var("BENCH_NAMESPACES") {
-        Ok(text) => {
-            text.parse().with_context(|| format!("BENCH_NAMESPACES={text}: write a number of namespaces, such as 200"))?
-        }
-        Err(_) => 200,
-    };
-    ensure!((1..=10_000).contains(&namespaces), "BENCH_NAMESPACES={namespaces}: write a number from 1 to 10000");
-    let report = bench::run(namespaces, |line| {
+    let namespaces = number("BENCH_NAMESPACES", 1000, 1..=10_000)?;
+    let rounds = number("BENCH_ROUNDS", 3, 1..=20)?;
+    let report = bench::run(bench::Extent { namespaces, rounds }, |line| {
         let _ = writeln!(io::stderr(), "{line}");
     })
     .await?;
     bench::save(&report)?;
     writeln!(io::stdout(), "\n{}", report.table())?;
     Ok(())
+}
+
+fn number(name: &str, default: usize, allowed: RangeInclusive<usize>) -> Result<usize> {
+    let Ok(text) = env::var(name) else { return Ok(default) };
+    let found = text.parse().ok().filter(|number| allowed.contains(number));
+    found.with_context(|| format!("{name}={text}: write a number from {} to {}", allowed.start(), allowed.end()))
 }

@@ -336,7 +336,10 @@ async fn behind_a_proxy_the_operator_works_over_http1_and_says_so() {
 
 #[tokio::test]
 async fn an_apiserver_that_does_not_speak_http2_is_spoken_to_in_http1() {
-    let plane = ControlPlane::start(Options { apiserver_args: vec!["--disable-http2-serving=true".to_owned()] }).await.unwrap();
+    let plane =
+        ControlPlane::start(Options { apiserver_args: vec!["--disable-http2-serving=true".to_owned()], ..Options::default() })
+            .await
+            .unwrap();
     if plane.is_external() {
         return;
     }

@@ -1,0 +1,69 @@
+//! Measurements 2, 3 and 5: what concerns every namespace at once.
+//! Both sides begin when the first request is sent, and end when the watch shows the last policy.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::time::Instant;
+
+use super::eye::{Kind, Wanted};
+use super::raw::{baseline, each, render};
+use super::{Bench, Population, Side};
+
+impl Bench {
+    /// New namespaces, all at once, to the last policy of them all.
+    pub async fn burst(&mut self, population: &Population) -> Result<Duration> {
+        let policies = render(&baseline(self.edits)?)?;
+        let Self { raw, eye, progress, in_flight, .. } = self;
+        let wanted = Wanted { kind: Kind::Added, ..population.wanted(&self.names, eye.now().await?) };
+        let started = Instant::now();
+        let work = each(population.names(), *in_flight, async |name: String| {
+            raw.create(&name, population.side).await?;
+            match population.side {
+                Side::Ours => Ok(()),
+                Side::Raw => raw.apply(&name, &policies).await,
+            }
+        });
+        let ((), last) = tokio::try_join!(work, eye.until_all(&wanted, progress))?;
+        Ok(last.saturating_duration_since(started))
+    }
+
+    /// All policies are deleted, to the last one that is there again. The operator is at it while the deletion goes on; raw applies
+    /// when the deletion has ended. The second time is that of the deletion.
+    pub async fn restore(&mut self, population: &Population) -> Result<(Duration, Duration)> {
+        let policies = render(&baseline(self.edits)?)?;
+        let Self { raw, eye, progress, in_flight, .. } = self;
+        let wanted = Wanted { kind: Kind::Added, ..population.wanted(&self.names, eye.now().await?) };
+        let started = Instant::now();
+        let work = async {
+            each(population.names(), *in_flight, async |name: String| raw.delete_policies(&name).await).await?;
+            let deleted = started.elapsed();
+            if population.side == Side::Raw {
+                each(population.names(), *in_flight, async |name: String| raw.apply(&name, &policies).await).await?;
+            }
+            anyhow::Ok(deleted)
+        };
+        let (deleted, last) = tokio::try_join!(work, eye.until_all(&wanted, progress))?;
+        Ok((last.saturating_duration_since(started), deleted))
+    }
+
+    /// An edit of the baseline that changes every policy, to the last one that follows.
+    pub async fn edit(&mut self, population: &Population) -> Result<Duration> {
+        let next = baseline(self.edits + 1)?;
+        let policies = render(&next)?;
+        let Self { raw, eye, progress, in_flight, .. } = self;
+        let wanted = Wanted { kind: Kind::Modified, ..population.wanted(&self.names, eye.now().await?) };
+        let started = Instant::now();
+        let work = async {
+            match population.side {
+                Side::Ours => raw.apply_baseline(&next).await,
+                Side::Raw => each(population.names(), *in_flight, async |name: String| raw.apply(&name, &policies).await).await,
+            }
+        };
+        let ((), last) = tokio::try_join!(work, eye.until_all(&wanted, progress))?;
+        if population.side == Side::Ours {
+            self.edits += 1;
+        }
+        Ok(last.saturating_duration_since(started))
+    }
+}

@@ -1,0 +1,132 @@
+//! Measurement 6: a start with everything in place, beside a paged list of the same things. Both go by way of a relay that counts bytes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::ListParams;
+use kube::core::Request as Requests;
+use kube::{Client, Resource};
+use policy_baseline::api::PolicyBaseline;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use tokio::time::Instant;
+
+use super::figures::{Point, milliseconds};
+use super::numbers::{count, megabytes};
+use super::relay::Relay;
+use super::subject::Subject;
+use super::{Bench, Side, connect, proc};
+use crate::audit::AuditEntry;
+use crate::world::World;
+
+/// How long a cold start may take.
+const LIMIT: Duration = Duration::from_mins(3);
+/// As the operator's own lists.
+const PAGE: u32 = 500;
+
+impl Bench {
+    /// No operator runs before this, and none after it.
+    pub async fn cold_start(&mut self, compliant: usize, list_first: bool, point: &mut Point) -> Result<()> {
+        if list_first {
+            self.list(point).await?;
+        }
+        let audit = self.plane.audit().context("no audit log")?;
+        let relay = Relay::open(&self.kubeconfig).await?;
+        let mark = audit.mark();
+        let mut subject = Subject::start(&self.plane, &relay.kubeconfig(&self.kubeconfig)?).await?;
+        let started = subject.started;
+        let ready = subject.ready(LIMIT).await?;
+        let assessed = subject.compliant(compliant, LIMIT).await?;
+        point.cold_bytes.add(Side::Ours, bytes(&relay));
+        point.cold_start.took(Side::Ours, assessed.max(ready) - started);
+        point.ready.push(milliseconds(ready - started));
+        subject.settle().await?;
+        point.resident_start.push(megabytes(proc::resident(subject.pid())?));
+        let started_at = subject.started_at;
+        subject.stop()?;
+
+        // A watch is in the audit log once it has ended.
+        let entries = by_operator(audit.since(mark)?);
+        let first = entries.iter().filter(|entry| entry.verb == "watch").map(|entry| entry.timestamp).min();
+        let first = first.context("the operator has watched nothing")?;
+        point.first_watch.push((first.as_duration() - started_at.as_duration()).as_secs_f64() * 1000.0);
+        let writes = entries.iter().filter(|entry| entry.is_write() && entry.resource != "leases").count();
+        point.restart_writes = point.restart_writes.max(writes);
+        point.restart_requests = tally(&entries);
+        if !list_first {
+            self.list(point).await?;
+        }
+        Ok(())
+    }
+
+    /// The raw side, on fresh connections as the operator's.
+    async fn list(&self, point: &mut Point) -> Result<()> {
+        let admin = self.plane.admin_kubeconfig();
+        let relay = Relay::open(admin).await?;
+        let client = connect(&relay.kubeconfig(admin)?).await?.watches;
+        let started = Instant::now();
+        let (namespaces, policies, baselines) = tokio::try_join!(
+            pages(&client, Namespace::url_path(&(), None), true),
+            pages(&client, NetworkPolicy::url_path(&(), None), false),
+            pages(&client, PolicyBaseline::url_path(&(), None), false),
+        )?;
+        point.cold_start.took(Side::Raw, started.elapsed());
+        point.cold_bytes.add(Side::Raw, bytes(&relay));
+        let expected = (point.namespaces, 4 * point.namespaces, 1);
+        ensure!(
+            namespaces > expected.0 && (policies, baselines) == (expected.1, expected.2),
+            "the cluster does not hold what it should: {namespaces} namespaces, {policies} policies, {baselines} baselines"
+        );
+        Ok(())
+    }
+}
+
+fn bytes(relay: &Relay) -> f64 {
+    count(usize::try_from(relay.received()).unwrap_or(usize::MAX))
+}
+
+/// What the operator asked.
+pub fn by_operator(entries: Vec<AuditEntry>) -> Vec<AuditEntry> {
+    let user = World::operator_user();
+    entries.into_iter().filter(|entry| entry.user == user).collect()
+}
+
+/// How many requests of each kind.
+fn tally(entries: &[AuditEntry]) -> BTreeMap<String, usize> {
+    let mut tally = BTreeMap::new();
+    for entry in entries {
+        *tally.entry(format!("{} {}", entry.verb, entry.resource)).or_default() += 1;
+    }
+    tally
+}
+
+#[derive(Deserialize)]
+struct Page {
+    metadata: PageMetadata,
+    items: Vec<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct PageMetadata {
+    #[serde(rename = "continue")]
+    next: Option<String>,
+}
+
+/// Lists page by page, and keeps nothing but the number of items.
+async fn pages(client: &Client, path: String, metadata_only: bool) -> Result<usize> {
+    let requests = Requests::new(path);
+    let mut params = ListParams::default().limit(PAGE);
+    let mut items = 0;
+    loop {
+        let request = if metadata_only { requests.list_metadata(&params) } else { requests.list(&params) };
+        let page: Page = serde_json::from_str(&client.request_text(request?).await?)?;
+        items += page.items.len();
+        match page.metadata.next.filter(|next| !next.is_empty()) {
+            Some(next) => params = params.continue_token(&next),
+            None => return Ok(items),
+        }
+    }
+}

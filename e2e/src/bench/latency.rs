@@ -1,0 +1,63 @@
+//! Measurements 1 and 4: one namespace, one policy. Ours and raw take turns sample by sample, in the same cluster.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::time::Instant;
+
+use super::eye::{Kind, Sighting};
+use super::figures::Point;
+use super::raw::{baseline, each, render};
+use super::{Bench, Side};
+
+impl Bench {
+    /// So many samples of both sides, with the operator running.
+    pub async fn latency(&mut self, samples: usize, point: &mut Point) -> Result<()> {
+        let populations = Side::BOTH.map(|side| self.population(side, samples));
+        for sample in 0..samples {
+            for population in &populations {
+                let name = population.name(sample);
+                point.first_policies.took(population.side, self.one_namespace(&name, population.side).await?);
+                point.repair.took(population.side, self.one_change(&name, population.side).await?);
+                self.progress.done(sample, samples);
+            }
+        }
+        for population in &populations {
+            each(population.names(), self.in_flight, async |name: String| self.raw.remove(&name).await).await?;
+        }
+        Ok(())
+    }
+
+    /// From the creation of a namespace, as sent, to its third policy, as seen.
+    async fn one_namespace(&mut self, name: &str, side: Side) -> Result<Duration> {
+        let policies = render(&baseline(self.edits)?)?;
+        let mut missing = policies.len();
+        let started = Instant::now();
+        self.raw.create(name, side).await?;
+        if side == Side::Raw {
+            self.raw.apply(name, &policies).await?;
+        }
+        let third = self.eye.until(|seen| {
+            missing -= usize::from(seen.kind == Kind::Added && seen.namespace == name);
+            missing == 0
+        });
+        Ok(third.await?.at.saturating_duration_since(started))
+    }
+
+    /// Ours: from a change by somebody else, as seen, to the repair, as seen. Raw: from an apply, as sent, to when it is seen.
+    async fn one_change(&mut self, name: &str, side: Side) -> Result<Duration> {
+        let policies = render(&baseline(self.edits)?)?;
+        let policy = policies[0].name.clone();
+        let is_it = |seen: &Sighting| seen.namespace == name && seen.name == policy && seen.kind == Kind::Modified;
+        let version = self.raw.open(name, &policy).await?;
+        let changed = self.eye.until(|seen| is_it(seen) && seen.version == version).await?.at;
+        let started = match side {
+            Side::Ours => changed,
+            Side::Raw => Instant::now(),
+        };
+        if side == Side::Raw {
+            self.raw.apply(name, &policies[..1]).await?;
+        }
+        Ok(self.eye.until(is_it).await?.at.saturating_duration_since(started))
+    }
+}

@@ -1,0 +1,93 @@
+//! What becomes of samples: quantiles, medians, ratios, growth. No clock, no I/O.
+
+/// The smallest sample that at least that share of the samples does not exceed; 0 without samples.
+pub fn quantile(samples: &[f64], share: f64) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "few samples")]
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(0.0)
+}
+
+/// The middle sample; of two the mean.
+pub fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
+    }
+}
+
+/// How much larger the first is; none where there is nothing to compare with.
+pub fn ratio(ours: f64, raw: f64) -> Option<f64> {
+    (raw > 0.0).then(|| ours / raw)
+}
+
+/// The power of N with which a value grows from one size to another: 1 is linear, 0 does not grow.
+pub fn exponent(small: (usize, f64), large: (usize, f64)) -> Option<f64> {
+    let known = small.0 > 0 && large.0 > small.0 && small.1 > 0.0 && large.1 > 0.0;
+    known.then(|| (large.1 / small.1).ln() / (count(large.0) / count(small.0)).ln())
+}
+
+/// What each further namespace adds.
+pub fn slope(small: (usize, f64), large: (usize, f64)) -> Option<f64> {
+    (large.0 > small.0).then(|| (large.1 - small.1) / count(large.0 - small.0))
+}
+
+/// A count as a number to reckon with.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+pub const fn count(n: usize) -> f64 {
+    n as f64
+}
+
+/// Bytes as megabytes of 10^6.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+pub const fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn close(found: f64, want: f64) {
+        assert!((found - want).abs() < 1e-9, "{found} is not {want}");
+    }
+
+    #[test]
+    fn a_quantile_is_one_of_the_samples() {
+        let hundred: Vec<f64> = (1..=100).rev().map(count).collect();
+        close(quantile(&hundred, 0.5), 50.0);
+        close(quantile(&hundred, 0.99), 99.0);
+        close(quantile(&hundred, 1.0), 100.0);
+        close(quantile(&[7.0], 0.01), 7.0);
+        close(quantile(&[], 0.5), 0.0);
+    }
+
+    #[test]
+    fn a_median_is_in_the_middle() {
+        close(median(&[3.0, 1.0, 2.0]), 2.0);
+        close(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        close(median(&[]), 0.0);
+    }
+
+    #[test]
+    fn a_ratio_needs_something_to_compare_with() {
+        close(ratio(3.0, 2.0).unwrap(), 1.5);
+        assert_eq!(ratio(3.0, 0.0), None);
+    }
+
+    #[test]
+    fn growth_is_one_when_linear_and_two_when_quadratic() {
+        close(exponent((100, 5.0), (1000, 50.0)).unwrap(), 1.0);
+        close(exponent((100, 5.0), (1000, 500.0)).unwrap(), 2.0);
+        close(exponent((100, 5.0), (1000, 5.0)).unwrap(), 0.0);
+        assert_eq!(exponent((100, 0.0), (1000, 5.0)), None);
+        assert_eq!(exponent((100, 1.0), (100, 5.0)), None);
+        close(slope((100, 5.0), (1100, 25.0)).unwrap(), 0.02);
+        assert_eq!(slope((100, 5.0), (100, 5.0)), None);
+    }
+}

@@ -1,0 +1,145 @@
+//! The raw client: the same objects over the operator's own stack, as fast as the apiserver takes them.
+//! Also what both sides need of the cluster: namespaces, deletions, the edit of the baseline.
+
+use anyhow::{Context, Result};
+use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt, stream};
+use http::Request;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::core::Request as Requests;
+use kube::{Client, Resource};
+use policy_baseline::api::PolicyBaseline;
+use policy_baseline::api::names::LABEL_MANAGED_BY;
+use policy_baseline::plan::{Baseline, Rendered};
+use serde_json::{Value, json};
+
+use super::Side;
+
+/// What the bench's namespaces are selected by.
+const SIDE: &str = "bench.policybaseline.io/side";
+/// The name of the baseline, and of the raw client.
+const BENCH: &str = "bench";
+
+/// The baseline after so many edits: each changes all three policies.
+pub fn baseline(edits: u16) -> Result<PolicyBaseline> {
+    let spec = json!({
+        "namespaceSelector": { "matchLabels": { SIDE: Side::Ours.label() } },
+        "metadata": { "labels": { "bench.policybaseline.io/edit": edits.to_string() } },
+        "dns": { "ports": [10_000 + edits] },
+        "monitoring": { "ports": [{ "port": 20_000 + edits }] },
+    });
+    let mut baseline = PolicyBaseline::new(BENCH, serde_json::from_value(spec)?);
+    baseline.metadata.creation_timestamp = None;
+    Ok(baseline)
+}
+
+/// The policies of that baseline, by the operator's own code.
+pub fn render(baseline: &PolicyBaseline) -> Result<Vec<Rendered>> {
+    let mut stored = baseline.clone();
+    stored.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+    let mut policies = Baseline::check(&stored, crate::SYSTEM_NAMESPACE)?.policies;
+    for policy in &mut policies {
+        // What keeps the operator from taking them for its own.
+        policy.labels.insert(LABEL_MANAGED_BY.to_owned(), BENCH.to_owned());
+    }
+    Ok(policies)
+}
+
+/// Does the work for each item, so many at the same time.
+pub async fn each<T>(items: impl IntoIterator<Item = T>, in_flight: usize, work: impl AsyncFn(T) -> Result<()>) -> Result<()> {
+    stream::iter(items).map(|item| work(item)).buffer_unordered(in_flight).try_collect().await
+}
+
+#[derive(Clone)]
+pub struct Raw {
+    client: Client,
+}
+
+impl Raw {
+    pub const fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    pub async fn create(&self, name: &str, side: Side) -> Result<()> {
+        let namespace = json!({ "metadata": { "name": name, "labels": { SIDE: side.label() } } });
+        let request =
+            Requests::new(Namespace::url_path(&(), None)).create(&PostParams::default(), serde_json::to_vec(&namespace)?);
+        self.send(request?).await.with_context(|| format!("create namespace {name}")).map(drop)
+    }
+
+    /// What the operator sends to a namespace: a forced apply for each policy, together.
+    pub async fn apply(&self, namespace: &str, policies: &[Rendered]) -> Result<()> {
+        let requests = policies_of(namespace);
+        let params = PatchParams::apply(BENCH).force();
+        let send = |policy: &Rendered| {
+            let request = requests.patch(&policy.name, &params, &Patch::Apply(policy.object(namespace, None)));
+            async { self.send(request?).await }
+        };
+        try_join_all(policies.iter().map(send)).await.with_context(|| format!("apply the policies of {namespace}"))?;
+        Ok(())
+    }
+
+    /// Opens a policy, as somebody would by hand. Returns the version that is stored.
+    pub async fn open(&self, namespace: &str, policy: &str) -> Result<u64> {
+        let opened = json!({ "spec": { "ingress": [{}] } });
+        let request = policies_of(namespace).patch(policy, &PatchParams::default(), &Patch::Merge(opened))?;
+        let stored: Value = serde_json::from_str(&self.send(request).await?)?;
+        stored["metadata"]["resourceVersion"].as_str().context("no version")?.parse().context("no number")
+    }
+
+    /// Deletes the policies of a namespace.
+    pub async fn delete_policies(&self, namespace: &str) -> Result<()> {
+        let request = policies_of(namespace).delete_collection(&DeleteParams::default(), &ListParams::default())?;
+        self.send(request).await.with_context(|| format!("delete the policies of {namespace}")).map(drop)
+    }
+
+    /// Deletes a namespace and what it holds. No controller is there to finish it, so this does.
+    pub async fn remove(&self, namespace: &str) -> Result<()> {
+        let requests = Requests::new(Namespace::url_path(&(), None));
+        self.send(requests.delete(namespace, &DeleteParams::default())?).await?;
+        self.delete_policies(namespace).await?;
+        let finished = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace }, "spec": { "finalizers": [] },
+        });
+        let params = PostParams::default();
+        let request = requests.replace_subresource("finalize", namespace, &params, serde_json::to_vec(&finished)?)?;
+        self.send(request).await.with_context(|| format!("finish namespace {namespace}")).map(drop)
+    }
+
+    pub async fn apply_baseline(&self, baseline: &PolicyBaseline) -> Result<()> {
+        let request = Requests::new(PolicyBaseline::url_path(&(), None)).patch(
+            BENCH,
+            &PatchParams::apply(BENCH).force(),
+            &Patch::Apply(baseline),
+        )?;
+        self.send(request).await.context("apply the baseline").map(drop)
+    }
+
+    /// Reads the answer to its end, and decodes nothing.
+    pub async fn send(&self, request: Request<Vec<u8>>) -> Result<String> {
+        Ok(self.client.request_text(request).await?)
+    }
+}
+
+fn policies_of(namespace: &str) -> Requests {
+    Requests::new(NetworkPolicy::url_path(&(), Some(namespace)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edit_changes_every_policy_and_the_raw_ones_are_not_the_operators() {
+        let [before, after] = [1, 2].map(|edits| render(&baseline(edits).unwrap()).unwrap());
+        assert_eq!(before.len(), 3);
+        for (before, after) in before.iter().zip(&after) {
+            assert_eq!(before.name, after.name);
+            assert_ne!(before.object("a", None), after.object("a", None));
+            assert_eq!(before.labels[LABEL_MANAGED_BY], BENCH);
+        }
+    }
+}

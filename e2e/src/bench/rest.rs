@@ -1,0 +1,36 @@
+//! Measurement 7: nothing happens, and what that costs.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::time::{Instant, sleep};
+
+use super::cold::by_operator;
+use super::figures::Rest;
+use super::numbers::megabytes;
+use super::subject::Subject;
+use super::{Bench, proc};
+
+impl Bench {
+    /// For that long, after the last write.
+    pub async fn rest(&mut self, subject: &Subject, time: Duration) -> Result<Rest> {
+        subject.settle().await?;
+        let audit = self.plane.audit().context("no audit log")?;
+        let (mark, started, before) = (audit.mark(), Instant::now(), proc::cpu(subject.pid())?);
+        sleep(time).await;
+        let cpu = proc::cpu(subject.pid())?.saturating_sub(before);
+        let seconds = started.elapsed().as_secs_f64();
+        let (lease, others): (Vec<_>, Vec<_>) = by_operator(audit.since(mark)?)
+            .into_iter()
+            .filter(|entry| entry.verb != "watch")
+            .partition(|entry| entry.resource == "leases");
+        Ok(Rest {
+            seconds,
+            cpu_seconds: cpu.as_secs_f64(),
+            resident: megabytes(proc::resident(subject.pid())?),
+            anonymous: megabytes(proc::anonymous(subject.pid())?),
+            requests: others.len(),
+            lease_requests: lease.len(),
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! What was measured, as tables for people: Markdown that also reads well in a terminal.
+
+use super::figures::{Beside, Point};
+use super::numbers::{median, megabytes};
+use super::report::{Growth, Report};
+
+/// A figure of a size.
+type Figure = fn(&Point) -> f64;
+
+/// What is shown at every size: its key, its name, how it is had from a size.
+pub const GROWING: [(&str, &str, Figure); 11] = [
+    ("first_policies_p50", "1. new namespace, p50, ms", |point| point.first_policies.quantile(0.5).ours),
+    ("first_policies_p99", "1. new namespace, p99, ms", |point| point.first_policies.quantile(0.99).ours),
+    ("burst", "2. all new, ms", |point| point.burst.median().ours),
+    ("restore", "3. all deleted, ms", |point| point.restore.median().ours),
+    ("repair_p50", "4. repair, p50, ms", |point| point.repair.quantile(0.5).ours),
+    ("repair_p99", "4. repair, p99, ms", |point| point.repair.quantile(0.99).ours),
+    ("edit", "5. edit, ms", |point| point.edit.median().ours),
+    ("cold_start", "6. cold start, ms", |point| point.cold_start.median().ours),
+    ("rss_start", "7. resident after start, MB", |point| median(&point.resident_start)),
+    ("rss_rest", "7. resident at rest, MB", Point::resident_rest),
+    ("rss_peak", "7. resident at the peak, MB", |point| median(&point.resident_peak)),
+];
+
+/// All tables of a run.
+pub fn write(report: &Report) -> String {
+    let Some(point) = report.last() else { return String::new() };
+    [times(point), throughput(point), resources(report, point), growth(report), facts(report, point)].join("\n\n")
+}
+
+fn times(point: &Point) -> String {
+    let rows = point.times().into_iter().map(|row| beside(row.what, row.value, 1));
+    table(["milliseconds", "ours", "raw", "ratio"].map(str::to_owned).to_vec(), rows.collect())
+}
+
+fn throughput(point: &Point) -> String {
+    let of = |key, what: &str| point.throughput(key).map(|value| beside(what.to_owned(), value, 0));
+    let rows = [
+        of("burst", "2. new namespaces"),
+        of("restore", "3. deleted"),
+        of("restore_net", "3. without the deletion"),
+        of("edit", "5. edit"),
+    ];
+    table(["policies a second", "ours", "raw", "ratio"].map(str::to_owned).to_vec(), rows.into_iter().flatten().collect())
+}
+
+fn resources(report: &Report, point: &Point) -> String {
+    let rest = point.rest.unwrap_or_default();
+    let bytes = point.cold_bytes.median();
+    let rows = [
+        ("6. writes of a restart, but for the Lease", point.restart_writes.to_string()),
+        ("6. bytes read by it; by the raw list", format!("{:.1} MB; {:.1} MB", bytes.ours / 1e6, bytes.raw / 1e6)),
+        ("6. from the start of the process to ready", format!("{:.0} ms", median(&point.ready))),
+        ("7. from the start of the process to the first watch", format!("{:.0} ms", median(&point.first_watch))),
+        ("7. resident after start", format!("{:.1} MB", median(&point.resident_start))),
+        ("7. resident at rest (without files)", format!("{:.1} MB ({:.1} MB)", rest.resident, rest.anonymous)),
+        ("7. peak of resident memory during 2 and 3", format!("{:.1} MB", median(&point.resident_peak))),
+        (
+            "7. CPU at rest",
+            format!("{:.2} s in {:.0} s, {:.2} % of a core", rest.cpu_seconds, rest.seconds, point.cpu_rest_percent()),
+        ),
+        ("7. requests at rest, but watches; for the Lease", format!("{}; {}", rest.requests, rest.lease_requests)),
+        ("7. binary", format!("{:.1} MB", megabytes(report.facts.binary))),
+    ];
+    table(
+        vec![format!("the operator, {} namespaces", point.namespaces), "figure".to_owned()],
+        rows.map(|(what, figure)| vec![what.to_owned(), figure]).to_vec(),
+    )
+}
+
+fn growth(report: &Report) -> String {
+    let mut head = vec!["8. by namespaces, ours".to_owned()];
+    head.extend(report.points.iter().map(|point| point.namespaces.to_string()));
+    head.extend(["power of N", "each more"].map(str::to_owned));
+    let rows = GROWING.iter().map(|(_, what, value)| {
+        let Growth { exponent, slope } = report.growth(value);
+        let shown = |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.digits$}"));
+        let mut row = vec![(*what).to_owned()];
+        row.extend(report.points.iter().map(|point| format!("{:.1}", value(point))));
+        row.extend([shown(exponent, 2), shown(slope, 4)]);
+        row
+    });
+    table(head, rows.collect())
+}
+
+fn facts(report: &Report, point: &Point) -> String {
+    let facts = &report.facts;
+    let requests: Vec<String> = point.restart_requests.iter().map(|(what, count)| format!("{count} {what}")).collect();
+    format!(
+        "Requests of a restart: {}.\n\n{} rounds and {} samples at {} namespaces, {} policies of others; raw with {} requests in flight; {} cores; Kubernetes {}, {}, {}, commit {}; {} min {} s in all.",
+        requests.join(", "),
+        point.burst.len(),
+        point.first_policies.len(),
+        point.namespaces,
+        facts.foreign,
+        3 * facts.in_flight,
+        facts.cores,
+        facts.kubernetes,
+        facts.operator,
+        facts.rustc,
+        facts.commit,
+        facts.took.as_secs() / 60,
+        facts.took.as_secs() % 60,
+    )
+}
+
+fn beside(what: String, value: Beside, digits: usize) -> Vec<String> {
+    let ratio = value.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+    vec![what, format!("{:.digits$}", value.ours), format!("{:.digits$}", value.raw), ratio]
+}
+
+/// The first column is text, the others are figures.
+fn table(head: Vec<String>, rows: Vec<Vec<String>>) -> String {
+    let columns = head.len();
+    let all: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let width = |column: usize| all.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
+            0 => format!(" {cell:<width$} "),
+            _ => format!(" {cell:>width$} "),
+        });
+        format!("|{}|", cells.collect::<Vec<_>>().join("|"))
+    };
+    let rule = widths.iter().enumerate().map(|(column, width)| match column {
+        0 => "-".repeat(width + 2),
+        _ => format!("{}:", "-".repeat(width + 1)),
+    });
+    let rule = format!("|{}|", rule.collect::<Vec<_>>().join("|"));
+    let mut lines: Vec<String> = all.iter().map(line).collect();
+    lines.insert(1, rule);
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::facts::Facts;
+    use crate::bench::figures::tests::point;
+
+    #[test]
+    fn every_line_of_a_table_is_as_wide_as_the_others() {
+        let text = write(&Report::new(vec![point(100), point(1000)], Facts::default()));
+        let tables: Vec<&str> = text.split("\n\n").filter(|part| part.starts_with('|')).collect();
+        assert_eq!(tables.len(), 4);
+        for table in tables {
+            let widths: Vec<usize> = table.lines().map(|line| line.chars().count()).collect();
+            assert!(widths.iter().all(|width| *width == widths[0]), "{table}");
+        }
+        assert!(text.contains("| 2. 1000 new namespaces to last policy | 2000.0 | 1000.0 |  2.00 |"), "{text}");
+    }
+
+    #[test]
+    fn growth_is_shown_from_the_smallest_size_to_the_largest() {
+        let text = growth(&Report::new(vec![point(100), point(1000)], Facts::default()));
+        let burst = text.lines().find(|line| line.contains("2. all new")).unwrap_or_default();
+        let cells: Vec<&str> = burst.split('|').map(str::trim).collect();
+        assert_eq!(cells[2..6], ["200.0", "2000.0", "1.00", "2.0000"]);
+    }
+}
