@@ -9,6 +9,7 @@ mod demo;
 mod election;
 mod faults;
 mod faults_crash;
+mod faults_watches;
 mod faults_writes;
 mod harness;
 mod install;
