@@ -8,6 +8,7 @@ mod crd_rules;
 mod demo;
 mod election;
 mod faults;
+mod faults_cluster;
 mod faults_crash;
 mod faults_watches;
 mod faults_writes;
