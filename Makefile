@@ -26,7 +26,14 @@ unit: ## Unit, golden, property and tidy tests; no cluster
 
 .PHONY: e2e
 e2e: controlplane build ## End-to-end suites on a real control plane; E2E=name: some of them; E2E_KUBECONFIG=file: on that cluster
-	$(CARGO) test --locked --package policy-baseline-e2e -- $(E2E)
+	$(CARGO) test --locked --package policy-baseline-e2e -- $(or $(E2E),$(addprefix --skip ,$(FAULTS)))
+
+# The suites that break things for minutes.
+FAULTS := faults_cluster faults_crash faults_storms faults_watches faults_writes
+
+.PHONY: test-faults
+test-faults: controlplane build ## The long fault suites: each kind of fault, SIGKILL at every write, storms; prints times to converge
+	$(CARGO) test --locked --package policy-baseline-e2e --test e2e -- --show-output $(FAULTS)
 
 .PHONY: build
 build: ## Debug build of the operator and of what the suites start
@@ -106,6 +113,7 @@ $(TOOLS)/bin/cargo-deny: Makefile
 .PHONY: ci
 ci: ## What CI runs
 	$(MAKE) test
+	$(MAKE) test-faults
 	DEMO_ONCE=1 $(MAKE) demo
 	$(MAKE) generate-check
 	$(MAKE) earliest

@@ -94,6 +94,8 @@ struct Local {
     serving: Files,
     dir: PathBuf,
     etcd_url: String,
+    etcd_port: u16,
+    peer_port: u16,
     port: u16,
     options: Options,
     processes: Mutex<Processes>,
@@ -151,6 +153,8 @@ impl ControlPlane {
             pki,
             serving,
             etcd_url: format!("http://127.0.0.1:{client_port}"),
+            etcd_port: client_port,
+            peer_port,
             port,
             options,
             processes: Mutex::default(),
@@ -168,9 +172,8 @@ impl ControlPlane {
             start_time: Duration::ZERO,
         };
         let local = plane.local()?;
-        local.processes().etcd = Some(local.spawn_etcd(peer_port)?);
         // An apiserver that finds no etcd waits a second before it looks again.
-        plane.wait("etcd listens", async || Ok(TcpStream::connect(("127.0.0.1", client_port)).is_ok())).await?;
+        plane.listen_etcd().await?;
         local.processes().apiserver = Some(local.spawn_apiserver()?);
         plane.wait_ready().await?;
         local.processes().controller_manager = Some(local.spawn_controller_manager()?);
@@ -316,6 +319,28 @@ impl ControlPlane {
     /// Where etcd listens.
     pub fn etcd_url(&self) -> Result<&str> {
         Ok(&self.local()?.etcd_url)
+    }
+
+    /// SIGKILL to etcd, until it has ended. Its data stays.
+    pub fn kill_etcd(&self) -> Result<()> {
+        let process = self.local()?.processes().etcd.take();
+        process.context("etcd does not run")?.kill()
+    }
+
+    /// etcd again, with the same data; returns when the apiserver is ready.
+    pub async fn start_etcd(&self) -> Result<()> {
+        if self.local()?.processes().etcd.is_some() {
+            bail!("etcd runs already");
+        }
+        self.listen_etcd().await?;
+        self.wait_ready().await
+    }
+
+    async fn listen_etcd(&self) -> Result<()> {
+        let local = self.local()?;
+        let process = local.spawn_etcd()?;
+        local.processes().etcd = Some(process);
+        self.wait("etcd listens", async || Ok(TcpStream::connect(("127.0.0.1", local.etcd_port)).is_ok())).await
     }
 
     /// The file of the authorities of the apiserver.
@@ -489,8 +514,8 @@ impl Local {
         })
     }
 
-    fn spawn_etcd(&self, peer_port: u16) -> Result<Guarded> {
-        let peer_url = format!("http://127.0.0.1:{peer_port}");
+    fn spawn_etcd(&self) -> Result<Guarded> {
+        let peer_url = format!("http://127.0.0.1:{}", self.peer_port);
         let mut args = vec![
             format!("--data-dir={}", self.dir.join("etcd").display()),
             // The data need not survive the machine.

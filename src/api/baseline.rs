@@ -139,7 +139,8 @@ pub enum DeletionPolicy {
 
 /// A label selector. All parts must match.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(!deny_unknown_fields)]
 pub struct Selector {
     /// Labels that must have these values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -154,7 +155,8 @@ pub struct Selector {
 
 /// One requirement of a label selector.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(!deny_unknown_fields)]
 #[x_kube(validation = Rule::new("self.operator in ['In', 'NotIn'] ? has(self.values) && size(self.values) > 0 : !has(self.values) || size(self.values) == 0")
     .message("In and NotIn need values; Exists and DoesNotExist take none"))]
 pub struct Requirement {
@@ -231,7 +233,8 @@ pub struct Dns {
 
 /// DNS servers: pods of a namespace, or addresses.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(!deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("has(self.ipBlock) != has(self.namespaceSelector)")
         .message("name pods by namespaceSelector (with podSelector), or addresses by ipBlock: one of the two"),
@@ -252,7 +255,8 @@ pub struct DnsPeer {
 
 /// A range of addresses.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(!deny_unknown_fields)]
 pub struct IpBlock {
     /// The range, for example 169.254.20.10/32.
     #[schemars(length(min = 1, max = 49))]
@@ -307,7 +311,8 @@ pub struct Monitoring {
 
 /// Pods of some namespaces: both selectors must match.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(!deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("has(self.namespaceSelector) && has(self.podSelector)")
         .message("give namespaceSelector and podSelector in one entry (both must match); two entries would mean one or the other"),
@@ -325,7 +330,8 @@ pub struct MonitoringSource {
 
 /// A port, or a range of them.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(!deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("type(self.port) == int ? self.port >= 1 && self.port <= 65535 : size(self.port) >= 1 && size(self.port) <= 15")
         .message("port: a number from 1 to 65535, or the name of a container port (at most 15 lower-case letters, digits and '-')"),

@@ -19,6 +19,7 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, anyhow};
 use hyper::body::Bytes;
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch as signal};
 
@@ -37,6 +38,8 @@ pub struct Exchange {
     /// The client, as [`Proxy::call`] named it when it connected.
     pub by: Arc<str>,
     pub fault: Option<Fault>,
+    /// When it came.
+    pub at: Timestamp,
     /// What the apiserver answered; None while it has not, or was not asked.
     pub code: Option<u16>,
 }
@@ -224,7 +227,7 @@ impl Shared {
         let mut state = self.state();
         let fault = state.rules.iter_mut().find_map(|rule| rule.strike(asked, &Value::Null));
         state.struck += usize::from(fault.is_some());
-        state.exchanges.push(Exchange { asked: asked.clone(), by: Arc::clone(by), fault, code: None });
+        state.exchanges.push(Exchange { asked: asked.clone(), by: Arc::clone(by), fault, at: Timestamp::now(), code: None });
         (state.exchanges.len() - 1, fault)
     }
 

@@ -13,7 +13,7 @@ use policy_baseline_e2e::{AuditEntry, AuditMark, Operator, SYSTEM_NAMESPACE, TIM
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::judge::{check_terms, writes_of};
+use crate::judge::{Written, check_terms, writes_of};
 use crate::scene::{
     DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, can_i, client_of, events, policies_of, until_holds, until_ready,
     until_status,
@@ -125,7 +125,7 @@ impl Cast {
             ours.then(|| entry.user.clone())
         };
         let writes = writes_of(&self.world, self.mark, by);
-        let terms = check_terms(&writes, self.duration * 2 / 3, |_| false);
+        let terms = check_terms(writes.iter().map(Written::sent), self.duration * 2 / 3, |_| false);
         assert!(terms.writes > 0, "nobody wrote anything");
     }
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -15,7 +14,7 @@ use policy_baseline_e2e::{AuditMark, Proxy, TIMEOUT, World};
 use serde_json::json;
 
 use crate::election::{LEASE, leases};
-use crate::judge::{Judge, Sentinel, Written, check_rest, check_terms, writes_of};
+use crate::judge::{Judge, Sent, Sentinel, Written, check_rest, check_terms, writes_of};
 use crate::scene::{
     CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, client_of, condition, delete_baseline, merge, policies_of,
     until_status,
@@ -68,8 +67,6 @@ pub struct Play {
     out: BTreeSet<String>,
     lives: bool,
     edited: bool,
-    /// When writes were let through that had been held: they are late by the test's own doing.
-    pub excused: Vec<(Timestamp, Timestamp)>,
     /// How long it took to converge, at most, and in how many runs.
     pub worst: Duration,
     pub runs: u32,
@@ -95,7 +92,6 @@ impl Play {
             out: BTreeSet::new(),
             lives: false,
             edited: false,
-            excused: Vec::new(),
             worst: Duration::ZERO,
             runs: 0,
         };
@@ -145,10 +141,10 @@ impl Play {
 
     /// Another act: nothing is there of the last one, but for its namespaces.
     pub async fn next_act(&mut self, namespaces: usize) {
-        self.judge.spaces.clear();
-        for name in &self.cast {
+        for name in self.judge.spaces.keys() {
             label(&self.world, name, PLACE, None).await;
         }
+        self.judge.spaces.clear();
         self.cast = (0..namespaces).map(|_| World::unique("play")).collect();
         self.out.clear();
         (self.lives, self.edited) = (false, false);
@@ -302,11 +298,13 @@ impl Play {
         check_rest(&self.world, &compliant, &sentinel, |mark| self.writes(mark)).await;
         let writes = self.writes(self.mark);
         let removals = self.judge.check_removals(&writes, |_| false);
-        let excused = |written: &Written| {
-            let at = written.entry.timestamp;
-            self.excused.iter().any(|(from, until)| (*from..=*until).contains(&at))
-        };
-        let terms = check_terms(&writes, TERM, excused);
+        // By what the proxy saw: what was sent in time may arrive late.
+        let exchanges = self.proxy.since(0);
+        let sent = exchanges.iter().filter(|one| one.asked.is_write()).map(|one| {
+            let took_effect = one.code.is_some_and(|code| code < 300);
+            Sent { by: &one.by, at: one.at, lease: one.asked.is_of("leases").then_some(took_effect), what: one }
+        });
+        let terms = check_terms(sent, TERM, |_| false);
         self.check_log();
         let (faults, processes, writes) = (self.proxy.struck(), self.starts, terms.writes);
         println!("{faults} faults, {processes} processes, {writes} writes, {removals} removals, 0 violations");

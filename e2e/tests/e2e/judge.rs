@@ -2,6 +2,7 @@
 //! its own. It knows what a test has done, never what the operator thinks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -171,34 +172,49 @@ pub fn writes_of(world: &World, since: AuditMark, by: impl Fn(&AuditEntry) -> Op
     entries.into_iter().filter_map(|entry| by(&entry).map(|by| Written { by, entry })).collect()
 }
 
+/// A write as I6 sees it.
+pub struct Sent<'a> {
+    pub by: &'a str,
+    pub at: Timestamp,
+    /// Of the Lease: whether it took effect.
+    pub lease: Option<bool>,
+    pub what: &'a dyn Debug,
+}
+
+impl Written {
+    pub fn sent(&self) -> Sent<'_> {
+        let lease = (self.entry.resource == "leases").then_some(self.entry.code < 300);
+        Sent { by: &self.by, at: self.entry.timestamp, lease, what: &self.entry }
+    }
+}
+
 /// What the Lease tells of a row of writes.
 pub struct Terms<'a> {
     pub writes: usize,
     pub number: usize,
     /// Writes without the Lease, which were excused.
-    pub late: Vec<&'a Written>,
+    pub late: Vec<Sent<'a>>,
 }
 
 /// I6: whoever writes has renewed the Lease less than its term ago, and nobody has taken it since.
-pub fn check_terms(writes: &[Written], term: Duration, excused: impl Fn(&Written) -> bool) -> Terms<'_> {
-    let mut last: Option<&Written> = None;
+pub fn check_terms<'a>(writes: impl IntoIterator<Item = Sent<'a>>, term: Duration, excused: impl Fn(&Sent) -> bool) -> Terms<'a> {
+    let mut last: Option<Sent> = None;
     let mut told = Terms { writes: 0, number: 0, late: Vec::new() };
-    for written in writes {
-        let entry = &written.entry;
-        if entry.resource == "leases" {
-            if entry.code < 300 {
-                told.number += usize::from(last.is_none_or(|last| last.by != written.by));
-                last = Some(written);
+    for sent in writes {
+        if let Some(took_effect) = sent.lease {
+            if took_effect {
+                told.number += usize::from(last.is_none_or(|last| last.by != sent.by));
+                last = Some(sent);
             }
             continue;
         }
         told.writes += 1;
-        let renewal = last.unwrap_or_else(|| panic!("I6: a write before anybody held the lease: {entry:#?}"));
-        if renewal.by == written.by && age(entry.timestamp, renewal.entry.timestamp) <= term {
+        let renewal = last.as_ref().unwrap_or_else(|| panic!("I6: a write before anybody held the lease: {:#?}", sent.what));
+        if renewal.by == sent.by && age(sent.at, renewal.at) <= term {
             continue;
         }
-        assert!(excused(written), "I6: a write without the lease: {entry:#?}\n{:#?}", renewal.entry);
-        told.late.push(written);
+        assert!(excused(&sent), "I6: a write without the lease: {:#?}\n{:#?}", sent.what, renewal.what);
+        told.late.push(sent);
     }
     told
 }

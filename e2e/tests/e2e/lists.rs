@@ -52,7 +52,7 @@ async fn the_first_list_is_a_stream_of_the_most_recent_state() {
 #[tokio::test]
 async fn lists_come_in_pages_where_the_apiserver_has_no_streaming_lists() {
     let apiserver_args = vec!["--feature-gates=WatchList=false".to_owned()];
-    let plane = ControlPlane::start(Options { apiserver_args }).await.unwrap();
+    let plane = ControlPlane::start(Options { apiserver_args, ..Options::default() }).await.unwrap();
     let Some(audit) = plane.audit() else { return };
     let mark = audit.mark();
     plane.run_kubectl(&["apply", "--server-side", "-k", "manifests/base"]).unwrap();

@@ -5,7 +5,7 @@ use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use policy_baseline::api::PolicyBaselineStatus;
 use policy_baseline_e2e::{AuditEntry, AuditMark, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::json;
@@ -14,6 +14,7 @@ use crate::scene::{
     CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, baselines, condition, merge, policies_of, tenant, until_event,
     until_holds, until_ready, until_status, version, writes_since,
 };
+use crate::support::remove_namespace;
 
 const PLATFORM: &str = "platform";
 const SENTINEL: &str = "sentinel";
@@ -70,22 +71,6 @@ async fn sentinel(world: &World, mark: AuditMark, count: u32) -> Vec<AuditEntry>
 /// The resourceVersion of a baseline: it changes with its status, too.
 async fn version_of(world: &World, baseline: &str) -> String {
     baselines(world).get(baseline).await.unwrap().resource_version().unwrap()
-}
-
-/// Empties a namespace and deletes it. Its controller would take five seconds before it looks.
-async fn remove_namespace(world: &World, name: &str) {
-    let namespaces: Api<Namespace> = Api::all(world.admin());
-    let policies = policies_of(&world.admin(), name);
-    policies.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
-    namespaces.delete(name, &DeleteParams::default()).await.unwrap();
-    let mut going = namespaces.get(name).await.unwrap();
-    going.spec.get_or_insert_default().finalizers = None;
-    let request = http::Request::put(format!("/api/v1/namespaces/{name}/finalize")).body(serde_json::to_vec(&going).unwrap());
-    world.admin().request::<Namespace>(request.unwrap()).await.unwrap();
-    world
-        .eventually("the namespace is gone", TIMEOUT, async || namespaces.get_opt(name).await.map(|found| found.is_none()))
-        .await
-        .unwrap();
 }
 
 /// Waits until the operator that runs has listed everything.

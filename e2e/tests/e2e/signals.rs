@@ -14,14 +14,12 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use policy_baseline_e2e::process::{Paused, pause};
-use policy_baseline_e2e::{
-    AuditEntry, AuditMark, Dice, Operator, SYSTEM_NAMESPACE, TEST_LABEL, TIMEOUT, World, skipped_without_audit_log,
-};
+use policy_baseline_e2e::{AuditMark, Dice, Operator, SYSTEM_NAMESPACE, TEST_LABEL, TIMEOUT, World, skipped_without_audit_log};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::judge::{Judge, Sentinel, Terms, Written, age, check_rest, check_terms, writes_of};
+use crate::judge::{Judge, Sent, Sentinel, Terms, Written, age, check_rest, check_terms, writes_of};
 use crate::scene::{CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, can_i, client_of, policies_of};
 use crate::support::namespaces;
 
@@ -462,18 +460,19 @@ impl Storm {
     }
 
     /// Whether it comes from a process that had been stopped and has just gone on.
-    fn is_excused(&self, written: &Written) -> bool {
-        let by = self.processes().find(|process| process.user == written.by);
-        by.is_some_and(|process| process.has_just_resumed(written.entry.timestamp))
+    fn is_excused(&self, sent: &Sent) -> bool {
+        let by = self.processes().find(|process| process.user == sent.by);
+        by.is_some_and(|process| process.has_just_resumed(sent.at))
     }
 
     fn check_terms(&self, writes: &[Written]) {
-        let Terms { writes: count, number: terms, late } = check_terms(writes, TERM, |written| self.is_excused(written));
-        let told: Vec<&AuditEntry> = late.iter().map(|written| &written.entry).collect();
+        let sent = writes.iter().map(Written::sent);
+        let Terms { writes: count, number: terms, late } = check_terms(sent, TERM, |sent| self.is_excused(sent));
+        let told: Vec<_> = late.iter().map(|sent| sent.what).collect();
         println!("{count} writes in {terms} terms; late, of processes that had been stopped: {told:#?}");
         assert!(count > 0 && terms > 1, "nothing was tried: {count} writes in {terms} terms");
         // It takes a stop within the moment between gate and wire: one in some hundred stops. A gate that stays open shows more often.
-        let users: BTreeSet<&str> = late.iter().map(|written| written.by.as_str()).collect();
+        let users: BTreeSet<&str> = late.iter().map(|sent| sent.by).collect();
         assert!(users.len() <= 2, "I6: too many processes wrote without the lease when they went on: {told:#?}");
         for process in self.processes().filter(|process| process.operator.log().contains("the lease is released")) {
             let last = writes.iter().rev().find(|written| written.by == process.user);
@@ -530,7 +529,7 @@ async fn an_operator_that_gets_every_signal_at_random_moments_leaves_i1_to_i6_in
     storm.check_rest().await;
     let writes = storm.writes(storm.mark);
     storm.check_terms(&writes);
-    let removals = storm.judge.check_removals(&writes, |written| storm.is_excused(written));
+    let removals = storm.judge.check_removals(&writes, |written| storm.is_excused(&written.sent()));
     println!("{removals} removals by the operator");
     storm.check_logs();
 }

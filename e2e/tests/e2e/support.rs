@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::{Api, ResourceExt};
 use policy_baseline::api::PolicyBaselineStatus;
 use policy_baseline_e2e::{AuditEntry, AuditLog, AuditMark, TIMEOUT, World, writes_by};
@@ -58,6 +58,21 @@ pub fn namespaces(world: &World) -> Api<Namespace> {
 pub async fn label(world: &World, namespace: &str, key: &str, value: Option<&str>) {
     let patch = Patch::Merge(json!({ "metadata": { "labels": { key: value } } }));
     namespaces(world).patch(namespace, &PatchParams::default(), &patch).await.unwrap();
+}
+
+/// Deletes a namespace, and returns once it is gone. Its controller would take five seconds before it looks.
+pub async fn remove_namespace(world: &World, name: &str) {
+    let api = namespaces(world);
+    api.delete(name, &DeleteParams::default()).await.unwrap();
+    // It is terminating now: nothing new appears in it.
+    let policies = policies_of(&world.admin(), name);
+    policies.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+    let mut going = api.get(name).await.unwrap();
+    going.spec.get_or_insert_default().finalizers = None;
+    let request = http::Request::put(format!("/api/v1/namespaces/{name}/finalize")).body(serde_json::to_vec(&going).unwrap());
+    world.admin().request::<Namespace>(request.unwrap()).await.unwrap();
+    let is_gone = async || api.get_opt(name).await.map(|found| found.is_none());
+    world.eventually(&format!("namespace {name} is gone"), TIMEOUT, is_gone).await.unwrap();
 }
 
 /// Returns in a later second of the apiserver's clock: whatever is created now is younger than whatever there is.
@@ -133,7 +148,7 @@ impl History {
             anyhow::bail!("the watch ended")
         };
         tokio::time::timeout(TIMEOUT, until_the_end).await.unwrap().unwrap();
-        self.api.delete(END, &kube::api::DeleteParams::default()).await.unwrap();
+        self.api.delete(END, &DeleteParams::default()).await.unwrap();
         moments
     }
 }

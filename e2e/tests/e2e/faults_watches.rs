@@ -1,0 +1,154 @@
+//! What can happen to a watch and to the list that it begins with: events come late or never, streams end in the middle or expire,
+//! lists fail, are cut short, or are old. Each kind strikes in every step of the play; then the judge looks.
+
+use std::time::Duration;
+
+use policy_baseline_e2e::proxy::{Asked, EventFault, Fault, Moment, Verb, When};
+use policy_baseline_e2e::{Dice, TIMEOUT, skipped_without_audit_log};
+use serde_json::Value;
+
+use crate::faults::{Play, Step};
+
+const NAMESPACES: usize = 3;
+
+/// What the operator watches, but for its Lease.
+pub const WATCHED: [&str; 3] = ["namespaces", "networkpolicies", "policybaselines"];
+
+pub fn is_watched(asked: &Asked) -> bool {
+    WATCHED.iter().any(|resource| asked.is_of(resource))
+}
+
+/// Every watch ends now and has expired when it is asked for again: everything is listed anew.
+pub fn expire_watches(play: &Play) {
+    for resource in WATCHED {
+        let is_watch = move |asked: &Asked| asked.verb == Verb::Watch && asked.is_of(resource);
+        play.proxy.on(is_watch, When::Nth(1), Fault::Answer(410, Moment::Before));
+    }
+    play.proxy.cut_watches();
+}
+
+fn is_list(asked: &Asked) -> bool {
+    asked.verb == Verb::List && is_watched(asked)
+}
+
+fn any_event(asked: &Asked, _: &Value) -> bool {
+    is_watched(asked)
+}
+
+/// One act in which that happens to events, in every step.
+async fn play_with_events(kinds: &[(EventFault, When)]) {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let mut play = Play::new().await;
+    for (fault, when) in kinds {
+        play.next_act(NAMESPACES).await;
+        for step in Step::ALL {
+            play.prepare(step).await;
+            let before = play.proxy.struck();
+            play.proxy.on_event(any_event, when.clone(), fault.clone());
+            play.act(step).await;
+            play.converge().await;
+            play.proxy.calm();
+            assert!(play.proxy.struck() > before, "{fault:?} did not strike in {step:?}");
+        }
+        play.tell(&format!("events: {fault:?} {when:?}"));
+    }
+    play.finish().await;
+}
+
+#[tokio::test]
+async fn events_that_come_late_are_late_and_nothing_else() {
+    play_with_events(&[(EventFault::Delay(Duration::from_millis(100)), When::Percent(50, Dice::of(3)))]).await;
+}
+
+#[tokio::test]
+async fn a_watch_that_ends_in_the_middle_of_an_event_or_expires_goes_on_without_a_gap() {
+    play_with_events(&[(EventFault::Cut, When::First(4)), (EventFault::Expire, When::First(4))]).await;
+}
+
+#[tokio::test]
+async fn what_no_event_told_is_found_by_the_next_list() {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let mut play = Play::new().await;
+    play.next_act(NAMESPACES).await;
+    for step in Step::ALL {
+        play.prepare(step).await;
+        let before = play.proxy.struck();
+        play.proxy.on_event(any_event, When::Always, EventFault::Lose);
+        play.act(step).await;
+        // A step may be done by now: the first list of an operator that starts needs no events.
+        if step != Step::Restart {
+            play.world.eventually("an event is lost", TIMEOUT, async || play.proxy.struck() > before).await.unwrap();
+        }
+        play.proxy.calm();
+        expire_watches(&play);
+        play.converge().await;
+        play.proxy.calm();
+    }
+    play.tell("events: all lost until the watch expires");
+    play.finish().await;
+}
+
+#[tokio::test]
+async fn a_list_that_fails_or_is_cut_short_is_asked_for_until_it_is_whole() {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let mut play = Play::new().await;
+    let codes = [410, 429, 500, 503, 504].map(|code| Fault::Answer(code, Moment::Before));
+    let others = [Fault::Truncate, Fault::Cut(Moment::Before), Fault::Cut(Moment::After)];
+    let mut kinds = codes.into_iter().chain(others).cycle();
+    for _ in 0..2 {
+        play.next_act(NAMESPACES).await;
+        for step in Step::ALL {
+            play.prepare(step).await;
+            let before = play.proxy.struck();
+            play.proxy.on(is_list, When::First(2), kinds.next().unwrap());
+            if step != Step::Restart {
+                expire_watches(&play);
+            }
+            play.act(step).await;
+            play.converge().await;
+            play.world.eventually("a list was struck", TIMEOUT, async || play.proxy.struck() > before).await.unwrap();
+            play.proxy.calm();
+        }
+    }
+    play.tell("lists: 410, 429, 500, 503, 504, cut short, cut before and after, twice after an expiry");
+    play.finish().await;
+}
+
+#[tokio::test]
+async fn an_old_list_is_overtaken_by_the_events_since() {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let mut play = Play::new().await;
+    play.next_act(NAMESPACES).await;
+    for step in Step::ALL {
+        // The state before the step is what the stale apiserver knows.
+        play.proxy.remember_lists();
+        expire_watches(&play);
+        let listed = async || play.proxy.remembers(WATCHED.len());
+        play.world.eventually("everything is listed", TIMEOUT, listed).await.unwrap();
+        play.proxy.calm();
+        play.prepare(step).await;
+        for resource in WATCHED {
+            play.proxy.on(move |asked| is_list(asked) && asked.is_of(resource), When::Nth(1), Fault::Stale);
+        }
+        let before = play.proxy.struck();
+        play.act(step).await;
+        if step != Step::Restart {
+            play.settle().await;
+            expire_watches(&play);
+        }
+        let stale = async || play.proxy.struck() >= before + WATCHED.len();
+        play.world.eventually("old lists were served", TIMEOUT, stale).await.unwrap();
+        play.converge().await;
+        play.proxy.calm();
+    }
+    play.tell("lists: the state of the step before");
+    play.finish().await;
+}
