@@ -167,6 +167,13 @@ fn end(spans: &mut [Span], name: &str, at: Timestamp) {
     }
 }
 
+/// I5: a namespace that goes is no failure.
+pub fn check_failures<'a>(told: impl IntoIterator<Item = &'a str>) {
+    let of_namespaces =
+        |line: &&str| ["NamespaceTerminating", "namespaces \\\"", "namespaces \""].iter().any(|text| line.contains(text));
+    assert_eq!(told.into_iter().find(of_namespaces), None, "I5: a namespace that goes is no failure");
+}
+
 /// What was written since, in the order in which it was received. `by` names the instance of an entry, if it is one's.
 pub fn writes_of(world: &World, since: AuditMark, by: impl Fn(&AuditEntry) -> Option<String>) -> Vec<Written> {
     let mut entries = world.audit().unwrap().since(since).unwrap();
