@@ -18,7 +18,7 @@ use crate::election::{LEASE, leases};
 use crate::judge::{Judge, Sent, Sentinel, Written, check_rest, check_terms, writes_of};
 use crate::scene::{
     CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, client_of, condition, delete_baseline, merge, policies_of,
-    until_status,
+    until_ready, until_status,
 };
 use crate::support::{label, until_no_baseline};
 
@@ -101,6 +101,7 @@ impl Play {
         };
         play.start().await;
         play.until_at_work().await;
+        until_ready(&play.world, SENTINEL).await;
         play
     }
 
