@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -17,7 +18,7 @@ use crate::election::{LEASE, leases};
 use crate::judge::{Judge, Sent, Sentinel, Written, check_rest, check_terms, writes_of};
 use crate::scene::{
     CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, client_of, condition, delete_baseline, merge, policies_of,
-    until_status,
+    until_ready, until_status,
 };
 use crate::support::{label, until_no_baseline};
 
@@ -67,6 +68,8 @@ pub struct Play {
     out: BTreeSet<String>,
     lives: bool,
     edited: bool,
+    /// From when until when the operator could not know what had become of a namespace.
+    pub blind: Vec<(Timestamp, Timestamp)>,
     /// How long it took to converge, at most, and in how many runs.
     pub worst: Duration,
     pub runs: u32,
@@ -92,11 +95,13 @@ impl Play {
             out: BTreeSet::new(),
             lives: false,
             edited: false,
+            blind: Vec::new(),
             worst: Duration::ZERO,
             runs: 0,
         };
         play.start().await;
         play.until_at_work().await;
+        until_ready(&play.world, SENTINEL).await;
         play
     }
 
@@ -297,7 +302,12 @@ impl Play {
         let sentinel = Sentinel { baseline: SENTINEL, label: (PLACE, SENTINEL) };
         check_rest(&self.world, &compliant, &sentinel, |mark| self.writes(mark)).await;
         let writes = self.writes(self.mark);
-        let removals = self.judge.check_removals(&writes, |_| false);
+        // What it tried then took no effect: each write says which object it means.
+        let excused = |written: &Written| {
+            let at = written.entry.timestamp;
+            written.entry.code >= 400 && self.blind.iter().any(|(from, until)| (*from..=*until).contains(&at))
+        };
+        let removals = self.judge.check_removals(&writes, excused);
         // By what the proxy saw: what was sent in time may arrive late.
         let exchanges = self.proxy.since(0);
         let sent = exchanges.iter().filter(|one| one.asked.is_write()).map(|one| {

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::api::DeleteParams;
 use policy_baseline_e2e::proxy::{Asked, EventFault, Fault, Moment, Release, Verb, When};
 use policy_baseline_e2e::{Operator, Proxy, TIMEOUT, World, skipped_without_audit_log};
@@ -72,7 +73,8 @@ async fn what_is_deleted_while_the_watches_have_expired_is_not_missed() {
         play.next_act(5).await;
         play.perform(Step::Bootstrap).await;
         let [policy, namespace, again, left, both] = play.cast().to_vec().try_into().unwrap();
-        // Blind: nothing can be watched or listed.
+        // Nothing can be watched or listed.
+        let blind = Timestamp::now();
         play.proxy.on(
             |asked| is_watched(asked) && matches!(asked.verb, Verb::List | Verb::Watch),
             When::Always,
@@ -80,8 +82,8 @@ async fn what_is_deleted_while_the_watches_have_expired_is_not_missed() {
         );
         play.proxy.cut_watches();
         let before = play.proxy.struck();
-        let blind = async || play.proxy.struck() >= before + WATCHED.len();
-        play.world.eventually("nothing is watched", TIMEOUT, blind).await.unwrap();
+        let struck = async || play.proxy.struck() >= before + WATCHED.len();
+        play.world.eventually("nothing is watched", TIMEOUT, struck).await.unwrap();
 
         let admin = play.world.admin();
         for name in [&policy, &both] {
@@ -103,6 +105,7 @@ async fn what_is_deleted_while_the_watches_have_expired_is_not_missed() {
         play.proxy.calm();
         expire_watches(&play);
         play.converge().await;
+        play.blind.push((blind, Timestamp::now()));
         play.proxy.calm();
         if round < 2 {
             play.perform(Step::Delete).await;

@@ -22,9 +22,10 @@ struct Point {
 }
 
 impl Point {
-    /// Whether it is there in each run of the script. A second write of an object follows a conflict, or tells what came later.
+    /// Whether it is there in each run of the script. A second write of an object follows a conflict, and a status may be overtaken: by
+    /// what it would have told, or by the end of its baseline.
     fn is_certain(&self) -> bool {
-        self.nth == 1 || self.asked.is_of("events")
+        self.asked.subresource != "status" && (self.nth == 1 || self.asked.is_of("events"))
     }
 }
 

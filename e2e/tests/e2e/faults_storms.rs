@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::faults::{PLATFORM, Play, Step};
+use crate::judge::check_failures;
 use crate::scene::{DENY_EGRESS, Plan, merge, policies_of, until_holds, version};
 use crate::support::remove_namespace;
 
@@ -124,8 +125,7 @@ async fn a_thousand_namespaces_that_come_and_go_at_once_leave_nothing_behind() {
     println!("resident: {before} MB before, {after} MB after");
     assert!(after < before + 64, "memory grew from {before} MB to {after} MB");
     let log = play.world.operator().unwrap().log();
-    let failed: Vec<&str> = log.lines().filter(|line| line.contains("write failed")).collect();
-    assert!(failed.is_empty(), "I5: a namespace that goes is no failure: {failed:#?}");
+    check_failures(log.lines().filter(|line| line.contains("write failed")));
     play.tell(&format!("{MANY} namespaces made and deleted at once, {AGAIN} of them made again"));
     play.finish().await;
 }

@@ -91,10 +91,13 @@ async fn an_operator_of_whose_requests_every_fifth_fails_in_any_way_gets_to_the_
             let about = |asked: &Asked| !asked.is_of("") && asked.verb != policy_baseline_e2e::proxy::Verb::Watch;
             play.proxy.on(about, When::Percent(2, Dice::of(seed)), kind);
         }
+        // Once before there is anything to do, and once in the middle of it.
+        play.proxy.cut_connections();
         play.act(step).await;
+        play.proxy.cut_connections();
         play.converge().await;
         play.proxy.calm();
     }
-    play.tell("a fifth of all requests, every kind");
+    play.tell("a fifth of all requests, every kind, and all connections cut twice a step");
     play.finish().await;
 }

@@ -10,6 +10,7 @@ mod election;
 mod faults;
 mod faults_cluster;
 mod faults_crash;
+mod faults_hostile;
 mod faults_storms;
 mod faults_watches;
 mod faults_writes;
