@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::figures::Point;
 use super::numbers::{count, median};
 
-const WIDTH: f64 = 960.0;
+const WIDTH: f64 = 980.0;
 const HEIGHT: f64 = 400.0;
 /// The inner edges of a panel, within its half of the picture.
 const LEFT: f64 = 62.0;

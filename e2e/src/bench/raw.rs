@@ -117,9 +117,10 @@ impl Raw {
         self.send(request).await.context("apply the baseline").map(drop)
     }
 
-    /// Reads the answer to its end, and decodes nothing.
+    /// Reads the answer to its end, and decodes nothing. Each request is a task, so that all cores take part, as in the operator.
     pub async fn send(&self, request: Request<Vec<u8>>) -> Result<String> {
-        Ok(self.client.request_text(request).await?)
+        let client = self.client.clone();
+        Ok(tokio::spawn(async move { client.request_text(request).await }).await??)
     }
 }
 

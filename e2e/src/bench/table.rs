@@ -87,7 +87,7 @@ fn facts(report: &Report, point: &Point) -> String {
     let facts = &report.facts;
     let requests: Vec<String> = point.restart_requests.iter().map(|(what, count)| format!("{count} {what}")).collect();
     format!(
-        "Requests of a restart: {}.\n\n{} rounds and {} samples at {} namespaces, {} policies of others; raw with {} requests in flight; {} cores; Kubernetes {}, {}, {}, commit {}; {} min {} s in all.",
+        "Requests of a restart: {}.\n\nRounds: {}; samples of 1 and 4: {} at {} namespaces, {} policies of others; raw with {} requests in flight; {} cores; Kubernetes {}, {}, {}, commit {}; {} min {} s in all.",
         requests.join(", "),
         point.burst.len(),
         point.first_policies.len(),
