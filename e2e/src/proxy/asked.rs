@@ -43,6 +43,8 @@ pub struct Asked {
     pub subresource: String,
     pub namespace: String,
     pub name: String,
+    /// A watch that begins with a list.
+    pub streams_a_list: bool,
 }
 
 impl Asked {
@@ -59,7 +61,8 @@ impl Asked {
         };
         let at = |index: usize| rest.get(index).copied().unwrap_or_default().to_owned();
         let (resource, name, subresource) = (at(0), at(1), at(2));
-        let watches = uri.query().is_some_and(|query| query.split('&').any(|part| matches!(part, "watch=true" | "watch=1")));
+        let says = |what: &[&str]| uri.query().is_some_and(|query| query.split('&').any(|part| what.contains(&part)));
+        let watches = says(&["watch=true", "watch=1"]);
         let verb = match (method.as_str(), name.is_empty()) {
             ("POST", _) => Verb::Create,
             ("PUT", _) => Verb::Update,
@@ -70,7 +73,8 @@ impl Asked {
             (_, true) if !resource.is_empty() => Verb::List,
             _ => Verb::Get,
         };
-        Self { verb, resource, subresource, namespace: namespace.to_owned(), name }
+        let streams_a_list = verb == Verb::Watch && says(&["sendInitialEvents=true"]);
+        Self { verb, resource, subresource, namespace: namespace.to_owned(), name, streams_a_list }
     }
 
     pub fn is_write(&self) -> bool {

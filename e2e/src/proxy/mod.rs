@@ -61,6 +61,8 @@ struct State {
     exchanges: Vec<Exchange>,
     struck: usize,
     held: usize,
+    /// As an apiserver of old: a streaming list is a request that it does not understand.
+    knows_no_streams: bool,
     remembers: bool,
     lists: BTreeMap<String, Bytes>,
 }
@@ -128,6 +130,11 @@ impl Proxy {
     /// Whoever connects from now on has that name, in the exchanges and as user agent in the audit log.
     pub fn call(&self, client: &str) {
         self.state().client = client.into();
+    }
+
+    /// From now on as an apiserver that knows no streaming lists: who asks for one is told so, and asks for pages.
+    pub fn know_no_streams(&self) {
+        self.state().knows_no_streams = true;
     }
 
     // Faults.
@@ -225,8 +232,13 @@ impl Shared {
     /// Notes a request, and what is to become of it.
     fn decide(&self, asked: &Asked, by: &Arc<str>) -> (usize, Option<Fault>) {
         let mut state = self.state();
-        let fault = state.rules.iter_mut().find_map(|rule| rule.strike(asked, &Value::Null));
-        state.struck += usize::from(fault.is_some());
+        let fault = if state.knows_no_streams && asked.streams_a_list {
+            Some(Fault::Answer(422, Moment::Before))
+        } else {
+            let fault = state.rules.iter_mut().find_map(|rule| rule.strike(asked, &Value::Null));
+            state.struck += usize::from(fault.is_some());
+            fault
+        };
         state.exchanges.push(Exchange { asked: asked.clone(), by: Arc::clone(by), fault, at: Timestamp::now(), code: None });
         (state.exchanges.len() - 1, fault)
     }

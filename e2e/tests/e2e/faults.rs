@@ -77,8 +77,18 @@ pub struct Play {
 
 impl Play {
     pub async fn new() -> Self {
+        Self::begin(|_| ()).await
+    }
+
+    /// Before an apiserver that knows no streaming lists.
+    pub async fn without_streams() -> Self {
+        Self::begin(Proxy::know_no_streams).await
+    }
+
+    async fn begin(set_up: impl FnOnce(&Proxy)) -> Self {
         let mut world = World::new().await.unwrap();
         let proxy = Proxy::start(world.plane()).unwrap();
+        set_up(&proxy);
         world.send_operator_by(&proxy).await.unwrap();
         let client = client_of(world.plane().admin_kubeconfig()).await;
         let mark = world.audit().unwrap().mark();

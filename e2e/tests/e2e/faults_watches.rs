@@ -28,7 +28,7 @@ pub fn expire_watches(play: &Play) {
 }
 
 fn is_list(asked: &Asked) -> bool {
-    asked.verb == Verb::List && is_watched(asked)
+    (asked.verb == Verb::List || asked.streams_a_list) && is_watched(asked)
 }
 
 fn any_event(asked: &Asked, _: &Value) -> bool {
@@ -94,15 +94,31 @@ async fn what_no_event_told_is_found_by_the_next_list() {
     play.finish().await;
 }
 
+const CODES: [u16; 5] = [410, 429, 500, 503, 504];
+
 #[tokio::test]
 async fn a_list_that_fails_or_is_cut_short_is_asked_for_until_it_is_whole() {
     if skipped_without_audit_log() {
         return;
     }
-    let mut play = Play::new().await;
-    let codes = [410, 429, 500, 503, 504].map(|code| Fault::Answer(code, Moment::Before));
     let others = [Fault::Truncate, Fault::Cut(Moment::Before), Fault::Cut(Moment::After)];
-    let mut kinds = codes.into_iter().chain(others).cycle();
+    let play = Play::without_streams().await;
+    play_with_lists(play, &others, "lists in pages: 410, 429, 500, 503, 504, cut short, cut before and after").await;
+}
+
+#[tokio::test]
+async fn a_streaming_list_that_fails_is_asked_for_until_it_comes() {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let play = Play::new().await;
+    play_with_lists(play, &[Fault::Cut(Moment::Before)], "streaming lists: 410, 429, 500, 503, 504, cut before").await;
+}
+
+/// Two acts in which something happens to lists, in every step.
+async fn play_with_lists(mut play: Play, others: &[Fault], told: &str) {
+    let codes = CODES.map(|code| Fault::Answer(code, Moment::Before));
+    let mut kinds = codes.iter().chain(others).copied().cycle();
     for _ in 0..2 {
         play.next_act(NAMESPACES).await;
         for step in Step::ALL {
@@ -118,7 +134,30 @@ async fn a_list_that_fails_or_is_cut_short_is_asked_for_until_it_is_whole() {
             play.proxy.calm();
         }
     }
-    play.tell("lists: 410, 429, 500, 503, 504, cut short, cut before and after, twice after an expiry");
+    play.tell(&format!("{told}, twice after an expiry"));
+    play.finish().await;
+}
+
+#[tokio::test]
+async fn a_streaming_list_that_ends_in_the_middle_begins_anew() {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let mut play = Play::new().await;
+    play.next_act(NAMESPACES).await;
+    for step in Step::ALL {
+        play.prepare(step).await;
+        let before = play.proxy.struck();
+        play.proxy.on_event(|asked, _| asked.streams_a_list && is_watched(asked), When::First(2), EventFault::Cut);
+        if step != Step::Restart {
+            expire_watches(&play);
+        }
+        play.act(step).await;
+        play.converge().await;
+        play.world.eventually("a list was cut", TIMEOUT, async || play.proxy.struck() > before).await.unwrap();
+        play.proxy.calm();
+    }
+    play.tell("streaming lists: cut in the middle of an object, twice after an expiry");
     play.finish().await;
 }
 
@@ -127,7 +166,7 @@ async fn an_old_list_is_overtaken_by_the_events_since() {
     if skipped_without_audit_log() {
         return;
     }
-    let mut play = Play::new().await;
+    let mut play = Play::without_streams().await;
     play.next_act(NAMESPACES).await;
     for step in Step::ALL {
         // The state before the step is what the stale apiserver knows.
