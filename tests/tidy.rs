@@ -23,7 +23,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("admin", &["metrics", "health"]),
     ("gate", &[]),
     ("apply", &["gate", "metrics", "drift", "plan", "api"]),
-    ("lease", &["apply", "gate"]),
+    ("lease", &["apply", "client", "gate"]),
     ("events", &["apply", "metrics", "api"]),
     ("reconcile", &["apply", "observe", "drift", "status", "plan", "api"]),
     (

@@ -6,6 +6,7 @@ mod lanes;
 mod pressure;
 mod retry;
 mod trust;
+mod watching;
 
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use kube::{
 use tower::{BoxError, Service, ServiceBuilder, retry::RetryLayer, service_fn, timeout::TimeoutLayer};
 use tracing::info;
 
-pub use self::pressure::Pressure;
 use self::retry::Patience;
+pub use self::{pressure::Pressure, watching::Watching};
 
 /// How long the answer to a request may take to begin: longer than the apiserver may work on a write.
 const REQUEST_HEADERS: Duration = Duration::from_secs(7);

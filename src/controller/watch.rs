@@ -17,7 +17,7 @@ use kube::{
     runtime::{
         WatchStreamExt,
         utils::Backoff,
-        watcher::{self, Event, watcher},
+        watcher::{self, Event},
     },
 };
 use serde::de::DeserializeOwned;
@@ -28,7 +28,7 @@ use super::{
     tracked::RawBaseline,
     watched::{WatchedNamespace, WatchedPolicy},
 };
-use crate::{apply::chain, health::Health, lease, metrics::Metrics};
+use crate::{apply::chain, client::Watching, health::Health, lease, metrics::Metrics};
 
 /// Everything that the operator watches, as one stream.
 pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>) -> impl Stream<Item = Seen> + Send + use<> {
@@ -71,8 +71,8 @@ fn watch<K>(
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    List { api: Api::all(client.clone()), config, streams: true }
-        .watch()
+    Watching { api: Api::all(client.clone()), config, streams: true }
+        .events()
         .backoff(WatchBackoff::default())
         .filter_map(move |event| {
             let seen = match event {
@@ -88,48 +88,6 @@ where
             futures::future::ready(seen)
         })
         .boxed()
-}
-
-/// How a watch begins.
-struct List<K> {
-    api: Api<K>,
-    config: watcher::Config,
-    /// The apiserver may know streaming lists.
-    streams: bool,
-}
-
-impl<K> List<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    /// With a streaming list, which comes object by object, and with pages where the apiserver knows no such thing. Either is the most
-    /// recent state, never what a cache remembers (the client sees to it): from an old namespace or baseline a removal could follow.
-    fn begin(&self) -> BoxStream<'static, watcher::Result<Event<K>>> {
-        let config = self.config.clone();
-        watcher(self.api.clone(), if self.streams { config.streaming_lists() } else { config }).boxed()
-    }
-
-    /// A watch that begins anew when its version is refused as too old. The watcher itself asks for that version for ever, unless an event
-    /// of the stream says so.
-    fn watch(self) -> impl Stream<Item = watcher::Result<Event<K>>> + Send {
-        stream::unfold((self, None), async |(mut list, events)| {
-            let mut events = events.unwrap_or_else(|| list.begin());
-            let mut event = events.next().await?;
-            if list.streams && refused_with(&event, &[400, 422]) {
-                info!(kind = %K::kind(&()), "the apiserver has no streaming lists, so lists come in pages");
-                list.streams = false;
-                events = list.begin();
-                event = events.next().await?;
-            }
-            let is_gone = refused_with(&event, &[410]);
-            Some((event, (list, (!is_gone).then_some(events))))
-        })
-    }
-}
-
-/// Whether the apiserver answered the request for a watch with one of these codes.
-fn refused_with<K>(event: &watcher::Result<Event<K>>, codes: &[u16]) -> bool {
-    matches!(event, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if codes.contains(&status.code))
 }
 
 /// Says once what is wrong with a watch, and once that it is well again; tells the probes.

@@ -18,7 +18,7 @@ use kube::{
     runtime::{
         WatchStreamExt,
         utils::Backoff,
-        watcher::{self, Event, watcher},
+        watcher::{self, Event},
     },
 };
 use tokio::{
@@ -28,7 +28,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{Elector, Move, Record, Timing};
-use crate::{apply::chain, gate::Gate};
+use crate::{apply::chain, client::Watching, gate::Gate};
 
 /// No attempt is waited for longer.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(5);
@@ -184,7 +184,8 @@ struct Clerk {
 impl Clerk {
     async fn elect(mut self, mut sign: Sign, mut resigned: oneshot::Receiver<()>) {
         let config = watcher::Config::default().fields(&format!("metadata.name={}", self.seat.name));
-        let mut sightings = watcher(self.leases.clone(), config).backoff(Steady(self.seat.timing.retry)).boxed();
+        let watching = Watching { api: self.leases.clone(), config, streams: false };
+        let mut sightings = watching.events().backoff(Steady(self.seat.timing.retry)).boxed();
         let mut attempt: Option<BoxFuture<'static, Tried>> = None;
         let release = loop {
             let now = Instant::now();
