@@ -17,12 +17,12 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     core::Request as Requests,
 };
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 
 use crate::{
     api::{
-        PolicyBaseline, PolicyBaselineStatus,
+        PolicyBaseline, PolicyBaselineStatus, SlimPolicy,
         names::{FINALIZER, MANAGER},
         reason::Failure,
     },
@@ -107,18 +107,21 @@ impl Writer {
         uid: Option<&str>,
         former_keys: Option<&str>,
     ) -> Result<NetworkPolicy, WriteError> {
-        let object = policy.object(namespace, uid);
+        let body = policy.body(namespace, uid);
         let requests = policies(namespace);
-        let apply = || requests.patch(&policy.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object));
-        let stored: NetworkPolicy = match self.send(Verb::Apply, apply()).await {
+        let apply = || requests.patch(&policy.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&body));
+        let stored: SlimPolicy = match self.send(Verb::Apply, apply()).await {
             Err(WriteError::Failed { message, .. }) if uid.is_some() && is_full(&message) => {
-                self.send::<Value>(Verb::Patch, json_patch(&requests, &policy.name, &emptied(&object))).await?;
+                let patch = emptied(&policy.object(namespace, uid));
+                self.send::<IgnoredAny>(Verb::Patch, json_patch(&requests, &policy.name, &patch)).await?;
                 self.send(Verb::Apply, apply()).await?
             }
             answer => answer?,
         };
+        let stored = NetworkPolicy::from(stored);
         let Some(patch) = residue(&stored, &policy.labels, &policy.annotations, former_keys) else { return Ok(stored) };
-        self.send(Verb::Patch, json_patch(&requests, &policy.name, &patch)).await.map_err(|error| match error {
+        let patched = self.send::<SlimPolicy>(Verb::Patch, json_patch(&requests, &policy.name, &patch)).await;
+        patched.map(Into::into).map_err(|error| match error {
             // The test on the resourceVersion: somebody wrote in between.
             WriteError::Failed { reason: Failure::Rejected, message } => failed(Failure::Conflict, message),
             other => other,
@@ -129,7 +132,7 @@ impl Writer {
     pub async fn delete_policy(&self, namespace: &str, name: &str, uid: &str, version: u64) -> Result<(), WriteError> {
         let preconditions = Preconditions { uid: Some(uid.into()), resource_version: (version > 0).then(|| version.to_string()) };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        self.send::<Value>(Verb::Delete, policies(namespace).delete(name, &params)).await.map(drop)
+        self.send::<IgnoredAny>(Verb::Delete, policies(namespace).delete(name, &params)).await.map(drop)
     }
 
     /// Writes the status of that very baseline. Returns what is stored.
@@ -158,14 +161,14 @@ impl Writer {
             &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() },
             &Patch::Merge(&patch),
         );
-        self.send::<Value>(Verb::Finalizer, request).await.map(drop)
+        self.send::<IgnoredAny>(Verb::Finalizer, request).await.map(drop)
     }
 
     /// Records an event.
     pub async fn record_event(&self, namespace: &str, event: &Event) -> Result<(), WriteError> {
         let body = serde_json::to_vec(event).map_err(|e| failed(Failure::Rejected, e.to_string()))?;
         let request = Requests::new(Event::url_path(&(), Some(namespace))).create(&PostParams::default(), body);
-        self.send::<Value>(Verb::Event, request).await.map(drop)
+        self.send::<IgnoredAny>(Verb::Event, request).await.map(drop)
     }
 
     async fn send<T: DeserializeOwned>(

@@ -4,8 +4,10 @@
 pub mod baseline;
 pub mod names;
 pub mod reason;
+mod slim;
 mod uid;
 
 pub use baseline::{PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus};
 pub use names::{NamespaceName, Role};
+pub use slim::{SlimNamespace, SlimPolicy};
 pub use uid::Uid;

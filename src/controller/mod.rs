@@ -12,7 +12,6 @@ mod queue;
 mod sim;
 mod tracked;
 mod watch;
-mod watched;
 mod window;
 
 use std::{

@@ -26,21 +26,27 @@ use tracing::{info, warn};
 use super::{
     engine::{ListPhase, Seen},
     tracked::RawBaseline,
-    watched::{WatchedNamespace, WatchedPolicy},
 };
-use crate::{apply::chain, client::Watching, health::Health, lease, metrics::Metrics};
+use crate::{
+    api::{SlimNamespace, SlimPolicy},
+    apply::chain,
+    client::Watching,
+    health::Health,
+    lease,
+    metrics::Metrics,
+};
 
 /// Everything that the operator watches, as one stream.
 pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>) -> impl Stream<Item = Seen> + Send + use<> {
     let complaint = |what| Complaint { what, last: None, listed: false, health: health.clone(), metrics: metrics.clone() };
     let all = watcher::Config::default;
-    let namespaces = watch::<WatchedNamespace>(client, all(), complaint("namespaces"), |event| match event {
+    let namespaces = watch::<SlimNamespace>(client, all(), complaint("namespaces"), |event| match event {
         Event::Init => Seen::NamespaceList(ListPhase::Begin),
         Event::InitDone => Seen::NamespaceList(ListPhase::End),
         Event::InitApply(ns) | Event::Apply(ns) => Seen::Namespace(ns.metadata),
         Event::Delete(ns) => Seen::NamespaceGone(ns.metadata),
     });
-    let policies = watch::<WatchedPolicy>(client, all(), complaint("networkpolicies"), |event| match event {
+    let policies = watch::<SlimPolicy>(client, all(), complaint("networkpolicies"), |event| match event {
         Event::Init => Seen::PolicyList(ListPhase::Begin),
         Event::InitDone => Seen::PolicyList(ListPhase::End),
         Event::InitApply(policy) | Event::Apply(policy) => Seen::Policy(Box::new(policy.into())),

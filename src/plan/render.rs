@@ -1,7 +1,7 @@
 //! The three policies. Rendered once for a baseline, never for a namespace: only the namespace and the id differ there.
 //! All four fields of a spec are always written out, also when empty: a list that nobody owns is a hole that no apply closes.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use k8s_openapi::{
     api::networking::v1::{
@@ -9,6 +9,8 @@ use k8s_openapi::{
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{
     api::{
@@ -19,6 +21,8 @@ use crate::{
     digest::Digest,
 };
 
+const API_VERSION: &str = "networking.k8s.io/v1";
+const KIND: &str = "NetworkPolicy";
 const DEFAULT_PREFIX: &str = "baseline-";
 const METADATA_NAME: &str = "kubernetes.io/metadata.name";
 const DNS_PORT: i32 = 53;
@@ -36,6 +40,28 @@ pub struct Rendered {
     pub labels: BTreeMap<String, String>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
+    /// Its spec, written down once for all namespaces.
+    spec_text: Box<RawValue>,
+}
+
+/// What is sent to apply a policy in a namespace.
+#[derive(Debug, Serialize)]
+pub struct Body<'a> {
+    #[serde(rename = "apiVersion")]
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Metadata<'a>,
+    spec: &'a RawValue,
+}
+
+#[derive(Debug, Serialize)]
+struct Metadata<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<&'a str>,
+    labels: BTreeMap<&'a str, Cow<'a, str>>,
+    annotations: &'a BTreeMap<String, String>,
 }
 
 /// The id that proves that a policy was written under this namespace and name: a copy elsewhere carries the wrong one.
@@ -44,17 +70,21 @@ pub fn own_id(namespace: &str, name: &str) -> String {
 }
 
 impl Rendered {
-    /// The object to apply in a namespace. With a uid it can only change that object, and never make a new one.
+    /// What is sent to apply it in a namespace. With a uid it can only change that object, and never make a new one.
+    pub fn body<'a>(&'a self, namespace: &'a str, uid: Option<&'a str>) -> Body<'a> {
+        Body { api_version: API_VERSION, kind: KIND, metadata: self.metadata(namespace, uid), spec: &self.spec_text }
+    }
+
+    /// The same, to be looked into.
     pub fn object(&self, namespace: &str, uid: Option<&str>) -> serde_json::Value {
-        let mut labels = self.labels.clone();
-        labels.insert(LABEL_ID.into(), own_id(namespace, &self.name));
-        let mut metadata = serde_json::json!({
-            "name": self.name, "namespace": namespace, "labels": labels, "annotations": self.annotations,
-        });
-        if let Some(uid) = uid {
-            metadata["uid"] = uid.into();
-        }
-        serde_json::json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": self.spec})
+        let metadata = self.metadata(namespace, uid);
+        serde_json::json!({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": self.spec})
+    }
+
+    fn metadata<'a>(&'a self, namespace: &'a str, uid: Option<&'a str>) -> Metadata<'a> {
+        let mut labels: BTreeMap<&str, Cow<str>> = self.labels.iter().map(|(k, v)| (&**k, v.into())).collect();
+        labels.insert(LABEL_ID, own_id(namespace, &self.name).into());
+        Metadata { name: &self.name, namespace, uid, labels, annotations: &self.annotations }
     }
 }
 
@@ -81,7 +111,9 @@ pub fn render(role: Role, baseline: &str, dns: &Dns, monitoring: &Monitoring, me
     let plan = Digest::of_json(&(&spec, &labels, &annotations)).to_string();
     annotations.insert(ANNOTATION_PLAN.into(), plan);
     let name = format!("{}{}", metadata.name_prefix.as_deref().unwrap_or(DEFAULT_PREFIX), role.suffix());
-    Rendered { role, name, spec, labels, annotations }
+    // A spec has string keys and no numbers that JSON lacks: it is always written.
+    let spec_text = to_raw_value(&spec).unwrap_or_else(|_| RawValue::NULL.to_owned());
+    Rendered { role, name, spec, labels, annotations, spec_text }
 }
 
 fn spec(
@@ -211,6 +243,15 @@ mod tests {
         let b = checked("b", serde_json::json!({}));
         assert!(b.policies[0].object("a", None)["metadata"].get("uid").is_none());
         assert_eq!(b.policies[0].object("a", Some("u"))["metadata"]["uid"], "u");
+    }
+
+    #[test]
+    fn what_is_sent_is_the_object() {
+        let b = checked("b", serde_json::json!({"metadata": {"labels": {"owner": "x"}, "annotations": {"n": "\"é"}}}));
+        for (policy, uid) in b.policies.iter().zip([None, Some("u"), None]) {
+            let sent: serde_json::Value = serde_json::from_slice(&serde_json::to_vec(&policy.body("a", uid)).unwrap()).unwrap();
+            assert_eq!(sent, policy.object("a", uid));
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is read of a watched object: what the engine compares, and no more. Most of an object's bytes are managedFields, and of those only who
+//! What is read of an object that the apiserver sends: what is compared, and no more. Most of an object's bytes are managedFields, and of those only who
 //! wrote when is of use; they are passed over instead of being built up and thrown away.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer};
 /// A namespace: of its metadata what selects it, and how it stands.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "Namespace")]
-pub struct WatchedNamespace {
+pub struct SlimNamespace {
     /// Its metadata.
     #[serde(deserialize_with = "of_namespace")]
     pub metadata: ObjectMeta,
@@ -25,15 +25,15 @@ pub struct WatchedNamespace {
 /// A policy: its spec, and its metadata without what nobody compares.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "NetworkPolicy")]
-pub struct WatchedPolicy {
+pub struct SlimPolicy {
     #[serde(deserialize_with = "of_policy")]
     metadata: ObjectMeta,
     #[serde(default)]
     spec: Option<NetworkPolicySpec>,
 }
 
-impl From<WatchedPolicy> for NetworkPolicy {
-    fn from(WatchedPolicy { metadata, spec }: WatchedPolicy) -> Self {
+impl From<SlimPolicy> for NetworkPolicy {
+    fn from(SlimPolicy { metadata, spec }: SlimPolicy) -> Self {
         Self { metadata, spec }
     }
 }
@@ -126,9 +126,9 @@ mod tests {
         meta.owner_references = Some(vec![OwnerReference { name: "o".into(), ..OwnerReference::default() }]);
         meta.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
         meta.generation = Some(3);
-        let watched: WatchedPolicy = serde_json::from_value(serde_json::to_value(&policy).unwrap()).unwrap();
+        let slim: SlimPolicy = serde_json::from_value(serde_json::to_value(&policy).unwrap()).unwrap();
         let print = |policy: &NetworkPolicy| Print::of(policy, &mut Interner::default());
-        let read = print(&watched.into());
+        let read = print(&slim.into());
         assert_eq!(read, print(&policy));
         assert_eq!((read.who.as_deref(), read.pinned, read.terminating), (Some("kubectl-edit"), true, true));
     }
@@ -140,7 +140,7 @@ mod tests {
                 "annotations": {"large": "x"}, "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:metadata": {}}}]},
             "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
         });
-        let meta = serde_json::from_value::<WatchedNamespace>(object).unwrap().metadata;
+        let meta = serde_json::from_value::<SlimNamespace>(object).unwrap().metadata;
         assert_eq!((meta.name.as_deref(), meta.resource_version.as_deref()), (Some("a"), Some("7")));
         assert!(meta.labels.is_some() && meta.creation_timestamp.is_some() && meta.annotations.is_none());
     }
