@@ -18,9 +18,6 @@ use crate::support::stored;
 /// How long what was decided before may still arrive, where no clock of the operator's says when it must end.
 pub const RACE: Duration = Duration::from_secs(2);
 
-/// What was sent at the last moment arrives later, and on a busy machine some milliseconds are soon gone.
-const ON_THE_WAY: Duration = Duration::from_millis(250);
-
 pub fn age(at: Timestamp, of: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(of)).unwrap_or_default()
 }
@@ -220,7 +217,7 @@ pub fn check_terms<'a>(writes: impl IntoIterator<Item = Sent<'a>>, term: Duratio
         }
         told.writes += 1;
         let renewal = last.as_ref().unwrap_or_else(|| panic!("I6: a write before anybody held the lease: {:#?}", sent.what));
-        if renewal.by == sent.by && age(sent.at, renewal.at) <= term + ON_THE_WAY {
+        if renewal.by == sent.by && age(sent.at, renewal.at) <= term {
             continue;
         }
         assert!(excused(&sent), "I6: a write without the lease: {:#?}\n{:#?}", sent.what, renewal.what);
