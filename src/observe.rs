@@ -274,7 +274,7 @@ impl Observed {
         let print = Print::of(object, &mut self.texts);
         let meta = &object.metadata;
         let (Some(namespace), Some(name)) = (meta.namespace.as_deref(), meta.name.as_deref()) else { return (print, true) };
-        let (namespace, name) = (NamespaceName::observed(namespace), self.texts.get(name));
+        let (namespace, name) = (self.name(namespace), self.texts.get(name));
         let known = self.entries.get(&namespace).is_some_and(|e| e.policies.get(&name).is_some());
         let flight = self.flights.get(&namespace);
         let went = flight.and_then(|f| f.deleted.get(&name)).is_some_and(|deleted| print.version <= *deleted);
