@@ -37,10 +37,8 @@ impl Bench {
         }
         let audit = self.plane.audit().context("no audit log")?;
         let mark = audit.mark();
-        let mut subject = Subject::start(&self.plane, &self.kubeconfig).await?;
+        let (subject, ready, assessed) = self.start_cold(&self.kubeconfig, compliant).await?;
         let started = subject.started;
-        let ready = subject.ready(LIMIT).await?;
-        let assessed = subject.compliant(compliant, LIMIT).await?;
         point.cold_start.took(Side::Ours, assessed.max(ready) - started);
         point.ready.push(milliseconds(ready - started));
         subject.settle().await?;
@@ -65,12 +63,18 @@ impl Bench {
         self.count_bytes(compliant, point).await
     }
 
+    /// A new process; when it was ready, and when it had counted everything.
+    async fn start_cold(&self, kubeconfig: &Path, compliant: usize) -> Result<(Subject, Instant, Instant)> {
+        let mut subject = Subject::start(&self.plane, kubeconfig).await?;
+        let ready = subject.ready(LIMIT).await?;
+        let assessed = subject.compliant(compliant, LIMIT).await?;
+        Ok((subject, ready, assessed))
+    }
+
     /// The same again, by way of a relay, which is in the way of whoever is measured.
     async fn count_bytes(&self, compliant: usize, point: &mut Point) -> Result<()> {
         let relay = Relay::open(&self.kubeconfig).await?;
-        let mut subject = Subject::start(&self.plane, &relay.kubeconfig(&self.kubeconfig)?).await?;
-        subject.ready(LIMIT).await?;
-        subject.compliant(compliant, LIMIT).await?;
+        let (subject, ..) = self.start_cold(&relay.kubeconfig(&self.kubeconfig)?, compliant).await?;
         point.cold_bytes.add(Side::Ours, bytes(&relay));
         subject.stop()?;
         let admin = self.plane.admin_kubeconfig();
