@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use policy_baseline_e2e::proxy::{Asked, EventFault, Fault, Moment, Verb, When};
-use policy_baseline_e2e::{Dice, TIMEOUT, skipped_without_audit_log};
+use policy_baseline_e2e::{Dice, Proxy, TIMEOUT, skipped_without_audit_log};
 use serde_json::Value;
 
 use crate::faults::{Play, Step};
@@ -115,23 +115,30 @@ async fn a_streaming_list_that_fails_is_asked_for_until_it_comes() {
     play_with_lists(play, &[Fault::Cut(Moment::Before)], "streaming lists: 410, 429, 500, 503, 504, cut before").await;
 }
 
+/// A step in which everything is listed, and something happens to that.
+async fn step_with_lists(play: &mut Play, step: Step, strike: impl FnOnce(&Proxy)) {
+    play.prepare(step).await;
+    let before = play.proxy.struck();
+    strike(&play.proxy);
+    // What starts lists anyway.
+    if step != Step::Restart {
+        expire_watches(play);
+    }
+    play.act(step).await;
+    play.converge().await;
+    play.world.eventually("a list was struck", TIMEOUT, async || play.proxy.struck() > before).await.unwrap();
+    play.proxy.calm();
+}
+
 /// Two acts in which something happens to lists, in every step.
 async fn play_with_lists(mut play: Play, others: &[Fault], told: &str) {
     let codes = CODES.map(|code| Fault::Answer(code, Moment::Before));
-    let mut kinds = codes.iter().chain(others).copied().cycle();
+    let mut kinds = codes.iter().chain(others).cycle();
     for _ in 0..2 {
         play.next_act(NAMESPACES).await;
         for step in Step::ALL {
-            play.prepare(step).await;
-            let before = play.proxy.struck();
-            play.proxy.on(is_list, When::First(2), kinds.next().unwrap());
-            if step != Step::Restart {
-                expire_watches(&play);
-            }
-            play.act(step).await;
-            play.converge().await;
-            play.world.eventually("a list was struck", TIMEOUT, async || play.proxy.struck() > before).await.unwrap();
-            play.proxy.calm();
+            let fault = *kinds.next().unwrap();
+            step_with_lists(&mut play, step, |proxy| proxy.on(is_list, When::First(2), fault)).await;
         }
     }
     play.tell(&format!("{told}, twice after an expiry"));
@@ -146,16 +153,8 @@ async fn a_streaming_list_that_ends_in_the_middle_begins_anew() {
     let mut play = Play::new().await;
     play.next_act(NAMESPACES).await;
     for step in Step::ALL {
-        play.prepare(step).await;
-        let before = play.proxy.struck();
-        play.proxy.on_event(|asked, _| asked.streams_a_list && is_watched(asked), When::First(2), EventFault::Cut);
-        if step != Step::Restart {
-            expire_watches(&play);
-        }
-        play.act(step).await;
-        play.converge().await;
-        play.world.eventually("a list was cut", TIMEOUT, async || play.proxy.struck() > before).await.unwrap();
-        play.proxy.calm();
+        let of_a_list = |asked: &Asked, _: &Value| asked.streams_a_list && is_watched(asked);
+        step_with_lists(&mut play, step, |proxy| proxy.on_event(of_a_list, When::First(2), EventFault::Cut)).await;
     }
     play.tell("streaming lists: cut in the middle of an object, twice after an expiry");
     play.finish().await;
