@@ -15,8 +15,8 @@ use serde_json::json;
 
 use crate::judge::{Written, check_terms, writes_of};
 use crate::scene::{
-    DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, can_i, client_of, events, policies_of, until_holds, until_ready,
-    until_status,
+    DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, bind_shipped_roles, can_i, client_of, events, policies_of, until_holds,
+    until_may_operate, until_ready, until_status,
 };
 
 pub const LEASE: &str = "policy-baseline";
@@ -62,25 +62,9 @@ impl Cast {
     async fn start(&mut self) {
         let user = World::unique("instance");
         let subject = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user });
-        for (kind, role, namespace) in
-            [("ClusterRoleBinding", "ClusterRole", None), ("RoleBinding", "Role", Some(SYSTEM_NAMESPACE))]
-        {
-            let labels = json!({ policy_baseline_e2e::TEST_LABEL: "true" });
-            let binding = json!({
-                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
-                "metadata": { "name": user, "namespace": namespace, "labels": labels },
-                "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": "policy-baseline" },
-                "subjects": [subject],
-            });
-            self.world.apply_yaml(&binding.to_string()).await.unwrap();
-        }
+        bind_shipped_roles(&self.world, &user, &subject).await;
         let kubeconfig = self.world.plane().user_kubeconfig(&user, &[]).unwrap();
-        let client = client_of(&kubeconfig).await;
-        let may = async || {
-            let lease = can_i(&client, "create", "coordination.k8s.io", "leases", Some(SYSTEM_NAMESPACE)).await?;
-            Ok::<_, kube::Error>(lease && can_i(&client, "list", "networking.k8s.io", "networkpolicies", None).await?)
-        };
-        self.world.eventually("the instance has its rights", TIMEOUT, may).await.unwrap();
+        until_may_operate(&self.world, &client_of(&kubeconfig).await, SYSTEM_NAMESPACE).await;
         let duration = format!("--lease-duration={}s", self.duration.as_secs());
         let operator = Operator::start(self.world.plane(), &kubeconfig, &[&duration], &[("POD_NAME", &user)]).unwrap();
         self.instances.push(Instance { user, operator });

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::scene::{
-    DENY_INGRESS, Plan, apply_baseline, baselines, can_i, client_of, condition, policies_of, until_holds, until_ready,
-    until_status,
+    DENY_INGRESS, Plan, apply_baseline, baselines, client_of, condition, policies_of, until_holds, until_may_operate,
+    until_ready, until_status,
 };
 
 const PLATFORM: &str = "platform";
@@ -52,12 +52,7 @@ impl Second {
             world.apply_yaml(&document).await.unwrap();
         }
         let kubeconfig = world.plane().service_account_kubeconfig(&namespace, SERVICE_ACCOUNT).await.unwrap();
-        let client = client_of(&kubeconfig).await;
-        let may = async || {
-            let lease = can_i(&client, "create", "coordination.k8s.io", "leases", Some(&namespace)).await?;
-            Ok::<_, kube::Error>(lease && can_i(&client, "list", "networking.k8s.io", "networkpolicies", None).await?)
-        };
-        world.eventually("the second install has its rights", TIMEOUT, may).await.unwrap();
+        until_may_operate(world, &client_of(&kubeconfig).await, &namespace).await;
         let envs = [("POD_NAMESPACE", namespace.as_str()), ("POD_NAME", "second")];
         let operator = Operator::start(world.plane(), &kubeconfig, &["--lease-duration=3s"], &envs).unwrap();
         Self { operator, namespace }

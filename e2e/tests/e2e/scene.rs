@@ -16,7 +16,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::ApiResource;
 use kube::{Api, Client, Config, ResourceExt};
 use policy_baseline::api::{PolicyBaseline, PolicyBaselineStatus};
-use policy_baseline_e2e::{AuditEntry, AuditMark, TIMEOUT, World, writes_by};
+use policy_baseline_e2e::{AuditEntry, AuditMark, SYSTEM_NAMESPACE, TEST_LABEL, TIMEOUT, World, writes_by};
 use serde_json::{Value, json};
 
 pub const DENY_INGRESS: &str = "baseline-default-deny-ingress";
@@ -285,6 +285,31 @@ pub async fn tenant(world: &World, namespaces: &[&str]) -> Client {
             .unwrap();
     }
     client
+}
+
+// Instances of the operator.
+
+/// Gives somebody what the shipped roles give the operator's ServiceAccount, by bindings of that name.
+pub async fn bind_shipped_roles(world: &World, name: &str, subject: &Value) {
+    for (kind, role, namespace) in [("ClusterRoleBinding", "ClusterRole", None), ("RoleBinding", "Role", Some(SYSTEM_NAMESPACE))]
+    {
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
+            "metadata": { "name": name, "namespace": namespace, "labels": { TEST_LABEL: "true" } },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": "policy-baseline" },
+            "subjects": [subject],
+        });
+        world.apply_yaml(&binding.to_string()).await.unwrap();
+    }
+}
+
+/// Returns once the client may do in that namespace and in the cluster what an instance does first: a binding takes a moment.
+pub async fn until_may_operate(world: &World, client: &Client, namespace: &str) {
+    let may = async || {
+        let lease = can_i(client, "create", "coordination.k8s.io", "leases", Some(namespace)).await?;
+        Ok::<_, kube::Error>(lease && can_i(client, "list", "networking.k8s.io", "networkpolicies", None).await?)
+    };
+    world.eventually("an instance has its rights", TIMEOUT, may).await.unwrap();
 }
 
 pub async fn can_i(

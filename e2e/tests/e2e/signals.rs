@@ -20,7 +20,9 @@ use serde_json::{Value, json};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::judge::{Judge, Sent, Sentinel, Terms, Written, age, check_failures, check_rest, check_terms, writes_of};
-use crate::scene::{CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, can_i, client_of, policies_of};
+use crate::scene::{
+    CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, bind_shipped_roles, client_of, policies_of, until_may_operate,
+};
 use crate::support::namespaces;
 
 const PLATFORM: &str = "platform";
@@ -147,23 +149,8 @@ impl Storm {
     async fn new() -> Self {
         let world = World::new().await.unwrap();
         let subject = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": GROUP });
-        for (kind, role, namespace) in
-            [("ClusterRoleBinding", "ClusterRole", None), ("RoleBinding", "Role", Some(SYSTEM_NAMESPACE))]
-        {
-            let binding = json!({
-                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
-                "metadata": { "name": "instances", "namespace": namespace, "labels": { TEST_LABEL: "true" } },
-                "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": "policy-baseline" },
-                "subjects": [subject],
-            });
-            world.apply_yaml(&binding.to_string()).await.unwrap();
-        }
-        let client = world.user("nobody", &[GROUP]).await.unwrap();
-        let may = async || {
-            let lease = can_i(&client, "create", "coordination.k8s.io", "leases", Some(SYSTEM_NAMESPACE)).await?;
-            Ok::<_, kube::Error>(lease && can_i(&client, "list", "networking.k8s.io", "networkpolicies", None).await?)
-        };
-        world.eventually("the instances have their rights", TIMEOUT, may).await.unwrap();
+        bind_shipped_roles(&world, "instances", &subject).await;
+        until_may_operate(&world, &world.user("nobody", &[GROUP]).await.unwrap(), SYSTEM_NAMESPACE).await;
         let mut beat = interval(Duration::from_millis(20));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mark = world.audit().unwrap().mark();
