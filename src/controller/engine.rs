@@ -420,7 +420,7 @@ impl Engine {
 
     fn namespace_gone(&mut self, ns: &NamespaceName, now: Now) {
         self.observed.namespace_deleted(ns);
-        self.waiting.remove(ns);
+        self.waits_no_more(ns);
         self.pace.forget(ns);
         for tracked in self.tracked.values_mut() {
             tracked.forget(ns, now.instant);
@@ -539,7 +539,7 @@ impl Engine {
                         // The answers of its first writes were lost.
                         self.happenings.push(Happening::Protected(waited));
                     }
-                    self.waiting.remove(name);
+                    self.waits_no_more(name);
                 }
             } else if !self.leads && !entry.established && baseline.is_some() {
                 // Its first policies are the leader's to write; if he goes before he is done, the rest is no drift.
@@ -638,6 +638,13 @@ impl Engine {
             warn!(namespace = %job.namespace, policy = drift.policy, class = drift.class.as_str(), reason = reason.as_str(), "write failed, will be tried again: {message}");
             let note = format!("{reason}: {message}");
             self.announce(job, drift, None, EventReason::RepairFailed, note, now);
+        }
+    }
+
+    /// There is nothing to do in the namespace.
+    fn waits_no_more(&mut self, ns: &NamespaceName) {
+        if self.waiting.remove(ns).is_some() && self.waiting.is_empty() {
+            self.waiting = HashMap::new();
         }
     }
 

@@ -30,6 +30,10 @@ impl Queue {
         loop {
             let ns = self.urgent.pop_front().or_else(|| self.normal.pop_front())?;
             if self.members.remove(&ns).is_some() {
+                if self.members.is_empty() {
+                    // The room that a storm needed is of no use afterwards.
+                    *self = Self::default();
+                }
                 return Some(ns);
             }
         }
@@ -56,5 +60,13 @@ mod tests {
         let served: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(served, [ns("c"), ns("b"), ns("a")]);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_queue_that_was_served_keeps_no_room() {
+        let mut queue = Queue::default();
+        (0..1000).for_each(|n| queue.push(NamespaceName::observed(&n.to_string()), n % 2 == 0));
+        while queue.pop().is_some() {}
+        assert_eq!(queue.urgent.capacity() + queue.normal.capacity() + queue.members.capacity(), 0);
     }
 }
