@@ -17,6 +17,7 @@ pub mod gate;
 pub mod health;
 pub mod lease;
 pub mod metrics;
+pub mod netpol;
 pub mod observe;
 pub mod plan;
 pub mod reconcile;

@@ -1,7 +1,7 @@
 //! One baseline, checked. Every check that CEL cannot make at admission is here, and its error becomes the condition's reason;
 //! after it, planning is total.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString};
@@ -12,12 +12,15 @@ use super::{
     render::{self, Rendered},
     words,
 };
-use crate::api::{
-    Role,
-    baseline::{
-        DeletionPolicy, Dns, ExistingNamespaces, IpBlock, Mode, Monitoring, PolicyBaseline, PolicyMetadata, Port, Selector,
+use crate::{
+    api::{
+        Role,
+        baseline::{
+            DeletionPolicy, Dns, ExistingNamespaces, IpBlock, Mode, Monitoring, PolicyBaseline, PolicyMetadata, Port, Selector,
+        },
+        names::{self, LabelError, SYSTEM_NAMESPACES},
     },
-    names::{self, LabelError, SYSTEM_NAMESPACES},
+    netpol::Block,
 };
 
 /// A baseline that can be planned with.
@@ -297,29 +300,12 @@ fn check_dns(dns: &Dns) -> Result<(), BaselineError> {
 
 fn check_ip_block(field: &str, block: &IpBlock) -> Result<(), BaselineError> {
     let invalid = |field: String, cidr: &str| BaselineError::InvalidCidr { field, cidr: cidr.into() };
-    let outer = parse_cidr(&block.cidr).ok_or_else(|| invalid(format!("{field}.cidr"), &block.cidr))?;
+    let outer = Block::parse(&block.cidr).ok_or_else(|| invalid(format!("{field}.cidr"), &block.cidr))?;
     for except in &block.except {
-        let inner = parse_cidr(except).filter(|inner| contains(outer, *inner));
+        let inner = Block::parse(except).filter(|inner| outer.has_part(inner));
         inner.ok_or_else(|| invalid(format!("{field}.except (which must lie inside cidr)"), except))?;
     }
     Ok(())
-}
-
-fn parse_cidr(text: &str) -> Option<(IpAddr, u8)> {
-    let (address, length) = text.split_once('/')?;
-    let address: IpAddr = address.parse().ok()?;
-    let length = length.parse().ok().filter(|_| length == "0" || !length.starts_with(['0', '+']))?;
-    let bits = if address.is_ipv4() { 32 } else { 128 };
-    (length <= bits).then_some((address, length))
-}
-
-/// Whether `inner` is a strict part of `outer`, which is what the apiserver asks of `except`.
-fn contains(outer: (IpAddr, u8), inner: (IpAddr, u8)) -> bool {
-    let prefix = |address: IpAddr, length: u8| match address {
-        IpAddr::V4(a) => u128::from(a.to_bits().checked_shr(32 - u32::from(length)).unwrap_or(0)),
-        IpAddr::V6(a) => a.to_bits().checked_shr(128 - u32::from(length)).unwrap_or(0),
-    };
-    outer.0.is_ipv4() == inner.0.is_ipv4() && inner.1 > outer.1 && prefix(outer.0, outer.1) == prefix(inner.0, outer.1)
 }
 
 fn check_metadata(metadata: &PolicyMetadata) -> Result<(), BaselineError> {

@@ -1,0 +1,110 @@
+//! A range of addresses as an `ipBlock` names it.
+
+use std::net::IpAddr;
+
+/// A range of addresses of one family.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Block {
+    family: Family,
+    first: u128,
+    last: u128,
+}
+
+/// The two kinds of addresses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Family {
+    /// 32 bits.
+    V4,
+    /// 128 bits.
+    V6,
+}
+
+impl Family {
+    /// The last address.
+    pub const fn last(self) -> u128 {
+        match self {
+            Self::V4 => u32::MAX as u128,
+            Self::V6 => u128::MAX,
+        }
+    }
+}
+
+impl Block {
+    /// Reads `10.0.0.0/8` or `fd00::/8`. What stands behind the prefix does not matter.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, length) = text.split_once('/')?;
+        let address: IpAddr = address.parse().ok()?;
+        let length: u32 = length.parse().ok().filter(|_| length == "0" || !length.starts_with(['0', '+']))?;
+        Some(match address {
+            IpAddr::V4(address) => Self::new(Family::V4, address.to_bits().into(), 32_u32.checked_sub(length)?),
+            IpAddr::V6(address) => match (address.to_ipv4_mapped(), length.checked_sub(96)) {
+                (Some(address), Some(length)) => Self::new(Family::V4, address.to_bits().into(), 32_u32.checked_sub(length)?),
+                _ => Self::new(Family::V6, address.to_bits(), 128_u32.checked_sub(length)?),
+            },
+        })
+    }
+
+    fn new(family: Family, address: u128, free_bits: u32) -> Self {
+        let rest = 1_u128.checked_shl(free_bits).map_or(u128::MAX, |size| size - 1);
+        Self { family, first: address & !rest, last: address | rest }
+    }
+
+    /// Whether the other one is a part of this one, and not the whole: what the apiserver asks of `except`.
+    pub fn has_part(&self, other: &Self) -> bool {
+        self.family == other.family && self.first <= other.first && other.last <= self.last && self != other
+    }
+
+    /// Its family.
+    pub const fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Its first and its last address, as numbers.
+    pub const fn range(&self) -> (u128, u128) {
+        (self.first, self.last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    fn address(family: Family, number: u128) -> IpAddr {
+        match family {
+            Family::V4 => Ipv4Addr::from_bits(u32::try_from(number).unwrap()).into(),
+            Family::V6 => Ipv6Addr::from_bits(number).into(),
+        }
+    }
+
+    fn ends(text: &str) -> Option<(String, String)> {
+        let block = Block::parse(text)?;
+        let (first, last) = block.range();
+        Some((address(block.family(), first).to_string(), address(block.family(), last).to_string()))
+    }
+
+    #[test]
+    fn a_block_is_read_as_its_first_and_last_address() {
+        let two = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
+        assert_eq!(ends("10.1.2.3/8"), two("10.0.0.0", "10.255.255.255"));
+        assert_eq!(ends("0.0.0.0/0"), two("0.0.0.0", "255.255.255.255"));
+        assert_eq!(ends("1.2.3.4/32"), two("1.2.3.4", "1.2.3.4"));
+        assert_eq!(ends("fd00::/8"), two("fd00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"));
+        assert_eq!(ends("::/0"), two("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"));
+        assert_eq!(ends("::ffff:10.0.0.0/104"), two("10.0.0.0", "10.255.255.255"));
+        for bad in ["10.0.0.0", "10.0.0.0/33", "fd00::/129", "10.0.0/8", "10.0.0.0/08", "10.0.0.0/+8", "/8", "x/8", "010.0.0.0/8"]
+        {
+            assert_eq!(ends(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_of_the_same_family_and_never_the_whole() {
+        let block = |text| Block::parse(text).unwrap();
+        assert!(block("10.0.0.0/8").has_part(&block("10.1.0.0/16")));
+        for other in ["10.0.0.0/8", "11.0.0.0/16", "0.0.0.0/0", "::/0"] {
+            assert!(!block("10.0.0.0/8").has_part(&block(other)), "{other}");
+        }
+    }
+}
