@@ -3,6 +3,7 @@
 //! Decides nothing: what to write was decided before, and what came back is judged after.
 
 use std::{
+    collections::BTreeMap,
     future::poll_fn,
     pin::pin,
     sync::Arc,
@@ -11,13 +12,19 @@ use std::{
 };
 
 use http::Request;
-use k8s_openapi::api::{events::v1::Event, networking::v1::NetworkPolicy};
+use k8s_openapi::api::{
+    events::v1::Event,
+    networking::v1::{NetworkPolicy, NetworkPolicySpec},
+};
 use kube::{
     Client, Resource,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions},
     core::Request as Requests,
 };
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -34,6 +41,10 @@ use crate::{
 
 /// How long the apiserver may work on a write, at most. It gives up after that, so that a write cannot take effect much later.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a repair waits for what it wants to tell.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// So much of a policy is logged, in bytes.
+const MAX_READ: usize = 8192;
 /// How long we wait for an answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -68,6 +79,14 @@ impl WriteError {
             Self::Failed { reason, .. } => Some(Answer::Failed(*reason)),
         }
     }
+}
+
+/// What a policy holds, what matters most first.
+#[derive(Serialize)]
+struct Held<'a> {
+    spec: &'a Option<NetworkPolicySpec>,
+    labels: &'a Option<BTreeMap<String, String>>,
+    annotations: &'a Option<BTreeMap<String, String>>,
 }
 
 /// A status as it is stored now.
@@ -126,6 +145,18 @@ impl Writer {
             WriteError::Failed { reason: Failure::Rejected, message } => failed(Failure::Conflict, message),
             other => other,
         })
+    }
+
+    /// What a policy holds, as text of a bounded length; none if it cannot be read soon.
+    pub async fn read_policy(&self, namespace: &str, name: &str) -> Option<String> {
+        let request = policies(namespace).get(name, &GetParams::default()).ok()?;
+        let read = tokio::time::timeout(READ_TIMEOUT, self.client.request::<SlimPolicy>(request)).await;
+        let object = NetworkPolicy::from(read.ok()?.ok()?);
+        let meta = &object.metadata;
+        let mut text =
+            serde_json::to_string(&Held { spec: &object.spec, labels: &meta.labels, annotations: &meta.annotations }).ok()?;
+        text.truncate(text.floor_char_boundary(MAX_READ));
+        Some(text)
     }
 
     /// Deletes a policy, if it still is the one that was seen.

@@ -77,7 +77,8 @@ async fn publish_one(writer: &Writer, instance: &str, announcement: Announcement
 fn event(a: &Announcement, instance: &str) -> Event {
     Event {
         metadata: ObjectMeta {
-            name: Some(format!("{}.{:x}", a.policy, a.at.as_nanosecond())),
+            // Two things can be told of a policy at one moment.
+            name: Some(format!("{}.{:x}.{}", a.policy, a.at.as_nanosecond(), a.reason.as_str().to_lowercase())),
             namespace: Some(a.namespace.as_str().into()),
             ..ObjectMeta::default()
         },
@@ -137,6 +138,12 @@ mod tests {
             announcer.announce(announcement("x"));
         }
         assert!(announcer.metrics.text().contains("policy_baseline_events_dropped_total 4"));
+    }
+
+    #[test]
+    fn two_events_of_one_moment_have_names_of_their_own() {
+        let names = EventReason::ALL.map(|reason| event(&Announcement { reason, ..announcement("x") }, "pod").metadata.name);
+        assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len());
     }
 
     #[test]

@@ -39,6 +39,11 @@ struct DriftKind {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Contest {
+    role: Word,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct Ended {
     outcome: Word,
 }
@@ -139,8 +144,10 @@ impl Answer {
 /// What stands for the role of a policy that no plan names.
 const NO_ROLE: &str = "none";
 
-/// The watches.
+/// The watches that everything waits for.
 pub const WATCHES: [&str; 4] = ["namespaces", "networkpolicies", "policybaselines", "leases"];
+/// The watch that nothing waits for.
+pub const OPTIONAL_WATCH: &str = "customresourcedefinitions";
 
 /// The metrics. Series exist from the start, at zero, so that a first increase is seen.
 #[derive(Debug)]
@@ -149,6 +156,7 @@ pub struct Metrics {
     documented: Vec<Documented>,
     namespaces: Family<State, Gauge>,
     drift: Family<DriftKind, Counter>,
+    contested: Family<Contest, Counter>,
     repairs: Family<Ended, Counter>,
     writes: Family<Write, Counter>,
     watch_restarts: Family<Watch, Counter>,
@@ -200,6 +208,7 @@ impl Default for Metrics {
             documented: vec![],
             namespaces: Family::default(),
             drift: Family::default(),
+            contested: Family::default(),
             repairs: Family::default(),
             writes: Family::default(),
             watch_restarts: Family::default(),
@@ -219,6 +228,8 @@ impl Default for Metrics {
             "Policies that somebody else changed, by class and role",
             m.drift.clone(),
         );
+        let help = "Policies that somebody changed so often that their repairs had to wait";
+        shelf.put("counter", "contested", "`role`", help, m.contested.clone());
         shelf.put("counter", "repairs", "`outcome`", "Policies written or not, by outcome", m.repairs.clone());
         shelf.put(
             "counter",
@@ -268,6 +279,9 @@ impl Metrics {
                 drop(self.drift.get_or_create(&DriftKind { class: Word(class.as_str()), role: Word(role) }));
             }
         }
+        for role in Role::ALL.map(Role::as_str).into_iter().chain([NO_ROLE]) {
+            drop(self.contested.get_or_create(&Contest { role: Word(role) }));
+        }
         for outcome in Outcome::ALL {
             drop(self.repairs.get_or_create(&Ended { outcome: Word(outcome.as_str()) }));
         }
@@ -276,14 +290,14 @@ impl Metrics {
                 drop(self.writes.get_or_create(&Write { verb: Word(verb.as_str()), outcome: Word(answer.as_str()) }));
             }
         }
-        for watch in WATCHES {
+        for watch in WATCHES.into_iter().chain([OPTIONAL_WATCH]) {
             drop(self.watch_restarts.get_or_create(&Watch { watch: Word(watch) }));
         }
     }
 
     /// Sets the counts of namespaces.
     pub fn set_namespaces(&self, counts: &NamespaceCounts) {
-        let NamespaceCounts { selected, compliant, pending, drifted, failed, reported, shadowed } = *counts;
+        let NamespaceCounts { selected, compliant, pending, drifted, failed, reported, shadowed, bypassed } = *counts;
         for (state, count) in [
             ("selected", selected),
             ("compliant", compliant),
@@ -292,6 +306,7 @@ impl Metrics {
             ("failed", failed),
             ("reported", reported),
             ("shadowed", shadowed),
+            ("bypassed", bypassed),
         ] {
             self.namespaces.get_or_create(&State { state: Word(state) }).set(count.into());
         }
@@ -301,6 +316,11 @@ impl Metrics {
     pub fn drift(&self, class: Class, role: Option<Role>) {
         let role = Word(role.map_or(NO_ROLE, Role::as_str));
         self.drift.get_or_create(&DriftKind { class: Word(class.as_str()), role }).inc();
+    }
+
+    /// A policy of that role became contested; none when no plan names the policy.
+    pub fn contested(&self, role: Option<Role>) {
+        self.contested.get_or_create(&Contest { role: Word(role.map_or(NO_ROLE, Role::as_str)) }).inc();
     }
 
     /// A policy was written, or not.

@@ -7,9 +7,10 @@ use futures::future::join_all;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::{
-    api::{NamespaceName, Uid, reason::violation},
+    api::{NamespaceName, Role, Uid, reason::violation},
     apply::{WriteError, Writer},
-    drift::{Class, Drift, Fix, Targets, diff},
+    drift::{Class, Drift, Fix, Print, Targets, diff},
+    netpol::{Opening, Openings},
     observe::Entry,
     plan::{Baseline, Baselines, Decision, Namespace, Verdict},
     status::{Finding, Problem, State},
@@ -29,12 +30,13 @@ pub struct Assessment {
 /// The digests of every valid baseline, by name.
 pub type AllTargets = BTreeMap<Arc<str>, Targets>;
 
-/// Observes, plans and compares. `failure` tells of writes that failed before.
+/// Observes, plans and compares. `failure` tells of writes that failed before, `contested` of policies that are changed again and again.
 pub fn assess(
     entry: &Entry,
     baselines: &Baselines,
     targets: &AllTargets,
     failure: impl Fn(&str) -> Option<Problem>,
+    contested: Vec<Problem>,
 ) -> Assessment {
     let Some(ns) = &entry.namespace else { return Assessment::default() };
     let holdings = entry.holdings();
@@ -43,8 +45,9 @@ pub fn assess(
     let mut found = Assessment::default();
     found.findings.extend(shadowed.iter().map(|b| (b.name.clone(), Finding::fine(State::Shadowed))));
     for audit in &audits {
-        let finding =
+        let mut finding =
             if audit.only_reports(ns, &holdings) { reported() } else { audited(&compare(audit, ns, entry, targets, |_| false)) };
+        finding.problems.extend(bypasses(audit, ns, entry));
         found.findings.push((audit.name.clone(), finding));
     }
     match decision {
@@ -64,7 +67,10 @@ pub fn assess(
         }
         Decision::Protected(baseline) => {
             found.drifts = compare(&baseline, ns, entry, targets, |name| baselines.may_remove(name));
-            found.findings.push((baseline.name.clone(), finding(&found.drifts, &failure)));
+            let mut finding = finding(&found.drifts, &failure);
+            finding.problems.extend(contested);
+            finding.problems.extend(bypasses(&baseline, ns, entry));
+            found.findings.push((baseline.name.clone(), finding));
             found.baseline = Some(baseline);
         }
     }
@@ -92,6 +98,37 @@ fn finding(drifts: &[Drift], failure: impl Fn(&str) -> Option<Problem>) -> Findi
         return Finding::wrong(State::Pending, problem(drift, violation::TERMINATING, message.into()));
     }
     Finding::fine(if drifts.is_empty() { State::Compliant } else { State::Pending })
+}
+
+/// So many bypasses of a namespace are told, the widest first.
+const BYPASSES_TOLD: usize = 5;
+
+/// Policies of others that open what the baseline closes.
+fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry) -> Vec<Problem> {
+    if entry.policies.values().all(|policy| policy.opens.is_none()) {
+        return vec![];
+    }
+    let closes = |role| baseline.planned(ns).any(|(_, policy)| policy.role == role);
+    let (ingress, egress) = (closes(Role::DefaultDenyIngress), closes(Role::DefaultDenyEgress));
+    let is_planned = |name: &str| baseline.planned(ns).any(|(_, policy)| policy.name == name);
+    // What stands under a planned name is repaired.
+    let others = entry.policies.iter().filter(|(name, policy)| !policy.ours && !is_planned(name));
+    let openings = |(name, policy): (&Arc<str>, &Print)| {
+        let Openings { ingress: inwards, egress: outwards } = policy.opens;
+        let (inwards, outwards) = (inwards.filter(|_| ingress), outwards.filter(|_| egress));
+        Some((inwards.max(outwards)?, name.clone(), inwards, outwards))
+    };
+    let mut found: Vec<_> = others.filter_map(openings).collect();
+    found.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    let problem = |(_, name, inwards, outwards): (_, Arc<str>, Option<Opening>, Option<Opening>)| {
+        let inwards = inwards.map(|o| format!("spec.ingress[{}] lets {} reach {} on {}", o.rule, o.peers, o.pods, o.ports));
+        let outwards = outwards.map(|o| format!("spec.egress[{}] lets {} reach {} on {}", o.rule, o.pods, o.peers, o.ports));
+        let opened: Vec<String> = inwards.into_iter().chain(outwards).collect();
+        let message =
+            format!("{}; policies only add, so the baseline cannot close that: narrow this one or remove it", opened.join(", "));
+        Problem { policy: Some(name.to_string()), reason: violation::BYPASSED, message }
+    };
+    found.into_iter().take(BYPASSES_TOLD).map(problem).collect()
 }
 
 fn reported() -> Finding {
@@ -146,8 +183,13 @@ pub struct Job {
 /// What came of one write.
 #[derive(Debug)]
 pub enum Wrote {
-    /// The policy as it is stored now.
-    Applied(Box<NetworkPolicy>),
+    /// It was applied.
+    Applied {
+        /// The policy as it is stored now.
+        stored: Box<NetworkPolicy>,
+        /// What it held before, if it was not ours and could be read.
+        before: Option<String>,
+    },
     /// It is gone.
     Removed,
     /// Not tried: something that must come first failed.
@@ -183,9 +225,14 @@ async fn write(writer: &Writer, job: &Job, drift: &Drift) -> Result<Wrote, Write
         Fix::Await => Ok(Wrote::Withheld),
         Fix::Apply { index, uid, former_keys, .. } => {
             let Some(policy) = job.baseline.as_ref().and_then(|b| b.policies.get(*index)) else { return Ok(Wrote::Withheld) };
+            // What is taken over is read first, to be told. That must not keep it from being taken over (I9).
+            let before = match drift.class {
+                Class::Unmanaged => writer.read_policy(namespace, &drift.policy).await,
+                _ => None,
+            };
             let uid = uid.as_ref().map(Uid::to_string);
             let stored = writer.apply_policy(namespace, policy, uid.as_deref(), former_keys.as_deref()).await?;
-            Ok(Wrote::Applied(Box::new(stored)))
+            Ok(Wrote::Applied { stored: Box::new(stored), before })
         }
         Fix::Delete { uid, version } => match writer.delete_policy(namespace, &drift.policy, &uid.to_string(), *version).await {
             Ok(()) | Err(WriteError::NotFound) => Ok(Wrote::Removed),

@@ -466,6 +466,10 @@ pub struct NamespaceCounts {
     #[serde(default)]
     #[schemars(schema_with = "count")]
     pub shadowed: u32,
+    /// A policy of somebody else opens there what the baseline closes. Counted beside the others.
+    #[serde(default)]
+    #[schemars(schema_with = "count")]
+    pub bypassed: u32,
 }
 
 impl NamespaceCounts {
@@ -480,6 +484,7 @@ impl NamespaceCounts {
             failed: self.failed + other.failed,
             reported: self.reported + other.reported,
             shadowed: self.shadowed + other.shadowed,
+            bypassed: self.bypassed + other.bypassed,
         }
     }
 }

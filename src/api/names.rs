@@ -32,6 +32,24 @@ pub const DEFAULT_OPERATOR_NAMESPACE: &str = "policy-baseline-system";
 /// Namespaces that are excluded whatever the spec says, but for `includeSystemNamespaces`.
 pub const SYSTEM_NAMESPACES: [&str; 3] = ["kube-node-lease", "kube-public", "kube-system"];
 
+/// CRDs of policies that can open what a NetworkPolicy closes, or decide before it does.
+pub const OTHER_POLICIES: [&str; 14] = [
+    "adminnetworkpolicies.policy.networking.k8s.io",
+    "baselineadminnetworkpolicies.policy.networking.k8s.io",
+    "ciliumclusterwidenetworkpolicies.cilium.io",
+    "ciliumnetworkpolicies.cilium.io",
+    "clusternetworkpolicies.crd.antrea.io",
+    "clusternetworkpolicies.policy.networking.k8s.io",
+    "globalnetworkpolicies.crd.projectcalico.org",
+    "globalnetworkpolicies.projectcalico.org",
+    "networkpolicies.crd.antrea.io",
+    "networkpolicies.crd.projectcalico.org",
+    "networkpolicies.projectcalico.org",
+    "stagednetworkpolicies.crd.projectcalico.org",
+    "tiers.crd.antrea.io",
+    "tiers.crd.projectcalico.org",
+];
+
 /// One of the three policies of a baseline.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, schemars::JsonSchema)]
 pub enum Role {

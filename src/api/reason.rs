@@ -73,6 +73,10 @@ pub mod violation {
     pub const WOULD_CHANGE: &str = "WouldChange";
     /// A policy has a deletionTimestamp and waits for a finalizer.
     pub const TERMINATING: &str = "Terminating";
+    /// Somebody changes a policy again and again.
+    pub const CONTESTED: &str = "Contested";
+    /// Somebody else's policy opens what the baseline closes.
+    pub const BYPASSED: &str = "Bypassed";
 }
 
 /// Types of conditions.
@@ -83,6 +87,8 @@ pub mod condition {
     pub const RECONCILING: &str = "Reconciling";
     /// No progress without the owner of the baseline.
     pub const STALLED: &str = "Stalled";
+    /// How far bypasses are looked for. Only there where policies exist that are not looked at.
+    pub const BYPASS_COVERAGE: &str = "BypassCoverage";
 }
 
 /// Reasons of conditions that are neither a failed write nor an invalid spec.
@@ -101,6 +107,8 @@ pub mod state {
     pub const SETTLED: &str = "Settled";
     /// The spec is valid.
     pub const VALID: &str = "Valid";
+    /// The cluster knows policies of other kinds, and what they open is not looked at.
+    pub const NETWORK_POLICY_ONLY: &str = "NetworkPolicyOnly";
 }
 
 /// Reasons of events.
@@ -114,11 +122,22 @@ pub enum EventReason {
     PolicyRemoved,
     /// A write failed; it is tried again.
     RepairFailed,
+    /// Somebody changes a policy again and again; its repairs wait.
+    PolicyContested,
+    /// Somebody else's policy opens what the baseline closes.
+    BaselineBypassed,
 }
 
 impl EventReason {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::DriftRepaired, Self::PolicyAdopted, Self::PolicyRemoved, Self::RepairFailed];
+    pub const ALL: [Self; 6] = [
+        Self::DriftRepaired,
+        Self::PolicyAdopted,
+        Self::PolicyRemoved,
+        Self::RepairFailed,
+        Self::PolicyContested,
+        Self::BaselineBypassed,
+    ];
 
     /// The word.
     pub const fn as_str(self) -> &'static str {
@@ -127,6 +146,8 @@ impl EventReason {
             Self::PolicyAdopted => "PolicyAdopted",
             Self::PolicyRemoved => "PolicyRemoved",
             Self::RepairFailed => "RepairFailed",
+            Self::PolicyContested => "PolicyContested",
+            Self::BaselineBypassed => "BaselineBypassed",
         }
     }
 
@@ -137,13 +158,17 @@ impl EventReason {
             Self::PolicyAdopted => "Adopt",
             Self::PolicyRemoved => "Remove",
             Self::RepairFailed => "Retry",
+            Self::PolicyContested => "Wait",
+            Self::BaselineBypassed => "Report",
         }
     }
 
     /// Whether the event is a warning: what somebody should look at.
     pub const fn is_warning(self) -> bool {
         match self {
-            Self::DriftRepaired | Self::PolicyAdopted | Self::RepairFailed => true,
+            Self::DriftRepaired | Self::PolicyAdopted | Self::RepairFailed | Self::PolicyContested | Self::BaselineBypassed => {
+                true
+            }
             Self::PolicyRemoved => false,
         }
     }

@@ -1,8 +1,10 @@
 //! The state of the controller and its decisions, without I/O: events go in, jobs come out, results go back in.
 //! Time is an argument (I12). One task owns it, so nothing is locked and no namespace is worked on twice at once.
 
+mod outcome;
+
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,8 +25,8 @@ use crate::{
     api::{
         NamespaceName, Role,
         baseline::NamespaceCounts,
-        names::INSTANCE,
-        reason::{EventReason, Failure},
+        names::{INSTANCE, OTHER_POLICIES},
+        reason::Failure,
     },
     apply::{StoredStatus, WriteError},
     drift::{Class, Drift, Fix, Print},
@@ -34,7 +36,7 @@ use crate::{
     observe::{Entry, Observed, Relisted, Standing},
     plan::{BaselineError, Baselines},
     reconcile::{AllTargets, Assessment, Cause, Done, Job, Task, Wrote, assess},
-    status::{Finding, drift_record},
+    status::Finding,
 };
 
 /// The present, on both clocks: one for waiting, one for telling.
@@ -73,6 +75,12 @@ pub enum Seen {
     InstallGone(Box<Lease>),
     /// A list of installs begins, or is complete.
     InstallList(ListPhase),
+    /// A CRD appeared or changed.
+    Crd(String),
+    /// A CRD is gone.
+    CrdGone(String),
+    /// A list of CRDs begins, or is complete.
+    CrdList(ListPhase),
 }
 
 /// Where a list stands.
@@ -112,6 +120,11 @@ pub struct Engine {
     /// Since when there is something to do in a namespace.
     waiting: HashMap<NamespaceName, Instant>,
     happenings: Vec<Happening>,
+    /// Everything that was there when this instance began to lead has been looked at: what is found from now on is new.
+    surveyed: bool,
+    /// The kinds of policies that are not looked at; none until they are listed. No decision waits for them.
+    beyond: Option<BTreeSet<String>>,
+    listed_beyond: Option<BTreeSet<String>>,
 }
 
 /// Something to count.
@@ -123,6 +136,8 @@ pub enum Happening {
     Repair(Outcome),
     /// A namespace got its first policies, so long after it was seen.
     Protected(Duration),
+    /// A policy of that role became contested.
+    Contested(Option<Role>),
 }
 
 impl Engine {
@@ -145,6 +160,9 @@ impl Engine {
             leads: false,
             waiting: HashMap::new(),
             happenings: Vec::new(),
+            surveyed: false,
+            beyond: None,
+            listed_beyond: None,
         }
     }
 
@@ -158,6 +176,7 @@ impl Engine {
         if std::mem::replace(&mut self.leads, leads) == leads || !leads {
             return;
         }
+        self.surveyed = false;
         self.observed.take_over();
         self.tracked.values_mut().for_each(|tracked| tracked.take_over(now.instant));
         self.pace.reset();
@@ -230,6 +249,21 @@ impl Engine {
                 self.installs.relisted();
                 self.list_complete(3, "leases");
             }
+            Seen::Crd(kind) if OTHER_POLICIES.contains(&&*kind) => {
+                if let Some(listed) = &mut self.listed_beyond {
+                    listed.insert(kind.clone());
+                }
+                self.change_beyond(|known| known.insert(kind), now);
+            }
+            Seen::Crd(_) => {}
+            Seen::CrdGone(kind) => self.change_beyond(|known| known.remove(&kind), now),
+            Seen::CrdList(ListPhase::Begin) => self.listed_beyond = Some(BTreeSet::new()),
+            Seen::CrdList(ListPhase::End) => {
+                let listed = self.listed_beyond.take().unwrap_or_default();
+                let was_known = self.beyond.is_some();
+                self.beyond.get_or_insert_default();
+                self.change_beyond(|known| std::mem::replace(known, listed.clone()) != listed || !was_known, now);
+            }
         }
     }
 
@@ -250,6 +284,7 @@ impl Engine {
             let Some(ns) = self.dirty.pop() else { break };
             self.look_at(&ns, now);
         }
+        self.surveyed |= self.leads && self.dirty.is_empty();
         !self.dirty.is_empty()
     }
 
@@ -287,13 +322,14 @@ impl Engine {
         let Done { job, results } = done;
         let mut finished = self.in_flight.remove(&job.namespace).unwrap_or_default();
         let mut written = Vec::with_capacity(results.len());
-        for (Task { drift, cause }, result) in job.tasks.iter().zip(results) {
+        for (task, result) in job.tasks.iter().zip(results) {
+            let drift = &task.drift;
             finished &= result.as_ref().is_ok_and(|wrote| !matches!(wrote, Wrote::Withheld));
             match result {
-                Ok(Wrote::Applied(object)) => {
-                    let (print, unsure) = self.observed.policy_written(&object);
+                Ok(Wrote::Applied { stored, before }) => {
+                    let (print, unsure) = self.observed.policy_written(&stored);
                     written.push((&*drift.policy, Some(print.version)));
-                    finished &= self.applied(&job, drift, *cause, &print, now) && !unsure;
+                    finished &= self.applied(&job, task, &print, before.as_deref(), now) && !unsure;
                     if unsure {
                         // The watch will show it soon; writing again meanwhile would be idle.
                         self.pace.hold(&job.namespace, &drift.policy, now.instant);
@@ -349,7 +385,7 @@ impl Engine {
             return vec![];
         }
         self.count_what_is_left(now);
-        let leads = self.leads;
+        let (leads, beyond) = (self.leads, self.beyond.as_ref());
         let ours = |tracked: &Tracked| match tracked.turn {
             Turn::Ours => leads,
             Turn::Waits => true,
@@ -358,7 +394,7 @@ impl Engine {
         self.tracked
             .iter_mut()
             .filter(|(_, tracked)| ours(tracked))
-            .filter_map(|(name, tracked)| tracked.status_due(name, now))
+            .filter_map(|(name, tracked)| tracked.status_due(name, beyond, now))
             .collect()
     }
 
@@ -401,6 +437,13 @@ impl Engine {
         if !was_synced && self.is_synced() {
             info!(namespaces = self.observed.iter().count(), baselines = self.tracked.len(), "everything is listed, work begins");
             self.all_dirty();
+        }
+    }
+
+    /// Changes which kinds of policies are not looked at, if they are known at all. `change` says whether it changed something.
+    fn change_beyond(&mut self, change: impl FnOnce(&mut BTreeSet<String>) -> bool, now: Now) {
+        if self.beyond.as_mut().is_some_and(change) {
+            self.tracked.values_mut().for_each(|tracked| tracked.touch(now.instant));
         }
     }
 
@@ -518,12 +561,16 @@ impl Engine {
     }
 
     fn assess(&self, ns: &NamespaceName, entry: &Entry) -> Assessment {
-        assess(entry, &self.baselines, &self.targets, |policy| self.pace.problem(ns, policy))
+        let failure = |policy: &str| self.pace.problem(ns, policy);
+        assess(entry, &self.baselines, &self.targets, failure, self.pace.contested(ns))
     }
 
     fn look_at(&mut self, name: &NamespaceName, now: Now) {
         let Some(entry) = self.observed.get(name) else { return };
         let Assessment { findings, drifts, baseline } = self.assess(name, entry);
+        if self.surveyed && self.leads {
+            self.tell_bypasses(name, &findings, now);
+        }
         self.report(name, &findings, now);
         // The echoes of writes can come before their answers, which say what was done, and for how long it was waited for.
         let in_flight = self.in_flight.contains_key(name);
@@ -575,72 +622,6 @@ impl Engine {
         }
     }
 
-    /// Says whether what is stored is as planned.
-    fn applied(&mut self, job: &Job, drift: &Drift, cause: Cause, print: &Print, now: Now) -> bool {
-        let Fix::Apply { expected, .. } = &drift.fix else { return false };
-        if !expected.is(print) {
-            let message = "another admission plugin changed the policy while it was written: exempt policies labelled app.kubernetes.io/managed-by=policy-baseline";
-            self.failed(job, drift, Failure::MutatedByAdmission, message, now);
-            return false;
-        }
-        self.pace.succeeded(&job.namespace, &drift.policy);
-        let baseline = job.baseline.as_ref().map(|b| &*b.name).unwrap_or_default();
-        let (ns, policy, class) = (&job.namespace, &drift.policy, drift.class.as_str());
-        let outcome = match cause {
-            Cause::Bootstrap => Outcome::Created,
-            Cause::Plan => Outcome::Followed,
-            Cause::Others => Outcome::Repaired,
-        };
-        self.happenings.push(Happening::Repair(outcome));
-        match cause {
-            Cause::Bootstrap => info!(namespace = %ns, policy, baseline, "policy created"),
-            Cause::Plan => info!(namespace = %ns, policy, baseline, class, "policy follows the plan"),
-            Cause::Others => {
-                let who = drift.who.as_deref().unwrap_or("unknown");
-                info!(namespace = %ns, policy, baseline, class, who, "drift repaired");
-                self.happenings.push(Happening::Drift(drift.class, role(job, drift), self.waited(ns, now)));
-                let (reason, done) = match drift.class {
-                    Class::Missing => (EventReason::DriftRepaired, "created again"),
-                    Class::Unmanaged => (EventReason::PolicyAdopted, "taken over"),
-                    Class::SpecChanged | Class::MetadataChanged | Class::Pinned | Class::Terminating | Class::Stale => {
-                        (EventReason::DriftRepaired, "put right")
-                    }
-                };
-                let note = format!(
-                    "{class}: the policy was {done} as baseline {baseline} plans it (last other writer, as claimed: {who})"
-                );
-                self.announce(job, drift, Some(print.uid.to_string()), reason, note, now);
-                if let Some(tracked) = self.tracked.get_mut(baseline) {
-                    let record = drift_record(now.wall, ns, policy, class, drift.who.as_deref(), done);
-                    tracked.note_drift(record, now.instant);
-                }
-            }
-        }
-        true
-    }
-
-    fn removed(&mut self, job: &Job, drift: &Drift, now: Now) {
-        let Fix::Delete { uid, .. } = &drift.fix else { return };
-        self.observed.policy_removed(&job.namespace, &drift.policy, uid);
-        self.pace.succeeded(&job.namespace, &drift.policy);
-        self.happenings.push(Happening::Repair(Outcome::Removed));
-        let owner = drift.baseline.as_deref().unwrap_or_default();
-        info!(namespace = %job.namespace, policy = drift.policy, baseline = owner, "policy removed");
-        let note = format!("the policy was removed: baseline {owner} plans it no more in this namespace");
-        self.announce(job, drift, Some(uid.to_string()), EventReason::PolicyRemoved, note, now);
-    }
-
-    fn failed(&mut self, job: &Job, drift: &Drift, reason: Failure, message: &str, now: Now) {
-        let failures = self.pace.failed(&job.namespace, &drift.policy, reason, message.to_owned(), now.instant);
-        self.happenings.push(Happening::Repair(Outcome::Failed));
-        // A conflict is part of normal work.
-        if failures == 1 && reason != Failure::Conflict {
-            warn!(namespace = %job.namespace, policy = drift.policy, class = drift.class.as_str(), reason = reason.as_str(), "write failed, will be tried again: {message}");
-            let note = format!("{reason}: {message}");
-            self.announce(job, drift, None, EventReason::RepairFailed, note, now);
-        }
-    }
-
     /// There is nothing to do in the namespace.
     fn waits_no_more(&mut self, ns: &NamespaceName) {
         if self.waiting.remove(ns).is_some() && self.waiting.is_empty() {
@@ -653,11 +634,6 @@ impl Engine {
         self.waiting.get(ns).map_or(Duration::ZERO, |since| now.instant.saturating_duration_since(*since))
     }
 
-    fn announce(&mut self, job: &Job, drift: &Drift, uid: Option<String>, reason: EventReason, note: String, now: Now) {
-        let (namespace, policy) = (job.namespace.clone(), drift.policy.clone());
-        self.announcements.push(Announcement { namespace, policy, uid, reason, note, at: now.wall });
-    }
-
     /// Counts the policies of the baselines that are being deleted.
     fn count_what_is_left(&mut self, now: Now) {
         for (name, tracked) in self.tracked.iter_mut().filter(|(_, t)| t.deleting) {
@@ -667,11 +643,6 @@ impl Engine {
             tracked.set_policies_left(left, now.instant);
         }
     }
-}
-
-fn role(job: &Job, drift: &Drift) -> Option<Role> {
-    let Fix::Apply { index, .. } = &drift.fix else { return None };
-    job.baseline.as_ref()?.policies.get(*index).map(|policy| policy.role)
 }
 
 /// Why a policy is not as planned. Only what others did is drift in the eyes of users; the rest is work.

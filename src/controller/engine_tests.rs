@@ -189,10 +189,10 @@ fn i14_a_write_that_another_plugin_changed_is_backed_off_at_once() {
     sim.baseline(1, json!({"policies": ["DefaultDenyIngress"]}));
     sim.namespace("a");
     let job = sim.jobs().remove(0);
-    let Wrote::Applied(mut object) = sim.policies_write(&job, INGRESS, &job.tasks[0].drift.fix) else { panic!() };
+    let Wrote::Applied { stored: mut object, .. } = sim.policies_write(&job, INGRESS, &job.tasks[0].drift.fix) else { panic!() };
     object.spec.as_mut().unwrap().ingress = Some(vec![Default::default()]);
     let now = sim.now();
-    sim.engine.done(Done { job, results: vec![Ok(Wrote::Applied(object))] }, now);
+    sim.engine.done(Done { job, results: vec![Ok(Wrote::Applied { stored: object, before: None })] }, now);
     assert_eq!(sim.jobs().len(), 0);
     sim.pass(Duration::from_secs(1));
     assert_eq!(sim.jobs().len(), 0);
@@ -271,9 +271,17 @@ fn a_stored_status_of_another_time_is_put_right_though_nothing_is_found() {
 #[test]
 fn a_status_is_written_at_most_once_a_second_and_only_when_it_changed() {
     let mut sim = Sim::protected();
+    let names: Vec<String> = (0..100).map(|n| format!("n{n}")).collect();
+    for name in &names {
+        sim.namespace(name);
+    }
+    sim.settle();
+    sim.pass(Duration::from_secs(5));
+    sim.status();
+    sim.pass(Duration::from_secs(5));
     let before = sim.statuses.len();
-    for _ in 0..100 {
-        sim.delete("a", INGRESS);
+    for name in &names {
+        sim.delete(name, INGRESS);
         sim.settle();
         sim.pass(Duration::from_millis(20));
         sim.status();

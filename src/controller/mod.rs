@@ -1,11 +1,14 @@
 //! The loop: events in, decisions by the engine, writes out. The only code that joins the parts to a runtime.
 //! Ends when it is told to, or when a part ends that must not.
 
+mod contest;
 mod engine;
 #[cfg(test)]
 mod engine_tests;
 #[cfg(test)]
 mod installs_tests;
+#[cfg(test)]
+mod others_tests;
 mod pace;
 mod queue;
 #[cfg(test)]
@@ -232,6 +235,7 @@ fn count(metrics: &Metrics, happening: Happening) {
         }
         Happening::Repair(outcome) => metrics.repair(outcome),
         Happening::Protected(after) => metrics.protection_took(after),
+        Happening::Contested(role) => metrics.contested(role),
     }
 }
 

@@ -3,9 +3,11 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use super::contest::{CALM, Contests};
 use crate::{
     api::{NamespaceName, reason::Failure},
     digest::Digest,
@@ -28,13 +30,14 @@ struct Setback {
 #[derive(Debug, Default)]
 pub struct Pace {
     setbacks: HashMap<NamespaceName, HashMap<String, Setback>>,
+    contests: Contests,
     wakes: BinaryHeap<Reverse<(Instant, NamespaceName)>>,
 }
 
 impl Pace {
     /// Whether a policy may be written now.
     pub fn allows(&self, ns: &NamespaceName, policy: &str, now: Instant) -> bool {
-        self.setback(ns, policy).is_none_or(|s| s.until <= now)
+        self.setback(ns, policy).is_none_or(|s| s.until <= now) && self.contests.allows(ns, policy, now)
     }
 
     /// Notes a failure. Returns how many there were in a row.
@@ -65,6 +68,20 @@ impl Pace {
         }
     }
 
+    /// Notes that what somebody did was repaired, and who claims to have done it. Says whether a contest begins with that.
+    pub fn repaired(&mut self, ns: &NamespaceName, policy: &str, who: Option<&Arc<str>>, now: Instant) -> bool {
+        let Some(wait) = self.contests.repaired(ns, policy, who, now) else { return false };
+        // Once to repair it again, and once to see that it is over.
+        self.wakes.push(Reverse((wait.until, ns.clone())));
+        self.wakes.push(Reverse((now + CALM, ns.clone())));
+        wait.begins
+    }
+
+    /// What is to be told of the contested policies of a namespace.
+    pub fn contested(&self, ns: &NamespaceName) -> Vec<Problem> {
+        self.contests.problems(ns)
+    }
+
     /// What is to be told of a policy's setback.
     pub fn problem(&self, ns: &NamespaceName, policy: &str) -> Option<Problem> {
         let setback = self.setback(ns, policy)?;
@@ -83,16 +100,18 @@ impl Pace {
     /// Forgets a namespace.
     pub fn forget(&mut self, ns: &NamespaceName) {
         self.setbacks.remove(ns);
+        self.contests.forget(ns);
     }
 
     /// The plan changed: everything may be tried again at once.
     pub fn reset(&mut self) {
         self.setbacks.clear();
-        self.wakes.clear();
+        self.contests.plan_changed();
     }
 
     /// Namespaces whose time has come.
     pub fn due(&mut self, now: Instant) -> Vec<NamespaceName> {
+        self.contests.calm_down(now);
         let mut due = Vec::new();
         while self.wakes.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             due.extend(self.wakes.pop().map(|Reverse((_, ns))| ns));
@@ -128,7 +147,8 @@ fn delay(reason: Failure, failures: u32, ns: &NamespaceName, policy: &str) -> Du
     stretched(first, failures, ns, policy)
 }
 
-fn stretched(first: Duration, failures: u32, ns: &NamespaceName, policy: &str) -> Duration {
+/// Twice as long with every one in a row, up to a limit; stretched by up to a quarter, so that many do not come back together.
+pub fn stretched(first: Duration, failures: u32, ns: &NamespaceName, policy: &str) -> Duration {
     let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
     let spread = Digest::of_texts([ns.as_str(), policy]).fraction();
     doubled + doubled.mul_f64(spread / 4.0)

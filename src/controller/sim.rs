@@ -55,12 +55,7 @@ impl Sim {
     }
 
     pub fn list(&mut self) {
-        for phase in [ListPhase::Begin, ListPhase::End] {
-            self.see(Seen::NamespaceList(phase));
-            self.see(Seen::PolicyList(phase));
-            self.see(Seen::BaselineList(phase));
-            self.see(Seen::InstallList(phase));
-        }
+        self.listing(|_| {});
     }
 
     pub fn list_keeping_baselines(&mut self) {
@@ -70,6 +65,19 @@ impl Sim {
             self.see(Seen::InstallList(phase));
         }
         self.see(Seen::BaselineList(ListPhase::End));
+    }
+
+    /// Everything is listed, and this is found.
+    pub fn listing(&mut self, found: impl FnOnce(&mut Self)) {
+        let phase = |sim: &mut Self, phase| {
+            sim.see(Seen::NamespaceList(phase));
+            sim.see(Seen::PolicyList(phase));
+            sim.see(Seen::BaselineList(phase));
+            sim.see(Seen::InstallList(phase));
+        };
+        phase(self, ListPhase::Begin);
+        found(self);
+        phase(self, ListPhase::End);
     }
 
     pub fn now(&self) -> Now {
@@ -191,7 +199,7 @@ impl Sim {
                 object["metadata"]["resourceVersion"] = self.version.to_string().into();
                 let object: NetworkPolicy = serde_json::from_value(object).unwrap();
                 self.policies.insert(key, object.clone());
-                Wrote::Applied(Box::new(object))
+                Wrote::Applied { stored: Box::new(object), before: None }
             }
             Fix::Delete { .. } => {
                 self.policies.remove(&key);

@@ -1,6 +1,7 @@
 //! One baseline as it stands in the cluster: its ledger, its stored status, its finalizer, and when each is to be written.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,7 +22,7 @@ use crate::{
     },
     apply::{StoredStatus, WriteError},
     plan::{Baseline, BaselineError},
-    status::{Finding, Going, Health, Ledger},
+    status::{Finding, Going, Health, Ledger, Problem},
 };
 
 /// How long the echo of a write usually takes, generously.
@@ -231,6 +232,16 @@ impl Tracked {
         }
     }
 
+    /// What it knows to be wrong in a namespace; none when nothing was found there yet.
+    pub fn problems(&self, ns: &NamespaceName) -> Option<impl Iterator<Item = &Problem>> {
+        self.ledger.problems(ns)
+    }
+
+    /// Something that every status speaks of is different.
+    pub fn touch(&mut self, now: Instant) {
+        self.changed.get_or_insert(now);
+    }
+
     /// It has nothing to do with that namespace.
     pub fn forget(&mut self, ns: &NamespaceName, now: Instant) {
         if self.ledger.forget(ns) {
@@ -258,7 +269,7 @@ impl Tracked {
     }
 
     /// The status to write, if it differs from the stored one and it is time.
-    pub fn status_due(&mut self, name: &Arc<str>, now: Now) -> Option<StatusWrite> {
+    pub fn status_due(&mut self, name: &Arc<str>, beyond: Option<&BTreeSet<String>>, now: Now) -> Option<StatusWrite> {
         // A first status comes at once: tools read its absence as done.
         let first = self.stored.is_none();
         let gathered = self.changed.is_some_and(|at| at + GATHER <= now.instant);
@@ -274,7 +285,7 @@ impl Tracked {
         };
         let wants_finalizer = self.deletion_policy == DeletionPolicy::Delete && !self.deleting;
         let unfinished = (wants_finalizer && !self.has_finalizer()).then(|| self.finalizer_error.clone());
-        let health = Health { generation: self.generation, mode: self.mode, deleting, unfinished, stalled };
+        let health = Health { generation: self.generation, mode: self.mode, deleting, unfinished, stalled, beyond };
         let status = self.ledger.status(&health, self.effective_selector.as_deref(), self.stored.as_ref(), now.wall);
         if self.stored.as_ref() == Some(&status) {
             return None;

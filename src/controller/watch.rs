@@ -11,9 +11,12 @@ use futures::{
     Stream, StreamExt,
     stream::{self, BoxStream},
 };
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::{
+    api::coordination::v1::Lease, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use kube::{
     Api, Client, Resource,
+    core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
         utils::Backoff,
@@ -33,7 +36,7 @@ use crate::{
     client::Watching,
     health::Health,
     lease,
-    metrics::Metrics,
+    metrics::{Metrics, OPTIONAL_WATCH},
 };
 
 /// Everything that the operator watches, as one stream.
@@ -65,7 +68,15 @@ pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>)
         Event::InitApply(lease) | Event::Apply(lease) => Seen::Install(Box::new(lease)),
         Event::Delete(lease) => Seen::InstallGone(Box::new(lease)),
     });
-    stream::select(stream::select(namespaces, policies), stream::select(baselines, installs))
+    // Of CRDs, which can be large, the metadata only.
+    let others =
+        watch::<PartialObjectMeta<CustomResourceDefinition>>(client, all(), complaint(OPTIONAL_WATCH), |event| match event {
+            Event::Init => Seen::CrdList(ListPhase::Begin),
+            Event::InitDone => Seen::CrdList(ListPhase::End),
+            Event::InitApply(crd) | Event::Apply(crd) => Seen::Crd(crd.metadata.name.unwrap_or_default()),
+            Event::Delete(crd) => Seen::CrdGone(crd.metadata.name.unwrap_or_default()),
+        });
+    stream::select(stream::select(namespaces, policies), stream::select(stream::select(baselines, installs), others))
 }
 
 fn watch<K>(

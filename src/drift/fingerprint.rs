@@ -20,6 +20,7 @@ use crate::{
         names::{ANNOTATION_KEYS, ANNOTATION_PLAN, DOMAIN, LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY, MANAGER, is_tracking_key},
     },
     digest::Digest,
+    netpol::Openings,
     plan::own_id,
 };
 
@@ -54,6 +55,8 @@ pub struct Make {
     pub pinned: bool,
     /// It has a deletionTimestamp.
     pub terminating: bool,
+    /// What it opens of what baselines close, when it is not ours.
+    pub opens: Openings,
     /// The baseline that its label names, when it is ours.
     pub baseline: Option<Arc<str>>,
     /// The hash of the plan that it was written for, as its annotation says, when it is ours.
@@ -128,12 +131,14 @@ impl Print {
         } else {
             (Digest::NONE, Digest::NONE)
         };
+        let opens = object.spec.as_ref().filter(|_| !ours).map(Openings::of).unwrap_or_default();
         let make = Make {
             spec,
             meta: digest,
             ours,
             pinned: pins(meta).next().is_some(),
             terminating: meta.deletion_timestamp.is_some(),
+            opens,
             baseline: label(LABEL_BASELINE).filter(|_| ours).map(|b| texts.get(b)),
             plan: annotation(ANNOTATION_PLAN).filter(|p| ours && p.len() <= MAX_PLAN).map(|p| texts.get(p)),
             keys: annotation(ANNOTATION_KEYS).filter(|k| ours && k.len() <= MAX_KEYS).map(|k| texts.get(k)),

@@ -1,5 +1,7 @@
-//! The three conditions, in kstatus' sense. A condition that keeps its status keeps its transition time, so that an unchanged
+//! The conditions, in kstatus' sense. A condition that keeps its status keeps its transition time, so that an unchanged
 //! baseline needs no write.
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -27,6 +29,8 @@ pub struct Health<'a> {
     pub unfinished: Option<Option<String>>,
     /// Why it cannot be planned with.
     pub stalled: Option<(&'a str, String)>,
+    /// The kinds of policies that the cluster knows and that are not looked at; none while that is not known.
+    pub beyond: Option<&'a BTreeSet<String>>,
 }
 
 /// What becomes of the policies of a baseline that is being deleted.
@@ -46,14 +50,7 @@ pub fn conditions(health: &Health, counts: &NamespaceCounts, previous: &[Conditi
     let reconciling =
         if is_reconciling { (reason, message.clone()) } else { (state::SETTLED, "nothing is under way".to_owned()) };
     let stalled = health.stalled.clone().unwrap_or((state::VALID, "the spec is valid".to_owned()));
-    // Sorted by type, as the apiserver's users expect.
-    [
-        (condition::READY, ready, (reason, message)),
-        (condition::RECONCILING, is_reconciling, reconciling),
-        (condition::STALLED, is_stalled, stalled),
-    ]
-    .into_iter()
-    .map(|(kind, status, (reason, message))| {
+    let build = |(kind, status, (reason, message)): (&str, bool, (&str, String))| {
         let status = if status { "True" } else { "False" };
         let kept = previous.iter().find(|c| c.type_ == kind && c.status == status).map(|c| c.last_transition_time.clone());
         Condition {
@@ -64,8 +61,30 @@ pub fn conditions(health: &Health, counts: &NamespaceCounts, previous: &[Conditi
             observed_generation: health.generation,
             last_transition_time: kept.unwrap_or_else(|| whole_seconds(now)),
         }
-    })
-    .collect()
+    };
+    let coverage = match health.beyond {
+        Some(beyond) if beyond.is_empty() => None,
+        Some(beyond) => Some(build((condition::BYPASS_COVERAGE, false, not_covered(beyond)))),
+        // What stands there is right until more is known.
+        None => previous.iter().find(|c| c.type_ == condition::BYPASS_COVERAGE).cloned(),
+    };
+    // Sorted by type, as the apiserver's users expect.
+    let others = [
+        (condition::READY, ready, (reason, message)),
+        (condition::RECONCILING, is_reconciling, reconciling),
+        (condition::STALLED, is_stalled, stalled),
+    ]
+    .map(build);
+    coverage.into_iter().chain(others).collect()
+}
+
+fn not_covered(beyond: &BTreeSet<String>) -> (&'static str, String) {
+    let kinds: Vec<&str> = beyond.iter().map(String::as_str).collect();
+    let message = format!(
+        "bypasses are found among NetworkPolicies only; this cluster also knows {}, and what those open is not looked at",
+        kinds.join(", ")
+    );
+    (state::NETWORK_POLICY_ONLY, message)
 }
 
 fn ready<'a>(health: &'a Health, counts: &NamespaceCounts) -> (bool, &'a str, String) {
@@ -128,7 +147,7 @@ mod tests {
     }
 
     fn health() -> Health<'static> {
-        Health { generation: Some(3), mode: Mode::Enforce, deleting: None, unfinished: None, stalled: None }
+        Health { generation: Some(3), mode: Mode::Enforce, deleting: None, unfinished: None, stalled: None, beyond: None }
     }
 
     fn told(health: &Health, counts: &NamespaceCounts) -> Vec<String> {
@@ -185,5 +204,17 @@ mod tests {
         let second = conditions(&health(), &failed, &first, at(99));
         let times: Vec<i64> = second.iter().map(|c| c.last_transition_time.0.as_second()).collect();
         assert_eq!(times, [99, 99, 10]);
+    }
+
+    #[test]
+    fn kinds_of_policies_that_are_not_looked_at_are_told_and_a_restart_changes_nothing() {
+        let beyond = BTreeSet::from(["ciliumnetworkpolicies.cilium.io".to_owned()]);
+        let told = conditions(&Health { beyond: Some(&beyond), ..health() }, &NamespaceCounts::default(), &[], at(0));
+        assert_eq!((&*told[0].type_, &*told[0].status, &*told[0].reason), ("BypassCoverage", "False", "NetworkPolicyOnly"));
+        assert!(told[0].message.contains("ciliumnetworkpolicies.cilium.io"));
+        assert_eq!(conditions(&health(), &NamespaceCounts::default(), &told, at(9)), told, "not known yet");
+        let none = BTreeSet::new();
+        let told = conditions(&Health { beyond: Some(&none), ..health() }, &NamespaceCounts::default(), &told, at(9));
+        assert!(told.iter().all(|c| c.type_ != "BypassCoverage"));
     }
 }

@@ -12,6 +12,7 @@ use super::{
 use crate::api::{
     NamespaceName,
     baseline::{DriftRecord, MAX_RECENT_DRIFT, MAX_VIOLATIONS, NamespaceCounts, PolicyBaselineStatus, Violation},
+    reason::violation,
 };
 
 /// Longer messages are cut: a status must not grow with what an admission webhook answers.
@@ -55,25 +56,42 @@ pub struct Finding {
     /// Its state.
     pub state: State,
     /// What is wrong, if anything.
-    pub problem: Option<Box<Problem>>,
+    pub problems: Vec<Problem>,
 }
 
 impl Finding {
     /// A state without a problem.
     pub const fn fine(state: State) -> Self {
-        Self { state, problem: None }
+        Self { state, problems: vec![] }
     }
 
     /// A state with a problem.
     pub fn wrong(state: State, problem: Problem) -> Self {
-        Self { state, problem: Some(Box::new(problem)) }
+        Self { state, problems: vec![problem] }
     }
 }
 
 #[derive(Debug)]
 struct Record {
-    finding: Finding,
+    state: State,
+    problems: Box<[Standing]>,
+}
+
+/// A problem, and since when it stands.
+#[derive(Debug)]
+struct Standing {
+    problem: Problem,
     since: Timestamp,
+}
+
+impl Record {
+    fn is(&self, finding: &Finding) -> bool {
+        self.state == finding.state && self.problems.iter().map(|told| &told.problem).eq(&finding.problems)
+    }
+
+    fn is_bypassed(&self) -> bool {
+        self.problems.iter().any(|told| told.problem.reason == violation::BYPASSED)
+    }
 }
 
 /// The findings of one baseline.
@@ -99,24 +117,38 @@ impl Ledger {
 
     /// Notes what was found in a namespace. Says whether that is news.
     pub fn set(&mut self, ns: &NamespaceName, finding: Finding, now: Timestamp) -> bool {
-        let known = self.records.get(ns);
-        if known.is_some_and(|r| r.finding == finding) {
+        if self.records.get(ns).is_some_and(|r| r.is(&finding)) {
             return false;
         }
-        let same_cause = |r: &&Record| cause(&r.finding) == cause(&finding);
-        let since = known.filter(same_cause).map(|r| r.since);
-        let since = since.or_else(|| self.stored(ns, &finding)).unwrap_or(now);
-        self.forget(ns);
-        self.count(finding.state, 1);
-        self.records.insert(ns.clone(), Record { finding, since });
+        let before = self.take(ns);
+        let known = |problem: &Problem| {
+            let same = |told: &&Standing| (&told.problem.policy, told.problem.reason) == (&problem.policy, problem.reason);
+            before.iter().flat_map(|r| &r.problems).find(same).map(|told| told.since)
+        };
+        let problems = finding.problems.into_iter().map(|problem| {
+            let since = known(&problem).or_else(|| self.stored(ns, &problem)).unwrap_or(now);
+            Standing { problem, since }
+        });
+        let record = Record { state: finding.state, problems: problems.collect() };
+        self.count(&record, 1);
+        self.records.insert(ns.clone(), record);
         true
+    }
+
+    /// What is known to be wrong in a namespace; none when nothing was found there yet.
+    pub fn problems(&self, ns: &NamespaceName) -> Option<impl Iterator<Item = &Problem>> {
+        Some(self.records.get(ns)?.problems.iter().map(|told| &told.problem))
     }
 
     /// The baseline has nothing to do with the namespace any more. Says whether that is news.
     pub fn forget(&mut self, ns: &NamespaceName) -> bool {
-        let Some(record) = self.records.remove(ns) else { return false };
-        self.count(record.finding.state, -1);
-        true
+        self.take(ns).is_some()
+    }
+
+    fn take(&mut self, ns: &NamespaceName) -> Option<Record> {
+        let record = self.records.remove(ns)?;
+        self.count(&record, -1);
+        Some(record)
     }
 
     /// Notes a drift, newest first.
@@ -138,32 +170,37 @@ impl Ledger {
         previous: Option<&PolicyBaselineStatus>,
         now: Timestamp,
     ) -> PolicyBaselineStatus {
-        let mut wrong: Vec<(&NamespaceName, &Record)> =
-            self.records.iter().filter(|(_, r)| r.finding.problem.is_some()).collect();
+        let mut wrong: Vec<(State, &NamespaceName, &Standing)> = Vec::new();
+        for (ns, record) in &self.records {
+            wrong.extend(record.problems.iter().map(|told| (record.state, ns, told)));
+        }
         let omitted = wrong.len().saturating_sub(MAX_VIOLATIONS);
-        wrong.sort_by_key(|(ns, r)| (r.finding.state, *ns));
+        // What is told of one namespace stays in its order.
+        wrong.sort_by_key(|(state, ns, _)| (*state, *ns));
         let kept_selector = || previous.map(|p| p.effective_selector.clone()).unwrap_or_default();
         PolicyBaselineStatus {
             observed_generation: health.generation,
             conditions: conditions(health, &self.counts, previous.map(|p| &p.conditions[..]).unwrap_or_default(), now),
             namespaces: self.counts,
             effective_selector: effective_selector.map_or_else(kept_selector, |words| cut(words, MAX_SELECTOR)),
-            violations: wrong.into_iter().take(MAX_VIOLATIONS).filter_map(|(ns, r)| violation(ns, r)).collect(),
+            violations: wrong.into_iter().take(MAX_VIOLATIONS).map(|(_, ns, told)| as_violation(ns, told)).collect(),
             violations_omitted: u32::try_from(omitted).unwrap_or(u32::MAX),
             recent_drift: self.drift.iter().cloned().collect(),
         }
     }
 
     /// Since when the stored status tells of it. Asked once: what comes back later is new.
-    fn stored(&mut self, ns: &NamespaceName, finding: &Finding) -> Option<Timestamp> {
-        let problem = finding.problem.as_ref()?;
+    fn stored(&mut self, ns: &NamespaceName, problem: &Problem) -> Option<Timestamp> {
         self.stored_since.remove(&(ns.as_str().to_owned(), problem.policy.clone(), problem.reason.to_owned()))
     }
 
-    fn count(&mut self, state: State, by: i32) {
+    fn count(&mut self, record: &Record, by: i32) {
         let add = |n: &mut u32| *n = n.saturating_add_signed(by);
         let counts = &mut self.counts;
-        match state {
+        if record.is_bypassed() {
+            add(&mut counts.bypassed);
+        }
+        match record.state {
             State::Compliant => add(&mut counts.compliant),
             State::Pending => add(&mut counts.pending),
             State::Drifted => add(&mut counts.drifted),
@@ -176,19 +213,14 @@ impl Ledger {
     }
 }
 
-fn cause(finding: &Finding) -> (State, Option<(&Option<String>, &str)>) {
-    (finding.state, finding.problem.as_ref().map(|p| (&p.policy, p.reason)))
-}
-
-fn violation(ns: &NamespaceName, record: &Record) -> Option<Violation> {
-    let problem = record.finding.problem.as_ref()?;
-    Some(Violation {
+fn as_violation(ns: &NamespaceName, Standing { problem, since }: &Standing) -> Violation {
+    Violation {
         namespace: ns.as_str().into(),
         policy: problem.policy.clone(),
         reason: problem.reason.into(),
         message: cut(&problem.message, MAX_MESSAGE),
-        since: whole_seconds(record.since),
-    })
+        since: whole_seconds(*since),
+    }
 }
 
 /// A drift as the status shows it.
@@ -228,7 +260,8 @@ mod tests {
     }
 
     fn status(ledger: &Ledger, previous: Option<&PolicyBaselineStatus>, second: i64) -> PolicyBaselineStatus {
-        let health = Health { generation: Some(1), mode: Mode::Enforce, deleting: None, unfinished: None, stalled: None };
+        let health =
+            Health { generation: Some(1), mode: Mode::Enforce, deleting: None, unfinished: None, stalled: None, beyond: None };
         ledger.status(&health, Some("every namespace"), previous, at(second))
     }
 
@@ -262,7 +295,7 @@ mod tests {
     #[test]
     fn i11_no_text_of_the_status_grows_with_the_spec() {
         let stalled = Some(("Undecodable", "é".repeat(100_000)));
-        let health = Health { generation: None, mode: Mode::Enforce, deleting: None, unfinished: None, stalled };
+        let health = Health { generation: None, mode: Mode::Enforce, deleting: None, unfinished: None, stalled, beyond: None };
         let status = Ledger::default().status(&health, Some(&"x".repeat(100_000)), None, at(0));
         assert_eq!(status.effective_selector.chars().count(), 1024);
         assert!(status.conditions.iter().all(|c| c.message.chars().count() <= 1024));

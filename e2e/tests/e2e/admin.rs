@@ -40,6 +40,11 @@ fn get(address: &str, path: &str) -> (u16, String, String) {
     (code, head.to_lowercase(), body.to_owned())
 }
 
+/// What the operator counts.
+pub async fn metrics_of(world: &World) -> String {
+    get(&address(world).await, "/metrics").2
+}
+
 /// The value of a series.
 fn metric(text: &str, series: &str) -> f64 {
     let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));

@@ -20,6 +20,7 @@ mod installs;
 mod judge;
 mod lifecycle;
 mod lists;
+mod others;
 mod proxy;
 mod rbac;
 mod repair;

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::scene::{
-    DENY_INGRESS, Plan, apply_baseline, baselines, can_i, client_of, delete_baseline, policies_of, until_event, until_holds,
-    until_only,
+    DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, baselines, can_i, client_of, delete_baseline, merge, policies_of,
+    until_event, until_holds, until_only,
 };
 
 /// A verb on a resource of a group, as in `patch policybaseline.io policybaselines/status`.
@@ -115,7 +115,8 @@ async fn the_operator_may_do_all_that_it_needs() {
     let operator = operator(&world).await;
     for (group, resource, verbs) in [
         ("", "namespaces", &["list", "watch"][..]),
-        ("networking.k8s.io", "networkpolicies", &["list", "watch", "create", "patch", "delete"]),
+        ("networking.k8s.io", "networkpolicies", &["get", "list", "watch", "create", "patch", "delete"]),
+        ("apiextensions.k8s.io", "customresourcedefinitions", &["list", "watch"]),
         ("policybaseline.io", "policybaselines", &["list", "watch", "patch"]),
         ("policybaseline.io", "policybaselines/status", &["patch"]),
         ("events.k8s.io", "events", &["create"]),
@@ -229,6 +230,9 @@ async fn the_operator_uses_every_permission_and_is_refused_nothing() {
     until_holds(&world, &ns, &Plan::of("platform")).await;
     policies_of(&world.admin(), &ns).delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
     until_event(&world, &world.admin(), &ns, "DriftRepaired", DENY_INGRESS).await;
+    let stripped = json!({ "metadata": { "labels": null } });
+    merge(&policies_of(&world.admin(), &ns), DENY_EGRESS, "tenant", &stripped).await;
+    until_event(&world, &world.admin(), &ns, "PolicyAdopted", DENY_EGRESS).await;
     world
         .eventually("the baseline has its finalizer", TIMEOUT, async || {
             baselines(&world).get("platform").await.map(|object| !object.finalizers().is_empty())

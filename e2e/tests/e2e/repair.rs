@@ -401,6 +401,12 @@ async fn a_planned_name_that_is_taken_is_adopted_in_place() {
 
     let event = until_event(&world, &tenant, &ns, "PolicyAdopted", DENY_INGRESS).await;
     assert_eq!(event.involved_object.uid, foreign.uid());
+    // What it held is not lost.
+    let note = event.message.unwrap();
+    let (_, before) = note.split_once("before: ").unwrap();
+    let before: Value = serde_json::from_str(before).unwrap();
+    assert_eq!(before["spec"], serde_json::to_value(&foreign.spec).unwrap(), "{note}");
+    assert_eq!(before["labels"], json!({ "team": "a" }), "{note}");
     let adopted = &until_holds(&world, &ns, &Plan::of(PLATFORM)).await[DENY_INGRESS];
     assert_eq!(adopted.uid(), foreign.uid());
     assert_eq!(adopted.labels().get("team").map(String::as_str), Some("a"));

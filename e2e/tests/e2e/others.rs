@@ -1,0 +1,244 @@
+//! What others do against a baseline beside changing a policy once: they fight for one, go round it, or had its name before.
+
+use std::collections::BTreeMap;
+
+use futures::TryStreamExt;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{Api, DeleteParams, DynamicObject, PostParams, WatchEvent, WatchParams};
+use kube::{Client, ResourceExt};
+use policy_baseline::api::PolicyBaselineStatus;
+use policy_baseline_e2e::{AuditEntry, TIMEOUT, World, skipped_without_audit_log};
+use serde_json::{Value, json};
+
+use crate::admin::metrics_of;
+use crate::scene::{
+    DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, events, merge, policies_of, tenant, until_event, until_holds, until_ready,
+    until_status, version, writes_since,
+};
+
+const PLATFORM: &str = "platform";
+
+async fn enforcing(spec: &Value) -> World {
+    let mut world = World::new().await.unwrap();
+    apply_baseline(&world, PLATFORM, spec).await;
+    world.start_operator().await.unwrap();
+    world
+}
+
+/// Reasons and policies of the violations of a namespace.
+fn violations(status: &PolicyBaselineStatus, namespace: &str) -> Vec<(String, String)> {
+    let here = status.violations.iter().filter(|violation| violation.namespace == namespace);
+    here.map(|violation| (violation.reason.clone(), violation.policy.clone().unwrap_or_default())).collect()
+}
+
+fn is(reason: &str, policy: &str) -> Vec<(String, String)> {
+    vec![(reason.to_owned(), policy.to_owned())]
+}
+
+async fn until_violations(world: &World, namespace: &str, expected: &[(String, String)]) -> PolicyBaselineStatus {
+    let what = format!("{namespace} has the violations {expected:?}");
+    until_status(world, PLATFORM, &what, |status| violations(status, namespace) == expected).await
+}
+
+/// A policy of a tenant.
+async fn create(client: &Client, namespace: &str, name: &str, spec: &Value) -> NetworkPolicy {
+    let object = json!({ "metadata": { "name": name }, "spec": spec });
+    policies_of(client, namespace).create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap()
+}
+
+/// Opens a policy each time that it is closed, so many times. Returns when it is open for the last time.
+async fn fight(client: &Client, namespace: &str, policy: &str, rounds: usize) {
+    let policies = policies_of(client, namespace);
+    let hole = json!({ "spec": { "ingress": [{}] } });
+    let mut seen = merge(&policies, policy, "other-operator", &hole).await;
+    for _ in 1..rounds {
+        let params = WatchParams::default().fields(&format!("metadata.name={policy}"));
+        let events = policies.watch(&params, &version(&seen)).await.unwrap();
+        let closed = events.try_filter_map(async |event| {
+            let WatchEvent::Modified(stored) = event else { return Ok(None) };
+            Ok(stored.spec.is_some_and(|spec| spec.ingress.is_none()).then_some(()))
+        });
+        let mut closed = std::pin::pin!(closed);
+        tokio::time::timeout(TIMEOUT * 2, closed.try_next()).await.expect("the policy is repaired").unwrap().unwrap();
+        seen = merge(&policies, policy, "other-operator", &hole).await;
+    }
+}
+
+// Contested.
+
+#[tokio::test]
+async fn i7_a_contested_policy_is_repaired_later_is_told_and_delays_no_other() {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let world = enforcing(&json!({})).await;
+    let ns = world.namespace("team", &[]).await.unwrap();
+    let plan = Plan::of(PLATFORM);
+    until_holds(&world, &ns, &plan).await;
+    let tenant = tenant(&world, &[&ns]).await;
+    let before = policies_of(&tenant, &ns).get(DENY_INGRESS).await.unwrap();
+    fight(&tenant, &ns, DENY_INGRESS, 7).await;
+
+    let event = until_event(&world, &tenant, &ns, "PolicyContested", DENY_INGRESS).await;
+    let note = event.message.unwrap();
+    assert!(note.contains("5 times within a minute") && note.contains("other-operator"), "{note}");
+    let status = until_violations(&world, &ns, &is("Contested", DENY_INGRESS)).await;
+    assert!(status.violations[0].message.contains("other-operator"), "{status:?}");
+    let metric = r#"policy_baseline_contested_total{role="DefaultDenyIngress"} 1"#;
+    assert!(metrics_of(&world).await.contains(metric));
+
+    // All others keep full speed: while its repair waits, another policy of that namespace and a new namespace are served.
+    let mark = world.audit().unwrap().mark();
+    policies_of(&tenant, &ns).delete(DENY_EGRESS, &DeleteParams::default()).await.unwrap();
+    let other = world.namespace("other", &[]).await.unwrap();
+    until_holds(&world, &other, &plan).await;
+    let after = until_holds(&world, &ns, &plan).await;
+    // It is repaired in the end, in place (I3), and everything else was written before.
+    assert_eq!(after[DENY_INGRESS].uid(), before.uid());
+    let writes = writes_since(&world, mark);
+    let names: Vec<&str> = writes.iter().filter(|w| w.resource == "networkpolicies").map(|w| w.name.as_str()).collect();
+    assert_eq!(names.last(), Some(&DENY_INGRESS), "{names:?}");
+    assert_eq!(events(&tenant, &ns).await.iter().filter(|e| e.reason.as_deref() == Some("PolicyContested")).count(), 1);
+}
+
+// Bypass.
+
+/// A policy of its own, and what is said of it; nothing when it is no bypass.
+fn bypasses() -> Vec<(&'static str, Value, Option<&'static str>)> {
+    let ingress = |rules: Value| json!({ "podSelector": {}, "policyTypes": ["Ingress"], "ingress": rules });
+    let egress = |rules: Value| json!({ "podSelector": {}, "policyTypes": ["Egress"], "egress": rules });
+    let halves = json!([{ "ipBlock": { "cidr": "0.0.0.0/1" } }, { "ipBlock": { "cidr": "128.0.0.0/1" } }]);
+    vec![
+        ("everything", ingress(json!([{}])), Some("spec.ingress[0] lets everybody reach every pod on all ports")),
+        ("empty-from", ingress(json!([{ "from": [] }])), Some("spec.ingress[0] lets everybody reach every pod on all ports")),
+        ("one-port", ingress(json!([{ "ports": [{ "port": 80 }] }])), Some("lets everybody reach every pod on some ports")),
+        (
+            "halves",
+            egress(json!([{ "to": halves }])),
+            Some("spec.egress[0] lets every pod reach every IPv4 address on all ports"),
+        ),
+        (
+            "cluster",
+            ingress(json!([{ "from": [{ "namespaceSelector": {} }] }])),
+            Some("lets every pod of the cluster reach every pod"),
+        ),
+        (
+            "almost",
+            json!({ "podSelector": { "matchExpressions": [{ "key": "no-such", "operator": "DoesNotExist" }] }, "ingress": [{}] }),
+            Some("reach almost every pod on all ports"),
+        ),
+        ("one-app", json!({ "podSelector": { "matchLabels": { "app": "web" } }, "ingress": [{}] }), None),
+        ("same-namespace", ingress(json!([{ "from": [{ "podSelector": {} }] }])), None),
+        ("dns", egress(json!([{ "ports": [{ "port": 53 }, { "port": 53, "protocol": "UDP" }] }])), None),
+    ]
+}
+
+#[tokio::test]
+async fn i4_a_bypass_is_found_by_what_it_means_told_and_never_changed() {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let world = enforcing(&json!({})).await;
+    let cases = bypasses();
+    let mut spaces = BTreeMap::new();
+    for (name, ..) in &cases {
+        let ns = world.namespace(name, &[]).await.unwrap();
+        until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+        spaces.insert(*name, ns);
+    }
+    until_ready(&world, PLATFORM).await;
+    let admin = world.admin();
+    let mark = world.audit().unwrap().mark();
+    let mut made = BTreeMap::new();
+    for (name, spec, _) in &cases {
+        made.insert(*name, version(&create(&admin, &spaces[name], name, spec).await));
+    }
+    let found = u32::try_from(cases.iter().filter(|(.., told)| told.is_some()).count()).unwrap();
+    let what = "every bypass is counted";
+    let status = until_status(&world, PLATFORM, what, |status| status.namespaces.bypassed == found).await;
+    assert_eq!(condition_of(&status, "Ready"), "True", "what others open is no failure of ours");
+    for (name, _, told) in &cases {
+        let ns = &spaces[name];
+        let Some(told) = told else {
+            assert_eq!(violations(&status, ns), [], "{name}");
+            continue;
+        };
+        assert_eq!(violations(&status, ns), is("Bypassed", name));
+        let message = &status.violations.iter().find(|v| v.namespace == *ns).unwrap().message;
+        assert!(message.contains(told), "{name}: {message}");
+        let event = until_event(&world, &admin, ns, "BaselineBypassed", name).await;
+        assert!(event.message.unwrap().contains(told), "{name}");
+        let stored = policies_of(&admin, ns).get(name).await.unwrap();
+        assert_eq!((version(&stored), event.involved_object.uid), (made[name].clone(), stored.uid()));
+    }
+    assert!(writes_since(&world, mark).iter().all(|write| write.resource != "networkpolicies"), "I4");
+    let metric = format!(r#"policy_baseline_namespaces{{state="bypassed"}} {found}"#);
+    assert!(metrics_of(&world).await.contains(&metric));
+
+    policies_of(&admin, &spaces["everything"]).delete("everything", &DeleteParams::default()).await.unwrap();
+    until_status(&world, PLATFORM, "one is gone", |status| status.namespaces.bypassed == found - 1).await;
+}
+
+#[tokio::test]
+async fn i2_a_restart_tells_no_bypass_again() {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let mut world = enforcing(&json!({})).await;
+    let ns = world.namespace("team", &[]).await.unwrap();
+    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    create(&world.admin(), &ns, "open", &json!({ "podSelector": {}, "ingress": [{}] })).await;
+    until_event(&world, &world.admin(), &ns, "BaselineBypassed", "open").await;
+    until_violations(&world, &ns, &is("Bypassed", "open")).await;
+    until_ready(&world, PLATFORM).await;
+    world.stop_operator().unwrap();
+    let mark = world.audit().unwrap().mark();
+    world.start_operator().await.unwrap();
+    // It has looked at everything, and is at work.
+    let counted = r#"policy_baseline_namespaces{state="bypassed"} 1"#;
+    let looked = async || metrics_of(&world).await.contains(counted);
+    world.eventually("the bypass is counted", TIMEOUT, looked).await.unwrap();
+    crate::scene::fence(&world, &Plan::of(PLATFORM), &[]).await;
+    let about = |write: &AuditEntry| write.namespace == ns;
+    assert_eq!(writes_since(&world, mark).iter().filter(|write| about(write)).count(), 0);
+}
+
+// What is not looked at.
+
+#[tokio::test]
+async fn a_cluster_that_knows_other_policies_is_told_that_those_are_not_looked_at() {
+    let mut world = World::new().await.unwrap();
+    let kind = "ciliumnetworkpolicies.cilium.io";
+    let crd = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": { "name": kind },
+        "spec": {
+            "group": "cilium.io", "scope": "Namespaced",
+            "names": { "plural": "ciliumnetworkpolicies", "singular": "ciliumnetworkpolicy", "kind": "CiliumNetworkPolicy" },
+            "versions": [{ "name": "v2", "served": true, "storage": true,
+                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } } }],
+        },
+    });
+    world.discard();
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    world.start_operator().await.unwrap();
+    let status = until_ready(&world, PLATFORM).await;
+    assert_eq!(condition_of(&status, "BypassCoverage"), "Unknown", "nothing is said where there is nothing to say");
+    world.apply_yaml(&crd.to_string()).await.unwrap();
+    let is_told = |status: &PolicyBaselineStatus| condition_of(status, "BypassCoverage") == "False";
+    let status = until_status(&world, PLATFORM, "the status says so", is_told).await;
+    let told = crate::scene::condition(&status, "BypassCoverage");
+    assert_eq!(told.reason, "NetworkPolicyOnly");
+    assert!(told.message.contains(kind), "{}", told.message);
+    let crds: Api<DynamicObject> = Api::all_with(
+        world.admin(),
+        &kube::core::ApiResource::erase::<
+            k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+        >(&()),
+    );
+    crds.delete(kind, &DeleteParams::default()).await.unwrap();
+    until_status(&world, PLATFORM, "and no more", |status| !is_told(status)).await;
+}
+
+fn condition_of(status: &PolicyBaselineStatus, kind: &str) -> String {
+    crate::scene::condition(status, kind).status
+}
