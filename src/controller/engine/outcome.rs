@@ -87,7 +87,7 @@ impl Engine {
     fn adopted(&mut self, job: &Job, drift: &Drift, print: &Print, before: &str, now: Now) {
         let baseline = job.baseline.as_ref().map(|b| &*b.name).unwrap_or_default();
         let who = drift.who.as_deref().unwrap_or("unknown");
-        warn!(namespace = %job.namespace, policy = drift.policy, baseline, who, before, "policy taken over");
+        info!(namespace = %job.namespace, policy = drift.policy, baseline, who, before, "policy taken over");
         let told = match before.char_indices().nth(TOLD) {
             Some((end, _)) => format!("{}… (the log of the operator has more)", &before[..end]),
             None => before.to_owned(),
