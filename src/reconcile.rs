@@ -25,6 +25,8 @@ pub struct Assessment {
     pub drifts: Vec<Drift>,
     /// The baseline whose policies the namespace should hold.
     pub baseline: Option<Arc<Baseline>>,
+    /// Nothing is written and nothing removed for now: what others do meanwhile is found later.
+    pub frozen: bool,
 }
 
 /// The digests of every valid baseline, by name.
@@ -52,7 +54,10 @@ pub fn assess(
     }
     match decision {
         Decision::LeaveAlone => {}
-        Decision::Frozen(name) => found.findings.push((name, Finding::fine(State::Frozen))),
+        Decision::Frozen(name) => {
+            found.findings.push((name, Finding::fine(State::Frozen)));
+            found.frozen = true;
+        }
         Decision::Reported(baseline) => found.findings.push((baseline.name.clone(), reported())),
         Decision::Unselected => {
             found.drifts = diff([], &entry.policies, |name| baselines.may_remove(name));

@@ -49,6 +49,11 @@ pub struct PolicyBaselineSpec {
     #[serde(default)]
     pub mode: Mode,
 
+    /// Stops everything for a while: nothing is written, nothing is removed, and no other baseline takes over what this one selects or
+    /// holds. Namespaces that are created meanwhile stay open. What somebody changes meanwhile is repaired when this is false again.
+    #[serde(default)]
+    pub suspend: bool,
+
     /// What happens to a namespace that is older than this baseline and holds no policy of policy-baseline yet. Report only counts
     /// it; Enforce closes it, which cuts all traffic but DNS for the pods that run there. Newer namespaces are always closed.
     #[serde(default)]

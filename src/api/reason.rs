@@ -101,6 +101,8 @@ pub mod state {
     pub const WRITING: &str = "WritingPolicies";
     /// Writes failed and are tried again.
     pub const WRITES_FAILING: &str = "WritesFailing";
+    /// The baseline is suspended.
+    pub const SUSPENDED: &str = "Suspended";
     /// The baseline is being deleted.
     pub const DELETING: &str = "Deleting";
     /// Nothing is under way.

@@ -567,7 +567,7 @@ impl Engine {
 
     fn look_at(&mut self, name: &NamespaceName, now: Now) {
         let Some(entry) = self.observed.get(name) else { return };
-        let Assessment { findings, drifts, baseline } = self.assess(name, entry);
+        let Assessment { findings, drifts, baseline, frozen } = self.assess(name, entry);
         if self.surveyed && self.leads {
             self.tell_bypasses(name, &findings, now);
         }
@@ -580,7 +580,9 @@ impl Engine {
                 if let Some(baseline) = baseline {
                     entry.owner = Some(baseline.name.clone());
                 }
-                if !in_flight {
+                if frozen {
+                    self.waits_no_more(name);
+                } else if !in_flight {
                     let before = std::mem::replace(&mut entry.standing, Standing::Settled);
                     if before == Standing::Bootstrapping && self.leads {
                         // The answers of its first writes were lost.

@@ -305,6 +305,41 @@ fn an_invalid_baseline_freezes_what_it_holds_and_says_why() {
 }
 
 #[test]
+fn a_suspended_baseline_writes_nothing_and_repairs_when_it_goes_on() {
+    let mut sim = Sim::protected();
+    sim.baseline(2, json!({"suspend": true}));
+    sim.delete("a", INGRESS);
+    sim.namespace("b");
+    assert_eq!(sim.jobs().len(), 0);
+    sim.pass(Duration::from_secs(5));
+    let status = sim.status().unwrap();
+    let told: Vec<_> = status.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect();
+    assert_eq!(told, ["Ready=False Suspended", "Reconciling=False Settled", "Stalled=False Valid"]);
+    assert_eq!(status.namespaces.selected, 2);
+    sim.baseline(3, json!({}));
+    sim.engine.take_happenings();
+    sim.settle();
+    assert_eq!(sim.policies.len(), 6);
+    let drift = |h: &Happening| matches!(h, Happening::Drift(..));
+    assert_eq!(sim.engine.take_happenings().iter().filter(|h| drift(h)).count(), 1, "what somebody deleted meanwhile is drift");
+}
+
+#[test]
+fn a_suspended_baseline_that_is_deleted_waits_with_all_that_it_holds() {
+    let mut sim = Sim::protected();
+    let going = json!({"finalizers": ["policybaseline.io/delete-policies"], "deletionTimestamp": "1970-01-01T00:20:00Z"});
+    sim.baseline_with(2, json!({"deletionPolicy": "Delete", "suspend": true}), going.clone());
+    assert_eq!(sim.jobs().len(), 0);
+    let now = sim.now();
+    assert!(sim.engine.finalizers(now).is_empty());
+    sim.pass(Duration::from_secs(5));
+    assert_eq!(ready(&sim.status().unwrap()), "Suspended");
+    sim.baseline_with(3, json!({"deletionPolicy": "Delete"}), going);
+    sim.settle();
+    assert_eq!(sim.policies.len(), 0);
+}
+
+#[test]
 fn the_finalizer_is_on_only_while_deletion_removes_policies() {
     let mut sim = Sim::new();
     sim.baseline(1, json!({"deletionPolicy": "Delete"}));

@@ -124,6 +124,7 @@ pub struct Tracked {
     finalizers: Vec<String>,
     stored: Option<PolicyBaselineStatus>,
     mode: Mode,
+    suspended: bool,
     deletion_policy: DeletionPolicy,
     effective_selector: Option<String>,
     stalled: Option<BaselineError>,
@@ -155,6 +156,7 @@ impl Tracked {
             ledger: Ledger::resume(stored.as_ref()),
             stored,
             mode: Mode::default(),
+            suspended: false,
             deletion_policy: DeletionPolicy::default(),
             effective_selector: None,
             stalled: None,
@@ -214,6 +216,7 @@ impl Tracked {
     pub fn take_up(&mut self, baseline: &Baseline, now: Instant) {
         self.changed.get_or_insert(now);
         self.mode = baseline.mode;
+        self.suspended = baseline.suspended;
         self.deletion_policy = baseline.deletion_policy;
         self.effective_selector = Some(baseline.effective_selector.clone());
         self.stalled = None;
@@ -285,7 +288,8 @@ impl Tracked {
         };
         let wants_finalizer = self.deletion_policy == DeletionPolicy::Delete && !self.deleting;
         let unfinished = (wants_finalizer && !self.has_finalizer()).then(|| self.finalizer_error.clone());
-        let health = Health { generation: self.generation, mode: self.mode, deleting, unfinished, stalled, beyond };
+        let suspended = self.suspended;
+        let health = Health { generation: self.generation, mode: self.mode, suspended, deleting, unfinished, stalled, beyond };
         let status = self.ledger.status(&health, self.effective_selector.as_deref(), self.stored.as_ref(), now.wall);
         if self.stored.as_ref() == Some(&status) {
             return None;
@@ -333,6 +337,8 @@ impl Tracked {
         let wanted = match (&self.stalled, self.deleting, self.deletion_policy) {
             // What an invalid spec wants is not known: nothing changes.
             (Some(_), ..) => return None,
+            // Neither is the object let go with what it holds, nor is that removed.
+            _ if self.suspended => return None,
             (None, _, DeletionPolicy::Orphan) => false,
             (None, false, DeletionPolicy::Delete) => true,
             (None, true, DeletionPolicy::Delete) => present && !(quiet && self.policies_left == 0),

@@ -70,6 +70,7 @@ impl Baselines {
     /// Whether a policy that carries this baseline's label may be removed when nothing plans it (the removal rules).
     pub fn may_remove(&self, name: &str) -> bool {
         match self.known(name) {
+            Known::Valid(b) if b.suspended => false,
             Known::Valid(b) if b.deleting => b.deletion_policy == DeletionPolicy::Delete,
             Known::Valid(b) => b.mode == Mode::Enforce,
             Known::Invalid | Known::Gone => false,
@@ -95,7 +96,7 @@ pub enum Decision {
     LeaveAlone,
     /// No baseline applies. What a living baseline left there goes.
     Unselected,
-    /// An invalid baseline holds it: no write, no removal, and nobody else takes over.
+    /// An invalid or a suspended baseline holds it: no write, no removal, and nobody else takes over.
     Frozen(Arc<str>),
     /// Older than the baseline, and holds nothing of ours: report only.
     Reported(Arc<Baseline>),
@@ -125,11 +126,16 @@ impl Baselines {
             self.valid.iter().filter(|b| !b.deleting && b.selects(ns)).cloned().partition(|b| b.mode == Mode::Audit);
         // A label that names a stalled baseline freezes nothing where we know better: else tampering with it would stop repairs. We know
         // better while the owner is known, and where a policy names a baseline that lives and selects the namespace.
-        let known_owner = holdings.owner.as_ref().is_some_and(|owner| self.by_name.contains_key(owner))
-            || enforcing.iter().any(|b| holdings.baselines.contains(&b.name));
-        let frozen_by = holdings.baselines.iter().find(|name| self.invalid.contains(*name));
-        if let Some(name) = frozen_by.filter(|_| !known_owner) {
-            return Verdict { decision: Decision::Frozen(name.clone()), shadowed: enforcing, audits };
+        let owner = holdings.owner.as_ref().and_then(|owner| self.by_name.get(owner));
+        let known_owner = owner.is_some() || enforcing.iter().any(|b| holdings.baselines.contains(&b.name));
+        let is_suspended = |name: &str| self.by_name.get(name).is_some_and(|b| b.suspended);
+        let frozen_by = holdings.baselines.iter().find(|name| self.invalid.contains(*name) || is_suspended(name));
+        let frozen_by = frozen_by.filter(|_| !known_owner).or(owner.filter(|b| b.suspended).map(|b| &b.name));
+        // A suspended baseline that comes first keeps its place.
+        let frozen_by = frozen_by.or(enforcing.first().filter(|b| b.suspended).map(|b| &b.name)).cloned();
+        if let Some(name) = frozen_by {
+            enforcing.retain(|b| b.name != name);
+            return Verdict { decision: Decision::Frozen(name), shadowed: enforcing, audits };
         }
         if enforcing.is_empty() {
             return Verdict { decision: Decision::Unselected, shadowed: vec![], audits };
@@ -260,6 +266,36 @@ mod tests {
         assert_eq!(tell(&b.decide(&namespace("a", &[]), &forged).decision), "protected good");
         b.insert_invalid("good".into());
         assert_eq!(tell(&b.decide(&namespace("a", &[]), &forged).decision), "frozen bad");
+    }
+
+    fn suspended(name: &str, spec: serde_json::Value) -> Baseline {
+        let mut baseline = checked_at(name, OLD, spec);
+        baseline.suspended = true;
+        baseline
+    }
+
+    #[test]
+    fn a_suspended_baseline_keeps_its_claims_and_removes_nothing() {
+        let ns = namespace("a", &[]);
+        let b = all(vec![suspended("first", json!({"priority": 1})), checked_at("second", OLD, json!({}))]);
+        let verdict = b.decide(&ns, &Holdings::default());
+        assert_eq!((tell(&verdict.decision), verdict.shadowed.len()), ("frozen first".into(), 1));
+        assert!(!b.may_remove("first"));
+        // One that comes later stands in nobody's way.
+        let b = all(vec![checked_at("first", OLD, json!({"priority": 1})), suspended("second", json!({}))]);
+        assert_eq!(winner(&b, &ns), "protected first");
+        // What it held before its selector was edited stays its own, also when nobody remembers that but the labels.
+        let b = all(vec![
+            suspended("left", json!({"namespaceSelector": {"matchLabels": {"x": "y"}}})),
+            checked_at("other", OLD, json!({})),
+        ]);
+        assert_eq!(tell(&b.decide(&ns, &held_by("left")).decision), "frozen left");
+        let known = Holdings { owner: Some("left".into()), ..held_by("left") };
+        assert_eq!(tell(&b.decide(&ns, &known).decision), "frozen left");
+        // A forged label freezes nothing that another one is known to hold.
+        let forged = Holdings { owner: Some("other".into()), ..held_by("left") };
+        assert_eq!(tell(&b.decide(&ns, &forged).decision), "protected other");
+        assert_eq!(tell(&b.decide(&Namespace { terminating: true, ..ns }, &held_by("left")).decision), "leave alone");
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct Baseline {
     pub created: Timestamp,
     /// Whether it writes.
     pub mode: Mode,
+    /// It writes and removes nothing for now, and keeps what it has.
+    pub suspended: bool,
     /// What it does with namespaces older than itself.
     pub existing: ExistingNamespaces,
     /// Its rank among baselines.
@@ -164,6 +166,7 @@ impl Baseline {
         Ok(Self {
             created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
             mode: spec.mode,
+            suspended: spec.suspend,
             existing: spec.existing_namespaces,
             priority: spec.priority,
             deletion_policy: spec.deletion_policy,

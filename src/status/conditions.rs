@@ -22,6 +22,8 @@ pub struct Health<'a> {
     pub generation: Option<i64>,
     /// Whether the baseline writes.
     pub mode: Mode,
+    /// It is suspended.
+    pub suspended: bool,
     /// It is being deleted.
     pub deleting: Option<Going>,
     /// Deleting it now would leave its policies behind, though its deletion policy is Delete: the finalizer is not there yet. Why, if
@@ -46,7 +48,7 @@ pub enum Going {
 pub fn conditions(health: &Health, counts: &NamespaceCounts, previous: &[Condition], now: Timestamp) -> Vec<Condition> {
     let (ready, reason, message) = ready(health, counts);
     let is_stalled = health.stalled.is_some();
-    let is_reconciling = !ready && !is_stalled;
+    let is_reconciling = !ready && !is_stalled && !health.suspended;
     let reconciling =
         if is_reconciling { (reason, message.clone()) } else { (state::SETTLED, "nothing is under way".to_owned()) };
     let stalled = health.stalled.clone().unwrap_or((state::VALID, "the spec is valid".to_owned()));
@@ -91,6 +93,11 @@ fn ready<'a>(health: &'a Health, counts: &NamespaceCounts) -> (bool, &'a str, St
     let NamespaceCounts { selected, compliant, pending, drifted, failed, reported, .. } = *counts;
     if let Some((reason, message)) = &health.stalled {
         return (false, reason, message.clone());
+    }
+    if health.suspended {
+        let waits = if health.deleting.is_some() { "; it is being deleted, and waits" } else { "" };
+        let message = format!("what the baseline holds stays as it is and nothing is written{waits}: suspend: false goes on");
+        return (false, state::SUSPENDED, message);
     }
     match health.deleting {
         Some(Going::Removing(left)) => {
@@ -147,7 +154,15 @@ mod tests {
     }
 
     fn health() -> Health<'static> {
-        Health { generation: Some(3), mode: Mode::Enforce, deleting: None, unfinished: None, stalled: None, beyond: None }
+        Health {
+            generation: Some(3),
+            mode: Mode::Enforce,
+            suspended: false,
+            deleting: None,
+            unfinished: None,
+            stalled: None,
+            beyond: None,
+        }
     }
 
     fn told(health: &Health, counts: &NamespaceCounts) -> Vec<String> {

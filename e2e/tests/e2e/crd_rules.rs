@@ -739,7 +739,8 @@ async fn an_empty_spec_is_accepted_and_filled_with_the_defaults() {
     world.apply_yaml(&manifest("empty", "{}")).await.unwrap();
     let stored = baselines(&world).get("empty").await.unwrap().data["spec"].clone();
     let wanted = json!({
-        "mode": "Enforce", "existingNamespaces": "Report", "priority": 0, "includeSystemNamespaces": false, "deletionPolicy": "Orphan",
+        "mode": "Enforce", "suspend": false, "existingNamespaces": "Report", "priority": 0, "includeSystemNamespaces": false,
+        "deletionPolicy": "Orphan",
         "policies": ["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"],
     });
     assert_eq!(stored, wanted);

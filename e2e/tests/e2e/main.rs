@@ -31,4 +31,5 @@ mod selection;
 mod signals;
 mod stalled;
 mod support;
+mod suspend;
 mod writes_failing;
