@@ -25,6 +25,8 @@ pub const ANNOTATION_KEYS: &str = "policybaseline.io/keys";
 /// Label on the namespace of an install, without which its Lease is not believed: tenants may write Leases of any name. Annotation on a
 /// baseline: the namespace of the install that it belongs to, where a cluster has more than one.
 pub const INSTANCE: &str = "policybaseline.io/instance";
+/// Annotation on a baseline: the generation whose release of many namespaces is meant.
+pub const CONFIRM_RELEASE: &str = "policybaseline.io/confirm-release";
 /// On a baseline while its `deletionPolicy` is `Delete`.
 pub const FINALIZER: &str = "policybaseline.io/delete-policies";
 /// The namespace of the operator when nothing says otherwise.

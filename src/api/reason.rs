@@ -101,6 +101,8 @@ pub mod state {
     pub const WRITING: &str = "WritingPolicies";
     /// Writes failed and are tried again.
     pub const WRITES_FAILING: &str = "WritesFailing";
+    /// A change would release many namespaces, and waits to be confirmed.
+    pub const RELEASE_HELD: &str = "ReleaseHeld";
     /// The baseline is suspended.
     pub const SUSPENDED: &str = "Suspended";
     /// The baseline is being deleted.

@@ -1,6 +1,7 @@
 //! The state of the controller and its decisions, without I/O: events go in, jobs come out, results go back in.
 //! Time is an argument (I12). One task owns it, so nothing is locked and no namespace is worked on twice at once.
 
+mod baselines;
 mod outcome;
 
 use std::{
@@ -14,7 +15,7 @@ use k8s_openapi::{
     api::{coordination::v1::Lease, networking::v1::NetworkPolicy},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
     pace::Pace,
@@ -22,19 +23,14 @@ use super::{
     tracked::{FinalizerWrite, RawBaseline, StatusWrite, Tracked, Turn},
 };
 use crate::{
-    api::{
-        NamespaceName, Role,
-        baseline::NamespaceCounts,
-        names::{INSTANCE, OTHER_POLICIES},
-        reason::Failure,
-    },
+    api::{NamespaceName, Role, baseline::NamespaceCounts, names::OTHER_POLICIES, reason::Failure},
     apply::{StoredStatus, WriteError},
     drift::{Class, Drift, Fix, Print},
     events::Announcement,
     lease::Installs,
     metrics::Outcome,
     observe::{Entry, Observed, Relisted, Standing},
-    plan::{BaselineError, Baselines},
+    plan::Baselines,
     reconcile::{AllTargets, Assessment, Cause, Done, Job, Task, Wrote, assess},
     status::Finding,
 };
@@ -179,6 +175,7 @@ impl Engine {
         self.surveyed = false;
         self.observed.take_over();
         self.tracked.values_mut().for_each(|tracked| tracked.take_over(now.instant));
+        self.reckon_releases(now);
         self.pace.reset();
         self.all_dirty();
     }
@@ -207,7 +204,7 @@ impl Engine {
                 for ns in self.observed.namespaces_relisted() {
                     self.namespace_gone(&ns, now);
                 }
-                self.list_complete(0, "namespaces");
+                self.list_complete(0, "namespaces", now);
             }
             Seen::Policy(object) => {
                 let news = self.observed.policy_seen(&object);
@@ -225,12 +222,12 @@ impl Engine {
                     }
                     self.policy_news(Some(namespace), now);
                 }
-                self.list_complete(1, "network policies");
+                self.list_complete(1, "network policies", now);
             }
             Seen::Baseline(raw) => self.baseline_seen(&raw, now),
             Seen::BaselineGone(raw) => {
                 if let Some(name) = raw.metadata.name.as_deref() {
-                    self.baseline_gone(name);
+                    self.baseline_gone(name, now);
                 }
             }
             Seen::BaselineList(ListPhase::Begin) => self.listed_baselines = Some(HashSet::new()),
@@ -238,16 +235,16 @@ impl Engine {
                 let seen = self.listed_baselines.take().unwrap_or_default();
                 let gone: Vec<Arc<str>> = self.tracked.keys().filter(|name| !seen.contains(&***name)).cloned().collect();
                 for name in gone {
-                    self.baseline_gone(&name);
+                    self.baseline_gone(&name, now);
                 }
-                self.list_complete(2, "baselines");
+                self.list_complete(2, "baselines", now);
             }
             Seen::Install(lease) => self.installs.saw(&lease, now.instant),
             Seen::InstallGone(lease) => self.installs.gone(&lease),
             Seen::InstallList(ListPhase::Begin) => self.installs.relist(),
             Seen::InstallList(ListPhase::End) => {
                 self.installs.relisted();
-                self.list_complete(3, "leases");
+                self.list_complete(3, "leases", now);
             }
             Seen::Crd(kind) if OTHER_POLICIES.contains(&&*kind) => {
                 if let Some(listed) = &mut self.listed_beyond {
@@ -428,7 +425,7 @@ impl Engine {
         tracked.chain(self.pace.next()).chain(self.installs.next()).filter(|at| *at > now.instant).min()
     }
 
-    fn list_complete(&mut self, which: usize, what: &str) {
+    fn list_complete(&mut self, which: usize, what: &str, now: Now) {
         let was_synced = self.is_synced();
         if !self.synced[which] {
             self.synced[which] = true;
@@ -436,6 +433,7 @@ impl Engine {
         }
         if !was_synced && self.is_synced() {
             info!(namespaces = self.observed.iter().count(), baselines = self.tracked.len(), "everything is listed, work begins");
+            self.reckon_releases(now);
             self.all_dirty();
         }
     }
@@ -467,96 +465,6 @@ impl Engine {
         self.pace.forget(ns);
         for tracked in self.tracked.values_mut() {
             tracked.forget(ns, now.instant);
-        }
-    }
-
-    fn baseline_seen(&mut self, raw: &RawBaseline, now: Now) {
-        let Some(name) = raw.metadata.name.as_deref() else { return };
-        if let Some(listed) = &mut self.listed_baselines {
-            listed.insert(name.into());
-        }
-        let name: Arc<str> = name.into();
-        let check = || raw.check(self.installs.own()).map(Arc::new);
-        let known = self.tracked.get_mut(&name).filter(|t| raw.metadata.uid.as_deref() == Some(&*t.uid));
-        if let Some(tracked) = known {
-            if !tracked.update(raw, now.instant) {
-                return;
-            }
-            tracked.checked = check();
-        } else {
-            self.tracked.insert(name.clone(), Tracked::new(raw, check(), now.instant));
-        }
-        self.place(name, now);
-        self.pace.reset();
-        self.all_dirty();
-    }
-
-    /// Gives a baseline its place among the others: to be worked with, or to be left as it is.
-    fn place(&mut self, name: Arc<str>, now: Now) {
-        let Some(tracked) = self.tracked.get_mut(&name) else { return };
-        let its = tracked.instance.as_ref();
-        let theirs = its.filter(|its| self.installs.live().contains(its));
-        let elder = self.installs.elder().filter(|_| its == Some(self.installs.own()));
-        let another = |install: &Arc<str>| Err(BaselineError::AnotherInstance(install.to_string()));
-        let (turn, checked) = match (theirs, elder) {
-            (Some(install), _) => (Turn::Theirs, another(install)),
-            (None, Some(install)) => (Turn::Waits, another(install)),
-            (None, None) => (Turn::Ours, tracked.checked.clone()),
-        };
-        tracked.turn = turn;
-        match checked {
-            Ok(baseline) => {
-                info!(baseline = %name, selector = baseline.effective_selector, "baseline taken up");
-                tracked.take_up(&baseline, now.instant);
-                self.targets.insert(name, crate::drift::targets(&baseline));
-                self.baselines.insert(baseline);
-            }
-            Err(error) => {
-                match turn {
-                    Turn::Theirs => {
-                        info!(baseline = %name, install = tracked.instance.as_deref(), "baseline is left to another install");
-                    }
-                    Turn::Ours | Turn::Waits => {
-                        warn!(baseline = %name, reason = error.reason(), "baseline is stalled: {error}");
-                    }
-                }
-                tracked.stall(error, now.instant);
-                self.targets.remove(&name);
-                self.baselines.insert_invalid(name);
-            }
-        }
-    }
-
-    /// Looks which installs live, and what that changes.
-    fn reckon_installs(&mut self, now: Now) {
-        let before = self.installs.elder().cloned();
-        let observed = &self.observed;
-        let is_labelled = |name: &str| observed.labels(name).is_some_and(|labels| labels.contains_key(INSTANCE));
-        if !self.installs.refresh(is_labelled, now.instant) {
-            return;
-        }
-        match self.installs.elder() {
-            Some(elder) if before.as_ref() != Some(elder) => {
-                warn!(install = %elder, "an older install of policy-baseline works in namespace {elder}: this one writes nothing while it lives. Remove one of them");
-            }
-            None if before.is_some() => info!("no older install of policy-baseline lives: this one works"),
-            _ => info!(installs = self.installs.live().join(","), "other installs of policy-baseline in this cluster"),
-        }
-        let names: Vec<Arc<str>> = self.tracked.keys().cloned().collect();
-        for name in names {
-            self.place(name, now);
-        }
-        self.pace.reset();
-        self.all_dirty();
-    }
-
-    fn baseline_gone(&mut self, name: &str) {
-        if self.tracked.remove(name).is_some() {
-            info!(baseline = name, "baseline is gone");
-            self.baselines.remove(name);
-            self.targets.remove(name);
-            self.pace.reset();
-            self.all_dirty();
         }
     }
 

@@ -304,6 +304,76 @@ fn an_invalid_baseline_freezes_what_it_holds_and_says_why() {
     assert_eq!(sim.jobs().len(), 1);
 }
 
+/// Thirty namespaces of one tier.
+fn a_tier() -> Sim {
+    let mut sim = Sim::new();
+    sim.baseline(1, json!({"namespaceSelector": {"matchLabels": {"tier": "prod"}}}));
+    for n in 0..30 {
+        sim.namespace_with(&format!("n{n}"), json!({"tier": "prod"}));
+    }
+    sim.settle();
+    sim
+}
+
+fn typo() -> serde_json::Value {
+    json!({"namespaceSelector": {"matchLabels": {"tier": "prdo"}}})
+}
+
+#[test]
+fn a_typo_in_a_selector_opens_nothing_before_it_is_confirmed_for_that_generation() {
+    let mut sim = a_tier();
+    sim.baseline(2, typo());
+    sim.delete("n0", INGRESS);
+    assert_eq!(sim.jobs().len(), 0);
+    sim.pass(Duration::from_secs(5));
+    let status = sim.status().unwrap();
+    let told: Vec<_> = status.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect();
+    assert_eq!(told, ["Ready=False ReleaseHeld", "Reconciling=False Settled", "Stalled=False Valid"]);
+    let message = &status.conditions[0].message;
+    assert!(message.contains("30 of the 30") && message.contains("policybaseline.io/confirm-release=2"), "{message}");
+    let confirmed = |generation: &str| json!({"annotations": {"policybaseline.io/confirm-release": generation}});
+    sim.baseline_with(2, typo(), confirmed("1"));
+    assert_eq!(sim.jobs().len(), 0, "that was another generation");
+    sim.baseline_with(2, typo(), confirmed("2"));
+    sim.settle();
+    assert_eq!(sim.policies.len(), 0);
+}
+
+#[test]
+fn a_release_that_waits_is_over_when_the_selector_is_mended_and_new_namespaces_follow_the_edit_meanwhile() {
+    let mut sim = a_tier();
+    sim.baseline(2, typo());
+    sim.namespace_with("follows", json!({"tier": "prdo"}));
+    sim.settle();
+    assert_eq!(sim.policies.len(), 93);
+    sim.baseline(3, json!({"namespaceSelector": {"matchLabels": {"tier": "prod"}}}));
+    sim.delete("n0", INGRESS);
+    sim.settle();
+    assert_eq!(sim.policies.keys().filter(|(ns, _)| ns == "n0").count(), 3);
+    assert_eq!(sim.policies.keys().filter(|(ns, _)| ns == "follows").count(), 0, "one is released without being asked");
+    sim.pass(Duration::from_secs(5));
+    assert_eq!(ready(&sim.status().unwrap()), "Protected");
+}
+
+#[test]
+fn a_release_that_waits_still_waits_after_a_restart() {
+    let mut before = a_tier();
+    let mut sim = Sim::unsynced();
+    let stored: Vec<_> = std::mem::take(&mut before.policies).into_iter().collect();
+    sim.listing(|sim| {
+        sim.baseline(2, typo());
+        for n in 0..30 {
+            sim.namespace_with(&format!("n{n}"), json!({"tier": "prod"}));
+        }
+        for (_, object) in &stored {
+            sim.see(Seen::Policy(Box::new(object.clone())));
+        }
+    });
+    assert_eq!(sim.jobs().len(), 0);
+    sim.pass(Duration::from_secs(5));
+    assert_eq!(ready(&sim.status().unwrap()), "ReleaseHeld");
+}
+
 #[test]
 fn a_suspended_baseline_writes_nothing_and_repairs_when_it_goes_on() {
     let mut sim = Sim::protected();

@@ -21,7 +21,7 @@ use crate::{
         reason::{Failure, condition::READY},
     },
     apply::{StoredStatus, WriteError},
-    plan::{Baseline, BaselineError},
+    plan::{Baseline, BaselineError, is_release_confirmed},
     status::{Finding, Going, Health, Ledger, Problem},
 };
 
@@ -117,6 +117,8 @@ pub struct Tracked {
     pub turn: Turn,
     /// It is being deleted.
     pub deleting: bool,
+    /// The release that its spec asks for is confirmed.
+    pub release_confirmed: bool,
     generation: Option<i64>,
     version: u64,
     /// The version of the last event of the watch: the finalizers are of that one.
@@ -125,6 +127,7 @@ pub struct Tracked {
     stored: Option<PolicyBaselineStatus>,
     mode: Mode,
     suspended: bool,
+    held: Option<(usize, usize)>,
     deletion_policy: DeletionPolicy,
     effective_selector: Option<String>,
     stalled: Option<BaselineError>,
@@ -149,6 +152,8 @@ impl Tracked {
             checked,
             turn: Turn::default(),
             deleting: raw.metadata.deletion_timestamp.is_some(),
+            release_confirmed: is_release_confirmed(&raw.metadata),
+            held: None,
             generation: raw.metadata.generation,
             version: raw.version(),
             seen_version: raw.version(),
@@ -179,13 +184,17 @@ impl Tracked {
         }
         let deleting = raw.metadata.deletion_timestamp.is_some();
         let instance = raw.instance();
-        let plan_changed =
-            self.generation != raw.metadata.generation || self.deleting != deleting || self.instance.as_deref() != instance;
+        let release_confirmed = is_release_confirmed(&raw.metadata);
+        let plan_changed = self.generation != raw.metadata.generation
+            || self.deleting != deleting
+            || self.instance.as_deref() != instance
+            || self.release_confirmed != release_confirmed;
         if plan_changed {
             // The status names the generation that it speaks of, also when nothing else in it changes.
             self.changed.get_or_insert(now);
         }
         self.deleting = deleting;
+        self.release_confirmed = release_confirmed;
         self.instance = instance.map(Into::into);
         self.generation = raw.metadata.generation;
         self.version = raw.version();
@@ -240,6 +249,14 @@ impl Tracked {
         self.ledger.problems(ns)
     }
 
+    /// It would release so many of the namespaces that it holds, and waits; or it does not.
+    pub fn hold_release(&mut self, held: Option<(usize, usize)>, now: Instant) {
+        if self.held != held {
+            self.held = held;
+            self.touch(now);
+        }
+    }
+
     /// Something that every status speaks of is different.
     pub fn touch(&mut self, now: Instant) {
         self.changed.get_or_insert(now);
@@ -288,8 +305,9 @@ impl Tracked {
         };
         let wants_finalizer = self.deletion_policy == DeletionPolicy::Delete && !self.deleting;
         let unfinished = (wants_finalizer && !self.has_finalizer()).then(|| self.finalizer_error.clone());
-        let suspended = self.suspended;
-        let health = Health { generation: self.generation, mode: self.mode, suspended, deleting, unfinished, stalled, beyond };
+        let (suspended, held) = (self.suspended, self.held);
+        let health =
+            Health { generation: self.generation, mode: self.mode, suspended, held, deleting, unfinished, stalled, beyond };
         let status = self.ledger.status(&health, self.effective_selector.as_deref(), self.stored.as_ref(), now.wall);
         if self.stored.as_ref() == Some(&status) {
             return None;

@@ -16,6 +16,8 @@ pub struct Baselines {
     valid: Vec<Arc<Baseline>>,
     invalid: BTreeSet<Arc<str>>,
     by_name: BTreeMap<Arc<str>, Arc<Baseline>>,
+    /// Those that release nothing until their owner confirms it.
+    held: BTreeSet<Arc<str>>,
 }
 
 /// What is known of the baseline that a label names.
@@ -47,10 +49,29 @@ impl Baselines {
 
     /// Forgets a baseline.
     pub fn remove(&mut self, name: &str) {
+        self.held.remove(name);
         self.invalid.remove(name);
         if self.by_name.remove(name).is_some() {
             self.valid.retain(|b| &*b.name != name);
         }
+    }
+
+    /// Says whether a baseline releases what it no longer selects.
+    pub fn hold_release(&mut self, name: &Arc<str>, held: bool) {
+        self.held.remove(name);
+        if held {
+            self.held.insert(name.clone());
+        }
+    }
+
+    /// The baseline whose policies a namespace would lose with none in their place.
+    pub fn released_by(&self, ns: &Namespace, holdings: &Holdings) -> Option<Arc<str>> {
+        let works = |b: &Baseline| !b.deleting && b.mode == Mode::Enforce;
+        if ns.terminating || self.valid.iter().any(|b| works(b) && b.selects(ns)) {
+            return None;
+        }
+        let releases = |name: &&Arc<str>| self.by_name.get(*name).is_some_and(|b| works(b) && !b.suspended);
+        holdings.baselines.iter().find(releases).cloned()
     }
 
     /// What is known of the baseline of that name.
@@ -96,7 +117,7 @@ pub enum Decision {
     LeaveAlone,
     /// No baseline applies. What a living baseline left there goes.
     Unselected,
-    /// An invalid or a suspended baseline holds it: no write, no removal, and nobody else takes over.
+    /// An invalid or a suspended baseline holds it, or one whose release waits: no write, no removal, and nobody else takes over.
     Frozen(Arc<str>),
     /// Older than the baseline, and holds nothing of ours: report only.
     Reported(Arc<Baseline>),
@@ -138,6 +159,9 @@ impl Baselines {
             return Verdict { decision: Decision::Frozen(name), shadowed: enforcing, audits };
         }
         if enforcing.is_empty() {
+            if let Some(name) = holdings.baselines.iter().find(|name| self.held.contains(*name)) {
+                return Verdict { decision: Decision::Frozen(name.clone()), shadowed: vec![], audits };
+            }
             return Verdict { decision: Decision::Unselected, shadowed: vec![], audits };
         }
         let winner = enforcing.remove(0);
@@ -296,6 +320,29 @@ mod tests {
         let forged = Holdings { owner: Some("other".into()), ..held_by("left") };
         assert_eq!(tell(&b.decide(&ns, &forged).decision), "protected other");
         assert_eq!(tell(&b.decide(&Namespace { terminating: true, ..ns }, &held_by("left")).decision), "leave alone");
+    }
+
+    #[test]
+    fn a_release_that_is_held_keeps_what_stands_there_and_hinders_no_other_baseline() {
+        let gone = json!({"namespaceSelector": {"matchLabels": {"x": "y"}}});
+        let mut b = all(vec![checked_at("typo", OLD, gone.clone())]);
+        let ns = namespace("a", &[]);
+        assert_eq!(b.released_by(&ns, &held_by("typo")).as_deref(), Some("typo"));
+        assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "unselected");
+        b.hold_release(&"typo".into(), true);
+        assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "frozen typo");
+        assert_eq!(tell(&b.decide(&ns, &held_by("gone")).decision), "unselected");
+        assert_eq!(tell(&b.decide(&namespace("b", &[("x", "y")]), &Holdings::default()).decision), "protected typo");
+        // What another one protects is not released.
+        b.insert(Arc::new(checked_at("other", OLD, json!({}))));
+        assert_eq!(b.released_by(&ns, &held_by("typo")), None);
+        assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "protected other");
+        b.remove("other");
+        b.hold_release(&"typo".into(), false);
+        assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "unselected");
+        // A deletion says what it wants.
+        let b = all(vec![deleting(checked("b", json!({"deletionPolicy": "Delete"})))]);
+        assert_eq!(b.released_by(&ns, &held_by("b")), None);
     }
 
     #[test]

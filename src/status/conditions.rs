@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::cut;
 use crate::api::{
     baseline::{Mode, NamespaceCounts},
+    names::CONFIRM_RELEASE,
     reason::{condition, state},
 };
 
@@ -24,6 +25,8 @@ pub struct Health<'a> {
     pub mode: Mode,
     /// It is suspended.
     pub suspended: bool,
+    /// How many namespaces it would release, and how many it holds, while that waits to be confirmed.
+    pub held: Option<(usize, usize)>,
     /// It is being deleted.
     pub deleting: Option<Going>,
     /// Deleting it now would leave its policies behind, though its deletion policy is Delete: the finalizer is not there yet. Why, if
@@ -48,7 +51,7 @@ pub enum Going {
 pub fn conditions(health: &Health, counts: &NamespaceCounts, previous: &[Condition], now: Timestamp) -> Vec<Condition> {
     let (ready, reason, message) = ready(health, counts);
     let is_stalled = health.stalled.is_some();
-    let is_reconciling = !ready && !is_stalled && !health.suspended;
+    let is_reconciling = !ready && !is_stalled && !health.suspended && health.held.is_none();
     let reconciling =
         if is_reconciling { (reason, message.clone()) } else { (state::SETTLED, "nothing is under way".to_owned()) };
     let stalled = health.stalled.clone().unwrap_or((state::VALID, "the spec is valid".to_owned()));
@@ -98,6 +101,13 @@ fn ready<'a>(health: &'a Health, counts: &NamespaceCounts) -> (bool, &'a str, St
         let waits = if health.deleting.is_some() { "; it is being deleted, and waits" } else { "" };
         let message = format!("what the baseline holds stays as it is and nothing is written{waits}: suspend: false goes on");
         return (false, state::SUSPENDED, message);
+    }
+    if let Some((released, of)) = health.held {
+        let generation = health.generation.unwrap_or_default();
+        let message = format!(
+            "{released} of the {of} namespaces that hold its policies are no longer selected; they keep them. If they are to lose them, annotate the baseline with {CONFIRM_RELEASE}={generation}"
+        );
+        return (false, state::RELEASE_HELD, message);
     }
     match health.deleting {
         Some(Going::Removing(left)) => {
@@ -158,6 +168,7 @@ mod tests {
             generation: Some(3),
             mode: Mode::Enforce,
             suspended: false,
+            held: None,
             deleting: None,
             unfinished: None,
             stalled: None,

@@ -23,6 +23,7 @@ mod lists;
 mod others;
 mod proxy;
 mod rbac;
+mod release;
 mod repair;
 mod restart;
 mod samples;

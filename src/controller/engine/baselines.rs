@@ -1,0 +1,138 @@
+//! What becomes of a baseline that was seen: its place among the others, among the installs, and what it may release.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tracing::{info, warn};
+
+use super::{Engine, Now};
+use crate::{
+    api::names::INSTANCE,
+    controller::tracked::{RawBaseline, Tracked, Turn},
+    plan::BaselineError,
+};
+
+/// A change of a baseline releases so many namespaces, or a tenth of those that it holds, without being asked.
+const RELEASED_AT_ONCE: usize = 10;
+
+impl Engine {
+    pub(super) fn baseline_seen(&mut self, raw: &RawBaseline, now: Now) {
+        let Some(name) = raw.metadata.name.as_deref() else { return };
+        if let Some(listed) = &mut self.listed_baselines {
+            listed.insert(name.into());
+        }
+        let name: Arc<str> = name.into();
+        let check = || raw.check(self.installs.own()).map(Arc::new);
+        let known = self.tracked.get_mut(&name).filter(|t| raw.metadata.uid.as_deref() == Some(&*t.uid));
+        if let Some(tracked) = known {
+            if !tracked.update(raw, now.instant) {
+                return;
+            }
+            tracked.checked = check();
+        } else {
+            self.tracked.insert(name.clone(), Tracked::new(raw, check(), now.instant));
+        }
+        self.place(name, now);
+        self.reckon_releases(now);
+        self.pace.reset();
+        self.all_dirty();
+    }
+
+    /// Looks which baselines would release many namespaces at once. These wait until their owner confirms it: a selector with a typo
+    /// must not open a cluster.
+    pub(super) fn reckon_releases(&mut self, now: Now) {
+        if !self.is_synced() {
+            return;
+        }
+        // How many a baseline would release, and how many it holds.
+        let mut counts: BTreeMap<Arc<str>, (usize, usize)> = BTreeMap::new();
+        for (_, entry) in self.observed.iter() {
+            let Some(ns) = &entry.namespace else { continue };
+            let holdings = entry.holdings();
+            if let Some(name) = self.baselines.released_by(ns, &holdings) {
+                counts.entry(name).or_default().0 += 1;
+            }
+            for name in holdings.baselines {
+                counts.entry(name).or_default().1 += 1;
+            }
+        }
+        for (name, tracked) in &mut self.tracked {
+            let (released, of) = counts.get(name).copied().unwrap_or_default();
+            let held = !tracked.release_confirmed && released > RELEASED_AT_ONCE.max(of / 10);
+            if held {
+                warn!(baseline = %name, released, of, "the release of so many namespaces waits to be confirmed");
+            }
+            self.baselines.hold_release(name, held);
+            tracked.hold_release(held.then_some((released, of)), now.instant);
+        }
+    }
+
+    /// Gives a baseline its place among the others: to be worked with, or to be left as it is.
+    fn place(&mut self, name: Arc<str>, now: Now) {
+        let Some(tracked) = self.tracked.get_mut(&name) else { return };
+        let its = tracked.instance.as_ref();
+        let theirs = its.filter(|its| self.installs.live().contains(its));
+        let elder = self.installs.elder().filter(|_| its == Some(self.installs.own()));
+        let another = |install: &Arc<str>| Err(BaselineError::AnotherInstance(install.to_string()));
+        let (turn, checked) = match (theirs, elder) {
+            (Some(install), _) => (Turn::Theirs, another(install)),
+            (None, Some(install)) => (Turn::Waits, another(install)),
+            (None, None) => (Turn::Ours, tracked.checked.clone()),
+        };
+        tracked.turn = turn;
+        match checked {
+            Ok(baseline) => {
+                info!(baseline = %name, selector = baseline.effective_selector, "baseline taken up");
+                tracked.take_up(&baseline, now.instant);
+                self.targets.insert(name, crate::drift::targets(&baseline));
+                self.baselines.insert(baseline);
+            }
+            Err(error) => {
+                match turn {
+                    Turn::Theirs => {
+                        info!(baseline = %name, install = tracked.instance.as_deref(), "baseline is left to another install");
+                    }
+                    Turn::Ours | Turn::Waits => {
+                        warn!(baseline = %name, reason = error.reason(), "baseline is stalled: {error}");
+                    }
+                }
+                tracked.stall(error, now.instant);
+                self.targets.remove(&name);
+                self.baselines.insert_invalid(name);
+            }
+        }
+    }
+
+    /// Looks which installs live, and what that changes.
+    pub(super) fn reckon_installs(&mut self, now: Now) {
+        let before = self.installs.elder().cloned();
+        let observed = &self.observed;
+        let is_labelled = |name: &str| observed.labels(name).is_some_and(|labels| labels.contains_key(INSTANCE));
+        if !self.installs.refresh(is_labelled, now.instant) {
+            return;
+        }
+        match self.installs.elder() {
+            Some(elder) if before.as_ref() != Some(elder) => {
+                warn!(install = %elder, "an older install of policy-baseline works in namespace {elder}: this one writes nothing while it lives. Remove one of them");
+            }
+            None if before.is_some() => info!("no older install of policy-baseline lives: this one works"),
+            _ => info!(installs = self.installs.live().join(","), "other installs of policy-baseline in this cluster"),
+        }
+        let names: Vec<Arc<str>> = self.tracked.keys().cloned().collect();
+        for name in names {
+            self.place(name, now);
+        }
+        self.pace.reset();
+        self.all_dirty();
+    }
+
+    pub(super) fn baseline_gone(&mut self, name: &str, now: Now) {
+        if self.tracked.remove(name).is_some() {
+            info!(baseline = name, "baseline is gone");
+            self.baselines.remove(name);
+            self.targets.remove(name);
+            self.reckon_releases(now);
+            self.pace.reset();
+            self.all_dirty();
+        }
+    }
+}
