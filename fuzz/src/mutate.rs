@@ -78,7 +78,12 @@ fn change(value: &mut Value, other: Value, chance: &mut Chance) {
             fields.insert(chance.word().to_owned(), new);
         }
         (Value::Array(items), 2) if !items.is_empty() => drop(items.remove(chance.below(items.len()))),
-        (Value::Array(items), _) => items.insert(chance.below(items.len() + 1), other),
+        // One more of what the list holds is more often a list of that kind.
+        (Value::Array(items), _) => {
+            let own = items.get(chance.below(items.len())).cloned();
+            let new = if chance.below(2) == 0 { own.unwrap_or(other) } else { other };
+            items.insert(chance.below(items.len() + 1), new);
+        }
         (Value::String(text), 2) => text.push_str(chance.word()),
         (Value::String(text), _) => *text = text.chars().rev().skip(1).collect(),
         (Value::Number(number), _) => *number = (number.as_i64().unwrap_or(0).wrapping_add(1)).into(),
