@@ -21,8 +21,8 @@ demo: controlplane ## See it work on a real control plane; DEMO_ONCE=1 ends by i
 test: fmt-check lint unit e2e ## Everything that must pass: format, lints, unit, golden, property and end-to-end tests
 
 .PHONY: unit
-unit: ## Unit, golden, property and tidy tests; no cluster
-	$(CARGO) test --locked --package policy-baseline
+unit: ## Unit, golden, property and tidy tests, and the corpus of the fuzzer; no cluster
+	$(CARGO) test --locked --package policy-baseline --package policy-baseline-fuzz
 
 .PHONY: e2e
 e2e: controlplane build ## End-to-end suites on a real control plane; E2E=name: some of them; E2E_KUBECONFIG=file: on that cluster
@@ -34,6 +34,10 @@ FAULTS := faults_cluster faults_crash faults_storms faults_watches faults_writes
 .PHONY: test-faults
 test-faults: controlplane build ## The long fault suites: each kind of fault, SIGKILL at every write, storms; prints times to converge
 	$(CARGO) test --locked --package policy-baseline-e2e --test e2e -- --show-output $(FAULTS)
+
+.PHONY: fuzz
+fuzz: ## Feed what a watch delivers with libFuzzer; FUZZ_SECONDS=60 for each of FUZZ_TARGETS; FUZZ_REPLAY=file: that input only
+	@fuzz/run.sh
 
 .PHONY: build
 build: ## Debug build of the operator and of what the suites start
@@ -86,7 +90,7 @@ fmt-check: ## Fail if the code is not formatted
 
 .PHONY: lint
 lint: ## Clippy, warnings are errors
-	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy --locked --workspace --all-targets --features policy-baseline-fuzz/targets -- --deny warnings
 
 .PHONY: generate
 generate: ## Regenerate the CRD, install.yaml, the page of metrics and the golden files
@@ -104,7 +108,7 @@ earliest: ## Compile against the oldest Kubernetes API that k8s-openapi has
 
 .PHONY: deny
 deny: $(TOOLS)/bin/cargo-deny ## Licences, sources and duplicates of the dependencies
-	$(TOOLS)/bin/cargo-deny --all-features --locked check bans licenses sources
+	$(TOOLS)/bin/cargo-deny --workspace --all-features --locked check bans licenses sources
 
 $(TOOLS)/bin/cargo-deny: Makefile
 	$(CARGO) install --locked --quiet --root $(TOOLS) --version $(CARGO_DENY_VERSION) cargo-deny
@@ -114,6 +118,7 @@ $(TOOLS)/bin/cargo-deny: Makefile
 ci: ## What CI runs
 	$(MAKE) test
 	$(MAKE) test-faults
+	FUZZ_SECONDS=20 $(MAKE) fuzz
 	DEMO_ONCE=1 $(MAKE) demo
 	$(MAKE) generate-check
 	$(MAKE) earliest

@@ -27,6 +27,7 @@ use jiff::Timestamp;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{info, warn};
 
+pub use self::tracked::RawBaseline;
 use self::{
     engine::{Engine, Happening, Now},
     window::Window,

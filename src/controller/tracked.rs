@@ -55,7 +55,8 @@ impl RawBaseline {
         self.metadata.annotations.as_ref()?.get(INSTANCE).map(String::as_str)
     }
 
-    fn stored_status(&self) -> Option<PolicyBaselineStatus> {
+    /// The status that stands in the cluster, if it decodes.
+    pub fn stored_status(&self) -> Option<PolicyBaselineStatus> {
         PolicyBaselineStatus::deserialize(&self.status).ok()
     }
 

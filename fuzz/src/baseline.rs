@@ -1,0 +1,214 @@
+//! A PolicyBaseline, of this version or of any other: it is planned with, and then safely, or it is told what is wrong with it.
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::networking::v1::{
+        NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use policy_baseline::{
+    api::{
+        NamespaceName, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus, Role, SlimPolicy,
+        baseline::{MAX_RECENT_DRIFT, MAX_VIOLATIONS, Mode},
+        names::{SYSTEM_NAMESPACES, check_label_key, check_label_value, is_dns_label},
+    },
+    controller::RawBaseline,
+    drift::{Interner, Policies, Print, Targets, diff, targets},
+    plan::{Baseline, BaselineError, Namespace, Rendered},
+    status::{Health, Ledger},
+};
+use serde_json::Value;
+
+use crate::{OPERATOR, watched};
+
+/// What the status says of a spec that is valid.
+const VALID: &str = "Valid";
+/// The longest name of a policy: the longest prefix, and the longest role.
+const LONGEST_NAME: usize = 60;
+/// The longest text of the operator's own in a status.
+const LONGEST_TEXT: usize = 1024;
+
+/// Everything that must hold for a baseline. Returns what its status says of the spec; nothing if not even its metadata decode.
+///
+/// # Panics
+///
+/// If something does not hold.
+pub fn baseline(bytes: &[u8]) -> Option<&'static str> {
+    if let Some(delivered) = watched::<RawBaseline>(bytes)
+        && let Err(error) = delivered.check(OPERATOR)
+    {
+        says_what_is_wrong(&error);
+    }
+    // A value has each field once, as an apiserver writes it.
+    let value: Value = serde_json::from_slice(bytes).ok()?;
+    let raw: RawBaseline = serde_json::from_value(value.clone()).ok()?;
+    let checked = holds(&raw);
+    if let Ok(spec) = serde_json::from_value::<PolicyBaselineSpec>(value["spec"].clone()) {
+        spec_is_stable(&spec);
+        if !spec.include_system_namespaces
+            && let Ok(baseline) = &checked
+        {
+            let system = SYSTEM_NAMESPACES.into_iter().chain([OPERATOR]);
+            system.for_each(|name| assert!(!baseline.selects(&namespace(name)), "{name} is closed and nobody asked for it"));
+        }
+    }
+    if let Ok(whole) = serde_json::from_value::<PolicyBaseline>(value) {
+        let whole = Baseline::check(&whole, OPERATOR);
+        assert_eq!(whole.as_ref().err(), checked.as_ref().err(), "spec and object are judged alike");
+    }
+    Some(checked.map_or_else(|error| error.reason(), |_| VALID))
+}
+
+fn holds(raw: &RawBaseline) -> Result<Baseline, BaselineError> {
+    let checked = raw.check(OPERATOR);
+    match &checked {
+        Ok(baseline) => is_planned_safely(baseline),
+        Err(error) => says_what_is_wrong(error),
+    }
+    status_is_bounded_and_stable(&checked, raw.stored_status().as_ref());
+    checked
+}
+
+fn spec_is_stable(spec: &PolicyBaselineSpec) {
+    let value = serde_json::to_value(spec).expect("a spec is JSON");
+    let again: PolicyBaselineSpec = serde_json::from_value(value).expect("what was encoded decodes");
+    assert_eq!(again, *spec);
+}
+
+fn says_what_is_wrong(error: &BaselineError) {
+    assert!(error.to_string().split_whitespace().count() > 3, "{error} is no sentence");
+    let reason = error.reason();
+    assert!(
+        reason.starts_with(|c: char| c.is_ascii_uppercase()) && reason.bytes().all(|b| b.is_ascii_alphanumeric()),
+        "{reason}"
+    );
+}
+
+/// I2, I11: what is written has bounds whatever stands there, and after a restart it is what stands there.
+fn status_is_bounded_and_stable(checked: &Result<Baseline, BaselineError>, stored: Option<&PolicyBaselineStatus>) {
+    let stalled = checked.as_ref().err().map(|error| (error.reason(), error.to_string()));
+    let health = Health { generation: Some(1), mode: Mode::Enforce, deleting: None, unfinished: None, stalled };
+    let words = checked.as_ref().ok().map(|baseline| &*baseline.effective_selector);
+    let status =
+        |stored: Option<&PolicyBaselineStatus>| Ledger::resume(stored).status(&health, words, stored, Timestamp::UNIX_EPOCH);
+    let written = status(stored);
+    assert!(written.violations.len() <= MAX_VIOLATIONS && written.recent_drift.len() <= MAX_RECENT_DRIFT);
+    assert!(words.is_none() || written.effective_selector.chars().count() <= LONGEST_TEXT);
+    assert_eq!(written.conditions.len(), 3);
+    assert!(written.conditions.iter().all(|c| !c.message.is_empty() && c.message.chars().count() <= LONGEST_TEXT));
+    let text = serde_json::to_string(&written).expect("a status is JSON");
+    // Somebody may have written a time of which an apiserver knows nothing; then the status is not read back.
+    let Ok(read) = serde_json::from_str::<PolicyBaselineStatus>(&text) else { return };
+    assert_eq!(status(Some(&read)), read);
+}
+
+fn is_planned_safely(baseline: &Baseline) {
+    let namespaces = ["a", "team-a", "monitoring", "xn--nxasmq6b", &"a".repeat(63)].map(namespace);
+    for namespace in namespaces.iter().filter(|namespace| baseline.selects(namespace)) {
+        assert!(baseline.planned(namespace).count() <= baseline.policies.len());
+    }
+    assert!(!baseline.policies.is_empty() && !baseline.effective_selector.is_empty());
+    let targets = targets(baseline);
+    for policy in &baseline.policies {
+        name_and_keys_are_taken_by_an_apiserver(policy);
+        match policy.role {
+            Role::DefaultDenyIngress => lets_nothing_in(policy),
+            Role::DefaultDenyEgress => lets_dns_out(policy),
+            Role::MonitoringCarveout => lets_named_pods_in(policy),
+        }
+        what_is_sent_is_no_drift(baseline, &targets, policy);
+    }
+}
+
+fn namespace(name: &str) -> Namespace {
+    let labels = [("kubernetes.io/metadata.name", name), ("team", "sre")].into_iter().collect();
+    Namespace { name: NamespaceName::observed(name), labels, created: Timestamp::UNIX_EPOCH, terminating: false }
+}
+
+fn name_and_keys_are_taken_by_an_apiserver(policy: &Rendered) {
+    assert!(is_dns_label(&policy.name) && policy.name.len() <= LONGEST_NAME, "{}", policy.name);
+    assert!(policy.name.ends_with(policy.role.suffix()));
+    for (key, value) in &policy.labels {
+        assert_eq!((check_label_key(key), check_label_value(value)), (Ok(()), Ok(())));
+    }
+    policy.annotations.keys().for_each(|key| assert_eq!(check_label_key(key), Ok(())));
+}
+
+fn types(policy: &Rendered) -> Vec<&str> {
+    policy.spec.policy_types.iter().flatten().map(String::as_str).collect()
+}
+
+fn ingress(policy: &Rendered) -> &[NetworkPolicyIngressRule] {
+    policy.spec.ingress.as_deref().expect("all four fields are written out")
+}
+
+fn egress(policy: &Rendered) -> &[NetworkPolicyEgressRule] {
+    policy.spec.egress.as_deref().expect("all four fields are written out")
+}
+
+fn selects_every_pod(policy: &Rendered) -> bool {
+    let selector = policy.spec.pod_selector.as_ref().expect("all four fields are written out");
+    selector.match_labels.is_none() && selector.match_expressions.is_none()
+}
+
+fn lets_nothing_in(policy: &Rendered) {
+    assert!(selects_every_pod(policy));
+    assert_eq!((types(policy), ingress(policy), egress(policy)), (vec!["Ingress"], [].as_slice(), [].as_slice()));
+}
+
+/// I8: DNS over UDP and TCP, to somebody, and nothing that is open to all.
+fn lets_dns_out(policy: &Rendered) {
+    assert!(selects_every_pod(policy));
+    assert_eq!((types(policy), ingress(policy)), (vec!["Egress"], [].as_slice()));
+    let [rule] = egress(policy) else { unreachable!("one rule is for DNS, and there is no other") };
+    let (to, ports) = (rule.to.as_deref().unwrap_or_default(), rule.ports.as_deref().unwrap_or_default());
+    assert!(!to.is_empty(), "an empty list of peers would open everything");
+    for protocol in ["UDP", "TCP"] {
+        let is_dns = |port: &NetworkPolicyPort| {
+            port.port == Some(IntOrString::Int(53)) && port.protocol.as_deref() == Some(protocol) && port.end_port.is_none()
+        };
+        assert!(ports.iter().any(is_dns), "DNS over {protocol}");
+    }
+    ports.iter().for_each(is_bounded);
+    for peer in to {
+        let NetworkPolicyPeer { namespace_selector, pod_selector, ip_block } = peer;
+        assert!(namespace_selector.is_some() != ip_block.is_some() && (ip_block.is_none() || pod_selector.is_none()), "{peer:?}");
+    }
+}
+
+fn lets_named_pods_in(policy: &Rendered) {
+    assert_eq!((types(policy), egress(policy)), (vec!["Ingress"], [].as_slice()));
+    let [rule] = ingress(policy) else { unreachable!("one rule is for scraping, and there is no other") };
+    let (from, ports) = (rule.from.as_deref().unwrap_or_default(), rule.ports.as_deref().unwrap_or_default());
+    assert!(!from.is_empty() && !ports.is_empty(), "an empty list would open everything");
+    ports.iter().for_each(is_bounded);
+    for peer in from {
+        let namespaces = peer.namespace_selector.as_ref().expect("both selectors in one peer");
+        assert!(namespaces.match_labels.is_some() || namespaces.match_expressions.is_some(), "pods of every namespace");
+        assert!(peer.pod_selector.is_some() && peer.ip_block.is_none());
+    }
+}
+
+fn is_bounded(port: &NetworkPolicyPort) {
+    let fits = |number: i32| (1..=65535).contains(&number);
+    let ends_well = match &port.port {
+        Some(IntOrString::Int(first)) => fits(*first) && port.end_port.is_none_or(|last| fits(last) && last >= *first),
+        Some(IntOrString::String(name)) => (1..=15).contains(&name.len()) && port.end_port.is_none(),
+        None => false,
+    };
+    assert!(ends_well && port.protocol.is_some(), "{port:?}");
+}
+
+/// I1: what is sent is read back as what is planned.
+fn what_is_sent_is_no_drift(baseline: &Baseline, targets: &Targets, policy: &Rendered) {
+    let object = policy.object("team-a", None);
+    let body = serde_json::to_value(policy.body("team-a", None)).expect("what is sent is JSON");
+    assert_eq!(body, object);
+    let object: SlimPolicy = serde_json::from_value(object).expect("what is sent is a policy");
+    let print = Print::of(&NetworkPolicy::from(object), &mut Interner::default());
+    assert!(print.ours && !print.pinned);
+    let observed: Policies = [(policy.name.as_str().into(), print)].into_iter().collect();
+    let planned = baseline.policies.iter().enumerate().filter_map(|(index, policy)| targets.of(index, policy));
+    assert!(diff(planned, &observed, |_| true).iter().all(|drift| drift.policy != policy.name));
+}

@@ -1,0 +1,27 @@
+//! What must hold for every byte that a watch delivers: two functions that panic where it does not.
+//! libFuzzer calls them with what it makes up (`make fuzz`), a test with the committed corpus (`make unit`).
+
+#![allow(clippy::expect_used, reason = "what does not hold is told by a panic")]
+
+mod baseline;
+mod mutate;
+mod policy;
+
+use kube::core::WatchEvent;
+use serde::de::DeserializeOwned;
+
+pub use baseline::baseline;
+pub use mutate::mutate;
+pub use policy::policy;
+
+/// The namespace of the operator.
+const OPERATOR: &str = "policy-baseline-system";
+
+/// The object, if it decodes in an event of a watch.
+fn watched<K: DeserializeOwned>(object: &[u8]) -> Option<K> {
+    let event = [br#"{"type":"MODIFIED","object":"#, object, b"}"].concat();
+    match serde_json::from_slice(&event).ok()? {
+        WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object) => Some(object),
+        WatchEvent::Bookmark(_) | WatchEvent::Error(_) => None,
+    }
+}

@@ -1,0 +1,322 @@
+//! A NetworkPolicy, which any tenant may have written: what is read of it, whose it is, how it differs from a plan, and whether one
+//! repair makes it what was planned.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::networking::v1::{NetworkPolicy, NetworkPolicySpec},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use policy_baseline::{
+    api::{
+        PolicyBaseline, SlimPolicy, Uid,
+        names::{LABEL_ID, LABEL_MANAGED_BY, MANAGER},
+    },
+    drift::{Class, Drift, Fix, Interner, Policies, Print, Target, Targets, diff, residue, spec_digest, targets},
+    observe::Observed,
+    plan::{Baseline, Rendered, own_id},
+};
+use serde_json::{Value, json};
+
+use crate::{OPERATOR, watched};
+
+const NAMESPACE: &str = "team-a";
+
+/// A plan that every object is compared with.
+struct Plan {
+    baseline: Baseline,
+    targets: Targets,
+}
+
+/// The default one, and one that sets whatever a policy depends on.
+static PLANS: LazyLock<[Plan; 2]> = LazyLock::new(|| {
+    [
+        json!({}),
+        json!({
+            "dns": {"peers": [{"ipBlock": {"cidr": "169.254.20.10/32"}}], "ports": [5353]},
+            "monitoring": {
+                "from": [{"namespaceSelector": {"matchLabels": {"team": "sre"}}, "podSelector": {}}],
+                "podSelector": {"matchExpressions": [{"key": "scrape", "operator": "Exists"}]},
+                "ports": [{"port": "http-metrics"}, {"port": 9000, "endPort": 9010}],
+            },
+            "metadata": {"namePrefix": "pci-", "labels": {"owner": "security"}, "annotations": {"example.com/doc": "see the wiki"}},
+        }),
+    ]
+    .map(|spec| {
+        let object = json!({"metadata": {"name": "platform"}, "spec": spec});
+        let object: PolicyBaseline = serde_json::from_value(object).expect("the plan decodes");
+        let baseline = Baseline::check(&object, OPERATOR).expect("the plan is valid");
+        Plan { targets: targets(&baseline), baseline }
+    })
+});
+
+/// Everything that must hold for a policy. Returns the drift of that very policy from the default plan; nothing if it does not decode.
+///
+/// # Panics
+///
+/// If something does not hold.
+pub fn policy(bytes: &[u8]) -> Option<Vec<Class>> {
+    let delivered: Option<SlimPolicy> = watched(bytes);
+    let delivered = delivered.map(NetworkPolicy::from);
+    // A value has each field once, as an apiserver writes it.
+    let value: Option<Value> = serde_json::from_slice(bytes).ok();
+    let object = value.as_ref().and_then(decoded);
+    if let Some(other) = delivered.as_ref().filter(|_| delivered != object) {
+        holds(other);
+    }
+    let object = object?;
+    holds(&object);
+    let of_this = drifts(&PLANS[0], &object).into_iter().filter(|d| Some(&d.policy) == object.metadata.name.as_ref());
+    Some(of_this.map(|d| d.class).collect())
+}
+
+/// The policy as a watch reads it. It is read so whenever all of it can be read, and to the same effect.
+fn decoded(value: &Value) -> Option<NetworkPolicy> {
+    let slim = serde_json::from_value::<SlimPolicy>(value.clone()).map(NetworkPolicy::from);
+    if let Ok(full) = serde_json::from_value::<NetworkPolicy>(value.clone())
+        && value["metadata"].is_object()
+    {
+        is_stable(&full);
+        read_alike(&full, slim.as_ref().expect("what can be read as a whole can be read in part"));
+    }
+    slim.ok()
+}
+
+fn holds(object: &NetworkPolicy) {
+    is_stable(object);
+    is_seen_once(object);
+    meaning_decides(object);
+    deletes_only_ours(object);
+    // Its tenant may also have given it a name that is planned, and labels that say that it is ours.
+    for (plan, index) in [(&PLANS[0], 1), (&PLANS[1], 0), (&PLANS[1], 2)] {
+        let planned = &plan.baseline.policies[index];
+        let mut taken = settled(object);
+        taken.metadata.name = Some(planned.name.clone());
+        taken.metadata.namespace = Some(NAMESPACE.to_owned());
+        is_repaired_at_once(plan, index, &taken);
+        forge(&mut taken);
+        assert!(print(&taken).ours);
+        drift_is_what_means_something_else(plan, index, &taken);
+        is_repaired_at_once(plan, index, &taken);
+    }
+    let mut forged = settled(object);
+    forge(&mut forged);
+    deletes_only_ours(&forged);
+}
+
+fn print(object: &NetworkPolicy) -> Print {
+    Print::of(object, &mut Interner::default())
+}
+
+fn to_value(object: &NetworkPolicy) -> Value {
+    serde_json::to_value(object).expect("a policy is JSON")
+}
+
+/// What was decoded is encoded and decoded again as the same.
+fn is_stable(object: &NetworkPolicy) {
+    let object = settled(object);
+    let again: NetworkPolicy = serde_json::from_value(to_value(&object)).expect("what was encoded decodes");
+    assert_eq!(again, object);
+    assert_eq!(print(&again), print(&object));
+}
+
+/// What is passed over when a policy is read decides nothing.
+fn read_alike(full: &NetworkPolicy, slim: &NetworkPolicy) {
+    assert_eq!(print(full), print(slim));
+    assert_eq!(full.spec, slim.spec);
+    for planned in &PLANS[1].baseline.policies {
+        let left = |object| residue(object, &planned.labels, &planned.annotations, Some("l:a,a:b"));
+        assert_eq!(left(full), left(slim));
+    }
+}
+
+/// What a watch shows a second time is no news, and what it shows to be gone is gone.
+fn is_seen_once(object: &NetworkPolicy) {
+    let mut observed = Observed::default();
+    let news = observed.policy_seen(object);
+    assert_eq!(observed.policy_seen(object), None);
+    assert_eq!(observed.policy_deleted(object), news);
+    assert_eq!(observed.iter().count(), 0);
+}
+
+/// Specs have the same digest exactly when they mean the same, by a second opinion on what they mean.
+fn meaning_decides(object: &NetworkPolicy) {
+    let Some(spec) = &object.spec else { return };
+    let means = meaning(spec);
+    let other: NetworkPolicySpec = serde_json::from_value(means.clone()).expect("what it means is a spec");
+    assert_eq!(spec_digest(Some(spec)), spec_digest(Some(&other)));
+    for planned in PLANS.iter().flat_map(|plan| &plan.baseline.policies) {
+        let same = spec_digest(Some(spec)) == spec_digest(Some(&planned.spec));
+        assert_eq!(same, means == meaning(&planned.spec), "{means}");
+    }
+}
+
+/// A spec without what the apiserver leaves out or fills in.
+fn meaning(spec: &NetworkPolicySpec) -> Value {
+    let mut value = without_empty_lists(serde_json::to_value(spec).expect("a spec is JSON"));
+    for direction in ["ingress", "egress"] {
+        let rules = value.get_mut(direction).and_then(Value::as_array_mut);
+        let ports = rules.into_iter().flatten().filter_map(|rule| rule.get_mut("ports")?.as_array_mut());
+        for port in ports.flatten() {
+            if port.get("protocol").is_none() {
+                port["protocol"] = "TCP".into();
+            }
+        }
+    }
+    let mut types: Vec<String> = spec.policy_types.clone().unwrap_or_default();
+    if types.is_empty() {
+        types.push("Ingress".into());
+        if value.get("egress").is_some() {
+            types.push("Egress".into());
+        }
+    }
+    types.sort_unstable();
+    types.dedup();
+    value["policyTypes"] = types.into();
+    if value.get("podSelector").is_none() {
+        value["podSelector"] = json!({});
+    }
+    value
+}
+
+/// An empty list is an absent one, and so are labels of which there are none. An empty selector, rule or port is not.
+fn without_empty_lists(value: Value) -> Value {
+    let is_nothing = |key: &str, value: &Value| match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => key == "matchLabels" && fields.is_empty(),
+        _ => false,
+    };
+    match value {
+        Value::Object(fields) => {
+            fields.into_iter().filter(|(k, v)| !is_nothing(k, v)).map(|(k, v)| (k, without_empty_lists(v))).collect()
+        }
+        Value::Array(items) => items.into_iter().map(without_empty_lists).collect(),
+        other => other,
+    }
+}
+
+fn planned(plan: &Plan) -> impl Iterator<Item = Target<'_>> {
+    plan.baseline.policies.iter().enumerate().filter_map(|(index, policy)| plan.targets.of(index, policy))
+}
+
+/// The drift of a namespace that holds this object and nothing else, when everything that is ours may be removed.
+fn drifts(plan: &Plan, object: &NetworkPolicy) -> Vec<Drift> {
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let observed: Policies = [(name.into(), print(object))].into_iter().collect();
+    diff(planned(plan), &observed, |_| true)
+}
+
+/// I4: nothing is deleted but what carries the id of its own namespace and name, and that as it was seen.
+fn deletes_only_ours(object: &NetworkPolicy) {
+    let meta = &object.metadata;
+    let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+    let label = |key: &str| meta.labels.as_ref().and_then(|labels| labels.get(key)).cloned();
+    let ours = label(LABEL_MANAGED_BY).as_deref() == Some(MANAGER) && label(LABEL_ID) == Some(own_id(&namespace, &name));
+    for drift in PLANS.iter().flat_map(|plan| drifts(plan, object)) {
+        if let Fix::Delete { uid, version } = drift.fix {
+            assert!(ours && meta.deletion_timestamp.is_none(), "{name} is not ours to delete");
+            assert_eq!((drift.class, &drift.policy), (Class::Stale, &name));
+            assert_eq!(uid, Uid::from(meta.uid.as_deref().unwrap_or_default()));
+            assert!(version == 0 || meta.resource_version.as_deref().is_some_and(|v| v.parse() == Ok(version)));
+        }
+    }
+}
+
+/// A policy of ours with a planned name: its spec is drift exactly when it means something else than the planned one.
+fn drift_is_what_means_something_else(plan: &Plan, index: usize, object: &NetworkPolicy) {
+    let planned = &plan.baseline.policies[index];
+    let of_this: Vec<Drift> = drifts(plan, object).into_iter().filter(|d| d.policy == planned.name).collect();
+    let same = meaning(&object.spec.clone().unwrap_or_default()) == meaning(&planned.spec);
+    match of_this.as_slice() {
+        [] => assert!(same, "a spec that means something else goes unseen"),
+        [drift] => match drift.class {
+            Class::SpecChanged => assert!(!same),
+            Class::MetadataChanged => assert!(same),
+            Class::Pinned => {}
+            Class::Terminating => assert!(object.metadata.deletion_timestamp.is_some()),
+            class @ (Class::Missing | Class::Unmanaged | Class::Stale) => unreachable!("{class:?}"),
+        },
+        several => unreachable!("{several:?}"),
+    }
+}
+
+/// I1, I3: what a repair does to the object that is there leaves nothing to repair, and needs nothing that an apiserver refuses.
+fn is_repaired_at_once(plan: &Plan, index: usize, object: &NetworkPolicy) {
+    let planned = &plan.baseline.policies[index];
+    let drift_of = |object: &NetworkPolicy| drifts(plan, object).into_iter().find(|d| d.policy == planned.name);
+    let Some(drift) = drift_of(object) else { return };
+    let Fix::Apply { index: applied, uid, former_keys, expected } = drift.fix else {
+        assert_eq!((drift.class, drift.fix), (Class::Terminating, Fix::Await));
+        return;
+    };
+    assert_eq!((applied, uid), (index, Some(Uid::from(object.metadata.uid.as_deref().unwrap_or_default()))));
+    let stored = applied_over(planned, object);
+    let left = |object: &NetworkPolicy| residue(object, &planned.labels, &planned.annotations, former_keys.as_deref());
+    let repaired = left(&stored).map_or_else(|| stored.clone(), |patch| patched(&stored, &patch));
+    assert_eq!(left(&repaired), None);
+    assert!(expected.is(&print(&repaired)));
+    match drift_of(&repaired) {
+        None => {}
+        Some(drift) => assert_eq!((drift.class, drift.fix), (Class::Terminating, Fix::Await)),
+    }
+    // What others wrote into the metadata, and nobody may delete by, stays.
+    let foreign = |key: &&String| key.starts_with("tenant.example/");
+    let keys = |map: Option<&BTreeMap<String, String>>| -> Vec<String> {
+        map.into_iter().flatten().map(|(key, _)| key).filter(foreign).cloned().collect()
+    };
+    if former_keys.is_none() {
+        assert_eq!(keys(repaired.metadata.labels.as_ref()), keys(object.metadata.labels.as_ref()));
+        assert_eq!(keys(repaired.metadata.annotations.as_ref()), keys(object.metadata.annotations.as_ref()));
+    }
+}
+
+/// What a forced apply makes of an object: our fields as planned, the others as they were.
+fn applied_over(planned: &Rendered, object: &NetworkPolicy) -> NetworkPolicy {
+    let sent: NetworkPolicy = serde_json::from_value(planned.object(NAMESPACE, None)).expect("what is sent is a policy");
+    let mut stored = object.clone();
+    stored.metadata.labels.get_or_insert_default().extend(sent.metadata.labels.unwrap_or_default());
+    stored.metadata.annotations.get_or_insert_default().extend(sent.metadata.annotations.unwrap_or_default());
+    stored.spec = sent.spec;
+    stored
+}
+
+/// What an apiserver makes of a JSON patch. It refuses one of which any part does not fit.
+fn patched(object: &NetworkPolicy, patch: &Value) -> NetworkPolicy {
+    let mut value = to_value(object);
+    for operation in patch.as_array().expect("a patch is a list") {
+        let path = operation["path"].as_str().expect("a path is a text");
+        match operation["op"].as_str() {
+            Some("test") => assert_eq!(value.pointer(path), operation.get("value"), "{operation}"),
+            Some("replace") => *value.pointer_mut(path).expect("what is replaced is there") = operation["value"].clone(),
+            Some("remove") => {
+                let (parent, key) = path.rsplit_once('/').expect("a path has a last part");
+                let key = key.replace("~1", "/").replace("~0", "~");
+                let parent = value.pointer_mut(parent).and_then(Value::as_object_mut).expect("what is removed has a place");
+                parent.remove(&key).expect("what is removed is there");
+            }
+            _ => unreachable!("{operation}"),
+        }
+    }
+    serde_json::from_value(value).expect("what was patched is a policy")
+}
+
+/// With what every stored object has, and with times as whole seconds: of times only whether they are there is compared.
+fn settled(object: &NetworkPolicy) -> NetworkPolicy {
+    let mut object = object.clone();
+    let meta = &mut object.metadata;
+    meta.resource_version.get_or_insert_with(|| "1".to_owned());
+    meta.creation_timestamp = None;
+    meta.managed_fields = None;
+    meta.deletion_timestamp = meta.deletion_timestamp.take().map(|_| Time(Timestamp::UNIX_EPOCH));
+    object
+}
+
+/// Makes it look like one of ours.
+fn forge(object: &mut NetworkPolicy) {
+    let meta = &mut object.metadata;
+    let id = own_id(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    let labels = meta.labels.get_or_insert_default();
+    labels.extend([(LABEL_MANAGED_BY.to_owned(), MANAGER.to_owned()), (LABEL_ID.to_owned(), id)]);
+}

@@ -1,0 +1,76 @@
+//! Every input that was ever worth keeping, by the functions that libFuzzer calls. A seed of our own begins with what must be found.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{fs, path::Path};
+
+/// A clone of the repository carries it.
+const MOST_BYTES: usize = 300_000;
+
+struct Input {
+    name: String,
+    bytes: Vec<u8>,
+}
+
+fn corpus(target: &str) -> Vec<Input> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    let read =
+        |path: &Path| Input { name: path.file_name().unwrap().to_string_lossy().into_owned(), bytes: fs::read(path).unwrap() };
+    let inputs: Vec<Input> = fs::read_dir(dir).unwrap().map(|entry| read(&entry.unwrap().path())).collect();
+    assert!(inputs.len() > 40, "{target} has {} inputs", inputs.len());
+    inputs
+}
+
+/// What was found, beside what the name says where it says something: those that libFuzzer named are one word.
+fn replay(target: &str, find: impl Fn(&[u8]) -> String) {
+    let mut wrong = Vec::new();
+    for Input { name, bytes } in corpus(target) {
+        println!("{target}/{name}");
+        let found = find(&bytes);
+        if let Some((expected, _)) = name.split_once('.')
+            && expected != found
+        {
+            wrong.push(format!("{name}: {found}"));
+        }
+    }
+    assert_eq!(wrong, [] as [&str; 0]);
+}
+
+#[test]
+fn every_policy_of_the_corpus_is_read_and_judged() {
+    replay("policy", |bytes| match policy_baseline_fuzz::policy(bytes) {
+        None => "unreadable".to_owned(),
+        Some(classes) => classes.first().map_or("none", |class| class.as_str()).to_owned(),
+    });
+}
+
+#[test]
+fn every_baseline_of_the_corpus_is_read_and_judged() {
+    replay("baseline", |bytes| policy_baseline_fuzz::baseline(bytes).unwrap_or("unreadable").to_owned());
+}
+
+#[test]
+fn what_is_made_of_the_corpus_is_read_too() {
+    let checks: [(&str, fn(&[u8]) -> bool); 2] = [
+        ("policy", |bytes| policy_baseline_fuzz::policy(bytes).is_some()),
+        ("baseline", |bytes| policy_baseline_fuzz::baseline(bytes).is_some()),
+    ];
+    for (target, check) in checks {
+        for Input { name, bytes } in corpus(target) {
+            for seed in 0..5 {
+                let changed = policy_baseline_fuzz::mutate(&bytes, seed);
+                assert_eq!(changed, policy_baseline_fuzz::mutate(&bytes, seed), "{name}");
+                if let Some(changed) = changed {
+                    println!("{name}: {}", String::from_utf8_lossy(&changed));
+                    check(&changed);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_corpus_stays_small() {
+    let sizes = ["policy", "baseline"].map(|target| corpus(target).iter().map(|input| input.bytes.len()).sum::<usize>());
+    assert!(sizes.iter().sum::<usize>() < MOST_BYTES, "{sizes:?}");
+}
