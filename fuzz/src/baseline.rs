@@ -88,7 +88,16 @@ fn says_what_is_wrong(error: &BaselineError) {
 /// I2, I11: what is written has bounds whatever stands there, and after a restart it is what stands there.
 fn status_is_bounded_and_stable(checked: &Result<Baseline, BaselineError>, stored: Option<&PolicyBaselineStatus>) {
     let stalled = checked.as_ref().err().map(|error| (error.reason(), error.to_string()));
-    let health = Health { generation: Some(1), mode: Mode::Enforce, deleting: None, unfinished: None, stalled };
+    let health = Health {
+        generation: Some(1),
+        mode: Mode::Enforce,
+        suspended: false,
+        held: None,
+        deleting: None,
+        unfinished: None,
+        stalled,
+        beyond: None,
+    };
     let words = checked.as_ref().ok().map(|baseline| &*baseline.effective_selector);
     let status =
         |stored: Option<&PolicyBaselineStatus>| Ledger::resume(stored).status(&health, words, stored, Timestamp::UNIX_EPOCH);

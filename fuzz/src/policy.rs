@@ -286,12 +286,12 @@ fn applied_over(planned: &Rendered, object: &NetworkPolicy) -> NetworkPolicy {
 fn patched(object: &NetworkPolicy, patch: &Value) -> NetworkPolicy {
     let mut value = to_value(object);
     for operation in patch.as_array().expect("a patch is a list") {
-        let path = operation["path"].as_str().expect("a path is a text");
+        let pointer = operation["path"].as_str().expect("a path is a text");
         match operation["op"].as_str() {
-            Some("test") => assert_eq!(value.pointer(path), operation.get("value"), "{operation}"),
-            Some("replace") => *value.pointer_mut(path).expect("what is replaced is there") = operation["value"].clone(),
+            Some("test") => assert_eq!(value.pointer(pointer), operation.get("value"), "{operation}"),
+            Some("replace") => *value.pointer_mut(pointer).expect("what is replaced is there") = operation["value"].clone(),
             Some("remove") => {
-                let (parent, key) = path.rsplit_once('/').expect("a path has a last part");
+                let (parent, key) = pointer.rsplit_once('/').expect("a path has a last part");
                 let key = key.replace("~1", "/").replace("~0", "~");
                 let parent = value.pointer_mut(parent).and_then(Value::as_object_mut).expect("what is removed has a place");
                 parent.remove(&key).expect("what is removed is there");

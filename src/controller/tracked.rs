@@ -17,11 +17,11 @@ use crate::{
     api::{
         NamespaceName, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus,
         baseline::{DeletionPolicy, DriftRecord, Mode, NamespaceCounts},
-        names::{FINALIZER, INSTANCE},
+        names::{CONFIRM_RELEASE, FINALIZER, INSTANCE},
         reason::{Failure, condition::READY},
     },
     apply::{StoredStatus, WriteError},
-    plan::{Baseline, BaselineError, is_release_confirmed},
+    plan::{Baseline, BaselineError},
     status::{Finding, Going, Health, Ledger, Problem},
 };
 
@@ -48,6 +48,11 @@ impl RawBaseline {
         };
         let spec: PolicyBaselineSpec = serde_path_to_error::deserialize(&self.spec).map_err(undecodable)?;
         Baseline::check(&PolicyBaseline { metadata: self.metadata.clone(), spec, status: None }, operator_namespace)
+    }
+
+    /// The generation whose release of many namespaces its owner means.
+    fn confirmed(&self) -> Option<i64> {
+        self.metadata.annotations.as_ref()?.get(CONFIRM_RELEASE)?.trim().parse().ok()
     }
 
     /// The namespace of the install that it belongs to, if it names one.
@@ -118,8 +123,8 @@ pub struct Tracked {
     pub turn: Turn,
     /// It is being deleted.
     pub deleting: bool,
-    /// The release that its spec asks for is confirmed.
-    pub release_confirmed: bool,
+    /// The generation whose release of many namespaces is confirmed.
+    confirmed: Option<i64>,
     generation: Option<i64>,
     version: u64,
     /// The version of the last event of the watch: the finalizers are of that one.
@@ -127,7 +132,6 @@ pub struct Tracked {
     finalizers: Vec<String>,
     stored: Option<PolicyBaselineStatus>,
     mode: Mode,
-    suspended: bool,
     held: Option<(usize, usize)>,
     deletion_policy: DeletionPolicy,
     effective_selector: Option<String>,
@@ -153,7 +157,7 @@ impl Tracked {
             checked,
             turn: Turn::default(),
             deleting: raw.metadata.deletion_timestamp.is_some(),
-            release_confirmed: is_release_confirmed(&raw.metadata),
+            confirmed: raw.confirmed(),
             held: None,
             generation: raw.metadata.generation,
             version: raw.version(),
@@ -162,7 +166,6 @@ impl Tracked {
             ledger: Ledger::resume(stored.as_ref()),
             stored,
             mode: Mode::default(),
-            suspended: false,
             deletion_policy: DeletionPolicy::default(),
             effective_selector: None,
             stalled: None,
@@ -185,17 +188,17 @@ impl Tracked {
         }
         let deleting = raw.metadata.deletion_timestamp.is_some();
         let instance = raw.instance();
-        let release_confirmed = is_release_confirmed(&raw.metadata);
+        let confirmed = raw.confirmed();
         let plan_changed = self.generation != raw.metadata.generation
             || self.deleting != deleting
             || self.instance.as_deref() != instance
-            || self.release_confirmed != release_confirmed;
+            || self.confirmed != confirmed;
         if plan_changed {
             // The status names the generation that it speaks of, also when nothing else in it changes.
             self.changed.get_or_insert(now);
         }
         self.deleting = deleting;
-        self.release_confirmed = release_confirmed;
+        self.confirmed = confirmed;
         self.instance = instance.map(Into::into);
         self.generation = raw.metadata.generation;
         self.version = raw.version();
@@ -226,7 +229,6 @@ impl Tracked {
     pub fn take_up(&mut self, baseline: &Baseline, now: Instant) {
         self.changed.get_or_insert(now);
         self.mode = baseline.mode;
-        self.suspended = baseline.suspended;
         self.deletion_policy = baseline.deletion_policy;
         self.effective_selector = Some(baseline.effective_selector.clone());
         self.stalled = None;
@@ -248,6 +250,15 @@ impl Tracked {
     /// What it knows to be wrong in a namespace; none when nothing was found there yet.
     pub fn problems(&self, ns: &NamespaceName) -> Option<impl Iterator<Item = &Problem>> {
         self.ledger.problems(ns)
+    }
+
+    /// The release that its spec asks for is confirmed.
+    pub fn release_is_confirmed(&self) -> bool {
+        self.confirmed.is_some() && self.confirmed == self.generation
+    }
+
+    fn is_suspended(&self) -> bool {
+        self.stalled.is_none() && self.checked.as_ref().is_ok_and(|baseline| baseline.suspended)
     }
 
     /// It would release so many of the namespaces that it holds, and waits; or it does not.
@@ -306,7 +317,7 @@ impl Tracked {
         };
         let wants_finalizer = self.deletion_policy == DeletionPolicy::Delete && !self.deleting;
         let unfinished = (wants_finalizer && !self.has_finalizer()).then(|| self.finalizer_error.clone());
-        let (suspended, held) = (self.suspended, self.held);
+        let (suspended, held) = (self.is_suspended(), self.held);
         let health =
             Health { generation: self.generation, mode: self.mode, suspended, held, deleting, unfinished, stalled, beyond };
         let status = self.ledger.status(&health, self.effective_selector.as_deref(), self.stored.as_ref(), now.wall);
@@ -357,7 +368,7 @@ impl Tracked {
             // What an invalid spec wants is not known: nothing changes.
             (Some(_), ..) => return None,
             // Neither is the object let go with what it holds, nor is that removed.
-            _ if self.suspended => return None,
+            _ if self.is_suspended() => return None,
             (None, _, DeletionPolicy::Orphan) => false,
             (None, false, DeletionPolicy::Delete) => true,
             (None, true, DeletionPolicy::Delete) => present && !(quiet && self.policies_left == 0),

@@ -4,10 +4,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::{
-    apis::meta::v1::{LabelSelector, ObjectMeta},
-    util::intstr::IntOrString,
-};
+use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString};
 use kube::{ResourceExt, core::Selector as Matcher};
 
 use super::{
@@ -21,7 +18,7 @@ use crate::{
         baseline::{
             DeletionPolicy, Dns, ExistingNamespaces, IpBlock, Mode, Monitoring, PolicyBaseline, PolicyMetadata, Port, Selector,
         },
-        names::{self, CONFIRM_RELEASE, LabelError, SYSTEM_NAMESPACES},
+        names::{self, LabelError, SYSTEM_NAMESPACES},
     },
     netpol::Block,
 };
@@ -53,12 +50,6 @@ pub struct Baseline {
     exclude: Vec<String>,
     scraped: Matcher,
     scrapers: Vec<Matcher>,
-}
-
-/// Whether the annotation names the generation of the object.
-pub fn is_release_confirmed(meta: &ObjectMeta) -> bool {
-    let confirmed = meta.annotations.as_ref().and_then(|a| a.get(CONFIRM_RELEASE)).and_then(|text| text.trim().parse().ok());
-    confirmed.is_some() && confirmed == meta.generation
 }
 
 /// Why a baseline cannot be planned with. Says where, and what to write instead.

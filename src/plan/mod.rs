@@ -8,7 +8,7 @@ mod render;
 mod words;
 
 pub use assign::{Baselines, Decision, Holdings, Known, Verdict};
-pub use baseline::{Baseline, BaselineError, is_release_confirmed};
+pub use baseline::{Baseline, BaselineError};
 pub use labels::Labels;
 pub use render::{Rendered, own_id};
 

@@ -57,7 +57,7 @@ impl Engine {
         }
         for (name, tracked) in &mut self.tracked {
             let (released, of) = counts.get(name).copied().unwrap_or_default();
-            let held = !tracked.release_confirmed && released > RELEASED_AT_ONCE.max(of / 10);
+            let held = !tracked.release_is_confirmed() && released > RELEASED_AT_ONCE.max(of / 10);
             if held {
                 warn!(baseline = %name, released, of, "the release of so many namespaces waits to be confirmed");
             }
