@@ -89,6 +89,7 @@ const ASSESS_AT_ONCE: usize = 512;
 
 /// The controller without its I/O.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Engine {
     observed: Observed,
     baselines: Baselines,
@@ -687,3 +688,6 @@ fn cause(entry: &Entry, drift: &Drift) -> Cause {
 pub const GATHER: Duration = Duration::from_millis(200);
 /// The least time between two status writes of one baseline.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod essence;

@@ -1,11 +1,15 @@
 //! The loop: events in, decisions by the engine, writes out. The only code that joins the parts to a runtime.
 //! Ends when it is told to, or when a part ends that must not.
 
+#[cfg(test)]
+mod blast_radius;
 mod engine;
 #[cfg(test)]
 mod engine_tests;
 #[cfg(test)]
 mod installs_tests;
+#[cfg(test)]
+mod model;
 mod pace;
 mod queue;
 #[cfg(test)]

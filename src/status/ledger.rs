@@ -71,6 +71,7 @@ impl Finding {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Record {
     finding: Finding,
     since: Timestamp,
@@ -78,6 +79,7 @@ struct Record {
 
 /// The findings of one baseline.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Ledger {
     records: BTreeMap<NamespaceName, Record>,
     counts: NamespaceCounts,
