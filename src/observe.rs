@@ -17,6 +17,7 @@ use crate::{
 
 /// One namespace and its policies.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Entry {
     /// The namespace, once its own watch has named it.
     pub namespace: Option<Namespace>,
@@ -48,6 +49,7 @@ pub enum Standing {
 
 /// What the watches say of a namespace while writes of ours are on their way to it.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 struct Flight {
     /// The latest version of each policy that was news. Whether it was an echo of our own is known when the writes have ended.
     touched: HashMap<Arc<str>, u64>,
@@ -98,6 +100,7 @@ pub struct Relisted {
 
 /// Everything that the watches saw.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Observed {
     // Boxed: a tree reserves the place of more entries than it has.
     entries: BTreeMap<NamespaceName, Box<Entry>>,
@@ -351,6 +354,23 @@ fn doubt(flight: Option<&mut Flight>) {
 /// Whether the first is newer than the second. Unknown versions count as old.
 const fn is_newer(known: &Print, other: &Print) -> bool {
     other.version > 0 && known.version > other.version
+}
+
+#[cfg(test)]
+impl Clone for Interner {
+    /// It only saves room: a copy may begin without anything.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+#[cfg(test)]
+impl Observed {
+    /// What decides how the answers of writes on their way are taken: deletions, and whether a list was taken meanwhile.
+    pub fn flight(&self, namespace: &NamespaceName) -> Option<(BTreeMap<&str, u64>, bool)> {
+        let flight = self.flights.get(namespace)?;
+        Some((flight.deleted.iter().map(|(name, version)| (&**name, *version)).collect(), flight.doubtful))
+    }
 }
 
 #[cfg(test)]

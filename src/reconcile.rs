@@ -185,6 +185,20 @@ pub struct Job {
     pub tasks: Vec<Task>,
 }
 
+impl Job {
+    /// Puts the removals last. Returns how many tasks come before them.
+    pub fn put_in_order(&mut self) -> usize {
+        let is_removal = |task: &Task| matches!(task.drift.fix, Fix::Delete { .. });
+        self.tasks.sort_by_key(is_removal);
+        self.tasks.partition_point(|task| !is_removal(task))
+    }
+}
+
+/// Whether what came before the removals was confirmed, all of it.
+pub fn removals_may_follow(results: &[Result<Wrote, WriteError>]) -> bool {
+    results.iter().all(Result::is_ok)
+}
+
 /// What came of one write.
 #[derive(Debug)]
 pub enum Wrote {
@@ -212,11 +226,10 @@ pub struct Done {
 
 /// Writes what is missing or wrong, all of it together; then, only if all of that was confirmed, removes what is planned no more.
 pub async fn repair(writer: &Writer, mut job: Job) -> Done {
-    let is_removal = |task: &Task| matches!(task.drift.fix, Fix::Delete { .. });
-    job.tasks.sort_by_key(is_removal);
-    let (applies, removals) = job.tasks.split_at(job.tasks.partition_point(|task| !is_removal(task)));
+    let first = job.put_in_order();
+    let (applies, removals) = job.tasks.split_at(first);
     let mut results = join_all(applies.iter().map(|task| write(writer, &job, &task.drift))).await;
-    if results.iter().all(Result::is_ok) {
+    if removals_may_follow(&results) {
         results.extend(join_all(removals.iter().map(|task| write(writer, &job, &task.drift))).await);
     } else {
         results.extend(removals.iter().map(|_| Ok(Wrote::Withheld)));

@@ -29,6 +29,7 @@ type Repairs = [u32; REPAIRS - 1];
 
 /// The contests, and what may become one.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Contests {
     contested: HashMap<NamespaceName, BTreeMap<String, Contest>>,
     /// What was repaired lately, by a digest of its name, in two halves: when the newer one is as old as matters, it takes the place of
@@ -41,6 +42,7 @@ pub struct Contests {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Contest {
     /// How many repairs there were since it began.
     rounds: u32,
@@ -143,6 +145,20 @@ impl Contests {
     /// Forgets a namespace.
     pub fn forget(&mut self, ns: &NamespaceName) {
         self.contested.remove(ns);
+    }
+}
+
+#[cfg(test)]
+impl Contests {
+    /// What decides when something is repaired: how often each policy was, and what waits.
+    pub fn essence(&self, now: Instant) -> (Vec<(String, usize)>, Vec<(&str, bool)>) {
+        let recent = self.recent.iter().chain(&self.older);
+        let mut repairs: Vec<_> =
+            recent.map(|(key, times)| (key.to_string(), times.iter().filter(|t| **t > 0).count())).collect();
+        repairs.sort_unstable();
+        let contests = self.contested.values().flatten();
+        let waits = contests.map(|(policy, contest)| (&**policy, contest.until.is_some_and(|until| until > now))).collect();
+        (repairs, waits)
     }
 }
 

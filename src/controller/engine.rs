@@ -93,6 +93,7 @@ const ASSESS_AT_ONCE: usize = 512;
 
 /// The controller without its I/O.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Engine {
     observed: Observed,
     baselines: Baselines,
@@ -512,14 +513,12 @@ impl Engine {
         }
     }
 
-    /// What may be written now. Nothing is removed while something planned is held back.
+    /// What may be written now. Nothing is removed before everything planned is there, to stay: while it is written, the plan or the
+    /// namespace may change, so removals are decided afterwards.
     fn writable(&self, ns: &NamespaceName, mut drifts: Vec<Drift>, now: Now) -> Vec<Drift> {
-        let before = drifts.iter().filter(|d| matches!(d.fix, Fix::Apply { .. })).count();
-        drifts.retain(|d| d.fix != Fix::Await && self.pace.allows(ns, &d.policy, now.instant));
-        let applies = drifts.iter().filter(|d| matches!(d.fix, Fix::Apply { .. })).count();
-        if applies < before {
-            drifts.retain(|d| !matches!(d.fix, Fix::Delete { .. }));
-        }
+        let is_removal = |d: &Drift| matches!(d.fix, Fix::Delete { .. });
+        let all_there = drifts.iter().all(is_removal);
+        drifts.retain(|d| d.fix != Fix::Await && (all_there || !is_removal(d)) && self.pace.allows(ns, &d.policy, now.instant));
         drifts
     }
 
@@ -570,3 +569,6 @@ fn cause(entry: &Entry, drift: &Drift) -> Cause {
 pub const GATHER: Duration = Duration::from_millis(200);
 /// The least time between two status writes of one baseline.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod essence;

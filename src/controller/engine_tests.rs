@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::json;
 
 use super::{
@@ -213,6 +213,33 @@ fn nothing_is_removed_while_something_planned_is_not_confirmed() {
     sim.settle();
     let names: Vec<_> = sim.policies.keys().map(|(_, name)| name.as_str()).collect();
     assert!(names.len() == 3 && names.iter().all(|n| n.starts_with("new-")), "{names:?}");
+}
+
+#[test]
+fn i3_removals_are_decided_when_everything_planned_is_there() {
+    let mut sim = Sim::protected();
+    sim.baseline(2, json!({"metadata": {"namePrefix": "new-"}}));
+    let job = sim.jobs().remove(0);
+    assert!(job.tasks.iter().all(|t| matches!(t.drift.fix, Fix::Apply { .. })), "the removals have a job of their own");
+    // While the new ones are written, the old plan is put back.
+    sim.answer_late(job, |sim| sim.baseline(3, json!({})));
+    for job in sim.jobs() {
+        assert!(job.tasks.iter().all(|t| t.drift.policy.starts_with("new-")), "{job:?}");
+    }
+}
+
+#[test]
+fn i3_nothing_is_removed_while_something_planned_is_going() {
+    let mut sim = Sim::protected();
+    sim.baseline(2, json!({"metadata": {"namePrefix": "new-"}}));
+    let job = sim.jobs().remove(0);
+    sim.answer_late(job, |sim| {
+        sim.tamper("a", "new-default-deny-ingress", |p| {
+            p.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+            p.metadata.finalizers = Some(vec!["example.com/held".into()]);
+        });
+    });
+    assert_eq!(sim.jobs().len(), 0, "the old one must stay until the new one is there for good");
 }
 
 #[test]

@@ -1,12 +1,16 @@
 //! The loop: events in, decisions by the engine, writes out. The only code that joins the parts to a runtime.
 //! Ends when it is told to, or when a part ends that must not.
 
+#[cfg(test)]
+mod blast_radius;
 mod contest;
 mod engine;
 #[cfg(test)]
 mod engine_tests;
 #[cfg(test)]
 mod installs_tests;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod others_tests;
 mod pace;

@@ -19,6 +19,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 const CONFLICTS_TOLERATED: u32 = 3;
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Setback {
     failures: u32,
     until: Instant,
@@ -28,6 +29,7 @@ struct Setback {
 
 /// The setbacks of every policy that has one.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Pace {
     setbacks: HashMap<NamespaceName, HashMap<String, Setback>>,
     contests: Contests,
@@ -152,6 +154,23 @@ pub fn stretched(first: Duration, failures: u32, ns: &NamespaceName, policy: &st
     let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
     let spread = Digest::of_texts([ns.as_str(), policy]).fraction();
     doubled + doubled.mul_f64(spread / 4.0)
+}
+
+#[cfg(test)]
+impl Pace {
+    /// What the contests hold back, and what may become one.
+    pub fn contests(&self) -> &Contests {
+        &self.contests
+    }
+
+    /// What is held back, and whether news of the namespace ends that.
+    pub fn held_back(&self, now: Instant) -> Vec<(&str, bool)> {
+        let waiting = self.setbacks.values().flatten().filter(|(_, setback)| setback.until > now);
+        let conflicted = |s: &Setback| s.told.as_ref().is_some_and(|(reason, _)| *reason == Failure::Conflict);
+        let mut held: Vec<_> = waiting.map(|(policy, setback)| (&**policy, conflicted(setback))).collect();
+        held.sort_unstable();
+        held
+    }
 }
 
 #[cfg(test)]

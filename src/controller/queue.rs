@@ -6,6 +6,7 @@ use crate::api::NamespaceName;
 
 /// What waits to be served.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Queue {
     urgent: VecDeque<NamespaceName>,
     normal: VecDeque<NamespaceName>,

@@ -112,6 +112,7 @@ pub enum Turn {
 
 /// One baseline.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Tracked {
     /// Its uid.
     pub uid: Arc<str>,

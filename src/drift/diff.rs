@@ -73,6 +73,7 @@ pub struct Expected {
 
 /// The digests of a baseline's policies, computed once for a baseline.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Targets(Vec<Expected>);
 
 /// Computes what the policies of a baseline are compared by.

@@ -23,6 +23,7 @@ use super::{
 
 /// A Lease as it was seen.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Seen {
     created: Option<Timestamp>,
     version: u64,
@@ -32,6 +33,7 @@ struct Seen {
 
 /// All installs, as seen by the one in a namespace.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Installs {
     own: Arc<str>,
     seen: BTreeMap<Arc<str>, Seen>,

@@ -355,6 +355,49 @@ mod tests {
     }
 
     #[test]
+    fn i6_a_clock_that_jumps_ahead_ends_a_term_and_prolongs_none() {
+        let (a, now) = leader();
+        for jump in (0..100).map(|seconds| seconds * SECOND) {
+            let mut a = a.clone();
+            assert_eq!(a.term(now + jump).is_some(), jump < timing().renew_deadline);
+            // A renewal that was sent before the jump counts from then, though its answer came after it.
+            a.wrote(held_by("a"), 2, now + SECOND);
+            assert_eq!(a.term(now + jump).is_some(), jump < SECOND + timing().renew_deadline);
+            if jump > SECOND + timing().renew_deadline {
+                assert_eq!(a.next(now + jump), Move::Look);
+            }
+        }
+    }
+
+    #[test]
+    fn i6_a_candidate_whose_clock_jumps_ahead_takes_only_what_was_not_renewed() {
+        let (mut b, now) = elector();
+        b.looked(Some((held_by("x"), 1)), now, now);
+        let jumped = now + 3600 * SECOND;
+        // It asks for the version that it saw: the apiserver refuses when the holder has renewed since.
+        assert_eq!(holder_written(b.next(jumped)).2, Some(1));
+        b.conflicted(jumped);
+        let again = jumped + timing().retry;
+        assert_eq!(b.next(again), Move::Look);
+        b.looked(Some((held_by("x"), 2)), again, again);
+        assert_eq!(b.next(again), Move::Wait(again + timing().duration));
+    }
+
+    #[test]
+    fn i6_clocks_of_which_one_runs_nearly_half_again_as_fast_as_the_other_let_nobody_in_too_early() {
+        for (slow, fast) in [(1.0, 1.49), (0.8, 1.19), (0.5, 0.74)] {
+            let (a, start) = leader();
+            let mut b = Elector::new("b".into(), timing());
+            b.looked(Some((held_by("a"), 1)), start, start);
+            for passed in (0..400).map(|n| SECOND.mul_f64(f64::from(n) / 10.0)) {
+                let leads = a.term(start + passed.mul_f64(slow)).is_some();
+                let takes = matches!(b.next(start + passed.mul_f64(fast)), Move::Write(..));
+                assert!(!(leads && takes), "after {passed:?}, at {slow} and {fast}");
+            }
+        }
+    }
+
+    #[test]
     fn only_the_holder_releases() {
         let (mut a, now) = leader();
         let (record, over) = a.release().unwrap();

@@ -12,6 +12,7 @@ use crate::api::baseline::{DeletionPolicy, ExistingNamespaces, Mode};
 
 /// Every baseline of the cluster, in the order of precedence.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Baselines {
     valid: Vec<Arc<Baseline>>,
     invalid: BTreeSet<Arc<str>>,

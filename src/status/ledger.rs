@@ -72,6 +72,7 @@ impl Finding {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Record {
     state: State,
     problems: Box<[Standing]>,
@@ -79,6 +80,7 @@ struct Record {
 
 /// A problem, and since when it stands.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Standing {
     problem: Problem,
     since: Timestamp,
@@ -96,6 +98,7 @@ impl Record {
 
 /// The findings of one baseline.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Ledger {
     records: BTreeMap<NamespaceName, Record>,
     counts: NamespaceCounts,

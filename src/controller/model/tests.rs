@@ -1,0 +1,87 @@
+//! What the model finds: nothing, and everything that is broken on purpose.
+
+use stateright::{Checker, HasDiscoveries, Model};
+
+use super::{Broken, Budget, Setup};
+
+const NOTHING: Budget = Budget { tenant: 0, edits: 0, namespace: 0, faults: 0, terms: 0, lags: 1 };
+const ONE: Setup = Setup { sides: 1, roles: 1, settled: false, budget: NOTHING, broken: None };
+const SETTLED: Setup = Setup { settled: true, ..ONE };
+
+/// Tries every order. So many states there are at least: the model must not become empty unseen.
+fn holds(setup: Setup, states: usize) {
+    let start = std::time::Instant::now();
+    let checker = setup.checker().threads(2).spawn_bfs().join();
+    let found = checker.unique_state_count();
+    println!("{found} states, {} steps, depth {}: {setup:?} {:?}", checker.state_count(), checker.max_depth(), start.elapsed());
+    checker.assert_properties();
+    assert!(found >= states, "the model has shrunk");
+}
+
+/// The model finds what is broken, and says which rule it broke.
+fn finds(broken: Broken, rule: &str, setup: Setup) {
+    let setup = Setup { broken: Some(broken), ..setup };
+    let checker = setup.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let found: Vec<&str> = checker.discoveries().into_keys().filter(|name| name.starts_with(rule)).collect();
+    assert!(!found.is_empty(), "{broken:?} breaks no rule {rule}: {:?}", checker.discoveries().keys());
+}
+
+#[test]
+fn i1_to_i6_hold_whatever_tenants_do_while_the_baseline_is_edited() {
+    holds(Setup { budget: Budget { tenant: 1, edits: 1, ..NOTHING }, ..ONE }, 9_000);
+}
+
+#[test]
+fn i1_to_i6_hold_whatever_is_lost_while_the_baseline_is_edited() {
+    holds(Setup { budget: Budget { edits: 1, faults: 1, ..NOTHING }, ..ONE }, 4_000);
+}
+
+#[test]
+fn i1_to_i6_hold_while_the_namespace_goes_and_comes_back() {
+    holds(Setup { budget: Budget { namespace: 2, edits: 1, ..NOTHING }, ..SETTLED }, 20_000);
+}
+
+#[test]
+fn i1_to_i6_hold_while_two_leaders_take_turns() {
+    holds(Setup { budget: Budget { edits: 1, terms: 1, lags: 0, ..NOTHING }, sides: 2, ..SETTLED }, 30_000);
+}
+
+#[test]
+fn i1_to_i6_hold_for_two_policies_of_which_one_may_be_written_and_the_other_not() {
+    holds(Setup { roles: 2, budget: Budget { edits: 1, tenant: 1, lags: 0, ..NOTHING }, ..SETTLED }, 15_000);
+}
+
+#[test]
+fn i1_to_i6_hold_while_edits_are_taken_back() {
+    holds(Setup { budget: Budget { edits: 2, tenant: 1, ..NOTHING }, ..SETTLED }, 40_000);
+}
+
+#[test]
+fn i1_to_i6_hold_whatever_is_lost_twice() {
+    holds(Setup { budget: Budget { faults: 2, edits: 1, lags: 0, ..NOTHING }, ..SETTLED }, 1_000);
+}
+
+#[test]
+fn i1_to_i6_hold_whatever_tenants_do_while_two_leaders_take_turns() {
+    holds(Setup { budget: Budget { tenant: 1, terms: 2, lags: 0, ..NOTHING }, sides: 2, ..SETTLED }, 15_000);
+}
+
+#[test]
+fn the_model_finds_each_rule_that_is_broken() {
+    let with = |budget| Setup { budget, ..ONE };
+    let edits = with(Budget { edits: 1, ..NOTHING });
+    let tenant = with(Budget { tenant: 1, ..NOTHING });
+    let both = with(Budget { tenant: 1, edits: 1, ..NOTHING });
+    finds(Broken::IgnoresGate, "I6", with(Budget { terms: 1, ..NOTHING }));
+    finds(Broken::RemovesAtOnce, "removals: after", edits);
+    finds(Broken::Recreates, "I3: what is planned", tenant);
+    finds(Broken::AppliesByName, "I3: a repair makes", with(Budget { tenant: 2, ..NOTHING }));
+    finds(Broken::DeletesByName, "I4", both);
+    finds(Broken::BelievesLabels, "I4", edits);
+    finds(Broken::SeesNoTermination, "I5", with(Budget { namespace: 1, ..NOTHING }));
+    finds(Broken::PlansInvalid, "removals: of a living", edits);
+    finds(Broken::StoresNothing, "I3: there is no open moment", edits);
+    finds(Broken::LosesDeletions, "I1", tenant);
+    finds(Broken::AdmissionOpens, "I2", with(NOTHING));
+    finds(Broken::ListsTooEarly, "nothing before", with(NOTHING));
+}
