@@ -90,7 +90,8 @@ impl Instance {
     /// Nothing broke, and nobody complained of what is no failure.
     pub fn check_log(&self) {
         let log = self.operator.log();
-        assert!(!log.contains(" ERROR ") && !log.contains("panicked"), "{}:\n{log}", self.name);
+        let broken: Vec<_> = log.lines().filter(|line| line.contains(" ERROR ") || line.contains("panicked")).collect();
+        assert!(broken.is_empty(), "{}: {broken:#?}", self.name);
         check_failures(log.lines().filter(|line| line.contains("write failed")));
     }
 

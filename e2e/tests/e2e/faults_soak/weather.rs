@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use policy_baseline_e2e::proxy::{Asked, EventFault, Fault, Moment, Verb, When};
 use policy_baseline_e2e::{ControlPlane, Dice, Proxy};
+use serde_json::Value;
 
 use crate::faults_watches::{CODES, WATCHED, any_event, expire_watches, is_list};
 use crate::faults_writes::{is_anything, is_write};
@@ -144,7 +145,11 @@ impl Sky {
                 proxy.on_event(any_event, When::First(3), EventFault::Cut);
                 proxy.on_event(any_event, When::First(3), EventFault::Expire);
             }
-            Kind::EventsLost => proxy.on_event(any_event, often(30), EventFault::Lose),
+            Kind::EventsLost => {
+                // Without the bookmark at its end a streaming list never ends, and that is another fault.
+                let about = |asked: &Asked, event: &Value| any_event(asked, event) && event["type"] != "BOOKMARK";
+                proxy.on_event(about, often(30), EventFault::Lose);
+            }
             Kind::ListsFail => {
                 let code = dice.pick(&CODES);
                 let faults = [Fault::Answer(code, Moment::Before), Fault::Cut(Moment::Before), Fault::Truncate];
