@@ -175,13 +175,15 @@ impl Soak {
                 self.count("policies of tenants made");
             }
             Some(own) if deletes => {
-                policies.delete(&own, &DeleteParams::default()).await.unwrap();
+                let gone = policies.delete(&own, &DeleteParams::default()).await;
+                assert!(gone.is_ok(), "I4: {name}/{own}: {gone:?}");
                 self.judge.space(name).theirs.remove(&own);
                 self.count("policies of tenants deleted");
             }
             Some(own) => {
                 let rules = json!({ "spec": { "ingress": [{ "ports": [{ "port": port }] }] } });
-                let edited = policies.patch(&own, &PatchParams::default(), &Patch::Merge(rules)).await.unwrap();
+                let edited = policies.patch(&own, &PatchParams::default(), &Patch::Merge(rules)).await;
+                let edited = edited.unwrap_or_else(|err| panic!("I4: {name}/{own}: {err}"));
                 self.judge.space(name).theirs.insert(own, edited.resource_version().unwrap());
                 self.count("policies of tenants edited");
             }

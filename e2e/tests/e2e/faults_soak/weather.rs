@@ -74,6 +74,8 @@ pub struct Sky {
     /// Lists come in pages here, as from an apiserver that knows no streams: only such lists can be old.
     pages: bool,
     episode: Option<Episode>,
+    /// Each kind has its turn before any comes again.
+    to_come: Vec<Kind>,
     /// How often the faults of each kind have struck.
     pub struck: BTreeMap<Kind, usize>,
 }
@@ -84,7 +86,7 @@ impl Sky {
         if pages {
             proxy.know_no_streams();
         }
-        Self { proxy, pages, episode: None, struck: BTreeMap::new() }
+        Self { proxy, pages, episode: None, to_come: Vec::new(), struck: BTreeMap::new() }
     }
 
     pub fn is_clear(&self) -> bool {
@@ -93,8 +95,10 @@ impl Sky {
 
     /// Begins an episode, in that turn.
     pub fn darken(&mut self, turn: u64, dice: &mut Dice) {
-        let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| self.pages || *kind != Kind::ListsOld).collect();
-        let kind = dice.pick(&kinds);
+        if self.to_come.is_empty() {
+            self.to_come.extend(Kind::ALL.into_iter().filter(|kind| self.pages || *kind != Kind::ListsOld));
+        }
+        let kind = self.to_come.swap_remove(dice.below(self.to_come.len()));
         let length = 15 + dice.below(30) as u64;
         // Long enough to lose it.
         let length = if kind == Kind::LeaseFails { 35 } else { length };
