@@ -166,7 +166,11 @@ impl Sky {
                 proxy.remember_lists();
                 expire_watches(proxy);
             }
-            Kind::LeaseFails => proxy.on(|asked| asked.is_of("leases"), When::Always, Fault::Answer(503, Moment::Before)),
+            Kind::LeaseFails => {
+                proxy.on(|asked| asked.is_of("leases"), When::Always, Fault::Answer(503, Moment::Before));
+                // What is tried again and again meanwhile must not be sent when the time is over.
+                proxy.on(is_write, often(70), Fault::Answer(503, Moment::Before));
+            }
         }
     }
 
