@@ -93,6 +93,12 @@ impl Shape {
         if self.without_carveout { plan.without("MonitoringCarveout") } else { plan }
     }
 
+    /// Of the policies of every shape.
+    pub fn all_names() -> BTreeSet<String> {
+        let [one, other] = [false, true].map(|other_prefix| Self { other_prefix, ..Self::default() }.names());
+        one.union(&other).cloned().collect()
+    }
+
     fn names(self) -> BTreeSet<String> {
         self.plan("").policies().into_keys().collect()
     }

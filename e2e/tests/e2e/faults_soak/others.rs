@@ -9,7 +9,7 @@ use policy_baseline_e2e::{Dice, World};
 use serde_json::{Value, json};
 
 use super::Soak;
-use super::model::{About, Health, Model, Place};
+use super::model::{About, Health, Model, Place, Shape};
 use crate::faults::PLACE;
 use crate::scene::{apply_baseline, policies_of};
 use crate::support::{label, namespaces, remove_namespace};
@@ -80,6 +80,10 @@ impl Soak {
         }
         let place = Place::any(dice);
         self.judge.makes(name);
+        // Who still sees the former one may write there what he removes later.
+        for policy in Shape::all_names() {
+            self.judge.drops(name, &policy);
+        }
         let labels = [(PLACE, place.label())];
         self.change(
             About::Namespace(name),
