@@ -46,3 +46,20 @@ impl Dice {
         among[self.below(among.len())]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dice_of_a_turn_are_the_same_each_time_and_unlike_their_neighbours() {
+        let thrown = |seed, n| Dice::nth(seed, n).below(1000);
+        let of = |seed| (0..300).map(|n| thrown(seed, n)).collect::<Vec<_>>();
+        assert_eq!(of(1), of(1));
+        let mut all: Vec<usize> = of(1).into_iter().chain(of(2)).collect();
+        all.sort_unstable();
+        all.dedup();
+        // Of 600 throws of a thousand faces some 450 differ.
+        assert!((400..500).contains(&all.len()), "{}", all.len());
+    }
+}
