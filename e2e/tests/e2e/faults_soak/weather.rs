@@ -168,8 +168,8 @@ impl Sky {
             }
             Kind::LeaseFails => {
                 proxy.on(|asked| asked.is_of("leases"), When::Always, Fault::Answer(503, Moment::Before));
-                // What is tried again and again meanwhile must not be sent when the time is over.
-                proxy.on(is_write, often(70), Fault::Answer(503, Moment::Before));
+                // A client sends these again after a second: that must not be so when the time is over.
+                proxy.on(is_write, often(70), Fault::Answer(429, Moment::Before));
             }
         }
     }
