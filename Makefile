@@ -29,11 +29,16 @@ e2e: controlplane build ## End-to-end suites on a real control plane; E2E=name: 
 	$(CARGO) test --locked --package policy-baseline-e2e -- $(or $(E2E),$(addprefix --skip ,$(FAULTS)))
 
 # The suites that break things for minutes.
-FAULTS := faults_cluster faults_crash faults_storms faults_watches faults_writes
+FAULTS := faults_cluster faults_crash faults_soak faults_storms faults_watches faults_writes
 
 .PHONY: test-faults
-test-faults: controlplane build ## The long fault suites: each kind of fault, SIGKILL at every write, storms; prints times to converge
-	$(CARGO) test --locked --package policy-baseline-e2e --test e2e -- --show-output $(FAULTS)
+test-faults: controlplane build ## The long fault suites: each kind of fault, SIGKILL at every write, storms, 3 minutes of soak; prints times to converge
+	SOAK_SECONDS=180 SOAK_SEED=20260101 $(CARGO) test --locked --package policy-baseline-e2e --test e2e -- --show-output $(FAULTS)
+
+.PHONY: soak
+soak: controlplane build ## Ten minutes of all that at random; SOAK_SECONDS=number, SOAK_SEED=number for the same choices again
+	SOAK_SECONDS="$(or $(SOAK_SECONDS),600)" SOAK_SEED="$(or $(SOAK_SEED),$(shell date +%s))" \
+		$(CARGO) test --locked --package policy-baseline-e2e --test e2e -- --nocapture faults_soak
 
 .PHONY: fuzz
 fuzz: ## Feed what a watch delivers with libFuzzer; FUZZ_SECONDS=60 for each of FUZZ_TARGETS; FUZZ_REPLAY=file: that input only

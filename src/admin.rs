@@ -9,7 +9,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime::Handle};
 
 use crate::{health::Health, metrics::Metrics};
 
@@ -38,8 +38,13 @@ fn router(shown: Shown) -> Router {
             "/readyz",
             get(async |State(shown): State<Shown>| answer(Some(shown.health.waiting()), StatusCode::SERVICE_UNAVAILABLE)),
         )
-        .route("/metrics", get(async |State(shown): State<Shown>| ([(CONTENT_TYPE, OPEN_METRICS)], shown.metrics.text())))
+        .route("/metrics", get(async |State(shown): State<Shown>| ([(CONTENT_TYPE, OPEN_METRICS)], metrics(&shown.metrics))))
         .with_state(shown)
+}
+
+fn metrics(metrics: &Metrics) -> String {
+    metrics.set_tasks(Handle::current().metrics().num_alive_tasks());
+    metrics.text()
 }
 
 fn answer(problem: Option<String>, code: StatusCode) -> impl IntoResponse {

@@ -162,6 +162,7 @@ pub struct Metrics {
     watch_restarts: Family<Watch, Counter>,
     events_dropped: Counter,
     leader: Gauge,
+    tasks: Gauge,
     repair_seconds: Histogram,
     protection_seconds: Histogram,
     reconcile_seconds: Histogram,
@@ -214,6 +215,7 @@ impl Default for Metrics {
             watch_restarts: Family::default(),
             events_dropped: Counter::default(),
             leader: Gauge::default(),
+            tasks: Gauge::default(),
             repair_seconds: seconds(),
             protection_seconds: seconds(),
             reconcile_seconds: seconds(),
@@ -247,6 +249,7 @@ impl Default for Metrics {
             m.events_dropped.clone(),
         );
         shelf.put("gauge", "leader", "", "1 while this instance is the one that writes", m.leader.clone());
+        shelf.put("gauge", "tasks", "", "Tasks of the runtime that are alive", m.tasks.clone());
         shelf.put(
             "histogram",
             "drift_repair",
@@ -346,6 +349,11 @@ impl Metrics {
     /// Whether this instance writes.
     pub fn set_leader(&self, leads: bool) {
         self.leader.set(leads.into());
+    }
+
+    /// How many tasks live. Set when it is asked for: nobody pays for it at rest.
+    pub fn set_tasks(&self, tasks: usize) {
+        self.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
     }
 
     /// What others changed was repaired that long after it was seen.

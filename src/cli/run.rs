@@ -204,7 +204,8 @@ fn log_to_stderr(format: Option<LogFormat>, levels: Option<&str>) -> Result<(), 
         }
     };
     let on_a_terminal = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // What it would say of a line that cannot be written goes to stderr as well, and ends the process if that fails too.
+    let log = tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(filter).with_writer(std::io::stderr);
     match format.unwrap_or(if on_a_terminal { LogFormat::Text } else { LogFormat::Json }) {
         LogFormat::Text => log.with_ansi(on_a_terminal && std::env::var_os("NO_COLOR").is_none()).init(),
         LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),

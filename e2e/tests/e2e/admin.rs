@@ -19,7 +19,10 @@ const INGRESS: &str = "baseline-default-deny-ingress";
 
 /// Where the log says that the admin port is.
 async fn address(world: &World) -> String {
-    let operator = world.operator().unwrap();
+    address_of(world, world.operator().unwrap()).await
+}
+
+pub async fn address_of(world: &World, operator: &Operator) -> String {
     let named = async || {
         let log = operator.log();
         let line = log.lines().find(|line| line.contains("admin port is open")).map(str::to_owned);
@@ -29,7 +32,7 @@ async fn address(world: &World) -> String {
 }
 
 /// Status, head and body.
-fn get(address: &str, path: &str) -> (u16, String, String) {
+pub fn get(address: &str, path: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").unwrap();
@@ -46,7 +49,7 @@ pub async fn metrics_of(world: &World) -> String {
 }
 
 /// The value of a series.
-fn metric(text: &str, series: &str) -> f64 {
+pub fn metric(text: &str, series: &str) -> f64 {
     let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
     line.unwrap_or_else(|| panic!("{series} is not in\n{text}")).rsplit(' ').next().unwrap().parse().unwrap()
 }

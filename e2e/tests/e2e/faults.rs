@@ -28,9 +28,9 @@ const SENTINEL: &str = "sentinel";
 pub const PLACE: &str = "e2e.policybaseline.io/place";
 const OWNER: &str = "example.com/owner";
 /// So short that who is killed is soon followed.
-const DURATION: &str = "--lease-duration=3s";
+pub const DURATION: &str = "--lease-duration=3s";
 /// After two thirds of the Lease nothing may be sent. What was sent at the last moment reaches the proxy later.
-const TERM: Duration = Duration::from_millis(2000 + 250);
+pub const TERM: Duration = Duration::from_millis(2000 + 250);
 
 /// Everything that the operator writes, in the order of a baseline's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -103,7 +103,7 @@ async fn what_is_deleted_while_the_watches_have_expired_is_not_missed() {
             play.act(Step::Delete).await;
         }
         play.proxy.calm();
-        expire_watches(&play);
+        expire_watches(&play.proxy);
         play.converge().await;
         play.blind.push((blind, Timestamp::now()));
         play.proxy.calm();

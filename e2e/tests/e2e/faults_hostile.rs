@@ -252,7 +252,7 @@ async fn a_baseline_of_a_later_version_or_of_nonsense_says_what_is_wrong_with_it
         if *name == FIRST {
             // A watch from before goes on by the former schema for a while, and loses what that does not know.
             let before = play.proxy.struck();
-            expire_watches(&play);
+            expire_watches(&play.proxy);
             let anew = async || play.proxy.struck() >= before + WATCHED.len();
             play.world.eventually("every watch begins anew", TIMEOUT, anew).await.unwrap();
             play.proxy.calm();
@@ -307,7 +307,7 @@ async fn policies_of_a_later_version_disturb_no_watch() {
     }
     policies_of(&play.world.admin(), &first).delete(DENY_EGRESS, &DeleteParams::default()).await.unwrap();
     play.converge().await;
-    expire_watches(&play);
+    expire_watches(&play.proxy);
     play.perform(Step::Repair).await;
     play.ends("policies of a later version", before).await;
 }

@@ -19,19 +19,19 @@ pub fn is_watched(asked: &Asked) -> bool {
 }
 
 /// Every watch ends now and has expired when it is asked for again: everything is listed anew.
-pub fn expire_watches(play: &Play) {
+pub fn expire_watches(proxy: &Proxy) {
     for resource in WATCHED {
         let is_watch = move |asked: &Asked| asked.verb == Verb::Watch && asked.is_of(resource);
-        play.proxy.on(is_watch, When::Nth(1), Fault::Answer(410, Moment::Before));
+        proxy.on(is_watch, When::Nth(1), Fault::Answer(410, Moment::Before));
     }
-    play.proxy.cut_watches();
+    proxy.cut_watches();
 }
 
-fn is_list(asked: &Asked) -> bool {
+pub fn is_list(asked: &Asked) -> bool {
     (asked.verb == Verb::List || asked.streams_a_list) && is_watched(asked)
 }
 
-fn any_event(asked: &Asked, _: &Value) -> bool {
+pub fn any_event(asked: &Asked, _: &Value) -> bool {
     is_watched(asked)
 }
 
@@ -85,7 +85,7 @@ async fn what_no_event_told_is_found_by_the_next_list() {
                 play.world.eventually("an event is lost", TIMEOUT, async || play.proxy.struck() > before).await.unwrap();
             }
             play.proxy.calm();
-            expire_watches(&play);
+            expire_watches(&play.proxy);
             play.converge().await;
             play.proxy.calm();
         }
@@ -94,7 +94,7 @@ async fn what_no_event_told_is_found_by_the_next_list() {
     play.finish().await;
 }
 
-const CODES: [u16; 5] = [410, 429, 500, 503, 504];
+pub const CODES: [u16; 5] = [410, 429, 500, 503, 504];
 
 #[tokio::test]
 async fn a_list_that_fails_or_is_cut_short_is_asked_for_until_it_is_whole() {
@@ -122,7 +122,7 @@ async fn step_with_lists(play: &mut Play, step: Step, strike: impl FnOnce(&Proxy
     strike(&play.proxy);
     // What starts lists anyway.
     if step != Step::Restart {
-        expire_watches(play);
+        expire_watches(&play.proxy);
     }
     play.act(step).await;
     play.converge().await;
@@ -170,7 +170,7 @@ async fn an_old_list_is_overtaken_by_the_events_since() {
     for step in Step::ALL {
         // The state before the step is what the stale apiserver knows.
         play.proxy.remember_lists();
-        expire_watches(&play);
+        expire_watches(&play.proxy);
         let listed = async || play.proxy.remembers(WATCHED.len());
         play.world.eventually("everything is listed", TIMEOUT, listed).await.unwrap();
         play.proxy.calm();
@@ -182,7 +182,7 @@ async fn an_old_list_is_overtaken_by_the_events_since() {
         play.act(step).await;
         if step != Step::Restart {
             play.settle().await;
-            expire_watches(&play);
+            expire_watches(&play.proxy);
         }
         let stale = async || play.proxy.struck() >= before + WATCHED.len();
         play.world.eventually("old lists were served", TIMEOUT, stale).await.unwrap();

@@ -12,11 +12,11 @@ const NAMESPACES: usize = 3;
 /// More than a client tries by itself before it tells.
 const MANY: usize = 8;
 
-fn is_write(asked: &Asked) -> bool {
+pub fn is_write(asked: &Asked) -> bool {
     asked.is_write() && !asked.is_of("leases")
 }
 
-fn is_anything(_: &Asked) -> bool {
+pub fn is_anything(_: &Asked) -> bool {
     true
 }
 

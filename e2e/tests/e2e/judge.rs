@@ -51,6 +51,10 @@ pub struct Judge {
     gone: Vec<Span>,
     /// When a namespace left all baselines, and when it came back.
     left: Vec<Span>,
+    /// When a policy, as namespace/policy, was planned no more, and when it was planned again.
+    dropped: Vec<Span>,
+    /// From when until when the operator was hindered.
+    hindered: Vec<(Timestamp, Option<Timestamp>)>,
 }
 
 impl Judge {
@@ -65,6 +69,10 @@ impl Judge {
     /// Right after its deletion was asked for.
     pub fn deleted(&mut self, name: &str) {
         end(&mut self.left, name, Timestamp::now());
+        let inside = format!("{name}/");
+        for span in self.dropped.iter_mut().filter(|(of, _, until)| until.is_none() && of.starts_with(&inside)) {
+            span.2 = Some(Timestamp::now());
+        }
         self.gone.push((name.to_owned(), Timestamp::now(), None));
         self.spaces.remove(name);
     }
@@ -79,6 +87,37 @@ impl Judge {
     /// Right after a baseline has taken it again.
     pub fn returned(&mut self, name: &str) {
         end(&mut self.left, name, Timestamp::now());
+    }
+
+    /// Right before a policy is planned no more: what is removed is removed later.
+    pub fn drops(&mut self, name: &str, policy: &str) {
+        self.dropped.push((format!("{name}/{policy}"), Timestamp::now(), None));
+        self.space(name).edited.remove(policy);
+    }
+
+    /// Right after a baseline has planned it again.
+    pub fn plans(&mut self, name: &str, policy: &str) {
+        end(&mut self.dropped, &format!("{name}/{policy}"), Timestamp::now());
+    }
+
+    /// From now on the operator may learn late what happens, or what it has decided may arrive late; so may what is under way now.
+    pub fn hinder(&mut self) {
+        if self.hindered.last().is_none_or(|(_, until)| until.is_some()) {
+            self.hindered.push((Timestamp::now() - RACE, None));
+        }
+    }
+
+    /// It has seen and done everything.
+    pub fn relieve(&mut self) {
+        if let Some((_, until)) = self.hindered.last_mut() {
+            until.get_or_insert_with(Timestamp::now);
+        }
+    }
+
+    /// When what happened then must have been known.
+    fn known(&self, at: Timestamp) -> Timestamp {
+        let covers = |(from, until): &&(Timestamp, Option<Timestamp>)| at >= *from && until.is_none_or(|until| at <= until);
+        self.hindered.iter().find(covers).map_or(at, |(_, until)| until.unwrap_or(Timestamp::MAX))
     }
 
     /// A policy that a baseline plans was edited, and is still the same object.
@@ -131,14 +170,14 @@ impl Judge {
         }
     }
 
-    /// I3 and I4: the operator removes only from namespaces that have left. I5: it leaves alone what is going. `excused` is a write that
+    /// I3 and I4: the operator removes only from namespaces that have left, and what is planned no more. I5: it leaves alone what is going. `excused` is a write that
     /// was decided before. Returns how many removals there were.
     pub fn check_removals(&self, writes: &[Written], excused: impl Fn(&Written) -> bool) -> usize {
-        let within = |spans: &[Span], entry: &AuditEntry, early: Duration, late: Duration| {
-            spans.iter().any(|(name, from, until)| {
-                let at = entry.timestamp;
-                let begun = at > *from && age(at, *from) >= early;
-                *name == entry.namespace && begun && until.is_none_or(|until| at <= until || age(at, until) < late)
+        let within = |spans: &[Span], key: &str, at: Timestamp, early: Duration, late: Duration| {
+            spans.iter().filter(|(of, ..)| of == key).any(|&(_, from, until)| {
+                let begun = at > from && (early.is_zero() || age(at, self.known(from)) >= early);
+                let over = |until| at > until && (late.is_zero() || age(at, self.known(until)) >= late);
+                begun && !until.is_some_and(over)
             })
         };
         let mut removals = 0;
@@ -150,9 +189,13 @@ impl Judge {
             }
             if entry.verb.starts_with("delete") && entry.code < 300 {
                 removals += 1;
-                assert!(within(&self.left, entry, Duration::ZERO, RACE), "I3: removed where it is planned: {entry:#?}");
+                let policy = format!("{}/{}", entry.namespace, entry.name);
+                let has_left = within(&self.left, &entry.namespace, entry.timestamp, Duration::ZERO, RACE);
+                let is_dropped = has_left || within(&self.dropped, &policy, entry.timestamp, Duration::ZERO, RACE);
+                assert!(is_dropped, "I3: removed where it is planned: {entry:#?}");
             }
-            assert!(!within(&self.gone, entry, RACE, Duration::ZERO), "I5: written to a namespace that is going: {entry:#?}");
+            let goes = within(&self.gone, &entry.namespace, entry.timestamp, RACE, Duration::ZERO);
+            assert!(!goes, "I5: written to a namespace that is going: {entry:#?}");
         }
         removals
     }

@@ -11,6 +11,7 @@ mod faults;
 mod faults_cluster;
 mod faults_crash;
 mod faults_hostile;
+mod faults_soak;
 mod faults_storms;
 mod faults_watches;
 mod faults_writes;

@@ -97,6 +97,7 @@ pub struct Plan {
     baseline: String,
     prefix: String,
     dns_ports: Vec<i32>,
+    scraped: Value,
     labels: BTreeMap<String, String>,
     without: BTreeSet<&'static str>,
     beside: BTreeSet<String>,
@@ -109,6 +110,9 @@ impl Plan {
             baseline: baseline.to_owned(),
             prefix: "baseline-".to_owned(),
             dns_ports: vec![53],
+            scraped: json!([
+                { "port": "metrics", "protocol": "TCP" }, { "port": 8080, "protocol": "TCP" }, { "port": 9090, "protocol": "TCP" },
+            ]),
             labels: BTreeMap::new(),
             without: BTreeSet::new(),
             beside: BTreeSet::new(),
@@ -122,6 +126,12 @@ impl Plan {
 
     pub fn dns_port(mut self, port: i32) -> Self {
         self.dns_ports.push(port);
+        self
+    }
+
+    /// The one port that may be scraped.
+    pub fn scrape_port(mut self, port: i32) -> Self {
+        self.scraped = json!([{ "port": port, "protocol": "TCP" }]);
         self
     }
 
@@ -161,9 +171,7 @@ impl Plan {
                 "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "monitoring" } },
                 "podSelector": { "matchLabels": { "app": "prometheus" } },
             }],
-            "ports": [
-                { "port": "metrics", "protocol": "TCP" }, { "port": 8080, "protocol": "TCP" }, { "port": 9090, "protocol": "TCP" },
-            ],
+            "ports": self.scraped,
         }]);
         let exposing = json!({ "matchLabels": { "monitoring.io/expose-metrics": "true" } });
         [

@@ -1,0 +1,215 @@
+//! The judge's part: what must be so whenever everybody is done, and at the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams};
+use policy_baseline::api::PolicyBaselineStatus;
+use policy_baseline_e2e::{AuditMark, TIMEOUT, World};
+
+use super::model::{Health, Place};
+use super::others::is_disguised;
+use super::seats::Needs;
+use super::{SENTINEL, Soak};
+use crate::faults::{PLACE, TERM};
+use crate::judge::{Sent, Sentinel, Written, check_rest, check_terms, writes_of};
+use crate::scene::{Plan, condition, policies_of, until_status};
+
+/// Longer than the longest pause between two attempts at a write.
+const CONVERGE: Duration = Duration::from_mins(2);
+/// How much more an instance may have in memory, in MB.
+const MORE_MEMORY: u64 = 32;
+/// A connection that was cut may leave one more behind it for as long as that lives. What is lost adds up, and is soon more than that.
+const MORE_TASKS: u64 = 2;
+/// How often tasks are counted at rest. The least counts: a renewal of the Lease, say, is no loss.
+const LOOKS: usize = 20;
+
+impl Soak {
+    /// Waits until everything is as planned, and looks whether everything else is as it should be.
+    pub async fn rest(&mut self) {
+        self.calm().await;
+        let begun = Instant::now();
+        let all: BTreeSet<String> = self.judge.spaces.keys().cloned().collect();
+        let leftovers = self.until_as_planned(&all).await;
+        self.until_told().await;
+        let took = begun.elapsed();
+        self.converged.push(took);
+        self.until_clear().await;
+        self.judge.relieve();
+
+        // What was made unrecognisable before it was planned no more is nobody's: its tenants clear it up.
+        for (name, policy) in leftovers {
+            policies_of(&self.client, &name).delete(&policy, &DeleteParams::default()).await.unwrap();
+        }
+        self.judge.spaces.values_mut().for_each(|space| space.disguised.clear());
+        self.judge.check_what_is_stored(&self.world, &self.client, |name| self.model.plan(name)).await;
+        for instance in self.seats.iter().filter_map(|seat| seat.instance.as_ref()) {
+            instance.check_log();
+        }
+        self.unsteady.clear();
+        self.model.converged();
+        let (turn, at) = (self.turn, self.begun.elapsed().as_secs());
+        println!("after {at} s, {turn} turns: as planned within {} ms, {} namespaces", took.as_millis(), all.len());
+    }
+
+    /// I7: what the strict baseline never had is as planned though that one is broken.
+    pub async fn check_the_other_baseline(&mut self) {
+        let begun = Instant::now();
+        let others = self.model.never_strict();
+        self.until_as_planned(&others).await;
+        if self.model.health == Health::Broken {
+            let strict = Place::Strict.label();
+            until_status(&self.world, strict, "stalled", |status| condition(status, "Stalled").status == "True").await;
+        }
+        self.converged.push(begun.elapsed());
+    }
+
+    async fn until_as_planned(&self, names: &BTreeSet<String>) -> BTreeSet<(String, String)> {
+        let what = "every namespace holds exactly its plan";
+        self.world.eventually(what, CONVERGE, async || self.compare(names).await.map(Some)).await.unwrap()
+    }
+
+    /// The policies that are left and nobody's; or what is not as planned.
+    async fn compare(&self, names: &BTreeSet<String>) -> Result<BTreeSet<(String, String)>, String> {
+        let told = |err: kube::Error| err.to_string();
+        let all: Api<NetworkPolicy> = Api::all(self.client.clone());
+        let mut found: BTreeMap<String, Vec<NetworkPolicy>> = BTreeMap::new();
+        for policy in all.list(&ListParams::default()).await.map_err(told)? {
+            found.entry(policy.namespace().unwrap_or_default()).or_default().push(policy);
+        }
+        let mut leftovers = BTreeSet::new();
+        for name in names {
+            let space = &self.judge.spaces[name];
+            let plan = self.model.plan(name);
+            let planned = plan.as_ref().map(Plan::policies).unwrap_or_default();
+            let is_left = |policy: &NetworkPolicy| {
+                let its = policy.name_any();
+                let is_known = planned.contains_key(&its) || space.theirs.contains_key(&its);
+                !is_known && space.disguised.contains(&its) && is_disguised(policy)
+            };
+            let (left, found): (Vec<_>, Vec<_>) = found.remove(name).unwrap_or_default().into_iter().partition(is_left);
+            leftovers.extend(left.into_iter().map(|policy| (name.clone(), policy.name_any())));
+            if let Some(plan) = plan {
+                let plan = space.theirs.keys().fold(plan, |plan, own| plan.beside(own));
+                plan.compare(&found).map_err(|what| format!("{name}: {what}"))?;
+            } else if let Some(policy) = found.iter().find(|policy| !space.theirs.contains_key(&policy.name_any())) {
+                return Err(format!("{name}: {} is still there", policy.name_any()));
+            }
+        }
+        Ok(leftovers)
+    }
+
+    fn compliant(&self) -> [(&'static str, u32); 2] {
+        let count = |place: Place| u32::try_from(self.model.all_in(place).len()).unwrap();
+        [Place::Platform, Place::Strict].map(|place| (place.label(), count(place)))
+    }
+
+    /// Waits until the statuses say the same.
+    async fn until_told(&self) {
+        for (name, count) in self.compliant() {
+            let settled = |status: &PolicyBaselineStatus| {
+                let counts = &status.namespaces;
+                let all = counts.compliant == count && counts.selected == count && counts.failed == 0;
+                all && condition(status, "Ready").status == "True"
+            };
+            until_status(&self.world, name, &format!("{count} are compliant"), settled).await;
+        }
+    }
+
+    /// Waits until every list that was asked for has come: before that a rule of the proxy still waits for it.
+    async fn until_clear(&mut self) {
+        let (turn, seats) = (self.turn, &mut self.seats);
+        let clear = async || {
+            for seat in seats.iter_mut() {
+                seat.sky.attend(turn, seat.instance.is_some());
+            }
+            seats.iter().all(|seat| seat.sky.is_clear())
+        };
+        self.world.eventually("everything is listed again", TIMEOUT * 2, clear).await.unwrap();
+    }
+
+    fn writes(&self, since: AuditMark) -> Vec<Written> {
+        let user = World::operator_user();
+        writes_of(&self.world, since, |entry| (entry.user == user).then(|| entry.user_agent.clone()))
+    }
+
+    /// What the first instance has, once nothing was written for some renewals of the Lease.
+    pub async fn needs(&mut self) -> Needs {
+        let instance = self.seats[0].instance.as_ref().unwrap();
+        instance.until_at_work(&self.world).await;
+        let audit = self.world.audit().unwrap();
+        let mut mark = audit.mark();
+        let quiet = async || {
+            let writes = self.writes(mark);
+            let (leases, others): (Vec<_>, Vec<_>) = writes.iter().partition(|written| written.entry.resource == "leases");
+            if !others.is_empty() {
+                mark = audit.mark();
+            }
+            leases.len() >= 4
+        };
+        self.world.eventually("it comes to rest", TIMEOUT * 2, quiet).await.unwrap();
+        let mut needs = instance.needs(&self.world).await;
+        for _ in 0..LOOKS {
+            self.beat.tick().await;
+            needs.tasks = needs.tasks.min(instance.needs(&self.world).await.tasks);
+        }
+        println!("at rest {} has {} MB and {} tasks", needs.name, needs.memory, needs.tasks);
+        needs
+    }
+
+    /// At the end: rest (I2), all that was written since the beginning (I3 to I6), and what the first instance needs now.
+    pub async fn finish(mut self) {
+        if self.seats[1].stop() {
+            self.count("SIGTERM");
+        }
+        self.rest().await;
+        let before = self.before.take().unwrap();
+        let after = self.needs().await;
+        assert_eq!(before.name, after.name, "the instance is another one");
+        let sentinel = Sentinel { baseline: SENTINEL, label: (PLACE, SENTINEL) };
+        check_rest(&self.world, &self.compliant(), &sentinel, |mark| self.writes(mark)).await;
+
+        let writes = self.writes(self.mark);
+        let removals = self.judge.check_removals(&writes, |_| false);
+        let mut exchanges: Vec<_> = self.seats.iter().flat_map(|seat| seat.sky.proxy.since(0)).collect();
+        exchanges.sort_by_key(|one| one.at);
+        // By what the proxies saw: what was sent in time may arrive late.
+        let sent = exchanges.iter().filter(|one| one.asked.is_write()).map(|one| {
+            let took_effect = one.code.is_some_and(|code| code < 300);
+            Sent { by: &one.by, at: one.at, lease: one.asked.is_of("leases").then_some(took_effect), what: one }
+        });
+        let terms = check_terms(sent, TERM, |_| false);
+        self.tell(&before, &after, (terms.writes, terms.number, removals));
+        let (from, to) = (before.memory, after.memory);
+        assert!(to < from + MORE_MEMORY, "memory grew from {from} MB to {to} MB");
+        let (from, to) = (before.tasks, after.tasks);
+        assert!(to <= from + MORE_TASKS, "there were {from} tasks at rest, and are {to}");
+    }
+
+    fn tell(&self, before: &Needs, after: &Needs, (writes, terms, removals): (usize, usize, usize)) {
+        let worst = self.converged.iter().max().map_or(0, Duration::as_millis);
+        let mut struck = BTreeMap::new();
+        for (kind, times) in self.seats.iter().flat_map(|seat| &seat.sky.struck) {
+            *struck.entry(*kind).or_insert(0) += times;
+        }
+        println!("\n| what | |\n|---|---|");
+        println!("| seed | {} |", self.settings.seed);
+        println!("| seconds | {} |", self.begun.elapsed().as_secs());
+        println!("| turns | {} |", self.turn);
+        for (what, times) in &self.done {
+            println!("| {what} | {times} |");
+        }
+        for (kind, times) in &struck {
+            println!("| faults: {kind:?} | {times} |");
+        }
+        println!("| faults that struck | {} |", struck.values().sum::<usize>());
+        println!("| writes of the operator, in terms of the Lease | {writes}, {terms} |");
+        println!("| removals by the operator | {removals} |");
+        println!("| times that it had to converge, worst | {}, {worst} ms |", self.converged.len());
+        println!("| resident, before and after | {} MB, {} MB |", before.memory, after.memory);
+        println!("| tasks, before and after | {}, {} |", before.tasks, after.tasks);
+        println!("| violations of I1 to I7 | 0 |");
+    }
+}

@@ -1,0 +1,219 @@
+//! What goes wrong between one instance and the apiserver: one kind of fault at a time, for some seconds.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use policy_baseline_e2e::proxy::{Asked, EventFault, Fault, Moment, Verb, When};
+use policy_baseline_e2e::{ControlPlane, Dice, Proxy};
+use serde_json::Value;
+
+use crate::faults_watches::{CODES, WATCHED, any_event, expire_watches, is_list};
+use crate::faults_writes::{is_anything, is_write};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Writes are refused for now.
+    WritesRefused,
+    /// Writes take place, and are told to have failed.
+    WritesDenied,
+    /// Connections are cut under writes.
+    WritesCut,
+    /// Every request is late.
+    RequestsLate,
+    /// Some requests fail, in any way.
+    RequestsFail,
+    EventsLate,
+    /// Watches end in the middle of an event, or expire.
+    WatchesEnd,
+    /// Events never come, until the watches expire.
+    EventsLost,
+    /// Lists fail or are cut short.
+    ListsFail,
+    /// Lists tell of a former state.
+    ListsOld,
+    /// The Lease cannot be renewed.
+    LeaseFails,
+}
+
+impl Kind {
+    const ALL: [Self; 11] = [
+        Self::WritesRefused,
+        Self::WritesDenied,
+        Self::WritesCut,
+        Self::RequestsLate,
+        Self::RequestsFail,
+        Self::EventsLate,
+        Self::WatchesEnd,
+        Self::EventsLost,
+        Self::ListsFail,
+        Self::ListsOld,
+        Self::LeaseFails,
+    ];
+}
+
+enum Stage {
+    /// Lists are remembered, to be told again.
+    Remembers,
+    Blows,
+    /// Everything is to be listed again: over when so many faults have struck.
+    Relists(usize),
+}
+
+struct Episode {
+    kind: Kind,
+    /// The turn in which it is over, and the one in which old lists begin to be told.
+    until: u64,
+    middle: u64,
+    stage: Stage,
+    before: usize,
+}
+
+/// The way of one instance to the apiserver.
+pub struct Sky {
+    pub proxy: Proxy,
+    /// Lists come in pages here, as from an apiserver that knows no streams: only such lists can be old.
+    pages: bool,
+    episode: Option<Episode>,
+    /// Each kind has its turn before any comes again.
+    to_come: Vec<Kind>,
+    /// How often the faults of each kind have struck.
+    pub struck: BTreeMap<Kind, usize>,
+}
+
+impl Sky {
+    pub fn new(plane: &ControlPlane, pages: bool) -> Self {
+        let proxy = Proxy::start(plane).unwrap();
+        if pages {
+            proxy.know_no_streams();
+        }
+        Self { proxy, pages, episode: None, to_come: Vec::new(), struck: BTreeMap::new() }
+    }
+
+    pub fn is_clear(&self) -> bool {
+        self.episode.is_none()
+    }
+
+    /// Begins an episode, in that turn.
+    pub fn darken(&mut self, turn: u64, dice: &mut Dice) {
+        if self.to_come.is_empty() {
+            self.to_come.extend(Kind::ALL.into_iter().filter(|kind| self.pages || *kind != Kind::ListsOld));
+        }
+        let kind = self.to_come.swap_remove(dice.below(self.to_come.len()));
+        let length = 15 + dice.below(30) as u64;
+        // Long enough to lose it.
+        let length = if kind == Kind::LeaseFails { 35 } else { length };
+        let before = self.proxy.struck();
+        let stage = if kind == Kind::ListsOld { Stage::Remembers } else { Stage::Blows };
+        self.strike(kind, dice);
+        self.episode = Some(Episode { kind, until: turn + length, middle: turn + length / 2, stage, before });
+    }
+
+    fn strike(&self, kind: Kind, dice: &mut Dice) {
+        let proxy = &self.proxy;
+        let mut often = |percent: usize| When::Percent(percent, Dice::of(dice.below(usize::MAX) as u64));
+        match kind {
+            Kind::WritesRefused => {
+                for code in [409, 410, 429, 500, 503] {
+                    proxy.on(is_write, often(10), Fault::Answer(code, Moment::Before));
+                }
+            }
+            Kind::WritesDenied => {
+                for fault in [Fault::Answer(500, Moment::After), Fault::Answer(504, Moment::After), Fault::Truncate] {
+                    proxy.on(is_write, often(20), fault);
+                }
+            }
+            Kind::WritesCut => {
+                for moment in [Moment::Before, Moment::After] {
+                    proxy.on(is_write, often(15), Fault::Cut(moment));
+                }
+                proxy.cut_connections();
+            }
+            Kind::RequestsLate => proxy.on(is_anything, When::Always, Fault::Delay(dice.millis(20, 300))),
+            Kind::RequestsFail => {
+                // A stream has no end to be awaited.
+                let about = |asked: &Asked| !asked.is_of("") && asked.verb != Verb::Watch;
+                let mut kinds = vec![Fault::Delay(Duration::from_millis(300)), Fault::Truncate];
+                for moment in [Moment::Before, Moment::After] {
+                    kinds.push(Fault::Cut(moment));
+                    kinds.extend([409, 429, 500, 503, 504].map(|code| Fault::Answer(code, moment)));
+                }
+                for kind in kinds {
+                    proxy.on(about, often(2), kind);
+                }
+            }
+            Kind::EventsLate => {
+                let when = often(50);
+                proxy.on_event(any_event, when, EventFault::Delay(dice.millis(20, 200)));
+            }
+            Kind::WatchesEnd => {
+                proxy.on_event(any_event, When::First(3), EventFault::Cut);
+                proxy.on_event(any_event, When::First(3), EventFault::Expire);
+            }
+            Kind::EventsLost => {
+                // Without the bookmark at its end a streaming list never ends, and that is another fault.
+                let about = |asked: &Asked, event: &Value| any_event(asked, event) && event["type"] != "BOOKMARK";
+                proxy.on_event(about, often(30), EventFault::Lose);
+            }
+            Kind::ListsFail => {
+                let code = dice.pick(&CODES);
+                let faults = [Fault::Answer(code, Moment::Before), Fault::Cut(Moment::Before), Fault::Truncate];
+                // A stream of events is not read to its end, as an answer would be that is cut short.
+                let fault = dice.pick(if self.pages { &faults[..] } else { &faults[..2] });
+                proxy.on(is_list, When::First(3), fault);
+                expire_watches(proxy);
+            }
+            Kind::ListsOld => {
+                proxy.remember_lists();
+                expire_watches(proxy);
+            }
+            Kind::LeaseFails => {
+                proxy.on(|asked| asked.is_of("leases"), When::Always, Fault::Answer(503, Moment::Before));
+                // A client sends these again after a second: that must not be so when the time is over.
+                proxy.on(is_write, often(70), Fault::Answer(429, Moment::Before));
+            }
+        }
+    }
+
+    /// Goes on with the episode. `inhabited`: whether an instance is there.
+    pub fn attend(&mut self, turn: u64, inhabited: bool) {
+        let Some(episode) = &mut self.episode else { return };
+        match episode.stage {
+            Stage::Remembers if turn >= episode.middle && self.proxy.remembers(WATCHED.len()) => {
+                self.proxy.calm();
+                for resource in WATCHED {
+                    let about = move |asked: &Asked| is_list(asked) && asked.is_of(resource);
+                    self.proxy.on(about, When::Nth(1), Fault::Stale);
+                }
+                expire_watches(&self.proxy);
+                episode.stage = Stage::Blows;
+            }
+            Stage::Remembers | Stage::Blows if turn >= episode.until => self.clear(),
+            Stage::Relists(from) if !inhabited || self.proxy.struck() >= from + WATCHED.len() => {
+                self.proxy.calm();
+                self.count();
+            }
+            Stage::Remembers | Stage::Blows | Stage::Relists(_) => {}
+        }
+    }
+
+    /// The end of the episode begins: what was lost is told by the next list.
+    pub fn clear(&mut self) {
+        let Some(episode) = &mut self.episode else { return };
+        if matches!(episode.stage, Stage::Relists(_)) {
+            return;
+        }
+        self.proxy.calm();
+        if episode.kind == Kind::EventsLost {
+            episode.stage = Stage::Relists(self.proxy.struck());
+            expire_watches(&self.proxy);
+        } else {
+            self.count();
+        }
+    }
+
+    fn count(&mut self) {
+        if let Some(Episode { kind, before, .. }) = self.episode.take() {
+            *self.struck.entry(kind).or_default() += self.proxy.struck() - before;
+        }
+    }
+}
