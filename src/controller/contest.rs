@@ -151,14 +151,14 @@ impl Contests {
 #[cfg(test)]
 impl Contests {
     /// What decides when something is repaired: how often each policy was, and what waits.
-    pub fn essence(&self, now: Instant) -> (Vec<(String, usize)>, Vec<(&str, bool)>) {
+    pub fn essence(&self, now: Instant) -> Vec<(String, usize)> {
         let recent = self.recent.iter().chain(&self.older);
-        let mut repairs: Vec<_> =
-            recent.map(|(key, times)| (key.to_string(), times.iter().filter(|t| **t > 0).count())).collect();
-        repairs.sort_unstable();
-        let contests = self.contested.values().flatten();
-        let waits = contests.map(|(policy, contest)| (&**policy, contest.until.is_some_and(|until| until > now))).collect();
-        (repairs, waits)
+        let repaired = recent.map(|(key, times)| (key.to_string(), times.iter().filter(|t| **t > 0).count()));
+        let waits = |contest: &Contest| usize::from(contest.until.is_some_and(|until| until > now));
+        let contested = self.contested.values().flatten().map(|(policy, contest)| (policy.clone(), waits(contest)));
+        let mut all: Vec<_> = repaired.chain(contested).collect();
+        all.sort_unstable();
+        all
     }
 }
 
