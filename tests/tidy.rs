@@ -79,9 +79,18 @@ fn module(path: &Path) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// What stands before the unit tests.
+/// What stands before the unit tests. Modules of tests that have files of their own may be named before.
 fn production(text: &str) -> &str {
-    text.split("#[cfg(test)]").next().unwrap_or_default()
+    const TEST: &str = "#[cfg(test)]";
+    let is_code = |at: &usize| !text[at + TEST.len()..].trim_start().lines().next().unwrap_or_default().ends_with(';');
+    let ends = text.match_indices(TEST).map(|(at, _)| at).find(is_code);
+    &text[..ends.unwrap_or(text.len())]
+}
+
+#[test]
+fn code_after_the_name_of_a_test_module_is_looked_at_too() {
+    let text = "mod a;\n#[cfg(test)]\nmod a_tests;\nuse crate::b;\n#[cfg(test)]\nmod tests {}";
+    assert_eq!(production(text), "mod a;\n#[cfg(test)]\nmod a_tests;\nuse crate::b;\n");
 }
 
 /// Modules of the crate that a text imports, in `use crate::{…}` of any shape and in paths.

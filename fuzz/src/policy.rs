@@ -14,6 +14,7 @@ use policy_baseline::{
         names::{LABEL_ID, LABEL_MANAGED_BY, MANAGER},
     },
     drift::{Class, Drift, Fix, Interner, Policies, Print, Target, Targets, diff, residue, spec_digest, targets},
+    netpol::{Openings, Peers, Ports},
     observe::Observed,
     plan::{Baseline, Rendered, own_id},
 };
@@ -87,6 +88,7 @@ fn holds(object: &NetworkPolicy) {
     is_stable(object);
     is_seen_once(object);
     meaning_decides(object);
+    rules_only_add(object);
     deletes_only_ours(object);
     // Its tenant may also have given it a name that is planned, and labels that say that it is ours.
     for (plan, index) in [(&PLANS[0], 1), (&PLANS[1], 0), (&PLANS[1], 2)] {
@@ -103,6 +105,21 @@ fn holds(object: &NetworkPolicy) {
     let mut forged = settled(object);
     forge(&mut forged);
     deletes_only_ours(&forged);
+}
+
+/// What a policy opens, a further rule cannot close; and a rule for everybody opens all that there is.
+fn rules_only_add(object: &NetworkPolicy) {
+    let Some(spec) = &object.spec else { return };
+    let before = Openings::of(spec).ingress;
+    let with = |rule: Value| {
+        let mut spec = spec.clone();
+        spec.ingress.get_or_insert_default().push(serde_json::from_value(rule).expect("the rule decodes"));
+        Openings::of(&spec).ingress
+    };
+    assert_eq!(with(json!({"from": [{"podSelector": {"matchLabels": {"app": "web"}}}]})), before);
+    let open = with(json!({}));
+    assert!(open.is_none_or(|o| o.peers == Peers::Everybody && o.ports == Ports::All), "{open:?}");
+    assert!(open.is_some() || before.is_none());
 }
 
 fn print(object: &NetworkPolicy) -> Print {
