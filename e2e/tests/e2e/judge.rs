@@ -161,11 +161,12 @@ impl Judge {
         }
         for (name, space) in &self.spaces {
             let found = stored(world, name).await;
+            let stored = |policy: &str| found.get(policy).unwrap_or_else(|| panic!("I3, I4: {name}/{policy} is gone"));
             for (policy, version) in &space.theirs {
-                assert_eq!(found[policy].resource_version().as_ref(), Some(version), "I4: {name}/{policy} was written to");
+                assert_eq!(stored(policy).resource_version().as_ref(), Some(version), "I4: {name}/{policy} was written to");
             }
             for (policy, uid) in &space.edited {
-                assert_eq!(found[policy].uid().as_ref(), Some(uid), "I3: {name}/{policy} was only edited, and is another now");
+                assert_eq!(stored(policy).uid().as_ref(), Some(uid), "I3: {name}/{policy} was only edited, and is another now");
             }
         }
     }
