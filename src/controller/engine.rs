@@ -176,9 +176,7 @@ impl Engine {
         self.surveyed = false;
         self.observed.take_over();
         self.tracked.values_mut().for_each(|tracked| tracked.take_over(now.instant));
-        self.reckon_releases(now);
-        self.pace.reset();
-        self.all_dirty();
+        self.plans_changed(now);
     }
 
     /// Whether this instance writes.
@@ -434,8 +432,7 @@ impl Engine {
         }
         if !was_synced && self.is_synced() {
             info!(namespaces = self.observed.iter().count(), baselines = self.tracked.len(), "everything is listed, work begins");
-            self.reckon_releases(now);
-            self.all_dirty();
+            self.plans_changed(now);
         }
     }
 

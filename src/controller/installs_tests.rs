@@ -129,3 +129,23 @@ fn a_tenant_who_writes_a_lease_of_that_name_stops_nobody() {
     sim.namespace("b");
     assert_eq!(sim.jobs().len(), 1);
 }
+
+#[test]
+fn a_release_that_waits_still_waits_when_other_installs_come_and_go() {
+    let mut sim = Sim::new();
+    let selecting = |tier: &str| json!({"namespaceSelector": {"matchLabels": {"tier": tier}}});
+    sim.namespace_with("younger", json!({"policybaseline.io/instance": "true"}));
+    sim.see(install(OWN, 1, 1, "us"));
+    sim.baseline(1, selecting("prod"));
+    for n in 0..12 {
+        sim.namespace_with(&format!("n{n}"), json!({"tier": "prod"}));
+    }
+    sim.settle();
+    sim.baseline(2, selecting("prdo"));
+    assert_eq!(sim.jobs().len(), 0);
+    for (version, holder) in [(2, "them"), (3, "")] {
+        sim.see(install("younger", 5, version, holder));
+        sim.lead(true);
+        assert_eq!(sim.jobs().len(), 0, "nothing is released, whoever else is there");
+    }
+}

@@ -32,6 +32,11 @@ impl Engine {
             self.tracked.insert(name.clone(), Tracked::new(raw, check(), now.instant));
         }
         self.place(name, now);
+        self.plans_changed(now);
+    }
+
+    /// The baselines that are worked with are others than before, or this instance begins to work with them.
+    pub(super) fn plans_changed(&mut self, now: Now) {
         self.reckon_releases(now);
         self.pace.reset();
         self.all_dirty();
@@ -39,7 +44,7 @@ impl Engine {
 
     /// Looks which baselines would release many namespaces at once. These wait until their owner confirms it: a selector with a typo
     /// must not open a cluster.
-    pub(super) fn reckon_releases(&mut self, now: Now) {
+    fn reckon_releases(&mut self, now: Now) {
         if !self.is_synced() {
             return;
         }
@@ -121,8 +126,7 @@ impl Engine {
         for name in names {
             self.place(name, now);
         }
-        self.pace.reset();
-        self.all_dirty();
+        self.plans_changed(now);
     }
 
     pub(super) fn baseline_gone(&mut self, name: &str, now: Now) {
@@ -130,9 +134,7 @@ impl Engine {
             info!(baseline = name, "baseline is gone");
             self.baselines.remove(name);
             self.targets.remove(name);
-            self.reckon_releases(now);
-            self.pace.reset();
-            self.all_dirty();
+            self.plans_changed(now);
         }
     }
 }
