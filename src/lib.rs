@@ -16,6 +16,7 @@ pub mod events;
 pub mod gate;
 pub mod health;
 pub mod lease;
+pub mod listing;
 pub mod metrics;
 pub mod netpol;
 pub mod observe;

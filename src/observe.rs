@@ -12,6 +12,7 @@ use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::m
 use crate::{
     api::{NamespaceName, Uid},
     drift::{Interner, Policies, Print},
+    listing::Listing,
     plan::{Holdings, Labels, Namespace},
 };
 
@@ -106,8 +107,8 @@ pub struct Observed {
     entries: BTreeMap<NamespaceName, Box<Entry>>,
     flights: HashMap<NamespaceName, Flight>,
     texts: Interner,
-    relisted_namespaces: Option<HashSet<NamespaceName>>,
-    relisted_policies: Option<HashSet<(NamespaceName, Arc<str>)>>,
+    relisted_namespaces: Listing<NamespaceName>,
+    relisted_policies: Listing<(NamespaceName, Arc<str>)>,
     /// What our writes returned since the list of policies began: the list may be older.
     written_meanwhile: HashSet<(NamespaceName, Arc<str>)>,
     policies_synced: bool,
@@ -149,12 +150,12 @@ impl Observed {
 
     /// A list of namespaces begins.
     pub fn namespaces_relist(&mut self) {
-        self.relisted_namespaces = Some(HashSet::new());
+        self.relisted_namespaces.begin();
     }
 
     /// The list is complete: what it did not name is gone. Returns whom that concerns.
     pub fn namespaces_relisted(&mut self) -> Vec<NamespaceName> {
-        let Some(seen) = self.relisted_namespaces.take() else { return vec![] };
+        let Some(seen) = self.relisted_namespaces.end() else { return vec![] };
         let gone =
             self.entries.iter().filter(|(name, e)| e.namespace.is_some() && !seen.contains(*name)).map(|(name, _)| name.clone());
         let gone: Vec<_> = gone.collect();
@@ -167,9 +168,7 @@ impl Observed {
     /// A namespace was seen. Returns its name when something changed that the plan depends on.
     pub fn namespace_seen(&mut self, meta: &ObjectMeta) -> Option<NamespaceName> {
         let name = self.name(meta.name.as_deref()?);
-        if let Some(seen) = &mut self.relisted_namespaces {
-            seen.insert(name.clone());
-        }
+        self.relisted_namespaces.names(|| name.clone());
         let texts = &mut self.texts;
         // The apiserver labels every namespace with its name.
         let mut value = |value: &str| if value == name.as_str() { name.text() } else { texts.get(value) };
@@ -210,14 +209,14 @@ impl Observed {
 
     /// A list of policies begins.
     pub fn policies_relist(&mut self) {
-        self.relisted_policies = Some(HashSet::new());
+        self.relisted_policies.begin();
         self.flights.values_mut().for_each(|flight| doubt(Some(flight)));
     }
 
     /// The list is complete: what it did not name is gone, or was written after the list was taken. Returns whom that concerns.
     pub fn policies_relisted(&mut self) -> Vec<Relisted> {
         self.policies_synced = true;
-        let Some(seen) = self.relisted_policies.take() else { return vec![] };
+        let Some(seen) = self.relisted_policies.end() else { return vec![] };
         let mut concerned = Vec::new();
         for (name, entry) in &mut self.entries {
             let (mut gone, mut unsure) = (0, Vec::new());
@@ -249,9 +248,7 @@ impl Observed {
         let print = Print::of(object, &mut self.texts);
         let namespace = self.name(object.metadata.namespace.as_deref()?);
         let name = self.texts.get(object.metadata.name.as_deref()?);
-        if let Some(seen) = &mut self.relisted_policies {
-            seen.insert((namespace.clone(), name.clone()));
-        }
+        self.relisted_policies.names(|| (namespace.clone(), name.clone()));
         let version = print.version;
         let entry = self.entries.entry(namespace.clone()).or_default();
         if !entry.store(name.clone(), print) {
@@ -267,7 +264,7 @@ impl Observed {
 
     /// Writes to a namespace begin.
     pub fn writes_begin(&mut self, namespace: &NamespaceName) {
-        let flight = Flight { doubtful: self.relisted_policies.is_some(), ..Flight::default() };
+        let flight = Flight { doubtful: self.relisted_policies.is_under_way(), ..Flight::default() };
         self.flights.insert(namespace.clone(), flight);
     }
 
@@ -283,7 +280,7 @@ impl Observed {
         let went = flight.and_then(|f| f.deleted.get(&name)).is_some_and(|deleted| print.version <= *deleted);
         let unsure = !went && !known && flight.is_some_and(|f| f.doubtful);
         if !went && !unsure {
-            if self.relisted_policies.is_some() {
+            if self.relisted_policies.is_under_way() {
                 self.written_meanwhile.insert((namespace.clone(), name.clone()));
             }
             self.entries.entry(namespace).or_default().store(name, print.clone());

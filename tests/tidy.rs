@@ -10,21 +10,22 @@ use std::{
 const MAX_LINES: usize = 700;
 
 /// Each module and the modules of the crate that it may import. The order is the order of the layers.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("digest", &[]),
     ("client", &[]),
     ("api", &[]),
+    ("listing", &[]),
     ("netpol", &[]),
     ("plan", &["netpol", "api", "digest"]),
     ("drift", &["netpol", "plan", "api", "digest"]),
     ("status", &["api"]),
-    ("observe", &["drift", "plan", "api"]),
+    ("observe", &["listing", "drift", "plan", "api"]),
     ("metrics", &["drift", "api"]),
     ("health", &[]),
     ("admin", &["metrics", "health"]),
     ("gate", &[]),
     ("apply", &["gate", "metrics", "drift", "plan", "api"]),
-    ("lease", &["apply", "client", "gate"]),
+    ("lease", &["apply", "client", "gate", "listing"]),
     ("events", &["apply", "metrics", "api"]),
     ("reconcile", &["apply", "observe", "drift", "status", "netpol", "plan", "api"]),
     (
@@ -40,6 +41,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "health",
             "metrics",
             "observe",
+            "listing",
             "drift",
             "status",
             "plan",
@@ -52,7 +54,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
 ];
 
 /// Given the same input they give the same output: no client, no runtime, no clock.
-const PURE: [&str; 7] = ["digest", "api", "netpol", "plan", "drift", "status", "observe"];
+const PURE: [&str; 8] = ["digest", "api", "listing", "netpol", "plan", "drift", "status", "observe"];
 const IMPURE: [&str; 7] = ["kube::Client", "kube::Api", "Client::", "tokio", "Instant::now", "Timestamp::now", "SystemTime"];
 
 fn root() -> &'static Path {

@@ -5,7 +5,7 @@ mod baselines;
 mod outcome;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,6 +28,7 @@ use crate::{
     drift::{Class, Drift, Fix, Print},
     events::Announcement,
     lease::Installs,
+    listing::Listing,
     metrics::Outcome,
     observe::{Entry, Observed, Relisted, Standing},
     plan::Baselines,
@@ -99,7 +100,7 @@ pub struct Engine {
     baselines: Baselines,
     targets: AllTargets,
     tracked: BTreeMap<Arc<str>, Tracked>,
-    listed_baselines: Option<HashSet<String>>,
+    listed_baselines: Listing<String>,
     synced: [bool; 4],
     /// To be looked at; what tenants did comes before what a new plan asks for.
     dirty: Queue,
@@ -121,7 +122,7 @@ pub struct Engine {
     surveyed: bool,
     /// The kinds of policies that are not looked at; none until they are listed. No decision waits for them.
     beyond: Option<BTreeSet<String>>,
-    listed_beyond: Option<BTreeSet<String>>,
+    listed_beyond: Listing<String>,
 }
 
 /// Something to count.
@@ -145,7 +146,7 @@ impl Engine {
             baselines: Baselines::default(),
             targets: AllTargets::new(),
             tracked: BTreeMap::new(),
-            listed_baselines: None,
+            listed_baselines: Listing::default(),
             synced: [false; 4],
             dirty: Queue::default(),
             ready: Queue::default(),
@@ -159,7 +160,7 @@ impl Engine {
             happenings: Vec::new(),
             surveyed: false,
             beyond: None,
-            listed_beyond: None,
+            listed_beyond: Listing::default(),
         }
     }
 
@@ -229,9 +230,9 @@ impl Engine {
                     self.baseline_gone(name, now);
                 }
             }
-            Seen::BaselineList(ListPhase::Begin) => self.listed_baselines = Some(HashSet::new()),
+            Seen::BaselineList(ListPhase::Begin) => self.listed_baselines.begin(),
             Seen::BaselineList(ListPhase::End) => {
-                let seen = self.listed_baselines.take().unwrap_or_default();
+                let seen = self.listed_baselines.end().unwrap_or_default();
                 let gone: Vec<Arc<str>> = self.tracked.keys().filter(|name| !seen.contains(&***name)).cloned().collect();
                 for name in gone {
                     self.baseline_gone(&name, now);
@@ -246,19 +247,18 @@ impl Engine {
                 self.list_complete(3, "leases", now);
             }
             Seen::Crd(kind) if OTHER_POLICIES.contains(&&*kind) => {
-                if let Some(listed) = &mut self.listed_beyond {
-                    listed.insert(kind.clone());
-                }
+                self.listed_beyond.names(|| kind.clone());
                 self.change_beyond(|known| known.insert(kind), now);
             }
             Seen::Crd(_) => {}
             Seen::CrdGone(kind) => self.change_beyond(|known| known.remove(&kind), now),
-            Seen::CrdList(ListPhase::Begin) => self.listed_beyond = Some(BTreeSet::new()),
+            Seen::CrdList(ListPhase::Begin) => self.listed_beyond.begin(),
             Seen::CrdList(ListPhase::End) => {
-                let listed = self.listed_beyond.take().unwrap_or_default();
-                let was_known = self.beyond.is_some();
-                self.beyond.get_or_insert_default();
-                self.change_beyond(|known| std::mem::replace(known, listed.clone()) != listed || !was_known, now);
+                let listed = self.listed_beyond.end().unwrap_or_default().into_iter().collect();
+                if self.beyond.as_ref() != Some(&listed) {
+                    self.beyond = Some(listed);
+                    self.touch_statuses(now);
+                }
             }
         }
     }
@@ -439,8 +439,12 @@ impl Engine {
     /// Changes which kinds of policies are not looked at, if they are known at all. `change` says whether it changed something.
     fn change_beyond(&mut self, change: impl FnOnce(&mut BTreeSet<String>) -> bool, now: Now) {
         if self.beyond.as_mut().is_some_and(change) {
-            self.tracked.values_mut().for_each(|tracked| tracked.touch(now.instant));
+            self.touch_statuses(now);
         }
+    }
+
+    fn touch_statuses(&mut self, now: Now) {
+        self.tracked.values_mut().for_each(|tracked| tracked.touch(now.instant));
     }
 
     fn all_dirty(&mut self) {

@@ -6,12 +6,7 @@
 //! An install lives while somebody holds its Lease and goes on renewing it, by our own clock. Two that both believe to be the oldest,
 //! as for a moment when one comes back, write the same policies; the watch tells them apart.
 
-use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Instant,
-};
+use std::{cmp::Ordering, collections::BTreeMap, sync::Arc, time::Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -20,6 +15,7 @@ use super::{
     Record,
     driver::{record, version},
 };
+use crate::listing::Listing;
 
 /// A Lease as it was seen.
 #[derive(Debug)]
@@ -37,7 +33,7 @@ struct Seen {
 pub struct Installs {
     own: Arc<str>,
     seen: BTreeMap<Arc<str>, Seen>,
-    listed: Option<BTreeSet<String>>,
+    listed: Listing<String>,
     live: Vec<Arc<str>>,
     elder: Option<Arc<str>>,
 }
@@ -45,7 +41,7 @@ pub struct Installs {
 impl Installs {
     /// Nothing was seen yet. `own` is the namespace of this one.
     pub fn new(own: &str) -> Self {
-        Self { own: own.into(), seen: BTreeMap::new(), listed: None, live: vec![], elder: None }
+        Self { own: own.into(), seen: BTreeMap::new(), listed: Listing::default(), live: vec![], elder: None }
     }
 
     /// The namespace of this one.
@@ -65,12 +61,12 @@ impl Installs {
 
     /// A list begins.
     pub fn relist(&mut self) {
-        self.listed = Some(BTreeSet::new());
+        self.listed.begin();
     }
 
     /// The list is complete: what it did not name is gone.
     pub fn relisted(&mut self) {
-        if let Some(listed) = self.listed.take() {
+        if let Some(listed) = self.listed.end() {
             self.seen.retain(|namespace, _| listed.contains(&**namespace));
         }
     }
@@ -78,9 +74,7 @@ impl Installs {
     /// A Lease was seen.
     pub fn saw(&mut self, lease: &Lease, now: Instant) {
         let Some(namespace) = lease.metadata.namespace.as_deref() else { return };
-        if let Some(listed) = &mut self.listed {
-            listed.insert(namespace.into());
-        }
+        self.listed.names(|| namespace.into());
         let version = version(lease);
         if self.seen.get(namespace).is_some_and(|seen| seen.version >= version) {
             return;

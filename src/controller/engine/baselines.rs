@@ -17,9 +17,7 @@ const RELEASED_AT_ONCE: usize = 10;
 impl Engine {
     pub(super) fn baseline_seen(&mut self, raw: &RawBaseline, now: Now) {
         let Some(name) = raw.metadata.name.as_deref() else { return };
-        if let Some(listed) = &mut self.listed_baselines {
-            listed.insert(name.into());
-        }
+        self.listed_baselines.names(|| name.into());
         let name: Arc<str> = name.into();
         let check = || raw.check(self.installs.own()).map(Arc::new);
         let known = self.tracked.get_mut(&name).filter(|t| raw.metadata.uid.as_deref() == Some(&*t.uid));

@@ -32,7 +32,7 @@ impl Engine {
             return false;
         }
         self.pace.succeeded(&job.namespace, &drift.policy);
-        let baseline = job.baseline.as_ref().map(|b| &*b.name).unwrap_or_default();
+        let baseline = job.baseline_name();
         let (ns, policy, class) = (&job.namespace, &drift.policy, drift.class.as_str());
         let outcome = match cause {
             Cause::Bootstrap => Outcome::Created,
@@ -53,9 +53,9 @@ impl Engine {
 
     /// What somebody else did was undone.
     fn repaired(&mut self, job: &Job, drift: &Drift, print: &Print, now: Now) {
-        let baseline = job.baseline.as_ref().map(|b| &*b.name).unwrap_or_default();
+        let baseline = job.baseline_name();
         let (ns, policy, class) = (&job.namespace, &*drift.policy, drift.class.as_str());
-        let who = drift.who.as_deref().unwrap_or("unknown");
+        let who = drift.claimed_writer();
         info!(namespace = %ns, policy, baseline, class, who, "drift repaired");
         self.happenings.push(Happening::Drift(drift.class, role(job, drift), self.waited(ns, now)));
         let done = match drift.class {
@@ -85,8 +85,8 @@ impl Engine {
 
     /// A policy under a planned name was taken over. What it held is told, so that its owner can have it back under another name.
     fn adopted(&mut self, job: &Job, drift: &Drift, print: &Print, before: &str, now: Now) {
-        let baseline = job.baseline.as_ref().map(|b| &*b.name).unwrap_or_default();
-        let who = drift.who.as_deref().unwrap_or("unknown");
+        let baseline = job.baseline_name();
+        let who = drift.claimed_writer();
         info!(namespace = %job.namespace, policy = drift.policy, baseline, who, before, "policy taken over");
         let told = match before.char_indices().nth(TOLD) {
             Some((end, _)) => format!("{}… (the log of the operator has more)", &before[..end]),
