@@ -10,7 +10,7 @@ use k8s_openapi::{
 use policy_baseline::{
     api::{
         NamespaceName, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus, Role, SlimPolicy,
-        baseline::{MAX_RECENT_DRIFT, MAX_VIOLATIONS, Mode},
+        baseline::{MAX_RECENT_DRIFT, MAX_VIOLATIONS},
         names::{SYSTEM_NAMESPACES, check_label_key, check_label_value, is_dns_label},
     },
     controller::RawBaseline,
@@ -88,16 +88,7 @@ fn says_what_is_wrong(error: &BaselineError) {
 /// I2, I11: what is written has bounds whatever stands there, and after a restart it is what stands there.
 fn status_is_bounded_and_stable(checked: &Result<Baseline, BaselineError>, stored: Option<&PolicyBaselineStatus>) {
     let stalled = checked.as_ref().err().map(|error| (error.reason(), error.to_string()));
-    let health = Health {
-        generation: Some(1),
-        mode: Mode::Enforce,
-        suspended: false,
-        held: None,
-        deleting: None,
-        unfinished: None,
-        stalled,
-        beyond: None,
-    };
+    let health = Health { generation: Some(1), stalled, ..Health::default() };
     let words = checked.as_ref().ok().map(|baseline| &*baseline.effective_selector);
     let status =
         |stored: Option<&PolicyBaselineStatus>| Ledger::resume(stored).status(&health, words, stored, Timestamp::UNIX_EPOCH);

@@ -17,7 +17,7 @@ use crate::api::{
 const MAX_MESSAGE: usize = 1024;
 
 /// What the conditions are made of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Health<'a> {
     /// The generation that was looked at.
     pub generation: Option<i64>,
@@ -164,16 +164,7 @@ mod tests {
     }
 
     fn health() -> Health<'static> {
-        Health {
-            generation: Some(3),
-            mode: Mode::Enforce,
-            suspended: false,
-            held: None,
-            deleting: None,
-            unfinished: None,
-            stalled: None,
-            beyond: None,
-        }
+        Health { generation: Some(3), ..Health::default() }
     }
 
     fn told(health: &Health, counts: &NamespaceCounts) -> Vec<String> {

@@ -248,7 +248,6 @@ pub fn drift_record(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::baseline::Mode;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -263,16 +262,7 @@ mod tests {
     }
 
     fn status(ledger: &Ledger, previous: Option<&PolicyBaselineStatus>, second: i64) -> PolicyBaselineStatus {
-        let health = Health {
-            generation: Some(1),
-            mode: Mode::Enforce,
-            suspended: false,
-            held: None,
-            deleting: None,
-            unfinished: None,
-            stalled: None,
-            beyond: None,
-        };
+        let health = Health { generation: Some(1), ..Health::default() };
         ledger.status(&health, Some("every namespace"), previous, at(second))
     }
 
@@ -306,16 +296,7 @@ mod tests {
     #[test]
     fn i11_no_text_of_the_status_grows_with_the_spec() {
         let stalled = Some(("Undecodable", "é".repeat(100_000)));
-        let health = Health {
-            generation: None,
-            mode: Mode::Enforce,
-            suspended: false,
-            held: None,
-            deleting: None,
-            unfinished: None,
-            stalled,
-            beyond: None,
-        };
+        let health = Health { stalled, ..Health::default() };
         let status = Ledger::default().status(&health, Some(&"x".repeat(100_000)), None, at(0));
         assert_eq!(status.effective_selector.chars().count(), 1024);
         assert!(status.conditions.iter().all(|c| c.message.chars().count() <= 1024));
