@@ -11,7 +11,7 @@ use kube::core::WatchEvent;
 use serde::de::DeserializeOwned;
 
 pub use baseline::baseline;
-pub use mutate::mutate;
+pub use mutate::{mutate, mutate_within};
 pub use policy::policy;
 
 /// The namespace of the operator.

@@ -32,19 +32,8 @@ struct Plan {
 
 /// The default one, and one that sets whatever a policy depends on.
 static PLANS: LazyLock<[Plan; 2]> = LazyLock::new(|| {
-    [
-        json!({}),
-        json!({
-            "dns": {"peers": [{"ipBlock": {"cidr": "169.254.20.10/32"}}], "ports": [5353]},
-            "monitoring": {
-                "from": [{"namespaceSelector": {"matchLabels": {"team": "sre"}}, "podSelector": {}}],
-                "podSelector": {"matchExpressions": [{"key": "scrape", "operator": "Exists"}]},
-                "ports": [{"port": "http-metrics"}, {"port": 9000, "endPort": 9010}],
-            },
-            "metadata": {"namePrefix": "pci-", "labels": {"owner": "security"}, "annotations": {"example.com/doc": "see the wiki"}},
-        }),
-    ]
-    .map(|spec| {
+    ["{}", include_str!("../../src/plan/golden/custom.json")].map(|spec| {
+        let spec: Value = serde_json::from_str(spec).expect("the spec is JSON");
         let object = json!({"metadata": {"name": "platform"}, "spec": spec});
         let object: PolicyBaseline = serde_json::from_value(object).expect("the plan decodes");
         let baseline = Baseline::check(&object, OPERATOR).expect("the plan is valid");
