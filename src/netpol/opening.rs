@@ -9,7 +9,10 @@ use std::{
 
 use k8s_openapi::{
     api::networking::v1::{NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec},
-    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
+    apimachinery::pkg::{
+        apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
+        util::intstr::IntOrString,
+    },
 };
 
 use super::{
@@ -102,7 +105,7 @@ impl fmt::Display for Pods {
 impl Openings {
     /// What the policy opens.
     pub fn of(spec: &NetworkPolicySpec) -> Self {
-        let Some(pods) = breadth(spec.pod_selector.as_ref()) else { return Self::default() };
+        let Some(pods) = breadth(spec.pod_selector.as_ref(), |_| false) else { return Self::default() };
         let types = spec.policy_types.as_deref().unwrap_or_default();
         // A rule of a direction that the policy is not about opens nothing.
         let is_about = |direction: &str| types.is_empty() || types.iter().any(|known| known == direction);
@@ -120,11 +123,11 @@ impl Openings {
     }
 }
 
-/// How much of all pods, or of all namespaces, a selector without a positive requirement selects.
-fn breadth(selector: Option<&LabelSelector>) -> Option<Pods> {
+/// How much of all pods, or of all namespaces, a selector without a positive requirement selects, but for those that always hold.
+fn breadth(selector: Option<&LabelSelector>, always_holds: impl Fn(&LabelSelectorRequirement) -> bool) -> Option<Pods> {
     let Some(selector) = selector else { return Some(Pods::Every) };
     let mut pods = Pods::Every;
-    for requirement in selector.match_expressions.iter().flatten() {
+    for requirement in selector.match_expressions.iter().flatten().filter(|requirement| !always_holds(requirement)) {
         match &*requirement.operator {
             "NotIn" | "DoesNotExist" => pods = Pods::AlmostEvery,
             _ => return None,
@@ -136,11 +139,7 @@ fn breadth(selector: Option<&LabelSelector>) -> Option<Pods> {
 /// A selector of namespaces that leaves out almost none. The apiserver labels each of them with its name.
 fn selects_almost_every_namespace(selector: &LabelSelector) -> bool {
     const NAME: &str = "kubernetes.io/metadata.name";
-    let mut selector = selector.clone();
-    if let Some(requirements) = &mut selector.match_expressions {
-        requirements.retain(|r| !(r.key == NAME && r.operator == "Exists"));
-    }
-    breadth(Some(&selector)).is_some()
+    breadth(Some(selector), |requirement| requirement.key == NAME && requirement.operator == "Exists").is_some()
 }
 
 /// A rule: who, and by which ports.
@@ -227,7 +226,7 @@ impl Reach {
                 ranges.ranges.extend(without(&range, exceptions));
                 ranges.first_rule.get_or_insert(rule.at);
             } else if let Some(namespaces) = &peer.namespace_selector {
-                let every_pod = breadth(peer.pod_selector.as_ref()).is_some();
+                let every_pod = breadth(peer.pod_selector.as_ref(), |_| false).is_some();
                 if every_pod && selects_almost_every_namespace(namespaces) {
                     self.every_pod.get_or_insert(rule.at);
                 }
@@ -271,7 +270,7 @@ impl Added {
 /// Whether the ranges leave out less than a /8: an exception for a few addresses closes nothing. The private networks together
 /// are more than that, so a rule for all of the internet but them is none for everybody.
 fn is_whole(ranges: &Union, more: &Union, family: Family) -> bool {
-    !(ranges.is_empty() && more.is_empty()) && ranges.left_out(more, family) <= family.last() >> 8
+    ranges.left_out(more, family) <= family.last() >> 8
 }
 
 /// The widest opening that rules make together. Rules add up where they have the same ports, and with those that have all ports.

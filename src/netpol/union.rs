@@ -48,11 +48,6 @@ impl Union {
         let both = other.0.iter().map(added).fold(self.up_to(u128::MAX), u128::saturating_add);
         size(0, family.last()).saturating_sub(both)
     }
-
-    /// Whether there is nothing in it.
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// A block without its exceptions.
