@@ -11,19 +11,11 @@ use policy_baseline_e2e::{AuditEntry, TIMEOUT, World, skipped_without_audit_log}
 use serde_json::{Value, json};
 
 use crate::admin::metrics_of;
+use crate::repair::{PLATFORM, enforcing};
 use crate::scene::{
-    DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, events, merge, policies_of, tenant, until_event, until_holds, until_ready,
-    until_status, version, writes_since,
+    DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, condition, events, fence, merge, policies_of, tenant, until_event,
+    until_holds, until_ready, until_status, version, writes_since,
 };
-
-const PLATFORM: &str = "platform";
-
-async fn enforcing(spec: &Value) -> World {
-    let mut world = World::new().await.unwrap();
-    apply_baseline(&world, PLATFORM, spec).await;
-    world.start_operator().await.unwrap();
-    world
-}
 
 /// Reasons and policies of the violations of a namespace.
 fn violations(status: &PolicyBaselineStatus, namespace: &str) -> Vec<(String, String)> {
@@ -156,7 +148,7 @@ async fn i4_a_bypass_is_found_by_what_it_means_told_and_never_changed() {
     let found = u32::try_from(cases.iter().filter(|(.., told)| told.is_some()).count()).unwrap();
     let what = "every bypass is counted";
     let status = until_status(&world, PLATFORM, what, |status| status.namespaces.bypassed == found).await;
-    assert_eq!(condition_of(&status, "Ready"), "True", "what others open is no failure of ours");
+    assert_eq!(condition(&status, "Ready").status, "True", "what others open is no failure of ours");
     for (name, _, told) in &cases {
         let ns = &spaces[name];
         let Some(told) = told else {
@@ -198,7 +190,7 @@ async fn i2_a_restart_tells_no_bypass_again() {
     let counted = r#"policy_baseline_namespaces{state="bypassed"} 1"#;
     let looked = async || metrics_of(&world).await.contains(counted);
     world.eventually("the bypass is counted", TIMEOUT, looked).await.unwrap();
-    crate::scene::fence(&world, &Plan::of(PLATFORM), &[]).await;
+    fence(&world, &Plan::of(PLATFORM), &[]).await;
     let about = |write: &AuditEntry| write.namespace == ns;
     assert_eq!(writes_since(&world, mark).iter().filter(|write| about(write)).count(), 0);
 }
@@ -222,11 +214,11 @@ async fn a_cluster_that_knows_other_policies_is_told_that_those_are_not_looked_a
     apply_baseline(&world, PLATFORM, &json!({})).await;
     world.start_operator().await.unwrap();
     let status = until_ready(&world, PLATFORM).await;
-    assert_eq!(condition_of(&status, "BypassCoverage"), "Unknown", "nothing is said where there is nothing to say");
+    assert_eq!(condition(&status, "BypassCoverage").status, "Unknown", "nothing is said where there is nothing to say");
     world.apply_yaml(&crd.to_string()).await.unwrap();
-    let is_told = |status: &PolicyBaselineStatus| condition_of(status, "BypassCoverage") == "False";
+    let is_told = |status: &PolicyBaselineStatus| condition(status, "BypassCoverage").status == "False";
     let status = until_status(&world, PLATFORM, "the status says so", is_told).await;
-    let told = crate::scene::condition(&status, "BypassCoverage");
+    let told = condition(&status, "BypassCoverage");
     assert_eq!(told.reason, "NetworkPolicyOnly");
     assert!(told.message.contains(kind), "{}", told.message);
     let crds: Api<DynamicObject> = Api::all_with(
@@ -237,8 +229,4 @@ async fn a_cluster_that_knows_other_policies_is_told_that_those_are_not_looked_a
     );
     crds.delete(kind, &DeleteParams::default()).await.unwrap();
     until_status(&world, PLATFORM, "and no more", |status| !is_told(status)).await;
-}
-
-fn condition_of(status: &PolicyBaselineStatus, kind: &str) -> String {
-    crate::scene::condition(status, kind).status
 }

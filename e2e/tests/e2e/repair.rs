@@ -16,7 +16,7 @@ use crate::scene::{
     writes_since,
 };
 
-const PLATFORM: &str = "platform";
+pub const PLATFORM: &str = "platform";
 
 /// What a tenant does to one policy, and in which namespace of his.
 struct Case {
@@ -39,7 +39,7 @@ impl Scene {
 }
 
 /// The operator, and a baseline with that spec.
-async fn enforcing(spec: &Value) -> World {
+pub async fn enforcing(spec: &Value) -> World {
     let mut world = World::new().await.unwrap();
     apply_baseline(&world, PLATFORM, spec).await;
     world.start_operator().await.unwrap();
