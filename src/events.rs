@@ -102,10 +102,7 @@ fn event(a: &Announcement, instance: &str) -> Event {
 }
 
 fn cut(note: &str) -> String {
-    match note.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= MAX_NOTE).last() {
-        Some(end) => note[..end].into(),
-        None => String::new(),
-    }
+    note[..note.floor_char_boundary(MAX_NOTE)].into()
 }
 
 #[cfg(test)]

@@ -186,6 +186,11 @@ pub struct Job {
 }
 
 impl Job {
+    /// The name of the baseline whose policies are written; empty when they are only removed.
+    pub fn baseline_name(&self) -> &str {
+        self.baseline.as_ref().map(|baseline| &*baseline.name).unwrap_or_default()
+    }
+
     /// Puts the removals last. Returns how many tasks come before them.
     pub fn put_in_order(&mut self) -> usize {
         let is_removal = |task: &Task| matches!(task.drift.fix, Fix::Delete { .. });

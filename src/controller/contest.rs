@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::pace::stretched;
+use super::pace::{LONGEST, stretched};
 use crate::{
     api::{NamespaceName, reason::violation},
     digest::Digest,
@@ -17,9 +17,7 @@ use crate::{
 /// So many repairs within that time are a contest.
 pub const REPAIRS: usize = 5;
 const WITHIN: Duration = Duration::from_mins(1);
-/// The first wait, and the longest.
 const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(30);
 /// A contest is over when no repair was needed for so long.
 pub const CALM: Duration = Duration::from_mins(2);
 
@@ -65,8 +63,7 @@ impl Contests {
     /// Notes that a policy was repaired after somebody had changed it, and who claims to have. Says how long its next repair waits, if it
     /// is contested.
     pub fn repaired(&mut self, ns: &NamespaceName, policy: &str, who: Option<&Arc<str>>, now: Instant) -> Option<Wait> {
-        let known = self.contested.get_mut(ns).and_then(|policies| policies.get_mut(policy));
-        if known.is_none() && !self.is_fifth(ns, policy, now) {
+        if self.contest(ns, policy).is_none() && !self.is_fifth(ns, policy, now) {
             return None;
         }
         let contest = self.contested.entry(ns.clone()).or_default().entry(policy.to_owned());
@@ -109,8 +106,11 @@ impl Contests {
 
     /// Whether a policy may be repaired now.
     pub fn allows(&self, ns: &NamespaceName, policy: &str, now: Instant) -> bool {
-        let contest = self.contested.get(ns).and_then(|policies| policies.get(policy));
-        contest.and_then(|contest| contest.until).is_none_or(|until| until <= now)
+        self.contest(ns, policy).and_then(|contest| contest.until).is_none_or(|until| until <= now)
+    }
+
+    fn contest(&self, ns: &NamespaceName, policy: &str) -> Option<&Contest> {
+        self.contested.get(ns)?.get(policy)
     }
 
     /// What is to be told of the contested policies of a namespace.

@@ -14,7 +14,8 @@ use crate::{
     status::Problem,
 };
 
-const LONGEST: Duration = Duration::from_secs(30);
+/// The longest wait between two attempts, and between two repairs.
+pub const LONGEST: Duration = Duration::from_secs(30);
 /// A conflict is part of normal work; only a row of them is a problem worth telling.
 const CONFLICTS_TOLERATED: u32 = 3;
 

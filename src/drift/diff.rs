@@ -142,6 +142,13 @@ pub struct Drift {
     pub fix: Fix,
 }
 
+impl Drift {
+    /// Who claims to have written it last, in a word.
+    pub fn claimed_writer(&self) -> &str {
+        self.who.as_deref().unwrap_or("unknown")
+    }
+}
+
 /// Compares. `may_remove` says whether a policy that carries that baseline's label may go when nothing plans it.
 pub fn diff<'a>(
     planned: impl IntoIterator<Item = Target<'a>>,
