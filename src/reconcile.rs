@@ -46,9 +46,14 @@ pub fn assess(
 
     let mut found = Assessment::default();
     found.findings.extend(shadowed.iter().map(|b| (b.name.clone(), Finding::fine(State::Shadowed))));
+    let winner = match &decision {
+        Decision::Reported(baseline) | Decision::Protected(baseline) => Some(baseline.clone()),
+        Decision::LeaveAlone | Decision::Unselected | Decision::Frozen(_) => None,
+    };
+    let would = |baseline: &Baseline| would_change(&compare(baseline, ns, entry, targets, |_| false));
     for audit in &audits {
-        let mut finding =
-            if audit.only_reports(ns, &holdings) { reported() } else { audited(&compare(audit, ns, entry, targets, |_| false)) };
+        let would = would(audit);
+        let mut finding = if audit.only_reports(ns, &holdings) { reported(would) } else { audited(would) };
         finding.problems.extend(bypasses(audit, ns, entry));
         found.findings.push((audit.name.clone(), finding));
     }
@@ -58,7 +63,7 @@ pub fn assess(
             found.findings.push((name, Finding::fine(State::Frozen)));
             found.frozen = true;
         }
-        Decision::Reported(baseline) => found.findings.push((baseline.name.clone(), reported())),
+        Decision::Reported(baseline) => found.findings.push((baseline.name.clone(), reported(would(&baseline)))),
         Decision::Unselected => {
             found.drifts = diff([], &entry.policies, |name| baselines.may_remove(name));
             // What is left to remove is the business of the baseline that it came from.
@@ -79,7 +84,22 @@ pub fn assess(
             found.baseline = Some(baseline);
         }
     }
+    if let Some(winner) = winner {
+        note_ties(&winner, &shadowed, &mut found.findings);
+    }
     found
+}
+
+/// Where only the names decide, both baselines say so: whoever wrote them may not know of it.
+fn note_ties(winner: &Arc<Baseline>, shadowed: &[Arc<Baseline>], findings: &mut [(Arc<str>, Finding)]) {
+    let mut tie = |of: &Arc<str>, with: &Arc<str>| {
+        let finding = findings.iter_mut().find(|(name, _)| name == of);
+        finding.into_iter().for_each(|(_, finding)| finding.ties.push(with.clone()));
+    };
+    for other in shadowed.iter().filter(|other| other.priority == winner.priority) {
+        tie(&winner.name, &other.name);
+        tie(&other.name, &winner.name);
+    }
 }
 
 fn compare(
@@ -136,16 +156,23 @@ fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry) -> Vec<Problem> 
     found.into_iter().take(BYPASSES_TOLD).map(problem).collect()
 }
 
-fn reported() -> Finding {
-    let message = "older than the baseline and holds none of its policies; set existingNamespaces: Enforce to close it".into();
+/// The first policy that is not as planned, and what would be done with each.
+fn would_change(drifts: &[Drift]) -> Option<(String, String)> {
+    let verb = |d: &Drift| if d.class == Class::Missing { "create" } else { "change" };
+    let changes: Vec<String> = drifts.iter().map(|d| format!("{} {}", verb(d), d.policy)).collect();
+    Some((drifts.first()?.policy.clone(), changes.join(", ")))
+}
+
+fn reported(would: Option<(String, String)>) -> Finding {
+    let would = would.map_or_else(|| "close it".to_owned(), |(_, changes)| changes);
+    let message = format!("older than the baseline and holds none of its policies; existingNamespaces: Enforce would {would}");
     Finding::wrong(State::Reported, Problem { policy: None, reason: violation::EXISTING_NAMESPACE, message })
 }
 
-fn audited(drifts: &[Drift]) -> Finding {
-    let Some(first) = drifts.first() else { return Finding::fine(State::Compliant) };
-    let verb = |d: &Drift| if d.class == Class::Missing { "create" } else { "change" };
-    let changes: Vec<String> = drifts.iter().map(|d| format!("{} {}", verb(d), d.policy)).collect();
-    Finding::wrong(State::Drifted, problem(first, violation::WOULD_CHANGE, format!("Enforce would {}", changes.join(", "))))
+fn audited(would: Option<(String, String)>) -> Finding {
+    let Some((first, changes)) = would else { return Finding::fine(State::Compliant) };
+    let message = format!("Enforce would {changes}");
+    Finding::wrong(State::Drifted, Problem { policy: Some(first), reason: violation::WOULD_CHANGE, message })
 }
 
 fn problem(drift: &Drift, reason: &'static str, message: String) -> Problem {

@@ -89,6 +89,8 @@ pub mod condition {
     pub const STALLED: &str = "Stalled";
     /// How far bypasses are looked for. Only there where policies exist that are not looked at.
     pub const BYPASS_COVERAGE: &str = "BypassCoverage";
+    /// Another baseline of the same priority selects a namespace too. Only there while that is so.
+    pub const PRIORITY_TIED: &str = "PriorityTied";
 }
 
 /// Reasons of conditions that are neither a failed write nor an invalid spec.
@@ -113,6 +115,8 @@ pub mod state {
     pub const VALID: &str = "Valid";
     /// The cluster knows policies of other kinds, and what they open is not looked at.
     pub const NETWORK_POLICY_ONLY: &str = "NetworkPolicyOnly";
+    /// Between baselines of one priority only the names decide.
+    pub const SAME_PRIORITY: &str = "SamePriority";
 }
 
 /// Reasons of events.

@@ -1,7 +1,10 @@
 //! The conditions, in kstatus' sense. A condition that keeps its status keeps its transition time, so that an unchanged
 //! baseline needs no write.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -38,6 +41,15 @@ pub struct Health<'a> {
     pub beyond: Option<&'a BTreeSet<String>>,
 }
 
+/// What was found in the namespaces of a baseline.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// Its namespaces, counted by state.
+    pub counts: &'a NamespaceCounts,
+    /// In how many namespaces it is tied with which baseline of the same priority.
+    pub ties: &'a BTreeMap<Arc<str>, u32>,
+}
+
 /// What becomes of the policies of a baseline that is being deleted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Going {
@@ -48,8 +60,8 @@ pub enum Going {
 }
 
 /// The conditions; `previous` are those that stand in the cluster.
-pub fn conditions(health: &Health, counts: &NamespaceCounts, previous: &[Condition], now: Timestamp) -> Vec<Condition> {
-    let (ready, reason, message) = ready(health, counts);
+pub fn conditions(health: &Health, found: &Found, previous: &[Condition], now: Timestamp) -> Vec<Condition> {
+    let (ready, reason, message) = ready(health, found.counts);
     let is_stalled = health.stalled.is_some();
     let is_reconciling = !ready && !is_stalled && !health.suspended && health.held.is_none();
     let reconciling =
@@ -73,6 +85,7 @@ pub fn conditions(health: &Health, counts: &NamespaceCounts, previous: &[Conditi
         // What stands there is right until more is known.
         None => previous.iter().find(|c| c.type_ == condition::BYPASS_COVERAGE).cloned(),
     };
+    let tied = (!found.ties.is_empty()).then(|| build((condition::PRIORITY_TIED, true, tied(found.ties))));
     // Sorted by type, as the apiserver's users expect.
     let others = [
         (condition::READY, ready, (reason, message)),
@@ -80,7 +93,21 @@ pub fn conditions(health: &Health, counts: &NamespaceCounts, previous: &[Conditi
         (condition::STALLED, is_stalled, stalled),
     ]
     .map(build);
-    coverage.into_iter().chain(others).collect()
+    coverage.into_iter().chain(tied).chain(others).collect()
+}
+
+/// So many baselines that this one is tied with are named.
+const TIES_TOLD: usize = 5;
+
+fn tied(ties: &BTreeMap<Arc<str>, u32>) -> (&'static str, String) {
+    let told: Vec<String> =
+        ties.iter().take(TIES_TOLD).map(|(with, namespaces)| format!("{with} (namespaces: {namespaces})")).collect();
+    let more = if ties.len() > TIES_TOLD { format!(" and {} more", ties.len() - TIES_TOLD) } else { String::new() };
+    let message = format!(
+        "of the same priority, and selecting the same namespaces: {}{more}. There the first name in byte order applies: give one of them another priority",
+        told.join(", ")
+    );
+    (state::SAME_PRIORITY, message)
 }
 
 fn not_covered(beyond: &BTreeSet<String>) -> (&'static str, String) {
@@ -167,8 +194,13 @@ mod tests {
         Health { generation: Some(3), ..Health::default() }
     }
 
+    /// The conditions of a baseline that is tied with none.
+    fn of(health: &Health, counts: &NamespaceCounts, previous: &[Condition], second: i64) -> Vec<Condition> {
+        conditions(health, &Found { counts, ties: &BTreeMap::new() }, previous, at(second))
+    }
+
     fn told(health: &Health, counts: &NamespaceCounts) -> Vec<String> {
-        conditions(health, counts, &[], at(0)).iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect()
+        of(health, counts, &[], 0).iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect()
     }
 
     #[test]
@@ -215,10 +247,10 @@ mod tests {
     #[test]
     fn a_condition_that_keeps_its_status_keeps_its_time() {
         let counts = NamespaceCounts::default();
-        let first = conditions(&health(), &counts, &[], at(10));
-        assert_eq!(conditions(&health(), &counts, &first, at(99)), first);
+        let first = of(&health(), &counts, &[], 10);
+        assert_eq!(of(&health(), &counts, &first, 99), first);
         let failed = NamespaceCounts { failed: 1, ..counts };
-        let second = conditions(&health(), &failed, &first, at(99));
+        let second = of(&health(), &failed, &first, 99);
         let times: Vec<i64> = second.iter().map(|c| c.last_transition_time.0.as_second()).collect();
         assert_eq!(times, [99, 99, 10]);
     }
@@ -226,12 +258,27 @@ mod tests {
     #[test]
     fn kinds_of_policies_that_are_not_looked_at_are_told_and_a_restart_changes_nothing() {
         let beyond = BTreeSet::from(["ciliumnetworkpolicies.cilium.io".to_owned()]);
-        let told = conditions(&Health { beyond: Some(&beyond), ..health() }, &NamespaceCounts::default(), &[], at(0));
+        let told = of(&Health { beyond: Some(&beyond), ..health() }, &NamespaceCounts::default(), &[], 0);
         assert_eq!((&*told[0].type_, &*told[0].status, &*told[0].reason), ("BypassCoverage", "False", "NetworkPolicyOnly"));
         assert!(told[0].message.contains("ciliumnetworkpolicies.cilium.io"));
-        assert_eq!(conditions(&health(), &NamespaceCounts::default(), &told, at(9)), told, "not known yet");
+        assert_eq!(of(&health(), &NamespaceCounts::default(), &told, 9), told, "not known yet");
         let none = BTreeSet::new();
-        let told = conditions(&Health { beyond: Some(&none), ..health() }, &NamespaceCounts::default(), &told, at(9));
+        let told = of(&Health { beyond: Some(&none), ..health() }, &NamespaceCounts::default(), &told, 9);
         assert!(told.iter().all(|c| c.type_ != "BypassCoverage"));
+    }
+    #[test]
+    fn ties_are_told_while_there_are_any_and_only_some_are_named() {
+        let ties = |n: u32| (0..n).map(|i| (Arc::from(format!("other-{i}")), i + 1)).collect();
+        let of = |ties: &BTreeMap<Arc<str>, u32>| {
+            let counts = NamespaceCounts::default();
+            let all = conditions(&health(), &Found { counts: &counts, ties }, &[], at(0));
+            all.into_iter().find(|c| c.type_ == "PriorityTied").map(|c| (c.status, c.reason, c.message))
+        };
+        assert_eq!(of(&ties(0)), None);
+        let (status, reason, message) = of(&ties(1)).unwrap();
+        assert_eq!((&*status, &*reason), ("True", "SamePriority"));
+        assert!(message.contains("other-0 (namespaces: 1)"), "{message}");
+        let (.., message) = of(&ties(700)).unwrap();
+        assert!(message.contains("other-101 (namespaces: 102) and 695 more"), "I11: {message}");
     }
 }

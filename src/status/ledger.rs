@@ -1,12 +1,15 @@
 //! What is known of each namespace of one baseline. Counts are kept as findings change; only samples go into the status (I11).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    conditions::{Health, conditions, whole_seconds},
+    conditions::{Found, Health, conditions, whole_seconds},
     cut,
 };
 use crate::api::{
@@ -57,17 +60,19 @@ pub struct Finding {
     pub state: State,
     /// What is wrong, if anything.
     pub problems: Vec<Problem>,
+    /// The baselines of the same priority that select the namespace too: the names alone decide between them.
+    pub ties: Vec<Arc<str>>,
 }
 
 impl Finding {
     /// A state without a problem.
     pub const fn fine(state: State) -> Self {
-        Self { state, problems: vec![] }
+        Self { state, problems: vec![], ties: vec![] }
     }
 
     /// A state with a problem.
     pub fn wrong(state: State, problem: Problem) -> Self {
-        Self { state, problems: vec![problem] }
+        Self { problems: vec![problem], ..Self::fine(state) }
     }
 }
 
@@ -76,6 +81,7 @@ impl Finding {
 struct Record {
     state: State,
     problems: Box<[Standing]>,
+    ties: Box<[Arc<str>]>,
 }
 
 /// A problem, and since when it stands.
@@ -88,7 +94,8 @@ struct Standing {
 
 impl Record {
     fn is(&self, finding: &Finding) -> bool {
-        self.state == finding.state && self.problems.iter().map(|told| &told.problem).eq(&finding.problems)
+        let told = self.problems.iter().map(|told| &told.problem);
+        self.state == finding.state && told.eq(&finding.problems) && *self.ties == *finding.ties
     }
 
     fn is_bypassed(&self) -> bool {
@@ -102,6 +109,8 @@ impl Record {
 pub struct Ledger {
     records: BTreeMap<NamespaceName, Record>,
     counts: NamespaceCounts,
+    /// In how many namespaces it is tied with which baseline.
+    ties: BTreeMap<Arc<str>, u32>,
     drift: VecDeque<DriftRecord>,
     /// Since when the violations of the stored status stand: a restart must not make them new.
     stored_since: HashMap<(String, Option<String>, String), Timestamp>,
@@ -132,7 +141,7 @@ impl Ledger {
             let since = known(&problem).or_else(|| self.stored(ns, &problem)).unwrap_or(now);
             Standing { problem, since }
         });
-        let record = Record { state: finding.state, problems: problems.collect() };
+        let record = Record { state: finding.state, problems: problems.collect(), ties: finding.ties.into() };
         self.count(&record, 1);
         self.records.insert(ns.clone(), record);
         true
@@ -180,10 +189,11 @@ impl Ledger {
         let omitted = wrong.len().saturating_sub(MAX_VIOLATIONS);
         // What is told of one namespace stays in its order.
         wrong.sort_by_key(|(state, ns, _)| (*state, *ns));
+        let found = Found { counts: &self.counts, ties: &self.ties };
         let kept_selector = || previous.map(|p| p.effective_selector.clone()).unwrap_or_default();
         PolicyBaselineStatus {
             observed_generation: health.generation,
-            conditions: conditions(health, &self.counts, previous.map(|p| &p.conditions[..]).unwrap_or_default(), now),
+            conditions: conditions(health, &found, previous.map(|p| &p.conditions[..]).unwrap_or_default(), now),
             namespaces: self.counts,
             effective_selector: effective_selector.map_or_else(kept_selector, |words| cut(words, MAX_SELECTOR)),
             violations: wrong.into_iter().take(MAX_VIOLATIONS).map(|(_, ns, told)| as_violation(ns, told)).collect(),
@@ -199,6 +209,10 @@ impl Ledger {
 
     fn count(&mut self, record: &Record, by: i32) {
         let add = |n: &mut u32| *n = n.saturating_add_signed(by);
+        for with in &record.ties {
+            add(self.ties.entry(with.clone()).or_default());
+        }
+        self.ties.retain(|_, namespaces| *namespaces > 0);
         let counts = &mut self.counts;
         if record.is_bypassed() {
             add(&mut counts.bypassed);
@@ -277,6 +291,20 @@ mod tests {
         ledger.set(&ns("a"), Finding::fine(State::Compliant), at(1));
         assert!(ledger.forget(&ns("b")) && ledger.forget(&ns("c")) && !ledger.forget(&ns("c")));
         assert_eq!(*ledger.counts(), NamespaceCounts { selected: 1, compliant: 1, ..Default::default() });
+    }
+
+    #[test]
+    fn ties_are_counted_as_they_come_and_go() {
+        let mut ledger = Ledger::default();
+        let tied =
+            |with: &[&str]| Finding { ties: with.iter().map(|w| Arc::from(*w)).collect(), ..Finding::fine(State::Shadowed) };
+        assert!(ledger.set(&ns("a"), tied(&["x", "y"]), at(0)));
+        assert!(!ledger.set(&ns("a"), tied(&["x", "y"]), at(0)));
+        assert!(ledger.set(&ns("b"), tied(&["x"]), at(0)));
+        assert_eq!(ledger.ties, BTreeMap::from([("x".into(), 2), ("y".into(), 1)]));
+        assert!(ledger.set(&ns("a"), tied(&[]), at(0)));
+        ledger.forget(&ns("b"));
+        assert_eq!(ledger.ties, BTreeMap::new());
     }
 
     #[test]

@@ -182,6 +182,9 @@ async fn an_existing_namespace_is_only_reported_until_the_spec_says_enforce() {
     assert_eq!(conditions(&status), "Ready=True Protected, Reconciling=False Settled, Stalled=False Valid");
     let [violation] = &status.violations[..] else { panic!("{:?}", status.violations) };
     assert_eq!((violation.namespace.as_str(), violation.reason.as_str()), (old.as_str(), "ExistingNamespace"));
+    for name in Plan::of("platform").policies().keys() {
+        assert!(violation.message.contains(&format!("create {name}")), "{}", violation.message);
+    }
     assert_eq!(violation.policy, None);
     assert!(violation.message.contains("existingNamespaces: Enforce"), "{}", violation.message);
 

@@ -2,6 +2,7 @@
 
 use kube::ResourceExt;
 use kube::api::{DeleteParams, PostParams};
+use policy_baseline::api::PolicyBaselineStatus;
 use policy_baseline_e2e::{SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::json;
 
@@ -155,7 +156,9 @@ async fn the_highest_priority_wins_then_the_first_name_in_byte_order() {
     let shadowed = async |name: &str| {
         let status = until_status(&world, name, "one is shadowed", |status| status.namespaces.shadowed == 1).await;
         assert_eq!((status.namespaces.selected, status.violations.len()), (0, 0), "{name}");
-        assert_eq!(conditions(&status), "Ready=True Protected, Reconciling=False Settled, Stalled=False Valid", "{name}");
+        for (kind, reason) in [("Ready", "Protected"), ("Reconciling", "Settled"), ("Stalled", "Valid")] {
+            assert_eq!(condition(&status, kind).reason, reason, "{name}");
+        }
     };
     let applies = async |name: &str| {
         let status = until_status(&world, name, "one is compliant", |status| status.namespaces.compliant == 1).await;
@@ -164,12 +167,24 @@ async fn the_highest_priority_wins_then_the_first_name_in_byte_order() {
     shadowed("tier-9").await;
     shadowed("tier.10").await;
     applies("tier-10").await;
+    // Where only the names decide, each says with whom.
+    let tied = async |name: &str, with: &str| {
+        let is_told = |status: &PolicyBaselineStatus| condition(status, "PriorityTied").message.contains(with);
+        until_status(&world, name, &format!("it is tied with {with:?}"), is_told).await;
+    };
+    tied("tier-10", "tier-9 (namespaces: 1), tier.10 (namespaces: 1)").await;
+    tied("tier-9", "tier-10 (namespaces: 1)").await;
+    tied("tier.10", "tier-10 (namespaces: 1)").await;
 
     // A higher priority hands the namespace over; so does a lower one.
     apply_baseline(&world, "tier.10", &json!({ "namespaceSelector": team("a"), "priority": 1 })).await;
     let second = until_holds(&world, &ns, &Plan::of("tier.10")).await;
     shadowed("tier-10").await;
     applies("tier.10").await;
+    for name in ["tier-9", "tier-10", "tier.10"] {
+        let is_over = |status: &PolicyBaselineStatus| condition(status, "PriorityTied").status == "Unknown";
+        until_status(&world, name, "it is tied with none", is_over).await;
+    }
     apply_baseline(&world, "tier.10", &json!({ "namespaceSelector": team("a"), "priority": -1 })).await;
     let third = until_holds(&world, &ns, &Plan::of("tier-10")).await;
     shadowed("tier.10").await;
