@@ -13,6 +13,7 @@ pub mod controller;
 pub mod digest;
 pub mod drift;
 pub mod events;
+pub mod explain;
 pub mod gate;
 pub mod health;
 pub mod lease;

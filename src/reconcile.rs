@@ -93,8 +93,9 @@ pub fn assess(
 /// Where only the names decide, both baselines say so: whoever wrote them may not know of it.
 fn note_ties(winner: &Arc<Baseline>, shadowed: &[Arc<Baseline>], findings: &mut [(Arc<str>, Finding)]) {
     let mut tie = |of: &Arc<str>, with: &Arc<str>| {
-        let finding = findings.iter_mut().find(|(name, _)| name == of);
-        finding.into_iter().for_each(|(_, finding)| finding.ties.push(with.clone()));
+        if let Some((_, finding)) = findings.iter_mut().find(|(name, _)| name == of) {
+            finding.ties.push(with.clone());
+        }
     };
     for other in shadowed.iter().filter(|other| other.priority == winner.priority) {
         tie(&winner.name, &other.name);

@@ -10,7 +10,7 @@ use std::{
 const MAX_LINES: usize = 700;
 
 /// Each module and the modules of the crate that it may import. The order is the order of the layers.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("digest", &[]),
     ("client", &[]),
     ("api", &[]),
@@ -19,6 +19,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("plan", &["netpol", "api", "digest"]),
     ("drift", &["netpol", "plan", "api", "digest"]),
     ("status", &["api"]),
+    ("explain", &["api"]),
     ("observe", &["listing", "drift", "plan", "api"]),
     ("metrics", &["drift", "api"]),
     ("health", &[]),
@@ -40,6 +41,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "admin",
             "health",
             "metrics",
+            "explain",
             "observe",
             "listing",
             "drift",
@@ -49,12 +51,12 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "digest",
         ],
     ),
-    ("cli", &["controller", "lease", "client", "admin", "health", "metrics", "apply", "api"]),
+    ("cli", &["controller", "explain", "lease", "client", "admin", "health", "metrics", "apply", "api"]),
     ("main", &["cli"]),
 ];
 
 /// Given the same input they give the same output: no client, no runtime, no clock.
-const PURE: [&str; 8] = ["digest", "api", "listing", "netpol", "plan", "drift", "status", "observe"];
+const PURE: [&str; 9] = ["digest", "api", "listing", "netpol", "plan", "drift", "status", "explain", "observe"];
 const IMPURE: [&str; 7] = ["kube::Client", "kube::Api", "Client::", "tokio", "Instant::now", "Timestamp::now", "SystemTime"];
 
 fn root() -> &'static Path {

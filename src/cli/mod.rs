@@ -1,6 +1,8 @@
 //! The command line: flags as typed, then settings as meant, then work. One file for each subcommand.
 
+mod cluster;
 mod crd;
+mod explain;
 mod run;
 
 use std::{io::Write, process::ExitCode};
@@ -22,6 +24,8 @@ enum Command {
     /// The first signal ends it in order, within 5 s, with exit code 0: writes in flight are awaited, and the Lease is released. A second one
     /// ends it at once, with 128 plus the number of the signal. A part that fails ends it in order, too, with exit code 1 and the reason.
     Run(run::Args),
+    /// Says what is planned, and why.
+    Explain(explain::Args),
     /// Prints the CustomResourceDefinition as YAML.
     Crd,
 }
@@ -30,6 +34,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::Crd => crd::print().map(|()| 0),
     };
     match result {

@@ -9,16 +9,14 @@ use std::{
 };
 
 use clap::{ArgAction, Args as ClapArgs, ValueEnum};
-use kube::{Config, config::KubeConfigOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
+use super::cluster::{self, Cluster};
 use crate::{
     admin::{self, Shown},
-    api::names::{DEFAULT_OPERATOR_NAMESPACE, is_dns_label},
     apply::chain,
-    client,
     controller::{self, Settings},
     health::Health,
     lease::{self, Election, Seat, Timing},
@@ -26,13 +24,11 @@ use crate::{
 };
 
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
-const IN_CLUSTER_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// The namespace that the operator runs in; no baseline closes it. Default: that of its ServiceAccount, else policy-baseline-system.
-    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
-    namespace: Option<String>,
+    #[command(flatten)]
+    cluster: Cluster,
 
     /// The name of this instance in events and in the Lease. Default: the name of the host.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
@@ -58,10 +54,6 @@ pub struct Args {
     /// What is logged: a level, or levels by module such as info,policy_baseline::controller=debug. Default: $RUST_LOG, else info.
     #[arg(long, value_name = "LEVELS", value_parser = levels)]
     log_level: Option<String>,
-
-    /// The context of the kubeconfig. Default: its current one. The kubeconfig is $KUBECONFIG or ~/.kube/config; in a pod, the ServiceAccount is used.
-    #[arg(long, value_name = "CONTEXT")]
-    context: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -80,14 +72,6 @@ fn levels(text: &str) -> Result<String, String> {
     let explain =
         |_| "write off, error, warn, info, debug or trace, also by module: info,policy_baseline::controller=debug".to_owned();
     EnvFilter::builder().parse(text).map(|_| text.into()).map_err(explain)
-}
-
-fn namespace(text: &str) -> Result<String, String> {
-    if is_dns_label(text) {
-        Ok(text.into())
-    } else {
-        Err("write a namespace: at most 63 lower-case letters, digits and '-'".into())
-    }
 }
 
 /// In whole seconds, as a Lease has it. A third of it is what a write that was sent at the last moment has to end.
@@ -120,11 +104,10 @@ pub fn run(args: Args) -> Result<u8, String> {
 async fn operate(args: Args) -> Result<u8, String> {
     // First: before it listens, a signal ends it at once, and in a container, where it is process 1, is lost.
     let mut signals = Signals::listen()?;
-    let config = config(args.context).await?;
+    let config = args.cluster.config().await?;
     info!(version = env!("CARGO_PKG_VERSION"), apiserver = %config.cluster_url, "policy-baseline starts");
-    let clients = client::connect(config).map_err(|e| format!("cannot set up the connection to the apiserver: {}", chain(&e)))?;
-    let in_cluster = || std::fs::read_to_string(IN_CLUSTER_NAMESPACE).ok().map(|ns| ns.trim().to_owned());
-    let namespace = args.namespace.or_else(in_cluster).unwrap_or_else(|| DEFAULT_OPERATOR_NAMESPACE.into());
+    let clients = cluster::connect(config)?;
+    let namespace = args.cluster.operator_namespace();
     let instance = args.instance.or_else(host).unwrap_or_else(|| lease::NAME.into());
     let election = if args.leader_elect {
         // A name that no other process has had: what a killed one held must not look like ours.
@@ -161,17 +144,6 @@ async fn operate(args: Args) -> Result<u8, String> {
 fn host() -> Option<String> {
     let name = std::fs::read_to_string(HOSTNAME).ok()?.trim().to_owned();
     (!name.is_empty()).then_some(name)
-}
-
-async fn config(context: Option<String>) -> Result<Config, String> {
-    let explain = |e: &dyn std::error::Error| {
-        format!("no cluster to talk to: {}. Set KUBECONFIG to a kubeconfig, or run in a pod with a ServiceAccount", chain(e))
-    };
-    if context.is_none() {
-        return Config::infer().await.map_err(|e| explain(&e));
-    }
-    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
-    Config::from_kubeconfig(&options).await.map_err(|e| explain(&e))
 }
 
 /// The signals that end the operator.

@@ -2,6 +2,7 @@
 //! Time is an argument (I12). One task owns it, so nothing is locked and no namespace is worked on twice at once.
 
 mod baselines;
+mod explain;
 mod outcome;
 
 use std::{

@@ -18,6 +18,7 @@ mod queue;
 #[cfg(test)]
 mod sim;
 mod tracked;
+mod view;
 mod watch;
 mod window;
 
@@ -31,10 +32,13 @@ use jiff::Timestamp;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{info, warn};
 
-pub use self::tracked::RawBaseline;
 use self::{
     engine::{Engine, Happening, Now},
     window::Window,
+};
+pub use self::{
+    tracked::RawBaseline,
+    view::{ViewError, explain},
 };
 use crate::{
     admin::Shown,

@@ -16,7 +16,7 @@ use super::engine::{GATHER, Now, STATUS_INTERVAL};
 use crate::{
     api::{
         NamespaceName, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus,
-        baseline::{DeletionPolicy, DriftRecord, Mode, NamespaceCounts},
+        baseline::{DeletionPolicy, DriftRecord, Mode, NamespaceCounts, Violation},
         names::{CONFIRM_RELEASE, FINALIZER, INSTANCE},
         reason::{Failure, condition::READY},
     },
@@ -251,6 +251,16 @@ impl Tracked {
     /// What it knows to be wrong in a namespace; none when nothing was found there yet.
     pub fn problems(&self, ns: &NamespaceName) -> Option<impl Iterator<Item = &Problem>> {
         self.ledger.problems(ns)
+    }
+
+    /// Why it cannot be planned with, if it cannot.
+    pub const fn stalled(&self) -> Option<&BaselineError> {
+        self.stalled.as_ref()
+    }
+
+    /// What the status that stands in the cluster tells of a namespace.
+    pub fn told_of(&self, ns: &NamespaceName) -> impl Iterator<Item = &Violation> {
+        self.stored.iter().flat_map(|status| &status.violations).filter(|violation| violation.namespace == ns.as_str())
     }
 
     /// The release that its spec asks for is confirmed.

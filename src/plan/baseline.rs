@@ -190,6 +190,20 @@ impl Baseline {
         !self.exclude.iter().any(|glob| glob_matches(glob, ns.name.as_str())) && ns.labels.are_selected_by(&self.selector)
     }
 
+    /// Why it does not select a namespace; none if it does. `own` is the namespace of the operator.
+    pub fn why_not_selected(&self, ns: &Namespace, own: &str) -> Option<String> {
+        let name = ns.name.as_str();
+        if let Some(glob) = self.exclude.iter().find(|glob| glob_matches(glob, name)) {
+            let is_built_in = SYSTEM_NAMESPACES.contains(&name) || name == own;
+            return Some(if is_built_in {
+                format!("{name} is always left out, unless includeSystemNamespaces is true")
+            } else {
+                format!("spec.excludeNamespaces has {glob}")
+            });
+        }
+        (!self.selects(ns)).then(|| format!("its labels do not match: {}", self.effective_selector))
+    }
+
     /// Whether a role is planned in this namespace, which the baseline selects.
     pub fn plans(&self, role: Role, ns: &Namespace) -> bool {
         match role {
@@ -198,6 +212,21 @@ impl Baseline {
             Role::DefaultDenyEgress => !self.scrapers.iter().any(|s| ns.labels.are_selected_by(s)),
             Role::MonitoringCarveout => ns.labels.are_selected_by(&self.scraped),
         }
+    }
+
+    /// Why a role is not planned in this namespace, which the baseline selects; none if it is.
+    pub fn why_not_planned(&self, role: Role, ns: &Namespace) -> Option<&'static str> {
+        if !self.policies.iter().any(|policy| policy.role == role) {
+            return Some("spec.policies does not name it");
+        }
+        let why = match role {
+            Role::DefaultDenyIngress => "it would close the namespace",
+            Role::DefaultDenyEgress => {
+                "the namespace matches spec.monitoring.from, and monitoring pods need the apiserver and the kubelets"
+            }
+            Role::MonitoringCarveout => "the namespace does not match spec.monitoring.namespaceSelector",
+        };
+        (!self.plans(role, ns)).then_some(why)
     }
 
     /// The policies planned in this namespace, which the baseline selects.
@@ -428,6 +457,26 @@ mod tests {
         assert!(!b.plans(Role::DefaultDenyEgress, &namespace("monitoring", &[])));
         assert!(b.plans(Role::DefaultDenyIngress, &namespace("monitoring", &[])));
         assert!(b.plans(Role::DefaultDenyEgress, &namespace("team-a", &[])));
+    }
+
+    #[test]
+    fn what_is_not_selected_or_not_planned_has_a_reason_and_the_rest_has_none() {
+        let b = check(serde_json::json!({
+            "namespaceSelector": {"matchLabels": {"team": "a"}}, "excludeNamespaces": ["legacy-*"],
+            "policies": ["DefaultDenyIngress", "DefaultDenyEgress"],
+        }))
+        .unwrap();
+        let why = |name: &str, labels: &[(&str, &str)]| b.why_not_selected(&namespace(name, labels), "operator");
+        assert_eq!(why("a", &[("team", "a")]), None);
+        assert!(why("a", &[]).unwrap().starts_with("its labels do not match: namespaces with team=a"));
+        assert_eq!(why("legacy-x", &[("team", "a")]).unwrap(), "spec.excludeNamespaces has legacy-*");
+        for built_in in ["kube-system", "operator"] {
+            assert!(why(built_in, &[("team", "a")]).unwrap().contains("includeSystemNamespaces"), "{built_in}");
+        }
+        let why = |role, name: &str| b.why_not_planned(role, &namespace(name, &[("team", "a")]));
+        assert_eq!(why(Role::DefaultDenyEgress, "a"), None);
+        assert!(why(Role::DefaultDenyEgress, "monitoring").unwrap().contains("spec.monitoring.from"));
+        assert_eq!(why(Role::MonitoringCarveout, "a"), Some("spec.policies does not name it"));
     }
 
     #[test]

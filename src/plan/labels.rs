@@ -19,7 +19,8 @@ impl Labels {
         selector.selects_all() || selector.matches(&self.to_map())
     }
 
-    fn to_map(&self) -> BTreeMap<String, String> {
+    /// As a map.
+    pub fn to_map(&self) -> BTreeMap<String, String> {
         self.0.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
     }
 }

@@ -7,6 +7,7 @@ mod client;
 mod crd_rules;
 mod demo;
 mod election;
+mod explain;
 mod faults;
 mod faults_cluster;
 mod faults_crash;

@@ -1,0 +1,142 @@
+//! `policy-baseline explain namespace NAME`: what the operator decides there, and why.
+
+use std::process::{Command, Output};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use policy_baseline_e2e::{Operator, SYSTEM_NAMESPACE, World, skipped_without_audit_log};
+use serde_json::{Value, json};
+
+use crate::scene::{
+    CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, policies_of, until_event, until_holds, until_ready, until_status,
+};
+use crate::support::{TEAM, Writes, a_second_later, team};
+
+/// Runs it as the operator's ServiceAccount: with the permissions that are shipped.
+async fn explain(world: &World, args: &[&str]) -> Output {
+    let mut command = Command::new(Operator::binary().unwrap());
+    command.args(["explain", "namespace"]).args(args).env("NO_PROXY", "127.0.0.1,localhost");
+    command.env("KUBECONFIG", world.operator_kubeconfig().await.unwrap()).env("POD_NAMESPACE", SYSTEM_NAMESPACE);
+    tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
+}
+
+async fn explained(world: &World, namespace: &str) -> String {
+    let output = explain(world, &[namespace]).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The cells of the row that begins so; columns are three spaces apart at least.
+fn row(text: &str, begins: &str) -> Vec<String> {
+    let is_it = |line: &&str| line.split("   ").next() == Some(begins);
+    let line = text.lines().find(is_it).unwrap_or_else(|| panic!("no row of {begins} in\n{text}"));
+    line.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_namespace_is_explained_in_one_screen_with_every_baseline_and_why() {
+    let mut world = World::new().await.unwrap();
+    let old = world.namespace("old", &[(TEAM, "a")]).await.unwrap();
+    a_second_later(&world).await;
+    let of = |priority: i32| json!({ "namespaceSelector": team("a"), "priority": priority });
+    apply_baseline(&world, "platform", &of(10)).await;
+    apply_baseline(&world, "general", &json!({ "metadata": { "namePrefix": "general-" } })).await;
+    apply_baseline(&world, "trial", &json!({ "mode": "Audit", "metadata": { "namePrefix": "trial-" } })).await;
+    apply_baseline(&world, "others", &json!({ "namespaceSelector": team("b") })).await;
+    apply_baseline(
+        &world,
+        "broken",
+        &json!({ "dns": { "peers": [{ "ipBlock": { "cidr": "10.0.0.0/8", "except": ["11.0.0.0/8"] } }] } }),
+    )
+    .await;
+    world.start_operator().await.unwrap();
+    let ns = world.namespace("explained", &[(TEAM, "a")]).await.unwrap();
+    until_holds(&world, &ns, &Plan::of("platform")).await;
+
+    let text = explained(&world, &ns).await;
+    assert!(text.starts_with(&format!("{ns}: platform applies, and the namespace holds exactly what is planned\n")), "{text}");
+    assert_eq!(
+        row(&text, "platform")[1..],
+        ["10", "Enforce", "applies", "the highest priority of the 2 that select it"],
+        "{text}"
+    );
+    assert_eq!(row(&text, "general")[1..], ["0", "Enforce", "shadowed", "platform comes first"], "{text}");
+    assert_eq!(row(&text, "trial")[1..4], ["0", "Audit", "audits"], "{text}");
+    assert!(row(&text, "trial")[4].contains("create trial-default-deny-ingress"), "{text}");
+    assert!(row(&text, "others")[4].starts_with("its labels do not match: namespaces with"), "{text}");
+    assert!(row(&text, "broken")[2].starts_with("it is stalled: spec.dns.peers[0]"), "{text}");
+    for name in [DENY_INGRESS, DENY_EGRESS, CARVEOUT] {
+        let cells = row(&text, name);
+        assert_eq!(cells[3], "as planned", "{text}");
+        assert!(cells[2].parse::<Timestamp>().is_ok(), "since when: {text}");
+    }
+    assert!(text.lines().count() < 25 && !text.contains('\u{1b}'), "one screen, and no colour in a pipe: {text}");
+
+    let text = explained(&world, &old).await;
+    assert!(text.contains("platform would apply, but only reports; existingNamespaces: Enforce closes it"), "{text}");
+    assert_eq!(row(&text, DENY_INGRESS)[2], "would be created", "{text}");
+    assert!(row(&text, "ExistingNamespace")[2].parse::<Timestamp>().is_ok(), "since when: {text}");
+
+    let text = explained(&world, "kube-system").await;
+    assert!(text.starts_with("kube-system: no baseline applies\n"), "{text}");
+    assert!(row(&text, "general")[4].contains("kube-system is always left out"), "{text}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_explained_and_what_is_held_says_by_whom() {
+    let mut world = World::new().await.unwrap();
+    apply_baseline(&world, "platform", &json!({ "namespaceSelector": team("a") })).await;
+    world.start_operator().await.unwrap();
+    let ns = world.namespace("explained", &[(TEAM, "a"), ("kubernetes.io/metadata.name", "x")]).await.unwrap();
+    until_holds(&world, &ns, &Plan::of("platform")).await;
+    until_ready(&world, "platform").await;
+    let open =
+        json!({ "metadata": { "name": "open" }, "spec": { "podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}] } });
+    let open = serde_json::from_value(open).unwrap();
+    policies_of(&world.admin(), &ns).create(&PostParams::default(), &open).await.unwrap();
+    until_event(&world, &world.admin(), &ns, "BaselineBypassed", "open").await;
+    until_status(&world, "platform", "one is bypassed", |status| status.namespaces.bypassed == 1).await;
+    let text = explained(&world, &ns).await;
+    assert_eq!(row(&text, "Bypassed")[1..3], ["open", "platform"], "{text}");
+    assert_eq!(row(&text, "open")[2], "of somebody else", "{text}");
+
+    apply_baseline(&world, "platform", &json!({ "namespaceSelector": team("a"), "suspend": true })).await;
+    until_status(&world, "platform", "suspended", |status| status.conditions.iter().any(|c| c.reason == "Suspended")).await;
+    let text = explained(&world, &ns).await;
+    assert!(text.contains("platform holds it, and nothing is written or removed for now"), "{text}");
+    assert_eq!(row(&text, "platform")[3..], ["freezes", "suspend: true"], "{text}");
+}
+
+#[tokio::test]
+async fn explaining_writes_nothing_speaks_json_and_ends_with_a_sentence_when_it_cannot() {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let world = World::new().await.unwrap();
+    let writes = Writes::from_now(&world);
+    let json = explain(&world, &["default", "--output=json"]).await;
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((&json["namespace"], &json["verdict"]), (&json!("default"), &json!("no baseline applies")));
+    let unknown = explain(&world, &["no-such-namespace"]).await;
+    assert_eq!(unknown.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&unknown.stderr), "error: there is no namespace \"no-such-namespace\"\n");
+    let mistyped = explain(&world, &["Team A"]).await;
+    assert_eq!(mistyped.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&mistyped.stderr).contains("lower-case letters, digits and '-'"));
+    assert_eq!(writes.all(), [], "an explanation writes nothing, no Lease either");
+}
+
+#[tokio::test]
+async fn whoever_may_not_list_is_told_what_is_missing() {
+    let world = World::new().await.unwrap();
+    let kubeconfig = world.plane().service_account_kubeconfig("default", "default").await.unwrap();
+    let mut command = Command::new(Operator::binary().unwrap());
+    command.args(["explain", "namespace", "default", "--timeout=3"]).env("KUBECONFIG", kubeconfig);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("not everything could be listed within 3s") && said.contains("not allowed to list and watch namespaces"),
+        "{said}"
+    );
+}

@@ -1,0 +1,87 @@
+//! `policy-baseline explain`: what is planned in a namespace, and why.
+
+use std::{io::Write, time::Duration};
+
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::{Api, ResourceExt, api::ListParams};
+
+use super::cluster::{self, Cluster};
+use crate::{apply::chain, controller, explain::Explanation};
+
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Says which baseline covers a namespace and why, what it plans there, and what is wrong.
+    ///
+    /// Looks at the cluster as the operator does, so it needs the same permissions to list and watch; it writes nothing. Within the cluster:
+    /// kubectl exec -n policy-baseline-system deploy/policy-baseline -- /policy-baseline explain namespace NAME
+    Namespace(NamespaceArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+struct NamespaceArgs {
+    /// The namespace.
+    #[arg(value_name = "NAME", value_parser = cluster::namespace)]
+    name: String,
+
+    #[command(flatten)]
+    cluster: Cluster,
+
+    /// How it is printed.
+    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
+    output: Output,
+
+    /// How many seconds the apiserver may take to list everything.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=600))]
+    timeout: u16,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Explains.
+pub fn run(args: Args) -> Result<u8, String> {
+    let What::Namespace(args) = args.what;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| format!("cannot start the runtime: {e}"))?;
+    let explanation = runtime.block_on(explain(&args));
+    runtime.shutdown_background();
+    let explanation = explanation?;
+    let text = match args.output {
+        Output::Text => explanation.to_string(),
+        Output::Json => serde_json::to_string_pretty(&explanation).map_err(|e| format!("it does not serialise: {e}"))? + "\n",
+    };
+    // A reader that closes the pipe early, such as `head`, is no error.
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot write to standard output: {e}")),
+        _ => Ok(0),
+    }
+}
+
+async fn explain(args: &NamespaceArgs) -> Result<Explanation, String> {
+    let clients = cluster::connect(args.cluster.config().await?)?;
+    let (own, patience) = (args.cluster.operator_namespace(), Duration::from_secs(args.timeout.into()));
+    let explained = controller::explain(&clients, &own, &args.name, patience).await;
+    let mut explanation = explained.map_err(|e| chain(&e))?;
+    // The operator keeps no times of policies: they are asked for here.
+    let api: Api<NetworkPolicy> = Api::namespaced(clients.requests, &args.name);
+    let listed = api.list_metadata(&ListParams::default()).await;
+    for policy in listed.map_err(|e| format!("cannot list the policies of {}: {}", args.name, chain(&e)))? {
+        let (name, created) = (policy.name_any(), policy.metadata.creation_timestamp.map(|at| at.0));
+        for row in explanation.policies.iter_mut().filter(|row| row.name.as_ref() == Some(&name)) {
+            row.created = created;
+        }
+    }
+    Ok(explanation)
+}

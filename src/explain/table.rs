@@ -1,0 +1,36 @@
+//! Columns as kubectl prints them: as wide as what stands in them, and the last one as it is.
+
+use std::fmt;
+
+const GAP: usize = 3;
+
+/// A table, shown if it has rows.
+pub struct Table<const N: usize>(Vec<[String; N]>);
+
+impl<const N: usize> Table<N> {
+    /// One with these heads.
+    pub fn new(heads: [&str; N]) -> Self {
+        Self(vec![heads.map(Into::into)])
+    }
+
+    /// Adds a row.
+    pub fn row(&mut self, row: [String; N]) {
+        self.0.push(row);
+    }
+}
+
+impl<const N: usize> fmt::Display for Table<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.len() < 2 {
+            return Ok(());
+        }
+        let width = |column: usize| self.0.iter().map(|row| row[column].chars().count()).max().unwrap_or_default() + GAP;
+        let widths: Vec<usize> = (0..N).map(width).collect();
+        writeln!(f)?;
+        for row in &self.0 {
+            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            writeln!(f, "{}", cells.concat().trim_end())?;
+        }
+        Ok(())
+    }
+}
