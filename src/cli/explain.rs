@@ -21,6 +21,7 @@ enum What {
     ///
     /// Looks at the cluster as the operator does, so it needs the same permissions to list and watch; it writes nothing. Within the cluster:
     /// kubectl exec -n policy-baseline-system deploy/policy-baseline -- /policy-baseline explain namespace NAME
+    #[command(visible_alias = "ns")]
     Namespace(NamespaceArgs),
 }
 

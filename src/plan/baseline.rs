@@ -47,6 +47,7 @@ pub struct Baseline {
     /// Its policies, rendered once.
     pub policies: Vec<Rendered>,
     selector: Matcher,
+    selector_words: String,
     exclude: Vec<String>,
     scraped: Matcher,
     scrapers: Vec<Matcher>,
@@ -173,6 +174,7 @@ impl Baseline {
             deleting: object.metadata.deletion_timestamp.is_some(),
             effective_selector: words::effective_selector(&selector, &exclude),
             selector: matcher("spec.namespaceSelector", &selector)?,
+            selector_words: words::effective_selector(&selector, &[]),
             scraped: matcher("spec.monitoring.namespaceSelector", &monitoring.namespace_selector.clone().unwrap_or_default())?,
             scrapers: scrapers.iter().map(|s| matcher("spec.monitoring.from", s)).collect::<Result<_, _>>()?,
             exclude,
@@ -201,7 +203,7 @@ impl Baseline {
                 format!("spec.excludeNamespaces has {glob}")
             });
         }
-        (!self.selects(ns)).then(|| format!("its labels do not match: {}", self.effective_selector))
+        (!self.selects(ns)).then(|| format!("its labels do not match: {}", self.selector_words))
     }
 
     /// Whether a role is planned in this namespace, which the baseline selects.
