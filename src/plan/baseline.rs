@@ -9,6 +9,7 @@ use kube::{ResourceExt, core::Selector as Matcher};
 
 use super::{
     Namespace,
+    opt_out::{Limits, OptOut},
     render::{self, Rendered},
     words,
 };
@@ -46,6 +47,8 @@ pub struct Baseline {
     pub effective_selector: String,
     /// Its policies, rendered once.
     pub policies: Vec<Rendered>,
+    /// What it lets opt-outs ask for.
+    pub opt_outs: Limits,
     selector: Matcher,
     exclude: Vec<String>,
     scraped: Matcher,
@@ -97,6 +100,11 @@ pub enum BaselineError {
         "{0}: a port is a number from 1 to 65535 or a name of at most 15 lower-case letters, digits and '-'; endPort needs a number not above it"
     )]
     InvalidPort(String),
+    /// Not a duration.
+    #[error(
+        "spec.optOuts.maxDuration: {0:?} is no duration: write hours, minutes and seconds, as in 720h or 1h30m (there is no unit for days), and more than 0"
+    )]
+    InvalidDuration(String),
     /// The prefix makes no name.
     #[error(
         "spec.metadata.namePrefix: {0:?} is no prefix: use at most 40 lower-case letters, digits and '-', ending in '-', as in baseline-"
@@ -133,6 +141,7 @@ impl BaselineError {
             Self::InvalidDnsPeer(_) => "InvalidDnsPeer",
             Self::InvalidCidr { .. } => "InvalidCidr",
             Self::InvalidPort(_) => "InvalidPort",
+            Self::InvalidDuration(_) => "InvalidMaxDuration",
             Self::InvalidPrefix(_) => "InvalidNamePrefix",
             Self::InvalidMetadata { .. } => "InvalidMetadata",
             Self::InvalidName(_) => "InvalidName",
@@ -160,6 +169,7 @@ impl Baseline {
         check_dns(&dns)?;
         let metadata = spec.metadata.clone().unwrap_or_default();
         check_metadata(&metadata)?;
+        let opt_outs = Limits::check(spec.opt_outs.as_ref()).map_err(BaselineError::InvalidDuration)?;
 
         let scrapers: Vec<Selector> =
             render::monitoring_sources(&monitoring).into_iter().map(|(namespaces, _)| namespaces).collect();
@@ -176,6 +186,7 @@ impl Baseline {
             scraped: matcher("spec.monitoring.namespaceSelector", &monitoring.namespace_selector.clone().unwrap_or_default())?,
             scrapers: scrapers.iter().map(|s| matcher("spec.monitoring.from", s)).collect::<Result<_, _>>()?,
             exclude,
+            opt_outs,
             policies: Role::ALL
                 .into_iter()
                 .filter(|role| spec.policies.contains(role))
@@ -192,6 +203,17 @@ impl Baseline {
 
     /// Whether a role is planned in this namespace, which the baseline selects.
     pub fn plans(&self, role: Role, ns: &Namespace) -> bool {
+        self.wants(role, ns) && ns.opt_outs.of(role, &self.opt_outs).is_none()
+    }
+
+    /// The policies that this namespace does without, and by which opt-outs.
+    pub fn opted_out<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (&'a Rendered, &'a OptOut)> {
+        let wanted = self.policies.iter().filter(|policy| self.wants(policy.role, ns));
+        wanted.filter_map(|policy| Some((policy, ns.opt_outs.of(policy.role, &self.opt_outs)?)))
+    }
+
+    /// Whether a role is planned in this namespace, but for opt-outs.
+    fn wants(&self, role: Role, ns: &Namespace) -> bool {
         match role {
             Role::DefaultDenyIngress => true,
             // Monitoring pods need the apiserver and the kubelets, which no portable rule can name.
