@@ -29,8 +29,8 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        PolicyBaseline, PolicyBaselineStatus, SlimPolicy,
-        names::{FINALIZER, MANAGER},
+        BaselineOptOut, BaselineOptOutStatus, NamespaceName, PolicyBaseline, PolicyBaselineStatus, SlimPolicy,
+        names::{FINALIZER, LABEL_OPT_OUT, MANAGER},
         reason::Failure,
     },
     drift::residue,
@@ -95,6 +95,30 @@ pub struct StoredStatus {
     /// The status.
     pub status: PolicyBaselineStatus,
     /// The resourceVersion of the baseline; 0 when it is no number.
+    pub version: u64,
+}
+
+/// What is to be written to an opt-out.
+#[derive(Clone, Debug)]
+pub struct OptOutWrite {
+    /// Its namespace.
+    pub namespace: NamespaceName,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its uid.
+    pub uid: Arc<str>,
+    /// The status, if another one is stored.
+    pub status: Option<BaselineOptOutStatus>,
+    /// The value of the label that says that it is in force, or none, if it is not so yet.
+    pub label: Option<Option<&'static str>>,
+}
+
+/// An opt-out as it is stored now.
+#[derive(Clone, Debug, Default)]
+pub struct StoredOptOut {
+    /// The status, if it was written.
+    pub status: Option<BaselineOptOutStatus>,
+    /// Its resourceVersion; 0 when it is no number.
     pub version: u64,
 }
 
@@ -178,6 +202,32 @@ impl Writer {
         // The spec may be one that does not decode; only the status is asked for.
         let status = serde_json::from_value(stored["status"].take()).unwrap_or_else(|_| status.clone());
         Ok(StoredStatus { status, version })
+    }
+
+    /// Writes the status and the label of that very opt-out, as far as they are not as wanted. Returns what is stored.
+    pub async fn put_opt_out(&self, write: &OptOutWrite) -> Result<StoredOptOut, WriteError> {
+        let OptOutWrite { namespace, name, uid, status, label } = write;
+        let requests = Requests::new(BaselineOptOut::url_path(&(), Some(namespace.as_str())));
+        let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok()).unwrap_or(0);
+        let mut stored = StoredOptOut::default();
+        if let Some(label) = label {
+            let patch = json!({"metadata": {"uid": &**uid, "labels": {LABEL_OPT_OUT: label}}});
+            let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+            let object: Value = self.send(Verb::OptOut, requests.patch(name, &params, &Patch::Merge(&patch))).await?;
+            stored.version = version(&object);
+        }
+        if let Some(status) = status {
+            let object = json!({
+                "apiVersion": BaselineOptOut::api_version(&()), "kind": BaselineOptOut::kind(&()),
+                "metadata": {"name": &**name, "namespace": namespace.as_str(), "uid": &**uid}, "status": status,
+            });
+            let params = PatchParams::apply(MANAGER).force();
+            let request = requests.patch_subresource("status", name, &params, &Patch::Apply(&object));
+            let mut object: Value = self.send(Verb::OptOut, request).await?;
+            stored.version = version(&object);
+            stored.status = Some(serde_json::from_value(object["status"].take()).unwrap_or_else(|_| status.clone()));
+        }
+        Ok(stored)
     }
 
     /// Adds our finalizer to a baseline, or removes it; whatever other finalizers it has stay.

@@ -1,4 +1,4 @@
-//! Events about policies, in the policy's namespace, where its tenants can read them.
+//! Events about policies and opt-outs, in their namespace, where its tenants can read them.
 //! No failure here can fail or delay a repair (I9): the queue is bounded, and what does not fit is dropped and counted.
 
 use std::sync::Arc;
@@ -20,13 +20,15 @@ use crate::{
 const QUEUE: usize = 1024;
 /// The apiserver takes no longer note.
 const MAX_NOTE: usize = 1024;
+/// So much of the name of an object goes into the name of its event.
+const MAX_STEM: usize = 200;
 
-/// Something to tell about a policy.
+/// Something to tell about a policy, or about an opt-out.
 #[derive(Clone, Debug)]
 pub struct Announcement {
     /// The namespace.
     pub namespace: NamespaceName,
-    /// The policy.
+    /// The policy, or the opt-out.
     pub policy: String,
     /// Its uid, when it exists.
     pub uid: Option<String>,
@@ -75,10 +77,11 @@ async fn publish_one(writer: &Writer, instance: &str, announcement: Announcement
 }
 
 fn event(a: &Announcement, instance: &str) -> Event {
+    let (api_version, kind) = a.reason.regards();
     Event {
         metadata: ObjectMeta {
             // Two things can be told of a policy at one moment.
-            name: Some(format!("{}.{:x}.{}", a.policy, a.at.as_nanosecond(), a.reason.as_str().to_lowercase())),
+            name: Some(format!("{}.{:x}.{}", shortened(&a.policy), a.at.as_nanosecond(), a.reason.as_str().to_lowercase())),
             namespace: Some(a.namespace.as_str().into()),
             ..ObjectMeta::default()
         },
@@ -90,8 +93,8 @@ fn event(a: &Announcement, instance: &str) -> Event {
         action: Some(a.reason.action().into()),
         note: Some(cut(&a.note)),
         regarding: Some(ObjectReference {
-            api_version: Some("networking.k8s.io/v1".into()),
-            kind: Some("NetworkPolicy".into()),
+            api_version: Some(api_version.into()),
+            kind: Some(kind.into()),
             name: Some(a.policy.clone()),
             namespace: Some(a.namespace.as_str().into()),
             uid: a.uid.clone(),
@@ -99,6 +102,11 @@ fn event(a: &Announcement, instance: &str) -> Event {
         }),
         ..Event::default()
     }
+}
+
+/// The beginning of a name, to which something is added. A name has at most 253 characters.
+fn shortened(name: &str) -> &str {
+    name[..name.floor_char_boundary(MAX_STEM)].trim_end_matches(['-', '.'])
 }
 
 fn cut(note: &str) -> String {

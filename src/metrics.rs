@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use jiff::Timestamp;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -40,6 +41,11 @@ struct DriftKind {
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct Contest {
+    role: Word,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Exempt {
     role: Word,
 }
 
@@ -101,12 +107,14 @@ pub enum Verb {
     Status,
     /// The finalizers of a baseline.
     Finalizer,
+    /// The status or the label of an opt-out.
+    OptOut,
     /// An event.
     Event,
 }
 
 impl Verb {
-    const ALL: [Self; 6] = [Self::Apply, Self::Patch, Self::Delete, Self::Status, Self::Finalizer, Self::Event];
+    const ALL: [Self; 7] = [Self::Apply, Self::Patch, Self::Delete, Self::Status, Self::Finalizer, Self::OptOut, Self::Event];
 
     const fn as_str(self) -> &'static str {
         match self {
@@ -115,6 +123,7 @@ impl Verb {
             Self::Delete => "delete",
             Self::Status => "status",
             Self::Finalizer => "finalizer",
+            Self::OptOut => "opt_out",
             Self::Event => "event",
         }
     }
@@ -145,7 +154,9 @@ impl Answer {
 const NO_ROLE: &str = "none";
 
 /// The watches that everything waits for.
-pub const WATCHES: [&str; 4] = ["namespaces", "networkpolicies", "policybaselines", "leases"];
+pub const WATCHES: [&str; 5] = ["namespaces", "networkpolicies", "policybaselines", OPT_OUTS_WATCH, "leases"];
+/// The watch of opt-outs. Where the cluster has no CRD for them, there are none.
+pub const OPT_OUTS_WATCH: &str = "baselineoptouts";
 /// The watch that nothing waits for.
 pub const OPTIONAL_WATCH: &str = "customresourcedefinitions";
 
@@ -160,6 +171,8 @@ pub struct Metrics {
     repairs: Family<Ended, Counter>,
     writes: Family<Write, Counter>,
     watch_restarts: Family<Watch, Counter>,
+    opt_outs: Family<Exempt, Gauge>,
+    opt_outs_end: Family<Exempt, Gauge>,
     events_dropped: Counter,
     leader: Gauge,
     tasks: Gauge,
@@ -213,6 +226,8 @@ impl Default for Metrics {
             repairs: Family::default(),
             writes: Family::default(),
             watch_restarts: Family::default(),
+            opt_outs: Family::default(),
+            opt_outs_end: Family::default(),
             events_dropped: Counter::default(),
             leader: Gauge::default(),
             tasks: Gauge::default(),
@@ -241,6 +256,10 @@ impl Default for Metrics {
             m.writes.clone(),
         );
         shelf.put("counter", "watch_restarts", "`watch`", "Lists that a watch had to take again", m.watch_restarts.clone());
+        let help = "Opt-outs in force that name the role";
+        shelf.put("gauge", "opt_outs_in_force", "`role`", help, m.opt_outs.clone());
+        let help = "When the first of the opt-outs in force that name the role ends, as a Unix timestamp; 0 when there is none";
+        shelf.put("gauge", "opt_outs_earliest_expiry_timestamp_seconds", "`role`", help, m.opt_outs_end.clone());
         shelf.put(
             "counter",
             "events_dropped",
@@ -285,6 +304,9 @@ impl Metrics {
         for role in Role::ALL.map(Role::as_str).into_iter().chain([NO_ROLE]) {
             drop(self.contested.get_or_create(&Contest { role: Word(role) }));
         }
+        for role in Role::ALL {
+            self.set_opt_outs(role, 0, None);
+        }
         for outcome in Outcome::ALL {
             drop(self.repairs.get_or_create(&Ended { outcome: Word(outcome.as_str()) }));
         }
@@ -300,7 +322,7 @@ impl Metrics {
 
     /// Sets the counts of namespaces.
     pub fn set_namespaces(&self, counts: &NamespaceCounts) {
-        let NamespaceCounts { selected, compliant, pending, drifted, failed, reported, shadowed, bypassed } = *counts;
+        let NamespaceCounts { selected, compliant, pending, drifted, failed, reported, shadowed, bypassed, opted_out } = *counts;
         for (state, count) in [
             ("selected", selected),
             ("compliant", compliant),
@@ -310,9 +332,17 @@ impl Metrics {
             ("reported", reported),
             ("shadowed", shadowed),
             ("bypassed", bypassed),
+            ("opted_out", opted_out),
         ] {
             self.namespaces.get_or_create(&State { state: Word(state) }).set(count.into());
         }
+    }
+
+    /// How many opt-outs that name that role are in force, and when the first of them ends.
+    pub fn set_opt_outs(&self, role: Role, in_force: u32, earliest: Option<Timestamp>) {
+        let role = Exempt { role: Word(role.as_str()) };
+        self.opt_outs.get_or_create(&role).set(in_force.into());
+        self.opt_outs_end.get_or_create(&role).set(earliest.map_or(0, Timestamp::as_second));
     }
 
     /// Somebody else changed a policy of that role; none when no plan names the policy.

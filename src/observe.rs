@@ -178,6 +178,12 @@ impl Observed {
             labels: labels.into_iter().map(|(key, value)| (texts.get(key), value)).collect(),
             created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
             terminating: meta.deletion_timestamp.is_some(),
+            opt_outs: self
+                .entries
+                .get(&name)
+                .and_then(|e| e.namespace.as_ref())
+                .map(|known| known.opt_outs.clone())
+                .unwrap_or_default(),
         };
         let uid: Option<Uid> = meta.uid.as_deref().map(Into::into);
         let entry = self.entries.entry(name.clone()).or_default();

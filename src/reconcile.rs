@@ -12,7 +12,7 @@ use crate::{
     drift::{Class, Drift, Fix, Print, Targets, diff},
     netpol::{Opening, Openings},
     observe::Entry,
-    plan::{Baseline, Baselines, Decision, Namespace, Verdict},
+    plan::{Baseline, Baselines, Decision, Namespace, OptOut, Rendered, Verdict},
     status::{Finding, Problem, State},
 };
 
@@ -54,6 +54,9 @@ pub fn assess(
     for audit in &audits {
         let would = would(audit);
         let mut finding = if audit.only_reports(ns, &holdings) { reported(would) } else { audited(would) };
+        if finding.state != State::Reported {
+            finding.problems.extend(opted_out(audit, ns));
+        }
         finding.problems.extend(bypasses(audit, ns, entry));
         found.findings.push((audit.name.clone(), finding));
     }
@@ -79,6 +82,7 @@ pub fn assess(
             found.drifts = compare(&baseline, ns, entry, targets, |name| baselines.may_remove(name));
             let mut finding = finding(&found.drifts, &failure);
             finding.problems.extend(contested);
+            finding.problems.extend(opted_out(&baseline, ns));
             finding.problems.extend(bypasses(&baseline, ns, entry));
             found.findings.push((baseline.name.clone(), finding));
             found.baseline = Some(baseline);
@@ -124,6 +128,17 @@ fn finding(drifts: &[Drift], failure: impl Fn(&str) -> Option<Problem>) -> Findi
         return Finding::wrong(State::Pending, problem(drift, violation::TERMINATING, message.into()));
     }
     Finding::fine(if drifts.is_empty() { State::Compliant } else { State::Pending })
+}
+
+/// The policies that the namespace does without, until when and by whom.
+fn opted_out(baseline: &Baseline, ns: &Namespace) -> Vec<Problem> {
+    let problem = |(policy, opt_out): (&Rendered, &OptOut)| {
+        let OptOut { name, expires, approval, .. } = opt_out;
+        let approval = approval.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+        let message = format!("{} is not planned until {expires}, by the opt-out {name}{approval}", policy.role);
+        Problem { policy: Some(policy.name.clone()), reason: violation::OPTED_OUT, message }
+    };
+    baseline.opted_out(ns).map(problem).collect()
 }
 
 /// So many bypasses of a namespace are told, the widest first.

@@ -5,7 +5,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::{
     api::{NamespaceName, PolicyBaseline},
-    plan::{Baseline, Namespace, Rendered},
+    plan::{Baseline, Namespace, OptOuts, Rendered},
 };
 
 /// When `namespace` was created.
@@ -40,6 +40,7 @@ pub fn namespace(name: &str, labels: &[(&str, &str)]) -> Namespace {
         labels: labels.iter().chain([&own]).copied().collect(),
         created: Timestamp::from_second(NAMESPACE_CREATED).unwrap(),
         terminating: false,
+        opt_outs: OptOuts::default(),
     }
 }
 

@@ -15,7 +15,7 @@ use policy_baseline::{
     },
     controller::RawBaseline,
     drift::{Interner, Policies, Print, Targets, diff, targets},
-    plan::{Baseline, BaselineError, Namespace, Rendered},
+    plan::{Baseline, BaselineError, Namespace, OptOuts, Rendered},
     status::{Health, Ledger},
 };
 use serde_json::Value;
@@ -123,7 +123,13 @@ fn is_planned_safely(baseline: &Baseline) {
 
 fn namespace(name: &str) -> Namespace {
     let labels = [("kubernetes.io/metadata.name", name), ("team", "sre")].into_iter().collect();
-    Namespace { name: NamespaceName::observed(name), labels, created: Timestamp::UNIX_EPOCH, terminating: false }
+    Namespace {
+        name: NamespaceName::observed(name),
+        labels,
+        created: Timestamp::UNIX_EPOCH,
+        terminating: false,
+        opt_outs: OptOuts::default(),
+    }
 }
 
 fn name_and_keys_are_taken_by_an_apiserver(policy: &Rendered) {

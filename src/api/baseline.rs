@@ -102,6 +102,10 @@ pub struct PolicyBaselineSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<PolicyMetadata>,
 
+    /// What a BaselineOptOut in a selected namespace may ask for. One that asks for more is not in force, and says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opt_outs: Option<OptOutLimits>,
+
     /// What happens to the policies when this baseline is deleted. Orphan leaves them in place. Delete removes them, and holds this
     /// object by a finalizer until they are gone.
     #[serde(default)]
@@ -406,6 +410,26 @@ pub struct PolicyMetadata {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// What an opt-out may ask for.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(!deny_unknown_fields)]
+pub struct OptOutLimits {
+    /// The longest time from the creation of an opt-out to its end, in hours, minutes and seconds, as in 720h or 1h30m; 720h (30
+    /// days) when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 24))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}(h|m|s))+$') && self.matches('[1-9]')")
+        .message("write hours, minutes and seconds, as in 720h or 1h30m (there is no unit for days: 30 days are 720h), and more than 0; allowedRoles: [] allows no opt-outs"))]
+    pub max_duration: Option<String>,
+    /// The policies that a namespace may do without; all three when absent. An opt-out that names another one is not in force, as a
+    /// whole. [] allows no opt-outs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "allowed_roles")]
+    #[x_kube(validation = Rule::new("self.all(p, self.exists_one(q, q == p))").message("name each policy once"))]
+    pub allowed_roles: Option<Vec<Role>>,
+}
+
 /// What the operator found and did.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -475,6 +499,10 @@ pub struct NamespaceCounts {
     #[serde(default)]
     #[schemars(schema_with = "count")]
     pub bypassed: u32,
+    /// They do without a policy of the baseline for a time, by a BaselineOptOut. Counted beside the others.
+    #[serde(default)]
+    #[schemars(schema_with = "count")]
+    pub opted_out: u32,
 }
 
 impl NamespaceCounts {
@@ -490,6 +518,7 @@ impl NamespaceCounts {
             reported: self.reported + other.reported,
             shadowed: self.shadowed + other.shadowed,
             bypassed: self.bypassed + other.bypassed,
+            opted_out: self.opted_out + other.opted_out,
         }
     }
 }
@@ -562,4 +591,8 @@ fn dns_ports(_: &mut SchemaGenerator) -> Schema {
 fn roles(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 3, "items": {"type": "string", "enum": Role::ALL.map(Role::as_str)},
         "default": Role::ALL.map(Role::as_str)})
+}
+
+fn allowed_roles(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "maxItems": 3, "items": {"type": "string", "enum": Role::ALL.map(Role::as_str)}})
 }

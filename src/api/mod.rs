@@ -3,11 +3,15 @@
 
 pub mod baseline;
 pub mod names;
+pub mod opt_out;
 pub mod reason;
+mod roles;
 mod slim;
 mod uid;
 
 pub use baseline::{PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus};
 pub use names::{NamespaceName, Role};
+pub use opt_out::{BaselineOptOut, BaselineOptOutSpec, BaselineOptOutStatus};
+pub use roles::Roles;
 pub use slim::{SlimNamespace, SlimPolicy};
 pub use uid::Uid;

@@ -27,6 +27,12 @@ pub const ANNOTATION_KEYS: &str = "policybaseline.io/keys";
 pub const INSTANCE: &str = "policybaseline.io/instance";
 /// Annotation on a baseline: the generation whose release of many namespaces is meant.
 pub const CONFIRM_RELEASE: &str = "policybaseline.io/confirm-release";
+/// Label on an opt-out while it is in force, so that a scanner finds it.
+pub const LABEL_OPT_OUT: &str = "policybaseline.io/opt-out";
+/// The value of that label.
+pub const IN_FORCE: &str = "in-force";
+/// The CRD of opt-outs.
+pub const OPT_OUTS_CRD: &str = "baselineoptouts.policybaseline.io";
 /// On a baseline while its `deletionPolicy` is `Delete`.
 pub const FINALIZER: &str = "policybaseline.io/delete-policies";
 /// The namespace of the operator when nothing says otherwise.

@@ -77,6 +77,8 @@ pub mod violation {
     pub const CONTESTED: &str = "Contested";
     /// Somebody else's policy opens what the baseline closes.
     pub const BYPASSED: &str = "Bypassed";
+    /// The namespace does without a policy for a time, by a BaselineOptOut.
+    pub const OPTED_OUT: &str = "OptedOut";
 }
 
 /// Types of conditions.
@@ -91,6 +93,53 @@ pub mod condition {
     pub const BYPASS_COVERAGE: &str = "BypassCoverage";
     /// Another baseline of the same priority selects a namespace too. Only there while that is so.
     pub const PRIORITY_TIED: &str = "PriorityTied";
+    /// Of an opt-out: the policies that it names are away.
+    pub const IN_FORCE: &str = "InForce";
+}
+
+/// Why an opt-out is not in force.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Refusal {
+    /// Its time is over.
+    Expired,
+    /// It ends later than the baseline allows.
+    TooLong,
+    /// It names a policy that the baseline does not give up.
+    RoleNotAllowed,
+    /// No baseline enforces anything in its namespace.
+    NoBaseline,
+    /// Its namespace is older than the baseline, which only reports it.
+    ExistingNamespace,
+    /// The baseline is suspended, stalled, or waits for a confirmation.
+    BaselineFrozen,
+    /// The object cannot be read.
+    Undecodable,
+}
+
+impl Refusal {
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::Expired,
+        Self::TooLong,
+        Self::RoleNotAllowed,
+        Self::NoBaseline,
+        Self::ExistingNamespace,
+        Self::BaselineFrozen,
+        Self::Undecodable,
+    ];
+
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "Expired",
+            Self::TooLong => "TooLong",
+            Self::RoleNotAllowed => "RoleNotAllowed",
+            Self::NoBaseline => "NoBaseline",
+            Self::ExistingNamespace => "ExistingNamespace",
+            Self::BaselineFrozen => "BaselineFrozen",
+            Self::Undecodable => "Undecodable",
+        }
+    }
 }
 
 /// Reasons of conditions that are neither a failed write nor an invalid spec.
@@ -113,6 +162,8 @@ pub mod state {
     pub const SETTLED: &str = "Settled";
     /// The spec is valid.
     pub const VALID: &str = "Valid";
+    /// An opt-out keeps within what the baseline allows.
+    pub const WITHIN_LIMITS: &str = "WithinLimits";
     /// The cluster knows policies of other kinds, and what they open is not looked at.
     pub const NETWORK_POLICY_ONLY: &str = "NetworkPolicyOnly";
     /// Between baselines of one priority only the names decide.
@@ -134,17 +185,23 @@ pub enum EventReason {
     PolicyContested,
     /// Somebody else's policy opens what the baseline closes.
     BaselineBypassed,
+    /// An opt-out ends soon.
+    OptOutExpiresSoon,
+    /// An opt-out has ended.
+    OptOutExpired,
 }
 
 impl EventReason {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::DriftRepaired,
         Self::PolicyAdopted,
         Self::PolicyRemoved,
         Self::RepairFailed,
         Self::PolicyContested,
         Self::BaselineBypassed,
+        Self::OptOutExpiresSoon,
+        Self::OptOutExpired,
     ];
 
     /// The word.
@@ -156,6 +213,8 @@ impl EventReason {
             Self::RepairFailed => "RepairFailed",
             Self::PolicyContested => "PolicyContested",
             Self::BaselineBypassed => "BaselineBypassed",
+            Self::OptOutExpiresSoon => "OptOutExpiresSoon",
+            Self::OptOutExpired => "OptOutExpired",
         }
     }
 
@@ -167,16 +226,34 @@ impl EventReason {
             Self::PolicyRemoved => "Remove",
             Self::RepairFailed => "Retry",
             Self::PolicyContested => "Wait",
-            Self::BaselineBypassed => "Report",
+            Self::BaselineBypassed | Self::OptOutExpiresSoon => "Report",
+            Self::OptOutExpired => "Close",
+        }
+    }
+
+    /// What kind of object it is about: its apiVersion and kind.
+    pub const fn regards(self) -> (&'static str, &'static str) {
+        match self {
+            Self::OptOutExpiresSoon | Self::OptOutExpired => ("policybaseline.io/v1alpha1", "BaselineOptOut"),
+            Self::DriftRepaired
+            | Self::PolicyAdopted
+            | Self::PolicyRemoved
+            | Self::RepairFailed
+            | Self::PolicyContested
+            | Self::BaselineBypassed => ("networking.k8s.io/v1", "NetworkPolicy"),
         }
     }
 
     /// Whether the event is a warning: what somebody should look at.
     pub const fn is_warning(self) -> bool {
         match self {
-            Self::DriftRepaired | Self::PolicyAdopted | Self::RepairFailed | Self::PolicyContested | Self::BaselineBypassed => {
-                true
-            }
+            Self::DriftRepaired
+            | Self::PolicyAdopted
+            | Self::RepairFailed
+            | Self::PolicyContested
+            | Self::BaselineBypassed
+            | Self::OptOutExpiresSoon
+            | Self::OptOutExpired => true,
             Self::PolicyRemoved => false,
         }
     }
@@ -190,8 +267,8 @@ mod tests {
 
     #[test]
     fn every_reason_is_a_camel_case_word_of_its_own() {
-        let words: Vec<&str> =
-            Failure::ALL.iter().map(|f| f.as_str()).chain(EventReason::ALL.iter().map(|e| e.as_str())).collect();
+        let words = Failure::ALL.iter().map(|f| f.as_str()).chain(EventReason::ALL.iter().map(|e| e.as_str()));
+        let words: Vec<&str> = words.chain(Refusal::ALL.iter().map(|r| r.as_str())).collect();
         assert_eq!(words.iter().collect::<BTreeSet<_>>().len(), words.len());
         for word in words {
             assert!(

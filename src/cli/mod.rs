@@ -26,7 +26,7 @@ enum Command {
     Run(run::Args),
     /// Says what is planned, and why.
     Explain(explain::Args),
-    /// Prints the CustomResourceDefinition as YAML.
+    /// Prints the CustomResourceDefinitions as YAML.
     Crd,
 }
 

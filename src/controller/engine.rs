@@ -3,6 +3,7 @@
 
 mod baselines;
 mod explain;
+mod opt_outs;
 mod outcome;
 
 use std::{
@@ -19,6 +20,7 @@ use k8s_openapi::{
 use tracing::info;
 
 use super::{
+    opt_outs::{Exceptions, RawOptOut, Unlisted},
     pace::Pace,
     queue::Queue,
     tracked::{FinalizerWrite, RawBaseline, StatusWrite, Tracked, Turn},
@@ -67,6 +69,14 @@ pub enum Seen {
     BaselineGone(Box<RawBaseline>),
     /// A list of baselines begins, or is complete.
     BaselineList(ListPhase),
+    /// An opt-out appeared or changed.
+    OptOut(Box<RawOptOut>),
+    /// An opt-out is gone.
+    OptOutGone(Box<RawOptOut>),
+    /// A list of opt-outs begins, or is complete.
+    OptOutList(ListPhase),
+    /// Opt-outs cannot be listed.
+    OptOutsUnlisted(Unlisted),
     /// The Lease of an install appeared or changed.
     Install(Box<Lease>),
     /// The Lease of an install is gone.
@@ -102,7 +112,8 @@ pub struct Engine {
     targets: AllTargets,
     tracked: BTreeMap<Arc<str>, Tracked>,
     listed_baselines: Listing<String>,
-    synced: [bool; 4],
+    opt_outs: Exceptions,
+    synced: [bool; 5],
     /// To be looked at; what tenants did comes before what a new plan asks for.
     dirty: Queue,
     /// Looked at, and in need of writes.
@@ -148,7 +159,8 @@ impl Engine {
             targets: AllTargets::new(),
             tracked: BTreeMap::new(),
             listed_baselines: Listing::default(),
-            synced: [false; 4],
+            opt_outs: Exceptions::default(),
+            synced: [false; 5],
             dirty: Queue::default(),
             ready: Queue::default(),
             in_flight: HashMap::new(),
@@ -177,6 +189,7 @@ impl Engine {
         }
         self.surveyed = false;
         self.observed.take_over();
+        self.opt_outs.take_over();
         self.tracked.values_mut().for_each(|tracked| tracked.take_over(now.instant));
         self.plans_changed(now);
     }
@@ -192,6 +205,9 @@ impl Engine {
             Seen::Namespace(meta) => {
                 if let Some(ns) = self.observed.namespace_seen(&meta) {
                     self.waiting.entry(ns.clone()).or_insert(now.instant);
+                    if self.opt_outs.concern(&ns) {
+                        self.opt_outs_changed(&ns, true, now);
+                    }
                     self.dirty.push(ns, true);
                 }
             }
@@ -240,6 +256,11 @@ impl Engine {
                 }
                 self.list_complete(2, "baselines", now);
             }
+            Seen::OptOut(raw) => self.opt_out_seen(&raw, now),
+            Seen::OptOutGone(raw) => self.opt_out_gone(&raw, now),
+            Seen::OptOutList(ListPhase::Begin) => self.opt_outs.relist(),
+            Seen::OptOutList(ListPhase::End) => self.opt_outs_listed(now),
+            Seen::OptOutsUnlisted(why) => self.opt_outs_not_listed(why, now),
             Seen::Install(lease) => self.installs.saw(&lease, now.instant),
             Seen::InstallGone(lease) => self.installs.gone(&lease),
             Seen::InstallList(ListPhase::Begin) => self.installs.relist(),
@@ -251,10 +272,19 @@ impl Engine {
                 self.listed_beyond.names(|| kind.clone());
                 self.change_beyond(|known| known.insert(kind), now);
             }
-            Seen::Crd(_) => {}
-            Seen::CrdGone(kind) => self.change_beyond(|known| known.remove(&kind), now),
-            Seen::CrdList(ListPhase::Begin) => self.listed_beyond.begin(),
+            Seen::Crd(kind) => self.opt_outs.crd_seen(&kind, true),
+            Seen::CrdGone(kind) => {
+                self.opt_outs.crd_seen(&kind, false);
+                self.reckon_opt_outs(now);
+                self.change_beyond(|known| known.remove(&kind), now);
+            }
+            Seen::CrdList(ListPhase::Begin) => {
+                self.opt_outs.crds_relist();
+                self.listed_beyond.begin();
+            }
             Seen::CrdList(ListPhase::End) => {
+                self.opt_outs.crds_relisted();
+                self.reckon_opt_outs(now);
                 let listed = self.listed_beyond.end().unwrap_or_default().into_iter().collect();
                 if self.beyond.as_ref() != Some(&listed) {
                     self.beyond = Some(listed);
@@ -274,6 +304,7 @@ impl Engine {
         if !self.is_synced() {
             return false;
         }
+        self.let_opt_outs_end(now);
         for ns in self.pace.due(now.instant) {
             self.dirty.push(ns, true);
         }
@@ -301,7 +332,12 @@ impl Engine {
             }
             let all = drifts.len() == found;
             // The echo of a write can come before its answer, so the cause is judged before anything is written.
-            let cause = |drift: Drift| Task { cause: cause(entry, &drift), drift };
+            let cause = |drift: Drift| match cause(entry, &drift) {
+                Cause::Others if self.was_opted_out(&name, baseline.as_deref(), &drift, now) => {
+                    Task { cause: Cause::Plan, drift }
+                }
+                cause => Task { cause, drift },
+            };
             let tasks: Vec<Task> = drifts.into_iter().map(cause).collect();
             let bootstraps = tasks.iter().any(|t| t.cause == Cause::Bootstrap);
             if let Some(entry) = self.observed.get_mut(&name).filter(|_| bootstraps) {
@@ -422,7 +458,12 @@ impl Engine {
     /// When to look again though nothing happens. What was due at `now` has been served by the calls before.
     pub fn next_wake(&self, now: Now) -> Option<Instant> {
         let tracked = self.tracked.values().flat_map(Tracked::wakes);
-        tracked.chain(self.pace.next()).chain(self.installs.next()).filter(|at| *at > now.instant).min()
+        tracked
+            .chain(self.pace.next())
+            .chain(self.installs.next())
+            .chain(self.opt_outs.wakes(now))
+            .filter(|at| *at > now.instant)
+            .min()
     }
 
     fn list_complete(&mut self, which: usize, what: &str, now: Now) {
@@ -477,6 +518,7 @@ impl Engine {
     }
 
     fn look_at(&mut self, name: &NamespaceName, now: Now) {
+        self.judge_opt_outs(name, now);
         let Some(entry) = self.observed.get(name) else { return };
         let Assessment { findings, drifts, baseline, frozen } = self.assess(name, entry);
         if self.surveyed && self.leads {

@@ -11,6 +11,9 @@ mod engine_tests;
 mod installs_tests;
 #[cfg(test)]
 mod model;
+mod opt_outs;
+#[cfg(test)]
+mod opt_outs_tests;
 #[cfg(test)]
 mod others_tests;
 mod pace;
@@ -42,12 +45,12 @@ pub use self::{
 };
 use crate::{
     admin::Shown,
-    apply::{StoredStatus, WriteError, Writer},
+    apply::{OptOutWrite, StoredOptOut, StoredStatus, WriteError, Writer},
     client::Clients,
     events::{self, Announcer},
     health::REST,
     lease::{Election, Leadership},
-    metrics::Metrics,
+    metrics::{Metrics, OPT_OUTS_WATCH},
     reconcile::{Done, repair},
 };
 
@@ -97,6 +100,7 @@ enum Written {
     Namespace(Done, Duration),
     Status(Arc<str>, Arc<str>, Result<StoredStatus, WriteError>),
     Finalizer(Arc<str>, Result<(), WriteError>),
+    OptOut(OptOutWrite, Result<StoredOptOut, WriteError>),
 }
 
 /// Runs until `stop` resolves, or until a part ends that must not. Then writes in flight are awaited, and the Lease is released.
@@ -200,6 +204,13 @@ async fn work(
                 Written::Finalizer(write.name, result)
             });
         }
+        for write in engine.opt_out_writes(now) {
+            let writer = writer.clone();
+            in_flight.spawn(async move {
+                let result = writer.put_opt_out(&write).await;
+                Written::OptOut(write, result)
+            });
+        }
         for announcement in engine.take_announcements() {
             announcer.announce(announcement);
         }
@@ -208,6 +219,12 @@ async fn work(
             count(metrics, happening);
         }
         metrics.set_namespaces(&engine.counts());
+        for (role, tally) in engine.opt_outs_in_force() {
+            metrics.set_opt_outs(role, tally.in_force, tally.earliest);
+        }
+        if engine.knows_opt_outs() {
+            health.listed(OPT_OUTS_WATCH);
+        }
 
         let later = engine.next_wake(now).into_iter().chain(window.opens().filter(|at| *at > now.instant)).min();
         let wake = if more { now.instant } else { later.map_or(now.instant + REST, |at| at.min(now.instant + REST)) };
@@ -224,6 +241,7 @@ async fn work(
                 }
                 Ok(Written::Status(name, uid, result)) => engine.status_written(&name, &uid, result, present()),
                 Ok(Written::Finalizer(name, result)) => engine.finalizer_written(&name, result, present()),
+                Ok(Written::OptOut(write, result)) => engine.opt_out_written(write, result, present()),
                 Err(error) => return RunError::ended("a write", Err(error)),
             },
             () = leadership.changed() => {}

@@ -63,6 +63,7 @@ impl Sim {
             self.see(Seen::NamespaceList(phase));
             self.see(Seen::PolicyList(phase));
             self.see(Seen::InstallList(phase));
+            self.see(Seen::OptOutList(phase));
         }
         self.see(Seen::BaselineList(ListPhase::End));
     }
@@ -74,6 +75,7 @@ impl Sim {
             sim.see(Seen::PolicyList(phase));
             sim.see(Seen::BaselineList(phase));
             sim.see(Seen::InstallList(phase));
+            sim.see(Seen::OptOutList(phase));
         };
         phase(self, ListPhase::Begin);
         found(self);

@@ -16,7 +16,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource,
-    core::PartialObjectMeta,
+    core::{PartialObjectMeta, Status},
     runtime::{
         WatchStreamExt,
         utils::Backoff,
@@ -28,6 +28,7 @@ use tracing::{info, warn};
 
 use super::{
     engine::{ListPhase, Seen},
+    opt_outs::{RawOptOut, Unlisted},
     tracked::RawBaseline,
 };
 use crate::{
@@ -36,7 +37,7 @@ use crate::{
     client::Watching,
     health::Health,
     lease,
-    metrics::{Metrics, OPTIONAL_WATCH},
+    metrics::{Metrics, OPT_OUTS_WATCH, OPTIONAL_WATCH},
 };
 
 /// Everything that the operator watches, as one stream.
@@ -61,6 +62,12 @@ pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>)
         Event::InitApply(baseline) | Event::Apply(baseline) => Seen::Baseline(Box::new(baseline)),
         Event::Delete(baseline) => Seen::BaselineGone(Box::new(baseline)),
     });
+    let opt_outs = watch_or::<RawOptOut>(client, all(), complaint(OPT_OUTS_WATCH), unlisted, |event| match event {
+        Event::Init => Seen::OptOutList(ListPhase::Begin),
+        Event::InitDone => Seen::OptOutList(ListPhase::End),
+        Event::InitApply(opt_out) | Event::Apply(opt_out) => Seen::OptOut(Box::new(opt_out)),
+        Event::Delete(opt_out) => Seen::OptOutGone(Box::new(opt_out)),
+    });
     let installs = all().fields(&format!("metadata.name={}", lease::NAME));
     let installs = watch::<Lease>(client, installs, complaint("leases"), |event| match event {
         Event::Init => Seen::InstallList(ListPhase::Begin),
@@ -76,13 +83,39 @@ pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>)
             Event::InitApply(crd) | Event::Apply(crd) => Seen::Crd(crd.metadata.name.unwrap_or_default()),
             Event::Delete(crd) => Seen::CrdGone(crd.metadata.name.unwrap_or_default()),
         });
-    stream::select(stream::select(namespaces, policies), stream::select(stream::select(baselines, installs), others))
+    stream::select(
+        stream::select(namespaces, policies),
+        stream::select(stream::select(baselines, installs), stream::select(opt_outs, others)),
+    )
+}
+
+/// A cluster may have no CRD of opt-outs yet, and roles that know nothing of them.
+fn unlisted(error: &watcher::Error) -> Option<Seen> {
+    match code(error)? {
+        404 => Some(Seen::OptOutsUnlisted(Unlisted::Unknown)),
+        403 => Some(Seen::OptOutsUnlisted(Unlisted::Forbidden)),
+        _ => None,
+    }
 }
 
 fn watch<K>(
     client: &Client,
     config: watcher::Config,
+    complaint: Complaint,
+    seen: fn(Event<K>) -> Seen,
+) -> BoxStream<'static, Seen>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    watch_or(client, config, complaint, |_| None, seen)
+}
+
+/// The same; `failed` says what an error means.
+fn watch_or<K>(
+    client: &Client,
+    config: watcher::Config,
     mut complaint: Complaint,
+    failed: fn(&watcher::Error) -> Option<Seen>,
     seen: fn(Event<K>) -> Seen,
 ) -> BoxStream<'static, Seen>
 where
@@ -99,7 +132,7 @@ where
                 }
                 Err(error) => {
                     complaint.failed(&error);
-                    None
+                    failed(&error)
                 }
             };
             futures::future::ready(seen)
@@ -142,13 +175,20 @@ impl Complaint {
     }
 }
 
-fn explain(what: &str, error: &watcher::Error) -> String {
-    let status = match error {
+fn status(error: &watcher::Error) -> Option<&Status> {
+    match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status),
         _ => None,
-    };
-    match status {
+    }
+}
+
+fn code(error: &watcher::Error) -> Option<u16> {
+    status(error).map(|status| status.code)
+}
+
+fn explain(what: &str, error: &watcher::Error) -> String {
+    match status(error) {
         Some(s) if s.code == 404 => {
             format!("{what} are not known to the apiserver; waiting. Install the CRDs with `kubectl apply -f crds/`")
         }
@@ -188,7 +228,7 @@ impl Backoff for WatchBackoff {
 #[cfg(test)]
 mod tests {
     use http::{Request, Response};
-    use kube::{client::Body, core::Status};
+    use kube::client::Body;
     use serde_json::json;
     use tower_test::mock;
 

@@ -9,6 +9,7 @@ use kube::{ResourceExt, core::Selector as Matcher};
 
 use super::{
     Namespace,
+    opt_out::{Limits, OptOut},
     render::{self, Rendered},
     words,
 };
@@ -46,6 +47,8 @@ pub struct Baseline {
     pub effective_selector: String,
     /// Its policies, rendered once.
     pub policies: Vec<Rendered>,
+    /// What it lets opt-outs ask for.
+    pub opt_outs: Limits,
     selector: Matcher,
     selector_words: String,
     exclude: Vec<String>,
@@ -98,6 +101,11 @@ pub enum BaselineError {
         "{0}: a port is a number from 1 to 65535 or a name of at most 15 lower-case letters, digits and '-'; endPort needs a number not above it"
     )]
     InvalidPort(String),
+    /// Not a duration.
+    #[error(
+        "spec.optOuts.maxDuration: {0:?} is no duration: write hours, minutes and seconds, as in 720h or 1h30m (there is no unit for days), and more than 0"
+    )]
+    InvalidDuration(String),
     /// The prefix makes no name.
     #[error(
         "spec.metadata.namePrefix: {0:?} is no prefix: use at most 40 lower-case letters, digits and '-', ending in '-', as in baseline-"
@@ -134,6 +142,7 @@ impl BaselineError {
             Self::InvalidDnsPeer(_) => "InvalidDnsPeer",
             Self::InvalidCidr { .. } => "InvalidCidr",
             Self::InvalidPort(_) => "InvalidPort",
+            Self::InvalidDuration(_) => "InvalidMaxDuration",
             Self::InvalidPrefix(_) => "InvalidNamePrefix",
             Self::InvalidMetadata { .. } => "InvalidMetadata",
             Self::InvalidName(_) => "InvalidName",
@@ -161,6 +170,7 @@ impl Baseline {
         check_dns(&dns)?;
         let metadata = spec.metadata.clone().unwrap_or_default();
         check_metadata(&metadata)?;
+        let opt_outs = Limits::check(spec.opt_outs.as_ref()).map_err(BaselineError::InvalidDuration)?;
 
         let scrapers: Vec<Selector> =
             render::monitoring_sources(&monitoring).into_iter().map(|(namespaces, _)| namespaces).collect();
@@ -178,6 +188,7 @@ impl Baseline {
             scraped: matcher("spec.monitoring.namespaceSelector", &monitoring.namespace_selector.clone().unwrap_or_default())?,
             scrapers: scrapers.iter().map(|s| matcher("spec.monitoring.from", s)).collect::<Result<_, _>>()?,
             exclude,
+            opt_outs,
             policies: Role::ALL
                 .into_iter()
                 .filter(|role| spec.policies.contains(role))
@@ -208,6 +219,17 @@ impl Baseline {
 
     /// Whether a role is planned in this namespace, which the baseline selects.
     pub fn plans(&self, role: Role, ns: &Namespace) -> bool {
+        self.wants(role, ns) && ns.opt_outs.of(role, &self.opt_outs).is_none()
+    }
+
+    /// The policies that this namespace does without, and by which opt-outs.
+    pub fn opted_out<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (&'a Rendered, &'a OptOut)> {
+        let wanted = self.policies.iter().filter(|policy| self.wants(policy.role, ns));
+        wanted.filter_map(|policy| Some((policy, ns.opt_outs.of(policy.role, &self.opt_outs)?)))
+    }
+
+    /// Whether a role is planned in this namespace, but for opt-outs.
+    fn wants(&self, role: Role, ns: &Namespace) -> bool {
         match role {
             Role::DefaultDenyIngress => true,
             // Monitoring pods need the apiserver and the kubelets, which no portable rule can name.
@@ -217,18 +239,23 @@ impl Baseline {
     }
 
     /// Why a role is not planned in this namespace, which the baseline selects; none if it is.
-    pub fn why_not_planned(&self, role: Role, ns: &Namespace) -> Option<&'static str> {
+    pub fn why_not_planned(&self, role: Role, ns: &Namespace) -> Option<String> {
         if !self.policies.iter().any(|policy| policy.role == role) {
-            return Some("spec.policies does not name it");
+            return Some("spec.policies does not name it".into());
         }
-        let why = match role {
-            Role::DefaultDenyIngress => "it would close the namespace",
-            Role::DefaultDenyEgress => {
-                "the namespace matches spec.monitoring.from, and monitoring pods need the apiserver and the kubelets"
-            }
-            Role::MonitoringCarveout => "the namespace does not match spec.monitoring.namespaceSelector",
-        };
-        (!self.plans(role, ns)).then_some(why)
+        if !self.wants(role, ns) {
+            let why = match role {
+                Role::DefaultDenyIngress => "it would close the namespace",
+                Role::DefaultDenyEgress => {
+                    "the namespace matches spec.monitoring.from, and monitoring pods need the apiserver and the kubelets"
+                }
+                Role::MonitoringCarveout => "the namespace does not match spec.monitoring.namespaceSelector",
+            };
+            return Some(why.into());
+        }
+        let OptOut { name, expires, approval, .. } = ns.opt_outs.of(role, &self.opt_outs)?;
+        let approval = approval.as_ref().map(|approval| format!(", {approval}")).unwrap_or_default();
+        Some(format!("opt-out {name} until {expires}{approval}"))
     }
 
     /// The policies planned in this namespace, which the baseline selects.
@@ -478,7 +505,7 @@ mod tests {
         let why = |role, name: &str| b.why_not_planned(role, &namespace(name, &[("team", "a")]));
         assert_eq!(why(Role::DefaultDenyEgress, "a"), None);
         assert!(why(Role::DefaultDenyEgress, "monitoring").unwrap().contains("spec.monitoring.from"));
-        assert_eq!(why(Role::MonitoringCarveout, "a"), Some("spec.policies does not name it"));
+        assert_eq!(why(Role::MonitoringCarveout, "a").unwrap(), "spec.policies does not name it");
     }
 
     #[test]

@@ -4,12 +4,14 @@
 mod assign;
 mod baseline;
 mod labels;
+pub mod opt_out;
 mod render;
 mod words;
 
 pub use assign::{Baselines, Decision, Holdings, Known, Verdict};
 pub use baseline::{Baseline, BaselineError};
 pub use labels::Labels;
+pub use opt_out::{OptOut, OptOuts};
 pub use render::{Rendered, own_id};
 
 use jiff::Timestamp;
@@ -27,4 +29,6 @@ pub struct Namespace {
     pub created: Timestamp,
     /// It is being deleted.
     pub terminating: bool,
+    /// The opt-outs in it whose time is not over.
+    pub opt_outs: OptOuts,
 }

@@ -98,8 +98,8 @@ impl Record {
         self.state == finding.state && told.eq(&finding.problems) && *self.ties == *finding.ties
     }
 
-    fn is_bypassed(&self) -> bool {
-        self.problems.iter().any(|told| told.problem.reason == violation::BYPASSED)
+    fn tells(&self, reason: &str) -> bool {
+        self.problems.iter().any(|told| told.problem.reason == reason)
     }
 }
 
@@ -214,8 +214,11 @@ impl Ledger {
         }
         self.ties.retain(|_, namespaces| *namespaces > 0);
         let counts = &mut self.counts;
-        if record.is_bypassed() {
+        if record.tells(violation::BYPASSED) {
             add(&mut counts.bypassed);
+        }
+        if record.tells(violation::OPTED_OUT) {
+            add(&mut counts.opted_out);
         }
         match record.state {
             State::Compliant => add(&mut counts.compliant),

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::PostParams;
 use policy_baseline_e2e::{Operator, SYSTEM_NAMESPACE, World, skipped_without_audit_log};
 use serde_json::{Value, json};
@@ -99,6 +99,21 @@ async fn what_is_wrong_is_explained_and_what_is_held_says_by_whom() {
     let text = explained(&world, &ns).await;
     assert_eq!(row(&text, "Bypassed")[1..3], ["open", "platform"], "{text}");
     assert_eq!(row(&text, "open")[2], "of somebody else", "{text}");
+
+    let expires = Timestamp::now() + SignedDuration::from_hours(2);
+    let opt_out = json!({
+        "apiVersion": "policybaseline.io/v1alpha1", "kind": "BaselineOptOut", "metadata": { "name": "load-test", "namespace": ns },
+        "spec": {
+            "policies": ["DefaultDenyEgress"], "reason": "the load test calls the partner's sandbox", "approvedBy": "the platform team",
+            "expiresAt": expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        },
+    });
+    world.apply_yaml(&opt_out.to_string()).await.unwrap();
+    until_holds(&world, &ns, &Plan::of("platform").without("DefaultDenyEgress").beside("open")).await;
+    let text = explained(&world, &ns).await;
+    let told =
+        text.lines().find(|line| line.contains("not planned: opt-out load-test until")).unwrap_or_else(|| panic!("{text}"));
+    assert!(told.contains("DefaultDenyEgress") && told.ends_with("approved by the platform team"), "{text}");
 
     apply_baseline(&world, "platform", &json!({ "namespaceSelector": team("a"), "suspend": true })).await;
     until_status(&world, "platform", "suspended", |status| status.conditions.iter().any(|c| c.reason == "Suspended")).await;

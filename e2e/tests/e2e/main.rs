@@ -23,6 +23,7 @@ mod installs;
 mod judge;
 mod lifecycle;
 mod lists;
+mod opt_outs;
 mod others;
 mod proxy;
 mod rbac;

@@ -133,6 +133,7 @@ impl Side {
         };
         for phase in [ListPhase::Begin, ListPhase::End] {
             side.see(Seen::InstallList(phase));
+            side.see(Seen::OptOutList(phase));
         }
         side
     }

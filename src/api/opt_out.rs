@@ -1,0 +1,143 @@
+//! The `BaselineOptOut` resource as users write and read it: a documented exception with an end.
+//! Doc comments here are what `kubectl explain` prints.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::names::Role;
+
+/// The fewest characters of a reason.
+pub const SHORTEST_REASON: usize = 20;
+
+/// Which policies of the baseline this namespace does without, why, and until when.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[kube(
+    group = "policybaseline.io",
+    version = "v1alpha1",
+    kind = "BaselineOptOut",
+    plural = "baselineoptouts",
+    shortname = "pbo",
+    category = "policies",
+    namespaced,
+    status = "BaselineOptOutStatus",
+    derive = "PartialEq",
+    doc = "BaselineOptOut takes policies of the baseline away from its namespace for a limited time: a documented exception, which opens the namespace. It counts within the limits that the baseline sets in spec.optOuts, and the condition InForce says whether it does.",
+    printcolumn(
+        name = "Policies",
+        type_ = "string",
+        json_path = ".spec.policies",
+        description = "The policies that the namespace does without"
+    ),
+    printcolumn(
+        name = "In Force",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='InForce')].status",
+        description = "Whether the policies are away"
+    ),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expiresAt", description = "When they come back"),
+    printcolumn(name = "Approved By", type_ = "string", json_path = ".spec.approvedBy", description = "Who allowed it"),
+    printcolumn(name = "Ticket", type_ = "string", json_path = ".spec.ticket", description = "Where it was decided"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason", description = "Why the namespace needs it"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "State",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='InForce')].reason",
+        description = "Why it is in force, or is not",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(!deny_unknown_fields)]
+pub struct BaselineOptOutSpec {
+    /// The policies that this namespace does without, at least one. DefaultDenyEgress takes its DNS rule along: without it
+    /// everything may go out.
+    #[schemars(schema_with = "roles")]
+    #[x_kube(
+        validation = Rule::new("size(self) > 0").message("name at least one policy"),
+        validation = Rule::new("self.all(p, self.exists_one(q, q == p))").message("name each policy once")
+    )]
+    pub policies: Vec<Role>,
+
+    /// Why the namespace needs this, in at least 20 characters, for whoever reviews it.
+    #[schemars(length(max = 1024))]
+    #[x_kube(validation = Rule::new("size(self.trim()) >= 20").message("say in at least 20 characters why the namespace needs this, for whoever reviews it"))]
+    pub reason: String,
+
+    /// When the policies come back, to the second, as in 2026-03-01T00:00:00Z. At most spec.optOuts.maxDuration of the baseline (30
+    /// days if it says nothing) after this object was created: to extend it beyond that, create a new one.
+    pub expires_at: Time,
+
+    /// Who allowed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub approved_by: Option<String>,
+
+    /// Where it was decided, such as the number or the address of a ticket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub ticket: Option<String>,
+}
+
+/// What the operator made of it.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BaselineOptOutStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// InForce: whether the policies are away, and if not, why.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// When it was in force for the first time. Absent: it never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_in_force: Option<Time>,
+    /// What was announced of its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced: Option<Announced>,
+}
+
+/// What was announced of the end of an opt-out.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Announced {
+    /// The end that was meant.
+    pub expires_at: Time,
+    /// What was announced by events, or was over when that end was set.
+    #[serde(default)]
+    #[schemars(length(max = 3))]
+    pub steps: Vec<Step>,
+}
+
+/// When the end of an opt-out is announced.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Step {
+    /// A day ahead.
+    DayAhead,
+    /// An hour ahead.
+    HourAhead,
+    /// When it is over.
+    Expired,
+}
+
+impl Step {
+    /// Every step, in the order of time.
+    pub const ALL: [Self; 3] = [Self::DayAhead, Self::HourAhead, Self::Expired];
+
+    /// How many seconds before the end.
+    pub const fn seconds_ahead(self) -> i64 {
+        match self {
+            Self::DayAhead => 86_400,
+            Self::HourAhead => 3_600,
+            Self::Expired => 0,
+        }
+    }
+}
+
+fn roles(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "maxItems": 3, "items": {"type": "string", "enum": Role::ALL.map(Role::as_str)}})
+}

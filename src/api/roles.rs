@@ -1,0 +1,75 @@
+//! A set of roles, in one byte: namespaces and opt-outs each carry some.
+
+use std::fmt;
+
+use super::Role;
+
+/// Some of the roles, or none.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Roles(u8);
+
+impl Roles {
+    /// All of them.
+    pub fn all() -> Self {
+        Role::ALL.into_iter().collect()
+    }
+
+    /// Whether a role is among them.
+    pub const fn contains(self, role: Role) -> bool {
+        self.0 & bit(role) != 0
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Those that are not among the others.
+    #[must_use]
+    pub const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
+    /// Each of them, in the order in which they are planned.
+    pub fn iter(self) -> impl Iterator<Item = Role> {
+        Role::ALL.into_iter().filter(move |role| self.contains(*role))
+    }
+}
+
+const fn bit(role: Role) -> u8 {
+    match role {
+        Role::DefaultDenyIngress => 1,
+        Role::DefaultDenyEgress => 2,
+        Role::MonitoringCarveout => 4,
+    }
+}
+
+impl FromIterator<Role> for Roles {
+    fn from_iter<I: IntoIterator<Item = Role>>(roles: I) -> Self {
+        Self(roles.into_iter().fold(0, |all, role| all | bit(role)))
+    }
+}
+
+impl fmt::Display for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<&str> = self.iter().map(Role::as_str).collect();
+        f.write_str(&words.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_holds_what_was_put_into_it() {
+        for role in Role::ALL {
+            let one: Roles = [role, role].into_iter().collect();
+            assert_eq!(one.iter().collect::<Vec<_>>(), [role]);
+            assert!(!Roles::all().without(one).contains(role) && Roles::all().contains(role));
+        }
+        assert!(Roles::default().is_empty() && Roles::all().without(Roles::all()).is_empty());
+        let two: Roles = [Role::MonitoringCarveout, Role::DefaultDenyIngress].into_iter().collect();
+        assert_eq!(two.to_string(), "DefaultDenyIngress, MonitoringCarveout");
+    }
+}

@@ -1,0 +1,577 @@
+//! The opt-outs as they stand in the cluster: what each amounts to, what is announced of its end, and when its status and label are
+//! to be written. Time is an argument, and may jump.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use kube::Resource;
+use serde::Deserialize;
+use serde_json::Value;
+use tracing::{info, warn};
+
+use super::engine::{Now, STATUS_INTERVAL};
+use crate::{
+    api::{
+        BaselineOptOut, BaselineOptOutSpec, BaselineOptOutStatus, NamespaceName, Role,
+        names::{IN_FORCE, LABEL_OPT_OUT, OPT_OUTS_CRD},
+        opt_out::{Announced, Step},
+        reason::{EventReason, Failure, Refusal, condition, state},
+    },
+    apply::{OptOutWrite, StoredOptOut, WriteError},
+    events::Announcement,
+    listing::Listing,
+    plan::{
+        OptOut, OptOuts,
+        opt_out::{Ruling, Verdict, verdict},
+    },
+};
+
+/// So many of them are written to at once: what is written for them never holds up policies.
+const WRITES_AT_ONCE: usize = 4;
+/// The farthest moment that is waited for: the clock may jump, so it is looked at again anyway.
+const FAR: Duration = Duration::from_hours(1);
+
+/// An opt-out as the watch delivers it: spec and status are read apart, so that one that does not decode stops nothing else.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = "BaselineOptOut")]
+pub struct RawOptOut {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Value,
+    #[serde(default)]
+    status: Value,
+}
+
+impl RawOptOut {
+    fn check(&self) -> Result<OptOut, String> {
+        let spec: BaselineOptOutSpec =
+            serde_path_to_error::deserialize(&self.spec).map_err(|e| format!("spec.{}: {}", e.path(), e.inner()))?;
+        OptOut::check(&BaselineOptOut { metadata: self.metadata.clone(), spec, status: None })
+    }
+
+    fn key(&self) -> Option<Key> {
+        Some((NamespaceName::observed(self.metadata.namespace.as_deref()?), self.metadata.name.as_deref()?.into()))
+    }
+
+    fn version(&self) -> u64 {
+        self.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
+    }
+}
+
+type Key = (NamespaceName, Arc<str>);
+
+/// Why opt-outs cannot be listed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unlisted {
+    /// The apiserver does not know them.
+    Unknown,
+    /// The operator may not list them.
+    Forbidden,
+}
+
+/// One opt-out.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+struct Kept {
+    uid: Arc<str>,
+    version: u64,
+    generation: Option<i64>,
+    checked: Result<OptOut, String>,
+    stored: Option<BaselineOptOutStatus>,
+    label: Option<String>,
+    verdict: Option<Verdict>,
+    /// The status that should stand there, once this instance leads and has judged.
+    wanted: Option<BaselineOptOutStatus>,
+    /// What is announced when the status that says so is stored: a restart then repeats none.
+    untold: Vec<Step>,
+    writing: bool,
+    not_before: Option<Instant>,
+    complaint: Option<String>,
+}
+
+impl Kept {
+    fn was_in_force(&self) -> bool {
+        let conditions = self.stored.iter().flat_map(|s| &s.conditions);
+        conditions.into_iter().any(|c| c.type_ == condition::IN_FORCE && c.status == "True")
+    }
+
+    fn moments(&self) -> impl Iterator<Item = Timestamp> {
+        let expires = self.checked.as_ref().ok().map(|o| o.expires);
+        expires.into_iter().flat_map(|end| Step::ALL.into_iter().filter_map(move |step| moment(end, step)))
+    }
+
+    /// The label that it should carry: it says what the status says.
+    fn wanted_label(&self) -> Option<&'static str> {
+        self.verdict.as_ref().and_then(Verdict::until).map(|_| IN_FORCE)
+    }
+
+    fn is_written(&self) -> bool {
+        self.wanted
+            .as_ref()
+            .is_none_or(|wanted| self.stored.as_ref() == Some(wanted) && self.label.as_deref() == self.wanted_label())
+    }
+}
+
+fn moment(end: Timestamp, step: Step) -> Option<Timestamp> {
+    end.checked_sub(SignedDuration::from_secs(step.seconds_ahead())).ok()
+}
+
+/// How many opt-outs that name a role are in force, and when the first of them ends.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// How many.
+    pub in_force: u32,
+    /// When the first one ends.
+    pub earliest: Option<Timestamp>,
+}
+
+/// All opt-outs.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub struct Exceptions {
+    kept: BTreeMap<NamespaceName, BTreeMap<Arc<str>, Kept>>,
+    listed: Listing<Key>,
+    /// When each ends, and when that is announced.
+    moments: BTreeMap<Timestamp, BTreeSet<Key>>,
+    /// Up to when that was looked at.
+    looked: Option<Timestamp>,
+    /// Those whose status or label is not as wanted.
+    unwritten: BTreeSet<Key>,
+    writing: usize,
+    told: Vec<Announcement>,
+    /// What is in force by role, until something changes.
+    tally: Option<[(Role, Tally); 3]>,
+    /// Whether their CRD exists; none until CRDs are listed.
+    crd: Option<bool>,
+    crd_named: bool,
+    unlisted: Option<Unlisted>,
+}
+
+impl Exceptions {
+    /// Whether there is one in that namespace.
+    pub fn concern(&self, ns: &NamespaceName) -> bool {
+        self.kept.contains_key(ns)
+    }
+
+    fn get_mut(&mut self, (ns, name): &Key) -> Option<&mut Kept> {
+        self.kept.get_mut(ns)?.get_mut(name)
+    }
+
+    /// One was seen. Returns its namespace when that is news.
+    pub fn seen(&mut self, raw: &RawOptOut, wall: Timestamp) -> Option<NamespaceName> {
+        let key = raw.key()?;
+        self.listed.names(|| key.clone());
+        if raw.metadata.deletion_timestamp.is_some() {
+            // Whatever finalizer holds it: who deletes it wants its end.
+            return self.gone(raw);
+        }
+        let uid = raw.metadata.uid.as_deref().unwrap_or_default();
+        let stored = BaselineOptOutStatus::deserialize(&raw.status).ok();
+        let label = raw.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_OPT_OUT)).cloned();
+        let known = self.get_mut(&key).filter(|kept| *kept.uid == *uid);
+        if let Some(kept) = known {
+            let news = kept.generation != raw.metadata.generation || kept.stored != stored || kept.label != label;
+            if raw.version() < kept.version || !news {
+                return None;
+            }
+            (kept.version, kept.stored, kept.label) = (raw.version(), stored, label);
+            if kept.generation == raw.metadata.generation {
+                self.tell(&key, wall);
+                return Some(key.0);
+            }
+        } else {
+            self.forget(&key);
+            let kept = Kept {
+                uid: uid.into(),
+                version: raw.version(),
+                generation: None,
+                checked: Err(String::new()),
+                stored,
+                label,
+                verdict: None,
+                wanted: None,
+                untold: vec![],
+                writing: false,
+                not_before: None,
+                complaint: None,
+            };
+            self.kept.entry(key.0.clone()).or_default().insert(key.1.clone(), kept);
+        }
+        self.read(&key, raw);
+        Some(key.0)
+    }
+
+    /// Takes up what its spec says.
+    fn read(&mut self, key: &Key, raw: &RawOptOut) {
+        let (namespace, name) = key;
+        let checked = raw.check();
+        match &checked {
+            Ok(o) => info!(%namespace, opt_out = %name, policies = %o.roles, expires = %o.expires, "opt-out taken up"),
+            Err(error) => warn!(%namespace, opt_out = %name, "opt-out cannot be read: {error}"),
+        }
+        let Some(kept) = self.kept.get_mut(namespace).and_then(|all| all.get_mut(name)) else { return };
+        let before: Vec<Timestamp> = kept.moments().collect();
+        (kept.generation, kept.checked) = (raw.metadata.generation, checked);
+        let after: Vec<Timestamp> = kept.moments().collect();
+        self.tally = None;
+        before.into_iter().for_each(|at| self.no_moment(at, key));
+        for at in after {
+            self.moments.entry(at).or_default().insert(key.clone());
+        }
+    }
+
+    /// One is gone. Returns its namespace when that is news.
+    pub fn gone(&mut self, raw: &RawOptOut) -> Option<NamespaceName> {
+        let key = raw.key()?;
+        self.forget(&key).then_some(key.0)
+    }
+
+    fn forget(&mut self, key: &Key) -> bool {
+        let (namespace, name) = key;
+        let Some(all) = self.kept.get_mut(namespace) else { return false };
+        let Some(kept) = all.remove(name) else { return false };
+        if all.is_empty() {
+            self.kept.remove(namespace);
+        }
+        kept.moments().for_each(|at| self.no_moment(at, key));
+        self.unwritten.remove(key);
+        self.tally = None;
+        info!(%namespace, opt_out = %name, "opt-out is gone");
+        true
+    }
+
+    fn no_moment(&mut self, at: Timestamp, key: &Key) {
+        let Some(keys) = self.moments.get_mut(&at) else { return };
+        keys.remove(key);
+        if keys.is_empty() {
+            self.moments.remove(&at);
+        }
+    }
+
+    /// A list begins.
+    pub fn relist(&mut self) {
+        self.listed.begin();
+    }
+
+    /// The list is complete: what it did not name is gone. Returns whom that concerns.
+    pub fn relisted(&mut self) -> BTreeSet<NamespaceName> {
+        self.unlisted = None;
+        let Some(named) = self.listed.end() else { return BTreeSet::new() };
+        self.forget_all_but(|key| named.contains(key))
+    }
+
+    fn forget_all_but(&mut self, stays: impl Fn(&Key) -> bool) -> BTreeSet<NamespaceName> {
+        let all = self.kept.iter().flat_map(|(ns, of)| of.keys().map(move |name| (ns.clone(), name.clone())));
+        let gone: Vec<Key> = all.filter(|key| !stays(key)).collect();
+        gone.into_iter().filter(|key| self.forget(key)).map(|key| key.0).collect()
+    }
+
+    /// They cannot be listed.
+    pub fn not_listed(&mut self, why: Unlisted) {
+        self.unlisted = Some(why);
+    }
+
+    /// A list of CRDs begins.
+    pub fn crds_relist(&mut self) {
+        self.crd_named = false;
+    }
+
+    /// The list of CRDs is complete.
+    pub fn crds_relisted(&mut self) {
+        self.crd = Some(self.crd_named);
+    }
+
+    /// A CRD was seen, or is gone.
+    pub fn crd_seen(&mut self, crd: &str, there: bool) {
+        if crd == OPT_OUTS_CRD {
+            self.crd_named = there;
+            self.crd = self.crd.map(|_| there);
+        }
+    }
+
+    /// Where the cluster has no CRD for them, there are none: an operator that is older than its CRDs works. Forgets them all then, and
+    /// returns whom that concerns. While the CRD is there and they cannot be listed, nobody knows what they say.
+    pub fn none_can_exist(&mut self) -> Option<BTreeSet<NamespaceName>> {
+        let none = match (self.unlisted, self.crd) {
+            (Some(Unlisted::Unknown), crd) => crd != Some(true),
+            (Some(Unlisted::Forbidden), crd) => crd == Some(false),
+            (None, _) => false,
+        };
+        none.then(|| self.forget_all_but(|_| false))
+    }
+
+    /// The namespaces in which something ends or is announced since it was looked at last, in whichever direction the clock went.
+    pub fn tick(&mut self, wall: Timestamp) -> BTreeSet<NamespaceName> {
+        let Some(looked) = self.looked.replace(wall) else { return self.kept.keys().cloned().collect() };
+        if looked == wall {
+            return BTreeSet::new();
+        }
+        let (from, to) = (looked.min(wall), looked.max(wall));
+        let passed = self.moments.range((Bound::Excluded(from), Bound::Included(to)));
+        passed.flat_map(|(_, keys)| keys).map(|(ns, _)| ns.clone()).collect()
+    }
+
+    /// Those of a namespace whose time is not over.
+    pub fn living(&self, ns: &NamespaceName, wall: Timestamp) -> OptOuts {
+        let all = self.kept.get(ns).into_iter().flat_map(BTreeMap::values);
+        all.filter_map(|kept| kept.checked.as_ref().ok()).filter(|o| !o.is_over(wall)).cloned().collect()
+    }
+
+    /// Whether one of a namespace was ever in force: then its policies are away because of that, and it is no namespace that was found open.
+    pub fn were_in_force(&self, ns: &NamespaceName) -> bool {
+        let all = self.kept.get(ns).into_iter().flat_map(BTreeMap::values);
+        all.into_iter().any(|kept| kept.stored.as_ref().is_some_and(|s| s.first_in_force.is_some()))
+    }
+
+    /// Whether one of a namespace that was in force named that role, and is over.
+    pub fn lapsed(&self, ns: &NamespaceName, role: Role, wall: Timestamp) -> bool {
+        let all = self.kept.get(ns).into_iter().flat_map(BTreeMap::values);
+        let over = |kept: &Kept| kept.checked.as_ref().is_ok_and(|o| o.roles.contains(role) && o.is_over(wall));
+        self.were_in_force(ns) && all.into_iter().any(over)
+    }
+
+    /// Judges those of a namespace. While this instance leads, their status and label follow.
+    pub fn judge(&mut self, ns: &NamespaceName, ruling: Ruling, leads: bool, wall: Timestamp) {
+        let Some(all) = self.kept.get_mut(ns) else { return };
+        for (name, kept) in all {
+            let ruling = match ruling {
+                Ruling::Freezes(baseline, _) => Ruling::Freezes(baseline, kept.was_in_force()),
+                other => other,
+            };
+            let judged = match &kept.checked {
+                Ok(opt_out) => verdict(opt_out, ruling, wall),
+                Err(error) => {
+                    let message = format!("it cannot be read: {error}. Compare it with `kubectl explain baselineoptout.spec`");
+                    Verdict::NotInForce(Refusal::Undecodable, message)
+                }
+            };
+            if kept.verdict.as_ref() != Some(&judged) {
+                self.tally = None;
+                match &judged {
+                    Verdict::InForce(_, message) => warn!(namespace = %ns, opt_out = %name, "opt-out in force: {message}"),
+                    Verdict::NotInForce(why, message) => {
+                        info!(namespace = %ns, opt_out = %name, reason = why.as_str(), "opt-out not in force: {message}");
+                    }
+                }
+            }
+            (kept.wanted, kept.untold) = if leads { follow(kept, &judged, wall) } else { (None, vec![]) };
+            kept.verdict = Some(judged);
+            let key = (ns.clone(), name.clone());
+            if kept.is_written() {
+                self.unwritten.remove(&key);
+            } else {
+                self.unwritten.insert(key);
+            }
+        }
+    }
+
+    /// Their namespace is being deleted: nothing is written to them.
+    pub fn leave_alone(&mut self, ns: &NamespaceName) {
+        for (name, kept) in self.kept.get_mut(ns).into_iter().flatten() {
+            (kept.wanted, kept.untold) = (None, vec![]);
+            self.unwritten.remove(&(ns.clone(), name.clone()));
+        }
+    }
+
+    /// This instance begins to lead: it goes on from what stands in the cluster.
+    pub fn take_over(&mut self) {
+        for kept in self.kept.values_mut().flat_map(BTreeMap::values_mut) {
+            kept.wanted = None;
+            kept.untold = vec![];
+            kept.not_before = None;
+        }
+        self.unwritten.clear();
+    }
+
+    /// What is to be written now.
+    pub fn writes(&mut self, now: Instant) -> Vec<OptOutWrite> {
+        let mut writes = Vec::new();
+        for (ns, name) in &self.unwritten {
+            if self.writing + writes.len() == WRITES_AT_ONCE {
+                break;
+            }
+            let Some(kept) = self.kept.get_mut(ns).and_then(|all| all.get_mut(name)) else { continue };
+            if kept.writing || kept.not_before.is_some_and(|at| at > now) {
+                continue;
+            }
+            kept.writing = true;
+            kept.not_before = Some(now + STATUS_INTERVAL);
+            let label = kept.wanted_label();
+            writes.push(OptOutWrite {
+                namespace: ns.clone(),
+                name: name.clone(),
+                uid: kept.uid.clone(),
+                status: kept.wanted.clone().filter(|wanted| kept.stored.as_ref() != Some(wanted)),
+                label: (kept.label.as_deref() != label).then_some(label),
+            });
+        }
+        self.writing += writes.len();
+        writes
+    }
+
+    /// A write ended.
+    pub fn written(&mut self, write: OptOutWrite, result: Result<StoredOptOut, WriteError>, now: Now) {
+        self.writing = self.writing.saturating_sub(1);
+        let key = (write.namespace, write.name);
+        let Some(kept) = self.get_mut(&key).filter(|kept| kept.uid == write.uid) else { return };
+        kept.writing = false;
+        match result {
+            Ok(stored) => {
+                // What the watch has shown meanwhile may be newer.
+                if stored.version >= kept.version {
+                    kept.version = stored.version;
+                    if let Some(status) = stored.status {
+                        kept.stored = Some(status);
+                    }
+                    if let Some(label) = write.label {
+                        kept.label = label.map(Into::into);
+                    }
+                }
+                kept.complaint = None;
+            }
+            // It is gone, or being replaced, and its watch will say so; or it is whoever leads now who writes.
+            Err(
+                WriteError::NotFound
+                | WriteError::NotLeading
+                | WriteError::NamespaceTerminating
+                | WriteError::Failed { reason: Failure::Conflict, .. },
+            ) => {}
+            Err(error) => {
+                let complaint = error.to_string();
+                if kept.complaint.as_ref() != Some(&complaint) {
+                    let (namespace, name) = &key;
+                    warn!(%namespace, opt_out = %name, "status or label of the opt-out not written, will be tried again: {complaint}");
+                    kept.complaint = Some(complaint);
+                }
+                kept.not_before = Some(now.instant + STATUS_INTERVAL * 5);
+            }
+        }
+        if kept.is_written() {
+            self.unwritten.remove(&key);
+        }
+        self.tell(&key, now.wall);
+    }
+
+    /// Announces what the stored status says was announced.
+    fn tell(&mut self, key: &Key, wall: Timestamp) {
+        let (namespace, name) = key;
+        let Some(kept) = self.kept.get_mut(namespace).and_then(|all| all.get_mut(name)) else { return };
+        let Ok(OptOut { roles, expires, .. }) = &kept.checked else { return };
+        let recorded: Vec<Step> = kept.stored.iter().flat_map(|s| &s.announced).flat_map(|a| a.steps.clone()).collect();
+        let (now, later) = std::mem::take(&mut kept.untold).into_iter().partition(|step| recorded.contains(step));
+        kept.untold = later;
+        for step in now {
+            let (reason, note) = match step {
+                Step::DayAhead | Step::HourAhead => (
+                    EventReason::OptOutExpiresSoon,
+                    format!(
+                        "this opt-out ends at {expires}: then {roles} counts here again; if the exception is still needed then, create a new one"
+                    ),
+                ),
+                Step::Expired => {
+                    (EventReason::OptOutExpired, format!("this opt-out ended at {expires}: {roles} counts here again"))
+                }
+            };
+            let uid = Some(kept.uid.to_string());
+            self.told.push(Announcement { namespace: namespace.clone(), policy: name.to_string(), uid, reason, note, at: wall });
+        }
+    }
+
+    /// What is to be announced.
+    pub fn take_told(&mut self) -> Vec<Announcement> {
+        std::mem::take(&mut self.told)
+    }
+
+    /// When to look again.
+    pub fn wakes(&self, now: Now) -> impl Iterator<Item = Instant> {
+        let next = self.moments.range((Bound::Excluded(now.wall), Bound::Unbounded)).next().map(|(at, _)| *at);
+        let wait = |at: Timestamp| Duration::try_from(at.duration_since(now.wall)).unwrap_or(FAR).min(FAR);
+        let moment = next.map(|at| now.instant + wait(at));
+        let waits = self.unwritten.iter().filter_map(|(ns, name)| self.kept.get(ns)?.get(name));
+        let write = waits.filter(|kept| !kept.writing).filter_map(|kept| kept.not_before).min();
+        moment.into_iter().chain(write.filter(|_| self.writing < WRITES_AT_ONCE))
+    }
+
+    /// How many are in force, by role.
+    pub fn tally(&mut self) -> [(Role, Tally); 3] {
+        let kept = &self.kept;
+        *self.tally.get_or_insert_with(|| Role::ALL.map(|role| (role, tally(kept.values().flat_map(BTreeMap::values), role))))
+    }
+}
+
+fn tally<'a>(all: impl Iterator<Item = &'a Kept>, role: Role) -> Tally {
+    let names = |kept: &&Kept| kept.checked.as_ref().is_ok_and(|o| o.roles.contains(role));
+    let ends: Vec<Timestamp> = all.filter(names).filter_map(|kept| kept.verdict.as_ref()?.until()).collect();
+    Tally { in_force: u32::try_from(ends.len()).unwrap_or(u32::MAX), earliest: ends.into_iter().min() }
+}
+
+/// The status that follows from a verdict, and what is to be announced with it.
+fn follow(kept: &Kept, verdict: &Verdict, wall: Timestamp) -> (Option<BaselineOptOutStatus>, Vec<Step>) {
+    let stored = kept.stored.as_ref();
+    let (status, reason, message) = match verdict {
+        Verdict::InForce(_, message) => ("True", state::WITHIN_LIMITS, message),
+        Verdict::NotInForce(refusal, message) => ("False", refusal.as_str(), message),
+    };
+    let before = stored.iter().flat_map(|s| &s.conditions).find(|c| c.type_ == condition::IN_FORCE && c.status == status);
+    let condition = Condition {
+        type_: condition::IN_FORCE.into(),
+        status: status.into(),
+        reason: reason.into(),
+        message: cut(message),
+        observed_generation: kept.generation,
+        last_transition_time: before.map_or_else(|| whole_seconds(wall), |c| c.last_transition_time.clone()),
+    };
+    let is_in_force = verdict.until().is_some();
+    let (announced, untold) = match &kept.checked {
+        Ok(opt_out) => announce(stored.and_then(|s| s.announced.as_ref()), opt_out, is_in_force, kept.was_in_force(), wall),
+        Err(_) => (stored.and_then(|s| s.announced.clone()), vec![]),
+    };
+    let status = BaselineOptOutStatus {
+        observed_generation: kept.generation,
+        conditions: vec![condition],
+        first_in_force: stored.and_then(|s| s.first_in_force.clone()).or_else(|| is_in_force.then(|| whole_seconds(wall))),
+        announced,
+    };
+    (Some(status), untold)
+}
+
+/// What was announced of the end until now, and what is still to be said. What was over when that end was set is never said: "a day ahead"
+/// would be wrong.
+fn announce(
+    stored: Option<&Announced>,
+    opt_out: &OptOut,
+    is_in_force: bool,
+    was_in_force: bool,
+    wall: Timestamp,
+) -> (Option<Announced>, Vec<Step>) {
+    let end = opt_out.expires;
+    let known = stored.filter(|a| a.expires_at.0 == end).map(|a| &a.steps);
+    let passed = Step::ALL.into_iter().filter(|step| moment(end, *step).is_none_or(|at| at <= wall));
+    let passed: Vec<Step> = passed.collect();
+    // Of several that are due together, the last one says it all.
+    let due = passed.last().filter(|step| match (step, known) {
+        (_, Some(known)) if known.contains(step) => false,
+        (Step::Expired, _) => was_in_force,
+        (Step::DayAhead | Step::HourAhead, known) => known.is_some() && is_in_force,
+    });
+    let untold = due.copied().into_iter().collect();
+    let steps: BTreeSet<Step> = known.into_iter().flatten().copied().chain(passed).collect();
+    (Some(Announced { expires_at: whole_seconds(end), steps: steps.into_iter().collect() }), untold)
+}
+
+fn whole_seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}
+
+/// A message of a length that the apiserver takes.
+fn cut(message: &str) -> String {
+    const MOST: usize = 1024;
+    message[..message.floor_char_boundary(MOST)].into()
+}
