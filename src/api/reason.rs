@@ -89,6 +89,8 @@ pub mod condition {
     pub const STALLED: &str = "Stalled";
     /// How far bypasses are looked for. Only there where policies exist that are not looked at.
     pub const BYPASS_COVERAGE: &str = "BypassCoverage";
+    /// Whether policies allow all of the cluster's DNS. Only there where they do not.
+    pub const DNS_COVERAGE: &str = "DNSCoverage";
 }
 
 /// Reasons of conditions that are neither a failed write nor an invalid spec.
@@ -113,6 +115,8 @@ pub mod state {
     pub const VALID: &str = "Valid";
     /// The cluster knows policies of other kinds, and what they open is not looked at.
     pub const NETWORK_POLICY_ONLY: &str = "NetworkPolicyOnly";
+    /// The cluster's DNS is where no policy can allow it, or nobody can tell where.
+    pub const DNS_NOT_EXPRESSIBLE: &str = "DNSNotExpressible";
 }
 
 /// Reasons of events.

@@ -4,6 +4,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io::IsTerminal,
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -26,6 +27,7 @@ use crate::{
 };
 
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 const IN_CLUSTER_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 #[derive(Debug, ClapArgs)]
@@ -46,6 +48,10 @@ pub struct Args {
     /// How long the others wait for a leader that says nothing. A leader that cannot renew the Lease stops writing after two thirds of it.
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = lease_duration)]
     lease_duration: Duration,
+
+    /// The resolv.conf whose nameservers egress policies allow, as those that kubelet gives to pods. Default: in a pod /etc/resolv.conf, elsewhere none.
+    #[arg(long, value_name = "FILE")]
+    resolv_conf: Option<PathBuf>,
 
     /// Where /livez, /readyz and /metrics are served; port 0 takes a free one, which the log names.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
@@ -125,6 +131,8 @@ async fn operate(args: Args) -> Result<u8, String> {
     let clients = client::connect(config).map_err(|e| format!("cannot set up the connection to the apiserver: {}", chain(&e)))?;
     let in_cluster = || std::fs::read_to_string(IN_CLUSTER_NAMESPACE).ok().map(|ns| ns.trim().to_owned());
     let namespace = args.namespace.or_else(in_cluster).unwrap_or_else(|| DEFAULT_OPERATOR_NAMESPACE.into());
+    let in_a_pod = Path::new(IN_CLUSTER_NAMESPACE).exists();
+    let resolv_conf = args.resolv_conf.or_else(|| in_a_pod.then(|| RESOLV_CONF.into()));
     let instance = args.instance.or_else(host).unwrap_or_else(|| lease::NAME.into());
     let election = if args.leader_elect {
         // A name that no other process has had: what a killed one held must not look like ours.
@@ -139,7 +147,8 @@ async fn operate(args: Args) -> Result<u8, String> {
     let (address, served) = admin::open(args.admin_address, shown.clone()).await.map_err(explain)?;
     info!(%address, "admin port is open");
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let controller = controller::run(&clients, Settings { namespace, instance }, election, shown, async { drop(stopped.await) });
+    let controller =
+        controller::run(&clients, Settings { namespace, instance, resolv_conf }, election, shown, async { drop(stopped.await) });
     tokio::pin!(controller, served);
     tokio::select! {
         ended = &mut controller => return ended.map(|()| 0).map_err(|e| chain(&e)),
