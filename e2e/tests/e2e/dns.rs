@@ -135,7 +135,7 @@ async fn the_address_of_the_dns_service_is_allowed_and_kept_for_a_while_after_it
         [format!("{source}: pods k8s-app=kube-dns in kube-system on port 53"), format!("{source}: {ip}/32 on port 53")]
     };
     let status = until_found(&world, &told("")).await;
-    assert_eq!(status.dns.unwrap().notes, [] as [&str; 0]);
+    assert_eq!(status.dns.clone().unwrap().notes, [] as [&str; 0]);
     assert_eq!(condition(&status, "DNSCoverage").status, "Unknown", "nothing is said where there is nothing to say");
 
     let services: Api<Service> = Api::namespaced(world.admin(), KUBE_SYSTEM);
