@@ -27,6 +27,3 @@ pub const OPENSHIFT_NAME: &str = "dns-default";
 pub const NODE_LOCAL: &str = "node-local-dns";
 /// The port of DNS.
 pub const PORT: u16 = 53;
-
-#[cfg(test)]
-mod clusters_tests;
