@@ -5,6 +5,8 @@
 mod blast_radius;
 mod contest;
 mod dns_sources;
+#[cfg(test)]
+mod dns_tests;
 mod engine;
 #[cfg(test)]
 mod engine_tests;
