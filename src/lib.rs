@@ -11,6 +11,7 @@ pub mod cli;
 pub mod client;
 pub mod controller;
 pub mod digest;
+pub mod dns;
 pub mod drift;
 pub mod events;
 pub mod explain;

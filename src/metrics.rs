@@ -11,6 +11,7 @@ use prometheus_client::{
 
 use crate::{
     api::{Role, baseline::NamespaceCounts, reason::Failure},
+    dns::Source,
     drift::Class,
 };
 
@@ -315,7 +316,8 @@ impl Metrics {
                 drop(self.writes.get_or_create(&Write { verb: Word(verb.as_str()), outcome: Word(answer.as_str()) }));
             }
         }
-        for watch in WATCHES.into_iter().chain([OPTIONAL_WATCH]) {
+        let of_dns = Source::ALL.into_iter().filter(|source| *source != Source::ResolvConf).map(Source::as_str);
+        for watch in WATCHES.into_iter().chain([OPTIONAL_WATCH]).chain(of_dns) {
             drop(self.watch_restarts.get_or_create(&Watch { watch: Word(watch) }));
         }
     }

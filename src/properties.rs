@@ -1,5 +1,6 @@
 //! Properties that hold for every baseline and every tampering, not only for those that somebody thought of.
 
+mod dns;
 mod tampering;
 
 use std::sync::Arc;

@@ -40,6 +40,11 @@ impl Operator {
             // Everything is on loopback, whatever the environment says of proxies.
             ("NO_PROXY".to_owned(), "127.0.0.1,localhost".to_owned()),
         ];
+        // The nameservers of this machine are not those of any pod.
+        let resolv_conf = plane.state_dir().join("resolv.conf");
+        fs::write(&resolv_conf, "# no nameserver\n")?;
+        let resolv_conf = format!("--resolv-conf={}", resolv_conf.display());
+        let own_resolv_conf = args.iter().any(|arg| arg.starts_with("--resolv-conf"));
         all.extend(envs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())));
         let process = Guarded::spawn(Program {
             name: "policy-baseline",
@@ -53,6 +58,7 @@ impl Operator {
                 })
                 .chain(args)
                 .map(|&arg| arg.to_owned())
+                .chain((!own_resolv_conf).then_some(resolv_conf))
                 .collect(),
             env: all,
             log: plane.state_dir().join(format!("operator-{}.log", plane.next_number())),

@@ -21,6 +21,10 @@ use super::names::Role;
 pub const MAX_VIOLATIONS: usize = 20;
 /// The most drift records that a status shows.
 pub const MAX_RECENT_DRIFT: usize = 10;
+/// The most places of DNS that a status shows.
+pub const MAX_DNS_FOUND: usize = 20;
+/// The most notes on DNS that a status shows.
+pub const MAX_DNS_NOTES: usize = 10;
 
 /// What every selected namespace holds: default-deny-ingress, default-deny-egress with DNS allowed, and a monitoring carve-out.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -68,7 +72,7 @@ pub struct PolicyBaselineSpec {
     pub namespace_selector: Option<Selector>,
 
     /// Names of namespaces to leave out; "*" stands for any characters, as in openshift-*. Adds to what is always left out:
-    /// kube-system, kube-public, kube-node-lease and the operator's own namespace.
+    /// kube-system, kube-public, kube-node-lease, the operator's own namespace and those where the cluster's DNS was found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "exclusions")]
     #[x_kube(validation = Rule::new("self.all(n, n.matches('^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?$'))")
@@ -225,10 +229,24 @@ impl From<&Selector> for LabelSelector {
     }
 }
 
+/// Whether the operator looks for the cluster's DNS.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Discovery {
+    /// It does, and allows what it finds.
+    #[default]
+    Auto,
+    /// It does not: only what the spec says counts.
+    Static,
+}
+
 /// Where DNS is, beside kube-system's kube-dns.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Dns {
+    /// Auto also allows what the operator finds: the DNS Services of kube-system and openshift-dns with their pods, NodeLocal DNSCache, and
+    /// the nameservers that its own pod was given; status.dns tells what that is. Static allows only what stands here.
+    #[serde(default)]
+    pub discovery: Discovery,
     /// More DNS servers, for example the address of NodeLocal DNSCache.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -448,6 +466,9 @@ pub struct PolicyBaselineStatus {
     /// What the selector and the exclusions amount to, in words.
     #[serde(default)]
     pub effective_selector: String,
+    /// What egress policies allow as DNS, beside what the spec says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsStatus>,
     /// Namespaces that are not as planned, at most 20 of them.
     #[serde(default)]
     #[schemars(length(max = 20))]
@@ -523,6 +544,43 @@ impl NamespaceCounts {
     }
 }
 
+/// What egress policies allow as DNS, beside what the spec says.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DnsStatus {
+    /// Whether the cluster's DNS is looked for, as the spec says.
+    #[serde(default)]
+    pub discovery: Discovery,
+    /// What is allowed, and where it was found; at most 20.
+    #[serde(default)]
+    #[schemars(length(max = 20))]
+    pub found: Vec<DnsFound>,
+    /// How many more are allowed and not shown.
+    #[serde(default)]
+    #[schemars(schema_with = "count")]
+    pub found_omitted: u32,
+    /// How many were found and are not allowed, because a policy gets at most 64.
+    #[serde(default)]
+    #[schemars(schema_with = "count")]
+    pub left_out: u32,
+    /// What could not be read, or was not taken as DNS, and why; at most 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "dns_notes")]
+    pub notes: Vec<String>,
+}
+
+/// A place of DNS, and where it was found.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DnsFound {
+    /// Where it was found.
+    #[schemars(length(max = 256))]
+    pub source: String,
+    /// What is allowed.
+    #[schemars(length(max = 512))]
+    pub what: String,
+}
+
 /// A namespace that is not as planned.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -586,6 +644,10 @@ fn cidrs(_: &mut SchemaGenerator) -> Schema {
 
 fn dns_ports(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 16, "items": {"type": "integer", "format": "int32", "minimum": 1, "maximum": 65535}})
+}
+
+fn dns_notes(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "maxItems": 10, "items": {"type": "string", "maxLength": 512}})
 }
 
 fn roles(_: &mut SchemaGenerator) -> Schema {

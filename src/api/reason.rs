@@ -93,6 +93,8 @@ pub mod condition {
     pub const BYPASS_COVERAGE: &str = "BypassCoverage";
     /// Another baseline of the same priority selects a namespace too. Only there while that is so.
     pub const PRIORITY_TIED: &str = "PriorityTied";
+    /// Whether policies allow all of the cluster's DNS. Only there where they do not.
+    pub const DNS_COVERAGE: &str = "DNSCoverage";
     /// Of an opt-out: the policies that it names are away.
     pub const IN_FORCE: &str = "InForce";
 }
@@ -168,6 +170,8 @@ pub mod state {
     pub const NETWORK_POLICY_ONLY: &str = "NetworkPolicyOnly";
     /// Between baselines of one priority only the names decide.
     pub const SAME_PRIORITY: &str = "SamePriority";
+    /// The cluster's DNS is where no policy can allow it, or nobody can tell where.
+    pub const DNS_NOT_EXPRESSIBLE: &str = "DNSNotExpressible";
 }
 
 /// Reasons of events.

@@ -1,5 +1,7 @@
 //! Which cluster, and where the operator runs in it: flags that the subcommands share.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args as ClapArgs;
 use kube::{Config, config::KubeConfigOptions};
 
@@ -9,6 +11,7 @@ use crate::{
     client::{self, Clients},
 };
 
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 const IN_CLUSTER_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 #[derive(Debug, ClapArgs)]
@@ -40,6 +43,11 @@ impl Cluster {
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         Config::from_kubeconfig(&options).await.map_err(|e| explain(&e))
     }
+}
+
+/// The resolv.conf that kubelet gave to this pod. Outside of a pod there is none that says where pods find DNS.
+pub fn resolv_conf() -> Option<PathBuf> {
+    Path::new(IN_CLUSTER_NAMESPACE).exists().then(|| RESOLV_CONF.into())
 }
 
 /// Sets up the connections.

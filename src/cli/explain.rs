@@ -72,8 +72,8 @@ pub fn run(args: Args) -> Result<u8, String> {
 
 async fn explain(args: &NamespaceArgs) -> Result<Explanation, String> {
     let clients = cluster::connect(args.cluster.config().await?)?;
-    let (own, patience) = (args.cluster.operator_namespace(), Duration::from_secs(args.timeout.into()));
-    let explained = controller::explain(&clients, &own, &args.name, patience).await;
+    let from = controller::ViewPoint { namespace: args.cluster.operator_namespace(), resolv_conf: cluster::resolv_conf() };
+    let explained = controller::explain(&clients, from, &args.name, Duration::from_secs(args.timeout.into())).await;
     let mut explanation = explained.map_err(|e| chain(&e))?;
     // The operator keeps no times of policies: they are asked for here.
     let api: Api<NetworkPolicy> = Api::namespaced(clients.requests, &args.name);

@@ -4,6 +4,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io::IsTerminal,
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -42,6 +43,10 @@ pub struct Args {
     /// How long the others wait for a leader that says nothing. A leader that cannot renew the Lease stops writing after two thirds of it.
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = lease_duration)]
     lease_duration: Duration,
+
+    /// The resolv.conf whose nameservers egress policies allow, as those that kubelet gives to pods. Default: in a pod /etc/resolv.conf, elsewhere none.
+    #[arg(long, value_name = "FILE")]
+    resolv_conf: Option<PathBuf>,
 
     /// Where /livez, /readyz and /metrics are served; port 0 takes a free one, which the log names.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
@@ -108,6 +113,7 @@ async fn operate(args: Args) -> Result<u8, String> {
     info!(version = env!("CARGO_PKG_VERSION"), apiserver = %config.cluster_url, "policy-baseline starts");
     let clients = cluster::connect(config)?;
     let namespace = args.cluster.operator_namespace();
+    let resolv_conf = args.resolv_conf.or_else(cluster::resolv_conf);
     let instance = args.instance.or_else(host).unwrap_or_else(|| lease::NAME.into());
     let election = if args.leader_elect {
         // A name that no other process has had: what a killed one held must not look like ours.
@@ -122,7 +128,8 @@ async fn operate(args: Args) -> Result<u8, String> {
     let (address, served) = admin::open(args.admin_address, shown.clone()).await.map_err(explain)?;
     info!(%address, "admin port is open");
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let controller = controller::run(&clients, Settings { namespace, instance }, election, shown, async { drop(stopped.await) });
+    let controller =
+        controller::run(&clients, Settings { namespace, instance, resolv_conf }, election, shown, async { drop(stopped.await) });
     tokio::pin!(controller, served);
     tokio::select! {
         ended = &mut controller => return ended.map(|()| 0).map_err(|e| chain(&e)),

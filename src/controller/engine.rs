@@ -2,6 +2,7 @@
 //! Time is an argument (I12). One task owns it, so nothing is locked and no namespace is worked on twice at once.
 
 mod baselines;
+mod dns;
 mod explain;
 mod opt_outs;
 mod outcome;
@@ -28,6 +29,7 @@ use super::{
 use crate::{
     api::{NamespaceName, Role, baseline::NamespaceCounts, names::OTHER_POLICIES, reason::Failure},
     apply::{StoredStatus, WriteError},
+    dns::News,
     drift::{Class, Drift, Fix, Print},
     events::Announcement,
     lease::Installs,
@@ -89,6 +91,8 @@ pub enum Seen {
     CrdGone(String),
     /// A list of CRDs begins, or is complete.
     CrdList(ListPhase),
+    /// Something of the cluster's DNS.
+    Dns(Box<News>),
 }
 
 /// Where a list stands.
@@ -135,6 +139,7 @@ pub struct Engine {
     /// The kinds of policies that are not looked at; none until they are listed. No decision waits for them.
     beyond: Option<BTreeSet<String>>,
     listed_beyond: Listing<String>,
+    dns: dns::Dns,
 }
 
 /// Something to count.
@@ -174,6 +179,7 @@ impl Engine {
             surveyed: false,
             beyond: None,
             listed_beyond: Listing::default(),
+            dns: dns::Dns::default(),
         }
     }
 
@@ -291,16 +297,24 @@ impl Engine {
                     self.touch_statuses(now);
                 }
             }
+            Seen::Dns(news) => self.dns_news(*news, now),
         }
     }
 
     /// Whether every watch has been listed once. Before that nothing is decided.
     pub fn is_synced(&self) -> bool {
+        self.is_listed() && self.dns.is_settled()
+    }
+
+    fn is_listed(&self) -> bool {
         self.synced.iter().all(|synced| *synced)
     }
 
     /// Looks at namespaces that changed; at most so many that events are served soon again. Says whether more are waiting.
     pub fn look(&mut self, now: Now) -> bool {
+        let was_synced = self.is_synced();
+        self.dns_due(now);
+        self.begin_if_synced(was_synced, now);
         if !self.is_synced() {
             return false;
         }
@@ -462,6 +476,7 @@ impl Engine {
             .chain(self.pace.next())
             .chain(self.installs.next())
             .chain(self.opt_outs.wakes(now))
+            .chain(self.dns.next())
             .filter(|at| *at > now.instant)
             .min()
     }
@@ -472,6 +487,13 @@ impl Engine {
             self.synced[which] = true;
             info!("{what} are listed");
         }
+        if self.is_listed() {
+            self.wait_for_dns(now);
+        }
+        self.begin_if_synced(was_synced, now);
+    }
+
+    fn begin_if_synced(&mut self, was_synced: bool, now: Now) {
         if !was_synced && self.is_synced() {
             info!(namespaces = self.observed.iter().count(), baselines = self.tracked.len(), "everything is listed, work begins");
             self.plans_changed(now);

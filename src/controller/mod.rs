@@ -4,6 +4,9 @@
 #[cfg(test)]
 mod blast_radius;
 mod contest;
+mod dns_sources;
+#[cfg(test)]
+mod dns_tests;
 mod engine;
 #[cfg(test)]
 mod engine_tests;
@@ -26,11 +29,12 @@ mod watch;
 mod window;
 
 use std::{
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{info, warn};
@@ -41,7 +45,7 @@ use self::{
 };
 pub use self::{
     tracked::RawBaseline,
-    view::{ViewError, explain},
+    view::{ViewError, ViewPoint, explain},
 };
 use crate::{
     admin::Shown,
@@ -68,6 +72,8 @@ pub struct Settings {
     pub namespace: String,
     /// The name of this instance, for events.
     pub instance: String,
+    /// The resolv.conf whose nameservers are those of pods, if there is one.
+    pub resolv_conf: Option<PathBuf>,
 }
 
 /// Why the controller ended, when nobody told it to.
@@ -118,10 +124,11 @@ pub async fn run(
     let mut publisher = tokio::spawn(publisher);
     let mut elector = tokio::spawn(task);
     let mut in_flight = JoinSet::new();
+    let engine = Engine::new(&settings.namespace).discovering();
 
     let outcome = tokio::select! {
         () = stop => Ok(()),
-        error = work(clients, Engine::new(&settings.namespace), &writer, leadership, &announcer, &shown, &mut in_flight) => Err(error),
+        error = work(clients, engine, settings.resolv_conf, &writer, leadership, &announcer, &shown, &mut in_flight) => Err(error),
         ended = &mut publisher => Err(RunError::ended("the publisher of events", ended)),
         ended = &mut elector => Err(RunError::ended("the election", ended)),
     };
@@ -154,6 +161,7 @@ async fn end(mut task: JoinHandle<()>, patience: Duration) {
 async fn work(
     clients: &Clients,
     mut engine: Engine,
+    resolv_conf: Option<PathBuf>,
     writer: &Writer,
     mut leadership: Leadership,
     announcer: &Announcer,
@@ -161,7 +169,9 @@ async fn work(
     in_flight: &mut JoinSet<Written>,
 ) -> RunError {
     let Shown { health, metrics } = shown;
-    let mut seen = watch::everything(&clients.watches, health, metrics).ready_chunks(EVENTS_AT_ONCE);
+    let watched = watch::everything(&clients.watches, health, metrics);
+    let dns = dns_sources::everything(&clients.watches, resolv_conf, health, metrics);
+    let mut seen = stream::select(watched, dns).ready_chunks(EVENTS_AT_ONCE);
     let mut window = Window::default();
     let mut jobs = 0;
     loop {
@@ -282,7 +292,7 @@ mod tests {
     /// Runs against an apiserver that never answers.
     async fn run_with(election: Election, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let (service, _handle) = mock::pair::<Request<Body>, Response<Body>>();
-        let settings = Settings { namespace: "n".into(), instance: "i".into() };
+        let settings = Settings { namespace: "n".into(), instance: "i".into(), resolv_conf: None };
         let client = Client::new(service, "default");
         let clients = Clients { requests: client.clone(), watches: client, stack: Stack::Http2, pressure: Pressure::default() };
         let shown = Shown { health: Arc::new(Health::new(&[])), metrics: Arc::default() };

@@ -16,7 +16,7 @@ use super::engine::{GATHER, Now, STATUS_INTERVAL};
 use crate::{
     api::{
         NamespaceName, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus,
-        baseline::{DeletionPolicy, DriftRecord, Mode, NamespaceCounts, Violation},
+        baseline::{DeletionPolicy, DnsFound, DnsStatus, DriftRecord, Mode, NamespaceCounts, Violation},
         names::{CONFIRM_RELEASE, FINALIZER, INSTANCE},
         reason::{Failure, condition::READY},
     },
@@ -136,6 +136,8 @@ pub struct Tracked {
     held: Option<(usize, usize)>,
     deletion_policy: DeletionPolicy,
     effective_selector: Option<String>,
+    dns: Option<DnsStatus>,
+    dns_gap: Option<String>,
     stalled: Option<BaselineError>,
     policies_left: usize,
     ledger: Ledger,
@@ -169,6 +171,8 @@ impl Tracked {
             mode: Mode::default(),
             deletion_policy: DeletionPolicy::default(),
             effective_selector: None,
+            dns: None,
+            dns_gap: None,
             stalled: None,
             policies_left: 0,
             // The stored status may be of another time.
@@ -232,6 +236,8 @@ impl Tracked {
         self.mode = baseline.mode;
         self.deletion_policy = baseline.deletion_policy;
         self.effective_selector = Some(baseline.effective_selector.clone());
+        self.dns = Some(baseline.dns_status.clone());
+        self.dns_gap.clone_from(&baseline.dns_gap);
         self.stalled = None;
     }
 
@@ -256,6 +262,11 @@ impl Tracked {
     /// Why it cannot be planned with, if it cannot.
     pub const fn stalled(&self) -> Option<&BaselineError> {
         self.stalled.as_ref()
+    }
+
+    /// What the status that stands in the cluster tells of DNS.
+    pub fn told_dns(&self) -> impl Iterator<Item = &DnsFound> {
+        self.stored.iter().flat_map(|status| &status.dns).flat_map(|dns| &dns.found)
     }
 
     /// What the status that stands in the cluster tells of a namespace.
@@ -329,8 +340,8 @@ impl Tracked {
         let wants_finalizer = self.deletion_policy == DeletionPolicy::Delete && !self.deleting;
         let unfinished = (wants_finalizer && !self.has_finalizer()).then(|| self.finalizer_error.clone());
         let (suspended, held) = (self.is_suspended(), self.held);
-        let health =
-            Health { generation: self.generation, mode: self.mode, suspended, held, deleting, unfinished, stalled, beyond };
+        let (generation, mode, dns, dns_gap) = (self.generation, self.mode, self.dns.as_ref(), self.dns_gap.as_deref());
+        let health = Health { generation, mode, suspended, held, deleting, unfinished, stalled, beyond, dns, dns_gap };
         let status = self.ledger.status(&health, self.effective_selector.as_deref(), self.stored.as_ref(), now.wall);
         if self.stored.as_ref() == Some(&status) {
             return None;

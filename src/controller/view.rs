@@ -1,11 +1,24 @@
 //! One look at the cluster with the eyes of the operator: the same watches, the same engine, and no write.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 
-use super::{EVENTS_AT_ONCE, engine::Engine, present, watch};
-use crate::{client::Clients, explain::Explanation, health::Health, metrics::WATCHES};
+use super::{
+    EVENTS_AT_ONCE, dns_sources,
+    engine::{Engine, Seen},
+    present, watch,
+};
+use crate::{client::Clients, dns::News, explain::Explanation, health::Health, metrics::WATCHES};
+
+/// From where it is looked.
+#[derive(Clone, Debug)]
+pub struct ViewPoint {
+    /// The namespace of the operator.
+    pub namespace: String,
+    /// The resolv.conf of a pod; without one, the nameservers that the statuses tell are believed.
+    pub resolv_conf: Option<PathBuf>,
+}
 
 /// Why a namespace could not be explained.
 #[derive(Debug, thiserror::Error)]
@@ -21,12 +34,15 @@ pub enum ViewError {
     NotFound(String),
 }
 
-/// Says what an operator in the namespace `own` decides for a namespace.
-pub async fn explain(clients: &Clients, own: &str, namespace: &str, patience: Duration) -> Result<Explanation, ViewError> {
+/// Says what an operator decides for a namespace.
+pub async fn explain(clients: &Clients, from: ViewPoint, namespace: &str, patience: Duration) -> Result<Explanation, ViewError> {
     let health = Arc::new(Health::new(&WATCHES));
     let metrics = Arc::default();
-    let mut engine = Engine::new(own);
-    let mut seen = watch::everything(&clients.watches, &health, &metrics).ready_chunks(EVENTS_AT_ONCE);
+    let in_a_pod = from.resolv_conf.is_some();
+    let mut engine = Engine::new(&from.namespace).discovering();
+    let watched = watch::everything(&clients.watches, &health, &metrics);
+    let dns = dns_sources::everything(&clients.watches, from.resolv_conf, &health, &metrics);
+    let mut seen = stream::select(watched, dns).ready_chunks(EVENTS_AT_ONCE);
     let listing = async {
         while !engine.is_synced() {
             let events = seen.next().await.ok_or(ViewError::WatchEnded)?;
@@ -37,5 +53,9 @@ pub async fn explain(clients: &Clients, own: &str, namespace: &str, patience: Du
         Ok(())
     };
     tokio::time::timeout(patience, listing).await.map_err(|_| ViewError::NotListed(patience, health.waiting()))??;
+    if !in_a_pod {
+        let told = News::ResolvConf(engine.told_nameservers());
+        engine.see(Seen::Dns(Box::new(told)), present());
+    }
     engine.explain(namespace).ok_or_else(|| ViewError::NotFound(namespace.into()))
 }

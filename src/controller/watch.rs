@@ -42,7 +42,7 @@ use crate::{
 
 /// Everything that the operator watches, as one stream.
 pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>) -> impl Stream<Item = Seen> + Send + use<> {
-    let complaint = |what| Complaint { what, last: None, listed: false, health: health.clone(), metrics: metrics.clone() };
+    let complaint = |what| Complaint::about(what, health, metrics);
     let all = watcher::Config::default;
     let namespaces = watch::<SlimNamespace>(client, all(), complaint("namespaces"), |event| match event {
         Event::Init => Seen::NamespaceList(ListPhase::Begin),
@@ -141,7 +141,7 @@ where
 }
 
 /// Says once what is wrong with a watch, and once that it is well again; tells the probes.
-struct Complaint {
+pub(super) struct Complaint {
     what: &'static str,
     last: Option<String>,
     listed: bool,
@@ -150,7 +150,11 @@ struct Complaint {
 }
 
 impl Complaint {
-    fn failed(&mut self, error: &watcher::Error) {
+    pub(super) fn about(what: &'static str, health: &Arc<Health>, metrics: &Arc<Metrics>) -> Self {
+        Self { what, last: None, listed: false, health: health.clone(), metrics: metrics.clone() }
+    }
+
+    pub(super) fn failed(&mut self, error: &watcher::Error) {
         let text = explain(self.what, error);
         if self.last.as_ref() != Some(&text) {
             warn!(watch = self.what, "{text}");
@@ -159,7 +163,7 @@ impl Complaint {
         }
     }
 
-    fn recovered<K>(&mut self, event: &Event<K>) {
+    pub(super) fn recovered<K>(&mut self, event: &Event<K>) {
         match event {
             Event::Init if self.listed => self.metrics.watch_restarted(self.what),
             Event::InitDone => {
@@ -187,7 +191,7 @@ fn code(error: &watcher::Error) -> Option<u16> {
     status(error).map(|status| status.code)
 }
 
-fn explain(what: &str, error: &watcher::Error) -> String {
+pub(super) fn explain(what: &str, error: &watcher::Error) -> String {
     match status(error) {
         Some(s) if s.code == 404 => {
             format!("{what} are not known to the apiserver; waiting. Install the CRDs with `kubectl apply -f crds/`")
@@ -200,7 +204,7 @@ fn explain(what: &str, error: &watcher::Error) -> String {
 /// From a quarter of a second to three, so that a CRD or a permission that comes late is soon seen. A watch reports success before each
 /// list that it tries, so only time without an error makes the next delay short again.
 #[derive(Default)]
-struct WatchBackoff {
+pub(super) struct WatchBackoff {
     failures: u32,
     last: Option<Instant>,
 }

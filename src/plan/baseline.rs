@@ -17,15 +17,17 @@ use crate::{
     api::{
         Role,
         baseline::{
-            DeletionPolicy, Dns, ExistingNamespaces, IpBlock, Mode, Monitoring, PolicyBaseline, PolicyMetadata, Port, Selector,
+            DeletionPolicy, Discovery, Dns, DnsStatus, ExistingNamespaces, IpBlock, Mode, Monitoring, PolicyBaseline,
+            PolicyMetadata, Port, Selector,
         },
         names::{self, LabelError, SYSTEM_NAMESPACES},
     },
+    dns::{ClusterDns, OPENSHIFT_DNS},
     netpol::Block,
 };
 
 /// A baseline that can be planned with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Baseline {
     /// Its name.
     pub name: Arc<str>,
@@ -49,11 +51,26 @@ pub struct Baseline {
     pub policies: Vec<Rendered>,
     /// What it lets opt-outs ask for.
     pub opt_outs: Limits,
+    /// What it allows as DNS beside its spec, as a status tells it.
+    pub dns_status: DnsStatus,
+    /// What of the cluster's DNS no policy can express, with what to do.
+    pub dns_gap: Option<String>,
+    written: Written,
     selector: Matcher,
     selector_words: String,
     exclude: Vec<String>,
     scraped: Matcher,
     scrapers: Vec<Matcher>,
+}
+
+/// What of the spec is needed to render it anew when the cluster's DNS is found elsewhere.
+#[derive(Clone, Debug)]
+struct Written {
+    selector: Selector,
+    include_system_namespaces: bool,
+    dns: Dns,
+    monitoring: Monitoring,
+    metadata: PolicyMetadata,
 }
 
 /// Why a baseline cannot be planned with. Says where, and what to write instead.
@@ -152,7 +169,7 @@ impl BaselineError {
 }
 
 impl Baseline {
-    /// Checks a baseline. `operator_namespace` is excluded like a system namespace.
+    /// Checks a baseline. `operator_namespace` is excluded like a system namespace. Of DNS it knows what its spec says, until it is told more.
     pub fn check(object: &PolicyBaseline, operator_namespace: &str) -> Result<Self, BaselineError> {
         let spec = &object.spec;
         let name = object.name_any();
@@ -192,10 +209,34 @@ impl Baseline {
             policies: Role::ALL
                 .into_iter()
                 .filter(|role| spec.policies.contains(role))
-                .map(|role| render::render(role, &name, &dns, &monitoring, &metadata))
+                .map(|role| render::render(role, &name, &dns, &ClusterDns::default(), &monitoring, &metadata))
                 .collect(),
+            dns_status: DnsStatus { discovery: dns.discovery, ..DnsStatus::default() },
+            dns_gap: None,
+            written: Written { selector, include_system_namespaces: spec.include_system_namespaces, dns, monitoring, metadata },
             name: name.into(),
         })
+    }
+
+    /// The same baseline in a cluster whose DNS is there. It leaves the namespaces of DNS out, as it does system namespaces.
+    #[must_use]
+    pub fn with_dns(mut self, found: &ClusterDns) -> Self {
+        let Written { selector, include_system_namespaces, dns, monitoring, metadata } = &self.written;
+        if dns.discovery == Discovery::Static {
+            return self;
+        }
+        for policy in self.policies.iter_mut().filter(|policy| policy.role == Role::DefaultDenyEgress) {
+            *policy = render::render(policy.role, &self.name, dns, found, monitoring, metadata);
+        }
+        if !include_system_namespaces {
+            self.exclude.extend(found.namespaces().map(Into::into));
+            self.exclude.sort_unstable();
+            self.exclude.dedup();
+            self.effective_selector = words::effective_selector(selector, &self.exclude);
+        }
+        self.dns_status = found.status();
+        self.dns_gap = found.gap();
+        self
     }
 
     /// Whether the selector matches and no exclusion does. Precedence is not asked here.
@@ -210,6 +251,8 @@ impl Baseline {
             let is_built_in = SYSTEM_NAMESPACES.contains(&name) || name == own;
             return Some(if is_built_in {
                 format!("{name} is always left out, unless includeSystemNamespaces is true")
+            } else if glob == OPENSHIFT_DNS && name == OPENSHIFT_DNS {
+                format!("the cluster's DNS is in {name}, which is then left out, unless includeSystemNamespaces is true")
             } else {
                 format!("spec.excludeNamespaces has {glob}")
             });

@@ -1,11 +1,14 @@
 //! The three policies. Rendered once for a baseline, never for a namespace: only the namespace and the id differ there.
 //! All four fields of a spec are always written out, also when empty: a list that nobody owns is a hole that no apply closes.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use k8s_openapi::{
     api::networking::v1::{
-        NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+        IPBlock, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
@@ -19,6 +22,7 @@ use crate::{
         names::{ANNOTATION_KEYS, ANNOTATION_PLAN, LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY, LABEL_ROLE, MANAGER},
     },
     digest::Digest,
+    dns::{ClusterDns, Peer},
 };
 
 const API_VERSION: &str = "networking.k8s.io/v1";
@@ -88,11 +92,18 @@ impl Rendered {
     }
 }
 
-/// Renders one role.
-pub fn render(role: Role, baseline: &str, dns: &Dns, monitoring: &Monitoring, metadata: &PolicyMetadata) -> Rendered {
+/// Renders one role. `found` is the cluster's DNS beside what the spec says of it.
+pub fn render(
+    role: Role,
+    baseline: &str,
+    dns: &Dns,
+    found: &ClusterDns,
+    monitoring: &Monitoring,
+    metadata: &PolicyMetadata,
+) -> Rendered {
     let spec = match role {
         Role::DefaultDenyIngress => spec(&Selector::default(), "Ingress", vec![], vec![]),
-        Role::DefaultDenyEgress => spec(&Selector::default(), "Egress", vec![], vec![dns_rule(dns)]),
+        Role::DefaultDenyEgress => spec(&Selector::default(), "Egress", vec![], dns_rules(dns, found)),
         Role::MonitoringCarveout => {
             let pods = monitoring.pod_selector.clone().unwrap_or_else(|| label("monitoring.io/expose-metrics", "true"));
             spec(&pods, "Ingress", vec![scrape_rule(monitoring)], vec![])
@@ -138,22 +149,48 @@ fn pods(namespaces: &Selector, pods: &Selector) -> NetworkPolicyPeer {
     NetworkPolicyPeer { namespace_selector: Some(namespaces.into()), pod_selector: Some(pods.into()), ip_block: None }
 }
 
-fn dns_rule(dns: &Dns) -> NetworkPolicyEgressRule {
+/// A rule for all peers, on 53 and what the spec adds; and for each further port that DNS was found on a rule for those that answer there.
+fn dns_rules(dns: &Dns, found: &ClusterDns) -> Vec<NetworkPolicyEgressRule> {
     let mut to = vec![pods(&label(METADATA_NAME, "kube-system"), &label("k8s-app", "kube-dns"))];
-    for peer in dns.peers.iter().map(NetworkPolicyPeer::from) {
+    let found_peers = found.peers().iter().map(|(peer, _)| discovered(peer));
+    for peer in dns.peers.iter().map(NetworkPolicyPeer::from).chain(found_peers) {
         if !to.contains(&peer) {
             to.push(peer);
         }
     }
     let mut numbers = vec![DNS_PORT];
     numbers.extend(dns.ports.iter().filter(|p| **p != DNS_PORT));
+    let further: BTreeSet<i32> = found.peers().iter().flat_map(|(_, ports)| ports).map(|port| i32::from(*port)).collect();
+    let further = further.into_iter().filter(|port| !numbers.contains(port)).map(|number| {
+        let answers = |(_, ports): &&(Peer, BTreeSet<u16>)| ports.iter().any(|port| i32::from(*port) == number);
+        let to = found.peers().iter().filter(answers).map(|(peer, _)| discovered(peer)).collect();
+        NetworkPolicyEgressRule { to: Some(to), ports: Some(udp_and_tcp(&[number])) }
+    });
+    let further: Vec<NetworkPolicyEgressRule> = further.collect();
+    let first = NetworkPolicyEgressRule { to: Some(to), ports: Some(udp_and_tcp(&numbers)) };
+    [first].into_iter().chain(further).collect()
+}
+
+fn udp_and_tcp(numbers: &[i32]) -> Vec<NetworkPolicyPort> {
     let port = |number: i32, protocol: &str| NetworkPolicyPort {
         port: Some(IntOrString::Int(number)),
         protocol: Some(protocol.into()),
         end_port: None,
     };
-    let ports = numbers.into_iter().flat_map(|n| [port(n, "UDP"), port(n, "TCP")]).collect();
-    NetworkPolicyEgressRule { to: Some(to), ports: Some(ports) }
+    numbers.iter().flat_map(|number| [port(*number, "UDP"), port(*number, "TCP")]).collect()
+}
+
+fn discovered(peer: &Peer) -> NetworkPolicyPeer {
+    match peer {
+        Peer::Pods { namespace, labels } => {
+            let labels = Selector { match_labels: labels.clone(), match_expressions: vec![] };
+            pods(&label(METADATA_NAME, namespace), &labels)
+        }
+        Peer::Address(address) => {
+            let block = IPBlock { cidr: Peer::cidr(*address), except: None };
+            NetworkPolicyPeer { ip_block: Some(block), ..NetworkPolicyPeer::default() }
+        }
+    }
 }
 
 fn scrape_rule(monitoring: &Monitoring) -> NetworkPolicyIngressRule {

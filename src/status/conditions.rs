@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::cut;
 use crate::api::{
-    baseline::{Mode, NamespaceCounts},
+    baseline::{DnsStatus, Mode, NamespaceCounts},
     names::CONFIRM_RELEASE,
     reason::{condition, state},
 };
@@ -39,6 +39,10 @@ pub struct Health<'a> {
     pub stalled: Option<(&'a str, String)>,
     /// The kinds of policies that the cluster knows and that are not looked at; none while that is not known.
     pub beyond: Option<&'a BTreeSet<String>>,
+    /// What is allowed as DNS; none while that is not known.
+    pub dns: Option<&'a DnsStatus>,
+    /// What of the cluster's DNS no policy can express.
+    pub dns_gap: Option<&'a str>,
 }
 
 /// What was found in the namespaces of a baseline.
@@ -86,6 +90,11 @@ pub fn conditions(health: &Health, found: &Found, previous: &[Condition], now: T
         None => previous.iter().find(|c| c.type_ == condition::BYPASS_COVERAGE).cloned(),
     };
     let tied = (!found.ties.is_empty()).then(|| build((condition::PRIORITY_TIED, true, tied(found.ties))));
+    let dns = match health.dns_gap {
+        Some(gap) => Some(build((condition::DNS_COVERAGE, false, (state::DNS_NOT_EXPRESSIBLE, gap.into())))),
+        None if health.dns.is_some() => None,
+        None => previous.iter().find(|c| c.type_ == condition::DNS_COVERAGE).cloned(),
+    };
     // Sorted by type, as the apiserver's users expect.
     let others = [
         (condition::READY, ready, (reason, message)),
@@ -93,7 +102,7 @@ pub fn conditions(health: &Health, found: &Found, previous: &[Condition], now: T
         (condition::STALLED, is_stalled, stalled),
     ]
     .map(build);
-    coverage.into_iter().chain(tied).chain(others).collect()
+    coverage.into_iter().chain(dns).chain(tied).chain(others).collect()
 }
 
 /// So many baselines that this one is tied with are named.

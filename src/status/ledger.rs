@@ -196,6 +196,7 @@ impl Ledger {
             conditions: conditions(health, &found, previous.map(|p| &p.conditions[..]).unwrap_or_default(), now),
             namespaces: self.counts,
             effective_selector: effective_selector.map_or_else(kept_selector, |words| cut(words, MAX_SELECTOR)),
+            dns: health.dns.or_else(|| previous?.dns.as_ref()).cloned(),
             violations: wrong.into_iter().take(MAX_VIOLATIONS).map(|(_, ns, told)| as_violation(ns, told)).collect(),
             violations_omitted: u32::try_from(omitted).unwrap_or(u32::MAX),
             recent_drift: self.drift.iter().cloned().collect(),

@@ -6,6 +6,7 @@ mod bootstrap;
 mod client;
 mod crd_rules;
 mod demo;
+mod dns;
 mod docs;
 mod election;
 mod explain;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SelfSubjectRulesReview, SelfSubjectRulesReviewSpec,
 };
-use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
+use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::api::{Api, DeleteParams, DynamicObject, PostParams};
 use kube::{Client, ResourceExt};
 use policy_baseline_e2e::{SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audit_log};
@@ -41,8 +41,29 @@ fn shipped() -> Vec<DynamicObject> {
 
 /// The rules of every role that is shipped.
 fn shipped_rules() -> Vec<PolicyRule> {
+    shipped_roles().into_iter().flat_map(|(_, rules)| rules).collect()
+}
+
+/// The rules of each role that is shipped, and the one namespace that they hold in, if it is one.
+fn shipped_roles() -> Vec<(Option<String>, Vec<PolicyRule>)> {
     let roles = shipped().into_iter().filter(|object| object.types.as_ref().unwrap().kind.ends_with("Role"));
-    roles.flat_map(|role| serde_json::from_value::<Vec<PolicyRule>>(role.data["rules"].clone()).unwrap()).collect()
+    roles.map(|role| (role.namespace(), serde_json::from_value(role.data["rules"].clone()).unwrap())).collect()
+}
+
+/// Whether the client's user may do that with the object of that name; without a name: with any.
+async fn may(client: &Client, verb: &str, (group, resource): (&str, &str), name: Option<&str>, namespace: &str) -> bool {
+    let attributes = ResourceAttributes {
+        verb: Some(verb.to_owned()),
+        group: Some(group.to_owned()),
+        resource: Some(resource.to_owned()),
+        name: name.map(ToOwned::to_owned),
+        namespace: Some(namespace.to_owned()),
+        ..ResourceAttributes::default()
+    };
+    let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
+    let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+    let answer = Api::all(client.clone()).create(&PostParams::default(), &review).await.unwrap();
+    answer.status.is_some_and(|status| status.allowed)
 }
 
 async fn operator(world: &World) -> Client {
@@ -92,12 +113,10 @@ async fn the_operator_may_do_what_is_shipped_and_nothing_beside() {
     let nobody = client_of(&world.plane().service_account_kubeconfig(&ns, "nobody").await.unwrap()).await;
     let operator = operator(&world).await;
 
-    // In the operator's own namespace its Role counts too; elsewhere only its ClusterRole.
-    let all = permissions(shipped_rules());
-    let cluster_role = shipped().into_iter().find(|object| object.types.as_ref().unwrap().kind == "ClusterRole").unwrap();
-    let everywhere =
-        permissions(serde_json::from_value::<ClusterRole>(serde_json::to_value(cluster_role).unwrap()).unwrap().rules.unwrap());
-    for (namespace, shipped) in [(SYSTEM_NAMESPACE, all), (ns.as_str(), everywhere)] {
+    // In the operator's own namespace and in kube-system its Roles count too; elsewhere only its ClusterRole.
+    for namespace in [SYSTEM_NAMESPACE, "kube-system", ns.as_str()] {
+        let holds_here = |role: &(Option<String>, _)| role.0.as_deref().is_none_or(|of| of == namespace);
+        let shipped = permissions(shipped_roles().into_iter().filter(holds_here).flat_map(|(_, rules)| rules));
         let anybody = granted(&nobody, namespace).await;
         world
             .eventually("the roles have reached the authorizer", TIMEOUT, async || {
@@ -137,18 +156,7 @@ async fn the_operator_may_write_its_own_lease_and_no_other() {
     let world = World::new().await.unwrap();
     let operator = operator(&world).await;
     let may = async |verb: &str, name: Option<&str>, namespace: &str| {
-        let attributes = ResourceAttributes {
-            verb: Some(verb.to_owned()),
-            group: Some("coordination.k8s.io".to_owned()),
-            resource: Some("leases".to_owned()),
-            name: name.map(ToOwned::to_owned),
-            namespace: Some(namespace.to_owned()),
-            ..ResourceAttributes::default()
-        };
-        let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
-        let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
-        let answer = Api::all(operator.clone()).create(&PostParams::default(), &review).await.unwrap();
-        answer.status.is_some_and(|status| status.allowed)
+        may(&operator, verb, ("coordination.k8s.io", "leases"), name, namespace).await
     };
     for verb in ["get", "list", "watch", "update"] {
         let own = async || may(verb, Some("policy-baseline"), SYSTEM_NAMESPACE).await;
@@ -166,13 +174,56 @@ async fn the_operator_may_write_its_own_lease_and_no_other() {
 }
 
 #[tokio::test]
+async fn the_operator_may_read_where_it_looks_for_dns_and_nowhere_else() {
+    let world = World::new().await.unwrap();
+    let operator = operator(&world).await;
+    let (services, daemon_sets, pods) = (("", "services"), ("apps", "daemonsets"), ("", "pods"));
+    let slices = ("discovery.k8s.io", "endpointslices");
+    for verb in ["list", "watch"] {
+        for (what, name, namespace) in [
+            (services, None, "kube-system"),
+            (slices, None, "kube-system"),
+            (pods, None, "kube-system"),
+            (daemon_sets, Some("node-local-dns"), "kube-system"),
+            (services, Some("dns-default"), "openshift-dns"),
+            (daemon_sets, Some("dns-default"), "openshift-dns"),
+        ] {
+            let allowed = async || may(&operator, verb, what, name, namespace).await;
+            world.eventually(&format!("it may {verb} {what:?} {name:?} in {namespace}"), TIMEOUT, allowed).await.unwrap();
+        }
+        for (what, name, namespace) in [
+            (daemon_sets, None, "kube-system"),
+            (daemon_sets, Some("kube-proxy"), "kube-system"),
+            (services, None, "openshift-dns"),
+            (services, Some("kubernetes"), "default"),
+            (services, None, ""),
+            (slices, None, ""),
+            (slices, None, "openshift-dns"),
+            (slices, None, SYSTEM_NAMESPACE),
+            (pods, None, ""),
+            (pods, None, "openshift-dns"),
+            (pods, None, "default"),
+            (pods, None, SYSTEM_NAMESPACE),
+        ] {
+            assert!(!may(&operator, verb, what, name, namespace).await, "{verb} {what:?} {name:?} in {namespace:?}");
+        }
+    }
+    for verb in ["get", "create", "update", "patch", "delete"] {
+        for what in [services, slices, pods, daemon_sets] {
+            assert!(!may(&operator, verb, what, None, "kube-system").await, "{verb} {what:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_operator_may_not_read_secrets_nor_run_pods_nor_give_itself_rights() {
     let world = World::new().await.unwrap();
     let operator = operator(&world).await;
     let wrong = [
         ("", "secrets", &["get", "list", "watch", "create", "update", "patch", "delete"][..]),
         ("", "configmaps", &["get", "create", "update", "patch", "delete"]),
-        ("", "pods", &["get", "list", "watch", "create", "update", "patch", "delete"]),
+        ("", "pods", &["get", "create", "update", "patch", "delete"]),
+        ("", "pods/log", &["get"]),
         ("", "pods/exec", &["create", "get"]),
         ("", "pods/ephemeralcontainers", &["patch"]),
         ("", "namespaces", &["create", "update", "patch", "delete", "deletecollection"]),

@@ -97,6 +97,8 @@ pub struct Plan {
     baseline: String,
     prefix: String,
     dns_ports: Vec<i32>,
+    dns_peers: Vec<Value>,
+    dns_rules: Vec<Value>,
     scraped: Value,
     labels: BTreeMap<String, String>,
     without: BTreeSet<&'static str>,
@@ -110,6 +112,8 @@ impl Plan {
             baseline: baseline.to_owned(),
             prefix: "baseline-".to_owned(),
             dns_ports: vec![53],
+            dns_peers: Vec::new(),
+            dns_rules: Vec::new(),
             scraped: json!([
                 { "port": "metrics", "protocol": "TCP" }, { "port": 8080, "protocol": "TCP" }, { "port": 9090, "protocol": "TCP" },
             ]),
@@ -126,6 +130,18 @@ impl Plan {
 
     pub fn dns_port(mut self, port: i32) -> Self {
         self.dns_ports.push(port);
+        self
+    }
+
+    /// One more place of DNS, after those that were named before.
+    pub fn dns_peer(mut self, peer: &Value) -> Self {
+        self.dns_peers.push(peer.clone());
+        self
+    }
+
+    /// One more rule, for DNS on another port.
+    pub fn dns_rule(mut self, rule: &Value) -> Self {
+        self.dns_rules.push(rule.clone());
         self
     }
 
@@ -158,14 +174,17 @@ impl Plan {
 
     /// Role and spec, as the apiserver stores it, by name.
     pub fn policies(&self) -> BTreeMap<String, (&'static str, Value)> {
-        let dns = json!([{
-            "to": [{
-                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "kube-system" } },
-                "podSelector": { "matchLabels": { "k8s-app": "kube-dns" } },
-            }],
+        let kube_dns = json!({
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "kube-system" } },
+            "podSelector": { "matchLabels": { "k8s-app": "kube-dns" } },
+        });
+        let places: Vec<&Value> = [&kube_dns].into_iter().chain(&self.dns_peers).collect();
+        let dns = json!({
+            "to": places,
             "ports": self.dns_ports.iter().flat_map(|port| ["UDP", "TCP"].map(|protocol| json!({ "port": port, "protocol": protocol })))
                 .collect::<Vec<_>>(),
-        }]);
+        });
+        let dns: Vec<&Value> = [&dns].into_iter().chain(&self.dns_rules).collect();
         let scrape = json!([{
             "from": [{
                 "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "monitoring" } },
@@ -299,8 +318,11 @@ pub async fn tenant(world: &World, namespaces: &[&str]) -> Client {
 
 /// Gives somebody what the shipped roles give the operator's ServiceAccount, by bindings of that name.
 pub async fn bind_shipped_roles(world: &World, name: &str, subject: &Value) {
-    for (kind, role, namespace) in [("ClusterRoleBinding", "ClusterRole", None), ("RoleBinding", "Role", Some(SYSTEM_NAMESPACE))]
-    {
+    for (kind, role, namespace) in [
+        ("ClusterRoleBinding", "ClusterRole", None),
+        ("RoleBinding", "Role", Some(SYSTEM_NAMESPACE)),
+        ("RoleBinding", "Role", Some("kube-system")),
+    ] {
         let binding = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
             "metadata": { "name": name, "namespace": namespace, "labels": { TEST_LABEL: "true" } },

@@ -8,7 +8,7 @@ use super::{Engine, Now};
 use crate::{
     api::names::INSTANCE,
     controller::tracked::{RawBaseline, Tracked, Turn},
-    plan::BaselineError,
+    plan::{Baseline, BaselineError},
 };
 
 /// A change of a baseline releases so many namespaces, or a tenth of those that it holds, without being asked.
@@ -79,7 +79,10 @@ impl Engine {
         let (turn, checked) = match (theirs, elder) {
             (Some(install), _) => (Turn::Theirs, another(install)),
             (None, Some(install)) => (Turn::Waits, another(install)),
-            (None, None) => (Turn::Ours, tracked.checked.clone()),
+            (None, None) => {
+                let in_this_cluster = |baseline: Arc<Baseline>| Arc::new(Baseline::clone(&baseline).with_dns(self.dns.cluster()));
+                (Turn::Ours, tracked.checked.clone().map(in_this_cluster))
+            }
         };
         tracked.turn = turn;
         match checked {
@@ -120,11 +123,16 @@ impl Engine {
             None if before.is_some() => info!("no older install of policy-baseline lives: this one works"),
             _ => info!(installs = self.installs.live().join(","), "other installs of policy-baseline in this cluster"),
         }
+        self.place_all(now);
+        self.plans_changed(now);
+    }
+
+    /// Gives every baseline its place anew.
+    pub(super) fn place_all(&mut self, now: Now) {
         let names: Vec<Arc<str>> = self.tracked.keys().cloned().collect();
         for name in names {
             self.place(name, now);
         }
-        self.plans_changed(now);
     }
 
     pub(super) fn baseline_gone(&mut self, name: &str, now: Now) {

@@ -1,11 +1,12 @@
 //! What the engine decides for one namespace, told.
 
-use std::{cmp::Reverse, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
 use super::Engine;
 use crate::{
     api::{NamespaceName, Role},
     controller::tracked::Tracked,
+    dns::OPERATORS_RESOLV_CONF,
     drift::{Class, Drift, Print},
     explain::{Claim, Explanation, Policy, Relation, Wrong},
     observe::Entry,
@@ -35,6 +36,16 @@ impl Engine {
             policies: self.policies(&verdict.decision, ns, entry, &assessment),
             problems: self.wrong(&name, &assessment),
         })
+    }
+
+    /// The nameservers of the running operator, as the statuses tell them: a resolv.conf.
+    pub fn told_nameservers(&self) -> String {
+        let told = self.tracked.values().flat_map(Tracked::told_dns);
+        let addresses = told.filter(|found| found.source.starts_with(OPERATORS_RESOLV_CONF)).filter_map(|found| {
+            let (address, _) = found.what.split_once('/')?;
+            Some(format!("nameserver {address}\n"))
+        });
+        addresses.collect::<BTreeSet<String>>().into_iter().collect()
     }
 
     fn claim(&self, name: &Arc<str>, tracked: &Tracked, ns: &Namespace, verdict: &Verdict, found: &Assessment) -> Claim {

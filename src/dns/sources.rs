@@ -1,0 +1,337 @@
+//! What the sources say, and what follows from it. In whatever order they say it, the same follows.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use super::{
+    KUBE_DNS, KUBE_SYSTEM, NODE_LOCAL, OPENSHIFT_DNS, OPENSHIFT_NAME, PORT,
+    found::{Found, Peer, Rank},
+    objects::{DaemonSetFacts, Object, PodFacts, ServiceFacts, SliceFacts, Target, is_usable},
+    resolv,
+};
+use crate::listing::Listing;
+
+/// Where NodeLocal DNSCache listens if its arguments do not say.
+const NODE_LOCAL_ADDRESS: &str = "169.254.20.10";
+
+/// Where is looked for DNS.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Source {
+    /// The resolv.conf that kubelet gave to the operator's own pod.
+    ResolvConf,
+    /// The Services of kube-system.
+    Services,
+    /// The EndpointSlices of kube-system.
+    Slices,
+    /// The pods of kube-system that carry the label of DNS.
+    Pods,
+    /// The DaemonSet of NodeLocal DNSCache.
+    NodeLocal,
+    /// OpenShift's DNS Service.
+    OpenShiftService,
+    /// The DaemonSet behind it.
+    OpenShiftDaemonSet,
+}
+
+impl Source {
+    /// Every source.
+    pub const ALL: [Self; 7] = [
+        Self::ResolvConf,
+        Self::Services,
+        Self::Slices,
+        Self::Pods,
+        Self::NodeLocal,
+        Self::OpenShiftService,
+        Self::OpenShiftDaemonSet,
+    ];
+
+    /// What it is called in the log, in metrics and in a status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ResolvConf => "resolv.conf",
+            Self::Services => "services in kube-system",
+            Self::Slices => "endpointslices in kube-system",
+            Self::Pods => "kube-dns pods in kube-system",
+            Self::NodeLocal => "daemonset kube-system/node-local-dns",
+            Self::OpenShiftService => "service openshift-dns/dns-default",
+            Self::OpenShiftDaemonSet => "daemonset openshift-dns/dns-default",
+        }
+    }
+}
+
+/// What a source says.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// An object of that name appeared or changed.
+    Seen(Source, String, Object),
+    /// The object of that name is gone.
+    Gone(Source, String),
+    /// A list begins.
+    ListBegins(Source),
+    /// The list is complete.
+    ListEnds(Source),
+    /// It cannot be read, and why. What it said before stays.
+    Unreadable(Source, String),
+    /// The text of the resolv.conf.
+    ResolvConf(String),
+}
+
+/// What a status calls the source of the nameservers.
+pub const OPERATORS_RESOLV_CONF: &str = "resolv.conf of the operator";
+
+/// What one source says.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+struct Said {
+    objects: BTreeMap<String, Object>,
+    listing: Listing<String>,
+    /// It was read to its end once.
+    known: bool,
+    unreadable: Option<String>,
+}
+
+/// What all sources say.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub struct Sources {
+    said: BTreeMap<Source, Said>,
+    nameservers: Vec<IpAddr>,
+}
+
+/// What follows from it.
+#[derive(Debug, Default)]
+pub struct Derived {
+    /// What is there.
+    pub found: BTreeSet<Found>,
+    /// Namespaces of which it is not known whether DNS is there.
+    pub unsure: BTreeSet<&'static str>,
+    /// What no policy can express, with what to do.
+    pub gaps: BTreeSet<String>,
+    /// What could not be read, or was not taken.
+    pub notes: BTreeSet<String>,
+}
+
+impl Sources {
+    /// Takes what a source says. Says whether that changes anything.
+    pub fn hear(&mut self, news: News) -> bool {
+        match news {
+            News::Seen(source, name, object) => {
+                let said = self.of(source);
+                said.listing.names(|| name.clone());
+                said.objects.insert(name, object.clone()).as_ref() != Some(&object)
+            }
+            News::Gone(source, name) => self.of(source).objects.remove(&name).is_some(),
+            News::ListBegins(source) => {
+                self.of(source).listing.begin();
+                false
+            }
+            News::ListEnds(source) => {
+                let said = self.of(source);
+                let listed = said.listing.end().unwrap_or_default();
+                let before = said.objects.len();
+                said.objects.retain(|name, _| listed.contains(name));
+                said.is_read() || said.objects.len() != before
+            }
+            News::Unreadable(source, why) => {
+                let said = self.of(source);
+                said.unreadable.replace(why.clone()) != Some(why)
+            }
+            News::ResolvConf(text) => {
+                let nameservers = resolv::nameservers(&text);
+                let is_new = self.of(Source::ResolvConf).is_read();
+                std::mem::replace(&mut self.nameservers, nameservers) != self.nameservers || is_new
+            }
+        }
+    }
+
+    /// Whether each source was read to its end, or cannot be.
+    pub fn are_known(&self) -> bool {
+        Source::ALL.iter().all(|source| self.said.get(source).is_some_and(|said| said.known || said.unreadable.is_some()))
+    }
+
+    /// The sources that have said nothing yet.
+    pub fn silent(&self) -> impl Iterator<Item = Source> {
+        Source::ALL.into_iter().filter(|source| self.said.get(source).is_none_or(|said| !said.known && said.unreadable.is_none()))
+    }
+
+    /// What follows from what they say.
+    pub fn derive(&self) -> Derived {
+        let mut derived = Derived::default();
+        self.derive_nameservers(&mut derived);
+        for (name, service) in self.services(Source::Services) {
+            let is_nameserver = service.addresses.iter().any(|address| self.nameservers.contains(address));
+            if service.labelled || name == KUBE_DNS || is_nameserver {
+                self.derive_service(KUBE_SYSTEM, name, service, &mut derived);
+            }
+        }
+        for (name, service) in self.services(Source::OpenShiftService).filter(|(name, _)| *name == OPENSHIFT_NAME) {
+            self.derive_service(OPENSHIFT_DNS, name, service, &mut derived);
+        }
+        if let Some(cache) = self.daemon_set(Source::NodeLocal, NODE_LOCAL) {
+            derive_node_local(cache, &mut derived);
+        }
+        for (source, said) in &self.said {
+            if let Some(why) = &said.unreadable {
+                derived.notes.insert(format!("{}: {why}", source.as_str()));
+            }
+        }
+        for source in self.silent() {
+            derived.notes.insert(format!("{}: not read yet, waiting", source.as_str()));
+        }
+        if !self.said.get(&Source::OpenShiftService).is_some_and(|said| said.known) {
+            derived.unsure.insert(OPENSHIFT_DNS);
+        }
+        derived
+    }
+
+    fn of(&mut self, source: Source) -> &mut Said {
+        self.said.entry(source).or_default()
+    }
+
+    fn objects(&self, source: Source) -> impl Iterator<Item = (&str, &Object)> {
+        self.said.get(&source).into_iter().flat_map(|said| &said.objects).map(|(name, object)| (name.as_str(), object))
+    }
+
+    fn services(&self, source: Source) -> impl Iterator<Item = (&str, &ServiceFacts)> {
+        self.objects(source).filter_map(|(name, object)| match object {
+            Object::Service(service) => Some((name, service)),
+            Object::Slice(_) | Object::Pod(_) | Object::DaemonSet(_) => None,
+        })
+    }
+
+    fn slices<'a>(&'a self, namespace: &'a str, service: &'a str) -> impl Iterator<Item = &'a SliceFacts> {
+        self.objects(Source::Slices).filter_map(move |(_, object)| match object {
+            Object::Slice(slice) if namespace == KUBE_SYSTEM && slice.service == service => Some(slice),
+            Object::Slice(_) | Object::Service(_) | Object::Pod(_) | Object::DaemonSet(_) => None,
+        })
+    }
+
+    /// The living pods behind a Service, as far as they are watched.
+    fn pods<'a>(&'a self, namespace: &'a str, service: &'a ServiceFacts) -> impl Iterator<Item = &'a PodFacts> {
+        let is_behind = |pod: &PodFacts| service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
+        self.objects(Source::Pods).filter_map(move |(_, object)| match object {
+            Object::Pod(pod) if namespace == KUBE_SYSTEM && !pod.has_ended && is_behind(pod) => Some(pod),
+            Object::Pod(_) | Object::Service(_) | Object::Slice(_) | Object::DaemonSet(_) => None,
+        })
+    }
+
+    fn daemon_set(&self, source: Source, name: &str) -> Option<&DaemonSetFacts> {
+        match self.said.get(&source)?.objects.get(name)? {
+            Object::DaemonSet(facts) => Some(facts),
+            Object::Service(_) | Object::Slice(_) | Object::Pod(_) => None,
+        }
+    }
+
+    fn derive_nameservers(&self, derived: &mut Derived) {
+        for address in self.nameservers.iter().map(IpAddr::to_canonical) {
+            if is_usable(address) {
+                let source = OPERATORS_RESOLV_CONF.to_owned();
+                let peer = Peer::Address(address);
+                derived.found.insert(Found { rank: Rank::Nameserver, peer, ports: BTreeSet::new(), source, namespace: None });
+            } else {
+                let note = format!(
+                    "nameserver {address} in the operator's resolv.conf is no address that pods can send to, and is not allowed"
+                );
+                derived.notes.insert(note);
+            }
+        }
+    }
+
+    fn derive_service(&self, namespace: &'static str, name: &str, service: &ServiceFacts, derived: &mut Derived) {
+        let source = format!("Service {namespace}/{name}");
+        if service.is_external {
+            let gap =
+                format!("{source} is of type ExternalName: add the addresses that it stands for to spec.dns.peers as ipBlock");
+            derived.gaps.insert(gap);
+            return;
+        }
+        if service.targets.is_empty() {
+            // Its metrics, say.
+            return;
+        }
+        let found = |rank, peer, ports| Found { rank, peer, ports, source: source.clone(), namespace: Some(namespace) };
+        for address in &service.addresses {
+            derived.found.insert(found(Rank::Service, Peer::Address(*address), BTreeSet::new()));
+        }
+        let ports = self.target_ports(namespace, name, service, derived);
+        let daemon_set = self.daemon_set(Source::OpenShiftDaemonSet, name).filter(|_| namespace == OPENSHIFT_DNS);
+        let on_host_network = self.pods(namespace, service).any(|pod| pod.on_host_network)
+            || daemon_set.is_some_and(|daemon_set| daemon_set.on_host_network);
+        if !service.selector.is_empty() {
+            let peer = Peer::Pods { namespace: namespace.into(), labels: service.selector.clone() };
+            derived.found.insert(found(Rank::Pods, peer, ports.clone()));
+            if !on_host_network {
+                return;
+            }
+            let gap = format!(
+                "pods of {source} are on the host network, and no labels match those: add the addresses of their nodes to spec.dns.peers as ipBlock, or take them off the host network (their present addresses are allowed meanwhile, as far as they can be read)"
+            );
+            derived.gaps.insert(gap);
+        }
+        let endpoints: BTreeSet<IpAddr> =
+            self.slices(namespace, name).flat_map(|slice| slice.addresses.iter().copied()).collect();
+        if endpoints.is_empty() && service.selector.is_empty() {
+            let gap = format!(
+                "{source} selects no pods, and no endpoints of it can be read: add its pods or their addresses to spec.dns.peers"
+            );
+            derived.gaps.insert(gap);
+        }
+        derived.found.extend(endpoints.into_iter().map(|address| found(Rank::Endpoint, Peer::Address(address), ports.clone())));
+    }
+
+    /// The ports beside 53 on which the pods behind a Service answer. Policies see these, not the Service's own. A port that has only a name
+    /// is looked up: network plugins differ in what a named port means in an egress rule, and with addresses it means nothing.
+    fn target_ports(&self, namespace: &str, name: &str, service: &ServiceFacts, derived: &mut Derived) -> BTreeSet<u16> {
+        let mut ports = BTreeSet::new();
+        for (port, target) in &service.targets {
+            let of_slices = self.slices(namespace, name).filter_map(|slice| slice.ports.get(port)).copied();
+            let target = match target {
+                Target::Number(number) => {
+                    // Of a Service without a selector, the slices say what is meant.
+                    ports.extend(of_slices.filter(|_| service.selector.is_empty()));
+                    ports.insert(*number);
+                    continue;
+                }
+                Target::Named(target) => target,
+            };
+            let of_pods = self.pods(namespace, service).filter_map(|pod| pod.ports.get(target)).copied();
+            let daemon_set = self.daemon_set(Source::OpenShiftDaemonSet, name).filter(|_| namespace == OPENSHIFT_DNS);
+            let of_daemon_set = daemon_set.and_then(|daemon_set| daemon_set.ports.get(target)).copied();
+            let numbers: BTreeSet<u16> = of_slices.chain(of_pods).chain(of_daemon_set).collect();
+            if numbers.is_empty() {
+                let gap = format!(
+                    "Service {namespace}/{name} leads to the port named {target:?}, and nothing says which number that is: add it to spec.dns.ports"
+                );
+                derived.gaps.insert(gap);
+            }
+            ports.extend(numbers);
+        }
+        ports.remove(&PORT);
+        ports
+    }
+}
+
+impl Said {
+    /// It was read to its end. Says whether that is news.
+    fn is_read(&mut self) -> bool {
+        !std::mem::replace(&mut self.known, true) | self.unreadable.take().is_some()
+    }
+}
+
+/// Its pods are on the host network, where their address matches, or they are pods as others, where their labels do (Cilium's local redirect).
+fn derive_node_local(cache: &DaemonSetFacts, derived: &mut Derived) {
+    let source = Source::NodeLocal.as_str().replace("daemonset", "DaemonSet");
+    let found = |rank, peer, ports| Found { rank, peer, ports, source: source.clone(), namespace: Some(KUBE_SYSTEM) };
+    let default = || NODE_LOCAL_ADDRESS.parse().into_iter().collect();
+    let addresses: Vec<IpAddr> = if cache.local.is_empty() { default() } else { cache.local.clone() };
+    let addresses = addresses.into_iter().map(|address| found(Rank::NodeLocal, Peer::Address(address), BTreeSet::new()));
+    derived.found.extend(addresses);
+    if !cache.labels.is_empty() {
+        let of_dns = cache.ports.iter().filter(|(name, port)| name.starts_with("dns") && **port != PORT);
+        let ports = of_dns.map(|(_, port)| *port).collect();
+        let peer = Peer::Pods { namespace: KUBE_SYSTEM.into(), labels: cache.labels.clone() };
+        derived.found.insert(found(Rank::Pods, peer, ports));
+    }
+}
