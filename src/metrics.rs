@@ -9,7 +9,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    api::{Role, baseline::NamespaceCounts, reason::Failure},
+    api::{Role, backends::ConfigurationKind, baseline::NamespaceCounts, reason::Failure},
     drift::Class,
 };
 
@@ -144,10 +144,17 @@ impl Answer {
 /// What stands for the role of a policy that no plan names.
 const NO_ROLE: &str = "none";
 
-/// The watches that everything waits for.
-pub const WATCHES: [&str; 4] = ["namespaces", "networkpolicies", "policybaselines", "leases"];
-/// The watch that nothing waits for.
-pub const OPTIONAL_WATCH: &str = "customresourcedefinitions";
+/// The watches. Everything waits for the first four of them, and for a while for the others.
+pub const WATCHES: [&str; 8] = [
+    "namespaces",
+    "networkpolicies",
+    "policybaselines",
+    "leases",
+    ConfigurationKind::Validating.resource(),
+    ConfigurationKind::Mutating.resource(),
+    ConfigurationKind::ApiService.resource(),
+    ConfigurationKind::Crd.resource(),
+];
 
 /// The metrics. Series exist from the start, at zero, so that a first increase is seen.
 #[derive(Debug)]
@@ -293,14 +300,14 @@ impl Metrics {
                 drop(self.writes.get_or_create(&Write { verb: Word(verb.as_str()), outcome: Word(answer.as_str()) }));
             }
         }
-        for watch in WATCHES.into_iter().chain([OPTIONAL_WATCH]) {
+        for watch in WATCHES {
             drop(self.watch_restarts.get_or_create(&Watch { watch: Word(watch) }));
         }
     }
 
     /// Sets the counts of namespaces.
     pub fn set_namespaces(&self, counts: &NamespaceCounts) {
-        let NamespaceCounts { selected, compliant, pending, drifted, failed, reported, shadowed, bypassed } = *counts;
+        let NamespaceCounts { selected, compliant, pending, drifted, failed, reported, shadowed, bypassed, held } = *counts;
         for (state, count) in [
             ("selected", selected),
             ("compliant", compliant),
@@ -310,6 +317,7 @@ impl Metrics {
             ("reported", reported),
             ("shadowed", shadowed),
             ("bypassed", bypassed),
+            ("held", held),
         ] {
             self.namespaces.get_or_create(&State { state: Word(state) }).set(count.into());
         }

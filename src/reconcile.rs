@@ -49,6 +49,7 @@ pub fn assess(
     for audit in &audits {
         let mut finding =
             if audit.only_reports(ns, &holdings) { reported() } else { audited(&compare(audit, ns, entry, targets, |_| false)) };
+        finding.problems.extend(held(audit, ns));
         finding.problems.extend(bypasses(audit, ns, entry));
         found.findings.push((audit.name.clone(), finding));
     }
@@ -58,7 +59,11 @@ pub fn assess(
             found.findings.push((name, Finding::fine(State::Frozen)));
             found.frozen = true;
         }
-        Decision::Reported(baseline) => found.findings.push((baseline.name.clone(), reported())),
+        Decision::Reported(baseline) => {
+            let mut finding = reported();
+            finding.problems.extend(held(&baseline, ns));
+            found.findings.push((baseline.name.clone(), finding));
+        }
         Decision::Unselected => {
             found.drifts = diff([], &entry.policies, |name| baselines.may_remove(name));
             // What is left to remove is the business of the baseline that it came from.
@@ -74,6 +79,7 @@ pub fn assess(
             found.drifts = compare(&baseline, ns, entry, targets, |name| baselines.may_remove(name));
             let mut finding = finding(&found.drifts, &failure);
             finding.problems.extend(contested);
+            finding.problems.extend(held(&baseline, ns).or_else(|| blocked(&baseline, ns)));
             finding.problems.extend(bypasses(&baseline, ns, entry));
             found.findings.push((baseline.name.clone(), finding));
             found.baseline = Some(baseline);
@@ -134,6 +140,25 @@ fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry) -> Vec<Problem> 
         Problem { policy: Some(name.to_string()), reason: violation::BYPASSED, message }
     };
     found.into_iter().take(BYPASSES_TOLD).map(problem).collect()
+}
+
+/// The ingress of a namespace is left open, because the apiserver calls a Service there.
+fn held(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
+    let caller = baseline.holds(ns)?;
+    let message = format!(
+        "{caller} here, and behind default-deny-ingress that would time out: ingress is left open. Name the namespace in excludeNamespaces, or let the apiserver in by a policy and set controlPlaneBackends: Enforce"
+    );
+    Some(Problem { policy: None, reason: violation::SERVES_CONTROL_PLANE, message })
+}
+
+/// The apiserver calls a Service in a namespace that is closed already. What stands there stays: its owner decides.
+fn blocked(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
+    let caller = baseline.blocks(ns)?;
+    let policy = baseline.planned(ns).find(|(_, policy)| policy.role == Role::DefaultDenyIngress)?.1.name.clone();
+    let message = format!(
+        "{caller} here, behind this policy: that times out unless another policy lets the apiserver in. Name the namespace in excludeNamespaces, or add such a policy"
+    );
+    Some(Problem { policy: Some(policy), reason: violation::CONTROL_PLANE_BLOCKED, message })
 }
 
 fn reported() -> Finding {

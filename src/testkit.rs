@@ -40,6 +40,8 @@ pub fn namespace(name: &str, labels: &[(&str, &str)]) -> Namespace {
         labels: labels.iter().chain([&own]).copied().collect(),
         created: Timestamp::from_second(NAMESPACE_CREATED).unwrap(),
         terminating: false,
+        serves: None,
+        closed: false,
     }
 }
 

@@ -80,6 +80,13 @@ pub struct PolicyBaselineSpec {
     #[serde(default)]
     pub include_system_namespaces: bool,
 
+    /// What happens to a namespace with a Service that the apiserver calls: one that a webhook configuration, an APIService or the
+    /// conversion of a CRD names. Behind a default-deny-ingress these calls time out, and with them the creation of pods in the whole
+    /// cluster. Hold leaves out what restricts ingress there (DefaultDenyIngress and MonitoringCarveout), unless the namespace is closed
+    /// already, and reports it; Enforce closes it like any other.
+    #[serde(default)]
+    pub control_plane_backends: ControlPlaneBackends,
+
     /// Which policies. At least one; all three when absent.
     #[serde(default = "all_roles")]
     #[schemars(schema_with = "roles")]
@@ -128,6 +135,16 @@ pub enum ExistingNamespaces {
     /// Count and report it.
     #[default]
     Report,
+    /// Close it.
+    Enforce,
+}
+
+/// What happens to a namespace that serves the control plane.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum ControlPlaneBackends {
+    /// Leave its ingress open, and report it.
+    #[default]
+    Hold,
     /// Close it.
     Enforce,
 }
@@ -475,6 +492,10 @@ pub struct NamespaceCounts {
     #[serde(default)]
     #[schemars(schema_with = "count")]
     pub bypassed: u32,
+    /// The apiserver calls a Service there, so its ingress is left open: controlPlaneBackends. Counted beside the others.
+    #[serde(default)]
+    #[schemars(schema_with = "count")]
+    pub held: u32,
 }
 
 impl NamespaceCounts {
@@ -490,6 +511,7 @@ impl NamespaceCounts {
             reported: self.reported + other.reported,
             shadowed: self.shadowed + other.shadowed,
             bypassed: self.bypassed + other.bypassed,
+            held: self.held + other.held,
         }
     }
 }

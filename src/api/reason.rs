@@ -77,6 +77,10 @@ pub mod violation {
     pub const CONTESTED: &str = "Contested";
     /// Somebody else's policy opens what the baseline closes.
     pub const BYPASSED: &str = "Bypassed";
+    /// The apiserver calls a Service there, so its ingress is left open.
+    pub const SERVES_CONTROL_PLANE: &str = "ServesControlPlane";
+    /// The apiserver calls a Service there, and its ingress is closed.
+    pub const CONTROL_PLANE_BLOCKED: &str = "ControlPlaneBlocked";
 }
 
 /// Types of conditions.
@@ -89,6 +93,8 @@ pub mod condition {
     pub const STALLED: &str = "Stalled";
     /// How far bypasses are looked for. Only there where policies exist that are not looked at.
     pub const BYPASS_COVERAGE: &str = "BypassCoverage";
+    /// Whether all Services are known that the apiserver calls. Only there where they are not.
+    pub const BACKEND_COVERAGE: &str = "ControlPlaneCoverage";
 }
 
 /// Reasons of conditions that are neither a failed write nor an invalid spec.
@@ -113,6 +119,8 @@ pub mod state {
     pub const VALID: &str = "Valid";
     /// The cluster knows policies of other kinds, and what they open is not looked at.
     pub const NETWORK_POLICY_ONLY: &str = "NetworkPolicyOnly";
+    /// Some objects that name Services could not be listed.
+    pub const NOT_LISTED: &str = "NotListed";
 }
 
 /// Reasons of events.
@@ -130,17 +138,20 @@ pub enum EventReason {
     PolicyContested,
     /// Somebody else's policy opens what the baseline closes.
     BaselineBypassed,
+    /// The apiserver calls a Service in a namespace whose ingress is closed.
+    ControlPlaneBlocked,
 }
 
 impl EventReason {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::DriftRepaired,
         Self::PolicyAdopted,
         Self::PolicyRemoved,
         Self::RepairFailed,
         Self::PolicyContested,
         Self::BaselineBypassed,
+        Self::ControlPlaneBlocked,
     ];
 
     /// The word.
@@ -152,6 +163,7 @@ impl EventReason {
             Self::RepairFailed => "RepairFailed",
             Self::PolicyContested => "PolicyContested",
             Self::BaselineBypassed => "BaselineBypassed",
+            Self::ControlPlaneBlocked => "ControlPlaneBlocked",
         }
     }
 
@@ -163,16 +175,19 @@ impl EventReason {
             Self::PolicyRemoved => "Remove",
             Self::RepairFailed => "Retry",
             Self::PolicyContested => "Wait",
-            Self::BaselineBypassed => "Report",
+            Self::BaselineBypassed | Self::ControlPlaneBlocked => "Report",
         }
     }
 
     /// Whether the event is a warning: what somebody should look at.
     pub const fn is_warning(self) -> bool {
         match self {
-            Self::DriftRepaired | Self::PolicyAdopted | Self::RepairFailed | Self::PolicyContested | Self::BaselineBypassed => {
-                true
-            }
+            Self::DriftRepaired
+            | Self::PolicyAdopted
+            | Self::RepairFailed
+            | Self::PolicyContested
+            | Self::BaselineBypassed
+            | Self::ControlPlaneBlocked => true,
             Self::PolicyRemoved => false,
         }
     }

@@ -1,6 +1,7 @@
 //! The state of the controller and its decisions, without I/O: events go in, jobs come out, results go back in.
 //! Time is an argument (I12). One task owns it, so nothing is locked and no namespace is worked on twice at once.
 
+mod backends;
 mod baselines;
 mod outcome;
 
@@ -17,13 +18,19 @@ use k8s_openapi::{
 };
 use tracing::info;
 
+use self::backends::Watched;
 use super::{
     pace::Pace,
     queue::Queue,
     tracked::{FinalizerWrite, RawBaseline, StatusWrite, Tracked, Turn},
 };
 use crate::{
-    api::{NamespaceName, Role, baseline::NamespaceCounts, names::OTHER_POLICIES, reason::Failure},
+    api::{
+        NamespaceName, Role,
+        backends::{Configuration, ConfigurationKind},
+        baseline::NamespaceCounts,
+        reason::Failure,
+    },
     apply::{StoredStatus, WriteError},
     drift::{Class, Drift, Fix, Print},
     events::Announcement,
@@ -72,12 +79,23 @@ pub enum Seen {
     InstallGone(Box<Lease>),
     /// A list of installs begins, or is complete.
     InstallList(ListPhase),
-    /// A CRD appeared or changed.
-    Crd(String),
-    /// A CRD is gone.
-    CrdGone(String),
-    /// A list of CRDs begins, or is complete.
-    CrdList(ListPhase),
+    /// An object that may name Services which the apiserver calls appeared or changed.
+    Configuration(Configuration),
+    /// One is gone: its kind and its name.
+    ConfigurationGone(ConfigurationKind, String),
+    /// A list of those of a kind begins, or is complete.
+    ConfigurationList(ConfigurationKind, ListPhase),
+    /// Those of a kind are not shown.
+    ConfigurationsRefused(ConfigurationKind, Refusal),
+}
+
+/// Why a list is not shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// The operator lacks the permission.
+    Forbidden,
+    /// The apiserver knows no such objects, so there are none.
+    Unknown,
 }
 
 /// Where a list stands.
@@ -123,6 +141,7 @@ pub struct Engine {
     /// The kinds of policies that are not looked at; none until they are listed. No decision waits for them.
     beyond: Option<BTreeSet<String>>,
     listed_beyond: Listing<String>,
+    backends: Watched,
 }
 
 /// Something to count.
@@ -161,6 +180,7 @@ impl Engine {
             surveyed: false,
             beyond: None,
             listed_beyond: Listing::default(),
+            backends: Watched::default(),
         }
     }
 
@@ -190,6 +210,7 @@ impl Engine {
         match seen {
             Seen::Namespace(meta) => {
                 if let Some(ns) = self.observed.namespace_seen(&meta) {
+                    self.observed.serves(ns.as_str(), self.backends.words(ns.as_str()));
                     self.waiting.entry(ns.clone()).or_insert(now.instant);
                     self.dirty.push(ns, true);
                 }
@@ -246,30 +267,21 @@ impl Engine {
                 self.installs.relisted();
                 self.list_complete(3, "leases", now);
             }
-            Seen::Crd(kind) if OTHER_POLICIES.contains(&&*kind) => {
-                self.listed_beyond.names(|| kind.clone());
-                self.change_beyond(|known| known.insert(kind), now);
-            }
-            Seen::Crd(_) => {}
-            Seen::CrdGone(kind) => self.change_beyond(|known| known.remove(&kind), now),
-            Seen::CrdList(ListPhase::Begin) => self.listed_beyond.begin(),
-            Seen::CrdList(ListPhase::End) => {
-                let listed = self.listed_beyond.end().unwrap_or_default().into_iter().collect();
-                if self.beyond.as_ref() != Some(&listed) {
-                    self.beyond = Some(listed);
-                    self.touch_statuses(now);
-                }
-            }
+            Seen::Configuration(configuration) => self.configuration_seen(configuration, now),
+            Seen::ConfigurationGone(kind, name) => self.configuration_gone(kind, &name, now),
+            Seen::ConfigurationList(kind, phase) => self.configurations_listed(kind, phase, now),
+            Seen::ConfigurationsRefused(kind, refusal) => self.configurations_refused(kind, refusal, now),
         }
     }
 
     /// Whether every watch has been listed once. Before that nothing is decided.
     pub fn is_synced(&self) -> bool {
-        self.synced.iter().all(|synced| *synced)
+        self.synced.iter().all(|synced| *synced) && self.backends.are_answered()
     }
 
     /// Looks at namespaces that changed; at most so many that events are served soon again. Says whether more are waiting.
     pub fn look(&mut self, now: Now) -> bool {
+        self.wait_for_backends(now);
         if !self.is_synced() {
             return false;
         }
@@ -381,7 +393,7 @@ impl Engine {
             return vec![];
         }
         self.count_what_is_left(now);
-        let (leads, beyond) = (self.leads, self.beyond.as_ref());
+        let (leads, beyond, unlisted) = (self.leads, self.beyond.as_ref(), self.backends.unlisted());
         let ours = |tracked: &Tracked| match tracked.turn {
             Turn::Ours => leads,
             Turn::Waits => true,
@@ -390,7 +402,7 @@ impl Engine {
         self.tracked
             .iter_mut()
             .filter(|(_, tracked)| ours(tracked))
-            .filter_map(|(name, tracked)| tracked.status_due(name, beyond, now))
+            .filter_map(|(name, tracked)| tracked.status_due(name, beyond, &unlisted, now))
             .collect()
     }
 
@@ -430,16 +442,13 @@ impl Engine {
             self.synced[which] = true;
             info!("{what} are listed");
         }
+        self.begin_work(was_synced, now);
+    }
+
+    fn begin_work(&mut self, was_synced: bool, now: Now) {
         if !was_synced && self.is_synced() {
             info!(namespaces = self.observed.iter().count(), baselines = self.tracked.len(), "everything is listed, work begins");
             self.plans_changed(now);
-        }
-    }
-
-    /// Changes which kinds of policies are not looked at, if they are known at all. `change` says whether it changed something.
-    fn change_beyond(&mut self, change: impl FnOnce(&mut BTreeSet<String>) -> bool, now: Now) {
-        if self.beyond.as_mut().is_some_and(change) {
-            self.touch_statuses(now);
         }
     }
 
@@ -479,9 +488,10 @@ impl Engine {
         let Some(entry) = self.observed.get(name) else { return };
         let Assessment { findings, drifts, baseline, frozen } = self.assess(name, entry);
         if self.surveyed && self.leads {
-            self.tell_bypasses(name, &findings, now);
+            self.tell_news(name, &findings, now);
         }
         self.report(name, &findings, now);
+        self.reckon_closed(name, baseline.as_deref(), frozen);
         // The echoes of writes can come before their answers, which say what was done, and for how long it was waited for.
         let in_flight = self.in_flight.contains_key(name);
         let waited = self.waited(name, now);

@@ -14,7 +14,7 @@ use super::{
     tracked::{RawBaseline, StatusWrite},
 };
 use crate::{
-    api::{PolicyBaselineStatus, reason::Failure},
+    api::{PolicyBaselineStatus, backends::ConfigurationKind, reason::Failure},
     apply::{StoredStatus, WriteError},
     drift::Fix,
     reconcile::{Done, Job, Task, Wrote},
@@ -41,7 +41,18 @@ impl Sim {
         sim
     }
 
+    /// What names Services is listed, and nothing else.
     pub fn unsynced() -> Self {
+        let mut sim = Self::blank();
+        for kind in ConfigurationKind::ALL {
+            sim.see(Seen::ConfigurationList(kind, ListPhase::Begin));
+            sim.see(Seen::ConfigurationList(kind, ListPhase::End));
+        }
+        sim
+    }
+
+    /// Nothing is listed.
+    pub fn blank() -> Self {
         let mut sim = Self {
             engine: Engine::new(OWN),
             policies: BTreeMap::new(),

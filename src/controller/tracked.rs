@@ -16,7 +16,7 @@ use super::engine::{GATHER, Now, STATUS_INTERVAL};
 use crate::{
     api::{
         NamespaceName, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus,
-        baseline::{DeletionPolicy, DriftRecord, Mode, NamespaceCounts},
+        baseline::{ControlPlaneBackends, DeletionPolicy, DriftRecord, Mode, NamespaceCounts},
         names::{CONFIRM_RELEASE, FINALIZER, INSTANCE},
         reason::{Failure, condition::READY},
     },
@@ -262,6 +262,10 @@ impl Tracked {
         self.stalled.is_none() && self.checked.as_ref().is_ok_and(|baseline| baseline.suspended)
     }
 
+    fn holds_backends(&self) -> bool {
+        self.checked.as_ref().is_ok_and(|baseline| baseline.backends == ControlPlaneBackends::Hold)
+    }
+
     /// It would release so many of the namespaces that it holds, and waits; or it does not.
     pub fn hold_release(&mut self, held: Option<(usize, usize)>, now: Instant) {
         if self.held != held {
@@ -302,7 +306,13 @@ impl Tracked {
     }
 
     /// The status to write, if it differs from the stored one and it is time.
-    pub fn status_due(&mut self, name: &Arc<str>, beyond: Option<&BTreeSet<String>>, now: Now) -> Option<StatusWrite> {
+    pub fn status_due(
+        &mut self,
+        name: &Arc<str>,
+        beyond: Option<&BTreeSet<String>>,
+        unlisted: &[&'static str],
+        now: Now,
+    ) -> Option<StatusWrite> {
         // A first status comes at once: tools read its absence as done.
         let first = self.stored.is_none();
         let gathered = self.changed.is_some_and(|at| at + GATHER <= now.instant);
@@ -319,8 +329,9 @@ impl Tracked {
         let wants_finalizer = self.deletion_policy == DeletionPolicy::Delete && !self.deleting;
         let unfinished = (wants_finalizer && !self.has_finalizer()).then(|| self.finalizer_error.clone());
         let (suspended, held) = (self.is_suspended(), self.held);
-        let health =
-            Health { generation: self.generation, mode: self.mode, suspended, held, deleting, unfinished, stalled, beyond };
+        let unlisted = if self.holds_backends() { unlisted } else { &[] };
+        let (generation, mode) = (self.generation, self.mode);
+        let health = Health { generation, mode, suspended, held, deleting, unfinished, stalled, beyond, unlisted };
         let status = self.ledger.status(&health, self.effective_selector.as_deref(), self.stored.as_ref(), now.wall);
         if self.stored.as_ref() == Some(&status) {
             return None;

@@ -11,12 +11,10 @@ use futures::{
     Stream, StreamExt,
     stream::{self, BoxStream},
 };
-use k8s_openapi::{
-    api::coordination::v1::Lease, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-};
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     Api, Client, Resource,
-    core::PartialObjectMeta,
+    core::Status,
     runtime::{
         WatchStreamExt,
         utils::Backoff,
@@ -27,21 +25,26 @@ use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
 use super::{
-    engine::{ListPhase, Seen},
+    engine::{ListPhase, Refusal, Seen},
     tracked::RawBaseline,
 };
 use crate::{
-    api::{SlimNamespace, SlimPolicy},
+    api::{
+        SlimNamespace, SlimPolicy,
+        backends::{Caller, ConfigurationKind, SlimApiService, SlimCrd, SlimMutating, SlimValidating},
+    },
     apply::chain,
     client::Watching,
     health::Health,
     lease,
-    metrics::{Metrics, OPTIONAL_WATCH},
+    metrics::Metrics,
 };
 
 /// Everything that the operator watches, as one stream.
 pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>) -> impl Stream<Item = Seen> + Send + use<> {
-    let complaint = |what| Complaint { what, last: None, listed: false, health: health.clone(), metrics: metrics.clone() };
+    let complaint =
+        |what| Complaint { what, kind: None, last: None, listed: false, health: health.clone(), metrics: metrics.clone() };
+    let caller = |kind: ConfigurationKind| Complaint { kind: Some(kind), ..complaint(kind.resource()) };
     let all = watcher::Config::default;
     let namespaces = watch::<SlimNamespace>(client, all(), complaint("namespaces"), |event| match event {
         Event::Init => Seen::NamespaceList(ListPhase::Begin),
@@ -68,15 +71,26 @@ pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>)
         Event::InitApply(lease) | Event::Apply(lease) => Seen::Install(Box::new(lease)),
         Event::Delete(lease) => Seen::InstallGone(Box::new(lease)),
     });
-    // Of CRDs, which can be large, the metadata only.
-    let others =
-        watch::<PartialObjectMeta<CustomResourceDefinition>>(client, all(), complaint(OPTIONAL_WATCH), |event| match event {
-            Event::Init => Seen::CrdList(ListPhase::Begin),
-            Event::InitDone => Seen::CrdList(ListPhase::End),
-            Event::InitApply(crd) | Event::Apply(crd) => Seen::Crd(crd.metadata.name.unwrap_or_default()),
-            Event::Delete(crd) => Seen::CrdGone(crd.metadata.name.unwrap_or_default()),
-        });
-    stream::select(stream::select(namespaces, policies), stream::select(stream::select(baselines, installs), others))
+    let webhooks = stream::select(callers::<SlimValidating>(client, caller), callers::<SlimMutating>(client, caller));
+    let others = stream::select(callers::<SlimApiService>(client, caller), callers::<SlimCrd>(client, caller));
+    let callers = stream::select(webhooks, others);
+    stream::select(stream::select(namespaces, policies), stream::select(stream::select(baselines, installs), callers))
+}
+
+/// So many objects of these kinds come in a page, where lists come in pages: CRDs are large, and little of them is kept.
+const LARGE_PAGE: u32 = 50;
+
+fn callers<K>(client: &Client, complaint: impl Fn(ConfigurationKind) -> Complaint) -> BoxStream<'static, Seen>
+where
+    K: Caller + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let config = watcher::Config::default().page_size(LARGE_PAGE);
+    watch::<K>(client, config, complaint(K::KIND), |event| match event {
+        Event::Init => Seen::ConfigurationList(K::KIND, ListPhase::Begin),
+        Event::InitDone => Seen::ConfigurationList(K::KIND, ListPhase::End),
+        Event::InitApply(object) | Event::Apply(object) => Seen::Configuration(object.configuration()),
+        Event::Delete(object) => Seen::ConfigurationGone(K::KIND, object.configuration().name),
+    })
 }
 
 fn watch<K>(
@@ -97,10 +111,7 @@ where
                     complaint.recovered(&event);
                     Some(seen(event))
                 }
-                Err(error) => {
-                    complaint.failed(&error);
-                    None
-                }
+                Err(error) => complaint.failed(&error),
             };
             futures::future::ready(seen)
         })
@@ -110,6 +121,8 @@ where
 /// Says once what is wrong with a watch, and once that it is well again; tells the probes.
 struct Complaint {
     what: &'static str,
+    /// Of objects that are gone without where they cannot be listed.
+    kind: Option<ConfigurationKind>,
     last: Option<String>,
     listed: bool,
     health: Arc<Health>,
@@ -117,13 +130,18 @@ struct Complaint {
 }
 
 impl Complaint {
-    fn failed(&mut self, error: &watcher::Error) {
-        let text = explain(self.what, error);
+    /// Returns what the engine should know of it.
+    fn failed(&mut self, error: &watcher::Error) -> Option<Seen> {
+        let refusal = self.kind.zip(refusal(error));
+        let text = explain(self.what, error, refusal.is_some());
         if self.last.as_ref() != Some(&text) {
             warn!(watch = self.what, "{text}");
             self.health.waits(self.what, &text);
             self.last = Some(text);
         }
+        let (kind, refusal) = refusal?;
+        self.health.listed(self.what);
+        Some(Seen::ConfigurationsRefused(kind, refusal))
     }
 
     fn recovered<K>(&mut self, event: &Event<K>) {
@@ -142,13 +160,29 @@ impl Complaint {
     }
 }
 
-fn explain(what: &str, error: &watcher::Error) -> String {
-    let status = match error {
+fn answer(error: &watcher::Error) -> Option<&Status> {
+    match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status),
         _ => None,
-    };
-    match status {
+    }
+}
+
+fn refusal(error: &watcher::Error) -> Option<Refusal> {
+    match answer(error)?.code {
+        403 => Some(Refusal::Forbidden),
+        404 => Some(Refusal::Unknown),
+        _ => None,
+    }
+}
+
+/// `optional` says that nothing waits for it.
+fn explain(what: &str, error: &watcher::Error, optional: bool) -> String {
+    match answer(error) {
+        Some(s) if s.code == 404 && optional => format!("{what} are not known to the apiserver: there are none"),
+        Some(s) if s.code == 403 && optional => {
+            format!("not allowed to list and watch {what}; going on without. Apply manifests/base: {}", s.message)
+        }
         Some(s) if s.code == 404 => {
             format!("{what} are not known to the apiserver; waiting. Install the CRDs with `kubectl apply -f crds/`")
         }
@@ -188,7 +222,7 @@ impl Backoff for WatchBackoff {
 #[cfg(test)]
 mod tests {
     use http::{Request, Response};
-    use kube::{client::Body, core::Status};
+    use kube::client::Body;
     use serde_json::json;
     use tower_test::mock;
 

@@ -16,7 +16,8 @@ use crate::{
     api::{
         Role,
         baseline::{
-            DeletionPolicy, Dns, ExistingNamespaces, IpBlock, Mode, Monitoring, PolicyBaseline, PolicyMetadata, Port, Selector,
+            ControlPlaneBackends, DeletionPolicy, Dns, ExistingNamespaces, IpBlock, Mode, Monitoring, PolicyBaseline,
+            PolicyMetadata, Port, Selector,
         },
         names::{self, LabelError, SYSTEM_NAMESPACES},
     },
@@ -36,6 +37,8 @@ pub struct Baseline {
     pub suspended: bool,
     /// What it does with namespaces older than itself.
     pub existing: ExistingNamespaces,
+    /// What it does with namespaces that serve the control plane.
+    pub backends: ControlPlaneBackends,
     /// Its rank among baselines.
     pub priority: i32,
     /// What becomes of its policies when it is deleted.
@@ -168,6 +171,7 @@ impl Baseline {
             mode: spec.mode,
             suspended: spec.suspend,
             existing: spec.existing_namespaces,
+            backends: spec.control_plane_backends,
             priority: spec.priority,
             deletion_policy: spec.deletion_policy,
             deleting: object.metadata.deletion_timestamp.is_some(),
@@ -193,11 +197,27 @@ impl Baseline {
     /// Whether a role is planned in this namespace, which the baseline selects.
     pub fn plans(&self, role: Role, ns: &Namespace) -> bool {
         match role {
-            Role::DefaultDenyIngress => true,
+            Role::DefaultDenyIngress => self.holds(ns).is_none(),
             // Monitoring pods need the apiserver and the kubelets, which no portable rule can name.
             Role::DefaultDenyEgress => !self.scrapers.iter().any(|s| ns.labels.are_selected_by(s)),
-            Role::MonitoringCarveout => ns.labels.are_selected_by(&self.scraped),
+            // It closes the pods that it selects to everybody else: without default-deny-ingress it would open nothing.
+            Role::MonitoringCarveout => self.holds(ns).is_none() && ns.labels.are_selected_by(&self.scraped),
         }
+    }
+
+    /// Who calls a Service in this namespace, when its ingress is left open for that.
+    pub fn holds<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
+        self.called(ns).filter(|_| !ns.closed)
+    }
+
+    /// Who calls a Service in this namespace, when its ingress is closed nevertheless.
+    pub fn blocks<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
+        self.called(ns).filter(|_| ns.closed)
+    }
+
+    fn called<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
+        let closes = || self.policies.iter().any(|policy| policy.role == Role::DefaultDenyIngress);
+        ns.serves.as_deref().filter(|_| self.backends == ControlPlaneBackends::Hold && closes())
     }
 
     /// The policies planned in this namespace, which the baseline selects.

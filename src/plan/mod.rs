@@ -2,15 +2,19 @@
 //! Never sees a client, a clock or the cluster; given the same input it gives the same output, and after parsing it cannot fail.
 
 mod assign;
+mod backends;
 mod baseline;
 mod labels;
 mod render;
 mod words;
 
 pub use assign::{Baselines, Decision, Holdings, Known, Verdict};
+pub use backends::Backends;
 pub use baseline::{Baseline, BaselineError};
 pub use labels::Labels;
 pub use render::{Rendered, own_id};
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -27,4 +31,8 @@ pub struct Namespace {
     pub created: Timestamp,
     /// It is being deleted.
     pub terminating: bool,
+    /// The apiserver calls a Service in it: which object says so, in words.
+    pub serves: Option<Arc<str>>,
+    /// Our default-deny-ingress stands there, or did while this process watched.
+    pub closed: bool,
 }

@@ -91,8 +91,8 @@ impl Record {
         self.state == finding.state && self.problems.iter().map(|told| &told.problem).eq(&finding.problems)
     }
 
-    fn is_bypassed(&self) -> bool {
-        self.problems.iter().any(|told| told.problem.reason == violation::BYPASSED)
+    fn tells(&self, reason: &str) -> bool {
+        self.problems.iter().any(|told| told.problem.reason == reason)
     }
 }
 
@@ -200,8 +200,11 @@ impl Ledger {
     fn count(&mut self, record: &Record, by: i32) {
         let add = |n: &mut u32| *n = n.saturating_add_signed(by);
         let counts = &mut self.counts;
-        if record.is_bypassed() {
+        if record.tells(violation::BYPASSED) {
             add(&mut counts.bypassed);
+        }
+        if record.tells(violation::SERVES_CONTROL_PLANE) {
+            add(&mut counts.held);
         }
         match record.state {
             State::Compliant => add(&mut counts.compliant),

@@ -15,7 +15,16 @@ use serde_json::json;
 use crate::scene::{Plan, apply_baseline, baseline, until_holds};
 
 /// What the operator reads a first list of.
-const READ: [&str; 5] = ["customresourcedefinitions", "leases", "namespaces", "networkpolicies", "policybaselines"];
+const READ: [&str; 8] = [
+    "apiservices",
+    "customresourcedefinitions",
+    "leases",
+    "mutatingwebhookconfigurations",
+    "namespaces",
+    "networkpolicies",
+    "policybaselines",
+    "validatingwebhookconfigurations",
+];
 
 /// What the operator asked for at first, by verb.
 fn asked<'a>(entries: &'a [AuditEntry], verb: &str) -> BTreeSet<&'a str> {
@@ -67,7 +76,6 @@ async fn lists_come_in_pages_where_the_apiserver_has_no_streaming_lists() {
     let policies: Api<NetworkPolicy> = Api::namespaced(admin, "team");
     let holds = async || policies.list(&ListParams::default()).await.map(|list| list.items.len() == 3);
     eventually("the namespace is protected", TIMEOUT, holds).await.unwrap();
-    // Nothing waits for all of them.
     let all_in_pages = async || operator.log().matches("lists come in pages").count() == READ.len();
     eventually("each list comes in pages", TIMEOUT, all_in_pages).await.unwrap();
     assert_eq!(operator.stop().unwrap(), 0);

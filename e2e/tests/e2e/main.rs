@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod admin;
+mod backends;
 mod bootstrap;
 mod client;
 mod crd_rules;
