@@ -308,8 +308,8 @@ impl From<&DnsPeer> for NetworkPolicyPeer {
 #[serde(rename_all = "camelCase")]
 pub struct Monitoring {
     /// The monitoring pods. Each entry means pods that match podSelector in namespaces that match namespaceSelector; several entries
-    /// mean one or the other. Absent: pods labelled app=prometheus in the namespace monitoring. A namespace that is a source
-    /// gets no DefaultDenyEgress, because monitoring pods also need the apiserver and the kubelets.
+    /// mean one or the other. Absent: pods labelled app=prometheus in the namespace monitoring. Whether a namespace that is a source
+    /// gets DefaultDenyEgress, says sourceEgress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
     #[x_kube(validation = Rule::new("size(self) > 0").message("name at least one source, or leave the field out for the default"))]
@@ -329,6 +329,22 @@ pub struct Monitoring {
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new("size(self) > 0").message("name at least one port, or leave the field out for the default: an empty list would open every port"))]
     pub ports: Option<Vec<Port>>,
+
+    /// Whether the egress of a namespace that from matches is closed. Open leaves DefaultDenyEgress out there, because monitoring pods
+    /// also need the apiserver and the kubelets. Enforce closes it, and lets the monitoring pods reach the pods that may be scraped
+    /// (policy <prefix>monitoring-source); all else, such as the apiserver, the kubelets and remote write, needs policies of your own.
+    #[serde(default)]
+    pub source_egress: SourceEgress,
+}
+
+/// What happens to the egress of a namespace with monitoring pods.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum SourceEgress {
+    /// It stays open.
+    #[default]
+    Open,
+    /// It is closed but for DNS and the pods that may be scraped.
+    Enforce,
 }
 
 /// Pods of some namespaces: both selectors must match.

@@ -17,7 +17,7 @@ use crate::{
         Role,
         baseline::{
             ControlPlaneBackends, DeletionPolicy, Dns, ExistingNamespaces, IpBlock, Mode, Monitoring, PolicyBaseline,
-            PolicyMetadata, Port, Selector,
+            PolicyMetadata, Port, Selector, SourceEgress,
         },
         names::{self, LabelError, SYSTEM_NAMESPACES},
     },
@@ -53,6 +53,7 @@ pub struct Baseline {
     exclude: Vec<String>,
     scraped: Matcher,
     scrapers: Vec<Matcher>,
+    source_egress: SourceEgress,
 }
 
 /// Why a baseline cannot be planned with. Says where, and what to write instead.
@@ -164,8 +165,16 @@ impl Baseline {
         let metadata = spec.metadata.clone().unwrap_or_default();
         check_metadata(&metadata)?;
 
-        let scrapers: Vec<Selector> =
-            render::monitoring_sources(&monitoring).into_iter().map(|(namespaces, _)| namespaces).collect();
+        let sources = render::monitoring_sources(&monitoring);
+        let scrapers = sources.iter().map(|(namespaces, _)| matcher("spec.monitoring.from", namespaces));
+        let rendered = |role| render::render(role, &name, &dns, &monitoring, &metadata);
+        let mut policies: Vec<Rendered> = Role::ALL.into_iter().filter(|r| spec.policies.contains(r)).map(rendered).collect();
+        let source_egress = monitoring.source_egress;
+        let carves = [Role::DefaultDenyEgress, Role::MonitoringCarveout].iter().all(|role| spec.policies.contains(role));
+        if source_egress == SourceEgress::Enforce && carves {
+            let source = |(i, (_, pods)): (usize, &(_, Selector))| render::render_source(i, pods, &name, &monitoring, &metadata);
+            policies.extend(sources.iter().enumerate().map(source));
+        }
         Ok(Self {
             created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
             mode: spec.mode,
@@ -178,13 +187,10 @@ impl Baseline {
             effective_selector: words::effective_selector(&selector, &exclude),
             selector: matcher("spec.namespaceSelector", &selector)?,
             scraped: matcher("spec.monitoring.namespaceSelector", &monitoring.namespace_selector.clone().unwrap_or_default())?,
-            scrapers: scrapers.iter().map(|s| matcher("spec.monitoring.from", s)).collect::<Result<_, _>>()?,
+            scrapers: scrapers.collect::<Result<_, _>>()?,
+            source_egress,
             exclude,
-            policies: Role::ALL
-                .into_iter()
-                .filter(|role| spec.policies.contains(role))
-                .map(|role| render::render(role, &name, &dns, &monitoring, &metadata))
-                .collect(),
+            policies,
             name: name.into(),
         })
     }
@@ -199,7 +205,9 @@ impl Baseline {
         match role {
             Role::DefaultDenyIngress => self.holds(ns).is_none(),
             // Monitoring pods need the apiserver and the kubelets, which no portable rule can name.
-            Role::DefaultDenyEgress => !self.scrapers.iter().any(|s| ns.labels.are_selected_by(s)),
+            Role::DefaultDenyEgress => {
+                self.source_egress == SourceEgress::Enforce || !self.scrapers.iter().any(|s| ns.labels.are_selected_by(s))
+            }
             // It closes the pods that it selects to everybody else: without default-deny-ingress it would open nothing.
             Role::MonitoringCarveout => self.holds(ns).is_none() && ns.labels.are_selected_by(&self.scraped),
         }
@@ -222,7 +230,15 @@ impl Baseline {
 
     /// The policies planned in this namespace, which the baseline selects.
     pub fn planned<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (usize, &'a Rendered)> {
-        self.policies.iter().enumerate().filter(move |(_, p)| self.plans(p.role, ns))
+        let is_planned = |policy: &Rendered| match policy.source {
+            // Where egress is not closed it would open nothing, and close the monitoring pods to everything else.
+            Some(source) => {
+                let is_source = self.scrapers.get(source).is_some_and(|s| ns.labels.are_selected_by(s));
+                is_source && self.plans(Role::DefaultDenyEgress, ns)
+            }
+            None => self.plans(policy.role, ns),
+        };
+        self.policies.iter().enumerate().filter(move |(_, policy)| is_planned(policy))
     }
 }
 
@@ -448,6 +464,35 @@ mod tests {
         assert!(!b.plans(Role::DefaultDenyEgress, &namespace("monitoring", &[])));
         assert!(b.plans(Role::DefaultDenyIngress, &namespace("monitoring", &[])));
         assert!(b.plans(Role::DefaultDenyEgress, &namespace("team-a", &[])));
+    }
+
+    #[test]
+    fn a_namespace_of_the_monitoring_pods_gets_both_halves_when_its_egress_is_to_be_closed() {
+        use serde_json::json;
+        let entry = |team: &str| json!({"namespaceSelector": {"matchLabels": {"team": team}}, "podSelector": {"matchLabels": {"app": team}}});
+        let b = check(json!({"monitoring": {"sourceEgress": "Enforce", "from": [entry("a"), entry("b"), entry("a")]}})).unwrap();
+        let planned = |b: &Baseline, labels: &[(&str, &str)]| {
+            let ns = namespace("n", labels);
+            b.planned(&ns).map(|(_, policy)| policy.name.trim_start_matches("baseline-").to_owned()).collect::<Vec<_>>()
+        };
+        let all = ["default-deny-ingress", "default-deny-egress", "monitoring-carveout"];
+        assert_eq!(planned(&b, &[]), all);
+        assert_eq!(planned(&b, &[("team", "a")]), [&all[..], &["monitoring-source", "monitoring-source-3"]].concat());
+        assert_eq!(planned(&b, &[("team", "b")]), [&all[..], &["monitoring-source-2"]].concat());
+        // Without the role there is neither half. Without default-deny-egress the second one would open nothing, and close.
+        for (roles, want) in
+            [(json!(["DefaultDenyEgress"]), "default-deny-egress"), (json!(["MonitoringCarveout"]), "monitoring-carveout")]
+        {
+            let spec = json!({"policies": roles, "monitoring": {"sourceEgress": "Enforce", "from": [entry("a")]}});
+            assert_eq!(planned(&check(spec).unwrap(), &[("team", "a")]), [want]);
+        }
+        // Where pods are not scraped they scrape all the same.
+        let opted_in = json!({"matchLabels": {"scrape": "true"}});
+        let spec = json!({"monitoring": {"sourceEgress": "Enforce", "from": [entry("a")], "namespaceSelector": opted_in}});
+        let b = check(spec).unwrap();
+        assert_eq!(planned(&b, &[("team", "a")]), [&all[..2], &["monitoring-source"]].concat());
+        let to = b.policies[3].spec.egress.as_ref().unwrap()[0].to.as_ref().unwrap();
+        assert_eq!(serde_json::to_value(&to[0].namespace_selector).unwrap(), opted_in);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod installs;
 mod judge;
 mod lifecycle;
 mod lists;
+mod monitoring;
 mod others;
 mod proxy;
 mod rbac;
