@@ -191,18 +191,18 @@ impl Observed {
         };
         let uid: Option<Uid> = meta.uid.as_deref().map(Into::into);
         let entry = self.entries.entry(name.clone()).or_default();
-        if entry.uid != uid {
+        let is_same = entry.uid == uid;
+        if !is_same {
             // Another namespace under the same name: what was known of the former does not hold.
             entry.established = entry.policies.values().any(|p| p.ours);
             entry.standing = Standing::Found;
             entry.owner = None;
             entry.uid = uid;
-            namespace.closed = entry.is_closed();
             doubt(self.flights.get_mut(&name));
-        } else {
-            namespace.closed = entry.namespace.as_ref().map_or_else(|| entry.is_closed(), |known| known.closed);
         }
-        namespace.serves = entry.namespace.as_ref().and_then(|known| known.serves.clone());
+        let known = entry.namespace.as_ref();
+        namespace.closed = known.filter(|_| is_same).map_or_else(|| entry.is_closed(), |known| known.closed);
+        namespace.serves = known.and_then(|known| known.serves.clone());
         if entry.namespace.as_ref() == Some(&namespace) {
             return None;
         }

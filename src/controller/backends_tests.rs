@@ -206,6 +206,11 @@ fn waiting() -> Sim {
         sim.see(Seen::ConfigurationList(*kind, ListPhase::Begin));
         sim.see(Seen::ConfigurationList(*kind, ListPhase::End));
     }
+    // At an installation the first answers may come before the permissions: they say nothing.
+    for kind in ConfigurationKind::ALL {
+        sim.see(Seen::ConfigurationsRefused(kind, Refusal::Forbidden));
+        sim.see(Seen::ConfigurationsRefused(kind, Refusal::Unknown));
+    }
     sim.listing(|sim| {
         sim.baseline(1, json!({}));
         sim.namespace("a");

@@ -67,6 +67,9 @@ fn converted(namespace: &str) -> String {
     object.to_string()
 }
 
+/// An object that makes the apiserver call into a namespace: as a violation names it, and its manifest.
+type Caller = (&'static str, fn(&str) -> String);
+
 /// Deletes an object by its manifest.
 async fn delete(world: &World, manifest: &str) {
     let object: DynamicObject = serde_json::from_str(manifest).unwrap();
@@ -97,7 +100,7 @@ fn restricts_ingress(policy: &NetworkPolicy) -> bool {
 async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serves_no_more_or_enforce_says_so() {
     let mut world = World::new().await.unwrap();
     world.discard();
-    let callers: [(&str, fn(&str) -> String); 4] = [
+    let callers: [Caller; 4] = [
         ("ValidatingWebhookConfiguration/validating", |ns| validating("validating", ns)),
         ("MutatingWebhookConfiguration/mutating", |ns| {
             webhook("MutatingWebhookConfiguration", "mutating", &json!({ "service": service(ns) }))
@@ -140,6 +143,24 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
     let metric = r#"policy_baseline_namespaces{state="held"} 4"#;
     let counted = async || crate::admin::metrics_of(&world).await.contains(metric);
     world.eventually("they are counted", TIMEOUT, counted).await.unwrap();
+
+    // A configuration that is known before its namespace holds it from the first moment on.
+    let future = World::unique("future");
+    let [first, second] = [&serving[0].1, &future].map(|ns| validating("validating", ns));
+    let mut both: Value = serde_json::from_str(&first).unwrap();
+    let mut webhook = serde_json::from_str::<Value>(&second).unwrap()["webhooks"][0].take();
+    webhook["name"] = "future.e2e.example".into();
+    both["webhooks"].as_array_mut().unwrap().push(webhook);
+    both["webhooks"][0]["clientConfig"]["service"]["name"] = "known".into();
+    world.apply_yaml(&both.to_string()).await.unwrap();
+    let is_known = |status: &PolicyBaselineStatus| {
+        told(status, &serving[0].1, "ServesControlPlane").is_some_and(|message| message.contains("calls Service known"))
+    };
+    until_status(&world, PLATFORM, "the configuration is known", is_known).await;
+    world.namespace_named(&future, &[]).await.unwrap();
+    until_holds(&world, &future, &open()).await;
+    until_told(&world, &future, "ServesControlPlane").await;
+    assert!(events(&world.admin(), &future).await.is_empty(), "it was never closed");
 
     for (name, ns, manifest) in &serving {
         delete(&world, manifest).await;
@@ -228,9 +249,8 @@ async fn audit_and_report_tell_which_namespaces_would_be_held() {
     let (status, _) = until_told(&world, &ns, "ServesControlPlane").await;
     assert!(told(&status, &ns, "ExistingNamespace").is_some());
     apply_baseline(&world, PLATFORM, &json!({ "mode": "Audit", "existingNamespaces": "Enforce" })).await;
-    let (status, _) = until_told(&world, &ns, "WouldChange").await;
-    let would = told(&status, &ns, "WouldChange").unwrap();
-    assert!(would.contains("default-deny-egress") && !would.contains("ingress"), "{would}");
+    let (status, changes) = until_told(&world, &ns, "WouldChange").await;
+    assert!(changes.contains("default-deny-egress") && !changes.contains("ingress"), "{changes}");
     assert!(told(&status, &ns, "ServesControlPlane").is_some());
     assert!(stored(&world, &ns).await.is_empty());
 }

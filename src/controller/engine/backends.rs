@@ -110,9 +110,10 @@ impl Engine {
         self.answered(kind, Answer::Listed, now);
     }
 
-    /// What is not shown is not waited for. What was listed once stays known.
+    /// What is not shown is not waited for, once everything else is: until then the permissions may be on their way, as at an installation. The
+    /// watch asks again soon. What was listed once stays known.
     pub(super) fn configurations_refused(&mut self, kind: ConfigurationKind, refusal: Refusal, now: Now) {
-        if self.backends.answers.contains_key(&kind) {
+        if self.backends.answers.contains_key(&kind) || !self.all_else_is_listed() {
             return;
         }
         match refusal {
@@ -123,7 +124,7 @@ impl Engine {
 
     /// Waits no longer than it should for what everything else does not need.
     pub(super) fn wait_for_backends(&mut self, now: Now) {
-        if self.backends.are_answered() || !self.synced.iter().all(|synced| *synced) {
+        if self.backends.are_answered() || !self.all_else_is_listed() {
             return;
         }
         if now.instant < *self.backends.until.get_or_insert(now.instant + PATIENCE) {
@@ -134,6 +135,10 @@ impl Engine {
                 self.go_without(kind, "no answer in time", now);
             }
         }
+    }
+
+    fn all_else_is_listed(&self) -> bool {
+        self.synced.iter().all(|synced| *synced)
     }
 
     fn go_without(&mut self, kind: ConfigurationKind, why: &str, now: Now) {
