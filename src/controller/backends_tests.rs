@@ -28,8 +28,11 @@ fn calls(namespace: &str) -> Seen {
     Seen::Configuration(Configuration { kind: ConfigurationKind::Validating, name: "v".into(), services: vec![service] })
 }
 
-fn calls_no_more() -> Seen {
-    Seen::ConfigurationGone(ConfigurationKind::Validating, "v".into())
+/// Nothing calls, and has not for a while.
+fn call_no_more(sim: &mut Sim) {
+    sim.see(Seen::ConfigurationGone(ConfigurationKind::Validating, "v".into()));
+    sim.settle();
+    sim.pass(SECOND * 10);
 }
 
 /// Reads the namespace anew from what stands there.
@@ -93,7 +96,7 @@ fn a_namespace_that_serves_the_control_plane_holds_nothing_that_restricts_ingres
     assert!(violation.message.contains("ValidatingWebhookConfiguration/v calls Service webhook"), "{violation:?}");
     assert!(violation.message.contains("excludeNamespaces"), "{violation:?}");
 
-    sim.see(calls_no_more());
+    call_no_more(&mut sim);
     sim.settle();
     assert_eq!(held(&sim, "a"), ALL);
     assert_eq!((counts(&mut sim).held, violations(&mut sim)), (0, vec![]));
@@ -150,7 +153,7 @@ fn a_namespace_that_its_owner_excludes_and_takes_back_is_held() {
     sim.settle();
     assert_eq!((held(&sim, "a"), violations(&mut sim)), (vec![EGRESS.to_owned()], vec!["ServesControlPlane".into()]));
     // The same with the role alone: what is not closed is not closed.
-    sim.see(calls_no_more());
+    call_no_more(&mut sim);
     sim.settle();
     sim.see(calls("a"));
     sim.baseline(4, json!({"policies": ["DefaultDenyEgress", "MonitoringCarveout"]}));
@@ -175,8 +178,9 @@ fn audit_and_report_tell_of_it_too_and_plan_no_ingress() {
         sim.settle();
         assert_eq!(counts(&mut sim), counted);
         let status = sim.statuses.last().unwrap();
-        assert_eq!(status.violations[1].reason, "ServesControlPlane");
-        assert!(!status.violations[0].message.contains("ingress"), "{:?}", status.violations[0]);
+        let [serves, other] = &status.violations[..] else { panic!("{status:?}") };
+        assert_eq!(serves.reason, "ServesControlPlane");
+        assert!(!other.message.contains("ingress"), "{other:?}");
     }
 }
 
@@ -190,7 +194,7 @@ fn a_write_that_is_under_way_when_a_namespace_begins_to_serve_is_neither_undone_
     assert_eq!((held(&sim, "a"), violations(&mut sim)), (ALL.map(String::from).to_vec(), vec!["ControlPlaneBlocked".into()]));
     assert_eq!(told(&mut sim).len(), 1);
     // One that was decided and not sent yet is not sent, and one that failed is not tried again.
-    sim.see(calls_no_more());
+    call_no_more(&mut sim);
     sim.namespace("b");
     assert_eq!(sim.answer(|_, policy| (policy == INGRESS).then_some(Failure::QuotaExceeded)), 1);
     sim.see(calls("b"));
@@ -289,7 +293,31 @@ fn what_a_list_does_not_name_any_more_names_nothing() {
     sim.see(Seen::ConfigurationList(kind, ListPhase::Begin));
     sim.see(Seen::ConfigurationList(kind, ListPhase::End));
     sim.settle();
+    sim.pass(SECOND * 10);
+    sim.settle();
     assert_eq!(held(&sim, "a"), ALL);
+}
+
+#[test]
+fn a_configuration_that_is_replaced_ends_no_hold() {
+    let mut sim = new(&json!({}));
+    sim.see(calls("a"));
+    sim.namespace("a");
+    sim.settle();
+    let gone = || Seen::ConfigurationGone(ConfigurationKind::Validating, "v".into());
+    sim.see(gone());
+    sim.pass(SECOND * 9);
+    // What else happens to the namespace meanwhile ends it no sooner.
+    sim.namespace_with("a", json!({"tier": "prod"}));
+    sim.settle();
+    assert_eq!((held(&sim, "a"), violations(&mut sim)), (vec![EGRESS.to_owned()], vec!["ServesControlPlane".into()]));
+    sim.see(calls("a"));
+    sim.pass(SECOND * 60);
+    sim.settle();
+    assert_eq!(held(&sim, "a"), [EGRESS]);
+    sim.see(gone());
+    let now = sim.now();
+    assert_eq!(sim.engine.next_wake(now), Some(now.instant + SECOND * 10));
 }
 
 #[test]

@@ -210,7 +210,7 @@ impl Engine {
         match seen {
             Seen::Namespace(meta) => {
                 if let Some(ns) = self.observed.namespace_seen(&meta) {
-                    self.observed.serves(ns.as_str(), self.backends.words(ns.as_str()));
+                    self.serves_from_now_on(&ns);
                     self.waiting.entry(ns.clone()).or_insert(now.instant);
                     self.dirty.push(ns, true);
                 }
@@ -285,6 +285,7 @@ impl Engine {
         if !self.is_synced() {
             return false;
         }
+        self.end_holds(now);
         for ns in self.pace.due(now.instant) {
             self.dirty.push(ns, true);
         }
@@ -433,7 +434,8 @@ impl Engine {
     /// When to look again though nothing happens. What was due at `now` has been served by the calls before.
     pub fn next_wake(&self, now: Now) -> Option<Instant> {
         let tracked = self.tracked.values().flat_map(Tracked::wakes);
-        tracked.chain(self.pace.next()).chain(self.installs.next()).filter(|at| *at > now.instant).min()
+        let others = self.pace.next().into_iter().chain(self.installs.next()).chain(self.backends.next_end());
+        tracked.chain(others).filter(|at| *at > now.instant).min()
     }
 
     fn list_complete(&mut self, which: usize, what: &str, now: Now) {

@@ -264,6 +264,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_may_not_be_listed_or_is_not_known_is_told_and_readiness_does_not_wait_for_it() {
+        for (code, refusal) in [(403, Refusal::Forbidden), (404, Refusal::Unknown)] {
+            let (service, mut server) = mock::pair::<Request<Body>, Response<Body>>();
+            let health = Arc::new(Health::new(&["apiservices", "leases"]));
+            let client = Client::new(service, "default");
+            let mut seen = everything(&client, &health, &Arc::default()).boxed();
+            let answering = tokio::spawn(async move {
+                let mut silent = Vec::new();
+                while let Some((request, respond)) = server.next_request().await {
+                    if ["apiservices", "leases"].iter().any(|what| request.uri().path().ends_with(what)) {
+                        let status = serde_json::to_vec(&Status { code, ..Status::default() }).unwrap();
+                        respond.send_response(Response::builder().status(code).body(Body::from(status)).unwrap());
+                    } else {
+                        silent.push(respond);
+                    }
+                }
+            });
+            let told = loop {
+                if let Some(Seen::ConfigurationsRefused(kind, refusal)) = seen.next().await {
+                    break (kind, refusal);
+                }
+            };
+            assert_eq!(told, (ConfigurationKind::ApiService, refusal));
+            let waiting = health.waiting();
+            assert!(waiting.starts_with("leases: ") && !waiting.contains("apiservices"), "{waiting}");
+            answering.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_watch_whose_version_is_refused_as_too_old_begins_anew() {
         assert_eq!(asked(true).await, ["stream", "watch", "stream", "watch", "stream"]);
     }

@@ -162,8 +162,10 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
     until_told(&world, &future, "ServesControlPlane").await;
     assert!(events(&world.admin(), &future).await.is_empty(), "it was never closed");
 
-    for (name, ns, manifest) in &serving {
+    for (_, _, manifest) in &serving {
         delete(&world, manifest).await;
+    }
+    for (name, ns, _) in &serving {
         until_holds(&world, ns, &Plan::of(PLATFORM)).await;
         assert!(events(&world.admin(), ns).await.is_empty(), "{name}: the end of a hold is no drift");
     }

@@ -25,6 +25,9 @@ use crate::{
 /// So long decisions wait when everything else is listed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A namespace that serves no more is held for so long: a configuration that is replaced goes and comes back.
+const LINGER: Duration = Duration::from_secs(10);
+
 /// What is known of one kind.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Answer {
@@ -43,6 +46,8 @@ pub(super) struct Watched {
     answers: BTreeMap<ConfigurationKind, Answer>,
     /// Until when decisions wait.
     until: Option<Instant>,
+    /// When the holds of namespaces end that serve no more.
+    ending: BTreeMap<String, Instant>,
 }
 
 impl Watched {
@@ -57,8 +62,13 @@ impl Watched {
         unlisted.map(|(kind, _)| kind.resource()).collect()
     }
 
+    /// When the next hold ends.
+    pub(super) fn next_end(&self) -> Option<Instant> {
+        self.ending.values().min().copied()
+    }
+
     /// Which object calls which Service in that namespace, in words.
-    pub(super) fn words(&self, namespace: &str) -> Option<Arc<str>> {
+    fn words(&self, namespace: &str) -> Option<Arc<str>> {
         self.known.words(namespace)
     }
 }
@@ -74,7 +84,7 @@ impl Engine {
             self.change_beyond(|known| known.insert(name.clone()), now);
         }
         let changed = self.backends.known.set(configuration);
-        self.backends_changed(changed);
+        self.backends_changed(changed, now);
     }
 
     pub(super) fn configuration_gone(&mut self, kind: ConfigurationKind, name: &str, now: Now) {
@@ -82,7 +92,7 @@ impl Engine {
             self.change_beyond(|known| known.remove(name), now);
         }
         let changed = self.backends.known.remove(kind, name);
-        self.backends_changed(changed);
+        self.backends_changed(changed, now);
     }
 
     pub(super) fn configurations_listed(&mut self, kind: ConfigurationKind, phase: ListPhase, now: Now) {
@@ -98,7 +108,7 @@ impl Engine {
         let gone: Vec<Arc<str>> = self.backends.known.known(kind).filter(|name| !named.contains(&***name)).cloned().collect();
         for name in gone {
             let changed = self.backends.known.remove(kind, &name);
-            self.backends_changed(changed);
+            self.backends_changed(changed, now);
         }
         if kind == ConfigurationKind::Crd {
             let listed = self.listed_beyond.end().unwrap_or_default().into_iter().collect();
@@ -159,12 +169,36 @@ impl Engine {
         self.begin_work(was_synced, now);
     }
 
-    fn backends_changed(&mut self, namespaces: BTreeSet<String>) {
+    fn backends_changed(&mut self, namespaces: BTreeSet<String>, now: Now) {
         for namespace in namespaces {
-            let words = self.backends.words(&namespace);
-            if let Some(ns) = self.observed.serves(&namespace, words) {
-                self.dirty.push(ns, true);
+            if let Some(words) = self.backends.words(&namespace) {
+                self.backends.ending.remove(&namespace);
+                self.serves(&namespace, Some(words));
+            } else {
+                self.backends.ending.entry(namespace).or_insert(now.instant + LINGER);
             }
+        }
+    }
+
+    /// Ends the holds whose time has come.
+    pub(super) fn end_holds(&mut self, now: Now) {
+        let due = self.backends.ending.iter().filter(|(_, at)| **at <= now.instant).map(|(namespace, _)| namespace.clone());
+        for namespace in due.collect::<Vec<_>>() {
+            self.backends.ending.remove(&namespace);
+            self.serves(&namespace, None);
+        }
+    }
+
+    /// A namespace was seen: it may be named already.
+    pub(super) fn serves_from_now_on(&mut self, name: &NamespaceName) {
+        if let Some(words) = self.backends.words(name.as_str()) {
+            self.serves(name.as_str(), Some(words));
+        }
+    }
+
+    fn serves(&mut self, namespace: &str, words: Option<Arc<str>>) {
+        if let Some(ns) = self.observed.serves(namespace, words) {
+            self.dirty.push(ns, true);
         }
     }
 
