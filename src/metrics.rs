@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    api::{Role, baseline::NamespaceCounts, reason::Failure},
+    api::{Role, backends::ConfigurationKind, baseline::NamespaceCounts, reason::Failure},
     dns::Source,
     drift::Class,
 };
@@ -154,12 +154,20 @@ impl Answer {
 /// What stands for the role of a policy that no plan names.
 const NO_ROLE: &str = "none";
 
-/// The watches that everything waits for.
-pub const WATCHES: [&str; 5] = ["namespaces", "networkpolicies", "policybaselines", OPT_OUTS_WATCH, "leases"];
+/// The watches. Everything waits for the first five of them, and for a while for the others.
+pub const WATCHES: [&str; 9] = [
+    "namespaces",
+    "networkpolicies",
+    "policybaselines",
+    OPT_OUTS_WATCH,
+    "leases",
+    ConfigurationKind::Validating.resource(),
+    ConfigurationKind::Mutating.resource(),
+    ConfigurationKind::ApiService.resource(),
+    ConfigurationKind::Crd.resource(),
+];
 /// The watch of opt-outs. Where the cluster has no CRD for them, there are none.
 pub const OPT_OUTS_WATCH: &str = "baselineoptouts";
-/// The watch that nothing waits for.
-pub const OPTIONAL_WATCH: &str = "customresourcedefinitions";
 
 /// The metrics. Series exist from the start, at zero, so that a first increase is seen.
 #[derive(Debug)]
@@ -317,14 +325,15 @@ impl Metrics {
             }
         }
         let of_dns = Source::ALL.into_iter().filter(|source| *source != Source::ResolvConf).map(Source::as_str);
-        for watch in WATCHES.into_iter().chain([OPTIONAL_WATCH]).chain(of_dns) {
+        for watch in WATCHES.into_iter().chain(of_dns) {
             drop(self.watch_restarts.get_or_create(&Watch { watch: Word(watch) }));
         }
     }
 
     /// Sets the counts of namespaces.
     pub fn set_namespaces(&self, counts: &NamespaceCounts) {
-        let NamespaceCounts { selected, compliant, pending, drifted, failed, reported, shadowed, bypassed, opted_out } = *counts;
+        let NamespaceCounts { selected, compliant, pending, drifted, failed, reported, shadowed, bypassed, opted_out, held } =
+            *counts;
         for (state, count) in [
             ("selected", selected),
             ("compliant", compliant),
@@ -335,6 +344,7 @@ impl Metrics {
             ("shadowed", shadowed),
             ("bypassed", bypassed),
             ("opted_out", opted_out),
+            ("held", held),
         ] {
             self.namespaces.get_or_create(&State { state: Word(state) }).set(count.into());
         }

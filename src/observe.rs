@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use crate::{
-    api::{NamespaceName, Uid},
+    api::{NamespaceName, Role, Uid},
     drift::{Interner, Policies, Print},
     listing::Listing,
-    plan::{Holdings, Labels, Namespace},
+    plan::{Holdings, Labels, Namespace, OptOuts},
 };
 
 /// One namespace and its policies.
@@ -74,6 +74,9 @@ impl Entry {
             return false;
         }
         self.established |= print.ours;
+        if let Some(namespace) = &mut self.namespace {
+            namespace.closed |= closes(&name, &print);
+        }
         self.policies.insert(name, print);
         true
     }
@@ -83,6 +86,11 @@ impl Entry {
         let ours = self.policies.values().filter(|p| p.ours);
         let baselines: BTreeSet<Arc<str>> = ours.clone().filter_map(|p| p.baseline.clone()).collect();
         Holdings { any: self.established || ours.count() > 0, baselines, owner: self.owner.clone() }
+    }
+
+    /// Whether our default-deny-ingress stands there now.
+    fn is_closed(&self) -> bool {
+        self.policies.iter().any(|(name, print)| closes(name, print))
     }
 
     fn is_empty(&self) -> bool {
@@ -173,21 +181,19 @@ impl Observed {
         // The apiserver labels every namespace with its name.
         let mut value = |value: &str| if value == name.as_str() { name.text() } else { texts.get(value) };
         let labels: Vec<_> = meta.labels.iter().flatten().map(|(key, text)| (key, value(text))).collect();
-        let namespace = Namespace {
+        let mut namespace = Namespace {
             name: name.clone(),
             labels: labels.into_iter().map(|(key, value)| (texts.get(key), value)).collect(),
             created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
             terminating: meta.deletion_timestamp.is_some(),
-            opt_outs: self
-                .entries
-                .get(&name)
-                .and_then(|e| e.namespace.as_ref())
-                .map(|known| known.opt_outs.clone())
-                .unwrap_or_default(),
+            opt_outs: OptOuts::default(),
+            serves: None,
+            closed: false,
         };
         let uid: Option<Uid> = meta.uid.as_deref().map(Into::into);
         let entry = self.entries.entry(name.clone()).or_default();
-        if entry.uid != uid {
+        let is_same = entry.uid == uid;
+        if !is_same {
             // Another namespace under the same name: what was known of the former does not hold.
             entry.established = entry.policies.values().any(|p| p.ours);
             entry.standing = Standing::Found;
@@ -195,11 +201,30 @@ impl Observed {
             entry.uid = uid;
             doubt(self.flights.get_mut(&name));
         }
+        let known = entry.namespace.as_ref();
+        namespace.closed = known.filter(|_| is_same).map_or_else(|| entry.is_closed(), |known| known.closed);
+        namespace.serves = known.and_then(|known| known.serves.clone());
+        namespace.opt_outs = known.map(|known| known.opt_outs.clone()).unwrap_or_default();
         if entry.namespace.as_ref() == Some(&namespace) {
             return None;
         }
         entry.namespace = Some(namespace);
         Some(name)
+    }
+
+    /// The apiserver calls a Service in the namespace, or none any more. Says whether that is news.
+    pub fn serves(&mut self, name: &str, words: Option<Arc<str>>) -> Option<NamespaceName> {
+        let namespace = self.entries.get_mut(name)?.namespace.as_mut()?;
+        let is_news = namespace.serves != words;
+        namespace.serves = words;
+        is_news.then(|| namespace.name.clone())
+    }
+
+    /// Nothing plans our default-deny-ingress in the namespace. When it is gone, the namespace counts as never closed. Says whether that is news.
+    pub fn not_to_be_closed(&mut self, name: &NamespaceName) -> bool {
+        let Some(entry) = self.entries.get_mut(name) else { return false };
+        let closed = entry.is_closed();
+        entry.namespace.as_mut().is_some_and(|namespace| std::mem::replace(&mut namespace.closed, closed) != closed)
     }
 
     /// A namespace is gone.
@@ -346,6 +371,11 @@ impl Observed {
             entry.policies.remove(name);
         }
     }
+}
+
+/// Whether it is our default-deny-ingress. Its name says so, which its id vouches for: labels alone can be edited.
+fn closes(name: &str, print: &Print) -> bool {
+    print.ours && name.ends_with(Role::DefaultDenyIngress.suffix())
 }
 
 fn doubt(flight: Option<&mut Flight>) {

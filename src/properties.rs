@@ -42,11 +42,12 @@ fn spec() -> impl Strategy<Value = Value> {
     let metadata = ("[a-z]{1,6}-", prop::collection::btree_map("[a-z]{1,6}", "[a-z]{0,6}", 0..3))
         .prop_map(|(prefix, labels)| json!({"namePrefix": prefix, "labels": labels, "annotations": labels}));
     let mode = prop::sample::select(vec!["Enforce", "Audit"]);
-    (selector(), dns(), roles, metadata, mode, any::<i32>(), selector()).prop_map(
-        |(namespaces, dns, policies, metadata, mode, priority, pods)| {
+    let egress = prop::sample::select(vec!["Open", "Enforce"]);
+    (selector(), dns(), roles, metadata, mode, any::<i32>(), selector(), egress).prop_map(
+        |(namespaces, dns, policies, metadata, mode, priority, pods, egress)| {
             json!({
                 "mode": mode, "priority": priority, "namespaceSelector": namespaces, "dns": dns, "policies": policies,
-                "metadata": metadata, "monitoring": {"podSelector": pods}, "existingNamespaces": "Enforce",
+                "metadata": metadata, "monitoring": {"podSelector": pods, "sourceEgress": egress}, "existingNamespaces": "Enforce",
             })
         },
     )

@@ -57,6 +57,7 @@ pub fn assess(
         if finding.state != State::Reported {
             finding.problems.extend(opted_out(audit, ns));
         }
+        finding.problems.extend(held(audit, ns));
         finding.problems.extend(bypasses(audit, ns, entry));
         found.findings.push((audit.name.clone(), finding));
     }
@@ -66,7 +67,11 @@ pub fn assess(
             found.findings.push((name, Finding::fine(State::Frozen)));
             found.frozen = true;
         }
-        Decision::Reported(baseline) => found.findings.push((baseline.name.clone(), reported(would(&baseline)))),
+        Decision::Reported(baseline) => {
+            let mut finding = reported(would(&baseline));
+            finding.problems.extend(held(&baseline, ns));
+            found.findings.push((baseline.name.clone(), finding));
+        }
         Decision::Unselected => {
             found.drifts = diff([], &entry.policies, |name| baselines.may_remove(name));
             // What is left to remove is the business of the baseline that it came from.
@@ -83,6 +88,7 @@ pub fn assess(
             let mut finding = finding(&found.drifts, &failure);
             finding.problems.extend(contested);
             finding.problems.extend(opted_out(&baseline, ns));
+            finding.problems.extend(held(&baseline, ns).or_else(|| blocked(&baseline, ns)));
             finding.problems.extend(bypasses(&baseline, ns, entry));
             found.findings.push((baseline.name.clone(), finding));
             found.baseline = Some(baseline);
@@ -170,6 +176,25 @@ fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry) -> Vec<Problem> 
         Problem { policy: Some(name.to_string()), reason: violation::BYPASSED, message }
     };
     found.into_iter().take(BYPASSES_TOLD).map(problem).collect()
+}
+
+/// The ingress of a namespace is left open, because the apiserver calls a Service there.
+fn held(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
+    let caller = baseline.holds(ns)?;
+    let message = format!(
+        "{caller} here, and behind default-deny-ingress that would time out: ingress is left open. Name the namespace in excludeNamespaces, or let the apiserver in by a policy and set controlPlaneBackends: Enforce"
+    );
+    Some(Problem { policy: None, reason: violation::SERVES_CONTROL_PLANE, message })
+}
+
+/// The apiserver calls a Service in a namespace that is closed already. What stands there stays: its owner decides.
+fn blocked(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
+    let caller = baseline.blocks(ns)?;
+    let policy = baseline.planned(ns).find(|(_, policy)| policy.role == Role::DefaultDenyIngress)?.1.name.clone();
+    let message = format!(
+        "{caller} here, behind this policy: that times out unless another policy lets the apiserver in. Name the namespace in excludeNamespaces, or add such a policy"
+    );
+    Some(Problem { policy: Some(policy), reason: violation::CONTROL_PLANE_BLOCKED, message })
 }
 
 /// The first policy that is not as planned, and what would be done with each.

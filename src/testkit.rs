@@ -41,6 +41,8 @@ pub fn namespace(name: &str, labels: &[(&str, &str)]) -> Namespace {
         created: Timestamp::from_second(NAMESPACE_CREATED).unwrap(),
         terminating: false,
         opt_outs: OptOuts::default(),
+        serves: None,
+        closed: false,
     }
 }
 

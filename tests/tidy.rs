@@ -160,6 +160,7 @@ fn i12_pure_modules_see_no_client_no_runtime_and_no_clock() {
 fn the_engine_takes_time_as_an_argument() {
     for file in [
         "engine.rs",
+        "engine/backends.rs",
         "engine/baselines.rs",
         "engine/dns.rs",
         "engine/opt_outs.rs",

@@ -115,6 +115,7 @@ fn is_planned_safely(baseline: &Baseline) {
         match policy.role {
             Role::DefaultDenyIngress => lets_nothing_in(policy),
             Role::DefaultDenyEgress => lets_dns_out(policy),
+            Role::MonitoringCarveout if policy.source.is_some() => lets_sources_out(policy),
             Role::MonitoringCarveout => lets_named_pods_in(policy),
         }
         what_is_sent_is_no_drift(baseline, &targets, policy);
@@ -129,12 +130,14 @@ fn namespace(name: &str) -> Namespace {
         created: Timestamp::UNIX_EPOCH,
         terminating: false,
         opt_outs: OptOuts::default(),
+        serves: None,
+        closed: false,
     }
 }
 
 fn name_and_keys_are_taken_by_an_apiserver(policy: &Rendered) {
     assert!(is_dns_label(&policy.name) && policy.name.len() <= LONGEST_NAME, "{}", policy.name);
-    assert!(policy.name.ends_with(policy.role.suffix()));
+    assert!(policy.source.is_some() || policy.name.ends_with(policy.role.suffix()));
     for (key, value) in &policy.labels {
         assert_eq!((check_label_key(key), check_label_value(value)), (Ok(()), Ok(())));
     }
@@ -181,6 +184,16 @@ fn lets_dns_out(policy: &Rendered) {
         let NetworkPolicyPeer { namespace_selector, pod_selector, ip_block } = peer;
         assert!(namespace_selector.is_some() != ip_block.is_some() && (ip_block.is_none() || pod_selector.is_none()), "{peer:?}");
     }
+}
+
+fn lets_sources_out(policy: &Rendered) {
+    assert_eq!((types(policy), ingress(policy)), (vec!["Egress"], [].as_slice()));
+    let [rule] = egress(policy) else { unreachable!("one rule is for scraping, and there is no other") };
+    let (to, ports) = (rule.to.as_deref().unwrap_or_default(), rule.ports.as_deref().unwrap_or_default());
+    assert!(!ports.is_empty(), "an empty list would open everything");
+    ports.iter().for_each(is_bounded);
+    let [peer] = to else { unreachable!("one peer names the pods that are scraped, by both selectors") };
+    assert!(peer.namespace_selector.is_some() && peer.pod_selector.is_some() && peer.ip_block.is_none());
 }
 
 fn lets_named_pods_in(policy: &Rendered) {

@@ -84,6 +84,13 @@ pub struct PolicyBaselineSpec {
     #[serde(default)]
     pub include_system_namespaces: bool,
 
+    /// What happens to a namespace with a Service that the apiserver calls: one that a webhook configuration, an APIService or the
+    /// conversion of a CRD names. Behind a default-deny-ingress these calls time out, and with them the creation of pods in the whole
+    /// cluster. Hold leaves out what restricts ingress there (DefaultDenyIngress and MonitoringCarveout), unless the namespace is closed
+    /// already, and reports it; Enforce closes it like any other.
+    #[serde(default)]
+    pub control_plane_backends: ControlPlaneBackends,
+
     /// Which policies. At least one; all three when absent.
     #[serde(default = "all_roles")]
     #[schemars(schema_with = "roles")]
@@ -136,6 +143,16 @@ pub enum ExistingNamespaces {
     /// Count and report it.
     #[default]
     Report,
+    /// Close it.
+    Enforce,
+}
+
+/// What happens to a namespace that serves the control plane.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum ControlPlaneBackends {
+    /// Leave its ingress open, and report it.
+    #[default]
+    Hold,
     /// Close it.
     Enforce,
 }
@@ -313,8 +330,8 @@ impl From<&DnsPeer> for NetworkPolicyPeer {
 #[serde(rename_all = "camelCase")]
 pub struct Monitoring {
     /// The monitoring pods. Each entry means pods that match podSelector in namespaces that match namespaceSelector; several entries
-    /// mean one or the other. Absent: pods labelled app=prometheus in the namespace monitoring. A namespace that is a source
-    /// gets no DefaultDenyEgress, because monitoring pods also need the apiserver and the kubelets.
+    /// mean one or the other. Absent: pods labelled app=prometheus in the namespace monitoring. Whether a namespace that is a source
+    /// gets DefaultDenyEgress, says sourceEgress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
     #[x_kube(validation = Rule::new("size(self) > 0").message("name at least one source, or leave the field out for the default"))]
@@ -334,6 +351,22 @@ pub struct Monitoring {
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new("size(self) > 0").message("name at least one port, or leave the field out for the default: an empty list would open every port"))]
     pub ports: Option<Vec<Port>>,
+
+    /// Whether the egress of a namespace that from matches is closed. Open leaves DefaultDenyEgress out there, because monitoring pods
+    /// also need the apiserver and the kubelets. Enforce closes it, and lets the monitoring pods reach the pods that may be scraped
+    /// (policy <prefix>monitoring-source); all else, such as the apiserver, the kubelets and remote write, needs policies of your own.
+    #[serde(default)]
+    pub source_egress: SourceEgress,
+}
+
+/// What happens to the egress of a namespace with monitoring pods.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum SourceEgress {
+    /// It stays open.
+    #[default]
+    Open,
+    /// It is closed but for DNS and the pods that may be scraped.
+    Enforce,
 }
 
 /// Pods of some namespaces: both selectors must match.
@@ -524,6 +557,10 @@ pub struct NamespaceCounts {
     #[serde(default)]
     #[schemars(schema_with = "count")]
     pub opted_out: u32,
+    /// The apiserver calls a Service there, so its ingress is left open: controlPlaneBackends. Counted beside the others.
+    #[serde(default)]
+    #[schemars(schema_with = "count")]
+    pub held: u32,
 }
 
 impl NamespaceCounts {
@@ -540,6 +577,7 @@ impl NamespaceCounts {
             shadowed: self.shadowed + other.shadowed,
             bypassed: self.bypassed + other.bypassed,
             opted_out: self.opted_out + other.opted_out,
+            held: self.held + other.held,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The API: the custom resources, and every name, key and reason that the cluster sees.
 //! Must never see a client or a clock. Anyone may call it.
 
+pub mod backends;
 pub mod baseline;
 pub mod names;
 pub mod opt_out;

@@ -79,6 +79,10 @@ pub mod violation {
     pub const BYPASSED: &str = "Bypassed";
     /// The namespace does without a policy for a time, by a BaselineOptOut.
     pub const OPTED_OUT: &str = "OptedOut";
+    /// The apiserver calls a Service there, so its ingress is left open.
+    pub const SERVES_CONTROL_PLANE: &str = "ServesControlPlane";
+    /// The apiserver calls a Service there, and its ingress is closed.
+    pub const CONTROL_PLANE_BLOCKED: &str = "ControlPlaneBlocked";
 }
 
 /// Types of conditions.
@@ -91,6 +95,8 @@ pub mod condition {
     pub const STALLED: &str = "Stalled";
     /// How far bypasses are looked for. Only there where policies exist that are not looked at.
     pub const BYPASS_COVERAGE: &str = "BypassCoverage";
+    /// Whether all Services are known that the apiserver calls. Only there where they are not.
+    pub const BACKEND_COVERAGE: &str = "ControlPlaneCoverage";
     /// Another baseline of the same priority selects a namespace too. Only there while that is so.
     pub const PRIORITY_TIED: &str = "PriorityTied";
     /// Whether policies allow all of the cluster's DNS. Only there where they do not.
@@ -172,6 +178,8 @@ pub mod state {
     pub const SAME_PRIORITY: &str = "SamePriority";
     /// The cluster's DNS is where no policy can allow it, or nobody can tell where.
     pub const DNS_NOT_EXPRESSIBLE: &str = "DNSNotExpressible";
+    /// Some objects that name Services could not be listed.
+    pub const NOT_LISTED: &str = "NotListed";
 }
 
 /// Reasons of events.
@@ -193,11 +201,13 @@ pub enum EventReason {
     OptOutExpiresSoon,
     /// An opt-out has ended.
     OptOutExpired,
+    /// The apiserver calls a Service in a namespace whose ingress is closed.
+    ControlPlaneBlocked,
 }
 
 impl EventReason {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::DriftRepaired,
         Self::PolicyAdopted,
         Self::PolicyRemoved,
@@ -206,6 +216,7 @@ impl EventReason {
         Self::BaselineBypassed,
         Self::OptOutExpiresSoon,
         Self::OptOutExpired,
+        Self::ControlPlaneBlocked,
     ];
 
     /// The word.
@@ -219,6 +230,7 @@ impl EventReason {
             Self::BaselineBypassed => "BaselineBypassed",
             Self::OptOutExpiresSoon => "OptOutExpiresSoon",
             Self::OptOutExpired => "OptOutExpired",
+            Self::ControlPlaneBlocked => "ControlPlaneBlocked",
         }
     }
 
@@ -230,7 +242,7 @@ impl EventReason {
             Self::PolicyRemoved => "Remove",
             Self::RepairFailed => "Retry",
             Self::PolicyContested => "Wait",
-            Self::BaselineBypassed | Self::OptOutExpiresSoon => "Report",
+            Self::BaselineBypassed | Self::OptOutExpiresSoon | Self::ControlPlaneBlocked => "Report",
             Self::OptOutExpired => "Close",
         }
     }
@@ -244,7 +256,8 @@ impl EventReason {
             | Self::PolicyRemoved
             | Self::RepairFailed
             | Self::PolicyContested
-            | Self::BaselineBypassed => ("networking.k8s.io/v1", "NetworkPolicy"),
+            | Self::BaselineBypassed
+            | Self::ControlPlaneBlocked => ("networking.k8s.io/v1", "NetworkPolicy"),
         }
     }
 
@@ -256,6 +269,7 @@ impl EventReason {
             | Self::RepairFailed
             | Self::PolicyContested
             | Self::BaselineBypassed
+            | Self::ControlPlaneBlocked
             | Self::OptOutExpiresSoon
             | Self::OptOutExpired => true,
             Self::PolicyRemoved => false,

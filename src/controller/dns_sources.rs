@@ -85,7 +85,7 @@ where
                 }
                 Err(error) => {
                     complaint.failed(&error);
-                    is_refused(&error).then(|| News::Unreadable(source, explain(source.as_str(), &error)))
+                    is_refused(&error).then(|| News::Unreadable(source, explain(source.as_str(), &error, false)))
                 }
             };
             futures::future::ready(news)

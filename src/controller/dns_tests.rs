@@ -19,9 +19,10 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// An engine that looks for DNS, and has heard nothing of it; everything else is listed.
 fn awaiting() -> Sim {
-    let mut sim = Sim::unsynced();
+    let mut sim = Sim::blank();
     sim.engine = Engine::new(OWN).discovering();
     sim.lead(true);
+    sim.list_configurations();
     sim.listing(|sim| {
         sim.baseline(1, json!({}));
         sim.namespace("a");

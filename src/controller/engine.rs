@@ -1,6 +1,7 @@
 //! The state of the controller and its decisions, without I/O: events go in, jobs come out, results go back in.
 //! Time is an argument (I12). One task owns it, so nothing is locked and no namespace is worked on twice at once.
 
+mod backends;
 mod baselines;
 mod dns;
 mod explain;
@@ -20,6 +21,7 @@ use k8s_openapi::{
 };
 use tracing::info;
 
+use self::backends::Watched;
 use super::{
     opt_outs::{Exceptions, RawOptOut, Unlisted},
     pace::Pace,
@@ -27,7 +29,12 @@ use super::{
     tracked::{FinalizerWrite, RawBaseline, StatusWrite, Tracked, Turn},
 };
 use crate::{
-    api::{NamespaceName, Role, baseline::NamespaceCounts, names::OTHER_POLICIES, reason::Failure},
+    api::{
+        NamespaceName, Role,
+        backends::{Configuration, ConfigurationKind},
+        baseline::NamespaceCounts,
+        reason::Failure,
+    },
     apply::{StoredStatus, WriteError},
     dns::News,
     drift::{Class, Drift, Fix, Print},
@@ -85,14 +92,25 @@ pub enum Seen {
     InstallGone(Box<Lease>),
     /// A list of installs begins, or is complete.
     InstallList(ListPhase),
-    /// A CRD appeared or changed.
-    Crd(String),
-    /// A CRD is gone.
-    CrdGone(String),
-    /// A list of CRDs begins, or is complete.
-    CrdList(ListPhase),
     /// Something of the cluster's DNS.
     Dns(Box<News>),
+    /// An object that may name Services which the apiserver calls appeared or changed.
+    Configuration(Configuration),
+    /// One is gone: its kind and its name.
+    ConfigurationGone(ConfigurationKind, String),
+    /// A list of those of a kind begins, or is complete.
+    ConfigurationList(ConfigurationKind, ListPhase),
+    /// Those of a kind are not shown.
+    ConfigurationsRefused(ConfigurationKind, Refusal),
+}
+
+/// Why a list is not shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// The operator lacks the permission.
+    Forbidden,
+    /// The apiserver knows no such objects, so there are none.
+    Unknown,
 }
 
 /// Where a list stands.
@@ -140,6 +158,7 @@ pub struct Engine {
     beyond: Option<BTreeSet<String>>,
     listed_beyond: Listing<String>,
     dns: dns::Dns,
+    backends: Watched,
 }
 
 /// Something to count.
@@ -180,6 +199,7 @@ impl Engine {
             beyond: None,
             listed_beyond: Listing::default(),
             dns: dns::Dns::default(),
+            backends: Watched::default(),
         }
     }
 
@@ -210,6 +230,7 @@ impl Engine {
         match seen {
             Seen::Namespace(meta) => {
                 if let Some(ns) = self.observed.namespace_seen(&meta) {
+                    self.serves_from_now_on(&ns);
                     self.waiting.entry(ns.clone()).or_insert(now.instant);
                     if self.opt_outs.concern(&ns) {
                         self.opt_outs_changed(&ns, true, now);
@@ -274,38 +295,20 @@ impl Engine {
                 self.installs.relisted();
                 self.list_complete(3, "leases", now);
             }
-            Seen::Crd(kind) if OTHER_POLICIES.contains(&&*kind) => {
-                self.listed_beyond.names(|| kind.clone());
-                self.change_beyond(|known| known.insert(kind), now);
-            }
-            Seen::Crd(kind) => self.opt_outs.crd_seen(&kind, true),
-            Seen::CrdGone(kind) => {
-                self.opt_outs.crd_seen(&kind, false);
-                self.reckon_opt_outs(now);
-                self.change_beyond(|known| known.remove(&kind), now);
-            }
-            Seen::CrdList(ListPhase::Begin) => {
-                self.opt_outs.crds_relist();
-                self.listed_beyond.begin();
-            }
-            Seen::CrdList(ListPhase::End) => {
-                self.opt_outs.crds_relisted();
-                self.reckon_opt_outs(now);
-                let listed = self.listed_beyond.end().unwrap_or_default().into_iter().collect();
-                if self.beyond.as_ref() != Some(&listed) {
-                    self.beyond = Some(listed);
-                    self.touch_statuses(now);
-                }
-            }
             Seen::Dns(news) => self.dns_news(*news, now),
+            Seen::Configuration(configuration) => self.configuration_seen(configuration, now),
+            Seen::ConfigurationGone(kind, name) => self.configuration_gone(kind, &name, now),
+            Seen::ConfigurationList(kind, phase) => self.configurations_listed(kind, phase, now),
+            Seen::ConfigurationsRefused(kind, refusal) => self.configurations_refused(kind, refusal, now),
         }
     }
 
     /// Whether every watch has been listed once. Before that nothing is decided.
     pub fn is_synced(&self) -> bool {
-        self.is_listed() && self.dns.is_settled()
+        self.is_listed() && self.dns.is_settled() && self.backends.are_answered()
     }
 
+    /// Whether everything is listed that is waited for without end.
     fn is_listed(&self) -> bool {
         self.synced.iter().all(|synced| *synced)
     }
@@ -315,10 +318,12 @@ impl Engine {
         let was_synced = self.is_synced();
         self.dns_due(now);
         self.begin_if_synced(was_synced, now);
+        self.wait_for_backends(now);
         if !self.is_synced() {
             return false;
         }
         self.let_opt_outs_end(now);
+        self.end_holds(now);
         for ns in self.pace.due(now.instant) {
             self.dirty.push(ns, true);
         }
@@ -432,7 +437,7 @@ impl Engine {
             return vec![];
         }
         self.count_what_is_left(now);
-        let (leads, beyond) = (self.leads, self.beyond.as_ref());
+        let (leads, beyond, unlisted) = (self.leads, self.beyond.as_ref(), self.backends.unlisted());
         let ours = |tracked: &Tracked| match tracked.turn {
             Turn::Ours => leads,
             Turn::Waits => true,
@@ -441,7 +446,7 @@ impl Engine {
         self.tracked
             .iter_mut()
             .filter(|(_, tracked)| ours(tracked))
-            .filter_map(|(name, tracked)| tracked.status_due(name, beyond, now))
+            .filter_map(|(name, tracked)| tracked.status_due(name, beyond, &unlisted, now))
             .collect()
     }
 
@@ -477,6 +482,7 @@ impl Engine {
             .chain(self.installs.next())
             .chain(self.opt_outs.wakes(now))
             .chain(self.dns.next())
+            .chain(self.backends.next_end())
             .filter(|at| *at > now.instant)
             .min()
     }
@@ -497,13 +503,6 @@ impl Engine {
         if !was_synced && self.is_synced() {
             info!(namespaces = self.observed.iter().count(), baselines = self.tracked.len(), "everything is listed, work begins");
             self.plans_changed(now);
-        }
-    }
-
-    /// Changes which kinds of policies are not looked at, if they are known at all. `change` says whether it changed something.
-    fn change_beyond(&mut self, change: impl FnOnce(&mut BTreeSet<String>) -> bool, now: Now) {
-        if self.beyond.as_mut().is_some_and(change) {
-            self.touch_statuses(now);
         }
     }
 
@@ -544,9 +543,10 @@ impl Engine {
         let Some(entry) = self.observed.get(name) else { return };
         let Assessment { findings, drifts, baseline, frozen } = self.assess(name, entry);
         if self.surveyed && self.leads {
-            self.tell_bypasses(name, &findings, now);
+            self.tell_news(name, &findings, now);
         }
         self.report(name, &findings, now);
+        self.reckon_closed(name, baseline.as_deref(), frozen);
         // The echoes of writes can come before their answers, which say what was done, and for how long it was waited for.
         let in_flight = self.in_flight.contains_key(name);
         let waited = self.waited(name, now);

@@ -2,6 +2,8 @@
 //! Ends when it is told to, or when a part ends that must not.
 
 #[cfg(test)]
+mod backends_tests;
+#[cfg(test)]
 mod blast_radius;
 mod contest;
 mod dns_sources;

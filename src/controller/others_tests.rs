@@ -9,7 +9,11 @@ use super::{
     sim::{Sim, ready},
 };
 use crate::{
-    api::{Role, reason::EventReason},
+    api::{
+        Role,
+        backends::{Configuration, ConfigurationKind::Crd},
+        reason::EventReason,
+    },
     events::Announcement,
     reconcile::{Done, Wrote},
 };
@@ -235,16 +239,17 @@ fn kinds_of_policies_that_are_not_looked_at_are_told_and_nothing_waits_for_them(
     };
     assert_eq!(coverage(&mut sim), None);
     let kind = "ciliumnetworkpolicies.cilium.io";
-    sim.see(Seen::CrdList(ListPhase::Begin));
-    sim.see(Seen::Crd(kind.into()));
-    sim.see(Seen::Crd("policybaselines.policybaseline.io".into()));
-    sim.see(Seen::CrdList(ListPhase::End));
+    let crd = |name: &str| Seen::Configuration(Configuration { kind: Crd, name: name.into(), services: vec![] });
+    sim.see(Seen::ConfigurationList(Crd, ListPhase::Begin));
+    sim.see(crd(kind));
+    sim.see(crd("policybaselines.policybaseline.io"));
+    sim.see(Seen::ConfigurationList(Crd, ListPhase::End));
     let (status, reason, message) = coverage(&mut sim).unwrap();
     assert_eq!((&*status, &*reason), ("False", "NetworkPolicyOnly"));
     assert!(message.contains(kind));
     let written = sim.statuses.len();
-    sim.see(Seen::Crd(kind.into()));
+    sim.see(crd(kind));
     assert!(coverage(&mut sim).is_some() && sim.statuses.len() == written, "the same again is no news");
-    sim.see(Seen::CrdGone(kind.into()));
+    sim.see(Seen::ConfigurationGone(Crd, kind.into()));
     assert_eq!(coverage(&mut sim), None);
 }

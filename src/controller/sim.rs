@@ -14,7 +14,7 @@ use super::{
     tracked::{RawBaseline, StatusWrite},
 };
 use crate::{
-    api::{PolicyBaselineStatus, reason::Failure},
+    api::{PolicyBaselineStatus, backends::ConfigurationKind, reason::Failure},
     apply::{StoredStatus, WriteError},
     drift::Fix,
     reconcile::{Done, Job, Task, Wrote},
@@ -41,7 +41,22 @@ impl Sim {
         sim
     }
 
+    /// What names Services is listed, and nothing else.
     pub fn unsynced() -> Self {
+        let mut sim = Self::blank();
+        sim.list_configurations();
+        sim
+    }
+
+    pub fn list_configurations(&mut self) {
+        for kind in ConfigurationKind::ALL {
+            self.see(Seen::ConfigurationList(kind, ListPhase::Begin));
+            self.see(Seen::ConfigurationList(kind, ListPhase::End));
+        }
+    }
+
+    /// Nothing is listed.
+    pub fn blank() -> Self {
         let mut sim = Self {
             engine: Engine::new(OWN),
             policies: BTreeMap::new(),

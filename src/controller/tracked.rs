@@ -16,7 +16,7 @@ use super::engine::{GATHER, Now, STATUS_INTERVAL};
 use crate::{
     api::{
         NamespaceName, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus,
-        baseline::{DeletionPolicy, DnsFound, DnsStatus, DriftRecord, Mode, NamespaceCounts, Violation},
+        baseline::{ControlPlaneBackends, DeletionPolicy, DnsFound, DnsStatus, DriftRecord, Mode, NamespaceCounts, Violation},
         names::{CONFIRM_RELEASE, FINALIZER, INSTANCE},
         reason::{Failure, condition::READY},
     },
@@ -283,6 +283,10 @@ impl Tracked {
         self.stalled.is_none() && self.checked.as_ref().is_ok_and(|baseline| baseline.suspended)
     }
 
+    fn holds_backends(&self) -> bool {
+        self.checked.as_ref().is_ok_and(|baseline| baseline.backends == ControlPlaneBackends::Hold)
+    }
+
     /// It would release so many of the namespaces that it holds, and waits; or it does not.
     pub fn hold_release(&mut self, held: Option<(usize, usize)>, now: Instant) {
         if self.held != held {
@@ -323,7 +327,13 @@ impl Tracked {
     }
 
     /// The status to write, if it differs from the stored one and it is time.
-    pub fn status_due(&mut self, name: &Arc<str>, beyond: Option<&BTreeSet<String>>, now: Now) -> Option<StatusWrite> {
+    pub fn status_due(
+        &mut self,
+        name: &Arc<str>,
+        beyond: Option<&BTreeSet<String>>,
+        unlisted: &[&'static str],
+        now: Now,
+    ) -> Option<StatusWrite> {
         // A first status comes at once: tools read its absence as done.
         let first = self.stored.is_none();
         let gathered = self.changed.is_some_and(|at| at + GATHER <= now.instant);
@@ -340,8 +350,9 @@ impl Tracked {
         let wants_finalizer = self.deletion_policy == DeletionPolicy::Delete && !self.deleting;
         let unfinished = (wants_finalizer && !self.has_finalizer()).then(|| self.finalizer_error.clone());
         let (suspended, held) = (self.is_suspended(), self.held);
+        let unlisted = if self.holds_backends() { unlisted } else { &[] };
         let (generation, mode, dns, dns_gap) = (self.generation, self.mode, self.dns.as_ref(), self.dns_gap.as_deref());
-        let health = Health { generation, mode, suspended, held, deleting, unfinished, stalled, beyond, dns, dns_gap };
+        let health = Health { generation, mode, suspended, held, deleting, unfinished, stalled, beyond, dns, dns_gap, unlisted };
         let status = self.ledger.status(&health, self.effective_selector.as_deref(), self.stored.as_ref(), now.wall);
         if self.stored.as_ref() == Some(&status) {
             return None;

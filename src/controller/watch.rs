@@ -11,12 +11,10 @@ use futures::{
     Stream, StreamExt,
     stream::{self, BoxStream},
 };
-use k8s_openapi::{
-    api::coordination::v1::Lease, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-};
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     Api, Client, Resource,
-    core::{PartialObjectMeta, Status},
+    core::Status,
     runtime::{
         WatchStreamExt,
         utils::Backoff,
@@ -27,22 +25,26 @@ use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
 use super::{
-    engine::{ListPhase, Seen},
+    engine::{ListPhase, Refusal, Seen},
     opt_outs::{RawOptOut, Unlisted},
     tracked::RawBaseline,
 };
 use crate::{
-    api::{SlimNamespace, SlimPolicy},
+    api::{
+        SlimNamespace, SlimPolicy,
+        backends::{Caller, ConfigurationKind, SlimApiService, SlimCrd, SlimMutating, SlimValidating},
+    },
     apply::chain,
     client::Watching,
     health::Health,
     lease,
-    metrics::{Metrics, OPT_OUTS_WATCH, OPTIONAL_WATCH},
+    metrics::{Metrics, OPT_OUTS_WATCH},
 };
 
 /// Everything that the operator watches, as one stream.
 pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>) -> impl Stream<Item = Seen> + Send + use<> {
     let complaint = |what| Complaint::about(what, health, metrics);
+    let caller = |kind: ConfigurationKind| Complaint { kind: Some(kind), ..complaint(kind.resource()) };
     let all = watcher::Config::default;
     let namespaces = watch::<SlimNamespace>(client, all(), complaint("namespaces"), |event| match event {
         Event::Init => Seen::NamespaceList(ListPhase::Begin),
@@ -75,27 +77,37 @@ pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>)
         Event::InitApply(lease) | Event::Apply(lease) => Seen::Install(Box::new(lease)),
         Event::Delete(lease) => Seen::InstallGone(Box::new(lease)),
     });
-    // Of CRDs, which can be large, the metadata only.
-    let others =
-        watch::<PartialObjectMeta<CustomResourceDefinition>>(client, all(), complaint(OPTIONAL_WATCH), |event| match event {
-            Event::Init => Seen::CrdList(ListPhase::Begin),
-            Event::InitDone => Seen::CrdList(ListPhase::End),
-            Event::InitApply(crd) | Event::Apply(crd) => Seen::Crd(crd.metadata.name.unwrap_or_default()),
-            Event::Delete(crd) => Seen::CrdGone(crd.metadata.name.unwrap_or_default()),
-        });
+    let webhooks = stream::select(callers::<SlimValidating>(client, caller), callers::<SlimMutating>(client, caller));
+    let others = stream::select(callers::<SlimApiService>(client, caller), callers::<SlimCrd>(client, caller));
+    let callers = stream::select(webhooks, others);
     stream::select(
         stream::select(namespaces, policies),
-        stream::select(stream::select(baselines, installs), stream::select(opt_outs, others)),
+        stream::select(stream::select(baselines, installs), stream::select(opt_outs, callers)),
     )
 }
 
 /// A cluster may have no CRD of opt-outs yet, and roles that know nothing of them.
 fn unlisted(error: &watcher::Error) -> Option<Seen> {
-    match code(error)? {
-        404 => Some(Seen::OptOutsUnlisted(Unlisted::Unknown)),
-        403 => Some(Seen::OptOutsUnlisted(Unlisted::Forbidden)),
-        _ => None,
+    match refusal(error)? {
+        Refusal::Unknown => Some(Seen::OptOutsUnlisted(Unlisted::Unknown)),
+        Refusal::Forbidden => Some(Seen::OptOutsUnlisted(Unlisted::Forbidden)),
     }
+}
+
+/// So many objects of these kinds come in a page, where lists come in pages: CRDs are large, and little of them is kept.
+const LARGE_PAGE: u32 = 50;
+
+fn callers<K>(client: &Client, complaint: impl Fn(ConfigurationKind) -> Complaint) -> BoxStream<'static, Seen>
+where
+    K: Caller + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let config = watcher::Config::default().page_size(LARGE_PAGE);
+    watch::<K>(client, config, complaint(K::KIND), |event| match event {
+        Event::Init => Seen::ConfigurationList(K::KIND, ListPhase::Begin),
+        Event::InitDone => Seen::ConfigurationList(K::KIND, ListPhase::End),
+        Event::InitApply(object) | Event::Apply(object) => Seen::Configuration(object.configuration()),
+        Event::Delete(object) => Seen::ConfigurationGone(K::KIND, object.configuration().name),
+    })
 }
 
 fn watch<K>(
@@ -131,8 +143,8 @@ where
                     Some(seen(event))
                 }
                 Err(error) => {
-                    complaint.failed(&error);
-                    failed(&error)
+                    let refused = complaint.failed(&error);
+                    refused.or_else(|| failed(&error))
                 }
             };
             futures::future::ready(seen)
@@ -143,6 +155,8 @@ where
 /// Says once what is wrong with a watch, and once that it is well again; tells the probes.
 pub(super) struct Complaint {
     what: &'static str,
+    /// Of objects that are gone without where they cannot be listed.
+    kind: Option<ConfigurationKind>,
     last: Option<String>,
     listed: bool,
     health: Arc<Health>,
@@ -151,16 +165,21 @@ pub(super) struct Complaint {
 
 impl Complaint {
     pub(super) fn about(what: &'static str, health: &Arc<Health>, metrics: &Arc<Metrics>) -> Self {
-        Self { what, last: None, listed: false, health: health.clone(), metrics: metrics.clone() }
+        Self { what, kind: None, last: None, listed: false, health: health.clone(), metrics: metrics.clone() }
     }
 
-    pub(super) fn failed(&mut self, error: &watcher::Error) {
-        let text = explain(self.what, error);
+    /// Returns what the engine should know of it.
+    pub(super) fn failed(&mut self, error: &watcher::Error) -> Option<Seen> {
+        let refusal = self.kind.zip(refusal(error));
+        let text = explain(self.what, error, refusal.is_some());
         if self.last.as_ref() != Some(&text) {
             warn!(watch = self.what, "{text}");
             self.health.waits(self.what, &text);
             self.last = Some(text);
         }
+        let (kind, refusal) = refusal?;
+        self.health.listed(self.what);
+        Some(Seen::ConfigurationsRefused(kind, refusal))
     }
 
     pub(super) fn recovered<K>(&mut self, event: &Event<K>) {
@@ -179,7 +198,7 @@ impl Complaint {
     }
 }
 
-fn status(error: &watcher::Error) -> Option<&Status> {
+fn answer(error: &watcher::Error) -> Option<&Status> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status),
@@ -187,12 +206,21 @@ fn status(error: &watcher::Error) -> Option<&Status> {
     }
 }
 
-fn code(error: &watcher::Error) -> Option<u16> {
-    status(error).map(|status| status.code)
+fn refusal(error: &watcher::Error) -> Option<Refusal> {
+    match answer(error)?.code {
+        403 => Some(Refusal::Forbidden),
+        404 => Some(Refusal::Unknown),
+        _ => None,
+    }
 }
 
-pub(super) fn explain(what: &str, error: &watcher::Error) -> String {
-    match status(error) {
+/// `optional` says that nothing waits for it.
+pub(super) fn explain(what: &str, error: &watcher::Error, optional: bool) -> String {
+    match answer(error) {
+        Some(s) if s.code == 404 && optional => format!("{what} are not known to the apiserver: there are none"),
+        Some(s) if s.code == 403 && optional => {
+            format!("not allowed to list and watch {what}; going on without. Apply manifests/base: {}", s.message)
+        }
         Some(s) if s.code == 404 => {
             format!("{what} are not known to the apiserver; waiting. Install the CRDs with `kubectl apply -f crds/`")
         }
@@ -271,6 +299,36 @@ mod tests {
         }
         watching.abort();
         asked
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_not_be_listed_or_is_not_known_is_told_and_readiness_does_not_wait_for_it() {
+        for (code, refusal) in [(403, Refusal::Forbidden), (404, Refusal::Unknown)] {
+            let (service, mut server) = mock::pair::<Request<Body>, Response<Body>>();
+            let health = Arc::new(Health::new(&["apiservices", "leases"]));
+            let client = Client::new(service, "default");
+            let mut seen = everything(&client, &health, &Arc::default()).boxed();
+            let answering = tokio::spawn(async move {
+                let mut silent = Vec::new();
+                while let Some((request, respond)) = server.next_request().await {
+                    if ["apiservices", "leases"].iter().any(|what| request.uri().path().ends_with(what)) {
+                        let status = serde_json::to_vec(&Status { code, ..Status::default() }).unwrap();
+                        respond.send_response(Response::builder().status(code).body(Body::from(status)).unwrap());
+                    } else {
+                        silent.push(respond);
+                    }
+                }
+            });
+            let told = loop {
+                if let Some(Seen::ConfigurationsRefused(kind, refusal)) = seen.next().await {
+                    break (kind, refusal);
+                }
+            };
+            assert_eq!(told, (ConfigurationKind::ApiService, refusal));
+            let waiting = health.waiting();
+            assert!(waiting.starts_with("leases: ") && !waiting.contains("apiservices"), "{waiting}");
+            answering.abort();
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,8 +17,8 @@ use crate::{
     api::{
         Role,
         baseline::{
-            DeletionPolicy, Discovery, Dns, DnsStatus, ExistingNamespaces, IpBlock, Mode, Monitoring, PolicyBaseline,
-            PolicyMetadata, Port, Selector,
+            ControlPlaneBackends, DeletionPolicy, Discovery, Dns, DnsStatus, ExistingNamespaces, IpBlock, Mode, Monitoring,
+            PolicyBaseline, PolicyMetadata, Port, Selector, SourceEgress,
         },
         names::{self, LabelError, SYSTEM_NAMESPACES},
     },
@@ -39,6 +39,8 @@ pub struct Baseline {
     pub suspended: bool,
     /// What it does with namespaces older than itself.
     pub existing: ExistingNamespaces,
+    /// What it does with namespaces that serve the control plane.
+    pub backends: ControlPlaneBackends,
     /// Its rank among baselines.
     pub priority: i32,
     /// What becomes of its policies when it is deleted.
@@ -61,6 +63,7 @@ pub struct Baseline {
     exclude: Vec<String>,
     scraped: Matcher,
     scrapers: Vec<Matcher>,
+    source_egress: SourceEgress,
 }
 
 /// What of the spec is needed to render it anew when the cluster's DNS is found elsewhere.
@@ -189,13 +192,23 @@ impl Baseline {
         check_metadata(&metadata)?;
         let opt_outs = Limits::check(spec.opt_outs.as_ref()).map_err(BaselineError::InvalidDuration)?;
 
-        let scrapers: Vec<Selector> =
-            render::monitoring_sources(&monitoring).into_iter().map(|(namespaces, _)| namespaces).collect();
+        let sources = render::monitoring_sources(&monitoring);
+        let scrapers = sources.iter().map(|(namespaces, _)| matcher("spec.monitoring.from", namespaces));
+        let none = ClusterDns::default();
+        let rendered = |role| render::render(role, &name, &dns, &none, &monitoring, &metadata);
+        let mut policies: Vec<Rendered> = Role::ALL.into_iter().filter(|r| spec.policies.contains(r)).map(rendered).collect();
+        let source_egress = monitoring.source_egress;
+        let carves = [Role::DefaultDenyEgress, Role::MonitoringCarveout].iter().all(|role| spec.policies.contains(role));
+        if source_egress == SourceEgress::Enforce && carves {
+            let source = |(i, (_, pods)): (usize, &(_, Selector))| render::render_source(i, pods, &name, &monitoring, &metadata);
+            policies.extend(sources.iter().enumerate().map(source));
+        }
         Ok(Self {
             created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
             mode: spec.mode,
             suspended: spec.suspend,
             existing: spec.existing_namespaces,
+            backends: spec.control_plane_backends,
             priority: spec.priority,
             deletion_policy: spec.deletion_policy,
             deleting: object.metadata.deletion_timestamp.is_some(),
@@ -203,14 +216,11 @@ impl Baseline {
             selector: matcher("spec.namespaceSelector", &selector)?,
             selector_words: words::effective_selector(&selector, &[]),
             scraped: matcher("spec.monitoring.namespaceSelector", &monitoring.namespace_selector.clone().unwrap_or_default())?,
-            scrapers: scrapers.iter().map(|s| matcher("spec.monitoring.from", s)).collect::<Result<_, _>>()?,
+            scrapers: scrapers.collect::<Result<_, _>>()?,
+            source_egress,
             exclude,
             opt_outs,
-            policies: Role::ALL
-                .into_iter()
-                .filter(|role| spec.policies.contains(role))
-                .map(|role| render::render(role, &name, &dns, &ClusterDns::default(), &monitoring, &metadata))
-                .collect(),
+            policies,
             dns_status: DnsStatus { discovery: dns.discovery, ..DnsStatus::default() },
             dns_gap: None,
             written: Written { selector, include_system_namespaces: spec.include_system_namespaces, dns, monitoring, metadata },
@@ -267,17 +277,20 @@ impl Baseline {
 
     /// The policies that this namespace does without, and by which opt-outs.
     pub fn opted_out<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (&'a Rendered, &'a OptOut)> {
-        let wanted = self.policies.iter().filter(|policy| self.wants(policy.role, ns));
+        let wanted = self.policies.iter().filter(|policy| self.wants_policy(policy, ns));
         wanted.filter_map(|policy| Some((policy, ns.opt_outs.of(policy.role, &self.opt_outs)?)))
     }
 
     /// Whether a role is planned in this namespace, but for opt-outs.
     fn wants(&self, role: Role, ns: &Namespace) -> bool {
         match role {
-            Role::DefaultDenyIngress => true,
+            Role::DefaultDenyIngress => self.holds(ns).is_none(),
             // Monitoring pods need the apiserver and the kubelets, which no portable rule can name.
-            Role::DefaultDenyEgress => !self.scrapers.iter().any(|s| ns.labels.are_selected_by(s)),
-            Role::MonitoringCarveout => ns.labels.are_selected_by(&self.scraped),
+            Role::DefaultDenyEgress => {
+                self.source_egress == SourceEgress::Enforce || !self.scrapers.iter().any(|s| ns.labels.are_selected_by(s))
+            }
+            // It closes the pods that it selects to everybody else: without default-deny-ingress it would open nothing.
+            Role::MonitoringCarveout => self.holds(ns).is_none() && ns.labels.are_selected_by(&self.scraped),
         }
     }
 
@@ -286,24 +299,58 @@ impl Baseline {
         if !self.policies.iter().any(|policy| policy.role == role) {
             return Some("spec.policies does not name it".into());
         }
-        if !self.wants(role, ns) {
-            let why = match role {
-                Role::DefaultDenyIngress => "it would close the namespace",
-                Role::DefaultDenyEgress => {
-                    "the namespace matches spec.monitoring.from, and monitoring pods need the apiserver and the kubelets"
-                }
-                Role::MonitoringCarveout => "the namespace does not match spec.monitoring.namespaceSelector",
-            };
-            return Some(why.into());
+        if let Some(OptOut { name, expires, approval, .. }) = ns.opt_outs.of(role, &self.opt_outs) {
+            let approval = approval.as_ref().map(|approval| format!(", {approval}")).unwrap_or_default();
+            return Some(format!("opt-out {name} until {expires}{approval}"));
         }
-        let OptOut { name, expires, approval, .. } = ns.opt_outs.of(role, &self.opt_outs)?;
-        let approval = approval.as_ref().map(|approval| format!(", {approval}")).unwrap_or_default();
-        Some(format!("opt-out {name} until {expires}{approval}"))
+        let why = match (role, self.holds(ns)) {
+            _ if self.wants(role, ns) => return None,
+            (Role::DefaultDenyIngress | Role::MonitoringCarveout, Some(caller)) => {
+                return Some(format!("{caller} here, so ingress is left open (controlPlaneBackends)"));
+            }
+            (Role::DefaultDenyIngress, None) => "ingress is left open",
+            (Role::DefaultDenyEgress, _) => {
+                "the namespace matches spec.monitoring.from, and monitoring pods need the apiserver and the kubelets"
+            }
+            (Role::MonitoringCarveout, None) => "the namespace does not match spec.monitoring.namespaceSelector",
+        };
+        Some(why.into())
+    }
+
+    /// Who calls a Service in this namespace, when its ingress is left open for that.
+    pub fn holds<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
+        self.called(ns).filter(|_| !ns.closed)
+    }
+
+    /// Who calls a Service in this namespace, when its ingress is closed nevertheless.
+    pub fn blocks<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
+        self.called(ns).filter(|_| ns.closed)
+    }
+
+    /// Who calls a Service in this namespace, where the baseline would close its ingress.
+    fn called<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
+        let (role, hold) = (Role::DefaultDenyIngress, self.backends == ControlPlaneBackends::Hold);
+        let closes = || self.policies.iter().any(|policy| policy.role == role) && ns.opt_outs.of(role, &self.opt_outs).is_none();
+        ns.serves.as_deref().filter(|_| hold && closes())
     }
 
     /// The policies planned in this namespace, which the baseline selects.
     pub fn planned<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (usize, &'a Rendered)> {
-        self.policies.iter().enumerate().filter(move |(_, p)| self.plans(p.role, ns))
+        let is_opted_out = |policy: &Rendered| ns.opt_outs.of(policy.role, &self.opt_outs).is_some();
+        // Where egress is not closed a source policy would open nothing, and close the monitoring pods to everything else.
+        let is_planned = move |policy: &Rendered| {
+            let is_closed = || policy.source.is_none() || self.plans(Role::DefaultDenyEgress, ns);
+            self.wants_policy(policy, ns) && !is_opted_out(policy) && is_closed()
+        };
+        self.policies.iter().enumerate().filter(move |(_, policy)| is_planned(policy))
+    }
+
+    /// Whether a policy is planned in this namespace, but for opt-outs.
+    fn wants_policy(&self, policy: &Rendered, ns: &Namespace) -> bool {
+        match policy.source {
+            Some(source) => self.scrapers.get(source).is_some_and(|s| ns.labels.are_selected_by(s)),
+            None => self.wants(policy.role, ns),
+        }
     }
 }
 
@@ -549,6 +596,35 @@ mod tests {
         assert_eq!(why(Role::DefaultDenyEgress, "a"), None);
         assert!(why(Role::DefaultDenyEgress, "monitoring").unwrap().contains("spec.monitoring.from"));
         assert_eq!(why(Role::MonitoringCarveout, "a").unwrap(), "spec.policies does not name it");
+    }
+
+    #[test]
+    fn a_namespace_of_the_monitoring_pods_gets_both_halves_when_its_egress_is_to_be_closed() {
+        use serde_json::json;
+        let entry = |team: &str| json!({"namespaceSelector": {"matchLabels": {"team": team}}, "podSelector": {"matchLabels": {"app": team}}});
+        let b = check(json!({"monitoring": {"sourceEgress": "Enforce", "from": [entry("a"), entry("b"), entry("a")]}})).unwrap();
+        let planned = |b: &Baseline, labels: &[(&str, &str)]| {
+            let ns = namespace("n", labels);
+            b.planned(&ns).map(|(_, policy)| policy.name.trim_start_matches("baseline-").to_owned()).collect::<Vec<_>>()
+        };
+        let all = ["default-deny-ingress", "default-deny-egress", "monitoring-carveout"];
+        assert_eq!(planned(&b, &[]), all);
+        assert_eq!(planned(&b, &[("team", "a")]), [&all[..], &["monitoring-source", "monitoring-source-3"]].concat());
+        assert_eq!(planned(&b, &[("team", "b")]), [&all[..], &["monitoring-source-2"]].concat());
+        // Without the role there is neither half. Without default-deny-egress the second one would open nothing, and close.
+        for (roles, want) in
+            [(json!(["DefaultDenyEgress"]), "default-deny-egress"), (json!(["MonitoringCarveout"]), "monitoring-carveout")]
+        {
+            let spec = json!({"policies": roles, "monitoring": {"sourceEgress": "Enforce", "from": [entry("a")]}});
+            assert_eq!(planned(&check(spec).unwrap(), &[("team", "a")]), [want]);
+        }
+        // Where pods are not scraped they scrape all the same.
+        let opted_in = json!({"matchLabels": {"scrape": "true"}});
+        let spec = json!({"monitoring": {"sourceEgress": "Enforce", "from": [entry("a")], "namespaceSelector": opted_in}});
+        let b = check(spec).unwrap();
+        assert_eq!(planned(&b, &[("team", "a")]), [&all[..2], &["monitoring-source"]].concat());
+        let to = b.policies[3].spec.egress.as_ref().unwrap()[0].to.as_ref().unwrap();
+        assert_eq!(serde_json::to_value(&to[0].namespace_selector).unwrap(), opted_in);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Never sees a client, a clock or the cluster; given the same input it gives the same output, and after parsing it cannot fail.
 
 mod assign;
+mod backends;
 mod baseline;
 mod labels;
 pub mod opt_out;
@@ -9,10 +10,13 @@ mod render;
 mod words;
 
 pub use assign::{Baselines, Decision, Holdings, Known, Verdict};
+pub use backends::Backends;
 pub use baseline::{Baseline, BaselineError};
 pub use labels::Labels;
 pub use opt_out::{OptOut, OptOuts};
 pub use render::{Rendered, own_id};
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -31,4 +35,8 @@ pub struct Namespace {
     pub terminating: bool,
     /// The opt-outs in it whose time is not over.
     pub opt_outs: OptOuts,
+    /// The apiserver calls a Service in it: which object says so, in words.
+    pub serves: Option<Arc<str>>,
+    /// Our default-deny-ingress stands there, or did while this process watched.
+    pub closed: bool,
 }

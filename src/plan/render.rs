@@ -27,6 +27,8 @@ use crate::{
 
 const API_VERSION: &str = "networking.k8s.io/v1";
 const KIND: &str = "NetworkPolicy";
+/// What the policies of the monitoring sources are called, after the baseline's prefix.
+const SOURCE: &str = "monitoring-source";
 const DEFAULT_PREFIX: &str = "baseline-";
 const METADATA_NAME: &str = "kubernetes.io/metadata.name";
 const DNS_PORT: i32 = 53;
@@ -36,6 +38,8 @@ const DNS_PORT: i32 = 53;
 pub struct Rendered {
     /// Its role.
     pub role: Role,
+    /// It is the other half of a carve-out: it lets the pods of that monitoring source out to those that they scrape.
+    pub source: Option<usize>,
     /// Its name.
     pub name: String,
     /// Its spec: all four fields.
@@ -104,11 +108,36 @@ pub fn render(
     let spec = match role {
         Role::DefaultDenyIngress => spec(&Selector::default(), "Ingress", vec![], vec![]),
         Role::DefaultDenyEgress => spec(&Selector::default(), "Egress", vec![], dns_rules(dns, found)),
-        Role::MonitoringCarveout => {
-            let pods = monitoring.pod_selector.clone().unwrap_or_else(|| label("monitoring.io/expose-metrics", "true"));
-            spec(&pods, "Ingress", vec![scrape_rule(monitoring)], vec![])
-        }
+        Role::MonitoringCarveout => spec(&exposing(monitoring), "Ingress", vec![scrape_rule(monitoring)], vec![]),
     };
+    dress(role, role.suffix(), None, spec, baseline, metadata)
+}
+
+/// Renders what lets the pods of a monitoring source out to those that they scrape.
+pub fn render_source(
+    index: usize,
+    sources: &Selector,
+    baseline: &str,
+    monitoring: &Monitoring,
+    metadata: &PolicyMetadata,
+) -> Rendered {
+    let namespaces = monitoring.namespace_selector.clone().unwrap_or_default();
+    // An empty selector of namespaces beside one of pods means these pods in every namespace.
+    let to = Some(vec![pods(&namespaces, &exposing(monitoring))]);
+    let rule = NetworkPolicyEgressRule { to, ports: Some(scraped_ports(monitoring)) };
+    let spec = spec(sources, "Egress", vec![], vec![rule]);
+    let suffix = if index == 0 { SOURCE.to_owned() } else { format!("{SOURCE}-{}", index + 1) };
+    dress(Role::MonitoringCarveout, &suffix, Some(index), spec, baseline, metadata)
+}
+
+fn dress(
+    role: Role,
+    suffix: &str,
+    source: Option<usize>,
+    spec: NetworkPolicySpec,
+    baseline: &str,
+    metadata: &PolicyMetadata,
+) -> Rendered {
     let mut labels = metadata.labels.clone();
     labels.extend([
         (LABEL_MANAGED_BY.into(), MANAGER.into()),
@@ -121,10 +150,10 @@ pub fn render(
     }
     let plan = Digest::of_json(&(&spec, &labels, &annotations)).to_string();
     annotations.insert(ANNOTATION_PLAN.into(), plan);
-    let name = format!("{}{}", metadata.name_prefix.as_deref().unwrap_or(DEFAULT_PREFIX), role.suffix());
+    let name = format!("{}{}", metadata.name_prefix.as_deref().unwrap_or(DEFAULT_PREFIX), suffix);
     // A spec has string keys and no numbers that JSON lacks: it is always written.
     let spec_text = to_raw_value(&spec).unwrap_or_else(|_| RawValue::NULL.to_owned());
-    Rendered { role, name, spec, labels, annotations, spec_text }
+    Rendered { role, source, name, spec, labels, annotations, spec_text }
 }
 
 fn spec(
@@ -194,14 +223,22 @@ fn discovered(peer: &Peer) -> NetworkPolicyPeer {
 }
 
 fn scrape_rule(monitoring: &Monitoring) -> NetworkPolicyIngressRule {
+    NetworkPolicyIngressRule {
+        from: Some(monitoring_sources(monitoring).iter().map(|(n, p)| pods(n, p)).collect()),
+        ports: Some(scraped_ports(monitoring)),
+    }
+}
+
+/// The pods that may be scraped.
+fn exposing(monitoring: &Monitoring) -> Selector {
+    monitoring.pod_selector.clone().unwrap_or_else(|| label("monitoring.io/expose-metrics", "true"))
+}
+
+fn scraped_ports(monitoring: &Monitoring) -> Vec<NetworkPolicyPort> {
     let tcp = |port| Port { protocol: Protocol::TCP, port, end_port: None };
     let default_ports =
         || vec![tcp(IntOrString::String("metrics".into())), tcp(IntOrString::Int(8080)), tcp(IntOrString::Int(9090))];
-    let ports = monitoring.ports.clone().unwrap_or_else(default_ports);
-    NetworkPolicyIngressRule {
-        from: Some(monitoring_sources(monitoring).iter().map(|(n, p)| pods(n, p)).collect()),
-        ports: Some(ports.iter().map(Into::into).collect()),
-    }
+    monitoring.ports.clone().unwrap_or_else(default_ports).iter().map(Into::into).collect()
 }
 
 /// The sources as pairs of a namespace selector and a pod selector. Never empty, for a checked spec.
@@ -235,6 +272,32 @@ mod tests {
         golden("src/plan/golden/custom.yaml", &rendered(spec));
     }
 
+    #[test]
+    fn the_policies_of_monitoring_sources_are_as_published() {
+        let spec = serde_json::from_str(include_str!("golden/sources.json")).unwrap();
+        golden("src/plan/golden/sources.yaml", &rendered(spec));
+    }
+
+    #[test]
+    fn a_source_reaches_the_exposing_pods_of_every_namespace_by_one_peer_with_both_selectors() {
+        let b = checked("b", serde_json::json!({"monitoring": {"sourceEgress": "Enforce"}}));
+        let source = &b.policies[3];
+        assert_eq!(
+            (source.role, source.source, &*source.name),
+            (Role::MonitoringCarveout, Some(0), "baseline-monitoring-source")
+        );
+        let spec = &source.object("monitoring", None)["spec"];
+        let exposing = serde_json::json!({"matchLabels": {"monitoring.io/expose-metrics": "true"}});
+        let ports = b.policies[2].object("a", None)["spec"]["ingress"][0]["ports"].clone();
+        assert_eq!(
+            *spec,
+            serde_json::json!({
+                "podSelector": {"matchLabels": {"app": "prometheus"}}, "policyTypes": ["Egress"], "ingress": [],
+                "egress": [{"to": [{"namespaceSelector": {}, "podSelector": exposing}], "ports": ports}],
+            })
+        );
+    }
+
     fn rendered(spec: serde_json::Value) -> String {
         let documents =
             checked("platform", spec).policies.into_iter().map(|p| serde_yaml::to_string(&p.object("team-a", None)).unwrap());
@@ -243,7 +306,7 @@ mod tests {
 
     #[test]
     fn all_four_fields_of_every_spec_are_written_out() {
-        for policy in checked("b", serde_json::json!({})).policies {
+        for policy in checked("b", serde_json::json!({"monitoring": {"sourceEgress": "Enforce"}})).policies {
             let object = policy.object("team-a", None);
             for field in ["podSelector", "policyTypes", "ingress", "egress"] {
                 assert!(object["spec"].get(field).is_some(), "{} {field}", policy.role);

@@ -43,6 +43,8 @@ pub struct Health<'a> {
     pub dns: Option<&'a DnsStatus>,
     /// What of the cluster's DNS no policy can express.
     pub dns_gap: Option<&'a str>,
+    /// The resources that could not be listed, of those that name Services which the apiserver calls.
+    pub unlisted: &'a [&'static str],
 }
 
 /// What was found in the namespaces of a baseline.
@@ -95,6 +97,8 @@ pub fn conditions(health: &Health, found: &Found, previous: &[Condition], now: T
         None if health.dns.is_some() => None,
         None => previous.iter().find(|c| c.type_ == condition::DNS_COVERAGE).cloned(),
     };
+    let unlisted = health.unlisted;
+    let backends = (!unlisted.is_empty()).then(|| build((condition::BACKEND_COVERAGE, false, not_listed(unlisted))));
     // Sorted by type, as the apiserver's users expect.
     let others = [
         (condition::READY, ready, (reason, message)),
@@ -102,7 +106,7 @@ pub fn conditions(health: &Health, found: &Found, previous: &[Condition], now: T
         (condition::STALLED, is_stalled, stalled),
     ]
     .map(build);
-    coverage.into_iter().chain(dns).chain(tied).chain(others).collect()
+    coverage.into_iter().chain(backends).chain(dns).chain(tied).chain(others).collect()
 }
 
 /// So many baselines that this one is tied with are named.
@@ -128,8 +132,16 @@ fn not_covered(beyond: &BTreeSet<String>) -> (&'static str, String) {
     (state::NETWORK_POLICY_ONLY, message)
 }
 
+fn not_listed(resources: &[&str]) -> (&'static str, String) {
+    let message = format!(
+        "{} could not be listed: namespaces with Services that only these name are closed like any other. Apply manifests/base",
+        resources.join(", ")
+    );
+    (state::NOT_LISTED, message)
+}
+
 fn ready<'a>(health: &'a Health, counts: &NamespaceCounts) -> (bool, &'a str, String) {
-    let NamespaceCounts { selected, compliant, pending, drifted, failed, reported, .. } = *counts;
+    let NamespaceCounts { selected, compliant, pending, drifted, failed, reported, held, .. } = *counts;
     if let Some((reason, message)) = &health.stalled {
         return (false, reason, message.clone());
     }
@@ -178,10 +190,17 @@ fn ready<'a>(health: &'a Health, counts: &NamespaceCounts) -> (bool, &'a str, St
     } else {
         String::new()
     };
+    let held = if held > 0 {
+        format!("; in {held} the apiserver calls a Service, their ingress is left open, controlPlaneBackends: Enforce closes it")
+    } else {
+        String::new()
+    };
     match health.mode {
-        Mode::Audit => (true, state::AUDITED, format!("{drifted} of {selected} selected namespaces would change{existing}")),
+        Mode::Audit => {
+            (true, state::AUDITED, format!("{drifted} of {selected} selected namespaces would change{existing}{held}"))
+        }
         Mode::Enforce => {
-            (true, state::PROTECTED, format!("{compliant} of {selected} selected namespaces hold their policies{existing}"))
+            (true, state::PROTECTED, format!("{compliant} of {selected} selected namespaces hold their policies{existing}{held}"))
         }
     }
 }

@@ -187,8 +187,12 @@ impl Ledger {
             wrong.extend(record.problems.iter().map(|told| (record.state, ns, told)));
         }
         let omitted = wrong.len().saturating_sub(MAX_VIOLATIONS);
-        // What is told of one namespace stays in its order.
-        wrong.sort_by_key(|(state, ns, _)| (*state, *ns));
+        // First what may be an outage. What else is told of one namespace stays in its order.
+        let is_grave = |state: &State, told: &Standing| {
+            let about_control_plane = [violation::CONTROL_PLANE_BLOCKED, violation::SERVES_CONTROL_PLANE];
+            *state == State::Failed || about_control_plane.contains(&told.problem.reason)
+        };
+        wrong.sort_by_key(|(state, ns, told)| (!is_grave(state, told), *state, *ns));
         let found = Found { counts: &self.counts, ties: &self.ties };
         let kept_selector = || previous.map(|p| p.effective_selector.clone()).unwrap_or_default();
         PolicyBaselineStatus {
@@ -220,6 +224,9 @@ impl Ledger {
         }
         if record.tells(violation::OPTED_OUT) {
             add(&mut counts.opted_out);
+        }
+        if record.tells(violation::SERVES_CONTROL_PLANE) {
+            add(&mut counts.held);
         }
         match record.state {
             State::Compliant => add(&mut counts.compliant),
@@ -342,6 +349,22 @@ mod tests {
         ledger.set(&ns("b"), failed("m"), at(0));
         let shown: Vec<_> = status(&ledger, None, 0).violations.into_iter().map(|v| v.namespace).collect();
         assert_eq!(shown, ["b", "a"]);
+    }
+
+    #[test]
+    fn what_concerns_the_control_plane_is_not_lost_among_reports() {
+        let mut ledger = Ledger::default();
+        let told = |reason| Problem { policy: None, reason, message: "m".into() };
+        for i in 0..30 {
+            let mut finding = Finding::wrong(State::Reported, told(violation::EXISTING_NAMESPACE));
+            finding.problems.extend((i == 25).then(|| told(violation::SERVES_CONTROL_PLANE)));
+            ledger.set(&ns(&format!("n{i}")), finding, at(0));
+        }
+        ledger.set(&ns("z"), Finding::wrong(State::Compliant, told(violation::CONTROL_PLANE_BLOCKED)), at(0));
+        let status = status(&ledger, None, 0);
+        let first: Vec<_> = status.violations[..2].iter().map(|v| (&*v.namespace, &*v.reason)).collect();
+        assert_eq!(first, [("n25", "ServesControlPlane"), ("z", "ControlPlaneBlocked")]);
+        assert_eq!((status.namespaces.held, status.violations_omitted), (1, 12));
     }
 
     #[test]

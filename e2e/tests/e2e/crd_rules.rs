@@ -234,6 +234,18 @@ fn own_mistakes() -> Vec<Mistake> {
             "{ deletionPolicy: Orphan }",
             "Unsupported value: \"Retain\": supported values: \"Orphan\", \"Delete\"",
         ),
+        one_of(
+            "spec.controlPlaneBackends",
+            "{ controlPlaneBackends: Open }",
+            "{ controlPlaneBackends: Hold }",
+            "Unsupported value: \"Open\": supported values: \"Hold\", \"Enforce\"",
+        ),
+        one_of(
+            "spec.monitoring.sourceEgress",
+            "{ monitoring: { sourceEgress: Hold } }",
+            "{ monitoring: { sourceEgress: Open } }",
+            "Unsupported value: \"Hold\": supported values: \"Open\", \"Enforce\"",
+        ),
         // The apiserver has words of its own for a number that is too large, and they begin elsewhere.
         Mistake {
             says: ["must be of type integer with format int32".to_owned(), "in spec.priority".to_owned()],
@@ -740,7 +752,7 @@ async fn an_empty_spec_is_accepted_and_filled_with_the_defaults() {
     let stored = baselines(&world).get("empty").await.unwrap().data["spec"].clone();
     let wanted = json!({
         "mode": "Enforce", "suspend": false, "existingNamespaces": "Report", "priority": 0, "includeSystemNamespaces": false,
-        "deletionPolicy": "Orphan",
+        "deletionPolicy": "Orphan", "controlPlaneBackends": "Hold",
         "policies": ["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"],
     });
     assert_eq!(stored, wanted);

@@ -15,7 +15,16 @@ use serde_json::json;
 use crate::scene::{Plan, apply_baseline, baseline, until_holds};
 
 /// What the operator reads a first list of.
-const READ: [&str; 5] = ["customresourcedefinitions", "leases", "namespaces", "networkpolicies", "policybaselines"];
+const READ: [&str; 8] = [
+    "apiservices",
+    "customresourcedefinitions",
+    "leases",
+    "mutatingwebhookconfigurations",
+    "namespaces",
+    "networkpolicies",
+    "policybaselines",
+    "validatingwebhookconfigurations",
+];
 
 /// What it reads of single namespaces, to know where DNS is.
 const READ_OF_DNS: [(&str, &str); 6] = [

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod admin;
+mod backends;
 mod bootstrap;
 mod client;
 mod crd_rules;
@@ -24,6 +25,7 @@ mod installs;
 mod judge;
 mod lifecycle;
 mod lists;
+mod monitoring;
 mod opt_outs;
 mod others;
 mod proxy;

@@ -6,6 +6,24 @@ use policy_baseline_e2e::World;
 
 use crate::scene::until_ready;
 
+/// The examples of a page: its fenced blocks of YAML, as they stand there.
+pub fn yaml_blocks(page: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut inside: Option<(usize, String)> = None;
+    for line in page.lines() {
+        let text = line.trim_start();
+        inside = match inside {
+            None => text.starts_with("```yaml").then(|| (line.len() - text.len(), String::new())),
+            Some((_, block)) if text.starts_with("```") => {
+                blocks.push(block);
+                None
+            }
+            Some((indent, block)) => Some((indent, block + line.get(indent..).unwrap_or_default() + "\n")),
+        };
+    }
+    blocks
+}
+
 #[tokio::test]
 async fn every_sample_is_accepted_without_a_warning_and_becomes_ready() {
     let mut world = World::new().await.unwrap();

@@ -99,18 +99,22 @@ impl Engine {
         self.announce(job, drift, Some(print.uid.to_string()), EventReason::PolicyAdopted, note, now);
     }
 
-    /// Tells of bypasses that are new in a namespace, in an event on each of the policies that make them.
-    pub(super) fn tell_bypasses(&mut self, ns: &NamespaceName, findings: &[(Arc<str>, Finding)], now: Now) {
+    /// Tells of what is new in a namespace and done by others: bypasses, and calls of the apiserver into what is closed. In an event on each of
+    /// the policies that it is about.
+    pub(super) fn tell_news(&mut self, ns: &NamespaceName, findings: &[(Arc<str>, Finding)], now: Now) {
         for (baseline, finding) in findings {
             let Some(tracked) = self.tracked.get(baseline) else { continue };
             let known = |problem: &Problem| tracked.problems(ns).into_iter().flatten().any(|known| known == problem);
-            let new = finding.problems.iter().filter(|problem| problem.reason == violation::BYPASSED && !known(problem));
-            for problem in new {
+            for problem in finding.problems.iter().filter(|problem| !known(problem)) {
+                let (reason, what) = match problem.reason {
+                    violation::BYPASSED => (EventReason::BaselineBypassed, "is bypassed"),
+                    violation::CONTROL_PLANE_BLOCKED => (EventReason::ControlPlaneBlocked, "blocks the control plane"),
+                    _ => continue,
+                };
                 let policy = problem.policy.clone().unwrap_or_default();
                 let uid = self.observed.get(ns).and_then(|entry| entry.policies.get(&policy)).map(|print| print.uid.to_string());
-                warn!(namespace = %ns, policy, baseline = %baseline, "baseline bypassed: {}", problem.message);
-                let note = format!("baseline {baseline} is bypassed: {}", problem.message);
-                let reason = EventReason::BaselineBypassed;
+                warn!(namespace = %ns, policy, baseline = %baseline, "baseline {what}: {}", problem.message);
+                let note = format!("baseline {baseline} {what}: {}", problem.message);
                 self.announcements.push(Announcement { namespace: ns.clone(), policy, uid, reason, note, at: now.wall });
             }
         }

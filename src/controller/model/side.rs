@@ -14,7 +14,7 @@ use super::{
     cluster::{Answer, Baseline, Cluster, Deed, NAMESPACE, Name, Namespace, News, OWN, Policy, Watch, Write},
 };
 use crate::{
-    api::{NamespaceName, reason::Failure},
+    api::{NamespaceName, backends::ConfigurationKind, reason::Failure},
     apply::WriteError,
     controller::engine::{Engine, ListPhase, Now, Seen},
     drift::{Class, Fix},
@@ -134,6 +134,9 @@ impl Side {
         for phase in [ListPhase::Begin, ListPhase::End] {
             side.see(Seen::InstallList(phase));
             side.see(Seen::OptOutList(phase));
+            for kind in ConfigurationKind::ALL {
+                side.see(Seen::ConfigurationList(kind, phase));
+            }
         }
         side
     }

@@ -1,0 +1,299 @@
+//! Namespaces with Services that the apiserver calls are not closed to it, unless their owner wants that; what is closed already is told.
+
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use policy_baseline::api::PolicyBaselineStatus;
+use policy_baseline_e2e::{TIMEOUT, World};
+use serde_json::{Value, json};
+
+use crate::repair::{PLATFORM, enforcing};
+use crate::samples::yaml_blocks;
+use crate::scene::{
+    DENY_INGRESS, Plan, apply_baseline, condition, events, fence, merge, policies_of, until_event, until_holds, until_ready,
+    until_status,
+};
+use crate::support::{a_second_later, stored};
+
+/// Of a namespace that is held: nothing in it restricts ingress.
+fn open() -> Plan {
+    Plan::of(PLATFORM).without("DefaultDenyIngress").without("MonitoringCarveout")
+}
+
+fn service(namespace: &str) -> Value {
+    json!({ "namespace": namespace, "name": "webhook" })
+}
+
+/// A webhook that is called for nothing.
+fn webhook(kind: &str, name: &str, client: &Value) -> String {
+    let webhook = json!({
+        "name": "nothing.e2e.example", "clientConfig": client, "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "failurePolicy": "Ignore", "rules": [],
+    });
+    let object = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": { "name": name }, "webhooks": [webhook],
+    });
+    object.to_string()
+}
+
+fn validating(name: &str, namespace: &str) -> String {
+    webhook("ValidatingWebhookConfiguration", name, &json!({ "service": service(namespace) }))
+}
+
+fn api_service(namespace: &str) -> String {
+    let spec = json!({
+        "group": "aggregated.e2e.example", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 10,
+        "insecureSkipTLSVerify": true, "service": service(namespace),
+    });
+    let object = json!({
+        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": { "name": "v1.aggregated.e2e.example" }, "spec": spec,
+    });
+    object.to_string()
+}
+
+fn converted(namespace: &str) -> String {
+    let webhook = json!({ "clientConfig": { "service": service(namespace) }, "conversionReviewVersions": ["v1"] });
+    let version = json!({ "name": "v1", "served": true, "storage": true, "schema": { "openAPIV3Schema": { "type": "object" } } });
+    let spec = json!({
+        "group": "converted.e2e.example", "scope": "Namespaced", "versions": [version],
+        "names": { "plural": "things", "singular": "thing", "kind": "Thing" },
+        "conversion": { "strategy": "Webhook", "webhook": webhook },
+    });
+    let object = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "things.converted.e2e.example" }, "spec": spec,
+    });
+    object.to_string()
+}
+
+/// An object that makes the apiserver call into a namespace: as a violation names it, and its manifest.
+type Caller = (&'static str, fn(&str) -> String);
+
+/// Deletes an object by its manifest.
+async fn delete(world: &World, manifest: &str) {
+    let object: DynamicObject = serde_json::from_str(manifest).unwrap();
+    let kind = GroupVersionKind::try_from(object.types.as_ref().unwrap()).unwrap();
+    let plural = format!("{}s", kind.kind.to_lowercase());
+    let api: Api<DynamicObject> = Api::all_with(world.admin(), &ApiResource::from_gvk_with_plural(&kind, &plural));
+    api.delete(object.metadata.name.as_deref().unwrap(), &DeleteParams::default()).await.unwrap();
+}
+
+/// What a status tells of a namespace by that reason.
+fn told(status: &PolicyBaselineStatus, namespace: &str, reason: &str) -> Option<String> {
+    let found = status.violations.iter().find(|v| v.namespace == namespace && v.reason == reason);
+    found.map(|violation| violation.message.clone())
+}
+
+async fn until_told(world: &World, namespace: &str, reason: &str) -> (PolicyBaselineStatus, String) {
+    let what = format!("{reason} in {namespace}");
+    let status = until_status(world, PLATFORM, &what, |status| told(status, namespace, reason).is_some()).await;
+    let message = told(&status, namespace, reason).unwrap();
+    (status, message)
+}
+
+fn restricts_ingress(policy: &NetworkPolicy) -> bool {
+    policy.spec.iter().flat_map(|spec| spec.policy_types.iter().flatten()).any(|direction| direction == "Ingress")
+}
+
+#[tokio::test]
+async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serves_no_more_or_enforce_says_so() {
+    let mut world = World::new().await.unwrap();
+    world.discard();
+    let callers: [Caller; 4] = [
+        ("ValidatingWebhookConfiguration/validating", |ns| validating("validating", ns)),
+        ("MutatingWebhookConfiguration/mutating", |ns| {
+            webhook("MutatingWebhookConfiguration", "mutating", &json!({ "service": service(ns) }))
+        }),
+        ("APIService/v1.aggregated.e2e.example", api_service),
+        ("CustomResourceDefinition/things.converted.e2e.example", converted),
+    ];
+    // They are there before the operator: nothing is closed because they are not known yet.
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    let mut serving = Vec::new();
+    for (name, manifest) in callers {
+        let ns = world.namespace("serving", &[]).await.unwrap();
+        let manifest = manifest(&ns);
+        world.apply_yaml(&manifest).await.unwrap();
+        serving.push((name, ns, manifest));
+    }
+    let url = world.namespace("url", &[]).await.unwrap();
+    let by_url = json!({ "url": format!("https://webhook.{url}.svc/x") });
+    world.apply_yaml(&webhook("ValidatingWebhookConfiguration", "by-url", &by_url)).await.unwrap();
+    world.start_operator().await.unwrap();
+
+    until_holds(&world, &url, &Plan::of(PLATFORM)).await;
+    for (_, ns, _) in &serving {
+        until_holds(&world, ns, &open()).await;
+    }
+    // The namespace default is older.
+    let all = |status: &PolicyBaselineStatus| {
+        let counts = status.namespaces;
+        (counts.selected, counts.compliant, counts.reported, counts.held) == (6, 5, 1, 4)
+    };
+    let status = until_status(&world, PLATFORM, "four are held, and as planned", all).await;
+    let ready = condition(&status, "Ready");
+    assert_eq!((&*ready.status, &*ready.reason), ("True", "Protected"));
+    assert!(ready.message.contains("in 4 the apiserver calls a Service"), "{}", ready.message);
+    for (name, ns, _) in &serving {
+        let message = told(&status, ns, "ServesControlPlane").unwrap();
+        assert!(message.contains(&format!("{name} calls Service webhook")), "{message}");
+        assert!(!world.policies(ns).await.unwrap().iter().any(restricts_ingress), "{name}");
+    }
+    let metric = r#"policy_baseline_namespaces{state="held"} 4"#;
+    let counted = async || crate::admin::metrics_of(&world).await.contains(metric);
+    world.eventually("they are counted", TIMEOUT, counted).await.unwrap();
+
+    // A configuration that is known before its namespace holds it from the first moment on.
+    let future = World::unique("future");
+    let [first, second] = [&serving[0].1, &future].map(|ns| validating("validating", ns));
+    let mut both: Value = serde_json::from_str(&first).unwrap();
+    let mut webhook = serde_json::from_str::<Value>(&second).unwrap()["webhooks"][0].take();
+    webhook["name"] = "future.e2e.example".into();
+    both["webhooks"].as_array_mut().unwrap().push(webhook);
+    both["webhooks"][0]["clientConfig"]["service"]["name"] = "known".into();
+    world.apply_yaml(&both.to_string()).await.unwrap();
+    let is_known = |status: &PolicyBaselineStatus| {
+        told(status, &serving[0].1, "ServesControlPlane").is_some_and(|message| message.contains("calls Service known"))
+    };
+    until_status(&world, PLATFORM, "the configuration is known", is_known).await;
+    world.namespace_named(&future, &[]).await.unwrap();
+    until_holds(&world, &future, &open()).await;
+    until_told(&world, &future, "ServesControlPlane").await;
+    assert!(events(&world.admin(), &future).await.is_empty(), "it was never closed");
+
+    for (_, _, manifest) in &serving {
+        delete(&world, manifest).await;
+    }
+    for (name, ns, _) in &serving {
+        until_holds(&world, ns, &Plan::of(PLATFORM)).await;
+        assert!(events(&world.admin(), ns).await.is_empty(), "{name}: the end of a hold is no drift");
+    }
+    let status = until_status(&world, PLATFORM, "none is held", |status| status.namespaces.held == 0).await;
+    assert!(status.violations.iter().all(|violation| violation.namespace == "default"), "{status:?}");
+
+    let last = world.namespace("last", &[]).await.unwrap();
+    until_holds(&world, &last, &Plan::of(PLATFORM)).await;
+    apply_baseline(&world, PLATFORM, &json!({ "excludeNamespaces": [last] })).await;
+    crate::scene::until_only(&world, &last, &[]).await;
+    world.apply_yaml(&validating("validating", &last)).await.unwrap();
+    apply_baseline(&world, PLATFORM, &json!({ "controlPlaneBackends": "Enforce" })).await;
+    until_holds(&world, &last, &Plan::of(PLATFORM)).await;
+    let status = until_ready(&world, PLATFORM).await;
+    assert_eq!(status.namespaces.held, 0);
+    assert!(status.violations.iter().all(|violation| violation.namespace == "default"), "its owner has decided: {status:?}");
+}
+
+#[tokio::test]
+async fn i1_what_is_closed_before_it_serves_is_told_at_once_and_stays_closed_until_its_owner_decides() {
+    let mut world = enforcing(&json!({})).await;
+    world.discard();
+    let ns = world.namespace("late", &[]).await.unwrap();
+    let plan = Plan::of(PLATFORM);
+    let before = until_holds(&world, &ns, &plan).await;
+    until_ready(&world, PLATFORM).await;
+    world.apply_yaml(&validating("late", &ns)).await.unwrap();
+
+    let admin = world.admin();
+    let event = until_event(&world, &admin, &ns, "ControlPlaneBlocked", DENY_INGRESS).await;
+    let caller = "ValidatingWebhookConfiguration/late calls Service webhook";
+    assert!(event.message.unwrap().contains(caller));
+    let (status, message) = until_told(&world, &ns, "ControlPlaneBlocked").await;
+    assert!(message.contains(caller) && message.contains("excludeNamespaces"), "{message}");
+    assert_eq!((&*condition(&status, "Ready").status, status.namespaces.held), ("True", 0));
+    assert_eq!(until_holds(&world, &ns, &plan).await, before, "nothing was touched");
+
+    // It is repaired, also after a restart, which tells it no second time.
+    merge(&policies_of(&admin, &ns), DENY_INGRESS, "tenant", &json!({ "spec": { "ingress": [{}] } })).await;
+    until_holds(&world, &ns, &plan).await;
+    policies_of(&admin, &ns).delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
+    until_holds(&world, &ns, &plan).await;
+    world.restart_operator().await.unwrap();
+    fence(&world, &plan, &[]).await;
+    policies_of(&admin, &ns).delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
+    until_holds(&world, &ns, &plan).await;
+    until_told(&world, &ns, "ControlPlaneBlocked").await;
+    let blocked = events(&admin, &ns).await.into_iter().filter(|e| e.reason.as_deref() == Some("ControlPlaneBlocked"));
+    assert_eq!(blocked.count(), 1);
+
+    // Its owner excludes it, and takes it back: from then on it is held.
+    apply_baseline(&world, PLATFORM, &json!({ "excludeNamespaces": [ns] })).await;
+    crate::scene::until_only(&world, &ns, &[]).await;
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    until_holds(&world, &ns, &open()).await;
+    until_told(&world, &ns, "ServesControlPlane").await;
+    world.restart_operator().await.unwrap();
+    fence(&world, &plan, &[]).await;
+    until_holds(&world, &ns, &open()).await;
+}
+
+#[tokio::test]
+async fn the_page_about_backends_works_as_it_says() {
+    let world = World::new().await.unwrap();
+    let [baseline, policy] = &yaml_blocks(include_str!("../../../docs/control-plane-backends.md"))[..] else {
+        panic!("a baseline, and a policy")
+    };
+    world.apply_yaml(baseline).await.unwrap();
+    world.namespace_named("cert-manager", &[]).await.unwrap();
+    world.apply_yaml(policy).await.unwrap();
+    assert_eq!(world.policies("cert-manager").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn audit_and_report_tell_which_namespaces_would_be_held() {
+    let mut world = World::new().await.unwrap();
+    world.discard();
+    let ns = world.namespace("existing", &[]).await.unwrap();
+    world.apply_yaml(&validating("existing", &ns)).await.unwrap();
+    a_second_later(&world).await;
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    world.start_operator().await.unwrap();
+    let (status, _) = until_told(&world, &ns, "ServesControlPlane").await;
+    assert!(told(&status, &ns, "ExistingNamespace").is_some());
+    apply_baseline(&world, PLATFORM, &json!({ "mode": "Audit", "existingNamespaces": "Enforce" })).await;
+    let (status, changes) = until_told(&world, &ns, "WouldChange").await;
+    assert!(changes.contains("default-deny-egress") && !changes.contains("ingress"), "{changes}");
+    assert!(told(&status, &ns, "ServesControlPlane").is_some());
+    assert!(stored(&world, &ns).await.is_empty());
+}
+
+#[tokio::test]
+async fn i7_an_operator_that_may_not_list_webhooks_works_and_says_so_until_it_may() {
+    let mut world = World::new().await.unwrap();
+    world.discard();
+    let shipped = Api::<ClusterRole>::all(world.admin()).get("policy-baseline").await.unwrap().rules.unwrap();
+    let mut narrowed = shipped.clone();
+    narrowed.retain(|rule| !rule.api_groups.iter().flatten().any(|group| group == "admissionregistration.k8s.io"));
+    let set_rules = async |rules: &[k8s_openapi::api::rbac::v1::PolicyRule]| {
+        let patch = Patch::Merge(json!({ "rules": rules }));
+        Api::<ClusterRole>::all(world.admin()).patch("policy-baseline", &PatchParams::default(), &patch).await.unwrap();
+    };
+    set_rules(&narrowed).await;
+    let client = crate::scene::client_of(&world.operator_kubeconfig().await.unwrap()).await;
+    let resource = "validatingwebhookconfigurations";
+    let may_not = async || {
+        let may = crate::scene::can_i(&client, "watch", "admissionregistration.k8s.io", resource, None).await;
+        may.map(|may| !may)
+    };
+    world.eventually("it may not list webhooks", TIMEOUT, may_not).await.unwrap();
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    world.start_operator().await.unwrap();
+    let ns = world.namespace("team", &[]).await.unwrap();
+    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    let is_told = |status: &PolicyBaselineStatus| condition(status, "ControlPlaneCoverage").status == "False";
+    let status = until_status(&world, PLATFORM, "it is said", is_told).await;
+    let coverage = condition(&status, "ControlPlaneCoverage");
+    assert_eq!(coverage.reason, "NotListed");
+    assert!(
+        coverage.message.starts_with(&format!("{resource}, mutatingwebhookconfigurations could not")),
+        "{}",
+        coverage.message
+    );
+    assert_eq!(condition(&until_ready(&world, PLATFORM).await, "Ready").reason, "Protected");
+
+    world.apply_yaml(&validating("late", &ns)).await.unwrap();
+    let patch = Patch::Merge(json!({ "rules": shipped }));
+    Api::<ClusterRole>::all(world.admin()).patch("policy-baseline", &PatchParams::default(), &patch).await.unwrap();
+    let (status, _) = until_told(&world, &ns, "ControlPlaneBlocked").await;
+    assert!(!is_told(&status));
+}

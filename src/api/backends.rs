@@ -1,0 +1,247 @@
+//! What is read of the objects that tell the apiserver whom to call: their names, and the Services that they name. Of a CRD, which can be large, no more is
+//! built up than of the others.
+
+use k8s_openapi::{
+    api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    kube_aggregator::pkg::apis::apiregistration::v1::APIService,
+};
+use kube::Resource;
+use serde::{Deserialize, Deserializer};
+
+/// The kinds of objects that make the apiserver call a Service.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum ConfigurationKind {
+    /// Webhooks that refuse.
+    Validating,
+    /// Webhooks that change.
+    Mutating,
+    /// A part of the API that a Service answers.
+    ApiService,
+    /// A CRD, whose conversion a Service may do.
+    Crd,
+}
+
+impl ConfigurationKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Validating, Self::Mutating, Self::ApiService, Self::Crd];
+
+    /// The kind as the API has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Validating => "ValidatingWebhookConfiguration",
+            Self::Mutating => "MutatingWebhookConfiguration",
+            Self::ApiService => "APIService",
+            Self::Crd => "CustomResourceDefinition",
+        }
+    }
+
+    /// The resource as the API has it.
+    pub const fn resource(self) -> &'static str {
+        match self {
+            Self::Validating => "validatingwebhookconfigurations",
+            Self::Mutating => "mutatingwebhookconfigurations",
+            Self::ApiService => "apiservices",
+            Self::Crd => "customresourcedefinitions",
+        }
+    }
+}
+
+/// An object that may make the apiserver call Services.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Configuration {
+    /// Its kind.
+    pub kind: ConfigurationKind,
+    /// Its name.
+    pub name: String,
+    /// The Services that it names, each once. None when it names URLs, or the apiserver itself.
+    pub services: Vec<ServiceName>,
+}
+
+/// A Service.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+pub struct ServiceName {
+    /// Its namespace.
+    #[serde(default)]
+    pub namespace: String,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+}
+
+/// An object of one of these kinds, as the watch reads it.
+pub trait Caller: Resource<DynamicType = ()> {
+    /// Its kind.
+    const KIND: ConfigurationKind;
+
+    /// What it names.
+    fn configuration(self) -> Configuration;
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Webhook {
+    #[serde(default, rename = "clientConfig")]
+    client: Option<ClientConfig>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct ClientConfig {
+    #[serde(default)]
+    service: Option<ServiceName>,
+}
+
+/// A ValidatingWebhookConfiguration.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = "ValidatingWebhookConfiguration")]
+pub struct SlimValidating {
+    #[serde(deserialize_with = "identity")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    webhooks: Option<Vec<Webhook>>,
+}
+
+/// A MutatingWebhookConfiguration.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = "MutatingWebhookConfiguration")]
+pub struct SlimMutating {
+    #[serde(deserialize_with = "identity")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    webhooks: Option<Vec<Webhook>>,
+}
+
+/// An APIService.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = "APIService")]
+pub struct SlimApiService {
+    #[serde(deserialize_with = "identity")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Option<ClientConfig>,
+}
+
+/// A CRD.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = "CustomResourceDefinition")]
+pub struct SlimCrd {
+    #[serde(deserialize_with = "identity")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Option<CrdSpec>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct CrdSpec {
+    #[serde(default)]
+    conversion: Option<Conversion>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Conversion {
+    #[serde(default)]
+    webhook: Option<Webhook>,
+}
+
+impl Caller for SlimValidating {
+    const KIND: ConfigurationKind = ConfigurationKind::Validating;
+
+    fn configuration(self) -> Configuration {
+        configuration(Self::KIND, self.metadata, of_webhooks(self.webhooks))
+    }
+}
+
+impl Caller for SlimMutating {
+    const KIND: ConfigurationKind = ConfigurationKind::Mutating;
+
+    fn configuration(self) -> Configuration {
+        configuration(Self::KIND, self.metadata, of_webhooks(self.webhooks))
+    }
+}
+
+impl Caller for SlimApiService {
+    const KIND: ConfigurationKind = ConfigurationKind::ApiService;
+
+    fn configuration(self) -> Configuration {
+        configuration(Self::KIND, self.metadata, self.spec.and_then(|spec| spec.service))
+    }
+}
+
+impl Caller for SlimCrd {
+    const KIND: ConfigurationKind = ConfigurationKind::Crd;
+
+    fn configuration(self) -> Configuration {
+        let webhook = self.spec.and_then(|spec| spec.conversion).and_then(|conversion| conversion.webhook);
+        configuration(Self::KIND, self.metadata, of_webhooks(webhook.map(|webhook| vec![webhook])))
+    }
+}
+
+fn of_webhooks(webhooks: Option<Vec<Webhook>>) -> impl Iterator<Item = ServiceName> {
+    webhooks.into_iter().flatten().filter_map(|webhook| webhook.client?.service)
+}
+
+fn configuration(
+    kind: ConfigurationKind,
+    metadata: ObjectMeta,
+    services: impl IntoIterator<Item = ServiceName>,
+) -> Configuration {
+    let mut services: Vec<ServiceName> = services.into_iter().collect();
+    services.sort_unstable();
+    services.dedup();
+    Configuration { kind, name: metadata.name.unwrap_or_default(), services }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Identity {
+    name: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
+fn identity<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
+    let Identity { name, uid, resource_version } = Identity::deserialize(from)?;
+    Ok(ObjectMeta { name, uid, resource_version, ..ObjectMeta::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read<K: Caller + serde::de::DeserializeOwned>(mut object: Value) -> Vec<String> {
+        object["metadata"] = json!({"name": "n", "resourceVersion": "7", "managedFields": [{"manager": "kubectl"}]});
+        let read = serde_json::from_value::<K>(object).unwrap();
+        assert_eq!(read.meta().resource_version.as_deref(), Some("7"));
+        let Configuration { kind, name, services } = read.configuration();
+        assert_eq!((kind, &*name), (K::KIND, "n"));
+        services.into_iter().map(|service| format!("{}/{}", service.namespace, service.name)).collect()
+    }
+
+    fn webhooks() -> Value {
+        let service = |namespace: &str| json!({"name": "w.x.y", "clientConfig": {"service": {"namespace": namespace, "name": "s", "port": 443}, "caBundle": "eA=="}});
+        json!({"webhooks": [service("b"), {"name": "u.x.y", "clientConfig": {"url": "https://x.example"}}, service("a"), service("b")]})
+    }
+
+    #[test]
+    fn each_kind_tells_the_services_that_it_names_each_once() {
+        assert_eq!(read::<SlimValidating>(webhooks()), ["a/s", "b/s"]);
+        assert_eq!(read::<SlimMutating>(webhooks()), ["a/s", "b/s"]);
+        assert_eq!(read::<SlimApiService>(json!({"spec": {"service": {"namespace": "a", "name": "s"}, "group": "g"}})), ["a/s"]);
+        let conversion = json!({"strategy": "Webhook", "webhook": {"clientConfig": {"service": {"namespace": "a", "name": "s"}}, "conversionReviewVersions": ["v1"]}});
+        assert_eq!(read::<SlimCrd>(json!({"spec": {"conversion": conversion, "versions": [{"name": "v1"}]}})), ["a/s"]);
+    }
+
+    #[test]
+    fn what_names_no_service_serves_nothing() {
+        let none: [&str; 0] = [];
+        for object in [json!({}), json!({"webhooks": null}), json!({"webhooks": []}), json!({"webhooks": [{"name": "w"}]})] {
+            assert_eq!(read::<SlimValidating>(object), none);
+        }
+        assert_eq!(read::<SlimApiService>(json!({"spec": {"group": "g", "service": null}})), none);
+        assert_eq!(read::<SlimCrd>(json!({"spec": {"conversion": {"strategy": "None"}}})), none);
+        let url = json!({"strategy": "Webhook", "webhook": {"clientConfig": {"url": "https://x.example"}}});
+        assert_eq!(read::<SlimCrd>(json!({"spec": {"conversion": url}})), none);
+    }
+}
