@@ -13,9 +13,7 @@ use policy_baseline_e2e::{TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 
 use crate::admin::{metric, metrics_of};
-use crate::scene::{
-    DENY_EGRESS, Plan, apply_baseline, can_i, fence, until_holds, until_only, until_ready, until_status,
-};
+use crate::scene::{DENY_EGRESS, Plan, apply_baseline, can_i, fence, until_holds, until_only, until_ready, until_status};
 use crate::support::{Writes, uids};
 
 const CRD: &str = "baselineoptouts.policybaseline.io";
@@ -162,7 +160,12 @@ async fn what_is_out_of_bounds_is_not_in_force_and_says_why() {
     create(&world, &ns, &opt_out("over", &[EGRESS], seconds_from_now(-5))).await;
     create(&world, &outside, &opt_out("nothing", &[EGRESS], soon)).await;
     for (namespace, name, says, words) in [
-        (&ns, "ingress", "False RoleNotAllowed", "does not give up DefaultDenyIngress, only DefaultDenyEgress, MonitoringCarveout"),
+        (
+            &ns,
+            "ingress",
+            "False RoleNotAllowed",
+            "does not give up DefaultDenyIngress, only DefaultDenyEgress, MonitoringCarveout",
+        ),
         (&ns, "long", "False TooLong", "allows 1h from its creation"),
         (&ns, "over", "False Expired", "it expired at"),
         (&outside, "nothing", "False NoBaseline", "no baseline enforces policies in this namespace"),
@@ -342,8 +345,8 @@ async fn what_kubectl_is_told_of_a_mistake_in_an_opt_out() {
         (with("policies", json!([EGRESS, EGRESS])), "spec.policies: Invalid value: name each policy once"),
         (with("policies", json!(["DNS"])), r#"spec.policies[0]: Unsupported value: "DNS""#),
         (with("policies", json!([EGRESS, INGRESS, "MonitoringCarveout", EGRESS])), "spec.policies: Too many"),
-        (with("reason", json!("because")), "spec.reason: Invalid value: say in at least 20 characters why"),
-        (with("reason", json!(format!("{:30}", "x"))), "spec.reason: Invalid value: say in at least 20 characters why"),
+        (with("reason", json!("because")), r#"spec.reason: Invalid value: "because": say in at least 20 characters why"#),
+        (with("reason", json!(format!("{:30}", "x"))), "say in at least 20 characters why the namespace needs this"),
         (with("reason", json!("x".repeat(1025))), "spec.reason: Too long"),
         (with("expiresAt", json!("tomorrow")), "spec.expiresAt: Invalid value"),
         (with("approvedBy", json!("x".repeat(129))), "spec.approvedBy: Too long"),
