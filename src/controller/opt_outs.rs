@@ -221,7 +221,9 @@ impl Exceptions {
         (kept.generation, kept.checked) = (raw.metadata.generation, checked);
         let after: Vec<Timestamp> = kept.moments().collect();
         self.tally = None;
-        before.into_iter().for_each(|at| self.no_moment(at, key));
+        for at in before {
+            self.no_moment(at, key);
+        }
         for at in after {
             self.moments.entry(at).or_default().insert(key.clone());
         }

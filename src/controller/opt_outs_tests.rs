@@ -337,7 +337,7 @@ fn an_existing_namespace_that_did_without_everything_is_closed_at_the_end_also_a
         assert_eq!(sim.policies.len(), 0);
         let wanted = if held == 0 { "False ExistingNamespace" } else { "True WithinLimits" };
         assert_eq!(says(&write(&mut sim, &mut shown).unwrap()), wanted);
-        sim.pass(Duration::from_secs(60));
+        sim.pass(Duration::from_mins(1));
         sim.settle();
         assert_eq!(sim.policies.len(), held, "one that was only reported stays open");
     }
@@ -357,10 +357,14 @@ fn nothing_is_decided_before_opt_outs_are_listed_unless_there_can_be_none() {
     ] {
         let mut sim = Sim::unsynced();
         let lists = [Seen::NamespaceList, Seen::PolicyList, Seen::BaselineList, Seen::InstallList];
-        lists.iter().for_each(|list| sim.see(list(ListPhase::Begin)));
+        for list in lists {
+            sim.see(list(ListPhase::Begin));
+        }
         sim.baseline(1, json!({}));
         sim.namespace("a");
-        lists.iter().for_each(|list| sim.see(list(ListPhase::End)));
+        for list in lists {
+            sim.see(list(ListPhase::End));
+        }
         if let Some(there) = crd {
             sim.see(Seen::CrdList(ListPhase::Begin));
             if there {

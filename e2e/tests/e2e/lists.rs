@@ -15,7 +15,8 @@ use serde_json::json;
 use crate::scene::{Plan, apply_baseline, baseline, until_holds};
 
 /// What the operator reads a first list of.
-const READ: [&str; 5] = ["customresourcedefinitions", "leases", "namespaces", "networkpolicies", "policybaselines"];
+const READ: [&str; 6] =
+    ["baselineoptouts", "customresourcedefinitions", "leases", "namespaces", "networkpolicies", "policybaselines"];
 
 /// What the operator asked for at first, by verb.
 fn asked<'a>(entries: &'a [AuditEntry], verb: &str) -> BTreeSet<&'a str> {
