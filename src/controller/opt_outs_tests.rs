@@ -31,6 +31,7 @@ struct Shown {
     version: u64,
     status: Value,
     label: Option<&'static str>,
+    deleting: bool,
 }
 
 impl Shown {
@@ -47,6 +48,7 @@ impl Shown {
             version: 10,
             status: Value::Null,
             label: None,
+            deleting: false,
         }
     }
 
@@ -54,7 +56,8 @@ impl Shown {
         let labels = self.label.map(|value| json!({"policybaseline.io/opt-out": value}));
         let object = json!({
             "metadata": {"name": self.name, "namespace": ns, "uid": format!("uid-{}", self.name), "generation": self.generation,
-                "resourceVersion": self.version.to_string(), "creationTimestamp": self.created, "labels": labels},
+                "resourceVersion": self.version.to_string(), "creationTimestamp": self.created, "labels": labels,
+                "deletionTimestamp": self.deleting.then_some(self.created)},
             "spec": {"policies": self.roles, "reason": "a reason of twenty characters", "expiresAt": self.expires},
             "status": self.status,
         });
@@ -158,6 +161,30 @@ fn two_opt_outs_add_up_and_one_that_goes_brings_its_role_back_at_once() {
     sim.settle();
     assert_eq!(sim.policies.len(), 3);
     assert_eq!(sim.engine.opt_outs_in_force()[0].1.in_force, 0);
+}
+
+#[test]
+fn one_that_is_being_deleted_counts_no_more_and_while_everything_is_frozen_it_stays_what_it_was() {
+    let mut sim = Sim::protected();
+    let mut shown = Shown::new(&sim, 600);
+    shown.seen(&mut sim);
+    sim.settle();
+    // Suspended before its status was written: it was in force all the same.
+    sim.baseline(2, json!({"suspend": true}));
+    sim.settle();
+    assert_eq!(says(&write(&mut sim, &mut shown).unwrap()), "True WithinLimits");
+    shown.deleting = true;
+    shown.version += 1;
+    shown.seen(&mut sim);
+    sim.settle();
+    sim.pass(Duration::from_secs(1));
+    let written = write(&mut sim, &mut shown).unwrap();
+    assert_eq!((&*says(&written), written.label), ("False Deleting", Some(None)));
+    assert!(!holds_egress(&sim, "a"), "nothing is written while it is suspended");
+    sim.baseline(3, json!({}));
+    sim.settle();
+    assert!(holds_egress(&sim, "a"));
+    assert_eq!(told(&mut sim), [], "that is no end that anybody waited for");
 }
 
 #[test]

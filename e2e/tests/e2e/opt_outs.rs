@@ -195,6 +195,7 @@ async fn what_is_out_of_bounds_is_not_in_force_and_says_why() {
         opt_outs(&world.admin(), &ns).delete(name, &DeleteParams::default()).await.unwrap();
         until_holds(&world, &ns, &plan).await;
     }
+    until_says(&world, &ns, "long", "False Deleting").await;
     until_ready(&world, PLATFORM).await;
     assert_eq!(world.stop_operator().unwrap(), 0);
 }
