@@ -24,30 +24,15 @@ pub const SHORTEST_REASON: usize = 20;
     status = "BaselineOptOutStatus",
     derive = "PartialEq",
     doc = "BaselineOptOut takes policies of the baseline away from its namespace for a limited time: a documented exception, which opens the namespace. It counts within the limits that the baseline sets in spec.optOuts, and the condition InForce says whether it does.",
-    printcolumn(
-        name = "Policies",
-        type_ = "string",
-        json_path = ".spec.policies",
-        description = "The policies that the namespace does without"
-    ),
-    printcolumn(
-        name = "In Force",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='InForce')].status",
-        description = "Whether the policies are away"
-    ),
+    validation = Rule::new("size(self.metadata.name) <= 63").message("metadata.name: use at most 63 characters"),
+    printcolumn(name = "Policies", type_ = "string", json_path = ".spec.policies", description = "The policies that the namespace does without"),
+    printcolumn(name = "In Force", type_ = "string", json_path = ".status.conditions[?(@.type=='InForce')].status", description = "Whether the policies are away"),
     printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expiresAt", description = "When they come back"),
     printcolumn(name = "Approved By", type_ = "string", json_path = ".spec.approvedBy", description = "Who allowed it"),
     printcolumn(name = "Ticket", type_ = "string", json_path = ".spec.ticket", description = "Where it was decided"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason", description = "Why the namespace needs it"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(
-        name = "State",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='InForce')].reason",
-        description = "Why it is in force, or is not",
-        priority = 1
-    )
+    printcolumn(name = "State", type_ = "string", json_path = ".status.conditions[?(@.type=='InForce')].reason", description = "Why it is in force, or is not", priority = 1)
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(!deny_unknown_fields)]

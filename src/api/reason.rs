@@ -120,19 +120,22 @@ pub enum Refusal {
     ExistingNamespace,
     /// The baseline is suspended, stalled, or waits for a confirmation.
     BaselineFrozen,
+    /// It is being deleted.
+    Deleting,
     /// The object cannot be read.
     Undecodable,
 }
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Expired,
         Self::TooLong,
         Self::RoleNotAllowed,
         Self::NoBaseline,
         Self::ExistingNamespace,
         Self::BaselineFrozen,
+        Self::Deleting,
         Self::Undecodable,
     ];
 
@@ -145,6 +148,7 @@ impl Refusal {
             Self::NoBaseline => "NoBaseline",
             Self::ExistingNamespace => "ExistingNamespace",
             Self::BaselineFrozen => "BaselineFrozen",
+            Self::Deleting => "Deleting",
             Self::Undecodable => "Undecodable",
         }
     }

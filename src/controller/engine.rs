@@ -353,9 +353,9 @@ impl Engine {
             // The echo of a write can come before its answer, so the cause is judged before anything is written.
             let cause = |drift: Drift| match cause(entry, &drift) {
                 Cause::Others if self.was_opted_out(&name, baseline.as_deref(), &drift, now) => {
-                    Task { cause: Cause::Plan, drift }
+                    Task { drift, cause: Cause::Plan }
                 }
-                cause => Task { cause, drift },
+                cause => Task { drift, cause },
             };
             let tasks: Vec<Task> = drifts.into_iter().map(cause).collect();
             let bootstraps = tasks.iter().any(|t| t.cause == Cause::Bootstrap);

@@ -83,6 +83,8 @@ struct Kept {
     uid: Arc<str>,
     version: u64,
     generation: Option<i64>,
+    /// Somebody deleted it, and a finalizer holds it.
+    deleting: bool,
     checked: Result<OptOut, String>,
     stored: Option<BaselineOptOutStatus>,
     label: Option<String>,
@@ -100,6 +102,11 @@ impl Kept {
     fn was_in_force(&self) -> bool {
         let conditions = self.stored.iter().flat_map(|s| &s.conditions);
         conditions.into_iter().any(|c| c.type_ == condition::IN_FORCE && c.status == "True")
+    }
+
+    /// Whether it was in force when it was judged last.
+    fn stood(&self) -> bool {
+        self.verdict.as_ref().map_or_else(|| self.was_in_force(), |verdict| verdict.until().is_some())
     }
 
     fn moments(&self) -> impl Iterator<Item = Timestamp> {
@@ -168,20 +175,18 @@ impl Exceptions {
     pub fn seen(&mut self, raw: &RawOptOut, wall: Timestamp) -> Option<NamespaceName> {
         let key = raw.key()?;
         self.listed.names(|| key.clone());
-        if raw.metadata.deletion_timestamp.is_some() {
-            // Whatever finalizer holds it: who deletes it wants its end.
-            return self.gone(raw);
-        }
+        let deleting = raw.metadata.deletion_timestamp.is_some();
         let uid = raw.metadata.uid.as_deref().unwrap_or_default();
         let stored = BaselineOptOutStatus::deserialize(&raw.status).ok();
         let label = raw.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_OPT_OUT)).cloned();
         let known = self.get_mut(&key).filter(|kept| *kept.uid == *uid);
         if let Some(kept) = known {
             let news = kept.generation != raw.metadata.generation || kept.stored != stored || kept.label != label;
+            let news = news || kept.deleting != deleting;
             if raw.version() < kept.version || !news {
                 return None;
             }
-            (kept.version, kept.stored, kept.label) = (raw.version(), stored, label);
+            (kept.version, kept.stored, kept.label, kept.deleting) = (raw.version(), stored, label, deleting);
             if kept.generation == raw.metadata.generation {
                 self.tell(&key, wall);
                 return Some(key.0);
@@ -192,6 +197,7 @@ impl Exceptions {
                 uid: uid.into(),
                 version: raw.version(),
                 generation: None,
+                deleting,
                 checked: Err(String::new()),
                 stored,
                 label,
@@ -221,7 +227,9 @@ impl Exceptions {
         (kept.generation, kept.checked) = (raw.metadata.generation, checked);
         let after: Vec<Timestamp> = kept.moments().collect();
         self.tally = None;
-        before.into_iter().for_each(|at| self.no_moment(at, key));
+        for at in before {
+            self.no_moment(at, key);
+        }
         for at in after {
             self.moments.entry(at).or_default().insert(key.clone());
         }
@@ -296,7 +304,7 @@ impl Exceptions {
         }
     }
 
-    /// Where the cluster has no CRD for them, there are none: an operator that is older than its CRDs works. Forgets them all then, and
+    /// Where the cluster has no CRD for them, there are none: an operator that is newer than its CRDs works. Forgets them all then, and
     /// returns whom that concerns. While the CRD is there and they cannot be listed, nobody knows what they say.
     pub fn none_can_exist(&mut self) -> Option<BTreeSet<NamespaceName>> {
         let none = match (self.unlisted, self.crd) {
@@ -318,9 +326,9 @@ impl Exceptions {
         passed.flat_map(|(_, keys)| keys).map(|(ns, _)| ns.clone()).collect()
     }
 
-    /// Those of a namespace whose time is not over.
+    /// Those of a namespace whose time is not over. Who deletes one wants its end, whatever finalizer holds it.
     pub fn living(&self, ns: &NamespaceName, wall: Timestamp) -> OptOuts {
-        let all = self.kept.get(ns).into_iter().flat_map(BTreeMap::values);
+        let all = self.kept.get(ns).into_iter().flat_map(BTreeMap::values).filter(|kept| !kept.deleting);
         all.filter_map(|kept| kept.checked.as_ref().ok()).filter(|o| !o.is_over(wall)).cloned().collect()
     }
 
@@ -342,10 +350,13 @@ impl Exceptions {
         let Some(all) = self.kept.get_mut(ns) else { return };
         for (name, kept) in all {
             let ruling = match ruling {
-                Ruling::Freezes(baseline, _) => Ruling::Freezes(baseline, kept.was_in_force()),
+                Ruling::Freezes(baseline, _) => Ruling::Freezes(baseline, kept.stood()),
                 other => other,
             };
             let judged = match &kept.checked {
+                _ if kept.deleting => {
+                    Verdict::NotInForce(Refusal::Deleting, "it is being deleted, and somebody's finalizer holds it".into())
+                }
                 Ok(opt_out) => verdict(opt_out, ruling, wall),
                 Err(error) => {
                     let message = format!("it cannot be read: {error}. Compare it with `kubectl explain baselineoptout.spec`");

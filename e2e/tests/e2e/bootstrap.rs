@@ -383,7 +383,9 @@ async fn kubectl_waits_for_a_baseline_and_shows_it_in_a_row() {
     assert_eq!(status["observedGeneration"], json!(object.metadata.generation));
     let except = format!("kube-*, kube-node-lease, kube-public, kube-system, other, {SYSTEM_NAMESPACE}");
     assert_eq!(status["effectiveSelector"], format!("namespaces with {TEAM}=a except {except}"));
-    let counts = json!({ "selected": 2, "compliant": 1, "pending": 0, "drifted": 0, "failed": 0, "reported": 1, "shadowed": 0, "bypassed": 0, "held": 0 });
+    let counts = json!({
+        "selected": 2, "compliant": 1, "pending": 0, "drifted": 0, "failed": 0, "reported": 1, "shadowed": 0, "bypassed": 0, "optedOut": 0, "held": 0,
+    });
     assert_eq!(status["namespaces"], counts);
     assert_eq!((&status["recentDrift"], &status["violationsOmitted"]), (&json!([]), &json!(0)));
 }

@@ -212,6 +212,7 @@ fn own_mistakes() -> Vec<Mistake> {
     let a_number_or_name =
         "port: a number from 1 to 65535, or the name of a container port (at most 15 lower-case letters, digits and '-')";
     let end_port = "endPort needs a numbered port and must not be below it";
+    let duration = "write hours, minutes and seconds, as in 720h or 1h30m (there is no unit for days: 30 days are 720h), and more than 0; allowedRoles: [] allows no opt-outs";
     let prefix = "use lower-case letters, digits and '-', and end in '-', as in baseline-";
     let our_labels = "policybaseline.io/ and app.kubernetes.io/managed-by belong to the operator: use keys of your own";
     let our_annotations = "policybaseline.io/ belongs to the operator: use keys of your own";
@@ -317,6 +318,57 @@ fn own_mistakes() -> Vec<Mistake> {
             "{ policies: [DefaultDenyIngress, DefaultDenyEgress, MonitoringCarveout, Everything] }",
             "{ policies: [DefaultDenyIngress, DefaultDenyEgress, MonitoringCarveout] }",
             "spec.policies",
+            "must have at most 3 items",
+        ),
+        // Opt-outs.
+        rule(
+            "spec.optOuts.maxDuration",
+            "{ optOuts: { maxDuration: 30d } }",
+            "{ optOuts: { maxDuration: 720h0m0s } }",
+            "spec.optOuts.maxDuration",
+            duration,
+        ),
+        rule(
+            "spec.optOuts.maxDuration",
+            "{ optOuts: { maxDuration: 1.5h } }",
+            "{ optOuts: { maxDuration: 1h30m } }",
+            "spec.optOuts.maxDuration",
+            duration,
+        ),
+        rule(
+            "spec.optOuts.maxDuration",
+            "{ optOuts: { maxDuration: 0h } }",
+            "{ optOuts: { maxDuration: 1s } }",
+            "spec.optOuts.maxDuration",
+            duration,
+        ),
+        mistake(
+            "spec.optOuts.maxDuration",
+            "maxLength",
+            &format!("{{ optOuts: {{ maxDuration: {}11h }} }}", "1s".repeat(11)),
+            &format!("{{ optOuts: {{ maxDuration: {}1h }} }}", "1s".repeat(11)),
+            "spec.optOuts.maxDuration",
+            "may not be more than 24 bytes",
+        ),
+        one_of(
+            "spec.optOuts.allowedRoles[]",
+            "{ optOuts: { allowedRoles: [DNS] } }",
+            "{ optOuts: { allowedRoles: [] } }",
+            "Unsupported value: \"DNS\": supported values: \"DefaultDenyIngress\", \"DefaultDenyEgress\", \"MonitoringCarveout\"",
+        ),
+        rule(
+            "spec.optOuts.allowedRoles",
+            "{ optOuts: { allowedRoles: [DefaultDenyEgress, DefaultDenyEgress] } }",
+            "{ optOuts: { allowedRoles: [DefaultDenyEgress] } }",
+            "spec.optOuts.allowedRoles",
+            "name each policy once",
+        ),
+        mistake(
+            "spec.optOuts.allowedRoles",
+            "maxItems",
+            "{ optOuts: { allowedRoles: [DefaultDenyIngress, DefaultDenyEgress, MonitoringCarveout, DefaultDenyEgress] } }",
+            "{ optOuts: { allowedRoles: [DefaultDenyIngress, DefaultDenyEgress, MonitoringCarveout] } }",
+            "spec.optOuts.allowedRoles",
             "must have at most 3 items",
         ),
         // DNS.
@@ -762,7 +814,7 @@ async fn an_empty_spec_is_accepted_and_filled_with_the_defaults() {
 async fn a_field_that_is_null_is_as_one_that_is_absent() {
     let world = World::new().await.unwrap();
     for (i, spec) in [
-        "{ namespaceSelector: null, dns: null, monitoring: null, metadata: null }",
+        "{ namespaceSelector: null, dns: null, monitoring: null, metadata: null, optOuts: null }",
         "{ monitoring: { from: null, podSelector: null, namespaceSelector: null, ports: null }, metadata: { namePrefix: null } }",
         "{ monitoring: { ports: [{ port: 80, endPort: null }] } }",
         "{ dns: { peers: [{ namespaceSelector: {}, podSelector: null, ipBlock: null }] } }",

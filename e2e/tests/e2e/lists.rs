@@ -15,8 +15,9 @@ use serde_json::json;
 use crate::scene::{Plan, apply_baseline, baseline, until_holds};
 
 /// What the operator reads a first list of.
-const READ: [&str; 8] = [
+const READ: [&str; 9] = [
     "apiservices",
+    "baselineoptouts",
     "customresourcedefinitions",
     "leases",
     "mutatingwebhookconfigurations",

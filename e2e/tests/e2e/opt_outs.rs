@@ -26,13 +26,13 @@ fn opt_outs(client: &Client, namespace: &str) -> Api<BaselineOptOut> {
     Api::namespaced(client.clone(), namespace)
 }
 
-fn seconds_from_now(seconds: i64) -> Timestamp {
+pub fn seconds_from_now(seconds: i64) -> Timestamp {
     let at = Timestamp::now() + SignedDuration::from_secs(seconds);
     Timestamp::from_second(at.as_second()).unwrap()
 }
 
 /// An opt-out as people write it.
-fn opt_out(name: &str, roles: &[&str], expires: Timestamp) -> BaselineOptOut {
+pub fn opt_out(name: &str, roles: &[&str], expires: Timestamp) -> BaselineOptOut {
     let object = json!({
         "apiVersion": "policybaseline.io/v1alpha1", "kind": "BaselineOptOut", "metadata": { "name": name },
         "spec": { "policies": roles, "reason": REASON, "expiresAt": expires, "approvedBy": "security@example.com", "ticket": "SEC-42" },
@@ -40,7 +40,7 @@ fn opt_out(name: &str, roles: &[&str], expires: Timestamp) -> BaselineOptOut {
     serde_json::from_value(object).unwrap()
 }
 
-async fn create(world: &World, namespace: &str, object: &BaselineOptOut) {
+pub async fn create(world: &World, namespace: &str, object: &BaselineOptOut) {
     opt_outs(&world.admin(), namespace).create(&PostParams::default(), object).await.unwrap();
 }
 
@@ -52,7 +52,7 @@ fn in_force(object: &BaselineOptOut) -> Option<String> {
 }
 
 /// Waits until the condition says that, and the label says the same.
-async fn until_says(world: &World, namespace: &str, name: &str, wanted: &str) -> BaselineOptOut {
+pub async fn until_says(world: &World, namespace: &str, name: &str, wanted: &str) -> BaselineOptOut {
     let api = opt_outs(&world.admin(), namespace);
     let looks = async || {
         let object = api.get(name).await.map_err(|err| err.to_string())?;
@@ -195,6 +195,7 @@ async fn what_is_out_of_bounds_is_not_in_force_and_says_why() {
         opt_outs(&world.admin(), &ns).delete(name, &DeleteParams::default()).await.unwrap();
         until_holds(&world, &ns, &plan).await;
     }
+    until_says(&world, &ns, "long", "False Deleting").await;
     until_ready(&world, PLATFORM).await;
     assert_eq!(world.stop_operator().unwrap(), 0);
 }
@@ -345,8 +346,8 @@ async fn what_kubectl_is_told_of_a_mistake_in_an_opt_out() {
         (with("policies", json!([EGRESS, EGRESS])), "spec.policies: Invalid value: name each policy once"),
         (with("policies", json!(["DNS"])), r#"spec.policies[0]: Unsupported value: "DNS""#),
         (with("policies", json!([EGRESS, INGRESS, "MonitoringCarveout", EGRESS])), "spec.policies: Too many"),
-        (with("reason", json!("because")), "spec.reason: Invalid value: say in at least 20 characters why"),
-        (with("reason", json!(format!("{:30}", "x"))), "spec.reason: Invalid value: say in at least 20 characters why"),
+        (with("reason", json!("because")), r#"spec.reason: Invalid value: "because": say in at least 20 characters why"#),
+        (with("reason", json!(format!("{:30}", "x"))), "say in at least 20 characters why the namespace needs this"),
         (with("reason", json!("x".repeat(1025))), "spec.reason: Too long"),
         (with("expiresAt", json!("tomorrow")), "spec.expiresAt: Invalid value"),
         (with("approvedBy", json!("x".repeat(129))), "spec.approvedBy: Too long"),
@@ -359,6 +360,9 @@ async fn what_kubectl_is_told_of_a_mistake_in_an_opt_out() {
         assert!(said.contains(says), "{spec}: {said}");
     }
     world.apply_yaml(&manifest(&good)).await.unwrap();
+    let named = manifest(&good).replace(r#""name":"o""#, &format!(r#""name":"{}""#, "o".repeat(64)));
+    let said = world.try_apply_yaml(&named).await.unwrap_err();
+    assert!(said.contains("metadata.name: use at most 63 characters"), "{said}");
 }
 
 #[tokio::test]
@@ -489,4 +493,52 @@ async fn an_opt_out_changes_nothing_while_the_baseline_is_suspended() {
     until_holds(&world, &ns, &plan.clone().without(EGRESS)).await;
     apply_baseline(&world, PLATFORM, &suspended(false)).await;
     until_holds(&world, &ns, &plan).await;
+}
+
+/// The blocks of YAML of the page about opt-outs.
+fn examples() -> Vec<Value> {
+    let page = include_str!("../../../docs/opt-outs.md");
+    let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.map(|block| serde_yaml::from_str(block).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_worked_example_of_the_page_works() {
+    let [baseline, mut object] = <[Value; 2]>::try_from(examples()).unwrap();
+    let mut world = World::new().await.unwrap();
+    world.apply_yaml(&baseline.to_string()).await.unwrap();
+    world.start_operator().await.unwrap();
+    let ns = world.namespace("team-a", &[]).await.unwrap();
+    let plan = Plan::of(baseline["metadata"]["name"].as_str().unwrap());
+    until_holds(&world, &ns, &plan).await;
+    // The page names a day of its own.
+    object["spec"]["expiresAt"] = seconds_from_now(600).to_string().into();
+    object["metadata"]["namespace"] = ns.clone().into();
+    world.apply_yaml(&object.to_string()).await.unwrap();
+    until_holds(&world, &ns, &plan.without(EGRESS)).await;
+    let name = object["metadata"]["name"].as_str().unwrap();
+    until_says(&world, &ns, name, "True WithinLimits").await;
+}
+
+#[tokio::test]
+async fn kubectl_explain_describes_every_field_of_an_opt_out() {
+    let world = World::new().await.unwrap();
+    let cache = world.plane().state_dir().join("explain-opt-outs");
+    let explain = |path: &str| {
+        let output = world.plane().kubectl().env("KUBECACHEDIR", &cache).args(["explain", path]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let told = async || explain("baselineoptout").contains("FIELDS");
+    world.eventually("the discovery names opt-outs", TIMEOUT, told).await.unwrap();
+    for (path, fields) in [
+        ("baselineoptout.spec", &["approvedBy", "expiresAt", "policies", "reason", "ticket"][..]),
+        ("baselineoptout.status", &["announced", "conditions", "firstInForce", "observedGeneration"]),
+        ("baselineoptout.status.announced", &["expiresAt", "steps"]),
+    ] {
+        let said = explain(path);
+        assert!(!said.contains("<empty>") && !said.contains("<no description>"), "{path}:\n{said}");
+        for field in fields {
+            assert!(said.lines().any(|line| line.trim_start().starts_with(&format!("{field}\t<"))), "{path}.{field}:\n{said}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use policy_baseline_e2e::{SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audi
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::opt_outs;
 use crate::scene::{
     DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, baselines, can_i, client_of, delete_baseline, merge, policies_of,
     until_event, until_holds, until_only,
@@ -141,6 +142,8 @@ async fn the_operator_may_do_all_that_it_needs() {
         ("apiregistration.k8s.io", "apiservices", &["list", "watch"]),
         ("policybaseline.io", "policybaselines", &["list", "watch", "patch"]),
         ("policybaseline.io", "policybaselines/status", &["patch"]),
+        ("policybaseline.io", "baselineoptouts", &["list", "watch", "patch"]),
+        ("policybaseline.io", "baselineoptouts/status", &["patch"]),
         ("events.k8s.io", "events", &["create"]),
     ] {
         for verb in verbs {
@@ -244,6 +247,8 @@ async fn the_operator_may_not_read_secrets_nor_run_pods_nor_give_itself_rights()
         ("networking.k8s.io", "ingresses", &["list", "create", "patch", "delete"]),
         ("policybaseline.io", "policybaselines", &["create", "update", "delete", "deletecollection"]),
         ("policybaseline.io", "policybaselines/status", &["update"]),
+        ("policybaseline.io", "baselineoptouts", &["create", "update", "delete", "deletecollection"]),
+        ("policybaseline.io", "baselineoptouts/status", &["update"]),
         ("events.k8s.io", "events", &["list", "update", "patch", "delete", "deletecollection"]),
         ("apiextensions.k8s.io", "customresourcedefinitions", &["create", "update", "patch", "delete"]),
         ("rbac.authorization.k8s.io", "clusterroles", &["create", "update", "patch", "delete", "escalate", "bind"]),
@@ -289,6 +294,8 @@ async fn the_operator_uses_every_permission_and_is_refused_nothing() {
     let stripped = json!({ "metadata": { "labels": null } });
     merge(&policies_of(&world.admin(), &ns), DENY_EGRESS, "tenant", &stripped).await;
     until_event(&world, &world.admin(), &ns, "PolicyAdopted", DENY_EGRESS).await;
+    opt_outs::create(&world, &ns, &opt_outs::opt_out("partner", &["DefaultDenyEgress"], opt_outs::seconds_from_now(600))).await;
+    opt_outs::until_says(&world, &ns, "partner", "True WithinLimits").await;
     world
         .eventually("the baseline has its finalizer", TIMEOUT, async || {
             baselines(&world).get("platform").await.map(|object| !object.finalizers().is_empty())
