@@ -167,7 +167,8 @@ fn object() -> impl Strategy<Value = Value> {
 /// Any cluster. A list names no object twice.
 fn objects() -> impl Strategy<Value = Vec<Value>> {
     let resolv_conf = prop_oneof![
-        prop::collection::vec(address(), 0..80).prop_map(|all| all.iter().map(|one| format!("nameserver {one}\n")).collect()),
+        prop::collection::vec(address(), 0..80)
+            .prop_map(|all| all.iter().fold(String::new(), |text, one| text + "nameserver " + one + "\n")),
         "\\PC{0,40}"
     ]
     .prop_map(|text: String| json!({"kind": "ResolvConf", "text": text}));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::{Engine, Now};
-use crate::dns::{ClusterDns, Derived, Memory, News, Sources};
+use crate::dns::{ClusterDns, Derived, Memory, News, Source, Sources};
 
 /// A source that neither answers nor refuses is waited for so long, once everything else is listed. Plans without it could cut off whom
 /// the plans of before a restart let through.
@@ -85,7 +85,7 @@ impl Engine {
         match self.dns.stage {
             Stage::Reading(_) if self.dns.sources.are_known() => {}
             Stage::Reading(until) if is_over(until) => {
-                let silent: Vec<&str> = self.dns.sources.silent().map(|source| source.as_str()).collect();
+                let silent: Vec<&str> = self.dns.sources.silent().map(Source::as_str).collect();
                 warn!(silent = silent.join(", "), "DNS is looked for without these: they did not answer in time");
             }
             Stage::Known if is_over(self.dns.memory.next()) => return self.reckon_dns(now),
