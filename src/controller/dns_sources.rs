@@ -105,7 +105,7 @@ fn news<K: ResourceExt + Into<Object>>(source: Source, event: Event<K>) -> News 
 /// Whether the apiserver says that it will not show it. Anything else may be over in a moment.
 fn is_refused(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        if [401, 403, 404].contains(&status.code))
+        if [403, 404].contains(&status.code))
 }
 
 /// The text of the resolv.conf now, and whenever it is another.

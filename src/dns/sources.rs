@@ -117,9 +117,14 @@ impl Sources {
             News::Seen(source, name, object) => {
                 let said = self.of(source);
                 said.listing.names(|| name.clone());
-                said.objects.insert(name, object.clone()).as_ref() != Some(&object)
+                let is_well_again = said.unreadable.take().is_some();
+                said.objects.insert(name, object.clone()).as_ref() != Some(&object) || is_well_again
             }
-            News::Gone(source, name) => self.of(source).objects.remove(&name).is_some(),
+            News::Gone(source, name) => {
+                let said = self.of(source);
+                let is_well_again = said.unreadable.take().is_some();
+                said.objects.remove(&name).is_some() || is_well_again
+            }
             News::ListBegins(source) => {
                 self.of(source).listing.begin();
                 false
