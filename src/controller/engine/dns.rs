@@ -103,13 +103,14 @@ impl Engine {
         if cluster == self.dns.cluster {
             return;
         }
-        let plans_change = !cluster.plans_as(&self.dns.cluster);
-        self.dns.cluster = cluster;
+        let before = std::mem::replace(&mut self.dns.cluster, cluster);
+        let (cluster, plans_change) = (&self.dns.cluster, !before.plans_as(&self.dns.cluster));
         if plans_change {
-            info!(found = self.dns.cluster.words(), "the cluster's DNS was found");
+            info!(found = cluster.words(), "the cluster's DNS was found");
         }
-        if let Some(gap) = self.dns.cluster.gap() {
-            warn!("policies do not allow all of the cluster's DNS: {gap}");
+        match cluster.gap() {
+            Some(gap) if before.gap().as_ref() != Some(&gap) => warn!("policies do not allow all of the cluster's DNS: {gap}"),
+            Some(_) | None => {}
         }
         self.place_all(now);
         if plans_change {
