@@ -17,7 +17,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep_until};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     engine::Seen,
@@ -111,9 +111,9 @@ fn is_refused(error: &watcher::Error) -> bool {
 /// The text of the resolv.conf now, and whenever it is another.
 fn reread(path: Option<PathBuf>) -> BoxStream<'static, News> {
     let Some(path) = path else {
-        let why = "it is looked at in a pod only, unless --resolv-conf names one";
-        let outside = News::Unreadable(Source::ResolvConf, why.into());
-        return stream::once(futures::future::ready(outside)).chain(stream::pending()).boxed();
+        info!("outside of a pod no resolv.conf is read for the nameservers of pods, unless --resolv-conf names one");
+        let none = News::ResolvConf(String::new());
+        return stream::once(futures::future::ready(none)).chain(stream::pending()).boxed();
     };
     let read = move |last: Option<Result<String, String>>| {
         let path = path.clone();
@@ -166,6 +166,6 @@ mod tests {
 
     #[tokio::test]
     async fn outside_of_a_pod_no_resolv_conf_is_read() {
-        assert!(matches!(reread(None).next().await, Some(News::Unreadable(Source::ResolvConf, _))));
+        assert!(matches!(reread(None).next().await, Some(News::ResolvConf(text)) if text.is_empty()));
     }
 }

@@ -435,7 +435,12 @@ impl Engine {
     /// When to look again though nothing happens. What was due at `now` has been served by the calls before.
     pub fn next_wake(&self, now: Now) -> Option<Instant> {
         let tracked = self.tracked.values().flat_map(Tracked::wakes);
-        tracked.chain(self.pace.next()).chain(self.installs.next()).chain(self.dns.next()).filter(|at| *at > now.instant).min()
+        tracked
+            .chain(self.pace.next())
+            .chain(self.installs.next())
+            .chain(self.dns.next(now.instant))
+            .filter(|at| *at > now.instant)
+            .min()
     }
 
     fn list_complete(&mut self, which: usize, what: &str, now: Now) {

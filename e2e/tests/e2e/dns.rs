@@ -296,7 +296,7 @@ async fn i7_a_source_that_may_not_be_read_is_told_once_and_holds_nothing_up() {
     apply(&world, &kube_dns(&json!({}))).await;
     // What the shipped manifests bring back for the next test.
     let bindings: Api<RoleBinding> = Api::namespaced(world.admin(), KUBE_SYSTEM);
-    bindings.delete("policy-baseline", &DeleteParams::default()).await.unwrap();
+    bindings.delete("policy-baseline-dns", &DeleteParams::default()).await.unwrap();
     let may = async || {
         let operator = client_of(&world.operator_kubeconfig().await.unwrap()).await;
         can_i(&operator, "list", "", "services", Some(KUBE_SYSTEM)).await.map(|may| !may)
