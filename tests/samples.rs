@@ -46,7 +46,7 @@ fn the_annotated_sample_shows_every_field() {
 
 #[test]
 fn every_sample_is_valid_for_the_operator() {
-    for sample in ["minimal", "annotated", "pci-strict"] {
+    for sample in ["minimal", "annotated", "pci-strict", "dns"] {
         let object: PolicyBaseline = serde_json::from_value(read(&format!("manifests/samples/{sample}.yaml"))).unwrap();
         Baseline::check(&object, "policy-baseline-system").unwrap_or_else(|e| panic!("{sample}: {e}"));
     }

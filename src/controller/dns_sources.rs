@@ -17,7 +17,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep_until};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     engine::Seen,
@@ -105,15 +105,15 @@ fn news<K: ResourceExt + Into<Object>>(source: Source, event: Event<K>) -> News 
 /// Whether the apiserver says that it will not show it. Anything else may be over in a moment.
 fn is_refused(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        if [401, 403, 404].contains(&status.code))
+        if [403, 404].contains(&status.code))
 }
 
 /// The text of the resolv.conf now, and whenever it is another.
 fn reread(path: Option<PathBuf>) -> BoxStream<'static, News> {
     let Some(path) = path else {
-        let why = "it is looked at in a pod only, unless --resolv-conf names one";
-        let outside = News::Unreadable(Source::ResolvConf, why.into());
-        return stream::once(futures::future::ready(outside)).chain(stream::pending()).boxed();
+        info!("outside of a pod no resolv.conf is read for the nameservers of pods, unless --resolv-conf names one");
+        let none = News::ResolvConf(String::new());
+        return stream::once(futures::future::ready(none)).chain(stream::pending()).boxed();
     };
     let read = move |last: Option<Result<String, String>>| {
         let path = path.clone();
@@ -166,6 +166,6 @@ mod tests {
 
     #[tokio::test]
     async fn outside_of_a_pod_no_resolv_conf_is_read() {
-        assert!(matches!(reread(None).next().await, Some(News::Unreadable(Source::ResolvConf, _))));
+        assert!(matches!(reread(None).next().await, Some(News::ResolvConf(text)) if text.is_empty()));
     }
 }

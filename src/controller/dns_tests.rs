@@ -114,7 +114,15 @@ fn i7_a_source_that_is_silent_is_waited_for_ten_seconds_and_no_longer() {
 fn i7_a_source_that_is_refused_holds_nothing_up_and_is_told() {
     let mut sim = awaiting();
     list_but(&mut sim, &[Source::OpenShiftService]);
-    hear(&mut sim, News::Unreadable(Source::OpenShiftService, "not allowed".into()));
+    let refused = || News::Unreadable(Source::OpenShiftService, "not allowed".into());
+    hear(&mut sim, refused());
+    assert!(sim.jobs().is_empty(), "an apiserver that has just started refuses everything");
+    let lasts = sim.now().instant + SECOND * 5;
+    sim.pass(SECOND * 4);
+    hear(&mut sim, refused());
+    assert!(sim.jobs().is_empty());
+    assert_eq!(sim.engine.next_wake(sim.now()), Some(lasts));
+    sim.pass(SECOND);
     sim.settle();
     assert_eq!(ranges(&sim), ["10.0.0.10/32"]);
     let status = told(&mut sim);
@@ -156,6 +164,25 @@ fn i2_what_says_nothing_new_of_dns_writes_nothing() {
     assert!(sim.jobs().is_empty());
     sim.pass(SECOND * 2);
     assert!(sim.status().is_none());
+    assert_eq!(sim.engine.next_wake(sim.now()), None);
+}
+
+#[test]
+fn i2_a_refusal_that_does_not_last_is_no_news_and_one_that_does_changes_no_policy() {
+    let mut sim = settled();
+    let refused = || News::Unreadable(Source::Services, "not allowed".into());
+    hear(&mut sim, refused());
+    sim.pass(SECOND * 10);
+    assert!(sim.status().is_none());
+    list_but(&mut sim, &[]);
+    sim.pass(SECOND * 60);
+    assert!(sim.jobs().is_empty() && sim.status().is_none());
+    hear(&mut sim, refused());
+    let lasts = sim.now().instant + SECOND * 30;
+    assert_eq!(sim.engine.next_wake(sim.now()), Some(lasts));
+    sim.pass(SECOND * 30);
+    assert!(sim.jobs().is_empty(), "what it said stays");
+    assert_eq!(told(&mut sim).dns.unwrap().notes, ["services in kube-system: not allowed"]);
     assert_eq!(sim.engine.next_wake(sim.now()), None);
 }
 

@@ -481,7 +481,7 @@ impl Engine {
             .chain(self.pace.next())
             .chain(self.installs.next())
             .chain(self.opt_outs.wakes(now))
-            .chain(self.dns.next())
+            .chain(self.dns.next(now.instant))
             .chain(self.backends.next_end())
             .filter(|at| *at > now.instant)
             .min()

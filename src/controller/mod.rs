@@ -122,15 +122,14 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let Election { leadership, resign, task } = election;
     let writer = Writer::new(clients.requests.clone(), leadership.gate().clone(), shown.metrics.clone());
-    let (announcer, publisher) = events::publisher(writer.clone(), settings.instance, shown.metrics.clone());
+    let (announcer, publisher) = events::publisher(writer.clone(), settings.instance.clone(), shown.metrics.clone());
     let mut publisher = tokio::spawn(publisher);
     let mut elector = tokio::spawn(task);
     let mut in_flight = JoinSet::new();
-    let engine = Engine::new(&settings.namespace).discovering();
 
     let outcome = tokio::select! {
         () = stop => Ok(()),
-        error = work(clients, engine, settings.resolv_conf, &writer, leadership, &announcer, &shown, &mut in_flight) => Err(error),
+        error = work(clients, &settings, &writer, leadership, &announcer, &shown, &mut in_flight) => Err(error),
         ended = &mut publisher => Err(RunError::ended("the publisher of events", ended)),
         ended = &mut elector => Err(RunError::ended("the election", ended)),
     };
@@ -162,8 +161,7 @@ async fn end(mut task: JoinHandle<()>, patience: Duration) {
 /// The loop. A standby sees and looks as the leader does, so that it can take over at once; only the leader writes.
 async fn work(
     clients: &Clients,
-    mut engine: Engine,
-    resolv_conf: Option<PathBuf>,
+    settings: &Settings,
     writer: &Writer,
     mut leadership: Leadership,
     announcer: &Announcer,
@@ -171,8 +169,9 @@ async fn work(
     in_flight: &mut JoinSet<Written>,
 ) -> RunError {
     let Shown { health, metrics } = shown;
+    let mut engine = Engine::new(&settings.namespace).discovering();
     let watched = watch::everything(&clients.watches, health, metrics);
-    let dns = dns_sources::everything(&clients.watches, resolv_conf, health, metrics);
+    let dns = dns_sources::everything(&clients.watches, settings.resolv_conf.clone(), health, metrics);
     let mut seen = stream::select(watched, dns).ready_chunks(EVENTS_AT_ONCE);
     let mut window = Window::default();
     let mut jobs = 0;

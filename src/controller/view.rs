@@ -11,6 +11,9 @@ use super::{
 };
 use crate::{client::Clients, dns::News, explain::Explanation, health::Health, metrics::WATCHES};
 
+/// How often the clock is looked at while something is waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// From where it is looked.
 #[derive(Clone, Debug)]
 pub struct ViewPoint {
@@ -44,13 +47,21 @@ pub async fn explain(clients: &Clients, from: ViewPoint, namespace: &str, patien
     let dns = dns_sources::everything(&clients.watches, from.resolv_conf, &health, &metrics);
     let mut seen = stream::select(watched, dns).ready_chunks(EVENTS_AT_ONCE);
     let listing = async {
-        while !engine.is_synced() {
-            let events = seen.next().await.ok_or(ViewError::WatchEnded)?;
-            for event in events {
-                engine.see(event, present());
+        loop {
+            // What is not waited for without end is gone without when its time is over.
+            engine.look(present());
+            if engine.is_synced() {
+                return Ok(());
+            }
+            tokio::select! {
+                events = seen.next() => {
+                    for event in events.ok_or(ViewError::WatchEnded)? {
+                        engine.see(event, present());
+                    }
+                }
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
             }
         }
-        Ok(())
     };
     tokio::time::timeout(patience, listing).await.map_err(|_| ViewError::NotListed(patience, health.waiting()))??;
     if !in_a_pod {

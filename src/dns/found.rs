@@ -227,3 +227,60 @@ fn cut(text: &str, most: usize) -> String {
     }
     text.chars().take(most - 1).chain(['…']).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8, ports: &[u16]) -> Found {
+        Found {
+            rank: Rank::Service,
+            peer: Peer::Address([10, 0, 0, last].into()),
+            ports: ports.iter().copied().collect(),
+            source: "Service kube-system/kube-dns".into(),
+            namespace: Some(KUBE_SYSTEM),
+        }
+    }
+
+    fn of(all: &[Found]) -> ClusterDns {
+        ClusterDns::new(all.iter().map(|found| (found, false)), [], [], [])
+    }
+
+    #[test]
+    fn what_has_no_room_is_counted_and_the_nameservers_of_pods_come_first() {
+        let mut all: Vec<Found> = (0..100).map(|last| address(last, &[])).collect();
+        all.push(Found { rank: Rank::Nameserver, source: "resolv.conf".into(), ..address(200, &[]) });
+        let dns = of(&all);
+        assert_eq!(dns.peers().len(), 64);
+        assert_eq!(dns.peers()[0].0, address(200, &[]).peer);
+        let status = dns.status();
+        assert_eq!((status.found.len(), status.found_omitted, status.left_out), (20, 44, 37));
+    }
+
+    #[test]
+    fn a_peer_that_several_sources_name_is_one_with_the_ports_of_all() {
+        let other = Found { source: "another".into(), ..address(1, &[5353]) };
+        let dns = of(&[address(1, &[1053]), other]);
+        assert_eq!(dns.peers(), [(address(1, &[]).peer, [1053, 5353].into())]);
+        assert_eq!((dns.status().found.len(), dns.gap()), (2, None));
+    }
+
+    #[test]
+    fn ports_that_have_no_room_are_named() {
+        let dns = of(&[address(1, &[1, 2, 3, 4, 5]), address(2, &[5, 6, 7, 8, 9, 10])]);
+        let ports: BTreeSet<u16> = dns.peers().iter().flat_map(|(_, ports)| ports.clone()).collect();
+        assert_eq!(ports, (1..=8).collect());
+        assert!(dns.gap().unwrap().ends_with("add 9, 10 to spec.dns.ports"));
+    }
+
+    #[test]
+    fn a_status_tells_what_is_only_kept() {
+        let found = address(1, &[1053]);
+        let dns = ClusterDns::new([(&found, true)], [], [], []);
+        let told = &dns.status().found[0];
+        assert_eq!(told.source, "Service kube-system/kube-dns (gone, kept for 10 minutes)");
+        assert_eq!(told.what, "10.0.0.1/32 on port 53 and 1053");
+        let there = of(&[found]);
+        assert!(dns != there && dns.plans_as(&there), "that alone plans nothing anew");
+    }
+}

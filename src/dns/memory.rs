@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(told(&memory), [("10.0.0.1 {}".to_owned(), true), ("10.0.0.2 {}".to_owned(), false)]);
         let end = start + Duration::from_secs(5) + KEPT;
         assert_eq!(memory.next(), Some(end));
-        memory.note(&[new.clone()].into(), end - Duration::from_millis(1));
+        memory.note(&[new.clone()].into(), start + KEPT);
         assert_eq!(memory.iter().count(), 2);
         memory.note(&[new.clone()].into(), end);
         assert_eq!(told(&memory), [("10.0.0.2 {}".to_owned(), false)]);

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -13,6 +14,10 @@ use super::{
 };
 use crate::listing::Listing;
 
+/// For so long a source must be refused before it counts as one that cannot be read: an apiserver that has just started refuses everything.
+const REFUSED: Duration = Duration::from_secs(5);
+/// The same for a source that was read before: what it said stays, so there is no hurry.
+const REFUSED_LATER: Duration = Duration::from_secs(30);
 /// Where NodeLocal DNSCache listens if its arguments do not say.
 const NODE_LOCAL_ADDRESS: &str = "169.254.20.10";
 
@@ -89,7 +94,8 @@ struct Said {
     listing: Listing<String>,
     /// It was read to its end once.
     known: bool,
-    unreadable: Option<String>,
+    /// Why it was refused, and since when.
+    refused: Option<(String, Instant)>,
 }
 
 /// What all sources say.
@@ -115,14 +121,19 @@ pub struct Derived {
 
 impl Sources {
     /// Takes what a source says. Says whether that changes anything.
-    pub fn hear(&mut self, news: News) -> bool {
+    pub fn hear(&mut self, news: News, now: Instant) -> bool {
         match news {
             News::Seen(source, name, object) => {
                 let said = self.of(source);
                 said.listing.names(|| name.clone());
-                said.objects.insert(name, object.clone()).as_ref() != Some(&object)
+                let is_well_again = said.refused.take().is_some();
+                said.objects.insert(name, object.clone()).as_ref() != Some(&object) || is_well_again
             }
-            News::Gone(source, name) => self.of(source).objects.remove(&name).is_some(),
+            News::Gone(source, name) => {
+                let said = self.of(source);
+                let is_well_again = said.refused.take().is_some();
+                said.objects.remove(&name).is_some() || is_well_again
+            }
             News::ListBegins(source) => {
                 self.of(source).listing.begin();
                 false
@@ -136,7 +147,8 @@ impl Sources {
             }
             News::Unreadable(source, why) => {
                 let said = self.of(source);
-                said.unreadable.replace(why.clone()) != Some(why)
+                let since = said.refused.as_ref().map_or(now, |(_, since)| *since);
+                said.refused.replace((why.clone(), since)) != Some((why, since))
             }
             News::ResolvConf(text) => {
                 let nameservers = resolv::nameservers(&text);
@@ -147,17 +159,23 @@ impl Sources {
     }
 
     /// Whether each source was read to its end, or cannot be.
-    pub fn are_known(&self) -> bool {
-        Source::ALL.iter().all(|source| self.said.get(source).is_some_and(|said| said.known || said.unreadable.is_some()))
+    pub fn are_known(&self, now: Instant) -> bool {
+        self.silent(now).next().is_none()
+    }
+
+    /// When a source that is refused counts as one that cannot be read, if nothing comes before.
+    pub fn next(&self, now: Instant) -> Option<Instant> {
+        self.said.values().filter_map(Said::is_refused_at).filter(|at| *at > now).min()
     }
 
     /// The sources that have said nothing yet.
-    pub fn silent(&self) -> impl Iterator<Item = Source> {
-        Source::ALL.into_iter().filter(|source| self.said.get(source).is_none_or(|said| !said.known && said.unreadable.is_none()))
+    pub fn silent(&self, now: Instant) -> impl Iterator<Item = Source> {
+        let is_heard = move |said: &Said| said.known || said.why_refused(now).is_some();
+        Source::ALL.into_iter().filter(move |source| !self.said.get(source).is_some_and(is_heard))
     }
 
     /// What follows from what they say.
-    pub fn derive(&self) -> Derived {
+    pub fn derive(&self, now: Instant) -> Derived {
         let mut derived = Derived::default();
         self.derive_nameservers(&mut derived);
         for (name, service) in self.services(Source::Services) {
@@ -173,11 +191,11 @@ impl Sources {
             derive_node_local(cache, &mut derived);
         }
         for (source, said) in &self.said {
-            if let Some(why) = &said.unreadable {
+            if let Some(why) = said.why_refused(now) {
                 derived.notes.insert(format!("{}: {why}", source.as_str()));
             }
         }
-        for source in self.silent() {
+        for source in self.silent(now) {
             derived.notes.insert(format!("{}: not read yet, waiting", source.as_str()));
         }
         if !self.said.get(&Source::OpenShiftService).is_some_and(|said| said.known) {
@@ -316,7 +334,18 @@ impl Sources {
 impl Said {
     /// It was read to its end. Says whether that is news.
     fn is_read(&mut self) -> bool {
-        !std::mem::replace(&mut self.known, true) | self.unreadable.take().is_some()
+        !std::mem::replace(&mut self.known, true) | self.refused.take().is_some()
+    }
+
+    /// When it counts as one that cannot be read.
+    fn is_refused_at(&self) -> Option<Instant> {
+        let patience = if self.known { REFUSED_LATER } else { REFUSED };
+        self.refused.as_ref().map(|(_, since)| *since + patience)
+    }
+
+    fn why_refused(&self, now: Instant) -> Option<&str> {
+        let (why, _) = self.refused.as_ref().filter(|_| self.is_refused_at().is_some_and(|at| at <= now))?;
+        Some(why)
     }
 }
 

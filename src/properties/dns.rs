@@ -36,20 +36,20 @@ fn news(object: &Value) -> News {
 
 /// What is found where all sources are listed, and say that.
 fn cluster(objects: &[Value]) -> ClusterDns {
-    let mut sources = Sources::default();
+    let (mut sources, now) = (Sources::default(), Instant::now());
     for source in Source::ALL {
-        sources.hear(News::ListBegins(source));
+        sources.hear(News::ListBegins(source), now);
     }
     for object in objects {
-        sources.hear(news(object));
+        sources.hear(news(object), now);
     }
     for source in Source::ALL {
-        sources.hear(News::ListEnds(source));
+        sources.hear(News::ListEnds(source), now);
     }
-    assert!(sources.are_known());
-    let Derived { found, unsure, gaps, notes } = sources.derive();
+    assert!(sources.are_known(now));
+    let Derived { found, unsure, gaps, notes } = sources.derive(now);
     let mut memory = Memory::default();
-    memory.note(&found, Instant::now());
+    memory.note(&found, now);
     ClusterDns::new(memory.iter(), unsure, gaps, notes)
 }
 
@@ -92,7 +92,7 @@ fn the_namespaces_of_dns_are_left_out_but_for_the_explicit_way_in_and_static() {
     assert!(selects(json!({"dns": {"discovery": "Static"}})));
     assert!(checked("b", json!({})).with_dns(&cluster(&[])).selects(&ns), "no DNS was found there");
     // As long as nobody knows, nothing is closed there.
-    let Derived { unsure, .. } = Sources::default().derive();
+    let Derived { unsure, .. } = Sources::default().derive(Instant::now());
     let dns = ClusterDns::new([], unsure, [], []);
     assert!(!checked("b", json!({})).with_dns(&dns).selects(&ns));
 }
@@ -167,7 +167,8 @@ fn object() -> impl Strategy<Value = Value> {
 /// Any cluster. A list names no object twice.
 fn objects() -> impl Strategy<Value = Vec<Value>> {
     let resolv_conf = prop_oneof![
-        prop::collection::vec(address(), 0..80).prop_map(|all| all.iter().map(|one| format!("nameserver {one}\n")).collect()),
+        prop::collection::vec(address(), 0..80)
+            .prop_map(|all| all.iter().fold(String::new(), |text, one| text + "nameserver " + one + "\n")),
         "\\PC{0,40}"
     ]
     .prop_map(|text: String| json!({"kind": "ResolvConf", "text": text}));

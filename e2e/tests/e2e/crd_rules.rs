@@ -372,6 +372,12 @@ fn own_mistakes() -> Vec<Mistake> {
             "must have at most 3 items",
         ),
         // DNS.
+        one_of(
+            "spec.dns.discovery",
+            "{ dns: { discovery: Off } }",
+            "{ dns: { discovery: Static } }",
+            "Unsupported value: \"Off\": supported values: \"Auto\", \"Static\"",
+        ),
         rule("spec.dns.peers[]", "{ dns: { peers: [{}] } }", "{ dns: { peers: [] } }", "spec.dns.peers[0]", pods_or_addresses),
         rule(
             "spec.dns.peers[]",

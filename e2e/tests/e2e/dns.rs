@@ -254,6 +254,20 @@ async fn the_nameservers_of_the_operators_own_pod_are_allowed() {
 }
 
 #[tokio::test]
+async fn the_static_example_of_the_page_allows_what_it_says() {
+    let mut world = World::new().await.unwrap();
+    let example = include_str!("../../../docs/dns.md").split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    world.apply_yaml(example).await.unwrap();
+    apply(&world, &kube_dns(&json!({}))).await;
+    world.start_operator().await.unwrap();
+    let team = world.namespace("team", &[]).await.unwrap();
+    let openshift = pods(OPENSHIFT_DNS, &json!({ "dns.operator.openshift.io/daemonset-dns": "default" }));
+    let plan = Plan::of("static-dns").dns_peer(&block("169.254.20.10")).dns_peer(&openshift).dns_port(5353);
+    until_holds(&world, &team, &plan).await;
+    until_ready(&world, "static-dns").await;
+}
+
+#[tokio::test]
 async fn i2_a_restart_in_a_cluster_with_dns_writes_nothing() {
     if skipped_without_audit_log() {
         return;
@@ -282,7 +296,7 @@ async fn i7_a_source_that_may_not_be_read_is_told_once_and_holds_nothing_up() {
     apply(&world, &kube_dns(&json!({}))).await;
     // What the shipped manifests bring back for the next test.
     let bindings: Api<RoleBinding> = Api::namespaced(world.admin(), KUBE_SYSTEM);
-    bindings.delete("policy-baseline", &DeleteParams::default()).await.unwrap();
+    bindings.delete("policy-baseline-dns", &DeleteParams::default()).await.unwrap();
     let may = async || {
         let operator = client_of(&world.operator_kubeconfig().await.unwrap()).await;
         can_i(&operator, "list", "", "services", Some(KUBE_SYSTEM)).await.map(|may| !may)

@@ -19,10 +19,14 @@ const INSTANCE: &str = "policybaseline.io/instance";
 fn rights(namespace: &str) -> impl Iterator<Item = String> {
     let documents = serde_yaml::Deserializer::from_str(include_str!("../../../manifests/base/rbac.yaml"));
     let documents: Vec<Value> = documents.map(|document| Value::deserialize(document).unwrap()).collect();
-    let moved = documents.into_iter().filter(|document| document["kind"] != "ClusterRole").map({
+    let in_kube_system = |document: &Value| document["metadata"]["namespace"] == "kube-system";
+    let is_own =
+        move |document: &Value| document["kind"] != "ClusterRole" && !(document["kind"] == "Role" && in_kube_system(document));
+    let moved = documents.into_iter().filter(is_own).map({
         let namespace = namespace.to_owned();
         move |mut document: Value| {
-            if document["kind"] == "ClusterRoleBinding" {
+            // What is not in the namespace of an install is shared, but for the bindings.
+            if document["kind"] == "ClusterRoleBinding" || in_kube_system(&document) {
                 document["metadata"]["name"] = namespace.clone().into();
             } else {
                 document["metadata"]["namespace"] = namespace.clone().into();

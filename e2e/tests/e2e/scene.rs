@@ -318,15 +318,15 @@ pub async fn tenant(world: &World, namespaces: &[&str]) -> Client {
 
 /// Gives somebody what the shipped roles give the operator's ServiceAccount, by bindings of that name.
 pub async fn bind_shipped_roles(world: &World, name: &str, subject: &Value) {
-    for (kind, role, namespace) in [
-        ("ClusterRoleBinding", "ClusterRole", None),
-        ("RoleBinding", "Role", Some(SYSTEM_NAMESPACE)),
-        ("RoleBinding", "Role", Some("kube-system")),
+    for (kind, role, its_name, namespace) in [
+        ("ClusterRoleBinding", "ClusterRole", "policy-baseline", None),
+        ("RoleBinding", "Role", "policy-baseline", Some(SYSTEM_NAMESPACE)),
+        ("RoleBinding", "Role", "policy-baseline-dns", Some("kube-system")),
     ] {
         let binding = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
             "metadata": { "name": name, "namespace": namespace, "labels": { TEST_LABEL: "true" } },
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": "policy-baseline" },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": its_name },
             "subjects": [subject],
         });
         world.apply_yaml(&binding.to_string()).await.unwrap();

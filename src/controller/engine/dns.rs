@@ -19,6 +19,8 @@ pub(super) struct Dns {
     memory: Memory,
     cluster: ClusterDns,
     stage: Stage,
+    /// When something else follows though nothing happens.
+    due: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -44,11 +46,11 @@ impl Dns {
     }
 
     /// When to look again though nothing happens.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         match self.stage {
             Stage::Off => None,
-            Stage::Reading(until) => until,
-            Stage::Known => self.memory.next(),
+            Stage::Reading(until) => until.into_iter().chain(self.sources.next(now)).min(),
+            Stage::Known => self.due,
         }
     }
 }
@@ -64,7 +66,7 @@ impl Engine {
     /// A source of DNS says something.
     pub(super) fn dns_news(&mut self, news: News, now: Now) {
         let was_synced = self.is_synced();
-        if self.dns.sources.hear(news) && self.dns.stage == Stage::Known {
+        if self.dns.sources.hear(news, now.instant) && self.dns.stage == Stage::Known {
             self.reckon_dns(now);
         }
         self.dns_due(now);
@@ -79,16 +81,16 @@ impl Engine {
         self.dns_due(now);
     }
 
-    /// Does what is due by the clock: patience ends, or what was found and went is no longer kept.
+    /// Does what is due by the clock: patience ends, what was found and went is no longer kept, or a refusal lasts.
     pub(super) fn dns_due(&mut self, now: Now) {
         let is_over = |until: Option<Instant>| until.is_some_and(|until| until <= now.instant);
         match self.dns.stage {
-            Stage::Reading(_) if self.dns.sources.are_known() => {}
+            Stage::Reading(_) if self.dns.sources.are_known(now.instant) => {}
             Stage::Reading(until) if is_over(until) => {
-                let silent: Vec<&str> = self.dns.sources.silent().map(Source::as_str).collect();
+                let silent: Vec<&str> = self.dns.sources.silent(now.instant).map(Source::as_str).collect();
                 warn!(silent = silent.join(", "), "DNS is looked for without these: they did not answer in time");
             }
-            Stage::Known if is_over(self.dns.memory.next()) => return self.reckon_dns(now),
+            Stage::Known if is_over(self.dns.due) => return self.reckon_dns(now),
             Stage::Off | Stage::Reading(_) | Stage::Known => return,
         }
         self.dns.stage = Stage::Known;
@@ -97,19 +99,21 @@ impl Engine {
 
     /// Looks what follows from what the sources say, and gives baselines that look for DNS their plans anew if it is something else than before.
     fn reckon_dns(&mut self, now: Now) {
-        let Derived { found, unsure, gaps, notes } = self.dns.sources.derive();
+        let Derived { found, unsure, gaps, notes } = self.dns.sources.derive(now.instant);
         self.dns.memory.note(&found, now.instant);
+        self.dns.due = self.dns.memory.next().into_iter().chain(self.dns.sources.next(now.instant)).min();
         let cluster = ClusterDns::new(self.dns.memory.iter(), unsure, gaps, notes);
         if cluster == self.dns.cluster {
             return;
         }
-        let plans_change = !cluster.plans_as(&self.dns.cluster);
-        self.dns.cluster = cluster;
+        let before = std::mem::replace(&mut self.dns.cluster, cluster);
+        let (cluster, plans_change) = (&self.dns.cluster, !before.plans_as(&self.dns.cluster));
         if plans_change {
-            info!(found = self.dns.cluster.words(), "the cluster's DNS was found");
+            info!(found = cluster.words(), "the cluster's DNS was found");
         }
-        if let Some(gap) = self.dns.cluster.gap() {
-            warn!("policies do not allow all of the cluster's DNS: {gap}");
+        match cluster.gap() {
+            Some(gap) if before.gap().as_ref() != Some(&gap) => warn!("policies do not allow all of the cluster's DNS: {gap}"),
+            Some(_) | None => {}
         }
         self.place_all(now);
         if plans_change {
