@@ -101,12 +101,14 @@ pub enum Verb {
     Status,
     /// The finalizers of a baseline.
     Finalizer,
+    /// A stored revision of a baseline.
+    Revision,
     /// An event.
     Event,
 }
 
 impl Verb {
-    const ALL: [Self; 6] = [Self::Apply, Self::Patch, Self::Delete, Self::Status, Self::Finalizer, Self::Event];
+    const ALL: [Self; 7] = [Self::Apply, Self::Patch, Self::Delete, Self::Status, Self::Finalizer, Self::Revision, Self::Event];
 
     const fn as_str(self) -> &'static str {
         match self {
@@ -115,6 +117,7 @@ impl Verb {
             Self::Delete => "delete",
             Self::Status => "status",
             Self::Finalizer => "finalizer",
+            Self::Revision => "revision",
             Self::Event => "event",
         }
     }
@@ -148,6 +151,8 @@ const NO_ROLE: &str = "none";
 pub const WATCHES: [&str; 4] = ["namespaces", "networkpolicies", "policybaselines", "leases"];
 /// The watch that nothing waits for.
 pub const OPTIONAL_WATCH: &str = "customresourcedefinitions";
+/// The watch that only baselines with a rollout wait for.
+pub const REVISIONS_WATCH: &str = "controllerrevisions";
 
 /// The metrics. Series exist from the start, at zero, so that a first increase is seen.
 #[derive(Debug)]
@@ -155,6 +160,8 @@ pub struct Metrics {
     registry: Registry,
     documented: Vec<Documented>,
     namespaces: Family<State, Gauge>,
+    rollout_namespaces: Family<State, Gauge>,
+    rollouts_paused: Gauge,
     drift: Family<DriftKind, Counter>,
     contested: Family<Contest, Counter>,
     repairs: Family<Ended, Counter>,
@@ -208,6 +215,8 @@ impl Default for Metrics {
             registry: Registry::default(),
             documented: vec![],
             namespaces: Family::default(),
+            rollout_namespaces: Family::default(),
+            rollouts_paused: Gauge::default(),
             drift: Family::default(),
             contested: Family::default(),
             repairs: Family::default(),
@@ -223,6 +232,10 @@ impl Default for Metrics {
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         shelf.put("gauge", "namespaces", "`state`", "Namespaces by state, added up over all baselines", m.namespaces.clone());
+        let help = "Namespaces that rollouts concern, by state, added up over all baselines";
+        shelf.put("gauge", "rollout_namespaces", "`state`", help, m.rollout_namespaces.clone());
+        let help = "Rollouts that go no further until their baseline is edited";
+        shelf.put("gauge", "rollouts_paused", "", help, m.rollouts_paused.clone());
         shelf.put(
             "counter",
             "drift",
@@ -277,6 +290,7 @@ impl Default for Metrics {
 impl Metrics {
     fn start_at_zero(&self) {
         self.set_namespaces(&NamespaceCounts::default());
+        self.set_rollouts([0; 3], 0);
         for class in Class::ALL {
             for role in Role::ALL.map(Role::as_str).into_iter().chain([NO_ROLE]) {
                 drop(self.drift.get_or_create(&DriftKind { class: Word(class.as_str()), role: Word(role) }));
@@ -293,7 +307,7 @@ impl Metrics {
                 drop(self.writes.get_or_create(&Write { verb: Word(verb.as_str()), outcome: Word(answer.as_str()) }));
             }
         }
-        for watch in WATCHES.into_iter().chain([OPTIONAL_WATCH]) {
+        for watch in WATCHES.into_iter().chain([OPTIONAL_WATCH, REVISIONS_WATCH]) {
             drop(self.watch_restarts.get_or_create(&Watch { watch: Word(watch) }));
         }
     }
@@ -313,6 +327,16 @@ impl Metrics {
         ] {
             self.namespaces.get_or_create(&State { state: Word(state) }).set(count.into());
         }
+    }
+
+    /// Sets how many namespaces rollouts have brought to what is wanted, are bringing there, and have not reached; and how many of them are
+    /// paused.
+    pub fn set_rollouts(&self, namespaces: [usize; 3], paused: usize) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        for (state, count) in ["moved", "moving", "waiting"].into_iter().zip(namespaces) {
+            self.rollout_namespaces.get_or_create(&State { state: Word(state) }).set(number(count));
+        }
+        self.rollouts_paused.set(number(paused));
     }
 
     /// Somebody else changed a policy of that role; none when no plan names the policy.

@@ -4,6 +4,7 @@
 pub mod baseline;
 pub mod names;
 pub mod reason;
+pub mod rollout;
 mod slim;
 mod uid;
 

@@ -87,6 +87,8 @@ pub mod condition {
     pub const RECONCILING: &str = "Reconciling";
     /// No progress without the owner of the baseline.
     pub const STALLED: &str = "Stalled";
+    /// A rollout goes no further by itself. Only there during a rollout, or while none could begin.
+    pub const ROLLOUT_PAUSED: &str = "RolloutPaused";
     /// How far bypasses are looked for. Only there where policies exist that are not looked at.
     pub const BYPASS_COVERAGE: &str = "BypassCoverage";
 }
@@ -103,6 +105,10 @@ pub mod state {
     pub const WRITES_FAILING: &str = "WritesFailing";
     /// A change would release many namespaces, and waits to be confirmed.
     pub const RELEASE_HELD: &str = "ReleaseHeld";
+    /// A change goes out in waves.
+    pub const ROLLING_OUT: &str = "RollingOut";
+    /// A rollout goes no further by itself.
+    pub const ROLLOUT_PAUSED: &str = "RolloutPaused";
     /// The baseline is suspended.
     pub const SUSPENDED: &str = "Suspended";
     /// The baseline is being deleted.
@@ -113,6 +119,20 @@ pub mod state {
     pub const VALID: &str = "Valid";
     /// The cluster knows policies of other kinds, and what they open is not looked at.
     pub const NETWORK_POLICY_ONLY: &str = "NetworkPolicyOnly";
+}
+
+/// Why a rollout goes no further.
+pub mod rollout {
+    /// The new policies could not be written in too many namespaces.
+    pub const TOO_MANY_FAILURES: &str = "TooManyFailures";
+    /// What was reached does not do what it should.
+    pub const VERIFICATION_FAILED: &str = "VerificationFailed";
+    /// What goes out, or what it comes from, could not be stored.
+    pub const REVISION_NOT_STORED: &str = "RevisionNotStored";
+    /// A stored revision is not what was stored.
+    pub const REVISION_UNREADABLE: &str = "RevisionUnreadable";
+    /// The operator may not read what it stored.
+    pub const REVISIONS_FORBIDDEN: &str = "RevisionsForbidden";
 }
 
 /// Reasons of events.

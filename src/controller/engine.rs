@@ -3,6 +3,7 @@
 
 mod baselines;
 mod outcome;
+mod rollout;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,14 +13,17 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{coordination::v1::Lease, networking::v1::NetworkPolicy},
+    api::{apps::v1::ControllerRevision, coordination::v1::Lease, networking::v1::NetworkPolicy},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use tracing::info;
 
+pub use self::rollout::RolloutCounts;
+use self::rollout::Rollouts;
 use super::{
     pace::Pace,
     queue::Queue,
+    revisions::Revisions,
     tracked::{FinalizerWrite, RawBaseline, StatusWrite, Tracked, Turn},
 };
 use crate::{
@@ -72,6 +76,14 @@ pub enum Seen {
     InstallGone(Box<Lease>),
     /// A list of installs begins, or is complete.
     InstallList(ListPhase),
+    /// A stored revision of a baseline appeared.
+    Revision(Box<ControllerRevision>),
+    /// A stored revision of a baseline is gone.
+    RevisionGone(Box<ControllerRevision>),
+    /// A list of stored revisions begins, or is complete.
+    RevisionList(ListPhase),
+    /// Stored revisions may not be read.
+    RevisionsForbidden,
     /// A CRD appeared or changed.
     Crd(String),
     /// A CRD is gone.
@@ -123,6 +135,7 @@ pub struct Engine {
     /// The kinds of policies that are not looked at; none until they are listed. No decision waits for them.
     beyond: Option<BTreeSet<String>>,
     listed_beyond: Listing<String>,
+    rollouts: Rollouts,
 }
 
 /// Something to count.
@@ -161,6 +174,7 @@ impl Engine {
             surveyed: false,
             beyond: None,
             listed_beyond: Listing::default(),
+            rollouts: Rollouts::default(),
         }
     }
 
@@ -176,6 +190,7 @@ impl Engine {
         }
         self.surveyed = false;
         self.observed.take_over();
+        self.forget_rollouts();
         self.tracked.values_mut().for_each(|tracked| tracked.take_over(now.instant));
         self.plans_changed(now);
     }
@@ -189,7 +204,12 @@ impl Engine {
     pub fn see(&mut self, seen: Seen, now: Now) {
         match seen {
             Seen::Namespace(meta) => {
+                let uid = |observed: &Observed| observed.uid(meta.name.as_deref()?);
+                let before = uid(&self.observed);
                 if let Some(ns) = self.observed.namespace_seen(&meta) {
+                    if before != uid(&self.observed) {
+                        self.namespace_left(&ns);
+                    }
                     self.waiting.entry(ns.clone()).or_insert(now.instant);
                     self.dirty.push(ns, true);
                 }
@@ -246,6 +266,11 @@ impl Engine {
                 self.installs.relisted();
                 self.list_complete(3, "leases", now);
             }
+            Seen::Revision(revision) => self.rollouts.revisions.saw(&revision),
+            Seen::RevisionGone(revision) => self.rollouts.revisions.gone(&revision),
+            Seen::RevisionList(ListPhase::Begin) => self.rollouts.revisions.relist(),
+            Seen::RevisionList(ListPhase::End) => self.revisions_known(Revisions::relisted, now),
+            Seen::RevisionsForbidden => self.revisions_known(Revisions::forbid, now),
             Seen::Crd(kind) if OTHER_POLICIES.contains(&&*kind) => {
                 self.listed_beyond.names(|| kind.clone());
                 self.change_beyond(|known| known.insert(kind), now);
@@ -265,7 +290,7 @@ impl Engine {
 
     /// Whether every watch has been listed once. Before that nothing is decided.
     pub fn is_synced(&self) -> bool {
-        self.synced.iter().all(|synced| *synced)
+        self.synced.iter().all(|synced| *synced) && self.knows_revisions()
     }
 
     /// Looks at namespaces that changed; at most so many that events are served soon again. Says whether more are waiting.
@@ -281,6 +306,7 @@ impl Engine {
             self.look_at(&ns, now);
         }
         self.surveyed |= self.leads && self.dirty.is_empty();
+        self.roll_out(now);
         !self.dirty.is_empty()
     }
 
@@ -421,7 +447,12 @@ impl Engine {
     /// When to look again though nothing happens. What was due at `now` has been served by the calls before.
     pub fn next_wake(&self, now: Now) -> Option<Instant> {
         let tracked = self.tracked.values().flat_map(Tracked::wakes);
-        tracked.chain(self.pace.next()).chain(self.installs.next()).filter(|at| *at > now.instant).min()
+        tracked
+            .chain(self.pace.next())
+            .chain(self.installs.next())
+            .chain(self.rollouts.wakes())
+            .filter(|at| *at > now.instant)
+            .min()
     }
 
     fn list_complete(&mut self, which: usize, what: &str, now: Now) {
@@ -430,7 +461,13 @@ impl Engine {
             self.synced[which] = true;
             info!("{what} are listed");
         }
-        if !was_synced && self.is_synced() {
+        if !was_synced {
+            self.begin_work(now);
+        }
+    }
+
+    fn begin_work(&mut self, now: Now) {
+        if self.is_synced() {
             info!(namespaces = self.observed.iter().count(), baselines = self.tracked.len(), "everything is listed, work begins");
             self.plans_changed(now);
         }
@@ -464,6 +501,7 @@ impl Engine {
     fn namespace_gone(&mut self, ns: &NamespaceName, now: Now) {
         self.observed.namespace_deleted(ns);
         self.waits_no_more(ns);
+        self.namespace_left(ns);
         self.pace.forget(ns);
         for tracked in self.tracked.values_mut() {
             tracked.forget(ns, now.instant);
@@ -482,6 +520,7 @@ impl Engine {
             self.tell_bypasses(name, &findings, now);
         }
         self.report(name, &findings, now);
+        self.note_progress(name, &findings, &drifts, baseline.as_ref(), frozen);
         // The echoes of writes can come before their answers, which say what was done, and for how long it was waited for.
         let in_flight = self.in_flight.contains_key(name);
         let waited = self.waited(name, now);

@@ -15,6 +15,9 @@ mod model;
 mod others_tests;
 mod pace;
 mod queue;
+mod revisions;
+#[cfg(test)]
+mod rollout_tests;
 #[cfg(test)]
 mod sim;
 mod tracked;
@@ -33,11 +36,13 @@ use tracing::{info, warn};
 
 pub use self::tracked::RawBaseline;
 use self::{
-    engine::{Engine, Happening, Now},
+    engine::{Engine, Happening, Now, RolloutCounts},
+    revisions::{RevisionWrite, What},
     window::Window,
 };
 use crate::{
     admin::Shown,
+    api::Uid,
     apply::{StoredStatus, WriteError, Writer},
     client::Clients,
     events::{self, Announcer},
@@ -93,6 +98,7 @@ enum Written {
     Namespace(Done, Duration),
     Status(Arc<str>, Arc<str>, Result<StoredStatus, WriteError>),
     Finalizer(Arc<str>, Result<(), WriteError>),
+    Revision(RevisionWrite, Result<Option<Uid>, WriteError>),
 }
 
 /// Runs until `stop` resolves, or until a part ends that must not. Then writes in flight are awaited, and the Lease is released.
@@ -113,7 +119,7 @@ pub async fn run(
 
     let outcome = tokio::select! {
         () = stop => Ok(()),
-        error = work(clients, Engine::new(&settings.namespace), &writer, leadership, &announcer, &shown, &mut in_flight) => Err(error),
+        error = work(clients, &settings.namespace, &writer, leadership, &announcer, &shown, &mut in_flight) => Err(error),
         ended = &mut publisher => Err(RunError::ended("the publisher of events", ended)),
         ended = &mut elector => Err(RunError::ended("the election", ended)),
     };
@@ -145,7 +151,7 @@ async fn end(mut task: JoinHandle<()>, patience: Duration) {
 /// The loop. A standby sees and looks as the leader does, so that it can take over at once; only the leader writes.
 async fn work(
     clients: &Clients,
-    mut engine: Engine,
+    namespace: &str,
     writer: &Writer,
     mut leadership: Leadership,
     announcer: &Announcer,
@@ -153,7 +159,8 @@ async fn work(
     in_flight: &mut JoinSet<Written>,
 ) -> RunError {
     let Shown { health, metrics } = shown;
-    let mut seen = watch::everything(&clients.watches, health, metrics).ready_chunks(EVENTS_AT_ONCE);
+    let mut engine = Engine::new(namespace);
+    let mut seen = watch::everything(&clients.watches, namespace, health, metrics).ready_chunks(EVENTS_AT_ONCE);
     let mut window = Window::default();
     let mut jobs = 0;
     loop {
@@ -196,6 +203,16 @@ async fn work(
                 Written::Finalizer(write.name, result)
             });
         }
+        for write in engine.revisions(now) {
+            let (writer, namespace) = (writer.clone(), namespace.to_owned());
+            in_flight.spawn(async move {
+                let result = match &write.what {
+                    What::Store(revision) => writer.store_revision(&namespace, revision).await,
+                    What::Delete(uid) => writer.delete_revision(&namespace, &write.object, uid).await.map(|()| None),
+                };
+                Written::Revision(write, result)
+            });
+        }
         for announcement in engine.take_announcements() {
             announcer.announce(announcement);
         }
@@ -204,6 +221,8 @@ async fn work(
             count(metrics, happening);
         }
         metrics.set_namespaces(&engine.counts());
+        let RolloutCounts { moved, moving, waiting, paused } = engine.rollout_counts();
+        metrics.set_rollouts([moved, moving, waiting], paused);
 
         let later = engine.next_wake(now).into_iter().chain(window.opens().filter(|at| *at > now.instant)).min();
         let wake = if more { now.instant } else { later.map_or(now.instant + REST, |at| at.min(now.instant + REST)) };
@@ -220,6 +239,7 @@ async fn work(
                 }
                 Ok(Written::Status(name, uid, result)) => engine.status_written(&name, &uid, result, present()),
                 Ok(Written::Finalizer(name, result)) => engine.finalizer_written(&name, result, present()),
+                Ok(Written::Revision(write, result)) => engine.revision_written(write, result, present()),
                 Err(error) => return RunError::ended("a write", Err(error)),
             },
             () = leadership.changed() => {}

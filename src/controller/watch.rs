@@ -12,11 +12,12 @@ use futures::{
     stream::{self, BoxStream},
 };
 use k8s_openapi::{
-    api::coordination::v1::Lease, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    api::{apps::v1::ControllerRevision, coordination::v1::Lease},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client, Resource,
-    core::PartialObjectMeta,
+    core::{PartialObjectMeta, Status},
     runtime::{
         WatchStreamExt,
         utils::Backoff,
@@ -31,16 +32,24 @@ use super::{
     tracked::RawBaseline,
 };
 use crate::{
-    api::{SlimNamespace, SlimPolicy},
+    api::{
+        SlimNamespace, SlimPolicy,
+        names::{LABEL_BASELINE, LABEL_MANAGED_BY, MANAGER},
+    },
     apply::chain,
     client::Watching,
     health::Health,
     lease,
-    metrics::{Metrics, OPTIONAL_WATCH},
+    metrics::{Metrics, OPTIONAL_WATCH, REVISIONS_WATCH},
 };
 
 /// Everything that the operator watches, as one stream.
-pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>) -> impl Stream<Item = Seen> + Send + use<> {
+pub fn everything(
+    client: &Client,
+    own_namespace: &str,
+    health: &Arc<Health>,
+    metrics: &Arc<Metrics>,
+) -> impl Stream<Item = Seen> + Send + use<> {
     let complaint = |what| Complaint { what, last: None, listed: false, health: health.clone(), metrics: metrics.clone() };
     let all = watcher::Config::default;
     let namespaces = watch::<SlimNamespace>(client, all(), complaint("namespaces"), |event| match event {
@@ -76,19 +85,48 @@ pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>)
             Event::InitApply(crd) | Event::Apply(crd) => Seen::Crd(crd.metadata.name.unwrap_or_default()),
             Event::Delete(crd) => Seen::CrdGone(crd.metadata.name.unwrap_or_default()),
         });
+    let own = all().labels(&format!("{LABEL_MANAGED_BY}={MANAGER},{LABEL_BASELINE}"));
+    let revisions = Api::<ControllerRevision>::namespaced(client.clone(), own_namespace);
+    let revisions = watch_some(
+        revisions,
+        own,
+        complaint(REVISIONS_WATCH),
+        |event| match event {
+            Event::Init => Seen::RevisionList(ListPhase::Begin),
+            Event::InitDone => Seen::RevisionList(ListPhase::End),
+            Event::InitApply(revision) | Event::Apply(revision) => Seen::Revision(Box::new(revision)),
+            Event::Delete(revision) => Seen::RevisionGone(Box::new(revision)),
+        },
+        |error| matches!(refusal(error), Some(status) if status.code == 403).then_some(Seen::RevisionsForbidden),
+    );
+    let others = stream::select(others, revisions);
     stream::select(stream::select(namespaces, policies), stream::select(stream::select(baselines, installs), others))
 }
 
 fn watch<K>(
     client: &Client,
     config: watcher::Config,
-    mut complaint: Complaint,
+    complaint: Complaint,
     seen: fn(Event<K>) -> Seen,
 ) -> BoxStream<'static, Seen>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    Watching { api: Api::all(client.clone()), config, streams: true }
+    watch_some(Api::all(client.clone()), config, complaint, seen, |_| None)
+}
+
+/// The same, of one namespace, or where an error is news too.
+fn watch_some<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    mut complaint: Complaint,
+    seen: fn(Event<K>) -> Seen,
+    failed: fn(&watcher::Error) -> Option<Seen>,
+) -> BoxStream<'static, Seen>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    Watching { api, config, streams: true }
         .events()
         .backoff(WatchBackoff::default())
         .filter_map(move |event| {
@@ -99,7 +137,7 @@ where
                 }
                 Err(error) => {
                     complaint.failed(&error);
-                    None
+                    failed(&error)
                 }
             };
             futures::future::ready(seen)
@@ -142,13 +180,17 @@ impl Complaint {
     }
 }
 
-fn explain(what: &str, error: &watcher::Error) -> String {
-    let status = match error {
+/// What the apiserver said when it refused a list or a watch.
+const fn refusal(error: &watcher::Error) -> Option<&Status> {
+    match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status),
         _ => None,
-    };
-    match status {
+    }
+}
+
+fn explain(what: &str, error: &watcher::Error) -> String {
+    match refusal(error) {
         Some(s) if s.code == 404 => {
             format!("{what} are not known to the apiserver; waiting. Install the CRDs with `kubectl apply -f crds/`")
         }
@@ -188,7 +230,7 @@ impl Backoff for WatchBackoff {
 #[cfg(test)]
 mod tests {
     use http::{Request, Response};
-    use kube::{client::Body, core::Status};
+    use kube::client::Body;
     use serde_json::json;
     use tower_test::mock;
 
@@ -198,7 +240,7 @@ mod tests {
     async fn asked(knows_streams: bool) -> Vec<&'static str> {
         let (service, mut server) = mock::pair::<Request<Body>, Response<Body>>();
         let client = Client::new(service, "default");
-        let mut seen = everything(&client, &Arc::new(Health::new(&[])), &Arc::default()).boxed();
+        let mut seen = everything(&client, "operator", &Arc::new(Health::new(&[])), &Arc::default()).boxed();
         let watching = tokio::spawn(async move { while seen.next().await.is_some() {} });
         let (mut asked, mut silent) = (Vec::new(), Vec::new());
         while asked.len() < 5 {

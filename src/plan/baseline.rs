@@ -3,13 +3,17 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::{
+    apis::meta::v1::{LabelSelector, ObjectMeta},
+    util::intstr::IntOrString,
+};
 use kube::{ResourceExt, core::Selector as Matcher};
 
 use super::{
     Namespace,
     render::{self, Rendered},
+    revision::Revision,
     words,
 };
 use crate::{
@@ -19,8 +23,10 @@ use crate::{
             DeletionPolicy, Dns, ExistingNamespaces, IpBlock, Mode, Monitoring, PolicyBaseline, PolicyMetadata, Port, Selector,
         },
         names::{self, LabelError, SYSTEM_NAMESPACES},
+        rollout as api,
     },
     netpol::Block,
+    rollout::{Share, Strategy as Rollout},
 };
 
 /// A baseline that can be planned with.
@@ -46,6 +52,15 @@ pub struct Baseline {
     pub effective_selector: String,
     /// Its policies, rendered once.
     pub policies: Vec<Rendered>,
+    /// Its name, or that of a former revision of it.
+    pub key: Arc<str>,
+    /// What of its spec is written.
+    pub revision: Revision,
+    /// How a change goes out, if not at once.
+    pub rollout: Option<Rollout>,
+    /// What was checked, but for its status.
+    pub(super) object: PolicyBaseline,
+    canaries: Option<Matcher>,
     selector: Matcher,
     exclude: Vec<String>,
     scraped: Matcher,
@@ -110,6 +125,9 @@ pub enum BaselineError {
         /// What is wrong.
         message: String,
     },
+    /// A rollout that cannot be followed.
+    #[error("spec.rollout.{0}")]
+    InvalidRollout(&'static str),
     /// The name of the baseline makes no label value.
     #[error("metadata.name: {0:?} is longer than 63 characters, and becomes a label value: use a shorter name")]
     InvalidName(String),
@@ -135,6 +153,7 @@ impl BaselineError {
             Self::InvalidPort(_) => "InvalidPort",
             Self::InvalidPrefix(_) => "InvalidNamePrefix",
             Self::InvalidMetadata { .. } => "InvalidMetadata",
+            Self::InvalidRollout(_) => "InvalidRollout",
             Self::InvalidName(_) => "InvalidName",
             Self::AnotherInstance(_) => "AnotherInstance",
         }
@@ -161,6 +180,10 @@ impl Baseline {
         let metadata = spec.metadata.clone().unwrap_or_default();
         check_metadata(&metadata)?;
 
+        let rollout = spec.rollout.as_ref().map(check_rollout).transpose()?;
+        let canaries = spec.rollout.as_ref().and_then(|r| r.canary_selector.as_ref());
+        let canaries = canaries.map(|s| matcher("spec.rollout.canarySelector", s)).transpose()?;
+
         let scrapers: Vec<Selector> =
             render::monitoring_sources(&monitoring).into_iter().map(|(namespaces, _)| namespaces).collect();
         Ok(Self {
@@ -181,8 +204,18 @@ impl Baseline {
                 .filter(|role| spec.policies.contains(role))
                 .map(|role| render::render(role, &name, &dns, &monitoring, &metadata))
                 .collect(),
+            key: name.as_str().into(),
+            revision: Revision::of(spec),
+            rollout,
+            canaries,
+            object: checked_object(object),
             name: name.into(),
         })
+    }
+
+    /// Whether a change reaches this namespace first.
+    pub fn is_canary(&self, ns: &Namespace) -> bool {
+        self.canaries.as_ref().is_some_and(|canaries| ns.labels.are_selected_by(canaries))
     }
 
     /// Whether the selector matches and no exclusion does. Precedence is not asked here.
@@ -204,6 +237,54 @@ impl Baseline {
     pub fn planned<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (usize, &'a Rendered)> {
         self.policies.iter().enumerate().filter(move |(_, p)| self.plans(p.role, ns))
     }
+}
+
+/// What a former revision is checked with, but for what it wrote.
+fn checked_object(object: &PolicyBaseline) -> PolicyBaseline {
+    let PolicyBaseline { metadata, spec, .. } = object;
+    let metadata = ObjectMeta {
+        name: metadata.name.clone(),
+        creation_timestamp: metadata.creation_timestamp.clone(),
+        deletion_timestamp: metadata.deletion_timestamp.clone(),
+        ..ObjectMeta::default()
+    };
+    PolicyBaseline { metadata, spec: spec.clone(), status: None }
+}
+
+fn check_rollout(rollout: &api::Rollout) -> Result<Rollout, BaselineError> {
+    let invalid = BaselineError::InvalidRollout;
+    let share = match &rollout.max_namespaces_per_wave {
+        IntOrString::Int(number) => usize::try_from(*number).ok().filter(|n| *n > 0).map(Share::Number),
+        IntOrString::String(text) => {
+            let percent = text.strip_suffix('%').and_then(|n| n.parse().ok());
+            percent.filter(|n| (1..=100).contains(n)).map(Share::Percent)
+        }
+    };
+    let share = share.ok_or(invalid("maxNamespacesPerWave: a number from 1 on, or a share from 1% to 100%"))?;
+    let interval = interval(&rollout.interval)
+        .ok_or(invalid("interval: write hours, minutes and seconds, such as 10m or 1h30m; at most 720h"))?;
+    if rollout.canary_selector.as_ref().is_some_and(Selector::is_empty) {
+        return Err(invalid("canarySelector: must not be empty: {} would make every namespace a canary"));
+    }
+    Ok(Rollout { share, interval, max_failures: rollout.max_failures })
+}
+
+/// Hours, minutes and seconds, as in 1h30m.
+fn interval(text: &str) -> Option<SignedDuration> {
+    const LONGEST: i64 = 720 * 60 * 60;
+    let (mut rest, mut seconds) = (text, 0_i64);
+    while let Some(at) = rest.find(|c: char| !c.is_ascii_digit()) {
+        let (number, unit) = rest.split_at(at);
+        let unit_seconds = match unit.chars().next()? {
+            'h' => 60 * 60,
+            'm' => 60,
+            's' => 1,
+            _ => return None,
+        };
+        seconds = seconds.checked_add(number.parse::<i64>().ok()?.checked_mul(unit_seconds)?)?;
+        rest = &unit[1..];
+    }
+    (rest.is_empty() && !text.is_empty() && seconds <= LONGEST).then(|| SignedDuration::from_secs(seconds))
 }
 
 fn matcher(field: &str, selector: &Selector) -> Result<Matcher, BaselineError> {
@@ -466,6 +547,18 @@ mod tests {
             (json!({"dns": {"peers": [{"ipBlock": {"cidr": "169.254.20.10"}}]}}), "InvalidCidr"),
             (json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16"]}}]}}), "InvalidCidr"),
             (json!({"dns": {"ports": [70000]}}), "InvalidPort"),
+            (json!({"rollout": {"maxNamespacesPerWave": 0}}), "InvalidRollout"),
+            (json!({"rollout": {"maxNamespacesPerWave": "0%"}}), "InvalidRollout"),
+            (json!({"rollout": {"maxNamespacesPerWave": "5"}}), "InvalidRollout"),
+            (json!({"rollout": {"interval": "10"}}), "InvalidRollout"),
+            (json!({"rollout": {"interval": "é"}}), "InvalidRollout"),
+            (json!({"rollout": {"interval": "721h"}}), "InvalidRollout"),
+            (json!({"rollout": {"interval": "99999999999999999999h"}}), "InvalidRollout"),
+            (json!({"rollout": {"canarySelector": {}}}), "InvalidRollout"),
+            (json!({"rollout": {"canarySelector": {"matchLabels": {"Bad Key": "x"}}}}), "InvalidSelector"),
+            (json!({"rollout": {}}), "valid"),
+            (json!({"rollout": {"maxNamespacesPerWave": null}}), "valid"),
+            (json!({"rollout": {"maxNamespacesPerWave": "100%", "interval": "1h30m5s"}}), "valid"),
             (json!({"metadata": {"namePrefix": "baseline"}}), "InvalidNamePrefix"),
             (json!({"metadata": {"namePrefix": ""}}), "InvalidNamePrefix"),
             (json!({"metadata": {"labels": {"policybaseline.io/role": "x"}}}), "InvalidMetadata"),

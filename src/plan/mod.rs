@@ -5,12 +5,14 @@ mod assign;
 mod baseline;
 mod labels;
 mod render;
+mod revision;
 mod words;
 
-pub use assign::{Baselines, Decision, Holdings, Known, Verdict};
+pub use assign::{Baselines, Behind, Decision, Holdings, Known, Verdict};
 pub use baseline::{Baseline, BaselineError};
 pub use labels::Labels;
 pub use render::{Rendered, own_id};
+pub use revision::{Mark, Revision, keeps};
 
 use jiff::Timestamp;
 
