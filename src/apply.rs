@@ -13,13 +13,14 @@ use std::{
 
 use http::Request;
 use k8s_openapi::api::{
+    apps::v1::ControllerRevision,
     events::v1::Event,
     networking::v1::{NetworkPolicy, NetworkPolicySpec},
 };
 use kube::{
     Client, Resource,
     api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions},
-    core::Request as Requests,
+    core::{PartialObjectMeta, Request as Requests},
 };
 use serde::{
     Serialize,
@@ -29,7 +30,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        BaselineOptOut, BaselineOptOutStatus, NamespaceName, PolicyBaseline, PolicyBaselineStatus, SlimPolicy,
+        BaselineOptOut, BaselineOptOutStatus, NamespaceName, PolicyBaseline, PolicyBaselineStatus, SlimPolicy, Uid,
         names::{FINALIZER, LABEL_OPT_OUT, MANAGER},
         reason::Failure,
     },
@@ -245,6 +246,22 @@ impl Writer {
         self.send::<IgnoredAny>(Verb::Finalizer, request).await.map(drop)
     }
 
+    /// Stores a revision of a baseline. Returns the uid that it got.
+    pub async fn store_revision(&self, namespace: &str, revision: &ControllerRevision) -> Result<Option<Uid>, WriteError> {
+        let body = serde_json::to_vec(revision).map_err(|e| failed(Failure::Rejected, e.to_string()))?;
+        let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+        let stored: PartialObjectMeta<ControllerRevision> =
+            self.send(Verb::Revision, revisions(namespace).create(&params, body)).await?;
+        Ok(stored.metadata.uid.as_deref().map(Into::into))
+    }
+
+    /// Deletes a stored revision, if it still is the one that was seen.
+    pub async fn delete_revision(&self, namespace: &str, name: &str, uid: &Uid) -> Result<(), WriteError> {
+        let preconditions = Preconditions { uid: Some(uid.to_string()), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        self.send::<IgnoredAny>(Verb::Revision, revisions(namespace).delete(name, &params)).await.map(drop)
+    }
+
     /// Records an event.
     pub async fn record_event(&self, namespace: &str, event: &Event) -> Result<(), WriteError> {
         let body = serde_json::to_vec(event).map_err(|e| failed(Failure::Rejected, e.to_string()))?;
@@ -309,6 +326,10 @@ fn emptied(object: &Value) -> Value {
 
 fn policies(namespace: &str) -> Requests {
     Requests::new(NetworkPolicy::url_path(&(), Some(namespace)))
+}
+
+fn revisions(namespace: &str) -> Requests {
+    Requests::new(ControllerRevision::url_path(&(), Some(namespace)))
 }
 
 fn baselines() -> Requests {

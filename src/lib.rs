@@ -24,6 +24,7 @@ pub mod netpol;
 pub mod observe;
 pub mod plan;
 pub mod reconcile;
+pub mod rollout;
 pub mod status;
 
 #[cfg(test)]

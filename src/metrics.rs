@@ -110,12 +110,15 @@ pub enum Verb {
     Finalizer,
     /// The status or the label of an opt-out.
     OptOut,
+    /// A stored revision of a baseline.
+    Revision,
     /// An event.
     Event,
 }
 
 impl Verb {
-    const ALL: [Self; 7] = [Self::Apply, Self::Patch, Self::Delete, Self::Status, Self::Finalizer, Self::OptOut, Self::Event];
+    const ALL: [Self; 8] =
+        [Self::Apply, Self::Patch, Self::Delete, Self::Status, Self::Finalizer, Self::OptOut, Self::Revision, Self::Event];
 
     const fn as_str(self) -> &'static str {
         match self {
@@ -125,6 +128,7 @@ impl Verb {
             Self::Status => "status",
             Self::Finalizer => "finalizer",
             Self::OptOut => "opt_out",
+            Self::Revision => "revision",
             Self::Event => "event",
         }
     }
@@ -168,6 +172,8 @@ pub const WATCHES: [&str; 9] = [
 ];
 /// The watch of opt-outs. Where the cluster has no CRD for them, there are none.
 pub const OPT_OUTS_WATCH: &str = "baselineoptouts";
+/// The watch that only baselines with a rollout wait for.
+pub const REVISIONS_WATCH: &str = "controllerrevisions";
 
 /// The metrics. Series exist from the start, at zero, so that a first increase is seen.
 #[derive(Debug)]
@@ -175,6 +181,8 @@ pub struct Metrics {
     registry: Registry,
     documented: Vec<Documented>,
     namespaces: Family<State, Gauge>,
+    rollout_namespaces: Family<State, Gauge>,
+    rollouts_paused: Gauge,
     drift: Family<DriftKind, Counter>,
     contested: Family<Contest, Counter>,
     repairs: Family<Ended, Counter>,
@@ -230,6 +238,8 @@ impl Default for Metrics {
             registry: Registry::default(),
             documented: vec![],
             namespaces: Family::default(),
+            rollout_namespaces: Family::default(),
+            rollouts_paused: Gauge::default(),
             drift: Family::default(),
             contested: Family::default(),
             repairs: Family::default(),
@@ -247,6 +257,10 @@ impl Default for Metrics {
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         shelf.put("gauge", "namespaces", "`state`", "Namespaces by state, added up over all baselines", m.namespaces.clone());
+        let help = "Namespaces that rollouts concern, by state, added up over all baselines";
+        shelf.put("gauge", "rollout_namespaces", "`state`", help, m.rollout_namespaces.clone());
+        let help = "Rollouts that go no further until their baseline is edited";
+        shelf.put("gauge", "rollouts_paused", "", help, m.rollouts_paused.clone());
         shelf.put(
             "counter",
             "drift",
@@ -305,6 +319,7 @@ impl Default for Metrics {
 impl Metrics {
     fn start_at_zero(&self) {
         self.set_namespaces(&NamespaceCounts::default());
+        self.set_rollouts([0; 3], 0);
         for class in Class::ALL {
             for role in Role::ALL.map(Role::as_str).into_iter().chain([NO_ROLE]) {
                 drop(self.drift.get_or_create(&DriftKind { class: Word(class.as_str()), role: Word(role) }));
@@ -325,7 +340,7 @@ impl Metrics {
             }
         }
         let of_dns = Source::ALL.into_iter().filter(|source| *source != Source::ResolvConf).map(Source::as_str);
-        for watch in WATCHES.into_iter().chain(of_dns) {
+        for watch in WATCHES.into_iter().chain([REVISIONS_WATCH]).chain(of_dns) {
             drop(self.watch_restarts.get_or_create(&Watch { watch: Word(watch) }));
         }
     }
@@ -355,6 +370,16 @@ impl Metrics {
         let role = Exempt { role: Word(role.as_str()) };
         self.opt_outs.get_or_create(&role).set(in_force.into());
         self.opt_outs_end.get_or_create(&role).set(earliest.map_or(0, Timestamp::as_second));
+    }
+
+    /// Sets how many namespaces rollouts have brought to what is wanted, are bringing there, and have not reached; and how many of them are
+    /// paused.
+    pub fn set_rollouts(&self, namespaces: [usize; 3], paused: usize) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        for (state, count) in ["moved", "moving", "waiting"].into_iter().zip(namespaces) {
+            self.rollout_namespaces.get_or_create(&State { state: Word(state) }).set(number(count));
+        }
+        self.rollouts_paused.set(number(paused));
     }
 
     /// Somebody else changed a policy of that role; none when no plan names the policy.

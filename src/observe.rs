@@ -133,6 +133,11 @@ impl Observed {
         self.entries.get_mut(name).map(|entry| &mut **entry)
     }
 
+    /// The uid of a namespace.
+    pub fn uid(&self, name: &str) -> Option<Uid> {
+        self.entries.get(name)?.uid.clone()
+    }
+
     /// The labels of a namespace.
     pub fn labels(&self, name: &str) -> Option<&Labels> {
         Some(&self.entries.get(name)?.namespace.as_ref()?.labels)

@@ -29,7 +29,7 @@ pub struct Assessment {
     pub frozen: bool,
 }
 
-/// The digests of every valid baseline, by name.
+/// The digests of every valid baseline, and of what rollouts have not replaced yet, by key.
 pub type AllTargets = BTreeMap<Arc<str>, Targets>;
 
 /// Observes, plans and compares. `failure` tells of writes that failed before, `contested` of policies that are changed again and again.
@@ -120,7 +120,7 @@ fn compare(
     targets: &AllTargets,
     may_remove: impl Fn(&str) -> bool,
 ) -> Vec<Drift> {
-    let Some(targets) = targets.get(&baseline.name) else { return vec![] };
+    let Some(targets) = targets.get(&baseline.key) else { return vec![] };
     diff(baseline.planned(ns).filter_map(|(index, policy)| targets.of(index, policy)), &entry.policies, may_remove)
 }
 

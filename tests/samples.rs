@@ -46,8 +46,14 @@ fn the_annotated_sample_shows_every_field() {
 
 #[test]
 fn every_sample_is_valid_for_the_operator() {
-    for sample in ["minimal", "annotated", "pci-strict", "dns"] {
+    for sample in ["minimal", "annotated", "pci-strict", "dns", "in-waves"] {
         let object: PolicyBaseline = serde_json::from_value(read(&format!("manifests/samples/{sample}.yaml"))).unwrap();
         Baseline::check(&object, "policy-baseline-system").unwrap_or_else(|e| panic!("{sample}: {e}"));
     }
+}
+
+#[test]
+fn the_page_on_rollouts_shows_the_sample() {
+    let text = |path: &str| fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    assert!(text("docs/rollout.md").contains(&format!("```yaml\n{}```", text("manifests/samples/in-waves.yaml"))));
 }

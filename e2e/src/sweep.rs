@@ -155,9 +155,10 @@ impl Sweeper {
             // Of our own control plane also what is in no namespace any more.
             namespaces.contains(&namespace) || (!self.external && !KEPT_NAMESPACES.contains(&namespace.as_str()))
         });
-        // The lease of an operator that was killed would make the next one wait.
-        let lease = resource.kind == "Lease" && object.namespace().as_deref() == Some(SYSTEM_NAMESPACE);
-        ours || inside || lease || (!self.external && resource.kind == "NetworkPolicy")
+        // The lease of an operator that was killed would make the next one wait, and what a baseline asked for is collected later.
+        let left = ["Lease", "ControllerRevision"].contains(&&*resource.kind);
+        let left = left && object.namespace().as_deref() == Some(SYSTEM_NAMESPACE);
+        ours || inside || left || (!self.external && resource.kind == "NetworkPolicy")
     }
 
     async fn delete(&self, resource: &ApiResource, object: &PartialObjectMeta<DynamicObject>) -> Result<()> {

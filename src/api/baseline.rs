@@ -15,7 +15,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::names::Role;
+use super::{
+    names::Role,
+    rollout::{Rollout, RolloutStatus},
+};
 
 /// The most violations that a status shows.
 pub const MAX_VIOLATIONS: usize = 20;
@@ -121,6 +124,11 @@ pub struct PolicyBaselineSpec {
     /// object by a finalizer until they are gone.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
+
+    /// How a change of the policies goes out. Absent: to all namespaces at once. New namespaces never wait. Covers what is written (policies,
+    /// dns, monitoring, metadata); what is selected, and everything else, takes effect at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
 }
 
 fn all_roles() -> Vec<Role> {
@@ -514,6 +522,9 @@ pub struct PolicyBaselineStatus {
     #[serde(default)]
     #[schemars(length(max = 10))]
     pub recent_drift: Vec<DriftRecord>,
+    /// How far a rollout is; absent while there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
 }
 
 /// Counts of namespaces. Each selected namespace is counted once among compliant, pending, drifted, failed and reported; while the
@@ -656,7 +667,7 @@ pub struct DriftRecord {
 }
 
 /// Kubernetes knows no unsigned formats.
-fn count(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn count(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "format": "int32", "minimum": 0, "default": 0})
 }
 

@@ -7,6 +7,7 @@ pub mod names;
 pub mod opt_out;
 pub mod reason;
 mod roles;
+pub mod rollout;
 mod slim;
 mod uid;
 

@@ -93,6 +93,8 @@ pub mod condition {
     pub const RECONCILING: &str = "Reconciling";
     /// No progress without the owner of the baseline.
     pub const STALLED: &str = "Stalled";
+    /// A rollout goes no further by itself. Only there during a rollout, or while none could begin.
+    pub const ROLLOUT_PAUSED: &str = "RolloutPaused";
     /// How far bypasses are looked for. Only there where policies exist that are not looked at.
     pub const BYPASS_COVERAGE: &str = "BypassCoverage";
     /// Whether all Services are known that the apiserver calls. Only there where they are not.
@@ -166,6 +168,10 @@ pub mod state {
     pub const WRITES_FAILING: &str = "WritesFailing";
     /// A change would release many namespaces, and waits to be confirmed.
     pub const RELEASE_HELD: &str = "ReleaseHeld";
+    /// A change goes out in waves.
+    pub const ROLLING_OUT: &str = "RollingOut";
+    /// A rollout goes no further by itself.
+    pub const ROLLOUT_PAUSED: &str = "RolloutPaused";
     /// The baseline is suspended.
     pub const SUSPENDED: &str = "Suspended";
     /// The baseline is being deleted.
@@ -184,6 +190,20 @@ pub mod state {
     pub const DNS_NOT_EXPRESSIBLE: &str = "DNSNotExpressible";
     /// Some objects that name Services could not be listed.
     pub const NOT_LISTED: &str = "NotListed";
+}
+
+/// Why a rollout goes no further.
+pub mod rollout {
+    /// The new policies could not be written in too many namespaces.
+    pub const TOO_MANY_FAILURES: &str = "TooManyFailures";
+    /// What was reached does not do what it should.
+    pub const VERIFICATION_FAILED: &str = "VerificationFailed";
+    /// What goes out, or what it comes from, could not be stored.
+    pub const REVISION_NOT_STORED: &str = "RevisionNotStored";
+    /// A stored revision is not what was stored.
+    pub const REVISION_UNREADABLE: &str = "RevisionUnreadable";
+    /// The operator may not read what it stored.
+    pub const REVISIONS_FORBIDDEN: &str = "RevisionsForbidden";
 }
 
 /// Reasons of events.

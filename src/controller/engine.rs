@@ -7,6 +7,7 @@ mod dns;
 mod explain;
 mod opt_outs;
 mod outcome;
+mod rollout;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -16,16 +17,18 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{coordination::v1::Lease, networking::v1::NetworkPolicy},
+    api::{apps::v1::ControllerRevision, coordination::v1::Lease, networking::v1::NetworkPolicy},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use tracing::info;
 
-use self::backends::Watched;
+pub use self::rollout::RolloutCounts;
+use self::{backends::Watched, rollout::Rollouts};
 use super::{
     opt_outs::{Exceptions, RawOptOut, Unlisted},
     pace::Pace,
     queue::Queue,
+    revisions::Revisions,
     tracked::{FinalizerWrite, RawBaseline, StatusWrite, Tracked, Turn},
 };
 use crate::{
@@ -94,6 +97,14 @@ pub enum Seen {
     InstallList(ListPhase),
     /// Something of the cluster's DNS.
     Dns(Box<News>),
+    /// A stored revision of a baseline appeared.
+    Revision(Box<ControllerRevision>),
+    /// A stored revision of a baseline is gone.
+    RevisionGone(Box<ControllerRevision>),
+    /// A list of stored revisions begins, or is complete.
+    RevisionList(ListPhase),
+    /// Stored revisions may not be read.
+    RevisionsForbidden,
     /// An object that may name Services which the apiserver calls appeared or changed.
     Configuration(Configuration),
     /// One is gone: its kind and its name.
@@ -159,6 +170,7 @@ pub struct Engine {
     listed_beyond: Listing<String>,
     dns: dns::Dns,
     backends: Watched,
+    rollouts: Rollouts,
 }
 
 /// Something to count.
@@ -200,6 +212,7 @@ impl Engine {
             listed_beyond: Listing::default(),
             dns: dns::Dns::default(),
             backends: Watched::default(),
+            rollouts: Rollouts::default(),
         }
     }
 
@@ -216,6 +229,7 @@ impl Engine {
         self.surveyed = false;
         self.observed.take_over();
         self.opt_outs.take_over();
+        self.forget_rollouts();
         self.tracked.values_mut().for_each(|tracked| tracked.take_over(now.instant));
         self.plans_changed(now);
     }
@@ -229,7 +243,12 @@ impl Engine {
     pub fn see(&mut self, seen: Seen, now: Now) {
         match seen {
             Seen::Namespace(meta) => {
+                let uid = |observed: &Observed| observed.uid(meta.name.as_deref()?);
+                let before = uid(&self.observed);
                 if let Some(ns) = self.observed.namespace_seen(&meta) {
+                    if before != uid(&self.observed) {
+                        self.namespace_left(&ns);
+                    }
                     self.serves_from_now_on(&ns);
                     self.waiting.entry(ns.clone()).or_insert(now.instant);
                     if self.opt_outs.concern(&ns) {
@@ -296,6 +315,11 @@ impl Engine {
                 self.list_complete(3, "leases", now);
             }
             Seen::Dns(news) => self.dns_news(*news, now),
+            Seen::Revision(revision) => self.rollouts.revisions.saw(&revision),
+            Seen::RevisionGone(revision) => self.rollouts.revisions.gone(&revision),
+            Seen::RevisionList(ListPhase::Begin) => self.rollouts.revisions.relist(),
+            Seen::RevisionList(ListPhase::End) => self.revisions_known(Revisions::relisted, now),
+            Seen::RevisionsForbidden => self.revisions_known(Revisions::forbid, now),
             Seen::Configuration(configuration) => self.configuration_seen(configuration, now),
             Seen::ConfigurationGone(kind, name) => self.configuration_gone(kind, &name, now),
             Seen::ConfigurationList(kind, phase) => self.configurations_listed(kind, phase, now),
@@ -305,7 +329,7 @@ impl Engine {
 
     /// Whether every watch has been listed once. Before that nothing is decided.
     pub fn is_synced(&self) -> bool {
-        self.is_listed() && self.dns.is_settled() && self.backends.are_answered()
+        self.is_listed() && self.dns.is_settled() && self.backends.are_answered() && self.knows_revisions()
     }
 
     /// Whether everything is listed that is waited for without end.
@@ -332,6 +356,7 @@ impl Engine {
             self.look_at(&ns, now);
         }
         self.surveyed |= self.leads && self.dirty.is_empty();
+        self.roll_out(now);
         !self.dirty.is_empty()
     }
 
@@ -483,6 +508,7 @@ impl Engine {
             .chain(self.opt_outs.wakes(now))
             .chain(self.dns.next(now.instant))
             .chain(self.backends.next_end())
+            .chain(self.rollouts.wakes())
             .filter(|at| *at > now.instant)
             .min()
     }
@@ -527,6 +553,7 @@ impl Engine {
     fn namespace_gone(&mut self, ns: &NamespaceName, now: Now) {
         self.observed.namespace_deleted(ns);
         self.waits_no_more(ns);
+        self.namespace_left(ns);
         self.pace.forget(ns);
         for tracked in self.tracked.values_mut() {
             tracked.forget(ns, now.instant);
@@ -547,6 +574,7 @@ impl Engine {
         }
         self.report(name, &findings, now);
         self.reckon_closed(name, baseline.as_deref(), frozen);
+        self.note_progress(name, &findings, &drifts, baseline.as_ref(), frozen);
         // The echoes of writes can come before their answers, which say what was done, and for how long it was waited for.
         let in_flight = self.in_flight.contains_key(name);
         let waited = self.waited(name, now);

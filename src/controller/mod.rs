@@ -23,6 +23,9 @@ mod opt_outs_tests;
 mod others_tests;
 mod pace;
 mod queue;
+mod revisions;
+#[cfg(test)]
+mod rollout_tests;
 #[cfg(test)]
 mod sim;
 mod tracked;
@@ -42,7 +45,8 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{info, warn};
 
 use self::{
-    engine::{Engine, Happening, Now},
+    engine::{Engine, Happening, Now, RolloutCounts},
+    revisions::{RevisionWrite, What},
     window::Window,
 };
 pub use self::{
@@ -51,6 +55,7 @@ pub use self::{
 };
 use crate::{
     admin::Shown,
+    api::Uid,
     apply::{OptOutWrite, StoredOptOut, StoredStatus, WriteError, Writer},
     client::Clients,
     events::{self, Announcer},
@@ -109,6 +114,7 @@ enum Written {
     Status(Arc<str>, Arc<str>, Result<StoredStatus, WriteError>),
     Finalizer(Arc<str>, Result<(), WriteError>),
     OptOut(OptOutWrite, Result<StoredOptOut, WriteError>),
+    Revision(RevisionWrite, Result<Option<Uid>, WriteError>),
 }
 
 /// Runs until `stop` resolves, or until a part ends that must not. Then writes in flight are awaited, and the Lease is released.
@@ -169,8 +175,9 @@ async fn work(
     in_flight: &mut JoinSet<Written>,
 ) -> RunError {
     let Shown { health, metrics } = shown;
-    let mut engine = Engine::new(&settings.namespace).discovering();
-    let watched = watch::everything(&clients.watches, health, metrics);
+    let namespace = &settings.namespace;
+    let mut engine = Engine::new(namespace).discovering();
+    let watched = watch::everything(&clients.watches, namespace, health, metrics);
     let dns = dns_sources::everything(&clients.watches, settings.resolv_conf.clone(), health, metrics);
     let mut seen = stream::select(watched, dns).ready_chunks(EVENTS_AT_ONCE);
     let mut window = Window::default();
@@ -222,6 +229,16 @@ async fn work(
                 Written::OptOut(write, result)
             });
         }
+        for write in engine.revisions(now) {
+            let (writer, namespace) = (writer.clone(), namespace.to_owned());
+            in_flight.spawn(async move {
+                let result = match &write.what {
+                    What::Store(revision) => writer.store_revision(&namespace, revision).await,
+                    What::Delete(uid) => writer.delete_revision(&namespace, &write.object, uid).await.map(|()| None),
+                };
+                Written::Revision(write, result)
+            });
+        }
         for announcement in engine.take_announcements() {
             announcer.announce(announcement);
         }
@@ -236,6 +253,8 @@ async fn work(
         if engine.knows_opt_outs() {
             health.listed(OPT_OUTS_WATCH);
         }
+        let RolloutCounts { moved, moving, waiting, paused } = engine.rollout_counts();
+        metrics.set_rollouts([moved, moving, waiting], paused);
 
         let later = engine.next_wake(now).into_iter().chain(window.opens().filter(|at| *at > now.instant)).min();
         let wake = if more { now.instant } else { later.map_or(now.instant + REST, |at| at.min(now.instant + REST)) };
@@ -253,6 +272,7 @@ async fn work(
                 Ok(Written::Status(name, uid, result)) => engine.status_written(&name, &uid, result, present()),
                 Ok(Written::Finalizer(name, result)) => engine.finalizer_written(&name, result, present()),
                 Ok(Written::OptOut(write, result)) => engine.opt_out_written(write, result, present()),
+                Ok(Written::Revision(write, result)) => engine.revision_written(write, result, present()),
                 Err(error) => return RunError::ended("a write", Err(error)),
             },
             () = leadership.changed() => {}

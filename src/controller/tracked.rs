@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::Resource;
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,7 +18,11 @@ use crate::{
         NamespaceName, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus,
         baseline::{ControlPlaneBackends, DeletionPolicy, DnsFound, DnsStatus, DriftRecord, Mode, NamespaceCounts, Violation},
         names::{CONFIRM_RELEASE, FINALIZER, INSTANCE},
-        reason::{Failure, condition::READY},
+        reason::{
+            Failure,
+            condition::{READY, ROLLOUT_PAUSED},
+        },
+        rollout::RolloutStatus,
     },
     apply::{StoredStatus, WriteError},
     plan::{Baseline, BaselineError},
@@ -134,6 +138,8 @@ pub struct Tracked {
     stored: Option<PolicyBaselineStatus>,
     mode: Mode,
     held: Option<(usize, usize)>,
+    rollout: Option<RolloutStatus>,
+    paused: Option<(String, String)>,
     deletion_policy: DeletionPolicy,
     effective_selector: Option<String>,
     dns: Option<DnsStatus>,
@@ -162,6 +168,8 @@ impl Tracked {
             deleting: raw.metadata.deletion_timestamp.is_some(),
             confirmed: raw.confirmed(),
             held: None,
+            rollout: None,
+            paused: None,
             generation: raw.metadata.generation,
             version: raw.version(),
             seen_version: raw.version(),
@@ -295,6 +303,31 @@ impl Tracked {
         }
     }
 
+    /// The generation of its spec.
+    pub const fn generation(&self) -> Option<i64> {
+        self.generation
+    }
+
+    /// How far its rollout is, and why no change goes out by itself.
+    pub fn show_rollout(&mut self, rollout: Option<RolloutStatus>, paused: Option<(String, String)>, now: Instant) {
+        if self.rollout != rollout || self.paused != paused {
+            self.rollout = rollout;
+            self.paused = paused;
+            self.touch(now);
+        }
+    }
+
+    /// The rollout that the stored status tells of.
+    pub fn stored_rollout(&self) -> Option<&RolloutStatus> {
+        self.stored.as_ref()?.rollout.as_ref()
+    }
+
+    /// Why the stored status says that the rollout of this very spec is paused.
+    pub fn stored_pause(&self) -> Option<&Condition> {
+        let paused = self.stored.as_ref()?.conditions.iter().find(|c| c.type_ == ROLLOUT_PAUSED)?;
+        (paused.status == "True" && paused.observed_generation == self.generation).then_some(paused)
+    }
+
     /// Something that every status speaks of is different.
     pub fn touch(&mut self, now: Instant) {
         self.changed.get_or_insert(now);
@@ -352,7 +385,22 @@ impl Tracked {
         let (suspended, held) = (self.is_suspended(), self.held);
         let unlisted = if self.holds_backends() { unlisted } else { &[] };
         let (generation, mode, dns, dns_gap) = (self.generation, self.mode, self.dns.as_ref(), self.dns_gap.as_deref());
-        let health = Health { generation, mode, suspended, held, deleting, unfinished, stalled, beyond, dns, dns_gap, unlisted };
+        let (rollout, paused) = (self.rollout.as_ref(), self.paused.as_ref());
+        let health = Health {
+            generation,
+            mode,
+            suspended,
+            held,
+            deleting,
+            unfinished,
+            stalled,
+            beyond,
+            dns,
+            dns_gap,
+            unlisted,
+            rollout,
+            paused,
+        };
         let status = self.ledger.status(&health, self.effective_selector.as_deref(), self.stored.as_ref(), now.wall);
         if self.stored.as_ref() == Some(&status) {
             return None;

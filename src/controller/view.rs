@@ -43,7 +43,7 @@ pub async fn explain(clients: &Clients, from: ViewPoint, namespace: &str, patien
     let metrics = Arc::default();
     let in_a_pod = from.resolv_conf.is_some();
     let mut engine = Engine::new(&from.namespace).discovering();
-    let watched = watch::everything(&clients.watches, &health, &metrics);
+    let watched = watch::everything(&clients.watches, &from.namespace, &health, &metrics);
     let dns = dns_sources::everything(&clients.watches, from.resolv_conf, &health, &metrics);
     let mut seen = stream::select(watched, dns).ready_chunks(EVENTS_AT_ONCE);
     let listing = async {

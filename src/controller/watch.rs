@@ -11,7 +11,7 @@ use futures::{
     Stream, StreamExt,
     stream::{self, BoxStream},
 };
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::{apps::v1::ControllerRevision, coordination::v1::Lease};
 use kube::{
     Api, Client, Resource,
     core::Status,
@@ -33,16 +33,22 @@ use crate::{
     api::{
         SlimNamespace, SlimPolicy,
         backends::{Caller, ConfigurationKind, SlimApiService, SlimCrd, SlimMutating, SlimValidating},
+        names::{LABEL_BASELINE, LABEL_MANAGED_BY, MANAGER},
     },
     apply::chain,
     client::Watching,
     health::Health,
     lease,
-    metrics::{Metrics, OPT_OUTS_WATCH},
+    metrics::{Metrics, OPT_OUTS_WATCH, REVISIONS_WATCH},
 };
 
 /// Everything that the operator watches, as one stream.
-pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>) -> impl Stream<Item = Seen> + Send + use<> {
+pub fn everything(
+    client: &Client,
+    own_namespace: &str,
+    health: &Arc<Health>,
+    metrics: &Arc<Metrics>,
+) -> impl Stream<Item = Seen> + Send + use<> {
     let complaint = |what| Complaint::about(what, health, metrics);
     let caller = |kind: ConfigurationKind| Complaint { kind: Some(kind), ..complaint(kind.resource()) };
     let all = watcher::Config::default;
@@ -64,12 +70,13 @@ pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>)
         Event::InitApply(baseline) | Event::Apply(baseline) => Seen::Baseline(Box::new(baseline)),
         Event::Delete(baseline) => Seen::BaselineGone(Box::new(baseline)),
     });
-    let opt_outs = watch_or::<RawOptOut>(client, all(), complaint(OPT_OUTS_WATCH), unlisted, |event| match event {
-        Event::Init => Seen::OptOutList(ListPhase::Begin),
-        Event::InitDone => Seen::OptOutList(ListPhase::End),
-        Event::InitApply(opt_out) | Event::Apply(opt_out) => Seen::OptOut(Box::new(opt_out)),
-        Event::Delete(opt_out) => Seen::OptOutGone(Box::new(opt_out)),
-    });
+    let opt_outs =
+        watch_or(Api::<RawOptOut>::all(client.clone()), all(), complaint(OPT_OUTS_WATCH), unlisted, |event| match event {
+            Event::Init => Seen::OptOutList(ListPhase::Begin),
+            Event::InitDone => Seen::OptOutList(ListPhase::End),
+            Event::InitApply(opt_out) | Event::Apply(opt_out) => Seen::OptOut(Box::new(opt_out)),
+            Event::Delete(opt_out) => Seen::OptOutGone(Box::new(opt_out)),
+        });
     let installs = all().fields(&format!("metadata.name={}", lease::NAME));
     let installs = watch::<Lease>(client, installs, complaint("leases"), |event| match event {
         Event::Init => Seen::InstallList(ListPhase::Begin),
@@ -80,9 +87,18 @@ pub fn everything(client: &Client, health: &Arc<Health>, metrics: &Arc<Metrics>)
     let webhooks = stream::select(callers::<SlimValidating>(client, caller), callers::<SlimMutating>(client, caller));
     let others = stream::select(callers::<SlimApiService>(client, caller), callers::<SlimCrd>(client, caller));
     let callers = stream::select(webhooks, others);
+    let own = all().labels(&format!("{LABEL_MANAGED_BY}={MANAGER},{LABEL_BASELINE}"));
+    let revisions = Api::<ControllerRevision>::namespaced(client.clone(), own_namespace);
+    let forbidden = |error: &watcher::Error| (refusal(error)? == Refusal::Forbidden).then_some(Seen::RevisionsForbidden);
+    let revisions = watch_or(revisions, own, complaint(REVISIONS_WATCH), forbidden, |event| match event {
+        Event::Init => Seen::RevisionList(ListPhase::Begin),
+        Event::InitDone => Seen::RevisionList(ListPhase::End),
+        Event::InitApply(revision) | Event::Apply(revision) => Seen::Revision(Box::new(revision)),
+        Event::Delete(revision) => Seen::RevisionGone(Box::new(revision)),
+    });
     stream::select(
         stream::select(namespaces, policies),
-        stream::select(stream::select(baselines, installs), stream::select(opt_outs, callers)),
+        stream::select(stream::select(baselines, installs), stream::select(stream::select(opt_outs, revisions), callers)),
     )
 }
 
@@ -119,12 +135,12 @@ fn watch<K>(
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    watch_or(client, config, complaint, |_| None, seen)
+    watch_or(Api::all(client.clone()), config, complaint, |_| None, seen)
 }
 
-/// The same; `failed` says what an error means.
+/// The same, also of one namespace; `failed` says what an error means.
 fn watch_or<K>(
-    client: &Client,
+    api: Api<K>,
     config: watcher::Config,
     mut complaint: Complaint,
     failed: fn(&watcher::Error) -> Option<Seen>,
@@ -133,7 +149,7 @@ fn watch_or<K>(
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    Watching { api: Api::all(client.clone()), config, streams: true }
+    Watching { api, config, streams: true }
         .events()
         .backoff(WatchBackoff::default())
         .filter_map(move |event| {
@@ -270,7 +286,7 @@ mod tests {
     async fn asked(knows_streams: bool) -> Vec<&'static str> {
         let (service, mut server) = mock::pair::<Request<Body>, Response<Body>>();
         let client = Client::new(service, "default");
-        let mut seen = everything(&client, &Arc::new(Health::new(&[])), &Arc::default()).boxed();
+        let mut seen = everything(&client, "operator", &Arc::new(Health::new(&[])), &Arc::default()).boxed();
         let watching = tokio::spawn(async move { while seen.next().await.is_some() {} });
         let (mut asked, mut silent) = (Vec::new(), Vec::new());
         while asked.len() < 5 {
@@ -307,7 +323,7 @@ mod tests {
             let (service, mut server) = mock::pair::<Request<Body>, Response<Body>>();
             let health = Arc::new(Health::new(&["apiservices", "leases"]));
             let client = Client::new(service, "default");
-            let mut seen = everything(&client, &health, &Arc::default()).boxed();
+            let mut seen = everything(&client, "own", &health, &Arc::default()).boxed();
             let answering = tokio::spawn(async move {
                 let mut silent = Vec::new();
                 while let Some((request, respond)) = server.next_request().await {

@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::{Baseline, Namespace};
-use crate::api::baseline::{DeletionPolicy, ExistingNamespaces, Mode};
+use crate::api::{
+    NamespaceName,
+    baseline::{DeletionPolicy, ExistingNamespaces, Mode},
+};
 
 /// Every baseline of the cluster, in the order of precedence.
 #[derive(Debug, Default)]
@@ -19,7 +22,12 @@ pub struct Baselines {
     by_name: BTreeMap<Arc<str>, Arc<Baseline>>,
     /// Those that release nothing until their owner confirms it.
     held: BTreeSet<Arc<str>>,
+    /// What namespaces keep that a rollout of a baseline has not reached.
+    behind: BTreeMap<Arc<str>, Behind>,
 }
+
+/// Namespaces that a rollout has not reached, and the revision of the baseline that each of them keeps.
+pub type Behind = BTreeMap<NamespaceName, Arc<Baseline>>;
 
 /// What is known of the baseline that a label names.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +83,24 @@ impl Baselines {
         holdings.baselines.iter().find(releases).cloned()
     }
 
+    /// Says which namespaces keep a former revision of a baseline; all others get what its spec asks for.
+    pub fn set_behind(&mut self, name: &Arc<str>, behind: Behind) {
+        self.behind.remove(name);
+        if !behind.is_empty() {
+            self.behind.insert(name.clone(), behind);
+        }
+    }
+
+    /// The namespaces that keep a former revision of a baseline.
+    pub fn behind(&self, name: &str) -> Option<&Behind> {
+        self.behind.get(name)
+    }
+
+    /// A namespace keeps no former revision of a baseline any more. Says whether it did.
+    pub fn catch_up(&mut self, name: &str, ns: &NamespaceName) -> bool {
+        self.behind.get_mut(name).is_some_and(|behind| behind.remove(ns).is_some())
+    }
+
     /// What is known of the baseline of that name.
     pub fn known(&self, name: &str) -> Known<'_> {
         match self.by_name.get(name) {
@@ -122,7 +148,7 @@ pub enum Decision {
     Frozen(Arc<str>),
     /// Older than the baseline, and holds nothing of ours: report only.
     Reported(Arc<Baseline>),
-    /// The baseline's policies are kept here.
+    /// The baseline's policies are kept here: those that its spec asks for, or those of a former revision until a rollout comes by.
     Protected(Arc<Baseline>),
 }
 
@@ -166,7 +192,12 @@ impl Baselines {
             return Verdict { decision: Decision::Unselected, shadowed: vec![], audits };
         }
         let winner = enforcing.remove(0);
-        let decision = if winner.only_reports(ns, holdings) { Decision::Reported(winner) } else { Decision::Protected(winner) };
+        let decision = if winner.only_reports(ns, holdings) {
+            Decision::Reported(winner)
+        } else {
+            let kept = self.behind(&winner.name).and_then(|behind| behind.get(&ns.name)).cloned();
+            Decision::Protected(kept.unwrap_or(winner))
+        };
         Verdict { decision, shadowed: enforcing, audits }
     }
 }
@@ -355,6 +386,24 @@ mod tests {
             deleting(checked("delete", json!({"deletionPolicy": "Delete"}))),
         ]);
         assert_eq!(["enforce", "audit", "orphan", "delete", "gone"].map(|n| b.may_remove(n)), [true, false, false, true, false]);
+    }
+
+    #[test]
+    fn a_namespace_that_a_rollout_has_not_reached_keeps_what_it_has() {
+        let mut b = all(vec![checked_at("b", OLD, json!({"dns": {"ports": [5353]}}))]);
+        let target = b.valid()[0].clone();
+        let former = Arc::new(target.at(&checked("b", json!({})).revision, "operator").unwrap());
+        let ns = namespace("a", &[]);
+        b.set_behind(&target.name, [(ns.name.clone(), former)].into());
+        let keeps = |b: &Baselines, ns: &Namespace| match b.decide(ns, &Holdings::default()).decision {
+            Decision::Protected(b) => b.is_former(),
+            _ => panic!("not protected"),
+        };
+        assert!(keeps(&b, &ns) && !keeps(&b, &namespace("new", &[])));
+        b.insert(target);
+        assert!(keeps(&b, &ns), "an edit moves nobody by itself");
+        assert!(b.catch_up("b", &ns.name) && !b.catch_up("b", &ns.name));
+        assert!(!keeps(&b, &ns));
     }
 
     #[test]

@@ -3,14 +3,18 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::{
+    apis::meta::v1::{LabelSelector, ObjectMeta},
+    util::intstr::IntOrString,
+};
 use kube::{ResourceExt, core::Selector as Matcher};
 
 use super::{
     Namespace,
-    opt_out::{Limits, OptOut},
+    opt_out::{Limits, OptOut, duration},
     render::{self, Rendered},
+    revision::Revision,
     words,
 };
 use crate::{
@@ -21,9 +25,11 @@ use crate::{
             PolicyBaseline, PolicyMetadata, Port, Selector, SourceEgress,
         },
         names::{self, LabelError, SYSTEM_NAMESPACES},
+        rollout as api,
     },
     dns::{ClusterDns, OPENSHIFT_DNS},
     netpol::Block,
+    rollout::{Share, Strategy as Rollout},
 };
 
 /// A baseline that can be planned with.
@@ -58,6 +64,15 @@ pub struct Baseline {
     /// What of the cluster's DNS no policy can express, with what to do.
     pub dns_gap: Option<String>,
     written: Written,
+    /// Its name, or that of a former revision of it.
+    pub key: Arc<str>,
+    /// What of its spec is written.
+    pub revision: Revision,
+    /// How a change goes out, if not at once.
+    pub rollout: Option<Rollout>,
+    /// What was checked, but for its status.
+    pub(super) object: PolicyBaseline,
+    canaries: Option<Matcher>,
     selector: Matcher,
     selector_words: String,
     exclude: Vec<String>,
@@ -139,6 +154,9 @@ pub enum BaselineError {
         /// What is wrong.
         message: String,
     },
+    /// A rollout that cannot be followed.
+    #[error("spec.rollout.{0}")]
+    InvalidRollout(&'static str),
     /// The name of the baseline makes no label value.
     #[error("metadata.name: {0:?} is longer than 63 characters, and becomes a label value: use a shorter name")]
     InvalidName(String),
@@ -165,6 +183,7 @@ impl BaselineError {
             Self::InvalidDuration(_) => "InvalidMaxDuration",
             Self::InvalidPrefix(_) => "InvalidNamePrefix",
             Self::InvalidMetadata { .. } => "InvalidMetadata",
+            Self::InvalidRollout(_) => "InvalidRollout",
             Self::InvalidName(_) => "InvalidName",
             Self::AnotherInstance(_) => "AnotherInstance",
         }
@@ -191,6 +210,10 @@ impl Baseline {
         let metadata = spec.metadata.clone().unwrap_or_default();
         check_metadata(&metadata)?;
         let opt_outs = Limits::check(spec.opt_outs.as_ref()).map_err(BaselineError::InvalidDuration)?;
+
+        let rollout = spec.rollout.as_ref().map(check_rollout).transpose()?;
+        let canaries = spec.rollout.as_ref().and_then(|r| r.canary_selector.as_ref());
+        let canaries = canaries.map(|s| matcher("spec.rollout.canarySelector", s)).transpose()?;
 
         let sources = render::monitoring_sources(&monitoring);
         let scrapers = sources.iter().map(|(namespaces, _)| matcher("spec.monitoring.from", namespaces));
@@ -224,6 +247,11 @@ impl Baseline {
             dns_status: DnsStatus { discovery: dns.discovery, ..DnsStatus::default() },
             dns_gap: None,
             written: Written { selector, include_system_namespaces: spec.include_system_namespaces, dns, monitoring, metadata },
+            key: name.as_str().into(),
+            revision: Revision::of(spec),
+            rollout,
+            canaries,
+            object: checked_object(object),
             name: name.into(),
         })
     }
@@ -247,6 +275,11 @@ impl Baseline {
         self.dns_status = found.status();
         self.dns_gap = found.gap();
         self
+    }
+
+    /// Whether a change reaches this namespace first.
+    pub fn is_canary(&self, ns: &Namespace) -> bool {
+        self.canaries.as_ref().is_some_and(|canaries| ns.labels.are_selected_by(canaries))
     }
 
     /// Whether the selector matches and no exclusion does. Precedence is not asked here.
@@ -352,6 +385,41 @@ impl Baseline {
             None => self.wants(policy.role, ns),
         }
     }
+}
+
+/// What a former revision is checked with, but for what it wrote.
+fn checked_object(object: &PolicyBaseline) -> PolicyBaseline {
+    let PolicyBaseline { metadata, spec, .. } = object;
+    let metadata = ObjectMeta {
+        name: metadata.name.clone(),
+        creation_timestamp: metadata.creation_timestamp.clone(),
+        deletion_timestamp: metadata.deletion_timestamp.clone(),
+        ..ObjectMeta::default()
+    };
+    PolicyBaseline { metadata, spec: spec.clone(), status: None }
+}
+
+fn check_rollout(rollout: &api::Rollout) -> Result<Rollout, BaselineError> {
+    let invalid = BaselineError::InvalidRollout;
+    let share = match &rollout.max_namespaces_per_wave {
+        IntOrString::Int(number) => usize::try_from(*number).ok().filter(|n| *n > 0).map(Share::Number),
+        IntOrString::String(text) => {
+            let percent = text.strip_suffix('%').and_then(|n| n.parse().ok());
+            percent.filter(|n| (1..=100).contains(n)).map(Share::Percent)
+        }
+    };
+    let share = share.ok_or(invalid("maxNamespacesPerWave: a number from 1 on, or a share from 1% to 100%"))?;
+    let interval = interval(&rollout.interval)
+        .ok_or(invalid("interval: write hours, minutes and seconds, such as 10m or 1h30m; at most 720h"))?;
+    if rollout.canary_selector.as_ref().is_some_and(Selector::is_empty) {
+        return Err(invalid("canarySelector: must not be empty: {} would make every namespace a canary"));
+    }
+    Ok(Rollout { share, interval, max_failures: rollout.max_failures })
+}
+
+/// At most 30 days.
+fn interval(text: &str) -> Option<SignedDuration> {
+    duration(text).filter(|interval| *interval <= SignedDuration::from_hours(720))
 }
 
 fn matcher(field: &str, selector: &Selector) -> Result<Matcher, BaselineError> {
@@ -663,6 +731,18 @@ mod tests {
             (json!({"dns": {"peers": [{"ipBlock": {"cidr": "169.254.20.10"}}]}}), "InvalidCidr"),
             (json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16"]}}]}}), "InvalidCidr"),
             (json!({"dns": {"ports": [70000]}}), "InvalidPort"),
+            (json!({"rollout": {"maxNamespacesPerWave": 0}}), "InvalidRollout"),
+            (json!({"rollout": {"maxNamespacesPerWave": "0%"}}), "InvalidRollout"),
+            (json!({"rollout": {"maxNamespacesPerWave": "5"}}), "InvalidRollout"),
+            (json!({"rollout": {"interval": "10"}}), "InvalidRollout"),
+            (json!({"rollout": {"interval": "é"}}), "InvalidRollout"),
+            (json!({"rollout": {"interval": "721h"}}), "InvalidRollout"),
+            (json!({"rollout": {"interval": "99999999999999999999h"}}), "InvalidRollout"),
+            (json!({"rollout": {"canarySelector": {}}}), "InvalidRollout"),
+            (json!({"rollout": {"canarySelector": {"matchLabels": {"Bad Key": "x"}}}}), "InvalidSelector"),
+            (json!({"rollout": {}}), "valid"),
+            (json!({"rollout": {"maxNamespacesPerWave": null}}), "valid"),
+            (json!({"rollout": {"maxNamespacesPerWave": "100%", "interval": "1h30m5s"}}), "valid"),
             (json!({"metadata": {"namePrefix": "baseline"}}), "InvalidNamePrefix"),
             (json!({"metadata": {"namePrefix": ""}}), "InvalidNamePrefix"),
             (json!({"metadata": {"labels": {"policybaseline.io/role": "x"}}}), "InvalidMetadata"),

@@ -7,14 +7,16 @@ mod baseline;
 mod labels;
 pub mod opt_out;
 mod render;
+mod revision;
 mod words;
 
-pub use assign::{Baselines, Decision, Holdings, Known, Verdict};
+pub use assign::{Baselines, Behind, Decision, Holdings, Known, Verdict};
 pub use backends::Backends;
 pub use baseline::{Baseline, BaselineError};
 pub use labels::Labels;
 pub use opt_out::{OptOut, OptOuts};
 pub use render::{Rendered, own_id};
+pub use revision::{Mark, Revision, keeps};
 
 use std::sync::Arc;
 

@@ -184,7 +184,7 @@ impl Limits {
 }
 
 /// Hours, minutes and seconds, as in 1h30m.
-fn duration(text: &str) -> Option<SignedDuration> {
+pub(super) fn duration(text: &str) -> Option<SignedDuration> {
     let mut seconds: i64 = 0;
     let mut rest = text;
     while let Some(end) = rest.find(|c: char| !c.is_ascii_digit()) {

@@ -14,6 +14,7 @@ use crate::api::{
     baseline::{DnsStatus, Mode, NamespaceCounts},
     names::CONFIRM_RELEASE,
     reason::{condition, state},
+    rollout::RolloutStatus,
 };
 
 /// The apiserver takes no message over 32,768 characters, and nobody reads so many.
@@ -45,6 +46,10 @@ pub struct Health<'a> {
     pub dns_gap: Option<&'a str>,
     /// The resources that could not be listed, of those that name Services which the apiserver calls.
     pub unlisted: &'a [&'static str],
+    /// How far its rollout is, if there is one.
+    pub rollout: Option<&'a RolloutStatus>,
+    /// Why no change goes out by itself: a word and a sentence.
+    pub paused: Option<&'a (String, String)>,
 }
 
 /// What was found in the namespaces of a baseline.
@@ -69,7 +74,7 @@ pub enum Going {
 pub fn conditions(health: &Health, found: &Found, previous: &[Condition], now: Timestamp) -> Vec<Condition> {
     let (ready, reason, message) = ready(health, found.counts);
     let is_stalled = health.stalled.is_some();
-    let is_reconciling = !ready && !is_stalled && !health.suspended && health.held.is_none();
+    let is_reconciling = !ready && !is_stalled && !health.suspended && health.held.is_none() && health.paused.is_none();
     let reconciling =
         if is_reconciling { (reason, message.clone()) } else { (state::SETTLED, "nothing is under way".to_owned()) };
     let stalled = health.stalled.clone().unwrap_or((state::VALID, "the spec is valid".to_owned()));
@@ -99,14 +104,21 @@ pub fn conditions(health: &Health, found: &Found, previous: &[Condition], now: T
     };
     let unlisted = health.unlisted;
     let backends = (!unlisted.is_empty()).then(|| build((condition::BACKEND_COVERAGE, false, not_listed(unlisted))));
+    let rollout = match (health.paused, health.rollout) {
+        (Some((reason, message)), _) => Some((condition::ROLLOUT_PAUSED, true, (reason.as_str(), message.clone()))),
+        (None, Some(rollout)) => Some((condition::ROLLOUT_PAUSED, false, (state::ROLLING_OUT, progress(rollout)))),
+        (None, None) => None,
+    };
     // Sorted by type, as the apiserver's users expect.
-    let others = [
-        (condition::READY, ready, (reason, message)),
-        (condition::RECONCILING, is_reconciling, reconciling),
-        (condition::STALLED, is_stalled, stalled),
-    ]
-    .map(build);
-    coverage.into_iter().chain(backends).chain(dns).chain(tied).chain(others).collect()
+    let others = [(condition::READY, ready, (reason, message)), (condition::RECONCILING, is_reconciling, reconciling)];
+    let others = others.into_iter().chain(rollout).chain([(condition::STALLED, is_stalled, stalled)]);
+    coverage.into_iter().chain(backends).chain(dns).chain(tied).chain(others.map(build)).collect()
+}
+
+/// How far a rollout is, in words.
+fn progress(RolloutStatus { total, moved, waves, next_wave_at, .. }: &RolloutStatus) -> String {
+    let next = next_wave_at.as_ref().map(|at| format!("; the next one begins at {}", at.0));
+    format!("{moved} of {total} namespaces hold the new policies, in wave {waves}{}", next.unwrap_or_default())
 }
 
 /// So many baselines that this one is tied with are named.
@@ -168,10 +180,16 @@ fn ready<'a>(health: &'a Health, counts: &NamespaceCounts) -> (bool, &'a str, St
         }
         None => {}
     }
+    if let (Some(rollout), Some((_, message))) = (health.rollout, health.paused) {
+        return (false, state::ROLLOUT_PAUSED, format!("{}: {message}", progress(rollout)));
+    }
     if failed > 0 {
         let message =
             format!("{failed} of {selected} selected namespaces could not be written; they are tried again, see violations");
         return (false, state::WRITES_FAILING, message);
+    }
+    if let Some(rollout) = health.rollout {
+        return (false, state::ROLLING_OUT, progress(rollout));
     }
     if pending > 0 {
         return (false, state::WRITING, format!("{pending} of {selected} selected namespaces are being written"));
@@ -243,6 +261,33 @@ mod tests {
         assert_eq!(told(&health(), &pending)[..2], ["Ready=False WritingPolicies", "Reconciling=True WritingPolicies"]);
         let failed = NamespaceCounts { failed: 1, ..pending };
         assert_eq!(told(&health(), &failed)[..2], ["Ready=False WritesFailing", "Reconciling=True WritesFailing"]);
+    }
+
+    #[test]
+    fn a_rollout_is_not_ready_and_one_that_is_paused_waits_for_its_owner() {
+        let rollout = RolloutStatus { total: 9, moved: 2, waves: 1, next_wave_at: Some(Time(at(60))), ..Default::default() };
+        let counts = NamespaceCounts { selected: 9, compliant: 8, pending: 1, ..Default::default() };
+        let under_way = Health { rollout: Some(&rollout), ..health() };
+        assert_eq!(
+            told(&under_way, &counts),
+            ["Ready=False RollingOut", "Reconciling=True RollingOut", "RolloutPaused=False RollingOut", "Stalled=False Valid"]
+        );
+        let message = ready(&under_way, &counts).2;
+        assert_eq!(message, "2 of 9 namespaces hold the new policies, in wave 1; the next one begins at 1970-01-01T00:01:00Z");
+        let paused = ("TooManyFailures".to_owned(), "why".to_owned());
+        let failed = NamespaceCounts { failed: 1, ..counts };
+        assert_eq!(
+            told(&Health { paused: Some(&paused), ..under_way }, &failed),
+            [
+                "Ready=False RolloutPaused",
+                "Reconciling=False Settled",
+                "RolloutPaused=True TooManyFailures",
+                "Stalled=False Valid"
+            ]
+        );
+        // Where no rollout is, nothing waits.
+        let told = told(&Health { paused: Some(&paused), ..health() }, &NamespaceCounts::default());
+        assert_eq!(told[..3], ["Ready=True Protected", "Reconciling=False Settled", "RolloutPaused=True TooManyFailures"]);
     }
 
     #[test]

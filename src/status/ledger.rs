@@ -204,6 +204,7 @@ impl Ledger {
             violations: wrong.into_iter().take(MAX_VIOLATIONS).map(|(_, ns, told)| as_violation(ns, told)).collect(),
             violations_omitted: u32::try_from(omitted).unwrap_or(u32::MAX),
             recent_drift: self.drift.iter().cloned().collect(),
+            rollout: health.rollout.cloned(),
         }
     }
 

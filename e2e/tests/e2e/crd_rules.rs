@@ -69,6 +69,7 @@ fn mistakes() -> Vec<Mistake> {
             "spec.monitoring.namespaceSelector",
             "{ monitoring: { namespaceSelector: SELECTOR } }",
         ),
+        ("spec.rollout.canarySelector", "spec.rollout.canarySelector", "{ rollout: { canarySelector: SELECTOR } }"),
     ] {
         let embed = |selector: &str| spec.replace("SELECTOR", selector);
         for mut one in selector_mistakes() {
@@ -251,6 +252,69 @@ fn own_mistakes() -> Vec<Mistake> {
         Mistake {
             says: ["must be of type integer with format int32".to_owned(), "in spec.priority".to_owned()],
             ..mistake("spec.priority", "format int32", "{ priority: 3000000000 }", "{ priority: -2147483648 }", "", "")
+        },
+        // Waves.
+        rule(
+            "spec.rollout",
+            "{ rollout: { maxNamespacesPerWave: 0 } }",
+            "{ rollout: { maxNamespacesPerWave: 1 } }",
+            "spec.rollout",
+            "maxNamespacesPerWave: a number from 1 on, or a share from 1% to 100%",
+        ),
+        rule(
+            "spec.rollout",
+            "{ rollout: { maxNamespacesPerWave: '101%' } }",
+            "{ rollout: { maxNamespacesPerWave: '100%' } }",
+            "spec.rollout",
+            "maxNamespacesPerWave: a number from 1 on, or a share from 1% to 100%",
+        ),
+        rule(
+            "spec.rollout",
+            "{ rollout: { canarySelector: {} } }",
+            "{ rollout: { canarySelector: { matchLabels: { stage: canary } } } }",
+            "spec.rollout",
+            "canarySelector must not be empty: {} would make every namespace a canary",
+        ),
+        rule(
+            "spec.rollout.interval",
+            "{ rollout: { interval: 10 minutes } }",
+            "{ rollout: { interval: 1h30m } }",
+            "spec.rollout.interval",
+            "write hours, minutes and seconds, such as 10m or 1h30m; at most 720h",
+        ),
+        rule(
+            "spec.rollout.interval",
+            "{ rollout: { interval: 721h } }",
+            "{ rollout: { interval: 720h } }",
+            "spec.rollout.interval",
+            "write hours, minutes and seconds, such as 10m or 1h30m; at most 720h",
+        ),
+        mistake(
+            "spec.rollout.interval",
+            "maxLength",
+            &format!("{{ rollout: {{ interval: {} }} }}", "1s".repeat(17)),
+            &format!("{{ rollout: {{ interval: {} }} }}", "1s".repeat(16)),
+            "spec.rollout.interval",
+            "may not be more than 32 bytes",
+        ),
+        mistake(
+            "spec.rollout.maxFailures",
+            "minimum",
+            "{ rollout: { maxFailures: -1 } }",
+            "{ rollout: { maxFailures: 0 } }",
+            "spec.rollout.maxFailures",
+            "should be greater than or equal to 0",
+        ),
+        Mistake {
+            says: ["must be of type integer with format int32".to_owned(), "in spec.rollout.maxFailures".to_owned()],
+            ..mistake(
+                "spec.rollout.maxFailures",
+                "format int32",
+                "{ rollout: { maxFailures: 3000000000 } }",
+                "{ rollout: { maxFailures: 2147483647 } }",
+                "",
+                "",
+            )
         },
         // Names of namespaces.
         rule(
@@ -792,6 +856,7 @@ async fn a_spec_at_its_limits_is_accepted() {
         ("addresses", json!({ "dns": { "peers": blocks, "ports": (0..16).map(|i| 65535 - i).collect::<Vec<_>>() } })),
         ("pods", json!({ "dns": { "peers": vec![both.clone(); 8] } })),
         ("sources", json!({ "monitoring": { "from": vec![both; 8] } })),
+        ("canaries", json!({ "rollout": { "canarySelector": selector, "interval": "1s".repeat(16), "maxFailures": i32::MAX } })),
         ("ports", json!({ "monitoring": { "podSelector": selector, "namespaceSelector": selector, "ports": ports } })),
         (
             "metadata",
@@ -825,6 +890,7 @@ async fn a_field_that_is_null_is_as_one_that_is_absent() {
         "{ monitoring: { ports: [{ port: 80, endPort: null }] } }",
         "{ dns: { peers: [{ namespaceSelector: {}, podSelector: null, ipBlock: null }] } }",
         "{ mode: null, priority: null, policies: null }",
+        "{ rollout: { canarySelector: null, maxNamespacesPerWave: null, interval: null, maxFailures: null } }",
     ]
     .into_iter()
     .enumerate()

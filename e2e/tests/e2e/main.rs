@@ -33,6 +33,7 @@ mod rbac;
 mod release;
 mod repair;
 mod restart;
+mod rollout;
 mod samples;
 mod scene;
 mod selection;

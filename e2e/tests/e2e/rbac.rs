@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::opt_outs;
 use crate::scene::{
     DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, baselines, can_i, client_of, delete_baseline, merge, policies_of,
-    until_event, until_holds, until_only,
+    until_event, until_holds, until_only, until_ready,
 };
 
 /// A verb on a resource of a group, as in `patch policybaseline.io policybaselines/status`.
@@ -285,10 +285,15 @@ async fn the_operator_uses_every_permission_and_is_refused_nothing() {
     }
     let mut world = World::new().await.unwrap();
     let mark = world.audit().unwrap().mark();
-    apply_baseline(&world, "platform", &json!({ "deletionPolicy": "Delete" })).await;
+    // The second spec is rolled out, and then the first one's revision goes.
+    let spec = |port: i32| json!({ "deletionPolicy": "Delete", "dns": { "ports": [port] }, "rollout": { "interval": "0s" } });
+    apply_baseline(&world, "platform", &spec(5353)).await;
     world.start_operator().await.unwrap();
     let ns = world.namespace("team", &[]).await.unwrap();
-    until_holds(&world, &ns, &Plan::of("platform")).await;
+    until_holds(&world, &ns, &Plan::of("platform").dns_port(5353)).await;
+    apply_baseline(&world, "platform", &spec(5354)).await;
+    until_holds(&world, &ns, &Plan::of("platform").dns_port(5354)).await;
+    until_ready(&world, "platform").await;
     policies_of(&world.admin(), &ns).delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
     until_event(&world, &world.admin(), &ns, "DriftRepaired", DENY_INGRESS).await;
     let stripped = json!({ "metadata": { "labels": null } });

@@ -25,7 +25,8 @@ impl Engine {
             if !tracked.update(raw, now.instant) {
                 return;
             }
-            tracked.checked = check();
+            let before = std::mem::replace(&mut tracked.checked, check());
+            self.was_before(&name, before.as_ref().ok());
         } else {
             self.tracked.insert(name.clone(), Tracked::new(raw, check(), now.instant));
         }
@@ -36,6 +37,7 @@ impl Engine {
     /// The baselines that are worked with are others than before, or this instance begins to work with them.
     pub(super) fn plans_changed(&mut self, now: Now) {
         self.reckon_releases(now);
+        self.reckon_rollouts(now);
         self.pace.reset();
         self.all_dirty();
     }
@@ -140,6 +142,8 @@ impl Engine {
             info!(baseline = name, "baseline is gone");
             self.baselines.remove(name);
             self.targets.remove(name);
+            self.end_rollout(&name.into());
+            self.rollouts.revisions.forget(name);
             self.plans_changed(now);
         }
     }

@@ -1,0 +1,432 @@
+//! Rollouts, event by event: what goes out when, and what a restart makes of it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::api::{apps::v1::ControllerRevision, networking::v1::NetworkPolicy};
+use serde_json::{Value, json};
+
+use super::{
+    engine::{ListPhase, Seen},
+    revisions::{RevisionWrite, What},
+    sim::{Sim, ready},
+};
+use crate::{
+    api::{Uid, reason::Failure},
+    apply::WriteError,
+};
+
+const EGRESS: &str = "baseline-default-deny-egress";
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// A cluster of five namespaces, and the revisions that are stored.
+struct Cluster {
+    sim: Sim,
+    revisions: BTreeMap<String, ControllerRevision>,
+    generation: i64,
+    spec: Value,
+}
+
+/// One namespace in a wave, a minute between waves, and this port of DNS beside 53.
+fn spec(port: i32) -> Value {
+    json!({"dns": {"ports": [port]}, "rollout": {"maxNamespacesPerWave": 1, "interval": "1m"}})
+}
+
+impl Cluster {
+    /// Every namespace holds what the spec asks for, and its revision is stored.
+    fn settled(spec: Value) -> Self {
+        let mut sim = Sim::unsynced();
+        for phase in [ListPhase::Begin, ListPhase::End] {
+            sim.see(Seen::RevisionList(phase));
+        }
+        sim.list();
+        let mut cluster = Self { sim, revisions: BTreeMap::new(), generation: 0, spec: Value::Null };
+        cluster.edit(spec);
+        for name in NAMES {
+            cluster.sim.namespace(name);
+        }
+        cluster.work();
+        assert_eq!(cluster.ports(), "1 1 1 1 1");
+        cluster
+    }
+
+    fn edit(&mut self, spec: Value) {
+        self.generation += 1;
+        self.spec = spec.clone();
+        self.sim.baseline(self.generation, spec);
+    }
+
+    /// Whatever is due is done, until nothing is.
+    fn work(&mut self) {
+        for _ in 0..50 {
+            if self.store(|_| None) + self.sim.answer(|_, _| None) == 0 {
+                return;
+            }
+        }
+        panic!("the engine does not come to rest");
+    }
+
+    fn store(&mut self, refuse: impl Fn(&RevisionWrite) -> Option<WriteError>) -> usize {
+        let now = self.sim.now();
+        while self.sim.engine.look(now) {}
+        let writes = self.sim.engine.revisions(now);
+        let count = writes.len();
+        for write in writes {
+            let result = match refuse(&write) {
+                Some(error) => Err(error),
+                None => Ok(self.write(&write)),
+            };
+            self.sim.engine.revision_written(write, result, now);
+        }
+        count
+    }
+
+    fn write(&mut self, write: &RevisionWrite) -> Option<Uid> {
+        match &write.what {
+            What::Store(revision) => {
+                let mut stored = (**revision).clone();
+                stored.metadata.uid = Some(format!("uid-{}", write.object));
+                self.revisions.insert(write.object.clone(), stored);
+                Some(format!("uid-{}", write.object).as_str().into())
+            }
+            What::Delete(_) => {
+                self.revisions.remove(&write.object);
+                None
+            }
+        }
+    }
+
+    /// The second port of DNS in each namespace.
+    fn ports(&self) -> String {
+        NAMES.map(|ns| self.port(ns)).join(" ")
+    }
+
+    fn port(&self, ns: &str) -> String {
+        let Some(policy) = self.sim.policies.get(&(ns.to_owned(), EGRESS.to_owned())) else { return "-".into() };
+        let policy = serde_json::to_value(policy).unwrap();
+        policy["spec"]["egress"][0]["ports"][2]["port"].to_string()
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.sim.pass(time);
+        self.work();
+    }
+
+    /// Another process takes over: it knows what is in the cluster, and the status.
+    fn restart(self) -> Self {
+        let Self { sim: mut old, revisions, generation, spec } = self;
+        old.pass(Duration::from_secs(2));
+        old.status();
+        let status = old.statuses.last().map_or(Value::Null, |s| serde_json::to_value(s).unwrap());
+        let mut sim = Sim::unsynced();
+        sim.elapsed = old.elapsed;
+        sim.version = old.version;
+        sim.policies = old.policies;
+        sim.statuses = old.statuses;
+        sim.see(Seen::RevisionList(ListPhase::Begin));
+        for revision in revisions.values() {
+            sim.see(Seen::Revision(Box::new(revision.clone())));
+        }
+        sim.see(Seen::RevisionList(ListPhase::End));
+        sim.listing(|sim| {
+            for name in NAMES {
+                sim.namespace(name);
+            }
+            for policy in sim.policies.values().cloned().collect::<Vec<_>>() {
+                sim.see(Seen::Policy(Box::new(policy)));
+            }
+            sim.baseline_stored(generation, spec.clone(), json!({}), status);
+        });
+        Self { sim, revisions, generation, spec }
+    }
+
+    fn status(&mut self) -> (String, [u32; 3]) {
+        self.sim.pass(Duration::from_secs(2));
+        let now = self.sim.now();
+        while self.sim.engine.look(now) {}
+        self.sim.status();
+        let status = self.sim.statuses.last().unwrap();
+        let rollout = status.rollout.clone().unwrap_or_default();
+        (ready(status).to_owned(), [rollout.moved, rollout.total, rollout.waves])
+    }
+}
+
+#[test]
+fn a_change_goes_out_in_waves_with_the_interval_between_them() {
+    let mut cluster = Cluster::settled(spec(1));
+    assert_eq!(cluster.revisions.len(), 1);
+    cluster.edit(spec(2));
+    assert_eq!(cluster.sim.jobs().len(), 0, "nothing goes out before it is stored");
+    let mut waves = vec![];
+    for _ in 0..5 {
+        cluster.work();
+        waves.push(cluster.ports());
+        cluster.sim.pass(Duration::from_secs(59));
+        cluster.work();
+        assert_eq!(waves.last(), Some(&cluster.ports()), "not before its time");
+        cluster.sim.pass(Duration::from_secs(1));
+    }
+    assert_eq!(waves, ["2 1 1 1 1", "2 2 1 1 1", "2 2 2 1 1", "2 2 2 2 1", "2 2 2 2 2"]);
+    cluster.work();
+    let stored: Vec<_> = cluster.revisions.values().map(|r| r.data.clone().unwrap().0["dns"]["ports"].clone()).collect();
+    assert_eq!(stored, [json!([2])], "the next one begins here");
+    assert_eq!(cluster.status().0, "Protected");
+    let now = cluster.sim.now();
+    assert_eq!(cluster.sim.engine.next_wake(now), None);
+}
+
+#[test]
+fn without_a_rollout_a_change_goes_out_at_once_and_nothing_is_stored() {
+    let without = |port: i32| json!({"dns": {"ports": [port]}});
+    let mut cluster = Cluster::settled(without(1));
+    cluster.edit(without(2));
+    cluster.work();
+    assert_eq!((cluster.ports(), cluster.revisions.len()), ("2 2 2 2 2".into(), 0));
+    // With one that comes along with the change, that is where it begins.
+    cluster.edit(spec(3));
+    cluster.work();
+    assert_eq!((cluster.ports(), cluster.revisions.len()), ("3 2 2 2 2".into(), 2));
+    // And without one again, nothing waits.
+    cluster.edit(without(3));
+    cluster.work();
+    assert_eq!((cluster.ports(), cluster.revisions.len()), ("3 3 3 3 3".into(), 0));
+}
+
+#[test]
+fn canaries_go_first_as_a_wave_of_their_own() {
+    let canaries = |port: i32| {
+        let mut spec = spec(port);
+        spec["rollout"]["canarySelector"] = json!({"matchLabels": {"canary": "yes"}});
+        spec
+    };
+    let mut cluster = Cluster::settled(canaries(1));
+    for name in ["c", "e"] {
+        cluster.sim.namespace_with(name, json!({"canary": "yes"}));
+    }
+    cluster.edit(canaries(2));
+    cluster.work();
+    assert_eq!(cluster.ports(), "1 1 2 1 2");
+    cluster.pass(MINUTE);
+    assert_eq!(cluster.ports(), "2 1 2 1 2");
+}
+
+#[test]
+fn i1_drift_outside_of_the_wave_goes_back_to_what_is_assigned_there_and_inside_to_the_target() {
+    let mut cluster = Cluster::settled(spec(1));
+    cluster.edit(spec(2));
+    cluster.work();
+    let open = |p: &mut NetworkPolicy| p.spec.as_mut().unwrap().egress = Some(vec![Default::default()]);
+    for ns in ["a", "d"] {
+        cluster.sim.tamper(ns, EGRESS, open);
+    }
+    cluster.work();
+    assert_eq!(cluster.ports(), "2 1 1 1 1");
+    for policy in [EGRESS, "baseline-default-deny-ingress", "baseline-monitoring-carveout"] {
+        for ns in ["a", "d"] {
+            cluster.sim.delete(ns, policy);
+        }
+    }
+    cluster.work();
+    assert_eq!(cluster.ports(), "2 1 1 1 1");
+}
+
+#[test]
+fn a_new_namespace_never_waits_for_a_wave() {
+    let mut cluster = Cluster::settled(spec(1));
+    cluster.edit(spec(2));
+    cluster.work();
+    cluster.sim.namespace("new");
+    cluster.work();
+    assert_eq!((cluster.port("new"), cluster.ports()), ("2".into(), "2 1 1 1 1".into()));
+    assert_eq!(cluster.status(), ("RollingOut".into(), [2, 6, 1]));
+}
+
+#[test]
+fn a_restart_in_the_middle_writes_nothing_and_goes_on_where_it_was() {
+    let mut cluster = Cluster::settled(spec(1));
+    cluster.edit(spec(2));
+    cluster.work();
+    cluster.pass(MINUTE);
+    assert_eq!(cluster.ports(), "2 2 1 1 1");
+    let before = cluster.status();
+    assert_eq!(before, ("RollingOut".into(), [2, 5, 2]));
+    for _ in 0..3 {
+        cluster = cluster.restart();
+        assert_eq!((cluster.store(|_| None), cluster.sim.jobs().len()), (0, 0));
+        assert!(cluster.sim.status().is_none(), "the status is the very same");
+    }
+    cluster.pass(MINUTE);
+    assert_eq!(cluster.ports(), "2 2 2 1 1", "one wave, however often it was started");
+}
+
+#[test]
+fn failures_pause_it_until_the_spec_is_edited_also_after_a_restart() {
+    let mut cluster = Cluster::settled(spec(1));
+    cluster.edit(spec(2));
+    cluster.store(|_| None);
+    cluster.store(|_| None);
+    let denies = |sim: &mut Sim| sim.answer(|job, _| (job.namespace.as_str() == "a").then_some(Failure::DeniedByAdmission));
+    assert_eq!(denies(&mut cluster.sim), 1);
+    cluster.sim.pass(MINUTE * 10);
+    denies(&mut cluster.sim);
+    assert_eq!((cluster.ports(), cluster.status().0), ("1 1 1 1 1".into(), "RolloutPaused".into()));
+    let mut cluster = cluster.restart();
+    cluster.pass(MINUTE * 10);
+    assert_eq!((cluster.ports(), cluster.status().0), ("1 1 1 1 1".into(), "RolloutPaused".into()));
+    // What keeps it from going on may have ended; its owner says so.
+    let mut again = spec(2);
+    again["rollout"]["maxFailures"] = json!(1);
+    cluster.edit(again);
+    cluster.work();
+    cluster.pass(MINUTE);
+    assert_eq!(cluster.ports(), "2 1 1 1 1");
+}
+
+#[test]
+fn an_apiserver_that_is_away_is_no_failure_of_the_change() {
+    let mut cluster = Cluster::settled(spec(1));
+    cluster.edit(spec(2));
+    cluster.store(|_| None);
+    cluster.store(|_| None);
+    assert_eq!(cluster.sim.answer(|_, _| Some(Failure::Unavailable)), 1);
+    cluster.pass(MINUTE);
+    assert_eq!(cluster.ports(), "2 1 1 1 1");
+}
+
+#[test]
+fn a_change_that_is_taken_back_goes_back_at_once() {
+    let mut cluster = Cluster::settled(spec(1));
+    cluster.edit(spec(2));
+    cluster.work();
+    cluster.pass(MINUTE);
+    assert_eq!(cluster.ports(), "2 2 1 1 1");
+    cluster.edit(spec(1));
+    cluster.work();
+    assert_eq!((cluster.ports(), cluster.revisions.len()), ("1 1 1 1 1".into(), 1));
+    assert_eq!(cluster.status().0, "Protected");
+}
+
+#[test]
+fn what_an_edit_leaves_behind_keeps_what_it_has_until_its_turn_which_comes_first() {
+    let mut cluster = Cluster::settled(spec(1));
+    cluster.sim.namespace_with("e", json!({"canary": "yes"}));
+    let mut second = spec(2);
+    second["rollout"]["canarySelector"] = json!({"matchLabels": {"canary": "yes"}});
+    cluster.edit(second);
+    cluster.work();
+    assert_eq!(cluster.ports(), "1 1 1 1 2");
+    let mut slow = spec(3);
+    slow["rollout"]["interval"] = json!("2m");
+    cluster.edit(slow);
+    cluster.work();
+    assert_eq!(cluster.ports(), "1 1 1 1 3");
+    cluster.pass(MINUTE * 2);
+    assert_eq!(cluster.ports(), "3 1 1 1 3");
+    cluster.edit(spec(4));
+    cluster.store(|_| None);
+    assert_eq!(cluster.ports(), "3 1 1 1 3", "both keep what they have");
+    let mut cluster = cluster.restart();
+    cluster.work();
+    assert_eq!(cluster.ports(), "4 1 1 1 3", "also after a restart");
+    cluster.sim.tamper("e", EGRESS, |p| p.spec.as_mut().unwrap().egress = Some(vec![Default::default()]));
+    cluster.work();
+    assert_eq!(cluster.ports(), "4 1 1 1 3");
+    for _ in 0..5 {
+        cluster.pass(MINUTE);
+    }
+    assert_eq!((cluster.ports(), cluster.revisions.len()), ("4 4 4 4 4".into(), 1));
+}
+
+#[test]
+fn no_wave_begins_before_what_it_comes_from_is_stored_and_the_status_says_why() {
+    let mut cluster = Cluster::settled(spec(1));
+    cluster.edit(spec(2));
+    let refuse = |_: &RevisionWrite| Some(WriteError::Failed { reason: Failure::Forbidden, message: "no".into() });
+    assert_eq!(cluster.store(refuse), 1);
+    assert_eq!((cluster.sim.jobs().len(), cluster.status().0), (0, "RolloutPaused".into()));
+    cluster.pass(MINUTE);
+    assert_eq!((cluster.ports(), cluster.status().0), ("2 1 1 1 1".into(), "RollingOut".into()));
+    // Somebody deletes what is stored: it is stored anew.
+    let revisions: Vec<_> = std::mem::take(&mut cluster.revisions).into_values().collect();
+    for revision in revisions {
+        cluster.sim.see(Seen::RevisionGone(Box::new(revision)));
+    }
+    cluster.work();
+    assert_eq!((cluster.ports(), cluster.revisions.len()), ("2 1 1 1 1".into(), 2));
+    let mut cluster = cluster.restart();
+    cluster.pass(MINUTE);
+    assert_eq!(cluster.ports(), "2 2 1 1 1");
+}
+
+#[test]
+fn a_stored_revision_that_somebody_changed_counts_as_none_and_is_told() {
+    let mut cluster = Cluster::settled(spec(1));
+    for revision in cluster.revisions.values_mut() {
+        revision.data.as_mut().unwrap().0["dns"]["ports"] = json!([7]);
+    }
+    let mut cluster = cluster.restart();
+    cluster.work();
+    assert_eq!(cluster.ports(), "1 1 1 1 1");
+    cluster.status();
+    let status = cluster.sim.statuses.last().unwrap();
+    let told = status.conditions.iter().find(|c| c.type_ == "RolloutPaused").unwrap();
+    assert_eq!((&*told.status, &*told.reason), ("True", "RevisionUnreadable"));
+    assert_eq!(ready(status), "Protected");
+}
+
+#[test]
+fn a_baseline_with_a_rollout_waits_for_the_stored_revisions_and_others_do_not() {
+    for (asks, jobs) in [(true, 0), (false, 1)] {
+        let mut sim = Sim::unsynced();
+        sim.listing(|sim| {
+            sim.baseline(1, if asks { spec(1) } else { json!({}) });
+            sim.namespace("a");
+        });
+        assert_eq!(sim.jobs().len(), jobs);
+        sim.see(Seen::RevisionsForbidden);
+        assert_eq!(sim.jobs().len(), 1 - jobs, "who may not read them works without");
+        let now = sim.now();
+        assert!(sim.engine.revisions(now).is_empty());
+    }
+}
+
+#[test]
+fn an_instance_that_takes_over_goes_on_where_the_last_one_was() {
+    let mut cluster = Cluster::settled(spec(1));
+    cluster.edit(spec(2));
+    cluster.work();
+    cluster.sim.lead(false);
+    assert_eq!((cluster.store(|_| None), cluster.sim.jobs().len()), (0, 0));
+    // The other one moves the next namespace.
+    let mut moved = cluster.sim.policies[&("a".to_owned(), EGRESS.to_owned())].clone();
+    moved.metadata.namespace = Some("b".into());
+    let id = crate::plan::own_id("b", EGRESS);
+    moved.metadata.labels.as_mut().unwrap().insert("policybaseline.io/id".into(), id);
+    cluster.sim.version += 1;
+    moved.metadata.resource_version = Some(cluster.sim.version.to_string());
+    cluster.sim.policies.insert(("b".into(), EGRESS.into()), moved.clone());
+    cluster.sim.see(Seen::Policy(Box::new(moved)));
+    cluster.sim.lead(true);
+    cluster.work();
+    assert_eq!(cluster.ports(), "2 2 1 1 1");
+    assert_eq!(cluster.status().1[..2], [2, 5]);
+}
+
+#[test]
+fn what_is_suspended_or_stalled_in_the_middle_stays_where_it_is_and_goes_on() {
+    for pause in [json!({"suspend": true}), json!({"policies": []})] {
+        let mut cluster = Cluster::settled(spec(1));
+        cluster.edit(spec(2));
+        cluster.work();
+        let mut stopped = spec(2);
+        stopped.as_object_mut().unwrap().extend(pause.as_object().unwrap().clone());
+        cluster.edit(stopped);
+        cluster.pass(MINUTE * 9);
+        assert_eq!((cluster.ports(), cluster.revisions.len()), ("2 1 1 1 1".into(), 2), "{pause}");
+        cluster.edit(spec(2));
+        cluster.work();
+        assert_eq!(cluster.ports(), "2 1 1 1 1", "{pause}");
+        cluster.pass(MINUTE);
+        assert_eq!(cluster.ports(), "2 2 1 1 1", "{pause}");
+    }
+}
