@@ -59,7 +59,7 @@ use crate::{
     apply::{OptOutWrite, StoredOptOut, StoredStatus, WriteError, Writer},
     client::Clients,
     events::{self, Announcer},
-    health::REST,
+    health::{Health, REST},
     lease::{Election, Leadership},
     metrics::{Metrics, OPT_OUTS_WATCH},
     reconcile::{Done, repair},
@@ -206,39 +206,7 @@ async fn work(
                 Written::Namespace(done, started.elapsed())
             });
         }
-        for write in engine.statuses(now) {
-            let (writer, metrics) = (writer.clone(), metrics.clone());
-            in_flight.spawn(async move {
-                let started = Instant::now();
-                let result = writer.put_status(&write.name, &write.uid, &write.status).await;
-                metrics.status_write_took(started.elapsed());
-                Written::Status(write.name, write.uid, result)
-            });
-        }
-        for write in engine.finalizers(now) {
-            let writer = writer.clone();
-            in_flight.spawn(async move {
-                let result = writer.set_finalizer(&write.name, write.version, &write.present, write.wanted).await;
-                Written::Finalizer(write.name, result)
-            });
-        }
-        for write in engine.opt_out_writes(now) {
-            let writer = writer.clone();
-            in_flight.spawn(async move {
-                let result = writer.put_opt_out(&write).await;
-                Written::OptOut(write, result)
-            });
-        }
-        for write in engine.revisions(now) {
-            let (writer, namespace) = (writer.clone(), namespace.to_owned());
-            in_flight.spawn(async move {
-                let result = match &write.what {
-                    What::Store(revision) => writer.store_revision(&namespace, revision).await,
-                    What::Delete(uid) => writer.delete_revision(&namespace, &write.object, uid).await.map(|()| None),
-                };
-                Written::Revision(write, result)
-            });
-        }
+        send(&mut engine, writer, namespace, metrics, in_flight, now);
         for announcement in engine.take_announcements() {
             announcer.announce(announcement);
         }
@@ -246,15 +214,7 @@ async fn work(
         for happening in engine.take_happenings() {
             count(metrics, happening);
         }
-        metrics.set_namespaces(&engine.counts());
-        for (role, tally) in engine.opt_outs_in_force() {
-            metrics.set_opt_outs(role, tally.in_force, tally.earliest);
-        }
-        if engine.knows_opt_outs() {
-            health.listed(OPT_OUTS_WATCH);
-        }
-        let RolloutCounts { moved, moving, waiting, paused } = engine.rollout_counts();
-        metrics.set_rollouts([moved, moving, waiting], paused);
+        show(&mut engine, metrics, health);
 
         let later = engine.next_wake(now).into_iter().chain(window.opens().filter(|at| *at > now.instant)).min();
         let wake = if more { now.instant } else { later.map_or(now.instant + REST, |at| at.min(now.instant + REST)) };
@@ -279,6 +239,63 @@ async fn work(
             () = tokio::time::sleep_until(wake.into()) => {}
         }
     }
+}
+
+/// Sends the writes that are not policies: statuses, finalizers, what opt-outs carry, and revisions.
+fn send(
+    engine: &mut Engine,
+    writer: &Writer,
+    namespace: &str,
+    metrics: &Arc<Metrics>,
+    in_flight: &mut JoinSet<Written>,
+    now: Now,
+) {
+    for write in engine.statuses(now) {
+        let (writer, metrics) = (writer.clone(), metrics.clone());
+        in_flight.spawn(async move {
+            let started = Instant::now();
+            let result = writer.put_status(&write.name, &write.uid, &write.status).await;
+            metrics.status_write_took(started.elapsed());
+            Written::Status(write.name, write.uid, result)
+        });
+    }
+    for write in engine.finalizers(now) {
+        let writer = writer.clone();
+        in_flight.spawn(async move {
+            let result = writer.set_finalizer(&write.name, write.version, &write.present, write.wanted).await;
+            Written::Finalizer(write.name, result)
+        });
+    }
+    for write in engine.opt_out_writes(now) {
+        let writer = writer.clone();
+        in_flight.spawn(async move {
+            let result = writer.put_opt_out(&write).await;
+            Written::OptOut(write, result)
+        });
+    }
+    for write in engine.revisions(now) {
+        let (writer, namespace) = (writer.clone(), namespace.to_owned());
+        in_flight.spawn(async move {
+            let result = match &write.what {
+                What::Store(revision) => writer.store_revision(&namespace, revision).await,
+                What::Delete(uid) => writer.delete_revision(&namespace, &write.object, uid).await.map(|()| None),
+            };
+            Written::Revision(write, result)
+        });
+    }
+}
+
+/// Brings the metrics up to date.
+fn show(engine: &mut Engine, metrics: &Metrics, health: &Health) {
+    metrics.set_namespaces(&engine.counts());
+    for (role, tally) in engine.opt_outs_in_force() {
+        metrics.set_opt_outs(role, tally.in_force, tally.earliest);
+    }
+    if engine.knows_opt_outs() {
+        health.listed(OPT_OUTS_WATCH);
+    }
+    let RolloutCounts { moved, moving, waiting, paused } = engine.rollout_counts();
+    metrics.set_rollouts([moved, moving, waiting], paused);
 }
 
 fn present() -> Now {
