@@ -30,11 +30,11 @@ fn awaiting() -> Sim {
     sim
 }
 
-fn hear(sim: &mut Sim, news: News) {
+pub fn hear(sim: &mut Sim, news: News) {
     sim.see(Seen::Dns(Box::new(news)));
 }
 
-fn service(name: &str, address: &str) -> News {
+pub fn service(name: &str, address: &str) -> News {
     let object = json!({"metadata": {"name": name, "labels": {"k8s-app": "kube-dns"}},
         "spec": {"clusterIP": address, "selector": {"k8s-app": "kube-dns"}, "ports": [{"name": "dns", "port": 53}]}});
     News::Seen(Source::Services, name.into(), serde_json::from_value::<SlimService>(object).unwrap().into())
@@ -47,7 +47,7 @@ fn pod_on_the_host_network() -> News {
 }
 
 /// Lists every source but these; kube-dns has that address.
-fn list_but(sim: &mut Sim, silent: &[Source]) {
+pub fn list_but(sim: &mut Sim, silent: &[Source]) {
     for source in Source::ALL.into_iter().filter(|source| !silent.contains(source)) {
         hear(sim, News::ListBegins(source));
         if source == Source::Services {

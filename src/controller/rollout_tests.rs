@@ -6,9 +6,10 @@ use k8s_openapi::api::{apps::v1::ControllerRevision, networking::v1::NetworkPoli
 use serde_json::{Value, json};
 
 use super::{
-    engine::{ListPhase, Seen},
+    dns_tests::{hear, list_but, service},
+    engine::{Engine, ListPhase, Seen},
     revisions::{RevisionWrite, What},
-    sim::{Sim, ready},
+    sim::{OWN, Sim, ready},
 };
 use crate::{
     api::{Uid, reason::Failure},
@@ -35,7 +36,20 @@ fn spec(port: i32) -> Value {
 impl Cluster {
     /// Every namespace holds what the spec asks for, and its revision is stored.
     fn settled(spec: Value) -> Self {
-        let mut sim = Sim::unsynced();
+        Self::settled_in(Sim::unsynced(), spec)
+    }
+
+    /// The same, where DNS is looked for.
+    fn discovering(spec: Value) -> Self {
+        let mut sim = Sim::blank();
+        sim.engine = Engine::new(OWN).discovering();
+        sim.lead(true);
+        sim.list_configurations();
+        list_but(&mut sim, &[]);
+        Self::settled_in(sim, spec)
+    }
+
+    fn settled_in(mut sim: Sim, spec: Value) -> Self {
         for phase in [ListPhase::Begin, ListPhase::End] {
             sim.see(Seen::RevisionList(phase));
         }
@@ -429,4 +443,21 @@ fn what_is_suspended_or_stalled_in_the_middle_stays_where_it_is_and_goes_on() {
         cluster.pass(MINUTE);
         assert_eq!(cluster.ports(), "2 2 1 1 1", "{pause}");
     }
+}
+
+#[test]
+fn dns_that_is_found_elsewhere_is_no_change_of_the_baseline_every_namespace_gets_it_and_none_is_moved() {
+    let mut cluster = Cluster::discovering(spec(1));
+    cluster.edit(spec(2));
+    cluster.work();
+    assert_eq!(cluster.ports(), "2 1 1 1 1");
+    hear(&mut cluster.sim, service("other", "10.0.0.11"));
+    cluster.work();
+    assert_eq!(cluster.ports(), "2 1 1 1 1");
+    for ns in NAMES {
+        let policy = serde_json::to_string(&cluster.sim.policies[&(ns.to_owned(), EGRESS.to_owned())]).unwrap();
+        assert!(policy.contains("10.0.0.10/32") && policy.contains("10.0.0.11/32"), "{ns}: {policy}");
+    }
+    cluster.pass(MINUTE);
+    assert_eq!(cluster.ports(), "2 2 1 1 1");
 }

@@ -51,8 +51,9 @@ fn asked<'a>(entries: &'a [AuditEntry], verb: &str) -> BTreeSet<&'a str> {
         "watch" => entry.uri.contains("sendInitialEvents=true"),
         _ => entry.uri.contains("limit="),
     };
-    // Of Leases that of its own namespace is read in another way too.
-    let for_work = |entry: &&AuditEntry| entry.namespace.is_empty() || entry.resource != "leases";
+    // In its own namespace it reads revisions; of Leases that of its own namespace is read in another way too.
+    let is_own = |entry: &AuditEntry| entry.namespace == SYSTEM_NAMESPACE && entry.resource != "leases";
+    let for_work = |entry: &&AuditEntry| entry.namespace.is_empty() || is_own(entry);
     let own = entries.iter().filter(|entry| entry.user == World::operator_user());
     own.filter(for_work).filter(|entry| entry.verb == verb).filter(first).map(|e| e.resource.as_str()).collect()
 }

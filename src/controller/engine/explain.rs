@@ -184,11 +184,13 @@ fn sentence(decision: &Decision, found: &Assessment) -> String {
 
 fn why_first(winner: &Baseline, shadowed: &[Arc<Baseline>]) -> String {
     let others = shadowed.len();
-    match shadowed.iter().find(|other| other.priority == winner.priority) {
+    let why = match shadowed.iter().find(|other| other.priority == winner.priority) {
         None if others == 0 => "no other Enforce baseline selects it".into(),
         None => format!("the highest priority of the {} that select it", others + 1),
         Some(other) => format!("{} has the same priority, and comes later in byte order", other.name),
-    }
+    };
+    let former = if winner.is_former() { "; it keeps a former revision until a wave of the rollout reaches it" } else { "" };
+    format!("{why}{former}")
 }
 
 fn first(decision: &Decision) -> Arc<str> {
