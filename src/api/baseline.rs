@@ -12,12 +12,13 @@ use k8s_openapi::{
     },
 };
 use kube::{CustomResource, KubeSchema};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
     names::Role,
     rollout::{Rollout, RolloutStatus},
+    schema,
 };
 
 /// The most violations that a status shows.
@@ -77,7 +78,7 @@ pub struct PolicyBaselineSpec {
     /// Names of namespaces to leave out; "*" stands for any characters, as in openshift-*. Adds to what is always left out:
     /// kube-system, kube-public, kube-node-lease, the operator's own namespace and those where the cluster's DNS was found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "exclusions")]
+    #[schemars(schema_with = "schema::exclusions")]
     #[x_kube(validation = Rule::new("self.all(n, n.matches('^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?$'))")
         .message("use names of namespaces, or globs such as openshift-*: lower-case letters, digits, '-' and '*'"))]
     pub exclude_namespaces: Vec<String>,
@@ -96,7 +97,7 @@ pub struct PolicyBaselineSpec {
 
     /// Which policies. At least one; all three when absent.
     #[serde(default = "all_roles")]
-    #[schemars(schema_with = "roles")]
+    #[schemars(schema_with = "schema::roles")]
     #[x_kube(
         validation = Rule::new("size(self) > 0").message("name at least one policy, or leave the field out for all three; use mode: Audit to write none"),
         validation = Rule::new("self.all(p, self.exists_one(q, q == p))").message("name each policy once")
@@ -182,7 +183,7 @@ pub enum DeletionPolicy {
 pub struct Selector {
     /// Labels that must have these values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "label_map")]
+    #[schemars(schema_with = "schema::label_map")]
     pub match_labels: BTreeMap<String, String>,
 
     /// Requirements that must hold.
@@ -205,7 +206,7 @@ pub struct Requirement {
     pub operator: Operator,
     /// The values for In and NotIn.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "label_values")]
+    #[schemars(schema_with = "schema::label_values")]
     pub values: Vec<String>,
 }
 
@@ -278,7 +279,7 @@ pub struct Dns {
     pub peers: Vec<DnsPeer>,
     /// More ports beside 53, each for UDP and TCP. Policies see the port of the pod, not of the Service: OpenShift's is 5353.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "dns_ports")]
+    #[schemars(schema_with = "schema::dns_ports")]
     #[x_kube(validation = Rule::new("self.all(p, self.exists_one(q, q == p))").message("name each port once"))]
     pub ports: Vec<i32>,
 }
@@ -316,7 +317,7 @@ pub struct IpBlock {
     pub cidr: String,
     /// Ranges inside it that are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "cidrs")]
+    #[schemars(schema_with = "schema::cidrs")]
     pub except: Vec<String>,
 }
 
@@ -458,13 +459,13 @@ pub struct PolicyMetadata {
     pub name_prefix: Option<String>,
     /// More labels for the generated policies.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "label_map")]
+    #[schemars(schema_with = "schema::label_map")]
     #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('policybaseline.io/') && k != 'app.kubernetes.io/managed-by')")
         .message("policybaseline.io/ and app.kubernetes.io/managed-by belong to the operator: use keys of your own"))]
     pub labels: BTreeMap<String, String>,
     /// More annotations for the generated policies.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "annotation_map")]
+    #[schemars(schema_with = "schema::annotation_map")]
     #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('policybaseline.io/'))").message("policybaseline.io/ belongs to the operator: use keys of your own"))]
     pub annotations: BTreeMap<String, String>,
 }
@@ -484,7 +485,7 @@ pub struct OptOutLimits {
     /// The policies that a namespace may do without; all three when absent. An opt-out that names another one is not in force, as a
     /// whole. [] allows no opt-outs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "allowed_roles")]
+    #[schemars(schema_with = "schema::allowed_roles")]
     #[x_kube(validation = Rule::new("self.all(p, self.exists_one(q, q == p))").message("name each policy once"))]
     pub allowed_roles: Option<Vec<Role>>,
 }
@@ -516,7 +517,7 @@ pub struct PolicyBaselineStatus {
     pub violations: Vec<Violation>,
     /// How many violations are not shown.
     #[serde(default)]
-    #[schemars(schema_with = "count")]
+    #[schemars(schema_with = "schema::count")]
     pub violations_omitted: u32,
     /// The last drift that was seen, newest first, at most 10.
     #[serde(default)]
@@ -534,43 +535,43 @@ pub struct PolicyBaselineStatus {
 pub struct NamespaceCounts {
     /// This baseline applies to them. While it is stalled: it holds them.
     #[serde(default)]
-    #[schemars(schema_with = "count")]
+    #[schemars(schema_with = "schema::count")]
     pub selected: u32,
     /// They hold exactly what was planned.
     #[serde(default)]
-    #[schemars(schema_with = "count")]
+    #[schemars(schema_with = "schema::count")]
     pub compliant: u32,
     /// They are being written to.
     #[serde(default)]
-    #[schemars(schema_with = "count")]
+    #[schemars(schema_with = "schema::count")]
     pub pending: u32,
     /// They differ from the plan, and nothing is written: Audit.
     #[serde(default)]
-    #[schemars(schema_with = "count")]
+    #[schemars(schema_with = "schema::count")]
     pub drifted: u32,
     /// A write failed; it is tried again.
     #[serde(default)]
-    #[schemars(schema_with = "count")]
+    #[schemars(schema_with = "schema::count")]
     pub failed: u32,
     /// They are older than the baseline and only reported.
     #[serde(default)]
-    #[schemars(schema_with = "count")]
+    #[schemars(schema_with = "schema::count")]
     pub reported: u32,
     /// They match the selector, but another baseline comes first. Not among selected.
     #[serde(default)]
-    #[schemars(schema_with = "count")]
+    #[schemars(schema_with = "schema::count")]
     pub shadowed: u32,
     /// A policy of somebody else opens there what the baseline closes. Counted beside the others.
     #[serde(default)]
-    #[schemars(schema_with = "count")]
+    #[schemars(schema_with = "schema::count")]
     pub bypassed: u32,
     /// They do without a policy of the baseline for a time, by a BaselineOptOut. Counted beside the others.
     #[serde(default)]
-    #[schemars(schema_with = "count")]
+    #[schemars(schema_with = "schema::count")]
     pub opted_out: u32,
     /// The apiserver calls a Service there, so its ingress is left open: controlPlaneBackends. Counted beside the others.
     #[serde(default)]
-    #[schemars(schema_with = "count")]
+    #[schemars(schema_with = "schema::count")]
     pub held: u32,
 }
 
@@ -606,15 +607,15 @@ pub struct DnsStatus {
     pub found: Vec<DnsFound>,
     /// How many more are allowed and not shown.
     #[serde(default)]
-    #[schemars(schema_with = "count")]
+    #[schemars(schema_with = "schema::count")]
     pub found_omitted: u32,
     /// How many were found and are not allowed, because a policy gets at most 64.
     #[serde(default)]
-    #[schemars(schema_with = "count")]
+    #[schemars(schema_with = "schema::count")]
     pub left_out: u32,
     /// What could not be read, or was not taken as DNS, and why; at most 10.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "dns_notes")]
+    #[schemars(schema_with = "schema::dns_notes")]
     pub notes: Vec<String>,
 }
 
@@ -664,46 +665,4 @@ pub struct DriftRecord {
     pub who: String,
     /// What was done.
     pub action: String,
-}
-
-/// Kubernetes knows no unsigned formats.
-pub(super) fn count(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "integer", "format": "int32", "minimum": 0, "default": 0})
-}
-
-fn label_map(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "object", "maxProperties": 16, "additionalProperties": {"type": "string", "maxLength": 63}})
-}
-
-fn annotation_map(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "object", "maxProperties": 16, "additionalProperties": {"type": "string", "maxLength": 1024}})
-}
-
-fn label_values(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "array", "maxItems": 64, "items": {"type": "string", "maxLength": 63}})
-}
-
-fn exclusions(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "array", "maxItems": 512, "items": {"type": "string", "minLength": 1, "maxLength": 63}})
-}
-
-fn cidrs(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "array", "maxItems": 16, "items": {"type": "string", "maxLength": 49}})
-}
-
-fn dns_ports(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "array", "maxItems": 16, "items": {"type": "integer", "format": "int32", "minimum": 1, "maximum": 65535}})
-}
-
-fn dns_notes(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "array", "maxItems": 10, "items": {"type": "string", "maxLength": 512}})
-}
-
-fn roles(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "array", "maxItems": 3, "items": {"type": "string", "enum": Role::ALL.map(Role::as_str)},
-        "default": Role::ALL.map(Role::as_str)})
-}
-
-fn allowed_roles(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "array", "maxItems": 3, "items": {"type": "string", "enum": Role::ALL.map(Role::as_str)}})
 }

@@ -8,6 +8,7 @@ pub mod opt_out;
 pub mod reason;
 mod roles;
 pub mod rollout;
+mod schema;
 mod slim;
 mod uid;
 

@@ -4,6 +4,7 @@
 mod assign;
 mod backends;
 mod baseline;
+mod checks;
 mod labels;
 pub mod opt_out;
 mod render;
