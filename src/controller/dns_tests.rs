@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     engine::{Engine, Seen},
-    sim::{OWN, Sim},
+    sim::{OWN, Sim, ready},
 };
 use crate::{
     api::PolicyBaselineStatus,
@@ -238,4 +238,22 @@ fn a_stalled_baseline_keeps_what_its_status_said_of_dns() {
     sim.baseline(3, spec);
     sim.settle();
     assert_eq!(ranges(&sim), ["10.0.0.10/32"]);
+}
+
+#[test]
+fn a_release_that_waits_goes_on_waiting_when_dns_goes_or_cannot_be_read_any_more() {
+    let mut sim = settled();
+    let selecting = |tier: &str| json!({"namespaceSelector": {"matchLabels": {"tier": tier}}});
+    sim.baseline(2, selecting("prod"));
+    for n in 0..12 {
+        sim.namespace_with(&format!("n{n}"), json!({"tier": "prod"}));
+    }
+    sim.settle();
+    sim.baseline(3, selecting("prdo"));
+    sim.settle();
+    // What it knows of DNS is told in another way, and no plan changes.
+    hear(&mut sim, News::Gone(Source::Services, "kube-dns".into()));
+    sim.namespace_with("n1", json!({"tier": "prod", "touched": "yes"}));
+    assert_eq!(sim.jobs().len(), 0, "nothing is released");
+    assert_eq!(ready(&told(&mut sim)), "ReleaseHeld");
 }

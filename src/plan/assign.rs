@@ -41,9 +41,9 @@ pub enum Known<'a> {
 }
 
 impl Baselines {
-    /// Adds a baseline, or replaces the one of that name.
+    /// Adds a baseline, or replaces the one of that name. One whose release waits goes on waiting until that is decided anew.
     pub fn insert(&mut self, baseline: Arc<Baseline>) {
-        self.remove(&baseline.name);
+        self.take_out(&baseline.name);
         self.by_name.insert(baseline.name.clone(), baseline.clone());
         let rank = |b: &Baseline| (Reverse(b.priority), b.name.clone());
         let at = self.valid.partition_point(|b| rank(b) < rank(&baseline));
@@ -59,6 +59,10 @@ impl Baselines {
     /// Forgets a baseline.
     pub fn remove(&mut self, name: &str) {
         self.held.remove(name);
+        self.take_out(name);
+    }
+
+    fn take_out(&mut self, name: &str) {
         self.invalid.remove(name);
         if self.by_name.remove(name).is_some() {
             self.valid.retain(|b| &*b.name != name);
