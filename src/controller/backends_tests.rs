@@ -222,6 +222,28 @@ fn waiting() -> Sim {
     sim
 }
 
+/// One kind is refused, and goes on to be.
+fn refuse(sim: &mut Sim, refusal: Refusal) {
+    for _ in 0..2 {
+        sim.see(Seen::ConfigurationsRefused(ConfigurationKind::Validating, refusal));
+        sim.pass(SECOND * 6);
+    }
+}
+
+#[test]
+fn a_refusal_that_does_not_last_closes_no_namespace_with_a_webhook() {
+    let mut sim = waiting();
+    sim.see(Seen::ConfigurationsRefused(ConfigurationKind::Validating, Refusal::Forbidden));
+    sim.pass(SECOND * 3);
+    sim.see(Seen::ConfigurationsRefused(ConfigurationKind::Validating, Refusal::Forbidden));
+    assert_eq!(sim.jobs().len(), 0);
+    sim.see(Seen::ConfigurationList(ConfigurationKind::Validating, ListPhase::Begin));
+    sim.see(calls("a"));
+    sim.see(Seen::ConfigurationList(ConfigurationKind::Validating, ListPhase::End));
+    sim.settle();
+    assert_eq!((held(&sim, "a"), coverage(&mut sim)), (vec![EGRESS.to_owned()], None));
+}
+
 fn coverage(sim: &mut Sim) -> Option<String> {
     counts(sim);
     let conditions = &sim.statuses.last().unwrap().conditions;
@@ -245,7 +267,7 @@ fn nothing_is_closed_before_what_names_services_is_listed() {
 #[test]
 fn i7_what_may_not_be_listed_or_never_is_holds_up_nothing_for_ever_and_is_said() {
     const KIND: ConfigurationKind = ConfigurationKind::Validating;
-    let refused = |sim: &mut Sim| sim.see(Seen::ConfigurationsRefused(KIND, Refusal::Forbidden));
+    let refused = |sim: &mut Sim| refuse(sim, Refusal::Forbidden);
     let in_vain = |sim: &mut Sim| {
         assert_eq!(sim.jobs().len(), 0);
         sim.pass(SECOND * 31);
@@ -273,7 +295,7 @@ fn i7_what_may_not_be_listed_or_never_is_holds_up_nothing_for_ever_and_is_said()
 #[test]
 fn an_api_that_the_apiserver_does_not_know_has_no_objects() {
     let mut sim = waiting();
-    sim.see(Seen::ConfigurationsRefused(ConfigurationKind::Validating, Refusal::Unknown));
+    refuse(&mut sim, Refusal::Unknown);
     sim.settle();
     assert_eq!((held(&sim, "a"), coverage(&mut sim)), (ALL.map(String::from).to_vec(), None));
 }

@@ -410,7 +410,10 @@ fn nothing_is_decided_before_opt_outs_are_listed_unless_there_can_be_none() {
             sim.see(Seen::OptOutsUnlisted(why));
         }
         if crd.is_none() {
-            sim.see(Seen::ConfigurationsRefused(ConfigurationKind::Crd, Refusal::Forbidden));
+            let refused = || Seen::ConfigurationsRefused(ConfigurationKind::Crd, Refusal::Forbidden);
+            sim.see(refused());
+            sim.pass(Duration::from_secs(6));
+            sim.see(refused());
         }
         assert_eq!(sim.jobs().len(), usize::from(begins), "{why:?}, {crd:?}");
         // Whoever is refused first and learns later that there is no CRD goes on then.

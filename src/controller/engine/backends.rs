@@ -25,6 +25,10 @@ use crate::{
 /// So long decisions wait when everything else is listed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A refusal counts when it has lasted so long: an apiserver that has just started refuses everybody, and a namespace that is closed by
+/// mistake stays closed.
+const LASTS: Duration = Duration::from_secs(5);
+
 /// A namespace that serves no more is held for so long: a configuration that is replaced goes and comes back.
 const LINGER: Duration = Duration::from_secs(10);
 
@@ -44,6 +48,8 @@ pub(super) struct Watched {
     known: Backends,
     listings: BTreeMap<ConfigurationKind, Listing<String>>,
     answers: BTreeMap<ConfigurationKind, Answer>,
+    /// Since when each is refused.
+    refused: BTreeMap<ConfigurationKind, Instant>,
     /// Until when decisions wait.
     until: Option<Instant>,
     /// When the holds of namespaces end that serve no more.
@@ -132,6 +138,10 @@ impl Engine {
     /// watch asks again soon. What was listed once stays known.
     pub(super) fn configurations_refused(&mut self, kind: ConfigurationKind, refusal: Refusal, now: Now) {
         if self.backends.answers.contains_key(&kind) || !self.all_else_is_listed() {
+            return;
+        }
+        let since = *self.backends.refused.entry(kind).or_insert(now.instant);
+        if now.instant < since + LASTS {
             return;
         }
         match refusal {
