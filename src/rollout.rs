@@ -179,6 +179,18 @@ impl Rollout {
         self.paused = None;
     }
 
+    /// What is written in a namespace is not waited for any more.
+    pub fn wait_no_more(&mut self, ns: &NamespaceName) {
+        if self.reached.get(ns) == Some(&Progress::Writing) {
+            self.forget(ns);
+        }
+    }
+
+    /// None of those that wait can be reached now: it is looked again after the interval.
+    pub fn postpone(&mut self, now: Timestamp) {
+        self.next = Some(whole_second_after(now, self.strategy.interval.max(SignedDuration::from_secs(1))));
+    }
+
     /// What to do next, while so many namespaces are still to be reached.
     pub fn step(&mut self, waiting: usize, verification: &Verification, now: Timestamp) -> Step {
         if self.paused.is_some() {
@@ -209,7 +221,7 @@ impl Rollout {
             self.next = None;
             return Step::Finish;
         }
-        if self.waves == 0 && self.reached.is_empty() {
+        if self.waves == 0 && self.reached.is_empty() && self.next.is_none() {
             return Step::Begin;
         }
         let next = *self.next.get_or_insert_with(|| whole_second_after(now, self.strategy.interval));

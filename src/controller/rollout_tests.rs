@@ -461,3 +461,87 @@ fn dns_that_is_found_elsewhere_is_no_change_of_the_baseline_every_namespace_gets
     cluster.pass(MINUTE);
     assert_eq!(cluster.ports(), "2 2 1 1 1");
 }
+
+#[test]
+fn a_change_that_comes_while_the_baseline_rests_still_goes_out_in_waves_when_it_goes_on() {
+    let with = |mut spec: Value, key: &str, value: Value| {
+        spec[key] = value;
+        spec
+    };
+    for (key, value) in [("suspend", json!(true)), ("mode", json!("Audit")), ("excludeNamespaces", json!(["Not A Name"]))] {
+        let mut cluster = Cluster::settled(json!({"dns": {"ports": [1]}}));
+        cluster.edit(with(spec(2), key, value));
+        cluster.work();
+        assert_eq!(cluster.ports(), "1 1 1 1 1", "{key}");
+        cluster.edit(spec(2));
+        cluster.work();
+        assert_eq!(cluster.ports(), "2 1 1 1 1", "{key}");
+    }
+}
+
+#[test]
+fn i2_a_restart_while_the_baseline_is_suspended_keeps_what_the_status_says_of_a_rollout() {
+    let mut cluster = Cluster::settled(spec(1));
+    cluster.edit(spec(2));
+    cluster.work();
+    let mut suspended = spec(2);
+    suspended["suspend"] = json!(true);
+    cluster.edit(suspended);
+    cluster.work();
+    let mut cluster = cluster.restart();
+    let written = cluster.sim.statuses.len();
+    assert_eq!(cluster.status(), ("Suspended".into(), [1, 5, 1]));
+    assert_eq!(cluster.sim.statuses.len(), written, "{:?}", cluster.sim.statuses.last());
+}
+
+#[test]
+fn i7_what_is_frozen_holds_up_no_wave_keeps_what_it_has_and_follows_in_a_wave_when_that_is_over() {
+    // A baseline that comes first and is suspended freezes what it selects.
+    let first = json!({"priority": 9, "suspend": true, "namespaceSelector": {"matchLabels": {"frozen": "yes"}}});
+    for when in ["before", "in the middle"] {
+        let mut cluster = Cluster::settled(spec(1));
+        cluster.sim.baseline_with(1, first.clone(), json!({"name": "first", "uid": "uid-first"}));
+        let freeze = |sim: &mut Sim| sim.namespace_with("b", json!({"frozen": "yes"}));
+        if when == "before" {
+            freeze(&mut cluster.sim);
+        }
+        cluster.edit(spec(2));
+        cluster.work();
+        freeze(&mut cluster.sim);
+        cluster.work();
+        assert_eq!(cluster.ports(), "2 1 1 1 1", "{when}");
+        for ports in ["2 1 2 1 1", "2 1 2 2 1", "2 1 2 2 2", "2 1 2 2 2"] {
+            cluster.pass(MINUTE);
+            assert_eq!(cluster.ports(), ports, "{when}");
+        }
+        cluster.sim.namespace_with("b", json!({}));
+        cluster.pass(MINUTE);
+        cluster.pass(MINUTE);
+        assert_eq!(cluster.ports(), "2 2 2 2 2", "{when}");
+    }
+}
+
+#[test]
+fn a_typo_in_the_selector_that_comes_with_a_change_and_is_mended_sends_nobody_beyond_a_wave() {
+    let mut sim = Cluster::settled(spec(1));
+    let selecting = |mut spec: Value, tier: &str| {
+        spec["namespaceSelector"] = json!({"matchLabels": {"tier": tier}});
+        spec
+    };
+    for n in 0..20 {
+        sim.sim.namespace_with(&format!("n{n:02}"), json!({"tier": "prod"}));
+    }
+    for name in NAMES {
+        sim.sim.namespace_with(name, json!({"tier": "prod"}));
+    }
+    sim.work();
+    sim.edit(selecting(spec(1), "prod"));
+    sim.work();
+    sim.edit(selecting(spec(2), "prdo"));
+    sim.work();
+    assert_eq!(sim.ports(), "1 1 1 1 1", "the release waits");
+    sim.edit(selecting(spec(2), "prod"));
+    sim.work();
+    let moved = sim.sim.policies.keys().filter(|(ns, policy)| policy == EGRESS && sim.port(ns) == "2").count();
+    assert!(moved <= 1, "{moved} of them at once");
+}

@@ -160,6 +160,7 @@ impl Tracked {
     /// A baseline that is seen for the first time.
     pub fn new(raw: &RawBaseline, checked: Result<Arc<Baseline>, BaselineError>, now: Instant) -> Self {
         let stored = raw.stored_status();
+        let (rollout, paused) = told_rollout(stored.as_ref());
         Self {
             uid: raw.metadata.uid.as_deref().unwrap_or_default().into(),
             instance: raw.instance().map(Into::into),
@@ -168,8 +169,8 @@ impl Tracked {
             deleting: raw.metadata.deletion_timestamp.is_some(),
             confirmed: raw.confirmed(),
             held: None,
-            rollout: None,
-            paused: None,
+            rollout,
+            paused,
             generation: raw.metadata.generation,
             version: raw.version(),
             seen_version: raw.version(),
@@ -233,6 +234,7 @@ impl Tracked {
     /// From now on this instance writes its status: it goes on from the one that stands in the cluster.
     pub fn take_over(&mut self, now: Instant) {
         self.ledger = Ledger::resume(self.stored.as_ref());
+        (self.rollout, self.paused) = told_rollout(self.stored.as_ref());
         self.changed = Some(now);
         self.not_before = None;
         self.finalizer_not_before = None;
@@ -491,6 +493,13 @@ impl Tracked {
         let status = self.changed.filter(|_| !self.writing).map(|at| (at + GATHER).max(self.not_before.unwrap_or(at)));
         status.into_iter().chain(self.finalizer_not_before)
     }
+}
+
+/// How far a stored status says that a rollout is, and why it goes no further: right until more is known.
+fn told_rollout(stored: Option<&PolicyBaselineStatus>) -> (Option<RolloutStatus>, Option<(String, String)>) {
+    let condition = stored.and_then(|status| status.conditions.iter().find(|c| c.type_ == ROLLOUT_PAUSED));
+    let paused = condition.filter(|c| c.status == "True").map(|c| (c.reason.clone(), c.message.clone()));
+    (stored.and_then(|status| status.rollout.clone()), paused)
 }
 
 #[cfg(test)]

@@ -77,11 +77,16 @@ impl Rollouts {
     }
 }
 
+/// Whether a baseline brings policies to namespaces.
+fn is_at_work(baseline: &Baseline) -> bool {
+    baseline.mode == Mode::Enforce && !baseline.suspended
+}
+
 impl Engine {
     /// A baseline was edited: what it asked for until now is where a rollout begins, also if that was never stored.
     pub(super) fn was_before(&mut self, name: &Arc<str>, before: Option<&Arc<Baseline>>) {
-        if let Some(before) = before.filter(|b| b.mode == Mode::Enforce && !b.suspended) {
-            self.rollouts.before.insert(name.clone(), before.revision.clone());
+        if let Some(before) = before.filter(|b| is_at_work(b)) {
+            self.rollouts.before.entry(name.clone()).or_insert_with(|| before.revision.clone());
         }
     }
 
@@ -94,7 +99,10 @@ impl Engine {
         for name in names {
             self.reckon_rollout(&name, now);
         }
-        self.rollouts.before.clear();
+        // While it is stalled, suspended or in Audit nothing goes out, so the next edit still comes from there.
+        let tracked = &self.tracked;
+        let rests = |name: &str| tracked.get(name).is_some_and(|t| !t.checked.as_ref().is_ok_and(|b| is_at_work(b)));
+        self.rollouts.before.retain(|name, _| rests(name));
     }
 
     fn reckon_rollout(&mut self, name: &Arc<str>, now: Now) {
@@ -197,15 +205,17 @@ impl Engine {
             if holds().next().is_none() {
                 continue;
             }
-            let decision = self.baselines.decide(namespace, &entry.holdings()).decision;
-            if !matches!(decision, Decision::Protected(baseline) if baseline.name == *name) {
-                continue;
-            }
+            // What is frozen for now keeps what it has, too: it may go on with this baseline.
+            let is_frozen = match self.baselines.decide(namespace, &entry.holdings()).decision {
+                Decision::Protected(baseline) if baseline.name == *name => false,
+                Decision::Frozen(_) => true,
+                _ => continue,
+            };
             let held: BTreeSet<Mark> =
                 holds().map(|(policy, print)| (&**policy, print.plan.as_deref().unwrap_or_default())).collect();
             if let Some(former) = keeps(&target, &formers, namespace, &held).and_then(|at| formers.get(at)) {
                 behind.insert(ns.clone(), former.clone());
-            } else if target.differs_from(settled, namespace) {
+            } else if !is_frozen && target.differs_from(settled, namespace) {
                 rollout.set(ns, Progress::Writing);
             }
         }
@@ -257,7 +267,12 @@ impl Engine {
         baseline: Option<&Arc<Baseline>>,
         frozen: bool,
     ) {
-        if frozen || self.rollouts.under_way.is_empty() {
+        if self.rollouts.under_way.is_empty() {
+            return;
+        }
+        if frozen {
+            // A wave does not wait for what nothing is written to: it goes on there when that is over.
+            self.rollouts.under_way.values_mut().for_each(|under_way| under_way.rollout.wait_no_more(ns));
             return;
         }
         let namespace = self.observed.get(ns).and_then(|entry| entry.namespace.as_ref());
@@ -321,7 +336,7 @@ impl Engine {
                     self.rollouts.revisions.settle(name, tracked);
                 }
             }
-            Step::Begin => self.begin_wave(name),
+            Step::Begin => self.begin_wave(name, now),
         }
         if let Some(under_way) = self.rollouts.under_way.get(name)
             && let Some(at) = under_way.rollout.next()
@@ -331,7 +346,7 @@ impl Engine {
         }
     }
 
-    fn begin_wave(&mut self, name: &Arc<str>) {
+    fn begin_wave(&mut self, name: &Arc<str>, now: Now) {
         let Some(under_way) = self.rollouts.under_way.get_mut(name) else { return };
         let settled = under_way.formers.first().map(|settled| settled.key.clone());
         let rank = |ns: &NamespaceName, kept: &Arc<Baseline>| {
@@ -342,8 +357,17 @@ impl Engine {
                 _ => Rank::Other,
             }
         };
-        let waiting = self.baselines.behind(name).into_iter().flatten();
-        let waiting = waiting.map(|(ns, kept)| (rank(ns, kept), ns.clone())).collect();
+        // Of those that are frozen none goes out now, and no other one waits for them.
+        let is_frozen = |ns: &NamespaceName| {
+            let entry = self.observed.get(ns);
+            let decided = entry.and_then(|e| Some(self.baselines.decide(e.namespace.as_ref()?, &e.holdings()).decision));
+            matches!(decided, Some(Decision::Frozen(_)))
+        };
+        let waiting = self.baselines.behind(name).into_iter().flatten().filter(|(ns, _)| !is_frozen(ns));
+        let waiting: Vec<_> = waiting.map(|(ns, kept)| (rank(ns, kept), ns.clone())).collect();
+        if waiting.is_empty() {
+            return under_way.rollout.postpone(now.wall);
+        }
         let wave = under_way.rollout.begin(waiting);
         info!(baseline = %name, wave = under_way.rollout.waves(), namespaces = wave.len(), "a wave begins");
         for ns in wave {
