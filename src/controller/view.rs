@@ -4,12 +4,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 
-use super::{
-    EVENTS_AT_ONCE, dns_sources,
-    engine::{Engine, Seen},
-    present, watch,
-};
-use crate::{client::Clients, dns::News, explain::Explanation, health::Health, metrics::WATCHES};
+use super::{EVENTS_AT_ONCE, dns_sources, engine::Engine, present, watch};
+use crate::{client::Clients, explain::Explanation, health::Health, metrics::WATCHES};
 
 /// How often the clock is looked at while something is waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -65,8 +61,7 @@ pub async fn explain(clients: &Clients, from: ViewPoint, namespace: &str, patien
     };
     tokio::time::timeout(patience, listing).await.map_err(|_| ViewError::NotListed(patience, health.waiting()))??;
     if !in_a_pod {
-        let told = News::ResolvConf(engine.told_nameservers());
-        engine.see(Seen::Dns(Box::new(told)), present());
+        engine.believe_told_nameservers(present());
     }
     engine.explain(namespace).ok_or_else(|| ViewError::NotFound(namespace.into()))
 }

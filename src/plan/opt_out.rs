@@ -64,7 +64,7 @@ pub fn verdict(opt_out: &OptOut, ruling: Ruling, now: Timestamp) -> Verdict {
     let OptOut { roles, expires, .. } = opt_out;
     if opt_out.is_over(now) {
         let message = match ruling {
-            Ruling::Freezes(baseline, true) => {
+            Ruling::Freezes(baseline, _) => {
                 format!("it expired at {expires}; baseline {baseline} holds everything here as it is until it goes on")
             }
             _ => format!(

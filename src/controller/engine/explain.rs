@@ -2,11 +2,11 @@
 
 use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
-use super::Engine;
+use super::{Engine, Now};
 use crate::{
     api::{NamespaceName, Role},
     controller::tracked::Tracked,
-    dns::OPERATORS_RESOLV_CONF,
+    dns::{News, OPERATORS_RESOLV_CONF},
     drift::{Class, Drift, Print},
     explain::{Claim, Explanation, Policy, Relation, Wrong},
     observe::Entry,
@@ -39,13 +39,20 @@ impl Engine {
     }
 
     /// The nameservers of the running operator, as the statuses tell them: a resolv.conf.
-    pub fn told_nameservers(&self) -> String {
+    fn told_nameservers(&self) -> String {
         let told = self.tracked.values().flat_map(Tracked::told_dns);
         let addresses = told.filter(|found| found.source.starts_with(OPERATORS_RESOLV_CONF)).filter_map(|found| {
             let (address, _) = found.what.split_once('/')?;
             Some(format!("nameserver {address}\n"))
         });
         addresses.collect::<BTreeSet<String>>().into_iter().collect()
+    }
+
+    /// Believes the nameservers that the statuses tell. What rollouts have reached is read again: policies are known by what they allow.
+    pub fn believe_told_nameservers(&mut self, now: Now) {
+        self.dns_news(News::ResolvConf(self.told_nameservers()), now);
+        self.forget_rollouts();
+        self.plans_changed(now);
     }
 
     fn claim(&self, name: &Arc<str>, tracked: &Tracked, ns: &Namespace, verdict: &Verdict, found: &Assessment) -> Claim {
@@ -100,6 +107,7 @@ impl Engine {
             let drift = found.drifts.iter().find(|drift| drift.policy == policy.name);
             let state = match entry.policies.get(&policy.name) {
                 None => missing.to_owned(),
+                Some(print) if !print.ours && drift.is_none() => "of somebody else: it would be taken over".to_owned(),
                 Some(_) => drift.map_or_else(|| "as planned".to_owned(), differs),
             };
             named.push(&policy.name);
