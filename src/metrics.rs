@@ -486,8 +486,9 @@ impl Metrics {
 
 const TABLE_HEAD: &str = "# Metrics
 
-Served by the admin port at `/metrics`, in OpenMetrics text. Times are in seconds. No label names an object, so the number of series is fixed. This
-page is generated from the code.
+Served by the admin port at `/metrics`, in OpenMetrics text. Times are in seconds. No label names an object, so the number of series is fixed. A standby
+counts namespaces and opt-outs as the leader does, so do not add up over instances: take the one whose `policy_baseline_leader` is 1. Rollouts are told by
+the leader only. This page is generated from the code.
 
 | metric | type | labels | what it says |
 |---|---|---|---|

@@ -83,7 +83,7 @@ pub struct PolicyBaselineSpec {
         .message("use names of namespaces, or globs such as openshift-*: lower-case letters, digits, '-' and '*'"))]
     pub exclude_namespaces: Vec<String>,
 
-    /// Select the system namespaces and the operator's own too. A default-deny there can cut the cluster off from its own DNS and
+    /// Select the system namespaces, the operator's own and those where the cluster's DNS was found too. A default-deny there can cut the cluster off from its own DNS and
     /// the operator off from the apiserver.
     #[serde(default)]
     pub include_system_namespaces: bool,
@@ -273,7 +273,7 @@ pub struct Dns {
     /// the nameservers that its own pod was given; status.dns tells what that is. Static allows only what stands here.
     #[serde(default)]
     pub discovery: Discovery,
-    /// More DNS servers, for example the address of NodeLocal DNSCache.
+    /// More DNS servers, for example a resolver outside of the cluster; with Static also NodeLocal DNSCache.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub peers: Vec<DnsPeer>,
@@ -497,7 +497,8 @@ pub struct PolicyBaselineStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Reconciling and Stalled, as kstatus reads them.
+    /// Ready, Reconciling and Stalled, as kstatus reads them. BypassCoverage, ControlPlaneCoverage, DNSCoverage, PriorityTied and
+    /// RolloutPaused are only there while they have something to say.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -511,7 +512,7 @@ pub struct PolicyBaselineStatus {
     /// What egress policies allow as DNS, beside what the spec says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsStatus>,
-    /// Namespaces that are not as planned, at most 20 of them.
+    /// What is to be told of single namespaces: what is not as planned, and what is left open there; at most 20.
     #[serde(default)]
     #[schemars(length(max = 20))]
     pub violations: Vec<Violation>,
@@ -529,11 +530,11 @@ pub struct PolicyBaselineStatus {
 }
 
 /// Counts of namespaces. Each selected namespace is counted once among compliant, pending, drifted, failed and reported; while the
-/// baseline is stalled, among none of them.
+/// baseline is stalled or suspended, or while its release waits, those that it holds are among none of them.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceCounts {
-    /// This baseline applies to them. While it is stalled: it holds them.
+    /// This baseline applies to them. While it is stalled or suspended, or its release waits: or it holds them.
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub selected: u32,

@@ -23,7 +23,7 @@ pub const SHORTEST_REASON: usize = 20;
     namespaced,
     status = "BaselineOptOutStatus",
     derive = "PartialEq",
-    doc = "BaselineOptOut takes policies of the baseline away from its namespace for a limited time: a documented exception, which opens the namespace. It counts within the limits that the baseline sets in spec.optOuts, and the condition InForce says whether it does.",
+    doc = "BaselineOptOut takes policies of the baseline away from its namespace for a limited time: a documented exception. Without a default-deny the namespace is open. It counts within the limits that the baseline sets in spec.optOuts, and the condition InForce says whether it does.",
     validation = Rule::new("size(self.metadata.name) <= 63").message("metadata.name: use at most 63 characters"),
     printcolumn(name = "Policies", type_ = "string", json_path = ".spec.policies", description = "The policies that the namespace does without"),
     printcolumn(name = "In Force", type_ = "string", json_path = ".status.conditions[?(@.type=='InForce')].status", description = "Whether the policies are away"),
