@@ -20,7 +20,10 @@ use tower::{BoxError, Service, ServiceBuilder, retry::RetryLayer, service_fn, ti
 use tracing::info;
 
 use self::retry::Patience;
-pub use self::{pressure::Pressure, watching::Watching};
+pub use self::{
+    pressure::Pressure,
+    watching::{Watching, rare},
+};
 
 /// How long the answer to a request may take to begin: longer than the apiserver may work on a write.
 const REQUEST_HEADERS: Duration = Duration::from_secs(7);

@@ -1,13 +1,14 @@
 //! A watch that knows how to begin: with a streaming list or in pages, and anew when it has expired.
 
-use std::fmt::Debug;
+use std::{borrow::Cow, fmt::Debug};
 
 use futures::{
     Stream, StreamExt,
     stream::{self, BoxStream},
 };
 use kube::{
-    Api, Resource,
+    Api, Client, Resource,
+    core::{ApiResource, DynamicObject},
     runtime::watcher::{self, Event, watcher},
 };
 use serde::de::DeserializeOwned;
@@ -18,6 +19,8 @@ use tracing::info;
 pub struct Watching<K> {
     /// Of what.
     pub api: Api<K>,
+    /// Its kind, for the log.
+    pub kind: Cow<'static, str>,
     /// Of which of them.
     pub config: watcher::Config,
     /// The apiserver may know streaming lists.
@@ -26,7 +29,7 @@ pub struct Watching<K> {
 
 impl<K> Watching<K>
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     /// Begins with a streaming list, which comes object by object, and with pages where the apiserver knows no such thing. Either is the most
     /// recent state, never what a cache remembers (the client sees to it): from an old namespace or baseline a removal could follow.
@@ -42,7 +45,7 @@ where
             let mut events = events.unwrap_or_else(|| watching.begin());
             let mut event = events.next().await?;
             if watching.streams && refused_with(&event, &[400, 422]) {
-                info!(kind = %K::kind(&()), "the apiserver has no streaming lists, so lists come in pages");
+                info!(kind = %watching.kind, "the apiserver has no streaming lists, so lists come in pages");
                 watching.streams = false;
                 events = watching.begin();
                 event = events.next().await?;
@@ -51,6 +54,34 @@ where
             Some((event, (watching, (!is_gone).then_some(events))))
         })
     }
+}
+
+/// A watch of objects that come rarely. All kinds of them share one watch in the binary, where each type of its own costs about a hundred
+/// kilobytes of it; an object is read as what it is when it has come.
+pub fn rare<K>(client: &Client, namespace: Option<&str>, config: watcher::Config) -> BoxStream<'static, watcher::Result<Event<K>>>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + 'static,
+{
+    let resource = ApiResource::erase::<K>(&());
+    let api = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    Watching { api, kind: K::kind(&()), config, streams: true }.events().map(|event| read(event?)).boxed()
+}
+
+fn read<K: DeserializeOwned>(event: Event<DynamicObject>) -> watcher::Result<Event<K>> {
+    let parse = |object: DynamicObject| {
+        let value = serde_json::to_value(object).and_then(K::deserialize);
+        value.map_err(|error| watcher::Error::InitialListFailed(kube::Error::SerdeError(error)))
+    };
+    Ok(match event {
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+        Event::InitApply(object) => Event::InitApply(parse(object)?),
+        Event::Apply(object) => Event::Apply(parse(object)?),
+        Event::Delete(object) => Event::Delete(parse(object)?),
+    })
 }
 
 /// Whether the apiserver answered the request for a watch with one of these codes.

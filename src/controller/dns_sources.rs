@@ -1,7 +1,7 @@
 //! What says where the cluster's DNS is, as one stream: watches of a few named places, and the operator's own resolv.conf.
 //! A source that cannot be read is told once, tried again, and holds nothing up.
 
-use std::{fmt::Debug, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures::{
     Stream, StreamExt,
@@ -9,7 +9,7 @@ use futures::{
 };
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Client, Resource, ResourceExt,
     runtime::{
         WatchStreamExt,
         watcher::{self, Event},
@@ -24,7 +24,7 @@ use super::{
     watch::{Complaint, WatchBackoff, explain},
 };
 use crate::{
-    client::Watching,
+    client::rare,
     dns::{
         APP_LABEL, KUBE_DNS, KUBE_SYSTEM, NODE_LOCAL, News, OPENSHIFT_DNS, OPENSHIFT_NAME, Object, SlimDaemonSet, SlimPod,
         SlimService, SlimSlice, Source,
@@ -66,16 +66,9 @@ fn watched<K>(
     config: watcher::Config,
 ) -> BoxStream<'static, News>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Into<Object>
-        + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Into<Object> + 'static,
 {
-    Watching { api: Api::<K>::namespaced(client, namespace), config, streams: true }
-        .events()
+    rare::<K>(&client, Some(namespace), config)
         .backoff(WatchBackoff::default())
         .filter_map(move |event| {
             let news = match event {

@@ -36,7 +36,7 @@ use crate::{
         names::{LABEL_BASELINE, LABEL_MANAGED_BY, MANAGER},
     },
     apply::chain,
-    client::Watching,
+    client::{Watching, rare},
     health::Health,
     lease,
     metrics::{Metrics, OPT_OUTS_WATCH, REVISIONS_WATCH},
@@ -52,45 +52,68 @@ pub fn everything(
     let complaint = |what| Complaint::about(what, health, metrics);
     let caller = |kind: ConfigurationKind| Complaint { kind: Some(kind), ..complaint(kind.resource()) };
     let all = watcher::Config::default;
-    let namespaces = watch::<SlimNamespace>(client, all(), complaint("namespaces"), |event| match event {
+    let namespaces = watch::<SlimNamespace>(client, complaint("namespaces"), all(), |event| match event {
         Event::Init => Seen::NamespaceList(ListPhase::Begin),
         Event::InitDone => Seen::NamespaceList(ListPhase::End),
         Event::InitApply(ns) | Event::Apply(ns) => Seen::Namespace(ns.metadata),
         Event::Delete(ns) => Seen::NamespaceGone(ns.metadata),
     });
-    let policies = watch::<SlimPolicy>(client, all(), complaint("networkpolicies"), |event| match event {
+    let policies = watch::<SlimPolicy>(client, complaint("networkpolicies"), all(), |event| match event {
         Event::Init => Seen::PolicyList(ListPhase::Begin),
         Event::InitDone => Seen::PolicyList(ListPhase::End),
         Event::InitApply(policy) | Event::Apply(policy) => Seen::Policy(Box::new(policy.into())),
         Event::Delete(policy) => Seen::PolicyGone(Box::new(policy.into())),
     });
-    let baselines = watch::<RawBaseline>(client, all(), complaint("policybaselines"), |event| match event {
-        Event::Init => Seen::BaselineList(ListPhase::Begin),
-        Event::InitDone => Seen::BaselineList(ListPhase::End),
-        Event::InitApply(baseline) | Event::Apply(baseline) => Seen::Baseline(Box::new(baseline)),
-        Event::Delete(baseline) => Seen::BaselineGone(Box::new(baseline)),
+    let baselines = rare::<RawBaseline>(client, None, all());
+    let baselines = told(
+        baselines,
+        complaint("policybaselines"),
+        |_| None,
+        |event| match event {
+            Event::Init => Seen::BaselineList(ListPhase::Begin),
+            Event::InitDone => Seen::BaselineList(ListPhase::End),
+            Event::InitApply(baseline) | Event::Apply(baseline) => Seen::Baseline(Box::new(baseline)),
+            Event::Delete(baseline) => Seen::BaselineGone(Box::new(baseline)),
+        },
+    );
+    let opt_outs = rare::<RawOptOut>(client, None, all());
+    let opt_outs = told(opt_outs, complaint(OPT_OUTS_WATCH), unlisted, |event| match event {
+        Event::Init => Seen::OptOutList(ListPhase::Begin),
+        Event::InitDone => Seen::OptOutList(ListPhase::End),
+        Event::InitApply(opt_out) | Event::Apply(opt_out) => Seen::OptOut(Box::new(opt_out)),
+        Event::Delete(opt_out) => Seen::OptOutGone(Box::new(opt_out)),
     });
-    let opt_outs =
-        watch_or(Api::<RawOptOut>::all(client.clone()), all(), complaint(OPT_OUTS_WATCH), unlisted, |event| match event {
-            Event::Init => Seen::OptOutList(ListPhase::Begin),
-            Event::InitDone => Seen::OptOutList(ListPhase::End),
-            Event::InitApply(opt_out) | Event::Apply(opt_out) => Seen::OptOut(Box::new(opt_out)),
-            Event::Delete(opt_out) => Seen::OptOutGone(Box::new(opt_out)),
-        });
     let installs = all().fields(&format!("metadata.name={}", lease::NAME));
-    let installs = watch::<Lease>(client, installs, complaint("leases"), |event| match event {
-        Event::Init => Seen::InstallList(ListPhase::Begin),
-        Event::InitDone => Seen::InstallList(ListPhase::End),
-        Event::InitApply(lease) | Event::Apply(lease) => Seen::Install(Box::new(lease)),
-        Event::Delete(lease) => Seen::InstallGone(Box::new(lease)),
-    });
-    let webhooks = stream::select(callers::<SlimValidating>(client, caller), callers::<SlimMutating>(client, caller));
-    let others = stream::select(callers::<SlimApiService>(client, caller), callers::<SlimCrd>(client, caller));
-    let callers = stream::select(webhooks, others);
+    let installs = rare::<Lease>(client, None, installs);
+    let installs = told(
+        installs,
+        complaint("leases"),
+        |_| None,
+        |event| match event {
+            Event::Init => Seen::InstallList(ListPhase::Begin),
+            Event::InitDone => Seen::InstallList(ListPhase::End),
+            Event::InitApply(lease) | Event::Apply(lease) => Seen::Install(Box::new(lease)),
+            Event::Delete(lease) => Seen::InstallGone(Box::new(lease)),
+        },
+    );
+    let webhooks = stream::select(
+        callers(rare::<SlimValidating>(client, None, all()), caller(SlimValidating::KIND)),
+        callers(rare::<SlimMutating>(client, None, all()), caller(SlimMutating::KIND)),
+    );
+    let services = callers(rare::<SlimApiService>(client, None, all()), caller(SlimApiService::KIND));
+    // CRDs are large: of each one no more is built up than is kept.
+    let crds = Watching {
+        api: Api::<SlimCrd>::all(client.clone()),
+        kind: SlimCrd::kind(&()),
+        config: all().page_size(LARGE_PAGE),
+        streams: true,
+    };
+    let crds = callers(crds.events().boxed(), caller(SlimCrd::KIND));
+    let callers = stream::select(webhooks, stream::select(services, crds));
     let own = all().labels(&format!("{LABEL_MANAGED_BY}={MANAGER},{LABEL_BASELINE}"));
-    let revisions = Api::<ControllerRevision>::namespaced(client.clone(), own_namespace);
+    let revisions = rare::<ControllerRevision>(client, Some(own_namespace), own);
     let forbidden = |error: &watcher::Error| (refusal(error)? == Refusal::Forbidden).then_some(Seen::RevisionsForbidden);
-    let revisions = watch_or(revisions, own, complaint(REVISIONS_WATCH), forbidden, |event| match event {
+    let revisions = told(revisions, complaint(REVISIONS_WATCH), forbidden, |event| match event {
         Event::Init => Seen::RevisionList(ListPhase::Begin),
         Event::InitDone => Seen::RevisionList(ListPhase::End),
         Event::InitApply(revision) | Event::Apply(revision) => Seen::Revision(Box::new(revision)),
@@ -110,47 +133,48 @@ fn unlisted(error: &watcher::Error) -> Option<Seen> {
     }
 }
 
-/// So many objects of these kinds come in a page, where lists come in pages: CRDs are large, and little of them is kept.
+/// So many CRDs come in a page, where lists come in pages.
 const LARGE_PAGE: u32 = 50;
 
-fn callers<K>(client: &Client, complaint: impl Fn(ConfigurationKind) -> Complaint) -> BoxStream<'static, Seen>
-where
-    K: Caller + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    let config = watcher::Config::default().page_size(LARGE_PAGE);
-    watch::<K>(client, config, complaint(K::KIND), |event| match event {
-        Event::Init => Seen::ConfigurationList(K::KIND, ListPhase::Begin),
-        Event::InitDone => Seen::ConfigurationList(K::KIND, ListPhase::End),
-        Event::InitApply(object) | Event::Apply(object) => Seen::Configuration(object.configuration()),
-        Event::Delete(object) => Seen::ConfigurationGone(K::KIND, object.configuration().name),
-    })
+fn callers<K: Caller + 'static>(
+    events: BoxStream<'static, watcher::Result<Event<K>>>,
+    complaint: Complaint,
+) -> BoxStream<'static, Seen> {
+    told(
+        events,
+        complaint,
+        |_| None,
+        |event| match event {
+            Event::Init => Seen::ConfigurationList(K::KIND, ListPhase::Begin),
+            Event::InitDone => Seen::ConfigurationList(K::KIND, ListPhase::End),
+            Event::InitApply(object) | Event::Apply(object) => Seen::Configuration(object.configuration()),
+            Event::Delete(object) => Seen::ConfigurationGone(K::KIND, object.configuration().name),
+        },
+    )
 }
 
+/// A watch of objects of which there are many.
 fn watch<K>(
     client: &Client,
-    config: watcher::Config,
     complaint: Complaint,
+    config: watcher::Config,
     seen: fn(Event<K>) -> Seen,
 ) -> BoxStream<'static, Seen>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    watch_or(Api::all(client.clone()), config, complaint, |_| None, seen)
+    let watching = Watching { api: Api::all(client.clone()), kind: K::kind(&()), config, streams: true };
+    told(watching.events().boxed(), complaint, |_| None, seen)
 }
 
-/// The same, also of one namespace; `failed` says what an error means.
-fn watch_or<K>(
-    api: Api<K>,
-    config: watcher::Config,
+/// Tells of what goes wrong with a watch, and goes on; `failed` says what an error means.
+fn told<K: 'static>(
+    events: BoxStream<'static, watcher::Result<Event<K>>>,
     mut complaint: Complaint,
     failed: fn(&watcher::Error) -> Option<Seen>,
     seen: fn(Event<K>) -> Seen,
-) -> BoxStream<'static, Seen>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    Watching { api, config, streams: true }
-        .events()
+) -> BoxStream<'static, Seen> {
+    events
         .backoff(WatchBackoff::default())
         .filter_map(move |event| {
             let seen = match event {

@@ -184,7 +184,7 @@ struct Clerk {
 impl Clerk {
     async fn elect(mut self, mut sign: Sign, mut resigned: oneshot::Receiver<()>) {
         let config = watcher::Config::default().fields(&format!("metadata.name={}", self.seat.name));
-        let watching = Watching { api: self.leases.clone(), config, streams: false };
+        let watching = Watching { api: self.leases.clone(), kind: "Lease".into(), config, streams: false };
         let mut sightings = watching.events().backoff(Steady(self.seat.timing.retry)).boxed();
         let mut attempt: Option<BoxFuture<'static, Tried>> = None;
         let release = loop {
