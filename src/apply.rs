@@ -33,6 +33,7 @@ use crate::{
         BaselineOptOut, BaselineOptOutStatus, NamespaceName, PolicyBaseline, PolicyBaselineStatus, SlimPolicy, Uid,
         names::{FINALIZER, LABEL_OPT_OUT, MANAGER},
         reason::Failure,
+        resource_version,
     },
     drift::residue,
     gate::Gate,
@@ -199,7 +200,7 @@ impl Writer {
         });
         let request = baselines().patch_subresource("status", name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object));
         let mut stored: Value = self.send(Verb::Status, request).await?;
-        let version = stored["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok()).unwrap_or(0);
+        let version = resource_version(stored["metadata"]["resourceVersion"].as_str());
         // The spec may be one that does not decode; only the status is asked for.
         let status = serde_json::from_value(stored["status"].take()).unwrap_or_else(|_| status.clone());
         Ok(StoredStatus { status, version })
@@ -209,7 +210,7 @@ impl Writer {
     pub async fn put_opt_out(&self, write: &OptOutWrite) -> Result<StoredOptOut, WriteError> {
         let OptOutWrite { namespace, name, uid, status, label } = write;
         let requests = Requests::new(BaselineOptOut::url_path(&(), Some(namespace.as_str())));
-        let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok()).unwrap_or(0);
+        let version = |object: &Value| resource_version(object["metadata"]["resourceVersion"].as_str());
         let mut stored = StoredOptOut::default();
         if let Some(label) = label {
             let patch = json!({"metadata": {"uid": &**uid, "labels": {LABEL_OPT_OUT: label}}});

@@ -3,6 +3,7 @@
 
 pub mod backends;
 pub mod baseline;
+mod meta;
 pub mod names;
 pub mod opt_out;
 pub mod reason;
@@ -13,6 +14,7 @@ mod slim;
 mod uid;
 
 pub use baseline::{PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus};
+pub use meta::{cut, resource_version, whole_seconds};
 pub use names::{NamespaceName, Role};
 pub use opt_out::{BaselineOptOut, BaselineOptOutSpec, BaselineOptOutStatus};
 pub use roles::Roles;

@@ -3,10 +3,10 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::names::Role;
+use super::{names::Role, schema::allowed_roles};
 
 /// The fewest characters of a reason.
 pub const SHORTEST_REASON: usize = 20;
@@ -39,7 +39,7 @@ pub const SHORTEST_REASON: usize = 20;
 pub struct BaselineOptOutSpec {
     /// The policies that this namespace does without, at least one. DefaultDenyEgress takes its DNS rule along: without it
     /// everything may go out.
-    #[schemars(schema_with = "roles")]
+    #[schemars(schema_with = "allowed_roles")]
     #[x_kube(
         validation = Rule::new("size(self) > 0").message("name at least one policy"),
         validation = Rule::new("self.all(p, self.exists_one(q, q == p))").message("name each policy once")
@@ -121,8 +121,4 @@ impl Step {
             Self::Expired => 0,
         }
     }
-}
-
-fn roles(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "array", "maxItems": 3, "items": {"type": "string", "enum": Role::ALL.map(Role::as_str)}})
 }

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 use super::{
     engine::Seen,
-    watch::{Complaint, WatchBackoff, explain},
+    watch::{Complaint, WatchBackoff, explain, refusal},
 };
 use crate::{
     client::rare,
@@ -78,7 +78,7 @@ where
                 }
                 Err(error) => {
                     complaint.failed(&error);
-                    is_refused(&error).then(|| News::Unreadable(source, explain(source.as_str(), &error, false)))
+                    refusal(&error).map(|_| News::Unreadable(source, explain(source.as_str(), &error, false)))
                 }
             };
             futures::future::ready(news)
@@ -96,11 +96,6 @@ fn news<K: ResourceExt + Into<Object>>(source: Source, event: Event<K>) -> News 
 }
 
 /// Whether the apiserver says that it will not show it. Anything else may be over in a moment.
-fn is_refused(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        if [403, 404].contains(&status.code))
-}
-
 /// The text of the resolv.conf now, and whenever it is another.
 fn reread(path: Option<PathBuf>) -> BoxStream<'static, News> {
     let Some(path) = path else {

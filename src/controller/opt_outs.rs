@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::Resource;
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,10 +18,11 @@ use tracing::{info, warn};
 use super::engine::{Now, STATUS_INTERVAL};
 use crate::{
     api::{
-        BaselineOptOut, BaselineOptOutSpec, BaselineOptOutStatus, NamespaceName, Role,
+        BaselineOptOut, BaselineOptOutSpec, BaselineOptOutStatus, NamespaceName, Role, cut,
         names::{IN_FORCE, LABEL_OPT_OUT, OPT_OUTS_CRD},
         opt_out::{Announced, Step},
         reason::{EventReason, Failure, Refusal, condition, state},
+        resource_version, whole_seconds,
     },
     apply::{OptOutWrite, StoredOptOut, WriteError},
     events::Announcement,
@@ -30,6 +31,7 @@ use crate::{
         OptOut, OptOuts,
         opt_out::{Ruling, Verdict, verdict},
     },
+    status::MAX_MESSAGE,
 };
 
 /// So many of them are written to at once: what is written for them never holds up policies.
@@ -61,7 +63,7 @@ impl RawOptOut {
     }
 
     fn version(&self) -> u64 {
-        self.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
+        resource_version(self.metadata.resource_version.as_deref())
     }
 }
 
@@ -535,7 +537,7 @@ fn follow(kept: &Kept, verdict: &Verdict, wall: Timestamp) -> (Option<BaselineOp
         type_: condition::IN_FORCE.into(),
         status: status.into(),
         reason: reason.into(),
-        message: cut(message),
+        message: cut(message, MAX_MESSAGE),
         observed_generation: kept.generation,
         last_transition_time: before.map_or_else(|| whole_seconds(wall), |c| c.last_transition_time.clone()),
     };
@@ -575,14 +577,4 @@ fn announce(
     let untold = due.copied().into_iter().collect();
     let steps: BTreeSet<Step> = known.into_iter().flatten().copied().chain(passed).collect();
     (Some(Announced { expires_at: whole_seconds(end), steps: steps.into_iter().collect() }), untold)
-}
-
-fn whole_seconds(time: Timestamp) -> Time {
-    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
-}
-
-/// A message of a length that the apiserver takes.
-fn cut(message: &str) -> String {
-    const MOST: usize = 1024;
-    message[..message.floor_char_boundary(MOST)].into()
 }

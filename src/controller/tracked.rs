@@ -22,6 +22,7 @@ use crate::{
             Failure,
             condition::{READY, ROLLOUT_PAUSED},
         },
+        resource_version,
         rollout::RolloutStatus,
     },
     apply::{StoredStatus, WriteError},
@@ -70,7 +71,7 @@ impl RawBaseline {
     }
 
     fn version(&self) -> u64 {
-        self.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
+        resource_version(self.metadata.resource_version.as_deref())
     }
 
     fn finalizers(&self) -> Vec<String> {

@@ -246,7 +246,7 @@ fn answer(error: &watcher::Error) -> Option<&Status> {
     }
 }
 
-fn refusal(error: &watcher::Error) -> Option<Refusal> {
+pub(super) fn refusal(error: &watcher::Error) -> Option<Refusal> {
     match answer(error)?.code {
         403 => Some(Refusal::Forbidden),
         404 => Some(Refusal::Unknown),

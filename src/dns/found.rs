@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{KUBE_DNS, KUBE_SYSTEM, PORT};
-use crate::api::baseline::{Discovery, DnsFound, DnsStatus, MAX_DNS_FOUND, MAX_DNS_NOTES};
+use crate::api::{
+    baseline::{Discovery, DnsFound, DnsStatus, MAX_DNS_FOUND, MAX_DNS_NOTES},
+    cut,
+};
 
 /// The most peers that discovery adds to a policy.
 const MAX_PEERS: usize = 64;
@@ -218,14 +221,6 @@ impl Ports {
 
 fn sort(texts: impl IntoIterator<Item = String>) -> Vec<String> {
     texts.into_iter().collect::<BTreeSet<String>>().into_iter().collect()
-}
-
-/// A text of at most so many characters.
-fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.into();
-    }
-    text.chars().take(most - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]

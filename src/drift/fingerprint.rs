@@ -18,6 +18,7 @@ use crate::{
     api::{
         Uid,
         names::{ANNOTATION_KEYS, ANNOTATION_PLAN, DOMAIN, LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY, MANAGER, is_tracking_key},
+        resource_version,
     },
     digest::Digest,
     netpol::Openings,
@@ -146,7 +147,7 @@ impl Print {
         };
         Self {
             uid: meta.uid.as_deref().unwrap_or_default().into(),
-            version: meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0),
+            version: resource_version(meta.resource_version.as_deref()),
             make: texts.make(make),
         }
     }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::Baseline;
-use crate::api::{BaselineOptOut, Role, Roles, baseline::OptOutLimits, opt_out::SHORTEST_REASON, reason::Refusal};
+use crate::api::{BaselineOptOut, Role, Roles, baseline::OptOutLimits, opt_out::SHORTEST_REASON, reason::Refusal, whole_seconds};
 
 /// What a baseline allows when it says nothing.
 const DEFAULT_MAX_DURATION: &str = "720h";
@@ -118,7 +118,7 @@ impl OptOut {
             name: object.name_any().into(),
             roles,
             created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
-            expires: whole_seconds(spec.expires_at.0),
+            expires: whole_seconds(spec.expires_at.0).0,
             approval: (!approval.is_empty()).then(|| approval.join(", ").into()),
         })
     }
@@ -127,10 +127,6 @@ impl OptOut {
     pub fn is_over(&self, now: Timestamp) -> bool {
         now >= self.expires
     }
-}
-
-fn whole_seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// What a baseline lets opt-outs ask for.

@@ -7,18 +7,19 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::cut;
 use crate::api::{
     baseline::{DnsStatus, Mode, NamespaceCounts},
+    cut,
     names::CONFIRM_RELEASE,
     reason::{condition, state},
     rollout::RolloutStatus,
+    whole_seconds,
 };
 
 /// The apiserver takes no message over 32,768 characters, and nobody reads so many.
-const MAX_MESSAGE: usize = 1024;
+pub const MAX_MESSAGE: usize = 1024;
 
 /// What the conditions are made of.
 #[derive(Clone, Debug, Default)]
@@ -223,13 +224,10 @@ fn ready<'a>(health: &'a Health, counts: &NamespaceCounts) -> (bool, &'a str, St
     }
 }
 
-/// Conditions carry whole seconds; anything finer would differ after a round trip.
-pub fn whole_seconds(now: Timestamp) -> Time {
-    Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
-}
-
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
 
     fn at(second: i64) -> Timestamp {

@@ -6,16 +6,14 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{
-    conditions::{Found, Health, conditions, whole_seconds},
-    cut,
-};
+use super::conditions::{Found, Health, conditions};
 use crate::api::{
     NamespaceName,
     baseline::{DriftRecord, MAX_RECENT_DRIFT, MAX_VIOLATIONS, NamespaceCounts, PolicyBaselineStatus, Violation},
+    cut,
     reason::violation,
+    whole_seconds,
 };
 
 /// Longer messages are cut: a status must not grow with what an admission webhook answers.
@@ -262,7 +260,7 @@ pub fn drift_record(
     action: &str,
 ) -> DriftRecord {
     DriftRecord {
-        time: Time(whole_seconds(now).0),
+        time: whole_seconds(now),
         namespace: ns.as_str().into(),
         policy: policy.into(),
         class: class.into(),

@@ -3,13 +3,5 @@
 mod conditions;
 mod ledger;
 
-pub use conditions::{Going, Health};
+pub use conditions::{Going, Health, MAX_MESSAGE};
 pub use ledger::{Finding, Ledger, Problem, State, drift_record};
-
-/// A text of at most so many characters.
-fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.into();
-    }
-    text.chars().take(most - 1).chain(['…']).collect()
-}

@@ -8,6 +8,7 @@ use policy_baseline_e2e::{TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 
 use crate::repair::{PLATFORM, enforcing};
+use crate::samples::yaml_blocks;
 use crate::scene::{
     Plan, apply_baseline, can_i, client_of, condition, fence, until_holds, until_only, until_ready, until_status, writes_since,
 };
@@ -256,7 +257,7 @@ async fn the_nameservers_of_the_operators_own_pod_are_allowed() {
 #[tokio::test]
 async fn the_static_example_of_the_page_allows_what_it_says() {
     let mut world = World::new().await.unwrap();
-    let example = include_str!("../../../docs/dns.md").split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let [example] = &yaml_blocks(include_str!("../../../docs/dns.md"))[..] else { panic!("one example") };
     world.apply_yaml(example).await.unwrap();
     apply(&world, &kube_dns(&json!({}))).await;
     world.start_operator().await.unwrap();

@@ -8,6 +8,7 @@ use policy_baseline_e2e::World;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::samples::yaml_blocks;
 use crate::scene::{Plan, condition, until_holds, until_ready, until_status};
 use crate::support::a_second_later;
 
@@ -23,10 +24,9 @@ async fn apply_example(world: &World, of: &str, number: usize) {
 /// Manifests in the pages of the docs: blocks of YAML that have a kind of Kubernetes. Others are parts of one.
 fn examples(page: &str) -> Vec<Value> {
     let mut found = Vec::new();
-    for block in page.split("```yaml\n").skip(1) {
-        let text = block.split("```").next().unwrap();
-        for document in serde_yaml::Deserializer::from_str(text) {
-            let object = Value::deserialize(document).unwrap_or_else(|error| panic!("{error} in\n{text}"));
+    for block in yaml_blocks(page) {
+        for document in serde_yaml::Deserializer::from_str(&block) {
+            let object = Value::deserialize(document).unwrap_or_else(|error| panic!("{error} in\n{block}"));
             if object["metadata"]["name"].is_string() {
                 found.push(object);
             }

@@ -13,6 +13,7 @@ use policy_baseline_e2e::{TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 
 use crate::admin::{metric, metrics_of};
+use crate::samples::yaml_blocks;
 use crate::scene::{DENY_EGRESS, Plan, apply_baseline, can_i, fence, until_holds, until_only, until_ready, until_status};
 use crate::support::{Writes, uids};
 
@@ -499,16 +500,11 @@ async fn an_opt_out_changes_nothing_while_the_baseline_is_suspended() {
     until_holds(&world, &ns, &plan).await;
 }
 
-/// The blocks of YAML of the page about opt-outs.
-fn examples() -> Vec<Value> {
-    let page = include_str!("../../../docs/opt-outs.md");
-    let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
-    blocks.map(|block| serde_yaml::from_str(block).unwrap()).collect()
-}
-
 #[tokio::test]
 async fn the_worked_example_of_the_page_works() {
-    let [baseline, mut object] = <[Value; 2]>::try_from(examples()).unwrap();
+    let examples: Vec<Value> =
+        yaml_blocks(include_str!("../../../docs/opt-outs.md")).iter().map(|block| serde_yaml::from_str(block).unwrap()).collect();
+    let [baseline, mut object] = <[Value; 2]>::try_from(examples).unwrap();
     let mut world = World::new().await.unwrap();
     world.apply_yaml(&baseline.to_string()).await.unwrap();
     world.start_operator().await.unwrap();

@@ -137,7 +137,7 @@ impl Engine {
     /// What is not shown is not waited for, once everything else is: until then the permissions may be on their way, as at an installation. The
     /// watch asks again soon. What was listed once stays known.
     pub(super) fn configurations_refused(&mut self, kind: ConfigurationKind, refusal: Refusal, now: Now) {
-        if self.backends.answers.contains_key(&kind) || !self.all_else_is_listed() {
+        if self.backends.answers.contains_key(&kind) || !self.is_listed() {
             return;
         }
         let since = *self.backends.refused.entry(kind).or_insert(now.instant);
@@ -152,7 +152,7 @@ impl Engine {
 
     /// Waits no longer than it should for what everything else does not need.
     pub(super) fn wait_for_backends(&mut self, now: Now) {
-        if self.backends.are_answered() || !self.all_else_is_listed() {
+        if self.backends.are_answered() || !self.is_listed() {
             return;
         }
         if now.instant < *self.backends.until.get_or_insert(now.instant + PATIENCE) {
@@ -163,10 +163,6 @@ impl Engine {
                 self.go_without(kind, "no answer in time", now);
             }
         }
-    }
-
-    fn all_else_is_listed(&self) -> bool {
-        self.synced.iter().all(|synced| *synced)
     }
 
     fn go_without(&mut self, kind: ConfigurationKind, why: &str, now: Now) {

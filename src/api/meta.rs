@@ -1,0 +1,38 @@
+//! Numbers, times and texts as the objects of an apiserver carry them.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+/// The number of a resourceVersion; 0 when it is none.
+pub fn resource_version(text: Option<&str>) -> u64 {
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// A time carries whole seconds; anything finer would differ after a round trip.
+pub fn whole_seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}
+
+/// A text of at most so many characters.
+pub fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.into();
+    }
+    text.chars().take(most - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_too_long_shows_that_it_was_cut() {
+        assert_eq!(cut("ähm", 3), "ähm");
+        assert_eq!(cut("ähms", 3), "äh…");
+    }
+
+    #[test]
+    fn a_resource_version_that_is_no_number_is_older_than_all() {
+        assert_eq!([Some("7"), Some("x"), None].map(resource_version), [7, 0, 0]);
+    }
+}
