@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, DeleteParams, DynamicObject};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -81,6 +82,24 @@ impl Cast {
             })
             .await
             .unwrap()
+    }
+
+    /// Stops the process of the leader so soon after a renewal that the next one is not on its way: what has left the elector no longer
+    /// asks for the time, and goes out when the process goes on, to be refused for its resourceVersion.
+    async fn stop_between_renewals(&self, leader: usize) {
+        let operator = &self.instances[leader].operator;
+        self.world
+            .eventually("the leader is stopped between two renewals", TIMEOUT, async || {
+                operator.signal(Signal::STOP).unwrap();
+                let renewed = leases(&self.world).get(LEASE).await.unwrap().spec?.renew_time?.0;
+                let is_between = Timestamp::now().duration_since(renewed) < SignedDuration::try_from(self.duration / 10).unwrap();
+                if !is_between {
+                    operator.signal(Signal::CONT).unwrap();
+                }
+                is_between.then_some(())
+            })
+            .await
+            .unwrap();
     }
 
     /// A new namespace, once it is protected.
@@ -190,7 +209,7 @@ async fn i6_a_leader_that_was_stopped_writes_nothing_when_it_goes_on() {
     for _ in 0..3 {
         let old = &cast.instances[leader];
         let knew = old.operator.log().matches("another instance leads").count();
-        old.operator.signal(Signal::STOP).unwrap();
+        cast.stop_between_renewals(leader).await;
         let mark = cast.world.audit().unwrap().mark();
         // Work that it finds when it goes on, in the order in which it happened: first what is missing, then that it is done.
         let mut missed = Vec::new();
