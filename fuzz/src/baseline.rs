@@ -63,7 +63,11 @@ pub fn baseline(bytes: &[u8]) -> Option<&'static str> {
 fn holds(raw: &RawBaseline) -> Result<Baseline, BaselineError> {
     let checked = raw.check(OPERATOR);
     match &checked {
-        Ok(baseline) => is_planned_safely(baseline),
+        Ok(baseline) => {
+            is_planned_safely(baseline);
+            let denies_egress = baseline.policies.iter().filter(|policy| policy.role == Role::DefaultDenyEgress);
+            denies_egress.for_each(|policy| assert_eq!(egress(policy).len(), 1, "a spec alone makes one rule"));
+        }
         Err(error) => says_what_is_wrong(error),
     }
     status_is_bounded_and_stable(&checked, raw.stored_status().as_ref());
@@ -103,7 +107,7 @@ fn status_is_bounded_and_stable(checked: &Result<Baseline, BaselineError>, store
     assert_eq!(status(Some(&read)), read);
 }
 
-fn is_planned_safely(baseline: &Baseline) {
+pub fn is_planned_safely(baseline: &Baseline) {
     let namespaces = ["a", "team-a", "monitoring", "xn--nxasmq6b", &"a".repeat(63)].map(namespace);
     for namespace in namespaces.iter().filter(|namespace| baseline.selects(namespace)) {
         assert!(baseline.planned(namespace).count() <= baseline.policies.len());
@@ -170,9 +174,16 @@ fn lets_nothing_in(policy: &Rendered) {
 fn lets_dns_out(policy: &Rendered) {
     assert!(selects_every_pod(policy));
     assert_eq!((types(policy), ingress(policy)), (vec!["Egress"], [].as_slice()));
-    let [rule] = egress(policy) else { unreachable!("one rule is for DNS, and there is no other") };
+    let [rule, further @ ..] = egress(policy) else { unreachable!("a rule is for DNS") };
     let (to, ports) = (rule.to.as_deref().unwrap_or_default(), rule.ports.as_deref().unwrap_or_default());
     assert!(!to.is_empty(), "an empty list of peers would open everything");
+    // Where DNS was found on other ports, too, a rule of its own adds those, for peers that are allowed anyway.
+    for rule in further {
+        let (peers, ports) = (rule.to.as_deref().unwrap_or_default(), rule.ports.as_deref().unwrap_or_default());
+        assert!(!peers.is_empty() && peers.iter().all(|peer| to.contains(peer)), "{rule:?}");
+        assert!(!ports.is_empty(), "an empty list would open everything");
+        ports.iter().for_each(is_bounded);
+    }
     for protocol in ["UDP", "TCP"] {
         let is_dns = |port: &NetworkPolicyPort| {
             port.port == Some(IntOrString::Int(53)) && port.protocol.as_deref() == Some(protocol) && port.end_port.is_none()

@@ -1,17 +1,21 @@
-//! What must hold for every byte that a watch delivers: two functions that panic where it does not.
+//! What must hold for every byte that a watch delivers: functions that panic where it does not.
 //! libFuzzer calls them with what it makes up (`make fuzz`), a test with the committed corpus (`make unit`).
 
 #![allow(clippy::expect_used, reason = "what does not hold is told by a panic")]
 
 mod baseline;
+mod dns;
 mod mutate;
+mod opt_out;
 mod policy;
 
 use kube::core::WatchEvent;
 use serde::de::DeserializeOwned;
 
 pub use baseline::baseline;
+pub use dns::dns;
 pub use mutate::{mutate, mutate_within};
+pub use opt_out::opt_out;
 pub use policy::policy;
 
 /// The namespace of the operator.

@@ -6,7 +6,13 @@ use serde_json::{Value, json};
 
 /// The words of the dictionaries that libFuzzer gets.
 static WORDS: LazyLock<Vec<&str>> = LazyLock::new(|| {
-    let lines = [include_str!("../policy.dict"), include_str!("../baseline.dict")].map(str::lines).into_iter().flatten();
+    let dictionaries = [
+        include_str!("../policy.dict"),
+        include_str!("../baseline.dict"),
+        include_str!("../opt-out.dict"),
+        include_str!("../dns.dict"),
+    ];
+    let lines = dictionaries.map(str::lines).into_iter().flatten();
     lines.filter_map(|line| line.strip_prefix('"')?.strip_suffix('"')).filter(|word| !word.contains('\\')).collect()
 });
 

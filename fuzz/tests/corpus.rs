@@ -50,9 +50,21 @@ fn every_baseline_of_the_corpus_is_read_and_judged() {
 }
 
 #[test]
+fn every_opt_out_of_the_corpus_is_read_and_judged() {
+    replay("opt-out", |bytes| policy_baseline_fuzz::opt_out(bytes).unwrap_or("unreadable").to_owned());
+}
+
+#[test]
+fn everything_that_says_where_dns_is_in_the_corpus_is_read_and_judged() {
+    replay("dns", |bytes| policy_baseline_fuzz::dns(bytes).unwrap_or("unreadable").to_owned());
+}
+
+#[test]
 fn what_is_made_of_the_corpus_is_read_too() {
     mutated("policy", |bytes| policy_baseline_fuzz::policy(bytes).is_some());
     mutated("baseline", |bytes| policy_baseline_fuzz::baseline(bytes).is_some());
+    mutated("opt-out", |bytes| policy_baseline_fuzz::opt_out(bytes).is_some());
+    mutated("dns", |bytes| policy_baseline_fuzz::dns(bytes).is_some());
 }
 
 fn mutated(target: &str, is_read: impl Fn(&[u8]) -> bool) {
@@ -72,6 +84,7 @@ fn mutated(target: &str, is_read: impl Fn(&[u8]) -> bool) {
 
 #[test]
 fn the_corpus_stays_small() {
-    let sizes = ["policy", "baseline"].map(|target| corpus(target).iter().map(|input| input.bytes.len()).sum::<usize>());
+    let sizes = ["policy", "baseline", "opt-out", "dns"]
+        .map(|target| corpus(target).iter().map(|input| input.bytes.len()).sum::<usize>());
     assert!(sizes.iter().sum::<usize>() < MOST_BYTES, "{sizes:?}");
 }

@@ -50,6 +50,7 @@ use self::{
     window::Window,
 };
 pub use self::{
+    opt_outs::RawOptOut,
     tracked::RawBaseline,
     view::{ViewError, ViewPoint, explain},
 };

@@ -52,7 +52,8 @@ pub struct RawOptOut {
 }
 
 impl RawOptOut {
-    fn check(&self) -> Result<OptOut, String> {
+    /// What it asks for, or what is wrong with it.
+    pub fn check(&self) -> Result<OptOut, String> {
         let spec: BaselineOptOutSpec =
             serde_path_to_error::deserialize(&self.spec).map_err(|e| format!("spec.{}: {}", e.path(), e.inner()))?;
         OptOut::check(&BaselineOptOut { metadata: self.metadata.clone(), spec, status: None })

@@ -1,0 +1,129 @@
+//! What the sources of a cluster's DNS say, as a list of their objects: plans allow DNS whatever it is, and open nothing to all.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use policy_baseline::{
+    api::{PolicyBaseline, Role},
+    dns::{
+        ClusterDns, Derived, KEPT, Memory, News, OPENSHIFT_DNS, Object, SlimDaemonSet, SlimPod, SlimService, SlimSlice, Source,
+        Sources,
+    },
+    plan::Baseline,
+};
+use serde_json::{Value, json};
+
+use crate::{OPERATOR, baseline::is_planned_safely, watched};
+
+/// What is said where no more is allowed than always.
+const NOTHING: &str = "NothingFound";
+/// What is said where all that was found is allowed.
+const FOUND: &str = "Found";
+/// What is said where something cannot be expressed by policies, or has no room.
+const GAP: &str = "Gap";
+/// The most peers beside those that the spec and its defaults name.
+const MOST_PEERS: usize = 64;
+
+/// Everything that must hold for what the sources say: a JSON list of their objects, where an object of kind ResolvConf has a text.
+/// Returns what was found; nothing if it is no list.
+///
+/// # Panics
+///
+/// If something does not hold.
+pub fn dns(bytes: &[u8]) -> Option<&'static str> {
+    let objects: Vec<Value> = serde_json::from_slice(bytes).ok()?;
+    let heard = |objects: &[Value]| {
+        let (mut sources, now) = (Sources::default(), Instant::now());
+        hear(&mut sources, objects, now);
+        let mut memory = Memory::default();
+        (derive(&sources, &mut memory, now), sources, memory, now)
+    };
+    // Of two with one name, the watch knows the latter.
+    let by_name: BTreeMap<String, Value> = objects.into_iter().map(|object| (key(&object), object)).collect();
+    let mut objects: Vec<Value> = by_name.into_values().collect();
+    let (found, mut sources, mut memory, now) = heard(&objects);
+    objects.reverse();
+    assert_eq!(heard(&objects).0, found, "the order says nothing");
+
+    let baseline = baseline().with_dns(&found);
+    is_planned_safely(&baseline);
+    let egress = |baseline: &Baseline| baseline.policies.iter().filter(|policy| policy.role == Role::DefaultDenyEgress).count();
+    assert_eq!(egress(&baseline), 1);
+    assert!(found.peers().len() <= MOST_PEERS);
+
+    // What went is allowed for a while, and then no more.
+    hear(&mut sources, &[], now);
+    let kept = derive(&sources, &mut memory, now);
+    assert!(kept.plans_as(&found), "what went is kept");
+    let later = derive(&sources, &mut memory, now + KEPT + Duration::from_secs(1));
+    assert_eq!(later.peers(), [], "and is not kept for ever");
+
+    Some(match found.gap() {
+        Some(gap) => {
+            assert!(gap.split_whitespace().count() > 3, "{gap} is no sentence");
+            GAP
+        }
+        None if found.peers().is_empty() => NOTHING,
+        None => FOUND,
+    })
+}
+
+fn key(object: &Value) -> String {
+    format!("{} {} {}", object["kind"], object["metadata"]["namespace"] == OPENSHIFT_DNS, object["metadata"]["name"])
+}
+
+fn baseline() -> Baseline {
+    let object = json!({
+        "apiVersion": "policybaseline.io/v1alpha1", "kind": "PolicyBaseline", "metadata": {"name": "platform"}, "spec": {},
+    });
+    let object: PolicyBaseline = serde_json::from_value(object).expect("a baseline of our own");
+    Baseline::check(&object, OPERATOR).expect("a baseline of our own")
+}
+
+/// All sources are listed, and these are the objects that can be read.
+fn hear(sources: &mut Sources, objects: &[Value], now: Instant) {
+    for source in Source::ALL {
+        sources.hear(News::ListBegins(source), now);
+    }
+    sources.hear(News::ResolvConf(String::new()), now);
+    for news in objects.iter().filter_map(news) {
+        sources.hear(news, now);
+    }
+    for source in Source::ALL {
+        sources.hear(News::ListEnds(source), now);
+    }
+    assert!(sources.are_known(now));
+}
+
+/// What its source says of an object, if it decodes in an event of a watch.
+fn news(object: &Value) -> Option<News> {
+    let bytes = serde_json::to_vec(object).expect("a value is JSON");
+    if object["kind"] == "ResolvConf" {
+        return Some(News::ResolvConf(object["text"].as_str()?.to_owned()));
+    }
+    let name = object["metadata"]["name"].as_str()?.to_owned();
+    let in_openshift = object["metadata"]["namespace"] == OPENSHIFT_DNS;
+    let (source, object): (Source, Object) = match (object["kind"].as_str()?, in_openshift) {
+        ("Service", false) => (Source::Services, watched::<SlimService>(&bytes)?.into()),
+        ("Service", true) => (Source::OpenShiftService, watched::<SlimService>(&bytes)?.into()),
+        ("EndpointSlice", _) => (Source::Slices, watched::<SlimSlice>(&bytes)?.into()),
+        ("Pod", _) => (Source::Pods, watched::<SlimPod>(&bytes)?.into()),
+        ("DaemonSet", false) => (Source::NodeLocal, watched::<SlimDaemonSet>(&bytes)?.into()),
+        ("DaemonSet", true) => (Source::OpenShiftDaemonSet, watched::<SlimDaemonSet>(&bytes)?.into()),
+        _ => return None,
+    };
+    Some(News::Seen(source, name, object))
+}
+
+fn derive(sources: &Sources, memory: &mut Memory, now: Instant) -> ClusterDns {
+    let Derived { found, unsure, gaps, notes } = sources.derive(now);
+    memory.note(&found, now);
+    let dns = ClusterDns::new(memory.iter(), unsure, gaps, notes);
+    let status = dns.status();
+    let is_bounded = |text: &String| text.chars().count() <= 512;
+    assert!(status.found.len() <= 20 && status.notes.len() <= 10 && status.notes.iter().all(is_bounded));
+    assert!(status.found.iter().all(|found| is_bounded(&found.source) && is_bounded(&found.what)));
+    dns
+}

@@ -1,0 +1,131 @@
+//! A BaselineOptOut, of this version or of any other: it is in force within its limits and to the second, or it is told why not.
+
+use jiff::{SignedDuration, Timestamp};
+use policy_baseline::{
+    api::{BaselineOptOut, BaselineOptOutSpec, NamespaceName, PolicyBaseline, Role},
+    controller::RawOptOut,
+    plan::{
+        Baseline, Namespace, OptOut, OptOuts,
+        opt_out::{Ruling, Verdict, verdict},
+    },
+};
+use serde_json::{Value, json};
+
+use crate::{OPERATOR, watched};
+
+/// What is said of one that cannot be read.
+const UNDECODABLE: &str = "Undecodable";
+/// What is said of one that is in force as soon as it is there.
+const WITHIN_LIMITS: &str = "WithinLimits";
+/// The longest that a baseline allows when it says nothing.
+const LONGEST: SignedDuration = SignedDuration::from_hours(720);
+/// What the narrow baseline allows.
+const SHORT: SignedDuration = SignedDuration::from_hours(1);
+
+/// Everything that must hold for an opt-out. Returns why it is not in force at its creation under a baseline that says nothing of
+/// opt-outs; nothing if not even its metadata decode.
+///
+/// # Panics
+///
+/// If something does not hold.
+pub fn opt_out(bytes: &[u8]) -> Option<&'static str> {
+    if let Some(delivered) = watched::<RawOptOut>(bytes)
+        && let Err(error) = delivered.check()
+    {
+        is_a_sentence(&error);
+    }
+    let value: Value = serde_json::from_slice(bytes).ok()?;
+    let raw: RawOptOut = serde_json::from_value(value.clone()).ok()?;
+    let checked = raw.check();
+    if let Ok(whole) = serde_json::from_value::<BaselineOptOut>(value) {
+        assert_eq!(OptOut::check(&whole), checked, "spec and object are judged alike");
+        spec_is_stable(&whole.spec);
+    }
+    match checked {
+        Ok(opt_out) => Some(holds(&opt_out)),
+        Err(error) => {
+            is_a_sentence(&error);
+            Some(UNDECODABLE)
+        }
+    }
+}
+
+fn spec_is_stable(spec: &BaselineOptOutSpec) {
+    let encode = |spec: &BaselineOptOutSpec| serde_json::to_value(spec).expect("a spec is JSON");
+    let value = encode(spec);
+    // A time of a year that no apiserver knows is not read back.
+    let Ok(again) = serde_json::from_value::<BaselineOptOutSpec>(value.clone()) else { return };
+    assert_eq!(encode(&again), value);
+}
+
+fn is_a_sentence(text: &str) {
+    assert!(text.split_whitespace().count() > 3, "{text} is no sentence");
+}
+
+fn baseline(opt_outs: &Value) -> Baseline {
+    let object = json!({
+        "apiVersion": "policybaseline.io/v1alpha1", "kind": "PolicyBaseline", "metadata": {"name": "platform"},
+        "spec": {"optOuts": opt_outs},
+    });
+    let object: PolicyBaseline = serde_json::from_value(object).expect("a baseline of our own");
+    Baseline::check(&object, OPERATOR).expect("a baseline of our own")
+}
+
+fn holds(opt_out: &OptOut) -> &'static str {
+    assert!(!opt_out.roles.is_empty() && opt_out.expires.subsec_nanosecond() == 0);
+    let silent = baseline(&Value::Null);
+    let narrow = baseline(&json!({"maxDuration": "1h", "allowedRoles": ["MonitoringCarveout"]}));
+    for now in moments(opt_out) {
+        for ruling in [Ruling::Nobody, Ruling::Reports("platform"), Ruling::Freezes("platform", false)] {
+            assert_eq!(judged(opt_out, ruling, now).until(), None, "{ruling:?} has nothing to do without");
+        }
+        let frozen = judged(opt_out, Ruling::Freezes("platform", true), now);
+        assert_eq!(frozen.until().is_some(), now < opt_out.expires, "what was in force stays while all is held");
+        let within = opt_out.expires <= opt_out.created.checked_add(LONGEST).unwrap_or(Timestamp::MAX);
+        keeps_to_its_roles_and_its_time(opt_out, &silent, within, now);
+        let allowed = opt_out.roles.contains(Role::MonitoringCarveout)
+            && ![Role::DefaultDenyIngress, Role::DefaultDenyEgress].iter().any(|role| opt_out.roles.contains(*role));
+        let within = allowed && opt_out.expires <= opt_out.created.checked_add(SHORT).unwrap_or(Timestamp::MAX);
+        keeps_to_its_roles_and_its_time(opt_out, &narrow, within, now);
+    }
+    match judged(opt_out, Ruling::Enforces(&silent), opt_out.created) {
+        Verdict::InForce(..) => WITHIN_LIMITS,
+        Verdict::NotInForce(why, _) => why.as_str(),
+    }
+}
+
+/// The moments at which something could be otherwise.
+fn moments(opt_out: &OptOut) -> impl Iterator<Item = Timestamp> {
+    let around = |at: Timestamp| [-1, 0, 1].map(|seconds| at.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(at));
+    let all = around(opt_out.created).into_iter().chain(around(opt_out.expires));
+    all.chain([Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX])
+}
+
+fn judged(opt_out: &OptOut, ruling: Ruling, now: Timestamp) -> Verdict {
+    let verdict = verdict(opt_out, ruling, now);
+    let (Verdict::InForce(_, message) | Verdict::NotInForce(_, message)) = &verdict;
+    is_a_sentence(message);
+    assert!(verdict.until().is_none_or(|until| now < until && until == opt_out.expires), "in force beyond its end");
+    verdict
+}
+
+/// In force exactly within limits and time; then the roles that it names are away, those alone, and both who ask agree.
+fn keeps_to_its_roles_and_its_time(opt_out: &OptOut, baseline: &Baseline, within: bool, now: Timestamp) {
+    let verdict = judged(opt_out, Ruling::Enforces(baseline), now);
+    assert_eq!(verdict.until().is_some(), within && now < opt_out.expires, "{verdict:?} at {now}");
+    let opt_outs: OptOuts = [opt_out.clone()].into_iter().filter(|o| !o.is_over(now)).collect();
+    let namespace = Namespace {
+        name: NamespaceName::observed("team-a"),
+        labels: [("kubernetes.io/metadata.name", "team-a")].into_iter().collect(),
+        created: Timestamp::UNIX_EPOCH,
+        terminating: false,
+        opt_outs,
+        serves: None,
+        closed: false,
+    };
+    let planned: Vec<Role> = baseline.planned(&namespace).map(|(_, policy)| policy.role).collect();
+    for role in Role::ALL {
+        let is_away = verdict.until().is_some() && opt_out.roles.contains(role);
+        assert_eq!(planned.contains(&role), !is_away, "{role:?} at {now}");
+    }
+}
