@@ -222,6 +222,9 @@ impl Baseline {
             let source = |(i, (_, pods)): (usize, &(_, Selector))| render::render_source(i, pods, &name, &monitoring, &metadata);
             policies.extend(sources.iter().enumerate().map(source));
         }
+        if rollout.is_some() {
+            policies = policies.into_iter().map(Rendered::traced).collect();
+        }
         Ok(Self {
             created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
             mode: spec.mode,
@@ -260,7 +263,8 @@ impl Baseline {
             return self;
         }
         for policy in self.policies.iter_mut().filter(|policy| policy.role == Role::DefaultDenyEgress) {
-            *policy = render::render(policy.role, &self.name, dns, found, monitoring, metadata);
+            let rendered = render::render(policy.role, &self.name, dns, found, monitoring, metadata);
+            *policy = if self.rollout.is_some() { rendered.traced() } else { rendered };
         }
         if !include_system_namespaces {
             self.exclude.extend(found.namespaces().map(Into::into));

@@ -3,7 +3,7 @@
 //! leader go on where the last one was.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,7 +26,7 @@ use crate::{
         tracked::{Tracked, Turn},
     },
     drift::{Drift, Fix, targets},
-    plan::{Baseline, Behind, Decision, Known, Mark, Revision, keeps},
+    plan::{Baseline, Behind, Decision, Held, Known, Revision, keeps},
     rollout::{Pause, Progress, Rank, Rollout, Step, Verification},
     status::{Finding, State},
 };
@@ -211,8 +211,8 @@ impl Engine {
                 Decision::Frozen(_) => true,
                 _ => continue,
             };
-            let held: BTreeSet<Mark> =
-                holds().map(|(policy, print)| (&**policy, print.plan.as_deref().unwrap_or_default())).collect();
+            let held: Vec<Held> =
+                holds().map(|(name, print)| Held { name, plan: print.plan.as_deref(), asked: print.asked.as_deref() }).collect();
             if let Some(former) = keeps(&target, &formers, namespace, &held).and_then(|at| formers.get(at)) {
                 behind.insert(ns.clone(), former.clone());
             } else if !is_frozen && target.differs_from(settled, namespace) {
