@@ -134,7 +134,7 @@ fn i1_policies_that_somebody_deletes_come_back_whatever_the_baseline_is_going_th
         look(&mut sim);
         clear(&mut sim, "n00");
         sim.settle();
-        sim.pass(Duration::from_secs(60));
+        sim.pass(Duration::from_mins(1));
         edit(&mut sim, 4, tier("prod"));
         assert_eq!(held_and_reported(&mut sim), (namespaces, 0), "{what}");
     }

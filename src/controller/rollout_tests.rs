@@ -2,14 +2,17 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::api::{apps::v1::ControllerRevision, networking::v1::NetworkPolicy};
+use k8s_openapi::{
+    api::{apps::v1::ControllerRevision, networking::v1::NetworkPolicy},
+    apimachinery::pkg::runtime::RawExtension,
+};
 use serde_json::{Value, json};
 
 use super::{
     dns_tests::{hear, list_but, service},
     engine::{Engine, ListPhase, Seen},
     revisions::{RevisionWrite, What},
-    sim::{OWN, Sim, ready},
+    sim::{OWN, Sim, ready, with_policies},
 };
 use crate::{
     api::{
@@ -18,6 +21,7 @@ use crate::{
         reason::Failure,
     },
     apply::WriteError,
+    plan::Revision,
 };
 
 const EGRESS: &str = "baseline-default-deny-egress";
@@ -510,6 +514,27 @@ fn i1_a_restart_that_finds_other_dns_takes_no_namespace_back_to_what_it_held_bef
     assert_eq!(cluster.ports(), "3 2 1 1 1");
     cluster.pass(MINUTE);
     assert_eq!(cluster.ports(), "3 3 1 1 1");
+}
+
+#[test]
+fn i1_a_former_revision_that_would_be_refused_today_is_kept_where_no_wave_has_been() {
+    let mut cluster = Cluster::settled(spec(1));
+    cluster.edit(spec(2));
+    cluster.work();
+    // What went out to all was asked of a release whose rules were laxer.
+    let mut lax = spec(1);
+    lax["dns"]["peers"] = json!([{"ipBlock": {"cidr": "anywhere"}}]);
+    let lax = Revision::of(&serde_json::from_value(with_policies(lax)).unwrap());
+    let first = cluster.revisions.iter().min_by_key(|(_, revision)| revision.revision).map(|(name, _)| name.clone()).unwrap();
+    let mut settled = cluster.revisions.remove(&first).unwrap();
+    settled.metadata.name = Some(format!("b-{}", lax.id));
+    settled.data = Some(RawExtension(lax.data));
+    cluster.revisions.insert(format!("b-{}", lax.id), settled);
+    let mut cluster = cluster.restart();
+    cluster.work();
+    assert_eq!((cluster.ports(), cluster.revisions.len()), ("2 1 1 1 1".into(), 2));
+    cluster.pass(MINUTE);
+    assert_eq!(cluster.ports(), "2 2 1 1 1");
 }
 
 #[test]

@@ -92,7 +92,7 @@ impl Baseline {
         let Content { policies, dns, monitoring, metadata } = Content::deserialize(&revision.data).map_err(undecodable)?;
         let mut object = self.object.clone();
         object.spec = PolicyBaselineSpec { policies, dns, monitoring, metadata, ..object.spec };
-        let mut former = Self::check(&object, operator_namespace)?;
+        let mut former = Self::assemble(&object, operator_namespace)?;
         former.key = format!("{}/{}", self.name, revision.id).into();
         Ok(former)
     }
@@ -207,6 +207,19 @@ mod tests {
         assert!(target.differs_from(&before, &namespace("n", &[])));
         // The namespace of the monitoring pods has no egress policy, so this change does not concern it.
         assert!(!target.differs_from(&before, &namespace("monitoring", &[])));
+    }
+
+    #[test]
+    fn what_was_stored_needs_no_rule_but_those_without_which_it_would_open_everything() {
+        let target = checked("b", port(5353));
+        let at = |spec: Value| target.at(&Revision::of(&baseline_object("b", spec).spec), "operator");
+        for spec in [port(0), json!({"dns": {"peers": [{}]}}), json!({"metadata": {"labels": {"a": "not a value"}}})] {
+            assert!(at(spec.clone()).is_ok(), "{spec}");
+        }
+        for monitoring in [json!({"from": []}), json!({"from": [{}]}), json!({"ports": []})] {
+            assert!(at(json!({"monitoring": monitoring})).is_err(), "{monitoring}");
+        }
+        assert!(at(json!({"policies": []})).is_err());
     }
 
     #[test]

@@ -158,14 +158,20 @@ impl Engine {
         revisions.retain(|r| r.id != target.revision.id);
         let surplus = revisions.len().saturating_sub(1 + LEFT);
         revisions.drain(1..=surplus);
-        let former = |revision: &&Revision| match target.at(revision, self.installs.own()) {
-            Ok(former) => Some(Arc::new(former.with_dns(self.dns.cluster()))),
-            Err(error) => {
-                warn!(baseline = %name, revision = %revision.id, "a former revision is left out: {error}");
-                None
+        let mut formers = Vec::new();
+        for revision in revisions {
+            match target.at(revision, self.installs.own()) {
+                Ok(former) => formers.push(Arc::new(former.with_dns(self.dns.cluster()))),
+                Err(error) => {
+                    warn!(baseline = %name, revision = %revision.id, "a former revision is left out: {error}");
+                    // The first one went out to all: none of those that were left on the way can stand for it.
+                    if formers.is_empty() {
+                        return formers;
+                    }
+                }
             }
-        };
-        revisions.iter().filter_map(former).collect()
+        }
+        formers
     }
 
     /// The same rollout, of a baseline that may be different in other things.
