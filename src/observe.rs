@@ -26,8 +26,10 @@ pub struct Entry {
     pub uid: Option<Uid>,
     /// Its policies, ours and others'.
     pub policies: Policies,
-    /// It held a policy of ours while this process watched.
+    /// It held a policy of ours while this process watched, and has not been let go since.
     pub established: bool,
+    /// The latest time at which an opt-out of it was first in force.
+    pub opted_out: Option<Timestamp>,
     /// What happened to its policies.
     pub standing: Standing,
     /// The baseline whose plan it was last seen to hold.
@@ -84,8 +86,19 @@ impl Entry {
     /// What of ours it holds.
     pub fn holdings(&self) -> Holdings {
         let ours = self.policies.values().filter(|p| p.ours);
-        let baselines: BTreeSet<Arc<str>> = ours.clone().filter_map(|p| p.baseline.clone()).collect();
-        Holdings { any: self.established || ours.count() > 0, baselines, owner: self.owner.clone() }
+        let baselines: BTreeSet<Arc<str>> = ours.filter_map(|p| p.baseline.clone()).collect();
+        let any = self.established || self.holds_ours();
+        Holdings { any, opted_out: self.opted_out, baselines, owner: self.owner.clone() }
+    }
+
+    /// Whether a policy of ours is there now.
+    pub fn holds_ours(&self) -> bool {
+        self.policies.values().any(|p| p.ours)
+    }
+
+    /// Whether it held a policy of ours, or did without by an opt-out.
+    pub const fn was_ours(&self) -> bool {
+        self.established || self.opted_out.is_some()
     }
 
     /// Whether our default-deny-ingress stands there now.
@@ -200,7 +213,8 @@ impl Observed {
         let is_same = entry.uid == uid;
         if !is_same {
             // Another namespace under the same name: what was known of the former does not hold.
-            entry.established = entry.policies.values().any(|p| p.ours);
+            entry.established = entry.holds_ours();
+            entry.opted_out = None;
             entry.standing = Standing::Found;
             entry.owner = None;
             entry.uid = uid;
@@ -230,6 +244,13 @@ impl Observed {
         let Some(entry) = self.entries.get_mut(name) else { return false };
         let closed = entry.is_closed();
         entry.namespace.as_mut().is_some_and(|namespace| std::mem::replace(&mut namespace.closed, closed) != closed)
+    }
+
+    /// What a namespace held counts no more, but for when an opt-out that still stands there was in force first. Says whether that is news.
+    pub fn let_go(&mut self, name: &NamespaceName, opted_out: Option<Timestamp>) -> bool {
+        let Some(entry) = self.entries.get_mut(name) else { return false };
+        let was_established = std::mem::take(&mut entry.established);
+        std::mem::replace(&mut entry.opted_out, opted_out) != opted_out || was_established
     }
 
     /// A namespace is gone.

@@ -19,6 +19,9 @@ pub const LABEL_ROLE: &str = "policybaseline.io/role";
 pub const LABEL_ID: &str = "policybaseline.io/id";
 /// Annotation: a hash of what was planned for this policy.
 pub const ANNOTATION_PLAN: &str = "policybaseline.io/plan";
+/// Annotation: a hash of what the spec asked for of this policy, whatever DNS was found and however it was rendered. Policies of
+/// baselines with a rollout get it: by it their revision is known after a restart that renders them differently.
+pub const ANNOTATION_ASKED: &str = "policybaseline.io/asked";
 /// Annotation: the extra keys (`l:` labels, `a:` annotations) that the baseline asked for, comma-separated. It is what lets
 /// the operator remove a key that is no longer asked for when managedFields were wiped.
 pub const ANNOTATION_KEYS: &str = "policybaseline.io/keys";

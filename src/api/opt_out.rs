@@ -78,7 +78,7 @@ pub struct BaselineOptOutStatus {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// When it was in force for the first time. Absent: it never was.
+    /// When it was in force for the first time under the baseline that is enforced there. Absent: it never was in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_in_force: Option<Time>,
     /// What was announced of its end.

@@ -4,6 +4,7 @@
 mod backends;
 mod baselines;
 mod dns;
+mod existing;
 mod explain;
 mod opt_outs;
 mod outcome;
@@ -575,6 +576,9 @@ impl Engine {
         self.report(name, &findings, now);
         self.reckon_closed(name, baseline.as_deref(), frozen);
         self.note_progress(name, &findings, &drifts, baseline.as_ref(), frozen);
+        if self.let_go(name) {
+            self.dirty.push(name.clone(), false);
+        }
         // The echoes of writes can come before their answers, which say what was done, and for how long it was waited for.
         let in_flight = self.in_flight.contains_key(name);
         let waited = self.waited(name, now);
@@ -593,13 +597,13 @@ impl Engine {
                     }
                     self.waits_no_more(name);
                 }
-            } else if !self.leads && !entry.established && baseline.is_some() {
+            } else if !self.leads && !entry.was_ours() && baseline.is_some() {
                 // Its first policies are the leader's to write; if he goes before he is done, the rest is no drift.
                 entry.standing = Standing::Bootstrapping;
             }
         }
         if !in_flight {
-            let urgent = self.observed.get(name).is_some_and(|e| e.standing == Standing::Touched || !e.established);
+            let urgent = self.observed.get(name).is_some_and(|e| e.standing == Standing::Touched || !e.was_ours());
             let drifts = self.writable(name, drifts, now);
             if !drifts.is_empty() {
                 self.ready.push(name.clone(), urgent);
@@ -652,7 +656,7 @@ impl Engine {
 fn cause(entry: &Entry, drift: &Drift) -> Cause {
     match entry.standing {
         Standing::Bootstrapping if drift.class == Class::Missing => Cause::Bootstrap,
-        _ if drift.class == Class::Missing && !entry.established => Cause::Bootstrap,
+        _ if drift.class == Class::Missing && !entry.was_ours() => Cause::Bootstrap,
         Standing::Settled => Cause::Plan,
         Standing::Found | Standing::Bootstrapping if drift.outdated => Cause::Plan,
         Standing::Found | Standing::Bootstrapping | Standing::Touched => Cause::Others,

@@ -335,22 +335,27 @@ impl Exceptions {
         all.filter_map(|kept| kept.checked.as_ref().ok()).filter(|o| !o.is_over(wall)).cloned().collect()
     }
 
-    /// Whether one of a namespace was ever in force: then its policies are away because of that, and it is no namespace that was found open.
-    pub fn were_in_force(&self, ns: &NamespaceName) -> bool {
+    /// When one of a namespace was first in force, the latest: then its policies are away because of that, and it is no namespace that was
+    /// found open.
+    pub fn first_in_force(&self, ns: &NamespaceName) -> Option<Timestamp> {
         let all = self.kept.get(ns).into_iter().flat_map(BTreeMap::values);
-        all.into_iter().any(|kept| kept.stored.as_ref().is_some_and(|s| s.first_in_force.is_some()))
+        all.filter_map(|kept| Some(kept.stored.as_ref()?.first_in_force.as_ref()?.0)).max()
     }
 
     /// Whether one of a namespace that was in force named that role, and is over.
     pub fn lapsed(&self, ns: &NamespaceName, role: Role, wall: Timestamp) -> bool {
         let all = self.kept.get(ns).into_iter().flat_map(BTreeMap::values);
         let over = |kept: &Kept| kept.checked.as_ref().is_ok_and(|o| o.roles.contains(role) && o.is_over(wall));
-        self.were_in_force(ns) && all.into_iter().any(over)
+        self.first_in_force(ns).is_some() && all.into_iter().any(over)
     }
 
     /// Judges those of a namespace. While this instance leads, their status and label follow.
     pub fn judge(&mut self, ns: &NamespaceName, ruling: Ruling, leads: bool, wall: Timestamp) {
         let Some(all) = self.kept.get_mut(ns) else { return };
+        let enforced_since = match ruling {
+            Ruling::Enforces(baseline) => Some(baseline.created),
+            Ruling::Nobody | Ruling::Reports(_) | Ruling::Freezes(..) => None,
+        };
         for (name, kept) in all {
             let ruling = match ruling {
                 Ruling::Freezes(baseline, _) => Ruling::Freezes(baseline, kept.stood()),
@@ -375,7 +380,7 @@ impl Exceptions {
                     }
                 }
             }
-            (kept.wanted, kept.untold) = if leads { follow(kept, &judged, wall) } else { (None, vec![]) };
+            (kept.wanted, kept.untold) = if leads { follow(kept, &judged, enforced_since, wall) } else { (None, vec![]) };
             kept.verdict = Some(judged);
             let key = (ns.clone(), name.clone());
             if kept.is_written() {
@@ -527,7 +532,12 @@ fn tally<'a>(all: impl Iterator<Item = &'a Kept>, role: Role) -> Tally {
 }
 
 /// The status that follows from a verdict, and what is to be announced with it.
-fn follow(kept: &Kept, verdict: &Verdict, wall: Timestamp) -> (Option<BaselineOptOutStatus>, Vec<Step>) {
+fn follow(
+    kept: &Kept,
+    verdict: &Verdict,
+    enforced_since: Option<Timestamp>,
+    wall: Timestamp,
+) -> (Option<BaselineOptOutStatus>, Vec<Step>) {
     let stored = kept.stored.as_ref();
     let (status, reason, message) = match verdict {
         Verdict::InForce(_, message) => ("True", state::WITHIN_LIMITS, message),
@@ -543,6 +553,9 @@ fn follow(kept: &Kept, verdict: &Verdict, wall: Timestamp) -> (Option<BaselineOp
         last_transition_time: before.map_or_else(|| whole_seconds(wall), |c| c.last_transition_time.clone()),
     };
     let is_in_force = verdict.until().is_some();
+    // Under a baseline that was created since, it is in force anew.
+    let is_of_before = |first: &Time| is_in_force && enforced_since.is_some_and(|created| first.0 < created);
+    let first = stored.and_then(|s| s.first_in_force.clone()).filter(|first| !is_of_before(first));
     let (announced, untold) = match &kept.checked {
         Ok(opt_out) => announce(stored.and_then(|s| s.announced.as_ref()), opt_out, is_in_force, kept.was_in_force(), wall),
         Err(_) => (stored.and_then(|s| s.announced.clone()), vec![]),
@@ -550,7 +563,7 @@ fn follow(kept: &Kept, verdict: &Verdict, wall: Timestamp) -> (Option<BaselineOp
     let status = BaselineOptOutStatus {
         observed_generation: kept.generation,
         conditions: vec![condition],
-        first_in_force: stored.and_then(|s| s.first_in_force.clone()).or_else(|| is_in_force.then(|| whole_seconds(wall))),
+        first_in_force: first.or_else(|| is_in_force.then(|| whole_seconds(wall))),
         announced,
     };
     (Some(status), untold)

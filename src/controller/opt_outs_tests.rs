@@ -357,7 +357,11 @@ fn a_standby_knows_opt_outs_and_writes_nothing() {
 fn an_existing_namespace_that_did_without_everything_is_closed_at_the_end_also_after_a_restart() {
     let roles = vec!["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"];
     let young = json!({"creationTimestamp": "1970-01-12T00:00:00Z"});
-    for (first_in_force, held) in [(Value::Null, 0), (json!("1970-01-12T13:00:00Z"), 3)] {
+    // One that was in force before the baseline was created says nothing of what this one protects.
+    let past = json!("1970-01-11T23:59:59Z");
+    for (first_in_force, held) in
+        [(Value::Null, 0), (past, 0), (young["creationTimestamp"].clone(), 3), (json!("1970-01-12T13:00:00Z"), 3)]
+    {
         let mut sim = Sim::unsynced();
         let mut shown = Shown { roles: roles.clone(), ..Shown::new(&sim, 60) };
         shown.status = json!({"conditions": [], "firstInForce": first_in_force});
@@ -373,6 +377,42 @@ fn an_existing_namespace_that_did_without_everything_is_closed_at_the_end_also_a
         sim.pass(Duration::from_mins(1));
         sim.settle();
         assert_eq!(sim.policies.len(), held, "one that was only reported stays open");
+    }
+}
+
+#[test]
+fn i1_an_existing_namespace_that_did_without_everything_is_closed_when_its_opt_out_goes_also_after_a_restart() {
+    let mut sim = Sim::unsynced();
+    let roles = vec!["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"];
+    let mut shown = Shown { roles, ..Shown::new(&sim, 60) };
+    shown.status = json!({"conditions": [], "firstInForce": "1970-01-12T13:00:00Z"});
+    sim.listing(|sim| {
+        sim.baseline_with(1, json!({}), json!({"creationTimestamp": "1970-01-12T00:00:00Z"}));
+        shown.seen(sim);
+        sim.namespace("a");
+    });
+    sim.settle();
+    assert_eq!(sim.policies.len(), 0);
+    sim.see(Seen::OptOutGone(shown.raw("a")));
+    sim.settle();
+    assert_eq!(sim.policies.len(), 3);
+}
+
+#[test]
+fn one_that_was_in_force_before_the_baseline_was_created_is_in_force_anew_under_it() {
+    let mut sim = Sim::new();
+    let created = "1970-01-12T00:00:00Z";
+    sim.baseline_with(1, json!({"existingNamespaces": "Enforce"}), json!({"creationTimestamp": created}));
+    let since = |shown: &Shown| shown.status["firstInForce"].as_str().unwrap().to_owned();
+    for (first, now) in [("1970-01-11T23:59:59Z", true), (created, false)] {
+        let mut shown = Shown { status: json!({"conditions": [], "firstInForce": first}), ..Shown::new(&sim, 60) };
+        sim.namespace("a");
+        shown.seen(&mut sim);
+        sim.settle();
+        write(&mut sim, &mut shown).unwrap();
+        assert_eq!(since(&shown), if now { "1970-01-12T13:46:40Z" } else { first });
+        sim.see(Seen::OptOutGone(shown.raw("a")));
+        sim.settle();
     }
 }
 

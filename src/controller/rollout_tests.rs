@@ -2,21 +2,30 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::api::{apps::v1::ControllerRevision, networking::v1::NetworkPolicy};
+use k8s_openapi::{
+    api::{apps::v1::ControllerRevision, networking::v1::NetworkPolicy},
+    apimachinery::pkg::runtime::RawExtension,
+};
 use serde_json::{Value, json};
 
 use super::{
     dns_tests::{hear, list_but, service},
     engine::{Engine, ListPhase, Seen},
     revisions::{RevisionWrite, What},
-    sim::{OWN, Sim, ready},
+    sim::{OWN, Sim, ready, with_policies},
 };
 use crate::{
-    api::{Uid, reason::Failure},
+    api::{
+        Uid,
+        names::{ANNOTATION_ASKED, ANNOTATION_PLAN},
+        reason::Failure,
+    },
     apply::WriteError,
+    plan::Revision,
 };
 
 const EGRESS: &str = "baseline-default-deny-egress";
+const INGRESS: &str = "baseline-default-deny-ingress";
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -33,6 +42,15 @@ fn spec(port: i32) -> Value {
     json!({"dns": {"ports": [port]}, "rollout": {"maxNamespacesPerWave": 1, "interval": "1m"}})
 }
 
+fn discovering() -> Sim {
+    let mut sim = Sim::blank();
+    sim.engine = Engine::new(OWN).discovering();
+    sim.lead(true);
+    sim.list_configurations();
+    list_but(&mut sim, &[]);
+    sim
+}
+
 impl Cluster {
     /// Every namespace holds what the spec asks for, and its revision is stored.
     fn settled(spec: Value) -> Self {
@@ -41,12 +59,7 @@ impl Cluster {
 
     /// The same, where DNS is looked for.
     fn discovering(spec: Value) -> Self {
-        let mut sim = Sim::blank();
-        sim.engine = Engine::new(OWN).discovering();
-        sim.lead(true);
-        sim.list_configurations();
-        list_but(&mut sim, &[]);
-        Self::settled_in(sim, spec)
+        Self::settled_in(discovering(), spec)
     }
 
     fn settled_in(mut sim: Sim, spec: Value) -> Self {
@@ -121,6 +134,12 @@ impl Cluster {
         policy["spec"]["egress"][0]["ports"][2]["port"].to_string()
     }
 
+    /// What a policy says was asked for.
+    fn asked(&self, ns: &str, policy: &str) -> Option<&String> {
+        let meta = &self.sim.policies[&(ns.to_owned(), policy.to_owned())].metadata;
+        meta.annotations.as_ref().unwrap().get(ANNOTATION_ASKED)
+    }
+
     fn pass(&mut self, time: Duration) {
         self.sim.pass(time);
         self.work();
@@ -128,11 +147,21 @@ impl Cluster {
 
     /// Another process takes over: it knows what is in the cluster, and the status.
     fn restart(self) -> Self {
+        self.restart_as(Sim::unsynced())
+    }
+
+    /// The same, where DNS has one more address.
+    fn restart_with_dns(self, address: &str) -> Self {
+        let mut sim = discovering();
+        hear(&mut sim, service("more", address));
+        self.restart_as(sim)
+    }
+
+    fn restart_as(self, mut sim: Sim) -> Self {
         let Self { sim: mut old, revisions, generation, spec } = self;
         old.pass(Duration::from_secs(2));
         old.status();
         let status = old.statuses.last().map_or(Value::Null, |s| serde_json::to_value(s).unwrap());
-        let mut sim = Sim::unsynced();
         sim.elapsed = old.elapsed;
         sim.version = old.version;
         sim.policies = old.policies;
@@ -460,6 +489,96 @@ fn dns_that_is_found_elsewhere_is_no_change_of_the_baseline_every_namespace_gets
     }
     cluster.pass(MINUTE);
     assert_eq!(cluster.ports(), "2 2 1 1 1");
+}
+
+#[test]
+fn i1_a_restart_that_finds_other_dns_takes_no_namespace_back_to_what_it_held_before() {
+    let mut cluster = Cluster::discovering(spec(1));
+    cluster.edit(spec(2));
+    cluster.work();
+    cluster.pass(MINUTE);
+    assert_eq!(cluster.ports(), "2 2 1 1 1");
+    let mut cluster = cluster.restart_with_dns("10.0.0.12");
+    cluster.work();
+    assert_eq!((cluster.ports(), cluster.status().1), ("2 2 1 1 1".into(), [2, 5, 2]));
+    for ns in NAMES {
+        let policy = serde_json::to_string(&cluster.sim.policies[&(ns.to_owned(), EGRESS.to_owned())]).unwrap();
+        assert!(policy.contains("10.0.0.12/32"), "{ns}: {policy}");
+    }
+    // Those that a change was left in are known, too.
+    cluster.edit(spec(3));
+    cluster.work();
+    assert_eq!(cluster.ports(), "3 2 1 1 1");
+    let mut cluster = cluster.restart_with_dns("10.0.0.13");
+    cluster.work();
+    assert_eq!(cluster.ports(), "3 2 1 1 1");
+    cluster.pass(MINUTE);
+    assert_eq!(cluster.ports(), "3 3 1 1 1");
+}
+
+#[test]
+fn i1_a_former_revision_that_would_be_refused_today_is_kept_where_no_wave_has_been() {
+    let mut cluster = Cluster::settled(spec(1));
+    cluster.edit(spec(2));
+    cluster.work();
+    // What went out to all was asked of a release whose rules were laxer.
+    let mut lax = spec(1);
+    lax["dns"]["peers"] = json!([{"ipBlock": {"cidr": "anywhere"}}]);
+    let lax = Revision::of(&serde_json::from_value(with_policies(lax)).unwrap());
+    let first = cluster.revisions.iter().min_by_key(|(_, revision)| revision.revision).map(|(name, _)| name.clone()).unwrap();
+    let mut settled = cluster.revisions.remove(&first).unwrap();
+    settled.metadata.name = Some(format!("b-{}", lax.id));
+    settled.data = Some(RawExtension(lax.data));
+    cluster.revisions.insert(format!("b-{}", lax.id), settled);
+    let mut cluster = cluster.restart();
+    cluster.work();
+    assert_eq!((cluster.ports(), cluster.revisions.len()), ("2 1 1 1 1".into(), 2));
+    cluster.pass(MINUTE);
+    assert_eq!(cluster.ports(), "2 2 1 1 1");
+}
+
+#[test]
+fn i2_a_rollout_that_comes_or_goes_writes_no_policy_that_is_as_planned() {
+    let without = |port: i32| json!({"dns": {"ports": [port]}});
+    let mut cluster = Cluster::settled(without(1));
+    cluster.edit(spec(1));
+    while cluster.store(|_| None) > 0 {}
+    assert_eq!(cluster.sim.jobs().len(), 0, "as of an earlier release, which knew no such annotation");
+    let mut cluster = cluster.restart();
+    assert_eq!((cluster.store(|_| None), cluster.sim.jobs().len()), (0, 0));
+    cluster.edit(spec(2));
+    cluster.work();
+    let said = [("a", EGRESS), ("a", INGRESS), ("b", EGRESS)].map(|(ns, policy)| cluster.asked(ns, policy).is_some());
+    assert_eq!((cluster.ports(), said), ("2 1 1 1 1".into(), [true, false, false]), "only what is written for the change");
+    let mut cluster = cluster.restart();
+    assert_eq!((cluster.store(|_| None), cluster.sim.jobs().len()), (0, 0));
+    cluster.edit(without(2));
+    while cluster.store(|_| None) > 0 {}
+    let names: Vec<_> = cluster.sim.jobs().into_iter().map(|job| job.namespace.to_string()).collect();
+    assert_eq!(names, ["b", "c", "d", "e"]);
+}
+
+#[test]
+fn i1_what_a_policy_says_was_asked_for_is_ours_and_put_right_once() {
+    let strip = |key: &'static str| move |p: &mut NetworkPolicy| drop(p.metadata.annotations.as_mut().unwrap().remove(key));
+    let forge = |p: &mut NetworkPolicy| {
+        p.metadata.annotations.as_mut().unwrap().insert(ANNOTATION_ASKED.into(), "0".repeat(32));
+    };
+    let deeds: [&dyn Fn(&mut NetworkPolicy); 3] = [&strip(ANNOTATION_ASKED), &strip(ANNOTATION_PLAN), &forge];
+    let mut cluster = Cluster::settled(spec(1));
+    cluster.edit(spec(2));
+    cluster.work();
+    for (ns, policy) in [("a", EGRESS), ("a", INGRESS), ("d", EGRESS)] {
+        let before = cluster.sim.policies[&(ns.to_owned(), policy.to_owned())].metadata.annotations.clone();
+        assert!(cluster.asked(ns, policy).is_some());
+        for deed in deeds {
+            cluster.sim.tamper(ns, policy, deed);
+            assert_eq!(cluster.sim.answer(|_, _| None), 1);
+            assert_eq!(cluster.sim.jobs().len(), 0);
+            assert_eq!(cluster.sim.policies[&(ns.to_owned(), policy.to_owned())].metadata.annotations, before);
+        }
+    }
+    assert_eq!(cluster.ports(), "2 1 1 1 1");
 }
 
 #[test]

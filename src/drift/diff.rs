@@ -8,9 +8,9 @@ use super::{
     normal::spec_digest,
 };
 use crate::{
-    api::{Role, Uid, names::ANNOTATION_PLAN},
+    api::{Role, Uid},
     digest::Digest,
-    plan::{Baseline, Rendered},
+    plan::{Baseline, Rendered, Stamp},
 };
 
 /// The kinds of drift.
@@ -60,7 +60,7 @@ pub struct Target<'a> {
     pub name: &'a str,
     /// Its role.
     pub role: Role,
-    plan: Option<&'a str>,
+    stamp: &'a Stamp,
     expected: Expected,
 }
 
@@ -69,6 +69,8 @@ pub struct Target<'a> {
 pub struct Expected {
     spec: Digest,
     meta: Digest,
+    /// With or without what was asked for, whichever is not written.
+    also: Digest,
 }
 
 /// The digests of a baseline's policies, computed once for a baseline.
@@ -78,8 +80,9 @@ pub struct Targets(Vec<Expected>);
 
 /// Computes what the policies of a baseline are compared by.
 pub fn targets(baseline: &Baseline) -> Targets {
+    let meta = |p: &Rendered, annotations: &_| meta_digest(Some(&p.labels), Some(annotations));
     let expected =
-        |p: &Rendered| Expected { spec: spec_digest(Some(&p.spec)), meta: meta_digest(Some(&p.labels), Some(&p.annotations)) };
+        |p: &Rendered| Expected { spec: spec_digest(Some(&p.spec)), meta: meta(p, &p.annotations), also: meta(p, &p.also) };
     Targets(baseline.policies.iter().map(expected).collect())
 }
 
@@ -87,8 +90,7 @@ impl Targets {
     /// The target for a policy of the same baseline.
     pub fn of<'a>(&self, index: usize, policy: &'a Rendered) -> Option<Target<'a>> {
         let expected = *self.0.get(index)?;
-        let plan = policy.annotations.get(ANNOTATION_PLAN).map(String::as_str);
-        Some(Target { index, name: &policy.name, role: policy.role, plan, expected })
+        Some(Target { index, name: &policy.name, role: policy.role, stamp: &policy.stamp, expected })
     }
 }
 
@@ -180,10 +182,11 @@ fn diff_one(target: &Target, observed: Option<&Print>) -> Option<Drift> {
         let fix = Fix::Apply { index: target.index, uid: None, former_keys: None, expected };
         return Some(Drift { policy, class: Class::Missing, baseline: None, outdated: false, who: None, fix });
     };
-    let outdated = print.plan.as_deref().is_some_and(|plan| Some(plan) != target.plan);
+    let outdated = print.plan.as_deref().is_some_and(|plan| !target.stamp.is_plan(plan));
     let drift =
         |class, fix| Some(Drift { policy, class, baseline: print.baseline.clone(), outdated, who: print.who.clone(), fix });
-    let as_planned = print.ours && print.spec == expected.spec && print.meta == expected.meta;
+    let is_dressed = print.meta == expected.meta || print.meta == expected.also;
+    let as_planned = print.ours && print.spec == expected.spec && is_dressed;
     let apply = Fix::Apply { index: target.index, uid: Some(print.uid.clone()), former_keys: print.keys.clone(), expected };
     let class = match print {
         _ if print.terminating => {
@@ -193,7 +196,7 @@ fn diff_one(target: &Target, observed: Option<&Print>) -> Option<Drift> {
         _ if !print.ours => Class::Unmanaged,
         _ if print.pinned => Class::Pinned,
         _ if print.spec != expected.spec => Class::SpecChanged,
-        _ if print.meta != expected.meta => Class::MetadataChanged,
+        _ if !is_dressed => Class::MetadataChanged,
         _ => return None,
     };
     drift(class, apply)

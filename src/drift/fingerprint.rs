@@ -17,7 +17,10 @@ use super::normal::spec_digest;
 use crate::{
     api::{
         Uid,
-        names::{ANNOTATION_KEYS, ANNOTATION_PLAN, DOMAIN, LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY, MANAGER, is_tracking_key},
+        names::{
+            ANNOTATION_ASKED, ANNOTATION_KEYS, ANNOTATION_PLAN, DOMAIN, LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY, MANAGER,
+            is_tracking_key,
+        },
         resource_version,
     },
     digest::Digest,
@@ -62,6 +65,8 @@ pub struct Make {
     pub baseline: Option<Arc<str>>,
     /// The hash of the plan that it was written for, as its annotation says, when it is ours.
     pub plan: Option<Arc<str>>,
+    /// The hash of what was asked for, as its annotation says, when it is ours.
+    pub asked: Option<Arc<str>>,
     /// What `ANNOTATION_KEYS` says, when it is ours.
     pub keys: Option<Arc<str>>,
     /// The last other writer that managedFields name. Shown, never believed.
@@ -104,7 +109,7 @@ impl<T: Eq + Hash + ?Sized> Shared<T> {
 const ROOM: usize = 4096;
 /// Our own list of extra keys is shorter: at most 32 keys of at most 317 characters.
 const MAX_KEYS: usize = 16 * 1024;
-/// Our own hash of a plan is shorter.
+/// Our own hashes are shorter.
 const MAX_PLAN: usize = 64;
 
 impl Interner {
@@ -142,6 +147,7 @@ impl Print {
             opens,
             baseline: label(LABEL_BASELINE).filter(|_| ours).map(|b| texts.get(b)),
             plan: annotation(ANNOTATION_PLAN).filter(|p| ours && p.len() <= MAX_PLAN).map(|p| texts.get(p)),
+            asked: annotation(ANNOTATION_ASKED).filter(|a| ours && a.len() <= MAX_PLAN).map(|a| texts.get(a)),
             keys: annotation(ANNOTATION_KEYS).filter(|k| ours && k.len() <= MAX_KEYS).map(|k| texts.get(k)),
             who: meta.managed_fields.as_deref().and_then(claimed_writer).map(|w| texts.get(w)),
         };

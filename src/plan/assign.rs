@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use jiff::Timestamp;
+
 use super::{Baseline, Namespace};
 use crate::api::{
     NamespaceName,
@@ -87,6 +89,14 @@ impl Baselines {
         holdings.baselines.iter().find(releases).cloned()
     }
 
+    /// Whether a namespace in which nothing of ours is left is nobody's: no baseline applies there, and none held it that only looks for now,
+    /// cannot be planned with, or waits with a release. While nobody knows who held it, any of these may have.
+    pub fn leave_free(&self, ns: &Namespace, holdings: &Holdings) -> bool {
+        let Verdict { decision: Decision::Unselected, audits, .. } = self.decide(ns, holdings) else { return false };
+        let may_return = audits.iter().map(|b| &b.name).chain(&self.invalid).chain(&self.held);
+        may_return.into_iter().all(|name| holdings.owner.as_ref().is_some_and(|owner| owner != name))
+    }
+
     /// Says which namespaces keep a former revision of a baseline; all others get what its spec asks for.
     pub fn set_behind(&mut self, name: &Arc<str>, behind: Behind) {
         self.behind.remove(name);
@@ -133,8 +143,10 @@ impl Baselines {
 /// What of ours a namespace holds, or was seen to hold.
 #[derive(Clone, Debug, Default)]
 pub struct Holdings {
-    /// It holds a policy of ours, or did while this process watched: then it is not "existing" any more.
+    /// It holds a policy of ours, or did while this process watched and has not been let go: then it is not "existing" any more.
     pub any: bool,
+    /// When an opt-out of it was first in force, which says the same to baselines that lived then.
+    pub opted_out: Option<Timestamp>,
     /// The baselines that the labels of our policies name.
     pub baselines: BTreeSet<Arc<str>>,
     /// The baseline whose plan the namespace was last seen to hold. Labels can be forged, this cannot.
@@ -209,7 +221,8 @@ impl Baselines {
 impl Baseline {
     /// Whether the baseline found the namespace open: then only `existingNamespaces: Enforce` closes it.
     pub fn only_reports(&self, ns: &Namespace, holdings: &Holdings) -> bool {
-        self.existing == ExistingNamespaces::Report && ns.created < self.created && !holdings.any
+        let was_opted_out = holdings.opted_out.is_some_and(|at| at >= self.created);
+        self.existing == ExistingNamespaces::Report && ns.created < self.created && !holdings.any && !was_opted_out
     }
 }
 
@@ -246,7 +259,7 @@ mod tests {
     }
 
     fn held_by(name: &str) -> Holdings {
-        Holdings { any: true, baselines: [Arc::from(name)].into(), owner: None }
+        Holdings { any: true, baselines: [Arc::from(name)].into(), ..Holdings::default() }
     }
 
     #[test]
@@ -279,7 +292,7 @@ mod tests {
         b.insert_invalid("bad".into());
         let ns = namespace("a", &[]);
         // As after a restart: nobody remembers who held it.
-        let forged = Holdings { any: true, baselines: ["bad", "good"].map(Arc::from).into(), owner: None };
+        let forged = Holdings { any: true, baselines: ["bad", "good"].map(Arc::from).into(), ..Holdings::default() };
         assert_eq!(tell(&b.decide(&ns, &forged).decision), "protected good");
         assert_eq!(tell(&b.decide(&ns, &held_by("bad")).decision), "frozen bad");
     }

@@ -190,6 +190,16 @@ impl Baseline {
     /// Checks a baseline. `operator_namespace` is excluded like a system namespace. Of DNS it knows what its spec says, until it is told more.
     pub fn check(object: &PolicyBaseline, operator_namespace: &str) -> Result<Self, BaselineError> {
         let spec = &object.spec;
+        spec.monitoring.as_ref().map_or(Ok(()), check_monitoring)?;
+        spec.dns.as_ref().map_or(Ok(()), check_dns)?;
+        spec.metadata.as_ref().map_or(Ok(()), check_metadata)?;
+        Self::assemble(object, operator_namespace)
+    }
+
+    /// The same of what was checked before, maybe by a release with other rules: what it wrote stands in the cluster. Only what cannot be
+    /// planned with is refused.
+    pub(super) fn assemble(object: &PolicyBaseline, operator_namespace: &str) -> Result<Self, BaselineError> {
+        let spec = &object.spec;
         let name = object.name_any();
         if names::check_label_value(&name).is_err() {
             return Err(BaselineError::InvalidName(name));
@@ -200,11 +210,8 @@ impl Baseline {
         let selector = spec.namespace_selector.clone().unwrap_or_default();
         let exclude = exclusions(&spec.exclude_namespaces, spec.include_system_namespaces, operator_namespace)?;
         let monitoring = spec.monitoring.clone().unwrap_or_default();
-        check_monitoring(&monitoring)?;
         let dns = spec.dns.clone().unwrap_or_default();
-        check_dns(&dns)?;
         let metadata = spec.metadata.clone().unwrap_or_default();
-        check_metadata(&metadata)?;
         let opt_outs = Limits::check(spec.opt_outs.as_ref()).map_err(BaselineError::InvalidDuration)?;
 
         let rollout = spec.rollout.as_ref().map(check_rollout).transpose()?;
@@ -212,6 +219,12 @@ impl Baseline {
         let canaries = canaries.map(|s| matcher("spec.rollout.canarySelector", s)).transpose()?;
 
         let sources = render::monitoring_sources(&monitoring);
+        if sources.is_empty() {
+            return Err(BaselineError::EmptyList("spec.monitoring.from"));
+        }
+        if monitoring.ports.as_ref().is_some_and(Vec::is_empty) {
+            return Err(BaselineError::EmptyList("spec.monitoring.ports"));
+        }
         let scrapers = sources.iter().map(|(namespaces, _)| matcher("spec.monitoring.from", namespaces));
         let none = ClusterDns::default();
         let rendered = |role| render::render(role, &name, &dns, &none, &monitoring, &metadata);
@@ -221,6 +234,9 @@ impl Baseline {
         if source_egress == SourceEgress::Enforce && carves {
             let source = |(i, (_, pods)): (usize, &(_, Selector))| render::render_source(i, pods, &name, &monitoring, &metadata);
             policies.extend(sources.iter().enumerate().map(source));
+        }
+        if rollout.is_some() {
+            policies = policies.into_iter().map(Rendered::traced).collect();
         }
         Ok(Self {
             created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
@@ -260,7 +276,8 @@ impl Baseline {
             return self;
         }
         for policy in self.policies.iter_mut().filter(|policy| policy.role == Role::DefaultDenyEgress) {
-            *policy = render::render(policy.role, &self.name, dns, found, monitoring, metadata);
+            let rendered = render::render(policy.role, &self.name, dns, found, monitoring, metadata);
+            *policy = if self.rollout.is_some() { rendered.traced() } else { rendered };
         }
         if !include_system_namespaces {
             self.exclude.extend(found.namespaces().map(Into::into));

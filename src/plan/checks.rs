@@ -75,9 +75,6 @@ fn check_optional_selector(field: &str, selector: Option<&Selector>) -> Result<(
 pub fn check_monitoring(monitoring: &Monitoring) -> Result<(), BaselineError> {
     check_optional_selector("spec.monitoring.podSelector", monitoring.pod_selector.as_ref())?;
     if let Some(from) = &monitoring.from {
-        if from.is_empty() {
-            return Err(BaselineError::EmptyList("spec.monitoring.from"));
-        }
         for (i, source) in from.iter().enumerate() {
             let (Some(namespaces), Some(pods)) = (&source.namespace_selector, &source.pod_selector) else {
                 return Err(BaselineError::InvalidSource(i));
@@ -90,9 +87,6 @@ pub fn check_monitoring(monitoring: &Monitoring) -> Result<(), BaselineError> {
         }
     }
     if let Some(ports) = &monitoring.ports {
-        if ports.is_empty() {
-            return Err(BaselineError::EmptyList("spec.monitoring.ports"));
-        }
         for (i, port) in ports.iter().enumerate() {
             if !port_is_valid(port) {
                 return Err(BaselineError::InvalidPort(format!("spec.monitoring.ports[{i}]")));

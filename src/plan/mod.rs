@@ -16,8 +16,8 @@ pub use backends::Backends;
 pub use baseline::{Baseline, BaselineError};
 pub use labels::Labels;
 pub use opt_out::{OptOut, OptOuts};
-pub use render::{Rendered, own_id};
-pub use revision::{Mark, Revision, keeps};
+pub use render::{Rendered, Stamp, own_id};
+pub use revision::{Held, Revision, keeps};
 
 use std::sync::Arc;
 

@@ -19,7 +19,9 @@ use crate::{
     api::{
         Role,
         baseline::{Dns, Monitoring, PolicyMetadata, Port, Protocol, Selector},
-        names::{ANNOTATION_KEYS, ANNOTATION_PLAN, LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY, LABEL_ROLE, MANAGER},
+        names::{
+            ANNOTATION_ASKED, ANNOTATION_KEYS, ANNOTATION_PLAN, LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY, LABEL_ROLE, MANAGER,
+        },
     },
     digest::Digest,
     dns::{ClusterDns, Peer},
@@ -48,8 +50,30 @@ pub struct Rendered {
     pub labels: BTreeMap<String, String>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
+    /// With these it is as planned, too: it was written when its baseline had a rollout, or had none, and is not written again for that.
+    pub also: BTreeMap<String, String>,
+    /// What it says of itself in the cluster.
+    pub stamp: Stamp,
     /// Its spec, written down once for all namespaces.
     spec_text: Box<RawValue>,
+}
+
+/// By what a policy in the cluster says what it was written for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Stamp {
+    /// A hash of what is planned.
+    pub plan: String,
+    /// The same of a policy that says what was asked for.
+    pub traced: String,
+    /// A hash of what was asked for.
+    pub asked: String,
+}
+
+impl Stamp {
+    /// Whether that is the hash of its plan, in one form or the other.
+    pub fn is_plan(&self, hash: &str) -> bool {
+        self.plan == hash || self.traced == hash
+    }
 }
 
 /// What is sent to apply a policy in a namespace.
@@ -89,6 +113,15 @@ impl Rendered {
         serde_json::json!({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": self.spec})
     }
 
+    /// The same policy, which says what was asked for.
+    #[must_use]
+    pub fn traced(mut self) -> Self {
+        if !self.annotations.contains_key(ANNOTATION_ASKED) {
+            std::mem::swap(&mut self.annotations, &mut self.also);
+        }
+        self
+    }
+
     fn metadata<'a>(&'a self, namespace: &'a str, uid: Option<&'a str>) -> Metadata<'a> {
         let mut labels: BTreeMap<&str, Cow<str>> = self.labels.iter().map(|(k, v)| (&**k, v.into())).collect();
         labels.insert(LABEL_ID, own_id(namespace, &self.name).into());
@@ -110,7 +143,14 @@ pub fn render(
         Role::DefaultDenyEgress => spec(&Selector::default(), "Egress", vec![], dns_rules(dns, found)),
         Role::MonitoringCarveout => spec(&exposing(monitoring), "Ingress", vec![scrape_rule(monitoring)], vec![]),
     };
-    dress(role, role.suffix(), None, spec, baseline, metadata)
+    let asked = match role {
+        Role::DefaultDenyIngress => Digest::NONE,
+        Role::DefaultDenyEgress => Digest::of_json(&(dns.discovery, &dns.peers, further_ports(dns).collect::<Vec<_>>())),
+        Role::MonitoringCarveout => {
+            Digest::of_json(&(monitoring_sources(monitoring), exposing(monitoring), scraped_ports(monitoring)))
+        }
+    };
+    dress(role, role.suffix(), None, (spec, asked), baseline, metadata)
 }
 
 /// Renders what lets the pods of a monitoring source out to those that they scrape.
@@ -122,19 +162,20 @@ pub fn render_source(
     metadata: &PolicyMetadata,
 ) -> Rendered {
     let namespaces = monitoring.namespace_selector.clone().unwrap_or_default();
+    let asked = Digest::of_json(&(sources, &namespaces, exposing(monitoring), scraped_ports(monitoring)));
     // An empty selector of namespaces beside one of pods means these pods in every namespace.
     let to = Some(vec![pods(&namespaces, &exposing(monitoring))]);
     let rule = NetworkPolicyEgressRule { to, ports: Some(scraped_ports(monitoring)) };
     let spec = spec(sources, "Egress", vec![], vec![rule]);
     let suffix = if index == 0 { SOURCE.to_owned() } else { format!("{SOURCE}-{}", index + 1) };
-    dress(Role::MonitoringCarveout, &suffix, Some(index), spec, baseline, metadata)
+    dress(Role::MonitoringCarveout, &suffix, Some(index), (spec, asked), baseline, metadata)
 }
 
 fn dress(
     role: Role,
     suffix: &str,
     source: Option<usize>,
-    spec: NetworkPolicySpec,
+    (spec, asked): (NetworkPolicySpec, Digest),
     baseline: &str,
     metadata: &PolicyMetadata,
 ) -> Rendered {
@@ -148,12 +189,18 @@ fn dress(
     if let Some(keys) = extra_keys(metadata) {
         annotations.insert(ANNOTATION_KEYS.into(), keys);
     }
-    let plan = Digest::of_json(&(&spec, &labels, &annotations)).to_string();
-    annotations.insert(ANNOTATION_PLAN.into(), plan);
+    let plan = |annotations: &_| Digest::of_json(&(&spec, &labels, annotations)).to_string();
+    let mut also = annotations.clone();
+    let asked = Digest::of_json(&(asked.to_string(), &metadata.labels, &metadata.annotations)).to_string();
+    also.insert(ANNOTATION_ASKED.into(), asked.clone());
+    // It covers what was asked for: who takes that away leaves a hash that does not fit.
+    let stamp = Stamp { plan: plan(&annotations), traced: plan(&also), asked };
+    annotations.insert(ANNOTATION_PLAN.into(), stamp.plan.clone());
+    also.insert(ANNOTATION_PLAN.into(), stamp.traced.clone());
     let name = format!("{}{}", metadata.name_prefix.as_deref().unwrap_or(DEFAULT_PREFIX), suffix);
     // A spec has string keys and no numbers that JSON lacks: it is always written.
     let spec_text = to_raw_value(&spec).unwrap_or_else(|_| RawValue::NULL.to_owned());
-    Rendered { role, source, name, spec, labels, annotations, spec_text }
+    Rendered { role, source, name, spec, labels, annotations, also, stamp, spec_text }
 }
 
 fn spec(
@@ -188,7 +235,7 @@ fn dns_rules(dns: &Dns, found: &ClusterDns) -> Vec<NetworkPolicyEgressRule> {
         }
     }
     let mut numbers = vec![DNS_PORT];
-    numbers.extend(dns.ports.iter().filter(|p| **p != DNS_PORT));
+    numbers.extend(further_ports(dns));
     let further: BTreeSet<i32> = found.peers().iter().flat_map(|(_, ports)| ports).map(|port| i32::from(*port)).collect();
     let further = further.into_iter().filter(|port| !numbers.contains(port)).map(|number| {
         let answers = |(_, ports): &&(Peer, BTreeSet<u16>)| ports.iter().any(|port| i32::from(*port) == number);
@@ -198,6 +245,10 @@ fn dns_rules(dns: &Dns, found: &ClusterDns) -> Vec<NetworkPolicyEgressRule> {
     let further: Vec<NetworkPolicyEgressRule> = further.collect();
     let first = NetworkPolicyEgressRule { to: Some(to), ports: Some(udp_and_tcp(&numbers)) };
     [first].into_iter().chain(further).collect()
+}
+
+fn further_ports(dns: &Dns) -> impl Iterator<Item = &i32> {
+    dns.ports.iter().filter(|port| **port != DNS_PORT)
 }
 
 fn udp_and_tcp(numbers: &[i32]) -> Vec<NetworkPolicyPort> {
@@ -341,6 +392,38 @@ mod tests {
         for (policy, uid) in b.policies.iter().zip([None, Some("u"), None]) {
             let sent: serde_json::Value = serde_json::from_slice(&serde_json::to_vec(&policy.body("a", uid)).unwrap()).unwrap();
             assert_eq!(sent, policy.object("a", uid));
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_tells_edits_of_a_policy_apart_and_knows_no_others() {
+        let asked = |spec| checked("b", spec).policies.into_iter().map(|p| p.stamp.asked).collect::<Vec<_>>();
+        let before = asked(serde_json::json!({}));
+        let same = serde_json::json!({"dns": {"ports": [53]}, "monitoring": {"ports": [
+            {"port": "metrics"}, {"port": 8080}, {"port": 9090}]}, "priority": 5, "rollout": {}});
+        assert_eq!(asked(same), before, "that is what it asks for anyway");
+        for (spec, changed) in [
+            (serde_json::json!({"dns": {"ports": [5353]}}), [false, true, false]),
+            (serde_json::json!({"dns": {"discovery": "Static"}}), [false, true, false]),
+            (serde_json::json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.9/32"}}]}}), [false, true, false]),
+            (serde_json::json!({"monitoring": {"ports": [{"port": 1}]}}), [false, false, true]),
+            (serde_json::json!({"monitoring": {"podSelector": {"matchLabels": {"a": "b"}}}}), [false, false, true]),
+            (serde_json::json!({"monitoring": {"sourceEgress": "Enforce"}}), [false, false, false]),
+            (serde_json::json!({"metadata": {"labels": {"a": "b"}}}), [true, true, true]),
+            (serde_json::json!({"metadata": {"annotations": {"a": "b"}}}), [true, true, true]),
+        ] {
+            let now = asked(spec.clone());
+            assert_eq!([0, 1, 2].map(|i| now[i] != before[i]), changed, "{spec}");
+        }
+    }
+
+    #[test]
+    fn only_the_policies_of_a_rollout_say_what_was_asked_for_and_the_rest_of_them_is_the_same() {
+        let (without, with) = (checked("b", serde_json::json!({})), checked("b", serde_json::json!({"rollout": {}})));
+        for (without, with) in without.policies.iter().zip(&with.policies) {
+            assert_eq!((&without.annotations, &without.also, &without.stamp), (&with.also, &with.annotations, &with.stamp));
+            assert_eq!(with.annotations[ANNOTATION_ASKED], with.stamp.asked);
+            assert!(!without.annotations.contains_key(ANNOTATION_ASKED));
         }
     }
 

@@ -11,7 +11,6 @@ use crate::{
     api::{
         PolicyBaselineSpec, Role,
         baseline::{Dns, Monitoring, PolicyMetadata},
-        names::ANNOTATION_PLAN,
     },
     digest::Digest,
 };
@@ -59,8 +58,32 @@ impl Revision {
     }
 }
 
-/// What a policy of a plan is known by in the cluster: its name, and the hash of its plan.
-pub type Mark<'a> = (&'a str, &'a str);
+/// What a policy of a plan is known by: its name, and the hash of its plan.
+type Mark<'a> = (&'a str, &'a str);
+
+/// What a policy in the cluster says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Held<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The hash of its plan.
+    pub plan: Option<&'a str>,
+    /// The hash of what was asked for, if it says that.
+    pub asked: Option<&'a str>,
+}
+
+impl<'a> Held<'a> {
+    /// What it is known by. What other DNS, or another version of the operator, has made of a revision is that revision all the same.
+    fn mark(&self, known: &[&'a Baseline]) -> Mark<'a> {
+        let of_name = || known.iter().flat_map(|b| &b.policies).filter(|p| p.name == self.name).map(|p| &p.stamp);
+        let by_plan = of_name().find(|stamp| self.plan.is_some_and(|plan| stamp.is_plan(plan)));
+        let by_asked = || of_name().find(|stamp| self.asked == Some(&*stamp.asked));
+        // What they all write alike tells none of them from another.
+        let alike = || of_name().next().filter(|first| of_name().filter(|stamp| stamp == first).count() == known.len());
+        let stamp = by_plan.or_else(by_asked).or_else(alike);
+        (self.name, stamp.map_or_else(|| self.plan.unwrap_or_default(), |stamp| &*stamp.plan))
+    }
+}
 
 impl Baseline {
     /// The same baseline with what an earlier revision of it wrote. `operator_namespace` as in [`Baseline::check`].
@@ -69,7 +92,7 @@ impl Baseline {
         let Content { policies, dns, monitoring, metadata } = Content::deserialize(&revision.data).map_err(undecodable)?;
         let mut object = self.object.clone();
         object.spec = PolicyBaselineSpec { policies, dns, monitoring, metadata, ..object.spec };
-        let mut former = Self::check(&object, operator_namespace)?;
+        let mut former = Self::assemble(&object, operator_namespace)?;
         former.key = format!("{}/{}", self.name, revision.id).into();
         Ok(former)
     }
@@ -85,7 +108,7 @@ impl Baseline {
     }
 
     fn marks<'a>(&'a self, ns: &'a Namespace) -> BTreeSet<Mark<'a>> {
-        self.planned(ns).filter_map(|(_, p)| Some((&*p.name, &**p.annotations.get(ANNOTATION_PLAN)?))).collect()
+        self.planned(ns).map(|(_, p)| (&*p.name, &*p.stamp.plan)).collect()
     }
 }
 
@@ -93,13 +116,15 @@ impl Baseline {
 /// both have in common. `formers` begins with the one that went out to all; those that were left before they were there follow.
 ///
 /// What nobody planned counts as the first of them: a policy that somebody changed while nobody watched is no progress.
-pub fn keeps(target: &Baseline, formers: &[Arc<Baseline>], ns: &Namespace, held: &BTreeSet<Mark>) -> Option<usize> {
+pub fn keeps<'a>(target: &'a Baseline, formers: &'a [Arc<Baseline>], ns: &Namespace, held: &[Held<'a>]) -> Option<usize> {
+    let known: Vec<&Baseline> = std::iter::once(target).chain(formers.iter().map(|former| &**former)).collect();
+    let held: BTreeSet<Mark> = held.iter().map(|held| held.mark(&known)).collect();
     let wanted = target.marks(ns);
-    if held.is_empty() || *held == wanted {
+    if held.is_empty() || held == wanted {
         return None;
     }
     let former: Vec<BTreeSet<Mark>> = formers.iter().map(|former| former.marks(ns)).collect();
-    let place = former.iter().position(|marks| held == marks).or_else(|| {
+    let place = former.iter().position(|marks| held == *marks).or_else(|| {
         // Not exactly one of them: it was on its way, or somebody changed something.
         let is_new_in = |marks: &BTreeSet<Mark>, others: &[BTreeSet<Mark>]| {
             held.iter().any(|mark| marks.contains(mark) && !others.iter().any(|other| other.contains(mark)))
@@ -120,7 +145,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testkit::{baseline_object, checked, namespace};
+    use crate::{
+        api::names::{ANNOTATION_ASKED, ANNOTATION_PLAN},
+        plan::Rendered,
+        testkit::{baseline_object, checked, namespace},
+    };
 
     fn port(port: i32) -> Value {
         json!({"dns": {"ports": [port]}, "namespaceSelector": {"matchLabels": {"a": "b"}}})
@@ -133,9 +162,12 @@ mod tests {
     /// Which revision a namespace keeps that holds these policies of these baselines.
     fn kept(target: &Baseline, formers: &[Arc<Baseline>], holds: &[(&Baseline, &[usize])]) -> Option<usize> {
         let ns = namespace("team-a", &[("a", "b")]);
-        let mark = |b: &Baseline, i: usize| (b.policies[i].name.clone(), b.policies[i].annotations[ANNOTATION_PLAN].clone());
-        let marks: Vec<_> = holds.iter().flat_map(|(b, which)| which.iter().map(|i| mark(b, *i))).collect();
-        keeps(target, formers, &ns, &marks.iter().map(|(name, plan)| (&**name, &**plan)).collect())
+        let policies: Vec<_> = holds.iter().flat_map(|(b, which)| which.iter().map(|i| &b.policies[*i])).collect();
+        let annotation = |p: &'_ Rendered, key| p.annotations.get(key).cloned();
+        let said: Vec<_> =
+            policies.iter().map(|p| (&*p.name, annotation(p, ANNOTATION_PLAN), annotation(p, ANNOTATION_ASKED))).collect();
+        let held = said.iter().map(|(name, plan, asked)| Held { name, plan: plan.as_deref(), asked: asked.as_deref() });
+        keeps(target, formers, &ns, &held.collect::<Vec<_>>())
     }
 
     #[test]
@@ -178,6 +210,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_stored_needs_no_rule_but_those_without_which_it_would_open_everything() {
+        let target = checked("b", port(5353));
+        let at = |spec: Value| target.at(&Revision::of(&baseline_object("b", spec).spec), "operator");
+        for spec in [port(0), json!({"dns": {"peers": [{}]}}), json!({"metadata": {"labels": {"a": "not a value"}}})] {
+            assert!(at(spec.clone()).is_ok(), "{spec}");
+        }
+        for monitoring in [json!({"from": []}), json!({"from": [{}]}), json!({"ports": []})] {
+            assert!(at(json!({"monitoring": monitoring})).is_err(), "{monitoring}");
+        }
+        assert!(at(json!({"policies": []})).is_err());
+    }
+
+    #[test]
     fn what_a_namespace_keeps_is_read_from_its_policies() {
         let target = checked("b", port(3));
         let formers = [former(&target, port(1)), former(&target, port(2))];
@@ -193,6 +238,39 @@ mod tests {
         let nobody = checked("b", port(9));
         assert_eq!(kept(&target, &formers, &[(&nobody, &[1])]), Some(0));
         assert_eq!(kept(&target, &formers, &[(&nobody, &[1]), (&target, &[0, 2])]), Some(0));
+    }
+
+    #[test]
+    fn a_revision_that_is_rendered_otherwise_now_is_known_by_what_it_asked_for() {
+        let rollout = |mut spec: Value| {
+            spec["rollout"] = json!({});
+            spec
+        };
+        let target = checked("b", rollout(port(3)));
+        let formers = [former(&target, port(1)), former(&target, port(2))];
+        let as_before = |b: &Baseline| {
+            let mut before = b.clone();
+            for policy in &mut before.policies {
+                for annotations in [&mut policy.annotations, &mut policy.also] {
+                    annotations.insert(ANNOTATION_PLAN.into(), format!("before {}", policy.name));
+                }
+            }
+            before
+        };
+        let all: &[usize] = &[0, 1, 2];
+        assert_eq!(kept(&target, &formers, &[(&as_before(&target), all)]), None, "it was reached");
+        assert_eq!(kept(&target, &formers, &[(&as_before(&formers[0]), all)]), Some(0));
+        assert_eq!(kept(&target, &formers, &[(&as_before(&formers[1]), all)]), Some(1));
+        assert_eq!(
+            kept(&target, &formers, &[(&as_before(&checked("b", rollout(port(9)))), all)]),
+            Some(0),
+            "nobody asked for that"
+        );
+        // One of an earlier release says nothing of it.
+        let silent = as_before(&checked("b", port(3)));
+        assert_eq!(kept(&target, &formers, &[(&silent, all)]), Some(0));
+        assert_eq!(kept(&target, &formers, &[(&silent, &[0, 2]), (&as_before(&target), &[1])]), None, "only what differs counts");
+        assert_eq!(kept(&target, &formers, &[(&as_before(&target), &[0, 2]), (&silent, &[1])]), Some(0));
     }
 
     #[test]

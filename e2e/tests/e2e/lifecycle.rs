@@ -7,6 +7,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use policy_baseline_e2e::{TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 
+use crate::opt_outs;
 use crate::scene::{
     Plan, apply_baseline, baseline, baselines, condition, delete_baseline, events, policies_of, until_holds, until_only,
     until_ready, until_status,
@@ -180,6 +181,43 @@ async fn a_deleting_baseline_goes_after_its_policies() {
     let deletes = writes.deletes();
     assert_eq!((deletes.len(), freed.code), (3 * all.len(), 200), "{deletes:#?}");
     assert!(deletes.iter().all(|delete| delete.timestamp < freed.timestamp), "{deletes:#?}\n{freed:#?}");
+}
+
+#[tokio::test]
+async fn i1_what_a_deleted_baseline_leaves_open_is_only_reported_by_the_next_one_also_after_a_restart() {
+    let mut world = World::new().await.unwrap();
+    world.start_operator().await.unwrap();
+    apply_baseline(&world, "platform", &json!({ "namespaceSelector": team("a"), "deletionPolicy": "Delete" })).await;
+    until_finalizers(&world, "platform", &[FINALIZER]).await;
+    let closed = world.namespace("closed", &[(TEAM, "a")]).await.unwrap();
+    let without = world.namespace("without", &[(TEAM, "a")]).await.unwrap();
+    until_holds(&world, &closed, &Plan::of("platform")).await;
+    // One does without everything for a day, and its opt-out outlives the baseline.
+    let all = ["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"];
+    opt_outs::create(&world, &without, &opt_outs::opt_out("all", &all, opt_outs::seconds_from_now(86_400))).await;
+    opt_outs::until_says(&world, &without, "all", "True WithinLimits").await;
+    until_only(&world, &without, &[]).await;
+    remove_baseline(&world, "platform").await;
+    until_only(&world, &closed, &[]).await;
+    opt_outs::until_says(&world, &without, "all", "False NoBaseline").await;
+    // Times are stored in seconds.
+    a_second_later(&world).await;
+
+    apply_baseline(&world, "next", &json!({ "namespaceSelector": team("a") })).await;
+    until_status(&world, "next", "both are reported", |status| status.namespaces.reported == 2).await;
+    opt_outs::until_says(&world, &without, "all", "False ExistingNamespace").await;
+    world.restart_operator().await.unwrap();
+    fence_of_its_own(&world).await;
+    let status = until_ready(&world, "next").await;
+    assert_eq!((status.namespaces.reported, status.namespaces.compliant), (2, 0));
+    for ns in [&closed, &without] {
+        until_only(&world, ns, &[]).await;
+    }
+    // When it is told to, it closes what has no exception.
+    let spec = json!({ "namespaceSelector": team("a"), "existingNamespaces": "Enforce" });
+    apply_baseline(&world, "next", &spec).await;
+    until_holds(&world, &closed, &Plan::of("next")).await;
+    opt_outs::until_says(&world, &without, "all", "True WithinLimits").await;
 }
 
 #[tokio::test]

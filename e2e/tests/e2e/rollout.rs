@@ -26,7 +26,7 @@ fn spec(port: i32, rollout: &Value) -> Value {
 }
 
 fn plan(port: i32) -> Plan {
-    Plan::of(PLATFORM).dns_port(port)
+    Plan::of(PLATFORM).dns_port(port).asked()
 }
 
 /// Namespaces in the order of their names, each with the policies of the first spec.
@@ -173,6 +173,54 @@ async fn in_the_middle_each_namespace_is_kept_as_it_is_assigned_also_after_a_res
     let status = until_ready(&world, PLATFORM).await;
     assert_eq!((status.namespaces.compliant, status.rollout), (5, None));
     until_stored(&world, 1).await;
+}
+
+#[tokio::test]
+async fn i1_a_restart_in_the_middle_that_finds_other_dns_takes_no_namespace_back() {
+    let mut world = World::new().await.unwrap();
+    let files = ["10.9.9.1", "10.9.9.2"].map(|address| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("nameserver {address}\n")).unwrap();
+        file
+    });
+    let flag = |file: &tempfile::NamedTempFile| format!("--resolv-conf={}", file.path().display());
+    let rollout = json!({ "maxNamespacesPerWave": 1, "interval": "1h" });
+    let of = |port: i32, address: &str| plan(port).dns_peer(&json!({ "ipBlock": { "cidr": format!("{address}/32") } }));
+    world.start_operator_with(&[&flag(&files[0])]).await.unwrap();
+    apply_baseline(&world, PLATFORM, &spec(5301, &rollout)).await;
+    let mut names = Vec::new();
+    for prefix in ["a", "b", "c"] {
+        names.push(world.namespace(prefix, &[(OF, PLATFORM)]).await.unwrap());
+    }
+    for ns in &names {
+        until_holds(&world, ns, &of(5301, "10.9.9.1")).await;
+    }
+    until_ready(&world, PLATFORM).await;
+    until_stored(&world, 1).await;
+    names.sort_unstable();
+    apply_baseline(&world, PLATFORM, &spec(5302, &rollout)).await;
+    let waits = |status: &PolicyBaselineStatus| {
+        status.rollout.as_ref().is_some_and(|r| (r.moved, r.total) == (1, 3) && r.next_wave_at.is_some())
+    };
+    until_status(&world, PLATFORM, "the first wave is there", waits).await;
+    until_holds(&world, &names[0], &of(5302, "10.9.9.1")).await;
+
+    world.stop_operator().unwrap();
+    world.start_operator_with(&[&flag(&files[1])]).await.unwrap();
+    for ns in &names[1..] {
+        until_holds(&world, ns, &of(5301, "10.9.9.2")).await;
+    }
+    until_holds(&world, &names[0], &of(5302, "10.9.9.2")).await;
+    until_status(&world, PLATFORM, "the first wave is still there", waits).await;
+    // Who takes away by what that is known has it repaired, and is known to have done so.
+    let strip = json!({ "metadata": { "annotations": { "policybaseline.io/asked": null } } });
+    for ns in &names[..2] {
+        merge(&policies_of(&world.admin(), ns), DENY_EGRESS, "tenant", &strip).await;
+    }
+    until_holds(&world, &names[0], &of(5302, "10.9.9.2")).await;
+    until_holds(&world, &names[1], &of(5301, "10.9.9.2")).await;
+    let status = until_status(&world, PLATFORM, "both are told", |status| status.recent_drift.len() == 2).await;
+    assert!(status.recent_drift.iter().all(|drift| drift.class == "MetadataChanged"), "{:?}", status.recent_drift);
 }
 
 #[tokio::test]

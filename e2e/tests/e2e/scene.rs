@@ -102,6 +102,7 @@ pub struct Plan {
     scraped: Value,
     labels: BTreeMap<String, String>,
     without: BTreeSet<&'static str>,
+    asked: bool,
     beside: BTreeSet<String>,
 }
 
@@ -119,6 +120,7 @@ impl Plan {
             ]),
             labels: BTreeMap::new(),
             without: BTreeSet::new(),
+            asked: false,
             beside: BTreeSet::new(),
         }
     }
@@ -154,6 +156,12 @@ impl Plan {
     /// An extra label on each policy.
     pub fn label(mut self, key: &str, value: &str) -> Self {
         self.labels.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Each policy says what was asked for, because its baseline has a rollout.
+    pub fn asked(mut self) -> Self {
+        self.asked = true;
         self
     }
 
@@ -246,6 +254,9 @@ impl Plan {
         own.insert("policybaseline.io/role");
         if !self.labels.is_empty() {
             own.insert("policybaseline.io/keys");
+        }
+        if self.asked {
+            own.insert("policybaseline.io/asked");
         }
         if keys != own {
             return Err(format!("its own keys are {keys:?}"));

@@ -28,7 +28,10 @@ impl Engine {
             let before = std::mem::replace(&mut tracked.checked, check());
             self.was_before(&name, before.as_ref().ok());
         } else {
-            self.tracked.insert(name.clone(), Tracked::new(raw, check(), now.instant));
+            // Another one under the name of one that went unseen.
+            self.baseline_gone(&name, now);
+            let checked = raw.check(self.installs.own()).map(Arc::new);
+            self.tracked.insert(name.clone(), Tracked::new(raw, checked, now.instant));
         }
         self.place(name, now);
         self.plans_changed(now);
@@ -144,6 +147,7 @@ impl Engine {
             self.targets.remove(name);
             self.end_rollout(&name.into());
             self.rollouts.revisions.forget(name);
+            self.let_all_go();
             self.plans_changed(now);
         }
     }

@@ -58,9 +58,10 @@ impl Engine {
     /// The opt-outs of a namespace are others than before, or the namespace is.
     pub(super) fn opt_outs_changed(&mut self, ns: &NamespaceName, urgent: bool, now: Now) {
         let living = self.opt_outs.living(ns, now.wall);
-        let were_in_force = self.opt_outs.were_in_force(ns);
+        let first_in_force = self.opt_outs.first_in_force(ns);
         let Some(entry) = self.observed.get_mut(ns) else { return };
-        entry.established |= were_in_force;
+        // One that goes has been there: the namespace is closed now, not found open.
+        entry.opted_out = entry.opted_out.max(first_in_force);
         let Some(namespace) = &mut entry.namespace else { return };
         if namespace.opt_outs != living {
             namespace.opt_outs = living;

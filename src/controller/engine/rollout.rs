@@ -3,7 +3,7 @@
 //! leader go on where the last one was.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,7 +26,7 @@ use crate::{
         tracked::{Tracked, Turn},
     },
     drift::{Drift, Fix, targets},
-    plan::{Baseline, Behind, Decision, Known, Mark, Revision, keeps},
+    plan::{Baseline, Behind, Decision, Held, Known, Revision, keeps},
     rollout::{Pause, Progress, Rank, Rollout, Step, Verification},
     status::{Finding, State},
 };
@@ -158,14 +158,20 @@ impl Engine {
         revisions.retain(|r| r.id != target.revision.id);
         let surplus = revisions.len().saturating_sub(1 + LEFT);
         revisions.drain(1..=surplus);
-        let former = |revision: &&Revision| match target.at(revision, self.installs.own()) {
-            Ok(former) => Some(Arc::new(former.with_dns(self.dns.cluster()))),
-            Err(error) => {
-                warn!(baseline = %name, revision = %revision.id, "a former revision is left out: {error}");
-                None
+        let mut formers = Vec::new();
+        for revision in revisions {
+            match target.at(revision, self.installs.own()) {
+                Ok(former) => formers.push(Arc::new(former.with_dns(self.dns.cluster()))),
+                Err(error) => {
+                    warn!(baseline = %name, revision = %revision.id, "a former revision is left out: {error}");
+                    // The first one went out to all: none of those that were left on the way can stand for it.
+                    if formers.is_empty() {
+                        return formers;
+                    }
+                }
             }
-        };
-        revisions.iter().filter_map(former).collect()
+        }
+        formers
     }
 
     /// The same rollout, of a baseline that may be different in other things.
@@ -211,8 +217,8 @@ impl Engine {
                 Decision::Frozen(_) => true,
                 _ => continue,
             };
-            let held: BTreeSet<Mark> =
-                holds().map(|(policy, print)| (&**policy, print.plan.as_deref().unwrap_or_default())).collect();
+            let held: Vec<Held> =
+                holds().map(|(name, print)| Held { name, plan: print.plan.as_deref(), asked: print.asked.as_deref() }).collect();
             if let Some(former) = keeps(&target, &formers, namespace, &held).and_then(|at| formers.get(at)) {
                 behind.insert(ns.clone(), former.clone());
             } else if !is_frozen && target.differs_from(settled, namespace) {
