@@ -554,8 +554,8 @@ fn follow(
     };
     let is_in_force = verdict.until().is_some();
     // Under a baseline that was created since, it is in force anew.
-    let is_of_before = |first: &Time| is_in_force && enforced_since.is_some_and(|created| first.0 < created);
-    let first = stored.and_then(|s| s.first_in_force.clone()).filter(|first| !is_of_before(first));
+    let is_of_before = |first: Timestamp| is_in_force && enforced_since.is_some_and(|created| first < created);
+    let first = stored.and_then(|s| s.first_in_force.clone()).filter(|first| !is_of_before(first.0));
     let (announced, untold) = match &kept.checked {
         Ok(opt_out) => announce(stored.and_then(|s| s.announced.as_ref()), opt_out, is_in_force, kept.was_in_force(), wall),
         Err(_) => (stored.and_then(|s| s.announced.clone()), vec![]),
