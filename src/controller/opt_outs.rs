@@ -15,7 +15,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use tracing::{info, warn};
 
-use super::engine::{Now, STATUS_INTERVAL};
+use super::{
+    engine::{Now, STATUS_INTERVAL},
+    pace::{LONGEST, stretched},
+};
 use crate::{
     api::{
         BaselineOptOut, BaselineOptOutSpec, BaselineOptOutStatus, NamespaceName, Role,
@@ -34,6 +37,12 @@ use crate::{
 
 /// So many of them are written to at once: what is written for them never holds up policies.
 const WRITES_AT_ONCE: usize = 4;
+/// What is refused for what it is, or not stored as it was written, is tried again after so long at first, and at last: nothing will change on its own.
+const NOT_STORED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(5));
+/// A write that failed.
+const FAILED: (Duration, Duration) = (Duration::from_secs(5), LONGEST);
+/// A write to what is going, or was written by somebody else in between: its watch will say so.
+const OVERTAKEN: (Duration, Duration) = (STATUS_INTERVAL, LONGEST);
 /// The farthest moment that is waited for: the clock may jump, so it is looked at again anyway.
 const FAR: Duration = Duration::from_hours(1);
 
@@ -95,10 +104,38 @@ struct Kept {
     untold: Vec<Step>,
     writing: bool,
     not_before: Option<Instant>,
-    complaint: Option<String>,
+    /// How many writes of what is wanted did not succeed in a row.
+    setbacks: u32,
+    /// Until when it waits for that.
+    waits: Option<Instant>,
+    /// What was said of that, in a word.
+    complaint: Option<&'static str>,
 }
 
 impl Kept {
+    /// When it may be written again.
+    fn next_write(&self) -> Option<Instant> {
+        self.not_before.max(self.waits)
+    }
+
+    /// A write of what is wanted did not succeed: the next one waits, twice as long each time.
+    fn set_back(&mut self, (first, longest): (Duration, Duration), (namespace, name): &Key, now: Instant) {
+        self.setbacks += 1;
+        self.waits = Some(now + stretched(first, longest, self.setbacks, namespace, name));
+    }
+
+    fn no_setbacks(&mut self) {
+        (self.setbacks, self.waits) = (0, None);
+    }
+
+    /// Says once what keeps it from being written.
+    fn complain(&mut self, word: &'static str, message: &str, (namespace, name): &Key) {
+        if self.complaint != Some(word) {
+            warn!(%namespace, opt_out = %name, reason = word, "status or label of the opt-out not written, will be tried again: {message}");
+            self.complaint = Some(word);
+        }
+    }
+
     fn was_in_force(&self) -> bool {
         let conditions = self.stored.iter().flat_map(|s| &s.conditions);
         conditions.into_iter().any(|c| c.type_ == condition::IN_FORCE && c.status == "True")
@@ -206,6 +243,8 @@ impl Exceptions {
                 untold: vec![],
                 writing: false,
                 not_before: None,
+                setbacks: 0,
+                waits: None,
                 complaint: None,
             };
             self.kept.entry(key.0.clone()).or_default().insert(key.1.clone(), kept);
@@ -372,7 +411,11 @@ impl Exceptions {
                     }
                 }
             }
-            (kept.wanted, kept.untold) = if leads { follow(kept, &judged, wall) } else { (None, vec![]) };
+            let (wanted, untold) = if leads { follow(kept, &judged, wall) } else { (None, vec![]) };
+            if kept.wanted != wanted {
+                kept.no_setbacks();
+            }
+            (kept.wanted, kept.untold) = (wanted, untold);
             kept.verdict = Some(judged);
             let key = (ns.clone(), name.clone());
             if kept.is_written() {
@@ -397,6 +440,7 @@ impl Exceptions {
             kept.wanted = None;
             kept.untold = vec![];
             kept.not_before = None;
+            kept.no_setbacks();
         }
         self.unwritten.clear();
     }
@@ -409,7 +453,7 @@ impl Exceptions {
                 break;
             }
             let Some(kept) = self.kept.get_mut(ns).and_then(|all| all.get_mut(name)) else { continue };
-            if kept.writing || kept.not_before.is_some_and(|at| at > now) {
+            if kept.writing || kept.next_write().is_some_and(|at| at > now) {
                 continue;
             }
             kept.writing = true;
@@ -430,38 +474,44 @@ impl Exceptions {
     /// A write ended.
     pub fn written(&mut self, write: OptOutWrite, result: Result<StoredOptOut, WriteError>, now: Now) {
         self.writing = self.writing.saturating_sub(1);
-        let key = (write.namespace, write.name);
-        let Some(kept) = self.get_mut(&key).filter(|kept| kept.uid == write.uid) else { return };
+        let OptOutWrite { namespace, name, uid, status, label } = write;
+        let key = (namespace, name);
+        let Some(kept) = self.get_mut(&key).filter(|kept| kept.uid == uid) else { return };
         kept.writing = false;
         match result {
             Ok(stored) => {
+                let sticks = stored.status == status && label.is_none_or(|label| stored.label.as_deref() == label);
+                let what = if stored.status == status { "label" } else { "status" };
                 // What the watch has shown meanwhile may be newer.
                 if stored.version >= kept.version {
                     kept.version = stored.version;
-                    if let Some(status) = stored.status {
-                        kept.stored = Some(status);
-                    }
-                    if let Some(label) = write.label {
-                        kept.label = label.map(Into::into);
+                    kept.label = stored.label;
+                    if status.is_some() {
+                        kept.stored = stored.status;
                     }
                 }
-                kept.complaint = None;
+                if sticks {
+                    kept.complaint = None;
+                    kept.no_setbacks();
+                } else {
+                    let message = format!(
+                        "the apiserver took the {what} and stored something else: the CRD may be older than the operator, or another admission plugin changes it. Apply manifests/base, and exempt opt-outs from that plugin"
+                    );
+                    kept.complain("NotStored", &message, &key);
+                    kept.set_back(NOT_STORED, &key, now.instant);
+                }
             }
-            // It is gone, or being replaced, and its watch will say so; or it is whoever leads now who writes.
+            // It is whoever leads now who writes.
+            Err(WriteError::NotLeading) => {}
+            // It is gone, or being replaced.
             Err(
-                WriteError::NotFound
-                | WriteError::NotLeading
-                | WriteError::NamespaceTerminating
-                | WriteError::Failed { reason: Failure::Conflict, .. },
-            ) => {}
-            Err(error) => {
-                let complaint = error.to_string();
-                if kept.complaint.as_ref() != Some(&complaint) {
-                    let (namespace, name) = &key;
-                    warn!(%namespace, opt_out = %name, "status or label of the opt-out not written, will be tried again: {complaint}");
-                    kept.complaint = Some(complaint);
-                }
-                kept.not_before = Some(now.instant + STATUS_INTERVAL * 5);
+                WriteError::NotFound | WriteError::NamespaceTerminating | WriteError::Failed { reason: Failure::Conflict, .. },
+            ) => {
+                kept.set_back(OVERTAKEN, &key, now.instant);
+            }
+            Err(WriteError::Failed { reason, message }) => {
+                kept.complain(reason.as_str(), &message, &key);
+                kept.set_back(if reason == Failure::Rejected { NOT_STORED } else { FAILED }, &key, now.instant);
             }
         }
         if kept.is_written() {
@@ -506,7 +556,7 @@ impl Exceptions {
         let wait = |at: Timestamp| Duration::try_from(at.duration_since(now.wall)).unwrap_or(FAR).min(FAR);
         let moment = next.map(|at| now.instant + wait(at));
         let waits = self.unwritten.iter().filter_map(|(ns, name)| self.kept.get(ns)?.get(name));
-        let write = waits.filter(|kept| !kept.writing).filter_map(|kept| kept.not_before).min();
+        let write = waits.filter(|kept| !kept.writing).filter_map(Kept::next_write).min();
         moment.into_iter().chain(write.filter(|_| self.writing < WRITES_AT_ONCE))
     }
 
@@ -526,11 +576,13 @@ fn tally<'a>(all: impl Iterator<Item = &'a Kept>, role: Role) -> Tally {
 /// The status that follows from a verdict, and what is to be announced with it.
 fn follow(kept: &Kept, verdict: &Verdict, wall: Timestamp) -> (Option<BaselineOptOutStatus>, Vec<Step>) {
     let stored = kept.stored.as_ref();
+    // A time that could not be stored is told as it was to be: else something else would be wanted every second.
+    let told = || stored.into_iter().chain(&kept.wanted);
     let (status, reason, message) = match verdict {
         Verdict::InForce(_, message) => ("True", state::WITHIN_LIMITS, message),
         Verdict::NotInForce(refusal, message) => ("False", refusal.as_str(), message),
     };
-    let before = stored.iter().flat_map(|s| &s.conditions).find(|c| c.type_ == condition::IN_FORCE && c.status == status);
+    let before = told().flat_map(|s| &s.conditions).find(|c| c.type_ == condition::IN_FORCE && c.status == status);
     let condition = Condition {
         type_: condition::IN_FORCE.into(),
         status: status.into(),
@@ -547,7 +599,10 @@ fn follow(kept: &Kept, verdict: &Verdict, wall: Timestamp) -> (Option<BaselineOp
     let status = BaselineOptOutStatus {
         observed_generation: kept.generation,
         conditions: vec![condition],
-        first_in_force: stored.and_then(|s| s.first_in_force.clone()).or_else(|| is_in_force.then(|| whole_seconds(wall))),
+        first_in_force: match stored.and_then(|s| s.first_in_force.clone()) {
+            None if is_in_force => told().find_map(|s| s.first_in_force.clone()).or_else(|| Some(whole_seconds(wall))),
+            first => first,
+        },
         announced,
     };
     (Some(status), untold)

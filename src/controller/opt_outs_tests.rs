@@ -93,7 +93,8 @@ fn write(sim: &mut Sim, shown: &mut Shown) -> Option<OptOutWrite> {
     assert!(writes.len() <= 1, "{writes:?}");
     let write = writes.into_iter().next()?;
     shown.stored(&write);
-    let stored = StoredOptOut { status: write.status.clone(), version: shown.version };
+    let label = shown.label.map(Into::into);
+    let stored = StoredOptOut { status: write.status.clone(), label, version: shown.version };
     sim.engine.opt_out_written(write.clone(), Ok(stored), now);
     shown.seen(sim);
     sim.settle();
@@ -247,7 +248,8 @@ fn a_thousand_that_end_in_the_same_second_are_written_in_one_go_and_their_status
     let mut waiting = first;
     while let Some(write) = waiting.pop() {
         written += 1;
-        let stored = StoredOptOut { status: write.status.clone(), version: 100 };
+        let label = write.label.flatten().map(Into::into);
+        let stored = StoredOptOut { status: write.status.clone(), label, version: 100 };
         sim.engine.opt_out_written(write, Ok(stored), now);
         waiting.extend(sim.engine.opt_out_writes(now));
     }
@@ -336,6 +338,57 @@ fn a_write_that_fails_is_tried_again_and_no_more_than_once_a_second() {
         sim.pass(Duration::from_secs(1));
         let again = write(&mut sim, &mut shown).unwrap();
         assert_eq!((again.label, again.status), (Some(Some("in-force")), None));
+    }
+}
+
+#[test]
+fn what_is_not_stored_as_it_was_written_is_tried_ever_more_rarely_until_something_else_is_wanted() {
+    let prunes: [(&str, fn(&mut StoredOptOut)); 4] = [
+        ("no field announced", |stored| stored.status.iter_mut().for_each(|s| s.announced = None)),
+        ("no times", |stored| {
+            stored.status.iter_mut().for_each(|s| (s.first_in_force, s.conditions) = (None, vec![]));
+        }),
+        ("no status", |stored| stored.status = None),
+        ("no label", |stored| stored.label = None),
+    ];
+    for (what, prune) in prunes {
+        let mut sim = Sim::protected();
+        let mut shown = Shown::new(&sim, 1200);
+        shown.seen(&mut sim);
+        sim.settle();
+        let try_to_write = |sim: &mut Sim, shown: &mut Shown| {
+            let now = sim.now();
+            let writes = sim.engine.opt_out_writes(now);
+            let count = writes.len();
+            for write in writes {
+                let label = write.label.unwrap_or(shown.label).map(Into::into);
+                let mut stored = StoredOptOut { status: write.status.clone(), label, version: shown.version + 1 };
+                prune(&mut stored);
+                if write.status.is_some() {
+                    shown.status = serde_json::to_value(&stored.status).unwrap();
+                }
+                shown.label = stored.label.as_ref().map(|_| "in-force");
+                shown.version = stored.version;
+                sim.engine.opt_out_written(write, Ok(stored), now);
+                shown.seen(sim);
+            }
+            sim.settle();
+            count
+        };
+        let mut times = vec![];
+        for second in 0..1190 {
+            if try_to_write(&mut sim, &mut shown) > 0 {
+                times.push(second);
+            }
+            sim.pass(Duration::from_secs(1));
+        }
+        assert!((8..=14).contains(&times.len()) && times[1] >= 2, "{what}: {times:?}");
+        let now = sim.now();
+        assert!(sim.engine.next_wake(now).is_some(), "{what}");
+        // It ends: what is wanted is something else, and that is tried at once.
+        sim.pass(Duration::from_secs(10));
+        sim.settle();
+        assert_eq!(try_to_write(&mut sim, &mut shown), 1, "{what}");
     }
 }
 
