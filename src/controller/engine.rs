@@ -343,6 +343,7 @@ impl Engine {
         self.dns_due(now);
         self.begin_if_synced(was_synced, now);
         self.wait_for_backends(now);
+        self.wait_for_revisions(now);
         if !self.is_synced() {
             return false;
         }

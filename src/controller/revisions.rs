@@ -81,19 +81,27 @@ pub struct Revisions {
     /// By baseline, then by the name of the object.
     stored: BTreeMap<Arc<str>, BTreeMap<String, Stored>>,
     writing: BTreeMap<Arc<str>, Writing>,
-    listed: bool,
-    forbidden: bool,
+    answer: Answer,
+}
+
+/// What became of the question what is stored.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Answer {
+    /// It is not answered yet.
+    #[default]
+    None,
+    /// All of it is known.
+    Listed,
+    /// The operator may not read it.
+    Forbidden,
+    /// It was waited for, and is gone without until it comes.
+    Late,
 }
 
 impl Revisions {
-    /// Whether it is known what is stored, or that it cannot be known.
-    pub const fn is_known(&self) -> bool {
-        self.listed || self.forbidden
-    }
-
     /// Whether it is known what is stored.
-    pub const fn are_listed(&self) -> bool {
-        self.listed
+    pub const fn answer(&self) -> Answer {
+        self.answer
     }
 
     /// A list begins.
@@ -103,7 +111,7 @@ impl Revisions {
 
     /// The list is complete: what it did not name is gone.
     pub fn relisted(&mut self) {
-        (self.listed, self.forbidden) = (true, false);
+        self.answer = Answer::Listed;
         let Some(named) = self.listing.end() else { return };
         for stored in self.stored.values_mut() {
             stored.retain(|object, _| named.contains(object));
@@ -111,8 +119,17 @@ impl Revisions {
     }
 
     /// The apiserver lets this instance not read them.
-    pub fn forbid(&mut self) {
-        self.forbidden = !self.listed;
+    pub const fn forbid(&mut self) {
+        if !matches!(self.answer, Answer::Listed) {
+            self.answer = Answer::Forbidden;
+        }
+    }
+
+    /// There was no answer in time.
+    pub const fn go_without(&mut self) {
+        if matches!(self.answer, Answer::None) {
+            self.answer = Answer::Late;
+        }
     }
 
     /// One was seen.
@@ -160,9 +177,16 @@ impl Revisions {
     /// What keeps a baseline from being rolled out: a word and a sentence.
     pub fn trouble(&self, name: &Arc<str>, tracked: &Tracked) -> Option<(String, String)> {
         let told = |reason: &str, message: String| Some((reason.to_owned(), message));
-        if self.forbidden {
-            let message = "the operator may not read ControllerRevisions in its namespace, so it cannot know what a change comes from: no wave begins, and after a restart a change goes to all namespaces at once. Apply manifests/base";
-            return told(reason::REVISIONS_FORBIDDEN, message.into());
+        match self.answer {
+            Answer::Forbidden => {
+                let message = "the operator may not read ControllerRevisions in its namespace, so it cannot know what a change comes from: no wave begins, and after a restart a change goes to all namespaces at once. Apply manifests/base";
+                return told(reason::REVISIONS_FORBIDDEN, message.into());
+            }
+            Answer::Late => {
+                let message = "the apiserver does not answer which ControllerRevisions are stored in the operator's namespace, so it is not known what a change comes from: no wave begins before it does, and what was under way before a restart goes to all namespaces at once. The log of the operator says what keeps it";
+                return told(reason::REVISIONS_LATE, message.into());
+            }
+            Answer::None | Answer::Listed => {}
         }
         if let Some(error) = self.writing.get(name).and_then(|w| w.error.as_ref()) {
             let message = format!("a revision cannot be stored, it is tried again, and no wave begins before that: {error}");
@@ -176,7 +200,7 @@ impl Revisions {
 
     /// The next write for a baseline that brings what is stored to what is wanted, in this order.
     pub fn due(&mut self, name: &Arc<str>, tracked: &Tracked, wanted: &[&Revision], now: Instant) -> Option<RevisionWrite> {
-        if !self.listed {
+        if self.answer != Answer::Listed {
             return None;
         }
         let writing = self.writing.get(name);

@@ -405,6 +405,54 @@ fn a_baseline_with_a_rollout_waits_for_the_stored_revisions_and_others_do_not() 
 }
 
 #[test]
+fn stored_revisions_that_do_not_come_are_gone_without_and_no_wave_begins_before_they_do() {
+    let mut sim = Sim::unsynced();
+    sim.listing(|sim| {
+        sim.baseline(1, spec(1));
+        for name in NAMES {
+            sim.namespace(name);
+        }
+    });
+    assert_eq!(sim.jobs().len(), 0);
+    sim.pass(Duration::from_secs(29));
+    assert_eq!(sim.jobs().len(), 0);
+    sim.pass(Duration::from_secs(1));
+    let mut cluster = Cluster { sim, revisions: BTreeMap::new(), generation: 1, spec: spec(1) };
+    cluster.work();
+    assert_eq!((cluster.ports(), cluster.revisions.len()), ("1 1 1 1 1".into(), 0));
+    let paused = |cluster: &mut Cluster| {
+        cluster.status();
+        let conditions = &cluster.sim.statuses.last().unwrap().conditions;
+        conditions.iter().find(|c| c.type_ == "RolloutPaused").map(|c| c.reason.clone())
+    };
+    assert_eq!(paused(&mut cluster).as_deref(), Some("RevisionsLate"));
+    // What stands is kept.
+    cluster.edit(spec(2));
+    cluster.pass(MINUTE * 9);
+    assert_eq!((cluster.ports(), cluster.status().0), ("1 1 1 1 1".into(), "RolloutPaused".into()));
+    for phase in [ListPhase::Begin, ListPhase::End] {
+        cluster.sim.see(Seen::RevisionList(phase));
+    }
+    cluster.work();
+    assert_eq!((cluster.ports(), cluster.revisions.len()), ("2 1 1 1 1".into(), 2));
+    assert_eq!(paused(&mut cluster).as_deref(), Some("RollingOut"));
+}
+
+#[test]
+fn a_refusal_that_is_repeated_is_no_news() {
+    let mut sim = Sim::unsynced();
+    sim.see(Seen::RevisionsForbidden);
+    sim.listing(|sim| {
+        sim.baseline(1, spec(1));
+        sim.namespace("a");
+    });
+    assert_eq!(sim.answer(|_, _| Some(Failure::DeniedByAdmission)), 1);
+    assert_eq!(sim.jobs().len(), 0, "it waits");
+    sim.see(Seen::RevisionsForbidden);
+    assert_eq!(sim.jobs().len(), 0, "and goes on waiting");
+}
+
+#[test]
 fn an_instance_that_takes_over_goes_on_where_the_last_one_was() {
     let mut cluster = Cluster::settled(spec(1));
     cluster.edit(spec(2));

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// So long decisions wait when everything else is listed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A refusal counts when it has lasted so long: an apiserver that has just started refuses everybody, and a namespace that is closed by
 /// mistake stays closed.
