@@ -43,6 +43,8 @@ const NOT_STORED: (Duration, Duration) = (Duration::from_secs(2), Duration::from
 const FAILED: (Duration, Duration) = (Duration::from_secs(5), LONGEST);
 /// A write to what is going, or was written by somebody else in between: its watch will say so.
 const OVERTAKEN: (Duration, Duration) = (STATUS_INTERVAL, LONGEST);
+/// So long an apiserver says that it knows none before it is believed without a look at its CRDs.
+const LASTS: Duration = Duration::from_secs(5);
 /// The farthest moment that is waited for: the clock may jump, so it is looked at again anyway.
 const FAR: Duration = Duration::from_hours(1);
 
@@ -195,7 +197,10 @@ pub struct Exceptions {
     /// Whether their CRD exists; none until CRDs are listed.
     crd: Option<bool>,
     crd_named: bool,
-    unlisted: Option<Unlisted>,
+    /// CRDs are waited for no longer, listed or not.
+    crds_answered: bool,
+    /// Why they are not listed, and since when.
+    unlisted: Option<(Unlisted, Instant)>,
 }
 
 impl Exceptions {
@@ -321,8 +326,19 @@ impl Exceptions {
     }
 
     /// They cannot be listed.
-    pub fn not_listed(&mut self, why: Unlisted) {
-        self.unlisted = Some(why);
+    pub fn not_listed(&mut self, why: Unlisted, now: Instant) {
+        let since = self.unlisted.filter(|(before, _)| *before == why).map_or(now, |(_, since)| since);
+        self.unlisted = Some((why, since));
+    }
+
+    /// Whether only the list of CRDs can say if there are any.
+    pub fn ask_for_crds(&self) -> bool {
+        self.crd.is_none() && self.unlisted.is_some_and(|(why, _)| why == Unlisted::Unknown)
+    }
+
+    /// CRDs are listed, or gone without.
+    pub const fn crds_answered(&mut self) {
+        self.crds_answered = true;
     }
 
     /// A list of CRDs begins.
@@ -344,12 +360,14 @@ impl Exceptions {
     }
 
     /// Where the cluster has no CRD for them, there are none: an operator that is newer than its CRDs works. Forgets them all then, and
-    /// returns whom that concerns. While the CRD is there and they cannot be listed, nobody knows what they say.
-    pub fn none_can_exist(&mut self) -> Option<BTreeSet<NamespaceName>> {
-        let none = match (self.unlisted, self.crd) {
-            (Some(Unlisted::Unknown), crd) => crd != Some(true),
-            (Some(Unlisted::Forbidden), crd) => crd == Some(false),
-            (None, _) => false,
+    /// returns whom that concerns. An apiserver that has just started may not know them yet, so its CRDs decide; only where these are not
+    /// shown its word counts, when it lasts. While the CRD is there and they cannot be listed, nobody knows what they say.
+    pub fn none_can_exist(&mut self, now: Instant) -> Option<BTreeSet<NamespaceName>> {
+        let (why, since) = self.unlisted?;
+        let none = match (self.crd, why) {
+            (Some(there), _) => !there,
+            (None, Unlisted::Unknown) => self.crds_answered && now >= since + LASTS,
+            (None, Unlisted::Forbidden) => false,
         };
         none.then(|| self.forget_all_but(|_| false))
     }

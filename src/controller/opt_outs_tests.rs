@@ -343,7 +343,8 @@ fn a_write_that_fails_is_tried_again_and_no_more_than_once_a_second() {
 
 #[test]
 fn what_is_not_stored_as_it_was_written_is_tried_ever_more_rarely_until_something_else_is_wanted() {
-    let prunes: [(&str, fn(&mut StoredOptOut)); 4] = [
+    type Prunes = fn(&mut StoredOptOut);
+    let prunes: [(&str, Prunes); 4] = [
         ("no field announced", |stored| stored.status.iter_mut().for_each(|s| s.announced = None)),
         ("no times", |stored| {
             stored.status.iter_mut().for_each(|s| (s.first_in_force, s.conditions) = (None, vec![]));
@@ -474,6 +475,85 @@ fn nothing_is_decided_before_opt_outs_are_listed_unless_there_can_be_none() {
         let begins_now = why.is_some() && !begins;
         assert_eq!(sim.jobs().len(), usize::from(begins_now), "{why:?}, {crd:?}");
     }
+}
+
+/// Everything is listed but CRDs and opt-outs, and the namespace holds what is planned but for egress.
+fn begun_without_egress() -> Sim {
+    let mut sim = Sim::blank();
+    let mut before = Sim::protected();
+    before.policies.retain(|(_, name), _| name != EGRESS);
+    for kind in ConfigurationKind::ALL.into_iter().filter(|kind| *kind != ConfigurationKind::Crd) {
+        sim.see(Seen::ConfigurationList(kind, ListPhase::Begin));
+        sim.see(Seen::ConfigurationList(kind, ListPhase::End));
+    }
+    let lists = [Seen::NamespaceList, Seen::PolicyList, Seen::BaselineList, Seen::InstallList];
+    for list in lists {
+        sim.see(list(ListPhase::Begin));
+    }
+    sim.baseline(1, json!({}));
+    sim.namespace("a");
+    for policy in before.policies.into_values() {
+        sim.see(Seen::Policy(Box::new(policy)));
+    }
+    for list in lists {
+        sim.see(list(ListPhase::End));
+    }
+    sim
+}
+
+fn list_opt_outs(sim: &mut Sim, shown: &Shown) {
+    sim.see(Seen::OptOutList(ListPhase::Begin));
+    shown.seen(sim);
+    sim.see(Seen::OptOutList(ListPhase::End));
+}
+
+#[test]
+fn an_apiserver_that_does_not_know_opt_outs_yet_is_believed_when_its_crds_say_so() {
+    let unknown = || Seen::OptOutsUnlisted(Unlisted::Unknown);
+    // The CRD is there: it is only not served yet.
+    let mut sim = begun_without_egress();
+    let shown = Shown::new(&sim, 600);
+    sim.see(unknown());
+    assert_eq!(sim.jobs().len(), 0, "nothing is known of CRDs");
+    list_crds(&mut sim, &[OPT_OUTS_CRD]);
+    sim.see(unknown());
+    sim.pass(Duration::from_mins(1));
+    sim.see(unknown());
+    assert_eq!(sim.jobs().len(), 0);
+    list_opt_outs(&mut sim, &shown);
+    assert_eq!(sim.jobs().len(), 0, "it is in force: nothing is missing");
+
+    // CRDs cannot be listed either: then it counts when it lasts, also for one that was seen.
+    for refusal in [Refusal::Forbidden, Refusal::Unknown] {
+        let mut sim = begun_without_egress();
+        let refused = || Seen::ConfigurationsRefused(ConfigurationKind::Crd, refusal);
+        for (pass, jobs) in [(0, 0), (4, 0), (2, 1)] {
+            sim.pass(Duration::from_secs(pass));
+            sim.see(unknown());
+            sim.see(refused());
+            assert_eq!(sim.jobs().len(), jobs, "{refusal:?} {pass}");
+        }
+    }
+    let mut sim = begun_without_egress();
+    list_opt_outs(&mut sim, &shown);
+    for _ in 0..2 {
+        sim.see(Seen::ConfigurationsRefused(ConfigurationKind::Crd, Refusal::Forbidden));
+        sim.pass(Duration::from_secs(6));
+    }
+    sim.settle();
+    for (pass, jobs) in [(0, 0), (4, 0), (2, 1)] {
+        sim.pass(Duration::from_secs(pass));
+        sim.see(Seen::OptOutList(ListPhase::Begin));
+        sim.see(unknown());
+        assert_eq!(sim.jobs().len(), jobs, "{pass}");
+    }
+    // Neither do CRDs answer: they are gone without, and so are opt-outs.
+    let mut sim = begun_without_egress();
+    sim.see(unknown());
+    assert_eq!(sim.jobs().len(), 0);
+    sim.pass(Duration::from_secs(31));
+    sim.see(unknown());
+    assert_eq!(sim.jobs().len(), 1);
 }
 
 fn list_crds(sim: &mut Sim, names: &[&str]) {
