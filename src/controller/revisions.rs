@@ -157,10 +157,10 @@ impl Revisions {
         own.into_iter().filter_map(|s| s.revision.as_ref())
     }
 
-    /// Whether that revision is stored.
-    pub fn has(&self, name: &Arc<str>, id: &str) -> bool {
+    /// Whether that revision of that very baseline is stored.
+    pub fn has(&self, name: &Arc<str>, tracked: &Tracked, id: &str) -> bool {
         let stored = self.stored.get(name).and_then(|stored| stored.get(&object_name(name, id)));
-        stored.is_some_and(|s| s.revision.is_some())
+        stored.is_some_and(|s| s.revision.is_some() && *s.owner == *tracked.uid)
     }
 
     /// A rollout is complete: what it came from is no longer where one begins, even before it is deleted.

@@ -207,6 +207,36 @@ fn without_a_rollout_a_change_goes_out_at_once_and_nothing_is_stored() {
 }
 
 #[test]
+fn a_baseline_that_is_made_anew_inherits_no_rollout_however_that_was_seen() {
+    for event in [true, false] {
+        let mut cluster = Cluster::settled(spec(1));
+        cluster.edit(spec(2));
+        cluster.work();
+        assert_eq!(cluster.ports(), "2 1 1 1 1");
+        let gone = |cluster: &mut Cluster| {
+            let raw = serde_json::from_value(json!({"metadata": {"name": "b", "uid": "uid-b"}})).unwrap();
+            cluster.sim.see(Seen::BaselineGone(Box::new(raw)));
+        };
+        let new = json!({"uid": "uid-new"});
+        if event {
+            gone(&mut cluster);
+            cluster.sim.baseline_with(1, spec(2), new);
+        } else {
+            cluster.sim.see(Seen::BaselineList(ListPhase::Begin));
+            cluster.sim.baseline_with(1, spec(2), new);
+            cluster.sim.see(Seen::BaselineList(ListPhase::End));
+        }
+        // What the former one stored goes with it, and is no place where this one begins.
+        cluster.sim.answer(|_, _| None);
+        assert_eq!(cluster.ports(), "2 2 2 2 2", "{event}");
+        cluster.work();
+        let owners = cluster.revisions.values().map(|r| r.metadata.owner_references.clone().unwrap()[0].uid.clone());
+        assert_eq!(owners.collect::<Vec<_>>(), ["uid-new"], "{event}");
+        assert_eq!(cluster.status(), ("Protected".into(), [0, 0, 0]), "{event}");
+    }
+}
+
+#[test]
 fn canaries_go_first_as_a_wave_of_their_own() {
     let canaries = |port: i32| {
         let mut spec = spec(port);

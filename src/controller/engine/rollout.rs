@@ -272,6 +272,13 @@ impl Engine {
         self.baselines.set_behind(name, Behind::new());
     }
 
+    /// The baseline is gone; one that comes under its name begins anew.
+    pub(super) fn forget_rollout(&mut self, name: &Arc<str>) {
+        self.end_rollout(name);
+        self.rollouts.before.remove(name);
+        self.rollouts.revisions.forget(name);
+    }
+
     /// A namespace was looked at: how far each rollout is there.
     pub(super) fn note_progress(
         &mut self,
@@ -335,9 +342,9 @@ impl Engine {
     fn step(&mut self, name: &Arc<str>, now: Now) {
         let verification = self.verify(name);
         let waiting = self.baselines.behind(name).map_or(0, BTreeMap::len);
-        let Some(under_way) = self.rollouts.under_way.get_mut(name) else { return };
+        let (Some(tracked), Some(under_way)) = (self.tracked.get(name), self.rollouts.under_way.get_mut(name)) else { return };
         // What goes out, and what it comes from, must be known to whoever comes next.
-        let is_stored = |b: &Arc<Baseline>| self.rollouts.revisions.has(name, &b.revision.id);
+        let is_stored = |b: &Arc<Baseline>| self.rollouts.revisions.has(name, tracked, &b.revision.id);
         if !is_stored(&under_way.target) || !under_way.formers.iter().all(is_stored) {
             return;
         }
