@@ -17,20 +17,22 @@ use k8s_openapi::{
 use kube::Resource;
 use tracing::{debug, warn};
 
-use super::tracked::Tracked;
+use super::{pace::LONGEST, tracked::Tracked};
 use crate::{
     api::{
         PolicyBaseline, Uid,
         names::{LABEL_BASELINE, LABEL_MANAGED_BY, MANAGER},
-        reason::rollout as reason,
+        reason::{Failure, rollout as reason},
     },
     apply::WriteError,
     listing::Listing,
     plan::Revision,
 };
 
-/// From a failed write to the next attempt.
+/// From a failed write to the next attempt, at first.
 const AGAIN: Duration = Duration::from_secs(2);
+/// The same, at last, where only people can mend it.
+const RARELY: Duration = Duration::from_mins(5);
 /// The number of the first revision of a baseline. Lower ones are left for what must come before it.
 const FIRST: i64 = 100;
 
@@ -69,6 +71,9 @@ pub enum What {
 #[derive(Clone, Debug, Default)]
 struct Writing {
     under_way: bool,
+    /// What was tried last, and how often that failed in a row.
+    object: String,
+    failures: u32,
     not_before: Option<Instant>,
     error: Option<String>,
 }
@@ -198,15 +203,33 @@ impl Revisions {
         told(reason::REVISION_UNREADABLE, message)
     }
 
-    /// The next write for a baseline that brings what is stored to what is wanted, in this order.
+    /// The next write for a baseline that brings what is stored to what is wanted, in this order, if it is time.
     pub fn due(&mut self, name: &Arc<str>, tracked: &Tracked, wanted: &[&Revision], now: Instant) -> Option<RevisionWrite> {
-        if self.answer != Answer::Listed {
+        if self.answer != Answer::Listed || self.writing.get(name).is_some_and(|w| w.under_way) {
             return None;
         }
-        let writing = self.writing.get(name);
-        if writing.is_some_and(|w| w.under_way || w.not_before.is_some_and(|at| at > now)) {
+        let Some(write) = self.next_write(name, tracked, wanted) else {
+            // What failed is no longer needed.
+            self.writing.remove(name);
+            return None;
+        };
+        let writing = self.writing.entry(name.clone()).or_default();
+        if writing.object != write.object {
+            *writing = Writing { object: write.object.clone(), error: writing.error.take(), ..Writing::default() };
+        }
+        if writing.not_before.is_some_and(|at| at > now) {
             return None;
         }
+        writing.under_way = true;
+        Some(write)
+    }
+
+    /// Whether a write of that baseline's failed and is to be tried again.
+    pub fn is_troubled(&self, name: &str) -> bool {
+        self.writing.get(name).is_some_and(|w| w.error.is_some())
+    }
+
+    fn next_write(&self, name: &Arc<str>, tracked: &Tracked, wanted: &[&Revision]) -> Option<RevisionWrite> {
         let none = BTreeMap::new();
         let stored = self.stored.get(name).unwrap_or(&none);
         let missing = wanted.iter().enumerate().find(|(_, r)| !stored.contains_key(&object_name(name, &r.id)));
@@ -217,8 +240,8 @@ impl Revisions {
             object: object.clone(),
             what: What::Delete(stored.uid.clone()),
         };
-        let write = if let Some(foreign) = stored.iter().find(|(_, s)| is_foreign(s)) {
-            delete(foreign)
+        if let Some(foreign) = stored.iter().find(|(_, s)| is_foreign(s)) {
+            Some(delete(foreign))
         } else if let Some((at, revision)) = missing {
             let numbers = || stored.values().map(|s| s.number);
             let comes_first = at == 0 && wanted.len() > 1;
@@ -228,14 +251,13 @@ impl Revisions {
                 _ => FIRST,
             };
             let object = controller_revision(name, tracked, revision, number);
-            RevisionWrite { baseline: name.clone(), object: object_name(name, &revision.id), what: What::Store(Box::new(object)) }
+            let what = What::Store(Box::new(object));
+            Some(RevisionWrite { baseline: name.clone(), object: object_name(name, &revision.id), what })
         } else {
             let is_wanted = |object: &String| wanted.iter().any(|r| *object == object_name(name, &r.id));
             // What cannot be read is left to whoever changed it.
-            delete(stored.iter().find(|(object, s)| s.revision.is_some() && !is_wanted(object))?)
-        };
-        self.writing.entry(name.clone()).or_default().under_way = true;
-        Some(write)
+            stored.iter().find(|(object, s)| s.revision.is_some() && !is_wanted(object)).map(delete)
+        }
     }
 
     /// A write ended. Says whether there is something else to tell.
@@ -243,6 +265,7 @@ impl Revisions {
         let RevisionWrite { baseline, object, what } = write;
         let writing = self.writing.entry(baseline.clone()).or_default();
         writing.under_way = false;
+        let mut longest = LONGEST;
         let error = match (result, what) {
             (Ok(uid), What::Store(mut revision)) => {
                 revision.metadata.uid = uid.map(|uid| uid.to_string());
@@ -259,12 +282,22 @@ impl Revisions {
                 None
             }
             (Err(WriteError::NotLeading), _) => None,
+            (Err(WriteError::Failed { reason: Failure::Conflict, message }), What::Store(_))
+                if message.contains("already exists") =>
+            {
+                longest = RARELY;
+                Some(format!(
+                    "the ControllerRevision {object} is there already, without the labels by which the operator finds its own: put {LABEL_MANAGED_BY}={MANAGER} and {LABEL_BASELINE}={baseline} back, or delete it"
+                ))
+            }
             (Err(error), _) => {
                 debug!(%baseline, object, "revision not written, will be tried again: {error}");
                 Some(error.to_string())
             }
         };
-        writing.not_before = error.is_some().then(|| now + AGAIN);
+        writing.failures = if error.is_some() { writing.failures + 1 } else { 0 };
+        let wait = AGAIN.saturating_mul(1 << writing.failures.saturating_sub(1).min(16)).min(longest);
+        writing.not_before = error.is_some().then(|| now + wait);
         if let Some(error) = error.as_ref().filter(|_| writing.error.is_none()) {
             warn!(%baseline, "a revision cannot be written, it is tried again: {error}");
         }

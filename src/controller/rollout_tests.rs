@@ -419,6 +419,56 @@ fn a_stored_revision_that_somebody_changed_counts_as_none_and_is_told() {
 }
 
 #[test]
+fn a_stored_revision_without_its_labels_is_told_once_and_asked_for_ever_more_rarely_until_they_are_back() {
+    let mut cluster = Cluster::settled(spec(1));
+    let (object, revision) = cluster.revisions.pop_first().unwrap();
+    cluster.sim.see(Seen::RevisionGone(Box::new(revision.clone())));
+    let exists = || WriteError::Failed { reason: Failure::Conflict, message: format!("\"{object}\" already exists") };
+    let mut asked = 0;
+    for _ in 0..1200 {
+        asked += cluster.store(|_| Some(exists()));
+        cluster.sim.pass(Duration::from_secs(1));
+    }
+    assert!((8..=14).contains(&asked), "{asked}");
+    let paused = |cluster: &mut Cluster| {
+        cluster.status();
+        let conditions = &cluster.sim.statuses.last().unwrap().conditions;
+        conditions.iter().find(|c| c.type_ == "RolloutPaused").map(|c| (c.reason.clone(), c.message.clone()))
+    };
+    let (reason, message) = paused(&mut cluster).unwrap();
+    assert!(reason == "RevisionNotStored" && message.contains("policybaseline.io/baseline=b"), "{reason}: {message}");
+    // Nothing goes out before it is found again.
+    cluster.edit(spec(2));
+    let refuses = |write: &RevisionWrite| (write.object == object).then(exists);
+    for _ in 0..5 {
+        cluster.store(refuses);
+        assert_eq!(cluster.sim.jobs().len(), 0);
+    }
+    cluster.revisions.insert(object.clone(), revision.clone());
+    cluster.sim.see(Seen::Revision(Box::new(revision)));
+    cluster.work();
+    assert_eq!((cluster.ports(), cluster.revisions.len()), ("2 1 1 1 1".into(), 2));
+    assert_eq!(paused(&mut cluster).unwrap().0, "RollingOut");
+}
+
+#[test]
+fn a_revision_that_need_not_be_stored_any_more_is_no_trouble() {
+    let mut cluster = Cluster::settled(spec(1));
+    let (object, revision) = cluster.revisions.pop_first().unwrap();
+    cluster.sim.see(Seen::RevisionGone(Box::new(revision.clone())));
+    assert_eq!(cluster.store(|_| Some(WriteError::Failed { reason: Failure::Conflict, message: "exists".into() })), 1);
+    assert_eq!(cluster.status().0, "Protected");
+    let troubled =
+        |cluster: &Cluster| cluster.sim.statuses.last().unwrap().conditions.iter().any(|c| c.reason == "RevisionNotStored");
+    assert!(troubled(&cluster));
+    cluster.revisions.insert(object, revision.clone());
+    cluster.sim.see(Seen::Revision(Box::new(revision)));
+    cluster.work();
+    cluster.status();
+    assert!(!troubled(&cluster));
+}
+
+#[test]
 fn a_baseline_with_a_rollout_waits_for_the_stored_revisions_and_others_do_not() {
     for (asks, jobs) in [(true, 0), (false, 1)] {
         let mut sim = Sim::unsynced();

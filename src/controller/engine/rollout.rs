@@ -447,7 +447,7 @@ impl Engine {
         if !self.leads || !self.is_synced() {
             return vec![];
         }
-        let mut writes = Vec::new();
+        let (mut writes, mut mended) = (Vec::new(), Vec::new());
         for (name, tracked) in self.tracked.iter().filter(|(_, tracked)| tracked.turn == Turn::Ours) {
             let Ok(baseline) = &tracked.checked else { continue };
             if baseline.deleting || baseline.mode == Mode::Audit {
@@ -460,7 +460,14 @@ impl Engine {
                 (Some(_), true) => continue,
                 (Some(_), false) => formers.chain([&baseline.revision]).collect(),
             };
+            let was_troubled = self.rollouts.revisions.is_troubled(name);
             writes.extend(self.rollouts.revisions.due(name, tracked, &wanted, now.instant));
+            if was_troubled && !self.rollouts.revisions.is_troubled(name) {
+                mended.push(name.clone());
+            }
+        }
+        for name in mended {
+            self.show_rollout(&name, now);
         }
         writes
     }
