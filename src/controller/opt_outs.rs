@@ -100,6 +100,8 @@ struct Kept {
     stored: Option<BaselineOptOutStatus>,
     label: Option<String>,
     verdict: Option<Verdict>,
+    /// The baseline that holds everything in its namespace as it is.
+    frozen_by: Option<Arc<str>>,
     /// The status that should stand there, once this instance leads and has judged.
     wanted: Option<BaselineOptOutStatus>,
     /// What is announced when the status that says so is stored: a restart then repeats none.
@@ -244,6 +246,7 @@ impl Exceptions {
                 stored,
                 label,
                 verdict: None,
+                frozen_by: None,
                 wanted: None,
                 untold: vec![],
                 writing: false,
@@ -435,6 +438,10 @@ impl Exceptions {
             }
             (kept.wanted, kept.untold) = (wanted, untold);
             kept.verdict = Some(judged);
+            kept.frozen_by = match ruling {
+                Ruling::Freezes(baseline, _) => Some(baseline.into()),
+                Ruling::Nobody | Ruling::Reports(_) | Ruling::Enforces(_) => None,
+            };
             let key = (ns.clone(), name.clone());
             if kept.is_written() {
                 self.unwritten.remove(&key);
@@ -546,16 +553,19 @@ impl Exceptions {
         let recorded: Vec<Step> = kept.stored.iter().flat_map(|s| &s.announced).flat_map(|a| a.steps.clone()).collect();
         let (now, later) = std::mem::take(&mut kept.untold).into_iter().partition(|step| recorded.contains(step));
         kept.untold = later;
+        let frozen =
+            kept.frozen_by.as_ref().map(|b| format!("; baseline {b} holds everything here as it is until it goes on: then"));
         for step in now {
             let (reason, note) = match step {
-                Step::DayAhead | Step::HourAhead => (
-                    EventReason::OptOutExpiresSoon,
-                    format!(
-                        "this opt-out ends at {expires}: then {roles} counts here again; if the exception is still needed then, create a new one"
-                    ),
-                ),
+                Step::DayAhead | Step::HourAhead => {
+                    let then = frozen.as_deref().unwrap_or(": then");
+                    let more = "if the exception is still needed then, create a new one";
+                    let note = format!("this opt-out ends at {expires}{then} {roles} counts here again; {more}");
+                    (EventReason::OptOutExpiresSoon, note)
+                }
                 Step::Expired => {
-                    (EventReason::OptOutExpired, format!("this opt-out ended at {expires}: {roles} counts here again"))
+                    let then = frozen.as_deref().unwrap_or(":");
+                    (EventReason::OptOutExpired, format!("this opt-out ended at {expires}{then} {roles} counts here again"))
                 }
             };
             let uid = Some(kept.uid.to_string());

@@ -195,6 +195,42 @@ fn one_that_is_being_deleted_counts_no_more_and_while_everything_is_frozen_it_st
 }
 
 #[test]
+fn nobody_is_told_that_policies_count_again_while_everything_is_frozen() {
+    let notes = |sim: &mut Sim| -> Vec<(EventReason, String)> {
+        let about = |a: &Announcement| a.reason.regards().1 == "BaselineOptOut";
+        sim.engine.take_announcements().into_iter().filter(about).map(|a| (a.reason, a.note)).collect()
+    };
+    for frozen in [json!({"suspend": true}), json!({"policies": []})] {
+        let mut sim = Sim::protected();
+        let mut shown = Shown::new(&sim, 2 * DAY);
+        shown.seen(&mut sim);
+        sim.settle();
+        write(&mut sim, &mut shown);
+        sim.baseline(2, frozen.clone());
+        sim.settle();
+        sim.pass(Duration::from_secs(2));
+        write(&mut sim, &mut shown);
+        for (hours, reason) in [(24, EventReason::OptOutExpiresSoon), (24, EventReason::OptOutExpired)] {
+            sim.pass(Duration::from_hours(hours));
+            sim.settle();
+            write(&mut sim, &mut shown).unwrap();
+            let told = notes(&mut sim);
+            let [(as_told, note)] = &told[..] else { panic!("{told:?}") };
+            assert!(*as_told == reason && note.contains("baseline b holds everything here as it is"), "{frozen}: {note}");
+            assert!(!note.contains(": DefaultDenyEgress counts here again"), "{frozen}: {note}");
+        }
+        assert!(!holds_egress(&sim, "a"));
+        // It goes on: the policy is back, and the end is not told twice.
+        sim.baseline(3, json!({}));
+        sim.settle();
+        assert!(holds_egress(&sim, "a"));
+        sim.pass(Duration::from_secs(2));
+        write(&mut sim, &mut shown);
+        assert_eq!(notes(&mut sim), []);
+    }
+}
+
+#[test]
 fn a_clock_that_jumps_ends_an_opt_out_and_brings_it_back() {
     let mut sim = Sim::protected();
     let mut shown = Shown::new(&sim, 10 * DAY);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use policy_baseline::api::PolicyBaselineStatus;
 use policy_baseline_e2e::{AuditMark, SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
@@ -185,7 +185,11 @@ async fn a_stored_revision_whose_labels_somebody_took_off_is_named_and_found_aga
     let stored = revisions(&world).list(&list).await.unwrap().items.remove(0);
     let (name, labels) = (stored.metadata.name.unwrap(), stored.metadata.labels.unwrap());
     let none: BTreeMap<&str, Option<&str>> = labels.keys().map(|key| (&**key, None)).collect();
-    merge(&revisions(&world), &name, "tenant", &json!({ "metadata": { "labels": none } })).await;
+    let label = async |labels: Value| {
+        let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
+        revisions(&world).patch(&name, &PatchParams::default(), &patch).await.unwrap();
+    };
+    label(json!(none)).await;
     let says = |status: &PolicyBaselineStatus| {
         let told = status.conditions.iter().find(|c| c.type_ == "RolloutPaused");
         told.is_some_and(|c| c.status == "True" && c.reason == "RevisionNotStored" && c.message.contains(&name))
@@ -194,7 +198,7 @@ async fn a_stored_revision_whose_labels_somebody_took_off_is_named_and_found_aga
     apply_baseline(&world, PLATFORM, &spec(5302, &rollout)).await;
     until_reason(&world, "RolloutPaused").await;
     until_holds(&world, &names[0], &plan(5301)).await;
-    merge(&revisions(&world), &name, "tenant", &json!({ "metadata": { "labels": labels } })).await;
+    label(json!(labels)).await;
     until_holds(&world, &names[0], &plan(5302)).await;
     until_ready(&world, PLATFORM).await;
     until_stored(&world, 1).await;
