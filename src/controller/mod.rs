@@ -13,6 +13,8 @@ mod engine;
 #[cfg(test)]
 mod engine_tests;
 #[cfg(test)]
+mod explain_tests;
+#[cfg(test)]
 mod installs_tests;
 #[cfg(test)]
 mod model;

@@ -294,7 +294,8 @@ impl Tracked {
         self.stalled.is_none() && self.checked.as_ref().is_ok_and(|baseline| baseline.suspended)
     }
 
-    fn holds_backends(&self) -> bool {
+    /// It leaves namespaces open that the apiserver calls.
+    pub fn holds_backends(&self) -> bool {
         self.checked.as_ref().is_ok_and(|baseline| baseline.backends == ControlPlaneBackends::Hold)
     }
 

@@ -259,7 +259,7 @@ impl Engine {
     }
 
     /// Whether it is known what is stored, as far as a baseline asks for it.
-    pub(super) fn knows_revisions(&self) -> bool {
+    pub fn knows_revisions(&self) -> bool {
         let asks = |tracked: &Tracked| tracked.checked.as_ref().is_ok_and(|b| b.rollout.is_some());
         self.rollouts.revisions.answer() != Answer::None || !self.tracked.values().any(asks)
     }
