@@ -118,10 +118,20 @@ pub struct OptOutWrite {
 /// An opt-out as it is stored now.
 #[derive(Clone, Debug, Default)]
 pub struct StoredOptOut {
-    /// The status, if it was written.
+    /// The status, if it was written and can be read.
     pub status: Option<BaselineOptOutStatus>,
+    /// The value of the label that says that it is in force.
+    pub label: Option<String>,
     /// Its resourceVersion; 0 when it is no number.
     pub version: u64,
+}
+
+impl StoredOptOut {
+    fn note(&mut self, object: &Value) {
+        let meta = &object["metadata"];
+        self.version = resource_version(meta["resourceVersion"].as_str());
+        self.label = meta["labels"][LABEL_OPT_OUT].as_str().map(Into::into);
+    }
 }
 
 /// Writes to the cluster.
@@ -210,13 +220,12 @@ impl Writer {
     pub async fn put_opt_out(&self, write: &OptOutWrite) -> Result<StoredOptOut, WriteError> {
         let OptOutWrite { namespace, name, uid, status, label } = write;
         let requests = Requests::new(BaselineOptOut::url_path(&(), Some(namespace.as_str())));
-        let version = |object: &Value| resource_version(object["metadata"]["resourceVersion"].as_str());
         let mut stored = StoredOptOut::default();
         if let Some(label) = label {
             let patch = json!({"metadata": {"uid": &**uid, "labels": {LABEL_OPT_OUT: label}}});
             let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
             let object: Value = self.send(Verb::OptOut, requests.patch(name, &params, &Patch::Merge(&patch))).await?;
-            stored.version = version(&object);
+            stored.note(&object);
         }
         if let Some(status) = status {
             let object = json!({
@@ -226,8 +235,8 @@ impl Writer {
             let params = PatchParams::apply(MANAGER).force();
             let request = requests.patch_subresource("status", name, &params, &Patch::Apply(&object));
             let mut object: Value = self.send(Verb::OptOut, request).await?;
-            stored.version = version(&object);
-            stored.status = Some(serde_json::from_value(object["status"].take()).unwrap_or_else(|_| status.clone()));
+            stored.note(&object);
+            stored.status = serde_json::from_value(object["status"].take()).ok();
         }
         Ok(stored)
     }
@@ -379,6 +388,8 @@ fn classify(error: &kube::Error) -> WriteError {
         _ if says("failed calling webhook") || says("failed to call webhook") => Failure::WebhookDown,
         _ if says("denied the request") || says("denied request") => Failure::DeniedByAdmission,
         _ if says("no params found for policy binding") => Failure::DeniedByAdmission,
+        // An apply of what an older CRD does not know; answered with 500.
+        _ if says("field not declared in schema") => Failure::Rejected,
         401 | 403 => Failure::Forbidden,
         409 => Failure::Conflict,
         400 | 405 | 413 | 415 | 422 => Failure::Rejected,
@@ -439,6 +450,7 @@ mod tests {
             (403, "networkpolicies is forbidden: User \"x\" cannot patch resource", "Forbidden"),
             (409, "uid mismatch", "Conflict"),
             (422, "spec: Invalid value", "Rejected"),
+            (500, "failed to create typed patch object (a/o; v1, Kind=K): .status.x: field not declared in schema", "Rejected"),
             (429, "too many requests", "Throttled"),
             (503, "apiserver not ready", "Unavailable"),
             (404, "namespaces \"gone\" not found", "NamespaceTerminating"),

@@ -204,6 +204,8 @@ pub mod rollout {
     pub const REVISION_UNREADABLE: &str = "RevisionUnreadable";
     /// The operator may not read what it stored.
     pub const REVISIONS_FORBIDDEN: &str = "RevisionsForbidden";
+    /// What is stored is not answered in time.
+    pub const REVISIONS_LATE: &str = "RevisionsLate";
 }
 
 /// Reasons of events.

@@ -70,7 +70,7 @@ impl Contests {
         let contest = contest.or_insert_with(|| Contest { rounds: 0, until: None, last: now, who: None });
         let begins = contest.rounds == 0;
         contest.rounds = contest.rounds.saturating_add(1);
-        let until = now + stretched(FIRST, contest.rounds, ns, policy).min(LONGEST);
+        let until = now + stretched(FIRST, LONGEST, contest.rounds, ns, policy).min(LONGEST);
         (contest.until, contest.last) = (Some(until), now);
         if let Some(who) = who {
             contest.who = Some(who.clone());

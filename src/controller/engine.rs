@@ -344,6 +344,7 @@ impl Engine {
         self.dns_due(now);
         self.begin_if_synced(was_synced, now);
         self.wait_for_backends(now);
+        self.wait_for_revisions(now);
         if !self.is_synced() {
             return false;
         }
@@ -462,7 +463,6 @@ impl Engine {
         if !self.elected || !self.is_synced() || !self.dirty.is_empty() {
             return vec![];
         }
-        self.count_what_is_left(now);
         let (leads, beyond, unlisted) = (self.leads, self.beyond.as_ref(), self.backends.unlisted());
         let ours = |tracked: &Tracked| match tracked.turn {
             Turn::Ours => leads,
@@ -488,7 +488,6 @@ impl Engine {
         if !self.leads || !self.is_synced() {
             return vec![];
         }
-        self.count_what_is_left(now);
         let quiet = self.dirty.is_empty() && self.ready.is_empty() && self.in_flight.is_empty();
         self.tracked.iter_mut().filter_map(|(name, tracked)| tracked.finalizer_due(name, quiet, now.instant)).collect()
     }
@@ -558,6 +557,7 @@ impl Engine {
         self.pace.forget(ns);
         for tracked in self.tracked.values_mut() {
             tracked.forget(ns, now.instant);
+            tracked.set_policies_left(ns, 0, now.instant);
         }
     }
 
@@ -574,6 +574,7 @@ impl Engine {
             self.tell_news(name, &findings, now);
         }
         self.report(name, &findings, now);
+        self.count_what_is_left(name, now);
         self.reckon_closed(name, baseline.as_deref(), frozen);
         self.note_progress(name, &findings, &drifts, baseline.as_ref(), frozen);
         if self.let_go(name) {
@@ -641,13 +642,14 @@ impl Engine {
         self.waiting.get(ns).map_or(Duration::ZERO, |since| now.instant.saturating_duration_since(*since))
     }
 
-    /// Counts the policies of the baselines that are being deleted.
-    fn count_what_is_left(&mut self, now: Now) {
-        for (name, tracked) in self.tracked.iter_mut().filter(|(_, t)| t.deleting) {
-            let living = self.observed.iter().filter(|(_, e)| e.namespace.as_ref().is_some_and(|n| !n.terminating));
-            let theirs = |p: &&Print| p.ours && !p.terminating && p.baseline.as_ref() == Some(name);
-            let left = living.flat_map(|(_, e)| e.policies.values()).filter(theirs).count();
-            tracked.set_policies_left(left, now.instant);
+    /// Counts the policies of a namespace that go with a baseline that is being deleted. All are looked at when that begins, and each again
+    /// when it changes, so nobody has to count them all.
+    fn count_what_is_left(&mut self, ns: &NamespaceName, now: Now) {
+        let Some(entry) = self.observed.get(ns) else { return };
+        let lives = entry.namespace.as_ref().is_some_and(|namespace| !namespace.terminating);
+        for (name, tracked) in self.tracked.iter_mut().filter(|(_, tracked)| tracked.removes_all()) {
+            let theirs = |print: &&Print| lives && print.ours && !print.terminating && print.baseline.as_ref() == Some(name);
+            tracked.set_policies_left(ns, entry.policies.values().filter(theirs).count(), now.instant);
         }
     }
 }

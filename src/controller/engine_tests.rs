@@ -463,6 +463,48 @@ fn the_finalizer_is_on_only_while_deletion_removes_policies() {
 }
 
 #[test]
+fn what_a_deletion_has_still_to_remove_is_counted_where_it_is_looked_at_and_only_where_it_is_removed() {
+    let told = |sim: &mut Sim| {
+        sim.pass(Duration::from_secs(2));
+        assert_eq!(sim.jobs().len(), 0, "every write waits");
+        sim.status();
+        sim.statuses.last().unwrap().conditions[0].message.clone()
+    };
+    let going = json!({"finalizers": ["policybaseline.io/delete-policies"], "deletionTimestamp": "1970-01-01T00:20:00Z"});
+    let mut sim = Sim::protected();
+    sim.namespace("b");
+    sim.namespace("c");
+    sim.settle();
+    sim.baseline_with(2, json!({"deletionPolicy": "Delete"}), going.clone());
+    let jobs = sim.jobs();
+    assert_eq!(jobs.len(), 3);
+    let message = told(&mut sim);
+    assert!(message.contains("9 of its policies"), "{message}");
+    // One namespace is gone, one is going, and of the last one a policy.
+    sim.see(Seen::NamespaceGone(serde_json::from_value(json!({"name": "a", "uid": "uid-a"})).unwrap()));
+    let terminating = json!({"name": "b", "uid": "uid-b", "deletionTimestamp": "1970-01-01T00:20:00Z"});
+    sim.see(Seen::Namespace(serde_json::from_value(terminating).unwrap()));
+    sim.delete("c", "baseline-default-deny-ingress");
+    let message = told(&mut sim);
+    assert!(message.contains("2 of its policies"), "{message}");
+    sim.baseline_with(3, json!({"deletionPolicy": "Orphan"}), going.clone());
+    let message = told(&mut sim);
+    assert!(!message.contains("of its policies"), "{message}");
+    // Whoever thinks better of that has the count of now.
+    sim.delete("c", "baseline-default-deny-egress");
+    told(&mut sim);
+    sim.baseline_with(4, json!({"deletionPolicy": "Delete"}), going);
+    let message = told(&mut sim);
+    assert!(message.contains("1 of its policies"), "{message}");
+    let now = sim.now();
+    assert!(sim.engine.finalizers(now).is_empty());
+    sim.delete("c", "baseline-monitoring-carveout");
+    told(&mut sim);
+    let now = sim.now();
+    assert_eq!(sim.engine.finalizers(now).len(), 0, "writes are under way");
+}
+
+#[test]
 fn a_finalizer_that_conflicts_with_our_own_status_is_there_soon() {
     let mut sim = Sim::new();
     sim.baseline(1, json!({"deletionPolicy": "Delete"}));

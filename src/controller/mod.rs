@@ -15,6 +15,8 @@ mod engine_tests;
 #[cfg(test)]
 mod existing_tests;
 #[cfg(test)]
+mod explain_tests;
+#[cfg(test)]
 mod installs_tests;
 #[cfg(test)]
 mod model;

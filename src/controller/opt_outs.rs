@@ -15,7 +15,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use tracing::{info, warn};
 
-use super::engine::{Now, STATUS_INTERVAL};
+use super::{
+    engine::{Now, STATUS_INTERVAL},
+    pace::{LONGEST, stretched},
+};
 use crate::{
     api::{
         BaselineOptOut, BaselineOptOutSpec, BaselineOptOutStatus, NamespaceName, Role, cut,
@@ -36,6 +39,14 @@ use crate::{
 
 /// So many of them are written to at once: what is written for them never holds up policies.
 const WRITES_AT_ONCE: usize = 4;
+/// What is refused for what it is, or not stored as it was written, is tried again after so long at first, and at last: nothing will change on its own.
+const NOT_STORED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(5));
+/// A write that failed.
+const FAILED: (Duration, Duration) = (Duration::from_secs(5), LONGEST);
+/// A write to what is going, or was written by somebody else in between: its watch will say so.
+const OVERTAKEN: (Duration, Duration) = (STATUS_INTERVAL, LONGEST);
+/// So long an apiserver says that it knows none before it is believed without a look at its CRDs.
+const LASTS: Duration = Duration::from_secs(5);
 /// The farthest moment that is waited for: the clock may jump, so it is looked at again anyway.
 const FAR: Duration = Duration::from_hours(1);
 
@@ -92,16 +103,46 @@ struct Kept {
     stored: Option<BaselineOptOutStatus>,
     label: Option<String>,
     verdict: Option<Verdict>,
+    /// The baseline that holds everything in its namespace as it is.
+    frozen_by: Option<Arc<str>>,
     /// The status that should stand there, once this instance leads and has judged.
     wanted: Option<BaselineOptOutStatus>,
     /// What is announced when the status that says so is stored: a restart then repeats none.
     untold: Vec<Step>,
     writing: bool,
     not_before: Option<Instant>,
-    complaint: Option<String>,
+    /// How many writes of what is wanted did not succeed in a row.
+    setbacks: u32,
+    /// Until when it waits for that.
+    waits: Option<Instant>,
+    /// What was said of that, in a word.
+    complaint: Option<&'static str>,
 }
 
 impl Kept {
+    /// When it may be written again.
+    fn next_write(&self) -> Option<Instant> {
+        self.not_before.max(self.waits)
+    }
+
+    /// A write of what is wanted did not succeed: the next one waits, twice as long each time.
+    fn set_back(&mut self, (first, longest): (Duration, Duration), (namespace, name): &Key, now: Instant) {
+        self.setbacks += 1;
+        self.waits = Some(now + stretched(first, longest, self.setbacks, namespace, name));
+    }
+
+    fn no_setbacks(&mut self) {
+        (self.setbacks, self.waits) = (0, None);
+    }
+
+    /// Says once what keeps it from being written.
+    fn complain(&mut self, word: &'static str, message: &str, (namespace, name): &Key) {
+        if self.complaint != Some(word) {
+            warn!(%namespace, opt_out = %name, reason = word, "status or label of the opt-out not written, will be tried again: {message}");
+            self.complaint = Some(word);
+        }
+    }
+
     fn was_in_force(&self) -> bool {
         let conditions = self.stored.iter().flat_map(|s| &s.conditions);
         conditions.into_iter().any(|c| c.type_ == condition::IN_FORCE && c.status == "True")
@@ -161,7 +202,10 @@ pub struct Exceptions {
     /// Whether their CRD exists; none until CRDs are listed.
     crd: Option<bool>,
     crd_named: bool,
-    unlisted: Option<Unlisted>,
+    /// CRDs are waited for no longer, listed or not.
+    crds_answered: bool,
+    /// Why they are not listed, and since when.
+    unlisted: Option<(Unlisted, Instant)>,
 }
 
 impl Exceptions {
@@ -205,10 +249,13 @@ impl Exceptions {
                 stored,
                 label,
                 verdict: None,
+                frozen_by: None,
                 wanted: None,
                 untold: vec![],
                 writing: false,
                 not_before: None,
+                setbacks: 0,
+                waits: None,
                 complaint: None,
             };
             self.kept.entry(key.0.clone()).or_default().insert(key.1.clone(), kept);
@@ -285,8 +332,19 @@ impl Exceptions {
     }
 
     /// They cannot be listed.
-    pub fn not_listed(&mut self, why: Unlisted) {
-        self.unlisted = Some(why);
+    pub fn not_listed(&mut self, why: Unlisted, now: Instant) {
+        let since = self.unlisted.filter(|(before, _)| *before == why).map_or(now, |(_, since)| since);
+        self.unlisted = Some((why, since));
+    }
+
+    /// Whether only the list of CRDs can say if there are any.
+    pub fn ask_for_crds(&self) -> bool {
+        self.crd.is_none() && self.unlisted.is_some_and(|(why, _)| why == Unlisted::Unknown)
+    }
+
+    /// CRDs are listed, or gone without.
+    pub const fn crds_answered(&mut self) {
+        self.crds_answered = true;
     }
 
     /// A list of CRDs begins.
@@ -308,12 +366,14 @@ impl Exceptions {
     }
 
     /// Where the cluster has no CRD for them, there are none: an operator that is newer than its CRDs works. Forgets them all then, and
-    /// returns whom that concerns. While the CRD is there and they cannot be listed, nobody knows what they say.
-    pub fn none_can_exist(&mut self) -> Option<BTreeSet<NamespaceName>> {
-        let none = match (self.unlisted, self.crd) {
-            (Some(Unlisted::Unknown), crd) => crd != Some(true),
-            (Some(Unlisted::Forbidden), crd) => crd == Some(false),
-            (None, _) => false,
+    /// returns whom that concerns. An apiserver that has just started may not know them yet, so its CRDs decide; only where these are not
+    /// shown its word counts, when it lasts. While the CRD is there and they cannot be listed, nobody knows what they say.
+    pub fn none_can_exist(&mut self, now: Instant) -> Option<BTreeSet<NamespaceName>> {
+        let (why, since) = self.unlisted?;
+        let none = match (self.crd, why) {
+            (Some(there), _) => !there,
+            (None, Unlisted::Unknown) => self.crds_answered && now >= since + LASTS,
+            (None, Unlisted::Forbidden) => false,
         };
         none.then(|| self.forget_all_but(|_| false))
     }
@@ -380,8 +440,16 @@ impl Exceptions {
                     }
                 }
             }
-            (kept.wanted, kept.untold) = if leads { follow(kept, &judged, enforced_since, wall) } else { (None, vec![]) };
+            let (wanted, untold) = if leads { follow(kept, &judged, enforced_since, wall) } else { (None, vec![]) };
+            if kept.wanted != wanted {
+                kept.no_setbacks();
+            }
+            (kept.wanted, kept.untold) = (wanted, untold);
             kept.verdict = Some(judged);
+            kept.frozen_by = match ruling {
+                Ruling::Freezes(baseline, _) => Some(baseline.into()),
+                Ruling::Nobody | Ruling::Reports(_) | Ruling::Enforces(_) => None,
+            };
             let key = (ns.clone(), name.clone());
             if kept.is_written() {
                 self.unwritten.remove(&key);
@@ -405,6 +473,7 @@ impl Exceptions {
             kept.wanted = None;
             kept.untold = vec![];
             kept.not_before = None;
+            kept.no_setbacks();
         }
         self.unwritten.clear();
     }
@@ -417,7 +486,7 @@ impl Exceptions {
                 break;
             }
             let Some(kept) = self.kept.get_mut(ns).and_then(|all| all.get_mut(name)) else { continue };
-            if kept.writing || kept.not_before.is_some_and(|at| at > now) {
+            if kept.writing || kept.next_write().is_some_and(|at| at > now) {
                 continue;
             }
             kept.writing = true;
@@ -438,38 +507,44 @@ impl Exceptions {
     /// A write ended.
     pub fn written(&mut self, write: OptOutWrite, result: Result<StoredOptOut, WriteError>, now: Now) {
         self.writing = self.writing.saturating_sub(1);
-        let key = (write.namespace, write.name);
-        let Some(kept) = self.get_mut(&key).filter(|kept| kept.uid == write.uid) else { return };
+        let OptOutWrite { namespace, name, uid, status, label } = write;
+        let key = (namespace, name);
+        let Some(kept) = self.get_mut(&key).filter(|kept| kept.uid == uid) else { return };
         kept.writing = false;
         match result {
             Ok(stored) => {
+                let sticks = stored.status == status && label.is_none_or(|label| stored.label.as_deref() == label);
+                let what = if stored.status == status { "label" } else { "status" };
                 // What the watch has shown meanwhile may be newer.
                 if stored.version >= kept.version {
                     kept.version = stored.version;
-                    if let Some(status) = stored.status {
-                        kept.stored = Some(status);
-                    }
-                    if let Some(label) = write.label {
-                        kept.label = label.map(Into::into);
+                    kept.label = stored.label;
+                    if status.is_some() {
+                        kept.stored = stored.status;
                     }
                 }
-                kept.complaint = None;
+                if sticks {
+                    kept.complaint = None;
+                    kept.no_setbacks();
+                } else {
+                    let message = format!(
+                        "the apiserver took the {what} and stored something else: the CRD may be older than the operator, or another admission plugin changes it. Apply manifests/base, and exempt opt-outs from that plugin"
+                    );
+                    kept.complain("NotStored", &message, &key);
+                    kept.set_back(NOT_STORED, &key, now.instant);
+                }
             }
-            // It is gone, or being replaced, and its watch will say so; or it is whoever leads now who writes.
+            // It is whoever leads now who writes.
+            Err(WriteError::NotLeading) => {}
+            // It is gone, or being replaced.
             Err(
-                WriteError::NotFound
-                | WriteError::NotLeading
-                | WriteError::NamespaceTerminating
-                | WriteError::Failed { reason: Failure::Conflict, .. },
-            ) => {}
-            Err(error) => {
-                let complaint = error.to_string();
-                if kept.complaint.as_ref() != Some(&complaint) {
-                    let (namespace, name) = &key;
-                    warn!(%namespace, opt_out = %name, "status or label of the opt-out not written, will be tried again: {complaint}");
-                    kept.complaint = Some(complaint);
-                }
-                kept.not_before = Some(now.instant + STATUS_INTERVAL * 5);
+                WriteError::NotFound | WriteError::NamespaceTerminating | WriteError::Failed { reason: Failure::Conflict, .. },
+            ) => {
+                kept.set_back(OVERTAKEN, &key, now.instant);
+            }
+            Err(WriteError::Failed { reason, message }) => {
+                kept.complain(reason.as_str(), &message, &key);
+                kept.set_back(if reason == Failure::Rejected { NOT_STORED } else { FAILED }, &key, now.instant);
             }
         }
         if kept.is_written() {
@@ -486,16 +561,19 @@ impl Exceptions {
         let recorded: Vec<Step> = kept.stored.iter().flat_map(|s| &s.announced).flat_map(|a| a.steps.clone()).collect();
         let (now, later) = std::mem::take(&mut kept.untold).into_iter().partition(|step| recorded.contains(step));
         kept.untold = later;
+        let frozen =
+            kept.frozen_by.as_ref().map(|b| format!("; baseline {b} holds everything here as it is until it goes on: then"));
         for step in now {
             let (reason, note) = match step {
-                Step::DayAhead | Step::HourAhead => (
-                    EventReason::OptOutExpiresSoon,
-                    format!(
-                        "this opt-out ends at {expires}: then {roles} counts here again; if the exception is still needed then, create a new one"
-                    ),
-                ),
+                Step::DayAhead | Step::HourAhead => {
+                    let then = frozen.as_deref().unwrap_or(": then");
+                    let more = "if the exception is still needed then, create a new one";
+                    let note = format!("this opt-out ends at {expires}{then} {roles} counts here again; {more}");
+                    (EventReason::OptOutExpiresSoon, note)
+                }
                 Step::Expired => {
-                    (EventReason::OptOutExpired, format!("this opt-out ended at {expires}: {roles} counts here again"))
+                    let then = frozen.as_deref().unwrap_or(":");
+                    (EventReason::OptOutExpired, format!("this opt-out ended at {expires}{then} {roles} counts here again"))
                 }
             };
             let uid = Some(kept.uid.to_string());
@@ -514,7 +592,7 @@ impl Exceptions {
         let wait = |at: Timestamp| Duration::try_from(at.duration_since(now.wall)).unwrap_or(FAR).min(FAR);
         let moment = next.map(|at| now.instant + wait(at));
         let waits = self.unwritten.iter().filter_map(|(ns, name)| self.kept.get(ns)?.get(name));
-        let write = waits.filter(|kept| !kept.writing).filter_map(|kept| kept.not_before).min();
+        let write = waits.filter(|kept| !kept.writing).filter_map(Kept::next_write).min();
         moment.into_iter().chain(write.filter(|_| self.writing < WRITES_AT_ONCE))
     }
 
@@ -539,11 +617,13 @@ fn follow(
     wall: Timestamp,
 ) -> (Option<BaselineOptOutStatus>, Vec<Step>) {
     let stored = kept.stored.as_ref();
+    // A time that could not be stored is told as it was to be: else something else would be wanted every second.
+    let told = || stored.into_iter().chain(&kept.wanted);
     let (status, reason, message) = match verdict {
         Verdict::InForce(_, message) => ("True", state::WITHIN_LIMITS, message),
         Verdict::NotInForce(refusal, message) => ("False", refusal.as_str(), message),
     };
-    let before = stored.iter().flat_map(|s| &s.conditions).find(|c| c.type_ == condition::IN_FORCE && c.status == status);
+    let before = told().flat_map(|s| &s.conditions).find(|c| c.type_ == condition::IN_FORCE && c.status == status);
     let condition = Condition {
         type_: condition::IN_FORCE.into(),
         status: status.into(),
@@ -555,7 +635,7 @@ fn follow(
     let is_in_force = verdict.until().is_some();
     // Under a baseline that was created since, it is in force anew.
     let is_of_before = |first: Timestamp| is_in_force && enforced_since.is_some_and(|created| first < created);
-    let first = stored.and_then(|s| s.first_in_force.clone()).filter(|first| !is_of_before(first.0));
+    let first = |of: &BaselineOptOutStatus| of.first_in_force.clone().filter(|first| !is_of_before(first.0));
     let (announced, untold) = match &kept.checked {
         Ok(opt_out) => announce(stored.and_then(|s| s.announced.as_ref()), opt_out, is_in_force, kept.was_in_force(), wall),
         Err(_) => (stored.and_then(|s| s.announced.clone()), vec![]),
@@ -563,7 +643,10 @@ fn follow(
     let status = BaselineOptOutStatus {
         observed_generation: kept.generation,
         conditions: vec![condition],
-        first_in_force: first.or_else(|| is_in_force.then(|| whole_seconds(wall))),
+        first_in_force: match stored.and_then(first) {
+            None if is_in_force => told().find_map(first).or_else(|| Some(whole_seconds(wall))),
+            first => first,
+        },
         announced,
     };
     (Some(status), untold)

@@ -93,7 +93,8 @@ fn write(sim: &mut Sim, shown: &mut Shown) -> Option<OptOutWrite> {
     assert!(writes.len() <= 1, "{writes:?}");
     let write = writes.into_iter().next()?;
     shown.stored(&write);
-    let stored = StoredOptOut { status: write.status.clone(), version: shown.version };
+    let label = shown.label.map(Into::into);
+    let stored = StoredOptOut { status: write.status.clone(), label, version: shown.version };
     sim.engine.opt_out_written(write.clone(), Ok(stored), now);
     shown.seen(sim);
     sim.settle();
@@ -194,6 +195,42 @@ fn one_that_is_being_deleted_counts_no_more_and_while_everything_is_frozen_it_st
 }
 
 #[test]
+fn nobody_is_told_that_policies_count_again_while_everything_is_frozen() {
+    let notes = |sim: &mut Sim| -> Vec<(EventReason, String)> {
+        let about = |a: &Announcement| a.reason.regards().1 == "BaselineOptOut";
+        sim.engine.take_announcements().into_iter().filter(about).map(|a| (a.reason, a.note)).collect()
+    };
+    for frozen in [json!({"suspend": true}), json!({"policies": []})] {
+        let mut sim = Sim::protected();
+        let mut shown = Shown::new(&sim, 2 * DAY);
+        shown.seen(&mut sim);
+        sim.settle();
+        write(&mut sim, &mut shown);
+        sim.baseline(2, frozen.clone());
+        sim.settle();
+        sim.pass(Duration::from_secs(2));
+        write(&mut sim, &mut shown);
+        for (hours, reason) in [(24, EventReason::OptOutExpiresSoon), (24, EventReason::OptOutExpired)] {
+            sim.pass(Duration::from_hours(hours));
+            sim.settle();
+            write(&mut sim, &mut shown).unwrap();
+            let told = notes(&mut sim);
+            let [(as_told, note)] = &told[..] else { panic!("{told:?}") };
+            assert!(*as_told == reason && note.contains("baseline b holds everything here as it is"), "{frozen}: {note}");
+            assert!(!note.contains(": DefaultDenyEgress counts here again"), "{frozen}: {note}");
+        }
+        assert!(!holds_egress(&sim, "a"));
+        // It goes on: the policy is back, and the end is not told twice.
+        sim.baseline(3, json!({}));
+        sim.settle();
+        assert!(holds_egress(&sim, "a"));
+        sim.pass(Duration::from_secs(2));
+        write(&mut sim, &mut shown);
+        assert_eq!(notes(&mut sim), []);
+    }
+}
+
+#[test]
 fn a_clock_that_jumps_ends_an_opt_out_and_brings_it_back() {
     let mut sim = Sim::protected();
     let mut shown = Shown::new(&sim, 10 * DAY);
@@ -247,7 +284,8 @@ fn a_thousand_that_end_in_the_same_second_are_written_in_one_go_and_their_status
     let mut waiting = first;
     while let Some(write) = waiting.pop() {
         written += 1;
-        let stored = StoredOptOut { status: write.status.clone(), version: 100 };
+        let label = write.label.flatten().map(Into::into);
+        let stored = StoredOptOut { status: write.status.clone(), label, version: 100 };
         sim.engine.opt_out_written(write, Ok(stored), now);
         waiting.extend(sim.engine.opt_out_writes(now));
     }
@@ -336,6 +374,58 @@ fn a_write_that_fails_is_tried_again_and_no_more_than_once_a_second() {
         sim.pass(Duration::from_secs(1));
         let again = write(&mut sim, &mut shown).unwrap();
         assert_eq!((again.label, again.status), (Some(Some("in-force")), None));
+    }
+}
+
+#[test]
+fn what_is_not_stored_as_it_was_written_is_tried_ever_more_rarely_until_something_else_is_wanted() {
+    type Prunes = fn(&mut StoredOptOut);
+    let prunes: [(&str, Prunes); 4] = [
+        ("no field announced", |stored| stored.status.iter_mut().for_each(|s| s.announced = None)),
+        ("no times", |stored| {
+            stored.status.iter_mut().for_each(|s| (s.first_in_force, s.conditions) = (None, vec![]));
+        }),
+        ("no status", |stored| stored.status = None),
+        ("no label", |stored| stored.label = None),
+    ];
+    for (what, prune) in prunes {
+        let mut sim = Sim::protected();
+        let mut shown = Shown::new(&sim, 1200);
+        shown.seen(&mut sim);
+        sim.settle();
+        let try_to_write = |sim: &mut Sim, shown: &mut Shown| {
+            let now = sim.now();
+            let writes = sim.engine.opt_out_writes(now);
+            let count = writes.len();
+            for write in writes {
+                let label = write.label.unwrap_or(shown.label).map(Into::into);
+                let mut stored = StoredOptOut { status: write.status.clone(), label, version: shown.version + 1 };
+                prune(&mut stored);
+                if write.status.is_some() {
+                    shown.status = serde_json::to_value(&stored.status).unwrap();
+                }
+                shown.label = stored.label.as_ref().map(|_| "in-force");
+                shown.version = stored.version;
+                sim.engine.opt_out_written(write, Ok(stored), now);
+                shown.seen(sim);
+            }
+            sim.settle();
+            count
+        };
+        let mut times = vec![];
+        for second in 0..1190 {
+            if try_to_write(&mut sim, &mut shown) > 0 {
+                times.push(second);
+            }
+            sim.pass(Duration::from_secs(1));
+        }
+        assert!((8..=14).contains(&times.len()) && times[1] >= 2, "{what}: {times:?}");
+        let now = sim.now();
+        assert!(sim.engine.next_wake(now).is_some(), "{what}");
+        // It ends: what is wanted is something else, and that is tried at once.
+        sim.pass(Duration::from_secs(10));
+        sim.settle();
+        assert_eq!(try_to_write(&mut sim, &mut shown), 1, "{what}");
     }
 }
 
@@ -461,6 +551,85 @@ fn nothing_is_decided_before_opt_outs_are_listed_unless_there_can_be_none() {
         let begins_now = why.is_some() && !begins;
         assert_eq!(sim.jobs().len(), usize::from(begins_now), "{why:?}, {crd:?}");
     }
+}
+
+/// Everything is listed but CRDs and opt-outs, and the namespace holds what is planned but for egress.
+fn begun_without_egress() -> Sim {
+    let mut sim = Sim::blank();
+    let mut before = Sim::protected();
+    before.policies.retain(|(_, name), _| name != EGRESS);
+    for kind in ConfigurationKind::ALL.into_iter().filter(|kind| *kind != ConfigurationKind::Crd) {
+        sim.see(Seen::ConfigurationList(kind, ListPhase::Begin));
+        sim.see(Seen::ConfigurationList(kind, ListPhase::End));
+    }
+    let lists = [Seen::NamespaceList, Seen::PolicyList, Seen::BaselineList, Seen::InstallList];
+    for list in lists {
+        sim.see(list(ListPhase::Begin));
+    }
+    sim.baseline(1, json!({}));
+    sim.namespace("a");
+    for policy in before.policies.into_values() {
+        sim.see(Seen::Policy(Box::new(policy)));
+    }
+    for list in lists {
+        sim.see(list(ListPhase::End));
+    }
+    sim
+}
+
+fn list_opt_outs(sim: &mut Sim, shown: &Shown) {
+    sim.see(Seen::OptOutList(ListPhase::Begin));
+    shown.seen(sim);
+    sim.see(Seen::OptOutList(ListPhase::End));
+}
+
+#[test]
+fn an_apiserver_that_does_not_know_opt_outs_yet_is_believed_when_its_crds_say_so() {
+    let unknown = || Seen::OptOutsUnlisted(Unlisted::Unknown);
+    // The CRD is there: it is only not served yet.
+    let mut sim = begun_without_egress();
+    let shown = Shown::new(&sim, 600);
+    sim.see(unknown());
+    assert_eq!(sim.jobs().len(), 0, "nothing is known of CRDs");
+    list_crds(&mut sim, &[OPT_OUTS_CRD]);
+    sim.see(unknown());
+    sim.pass(Duration::from_mins(1));
+    sim.see(unknown());
+    assert_eq!(sim.jobs().len(), 0);
+    list_opt_outs(&mut sim, &shown);
+    assert_eq!(sim.jobs().len(), 0, "it is in force: nothing is missing");
+
+    // CRDs cannot be listed either: then it counts when it lasts, also for one that was seen.
+    for refusal in [Refusal::Forbidden, Refusal::Unknown] {
+        let mut sim = begun_without_egress();
+        let refused = || Seen::ConfigurationsRefused(ConfigurationKind::Crd, refusal);
+        for (pass, jobs) in [(0, 0), (4, 0), (2, 1)] {
+            sim.pass(Duration::from_secs(pass));
+            sim.see(unknown());
+            sim.see(refused());
+            assert_eq!(sim.jobs().len(), jobs, "{refusal:?} {pass}");
+        }
+    }
+    let mut sim = begun_without_egress();
+    list_opt_outs(&mut sim, &shown);
+    for _ in 0..2 {
+        sim.see(Seen::ConfigurationsRefused(ConfigurationKind::Crd, Refusal::Forbidden));
+        sim.pass(Duration::from_secs(6));
+    }
+    sim.settle();
+    for (pass, jobs) in [(0, 0), (4, 0), (2, 1)] {
+        sim.pass(Duration::from_secs(pass));
+        sim.see(Seen::OptOutList(ListPhase::Begin));
+        sim.see(unknown());
+        assert_eq!(sim.jobs().len(), jobs, "{pass}");
+    }
+    // Neither do CRDs answer: they are gone without, and so are opt-outs.
+    let mut sim = begun_without_egress();
+    sim.see(unknown());
+    assert_eq!(sim.jobs().len(), 0);
+    sim.pass(Duration::from_secs(31));
+    sim.see(unknown());
+    assert_eq!(sim.jobs().len(), 1);
 }
 
 fn list_crds(sim: &mut Sim, names: &[&str]) {

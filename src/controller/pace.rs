@@ -56,7 +56,7 @@ impl Pace {
     /// Waits in silence before the policy is written again: nothing is wrong, but a watch has yet to show what is.
     pub fn hold(&mut self, ns: &NamespaceName, policy: &str, now: Instant) {
         let failures = self.setback(ns, policy).filter(|s| s.told.is_none()).map_or(0, |s| s.failures) + 1;
-        let until = now + stretched(Duration::from_secs(1), failures, ns, policy);
+        let until = now + stretched(Duration::from_secs(1), LONGEST, failures, ns, policy);
         self.setbacks.entry(ns.clone()).or_default().insert(policy.into(), Setback { failures, until, told: None });
         self.wakes.push(Reverse((until, ns.clone())));
     }
@@ -147,13 +147,13 @@ fn delay(reason: Failure, failures: u32, ns: &NamespaceName, policy: &str) -> Du
         | Failure::TimedOut
         | Failure::Unavailable => Duration::from_millis(500),
     };
-    stretched(first, failures, ns, policy)
+    stretched(first, LONGEST, failures, ns, policy)
 }
 
 /// Twice as long with every one in a row, up to a limit; stretched by up to a quarter, so that many do not come back together.
-pub fn stretched(first: Duration, failures: u32, ns: &NamespaceName, policy: &str) -> Duration {
-    let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
-    let spread = Digest::of_texts([ns.as_str(), policy]).fraction();
+pub fn stretched(first: Duration, longest: Duration, failures: u32, ns: &NamespaceName, name: &str) -> Duration {
+    let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest);
+    let spread = Digest::of_texts([ns.as_str(), name]).fraction();
     doubled + doubled.mul_f64(spread / 4.0)
 }
 

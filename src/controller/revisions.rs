@@ -17,20 +17,22 @@ use k8s_openapi::{
 use kube::Resource;
 use tracing::{debug, warn};
 
-use super::tracked::Tracked;
+use super::{pace::LONGEST, tracked::Tracked};
 use crate::{
     api::{
         PolicyBaseline, Uid,
         names::{LABEL_BASELINE, LABEL_MANAGED_BY, MANAGER},
-        reason::rollout as reason,
+        reason::{Failure, rollout as reason},
     },
     apply::WriteError,
     listing::Listing,
     plan::Revision,
 };
 
-/// From a failed write to the next attempt.
+/// From a failed write to the next attempt, at first.
 const AGAIN: Duration = Duration::from_secs(2);
+/// The same, at last, where only people can mend it.
+const RARELY: Duration = Duration::from_mins(5);
 /// The number of the first revision of a baseline. Lower ones are left for what must come before it.
 const FIRST: i64 = 100;
 
@@ -69,6 +71,9 @@ pub enum What {
 #[derive(Clone, Debug, Default)]
 struct Writing {
     under_way: bool,
+    /// What was tried last, and how often that failed in a row.
+    object: String,
+    failures: u32,
     not_before: Option<Instant>,
     error: Option<String>,
 }
@@ -81,19 +86,27 @@ pub struct Revisions {
     /// By baseline, then by the name of the object.
     stored: BTreeMap<Arc<str>, BTreeMap<String, Stored>>,
     writing: BTreeMap<Arc<str>, Writing>,
-    listed: bool,
-    forbidden: bool,
+    answer: Answer,
+}
+
+/// What became of the question what is stored.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Answer {
+    /// It is not answered yet.
+    #[default]
+    None,
+    /// All of it is known.
+    Listed,
+    /// The operator may not read it.
+    Forbidden,
+    /// It was waited for, and is gone without until it comes.
+    Late,
 }
 
 impl Revisions {
-    /// Whether it is known what is stored, or that it cannot be known.
-    pub const fn is_known(&self) -> bool {
-        self.listed || self.forbidden
-    }
-
     /// Whether it is known what is stored.
-    pub const fn are_listed(&self) -> bool {
-        self.listed
+    pub const fn answer(&self) -> Answer {
+        self.answer
     }
 
     /// A list begins.
@@ -103,7 +116,7 @@ impl Revisions {
 
     /// The list is complete: what it did not name is gone.
     pub fn relisted(&mut self) {
-        (self.listed, self.forbidden) = (true, false);
+        self.answer = Answer::Listed;
         let Some(named) = self.listing.end() else { return };
         for stored in self.stored.values_mut() {
             stored.retain(|object, _| named.contains(object));
@@ -111,8 +124,17 @@ impl Revisions {
     }
 
     /// The apiserver lets this instance not read them.
-    pub fn forbid(&mut self) {
-        self.forbidden = !self.listed;
+    pub const fn forbid(&mut self) {
+        if !matches!(self.answer, Answer::Listed) {
+            self.answer = Answer::Forbidden;
+        }
+    }
+
+    /// There was no answer in time.
+    pub const fn go_without(&mut self) {
+        if matches!(self.answer, Answer::None) {
+            self.answer = Answer::Late;
+        }
     }
 
     /// One was seen.
@@ -140,10 +162,10 @@ impl Revisions {
         own.into_iter().filter_map(|s| s.revision.as_ref())
     }
 
-    /// Whether that revision is stored.
-    pub fn has(&self, name: &Arc<str>, id: &str) -> bool {
+    /// Whether that revision of that very baseline is stored.
+    pub fn has(&self, name: &Arc<str>, tracked: &Tracked, id: &str) -> bool {
         let stored = self.stored.get(name).and_then(|stored| stored.get(&object_name(name, id)));
-        stored.is_some_and(|s| s.revision.is_some())
+        stored.is_some_and(|s| s.revision.is_some() && *s.owner == *tracked.uid)
     }
 
     /// A rollout is complete: what it came from is no longer where one begins, even before it is deleted.
@@ -160,9 +182,16 @@ impl Revisions {
     /// What keeps a baseline from being rolled out: a word and a sentence.
     pub fn trouble(&self, name: &Arc<str>, tracked: &Tracked) -> Option<(String, String)> {
         let told = |reason: &str, message: String| Some((reason.to_owned(), message));
-        if self.forbidden {
-            let message = "the operator may not read ControllerRevisions in its namespace, so it cannot know what a change comes from: no wave begins, and after a restart a change goes to all namespaces at once. Apply manifests/base";
-            return told(reason::REVISIONS_FORBIDDEN, message.into());
+        match self.answer {
+            Answer::Forbidden => {
+                let message = "the operator may not read ControllerRevisions in its namespace, so it cannot know what a change comes from: no wave begins, and after a restart a change goes to all namespaces at once. Apply manifests/base";
+                return told(reason::REVISIONS_FORBIDDEN, message.into());
+            }
+            Answer::Late => {
+                let message = "the apiserver does not answer which ControllerRevisions are stored in the operator's namespace, so it is not known what a change comes from: no wave begins before it does, and what was under way before a restart goes to all namespaces at once. The log of the operator says what keeps it";
+                return told(reason::REVISIONS_LATE, message.into());
+            }
+            Answer::None | Answer::Listed => {}
         }
         if let Some(error) = self.writing.get(name).and_then(|w| w.error.as_ref()) {
             let message = format!("a revision cannot be stored, it is tried again, and no wave begins before that: {error}");
@@ -174,15 +203,33 @@ impl Revisions {
         told(reason::REVISION_UNREADABLE, message)
     }
 
-    /// The next write for a baseline that brings what is stored to what is wanted, in this order.
+    /// The next write for a baseline that brings what is stored to what is wanted, in this order, if it is time.
     pub fn due(&mut self, name: &Arc<str>, tracked: &Tracked, wanted: &[&Revision], now: Instant) -> Option<RevisionWrite> {
-        if !self.listed {
+        if self.answer != Answer::Listed || self.writing.get(name).is_some_and(|w| w.under_way) {
             return None;
         }
-        let writing = self.writing.get(name);
-        if writing.is_some_and(|w| w.under_way || w.not_before.is_some_and(|at| at > now)) {
+        let Some(write) = self.next_write(name, tracked, wanted) else {
+            // What failed is no longer needed.
+            self.writing.remove(name);
+            return None;
+        };
+        let writing = self.writing.entry(name.clone()).or_default();
+        if writing.object != write.object {
+            *writing = Writing { object: write.object.clone(), error: writing.error.take(), ..Writing::default() };
+        }
+        if writing.not_before.is_some_and(|at| at > now) {
             return None;
         }
+        writing.under_way = true;
+        Some(write)
+    }
+
+    /// Whether a write of that baseline's failed and is to be tried again.
+    pub fn is_troubled(&self, name: &str) -> bool {
+        self.writing.get(name).is_some_and(|w| w.error.is_some())
+    }
+
+    fn next_write(&self, name: &Arc<str>, tracked: &Tracked, wanted: &[&Revision]) -> Option<RevisionWrite> {
         let none = BTreeMap::new();
         let stored = self.stored.get(name).unwrap_or(&none);
         let missing = wanted.iter().enumerate().find(|(_, r)| !stored.contains_key(&object_name(name, &r.id)));
@@ -193,8 +240,8 @@ impl Revisions {
             object: object.clone(),
             what: What::Delete(stored.uid.clone()),
         };
-        let write = if let Some(foreign) = stored.iter().find(|(_, s)| is_foreign(s)) {
-            delete(foreign)
+        if let Some(foreign) = stored.iter().find(|(_, s)| is_foreign(s)) {
+            Some(delete(foreign))
         } else if let Some((at, revision)) = missing {
             let numbers = || stored.values().map(|s| s.number);
             let comes_first = at == 0 && wanted.len() > 1;
@@ -204,14 +251,13 @@ impl Revisions {
                 _ => FIRST,
             };
             let object = controller_revision(name, tracked, revision, number);
-            RevisionWrite { baseline: name.clone(), object: object_name(name, &revision.id), what: What::Store(Box::new(object)) }
+            let what = What::Store(Box::new(object));
+            Some(RevisionWrite { baseline: name.clone(), object: object_name(name, &revision.id), what })
         } else {
             let is_wanted = |object: &String| wanted.iter().any(|r| *object == object_name(name, &r.id));
             // What cannot be read is left to whoever changed it.
-            delete(stored.iter().find(|(object, s)| s.revision.is_some() && !is_wanted(object))?)
-        };
-        self.writing.entry(name.clone()).or_default().under_way = true;
-        Some(write)
+            stored.iter().find(|(object, s)| s.revision.is_some() && !is_wanted(object)).map(delete)
+        }
     }
 
     /// A write ended. Says whether there is something else to tell.
@@ -219,6 +265,7 @@ impl Revisions {
         let RevisionWrite { baseline, object, what } = write;
         let writing = self.writing.entry(baseline.clone()).or_default();
         writing.under_way = false;
+        let mut longest = LONGEST;
         let error = match (result, what) {
             (Ok(uid), What::Store(mut revision)) => {
                 revision.metadata.uid = uid.map(|uid| uid.to_string());
@@ -235,12 +282,22 @@ impl Revisions {
                 None
             }
             (Err(WriteError::NotLeading), _) => None,
+            (Err(WriteError::Failed { reason: Failure::Conflict, message }), What::Store(_))
+                if message.contains("already exists") =>
+            {
+                longest = RARELY;
+                Some(format!(
+                    "the ControllerRevision {object} is there already, without the labels by which the operator finds its own: put {LABEL_MANAGED_BY}={MANAGER} and {LABEL_BASELINE}={baseline} back, or delete it"
+                ))
+            }
             (Err(error), _) => {
                 debug!(%baseline, object, "revision not written, will be tried again: {error}");
                 Some(error.to_string())
             }
         };
-        writing.not_before = error.is_some().then(|| now + AGAIN);
+        writing.failures = if error.is_some() { writing.failures + 1 } else { 0 };
+        let wait = AGAIN.saturating_mul(1 << writing.failures.saturating_sub(1).min(16)).min(longest);
+        writing.not_before = error.is_some().then(|| now + wait);
         if let Some(error) = error.as_ref().filter(|_| writing.error.is_none()) {
             warn!(%baseline, "a revision cannot be written, it is tried again: {error}");
         }

@@ -1,5 +1,7 @@
 //! Rollouts, event by event: what goes out when, and what a restart makes of it.
 
+mod stored;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::{
@@ -236,6 +238,36 @@ fn without_a_rollout_a_change_goes_out_at_once_and_nothing_is_stored() {
 }
 
 #[test]
+fn a_baseline_that_is_made_anew_inherits_no_rollout_however_that_was_seen() {
+    for event in [true, false] {
+        let mut cluster = Cluster::settled(spec(1));
+        cluster.edit(spec(2));
+        cluster.work();
+        assert_eq!(cluster.ports(), "2 1 1 1 1");
+        let gone = |cluster: &mut Cluster| {
+            let raw = serde_json::from_value(json!({"metadata": {"name": "b", "uid": "uid-b"}})).unwrap();
+            cluster.sim.see(Seen::BaselineGone(Box::new(raw)));
+        };
+        let new = json!({"uid": "uid-new"});
+        if event {
+            gone(&mut cluster);
+            cluster.sim.baseline_with(1, spec(2), new);
+        } else {
+            cluster.sim.see(Seen::BaselineList(ListPhase::Begin));
+            cluster.sim.baseline_with(1, spec(2), new);
+            cluster.sim.see(Seen::BaselineList(ListPhase::End));
+        }
+        // What the former one stored goes with it, and is no place where this one begins.
+        cluster.sim.answer(|_, _| None);
+        assert_eq!(cluster.ports(), "2 2 2 2 2", "{event}");
+        cluster.work();
+        let owners = cluster.revisions.values().map(|r| r.metadata.owner_references.clone().unwrap()[0].uid.clone());
+        assert_eq!(owners.collect::<Vec<_>>(), ["uid-new"], "{event}");
+        assert_eq!(cluster.status(), ("Protected".into(), [0, 0, 0]), "{event}");
+    }
+}
+
+#[test]
 fn canaries_go_first_as_a_wave_of_their_own() {
     let canaries = |port: i32| {
         let mut spec = spec(port);
@@ -378,59 +410,6 @@ fn what_an_edit_leaves_behind_keeps_what_it_has_until_its_turn_which_comes_first
         cluster.pass(MINUTE);
     }
     assert_eq!((cluster.ports(), cluster.revisions.len()), ("4 4 4 4 4".into(), 1));
-}
-
-#[test]
-fn no_wave_begins_before_what_it_comes_from_is_stored_and_the_status_says_why() {
-    let mut cluster = Cluster::settled(spec(1));
-    cluster.edit(spec(2));
-    let refuse = |_: &RevisionWrite| Some(WriteError::Failed { reason: Failure::Forbidden, message: "no".into() });
-    assert_eq!(cluster.store(refuse), 1);
-    assert_eq!((cluster.sim.jobs().len(), cluster.status().0), (0, "RolloutPaused".into()));
-    cluster.pass(MINUTE);
-    assert_eq!((cluster.ports(), cluster.status().0), ("2 1 1 1 1".into(), "RollingOut".into()));
-    // Somebody deletes what is stored: it is stored anew.
-    let revisions: Vec<_> = std::mem::take(&mut cluster.revisions).into_values().collect();
-    for revision in revisions {
-        cluster.sim.see(Seen::RevisionGone(Box::new(revision)));
-    }
-    cluster.work();
-    assert_eq!((cluster.ports(), cluster.revisions.len()), ("2 1 1 1 1".into(), 2));
-    let mut cluster = cluster.restart();
-    cluster.pass(MINUTE);
-    assert_eq!(cluster.ports(), "2 2 1 1 1");
-}
-
-#[test]
-fn a_stored_revision_that_somebody_changed_counts_as_none_and_is_told() {
-    let mut cluster = Cluster::settled(spec(1));
-    for revision in cluster.revisions.values_mut() {
-        revision.data.as_mut().unwrap().0["dns"]["ports"] = json!([7]);
-    }
-    let mut cluster = cluster.restart();
-    cluster.work();
-    assert_eq!(cluster.ports(), "1 1 1 1 1");
-    cluster.status();
-    let status = cluster.sim.statuses.last().unwrap();
-    let told = status.conditions.iter().find(|c| c.type_ == "RolloutPaused").unwrap();
-    assert_eq!((&*told.status, &*told.reason), ("True", "RevisionUnreadable"));
-    assert_eq!(ready(status), "Protected");
-}
-
-#[test]
-fn a_baseline_with_a_rollout_waits_for_the_stored_revisions_and_others_do_not() {
-    for (asks, jobs) in [(true, 0), (false, 1)] {
-        let mut sim = Sim::unsynced();
-        sim.listing(|sim| {
-            sim.baseline(1, if asks { spec(1) } else { json!({}) });
-            sim.namespace("a");
-        });
-        assert_eq!(sim.jobs().len(), jobs);
-        sim.see(Seen::RevisionsForbidden);
-        assert_eq!(sim.jobs().len(), 1 - jobs, "who may not read them works without");
-        let now = sim.now();
-        assert!(sim.engine.revisions(now).is_empty());
-    }
 }
 
 #[test]

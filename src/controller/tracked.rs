@@ -1,7 +1,7 @@
 //! One baseline as it stands in the cluster: its ledger, its stored status, its finalizer, and when each is to be written.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -146,7 +146,8 @@ pub struct Tracked {
     dns: Option<DnsStatus>,
     dns_gap: Option<String>,
     stalled: Option<BaselineError>,
-    policies_left: usize,
+    /// While it is being deleted with what it holds: where that still is, and how much.
+    policies_left: BTreeMap<NamespaceName, usize>,
     ledger: Ledger,
     /// Since when the status may differ from the stored one.
     changed: Option<Instant>,
@@ -184,7 +185,7 @@ impl Tracked {
             dns: None,
             dns_gap: None,
             stalled: None,
-            policies_left: 0,
+            policies_left: BTreeMap::new(),
             // The stored status may be of another time.
             changed: Some(now),
             not_before: None,
@@ -294,7 +295,8 @@ impl Tracked {
         self.stalled.is_none() && self.checked.as_ref().is_ok_and(|baseline| baseline.suspended)
     }
 
-    fn holds_backends(&self) -> bool {
+    /// It leaves namespaces open that the apiserver calls.
+    pub fn holds_backends(&self) -> bool {
         self.checked.as_ref().is_ok_and(|baseline| baseline.backends == ControlPlaneBackends::Hold)
     }
 
@@ -354,10 +356,15 @@ impl Tracked {
         self.ledger.counts()
     }
 
-    /// While it is being deleted: how many of its policies are still there.
-    pub fn set_policies_left(&mut self, left: usize, now: Instant) {
-        if self.policies_left != left {
-            self.policies_left = left;
+    /// It is being deleted, and its policies go with it.
+    pub fn removes_all(&self) -> bool {
+        self.deleting && self.deletion_policy == DeletionPolicy::Delete
+    }
+
+    /// While it is being deleted: how many of its policies are still there in a namespace.
+    pub fn set_policies_left(&mut self, ns: &NamespaceName, left: usize, now: Instant) {
+        let before = if left == 0 { self.policies_left.remove(ns) } else { self.policies_left.insert(ns.clone(), left) };
+        if before.unwrap_or_default() != left {
             self.changed.get_or_insert(now);
         }
     }
@@ -380,7 +387,7 @@ impl Tracked {
         let stalled = self.stalled.as_ref().map(|e| (e.reason(), e.to_string()));
         let deleting = match (self.deleting, self.deletion_policy) {
             (false, _) => None,
-            (true, DeletionPolicy::Delete) => Some(Going::Removing(self.policies_left)),
+            (true, DeletionPolicy::Delete) => Some(Going::Removing(self.policies_left.values().sum())),
             (true, DeletionPolicy::Orphan) => Some(Going::Leaving),
         };
         let wants_finalizer = self.deletion_policy == DeletionPolicy::Delete && !self.deleting;
@@ -455,7 +462,7 @@ impl Tracked {
             _ if self.is_suspended() => return None,
             (None, _, DeletionPolicy::Orphan) => false,
             (None, false, DeletionPolicy::Delete) => true,
-            (None, true, DeletionPolicy::Delete) => present && !(quiet && self.policies_left == 0),
+            (None, true, DeletionPolicy::Delete) => present && !(quiet && self.policies_left.is_empty()),
         };
         if present == wanted || self.finalizer_writing || self.finalizer_not_before.is_some_and(|at| at > now) {
             return None;

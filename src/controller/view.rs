@@ -5,7 +5,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use futures::{StreamExt, stream};
 
 use super::{EVENTS_AT_ONCE, dns_sources, engine::Engine, present, watch};
-use crate::{client::Clients, explain::Explanation, health::Health, metrics::WATCHES};
+use crate::{
+    client::Clients,
+    explain::Explanation,
+    health::Health,
+    metrics::{REVISIONS_WATCH, WATCHES},
+};
 
 /// How often the clock is looked at while something is waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -35,7 +40,7 @@ pub enum ViewError {
 
 /// Says what an operator decides for a namespace.
 pub async fn explain(clients: &Clients, from: ViewPoint, namespace: &str, patience: Duration) -> Result<Explanation, ViewError> {
-    let health = Arc::new(Health::new(&WATCHES));
+    let health = Arc::new(Health::new(&[&WATCHES[..], &[REVISIONS_WATCH]].concat()));
     let metrics = Arc::default();
     let in_a_pod = from.resolv_conf.is_some();
     let mut engine = Engine::new(&from.namespace).discovering();
@@ -48,6 +53,9 @@ pub async fn explain(clients: &Clients, from: ViewPoint, namespace: &str, patien
             engine.look(present());
             if engine.is_synced() {
                 return Ok(());
+            }
+            if engine.knows_revisions() {
+                health.listed(REVISIONS_WATCH);
             }
             tokio::select! {
                 events = seen.next() => {

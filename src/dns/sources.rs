@@ -174,6 +174,11 @@ impl Sources {
         Source::ALL.into_iter().filter(move |source| !self.said.get(source).is_some_and(is_heard))
     }
 
+    /// The sources that were not read to their end, whatever the reason.
+    pub fn unread(&self) -> impl Iterator<Item = Source> {
+        Source::ALL.into_iter().filter(|source| !self.said.get(source).is_some_and(|said| said.known))
+    }
+
     /// What follows from what they say.
     pub fn derive(&self, now: Instant) -> Derived {
         let mut derived = Derived::default();

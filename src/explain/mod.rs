@@ -28,6 +28,18 @@ pub struct Explanation {
     pub policies: Vec<Policy>,
     /// What is wrong.
     pub problems: Vec<Wrong>,
+    /// What could not be read, so that some of this may be false.
+    pub unread: Vec<Unread>,
+}
+
+/// Something that could not be read.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unread {
+    /// What.
+    pub resources: Vec<String>,
+    /// What that means for the rest of the explanation.
+    pub means: String,
 }
 
 /// What a baseline has to do with the namespace.
@@ -117,6 +129,9 @@ impl fmt::Display for Explanation {
         writeln!(f, "{}: {}", self.namespace, self.verdict)?;
         let labels: Vec<String> = self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         writeln!(f, "created {}, labels {}", self.created, labels.join(", "))?;
+        for Unread { resources, means } in &self.unread {
+            writeln!(f, "not read: {}: {means}", resources.join(", "))?;
+        }
 
         let mut baselines = Table::new(["BASELINE", "PRIORITY", "MODE", "HERE", "WHY"]);
         for claim in &self.baselines {
@@ -189,9 +204,10 @@ mod tests {
                 message: "spec.ingress[0] lets everybody in".into(),
                 since: None,
             }],
+            unread: vec![Unread { resources: vec!["controllerrevisions".into()], means: "some of this may be false".into() }],
         };
         golden("src/explain/golden/screen.txt", &explanation.to_string());
-        let bare = Explanation { baselines: vec![], policies: vec![], problems: vec![], ..explanation };
+        let bare = Explanation { baselines: vec![], policies: vec![], problems: vec![], unread: vec![], ..explanation };
         assert_eq!(bare.to_string().lines().count(), 2, "an empty table is not shown");
     }
 }

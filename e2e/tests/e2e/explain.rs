@@ -71,6 +71,7 @@ async fn a_namespace_is_explained_in_one_screen_with_every_baseline_and_why() {
         assert!(cells[2].parse::<Timestamp>().is_ok(), "since when: {text}");
     }
     assert!(text.lines().count() < 25 && !text.contains('\u{1b}'), "one screen, and no colour in a pipe: {text}");
+    assert!(!text.contains("not read: "), "the operator may read everything: {text}");
 
     let text = explained(&world, &old).await;
     assert!(text.contains("platform would apply, but only reports; existingNamespaces: Enforce closes it"), "{text}");
@@ -154,4 +155,51 @@ async fn whoever_may_not_list_is_told_what_is_missing() {
         said.contains("not everything could be listed within 3s") && said.contains("not allowed to list and watch namespaces"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn whoever_may_not_read_everything_is_told_what_may_be_false() {
+    let world = World::new().await.unwrap();
+    world.discard();
+    apply_baseline(&world, "platform", &json!({ "rollout": {} })).await;
+    let ns = world.namespace("explained", &[]).await.unwrap();
+    let rule =
+        |group: &str, resources: Value| json!({ "apiGroups": [group], "resources": resources, "verbs": ["list", "watch"] });
+    let rules = [
+        rule("", json!(["namespaces", "services", "pods"])),
+        rule("networking.k8s.io", json!(["networkpolicies"])),
+        rule("policybaseline.io", json!(["policybaselines", "baselineoptouts"])),
+        rule("coordination.k8s.io", json!(["leases"])),
+        rule("discovery.k8s.io", json!(["endpointslices"])),
+        rule("apiregistration.k8s.io", json!(["apiservices"])),
+        rule("apiextensions.k8s.io", json!(["customresourcedefinitions"])),
+    ];
+    let api = "rbac.authorization.k8s.io";
+    let reader =
+        json!({ "apiVersion": format!("{api}/v1"), "kind": "ClusterRole", "metadata": { "name": "reader" }, "rules": rules });
+    let binding = json!({
+        "apiVersion": format!("{api}/v1"), "kind": "ClusterRoleBinding", "metadata": { "name": "reader" },
+        "roleRef": { "apiGroup": api, "kind": "ClusterRole", "name": "reader" },
+        "subjects": [{ "kind": "ServiceAccount", "name": "default", "namespace": "default" }],
+    });
+    for object in [reader, binding] {
+        world.apply_yaml(&object.to_string()).await.unwrap();
+    }
+    let kubeconfig = world.plane().service_account_kubeconfig("default", "default").await.unwrap();
+    let as_reader = async |output: &str| {
+        let mut command = Command::new(Operator::binary().unwrap());
+        command.args(["explain", "namespace", &ns, "--timeout=60", output]).env("KUBECONFIG", &kubeconfig);
+        command.env("NO_PROXY", "127.0.0.1,localhost").env("POD_NAMESPACE", SYSTEM_NAMESPACE);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = as_reader("--output=text").await;
+    let unread: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("not read: ")?.split(": ").next()).collect();
+    let webhooks = "validatingwebhookconfigurations, mutatingwebhookconfigurations";
+    let dns = "daemonset kube-system/node-local-dns, daemonset openshift-dns/dns-default";
+    assert_eq!(unread, ["controllerrevisions", webhooks, dns], "{text}");
+    let json: Value = serde_json::from_str(&as_reader("--output=json").await).unwrap();
+    assert_eq!(json["unread"][1]["resources"], json!(webhooks.split(", ").collect::<Vec<_>>()), "{json}");
+    assert!(json["unread"][0]["means"].as_str().unwrap().contains("keeps its former policies"), "{json}");
 }

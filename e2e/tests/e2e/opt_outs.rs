@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 
 use crate::admin::{metric, metrics_of};
 use crate::samples::yaml_blocks;
-use crate::scene::{DENY_EGRESS, Plan, apply_baseline, can_i, fence, until_holds, until_only, until_ready, until_status};
+use crate::scene::{
+    DENY_EGRESS, Plan, apply_baseline, can_i, fence, until_holds, until_only, until_ready, until_status, writes_since,
+};
 use crate::support::{Writes, uids};
 
 const CRD: &str = "baselineoptouts.policybaseline.io";
@@ -468,6 +470,48 @@ async fn i7_an_opt_out_that_does_not_decode_is_not_in_force_and_stops_nothing_el
         Err(condition.to_string())
     };
     world.eventually("it says that it cannot be read", TIMEOUT, says).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_older_crd_that_refuses_the_status_is_told_once_and_policies_go_and_come_all_the_same() {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let mut world = World::new().await.unwrap();
+    world.discard();
+    let crds: Api<CustomResourceDefinition> = Api::all(world.admin());
+    let mut crd = serde_json::to_value(crds.get(CRD).await.unwrap()).unwrap();
+    let status = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/status/properties").unwrap();
+    for field in ["announced", "firstInForce"] {
+        assert!(status.as_object_mut().unwrap().remove(field).is_some(), "{field}");
+    }
+    let patch = Patch::Merge(json!({ "spec": { "versions": crd["spec"]["versions"] } }));
+    crds.patch(CRD, &PatchParams::default(), &patch).await.unwrap();
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    let ns = world.namespace("team", &[]).await.unwrap();
+    create(&world, &ns, &opt_out("probe", &[EGRESS], seconds_from_now(-5))).await;
+    let is_served = async || {
+        let merge = Patch::Merge(json!({ "status": { "firstInForce": seconds_from_now(0) } }));
+        let stored = opt_outs(&world.admin(), &ns).patch_status("probe", &PatchParams::default(), &merge).await?;
+        Ok::<_, kube::Error>(stored.status.is_none_or(|status| status.first_in_force.is_none()))
+    };
+    world.eventually("the older CRD is served", TIMEOUT, is_served).await.unwrap();
+    opt_outs(&world.admin(), &ns).delete("probe", &DeleteParams::default()).await.unwrap();
+    world.start_operator().await.unwrap();
+    let plan = Plan::of(PLATFORM);
+    until_holds(&world, &ns, &plan).await;
+    let mark = world.audit().unwrap().mark();
+    create(&world, &ns, &opt_out("partner", &[EGRESS], seconds_from_now(12))).await;
+    until_holds(&world, &ns, &plan.clone().without(EGRESS)).await;
+    until_holds(&world, &ns, &plan).await;
+    let unlabelled = async || opt_outs(&world.admin(), &ns).get("partner").await.map(|object| object.labels().is_empty());
+    world.eventually("the label is gone", TIMEOUT, unlabelled).await.unwrap();
+    let writes = writes_since(&world, mark).into_iter().filter(|write| write.resource == "baselineoptouts");
+    let writes: Vec<_> = writes.filter(|write| write.name == "partner").collect();
+    // The label twice, and the status after 0, 2 and 6 s, and when it ends.
+    assert!(writes.len() <= 7, "{} in 12 s: {writes:?}", writes.len());
+    let log = world.operator().unwrap().log();
+    assert_eq!(log.matches("status or label of the opt-out not written").count(), 1, "{log}");
 }
 
 #[tokio::test]

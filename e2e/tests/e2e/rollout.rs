@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use policy_baseline::api::PolicyBaselineStatus;
 use policy_baseline_e2e::{AuditMark, SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
@@ -224,6 +224,35 @@ async fn i1_a_restart_in_the_middle_that_finds_other_dns_takes_no_namespace_back
 }
 
 #[tokio::test]
+async fn a_stored_revision_whose_labels_somebody_took_off_is_named_and_found_again_when_they_are_back() {
+    let mut world = World::new().await.unwrap();
+    world.start_operator().await.unwrap();
+    let rollout = json!({ "maxNamespacesPerWave": 1, "interval": "0s" });
+    let names = settled(&world, &rollout, &[], &["a"]).await;
+    let list = ListParams::default().labels(&format!("policybaseline.io/baseline={PLATFORM}"));
+    let stored = revisions(&world).list(&list).await.unwrap().items.remove(0);
+    let (name, labels) = (stored.metadata.name.unwrap(), stored.metadata.labels.unwrap());
+    let none: BTreeMap<&str, Option<&str>> = labels.keys().map(|key| (&**key, None)).collect();
+    let label = async |labels: Value| {
+        let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
+        revisions(&world).patch(&name, &PatchParams::default(), &patch).await.unwrap();
+    };
+    label(json!(none)).await;
+    let says = |status: &PolicyBaselineStatus| {
+        let told = status.conditions.iter().find(|c| c.type_ == "RolloutPaused");
+        told.is_some_and(|c| c.status == "True" && c.reason == "RevisionNotStored" && c.message.contains(&name))
+    };
+    until_status(&world, PLATFORM, "it names the object", says).await;
+    apply_baseline(&world, PLATFORM, &spec(5302, &rollout)).await;
+    until_reason(&world, "RolloutPaused").await;
+    until_holds(&world, &names[0], &plan(5301)).await;
+    label(json!(labels)).await;
+    until_holds(&world, &names[0], &plan(5302)).await;
+    until_ready(&world, PLATFORM).await;
+    until_stored(&world, 1).await;
+}
+
+#[tokio::test]
 async fn failures_pause_a_change_until_the_spec_is_edited() {
     let mut world = World::new().await.unwrap();
     world.start_operator().await.unwrap();
@@ -251,8 +280,8 @@ spec: {{ policyName: rollout, validationActions: [Deny] }}
     world.apply_yaml(&deny).await.unwrap();
     world
         .eventually("writes are refused there", TIMEOUT, async || {
-            let patch = kube::api::Patch::Merge(json!({ "metadata": { "labels": { "x": "y" } } }));
-            let params = kube::api::PatchParams { dry_run: true, ..Default::default() };
+            let patch = Patch::Merge(json!({ "metadata": { "labels": { "x": "y" } } }));
+            let params = PatchParams { dry_run: true, ..Default::default() };
             let tried = policies_of(&world.admin(), &names[1]).patch(DENY_INGRESS, &params, &patch).await;
             Ok::<_, String>(tried.is_err_and(|error| error.to_string().contains("not this one")))
         })

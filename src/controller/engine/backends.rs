@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// So long decisions wait when everything else is listed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A refusal counts when it has lasted so long: an apiserver that has just started refuses everybody, and a namespace that is closed by
 /// mistake stays closed.
@@ -137,7 +137,8 @@ impl Engine {
     /// What is not shown is not waited for, once everything else is: until then the permissions may be on their way, as at an installation. The
     /// watch asks again soon. What was listed once stays known.
     pub(super) fn configurations_refused(&mut self, kind: ConfigurationKind, refusal: Refusal, now: Now) {
-        if self.backends.answers.contains_key(&kind) || !self.is_listed() {
+        let is_asked = self.is_listed() || (kind == ConfigurationKind::Crd && self.only_crds_are_missing());
+        if self.backends.answers.contains_key(&kind) || !is_asked {
             return;
         }
         let since = *self.backends.refused.entry(kind).or_insert(now.instant);
@@ -152,7 +153,7 @@ impl Engine {
 
     /// Waits no longer than it should for what everything else does not need.
     pub(super) fn wait_for_backends(&mut self, now: Now) {
-        if self.backends.are_answered() || !self.is_listed() {
+        if self.backends.are_answered() || !(self.is_listed() || self.only_crds_are_missing()) {
             return;
         }
         if now.instant < *self.backends.until.get_or_insert(now.instant + PATIENCE) {
@@ -163,6 +164,12 @@ impl Engine {
                 self.go_without(kind, "no answer in time", now);
             }
         }
+    }
+
+    /// Everything else is listed but opt-outs, and CRDs say whether there can be any.
+    fn only_crds_are_missing(&self) -> bool {
+        let [others @ .., _] = self.synced;
+        others.iter().all(|synced| *synced) && self.opt_outs.ask_for_crds()
     }
 
     fn go_without(&mut self, kind: ConfigurationKind, why: &str, now: Now) {
@@ -181,6 +188,10 @@ impl Engine {
             self.touch_statuses(now);
         }
         self.begin_if_synced(was_synced, now);
+        if kind == ConfigurationKind::Crd {
+            self.opt_outs.crds_answered();
+            self.reckon_opt_outs(now);
+        }
     }
 
     fn backends_changed(&mut self, namespaces: BTreeSet<String>, now: Now) {

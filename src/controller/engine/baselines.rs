@@ -28,10 +28,10 @@ impl Engine {
             let before = std::mem::replace(&mut tracked.checked, check());
             self.was_before(&name, before.as_ref().ok());
         } else {
-            // Another one under the name of one that went unseen.
-            self.baseline_gone(&name, now);
-            let checked = raw.check(self.installs.own()).map(Arc::new);
-            self.tracked.insert(name.clone(), Tracked::new(raw, checked, now.instant));
+            let new = Tracked::new(raw, check(), now.instant);
+            // A list shows only the last of those that had this name.
+            self.forget_baseline(&name);
+            self.tracked.insert(name.clone(), new);
         }
         self.place(name, now);
         self.plans_changed(now);
@@ -141,14 +141,21 @@ impl Engine {
     }
 
     pub(super) fn baseline_gone(&mut self, name: &str, now: Now) {
-        if self.tracked.remove(name).is_some() {
+        if self.forget_baseline(name) {
+            self.plans_changed(now);
+        }
+    }
+
+    /// Says whether there was one.
+    fn forget_baseline(&mut self, name: &str) -> bool {
+        let was_there = self.tracked.remove(name).is_some();
+        if was_there {
             info!(baseline = name, "baseline is gone");
             self.baselines.remove(name);
             self.targets.remove(name);
-            self.end_rollout(&name.into());
-            self.rollouts.revisions.forget(name);
+            self.forget_rollout(&name.into());
             self.let_all_go();
-            self.plans_changed(now);
         }
+        was_there
     }
 }

@@ -45,6 +45,11 @@ impl Dns {
         &self.cluster
     }
 
+    /// The sources that were not read.
+    pub(super) fn unread(&self) -> impl Iterator<Item = Source> {
+        self.sources.unread().filter(|_| self.stage != Stage::Off)
+    }
+
     /// When to look again though nothing happens.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         match self.stage {

@@ -4,11 +4,12 @@ use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
 use super::{Engine, Now};
 use crate::{
-    api::{NamespaceName, Role},
-    controller::tracked::Tracked,
-    dns::{News, OPERATORS_RESOLV_CONF},
+    api::{NamespaceName, Role, baseline::Discovery},
+    controller::{revisions::Answer, tracked::Tracked},
+    dns::{News, OPERATORS_RESOLV_CONF, Source},
     drift::{Class, Drift, Print},
-    explain::{Claim, Explanation, Policy, Relation, Wrong},
+    explain::{Claim, Explanation, Policy, Relation, Unread, Wrong},
+    metrics::REVISIONS_WATCH,
     observe::Entry,
     plan::{Baseline, Decision, Known, Namespace, Verdict},
     reconcile::Assessment,
@@ -35,7 +36,31 @@ impl Engine {
             baselines,
             policies: self.policies(&verdict.decision, ns, entry, &assessment),
             problems: self.wrong(&name, &assessment),
+            unread: self.unread(),
         })
+    }
+
+    /// What could not be read, as far as a baseline asks for it.
+    fn unread(&self) -> Vec<Unread> {
+        let asks = |what: fn(&Baseline) -> bool| self.tracked.values().any(|t| t.checked.as_ref().is_ok_and(|b| what(b)));
+        let mut unread: Vec<(Vec<&str>, &str)> = Vec::new();
+        if asks(|baseline| baseline.rollout.is_some()) && self.rollouts.revisions.answer() != Answer::Listed {
+            let means = "while a change goes out in waves, a namespace that keeps its former policies is shown here as one that differs and is repaired";
+            unread.push((vec![REVISIONS_WATCH], means));
+        }
+        if self.tracked.values().any(Tracked::holds_backends) {
+            let means =
+                "a namespace whose Services only these name is shown here as closed, and the operator leaves its ingress open";
+            unread.push((self.backends.unlisted(), means));
+        }
+        if asks(|baseline| baseline.dns_status.discovery == Discovery::Auto) {
+            let means = "DNS that only these tell of is missing here from what is planned, so an egress policy that allows it is shown as one that differs";
+            unread.push((self.dns.unread().map(Source::as_str).collect(), means));
+        }
+        let unread = unread.into_iter().filter(|(resources, _)| !resources.is_empty());
+        unread
+            .map(|(resources, means)| Unread { resources: resources.into_iter().map(Into::into).collect(), means: means.into() })
+            .collect()
     }
 
     /// The nameservers of the running operator, as the statuses tell them: a resolv.conf.

@@ -30,13 +30,13 @@ impl Engine {
     }
 
     pub(super) fn opt_outs_not_listed(&mut self, why: Unlisted, now: Now) {
-        self.opt_outs.not_listed(why);
+        self.opt_outs.not_listed(why, now.instant);
         self.reckon_opt_outs(now);
     }
 
     /// Looks whether there can be opt-outs at all.
     pub(super) fn reckon_opt_outs(&mut self, now: Now) {
-        let Some(concerned) = self.opt_outs.none_can_exist() else { return };
+        let Some(concerned) = self.opt_outs.none_can_exist(now.instant) else { return };
         for ns in concerned {
             self.opt_outs_changed(&ns, true, now);
         }

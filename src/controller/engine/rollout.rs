@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use tracing::{info, warn};
 
-use super::{Engine, Now};
+use super::{Engine, Now, backends::PATIENCE};
 use crate::{
     api::{
         NamespaceName, Uid,
@@ -22,7 +22,7 @@ use crate::{
     },
     apply::WriteError,
     controller::{
-        revisions::{RevisionWrite, Revisions},
+        revisions::{Answer, RevisionWrite, Revisions},
         tracked::{Tracked, Turn},
     },
     drift::{Drift, Fix, targets},
@@ -45,6 +45,8 @@ pub struct Rollouts {
     before: BTreeMap<Arc<str>, Revision>,
     /// When the next wave begins.
     next: Option<Instant>,
+    /// Until when decisions wait for what is stored.
+    until: Option<Instant>,
 }
 
 /// Namespaces that rollouts concern, and rollouts that are paused.
@@ -241,19 +243,31 @@ impl Engine {
 
     /// What is stored is known from now on, or it is known that it cannot be.
     pub(super) fn revisions_known(&mut self, note: impl FnOnce(&mut Revisions), now: Now) {
-        let (was_synced, were_listed) = (self.is_synced(), self.rollouts.revisions.are_listed());
+        let (was_synced, before) = (self.is_synced(), self.rollouts.revisions.answer());
         note(&mut self.rollouts.revisions);
         if !was_synced {
             self.begin_if_synced(was_synced, now);
-        } else if !were_listed {
+        } else if before != self.rollouts.revisions.answer() {
             self.plans_changed(now);
         }
     }
 
+    /// Waits no longer than it should for what only rollouts need: then nothing else waits for it, as where it is forbidden.
+    pub(super) fn wait_for_revisions(&mut self, now: Now) {
+        if self.rollouts.revisions.answer() != Answer::None || !self.is_listed() {
+            return;
+        }
+        if now.instant < *self.rollouts.until.get_or_insert(now.instant + PATIENCE) {
+            return;
+        }
+        warn!("controllerrevisions are not listed in time: no wave of a rollout begins until they are");
+        self.revisions_known(Revisions::go_without, now);
+    }
+
     /// Whether it is known what is stored, as far as a baseline asks for it.
-    pub(super) fn knows_revisions(&self) -> bool {
+    pub fn knows_revisions(&self) -> bool {
         let asks = |tracked: &Tracked| tracked.checked.as_ref().is_ok_and(|b| b.rollout.is_some());
-        self.rollouts.revisions.is_known() || !self.tracked.values().any(asks)
+        self.rollouts.revisions.answer() != Answer::None || !self.tracked.values().any(asks)
     }
 
     /// There is no rollout of that baseline: every namespace gets what its spec asks for.
@@ -262,6 +276,13 @@ impl Engine {
             self.targets.remove(&former.key);
         }
         self.baselines.set_behind(name, Behind::new());
+    }
+
+    /// The baseline is gone; one that comes under its name begins anew.
+    pub(super) fn forget_rollout(&mut self, name: &Arc<str>) {
+        self.end_rollout(name);
+        self.rollouts.before.remove(name);
+        self.rollouts.revisions.forget(name);
     }
 
     /// A namespace was looked at: how far each rollout is there.
@@ -327,9 +348,9 @@ impl Engine {
     fn step(&mut self, name: &Arc<str>, now: Now) {
         let verification = self.verify(name);
         let waiting = self.baselines.behind(name).map_or(0, BTreeMap::len);
-        let Some(under_way) = self.rollouts.under_way.get_mut(name) else { return };
+        let (Some(tracked), Some(under_way)) = (self.tracked.get(name), self.rollouts.under_way.get_mut(name)) else { return };
         // What goes out, and what it comes from, must be known to whoever comes next.
-        let is_stored = |b: &Arc<Baseline>| self.rollouts.revisions.has(name, &b.revision.id);
+        let is_stored = |b: &Arc<Baseline>| self.rollouts.revisions.has(name, tracked, &b.revision.id);
         if !is_stored(&under_way.target) || !under_way.formers.iter().all(is_stored) {
             return;
         }
@@ -432,7 +453,7 @@ impl Engine {
         if !self.leads || !self.is_synced() {
             return vec![];
         }
-        let mut writes = Vec::new();
+        let (mut writes, mut mended) = (Vec::new(), Vec::new());
         for (name, tracked) in self.tracked.iter().filter(|(_, tracked)| tracked.turn == Turn::Ours) {
             let Ok(baseline) = &tracked.checked else { continue };
             if baseline.deleting || baseline.mode == Mode::Audit {
@@ -445,7 +466,14 @@ impl Engine {
                 (Some(_), true) => continue,
                 (Some(_), false) => formers.chain([&baseline.revision]).collect(),
             };
+            let was_troubled = self.rollouts.revisions.is_troubled(name);
             writes.extend(self.rollouts.revisions.due(name, tracked, &wanted, now.instant));
+            if was_troubled && !self.rollouts.revisions.is_troubled(name) {
+                mended.push(name.clone());
+            }
+        }
+        for name in mended {
+            self.show_rollout(&name, now);
         }
         writes
     }
