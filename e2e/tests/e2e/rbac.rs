@@ -290,9 +290,9 @@ async fn the_operator_uses_every_permission_and_is_refused_nothing() {
     apply_baseline(&world, "platform", &spec(5353)).await;
     world.start_operator().await.unwrap();
     let ns = world.namespace("team", &[]).await.unwrap();
-    until_holds(&world, &ns, &Plan::of("platform").dns_port(5353)).await;
+    until_holds(&world, &ns, &Plan::of("platform").dns_port(5353).asked()).await;
     apply_baseline(&world, "platform", &spec(5354)).await;
-    until_holds(&world, &ns, &Plan::of("platform").dns_port(5354)).await;
+    until_holds(&world, &ns, &Plan::of("platform").dns_port(5354).asked()).await;
     until_ready(&world, "platform").await;
     policies_of(&world.admin(), &ns).delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
     until_event(&world, &world.admin(), &ns, "DriftRepaired", DENY_INGRESS).await;
