@@ -378,6 +378,7 @@ fn classify(error: &kube::Error) -> WriteError {
         return failed(Failure::Unavailable, chain(error));
     };
     let cause = |reason: &str| status.details.as_ref().is_some_and(|d| d.causes.iter().any(|c| c.reason == reason));
+    let is_about = |field: &str| status.details.as_ref().is_some_and(|d| d.causes.iter().any(|c| c.field == field));
     let says = |text: &str| status.message.contains(text);
     if cause("NamespaceTerminating") || (status.code == 404 && says("namespaces \"")) {
         return WriteError::NamespaceTerminating;
@@ -392,6 +393,8 @@ fn classify(error: &kube::Error) -> WriteError {
         _ if says("field not declared in schema") => Failure::Rejected,
         401 | 403 => Failure::Forbidden,
         409 => Failure::Conflict,
+        // Another object is there under the name: the one that was meant went in between.
+        422 if is_about("metadata.uid") => Failure::Conflict,
         400 | 405 | 413 | 415 | 422 => Failure::Rejected,
         429 => Failure::Throttled,
         504 => Failure::TimedOut,
@@ -457,6 +460,19 @@ mod tests {
             (404, "networkpolicies.networking.k8s.io \"x\" not found", "NotFound"),
         ] {
             assert_eq!(reason(code, message), want, "{code} {message}");
+        }
+    }
+
+    #[test]
+    fn an_object_that_was_replaced_in_between_is_a_conflict_and_no_fault_of_what_is_written() {
+        let refused = |field: &str| {
+            let message = format!("NetworkPolicy.networking.k8s.io \"x\" is invalid: {field}: Invalid value: field is immutable");
+            let causes = json!([{"reason": "FieldValueInvalid", "field": field}]);
+            let answer = json!({"code": 422, "reason": "Invalid", "message": message, "details": {"causes": causes}});
+            kube::Error::Api(Box::new(serde_json::from_value(answer).unwrap()))
+        };
+        for (field, want) in [("metadata.uid", Failure::Conflict), ("spec.podSelector", Failure::Rejected)] {
+            assert!(matches!(classify(&refused(field)), WriteError::Failed { reason, .. } if reason == want), "{field}");
         }
     }
 

@@ -20,7 +20,12 @@ pub fn is_watched(asked: &Asked) -> bool {
 
 /// Every watch ends now and has expired when it is asked for again: everything is listed anew.
 pub fn expire_watches(proxy: &Proxy) {
-    for resource in WATCHED {
+    expire_watches_of(proxy, &WATCHED);
+}
+
+/// The same, of these kinds.
+pub fn expire_watches_of(proxy: &Proxy, kinds: &[&'static str]) {
+    for &resource in kinds {
         let is_watch = move |asked: &Asked| asked.verb == Verb::Watch && asked.is_of(resource);
         proxy.on(is_watch, When::Nth(1), Fault::Answer(410, Moment::Before));
     }

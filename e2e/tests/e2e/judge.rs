@@ -97,7 +97,12 @@ impl Judge {
 
     /// Right after a baseline has planned it again.
     pub fn plans(&mut self, name: &str, policy: &str) {
-        end(&mut self.dropped, &format!("{name}/{policy}"), Timestamp::now());
+        self.plans_since(name, policy, Timestamp::now());
+    }
+
+    /// The same, where a clock has planned it again.
+    pub fn plans_since(&mut self, name: &str, policy: &str, at: Timestamp) {
+        end(&mut self.dropped, &format!("{name}/{policy}"), at);
     }
 
     /// From now on the operator may learn late what happens, or what it has decided may arrive late; so may what is under way now.
@@ -182,13 +187,15 @@ impl Judge {
             })
         };
         let mut removals = 0;
-        for written in writes.iter().filter(|written| written.entry.resource == "networkpolicies") {
+        for written in writes.iter().filter(|written| ["networkpolicies", "baselineoptouts"].contains(&&*written.entry.resource))
+        {
             let entry = &written.entry;
             assert!(!entry.name.starts_with("own-"), "I4: {entry:#?}");
             if excused(written) {
                 continue;
             }
             if entry.verb.starts_with("delete") && entry.code < 300 {
+                assert_eq!(entry.resource, "networkpolicies", "I4: {entry:#?}");
                 removals += 1;
                 let policy = format!("{}/{}", entry.namespace, entry.name);
                 let has_left = within(&self.left, &entry.namespace, entry.timestamp, Duration::ZERO, RACE);

@@ -25,7 +25,7 @@ const EGRESS: &str = "DefaultDenyEgress";
 const INGRESS: &str = "DefaultDenyIngress";
 const REASON: &str = "the partner's API moves its addresses every day";
 
-fn opt_outs(client: &Client, namespace: &str) -> Api<BaselineOptOut> {
+pub fn opt_outs(client: &Client, namespace: &str) -> Api<BaselineOptOut> {
     Api::namespaced(client.clone(), namespace)
 }
 
@@ -48,7 +48,7 @@ pub async fn create(world: &World, namespace: &str, object: &BaselineOptOut) {
 }
 
 /// `True WithinLimits`, as the condition InForce says for the present generation.
-fn in_force(object: &BaselineOptOut) -> Option<String> {
+pub fn in_force(object: &BaselineOptOut) -> Option<String> {
     let status = object.status.as_ref().filter(|status| status.observed_generation == object.metadata.generation)?;
     let found = status.conditions.iter().find(|condition| condition.type_ == "InForce")?;
     Some(format!("{} {}", found.status, found.reason))

@@ -44,7 +44,7 @@ async fn settled(world: &World, rollout: &Value, canaries: &[&str], others: &[&s
         until_holds(world, ns, &plan(5301)).await;
     }
     until_ready(world, PLATFORM).await;
-    until_stored(world, 1).await;
+    until_stored(world, PLATFORM, 1).await;
     names.sort_unstable();
     names
 }
@@ -54,11 +54,11 @@ fn revisions(world: &World) -> Api<ControllerRevision> {
 }
 
 /// Waits until so many revisions of the baseline are stored.
-async fn until_stored(world: &World, count: usize) {
-    let list = ListParams::default().labels(&format!("policybaseline.io/baseline={PLATFORM}"));
+pub async fn until_stored(world: &World, baseline: &str, count: usize) {
+    let list = ListParams::default().labels(&format!("policybaseline.io/baseline={baseline}"));
     // The garbage collector looks every half minute which kinds there are.
     world
-        .eventually(&format!("{count} revisions are stored"), TIMEOUT * 3, async || {
+        .eventually(&format!("{count} revisions of {baseline} are stored"), TIMEOUT * 3, async || {
             let found = revisions(world).list(&list).await?.items.len();
             Ok::<_, kube::Error>(found == count)
         })
@@ -103,7 +103,7 @@ async fn a_change_goes_out_in_waves_the_canaries_first_and_the_interval_between_
     }
     let status = until_ready(&world, PLATFORM).await;
     assert!(status.rollout.is_none() && condition(&status, "RolloutPaused").status == "Unknown");
-    until_stored(&world, 1).await;
+    until_stored(&world, PLATFORM, 1).await;
 
     let order = first_writes(&world, mark);
     let wave = |range: std::ops::Range<usize>| {
@@ -118,7 +118,7 @@ async fn a_change_goes_out_in_waves_the_canaries_first_and_the_interval_between_
     }
     // What is stored goes with the baseline.
     delete_baseline(&world, PLATFORM).await;
-    until_stored(&world, 0).await;
+    until_stored(&world, PLATFORM, 0).await;
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn in_the_middle_each_namespace_is_kept_as_it_is_assigned_also_after_a_res
     }
     let status = until_ready(&world, PLATFORM).await;
     assert_eq!((status.namespaces.compliant, status.rollout), (5, None));
-    until_stored(&world, 1).await;
+    until_stored(&world, PLATFORM, 1).await;
 }
 
 #[tokio::test]
@@ -310,5 +310,5 @@ spec: {{ policyName: rollout, validationActions: [Deny] }}
     world.plane().run_kubectl(&["delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", "rollout"]).unwrap();
     until_holds(&world, &names[1], &plan(5302)).await;
     until_ready(&world, PLATFORM).await;
-    until_stored(&world, 1).await;
+    until_stored(&world, PLATFORM, 1).await;
 }

@@ -9,7 +9,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::{Api, ResourceExt};
-use policy_baseline::api::PolicyBaselineStatus;
+use policy_baseline::api::{BaselineOptOut, PolicyBaselineStatus};
 use policy_baseline_e2e::{AuditEntry, AuditLog, AuditMark, TIMEOUT, World, writes_by};
 use serde_json::{Value, json};
 
@@ -65,8 +65,9 @@ pub async fn remove_namespace(world: &World, name: &str) {
     let api = namespaces(world);
     api.delete(name, &DeleteParams::default()).await.unwrap();
     // It is terminating now: nothing new appears in it.
-    let policies = policies_of(&world.admin(), name);
+    let (policies, opt_outs) = (policies_of(&world.admin(), name), Api::<BaselineOptOut>::namespaced(world.admin(), name));
     policies.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+    opt_outs.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
     let mut going = api.get(name).await.unwrap();
     going.spec.get_or_insert_default().finalizers = None;
     let request = http::Request::put(format!("/api/v1/namespaces/{name}/finalize")).body(serde_json::to_vec(&going).unwrap());

@@ -1,6 +1,6 @@
 //! Writes that the apiserver refuses, or changes: told in the status, tried again at a measured pace, in nobody else's way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ResourceQuota;
@@ -47,6 +47,25 @@ async fn until_refused(world: &World, namespace: &str, text: &str) {
         })
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_write_to_an_object_that_was_replaced_is_refused_for_its_uid() {
+    let (world, namespace) = prepared("replaced").await;
+    let policies = policies_of(&world.admin(), &namespace);
+    let own = json!({ "metadata": { "name": "own" }, "spec": { "podSelector": {}, "policyTypes": ["Ingress"] } });
+    let own: NetworkPolicy = serde_json::from_value(own).unwrap();
+    let before = policies.create(&PostParams::default(), &own).await.unwrap();
+    policies.delete("own", &DeleteParams::default()).await.unwrap();
+    policies.create(&PostParams::default(), &own).await.unwrap();
+    let applied = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": { "name": "own", "uid": before.uid() },
+        "spec": { "podSelector": {}, "policyTypes": ["Egress"] },
+    });
+    let refused = policies.patch("own", &PatchParams::apply("somebody").force(), &Patch::Apply(&applied)).await.unwrap_err();
+    let kube::Error::Api(status) = refused else { panic!("{refused}") };
+    let about: BTreeSet<_> = status.details.iter().flat_map(|details| &details.causes).map(|cause| &*cause.field).collect();
+    assert_eq!((status.code, about), (422, BTreeSet::from(["metadata.uid"])), "{status:?}");
 }
 
 fn violations_in<'a>(status: &'a PolicyBaselineStatus, namespace: &str) -> Vec<&'a Violation> {

@@ -5,6 +5,7 @@
 //! what the cluster answers in one shifts nothing in the next. Without them it is the short run with a fixed seed that CI makes.
 
 mod model;
+mod opt_outs;
 mod others;
 mod seats;
 mod verdict;
@@ -174,6 +175,7 @@ impl Soak {
     async fn act(&mut self) {
         self.beat.tick().await;
         self.turn += 1;
+        self.let_opt_outs_end();
         for seat in &mut self.seats {
             if seat.attend(&self.world, self.turn) {
                 *self.done.entry("starts").or_default() += 1;
@@ -197,6 +199,8 @@ impl Soak {
                 let some = self.held.iter().take(2).cloned().collect::<Vec<_>>();
                 self.let_go(some).await;
             }
+            345..445 => self.opt_out(name, &mut dice).await,
+            445..460 => self.edit_a_baseline(&mut dice).await,
             _ => self.tamper(name, &mut dice).await,
         }
     }
@@ -250,8 +254,9 @@ impl Soak {
         self.count("restarts of the apiserver");
     }
 
-    /// Everybody is done: no fault, nothing held, every baseline valid.
+    /// Everybody is done: no opt-out ends soon, no fault, nothing held, every baseline valid.
     async fn calm(&mut self) {
+        self.let_near_opt_outs_end().await;
         for at in 0..self.seats.len() {
             self.seats[at].sky.clear();
             if at == 0 && self.seats[at].instance.is_none() {

@@ -1,8 +1,9 @@
-//! What the soak has asked for: which baseline each namespace is for, and what the baselines say. What a namespace should hold follows
-//! from it, and what nobody may remove there.
+//! What the soak has asked for: which baseline each namespace is for, what the baselines say, and what is opted out of. What a namespace
+//! should hold follows from it, and what nobody may remove there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::jiff::Timestamp;
 use policy_baseline_e2e::Dice;
 use serde_json::{Value, json};
 
@@ -42,10 +43,12 @@ pub struct Shape {
     owner: Option<&'static str>,
     scraped: Option<i32>,
     without_carveout: bool,
+    /// How many namespaces a wave has, and what is waited for after it.
+    waves: Option<(&'static str, &'static str)>,
 }
 
 impl Shape {
-    /// The same with one part changed. Names change seldom: then everything is written anew.
+    /// The same with one part changed. Names change seldom: then everything is written anew. Whether it goes out in waves may change with it.
     pub fn edited(mut self, dice: &mut Dice) -> Self {
         match dice.below(10) {
             0 => self.other_prefix = !self.other_prefix,
@@ -54,7 +57,19 @@ impl Shape {
             5..8 => self.owner = dice.pick(&[None, Some("a"), Some("b")]),
             _ => self.scraped = dice.pick(&[None, Some(9100), Some(9200)]),
         }
+        if dice.below(2) == 0 {
+            self.waves = dice.pick(&[None, Some(("50%", "1s")), Some(("34%", "1s")), Some(("25%", "0s"))]);
+        }
         self
+    }
+
+    pub const fn goes_in_waves(self) -> bool {
+        self.waves.is_some()
+    }
+
+    /// Whether both write the same.
+    pub fn writes_as(self, other: Self) -> bool {
+        Self { waves: None, ..self } == Self { waves: None, ..other }
     }
 
     /// What it does not ask for is left out: an apply that empties a map makes it null.
@@ -72,6 +87,9 @@ impl Shape {
         }
         if self.without_carveout {
             spec["policies"] = json!(["DefaultDenyIngress", "DefaultDenyEgress"]);
+        }
+        if let Some((share, interval)) = self.waves {
+            spec["rollout"] = json!({ "maxNamespacesPerWave": share, "interval": interval });
         }
         spec
     }
@@ -96,12 +114,39 @@ impl Shape {
     /// Of the policies of every shape.
     pub fn all_names() -> BTreeSet<String> {
         let [one, other] = [false, true].map(|other_prefix| Self { other_prefix, ..Self::default() }.names());
-        one.union(&other).cloned().collect()
+        one.into_keys().chain(other.into_keys()).collect()
     }
 
-    fn names(self) -> BTreeSet<String> {
-        self.plan("").policies().into_keys().collect()
+    /// Of its policies, each with its role.
+    fn names(self) -> Names {
+        self.plan("").policies().into_iter().map(|(name, (role, _))| (name, role)).collect()
     }
+}
+
+/// Names of policies, and their roles.
+type Names = BTreeMap<String, &'static str>;
+
+/// What is common to both.
+fn common(mut names: Names, others: &Names) -> Names {
+    names.retain(|name, _| others.contains_key(name));
+    names
+}
+
+/// Whether an opt-out is in force, where a baseline enforces anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    InForce,
+    /// It ends later than a baseline allows.
+    TooLong,
+    Over,
+}
+
+/// What somebody opted out of.
+#[derive(Debug, Clone)]
+pub struct OptOut {
+    pub roles: BTreeSet<&'static str>,
+    pub expires: Timestamp,
+    pub standing: Standing,
 }
 
 /// How the strict baseline is.
@@ -120,6 +165,8 @@ pub enum Health {
 pub enum About<'a> {
     Namespace(&'a str),
     Baseline(Place),
+    /// The opt-outs of that namespace.
+    OptOuts(&'a str),
 }
 
 #[derive(Debug, Default)]
@@ -131,6 +178,8 @@ pub struct Model {
     pub health: Health,
     /// Which namespaces were for the strict baseline when it was last valid, and have been since.
     held: BTreeSet<String>,
+    /// By namespace and name.
+    pub opt_outs: BTreeMap<(String, String), OptOut>,
     /// All that was so since everything was as planned.
     lately: Lately,
 }
@@ -141,6 +190,8 @@ struct Lately {
     platform: Vec<Shape>,
     strict: Vec<Shape>,
     impaired: bool,
+    /// The roles that each namespace did without.
+    without: BTreeMap<String, BTreeSet<&'static str>>,
 }
 
 impl Model {
@@ -168,6 +219,45 @@ impl Model {
     pub fn remove(&mut self, name: &str) {
         self.places.remove(name);
         self.held.remove(name);
+        self.opt_outs.retain(|(of, _), _| of != name);
+    }
+
+    /// Somebody makes an opt-out, or edits one.
+    pub fn opt_out(&mut self, name: &str, opt_out: &str, to: OptOut) {
+        if to.standing == Standing::InForce {
+            self.lately.without.entry(name.to_owned()).or_default().extend(&to.roles);
+        }
+        self.opt_outs.insert((name.to_owned(), opt_out.to_owned()), to);
+    }
+
+    pub fn opt_outs_of(&self, name: &str) -> Vec<(String, OptOut)> {
+        let of = self.opt_outs.iter().filter(|((of, _), _)| of == name);
+        of.map(|((_, opt_out), what)| (opt_out.clone(), what.clone())).collect()
+    }
+
+    /// When the next one ends.
+    pub fn next_end(&self) -> Option<Timestamp> {
+        let in_force = self.opt_outs.values().filter(|opt_out| opt_out.standing == Standing::InForce);
+        in_force.map(|opt_out| opt_out.expires).min()
+    }
+
+    /// Those end whose time has come.
+    pub fn end(&mut self, now: Timestamp) {
+        for opt_out in self.opt_outs.values_mut().filter(|opt_out| opt_out.expires <= now) {
+            opt_out.standing = Standing::Over;
+        }
+    }
+
+    /// The roles that a namespace does without.
+    fn without(&self, name: &str) -> BTreeSet<&'static str> {
+        let in_force = self.opt_outs.iter().filter(|((of, _), opt_out)| of == name && opt_out.standing == Standing::InForce);
+        in_force.flat_map(|(_, opt_out)| opt_out.roles.iter().copied()).collect()
+    }
+
+    /// In how many namespaces of a baseline something is missed that it plans elsewhere.
+    pub fn opted_out(&self, of: Place) -> usize {
+        let roles: BTreeSet<&str> = self.shape(of).names().into_values().collect();
+        self.all_in(of).iter().filter(|name| !self.without(name).is_disjoint(&roles)).count()
     }
 
     pub fn strict_becomes(&mut self, health: Health) {
@@ -179,7 +269,8 @@ impl Model {
     /// Everything is as planned, and known to everybody.
     pub fn converged(&mut self) {
         let places = self.places.iter().map(|(name, place)| (name.clone(), vec![*place])).collect();
-        self.lately = Lately { places, platform: vec![self.platform], strict: vec![self.strict], impaired: false };
+        let without = self.places.keys().map(|name| (name.clone(), self.without(name))).collect();
+        self.lately = Lately { places, platform: vec![self.platform], strict: vec![self.strict], impaired: false, without };
     }
 
     pub fn all_in(&self, place: Place) -> BTreeSet<String> {
@@ -214,43 +305,75 @@ impl Model {
     /// What a namespace should hold once every baseline is valid.
     pub fn plan(&self, name: &str) -> Option<Plan> {
         let place = self.places[name];
-        (place != Place::Out).then(|| self.shape(place).plan(place.label()))
+        let plan = (place != Place::Out).then(|| self.shape(place).plan(place.label()))?;
+        Some(self.without(name).into_iter().fold(plan, Plan::without))
+    }
+
+    /// The policies of a baseline, wherever a wave has come to.
+    fn names(&self, of: Place) -> Names {
+        let lately = if of == Place::Strict { &self.lately.strict } else { &self.lately.platform };
+        let now = self.shape(of).names();
+        if !self.shape(of).goes_in_waves() {
+            return now;
+        }
+        // Any of those that were asked for since everything was as planned may be what a namespace keeps.
+        lately.iter().fold(now, |names, shape| common(names, &shape.names()))
     }
 
     /// The policies, with their namespaces, that nobody may remove now.
     pub fn planned(&self) -> BTreeSet<(String, String)> {
-        let (platform, strict) = (self.platform.names(), self.strict.names());
-        let both: BTreeSet<String> = platform.intersection(&strict).cloned().collect();
-        let none = BTreeSet::new();
+        let (platform, strict) = (self.names(Place::Platform), self.names(Place::Strict));
+        let both = common(platform.clone(), &strict);
+        let none = Names::new();
+        // What is frozen is that, whatever is opted out of.
         let of = |name: &String, place: Place| match (place, self.health) {
-            (Place::Out, _) => &none,
-            (Place::Platform, Health::Broken) if self.was_lately(name, Place::Strict) => &both,
-            (Place::Platform, _) => &platform,
-            (Place::Strict, Health::Broken | Health::Audits) if !self.held.contains(name) => &none,
-            (Place::Strict, _) => &strict,
+            (Place::Out, _) => (&none, false),
+            (Place::Platform, Health::Broken) if self.was_lately(name, Place::Strict) => (&both, false),
+            (Place::Platform, _) => (&platform, false),
+            (Place::Strict, Health::Broken | Health::Audits) if !self.held.contains(name) => (&none, false),
+            (Place::Strict, Health::Broken | Health::Audits) => (&strict, true),
+            (Place::Strict, Health::Valid) => (&strict, false),
         };
-        self.places
-            .iter()
-            .flat_map(|(name, place)| of(name, *place).iter().map(|policy| (name.clone(), policy.clone())))
-            .collect()
+        let mut all = BTreeSet::new();
+        for (name, place) in &self.places {
+            let (names, frozen) = of(name, *place);
+            let without = if frozen { BTreeSet::new() } else { self.without(name) };
+            let planned = names.iter().filter(|(_, role)| !without.contains(*role));
+            all.extend(planned.map(|(policy, _)| (name.clone(), policy.clone())));
+        }
+        all
     }
 
-    /// Of these, those that look planned no more to who learns of a change of that kind while another one has not reached him yet: namespaces
-    /// and baselines are told apart.
+    /// Of these, those that look planned no more to who learns of a change of that kind while another one has not reached him yet: namespaces,
+    /// baselines and opt-outs are told apart.
     pub fn doubtful(&self, planned: &BTreeSet<(String, String)>, about: About) -> BTreeSet<(String, String)> {
         let concerns = |name: &str| match about {
-            About::Namespace(of) => of == name,
+            About::Namespace(of) | About::OptOuts(of) => of == name,
             About::Baseline(of) => self.was_lately(name, of),
         };
-        let lacks = |shapes: &[Shape], policy: &String| shapes.iter().any(|shape| !shape.names().contains(policy));
+        let lacks = |shapes: &[Shape], policy: &String| shapes.iter().any(|shape| !shape.names().contains_key(policy));
         let is_doubtful = |(name, policy): &&(String, String)| {
             let Some(places) = self.lately.places.get(name).filter(|_| concerns(name)) else { return false };
-            places.iter().any(|place| match place {
-                Place::Out => true,
-                Place::Platform => lacks(&self.lately.platform, policy),
-                Place::Strict => lacks(&self.lately.strict, policy) || (self.lately.impaired && places.len() > 1),
-            })
+            // Who does not know yet that all is frozen there removes it.
+            let is_missed = || self.lately.without.get(name).is_some_and(|roles| roles.contains(role_of(policy)));
+            if self.lately.impaired && is_missed() {
+                return true;
+            }
+            // It is planned wherever these stand, so nobody takes an opt-out for more than it is.
+            let opted_out = matches!(about, About::OptOuts(_));
+            !opted_out
+                && places.iter().any(|place| match place {
+                    Place::Out => true,
+                    Place::Platform => lacks(&self.lately.platform, policy),
+                    Place::Strict => lacks(&self.lately.strict, policy) || (self.lately.impaired && places.len() > 1),
+                })
         };
         planned.iter().filter(is_doubtful).cloned().collect()
     }
+}
+
+/// What a policy is for, by its name in any shape.
+fn role_of(policy: &str) -> &'static str {
+    let of = |shape: Shape| shape.names().get(policy).copied();
+    of(Shape::default()).or_else(|| of(Shape { other_prefix: true, ..Shape::default() })).unwrap()
 }

@@ -55,7 +55,8 @@ pub fn is_disguised(policy: &NetworkPolicy) -> bool {
 
 impl Soak {
     /// Changes what is planned, and says so to the judge.
-    async fn change(&mut self, about: About<'_>, model: impl FnOnce(&mut Model), cluster: impl AsyncFnOnce(&Self)) {
+    pub async fn change(&mut self, about: About<'_>, model: impl FnOnce(&mut Model), cluster: impl AsyncFnOnce(&Self)) {
+        self.let_opt_outs_end();
         let before = self.model.planned();
         model(&mut self.model);
         let after = self.model.planned();
@@ -134,9 +135,11 @@ impl Soak {
     pub async fn edit_a_baseline(&mut self, dice: &mut Dice) {
         // While the other one is not as it should be, only its mending changes it.
         let of = if self.model.health == Health::Valid { dice.pick(&[Place::Platform, Place::Strict]) } else { Place::Platform };
-        let shape = self.model.shape(of).edited(dice);
+        let before = self.model.shape(of);
+        let shape = before.edited(dice);
         self.change(About::Baseline(of), |model| model.edit(of, shape), async |soak| soak.apply(of).await).await;
-        self.count("baselines edited");
+        let in_waves = shape.goes_in_waves() && !shape.writes_as(before);
+        self.count(if in_waves { "baselines edited, in waves" } else { "baselines edited, at once" });
     }
 
     /// Makes the strict baseline invalid, or an audit; or valid again.
@@ -201,7 +204,7 @@ impl Soak {
 
     fn any_planned(&self, name: &str, dice: &mut Dice) -> Option<String> {
         let planned: Vec<String> = self.model.plan(name)?.policies().into_keys().collect();
-        Some(planned[dice.below(planned.len())].clone())
+        planned.get(dice.below(planned.len())).cloned()
     }
 
     // Tampering.

@@ -33,13 +33,15 @@ pub struct Seat {
     kubeconfig: PathBuf,
     /// The turn in which an instance starts here.
     pub again: Option<u64>,
+    /// That those began who have ended here.
+    waves: usize,
 }
 
 impl Seat {
     pub async fn new(world: &World, pages: bool) -> Self {
         let sky = Sky::new(world.plane(), pages);
         let kubeconfig = sky.proxy.kubeconfig(&world.operator_kubeconfig().await.unwrap()).unwrap();
-        Self { instance: None, sky, kubeconfig, again: None }
+        Self { instance: None, sky, kubeconfig, again: None, waves: 0 }
     }
 
     pub fn start(&mut self, world: &World) {
@@ -74,6 +76,7 @@ impl Seat {
         let code = instance.operator.stop().unwrap();
         assert_eq!(code, 0, "{}:\n{}", instance.name, instance.operator.log_tail(40));
         instance.check_log();
+        self.waves += instance.waves();
         true
     }
 
@@ -82,7 +85,13 @@ impl Seat {
         let Some(mut instance) = self.instance.take() else { return false };
         instance.operator.kill().unwrap();
         instance.check_log();
+        self.waves += instance.waves();
         true
+    }
+
+    /// How many waves have begun here.
+    pub fn waves(&self) -> usize {
+        self.waves + self.instance.as_ref().map_or(0, Instance::waves)
     }
 }
 
@@ -93,6 +102,10 @@ impl Instance {
         let broken: Vec<_> = log.lines().filter(|line| line.contains(" ERROR ") || line.contains("panicked")).collect();
         assert!(broken.is_empty(), "{}: {broken:#?}", self.name);
         check_failures(log.lines().filter(|line| line.contains("write failed")));
+    }
+
+    fn waves(&self) -> usize {
+        self.operator.log().matches("a wave begins").count()
     }
 
     pub async fn until_at_work(&self, world: &World) {

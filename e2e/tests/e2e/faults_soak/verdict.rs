@@ -11,10 +11,11 @@ use policy_baseline_e2e::{AuditMark, TIMEOUT, World};
 
 use super::model::{Health, Place};
 use super::others::is_disguised;
-use super::seats::Needs;
+use super::seats::{Needs, Seat};
 use super::{SENTINEL, Soak};
 use crate::faults::{PLACE, TERM};
 use crate::judge::{Sent, Sentinel, Written, check_rest, check_terms, writes_of};
+use crate::rollout::until_stored;
 use crate::scene::{Plan, condition, policies_of, until_status};
 
 /// Longer than the longest pause between two attempts at a write.
@@ -34,6 +35,7 @@ impl Soak {
         let all: BTreeSet<String> = self.judge.spaces.keys().cloned().collect();
         let leftovers = self.until_as_planned(&all).await;
         self.until_told().await;
+        self.until_opt_outs_told().await;
         let took = begun.elapsed();
         self.converged.push(took);
         self.until_clear().await;
@@ -55,7 +57,12 @@ impl Soak {
             instance.check_log();
         }
         self.unsteady.clear();
+        let before = self.model.planned();
         self.model.converged();
+        // Every wave has come.
+        for (name, policy) in self.model.planned().difference(&before) {
+            self.judge.plans(name, policy);
+        }
         let (turn, at) = (self.turn, self.begun.elapsed().as_secs());
         println!("after {at} s, {turn} turns: as planned within {} ms, {} namespaces", took.as_millis(), all.len());
     }
@@ -114,13 +121,19 @@ impl Soak {
 
     /// Waits until the statuses say the same.
     async fn until_told(&self) {
-        for (name, count) in self.compliant() {
+        for place in [Place::Platform, Place::Strict] {
+            let count = u32::try_from(self.model.all_in(place).len()).unwrap();
+            let without = u32::try_from(self.model.opted_out(place)).unwrap();
             let settled = |status: &PolicyBaselineStatus| {
                 let counts = &status.namespaces;
-                let all = counts.compliant == count && counts.selected == count && counts.failed == 0;
-                all && condition(status, "Ready").status == "True"
+                let all =
+                    counts.compliant == count && counts.selected == count && counts.failed == 0 && counts.opted_out == without;
+                let has_gone_out = status.rollout.is_none() && condition(status, "RolloutPaused").status == "Unknown";
+                all && has_gone_out && condition(status, "Ready").status == "True"
             };
-            until_status(&self.world, name, &format!("{count} are compliant"), settled).await;
+            until_status(&self.world, place.label(), &format!("{count} are compliant, {without} opted out"), settled).await;
+            let stored = usize::from(self.model.shape(place).goes_in_waves());
+            until_stored(&self.world, place.label(), stored).await;
         }
     }
 
@@ -210,6 +223,7 @@ impl Soak {
         for (kind, times) in &struck {
             println!("| faults: {kind:?} | {times} |");
         }
+        println!("| waves that began | {} |", self.seats.iter().map(Seat::waves).sum::<usize>());
         println!("| faults that struck | {} |", struck.values().sum::<usize>());
         println!("| writes of the operator, in terms of the Lease | {writes}, {terms} |");
         println!("| removals by the operator | {removals} |");

@@ -7,8 +7,27 @@ use policy_baseline_e2e::proxy::{Asked, EventFault, Fault, Moment, Verb, When};
 use policy_baseline_e2e::{ControlPlane, Dice, Proxy};
 use serde_json::Value;
 
-use crate::faults_watches::{CODES, WATCHED, any_event, expire_watches, is_list};
+use crate::faults_watches::{CODES, expire_watches_of};
 use crate::faults_writes::{is_anything, is_write};
+
+/// What every instance watches all the time, and what changes here.
+const WATCHED: [&str; 5] = ["namespaces", "networkpolicies", "policybaselines", "baselineoptouts", "controllerrevisions"];
+
+fn is_watched(asked: &Asked) -> bool {
+    WATCHED.iter().any(|resource| asked.is_of(resource))
+}
+
+fn is_list(asked: &Asked) -> bool {
+    (asked.verb == Verb::List || asked.streams_a_list) && is_watched(asked)
+}
+
+fn any_event(asked: &Asked, _: &Value) -> bool {
+    is_watched(asked)
+}
+
+fn expire_watches(proxy: &Proxy) {
+    expire_watches_of(proxy, &WATCHED);
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {

@@ -1,0 +1,156 @@
+//! Opt-outs: who makes them, edits them and deletes them, and the clock that ends them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use policy_baseline::api::BaselineOptOut;
+use policy_baseline_e2e::{Dice, TIMEOUT, World};
+use serde_json::json;
+
+use super::Soak;
+use super::model::{About, OptOut, Place, Standing};
+use crate::opt_outs::{in_force, opt_out, opt_outs, seconds_from_now};
+
+const MOST: usize = 3;
+/// Ends that are farther away are put off before the judge looks.
+const NEAR: SignedDuration = SignedDuration::from_secs(3);
+/// Beyond every soak, and a day ahead of it nothing is announced in one.
+const FAR: i64 = 100 * 60 * 60;
+/// Beyond what a baseline allows.
+const TOO_FAR: i64 = 1000 * 60 * 60;
+
+/// An end: mostly soon, so that many are seen.
+fn any_end(dice: &mut Dice) -> (Timestamp, Standing) {
+    let (kind, soon) = (dice.below(10), dice.below(12));
+    match kind {
+        ..6 => (seconds_from_now(2 + i64::try_from(soon).unwrap()), Standing::InForce),
+        6..9 => (seconds_from_now(FAR), Standing::InForce),
+        _ => (seconds_from_now(TOO_FAR), Standing::TooLong),
+    }
+}
+
+fn any_roles(dice: &mut Dice) -> BTreeSet<&'static str> {
+    let mut roles = vec!["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"];
+    for _ in 0..dice.below(3) {
+        roles.swap_remove(dice.below(roles.len()));
+    }
+    roles.into_iter().collect()
+}
+
+impl Soak {
+    pub async fn opt_out(&mut self, name: &str, dice: &mut Dice) {
+        let all = self.model.opt_outs_of(name);
+        let (chosen, deletes) = (all.get(dice.below(MOST.min(all.len() + 1))).cloned(), dice.below(2) == 0);
+        let (roles, (expires, standing)) = (any_roles(dice), any_end(dice));
+        match chosen {
+            None => {
+                let of = World::unique("opt-out");
+                let made = opt_out(&of, &roles.iter().copied().collect::<Vec<_>>(), expires);
+                self.change(
+                    About::OptOuts(name),
+                    |model| model.opt_out(name, &of, OptOut { roles, expires, standing }),
+                    async |soak| {
+                        opt_outs(&soak.client, name).create(&PostParams::default(), &made).await.unwrap();
+                    },
+                )
+                .await;
+                self.count("opt-outs made");
+            }
+            Some((of, _)) if deletes => {
+                self.change(
+                    About::OptOuts(name),
+                    |model| {
+                        model.opt_outs.remove(&(name.to_owned(), of.clone()));
+                    },
+                    async |soak| {
+                        opt_outs(&soak.client, name).delete(&of, &DeleteParams::default()).await.unwrap();
+                    },
+                )
+                .await;
+                self.count("opt-outs deleted");
+            }
+            Some((of, before)) => {
+                self.move_an_end(name, &of, OptOut { expires, standing, ..before }).await;
+                self.count("ends of opt-outs moved");
+            }
+        }
+    }
+
+    async fn move_an_end(&mut self, name: &str, of: &str, to: OptOut) {
+        let patch = Patch::Merge(json!({ "spec": { "expiresAt": to.expires } }));
+        self.change(
+            About::OptOuts(name),
+            |model| model.opt_out(name, of, to),
+            async |soak| {
+                opt_outs(&soak.client, name).patch(of, &PatchParams::default(), &patch).await.unwrap();
+            },
+        )
+        .await;
+    }
+
+    /// What the clock has ended until now is planned again, each from its end on.
+    pub fn let_opt_outs_end(&mut self) {
+        let now = Timestamp::now();
+        while let Some(at) = self.model.next_end().filter(|at| *at <= now) {
+            let before = self.model.planned();
+            self.model.end(at);
+            let after = self.model.planned();
+            for (name, policy) in after.difference(&before) {
+                self.judge.plans_since(name, policy, at);
+            }
+            self.unsteady.extend(after.difference(&before).cloned());
+            self.count("ends of opt-outs that came");
+        }
+    }
+
+    /// None ends while the judge looks: the next ends are waited for, the others are put off.
+    pub async fn let_near_opt_outs_end(&mut self) {
+        let from = Timestamp::now() + NEAR;
+        let soon = from..seconds_from_now(FAR / 2);
+        let is_soon = |opt_out: &OptOut| opt_out.standing == Standing::InForce && soon.contains(&opt_out.expires);
+        let put_off = self.model.opt_outs.iter().filter(|(_, opt_out)| is_soon(opt_out));
+        let put_off: Vec<_> = put_off.map(|(key, opt_out)| (key.clone(), opt_out.clone())).collect();
+        for ((name, of), opt_out) in put_off {
+            self.move_an_end(&name, &of, OptOut { expires: seconds_from_now(FAR), ..opt_out }).await;
+        }
+        // All that is left to end is near.
+        let ends =
+            self.model.opt_outs.values().filter(|opt_out| opt_out.standing == Standing::InForce && opt_out.expires <= from);
+        let Some(last) = ends.map(|opt_out| opt_out.expires).max() else { return };
+        let over = async || Timestamp::now() > last;
+        self.world.eventually("what ends soon has ended", TIMEOUT, over).await.unwrap();
+        self.let_opt_outs_end();
+    }
+
+    /// Waits until the status and the label of each say whether it is in force.
+    pub async fn until_opt_outs_told(&self) {
+        let all: Api<BaselineOptOut> = Api::all(self.client.clone());
+        let wanted: BTreeMap<_, _> = self.model.opt_outs.iter().map(|(key, opt_out)| (key, self.says(&key.0, opt_out))).collect();
+        let told = async || {
+            let found = all.list(&ListParams::default()).await.map_err(|err| err.to_string())?.items;
+            let found: BTreeMap<_, _> = found.iter().map(|of| ((of.namespace().unwrap(), of.name_any()), of)).collect();
+            for (key, wanted) in &wanted {
+                let of = found.get(*key).ok_or_else(|| format!("{key:?} is gone"))?;
+                let label = of.labels().get("policybaseline.io/opt-out").map(String::as_str);
+                let as_labelled = label == wanted.starts_with("True").then_some("in-force");
+                if in_force(of).as_deref() != Some(*wanted) || !as_labelled {
+                    return Err(format!("{key:?} is {wanted}, and says {:?} {label:?}", of.status));
+                }
+            }
+            let unknown = found.keys().find(|key| !wanted.contains_key(key) && self.model.places.contains_key(&key.0));
+            unknown.map_or(Ok(true), |key| Err(format!("{key:?} was deleted")))
+        };
+        self.world.eventually("every opt-out says whether it is in force", TIMEOUT, told).await.unwrap();
+    }
+
+    fn says(&self, name: &str, opt_out: &OptOut) -> &'static str {
+        match opt_out.standing {
+            Standing::Over => "False Expired",
+            _ if self.model.places[name] == Place::Out => "False NoBaseline",
+            Standing::TooLong => "False TooLong",
+            Standing::InForce => "True WithinLimits",
+        }
+    }
+}
