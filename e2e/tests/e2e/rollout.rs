@@ -196,7 +196,7 @@ async fn i1_a_restart_in_the_middle_that_finds_other_dns_takes_no_namespace_back
         until_holds(&world, ns, &of(5301, "10.9.9.1")).await;
     }
     until_ready(&world, PLATFORM).await;
-    until_stored(&world, 1).await;
+    until_stored(&world, PLATFORM, 1).await;
     names.sort_unstable();
     apply_baseline(&world, PLATFORM, &spec(5302, &rollout)).await;
     let waits = |status: &PolicyBaselineStatus| {
@@ -249,7 +249,7 @@ async fn a_stored_revision_whose_labels_somebody_took_off_is_named_and_found_aga
     label(json!(labels)).await;
     until_holds(&world, &names[0], &plan(5302)).await;
     until_ready(&world, PLATFORM).await;
-    until_stored(&world, 1).await;
+    until_stored(&world, PLATFORM, 1).await;
 }
 
 #[tokio::test]

@@ -102,7 +102,8 @@ pub struct Plan {
     scraped: Value,
     labels: BTreeMap<String, String>,
     without: BTreeSet<&'static str>,
-    asked: bool,
+    /// Nothing: either way.
+    asked: Option<bool>,
     beside: BTreeSet<String>,
 }
 
@@ -120,7 +121,7 @@ impl Plan {
             ]),
             labels: BTreeMap::new(),
             without: BTreeSet::new(),
-            asked: false,
+            asked: Some(false),
             beside: BTreeSet::new(),
         }
     }
@@ -161,7 +162,13 @@ impl Plan {
 
     /// Each policy says what was asked for, because its baseline has a rollout.
     pub fn asked(mut self) -> Self {
-        self.asked = true;
+        self.asked = Some(true);
+        self
+    }
+
+    /// A policy may say so, or not: its baseline has a rollout now, or had one, or not yet.
+    pub fn asked_or_not(mut self) -> Self {
+        self.asked = None;
         self
     }
 
@@ -255,7 +262,7 @@ impl Plan {
         if !self.labels.is_empty() {
             own.insert("policybaseline.io/keys");
         }
-        if self.asked {
+        if self.asked.unwrap_or_else(|| keys.contains("policybaseline.io/asked")) {
             own.insert("policybaseline.io/asked");
         }
         if keys != own {

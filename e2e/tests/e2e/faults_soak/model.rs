@@ -95,7 +95,7 @@ impl Shape {
     }
 
     fn plan(self, baseline: &str) -> Plan {
-        let mut plan = Plan::of(baseline);
+        let mut plan = Plan::of(baseline).asked_or_not();
         if self.other_prefix {
             plan = plan.prefix("zone-");
         }
