@@ -377,8 +377,9 @@ fn classify(error: &kube::Error) -> WriteError {
     let kube::Error::Api(status) = error else {
         return failed(Failure::Unavailable, chain(error));
     };
-    let cause = |reason: &str| status.details.as_ref().is_some_and(|d| d.causes.iter().any(|c| c.reason == reason));
-    let is_about = |field: &str| status.details.as_ref().is_some_and(|d| d.causes.iter().any(|c| c.field == field));
+    let causes = || status.details.iter().flat_map(|d| &d.causes);
+    let cause = |reason: &str| causes().any(|c| c.reason == reason);
+    let is_about = |field: &str| causes().any(|c| c.field == field);
     let says = |text: &str| status.message.contains(text);
     if cause("NamespaceTerminating") || (status.code == 404 && says("namespaces \"")) {
         return WriteError::NamespaceTerminating;

@@ -95,7 +95,6 @@ fn news<K: ResourceExt + Into<Object>>(source: Source, event: Event<K>) -> News 
     }
 }
 
-/// Whether the apiserver says that it will not show it. Anything else may be over in a moment.
 /// The text of the resolv.conf now, and whenever it is another.
 fn reread(path: Option<PathBuf>) -> BoxStream<'static, News> {
     let Some(path) = path else {

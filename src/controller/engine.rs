@@ -665,6 +665,9 @@ fn cause(entry: &Entry, drift: &Drift) -> Cause {
     }
 }
 
+/// A refusal of a list counts when it has lasted so long: an apiserver that has just started refuses everybody, and a namespace that is closed
+/// by mistake stays closed.
+pub const LASTS: Duration = Duration::from_secs(5);
 /// How long changes of a status are gathered before it is written, unless it is the first one.
 pub const GATHER: Duration = Duration::from_millis(200);
 /// The least time between two status writes of one baseline.

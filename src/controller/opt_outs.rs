@@ -16,7 +16,7 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 use super::{
-    engine::{Now, STATUS_INTERVAL},
+    engine::{LASTS, Now, STATUS_INTERVAL},
     pace::{LONGEST, stretched},
 };
 use crate::{
@@ -45,8 +45,6 @@ const NOT_STORED: (Duration, Duration) = (Duration::from_secs(2), Duration::from
 const FAILED: (Duration, Duration) = (Duration::from_secs(5), LONGEST);
 /// A write to what is going, or was written by somebody else in between: its watch will say so.
 const OVERTAKEN: (Duration, Duration) = (STATUS_INTERVAL, LONGEST);
-/// So long an apiserver says that it knows none before it is believed without a look at its CRDs.
-const LASTS: Duration = Duration::from_secs(5);
 /// The farthest moment that is waited for: the clock may jump, so it is looked at again anyway.
 const FAR: Duration = Duration::from_hours(1);
 
@@ -202,8 +200,6 @@ pub struct Exceptions {
     /// Whether their CRD exists; none until CRDs are listed.
     crd: Option<bool>,
     crd_named: bool,
-    /// CRDs are waited for no longer, listed or not.
-    crds_answered: bool,
     /// Why they are not listed, and since when.
     unlisted: Option<(Unlisted, Instant)>,
 }
@@ -342,11 +338,6 @@ impl Exceptions {
         self.crd.is_none() && self.unlisted.is_some_and(|(why, _)| why == Unlisted::Unknown)
     }
 
-    /// CRDs are listed, or gone without.
-    pub const fn crds_answered(&mut self) {
-        self.crds_answered = true;
-    }
-
     /// A list of CRDs begins.
     pub fn crds_relist(&mut self) {
         self.crd_named = false;
@@ -367,12 +358,13 @@ impl Exceptions {
 
     /// Where the cluster has no CRD for them, there are none: an operator that is newer than its CRDs works. Forgets them all then, and
     /// returns whom that concerns. An apiserver that has just started may not know them yet, so its CRDs decide; only where these are not
-    /// shown its word counts, when it lasts. While the CRD is there and they cannot be listed, nobody knows what they say.
-    pub fn none_can_exist(&mut self, now: Instant) -> Option<BTreeSet<NamespaceName>> {
+    /// shown its word counts, when it lasts. While the CRD is there and they cannot be listed, nobody knows what they say. `crds_answered`: CRDs
+    /// are listed, or gone without.
+    pub fn none_can_exist(&mut self, crds_answered: bool, now: Instant) -> Option<BTreeSet<NamespaceName>> {
         let (why, since) = self.unlisted?;
         let none = match (self.crd, why) {
             (Some(there), _) => !there,
-            (None, Unlisted::Unknown) => self.crds_answered && now >= since + LASTS,
+            (None, Unlisted::Unknown) => crds_answered && now >= since + LASTS,
             (None, Unlisted::Forbidden) => false,
         };
         none.then(|| self.forget_all_but(|_| false))

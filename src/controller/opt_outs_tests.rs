@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Value, json};
 
 use super::{
@@ -518,20 +519,7 @@ fn nothing_is_decided_before_opt_outs_are_listed_unless_there_can_be_none() {
         (Some(Unlisted::Forbidden), Some(false), true),
         (Some(Unlisted::Forbidden), Some(true), false),
     ] {
-        let mut sim = Sim::blank();
-        for kind in ConfigurationKind::ALL.into_iter().filter(|kind| *kind != ConfigurationKind::Crd) {
-            sim.see(Seen::ConfigurationList(kind, ListPhase::Begin));
-            sim.see(Seen::ConfigurationList(kind, ListPhase::End));
-        }
-        let lists = [Seen::NamespaceList, Seen::PolicyList, Seen::BaselineList, Seen::InstallList];
-        for list in lists {
-            sim.see(list(ListPhase::Begin));
-        }
-        sim.baseline(1, json!({}));
-        sim.namespace("a");
-        for list in lists {
-            sim.see(list(ListPhase::End));
-        }
+        let mut sim = listed_but_crds_and_opt_outs([]);
         if let Some(there) = crd {
             let crds = if there { &[OPT_OUTS_CRD][..] } else { &[] };
             list_crds(&mut sim, crds);
@@ -553,11 +541,9 @@ fn nothing_is_decided_before_opt_outs_are_listed_unless_there_can_be_none() {
     }
 }
 
-/// Everything is listed but CRDs and opt-outs, and the namespace holds what is planned but for egress.
-fn begun_without_egress() -> Sim {
+/// Everything is listed but CRDs and opt-outs; the namespace holds these.
+fn listed_but_crds_and_opt_outs(policies: impl IntoIterator<Item = NetworkPolicy>) -> Sim {
     let mut sim = Sim::blank();
-    let mut before = Sim::protected();
-    before.policies.retain(|(_, name), _| name != EGRESS);
     for kind in ConfigurationKind::ALL.into_iter().filter(|kind| *kind != ConfigurationKind::Crd) {
         sim.see(Seen::ConfigurationList(kind, ListPhase::Begin));
         sim.see(Seen::ConfigurationList(kind, ListPhase::End));
@@ -568,13 +554,20 @@ fn begun_without_egress() -> Sim {
     }
     sim.baseline(1, json!({}));
     sim.namespace("a");
-    for policy in before.policies.into_values() {
+    for policy in policies {
         sim.see(Seen::Policy(Box::new(policy)));
     }
     for list in lists {
         sim.see(list(ListPhase::End));
     }
     sim
+}
+
+/// The same, and the namespace holds what is planned but for egress.
+fn begun_without_egress() -> Sim {
+    let mut before = Sim::protected();
+    before.policies.retain(|(_, name), _| name != EGRESS);
+    listed_but_crds_and_opt_outs(before.policies.into_values())
 }
 
 fn list_opt_outs(sim: &mut Sim, shown: &Shown) {

@@ -150,9 +150,14 @@ fn delay(reason: Failure, failures: u32, ns: &NamespaceName, policy: &str) -> Du
     stretched(first, LONGEST, failures, ns, policy)
 }
 
-/// Twice as long with every one in a row, up to a limit; stretched by up to a quarter, so that many do not come back together.
+/// Twice as long with every one in a row, up to a limit.
+pub fn doubled(first: Duration, longest: Duration, failures: u32) -> Duration {
+    first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest)
+}
+
+/// The same, stretched by up to a quarter, so that many do not come back together.
 pub fn stretched(first: Duration, longest: Duration, failures: u32, ns: &NamespaceName, name: &str) -> Duration {
-    let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest);
+    let doubled = doubled(first, longest, failures);
     let spread = Digest::of_texts([ns.as_str(), name]).fraction();
     doubled + doubled.mul_f64(spread / 4.0)
 }

@@ -17,7 +17,10 @@ use k8s_openapi::{
 use kube::Resource;
 use tracing::{debug, warn};
 
-use super::{pace::LONGEST, tracked::Tracked};
+use super::{
+    pace::{LONGEST, doubled},
+    tracked::Tracked,
+};
 use crate::{
     api::{
         PolicyBaseline, Uid,
@@ -296,7 +299,7 @@ impl Revisions {
             }
         };
         writing.failures = if error.is_some() { writing.failures + 1 } else { 0 };
-        let wait = AGAIN.saturating_mul(1 << writing.failures.saturating_sub(1).min(16)).min(longest);
+        let wait = doubled(AGAIN, longest, writing.failures);
         writing.not_before = error.is_some().then(|| now + wait);
         if let Some(error) = error.as_ref().filter(|_| writing.error.is_none()) {
             warn!(%baseline, "a revision cannot be written, it is tried again: {error}");

@@ -246,6 +246,7 @@ fn answer(error: &watcher::Error) -> Option<&Status> {
     }
 }
 
+/// Whether the apiserver says that it will not show it, and why. Anything else may be over in a moment.
 pub(super) fn refusal(error: &watcher::Error) -> Option<Refusal> {
     match answer(error)?.code {
         403 => Some(Refusal::Forbidden),

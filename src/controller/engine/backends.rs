@@ -11,7 +11,7 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::{Engine, ListPhase, Now, Refusal};
+use super::{Engine, LASTS, ListPhase, Now, Refusal};
 use crate::{
     api::{
         NamespaceName, Role,
@@ -24,10 +24,6 @@ use crate::{
 
 /// So long decisions wait when everything else is listed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A refusal counts when it has lasted so long: an apiserver that has just started refuses everybody, and a namespace that is closed by
-/// mistake stays closed.
-const LASTS: Duration = Duration::from_secs(5);
 
 /// A namespace that serves no more is held for so long: a configuration that is replaced goes and comes back.
 const LINGER: Duration = Duration::from_secs(10);
@@ -60,6 +56,11 @@ impl Watched {
     /// Whether each kind was listed, or is gone without.
     pub(super) fn are_answered(&self) -> bool {
         self.answers.len() == ConfigurationKind::ALL.len()
+    }
+
+    /// Whether that kind was listed, or is gone without.
+    pub(super) fn is_answered(&self, kind: ConfigurationKind) -> bool {
+        self.answers.contains_key(&kind)
     }
 
     /// The resources that are gone without.
@@ -124,7 +125,6 @@ impl Engine {
         }
         if kind == ConfigurationKind::Crd {
             self.opt_outs.crds_relisted();
-            self.reckon_opt_outs(now);
             let listed = self.listed_beyond.end().unwrap_or_default().into_iter().collect();
             if self.beyond.as_ref() != Some(&listed) {
                 self.beyond = Some(listed);
@@ -138,7 +138,7 @@ impl Engine {
     /// watch asks again soon. What was listed once stays known.
     pub(super) fn configurations_refused(&mut self, kind: ConfigurationKind, refusal: Refusal, now: Now) {
         let is_asked = self.is_listed() || (kind == ConfigurationKind::Crd && self.only_crds_are_missing());
-        if self.backends.answers.contains_key(&kind) || !is_asked {
+        if self.backends.is_answered(kind) || !is_asked {
             return;
         }
         let since = *self.backends.refused.entry(kind).or_insert(now.instant);
@@ -160,7 +160,7 @@ impl Engine {
             return;
         }
         for kind in ConfigurationKind::ALL {
-            if !self.backends.answers.contains_key(&kind) {
+            if !self.backends.is_answered(kind) {
                 self.go_without(kind, "no answer in time", now);
             }
         }
@@ -189,7 +189,6 @@ impl Engine {
         }
         self.begin_if_synced(was_synced, now);
         if kind == ConfigurationKind::Crd {
-            self.opt_outs.crds_answered();
             self.reckon_opt_outs(now);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{Engine, Now};
 use crate::{
-    api::{NamespaceName, Role},
+    api::{NamespaceName, Role, backends::ConfigurationKind},
     apply::{OptOutWrite, StoredOptOut, WriteError},
     controller::opt_outs::{RawOptOut, Tally, Unlisted},
     drift::{Drift, Fix},
@@ -36,7 +36,9 @@ impl Engine {
 
     /// Looks whether there can be opt-outs at all.
     pub(super) fn reckon_opt_outs(&mut self, now: Now) {
-        let Some(concerned) = self.opt_outs.none_can_exist(now.instant) else { return };
+        let Some(concerned) = self.opt_outs.none_can_exist(self.backends.is_answered(ConfigurationKind::Crd), now.instant) else {
+            return;
+        };
         for ns in concerned {
             self.opt_outs_changed(&ns, true, now);
         }
