@@ -12,7 +12,7 @@ use crate::election::holder;
 use crate::faults::{Play, Step};
 use crate::faults_watches::{WATCHED, expire_watches, is_watched};
 use crate::scene::{DENY_EGRESS, DENY_INGRESS, policies_of};
-use crate::support::remove_namespace;
+use crate::support::{namespaces, remove_namespace, until_gone};
 
 const NAMESPACES: usize = 3;
 
@@ -129,10 +129,14 @@ async fn a_namespace_that_is_made_anew_at_once_under_its_name_is_protected_anew(
             let late = EventFault::Delay(std::time::Duration::from_millis(20));
             play.proxy.on_event(|asked, _| is_watched(asked), When::Always, late);
         }
-        for name in play.cast().to_vec() {
-            remove_namespace(&play.world, &name).await;
-            play.judge.deleted(&name);
-            play.make(&name).await;
+        let cast = play.cast().to_vec();
+        for name in &cast {
+            namespaces(&play.world).delete(name, &DeleteParams::default()).await.unwrap();
+            play.judge.deleted(name);
+        }
+        for name in &cast {
+            until_gone(&play.world, name).await;
+            play.make(name).await;
         }
         // Every other time it goes again before anybody can be done.
         if round % 4 > 1 {

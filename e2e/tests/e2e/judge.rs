@@ -77,6 +77,11 @@ impl Judge {
         self.spaces.remove(name);
     }
 
+    /// Whether it was deleted before, and made again.
+    pub fn was_deleted(&self, name: &str) -> bool {
+        self.gone.iter().any(|(of, ..)| of == name)
+    }
+
     /// Right before it leaves all baselines: what is removed is removed later.
     pub fn leaves(&mut self, name: &str) {
         self.left.push((name.to_owned(), Timestamp::now(), None));

@@ -102,7 +102,8 @@ impl Soak {
         let planned = self.model.planned();
         self.unsteady.extend(planned.into_iter().filter(|(of, _)| of == name));
         self.model.remove(name);
-        if dice.below(2) == 0 {
+        // By hand it is removed only once.
+        if dice.below(2) == 0 || self.judge.was_deleted(name) {
             tried(namespaces(&self.world).delete(name, &DeleteParams::default()).await).unwrap();
             self.judge.deleted(name);
             self.count("namespaces deleted");
