@@ -42,7 +42,7 @@ const SERVER_NAMES: [&str; 5] = ["127.0.0.1", "localhost", "kubernetes", "kubern
 
 const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,serviceaccount-controller,\
     serviceaccount-token-controller,root-ca-certificate-publisher-controller,resourcequota-controller,\
-    clusterrole-aggregation-controller";
+    clusterrole-aggregation-controller,validatingadmissionpolicy-status-controller";
 
 /// One entry for each request that has ended, but for the control plane's talk with itself.
 const AUDIT_POLICY: &str = r#"
@@ -69,6 +69,10 @@ pub struct Options {
     pub apiserver_args: Vec<String>,
     /// The same for etcd.
     pub etcd_args: Vec<String>,
+    /// All controllers act under one name, instead of one for each as in most clusters.
+    pub shared_credentials: bool,
+    /// Controllers that run beside the usual ones.
+    pub more_controllers: Vec<&'static str>,
 }
 
 #[derive(Debug)]
@@ -562,13 +566,15 @@ impl Local {
 
     fn spawn_controller_manager(&self) -> Result<Guarded> {
         let user = "system:kube-controller-manager";
-        let files = self.pki.client("kube-controller-manager", user, &[])?;
+        // One name for all controllers needs the rights of all of them.
+        let groups: &[&str] = if self.options.shared_credentials { &["system:masters"] } else { &[] };
+        let files = self.pki.client("kube-controller-manager", user, groups)?;
         let kubeconfig = self.write_kubeconfig("kube-controller-manager", &certificate_user(&files))?;
+        let controllers = [&[CONTROLLERS], &*self.options.more_controllers].concat().join(",");
         let args = [
             format!("--kubeconfig={}", kubeconfig.display()),
-            format!("--controllers={CONTROLLERS}"),
-            // Each controller acts under its own name, as in a real cluster.
-            "--use-service-account-credentials=true".to_owned(),
+            format!("--controllers={controllers}"),
+            format!("--use-service-account-credentials={}", !self.options.shared_credentials),
             "--leader-elect=false".to_owned(),
             "--secure-port=0".to_owned(),
             format!("--root-ca-file={}", self.pki.authority().display()),

@@ -55,6 +55,13 @@ pub async fn acquire() -> Result<Lease> {
     Ok(Lease { plane, discard: AtomicBool::new(false), _slot: slot })
 }
 
+/// A control plane of its own kind, which ends with its test.
+pub async fn acquire_with(options: Options) -> Result<Lease> {
+    let slot = SLOTS.get_or_init(|| Semaphore::new(size())).acquire().await.context("the pool is closed")?;
+    let plane = Arc::new(ControlPlane::start(options).await?);
+    Ok(Lease { plane, discard: AtomicBool::new(true), _slot: slot })
+}
+
 impl Lease {
     /// It ends with the test instead of going back.
     pub fn discard(&self) {

@@ -21,7 +21,7 @@ use kube::{Client, ResourceExt};
 use serde::Deserialize;
 
 use crate::audit::AuditLog;
-use crate::cluster::ControlPlane;
+use crate::cluster::{ControlPlane, Options};
 use crate::operator::Operator;
 use crate::pool::{self, Lease};
 use crate::proxy::Proxy;
@@ -53,22 +53,32 @@ impl Debug for World {
 impl World {
     /// A control plane with the CRDs served, the operator's namespace, ServiceAccount and RBAC. No operator runs.
     pub async fn new() -> Result<Self> {
-        let world = Self::bare().await?;
+        Self::bare().await?.with_manifests().await
+    }
+
+    /// The same in a control plane of its own, with these options.
+    pub async fn on(options: Options) -> Result<Self> {
+        Self::leased(pool::acquire_with(options).await?).await?.with_manifests().await
+    }
+
+    async fn with_manifests(self) -> Result<Self> {
         let base = paths::repo().join(MANIFESTS);
         if !base.join("kustomization.yaml").is_file() {
             bail!("{} has no kustomization.yaml", base.display());
         }
-        world
-            .lease
+        self.lease
             .run_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", MANIFESTS])
             .context("apply the shipped manifests")?;
-        world.wait_for_crds().await?;
-        Ok(world)
+        self.wait_for_crds().await?;
+        Ok(self)
     }
 
     /// The same without the manifests.
     pub async fn bare() -> Result<Self> {
-        let lease = pool::acquire().await?;
+        Self::leased(pool::acquire().await?).await
+    }
+
+    async fn leased(lease: Lease) -> Result<Self> {
         let admin = lease.admin().await?;
         Ok(Self {
             operator: None,

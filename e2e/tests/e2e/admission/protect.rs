@@ -1,0 +1,218 @@
+//! protect: nobody but the operator and who breaks the glass changes what is the operator's, and namespaces go as ever.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use policy_baseline_e2e::{Options, TIMEOUT, World};
+use serde_json::{Value, json};
+
+use super::{break_glass, choose, denied};
+use crate::opt_outs;
+use crate::repair::PLATFORM;
+use crate::scene::{DENY_INGRESS, Plan, apply_baseline, policies_of, tenant, until_holds};
+use crate::support::{namespaces, versions};
+
+async fn protect(world: &World) {
+    let policy = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": { "podSelector": {} },
+        "metadata": { "name": "probe", "labels": { "policybaseline.io/probe": "1" } } });
+    let policy: NetworkPolicy = serde_json::from_value(policy).unwrap();
+    let marked = json!({ "apiVersion": "v1", "kind": "Namespace",
+        "metadata": { "name": "probe", "labels": { DECIDED: "exempt" } } });
+    let marked: Namespace = serde_json::from_value(marked).unwrap();
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    choose(world, "protect", async || {
+        let policy = policies_of(&world.admin(), "default").create(&dry, &policy).await;
+        let namespace = namespaces(world).create(&dry, &marked).await;
+        policy.is_err() && namespace.is_err()
+    })
+    .await;
+}
+
+/// What the operator says of a namespace.
+const DECIDED: &str = "policybaseline.io/decided";
+
+#[tokio::test]
+async fn protect_denies_every_way_to_touch_what_is_ours_to_tenants_and_to_cluster_admins() {
+    let mut world = World::new().await.unwrap();
+    protect(&world).await;
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    world.start_operator().await.unwrap();
+    let ns = world.namespace("team", &[]).await.unwrap();
+    let held = until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    let before = versions(&held).into_iter().map(|(name, of)| (name.to_owned(), of)).collect::<BTreeMap<_, _>>();
+    let tenant = tenant(&world, &[&ns]).await;
+    let belongs = format!(
+        "NetworkPolicy {DENY_INGRESS} belongs to baseline {PLATFORM}: to allow more, add a NetworkPolicy of your own beside it"
+    );
+    for who in [tenant, world.admin()] {
+        let policies = policies_of(&who, &ns);
+        let patch = async |what: Value| policies.patch(DENY_INGRESS, &PatchParams::default(), &Patch::Merge(what)).await;
+        for (what, result) in [
+            ("spec", patch(json!({ "spec": { "ingress": [{}] } })).await),
+            ("finalizer", patch(json!({ "metadata": { "finalizers": ["example.com/held"] } })).await),
+            (
+                "owner",
+                patch(json!({ "metadata": { "ownerReferences": [
+                { "apiVersion": "v1", "kind": "ConfigMap", "name": "none", "uid": "0f9e8d7c-6b5a-4321-8765-00ffabcdef12" }] } }))
+                .await,
+            ),
+            ("labels", patch(json!({ "metadata": { "labels": null } })).await),
+            ("one label", patch(json!({ "metadata": { "labels": { "policybaseline.io/role": null } } })).await),
+            ("annotation", patch(json!({ "metadata": { "annotations": { "policybaseline.io/plan": null } } })).await),
+        ] {
+            assert!(denied(what, result).starts_with(&belongs), "{what}");
+        }
+        assert!(denied("delete", policies.delete(DENY_INGRESS, &DeleteParams::default()).await).starts_with(&belongs));
+        let all = policies.delete_collection(&DeleteParams::default(), &ListParams::default()).await;
+        assert!(denied("deletecollection", all).contains(" belongs to baseline "));
+        // One's own policies are one's own, but for our labels.
+        let own = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": { "name": "own" }, "spec": { "podSelector": {} } });
+        policies.create(&PostParams::default(), &serde_json::from_value(own.clone()).unwrap()).await.unwrap();
+        for labels in
+            [json!({ "policybaseline.io/baseline": PLATFORM }), json!({ "app.kubernetes.io/managed-by": "policy-baseline" })]
+        {
+            let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
+            let said = denied("own", policies.patch("own", &PatchParams::default(), &patch).await);
+            assert!(said.starts_with("NetworkPolicy own: the operator of policy-baseline alone sets labels"), "{said}");
+            let mut disguised = own.clone();
+            disguised["metadata"] = json!({ "name": "disguised", "labels": labels });
+            let created = policies.create(&PostParams::default(), &serde_json::from_value(disguised).unwrap()).await;
+            assert!(denied("disguised", created).starts_with("NetworkPolicy disguised: "));
+        }
+        policies.delete("own", &DeleteParams::default()).await.unwrap();
+    }
+    let after = until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    let after = versions(&after).into_iter().map(|(name, of)| (name.to_owned(), of)).collect::<BTreeMap<_, _>>();
+    assert_eq!(after, before, "nothing was written");
+}
+
+#[tokio::test]
+async fn protect_lets_break_glass_in_and_the_operator_repairs_what_it_did() {
+    let mut world = World::new().await.unwrap();
+    protect(&world).await;
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    world.start_operator().await.unwrap();
+    let ns = world.namespace("team", &[]).await.unwrap();
+    let held = until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    let policies = policies_of(&break_glass(&world).await, &ns);
+    policies.delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
+    world
+        .eventually("it is there again", TIMEOUT, async || {
+            let policy = policies.get_opt(DENY_INGRESS).await?;
+            Ok::<_, kube::Error>(policy.is_some_and(|policy| policy.uid() != held[DENY_INGRESS].uid()))
+        })
+        .await
+        .unwrap();
+    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+}
+
+#[tokio::test]
+async fn protect_keeps_the_label_of_namespaces_by_each_of_the_three_ways() {
+    let world = World::new().await.unwrap();
+    protect(&world).await;
+    let name = world.namespace("team", &[]).await.unwrap();
+    let api = namespaces(&world);
+    let label = |value: Value| Patch::Merge(json!({ "metadata": { "labels": { DECIDED: value } } }));
+    let params = PatchParams::default();
+    let alone = "the operator of policy-baseline alone sets the label policybaseline.io/decided: leave it as it is";
+    let finalize = async |value: Option<&str>| {
+        let mut namespace = api.get(&name).await.unwrap();
+        let labels = namespace.metadata.labels.get_or_insert_default();
+        match value {
+            Some(value) => labels.insert(DECIDED.into(), value.into()),
+            None => labels.remove(DECIDED),
+        };
+        api.replace_subresource("finalize", &name, &PostParams::default(), &namespace).await
+    };
+    assert_eq!(denied("namespaces", api.patch(&name, &params, &label(json!("exempt"))).await), alone);
+    assert_eq!(denied("namespaces/status", api.patch_status(&name, &params, &label(json!("exempt"))).await), alone);
+    assert_eq!(denied("namespaces/finalize", finalize(Some("exempt")).await), alone);
+    let rescue: Api<Namespace> = Api::all(break_glass(&world).await);
+    rescue.patch(&name, &params, &label(json!("exempt"))).await.unwrap();
+    // What is there stays there.
+    assert_eq!(denied("another", api.patch(&name, &params, &label(json!("protected"))).await), alone);
+    assert_eq!(denied("taken off", api.patch(&name, &params, &label(Value::Null)).await), alone);
+    assert_eq!(denied("taken off by status", api.patch_status(&name, &params, &label(Value::Null)).await), alone);
+    assert_eq!(denied("taken off by finalize", finalize(None).await), alone);
+    // Any other label is its owner's.
+    let other = Patch::Merge(json!({ "metadata": { "labels": { "team": "sre" } } }));
+    api.patch(&name, &params, &other).await.unwrap();
+    rescue.patch(&name, &params, &label(Value::Null)).await.unwrap();
+}
+
+#[tokio::test]
+async fn protect_leaves_opt_outs_to_their_owners_but_for_what_the_operator_says_of_them() {
+    let mut world = World::new().await.unwrap();
+    protect(&world).await;
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    world.start_operator().await.unwrap();
+    let ns = world.namespace("team", &[]).await.unwrap();
+    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    opt_outs::create(&world, &ns, &opt_outs::opt_out("partner", &["DefaultDenyEgress"], opt_outs::seconds_from_now(600))).await;
+    until_holds(&world, &ns, &Plan::of(PLATFORM).without("DefaultDenyEgress")).await;
+    let api = opt_outs::opt_outs(&world.admin(), &ns);
+    let patch = async |what: Value| api.patch("partner", &PatchParams::default(), &Patch::Merge(what)).await;
+    let label = |value: Value| json!({ "metadata": { "labels": { "policybaseline.io/opt-out": value } } });
+    let alone = "the operator of policy-baseline alone sets the label policybaseline.io/opt-out: leave it as it is";
+    world
+        .eventually("it is labelled", TIMEOUT, async || {
+            Ok::<_, kube::Error>(api.get("partner").await?.labels().contains_key("policybaseline.io/opt-out"))
+        })
+        .await
+        .unwrap();
+    assert_eq!(denied("taken off", patch(label(Value::Null)).await), alone);
+    let status = Patch::Merge(json!({ "status": { "firstInForce": "2026-01-01T00:00:00Z" } }));
+    let said = denied("status", api.patch_status("partner", &PatchParams::default(), &status).await);
+    assert_eq!(said, "the operator of policy-baseline alone writes the status of an opt-out");
+    patch(json!({ "spec": { "ticket": "SEC-7" } })).await.unwrap();
+    api.delete("partner", &DeleteParams::default()).await.unwrap();
+    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+}
+
+/// Under either identity of the controllers: one of its own for each, or one for all.
+async fn a_namespace_goes_with_all_its_policies(options: Options) {
+    let world = World::on(options).await.unwrap();
+    protect(&world).await;
+    let ns = world.namespace("full", &[]).await.unwrap();
+    let rescue = policies_of(&break_glass(&world).await, &ns);
+    for number in 0..50 {
+        let policy = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": { "podSelector": {} },
+            "metadata": { "name": format!("ours-{number}"), "labels": { "policybaseline.io/baseline": PLATFORM } } });
+        rescue.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
+    }
+    // Whoever may write an owner into a policy could have it collected: the garbage collector is not trusted either.
+    let owner = json!({ "metadata": { "ownerReferences": [
+        { "apiVersion": "v1", "kind": "ConfigMap", "name": "none", "uid": "0f9e8d7c-6b5a-4321-8765-00ffabcdef12" }] } });
+    rescue.patch("ours-0", &PatchParams::default(), &Patch::Merge(owner)).await.unwrap();
+    let audit = world.audit().unwrap();
+    let mark = audit.mark();
+    world
+        .eventually("the garbage collector was refused", TIMEOUT, async || {
+            let entries = audit.since(mark)?;
+            anyhow::Ok(entries.iter().any(|e| e.verb == "delete" && e.resource == "networkpolicies" && e.code == 403))
+        })
+        .await
+        .unwrap();
+    assert_eq!(rescue.list(&ListParams::default()).await.unwrap().items.len(), 50);
+    // By the namespace controller, which nobody helps here.
+    let api = namespaces(&world);
+    api.delete(&ns, &DeleteParams::default()).await.unwrap();
+    world
+        .eventually("the namespace is gone", TIMEOUT, async || api.get_opt(&ns).await.map(|found| found.is_none()))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_namespace_with_fifty_policies_goes_where_each_controller_has_a_name_of_its_own() {
+    a_namespace_goes_with_all_its_policies(Options::default()).await;
+}
+
+#[tokio::test]
+async fn a_namespace_with_fifty_policies_goes_where_all_controllers_have_one_name() {
+    a_namespace_goes_with_all_its_policies(Options { shared_credentials: true, ..Options::default() }).await;
+}
