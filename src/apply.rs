@@ -14,6 +14,7 @@ use std::{
 use http::Request;
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
+    core::v1::Namespace,
     events::v1::Event,
     networking::v1::{NetworkPolicy, NetworkPolicySpec},
 };
@@ -30,8 +31,8 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        BaselineOptOut, BaselineOptOutStatus, NamespaceName, PolicyBaseline, PolicyBaselineStatus, SlimPolicy, Uid,
-        names::{FINALIZER, LABEL_OPT_OUT, MANAGER},
+        BaselineOptOut, BaselineOptOutStatus, Mark, NamespaceName, PolicyBaseline, PolicyBaselineStatus, SlimPolicy, Uid,
+        names::{FINALIZER, LABEL_DECIDED, LABEL_OPT_OUT, MANAGER},
         reason::Failure,
         resource_version,
     },
@@ -113,6 +114,17 @@ pub struct OptOutWrite {
     pub status: Option<BaselineOptOutStatus>,
     /// The value of the label that says that it is in force, or none, if it is not so yet.
     pub label: Option<Option<&'static str>>,
+}
+
+/// What to write to a namespace.
+#[derive(Clone, Debug)]
+pub struct MarkWrite {
+    /// Its name.
+    pub namespace: NamespaceName,
+    /// Its uid.
+    pub uid: Uid,
+    /// The value of its label.
+    pub mark: Mark,
 }
 
 /// An opt-out as it is stored now.
@@ -239,6 +251,15 @@ impl Writer {
             stored.status = serde_json::from_value(object["status"].take()).ok();
         }
         Ok(stored)
+    }
+
+    /// Labels that very namespace. A patch creates none.
+    pub async fn mark_namespace(&self, write: &MarkWrite) -> Result<(), WriteError> {
+        let MarkWrite { namespace, uid, mark } = write;
+        let patch = json!({"metadata": {"uid": uid.to_string(), "labels": {LABEL_DECIDED: mark.as_str()}}});
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        let request = Requests::new(Namespace::url_path(&(), None)).patch(namespace.as_str(), &params, &Patch::Merge(&patch));
+        self.send::<IgnoredAny>(Verb::Namespace, request).await.map(drop)
     }
 
     /// Adds our finalizer to a baseline, or removes it; whatever other finalizers it has stay.

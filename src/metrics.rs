@@ -110,6 +110,8 @@ pub enum Verb {
     Finalizer,
     /// The status or the label of an opt-out.
     OptOut,
+    /// The label of a namespace.
+    Namespace,
     /// A stored revision of a baseline.
     Revision,
     /// An event.
@@ -117,8 +119,17 @@ pub enum Verb {
 }
 
 impl Verb {
-    const ALL: [Self; 8] =
-        [Self::Apply, Self::Patch, Self::Delete, Self::Status, Self::Finalizer, Self::OptOut, Self::Revision, Self::Event];
+    const ALL: [Self; 9] = [
+        Self::Apply,
+        Self::Patch,
+        Self::Delete,
+        Self::Status,
+        Self::Finalizer,
+        Self::OptOut,
+        Self::Namespace,
+        Self::Revision,
+        Self::Event,
+    ];
 
     const fn as_str(self) -> &'static str {
         match self {
@@ -128,6 +139,7 @@ impl Verb {
             Self::Status => "status",
             Self::Finalizer => "finalizer",
             Self::OptOut => "opt_out",
+            Self::Namespace => "namespace",
             Self::Revision => "revision",
             Self::Event => "event",
         }

@@ -15,7 +15,7 @@ mod uid;
 
 pub use baseline::{PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus};
 pub use meta::{cut, resource_version, whole_seconds};
-pub use names::{NamespaceName, Role};
+pub use names::{Mark, NamespaceName, Role};
 pub use opt_out::{BaselineOptOut, BaselineOptOutSpec, BaselineOptOutStatus};
 pub use roles::Roles;
 pub use slim::{SlimNamespace, SlimPolicy};

@@ -34,6 +34,8 @@ pub const CONFIRM_RELEASE: &str = "policybaseline.io/confirm-release";
 pub const LABEL_OPT_OUT: &str = "policybaseline.io/opt-out";
 /// The value of that label.
 pub const IN_FORCE: &str = "in-force";
+/// Label on a namespace that is decided, where the operator is told to write it: admission lets no pod in before.
+pub const LABEL_DECIDED: &str = "policybaseline.io/decided";
 /// The CRD of opt-outs.
 pub const OPT_OUTS_CRD: &str = "baselineoptouts.policybaseline.io";
 /// On a baseline while its `deletionPolicy` is `Delete`.
@@ -60,6 +62,25 @@ pub const OTHER_POLICIES: [&str; 14] = [
     "tiers.crd.antrea.io",
     "tiers.crd.projectcalico.org",
 ];
+
+/// What was decided for a namespace, as its label says it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mark {
+    /// The policies of its baseline are in place.
+    Protected,
+    /// No policy is planned there.
+    Exempt,
+}
+
+impl Mark {
+    /// The value of the label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Protected => "protected",
+            Self::Exempt => "exempt",
+        }
+    }
+}
 
 /// One of the three policies of a baseline.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, schemars::JsonSchema)]

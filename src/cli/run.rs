@@ -44,6 +44,11 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = lease_duration)]
     lease_duration: Duration,
 
+    /// Label each namespace with `policybaseline.io/decided` once its policies are in place (`protected`), or once it is clear that it gets none
+    /// (`exempt`). For the admission component no-gap, which brings the permission.
+    #[arg(long, env = "LABEL_NAMESPACES", value_name = "BOOL", default_value_t = false, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    label_namespaces: bool,
+
     /// The resolv.conf whose nameservers egress policies allow, as those that kubelet gives to pods. Default: in a pod /etc/resolv.conf, elsewhere none.
     #[arg(long, value_name = "FILE")]
     resolv_conf: Option<PathBuf>,
@@ -128,8 +133,13 @@ async fn operate(args: Args) -> Result<u8, String> {
     let (address, served) = admin::open(args.admin_address, shown.clone()).await.map_err(explain)?;
     info!(%address, "admin port is open");
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let controller =
-        controller::run(&clients, Settings { namespace, instance, resolv_conf }, election, shown, async { drop(stopped.await) });
+    let controller = controller::run(
+        &clients,
+        Settings { namespace, instance, label_namespaces: args.label_namespaces, resolv_conf },
+        election,
+        shown,
+        async { drop(stopped.await) },
+    );
     tokio::pin!(controller, served);
     tokio::select! {
         ended = &mut controller => return ended.map(|()| 0).map_err(|e| chain(&e)),

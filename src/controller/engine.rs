@@ -6,6 +6,7 @@ mod baselines;
 mod dns;
 mod existing;
 mod explain;
+mod marks;
 mod opt_outs;
 mod outcome;
 mod rollout;
@@ -26,6 +27,7 @@ use tracing::info;
 pub use self::rollout::RolloutCounts;
 use self::{backends::Watched, rollout::Rollouts};
 use super::{
+    marks::Marks,
     opt_outs::{Exceptions, RawOptOut, Unlisted},
     pace::Pace,
     queue::Queue,
@@ -172,6 +174,7 @@ pub struct Engine {
     dns: dns::Dns,
     backends: Watched,
     rollouts: Rollouts,
+    marks: Marks,
 }
 
 /// Something to count.
@@ -214,6 +217,7 @@ impl Engine {
             dns: dns::Dns::default(),
             backends: Watched::default(),
             rollouts: Rollouts::default(),
+            marks: Marks::default(),
         }
     }
 
@@ -509,6 +513,7 @@ impl Engine {
             .chain(self.dns.next(now.instant))
             .chain(self.backends.next_end())
             .chain(self.rollouts.wakes())
+            .chain(self.marks.wakes())
             .filter(|at| *at > now.instant)
             .min()
     }
@@ -555,6 +560,7 @@ impl Engine {
         self.waits_no_more(ns);
         self.namespace_left(ns);
         self.pace.forget(ns);
+        self.marks.forget(ns);
         for tracked in self.tracked.values_mut() {
             tracked.forget(ns, now.instant);
             tracked.set_policies_left(ns, 0, now.instant);
@@ -576,6 +582,7 @@ impl Engine {
         self.report(name, &findings, now);
         self.count_what_is_left(name, now);
         self.reckon_closed(name, baseline.as_deref(), frozen);
+        self.reckon_mark(name, baseline.as_deref(), &drifts, frozen);
         self.note_progress(name, &findings, &drifts, baseline.as_ref(), frozen);
         if self.let_go(name) {
             self.dirty.push(name.clone(), false);

@@ -18,6 +18,9 @@ mod existing_tests;
 mod explain_tests;
 #[cfg(test)]
 mod installs_tests;
+mod marks;
+#[cfg(test)]
+mod marks_tests;
 #[cfg(test)]
 mod model;
 mod opt_outs;
@@ -61,7 +64,7 @@ pub use self::{
 use crate::{
     admin::Shown,
     api::Uid,
-    apply::{OptOutWrite, StoredOptOut, StoredStatus, WriteError, Writer},
+    apply::{MarkWrite, OptOutWrite, StoredOptOut, StoredStatus, WriteError, Writer},
     client::Clients,
     events::{self, Announcer},
     health::{Health, REST},
@@ -84,6 +87,8 @@ pub struct Settings {
     pub namespace: String,
     /// The name of this instance, for events.
     pub instance: String,
+    /// Whether namespaces are labelled once they are decided.
+    pub label_namespaces: bool,
     /// The resolv.conf whose nameservers are those of pods, if there is one.
     pub resolv_conf: Option<PathBuf>,
 }
@@ -119,6 +124,7 @@ enum Written {
     Status(Arc<str>, Arc<str>, Result<StoredStatus, WriteError>),
     Finalizer(Arc<str>, Result<(), WriteError>),
     OptOut(OptOutWrite, Result<StoredOptOut, WriteError>),
+    Mark(MarkWrite, Result<(), WriteError>),
     Revision(RevisionWrite, Result<Option<Uid>, WriteError>),
 }
 
@@ -182,6 +188,9 @@ async fn work(
     let Shown { health, metrics } = shown;
     let namespace = &settings.namespace;
     let mut engine = Engine::new(namespace).discovering();
+    if settings.label_namespaces {
+        engine = engine.labelling(namespace);
+    }
     let watched = watch::everything(&clients.watches, namespace, health, metrics);
     let dns = dns_sources::everything(&clients.watches, settings.resolv_conf.clone(), health, metrics);
     let mut seen = stream::select(watched, dns).ready_chunks(EVENTS_AT_ONCE);
@@ -237,6 +246,7 @@ async fn work(
                 Ok(Written::Status(name, uid, result)) => engine.status_written(&name, &uid, result, present()),
                 Ok(Written::Finalizer(name, result)) => engine.finalizer_written(&name, result, present()),
                 Ok(Written::OptOut(write, result)) => engine.opt_out_written(write, result, present()),
+                Ok(Written::Mark(write, result)) => engine.mark_written(&write, result, present()),
                 Ok(Written::Revision(write, result)) => engine.revision_written(write, result, present()),
                 Err(error) => return RunError::ended("a write", Err(error)),
             },
@@ -246,7 +256,7 @@ async fn work(
     }
 }
 
-/// Sends the writes that are not policies: statuses, finalizers, what opt-outs carry, and revisions.
+/// Sends the writes that are not policies: statuses, finalizers, what opt-outs and namespaces carry, and revisions.
 fn send(
     engine: &mut Engine,
     writer: &Writer,
@@ -276,6 +286,13 @@ fn send(
         in_flight.spawn(async move {
             let result = writer.put_opt_out(&write).await;
             Written::OptOut(write, result)
+        });
+    }
+    for write in engine.mark_writes(now) {
+        let writer = writer.clone();
+        in_flight.spawn(async move {
+            let result = writer.mark_namespace(&write).await;
+            Written::Mark(write, result)
         });
     }
     for write in engine.revisions(now) {
@@ -335,7 +352,7 @@ mod tests {
     /// Runs against an apiserver that never answers.
     async fn run_with(election: Election, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let (service, _handle) = mock::pair::<Request<Body>, Response<Body>>();
-        let settings = Settings { namespace: "n".into(), instance: "i".into(), resolv_conf: None };
+        let settings = Settings { namespace: "n".into(), instance: "i".into(), label_namespaces: false, resolv_conf: None };
         let client = Client::new(service, "default");
         let clients = Clients { requests: client.clone(), watches: client, stack: Stack::Http2, pressure: Pressure::default() };
         let shown = Shown { health: Arc::new(Health::new(&[])), metrics: Arc::default() };

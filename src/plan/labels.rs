@@ -11,7 +11,13 @@ pub struct Labels(Box<[(Arc<str>, Arc<str>)]>);
 impl Labels {
     /// Whether there is a label of that key.
     pub fn contains_key(&self, key: &str) -> bool {
-        self.0.binary_search_by(|(known, _)| (**known).cmp(key)).is_ok()
+        self.get(key).is_some()
+    }
+
+    /// The value of the label of that key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let at = self.0.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
+        Some(&self.0[at].1)
     }
 
     /// Whether a selector matches them.

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::scene::can_i;
 
+mod no_gap;
 mod protect;
 
 const COMPONENTS: &str = "manifests/components";

@@ -1,0 +1,51 @@
+//! Which namespaces are decided: the label that says so is written where the operator is told to.
+
+use super::{Engine, Marks, Now};
+use crate::{
+    api::{Mark, NamespaceName, names::LABEL_DECIDED},
+    apply::{MarkWrite, WriteError},
+    drift::{Class, Drift, Fix},
+    plan::Baseline,
+};
+
+impl Engine {
+    /// The same engine, which labels the namespaces that it has decided.
+    #[must_use]
+    pub fn labelling(mut self, operator_namespace: &str) -> Self {
+        self.marks = Marks::on(operator_namespace);
+        self
+    }
+
+    /// Looks what a namespace should be labelled with. What a label says is not taken back, but for another one: a policy that is repaired
+    /// keeps no pod out.
+    pub(super) fn reckon_mark(&mut self, ns: &NamespaceName, baseline: Option<&Baseline>, drifts: &[Drift], frozen: bool) {
+        if !self.marks.concern(ns) {
+            return;
+        }
+        let entry = self.observed.get(ns);
+        let living = entry.and_then(|entry| Some((entry.uid.as_ref()?, entry.namespace.as_ref().filter(|n| !n.terminating)?)));
+        let Some((uid, namespace)) = living else { return self.marks.forget(ns) };
+        let is_in_place = |drift: &Drift| matches!(drift.fix, Fix::Delete { .. }) || drift.class == Class::Terminating;
+        let mark = match baseline {
+            Some(baseline) if baseline.planned(namespace).next().is_some() => {
+                drifts.iter().all(is_in_place).then_some(Mark::Protected)
+            }
+            // While nothing is written, nothing can be said of what was not decided before.
+            _ if frozen => None,
+            _ => Some(Mark::Exempt),
+        };
+        let stored = namespace.labels.get(LABEL_DECIDED);
+        let wanted = mark.filter(|mark| stored != Some(mark.as_str()));
+        self.marks.want(ns, uid, wanted);
+    }
+
+    /// Labels of namespaces to write now.
+    pub fn mark_writes(&mut self, now: Now) -> Vec<MarkWrite> {
+        if self.leads && self.is_synced() { self.marks.writes(now.instant) } else { vec![] }
+    }
+
+    /// A write of the label of a namespace ended.
+    pub fn mark_written(&mut self, write: &MarkWrite, result: Result<(), WriteError>, now: Now) {
+        self.marks.written(write, result, now.instant);
+    }
+}
