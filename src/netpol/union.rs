@@ -42,11 +42,14 @@ impl Union {
         self.up_to(last) - first.checked_sub(1).map_or(0, |before| self.up_to(before))
     }
 
-    /// How many addresses of the family are in neither.
+    /// How many addresses of the family are in neither. Of the larger family one that is left out alone is none: they cannot all be counted.
     pub fn left_out(&self, other: &Self, family: Family) -> u128 {
         let added = |run: &Run| size(run.first, run.last) - self.within(run.first, run.last);
         let both = other.0.iter().map(added).fold(self.up_to(u128::MAX), u128::saturating_add);
-        size(0, family.last()).saturating_sub(both)
+        match family.last().checked_sub(both) {
+            Some(left) if both < u128::MAX => left.saturating_add(1),
+            _ => 0,
+        }
     }
 }
 
@@ -116,6 +119,8 @@ mod tests {
         let all = Union::of(vec![(0, u128::MAX / 2), (u128::MAX / 2 + 1, u128::MAX)]);
         assert_eq!(all.left_out(&Union::default(), Family::V6), 0);
         assert_eq!(Union::default().left_out(&all, Family::V6), 0);
+        let but_one_block = Union::of(vec![(1 << 120, u128::MAX)]);
+        assert_eq!(but_one_block.left_out(&Union::default(), Family::V6), 1 << 120);
         assert_eq!(without(&Block::parse("::/0").unwrap(), [Block::parse("::/0").unwrap()]), []);
         assert_eq!(without(&Block::parse("::/0").unwrap(), [Block::parse("8000::/1").unwrap()]), [(0, u128::MAX / 2)]);
     }
