@@ -272,7 +272,7 @@ async fn a_hundred_opt_outs_that_end_in_the_same_second_are_closed_together() {
 }
 
 /// Somebody with that ClusterRole in one namespace.
-async fn somebody_with(world: &World, namespace: &str, role: &str) -> Client {
+pub async fn somebody_with(world: &World, namespace: &str, role: &str) -> Client {
     let name = World::unique("user");
     bind(&world.admin(), &name, namespace, role).await.unwrap();
     let client = world.user(&name, &["tenants"]).await.unwrap();
