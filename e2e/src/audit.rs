@@ -3,6 +3,7 @@
 //! The log is written before the request counts as done, but a response may reach its reader a moment earlier:
 //! wait for an entry that must be there. A watch has its entry when it ends.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -39,6 +40,8 @@ pub struct AuditEntry {
     /// Path and query, with `fieldManager`, `timeout` and the like.
     pub uri: String,
     pub timestamp: Timestamp,
+    /// What admission and authorization noted.
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl AuditLog {
@@ -103,6 +106,7 @@ fn parse(line: &str) -> Result<AuditEntry> {
         user_agent: event.user_agent,
         uri: event.request_uri,
         timestamp: event.request_received_timestamp,
+        annotations: event.annotations,
     })
 }
 
@@ -120,6 +124,8 @@ struct Event {
     object_ref: Option<Object>,
     response_status: Option<Status>,
     request_received_timestamp: Timestamp,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize, Default)]
