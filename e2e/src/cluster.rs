@@ -23,6 +23,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 
+use crate::BREAK_GLASS;
 use crate::audit::AuditLog;
 use crate::paths;
 use crate::pki::{Files, Pki};
@@ -118,6 +119,11 @@ pub fn external_kubeconfig() -> Option<PathBuf> {
     env::var_os("E2E_KUBECONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
+/// Whether the suites run with every admission component on. Who makes drift then does so as somebody of the break-glass group.
+pub fn components_on() -> bool {
+    env::var_os("E2E_COMPONENTS").is_some_and(|value| value == "1")
+}
+
 impl ControlPlane {
     pub async fn start(options: Options) -> Result<Self> {
         if let Some(kubeconfig) = external_kubeconfig() {
@@ -164,7 +170,9 @@ impl ControlPlane {
             processes: Mutex::default(),
             dir: dir.clone(),
         };
-        let admin = local.pki.client("admin", "admin", &["system:masters"])?;
+        let mut groups = vec!["system:masters"];
+        groups.extend(components_on().then_some(BREAK_GLASS));
+        let admin = local.pki.client("admin", "admin", &groups)?;
         let admin_kubeconfig = local.write_kubeconfig("admin", &certificate_user(&admin))?;
         fs::write(dir.join("audit-policy.yaml"), AUDIT_POLICY).context("write the audit policy")?;
 

@@ -19,13 +19,13 @@ pub mod wait;
 pub mod world;
 
 pub use audit::{AuditEntry, AuditLog, AuditMark, skipped_without_audit_log, writes_by};
-pub use cluster::{ControlPlane, Options};
+pub use cluster::{ControlPlane, Options, components_on};
 pub use dice::Dice;
 pub use operator::Operator;
 pub use pool::Lease;
 pub use proxy::Proxy;
 pub use wait::{TIMEOUT, eventually};
-pub use world::World;
+pub use world::{EVERYTHING, World};
 
 /// The namespace and the ServiceAccount of the operator, as `manifests/base` has them.
 pub const SYSTEM_NAMESPACE: &str = "policy-baseline-system";
@@ -33,3 +33,6 @@ pub const SERVICE_ACCOUNT: &str = "policy-baseline";
 
 /// Whatever carries `e2e.policybaseline.io/test=true` belongs to a test, and is removed between two tests.
 pub const TEST_LABEL: &str = "e2e.policybaseline.io/test";
+
+/// Who is in that group may do what the admission components deny.
+pub const BREAK_GLASS: &str = "policybaseline.io:break-glass";

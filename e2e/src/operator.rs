@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use rustix::process::Signal;
 
-use crate::cluster::ControlPlane;
+use crate::cluster::{ControlPlane, components_on};
 use crate::process::{self, Guarded, Program};
 use crate::{SYSTEM_NAMESPACE, paths};
 
@@ -40,6 +40,9 @@ impl Operator {
             // Everything is on loopback, whatever the environment says of proxies.
             ("NO_PROXY".to_owned(), "127.0.0.1,localhost".to_owned()),
         ];
+        if components_on() {
+            all.push(("LABEL_NAMESPACES".to_owned(), "true".to_owned()));
+        }
         // The nameservers of this machine are not those of any pod.
         let resolv_conf = plane.state_dir().join("resolv.conf");
         fs::write(&resolv_conf, "# no nameserver\n")?;

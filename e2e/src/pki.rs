@@ -85,10 +85,13 @@ fn params(name: &str, groups: &[&str], subject_alt_names: Vec<String>) -> Result
     let mut params = CertificateParams::new(subject_alt_names).context("subject alternative names")?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
-    match groups {
-        [] => {}
-        [group] => params.distinguished_name.push(DnType::OrganizationName, *group),
-        _ => bail!("a client certificate made here names at most one group, and {name} should have {groups:?}"),
+    // A name has one value for each key here, but the same key can be said in two ways.
+    let keys = [DnType::OrganizationName, DnType::CustomDnType(vec![2, 5, 4, 10])];
+    if groups.len() > keys.len() {
+        bail!("a client certificate made here names at most two groups, and {name} should have {groups:?}");
+    }
+    for (key, group) in keys.into_iter().zip(groups) {
+        params.distinguished_name.push(key, *group);
     }
     let now = SystemTime::now();
     params.not_before = (now - DAY).into();

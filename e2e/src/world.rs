@@ -20,8 +20,9 @@ use kube::discovery::{self, Scope};
 use kube::{Client, ResourceExt};
 use serde::Deserialize;
 
+use crate::BREAK_GLASS;
 use crate::audit::AuditLog;
-use crate::cluster::{ControlPlane, Options};
+use crate::cluster::{ControlPlane, Options, components_on};
 use crate::operator::Operator;
 use crate::pool::{self, Lease};
 use crate::proxy::Proxy;
@@ -29,6 +30,8 @@ use crate::wait::{self, Probe, TIMEOUT};
 use crate::{SERVICE_ACCOUNT, SYSTEM_NAMESPACE, TEST_LABEL, paths};
 
 const MANIFESTS: &str = "manifests/base";
+/// The same with every admission component.
+pub const EVERYTHING: &str = "e2e/kustomize/everything";
 const OUR_GROUP: &str = "policybaseline.io";
 const FIELD_MANAGER: &str = "e2e";
 const TAIL: usize = 40;
@@ -62,12 +65,13 @@ impl World {
     }
 
     async fn with_manifests(self) -> Result<Self> {
-        let base = paths::repo().join(MANIFESTS);
+        let manifests = if components_on() { EVERYTHING } else { MANIFESTS };
+        let base = paths::repo().join(manifests);
         if !base.join("kustomization.yaml").is_file() {
             bail!("{} has no kustomization.yaml", base.display());
         }
         self.lease
-            .run_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", MANIFESTS])
+            .run_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", manifests])
             .context("apply the shipped manifests")?;
         self.wait_for_crds().await?;
         Ok(self)
@@ -100,7 +104,9 @@ impl World {
 
     /// A client of a user that needs no account: a tenant, say, once RBAC gives him something.
     pub async fn user(&self, name: &str, groups: &[&str]) -> Result<Client> {
-        self.lease.user(name, groups).await
+        let mut groups = groups.to_vec();
+        groups.extend(components_on().then_some(BREAK_GLASS));
+        self.lease.user(name, &groups).await
     }
 
     pub fn audit(&self) -> Result<AuditLog> {

@@ -16,7 +16,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::ApiResource;
 use kube::{Api, Client, Config, ResourceExt};
 use policy_baseline::api::{PolicyBaseline, PolicyBaselineStatus};
-use policy_baseline_e2e::{AuditEntry, AuditMark, SYSTEM_NAMESPACE, TEST_LABEL, TIMEOUT, World, writes_by};
+use policy_baseline_e2e::{AuditEntry, AuditMark, SYSTEM_NAMESPACE, TEST_LABEL, TIMEOUT, World, components_on, writes_by};
 use serde_json::{Value, json};
 
 pub const DENY_INGRESS: &str = "baseline-default-deny-ingress";
@@ -452,11 +452,15 @@ pub async fn fence(world: &World, plan: &Plan, labels: &[(&str, &str)]) -> Strin
     namespace
 }
 
-/// What the operator wrote since, but for its Lease.
+/// What the operator wrote since, but for its Lease, and the labels of namespaces where every suite has them.
 pub fn writes_since(world: &World, mark: AuditMark) -> Vec<AuditEntry> {
     let entries = world.audit().unwrap().since(mark).unwrap();
-    let writes = writes_by(&entries, &World::operator_user()).into_iter().filter(|write| write.resource != "leases");
+    let writes = writes_by(&entries, &World::operator_user()).into_iter().filter(|write| !goes_without_saying(write));
     writes.cloned().collect()
+}
+
+pub fn goes_without_saying(write: &AuditEntry) -> bool {
+    write.resource == "leases" || (components_on() && write.resource == "namespaces")
 }
 
 /// Of these writes, those to the policies of a namespace.

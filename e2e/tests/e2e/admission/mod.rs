@@ -7,18 +7,20 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use kube::Client;
 use kube::api::{Api, ListParams};
-use policy_baseline_e2e::{TEST_LABEL, TIMEOUT, World};
-use serde_json::json;
+use policy_baseline_e2e::{BREAK_GLASS, EVERYTHING, TEST_LABEL, TIMEOUT, World};
+use serde_json::{Value, json};
 
+use crate::samples::yaml_blocks;
 use crate::scene::can_i;
 
+mod label_hygiene;
 mod no_gap;
+mod opt_out_rules;
 mod protect;
+mod sane_policies;
+mod together;
 
 const COMPONENTS: &str = "manifests/components";
-/// The operator with all of them.
-const EVERYTHING: &str = "e2e/kustomize/everything";
-const BREAK_GLASS: &str = "policybaseline.io:break-glass";
 
 /// Applies a component, and waits until it is in force: the apiserver takes a moment to read it.
 async fn choose(world: &World, component: &str, is_in_force: impl AsyncFn() -> bool) {
@@ -80,4 +82,31 @@ async fn the_type_check_of_every_policy_of_every_component_is_clean() {
         let warnings = policy.status.unwrap().type_checking.unwrap().expression_warnings.unwrap_or_default();
         assert_eq!(warnings, [], "{}", policy.metadata.name.unwrap());
     }
+}
+
+/// The kustomizations of the page stand beside `manifests/default`; a patch that meets nothing would not be told.
+#[tokio::test]
+async fn every_kustomization_of_the_page_can_be_built_and_its_patches_meet_something() {
+    let world = World::bare().await.unwrap();
+    let page = fs::read_to_string(repo().join("docs/admission.md")).unwrap();
+    let build = |kustomization: &Value| {
+        let dir = world.plane().state_dir().join("page");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("kustomization.yaml"), kustomization.to_string()).unwrap();
+        world.plane().run_kubectl(&["kustomize", dir.to_str().unwrap()]).unwrap_or_else(|e| panic!("{e:#}\n{kustomization}"))
+    };
+    let (mut examples, mut changes) = (0, 0);
+    for block in yaml_blocks(&page).into_iter().filter(|block| block.contains("kind: Kustomization")) {
+        let mut kustomization: Value = serde_yaml::from_str(&block.replace("../", "../../../../manifests/")).unwrap();
+        let patches = kustomization["patches"].take();
+        kustomization.as_object_mut().unwrap().remove("patches");
+        let plain = build(&kustomization);
+        for patch in patches.as_array().into_iter().flatten() {
+            kustomization["patches"] = json!([patch]);
+            assert_ne!(build(&kustomization), plain, "it changes nothing: {patch}");
+            changes += 1;
+        }
+        examples += 1;
+    }
+    assert!(examples >= 5 && changes >= 5, "{examples} {changes}");
 }

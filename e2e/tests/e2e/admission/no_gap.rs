@@ -6,10 +6,10 @@ use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition};
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
-use policy_baseline_e2e::{Options, SYSTEM_NAMESPACE, TEST_LABEL, TIMEOUT, World};
+use policy_baseline_e2e::{EVERYTHING, Options, SYSTEM_NAMESPACE, TEST_LABEL, TIMEOUT, World};
 use serde_json::{Value, json};
 
-use super::{EVERYTHING, break_glass, denied};
+use super::{break_glass, denied};
 use crate::opt_outs;
 use crate::repair::PLATFORM;
 use crate::scene::{
@@ -18,10 +18,10 @@ use crate::scene::{
 use crate::support::{a_second_later, label, namespaces};
 
 const DECIDED: &str = "policybaseline.io/decided";
-const LABELLING: &str = "--label-namespaces";
+pub const LABELLING: &str = "--label-namespaces";
 
 /// One that is let in everywhere.
-fn pod(name: &str) -> Pod {
+pub fn pod(name: &str) -> Pod {
     let restricted = json!({ "allowPrivilegeEscalation": false, "runAsNonRoot": true,
         "capabilities": { "drop": ["ALL"] }, "seccompProfile": { "type": "RuntimeDefault" } });
     let container = json!({ "name": "web", "image": "web", "securityContext": restricted });
@@ -33,7 +33,7 @@ async fn create(client: &Client, namespace: &str, name: &str) -> kube::Result<Po
 }
 
 /// A namespace in which pods could be created, were it not for the component.
-async fn namespace(world: &World, prefix: &str, labels: &[(&str, &str)]) -> String {
+pub async fn namespace(world: &World, prefix: &str, labels: &[(&str, &str)]) -> String {
     let name = world.namespace(prefix, labels).await.unwrap();
     until_pods_can_have_an_account(world, &name).await;
     name
@@ -46,7 +46,7 @@ async fn until_pods_can_have_an_account(world: &World, namespace: &str) {
 }
 
 /// Installs the component with the operator, and waits until it is in force.
-async fn no_gap(world: &World) {
+pub async fn no_gap(world: &World) {
     world.plane().run_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", EVERYTHING]).unwrap();
     let probe = namespace(world, "probe", &[]).await;
     let dry = PostParams { dry_run: true, ..PostParams::default() };
@@ -62,7 +62,7 @@ async fn decided(world: &World, namespace: &str) -> Option<String> {
     namespaces(world).get(namespace).await.unwrap().labels().get(DECIDED).cloned()
 }
 
-async fn until_decided(world: &World, namespace: &str, wanted: &str) {
+pub async fn until_decided(world: &World, namespace: &str, wanted: &str) {
     world
         .eventually(&format!("{namespace} is {wanted}"), TIMEOUT, async || {
             let found = decided(world, namespace).await;
@@ -73,7 +73,7 @@ async fn until_decided(world: &World, namespace: &str, wanted: &str) {
 }
 
 /// Tries until a pod is let in.
-async fn until_let_in(world: &World, client: &Client, namespace: &str) -> Pod {
+pub async fn until_let_in(world: &World, client: &Client, namespace: &str) -> Pod {
     world
         .eventually(&format!("a pod is let in to {namespace}"), TIMEOUT, async || match create(client, namespace, "web").await {
             Ok(pod) => Ok(Some(pod)),

@@ -15,7 +15,14 @@ use crate::repair::PLATFORM;
 use crate::scene::{DENY_INGRESS, Plan, apply_baseline, policies_of, tenant, until_holds};
 use crate::support::{namespaces, versions};
 
+/// What the operator says of a namespace.
+const DECIDED: &str = "policybaseline.io/decided";
+
 async fn protect(world: &World) {
+    choose(world, "protect", async || is_in_force(world).await).await;
+}
+
+pub async fn is_in_force(world: &World) -> bool {
     let policy = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": { "podSelector": {} },
         "metadata": { "name": "probe", "labels": { "policybaseline.io/probe": "1" } } });
     let policy: NetworkPolicy = serde_json::from_value(policy).unwrap();
@@ -23,16 +30,10 @@ async fn protect(world: &World) {
         "metadata": { "name": "probe", "labels": { DECIDED: "exempt" } } });
     let marked: Namespace = serde_json::from_value(marked).unwrap();
     let dry = PostParams { dry_run: true, ..PostParams::default() };
-    choose(world, "protect", async || {
-        let policy = policies_of(&world.admin(), "default").create(&dry, &policy).await;
-        let namespace = namespaces(world).create(&dry, &marked).await;
-        policy.is_err() && namespace.is_err()
-    })
-    .await;
+    let policy = policies_of(&world.admin(), "default").create(&dry, &policy).await;
+    let namespace = namespaces(world).create(&dry, &marked).await;
+    policy.is_err() && namespace.is_err()
 }
-
-/// What the operator says of a namespace.
-const DECIDED: &str = "policybaseline.io/decided";
 
 #[tokio::test]
 async fn protect_denies_every_way_to_touch_what_is_ours_to_tenants_and_to_cluster_admins() {

@@ -1,0 +1,132 @@
+//! All components at once: the operator, the controllers of the cluster and its upgrades go on, under either identity of the controllers.
+//! (`make e2e-components` runs the other suites so.)
+
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use policy_baseline_e2e::{EVERYTHING, Options, SYSTEM_NAMESPACE, TEST_LABEL, TIMEOUT, World};
+use serde_json::json;
+
+use super::no_gap::{self, LABELLING, until_decided, until_let_in};
+use super::{break_glass, protect};
+use crate::opt_outs;
+use crate::repair::PLATFORM;
+use crate::scene::{DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, merge, policies_of, until_holds, writes_since};
+use crate::support::{namespaces, until_gone};
+
+/// Who installs it is a cluster-admin and not of the break-glass group.
+async fn everything(options: Options) -> World {
+    let mut world = World::on(Options { more_controllers: vec!["replicaset-controller"], ..options }).await.unwrap();
+    no_gap::no_gap(&world).await;
+    let is_in_force = async || protect::is_in_force(&world).await;
+    world.eventually("protect is in force", TIMEOUT, is_in_force).await.unwrap();
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    world.start_operator_with(&[LABELLING]).await.unwrap();
+    world
+}
+
+async fn namespaces_come_and_go(options: Options) {
+    let world = everything(options).await;
+    let ns = no_gap::namespace(&world, "full", &[]).await;
+    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    until_decided(&world, &ns, "protected").await;
+    let admin = world.admin();
+
+    // What workloads need.
+    let sets: Api<ReplicaSet> = Api::namespaced(admin.clone(), &ns);
+    let set = json!({ "metadata": { "name": "web" }, "spec": { "replicas": 2, "selector": { "matchLabels": { "app": "web" } },
+        "template": { "metadata": { "labels": { "app": "web" } }, "spec": no_gap::pod("web").spec } } });
+    sets.create(&PostParams::default(), &serde_json::from_value(set).unwrap()).await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(admin.clone(), &ns);
+    let count = async |wanted: usize| {
+        let counted = async || pods.list(&ListParams::default()).await.map(|all| all.items.len() == wanted);
+        world.eventually(&format!("{wanted} pods"), TIMEOUT, counted).await.unwrap();
+    };
+    count(2).await;
+    // The garbage collector takes what goes with its owner, and nothing of ours.
+    let policies = policies_of(&break_glass(&world).await, &ns);
+    let owner = json!({ "metadata": { "ownerReferences": [
+        { "apiVersion": "v1", "kind": "ConfigMap", "name": "none", "uid": "0f9e8d7c-6b5a-4321-8765-00ffabcdef12" }] } });
+    let before = policies.get(DENY_EGRESS).await.unwrap();
+    merge(&policies, DENY_EGRESS, "rescue", &owner).await;
+    sets.delete("web", &DeleteParams::background()).await.unwrap();
+    // Nobody runs a kubelet here: what is to end is ended by hand.
+    world
+        .eventually("the pods are to go with their owner", TIMEOUT, async || {
+            let all = pods.list(&ListParams::default()).await?.items;
+            Ok::<_, kube::Error>(all.iter().all(|pod| pod.metadata.deletion_timestamp.is_some()))
+        })
+        .await
+        .unwrap();
+    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    assert_eq!(policies.get(DENY_EGRESS).await.unwrap().uid(), before.uid(), "I3");
+
+    // What is in it when it goes.
+    for number in 0..50 {
+        let policy = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": { "podSelector": {} },
+            "metadata": { "name": format!("ours-{number}"), "labels": { "policybaseline.io/baseline": PLATFORM } } });
+        policies.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
+    }
+    opt_outs::create(&world, &ns, &opt_outs::opt_out("partner", &["DefaultDenyEgress"], opt_outs::seconds_from_now(600))).await;
+    until_let_in(&world, &admin, &ns).await;
+    world.plane().run_kubectl(&["delete", "namespace", &ns, "--wait=false"]).unwrap();
+    for pod in pods.list(&ListParams::default()).await.unwrap() {
+        pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.ok();
+    }
+    until_gone(&world, &ns).await;
+    // One by one is what a tenant is denied; in a namespace that goes it is allowed.
+    assert!(!world.operator().unwrap().log().contains(" ERROR "));
+}
+
+#[tokio::test]
+async fn with_every_component_namespaces_and_workloads_come_and_go_where_each_controller_has_a_name_of_its_own() {
+    namespaces_come_and_go(Options::default()).await;
+}
+
+#[tokio::test]
+async fn with_every_component_namespaces_and_workloads_come_and_go_where_all_controllers_have_one_name() {
+    namespaces_come_and_go(Options { shared_credentials: true, ..Options::default() }).await;
+}
+
+#[tokio::test]
+async fn with_every_component_the_operator_repairs_edits_releases_and_is_upgraded() {
+    let mut world = everything(Options::default()).await;
+    let ns = world.namespace("team", &[("team", "x")]).await.unwrap();
+    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    until_decided(&world, &ns, "protected").await;
+    // Repairs: also what an apply cannot take off.
+    let rescue = policies_of(&break_glass(&world).await, &ns);
+    merge(
+        &rescue,
+        DENY_INGRESS,
+        "rescue",
+        &json!({ "spec": { "ingress": [{}] }, "metadata": { "finalizers": ["example.com/held"] } }),
+    )
+    .await;
+    rescue.delete(DENY_EGRESS, &DeleteParams::default()).await.unwrap();
+    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    // An upgrade, by somebody who may do it and is not of the break-glass group: manifests once more, another process, another plan.
+    world.stop_operator().unwrap();
+    world.plane().run_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", EVERYTHING]).unwrap();
+    let deployed = json!({ "spec": { "template": { "metadata": { "annotations": { "version": "next" } } } } });
+    let deployments: Api<k8s_openapi::api::apps::v1::Deployment> = Api::namespaced(world.admin(), SYSTEM_NAMESPACE);
+    deployments.patch("policy-baseline", &PatchParams::default(), &Patch::Merge(deployed)).await.unwrap();
+    let mark = world.audit().unwrap().mark();
+    world.start_operator_with(&[LABELLING]).await.unwrap();
+    let new = world.namespace("new", &[]).await.unwrap();
+    until_decided(&world, &new, "protected").await;
+    let touched = writes_since(&world, mark).into_iter().filter(|write| write.namespace == ns).count();
+    assert_eq!(touched, 0, "I2");
+    let changed = json!({ "dns": { "ports": [5353] }, "namespaceSelector": { "matchLabels": { "team": "x" } } });
+    apply_baseline(&world, PLATFORM, &changed).await;
+    until_holds(&world, &ns, &Plan::of(PLATFORM).dns_port(5353)).await;
+    until_decided(&world, &new, "exempt").await;
+    let left = policies_of(&world.admin(), &new).list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(left.len(), 0, "released");
+    // Somebody else's objects of any kind are nobody's business here.
+    let map = json!({ "metadata": { "name": "any", "labels": { TEST_LABEL: "true" } } });
+    let maps: Api<ConfigMap> = Api::namespaced(world.admin(), &ns);
+    maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
+    assert!(namespaces(&world).get(&ns).await.is_ok());
+}
