@@ -50,6 +50,9 @@ impl Stage {
         let stage = Self { proxy, clients, namespace, world };
         let may = async || stage.write("first", "one").await.map(|_| true);
         stage.world.eventually("the robot may write", TIMEOUT, may).await.unwrap();
+        // A controller puts this one into every namespace, in its own time; the lists and watches of a test must not meet it half-way.
+        let has_all = async || stage.api().get_opt("kube-root-ca.crt").await.map(|found| found.is_some());
+        stage.world.eventually("the namespace has its own map", TIMEOUT, has_all).await.unwrap();
         Some(stage)
     }
 
