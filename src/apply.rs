@@ -253,13 +253,14 @@ impl Writer {
         Ok(stored)
     }
 
-    /// Labels that very namespace. A patch creates none.
-    pub async fn mark_namespace(&self, write: &MarkWrite) -> Result<(), WriteError> {
+    /// Labels that very namespace. A patch creates none. Returns the label as it is stored.
+    pub async fn mark_namespace(&self, write: &MarkWrite) -> Result<Option<String>, WriteError> {
         let MarkWrite { namespace, uid, mark } = write;
         let patch = json!({"metadata": {"uid": uid.to_string(), "labels": {LABEL_DECIDED: mark.as_str()}}});
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let request = Requests::new(Namespace::url_path(&(), None)).patch(namespace.as_str(), &params, &Patch::Merge(&patch));
-        self.send::<IgnoredAny>(Verb::Namespace, request).await.map(drop)
+        let stored: PartialObjectMeta<Namespace> = self.send(Verb::Namespace, request).await?;
+        Ok(stored.metadata.labels.and_then(|mut labels| labels.remove(LABEL_DECIDED)))
     }
 
     /// Adds our finalizer to a baseline, or removes it; whatever other finalizers it has stay.

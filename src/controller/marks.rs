@@ -29,8 +29,8 @@ const FAILED: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Marks {
-    /// The namespace of the operator; none while nothing is labelled.
-    own: Option<String>,
+    /// Whether namespaces are labelled.
+    on: bool,
     unwritten: BTreeMap<NamespaceName, Unwritten>,
     writing: usize,
     /// The last write failed: the next ones that do are no news.
@@ -48,14 +48,14 @@ struct Unwritten {
 }
 
 impl Marks {
-    /// For an operator in that namespace.
-    pub fn on(operator_namespace: &str) -> Self {
-        Self { own: Some(operator_namespace.into()), ..Self::default() }
+    /// For an operator that labels.
+    pub fn on() -> Self {
+        Self { on: true, ..Self::default() }
     }
 
-    /// Whether that namespace is labelled at all. Admission never waits for those that the operator and the cluster live in.
+    /// Whether that namespace is labelled at all. Admission never waits for those that the cluster lives in.
     pub fn concern(&self, ns: &NamespaceName) -> bool {
-        self.own.as_ref().is_some_and(|own| own != ns.as_str()) && !SYSTEM_NAMESPACES.contains(&ns.as_str())
+        self.on && !SYSTEM_NAMESPACES.contains(&ns.as_str())
     }
 
     /// That namespace should be labelled so, or is already.
@@ -92,14 +92,19 @@ impl Marks {
         writes
     }
 
-    /// A write ended. What was written is awaited: until the watch shows it, it is not written again.
-    pub fn written(&mut self, write: &MarkWrite, result: Result<(), WriteError>, now: Instant) {
+    /// A write ended, with this label stored. What was written is awaited: until the watch shows it, it is not written again.
+    pub fn written(&mut self, write: &MarkWrite, result: Result<Option<String>, WriteError>, now: Instant) {
         let MarkWrite { namespace, uid, mark } = write;
         self.writing = self.writing.saturating_sub(1);
         let Some(entry) = self.unwritten.get_mut(namespace).filter(|entry| entry.uid == *uid && entry.mark == *mark) else {
             return;
         };
         entry.writing = false;
+        let result = result.and_then(|stored| {
+            let message = "the apiserver took the label and stored something else: exempt namespaces from the admission plugin that changes it";
+            let changed = WriteError::Failed { reason: Failure::MutatedByAdmission, message: message.into() };
+            if stored.as_deref() == Some(mark.as_str()) { Ok(()) } else { Err(changed) }
+        });
         let Err(error) = result else {
             entry.failures = 0;
             entry.not_before = Some(now + LASTS);

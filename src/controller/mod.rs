@@ -124,7 +124,7 @@ enum Written {
     Status(Arc<str>, Arc<str>, Result<StoredStatus, WriteError>),
     Finalizer(Arc<str>, Result<(), WriteError>),
     OptOut(OptOutWrite, Result<StoredOptOut, WriteError>),
-    Mark(MarkWrite, Result<(), WriteError>),
+    Mark(MarkWrite, Result<Option<String>, WriteError>),
     Revision(RevisionWrite, Result<Option<Uid>, WriteError>),
 }
 
@@ -189,7 +189,7 @@ async fn work(
     let namespace = &settings.namespace;
     let mut engine = Engine::new(namespace).discovering();
     if settings.label_namespaces {
-        engine = engine.labelling(namespace);
+        engine = engine.labelling();
     }
     let watched = watch::everything(&clients.watches, namespace, health, metrics);
     let dns = dns_sources::everything(&clients.watches, settings.resolv_conf.clone(), health, metrics);
@@ -221,6 +221,10 @@ async fn work(
             });
         }
         send(&mut engine, writer, namespace, metrics, in_flight, now);
+        // As policies: not while the apiserver asks for a pause.
+        if window.opens().is_none_or(|at| at <= now.instant) {
+            label(&mut engine, writer, in_flight, now);
+        }
         for announcement in engine.take_announcements() {
             announcer.announce(announcement);
         }
@@ -256,7 +260,18 @@ async fn work(
     }
 }
 
-/// Sends the writes that are not policies: statuses, finalizers, what opt-outs and namespaces carry, and revisions.
+/// Labels namespaces that are decided.
+fn label(engine: &mut Engine, writer: &Writer, in_flight: &mut JoinSet<Written>, now: Now) {
+    for write in engine.mark_writes(now) {
+        let writer = writer.clone();
+        in_flight.spawn(async move {
+            let result = writer.mark_namespace(&write).await;
+            Written::Mark(write, result)
+        });
+    }
+}
+
+/// Sends the writes that are neither policies nor labels: statuses, finalizers, what opt-outs carry, and revisions.
 fn send(
     engine: &mut Engine,
     writer: &Writer,
@@ -286,13 +301,6 @@ fn send(
         in_flight.spawn(async move {
             let result = writer.put_opt_out(&write).await;
             Written::OptOut(write, result)
-        });
-    }
-    for write in engine.mark_writes(now) {
-        let writer = writer.clone();
-        in_flight.spawn(async move {
-            let result = writer.mark_namespace(&write).await;
-            Written::Mark(write, result)
         });
     }
     for write in engine.revisions(now) {

@@ -79,6 +79,11 @@ impl Baselines {
         }
     }
 
+    /// Whether there is one that cannot be planned with: nobody knows what it would select.
+    pub fn some_are_invalid(&self) -> bool {
+        !self.invalid.is_empty()
+    }
+
     /// The baseline whose policies a namespace would lose with none in their place.
     pub fn released_by(&self, ns: &Namespace, holdings: &Holdings) -> Option<Arc<str>> {
         let works = |b: &Baseline| !b.deleting && b.mode == Mode::Enforce;

@@ -4,15 +4,15 @@ use super::{Engine, Marks, Now};
 use crate::{
     api::{Mark, NamespaceName, names::LABEL_DECIDED},
     apply::{MarkWrite, WriteError},
-    drift::{Class, Drift, Fix},
+    drift::{Drift, Fix},
     plan::Baseline,
 };
 
 impl Engine {
     /// The same engine, which labels the namespaces that it has decided.
     #[must_use]
-    pub fn labelling(mut self, operator_namespace: &str) -> Self {
-        self.marks = Marks::on(operator_namespace);
+    pub fn labelling(mut self) -> Self {
+        self.marks = Marks::on();
         self
     }
 
@@ -25,16 +25,19 @@ impl Engine {
         let entry = self.observed.get(ns);
         let living = entry.and_then(|entry| Some((entry.uid.as_ref()?, entry.namespace.as_ref().filter(|n| !n.terminating)?)));
         let Some((uid, namespace)) = living else { return self.marks.forget(ns) };
-        let is_in_place = |drift: &Drift| matches!(drift.fix, Fix::Delete { .. }) || drift.class == Class::Terminating;
+        let stored = namespace.labels.get(LABEL_DECIDED);
+        // What is going and holds the right rules is awaited.
+        let is_in_place = |drift: &Drift| matches!(drift.fix, Fix::Delete { .. } | Fix::Await);
         let mark = match baseline {
             Some(baseline) if baseline.planned(namespace).next().is_some() => {
                 drifts.iter().all(is_in_place).then_some(Mark::Protected)
             }
             // While nothing is written, nothing can be said of what was not decided before.
             _ if frozen => None,
+            // One that cannot be planned with may select it.
+            _ if stored.is_none() && self.baselines.some_are_invalid() => None,
             _ => Some(Mark::Exempt),
         };
-        let stored = namespace.labels.get(LABEL_DECIDED);
         let wanted = mark.filter(|mark| stored != Some(mark.as_str()));
         self.marks.want(ns, uid, wanted);
     }
@@ -45,7 +48,7 @@ impl Engine {
     }
 
     /// A write of the label of a namespace ended.
-    pub fn mark_written(&mut self, write: &MarkWrite, result: Result<(), WriteError>, now: Now) {
+    pub fn mark_written(&mut self, write: &MarkWrite, result: Result<Option<String>, WriteError>, now: Now) {
         self.marks.written(write, result, now.instant);
     }
 }

@@ -96,7 +96,7 @@ async fn no_gap_lets_no_pod_in_before_every_policy_is_in_place() {
     let waiting = namespace(&world, "waiting", &[]).await;
     let tenant_of_it = tenant(&world, &[&waiting]).await;
     let says = format!(
-        "namespace {waiting} has no baseline yet, and no pod is created before: try again in a moment. If that lasts, see whether the operator runs: kubectl -n {SYSTEM_NAMESPACE} get pods"
+        "pods can be created in namespace {waiting} once its baseline is in place: try again in a moment. If this lasts, ask your platform team: the namespace has no label policybaseline.io/decided"
     );
     for who in [&tenant_of_it, &world.admin()] {
         assert_eq!(denied("the operator is down", create(who, &waiting, "web").await), says);
@@ -236,7 +236,7 @@ async fn no_gap_makes_workloads_wait_and_their_controllers_try_again() {
     let (shut, refused) = (Instant::now(), async || {
         let status = sets.get_status("web").await?.status.unwrap_or_default();
         let says = |c: &ReplicaSetCondition| {
-            c.type_ == "ReplicaFailure" && c.message.as_deref().is_some_and(|text| text.contains("has no baseline yet"))
+            c.type_ == "ReplicaFailure" && c.message.as_deref().is_some_and(|text| text.contains("once its baseline is in place"))
         };
         Ok::<_, kube::Error>(status.conditions.unwrap_or_default().iter().any(says))
     });
