@@ -30,9 +30,9 @@ e2e: controlplane build ## End-to-end suites on a real control plane; E2E=name: 
 
 # What every release must keep doing, whatever is chosen beside it.
 CORE := bootstrap:: repair:: restart:: lifecycle:: release:: opt_outs::
-# These cannot be so: instances under other names than the one that the components let write; exactly the permissions of manifests/base; a policy
-# that the garbage collector takes; the operator's namespace without the policy of manifests/default. And what is of no cluster, or of components one by one.
-APART := election:: installs:: signals::an_operator_that_gets_every_signal rbac:: deleted_in_the_foreground system_namespaces_are_left_out \
+# These cannot be so: instances under other names than the one that the components let write; exactly the permissions of manifests/base;
+# the operator's namespace without the policy of manifests/default. And what is of no cluster, or of components one by one.
+APART := election:: installs:: signals::an_operator_that_gets_every_signal rbac:: system_namespaces_are_left_out \
 	admission:: admin:: client:: crd_rules:: demo:: docs:: harness:: install:: proxy:: samples::
 
 .PHONY: e2e-components

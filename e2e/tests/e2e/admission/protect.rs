@@ -112,6 +112,42 @@ async fn protect_lets_break_glass_in_and_the_operator_repairs_what_it_did() {
 }
 
 #[tokio::test]
+async fn protect_lets_go_what_is_going_and_lets_the_plugin_of_eks_hold_what_it_enforces() {
+    const EKS: &str = "networking.k8s.aws/resources";
+    let mut world = World::new().await.unwrap();
+    protect(&world).await;
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    world.start_operator().await.unwrap();
+    let ns = world.namespace("team", &[]).await.unwrap();
+    let held = until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    let tenant = policies_of(&tenant(&world, &[&ns]).await, &ns);
+    let patch = async |what: Value| tenant.patch(DENY_INGRESS, &PatchParams::default(), &Patch::Merge(what)).await;
+    let finalizers = |all: Value| json!({ "metadata": { "finalizers": all } });
+    patch(finalizers(json!([EKS]))).await.unwrap();
+    denied("another", patch(finalizers(json!([EKS, "example.com/held"]))).await);
+    let mut more = finalizers(json!([]));
+    more["spec"] = json!({ "ingress": [{}] });
+    denied("and the rules", patch(more).await);
+    patch(finalizers(json!([]))).await.unwrap();
+    // Held by somebody, and deleted by who may: who holds it lets go, and nobody can hold it any longer.
+    let rescue = policies_of(&break_glass(&world).await, &ns);
+    rescue.delete(DENY_INGRESS, &DeleteParams::foreground()).await.unwrap();
+    world
+        .eventually("the garbage collector lets go, and it is there again", TIMEOUT, async || {
+            let policy = rescue.get_opt(DENY_INGRESS).await?;
+            Ok::<_, kube::Error>(policy.is_some_and(|policy| policy.uid() != held[DENY_INGRESS].uid()))
+        })
+        .await
+        .unwrap();
+    let anew = until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    patch(finalizers(json!([EKS]))).await.unwrap();
+    rescue.delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
+    let gone = patch(finalizers(json!([]))).await.unwrap();
+    assert_eq!(gone.uid(), anew[DENY_INGRESS].uid());
+    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+}
+
+#[tokio::test]
 async fn protect_keeps_the_label_of_namespaces_by_each_of_the_three_ways() {
     let world = World::new().await.unwrap();
     protect(&world).await;
