@@ -235,8 +235,7 @@ impl Writer {
         let mut stored = StoredOptOut::default();
         if let Some(label) = label {
             let patch = json!({"metadata": {"uid": &**uid, "labels": {LABEL_OPT_OUT: label}}});
-            let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-            let object: Value = self.send(Verb::OptOut, requests.patch(name, &params, &Patch::Merge(&patch))).await?;
+            let object: Value = self.send(Verb::OptOut, requests.patch(name, &in_our_name(), &Patch::Merge(&patch))).await?;
             stored.note(&object);
         }
         if let Some(status) = status {
@@ -257,8 +256,8 @@ impl Writer {
     pub async fn mark_namespace(&self, write: &MarkWrite) -> Result<Option<String>, WriteError> {
         let MarkWrite { namespace, uid, mark } = write;
         let patch = json!({"metadata": {"uid": uid.to_string(), "labels": {LABEL_DECIDED: mark.as_str()}}});
-        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        let request = Requests::new(Namespace::url_path(&(), None)).patch(namespace.as_str(), &params, &Patch::Merge(&patch));
+        let request =
+            Requests::new(Namespace::url_path(&(), None)).patch(namespace.as_str(), &in_our_name(), &Patch::Merge(&patch));
         let stored: PartialObjectMeta<Namespace> = self.send(Verb::Namespace, request).await?;
         Ok(stored.metadata.labels.and_then(|mut labels| labels.remove(LABEL_DECIDED)))
     }
@@ -270,11 +269,7 @@ impl Writer {
             finalizers.push(FINALIZER);
         }
         let patch = json!({"metadata": {"resourceVersion": version.to_string(), "finalizers": finalizers}});
-        let request = baselines().patch(
-            name,
-            &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() },
-            &Patch::Merge(&patch),
-        );
+        let request = baselines().patch(name, &in_our_name(), &Patch::Merge(&patch));
         self.send::<IgnoredAny>(Verb::Finalizer, request).await.map(drop)
     }
 
@@ -368,10 +363,14 @@ fn baselines() -> Requests {
     Requests::new(PolicyBaseline::url_path(&(), None))
 }
 
+/// The parameters of a patch that is no apply.
+fn in_our_name() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }
+}
+
 fn json_patch(requests: &Requests, name: &str, operations: &Value) -> Result<Request<Vec<u8>>, kube::core::request::Error> {
-    let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
     // `Patch::Json` wants a type of another crate; the request is the same but for its content type.
-    let mut request = requests.patch(name, &params, &Patch::Merge(operations))?;
+    let mut request = requests.patch(name, &in_our_name(), &Patch::Merge(operations))?;
     request.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json-patch+json"));
     Ok(request)
 }

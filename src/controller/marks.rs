@@ -7,10 +7,7 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::{
-    engine::LASTS,
-    pace::{LONGEST, stretched},
-};
+use super::pace::{LONGEST, stretched};
 use crate::{
     api::{
         Mark, NamespaceName, Uid,
@@ -22,6 +19,8 @@ use crate::{
 
 /// How many are written at once.
 const WRITES_AT_ONCE: usize = 32;
+/// How long the watch may take to show what was written.
+const ECHO: Duration = Duration::from_secs(5);
 /// The least time before a write that failed is tried again.
 const FAILED: Duration = Duration::from_secs(1);
 
@@ -60,10 +59,7 @@ impl Marks {
 
     /// That namespace should be labelled so, or is already.
     pub fn want(&mut self, ns: &NamespaceName, uid: &Uid, mark: Option<Mark>) {
-        let Some(mark) = mark else {
-            self.unwritten.remove(ns);
-            return;
-        };
+        let Some(mark) = mark else { return self.forget(ns) };
         let is_known = |known: &Unwritten| known.uid == *uid && known.mark == mark;
         if !self.unwritten.get(ns).is_some_and(is_known) {
             let new = Unwritten { uid: uid.clone(), mark, writing: false, failures: 0, not_before: None };
@@ -107,7 +103,7 @@ impl Marks {
         });
         let Err(error) = result else {
             entry.failures = 0;
-            entry.not_before = Some(now + LASTS);
+            entry.not_before = Some(now + ECHO);
             if std::mem::take(&mut self.failing) {
                 info!(%namespace, "namespaces are labelled again");
             }

@@ -12,7 +12,7 @@ use crate::samples::yaml_blocks;
 use crate::scene::{Plan, condition, until_holds, until_ready, until_status};
 use crate::support::a_second_later;
 
-fn page(name: &str) -> String {
+pub fn page(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)).unwrap()
 }
 

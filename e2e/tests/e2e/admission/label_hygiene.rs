@@ -13,10 +13,11 @@ use kube::{Client, ResourceExt};
 use policy_baseline_e2e::{Options, SYSTEM_NAMESPACE, TIMEOUT, World};
 use serde_json::{Value, json};
 
-use super::{COMPONENTS, break_glass, choose, denied};
+use super::{COMPONENTS, break_glass, choose, denied, repo};
+use crate::docs::page;
 use crate::samples::yaml_blocks;
 use crate::scene::{can_i, tenant};
-use crate::support::namespaces;
+use crate::support::{namespaces, until_gone};
 
 const COMPONENT: &str = "label-hygiene";
 const NAME: &str = "policy-baseline-label-hygiene";
@@ -107,13 +108,13 @@ async fn warning(world: &World) {
 
 /// The component with the patch of the docs: it denies.
 async fn denying(world: &World) {
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/admission.md")).unwrap();
+    let page = page("admission.md");
     let is_it = |block: &String| block.contains("kind: Kustomization") && block.contains("components/label-hygiene");
     let block = yaml_blocks(&page).into_iter().find(is_it).unwrap();
     // Without the operator, and from where the test may write: a kustomization takes relative paths alone.
     let dir = fs::canonicalize(world.plane().state_dir()).unwrap().join("deny");
     fs::create_dir_all(&dir).unwrap();
-    let components = fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(COMPONENTS)).unwrap();
+    let components = fs::canonicalize(repo().join(COMPONENTS)).unwrap();
     let up = "../".repeat(dir.components().count() - 1);
     let block = block.replace("resources: [../default]\n", "");
     let block = block.replace("../components", &format!("{up}{}", components.strip_prefix("/").unwrap().display()));
@@ -198,7 +199,7 @@ async fn label_hygiene_warns_whoever_relabels_a_running_pod_and_lets_the_change_
         entries.filter(|line| line.contains("pod web-0 may be running") && line.contains(&format!("{NAME}-pods"))).count() == 4
     };
     world.eventually("the audit log tells each change of both, and no other", TIMEOUT, is_told).await.unwrap();
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/admission.md")).unwrap();
+    let page = page("admission.md");
     assert!(page.contains(SEEN), "the docs show it");
 }
 
@@ -211,7 +212,7 @@ async fn label_hygiene_denies_by_the_patch_of_the_docs_to_tenants_and_to_cluster
     let listed: Vec<&str> = listed.split_whitespace().collect();
     assert!(listed.contains(&"monitoring.io/expose-metrics") && listed.contains(&"app.kubernetes.io/name"), "{listed:?}");
     let all: BTreeMap<&str, &str> = listed.iter().map(|&key| (key, "true")).collect();
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/admission.md")).unwrap();
+    let page = page("admission.md");
     for key in &listed {
         assert!(page.contains(&format!("`{key}`")), "the docs name {key}");
     }
@@ -403,8 +404,7 @@ async fn label_hygiene_is_in_the_way_of_no_kubelet_no_finalizer_no_collector_and
     let is_collected = async || pods.get("owned").await.map(|pod| pod.metadata.deletion_timestamp.is_some());
     world.eventually("the garbage collector deletes what was owned", TIMEOUT, is_collected).await.unwrap();
 
-    let api = namespaces(&world);
-    api.delete(&ns, &DeleteParams::default()).await.unwrap();
+    namespaces(&world).delete(&ns, &DeleteParams::default()).await.unwrap();
     let is_deleted = async || pods.get("held").await.map(|pod| pod.metadata.deletion_timestamp.is_some());
     world.eventually("the namespace controller deletes the pod", TIMEOUT, is_deleted).await.unwrap();
     assert!(pods.get("held").await.unwrap().metadata.deletion_grace_period_seconds.is_some_and(|seconds| seconds > 0));
@@ -415,8 +415,7 @@ async fn label_hygiene_is_in_the_way_of_no_kubelet_no_finalizer_no_collector_and
     for name in ["held", "owned"] {
         pods.delete(name, &at_once).await.unwrap();
     }
-    let is_gone = async || api.get_opt(&ns).await.map(|found| found.is_none());
-    world.eventually("the namespace is gone", TIMEOUT, is_gone).await.unwrap();
+    until_gone(&world, &ns).await;
 }
 
 #[tokio::test]

@@ -5,11 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Client;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, PostParams};
 use policy_baseline_e2e::{BREAK_GLASS, EVERYTHING, TEST_LABEL, TIMEOUT, World};
 use serde_json::{Value, json};
 
+use crate::docs::page;
+use crate::repair::PLATFORM;
 use crate::samples::yaml_blocks;
 use crate::scene::can_i;
 
@@ -54,6 +57,21 @@ async fn break_glass(world: &World) -> Client {
     rescue
 }
 
+/// A baseline's policies by their label, which the operator does not plan.
+async fn create_fifty_of_ours(policies: &Api<NetworkPolicy>) {
+    for number in 0..50 {
+        let policy = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": { "podSelector": {} },
+            "metadata": { "name": format!("ours-{number}"), "labels": { "policybaseline.io/baseline": PLATFORM } } });
+        policies.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
+    }
+}
+
+/// A change that gives an object an owner which is not there: the garbage collector goes to delete it.
+fn owned_by_nothing() -> Value {
+    json!({ "metadata": { "ownerReferences": [
+        { "apiVersion": "v1", "kind": "ConfigMap", "name": "none", "uid": "0f9e8d7c-6b5a-4321-8765-00ffabcdef12" }] } })
+}
+
 fn repo() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -88,7 +106,7 @@ async fn the_type_check_of_every_policy_of_every_component_is_clean() {
 #[tokio::test]
 async fn every_kustomization_of_the_page_can_be_built_and_its_patches_meet_something() {
     let world = World::bare().await.unwrap();
-    let page = fs::read_to_string(repo().join("docs/admission.md")).unwrap();
+    let page = page("admission.md");
     let build = |kustomization: &Value| {
         let dir = world.plane().state_dir().join("page");
         fs::create_dir_all(&dir).unwrap();

@@ -17,7 +17,7 @@ use crate::scene::{
 };
 use crate::support::{a_second_later, label, namespaces};
 
-const DECIDED: &str = "policybaseline.io/decided";
+pub const DECIDED: &str = "policybaseline.io/decided";
 pub const LABELLING: &str = "--label-namespaces";
 
 /// One that is let in everywhere.

@@ -9,14 +9,12 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use policy_baseline_e2e::{Options, TIMEOUT, World};
 use serde_json::{Value, json};
 
-use super::{break_glass, choose, denied};
+use super::no_gap::DECIDED;
+use super::{break_glass, choose, create_fifty_of_ours, denied, owned_by_nothing};
 use crate::opt_outs;
 use crate::repair::PLATFORM;
 use crate::scene::{DENY_INGRESS, Plan, apply_baseline, policies_of, tenant, until_holds};
-use crate::support::{namespaces, versions};
-
-/// What the operator says of a namespace.
-const DECIDED: &str = "policybaseline.io/decided";
+use crate::support::{namespaces, until_gone, versions};
 
 async fn protect(world: &World) {
     choose(world, "protect", async || is_in_force(world).await).await;
@@ -35,14 +33,29 @@ pub async fn is_in_force(world: &World) -> bool {
     policy.is_err() && namespace.is_err()
 }
 
-#[tokio::test]
-async fn protect_denies_every_way_to_touch_what_is_ours_to_tenants_and_to_cluster_admins() {
+/// A namespace with its policies, under the component, while the operator runs.
+async fn protected() -> (World, String, BTreeMap<String, NetworkPolicy>) {
     let mut world = World::new().await.unwrap();
     protect(&world).await;
     apply_baseline(&world, PLATFORM, &json!({})).await;
     world.start_operator().await.unwrap();
     let ns = world.namespace("team", &[]).await.unwrap();
     let held = until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    (world, ns, held)
+}
+
+/// Waits until a policy was created anew.
+async fn until_there_again(world: &World, policies: &Api<NetworkPolicy>, before: &NetworkPolicy) {
+    let is_there = async || {
+        let policy = policies.get_opt(&before.name_any()).await?;
+        Ok::<_, kube::Error>(policy.is_some_and(|policy| policy.uid() != before.uid()))
+    };
+    world.eventually("it is there again", TIMEOUT, is_there).await.unwrap();
+}
+
+#[tokio::test]
+async fn protect_denies_every_way_to_touch_what_is_ours_to_tenants_and_to_cluster_admins() {
+    let (world, ns, held) = protected().await;
     let before = versions(&held).into_iter().map(|(name, of)| (name.to_owned(), of)).collect::<BTreeMap<_, _>>();
     let tenant = tenant(&world, &[&ns]).await;
     let belongs = format!(
@@ -54,12 +67,7 @@ async fn protect_denies_every_way_to_touch_what_is_ours_to_tenants_and_to_cluste
         for (what, result) in [
             ("spec", patch(json!({ "spec": { "ingress": [{}] } })).await),
             ("finalizer", patch(json!({ "metadata": { "finalizers": ["example.com/held"] } })).await),
-            (
-                "owner",
-                patch(json!({ "metadata": { "ownerReferences": [
-                { "apiVersion": "v1", "kind": "ConfigMap", "name": "none", "uid": "0f9e8d7c-6b5a-4321-8765-00ffabcdef12" }] } }))
-                .await,
-            ),
+            ("owner", patch(owned_by_nothing()).await),
             ("labels", patch(json!({ "metadata": { "labels": null } })).await),
             ("one label", patch(json!({ "metadata": { "labels": { "policybaseline.io/role": null } } })).await),
             ("annotation", patch(json!({ "metadata": { "annotations": { "policybaseline.io/plan": null } } })).await),
@@ -93,33 +101,17 @@ async fn protect_denies_every_way_to_touch_what_is_ours_to_tenants_and_to_cluste
 
 #[tokio::test]
 async fn protect_lets_break_glass_in_and_the_operator_repairs_what_it_did() {
-    let mut world = World::new().await.unwrap();
-    protect(&world).await;
-    apply_baseline(&world, PLATFORM, &json!({})).await;
-    world.start_operator().await.unwrap();
-    let ns = world.namespace("team", &[]).await.unwrap();
-    let held = until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    let (world, ns, held) = protected().await;
     let policies = policies_of(&break_glass(&world).await, &ns);
     policies.delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
-    world
-        .eventually("it is there again", TIMEOUT, async || {
-            let policy = policies.get_opt(DENY_INGRESS).await?;
-            Ok::<_, kube::Error>(policy.is_some_and(|policy| policy.uid() != held[DENY_INGRESS].uid()))
-        })
-        .await
-        .unwrap();
+    until_there_again(&world, &policies, &held[DENY_INGRESS]).await;
     until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
 }
 
 #[tokio::test]
 async fn protect_lets_go_what_is_going_and_lets_the_plugin_of_eks_hold_what_it_enforces() {
     const EKS: &str = "networking.k8s.aws/resources";
-    let mut world = World::new().await.unwrap();
-    protect(&world).await;
-    apply_baseline(&world, PLATFORM, &json!({})).await;
-    world.start_operator().await.unwrap();
-    let ns = world.namespace("team", &[]).await.unwrap();
-    let held = until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    let (world, ns, held) = protected().await;
     let tenant = policies_of(&tenant(&world, &[&ns]).await, &ns);
     let patch = async |what: Value| tenant.patch(DENY_INGRESS, &PatchParams::default(), &Patch::Merge(what)).await;
     let finalizers = |all: Value| json!({ "metadata": { "finalizers": all } });
@@ -132,13 +124,7 @@ async fn protect_lets_go_what_is_going_and_lets_the_plugin_of_eks_hold_what_it_e
     // Held by somebody, and deleted by who may: who holds it lets go, and nobody can hold it any longer.
     let rescue = policies_of(&break_glass(&world).await, &ns);
     rescue.delete(DENY_INGRESS, &DeleteParams::foreground()).await.unwrap();
-    world
-        .eventually("the garbage collector lets go, and it is there again", TIMEOUT, async || {
-            let policy = rescue.get_opt(DENY_INGRESS).await?;
-            Ok::<_, kube::Error>(policy.is_some_and(|policy| policy.uid() != held[DENY_INGRESS].uid()))
-        })
-        .await
-        .unwrap();
+    until_there_again(&world, &rescue, &held[DENY_INGRESS]).await;
     let anew = until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
     patch(finalizers(json!([EKS]))).await.unwrap();
     rescue.delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
@@ -183,12 +169,7 @@ async fn protect_keeps_the_label_of_namespaces_by_each_of_the_three_ways() {
 
 #[tokio::test]
 async fn protect_leaves_opt_outs_to_their_owners_but_for_what_the_operator_says_of_them() {
-    let mut world = World::new().await.unwrap();
-    protect(&world).await;
-    apply_baseline(&world, PLATFORM, &json!({})).await;
-    world.start_operator().await.unwrap();
-    let ns = world.namespace("team", &[]).await.unwrap();
-    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    let (world, ns, _) = protected().await;
     opt_outs::create(&world, &ns, &opt_outs::opt_out("partner", &["DefaultDenyEgress"], opt_outs::seconds_from_now(600))).await;
     until_holds(&world, &ns, &Plan::of(PLATFORM).without("DefaultDenyEgress")).await;
     let api = opt_outs::opt_outs(&world.admin(), &ns);
@@ -216,15 +197,9 @@ async fn a_namespace_goes_with_all_its_policies(options: Options) {
     protect(&world).await;
     let ns = world.namespace("full", &[]).await.unwrap();
     let rescue = policies_of(&break_glass(&world).await, &ns);
-    for number in 0..50 {
-        let policy = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": { "podSelector": {} },
-            "metadata": { "name": format!("ours-{number}"), "labels": { "policybaseline.io/baseline": PLATFORM } } });
-        rescue.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
-    }
+    create_fifty_of_ours(&rescue).await;
     // Whoever may write an owner into a policy could have it collected: the garbage collector is not trusted either.
-    let owner = json!({ "metadata": { "ownerReferences": [
-        { "apiVersion": "v1", "kind": "ConfigMap", "name": "none", "uid": "0f9e8d7c-6b5a-4321-8765-00ffabcdef12" }] } });
-    rescue.patch("ours-0", &PatchParams::default(), &Patch::Merge(owner)).await.unwrap();
+    rescue.patch("ours-0", &PatchParams::default(), &Patch::Merge(owned_by_nothing())).await.unwrap();
     let audit = world.audit().unwrap();
     let mark = audit.mark();
     world
@@ -236,12 +211,8 @@ async fn a_namespace_goes_with_all_its_policies(options: Options) {
         .unwrap();
     assert_eq!(rescue.list(&ListParams::default()).await.unwrap().items.len(), 50);
     // By the namespace controller, which nobody helps here.
-    let api = namespaces(&world);
-    api.delete(&ns, &DeleteParams::default()).await.unwrap();
-    world
-        .eventually("the namespace is gone", TIMEOUT, async || api.get_opt(&ns).await.map(|found| found.is_none()))
-        .await
-        .unwrap();
+    namespaces(&world).delete(&ns, &DeleteParams::default()).await.unwrap();
+    until_gone(&world, &ns).await;
 }
 
 #[tokio::test]

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
-use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicySpec;
 use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
@@ -17,9 +15,10 @@ use policy_baseline::netpol::{Opening, Openings, Ports};
 use policy_baseline_e2e::{Dice, TIMEOUT, World};
 use serde_json::{Value, json};
 
-use super::{BREAK_GLASS, break_glass, choose};
+use super::{BREAK_GLASS, COMPONENTS, break_glass, choose, repo};
+use crate::docs::page;
 use crate::scene::tenant;
-use crate::support::namespaces;
+use crate::support::{namespaces, until_gone};
 
 const OPERATOR: &str = "system:serviceaccount:policy-baseline-system:policy-baseline";
 
@@ -563,13 +562,9 @@ async fn sane_policies_denies_no_change_of_metadata_and_no_end_of_a_policy_or_a_
     // A policy that is being deleted, and held by a finalizer.
     assert_eq!(ask(&tenant, Method::DELETE, &path, &[], &json!({})).await.code, 200);
     assert_eq!(write(json!({ "spec": { "podSelector": { "matchLabels": { "app": "web" } } } })).await, 200);
-    let api: Api<Namespace> = namespaces(&world);
-    api.delete(&ns, &DeleteParams::default()).await.unwrap();
+    namespaces(&world).delete(&ns, &DeleteParams::default()).await.unwrap();
     assert_eq!(write(json!({ "metadata": { "finalizers": null } })).await, 200);
-    world
-        .eventually("the namespace is gone", TIMEOUT, async || api.get_opt(&ns).await.map(|found| found.is_none()))
-        .await
-        .unwrap();
+    until_gone(&world, &ns).await;
 }
 
 #[tokio::test]
@@ -583,32 +578,27 @@ async fn sane_policies_holds_up_nothing_in_a_namespace_that_is_being_deleted() {
     assert_eq!(create(&world.admin(), &ns, &policy("kept", &json!({}))).await.code, 201);
     sane_policies(&world).await;
     act(&world, "Deny", |answer| answer.code == 403).await;
-    let api: Api<Namespace> = namespaces(&world);
     let path = format!("{}/kept?dryRun=All", uri(&ns));
     let bad =
         json!({ "spec": insane()["spec"].clone(), "metadata": { "annotations": insane()["metadata"]["annotations"].clone() } });
     assert_eq!(ask(&world.admin(), Method::PATCH, &path, &[], &bad).await.code, 403);
-    api.delete(&ns, &DeleteParams::default()).await.unwrap();
+    namespaces(&world).delete(&ns, &DeleteParams::default()).await.unwrap();
     let lets = async || [200, 404].contains(&ask(&world.admin(), Method::PATCH, &path, &[], &bad).await.code);
     world.eventually("nothing is held up", TIMEOUT, lets).await.unwrap();
     let release = json!({ "metadata": { "finalizers": null } });
     assert_eq!(ask(&world.admin(), Method::PATCH, &format!("{configs}/held"), &[], &release).await.code, 200);
-    world
-        .eventually("the namespace is gone", TIMEOUT, async || api.get_opt(&ns).await.map(|found| found.is_none()))
-        .await
-        .unwrap();
+    until_gone(&world, &ns).await;
 }
 
 #[tokio::test]
 async fn the_kustomization_of_the_docs_makes_sane_policies_deny() {
     let world = World::new().await.unwrap();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let docs = fs::read_to_string(root.join("docs/admission.md")).unwrap();
+    let docs = page("admission.md");
     let example =
         docs.split("```").find(|text| text.starts_with("yaml\n") && text.contains("../components/sane-policies")).unwrap();
     let copy = world.plane().state_dir().join("copy");
     fs::create_dir_all(copy.join("mine")).unwrap();
-    let from = root.join("manifests/components");
+    let from = repo().join(COMPONENTS);
     assert!(Command::new("cp").arg("-R").args([&from, &copy.join("components")]).status().unwrap().success());
     let text = example.trim_start_matches("yaml\n").replace("resources: [../default]\n", "");
     fs::write(copy.join("mine/kustomization.yaml"), text).unwrap();

@@ -9,7 +9,7 @@ use policy_baseline_e2e::{EVERYTHING, Options, SYSTEM_NAMESPACE, TEST_LABEL, TIM
 use serde_json::json;
 
 use super::no_gap::{self, LABELLING, until_decided, until_let_in};
-use super::{break_glass, protect};
+use super::{break_glass, create_fifty_of_ours, owned_by_nothing, protect};
 use crate::opt_outs;
 use crate::repair::PLATFORM;
 use crate::scene::{DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, merge, policies_of, until_holds, writes_since};
@@ -39,17 +39,12 @@ async fn namespaces_come_and_go(options: Options) {
         "template": { "metadata": { "labels": { "app": "web" } }, "spec": no_gap::pod("web").spec } } });
     sets.create(&PostParams::default(), &serde_json::from_value(set).unwrap()).await.unwrap();
     let pods: Api<Pod> = Api::namespaced(admin.clone(), &ns);
-    let count = async |wanted: usize| {
-        let counted = async || pods.list(&ListParams::default()).await.map(|all| all.items.len() == wanted);
-        world.eventually(&format!("{wanted} pods"), TIMEOUT, counted).await.unwrap();
-    };
-    count(2).await;
+    let are_two = async || pods.list(&ListParams::default()).await.map(|all| all.items.len() == 2);
+    world.eventually("two pods", TIMEOUT, are_two).await.unwrap();
     // The garbage collector takes what goes with its owner, and nothing of ours.
     let policies = policies_of(&break_glass(&world).await, &ns);
-    let owner = json!({ "metadata": { "ownerReferences": [
-        { "apiVersion": "v1", "kind": "ConfigMap", "name": "none", "uid": "0f9e8d7c-6b5a-4321-8765-00ffabcdef12" }] } });
     let before = policies.get(DENY_EGRESS).await.unwrap();
-    merge(&policies, DENY_EGRESS, "rescue", &owner).await;
+    merge(&policies, DENY_EGRESS, "rescue", &owned_by_nothing()).await;
     sets.delete("web", &DeleteParams::background()).await.unwrap();
     // Nobody runs a kubelet here: what is to end is ended by hand.
     world
@@ -63,11 +58,7 @@ async fn namespaces_come_and_go(options: Options) {
     assert_eq!(policies.get(DENY_EGRESS).await.unwrap().uid(), before.uid(), "I3");
 
     // What is in it when it goes.
-    for number in 0..50 {
-        let policy = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": { "podSelector": {} },
-            "metadata": { "name": format!("ours-{number}"), "labels": { "policybaseline.io/baseline": PLATFORM } } });
-        policies.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
-    }
+    create_fifty_of_ours(&policies).await;
     opt_outs::create(&world, &ns, &opt_outs::opt_out("partner", &["DefaultDenyEgress"], opt_outs::seconds_from_now(600))).await;
     until_let_in(&world, &admin, &ns).await;
     world.plane().run_kubectl(&["delete", "namespace", &ns, "--wait=false"]).unwrap();
