@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
-use policy_baseline::client::{self, Clients, Stack};
+use policy_baseline::cluster::client::{self, Clients, Stack};
 use tokio::time::timeout;
 
 use self::eye::{Eye, Kind, Wanted};
