@@ -4,46 +4,67 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 logs=target/demo
+rm -rf "$logs"
 mkdir -p "$logs"
 started=$SECONDS
 pids=()
 trap '[ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true' EXIT
 trap 'exit 130' INT TERM HUP
 
-PROGRESS_SECONDS=1 e2e/controlplane/build.sh --demo --print-dir >"$logs/assets" 2>"$logs/controlplane.log" &
-pids+=($!)
-"${CARGO:-cargo}" build --locked --color never --package policy-baseline --package policy-baseline-e2e \
-  --bin policy-baseline --bin e2e-demo --bin e2e-guard >"$logs/operator.log" 2>&1 &
-pids+=($!)
-
-line() { # what the last lines of both say
-  local go rust
-  go=$(tail -n 1 "$logs/controlplane.log")
-  rust=$(tail -n 1 "$logs/operator.log" | sed 's/^ *//; s/ (.*//')
-  printf '%4d s   %s   operator: %s' "$((SECONDS - started))" "${go:-control plane: built}" "${rust:-…}"
+beside() { # NAME COMMAND…: its output is NAME.log, its exit code NAME.code
+  local name=$1
+  shift
+  : > "$logs/$name.log"
+  (
+    child=
+    trap '[ ! "$child" ] || kill "$child" 2>/dev/null; exit 143' TERM
+    code=0
+    "$@" 2> "$logs/$name.log" > "$logs/$name.out" &
+    child=$!
+    wait "$child" || code=$?
+    echo "$code" > "$logs/$name.code"
+  ) &
+  pids+=($!)
 }
-running() { kill -0 "${pids[0]}" 2>/dev/null || kill -0 "${pids[1]}" 2>/dev/null; }
 
-shown=-30
-while running; do
+echo "building the operator, and a control plane from source: minutes the first time, seconds later"
+PROGRESS_SECONDS=1 beside controlplane e2e/controlplane/build.sh --demo --print-dir
+beside operator "${CARGO:-cargo}" build --locked --color never --package policy-baseline --package policy-baseline-e2e \
+  --bin policy-baseline --bin e2e-demo --bin e2e-guard
+
+ended() { [ -s "$logs/$1.code" ]; }
+check() { # its output when it failed
+  local code
+  code=$(cat "$logs/$1.code")
+  [ "$code" -eq 0 ] || { cat "$logs/$1.log" >&2; exit "$code"; }
+}
+last() { # the last line of its output
+  local line
+  line=$(tail -n 1 "$logs/$1.log" | sed 's/^ *//; s/ (.*//')
+  if ended "$1"; then line='built'; fi
+  printf '%s' "${line:-…}"
+}
+status() {
+  printf '%4d s   control plane: %-38.38s operator: %s' "$((SECONDS - started))" "$(last controlplane | sed 's/^control plane: //')" "$(last operator)"
+}
+
+shown=$SECONDS
+until ended controlplane && ended operator; do
+  for name in controlplane operator; do if ended $name; then check $name; fi; done
   if [ -t 1 ]; then
-    printf '\r\033[K%s' "$(line | cut -c "1-$(($(tput cols 2>/dev/null || echo 100) - 1))")"
+    columns=$(tput cols 2>/dev/null || echo 100)
+    printf '\r\033[K%s' "$(status | cut -c "1-$((columns - 1))")"
   elif [ $((SECONDS - shown)) -ge 30 ]; then
-    [ "$shown" -lt 0 ] || line && echo
+    status
+    echo
     shown=$SECONDS
   fi
-  sleep 1
+  sleep 0.5
 done
 [ ! -t 1 ] || printf '\r\033[K'
-for at in 0 1; do
-  code=0
-  wait "${pids[$at]}" || code=$?
-  if [ "$code" -ne 0 ]; then
-    cat "$logs/controlplane.log" "$logs/operator.log" >&2
-    exit "$code"
-  fi
-done
+check controlplane
+check operator
 pids=()
-KUBEBUILDER_ASSETS=$(cat "$logs/assets")
+KUBEBUILDER_ASSETS=$(cat "$logs/controlplane.out")
 export KUBEBUILDER_ASSETS
 exec target/debug/e2e-demo

@@ -85,15 +85,16 @@ fi
 todo=()
 while read -r name; do [ ! "$name" ] || todo+=("$name"); done <<< "$(missing)"
 [ ${#todo[@]} -gt 0 ] || point
+rm -rf "$out"/.build.*                         # of a build that was killed
 work=$(mktemp -d "$out/.build.XXXXXX")
 log=$work.log
 go=
-trap '[ ! "$go" ] || kill "$go" 2>/dev/null; rm -rf "$work" "$log"' EXIT
+trap '[ ! "$go" ] || kill "$go" 2>/dev/null || true; rm -rf "$work" "$log"' EXIT
 trap 'exit 130' INT TERM HUP
 
 packages=()
 for name in "${todo[@]}"; do packages+=("$(package "$name")"); done
-say "building ${todo[*]} $k8s from source"
+say "control plane: building ${todo[*]} $k8s from source"
 cd "$here"
 start=$SECONDS
 # Also fetches the modules.
