@@ -10,7 +10,7 @@ TOOLS := $(CURDIR)/target/tools
 # All tests are built by one selection of packages and one set of features. With another one cargo would choose other features of shared
 # dependencies, and compile those again. The end-to-end suites are the test named e2e; the pattern is every other one.
 TEST := $(CARGO) test --locked --workspace
-OTHERS := --lib --bins --test '?[!2]*'
+OTHERS := --lib --bin policy-baseline --test '?[!2]*'
 
 .PHONY: help
 help: ## Show this list
