@@ -146,7 +146,7 @@ CARGO_DENY = $(if $(findstring cargo-deny $(CARGO_DENY_VERSION),$(shell cargo-de
 deny-tool: $(filter $(TOOLS)/%,$(CARGO_DENY))
 
 $(TOOLS)/bin/cargo-deny: Makefile
-	$(CARGO) install --locked --quiet --debug --root $(TOOLS) --version $(CARGO_DENY_VERSION) cargo-deny
+	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --locked --quiet --debug --root $(TOOLS) --version $(CARGO_DENY_VERSION) cargo-deny
 	@touch $@
 
 # What only compiles runs beside the other compiling; the suites, which wait for things to happen, have the machine for themselves.
