@@ -143,7 +143,7 @@ earliest: ## Compile against the oldest Kubernetes API that k8s-openapi has
 deny: deny-tool ## Licences, sources and duplicates of the dependencies
 	$(CARGO_DENY) --workspace --all-features --locked check bans licenses sources
 
-# The one in PATH if it has that version, else one of our own. Unoptimised it is built in half the time, and is fast enough.
+# The one in PATH if it has that version, else one of our own. It is not optimised: most of its time is the compiler's.
 CARGO_DENY = $(if $(findstring cargo-deny $(CARGO_DENY_VERSION),$(shell cargo-deny --version 2>/dev/null)),cargo-deny,$(TOOLS)/bin/cargo-deny)
 
 .PHONY: deny-tool
