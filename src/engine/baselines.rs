@@ -89,7 +89,7 @@ impl Engine {
             (Some(install), _) => (InstallOwnership::Theirs, another(install)),
             (None, Some(install)) => (InstallOwnership::Waits, another(install)),
             (None, None) => {
-                let in_this_cluster = |baseline: Arc<Baseline>| Arc::new(Baseline::clone(&baseline).with_dns(self.dns.cluster()));
+                let in_this_cluster = |baseline: Arc<Baseline>| Arc::new(Baseline::clone(&baseline).with_dns(&self.dns.cluster));
                 (InstallOwnership::Ours, tracked.checked.clone().map(in_this_cluster))
             }
         };

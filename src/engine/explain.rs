@@ -6,12 +6,14 @@ use super::{
     Engine,
     assess::Assessment,
     clock::Now,
-    facts::namespaces::Entry,
-    outbox::{baseline_status::BaselineState, revisions::Answer},
+    facts::{
+        namespaces::Entry,
+        readiness::{ListState, WatchedSet},
+    },
+    outbox::baseline_status::BaselineState,
 };
 use crate::{
     api::{NamespaceName, Role, baseline::Discovery},
-    cluster::watch::REVISIONS_WATCH,
     policy::{
         dns::{DnsEvent, OPERATORS_RESOLV_CONF, Source},
         drift::{Class, Drift, Fingerprint},
@@ -49,18 +51,18 @@ impl Engine {
     fn unread(&self) -> Vec<Unread> {
         let asks = |what: fn(&Baseline) -> bool| self.tracked.values().any(|t| t.checked.as_ref().is_ok_and(|b| what(b)));
         let mut unread: Vec<(Vec<&str>, &str)> = Vec::new();
-        if asks(|baseline| baseline.rollout.is_some()) && self.rollouts.revisions.answer() != Answer::Listed {
+        if asks(|baseline| baseline.rollout.is_some()) && self.readiness.state(WatchedSet::Revisions) != ListState::Listed {
             let means = "while a change goes out in waves, a namespace that keeps its former policies is shown here as one that differs and is repaired";
-            unread.push((vec![REVISIONS_WATCH], means));
+            unread.push((vec![WatchedSet::Revisions.as_str()], means));
         }
         if self.tracked.values().any(BaselineState::holds_backends) {
             let means =
                 "a namespace whose Services only these name is shown here as closed, and the operator leaves its ingress open";
-            unread.push((self.backends.unlisted(), means));
+            unread.push((self.unlisted_callers(), means));
         }
         if asks(|baseline| baseline.dns_status.discovery == Discovery::Auto) {
             let means = "DNS that only these tell of is missing here from what is planned, so an egress policy that allows it is shown as one that differs";
-            unread.push((self.dns.unread().map(Source::as_str).collect(), means));
+            unread.push((self.unread_dns().map(Source::as_str).collect(), means));
         }
         let unread = unread.into_iter().filter(|(resources, _)| !resources.is_empty());
         unread
@@ -80,7 +82,7 @@ impl Engine {
 
     /// Believes the nameservers that the statuses tell. What rollouts have reached is read again: policies are known by what they allow.
     pub fn believe_told_nameservers(&mut self, now: Now) {
-        self.dns_news(DnsEvent::ResolvConf(self.told_nameservers()), now);
+        self.on_dns(DnsEvent::ResolvConf(self.told_nameservers()), now);
         self.forget_rollouts();
         self.plans_changed(now);
     }
