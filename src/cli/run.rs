@@ -10,6 +10,7 @@ use std::{
 };
 
 use clap::{ArgAction, Args as ClapArgs, ValueEnum};
+use jiff::SignedDuration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
@@ -112,20 +113,13 @@ fn filter(levels: &str) -> Result<EnvFilter, String> {
     builder.parse(directives).map_err(|e| e.to_string())
 }
 
-/// In whole seconds, as a Lease has it. A third of it is what a write that was sent at the last moment has to end.
+/// In whole seconds, as in a Lease. A write that is sent at the last moment has a third of it to end.
 fn lease_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "s" => 1,
-        "m" => 60,
-        _ => 0,
-    };
-    let seconds = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).unwrap_or(0);
-    if (3..=3600).contains(&seconds) {
-        Ok(Duration::from_secs(seconds))
-    } else {
-        Err("write whole seconds or minutes, from 3s to 60m, as in 15s: in less than 3s there is no time to renew the Lease and to let a last write end".into())
-    }
+    let duration = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
+    let is_allowed = |d: &Duration| d.subsec_nanos() == 0 && (3..=3600).contains(&d.as_secs());
+    duration.filter(is_allowed).ok_or_else(|| {
+        "write whole seconds or minutes, from 3s to 60m, such as 15s; a shorter Lease leaves no time to renew it and to end a last write".into()
+    })
 }
 
 /// Runs the operator until a signal stops it. Returns the exit code: 0, or 128 plus the signal if a second one ended it at once.
@@ -257,11 +251,11 @@ mod tests {
 
     #[test]
     fn a_lease_lasts_whole_seconds_and_not_too_few() {
-        for (text, seconds) in [("3s", 3), ("15s", 15), ("2m", 120), ("60m", 3600)] {
+        for (text, seconds) in [("3s", 3), ("15s", 15), ("2m", 120), ("60m", 3600), ("1h", 3600), ("1m30s", 90)] {
             assert_eq!(lease_duration(text), Ok(Duration::from_secs(seconds)));
         }
         for text in
-            ["", "s", "15", "2s", "0s", "1.5s", "-3s", "500ms", "1h", "61m", "3601s", "99999999999999999999s", "3 s", "3µs"]
+            ["", "s", "15", "2s", "0s", "1.5s", "3.5s", "-3s", "500ms", "2h", "61m", "3601s", "99999999999999999999s", "3µs"]
         {
             assert!(lease_duration(text).is_err_and(|e| e.contains("from 3s to 60m")), "{text}");
         }
