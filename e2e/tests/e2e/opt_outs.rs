@@ -421,7 +421,7 @@ async fn nothing_is_decided_while_opt_outs_exist_and_may_not_be_listed() {
     let ns = world.namespace("team", &[]).await.unwrap();
     create(&world, &ns, &opt_out("partner", &[EGRESS], seconds_from_now(600))).await;
     world.start_operator().await.unwrap();
-    let says = async || world.operator().unwrap().log().contains("not allowed to list and watch baselineoptouts");
+    let says = async || world.operator().unwrap().log().contains("does not allow this account to list and watch baselineoptouts");
     world.eventually("it says what it waits for", TIMEOUT, says).await.unwrap();
     let others = ["namespaces", "network policies", "baselines", "leases", "apiservices", "customresourcedefinitions"];
     let listed = async || {
