@@ -5,7 +5,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::{
     api::{NamespaceName, PolicyBaseline},
-    plan::{Baseline, Namespace, OptOuts, Rendered},
+    policy::plan::{Baseline, Namespace, NamespaceOptOuts, Rendered},
 };
 
 /// When `namespace` was created.
@@ -40,7 +40,7 @@ pub fn namespace(name: &str, labels: &[(&str, &str)]) -> Namespace {
         labels: labels.iter().chain([&own]).copied().collect(),
         created: Timestamp::from_second(NAMESPACE_CREATED).unwrap(),
         terminating: false,
-        opt_outs: OptOuts::default(),
+        opt_outs: NamespaceOptOuts::default(),
         serves: None,
         closed: false,
     }

@@ -13,10 +13,12 @@ use policy_baseline::{
         baseline::{MAX_RECENT_DRIFT, MAX_VIOLATIONS},
         names::{SYSTEM_NAMESPACES, check_label_key, check_label_value, is_dns_label},
     },
-    controller::RawBaseline,
-    drift::{Interner, Policies, Print, Targets, diff, targets},
-    plan::{Baseline, BaselineError, Namespace, OptOuts, Rendered},
-    status::{Health, Ledger},
+    engine::facts::baseline::RawBaseline,
+    policy::{
+        drift::{Interner, Policies, Print, Targets, diff, targets},
+        plan::{Baseline, BaselineError, Namespace, OptOuts, Rendered},
+        status::{Health, Ledger},
+    },
 };
 use serde_json::Value;
 

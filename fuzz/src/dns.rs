@@ -7,11 +7,13 @@ use std::{
 
 use policy_baseline::{
     api::{PolicyBaseline, Role},
-    dns::{
-        ClusterDns, Derived, KEPT, Memory, News, OPENSHIFT_DNS, Object, SlimDaemonSet, SlimPod, SlimService, SlimSlice, Source,
-        Sources,
+    policy::{
+        dns::{
+            ClusterDns, Derived, KEPT, Memory, News, OPENSHIFT_DNS, Object, SlimDaemonSet, SlimPod, SlimService, SlimSlice,
+            Source, Sources,
+        },
+        plan::Baseline,
     },
-    plan::Baseline,
 };
 use serde_json::{Value, json};
 

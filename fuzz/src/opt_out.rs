@@ -3,8 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 use policy_baseline::{
     api::{BaselineOptOut, BaselineOptOutSpec, NamespaceName, PolicyBaseline, Role},
-    controller::RawOptOut,
-    plan::{
+    engine::facts::opt_out::RawOptOut,
+    policy::plan::{
         Baseline, Namespace, OptOut, OptOuts,
         opt_out::{Ruling, Verdict, verdict},
     },

@@ -13,10 +13,12 @@ use policy_baseline::{
         PolicyBaseline, SlimPolicy, Uid,
         names::{LABEL_ID, LABEL_MANAGED_BY, MANAGER},
     },
-    drift::{Class, Drift, Fix, Interner, Policies, Print, Target, Targets, diff, residue, spec_digest, targets},
-    netpol::{Openings, Peers, Ports},
-    observe::Observed,
-    plan::{Baseline, Rendered, own_id},
+    engine::facts::namespaces::Observed,
+    policy::{
+        drift::{Class, Drift, Fix, Interner, Policies, Print, Target, Targets, diff, residue, spec_digest, targets},
+        netpol::{Openings, Peers, Ports},
+        plan::{Baseline, Rendered, own_id},
+    },
 };
 use serde_json::{Value, json};
 

@@ -193,14 +193,14 @@ fn configuration(
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Identity {
+struct NameAndUid {
     name: Option<String>,
     uid: Option<String>,
     resource_version: Option<String>,
 }
 
 fn identity<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
-    let Identity { name, uid, resource_version } = Identity::deserialize(from)?;
+    let NameAndUid { name, uid, resource_version } = NameAndUid::deserialize(from)?;
     Ok(ObjectMeta { name, uid, resource_version, ..ObjectMeta::default() })
 }
 

@@ -3,6 +3,7 @@
 
 pub mod backends;
 pub mod baseline;
+pub mod lease;
 mod meta;
 pub mod names;
 pub mod opt_out;
@@ -10,12 +11,13 @@ pub mod reason;
 mod roles;
 pub mod rollout;
 mod schema;
+pub mod selector;
 mod slim;
 mod uid;
 
 pub use baseline::{PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus};
 pub use meta::{cut, resource_version, whole_seconds};
-pub use names::{Mark, NamespaceName, Role};
+pub use names::{DecidedLabel, NamespaceName, Role};
 pub use opt_out::{BaselineOptOut, BaselineOptOutSpec, BaselineOptOutStatus};
 pub use roles::Roles;
 pub use slim::{SlimNamespace, SlimPolicy};

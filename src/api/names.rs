@@ -65,14 +65,14 @@ pub const OTHER_POLICIES: [&str; 14] = [
 
 /// What was decided for a namespace, as its label says it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Mark {
+pub enum DecidedLabel {
     /// The policies of its baseline are in place.
     Protected,
     /// No policy is planned there.
     Exempt,
 }
 
-impl Mark {
+impl DecidedLabel {
     /// The value of the label.
     pub const fn as_str(self) -> &'static str {
         match self {

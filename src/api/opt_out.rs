@@ -95,12 +95,12 @@ pub struct Announced {
     /// What was announced by events, or was over when that end was set.
     #[serde(default)]
     #[schemars(length(max = 3))]
-    pub steps: Vec<Step>,
+    pub steps: Vec<ExpiryNotice>,
 }
 
 /// When the end of an opt-out is announced.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
-pub enum Step {
+pub enum ExpiryNotice {
     /// A day ahead.
     DayAhead,
     /// An hour ahead.
@@ -109,7 +109,7 @@ pub enum Step {
     Expired,
 }
 
-impl Step {
+impl ExpiryNotice {
     /// Every step, in the order of time.
     pub const ALL: [Self; 3] = [Self::DayAhead, Self::HourAhead, Self::Expired];
 

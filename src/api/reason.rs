@@ -109,7 +109,7 @@ pub mod condition {
 
 /// Why an opt-out is not in force.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Refusal {
+pub enum OptOutRefusal {
     /// Its time is over.
     Expired,
     /// It ends later than the baseline allows.
@@ -128,7 +128,7 @@ pub enum Refusal {
     Undecodable,
 }
 
-impl Refusal {
+impl OptOutRefusal {
     /// Every reason.
     pub const ALL: [Self; 8] = [
         Self::Expired,
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn every_reason_is_a_camel_case_word_of_its_own() {
         let words = Failure::ALL.iter().map(|f| f.as_str()).chain(EventReason::ALL.iter().map(|e| e.as_str()));
-        let words: Vec<&str> = words.chain(Refusal::ALL.iter().map(|r| r.as_str())).collect();
+        let words: Vec<&str> = words.chain(OptOutRefusal::ALL.iter().map(|r| r.as_str())).collect();
         assert_eq!(words.iter().collect::<BTreeSet<_>>().len(), words.len());
         for word in words {
             assert!(

@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{baseline::Selector, schema::count};
+use super::{schema::count, selector::Selector};
 
 /// How a change of the policies goes out: in waves. Stops by itself when it fails in too many namespaces.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]

@@ -70,12 +70,12 @@ struct PolicyMeta {
     annotations: Option<BTreeMap<String, String>>,
     finalizers: Option<Vec<String>>,
     owner_references: Option<Vec<OwnerReference>>,
-    managed_fields: Option<Vec<Writer>>,
+    managed_fields: Option<Vec<FieldManager>>,
 }
 
 /// Who wrote when.
 #[derive(Deserialize)]
-struct Writer {
+struct FieldManager {
     manager: Option<String>,
     time: Option<Time>,
 }
@@ -86,7 +86,7 @@ fn of_namespace<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Err
 
 fn of_policy<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
     let meta = PolicyMeta::deserialize(from)?;
-    let writer = |Writer { manager, time }| ManagedFieldsEntry { manager, time, ..ManagedFieldsEntry::default() };
+    let writer = |FieldManager { manager, time }| ManagedFieldsEntry { manager, time, ..ManagedFieldsEntry::default() };
     Ok(ObjectMeta {
         name: meta.name,
         namespace: meta.namespace,
@@ -108,7 +108,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        drift::{Interner, Print},
+        policy::drift::{Fingerprint, Interner},
         testkit::{checked, observed},
     };
 
@@ -127,7 +127,7 @@ mod tests {
         meta.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
         meta.generation = Some(3);
         let slim: SlimPolicy = serde_json::from_value(serde_json::to_value(&policy).unwrap()).unwrap();
-        let print = |policy: &NetworkPolicy| Print::of(policy, &mut Interner::default());
+        let print = |policy: &NetworkPolicy| Fingerprint::of(policy, &mut Interner::default());
         let read = print(&slim.into());
         assert_eq!(read, print(&policy));
         assert_eq!((read.who.as_deref(), read.pinned, read.terminating), (Some("kubectl-edit"), true, true));

@@ -4,10 +4,10 @@ use std::fmt;
 
 /// Who an object is, for as long as it exists.
 #[derive(Clone, Eq, Hash, PartialEq)]
-pub struct Uid(Kept);
+pub struct Uid(UidForm);
 
 #[derive(Clone, Eq, Hash, PartialEq)]
-enum Kept {
+enum UidForm {
     /// Written as every apiserver writes it: 32 lower-case hexadecimal digits in five groups.
     Uuid([u8; 16]),
     /// Any other text.
@@ -19,7 +19,7 @@ const DASHES: [usize; 4] = [8, 13, 18, 23];
 
 impl From<&str> for Uid {
     fn from(text: &str) -> Self {
-        Self(parse(text).map_or_else(|| Kept::Text(text.into()), Kept::Uuid))
+        Self(parse(text).map_or_else(|| UidForm::Text(text.into()), UidForm::Uuid))
     }
 }
 
@@ -43,11 +43,11 @@ fn parse(text: &str) -> Option<[u8; 16]> {
 impl fmt::Display for Uid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kept::Uuid(uuid) => uuid.iter().enumerate().try_for_each(|(at, byte)| {
+            UidForm::Uuid(uuid) => uuid.iter().enumerate().try_for_each(|(at, byte)| {
                 let dash = if matches!(at, 4 | 6 | 8 | 10) { "-" } else { "" };
                 write!(f, "{dash}{byte:02x}")
             }),
-            Kept::Text(text) => f.write_str(text),
+            UidForm::Text(text) => f.write_str(text),
         }
     }
 }
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn every_uid_is_written_as_it_was_read() {
         let uuid = "0f9e8d7c-6b5a-4321-8765-00ffabcdef12";
-        assert!(matches!(Uid::from(uuid).0, Kept::Uuid(_)));
+        assert!(matches!(Uid::from(uuid).0, UidForm::Uuid(_)));
         let others =
             ["", "u", "0F9E8D7C-6B5A-4321-8765-00FFABCDEF12", "0f9e8d7c-6b5a-4321-8765-00ffabcdef1", "é".repeat(18).as_str()]
                 .map(ToOwned::to_owned);

@@ -7,8 +7,10 @@ use kube::{Config, config::KubeConfigOptions};
 
 use crate::{
     api::names::{DEFAULT_OPERATOR_NAMESPACE, is_dns_label},
-    apply::chain,
-    client::{self, Clients},
+    cluster::{
+        client::{self, Clients},
+        error::chain,
+    },
 };
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";

@@ -7,16 +7,16 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Api, ResourceExt, api::ListParams};
 
 use super::cluster::{self, Cluster};
-use crate::{apply::chain, controller, explain::Explanation};
+use crate::{cluster::error::chain, operator, policy::explain::Explanation};
 
 #[derive(Debug, ClapArgs)]
-pub struct Args {
+pub struct ExplainArgs {
     #[command(subcommand)]
-    what: What,
+    what: ExplainTarget,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum ExplainTarget {
     /// Says which baseline covers a namespace and why, what it plans there, and what is wrong.
     ///
     /// Looks at the cluster as the operator does, so it needs the same permissions to list and watch; it writes nothing. Within the cluster:
@@ -52,8 +52,8 @@ enum Output {
 }
 
 /// Explains.
-pub fn run(args: Args) -> Result<u8, String> {
-    let What::Namespace(args) = args.what;
+pub fn run(args: ExplainArgs) -> Result<u8, String> {
+    let ExplainTarget::Namespace(args) = args.what;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("cannot start the runtime: {e}"))?;
     let explanation = runtime.block_on(explain(&args));
@@ -72,8 +72,8 @@ pub fn run(args: Args) -> Result<u8, String> {
 
 async fn explain(args: &NamespaceArgs) -> Result<Explanation, String> {
     let clients = cluster::connect(args.cluster.config().await?)?;
-    let from = controller::ViewPoint { namespace: args.cluster.operator_namespace(), resolv_conf: cluster::resolv_conf() };
-    let explained = controller::explain(&clients, from, &args.name, Duration::from_secs(args.timeout.into())).await;
+    let from = operator::ViewPoint { namespace: args.cluster.operator_namespace(), resolv_conf: cluster::resolv_conf() };
+    let explained = operator::explain(&clients, from, &args.name, Duration::from_secs(args.timeout.into())).await;
     let mut explanation = explained.map_err(|e| chain(&e))?;
     // The operator keeps no times of policies: they are asked for here.
     let api: Api<NetworkPolicy> = Api::namespaced(clients.requests, &args.name);

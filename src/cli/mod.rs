@@ -23,9 +23,9 @@ enum Command {
     ///
     /// The first signal ends it in order, within 5 s, with exit code 0: writes in flight are awaited, and the Lease is released. A second one
     /// ends it at once, with 128 plus the number of the signal. A part that fails ends it in order, too, with exit code 1 and the reason.
-    Run(run::Args),
+    Run(run::RunArgs),
     /// Says what is planned, and why.
-    Explain(explain::Args),
+    Explain(explain::ExplainArgs),
     /// Prints the CustomResourceDefinitions as YAML.
     Crd,
 }

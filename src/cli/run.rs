@@ -16,18 +16,23 @@ use tracing_subscriber::EnvFilter;
 
 use super::cluster::{self, Cluster};
 use crate::{
-    admin::{self, Shown},
-    apply::chain,
-    controller::{self, Settings},
-    health::Health,
-    lease::{self, Election, Seat, Timing},
-    metrics::WATCHES,
+    api::lease::NAME,
+    cluster::{
+        error::chain,
+        lease::{self, Election, LeaseConfig, Timing},
+        watch::WATCHES,
+    },
+    operator::{
+        self, Settings,
+        admin::{self, Shown},
+        health::Health,
+    },
 };
 
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
 #[derive(Debug, ClapArgs)]
-pub struct Args {
+pub struct RunArgs {
     #[command(flatten)]
     cluster: Cluster,
 
@@ -61,7 +66,7 @@ pub struct Args {
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
 
-    /// What is logged: a level, or levels by module such as info,policy_baseline::controller=debug. Default: $RUST_LOG, else info.
+    /// What is logged: a level, or levels by module such as info,policy_baseline::operator=debug. Default: $RUST_LOG, else info.
     #[arg(long, value_name = "LEVELS", value_parser = levels)]
     log_level: Option<String>,
 }
@@ -80,7 +85,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 fn levels(text: &str) -> Result<String, String> {
     let explain =
-        |_| "write off, error, warn, info, debug or trace, also by module: info,policy_baseline::controller=debug".to_owned();
+        |_| "write off, error, warn, info, debug or trace, also by module: info,policy_baseline::operator=debug".to_owned();
     EnvFilter::builder().parse(text).map(|_| text.into()).map_err(explain)
 }
 
@@ -101,7 +106,7 @@ fn lease_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Runs the operator until it is told to stop. Returns the exit code: 0, or 128 plus the signal if a second one ended it at once.
-pub fn run(args: Args) -> Result<u8, String> {
+pub fn run(args: RunArgs) -> Result<u8, String> {
     log_to_stderr(args.log_format, args.log_level.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("cannot start the runtime: {e}"))?;
@@ -111,7 +116,7 @@ pub fn run(args: Args) -> Result<u8, String> {
     code
 }
 
-async fn operate(args: Args) -> Result<u8, String> {
+async fn operate(args: RunArgs) -> Result<u8, String> {
     // First: before it listens, a signal ends it at once, and in a container, where it is process 1, is lost.
     let mut signals = Signals::listen()?;
     let config = args.cluster.config().await?;
@@ -119,12 +124,12 @@ async fn operate(args: Args) -> Result<u8, String> {
     let clients = cluster::connect(config)?;
     let namespace = args.cluster.operator_namespace();
     let resolv_conf = args.resolv_conf.or_else(cluster::resolv_conf);
-    let instance = args.instance.or_else(host).unwrap_or_else(|| lease::NAME.into());
+    let instance = args.instance.or_else(host).unwrap_or_else(|| NAME.into());
     let election = if args.leader_elect {
         // A name that no other process has had: what a killed one held must not look like ours.
         let identity = format!("{instance}_{:016x}", RandomState::new().hash_one(std::process::id()));
         let timing = Timing::of(args.lease_duration, &identity);
-        lease::stand(&clients.requests, Seat { namespace: namespace.clone(), name: lease::NAME.into(), identity, timing })
+        lease::stand(&clients.requests, LeaseConfig { namespace: namespace.clone(), name: NAME.into(), identity, timing })
     } else {
         Election::none()
     };
@@ -133,22 +138,22 @@ async fn operate(args: Args) -> Result<u8, String> {
     let (address, served) = admin::open(args.admin_address, shown.clone()).await.map_err(explain)?;
     info!(%address, "admin port is open");
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let controller = controller::run(
+    let operator = operator::run(
         &clients,
         Settings { namespace, instance, label_namespaces: args.label_namespaces, resolv_conf },
         election,
         shown,
         async { drop(stopped.await) },
     );
-    tokio::pin!(controller, served);
+    tokio::pin!(operator, served);
     tokio::select! {
-        ended = &mut controller => return ended.map(|()| 0).map_err(|e| chain(&e)),
+        ended = &mut operator => return ended.map(|()| 0).map_err(|e| chain(&e)),
         ended = &mut served => return Err(format!("the admin port ended: {ended:?}")),
         _ = signals.next() => {}
     }
     let _ = stop.send(());
     tokio::select! {
-        ended = &mut controller => ended.map_err(|e| chain(&e))?,
+        ended = &mut operator => ended.map_err(|e| chain(&e))?,
         signal = signals.next() => {
             warn!("stopped by a second signal: writes in flight are not awaited, and the lease is not released");
             return Ok(128 + signal);

@@ -12,7 +12,7 @@ use kube::core::Request as Requests;
 use kube::{Client, Resource};
 use policy_baseline::api::PolicyBaseline;
 use policy_baseline::api::names::LABEL_MANAGED_BY;
-use policy_baseline::plan::{Baseline, Rendered};
+use policy_baseline::policy::plan::{Baseline, Rendered};
 use serde_json::{Value, json};
 
 use super::side::Group;

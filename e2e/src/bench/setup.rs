@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
-use policy_baseline::client::{self, Clients, Stack};
+use policy_baseline::cluster::client::{self, Clients, Stack};
 
 use super::calibrate;
 use super::eye::Eye;

@@ -7,8 +7,8 @@ use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams
 use kube::core::ApiResource;
 use kube::{Client, ResourceExt};
 use policy_baseline::api::{BaselineOptOut, PolicyBaseline};
-use policy_baseline::plan::Baseline;
-use policy_baseline::plan::opt_out::{OptOut, Ruling, Verdict, verdict};
+use policy_baseline::policy::plan::Baseline;
+use policy_baseline::policy::plan::opt_out::{OptOut, Ruling, Verdict, verdict};
 use policy_baseline_e2e::{TIMEOUT, World};
 use serde_json::{Value, json};
 

@@ -1,0 +1,260 @@
+//! The connections to the apiserver: HTTP/2 where it applies, else kube's own stack, and retries that end.
+//! Decides nothing about the cluster. Watches have a client of their own: no open stream of theirs can hold up a write.
+
+mod http2;
+mod pool;
+mod pressure;
+mod retry;
+mod trust;
+
+use std::time::Duration;
+
+use http::{Request, Response, uri::Scheme};
+use hyper::body::{Body as HttpBody, Bytes};
+use kube::{
+    Client, Config,
+    client::{Body, ClientBuilder},
+};
+use tower::{BoxError, Service, ServiceBuilder, retry::RetryLayer, service_fn, timeout::TimeoutLayer};
+use tracing::info;
+
+pub use self::pressure::Pressure;
+use self::retry::RetryPolicy;
+
+/// How long the answer to a request may take to begin: longer than the apiserver may work on a write.
+const REQUEST_HEADERS: Duration = Duration::from_secs(7);
+/// The same for lists and watches. Without it a connection that hangs in its TLS handshake is waited for without end.
+const WATCH_HEADERS: Duration = Duration::from_secs(30);
+
+/// The clients of one apiserver.
+#[derive(Clone)]
+pub struct Clients {
+    /// For reads and writes that end.
+    pub requests: Client,
+    /// For lists and watches, and nothing else.
+    pub watches: Client,
+    /// What they run on.
+    pub stack: Stack,
+    /// What the apiserver said of its load, in answers to requests.
+    pub pressure: Pressure,
+}
+
+impl std::fmt::Debug for Clients {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Clients").field("stack", &self.stack).finish_non_exhaustive()
+    }
+}
+
+/// What the requests travel on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stack {
+    /// Few connections with many streams. A server that does not speak HTTP/2 is spoken to in HTTP/1.1.
+    Http2,
+    /// kube's own: a connection for each request in flight.
+    Http1 {
+        /// Why not HTTP/2.
+        because: &'static str,
+    },
+}
+
+impl Stack {
+    /// The stack that a configuration asks for.
+    fn of(config: &Config) -> Self {
+        if config.proxy_url.is_some() {
+            Self::Http1 { because: "a proxy is configured" }
+        } else if config.cluster_url.scheme() != Some(&Scheme::HTTPS) {
+            Self::Http1 { because: "the address of the apiserver is not https" }
+        } else {
+            Self::Http2
+        }
+    }
+}
+
+/// Why there are no clients.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// kube rejects the configuration.
+    #[error("the cluster's configuration cannot be used")]
+    Config(#[from] kube::Error),
+    /// The authority of the apiserver cannot be had.
+    #[error("the apiserver's authority cannot be used")]
+    Authority(#[from] rustls::Error),
+    /// The name that the certificate should have is none.
+    #[error("tls-server-name {0:?} is not the name of a server")]
+    ServerName(String),
+}
+
+/// Sets the clients up. Connections are opened by the first requests.
+pub fn connect(mut config: Config) -> Result<Clients, ConnectError> {
+    let stack = Stack::of(&config);
+    match stack {
+        Stack::Http2 => info!(stack = "http2", "talking to the apiserver"),
+        Stack::Http1 { because } => info!(stack = "http1", because, "talking to the apiserver"),
+    }
+    let namespace = config.default_namespace.clone();
+    let pressure = Pressure::default();
+    let (requests, watches) = match stack {
+        Stack::Http2 => {
+            let (for_requests, for_watches) = http2::stacks(&config)?;
+            (requests(for_requests, &namespace, &pressure), watches(for_watches, &namespace))
+        }
+        Stack::Http1 { .. } => {
+            // Each request in flight has a connection of its own there, so one client is enough for both.
+            config.default_retry = false;
+            let shared = ClientBuilder::try_from(config)?.build();
+            let send = service_fn(move |request| {
+                let shared = shared.clone();
+                async move { shared.send(request).await.map_err(BoxError::from) }
+            });
+            (requests(send.clone(), &namespace, &pressure), watches(send, &namespace))
+        }
+    };
+    Ok(Clients { requests, watches, stack, pressure })
+}
+
+fn requests<S, B>(service: S, namespace: &str, pressure: &Pressure) -> Client
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let patience = RetryPolicy::new(pressure.clone());
+    let layers = ServiceBuilder::new().layer(RetryLayer::new(patience)).layer(TimeoutLayer::new(REQUEST_HEADERS));
+    Client::new(layers.service(service), namespace)
+}
+
+/// A streaming list of the most recent state: kube asks for any, which an apiserver that lags behind may answer with an old one.
+fn of_most_recent<B>(mut request: Request<B>) -> Request<B> {
+    let uri = request.uri();
+    let Some(query) = uri.query().filter(|query| query.contains("sendInitialEvents=true")) else { return request };
+    let kept: Vec<&str> = query.split('&').filter(|pair| *pair != "resourceVersion=0").collect();
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = format!("{}?{}", uri.path(), kept.join("&")).parse().ok();
+    if let Ok(uri) = http::Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// kube's watcher tries again by itself, at a pace of its own.
+fn watches<S, B>(service: S, namespace: &str) -> Client
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Send + 'static,
+    S::Future: Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let layers = ServiceBuilder::new().map_request(of_most_recent).layer(TimeoutLayer::new(WATCH_HEADERS));
+    Client::new(layers.service(service), namespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    fn config(url: &str) -> Config {
+        Config::new(url.parse().unwrap())
+    }
+
+    #[test]
+    fn a_streaming_list_asks_for_the_most_recent_state_and_a_watch_goes_on_from_its_own() {
+        let uri = |uri: &str| of_most_recent(Request::get(uri).body(()).unwrap()).uri().to_string();
+        assert_eq!(
+            uri("/api/v1/namespaces?&watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=0"),
+            "/api/v1/namespaces?&watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
+        );
+        for same in ["/api/v1/namespaces?watch=true&resourceVersion=0", "/api/v1/namespaces", "/a?watch=true&resourceVersion=70"]
+        {
+            assert_eq!(uri(same), same);
+        }
+    }
+
+    #[test]
+    fn http2_is_for_https_without_a_proxy() {
+        assert_eq!(Stack::of(&config("https://10.0.0.1:6443")), Stack::Http2);
+        assert!(matches!(Stack::of(&config("http://127.0.0.1:8001")), Stack::Http1 { because } if because.contains("https")));
+        let mut proxied = config("https://10.0.0.1:6443");
+        proxied.proxy_url = Some("http://proxy:3128".parse().unwrap());
+        assert!(matches!(Stack::of(&proxied), Stack::Http1 { because } if because.contains("proxy")));
+    }
+
+    #[tokio::test]
+    async fn an_authority_that_is_none_is_told() {
+        let file = std::env::temp_dir().join("policy-baseline-no-such-ca.crt");
+        let mut config = config("https://10.0.0.1:6443");
+        config.root_cert = Some(Vec::new());
+        config.root_cert_file = Some(file);
+        assert!(connect(config).is_err());
+    }
+
+    /// Connections that somebody takes and closes at once, counted.
+    fn hangs_up() -> (String, Arc<AtomicUsize>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        std::thread::spawn(move || {
+            while let Ok(stream) = listener.accept() {
+                count.fetch_add(1, Ordering::Relaxed);
+                drop(stream);
+            }
+        });
+        (address, connections)
+    }
+
+    #[tokio::test]
+    async fn on_both_stacks_requests_are_tried_again_and_watches_leave_that_to_the_watcher() {
+        for (scheme, stack) in [("https", "Http2"), ("http", "Http1")] {
+            for (is_watch, tries) in [(false, 5), (true, 1)] {
+                let (address, connections) = hangs_up();
+                let clients = connect(config(&format!("{scheme}://{address}"))).unwrap();
+                assert!(format!("{clients:?}").contains(stack));
+                let client = if is_watch { clients.watches } else { clients.requests };
+                client.request_text(Request::get("/version").body(Vec::new()).unwrap()).await.unwrap_err();
+                assert_eq!(connections.load(Ordering::Relaxed), tries, "{scheme}, watch: {is_watch}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_given_up_in_its_pause_is_not_sent_again() {
+        let (service, mut server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        let client = requests(service, "default", &Pressure::default());
+        let call = tokio::spawn(async move {
+            let request = Request::get("/version").body(Vec::new()).unwrap();
+            tokio::time::timeout(Duration::from_secs(1), client.request_text(request)).await
+        });
+        let busy = Response::builder().status(429).header("retry-after", "3").body(Body::empty()).unwrap();
+        server.next_request().await.unwrap().1.send_response(busy);
+        assert!(call.await.unwrap().is_err(), "given up");
+        assert!(server.next_request().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_does_not_begin_in_time_is_given_up_and_not_asked_for_again() {
+        let (service, mut server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        let client = requests(service, "default", &Pressure::default());
+        let start = tokio::time::Instant::now();
+        let call = tokio::spawn(async move {
+            let request = Request::get("/version").body(Vec::new()).unwrap();
+            tokio::time::timeout(WATCH_HEADERS, client.request_text(request)).await
+        });
+        let _silent = server.next_request().await.unwrap();
+        assert!(call.await.unwrap().is_ok_and(|answer| answer.is_err()));
+        assert_eq!(start.elapsed().as_secs(), REQUEST_HEADERS.as_secs());
+        assert!(server.next_request().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_server_name_that_is_none_is_told() {
+        let mut config = config("https://10.0.0.1:6443");
+        config.tls_server_name = Some("not a name".into());
+        assert_eq!(connect(config).unwrap_err().to_string(), "tls-server-name \"not a name\" is not the name of a server");
+    }
+}

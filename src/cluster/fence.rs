@@ -1,0 +1,89 @@
+//! Whether a write may be sent now (I6). Whoever holds the Lease opens it until a time; it closes by itself when that time has come.
+//! It decides nothing, and never opens again on its own.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// Through which every write goes.
+#[derive(Clone, Debug)]
+pub struct WriteFence {
+    start: Instant,
+    /// Milliseconds after `start` until which it is open.
+    open_until: Arc<AtomicU64>,
+    margin: Duration,
+}
+
+impl WriteFence {
+    /// A gate that is closed. `margin` is how long a write that is sent at the last moment may take to end.
+    pub fn closed(margin: Duration) -> Self {
+        Self { start: Instant::now(), open_until: Arc::default(), margin }
+    }
+
+    /// A gate that is always open: for an instance that takes part in no election.
+    pub fn open() -> Self {
+        let gate = Self::closed(Duration::MAX);
+        gate.open_until.store(u64::MAX, Ordering::Release);
+        gate
+    }
+
+    /// How long the apiserver may work on a write.
+    pub const fn margin(&self) -> Duration {
+        self.margin
+    }
+
+    /// Whether a write may be sent now.
+    pub fn is_open(&self) -> bool {
+        self.left(Instant::now()).is_some()
+    }
+
+    /// For how long it stays open, if it is open.
+    pub fn left(&self, now: Instant) -> Option<Duration> {
+        // Rounded up: it closes early rather than late.
+        let passed = now.saturating_duration_since(self.start).as_micros().div_ceil(1000);
+        let passed = u64::try_from(passed).unwrap_or(u64::MAX);
+        let left = self.open_until.load(Ordering::Acquire).checked_sub(passed).filter(|left| *left > 0);
+        left.map(Duration::from_millis)
+    }
+
+    /// Opens it until that time, or closes it.
+    pub fn set(&self, until: Option<Instant>) {
+        let millis = until.map_or(0, |at| at.saturating_duration_since(self.start).as_millis());
+        self.open_until.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i6_the_gate_closes_by_itself_and_early_rather_than_late() {
+        let gate = WriteFence::closed(Duration::from_secs(5));
+        let now = Instant::now();
+        assert_eq!(gate.left(now), None);
+        let end = now + Duration::from_millis(1500);
+        gate.set(Some(end));
+        assert!(gate.left(now).is_some_and(|left| left <= Duration::from_millis(1500)));
+        assert!(gate.left(now + Duration::from_millis(1497)).is_some());
+        assert_eq!(gate.left(end), None);
+        assert_eq!(gate.left(end + Duration::from_hours(1)), None);
+        gate.set(None);
+        assert_eq!(gate.left(now), None);
+    }
+
+    #[test]
+    fn every_copy_of_a_gate_closes_with_it() {
+        let gate = WriteFence::closed(Duration::ZERO);
+        let copy = gate.clone();
+        gate.set(Some(Instant::now() + Duration::from_hours(1)));
+        assert!(copy.is_open());
+        gate.set(None);
+        assert!(!copy.is_open());
+        assert!(WriteFence::open().is_open());
+    }
+}

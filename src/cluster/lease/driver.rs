@@ -1,0 +1,449 @@
+//! Carries out what the elector decides: reads and writes the Lease, watches it so that a clean release is taken over at once, and
+//! opens and closes the gate. One request at a time, and none is waited for longer than it could be of use.
+
+use std::time::{Duration, Instant};
+
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, OptionFuture},
+};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, PostParams},
+    runtime::{
+        WatchStreamExt,
+        utils::Backoff,
+        watcher::{self, Event},
+    },
+};
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
+use tracing::{debug, info, warn};
+
+use super::{Elector, Move, Timing};
+use crate::{
+    api::lease::{LeaseRecord, record, version},
+    cluster::{error::chain, fence::WriteFence, watch::stream::Watching},
+};
+
+/// No attempt is waited for longer.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(5);
+/// How long the release may take: whoever waits for our end waits for this, too.
+const RELEASE: Duration = Duration::from_secs(1);
+/// Between taking the Lease over and the first write: what the former leader did last arrives by our watches meanwhile.
+const SETTLE: Duration = Duration::from_millis(250);
+
+/// What an instance stands for, and how.
+#[derive(Clone, Debug)]
+pub struct LeaseConfig {
+    /// The namespace of the Lease.
+    pub namespace: String,
+    /// The name of the Lease.
+    pub name: String,
+    /// The name of this instance; no other may have it, not even the one that comes after it.
+    pub identity: String,
+    /// The times.
+    pub timing: Timing,
+}
+
+/// Whether this instance leads.
+#[derive(Clone, Debug)]
+pub struct Leadership {
+    gate: WriteFence,
+    led: watch::Receiver<bool>,
+}
+
+impl Leadership {
+    /// The gate through which every write goes.
+    pub const fn gate(&self) -> &WriteFence {
+        &self.gate
+    }
+
+    /// Whether to decide on writes now.
+    pub fn is_leading(&self) -> bool {
+        *self.led.borrow() && self.gate.is_open()
+    }
+
+    /// Returns when it may have changed.
+    pub async fn changed(&mut self) {
+        if self.led.changed().await.is_err() {
+            // It never changes again.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Taking part in an election.
+pub struct Election {
+    /// Whether this instance leads.
+    pub leadership: Leadership,
+    /// Sent to, it releases the Lease; dropped, it leaves the Lease to expire. Either ends the task.
+    pub resign: oneshot::Sender<()>,
+    /// What does it. Ends only when told to.
+    pub task: BoxFuture<'static, ()>,
+}
+
+impl std::fmt::Debug for Election {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Election").field("leadership", &self.leadership).finish_non_exhaustive()
+    }
+}
+
+impl Election {
+    /// No election: this instance always leads.
+    pub fn none() -> Self {
+        let (resign, resigned) = oneshot::channel();
+        let leadership = Leadership { gate: WriteFence::open(), led: watch::channel(true).1 };
+        Self { leadership, resign, task: resigned.map(drop).boxed() }
+    }
+}
+
+/// Stands for election, until told to resign.
+pub fn stand(client: &Client, seat: LeaseConfig) -> Election {
+    let gate = WriteFence::closed(seat.timing.margin());
+    let (leads, led) = watch::channel(false);
+    let (resign, resigned) = oneshot::channel();
+    let leadership = Leadership { gate: gate.clone(), led };
+    let sign = LeadershipPublisher { gate, leads, from: None };
+    let clerk = LeaseDriver {
+        leases: Api::namespaced(client.clone(), &seat.namespace),
+        elector: Elector::new(seat.identity.clone(), seat.timing),
+        latest: None,
+        acquired: MicroTime(Timestamp::now()),
+        writing: LeaseProblem::default(),
+        watching: LeaseProblem::default(),
+        seat,
+    };
+    Election { leadership, resign, task: clerk.elect(sign, resigned).boxed() }
+}
+
+/// What tells the others whether we lead.
+struct LeadershipPublisher {
+    gate: WriteFence,
+    leads: watch::Sender<bool>,
+    /// From when on, while we lead.
+    from: Option<Instant>,
+}
+
+impl LeadershipPublisher {
+    fn set(&mut self, elector: &Elector, now: Instant) {
+        let term = elector.term(now);
+        self.gate.set(term);
+        self.from = term.and(self.from).or_else(|| term.map(|_| if elector.succeeds() { now + SETTLE } else { now }));
+        let leads = self.from.is_some_and(|from| from <= now);
+        if self.leads.send_if_modified(|led| std::mem::replace(led, leads) != leads) {
+            if leads {
+                info!("this instance leads");
+            } else {
+                warn!("this instance leads no more");
+            }
+        }
+    }
+
+    fn take_down(&mut self) {
+        self.gate.set(None);
+        let _ = self.leads.send_replace(false);
+    }
+}
+
+/// One request, and what came of it.
+enum Tried {
+    Looked(Instant, Result<Option<Lease>, Trouble>),
+    Wrote(LeaseRecord, Instant, Result<Lease, Trouble>),
+}
+
+enum Trouble {
+    /// Somebody else wrote in between.
+    Conflict,
+    /// What is wrong, and what the apiserver said.
+    Failed(String, String),
+}
+
+enum LeaseNews {
+    Resigned(bool),
+    Sighting(Option<Result<Event<Lease>, watcher::Error>>),
+    Tried(Tried),
+    Time,
+}
+
+struct LeaseDriver {
+    seat: LeaseConfig,
+    leases: Api<Lease>,
+    elector: Elector,
+    /// As it was seen last: what others wrote into its metadata is kept.
+    latest: Option<Lease>,
+    acquired: MicroTime,
+    writing: LeaseProblem,
+    watching: LeaseProblem,
+}
+
+impl LeaseDriver {
+    async fn elect(mut self, mut sign: LeadershipPublisher, mut resigned: oneshot::Receiver<()>) {
+        let config = watcher::Config::default().fields(&format!("metadata.name={}", self.seat.name));
+        let watching = Watching { api: self.leases.clone(), kind: "Lease".into(), config, streams: false };
+        let mut sightings = watching.events().backoff(Steady(self.seat.timing.retry)).boxed();
+        let mut attempt: Option<BoxFuture<'static, Tried>> = None;
+        let release = loop {
+            let now = Instant::now();
+            sign.set(&self.elector, now);
+            let mut wakes = [self.elector.term(now), sign.from.filter(|from| *from > now), None];
+            if attempt.is_none() {
+                match self.elector.next(now) {
+                    Move::Wait(at) => wakes[2] = Some(at),
+                    Move::Look => attempt = Some(self.look()),
+                    Move::Write(record, over) => attempt = Some(self.write(record, over)),
+                }
+            }
+            let wake = wakes.into_iter().flatten().min();
+            let news = tokio::select! {
+                asked = &mut resigned => LeaseNews::Resigned(asked.is_ok()),
+                sighting = sightings.next() => LeaseNews::Sighting(sighting),
+                Some(tried) = OptionFuture::from(attempt.as_mut()) => LeaseNews::Tried(tried),
+                Some(()) = OptionFuture::from(wake.map(|at| tokio::time::sleep_until(at.into()))) => LeaseNews::Time,
+            };
+            // What ended meanwhile has ended, whatever the news is.
+            sign.set(&self.elector, Instant::now());
+            match news {
+                LeaseNews::Resigned(release) => break release,
+                LeaseNews::Sighting(Some(sighting)) => self.saw(sighting),
+                LeaseNews::Sighting(None) => return,
+                LeaseNews::Tried(tried) => {
+                    attempt = None;
+                    self.tried(tried);
+                }
+                LeaseNews::Time => {}
+            }
+        };
+        sign.take_down();
+        if release && timeout(RELEASE, self.release(attempt)).await.is_err() {
+            warn!("the lease was not released: no answer in time");
+        }
+    }
+
+    fn saw(&mut self, sighting: Result<Event<Lease>, watcher::Error>) {
+        let now = Instant::now();
+        match sighting {
+            Ok(Event::InitApply(lease) | Event::Apply(lease)) => {
+                self.elector.saw(record(&lease), version(&lease), now);
+                self.keep(lease);
+            }
+            Ok(Event::Delete(lease)) => self.elector.saw_deleted(version(&lease), now),
+            Ok(Event::InitDone) => self.watching.over(),
+            Ok(Event::Init) => {}
+            Err(error) => self.watching.tell("the lease cannot be watched, trying again".into(), &chain(&error)),
+        }
+    }
+
+    fn tried(&mut self, tried: Tried) {
+        let now = Instant::now();
+        match tried {
+            Tried::Looked(sent, Ok(found)) => {
+                self.elector.looked(found.as_ref().map(|lease| (record(lease), version(lease))), sent, now);
+                if let Some(lease) = found {
+                    self.keep(lease);
+                }
+            }
+            Tried::Wrote(record, sent, Ok(lease)) => {
+                self.elector.wrote(record, version(&lease), sent);
+                self.keep(lease);
+                self.writing.over();
+            }
+            Tried::Wrote(_, _, Err(Trouble::Conflict)) => {
+                debug!("somebody else wrote the lease");
+                self.elector.conflicted(now);
+            }
+            Tried::Looked(_, Err(Trouble::Conflict)) => self.elector.failed(now),
+            Tried::Looked(_, Err(Trouble::Failed(what, said))) | Tried::Wrote(_, _, Err(Trouble::Failed(what, said))) => {
+                self.writing.tell(what, &said);
+                self.elector.failed(now);
+            }
+        }
+    }
+
+    fn keep(&mut self, lease: Lease) {
+        if self.latest.as_ref().is_some_and(|latest| version(latest) > version(&lease)) {
+            return;
+        }
+        let holder = |lease: Option<&Lease>| lease.map(|l| record(l).holder).unwrap_or_default();
+        let holds = holder(Some(&lease));
+        if holds != holder(self.latest.as_ref()) && !holds.is_empty() && holds != self.seat.identity {
+            info!(leader = holds, "another instance leads; this one is ready to take over");
+        }
+        self.latest = Some(lease);
+    }
+
+    fn patience(&self) -> Duration {
+        self.seat.timing.margin().min(LONGEST_ATTEMPT)
+    }
+
+    fn look(&self) -> BoxFuture<'static, Tried> {
+        let (leases, name, patience, about) = (self.leases.clone(), self.seat.name.clone(), self.patience(), self.about());
+        let sent = Instant::now();
+        async move { Tried::Looked(sent, judged(timeout(patience, leases.get_opt(&name)).await, &about)) }.boxed()
+    }
+
+    fn write(&mut self, record: LeaseRecord, over: Option<u64>) -> BoxFuture<'static, Tried> {
+        let now = MicroTime(Timestamp::now());
+        if self.elector.holder() != Some(&*self.seat.identity) {
+            self.acquired = now.clone();
+        }
+        let lease = self.lease(&record, over, now);
+        let (leases, name, patience, about) = (self.leases.clone(), self.seat.name.clone(), self.patience(), self.about());
+        let sent = Instant::now();
+        async move {
+            let params = PostParams::default();
+            let answer = match over {
+                None => timeout(patience, leases.create(&params, &lease)).await,
+                Some(_) => timeout(patience, leases.replace(&name, &params, &lease)).await,
+            };
+            Tried::Wrote(record, sent, judged(answer, &about))
+        }
+        .boxed()
+    }
+
+    fn lease(&self, record: &LeaseRecord, over: Option<u64>, now: MicroTime) -> Lease {
+        let seen = self.latest.as_ref().filter(|latest| over == Some(version(latest)));
+        let metadata = seen.map(|latest| ObjectMeta { managed_fields: None, ..latest.metadata.clone() });
+        let metadata = metadata.unwrap_or_else(|| ObjectMeta {
+            name: Some(self.seat.name.clone()),
+            resource_version: over.map(|version| version.to_string()),
+            ..ObjectMeta::default()
+        });
+        let spec = LeaseSpec {
+            holder_identity: Some(record.holder.clone()),
+            lease_duration_seconds: i32::try_from(record.duration.as_secs()).ok(),
+            lease_transitions: Some(record.transitions),
+            acquire_time: Some(self.acquired.clone()),
+            renew_time: Some(now),
+            ..LeaseSpec::default()
+        };
+        Lease { metadata, spec: Some(spec) }
+    }
+
+    /// Releases the Lease if it is ours, also when a renewal is under way.
+    async fn release(mut self, attempt: Option<BoxFuture<'static, Tried>>) {
+        if let Some(attempt) = attempt {
+            let tried = attempt.await;
+            self.tried(tried);
+        }
+        while let Some((released, over)) = self.elector.release() {
+            match self.write(released, Some(over)).await {
+                Tried::Wrote(.., Ok(_)) => {
+                    info!("the lease is released");
+                    return;
+                }
+                Tried::Wrote(.., Err(Trouble::Conflict)) => {
+                    let seen = self.look().await;
+                    self.tried(seen);
+                }
+                Tried::Wrote(.., Err(Trouble::Failed(what, said))) => {
+                    warn!("the lease was not released: {what}: {said}");
+                    return;
+                }
+                Tried::Looked(..) => return,
+            }
+        }
+    }
+
+    fn about(&self) -> String {
+        format!("{}/{}", self.seat.namespace, self.seat.name)
+    }
+}
+
+fn judged<T>(answer: Result<kube::Result<T>, tokio::time::error::Elapsed>, lease: &str) -> Result<T, Trouble> {
+    let failed = |what: &str, said: String| Trouble::Failed(format!("lease {lease}: {what}"), said);
+    let status = match answer {
+        Ok(Ok(found)) => return Ok(found),
+        Ok(Err(kube::Error::Api(status))) => status,
+        Ok(Err(error)) => return Err(failed("no answer, trying again", chain(&error))),
+        Err(_) => return Err(failed("no answer, trying again", "the time is over".into())),
+    };
+    Err(match status.code {
+        404 if status.message.contains("namespaces \"") => failed(
+            "its namespace does not exist, and nothing is written without the lease; create the namespace, or name another with --namespace; an instance that runs alone needs no lease with --leader-elect=false",
+            status.message.clone(),
+        ),
+        // Written, made or deleted by somebody else in between.
+        404 | 409 => Trouble::Conflict,
+        403 => failed(
+            "access is forbidden, and nothing is written without the lease; apply manifests/base; an instance that runs alone needs no lease with --leader-elect=false",
+            status.message.clone(),
+        ),
+        _ => failed("refused, trying again", status.message.clone()),
+    })
+}
+
+/// Says once what is wrong, whatever words the apiserver has for it, and once that it is well again.
+#[derive(Default)]
+struct LeaseProblem(Option<String>);
+
+impl LeaseProblem {
+    fn tell(&mut self, what: String, said: &str) {
+        if self.0.as_ref() != Some(&what) {
+            warn!("{what}: {said}");
+            self.0 = Some(what);
+        }
+    }
+
+    fn over(&mut self) {
+        if self.0.take().is_some() {
+            info!("the lease is well again");
+        }
+    }
+}
+
+/// Always the same pause.
+struct Steady(Duration);
+
+impl Iterator for Steady {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(self.0)
+    }
+}
+
+impl Backoff for Steady {
+    fn reset(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn told(code: u16, message: &str) -> String {
+        let status = Status { code, message: message.into(), ..Status::default() };
+        match judged::<()>(Ok(Err(kube::Error::Api(Box::new(status)))), "ns/name") {
+            Ok(()) => "nothing".into(),
+            Err(Trouble::Conflict) => "conflict".into(),
+            Err(Trouble::Failed(what, said)) => format!("{what}: {said}"),
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_lease_is_told_with_what_to_do() {
+        assert_eq!(told(409, "the object has been modified"), "conflict");
+        assert_eq!(told(404, "leases.coordination.k8s.io \"name\" not found"), "conflict");
+        assert!(told(404, "namespaces \"ns\" not found").contains("create the namespace"));
+        assert!(told(403, "no").contains("apply manifests/base"));
+        assert!(told(500, "etcd is down").ends_with("trying again: etcd is down"));
+    }
+
+    #[test]
+    fn a_lease_of_any_shape_is_read() {
+        let empty = Lease::default();
+        assert_eq!(record(&empty), LeaseRecord { holder: String::new(), duration: Duration::from_secs(1), transitions: 0 });
+        assert_eq!(version(&empty), 0);
+        let spec = LeaseSpec { holder_identity: Some("x".into()), lease_duration_seconds: Some(-1), ..LeaseSpec::default() };
+        assert_eq!(record(&Lease { spec: Some(spec), ..Lease::default() }).duration, Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,394 @@
+//! Who may write: one instance at a time, by a Lease. The decisions are here, without I/O and with time as an argument; `driver`
+//! carries them out, and opens the gate through which every write goes.
+//!
+//! Safety rests on one inequality. A leader sends nothing later than `renew_deadline` after it *sent* its last renewal that took
+//! effect; others take over no sooner than `duration` after they *saw* that renewal, which is later. What lies between is the time
+//! that a write which was sent at the last moment has to end: its server-side timeout. Clocks of others are never believed.
+
+mod driver;
+#[cfg(test)]
+mod model;
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::{Duration, Instant},
+};
+
+use crate::api::lease::LeaseRecord;
+pub use driver::{Election, Leadership, LeaseConfig, stand};
+
+/// The times of an election.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Timing {
+    /// How long others wait for a leader that is silent.
+    pub duration: Duration,
+    /// How long a leader goes on without a renewal.
+    pub renew_deadline: Duration,
+    /// How long between two attempts.
+    pub retry: Duration,
+}
+
+impl Timing {
+    /// Times for a lease of that length: two thirds of it to renew, and five attempts in that time. The retry is stretched by up to a
+    /// fifth, another for each identity, so that instances do not keep step.
+    pub fn of(duration: Duration, identity: &str) -> Self {
+        let renew_deadline = duration * 2 / 3;
+        let mut hasher = DefaultHasher::new();
+        identity.hash(&mut hasher);
+        let stretch = u32::try_from(hasher.finish() % 200).unwrap_or(0);
+        Self { duration, renew_deadline, retry: renew_deadline / 5 * (1000 + stretch) / 1000 }
+    }
+
+    /// How long a write that is sent at the last moment may take to end.
+    pub fn margin(&self) -> Duration {
+        self.duration.saturating_sub(self.renew_deadline)
+    }
+}
+
+/// What the elector wants done.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Move {
+    /// Nothing before that time.
+    Wait(Instant),
+    /// Read the Lease: what is known may be out of date.
+    Look,
+    /// Write this, over that version, or as a new Lease. It takes effect only if nobody wrote in between.
+    Write(LeaseRecord, Option<u64>),
+}
+
+/// What was seen of the Lease last.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct SeenLease {
+    /// `None`: there was no Lease.
+    record: Option<LeaseRecord>,
+    version: u64,
+    /// From when on somebody else may take it.
+    free: Instant,
+}
+
+/// One candidate.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Elector {
+    identity: String,
+    timing: Timing,
+    seen: Option<SeenLease>,
+    /// What was seen may be out of date.
+    doubt: bool,
+    /// Until when writes may be sent.
+    term: Option<Instant>,
+    /// No attempt before that time.
+    not_before: Option<Instant>,
+}
+
+impl Elector {
+    /// A candidate that has seen nothing yet.
+    pub const fn new(identity: String, timing: Timing) -> Self {
+        Self { identity, timing, seen: None, doubt: true, term: None, not_before: None }
+    }
+
+    /// Until when writes may be sent, if they may be sent now.
+    pub fn term(&self, now: Instant) -> Option<Instant> {
+        self.term.filter(|until| now < *until)
+    }
+
+    /// Who holds the Lease, as seen last.
+    pub fn holder(&self) -> Option<&str> {
+        self.seen.as_ref()?.record.as_ref().map(|r| &*r.holder).filter(|holder| !holder.is_empty())
+    }
+
+    /// Whether the Lease was held by anybody before.
+    pub fn succeeds(&self) -> bool {
+        self.seen.as_ref().and_then(|seen| seen.record.as_ref()).is_some_and(|record| record.transitions > 0)
+    }
+
+    /// The watch showed the Lease. It may be late.
+    pub fn saw(&mut self, record: LeaseRecord, version: u64, now: Instant) {
+        if self.seen.as_ref().is_some_and(|seen| seen.version >= version) {
+            return;
+        }
+        if record.holder != self.identity {
+            self.term = None;
+        }
+        let free = if record.holder.is_empty() { now } else { now + record.duration };
+        self.seen = Some(SeenLease { record: Some(record), version, free });
+    }
+
+    /// The watch showed that the Lease was deleted; it may be late. Whoever held it may not know that yet.
+    pub fn saw_deleted(&mut self, version: u64, now: Instant) {
+        if self.seen.as_ref().is_none_or(|seen| seen.version < version) {
+            self.gone(version, now);
+        }
+    }
+
+    /// The Lease was read, by a request that was sent at that time.
+    pub fn looked(&mut self, found: Option<(LeaseRecord, u64)>, sent: Instant, now: Instant) {
+        self.doubt = false;
+        if self.term.is_some_and(|until| until <= sent) {
+            self.term = None;
+        }
+        match found {
+            Some((record, version)) => self.saw(record, version, now),
+            None => self.gone(self.seen.as_ref().map_or(0, |seen| seen.version), now),
+        }
+    }
+
+    /// What to do.
+    pub fn next(&self, now: Instant) -> Move {
+        if let Some(at) = self.not_before.filter(|at| *at > now) {
+            return Move::Wait(at);
+        }
+        // A term that has ended may have ended because others took over while this process was stopped.
+        let lapsed = self.term.is_some_and(|until| until <= now);
+        let Some(seen) = self.seen.as_ref().filter(|_| !self.doubt && !lapsed) else { return Move::Look };
+        match &seen.record {
+            Some(record) if record.holder == self.identity => Move::Write(self.claim(record.transitions), Some(seen.version)),
+            _ if seen.free > now => Move::Wait(seen.free),
+            Some(record) => Move::Write(self.claim(record.transitions.saturating_add(1)), Some(seen.version)),
+            None => Move::Write(self.claim(0), None),
+        }
+    }
+
+    /// A write that was sent at that time took effect, as that version.
+    pub fn wrote(&mut self, record: LeaseRecord, version: u64, sent: Instant) {
+        let ends = sent + self.timing.renew_deadline;
+        let newer = self.seen.as_ref().filter(|seen| seen.version > version);
+        match newer {
+            // What came after it is known already; it is still ours, or it is over.
+            Some(seen) if seen.record.as_ref().is_none_or(|r| r.holder != self.identity) => return,
+            Some(_) => {}
+            None => self.seen = Some(SeenLease { record: Some(record), version, free: ends }),
+        }
+        self.term = Some(ends);
+        self.doubt = false;
+        self.not_before = Some(sent + self.timing.retry);
+    }
+
+    /// An attempt failed, or nobody knows.
+    pub fn failed(&mut self, now: Instant) {
+        self.doubt = true;
+        self.not_before = Some(now + self.timing.retry / 2);
+    }
+
+    /// A write found that somebody else wrote in between.
+    pub fn conflicted(&mut self, now: Instant) {
+        self.doubt = true;
+        self.not_before = Some(now + self.timing.retry / 20);
+    }
+
+    /// Ends the term. What to write, over which version, so that the next one need not wait, if the Lease is ours.
+    pub fn release(&mut self) -> Option<(LeaseRecord, u64)> {
+        self.term = None;
+        let SeenLease { record, version, .. } = self.seen.as_ref()?;
+        let held = record.as_ref().filter(|record| record.holder == self.identity)?;
+        let released = LeaseRecord { holder: String::new(), duration: Duration::from_secs(1), transitions: held.transitions };
+        Some((released, *version))
+    }
+
+    fn gone(&mut self, version: u64, now: Instant) {
+        self.term = None;
+        let others = self.seen.as_ref().filter(|s| s.record.as_ref().is_none_or(|r| r.holder != self.identity));
+        let free = others.map_or(now, |seen| seen.free.max(now));
+        self.seen = Some(SeenLease { record: None, version, free });
+    }
+
+    fn claim(&self, transitions: i32) -> LeaseRecord {
+        LeaseRecord { holder: self.identity.clone(), duration: self.timing.duration, transitions }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn timing() -> Timing {
+        Timing { duration: 15 * SECOND, renew_deadline: 10 * SECOND, retry: 2 * SECOND }
+    }
+
+    fn held_by(holder: &str) -> LeaseRecord {
+        LeaseRecord { holder: holder.into(), duration: timing().duration, transitions: 0 }
+    }
+
+    fn elector() -> (Elector, Instant) {
+        (Elector::new("a".into(), timing()), Instant::now())
+    }
+
+    fn leader() -> (Elector, Instant) {
+        let (mut a, now) = elector();
+        a.looked(None, now, now);
+        a.wrote(held_by("a"), 1, now);
+        (a, now)
+    }
+
+    fn holder_written(next: Move) -> (String, i32, Option<u64>) {
+        match next {
+            Move::Write(record, over) => (record.holder, record.transitions, over),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_times_of_an_election_leave_a_margin_and_several_attempts() {
+        for (seconds, id) in (3..60).flat_map(|s| ["a", "b", "c"].map(|id| (s, id))) {
+            let timing = Timing::of(seconds * SECOND, id);
+            assert!(timing.margin() >= SECOND, "{timing:?}");
+            assert!(timing.retry * 4 < timing.renew_deadline && timing.retry * 5 >= timing.renew_deadline, "{timing:?}");
+        }
+        let default = Timing::of(15 * SECOND, "a");
+        assert_eq!((default.renew_deadline, default.margin()), (10 * SECOND, 5 * SECOND));
+        assert_ne!(default.retry, Timing::of(15 * SECOND, "b").retry);
+    }
+
+    #[test]
+    fn nothing_is_written_before_the_lease_was_read() {
+        let (a, now) = elector();
+        assert_eq!(a.next(now), Move::Look);
+    }
+
+    #[test]
+    fn an_absent_or_released_lease_is_taken_at_once() {
+        let (mut a, now) = elector();
+        a.looked(None, now, now);
+        assert_eq!(holder_written(a.next(now)), ("a".into(), 0, None));
+        a.saw(held_by(""), 7, now);
+        assert_eq!(holder_written(a.next(now)), ("a".into(), 1, Some(7)));
+    }
+
+    #[test]
+    fn a_held_lease_is_waited_for_from_when_it_was_seen() {
+        let (mut a, now) = elector();
+        a.looked(Some((held_by("b"), 1)), now, now);
+        assert_eq!(a.next(now), Move::Wait(now + timing().duration));
+        // Read again, it is no renewal; a new version is one.
+        a.looked(Some((held_by("b"), 1)), now, now + SECOND);
+        assert_eq!(a.next(now + SECOND), Move::Wait(now + timing().duration));
+        a.saw(held_by("b"), 2, now + SECOND);
+        assert_eq!(a.next(now + SECOND), Move::Wait(now + SECOND + timing().duration));
+        assert_eq!(holder_written(a.next(now + 16 * SECOND)), ("a".into(), 1, Some(2)));
+    }
+
+    #[test]
+    fn i6_a_leader_that_cannot_renew_stops_before_others_may_take_over() {
+        let (mut a, now) = leader();
+        assert_eq!(a.next(now), Move::Wait(now + timing().retry));
+        a.failed(now + 3 * SECOND);
+        assert_eq!(a.next(now + 4 * SECOND), Move::Look);
+        let end = now + timing().renew_deadline;
+        assert!(a.term(now + 9 * SECOND).is_some());
+        assert_eq!(a.term(end), None);
+    }
+
+    #[test]
+    fn i6_a_term_counts_from_the_sending_not_from_the_answer() {
+        let (mut a, now) = leader();
+        a.wrote(held_by("a"), 2, now + SECOND);
+        assert_eq!(a.term(now + 10 * SECOND), Some(now + 11 * SECOND));
+    }
+
+    #[test]
+    fn i6_a_leader_that_sees_another_holder_or_no_lease_stops_at_once() {
+        let (a, now) = leader();
+        let mut other = a.clone();
+        other.saw(held_by("b"), 2, now);
+        assert_eq!(other.term(now), None);
+        let mut deleted = a.clone();
+        deleted.saw_deleted(2, now);
+        assert_eq!(deleted.term(now), None);
+        // And the late answer of its own write changes nothing.
+        other.wrote(held_by("a"), 1, now);
+        assert_eq!(other.term(now), None);
+        // What is older than its own write is no news.
+        let mut late = a;
+        late.saw(held_by("b"), 0, now);
+        assert!(late.term(now).is_some());
+    }
+
+    #[test]
+    fn i6_a_leader_that_was_stopped_reads_before_it_writes() {
+        let (mut a, now) = leader();
+        let later = now + 60 * SECOND;
+        assert_eq!(a.next(later), Move::Look);
+        // A request from before the end says nothing about now.
+        a.looked(Some((held_by("a"), 1)), now, later);
+        assert_eq!(a.next(later), Move::Look);
+        a.looked(Some((held_by("a"), 1)), later, later);
+        assert_eq!(a.term(later), None);
+        assert_eq!(holder_written(a.next(later)), ("a".into(), 0, Some(1)));
+        a.looked(Some((held_by("b"), 9)), later, later);
+        assert_eq!(a.next(later), Move::Wait(later + timing().duration));
+    }
+
+    #[test]
+    fn a_deleted_lease_is_left_to_who_held_it_for_as_long_as_it_may_not_know() {
+        let (mut a, now) = leader();
+        a.saw_deleted(2, now);
+        assert!(matches!(a.next(now + 2 * SECOND), Move::Write(_, None)));
+        let (mut b, now) = elector();
+        b.looked(Some((held_by("x"), 1)), now, now);
+        b.saw_deleted(2, now + SECOND);
+        assert_eq!(b.next(now + SECOND), Move::Wait(now + timing().duration));
+    }
+
+    #[test]
+    fn a_conflict_is_looked_into_soon_and_a_failure_later() {
+        let (mut a, now) = leader();
+        a.conflicted(now);
+        assert_eq!(a.next(now + timing().retry / 20), Move::Look);
+        a.failed(now);
+        assert_eq!(a.next(now), Move::Wait(now + timing().retry / 2));
+    }
+
+    #[test]
+    fn i6_a_clock_that_jumps_ahead_ends_a_term_and_prolongs_none() {
+        let (a, now) = leader();
+        for jump in (0..100).map(|seconds| seconds * SECOND) {
+            let mut a = a.clone();
+            assert_eq!(a.term(now + jump).is_some(), jump < timing().renew_deadline);
+            // A renewal that was sent before the jump counts from then, though its answer came after it.
+            a.wrote(held_by("a"), 2, now + SECOND);
+            assert_eq!(a.term(now + jump).is_some(), jump < SECOND + timing().renew_deadline);
+            if jump > SECOND + timing().renew_deadline {
+                assert_eq!(a.next(now + jump), Move::Look);
+            }
+        }
+    }
+
+    #[test]
+    fn i6_a_candidate_whose_clock_jumps_ahead_takes_only_what_was_not_renewed() {
+        let (mut b, now) = elector();
+        b.looked(Some((held_by("x"), 1)), now, now);
+        let jumped = now + 3600 * SECOND;
+        // It asks for the version that it saw: the apiserver refuses when the holder has renewed since.
+        assert_eq!(holder_written(b.next(jumped)).2, Some(1));
+        b.conflicted(jumped);
+        let again = jumped + timing().retry;
+        assert_eq!(b.next(again), Move::Look);
+        b.looked(Some((held_by("x"), 2)), again, again);
+        assert_eq!(b.next(again), Move::Wait(again + timing().duration));
+    }
+
+    #[test]
+    fn i6_clocks_of_which_one_runs_nearly_half_again_as_fast_as_the_other_let_nobody_in_too_early() {
+        for (slow, fast) in [(1.0, 1.49), (0.8, 1.19), (0.5, 0.74)] {
+            let (a, start) = leader();
+            let mut b = Elector::new("b".into(), timing());
+            b.looked(Some((held_by("a"), 1)), start, start);
+            for passed in (0..400).map(|n| SECOND.mul_f64(f64::from(n) / 10.0)) {
+                let leads = a.term(start + passed.mul_f64(slow)).is_some();
+                let takes = matches!(b.next(start + passed.mul_f64(fast)), Move::Write(..));
+                assert!(!(leads && takes), "after {passed:?}, at {slow} and {fast}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_holder_releases() {
+        let (mut a, now) = leader();
+        let (record, over) = a.release().unwrap();
+        assert_eq!((record.holder.as_str(), over), ("", 1));
+        assert_eq!(a.term(now), None);
+        a.saw(held_by("b"), 3, now);
+        assert_eq!(a.release(), None);
+    }
+}

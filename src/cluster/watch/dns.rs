@@ -1,0 +1,156 @@
+//! What says where the cluster's DNS is, as one stream: watches of a few named places, and the operator's own resolv.conf.
+//! A source that cannot be read is told once, tried again, and holds nothing up.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use futures::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
+use k8s_openapi::NamespaceResourceScope;
+use kube::{
+    Client, Resource, ResourceExt,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use super::{
+    kinds::{WatchBackoff, WatchProblem, explain, refusal},
+    stream::watch_dynamic,
+};
+use crate::{
+    cluster::telemetry::Telemetry,
+    engine::facts::event::Seen,
+    policy::dns::{
+        APP_LABEL, DnsEvent, KUBE_DNS, KUBE_SYSTEM, NODE_LOCAL, OPENSHIFT_DNS, OPENSHIFT_NAME, Object, SlimDaemonSet, SlimPod,
+        SlimService, SlimSlice, Source,
+    },
+};
+
+/// How often the resolv.conf is read: kubelet replaces it in silence.
+const REREAD: Duration = Duration::from_mins(1);
+
+/// Every source of DNS. Without a path no resolv.conf is read: outside of a pod it is not what pods get.
+pub fn everything(
+    client: &Client,
+    resolv_conf: Option<PathBuf>,
+    telemetry: &Arc<dyn Telemetry>,
+) -> impl Stream<Item = Seen> + Send + use<> {
+    let complaint = |source: Source| WatchProblem::about(source.as_str(), telemetry);
+    let watch = |source| (client.clone(), source, complaint(source));
+    let all = watcher::Config::default;
+    let named = |name: &str| all().fields(&format!("metadata.name={name}"));
+    let dns_pods = all().labels(&format!("{APP_LABEL}={KUBE_DNS}"));
+    let sources = [
+        watched::<SlimService>(watch(Source::Services), KUBE_SYSTEM, all()),
+        watched::<SlimSlice>(watch(Source::Slices), KUBE_SYSTEM, all()),
+        watched::<SlimPod>(watch(Source::Pods), KUBE_SYSTEM, dns_pods),
+        watched::<SlimDaemonSet>(watch(Source::NodeLocal), KUBE_SYSTEM, named(NODE_LOCAL)),
+        watched::<SlimService>(watch(Source::OpenShiftService), OPENSHIFT_DNS, named(OPENSHIFT_NAME)),
+        watched::<SlimDaemonSet>(watch(Source::OpenShiftDaemonSet), OPENSHIFT_DNS, named(OPENSHIFT_NAME)),
+        reread(resolv_conf),
+    ];
+    stream::select_all(sources).map(|news| Seen::Dns(Box::new(news)))
+}
+
+fn watched<K>(
+    (client, source, mut complaint): (Client, Source, WatchProblem),
+    namespace: &str,
+    config: watcher::Config,
+) -> BoxStream<'static, DnsEvent>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Into<Object> + 'static,
+{
+    watch_dynamic::<K>(&client, Some(namespace), config)
+        .backoff(WatchBackoff::default())
+        .filter_map(move |event| {
+            let news = match event {
+                Ok(event) => {
+                    complaint.recovered(&event);
+                    Some(news(source, event))
+                }
+                Err(error) => {
+                    complaint.failed(&error);
+                    refusal(&error).map(|_| DnsEvent::Unreadable(source, explain(source.as_str(), &error, false)))
+                }
+            };
+            futures::future::ready(news)
+        })
+        .boxed()
+}
+
+fn news<K: ResourceExt + Into<Object>>(source: Source, event: Event<K>) -> DnsEvent {
+    match event {
+        Event::Init => DnsEvent::ListBegins(source),
+        Event::InitDone => DnsEvent::ListEnds(source),
+        Event::InitApply(object) | Event::Apply(object) => DnsEvent::Seen(source, object.name_any(), object.into()),
+        Event::Delete(object) => DnsEvent::Gone(source, object.name_any()),
+    }
+}
+
+/// The text of the resolv.conf now, and whenever it is another.
+fn reread(path: Option<PathBuf>) -> BoxStream<'static, DnsEvent> {
+    let Some(path) = path else {
+        info!("outside of a pod no resolv.conf is read for the nameservers of pods, unless --resolv-conf names one");
+        let none = DnsEvent::ResolvConf(String::new());
+        return stream::once(futures::future::ready(none)).chain(stream::pending()).boxed();
+    };
+    let read = move |last: Option<Result<String, String>>| {
+        let path = path.clone();
+        async move {
+            let mut due = Instant::now();
+            if last.is_some() {
+                due += REREAD;
+            }
+            loop {
+                sleep_until(due).await;
+                let now = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()));
+                if last.as_ref() != Some(&now) {
+                    return Some((now.clone(), Some(now)));
+                }
+                due = Instant::now() + REREAD;
+            }
+        }
+    };
+    let tell = |read: Result<String, String>| match read {
+        Ok(text) => DnsEvent::ResolvConf(text),
+        Err(why) => {
+            warn!("the nameservers of pods cannot be read, trying again every minute: {why}");
+            DnsEvent::Unreadable(Source::ResolvConf, why)
+        }
+    };
+    stream::unfold(None, read).map(tell).boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_resolv_conf_is_read_at_once_and_again_when_it_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        std::fs::write(&path, "nameserver 10.96.0.10\n").unwrap();
+        let mut news = reread(Some(path.clone()));
+        let mut next = async || match news.next().await {
+            Some(DnsEvent::ResolvConf(text)) => Ok(text),
+            Some(DnsEvent::Unreadable(Source::ResolvConf, why)) => Err(why),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(next().await, Ok("nameserver 10.96.0.10\n".into()));
+        std::fs::write(&path, "nameserver 10.96.0.11\n").unwrap();
+        assert_eq!(next().await, Ok("nameserver 10.96.0.11\n".into()));
+        std::fs::remove_file(&path).unwrap();
+        assert!(next().await.is_err_and(|why| why.contains("resolv.conf")));
+    }
+
+    #[tokio::test]
+    async fn outside_of_a_pod_no_resolv_conf_is_read() {
+        assert!(matches!(reread(None).next().await, Some(DnsEvent::ResolvConf(text)) if text.is_empty()));
+    }
+}

@@ -1,0 +1,219 @@
+//! One namespace: observe, plan, diff (memory only), repair (the only cluster writes). The controller reports.
+//! Without drift, nothing here touches the network.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::facts::namespaces::Entry;
+use crate::{
+    api::{Role, reason::violation},
+    policy::{
+        drift::{Class, Drift, Fingerprint, PlannedPolicies, diff},
+        netpol::{Opening, Openings},
+        plan::{Assignment, Baseline, Baselines, Decision, Namespace, OptOut, Rendered},
+        status::{Finding, NamespaceState, Problem},
+    },
+};
+
+/// What was found in a namespace, and what is to be written there.
+#[derive(Debug, Default)]
+pub struct Assessment {
+    /// The finding of each baseline that has an interest in the namespace.
+    pub findings: Vec<(Arc<str>, Finding)>,
+    /// What is not as planned.
+    pub drifts: Vec<Drift>,
+    /// The baseline whose policies the namespace should hold.
+    pub baseline: Option<Arc<Baseline>>,
+    /// Nothing is written and nothing removed for now: what others do meanwhile is found later.
+    pub frozen: bool,
+}
+
+/// The digests of every valid baseline, and of what rollouts have not replaced yet, by key.
+pub type AllTargets = BTreeMap<Arc<str>, PlannedPolicies>;
+
+/// Observes, plans and compares. `failure` tells of writes that failed before, `contested` of policies that are changed again and again.
+pub fn assess(
+    entry: &Entry,
+    baselines: &Baselines,
+    targets: &AllTargets,
+    failure: impl Fn(&str) -> Option<Problem>,
+    contested: Vec<Problem>,
+) -> Assessment {
+    let Some(ns) = &entry.namespace else { return Assessment::default() };
+    let holdings = entry.holdings();
+    let Assignment { decision, shadowed, audits } = baselines.decide(ns, &holdings);
+
+    let mut found = Assessment::default();
+    found.findings.extend(shadowed.iter().map(|b| (b.name.clone(), Finding::fine(NamespaceState::Shadowed))));
+    let winner = match &decision {
+        Decision::Reported(baseline) | Decision::Protected(baseline) => Some(baseline.clone()),
+        Decision::LeaveAlone | Decision::Unselected | Decision::Frozen(_) => None,
+    };
+    let would = |baseline: &Baseline| would_change(&compare(baseline, ns, entry, targets, |_| false));
+    for audit in &audits {
+        let would = would(audit);
+        let mut finding = if audit.only_reports(ns, &holdings) { reported(would) } else { audited(would) };
+        if finding.state != NamespaceState::Reported {
+            finding.problems.extend(opted_out(audit, ns));
+        }
+        finding.problems.extend(held(audit, ns));
+        finding.problems.extend(bypasses(audit, ns, entry));
+        found.findings.push((audit.name.clone(), finding));
+    }
+    match decision {
+        Decision::LeaveAlone => {}
+        Decision::Frozen(name) => {
+            found.findings.push((name, Finding::fine(NamespaceState::Frozen)));
+            found.frozen = true;
+        }
+        Decision::Reported(baseline) => {
+            let mut finding = reported(would(&baseline));
+            finding.problems.extend(held(&baseline, ns));
+            found.findings.push((baseline.name.clone(), finding));
+        }
+        Decision::Unselected => {
+            found.drifts = diff([], &entry.policies, |name| baselines.may_remove(name));
+            // What is left to remove is the business of the baseline that it came from.
+            let mut owners: Vec<Arc<str>> = found.drifts.iter().filter_map(|d| d.baseline.clone()).collect();
+            owners.sort_unstable();
+            owners.dedup();
+            for owner in owners {
+                let theirs: Vec<Drift> = found.drifts.iter().filter(|d| d.baseline.as_ref() == Some(&owner)).cloned().collect();
+                found.findings.push((owner, finding(&theirs, &failure)));
+            }
+        }
+        Decision::Protected(baseline) => {
+            found.drifts = compare(&baseline, ns, entry, targets, |name| baselines.may_remove(name));
+            let mut finding = finding(&found.drifts, &failure);
+            finding.problems.extend(contested);
+            finding.problems.extend(opted_out(&baseline, ns));
+            finding.problems.extend(held(&baseline, ns).or_else(|| blocked(&baseline, ns)));
+            finding.problems.extend(bypasses(&baseline, ns, entry));
+            found.findings.push((baseline.name.clone(), finding));
+            found.baseline = Some(baseline);
+        }
+    }
+    if let Some(winner) = winner {
+        note_ties(&winner, &shadowed, &mut found.findings);
+    }
+    found
+}
+
+/// Where only the names decide, both baselines say so: whoever wrote them may not know of it.
+fn note_ties(winner: &Arc<Baseline>, shadowed: &[Arc<Baseline>], findings: &mut [(Arc<str>, Finding)]) {
+    let mut tie = |of: &Arc<str>, with: &Arc<str>| {
+        if let Some((_, finding)) = findings.iter_mut().find(|(name, _)| name == of) {
+            finding.ties.push(with.clone());
+        }
+    };
+    for other in shadowed.iter().filter(|other| other.priority == winner.priority) {
+        tie(&winner.name, &other.name);
+        tie(&other.name, &winner.name);
+    }
+}
+
+fn compare(
+    baseline: &Baseline,
+    ns: &Namespace,
+    entry: &Entry,
+    targets: &AllTargets,
+    may_remove: impl Fn(&str) -> bool,
+) -> Vec<Drift> {
+    let Some(targets) = targets.get(&baseline.key) else { return vec![] };
+    diff(baseline.planned(ns).filter_map(|(index, policy)| targets.of(index, policy)), &entry.policies, may_remove)
+}
+
+fn finding(drifts: &[Drift], failure: impl Fn(&str) -> Option<Problem>) -> Finding {
+    if let Some(problem) = drifts.iter().find_map(|d| failure(&d.policy)) {
+        return Finding::wrong(NamespaceState::Failed, problem);
+    }
+    if let Some(drift) = drifts.iter().find(|d| d.class == Class::Terminating) {
+        let message =
+            "it is being deleted and a finalizer holds it; its rules are in force, and it is created anew when it is gone";
+        return Finding::wrong(NamespaceState::Pending, problem(drift, violation::TERMINATING, message.into()));
+    }
+    Finding::fine(if drifts.is_empty() { NamespaceState::Compliant } else { NamespaceState::Pending })
+}
+
+/// The policies that the namespace does without, until when and by whom.
+fn opted_out(baseline: &Baseline, ns: &Namespace) -> Vec<Problem> {
+    let problem = |(policy, opt_out): (&Rendered, &OptOut)| {
+        let OptOut { name, expires, approval, .. } = opt_out;
+        let approval = approval.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+        let message = format!("{} is not planned until {expires}, by the opt-out {name}{approval}", policy.role);
+        Problem { policy: Some(policy.name.clone()), reason: violation::OPTED_OUT, message }
+    };
+    baseline.opted_out(ns).map(problem).collect()
+}
+
+/// So many bypasses of a namespace are told, the widest first.
+const BYPASSES_TOLD: usize = 5;
+
+/// Policies of others that open what the baseline closes.
+fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry) -> Vec<Problem> {
+    if entry.policies.values().all(|policy| policy.opens.is_none()) {
+        return vec![];
+    }
+    let closes = |role| baseline.planned(ns).any(|(_, policy)| policy.role == role);
+    let (ingress, egress) = (closes(Role::DefaultDenyIngress), closes(Role::DefaultDenyEgress));
+    let is_planned = |name: &str| baseline.planned(ns).any(|(_, policy)| policy.name == name);
+    // What stands under a planned name is repaired.
+    let others = entry.policies.iter().filter(|(name, policy)| !policy.ours && !is_planned(name));
+    let openings = |(name, policy): (&Arc<str>, &Fingerprint)| {
+        let Openings { ingress: inwards, egress: outwards } = policy.opens;
+        let (inwards, outwards) = (inwards.filter(|_| ingress), outwards.filter(|_| egress));
+        Some((inwards.max(outwards)?, name.clone(), inwards, outwards))
+    };
+    let mut found: Vec<_> = others.filter_map(openings).collect();
+    found.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    let problem = |(_, name, inwards, outwards): (_, Arc<str>, Option<Opening>, Option<Opening>)| {
+        let inwards = inwards.map(|o| format!("spec.ingress[{}] lets {} reach {} on {}", o.rule, o.peers, o.pods, o.ports));
+        let outwards = outwards.map(|o| format!("spec.egress[{}] lets {} reach {} on {}", o.rule, o.pods, o.peers, o.ports));
+        let opened: Vec<String> = inwards.into_iter().chain(outwards).collect();
+        let message =
+            format!("{}; policies only add, so the baseline cannot close that: narrow this one or remove it", opened.join(", "));
+        Problem { policy: Some(name.to_string()), reason: violation::BYPASSED, message }
+    };
+    found.into_iter().take(BYPASSES_TOLD).map(problem).collect()
+}
+
+/// The ingress of a namespace is left open, because the apiserver calls a Service there.
+fn held(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
+    let caller = baseline.holds(ns)?;
+    let message = format!(
+        "{caller} here, and behind default-deny-ingress that would time out: ingress is left open. Name the namespace in excludeNamespaces, or let the apiserver in by a policy and set controlPlaneBackends: Enforce"
+    );
+    Some(Problem { policy: None, reason: violation::SERVES_CONTROL_PLANE, message })
+}
+
+/// The apiserver calls a Service in a namespace that is closed already. What stands there stays: its owner decides.
+fn blocked(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
+    let caller = baseline.blocks(ns)?;
+    let policy = baseline.planned(ns).find(|(_, policy)| policy.role == Role::DefaultDenyIngress)?.1.name.clone();
+    let message = format!(
+        "{caller} here, behind this policy: that times out unless another policy lets the apiserver in. Name the namespace in excludeNamespaces, or add such a policy"
+    );
+    Some(Problem { policy: Some(policy), reason: violation::CONTROL_PLANE_BLOCKED, message })
+}
+
+/// The first policy that is not as planned, and what would be done with each.
+fn would_change(drifts: &[Drift]) -> Option<(String, String)> {
+    let verb = |d: &Drift| if d.class == Class::Missing { "create" } else { "change" };
+    let changes: Vec<String> = drifts.iter().map(|d| format!("{} {}", verb(d), d.policy)).collect();
+    Some((drifts.first()?.policy.clone(), changes.join(", ")))
+}
+
+fn reported(would: Option<(String, String)>) -> Finding {
+    let would = would.map_or_else(|| "close it".to_owned(), |(_, changes)| changes);
+    let message = format!("older than the baseline and holds none of its policies; existingNamespaces: Enforce would {would}");
+    Finding::wrong(NamespaceState::Reported, Problem { policy: None, reason: violation::EXISTING_NAMESPACE, message })
+}
+
+fn audited(would: Option<(String, String)>) -> Finding {
+    let Some((first, changes)) = would else { return Finding::fine(NamespaceState::Compliant) };
+    let message = format!("Enforce would {changes}");
+    Finding::wrong(NamespaceState::Drifted, Problem { policy: Some(first), reason: violation::WOULD_CHANGE, message })
+}
+
+fn problem(drift: &Drift, reason: &'static str, message: String) -> Problem {
+    Problem { policy: Some(drift.policy.clone()), reason, message }
+}

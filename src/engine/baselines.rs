@@ -1,0 +1,165 @@
+//! What becomes of a baseline that was seen: its place among the others, among the installs, and what it may release.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tracing::{info, warn};
+
+use super::{
+    Engine,
+    clock::Now,
+    facts::baseline::{InstallOwnership, RawBaseline},
+    outbox::baseline_status::BaselineState,
+};
+use crate::{
+    api::names::INSTANCE,
+    policy::plan::{Baseline, BaselineError},
+};
+
+/// A change of a baseline releases so many namespaces, or a tenth of those that it holds, without being asked.
+const RELEASED_AT_ONCE: usize = 10;
+
+impl Engine {
+    pub(super) fn baseline_seen(&mut self, raw: &RawBaseline, now: Now) {
+        let Some(name) = raw.metadata.name.as_deref() else { return };
+        self.listed_baselines.names(|| name.into());
+        let name: Arc<str> = name.into();
+        let check = || raw.check(self.installs.own()).map(Arc::new);
+        let known = self.tracked.get_mut(&name).filter(|t| raw.metadata.uid.as_deref() == Some(&*t.uid));
+        if let Some(tracked) = known {
+            if !tracked.update(raw, now.instant) {
+                return;
+            }
+            let before = std::mem::replace(&mut tracked.checked, check());
+            self.was_before(&name, before.as_ref().ok());
+        } else {
+            let new = BaselineState::new(raw, check(), now.instant);
+            // A list shows only the last of those that had this name.
+            self.forget_baseline(&name);
+            self.tracked.insert(name.clone(), new);
+        }
+        self.place(name, now);
+        self.plans_changed(now);
+    }
+
+    /// The baselines that are worked with are others than before, or this instance begins to work with them.
+    pub(super) fn plans_changed(&mut self, now: Now) {
+        self.recompute_releases(now);
+        self.recompute_rollouts(now);
+        self.pace.reset();
+        self.all_dirty();
+    }
+
+    /// Looks which baselines would release many namespaces at once. These wait until their owner confirms it: a selector with a typo
+    /// must not open a cluster.
+    fn recompute_releases(&mut self, now: Now) {
+        if !self.is_synced() {
+            return;
+        }
+        // How many a baseline would release, and how many it holds.
+        let mut counts: BTreeMap<Arc<str>, (usize, usize)> = BTreeMap::new();
+        for (_, entry) in self.observed.iter() {
+            let Some(ns) = &entry.namespace else { continue };
+            let holdings = entry.holdings();
+            if let Some(name) = self.baselines.released_by(ns, &holdings) {
+                counts.entry(name).or_default().0 += 1;
+            }
+            for name in holdings.baselines {
+                counts.entry(name).or_default().1 += 1;
+            }
+        }
+        for (name, tracked) in &mut self.tracked {
+            let (released, of) = counts.get(name).copied().unwrap_or_default();
+            let held = !tracked.release_is_confirmed() && released > RELEASED_AT_ONCE.max(of / 10);
+            if held {
+                warn!(baseline = %name, released, of, "the release of so many namespaces waits to be confirmed");
+            }
+            self.baselines.hold_release(name, held);
+            tracked.hold_release(held.then_some((released, of)), now.instant);
+        }
+    }
+
+    /// Gives a baseline its place among the others: to be worked with, or to be left as it is.
+    fn place(&mut self, name: Arc<str>, now: Now) {
+        let Some(tracked) = self.tracked.get_mut(&name) else { return };
+        let its = tracked.instance.as_ref();
+        let theirs = its.filter(|its| self.installs.live().contains(its));
+        let elder = self.installs.elder().filter(|_| its == Some(self.installs.own()));
+        let another = |install: &Arc<str>| Err(BaselineError::AnotherInstance(install.to_string()));
+        let (turn, checked) = match (theirs, elder) {
+            (Some(install), _) => (InstallOwnership::Theirs, another(install)),
+            (None, Some(install)) => (InstallOwnership::Waits, another(install)),
+            (None, None) => {
+                let in_this_cluster = |baseline: Arc<Baseline>| Arc::new(Baseline::clone(&baseline).with_dns(self.dns.cluster()));
+                (InstallOwnership::Ours, tracked.checked.clone().map(in_this_cluster))
+            }
+        };
+        tracked.turn = turn;
+        match checked {
+            Ok(baseline) => {
+                info!(baseline = %name, selector = baseline.effective_selector, "baseline taken up");
+                tracked.take_up(&baseline, now.instant);
+                self.targets.insert(name, crate::policy::drift::targets(&baseline));
+                self.baselines.insert(baseline);
+            }
+            Err(error) => {
+                match turn {
+                    InstallOwnership::Theirs => {
+                        info!(baseline = %name, install = tracked.instance.as_deref(), "baseline is left to another install");
+                    }
+                    InstallOwnership::Ours | InstallOwnership::Waits => {
+                        warn!(baseline = %name, reason = error.reason(), "baseline is stalled: {error}");
+                    }
+                }
+                tracked.stall(error, now.instant);
+                self.targets.remove(&name);
+                self.baselines.insert_invalid(name);
+            }
+        }
+    }
+
+    /// Looks which installs live, and what that changes.
+    pub(super) fn recompute_installs(&mut self, now: Now) {
+        let before = self.installs.elder().cloned();
+        let observed = &self.observed;
+        let is_labelled = |name: &str| observed.labels(name).is_some_and(|labels| labels.contains_key(INSTANCE));
+        if !self.installs.refresh(is_labelled, now.instant) {
+            return;
+        }
+        match self.installs.elder() {
+            Some(elder) if before.as_ref() != Some(elder) => {
+                warn!(install = %elder, "an older install of policy-baseline works in namespace {elder}: this one writes nothing while it lives. Remove one of them");
+            }
+            None if before.is_some() => info!("no older install of policy-baseline lives: this one works"),
+            _ => info!(installs = self.installs.live().join(","), "other installs of policy-baseline in this cluster"),
+        }
+        self.place_all(now);
+        self.plans_changed(now);
+    }
+
+    /// Gives every baseline its place anew.
+    pub(super) fn place_all(&mut self, now: Now) {
+        let names: Vec<Arc<str>> = self.tracked.keys().cloned().collect();
+        for name in names {
+            self.place(name, now);
+        }
+    }
+
+    pub(super) fn baseline_gone(&mut self, name: &str, now: Now) {
+        if self.forget_baseline(name) {
+            self.plans_changed(now);
+        }
+    }
+
+    /// Says whether there was one.
+    fn forget_baseline(&mut self, name: &str) -> bool {
+        let was_there = self.tracked.remove(name).is_some();
+        if was_there {
+            info!(baseline = name, "baseline is gone");
+            self.baselines.remove(name);
+            self.targets.remove(name);
+            self.forget_rollout(&name.into());
+            self.release_all_claims();
+        }
+        was_there
+    }
+}

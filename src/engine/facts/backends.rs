@@ -1,0 +1,130 @@
+//! Which namespaces hold Services that the apiserver calls, and which objects say so. What names no Service is not kept.
+//! A namespace need not exist to be named.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crate::api::backends::{Configuration, ConfigurationKind, ServiceName};
+
+/// Names are not checked by the apiserver everywhere; longer words are cut.
+const MAX_WORDS: usize = 320;
+
+/// One object, and a Service that it names.
+type ServiceCall = (ConfigurationKind, Arc<str>, String);
+
+/// The namespaces that serve the control plane.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub struct Backends {
+    services: BTreeMap<(ConfigurationKind, Arc<str>), Vec<ServiceName>>,
+    calls: BTreeMap<String, BTreeSet<ServiceCall>>,
+}
+
+impl Backends {
+    /// An object was seen. Returns the namespaces whose words may have changed.
+    pub fn set(&mut self, configuration: Configuration) -> BTreeSet<String> {
+        let Configuration { kind, name, services } = configuration;
+        let name: Arc<str> = name.into();
+        let known = self.services.get(&(kind, name.clone())).map(Vec::as_slice).unwrap_or_default();
+        if *known == services[..] {
+            return BTreeSet::new();
+        }
+        let mut changed = self.remove(kind, &name);
+        for service in &services {
+            let call = (kind, name.clone(), service.name.clone());
+            self.calls.entry(service.namespace.clone()).or_default().insert(call);
+            changed.insert(service.namespace.clone());
+        }
+        if !services.is_empty() {
+            self.services.insert((kind, name), services);
+        }
+        changed
+    }
+
+    /// An object is gone. Returns the namespaces whose words may have changed.
+    pub fn remove(&mut self, kind: ConfigurationKind, name: &str) -> BTreeSet<String> {
+        let name: Arc<str> = name.into();
+        let mut changed = BTreeSet::new();
+        for service in self.services.remove(&(kind, name.clone())).unwrap_or_default() {
+            if let Some(calls) = self.calls.get_mut(&service.namespace) {
+                calls.remove(&(kind, name.clone(), service.name));
+                if calls.is_empty() {
+                    self.calls.remove(&service.namespace);
+                }
+            }
+            changed.insert(service.namespace);
+        }
+        changed
+    }
+
+    /// The objects of a kind that name Services.
+    pub fn known(&self, kind: ConfigurationKind) -> impl Iterator<Item = &Arc<str>> {
+        self.services.keys().filter(move |(of, _)| *of == kind).map(|(_, name)| name)
+    }
+
+    /// Which object calls which Service in that namespace, in words; none when none does.
+    pub fn words(&self, namespace: &str) -> Option<Arc<str>> {
+        let calls = self.calls.get(namespace)?;
+        let (kind, name, service) = calls.first()?;
+        let mut words = format!("{}/{name} calls Service {service}", kind.as_str());
+        if calls.len() > 1 {
+            words = format!("{words} (and {} more such calls)", calls.len() - 1);
+        }
+        Some(words.chars().take(MAX_WORDS).collect::<String>().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::facts::backends::ConfigurationKind::{ApiService, Crd, Mutating, Validating};
+
+    fn calling(kind: ConfigurationKind, name: &str, services: &[(&str, &str)]) -> Configuration {
+        let service = |(namespace, name): &(&str, &str)| ServiceName { namespace: (*namespace).into(), name: (*name).into() };
+        Configuration { kind, name: name.into(), services: services.iter().map(service).collect() }
+    }
+
+    fn names(changed: BTreeSet<String>) -> Vec<String> {
+        changed.into_iter().collect()
+    }
+
+    #[test]
+    fn a_namespace_serves_while_something_names_a_service_in_it() {
+        let mut backends = Backends::default();
+        assert_eq!(names(backends.set(calling(Validating, "v", &[("a", "s"), ("b", "t")]))), ["a", "b"]);
+        assert_eq!(names(backends.set(calling(Crd, "c", &[("a", "s")]))), ["a"]);
+        assert_eq!(
+            backends.words("a").as_deref(),
+            Some("ValidatingWebhookConfiguration/v calls Service s (and 1 more such calls)")
+        );
+        assert_eq!(backends.words("b").as_deref(), Some("ValidatingWebhookConfiguration/v calls Service t"));
+        assert_eq!(backends.words("c"), None);
+        assert_eq!(names(backends.set(calling(Validating, "v", &[("b", "t")]))), ["a", "b"]);
+        assert_eq!(backends.words("a").as_deref(), Some("CustomResourceDefinition/c calls Service s"));
+        assert_eq!(names(backends.remove(Crd, "c")), ["a"]);
+        assert_eq!(backends.words("a"), None);
+    }
+
+    #[test]
+    fn the_same_again_and_what_names_no_service_is_no_news() {
+        let mut backends = Backends::default();
+        assert!(backends.set(calling(ApiService, "v1.apps", &[])).is_empty());
+        backends.set(calling(Mutating, "m", &[("a", "s")]));
+        assert!(backends.set(calling(Mutating, "m", &[("a", "s")])).is_empty());
+        assert_eq!(backends.known(Mutating).map(|name| &**name).collect::<Vec<_>>(), ["m"]);
+        assert_eq!(backends.known(ApiService).count(), 0, "most name none, and are not kept");
+        assert!(backends.remove(ApiService, "v1.apps").is_empty());
+        assert_eq!(names(backends.set(calling(Mutating, "m", &[]))), ["a"]);
+        assert_eq!((backends.services.len(), backends.calls.len()), (0, 0));
+    }
+
+    #[test]
+    fn words_are_bounded_whatever_the_names() {
+        let mut backends = Backends::default();
+        let long = "x".repeat(5000);
+        backends.set(calling(Validating, &long, &[("a", &long)]));
+        assert_eq!(backends.words("a").unwrap().chars().count(), MAX_WORDS);
+    }
+}

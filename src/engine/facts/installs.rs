@@ -1,0 +1,229 @@
+//! The installs of the operator in this cluster, by their Leases. One of them works: the oldest that lives. Time is an argument.
+//!
+//! Anybody who may write Leases in a namespace can make one look like an install, so only those count whose namespace a cluster's
+//! administrator has labelled.
+//!
+//! An install lives while somebody holds its Lease and goes on renewing it, by our own clock. Two that both believe to be the oldest,
+//! as for a moment when one comes back, write the same policies; the watch tells them apart.
+
+use std::{cmp::Ordering, collections::BTreeMap, sync::Arc, time::Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+
+use crate::{
+    api::lease::{LeaseRecord, record, version},
+    policy::listing::Listing,
+};
+
+/// A Lease as it was seen.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+struct Install {
+    created: Option<Timestamp>,
+    version: u64,
+    /// Until when its holder counts as living. `None`: nobody holds it.
+    until: Option<Instant>,
+}
+
+/// All installs, as seen by the one in a namespace.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub struct Installs {
+    own: Arc<str>,
+    seen: BTreeMap<Arc<str>, Install>,
+    listed: Listing<String>,
+    live: Vec<Arc<str>>,
+    elder: Option<Arc<str>>,
+}
+
+impl Installs {
+    /// Nothing was seen yet. `own` is the namespace of this one.
+    pub fn new(own: &str) -> Self {
+        Self { own: own.into(), seen: BTreeMap::new(), listed: Listing::default(), live: vec![], elder: None }
+    }
+
+    /// The namespace of this one.
+    pub const fn own(&self) -> &Arc<str> {
+        &self.own
+    }
+
+    /// Another install that lives and is older than this one: the work is its.
+    pub const fn elder(&self) -> Option<&Arc<str>> {
+        self.elder.as_ref()
+    }
+
+    /// The others that live.
+    pub fn live(&self) -> &[Arc<str>] {
+        &self.live
+    }
+
+    /// A list begins.
+    pub fn relist(&mut self) {
+        self.listed.begin();
+    }
+
+    /// The list is complete: what it did not name is gone.
+    pub fn relisted(&mut self) {
+        if let Some(listed) = self.listed.end() {
+            self.seen.retain(|namespace, _| listed.contains(&**namespace));
+        }
+    }
+
+    /// A Lease was seen.
+    pub fn saw(&mut self, lease: &Lease, now: Instant) {
+        let Some(namespace) = lease.metadata.namespace.as_deref() else { return };
+        self.listed.names(|| namespace.into());
+        let version = version(lease);
+        if self.seen.get(namespace).is_some_and(|seen| seen.version >= version) {
+            return;
+        }
+        let LeaseRecord { holder, duration, .. } = record(lease);
+        let until = if holder.is_empty() { None } else { now.checked_add(duration) };
+        let created = lease.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        self.seen.insert(namespace.into(), Install { created, version, until });
+    }
+
+    /// A Lease is gone.
+    pub fn gone(&mut self, lease: &Lease) {
+        if let Some(namespace) = lease.metadata.namespace.as_deref() {
+            self.seen.remove(namespace);
+        }
+    }
+
+    /// Looks who lives; `is_labelled` tells of a namespace whether an install may be there. Says whether that is not as before.
+    pub fn refresh(&mut self, is_labelled: impl Fn(&str) -> bool, now: Instant) -> bool {
+        let lives = |namespace: &Arc<str>, seen: &Install| {
+            *namespace != self.own && seen.until.is_some_and(|until| until > now) && is_labelled(namespace)
+        };
+        let live = self.seen.iter().filter(|(namespace, seen)| lives(namespace, seen));
+        let live: Vec<Arc<str>> = live.map(|(namespace, _)| namespace.clone()).collect();
+        if live == self.live && self.elder.as_ref() == self.eldest(&live) {
+            return false;
+        }
+        self.elder = self.eldest(&live).cloned();
+        self.live = live;
+        true
+    }
+
+    /// When somebody who lives now may have died, if nothing is seen of it.
+    pub fn next(&self) -> Option<Instant> {
+        self.live.iter().filter_map(|namespace| self.seen.get(namespace)?.until).min()
+    }
+
+    /// The first of these, if it comes before us.
+    fn eldest<'a>(&self, live: &'a [Arc<str>]) -> Option<&'a Arc<str>> {
+        let first = live.iter().min_by(|a, b| self.rank(a, b))?;
+        self.rank(first, &self.own).is_lt().then_some(first)
+    }
+
+    /// The older one first; one without a Lease last; names decide between those of the same second.
+    fn rank(&self, a: &Arc<str>, b: &Arc<str>) -> Ordering {
+        let created = |namespace| self.seen.get(namespace).and_then(|seen| seen.created).unwrap_or(Timestamp::MAX);
+        created(a).cmp(&created(b)).then_with(|| a.cmp(b))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn lease(namespace: &str, created: &str, version: u64, holder: &str) -> Lease {
+        serde_json::from_value(json!({
+            "metadata": { "name": "policy-baseline", "namespace": namespace, "resourceVersion": version.to_string(),
+                "creationTimestamp": format!("2026-01-01T00:00:{created}Z") },
+            "spec": { "holderIdentity": holder, "leaseDurationSeconds": 15 },
+        }))
+        .unwrap()
+    }
+
+    fn elder(installs: &Installs) -> Option<&str> {
+        installs.elder().map(|elder| &**elder)
+    }
+
+    #[test]
+    fn a_lease_in_a_namespace_without_the_label_is_no_install() {
+        let now = Instant::now();
+        let mut b = Installs::new("b");
+        b.saw(&lease("a-tenant", "01", 1, "x"), now);
+        assert!(!b.refresh(|_| false, now));
+        assert_eq!(elder(&b), None);
+        assert!(b.refresh(|namespace| namespace == "a-tenant", now), "the label may come later");
+    }
+
+    #[test]
+    fn the_oldest_install_that_lives_does_the_work() {
+        let now = Instant::now();
+        let mut b = Installs::new("b");
+        assert!(!b.refresh(|_| true, now));
+        b.saw(&lease("b", "05", 1, "x"), now);
+        assert!(!b.refresh(|_| true, now), "nobody but us");
+        b.saw(&lease("c", "07", 2, "x"), now);
+        assert!(b.refresh(|_| true, now));
+        assert_eq!((elder(&b), b.live().len()), (None, 1), "a younger one leaves the work to us");
+        b.saw(&lease("a", "03", 3, "x"), now);
+        assert!(b.refresh(|_| true, now));
+        assert_eq!(elder(&b), Some("a"));
+        b.saw(&lease("0", "01", 4, "x"), now);
+        assert!(b.refresh(|_| true, now));
+        assert_eq!(elder(&b), Some("0"));
+        b.gone(&lease("0", "01", 4, "x"));
+        assert!(b.refresh(|_| true, now));
+        assert_eq!(elder(&b), Some("a"));
+    }
+
+    #[test]
+    fn an_install_lives_while_its_lease_is_held_and_renewed() {
+        let now = Instant::now();
+        let mut b = Installs::new("b");
+        b.saw(&lease("a", "03", 1, "x"), now);
+        b.refresh(|_| true, now);
+        assert_eq!((elder(&b), b.next()), (Some("a"), Some(now + 15 * SECOND)));
+        // The same again, by a new list, is no renewal.
+        b.saw(&lease("a", "03", 1, "x"), now + 9 * SECOND);
+        b.saw(&lease("a", "03", 2, "x"), now + 10 * SECOND);
+        assert!(!b.refresh(|_| true, now + 16 * SECOND));
+        assert!(b.refresh(|_| true, now + 25 * SECOND));
+        assert_eq!((elder(&b), b.next()), (None, None));
+        b.saw(&lease("a", "03", 3, "x"), now + 30 * SECOND);
+        assert!(b.refresh(|_| true, now + 30 * SECOND));
+        b.saw(&lease("a", "03", 4, ""), now + 31 * SECOND);
+        assert!(b.refresh(|_| true, now + 31 * SECOND), "a released Lease says that nobody is there");
+        assert_eq!(elder(&b), None);
+    }
+
+    #[test]
+    fn one_without_a_lease_is_the_youngest_and_names_decide_within_a_second() {
+        let now = Instant::now();
+        let mut a = Installs::new("a");
+        a.saw(&lease("b", "03", 1, "x"), now);
+        a.refresh(|_| true, now);
+        assert_eq!(elder(&a), Some("b"));
+        a.saw(&lease("a", "03", 2, "x"), now);
+        assert!(a.refresh(|_| true, now));
+        assert_eq!(elder(&a), None);
+    }
+
+    #[test]
+    fn what_a_list_does_not_name_is_gone() {
+        let now = Instant::now();
+        let mut b = Installs::new("b");
+        b.saw(&lease("a", "03", 1, "x"), now);
+        b.relist();
+        b.relisted();
+        b.refresh(|_| true, now);
+        assert_eq!(elder(&b), None);
+        // Known again from where a list begins, whatever its version was.
+        b.relist();
+        b.saw(&lease("a", "03", 1, "x"), now);
+        b.relisted();
+        b.refresh(|_| true, now);
+        assert_eq!(elder(&b), Some("a"));
+    }
+}

@@ -1,0 +1,611 @@
+//! What the watches last saw, as fingerprints. Memory only.
+//! An older event never undoes what a write of our own returned: resourceVersions say which is newer.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+
+use crate::{
+    api::{NamespaceName, Role, Uid},
+    policy::{
+        drift::{Fingerprint, Interner, Policies},
+        listing::Listing,
+        plan::{Holdings, Labels, Namespace, NamespaceOptOuts},
+    },
+};
+
+/// One namespace and its policies.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub struct Entry {
+    /// The namespace, once its own watch has named it.
+    pub namespace: Option<Namespace>,
+    /// Its uid.
+    pub uid: Option<Uid>,
+    /// Its policies, ours and others'.
+    pub policies: Policies,
+    /// It held a policy of ours while this process watched, and has not been let go since.
+    pub established: bool,
+    /// The latest time at which an opt-out of it was first in force.
+    pub opted_out: Option<Timestamp>,
+    /// What happened to its policies.
+    pub standing: ChangeOrigin,
+    /// The baseline whose plan it was last seen to hold.
+    pub owner: Option<Arc<str>>,
+}
+
+/// What happened to the policies of a namespace: it tells drift from work.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ChangeOrigin {
+    /// Not known: it was so when we came.
+    #[default]
+    Found,
+    /// Its first policies are being written.
+    Bootstrapping,
+    /// It was as planned when last looked at, and nobody has touched its policies since.
+    Settled,
+    /// Somebody touched its policies since.
+    Touched,
+}
+
+/// What the watches say of a namespace while writes of ours are on their way to it.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+struct Flight {
+    /// The latest version of each policy that was news. Whether it was an echo of our own is known when the writes have ended.
+    touched: HashMap<Arc<str>, u64>,
+    /// The policies that were deleted, and when: the answer of an older write must not bring them back.
+    deleted: HashMap<Arc<str>, u64>,
+    /// A list was taken, or the namespace went: what was deleted meanwhile is not known, so only a watch is believed.
+    doubtful: bool,
+}
+
+impl Entry {
+    fn touch(&mut self) {
+        // What never was there cannot have been touched: its first policies are still to be written.
+        if self.standing != ChangeOrigin::Bootstrapping {
+            self.standing = ChangeOrigin::Touched;
+        }
+    }
+
+    /// Stores a policy unless it is known or older. Says whether that changed something.
+    fn store(&mut self, name: Arc<str>, print: Fingerprint) -> bool {
+        if self.policies.get(&name).is_some_and(|known| *known == print || is_newer(known, &print)) {
+            return false;
+        }
+        self.established |= print.ours;
+        if let Some(namespace) = &mut self.namespace {
+            namespace.closed |= closes(&name, &print);
+        }
+        self.policies.insert(name, print);
+        true
+    }
+
+    /// What of ours it holds.
+    pub fn holdings(&self) -> Holdings {
+        let ours = self.policies.values().filter(|p| p.ours);
+        let baselines: BTreeSet<Arc<str>> = ours.filter_map(|p| p.baseline.clone()).collect();
+        let any = self.established || self.holds_ours();
+        Holdings { any, opted_out: self.opted_out, baselines, owner: self.owner.clone() }
+    }
+
+    /// Whether a policy of ours is there now.
+    pub fn holds_ours(&self) -> bool {
+        self.policies.values().any(|p| p.ours)
+    }
+
+    /// Whether it held a policy of ours, or did without by an opt-out.
+    pub const fn was_ours(&self) -> bool {
+        self.established || self.opted_out.is_some()
+    }
+
+    /// Whether our default-deny-ingress stands there now.
+    fn is_closed(&self) -> bool {
+        self.policies.iter().any(|(name, print)| closes(name, print))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.namespace.is_none() && self.policies.is_empty()
+    }
+}
+
+/// A namespace in which a list did not name a policy that was known.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Relisted {
+    /// The namespace.
+    pub namespace: NamespaceName,
+    /// Policies that we wrote while the list was taken: if they are there, the watch will show them.
+    pub unsure: Vec<Arc<str>>,
+}
+
+/// Everything that the watches saw.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub struct Observed {
+    // Boxed: a tree reserves the place of more entries than it has.
+    entries: BTreeMap<NamespaceName, Box<Entry>>,
+    flights: HashMap<NamespaceName, Flight>,
+    texts: Interner,
+    relisted_namespaces: Listing<NamespaceName>,
+    relisted_policies: Listing<(NamespaceName, Arc<str>)>,
+    /// What our writes returned since the list of policies began: the list may be older.
+    written_meanwhile: HashSet<(NamespaceName, Arc<str>)>,
+    policies_synced: bool,
+}
+
+impl Observed {
+    /// One namespace.
+    pub fn get(&self, name: &NamespaceName) -> Option<&Entry> {
+        self.entries.get(name).map(|entry| &**entry)
+    }
+
+    /// One namespace, to note something in it.
+    pub fn get_mut(&mut self, name: &NamespaceName) -> Option<&mut Entry> {
+        self.entries.get_mut(name).map(|entry| &mut **entry)
+    }
+
+    /// The uid of a namespace.
+    pub fn uid(&self, name: &str) -> Option<Uid> {
+        self.entries.get(name)?.uid.clone()
+    }
+
+    /// The labels of a namespace.
+    pub fn labels(&self, name: &str) -> Option<&Labels> {
+        Some(&self.entries.get(name)?.namespace.as_ref()?.labels)
+    }
+
+    /// Every namespace.
+    pub fn iter(&self) -> impl Iterator<Item = (&NamespaceName, &Entry)> {
+        self.entries.iter().map(|(name, entry)| (name, &**entry))
+    }
+
+    /// From now on this instance writes. What was touched until now was touched by the former leader, or by somebody before him:
+    /// that cannot be told, so it counts as found.
+    pub fn take_over(&mut self) {
+        for entry in self.entries.values_mut().filter(|e| e.standing == ChangeOrigin::Touched) {
+            entry.standing = ChangeOrigin::Found;
+        }
+    }
+
+    /// A name, in the one copy that is kept of it.
+    fn name(&self, text: &str) -> NamespaceName {
+        self.entries.get_key_value(text).map_or_else(|| NamespaceName::observed(text), |(known, _)| known.clone())
+    }
+
+    /// A list of namespaces begins.
+    pub fn namespaces_relist(&mut self) {
+        self.relisted_namespaces.begin();
+    }
+
+    /// The list is complete: what it did not name is gone. Returns whom that concerns.
+    pub fn namespaces_relisted(&mut self) -> Vec<NamespaceName> {
+        let Some(seen) = self.relisted_namespaces.end() else { return vec![] };
+        let gone =
+            self.entries.iter().filter(|(name, e)| e.namespace.is_some() && !seen.contains(*name)).map(|(name, _)| name.clone());
+        let gone: Vec<_> = gone.collect();
+        for name in &gone {
+            self.namespace_deleted(name);
+        }
+        gone
+    }
+
+    /// A namespace was seen. Returns its name when something changed that the plan depends on.
+    pub fn namespace_seen(&mut self, meta: &ObjectMeta) -> Option<NamespaceName> {
+        let name = self.name(meta.name.as_deref()?);
+        self.relisted_namespaces.names(|| name.clone());
+        let texts = &mut self.texts;
+        // The apiserver labels every namespace with its name.
+        let mut value = |value: &str| if value == name.as_str() { name.text() } else { texts.get(value) };
+        let labels: Vec<_> = meta.labels.iter().flatten().map(|(key, text)| (key, value(text))).collect();
+        let mut namespace = Namespace {
+            name: name.clone(),
+            labels: labels.into_iter().map(|(key, value)| (texts.get(key), value)).collect(),
+            created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+            terminating: meta.deletion_timestamp.is_some(),
+            opt_outs: NamespaceOptOuts::default(),
+            serves: None,
+            closed: false,
+        };
+        let uid: Option<Uid> = meta.uid.as_deref().map(Into::into);
+        let entry = self.entries.entry(name.clone()).or_default();
+        let is_same = entry.uid == uid;
+        if !is_same {
+            // Another namespace under the same name: what was known of the former does not hold.
+            entry.established = entry.holds_ours();
+            entry.opted_out = None;
+            entry.standing = ChangeOrigin::Found;
+            entry.owner = None;
+            entry.uid = uid;
+            doubt(self.flights.get_mut(&name));
+        }
+        let known = entry.namespace.as_ref();
+        namespace.closed = known.filter(|_| is_same).map_or_else(|| entry.is_closed(), |known| known.closed);
+        namespace.serves = known.and_then(|known| known.serves.clone());
+        namespace.opt_outs = known.map(|known| known.opt_outs.clone()).unwrap_or_default();
+        if entry.namespace.as_ref() == Some(&namespace) {
+            return None;
+        }
+        entry.namespace = Some(namespace);
+        Some(name)
+    }
+
+    /// The apiserver calls a Service in the namespace, or none any more. Says whether that is news.
+    pub fn serves(&mut self, name: &str, words: Option<Arc<str>>) -> Option<NamespaceName> {
+        let namespace = self.entries.get_mut(name)?.namespace.as_mut()?;
+        let is_news = namespace.serves != words;
+        namespace.serves = words;
+        is_news.then(|| namespace.name.clone())
+    }
+
+    /// Nothing plans our default-deny-ingress in the namespace. When it is gone, the namespace counts as never closed. Says whether that is news.
+    pub fn not_to_be_closed(&mut self, name: &NamespaceName) -> bool {
+        let Some(entry) = self.entries.get_mut(name) else { return false };
+        let closed = entry.is_closed();
+        entry.namespace.as_mut().is_some_and(|namespace| std::mem::replace(&mut namespace.closed, closed) != closed)
+    }
+
+    /// What a namespace held counts no more, but for when an opt-out that still stands there was in force first. Says whether that is news.
+    pub fn release_claim(&mut self, name: &NamespaceName, opted_out: Option<Timestamp>) -> bool {
+        let Some(entry) = self.entries.get_mut(name) else { return false };
+        let was_established = std::mem::take(&mut entry.established);
+        std::mem::replace(&mut entry.opted_out, opted_out) != opted_out || was_established
+    }
+
+    /// A namespace is gone.
+    pub fn namespace_deleted(&mut self, name: &NamespaceName) {
+        doubt(self.flights.get_mut(name));
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        let policies = std::mem::take(&mut entry.policies);
+        **entry = Entry { policies, ..Entry::default() };
+        if entry.is_empty() {
+            self.entries.remove(name);
+        }
+    }
+
+    /// A list of policies begins.
+    pub fn policies_relist(&mut self) {
+        self.relisted_policies.begin();
+        self.flights.values_mut().for_each(|flight| doubt(Some(flight)));
+    }
+
+    /// The list is complete: what it did not name is gone, or was written after the list was taken. Returns whom that concerns.
+    pub fn policies_relisted(&mut self) -> Vec<Relisted> {
+        self.policies_synced = true;
+        let Some(seen) = self.relisted_policies.end() else { return vec![] };
+        let mut concerned = Vec::new();
+        for (name, entry) in &mut self.entries {
+            let (mut gone, mut unsure) = (0, Vec::new());
+            entry.policies.retain(|policy| {
+                let key = (name.clone(), policy.clone());
+                let named = seen.contains(&key);
+                if !named && self.written_meanwhile.contains(&key) {
+                    unsure.push(policy.clone());
+                } else if !named {
+                    gone += 1;
+                }
+                named
+            });
+            if gone > 0 {
+                entry.touch();
+            }
+            if gone > 0 || !unsure.is_empty() {
+                concerned.push(Relisted { namespace: name.clone(), unsure });
+            }
+        }
+        self.written_meanwhile.clear();
+        self.entries.retain(|_, e| !e.is_empty());
+        concerned
+    }
+
+    /// A policy was seen by the watch. Returns its namespace when that is news.
+    pub fn policy_seen(&mut self, object: &NetworkPolicy) -> Option<NamespaceName> {
+        let live = self.policies_synced;
+        let print = Fingerprint::of(object, &mut self.texts);
+        let namespace = self.name(object.metadata.namespace.as_deref()?);
+        let name = self.texts.get(object.metadata.name.as_deref()?);
+        self.relisted_policies.names(|| (namespace.clone(), name.clone()));
+        let version = print.version;
+        let entry = self.entries.entry(namespace.clone()).or_default();
+        if !entry.store(name.clone(), print) {
+            return None;
+        }
+        match self.flights.get_mut(&namespace) {
+            Some(flight) => drop(flight.touched.insert(name, version)),
+            None if live => entry.touch(),
+            None => {}
+        }
+        Some(namespace)
+    }
+
+    /// Writes to a namespace begin.
+    pub fn writes_begin(&mut self, namespace: &NamespaceName) {
+        let flight = Flight { doubtful: self.relisted_policies.is_under_way(), ..Flight::default() };
+        self.flights.insert(namespace.clone(), flight);
+    }
+
+    /// A write of our own returned this policy. Returns its fingerprint, and whether it may have gone unseen: then it is not taken as
+    /// observed until a watch shows it. One that was seen to go is not either.
+    pub fn policy_written(&mut self, object: &NetworkPolicy) -> (Fingerprint, bool) {
+        let print = Fingerprint::of(object, &mut self.texts);
+        let meta = &object.metadata;
+        let (Some(namespace), Some(name)) = (meta.namespace.as_deref(), meta.name.as_deref()) else { return (print, true) };
+        let (namespace, name) = (self.name(namespace), self.texts.get(name));
+        let known = self.entries.get(&namespace).is_some_and(|e| e.policies.get(&name).is_some());
+        let flight = self.flights.get(&namespace);
+        let went = flight.and_then(|f| f.deleted.get(&name)).is_some_and(|deleted| print.version <= *deleted);
+        let unsure = !went && !known && flight.is_some_and(|f| f.doubtful);
+        if !went && !unsure {
+            if self.relisted_policies.is_under_way() {
+                self.written_meanwhile.insert((namespace.clone(), name.clone()));
+            }
+            self.entries.entry(namespace).or_default().store(name, print.clone());
+        }
+        (print, unsure)
+    }
+
+    /// Writes to a namespace have ended: these policies are stored in that version, or removed (no version). `finished` says that
+    /// nothing that was to be written is left.
+    pub fn writes_end(&mut self, namespace: &NamespaceName, written: &[(&str, Option<u64>)], finished: bool) {
+        let Some(flight) = self.flights.remove(namespace) else { return };
+        let echo = |(name, version): (&Arc<str>, &u64)| {
+            let ours = written.iter().find(|(written, _)| *written == &**name);
+            ours.is_some_and(|(_, stored)| stored.is_none_or(|stored| *version <= stored))
+        };
+        let by_others = !flight.touched.iter().chain(&flight.deleted).all(echo);
+        if let Some(entry) = self.entries.get_mut(namespace) {
+            match (by_others, finished) {
+                (_, false) if entry.standing == ChangeOrigin::Bootstrapping => {}
+                (true, _) => entry.standing = ChangeOrigin::Touched,
+                (false, true) => entry.standing = ChangeOrigin::Settled,
+                (false, false) => {}
+            }
+        }
+    }
+
+    /// A policy is gone, by the watch. Returns its namespace when that is news.
+    pub fn policy_deleted(&mut self, object: &NetworkPolicy) -> Option<NamespaceName> {
+        let namespace = NamespaceName::observed(object.metadata.namespace.as_deref()?);
+        let name = object.metadata.name.as_deref()?;
+        let deleted = Fingerprint::of(object, &mut self.texts);
+        let mut flight = self.flights.get_mut(&namespace);
+        if let Some(flight) = &mut flight {
+            // Without a version there is no telling what came later.
+            let version = if deleted.version > 0 { deleted.version } else { u64::MAX };
+            flight.deleted.insert(name.into(), version);
+        }
+        let entry = self.entries.get_mut(&namespace)?;
+        if entry.policies.get(name).is_none_or(|known| is_newer(known, &deleted)) {
+            return None;
+        }
+        entry.policies.remove(name);
+        if flight.is_none() {
+            entry.touch();
+        }
+        if entry.is_empty() {
+            self.entries.remove(&namespace);
+        }
+        Some(namespace)
+    }
+
+    /// We removed that very policy.
+    pub fn policy_removed(&mut self, namespace: &NamespaceName, name: &str, uid: &Uid) {
+        if let Some(entry) = self.entries.get_mut(namespace)
+            && entry.policies.get(name).is_some_and(|p| p.uid == *uid)
+        {
+            entry.policies.remove(name);
+        }
+    }
+}
+
+/// Whether it is our default-deny-ingress. Its name says so, which its id vouches for: labels alone can be edited.
+fn closes(name: &str, print: &Fingerprint) -> bool {
+    print.ours && name.ends_with(Role::DefaultDenyIngress.suffix())
+}
+
+fn doubt(flight: Option<&mut Flight>) {
+    if let Some(flight) = flight {
+        flight.doubtful = true;
+    }
+}
+
+/// Whether the first is newer than the second. Unknown versions count as old.
+const fn is_newer(known: &Fingerprint, other: &Fingerprint) -> bool {
+    other.version > 0 && known.version > other.version
+}
+
+#[cfg(test)]
+impl Clone for Interner {
+    /// It only saves room: a copy may begin without anything.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+#[cfg(test)]
+impl Observed {
+    /// What decides how the answers of writes on their way are taken: deletions, and whether a list was taken meanwhile.
+    pub fn flight(&self, namespace: &NamespaceName) -> Option<(BTreeMap<&str, u64>, bool)> {
+        let flight = self.flights.get(namespace)?;
+        Some((flight.deleted.iter().map(|(name, version)| (&**name, *version)).collect(), flight.doubtful))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testkit::{checked, observed as stored};
+
+    fn policy(version: u64) -> NetworkPolicy {
+        let mut p = stored(&checked("b", json!({})).policies[0], "team-a");
+        p.metadata.resource_version = Some(version.to_string());
+        p
+    }
+
+    fn meta(name: &str, uid: &str) -> ObjectMeta {
+        ObjectMeta { name: Some(name.into()), uid: Some(uid.into()), ..Default::default() }
+    }
+
+    fn held(o: &Observed) -> Vec<u64> {
+        o.get(&NamespaceName::observed("team-a")).map(|e| e.policies.values().map(|p| p.version).collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_late_echo_of_a_former_state_is_no_news() {
+        let mut o = Observed::default();
+        o.policy_written(&policy(10));
+        assert_eq!(o.policy_seen(&policy(9)), None);
+        assert_eq!(o.policy_seen(&policy(10)), None);
+        assert_eq!(held(&o), [10]);
+        assert!(o.policy_seen(&policy(11)).is_some());
+    }
+
+    #[test]
+    fn a_late_deletion_does_not_remove_what_was_created_since() {
+        let mut o = Observed::default();
+        o.policy_written(&policy(10));
+        assert_eq!(o.policy_deleted(&policy(9)), None);
+        assert_eq!(held(&o), [10]);
+        assert!(o.policy_deleted(&policy(12)).is_some());
+        assert_eq!(held(&o), [] as [u64; 0]);
+    }
+
+    #[test]
+    fn a_list_that_does_not_name_a_policy_says_that_it_is_gone() {
+        let mut o = Observed::default();
+        o.policies_relist();
+        o.policy_seen(&policy(1));
+        assert_eq!(o.policies_relisted(), []);
+        o.policies_relist();
+        assert_eq!(o.policies_relisted().len(), 1);
+        assert_eq!(held(&o), [] as [u64; 0]);
+    }
+
+    fn team_a() -> NamespaceName {
+        NamespaceName::observed("team-a")
+    }
+
+    fn live() -> Observed {
+        let mut o = Observed::default();
+        o.policies_relist();
+        o.policies_relisted();
+        o.namespace_seen(&meta("team-a", "1"));
+        o
+    }
+
+    fn standing(o: &Observed) -> ChangeOrigin {
+        o.get(&team_a()).unwrap().standing
+    }
+
+    #[test]
+    fn i1_the_answer_of_a_write_does_not_bring_back_what_was_deleted_since() {
+        let mut o = live();
+        o.writes_begin(&team_a());
+        o.policy_seen(&policy(10));
+        o.policy_deleted(&policy(11));
+        o.policy_written(&policy(10));
+        assert_eq!(held(&o), [] as [u64; 0]);
+        // Created again, by a write that came later than the deletion.
+        o.policy_written(&policy(12));
+        assert_eq!(held(&o), [12]);
+    }
+
+    #[test]
+    fn i1_what_is_written_while_a_list_is_taken_is_observed_when_a_watch_shows_it() {
+        let relisted_meanwhile = |o: &mut Observed| {
+            o.policies_relist();
+            o.policies_relisted();
+        };
+        let relist_goes_on = |o: &mut Observed| o.policies_relist();
+        let namespace_went = |o: &mut Observed| {
+            o.namespace_deleted(&team_a());
+            o.namespace_seen(&meta("team-a", "2"));
+        };
+        for happens in [relisted_meanwhile as fn(&mut Observed), relist_goes_on, namespace_went] {
+            let mut o = live();
+            o.writes_begin(&team_a());
+            happens(&mut o);
+            assert!(o.policy_written(&policy(5)).1, "it may have been deleted before the list was taken");
+            o.writes_end(&team_a(), &[], true);
+            assert_eq!(held(&o), [] as [u64; 0]);
+            assert!(o.policy_seen(&policy(5)).is_some());
+        }
+    }
+
+    #[test]
+    fn a_policy_that_a_list_does_not_name_is_gone_though_a_write_returned_it_meanwhile() {
+        let mut o = live();
+        o.policy_seen(&policy(4));
+        o.get_mut(&team_a()).unwrap().standing = ChangeOrigin::Settled;
+        o.writes_begin(&team_a());
+        o.policies_relist();
+        assert!(!o.policy_written(&policy(5)).1, "it was known, and is newer now");
+        let [Relisted { unsure, .. }] = &o.policies_relisted()[..] else { panic!("it is not told") };
+        assert_eq!(unsure.len(), 1, "the list may be older than the write: the watch will tell");
+        assert_eq!(held(&o), [] as [u64; 0]);
+        assert_eq!(standing(&o), ChangeOrigin::Settled, "nobody touched it");
+    }
+
+    #[test]
+    fn the_echo_of_our_writes_touches_nothing_and_what_others_do_meanwhile_does() {
+        let name = policy(1).metadata.name.unwrap();
+        for (seen, written, want) in [
+            (vec![10], Some(10), ChangeOrigin::Settled),
+            // An apply, and the patch that follows it.
+            (vec![10, 11], Some(11), ChangeOrigin::Settled),
+            (vec![10, 12], Some(10), ChangeOrigin::Touched),
+            (vec![10], None, ChangeOrigin::Settled),
+        ] {
+            let mut o = live();
+            o.writes_begin(&team_a());
+            for version in &seen {
+                o.policy_seen(&policy(*version));
+            }
+            assert_eq!(standing(&o), ChangeOrigin::Found);
+            o.writes_end(&team_a(), &[(&name, written)], true);
+            assert_eq!(standing(&o), want, "{seen:?} {written:?}");
+        }
+        let mut o = live();
+        o.writes_begin(&team_a());
+        o.policy_seen(&policy(10));
+        o.writes_end(&team_a(), &[], false);
+        assert_eq!(standing(&o), ChangeOrigin::Touched, "the write failed, so it was somebody else's");
+    }
+
+    #[test]
+    fn a_namespace_is_news_only_when_the_plan_could_change() {
+        let mut o = Observed::default();
+        assert!(o.namespace_seen(&meta("a", "1")).is_some());
+        assert_eq!(o.namespace_seen(&meta("a", "1")), None);
+        let labelled = ObjectMeta { labels: Some([("x".to_owned(), "y".to_owned())].into()), ..meta("a", "1") };
+        assert!(o.namespace_seen(&labelled).is_some());
+    }
+
+    #[test]
+    fn a_namespace_that_held_ours_stays_established_until_another_takes_its_name() {
+        let mut o = Observed::default();
+        let ns = NamespaceName::observed("team-a");
+        o.namespace_seen(&meta("team-a", "1"));
+        o.policy_seen(&policy(1));
+        o.policy_deleted(&policy(2));
+        assert!(o.get(&ns).unwrap().holdings().any);
+        o.namespace_seen(&meta("team-a", "2"));
+        assert!(!o.get(&ns).unwrap().holdings().any);
+    }
+
+    #[test]
+    fn a_namespace_that_is_gone_leaves_nothing() {
+        let mut o = Observed::default();
+        o.namespaces_relist();
+        o.namespace_seen(&meta("a", "1"));
+        assert_eq!(o.namespaces_relisted(), []);
+        o.namespaces_relist();
+        assert_eq!(o.namespaces_relisted().len(), 1);
+        assert_eq!(o.iter().count(), 0);
+    }
+}

@@ -1,0 +1,63 @@
+//! An opt-out as the watch delivers it.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    api::{BaselineOptOut, BaselineOptOutSpec, NamespaceName, resource_version},
+    policy::plan::OptOut,
+};
+
+/// An opt-out as the watch delivers it: spec and status are read apart, so that one that does not decode stops nothing else.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = "BaselineOptOut")]
+pub struct RawOptOut {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    #[serde(default)]
+    pub spec: Value,
+    #[serde(default)]
+    pub status: Value,
+}
+
+impl RawOptOut {
+    /// What it asks for, or what is wrong with it.
+    pub fn check(&self) -> Result<OptOut, String> {
+        let spec: BaselineOptOutSpec =
+            serde_path_to_error::deserialize(&self.spec).map_err(|e| format!("spec.{}: {}", e.path(), e.inner()))?;
+        OptOut::check(&BaselineOptOut { metadata: self.metadata.clone(), spec, status: None })
+    }
+
+    pub fn key(&self) -> Option<Key> {
+        Some((NamespaceName::observed(self.metadata.namespace.as_deref()?), self.metadata.name.as_deref()?.into()))
+    }
+
+    pub fn version(&self) -> u64 {
+        resource_version(self.metadata.resource_version.as_deref())
+    }
+}
+
+pub type Key = (NamespaceName, Arc<str>);
+
+/// Why opt-outs cannot be listed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unlisted {
+    /// The apiserver does not know them.
+    Unknown,
+    /// The operator may not list them.
+    Forbidden,
+}
+
+/// How many opt-outs that name a role are in force, and when the first of them ends.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// How many.
+    pub in_force: u32,
+    /// When the first one ends.
+    pub earliest: Option<Timestamp>,
+}

@@ -1,0 +1,126 @@
+//! What opt-outs change: the plan of their namespace while they are in force, and what is told of them.
+
+use super::{
+    Engine,
+    clock::Now,
+    facts::opt_out::{RawOptOut, Tally, Unlisted},
+    writes::{OptOutWrite, StoredOptOut, WriteError},
+};
+use crate::{
+    api::{NamespaceName, Role, backends::ConfigurationKind},
+    policy::{
+        drift::{Drift, Repair},
+        plan::{Baseline, Decision, opt_out::Ruling},
+    },
+};
+
+impl Engine {
+    pub(super) fn opt_out_seen(&mut self, raw: &RawOptOut, now: Now) {
+        if let Some(ns) = self.opt_outs.seen(raw, now.wall) {
+            self.opt_outs_changed(&ns, true, now);
+        }
+    }
+
+    pub(super) fn opt_out_gone(&mut self, raw: &RawOptOut, now: Now) {
+        if let Some(ns) = self.opt_outs.gone(raw) {
+            self.opt_outs_changed(&ns, true, now);
+        }
+    }
+
+    pub(super) fn opt_outs_listed(&mut self, now: Now) {
+        for ns in self.opt_outs.relisted() {
+            self.opt_outs_changed(&ns, true, now);
+        }
+        self.list_complete(4, "opt-outs", now);
+    }
+
+    pub(super) fn opt_outs_not_listed(&mut self, why: Unlisted, now: Now) {
+        self.opt_outs.not_listed(why, now.instant);
+        self.recompute_opt_outs(now);
+    }
+
+    /// Looks whether there can be opt-outs at all.
+    pub(super) fn recompute_opt_outs(&mut self, now: Now) {
+        let Some(concerned) = self.opt_outs.none_can_exist(self.backends.is_answered(ConfigurationKind::Crd), now.instant) else {
+            return;
+        };
+        for ns in concerned {
+            self.opt_outs_changed(&ns, true, now);
+        }
+        self.list_complete(4, "opt-outs", now);
+    }
+
+    /// Whether it is known which opt-outs there are.
+    pub const fn knows_opt_outs(&self) -> bool {
+        self.synced[4]
+    }
+
+    /// Looks which opt-outs have ended, or are in force again because the clock went back.
+    pub(super) fn let_opt_outs_end(&mut self, now: Now) {
+        for ns in self.opt_outs.tick(now.wall) {
+            self.opt_outs_changed(&ns, false, now);
+        }
+    }
+
+    /// The opt-outs of a namespace are others than before, or the namespace is.
+    pub(super) fn opt_outs_changed(&mut self, ns: &NamespaceName, urgent: bool, now: Now) {
+        let living = self.opt_outs.living(ns, now.wall);
+        let first_in_force = self.opt_outs.first_in_force(ns);
+        let Some(entry) = self.observed.get_mut(ns) else { return };
+        // One that goes has been there: the namespace is closed now, not found open.
+        entry.opted_out = entry.opted_out.max(first_in_force);
+        let Some(namespace) = &mut entry.namespace else { return };
+        if namespace.opt_outs != living {
+            namespace.opt_outs = living;
+            self.pace.news(ns);
+        }
+        self.dirty.push(ns.clone(), urgent);
+    }
+
+    /// Judges the opt-outs of a namespace by what is decided for it.
+    pub(super) fn judge_opt_outs(&mut self, ns: &NamespaceName, now: Now) {
+        if !self.opt_outs.concern(ns) {
+            return;
+        }
+        let Some(entry) = self.observed.get(ns) else { return };
+        let Some(namespace) = &entry.namespace else { return };
+        let decision = self.baselines.decide(namespace, &entry.holdings()).decision;
+        let ruling = match &decision {
+            Decision::LeaveAlone => return self.opt_outs.leave_alone(ns),
+            Decision::Unselected => Ruling::Nobody,
+            Decision::Frozen(name) => Ruling::Freezes(name, false),
+            Decision::Reported(baseline) => Ruling::Reports(&baseline.name),
+            Decision::Protected(baseline) => Ruling::Enforces(baseline),
+        };
+        self.opt_outs.judge(ns, ruling, self.leads, now.wall);
+        let told = self.opt_outs.take_told();
+        self.announcements.extend(told);
+    }
+
+    /// Whether a policy is missing because an opt-out took it away that has ended since: nobody else did that.
+    pub(super) fn was_opted_out(&self, ns: &NamespaceName, baseline: Option<&Baseline>, drift: &Drift, now: Now) -> bool {
+        let Repair::Apply { index, uid: None, .. } = &drift.fix else { return false };
+        let role = baseline.and_then(|baseline| baseline.policies.get(*index)).map(|policy| policy.role);
+        role.is_some_and(|role| self.opt_outs.lapsed(ns, role, now.wall))
+    }
+
+    /// Statuses and labels of opt-outs to write now.
+    pub fn opt_out_writes(&mut self, now: Now) -> Vec<OptOutWrite> {
+        if self.leads && self.is_synced() { self.opt_outs.writes(now.instant) } else { vec![] }
+    }
+
+    /// A write of a status or a label of an opt-out ended.
+    pub fn opt_out_written(&mut self, write: OptOutWrite, result: Result<StoredOptOut, WriteError>, now: Now) {
+        let ns = write.namespace.clone();
+        self.opt_outs.written(write, result, now);
+        let told = self.opt_outs.take_told();
+        self.announcements.extend(told);
+        // It may have been in force for the first time, which a restart must know.
+        self.opt_outs_changed(&ns, false, now);
+    }
+
+    /// The opt-outs in force, by role.
+    pub fn opt_outs_in_force(&mut self) -> [(Role, Tally); 3] {
+        self.opt_outs.tally()
+    }
+}

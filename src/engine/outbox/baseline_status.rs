@@ -1,0 +1,469 @@
+//! One baseline as it stands in the cluster: its ledger, its stored status, its finalizer, and when each is to be written.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use tracing::{debug, info, warn};
+
+use crate::{
+    api::{
+        NamespaceName, PolicyBaselineStatus,
+        baseline::{ControlPlaneBackends, DeletionPolicy, DnsFound, DnsStatus, DriftRecord, Mode, NamespaceCounts, Violation},
+        names::FINALIZER,
+        reason::{
+            Failure,
+            condition::{READY, ROLLOUT_PAUSED},
+        },
+        rollout::RolloutStatus,
+    },
+    engine::{
+        clock::{GATHER, Now, STATUS_INTERVAL},
+        facts::baseline::{InstallOwnership, RawBaseline},
+        writes::{FinalizerWrite, StatusWrite, StoredStatus, WriteError},
+    },
+    policy::{
+        plan::{Baseline, BaselineError},
+        status::{ConditionInputs, Finding, Going, Ledger, Problem},
+    },
+};
+
+/// How long the echo of a write usually takes, generously.
+const ECHO: Duration = Duration::from_millis(50);
+
+/// One baseline.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub struct BaselineState {
+    /// Its uid.
+    pub uid: Arc<str>,
+    /// The namespace of the install that it belongs to, if it names one.
+    pub instance: Option<Arc<str>>,
+    /// What was made of its spec.
+    pub checked: Result<Arc<Baseline>, BaselineError>,
+    /// Which install works on it.
+    pub turn: InstallOwnership,
+    /// It is being deleted.
+    pub deleting: bool,
+    /// The generation whose release of many namespaces is confirmed.
+    confirmed: Option<i64>,
+    generation: Option<i64>,
+    version: u64,
+    /// The version of the last event of the watch: the finalizers are of that one.
+    seen_version: u64,
+    finalizers: Vec<String>,
+    stored: Option<PolicyBaselineStatus>,
+    mode: Mode,
+    held: Option<(usize, usize)>,
+    rollout: Option<RolloutStatus>,
+    paused: Option<(String, String)>,
+    deletion_policy: DeletionPolicy,
+    effective_selector: Option<String>,
+    dns: Option<DnsStatus>,
+    dns_gap: Option<String>,
+    stalled: Option<BaselineError>,
+    /// While it is being deleted with what it holds: where that still is, and how much.
+    policies_left: BTreeMap<NamespaceName, usize>,
+    ledger: Ledger,
+    /// Since when the status may differ from the stored one.
+    changed: Option<Instant>,
+    not_before: Option<Instant>,
+    writing: bool,
+    finalizer_writing: bool,
+    finalizer_not_before: Option<Instant>,
+    finalizer_error: Option<String>,
+}
+
+impl BaselineState {
+    /// A baseline that is seen for the first time.
+    pub fn new(raw: &RawBaseline, checked: Result<Arc<Baseline>, BaselineError>, now: Instant) -> Self {
+        let stored = raw.stored_status();
+        let (rollout, paused) = told_rollout(stored.as_ref());
+        Self {
+            uid: raw.metadata.uid.as_deref().unwrap_or_default().into(),
+            instance: raw.instance().map(Into::into),
+            checked,
+            turn: InstallOwnership::default(),
+            deleting: raw.metadata.deletion_timestamp.is_some(),
+            confirmed: raw.confirmed(),
+            held: None,
+            rollout,
+            paused,
+            generation: raw.metadata.generation,
+            version: raw.version(),
+            seen_version: raw.version(),
+            finalizers: raw.finalizers(),
+            ledger: Ledger::resume(stored.as_ref()),
+            stored,
+            mode: Mode::default(),
+            deletion_policy: DeletionPolicy::default(),
+            effective_selector: None,
+            dns: None,
+            dns_gap: None,
+            stalled: None,
+            policies_left: BTreeMap::new(),
+            // The stored status may be of another time.
+            changed: Some(now),
+            not_before: None,
+            writing: false,
+            finalizer_writing: false,
+            finalizer_not_before: None,
+            finalizer_error: None,
+        }
+    }
+
+    /// It was seen again. Says whether its plan may have changed; a status or a finalizer that was written changes none.
+    pub fn update(&mut self, raw: &RawBaseline, now: Instant) -> bool {
+        if raw.version() < self.version {
+            // The late echo of what stood there before our own write.
+            return false;
+        }
+        let deleting = raw.metadata.deletion_timestamp.is_some();
+        let instance = raw.instance();
+        let confirmed = raw.confirmed();
+        let plan_changed = self.generation != raw.metadata.generation
+            || self.deleting != deleting
+            || self.instance.as_deref() != instance
+            || self.confirmed != confirmed;
+        if plan_changed {
+            // The status names the generation that it speaks of, also when nothing else in it changes.
+            self.changed.get_or_insert(now);
+        }
+        self.deleting = deleting;
+        self.confirmed = confirmed;
+        self.instance = instance.map(Into::into);
+        self.generation = raw.metadata.generation;
+        self.version = raw.version();
+        self.seen_version = raw.version();
+        let finalizers = raw.finalizers();
+        if self.finalizers != finalizers {
+            self.finalizers = finalizers;
+            self.changed.get_or_insert(now);
+        }
+        let stored = raw.stored_status();
+        if stored != self.stored {
+            // Somebody else wrote the status, or took it away; or it is the echo of our own write, and then there is nothing to do.
+            self.stored = stored;
+            self.changed.get_or_insert(now);
+        }
+        plan_changed
+    }
+
+    /// From now on this instance writes its status: it goes on from the one that stands in the cluster.
+    pub fn take_over(&mut self, now: Instant) {
+        self.ledger = Ledger::resume(self.stored.as_ref());
+        (self.rollout, self.paused) = told_rollout(self.stored.as_ref());
+        self.changed = Some(now);
+        self.not_before = None;
+        self.finalizer_not_before = None;
+    }
+
+    /// It is valid, and ours to work on.
+    pub fn take_up(&mut self, baseline: &Baseline, now: Instant) {
+        self.changed.get_or_insert(now);
+        self.mode = baseline.mode;
+        self.deletion_policy = baseline.deletion_policy;
+        self.effective_selector = Some(baseline.effective_selector.clone());
+        self.dns = Some(baseline.dns_status.clone());
+        self.dns_gap.clone_from(&baseline.dns_gap);
+        self.stalled = None;
+    }
+
+    /// It cannot be planned with.
+    pub fn stall(&mut self, error: BaselineError, now: Instant) {
+        self.stalled = Some(error);
+        self.changed.get_or_insert(now);
+    }
+
+    /// Notes what was found in a namespace.
+    pub fn set(&mut self, ns: &NamespaceName, finding: Finding, now: Now) {
+        if self.ledger.set(ns, finding, now.wall) {
+            self.changed.get_or_insert(now.instant);
+        }
+    }
+
+    /// What it knows to be wrong in a namespace; none when nothing was found there yet.
+    pub fn problems(&self, ns: &NamespaceName) -> Option<impl Iterator<Item = &Problem>> {
+        self.ledger.problems(ns)
+    }
+
+    /// Why it cannot be planned with, if it cannot.
+    pub const fn stalled(&self) -> Option<&BaselineError> {
+        self.stalled.as_ref()
+    }
+
+    /// What the status that stands in the cluster tells of DNS.
+    pub fn told_dns(&self) -> impl Iterator<Item = &DnsFound> {
+        self.stored.iter().flat_map(|status| &status.dns).flat_map(|dns| &dns.found)
+    }
+
+    /// What the status that stands in the cluster tells of a namespace.
+    pub fn told_of(&self, ns: &NamespaceName) -> impl Iterator<Item = &Violation> {
+        self.stored.iter().flat_map(|status| &status.violations).filter(|violation| violation.namespace == ns.as_str())
+    }
+
+    /// The release that its spec asks for is confirmed.
+    pub fn release_is_confirmed(&self) -> bool {
+        self.confirmed.is_some() && self.confirmed == self.generation
+    }
+
+    fn is_suspended(&self) -> bool {
+        self.stalled.is_none() && self.checked.as_ref().is_ok_and(|baseline| baseline.suspended)
+    }
+
+    /// It leaves namespaces open that the apiserver calls.
+    pub fn holds_backends(&self) -> bool {
+        self.checked.as_ref().is_ok_and(|baseline| baseline.backends == ControlPlaneBackends::Hold)
+    }
+
+    /// It would release so many of the namespaces that it holds, and waits; or it does not.
+    pub fn hold_release(&mut self, held: Option<(usize, usize)>, now: Instant) {
+        if self.held != held {
+            self.held = held;
+            self.touch(now);
+        }
+    }
+
+    /// The generation of its spec.
+    pub const fn generation(&self) -> Option<i64> {
+        self.generation
+    }
+
+    /// How far its rollout is, and why no change goes out by itself.
+    pub fn show_rollout(&mut self, rollout: Option<RolloutStatus>, paused: Option<(String, String)>, now: Instant) {
+        if self.rollout != rollout || self.paused != paused {
+            self.rollout = rollout;
+            self.paused = paused;
+            self.touch(now);
+        }
+    }
+
+    /// The rollout that the stored status tells of.
+    pub fn stored_rollout(&self) -> Option<&RolloutStatus> {
+        self.stored.as_ref()?.rollout.as_ref()
+    }
+
+    /// Why the stored status says that the rollout of this very spec is paused.
+    pub fn stored_pause(&self) -> Option<&Condition> {
+        let paused = self.stored.as_ref()?.conditions.iter().find(|c| c.type_ == ROLLOUT_PAUSED)?;
+        (paused.status == "True" && paused.observed_generation == self.generation).then_some(paused)
+    }
+
+    /// Something that every status speaks of is different.
+    pub fn touch(&mut self, now: Instant) {
+        self.changed.get_or_insert(now);
+    }
+
+    /// It has nothing to do with that namespace.
+    pub fn forget(&mut self, ns: &NamespaceName, now: Instant) {
+        if self.ledger.forget(ns) {
+            self.changed.get_or_insert(now);
+        }
+    }
+
+    /// Notes a drift.
+    pub fn note_drift(&mut self, record: DriftRecord, now: Instant) {
+        self.ledger.note_drift(record);
+        self.changed.get_or_insert(now);
+    }
+
+    /// Its namespaces, counted by state.
+    pub const fn counts(&self) -> &NamespaceCounts {
+        self.ledger.counts()
+    }
+
+    /// It is being deleted, and its policies go with it.
+    pub fn removes_all(&self) -> bool {
+        self.deleting && self.deletion_policy == DeletionPolicy::Delete
+    }
+
+    /// While it is being deleted: how many of its policies are still there in a namespace.
+    pub fn set_policies_left(&mut self, ns: &NamespaceName, left: usize, now: Instant) {
+        let before = if left == 0 { self.policies_left.remove(ns) } else { self.policies_left.insert(ns.clone(), left) };
+        if before.unwrap_or_default() != left {
+            self.changed.get_or_insert(now);
+        }
+    }
+
+    /// The status to write, if it differs from the stored one and it is time.
+    pub fn status_due(
+        &mut self,
+        name: &Arc<str>,
+        unsupported_policy_kinds: Option<&BTreeSet<String>>,
+        unlisted: &[&'static str],
+        now: Now,
+    ) -> Option<StatusWrite> {
+        // A first status comes at once: tools read its absence as done.
+        let first = self.stored.is_none();
+        let gathered = self.changed.is_some_and(|at| at + GATHER <= now.instant);
+        if self.writing || !(first || gathered) || self.not_before.is_some_and(|at| at > now.instant) {
+            return None;
+        }
+        self.changed = None;
+        let stalled = self.stalled.as_ref().map(|e| (e.reason(), e.to_string()));
+        let deleting = match (self.deleting, self.deletion_policy) {
+            (false, _) => None,
+            (true, DeletionPolicy::Delete) => Some(Going::Removing(self.policies_left.values().sum())),
+            (true, DeletionPolicy::Orphan) => Some(Going::Leaving),
+        };
+        let wants_finalizer = self.deletion_policy == DeletionPolicy::Delete && !self.deleting;
+        let unfinished = (wants_finalizer && !self.has_finalizer()).then(|| self.finalizer_error.clone());
+        let (suspended, held) = (self.is_suspended(), self.held);
+        let unlisted = if self.holds_backends() { unlisted } else { &[] };
+        let (generation, mode, dns, dns_gap) = (self.generation, self.mode, self.dns.as_ref(), self.dns_gap.as_deref());
+        let (rollout, paused) = (self.rollout.as_ref(), self.paused.as_ref());
+        let health = ConditionInputs {
+            generation,
+            mode,
+            suspended,
+            held,
+            deleting,
+            unfinished,
+            stalled,
+            unsupported_policy_kinds,
+            dns,
+            dns_gap,
+            unlisted,
+            rollout,
+            paused,
+        };
+        let status = self.ledger.status(&health, self.effective_selector.as_deref(), self.stored.as_ref(), now.wall);
+        if self.stored.as_ref() == Some(&status) {
+            return None;
+        }
+        self.writing = true;
+        self.not_before = Some(now.instant + STATUS_INTERVAL);
+        Some(StatusWrite { name: name.clone(), uid: self.uid.clone(), status })
+    }
+
+    /// A status write ended.
+    pub fn status_written(&mut self, name: &str, result: Result<StoredStatus, WriteError>, now: Now) {
+        self.writing = false;
+        match result {
+            Ok(stored) => {
+                let ready = |s: &PolicyBaselineStatus| {
+                    let condition = s.conditions.iter().find(|c| c.type_ == READY)?;
+                    Some((condition.status.clone(), condition.reason.clone()))
+                };
+                let (before, after) = (self.stored.as_ref().and_then(ready), ready(&stored.status));
+                if before != after
+                    && let Some((status, reason)) = after
+                {
+                    info!(baseline = name, ready = status, reason, "baseline changed its state");
+                }
+                // What the watch shows in the meantime may be older, or newer.
+                if stored.version >= self.version {
+                    self.version = stored.version;
+                    self.stored = Some(stored.status);
+                }
+            }
+            // It is being replaced or gone; its watch will say so.
+            Err(WriteError::NotFound) => debug!(baseline = name, "status not written: the baseline is gone"),
+            Err(WriteError::NotLeading) => {}
+            Err(error) => {
+                warn!(baseline = name, "status not written, will be tried again: {error}");
+                self.changed.get_or_insert(now.instant);
+                self.not_before = Some(now.instant + STATUS_INTERVAL * 5);
+            }
+        }
+    }
+
+    /// The finalizer to add or remove, if it is time. `quiet` says that no namespace is being worked on.
+    pub fn finalizer_due(&mut self, name: &Arc<str>, quiet: bool, now: Instant) -> Option<FinalizerWrite> {
+        let present = self.has_finalizer();
+        let wanted = match (&self.stalled, self.deleting, self.deletion_policy) {
+            // What an invalid spec wants is not known: nothing changes.
+            (Some(_), ..) => return None,
+            // Neither is the object let go with what it holds, nor is that removed.
+            _ if self.is_suspended() => return None,
+            (None, _, DeletionPolicy::Orphan) => false,
+            (None, false, DeletionPolicy::Delete) => true,
+            (None, true, DeletionPolicy::Delete) => present && !(quiet && self.policies_left.is_empty()),
+        };
+        if present == wanted || self.finalizer_writing || self.finalizer_not_before.is_some_and(|at| at > now) {
+            return None;
+        }
+        self.finalizer_writing = true;
+        Some(FinalizerWrite { name: name.clone(), version: self.seen_version, present: self.finalizers.clone(), wanted })
+    }
+
+    fn has_finalizer(&self) -> bool {
+        self.finalizers.iter().any(|f| f == FINALIZER)
+    }
+
+    /// A finalizer write ended.
+    pub fn finalizer_written(&mut self, name: &str, result: Result<(), WriteError>, now: Instant) {
+        self.finalizer_writing = false;
+        // Also after a success: its echo is what says that the finalizer is there. After a conflict it is the echo of what was written in
+        // between that is missing, often a status of our own, and that comes soon.
+        let conflict = matches!(result, Err(WriteError::Failed { reason: Failure::Conflict, .. }));
+        self.finalizer_not_before = Some(now + if conflict { ECHO } else { STATUS_INTERVAL });
+        // Gone, written by somebody else in between, or no longer ours to write: part of normal work.
+        let minor = |e: &WriteError| {
+            matches!(e, WriteError::NotFound | WriteError::NotLeading | WriteError::Failed { reason: Failure::Conflict, .. })
+        };
+        let error = result.err().filter(|e| !minor(e)).map(|e| e.to_string());
+        if self.finalizer_error != error {
+            if let Some(error) = &error {
+                warn!(baseline = name, "finalizer not written, will be tried again: {error}");
+            }
+            self.finalizer_error = error;
+            self.changed.get_or_insert(now);
+        }
+    }
+
+    /// When to look again.
+    pub fn wakes(&self) -> impl Iterator<Item = Instant> {
+        let status = self.changed.filter(|_| !self.writing).map(|at| (at + GATHER).max(self.not_before.unwrap_or(at)));
+        status.into_iter().chain(self.finalizer_not_before)
+    }
+}
+
+/// How far a stored status says that a rollout is, and why it goes no further: right until more is known.
+fn told_rollout(stored: Option<&PolicyBaselineStatus>) -> (Option<RolloutStatus>, Option<(String, String)>) {
+    let condition = stored.and_then(|status| status.conditions.iter().find(|c| c.type_ == ROLLOUT_PAUSED));
+    let paused = condition.filter(|c| c.status == "True").map(|c| (c.reason.clone(), c.message.clone()));
+    (stored.and_then(|status| status.rollout.clone()), paused)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_field_of_a_later_version_is_refused_where_ignoring_it_would_select_or_open_more() {
+        let check = |spec: Value| {
+            let object = json!({"apiVersion": "policybaseline.io/v1alpha1", "kind": "PolicyBaseline", "metadata": {"name": "b"}, "spec": spec});
+            let raw: RawBaseline = serde_json::from_value(object).unwrap();
+            raw.check("operator").map(|_| ()).map_err(|error| error.to_string())
+        };
+        let pods = json!({"namespaceSelector": {"matchLabels": {"a": "b"}}, "podSelector": {"matchLabels": {"a": "b"}}});
+        let with = |mut object: Value| {
+            object["later"] = json!("x");
+            object
+        };
+        for (place, spec) in [
+            ("spec.namespaceSelector", json!({"namespaceSelector": with(json!({}))})),
+            (
+                "spec.namespaceSelector.matchExpressions[0]",
+                json!({"namespaceSelector": {"matchExpressions": [with(json!({"key": "a", "operator": "Exists"}))]}}),
+            ),
+            ("spec.monitoring.from[0]", json!({"monitoring": {"from": [with(pods.clone())]}})),
+            ("spec.monitoring.ports[0]", json!({"monitoring": {"ports": [with(json!({"port": 9090}))]}})),
+            ("spec.dns.peers[0]", json!({"dns": {"peers": [with(pods)]}})),
+            ("spec.dns.peers[0].ipBlock", json!({"dns": {"peers": [{"ipBlock": with(json!({"cidr": "10.0.0.0/8"}))}]}})),
+        ] {
+            let error = check(spec).unwrap_err();
+            assert!(error.contains(place) && error.contains("unknown field `later`"), "{place}: {error}");
+        }
+        // A default that a later CRD fills in must stall nobody.
+        assert_eq!(check(with(json!({"dns": with(json!({})), "metadata": with(json!({}))}))), Ok(()));
+    }
+}

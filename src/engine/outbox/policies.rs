@@ -1,0 +1,231 @@
+//! How soon a write that failed is tried again. One policy's setbacks never slow another policy down (I7).
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::flapping::{CALM, FlapDetector};
+use crate::{
+    api::{NamespaceName, reason::Failure},
+    engine::outbox::retry::{LONGEST, stretched},
+    policy::status::Problem,
+};
+
+/// A conflict is part of normal work; only a row of them is a problem worth telling.
+const CONFLICTS_TOLERATED: u32 = 3;
+
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+struct Retry {
+    failures: u32,
+    until: Instant,
+    /// None for what is waited for in silence.
+    told: Option<(Failure, String)>,
+}
+
+/// The setbacks of every policy that has one.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub struct RetrySchedule {
+    setbacks: HashMap<NamespaceName, HashMap<String, Retry>>,
+    contests: FlapDetector,
+    wakes: BinaryHeap<Reverse<(Instant, NamespaceName)>>,
+}
+
+impl RetrySchedule {
+    /// Whether a policy may be written now.
+    pub fn allows(&self, ns: &NamespaceName, policy: &str, now: Instant) -> bool {
+        self.setback(ns, policy).is_none_or(|s| s.until <= now) && self.contests.allows(ns, policy, now)
+    }
+
+    /// Notes a failure. Returns how many there were in a row.
+    pub fn failed(&mut self, ns: &NamespaceName, policy: &str, reason: Failure, message: String, now: Instant) -> u32 {
+        let failures = self.setback(ns, policy).map_or(0, |s| s.failures) + 1;
+        let until = now + delay(reason, failures, ns, policy);
+        let setback = Retry { failures, until, told: Some((reason, message)) };
+        self.setbacks.entry(ns.clone()).or_default().insert(policy.into(), setback);
+        self.wakes.push(Reverse((until, ns.clone())));
+        failures
+    }
+
+    /// Waits in silence before the policy is written again: nothing is wrong, but a watch has yet to show what is.
+    pub fn hold(&mut self, ns: &NamespaceName, policy: &str, now: Instant) {
+        let failures = self.setback(ns, policy).filter(|s| s.told.is_none()).map_or(0, |s| s.failures) + 1;
+        let until = now + stretched(Duration::from_secs(1), LONGEST, failures, ns, policy);
+        self.setbacks.entry(ns.clone()).or_default().insert(policy.into(), Retry { failures, until, told: None });
+        self.wakes.push(Reverse((until, ns.clone())));
+    }
+
+    /// Notes a success.
+    pub fn succeeded(&mut self, ns: &NamespaceName, policy: &str) {
+        if let Some(policies) = self.setbacks.get_mut(ns) {
+            policies.remove(policy);
+            if policies.is_empty() {
+                self.setbacks.remove(ns);
+            }
+        }
+    }
+
+    /// Notes that what somebody did was repaired, and who claims to have done it. Says whether a contest begins with that.
+    pub fn repaired(&mut self, ns: &NamespaceName, policy: &str, who: Option<&Arc<str>>, now: Instant) -> bool {
+        let Some(wait) = self.contests.repaired(ns, policy, who, now) else { return false };
+        // Once to repair it again, and once to see that it is over.
+        self.wakes.push(Reverse((wait.until, ns.clone())));
+        self.wakes.push(Reverse((now + CALM, ns.clone())));
+        wait.begins
+    }
+
+    /// What is to be told of the contested policies of a namespace.
+    pub fn contested(&self, ns: &NamespaceName) -> Vec<Problem> {
+        self.contests.problems(ns)
+    }
+
+    /// What is to be told of a policy's setback.
+    pub fn problem(&self, ns: &NamespaceName, policy: &str) -> Option<Problem> {
+        let setback = self.setback(ns, policy)?;
+        let (reason, message) = setback.told.as_ref()?;
+        let minor = *reason == Failure::Conflict && setback.failures < CONFLICTS_TOLERATED;
+        (!minor).then(|| Problem { policy: Some(policy.into()), reason: reason.as_str(), message: message.clone() })
+    }
+
+    /// The cluster showed news of the namespace: what conflicted may be tried again at once.
+    pub fn news(&mut self, ns: &NamespaceName) {
+        if let Some(policies) = self.setbacks.get_mut(ns) {
+            policies.retain(|_, s| s.told.as_ref().is_none_or(|(reason, _)| *reason != Failure::Conflict));
+        }
+    }
+
+    /// Forgets a namespace.
+    pub fn forget(&mut self, ns: &NamespaceName) {
+        self.setbacks.remove(ns);
+        self.contests.forget(ns);
+    }
+
+    /// The plan changed: everything may be tried again at once.
+    pub fn reset(&mut self) {
+        self.setbacks.clear();
+        self.contests.plan_changed();
+    }
+
+    /// Namespaces whose time has come.
+    pub fn due(&mut self, now: Instant) -> Vec<NamespaceName> {
+        self.contests.calm_down(now);
+        let mut due = Vec::new();
+        while self.wakes.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+            due.extend(self.wakes.pop().map(|Reverse((_, ns))| ns));
+        }
+        due
+    }
+
+    /// When the next time comes.
+    pub fn next(&self) -> Option<Instant> {
+        self.wakes.peek().map(|Reverse((at, _))| *at)
+    }
+
+    fn setback(&self, ns: &NamespaceName, policy: &str) -> Option<&Retry> {
+        self.setbacks.get(ns)?.get(policy)
+    }
+}
+
+/// Doubles with every failure, up to a limit; stretched by up to a quarter, so that many policies do not come back together.
+fn delay(reason: Failure, failures: u32, ns: &NamespaceName, policy: &str) -> Duration {
+    let first = match reason {
+        Failure::Conflict => Duration::from_millis(50),
+        // Nothing will change on its own, and no watch event follows a write that another plugin undid.
+        Failure::MutatedByAdmission => Duration::from_secs(2),
+        Failure::QuotaExceeded
+        | Failure::DeniedByAdmission
+        | Failure::WebhookDown
+        | Failure::Forbidden
+        | Failure::Rejected
+        | Failure::Throttled
+        | Failure::TimedOut
+        | Failure::Unavailable => Duration::from_millis(500),
+    };
+    stretched(first, LONGEST, failures, ns, policy)
+}
+
+#[cfg(test)]
+impl RetrySchedule {
+    /// What the contests hold back, and what may become one.
+    pub fn contests(&self) -> &FlapDetector {
+        &self.contests
+    }
+
+    /// What is held back, and whether news of the namespace ends that.
+    pub fn held_back(&self, now: Instant) -> Vec<(&str, bool)> {
+        let waiting = self.setbacks.values().flatten().filter(|(_, setback)| setback.until > now);
+        let conflicted = |s: &Retry| s.told.as_ref().is_some_and(|(reason, _)| *reason == Failure::Conflict);
+        let mut held: Vec<_> = waiting.map(|(policy, setback)| (&**policy, conflicted(setback))).collect();
+        held.sort_unstable();
+        held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ns(name: &str) -> NamespaceName {
+        NamespaceName::observed(name)
+    }
+
+    #[test]
+    fn a_failure_delays_that_policy_alone() {
+        let (mut pace, now) = (RetrySchedule::default(), Instant::now());
+        assert_eq!(pace.failed(&ns("a"), "p", Failure::QuotaExceeded, "m".into(), now), 1);
+        assert!(!pace.allows(&ns("a"), "p", now));
+        assert!(pace.allows(&ns("a"), "q", now) && pace.allows(&ns("b"), "p", now));
+        let next = pace.next().unwrap();
+        assert_eq!(pace.due(next), [ns("a")]);
+        assert!(pace.allows(&ns("a"), "p", next));
+    }
+
+    #[test]
+    fn delays_double_up_to_a_limit_and_never_end_the_attempts() {
+        let delays: Vec<Duration> = (1..40).map(|n| delay(Failure::DeniedByAdmission, n, &ns("a"), "p")).collect();
+        assert!(delays.is_sorted());
+        assert!(delays[0] >= Duration::from_millis(500));
+        assert!(delays.iter().all(|d| *d <= LONGEST.mul_f64(1.25)));
+    }
+
+    #[test]
+    fn i14_a_mutated_write_is_backed_off_at_once() {
+        assert!(delay(Failure::MutatedByAdmission, 1, &ns("a"), "p") >= Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_conflict_is_no_problem_until_it_repeats_and_news_ends_it() {
+        let (mut pace, now) = (RetrySchedule::default(), Instant::now());
+        for failures in 1..=3 {
+            pace.failed(&ns("a"), "p", Failure::Conflict, "m".into(), now);
+            assert_eq!(pace.problem(&ns("a"), "p").is_some(), failures == 3);
+        }
+        pace.news(&ns("a"));
+        assert!(pace.allows(&ns("a"), "p", now));
+    }
+
+    #[test]
+    fn what_is_waited_for_in_silence_is_no_problem_and_is_tried_again() {
+        let (mut pace, now) = (RetrySchedule::default(), Instant::now());
+        pace.hold(&ns("a"), "p", now);
+        pace.news(&ns("a"));
+        assert!(!pace.allows(&ns("a"), "p", now) && pace.problem(&ns("a"), "p").is_none());
+        let next = pace.next().unwrap();
+        assert!(pace.due(next) == [ns("a")] && pace.allows(&ns("a"), "p", next));
+    }
+
+    #[test]
+    fn success_and_a_new_plan_wipe_the_slate() {
+        let (mut pace, now) = (RetrySchedule::default(), Instant::now());
+        pace.failed(&ns("a"), "p", Failure::Forbidden, "m".into(), now);
+        pace.succeeded(&ns("a"), "p");
+        assert!(pace.allows(&ns("a"), "p", now) && pace.problem(&ns("a"), "p").is_none());
+        pace.failed(&ns("a"), "p", Failure::Forbidden, "m".into(), now);
+        pace.reset();
+        assert!(pace.allows(&ns("a"), "p", now));
+    }
+}

@@ -1,0 +1,344 @@
+//! What baselines asked for, as ControllerRevisions in the operator's namespace: where rollouts come from, and where they go.
+//! Read by every instance; written by the one that leads, one at a time for a baseline. Memory only.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{
+    api::apps::v1::ControllerRevision,
+    apimachinery::pkg::{
+        apis::meta::v1::{ObjectMeta, OwnerReference},
+        runtime::RawExtension,
+    },
+};
+use kube::Resource;
+use tracing::{debug, warn};
+
+use super::{
+    baseline_status::BaselineState,
+    retry::{LONGEST, doubled},
+};
+use crate::{
+    api::{
+        PolicyBaseline, Uid,
+        names::{LABEL_BASELINE, LABEL_MANAGED_BY, MANAGER},
+        reason::{Failure, rollout as reason},
+    },
+    engine::writes::{RevisionChange, RevisionWrite, WriteError},
+    policy::{listing::Listing, plan::Revision},
+};
+
+/// From a failed write to the next attempt, at first.
+const AGAIN: Duration = Duration::from_secs(2);
+/// The same, at last, where only people can mend it.
+const RARELY: Duration = Duration::from_mins(5);
+/// The number of the first revision of a baseline. Lower ones are left for what must come before it.
+const FIRST: i64 = 100;
+
+/// One that is stored.
+#[derive(Clone, Debug)]
+struct Stored {
+    uid: Uid,
+    /// The uid of the baseline that owns it.
+    owner: String,
+    number: i64,
+    /// None if it is not what was stored.
+    revision: Option<Revision>,
+}
+
+/// Writes of a baseline's revisions.
+#[derive(Clone, Debug, Default)]
+struct Writing {
+    under_way: bool,
+    /// What was tried last, and how often that failed in a row.
+    object: String,
+    failures: u32,
+    not_before: Option<Instant>,
+    error: Option<String>,
+}
+
+/// What the watch says.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub struct Revisions {
+    listing: Listing<String>,
+    /// By baseline, then by the name of the object.
+    stored: BTreeMap<Arc<str>, BTreeMap<String, Stored>>,
+    writing: BTreeMap<Arc<str>, Writing>,
+    answer: Answer,
+}
+
+/// What became of the question what is stored.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Answer {
+    /// It is not answered yet.
+    #[default]
+    None,
+    /// All of it is known.
+    Listed,
+    /// The operator may not read it.
+    Forbidden,
+    /// It was waited for, and is gone without until it comes.
+    Late,
+}
+
+impl Revisions {
+    /// Whether it is known what is stored.
+    pub const fn answer(&self) -> Answer {
+        self.answer
+    }
+
+    /// A list begins.
+    pub fn relist(&mut self) {
+        self.listing.begin();
+    }
+
+    /// The list is complete: what it did not name is gone.
+    pub fn relisted(&mut self) {
+        self.answer = Answer::Listed;
+        let Some(named) = self.listing.end() else { return };
+        for stored in self.stored.values_mut() {
+            stored.retain(|object, _| named.contains(object));
+        }
+    }
+
+    /// The apiserver lets this instance not read them.
+    pub const fn forbid(&mut self) {
+        if !matches!(self.answer, Answer::Listed) {
+            self.answer = Answer::Forbidden;
+        }
+    }
+
+    /// There was no answer in time.
+    pub const fn go_without(&mut self) {
+        if matches!(self.answer, Answer::None) {
+            self.answer = Answer::Late;
+        }
+    }
+
+    /// One was seen.
+    pub fn saw(&mut self, object: &ControllerRevision) {
+        let Some(name) = object.metadata.name.as_deref() else { return };
+        self.listing.names(|| name.into());
+        let Some(baseline) = baseline_of(&object.metadata) else { return };
+        self.stored.entry(baseline.into()).or_default().insert(name.into(), Stored::of(name, baseline, object));
+    }
+
+    /// One is gone.
+    pub fn gone(&mut self, object: &ControllerRevision) {
+        let (Some(name), Some(baseline)) = (object.metadata.name.as_deref(), baseline_of(&object.metadata)) else { return };
+        if let Some(stored) = self.stored.get_mut(baseline) {
+            stored.remove(name);
+        }
+    }
+
+    /// What is stored of a baseline and can be read, in the order in which it was asked for.
+    pub fn of<'a>(&'a self, name: &Arc<str>, tracked: &BTreeMap<Arc<str>, BaselineState>) -> impl Iterator<Item = &'a Revision> {
+        let uid = tracked.get(name).map(|t| t.uid.clone()).unwrap_or_default();
+        let own = self.stored.get(name).into_iter().flat_map(BTreeMap::values);
+        let mut own: Vec<&Stored> = own.filter(|s| *s.owner == *uid).collect();
+        own.sort_by_key(|s| s.number);
+        own.into_iter().filter_map(|s| s.revision.as_ref())
+    }
+
+    /// Whether that revision of that very baseline is stored.
+    pub fn has(&self, name: &Arc<str>, tracked: &BaselineState, id: &str) -> bool {
+        let stored = self.stored.get(name).and_then(|stored| stored.get(&object_name(name, id)));
+        stored.is_some_and(|s| s.revision.is_some() && *s.owner == *tracked.uid)
+    }
+
+    /// A rollout is complete: what it came from is no longer where one begins, even before it is deleted.
+    pub fn settle(&mut self, name: &Arc<str>, tracked: &BaselineState) {
+        let Ok(baseline) = &tracked.checked else { return };
+        let target = object_name(name, &baseline.revision.id);
+        let Some(stored) = self.stored.get_mut(name) else { return };
+        let lowest = stored.values().map(|s| s.number).min().unwrap_or(FIRST);
+        if let Some(target) = stored.get_mut(&target) {
+            target.number = target.number.min(lowest - 1);
+        }
+    }
+
+    /// What keeps a baseline from being rolled out: a word and a sentence.
+    pub fn trouble(&self, name: &Arc<str>, tracked: &BaselineState) -> Option<(String, String)> {
+        let told = |reason: &str, message: String| Some((reason.to_owned(), message));
+        match self.answer {
+            Answer::Forbidden => {
+                let message = "the operator may not read ControllerRevisions in its namespace, so it cannot know what a change comes from: no wave begins, and after a restart a change goes to all namespaces at once. Apply manifests/base";
+                return told(reason::REVISIONS_FORBIDDEN, message.into());
+            }
+            Answer::Late => {
+                let message = "the apiserver does not answer which ControllerRevisions are stored in the operator's namespace, so it is not known what a change comes from: no wave begins before it does, and what was under way before a restart goes to all namespaces at once. The log of the operator says what keeps it";
+                return told(reason::REVISIONS_LATE, message.into());
+            }
+            Answer::None | Answer::Listed => {}
+        }
+        if let Some(error) = self.writing.get(name).and_then(|w| w.error.as_ref()) {
+            let message = format!("a revision cannot be stored, it is tried again, and no wave begins before that: {error}");
+            return told(reason::REVISION_NOT_STORED, message);
+        }
+        let own = self.stored.get(name).into_iter().flatten().filter(|(_, s)| *s.owner == *tracked.uid);
+        let object = own.filter(|(_, s)| s.revision.is_none()).map(|(object, _)| object).next()?;
+        let message = format!("the ControllerRevision {object} is not what was stored, and counts as none: delete it");
+        told(reason::REVISION_UNREADABLE, message)
+    }
+
+    /// The next write for a baseline that brings what is stored to what is wanted, in this order, if it is time.
+    pub fn due(&mut self, name: &Arc<str>, tracked: &BaselineState, wanted: &[&Revision], now: Instant) -> Option<RevisionWrite> {
+        if self.answer != Answer::Listed || self.writing.get(name).is_some_and(|w| w.under_way) {
+            return None;
+        }
+        let Some(write) = self.next_write(name, tracked, wanted) else {
+            // What failed is no longer needed.
+            self.writing.remove(name);
+            return None;
+        };
+        let writing = self.writing.entry(name.clone()).or_default();
+        if writing.object != write.object {
+            *writing = Writing { object: write.object.clone(), error: writing.error.take(), ..Writing::default() };
+        }
+        if writing.not_before.is_some_and(|at| at > now) {
+            return None;
+        }
+        writing.under_way = true;
+        Some(write)
+    }
+
+    /// Whether a write of that baseline's failed and is to be tried again.
+    pub fn is_troubled(&self, name: &str) -> bool {
+        self.writing.get(name).is_some_and(|w| w.error.is_some())
+    }
+
+    fn next_write(&self, name: &Arc<str>, tracked: &BaselineState, wanted: &[&Revision]) -> Option<RevisionWrite> {
+        let none = BTreeMap::new();
+        let stored = self.stored.get(name).unwrap_or(&none);
+        let missing = wanted.iter().enumerate().find(|(_, r)| !stored.contains_key(&object_name(name, &r.id)));
+        // Of a baseline that had this name before.
+        let is_foreign = |s: &Stored| s.owner != *tracked.uid;
+        let delete = |(object, stored): (&String, &Stored)| RevisionWrite {
+            baseline: name.clone(),
+            object: object.clone(),
+            what: RevisionChange::Delete(stored.uid.clone()),
+        };
+        if let Some(foreign) = stored.iter().find(|(_, s)| is_foreign(s)) {
+            Some(delete(foreign))
+        } else if let Some((at, revision)) = missing {
+            let numbers = || stored.values().map(|s| s.number);
+            let comes_first = at == 0 && wanted.len() > 1;
+            let number = match (comes_first, numbers().min(), numbers().max()) {
+                (true, Some(lowest), _) => (lowest - 1).max(0),
+                (false, _, Some(highest)) => highest.saturating_add(1),
+                _ => FIRST,
+            };
+            let object = controller_revision(name, tracked, revision, number);
+            let what = RevisionChange::Store(Box::new(object));
+            Some(RevisionWrite { baseline: name.clone(), object: object_name(name, &revision.id), what })
+        } else {
+            let is_wanted = |object: &String| wanted.iter().any(|r| *object == object_name(name, &r.id));
+            // What cannot be read is left to whoever changed it.
+            stored.iter().find(|(object, s)| s.revision.is_some() && !is_wanted(object)).map(delete)
+        }
+    }
+
+    /// A write ended. Says whether there is something else to tell.
+    pub fn written(&mut self, write: RevisionWrite, result: Result<Option<Uid>, WriteError>, now: Instant) -> bool {
+        let RevisionWrite { baseline, object, what } = write;
+        let writing = self.writing.entry(baseline.clone()).or_default();
+        writing.under_way = false;
+        let mut longest = LONGEST;
+        let error = match (result, what) {
+            (Ok(uid), RevisionChange::Store(mut revision)) => {
+                revision.metadata.uid = uid.map(|uid| uid.to_string());
+                let stored = Stored::of(&object, &baseline, &revision);
+                self.stored.entry(baseline.clone()).or_default().insert(object, stored);
+                None
+            }
+            (Ok(_) | Err(WriteError::NotFound), RevisionChange::Delete(uid)) => {
+                if let Some(stored) = self.stored.get_mut(&baseline)
+                    && stored.get(&object).is_some_and(|s| s.uid == uid)
+                {
+                    stored.remove(&object);
+                }
+                None
+            }
+            (Err(WriteError::NotLeading), _) => None,
+            (Err(WriteError::Failed { reason: Failure::Conflict, message }), RevisionChange::Store(_))
+                if message.contains("already exists") =>
+            {
+                longest = RARELY;
+                Some(format!(
+                    "the ControllerRevision {object} is there already, without the labels by which the operator finds its own: put {LABEL_MANAGED_BY}={MANAGER} and {LABEL_BASELINE}={baseline} back, or delete it"
+                ))
+            }
+            (Err(error), _) => {
+                debug!(%baseline, object, "revision not written, will be tried again: {error}");
+                Some(error.to_string())
+            }
+        };
+        writing.failures = if error.is_some() { writing.failures + 1 } else { 0 };
+        let wait = doubled(AGAIN, longest, writing.failures);
+        writing.not_before = error.is_some().then(|| now + wait);
+        if let Some(error) = error.as_ref().filter(|_| writing.error.is_none()) {
+            warn!(%baseline, "a revision cannot be written, it is tried again: {error}");
+        }
+        let is_news = writing.error != error;
+        writing.error = error;
+        is_news
+    }
+
+    /// When to look again.
+    pub fn next(&self) -> impl Iterator<Item = Instant> {
+        self.writing.values().filter_map(|w| w.not_before)
+    }
+
+    /// A baseline is gone.
+    pub fn forget(&mut self, name: &str) {
+        self.writing.remove(name);
+    }
+}
+
+impl Stored {
+    fn of(object: &str, baseline: &str, revision: &ControllerRevision) -> Self {
+        let meta = &revision.metadata;
+        let id = object.strip_prefix(baseline).and_then(|rest| rest.strip_prefix('-')).unwrap_or_default();
+        let owners = meta.owner_references.iter().flatten();
+        Self {
+            uid: meta.uid.as_deref().unwrap_or_default().into(),
+            owner: owners.map(|owner| owner.uid.clone()).next().unwrap_or_default(),
+            number: revision.revision,
+            revision: revision.data.as_ref().and_then(|data| Revision::stored(id, &data.0)),
+        }
+    }
+}
+
+fn baseline_of(meta: &ObjectMeta) -> Option<&str> {
+    meta.labels.as_ref()?.get(LABEL_BASELINE).map(String::as_str)
+}
+
+fn object_name(baseline: &str, id: &str) -> String {
+    format!("{baseline}-{id}")
+}
+
+/// Owned by the baseline, so that it goes with it.
+fn controller_revision(baseline: &Arc<str>, tracked: &BaselineState, revision: &Revision, number: i64) -> ControllerRevision {
+    let labels = [(LABEL_MANAGED_BY, MANAGER), (LABEL_BASELINE, baseline)];
+    let owner = OwnerReference {
+        api_version: PolicyBaseline::api_version(&()).into(),
+        kind: PolicyBaseline::kind(&()).into(),
+        name: baseline.to_string(),
+        uid: tracked.uid.to_string(),
+        ..OwnerReference::default()
+    };
+    ControllerRevision {
+        metadata: ObjectMeta {
+            name: Some(object_name(baseline, &revision.id)),
+            labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        },
+        data: Some(RawExtension(revision.data.clone())),
+        revision: number,
+    }
+}

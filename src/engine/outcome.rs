@@ -1,0 +1,158 @@
+//! What came of the writes: counted, logged, announced and remembered.
+
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::{
+    Engine,
+    clock::Now,
+    outbox::flapping::REPAIRS,
+    sample::{MetricSample, Outcome},
+    writes::{Announcement, Cause, Job, Task},
+};
+use crate::{
+    api::{
+        NamespaceName, Role,
+        reason::{EventReason, Failure, violation},
+    },
+    policy::{
+        drift::{Class, Drift, Fingerprint, Repair},
+        status::{Finding, Problem, drift_record},
+    },
+};
+
+/// So much of what an adopted policy held goes into its event, which takes 1,024 bytes in all.
+const TOLD: usize = 600;
+
+impl Engine {
+    /// A policy was applied; `before` is what it held, when it was not ours. Says whether what is stored is as planned.
+    pub(super) fn applied(&mut self, job: &Job, task: &Task, print: &Fingerprint, before: Option<&str>, now: Now) -> bool {
+        let Task { drift, cause } = task;
+        let Repair::Apply { expected, .. } = &drift.fix else { return false };
+        if !expected.is(print) {
+            let message = "another admission plugin changed the policy while it was written: exempt policies labelled app.kubernetes.io/managed-by=policy-baseline";
+            self.failed(job, drift, Failure::MutatedByAdmission, message, now);
+            return false;
+        }
+        self.pace.succeeded(&job.namespace, &drift.policy);
+        let baseline = job.baseline_name();
+        let (ns, policy, class) = (&job.namespace, &drift.policy, drift.class.as_str());
+        let outcome = match cause {
+            Cause::Bootstrap => Outcome::Created,
+            Cause::Plan => Outcome::Followed,
+            Cause::Others => Outcome::Repaired,
+        };
+        self.happenings.push(MetricSample::Repair(outcome));
+        match cause {
+            Cause::Bootstrap => info!(namespace = %ns, policy, baseline, "policy created"),
+            Cause::Plan => info!(namespace = %ns, policy, baseline, class, "policy follows the plan"),
+            Cause::Others => self.repaired(job, drift, print, now),
+        }
+        if drift.class == Class::Unmanaged {
+            self.adopted(job, drift, print, before.unwrap_or("it could not be read"), now);
+        }
+        true
+    }
+
+    /// What somebody else did was undone.
+    fn repaired(&mut self, job: &Job, drift: &Drift, print: &Fingerprint, now: Now) {
+        let baseline = job.baseline_name();
+        let (ns, policy, class) = (&job.namespace, &*drift.policy, drift.class.as_str());
+        let who = drift.claimed_writer();
+        info!(namespace = %ns, policy, baseline, class, who, "drift repaired");
+        self.happenings.push(MetricSample::Drift(drift.class, role(job, drift), self.waited(ns, now)));
+        let done = match drift.class {
+            Class::Missing => "created again",
+            Class::Unmanaged => "taken over",
+            Class::SpecChanged | Class::MetadataChanged | Class::Pinned | Class::Terminating | Class::Stale => "put right",
+        };
+        let uid = || Some(print.uid.to_string());
+        if drift.class != Class::Unmanaged {
+            let note =
+                format!("{class}: the policy was {done} as baseline {baseline} plans it (last other writer, as claimed: {who})");
+            self.announce(job, drift, uid(), EventReason::DriftRepaired, note, now);
+        }
+        if let Some(tracked) = self.tracked.get_mut(baseline) {
+            let record = drift_record(now.wall, ns, policy, class, drift.who.as_deref(), done);
+            tracked.note_drift(record, now.instant);
+        }
+        if self.pace.repaired(ns, policy, drift.who.as_ref(), now.instant) {
+            self.happenings.push(MetricSample::Contested(role(job, drift)));
+            let note = format!(
+                "somebody changed the policy {REPAIRS} times within a minute (last other writer, as claimed: {who}): each further repair waits longer, up to 30 s, until it stays as planned for a while"
+            );
+            warn!(namespace = %ns, policy, baseline, who, "the policy is contested, its repairs wait");
+            self.announce(job, drift, uid(), EventReason::PolicyContested, note, now);
+        }
+    }
+
+    /// A policy under a planned name was taken over. What it held is told, so that its owner can have it back under another name.
+    fn adopted(&mut self, job: &Job, drift: &Drift, print: &Fingerprint, before: &str, now: Now) {
+        let baseline = job.baseline_name();
+        let who = drift.claimed_writer();
+        info!(namespace = %job.namespace, policy = drift.policy, baseline, who, before, "policy taken over");
+        let told = match before.char_indices().nth(TOLD) {
+            Some((end, _)) => format!("{}… (the log of the operator has more)", &before[..end]),
+            None => before.to_owned(),
+        };
+        let note = format!(
+            "{}: the policy was taken over as baseline {baseline} plans it (last other writer, as claimed: {who}); before: {told}",
+            drift.class.as_str()
+        );
+        self.announce(job, drift, Some(print.uid.to_string()), EventReason::PolicyAdopted, note, now);
+    }
+
+    /// Tells of what is new in a namespace and done by others: bypasses, and calls of the apiserver into what is closed. In an event on each of
+    /// the policies that it is about.
+    pub(super) fn tell_news(&mut self, ns: &NamespaceName, findings: &[(Arc<str>, Finding)], now: Now) {
+        for (baseline, finding) in findings {
+            let Some(tracked) = self.tracked.get(baseline) else { continue };
+            let known = |problem: &Problem| tracked.problems(ns).into_iter().flatten().any(|known| known == problem);
+            for problem in finding.problems.iter().filter(|problem| !known(problem)) {
+                let (reason, what) = match problem.reason {
+                    violation::BYPASSED => (EventReason::BaselineBypassed, "is bypassed"),
+                    violation::CONTROL_PLANE_BLOCKED => (EventReason::ControlPlaneBlocked, "blocks the control plane"),
+                    _ => continue,
+                };
+                let policy = problem.policy.clone().unwrap_or_default();
+                let uid = self.observed.get(ns).and_then(|entry| entry.policies.get(&policy)).map(|print| print.uid.to_string());
+                warn!(namespace = %ns, policy, baseline = %baseline, "baseline {what}: {}", problem.message);
+                let note = format!("baseline {baseline} {what}: {}", problem.message);
+                self.announcements.push(Announcement { namespace: ns.clone(), policy, uid, reason, note, at: now.wall });
+            }
+        }
+    }
+
+    pub(super) fn removed(&mut self, job: &Job, drift: &Drift, now: Now) {
+        let Repair::Delete { uid, .. } = &drift.fix else { return };
+        self.observed.policy_removed(&job.namespace, &drift.policy, uid);
+        self.pace.succeeded(&job.namespace, &drift.policy);
+        self.happenings.push(MetricSample::Repair(Outcome::Removed));
+        let owner = drift.baseline.as_deref().unwrap_or_default();
+        info!(namespace = %job.namespace, policy = drift.policy, baseline = owner, "policy removed");
+        let note = format!("the policy was removed: baseline {owner} plans it no more in this namespace");
+        self.announce(job, drift, Some(uid.to_string()), EventReason::PolicyRemoved, note, now);
+    }
+
+    pub(super) fn failed(&mut self, job: &Job, drift: &Drift, reason: Failure, message: &str, now: Now) {
+        let failures = self.pace.failed(&job.namespace, &drift.policy, reason, message.to_owned(), now.instant);
+        self.happenings.push(MetricSample::Repair(Outcome::Failed));
+        // A conflict is part of normal work.
+        if failures == 1 && reason != Failure::Conflict {
+            warn!(namespace = %job.namespace, policy = drift.policy, class = drift.class.as_str(), reason = reason.as_str(), "write failed, will be tried again: {message}");
+            let note = format!("{reason}: {message}");
+            self.announce(job, drift, None, EventReason::RepairFailed, note, now);
+        }
+    }
+
+    fn announce(&mut self, job: &Job, drift: &Drift, uid: Option<String>, reason: EventReason, note: String, now: Now) {
+        let (namespace, policy) = (job.namespace.clone(), drift.policy.clone());
+        self.announcements.push(Announcement { namespace, policy, uid, reason, note, at: now.wall });
+    }
+}
+
+fn role(job: &Job, drift: &Drift) -> Option<Role> {
+    let Repair::Apply { index, .. } = &drift.fix else { return None };
+    job.baseline.as_ref()?.policies.get(*index).map(|policy| policy.role)
+}

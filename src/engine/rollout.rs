@@ -1,0 +1,505 @@
+//! Rollouts: which namespaces keep a former revision of a baseline, and when a wave brings more of them to what its spec asks for.
+//! Where each stands is read from the cluster: from its policies, and from the revisions that are stored there. So a restart and another
+//! leader go on where the last one was.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use tracing::{info, warn};
+
+use super::{
+    Engine,
+    clock::{Now, PATIENCE},
+    facts::baseline::InstallOwnership,
+    outbox::{
+        baseline_status::BaselineState,
+        revisions::{Answer, Revisions},
+    },
+    writes::{RevisionWrite, WriteError},
+};
+use crate::{
+    api::{
+        NamespaceName, Uid,
+        baseline::Mode,
+        reason::{Failure, rollout as reason},
+        rollout::RolloutStatus,
+    },
+    policy::{
+        drift::{Drift, Repair, targets},
+        plan::{Baseline, Behind, Decision, Known, Revision, StoredPolicy, keeps},
+        rollout::{NextStep, Pause, Progress, RolloutProgress, Verification, WaveRank},
+        status::{Finding, NamespaceState},
+    },
+};
+
+/// A change that was given up on its way may stand in some namespaces; so many of them are remembered, the latest.
+const LEFT: usize = 2;
+
+/// Every rollout, and what it needs to know.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub struct Rollouts {
+    /// What is stored.
+    pub revisions: Revisions,
+    under_way: BTreeMap<Arc<str>, UnderWay>,
+    /// What a baseline asked for before its last edit, until that is stored.
+    before: BTreeMap<Arc<str>, Revision>,
+    /// When the next wave begins.
+    next: Option<Instant>,
+    /// Until when decisions wait for what is stored.
+    until: Option<Instant>,
+}
+
+/// Namespaces that rollouts concern, and rollouts that are paused.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct RolloutCounts {
+    /// They hold the new policies, or did.
+    pub moved: usize,
+    /// They are being written to, or cannot be.
+    pub moving: usize,
+    /// They hold the former ones until a wave comes.
+    pub waiting: usize,
+    /// Rollouts that go no further by themselves.
+    pub paused: usize,
+}
+
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+struct UnderWay {
+    generation: Option<i64>,
+    target: Arc<Baseline>,
+    /// The one that went out to all, then those that were left.
+    formers: Vec<Arc<Baseline>>,
+    rollout: RolloutProgress,
+}
+
+impl Rollouts {
+    /// When to look again.
+    pub fn wakes(&self) -> impl Iterator<Item = Instant> {
+        self.next.into_iter().chain(self.revisions.next())
+    }
+}
+
+/// Whether a baseline brings policies to namespaces.
+fn is_at_work(baseline: &Baseline) -> bool {
+    baseline.mode == Mode::Enforce && !baseline.suspended
+}
+
+impl Engine {
+    /// A baseline was edited: what it asked for until now is where a rollout begins, also if that was never stored.
+    pub(super) fn was_before(&mut self, name: &Arc<str>, before: Option<&Arc<Baseline>>) {
+        if let Some(before) = before.filter(|b| is_at_work(b)) {
+            self.rollouts.before.entry(name.clone()).or_insert_with(|| before.revision.clone());
+        }
+    }
+
+    /// The baselines, or the revisions that are stored, are others than before: looks which rollouts there are.
+    pub(super) fn recompute_rollouts(&mut self, now: Now) {
+        if !self.is_synced() {
+            return;
+        }
+        let names: Vec<Arc<str>> = self.tracked.keys().cloned().collect();
+        for name in names {
+            self.recompute_rollout(&name, now);
+        }
+        // While it is stalled, suspended or in Audit nothing goes out, so the next edit still comes from there.
+        let tracked = &self.tracked;
+        let rests = |name: &str| tracked.get(name).is_some_and(|t| !t.checked.as_ref().is_ok_and(|b| is_at_work(b)));
+        self.rollouts.before.retain(|name, _| rests(name));
+    }
+
+    fn recompute_rollout(&mut self, name: &Arc<str>, now: Now) {
+        let Some(tracked) = self.tracked.get(name) else { return };
+        let target = match self.baselines.known(name) {
+            Known::Valid(target) if tracked.turn == InstallOwnership::Ours => Some(target.clone()),
+            Known::Valid(_) | Known::Invalid | Known::Gone => None,
+        };
+        // What it holds while it is stalled or suspended is frozen; where that stands is read again when it goes on.
+        let is_frozen = target.as_ref().is_none_or(|b| b.suspended);
+        let goes_out = |b: &Arc<Baseline>| b.rollout.is_some() && !b.deleting && !b.suspended && b.mode == Mode::Enforce;
+        let Some(target) = target.filter(goes_out) else {
+            self.end_rollout(name);
+            if let Some(tracked) = self.tracked.get_mut(name).filter(|_| !is_frozen) {
+                tracked.show_rollout(None, None, now.instant);
+            }
+            return;
+        };
+        let formers = self.formers(name, &target);
+        if formers.is_empty() {
+            self.end_rollout(name);
+            self.show_rollout(name, now);
+            return;
+        }
+        for former in &formers {
+            self.targets.insert(former.key.clone(), targets(former));
+        }
+        let same = |u: &UnderWay| {
+            u.target.revision.id == target.revision.id && u.formers.iter().map(|f| &f.key).eq(formers.iter().map(|f| &f.key))
+        };
+        match self.rollouts.under_way.remove(name).filter(same) {
+            Some(under_way) => self.go_on(name, under_way, target, formers),
+            None => self.set_out(name, target, formers, now),
+        }
+    }
+
+    /// The revisions that a rollout comes from, the one that went out to all first; none if there is nothing to roll out.
+    fn formers(&self, name: &Arc<str>, target: &Arc<Baseline>) -> Vec<Arc<Baseline>> {
+        let under_way = self.rollouts.under_way.get(name).map(|u| u.formers.iter().map(|f| &f.revision));
+        let stored = self.rollouts.revisions.of(name, &self.tracked);
+        // Somebody may have deleted what is stored; what this process knows still holds.
+        let known = under_way.into_iter().flatten().chain(stored).chain(self.rollouts.before.get(name));
+        let mut revisions: Vec<&Revision> = Vec::new();
+        for revision in known {
+            if !revisions.iter().any(|r| r.id == revision.id) {
+                revisions.push(revision);
+            }
+        }
+        if revisions.first().is_none_or(|settled| settled.id == target.revision.id) {
+            // A change that is taken back goes back at once.
+            return vec![];
+        }
+        revisions.retain(|r| r.id != target.revision.id);
+        let surplus = revisions.len().saturating_sub(1 + LEFT);
+        revisions.drain(1..=surplus);
+        let mut formers = Vec::new();
+        for revision in revisions {
+            match target.at(revision, self.installs.own()) {
+                Ok(former) => formers.push(Arc::new(former.with_dns(self.dns.cluster()))),
+                Err(error) => {
+                    warn!(baseline = %name, revision = %revision.id, "a former revision is left out: {error}");
+                    // The first one went out to all: none of those that were left on the way can stand for it.
+                    if formers.is_empty() {
+                        return formers;
+                    }
+                }
+            }
+        }
+        formers
+    }
+
+    /// The same rollout, of a baseline that may be different in other things.
+    fn go_on(&mut self, name: &Arc<str>, mut under_way: UnderWay, target: Arc<Baseline>, formers: Vec<Arc<Baseline>>) {
+        let generation = self.tracked.get(name).and_then(BaselineState::generation);
+        if let Some(strategy) = target.rollout {
+            under_way.rollout.strategy = strategy;
+        }
+        if under_way.generation != generation {
+            under_way.rollout.resume();
+        }
+        let behind = self.baselines.behind(name).into_iter().flatten();
+        let renewed = |(ns, kept): (&NamespaceName, &Arc<Baseline>)| {
+            Some((ns.clone(), formers.iter().find(|f| f.key == kept.key)?.clone()))
+        };
+        let behind: Behind = behind.filter_map(renewed).collect();
+        self.baselines.set_behind(name, behind);
+        self.rollouts.under_way.insert(name.clone(), UnderWay { generation, target, formers, ..under_way });
+    }
+
+    /// A rollout begins here: it may be new, or one that another process began.
+    fn set_out(&mut self, name: &Arc<str>, target: Arc<Baseline>, formers: Vec<Arc<Baseline>>, now: Now) {
+        let (Some(tracked), Some(strategy), Some(settled)) = (self.tracked.get(name), target.rollout, formers.first()) else {
+            return;
+        };
+        let stored = tracked.stored_rollout().filter(|stored| *stored.revision == *target.revision.id);
+        let lasts = |c: &&Condition| [reason::TOO_MANY_FAILURES, reason::VERIFICATION_FAILED].contains(&&*c.reason);
+        let paused = stored.and_then(|_| tracked.stored_pause()).filter(lasts);
+        let paused = paused.map(|c| Pause { reason: c.reason.clone(), message: c.message.clone() });
+        let next = stored.and_then(|s| s.next_wave_at.as_ref()).map(|at| at.0);
+        let mut rollout = RolloutProgress::new(strategy, stored.map_or(0, |s| s.waves), next, paused, now.wall);
+        self.baselines.set_behind(name, Behind::new());
+        let mut behind = Behind::new();
+        for (ns, entry) in self.observed.iter() {
+            let Some(namespace) = &entry.namespace else { continue };
+            let holds = || entry.policies.iter().filter(|(_, print)| print.ours && print.baseline.as_ref() == Some(name));
+            if holds().next().is_none() {
+                continue;
+            }
+            // What is frozen for now keeps what it has, too: it may go on with this baseline.
+            let is_frozen = match self.baselines.decide(namespace, &entry.holdings()).decision {
+                Decision::Protected(baseline) if baseline.name == *name => false,
+                Decision::Frozen(_) => true,
+                _ => continue,
+            };
+            let held: Vec<StoredPolicy> = holds()
+                .map(|(name, print)| StoredPolicy { name, plan: print.plan.as_deref(), asked: print.asked.as_deref() })
+                .collect();
+            if let Some(former) = keeps(&target, &formers, namespace, &held).and_then(|at| formers.get(at)) {
+                behind.insert(ns.clone(), former.clone());
+            } else if !is_frozen && target.differs_from(settled, namespace) {
+                rollout.set(ns, Progress::Writing);
+            }
+        }
+        info!(baseline = %name, revision = %target.revision.id, waiting = behind.len(), reached = rollout.reached(), "a change goes out in waves");
+        self.baselines.set_behind(name, behind);
+        let generation = tracked.generation();
+        self.rollouts.under_way.insert(name.clone(), UnderWay { generation, target, formers, rollout });
+    }
+
+    /// What was reached is read from the cluster again: another instance has worked there.
+    pub(super) fn forget_rollouts(&mut self) {
+        let names: Vec<Arc<str>> = self.rollouts.under_way.keys().cloned().collect();
+        for name in names {
+            self.end_rollout(&name);
+        }
+    }
+
+    /// What is stored is known from now on, or it is known that it cannot be.
+    pub(super) fn revisions_known(&mut self, note: impl FnOnce(&mut Revisions), now: Now) {
+        let (was_synced, before) = (self.is_synced(), self.rollouts.revisions.answer());
+        note(&mut self.rollouts.revisions);
+        if !was_synced {
+            self.begin_if_synced(was_synced, now);
+        } else if before != self.rollouts.revisions.answer() {
+            self.plans_changed(now);
+        }
+    }
+
+    /// Waits no longer than it should for what only rollouts need: then nothing else waits for it, as where it is forbidden.
+    pub(super) fn wait_for_revisions(&mut self, now: Now) {
+        if self.rollouts.revisions.answer() != Answer::None || !self.is_listed() {
+            return;
+        }
+        if now.instant < *self.rollouts.until.get_or_insert(now.instant + PATIENCE) {
+            return;
+        }
+        warn!("controllerrevisions are not listed in time: no wave of a rollout begins until they are");
+        self.revisions_known(Revisions::go_without, now);
+    }
+
+    /// Whether it is known what is stored, as far as a baseline asks for it.
+    pub fn knows_revisions(&self) -> bool {
+        let asks = |tracked: &BaselineState| tracked.checked.as_ref().is_ok_and(|b| b.rollout.is_some());
+        self.rollouts.revisions.answer() != Answer::None || !self.tracked.values().any(asks)
+    }
+
+    /// There is no rollout of that baseline: every namespace gets what its spec asks for.
+    pub(super) fn end_rollout(&mut self, name: &Arc<str>) {
+        for former in self.rollouts.under_way.remove(name).into_iter().flat_map(|u| u.formers) {
+            self.targets.remove(&former.key);
+        }
+        self.baselines.set_behind(name, Behind::new());
+    }
+
+    /// The baseline is gone; one that comes under its name begins anew.
+    pub(super) fn forget_rollout(&mut self, name: &Arc<str>) {
+        self.end_rollout(name);
+        self.rollouts.before.remove(name);
+        self.rollouts.revisions.forget(name);
+    }
+
+    /// A namespace was looked at: how far each rollout is there.
+    pub(super) fn note_progress(
+        &mut self,
+        ns: &NamespaceName,
+        findings: &[(Arc<str>, Finding)],
+        drifts: &[Drift],
+        baseline: Option<&Arc<Baseline>>,
+        frozen: bool,
+    ) {
+        if self.rollouts.under_way.is_empty() {
+            return;
+        }
+        if frozen {
+            // A wave does not wait for what nothing is written to: it goes on there when that is over.
+            self.rollouts.under_way.values_mut().for_each(|under_way| under_way.rollout.wait_no_more(ns));
+            return;
+        }
+        let namespace = self.observed.get(ns).and_then(|entry| entry.namespace.as_ref());
+        for (name, under_way) in &mut self.rollouts.under_way {
+            let (Some(baseline), Some(namespace)) = (baseline.filter(|b| b.name == *name), namespace) else {
+                under_way.rollout.forget(ns);
+                self.baselines.catch_up(name, ns);
+                continue;
+            };
+            let settled = under_way.formers.first();
+            let concerns = || settled.is_some_and(|settled| under_way.target.differs_from(settled, namespace));
+            if baseline.is_former() || !(under_way.rollout.has_reached(ns) || concerns()) {
+                continue;
+            }
+            let finding = findings.iter().find(|(of, _)| of == name).map(|(_, finding)| finding);
+            let progress = match finding {
+                Some(finding) if finding.state == NamespaceState::Failed && speaks_of_the_change(finding) => Progress::Fails,
+                _ if drifts.iter().all(|d| d.fix == Repair::WaitForFinalizer) => Progress::Holds,
+                _ => Progress::Writing,
+            };
+            under_way.rollout.set(ns, progress);
+        }
+    }
+
+    /// A namespace is gone, or is another one under its name.
+    pub(super) fn namespace_left(&mut self, ns: &NamespaceName) {
+        for (name, under_way) in &mut self.rollouts.under_way {
+            under_way.rollout.forget(ns);
+            self.baselines.catch_up(name, ns);
+        }
+    }
+
+    /// Begins the waves that are due, and ends what is complete. Decides only when everything known has been looked at.
+    pub(super) fn roll_out(&mut self, now: Now) {
+        if !self.leads || !self.dirty.is_empty() {
+            return;
+        }
+        self.rollouts.next = None;
+        let names: Vec<Arc<str>> = self.rollouts.under_way.keys().cloned().collect();
+        for name in names {
+            self.step(&name, now);
+            self.show_rollout(&name, now);
+        }
+    }
+
+    fn step(&mut self, name: &Arc<str>, now: Now) {
+        let verification = self.verify(name);
+        let waiting = self.baselines.behind(name).map_or(0, BTreeMap::len);
+        let (Some(tracked), Some(under_way)) = (self.tracked.get(name), self.rollouts.under_way.get_mut(name)) else { return };
+        // What goes out, and what it comes from, must be known to whoever comes next.
+        let is_stored = |b: &Arc<Baseline>| self.rollouts.revisions.has(name, tracked, &b.revision.id);
+        if !is_stored(&under_way.target) || !under_way.formers.iter().all(is_stored) {
+            return;
+        }
+        match under_way.rollout.step(waiting, &verification, now.wall) {
+            NextStep::Wait => {}
+            NextStep::Finish => {
+                info!(baseline = %name, revision = %under_way.target.revision.id, "the change has gone out to all namespaces");
+                self.end_rollout(name);
+                if let Some(tracked) = self.tracked.get(name) {
+                    self.rollouts.revisions.settle(name, tracked);
+                }
+            }
+            NextStep::Begin => self.begin_wave(name, now),
+        }
+        if let Some(under_way) = self.rollouts.under_way.get(name)
+            && let Some(at) = under_way.rollout.next()
+        {
+            let at = now.instant + until(at, now.wall);
+            self.rollouts.next = Some(self.rollouts.next.map_or(at, |next| next.min(at)));
+        }
+    }
+
+    fn begin_wave(&mut self, name: &Arc<str>, now: Now) {
+        let Some(under_way) = self.rollouts.under_way.get_mut(name) else { return };
+        let settled = under_way.formers.first().map(|settled| settled.key.clone());
+        let rank = |ns: &NamespaceName, kept: &Arc<Baseline>| {
+            let namespace = self.observed.get(ns).and_then(|entry| entry.namespace.as_ref());
+            match namespace {
+                Some(namespace) if under_way.target.is_canary(namespace) => WaveRank::Canary,
+                _ if settled.as_ref() != Some(&kept.key) => WaveRank::Left,
+                _ => WaveRank::Other,
+            }
+        };
+        // Of those that are frozen none goes out now, and no other one waits for them.
+        let is_frozen = |ns: &NamespaceName| {
+            let entry = self.observed.get(ns);
+            let decided = entry.and_then(|e| Some(self.baselines.decide(e.namespace.as_ref()?, &e.holdings()).decision));
+            matches!(decided, Some(Decision::Frozen(_)))
+        };
+        let waiting = self.baselines.behind(name).into_iter().flatten().filter(|(ns, _)| !is_frozen(ns));
+        let waiting: Vec<_> = waiting.map(|(ns, kept)| (rank(ns, kept), ns.clone())).collect();
+        if waiting.is_empty() {
+            return under_way.rollout.postpone(now.wall);
+        }
+        let wave = under_way.rollout.begin(waiting);
+        info!(baseline = %name, wave = under_way.rollout.waves(), namespaces = wave.len(), "a wave begins");
+        for ns in wave {
+            self.baselines.catch_up(name, &ns);
+            self.dirty.push(ns, false);
+        }
+    }
+
+    /// What a check of the namespaces that were reached says. Nothing checks yet.
+    #[expect(clippy::unused_self, reason = "what checks will look at what is observed")]
+    const fn verify(&self, _name: &str) -> Verification {
+        Verification::Fine
+    }
+
+    /// Tells in the status how far a rollout is, and what keeps it.
+    pub(super) fn show_rollout(&mut self, name: &Arc<str>, now: Now) {
+        let behind = self.baselines.behind(name).map_or(0, BTreeMap::len);
+        let under_way = self.rollouts.under_way.get(name);
+        let status = under_way.map(|under_way| {
+            let rollout = &under_way.rollout;
+            let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            RolloutStatus {
+                revision: under_way.target.revision.id.to_string(),
+                total: count(behind + rollout.reached()),
+                moved: count(rollout.holding()),
+                waves: rollout.waves(),
+                next_wave_at: rollout.next().map(Time),
+            }
+        });
+        let asks = |tracked: &&BaselineState| tracked.checked.as_ref().is_ok_and(|b| b.rollout.is_some());
+        let Some(tracked) = self.tracked.get(name).filter(asks) else { return };
+        let paused = under_way.and_then(|u| u.rollout.paused()).map(|p| (p.reason.clone(), p.message.clone()));
+        let paused = paused.or_else(|| self.rollouts.revisions.trouble(name, tracked));
+        if let Some(tracked) = self.tracked.get_mut(name) {
+            tracked.show_rollout(status, paused, now.instant);
+        }
+    }
+
+    /// The namespaces that rollouts concern, and how many are paused.
+    pub fn rollout_counts(&self) -> RolloutCounts {
+        let mut counts = RolloutCounts::default();
+        if !self.leads {
+            return counts;
+        }
+        for (name, UnderWay { rollout, .. }) in &self.rollouts.under_way {
+            counts.moved += rollout.holding();
+            counts.moving += rollout.reached() - rollout.holding();
+            counts.waiting += self.baselines.behind(name).map_or(0, BTreeMap::len);
+            counts.paused += usize::from(rollout.paused().is_some());
+        }
+        counts
+    }
+
+    /// Revisions to store or to delete now.
+    pub fn revisions(&mut self, now: Now) -> Vec<RevisionWrite> {
+        if !self.leads || !self.is_synced() {
+            return vec![];
+        }
+        let (mut writes, mut mended) = (Vec::new(), Vec::new());
+        for (name, tracked) in self.tracked.iter().filter(|(_, tracked)| tracked.turn == InstallOwnership::Ours) {
+            let Ok(baseline) = &tracked.checked else { continue };
+            if baseline.deleting || baseline.mode == Mode::Audit {
+                continue;
+            }
+            let under_way = self.rollouts.under_way.get(name).into_iter();
+            let formers = under_way.flat_map(|u| &u.formers).map(|former| &former.revision);
+            let wanted: Vec<&Revision> = match (&baseline.rollout, baseline.suspended) {
+                (None, _) => vec![],
+                (Some(_), true) => continue,
+                (Some(_), false) => formers.chain([&baseline.revision]).collect(),
+            };
+            let was_troubled = self.rollouts.revisions.is_troubled(name);
+            writes.extend(self.rollouts.revisions.due(name, tracked, &wanted, now.instant));
+            if was_troubled && !self.rollouts.revisions.is_troubled(name) {
+                mended.push(name.clone());
+            }
+        }
+        for name in mended {
+            self.show_rollout(&name, now);
+        }
+        writes
+    }
+
+    /// A revision was stored or deleted, or not.
+    pub fn revision_written(&mut self, write: RevisionWrite, result: Result<Option<Uid>, WriteError>, now: Now) {
+        let name = write.baseline.clone();
+        if self.rollouts.revisions.written(write, result, now.instant) {
+            self.show_rollout(&name, now);
+        }
+    }
+}
+
+fn until(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now).max(SignedDuration::ZERO)).unwrap_or_default()
+}
+
+/// Whether a failed write says something of the change. An apiserver that is busy or away says nothing of it.
+fn speaks_of_the_change(finding: &Finding) -> bool {
+    const OF_THE_MOMENT: [Failure; 4] = [Failure::Conflict, Failure::Throttled, Failure::TimedOut, Failure::Unavailable];
+    finding.problems.first().is_some_and(|p| !OF_THE_MOMENT.iter().any(|failure| failure.as_str() == p.reason))
+}

@@ -1,0 +1,53 @@
+//! What of the engine decides what it does next, for the model: two engines that differ in nothing of it behave alike. What they only
+//! tell, as causes, statuses and counts, is left out.
+
+use std::sync::Arc;
+
+use super::{
+    Engine,
+    clock::Now,
+    tests::model::{SELECTED, StateKey},
+};
+use crate::{api::NamespaceName, policy::status::Finding};
+
+impl Engine {
+    /// Whether there may be something to write.
+    pub fn has_work(&self) -> bool {
+        self.leads && !self.ready.is_empty()
+    }
+
+    /// Whether something is held back for a time.
+    pub fn is_waiting(&self, now: Now) -> bool {
+        self.leads && !self.pace.held_back(now.instant).is_empty()
+    }
+
+    /// What is found in a namespace now.
+    pub fn findings(&self, ns: &str) -> Vec<(Arc<str>, Finding)> {
+        let ns = NamespaceName::observed(ns);
+        self.observed.get(&ns).map(|entry| self.assess(&ns, entry).findings).unwrap_or_default()
+    }
+
+    /// What decides its next step in that namespace, but for the baseline, which is as it was shown last.
+    pub fn essence(&self, ns: &NamespaceName, now: Now, out: &mut StateKey) {
+        out.word(&(self.synced, self.leads, self.dirty.is_empty(), self.ready.is_empty(), self.in_flight.is_empty()));
+        out.word(&self.pace.held_back(now.instant));
+        out.word(&self.pace.contests().essence(now.instant));
+        if let Some(entry) = self.observed.get(ns) {
+            let namespace = entry.namespace.as_ref();
+            out.word(&(namespace.map(|n| (n.terminating, n.labels.contains_key(SELECTED))), entry.established, &entry.owner));
+            out.uid(entry.uid.as_ref());
+            for (name, print) in entry.policies.iter() {
+                out.word(&(name, &**print));
+                out.uid(Some(&print.uid));
+                out.number(print.version);
+            }
+        }
+        if let Some((deleted, doubtful)) = self.observed.flight(ns) {
+            out.word(&doubtful);
+            for (name, version) in deleted {
+                out.word(&name);
+                out.number(version);
+            }
+        }
+    }
+}

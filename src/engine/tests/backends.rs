@@ -1,0 +1,376 @@
+//! Namespaces with Services that the apiserver calls: which of them are left open, which are not, and what is told.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::harness::{EngineHarness, ready};
+use crate::{
+    api::{
+        backends::{Configuration, ConfigurationKind, ServiceName},
+        baseline::NamespaceCounts,
+        reason::{EventReason, Failure},
+    },
+    engine::{
+        facts::event::{ListPhase, ListRefusal, Seen},
+        writes::Announcement,
+    },
+};
+
+const INGRESS: &str = "baseline-default-deny-ingress";
+const EGRESS: &str = "baseline-default-deny-egress";
+const CARVEOUT: &str = "baseline-monitoring-carveout";
+const ALL: [&str; 3] = [EGRESS, INGRESS, CARVEOUT];
+const SECOND: Duration = Duration::from_secs(1);
+
+fn calls(namespace: &str) -> Seen {
+    let service = ServiceName { namespace: namespace.into(), name: "webhook".into() };
+    Seen::Configuration(Configuration { kind: ConfigurationKind::Validating, name: "v".into(), services: vec![service] })
+}
+
+/// Nothing calls, and has not for a while.
+fn call_no_more(sim: &mut EngineHarness) {
+    sim.see(Seen::ConfigurationGone(ConfigurationKind::Validating, "v".into()));
+    sim.settle();
+    sim.pass(SECOND * 10);
+}
+
+/// Reads the namespace anew from what stands there.
+fn restarted(sim: EngineHarness, spec: &Value, namespaces: &[&str]) -> EngineHarness {
+    let mut after = EngineHarness::unsynced();
+    (after.policies, after.version) = (sim.policies, sim.version);
+    after.see(calls("a"));
+    after.listing(|sim| {
+        sim.baseline(1, spec.clone());
+        for ns in namespaces {
+            sim.namespace(ns);
+        }
+        for object in sim.policies.values().cloned().collect::<Vec<_>>() {
+            sim.see(Seen::Policy(Box::new(object)));
+        }
+    });
+    after
+}
+
+fn held(sim: &EngineHarness, ns: &str) -> Vec<String> {
+    sim.policies.keys().filter(|(of, _)| of == ns).map(|(_, name)| name.clone()).collect()
+}
+
+fn counts(sim: &mut EngineHarness) -> NamespaceCounts {
+    sim.pass(SECOND * 2);
+    sim.status();
+    sim.statuses.last().unwrap().namespaces
+}
+
+fn violations(sim: &mut EngineHarness) -> Vec<String> {
+    counts(sim);
+    sim.statuses.last().unwrap().violations.iter().map(|v| v.reason.clone()).collect()
+}
+
+fn told(sim: &mut EngineHarness) -> Vec<Announcement> {
+    sim.engine.take_announcements().into_iter().filter(|a| a.reason == EventReason::ControlPlaneBlocked).collect()
+}
+
+fn new(spec: &Value) -> EngineHarness {
+    let mut sim = EngineHarness::new();
+    sim.baseline(1, spec.clone());
+    sim.settle();
+    sim
+}
+
+#[test]
+fn a_namespace_that_serves_the_control_plane_holds_nothing_that_restricts_ingress_until_it_serves_no_more() {
+    let mut sim = new(&json!({}));
+    sim.see(calls("a"));
+    sim.namespace("a");
+    sim.namespace("b");
+    sim.settle();
+    assert_eq!((held(&sim, "a"), held(&sim, "b")), (vec![EGRESS.to_owned()], ALL.map(String::from).to_vec()));
+    let NamespaceCounts { selected, compliant, held: counted, .. } = counts(&mut sim);
+    assert_eq!((selected, compliant, counted), (2, 2, 1), "it is as planned");
+    let status = sim.statuses.last().unwrap();
+    assert_eq!(ready(status), "Protected");
+    assert!(status.conditions[0].message.contains("in 1 the apiserver calls a Service"), "{:?}", status.conditions[0]);
+    let [violation] = &status.violations[..] else { panic!("{status:?}") };
+    assert_eq!((&*violation.reason, &violation.policy), ("ServesControlPlane", &None));
+    assert!(violation.message.contains("ValidatingWebhookConfiguration/v calls Service webhook"), "{violation:?}");
+    assert!(violation.message.contains("excludeNamespaces"), "{violation:?}");
+
+    call_no_more(&mut sim);
+    sim.settle();
+    assert_eq!(held(&sim, "a"), ALL);
+    assert_eq!((counts(&mut sim).held, violations(&mut sim)), (0, vec![]));
+    assert!(sim.statuses.last().unwrap().recent_drift.is_empty(), "that was no drift");
+    assert_eq!(told(&mut sim).len(), 0);
+}
+
+#[test]
+fn a_namespace_that_is_closed_before_it_serves_stays_closed_and_that_is_told_once() {
+    let mut sim = EngineHarness::protected();
+    sim.see(calls("a"));
+    sim.settle();
+    assert_eq!(held(&sim, "a"), ALL);
+    assert_eq!((violations(&mut sim), counts(&mut sim).held), (vec!["ControlPlaneBlocked".into()], 0));
+    let [event] = &told(&mut sim)[..] else { panic!("it is told once") };
+    assert_eq!(event.policy, INGRESS);
+    assert!(event.note.contains("ValidatingWebhookConfiguration/v calls Service webhook"), "{event:?}");
+
+    // I1: it is repaired, as long as it is planned.
+    sim.delete("a", INGRESS);
+    sim.settle();
+    assert_eq!(held(&sim, "a"), ALL);
+    // A restart decides the same, and it is no news.
+    let mut sim = restarted(sim, &json!({}), &["a"]);
+    sim.settle();
+    assert_eq!(held(&sim, "a"), ALL);
+    assert_eq!((violations(&mut sim), told(&mut sim).len()), (vec!["ControlPlaneBlocked".into()], 0));
+}
+
+#[test]
+fn enforce_closes_all_and_tells_nothing_and_going_back_to_hold_opens_nothing() {
+    let mut sim = new(&json!({}));
+    sim.see(calls("a"));
+    sim.namespace("a");
+    sim.settle();
+    assert_eq!(held(&sim, "a"), [EGRESS]);
+    sim.baseline(2, json!({"controlPlaneBackends": "Enforce"}));
+    sim.settle();
+    assert_eq!((held(&sim, "a"), violations(&mut sim)), (ALL.map(String::from).to_vec(), vec![]));
+    sim.baseline(3, json!({}));
+    sim.settle();
+    assert_eq!((held(&sim, "a"), violations(&mut sim)), (ALL.map(String::from).to_vec(), vec!["ControlPlaneBlocked".into()]));
+}
+
+#[test]
+fn a_namespace_that_its_owner_excludes_and_takes_back_is_held() {
+    let mut sim = EngineHarness::protected();
+    sim.see(calls("a"));
+    sim.settle();
+    sim.baseline(2, json!({"excludeNamespaces": ["a"]}));
+    sim.settle();
+    assert!(held(&sim, "a").is_empty());
+    sim.baseline(3, json!({}));
+    sim.settle();
+    assert_eq!((held(&sim, "a"), violations(&mut sim)), (vec![EGRESS.to_owned()], vec!["ServesControlPlane".into()]));
+    // The same with the role alone: what is not closed is not closed.
+    call_no_more(&mut sim);
+    sim.settle();
+    sim.see(calls("a"));
+    sim.baseline(4, json!({"policies": ["DefaultDenyEgress", "MonitoringCarveout"]}));
+    sim.settle();
+    assert_eq!((held(&sim, "a"), violations(&mut sim)), (vec![EGRESS.to_owned(), CARVEOUT.to_owned()], vec![]));
+    sim.baseline(5, json!({}));
+    sim.settle();
+    assert_eq!(held(&sim, "a"), [EGRESS]);
+}
+
+#[test]
+fn audit_and_report_tell_of_it_too_and_plan_no_ingress() {
+    let one = NamespaceCounts { selected: 1, held: 1, ..NamespaceCounts::default() };
+    for (spec, created, counted) in [
+        (json!({"mode": "Audit"}), "1970-01-01T00:00:00Z", NamespaceCounts { drifted: 1, ..one }),
+        (json!({}), "1970-01-02T00:00:00Z", NamespaceCounts { reported: 1, ..one }),
+    ] {
+        let mut sim = EngineHarness::new();
+        sim.see(calls("a"));
+        sim.namespace("a");
+        sim.baseline_with(1, spec, json!({"creationTimestamp": created}));
+        sim.settle();
+        assert_eq!(counts(&mut sim), counted);
+        let status = sim.statuses.last().unwrap();
+        let [serves, other] = &status.violations[..] else { panic!("{status:?}") };
+        assert_eq!(serves.reason, "ServesControlPlane");
+        assert!(!other.message.contains("ingress"), "{other:?}");
+    }
+}
+
+#[test]
+fn a_write_that_is_under_way_when_a_namespace_begins_to_serve_is_neither_undone_nor_left_untold() {
+    let mut sim = new(&json!({}));
+    sim.namespace("a");
+    let job = sim.jobs().pop().unwrap();
+    sim.answer_late(job, |sim| sim.see(calls("a")));
+    sim.settle();
+    assert_eq!((held(&sim, "a"), violations(&mut sim)), (ALL.map(String::from).to_vec(), vec!["ControlPlaneBlocked".into()]));
+    assert_eq!(told(&mut sim).len(), 1);
+    // One that was decided and not sent yet is not sent, and one that failed is not tried again.
+    call_no_more(&mut sim);
+    sim.namespace("b");
+    assert_eq!(sim.answer(|_, policy| (policy == INGRESS).then_some(Failure::QuotaExceeded)), 1);
+    sim.see(calls("b"));
+    sim.pass(SECOND * 60);
+    sim.settle();
+    assert_eq!(held(&sim, "b"), [EGRESS]);
+}
+
+/// An engine to which everything is listed but one kind.
+fn waiting() -> EngineHarness {
+    let mut sim = EngineHarness::blank();
+    for kind in &ConfigurationKind::ALL[1..] {
+        sim.see(Seen::ConfigurationList(*kind, ListPhase::Begin));
+        sim.see(Seen::ConfigurationList(*kind, ListPhase::End));
+    }
+    // At an installation the first answers may come before the permissions: they say nothing.
+    for kind in ConfigurationKind::ALL {
+        sim.see(Seen::ConfigurationsRefused(kind, ListRefusal::Forbidden));
+        sim.see(Seen::ConfigurationsRefused(kind, ListRefusal::Unknown));
+    }
+    sim.listing(|sim| {
+        sim.baseline(1, json!({}));
+        sim.namespace("a");
+    });
+    sim
+}
+
+/// One kind is refused, and goes on to be.
+fn refuse(sim: &mut EngineHarness, refusal: ListRefusal) {
+    for _ in 0..2 {
+        sim.see(Seen::ConfigurationsRefused(ConfigurationKind::Validating, refusal));
+        sim.pass(SECOND * 6);
+    }
+}
+
+#[test]
+fn a_refusal_that_does_not_last_closes_no_namespace_with_a_webhook() {
+    let mut sim = waiting();
+    sim.see(Seen::ConfigurationsRefused(ConfigurationKind::Validating, ListRefusal::Forbidden));
+    sim.pass(SECOND * 3);
+    sim.see(Seen::ConfigurationsRefused(ConfigurationKind::Validating, ListRefusal::Forbidden));
+    assert_eq!(sim.jobs().len(), 0);
+    sim.see(Seen::ConfigurationList(ConfigurationKind::Validating, ListPhase::Begin));
+    sim.see(calls("a"));
+    sim.see(Seen::ConfigurationList(ConfigurationKind::Validating, ListPhase::End));
+    sim.settle();
+    assert_eq!((held(&sim, "a"), coverage(&mut sim)), (vec![EGRESS.to_owned()], None));
+}
+
+fn coverage(sim: &mut EngineHarness) -> Option<String> {
+    counts(sim);
+    let conditions = &sim.statuses.last().unwrap().conditions;
+    conditions.iter().find(|c| c.type_ == "ControlPlaneCoverage").map(|c| format!("{} {} {}", c.status, c.reason, c.message))
+}
+
+#[test]
+fn nothing_is_closed_before_what_names_services_is_listed() {
+    let mut sim = waiting();
+    assert_eq!(sim.jobs().len(), 0);
+    sim.pass(SECOND * 20);
+    assert_eq!(sim.jobs().len(), 0);
+    sim.see(Seen::ConfigurationList(ConfigurationKind::Validating, ListPhase::Begin));
+    sim.see(calls("a"));
+    assert_eq!(sim.jobs().len(), 0);
+    sim.see(Seen::ConfigurationList(ConfigurationKind::Validating, ListPhase::End));
+    sim.settle();
+    assert_eq!((held(&sim, "a"), coverage(&mut sim)), (vec![EGRESS.to_owned()], None));
+}
+
+#[test]
+fn i7_what_may_not_be_listed_or_never_is_holds_up_nothing_for_ever_and_is_said() {
+    const KIND: ConfigurationKind = ConfigurationKind::Validating;
+    let refused = |sim: &mut EngineHarness| refuse(sim, ListRefusal::Forbidden);
+    let in_vain = |sim: &mut EngineHarness| {
+        assert_eq!(sim.jobs().len(), 0);
+        sim.pass(SECOND * 31);
+    };
+    for ends in [refused as fn(&mut EngineHarness), in_vain] {
+        let mut sim = waiting();
+        ends(&mut sim);
+        sim.settle();
+        assert_eq!(held(&sim, "a"), ALL);
+        let told = coverage(&mut sim).unwrap();
+        assert!(told.starts_with("False NotListed validatingwebhookconfigurations could not be listed"), "{told}");
+        assert_eq!(ready(sim.statuses.last().unwrap()), "NotListed", "the first of them by type");
+        // Once it may, it is known.
+        sim.see(Seen::ConfigurationList(KIND, ListPhase::Begin));
+        sim.see(calls("a"));
+        sim.see(Seen::ConfigurationList(KIND, ListPhase::End));
+        sim.settle();
+        assert_eq!((coverage(&mut sim), violations(&mut sim)), (None, vec!["ControlPlaneBlocked".into()]));
+        // A permission that goes later takes nothing away that is known.
+        refused(&mut sim);
+        assert_eq!((coverage(&mut sim), violations(&mut sim)), (None, vec!["ControlPlaneBlocked".into()]));
+    }
+}
+
+#[test]
+fn an_api_that_the_apiserver_does_not_know_has_no_objects() {
+    let mut sim = waiting();
+    refuse(&mut sim, ListRefusal::Unknown);
+    sim.settle();
+    assert_eq!((held(&sim, "a"), coverage(&mut sim)), (ALL.map(String::from).to_vec(), None));
+}
+
+#[test]
+fn what_a_list_does_not_name_any_more_names_nothing() {
+    let mut sim = new(&json!({}));
+    sim.see(calls("a"));
+    sim.namespace("a");
+    sim.settle();
+    let kind = ConfigurationKind::Validating;
+    sim.see(Seen::ConfigurationList(kind, ListPhase::Begin));
+    sim.see(calls("a"));
+    sim.see(Seen::ConfigurationList(kind, ListPhase::End));
+    sim.settle();
+    assert_eq!(held(&sim, "a"), [EGRESS]);
+    sim.see(Seen::ConfigurationList(kind, ListPhase::Begin));
+    sim.see(Seen::ConfigurationList(kind, ListPhase::End));
+    sim.settle();
+    sim.pass(SECOND * 10);
+    sim.settle();
+    assert_eq!(held(&sim, "a"), ALL);
+}
+
+#[test]
+fn a_configuration_that_is_replaced_ends_no_hold() {
+    let mut sim = new(&json!({}));
+    sim.see(calls("a"));
+    sim.namespace("a");
+    sim.settle();
+    let gone = || Seen::ConfigurationGone(ConfigurationKind::Validating, "v".into());
+    sim.see(gone());
+    sim.pass(SECOND * 9);
+    // What else happens to the namespace meanwhile ends it no sooner.
+    sim.namespace_with("a", json!({"tier": "prod"}));
+    sim.settle();
+    assert_eq!((held(&sim, "a"), violations(&mut sim)), (vec![EGRESS.to_owned()], vec!["ServesControlPlane".into()]));
+    sim.see(calls("a"));
+    sim.pass(SECOND * 60);
+    sim.settle();
+    assert_eq!(held(&sim, "a"), [EGRESS]);
+    sim.see(gone());
+    let now = sim.now();
+    assert_eq!(sim.engine.next_wake(now), Some(now.instant + SECOND * 10));
+}
+
+#[test]
+fn a_namespace_that_is_made_anew_under_its_name_is_held_though_the_former_was_closed() {
+    let mut sim = EngineHarness::protected();
+    sim.see(calls("a"));
+    sim.settle();
+    let gone = serde_json::from_value(json!({"name": "a", "uid": "uid-a"})).unwrap();
+    for policy in ALL {
+        sim.delete("a", policy);
+    }
+    sim.see(Seen::NamespaceGone(gone));
+    sim.namespace("a");
+    sim.settle();
+    assert_eq!(held(&sim, "a"), [EGRESS]);
+}
+
+#[test]
+fn who_takes_over_decides_as_the_former_leader_did() {
+    // The standby has seen a namespace closed, excluded, and taken back while another led.
+    let mut sim = EngineHarness::protected();
+    sim.lead(false);
+    sim.see(calls("a"));
+    sim.baseline(2, json!({"excludeNamespaces": ["a"]}));
+    assert_eq!(sim.jobs().len(), 0);
+    for policy in ALL {
+        sim.delete("a", policy);
+    }
+    assert_eq!(sim.jobs().len(), 0);
+    sim.baseline(3, json!({}));
+    sim.lead(true);
+    sim.settle();
+    assert_eq!(held(&sim, "a"), [EGRESS]);
+}

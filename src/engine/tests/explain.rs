@@ -1,0 +1,83 @@
+//! What an explanation says of what could not be read.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{
+    dns::list_but,
+    harness::{EngineHarness, OWN},
+};
+use crate::{
+    api::backends::ConfigurationKind,
+    engine::{
+        Engine,
+        facts::event::{ListPhase, ListRefusal, Seen},
+    },
+};
+
+/// A namespace and a baseline, as somebody sees them who may not list some things.
+fn seen(spec: Value, forbidden: &[ConfigurationKind], revisions: Seen) -> EngineHarness {
+    let mut sim = EngineHarness::blank();
+    for kind in ConfigurationKind::ALL.into_iter().filter(|kind| !forbidden.contains(kind)) {
+        sim.see(Seen::ConfigurationList(kind, ListPhase::Begin));
+        sim.see(Seen::ConfigurationList(kind, ListPhase::End));
+    }
+    sim.see(revisions);
+    sim.listing(|sim| {
+        sim.baseline(1, spec);
+        sim.namespace("a");
+    });
+    for _ in 0..2 {
+        for kind in forbidden {
+            sim.see(Seen::ConfigurationsRefused(*kind, ListRefusal::Forbidden));
+        }
+        sim.pass(Duration::from_secs(6));
+    }
+    sim
+}
+
+#[test]
+fn what_could_not_be_read_is_said_in_a_line_with_what_it_means_where_it_matters() {
+    let all = || Seen::RevisionList(ListPhase::End);
+    let webhooks = &[ConfigurationKind::Validating, ConfigurationKind::Mutating][..];
+    let named = "validatingwebhookconfigurations, mutatingwebhookconfigurations";
+    for (what, spec, forbidden, revisions, says) in [
+        ("all is read", json!({"rollout": {}}), &[][..], all(), None),
+        ("no rollout", json!({}), &[], Seen::RevisionsForbidden, None),
+        ("a rollout", json!({"rollout": {}}), &[], Seen::RevisionsForbidden, Some("controllerrevisions")),
+        ("webhooks", json!({}), webhooks, all(), Some(named)),
+        ("webhooks that do not matter", json!({"controlPlaneBackends": "Enforce"}), webhooks, all(), None),
+    ] {
+        let sim = seen(spec, forbidden, revisions);
+        assert!(sim.engine.is_synced(), "{what}");
+        let explanation = sim.engine.explain("a").unwrap();
+        let (text, json) = (explanation.to_string(), serde_json::to_value(&explanation).unwrap());
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("not read: ")).collect();
+        let Some(says) = says else {
+            assert_eq!((lines, &json["unread"]), (vec![], &json!([])), "{what}");
+            continue;
+        };
+        assert!(lines.len() == 1 && lines[0].starts_with(&format!("not read: {says}: ")), "{what}: {text}");
+        assert_eq!(json["unread"][0]["resources"], json!(says.split(", ").collect::<Vec<_>>()), "{what}");
+        assert!(!json["unread"][0]["means"].as_str().unwrap().is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn sources_of_dns_that_could_not_be_read_are_named_where_dns_is_looked_for() {
+    for (discovery, says) in [("Auto", true), ("Static", false)] {
+        let mut sim = EngineHarness::blank();
+        sim.engine = Engine::new(OWN).discovering();
+        sim.list_configurations();
+        list_but(&mut sim, &[crate::policy::dns::Source::NodeLocal]);
+        sim.listing(|sim| {
+            sim.baseline(1, json!({"dns": {"discovery": discovery}}));
+            sim.namespace("a");
+        });
+        sim.pass(Duration::from_secs(11));
+        assert_eq!(sim.jobs().len(), 0);
+        let text = sim.engine.explain("a").unwrap().to_string();
+        assert_eq!(text.contains("not read: daemonset kube-system/node-local-dns: "), says, "{text}");
+    }
+}

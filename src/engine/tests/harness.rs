@@ -1,0 +1,283 @@
+//! What the tests of the engine stand on: a cluster of a few lines.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use serde_json::{Value, json};
+
+use crate::{
+    api::{PolicyBaselineStatus, backends::ConfigurationKind, reason::Failure},
+    engine::{
+        Engine,
+        clock::Now,
+        facts::{
+            baseline::RawBaseline,
+            event::{ListPhase, Seen},
+        },
+        writes::{Done, Job, StatusWrite, StoredStatus, Task, WriteError, Wrote},
+    },
+    policy::drift::Repair,
+};
+
+/// The namespace of the operator.
+pub const OWN: &str = "policy-baseline-system";
+
+/// The engine, and a cluster of a few lines: a map of policies that numbers its versions.
+pub struct EngineHarness {
+    pub engine: Engine,
+    pub policies: BTreeMap<(String, String), NetworkPolicy>,
+    pub version: u64,
+    pub start: Instant,
+    pub elapsed: Duration,
+    pub statuses: Vec<PolicyBaselineStatus>,
+}
+
+impl EngineHarness {
+    /// It leads, everything is listed, and there is nothing.
+    pub fn new() -> Self {
+        let mut sim = Self::unsynced();
+        sim.list();
+        sim
+    }
+
+    /// What names Services is listed, and nothing else.
+    pub fn unsynced() -> Self {
+        let mut sim = Self::blank();
+        sim.list_configurations();
+        sim
+    }
+
+    pub fn list_configurations(&mut self) {
+        for kind in ConfigurationKind::ALL {
+            self.see(Seen::ConfigurationList(kind, ListPhase::Begin));
+            self.see(Seen::ConfigurationList(kind, ListPhase::End));
+        }
+    }
+
+    /// Nothing is listed.
+    pub fn blank() -> Self {
+        let mut sim = Self {
+            engine: Engine::new(OWN),
+            policies: BTreeMap::new(),
+            version: 1,
+            start: Instant::now(),
+            elapsed: Duration::ZERO,
+            statuses: vec![],
+        };
+        sim.engine.elect(true, sim.now());
+        sim
+    }
+
+    pub fn list(&mut self) {
+        self.listing(|_| {});
+    }
+
+    pub fn list_keeping_baselines(&mut self) {
+        for phase in [ListPhase::Begin, ListPhase::End] {
+            self.see(Seen::NamespaceList(phase));
+            self.see(Seen::PolicyList(phase));
+            self.see(Seen::InstallList(phase));
+            self.see(Seen::OptOutList(phase));
+        }
+        self.see(Seen::BaselineList(ListPhase::End));
+    }
+
+    /// Everything is listed, and this is found.
+    pub fn listing(&mut self, found: impl FnOnce(&mut Self)) {
+        let phase = |sim: &mut Self, phase| {
+            sim.see(Seen::NamespaceList(phase));
+            sim.see(Seen::PolicyList(phase));
+            sim.see(Seen::BaselineList(phase));
+            sim.see(Seen::InstallList(phase));
+            sim.see(Seen::OptOutList(phase));
+        };
+        phase(self, ListPhase::Begin);
+        found(self);
+        phase(self, ListPhase::End);
+    }
+
+    pub fn now(&self) -> Now {
+        let wall = Timestamp::from_second(1_000_000).unwrap() + jiff::SignedDuration::try_from(self.elapsed).unwrap();
+        Now { instant: self.start + self.elapsed, wall }
+    }
+
+    pub fn pass(&mut self, time: Duration) {
+        self.elapsed += time;
+    }
+
+    pub fn see(&mut self, seen: Seen) {
+        let now = self.now();
+        self.engine.on_event(seen, now);
+    }
+
+    pub fn namespace(&mut self, name: &str) {
+        self.namespace_with(name, json!({}));
+    }
+
+    pub fn namespace_with(&mut self, name: &str, mut labels: Value) {
+        labels["kubernetes.io/metadata.name"] = name.into();
+        let meta =
+            json!({"name": name, "uid": format!("uid-{name}"), "creationTimestamp": "1970-01-01T00:10:00Z", "labels": labels});
+        self.see(Seen::Namespace(serde_json::from_value::<ObjectMeta>(meta).unwrap()));
+    }
+
+    pub fn baseline(&mut self, generation: i64, spec: Value) {
+        self.baseline_with(generation, spec, json!({}));
+    }
+
+    pub fn baseline_with(&mut self, generation: i64, spec: Value, metadata: Value) {
+        self.baseline_stored(generation, spec, metadata, Value::Null);
+    }
+
+    pub fn baseline_stored(&mut self, generation: i64, spec: Value, metadata: Value, status: Value) {
+        let mut meta = json!({"name": "b", "uid": "uid-b", "generation": generation, "resourceVersion": "7",
+            "creationTimestamp": "1970-01-01T00:00:01Z"});
+        meta.as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
+        let raw: RawBaseline =
+            serde_json::from_value(json!({"metadata": meta, "spec": with_policies(spec), "status": status})).unwrap();
+        self.see(Seen::Baseline(Box::new(raw)));
+    }
+
+    pub fn lead(&mut self, leads: bool) {
+        let now = self.now();
+        self.engine.elect(leads, now);
+    }
+
+    /// Another instance leads, and writes what is missing in a namespace: so many policies of it.
+    pub fn another_writes(&mut self, ns: &str, policies: usize) {
+        let missing: Vec<NetworkPolicy> = {
+            let mut another = Self::protected();
+            another.namespace(ns);
+            another.settle();
+            another.policies.into_iter().filter(|((of, _), _)| of == ns).map(|(_, object)| object).collect()
+        };
+        for mut object in missing.into_iter().take(policies) {
+            self.version += 1;
+            object.metadata.resource_version = Some(self.version.to_string());
+            self.policies.insert((ns.into(), object.metadata.name.clone().unwrap()), object.clone());
+            self.see(Seen::Policy(Box::new(object)));
+            let now = self.now();
+            while self.engine.assess_dirty(now) {}
+        }
+    }
+
+    /// The next jobs, once everything was looked at.
+    pub fn jobs(&mut self) -> Vec<Job> {
+        let now = self.now();
+        while self.engine.assess_dirty(now) {}
+        std::iter::from_fn(|| self.engine.next_job(now)).collect()
+    }
+
+    /// Works off all jobs with this answer to each write.
+    pub fn answer(&mut self, mut answer: impl FnMut(&Job, &str) -> Option<Failure>) -> usize {
+        let jobs = self.jobs();
+        let count = jobs.len();
+        for job in jobs {
+            let results = job.tasks.iter().map(|task| match answer(&job, &task.drift.policy) {
+                Some(reason) => Err(WriteError::Failed { reason, message: "said no".into() }),
+                None => Ok(self.policies_write(&job, &task.drift.policy, &task.drift.fix)),
+            });
+            let results = results.collect();
+            let now = self.now();
+            self.engine.done(Done { job, results }, now);
+        }
+        count
+    }
+
+    /// Carries out a job of which the watch shows every write, and then what else happens, before its answers arrive.
+    pub fn answer_late(&mut self, job: Job, meanwhile: impl FnOnce(&mut Self)) {
+        let write = |t: &Task| Ok(self.policies_write(&job, &t.drift.policy, &t.drift.fix));
+        let results: Vec<_> = job.tasks.iter().map(write).collect();
+        for object in self.policies.values().cloned().collect::<Vec<_>>() {
+            self.see(Seen::Policy(Box::new(object)));
+        }
+        meanwhile(self);
+        let now = self.now();
+        self.engine.done(Done { job, results }, now);
+    }
+
+    pub fn settle(&mut self) {
+        for _ in 0..10 {
+            if self.answer(|_, _| None) == 0 {
+                return;
+            }
+        }
+        panic!("the engine does not come to rest");
+    }
+
+    pub fn policies_write(&mut self, job: &Job, policy: &str, fix: &Repair) -> Wrote {
+        let key = (job.namespace.as_str().to_owned(), policy.to_owned());
+        match fix {
+            Repair::Apply { index, .. } => {
+                self.version += 1;
+                let rendered = &job.baseline.as_ref().unwrap().policies[*index];
+                let mut object = rendered.object(job.namespace.as_str(), Some("u"));
+                object["metadata"]["resourceVersion"] = self.version.to_string().into();
+                let object: NetworkPolicy = serde_json::from_value(object).unwrap();
+                self.policies.insert(key, object.clone());
+                Wrote::Applied { stored: Box::new(object), before: None }
+            }
+            Repair::Delete { .. } => {
+                self.policies.remove(&key);
+                Wrote::Removed
+            }
+            Repair::WaitForFinalizer => Wrote::Withheld,
+        }
+    }
+
+    pub fn tamper(&mut self, ns: &str, policy: &str, edit: impl FnOnce(&mut NetworkPolicy)) {
+        self.version += 1;
+        let object = self.policies.get_mut(&(ns.into(), policy.into())).unwrap();
+        edit(object);
+        object.metadata.resource_version = Some(self.version.to_string());
+        let seen = Seen::Policy(Box::new(object.clone()));
+        self.see(seen);
+    }
+
+    pub fn delete(&mut self, ns: &str, policy: &str) {
+        self.version += 1;
+        let mut object = self.policies.remove(&(ns.into(), policy.into())).unwrap();
+        object.metadata.resource_version = Some(self.version.to_string());
+        self.see(Seen::PolicyGone(Box::new(object)));
+    }
+
+    /// Writes the statuses that are due; the newest, if there was one.
+    pub fn status(&mut self) -> Option<PolicyBaselineStatus> {
+        let now = self.now();
+        let writes = self.engine.statuses(now);
+        let written = writes.len();
+        for StatusWrite { name, uid, status } in writes {
+            self.statuses.push(status.clone());
+            self.engine.status_written(&name, &uid, Ok(StoredStatus { status, version: 7 }), now);
+        }
+        (written > 0).then(|| self.statuses.last().cloned()).flatten()
+    }
+
+    pub fn protected() -> Self {
+        let mut sim = Self::new();
+        sim.baseline(1, json!({}));
+        sim.namespace("a");
+        sim.settle();
+        sim.pass(Duration::from_secs(5));
+        sim.status();
+        sim.pass(Duration::from_secs(5));
+        sim
+    }
+}
+
+/// A spec with the default of `policies`, as the apiserver stores it.
+pub fn with_policies(mut spec: Value) -> Value {
+    if spec.get("policies").is_none() {
+        spec["policies"] = json!(["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"]);
+    }
+    spec
+}
+
+/// The reason of the first condition.
+pub fn ready(status: &PolicyBaselineStatus) -> &str {
+    &status.conditions[0].reason
+}

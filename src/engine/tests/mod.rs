@@ -1,0 +1,15 @@
+//! Tests of the engine as a whole: the harness, the model, and one file for each concern.
+
+mod backends;
+mod dns;
+mod engine;
+mod existing;
+mod explain;
+mod harness;
+mod installs;
+mod isolation;
+pub mod model;
+mod namespace_labels;
+mod opt_outs;
+mod others;
+mod rollout;

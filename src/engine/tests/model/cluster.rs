@@ -1,0 +1,415 @@
+//! The cluster of the model: one namespace, one baseline, a few policies, and those rules of the apiserver that matter here.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
+use serde_json::{Value, json};
+
+use super::{Broken, StateKey};
+use crate::{
+    api::{Role, names::LABEL_MANAGED_BY},
+    engine::facts::baseline::RawBaseline,
+};
+
+pub const OWN: &str = "policy-baseline-system";
+pub const NAMESPACE: &str = "team-a";
+/// The label by which the baseline selects.
+pub const SELECTED: &str = "closed";
+
+/// What the baseline asks for: an edit of the prefix makes every former name stale.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Plan {
+    First,
+    Second,
+}
+
+impl Plan {
+    pub const ALL: [Self; 2] = [Self::First, Self::Second];
+
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::First => "first-",
+            Self::Second => "second-",
+        }
+    }
+}
+
+/// The policies that there may be.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Name {
+    /// Of a plan, by the number of the role.
+    Planned(Plan, u8),
+    /// A tenant's copy of one of ours, labels and all, under a name of his own.
+    Copy,
+}
+
+impl Name {
+    pub fn text(self) -> String {
+        match self {
+            Self::Planned(plan, role) => format!("{}{}", plan.prefix(), Role::ALL[usize::from(role)].suffix()),
+            Self::Copy => "copy".into(),
+        }
+    }
+
+    pub fn of(text: &str) -> Self {
+        let plan = Plan::ALL.into_iter().find(|plan| text.starts_with(plan.prefix()));
+        plan.map_or(Self::Copy, |plan| Self::Planned(plan, u8::from(text.ends_with(Role::ALL[1].suffix()))))
+    }
+}
+
+/// What a policy is like.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Make {
+    /// It carries our labels.
+    pub ours: bool,
+    /// Somebody wrote a hole into it.
+    pub opened: bool,
+    /// It has a deletionTimestamp, and a finalizer of somebody.
+    pub going: bool,
+}
+
+impl Make {
+    pub const RIGHT: Self = Self { ours: true, opened: false, going: false };
+    pub const FOREIGN: Self = Self { ours: false, opened: true, going: false };
+}
+
+/// A policy as it is stored.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Policy {
+    pub uid: u64,
+    pub version: u64,
+    pub make: Make,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Namespace {
+    pub uid: u64,
+    pub selected: bool,
+    pub terminating: bool,
+}
+
+/// What the baseline says; `None` cannot be planned with.
+pub type Asked = Option<Plan>;
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Baseline {
+    pub uid: u64,
+    pub version: u64,
+    pub asked: Asked,
+}
+
+/// What a watch tells. Of what is gone, the version of its deletion.
+#[derive(Clone, Copy, Debug)]
+pub enum News {
+    Namespace(Namespace),
+    NamespaceGone(Namespace),
+    Policy(Name, Policy),
+    PolicyGone(Name, Policy),
+    Baseline(Baseline),
+    BaselineGone(Baseline),
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Watch {
+    Namespaces,
+    Policies,
+    Baselines,
+}
+
+impl Watch {
+    pub const ALL: [Self; 3] = [Self::Namespaces, Self::Policies, Self::Baselines];
+}
+
+impl News {
+    pub const fn watch(self) -> Watch {
+        match self {
+            Self::Namespace(_) | Self::NamespaceGone(_) => Watch::Namespaces,
+            Self::Policy(..) | Self::PolicyGone(..) => Watch::Policies,
+            Self::Baseline(_) | Self::BaselineGone(_) => Watch::Baselines,
+        }
+    }
+
+    pub fn essence(self, out: &mut StateKey) {
+        out.word(&std::mem::discriminant(&self));
+        match self {
+            Self::Namespace(ns) | Self::NamespaceGone(ns) => ns.essence(out),
+            Self::Policy(name, policy) | Self::PolicyGone(name, policy) => policy.essence(name, out),
+            Self::Baseline(baseline) | Self::BaselineGone(baseline) => baseline.essence(out),
+        }
+    }
+}
+
+impl Namespace {
+    pub fn essence(self, out: &mut StateKey) {
+        out.word(&(self.selected, self.terminating));
+        out.number(self.uid);
+    }
+}
+
+impl Policy {
+    pub fn essence(self, name: Name, out: &mut StateKey) {
+        out.word(&(name, self.make));
+        out.number(self.uid);
+        out.number(self.version);
+    }
+}
+
+impl Baseline {
+    pub fn essence(self, out: &mut StateKey) {
+        out.word(&self.asked);
+        out.number(self.uid);
+        out.number(self.version);
+    }
+}
+
+/// A request.
+#[derive(Clone, Copy, Debug)]
+pub struct Write {
+    pub name: Name,
+    pub deed: Deed,
+    /// It repairs something that was there.
+    pub repairs: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Deed {
+    Apply(Option<u64>),
+    Delete { uid: u64, version: u64 },
+}
+
+impl Write {
+    pub fn essence(self, out: &mut StateKey) {
+        out.word(&(self.name, self.repairs));
+        match self.deed {
+            Deed::Apply(uid) => {
+                out.word(&uid.is_some());
+                out.number(uid.unwrap_or_default());
+            }
+            Deed::Delete { uid, version } => {
+                out.number(uid);
+                out.number(version);
+            }
+        }
+    }
+}
+
+/// How a write ended, for who sent it.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    Stored(Policy),
+    Removed,
+    /// Not tried.
+    Withheld,
+    Conflict,
+    Terminating,
+    NotLeading,
+    /// Nobody knows.
+    Lost,
+}
+
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub roles: u8,
+    /// The last number that was given to anything.
+    pub clock: u64,
+    pub namespace: Option<Namespace>,
+    pub policies: BTreeMap<Name, Policy>,
+    pub baseline: Option<Baseline>,
+    /// What the watches have to tell.
+    pub news: Vec<News>,
+    pub broken: Option<Broken>,
+}
+
+impl Cluster {
+    /// A namespace that is selected, a baseline, and a tenant's copy of a policy.
+    pub fn new(roles: u8, broken: Option<Broken>) -> Self {
+        let namespace = Some(Namespace { uid: 1, selected: true, terminating: false });
+        let baseline = Some(Baseline { uid: 2, version: 2, asked: Some(Plan::First) });
+        let policies = [(Name::Copy, Policy { uid: 3, version: 3, make: Make::FOREIGN })].into();
+        Self { roles, clock: 3, namespace, policies, baseline, news: vec![], broken }
+    }
+
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    pub fn change(&mut self, name: Name, make: Make) -> Policy {
+        let version = self.tick();
+        let uid = self.policies.get(&name).map_or(version, |policy| policy.uid);
+        let policy = Policy { uid, version, make };
+        self.policies.insert(name, policy);
+        self.news.push(News::Policy(name, policy));
+        policy
+    }
+
+    pub fn remove(&mut self, name: Name) {
+        let version = self.tick();
+        if let Some(policy) = self.policies.remove(&name) {
+            self.news.push(News::PolicyGone(name, Policy { version, ..policy }));
+        }
+    }
+
+    pub fn set_namespace(&mut self, namespace: Namespace) {
+        self.namespace = Some(namespace);
+        self.news.push(News::Namespace(namespace));
+    }
+
+    pub fn create_namespace(&mut self) {
+        let uid = self.tick();
+        self.set_namespace(Namespace { uid, selected: true, terminating: false });
+    }
+
+    /// The controller of namespaces ends what it began.
+    pub fn vanish(&mut self) {
+        for name in self.policies.keys().copied().collect::<Vec<_>>() {
+            self.remove(name);
+        }
+        self.news.extend(self.namespace.take().map(News::NamespaceGone));
+    }
+
+    pub fn edit(&mut self, asked: Option<Asked>) {
+        let version = self.tick();
+        let Some(asked) = asked else {
+            self.news.extend(self.baseline.take().map(News::BaselineGone));
+            return;
+        };
+        let baseline = Baseline { uid: self.baseline.map_or(version, |b| b.uid), version, asked };
+        self.baseline = Some(baseline);
+        self.news.push(News::Baseline(baseline));
+    }
+
+    /// What the apiserver does with a write.
+    pub fn serve(&mut self, write: Write) -> Answer {
+        let stored = self.policies.get(&write.name).copied();
+        match (write.deed, stored) {
+            (Deed::Apply(Some(uid)), Some(policy)) if uid != policy.uid => Answer::Conflict,
+            (Deed::Apply(Some(_)), None) => Answer::Conflict,
+            (Deed::Apply(_), Some(policy)) => {
+                let make = Make { going: policy.make.going, ..self.admitted() };
+                Answer::Stored(if policy.make == make { policy } else { self.change(write.name, make) })
+            }
+            (Deed::Apply(None), None) if self.namespace.is_none_or(|ns| ns.terminating) => Answer::Terminating,
+            (Deed::Apply(None), None) if self.broken == Some(Broken::StoresNothing) && is_second(write.name) => {
+                let version = self.tick();
+                Answer::Stored(Policy { uid: version, version, make: Make::RIGHT })
+            }
+            (Deed::Apply(None), None) => Answer::Stored(self.change(write.name, self.admitted())),
+            (Deed::Delete { .. }, None) => Answer::Removed,
+            (Deed::Delete { uid, version }, Some(policy)) => {
+                let unchanged = policy.uid == uid && policy.version == version;
+                if unchanged || self.broken == Some(Broken::DeletesByName) {
+                    self.remove(write.name);
+                    Answer::Removed
+                } else {
+                    Answer::Conflict
+                }
+            }
+        }
+    }
+
+    /// What admission makes of what was planned.
+    fn admitted(&self) -> Make {
+        Make { opened: self.broken == Some(Broken::AdmissionOpens), ..Make::RIGHT }
+    }
+
+    pub fn essence(&self, out: &mut StateKey) {
+        out.word(&(self.namespace.is_some(), self.baseline.is_some(), self.policies.len()));
+        self.namespace.iter().for_each(|ns| ns.essence(out));
+        self.baseline.iter().for_each(|baseline| baseline.essence(out));
+        self.policies.iter().for_each(|(name, policy)| policy.essence(*name, out));
+    }
+}
+
+const fn is_second(name: Name) -> bool {
+    matches!(name, Name::Planned(Plan::Second, _))
+}
+
+/// The objects in the form in which a watch delivers them, but for their numbers.
+struct Forms {
+    baselines: BTreeMap<Asked, RawBaseline>,
+    policies: BTreeMap<Name, NetworkPolicy>,
+}
+
+static FORMS: LazyLock<[Forms; 2]> = LazyLock::new(|| [forms(1), forms(2)]);
+
+fn forms(roles: usize) -> Forms {
+    let roles = &Role::ALL.map(Role::as_str)[..roles];
+    let baseline = |prefix: &str| -> RawBaseline {
+        let spec = json!({"policies": roles, "existingNamespaces": "Enforce", "metadata": {"namePrefix": prefix},
+            "namespaceSelector": {"matchExpressions": [{"key": SELECTED, "operator": "Exists"}]}});
+        let meta = json!({"name": "b", "creationTimestamp": "1970-01-01T00:00:01Z"});
+        serde_json::from_value(json!({"metadata": meta, "spec": spec})).unwrap()
+    };
+    let mut forms = Forms { baselines: [(None, baseline("no prefix"))].into(), policies: BTreeMap::new() };
+    for plan in Plan::ALL {
+        let raw = baseline(plan.prefix());
+        for rendered in raw.check(OWN).unwrap().policies {
+            let mut object = rendered.object(NAMESPACE, None);
+            forms.policies.insert(Name::of(&rendered.name), form(object.clone()));
+            object["metadata"]["name"] = "copy".into();
+            forms.policies.insert(Name::Copy, form(object));
+        }
+        forms.baselines.insert(Some(plan), raw);
+    }
+    forms
+}
+
+fn form(object: Value) -> NetworkPolicy {
+    serde_json::from_value(object).unwrap()
+}
+
+impl Cluster {
+    fn forms(&self) -> &'static Forms {
+        &FORMS[usize::from(self.roles) - 1]
+    }
+
+    pub fn policy_object(&self, name: Name, policy: Policy) -> NetworkPolicy {
+        let mut object = self.forms().policies[&name].clone();
+        let meta = &mut object.metadata;
+        meta.uid = Some(policy.uid.to_string());
+        meta.resource_version = Some(policy.version.to_string());
+        if !policy.make.ours && name != Name::Copy {
+            meta.labels.as_mut().unwrap().remove(LABEL_MANAGED_BY);
+        }
+        if name == Name::Copy && self.broken == Some(Broken::BelievesLabels) {
+            meta.labels
+                .as_mut()
+                .unwrap()
+                .insert(crate::api::names::LABEL_ID.into(), crate::policy::plan::own_id(NAMESPACE, "copy"));
+        }
+        if policy.make.going {
+            meta.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+            meta.finalizers = Some(vec!["example.com/held".into()]);
+        }
+        if policy.make.opened {
+            object.spec.as_mut().unwrap().ingress = Some(vec![NetworkPolicyIngressRule::default()]);
+        }
+        object
+    }
+
+    pub fn baseline_object(&self, baseline: Baseline) -> RawBaseline {
+        let misread = baseline.asked.is_none() && self.broken == Some(Broken::PlansInvalid);
+        let asked = if misread { Some(Plan::Second) } else { baseline.asked };
+        let mut object = self.forms().baselines[&asked].clone();
+        object.metadata.uid = Some(baseline.uid.to_string());
+        object.metadata.resource_version = Some(baseline.version.to_string());
+        object.metadata.generation = i64::try_from(baseline.version).ok();
+        object
+    }
+
+    pub fn namespace_object(&self, ns: Namespace) -> ObjectMeta {
+        let seen_terminating = ns.terminating && self.broken != Some(Broken::SeesNoTermination);
+        ObjectMeta {
+            name: Some(NAMESPACE.into()),
+            uid: Some(ns.uid.to_string()),
+            labels: ns.selected.then(|| [(SELECTED.to_owned(), "yes".to_owned())].into()),
+            deletion_timestamp: seen_terminating.then_some(Time(Timestamp::UNIX_EPOCH)),
+            ..ObjectMeta::default()
+        }
+    }
+}

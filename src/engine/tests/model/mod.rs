@@ -1,0 +1,397 @@
+//! A model of the decision loop: the real engine, once or twice, against a cluster that may do anything at any moment. Every order of
+//! events is tried: watches that lag, each on its own; requests and answers that are late or lost; other writers; crashes; a Lease that
+//! changes hands while writes are on their way; a namespace that goes and comes back; edits of the baseline.
+//!
+//! Between two events any time may pass: what is held back for a time is held back for a moment or an hour. The wall clock jumps at every
+//! step, back and forth. The elector has a model of its own; here it is what it promises: no gate opens while another one is open.
+
+mod cluster;
+mod replica;
+mod rules;
+mod state_key;
+mod tests;
+
+use std::hash::{Hash, Hasher};
+
+use stateright::{Model, Property};
+
+pub use self::{cluster::SELECTED, state_key::StateKey};
+use self::{
+    cluster::{Answer, Asked, Cluster, Make, Name, Plan, Watch, Write},
+    replica::{Replica, Step},
+    rules::Rule,
+};
+
+/// What is broken on purpose, to see that the model finds it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Broken {
+    /// Nothing is sent through the gate.
+    IgnoresGate,
+    /// Removals do not wait for what comes before them.
+    RemovesAtOnce,
+    /// A repair deletes, to create anew.
+    Recreates,
+    /// A repair does not say which object it means.
+    AppliesByName,
+    /// The apiserver does not look at what a removal asks for.
+    DeletesByName,
+    /// A copy is taken for ours.
+    BelievesLabels,
+    /// That a namespace is going is not seen.
+    SeesNoTermination,
+    /// That a policy is gone is not seen.
+    LosesDeletions,
+    /// Another plugin makes a hole into everything that is written.
+    AdmissionOpens,
+    /// A baseline that is invalid is read as the second plan.
+    PlansInvalid,
+    /// What the second plan writes is said to be stored, and is not.
+    StoresNothing,
+    /// All lists are taken for complete when the first one is.
+    ListsTooEarly,
+}
+
+/// How much may happen.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Budget {
+    /// Deeds of tenants.
+    pub tenant: u8,
+    /// Edits of the baseline.
+    pub edits: u8,
+    /// Changes of the namespace.
+    pub namespace: u8,
+    /// Answers and requests that are lost, crashes, watches that begin anew.
+    pub faults: u8,
+    /// Terms that end.
+    pub terms: u8,
+    /// Waits that end before the watches have told what they have to.
+    pub lags: u8,
+}
+
+/// What is explored.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    pub sides: usize,
+    pub roles: u8,
+    /// It begins at rest, with everything listed and the first plan in place; else with nothing.
+    pub settled: bool,
+    pub budget: Budget,
+    pub broken: Option<Broken>,
+}
+
+#[derive(Clone, Debug)]
+pub struct World {
+    cluster: Cluster,
+    sides: Vec<Replica>,
+    /// Requests that nobody waits for, and that may still take effect.
+    strays: Vec<Write>,
+    budget: Budget,
+    /// Writes since something happened that nobody but the operator did.
+    writes: u8,
+    /// Only the baseline was edited so far.
+    calm: bool,
+    broke: Vec<Rule>,
+}
+
+impl Hash for World {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.essence().hash(state);
+    }
+}
+
+impl PartialEq for World {
+    fn eq(&self, other: &Self) -> bool {
+        self.essence() == other.essence()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Action {
+    // What goes on by itself.
+    List(usize, Watch),
+    Show(usize, Watch),
+    Acquire(usize),
+    TellElection(usize),
+    Start(usize),
+    Send(usize),
+    Land(usize, usize),
+    Abandon(usize, usize),
+    Finish(usize),
+    Wait(usize),
+    LandStray(usize),
+    Vanish,
+    Release(Name),
+    // What others do.
+    Change(Name, Make),
+    Delete(Name),
+    Edit(Option<Asked>),
+    Select(bool),
+    Terminate,
+    Recreate,
+    // What fails.
+    Lose(usize, usize),
+    LoseLate(usize, usize),
+    LoseAnswer(usize, usize),
+    Crash(usize),
+    Relist(usize, Watch),
+    EndTerm(usize),
+    Lag(usize),
+}
+
+impl World {
+    fn essence(&self) -> Vec<u64> {
+        let mut out = StateKey::default();
+        self.cluster.essence(&mut out);
+        self.sides.iter().for_each(|side| side.essence(&mut out));
+        self.strays.iter().for_each(|write| write.essence(&mut out));
+        out.word(&(self.budget, self.writes, self.calm, &self.broke));
+        out.ageless()
+    }
+
+    fn new(setup: Setup) -> Self {
+        let sides = (0..setup.sides).map(|_| Replica::new()).collect();
+        let cluster = Cluster::new(setup.roles, setup.broken);
+        let mut world = Self { cluster, sides, strays: vec![], budget: setup.budget, writes: 0, calm: true, broke: vec![] };
+        if setup.settled {
+            world.settle();
+        }
+        world
+    }
+
+    fn settle(&mut self) {
+        let mut actions = Vec::new();
+        self.goes_on(&mut actions);
+        while let Some(action) = actions.first() {
+            self.apply(*action);
+            actions.clear();
+            self.goes_on(&mut actions);
+        }
+        self.writes = 0;
+    }
+
+    /// What goes on by itself. When there is nothing of it, the world is at rest.
+    fn goes_on(&self, actions: &mut Vec<Action>) {
+        let nobody_leads = !self.sides.iter().any(|side| side.open);
+        for (i, side) in self.sides.iter().enumerate() {
+            for watch in Watch::ALL {
+                if !side.listed[watch as usize] {
+                    actions.push(Action::List(i, watch));
+                } else if side.has_news(watch) {
+                    actions.push(Action::Show(i, watch));
+                }
+            }
+            actions.extend(nobody_leads.then_some(Action::Acquire(i)));
+            actions.extend(side.needs_telling().then_some(Action::TellElection(i)));
+            actions.extend(side.has_work().then_some(Action::Start(i)));
+            actions.extend((side.is_waiting() && !side.is_behind()).then_some(Action::Wait(i)));
+            let Some(running) = &side.job else { continue };
+            actions.extend((!running.phase().is_empty()).then_some(Action::Send(i)));
+            actions.extend(running.is_done().then_some(Action::Finish(i)));
+            for (step, state) in running.steps.iter().enumerate() {
+                if matches!(state, Step::Sent(_)) {
+                    actions.push(Action::Land(i, step));
+                    actions.extend((!side.open).then_some(Action::Abandon(i, step)));
+                }
+            }
+        }
+        actions.extend((0..self.strays.len()).map(Action::LandStray));
+        actions.extend(self.cluster.namespace.filter(|ns| ns.terminating).map(|_| Action::Vanish));
+        let going = self.cluster.policies.iter().filter(|(_, policy)| policy.make.going);
+        actions.extend(going.map(|(name, _)| Action::Release(*name)));
+    }
+
+    fn others_do(&self, actions: &mut Vec<Action>) {
+        let Cluster { namespace, policies, baseline, roles, .. } = &self.cluster;
+        if self.budget.tenant > 0 && namespace.is_some() {
+            for (name, policy) in policies.iter().filter(|(name, policy)| **name != Name::Copy && !policy.make.going) {
+                let makes = [
+                    Make { opened: true, ..policy.make },
+                    Make { ours: false, ..policy.make },
+                    Make { going: true, ..policy.make },
+                ];
+                actions.extend(makes.into_iter().filter(|make| *make != policy.make).map(|make| Action::Change(*name, make)));
+                actions.push(Action::Delete(*name));
+            }
+            let free = Plan::ALL.map(|plan| Name::Planned(plan, roles - 1)).into_iter();
+            let free = free.filter(|name| !policies.contains_key(name) && namespace.is_some_and(|ns| !ns.terminating));
+            actions.extend(free.map(|name| Action::Change(name, Make::FOREIGN)));
+        }
+        if self.budget.edits > 0 {
+            let asked = [None, Some(None), Some(Some(Plan::First)), Some(Some(Plan::Second))];
+            actions.extend(asked.into_iter().filter(|asked| *asked != baseline.map(|b| b.asked)).map(Action::Edit));
+        }
+        if self.budget.namespace > 0 {
+            match namespace {
+                None => actions.push(Action::Recreate),
+                Some(ns) if ns.terminating => {}
+                Some(ns) => actions.extend([Action::Select(!ns.selected), Action::Terminate]),
+            }
+        }
+    }
+
+    fn fails(&self, actions: &mut Vec<Action>) {
+        for (i, side) in self.sides.iter().enumerate() {
+            if self.budget.terms > 0 && side.open {
+                actions.push(Action::EndTerm(i));
+            }
+            if self.budget.lags > 0 && side.is_waiting() && side.is_behind() {
+                actions.push(Action::Lag(i));
+            }
+            if self.budget.faults == 0 {
+                continue;
+            }
+            let listed = Watch::ALL.into_iter().filter(|watch| side.listed[*watch as usize]);
+            actions.extend(listed.map(|watch| Action::Relist(i, watch)));
+            actions.push(Action::Crash(i));
+            let steps = side.job.iter().flat_map(|running| running.steps.iter().enumerate());
+            for (step, _) in steps.filter(|(_, state)| matches!(state, Step::Sent(_))) {
+                actions.extend([Action::Lose(i, step), Action::LoseLate(i, step), Action::LoseAnswer(i, step)]);
+            }
+        }
+    }
+
+    fn apply(&mut self, action: Action) {
+        self.account(action);
+        match action {
+            Action::List(i, watch) | Action::Relist(i, watch) => self.sides[i].list(watch, &self.cluster),
+            Action::Show(i, watch) => self.sides[i].show(watch, &self.cluster),
+            Action::Acquire(i) => self.sides[i].open = true,
+            Action::EndTerm(i) => self.sides[i].open = false,
+            Action::TellElection(i) => self.sides[i].tell_election(),
+            Action::Start(i) => {
+                self.sides[i].start(self.cluster.broken);
+                self.judge_start(i);
+            }
+            Action::Send(i) => self.send(i),
+            Action::Land(i, step) => {
+                let answer = self.land(self.sent(i, step));
+                self.answer(i, step, answer);
+            }
+            Action::Abandon(i, step) => {
+                self.strays.push(self.sent(i, step));
+                self.answer(i, step, Answer::NotLeading);
+            }
+            Action::Lose(i, step) => self.answer(i, step, Answer::Lost),
+            Action::LoseLate(i, step) => {
+                self.strays.push(self.sent(i, step));
+                self.answer(i, step, Answer::Lost);
+            }
+            Action::LoseAnswer(i, step) => {
+                self.land(self.sent(i, step));
+                self.answer(i, step, Answer::Lost);
+            }
+            Action::Finish(i) => self.sides[i].finish(&self.cluster),
+            Action::Wait(i) | Action::Lag(i) => self.sides[i].wait(),
+            Action::LandStray(stray) => {
+                let write = self.strays.remove(stray);
+                self.land(write);
+            }
+            Action::Crash(i) => {
+                let steps = self.sides[i].job.take().map(|running| running.steps).unwrap_or_default();
+                self.strays.extend(steps.into_iter().filter_map(|step| match step {
+                    Step::Sent(write) => Some(write),
+                    Step::Waits(_) | Step::Answered(_) => None,
+                }));
+                self.sides[i] = Replica::new();
+            }
+            Action::Vanish => self.cluster.vanish(),
+            Action::Release(name) | Action::Delete(name) => self.cluster.remove(name),
+            Action::Change(name, make) => drop(self.cluster.change(name, make)),
+            Action::Edit(asked) => self.cluster.edit(asked),
+            Action::Select(selected) => {
+                let Some(ns) = self.cluster.namespace else { return };
+                self.cluster.set_namespace(cluster::Namespace { selected, ..ns });
+            }
+            Action::Terminate => {
+                let Some(ns) = self.cluster.namespace else { return };
+                self.cluster.set_namespace(cluster::Namespace { terminating: true, ..ns });
+            }
+            Action::Recreate => self.cluster.create_namespace(),
+        }
+        for news in std::mem::take(&mut self.cluster.news) {
+            self.sides.iter_mut().for_each(|side| side.hears(news));
+        }
+    }
+
+    /// Takes from the budget.
+    fn account(&mut self, action: Action) {
+        let budget = &mut self.budget;
+        let spent = match action {
+            Action::Change(..) | Action::Delete(_) => &mut budget.tenant,
+            Action::Edit(_) => &mut budget.edits,
+            Action::Select(_) | Action::Terminate | Action::Recreate => &mut budget.namespace,
+            Action::Lose(..) | Action::LoseLate(..) | Action::LoseAnswer(..) | Action::Crash(_) | Action::Relist(..) => {
+                &mut budget.faults
+            }
+            Action::EndTerm(_) => &mut budget.terms,
+            Action::Lag(_) => &mut budget.lags,
+            _ => return,
+        };
+        *spent -= 1;
+        self.writes = 0;
+        self.calm &= matches!(action, Action::Edit(_) | Action::Lag(_));
+    }
+
+    fn sent(&self, i: usize, step: usize) -> Write {
+        match self.sides[i].job.as_ref().map(|running| running.steps[step]) {
+            Some(Step::Sent(write)) => write,
+            other => unreachable!("{other:?} is not on its way"),
+        }
+    }
+
+    fn send(&mut self, i: usize) {
+        let open = self.sides[i].open;
+        let ignores_gate = self.cluster.broken == Some(Broken::IgnoresGate);
+        self.judge_sending(i, open || ignores_gate);
+        let Some(running) = &mut self.sides[i].job else { return };
+        for step in running.phase() {
+            let Step::Waits(write) = running.steps[step] else { continue };
+            if open || ignores_gate {
+                self.writes += 1;
+                running.steps[step] = Step::Sent(write);
+            } else {
+                running.steps[step] = Step::Answered(Answer::NotLeading);
+            }
+        }
+        self.sides[i].withhold(&self.cluster);
+    }
+
+    fn land(&mut self, write: Write) -> Answer {
+        let before = self.cluster.clone();
+        let answer = self.cluster.serve(write);
+        self.judge_landing(&before, write);
+        answer
+    }
+
+    fn answer(&mut self, i: usize, step: usize, answer: Answer) {
+        self.sides[i].answered(step, answer);
+        self.sides[i].withhold(&self.cluster);
+    }
+}
+
+impl Model for Setup {
+    type State = World;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World::new(*self)]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        if world.is_sound() {
+            world.goes_on(actions);
+            world.others_do(actions);
+            world.fails(actions);
+        }
+    }
+
+    fn next_state(&self, world: &World, action: Action) -> Option<World> {
+        let mut next = world.clone();
+        next.apply(action);
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        rules::properties(self)
+    }
+}

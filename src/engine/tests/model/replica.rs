@@ -1,0 +1,403 @@
+//! One instance in the model: the real engine, what its watches have still to tell, its gate, and the job that it works on.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, LazyLock},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+
+use super::{
+    Broken, StateKey,
+    cluster::{Answer, Baseline, Cluster, Deed, NAMESPACE, Name, Namespace, News, OWN, Policy, Watch, Write},
+};
+use crate::{
+    api::{NamespaceName, backends::ConfigurationKind, reason::Failure},
+    engine::{
+        Engine,
+        clock::Now,
+        facts::event::{ListPhase, Seen},
+        writes::{Done, Job, Task, WriteError, Wrote, removals_may_follow},
+    },
+    policy::drift::{Class, Repair},
+};
+
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// The wall clock jumps at every step: to these.
+const WALL: [i64; 3] = [1_700_000_000, 0, 4_000_000_000];
+
+/// What an instance was shown, kept apart from the engine, which is judged by it.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    pub namespace: Option<Namespace>,
+    /// By watches and answers, whichever is newer; gone ones with the version of their deletion.
+    policies: BTreeMap<Name, (u64, Option<Policy>)>,
+    pub baseline: Option<Baseline>,
+}
+
+impl Shown {
+    fn take(&mut self, news: News) {
+        match news {
+            News::Namespace(ns) => self.namespace = Some(ns),
+            News::NamespaceGone(_) => self.namespace = None,
+            News::Policy(name, policy) => self.learn(name, policy.version, Some(policy)),
+            News::PolicyGone(name, policy) => self.learn(name, policy.version, None),
+            News::Baseline(baseline) => self.baseline = Some(baseline),
+            News::BaselineGone(_) => self.baseline = None,
+        }
+    }
+
+    fn learn(&mut self, name: Name, version: u64, policy: Option<Policy>) {
+        if self.policies.get(&name).is_none_or(|(known, _)| *known <= version) {
+            self.policies.insert(name, (version, policy));
+        }
+    }
+
+    pub fn policy(&self, name: Name) -> Option<Policy> {
+        self.policies.get(&name).and_then(|(_, policy)| *policy)
+    }
+}
+
+/// A job on its way.
+#[derive(Clone, Debug)]
+pub struct Running {
+    job: Job,
+    /// How many tasks come before the removals.
+    first: usize,
+    /// A list was taken meanwhile, or the namespace went: what is told of a policy that nobody has seen may be over.
+    doubtful: bool,
+    pub steps: Vec<Step>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    Waits(Write),
+    Sent(Write),
+    Answered(Answer),
+}
+
+impl Running {
+    /// The tasks that may be sent now: the removals only when nothing that comes before them is left.
+    pub fn phase(&self) -> std::ops::Range<usize> {
+        let waits = |steps: &[Step]| steps.iter().any(|step| matches!(step, Step::Waits(_)));
+        let (applies, removals) = self.steps.split_at(self.first);
+        if waits(applies) {
+            0..self.first
+        } else if waits(removals) && applies.iter().all(|step| matches!(step, Step::Answered(_))) {
+            self.first..self.steps.len()
+        } else {
+            0..0
+        }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.steps.iter().all(|step| matches!(step, Step::Answered(_)))
+    }
+}
+
+#[derive(Clone)]
+pub struct Replica {
+    engine: Arc<Engine>,
+    elapsed: Duration,
+    turns: usize,
+    /// Its gate.
+    pub open: bool,
+    /// What the engine was told of it.
+    told: bool,
+    pub listed: [bool; 3],
+    feeds: [Vec<News>; 3],
+    pub shown: Shown,
+    pub job: Option<Running>,
+}
+
+impl fmt::Debug for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "open: {}, told: {}, listed: {:?}, to come: {:?}, ", self.open, self.told, self.listed, self.feeds)?;
+        write!(f, "shown: {:?}, job: {:?}", self.shown, self.job.as_ref().map(|running| &running.steps))
+    }
+}
+
+impl Replica {
+    /// It has just started.
+    pub fn new() -> Self {
+        let mut side = Self {
+            engine: Arc::new(Engine::new(OWN)),
+            elapsed: Duration::ZERO,
+            turns: 0,
+            open: false,
+            told: false,
+            listed: [false; 3],
+            feeds: Default::default(),
+            shown: Shown::default(),
+            job: None,
+        };
+        for phase in [ListPhase::Begin, ListPhase::End] {
+            side.see(Seen::InstallList(phase));
+            side.see(Seen::OptOutList(phase));
+            for kind in ConfigurationKind::ALL {
+                side.see(Seen::ConfigurationList(kind, phase));
+            }
+        }
+        side
+    }
+
+    fn now(&self) -> Now {
+        let wall = Timestamp::from_second(WALL[self.turns % WALL.len()]).unwrap();
+        Now { instant: *START + self.elapsed, wall }
+    }
+
+    fn turn<T>(&mut self, turn: impl FnOnce(&mut Engine, Now) -> T) -> T {
+        self.turns += 1;
+        let now = self.now();
+        let engine = Arc::make_mut(&mut self.engine);
+        let result = turn(engine, now);
+        while engine.assess_dirty(now) {}
+        engine.take_announcements();
+        engine.take_happenings();
+        result
+    }
+
+    fn see(&mut self, seen: Seen) {
+        self.turn(|engine, now| engine.on_event(seen, now));
+    }
+
+    pub fn hears(&mut self, news: News) {
+        let watch = news.watch() as usize;
+        if self.listed[watch] {
+            self.feeds[watch].push(news);
+        }
+    }
+
+    /// Its watches have something to tell.
+    pub fn is_behind(&self) -> bool {
+        self.listed.contains(&false) || self.feeds.iter().any(|feed| !feed.is_empty())
+    }
+
+    pub fn has_news(&self, watch: Watch) -> bool {
+        !self.feeds[watch as usize].is_empty()
+    }
+
+    pub fn show(&mut self, watch: Watch, cluster: &Cluster) {
+        let news = self.feeds[watch as usize].remove(0);
+        if matches!(news, News::NamespaceGone(_)) {
+            self.doubt();
+        }
+        self.shown.take(news);
+        self.tell(news, cluster);
+        self.forget_what_is_gone();
+    }
+
+    fn tell(&mut self, news: News, cluster: &Cluster) {
+        let policy = |name, policy| Box::new(cluster.policy_object(name, policy));
+        self.see(match news {
+            News::Namespace(ns) => Seen::Namespace(cluster.namespace_object(ns)),
+            News::NamespaceGone(ns) => Seen::NamespaceGone(cluster.namespace_object(ns)),
+            News::Policy(name, made) => Seen::Policy(policy(name, made)),
+            News::PolicyGone(..) if cluster.broken == Some(Broken::LosesDeletions) => return,
+            News::PolicyGone(name, made) => Seen::PolicyGone(policy(name, made)),
+            News::Baseline(baseline) => Seen::Baseline(Box::new(cluster.baseline_object(baseline))),
+            News::BaselineGone(baseline) => Seen::BaselineGone(Box::new(cluster.baseline_object(baseline))),
+        });
+    }
+
+    /// Lists anew: everything as it stands now.
+    pub fn list(&mut self, watch: Watch, cluster: &Cluster) {
+        let phase = |phase| match watch {
+            Watch::Namespaces => Seen::NamespaceList(phase),
+            Watch::Policies => Seen::PolicyList(phase),
+            Watch::Baselines => Seen::BaselineList(phase),
+        };
+        let news: Vec<News> = match watch {
+            Watch::Namespaces => cluster.namespace.map(News::Namespace).into_iter().collect(),
+            Watch::Policies => cluster.policies.iter().map(|(name, policy)| News::Policy(*name, *policy)).collect(),
+            Watch::Baselines => cluster.baseline.map(News::Baseline).into_iter().collect(),
+        };
+        let before = self.shown.namespace.map(|ns| ns.uid);
+        if watch == Watch::Policies || (watch == Watch::Namespaces && before != cluster.namespace.map(|ns| ns.uid)) {
+            self.doubt();
+        }
+        match watch {
+            Watch::Namespaces => self.shown.namespace = None,
+            Watch::Policies => self.shown.policies.clear(),
+            Watch::Baselines => self.shown.baseline = None,
+        }
+        self.feeds[watch as usize].clear();
+        self.listed[watch as usize] = true;
+        let early = cluster.broken == Some(Broken::ListsTooEarly);
+        if early {
+            for claimed in [Seen::NamespaceList, Seen::PolicyList, Seen::BaselineList] {
+                self.see(claimed(ListPhase::End));
+            }
+        }
+        self.see(phase(ListPhase::Begin));
+        for item in news {
+            self.shown.take(item);
+            self.tell(item, cluster);
+        }
+        self.see(phase(ListPhase::End));
+    }
+
+    fn doubt(&mut self) {
+        if let Some(running) = &mut self.job {
+            running.doubtful = true;
+        }
+    }
+
+    pub fn needs_telling(&self) -> bool {
+        self.told != self.open
+    }
+
+    pub fn tell_election(&mut self) {
+        self.told = self.open;
+        let open = self.open;
+        self.turn(|engine, now| engine.elect(open, now));
+    }
+
+    pub fn has_work(&self) -> bool {
+        self.job.is_none() && self.engine.has_work()
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        self.engine.is_waiting(self.now())
+    }
+
+    /// A long time passes.
+    pub fn wait(&mut self) {
+        self.elapsed += Duration::from_hours(1);
+        self.turn(|_, _| ());
+    }
+
+    pub fn start(&mut self, broken: Option<Broken>) {
+        let Some(mut job) = self.turn(Engine::next_job) else { return };
+        let mut first = job.put_in_order();
+        if broken == Some(Broken::RemovesAtOnce) && first > 0 {
+            job.tasks.extend(self.removals(&job));
+            first = job.tasks.len();
+        }
+        let steps = job.tasks.iter().map(|task| Step::Waits(write(task, broken))).collect();
+        self.job = Some(Running { job, first, doubtful: false, steps });
+    }
+
+    /// Removals of what the job does not write.
+    fn removals(&self, job: &Job) -> Vec<Task> {
+        let written = |name: Name| job.tasks.iter().any(|task| Name::of(&task.drift.policy) == name);
+        let ours = self.shown.policies.iter().filter_map(|(name, (_, policy))| Some((*name, (*policy)?)));
+        let left = ours.filter(|(name, policy)| policy.make.ours && !written(*name));
+        let removal = |(name, policy): (Name, Policy)| {
+            let mut task = job.tasks[0].clone();
+            task.drift.policy = name.text();
+            task.drift.fix = Repair::Delete { uid: (&*policy.uid.to_string()).into(), version: policy.version };
+            task
+        };
+        left.map(removal).collect()
+    }
+
+    /// An answer arrives.
+    pub fn answered(&mut self, step: usize, answer: Answer) {
+        let Some(running) = &mut self.job else { return };
+        if let (Step::Sent(write), Answer::Stored(policy)) = (running.steps[step], answer)
+            && (!running.doubtful || self.shown.policy(write.name).is_some())
+        {
+            self.shown.learn(write.name, policy.version, Some(policy));
+        }
+        running.steps[step] = Step::Answered(answer);
+    }
+
+    /// When nothing that comes before the removals was confirmed, they are not tried.
+    pub fn withhold(&mut self, cluster: &Cluster) {
+        let Some(running) = &self.job else { return };
+        let phase = running.phase();
+        if phase.is_empty() || phase.start == 0 {
+            return;
+        }
+        let results: Vec<_> = (0..running.first).map(|step| self.result(step, cluster)).collect();
+        if !removals_may_follow(&results) {
+            phase.for_each(|step| self.answered(step, Answer::Withheld));
+        }
+    }
+
+    fn result(&self, step: usize, cluster: &Cluster) -> Result<Wrote, WriteError> {
+        let failed = |reason| Err(WriteError::Failed { reason, message: String::new() });
+        let running = self.job.as_ref().unwrap();
+        let Step::Answered(answer) = running.steps[step] else { unreachable!("it is not answered yet") };
+        match answer {
+            Answer::Stored(policy) => {
+                let name = Name::of(&running.job.tasks[step].drift.policy);
+                Ok(Wrote::Applied { stored: Box::new(cluster.policy_object(name, policy)), before: None })
+            }
+            Answer::Removed => Ok(Wrote::Removed),
+            Answer::Withheld => Ok(Wrote::Withheld),
+            Answer::Conflict => failed(Failure::Conflict),
+            Answer::Terminating => Err(WriteError::NamespaceTerminating),
+            Answer::NotLeading => Err(WriteError::NotLeading),
+            Answer::Lost => failed(Failure::Unavailable),
+        }
+    }
+
+    /// The job has ended.
+    pub fn finish(&mut self, cluster: &Cluster) {
+        let Some(Running { steps, .. }) = &self.job else { return };
+        let results = (0..steps.len()).map(|step| self.result(step, cluster)).collect();
+        let Some(Running { job, .. }) = self.job.take() else { return };
+        self.turn(|engine, now| engine.done(Done { job, results }, now));
+        self.forget_what_is_gone();
+    }
+
+    /// No answer is on its way that could be older than a deletion.
+    fn forget_what_is_gone(&mut self) {
+        if self.job.is_none() {
+            self.shown.policies.retain(|_, (_, policy)| policy.is_some());
+        }
+    }
+
+    pub fn essence(&self, out: &mut StateKey) {
+        out.word(&(self.open, self.told, self.listed));
+        self.engine.essence(&NamespaceName::observed(NAMESPACE), self.now(), out);
+        for feed in &self.feeds {
+            out.word(&feed.len());
+            for news in feed {
+                news.essence(out);
+            }
+        }
+        self.shown.namespace.iter().for_each(|ns| ns.essence(out));
+        self.shown.baseline.iter().for_each(|baseline| baseline.essence(out));
+        for (name, (version, policy)) in &self.shown.policies {
+            out.word(name);
+            out.number(*version);
+            if let Some(policy) = policy {
+                policy.essence(*name, out);
+            }
+        }
+        let Some(Running { job, first, doubtful, steps }) = &self.job else { return };
+        out.word(&(first, doubtful, job.baseline.as_ref().map(|b| &b.policies[0].name)));
+        out.uid(job.namespace_uid.as_ref());
+        for (step, task) in steps.iter().zip(&job.tasks) {
+            out.word(&(std::mem::discriminant(step), &task.drift.policy, task.drift.class));
+            write(task, None).essence(out);
+            if let Step::Answered(answer) = step {
+                out.word(&std::mem::discriminant(answer));
+                if let Answer::Stored(policy) = answer {
+                    policy.essence(Name::of(&task.drift.policy), out);
+                }
+            }
+        }
+    }
+}
+
+/// The request of a task.
+fn write(task: &Task, broken: Option<Broken>) -> Write {
+    let number = |uid: &crate::api::Uid| uid.to_string().parse().unwrap();
+    let deed = match &task.drift.fix {
+        Repair::Apply { uid: Some(uid), .. } if broken == Some(Broken::Recreates) => {
+            Deed::Delete { uid: number(uid), version: u64::MAX }
+        }
+        Repair::Apply { .. } if broken == Some(Broken::AppliesByName) => Deed::Apply(None),
+        Repair::Apply { uid, .. } => Deed::Apply(uid.as_ref().map(number)),
+        Repair::Delete { uid, version } => Deed::Delete { uid: number(uid), version: *version },
+        Repair::WaitForFinalizer => unreachable!("the engine hands out no task that only waits"),
+    };
+    Write { name: Name::of(&task.drift.policy), deed, repairs: task.drift.class != Class::Missing }
+}

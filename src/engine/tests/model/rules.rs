@@ -1,0 +1,166 @@
+//! What must hold in every state that the model reaches.
+
+use stateright::Property;
+
+use super::{
+    Setup, World,
+    cluster::{Cluster, Deed, Make, Name, Plan, Write},
+    replica::{Shown, Step},
+};
+
+/// What an instance did that it must not do, by what it had been shown itself.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Rule {
+    /// I3: it deleted what it plans.
+    DeletedPlanned,
+    /// I3: its repair made another object.
+    MadeAnother,
+    /// I3: by its removal the namespace was open for a moment.
+    Opened,
+    /// I4: it wrote to, or deleted, what is not ours.
+    TouchedForeign,
+    /// I5: it wrote to a namespace that is going or gone.
+    WroteToGoing,
+    /// I6: it sent a write with its gate closed.
+    SentUnelected,
+    /// Removal rules: something planned was not confirmed.
+    RemovedEarly,
+    /// Removal rules, I7: no living and valid baseline asked for it.
+    RemovedUnasked,
+    /// Removal rules: not everything was listed.
+    Unlisted,
+}
+
+/// Writes after which everything must have come to its end, when nobody else does anything.
+const ENOUGH_WRITES: u8 = 12;
+
+/// Always: none of the rules is broken; at rest everything is as planned (I1); and rest comes (I2). Together the last two say that the
+/// namespace converges: every step that goes on by itself is one of finitely many sightings and answers, or ends with a write, and there
+/// are only so many writes. Stateright's `eventually` would not do: it does not look at cycles.
+pub fn properties(setup: &Setup) -> Vec<Property<Setup>> {
+    let mut properties = vec![
+        Property::always("I1: at rest the namespace holds its plan and nothing else of ours", |_, world: &World| {
+            !world.is_at_rest() || world.is_as_planned()
+        }),
+        Property::always("I2: writing comes to an end", |_, world: &World| world.writes <= ENOUGH_WRITES),
+        Property::always("I3: what is planned is not deleted", |_, world: &World| world.keeps(Rule::DeletedPlanned)),
+        Property::always("I3: a repair makes no other object", |_, world: &World| world.keeps(Rule::MadeAnother)),
+        Property::always("I3: there is no open moment", |_, world: &World| world.keeps(Rule::Opened)),
+        Property::always("I4: nothing that is not ours is touched", |_, world: &World| world.keeps(Rule::TouchedForeign)),
+        Property::always("I5: a namespace that is going is left alone", |_, world: &World| world.keeps(Rule::WroteToGoing)),
+        Property::always("I6: nothing is sent with a closed gate", |_, world: &World| world.keeps(Rule::SentUnelected)),
+        Property::always("removals: after all that is planned", |_, world: &World| world.keeps(Rule::RemovedEarly)),
+        Property::always("removals: of a living, valid baseline", |_, world: &World| world.keeps(Rule::RemovedUnasked)),
+        Property::always("nothing before everything is listed", |_, world: &World| world.keeps(Rule::Unlisted)),
+    ];
+    // The model is not empty: what it is about does happen.
+    if setup.budget.edits > 0 {
+        properties
+            .push(Property::sometimes("the second plan takes the place of the first", |_, world: &World| world.has_followed()));
+    }
+    if setup.budget.faults + setup.budget.terms > 0 {
+        properties.push(Property::sometimes("a write comes late", |_, world: &World| !world.strays.is_empty()));
+    }
+    properties
+}
+
+impl World {
+    /// Nothing is broken: what follows from what is teaches nothing.
+    pub fn is_sound(&self) -> bool {
+        self.broke.is_empty() && self.writes <= ENOUGH_WRITES
+    }
+
+    fn keeps(&self, rule: Rule) -> bool {
+        !self.broke.contains(&rule)
+    }
+
+    fn found(&mut self, rule: Rule, broken: bool) {
+        if broken && self.keeps(rule) {
+            self.broke.push(rule);
+        }
+    }
+
+    /// Nothing goes on but what others may do.
+    fn is_at_rest(&self) -> bool {
+        let mut actions = Vec::new();
+        self.goes_on(&mut actions);
+        actions.is_empty()
+    }
+
+    fn is_as_planned(&self) -> bool {
+        let Cluster { namespace, policies, baseline, roles, .. } = &self.cluster;
+        let (Some(namespace), Some(plan)) = (namespace, baseline.and_then(|b| b.asked)) else { return true };
+        let planned = |plan| (0..*roles).map(move |role| Name::Planned(plan, role));
+        let is_right = |name: Name| policies.get(&name).is_some_and(|policy| policy.make == Make::RIGHT);
+        let holds_none = |plan| planned(plan).all(|name| policies.get(&name).is_none_or(|policy| !policy.make.ours));
+        let others = Plan::ALL.into_iter().filter(|other| *other != plan || !namespace.selected);
+        (!namespace.selected || planned(plan).all(is_right)) && others.into_iter().all(holds_none)
+    }
+
+    fn has_followed(&self) -> bool {
+        self.is_at_rest() && self.cluster.policies.contains_key(&Name::Planned(Plan::Second, 0)) && self.is_as_planned()
+    }
+
+    /// A job begins: what is sent first was decided by what is shown now.
+    pub fn judge_start(&mut self, i: usize) {
+        self.judge(i);
+    }
+
+    /// Requests are sent, if the gate lets them. What follows others was decided before; whether it is sent is decided now.
+    pub fn judge_sending(&mut self, i: usize, sends: bool) {
+        let side = &self.sides[i];
+        let (open, listed) = (side.open, side.listed.iter().all(|listed| *listed));
+        let follows = side.job.as_ref().is_some_and(|running| running.phase().start > 0);
+        self.found(Rule::SentUnelected, sends && !open);
+        self.found(Rule::Unlisted, sends && !listed);
+        if sends && follows {
+            self.judge(i);
+        }
+    }
+
+    fn judge(&mut self, i: usize) {
+        let side = &self.sides[i];
+        let Some(running) = &side.job else { return };
+        let waiting = |step: &Step| match step {
+            Step::Waits(write) => Some(*write),
+            Step::Sent(_) | Step::Answered(_) => None,
+        };
+        let writes: Vec<Write> = running.steps[running.phase()].iter().filter_map(waiting).collect();
+        let shown = side.shown.clone();
+        let planned = planned(&shown, self.cluster.roles);
+        let confirmed = planned.iter().all(|name| shown.policy(*name).is_some_and(|policy| policy.make == Make::RIGHT));
+        for Write { name, deed, .. } in writes {
+            let removes = matches!(deed, Deed::Delete { .. });
+            self.found(Rule::DeletedPlanned, removes && planned.contains(&name));
+            self.found(Rule::RemovedEarly, removes && !confirmed);
+            self.found(Rule::RemovedUnasked, removes && shown.baseline.and_then(|b| b.asked).is_none());
+            self.found(Rule::WroteToGoing, shown.namespace.is_none_or(|ns| ns.terminating));
+        }
+    }
+
+    pub fn judge_landing(&mut self, before: &Cluster, write: Write) {
+        let (was, is) = (before.policies.get(&write.name), self.cluster.policies.get(&write.name));
+        let changed = was != is;
+        let foreign = was.is_some_and(|policy| !policy.make.ours);
+        let removes = matches!(write.deed, Deed::Delete { .. });
+        self.found(Rule::TouchedForeign, changed && (write.name == Name::Copy || (foreign && removes)));
+        self.found(Rule::MadeAnother, changed && was.is_none() && write.repairs);
+        let opened = self.calm && removes && before.is_closed() && !self.cluster.is_closed();
+        self.found(Rule::Opened, opened);
+    }
+}
+
+impl Cluster {
+    /// Whether each role is there, under whatever name.
+    fn is_closed(&self) -> bool {
+        let is_right = |name: Name| self.policies.get(&name).is_some_and(|policy| policy.make == Make::RIGHT);
+        (0..self.roles).all(|role| Plan::ALL.into_iter().any(|plan| is_right(Name::Planned(plan, role))))
+    }
+}
+
+/// What an instance plans, by what it was shown.
+fn planned(shown: &Shown, roles: u8) -> Vec<Name> {
+    let selected = shown.namespace.is_some_and(|ns| ns.selected && !ns.terminating);
+    let plan = shown.baseline.and_then(|b| b.asked).filter(|_| selected);
+    plan.map(|plan| (0..roles).map(|role| Name::Planned(plan, role)).collect()).unwrap_or_default()
+}

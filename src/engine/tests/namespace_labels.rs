@@ -1,0 +1,290 @@
+//! What namespaces are labelled with, and when.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::harness::{EngineHarness, OWN};
+use crate::{
+    api::{names::LABEL_DECIDED, reason::Failure},
+    engine::{
+        Engine,
+        facts::event::{ListPhase, Seen},
+        writes::{NamespaceLabelWrite, WriteError},
+    },
+};
+
+const INGRESS: &str = "baseline-default-deny-ingress";
+
+/// Everything is listed, and namespaces are labelled.
+fn labelling() -> EngineHarness {
+    let mut sim = EngineHarness::blank();
+    sim.engine = Engine::new(OWN).labelling();
+    sim.lead(true);
+    sim.list_configurations();
+    sim.list();
+    sim
+}
+
+/// The writes that are due, in words.
+fn due(sim: &mut EngineHarness) -> Vec<NamespaceLabelWrite> {
+    let now = sim.now();
+    while sim.engine.assess_dirty(now) {}
+    sim.engine.mark_writes(now)
+}
+
+fn words(writes: &[NamespaceLabelWrite]) -> Vec<String> {
+    writes.iter().map(|write| format!("{} {}", write.namespace, write.mark.as_str())).collect()
+}
+
+fn written(sim: &mut EngineHarness, writes: &[NamespaceLabelWrite], result: Result<(), WriteError>) {
+    let now = sim.now();
+    for write in writes {
+        let result = match &result {
+            Ok(()) => Ok(Some(write.mark.as_str().to_owned())),
+            Err(WriteError::Failed { reason, message }) => Err(WriteError::Failed { reason: *reason, message: message.clone() }),
+            Err(other) => panic!("{other}"),
+        };
+        sim.engine.mark_written(write, result, now);
+    }
+}
+
+fn labelled(value: &str) -> Value {
+    json!({ LABEL_DECIDED: value })
+}
+
+#[test]
+fn a_namespace_is_labelled_when_every_policy_is_in_place_and_not_before() {
+    let mut sim = labelling();
+    sim.baseline(1, json!({}));
+    sim.namespace("a");
+    let jobs = sim.jobs();
+    assert_eq!(words(&due(&mut sim)), [""; 0]);
+    assert_eq!(jobs.len(), 1);
+    for job in jobs {
+        let last = job.tasks.len() - 1;
+        let results = job.tasks.iter().enumerate().map(|(i, task)| {
+            if i == last {
+                return Err(WriteError::Failed { reason: Failure::Unavailable, message: "said no".into() });
+            }
+            Ok(sim.policies_write(&job, &task.drift.policy, &task.drift.fix))
+        });
+        let results = results.collect();
+        let now = sim.now();
+        sim.engine.done(crate::engine::writes::Done { job, results }, now);
+    }
+    assert_eq!(words(&due(&mut sim)), [""; 0], "one is missing");
+    sim.pass(Duration::from_mins(1));
+    sim.settle();
+    let writes = due(&mut sim);
+    assert_eq!(words(&writes), ["a protected"]);
+    assert_eq!(words(&due(&mut sim)), [""; 0], "it is under way");
+    written(&mut sim, &writes, Ok(()));
+    assert_eq!(words(&due(&mut sim)), [""; 0], "its echo is awaited");
+    sim.namespace_with("a", labelled("protected"));
+    sim.pass(Duration::from_mins(1));
+    assert_eq!(words(&due(&mut sim)), [""; 0]);
+    // What a repair is needed for keeps no pod out.
+    sim.delete("a", INGRESS);
+    assert_eq!(words(&due(&mut sim)), [""; 0]);
+}
+
+#[test]
+fn what_gets_no_policy_is_exempt() {
+    for (spec, labels, wanted) in [
+        (json!({"mode": "Audit"}), json!({}), "a exempt"),
+        (json!({"excludeNamespaces": ["a"]}), json!({}), "a exempt"),
+        (json!({"namespaceSelector": {"matchLabels": {"team": "x"}}}), json!({}), "a exempt"),
+        (json!({"namespaceSelector": {"matchLabels": {"team": "x"}}}), json!({"team": "x"}), "a protected"),
+    ] {
+        let mut sim = labelling();
+        sim.baseline(1, spec.clone());
+        sim.namespace_with("a", labels);
+        sim.settle();
+        assert_eq!(words(&due(&mut sim)), [wanted], "{spec}");
+    }
+    // Older than its baseline.
+    let mut sim = labelling();
+    sim.namespace("a");
+    sim.baseline_with(1, json!({}), json!({"creationTimestamp": "1970-01-01T00:20:00Z"}));
+    sim.settle();
+    assert_eq!(words(&due(&mut sim)), ["a exempt"]);
+    // No baseline at all.
+    let mut sim = labelling();
+    sim.namespace("a");
+    assert_eq!(words(&due(&mut sim)), ["a exempt"]);
+}
+
+#[test]
+fn a_label_follows_what_is_decided_and_comes_back_when_it_is_taken_off() {
+    let mut sim = labelling();
+    let platform = json!({"namespaceSelector": {"matchLabels": {"team": "x"}}});
+    sim.baseline(1, platform);
+    sim.namespace_with("a", json!({"team": "x", LABEL_DECIDED: "exempt"}));
+    assert_eq!(words(&due(&mut sim)), [""; 0], "until it is protected");
+    sim.settle();
+    assert_eq!(words(&due(&mut sim)), ["a protected"]);
+    sim.namespace_with("a", json!({"team": "x", LABEL_DECIDED: "protected"}));
+    assert_eq!(words(&due(&mut sim)), [""; 0]);
+    for spoiled in [json!({"team": "x"}), json!({"team": "x", LABEL_DECIDED: "yes"}), json!({"team": "x", LABEL_DECIDED: ""})] {
+        sim.namespace_with("a", spoiled.clone());
+        let writes = due(&mut sim);
+        assert_eq!(words(&writes), ["a protected"], "{spoiled}");
+        written(&mut sim, &writes, Ok(()));
+        sim.namespace_with("a", json!({"team": "x", LABEL_DECIDED: "protected"}));
+        assert_eq!(words(&due(&mut sim)), [""; 0]);
+    }
+    sim.namespace_with("a", labelled("protected"));
+    sim.settle();
+    assert_eq!(words(&due(&mut sim)), ["a exempt"]);
+}
+
+#[test]
+fn what_the_watch_never_shows_is_written_again() {
+    let mut sim = labelling();
+    sim.namespace("a");
+    let writes = due(&mut sim);
+    written(&mut sim, &writes, Ok(()));
+    assert!(sim.engine.next_wake(sim.now()).is_some());
+    sim.pass(Duration::from_secs(6));
+    assert_eq!(words(&due(&mut sim)), ["a exempt"]);
+}
+
+#[test]
+fn a_suspended_baseline_leaves_new_namespaces_undecided_and_takes_nothing_back() {
+    let mut sim = labelling();
+    sim.baseline(1, json!({"suspend": true}));
+    sim.namespace("a");
+    sim.namespace_with("b", labelled("protected"));
+    assert_eq!(words(&due(&mut sim)), [""; 0]);
+    sim.baseline(2, json!({}));
+    sim.settle();
+    assert_eq!(words(&due(&mut sim)), ["a protected"]);
+}
+
+#[test]
+fn while_a_baseline_cannot_be_planned_with_nobody_knows_what_it_would_select() {
+    let mut sim = labelling();
+    sim.baseline(1, json!({"policies": ["Nope"]}));
+    sim.namespace("a");
+    sim.namespace_with("b", labelled("protected"));
+    assert_eq!(words(&due(&mut sim)), ["b exempt"], "what was decided once follows what is known");
+    sim.baseline(2, json!({"namespaceSelector": {"matchLabels": {"team": "x"}}}));
+    assert_eq!(words(&due(&mut sim)), ["a exempt"]);
+}
+
+#[test]
+fn i14_a_label_that_admission_takes_away_is_told_and_tried_again_later_and_later() {
+    let mut sim = labelling();
+    sim.namespace("a");
+    let mut waited = Vec::new();
+    for stored in [None, Some("other"), None, None] {
+        let writes = due(&mut sim);
+        assert_eq!(words(&writes), ["a exempt"]);
+        let now = sim.now();
+        sim.engine.mark_written(&writes[0], Ok(stored.map(str::to_owned)), now);
+        let wait = sim.engine.next_wake(now).unwrap() - now.instant;
+        waited.push(wait);
+        sim.pass(wait);
+    }
+    assert!(waited.is_sorted() && waited[3] > waited[0] * 6, "{waited:?}");
+}
+
+#[test]
+fn a_policy_that_is_going_and_holds_the_wrong_rules_is_not_in_place() {
+    let mut sim = labelling();
+    sim.baseline(1, json!({}));
+    sim.namespace("a");
+    sim.settle();
+    assert_eq!(words(&due(&mut sim)), ["a protected"]);
+    sim.namespace("b");
+    sim.settle();
+    sim.tamper("b", INGRESS, |policy| {
+        policy.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+        policy.metadata.finalizers = Some(vec!["example.com/held".into()]);
+        policy.spec.as_mut().unwrap().ingress = Some(vec![k8s_openapi::api::networking::v1::NetworkPolicyIngressRule::default()]);
+    });
+    let now = sim.now();
+    while sim.engine.assess_dirty(now) {}
+    assert_eq!(words(&sim.engine.mark_writes(now)), [""; 0]);
+    sim.settle();
+    let writes = due(&mut sim);
+    assert_eq!(words(&writes), ["b protected"], "its rules are right again");
+}
+
+#[test]
+fn namespaces_of_the_system_are_not_labelled_and_nothing_is_unless_it_is_told_to() {
+    let mut sim = labelling();
+    for name in ["kube-system", "kube-public", "kube-node-lease", OWN] {
+        sim.namespace(name);
+    }
+    assert_eq!(words(&due(&mut sim)), [format!("{OWN} exempt")], "it may be another than the one that the component leaves out");
+    let mut sim = EngineHarness::new();
+    sim.namespace("a");
+    assert_eq!(words(&due(&mut sim)), [""; 0]);
+}
+
+#[test]
+fn only_the_leader_labels_and_what_goes_is_left_alone() {
+    let mut sim = labelling();
+    sim.lead(false);
+    sim.namespace("a");
+    assert_eq!(words(&due(&mut sim)), [""; 0]);
+    sim.lead(true);
+    assert_eq!(words(&due(&mut sim)), ["a exempt"]);
+    let mut sim = labelling();
+    let going = json!({"name": "a", "uid": "uid-a", "creationTimestamp": "1970-01-01T00:10:00Z",
+        "deletionTimestamp": "1970-01-01T00:20:00Z", "labels": {}});
+    sim.see(Seen::Namespace(serde_json::from_value(going).unwrap()));
+    assert_eq!(words(&due(&mut sim)), [""; 0], "I5");
+    // Gone between the look and the write.
+    let mut sim = labelling();
+    sim.namespace("a");
+    let now = sim.now();
+    while sim.engine.assess_dirty(now) {}
+    sim.see(Seen::NamespaceList(ListPhase::Begin));
+    sim.see(Seen::NamespaceList(ListPhase::End));
+    assert_eq!(words(&due(&mut sim)), [""; 0]);
+}
+
+#[test]
+fn a_write_that_fails_is_tried_again_later_and_later_and_at_once_for_a_namespace_made_anew() {
+    let mut sim = labelling();
+    sim.namespace("a");
+    let mut waited = Vec::new();
+    for _ in 0..4 {
+        let writes = due(&mut sim);
+        assert_eq!(words(&writes), ["a exempt"]);
+        written(&mut sim, &writes, Err(WriteError::Failed { reason: Failure::Forbidden, message: "said no".into() }));
+        assert_eq!(words(&due(&mut sim)), [""; 0]);
+        let wait = sim.engine.next_wake(sim.now()).unwrap() - sim.now().instant;
+        waited.push(wait);
+        sim.pass(wait);
+    }
+    assert!(waited.is_sorted() && waited[3] > waited[0] * 6, "{waited:?}");
+    let writes = due(&mut sim);
+    written(&mut sim, &writes, Err(WriteError::Failed { reason: Failure::Forbidden, message: "said no".into() }));
+    let anew = json!({"name": "a", "uid": "another", "creationTimestamp": "1970-01-01T00:10:00Z", "labels": {}});
+    sim.see(Seen::Namespace(serde_json::from_value(anew).unwrap()));
+    assert_eq!(words(&due(&mut sim)), ["a exempt"]);
+}
+
+#[test]
+fn so_many_are_written_at_once_and_no_more() {
+    let mut sim = labelling();
+    for i in 0..100 {
+        sim.namespace(&format!("n{i:02}"));
+    }
+    let mut all = 0;
+    loop {
+        let writes = due(&mut sim);
+        if writes.is_empty() {
+            break;
+        }
+        assert!(writes.len() <= 32);
+        all += writes.len();
+        written(&mut sim, &writes, Ok(()));
+    }
+    assert_eq!(all, 100);
+}

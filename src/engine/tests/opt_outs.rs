@@ -1,0 +1,635 @@
+//! Opt-outs, event by event.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use serde_json::{Value, json};
+
+use super::harness::EngineHarness;
+use crate::{
+    api::{
+        BaselineOptOutStatus, Role,
+        backends::{Configuration, ConfigurationKind},
+        names::OPT_OUTS_CRD,
+        opt_out::ExpiryNotice,
+        reason::EventReason,
+    },
+    engine::{
+        facts::{
+            event::{ListPhase, ListRefusal, Seen},
+            opt_out::{RawOptOut, Unlisted},
+        },
+        writes::{Announcement, Cause, OptOutWrite, StoredOptOut, WriteError},
+    },
+    policy::drift::Repair,
+};
+
+const EGRESS: &str = "baseline-default-deny-egress";
+const DAY: i64 = 86_400;
+
+/// An opt-out of a namespace `a`, as the watch shows it.
+struct Shown {
+    name: &'static str,
+    roles: Vec<&'static str>,
+    created: Timestamp,
+    expires: Timestamp,
+    generation: i64,
+    version: u64,
+    status: Value,
+    label: Option<&'static str>,
+    deleting: bool,
+}
+
+impl Shown {
+    /// Created now, with so many seconds to go.
+    fn new(sim: &EngineHarness, seconds: i64) -> Self {
+        let created = sim.now().wall;
+        let expires = created + SignedDuration::from_secs(seconds);
+        Self {
+            name: "o",
+            roles: vec!["DefaultDenyEgress"],
+            created,
+            expires,
+            generation: 1,
+            version: 10,
+            status: Value::Null,
+            label: None,
+            deleting: false,
+        }
+    }
+
+    fn raw(&self, ns: &str) -> Box<RawOptOut> {
+        let labels = self.label.map(|value| json!({"policybaseline.io/opt-out": value}));
+        let object = json!({
+            "metadata": {"name": self.name, "namespace": ns, "uid": format!("uid-{}", self.name), "generation": self.generation,
+                "resourceVersion": self.version.to_string(), "creationTimestamp": self.created, "labels": labels,
+                "deletionTimestamp": self.deleting.then_some(self.created)},
+            "spec": {"policies": self.roles, "reason": "a reason of twenty characters", "expiresAt": self.expires},
+            "status": self.status,
+        });
+        Box::new(serde_json::from_value(object).unwrap())
+    }
+
+    fn seen(&self, sim: &mut EngineHarness) {
+        sim.see(Seen::OptOut(self.raw("a")));
+    }
+
+    /// As it is stored after that write.
+    fn stored(&mut self, write: &OptOutWrite) {
+        self.version += 1;
+        if let Some(status) = &write.status {
+            self.status = serde_json::to_value(status).unwrap();
+        }
+        if let Some(label) = write.label {
+            self.label = label;
+        }
+    }
+}
+
+/// Writes what is due, as the cluster would store it.
+fn write(sim: &mut EngineHarness, shown: &mut Shown) -> Option<OptOutWrite> {
+    let now = sim.now();
+    let writes = sim.engine.opt_out_writes(now);
+    assert!(writes.len() <= 1, "{writes:?}");
+    let write = writes.into_iter().next()?;
+    shown.stored(&write);
+    let label = shown.label.map(Into::into);
+    let stored = StoredOptOut { status: write.status.clone(), label, version: shown.version };
+    sim.engine.opt_out_written(write.clone(), Ok(stored), now);
+    shown.seen(sim);
+    sim.settle();
+    Some(write)
+}
+
+fn says(write: &OptOutWrite) -> String {
+    let status: &BaselineOptOutStatus = write.status.as_ref().unwrap();
+    format!("{} {}", status.conditions[0].status, status.conditions[0].reason)
+}
+
+fn holds_egress(sim: &EngineHarness, ns: &str) -> bool {
+    sim.policies.contains_key(&(ns.to_owned(), EGRESS.to_owned()))
+}
+
+fn told(sim: &mut EngineHarness) -> Vec<EventReason> {
+    let about = |a: &Announcement| a.reason.regards().1 == "BaselineOptOut";
+    sim.engine.take_announcements().into_iter().filter(about).map(|a| a.reason).collect()
+}
+
+#[test]
+fn an_opt_out_in_force_takes_its_policy_away_and_its_end_brings_it_back_at_that_very_moment() {
+    let mut sim = EngineHarness::protected();
+    let mut shown = Shown::new(&sim, 90);
+    shown.seen(&mut sim);
+    let jobs = sim.jobs();
+    let [job] = &jobs[..] else { panic!("{jobs:?}") };
+    let [task] = &job.tasks[..] else { panic!("{job:?}") };
+    assert!(task.drift.policy == EGRESS && matches!(task.drift.fix, Repair::Delete { .. }), "{task:?}");
+    let mut sim = EngineHarness::protected();
+    shown.seen(&mut sim);
+    sim.settle();
+    assert!(!holds_egress(&sim, "a"));
+    assert_eq!(says(&write(&mut sim, &mut shown).unwrap()), "True WithinLimits");
+    assert_eq!((shown.label, sim.engine.counts().opted_out, sim.engine.counts().compliant), (Some("in-force"), 1, 1));
+    assert!(write(&mut sim, &mut shown).is_none(), "nothing is written at rest");
+    let now = sim.now();
+    let wake = sim.engine.next_wake(now).unwrap();
+    sim.status();
+    sim.pass(Duration::from_secs(1));
+    sim.status();
+    sim.pass(Duration::from_secs(88));
+    sim.settle();
+    assert!(!holds_egress(&sim, "a"), "a second before");
+    let now = sim.now();
+    assert_eq!(sim.engine.next_wake(now), Some(now.instant + Duration::from_secs(1)));
+    assert!(wake <= now.instant + Duration::from_secs(1));
+    sim.pass(Duration::from_secs(1));
+    let jobs = sim.jobs();
+    assert!(jobs.iter().flat_map(|job| &job.tasks).all(|task| task.cause == Cause::Plan), "{jobs:?}");
+    assert_eq!(jobs.len(), 1);
+}
+
+#[test]
+fn two_opt_outs_add_up_and_one_that_goes_brings_its_role_back_at_once() {
+    let mut sim = EngineHarness::protected();
+    let egress = Shown::new(&sim, 600);
+    let rest = Shown { name: "rest", roles: vec!["DefaultDenyIngress", "MonitoringCarveout"], ..Shown::new(&sim, 600) };
+    egress.seen(&mut sim);
+    rest.seen(&mut sim);
+    sim.settle();
+    assert_eq!(sim.policies.len(), 0);
+    let now = sim.now();
+    assert!(sim.engine.opt_outs_in_force().iter().all(|(_, tally)| tally.in_force == 1 && tally.earliest > Some(now.wall)));
+    sim.see(Seen::OptOutGone(rest.raw("a")));
+    sim.settle();
+    assert_eq!((sim.policies.len(), holds_egress(&sim, "a")), (2, false));
+    // A list that does not name it says the same.
+    sim.see(Seen::OptOutList(ListPhase::Begin));
+    sim.see(Seen::OptOutList(ListPhase::End));
+    sim.settle();
+    assert_eq!(sim.policies.len(), 3);
+    assert_eq!(sim.engine.opt_outs_in_force()[0].1.in_force, 0);
+}
+
+#[test]
+fn one_that_is_being_deleted_counts_no_more_and_while_everything_is_frozen_it_stays_what_it_was() {
+    let mut sim = EngineHarness::protected();
+    let mut shown = Shown::new(&sim, 600);
+    shown.seen(&mut sim);
+    sim.settle();
+    // Suspended before its status was written: it was in force all the same.
+    sim.baseline(2, json!({"suspend": true}));
+    sim.settle();
+    assert_eq!(says(&write(&mut sim, &mut shown).unwrap()), "True WithinLimits");
+    shown.deleting = true;
+    shown.version += 1;
+    shown.seen(&mut sim);
+    sim.settle();
+    sim.pass(Duration::from_secs(1));
+    let written = write(&mut sim, &mut shown).unwrap();
+    assert_eq!((&*says(&written), written.label), ("False Deleting", Some(None)));
+    assert!(!holds_egress(&sim, "a"), "nothing is written while it is suspended");
+    sim.baseline(3, json!({}));
+    sim.settle();
+    assert!(holds_egress(&sim, "a"));
+    assert_eq!(told(&mut sim), [], "that is no end that anybody waited for");
+}
+
+#[test]
+fn nobody_is_told_that_policies_count_again_while_everything_is_frozen() {
+    let notes = |sim: &mut EngineHarness| -> Vec<(EventReason, String)> {
+        let about = |a: &Announcement| a.reason.regards().1 == "BaselineOptOut";
+        sim.engine.take_announcements().into_iter().filter(about).map(|a| (a.reason, a.note)).collect()
+    };
+    for frozen in [json!({"suspend": true}), json!({"policies": []})] {
+        let mut sim = EngineHarness::protected();
+        let mut shown = Shown::new(&sim, 2 * DAY);
+        shown.seen(&mut sim);
+        sim.settle();
+        write(&mut sim, &mut shown);
+        sim.baseline(2, frozen.clone());
+        sim.settle();
+        sim.pass(Duration::from_secs(2));
+        write(&mut sim, &mut shown);
+        for (hours, reason) in [(24, EventReason::OptOutExpiresSoon), (24, EventReason::OptOutExpired)] {
+            sim.pass(Duration::from_hours(hours));
+            sim.settle();
+            write(&mut sim, &mut shown).unwrap();
+            let told = notes(&mut sim);
+            let [(as_told, note)] = &told[..] else { panic!("{told:?}") };
+            assert!(*as_told == reason && note.contains("baseline b holds everything here as it is"), "{frozen}: {note}");
+            assert!(!note.contains(": DefaultDenyEgress counts here again"), "{frozen}: {note}");
+        }
+        assert!(!holds_egress(&sim, "a"));
+        // It goes on: the policy is back, and the end is not told twice.
+        sim.baseline(3, json!({}));
+        sim.settle();
+        assert!(holds_egress(&sim, "a"));
+        sim.pass(Duration::from_secs(2));
+        write(&mut sim, &mut shown);
+        assert_eq!(notes(&mut sim), []);
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_ends_an_opt_out_and_brings_it_back() {
+    let mut sim = EngineHarness::protected();
+    let mut shown = Shown::new(&sim, 10 * DAY);
+    shown.seen(&mut sim);
+    sim.settle();
+    write(&mut sim, &mut shown);
+    assert!(!holds_egress(&sim, "a"));
+    let before = sim.elapsed;
+    sim.pass(Duration::from_hours(24 * 365));
+    sim.settle();
+    assert!(holds_egress(&sim, "a"));
+    assert_eq!(says(&write(&mut sim, &mut shown).unwrap()), "False Expired");
+    assert_eq!(told(&mut sim), [EventReason::OptOutExpired]);
+    // Back: it is in force again, and its end is not told twice.
+    sim.elapsed = before + Duration::from_secs(5);
+    sim.start += Duration::from_hours(24 * 366);
+    sim.settle();
+    assert!(!holds_egress(&sim, "a"));
+    assert_eq!(says(&write(&mut sim, &mut shown).unwrap()), "True WithinLimits");
+    sim.pass(Duration::from_hours(24 * 11));
+    sim.settle();
+    assert!(holds_egress(&sim, "a"));
+    sim.pass(Duration::from_secs(2));
+    write(&mut sim, &mut shown);
+    assert_eq!(told(&mut sim), []);
+}
+
+#[test]
+fn a_thousand_that_end_in_the_same_second_are_written_in_one_go_and_their_statuses_a_few_at_a_time() {
+    const MANY: usize = 1000;
+    let mut sim = EngineHarness::new();
+    sim.baseline(1, json!({}));
+    let names: Vec<String> = (0..MANY).map(|n| format!("n{n}")).collect();
+    let shown = Shown::new(&sim, 60);
+    for name in &names {
+        sim.namespace(name);
+        sim.see(Seen::OptOut(shown.raw(name)));
+    }
+    sim.settle();
+    assert_eq!((sim.policies.len(), sim.engine.counts().opted_out), (2 * MANY, 1000));
+    sim.pass(Duration::from_secs(59));
+    assert_eq!(sim.jobs().len(), 0);
+    sim.pass(Duration::from_secs(1));
+    let jobs = sim.jobs();
+    assert_eq!((jobs.len(), jobs.iter().map(|job| job.tasks.len()).max()), (MANY, Some(1)));
+    let now = sim.now();
+    let first = sim.engine.opt_out_writes(now);
+    assert_eq!((first.len(), sim.engine.opt_out_writes(now).len()), (4, 0), "statuses hold up no policy");
+    // None of them was told to be in force, so only a few have been written; each that ends makes room for another.
+    let mut written = 0;
+    let mut waiting = first;
+    while let Some(write) = waiting.pop() {
+        written += 1;
+        let label = write.label.flatten().map(Into::into);
+        let stored = StoredOptOut { status: write.status.clone(), label, version: 100 };
+        sim.engine.opt_out_written(write, Ok(stored), now);
+        waiting.extend(sim.engine.opt_out_writes(now));
+    }
+    assert_eq!(written, MANY);
+    assert!(sim.engine.opt_outs_in_force().iter().all(|(_, tally)| tally.in_force == 0));
+}
+
+#[test]
+fn an_end_is_announced_a_day_and_an_hour_ahead_and_when_it_comes_each_once_and_only_when_that_is_stored() {
+    let mut sim = EngineHarness::protected();
+    let mut shown = Shown::new(&sim, 2 * DAY);
+    shown.seen(&mut sim);
+    sim.settle();
+    write(&mut sim, &mut shown);
+    assert_eq!(told(&mut sim), []);
+    for (hours, reason) in
+        [(24, EventReason::OptOutExpiresSoon), (23, EventReason::OptOutExpiresSoon), (1, EventReason::OptOutExpired)]
+    {
+        sim.pass(Duration::from_hours(hours));
+        sim.settle();
+        assert_eq!(told(&mut sim), [], "not before it is stored");
+        write(&mut sim, &mut shown).unwrap();
+        assert_eq!(told(&mut sim), [reason]);
+        // Another instance takes over, as after a restart.
+        sim.lead(false);
+        sim.lead(true);
+        sim.settle();
+        sim.pass(Duration::from_secs(2));
+        assert!(write(&mut sim, &mut shown).is_none());
+        sim.elapsed -= Duration::from_secs(2);
+    }
+    let status: BaselineOptOutStatus = serde_json::from_value(shown.status.clone()).unwrap();
+    assert_eq!(status.announced.unwrap().steps, ExpiryNotice::ALL);
+    assert_eq!((shown.label, told(&mut sim)), (None, vec![]));
+}
+
+#[test]
+fn nobody_is_told_that_it_ends_in_a_day_when_less_was_left_from_the_start_or_since_an_edit() {
+    let mut sim = EngineHarness::protected();
+    let mut shown = Shown::new(&sim, 3 * DAY);
+    shown.seen(&mut sim);
+    sim.settle();
+    write(&mut sim, &mut shown);
+    // Its end is moved to in 30 minutes: neither the day nor the hour is told, but the end is.
+    shown.expires = sim.now().wall + SignedDuration::from_mins(30);
+    (shown.generation, shown.version) = (2, shown.version + 1);
+    shown.seen(&mut sim);
+    sim.settle();
+    sim.pass(Duration::from_secs(2));
+    write(&mut sim, &mut shown).unwrap();
+    assert_eq!(told(&mut sim), []);
+    sim.pass(Duration::from_mins(30));
+    sim.settle();
+    write(&mut sim, &mut shown).unwrap();
+    assert_eq!(told(&mut sim), [EventReason::OptOutExpired]);
+    // One that is over when it comes, and one that was never in force, have no end to tell of.
+    for (name, expires, roles) in [("late", -5, vec!["DefaultDenyEgress"]), ("never", 40 * DAY, vec!["DefaultDenyEgress"])] {
+        let mut shown = Shown { name, roles, ..Shown::new(&sim, expires) };
+        shown.seen(&mut sim);
+        sim.settle();
+        assert!(says(&write(&mut sim, &mut shown).unwrap()).starts_with("False"), "{name}");
+        assert_eq!(told(&mut sim), [], "{name}");
+    }
+}
+
+#[test]
+fn a_write_that_fails_is_tried_again_and_no_more_than_once_a_second() {
+    let mut sim = EngineHarness::protected();
+    let mut shown = Shown::new(&sim, 600);
+    shown.seen(&mut sim);
+    sim.settle();
+    let now = sim.now();
+    let first = sim.engine.opt_out_writes(now).remove(0);
+    sim.engine.opt_out_written(first, Err(WriteError::NotLeading), now);
+    sim.settle();
+    assert_eq!(sim.engine.opt_out_writes(now).len(), 0);
+    assert!(sim.engine.next_wake(now).is_some_and(|at| at <= now.instant + Duration::from_secs(1)));
+    sim.pass(Duration::from_secs(1));
+    assert_eq!(says(&write(&mut sim, &mut shown).unwrap()), "True WithinLimits");
+    // Who takes the label or the status away has it back, once a second at most.
+    for _ in 0..3 {
+        (shown.label, shown.version) = (None, shown.version + 1);
+        shown.seen(&mut sim);
+        sim.settle();
+        assert!(write(&mut sim, &mut shown).is_none());
+        sim.pass(Duration::from_secs(1));
+        let again = write(&mut sim, &mut shown).unwrap();
+        assert_eq!((again.label, again.status), (Some(Some("in-force")), None));
+    }
+}
+
+#[test]
+fn what_is_not_stored_as_it_was_written_is_tried_ever_more_rarely_until_something_else_is_wanted() {
+    type Prunes = fn(&mut StoredOptOut);
+    let prunes: [(&str, Prunes); 4] = [
+        ("no field announced", |stored| stored.status.iter_mut().for_each(|s| s.announced = None)),
+        ("no times", |stored| {
+            stored.status.iter_mut().for_each(|s| (s.first_in_force, s.conditions) = (None, vec![]));
+        }),
+        ("no status", |stored| stored.status = None),
+        ("no label", |stored| stored.label = None),
+    ];
+    for (what, prune) in prunes {
+        let mut sim = EngineHarness::protected();
+        let mut shown = Shown::new(&sim, 1200);
+        shown.seen(&mut sim);
+        sim.settle();
+        let try_to_write = |sim: &mut EngineHarness, shown: &mut Shown| {
+            let now = sim.now();
+            let writes = sim.engine.opt_out_writes(now);
+            let count = writes.len();
+            for write in writes {
+                let label = write.label.unwrap_or(shown.label).map(Into::into);
+                let mut stored = StoredOptOut { status: write.status.clone(), label, version: shown.version + 1 };
+                prune(&mut stored);
+                if write.status.is_some() {
+                    shown.status = serde_json::to_value(&stored.status).unwrap();
+                }
+                shown.label = stored.label.as_ref().map(|_| "in-force");
+                shown.version = stored.version;
+                sim.engine.opt_out_written(write, Ok(stored), now);
+                shown.seen(sim);
+            }
+            sim.settle();
+            count
+        };
+        let mut times = vec![];
+        for second in 0..1190 {
+            if try_to_write(&mut sim, &mut shown) > 0 {
+                times.push(second);
+            }
+            sim.pass(Duration::from_secs(1));
+        }
+        assert!((8..=14).contains(&times.len()) && times[1] >= 2, "{what}: {times:?}");
+        let now = sim.now();
+        assert!(sim.engine.next_wake(now).is_some(), "{what}");
+        // It ends: what is wanted is something else, and that is tried at once.
+        sim.pass(Duration::from_secs(10));
+        sim.settle();
+        assert_eq!(try_to_write(&mut sim, &mut shown), 1, "{what}");
+    }
+}
+
+#[test]
+fn a_standby_knows_opt_outs_and_writes_nothing() {
+    let mut sim = EngineHarness::protected();
+    sim.lead(false);
+    let shown = Shown::new(&sim, 600);
+    shown.seen(&mut sim);
+    sim.settle();
+    let now = sim.now();
+    assert_eq!((sim.engine.opt_out_writes(now).len(), sim.jobs().len()), (0, 0));
+    let in_force: Vec<Role> =
+        sim.engine.opt_outs_in_force().into_iter().filter(|(_, t)| t.in_force == 1).map(|(role, _)| role).collect();
+    assert_eq!(in_force, [Role::DefaultDenyEgress]);
+}
+
+#[test]
+fn an_existing_namespace_that_did_without_everything_is_closed_at_the_end_also_after_a_restart() {
+    let roles = vec!["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"];
+    let young = json!({"creationTimestamp": "1970-01-12T00:00:00Z"});
+    // One that was in force before the baseline was created says nothing of what this one protects.
+    let past = json!("1970-01-11T23:59:59Z");
+    for (first_in_force, held) in
+        [(Value::Null, 0), (past, 0), (young["creationTimestamp"].clone(), 3), (json!("1970-01-12T13:00:00Z"), 3)]
+    {
+        let mut sim = EngineHarness::unsynced();
+        let mut shown = Shown { roles: roles.clone(), ..Shown::new(&sim, 60) };
+        shown.status = json!({"conditions": [], "firstInForce": first_in_force});
+        sim.listing(|sim| {
+            sim.baseline_with(1, json!({}), young.clone());
+            shown.seen(sim);
+            sim.namespace("a");
+        });
+        sim.settle();
+        assert_eq!(sim.policies.len(), 0);
+        let wanted = if held == 0 { "False ExistingNamespace" } else { "True WithinLimits" };
+        assert_eq!(says(&write(&mut sim, &mut shown).unwrap()), wanted);
+        sim.pass(Duration::from_mins(1));
+        sim.settle();
+        assert_eq!(sim.policies.len(), held, "one that was only reported stays open");
+    }
+}
+
+#[test]
+fn i1_an_existing_namespace_that_did_without_everything_is_closed_when_its_opt_out_goes_also_after_a_restart() {
+    let mut sim = EngineHarness::unsynced();
+    let roles = vec!["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"];
+    let mut shown = Shown { roles, ..Shown::new(&sim, 60) };
+    shown.status = json!({"conditions": [], "firstInForce": "1970-01-12T13:00:00Z"});
+    sim.listing(|sim| {
+        sim.baseline_with(1, json!({}), json!({"creationTimestamp": "1970-01-12T00:00:00Z"}));
+        shown.seen(sim);
+        sim.namespace("a");
+    });
+    sim.settle();
+    assert_eq!(sim.policies.len(), 0);
+    sim.see(Seen::OptOutGone(shown.raw("a")));
+    sim.settle();
+    assert_eq!(sim.policies.len(), 3);
+}
+
+#[test]
+fn one_that_was_in_force_before_the_baseline_was_created_is_in_force_anew_under_it() {
+    let mut sim = EngineHarness::new();
+    let created = "1970-01-12T00:00:00Z";
+    sim.baseline_with(1, json!({"existingNamespaces": "Enforce"}), json!({"creationTimestamp": created}));
+    let since = |shown: &Shown| shown.status["firstInForce"].as_str().unwrap().to_owned();
+    for (first, now) in [("1970-01-11T23:59:59Z", true), (created, false)] {
+        let mut shown = Shown { status: json!({"conditions": [], "firstInForce": first}), ..Shown::new(&sim, 60) };
+        sim.namespace("a");
+        shown.seen(&mut sim);
+        sim.settle();
+        write(&mut sim, &mut shown).unwrap();
+        assert_eq!(since(&shown), if now { "1970-01-12T13:46:40Z" } else { first });
+        sim.see(Seen::OptOutGone(shown.raw("a")));
+        sim.settle();
+    }
+}
+
+#[test]
+fn nothing_is_decided_before_opt_outs_are_listed_unless_there_can_be_none() {
+    // Why they are not listed, whether their CRD is known to be there, and whether work begins.
+    for (why, crd, begins) in [
+        (None, None, false),
+        (Some(Unlisted::Unknown), None, true),
+        (Some(Unlisted::Unknown), Some(false), true),
+        (Some(Unlisted::Unknown), Some(true), false),
+        (Some(Unlisted::Forbidden), None, false),
+        (Some(Unlisted::Forbidden), Some(false), true),
+        (Some(Unlisted::Forbidden), Some(true), false),
+    ] {
+        let mut sim = listed_but_crds_and_opt_outs([]);
+        if let Some(there) = crd {
+            let crds = if there { &[OPT_OUTS_CRD][..] } else { &[] };
+            list_crds(&mut sim, crds);
+        }
+        if let Some(why) = why {
+            sim.see(Seen::OptOutsUnlisted(why));
+        }
+        if crd.is_none() {
+            let refused = || Seen::ConfigurationsRefused(ConfigurationKind::Crd, ListRefusal::Forbidden);
+            sim.see(refused());
+            sim.pass(Duration::from_secs(6));
+            sim.see(refused());
+        }
+        assert_eq!(sim.jobs().len(), usize::from(begins), "{why:?}, {crd:?}");
+        // Whoever is refused first and learns later that there is no CRD goes on then.
+        list_crds(&mut sim, &[]);
+        let begins_now = why.is_some() && !begins;
+        assert_eq!(sim.jobs().len(), usize::from(begins_now), "{why:?}, {crd:?}");
+    }
+}
+
+/// Everything is listed but CRDs and opt-outs; the namespace holds these.
+fn listed_but_crds_and_opt_outs(policies: impl IntoIterator<Item = NetworkPolicy>) -> EngineHarness {
+    let mut sim = EngineHarness::blank();
+    for kind in ConfigurationKind::ALL.into_iter().filter(|kind| *kind != ConfigurationKind::Crd) {
+        sim.see(Seen::ConfigurationList(kind, ListPhase::Begin));
+        sim.see(Seen::ConfigurationList(kind, ListPhase::End));
+    }
+    let lists = [Seen::NamespaceList, Seen::PolicyList, Seen::BaselineList, Seen::InstallList];
+    for list in lists {
+        sim.see(list(ListPhase::Begin));
+    }
+    sim.baseline(1, json!({}));
+    sim.namespace("a");
+    for policy in policies {
+        sim.see(Seen::Policy(Box::new(policy)));
+    }
+    for list in lists {
+        sim.see(list(ListPhase::End));
+    }
+    sim
+}
+
+/// The same, and the namespace holds what is planned but for egress.
+fn begun_without_egress() -> EngineHarness {
+    let mut before = EngineHarness::protected();
+    before.policies.retain(|(_, name), _| name != EGRESS);
+    listed_but_crds_and_opt_outs(before.policies.into_values())
+}
+
+fn list_opt_outs(sim: &mut EngineHarness, shown: &Shown) {
+    sim.see(Seen::OptOutList(ListPhase::Begin));
+    shown.seen(sim);
+    sim.see(Seen::OptOutList(ListPhase::End));
+}
+
+#[test]
+fn an_apiserver_that_does_not_know_opt_outs_yet_is_believed_when_its_crds_say_so() {
+    let unknown = || Seen::OptOutsUnlisted(Unlisted::Unknown);
+    // The CRD is there: it is only not served yet.
+    let mut sim = begun_without_egress();
+    let shown = Shown::new(&sim, 600);
+    sim.see(unknown());
+    assert_eq!(sim.jobs().len(), 0, "nothing is known of CRDs");
+    list_crds(&mut sim, &[OPT_OUTS_CRD]);
+    sim.see(unknown());
+    sim.pass(Duration::from_mins(1));
+    sim.see(unknown());
+    assert_eq!(sim.jobs().len(), 0);
+    list_opt_outs(&mut sim, &shown);
+    assert_eq!(sim.jobs().len(), 0, "it is in force: nothing is missing");
+
+    // CRDs cannot be listed either: then it counts when it lasts, also for one that was seen.
+    for refusal in [ListRefusal::Forbidden, ListRefusal::Unknown] {
+        let mut sim = begun_without_egress();
+        let refused = || Seen::ConfigurationsRefused(ConfigurationKind::Crd, refusal);
+        for (pass, jobs) in [(0, 0), (4, 0), (2, 1)] {
+            sim.pass(Duration::from_secs(pass));
+            sim.see(unknown());
+            sim.see(refused());
+            assert_eq!(sim.jobs().len(), jobs, "{refusal:?} {pass}");
+        }
+    }
+    let mut sim = begun_without_egress();
+    list_opt_outs(&mut sim, &shown);
+    for _ in 0..2 {
+        sim.see(Seen::ConfigurationsRefused(ConfigurationKind::Crd, ListRefusal::Forbidden));
+        sim.pass(Duration::from_secs(6));
+    }
+    sim.settle();
+    for (pass, jobs) in [(0, 0), (4, 0), (2, 1)] {
+        sim.pass(Duration::from_secs(pass));
+        sim.see(Seen::OptOutList(ListPhase::Begin));
+        sim.see(unknown());
+        assert_eq!(sim.jobs().len(), jobs, "{pass}");
+    }
+    // Neither do CRDs answer: they are gone without, and so are opt-outs.
+    let mut sim = begun_without_egress();
+    sim.see(unknown());
+    assert_eq!(sim.jobs().len(), 0);
+    sim.pass(Duration::from_secs(31));
+    sim.see(unknown());
+    assert_eq!(sim.jobs().len(), 1);
+}
+
+fn list_crds(sim: &mut EngineHarness, names: &[&str]) {
+    let kind = ConfigurationKind::Crd;
+    sim.see(Seen::ConfigurationList(kind, ListPhase::Begin));
+    for name in names {
+        sim.see(Seen::Configuration(Configuration { kind, name: (*name).into(), services: vec![] }));
+    }
+    sim.see(Seen::ConfigurationList(kind, ListPhase::End));
+}

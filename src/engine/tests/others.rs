@@ -1,0 +1,255 @@
+//! What others do against a baseline: they change its policies again and again, go round it, or had its names before.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::harness::{EngineHarness, ready};
+use crate::{
+    api::{
+        Role,
+        backends::{Configuration, ConfigurationKind::Crd},
+        reason::EventReason,
+    },
+    engine::{
+        facts::event::{ListPhase, Seen},
+        sample::MetricSample,
+        writes::{Announcement, Done, Wrote},
+    },
+};
+
+const EGRESS: &str = "baseline-default-deny-egress";
+const INGRESS: &str = "baseline-default-deny-ingress";
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The announcements for that reason.
+fn told(sim: &mut EngineHarness, reason: EventReason) -> Vec<Announcement> {
+    sim.engine.take_announcements().into_iter().filter(|a| a.reason == reason).collect()
+}
+
+/// The reasons of the violations, with their policies.
+fn violations(sim: &mut EngineHarness) -> Vec<(String, String)> {
+    sim.pass(SECOND * 2);
+    sim.status();
+    let status = sim.statuses.last().unwrap();
+    status.violations.iter().map(|v| (v.reason.clone(), v.policy.clone().unwrap_or_default())).collect()
+}
+
+/// Somebody deletes a policy and it is repaired, five times.
+fn contested() -> EngineHarness {
+    let mut sim = EngineHarness::protected();
+    sim.engine.take_announcements();
+    sim.engine.take_happenings();
+    for _ in 0..5 {
+        sim.pass(SECOND);
+        sim.delete("a", EGRESS);
+        sim.settle();
+    }
+    sim
+}
+
+#[test]
+fn a_policy_that_is_changed_again_and_again_is_repaired_later_and_later_and_never_given_up() {
+    let mut sim = contested();
+    for _ in 0..20 {
+        sim.delete("a", EGRESS);
+        assert_eq!(sim.answer(|_, _| None), 0, "its repair waits");
+        sim.pass(SECOND * 30);
+        sim.settle();
+        assert!(sim.policies.contains_key(&("a".into(), EGRESS.into())));
+    }
+}
+
+#[test]
+fn a_contest_is_told_once_in_an_event_and_in_the_metrics_and_stays_in_the_status_while_it_lasts() {
+    let mut sim = contested();
+    // Once more, and its repairs wait for some seconds.
+    for _ in 0..3 {
+        sim.delete("a", EGRESS);
+        sim.pass(SECOND * 10);
+        sim.settle();
+    }
+    let events = told(&mut sim, EventReason::PolicyContested);
+    assert!(events.len() == 1 && events[0].policy == EGRESS && events[0].note.contains("5 times within a minute"), "{events:?}");
+    let counted = |sim: &mut EngineHarness| {
+        sim.engine.take_happenings().into_iter().filter(|h| matches!(h, MetricSample::Contested(_))).collect::<Vec<_>>()
+    };
+    assert_eq!(counted(&mut sim), [MetricSample::Contested(Some(Role::DefaultDenyEgress))]);
+    let expected = [("Contested".to_owned(), EGRESS.to_owned())];
+    assert_eq!(violations(&mut sim), expected);
+    let since = sim.statuses.last().unwrap().violations[0].since.clone();
+    sim.delete("a", EGRESS);
+    sim.settle();
+    assert_eq!(violations(&mut sim), expected);
+    assert_eq!(ready(sim.statuses.last().unwrap()), "WritingPolicies", "it is not as planned while its repair waits");
+    sim.pass(SECOND * 30);
+    sim.settle();
+    assert_eq!(violations(&mut sim), expected);
+    assert_eq!((ready(sim.statuses.last().unwrap()), &sim.statuses.last().unwrap().violations[0].since), ("Protected", &since));
+    assert!(told(&mut sim, EventReason::PolicyContested).is_empty() && counted(&mut sim).is_empty());
+    sim.pass(SECOND * 120);
+    sim.settle();
+    assert_eq!(violations(&mut sim), []);
+}
+
+#[test]
+fn i7_a_contested_policy_delays_no_other_one() {
+    let mut sim = contested();
+    sim.delete("a", EGRESS);
+    sim.delete("a", INGRESS);
+    sim.namespace("b");
+    sim.settle();
+    let stored = |ns: &str, policy: &str| sim.policies.contains_key(&(ns.to_owned(), policy.to_owned()));
+    assert!(!stored("a", EGRESS) && stored("a", INGRESS) && stored("b", EGRESS));
+}
+
+#[test]
+fn a_contested_policy_follows_a_new_plan_at_once() {
+    let mut sim = contested();
+    sim.delete("a", EGRESS);
+    sim.baseline(2, json!({"metadata": {"labels": {"x": "y"}}}));
+    sim.settle();
+    assert!(sim.policies.contains_key(&("a".into(), EGRESS.into())));
+}
+
+/// A policy of a tenant.
+fn policy(sim: &mut EngineHarness, ns: &str, name: &str, spec: Value) {
+    sim.version += 1;
+    let meta = json!({"namespace": ns, "name": name, "uid": format!("uid-{name}"), "resourceVersion": sim.version.to_string()});
+    let object = serde_json::from_value(json!({"metadata": meta, "spec": spec})).unwrap();
+    sim.see(Seen::Policy(Box::new(object)));
+}
+
+fn open() -> Value {
+    json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]})
+}
+
+#[test]
+fn a_policy_that_opens_what_the_baseline_closes_is_reported_and_left_alone() {
+    let mut sim = EngineHarness::protected();
+    policy(&mut sim, "a", "allow-all", open());
+    assert_eq!(sim.answer(|_, _| None), 0);
+    let events = told(&mut sim, EventReason::BaselineBypassed);
+    assert!(events.len() == 1 && events[0].policy == "allow-all" && events[0].uid.is_some(), "{events:?}");
+    assert!(events[0].note.contains("spec.ingress[0] lets everybody reach every pod on all ports"), "{}", events[0].note);
+    assert_eq!(violations(&mut sim), [("Bypassed".to_owned(), "allow-all".to_owned())]);
+    let status = sim.statuses.last().unwrap();
+    assert_eq!((status.namespaces.bypassed, status.namespaces.compliant, ready(status)), (1, 1, "Protected"));
+    // Told once, and again when it opens something else.
+    policy(&mut sim, "a", "allow-all", open());
+    sim.settle();
+    assert!(told(&mut sim, EventReason::BaselineBypassed).is_empty());
+    policy(
+        &mut sim,
+        "a",
+        "allow-all",
+        json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [{}], "egress": [{}]}),
+    );
+    sim.settle();
+    assert_eq!(told(&mut sim, EventReason::BaselineBypassed).len(), 1);
+    policy(
+        &mut sim,
+        "a",
+        "allow-all",
+        json!({"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"], "ingress": [{}]}),
+    );
+    sim.settle();
+    assert_eq!(violations(&mut sim), []);
+    assert_eq!(sim.statuses.last().unwrap().namespaces.bypassed, 0);
+}
+
+#[test]
+fn what_a_baseline_does_not_close_is_no_bypass() {
+    let mut sim = EngineHarness::new();
+    sim.baseline(1, json!({"policies": ["DefaultDenyEgress"]}));
+    sim.namespace("a");
+    sim.settle();
+    policy(&mut sim, "a", "allow-all", open());
+    // In a namespace that no baseline selects nothing is bypassed either.
+    sim.namespace("kube-system");
+    policy(&mut sim, "kube-system", "allow-all", open());
+    sim.settle();
+    assert_eq!(violations(&mut sim), []);
+}
+
+#[test]
+fn i2_a_bypass_that_is_found_at_the_start_is_no_news() {
+    let mut sim = EngineHarness::unsynced();
+    sim.listing(|sim| {
+        sim.baseline(1, json!({"existingNamespaces": "Enforce"}));
+        sim.namespace("a");
+        policy(sim, "a", "allow-all", open());
+    });
+    sim.settle();
+    assert!(told(&mut sim, EventReason::BaselineBypassed).is_empty());
+    assert_eq!(violations(&mut sim), [("Bypassed".to_owned(), "allow-all".to_owned())]);
+}
+
+#[test]
+fn a_namespace_tells_its_widest_bypasses_and_no_more() {
+    let mut sim = EngineHarness::protected();
+    for n in 0..10 {
+        policy(
+            &mut sim,
+            "a",
+            &format!("some-{n}"),
+            json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"ports": [{"port": 80}]}]}),
+        );
+    }
+    policy(&mut sim, "a", "widest", open());
+    sim.settle();
+    let told = violations(&mut sim);
+    assert_eq!((told.len(), &*told[0].1), (5, "widest"));
+    assert_eq!(sim.statuses.last().unwrap().namespaces.bypassed, 1, "namespaces are counted, not policies");
+}
+
+#[test]
+fn what_a_policy_held_that_was_taken_over_is_told_whatever_the_cause() {
+    for settled in [true, false] {
+        let mut sim = if settled { EngineHarness::protected() } else { EngineHarness::new() };
+        sim.namespace("a");
+        policy(&mut sim, "a", INGRESS, open());
+        if !settled {
+            sim.settle();
+            sim.baseline(1, json!({"existingNamespaces": "Enforce"}));
+        }
+        sim.engine.take_announcements();
+        let job = sim.jobs().pop().unwrap();
+        let write = |task: &crate::engine::writes::Task| match sim.policies_write(&job, &task.drift.policy, &task.drift.fix) {
+            Wrote::Applied { stored, .. } => Ok(Wrote::Applied { stored, before: Some("é".repeat(2000)) }),
+            other => Ok(other),
+        };
+        let results = job.tasks.iter().map(write).collect();
+        let now = sim.now();
+        sim.engine.done(Done { job, results }, now);
+        let events = told(&mut sim, EventReason::PolicyAdopted);
+        assert!(events.len() == 1 && events[0].policy == INGRESS, "{settled}: {events:?}");
+        assert!(events[0].note.contains("before: éé") && events[0].note.contains("… (the log"), "{}", events[0].note);
+    }
+}
+
+#[test]
+fn kinds_of_policies_that_are_not_looked_at_are_told_and_nothing_waits_for_them() {
+    let mut sim = EngineHarness::protected();
+    let coverage = |sim: &mut EngineHarness| {
+        sim.pass(SECOND * 2);
+        sim.status();
+        let conditions = &sim.statuses.last().unwrap().conditions;
+        conditions.iter().find(|c| c.type_ == "BypassCoverage").map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()))
+    };
+    assert_eq!(coverage(&mut sim), None);
+    let kind = "ciliumnetworkpolicies.cilium.io";
+    let crd = |name: &str| Seen::Configuration(Configuration { kind: Crd, name: name.into(), services: vec![] });
+    sim.see(Seen::ConfigurationList(Crd, ListPhase::Begin));
+    sim.see(crd(kind));
+    sim.see(crd("policybaselines.policybaseline.io"));
+    sim.see(Seen::ConfigurationList(Crd, ListPhase::End));
+    let (status, reason, message) = coverage(&mut sim).unwrap();
+    assert_eq!((&*status, &*reason), ("False", "NetworkPolicyOnly"));
+    assert!(message.contains(kind));
+    let written = sim.statuses.len();
+    sim.see(crd(kind));
+    assert!(coverage(&mut sim).is_some() && sim.statuses.len() == written, "the same again is no news");
+    sim.see(Seen::ConfigurationGone(Crd, kind.into()));
+    assert_eq!(coverage(&mut sim), None);
+}

@@ -1,0 +1,100 @@
+//! What the probes ask: does the loop turn, and has everything been seen.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// A loop that has not turned for so long is stuck: its longest rest is [`REST`].
+const STUCK: Duration = Duration::from_secs(30);
+/// The longest rest of the loop.
+pub const REST: Duration = Duration::from_secs(5);
+
+/// Shared between the loop, the watches and the probes.
+#[derive(Debug)]
+pub struct Health {
+    start: Instant,
+    /// Milliseconds after `start` at which the loop turned last.
+    turned: AtomicU64,
+    waits: Mutex<Vec<PendingWatch>>,
+}
+
+/// A watch that has not been listed yet.
+#[derive(Debug)]
+struct PendingWatch {
+    watch: &'static str,
+    why: String,
+}
+
+impl Health {
+    /// Nothing has been seen: all of these are waited for.
+    pub fn new(watches: &[&'static str]) -> Self {
+        let waits = watches.iter().map(|watch| PendingWatch { watch, why: "it is being listed".into() }).collect();
+        Self { start: Instant::now(), turned: AtomicU64::new(0), waits: Mutex::new(waits) }
+    }
+
+    /// The loop turns.
+    pub fn turned(&self) {
+        self.turned.store(self.millis(), Ordering::Relaxed);
+    }
+
+    /// A watch has been listed once.
+    pub fn listed(&self, watch: &str) {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner).retain(|wait| wait.watch != watch);
+    }
+
+    /// A watch that is waited for has a problem.
+    pub fn waits(&self, watch: &str, why: &str) {
+        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        for wait in waits.iter_mut().filter(|wait| wait.watch == watch) {
+            why.clone_into(&mut wait.why);
+        }
+    }
+
+    /// Why the process should be restarted, if it should.
+    pub fn stuck(&self) -> Option<String> {
+        let rested = Duration::from_millis(self.millis().saturating_sub(self.turned.load(Ordering::Relaxed)));
+        (rested > STUCK).then(|| format!("the loop has not turned for {} s", rested.as_secs()))
+    }
+
+    /// What is waited for, one line for each watch; empty when everything has been seen once.
+    pub fn waiting(&self) -> String {
+        let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines: Vec<String> = waits.iter().map(|PendingWatch { watch, why }| format!("{watch}: {why}")).collect();
+        lines.join("\n")
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_waited_for_is_named_until_it_was_listed() {
+        let health = Health::new(&["namespaces", "policybaselines"]);
+        health.waits("policybaselines", "not known");
+        assert_eq!(health.waiting(), "namespaces: it is being listed\npolicybaselines: not known");
+        health.listed("namespaces");
+        health.listed("policybaselines");
+        health.waits("policybaselines", "a restart of the watch is no news for readiness");
+        assert_eq!(health.waiting(), "");
+    }
+
+    #[test]
+    fn a_loop_that_does_not_turn_is_stuck() {
+        let mut health = Health::new(&[]);
+        health.turned();
+        assert_eq!(health.stuck(), None);
+        health.start = Instant::now().checked_sub(STUCK + Duration::from_secs(2)).unwrap();
+        assert!(health.stuck().unwrap().contains("has not turned"));
+        health.turned();
+        assert_eq!(health.stuck(), None);
+    }
+}

@@ -1,0 +1,281 @@
+//! What was found, as plans and statuses use it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use super::{KUBE_DNS, KUBE_SYSTEM, PORT};
+use crate::api::{
+    baseline::{Discovery, DnsFound, DnsStatus, MAX_DNS_FOUND, MAX_DNS_NOTES},
+    cut,
+};
+
+/// The most peers that discovery adds to a policy.
+const MAX_PEERS: usize = 64;
+/// The most ports beside 53 that discovery adds to a policy.
+const MAX_PORTS: usize = 8;
+const MAX_SOURCE: usize = 256;
+const MAX_WHAT: usize = 512;
+const MAX_WORDS: usize = 1024;
+
+/// What DNS requests go to.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum DnsDestination {
+    /// Pods of a namespace, by labels; never without one.
+    Pods {
+        /// Their namespace.
+        namespace: String,
+        /// Their labels.
+        labels: BTreeMap<String, String>,
+    },
+    /// One address.
+    Address(IpAddr),
+}
+
+impl DnsDestination {
+    /// The address as a range of one.
+    pub fn cidr(address: IpAddr) -> String {
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        format!("{address}/{length}")
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Self::Pods { namespace, labels } => {
+                let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                format!("pods {} in {namespace}", labels.join(","))
+            }
+            Self::Address(address) => Self::cidr(*address),
+        }
+    }
+}
+
+/// How what was found is ranked where not all of it has room.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum DnsRank {
+    /// What kubelet gives to pods.
+    Nameserver,
+    /// Pods by their labels.
+    Pods,
+    /// The address of a cache on the node.
+    NodeLocal,
+    /// The address of a Service.
+    Service,
+    /// The addresses behind a Service, where no labels match.
+    Endpoint,
+}
+
+/// One place of DNS.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct DnsPlace {
+    /// What comes first.
+    pub rank: DnsRank,
+    /// What is allowed.
+    pub peer: DnsDestination,
+    /// Its ports beside 53.
+    pub ports: BTreeSet<u16>,
+    /// Where it was found, for people.
+    pub source: String,
+    /// The namespace that it was found in.
+    pub namespace: Option<&'static str>,
+}
+
+impl DnsPlace {
+    /// Whether the other one, from the same source, allows all of this.
+    pub fn is_part_of(&self, other: &Self) -> bool {
+        self.source == other.source && self.peer == other.peer && self.ports.is_subset(&other.ports)
+    }
+
+    fn words(&self) -> String {
+        let ports: Vec<String> = self.ports.iter().map(|port| format!(" and {port}")).collect();
+        format!("{} on port {PORT}{}", self.peer.words(), ports.concat())
+    }
+}
+
+/// The cluster's DNS, sorted and bounded.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ClusterDns {
+    /// What to allow, and its ports beside 53.
+    peers: Vec<(DnsDestination, BTreeSet<u16>)>,
+    /// Namespaces that a baseline must not close: DNS is there, or may be.
+    namespaces: BTreeSet<&'static str>,
+    found: Vec<DnsFound>,
+    found_omitted: usize,
+    left_out: usize,
+    /// What no policy can express, with what to do.
+    gaps: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl ClusterDns {
+    /// Of what was found (and whether it is there no more, and only kept for a while), what cannot be expressed, and what is to be noted.
+    /// `unsure` are namespaces of which it is not known whether DNS is there.
+    pub fn new<'a>(
+        all: impl IntoIterator<Item = (&'a DnsPlace, bool)>,
+        unsure: impl IntoIterator<Item = &'static str>,
+        gaps: impl IntoIterator<Item = String>,
+        notes: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let sorted: BTreeMap<&DnsPlace, bool> = all.into_iter().collect();
+        let mut dns = Self { gaps: sort(gaps), notes: sort(notes), ..Self::default() };
+        dns.namespaces = unsure.into_iter().chain(sorted.keys().filter_map(|found| found.namespace)).collect();
+        let (mut ports, mut left_out) = (DnsPorts::default(), BTreeSet::new());
+        for (found, gone) in sorted {
+            if let Some((_, known)) = dns.peers.iter_mut().find(|(peer, _)| *peer == found.peer) {
+                known.extend(ports.admit(&found.ports));
+            } else if dns.peers.len() < MAX_PEERS {
+                dns.peers.push((found.peer.clone(), ports.admit(&found.ports)));
+            } else {
+                left_out.insert(&found.peer);
+                continue;
+            }
+            if dns.found.len() < MAX_DNS_FOUND {
+                let kept = if gone { " (gone, kept for 10 minutes)" } else { "" };
+                let source = format!("{}{kept}", found.source);
+                dns.found.push(DnsFound { source: cut(&source, MAX_SOURCE), what: cut(&found.words(), MAX_WHAT) });
+            } else {
+                dns.found_omitted += 1;
+            }
+        }
+        dns.left_out = left_out.len();
+        if !ports.refused.is_empty() {
+            dns.gaps.push({
+                let refused: Vec<String> = ports.refused.iter().map(ToString::to_string).collect();
+                format!(
+                    "DNS was found on more ports than the {MAX_PORTS} that fit beside {PORT}: add {} to spec.dns.ports",
+                    refused.join(", ")
+                )
+            });
+        }
+        dns
+    }
+
+    /// What to allow, and its ports beside 53. At most 64 peers and 8 ports.
+    pub fn peers(&self) -> &[(DnsDestination, BTreeSet<u16>)] {
+        &self.peers
+    }
+
+    /// Namespaces that a baseline must not close.
+    pub fn namespaces(&self) -> impl Iterator<Item = &'static str> {
+        self.namespaces.iter().copied()
+    }
+
+    /// Whether baselines plan the same with both.
+    pub fn plans_as(&self, other: &Self) -> bool {
+        self.peers == other.peers && self.namespaces == other.namespaces
+    }
+
+    /// What no policy can express, with what to do; none when all was expressed.
+    pub fn gap(&self) -> Option<String> {
+        (!self.gaps.is_empty()).then(|| self.gaps.join("; "))
+    }
+
+    /// What is allowed, in words and bounded, for the log.
+    pub fn words(&self) -> String {
+        let words: Vec<&str> = self.found.iter().map(|found| found.what.as_str()).collect();
+        cut(&words.join("; "), MAX_WORDS)
+    }
+
+    /// What a status tells of it.
+    pub fn status(&self) -> DnsStatus {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let mut notes = self.notes.clone();
+        if self.peers.is_empty() {
+            let always =
+                format!("no DNS was found: pods k8s-app={KUBE_DNS} in {KUBE_SYSTEM} on port {PORT} are allowed, as always");
+            notes.insert(0, always);
+        }
+        notes.truncate(MAX_DNS_NOTES);
+        DnsStatus {
+            discovery: Discovery::Auto,
+            found: self.found.clone(),
+            found_omitted: count(self.found_omitted),
+            left_out: count(self.left_out),
+            notes: notes.iter().map(|note| cut(note, MAX_WHAT)).collect(),
+        }
+    }
+}
+
+/// Ports beside 53, at most so many.
+#[derive(Default)]
+struct DnsPorts {
+    admitted: BTreeSet<u16>,
+    refused: BTreeSet<u16>,
+}
+
+impl DnsPorts {
+    /// Those of these that have room.
+    fn admit(&mut self, ports: &BTreeSet<u16>) -> BTreeSet<u16> {
+        for port in ports {
+            let has_room = self.admitted.len() < MAX_PORTS || self.admitted.contains(port);
+            if has_room {
+                self.admitted.insert(*port)
+            } else {
+                self.refused.insert(*port)
+            };
+        }
+        ports.intersection(&self.admitted).copied().collect()
+    }
+}
+
+fn sort(texts: impl IntoIterator<Item = String>) -> Vec<String> {
+    texts.into_iter().collect::<BTreeSet<String>>().into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8, ports: &[u16]) -> DnsPlace {
+        DnsPlace {
+            rank: DnsRank::Service,
+            peer: DnsDestination::Address([10, 0, 0, last].into()),
+            ports: ports.iter().copied().collect(),
+            source: "Service kube-system/kube-dns".into(),
+            namespace: Some(KUBE_SYSTEM),
+        }
+    }
+
+    fn of(all: &[DnsPlace]) -> ClusterDns {
+        ClusterDns::new(all.iter().map(|found| (found, false)), [], [], [])
+    }
+
+    #[test]
+    fn what_has_no_room_is_counted_and_the_nameservers_of_pods_come_first() {
+        let mut all: Vec<DnsPlace> = (0..100).map(|last| address(last, &[])).collect();
+        all.push(DnsPlace { rank: DnsRank::Nameserver, source: "resolv.conf".into(), ..address(200, &[]) });
+        let dns = of(&all);
+        assert_eq!(dns.peers().len(), 64);
+        assert_eq!(dns.peers()[0].0, address(200, &[]).peer);
+        let status = dns.status();
+        assert_eq!((status.found.len(), status.found_omitted, status.left_out), (20, 44, 37));
+    }
+
+    #[test]
+    fn a_peer_that_several_sources_name_is_one_with_the_ports_of_all() {
+        let other = DnsPlace { source: "another".into(), ..address(1, &[5353]) };
+        let dns = of(&[address(1, &[1053]), other]);
+        assert_eq!(dns.peers(), [(address(1, &[]).peer, [1053, 5353].into())]);
+        assert_eq!((dns.status().found.len(), dns.gap()), (2, None));
+    }
+
+    #[test]
+    fn ports_that_have_no_room_are_named() {
+        let dns = of(&[address(1, &[1, 2, 3, 4, 5]), address(2, &[5, 6, 7, 8, 9, 10])]);
+        let ports: BTreeSet<u16> = dns.peers().iter().flat_map(|(_, ports)| ports.clone()).collect();
+        assert_eq!(ports, (1..=8).collect());
+        assert!(dns.gap().unwrap().ends_with("add 9, 10 to spec.dns.ports"));
+    }
+
+    #[test]
+    fn a_status_tells_what_is_only_kept() {
+        let found = address(1, &[1053]);
+        let dns = ClusterDns::new([(&found, true)], [], [], []);
+        let told = &dns.status().found[0];
+        assert_eq!(told.source, "Service kube-system/kube-dns (gone, kept for 10 minutes)");
+        assert_eq!(told.what, "10.0.0.1/32 on port 53 and 1053");
+        let there = of(&[found]);
+        assert!(dns != there && dns.plans_as(&there), "that alone plans nothing anew");
+    }
+}

@@ -1,0 +1,390 @@
+//! What is read of the objects that say where DNS is: what decides, and no more. What is no label or no usable address is passed over.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
+
+use k8s_openapi::{
+    api::{
+        apps::v1::DaemonSet,
+        core::v1::{Pod, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+};
+use kube::Resource;
+use serde::{Deserialize, Deserializer};
+
+use super::{APP_LABEL, KUBE_DNS, PORT};
+use crate::api::names;
+
+type LabelMap = BTreeMap<String, String>;
+
+/// An object, as far as it says where DNS is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Object {
+    /// A Service.
+    Service(ServiceFacts),
+    /// Endpoints of a Service.
+    Slice(SliceFacts),
+    /// A pod.
+    Pod(PodFacts),
+    /// A DaemonSet.
+    DaemonSet(DaemonSetFacts),
+}
+
+/// What a Service says.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ServiceFacts {
+    /// It carries the label of DNS.
+    pub labelled: bool,
+    /// Its own addresses; none if it is headless.
+    pub addresses: Vec<IpAddr>,
+    /// It is only another name for a name outside.
+    pub is_external: bool,
+    /// What its pods are labelled; empty if it selects none by itself.
+    pub selector: LabelMap,
+    /// Its ports 53, by name, and what they lead to.
+    pub targets: BTreeMap<String, TargetPort>,
+}
+
+/// The port of the pods that a port of a Service leads to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum TargetPort {
+    /// Its number.
+    Number(u16),
+    /// The name of a container port.
+    Named(String),
+}
+
+/// What an EndpointSlice says.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SliceFacts {
+    /// The Service that it belongs to.
+    pub service: String,
+    /// The addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The ports, by the name of the Service's port.
+    pub ports: BTreeMap<String, u16>,
+}
+
+/// What a pod says.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct PodFacts {
+    /// Its labels.
+    pub labels: LabelMap,
+    /// It has the addresses of its node.
+    pub on_host_network: bool,
+    /// It has ended.
+    pub has_ended: bool,
+    /// Its ports, by name.
+    pub ports: BTreeMap<String, u16>,
+}
+
+/// What a DaemonSet says.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct DaemonSetFacts {
+    /// What its pods are labelled.
+    pub labels: LabelMap,
+    /// Its pods have the addresses of their nodes.
+    pub on_host_network: bool,
+    /// The ports of its pods, by name.
+    pub ports: BTreeMap<String, u16>,
+    /// The addresses after `-localip`.
+    pub local: Vec<IpAddr>,
+}
+
+/// A Service, as it is watched.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = "Service")]
+pub struct SlimService {
+    #[serde(deserialize_with = "named")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: ServiceSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ServiceSpec {
+    #[serde(rename = "clusterIP")]
+    cluster_ip: Option<String>,
+    #[serde(rename = "clusterIPs")]
+    cluster_ips: Vec<String>,
+    r#type: Option<String>,
+    selector: LabelMap,
+    ports: Vec<ServicePort>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ServicePort {
+    #[serde(default)]
+    name: String,
+    port: i64,
+    #[serde(default)]
+    target_port: Option<IntOrString>,
+}
+
+/// An EndpointSlice, as it is watched.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = "EndpointSlice")]
+pub struct SlimSlice {
+    #[serde(deserialize_with = "named")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    endpoints: Option<Vec<Endpoint>>,
+    #[serde(default)]
+    ports: Option<Vec<SlicePort>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Endpoint {
+    #[serde(default)]
+    addresses: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct SlicePort {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    port: Option<i64>,
+}
+
+/// A pod, as it is watched.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = "Pod")]
+pub struct SlimPod {
+    #[serde(deserialize_with = "named")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: PodSpec,
+    #[serde(default)]
+    status: PodStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodSpec {
+    host_network: bool,
+    containers: Vec<Container>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodStatus {
+    phase: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Container {
+    ports: Vec<ContainerPort>,
+    command: Vec<String>,
+    args: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerPort {
+    name: String,
+    container_port: i64,
+}
+
+/// A DaemonSet, as it is watched.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = "DaemonSet")]
+pub struct SlimDaemonSet {
+    #[serde(deserialize_with = "named")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: DaemonSetSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct DaemonSetSpec {
+    selector: DaemonSetSelector,
+    template: PodTemplate,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct DaemonSetSelector {
+    match_labels: LabelMap,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodTemplate {
+    metadata: TemplateMeta,
+    spec: PodSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct TemplateMeta {
+    labels: LabelMap,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Named {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    labels: Option<LabelMap>,
+}
+
+fn named<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
+    let Named { name, namespace, uid, resource_version, labels } = Named::deserialize(from)?;
+    Ok(ObjectMeta { name, namespace, uid, resource_version, labels, ..ObjectMeta::default() })
+}
+
+impl From<SlimService> for Object {
+    fn from(SlimService { metadata, spec }: SlimService) -> Self {
+        let single: Vec<String> = spec.cluster_ip.into_iter().collect();
+        let own = if spec.cluster_ips.is_empty() { single } else { spec.cluster_ips };
+        let target = |port: &ServicePort| match &port.target_port {
+            Some(IntOrString::String(name)) => Some(TargetPort::Named(name.clone())),
+            Some(IntOrString::Int(number)) => port_number(i64::from(*number)).map(TargetPort::Number),
+            None => Some(TargetPort::Number(PORT)),
+        };
+        let dns_ports = spec.ports.iter().filter(|port| port.port == i64::from(PORT));
+        Self::Service(ServiceFacts {
+            labelled: metadata.labels.as_ref().and_then(|labels| labels.get(APP_LABEL)).is_some_and(|app| app == KUBE_DNS),
+            addresses: addresses(own.iter().map(String::as_str)),
+            is_external: spec.r#type.as_deref() == Some("ExternalName"),
+            selector: labels(spec.selector),
+            targets: dns_ports.filter_map(|port| Some((port.name.clone(), target(port)?))).collect(),
+        })
+    }
+}
+
+impl From<SlimSlice> for Object {
+    fn from(SlimSlice { metadata, endpoints, ports }: SlimSlice) -> Self {
+        let service = metadata.labels.unwrap_or_default().remove("kubernetes.io/service-name").unwrap_or_default();
+        let endpoints = endpoints.unwrap_or_default();
+        let numbered = |port: SlicePort| Some((port.name.unwrap_or_default(), port_number(port.port?)?));
+        Self::Slice(SliceFacts {
+            service,
+            addresses: addresses(endpoints.iter().flat_map(|endpoint| &endpoint.addresses).map(String::as_str)),
+            ports: ports.unwrap_or_default().into_iter().filter_map(numbered).collect(),
+        })
+    }
+}
+
+impl From<SlimPod> for Object {
+    fn from(SlimPod { metadata, spec, status }: SlimPod) -> Self {
+        Self::Pod(PodFacts {
+            labels: metadata.labels.unwrap_or_default(),
+            on_host_network: spec.host_network,
+            has_ended: ["Succeeded", "Failed"].contains(&&*status.phase),
+            ports: container_ports(&spec),
+        })
+    }
+}
+
+impl From<SlimDaemonSet> for Object {
+    fn from(SlimDaemonSet { spec: DaemonSetSpec { selector, template }, .. }: SlimDaemonSet) -> Self {
+        let selected = labels(selector.match_labels);
+        let words: Vec<&str> =
+            template.spec.containers.iter().flat_map(|c| c.command.iter().chain(&c.args)).map(String::as_str).collect();
+        Self::DaemonSet(DaemonSetFacts {
+            labels: if selected.is_empty() { labels(template.metadata.labels) } else { selected },
+            on_host_network: template.spec.host_network,
+            ports: container_ports(&template.spec),
+            local: addresses(local_addresses(&words)),
+        })
+    }
+}
+
+fn container_ports(spec: &PodSpec) -> BTreeMap<String, u16> {
+    let ports = spec.containers.iter().flat_map(|container| &container.ports);
+    ports.filter_map(|port| Some((port.name.clone(), port_number(port.container_port)?))).collect()
+}
+
+/// What follows `-localip`, as NodeLocal DNSCache reads it: addresses with commas between.
+fn local_addresses<'a>(words: &[&'a str]) -> impl Iterator<Item = &'a str> {
+    let mut value = "";
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let flag = word.trim_start_matches('-');
+        if flag == "localip" && flag != *word {
+            value = words.next().copied().unwrap_or_default();
+        } else if let Some(after) = flag.strip_prefix("localip=") {
+            value = after;
+        }
+    }
+    value.split(',').map(str::trim)
+}
+
+/// Those that a packet of a pod can go to.
+pub fn is_usable(address: IpAddr) -> bool {
+    let never = address.is_unspecified() || address.is_loopback() || address.is_multicast();
+    !never && address != IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+/// Sorted, each once, in the one form of each.
+fn addresses<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<IpAddr> {
+    let parsed = texts.filter_map(|text| text.parse::<IpAddr>().ok()).map(|address| address.to_canonical());
+    let sorted: BTreeSet<IpAddr> = parsed.filter(|address| is_usable(*address)).collect();
+    sorted.into_iter().collect()
+}
+
+/// Labels that a policy may select by; none if one of them is no label: less than all of them would select more.
+fn labels(labels: LabelMap) -> LabelMap {
+    let is_label =
+        |(key, value): (&String, &String)| names::check_label_key(key).is_ok() && names::check_label_value(value).is_ok();
+    if labels.iter().all(is_label) { labels } else { LabelMap::new() }
+}
+
+fn port_number(number: i64) -> Option<u16> {
+    u16::try_from(number).ok().filter(|port| *port != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn daemon_set(args: Value) -> DaemonSetFacts {
+        let object = json!({"metadata": {"name": "node-local-dns"}, "spec": {"template": {
+            "metadata": {"labels": {"k8s-app": "node-local-dns"}}, "spec": {"containers": [{"args": args}]}}}});
+        match serde_json::from_value::<SlimDaemonSet>(object).unwrap().into() {
+            Object::DaemonSet(facts) => facts,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_local_addresses_are_read_in_every_form_of_the_flag() {
+        let local = |args: Value| daemon_set(args).local.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        for (args, want) in [
+            (json!(["-localip", "169.254.20.10,10.96.0.10", "-conf", "/etc/Corefile"]), "10.96.0.10 169.254.20.10"),
+            (json!(["--localip=169.254.20.11"]), "169.254.20.11"),
+            (json!(["-localip", "fd00:90::a, 169.254.20.10"]), "169.254.20.10 fd00:90::a"),
+            (json!(["-localip"]), ""),
+            (json!(["-localip", "nonsense"]), ""),
+            (json!(["-conf", "localip"]), ""),
+        ] {
+            assert_eq!(local(args.clone()), want, "{args}");
+        }
+    }
+
+    #[test]
+    fn what_no_policy_may_name_is_not_taken() {
+        let kept = addresses(
+            ["0.0.0.0", "::", "127.0.0.53", "::1", "224.0.0.251", "255.255.255.255", "None", "10.0.0.10", "::ffff:10.0.0.10"]
+                .into_iter(),
+        );
+        assert_eq!(kept, ["10.0.0.10".parse::<IpAddr>().unwrap()]);
+        let bad: LabelMap = [("k8s-app".into(), "kube-dns".into()), ("no key!".into(), "x".into())].into();
+        assert_eq!(labels(bad), LabelMap::new());
+        assert_eq!((port_number(0), port_number(65536), port_number(5353)), (None, None, Some(5353)));
+    }
+}

@@ -1,0 +1,380 @@
+//! What the sources say, and what follows from it. In whatever order they say it, the same follows.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use super::{
+    KUBE_DNS, KUBE_SYSTEM, NODE_LOCAL, OPENSHIFT_DNS, OPENSHIFT_NAME, PORT,
+    found::{DnsDestination, DnsPlace, DnsRank},
+    objects::{DaemonSetFacts, Object, PodFacts, ServiceFacts, SliceFacts, TargetPort, is_usable},
+    resolv,
+};
+use crate::policy::listing::Listing;
+
+/// For so long a source must be refused before it counts as one that cannot be read: an apiserver that has just started refuses everything.
+const REFUSED: Duration = Duration::from_secs(5);
+/// The same for a source that was read before: what it said stays, so there is no hurry.
+const REFUSED_LATER: Duration = Duration::from_secs(30);
+/// Where NodeLocal DNSCache listens if its arguments do not say.
+const NODE_LOCAL_ADDRESS: &str = "169.254.20.10";
+
+/// Where is looked for DNS.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Source {
+    /// The resolv.conf that kubelet gave to the operator's own pod.
+    ResolvConf,
+    /// The Services of kube-system.
+    Services,
+    /// The EndpointSlices of kube-system.
+    Slices,
+    /// The pods of kube-system that carry the label of DNS.
+    Pods,
+    /// The DaemonSet of NodeLocal DNSCache.
+    NodeLocal,
+    /// OpenShift's DNS Service.
+    OpenShiftService,
+    /// The DaemonSet behind it.
+    OpenShiftDaemonSet,
+}
+
+impl Source {
+    /// Every source.
+    pub const ALL: [Self; 7] = [
+        Self::ResolvConf,
+        Self::Services,
+        Self::Slices,
+        Self::Pods,
+        Self::NodeLocal,
+        Self::OpenShiftService,
+        Self::OpenShiftDaemonSet,
+    ];
+
+    /// What it is called in the log, in metrics and in a status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ResolvConf => "resolv.conf",
+            Self::Services => "services in kube-system",
+            Self::Slices => "endpointslices in kube-system",
+            Self::Pods => "kube-dns pods in kube-system",
+            Self::NodeLocal => "daemonset kube-system/node-local-dns",
+            Self::OpenShiftService => "service openshift-dns/dns-default",
+            Self::OpenShiftDaemonSet => "daemonset openshift-dns/dns-default",
+        }
+    }
+}
+
+/// What a source says.
+#[derive(Clone, Debug)]
+pub enum DnsEvent {
+    /// An object of that name appeared or changed.
+    Seen(Source, String, Object),
+    /// The object of that name is gone.
+    Gone(Source, String),
+    /// A list begins.
+    ListBegins(Source),
+    /// The list is complete.
+    ListEnds(Source),
+    /// It cannot be read, and why. What it said before stays.
+    Unreadable(Source, String),
+    /// The text of the resolv.conf.
+    ResolvConf(String),
+}
+
+/// What a status calls the source of the nameservers.
+pub const OPERATORS_RESOLV_CONF: &str = "resolv.conf of the operator";
+
+/// What one source says.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+struct Said {
+    objects: BTreeMap<String, Object>,
+    listing: Listing<String>,
+    /// It was read to its end once.
+    known: bool,
+    /// Why it was refused, and since when.
+    refused: Option<(String, Instant)>,
+}
+
+/// What all sources say.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub struct Sources {
+    said: BTreeMap<Source, Said>,
+    nameservers: Vec<IpAddr>,
+}
+
+/// What follows from it.
+#[derive(Debug, Default)]
+pub struct Derived {
+    /// What is there.
+    pub found: BTreeSet<DnsPlace>,
+    /// Namespaces of which it is not known whether DNS is there.
+    pub unsure: BTreeSet<&'static str>,
+    /// What no policy can express, with what to do.
+    pub gaps: BTreeSet<String>,
+    /// What could not be read, or was not taken.
+    pub notes: BTreeSet<String>,
+}
+
+impl Sources {
+    /// Takes what a source says. Says whether that changes anything.
+    pub fn hear(&mut self, news: DnsEvent, now: Instant) -> bool {
+        match news {
+            DnsEvent::Seen(source, name, object) => {
+                let said = self.of(source);
+                said.listing.names(|| name.clone());
+                let is_well_again = said.refused.take().is_some();
+                said.objects.insert(name, object.clone()).as_ref() != Some(&object) || is_well_again
+            }
+            DnsEvent::Gone(source, name) => {
+                let said = self.of(source);
+                let is_well_again = said.refused.take().is_some();
+                said.objects.remove(&name).is_some() || is_well_again
+            }
+            DnsEvent::ListBegins(source) => {
+                self.of(source).listing.begin();
+                false
+            }
+            DnsEvent::ListEnds(source) => {
+                let said = self.of(source);
+                let listed = said.listing.end().unwrap_or_default();
+                let before = said.objects.len();
+                said.objects.retain(|name, _| listed.contains(name));
+                said.is_read() || said.objects.len() != before
+            }
+            DnsEvent::Unreadable(source, why) => {
+                let said = self.of(source);
+                let since = said.refused.as_ref().map_or(now, |(_, since)| *since);
+                said.refused.replace((why.clone(), since)) != Some((why, since))
+            }
+            DnsEvent::ResolvConf(text) => {
+                let nameservers = resolv::nameservers(&text);
+                let is_new = self.of(Source::ResolvConf).is_read();
+                std::mem::replace(&mut self.nameservers, nameservers) != self.nameservers || is_new
+            }
+        }
+    }
+
+    /// Whether each source was read to its end, or cannot be.
+    pub fn are_known(&self, now: Instant) -> bool {
+        self.silent(now).next().is_none()
+    }
+
+    /// When a source that is refused counts as one that cannot be read, if nothing comes before.
+    pub fn next(&self, now: Instant) -> Option<Instant> {
+        self.said.values().filter_map(Said::is_refused_at).filter(|at| *at > now).min()
+    }
+
+    /// The sources that have said nothing yet.
+    pub fn silent(&self, now: Instant) -> impl Iterator<Item = Source> {
+        let is_heard = move |said: &Said| said.known || said.why_refused(now).is_some();
+        Source::ALL.into_iter().filter(move |source| !self.said.get(source).is_some_and(is_heard))
+    }
+
+    /// The sources that were not read to their end, whatever the reason.
+    pub fn unread(&self) -> impl Iterator<Item = Source> {
+        Source::ALL.into_iter().filter(|source| !self.said.get(source).is_some_and(|said| said.known))
+    }
+
+    /// What follows from what they say.
+    pub fn derive(&self, now: Instant) -> Derived {
+        let mut derived = Derived::default();
+        self.derive_nameservers(&mut derived);
+        for (name, service) in self.services(Source::Services) {
+            let is_nameserver = service.addresses.iter().any(|address| self.nameservers.contains(address));
+            if service.labelled || name == KUBE_DNS || is_nameserver {
+                self.derive_service(KUBE_SYSTEM, name, service, &mut derived);
+            }
+        }
+        for (name, service) in self.services(Source::OpenShiftService).filter(|(name, _)| *name == OPENSHIFT_NAME) {
+            self.derive_service(OPENSHIFT_DNS, name, service, &mut derived);
+        }
+        if let Some(cache) = self.daemon_set(Source::NodeLocal, NODE_LOCAL) {
+            derive_node_local(cache, &mut derived);
+        }
+        for (source, said) in &self.said {
+            if let Some(why) = said.why_refused(now) {
+                derived.notes.insert(format!("{}: {why}", source.as_str()));
+            }
+        }
+        for source in self.silent(now) {
+            derived.notes.insert(format!("{}: not read yet, waiting", source.as_str()));
+        }
+        if !self.said.get(&Source::OpenShiftService).is_some_and(|said| said.known) {
+            derived.unsure.insert(OPENSHIFT_DNS);
+        }
+        derived
+    }
+
+    fn of(&mut self, source: Source) -> &mut Said {
+        self.said.entry(source).or_default()
+    }
+
+    fn objects(&self, source: Source) -> impl Iterator<Item = (&str, &Object)> {
+        self.said.get(&source).into_iter().flat_map(|said| &said.objects).map(|(name, object)| (name.as_str(), object))
+    }
+
+    fn services(&self, source: Source) -> impl Iterator<Item = (&str, &ServiceFacts)> {
+        self.objects(source).filter_map(|(name, object)| match object {
+            Object::Service(service) => Some((name, service)),
+            Object::Slice(_) | Object::Pod(_) | Object::DaemonSet(_) => None,
+        })
+    }
+
+    fn slices<'a>(&'a self, namespace: &'a str, service: &'a str) -> impl Iterator<Item = &'a SliceFacts> {
+        self.objects(Source::Slices).filter_map(move |(_, object)| match object {
+            Object::Slice(slice) if namespace == KUBE_SYSTEM && slice.service == service => Some(slice),
+            Object::Slice(_) | Object::Service(_) | Object::Pod(_) | Object::DaemonSet(_) => None,
+        })
+    }
+
+    /// The living pods behind a Service, as far as they are watched.
+    fn pods<'a>(&'a self, namespace: &'a str, service: &'a ServiceFacts) -> impl Iterator<Item = &'a PodFacts> {
+        let is_behind = |pod: &PodFacts| service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
+        self.objects(Source::Pods).filter_map(move |(_, object)| match object {
+            Object::Pod(pod) if namespace == KUBE_SYSTEM && !pod.has_ended && is_behind(pod) => Some(pod),
+            Object::Pod(_) | Object::Service(_) | Object::Slice(_) | Object::DaemonSet(_) => None,
+        })
+    }
+
+    fn daemon_set(&self, source: Source, name: &str) -> Option<&DaemonSetFacts> {
+        match self.said.get(&source)?.objects.get(name)? {
+            Object::DaemonSet(facts) => Some(facts),
+            Object::Service(_) | Object::Slice(_) | Object::Pod(_) => None,
+        }
+    }
+
+    fn derive_nameservers(&self, derived: &mut Derived) {
+        for address in self.nameservers.iter().map(IpAddr::to_canonical) {
+            if is_usable(address) {
+                let source = OPERATORS_RESOLV_CONF.to_owned();
+                let peer = DnsDestination::Address(address);
+                derived.found.insert(DnsPlace {
+                    rank: DnsRank::Nameserver,
+                    peer,
+                    ports: BTreeSet::new(),
+                    source,
+                    namespace: None,
+                });
+            } else {
+                let note = format!(
+                    "nameserver {address} in the operator's resolv.conf is no address that pods can send to, and is not allowed"
+                );
+                derived.notes.insert(note);
+            }
+        }
+    }
+
+    fn derive_service(&self, namespace: &'static str, name: &str, service: &ServiceFacts, derived: &mut Derived) {
+        let source = format!("Service {namespace}/{name}");
+        if service.is_external {
+            let gap =
+                format!("{source} is of type ExternalName: add the addresses that it stands for to spec.dns.peers as ipBlock");
+            derived.gaps.insert(gap);
+            return;
+        }
+        if service.targets.is_empty() {
+            // Its metrics, say.
+            return;
+        }
+        let found = |rank, peer, ports| DnsPlace { rank, peer, ports, source: source.clone(), namespace: Some(namespace) };
+        for address in &service.addresses {
+            derived.found.insert(found(DnsRank::Service, DnsDestination::Address(*address), BTreeSet::new()));
+        }
+        let ports = self.target_ports(namespace, name, service, derived);
+        let daemon_set = self.daemon_set(Source::OpenShiftDaemonSet, name).filter(|_| namespace == OPENSHIFT_DNS);
+        let on_host_network = self.pods(namespace, service).any(|pod| pod.on_host_network)
+            || daemon_set.is_some_and(|daemon_set| daemon_set.on_host_network);
+        if !service.selector.is_empty() {
+            let peer = DnsDestination::Pods { namespace: namespace.into(), labels: service.selector.clone() };
+            derived.found.insert(found(DnsRank::Pods, peer, ports.clone()));
+            if !on_host_network {
+                return;
+            }
+            let gap = format!(
+                "pods of {source} are on the host network, and no labels match those: add the addresses of their nodes to spec.dns.peers as ipBlock, or take them off the host network (their present addresses are allowed meanwhile, as far as they can be read)"
+            );
+            derived.gaps.insert(gap);
+        }
+        let endpoints: BTreeSet<IpAddr> =
+            self.slices(namespace, name).flat_map(|slice| slice.addresses.iter().copied()).collect();
+        if endpoints.is_empty() && service.selector.is_empty() {
+            let gap = format!(
+                "{source} selects no pods, and no endpoints of it can be read: add its pods or their addresses to spec.dns.peers"
+            );
+            derived.gaps.insert(gap);
+        }
+        derived.found.extend(
+            endpoints.into_iter().map(|address| found(DnsRank::Endpoint, DnsDestination::Address(address), ports.clone())),
+        );
+    }
+
+    /// The ports beside 53 on which the pods behind a Service answer. Policies see these, not the Service's own. A port that has only a name
+    /// is looked up: network plugins differ in what a named port means in an egress rule, and with addresses it means nothing.
+    fn target_ports(&self, namespace: &str, name: &str, service: &ServiceFacts, derived: &mut Derived) -> BTreeSet<u16> {
+        let mut ports = BTreeSet::new();
+        for (port, target) in &service.targets {
+            let of_slices = self.slices(namespace, name).filter_map(|slice| slice.ports.get(port)).copied();
+            let target = match target {
+                TargetPort::Number(number) => {
+                    // Of a Service without a selector, the slices say what is meant.
+                    ports.extend(of_slices.filter(|_| service.selector.is_empty()));
+                    ports.insert(*number);
+                    continue;
+                }
+                TargetPort::Named(target) => target,
+            };
+            let of_pods = self.pods(namespace, service).filter_map(|pod| pod.ports.get(target)).copied();
+            let daemon_set = self.daemon_set(Source::OpenShiftDaemonSet, name).filter(|_| namespace == OPENSHIFT_DNS);
+            let of_daemon_set = daemon_set.and_then(|daemon_set| daemon_set.ports.get(target)).copied();
+            let numbers: BTreeSet<u16> = of_slices.chain(of_pods).chain(of_daemon_set).collect();
+            if numbers.is_empty() {
+                let gap = format!(
+                    "Service {namespace}/{name} leads to the port named {target:?}, and nothing says which number that is: add it to spec.dns.ports"
+                );
+                derived.gaps.insert(gap);
+            }
+            ports.extend(numbers);
+        }
+        ports.remove(&PORT);
+        ports
+    }
+}
+
+impl Said {
+    /// It was read to its end. Says whether that is news.
+    fn is_read(&mut self) -> bool {
+        !std::mem::replace(&mut self.known, true) | self.refused.take().is_some()
+    }
+
+    /// When it counts as one that cannot be read.
+    fn is_refused_at(&self) -> Option<Instant> {
+        let patience = if self.known { REFUSED_LATER } else { REFUSED };
+        self.refused.as_ref().map(|(_, since)| *since + patience)
+    }
+
+    fn why_refused(&self, now: Instant) -> Option<&str> {
+        let (why, _) = self.refused.as_ref().filter(|_| self.is_refused_at().is_some_and(|at| at <= now))?;
+        Some(why)
+    }
+}
+
+/// Its pods are on the host network, where their address matches, or they are pods as others, where their labels do (Cilium's local redirect).
+fn derive_node_local(cache: &DaemonSetFacts, derived: &mut Derived) {
+    let source = Source::NodeLocal.as_str().replace("daemonset", "DaemonSet");
+    let found = |rank, peer, ports| DnsPlace { rank, peer, ports, source: source.clone(), namespace: Some(KUBE_SYSTEM) };
+    let default = || NODE_LOCAL_ADDRESS.parse().into_iter().collect();
+    let addresses: Vec<IpAddr> = if cache.local.is_empty() { default() } else { cache.local.clone() };
+    let addresses =
+        addresses.into_iter().map(|address| found(DnsRank::NodeLocal, DnsDestination::Address(address), BTreeSet::new()));
+    derived.found.extend(addresses);
+    if !cache.labels.is_empty() {
+        let of_dns = cache.ports.iter().filter(|(name, port)| name.starts_with("dns") && **port != PORT);
+        let ports = of_dns.map(|(_, port)| *port).collect();
+        let peer = DnsDestination::Pods { namespace: KUBE_SYSTEM.into(), labels: cache.labels.clone() };
+        derived.found.insert(found(DnsRank::Pods, peer, ports));
+    }
+}

@@ -1,0 +1,307 @@
+//! Plan and observed, compared: one drift for each policy that is not as planned, with its class and what repairs it.
+
+use std::sync::Arc;
+
+use super::{
+    Policies,
+    fingerprint::{Fingerprint, meta_digest},
+    normal::spec_digest,
+};
+use crate::{
+    api::{Role, Uid},
+    policy::{
+        digest::Digest,
+        plan::{Baseline, Rendered, Stamp},
+    },
+};
+
+/// The kinds of drift.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Class {
+    /// A planned policy is not there.
+    Missing,
+    /// Its spec differs.
+    SpecChanged,
+    /// A key of ours differs.
+    MetadataChanged,
+    /// The planned name is taken by an object that is not ours.
+    Unmanaged,
+    /// Somebody else's ownerReferences, finalizers or tracking keys could delete it.
+    Pinned,
+    /// It has a deletionTimestamp, and a finalizer that keeps it.
+    Terminating,
+    /// Ours, of a living and valid baseline that plans it no more.
+    Stale,
+}
+
+impl Class {
+    /// Every class.
+    pub const ALL: [Self; 7] =
+        [Self::Missing, Self::SpecChanged, Self::MetadataChanged, Self::Unmanaged, Self::Pinned, Self::Terminating, Self::Stale];
+
+    /// The word for it, in events, status and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "Missing",
+            Self::SpecChanged => "SpecChanged",
+            Self::MetadataChanged => "MetadataChanged",
+            Self::Unmanaged => "Unmanaged",
+            Self::Pinned => "Pinned",
+            Self::Terminating => "Terminating",
+            Self::Stale => "Stale",
+        }
+    }
+}
+
+/// One policy as planned, in the form in which it is compared.
+#[derive(Clone, Copy, Debug)]
+pub struct PlannedPolicy<'a> {
+    /// Its place among the policies of the baseline.
+    pub index: usize,
+    /// Its name.
+    pub name: &'a str,
+    /// Its role.
+    pub role: Role,
+    stamp: &'a Stamp,
+    expected: Expected,
+}
+
+/// What a policy is compared by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Expected {
+    spec: Digest,
+    meta: Digest,
+    /// With or without what was asked for, whichever is not written.
+    also: Digest,
+}
+
+/// The digests of a baseline's policies, computed once for a baseline.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub struct PlannedPolicies(Vec<Expected>);
+
+/// Computes what the policies of a baseline are compared by.
+pub fn targets(baseline: &Baseline) -> PlannedPolicies {
+    let meta = |p: &Rendered, annotations: &_| meta_digest(Some(&p.labels), Some(annotations));
+    let expected =
+        |p: &Rendered| Expected { spec: spec_digest(Some(&p.spec)), meta: meta(p, &p.annotations), also: meta(p, &p.also) };
+    PlannedPolicies(baseline.policies.iter().map(expected).collect())
+}
+
+impl PlannedPolicies {
+    /// The target for a policy of the same baseline.
+    pub fn of<'a>(&self, index: usize, policy: &'a Rendered) -> Option<PlannedPolicy<'a>> {
+        let expected = *self.0.get(index)?;
+        Some(PlannedPolicy { index, name: &policy.name, role: policy.role, stamp: &policy.stamp, expected })
+    }
+}
+
+impl Expected {
+    /// Whether a policy, as a write returned it, is as planned (I14).
+    pub fn is(&self, print: &Fingerprint) -> bool {
+        let deletable_by_others = print.pinned && !print.terminating;
+        print.ours && !deletable_by_others && print.spec == self.spec && print.meta == self.meta
+    }
+}
+
+/// What repairs a drift.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Repair {
+    /// Apply the planned policy of that index; with a uid, to that object only. `former_keys` are the extra keys it carries.
+    Apply {
+        /// Which policy of the baseline.
+        index: usize,
+        /// The object that is there.
+        uid: Option<Uid>,
+        /// The extra keys of the plan that it was written for.
+        former_keys: Option<Arc<str>>,
+        /// What the write must bring.
+        expected: Expected,
+    },
+    /// Delete that object, as it was seen.
+    Delete {
+        /// Its uid.
+        uid: Uid,
+        /// Its resourceVersion.
+        version: u64,
+    },
+    /// Nothing to write: it goes when its finalizer does, and is created anew then.
+    WaitForFinalizer,
+}
+
+/// A difference between plan and observed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Drift {
+    /// The policy.
+    pub policy: String,
+    /// What kind.
+    pub class: Class,
+    /// The baseline that the policy's label names, when it is ours.
+    pub baseline: Option<Arc<str>>,
+    /// It was written for another plan than the one of today.
+    pub outdated: bool,
+    /// Who claims to have written it last.
+    pub who: Option<Arc<str>>,
+    /// What repairs it.
+    pub fix: Repair,
+}
+
+impl Drift {
+    /// Who claims to have written it last, in a word.
+    pub fn claimed_writer(&self) -> &str {
+        self.who.as_deref().unwrap_or("unknown")
+    }
+}
+
+/// Compares. `may_remove` says whether a policy that carries that baseline's label may go when nothing plans it.
+pub fn diff<'a>(
+    planned: impl IntoIterator<Item = PlannedPolicy<'a>>,
+    observed: &Policies,
+    may_remove: impl Fn(&str) -> bool,
+) -> Vec<Drift> {
+    let mut names = Vec::with_capacity(3);
+    let mut drifts = Vec::new();
+    for target in planned {
+        names.push(target.name);
+        drifts.extend(diff_one(&target, observed.get(target.name)));
+    }
+    // Removals come last: everything planned is confirmed before anything of ours goes.
+    for (name, print) in observed.iter() {
+        let planned = names.contains(&&**name);
+        let removable = print.ours && !print.terminating && print.baseline.as_deref().is_some_and(&may_remove);
+        if !planned && removable {
+            let fix = Repair::Delete { uid: print.uid.clone(), version: print.version };
+            let baseline = print.baseline.clone();
+            drifts.push(Drift { policy: name.to_string(), class: Class::Stale, baseline, outdated: true, who: None, fix });
+        }
+    }
+    drifts
+}
+
+fn diff_one(target: &PlannedPolicy, observed: Option<&Fingerprint>) -> Option<Drift> {
+    let (policy, expected) = (target.name.to_owned(), target.expected);
+    let Some(print) = observed else {
+        let fix = Repair::Apply { index: target.index, uid: None, former_keys: None, expected };
+        return Some(Drift { policy, class: Class::Missing, baseline: None, outdated: false, who: None, fix });
+    };
+    let outdated = print.plan.as_deref().is_some_and(|plan| !target.stamp.is_plan(plan));
+    let drift =
+        |class, fix| Some(Drift { policy, class, baseline: print.baseline.clone(), outdated, who: print.who.clone(), fix });
+    let is_dressed = print.meta == expected.meta || print.meta == expected.also;
+    let as_planned = print.ours && print.spec == expected.spec && is_dressed;
+    let apply = Repair::Apply { index: target.index, uid: Some(print.uid.clone()), former_keys: print.keys.clone(), expected };
+    let class = match print {
+        _ if print.terminating => {
+            let fix = if as_planned { Repair::WaitForFinalizer } else { apply };
+            return drift(Class::Terminating, fix);
+        }
+        _ if !print.ours => Class::Unmanaged,
+        _ if print.pinned => Class::Pinned,
+        _ if print.spec != expected.spec => Class::SpecChanged,
+        _ if !is_dressed => Class::MetadataChanged,
+        _ => return None,
+    };
+    drift(class, apply)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::networking::v1::NetworkPolicy;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        policy::drift::Interner,
+        testkit::{checked, observed},
+    };
+
+    const NS: &str = "team-a";
+
+    struct World {
+        baseline: Baseline,
+        objects: Vec<NetworkPolicy>,
+    }
+
+    impl World {
+        fn compliant() -> Self {
+            let baseline = checked("b", json!({}));
+            let objects = baseline.policies.iter().map(|p| observed(p, NS)).collect();
+            Self { baseline, objects }
+        }
+
+        fn edit(mut self, f: impl FnOnce(&mut NetworkPolicy)) -> Self {
+            f(&mut self.objects[0]);
+            self
+        }
+
+        fn drift(&self) -> Vec<(Class, &'static str)> {
+            let targets = targets(&self.baseline);
+            let planned = self.baseline.policies.iter().enumerate().filter_map(|(i, p)| targets.of(i, p));
+            let mut texts = Interner::default();
+            let prints =
+                self.objects.iter().map(|o| (o.metadata.name.clone().unwrap().into(), Fingerprint::of(o, &mut texts))).collect();
+            let fix = |f: &Repair| match f {
+                Repair::Apply { uid: None, .. } => "create",
+                Repair::Apply { uid: Some(_), .. } => "apply",
+                Repair::Delete { .. } => "delete",
+                Repair::WaitForFinalizer => "await",
+            };
+            diff(planned, &prints, |name| name == "b").iter().map(|d| (d.class, fix(&d.fix))).collect()
+        }
+    }
+
+    #[test]
+    fn what_is_as_planned_is_no_drift() {
+        assert_eq!(World::compliant().drift(), []);
+    }
+
+    #[test]
+    fn each_class_of_drift_is_told_apart() {
+        let mut missing = World::compliant();
+        missing.objects.remove(0);
+        assert_eq!(missing.drift(), [(Class::Missing, "create")]);
+        let opened = |p: &mut NetworkPolicy| p.spec.as_mut().unwrap().ingress = Some(vec![Default::default()]);
+        assert_eq!(World::compliant().edit(opened).drift(), [(Class::SpecChanged, "apply")]);
+        let relabelled = |p: &mut NetworkPolicy| {
+            p.metadata.labels.as_mut().unwrap().insert("policybaseline.io/role".into(), "x".into());
+        };
+        assert_eq!(World::compliant().edit(relabelled).drift(), [(Class::MetadataChanged, "apply")]);
+        assert_eq!(World::compliant().edit(|p| p.metadata.labels = None).drift(), [(Class::Unmanaged, "apply")]);
+        let owned = |p: &mut NetworkPolicy| p.metadata.owner_references = Some(vec![Default::default()]);
+        assert_eq!(World::compliant().edit(owned).drift(), [(Class::Pinned, "apply")]);
+    }
+
+    #[test]
+    fn a_terminating_policy_is_awaited_and_only_its_spec_is_kept_right() {
+        let going = |p: &mut NetworkPolicy| {
+            p.metadata.deletion_timestamp =
+                Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+            p.metadata.finalizers = Some(vec!["x.example/y".into()]);
+        };
+        assert_eq!(World::compliant().edit(going).drift(), [(Class::Terminating, "await")]);
+        let opened = |p: &mut NetworkPolicy| {
+            going(p);
+            p.spec.as_mut().unwrap().ingress = Some(vec![Default::default()]);
+        };
+        assert_eq!(World::compliant().edit(opened).drift(), [(Class::Terminating, "apply")]);
+    }
+
+    #[test]
+    fn what_is_no_longer_planned_goes_last_and_only_when_it_is_ours() {
+        let mut world = World::compliant();
+        let former = checked("b", json!({"metadata": {"namePrefix": "old-"}}));
+        world.objects.push(observed(&former.policies[0], NS));
+        world.objects.push(observed(&checked("other", json!({"metadata": {"namePrefix": "other-"}})).policies[0], NS));
+        let mut copy = world.objects[1].clone();
+        copy.metadata.name = Some("copy".into());
+        world.objects.push(copy);
+        world.objects.remove(0);
+        assert_eq!(world.drift(), [(Class::Missing, "create"), (Class::Stale, "delete")]);
+    }
+
+    #[test]
+    fn every_class_has_a_word_of_its_own() {
+        let words: std::collections::BTreeSet<_> = Class::ALL.iter().map(|c| c.as_str()).collect();
+        assert_eq!(words.len(), Class::ALL.len());
+    }
+}

@@ -1,0 +1,389 @@
+//! What is kept of an observed policy: its identity, two digests, and what decides whose it is. Never the object.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    hash::Hash,
+    ops::Deref,
+    sync::Arc,
+};
+
+use k8s_openapi::{
+    api::networking::v1::NetworkPolicy,
+    apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
+};
+use serde_json::{Value, json};
+
+use super::normal::spec_digest;
+use crate::{
+    api::{
+        Uid,
+        names::{
+            ANNOTATION_ASKED, ANNOTATION_KEYS, ANNOTATION_PLAN, DOMAIN, LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY, MANAGER,
+            is_tracking_key,
+        },
+        resource_version,
+    },
+    policy::{digest::Digest, netpol::Openings, plan::own_id},
+};
+
+/// A fingerprint of an observed policy: its identity, and its make.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fingerprint {
+    /// Its uid.
+    pub uid: Uid,
+    /// Its resourceVersion; 0 when it is no number.
+    pub version: u64,
+    make: Arc<SharedFingerprint>,
+}
+
+impl Deref for Fingerprint {
+    type Target = SharedFingerprint;
+
+    fn deref(&self) -> &SharedFingerprint {
+        &self.make
+    }
+}
+
+/// What the policies of one role have in common in all namespaces, and others' policies with each other. Kept once.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct SharedFingerprint {
+    /// Of the normal form of its spec, when it is ours.
+    pub spec: Digest,
+    /// Of the keys that belong to the operator, and of those that `ANNOTATION_KEYS` names, when it is ours.
+    pub meta: Digest,
+    /// It carries our label and the id of its own namespace and name.
+    pub ours: bool,
+    /// Foreign ownerReferences, finalizers or tracking keys.
+    pub pinned: bool,
+    /// It has a deletionTimestamp.
+    pub terminating: bool,
+    /// What it opens of what baselines close, when it is not ours.
+    pub opens: Openings,
+    /// The baseline that its label names, when it is ours.
+    pub baseline: Option<Arc<str>>,
+    /// The hash of the plan that it was written for, as its annotation says, when it is ours.
+    pub plan: Option<Arc<str>>,
+    /// The hash of what was asked for, as its annotation says, when it is ours.
+    pub asked: Option<Arc<str>>,
+    /// What `ANNOTATION_KEYS` says, when it is ours.
+    pub keys: Option<Arc<str>>,
+    /// The last other writer that managedFields name. Shown, never believed.
+    pub who: Option<Arc<str>>,
+}
+
+/// What many fingerprints share, kept once.
+#[derive(Debug, Default)]
+pub struct Interner {
+    texts: Shared<str>,
+    makes: Shared<SharedFingerprint>,
+}
+
+#[derive(Debug)]
+struct Shared<T: ?Sized> {
+    kept: HashSet<Arc<T>>,
+    /// How many there may be before those that nobody holds are let go.
+    room: usize,
+}
+
+impl<T: ?Sized> Default for Shared<T> {
+    fn default() -> Self {
+        Self { kept: HashSet::new(), room: 0 }
+    }
+}
+
+impl<T: Eq + Hash + ?Sized> Shared<T> {
+    fn keep(&mut self, new: Arc<T>) -> Arc<T> {
+        // Tenants choose some of these: what nobody holds any more must not stay for ever.
+        if self.kept.len() >= self.room.max(ROOM) {
+            self.kept.retain(|known| Arc::strong_count(known) > 1);
+            self.room = self.kept.len() * 2;
+        }
+        self.kept.insert(new.clone());
+        new
+    }
+}
+
+/// The least room for shared things of a kind.
+const ROOM: usize = 4096;
+/// Our own list of extra keys is shorter: at most 32 keys of at most 317 characters.
+const MAX_KEYS: usize = 16 * 1024;
+/// Our own hashes are shorter.
+const MAX_PLAN: usize = 64;
+
+impl Interner {
+    /// The one copy of a text.
+    pub fn get(&mut self, text: &str) -> Arc<str> {
+        self.texts.kept.get(text).cloned().unwrap_or_else(|| self.texts.keep(text.into()))
+    }
+
+    fn make(&mut self, make: SharedFingerprint) -> Arc<SharedFingerprint> {
+        self.makes.kept.get(&make).cloned().unwrap_or_else(|| self.makes.keep(Arc::new(make)))
+    }
+}
+
+impl Fingerprint {
+    /// The fingerprint of an object.
+    pub fn of(object: &NetworkPolicy, texts: &mut Interner) -> Self {
+        let meta = &object.metadata;
+        let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        let label = |key: &str| meta.labels.as_ref().and_then(|l| l.get(key)).map(String::as_str);
+        let ours = label(LABEL_MANAGED_BY) == Some(MANAGER) && label(LABEL_ID).is_some_and(|id| id == own_id(namespace, name));
+        let annotation = |key: &str| meta.annotations.as_ref().and_then(|a| a.get(key)).map(String::as_str);
+        // Others' policies are compared with nothing: who looks at their digests decides nothing by them.
+        let (spec, digest) = if ours {
+            (spec_digest(object.spec.as_ref()), meta_digest(meta.labels.as_ref(), meta.annotations.as_ref()))
+        } else {
+            (Digest::NONE, Digest::NONE)
+        };
+        let opens = object.spec.as_ref().filter(|_| !ours).map(Openings::of).unwrap_or_default();
+        let make = SharedFingerprint {
+            spec,
+            meta: digest,
+            ours,
+            pinned: pins(meta).next().is_some(),
+            terminating: meta.deletion_timestamp.is_some(),
+            opens,
+            baseline: label(LABEL_BASELINE).filter(|_| ours).map(|b| texts.get(b)),
+            plan: annotation(ANNOTATION_PLAN).filter(|p| ours && p.len() <= MAX_PLAN).map(|p| texts.get(p)),
+            asked: annotation(ANNOTATION_ASKED).filter(|a| ours && a.len() <= MAX_PLAN).map(|a| texts.get(a)),
+            keys: annotation(ANNOTATION_KEYS).filter(|k| ours && k.len() <= MAX_KEYS).map(|k| texts.get(k)),
+            who: meta.managed_fields.as_deref().and_then(claimed_writer).map(|w| texts.get(w)),
+        };
+        Self {
+            uid: meta.uid.as_deref().unwrap_or_default().into(),
+            version: resource_version(meta.resource_version.as_deref()),
+            make: texts.make(make),
+        }
+    }
+}
+
+/// The digest of the metadata that belongs to the operator. The id is left out: it differs by namespace, and `ours` speaks for it.
+pub fn meta_digest(labels: Option<&BTreeMap<String, String>>, annotations: Option<&BTreeMap<String, String>>) -> Digest {
+    let extra = listed_keys(annotations.and_then(|a| a.get(ANNOTATION_KEYS)).map(String::as_str));
+    let mut texts = Vec::new();
+    for (kind, map) in [("l", labels), ("a", annotations)] {
+        for (key, value) in map.into_iter().flatten() {
+            let own = key.starts_with(DOMAIN) && key != LABEL_ID;
+            if own || extra.contains(&(kind, &**key)) {
+                texts.extend([kind, key, value]);
+            }
+        }
+    }
+    Digest::of_texts(texts)
+}
+
+/// The extra keys that the annotation lists, as `l` or `a` and the key. Anybody can write it: a list that is too long to be ours is none.
+fn listed_keys(list: Option<&str>) -> HashSet<(&str, &str)> {
+    let entries = list.filter(|list| list.len() <= MAX_KEYS).into_iter().flat_map(|list| list.split(','));
+    entries.filter_map(|entry| entry.split_once(':')).collect()
+}
+
+/// The manager of the latest entry that is not ours. Entries without a time count as oldest.
+fn claimed_writer(entries: &[ManagedFieldsEntry]) -> Option<&str> {
+    let others = entries.iter().filter(|e| e.manager.as_deref().is_some_and(|m| m != MANAGER));
+    others.max_by_key(|e| e.time.as_ref().map(|t| t.0)).and_then(|e| e.manager.as_deref())
+}
+
+/// Finalizers that belong to the machinery: the garbage collector's, and that of the controller behind the network plugin of EKS, which
+/// would put it on again.
+const TOLERATED_FINALIZERS: [&str; 3] = ["foregroundDeletion", "orphan", "networking.k8s.aws/resources"];
+
+/// Paths of what would let somebody else delete the object.
+fn pins(meta: &ObjectMeta) -> impl Iterator<Item = String> {
+    let owners = meta.owner_references.as_ref().is_some_and(|o| !o.is_empty()).then(|| "/metadata/ownerReferences".to_owned());
+    let foreign = |f: &String| !TOLERATED_FINALIZERS.contains(&f.as_str());
+    let finalizers = meta.finalizers.iter().flatten().any(foreign).then(|| "/metadata/finalizers".to_owned());
+    let tracked = |map: &'static str, keys: Option<&BTreeMap<String, String>>| {
+        let found: Vec<String> =
+            keys.into_iter().flatten().filter(|(k, _)| is_tracking_key(k)).map(|(k, _)| pointer(map, k)).collect();
+        found
+    };
+    let labels = tracked("labels", meta.labels.as_ref());
+    let annotations = tracked("annotations", meta.annotations.as_ref());
+    owners.into_iter().chain(finalizers).chain(labels).chain(annotations)
+}
+
+fn pointer(map: &str, key: &str) -> String {
+    format!("/metadata/{map}/{}", key.replace('~', "~0").replace('/', "~1"))
+}
+
+/// What a forced apply leaves behind: pins, keys of ours that are no longer planned, and extra keys that a former plan asked for.
+/// A JSON patch that removes it and tests the resourceVersion, or none. A terminating object keeps its finalizers.
+pub fn residue(
+    object: &NetworkPolicy,
+    labels: &BTreeMap<String, String>,
+    annotations: &BTreeMap<String, String>,
+    former_keys: Option<&str>,
+) -> Option<Value> {
+    let meta = &object.metadata;
+    let former = listed_keys(former_keys);
+    let mut ops = Vec::new();
+    for path in pins(meta) {
+        match path.as_str() {
+            "/metadata/finalizers" if meta.deletion_timestamp.is_some() => {}
+            "/metadata/finalizers" => {
+                let kept: Vec<&String> =
+                    meta.finalizers.iter().flatten().filter(|f| TOLERATED_FINALIZERS.contains(&f.as_str())).collect();
+                ops.push(json!({"op": "replace", "path": path, "value": kept}));
+            }
+            _ => ops.push(json!({"op": "remove", "path": path})),
+        }
+    }
+    for (map, kind, present, planned) in
+        [("labels", "l", meta.labels.as_ref(), labels), ("annotations", "a", meta.annotations.as_ref(), annotations)]
+    {
+        for key in present.into_iter().flatten().map(|(k, _)| k) {
+            // What the list of former keys says is only claimed: anybody can write it.
+            let was_ours = key.starts_with(DOMAIN) || former.contains(&(kind, &**key));
+            if was_ours && key != LABEL_ID && !planned.contains_key(key) && !is_tracking_key(key) {
+                ops.push(json!({"op": "remove", "path": pointer(map, key)}));
+            }
+        }
+    }
+    if ops.is_empty() {
+        return None;
+    }
+    ops.insert(0, json!({"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version}));
+    Some(Value::Array(ops))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::{checked, observed};
+
+    fn print(object: &NetworkPolicy) -> Fingerprint {
+        Fingerprint::of(object, &mut Interner::default())
+    }
+
+    #[test]
+    fn i7_a_list_of_keys_that_is_too_long_to_be_ours_costs_no_time() {
+        let object = observed(&checked("b", json!({})).policies[0], "team-a");
+        let keys = "l:,".repeat(80_000);
+        let mut hostile = object;
+        hostile.metadata.labels.get_or_insert_default().extend((0..30_000).map(|n| (format!("k{n}"), String::new())));
+        hostile.metadata.annotations.get_or_insert_default().insert(ANNOTATION_KEYS.to_owned(), keys.clone());
+        // 80,000 entries times 30,000 labels would not end while anybody waits.
+        let print = print(&hostile);
+        assert!(print.ours && print.keys.is_none());
+        assert!(
+            residue(
+                &hostile,
+                &BTreeMap::new(),
+                &BTreeMap::new(),
+                hostile.metadata.annotations.as_ref().unwrap().get(ANNOTATION_KEYS).map(String::as_str)
+            )
+            .is_some()
+        );
+    }
+
+    #[test]
+    fn texts_that_nobody_holds_are_let_go_and_the_rest_is_not_swept_at_every_new_one() {
+        let mut texts = Interner::default();
+        let held: Vec<_> = (0..ROOM).map(|n| texts.get(&format!("held-{n}"))).collect();
+        for n in 0..ROOM * 3 {
+            texts.get(&format!("gone-{n}"));
+        }
+        assert!(texts.texts.kept.len() <= held.len() * 2);
+    }
+
+    #[test]
+    fn the_finalizer_of_a_network_plugin_is_no_pin() {
+        let mut object = observed(&checked("b", json!({})).policies[0], "team-a");
+        object.metadata.finalizers = Some(vec!["networking.k8s.aws/resources".into()]);
+        assert!(!print(&object).pinned);
+        object.metadata.finalizers.as_mut().unwrap().push("x.example/y".into());
+        assert!(print(&object).pinned);
+    }
+
+    #[test]
+    fn a_policy_that_we_wrote_is_ours_and_a_copy_of_it_is_not() {
+        let b = checked("b", json!({}));
+        let object = observed(&b.policies[0], "team-a");
+        assert!(print(&object).ours);
+        let mut copy = object.clone();
+        copy.metadata.name = Some("my-copy".into());
+        assert!(!print(&copy).ours);
+        let mut moved = object;
+        moved.metadata.namespace = Some("team-b".into());
+        assert!(!print(&moved).ours);
+    }
+
+    #[test]
+    fn foreign_labels_are_the_owners_business() {
+        let b = checked("b", json!({}));
+        let object = observed(&b.policies[0], "team-a");
+        let mut labelled = object.clone();
+        labelled.metadata.labels.as_mut().unwrap().insert("team".into(), "a".into());
+        assert_eq!(print(&labelled).meta, print(&object).meta);
+        assert!(!print(&labelled).pinned);
+    }
+
+    #[test]
+    fn a_changed_or_added_key_of_ours_is_seen() {
+        let b = checked("b", json!({"metadata": {"labels": {"owner": "x"}}}));
+        let object = observed(&b.policies[0], "team-a");
+        for (key, value) in [("owner", "y"), (LABEL_BASELINE, "other"), ("policybaseline.io/foo", "bar")] {
+            let mut edited = object.clone();
+            edited.metadata.labels.as_mut().unwrap().insert(key.into(), value.into());
+            assert_ne!(print(&edited).meta, print(&object).meta, "{key}");
+        }
+        let mut less = object.clone();
+        less.metadata.labels.as_mut().unwrap().remove("owner");
+        assert_ne!(print(&less).meta, print(&object).meta);
+    }
+
+    #[test]
+    fn what_would_let_others_delete_the_policy_pins_it() {
+        let b = checked("b", json!({}));
+        let rendered = &b.policies[0];
+        let edit = |f: fn(&mut ObjectMeta)| {
+            let mut object = observed(rendered, "team-a");
+            f(&mut object.metadata);
+            let patch = residue(&object, &rendered.labels, &rendered.annotations, None);
+            (print(&object).pinned, patch.map_or(Value::Null, |p| p[1]["path"].clone()))
+        };
+        assert_eq!(edit(|_| ()), (false, Value::Null));
+        assert_eq!(edit(|m| m.finalizers = Some(vec!["x.example/y".into()])), (true, json!("/metadata/finalizers")));
+        assert_eq!(edit(|m| m.owner_references = Some(vec![Default::default()])), (true, json!("/metadata/ownerReferences")));
+        assert_eq!(edit(|m| m.finalizers = Some(vec!["foregroundDeletion".into()])), (false, Value::Null));
+        assert_eq!(
+            edit(|m| drop(m.labels.as_mut().unwrap().insert("app.kubernetes.io/instance".into(), "x".into()))),
+            (true, json!("/metadata/labels/app.kubernetes.io~1instance"))
+        );
+    }
+
+    #[test]
+    fn keys_that_a_former_plan_asked_for_are_removed_also_when_nobody_owns_them() {
+        let now = checked("b", json!({"metadata": {"labels": {"kept": "1"}}}));
+        let mut object = observed(&now.policies[0], "team-a");
+        object.metadata.labels.as_mut().unwrap().insert("dropped".into(), "1".into());
+        object.metadata.labels.as_mut().unwrap().insert("tenant".into(), "1".into());
+        let rendered = &now.policies[0];
+        let patch = residue(&object, &rendered.labels, &rendered.annotations, Some("l:dropped,l:kept,a:tenant"));
+        assert_eq!(patch.unwrap().as_array().unwrap()[1..], [json!({"op": "remove", "path": "/metadata/labels/dropped"})]);
+    }
+
+    #[test]
+    fn who_is_the_latest_other_manager() {
+        let entries: Vec<ManagedFieldsEntry> = serde_json::from_value(json!([
+            {"manager": "kubectl-edit", "time": "2026-01-02T00:00:00Z"},
+            {"manager": "helm", "time": "2026-01-01T00:00:00Z"},
+            {"manager": MANAGER, "time": "2026-01-03T00:00:00Z"},
+        ]))
+        .unwrap();
+        assert_eq!(claimed_writer(&entries), Some("kubectl-edit"));
+        assert_eq!(claimed_writer(&entries[2..]), None);
+    }
+
+    #[test]
+    fn texts_that_nobody_holds_are_let_go() {
+        let mut texts = Interner::default();
+        let kept = texts.get("kept");
+        for i in 0..20_000 {
+            texts.get(&format!("t{i}"));
+        }
+        assert!(texts.texts.kept.len() <= ROOM);
+        assert!(Arc::ptr_eq(&kept, &texts.get("kept")));
+    }
+}

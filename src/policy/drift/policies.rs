@@ -1,0 +1,105 @@
+//! The policies of one namespace by name. There are few in most, and there are many namespaces: a sorted list takes a tenth of a tree.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::Fingerprint;
+
+/// Fingerprints by the name of the policy.
+#[derive(Clone, Debug, Default)]
+pub struct Policies(Vec<(Arc<str>, Fingerprint)>);
+
+impl Policies {
+    /// One of them.
+    pub fn get(&self, name: &str) -> Option<&Fingerprint> {
+        self.place(name).ok().and_then(|at| self.0.get(at)).map(|(_, print)| print)
+    }
+
+    /// Adds one, or takes the place of the one of that name.
+    pub fn insert(&mut self, name: Arc<str>, print: Fingerprint) {
+        match self.place(&name) {
+            Ok(at) => {
+                if let Some(known) = self.0.get_mut(at) {
+                    *known = (name, print);
+                }
+            }
+            Err(at) => {
+                // A few more than asked for where there are many, none where there are few.
+                self.0.reserve_exact(1 + self.0.len() / 8);
+                self.0.insert(at, (name, print));
+            }
+        }
+    }
+
+    /// Takes one out. Says whether it was there.
+    pub fn remove(&mut self, name: &str) -> bool {
+        self.place(name).is_ok_and(|at| {
+            self.0.remove(at);
+            true
+        })
+    }
+
+    /// Keeps those of which this is true.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Arc<str>) -> bool) {
+        self.0.retain(|(name, _)| keep(name));
+    }
+
+    /// In the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Fingerprint)> + Clone {
+        self.0.iter().map(|(name, print)| (name, print))
+    }
+
+    /// The fingerprints.
+    pub fn values(&self) -> impl Iterator<Item = &Fingerprint> + Clone {
+        self.0.iter().map(|(_, print)| print)
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| (**known).cmp(name))
+    }
+}
+
+impl FromIterator<(Arc<str>, Fingerprint)> for Policies {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Fingerprint)>>(policies: I) -> Self {
+        // Of two of one name the later one stays.
+        let sorted: BTreeMap<Arc<str>, Fingerprint> = policies.into_iter().collect();
+        Self(sorted.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        policy::drift::Interner,
+        testkit::{checked, observed},
+    };
+
+    #[test]
+    fn policies_are_found_replaced_and_removed_by_name() {
+        let mut texts = Interner::default();
+        let mut print = Fingerprint::of(&observed(&checked("b", serde_json::json!({})).policies[0], "a"), &mut texts);
+        let mut policies = Policies::default();
+        for name in ["m", "c", "z", "a"] {
+            policies.insert(name.into(), print.clone());
+        }
+        assert_eq!(policies.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["a", "c", "m", "z"]);
+        print.version = 9;
+        policies.insert("c".into(), print);
+        assert_eq!((policies.get("c").map(|p| p.version), policies.get("d").map(|p| p.version)), (Some(9), None));
+        assert_eq!((policies.remove("c"), policies.remove("c")), (true, false));
+        policies.retain(|name| &**name != "a");
+        assert_eq!(policies.values().count(), 2);
+        assert!(!policies.is_empty());
+    }
+
+    #[test]
+    fn a_fingerprint_stays_small() {
+        // Thirty thousand of them are kept.
+        assert!(size_of::<(Arc<str>, Fingerprint)>() <= 64, "{}", size_of::<(Arc<str>, Fingerprint)>());
+    }
+}

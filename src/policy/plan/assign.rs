@@ -1,0 +1,448 @@
+//! Which baseline applies to a namespace.
+//! Exactly one Enforce baseline wins; a baseline that is stalled keeps what it holds; an Audit baseline takes nothing.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+
+use super::{Baseline, Namespace};
+use crate::api::{
+    NamespaceName,
+    baseline::{DeletionPolicy, ExistingNamespaces, Mode},
+};
+
+/// Every baseline of the cluster, in the order of precedence.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub struct Baselines {
+    valid: Vec<Arc<Baseline>>,
+    invalid: BTreeSet<Arc<str>>,
+    by_name: BTreeMap<Arc<str>, Arc<Baseline>>,
+    /// Those that release nothing until their owner confirms it.
+    held: BTreeSet<Arc<str>>,
+    /// What namespaces keep that a rollout of a baseline has not reached.
+    behind: BTreeMap<Arc<str>, Behind>,
+}
+
+/// Namespaces that a rollout has not reached, and the revision of the baseline that each of them keeps.
+pub type Behind = BTreeMap<NamespaceName, Arc<Baseline>>;
+
+/// What is known of the baseline that a label names.
+#[derive(Clone, Copy, Debug)]
+pub enum Known<'a> {
+    /// It lives and is valid.
+    Valid(&'a Arc<Baseline>),
+    /// It lives, and cannot be planned with: what is its own is frozen.
+    Invalid,
+    /// It is gone: what was its own is orphaned.
+    Gone,
+}
+
+impl Baselines {
+    /// Adds a baseline, or replaces the one of that name. One whose release waits goes on waiting until that is decided anew.
+    pub fn insert(&mut self, baseline: Arc<Baseline>) {
+        self.take_out(&baseline.name);
+        self.by_name.insert(baseline.name.clone(), baseline.clone());
+        let rank = |b: &Baseline| (Reverse(b.priority), b.name.clone());
+        let at = self.valid.partition_point(|b| rank(b) < rank(&baseline));
+        self.valid.insert(at, baseline);
+    }
+
+    /// Notes that a baseline of that name exists and cannot be planned with.
+    pub fn insert_invalid(&mut self, name: Arc<str>) {
+        self.remove(&name);
+        self.invalid.insert(name);
+    }
+
+    /// Forgets a baseline.
+    pub fn remove(&mut self, name: &str) {
+        self.held.remove(name);
+        self.take_out(name);
+    }
+
+    fn take_out(&mut self, name: &str) {
+        self.invalid.remove(name);
+        if self.by_name.remove(name).is_some() {
+            self.valid.retain(|b| &*b.name != name);
+        }
+    }
+
+    /// Says whether a baseline releases what it no longer selects.
+    pub fn hold_release(&mut self, name: &Arc<str>, held: bool) {
+        self.held.remove(name);
+        if held {
+            self.held.insert(name.clone());
+        }
+    }
+
+    /// Whether there is one that cannot be planned with: nobody knows what it would select.
+    pub fn some_are_invalid(&self) -> bool {
+        !self.invalid.is_empty()
+    }
+
+    /// The baseline whose policies a namespace would lose with none in their place.
+    pub fn released_by(&self, ns: &Namespace, holdings: &Holdings) -> Option<Arc<str>> {
+        let works = |b: &Baseline| !b.deleting && b.mode == Mode::Enforce;
+        if ns.terminating || self.valid.iter().any(|b| works(b) && b.selects(ns)) {
+            return None;
+        }
+        let releases = |name: &&Arc<str>| self.by_name.get(*name).is_some_and(|b| works(b) && !b.suspended);
+        holdings.baselines.iter().find(releases).cloned()
+    }
+
+    /// Whether a namespace in which nothing of ours is left is nobody's: no baseline applies there, and none held it that only looks for now,
+    /// cannot be planned with, or waits with a release. While nobody knows who held it, any of these may have.
+    pub fn leave_free(&self, ns: &Namespace, holdings: &Holdings) -> bool {
+        let Assignment { decision: Decision::Unselected, audits, .. } = self.decide(ns, holdings) else { return false };
+        let may_return = audits.iter().map(|b| &b.name).chain(&self.invalid).chain(&self.held);
+        may_return.into_iter().all(|name| holdings.owner.as_ref().is_some_and(|owner| owner != name))
+    }
+
+    /// Says which namespaces keep a former revision of a baseline; all others get what its spec asks for.
+    pub fn set_behind(&mut self, name: &Arc<str>, behind: Behind) {
+        self.behind.remove(name);
+        if !behind.is_empty() {
+            self.behind.insert(name.clone(), behind);
+        }
+    }
+
+    /// The namespaces that keep a former revision of a baseline.
+    pub fn behind(&self, name: &str) -> Option<&Behind> {
+        self.behind.get(name)
+    }
+
+    /// A namespace keeps no former revision of a baseline any more. Says whether it did.
+    pub fn catch_up(&mut self, name: &str, ns: &NamespaceName) -> bool {
+        self.behind.get_mut(name).is_some_and(|behind| behind.remove(ns).is_some())
+    }
+
+    /// What is known of the baseline of that name.
+    pub fn known(&self, name: &str) -> Known<'_> {
+        match self.by_name.get(name) {
+            Some(baseline) => Known::Valid(baseline),
+            None if self.invalid.contains(name) => Known::Invalid,
+            None => Known::Gone,
+        }
+    }
+
+    /// The valid ones, first in precedence first.
+    pub fn valid(&self) -> &[Arc<Baseline>] {
+        &self.valid
+    }
+
+    /// Whether a policy that carries this baseline's label may be removed when nothing plans it (the removal rules).
+    pub fn may_remove(&self, name: &str) -> bool {
+        match self.known(name) {
+            Known::Valid(b) if b.suspended => false,
+            Known::Valid(b) if b.deleting => b.deletion_policy == DeletionPolicy::Delete,
+            Known::Valid(b) => b.mode == Mode::Enforce,
+            Known::Invalid | Known::Gone => false,
+        }
+    }
+}
+
+/// What of ours a namespace holds, or was seen to hold.
+#[derive(Clone, Debug, Default)]
+pub struct Holdings {
+    /// It holds a policy of ours, or did while this process watched and has not been let go: then it is not "existing" any more.
+    pub any: bool,
+    /// When an opt-out of it was first in force, which says the same to baselines that lived then.
+    pub opted_out: Option<Timestamp>,
+    /// The baselines that the labels of our policies name.
+    pub baselines: BTreeSet<Arc<str>>,
+    /// The baseline whose plan the namespace was last seen to hold. Labels can be forged, this cannot.
+    pub owner: Option<Arc<str>>,
+}
+
+/// What is to be done in a namespace.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// The namespace is being deleted: nothing.
+    LeaveAlone,
+    /// No baseline applies. What a living baseline left there goes.
+    Unselected,
+    /// An invalid or a suspended baseline holds it, or one whose release waits: no write, no removal, and nobody else takes over.
+    Frozen(Arc<str>),
+    /// Older than the baseline, and holds nothing of ours: report only.
+    Reported(Arc<Baseline>),
+    /// The baseline's policies are kept here: those that its spec asks for, or those of a former revision until a rollout comes by.
+    Protected(Arc<Baseline>),
+}
+
+/// The decision, and who else has an interest in the namespace.
+#[derive(Clone, Debug)]
+pub struct Assignment {
+    /// What is to be done.
+    pub decision: Decision,
+    /// Enforce baselines that select the namespace and come later.
+    pub shadowed: Vec<Arc<Baseline>>,
+    /// Audit baselines that select the namespace.
+    pub audits: Vec<Arc<Baseline>>,
+}
+
+impl Baselines {
+    /// Decides for one namespace.
+    pub fn decide(&self, ns: &Namespace, holdings: &Holdings) -> Assignment {
+        let nothing = |decision| Assignment { decision, shadowed: vec![], audits: vec![] };
+        if ns.terminating {
+            return nothing(Decision::LeaveAlone);
+        }
+        let (audits, mut enforcing): (Vec<_>, Vec<_>) =
+            self.valid.iter().filter(|b| !b.deleting && b.selects(ns)).cloned().partition(|b| b.mode == Mode::Audit);
+        // A label that names a stalled baseline freezes nothing where we know better: else tampering with it would stop repairs. We know
+        // better while the owner is known, and where a policy names a baseline that lives and selects the namespace.
+        let owner = holdings.owner.as_ref().and_then(|owner| self.by_name.get(owner));
+        let known_owner = owner.is_some() || enforcing.iter().any(|b| holdings.baselines.contains(&b.name));
+        let is_suspended = |name: &str| self.by_name.get(name).is_some_and(|b| b.suspended);
+        let frozen_by = holdings.baselines.iter().find(|name| self.invalid.contains(*name) || is_suspended(name));
+        let frozen_by = frozen_by.filter(|_| !known_owner).or(owner.filter(|b| b.suspended).map(|b| &b.name));
+        // A suspended baseline that comes first keeps its place.
+        let frozen_by = frozen_by.or(enforcing.first().filter(|b| b.suspended).map(|b| &b.name)).cloned();
+        if let Some(name) = frozen_by {
+            enforcing.retain(|b| b.name != name);
+            return Assignment { decision: Decision::Frozen(name), shadowed: enforcing, audits };
+        }
+        if enforcing.is_empty() {
+            if let Some(name) = holdings.baselines.iter().find(|name| self.held.contains(*name)) {
+                return Assignment { decision: Decision::Frozen(name.clone()), shadowed: vec![], audits };
+            }
+            return Assignment { decision: Decision::Unselected, shadowed: vec![], audits };
+        }
+        let winner = enforcing.remove(0);
+        let decision = if winner.only_reports(ns, holdings) {
+            Decision::Reported(winner)
+        } else {
+            let kept = self.behind(&winner.name).and_then(|behind| behind.get(&ns.name)).cloned();
+            Decision::Protected(kept.unwrap_or(winner))
+        };
+        Assignment { decision, shadowed: enforcing, audits }
+    }
+}
+
+impl Baseline {
+    /// Whether the baseline found the namespace open: then only `existingNamespaces: Enforce` closes it.
+    pub fn only_reports(&self, ns: &Namespace, holdings: &Holdings) -> bool {
+        let was_opted_out = holdings.opted_out.is_some_and(|at| at >= self.created);
+        self.existing == ExistingNamespaces::Report && ns.created < self.created && !holdings.any && !was_opted_out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testkit::{checked, checked_at, deleting, namespace};
+
+    const OLD: i64 = 100;
+    const NEW: i64 = 300;
+
+    fn all(baselines: Vec<Baseline>) -> Baselines {
+        let mut all = Baselines::default();
+        for b in baselines {
+            all.insert(Arc::new(b));
+        }
+        all
+    }
+
+    fn winner(baselines: &Baselines, ns: &Namespace) -> String {
+        tell(&baselines.decide(ns, &Holdings::default()).decision)
+    }
+
+    fn tell(d: &Decision) -> String {
+        match d {
+            Decision::LeaveAlone => "leave alone".into(),
+            Decision::Unselected => "unselected".into(),
+            Decision::Frozen(b) => format!("frozen {b}"),
+            Decision::Reported(b) => format!("reported {}", b.name),
+            Decision::Protected(b) => format!("protected {}", b.name),
+        }
+    }
+
+    fn held_by(name: &str) -> Holdings {
+        Holdings { any: true, baselines: [Arc::from(name)].into(), ..Holdings::default() }
+    }
+
+    #[test]
+    fn the_highest_priority_wins_then_the_first_name_in_byte_order() {
+        let ns = namespace("a", &[]);
+        let b = all(vec![
+            checked_at("b", OLD, json!({})),
+            checked_at("a", OLD, json!({})),
+            checked_at("z", OLD, json!({"priority": 1})),
+        ]);
+        assert_eq!(winner(&b, &ns), "protected z");
+        let b = all(vec![checked_at("b", OLD, json!({})), checked_at("a", OLD, json!({})), checked_at("B", OLD, json!({}))]);
+        assert_eq!(winner(&b, &ns), "protected B");
+        assert_eq!(b.decide(&ns, &Holdings::default()).shadowed.len(), 2);
+    }
+
+    #[test]
+    fn an_audit_baseline_disarms_nobody_however_high_its_priority() {
+        let b =
+            all(vec![checked_at("audit", OLD, json!({"mode": "Audit", "priority": 1000})), checked_at("real", OLD, json!({}))]);
+        let verdict = b.decide(&namespace("a", &[]), &Holdings::default());
+        assert_eq!(tell(&verdict.decision), "protected real");
+        assert_eq!(verdict.audits.len(), 1);
+        assert!(!b.may_remove("audit"));
+    }
+
+    #[test]
+    fn i7_a_forged_label_of_a_stalled_baseline_freezes_nothing_that_a_living_one_holds() {
+        let mut b = all(vec![checked_at("good", OLD, json!({}))]);
+        b.insert_invalid("bad".into());
+        let ns = namespace("a", &[]);
+        // As after a restart: nobody remembers who held it.
+        let forged = Holdings { any: true, baselines: ["bad", "good"].map(Arc::from).into(), ..Holdings::default() };
+        assert_eq!(tell(&b.decide(&ns, &forged).decision), "protected good");
+        assert_eq!(tell(&b.decide(&ns, &held_by("bad")).decision), "frozen bad");
+    }
+
+    #[test]
+    fn an_older_namespace_that_holds_nothing_of_ours_is_only_reported() {
+        let b = all(vec![checked_at("b", NEW, json!({}))]);
+        let ns = namespace("a", &[]);
+        assert_eq!(winner(&b, &ns), "reported b");
+        assert_eq!(tell(&b.decide(&ns, &held_by("gone")).decision), "protected b");
+        let b = all(vec![checked_at("b", NEW, json!({"existingNamespaces": "Enforce"}))]);
+        assert_eq!(winner(&b, &ns), "protected b");
+    }
+
+    #[test]
+    fn a_namespace_created_in_the_same_second_as_the_baseline_is_new() {
+        let ns = namespace("a", &[]);
+        let b = all(vec![checked_at("b", ns.created.as_second(), json!({}))]);
+        assert_eq!(winner(&b, &ns), "protected b");
+    }
+
+    #[test]
+    fn i5_a_namespace_that_is_being_deleted_is_left_alone() {
+        let b = all(vec![checked_at("b", OLD, json!({}))]);
+        assert_eq!(winner(&b, &Namespace { terminating: true, ..namespace("a", &[]) }), "leave alone");
+    }
+
+    #[test]
+    fn i7_an_invalid_baseline_freezes_what_is_its_own_and_nothing_else() {
+        let mut b = all(vec![checked_at("good", OLD, json!({}))]);
+        b.insert_invalid("bad".into());
+        let ns = namespace("a", &[]);
+        assert_eq!(tell(&b.decide(&ns, &held_by("bad")).decision), "frozen bad");
+        assert_eq!(tell(&b.decide(&ns, &held_by("good")).decision), "protected good");
+        assert_eq!(tell(&b.decide(&ns, &Holdings::default()).decision), "protected good");
+        assert!(!b.may_remove("bad"));
+    }
+
+    #[test]
+    fn a_forged_label_of_a_stalled_baseline_freezes_nothing() {
+        let mut b = all(vec![checked_at("good", OLD, json!({}))]);
+        b.insert_invalid("bad".into());
+        let forged = Holdings { owner: Some("good".into()), ..held_by("bad") };
+        assert_eq!(tell(&b.decide(&namespace("a", &[]), &forged).decision), "protected good");
+        b.insert_invalid("good".into());
+        assert_eq!(tell(&b.decide(&namespace("a", &[]), &forged).decision), "frozen bad");
+    }
+
+    fn suspended(name: &str, spec: serde_json::Value) -> Baseline {
+        let mut baseline = checked_at(name, OLD, spec);
+        baseline.suspended = true;
+        baseline
+    }
+
+    #[test]
+    fn a_suspended_baseline_keeps_its_claims_and_removes_nothing() {
+        let ns = namespace("a", &[]);
+        let b = all(vec![suspended("first", json!({"priority": 1})), checked_at("second", OLD, json!({}))]);
+        let verdict = b.decide(&ns, &Holdings::default());
+        assert_eq!((tell(&verdict.decision), verdict.shadowed.len()), ("frozen first".into(), 1));
+        assert!(!b.may_remove("first"));
+        // One that comes later stands in nobody's way.
+        let b = all(vec![checked_at("first", OLD, json!({"priority": 1})), suspended("second", json!({}))]);
+        assert_eq!(winner(&b, &ns), "protected first");
+        // What it held before its selector was edited stays its own, also when nobody remembers that but the labels.
+        let b = all(vec![
+            suspended("left", json!({"namespaceSelector": {"matchLabels": {"x": "y"}}})),
+            checked_at("other", OLD, json!({})),
+        ]);
+        assert_eq!(tell(&b.decide(&ns, &held_by("left")).decision), "frozen left");
+        let known = Holdings { owner: Some("left".into()), ..held_by("left") };
+        assert_eq!(tell(&b.decide(&ns, &known).decision), "frozen left");
+        // A forged label freezes nothing that another one is known to hold.
+        let forged = Holdings { owner: Some("other".into()), ..held_by("left") };
+        assert_eq!(tell(&b.decide(&ns, &forged).decision), "protected other");
+        assert_eq!(tell(&b.decide(&Namespace { terminating: true, ..ns }, &held_by("left")).decision), "leave alone");
+    }
+
+    #[test]
+    fn a_release_that_is_held_keeps_what_stands_there_and_hinders_no_other_baseline() {
+        let gone = json!({"namespaceSelector": {"matchLabels": {"x": "y"}}});
+        let mut b = all(vec![checked_at("typo", OLD, gone.clone())]);
+        let ns = namespace("a", &[]);
+        assert_eq!(b.released_by(&ns, &held_by("typo")).as_deref(), Some("typo"));
+        assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "unselected");
+        b.hold_release(&"typo".into(), true);
+        assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "frozen typo");
+        assert_eq!(tell(&b.decide(&ns, &held_by("gone")).decision), "unselected");
+        assert_eq!(tell(&b.decide(&namespace("b", &[("x", "y")]), &Holdings::default()).decision), "protected typo");
+        // What another one protects is not released.
+        b.insert(Arc::new(checked_at("other", OLD, json!({}))));
+        assert_eq!(b.released_by(&ns, &held_by("typo")), None);
+        assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "protected other");
+        b.remove("other");
+        b.hold_release(&"typo".into(), false);
+        assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "unselected");
+        // A deletion says what it wants.
+        let b = all(vec![deleting(checked("b", json!({"deletionPolicy": "Delete"})))]);
+        assert_eq!(b.released_by(&ns, &held_by("b")), None);
+    }
+
+    #[test]
+    fn i10_only_a_living_valid_enforce_baseline_or_a_deletion_that_says_so_removes() {
+        let b = all(vec![
+            checked_at("enforce", OLD, json!({})),
+            checked_at("audit", OLD, json!({"mode": "Audit"})),
+            deleting(checked("orphan", json!({}))),
+            deleting(checked("delete", json!({"deletionPolicy": "Delete"}))),
+        ]);
+        assert_eq!(["enforce", "audit", "orphan", "delete", "gone"].map(|n| b.may_remove(n)), [true, false, false, true, false]);
+    }
+
+    #[test]
+    fn a_namespace_that_a_rollout_has_not_reached_keeps_what_it_has() {
+        let mut b = all(vec![checked_at("b", OLD, json!({"dns": {"ports": [5353]}}))]);
+        let target = b.valid()[0].clone();
+        let former = Arc::new(target.at(&checked("b", json!({})).revision, "operator").unwrap());
+        let ns = namespace("a", &[]);
+        b.set_behind(&target.name, [(ns.name.clone(), former)].into());
+        let keeps = |b: &Baselines, ns: &Namespace| match b.decide(ns, &Holdings::default()).decision {
+            Decision::Protected(b) => b.is_former(),
+            _ => panic!("not protected"),
+        };
+        assert!(keeps(&b, &ns) && !keeps(&b, &namespace("new", &[])));
+        b.insert(target);
+        assert!(keeps(&b, &ns), "an edit moves nobody by itself");
+        assert!(b.catch_up("b", &ns.name) && !b.catch_up("b", &ns.name));
+        assert!(!keeps(&b, &ns));
+    }
+
+    #[test]
+    fn a_baseline_that_is_being_deleted_claims_nothing() {
+        let b = all(vec![deleting(checked("b", json!({})))]);
+        assert_eq!(winner(&b, &namespace("a", &[])), "unselected");
+    }
+
+    #[test]
+    fn a_baseline_that_becomes_invalid_or_valid_again_is_known_once() {
+        let mut b = all(vec![checked_at("b", OLD, json!({}))]);
+        b.insert_invalid("b".into());
+        assert!(matches!(b.known("b"), Known::Invalid));
+        assert!(b.valid().is_empty());
+        b.insert(Arc::new(checked_at("b", OLD, json!({}))));
+        assert!(matches!(b.known("b"), Known::Valid(_)));
+        b.remove("b");
+        assert!(matches!(b.known("b"), Known::Gone));
+    }
+}

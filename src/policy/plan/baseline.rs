@@ -1,0 +1,483 @@
+//! One baseline, checked. Every check that CEL cannot make at admission is made here and in `checks`, and its error becomes the
+//! condition's reason; after it, planning is total.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{ResourceExt, core::Selector as Matcher};
+
+use super::{
+    Namespace,
+    checks::{check_dns, check_metadata, check_monitoring, check_rollout, exclusions, glob_matches, matcher},
+    opt_out::{Limits, OptOut},
+    render::{self, Rendered},
+    revision::Revision,
+    words,
+};
+use crate::{
+    api::{
+        Role,
+        baseline::{
+            ControlPlaneBackends, DeletionPolicy, Discovery, Dns, DnsStatus, ExistingNamespaces, Mode, Monitoring,
+            PolicyBaseline, PolicyMetadata, SourceEgress,
+        },
+        names::{self, SYSTEM_NAMESPACES},
+        selector::Selector,
+    },
+    policy::{
+        dns::{ClusterDns, OPENSHIFT_DNS},
+        plan::BaselineError,
+        rollout::Strategy as Rollout,
+    },
+};
+
+/// A baseline that can be planned with.
+#[derive(Clone, Debug)]
+pub struct Baseline {
+    /// Its name.
+    pub name: Arc<str>,
+    /// When it was created, to the second.
+    pub created: Timestamp,
+    /// Whether it writes.
+    pub mode: Mode,
+    /// It writes and removes nothing for now, and keeps what it has.
+    pub suspended: bool,
+    /// What it does with namespaces older than itself.
+    pub existing: ExistingNamespaces,
+    /// What it does with namespaces that serve the control plane.
+    pub backends: ControlPlaneBackends,
+    /// Its rank among baselines.
+    pub priority: i32,
+    /// What becomes of its policies when it is deleted.
+    pub deletion_policy: DeletionPolicy,
+    /// It is being deleted.
+    pub deleting: bool,
+    /// Selector and exclusions in words.
+    pub effective_selector: String,
+    /// Its policies, rendered once.
+    pub policies: Vec<Rendered>,
+    /// What it lets opt-outs ask for.
+    pub opt_outs: Limits,
+    /// What it allows as DNS beside its spec, as a status tells it.
+    pub dns_status: DnsStatus,
+    /// What of the cluster's DNS no policy can express, with what to do.
+    pub dns_gap: Option<String>,
+    written: RenderInputs,
+    /// Its name, or that of a former revision of it.
+    pub key: Arc<str>,
+    /// What of its spec is written.
+    pub revision: Revision,
+    /// How a change goes out, if not at once.
+    pub rollout: Option<Rollout>,
+    /// What was checked, but for its status.
+    pub(super) object: PolicyBaseline,
+    canaries: Option<Matcher>,
+    selector: Matcher,
+    selector_words: String,
+    exclude: Vec<String>,
+    scraped: Matcher,
+    scrapers: Vec<Matcher>,
+    source_egress: SourceEgress,
+}
+
+/// What of the spec is needed to render it anew when the cluster's DNS is found elsewhere.
+#[derive(Clone, Debug)]
+struct RenderInputs {
+    selector: Selector,
+    include_system_namespaces: bool,
+    dns: Dns,
+    monitoring: Monitoring,
+    metadata: PolicyMetadata,
+}
+
+impl Baseline {
+    /// Checks a baseline. `operator_namespace` is excluded like a system namespace. Of DNS it knows what its spec says, until it is told more.
+    pub fn check(object: &PolicyBaseline, operator_namespace: &str) -> Result<Self, BaselineError> {
+        let spec = &object.spec;
+        spec.monitoring.as_ref().map_or(Ok(()), check_monitoring)?;
+        spec.dns.as_ref().map_or(Ok(()), check_dns)?;
+        spec.metadata.as_ref().map_or(Ok(()), check_metadata)?;
+        Self::assemble(object, operator_namespace)
+    }
+
+    /// The same of what was checked before, maybe by a release with other rules: what it wrote stands in the cluster. Only what cannot be
+    /// planned with is refused.
+    pub(super) fn assemble(object: &PolicyBaseline, operator_namespace: &str) -> Result<Self, BaselineError> {
+        let spec = &object.spec;
+        let name = object.name_any();
+        if names::check_label_value(&name).is_err() {
+            return Err(BaselineError::InvalidName(name));
+        }
+        if spec.policies.is_empty() {
+            return Err(BaselineError::NoPolicies);
+        }
+        let selector = spec.namespace_selector.clone().unwrap_or_default();
+        let exclude = exclusions(&spec.exclude_namespaces, spec.include_system_namespaces, operator_namespace)?;
+        let monitoring = spec.monitoring.clone().unwrap_or_default();
+        let dns = spec.dns.clone().unwrap_or_default();
+        let metadata = spec.metadata.clone().unwrap_or_default();
+        let opt_outs = Limits::check(spec.opt_outs.as_ref()).map_err(BaselineError::InvalidDuration)?;
+
+        let rollout = spec.rollout.as_ref().map(check_rollout).transpose()?;
+        let canaries = spec.rollout.as_ref().and_then(|r| r.canary_selector.as_ref());
+        let canaries = canaries.map(|s| matcher("spec.rollout.canarySelector", s)).transpose()?;
+
+        let sources = render::monitoring_sources(&monitoring);
+        if sources.is_empty() {
+            return Err(BaselineError::EmptyList("spec.monitoring.from"));
+        }
+        if monitoring.ports.as_ref().is_some_and(Vec::is_empty) {
+            return Err(BaselineError::EmptyList("spec.monitoring.ports"));
+        }
+        let scrapers = sources.iter().map(|(namespaces, _)| matcher("spec.monitoring.from", namespaces));
+        let none = ClusterDns::default();
+        let rendered = |role| render::render(role, &name, &dns, &none, &monitoring, &metadata);
+        let mut policies: Vec<Rendered> = Role::ALL.into_iter().filter(|r| spec.policies.contains(r)).map(rendered).collect();
+        let source_egress = monitoring.source_egress;
+        let carves = [Role::DefaultDenyEgress, Role::MonitoringCarveout].iter().all(|role| spec.policies.contains(role));
+        if source_egress == SourceEgress::Enforce && carves {
+            let source = |(i, (_, pods)): (usize, &(_, Selector))| render::render_source(i, pods, &name, &monitoring, &metadata);
+            policies.extend(sources.iter().enumerate().map(source));
+        }
+        if rollout.is_some() {
+            policies = policies.into_iter().map(Rendered::traced).collect();
+        }
+        Ok(Self {
+            created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+            mode: spec.mode,
+            suspended: spec.suspend,
+            existing: spec.existing_namespaces,
+            backends: spec.control_plane_backends,
+            priority: spec.priority,
+            deletion_policy: spec.deletion_policy,
+            deleting: object.metadata.deletion_timestamp.is_some(),
+            effective_selector: words::effective_selector(&selector, &exclude),
+            selector: matcher("spec.namespaceSelector", &selector)?,
+            selector_words: words::effective_selector(&selector, &[]),
+            scraped: matcher("spec.monitoring.namespaceSelector", &monitoring.namespace_selector.clone().unwrap_or_default())?,
+            scrapers: scrapers.collect::<Result<_, _>>()?,
+            source_egress,
+            exclude,
+            opt_outs,
+            policies,
+            dns_status: DnsStatus { discovery: dns.discovery, ..DnsStatus::default() },
+            dns_gap: None,
+            written: RenderInputs {
+                selector,
+                include_system_namespaces: spec.include_system_namespaces,
+                dns,
+                monitoring,
+                metadata,
+            },
+            key: name.as_str().into(),
+            revision: Revision::of(spec),
+            rollout,
+            canaries,
+            object: checked_object(object),
+            name: name.into(),
+        })
+    }
+
+    /// The same baseline in a cluster whose DNS is there. It leaves the namespaces of DNS out, as it does system namespaces.
+    #[must_use]
+    pub fn with_dns(mut self, found: &ClusterDns) -> Self {
+        let RenderInputs { selector, include_system_namespaces, dns, monitoring, metadata } = &self.written;
+        if dns.discovery == Discovery::Static {
+            return self;
+        }
+        for policy in self.policies.iter_mut().filter(|policy| policy.role == Role::DefaultDenyEgress) {
+            let rendered = render::render(policy.role, &self.name, dns, found, monitoring, metadata);
+            *policy = if self.rollout.is_some() { rendered.traced() } else { rendered };
+        }
+        if !include_system_namespaces {
+            self.exclude.extend(found.namespaces().map(Into::into));
+            self.exclude.sort_unstable();
+            self.exclude.dedup();
+            self.effective_selector = words::effective_selector(selector, &self.exclude);
+        }
+        self.dns_status = found.status();
+        self.dns_gap = found.gap();
+        self
+    }
+
+    /// Whether a change reaches this namespace first.
+    pub fn is_canary(&self, ns: &Namespace) -> bool {
+        self.canaries.as_ref().is_some_and(|canaries| ns.labels.are_selected_by(canaries))
+    }
+
+    /// Whether the selector matches and no exclusion does. Precedence is not asked here.
+    pub fn selects(&self, ns: &Namespace) -> bool {
+        !self.exclude.iter().any(|glob| glob_matches(glob, ns.name.as_str())) && ns.labels.are_selected_by(&self.selector)
+    }
+
+    /// Why it does not select a namespace; none if it does. `own` is the namespace of the operator.
+    pub fn why_not_selected(&self, ns: &Namespace, own: &str) -> Option<String> {
+        let name = ns.name.as_str();
+        if let Some(glob) = self.exclude.iter().find(|glob| glob_matches(glob, name)) {
+            let is_built_in = SYSTEM_NAMESPACES.contains(&name) || name == own;
+            return Some(if is_built_in {
+                format!("{name} is always left out, unless includeSystemNamespaces is true")
+            } else if glob == OPENSHIFT_DNS && name == OPENSHIFT_DNS {
+                format!("the cluster's DNS is in {name}, which is then left out, unless includeSystemNamespaces is true")
+            } else {
+                format!("spec.excludeNamespaces has {glob}")
+            });
+        }
+        (!self.selects(ns)).then(|| format!("its labels do not match: {}", self.selector_words))
+    }
+
+    /// Whether a role is planned in this namespace, which the baseline selects.
+    pub fn plans(&self, role: Role, ns: &Namespace) -> bool {
+        self.wants(role, ns) && ns.opt_outs.of(role, &self.opt_outs).is_none()
+    }
+
+    /// The policies that this namespace does without, and by which opt-outs.
+    pub fn opted_out<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (&'a Rendered, &'a OptOut)> {
+        let wanted = self.policies.iter().filter(|policy| self.wants_policy(policy, ns));
+        wanted.filter_map(|policy| Some((policy, ns.opt_outs.of(policy.role, &self.opt_outs)?)))
+    }
+
+    /// Whether a role is planned in this namespace, but for opt-outs.
+    fn wants(&self, role: Role, ns: &Namespace) -> bool {
+        match role {
+            Role::DefaultDenyIngress => self.holds(ns).is_none(),
+            // Monitoring pods need the apiserver and the kubelets, which no portable rule can name.
+            Role::DefaultDenyEgress => {
+                self.source_egress == SourceEgress::Enforce || !self.scrapers.iter().any(|s| ns.labels.are_selected_by(s))
+            }
+            // It closes the pods that it selects to everybody else: without default-deny-ingress it would open nothing.
+            Role::MonitoringCarveout => self.holds(ns).is_none() && ns.labels.are_selected_by(&self.scraped),
+        }
+    }
+
+    /// Why a role is not planned in this namespace, which the baseline selects; none if it is.
+    pub fn why_not_planned(&self, role: Role, ns: &Namespace) -> Option<String> {
+        if !self.policies.iter().any(|policy| policy.role == role) {
+            return Some("spec.policies does not name it".into());
+        }
+        if let Some(OptOut { name, expires, approval, .. }) = ns.opt_outs.of(role, &self.opt_outs) {
+            let approval = approval.as_ref().map(|approval| format!(", {approval}")).unwrap_or_default();
+            return Some(format!("opt-out {name} until {expires}{approval}"));
+        }
+        let why = match (role, self.holds(ns)) {
+            _ if self.wants(role, ns) => return None,
+            (Role::DefaultDenyIngress | Role::MonitoringCarveout, Some(caller)) => {
+                return Some(format!("{caller} here, so ingress is left open (controlPlaneBackends)"));
+            }
+            (Role::DefaultDenyIngress, None) => "ingress is left open",
+            (Role::DefaultDenyEgress, _) => {
+                "the namespace matches spec.monitoring.from, and monitoring pods need the apiserver and the kubelets"
+            }
+            (Role::MonitoringCarveout, None) => "the namespace does not match spec.monitoring.namespaceSelector",
+        };
+        Some(why.into())
+    }
+
+    /// Who calls a Service in this namespace, when its ingress is left open for that.
+    pub fn holds<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
+        self.called(ns).filter(|_| !ns.closed)
+    }
+
+    /// Who calls a Service in this namespace, when its ingress is closed nevertheless.
+    pub fn blocks<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
+        self.called(ns).filter(|_| ns.closed)
+    }
+
+    /// Who calls a Service in this namespace, where the baseline would close its ingress.
+    fn called<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
+        let (role, hold) = (Role::DefaultDenyIngress, self.backends == ControlPlaneBackends::Hold);
+        let closes = || self.policies.iter().any(|policy| policy.role == role) && ns.opt_outs.of(role, &self.opt_outs).is_none();
+        ns.serves.as_deref().filter(|_| hold && closes())
+    }
+
+    /// The policies planned in this namespace, which the baseline selects.
+    pub fn planned<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (usize, &'a Rendered)> {
+        let is_opted_out = |policy: &Rendered| ns.opt_outs.of(policy.role, &self.opt_outs).is_some();
+        // Where egress is not closed a source policy would open nothing, and close the monitoring pods to everything else.
+        let is_planned = move |policy: &Rendered| {
+            let is_closed = || policy.source.is_none() || self.plans(Role::DefaultDenyEgress, ns);
+            self.wants_policy(policy, ns) && !is_opted_out(policy) && is_closed()
+        };
+        self.policies.iter().enumerate().filter(move |(_, policy)| is_planned(policy))
+    }
+
+    /// Whether a policy is planned in this namespace, but for opt-outs.
+    fn wants_policy(&self, policy: &Rendered, ns: &Namespace) -> bool {
+        match policy.source {
+            Some(source) => self.scrapers.get(source).is_some_and(|s| ns.labels.are_selected_by(s)),
+            None => self.wants(policy.role, ns),
+        }
+    }
+}
+
+/// What a former revision is checked with, but for what it wrote.
+fn checked_object(object: &PolicyBaseline) -> PolicyBaseline {
+    let PolicyBaseline { metadata, spec, .. } = object;
+    let metadata = ObjectMeta {
+        name: metadata.name.clone(),
+        creation_timestamp: metadata.creation_timestamp.clone(),
+        deletion_timestamp: metadata.deletion_timestamp.clone(),
+        ..ObjectMeta::default()
+    };
+    PolicyBaseline { metadata, spec: spec.clone(), status: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::{baseline_object, namespace};
+
+    fn check(spec: serde_json::Value) -> Result<Baseline, BaselineError> {
+        Baseline::check(&baseline_object("b", spec), "operator")
+    }
+
+    fn reason(spec: serde_json::Value) -> &'static str {
+        check(spec).map_or_else(|e| e.reason(), |_| "valid")
+    }
+
+    #[test]
+    fn an_empty_spec_is_valid_and_selects_all_but_the_system_namespaces() {
+        let b = check(serde_json::json!({})).unwrap();
+        assert!(b.selects(&namespace("team-a", &[])));
+        for ns in ["kube-system", "kube-public", "kube-node-lease", "operator"] {
+            assert!(!b.selects(&namespace(ns, &[])), "{ns}");
+        }
+        assert_eq!(b.policies.len(), 3);
+    }
+
+    #[test]
+    fn exclusions_add_to_the_built_in_ones() {
+        let b = check(serde_json::json!({"excludeNamespaces": ["openshift-*"]})).unwrap();
+        assert!(!b.selects(&namespace("openshift-dns", &[])));
+        assert!(!b.selects(&namespace("kube-system", &[])));
+    }
+
+    #[test]
+    fn system_namespaces_need_the_explicit_way_in() {
+        let b = check(serde_json::json!({"includeSystemNamespaces": true})).unwrap();
+        assert!(b.selects(&namespace("kube-system", &[])));
+        assert!(b.selects(&namespace("operator", &[])));
+    }
+
+    #[test]
+    fn the_namespace_of_the_monitoring_pods_gets_no_egress_policy() {
+        let b = check(serde_json::json!({})).unwrap();
+        assert!(!b.plans(Role::DefaultDenyEgress, &namespace("monitoring", &[])));
+        assert!(b.plans(Role::DefaultDenyIngress, &namespace("monitoring", &[])));
+        assert!(b.plans(Role::DefaultDenyEgress, &namespace("team-a", &[])));
+    }
+
+    #[test]
+    fn what_is_not_selected_or_not_planned_has_a_reason_and_the_rest_has_none() {
+        let b = check(serde_json::json!({
+            "namespaceSelector": {"matchLabels": {"team": "a"}}, "excludeNamespaces": ["legacy-*"],
+            "policies": ["DefaultDenyIngress", "DefaultDenyEgress"],
+        }))
+        .unwrap();
+        let why = |name: &str, labels: &[(&str, &str)]| b.why_not_selected(&namespace(name, labels), "operator");
+        assert_eq!(why("a", &[("team", "a")]), None);
+        assert!(why("a", &[]).unwrap().starts_with("its labels do not match: namespaces with team=a"));
+        assert_eq!(why("legacy-x", &[("team", "a")]).unwrap(), "spec.excludeNamespaces has legacy-*");
+        for built_in in ["kube-system", "operator"] {
+            assert!(why(built_in, &[("team", "a")]).unwrap().contains("includeSystemNamespaces"), "{built_in}");
+        }
+        let why = |role, name: &str| b.why_not_planned(role, &namespace(name, &[("team", "a")]));
+        assert_eq!(why(Role::DefaultDenyEgress, "a"), None);
+        assert!(why(Role::DefaultDenyEgress, "monitoring").unwrap().contains("spec.monitoring.from"));
+        assert_eq!(why(Role::MonitoringCarveout, "a").unwrap(), "spec.policies does not name it");
+    }
+
+    #[test]
+    fn a_namespace_of_the_monitoring_pods_gets_both_halves_when_its_egress_is_to_be_closed() {
+        use serde_json::json;
+        let entry = |team: &str| json!({"namespaceSelector": {"matchLabels": {"team": team}}, "podSelector": {"matchLabels": {"app": team}}});
+        let b = check(json!({"monitoring": {"sourceEgress": "Enforce", "from": [entry("a"), entry("b"), entry("a")]}})).unwrap();
+        let planned = |b: &Baseline, labels: &[(&str, &str)]| {
+            let ns = namespace("n", labels);
+            b.planned(&ns).map(|(_, policy)| policy.name.trim_start_matches("baseline-").to_owned()).collect::<Vec<_>>()
+        };
+        let all = ["default-deny-ingress", "default-deny-egress", "monitoring-carveout"];
+        assert_eq!(planned(&b, &[]), all);
+        assert_eq!(planned(&b, &[("team", "a")]), [&all[..], &["monitoring-source", "monitoring-source-3"]].concat());
+        assert_eq!(planned(&b, &[("team", "b")]), [&all[..], &["monitoring-source-2"]].concat());
+        // Without the role there is neither half. Without default-deny-egress the second one would open nothing, and close.
+        for (roles, want) in
+            [(json!(["DefaultDenyEgress"]), "default-deny-egress"), (json!(["MonitoringCarveout"]), "monitoring-carveout")]
+        {
+            let spec = json!({"policies": roles, "monitoring": {"sourceEgress": "Enforce", "from": [entry("a")]}});
+            assert_eq!(planned(&check(spec).unwrap(), &[("team", "a")]), [want]);
+        }
+        // Where pods are not scraped they scrape all the same.
+        let opted_in = json!({"matchLabels": {"scrape": "true"}});
+        let spec = json!({"monitoring": {"sourceEgress": "Enforce", "from": [entry("a")], "namespaceSelector": opted_in}});
+        let b = check(spec).unwrap();
+        assert_eq!(planned(&b, &[("team", "a")]), [&all[..2], &["monitoring-source"]].concat());
+        let to = b.policies[3].spec.egress.as_ref().unwrap()[0].to.as_ref().unwrap();
+        assert_eq!(serde_json::to_value(&to[0].namespace_selector).unwrap(), opted_in);
+    }
+
+    #[test]
+    fn a_namespace_can_be_asked_to_opt_in_to_the_carve_out() {
+        let b = check(
+            serde_json::json!({"monitoring": {"namespaceSelector": {"matchLabels": {"monitoring.io/allow-scrape": "true"}}}}),
+        )
+        .unwrap();
+        assert!(!b.plans(Role::MonitoringCarveout, &namespace("a", &[])));
+        assert!(b.plans(Role::MonitoringCarveout, &namespace("a", &[("monitoring.io/allow-scrape", "true")])));
+    }
+
+    #[test]
+    fn what_cel_cannot_see_is_named_by_reason() {
+        use serde_json::json;
+        for (spec, want) in [
+            (json!({"namespaceSelector": {"matchLabels": {"Bad Key": "x"}}}), "InvalidSelector"),
+            (json!({"namespaceSelector": {"matchLabels": {"tier": "not/a value"}}}), "InvalidSelector"),
+            (json!({"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}), "InvalidSelector"),
+            (
+                json!({"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}}),
+                "InvalidSelector",
+            ),
+            (json!({"excludeNamespaces": ["Team"]}), "InvalidExclusion"),
+            (json!({"policies": []}), "NoPolicies"),
+            (json!({"monitoring": {"from": []}}), "EmptyList"),
+            (json!({"monitoring": {"ports": []}}), "EmptyList"),
+            (json!({"monitoring": {"from": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]}}), "InvalidMonitoringSource"),
+            (json!({"monitoring": {"from": [{"namespaceSelector": {}, "podSelector": {}}]}}), "InvalidMonitoringSource"),
+            (json!({"monitoring": {"ports": [{"port": 0}]}}), "InvalidPort"),
+            (json!({"monitoring": {"ports": [{"port": "8080"}]}}), "InvalidPort"),
+            (json!({"monitoring": {"ports": [{"port": 90, "endPort": 80}]}}), "InvalidPort"),
+            (json!({"monitoring": {"ports": [{"port": "web", "endPort": 80}]}}), "InvalidPort"),
+            (json!({"dns": {"peers": [{"podSelector": {}}]}}), "InvalidDnsPeer"),
+            (json!({"dns": {"peers": [{}]}}), "InvalidDnsPeer"),
+            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "169.254.20.10"}}]}}), "InvalidCidr"),
+            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16"]}}]}}), "InvalidCidr"),
+            (json!({"dns": {"ports": [70000]}}), "InvalidPort"),
+            (json!({"rollout": {"maxNamespacesPerWave": 0}}), "InvalidRollout"),
+            (json!({"rollout": {"maxNamespacesPerWave": "0%"}}), "InvalidRollout"),
+            (json!({"rollout": {"maxNamespacesPerWave": "5"}}), "InvalidRollout"),
+            (json!({"rollout": {"interval": "10"}}), "InvalidRollout"),
+            (json!({"rollout": {"interval": "é"}}), "InvalidRollout"),
+            (json!({"rollout": {"interval": "721h"}}), "InvalidRollout"),
+            (json!({"rollout": {"interval": "99999999999999999999h"}}), "InvalidRollout"),
+            (json!({"rollout": {"canarySelector": {}}}), "InvalidRollout"),
+            (json!({"rollout": {"canarySelector": {"matchLabels": {"Bad Key": "x"}}}}), "InvalidSelector"),
+            (json!({"rollout": {}}), "valid"),
+            (json!({"rollout": {"maxNamespacesPerWave": null}}), "valid"),
+            (json!({"rollout": {"maxNamespacesPerWave": "100%", "interval": "1h30m5s"}}), "valid"),
+            (json!({"metadata": {"namePrefix": "baseline"}}), "InvalidNamePrefix"),
+            (json!({"metadata": {"namePrefix": ""}}), "InvalidNamePrefix"),
+            (json!({"metadata": {"labels": {"policybaseline.io/role": "x"}}}), "InvalidMetadata"),
+            (json!({"metadata": {"labels": {"app.kubernetes.io/instance": "x"}}}), "InvalidMetadata"),
+            (json!({"metadata": {"annotations": {"bad key": "x"}}}), "InvalidMetadata"),
+            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "fd00::a/128"}}], "ports": [5353]}}), "valid"),
+            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}}]}}), "valid"),
+        ] {
+            assert_eq!(reason(spec.clone()), want, "{spec}");
+        }
+        assert_eq!(
+            Baseline::check(&baseline_object(&"n".repeat(64), json!({})), "operator").unwrap_err().reason(),
+            "InvalidName"
+        );
+    }
+}

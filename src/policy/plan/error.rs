@@ -1,0 +1,101 @@
+//! What is wrong with a spec: the variant becomes the reason of a condition.
+use crate::api::names::LabelError;
+
+/// Why a baseline cannot be planned with. Says where, and what to write instead.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum BaselineError {
+    /// The object does not decode.
+    #[error("the object cannot be read: {0}. Compare it with `kubectl explain policybaseline.spec`")]
+    Undecodable(String),
+    /// A selector has a bad key or value.
+    #[error("{field}: {source}")]
+    InvalidSelector {
+        /// Where.
+        field: String,
+        /// What is wrong.
+        source: LabelError,
+    },
+    /// A requirement has values it must not have, or lacks them.
+    #[error("{0}: In and NotIn need values; Exists and DoesNotExist take none")]
+    InvalidRequirement(String),
+    /// A name or glob that can match no namespace.
+    #[error("spec.excludeNamespaces: {0:?} can match no namespace: use lower-case letters, digits, '-' and '*'")]
+    InvalidExclusion(String),
+    /// No role.
+    #[error("spec.policies: name at least one policy, or leave the field out for all three")]
+    NoPolicies,
+    /// A list that must not be empty is.
+    #[error("{0}: must not be empty, an empty list would open everything; leave the field out for the default")]
+    EmptyList(&'static str),
+    /// A monitoring source lacks a selector, or selects every namespace.
+    #[error("spec.monitoring.from[{0}]: give a namespaceSelector that is not empty and a podSelector, in one entry")]
+    InvalidSource(usize),
+    /// A DNS peer is neither pods nor addresses, or both.
+    #[error("spec.dns.peers[{0}]: name pods by namespaceSelector (with podSelector), or addresses by ipBlock: one of the two")]
+    InvalidDnsPeer(usize),
+    /// Not a range of addresses.
+    #[error("{field}: {cidr:?} is no range of addresses: write 169.254.20.10/32, or fd00::a/128")]
+    InvalidCidr {
+        /// Where.
+        field: String,
+        /// The text.
+        cidr: String,
+    },
+    /// Not a port.
+    #[error(
+        "{0}: a port is a number from 1 to 65535 or a name of at most 15 lower-case letters, digits and '-'; endPort needs a number not above it"
+    )]
+    InvalidPort(String),
+    /// Not a duration.
+    #[error(
+        "spec.optOuts.maxDuration: {0:?} is no duration: write hours, minutes and seconds, as in 720h or 1h30m (there is no unit for days), and more than 0"
+    )]
+    InvalidDuration(String),
+    /// The prefix makes no name.
+    #[error(
+        "spec.metadata.namePrefix: {0:?} is no prefix: use at most 40 lower-case letters, digits and '-', ending in '-', as in baseline-"
+    )]
+    InvalidPrefix(String),
+    /// A label or annotation key is bad or taken.
+    #[error("spec.metadata.{field}: {message}")]
+    InvalidMetadata {
+        /// labels or annotations.
+        field: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+    /// A rollout that cannot be followed.
+    #[error("spec.rollout.{0}")]
+    InvalidRollout(&'static str),
+    /// The name of the baseline makes no label value.
+    #[error("metadata.name: {0:?} is longer than 63 characters, and becomes a label value: use a shorter name")]
+    InvalidName(String),
+    /// It names this install, and an older one lives.
+    #[error(
+        "an older install of policy-baseline works in namespace {0}, and only one may; remove one of them, or the annotation policybaseline.io/instance from this baseline so that the older one takes it up"
+    )]
+    AnotherInstance(String),
+}
+
+impl BaselineError {
+    /// The condition's reason.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Undecodable(_) => "Undecodable",
+            Self::InvalidSelector { .. } | Self::InvalidRequirement(_) => "InvalidSelector",
+            Self::InvalidExclusion(_) => "InvalidExclusion",
+            Self::NoPolicies => "NoPolicies",
+            Self::EmptyList(_) => "EmptyList",
+            Self::InvalidSource(_) => "InvalidMonitoringSource",
+            Self::InvalidDnsPeer(_) => "InvalidDnsPeer",
+            Self::InvalidCidr { .. } => "InvalidCidr",
+            Self::InvalidPort(_) => "InvalidPort",
+            Self::InvalidDuration(_) => "InvalidMaxDuration",
+            Self::InvalidPrefix(_) => "InvalidNamePrefix",
+            Self::InvalidMetadata { .. } => "InvalidMetadata",
+            Self::InvalidRollout(_) => "InvalidRollout",
+            Self::InvalidName(_) => "InvalidName",
+            Self::AnotherInstance(_) => "AnotherInstance",
+        }
+    }
+}

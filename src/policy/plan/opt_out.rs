@@ -1,0 +1,376 @@
+//! Whether an opt-out is in force: one function, for the operator and whoever else asks.
+//! Time is an argument. An opt-out that is out of bounds is not in force as a whole, and the sentence says why.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use super::Baseline;
+use crate::api::{
+    BaselineOptOut, Role, Roles, baseline::OptOutLimits, opt_out::SHORTEST_REASON, reason::OptOutRefusal, whole_seconds,
+};
+
+/// What a baseline allows when it says nothing.
+const DEFAULT_MAX_DURATION: &str = "720h";
+
+/// An opt-out that can be read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OptOut {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The roles that it names.
+    pub roles: Roles,
+    /// When it was created, by the apiserver's clock.
+    pub created: Timestamp,
+    /// When it ends, in whole seconds.
+    pub expires: Timestamp,
+    /// Who allowed it, and where that was decided.
+    pub approval: Option<Arc<str>>,
+}
+
+/// What is planned in the namespace of an opt-out.
+#[derive(Clone, Copy, Debug)]
+pub enum Ruling<'a> {
+    /// No baseline enforces anything there.
+    Nobody,
+    /// The namespace is older than that baseline, which only reports it.
+    Reports(&'a str),
+    /// That baseline is enforced there.
+    Enforces(&'a Baseline),
+    /// That baseline holds the namespace as it is. Whether the opt-out was in force until then.
+    Freezes(&'a str, bool),
+}
+
+/// Whether an opt-out is in force.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum OptOutVerdict {
+    /// Until then; the sentence says what that means.
+    InForce(Timestamp, String),
+    /// Why not, in a word and a sentence.
+    NotInForce(OptOutRefusal, String),
+}
+
+impl OptOutVerdict {
+    /// When it ends, if it is in force.
+    pub const fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::InForce(until, _) => Some(*until),
+            Self::NotInForce(..) => None,
+        }
+    }
+}
+
+/// Decides whether an opt-out is in force at that time.
+pub fn verdict(opt_out: &OptOut, ruling: Ruling, now: Timestamp) -> OptOutVerdict {
+    let OptOut { roles, expires, .. } = opt_out;
+    if opt_out.is_over(now) {
+        let message = match ruling {
+            Ruling::Freezes(baseline, _) => {
+                format!("it expired at {expires}; baseline {baseline} holds everything here as it is until it goes on")
+            }
+            _ => format!(
+                "it expired at {expires}, and {roles} counts here as everywhere; if the exception is still needed, create a new one"
+            ),
+        };
+        return OptOutVerdict::NotInForce(OptOutRefusal::Expired, message);
+    }
+    let in_force =
+        |more: &str| OptOutVerdict::InForce(*expires, format!("this namespace does without {roles} until {expires}{more}"));
+    match ruling {
+        Ruling::Nobody => {
+            let message = "no baseline enforces policies in this namespace, so there is nothing to do without".into();
+            OptOutVerdict::NotInForce(OptOutRefusal::NoBaseline, message)
+        }
+        Ruling::Reports(baseline) => {
+            let message = format!(
+                "this namespace is older than baseline {baseline}, which only reports it, so there is nothing to do without"
+            );
+            OptOutVerdict::NotInForce(OptOutRefusal::ExistingNamespace, message)
+        }
+        Ruling::Freezes(baseline, true) => {
+            in_force(&format!("; baseline {baseline} holds everything here as it is, also beyond that time, until it goes on"))
+        }
+        Ruling::Freezes(baseline, false) => {
+            let message = format!(
+                "baseline {baseline} is suspended, stalled or waits for a confirmation, and holds everything here as it is until it goes on"
+            );
+            OptOutVerdict::NotInForce(OptOutRefusal::BaselineFrozen, message)
+        }
+        Ruling::Enforces(Baseline { name, opt_outs: limits, .. }) => match limits.refuse(opt_out) {
+            None => in_force(""),
+            Some(refusal) => OptOutVerdict::NotInForce(refusal, limits.explain(opt_out, refusal, name)),
+        },
+    }
+}
+
+impl OptOut {
+    /// Reads an opt-out. The sentence says what is wrong where the CRD of the cluster lets more in than this version knows.
+    pub fn check(object: &BaselineOptOut) -> Result<Self, String> {
+        let spec = &object.spec;
+        let roles: Roles = spec.policies.iter().copied().collect();
+        if roles.is_empty() {
+            return Err("spec.policies: name at least one policy".into());
+        }
+        if spec.reason.trim().chars().count() < SHORTEST_REASON {
+            return Err(format!("spec.reason: say in at least {SHORTEST_REASON} characters why the namespace needs this"));
+        }
+        let approved = spec.approved_by.as_ref().map(|who| format!("approved by {who}"));
+        let approval: Vec<String> = approved.into_iter().chain(spec.ticket.clone()).collect();
+        Ok(Self {
+            name: object.name_any().into(),
+            roles,
+            created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+            expires: whole_seconds(spec.expires_at.0).0,
+            approval: (!approval.is_empty()).then(|| approval.join(", ").into()),
+        })
+    }
+
+    /// Whether its time is over.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        now >= self.expires
+    }
+}
+
+/// What a baseline lets opt-outs ask for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Limits {
+    longest: SignedDuration,
+    /// The same, as the baseline says it.
+    told: String,
+    allowed: Roles,
+}
+
+impl Limits {
+    /// Reads the limits. An error is the text that is no duration.
+    pub fn check(limits: Option<&OptOutLimits>) -> Result<Self, String> {
+        let told = limits.and_then(|l| l.max_duration.as_deref()).unwrap_or(DEFAULT_MAX_DURATION);
+        let allowed =
+            limits.and_then(|l| l.allowed_roles.as_ref()).map_or_else(Roles::all, |roles| roles.iter().copied().collect());
+        let longest = duration(told).filter(SignedDuration::is_positive).ok_or(told)?;
+        Ok(Self { longest, told: told.into(), allowed })
+    }
+
+    /// Why an opt-out does not keep within them, if it does not.
+    fn refuse(&self, opt_out: &OptOut) -> Option<OptOutRefusal> {
+        if !opt_out.roles.without(self.allowed).is_empty() {
+            return Some(OptOutRefusal::RoleNotAllowed);
+        }
+        (opt_out.expires > self.latest(opt_out)).then_some(OptOutRefusal::TooLong)
+    }
+
+    /// When it may end at the latest.
+    fn latest(&self, opt_out: &OptOut) -> Timestamp {
+        opt_out.created.checked_add(self.longest).unwrap_or(Timestamp::MAX)
+    }
+
+    fn explain(&self, opt_out: &OptOut, refusal: OptOutRefusal, baseline: &str) -> String {
+        let Self { told, allowed, .. } = self;
+        if refusal == OptOutRefusal::RoleNotAllowed && allowed.is_empty() {
+            return format!("baseline {baseline} allows no opt-outs (spec.optOuts.allowedRoles)");
+        }
+        if refusal == OptOutRefusal::RoleNotAllowed {
+            let refused = opt_out.roles.without(*allowed);
+            return format!(
+                "baseline {baseline} does not give up {refused}, only {allowed} (spec.optOuts.allowedRoles): take it out of spec.policies"
+            );
+        }
+        let (expires, latest) = (opt_out.expires, self.latest(opt_out));
+        format!(
+            "it ends at {expires}, and baseline {baseline} allows {told} from its creation (spec.optOuts.maxDuration), that is until {latest}: write that into spec.expiresAt, or create a new one"
+        )
+    }
+}
+
+/// Hours, minutes and seconds, as in 1h30m.
+pub(super) fn duration(text: &str) -> Option<SignedDuration> {
+    let mut seconds: i64 = 0;
+    let mut rest = text;
+    while let Some(end) = rest.find(|c: char| !c.is_ascii_digit()) {
+        let (number, unit) = rest.split_at(end);
+        let number: i64 = number.parse().ok()?;
+        let (unit, after) = unit.split_at_checked(1)?;
+        let unit = match unit {
+            "h" => 3_600,
+            "m" => 60,
+            "s" => 1,
+            _ => return None,
+        };
+        seconds = seconds.checked_add(number.checked_mul(unit)?)?;
+        rest = after;
+    }
+    (rest.is_empty() && !text.is_empty()).then(|| SignedDuration::from_secs(seconds))
+}
+
+/// The opt-outs of a namespace whose time is not over, whether or not a baseline admits them.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct NamespaceOptOuts(Box<[OptOut]>);
+
+impl NamespaceOptOuts {
+    /// The one by which the namespace does without that role under these limits: of several, the one that ends last.
+    pub fn of(&self, role: Role, limits: &Limits) -> Option<&OptOut> {
+        let counts = |o: &&OptOut| o.roles.contains(role) && limits.refuse(o).is_none();
+        self.0.iter().filter(counts).max_by_key(|o| o.expires)
+    }
+}
+
+impl FromIterator<OptOut> for NamespaceOptOuts {
+    fn from_iter<I: IntoIterator<Item = OptOut>>(opt_outs: I) -> Self {
+        Self(opt_outs.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testkit::{checked, namespace};
+
+    const CREATED: i64 = 1_000_000;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn object(roles: &Value, expires: Timestamp) -> BaselineOptOut {
+        let object = json!({
+            "apiVersion": "policybaseline.io/v1alpha1", "kind": "BaselineOptOut",
+            "metadata": {"name": "o", "namespace": "a", "creationTimestamp": at(CREATED)},
+            "spec": {"policies": roles, "reason": "a reason of twenty characters", "expiresAt": expires},
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn opt_out(roles: &Value, hours: i64) -> OptOut {
+        OptOut::check(&object(roles, at(CREATED + hours * 3_600))).unwrap()
+    }
+
+    fn tell(verdict: &OptOutVerdict) -> String {
+        match verdict {
+            OptOutVerdict::InForce(until, _) => format!("until {}", until.as_second() - CREATED),
+            OptOutVerdict::NotInForce(refusal, _) => refusal.as_str().into(),
+        }
+    }
+
+    fn under(limits: Value, opt_out: &OptOut, second: i64) -> String {
+        let baseline = checked("b", json!({"optOuts": limits}));
+        tell(&verdict(opt_out, Ruling::Enforces(&baseline), at(CREATED + second)))
+    }
+
+    #[test]
+    fn it_is_in_force_until_the_very_second_in_which_it_expires_whatever_the_clock_did_before() {
+        let o = opt_out(&json!(["DefaultDenyEgress"]), 1);
+        for (second, says) in
+            [(0, "until 3600"), (3_599, "until 3600"), (3_600, "Expired"), (i64::from(u32::MAX), "Expired"), (-5, "until 3600")]
+        {
+            assert_eq!(under(json!({}), &o, second), says, "{second}");
+        }
+        let almost = Timestamp::from_millisecond((CREATED + 3_600) * 1_000 - 1).unwrap();
+        assert!(!o.is_over(almost) && o.is_over(o.expires));
+    }
+
+    #[test]
+    fn an_end_with_a_fraction_counts_in_whole_seconds() {
+        let end = Timestamp::from_millisecond((CREATED + 60) * 1_000 + 999).unwrap();
+        assert_eq!(OptOut::check(&object(&json!(["DefaultDenyEgress"]), end)).unwrap().expires, at(CREATED + 60));
+    }
+
+    #[test]
+    fn it_may_last_as_long_as_the_baseline_allows_from_its_creation() {
+        let role = json!(["DefaultDenyEgress"]);
+        for (limit, hours, says) in [
+            (json!({}), 720, "until 2592000"),
+            (json!({}), 721, "TooLong"),
+            (json!({"maxDuration": "1h"}), 1, "until 3600"),
+            (json!({"maxDuration": "59m59s"}), 1, "TooLong"),
+            (json!({"maxDuration": "999999h"}), 999_999, "until 3599996400"),
+        ] {
+            assert_eq!(under(limit.clone(), &opt_out(&role, hours), 0), says, "{limit} {hours}");
+        }
+        // An extension counts from the creation too, however late it is asked for.
+        assert_eq!(under(json!({"maxDuration": "2h"}), &opt_out(&role, 3), 3_600), "TooLong");
+        let far = OptOut { expires: Timestamp::MAX, created: Timestamp::MAX, ..opt_out(&role, 1) };
+        assert_eq!(under(json!({}), &far, 0), format!("until {}", Timestamp::MAX.as_second() - CREATED));
+    }
+
+    #[test]
+    fn one_role_that_is_not_allowed_makes_all_of_it_not_in_force() {
+        let both = opt_out(&json!(["DefaultDenyIngress", "DefaultDenyEgress"]), 1);
+        assert_eq!(under(json!({"allowedRoles": ["DefaultDenyEgress"]}), &both, 0), "RoleNotAllowed");
+        assert_eq!(under(json!({"allowedRoles": []}), &both, 0), "RoleNotAllowed");
+        assert_eq!(under(json!({"allowedRoles": ["DefaultDenyEgress", "DefaultDenyIngress"]}), &both, 0), "until 3600");
+        let baseline = checked("b", json!({"optOuts": {"allowedRoles": ["DefaultDenyEgress"]}}));
+        let mut ns = namespace("a", &[]);
+        ns.opt_outs = [both.clone()].into_iter().collect();
+        assert_eq!((baseline.planned(&ns).count(), baseline.opted_out(&ns).count()), (3, 0));
+        let OptOutVerdict::NotInForce(_, message) = verdict(&both, Ruling::Enforces(&baseline), at(0)) else { panic!() };
+        assert!(message.contains("does not give up DefaultDenyIngress, only DefaultDenyEgress"), "{message}");
+    }
+
+    #[test]
+    fn the_plan_does_without_the_roles_that_are_in_force_and_tells_the_last_end_of_each() {
+        let baseline = checked("b", json!({}));
+        let mut ns = namespace("a", &[]);
+        let two = [opt_out(&json!(["DefaultDenyEgress"]), 2), opt_out(&json!(["DefaultDenyEgress", "MonitoringCarveout"]), 1)];
+        ns.opt_outs = two.into_iter().collect();
+        let planned: Vec<Role> = baseline.planned(&ns).map(|(_, policy)| policy.role).collect();
+        assert_eq!(planned, [Role::DefaultDenyIngress]);
+        let ends: Vec<_> = baseline.opted_out(&ns).map(|(p, o)| (p.role, o.expires.as_second() - CREATED)).collect();
+        assert_eq!(ends, [(Role::DefaultDenyEgress, 7_200), (Role::MonitoringCarveout, 3_600)]);
+        // What is not planned anyway is nothing that the namespace does without.
+        let monitoring = namespace("monitoring", &[]);
+        let ns = crate::policy::plan::Namespace { opt_outs: ns.opt_outs, ..monitoring };
+        assert_eq!(baseline.opted_out(&ns).count(), 1);
+    }
+
+    #[test]
+    fn where_nothing_is_enforced_it_is_not_in_force_and_where_everything_is_frozen_it_stays_what_it_was() {
+        let o = opt_out(&json!(["DefaultDenyEgress"]), 1);
+        for (ruling, says) in [
+            (Ruling::Nobody, "NoBaseline"),
+            (Ruling::Reports("b"), "ExistingNamespace"),
+            (Ruling::Freezes("b", false), "BaselineFrozen"),
+            (Ruling::Freezes("b", true), "until 3600"),
+        ] {
+            assert_eq!(tell(&verdict(&o, ruling, at(CREATED))), says);
+            assert_eq!(tell(&verdict(&o, ruling, o.expires)), "Expired");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_as_go_writes_them_but_for_fractions() {
+        for (text, seconds) in [("720h", 2_592_000), ("1h30m", 5_400), ("720h0m0s", 2_592_000), ("45s", 45), ("0h1s", 1)] {
+            assert_eq!(duration(text), Some(SignedDuration::from_secs(seconds)), "{text}");
+        }
+        for text in [
+            "",
+            "h",
+            "30d",
+            "1.5h",
+            "-1h",
+            "1",
+            "1h30",
+            " 1h",
+            "1h ",
+            "1 h",
+            "é",
+            "99999999999999999999h",
+            "9223372036854775807h",
+        ] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+        let limits = |text: &str| OptOutLimits { max_duration: Some(text.into()), allowed_roles: None };
+        assert_eq!(Limits::check(Some(&limits("0h0m"))).unwrap_err(), "0h0m");
+    }
+
+    #[test]
+    fn what_a_looser_crd_lets_in_is_refused_with_the_field() {
+        let end = at(CREATED + 60);
+        let error = |object: &BaselineOptOut| OptOut::check(object).unwrap_err();
+        assert!(error(&object(&json!([]), end)).starts_with("spec.policies: name at least one"));
+        let mut short = object(&json!(["DefaultDenyEgress"]), end);
+        short.spec.reason = "   because             ".into();
+        assert!(error(&short).starts_with("spec.reason: say in at least 20 characters"));
+    }
+}

@@ -1,0 +1,361 @@
+//! The conditions, in kstatus' sense. A condition that keeps its status keeps its transition time, so that an unchanged
+//! baseline needs no write.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::api::{
+    baseline::{DnsStatus, Mode, NamespaceCounts},
+    cut,
+    names::CONFIRM_RELEASE,
+    reason::{condition, state},
+    rollout::RolloutStatus,
+    whole_seconds,
+};
+
+/// The apiserver takes no message over 32,768 characters, and nobody reads so many.
+pub const MAX_MESSAGE: usize = 1024;
+
+/// What the conditions are made of.
+#[derive(Clone, Debug, Default)]
+pub struct ConditionInputs<'a> {
+    /// The generation that was looked at.
+    pub generation: Option<i64>,
+    /// Whether the baseline writes.
+    pub mode: Mode,
+    /// It is suspended.
+    pub suspended: bool,
+    /// How many namespaces it would release, and how many it holds, while that waits to be confirmed.
+    pub held: Option<(usize, usize)>,
+    /// It is being deleted.
+    pub deleting: Option<Going>,
+    /// Deleting it now would leave its policies behind, though its deletion policy is Delete: the finalizer is not there yet. Why, if
+    /// it could not be written.
+    pub unfinished: Option<Option<String>>,
+    /// Why it cannot be planned with.
+    pub stalled: Option<(&'a str, String)>,
+    /// The kinds of policies that the cluster knows and that are not looked at; none while that is not known.
+    pub unsupported_policy_kinds: Option<&'a BTreeSet<String>>,
+    /// What is allowed as DNS; none while that is not known.
+    pub dns: Option<&'a DnsStatus>,
+    /// What of the cluster's DNS no policy can express.
+    pub dns_gap: Option<&'a str>,
+    /// The resources that could not be listed, of those that name Services which the apiserver calls.
+    pub unlisted: &'a [&'static str],
+    /// How far its rollout is, if there is one.
+    pub rollout: Option<&'a RolloutStatus>,
+    /// Why no change goes out by itself: a word and a sentence.
+    pub paused: Option<&'a (String, String)>,
+}
+
+/// What was found in the namespaces of a baseline.
+#[derive(Clone, Copy, Debug)]
+pub struct NamespaceFindings<'a> {
+    /// Its namespaces, counted by state.
+    pub counts: &'a NamespaceCounts,
+    /// In how many namespaces it is tied with which baseline of the same priority.
+    pub ties: &'a BTreeMap<Arc<str>, u32>,
+}
+
+/// What becomes of the policies of a baseline that is being deleted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Going {
+    /// So many are still to be removed.
+    Removing(usize),
+    /// They stay.
+    Leaving,
+}
+
+/// The conditions; `previous` are those that stand in the cluster.
+pub fn conditions(health: &ConditionInputs, found: &NamespaceFindings, previous: &[Condition], now: Timestamp) -> Vec<Condition> {
+    let (ready, reason, message) = ready(health, found.counts);
+    let is_stalled = health.stalled.is_some();
+    let is_reconciling = !ready && !is_stalled && !health.suspended && health.held.is_none() && health.paused.is_none();
+    let reconciling =
+        if is_reconciling { (reason, message.clone()) } else { (state::SETTLED, "nothing is under way".to_owned()) };
+    let stalled = health.stalled.clone().unwrap_or((state::VALID, "the spec is valid".to_owned()));
+    let build = |(kind, status, (reason, message)): (&str, bool, (&str, String))| {
+        let status = if status { "True" } else { "False" };
+        let kept = previous.iter().find(|c| c.type_ == kind && c.status == status).map(|c| c.last_transition_time.clone());
+        Condition {
+            type_: kind.into(),
+            status: status.into(),
+            reason: reason.into(),
+            message: cut(&message, MAX_MESSAGE),
+            observed_generation: health.generation,
+            last_transition_time: kept.unwrap_or_else(|| whole_seconds(now)),
+        }
+    };
+    let coverage = match health.unsupported_policy_kinds {
+        Some(unsupported_policy_kinds) if unsupported_policy_kinds.is_empty() => None,
+        Some(unsupported_policy_kinds) => Some(build((condition::BYPASS_COVERAGE, false, not_covered(unsupported_policy_kinds)))),
+        // What stands there is right until more is known.
+        None => previous.iter().find(|c| c.type_ == condition::BYPASS_COVERAGE).cloned(),
+    };
+    let tied = (!found.ties.is_empty()).then(|| build((condition::PRIORITY_TIED, true, tied(found.ties))));
+    let dns = match health.dns_gap {
+        Some(gap) => Some(build((condition::DNS_COVERAGE, false, (state::DNS_NOT_EXPRESSIBLE, gap.into())))),
+        None if health.dns.is_some() => None,
+        None => previous.iter().find(|c| c.type_ == condition::DNS_COVERAGE).cloned(),
+    };
+    let unlisted = health.unlisted;
+    let backends = (!unlisted.is_empty()).then(|| build((condition::BACKEND_COVERAGE, false, not_listed(unlisted))));
+    let rollout = match (health.paused, health.rollout) {
+        (Some((reason, message)), _) => Some((condition::ROLLOUT_PAUSED, true, (reason.as_str(), message.clone()))),
+        (None, Some(rollout)) => Some((condition::ROLLOUT_PAUSED, false, (state::ROLLING_OUT, progress(rollout)))),
+        (None, None) => None,
+    };
+    // Sorted by type, as the apiserver's users expect.
+    let others = [(condition::READY, ready, (reason, message)), (condition::RECONCILING, is_reconciling, reconciling)];
+    let others = others.into_iter().chain(rollout).chain([(condition::STALLED, is_stalled, stalled)]);
+    coverage.into_iter().chain(backends).chain(dns).chain(tied).chain(others.map(build)).collect()
+}
+
+/// How far a rollout is, in words.
+fn progress(RolloutStatus { total, moved, waves, next_wave_at, .. }: &RolloutStatus) -> String {
+    let next = next_wave_at.as_ref().map(|at| format!("; the next one begins at {}", at.0));
+    format!("{moved} of {total} namespaces hold the new policies, in wave {waves}{}", next.unwrap_or_default())
+}
+
+/// So many baselines that this one is tied with are named.
+const TIES_TOLD: usize = 5;
+
+fn tied(ties: &BTreeMap<Arc<str>, u32>) -> (&'static str, String) {
+    let told: Vec<String> =
+        ties.iter().take(TIES_TOLD).map(|(with, namespaces)| format!("{with} (namespaces: {namespaces})")).collect();
+    let more = if ties.len() > TIES_TOLD { format!(" and {} more", ties.len() - TIES_TOLD) } else { String::new() };
+    let message = format!(
+        "of the same priority, and selecting the same namespaces: {}{more}. There the first name in byte order applies: give one of them another priority",
+        told.join(", ")
+    );
+    (state::SAME_PRIORITY, message)
+}
+
+fn not_covered(unsupported_policy_kinds: &BTreeSet<String>) -> (&'static str, String) {
+    let kinds: Vec<&str> = unsupported_policy_kinds.iter().map(String::as_str).collect();
+    let message = format!(
+        "bypasses are found among NetworkPolicies only; this cluster also knows {}, and what those open is not looked at",
+        kinds.join(", ")
+    );
+    (state::NETWORK_POLICY_ONLY, message)
+}
+
+fn not_listed(resources: &[&str]) -> (&'static str, String) {
+    let message = format!(
+        "{} could not be listed: namespaces with Services that only these name are closed like any other. Apply manifests/base",
+        resources.join(", ")
+    );
+    (state::NOT_LISTED, message)
+}
+
+fn ready<'a>(health: &'a ConditionInputs, counts: &NamespaceCounts) -> (bool, &'a str, String) {
+    let NamespaceCounts { selected, compliant, pending, drifted, failed, reported, held, .. } = *counts;
+    if let Some((reason, message)) = &health.stalled {
+        return (false, reason, message.clone());
+    }
+    if health.suspended {
+        let waits = if health.deleting.is_some() { "; it is being deleted, and waits" } else { "" };
+        let message = format!("what the baseline holds stays as it is and nothing is written{waits}: suspend: false goes on");
+        return (false, state::SUSPENDED, message);
+    }
+    if let Some((released, of)) = health.held {
+        let generation = health.generation.unwrap_or_default();
+        let message = format!(
+            "{released} of the {of} namespaces that hold its policies are no longer selected; they keep them. If they are to lose them, annotate the baseline with {CONFIRM_RELEASE}={generation}"
+        );
+        return (false, state::RELEASE_HELD, message);
+    }
+    match health.deleting {
+        Some(Going::Removing(left)) => {
+            let message = format!("the baseline is being deleted; {left} of its policies are still to be removed");
+            return (false, state::DELETING, message);
+        }
+        Some(Going::Leaving) => {
+            let message = "the baseline is being deleted and somebody's finalizer holds it; its policies stay".into();
+            return (false, state::DELETING, message);
+        }
+        None => {}
+    }
+    if let (Some(rollout), Some((_, message))) = (health.rollout, health.paused) {
+        return (false, state::ROLLOUT_PAUSED, format!("{}: {message}", progress(rollout)));
+    }
+    if failed > 0 {
+        let message =
+            format!("{failed} of {selected} selected namespaces could not be written; they are tried again, see violations");
+        return (false, state::WRITES_FAILING, message);
+    }
+    if let Some(rollout) = health.rollout {
+        return (false, state::ROLLING_OUT, progress(rollout));
+    }
+    if pending > 0 {
+        return (false, state::WRITING, format!("{pending} of {selected} selected namespaces are being written"));
+    }
+    match &health.unfinished {
+        Some(None) => return (false, state::WRITING, "the finalizer that deletionPolicy: Delete needs is being written".into()),
+        Some(Some(error)) => {
+            let message =
+                format!("the finalizer that deletionPolicy: Delete needs could not be written, it is tried again: {error}");
+            return (false, state::WRITES_FAILING, message);
+        }
+        None => {}
+    }
+    let existing = if reported > 0 {
+        format!("; {reported} existing namespaces are only reported, existingNamespaces: Enforce closes them")
+    } else {
+        String::new()
+    };
+    let held = if held > 0 {
+        format!("; in {held} the apiserver calls a Service, their ingress is left open, controlPlaneBackends: Enforce closes it")
+    } else {
+        String::new()
+    };
+    match health.mode {
+        Mode::Audit => {
+            (true, state::AUDITED, format!("{drifted} of {selected} selected namespaces would change{existing}{held}"))
+        }
+        Mode::Enforce => {
+            (true, state::PROTECTED, format!("{compliant} of {selected} selected namespaces hold their policies{existing}{held}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn health() -> ConditionInputs<'static> {
+        ConditionInputs { generation: Some(3), ..ConditionInputs::default() }
+    }
+
+    /// The conditions of a baseline that is tied with none.
+    fn of(health: &ConditionInputs, counts: &NamespaceCounts, previous: &[Condition], second: i64) -> Vec<Condition> {
+        conditions(health, &NamespaceFindings { counts, ties: &BTreeMap::new() }, previous, at(second))
+    }
+
+    fn told(health: &ConditionInputs, counts: &NamespaceCounts) -> Vec<String> {
+        of(health, counts, &[], 0).iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect()
+    }
+
+    #[test]
+    fn ready_means_that_everything_planned_is_in_place() {
+        let counts = NamespaceCounts { selected: 3, compliant: 2, reported: 1, ..Default::default() };
+        assert_eq!(told(&health(), &counts), ["Ready=True Protected", "Reconciling=False Settled", "Stalled=False Valid"]);
+    }
+
+    #[test]
+    fn ready_is_false_while_something_is_not_repaired() {
+        let pending = NamespaceCounts { selected: 3, pending: 1, ..Default::default() };
+        assert_eq!(told(&health(), &pending)[..2], ["Ready=False WritingPolicies", "Reconciling=True WritingPolicies"]);
+        let failed = NamespaceCounts { failed: 1, ..pending };
+        assert_eq!(told(&health(), &failed)[..2], ["Ready=False WritesFailing", "Reconciling=True WritesFailing"]);
+    }
+
+    #[test]
+    fn a_rollout_is_not_ready_and_one_that_is_paused_waits_for_its_owner() {
+        let rollout = RolloutStatus { total: 9, moved: 2, waves: 1, next_wave_at: Some(Time(at(60))), ..Default::default() };
+        let counts = NamespaceCounts { selected: 9, compliant: 8, pending: 1, ..Default::default() };
+        let under_way = ConditionInputs { rollout: Some(&rollout), ..health() };
+        assert_eq!(
+            told(&under_way, &counts),
+            ["Ready=False RollingOut", "Reconciling=True RollingOut", "RolloutPaused=False RollingOut", "Stalled=False Valid"]
+        );
+        let message = ready(&under_way, &counts).2;
+        assert_eq!(message, "2 of 9 namespaces hold the new policies, in wave 1; the next one begins at 1970-01-01T00:01:00Z");
+        let paused = ("TooManyFailures".to_owned(), "why".to_owned());
+        let failed = NamespaceCounts { failed: 1, ..counts };
+        assert_eq!(
+            told(&ConditionInputs { paused: Some(&paused), ..under_way }, &failed),
+            [
+                "Ready=False RolloutPaused",
+                "Reconciling=False Settled",
+                "RolloutPaused=True TooManyFailures",
+                "Stalled=False Valid"
+            ]
+        );
+        // Where no rollout is, nothing waits.
+        let told = told(&ConditionInputs { paused: Some(&paused), ..health() }, &NamespaceCounts::default());
+        assert_eq!(told[..3], ["Ready=True Protected", "Reconciling=False Settled", "RolloutPaused=True TooManyFailures"]);
+    }
+
+    #[test]
+    fn an_invalid_baseline_is_stalled_and_not_reconciling() {
+        let stalled = ConditionInputs { stalled: Some(("InvalidSelector", "spec.x".into())), ..health() };
+        let counts = NamespaceCounts { failed: 1, ..Default::default() };
+        assert_eq!(
+            told(&stalled, &counts),
+            ["Ready=False InvalidSelector", "Reconciling=False Settled", "Stalled=True InvalidSelector"]
+        );
+    }
+
+    #[test]
+    fn audit_is_ready_when_it_has_looked() {
+        let audit = ConditionInputs { mode: Mode::Audit, ..health() };
+        let counts = NamespaceCounts { selected: 3, drifted: 2, compliant: 1, ..Default::default() };
+        assert_eq!(told(&audit, &counts)[0], "Ready=True Audited");
+    }
+
+    #[test]
+    fn a_baseline_that_deletes_is_not_ready_before_its_finalizer_is_there() {
+        for (unfinished, says) in
+            [(None, "Ready=False WritingPolicies"), (Some("Forbidden: no".to_owned()), "Ready=False WritesFailing")]
+        {
+            let health = ConditionInputs { unfinished: Some(unfinished), ..health() };
+            assert_eq!(told(&health, &NamespaceCounts::default())[0], says);
+        }
+    }
+
+    #[test]
+    fn a_condition_that_keeps_its_status_keeps_its_time() {
+        let counts = NamespaceCounts::default();
+        let first = of(&health(), &counts, &[], 10);
+        assert_eq!(of(&health(), &counts, &first, 99), first);
+        let failed = NamespaceCounts { failed: 1, ..counts };
+        let second = of(&health(), &failed, &first, 99);
+        let times: Vec<i64> = second.iter().map(|c| c.last_transition_time.0.as_second()).collect();
+        assert_eq!(times, [99, 99, 10]);
+    }
+
+    #[test]
+    fn kinds_of_policies_that_are_not_looked_at_are_told_and_a_restart_changes_nothing() {
+        let unsupported_policy_kinds = BTreeSet::from(["ciliumnetworkpolicies.cilium.io".to_owned()]);
+        let told = of(
+            &ConditionInputs { unsupported_policy_kinds: Some(&unsupported_policy_kinds), ..health() },
+            &NamespaceCounts::default(),
+            &[],
+            0,
+        );
+        assert_eq!((&*told[0].type_, &*told[0].status, &*told[0].reason), ("BypassCoverage", "False", "NetworkPolicyOnly"));
+        assert!(told[0].message.contains("ciliumnetworkpolicies.cilium.io"));
+        assert_eq!(of(&health(), &NamespaceCounts::default(), &told, 9), told, "not known yet");
+        let none = BTreeSet::new();
+        let told =
+            of(&ConditionInputs { unsupported_policy_kinds: Some(&none), ..health() }, &NamespaceCounts::default(), &told, 9);
+        assert!(told.iter().all(|c| c.type_ != "BypassCoverage"));
+    }
+    #[test]
+    fn ties_are_told_while_there_are_any_and_only_some_are_named() {
+        let ties = |n: u32| (0..n).map(|i| (Arc::from(format!("other-{i}")), i + 1)).collect();
+        let of = |ties: &BTreeMap<Arc<str>, u32>| {
+            let counts = NamespaceCounts::default();
+            let all = conditions(&health(), &NamespaceFindings { counts: &counts, ties }, &[], at(0));
+            all.into_iter().find(|c| c.type_ == "PriorityTied").map(|c| (c.status, c.reason, c.message))
+        };
+        assert_eq!(of(&ties(0)), None);
+        let (status, reason, message) = of(&ties(1)).unwrap();
+        assert_eq!((&*status, &*reason), ("True", "SamePriority"));
+        assert!(message.contains("other-0 (namespaces: 1)"), "{message}");
+        let (.., message) = of(&ties(700)).unwrap();
+        assert!(message.contains("other-101 (namespaces: 102) and 695 more"), "I11: {message}");
+    }
+}

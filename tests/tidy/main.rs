@@ -1,0 +1,199 @@
+//! Holds the lines of docs/ARCHITECTURE.md that a compiler does not: which room may import which, what pure code must never see, and
+//! habits. No test here has a list of files: the folder decides.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod source;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use source::{Graph, circle, code, files, production};
+
+/// The rooms, from bottom to top. Each imports only the rooms below it.
+const ROOMS: [&str; 7] = ["api", "policy", "engine", "cluster", "operator", "cli", "main"];
+/// Given the same input they give the same output: no client, no runtime, no clock.
+const PURE: [&str; 3] = ["api", "policy", "engine"];
+const IMPURE: [&str; 7] = ["kube::Client", "kube::Api", "Client::", "tokio", "Instant::now", "Timestamp::now", "SystemTime"];
+/// What only tests see.
+const FOR_TESTS: [&str; 2] = ["testkit", "lib"];
+/// A file is never longer.
+const MAX_LINES: usize = 700;
+/// A longer file says at its top why it is one file.
+const LONG_LINES: usize = 400;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources() -> Vec<PathBuf> {
+    files(&root().join("src"))
+}
+
+fn shown(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
+
+/// The room that a file of src belongs to.
+fn room(path: &Path) -> String {
+    let inside = path.strip_prefix(root().join("src")).unwrap();
+    inside.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned()
+}
+
+/// Whether it holds tests only: a folder or a file that says so, or the properties.
+fn is_for_tests(path: &Path) -> bool {
+    let inside = path.strip_prefix(root().join("src")).unwrap();
+    FOR_TESTS.contains(&&*room(path))
+        || inside.iter().any(|part| ["tests", "properties", "model"].contains(&part.to_string_lossy().trim_end_matches(".rs")))
+}
+
+#[test]
+fn each_room_imports_only_the_rooms_below_it() {
+    let graph = Graph::read(&root().join("src"), false);
+    let floor = |path: &Path| ROOMS.iter().position(|r| *r == room(path));
+    for (path, imports) in graph.imports() {
+        if is_for_tests(path) {
+            continue;
+        }
+        let own = floor(path).unwrap_or_else(|| panic!("{} is in no room: the rooms are {ROOMS:?}", shown(path)));
+        for import in imports {
+            let other = floor(import).unwrap_or_else(|| panic!("{} imports {}, which is in no room", shown(path), shown(import)));
+            assert!(other <= own, "{} imports {}, which is above it", shown(path), shown(import));
+        }
+    }
+}
+
+#[test]
+fn no_two_files_import_each_other_in_a_circle() {
+    for (dir, with_tests) in [("src", false), ("e2e/src", false), ("e2e/tests/e2e", true), ("fuzz/src", false)] {
+        let graph = Graph::read(&root().join(dir), with_tests);
+        if let Some(circle) = circle(&graph.imports()) {
+            panic!("a circle of imports: {}", circle.iter().map(|path| shown(path)).collect::<Vec<_>>().join(" -> "));
+        }
+    }
+}
+
+#[test]
+fn i12_pure_rooms_see_no_client_no_runtime_and_no_clock() {
+    for path in sources().iter().filter(|path| PURE.contains(&&*room(path)) && !is_for_tests(path)) {
+        let text = fs::read_to_string(path).unwrap();
+        for word in IMPURE {
+            assert!(!code(production(&text)).contains(word), "{} mentions {word}", shown(path));
+        }
+    }
+}
+
+#[test]
+fn no_test_is_ignored_and_none_sleeps() {
+    // Put together, so that this file does not find itself.
+    let forbidden = [["#[ign", "ore"].concat(), ["thread::sl", "eep"].concat(), ["time::sl", "eep("].concat()];
+    for path in ["tests", "e2e/tests"].map(|dir| files(&root().join(dir))).concat() {
+        let text = fs::read_to_string(&path).unwrap();
+        for word in &forbidden {
+            assert!(!text.contains(word), "{} contains {word}: await a condition", shown(&path));
+        }
+    }
+    for path in sources() {
+        let text = fs::read_to_string(&path).unwrap();
+        let tests = &text[production(&text).len()..];
+        for word in &forbidden {
+            assert!(!tests.contains(word), "{} contains {word}: await a condition", shown(&path));
+        }
+    }
+}
+
+#[test]
+fn files_stay_readable_and_say_what_they_are_for() {
+    for path in ["src", "e2e", "fuzz", "tests"].map(|dir| files(&root().join(dir))).concat() {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = text.lines().count();
+        assert!(lines <= MAX_LINES, "{} has {lines} lines, more than {MAX_LINES}", shown(&path));
+        assert!(text.starts_with("//!"), "{} does not say what it is for", shown(&path));
+        let head: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
+        assert!(
+            lines <= LONG_LINES || head.contains("One file"),
+            "{} has {lines} lines: split it, or say at its top why it is \"One file\"",
+            shown(&path)
+        );
+    }
+}
+
+#[test]
+fn no_two_types_share_a_name() {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in sources().iter().filter(|path| !is_for_tests(path)) {
+        let text = fs::read_to_string(path).unwrap();
+        for line in code(production(&text)).lines() {
+            let line = line.trim_start();
+            let line = line
+                .strip_prefix("pub ")
+                .or_else(|| line.split_once(") ").filter(|_| line.starts_with("pub(")).map(|l| l.1))
+                .unwrap_or(line);
+            let Some(rest) = ["struct ", "enum ", "trait ", "type ", "union "].iter().find_map(|kind| line.strip_prefix(kind))
+            else {
+                continue;
+            };
+            // What a trait calls a type of its own is no name of ours.
+            if line.starts_with("type ") && text.contains(&format!("    {line}")) {
+                continue;
+            }
+            let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            found.entry(name).or_default().push(shown(path));
+        }
+    }
+    let twice: Vec<String> =
+        found.into_iter().filter(|(_, at)| at.len() > 1).map(|(name, at)| format!("{name}: {}", at.join(", "))).collect();
+    assert!(twice.is_empty(), "types with two meanings:\n{}", twice.join("\n"));
+}
+
+#[test]
+fn every_public_item_is_used_outside_of_its_file() {
+    let everywhere = ["src", "e2e", "fuzz", "tests"].map(|dir| files(&root().join(dir))).concat();
+    let texts: Vec<(PathBuf, String)> =
+        everywhere.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect();
+    let mut unused = Vec::new();
+    for (path, text) in texts.iter().filter(|(path, _)| path.starts_with(root().join("src")) && !is_for_tests(path)) {
+        let text = production(text);
+        for line in text.lines() {
+            let line = line.trim_start();
+            let Some(rest) = line.strip_prefix("pub ") else { continue };
+            let rest = rest.trim_start_matches("const fn ").trim_start_matches("async fn ");
+            let rest = ["fn ", "struct ", "enum ", "trait ", "type ", "const ", "static "]
+                .iter()
+                .find_map(|k| rest.strip_prefix(k))
+                .unwrap_or_default();
+            let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            if name.is_empty() || name == "main" {
+                continue;
+            }
+            let uses = |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| *word == name).count();
+            let inside = uses(text);
+            let outside = texts.iter().any(|(other, text)| other != path && uses(text) > 0);
+            if !outside && inside < 2 {
+                unused.push(format!("{}: {name}", shown(path)));
+            }
+        }
+    }
+    assert!(unused.is_empty(), "public, and used nowhere:\n{}", unused.join("\n"));
+}
+
+#[test]
+fn every_invariant_has_a_test_of_its_name() {
+    let page = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    let suites = ["src", "tests", "e2e/tests"].map(|dir| files(&root().join(dir))).concat();
+    let text: String = suites.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| I")).collect();
+    assert!(rows.len() >= 14, "docs/ARCHITECTURE.md lists the invariants");
+    for row in rows {
+        let name = row.split('|').nth(1).unwrap().trim();
+        let is_named = text.contains(&format!("fn {}_", name.to_lowercase()));
+        assert!(
+            is_named != row.contains("not yet guarded"),
+            "{name}: a test begins with {}_, or the row says \"not yet guarded\"",
+            name.to_lowercase()
+        );
+    }
+}
