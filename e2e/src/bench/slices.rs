@@ -37,25 +37,18 @@ fn order(pair: usize) -> [Side; 2] {
 }
 
 impl Bench {
-    /// So many pairs of each measurement.
+    /// So many pairs of each measurement. Each has namespaces of its own: repairs of what is deleted again and again wait longer and longer.
     pub async fn slices(&mut self, pairs: usize, subject: &mut Subject, point: &mut Point) -> Result<()> {
         point.slice = slice(point.namespaces);
-        let mut slices = self.new_slices(point.slice);
         for pair in 0..pairs {
-            if pair > 0 {
-                self.remove_slices(&slices, subject, point.namespaces).await?;
-                slices = self.new_slices(point.slice);
-            }
-            self.pair(Work::Burst, pair, &slices, subject, point).await?;
-            self.progress.done(pair, 3 * pairs);
-        }
-        for (row, work) in [Work::Restore, Work::Edit].into_iter().enumerate() {
-            for pair in 0..pairs {
+            let slices = self.new_slices(point.slice);
+            for work in [Work::Burst, Work::Restore, Work::Edit] {
                 self.pair(work, pair, &slices, subject, point).await?;
-                self.progress.done((row + 1) * pairs + pair, 3 * pairs);
             }
+            self.remove_slices(&slices, subject, point.namespaces).await?;
+            self.progress.done(pair + 1, pairs);
         }
-        self.remove_slices(&slices, subject, point.namespaces).await
+        Ok(())
     }
 
     fn new_slices(&mut self, namespaces: usize) -> [Population; 2] {
