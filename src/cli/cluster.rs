@@ -1,6 +1,9 @@
 //! Which cluster, and where the operator runs in it: flags that the subcommands share.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use clap::Args as ClapArgs;
 use kube::{
@@ -77,10 +80,10 @@ fn in_words(error: &KubeconfigError, contexts: &[String]) -> String {
             format!("the kubeconfig has no current context; choose one with --context; it has {contexts}")
         }
         KubeconfigError::ReadConfig(error, path) => {
+            let why = if error.kind() == ErrorKind::NotFound { "no such file".to_owned() } else { error.kind().to_string() };
             format!(
-                "cannot read the kubeconfig {}: {}. Set KUBECONFIG to a kubeconfig, or run in a pod with a ServiceAccount",
-                path.display(),
-                error.kind()
+                "cannot read the kubeconfig {}: {why}. Set KUBECONFIG to a kubeconfig, or run in a pod with a ServiceAccount",
+                path.display()
             )
         }
         error => {
@@ -122,7 +125,7 @@ mod tests {
         assert_eq!(unknown, "the kubeconfig has no context \"nope\"; it has these: kind-dev, prod");
         let unset = in_words(&KubeconfigError::CurrentContextNotSet, &contexts);
         assert!(unset.contains("--context") && unset.contains("kind-dev, prod"), "{unset}");
-        let missing = KubeconfigError::ReadConfig(std::io::ErrorKind::NotFound.into(), "/no/where".into());
-        assert!(in_words(&missing, &[]).starts_with("cannot read the kubeconfig /no/where: entity not found. Set KUBECONFIG"));
+        let missing = KubeconfigError::ReadConfig(ErrorKind::NotFound.into(), "/no/where".into());
+        assert!(in_words(&missing, &[]).starts_with("cannot read the kubeconfig /no/where: no such file. Set KUBECONFIG"));
     }
 }
