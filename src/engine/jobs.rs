@@ -53,6 +53,7 @@ impl Engine {
         let Done { job, results } = done;
         let mut finished = self.in_flight.remove(&job.namespace).unwrap_or_default();
         let mut written = Vec::with_capacity(results.len());
+        let mut created = Vec::new();
         for (task, result) in job.tasks.iter().zip(results) {
             let drift = &task.drift;
             finished &= result.as_ref().is_ok_and(|wrote| !matches!(wrote, Wrote::Withheld));
@@ -60,7 +61,11 @@ impl Engine {
                 Ok(Wrote::Applied { stored, before }) => {
                     let (print, unsure) = self.observed.policy_written(&stored);
                     written.push((&*drift.policy, Some(print.version)));
-                    finished &= self.applied(&job, task, &print, before.as_deref(), now) && !unsure;
+                    let applied = self.applied(&job, task, &print, before.as_deref(), now);
+                    if applied && task.cause == Cause::Bootstrap {
+                        created.push(&*drift.policy);
+                    }
+                    finished &= applied && !unsure;
                     if unsure {
                         // The watch will show it soon; writing again meanwhile would be idle.
                         self.pace.hold(&job.namespace, &drift.policy, now.instant);
@@ -80,6 +85,7 @@ impl Engine {
                 Err(WriteError::Failed { reason, message }) => self.failed(&job, drift, reason, &message, now),
             }
         }
+        Self::created(&job, &created);
         let standing = |observed: &Observed| observed.get(&job.namespace).map(|entry| entry.standing);
         let before = standing(&self.observed);
         self.observed.writes_end(&job.namespace, &written, finished);

@@ -95,7 +95,7 @@ fn news<K: ResourceExt + Into<Object>>(source: Source, event: watcher::Event<K>)
 /// The text of the resolv.conf now, and whenever it is another.
 fn reread(path: Option<PathBuf>) -> BoxStream<'static, DnsEvent> {
     let Some(path) = path else {
-        info!("outside of a pod no resolv.conf is read for the nameservers of pods, unless --resolv-conf names one");
+        info!("not in a pod: no resolv.conf is read for the nameservers of pods; name one with --resolv-conf");
         let none = DnsEvent::ResolvConf(String::new());
         return stream::once(futures::future::ready(none)).chain(stream::pending()).boxed();
     };

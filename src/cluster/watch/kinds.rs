@@ -18,7 +18,7 @@ use kube::{
     runtime::{WatchStreamExt, utils::Backoff, watcher},
 };
 use serde::de::DeserializeOwned;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::stream::{Watching, watch_dynamic};
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
         lease::NAME,
         names::{LABEL_BASELINE, LABEL_MANAGED_BY, MANAGER},
     },
-    cluster::{error::chain, telemetry::Telemetry},
+    cluster::{error::ApiProblem, telemetry::Telemetry},
     engine::facts::{
         baseline::RawBaseline,
         event::{Change, Event, ListRefusal},
@@ -127,12 +127,14 @@ pub(super) struct WatchProblem {
     is_optional: bool,
     last: Option<String>,
     listed: bool,
+    /// The problem was logged.
+    warned: bool,
     telemetry: Arc<dyn Telemetry>,
 }
 
 impl WatchProblem {
     pub fn about(what: &'static str, is_optional: bool, telemetry: &Arc<dyn Telemetry>) -> Self {
-        Self { what, is_optional, last: None, listed: false, telemetry: telemetry.clone() }
+        Self { what, is_optional, last: None, listed: false, warned: false, telemetry: telemetry.clone() }
     }
 
     /// Returns why the set cannot be listed, and the same in words.
@@ -140,7 +142,13 @@ impl WatchProblem {
         let refusal = refusal(error);
         let text = explain(self.what, error, self.is_optional);
         if self.last.as_ref() != Some(&text) {
-            warn!(watch = self.what, "{text}");
+            // The client logs what it alone can gather: what every watch meets, and what may not be listed.
+            if is_reported_by_the_client(error) {
+                debug!(watch = self.what, "{text}");
+            } else {
+                warn!(watch = self.what, "{text}");
+                self.warned = true;
+            }
             self.last = Some(text.clone());
         }
         (refusal, text)
@@ -153,8 +161,20 @@ impl WatchProblem {
             _ => {}
         }
         // `Init` comes before the request is sent.
-        if !matches!(event, watcher::Event::Init) && self.last.take().is_some() {
-            info!(watch = self.what, "the watch is well again");
+        if !matches!(event, watcher::Event::Init) && self.last.take().is_some() && std::mem::take(&mut self.warned) {
+            info!(watch = self.what, "the watch works again");
+        }
+    }
+}
+
+/// Whether the client logs it, or it is over with the next try: a watch that ends goes on where it was.
+fn is_reported_by_the_client(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchFailed(_) => true,
+        watcher::Error::WatchError(status) => status.code == 410,
+        error => {
+            let problem = ApiProblem::of_watch(error);
+            problem.is_of_connection() || matches!(problem, ApiProblem::Forbidden(_))
         }
     }
 }
@@ -179,15 +199,15 @@ fn refusal(error: &watcher::Error) -> ListRefusal {
 /// `optional` says that nothing waits for it.
 fn explain(what: &str, error: &watcher::Error, optional: bool) -> String {
     match answer(error) {
-        Some(s) if s.code == 404 && optional => format!("{what} are not known to the apiserver: there are none"),
+        Some(s) if s.code == 404 && optional => format!("the API server does not know {what}: there are none"),
         Some(s) if s.code == 403 && optional => {
-            format!("not allowed to list and watch {what}; going on without. Apply manifests/base: {}", s.message)
+            format!("not allowed to list and watch {what}; continuing without them. Apply manifests/base: {}", s.message)
         }
         Some(s) if s.code == 404 => {
-            format!("{what} are not known to the apiserver; waiting. Install the CRDs with `kubectl apply -f crds/`")
+            format!("the API server does not know {what}; waiting. Install the CRDs with `kubectl apply -f crds/`")
         }
         Some(s) if s.code == 403 => format!("not allowed to list and watch {what}; waiting. Apply manifests/base: {}", s.message),
-        _ => format!("{what} cannot be watched, trying again: {}", chain(error)),
+        _ => format!("{what} cannot be watched, trying again: {}", ApiProblem::of_watch(error).summary()),
     }
 }
 
