@@ -157,7 +157,7 @@ impl Engine {
         self.waits_no_more(ns);
         self.namespace_left(ns);
         self.pace.forget(ns);
-        self.marks.forget(ns);
+        self.labels.forget(ns);
         for tracked in self.tracked.values_mut() {
             tracked.forget(ns, now.instant);
             tracked.set_policies_left(ns, 0, now.instant);

@@ -49,7 +49,7 @@ impl Engine {
     }
 
     /// Takes the results of a job.
-    pub fn done(&mut self, done: Done, now: Now) {
+    pub(super) fn done(&mut self, done: Done, now: Now) {
         let Done { job, results } = done;
         let mut finished = self.in_flight.remove(&job.namespace).unwrap_or_default();
         let mut written = Vec::with_capacity(results.len());

@@ -116,12 +116,12 @@ impl Engine {
     }
 
     /// Statuses and labels of opt-outs to write now.
-    pub fn opt_out_writes(&mut self, now: Now) -> Vec<OptOutWrite> {
+    pub(super) fn opt_out_writes(&mut self, now: Now) -> Vec<OptOutWrite> {
         if self.leads && self.is_synced() { self.opt_outs.writes(now.instant) } else { vec![] }
     }
 
     /// A write of a status or a label of an opt-out ended.
-    pub fn opt_out_written(&mut self, write: OptOutWrite, result: Result<StoredOptOut, WriteError>, now: Now) {
+    pub(super) fn opt_out_written(&mut self, write: OptOutWrite, result: Result<StoredOptOut, WriteError>, now: Now) {
         let ns = write.namespace.clone();
         self.opt_outs.written(write, result, now);
         let told = self.opt_outs.take_told();

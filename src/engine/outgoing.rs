@@ -1,4 +1,4 @@
-//! Every other write, and when to look again: statuses, finalizers, what opt-outs carry, labels and revisions.
+//! What is to be written besides policies, what came of each write, and when to look again though nothing happens.
 
 use std::time::Instant;
 
@@ -7,12 +7,37 @@ use super::{
     clock::Now,
     facts::baseline::InstallOwnership,
     outbox::baseline_status::BaselineState,
-    writes::{FinalizerWrite, StatusWrite, StoredStatus, WriteError},
+    writes::{FinalizerWrite, StatusWrite, StoredStatus, Write, WriteError, Written},
 };
 
 impl Engine {
+    /// What is to be written now, besides policies. `is_paused`: the API server asked for a pause, which labels keep as policies do.
+    pub fn writes(&mut self, now: Now, is_paused: bool) -> Vec<Write> {
+        let mut writes: Vec<Write> = self.statuses(now).into_iter().map(Write::Status).collect();
+        writes.extend(self.finalizers(now).into_iter().map(Write::Finalizer));
+        writes.extend(self.opt_out_writes(now).into_iter().map(Write::OptOut));
+        let own = self.installs.own().clone();
+        writes.extend(self.revisions(now).into_iter().map(|write| Write::Revision(own.clone(), write)));
+        if !is_paused {
+            writes.extend(self.label_writes(now).into_iter().map(Write::NamespaceLabel));
+        }
+        writes
+    }
+
+    /// Takes what came of a write.
+    pub fn written(&mut self, written: Written, now: Now) {
+        match written {
+            Written::Policies(done) => self.done(done, now),
+            Written::Status(name, uid, result) => self.status_written(&name, &uid, result, now),
+            Written::Finalizer(name, result) => self.finalizer_written(&name, result, now),
+            Written::OptOut(write, result) => self.opt_out_written(write, result, now),
+            Written::Revision(write, result) => self.revision_written(write, result, now),
+            Written::NamespaceLabel(write, result) => self.label_written(&write, result, now),
+        }
+    }
+
     /// Statuses to write now. None before everything known has been looked at: a half-counted status would be a lie.
-    pub fn statuses(&mut self, now: Now) -> Vec<StatusWrite> {
+    pub(super) fn statuses(&mut self, now: Now) -> Vec<StatusWrite> {
         if !self.elected || !self.is_synced() || !self.dirty.is_empty() {
             return vec![];
         }
@@ -31,14 +56,14 @@ impl Engine {
     }
 
     /// A status write ended.
-    pub fn status_written(&mut self, name: &str, uid: &str, result: Result<StoredStatus, WriteError>, now: Now) {
+    pub(super) fn status_written(&mut self, name: &str, uid: &str, result: Result<StoredStatus, WriteError>, now: Now) {
         if let Some(tracked) = self.tracked.get_mut(name).filter(|t| *t.uid == *uid) {
             tracked.status_written(name, result, now);
         }
     }
 
     /// Finalizers to add or remove now.
-    pub fn finalizers(&mut self, now: Now) -> Vec<FinalizerWrite> {
+    pub(super) fn finalizers(&mut self, now: Now) -> Vec<FinalizerWrite> {
         if !self.leads || !self.is_synced() {
             return vec![];
         }
@@ -47,7 +72,7 @@ impl Engine {
     }
 
     /// A finalizer write ended.
-    pub fn finalizer_written(&mut self, name: &str, result: Result<(), WriteError>, now: Now) {
+    pub(super) fn finalizer_written(&mut self, name: &str, result: Result<(), WriteError>, now: Now) {
         if let Some(tracked) = self.tracked.get_mut(name) {
             tracked.finalizer_written(name, result, now.instant);
         }
@@ -63,7 +88,7 @@ impl Engine {
             .chain(self.dns_wake(now.instant))
             .chain(self.backends.ending.values().min().copied())
             .chain(self.rollouts.wakes())
-            .chain(self.marks.wakes())
+            .chain(self.labels.wakes())
             .filter(|at| *at > now.instant)
             .min()
     }

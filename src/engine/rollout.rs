@@ -431,7 +431,7 @@ impl Engine {
     }
 
     /// Revisions to store or to delete now.
-    pub fn revisions(&mut self, now: Now) -> Vec<RevisionWrite> {
+    pub(super) fn revisions(&mut self, now: Now) -> Vec<RevisionWrite> {
         if !self.leads || !self.is_synced() || self.readiness.state(WatchedSet::Revisions) != ListState::Listed {
             return vec![];
         }
@@ -461,7 +461,7 @@ impl Engine {
     }
 
     /// A revision was stored or deleted, or not.
-    pub fn revision_written(&mut self, write: RevisionWrite, result: Result<Option<Uid>, WriteError>, now: Now) {
+    pub(super) fn revision_written(&mut self, write: RevisionWrite, result: Result<Option<Uid>, WriteError>, now: Now) {
         let name = write.baseline.clone();
         if self.rollouts.revisions.written(write, result, now.instant) {
             self.show_rollout(&name, now);

@@ -61,7 +61,7 @@ pub struct Engine {
     pub(super) dns: DnsState,
     pub(super) backends: WatchedBackends,
     pub(super) rollouts: Rollouts,
-    pub(super) marks: NamespaceLabels,
+    pub(super) labels: NamespaceLabels,
 }
 
 impl Engine {
@@ -92,7 +92,7 @@ impl Engine {
             dns: DnsState::default(),
             backends: WatchedBackends::default(),
             rollouts: Rollouts::default(),
-            marks: NamespaceLabels::default(),
+            labels: NamespaceLabels::default(),
         }
     }
 

@@ -141,7 +141,7 @@ impl Engine {
     /// Says which label the namespace should carry.
     fn want_label(&mut self, pass: &mut Pass<'_>) {
         let Assessment { drifts, baseline, frozen, .. } = &pass.found;
-        self.recompute_mark(pass.name, baseline.as_deref(), drifts, *frozen);
+        self.recompute_label(pass.name, baseline.as_deref(), drifts, *frozen);
     }
 
     /// Notes how far the wave of a rollout is here.

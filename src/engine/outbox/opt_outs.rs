@@ -13,7 +13,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Deserialize;
 use tracing::{info, warn};
 
-use super::retry::{LONGEST, stretched};
+use super::{
+    pending::{Attempt, PendingWrite},
+    retry::{Delays, LONGEST},
+};
 use crate::{
     api::{
         BaselineOptOutStatus, NamespaceName, Role, cut,
@@ -43,11 +46,11 @@ use crate::{
 /// So many of them are written to at once: what is written for them never holds up policies.
 const WRITES_AT_ONCE: usize = 4;
 /// What is refused for what it is, or not stored as it was written, is tried again after so long at first, and at last: nothing will change on its own.
-const NOT_STORED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(5));
+const NOT_STORED: Delays = Delays::new(Duration::from_secs(2), Duration::from_mins(5));
 /// A write that failed.
-const FAILED: (Duration, Duration) = (Duration::from_secs(5), LONGEST);
+const FAILED: Delays = Delays::new(Duration::from_secs(5), LONGEST);
 /// A write to what is going, or was written by somebody else in between: its watch will say so.
-const OVERTAKEN: (Duration, Duration) = (STATUS_INTERVAL, LONGEST);
+const OVERTAKEN: Delays = Delays::new(STATUS_INTERVAL, LONGEST);
 /// The farthest moment that is waited for: the clock may jump, so it is looked at again anyway.
 const FAR: Duration = Duration::from_hours(1);
 
@@ -70,37 +73,15 @@ struct OptOutState {
     wanted: Option<BaselineOptOutStatus>,
     /// What is announced when the status that says so is stored: a restart then repeats none.
     untold: Vec<ExpiryNotice>,
-    writing: bool,
-    not_before: Option<Instant>,
-    /// How many writes of what is wanted did not succeed in a row.
-    setbacks: u32,
-    /// Until when it waits for that.
-    waits: Option<Instant>,
-    /// What was said of that, in a word.
-    complaint: Option<&'static str>,
+    /// The write of what is wanted; its error is what was logged of it, in a word.
+    write: PendingWrite<&'static str>,
 }
 
 impl OptOutState {
-    /// When it may be written again.
-    fn next_write(&self) -> Option<Instant> {
-        self.not_before.max(self.waits)
-    }
-
-    /// A write of what is wanted did not succeed: the next one waits, twice as long each time.
-    fn set_back(&mut self, (first, longest): (Duration, Duration), (namespace, name): &Key, now: Instant) {
-        self.setbacks += 1;
-        self.waits = Some(now + stretched(first, longest, self.setbacks, namespace, name));
-    }
-
-    fn no_setbacks(&mut self) {
-        (self.setbacks, self.waits) = (0, None);
-    }
-
-    /// Says once what keeps it from being written.
+    /// Logs once what keeps it from being written.
     fn complain(&mut self, word: &'static str, message: &str, (namespace, name): &Key) {
-        if self.complaint != Some(word) {
+        if self.write.set_error(Some(word)) {
             warn!(%namespace, opt_out = %name, reason = word, "status or label of the opt-out not written, will be tried again: {message}");
-            self.complaint = Some(word);
         }
     }
 
@@ -199,11 +180,7 @@ impl OptOuts {
                 frozen_by: None,
                 wanted: None,
                 untold: vec![],
-                writing: false,
-                not_before: None,
-                setbacks: 0,
-                waits: None,
-                complaint: None,
+                write: PendingWrite::default(),
             };
             self.kept.entry(key.0.clone()).or_default().insert(key.1.clone(), kept);
         }
@@ -377,7 +354,7 @@ impl OptOuts {
             }
             let (wanted, untold) = if leads { follow(kept, &judged, enforced_since, wall) } else { (None, vec![]) };
             if kept.wanted != wanted {
-                kept.no_setbacks();
+                kept.write.forgive();
             }
             (kept.wanted, kept.untold) = (wanted, untold);
             kept.verdict = Some(judged);
@@ -407,8 +384,7 @@ impl OptOuts {
         for kept in self.kept.values_mut().flat_map(BTreeMap::values_mut) {
             kept.wanted = None;
             kept.untold = vec![];
-            kept.not_before = None;
-            kept.no_setbacks();
+            kept.write.begin_anew();
         }
         self.unwritten.clear();
     }
@@ -421,11 +397,10 @@ impl OptOuts {
                 break;
             }
             let Some(kept) = self.kept.get_mut(ns).and_then(|all| all.get_mut(name)) else { continue };
-            if kept.writing || kept.next_write().is_some_and(|at| at > now) {
+            if !kept.write.due(now) {
                 continue;
             }
-            kept.writing = true;
-            kept.not_before = Some(now + STATUS_INTERVAL);
+            kept.write.started_spaced(now + STATUS_INTERVAL);
             let label = kept.wanted_label();
             writes.push(OptOutWrite {
                 namespace: ns.clone(),
@@ -445,8 +420,8 @@ impl OptOuts {
         let OptOutWrite { namespace, name, uid, status, label } = write;
         let key = (namespace, name);
         let Some(kept) = self.get_mut(&key).filter(|kept| kept.uid == uid) else { return };
-        kept.writing = false;
-        match result {
+        let failed = |delays: Delays| Attempt::Failed(delays.spread(&key.0, &key.1));
+        let attempt = match result {
             Ok(stored) => {
                 let sticks = stored.status == status && label.is_none_or(|label| stored.label.as_deref() == label);
                 let what = if stored.status == status { "label" } else { "status" };
@@ -459,29 +434,28 @@ impl OptOuts {
                     }
                 }
                 if sticks {
-                    kept.complaint = None;
-                    kept.no_setbacks();
+                    kept.write.set_error(None);
+                    Attempt::Stored
                 } else {
                     let message = format!(
                         "the apiserver took the {what} and stored something else: the CRD may be older than the operator, or another admission plugin changes it. Apply manifests/base, and exempt opt-outs from that plugin"
                     );
                     kept.complain("NotStored", &message, &key);
-                    kept.set_back(NOT_STORED, &key, now.instant);
+                    failed(NOT_STORED)
                 }
             }
             // It is whoever leads now who writes.
-            Err(WriteError::NotLeading) => {}
+            Err(WriteError::NotLeading) => Attempt::Dropped,
             // It is gone, or being replaced.
             Err(
                 WriteError::NotFound | WriteError::NamespaceTerminating | WriteError::Failed { reason: Failure::Conflict, .. },
-            ) => {
-                kept.set_back(OVERTAKEN, &key, now.instant);
-            }
+            ) => failed(OVERTAKEN),
             Err(WriteError::Failed { reason, message }) => {
                 kept.complain(reason.as_str(), &message, &key);
-                kept.set_back(if reason == Failure::Rejected { NOT_STORED } else { FAILED }, &key, now.instant);
+                failed(if reason == Failure::Rejected { NOT_STORED } else { FAILED })
             }
-        }
+        };
+        kept.write.ended(attempt, now.instant);
         if kept.is_written() {
             self.unwritten.remove(&key);
         }
@@ -527,7 +501,7 @@ impl OptOuts {
         let wait = |at: Timestamp| Duration::try_from(at.duration_since(now.wall)).unwrap_or(FAR).min(FAR);
         let moment = next.map(|at| now.instant + wait(at));
         let waits = self.unwritten.iter().filter_map(|(ns, name)| self.kept.get(ns)?.get(name));
-        let write = waits.filter(|kept| !kept.writing).filter_map(OptOutState::next_write).min();
+        let write = waits.filter_map(|kept| kept.write.next_wake()).min();
         moment.into_iter().chain(write.filter(|_| self.writing < WRITES_AT_ONCE))
     }
 

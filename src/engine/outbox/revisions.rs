@@ -19,7 +19,8 @@ use tracing::{debug, warn};
 
 use super::{
     baseline_status::BaselineState,
-    retry::{LONGEST, doubled},
+    pending::{Attempt, PendingWrite},
+    retry::{Delays, LONGEST},
 };
 use crate::{
     api::{
@@ -55,12 +56,9 @@ struct Stored {
 /// Writes of a baseline's revisions.
 #[derive(Clone, Debug, Default)]
 struct Writing {
-    under_way: bool,
-    /// What was tried last, and how often that failed in a row.
+    /// What was tried last.
     object: String,
-    failures: u32,
-    not_before: Option<Instant>,
-    error: Option<String>,
+    write: PendingWrite<String>,
 }
 
 /// What the watch says.
@@ -143,7 +141,7 @@ impl Revisions {
             }
             ListState::Waiting | ListState::Listed | ListState::NotKnown | ListState::Off => {}
         }
-        if let Some(error) = self.writing.get(name).and_then(|w| w.error.as_ref()) {
+        if let Some(error) = self.writing.get(name).and_then(|w| w.write.error()) {
             let message = format!("a revision cannot be stored, it is tried again, and no wave begins before that: {error}");
             return told(reason::REVISION_NOT_STORED, message);
         }
@@ -155,7 +153,7 @@ impl Revisions {
 
     /// The next write for a baseline that brings what is stored to what is wanted, in this order, if it is time.
     pub fn due(&mut self, name: &Arc<str>, tracked: &BaselineState, wanted: &[&Revision], now: Instant) -> Option<RevisionWrite> {
-        if self.writing.get(name).is_some_and(|w| w.under_way) {
+        if self.writing.get(name).is_some_and(|w| w.write.is_under_way()) {
             return None;
         }
         let Some(write) = self.next_write(name, tracked, wanted) else {
@@ -165,18 +163,19 @@ impl Revisions {
         };
         let writing = self.writing.entry(name.clone()).or_default();
         if writing.object != write.object {
-            *writing = Writing { object: write.object.clone(), error: writing.error.take(), ..Writing::default() };
+            writing.object.clone_from(&write.object);
+            writing.write.forgive();
         }
-        if writing.not_before.is_some_and(|at| at > now) {
+        if !writing.write.due(now) {
             return None;
         }
-        writing.under_way = true;
+        writing.write.started();
         Some(write)
     }
 
     /// Whether a write of that baseline's failed and is to be tried again.
     pub fn is_troubled(&self, name: &str) -> bool {
-        self.writing.get(name).is_some_and(|w| w.error.is_some())
+        self.writing.get(name).is_some_and(|w| w.write.error().is_some())
     }
 
     fn next_write(&self, name: &Arc<str>, tracked: &BaselineState, wanted: &[&Revision]) -> Option<RevisionWrite> {
@@ -214,7 +213,6 @@ impl Revisions {
     pub fn written(&mut self, write: RevisionWrite, result: Result<Option<Uid>, WriteError>, now: Instant) -> bool {
         let RevisionWrite { baseline, object, what } = write;
         let writing = self.writing.entry(baseline.clone()).or_default();
-        writing.under_way = false;
         let mut longest = LONGEST;
         let error = match (result, what) {
             (Ok(uid), RevisionChange::Store(mut revision)) => {
@@ -245,20 +243,17 @@ impl Revisions {
                 Some(error.to_string())
             }
         };
-        writing.failures = if error.is_some() { writing.failures + 1 } else { 0 };
-        let wait = doubled(AGAIN, longest, writing.failures);
-        writing.not_before = error.is_some().then(|| now + wait);
-        if let Some(error) = error.as_ref().filter(|_| writing.error.is_none()) {
+        let attempt = if error.is_some() { Attempt::Failed(Delays::new(AGAIN, longest)) } else { Attempt::Stored };
+        writing.write.ended(attempt, now);
+        if let Some(error) = error.as_ref().filter(|_| writing.write.error().is_none()) {
             warn!(%baseline, "a revision cannot be written, it is tried again: {error}");
         }
-        let is_news = writing.error != error;
-        writing.error = error;
-        is_news
+        writing.write.set_error(error)
     }
 
     /// When to look again.
     pub fn next(&self) -> impl Iterator<Item = Instant> {
-        self.writing.values().filter_map(|w| w.not_before)
+        self.writing.values().filter_map(|w| w.write.next_wake())
     }
 
     /// A baseline is gone.
