@@ -96,10 +96,8 @@ pub fn everything(
             Event::Delete(lease) => Seen::InstallGone(Box::new(lease)),
         },
     );
-    let webhooks = stream::select(
-        callers(watch_dynamic::<SlimValidating>(client, None, all()), caller(SlimValidating::KIND)),
-        callers(watch_dynamic::<SlimMutating>(client, None, all()), caller(SlimMutating::KIND)),
-    );
+    let validating = callers(watch_dynamic::<SlimValidating>(client, None, all()), caller(SlimValidating::KIND));
+    let mutating = callers(watch_dynamic::<SlimMutating>(client, None, all()), caller(SlimMutating::KIND));
     let services = callers(watch_dynamic::<SlimApiService>(client, None, all()), caller(SlimApiService::KIND));
     // CRDs are large: of each one no more is built up than is kept.
     let crds = Watching {
@@ -109,7 +107,6 @@ pub fn everything(
         streams: true,
     };
     let crds = callers(crds.events().boxed(), caller(SlimCrd::KIND));
-    let callers = stream::select(webhooks, stream::select(services, crds));
     let own = all().labels(&format!("{LABEL_MANAGED_BY}={MANAGER},{LABEL_BASELINE}"));
     let revisions = watch_dynamic::<ControllerRevision>(client, Some(own_namespace), own);
     let forbidden = |error: &watcher::Error| (refusal(error)? == ListRefusal::Forbidden).then_some(Seen::RevisionsForbidden);
@@ -119,10 +116,8 @@ pub fn everything(
         Event::InitApply(revision) | Event::Apply(revision) => Seen::Revision(Box::new(revision)),
         Event::Delete(revision) => Seen::RevisionGone(Box::new(revision)),
     });
-    stream::select(
-        stream::select(namespaces, policies),
-        stream::select(stream::select(baselines, installs), stream::select(stream::select(opt_outs, revisions), callers)),
-    )
+    // Polls those that have something, not all of them for each event of one.
+    stream::select_all([namespaces, policies, baselines, installs, opt_outs, revisions, validating, mutating, services, crds])
 }
 
 /// A cluster may have no CRD of opt-outs yet, and roles that know nothing of them.
