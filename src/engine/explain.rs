@@ -4,19 +4,22 @@ use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
 use super::{
     Engine,
-    assess::Assessment,
+    assess::{Assessment, importance},
     clock::Now,
-    facts::namespaces::Entry,
-    outbox::{baseline_status::BaselineState, revisions::Answer},
+    facts::{
+        namespaces::Entry,
+        readiness::{ListState, WatchedSet},
+    },
+    outbox::baseline_status::BaselineState,
 };
 use crate::{
-    api::{NamespaceName, Role, baseline::Discovery},
-    cluster::watch::REVISIONS_WATCH,
+    api::{NamespaceName, Role, baseline::Discovery, reason::violation},
     policy::{
         dns::{DnsEvent, OPERATORS_RESOLV_CONF, Source},
         drift::{Class, Drift, Fingerprint},
         explain::{Claim, Explanation, Policy, Relation, Unread, Wrong},
         plan::{Assignment, Baseline, Decision, Known, Namespace},
+        status::{Finding, NamespaceState, Problem},
     },
 };
 
@@ -37,6 +40,7 @@ impl Engine {
             namespace: name.to_string(),
             created: ns.created,
             labels: ns.labels.to_map(),
+            protected: is_protected(&verdict.decision, &assessment),
             verdict: sentence(&verdict.decision, &assessment),
             baselines,
             policies: self.policies(&verdict.decision, ns, entry, &assessment),
@@ -49,18 +53,18 @@ impl Engine {
     fn unread(&self) -> Vec<Unread> {
         let asks = |what: fn(&Baseline) -> bool| self.tracked.values().any(|t| t.checked.as_ref().is_ok_and(|b| what(b)));
         let mut unread: Vec<(Vec<&str>, &str)> = Vec::new();
-        if asks(|baseline| baseline.rollout.is_some()) && self.rollouts.revisions.answer() != Answer::Listed {
-            let means = "while a change goes out in waves, a namespace that keeps its former policies is shown here as one that differs and is repaired";
-            unread.push((vec![REVISIONS_WATCH], means));
+        if asks(|baseline| baseline.rollout.is_some()) && self.readiness.state(WatchedSet::Revisions) != ListState::Listed {
+            let means =
+                "during a rollout, a namespace that still has its former policies is shown as one that differs and is repaired";
+            unread.push((vec![WatchedSet::Revisions.as_str()], means));
         }
         if self.tracked.values().any(BaselineState::holds_backends) {
-            let means =
-                "a namespace whose Services only these name is shown here as closed, and the operator leaves its ingress open";
-            unread.push((self.backends.unlisted(), means));
+            let means = "a namespace whose Services only these name is shown as closed, but the operator leaves its ingress open";
+            unread.push((self.unlisted_callers(), means));
         }
         if asks(|baseline| baseline.dns_status.discovery == Discovery::Auto) {
-            let means = "DNS that only these tell of is missing here from what is planned, so an egress policy that allows it is shown as one that differs";
-            unread.push((self.dns.unread().map(Source::as_str).collect(), means));
+            let means = "DNS that only these name is missing from the plan shown here, so an egress policy that allows it is shown as one that differs";
+            unread.push((self.unread_dns().map(Source::as_str).collect(), means));
         }
         let unread = unread.into_iter().filter(|(resources, _)| !resources.is_empty());
         unread
@@ -80,7 +84,7 @@ impl Engine {
 
     /// Believes the nameservers that the statuses tell. What rollouts have reached is read again: policies are known by what they allow.
     pub fn believe_told_nameservers(&mut self, now: Now) {
-        self.dns_news(DnsEvent::ResolvConf(self.told_nameservers()), now);
+        self.on_dns(DnsEvent::ResolvConf(self.told_nameservers()), now);
         self.forget_rollouts();
         self.plans_changed(now);
     }
@@ -101,7 +105,9 @@ impl Engine {
             Decision::Frozen(holder) if holder == name => (Relation::Freezes, why_frozen(known, tracked)),
             decision if verdict.shadowed.iter().any(is) => (Relation::Shadowed, format!("{} comes first", first(decision))),
             _ if verdict.audits.iter().any(is) => {
-                let message = found.findings.iter().find(|(of, _)| of == name).and_then(|(_, finding)| finding.problems.first());
+                let findings = found.findings.iter().find(|(of, _)| of == name).map(|(_, finding)| &*finding.problems);
+                let is_change = |p: &&Problem| [violation::WOULD_CHANGE, violation::EXISTING_NAMESPACE].contains(&p.reason);
+                let message = findings.and_then(|problems| problems.iter().find(is_change));
                 (Relation::Audits, message.map_or_else(|| "Enforce would change nothing".to_owned(), |p| p.message.clone()))
             }
             _ => (Relation::No, self.why_not(known, tracked, ns)),
@@ -137,7 +143,7 @@ impl Engine {
             let drift = found.drifts.iter().find(|drift| drift.policy == policy.name);
             let state = match entry.policies.get(&policy.name) {
                 None => missing.to_owned(),
-                Some(print) if !print.ours && drift.is_none() => "of somebody else: it would be taken over".to_owned(),
+                Some(print) if !print.ours && drift.is_none() => "of somebody else: it would be adopted".to_owned(),
                 Some(_) => drift.map_or_else(|| "as planned".to_owned(), differs),
             };
             named.push(&policy.name);
@@ -159,10 +165,10 @@ impl Engine {
         let Some(owner) = print.baseline.as_deref().filter(|_| print.ours) else { return "of somebody else".into() };
         match self.baselines.known(owner) {
             _ if matches!(decision, Decision::Frozen(_)) => format!("of baseline {owner}, left as it is"),
-            Known::Gone => format!("of baseline {owner}, which is gone: nobody's any more, and left as it is"),
+            Known::Gone => format!("of baseline {owner}, which no longer exists: left as it is"),
             Known::Invalid => format!("of baseline {owner}, which is stalled: left as it is"),
             Known::Valid(_) if self.baselines.may_remove(owner) => {
-                format!("of baseline {owner}, planned no more: it is being removed")
+                format!("of baseline {owner}, no longer planned: it is being removed")
             }
             Known::Valid(_) => format!("of baseline {owner}, left as it is"),
         }
@@ -197,22 +203,49 @@ impl Engine {
                 }
             }
         }
+        all.sort_by_key(|wrong| importance(&wrong.reason));
         all
     }
+}
+
+/// What others open, or the operator leaves open, in what a baseline closes.
+fn left_open<'a>(decision: &Decision, found: &'a Assessment) -> impl Iterator<Item = &'a Problem> {
+    let of = first(decision);
+    let findings = found.findings.iter().filter(move |(name, _)| *name == of);
+    let is_open = |p: &&Problem| [violation::BYPASSED, violation::SERVES_CONTROL_PLANE].contains(&p.reason);
+    findings.flat_map(|(_, finding)| &finding.problems).filter(is_open)
+}
+
+/// Whether the namespace counts as protected: every planned policy is in place, and ingress is not left open for the API server.
+fn is_protected(decision: &Decision, found: &Assessment) -> bool {
+    let Decision::Protected(baseline) = decision else { return false };
+    let is_compliant =
+        |(name, finding): &(Arc<str>, Finding)| *name == baseline.name && finding.state == NamespaceState::Compliant;
+    found.findings.iter().any(is_compliant) && left_open(decision, found).all(|p| p.reason == violation::BYPASSED)
 }
 
 /// What is done in the namespace, in a sentence.
 fn sentence(decision: &Decision, found: &Assessment) -> String {
     match decision {
-        Decision::LeaveAlone => "it is being deleted, and left alone".into(),
+        Decision::LeaveAlone => "the namespace is being deleted: no baseline changes it".into(),
         Decision::Unselected if found.drifts.is_empty() => "no baseline applies".into(),
-        Decision::Unselected => "no baseline applies; what one left behind is being removed".into(),
-        Decision::Frozen(name) => format!("{name} holds it, and nothing is written or removed for now"),
+        Decision::Unselected => "no baseline applies; the policies of a former one are being removed".into(),
+        Decision::Frozen(name) => format!("{name} applies, but changes nothing here for now"),
         Decision::Reported(baseline) => {
-            format!("{} would apply, but only reports; existingNamespaces: Enforce closes it", baseline.name)
+            format!(
+                "{} only reports this namespace, because the namespace is older; existingNamespaces: Enforce would close it",
+                baseline.name
+            )
         }
         Decision::Protected(baseline) if found.drifts.is_empty() => {
-            format!("{} applies, and the namespace holds exactly what is planned", baseline.name)
+            let name = &baseline.name;
+            let bypasses = left_open(decision, found).filter(|p| p.reason == violation::BYPASSED).count();
+            match (bypasses, left_open(decision, found).count()) {
+                (0, 0) => format!("{name} applies, and the namespace holds exactly what is planned"),
+                (0, _) => format!("{name} applies, but ingress is left open: the API server calls a Service here"),
+                (1, _) => format!("{name} applies, but another policy opens what it closes"),
+                (n, _) => format!("{name} applies, but {n} other policies open what it closes"),
+            }
         }
         Decision::Protected(baseline) => {
             format!("{} applies, and {} of its policies here differ from the plan", baseline.name, found.drifts.len())
@@ -242,7 +275,7 @@ fn first(decision: &Decision) -> Arc<str> {
 fn why_frozen(known: Known, tracked: &BaselineState) -> String {
     match known {
         Known::Valid(baseline) if baseline.suspended => "suspend: true".into(),
-        Known::Valid(_) => "its release waits to be confirmed: see the condition Ready of the baseline".into(),
+        Known::Valid(_) => "its release waits for confirmation: see the condition Ready of the baseline".into(),
         Known::Invalid | Known::Gone => stalled(tracked),
     }
 }
@@ -254,10 +287,10 @@ fn stalled(tracked: &BaselineState) -> String {
 fn differs(drift: &Drift) -> String {
     let class = drift.class.as_str();
     match drift.class {
-        Class::Terminating => format!("{class}: it is being deleted and a finalizer holds it"),
+        Class::Terminating => format!("{class}: the policy is being deleted and a finalizer holds it"),
         Class::Stale => format!("{class}: it is being removed"),
         Class::Missing | Class::SpecChanged | Class::MetadataChanged | Class::Unmanaged | Class::Pinned => {
-            format!("{class}: it is being repaired (last other writer, as claimed: {})", drift.claimed_writer())
+            format!("{class}: it is being repaired (last other field manager: {})", drift.claimed_writer())
         }
     }
 }
