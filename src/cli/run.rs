@@ -126,14 +126,10 @@ fn lease_duration(text: &str) -> Result<Duration, String> {
 /// Runs the operator until a signal stops it. Returns the exit code: 0, or 128 plus the signal if a second one ended it at once.
 pub fn run(args: RunArgs) -> Result<u8, String> {
     log_to_stderr(args.log_format, args.log_level.as_deref())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // Two threads: the loop on this one, connections and the Lease on the other. Each more would have a heap of its own, on every core of the node.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|e| format!("cannot start the runtime: {e}"))?;
-    // On a worker: what its loop waits for comes from tasks beside it, and nobody has to wake another thread for each event.
-    let code = runtime.block_on(async { tokio::spawn(operate(args)).await });
-    let code = code.unwrap_or_else(|ended| match ended.try_into_panic() {
-        Ok(panic) => std::panic::resume_unwind(panic),
-        Err(ended) => Err(format!("the operator ended early: {ended}")),
-    });
+    let code = runtime.block_on(operate(args));
     // Waits for nothing: a look-up of a name may be under way.
     runtime.shutdown_background();
     code
