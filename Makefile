@@ -75,12 +75,15 @@ build: ## Debug build of the operator, the end-to-end suites and what they start
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 # On Linux the binary needs no library of the system, so that an image can hold it alone.
 STATIC = $(if $(findstring linux,$(HOST)),-C target-feature=+crt-static)
+# Relocations take 4 % of the binary unless they are packed, and every start reads them all. glibc applies them from 2.36 on.
+PACKED = $(if $(findstring x86_64-unknown-linux-gnu,$(HOST)),-C link-arg=-Wl,-z,pack-relative-relocs)
 
 .PHONY: release
 release: ## Optimised, stripped, static operator in target/release
-	RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --release --target $(HOST) --package policy-baseline
+	RUSTFLAGS="$(STATIC) $(PACKED)" $(CARGO) build --locked --release --target $(HOST) --package policy-baseline
 	@mkdir -p target/release && cp target/$(HOST)/release/policy-baseline target/release/policy-baseline
 	@if [ "$(STATIC)" ] && ldd target/release/policy-baseline 2>/dev/null | grep -q '=>'; then echo "the binary is not static"; exit 1; fi
+	@target/release/policy-baseline --version > /dev/null || { echo "the binary does not start: packed relocations need glibc 2.36 or newer"; exit 1; }
 	@ls -l target/release/policy-baseline | awk '{ printf "target/release/policy-baseline: %.1f MB\n", $$5 / 1e6 }'
 
 .PHONY: bench

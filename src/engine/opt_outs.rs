@@ -79,7 +79,7 @@ impl Engine {
         let first_in_force = self.opt_outs.first_in_force(ns);
         let Some(entry) = self.observed.get_mut(ns) else { return };
         // One that goes has been there: the namespace is closed now, not found open.
-        entry.opted_out = entry.opted_out.max(first_in_force);
+        entry.opted_out = entry.opted_out.take().max(first_in_force.map(Box::new));
         let Some(namespace) = &mut entry.namespace else { return };
         if namespace.opt_outs != living {
             namespace.opt_outs = living;

@@ -56,21 +56,16 @@ pub fn everything(
     let installs = watch_dynamic::<Lease>(client, None, all().fields(&format!("metadata.name={NAME}")));
     let installs = changes(installs, problem(WatchedSet::Installs), Box::new, Event::Install);
     let caller = |kind| problem(WatchedSet::Callers(kind));
-    let webhooks = stream::select(
-        callers(watch_dynamic::<SlimValidating>(client, None, all()), caller(SlimValidating::KIND)),
-        callers(watch_dynamic::<SlimMutating>(client, None, all()), caller(SlimMutating::KIND)),
-    );
+    let validating = callers(watch_dynamic::<SlimValidating>(client, None, all()), caller(SlimValidating::KIND));
+    let mutating = callers(watch_dynamic::<SlimMutating>(client, None, all()), caller(SlimMutating::KIND));
     let services = callers(watch_dynamic::<SlimApiService>(client, None, all()), caller(SlimApiService::KIND));
     // CRDs are large: of each one no more is built up than is kept.
     let crds = callers(events_of::<SlimCrd>(client, all().page_size(LARGE_PAGE)), caller(SlimCrd::KIND));
-    let callers = stream::select(webhooks, stream::select(services, crds));
     let own = all().labels(&format!("{LABEL_MANAGED_BY}={MANAGER},{LABEL_BASELINE}"));
     let revisions = watch_dynamic::<ControllerRevision>(client, Some(own_namespace), own);
     let revisions = changes(revisions, problem(WatchedSet::Revisions), Box::new, Event::Revision);
-    stream::select(
-        stream::select(namespaces, policies),
-        stream::select(stream::select(baselines, installs), stream::select(stream::select(opt_outs, revisions), callers)),
-    )
+    // Polls those that have something, not all of them for each event of one.
+    stream::select_all([namespaces, policies, baselines, installs, opt_outs, revisions, validating, mutating, services, crds])
 }
 
 /// So many CRDs come in a page, where lists come in pages.
