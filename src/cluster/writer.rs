@@ -1,6 +1,8 @@
 //! The only code that writes to the cluster, but for the Lease. Every write carries a deadline on both sides, and none is sent while
 //! another instance may lead (I6).
 //! Decides nothing: what to write was decided before, and what came back is judged after.
+//!
+//! One file, so that no request that changes the cluster is written elsewhere: each passes the fence here.
 
 use std::{
     collections::BTreeMap,
@@ -52,7 +54,7 @@ use crate::{
     },
 };
 
-/// How long the apiserver may work on a write, at most. It gives up after that, so that a write cannot take effect much later.
+/// How long the API server may work on a write, at most. It gives up after that, so that a write cannot take effect much later.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a repair waits for what it wants to tell.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
@@ -289,7 +291,7 @@ impl Writer {
     }
 }
 
-/// Whether the apiserver had no room for our keys: somebody filled the object up. It has no reason of its own for that.
+/// Whether the API server had no room for our keys: somebody filled the object up. It has no reason of its own for that.
 fn is_full(message: &str) -> bool {
     ["metadata.annotations: Too long", "request is too large", "larger than max"].iter().any(|text| message.contains(text))
 }
@@ -346,7 +348,7 @@ const fn failed(reason: Failure, message: String) -> WriteError {
     WriteError::Failed { reason, message }
 }
 
-/// What an error of the client means. The apiserver has no reason of its own for a quota, an admission policy or a webhook that
+/// What an error of the client means. The API server has no reason of its own for a quota, an admission policy or a webhook that
 /// is down: its text is all there is.
 fn classify(error: &kube::Error) -> WriteError {
     let kube::Error::Api(status) = error else {

@@ -196,7 +196,7 @@ fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry) -> Vec<Problem> 
     found.into_iter().take(BYPASSES_TOLD).map(problem).collect()
 }
 
-/// The ingress of a namespace is left open, because the apiserver calls a Service there.
+/// The ingress of a namespace is left open, because the API server calls a Service there.
 fn held(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
     let caller = baseline.holds(ns)?;
     let message = format!(
@@ -205,7 +205,7 @@ fn held(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
     Some(Problem { policy: None, reason: violation::SERVES_CONTROL_PLANE, message })
 }
 
-/// The apiserver calls a Service in a namespace that is closed already. What stands there stays: its owner decides.
+/// The API server calls a Service in a namespace that is closed already. What stands there stays: its owner decides.
 fn blocked(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
     let caller = baseline.blocks(ns)?;
     let policy = baseline.planned(ns).find(|(_, policy)| policy.role == Role::DefaultDenyIngress)?.1.name.clone();

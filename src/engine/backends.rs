@@ -1,7 +1,7 @@
-//! The objects that tell the apiserver which Services to call: what was seen of them, what that changes, and how long decisions wait for it.
+//! The objects that tell the API server which Services to call: what was seen of them, what that changes, and how long decisions wait for it.
 //!
 //! A namespace must not be closed because its webhook was not known yet, so nothing is decided before each kind was listed. A kind that
-//! the operator may not list, or that is not listed in time, is gone without, and said.
+//! the operator may not list, or that is not listed in time, is left out, and the status reports it.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

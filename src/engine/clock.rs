@@ -13,7 +13,7 @@ pub struct Now {
     pub wall: Timestamp,
 }
 
-/// A refusal of a list counts when it has lasted so long: an apiserver that has just started refuses everybody, and a namespace that is closed
+/// A refusal of a list counts when it has lasted so long: an API server that has just started refuses everybody, and a namespace that is closed
 /// by mistake stays closed.
 pub const LASTS: Duration = Duration::from_secs(5);
 

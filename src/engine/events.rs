@@ -20,9 +20,9 @@ use super::{
 use crate::api::NamespaceName;
 
 impl Engine {
-    /// Whether this instance is elected. It leads if no older install does. While it does not, it sees and looks, and asks for no write.
+    /// Whether this instance is elected. It leads if no older install does. While it does not, it watches and assesses, and asks for no write.
     /// When it begins to, it goes on from what stands in the cluster, as after a start: the statuses there are the former leader's, and
-    /// what he repaired is no news.
+    /// what that one repaired is no news.
     pub fn elect(&mut self, elected: bool, now: Now) {
         self.elected = elected;
         self.recompute_installs(now);

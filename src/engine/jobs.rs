@@ -77,7 +77,7 @@ impl Engine {
                 }
                 // Whoever leads finds what is left to do.
                 Ok(Wrote::Withheld) | Err(WriteError::NotLeading) => {}
-                // Only the watch says for sure that it is going: the apiserver may speak of another of that name. It is asked again, in silence.
+                // Only the watch says for sure that it is going: the API server may speak of another of that name. It is asked again in silence.
                 Err(WriteError::NamespaceTerminating) => self.pace.hold(&job.namespace, &drift.policy, now.instant),
                 Err(WriteError::NotFound) => {
                     self.failed(&job, drift, Failure::Conflict, "the policy went while it was written", now);
@@ -90,7 +90,7 @@ impl Engine {
         let before = standing(&self.observed);
         self.observed.writes_end(&job.namespace, &written, finished);
         if before == Some(ChangeOrigin::Bootstrapping) && standing(&self.observed) != before {
-            self.happenings.push(MetricSample::Protected(self.waited(&job.namespace, now)));
+            self.samples.push(MetricSample::Protected(self.waited(&job.namespace, now)));
         }
         // What was written is in the observed state now; looking again finds what is left to do.
         self.dirty.push(job.namespace, true);

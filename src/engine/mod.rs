@@ -18,6 +18,7 @@ mod outcome;
 mod outgoing;
 mod queue;
 mod ready;
+mod revisions;
 mod rollout;
 pub mod sample;
 mod state;

@@ -1,4 +1,4 @@
-//! Which namespaces are decided: the label that says so is written where the operator is told to.
+//! Which namespaces are decided: the label that says so is written where `--label-namespaces` asks for it.
 
 use super::{
     Engine,

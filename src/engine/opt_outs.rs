@@ -1,4 +1,4 @@
-//! What opt-outs change: the plan of their namespace while they are in force, and what is told of them.
+//! What opt-outs change: the plan of their namespace while they are in force, and what is announced of them.
 
 use super::{
     Engine,
@@ -49,7 +49,7 @@ impl Engine {
         }
     }
 
-    /// Looks whether there can be opt-outs at all.
+    /// Finds out whether there can be opt-outs at all.
     pub(super) fn recompute_opt_outs(&mut self, now: Now) {
         let Some(refused) = self.readiness.refused_since(WatchedSet::OptOuts) else { return };
         let knows_crds = self.readiness.is_settled(WatchedSet::Callers(ConfigurationKind::Crd));
@@ -66,7 +66,7 @@ impl Engine {
         !self.opt_outs.knows_crd() && refusal == Some(ListRefusal::Unknown)
     }
 
-    /// Looks which opt-outs have ended, or are in force again because the clock went back.
+    /// Finds the opt-outs that have ended, or are in force again because the clock went back.
     pub(super) fn let_opt_outs_end(&mut self, now: Now) {
         for ns in self.opt_outs.tick(now.wall) {
             self.opt_outs_changed(&ns, false, now);
@@ -89,7 +89,7 @@ impl Engine {
     }
 
     /// Judges the opt-outs of a namespace by what is decided for it.
-    pub(super) fn judge_opt_outs(&mut self, ns: &NamespaceName, now: Now) {
+    pub(super) fn recompute_verdicts(&mut self, ns: &NamespaceName, now: Now) {
         if !self.opt_outs.concern(ns) {
             return;
         }
@@ -104,8 +104,8 @@ impl Engine {
             Decision::Protected(baseline) => Ruling::Enforces(baseline),
         };
         self.opt_outs.judge(ns, ruling, self.leads, now.wall);
-        let told = self.opt_outs.take_told();
-        self.announcements.extend(told);
+        let announcements = self.opt_outs.take_announcements();
+        self.announcements.extend(announcements);
     }
 
     /// Whether a policy is missing because an opt-out took it away that has ended since: nobody else did that.
@@ -124,8 +124,8 @@ impl Engine {
     pub(super) fn opt_out_written(&mut self, write: OptOutWrite, result: Result<StoredOptOut, WriteError>, now: Now) {
         let ns = write.namespace.clone();
         self.opt_outs.written(write, result, now);
-        let told = self.opt_outs.take_told();
-        self.announcements.extend(told);
+        let announcements = self.opt_outs.take_announcements();
+        self.announcements.extend(announcements);
         // It may have been in force for the first time, which a restart must know.
         self.opt_outs_changed(&ns, false, now);
     }

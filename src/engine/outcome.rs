@@ -43,7 +43,7 @@ impl Engine {
             Cause::Plan => Outcome::Followed,
             Cause::Others => Outcome::Repaired,
         };
-        self.happenings.push(MetricSample::Repair(outcome));
+        self.samples.push(MetricSample::Repair(outcome));
         match cause {
             // `created` logs them together.
             Cause::Bootstrap => {}
@@ -69,7 +69,7 @@ impl Engine {
         let (ns, policy, class) = (&job.namespace, &*drift.policy, drift.class.as_str());
         let who = drift.claimed_writer();
         info!(namespace = %ns, policy, baseline, class, who, "drift repaired");
-        self.happenings.push(MetricSample::Drift(drift.class, role(job, drift), self.waited(ns, now)));
+        self.samples.push(MetricSample::Drift(drift.class, role(job, drift), self.waited(ns, now)));
         let done = match drift.class {
             Class::Missing => "created again",
             Class::Unmanaged => "adopted",
@@ -86,7 +86,7 @@ impl Engine {
             tracked.note_drift(record, now.instant);
         }
         if self.pace.repaired(ns, policy, drift.who.as_ref(), now.instant) {
-            self.happenings.push(MetricSample::Contested(role(job, drift)));
+            self.samples.push(MetricSample::Contested(role(job, drift)));
             let note = format!(
                 "the policy was changed {REPAIRS} times within a minute (last other field manager: {who}): each further repair waits longer, up to 30 s, until the policy stays as planned"
             );
@@ -111,7 +111,7 @@ impl Engine {
         self.announce(job, drift, Some(print.uid.to_string()), EventReason::PolicyAdopted, note, now);
     }
 
-    /// Tells of what is new in a namespace and done by others: bypasses, and calls of the apiserver into what is closed. In an event on each of
+    /// Announces what is new in a namespace and done by others: bypasses, and calls of the API server into what is closed. In an event on each of
     /// the policies that it is about.
     pub(super) fn tell_news(&mut self, ns: &NamespaceName, findings: &[(Arc<str>, Finding)], now: Now) {
         for (baseline, finding) in findings {
@@ -136,7 +136,7 @@ impl Engine {
         let Repair::Delete { uid, .. } = &drift.fix else { return };
         self.observed.policy_removed(&job.namespace, &drift.policy, uid);
         self.pace.succeeded(&job.namespace, &drift.policy);
-        self.happenings.push(MetricSample::Repair(Outcome::Removed));
+        self.samples.push(MetricSample::Repair(Outcome::Removed));
         let owner = drift.baseline.as_deref().unwrap_or_default();
         let why = self.why_removed(job, drift, owner);
         info!(namespace = %job.namespace, policy = drift.policy, baseline = owner, why, "policy removed");
@@ -166,7 +166,7 @@ impl Engine {
 
     pub(super) fn failed(&mut self, job: &Job, drift: &Drift, reason: Failure, message: &str, now: Now) {
         let failures = self.pace.failed(&job.namespace, &drift.policy, reason, message.to_owned(), now.instant);
-        self.happenings.push(MetricSample::Repair(Outcome::Failed));
+        self.samples.push(MetricSample::Repair(Outcome::Failed));
         // A conflict is part of normal work.
         if failures == 1 && reason != Failure::Conflict {
             warn!(namespace = %job.namespace, policy = drift.policy, class = drift.class.as_str(), reason = reason.as_str(), "write failed, trying again: {message}");

@@ -36,7 +36,7 @@ impl Engine {
         }
     }
 
-    /// Statuses to write now. None before everything known has been looked at: a half-counted status would be a lie.
+    /// Statuses to write now. None before everything known has been assessed: a half-counted status would be wrong.
     pub(super) fn statuses(&mut self, now: Now) -> Vec<StatusWrite> {
         if !self.elected || !self.is_synced() || !self.dirty.is_empty() {
             return vec![];

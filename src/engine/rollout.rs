@@ -5,27 +5,19 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::{
-    api::apps::v1::ControllerRevision,
-    apimachinery::pkg::apis::meta::v1::{Condition, Time},
-};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use tracing::{info, warn};
 
 use super::{
     Engine,
     clock::Now,
-    facts::{
-        baseline::InstallOwnership,
-        event::{Change, ListRefusal},
-        readiness::{ListState, WatchedSet},
-    },
+    facts::{baseline::InstallOwnership, readiness::WatchedSet},
     outbox::baseline_status::BaselineState,
     waves::{RolloutCounts, UnderWay},
-    writes::{RevisionWrite, WriteError},
 };
 use crate::{
     api::{
-        NamespaceName, Uid,
+        NamespaceName,
         baseline::Mode,
         reason::{Failure, rollout as reason},
         rollout::RolloutStatus,
@@ -54,7 +46,7 @@ impl Engine {
         }
     }
 
-    /// The baselines, or the revisions that are stored, are others than before: looks which rollouts there are.
+    /// The baselines, or the revisions that are stored, changed: finds out which rollouts there are.
     pub(super) fn recompute_rollouts(&mut self, now: Now) {
         if !self.is_synced() {
             return;
@@ -204,53 +196,6 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_revision(&mut self, change: Change<Box<ControllerRevision>>, now: Now) {
-        const SET: WatchedSet = WatchedSet::Revisions;
-        match change {
-            Change::ListBegan => self.rollouts.revisions.relist(),
-            Change::Applied(revision) => self.rollouts.revisions.saw(&revision),
-            Change::Deleted(revision) => self.rollouts.revisions.gone(&revision),
-            Change::ListDone => {
-                self.rollouts.revisions.relisted();
-                self.revisions_settled(ListState::Listed, now);
-            }
-            Change::Refused(refusal, why) => {
-                self.readiness.report(SET, why);
-                if refusal != ListRefusal::Forbidden {
-                    return;
-                }
-                self.readiness.refuse(SET, refusal, now.instant);
-                if self.readiness.state(SET) != ListState::Listed && self.readiness.is_refused_for_long(SET, now.instant) {
-                    self.revisions_settled(ListState::Refused, now);
-                }
-            }
-        }
-    }
-
-    /// What is stored is known from now on, or it is known that it cannot be.
-    fn revisions_settled(&mut self, state: ListState, now: Now) {
-        let was_synced = self.is_synced();
-        let is_news = self.readiness.settle(WatchedSet::Revisions, state);
-        if !was_synced {
-            self.begin_if_synced(was_synced, now);
-        } else if is_news {
-            self.plans_changed(now);
-        }
-    }
-
-    /// Waits no longer than it should for what only rollouts need: then nothing else waits for it, as where it is forbidden.
-    pub(super) fn wait_for_revisions(&mut self, now: Now) {
-        const SET: WatchedSet = WatchedSet::Revisions;
-        if self.readiness.is_settled(SET) || !self.readiness.is_required_listed() {
-            return;
-        }
-        self.readiness.ask(SET, now.instant);
-        if self.readiness.is_silent_for_long(SET, now.instant) {
-            warn!("controllerrevisions are not listed in time: no wave of a rollout begins until they are");
-            self.revisions_settled(ListState::Silent, now);
-        }
-    }
-
     /// There is no rollout of that baseline: every namespace gets what its spec asks for.
     pub(super) fn end_rollout(&mut self, name: &Arc<str>) {
         for former in self.rollouts.under_way.remove(name).into_iter().flat_map(|u| u.formers) {
@@ -266,7 +211,7 @@ impl Engine {
         self.rollouts.revisions.forget(name);
     }
 
-    /// A namespace was looked at: how far each rollout is there.
+    /// A namespace was assessed: how far each rollout is there.
     pub(super) fn note_progress(
         &mut self,
         ns: &NamespaceName,
@@ -313,7 +258,7 @@ impl Engine {
         }
     }
 
-    /// Begins the waves that are due, and ends what is complete. Decides only when everything known has been looked at.
+    /// Begins the waves that are due, and ends what is complete. Decides only when everything known has been assessed.
     pub(super) fn roll_out(&mut self, now: Now) {
         if !self.leads || !self.dirty.is_empty() {
             return;
@@ -429,51 +374,13 @@ impl Engine {
         }
         counts
     }
-
-    /// Revisions to store or to delete now.
-    pub(super) fn revisions(&mut self, now: Now) -> Vec<RevisionWrite> {
-        if !self.leads || !self.is_synced() || self.readiness.state(WatchedSet::Revisions) != ListState::Listed {
-            return vec![];
-        }
-        let (mut writes, mut mended) = (Vec::new(), Vec::new());
-        for (name, tracked) in self.tracked.iter().filter(|(_, tracked)| tracked.turn == InstallOwnership::Ours) {
-            let Ok(baseline) = &tracked.checked else { continue };
-            if baseline.deleting || baseline.mode == Mode::Audit {
-                continue;
-            }
-            let under_way = self.rollouts.under_way.get(name).into_iter();
-            let formers = under_way.flat_map(|u| &u.formers).map(|former| &former.revision);
-            let wanted: Vec<&Revision> = match (&baseline.rollout, baseline.suspended) {
-                (None, _) => vec![],
-                (Some(_), true) => continue,
-                (Some(_), false) => formers.chain([&baseline.revision]).collect(),
-            };
-            let was_troubled = self.rollouts.revisions.is_troubled(name);
-            writes.extend(self.rollouts.revisions.due(name, tracked, &wanted, now.instant));
-            if was_troubled && !self.rollouts.revisions.is_troubled(name) {
-                mended.push(name.clone());
-            }
-        }
-        for name in mended {
-            self.show_rollout(&name, now);
-        }
-        writes
-    }
-
-    /// A revision was stored or deleted, or not.
-    pub(super) fn revision_written(&mut self, write: RevisionWrite, result: Result<Option<Uid>, WriteError>, now: Now) {
-        let name = write.baseline.clone();
-        if self.rollouts.revisions.written(write, result, now.instant) {
-            self.show_rollout(&name, now);
-        }
-    }
 }
 
 fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now).max(SignedDuration::ZERO)).unwrap_or_default()
 }
 
-/// Whether a failed write says something of the change. An apiserver that is busy or away says nothing of it.
+/// Whether a failed write says something of the change. An API server that is busy or away says nothing of it.
 fn speaks_of_the_change(finding: &Finding) -> bool {
     const OF_THE_MOMENT: [Failure; 4] = [Failure::Conflict, Failure::Throttled, Failure::TimedOut, Failure::Unavailable];
     finding.problems.first().is_some_and(|p| !OF_THE_MOMENT.iter().any(|failure| failure.as_str() == p.reason))

@@ -53,7 +53,7 @@ pub struct Engine {
     pub(super) leads: bool,
     /// Since when there is something to do in a namespace.
     pub(super) waiting: HashMap<NamespaceName, Instant>,
-    pub(super) happenings: Vec<MetricSample>,
+    pub(super) samples: Vec<MetricSample>,
     /// Everything that was there when this instance began to lead has been assessed: what is found from now on is new.
     pub(super) surveyed: bool,
     /// The kinds of policies that are not read; none until they are listed. No decision waits for them.
@@ -86,7 +86,7 @@ impl Engine {
             elected: false,
             leads: false,
             waiting: HashMap::new(),
-            happenings: Vec::new(),
+            samples: Vec::new(),
             surveyed: false,
             unsupported_policy_kinds: None,
             dns: DnsState::default(),
@@ -102,8 +102,8 @@ impl Engine {
     }
 
     /// What happened since, to be counted.
-    pub fn take_happenings(&mut self) -> Vec<MetricSample> {
-        std::mem::take(&mut self.happenings)
+    pub fn take_samples(&mut self) -> Vec<MetricSample> {
+        std::mem::take(&mut self.samples)
     }
 
     /// The namespaces of every baseline, counted by state.

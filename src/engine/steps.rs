@@ -21,16 +21,21 @@ const ASSESS_AT_ONCE: usize = 512;
 struct Pass<'a> {
     name: &'a NamespaceName,
     now: Now,
+    /// What `compare` found.
     found: Assessment,
-    /// It is being written to.
+    /// It is being written to. The echoes of writes can come before their answers, which say what was done, and how long it took.
     in_flight: bool,
 }
 
 type Step = fn(&mut Engine, &mut Pass<'_>);
 
-/// What becomes of what was found in a namespace, in this order.
-const STEPS: [Step; 9] = [
-    // First: news is what the findings that were reported until now do not hold.
+/// The assessment of a namespace, in this order.
+const STEPS: [Step; 11] = [
+    // First: the verdict on an opt-out follows from which baseline applies, and from nothing that is found.
+    Engine::judge_opt_outs,
+    // Before all that follows: each of these steps works with what is found here.
+    Engine::compare,
+    // Before `report`: news is what the findings that were reported until now do not hold.
     Engine::announce_news,
     // Right after it: from here on these findings are the known ones.
     Engine::report,
@@ -75,7 +80,7 @@ impl Engine {
         !self.dirty.is_empty()
     }
 
-    /// Whether namespaces are waiting to be looked at.
+    /// Whether namespaces are waiting to be assessed.
     pub fn has_news(&self) -> bool {
         self.is_synced() && !self.dirty.is_empty()
     }
@@ -92,15 +97,25 @@ impl Engine {
     }
 
     fn assess_namespace(&mut self, name: &NamespaceName, now: Now) {
-        // First, and for a namespace that is not there yet, too: a verdict on its opt-outs is due in any case.
-        self.judge_opt_outs(name, now);
-        let Some(entry) = self.observed.get(name) else { return };
-        let found = self.assess(name, entry);
-        // The echoes of writes can come before their answers, which say what was done, and for how long it was waited for.
+        if self.observed.get(name).is_none() {
+            return;
+        }
         let in_flight = self.in_flight.contains_key(name);
-        let mut pass = Pass { name, now, found, in_flight };
+        let mut pass = Pass { name, now, found: Assessment::default(), in_flight };
         for step in STEPS {
             step(self, &mut pass);
+        }
+    }
+
+    /// Judges the opt-outs of the namespace.
+    fn judge_opt_outs(&mut self, pass: &mut Pass<'_>) {
+        self.recompute_verdicts(pass.name, pass.now);
+    }
+
+    /// Compares what stands in the namespace with what is planned.
+    fn compare(&mut self, pass: &mut Pass<'_>) {
+        if let Some(entry) = self.observed.get(pass.name) {
+            pass.found = self.assess(pass.name, entry);
         }
     }
 
@@ -173,7 +188,7 @@ impl Engine {
                 let before = std::mem::replace(&mut entry.standing, ChangeOrigin::Settled);
                 if before == ChangeOrigin::Bootstrapping && self.leads {
                     // The answers of its first writes were lost.
-                    self.happenings.push(MetricSample::Protected(waited));
+                    self.samples.push(MetricSample::Protected(waited));
                 }
                 self.waits_no_more(name);
             }

@@ -78,7 +78,7 @@ pub struct Task {
 pub struct Job {
     /// Where.
     pub namespace: NamespaceName,
-    /// The uid of the namespace that was looked at.
+    /// The uid of the namespace that was assessed.
     pub namespace_uid: Option<Uid>,
     /// Whose policies.
     pub baseline: Option<Arc<Baseline>>,
@@ -133,7 +133,7 @@ pub fn removals_may_follow(results: &[Result<Wrote, WriteError>]) -> bool {
 /// Why a write did not take effect, or may not have.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The namespace is going, or gone: no error for whoever looks after it.
+    /// The namespace is being deleted, or is gone: no error for its owner.
     #[error("the namespace is being deleted")]
     NamespaceTerminating,
     /// The object is gone.
@@ -147,7 +147,7 @@ pub enum WriteError {
     Failed {
         /// The reason, for people and metrics.
         reason: Failure,
-        /// What the apiserver said.
+        /// What the API server said.
         message: String,
     },
 }

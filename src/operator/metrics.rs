@@ -60,7 +60,7 @@ struct Ended {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Write {
+struct WriteLabels {
     verb: Word,
     outcome: Word,
 }
@@ -84,7 +84,7 @@ pub struct Metrics {
     drift: Family<DriftKind, Counter>,
     contested: Family<Contest, Counter>,
     repairs: Family<Ended, Counter>,
-    writes: Family<Write, Counter>,
+    writes: Family<WriteLabels, Counter>,
     watch_restarts: Family<Watch, Counter>,
     opt_outs: Family<Exempt, Gauge>,
     opt_outs_end: Family<Exempt, Gauge>,
@@ -234,7 +234,7 @@ impl Metrics {
         }
         for verb in Verb::ALL {
             for answer in [WriteOutcome::Ok, WriteOutcome::Gone].into_iter().chain(Failure::ALL.map(WriteOutcome::Failed)) {
-                drop(self.writes.get_or_create(&Write { verb: Word(verb.as_str()), outcome: Word(answer.as_str()) }));
+                drop(self.writes.get_or_create(&WriteLabels { verb: Word(verb.as_str()), outcome: Word(answer.as_str()) }));
             }
         }
         let of_dns = Source::ALL.into_iter().filter(|source| *source != Source::ResolvConf).map(Source::as_str);
@@ -298,7 +298,7 @@ impl Metrics {
 
     /// A write was sent.
     pub fn write(&self, verb: Verb, answer: WriteOutcome) {
-        self.writes.get_or_create(&Write { verb: Word(verb.as_str()), outcome: Word(answer.as_str()) }).inc();
+        self.writes.get_or_create(&WriteLabels { verb: Word(verb.as_str()), outcome: Word(answer.as_str()) }).inc();
     }
 
     /// A watch had to list again.

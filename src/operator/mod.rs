@@ -1,5 +1,5 @@
 //! The loop: events in, decisions by the engine, writes out. The only code that joins the parts to a runtime.
-//! Ends when it is told to, or when a part ends that must not.
+//! Ends on the signal to stop, or when a part ends that must not.
 
 pub mod admin;
 mod concurrency;
@@ -62,7 +62,7 @@ pub struct Settings {
     pub resolv_conf: Option<PathBuf>,
 }
 
-/// Why the controller ended, when nobody told it to.
+/// Why the controller ended without a signal to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// A watch ended.
@@ -142,7 +142,7 @@ async fn end(mut task: JoinHandle<()>, patience: Duration) {
     }
 }
 
-/// The loop. A standby sees and looks as the leader does, so that it can take over at once; only the leader writes.
+/// The loop. A standby watches and assesses as the leader does, so that it can take over at once; only the leader writes.
 async fn work(
     clients: &Clients,
     settings: &Settings,
@@ -191,8 +191,8 @@ async fn work(
             announcer.announce(announcement);
         }
 
-        for happening in engine.take_happenings() {
-            count(metrics, happening);
+        for sample in engine.take_samples() {
+            count(metrics, sample);
         }
         show(&mut engine, metrics, health);
 
@@ -248,8 +248,8 @@ fn present() -> Now {
     Now { instant: Instant::now(), wall: Timestamp::now() }
 }
 
-fn count(metrics: &Metrics, happening: MetricSample) {
-    match happening {
+fn count(metrics: &Metrics, sample: MetricSample) {
+    match sample {
         MetricSample::Drift(class, role, after) => {
             metrics.drift(class, role);
             metrics.repair_took(after);
@@ -273,7 +273,7 @@ mod tests {
         operator::health::Health,
     };
 
-    /// Runs against an apiserver that never answers.
+    /// Runs against an API server that never answers.
     async fn run_with(election: Election, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let (service, _handle) = mock::pair::<Request<Body>, Response<Body>>();
         let settings = Settings { namespace: "n".into(), instance: "i".into(), label_namespaces: false, resolv_conf: None };

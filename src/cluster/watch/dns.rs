@@ -1,5 +1,5 @@
 //! What says where the cluster's DNS is, as one stream: watches of a few named places, and the operator's own resolv.conf.
-//! A source that cannot be read is told once, tried again, and holds nothing up.
+//! A source that cannot be read is logged once, tried again, and holds nothing up.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

@@ -248,7 +248,7 @@ mod tests {
         Arc::new(Recorded::default())
     }
 
-    /// What the watch of policies asks of an apiserver that refuses every version as too old.
+    /// What the watch of policies asks of an API server that refuses every version as too old.
     async fn asked(knows_streams: bool) -> Vec<&'static str> {
         let (service, mut server) = mock::pair::<Request<Body>, Response<Body>>();
         let client = Client::new(service, "default");

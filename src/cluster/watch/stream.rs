@@ -23,7 +23,7 @@ pub struct Watching<K> {
     pub kind: Cow<'static, str>,
     /// Of which of them.
     pub config: watcher::Config,
-    /// The apiserver may know streaming lists.
+    /// The API server may know streaming lists.
     pub streams: bool,
 }
 
@@ -31,7 +31,7 @@ impl<K> Watching<K>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    /// Begins with a streaming list, which comes object by object, and with pages where the apiserver knows no such thing. Either is the most
+    /// Begins with a streaming list, which comes object by object, and with pages where the API server knows no such thing. Either is the most
     /// recent state, never what a cache remembers (the client sees to it): from an old namespace or baseline a removal could follow.
     fn begin(&self) -> BoxStream<'static, watcher::Result<Event<K>>> {
         let config = self.config.clone();
@@ -88,7 +88,7 @@ fn read<K: DeserializeOwned>(event: Event<DynamicObject>) -> watcher::Result<Eve
     })
 }
 
-/// Whether the apiserver answered the request for a watch with one of these codes.
+/// Whether the API server answered the request for a watch with one of these codes.
 fn refused_with<K>(event: &watcher::Result<Event<K>>, codes: &[u16]) -> bool {
     matches!(event, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if codes.contains(&status.code))
 }

@@ -1,4 +1,4 @@
-//! Which namespaces hold Services that the apiserver calls, and which objects say so. What names no Service is not kept.
+//! Which namespaces hold Services that the API server calls, and which objects say so. What names no Service is not kept.
 //! A namespace need not exist to be named.
 
 use std::{
@@ -12,7 +12,7 @@ use crate::{
     policy::listing::Listing,
 };
 
-/// Names are not checked by the apiserver everywhere; longer words are cut.
+/// Names are not checked by the API server everywhere; longer words are cut.
 const MAX_WORDS: usize = 320;
 
 /// One object, and a Service that it names.

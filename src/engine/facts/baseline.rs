@@ -71,3 +71,40 @@ pub enum InstallOwnership {
     /// Another one.
     Theirs,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_field_of_a_later_version_is_refused_where_ignoring_it_would_select_or_open_more() {
+        let check = |spec: Value| {
+            let object = json!({"apiVersion": "policybaseline.io/v1alpha1", "kind": "PolicyBaseline", "metadata": {"name": "b"}, "spec": spec});
+            let raw: RawBaseline = serde_json::from_value(object).unwrap();
+            raw.check("operator").map(|_| ()).map_err(|error| error.to_string())
+        };
+        let pods = json!({"namespaceSelector": {"matchLabels": {"a": "b"}}, "podSelector": {"matchLabels": {"a": "b"}}});
+        let with = |mut object: Value| {
+            object["later"] = json!("x");
+            object
+        };
+        for (place, spec) in [
+            ("spec.namespaceSelector", json!({"namespaceSelector": with(json!({}))})),
+            (
+                "spec.namespaceSelector.matchExpressions[0]",
+                json!({"namespaceSelector": {"matchExpressions": [with(json!({"key": "a", "operator": "Exists"}))]}}),
+            ),
+            ("spec.monitoring.from[0]", json!({"monitoring": {"from": [with(pods.clone())]}})),
+            ("spec.monitoring.ports[0]", json!({"monitoring": {"ports": [with(json!({"port": 9090}))]}})),
+            ("spec.dns.peers[0]", json!({"dns": {"peers": [with(pods)]}})),
+            ("spec.dns.peers[0].ipBlock", json!({"dns": {"peers": [{"ipBlock": with(json!({"cidr": "10.0.0.0/8"}))}]}})),
+        ] {
+            let error = check(spec).unwrap_err();
+            assert!(error.contains(place) && error.contains("unknown field `later`"), "{place}: {error}");
+        }
+        // A default that a later CRD fills in must stall nobody.
+        assert_eq!(check(with(json!({"dns": with(json!({})), "metadata": with(json!({}))}))), Ok(()));
+    }
+}

@@ -1,5 +1,7 @@
 //! What the watches last saw, as fingerprints. Memory only.
 //! An older event never undoes what a write of our own returned: resourceVersions say which is newer.
+//!
+//! One file, because events, lists and answers of writes may come in any order, and each of these methods decides between them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -198,7 +200,7 @@ impl Observed {
         let name = self.name(meta.name.as_deref()?);
         self.relisted_namespaces.names(|| name.clone());
         let texts = &mut self.texts;
-        // The apiserver labels every namespace with its name.
+        // The API server labels every namespace with its name.
         let mut value = |value: &str| if value == name.as_str() { name.text() } else { texts.get(value) };
         let labels: Vec<_> = meta.labels.iter().flatten().map(|(key, text)| (key, value(text))).collect();
         let mut namespace = Namespace {
@@ -233,7 +235,7 @@ impl Observed {
         Some(name)
     }
 
-    /// The apiserver calls a Service in the namespace, or none any more. Says whether that is news.
+    /// The API server calls a Service in the namespace, or none any more. Says whether that is news.
     pub fn serves(&mut self, name: &str, words: Option<Arc<str>>) -> Option<NamespaceName> {
         let namespace = self.entries.get_mut(name)?.namespace.as_mut()?;
         let is_news = namespace.serves.as_deref().map(String::as_str) != words.as_deref();

@@ -115,7 +115,7 @@ pub enum ListState {
     Refused,
     /// There was no answer in time, and the operator works on without it until one comes.
     Silent,
-    /// Nobody looks for it.
+    /// It is not watched.
     Off,
 }
 

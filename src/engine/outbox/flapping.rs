@@ -112,7 +112,7 @@ impl FlapDetector {
         self.contested.get(ns)?.get(policy)
     }
 
-    /// What is to be told of the contested policies of a namespace.
+    /// The problems of the contested policies of a namespace.
     pub fn problems(&self, ns: &NamespaceName) -> Vec<Problem> {
         let problem = |(policy, contest): (&String, &Flapping)| Problem {
             policy: Some(policy.clone()),

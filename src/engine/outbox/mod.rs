@@ -3,6 +3,7 @@
 pub mod baseline_status;
 pub mod flapping;
 pub mod namespace_labels;
+pub mod opt_out_state;
 pub mod opt_outs;
 pub mod pending;
 pub mod policies;

@@ -1,4 +1,4 @@
-//! What namespaces are labelled with once they are decided, where the operator is told to: admission lets no pod in before.
+//! What namespaces are labelled with once they are decided, where `--label-namespaces` asks for it: admission lets no pod in before.
 
 use std::{
     collections::BTreeMap,

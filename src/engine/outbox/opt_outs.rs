@@ -8,25 +8,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use jiff::Timestamp;
 use serde::Deserialize;
 use tracing::{info, warn};
 
 use super::{
-    pending::{Attempt, PendingWrite},
-    retry::{Delays, LONGEST},
+    opt_out_state::{OptOutState, follow, tally},
+    pending::PendingWrite,
 };
 use crate::{
     api::{
-        BaselineOptOutStatus, NamespaceName, Role, cut,
-        names::{IN_FORCE, LABEL_OPT_OUT, OPT_OUTS_CRD},
-        opt_out::{Announced, ExpiryNotice},
-        reason::{EventReason, Failure, OptOutRefusal, condition, state},
-        whole_seconds,
+        BaselineOptOutStatus, NamespaceName, Role,
+        names::{LABEL_OPT_OUT, OPT_OUTS_CRD},
+        opt_out::ExpiryNotice,
+        reason::{EventReason, OptOutRefusal},
     },
     engine::{
-        clock::{LASTS, Now, STATUS_INTERVAL},
+        clock::{LASTS, Now},
         facts::{
             event::ListRefusal,
             opt_out::{Key, RawOptOut, Tally},
@@ -39,82 +37,13 @@ use crate::{
             NamespaceOptOuts, OptOut,
             opt_out::{OptOutVerdict, Ruling, verdict},
         },
-        status::MAX_MESSAGE,
     },
 };
 
 /// So many of them are written to at once: what is written for them never holds up policies.
 const WRITES_AT_ONCE: usize = 4;
-/// What is refused for what it is, or not stored as it was written, is tried again after so long at first, and at last: nothing will change on its own.
-const NOT_STORED: Delays = Delays::new(Duration::from_secs(2), Duration::from_mins(5));
-/// A write that failed.
-const FAILED: Delays = Delays::new(Duration::from_secs(5), LONGEST);
-/// A write to what is going, or was written by somebody else in between: its watch will say so.
-const OVERTAKEN: Delays = Delays::new(STATUS_INTERVAL, LONGEST);
-/// The farthest moment that is waited for: the clock may jump, so it is looked at again anyway.
+/// The farthest moment that is waited for: the clock may jump, so it is read again anyway.
 const FAR: Duration = Duration::from_hours(1);
-
-/// One opt-out.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-struct OptOutState {
-    uid: Arc<str>,
-    version: u64,
-    generation: Option<i64>,
-    /// Somebody deleted it, and a finalizer holds it.
-    deleting: bool,
-    checked: Result<OptOut, String>,
-    stored: Option<BaselineOptOutStatus>,
-    label: Option<String>,
-    verdict: Option<OptOutVerdict>,
-    /// The baseline that holds everything in its namespace as it is.
-    frozen_by: Option<Arc<str>>,
-    /// The status that should stand there, once this instance leads and has judged.
-    wanted: Option<BaselineOptOutStatus>,
-    /// What is announced when the status that says so is stored: a restart then repeats none.
-    untold: Vec<ExpiryNotice>,
-    /// The write of what is wanted; its error is what was logged of it, in a word.
-    write: PendingWrite<&'static str>,
-}
-
-impl OptOutState {
-    /// Logs once what keeps it from being written.
-    fn complain(&mut self, word: &'static str, message: &str, (namespace, name): &Key) {
-        if self.write.set_error(Some(word)) {
-            warn!(%namespace, opt_out = %name, reason = word, "status or label of the opt-out not written, will be tried again: {message}");
-        }
-    }
-
-    fn was_in_force(&self) -> bool {
-        let conditions = self.stored.iter().flat_map(|s| &s.conditions);
-        conditions.into_iter().any(|c| c.type_ == condition::IN_FORCE && c.status == "True")
-    }
-
-    /// Whether it was in force when it was judged last.
-    fn stood(&self) -> bool {
-        self.verdict.as_ref().map_or_else(|| self.was_in_force(), |verdict| verdict.until().is_some())
-    }
-
-    fn moments(&self) -> impl Iterator<Item = Timestamp> {
-        let expires = self.checked.as_ref().ok().map(|o| o.expires);
-        expires.into_iter().flat_map(|end| ExpiryNotice::ALL.into_iter().filter_map(move |step| moment(end, step)))
-    }
-
-    /// The label that it should carry: it says what the status says.
-    fn wanted_label(&self) -> Option<&'static str> {
-        self.verdict.as_ref().and_then(OptOutVerdict::until).map(|_| IN_FORCE)
-    }
-
-    fn is_written(&self) -> bool {
-        self.wanted
-            .as_ref()
-            .is_none_or(|wanted| self.stored.as_ref() == Some(wanted) && self.label.as_deref() == self.wanted_label())
-    }
-}
-
-fn moment(end: Timestamp, step: ExpiryNotice) -> Option<Timestamp> {
-    end.checked_sub(SignedDuration::from_secs(step.seconds_ahead())).ok()
-}
 
 /// All opt-outs.
 #[derive(Debug, Default)]
@@ -124,12 +53,12 @@ pub struct OptOuts {
     listed: Listing<Key>,
     /// When each ends, and when that is announced.
     moments: BTreeMap<Timestamp, BTreeSet<Key>>,
-    /// Up to when that was looked at.
+    /// Up to when they were handled.
     looked: Option<Timestamp>,
     /// Those whose status or label is not as wanted.
     unwritten: BTreeSet<Key>,
     writing: usize,
-    told: Vec<Announcement>,
+    announcements: Vec<Announcement>,
     /// What is in force by role, until something changes.
     tally: Option<[(Role, Tally); 3]>,
     /// Whether their CRD exists; none until CRDs are listed.
@@ -179,7 +108,7 @@ impl OptOuts {
                 verdict: None,
                 frozen_by: None,
                 wanted: None,
-                untold: vec![],
+                unannounced: vec![],
                 write: PendingWrite::default(),
             };
             self.kept.entry(key.0.clone()).or_default().insert(key.1.clone(), kept);
@@ -272,9 +201,10 @@ impl OptOuts {
     }
 
     /// Where the cluster has no CRD for them, there are none: an operator that is newer than its CRDs works. Forgets them all then, and
-    /// returns whom that concerns. An apiserver that has just started may not know them yet, so its CRDs decide; only where these are not
-    /// shown its word counts, when it lasts (`refused`: how, and since when). While the CRD is there and they cannot be listed, nobody knows what they say. `crds_answered`: CRDs
-    /// are listed, or gone without.
+    /// returns whom that concerns. An API server that has just started may not know them yet, so its CRDs decide. Only where these are not
+    /// shown its word counts, when it lasts. While the CRD is there and they cannot be listed, nobody knows what they say.
+    ///
+    /// `refusal` and `since` say how their list is refused, and since when; `crds_answered`, that CRDs are listed or no longer waited for.
     pub fn none_can_exist(
         &mut self,
         (refusal, since): (ListRefusal, Instant),
@@ -289,7 +219,7 @@ impl OptOuts {
         none.then(|| self.forget_all_but(|_| false))
     }
 
-    /// The namespaces in which something ends or is announced since it was looked at last, in whichever direction the clock went.
+    /// The namespaces in which something ends or is announced since the last call, in whichever direction the clock went.
     pub fn tick(&mut self, wall: Timestamp) -> BTreeSet<NamespaceName> {
         let Some(looked) = self.looked.replace(wall) else { return self.kept.keys().cloned().collect() };
         if looked == wall {
@@ -352,11 +282,11 @@ impl OptOuts {
                     }
                 }
             }
-            let (wanted, untold) = if leads { follow(kept, &judged, enforced_since, wall) } else { (None, vec![]) };
+            let (wanted, unannounced) = if leads { follow(kept, &judged, enforced_since, wall) } else { (None, vec![]) };
             if kept.wanted != wanted {
                 kept.write.forgive();
             }
-            (kept.wanted, kept.untold) = (wanted, untold);
+            (kept.wanted, kept.unannounced) = (wanted, unannounced);
             kept.verdict = Some(judged);
             kept.frozen_by = match ruling {
                 Ruling::Freezes(baseline, _) => Some(baseline.into()),
@@ -374,7 +304,7 @@ impl OptOuts {
     /// Their namespace is being deleted: nothing is written to them.
     pub fn leave_alone(&mut self, ns: &NamespaceName) {
         for (name, kept) in self.kept.get_mut(ns).into_iter().flatten() {
-            (kept.wanted, kept.untold) = (None, vec![]);
+            (kept.wanted, kept.unannounced) = (None, vec![]);
             self.unwritten.remove(&(ns.clone(), name.clone()));
         }
     }
@@ -383,7 +313,7 @@ impl OptOuts {
     pub fn take_over(&mut self) {
         for kept in self.kept.values_mut().flat_map(BTreeMap::values_mut) {
             kept.wanted = None;
-            kept.untold = vec![];
+            kept.unannounced = vec![];
             kept.write.begin_anew();
         }
         self.unwritten.clear();
@@ -396,19 +326,8 @@ impl OptOuts {
             if self.writing + writes.len() == WRITES_AT_ONCE {
                 break;
             }
-            let Some(kept) = self.kept.get_mut(ns).and_then(|all| all.get_mut(name)) else { continue };
-            if !kept.write.due(now) {
-                continue;
-            }
-            kept.write.started_spaced(now + STATUS_INTERVAL);
-            let label = kept.wanted_label();
-            writes.push(OptOutWrite {
-                namespace: ns.clone(),
-                name: name.clone(),
-                uid: kept.uid.clone(),
-                status: kept.wanted.clone().filter(|wanted| kept.stored.as_ref() != Some(wanted)),
-                label: (kept.label.as_deref() != label).then_some(label),
-            });
+            let kept = self.kept.get_mut(ns).and_then(|all| all.get_mut(name));
+            writes.extend(kept.and_then(|kept| kept.begin_write(ns, name, now)));
         }
         self.writing += writes.len();
         writes
@@ -417,45 +336,9 @@ impl OptOuts {
     /// A write ended.
     pub fn written(&mut self, write: OptOutWrite, result: Result<StoredOptOut, WriteError>, now: Now) {
         self.writing = self.writing.saturating_sub(1);
-        let OptOutWrite { namespace, name, uid, status, label } = write;
-        let key = (namespace, name);
-        let Some(kept) = self.get_mut(&key).filter(|kept| kept.uid == uid) else { return };
-        let failed = |delays: Delays| Attempt::Failed(delays.spread(&key.0, &key.1));
-        let attempt = match result {
-            Ok(stored) => {
-                let sticks = stored.status == status && label.is_none_or(|label| stored.label.as_deref() == label);
-                let what = if stored.status == status { "label" } else { "status" };
-                // What the watch has shown meanwhile may be newer.
-                if stored.version >= kept.version {
-                    kept.version = stored.version;
-                    kept.label = stored.label;
-                    if status.is_some() {
-                        kept.stored = stored.status;
-                    }
-                }
-                if sticks {
-                    kept.write.set_error(None);
-                    Attempt::Stored
-                } else {
-                    let message = format!(
-                        "the apiserver took the {what} and stored something else: the CRD may be older than the operator, or another admission plugin changes it. Apply manifests/base, and exempt opt-outs from that plugin"
-                    );
-                    kept.complain("NotStored", &message, &key);
-                    failed(NOT_STORED)
-                }
-            }
-            // It is whoever leads now who writes.
-            Err(WriteError::NotLeading) => Attempt::Dropped,
-            // It is gone, or being replaced.
-            Err(
-                WriteError::NotFound | WriteError::NamespaceTerminating | WriteError::Failed { reason: Failure::Conflict, .. },
-            ) => failed(OVERTAKEN),
-            Err(WriteError::Failed { reason, message }) => {
-                kept.complain(reason.as_str(), &message, &key);
-                failed(if reason == Failure::Rejected { NOT_STORED } else { FAILED })
-            }
-        };
-        kept.write.ended(attempt, now.instant);
+        let key = (write.namespace.clone(), write.name.clone());
+        let Some(kept) = self.get_mut(&key).filter(|kept| kept.uid == write.uid) else { return };
+        kept.write_ended(write, result, now.instant);
         if kept.is_written() {
             self.unwritten.remove(&key);
         }
@@ -468,8 +351,8 @@ impl OptOuts {
         let Some(kept) = self.kept.get_mut(namespace).and_then(|all| all.get_mut(name)) else { return };
         let Ok(OptOut { roles, expires, .. }) = &kept.checked else { return };
         let recorded: Vec<ExpiryNotice> = kept.stored.iter().flat_map(|s| &s.announced).flat_map(|a| a.steps.clone()).collect();
-        let (now, later) = std::mem::take(&mut kept.untold).into_iter().partition(|step| recorded.contains(step));
-        kept.untold = later;
+        let (now, later) = std::mem::take(&mut kept.unannounced).into_iter().partition(|step| recorded.contains(step));
+        kept.unannounced = later;
         let frozen =
             kept.frozen_by.as_ref().map(|b| format!("; baseline {b} holds everything here as it is until it goes on: then"));
         for step in now {
@@ -486,13 +369,20 @@ impl OptOuts {
                 }
             };
             let uid = Some(kept.uid.to_string());
-            self.told.push(Announcement { namespace: namespace.clone(), policy: name.to_string(), uid, reason, note, at: wall });
+            self.announcements.push(Announcement {
+                namespace: namespace.clone(),
+                policy: name.to_string(),
+                uid,
+                reason,
+                note,
+                at: wall,
+            });
         }
     }
 
     /// What is to be announced.
-    pub fn take_told(&mut self) -> Vec<Announcement> {
-        std::mem::take(&mut self.told)
+    pub fn take_announcements(&mut self) -> Vec<Announcement> {
+        std::mem::take(&mut self.announcements)
     }
 
     /// When to look again.
@@ -510,77 +400,4 @@ impl OptOuts {
         let kept = &self.kept;
         *self.tally.get_or_insert_with(|| Role::ALL.map(|role| (role, tally(kept.values().flat_map(BTreeMap::values), role))))
     }
-}
-
-fn tally<'a>(all: impl Iterator<Item = &'a OptOutState>, role: Role) -> Tally {
-    let names = |kept: &&OptOutState| kept.checked.as_ref().is_ok_and(|o| o.roles.contains(role));
-    let ends: Vec<Timestamp> = all.filter(names).filter_map(|kept| kept.verdict.as_ref()?.until()).collect();
-    Tally { in_force: u32::try_from(ends.len()).unwrap_or(u32::MAX), earliest: ends.into_iter().min() }
-}
-
-/// The status that follows from a verdict, and what is to be announced with it.
-fn follow(
-    kept: &OptOutState,
-    verdict: &OptOutVerdict,
-    enforced_since: Option<Timestamp>,
-    wall: Timestamp,
-) -> (Option<BaselineOptOutStatus>, Vec<ExpiryNotice>) {
-    let stored = kept.stored.as_ref();
-    // A time that could not be stored is told as it was to be: else something else would be wanted every second.
-    let told = || stored.into_iter().chain(&kept.wanted);
-    let (status, reason, message) = match verdict {
-        OptOutVerdict::InForce(_, message) => ("True", state::WITHIN_LIMITS, message),
-        OptOutVerdict::NotInForce(refusal, message) => ("False", refusal.as_str(), message),
-    };
-    let before = told().flat_map(|s| &s.conditions).find(|c| c.type_ == condition::IN_FORCE && c.status == status);
-    let condition = Condition {
-        type_: condition::IN_FORCE.into(),
-        status: status.into(),
-        reason: reason.into(),
-        message: cut(message, MAX_MESSAGE),
-        observed_generation: kept.generation,
-        last_transition_time: before.map_or_else(|| whole_seconds(wall), |c| c.last_transition_time.clone()),
-    };
-    let is_in_force = verdict.until().is_some();
-    // Under a baseline that was created since, it is in force anew.
-    let is_of_before = |first: Timestamp| is_in_force && enforced_since.is_some_and(|created| first < created);
-    let first = |of: &BaselineOptOutStatus| of.first_in_force.clone().filter(|first| !is_of_before(first.0));
-    let (announced, untold) = match &kept.checked {
-        Ok(opt_out) => announce(stored.and_then(|s| s.announced.as_ref()), opt_out, is_in_force, kept.was_in_force(), wall),
-        Err(_) => (stored.and_then(|s| s.announced.clone()), vec![]),
-    };
-    let status = BaselineOptOutStatus {
-        observed_generation: kept.generation,
-        conditions: vec![condition],
-        first_in_force: match stored.and_then(first) {
-            None if is_in_force => told().find_map(first).or_else(|| Some(whole_seconds(wall))),
-            first => first,
-        },
-        announced,
-    };
-    (Some(status), untold)
-}
-
-/// What was announced of the end until now, and what is still to be said. What was over when that end was set is never said: "a day ahead"
-/// would be wrong.
-fn announce(
-    stored: Option<&Announced>,
-    opt_out: &OptOut,
-    is_in_force: bool,
-    was_in_force: bool,
-    wall: Timestamp,
-) -> (Option<Announced>, Vec<ExpiryNotice>) {
-    let end = opt_out.expires;
-    let known = stored.filter(|a| a.expires_at.0 == end).map(|a| &a.steps);
-    let passed = ExpiryNotice::ALL.into_iter().filter(|step| moment(end, *step).is_none_or(|at| at <= wall));
-    let passed: Vec<ExpiryNotice> = passed.collect();
-    // Of several that are due together, the last one says it all.
-    let due = passed.last().filter(|step| match (step, known) {
-        (_, Some(known)) if known.contains(step) => false,
-        (ExpiryNotice::Expired, _) => was_in_force,
-        (ExpiryNotice::DayAhead | ExpiryNotice::HourAhead, known) => known.is_some() && is_in_force,
-    });
-    let untold = due.copied().into_iter().collect();
-    let steps: BTreeSet<ExpiryNotice> = known.into_iter().flatten().copied().chain(passed).collect();
-    (Some(Announced { expires_at: whole_seconds(end), steps: steps.into_iter().collect() }), untold)
 }

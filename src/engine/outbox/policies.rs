@@ -78,12 +78,12 @@ impl RetrySchedule {
         wait.begins
     }
 
-    /// What is to be told of the contested policies of a namespace.
+    /// The problems of the contested policies of a namespace.
     pub fn contested(&self, ns: &NamespaceName) -> Vec<Problem> {
         self.contests.problems(ns)
     }
 
-    /// What is to be told of a policy's setback.
+    /// The problem of a policy that could not be written.
     pub fn problem(&self, ns: &NamespaceName, policy: &str) -> Option<Problem> {
         let setback = self.setback(ns, policy)?;
         let (reason, message) = setback.error()?;

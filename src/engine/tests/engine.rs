@@ -1,4 +1,6 @@
 //! The engine, event by event.
+//!
+//! One file: the life of a namespace, from the first list to the last policy, in the order in which it happens.
 
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use super::harness::{EngineHarness, ready, with_policies};
 use crate::{
     api::reason::{EventReason, Failure},
     engine::{
-        facts::event::{Change, Event, ListPhase},
+        facts::event::{Change, Event, ListPhase, ListRefusal},
         sample::MetricSample,
         writes::{Cause, Done, WriteError, Wrote},
     },
@@ -112,7 +114,7 @@ fn the_time_to_protection_is_counted_also_when_every_echo_comes_before_its_answe
     });
     assert_eq!(sim.jobs().len(), 0);
     let protected = |h: MetricSample| if let MetricSample::Protected(after) = h { Some(after) } else { None };
-    let counted: Vec<_> = sim.engine.take_happenings().into_iter().filter_map(protected).collect();
+    let counted: Vec<_> = sim.engine.take_samples().into_iter().filter_map(protected).collect();
     assert_eq!(counted, [Duration::from_millis(20)]);
 }
 
@@ -414,11 +416,11 @@ fn a_suspended_baseline_writes_nothing_and_repairs_when_it_goes_on() {
     assert_eq!(told, ["Ready=False Suspended", "Reconciling=False Settled", "Stalled=False Valid"]);
     assert_eq!(status.namespaces.selected, 2);
     sim.baseline(3, json!({}));
-    sim.engine.take_happenings();
+    sim.engine.take_samples();
     sim.settle();
     assert_eq!(sim.policies.len(), 6);
     let drift = |h: &MetricSample| matches!(h, MetricSample::Drift(..));
-    assert_eq!(sim.engine.take_happenings().iter().filter(|h| drift(h)).count(), 1, "what somebody deleted meanwhile is drift");
+    assert_eq!(sim.engine.take_samples().iter().filter(|h| drift(h)).count(), 1, "what somebody deleted meanwhile is drift");
 }
 
 #[test]
@@ -620,4 +622,31 @@ fn a_write_that_was_not_sent_is_no_failure_and_stays_to_be_done() {
     assert_eq!(sim.jobs()[0].tasks.len(), 3);
     sim.pass(Duration::from_secs(5));
     assert_eq!(ready(&sim.status().unwrap()), "WritingPolicies");
+}
+
+#[test]
+fn readiness_names_what_decisions_wait_for_and_why() {
+    let mut sim = EngineHarness::blank();
+    let waits = |sim: &EngineHarness| sim.engine.waits().collect::<Vec<_>>();
+    assert_eq!(waits(&sim).len(), 9);
+    sim.list_configurations();
+    let why = || "not allowed".to_owned();
+    sim.see(Event::Policy(Change::Refused(ListRefusal::Forbidden, why())));
+    sim.see(Event::OptOut(Change::Refused(ListRefusal::Unavailable, why())));
+    let all = ["namespaces", "networkpolicies", "policybaselines", "leases", "baselineoptouts"].map(|set| match set {
+        "networkpolicies" | "baselineoptouts" => format!("{set}: not allowed"),
+        set => format!("{set}: it is being listed"),
+    });
+    assert_eq!(waits(&sim), all);
+    sim.list();
+    assert_eq!((waits(&sim), sim.engine.is_synced()), (vec![], true));
+    // A list that begins anew makes nobody unready.
+    sim.see(Event::Policy(Change::ListBegan));
+    sim.see(Event::Policy(Change::Refused(ListRefusal::Unavailable, why())));
+    assert_eq!((waits(&sim), sim.engine.is_synced()), (vec![], true));
+    // What only rollouts need is waited for where one is asked for.
+    sim.baseline(1, json!({"rollout": {}}));
+    assert_eq!(waits(&sim), ["controllerrevisions: it is being listed"]);
+    sim.see(Event::Revision(Change::ListDone));
+    assert_eq!(waits(&sim), [""; 0]);
 }

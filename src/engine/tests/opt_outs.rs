@@ -1,4 +1,6 @@
 //! Opt-outs, event by event.
+//!
+//! One file: the life of an opt-out, from its first verdict to its end.
 
 use std::time::Duration;
 

@@ -39,7 +39,7 @@ fn violations(sim: &mut EngineHarness) -> Vec<(String, String)> {
 fn contested() -> EngineHarness {
     let mut sim = EngineHarness::protected();
     sim.engine.take_announcements();
-    sim.engine.take_happenings();
+    sim.engine.take_samples();
     for _ in 0..5 {
         sim.pass(SECOND);
         sim.delete("a", EGRESS);
@@ -72,7 +72,7 @@ fn a_contest_is_told_once_in_an_event_and_in_the_metrics_and_stays_in_the_status
     let events = told(&mut sim, EventReason::PolicyContested);
     assert!(events.len() == 1 && events[0].policy == EGRESS && events[0].note.contains("5 times within a minute"), "{events:?}");
     let counted = |sim: &mut EngineHarness| {
-        sim.engine.take_happenings().into_iter().filter(|h| matches!(h, MetricSample::Contested(_))).collect::<Vec<_>>()
+        sim.engine.take_samples().into_iter().filter(|h| matches!(h, MetricSample::Contested(_))).collect::<Vec<_>>()
     };
     assert_eq!(counted(&mut sim), [MetricSample::Contested(Some(Role::DefaultDenyEgress))]);
     let expected = [("Contested".to_owned(), EGRESS.to_owned())];

@@ -1,4 +1,6 @@
 //! Rollouts, event by event: what goes out when, and what a restart makes of it.
+//!
+//! One file: the waves of a change; what is stored of it has a file of its own.
 
 mod stored;
 

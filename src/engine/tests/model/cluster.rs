@@ -1,4 +1,6 @@
 //! The cluster of the model: one namespace, one baseline, a few policies, and those rules of the apiserver that matter here.
+//!
+//! One file: what an API server does with objects, requests and watches.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -9,7 +11,7 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-use super::{Broken, StateKey};
+use super::{setup::Broken, state_key::StateKey};
 use crate::{
     api::{Role, names::LABEL_MANAGED_BY},
     engine::facts::baseline::RawBaseline,

@@ -1,4 +1,6 @@
 //! One instance in the model: the real engine, what its watches have still to tell, its gate, and the job that it works on.
+//!
+//! One file: all that one instance does in the model.
 
 use std::{
     collections::BTreeMap,
@@ -10,8 +12,9 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Broken, StateKey,
     cluster::{Answer, Baseline, Cluster, Deed, NAMESPACE, Name, Namespace, News, OWN, Policy, Watch, Write},
+    setup::Broken,
+    state_key::StateKey,
 };
 use crate::{
     api::{NamespaceName, backends::ConfigurationKind, reason::Failure},
@@ -156,7 +159,7 @@ impl Replica {
         let result = turn(engine, now);
         while engine.assess_dirty(now) {}
         engine.take_announcements();
-        engine.take_happenings();
+        engine.take_samples();
         result
     }
 

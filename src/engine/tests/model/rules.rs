@@ -3,33 +3,11 @@
 use stateright::Property;
 
 use super::{
-    Setup, World,
     cluster::{Cluster, Deed, Make, Name, Plan, Write},
     replica::{Shown, Step},
+    setup::Setup,
+    world::{Rule, World},
 };
-
-/// What an instance did that it must not do, by what it had been shown itself.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Rule {
-    /// I3: it deleted what it plans.
-    DeletedPlanned,
-    /// I3: its repair made another object.
-    MadeAnother,
-    /// I3: by its removal the namespace was open for a moment.
-    Opened,
-    /// I4: it wrote to, or deleted, what is not ours.
-    TouchedForeign,
-    /// I5: it wrote to a namespace that is going or gone.
-    WroteToGoing,
-    /// I6: it sent a write with its gate closed.
-    SentUnelected,
-    /// Removal rules: something planned was not confirmed.
-    RemovedEarly,
-    /// Removal rules, I7: no living and valid baseline asked for it.
-    RemovedUnasked,
-    /// Removal rules: not everything was listed.
-    Unlisted,
-}
 
 /// Writes after which everything must have come to its end, when nobody else does anything.
 const ENOUGH_WRITES: u8 = 12;

@@ -2,7 +2,7 @@
 
 use stateright::{Checker, HasDiscoveries, Model};
 
-use super::{Broken, Budget, Setup};
+use super::setup::{Broken, Budget, Setup};
 
 const NOTHING: Budget = Budget { tenant: 0, edits: 0, namespace: 0, faults: 0, terms: 0, lags: 1 };
 const ONE: Setup = Setup { sides: 1, roles: 1, settled: false, budget: NOTHING, broken: None };

@@ -1,0 +1,235 @@
+//! One opt-out as it stands in the cluster, and the status that follows from what is decided of it.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use tracing::warn;
+
+use super::{
+    pending::{Attempt, PendingWrite},
+    retry::{Delays, LONGEST},
+};
+use crate::{
+    api::{
+        BaselineOptOutStatus, NamespaceName, Role, cut,
+        names::IN_FORCE,
+        opt_out::{Announced, ExpiryNotice},
+        reason::{Failure, condition, state},
+        whole_seconds,
+    },
+    engine::{
+        clock::STATUS_INTERVAL,
+        facts::opt_out::{Key, Tally},
+        writes::{OptOutWrite, StoredOptOut, WriteError},
+    },
+    policy::{
+        plan::{OptOut, opt_out::OptOutVerdict},
+        status::MAX_MESSAGE,
+    },
+};
+
+/// What is refused for what it is, or not stored as it was written, is tried again after so long at first, and at last: nothing will change on its own.
+const NOT_STORED: Delays = Delays::new(Duration::from_secs(2), Duration::from_mins(5));
+/// A write that failed.
+const FAILED: Delays = Delays::new(Duration::from_secs(5), LONGEST);
+/// A write to what is going, or was written by somebody else in between: its watch will say so.
+const OVERTAKEN: Delays = Delays::new(STATUS_INTERVAL, LONGEST);
+
+/// One opt-out.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub struct OptOutState {
+    pub uid: Arc<str>,
+    pub version: u64,
+    pub generation: Option<i64>,
+    /// Somebody deleted it, and a finalizer holds it.
+    pub deleting: bool,
+    pub checked: Result<OptOut, String>,
+    pub stored: Option<BaselineOptOutStatus>,
+    pub label: Option<String>,
+    pub verdict: Option<OptOutVerdict>,
+    /// The baseline that holds everything in its namespace as it is.
+    pub frozen_by: Option<Arc<str>>,
+    /// The status that should stand there, once this instance leads and has judged.
+    pub wanted: Option<BaselineOptOutStatus>,
+    /// What is announced when the status that says so is stored: a restart then repeats none.
+    pub unannounced: Vec<ExpiryNotice>,
+    /// The write of what is wanted; its error is what was logged of it, in a word.
+    pub write: PendingWrite<&'static str>,
+}
+
+impl OptOutState {
+    /// What is to be written of it, if it is time.
+    pub fn begin_write(&mut self, ns: &NamespaceName, name: &Arc<str>, now: Instant) -> Option<OptOutWrite> {
+        if !self.write.due(now) {
+            return None;
+        }
+        self.write.started_spaced(now + STATUS_INTERVAL);
+        let label = self.wanted_label();
+        Some(OptOutWrite {
+            namespace: ns.clone(),
+            name: name.clone(),
+            uid: self.uid.clone(),
+            status: self.wanted.clone().filter(|wanted| self.stored.as_ref() != Some(wanted)),
+            label: (self.label.as_deref() != label).then_some(label),
+        })
+    }
+
+    /// Its write ended.
+    pub fn write_ended(&mut self, write: OptOutWrite, result: Result<StoredOptOut, WriteError>, now: Instant) {
+        let OptOutWrite { namespace, name, status, label, .. } = write;
+        let key = (namespace, name);
+        let failed = |delays: Delays| Attempt::Failed(delays.spread(&key.0, &key.1));
+        let attempt = match result {
+            Ok(stored) => {
+                let sticks = stored.status == status && label.is_none_or(|label| stored.label.as_deref() == label);
+                let what = if stored.status == status { "label" } else { "status" };
+                // What the watch has shown meanwhile may be newer.
+                if stored.version >= self.version {
+                    self.version = stored.version;
+                    self.label = stored.label;
+                    if status.is_some() {
+                        self.stored = stored.status;
+                    }
+                }
+                if sticks {
+                    self.write.set_error(None);
+                    Attempt::Stored
+                } else {
+                    let message = format!(
+                        "the apiserver took the {what} and stored something else: the CRD may be older than the operator, or another admission plugin changes it. Apply manifests/base, and exempt opt-outs from that plugin"
+                    );
+                    self.complain("NotStored", &message, &key);
+                    failed(NOT_STORED)
+                }
+            }
+            // It is whoever leads now who writes.
+            Err(WriteError::NotLeading) => Attempt::Dropped,
+            // It is gone, or being replaced.
+            Err(
+                WriteError::NotFound | WriteError::NamespaceTerminating | WriteError::Failed { reason: Failure::Conflict, .. },
+            ) => failed(OVERTAKEN),
+            Err(WriteError::Failed { reason, message }) => {
+                self.complain(reason.as_str(), &message, &key);
+                failed(if reason == Failure::Rejected { NOT_STORED } else { FAILED })
+            }
+        };
+        self.write.ended(attempt, now);
+    }
+
+    /// Logs once what keeps it from being written.
+    pub fn complain(&mut self, word: &'static str, message: &str, (namespace, name): &Key) {
+        if self.write.set_error(Some(word)) {
+            warn!(%namespace, opt_out = %name, reason = word, "status or label of the opt-out not written, will be tried again: {message}");
+        }
+    }
+
+    pub fn was_in_force(&self) -> bool {
+        let conditions = self.stored.iter().flat_map(|s| &s.conditions);
+        conditions.into_iter().any(|c| c.type_ == condition::IN_FORCE && c.status == "True")
+    }
+
+    /// Whether it was in force when it was judged last.
+    pub fn stood(&self) -> bool {
+        self.verdict.as_ref().map_or_else(|| self.was_in_force(), |verdict| verdict.until().is_some())
+    }
+
+    pub fn moments(&self) -> impl Iterator<Item = Timestamp> {
+        let expires = self.checked.as_ref().ok().map(|o| o.expires);
+        expires.into_iter().flat_map(|end| ExpiryNotice::ALL.into_iter().filter_map(move |step| moment(end, step)))
+    }
+
+    /// The label that it should carry: it says what the status says.
+    pub fn wanted_label(&self) -> Option<&'static str> {
+        self.verdict.as_ref().and_then(OptOutVerdict::until).map(|_| IN_FORCE)
+    }
+
+    pub fn is_written(&self) -> bool {
+        self.wanted
+            .as_ref()
+            .is_none_or(|wanted| self.stored.as_ref() == Some(wanted) && self.label.as_deref() == self.wanted_label())
+    }
+}
+
+fn moment(end: Timestamp, step: ExpiryNotice) -> Option<Timestamp> {
+    end.checked_sub(SignedDuration::from_secs(step.seconds_ahead())).ok()
+}
+
+/// The status that follows from a verdict, and what is to be announced with it.
+pub fn follow(
+    kept: &OptOutState,
+    verdict: &OptOutVerdict,
+    enforced_since: Option<Timestamp>,
+    wall: Timestamp,
+) -> (Option<BaselineOptOutStatus>, Vec<ExpiryNotice>) {
+    let stored = kept.stored.as_ref();
+    // A time that could not be stored stays as it was to be: else another status would be wanted every second.
+    let known = || stored.into_iter().chain(&kept.wanted);
+    let (status, reason, message) = match verdict {
+        OptOutVerdict::InForce(_, message) => ("True", state::WITHIN_LIMITS, message),
+        OptOutVerdict::NotInForce(refusal, message) => ("False", refusal.as_str(), message),
+    };
+    let before = known().flat_map(|s| &s.conditions).find(|c| c.type_ == condition::IN_FORCE && c.status == status);
+    let condition = Condition {
+        type_: condition::IN_FORCE.into(),
+        status: status.into(),
+        reason: reason.into(),
+        message: cut(message, MAX_MESSAGE),
+        observed_generation: kept.generation,
+        last_transition_time: before.map_or_else(|| whole_seconds(wall), |c| c.last_transition_time.clone()),
+    };
+    let is_in_force = verdict.until().is_some();
+    // Under a baseline that was created since, it is in force anew.
+    let is_of_before = |first: Timestamp| is_in_force && enforced_since.is_some_and(|created| first < created);
+    let first = |of: &BaselineOptOutStatus| of.first_in_force.clone().filter(|first| !is_of_before(first.0));
+    let (announced, unannounced) = match &kept.checked {
+        Ok(opt_out) => announce(stored.and_then(|s| s.announced.as_ref()), opt_out, is_in_force, kept.was_in_force(), wall),
+        Err(_) => (stored.and_then(|s| s.announced.clone()), vec![]),
+    };
+    let status = BaselineOptOutStatus {
+        observed_generation: kept.generation,
+        conditions: vec![condition],
+        first_in_force: match stored.and_then(first) {
+            None if is_in_force => known().find_map(first).or_else(|| Some(whole_seconds(wall))),
+            first => first,
+        },
+        announced,
+    };
+    (Some(status), unannounced)
+}
+
+/// What was announced of the end until now, and what is still to be said. What was over when that end was set is never said: "a day ahead"
+/// would be wrong.
+fn announce(
+    stored: Option<&Announced>,
+    opt_out: &OptOut,
+    is_in_force: bool,
+    was_in_force: bool,
+    wall: Timestamp,
+) -> (Option<Announced>, Vec<ExpiryNotice>) {
+    let end = opt_out.expires;
+    let known = stored.filter(|a| a.expires_at.0 == end).map(|a| &a.steps);
+    let passed = ExpiryNotice::ALL.into_iter().filter(|step| moment(end, *step).is_none_or(|at| at <= wall));
+    let passed: Vec<ExpiryNotice> = passed.collect();
+    // Of several that are due together, the last one says it all.
+    let due = passed.last().filter(|step| match (step, known) {
+        (_, Some(known)) if known.contains(step) => false,
+        (ExpiryNotice::Expired, _) => was_in_force,
+        (ExpiryNotice::DayAhead | ExpiryNotice::HourAhead, known) => known.is_some() && is_in_force,
+    });
+    let unannounced = due.copied().into_iter().collect();
+    let steps: BTreeSet<ExpiryNotice> = known.into_iter().flatten().copied().chain(passed).collect();
+    (Some(Announced { expires_at: whole_seconds(end), steps: steps.into_iter().collect() }), unannounced)
+}
+
+/// How many of these are in force that name the role, and when the first of them ends.
+pub fn tally<'a>(all: impl Iterator<Item = &'a OptOutState>, role: Role) -> Tally {
+    let names = |kept: &&OptOutState| kept.checked.as_ref().is_ok_and(|o| o.roles.contains(role));
+    let ends: Vec<Timestamp> = all.filter(names).filter_map(|kept| kept.verdict.as_ref()?.until()).collect();
+    Tally { in_force: u32::try_from(ends.len()).unwrap_or(u32::MAX), earliest: ends.into_iter().min() }
+}

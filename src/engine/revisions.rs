@@ -1,0 +1,107 @@
+//! What baselines asked for before, as it is stored in the namespace of the operator: what the watch reports of it, for how long it is
+//! waited for, and what is to be stored or deleted.
+
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use tracing::warn;
+
+use super::{
+    Engine,
+    clock::Now,
+    facts::{
+        baseline::InstallOwnership,
+        event::{Change, ListRefusal},
+        readiness::{ListState, WatchedSet},
+    },
+    writes::{RevisionWrite, WriteError},
+};
+use crate::{
+    api::{Uid, baseline::Mode},
+    policy::plan::Revision,
+};
+
+impl Engine {
+    pub(super) fn on_revision(&mut self, change: Change<Box<ControllerRevision>>, now: Now) {
+        const SET: WatchedSet = WatchedSet::Revisions;
+        match change {
+            Change::ListBegan => self.rollouts.revisions.relist(),
+            Change::Applied(revision) => self.rollouts.revisions.saw(&revision),
+            Change::Deleted(revision) => self.rollouts.revisions.gone(&revision),
+            Change::ListDone => {
+                self.rollouts.revisions.relisted();
+                self.revisions_settled(ListState::Listed, now);
+            }
+            Change::Refused(refusal, why) => {
+                self.readiness.report(SET, why);
+                if refusal != ListRefusal::Forbidden {
+                    return;
+                }
+                self.readiness.refuse(SET, refusal, now.instant);
+                if self.readiness.state(SET) != ListState::Listed && self.readiness.is_refused_for_long(SET, now.instant) {
+                    self.revisions_settled(ListState::Refused, now);
+                }
+            }
+        }
+    }
+
+    /// What is stored is known from now on, or it is known that it cannot be.
+    fn revisions_settled(&mut self, state: ListState, now: Now) {
+        let was_synced = self.is_synced();
+        let is_news = self.readiness.settle(WatchedSet::Revisions, state);
+        if !was_synced {
+            self.begin_if_synced(was_synced, now);
+        } else if is_news {
+            self.plans_changed(now);
+        }
+    }
+
+    /// Waits no longer than it should for what only rollouts need: then nothing else waits for it, as where it is forbidden.
+    pub(super) fn wait_for_revisions(&mut self, now: Now) {
+        const SET: WatchedSet = WatchedSet::Revisions;
+        if self.readiness.is_settled(SET) || !self.readiness.is_required_listed() {
+            return;
+        }
+        self.readiness.ask(SET, now.instant);
+        if self.readiness.is_silent_for_long(SET, now.instant) {
+            warn!("controllerrevisions are not listed in time: no wave of a rollout begins until they are");
+            self.revisions_settled(ListState::Silent, now);
+        }
+    }
+
+    /// Revisions to store or to delete now.
+    pub(super) fn revisions(&mut self, now: Now) -> Vec<RevisionWrite> {
+        if !self.leads || !self.is_synced() || self.readiness.state(WatchedSet::Revisions) != ListState::Listed {
+            return vec![];
+        }
+        let (mut writes, mut mended) = (Vec::new(), Vec::new());
+        for (name, tracked) in self.tracked.iter().filter(|(_, tracked)| tracked.turn == InstallOwnership::Ours) {
+            let Ok(baseline) = &tracked.checked else { continue };
+            if baseline.deleting || baseline.mode == Mode::Audit {
+                continue;
+            }
+            let under_way = self.rollouts.under_way.get(name).into_iter();
+            let formers = under_way.flat_map(|u| &u.formers).map(|former| &former.revision);
+            let wanted: Vec<&Revision> = match (&baseline.rollout, baseline.suspended) {
+                (None, _) => vec![],
+                (Some(_), true) => continue,
+                (Some(_), false) => formers.chain([&baseline.revision]).collect(),
+            };
+            let was_troubled = self.rollouts.revisions.is_troubled(name);
+            writes.extend(self.rollouts.revisions.due(name, tracked, &wanted, now.instant));
+            if was_troubled && !self.rollouts.revisions.is_troubled(name) {
+                mended.push(name.clone());
+            }
+        }
+        for name in mended {
+            self.show_rollout(&name, now);
+        }
+        writes
+    }
+
+    /// A revision was stored or deleted, or not.
+    pub(super) fn revision_written(&mut self, write: RevisionWrite, result: Result<Option<Uid>, WriteError>, now: Now) {
+        let name = write.baseline.clone();
+        if self.rollouts.revisions.written(write, result, now.instant) {
+            self.show_rollout(&name, now);
+        }
+    }
+}
