@@ -229,7 +229,7 @@ fn would_change(drifts: &[Drift]) -> Option<(String, String)> {
 
 fn reported(would: Option<(String, String)>) -> Finding {
     let would = would.map_or_else(|| "close it".to_owned(), |(_, changes)| changes);
-    let message = format!("the namespace is older than the baseline and holds none of its policies; existingNamespaces: Enforce would {would}");
+    let message = format!("older than the baseline and holds none of its policies; existingNamespaces: Enforce would {would}");
     Finding::wrong(NamespaceState::Reported, Problem { policy: None, reason: violation::EXISTING_NAMESPACE, message })
 }
 

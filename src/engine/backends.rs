@@ -180,7 +180,7 @@ impl Engine {
         let resource = kind.resource();
         warn!(
             resource,
-            why, "{resource} cannot be listed: namespaces with Services that only these name are closed like any other"
+            why, "{resource} cannot be listed: namespaces whose Services only these name are closed like all others"
         );
         self.answered(kind, Answer::Unlisted, now);
     }
@@ -188,7 +188,7 @@ impl Engine {
     fn answered(&mut self, kind: ConfigurationKind, answer: Answer, now: Now) {
         let was_synced = self.is_synced();
         if self.backends.answers.insert(kind, answer) != Some(answer) {
-            info!("{} are {}", kind.resource(), if answer == Answer::Listed { "listed" } else { "gone without" });
+            info!("{} are {}", kind.resource(), if answer == Answer::Listed { "listed" } else { "not known to the API server: there are none" });
             self.touch_statuses(now);
         }
         self.begin_if_synced(was_synced, now);

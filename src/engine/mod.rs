@@ -342,7 +342,7 @@ impl Engine {
                 // Only the watch says for sure that it is going: the apiserver may speak of another of that name. It is asked again, in silence.
                 Err(WriteError::NamespaceTerminating) => self.pace.hold(&job.namespace, &drift.policy, now.instant),
                 Err(WriteError::NotFound) => {
-                    self.failed(&job, drift, Failure::Conflict, "the policy went while it was written", now);
+                    self.failed(&job, drift, Failure::Conflict, "the policy was deleted while it was written", now);
                 }
                 Err(WriteError::Failed { reason, message }) => self.failed(&job, drift, reason, &message, now),
             }
@@ -449,7 +449,7 @@ impl Engine {
 
     fn begin_if_synced(&mut self, was_synced: bool, now: Now) {
         if !was_synced && self.is_synced() {
-            info!(namespaces = self.observed.iter().count(), baselines = self.tracked.len(), "everything is listed, work begins");
+            info!(namespaces = self.observed.iter().count(), baselines = self.tracked.len(), "everything is listed: work begins");
             self.plans_changed(now);
         }
     }

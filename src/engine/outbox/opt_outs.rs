@@ -96,7 +96,7 @@ impl OptOutState {
     /// Says once what keeps it from being written.
     fn complain(&mut self, word: &'static str, message: &str, (namespace, name): &Key) {
         if self.complaint != Some(word) {
-            warn!(%namespace, opt_out = %name, reason = word, "status or label of the opt-out not written, will be tried again: {message}");
+            warn!(%namespace, opt_out = %name, reason = word, "status or label of the opt-out not written, trying again: {message}");
             self.complaint = Some(word);
         }
     }
@@ -216,7 +216,7 @@ impl OptOuts {
         let (namespace, name) = key;
         let checked = raw.check();
         match &checked {
-            Ok(o) => info!(%namespace, opt_out = %name, policies = %o.roles, expires = %o.expires, "opt-out taken up"),
+            Ok(o) => info!(%namespace, opt_out = %name, policies = %o.roles, expires = %o.expires, "opt-out picked up"),
             Err(error) => warn!(%namespace, opt_out = %name, "opt-out cannot be read: {error}"),
         }
         let Some(kept) = self.kept.get_mut(namespace).and_then(|all| all.get_mut(name)) else { return };
@@ -248,7 +248,7 @@ impl OptOuts {
         kept.moments().for_each(|at| self.no_moment(at, key));
         self.unwritten.remove(key);
         self.tally = None;
-        info!(%namespace, opt_out = %name, "opt-out is gone");
+        info!(%namespace, opt_out = %name, "opt-out removed");
         true
     }
 
@@ -367,7 +367,7 @@ impl OptOuts {
             let judged = match &kept.checked {
                 _ if kept.deleting => OptOutVerdict::NotInForce(
                     OptOutRefusal::Deleting,
-                    "it is being deleted, and somebody's finalizer holds it".into(),
+                    "it is being deleted, and another finalizer holds it".into(),
                 ),
                 Ok(opt_out) => verdict(opt_out, ruling, wall),
                 Err(error) => {
@@ -472,7 +472,7 @@ impl OptOuts {
                     kept.no_setbacks();
                 } else {
                     let message = format!(
-                        "the apiserver took the {what} and stored something else: the CRD may be older than the operator, or another admission plugin changes it. Apply manifests/base, and exempt opt-outs from that plugin"
+                        "the API server accepted the {what} and stored something else: the CRD may be older than the operator, or another admission plugin changes it. Apply manifests/base, and exempt opt-outs from that plugin"
                     );
                     kept.complain("NotStored", &message, &key);
                     kept.set_back(NOT_STORED, &key, now.instant);
@@ -506,18 +506,18 @@ impl OptOuts {
         let (now, later) = std::mem::take(&mut kept.untold).into_iter().partition(|step| recorded.contains(step));
         kept.untold = later;
         let frozen =
-            kept.frozen_by.as_ref().map(|b| format!("; baseline {b} holds everything here as it is until it goes on: then"));
+            kept.frozen_by.as_ref().map(|b| format!("; baseline {b} changes nothing here until it continues: then"));
         for step in now {
             let (reason, note) = match step {
                 ExpiryNotice::DayAhead | ExpiryNotice::HourAhead => {
                     let then = frozen.as_deref().unwrap_or(": then");
                     let more = "if the exception is still needed then, create a new one";
-                    let note = format!("this opt-out ends at {expires}{then} {roles} counts here again; {more}");
+                    let note = format!("this opt-out ends at {expires}{then} {roles} applies here again; {more}");
                     (EventReason::OptOutExpiresSoon, note)
                 }
                 ExpiryNotice::Expired => {
                     let then = frozen.as_deref().unwrap_or(":");
-                    (EventReason::OptOutExpired, format!("this opt-out ended at {expires}{then} {roles} counts here again"))
+                    (EventReason::OptOutExpired, format!("this opt-out ended at {expires}{then} {roles} applies here again"))
                 }
             };
             let uid = Some(kept.uid.to_string());
