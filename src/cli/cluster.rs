@@ -87,7 +87,10 @@ fn in_words(error: &KubeconfigError, contexts: &[String]) -> String {
             )
         }
         error => {
-            format!("the kubeconfig cannot be used: {}. Set KUBECONFIG to another, or run in a pod with a ServiceAccount", chain(error))
+            format!(
+                "the kubeconfig cannot be used: {}. Set KUBECONFIG to another, or run in a pod with a ServiceAccount",
+                chain(error)
+            )
         }
     }
 }

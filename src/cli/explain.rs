@@ -97,7 +97,9 @@ async fn explain(args: &NamespaceArgs) -> Result<Explanation, String> {
     // The operator keeps no creation times of policies.
     let api: Api<NetworkPolicy> = Api::namespaced(clients.requests, &args.name);
     let listed = api.list_metadata(&ListParams::default()).await;
-    for policy in listed.map_err(|e| format!("cannot list the policies of {}: {}", args.name, ApiProblem::of(&e).sentence(&address)))? {
+    for policy in
+        listed.map_err(|e| format!("cannot list the policies of {}: {}", args.name, ApiProblem::of(&e).sentence(&address)))?
+    {
         let (name, created) = (policy.name_any(), policy.metadata.creation_timestamp.map(|at| at.0));
         for row in explanation.policies.iter_mut().filter(|row| row.name.as_ref() == Some(&name)) {
             row.created = created;

@@ -101,7 +101,8 @@ fn levels(text: &str) -> Result<String, String> {
     if text.split(',').all(|part| is_directive(part.trim())) {
         Ok(text.into())
     } else {
-        Err("write off, error, warn, info, debug or trace; or levels by module, such as info,policy_baseline::operator=debug".into())
+        Err("write off, error, warn, info, debug or trace; or levels by module, such as info,policy_baseline::operator=debug"
+            .into())
     }
 }
 
@@ -128,7 +129,12 @@ pub fn run(args: RunArgs) -> Result<u8, String> {
     log_to_stderr(args.log_format, args.log_level.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("cannot start the runtime: {e}"))?;
-    let code = runtime.block_on(operate(args));
+    // On a worker: what its loop waits for comes from tasks beside it, and nobody has to wake another thread for each event.
+    let code = runtime.block_on(async { tokio::spawn(operate(args)).await });
+    let code = code.unwrap_or_else(|ended| match ended.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(ended) => Err(format!("the operator ended early: {ended}")),
+    });
     // Waits for nothing: a look-up of a name may be under way.
     runtime.shutdown_background();
     code
@@ -231,7 +237,9 @@ mod tests {
 
     #[test]
     fn a_log_level_is_a_known_word_alone_or_for_a_module() {
-        for text in ["off", "info", "WARN", "debug", "info,policy_baseline=debug", "policy_baseline::operator=trace", "warn, h2=info"] {
+        for text in
+            ["off", "info", "WARN", "debug", "info,policy_baseline=debug", "policy_baseline::operator=trace", "warn, h2=info"]
+        {
             assert_eq!(levels(text).as_deref(), Ok(text));
             filter(text).unwrap();
         }

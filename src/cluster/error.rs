@@ -137,7 +137,9 @@ impl ApiProblem {
             Self::Silent => format!("{server} does not answer in time. Check its load, and the network and proxies before it"),
             Self::Closed => format!("{server} closed the connection. Check that it runs, and the network and proxies before it"),
             Self::Untrusted(why) => {
-                format!("no TLS connection to {server}: {why}. Check certificate-authority-data in the kubeconfig, and the address")
+                format!(
+                    "no TLS connection to {server}: {why}. Check certificate-authority-data in the kubeconfig, and the address"
+                )
             }
             Self::NoCredentials(why) => {
                 format!("no credentials for {server}: {why}. Check the user, its token file or its exec plugin in the kubeconfig")
@@ -156,7 +158,9 @@ impl ApiProblem {
                 let advice = if *code >= 500 { ". Check its log" } else { "" };
                 format!("{server} answers {code}{name}: {message}{advice}")
             }
-            Self::Other(what) => format!("the answer of {server} cannot be used: {what}. Check that it is a Kubernetes API server"),
+            Self::Other(what) => {
+                format!("the answer of {server} cannot be used: {what}. Check that it is a Kubernetes API server")
+            }
         }
     }
 

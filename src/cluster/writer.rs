@@ -43,7 +43,8 @@ use crate::{
     },
     cluster::{error::ApiProblem, telemetry::Telemetry},
     engine::writes::{
-        Done, Job, NamespaceLabelWrite, OptOutWrite, StoredOptOut, StoredStatus, WriteError, Wrote, removals_may_follow,
+        Done, FinalizerWrite, Job, NamespaceLabelWrite, OptOutWrite, RevisionChange, StatusWrite, StoredOptOut, StoredStatus,
+        Write, WriteError, Written, Wrote, removals_may_follow,
     },
     policy::{
         drift::{Class, Drift, Repair, residue},
@@ -88,6 +89,36 @@ impl Writer {
         Self { client, gate, telemetry }
     }
 
+    /// Carries out a write, and returns what came of it. Each kind of write has its line here.
+    pub async fn send(&self, write: Write) -> Written {
+        match write {
+            Write::Policies(job) => Written::Policies(repair(self, job).await),
+            Write::Status(StatusWrite { name, uid, status }) => {
+                let result = self.put_status(&name, &uid, &status).await;
+                Written::Status(name, uid, result)
+            }
+            Write::Finalizer(FinalizerWrite { name, version, present, wanted }) => {
+                let result = self.set_finalizer(&name, version, &present, wanted).await;
+                Written::Finalizer(name, result)
+            }
+            Write::OptOut(write) => {
+                let result = self.put_opt_out(&write).await;
+                Written::OptOut(write, result)
+            }
+            Write::Revision(own, write) => {
+                let result = match &write.what {
+                    RevisionChange::Store(revision) => self.store_revision(&own, revision).await,
+                    RevisionChange::Delete(uid) => self.delete_revision(&own, &write.object, uid).await.map(|()| None),
+                };
+                Written::Revision(write, result)
+            }
+            Write::NamespaceLabel(write) => {
+                let result = self.label_namespace(&write).await;
+                Written::NamespaceLabel(write, result)
+            }
+        }
+    }
+
     /// Applies a planned policy, and removes what an apply leaves behind. Returns the object as stored.
     pub async fn apply_policy(
         &self,
@@ -99,17 +130,17 @@ impl Writer {
         let body = policy.body(namespace, uid);
         let requests = policies(namespace);
         let apply = || requests.patch(&policy.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&body));
-        let stored: SlimPolicy = match self.send(Verb::Apply, apply()).await {
+        let stored: SlimPolicy = match self.request(Verb::Apply, apply()).await {
             Err(WriteError::Failed { message, .. }) if uid.is_some() && is_full(&message) => {
                 let patch = emptied(&policy.object(namespace, uid));
-                self.send::<IgnoredAny>(Verb::Patch, json_patch(&requests, &policy.name, &patch)).await?;
-                self.send(Verb::Apply, apply()).await?
+                self.request::<IgnoredAny>(Verb::Patch, json_patch(&requests, &policy.name, &patch)).await?;
+                self.request(Verb::Apply, apply()).await?
             }
             answer => answer?,
         };
         let stored = NetworkPolicy::from(stored);
         let Some(patch) = residue(&stored, &policy.labels, &policy.annotations, former_keys) else { return Ok(stored) };
-        let patched = self.send::<SlimPolicy>(Verb::Patch, json_patch(&requests, &policy.name, &patch)).await;
+        let patched = self.request::<SlimPolicy>(Verb::Patch, json_patch(&requests, &policy.name, &patch)).await;
         patched.map(Into::into).map_err(|error| match error {
             // The test on the resourceVersion: somebody wrote in between.
             WriteError::Failed { reason: Failure::Rejected, message } => failed(Failure::Conflict, message),
@@ -134,7 +165,7 @@ impl Writer {
     pub async fn delete_policy(&self, namespace: &str, name: &str, uid: &str, version: u64) -> Result<(), WriteError> {
         let preconditions = Preconditions { uid: Some(uid.into()), resource_version: (version > 0).then(|| version.to_string()) };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        self.send::<IgnoredAny>(Verb::Delete, policies(namespace).delete(name, &params)).await.map(drop)
+        self.request::<IgnoredAny>(Verb::Delete, policies(namespace).delete(name, &params)).await.map(drop)
     }
 
     /// Writes the status of that very baseline. Returns what is stored.
@@ -144,7 +175,7 @@ impl Writer {
             "metadata": {"name": name, "uid": uid}, "status": status,
         });
         let request = baselines().patch_subresource("status", name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object));
-        let mut stored: Value = self.send(Verb::Status, request).await?;
+        let mut stored: Value = self.request(Verb::Status, request).await?;
         let version = resource_version(stored["metadata"]["resourceVersion"].as_str());
         // The spec may be one that does not decode; only the status is asked for.
         let status = serde_json::from_value(stored["status"].take()).unwrap_or_else(|_| status.clone());
@@ -158,7 +189,7 @@ impl Writer {
         let mut stored = StoredOptOut::default();
         if let Some(label) = label {
             let patch = json!({"metadata": {"uid": &**uid, "labels": {LABEL_OPT_OUT: label}}});
-            let object: Value = self.send(Verb::OptOut, requests.patch(name, &in_our_name(), &Patch::Merge(&patch))).await?;
+            let object: Value = self.request(Verb::OptOut, requests.patch(name, &in_our_name(), &Patch::Merge(&patch))).await?;
             stored.note(&object);
         }
         if let Some(status) = status {
@@ -168,7 +199,7 @@ impl Writer {
             });
             let params = PatchParams::apply(MANAGER).force();
             let request = requests.patch_subresource("status", name, &params, &Patch::Apply(&object));
-            let mut object: Value = self.send(Verb::OptOut, request).await?;
+            let mut object: Value = self.request(Verb::OptOut, request).await?;
             stored.note(&object);
             stored.status = serde_json::from_value(object["status"].take()).ok();
         }
@@ -176,12 +207,12 @@ impl Writer {
     }
 
     /// Labels that very namespace. A patch creates none. Returns the label as it is stored.
-    pub async fn mark_namespace(&self, write: &NamespaceLabelWrite) -> Result<Option<String>, WriteError> {
+    pub async fn label_namespace(&self, write: &NamespaceLabelWrite) -> Result<Option<String>, WriteError> {
         let NamespaceLabelWrite { namespace, uid, mark } = write;
         let patch = json!({"metadata": {"uid": uid.to_string(), "labels": {LABEL_DECIDED: mark.as_str()}}});
         let request =
             Requests::new(Namespace::url_path(&(), None)).patch(namespace.as_str(), &in_our_name(), &Patch::Merge(&patch));
-        let stored: PartialObjectMeta<Namespace> = self.send(Verb::Namespace, request).await?;
+        let stored: PartialObjectMeta<Namespace> = self.request(Verb::Namespace, request).await?;
         Ok(stored.metadata.labels.and_then(|mut labels| labels.remove(LABEL_DECIDED)))
     }
 
@@ -193,7 +224,7 @@ impl Writer {
         }
         let patch = json!({"metadata": {"resourceVersion": version.to_string(), "finalizers": finalizers}});
         let request = baselines().patch(name, &in_our_name(), &Patch::Merge(&patch));
-        self.send::<IgnoredAny>(Verb::Finalizer, request).await.map(drop)
+        self.request::<IgnoredAny>(Verb::Finalizer, request).await.map(drop)
     }
 
     /// Stores a revision of a baseline. Returns the uid that it got.
@@ -201,7 +232,7 @@ impl Writer {
         let body = serde_json::to_vec(revision).map_err(|e| failed(Failure::Rejected, e.to_string()))?;
         let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
         let stored: PartialObjectMeta<ControllerRevision> =
-            self.send(Verb::Revision, revisions(namespace).create(&params, body)).await?;
+            self.request(Verb::Revision, revisions(namespace).create(&params, body)).await?;
         Ok(stored.metadata.uid.as_deref().map(Into::into))
     }
 
@@ -209,29 +240,29 @@ impl Writer {
     pub async fn delete_revision(&self, namespace: &str, name: &str, uid: &Uid) -> Result<(), WriteError> {
         let preconditions = Preconditions { uid: Some(uid.to_string()), resource_version: None };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        self.send::<IgnoredAny>(Verb::Revision, revisions(namespace).delete(name, &params)).await.map(drop)
+        self.request::<IgnoredAny>(Verb::Revision, revisions(namespace).delete(name, &params)).await.map(drop)
     }
 
     /// Records an event.
     pub async fn record_event(&self, namespace: &str, event: &Event) -> Result<(), WriteError> {
         let body = serde_json::to_vec(event).map_err(|e| failed(Failure::Rejected, e.to_string()))?;
         let request = Requests::new(Event::url_path(&(), Some(namespace))).create(&PostParams::default(), body);
-        self.send::<IgnoredAny>(Verb::Event, request).await.map(drop)
+        self.request::<IgnoredAny>(Verb::Event, request).await.map(drop)
     }
 
-    async fn send<T: DeserializeOwned>(
+    async fn request<T: DeserializeOwned>(
         &self,
         verb: Verb,
         request: Result<Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<T, WriteError> {
-        let answer = self.send_uncounted(request).await;
+        let answer = self.request_uncounted(request).await;
         if let Some(answer) = answer.as_ref().map_or_else(WriteError::answer, |_| Some(WriteOutcome::Ok)) {
             self.telemetry.write_ended(verb, answer);
         }
         answer
     }
 
-    async fn send_uncounted<T: DeserializeOwned>(
+    async fn request_uncounted<T: DeserializeOwned>(
         &self,
         request: Result<Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<T, WriteError> {
@@ -524,7 +555,7 @@ mod tests {
 }
 
 /// Writes what is missing or wrong, all of it together; then, only if all of that was confirmed, removes what is planned no more.
-pub async fn repair(writer: &Writer, mut job: Job) -> Done {
+async fn repair(writer: &Writer, mut job: Job) -> Done {
     let first = job.put_in_order();
     let (applies, removals) = job.tasks.split_at(first);
     let mut results = join_all(applies.iter().map(|task| write(writer, &job, &task.drift))).await;

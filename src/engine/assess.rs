@@ -187,8 +187,10 @@ fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry) -> Vec<Problem> 
         let inwards = inwards.map(|o| format!("spec.ingress[{}] lets {} reach {} on {}", o.rule, o.peers, o.pods, o.ports));
         let outwards = outwards.map(|o| format!("spec.egress[{}] lets {} reach {} on {}", o.rule, o.pods, o.peers, o.ports));
         let opened: Vec<String> = inwards.into_iter().chain(outwards).collect();
-        let message =
-            format!("{}; NetworkPolicies only add, so the baseline cannot close that: narrow this policy or remove it", opened.join(", "));
+        let message = format!(
+            "{}; NetworkPolicies only add, so the baseline cannot close that: narrow this policy or remove it",
+            opened.join(", ")
+        );
         Problem { policy: Some(name.to_string()), reason: violation::BYPASSED, message }
     };
     found.into_iter().take(BYPASSES_TOLD).map(problem).collect()
@@ -229,7 +231,9 @@ fn would_change(drifts: &[Drift]) -> Option<(String, String)> {
 
 fn reported(would: Option<(String, String)>) -> Finding {
     let would = would.map_or_else(|| "close it".to_owned(), |(_, changes)| changes);
-    let message = format!("older than the baseline and holds none of its policies; existingNamespaces: Enforce would {would}");
+    let message = format!(
+        "the namespace is older than the baseline and holds none of its policies; existingNamespaces: Enforce would {would}"
+    );
     Finding::wrong(NamespaceState::Reported, Problem { policy: None, reason: violation::EXISTING_NAMESPACE, message })
 }
 

@@ -6,12 +6,14 @@ use super::{
     Engine,
     assess::{Assessment, importance},
     clock::Now,
-    facts::namespaces::Entry,
-    outbox::{baseline_status::BaselineState, revisions::Answer},
+    facts::{
+        namespaces::Entry,
+        readiness::{ListState, WatchedSet},
+    },
+    outbox::baseline_status::BaselineState,
 };
 use crate::{
     api::{NamespaceName, Role, baseline::Discovery, reason::violation},
-    cluster::watch::REVISIONS_WATCH,
     policy::{
         dns::{DnsEvent, OPERATORS_RESOLV_CONF, Source},
         drift::{Class, Drift, Fingerprint},
@@ -51,18 +53,18 @@ impl Engine {
     fn unread(&self) -> Vec<Unread> {
         let asks = |what: fn(&Baseline) -> bool| self.tracked.values().any(|t| t.checked.as_ref().is_ok_and(|b| what(b)));
         let mut unread: Vec<(Vec<&str>, &str)> = Vec::new();
-        if asks(|baseline| baseline.rollout.is_some()) && self.rollouts.revisions.answer() != Answer::Listed {
-            let means = "during a rollout, a namespace that still has its former policies is shown as one that differs and is repaired";
-            unread.push((vec![REVISIONS_WATCH], means));
+        if asks(|baseline| baseline.rollout.is_some()) && self.readiness.state(WatchedSet::Revisions) != ListState::Listed {
+            let means =
+                "during a rollout, a namespace that still has its former policies is shown as one that differs and is repaired";
+            unread.push((vec![WatchedSet::Revisions.as_str()], means));
         }
         if self.tracked.values().any(BaselineState::holds_backends) {
-            let means =
-                "a namespace whose Services only these name is shown as closed, but the operator leaves its ingress open";
-            unread.push((self.backends.unlisted(), means));
+            let means = "a namespace whose Services only these name is shown as closed, but the operator leaves its ingress open";
+            unread.push((self.unlisted_callers(), means));
         }
         if asks(|baseline| baseline.dns_status.discovery == Discovery::Auto) {
             let means = "DNS that only these name is missing from the plan shown here, so an egress policy that allows it is shown as one that differs";
-            unread.push((self.dns.unread().map(Source::as_str).collect(), means));
+            unread.push((self.unread_dns().map(Source::as_str).collect(), means));
         }
         let unread = unread.into_iter().filter(|(resources, _)| !resources.is_empty());
         unread
@@ -82,7 +84,7 @@ impl Engine {
 
     /// Believes the nameservers that the statuses tell. What rollouts have reached is read again: policies are known by what they allow.
     pub fn believe_told_nameservers(&mut self, now: Now) {
-        self.dns_news(DnsEvent::ResolvConf(self.told_nameservers()), now);
+        self.on_dns(DnsEvent::ResolvConf(self.told_nameservers()), now);
         self.forget_rollouts();
         self.plans_changed(now);
     }
@@ -217,7 +219,8 @@ fn left_open<'a>(decision: &Decision, found: &'a Assessment) -> impl Iterator<It
 /// Whether the namespace counts as protected: every planned policy is in place, and ingress is not left open for the API server.
 fn is_protected(decision: &Decision, found: &Assessment) -> bool {
     let Decision::Protected(baseline) = decision else { return false };
-    let is_compliant = |(name, finding): &(Arc<str>, Finding)| *name == baseline.name && finding.state == NamespaceState::Compliant;
+    let is_compliant =
+        |(name, finding): &(Arc<str>, Finding)| *name == baseline.name && finding.state == NamespaceState::Compliant;
     found.findings.iter().any(is_compliant) && left_open(decision, found).all(|p| p.reason == violation::BYPASSED)
 }
 
@@ -229,7 +232,10 @@ fn sentence(decision: &Decision, found: &Assessment) -> String {
         Decision::Unselected => "no baseline applies; the policies of a former one are being removed".into(),
         Decision::Frozen(name) => format!("{name} applies, but changes nothing here for now"),
         Decision::Reported(baseline) => {
-            format!("{} only reports this namespace, because the namespace is older; existingNamespaces: Enforce would close it", baseline.name)
+            format!(
+                "{} only reports this namespace, because the namespace is older; existingNamespaces: Enforce would close it",
+                baseline.name
+            )
         }
         Decision::Protected(baseline) if found.drifts.is_empty() => {
             let name = &baseline.name;

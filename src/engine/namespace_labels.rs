@@ -1,8 +1,9 @@
 //! Which namespaces are decided: the label that says so is written where the operator is told to.
 
 use super::{
-    Engine, NamespaceLabels,
+    Engine,
     clock::Now,
+    outbox::namespace_labels::NamespaceLabels,
     writes::{NamespaceLabelWrite, WriteError},
 };
 use crate::{
@@ -17,19 +18,19 @@ impl Engine {
     /// The same engine, which labels the namespaces that it has decided.
     #[must_use]
     pub fn labelling(mut self) -> Self {
-        self.marks = NamespaceLabels::on();
+        self.labels = NamespaceLabels::on();
         self
     }
 
     /// Looks what a namespace should be labelled with. What a label says is not taken back, but for another one: a policy that is repaired
     /// keeps no pod out.
-    pub(super) fn recompute_mark(&mut self, ns: &NamespaceName, baseline: Option<&Baseline>, drifts: &[Drift], frozen: bool) {
-        if !self.marks.concern(ns) {
+    pub(super) fn recompute_label(&mut self, ns: &NamespaceName, baseline: Option<&Baseline>, drifts: &[Drift], frozen: bool) {
+        if !self.labels.concern(ns) {
             return;
         }
         let entry = self.observed.get(ns);
         let living = entry.and_then(|entry| Some((entry.uid.as_ref()?, entry.namespace.as_ref().filter(|n| !n.terminating)?)));
-        let Some((uid, namespace)) = living else { return self.marks.forget(ns) };
+        let Some((uid, namespace)) = living else { return self.labels.forget(ns) };
         let stored = namespace.labels.get(LABEL_DECIDED);
         // What is going and holds the right rules is awaited.
         let is_in_place = |drift: &Drift| matches!(drift.fix, Repair::Delete { .. } | Repair::WaitForFinalizer);
@@ -44,16 +45,16 @@ impl Engine {
             _ => Some(DecidedLabel::Exempt),
         };
         let wanted = mark.filter(|mark| stored != Some(mark.as_str()));
-        self.marks.want(ns, uid, wanted);
+        self.labels.want(ns, uid, wanted);
     }
 
     /// Labels of namespaces to write now.
-    pub fn mark_writes(&mut self, now: Now) -> Vec<NamespaceLabelWrite> {
-        if self.leads && self.is_synced() { self.marks.writes(now.instant) } else { vec![] }
+    pub(super) fn label_writes(&mut self, now: Now) -> Vec<NamespaceLabelWrite> {
+        if self.leads && self.is_synced() { self.labels.writes(now.instant) } else { vec![] }
     }
 
     /// A write of the label of a namespace ended.
-    pub fn mark_written(&mut self, write: &NamespaceLabelWrite, result: Result<Option<String>, WriteError>, now: Now) {
-        self.marks.written(write, result, now.instant);
+    pub(super) fn label_written(&mut self, write: &NamespaceLabelWrite, result: Result<Option<String>, WriteError>, now: Now) {
+        self.labels.written(write, result, now.instant);
     }
 }

@@ -19,6 +19,40 @@ use crate::{
     },
 };
 
+/// Something to write to the cluster.
+#[derive(Debug)]
+pub enum Write {
+    /// Policies of one namespace.
+    Policies(Job),
+    /// The status of a baseline.
+    Status(StatusWrite),
+    /// The finalizer of a baseline.
+    Finalizer(FinalizerWrite),
+    /// The status and the label of an opt-out.
+    OptOut(OptOutWrite),
+    /// A revision of a baseline, in the namespace of the operator.
+    Revision(Arc<str>, RevisionWrite),
+    /// The label of a namespace.
+    NamespaceLabel(NamespaceLabelWrite),
+}
+
+/// The same, and what came of it.
+#[derive(Debug)]
+pub enum Written {
+    /// Of each policy.
+    Policies(Done),
+    /// The status as it is stored.
+    Status(Arc<str>, Arc<str>, Result<StoredStatus, WriteError>),
+    /// Nothing more.
+    Finalizer(Arc<str>, Result<(), WriteError>),
+    /// What the opt-out carries.
+    OptOut(OptOutWrite, Result<StoredOptOut, WriteError>),
+    /// The uid of what was stored.
+    Revision(RevisionWrite, Result<Option<Uid>, WriteError>),
+    /// The label as it is stored.
+    NamespaceLabel(NamespaceLabelWrite, Result<Option<String>, WriteError>),
+}
+
 /// Why a policy was not as planned.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cause {

@@ -21,20 +21,19 @@ use tracing::{info, warn};
 use self::concurrency::ConcurrencyLimit;
 pub use self::explain_once::{ViewError, ViewPoint, explain};
 use crate::{
-    api::Uid,
     cluster::{
         client::Clients,
         events::{self, Announcer},
         lease::{Election, Leadership},
         telemetry::Telemetry,
-        watch::{self, OPT_OUTS_WATCH},
-        writer::{Writer, repair},
+        watch,
+        writer::Writer,
     },
     engine::{
         Engine, RolloutCounts,
         clock::Now,
         sample::MetricSample,
-        writes::{Done, NamespaceLabelWrite, OptOutWrite, RevisionChange, RevisionWrite, StoredOptOut, StoredStatus, WriteError},
+        writes::{Write, Written},
     },
     operator::{
         admin::Shown,
@@ -89,13 +88,10 @@ fn panic_message(error: JoinError) -> String {
     text.unwrap_or_else(|| "without a message".into())
 }
 
-enum Written {
-    Namespace(Done, Duration),
-    Status(Arc<str>, Arc<str>, Result<StoredStatus, WriteError>),
-    Finalizer(Arc<str>, Result<(), WriteError>),
-    OptOut(OptOutWrite, Result<StoredOptOut, WriteError>),
-    Mark(NamespaceLabelWrite, Result<Option<String>, WriteError>),
-    Revision(RevisionWrite, Result<Option<Uid>, WriteError>),
+/// A write that has ended, and how long it took.
+struct SentWrite {
+    written: Written,
+    took: Duration,
 }
 
 /// Runs until `stop` resolves, or until a part ends that must not. Then writes in flight are awaited, and the Lease is released.
@@ -154,7 +150,7 @@ async fn work(
     mut leadership: Leadership,
     announcer: &Announcer,
     shown: &Shown,
-    in_flight: &mut JoinSet<Written>,
+    in_flight: &mut JoinSet<SentWrite>,
 ) -> RunError {
     let Shown { health, metrics } = shown;
     let telemetry: Arc<dyn Telemetry> = Arc::new(shown.clone());
@@ -185,17 +181,11 @@ async fn work(
             && let Some(job) = engine.next_job(now)
         {
             jobs += 1;
-            let writer = writer.clone();
-            in_flight.spawn(async move {
-                let started = Instant::now();
-                let done = repair(&writer, job).await;
-                Written::Namespace(done, started.elapsed())
-            });
+            send(writer, Write::Policies(job), in_flight);
         }
-        send(&mut engine, writer, namespace, metrics, in_flight, now);
-        // As policies: not while the apiserver asks for a pause.
-        if window.opens().is_none_or(|at| at <= now.instant) {
-            label(&mut engine, writer, in_flight, now);
+        let is_paused = window.opens().is_some_and(|at| at > now.instant);
+        for write in engine.writes(now, is_paused) {
+            send(writer, write, in_flight);
         }
         for announcement in engine.take_announcements() {
             announcer.announce(announcement);
@@ -213,17 +203,18 @@ async fn work(
                 Some(events) => events.into_iter().for_each(|event| engine.on_event(event, present())),
                 None => return RunError::WatchEnded,
             },
-            Some(written) = in_flight.join_next() => match written {
-                Ok(Written::Namespace(done, took)) => {
-                    jobs -= 1;
-                    window.ended(took, jobs);
-                    engine.done(done, present());
+            Some(sent) = in_flight.join_next() => match sent {
+                Ok(SentWrite { written, took }) => {
+                    match written {
+                        Written::Policies(_) => {
+                            jobs -= 1;
+                            window.ended(took, jobs);
+                        }
+                        Written::Status(..) => metrics.status_write_took(took),
+                        _ => {}
+                    }
+                    engine.written(written, present());
                 }
-                Ok(Written::Status(name, uid, result)) => engine.status_written(&name, &uid, result, present()),
-                Ok(Written::Finalizer(name, result)) => engine.finalizer_written(&name, result, present()),
-                Ok(Written::OptOut(write, result)) => engine.opt_out_written(write, result, present()),
-                Ok(Written::Mark(write, result)) => engine.mark_written(&write, result, present()),
-                Ok(Written::Revision(write, result)) => engine.revision_written(write, result, present()),
                 Err(error) => return RunError::ended("a write", Err(error)),
             },
             () = leadership.changed() => {}
@@ -232,59 +223,14 @@ async fn work(
     }
 }
 
-/// Labels namespaces that are decided.
-fn label(engine: &mut Engine, writer: &Writer, in_flight: &mut JoinSet<Written>, now: Now) {
-    for write in engine.mark_writes(now) {
-        let writer = writer.clone();
-        in_flight.spawn(async move {
-            let result = writer.mark_namespace(&write).await;
-            Written::Mark(write, result)
-        });
-    }
-}
-
-/// Sends the writes that are neither policies nor labels: statuses, finalizers, what opt-outs carry, and revisions.
-fn send(
-    engine: &mut Engine,
-    writer: &Writer,
-    namespace: &str,
-    metrics: &Arc<Metrics>,
-    in_flight: &mut JoinSet<Written>,
-    now: Now,
-) {
-    for write in engine.statuses(now) {
-        let (writer, metrics) = (writer.clone(), metrics.clone());
-        in_flight.spawn(async move {
-            let started = Instant::now();
-            let result = writer.put_status(&write.name, &write.uid, &write.status).await;
-            metrics.status_write_took(started.elapsed());
-            Written::Status(write.name, write.uid, result)
-        });
-    }
-    for write in engine.finalizers(now) {
-        let writer = writer.clone();
-        in_flight.spawn(async move {
-            let result = writer.set_finalizer(&write.name, write.version, &write.present, write.wanted).await;
-            Written::Finalizer(write.name, result)
-        });
-    }
-    for write in engine.opt_out_writes(now) {
-        let writer = writer.clone();
-        in_flight.spawn(async move {
-            let result = writer.put_opt_out(&write).await;
-            Written::OptOut(write, result)
-        });
-    }
-    for write in engine.revisions(now) {
-        let (writer, namespace) = (writer.clone(), namespace.to_owned());
-        in_flight.spawn(async move {
-            let result = match &write.what {
-                RevisionChange::Store(revision) => writer.store_revision(&namespace, revision).await,
-                RevisionChange::Delete(uid) => writer.delete_revision(&namespace, &write.object, uid).await.map(|()| None),
-            };
-            Written::Revision(write, result)
-        });
-    }
+/// Sends a write beside the others.
+fn send(writer: &Writer, write: Write, in_flight: &mut JoinSet<SentWrite>) {
+    let writer = writer.clone();
+    in_flight.spawn(async move {
+        let started = Instant::now();
+        let written = writer.send(write).await;
+        SentWrite { written, took: started.elapsed() }
+    });
 }
 
 /// Brings the metrics up to date.
@@ -293,9 +239,7 @@ fn show(engine: &mut Engine, metrics: &Metrics, health: &Health) {
     for (role, tally) in engine.opt_outs_in_force() {
         metrics.set_opt_outs(role, tally.in_force, tally.earliest);
     }
-    if engine.knows_opt_outs() {
-        health.listed(OPT_OUTS_WATCH);
-    }
+    health.waits_for(engine.waits());
     let RolloutCounts { moved, moving, waiting, paused } = engine.rollout_counts();
     metrics.set_rollouts([moved, moving, waiting], paused);
 }

@@ -198,9 +198,8 @@ impl RolloutProgress {
         }
         if self.failing > self.strategy.max_failures as usize {
             let (failing, limit) = (self.failing, self.strategy.max_failures);
-            let why = format!(
-                "the new policies cannot be written in {failing} namespaces, and maxFailures is {limit}; see violations"
-            );
+            let why =
+                format!("the new policies cannot be written in {failing} namespaces, and maxFailures is {limit}; see violations");
             self.pause(rollout::TOO_MANY_FAILURES, &why);
             return NextStep::Wait;
         }

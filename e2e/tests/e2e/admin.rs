@@ -166,7 +166,10 @@ async fn a_log_that_is_piped_is_json_with_the_facts_as_fields() {
     assert_eq!((&created["baseline"], &created["level"]), (&json!("platform"), &json!("INFO")));
     let picked_up: Vec<&Value> = lines.iter().filter(|line| line["message"] == "baseline picked up").collect();
     let [picked_up] = picked_up[..] else { panic!("{log}") };
-    assert_eq!((&picked_up["baseline"], &picked_up["generation"], &picked_up["mode"]), (&json!("platform"), &json!(1), &json!("Enforce")));
+    assert_eq!(
+        (&picked_up["baseline"], &picked_up["generation"], &picked_up["mode"]),
+        (&json!("platform"), &json!(1), &json!("Enforce"))
+    );
     let repaired = lines.iter().find(|line| line["message"] == "drift repaired").unwrap();
     assert_eq!(repaired["class"], "Missing");
     assert!(!log.contains('\u{1b}'), "no colours where nobody sees them");

@@ -84,7 +84,12 @@ async fn a_namespace_is_explained_in_one_screen_with_every_baseline_and_why() {
     assert!(!text.contains("not read: "), "the operator may read everything: {text}");
 
     let text = explained_as_open(&world, &old).await;
-    assert!(text.contains("platform only reports this namespace, because the namespace is older; existingNamespaces: Enforce would close it"), "{text}");
+    assert!(
+        text.contains(
+            "platform only reports this namespace, because the namespace is older; existingNamespaces: Enforce would close it"
+        ),
+        "{text}"
+    );
     assert_eq!(row(&text, DENY_INGRESS)[2], "would be created", "{text}");
     assert!(row(&text, "ExistingNamespace")[2].parse::<Timestamp>().is_ok(), "since when: {text}");
 

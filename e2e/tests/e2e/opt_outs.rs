@@ -396,7 +396,7 @@ async fn an_operator_that_is_newer_than_the_crds_and_roles_works_and_takes_opt_o
     world.plane().run_kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "manifests/base/rbac.yaml"]).unwrap();
     world.restart_operator().await.unwrap();
     fence(&world, &plan, &[]).await;
-    world.plane().run_kubectl(&["apply", "--server-side", "-f", "manifests/base/crd_opt_outs.yaml"]).unwrap();
+    world.plane().run_kubectl(&["apply", "--server-side", "-f", "crds/baselineoptouts.policybaseline.io.yaml"]).unwrap();
     let object = opt_out("partner", &[EGRESS], seconds_from_now(600));
     let api = opt_outs(&world.admin(), &ns);
     let created = async || api.create(&PostParams::default(), &object).await.map(|_| true);

@@ -61,7 +61,9 @@ impl AuthorityFile {
                     warn!(file = %self.file.display(), "the file holds no certificate authority; the last one remains in use");
                 }
             }
-            Err(error) => warn!(file = %self.file.display(), %error, "the file with the certificate authority cannot be read; the last one remains in use"),
+            Err(error) => {
+                warn!(file = %self.file.display(), %error, "the file with the certificate authority cannot be read; the last one remains in use")
+            }
         }
         Arc::clone(&last.verifier)
     }

@@ -9,6 +9,10 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tracing::{debug, info, warn};
 
+use super::{
+    pending::{Attempt, PendingWrite},
+    retry::Delays,
+};
 use crate::{
     api::{
         NamespaceName, PolicyBaselineStatus,
@@ -33,6 +37,8 @@ use crate::{
 
 /// How long the echo of a write usually takes, generously.
 const ECHO: Duration = Duration::from_millis(50);
+/// When a status that could not be written is tried again.
+const STATUS_FAILED: Delays = Delays::always(Duration::from_secs(5));
 
 /// One baseline.
 #[derive(Debug)]
@@ -74,11 +80,8 @@ pub struct BaselineState {
     ledger: Ledger,
     /// Since when the status may differ from the stored one.
     changed: Option<Instant>,
-    not_before: Option<Instant>,
-    writing: bool,
-    finalizer_writing: bool,
-    finalizer_not_before: Option<Instant>,
-    finalizer_error: Option<String>,
+    status_write: PendingWrite<()>,
+    finalizer_write: PendingWrite<String>,
 }
 
 impl BaselineState {
@@ -113,11 +116,8 @@ impl BaselineState {
             policies_left: BTreeMap::new(),
             // The stored status may be of another time.
             changed: Some(now),
-            not_before: None,
-            writing: false,
-            finalizer_writing: false,
-            finalizer_not_before: None,
-            finalizer_error: None,
+            status_write: PendingWrite::default(),
+            finalizer_write: PendingWrite::default(),
         }
     }
 
@@ -163,8 +163,8 @@ impl BaselineState {
         self.ledger = Ledger::resume(self.stored.as_ref());
         (self.rollout, self.paused) = told_rollout(self.stored.as_ref());
         self.changed = Some(now);
-        self.not_before = None;
-        self.finalizer_not_before = None;
+        self.status_write.begin_anew();
+        self.finalizer_write.begin_anew();
     }
 
     /// It is valid, and ours to work on.
@@ -307,7 +307,7 @@ impl BaselineState {
         // A first status comes at once: tools read its absence as done.
         let first = self.stored.is_none();
         let gathered = self.changed.is_some_and(|at| at + GATHER <= now.instant);
-        if self.writing || !(first || gathered) || self.not_before.is_some_and(|at| at > now.instant) {
+        if !(first || gathered) || !self.status_write.due(now.instant) {
             return None;
         }
         self.changed = None;
@@ -318,7 +318,7 @@ impl BaselineState {
             (true, DeletionPolicy::Orphan) => Some(Going::Leaving),
         };
         let wants_finalizer = self.deletion_policy == DeletionPolicy::Delete && !self.deleting;
-        let unfinished = (wants_finalizer && !self.has_finalizer()).then(|| self.finalizer_error.clone());
+        let unfinished = (wants_finalizer && !self.has_finalizer()).then(|| self.finalizer_write.error().cloned());
         let (suspended, held) = (self.is_suspended(), self.held);
         let unlisted = if self.holds_backends() { unlisted } else { &[] };
         let (generation, mode, dns, dns_gap) = (self.generation, self.mode, self.dns.as_ref(), self.dns_gap.as_deref());
@@ -342,15 +342,13 @@ impl BaselineState {
         if self.stored.as_ref() == Some(&status) {
             return None;
         }
-        self.writing = true;
-        self.not_before = Some(now.instant + STATUS_INTERVAL);
+        self.status_write.started_spaced(now.instant + STATUS_INTERVAL);
         Some(StatusWrite { name: name.clone(), uid: self.uid.clone(), status })
     }
 
     /// A status write ended.
     pub fn status_written(&mut self, name: &str, result: Result<StoredStatus, WriteError>, now: Now) {
-        self.writing = false;
-        match result {
+        let attempt = match result {
             Ok(stored) => {
                 let after = ready(&stored.status);
                 if self.logged_ready != after
@@ -364,16 +362,21 @@ impl BaselineState {
                     self.version = stored.version;
                     self.stored = Some(stored.status);
                 }
+                Attempt::Stored
             }
             // It is being replaced or gone; its watch will say so.
-            Err(WriteError::NotFound) => debug!(baseline = name, "status not written: the baseline was deleted"),
-            Err(WriteError::NotLeading) => {}
+            Err(WriteError::NotFound) => {
+                debug!(baseline = name, "status not written: the baseline was deleted");
+                Attempt::Dropped
+            }
+            Err(WriteError::NotLeading) => Attempt::Dropped,
             Err(error) => {
                 warn!(baseline = name, "status not written, trying again: {error}");
                 self.changed.get_or_insert(now.instant);
-                self.not_before = Some(now.instant + STATUS_INTERVAL * 5);
+                Attempt::Failed(STATUS_FAILED)
             }
-        }
+        };
+        self.status_write.ended(attempt, now.instant);
     }
 
     /// The finalizer to add or remove, if it is time. `quiet` says that no namespace is being worked on.
@@ -388,10 +391,10 @@ impl BaselineState {
             (None, false, DeletionPolicy::Delete) => true,
             (None, true, DeletionPolicy::Delete) => present && !(quiet && self.policies_left.is_empty()),
         };
-        if present == wanted || self.finalizer_writing || self.finalizer_not_before.is_some_and(|at| at > now) {
+        if present == wanted || !self.finalizer_write.due(now) {
             return None;
         }
-        self.finalizer_writing = true;
+        self.finalizer_write.started();
         Some(FinalizerWrite { name: name.clone(), version: self.seen_version, present: self.finalizers.clone(), wanted })
     }
 
@@ -401,21 +404,21 @@ impl BaselineState {
 
     /// A finalizer write ended.
     pub fn finalizer_written(&mut self, name: &str, result: Result<(), WriteError>, now: Instant) {
-        self.finalizer_writing = false;
         // Also after a success: its echo is what says that the finalizer is there. After a conflict it is the echo of what was written in
         // between that is missing, often a status of our own, and that comes soon.
         let conflict = matches!(result, Err(WriteError::Failed { reason: Failure::Conflict, .. }));
-        self.finalizer_not_before = Some(now + if conflict { ECHO } else { STATUS_INTERVAL });
+        let wait = if conflict { ECHO } else { STATUS_INTERVAL };
+        let attempt = if result.is_ok() { Attempt::StoredUnseen(wait) } else { Attempt::Failed(Delays::always(wait)) };
+        self.finalizer_write.ended(attempt, now);
         // Gone, written by somebody else in between, or no longer ours to write: part of normal work.
         let minor = |e: &WriteError| {
             matches!(e, WriteError::NotFound | WriteError::NotLeading | WriteError::Failed { reason: Failure::Conflict, .. })
         };
         let error = result.err().filter(|e| !minor(e)).map(|e| e.to_string());
-        if self.finalizer_error != error {
-            if let Some(error) = &error {
+        if self.finalizer_write.set_error(error) {
+            if let Some(error) = self.finalizer_write.error() {
                 warn!(baseline = name, "finalizer not written, trying again: {error}");
             }
-            self.finalizer_error = error;
             self.changed.get_or_insert(now);
         }
     }
@@ -434,8 +437,9 @@ impl BaselineState {
 
     /// When to look again.
     pub fn wakes(&self) -> impl Iterator<Item = Instant> {
-        let status = self.changed.filter(|_| !self.writing).map(|at| (at + GATHER).max(self.not_before.unwrap_or(at)));
-        status.into_iter().chain(self.finalizer_not_before)
+        let waits = self.changed.filter(|_| !self.status_write.is_under_way());
+        let status = waits.map(|at| (at + GATHER).max(self.status_write.next_wake().unwrap_or(at)));
+        status.into_iter().chain(self.finalizer_write.next_wake())
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::retry::{LONGEST, stretched};
+use super::retry::{Delays, LONGEST};
 use crate::{
     api::{NamespaceName, reason::violation},
     policy::{digest::Digest, status::Problem},
@@ -69,7 +69,7 @@ impl FlapDetector {
         let contest = contest.or_insert_with(|| Flapping { rounds: 0, until: None, last: now, who: None });
         let begins = contest.rounds == 0;
         contest.rounds = contest.rounds.saturating_add(1);
-        let until = now + stretched(FIRST, LONGEST, contest.rounds, ns, policy).min(LONGEST);
+        let until = now + Delays::new(FIRST, LONGEST).spread(ns, policy).after(contest.rounds).min(LONGEST);
         (contest.until, contest.last) = (Some(until), now);
         if let Some(who) = who {
             contest.who = Some(who.clone());

@@ -7,7 +7,10 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::retry::{LONGEST, stretched};
+use super::{
+    pending::{Attempt, PendingWrite},
+    retry::{Delays, LONGEST},
+};
 use crate::{
     api::{
         DecidedLabel, NamespaceName, Uid,
@@ -21,8 +24,8 @@ use crate::{
 const WRITES_AT_ONCE: usize = 32;
 /// How long the watch may take to show what was written.
 const ECHO: Duration = Duration::from_secs(5);
-/// The least time before a write that failed is tried again.
-const FAILED: Duration = Duration::from_secs(1);
+/// When a write that failed is tried again.
+const FAILED: Delays = Delays::new(Duration::from_secs(1), LONGEST);
 
 /// The namespaces that are not labelled as they should be.
 #[derive(Debug, Default)]
@@ -41,9 +44,7 @@ pub struct NamespaceLabels {
 struct Unwritten {
     uid: Uid,
     mark: DecidedLabel,
-    writing: bool,
-    failures: u32,
-    not_before: Option<Instant>,
+    write: PendingWrite<()>,
 }
 
 impl NamespaceLabels {
@@ -62,7 +63,7 @@ impl NamespaceLabels {
         let Some(mark) = mark else { return self.forget(ns) };
         let is_known = |known: &Unwritten| known.uid == *uid && known.mark == mark;
         if !self.unwritten.get(ns).is_some_and(is_known) {
-            let new = Unwritten { uid: uid.clone(), mark, writing: false, failures: 0, not_before: None };
+            let new = Unwritten { uid: uid.clone(), mark, write: PendingWrite::default() };
             self.unwritten.insert(ns.clone(), new);
         }
     }
@@ -79,8 +80,8 @@ impl NamespaceLabels {
             if self.writing + writes.len() == WRITES_AT_ONCE {
                 break;
             }
-            if !entry.writing && entry.not_before.is_none_or(|at| at <= now) {
-                entry.writing = true;
+            if entry.write.due(now) {
+                entry.write.started();
                 writes.push(NamespaceLabelWrite { namespace: namespace.clone(), uid: entry.uid.clone(), mark: entry.mark });
             }
         }
@@ -95,22 +96,19 @@ impl NamespaceLabels {
         let Some(entry) = self.unwritten.get_mut(namespace).filter(|entry| entry.uid == *uid && entry.mark == *mark) else {
             return;
         };
-        entry.writing = false;
         let result = result.and_then(|stored| {
             let message = "the API server accepted the label and stored something else: exempt namespaces from the admission plugin that changes it";
             let changed = WriteError::Failed { reason: Failure::MutatedByAdmission, message: message.into() };
             if stored.as_deref() == Some(mark.as_str()) { Ok(()) } else { Err(changed) }
         });
         let Err(error) = result else {
-            entry.failures = 0;
-            entry.not_before = Some(now + ECHO);
+            entry.write.ended(Attempt::StoredUnseen(ECHO), now);
             if std::mem::take(&mut self.failing) {
                 info!(%namespace, "namespaces can be labelled again");
             }
             return;
         };
-        entry.failures += 1;
-        entry.not_before = Some(now + stretched(FAILED, LONGEST, entry.failures, namespace, LABEL_DECIDED));
+        entry.write.ended(Attempt::Failed(FAILED.spread(namespace, LABEL_DECIDED)), now);
         // Of what is going or was written by somebody else its watch will tell.
         let is_news = matches!(&error, WriteError::Failed { reason, .. } if *reason != Failure::Conflict);
         if is_news && !std::mem::replace(&mut self.failing, true) {
@@ -120,7 +118,7 @@ impl NamespaceLabels {
 
     /// When to look again.
     pub fn wakes(&self) -> impl Iterator<Item = Instant> {
-        let waits = self.unwritten.values().filter(|entry| !entry.writing).filter_map(|entry| entry.not_before);
+        let waits = self.unwritten.values().filter_map(|entry| entry.write.next_wake());
         waits.min().into_iter().filter(|_| self.writing < WRITES_AT_ONCE)
     }
 }

@@ -13,7 +13,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Deserialize;
 use tracing::{info, warn};
 
-use super::retry::{LONGEST, stretched};
+use super::{
+    pending::{Attempt, PendingWrite},
+    retry::{Delays, LONGEST},
+};
 use crate::{
     api::{
         BaselineOptOutStatus, NamespaceName, Role, cut,
@@ -24,7 +27,10 @@ use crate::{
     },
     engine::{
         clock::{LASTS, Now, STATUS_INTERVAL},
-        facts::opt_out::{Key, RawOptOut, Tally, Unlisted},
+        facts::{
+            event::ListRefusal,
+            opt_out::{Key, RawOptOut, Tally},
+        },
         writes::{Announcement, OptOutWrite, StoredOptOut, WriteError},
     },
     policy::{
@@ -40,11 +46,11 @@ use crate::{
 /// So many of them are written to at once: what is written for them never holds up policies.
 const WRITES_AT_ONCE: usize = 4;
 /// What is refused for what it is, or not stored as it was written, is tried again after so long at first, and at last: nothing will change on its own.
-const NOT_STORED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(5));
+const NOT_STORED: Delays = Delays::new(Duration::from_secs(2), Duration::from_mins(5));
 /// A write that failed.
-const FAILED: (Duration, Duration) = (Duration::from_secs(5), LONGEST);
+const FAILED: Delays = Delays::new(Duration::from_secs(5), LONGEST);
 /// A write to what is going, or was written by somebody else in between: its watch will say so.
-const OVERTAKEN: (Duration, Duration) = (STATUS_INTERVAL, LONGEST);
+const OVERTAKEN: Delays = Delays::new(STATUS_INTERVAL, LONGEST);
 /// The farthest moment that is waited for: the clock may jump, so it is looked at again anyway.
 const FAR: Duration = Duration::from_hours(1);
 
@@ -67,37 +73,15 @@ struct OptOutState {
     wanted: Option<BaselineOptOutStatus>,
     /// What is announced when the status that says so is stored: a restart then repeats none.
     untold: Vec<ExpiryNotice>,
-    writing: bool,
-    not_before: Option<Instant>,
-    /// How many writes of what is wanted did not succeed in a row.
-    setbacks: u32,
-    /// Until when it waits for that.
-    waits: Option<Instant>,
-    /// What was said of that, in a word.
-    complaint: Option<&'static str>,
+    /// The write of what is wanted; its error is what was logged of it, in a word.
+    write: PendingWrite<&'static str>,
 }
 
 impl OptOutState {
-    /// When it may be written again.
-    fn next_write(&self) -> Option<Instant> {
-        self.not_before.max(self.waits)
-    }
-
-    /// A write of what is wanted did not succeed: the next one waits, twice as long each time.
-    fn set_back(&mut self, (first, longest): (Duration, Duration), (namespace, name): &Key, now: Instant) {
-        self.setbacks += 1;
-        self.waits = Some(now + stretched(first, longest, self.setbacks, namespace, name));
-    }
-
-    fn no_setbacks(&mut self) {
-        (self.setbacks, self.waits) = (0, None);
-    }
-
-    /// Says once what keeps it from being written.
+    /// Logs once what keeps it from being written.
     fn complain(&mut self, word: &'static str, message: &str, (namespace, name): &Key) {
-        if self.complaint != Some(word) {
+        if self.write.set_error(Some(word)) {
             warn!(%namespace, opt_out = %name, reason = word, "status or label of the opt-out not written, trying again: {message}");
-            self.complaint = Some(word);
         }
     }
 
@@ -150,9 +134,6 @@ pub struct OptOuts {
     tally: Option<[(Role, Tally); 3]>,
     /// Whether their CRD exists; none until CRDs are listed.
     crd: Option<bool>,
-    crd_named: bool,
-    /// Why they are not listed, and since when.
-    unlisted: Option<(Unlisted, Instant)>,
 }
 
 impl OptOuts {
@@ -199,11 +180,7 @@ impl OptOuts {
                 frozen_by: None,
                 wanted: None,
                 untold: vec![],
-                writing: false,
-                not_before: None,
-                setbacks: 0,
-                waits: None,
-                complaint: None,
+                write: PendingWrite::default(),
             };
             self.kept.entry(key.0.clone()).or_default().insert(key.1.clone(), kept);
         }
@@ -267,7 +244,6 @@ impl OptOuts {
 
     /// The list is complete: what it did not name is gone. Returns whom that concerns.
     pub fn relisted(&mut self) -> BTreeSet<NamespaceName> {
-        self.unlisted = None;
         let Some(named) = self.listed.end() else { return BTreeSet::new() };
         self.forget_all_but(|key| named.contains(key))
     }
@@ -278,45 +254,37 @@ impl OptOuts {
         gone.into_iter().filter(|key| self.forget(key)).map(|key| key.0).collect()
     }
 
-    /// They cannot be listed.
-    pub fn not_listed(&mut self, why: Unlisted, now: Instant) {
-        let since = self.unlisted.filter(|(before, _)| *before == why).map_or(now, |(_, since)| since);
-        self.unlisted = Some((why, since));
+    /// Whether it is known if their CRD exists.
+    pub const fn knows_crd(&self) -> bool {
+        self.crd.is_some()
     }
 
-    /// Whether only the list of CRDs can say if there are any.
-    pub fn ask_for_crds(&self) -> bool {
-        self.crd.is_none() && self.unlisted.is_some_and(|(why, _)| why == Unlisted::Unknown)
-    }
-
-    /// A list of CRDs begins.
-    pub fn crds_relist(&mut self) {
-        self.crd_named = false;
-    }
-
-    /// The list of CRDs is complete.
-    pub fn crds_relisted(&mut self) {
-        self.crd = Some(self.crd_named);
+    /// The list of CRDs is complete; `there` says whether it names theirs.
+    pub const fn crds_listed(&mut self, there: bool) {
+        self.crd = Some(there);
     }
 
     /// A CRD was seen, or is gone.
     pub fn crd_seen(&mut self, crd: &str, there: bool) {
         if crd == OPT_OUTS_CRD {
-            self.crd_named = there;
             self.crd = self.crd.map(|_| there);
         }
     }
 
     /// Where the cluster has no CRD for them, there are none: an operator that is newer than its CRDs works. Forgets them all then, and
     /// returns whom that concerns. An apiserver that has just started may not know them yet, so its CRDs decide; only where these are not
-    /// shown its word counts, when it lasts. While the CRD is there and they cannot be listed, nobody knows what they say. `crds_answered`: CRDs
+    /// shown its word counts, when it lasts (`refused`: how, and since when). While the CRD is there and they cannot be listed, nobody knows what they say. `crds_answered`: CRDs
     /// are listed, or gone without.
-    pub fn none_can_exist(&mut self, crds_answered: bool, now: Instant) -> Option<BTreeSet<NamespaceName>> {
-        let (why, since) = self.unlisted?;
-        let none = match (self.crd, why) {
+    pub fn none_can_exist(
+        &mut self,
+        (refusal, since): (ListRefusal, Instant),
+        crds_answered: bool,
+        now: Instant,
+    ) -> Option<BTreeSet<NamespaceName>> {
+        let none = match (self.crd, refusal) {
             (Some(there), _) => !there,
-            (None, Unlisted::Unknown) => crds_answered && now >= since + LASTS,
-            (None, Unlisted::Forbidden) => false,
+            (None, ListRefusal::Unknown) => crds_answered && now >= since + LASTS,
+            (None, ListRefusal::Forbidden | ListRefusal::Unavailable) => false,
         };
         none.then(|| self.forget_all_but(|_| false))
     }
@@ -386,7 +354,7 @@ impl OptOuts {
             }
             let (wanted, untold) = if leads { follow(kept, &judged, enforced_since, wall) } else { (None, vec![]) };
             if kept.wanted != wanted {
-                kept.no_setbacks();
+                kept.write.forgive();
             }
             (kept.wanted, kept.untold) = (wanted, untold);
             kept.verdict = Some(judged);
@@ -416,8 +384,7 @@ impl OptOuts {
         for kept in self.kept.values_mut().flat_map(BTreeMap::values_mut) {
             kept.wanted = None;
             kept.untold = vec![];
-            kept.not_before = None;
-            kept.no_setbacks();
+            kept.write.begin_anew();
         }
         self.unwritten.clear();
     }
@@ -430,11 +397,10 @@ impl OptOuts {
                 break;
             }
             let Some(kept) = self.kept.get_mut(ns).and_then(|all| all.get_mut(name)) else { continue };
-            if kept.writing || kept.next_write().is_some_and(|at| at > now) {
+            if !kept.write.due(now) {
                 continue;
             }
-            kept.writing = true;
-            kept.not_before = Some(now + STATUS_INTERVAL);
+            kept.write.started_spaced(now + STATUS_INTERVAL);
             let label = kept.wanted_label();
             writes.push(OptOutWrite {
                 namespace: ns.clone(),
@@ -454,8 +420,8 @@ impl OptOuts {
         let OptOutWrite { namespace, name, uid, status, label } = write;
         let key = (namespace, name);
         let Some(kept) = self.get_mut(&key).filter(|kept| kept.uid == uid) else { return };
-        kept.writing = false;
-        match result {
+        let failed = |delays: Delays| Attempt::Failed(delays.spread(&key.0, &key.1));
+        let attempt = match result {
             Ok(stored) => {
                 let sticks = stored.status == status && label.is_none_or(|label| stored.label.as_deref() == label);
                 let what = if stored.status == status { "label" } else { "status" };
@@ -468,29 +434,28 @@ impl OptOuts {
                     }
                 }
                 if sticks {
-                    kept.complaint = None;
-                    kept.no_setbacks();
+                    kept.write.set_error(None);
+                    Attempt::Stored
                 } else {
                     let message = format!(
                         "the API server accepted the {what} and stored something else: the CRD may be older than the operator, or another admission plugin changes it. Apply manifests/base, and exempt opt-outs from that plugin"
                     );
                     kept.complain("NotStored", &message, &key);
-                    kept.set_back(NOT_STORED, &key, now.instant);
+                    failed(NOT_STORED)
                 }
             }
             // It is whoever leads now who writes.
-            Err(WriteError::NotLeading) => {}
+            Err(WriteError::NotLeading) => Attempt::Dropped,
             // It is gone, or being replaced.
             Err(
                 WriteError::NotFound | WriteError::NamespaceTerminating | WriteError::Failed { reason: Failure::Conflict, .. },
-            ) => {
-                kept.set_back(OVERTAKEN, &key, now.instant);
-            }
+            ) => failed(OVERTAKEN),
             Err(WriteError::Failed { reason, message }) => {
                 kept.complain(reason.as_str(), &message, &key);
-                kept.set_back(if reason == Failure::Rejected { NOT_STORED } else { FAILED }, &key, now.instant);
+                failed(if reason == Failure::Rejected { NOT_STORED } else { FAILED })
             }
-        }
+        };
+        kept.write.ended(attempt, now.instant);
         if kept.is_written() {
             self.unwritten.remove(&key);
         }
@@ -505,8 +470,7 @@ impl OptOuts {
         let recorded: Vec<ExpiryNotice> = kept.stored.iter().flat_map(|s| &s.announced).flat_map(|a| a.steps.clone()).collect();
         let (now, later) = std::mem::take(&mut kept.untold).into_iter().partition(|step| recorded.contains(step));
         kept.untold = later;
-        let frozen =
-            kept.frozen_by.as_ref().map(|b| format!("; baseline {b} changes nothing here until it continues: then"));
+        let frozen = kept.frozen_by.as_ref().map(|b| format!("; baseline {b} changes nothing here until it continues: then"));
         for step in now {
             let (reason, note) = match step {
                 ExpiryNotice::DayAhead | ExpiryNotice::HourAhead => {
@@ -536,7 +500,7 @@ impl OptOuts {
         let wait = |at: Timestamp| Duration::try_from(at.duration_since(now.wall)).unwrap_or(FAR).min(FAR);
         let moment = next.map(|at| now.instant + wait(at));
         let waits = self.unwritten.iter().filter_map(|(ns, name)| self.kept.get(ns)?.get(name));
-        let write = waits.filter(|kept| !kept.writing).filter_map(OptOutState::next_write).min();
+        let write = waits.filter_map(|kept| kept.write.next_wake()).min();
         moment.into_iter().chain(write.filter(|_| self.writing < WRITES_AT_ONCE))
     }
 

@@ -7,24 +7,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::flapping::{CALM, FlapDetector};
+use super::{
+    flapping::{CALM, FlapDetector},
+    pending::{Attempt, PendingWrite},
+    retry::{Delays, LONGEST},
+};
 use crate::{
     api::{NamespaceName, reason::Failure},
-    engine::outbox::retry::{LONGEST, stretched},
     policy::status::Problem,
 };
 
 /// A conflict is part of normal work; only a row of them is a problem worth telling.
 const CONFLICTS_TOLERATED: u32 = 3;
+/// How soon a policy is written again that the watch has yet to show.
+const IN_SILENCE: Delays = Delays::new(Duration::from_secs(1), LONGEST);
 
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-struct Retry {
-    failures: u32,
-    until: Instant,
-    /// None for what is waited for in silence.
-    told: Option<(Failure, String)>,
-}
+/// A policy that is to be written again; without an error it is waited for in silence.
+type Retry = PendingWrite<(Failure, String)>;
 
 /// The setbacks of every policy that has one.
 #[derive(Debug, Default)]
@@ -38,25 +37,26 @@ pub struct RetrySchedule {
 impl RetrySchedule {
     /// Whether a policy may be written now.
     pub fn allows(&self, ns: &NamespaceName, policy: &str, now: Instant) -> bool {
-        self.setback(ns, policy).is_none_or(|s| s.until <= now) && self.contests.allows(ns, policy, now)
+        self.setback(ns, policy).is_none_or(|s| s.due(now)) && self.contests.allows(ns, policy, now)
     }
 
     /// Notes a failure. Returns how many there were in a row.
     pub fn failed(&mut self, ns: &NamespaceName, policy: &str, reason: Failure, message: String, now: Instant) -> u32 {
-        let failures = self.setback(ns, policy).map_or(0, |s| s.failures) + 1;
-        let until = now + delay(reason, failures, ns, policy);
-        let setback = Retry { failures, until, told: Some((reason, message)) };
-        self.setbacks.entry(ns.clone()).or_default().insert(policy.into(), setback);
-        self.wakes.push(Reverse((until, ns.clone())));
-        failures
+        let setback = self.setbacks.entry(ns.clone()).or_default().entry(policy.into()).or_default();
+        setback.ended(Attempt::Failed(delays(reason).spread(ns, policy)), now);
+        setback.set_error(Some((reason, message)));
+        self.wakes.extend(setback.next_wake().map(|at| Reverse((at, ns.clone()))));
+        setback.failures()
     }
 
     /// Waits in silence before the policy is written again: nothing is wrong, but a watch has yet to show what is.
     pub fn hold(&mut self, ns: &NamespaceName, policy: &str, now: Instant) {
-        let failures = self.setback(ns, policy).filter(|s| s.told.is_none()).map_or(0, |s| s.failures) + 1;
-        let until = now + stretched(Duration::from_secs(1), LONGEST, failures, ns, policy);
-        self.setbacks.entry(ns.clone()).or_default().insert(policy.into(), Retry { failures, until, told: None });
-        self.wakes.push(Reverse((until, ns.clone())));
+        let setback = self.setbacks.entry(ns.clone()).or_default().entry(policy.into()).or_default();
+        if setback.set_error(None) {
+            setback.forgive();
+        }
+        setback.ended(Attempt::Failed(IN_SILENCE.spread(ns, policy)), now);
+        self.wakes.extend(setback.next_wake().map(|at| Reverse((at, ns.clone()))));
     }
 
     /// Notes a success.
@@ -86,15 +86,15 @@ impl RetrySchedule {
     /// What is to be told of a policy's setback.
     pub fn problem(&self, ns: &NamespaceName, policy: &str) -> Option<Problem> {
         let setback = self.setback(ns, policy)?;
-        let (reason, message) = setback.told.as_ref()?;
-        let minor = *reason == Failure::Conflict && setback.failures < CONFLICTS_TOLERATED;
+        let (reason, message) = setback.error()?;
+        let minor = *reason == Failure::Conflict && setback.failures() < CONFLICTS_TOLERATED;
         (!minor).then(|| Problem { policy: Some(policy.into()), reason: reason.as_str(), message: message.clone() })
     }
 
     /// The cluster showed news of the namespace: what conflicted may be tried again at once.
     pub fn news(&mut self, ns: &NamespaceName) {
         if let Some(policies) = self.setbacks.get_mut(ns) {
-            policies.retain(|_, s| s.told.as_ref().is_none_or(|(reason, _)| *reason != Failure::Conflict));
+            policies.retain(|_, s| s.error().is_none_or(|(reason, _)| *reason != Failure::Conflict));
         }
     }
 
@@ -130,8 +130,8 @@ impl RetrySchedule {
     }
 }
 
-/// Doubles with every failure, up to a limit; stretched by up to a quarter, so that many policies do not come back together.
-fn delay(reason: Failure, failures: u32, ns: &NamespaceName, policy: &str) -> Duration {
+/// How soon a policy is written again after such a failure.
+const fn delays(reason: Failure) -> Delays {
     let first = match reason {
         Failure::Conflict => Duration::from_millis(50),
         // Nothing will change on its own, and no watch event follows a write that another plugin undid.
@@ -145,7 +145,7 @@ fn delay(reason: Failure, failures: u32, ns: &NamespaceName, policy: &str) -> Du
         | Failure::TimedOut
         | Failure::Unavailable => Duration::from_millis(500),
     };
-    stretched(first, LONGEST, failures, ns, policy)
+    Delays::new(first, LONGEST)
 }
 
 #[cfg(test)]
@@ -157,8 +157,8 @@ impl RetrySchedule {
 
     /// What is held back, and whether news of the namespace ends that.
     pub fn held_back(&self, now: Instant) -> Vec<(&str, bool)> {
-        let waiting = self.setbacks.values().flatten().filter(|(_, setback)| setback.until > now);
-        let conflicted = |s: &Retry| s.told.as_ref().is_some_and(|(reason, _)| *reason == Failure::Conflict);
+        let waiting = self.setbacks.values().flatten().filter(|(_, setback)| !setback.due(now));
+        let conflicted = |s: &Retry| s.error().is_some_and(|(reason, _)| *reason == Failure::Conflict);
         let mut held: Vec<_> = waiting.map(|(policy, setback)| (&**policy, conflicted(setback))).collect();
         held.sort_unstable();
         held
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_a_limit_and_never_end_the_attempts() {
-        let delays: Vec<Duration> = (1..40).map(|n| delay(Failure::DeniedByAdmission, n, &ns("a"), "p")).collect();
+        let delays: Vec<Duration> = (1..40).map(|n| delays(Failure::DeniedByAdmission).spread(&ns("a"), "p").after(n)).collect();
         assert!(delays.is_sorted());
         assert!(delays[0] >= Duration::from_millis(500));
         assert!(delays.iter().all(|d| *d <= LONGEST.mul_f64(1.25)));
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn i14_a_mutated_write_is_backed_off_at_once() {
-        assert!(delay(Failure::MutatedByAdmission, 1, &ns("a"), "p") >= Duration::from_secs(2));
+        assert!(delays(Failure::MutatedByAdmission).spread(&ns("a"), "p").after(1) >= Duration::from_secs(2));
     }
 
     #[test]

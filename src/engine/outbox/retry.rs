@@ -7,14 +7,34 @@ use crate::{api::NamespaceName, policy::digest::Digest};
 /// The longest wait between two attempts, and between two repairs.
 pub const LONGEST: Duration = Duration::from_secs(30);
 
-/// Twice as long with every one in a row, up to a limit.
-pub fn doubled(first: Duration, longest: Duration, failures: u32) -> Duration {
-    first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest)
+/// Waits that double with every failure in a row, up to a limit.
+#[derive(Clone, Copy, Debug)]
+pub struct Delays {
+    first: Duration,
+    longest: Duration,
+    /// By so much of itself each wait is longer.
+    stretch: f64,
 }
 
-/// The same, stretched by up to a quarter, so that many do not come back together.
-pub fn stretched(first: Duration, longest: Duration, failures: u32, ns: &NamespaceName, name: &str) -> Duration {
-    let doubled = doubled(first, longest, failures);
-    let spread = Digest::of_texts([ns.as_str(), name]).fraction();
-    doubled + doubled.mul_f64(spread / 4.0)
+impl Delays {
+    /// The first wait, and the longest one.
+    pub const fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, stretch: 0.0 }
+    }
+
+    /// The same wait each time.
+    pub const fn always(wait: Duration) -> Self {
+        Self::new(wait, wait)
+    }
+
+    /// The same, stretched by up to a quarter, so that many objects do not come back together.
+    pub fn spread(self, ns: &NamespaceName, name: &str) -> Self {
+        Self { stretch: Digest::of_texts([ns.as_str(), name]).fraction() / 4.0, ..self }
+    }
+
+    /// The wait after so many failures in a row.
+    pub fn after(self, failures: u32) -> Duration {
+        let doubled = self.first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(self.longest);
+        doubled + doubled.mul_f64(self.stretch)
+    }
 }

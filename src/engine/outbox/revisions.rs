@@ -19,7 +19,8 @@ use tracing::{debug, warn};
 
 use super::{
     baseline_status::BaselineState,
-    retry::{LONGEST, doubled},
+    pending::{Attempt, PendingWrite},
+    retry::{Delays, LONGEST},
 };
 use crate::{
     api::{
@@ -27,7 +28,10 @@ use crate::{
         names::{LABEL_BASELINE, LABEL_MANAGED_BY, MANAGER},
         reason::{Failure, rollout as reason},
     },
-    engine::writes::{RevisionChange, RevisionWrite, WriteError},
+    engine::{
+        facts::readiness::ListState,
+        writes::{RevisionChange, RevisionWrite, WriteError},
+    },
     policy::{listing::Listing, plan::Revision},
 };
 
@@ -52,12 +56,9 @@ struct Stored {
 /// Writes of a baseline's revisions.
 #[derive(Clone, Debug, Default)]
 struct Writing {
-    under_way: bool,
-    /// What was tried last, and how often that failed in a row.
+    /// What was tried last.
     object: String,
-    failures: u32,
-    not_before: Option<Instant>,
-    error: Option<String>,
+    write: PendingWrite<String>,
 }
 
 /// What the watch says.
@@ -68,29 +69,9 @@ pub struct Revisions {
     /// By baseline, then by the name of the object.
     stored: BTreeMap<Arc<str>, BTreeMap<String, Stored>>,
     writing: BTreeMap<Arc<str>, Writing>,
-    answer: Answer,
-}
-
-/// What became of the question what is stored.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Answer {
-    /// It is not answered yet.
-    #[default]
-    None,
-    /// All of it is known.
-    Listed,
-    /// The operator may not read it.
-    Forbidden,
-    /// It was waited for, and is gone without until it comes.
-    Late,
 }
 
 impl Revisions {
-    /// Whether it is known what is stored.
-    pub const fn answer(&self) -> Answer {
-        self.answer
-    }
-
     /// A list begins.
     pub fn relist(&mut self) {
         self.listing.begin();
@@ -98,24 +79,9 @@ impl Revisions {
 
     /// The list is complete: what it did not name is gone.
     pub fn relisted(&mut self) {
-        self.answer = Answer::Listed;
         let Some(named) = self.listing.end() else { return };
         for stored in self.stored.values_mut() {
             stored.retain(|object, _| named.contains(object));
-        }
-    }
-
-    /// The apiserver lets this instance not read them.
-    pub const fn forbid(&mut self) {
-        if !matches!(self.answer, Answer::Listed) {
-            self.answer = Answer::Forbidden;
-        }
-    }
-
-    /// There was no answer in time.
-    pub const fn go_without(&mut self) {
-        if matches!(self.answer, Answer::None) {
-            self.answer = Answer::Late;
         }
     }
 
@@ -162,20 +128,20 @@ impl Revisions {
     }
 
     /// What keeps a baseline from being rolled out: a word and a sentence.
-    pub fn trouble(&self, name: &Arc<str>, tracked: &BaselineState) -> Option<(String, String)> {
+    pub fn trouble(&self, name: &Arc<str>, tracked: &BaselineState, state: ListState) -> Option<(String, String)> {
         let told = |reason: &str, message: String| Some((reason.to_owned(), message));
-        match self.answer {
-            Answer::Forbidden => {
+        match state {
+            ListState::Refused => {
                 let message = "the operator may not read ControllerRevisions in its namespace, so it does not know the former revisions: no wave begins, and after a restart a change goes to all namespaces at once. Apply manifests/base";
                 return told(reason::REVISIONS_FORBIDDEN, message.into());
             }
-            Answer::Late => {
+            ListState::Silent => {
                 let message = "the ControllerRevisions in the operator's namespace cannot be listed, so the former revisions are not known: no wave begins until they are, and a rollout that a restart interrupted goes to all namespaces at once. The operator's log says why";
                 return told(reason::REVISIONS_LATE, message.into());
             }
-            Answer::None | Answer::Listed => {}
+            ListState::Waiting | ListState::Listed | ListState::NotKnown | ListState::Off => {}
         }
-        if let Some(error) = self.writing.get(name).and_then(|w| w.error.as_ref()) {
+        if let Some(error) = self.writing.get(name).and_then(|w| w.write.error()) {
             let message = format!("a revision cannot be stored, trying again; no wave begins before that: {error}");
             return told(reason::REVISION_NOT_STORED, message);
         }
@@ -187,7 +153,7 @@ impl Revisions {
 
     /// The next write for a baseline that brings what is stored to what is wanted, in this order, if it is time.
     pub fn due(&mut self, name: &Arc<str>, tracked: &BaselineState, wanted: &[&Revision], now: Instant) -> Option<RevisionWrite> {
-        if self.answer != Answer::Listed || self.writing.get(name).is_some_and(|w| w.under_way) {
+        if self.writing.get(name).is_some_and(|w| w.write.is_under_way()) {
             return None;
         }
         let Some(write) = self.next_write(name, tracked, wanted) else {
@@ -197,18 +163,19 @@ impl Revisions {
         };
         let writing = self.writing.entry(name.clone()).or_default();
         if writing.object != write.object {
-            *writing = Writing { object: write.object.clone(), error: writing.error.take(), ..Writing::default() };
+            writing.object.clone_from(&write.object);
+            writing.write.forgive();
         }
-        if writing.not_before.is_some_and(|at| at > now) {
+        if !writing.write.due(now) {
             return None;
         }
-        writing.under_way = true;
+        writing.write.started();
         Some(write)
     }
 
     /// Whether a write of that baseline's failed and is to be tried again.
     pub fn is_troubled(&self, name: &str) -> bool {
-        self.writing.get(name).is_some_and(|w| w.error.is_some())
+        self.writing.get(name).is_some_and(|w| w.write.error().is_some())
     }
 
     fn next_write(&self, name: &Arc<str>, tracked: &BaselineState, wanted: &[&Revision]) -> Option<RevisionWrite> {
@@ -246,7 +213,6 @@ impl Revisions {
     pub fn written(&mut self, write: RevisionWrite, result: Result<Option<Uid>, WriteError>, now: Instant) -> bool {
         let RevisionWrite { baseline, object, what } = write;
         let writing = self.writing.entry(baseline.clone()).or_default();
-        writing.under_way = false;
         let mut longest = LONGEST;
         let error = match (result, what) {
             (Ok(uid), RevisionChange::Store(mut revision)) => {
@@ -277,20 +243,17 @@ impl Revisions {
                 Some(error.to_string())
             }
         };
-        writing.failures = if error.is_some() { writing.failures + 1 } else { 0 };
-        let wait = doubled(AGAIN, longest, writing.failures);
-        writing.not_before = error.is_some().then(|| now + wait);
-        if let Some(error) = error.as_ref().filter(|_| writing.error.is_none()) {
+        let attempt = if error.is_some() { Attempt::Failed(Delays::new(AGAIN, longest)) } else { Attempt::Stored };
+        writing.write.ended(attempt, now);
+        if let Some(error) = error.as_ref().filter(|_| writing.write.error().is_none()) {
             warn!(%baseline, "a revision cannot be written, trying again: {error}");
         }
-        let is_news = writing.error != error;
-        writing.error = error;
-        is_news
+        writing.write.set_error(error)
     }
 
     /// When to look again.
     pub fn next(&self) -> impl Iterator<Item = Instant> {
-        self.writing.values().filter_map(|w| w.not_before)
+        self.writing.values().filter_map(|w| w.write.next_wake())
     }
 
     /// A baseline is gone.

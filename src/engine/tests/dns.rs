@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::harness::{EngineHarness, OWN, ready};
 use crate::{
     api::PolicyBaselineStatus,
-    engine::{Engine, facts::event::Seen},
+    engine::{Engine, facts::event::Event},
     policy::dns::{DnsEvent, KEPT, Object, SlimPod, SlimService, Source},
 };
 
@@ -29,7 +29,7 @@ fn awaiting() -> EngineHarness {
 }
 
 pub fn hear(sim: &mut EngineHarness, news: DnsEvent) {
-    sim.see(Seen::Dns(Box::new(news)));
+    sim.see(Event::Dns(Box::new(news)));
 }
 
 pub fn service(name: &str, address: &str) -> DnsEvent {

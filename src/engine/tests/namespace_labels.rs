@@ -9,7 +9,7 @@ use crate::{
     api::{names::LABEL_DECIDED, reason::Failure},
     engine::{
         Engine,
-        facts::event::{ListPhase, Seen},
+        facts::event::{Change, Event},
         writes::{NamespaceLabelWrite, WriteError},
     },
 };
@@ -30,7 +30,7 @@ fn labelling() -> EngineHarness {
 fn due(sim: &mut EngineHarness) -> Vec<NamespaceLabelWrite> {
     let now = sim.now();
     while sim.engine.assess_dirty(now) {}
-    sim.engine.mark_writes(now)
+    sim.engine.label_writes(now)
 }
 
 fn words(writes: &[NamespaceLabelWrite]) -> Vec<String> {
@@ -45,7 +45,7 @@ fn written(sim: &mut EngineHarness, writes: &[NamespaceLabelWrite], result: Resu
             Err(WriteError::Failed { reason, message }) => Err(WriteError::Failed { reason: *reason, message: message.clone() }),
             Err(other) => panic!("{other}"),
         };
-        sim.engine.mark_written(write, result, now);
+        sim.engine.label_written(write, result, now);
     }
 }
 
@@ -182,7 +182,7 @@ fn i14_a_label_that_admission_takes_away_is_told_and_tried_again_later_and_later
         let writes = due(&mut sim);
         assert_eq!(words(&writes), ["a exempt"]);
         let now = sim.now();
-        sim.engine.mark_written(&writes[0], Ok(stored.map(str::to_owned)), now);
+        sim.engine.label_written(&writes[0], Ok(stored.map(str::to_owned)), now);
         let wait = sim.engine.next_wake(now).unwrap() - now.instant;
         waited.push(wait);
         sim.pass(wait);
@@ -207,7 +207,7 @@ fn a_policy_that_is_going_and_holds_the_wrong_rules_is_not_in_place() {
     });
     let now = sim.now();
     while sim.engine.assess_dirty(now) {}
-    assert_eq!(words(&sim.engine.mark_writes(now)), [""; 0]);
+    assert_eq!(words(&sim.engine.label_writes(now)), [""; 0]);
     sim.settle();
     let writes = due(&mut sim);
     assert_eq!(words(&writes), ["b protected"], "its rules are right again");
@@ -236,15 +236,15 @@ fn only_the_leader_labels_and_what_goes_is_left_alone() {
     let mut sim = labelling();
     let going = json!({"name": "a", "uid": "uid-a", "creationTimestamp": "1970-01-01T00:10:00Z",
         "deletionTimestamp": "1970-01-01T00:20:00Z", "labels": {}});
-    sim.see(Seen::Namespace(serde_json::from_value(going).unwrap()));
+    sim.see(Event::Namespace(Change::Applied(serde_json::from_value(going).unwrap())));
     assert_eq!(words(&due(&mut sim)), [""; 0], "I5");
     // Gone between the look and the write.
     let mut sim = labelling();
     sim.namespace("a");
     let now = sim.now();
     while sim.engine.assess_dirty(now) {}
-    sim.see(Seen::NamespaceList(ListPhase::Begin));
-    sim.see(Seen::NamespaceList(ListPhase::End));
+    sim.see(Event::Namespace(Change::ListBegan));
+    sim.see(Event::Namespace(Change::ListDone));
     assert_eq!(words(&due(&mut sim)), [""; 0]);
 }
 
@@ -266,7 +266,7 @@ fn a_write_that_fails_is_tried_again_later_and_later_and_at_once_for_a_namespace
     let writes = due(&mut sim);
     written(&mut sim, &writes, Err(WriteError::Failed { reason: Failure::Forbidden, message: "said no".into() }));
     let anew = json!({"name": "a", "uid": "another", "creationTimestamp": "1970-01-01T00:10:00Z", "labels": {}});
-    sim.see(Seen::Namespace(serde_json::from_value(anew).unwrap()));
+    sim.see(Event::Namespace(Change::Applied(serde_json::from_value(anew).unwrap())));
     assert_eq!(words(&due(&mut sim)), ["a exempt"]);
 }
 

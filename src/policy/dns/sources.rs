@@ -271,8 +271,7 @@ impl Sources {
     fn derive_service(&self, namespace: &'static str, name: &str, service: &ServiceFacts, derived: &mut Derived) {
         let source = format!("Service {namespace}/{name}");
         if service.is_external {
-            let gap =
-                format!("{source} is of type ExternalName: add its addresses to spec.dns.peers as ipBlock");
+            let gap = format!("{source} is of type ExternalName: add its addresses to spec.dns.peers as ipBlock");
             derived.gaps.insert(gap);
             return;
         }

@@ -288,7 +288,7 @@ impl Baseline {
     fn called<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
         let (role, hold) = (Role::DefaultDenyIngress, self.backends == ControlPlaneBackends::Hold);
         let closes = || self.policies.iter().any(|policy| policy.role == role) && ns.opt_outs.of(role, &self.opt_outs).is_none();
-        ns.serves.as_deref().filter(|_| hold && closes())
+        ns.serves.as_deref().map(String::as_str).filter(|_| hold && closes())
     }
 
     /// The policies planned in this namespace, which the baseline selects.

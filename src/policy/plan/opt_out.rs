@@ -193,19 +193,21 @@ pub(super) fn duration(text: &str) -> Option<SignedDuration> {
 
 /// The opt-outs of a namespace whose time is not over, whether or not a baseline admits them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct NamespaceOptOuts(Box<[OptOut]>);
+// Most namespaces have none: one word for each.
+pub struct NamespaceOptOuts(Option<Arc<Vec<OptOut>>>);
 
 impl NamespaceOptOuts {
     /// The one by which the namespace does without that role under these limits: of several, the one that ends last.
     pub fn of(&self, role: Role, limits: &Limits) -> Option<&OptOut> {
         let counts = |o: &&OptOut| o.roles.contains(role) && limits.refuse(o).is_none();
-        self.0.iter().filter(counts).max_by_key(|o| o.expires)
+        self.0.as_deref().into_iter().flatten().filter(counts).max_by_key(|o| o.expires)
     }
 }
 
 impl FromIterator<OptOut> for NamespaceOptOuts {
     fn from_iter<I: IntoIterator<Item = OptOut>>(opt_outs: I) -> Self {
-        Self(opt_outs.into_iter().collect())
+        let opt_outs: Vec<OptOut> = opt_outs.into_iter().collect();
+        Self((!opt_outs.is_empty()).then(|| Arc::new(opt_outs)))
     }
 }
 

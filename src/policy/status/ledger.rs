@@ -78,8 +78,16 @@ impl Finding {
 #[cfg_attr(test, derive(Clone))]
 struct LedgerEntry {
     state: NamespaceState,
-    problems: Box<[ProblemSince]>,
-    ties: Box<[Arc<str>]>,
+    /// Most namespaces have none, and there are many namespaces.
+    details: Option<Box<Details>>,
+}
+
+/// What there is to say of a namespace beside its state.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+struct Details {
+    problems: Vec<ProblemSince>,
+    ties: Vec<Arc<str>>,
 }
 
 /// A problem, and since when it stands.
@@ -91,13 +99,26 @@ struct ProblemSince {
 }
 
 impl LedgerEntry {
+    fn new(state: NamespaceState, problems: Vec<ProblemSince>, ties: Vec<Arc<str>>) -> Self {
+        let details = (!problems.is_empty() || !ties.is_empty()).then(|| Box::new(Details { problems, ties }));
+        Self { state, details }
+    }
+
+    fn problems(&self) -> &[ProblemSince] {
+        self.details.as_ref().map_or(&[], |details| &details.problems)
+    }
+
+    fn ties(&self) -> &[Arc<str>] {
+        self.details.as_ref().map_or(&[], |details| &details.ties)
+    }
+
     fn is(&self, finding: &Finding) -> bool {
-        let told = self.problems.iter().map(|told| &told.problem);
-        self.state == finding.state && told.eq(&finding.problems) && *self.ties == *finding.ties
+        let told = self.problems().iter().map(|told| &told.problem);
+        self.state == finding.state && told.eq(&finding.problems) && *self.ties() == *finding.ties
     }
 
     fn tells(&self, reason: &str) -> bool {
-        self.problems.iter().any(|told| told.problem.reason == reason)
+        self.problems().iter().any(|told| told.problem.reason == reason)
     }
 }
 
@@ -133,13 +154,13 @@ impl Ledger {
         let before = self.take(ns);
         let known = |problem: &Problem| {
             let same = |told: &&ProblemSince| (&told.problem.policy, told.problem.reason) == (&problem.policy, problem.reason);
-            before.iter().flat_map(|r| &r.problems).find(same).map(|told| told.since)
+            before.iter().flat_map(LedgerEntry::problems).find(same).map(|told| told.since)
         };
         let problems = finding.problems.into_iter().map(|problem| {
             let since = known(&problem).or_else(|| self.stored(ns, &problem)).unwrap_or(now);
             ProblemSince { problem, since }
         });
-        let record = LedgerEntry { state: finding.state, problems: problems.collect(), ties: finding.ties.into() };
+        let record = LedgerEntry::new(finding.state, problems.collect(), finding.ties);
         self.count(&record, 1);
         self.records.insert(ns.clone(), record);
         true
@@ -147,7 +168,7 @@ impl Ledger {
 
     /// What is known to be wrong in a namespace; none when nothing was found there yet.
     pub fn problems(&self, ns: &NamespaceName) -> Option<impl Iterator<Item = &Problem>> {
-        Some(self.records.get(ns)?.problems.iter().map(|told| &told.problem))
+        Some(self.records.get(ns)?.problems().iter().map(|told| &told.problem))
     }
 
     /// The baseline has nothing to do with the namespace any more. Says whether that is news.
@@ -182,7 +203,7 @@ impl Ledger {
     ) -> PolicyBaselineStatus {
         let mut wrong: Vec<(NamespaceState, &NamespaceName, &ProblemSince)> = Vec::new();
         for (ns, record) in &self.records {
-            wrong.extend(record.problems.iter().map(|told| (record.state, ns, told)));
+            wrong.extend(record.problems().iter().map(|told| (record.state, ns, told)));
         }
         let omitted = wrong.len().saturating_sub(MAX_VIOLATIONS);
         // First what may be an outage. What else is told of one namespace stays in its order.
@@ -213,7 +234,7 @@ impl Ledger {
 
     fn count(&mut self, record: &LedgerEntry, by: i32) {
         let add = |n: &mut u32| *n = n.saturating_add_signed(by);
-        for with in &record.ties {
+        for with in record.ties() {
             add(self.ties.entry(with.clone()).or_default());
         }
         self.ties.retain(|_, namespaces| *namespaces > 0);
@@ -291,6 +312,11 @@ mod tests {
     fn status(ledger: &Ledger, previous: Option<&PolicyBaselineStatus>, second: i64) -> PolicyBaselineStatus {
         let health = ConditionInputs { generation: Some(1), ..ConditionInputs::default() };
         ledger.status(&health, Some("every namespace"), previous, at(second))
+    }
+
+    #[test]
+    fn a_namespace_without_a_problem_takes_two_words() {
+        assert_eq!(size_of::<LedgerEntry>(), 2 * size_of::<usize>());
     }
 
     #[test]

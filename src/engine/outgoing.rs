@@ -1,0 +1,99 @@
+//! What is to be written besides policies, what came of each write, and when to look again though nothing happens.
+
+use std::time::Instant;
+
+use super::{
+    Engine,
+    clock::Now,
+    facts::baseline::InstallOwnership,
+    outbox::baseline_status::BaselineState,
+    writes::{FinalizerWrite, StatusWrite, StoredStatus, Write, WriteError, Written},
+};
+
+impl Engine {
+    /// What is to be written now, besides policies. `is_paused`: the API server asked for a pause, which labels keep as policies do.
+    pub fn writes(&mut self, now: Now, is_paused: bool) -> Vec<Write> {
+        let mut writes: Vec<Write> = self.statuses(now).into_iter().map(Write::Status).collect();
+        writes.extend(self.finalizers(now).into_iter().map(Write::Finalizer));
+        writes.extend(self.opt_out_writes(now).into_iter().map(Write::OptOut));
+        let own = self.installs.own().clone();
+        writes.extend(self.revisions(now).into_iter().map(|write| Write::Revision(own.clone(), write)));
+        if !is_paused {
+            writes.extend(self.label_writes(now).into_iter().map(Write::NamespaceLabel));
+        }
+        writes
+    }
+
+    /// Takes what came of a write.
+    pub fn written(&mut self, written: Written, now: Now) {
+        match written {
+            Written::Policies(done) => self.done(done, now),
+            Written::Status(name, uid, result) => self.status_written(&name, &uid, result, now),
+            Written::Finalizer(name, result) => self.finalizer_written(&name, result, now),
+            Written::OptOut(write, result) => self.opt_out_written(write, result, now),
+            Written::Revision(write, result) => self.revision_written(write, result, now),
+            Written::NamespaceLabel(write, result) => self.label_written(&write, result, now),
+        }
+    }
+
+    /// Statuses to write now. None before everything known has been looked at: a half-counted status would be a lie.
+    pub(super) fn statuses(&mut self, now: Now) -> Vec<StatusWrite> {
+        if !self.elected || !self.is_synced() || !self.dirty.is_empty() {
+            return vec![];
+        }
+        let (leads, unsupported_policy_kinds, unlisted) =
+            (self.leads, self.unsupported_policy_kinds.as_ref(), self.unlisted_callers());
+        let ours = |tracked: &BaselineState| match tracked.turn {
+            InstallOwnership::Ours => leads,
+            InstallOwnership::Waits => true,
+            InstallOwnership::Theirs => false,
+        };
+        self.tracked
+            .iter_mut()
+            .filter(|(_, tracked)| ours(tracked))
+            .filter_map(|(name, tracked)| tracked.status_due(name, unsupported_policy_kinds, &unlisted, now))
+            .collect()
+    }
+
+    /// A status write ended.
+    pub(super) fn status_written(&mut self, name: &str, uid: &str, result: Result<StoredStatus, WriteError>, now: Now) {
+        if let Some(tracked) = self.tracked.get_mut(name).filter(|t| *t.uid == *uid) {
+            tracked.status_written(name, result, now);
+        }
+    }
+
+    /// Finalizers to add or remove now.
+    pub(super) fn finalizers(&mut self, now: Now) -> Vec<FinalizerWrite> {
+        if !self.leads || !self.is_synced() {
+            return vec![];
+        }
+        let quiet = self.dirty.is_empty() && self.ready.is_empty() && self.in_flight.is_empty();
+        self.tracked.iter_mut().filter_map(|(name, tracked)| tracked.finalizer_due(name, quiet, now.instant)).collect()
+    }
+
+    /// A finalizer write ended.
+    pub(super) fn finalizer_written(&mut self, name: &str, result: Result<(), WriteError>, now: Now) {
+        if let Some(tracked) = self.tracked.get_mut(name) {
+            tracked.finalizer_written(name, result, now.instant);
+        }
+    }
+
+    /// When to look again though nothing happens. What was due at `now` has been served by the calls before.
+    pub fn next_wake(&self, now: Now) -> Option<Instant> {
+        let tracked = self.tracked.values().flat_map(BaselineState::wakes);
+        tracked
+            .chain(self.pace.next())
+            .chain(self.installs.next())
+            .chain(self.opt_outs.wakes(now))
+            .chain(self.dns_wake(now.instant))
+            .chain(self.backends.ending.values().min().copied())
+            .chain(self.rollouts.wakes())
+            .chain(self.labels.wakes())
+            .filter(|at| *at > now.instant)
+            .min()
+    }
+
+    pub(super) fn touch_statuses(&mut self, now: Now) {
+        self.tracked.values_mut().for_each(|tracked| tracked.touch(now.instant));
+    }
+}
