@@ -7,7 +7,14 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Api, ResourceExt, api::ListParams};
 
 use super::cluster::{self, Cluster};
-use crate::{cluster::error::chain, operator, policy::explain::Explanation};
+use crate::{
+    cluster::error::{ApiProblem, chain},
+    operator,
+    policy::explain::Explanation,
+};
+
+/// The exit code when the namespace is not protected.
+const NOT_PROTECTED: u8 = 3;
 
 #[derive(Debug, ClapArgs)]
 pub struct ExplainArgs {
@@ -17,10 +24,13 @@ pub struct ExplainArgs {
 
 #[derive(Debug, Subcommand)]
 enum ExplainTarget {
-    /// Says which baseline covers a namespace and why, what it plans there, and what is wrong.
+    /// Shows which baseline applies to a namespace and why, what it plans there, and what is wrong.
     ///
-    /// Looks at the cluster as the operator does, so it needs the same permissions to list and watch; it writes nothing. Within the cluster:
+    /// It reads the cluster as the operator does, so it needs the same permissions to list and watch; it writes nothing. Within the cluster:
     /// kubectl exec -n policy-baseline-system deploy/policy-baseline -- /policy-baseline explain namespace NAME
+    ///
+    /// Exit codes: 0 if the namespace is protected (every planned policy is in place); 3 if it is not; 1 if the cluster cannot be read or there
+    /// is no such namespace; 2 for a wrong flag.
     #[command(visible_alias = "ns")]
     Namespace(NamespaceArgs),
 }
@@ -34,11 +44,11 @@ struct NamespaceArgs {
     #[command(flatten)]
     cluster: Cluster,
 
-    /// How it is printed.
+    /// The format of the output.
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     output: Output,
 
-    /// How many seconds the apiserver may take to list everything.
+    /// How many seconds the API server may take to list everything.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=600))]
     timeout: u16,
 }
@@ -51,7 +61,7 @@ enum Output {
     Json,
 }
 
-/// Explains.
+/// Explains. Returns the exit code.
 pub fn run(args: ExplainArgs) -> Result<u8, String> {
     let ExplainTarget::Namespace(args) = args.what;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -66,19 +76,30 @@ pub fn run(args: ExplainArgs) -> Result<u8, String> {
     // A reader that closes the pipe early, such as `head`, is no error.
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot write to standard output: {e}")),
-        _ => Ok(0),
+        _ => Ok(if explanation.protected { 0 } else { NOT_PROTECTED }),
     }
 }
 
 async fn explain(args: &NamespaceArgs) -> Result<Explanation, String> {
-    let clients = cluster::connect(args.cluster.config().await?)?;
+    let config = args.cluster.config().await?;
+    let address = config.cluster_url.to_string();
+    let clients = cluster::connect(config)?;
+    // What no request survives is clear at once, and needs no permission to be seen.
+    if let Err(error) = clients.requests.apiserver_version().await {
+        let problem = ApiProblem::of(&error);
+        if problem.is_of_connection() {
+            return Err(problem.sentence(&address));
+        }
+    }
     let from = operator::ViewPoint { namespace: args.cluster.operator_namespace(), resolv_conf: cluster::resolv_conf() };
     let explained = operator::explain(&clients, from, &args.name, Duration::from_secs(args.timeout.into())).await;
     let mut explanation = explained.map_err(|e| chain(&e))?;
-    // The operator keeps no times of policies: they are asked for here.
+    // The operator keeps no creation times of policies.
     let api: Api<NetworkPolicy> = Api::namespaced(clients.requests, &args.name);
     let listed = api.list_metadata(&ListParams::default()).await;
-    for policy in listed.map_err(|e| format!("cannot list the policies of {}: {}", args.name, chain(&e)))? {
+    for policy in
+        listed.map_err(|e| format!("cannot list the policies of {}: {}", args.name, ApiProblem::of(&e).sentence(&address)))?
+    {
         let (name, created) = (policy.name_any(), policy.metadata.creation_timestamp.map(|at| at.0));
         for row in explanation.policies.iter_mut().filter(|row| row.name.as_ref() == Some(&name)) {
             row.created = created;

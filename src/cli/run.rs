@@ -91,7 +91,8 @@ const SILENCED: &str = "kube_runtime=off,kube_client::client=off,hyper=off,hyper
 
 /// Levels, as typed. A filter would take any other word as the name of a module, and log nothing else.
 fn levels(text: &str) -> Result<String, String> {
-    let is_level = |level: &str| level.parse::<LevelFilter>().is_ok() && level.bytes().all(|b| b.is_ascii_alphabetic());
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphabetic());
+    let is_level = |level: &str| is_word(level) && level.parse::<LevelFilter>().is_ok();
     let is_module = |module: &str| module.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':'));
     let is_directive = |part: &str| match part.split_once('=') {
         None => is_level(part),

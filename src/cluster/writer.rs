@@ -550,7 +550,7 @@ mod tests {
         });
         writer.delete_policy("a", "p", "u", 7).await.unwrap();
         let late = writer.delete_policy("a", "p", "u", 7).await.unwrap_err();
-        assert_eq!(late.to_string(), "TimedOut: no answer from the apiserver in 10 s");
+        assert_eq!(late.to_string(), "TimedOut: no answer from the API server in 10 s");
         drop(writer);
         assert!(server.await.unwrap() >= CLIENT_TIMEOUT);
     }

@@ -142,17 +142,18 @@ impl Engine {
     fn work_without(&mut self, kind: ConfigurationKind, state: ListState, now: Now) {
         let resource = kind.resource();
         let why = if state == ListState::Refused { "not allowed" } else { "no answer in time" };
-        warn!(
-            resource,
-            why, "{resource} cannot be listed: namespaces with Services that only these name are closed like any other"
-        );
+        warn!(resource, why, "{resource} cannot be listed: namespaces whose Services only these name are closed like all others");
         self.callers_settled(kind, state, now);
     }
 
     fn callers_settled(&mut self, kind: ConfigurationKind, state: ListState, now: Now) {
         let was_synced = self.is_synced();
         if self.readiness.settle(WatchedSet::Callers(kind), state) {
-            info!("{} are {}", kind.resource(), if state.is_known() { "listed" } else { "gone without" });
+            if state.is_known() {
+                info!("{} are listed", kind.resource());
+            } else {
+                info!("work continues without {}", kind.resource());
+            }
             self.touch_statuses(now);
         }
         self.begin_if_synced(was_synced, now);

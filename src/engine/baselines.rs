@@ -161,8 +161,8 @@ impl Engine {
         let removed = self.tracked.remove(name);
         let was_there = removed.is_some();
         if let Some(removed) = removed {
-            let mode = removed.checked.as_ref().ok().map(|baseline| baseline.mode);
-            info!(baseline = name, generation = removed.generation(), ?mode, "baseline removed");
+            let mode = removed.checked.as_ref().ok().map(|baseline| format!("{:?}", baseline.mode));
+            info!(baseline = name, generation = removed.generation(), mode = mode.as_deref(), "baseline removed");
             self.baselines.remove(name);
             self.targets.remove(name);
             self.forget_rollout(&name.into());

@@ -61,7 +61,7 @@ impl Engine {
             ListState::Waiting if self.dns.sources.are_known(now.instant) => ListState::Listed,
             ListState::Waiting if self.readiness.is_silent_for_long(WatchedSet::Dns, now.instant) => {
                 let silent: Vec<&str> = self.dns.sources.silent(now.instant).map(Source::as_str).collect();
-                warn!(silent = silent.join(", "), "DNS is looked for without these: they did not answer in time");
+                warn!(silent = silent.join(", "), "looking for DNS continues without these sources: they did not answer in time");
                 ListState::Silent
             }
             ListState::Off | ListState::Waiting => return,

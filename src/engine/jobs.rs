@@ -80,7 +80,7 @@ impl Engine {
                 // Only the watch says for sure that it is going: the API server may speak of another of that name. It is asked again in silence.
                 Err(WriteError::NamespaceTerminating) => self.pace.hold(&job.namespace, &drift.policy, now.instant),
                 Err(WriteError::NotFound) => {
-                    self.failed(&job, drift, Failure::Conflict, "the policy went while it was written", now);
+                    self.failed(&job, drift, Failure::Conflict, "the policy was deleted while it was written", now);
                 }
                 Err(WriteError::Failed { reason, message }) => self.failed(&job, drift, reason, &message, now),
             }

@@ -101,11 +101,11 @@ impl Engine {
         let who = drift.claimed_writer();
         info!(namespace = %job.namespace, policy = drift.policy, baseline, who, before, "policy adopted: it had a planned name");
         let told = match before.char_indices().nth(TOLD) {
-            Some((end, _)) => format!("{}… (the operator's log has more)", &before[..end]),
+            Some((end, _)) => format!("{}… (the log of the operator has more)", &before[..end]),
             None => before.to_owned(),
         };
         let note = format!(
-            "{}: the policy had a planned name and was adopted as baseline {baseline} plans it (last other field manager: {who}); it held: {told}",
+            "{}: the policy had a planned name and was adopted as baseline {baseline} plans it (last other field manager: {who}); before: {told}",
             drift.class.as_str()
         );
         self.announce(job, drift, Some(print.uid.to_string()), EventReason::PolicyAdopted, note, now);

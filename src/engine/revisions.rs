@@ -62,7 +62,7 @@ impl Engine {
         }
         self.readiness.ask(SET, now.instant);
         if self.readiness.is_silent_for_long(SET, now.instant) {
-            warn!("controllerrevisions are not listed in time: no wave of a rollout begins until they are");
+            warn!("controllerrevisions were not listed in time: no wave of a rollout begins until they are");
             self.revisions_settled(ListState::Silent, now);
         }
     }

@@ -119,7 +119,7 @@ impl Engine {
             match target.at(revision, self.installs.own()) {
                 Ok(former) => formers.push(Arc::new(former.with_dns(&self.dns.cluster))),
                 Err(error) => {
-                    warn!(baseline = %name, revision = %revision.id, "a former revision is left out: {error}");
+                    warn!(baseline = %name, revision = %revision.id, "a former revision is ignored: {error}");
                     // The first one went out to all: none of those that were left on the way can stand for it.
                     if formers.is_empty() {
                         return formers;
@@ -182,7 +182,7 @@ impl Engine {
                 rollout.set(ns, Progress::Writing);
             }
         }
-        info!(baseline = %name, revision = %target.revision.id, waiting = behind.len(), reached = rollout.reached(), "a change goes out in waves");
+        info!(baseline = %name, revision = %target.revision.id, waiting = behind.len(), reached = rollout.reached(), "rollout begins: the change goes to the namespaces in waves");
         self.baselines.set_behind(name, behind);
         let generation = tracked.generation();
         self.rollouts.under_way.insert(name.clone(), UnderWay { generation, target, formers, rollout });
@@ -283,7 +283,7 @@ impl Engine {
         match under_way.rollout.step(waiting, &verification, now.wall) {
             NextStep::Wait => {}
             NextStep::Finish => {
-                info!(baseline = %name, revision = %under_way.target.revision.id, "the change has gone out to all namespaces");
+                info!(baseline = %name, revision = %under_way.target.revision.id, "rollout complete: the change has reached all namespaces");
                 self.end_rollout(name);
                 if let Some(tracked) = self.tracked.get(name) {
                     self.rollouts.revisions.settle(name, tracked);
@@ -322,7 +322,7 @@ impl Engine {
             return under_way.rollout.postpone(now.wall);
         }
         let wave = under_way.rollout.begin(waiting);
-        info!(baseline = %name, wave = under_way.rollout.waves(), namespaces = wave.len(), "a wave begins");
+        info!(baseline = %name, wave = under_way.rollout.waves(), namespaces = wave.len(), "a wave of the rollout begins");
         for ns in wave {
             self.baselines.catch_up(name, &ns);
             self.dirty.push(ns, false);

@@ -137,7 +137,7 @@ pub enum WriteError {
     #[error("the namespace is being deleted")]
     NamespaceTerminating,
     /// The object is gone.
-    #[error("the object is gone")]
+    #[error("the object does not exist")]
     NotFound,
     /// It was not sent, or its answer not awaited: another instance may lead.
     #[error("this instance does not lead")]

@@ -28,14 +28,26 @@ pub struct ViewPoint {
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
     /// Something could not be listed.
-    #[error("not everything could be listed within {0:?}:\n{1}")]
+    #[error("not everything could be listed within {0:?}: {1}")]
     NotListed(Duration, String),
     /// A watch ended.
-    #[error("a watch ended, which it never should")]
+    #[error("a watch ended unexpectedly")]
     WatchEnded,
     /// There is no such namespace.
     #[error("there is no namespace {0:?}")]
     NotFound(String),
+}
+
+/// What is waited for, given as a line for each watch: what may not be listed is gathered.
+fn in_one_line(waiting: &str) -> String {
+    let is_refused = |line: &&str| line.contains(": not allowed to list and watch ");
+    let (refused, others): (Vec<&str>, Vec<&str>) = waiting.lines().partition(is_refused);
+    let names: Vec<&str> = refused.iter().filter_map(|line| line.split(':').next()).collect();
+    let refused = (!names.is_empty()).then(|| {
+        format!("not allowed to list and watch {}. Apply manifests/base, or use credentials that may", names.join(", "))
+    });
+    let all: Vec<String> = refused.into_iter().chain(others.into_iter().map(Into::into)).collect();
+    all.join("; ")
 }
 
 /// Says what an operator decides for a namespace.
@@ -48,7 +60,7 @@ pub async fn explain(clients: &Clients, from: ViewPoint, namespace: &str, patien
     let mut seen = stream::select(watched, dns).ready_chunks(EVENTS_AT_ONCE);
     let listing = async {
         loop {
-            // What is not waited for without end is gone without when its time is over.
+            // Some sources are waited for only so long: the engine continues without them.
             engine.assess_dirty(present());
             if engine.is_synced() {
                 return Ok(());
@@ -65,9 +77,24 @@ pub async fn explain(clients: &Clients, from: ViewPoint, namespace: &str, patien
     };
     let listed = tokio::time::timeout(patience, listing).await;
     let waits = |engine: &Engine| engine.waits().collect::<Vec<_>>().join("\n");
-    listed.map_err(|_| ViewError::NotListed(patience, waits(&engine)))??;
+    listed.map_err(|_| ViewError::NotListed(patience, in_one_line(&waits(&engine))))??;
     if !in_a_pod {
         engine.believe_told_nameservers(present());
     }
     engine.explain(namespace).ok_or_else(|| ViewError::NotFound(namespace.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_one_line;
+
+    #[test]
+    fn what_may_not_be_listed_is_said_once() {
+        let waiting = "namespaces: not allowed to list and watch namespaces; waiting. Apply manifests/base: no\nleases: not listed yet\npods: not allowed to list and watch pods; waiting. Apply manifests/base: no";
+        assert_eq!(
+            in_one_line(waiting),
+            "not allowed to list and watch namespaces, pods. Apply manifests/base, or use credentials that may; leases: not listed yet"
+        );
+        assert_eq!(in_one_line("leases: not listed yet"), "leases: not listed yet");
+    }
 }

@@ -44,7 +44,7 @@ impl Health {
     /// Why the process should be restarted, if it should.
     pub fn stuck(&self) -> Option<String> {
         let rested = Duration::from_millis(self.millis().saturating_sub(self.turned.load(Ordering::Relaxed)));
-        (rested > STUCK).then(|| format!("the loop has not turned for {} s", rested.as_secs()))
+        (rested > STUCK).then(|| format!("the main loop has not run for {} s", rested.as_secs()))
     }
 
     /// What is waited for, one line for each watch; empty when everything has been seen once.
@@ -77,7 +77,7 @@ mod tests {
         health.turned();
         assert_eq!(health.stuck(), None);
         health.start = Instant::now().checked_sub(STUCK + Duration::from_secs(2)).unwrap();
-        assert!(health.stuck().unwrap().contains("has not turned"));
+        assert!(health.stuck().unwrap().contains("has not run"));
         health.turned();
         assert_eq!(health.stuck(), None);
     }

@@ -62,14 +62,14 @@ pub struct Settings {
     pub resolv_conf: Option<PathBuf>,
 }
 
-/// Why the controller ended without a signal to stop.
+/// Why the operator ended without a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// A watch ended.
-    #[error("a watch ended, which it never should")]
+    #[error("a watch ended unexpectedly")]
     WatchEnded,
     /// A task ended.
-    #[error("{0} ended, which it never should")]
+    #[error("{0} ended unexpectedly")]
     Ended(&'static str),
     /// A task panicked.
     #[error("{0} panicked: {1}")]
@@ -114,11 +114,11 @@ pub async fn run(
     let outcome = tokio::select! {
         () = stop => Ok(()),
         error = work(clients, &settings, &writer, leadership, &announcer, &shown, &mut in_flight) => Err(error),
-        ended = &mut publisher => Err(RunError::ended("the publisher of events", ended)),
+        ended = &mut publisher => Err(RunError::ended("the publisher of Events", ended)),
         ended = &mut elector => Err(RunError::ended("the election", ended)),
     };
 
-    info!(writes = in_flight.len(), "stopping");
+    info!(writes = in_flight.len(), "policy-baseline is stopping");
     let drained = tokio::time::timeout(DRAIN, async { while in_flight.join_next().await.is_some() {} }).await;
     drop(announcer);
     end(publisher, LAST_EVENTS).await;
@@ -126,7 +126,7 @@ pub async fn run(
         let _ = resign.send(());
     } else {
         // What still may take effect must not meet another leader: the Lease is left to expire.
-        warn!("some writes did not end in time; the lease is not released");
+        warn!("some writes did not end in time: the Lease is not released, and expires");
         drop(resign);
         in_flight.shutdown().await;
     }
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(error.to_string(), "the election panicked: no more");
         let ends = Election { task: async {}.boxed(), ..Election::none() };
         let error = run_with(ends, std::future::pending()).await.unwrap_err();
-        assert_eq!(error.to_string(), "the election ended, which it never should");
+        assert_eq!(error.to_string(), "the election ended unexpectedly");
     }
 
     #[tokio::test]

@@ -198,9 +198,8 @@ impl RolloutProgress {
         }
         if self.failing > self.strategy.max_failures as usize {
             let (failing, limit) = (self.failing, self.strategy.max_failures);
-            let why = format!(
-                "namespaces in which the new policies cannot be written: {failing}, and maxFailures is {limit}; see violations"
-            );
+            let why =
+                format!("the new policies cannot be written in {failing} namespaces, and maxFailures is {limit}; see violations");
             self.pause(rollout::TOO_MANY_FAILURES, &why);
             return NextStep::Wait;
         }
@@ -230,7 +229,7 @@ impl RolloutProgress {
 
     fn pause(&mut self, reason: &str, why: &str) {
         let message =
-            format!("{why}. No further namespace is reached until the spec is edited: mend it, or take the change back");
+            format!("{why}. No further namespace is changed until the spec is edited: correct it, or revert the change");
         self.next = None;
         self.paused = Some(Pause { reason: reason.into(), message });
     }

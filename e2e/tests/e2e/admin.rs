@@ -159,10 +159,17 @@ async fn a_log_that_is_piped_is_json_with_the_facts_as_fields() {
     let log = world.operator().unwrap().log();
     let lines: Vec<Value> =
         log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect();
-    let created =
-        lines.iter().find(|line| line["message"] == "policy created" && line["policy"] == INGRESS && line["namespace"] == *ns);
-    let created = created.unwrap_or_else(|| panic!("{log}"));
+    let created: Vec<&Value> =
+        lines.iter().filter(|line| line["message"] == "policies created" && line["namespace"] == *ns).collect();
+    let [created] = created[..] else { panic!("{log}") };
+    assert!(created["policies"].as_str().unwrap().contains(INGRESS), "{created}");
     assert_eq!((&created["baseline"], &created["level"]), (&json!("platform"), &json!("INFO")));
+    let picked_up: Vec<&Value> = lines.iter().filter(|line| line["message"] == "baseline picked up").collect();
+    let [picked_up] = picked_up[..] else { panic!("{log}") };
+    assert_eq!(
+        (&picked_up["baseline"], &picked_up["generation"], &picked_up["mode"]),
+        (&json!("platform"), &json!(1), &json!("Enforce"))
+    );
     let repaired = lines.iter().find(|line| line["message"] == "drift repaired").unwrap();
     assert_eq!(repaired["class"], "Missing");
     assert!(!log.contains('\u{1b}'), "no colours where nobody sees them");
@@ -174,6 +181,7 @@ async fn flags_that_make_no_sense_are_refused_in_a_sentence() {
     for (flag, says) in [
         ("--admin-address=8080", "write an IP address and a port, such as 0.0.0.0:8080 or [::]:8080"),
         ("--log-level=loud=very", "write off, error, warn, info, debug or trace"),
+        ("--log-level=verbose", "write off, error, warn, info, debug or trace"),
         ("--log-format=xml", "[possible values: text, json]"),
         ("--namespace=Team A", "write a namespace: at most 63 lower-case letters"),
     ] {

@@ -314,7 +314,7 @@ async fn sigterm_during_writes_lets_them_end_and_releases_the_lease() {
     apply_baseline(&world, PLATFORM, &json!({ "existingNamespaces": "Enforce" })).await;
     world.start_operator_with(&["--lease-duration=120s"]).await.unwrap();
     let operator = world.operator().unwrap();
-    world.eventually("it writes", TIMEOUT, async || operator.log().contains("policy created")).await.unwrap();
+    world.eventually("it writes", TIMEOUT, async || operator.log().contains("policies created")).await.unwrap();
     let start = Instant::now();
     assert_eq!(world.stop_operator().unwrap(), 0);
     since(start, "end after SIGTERM while it writes");

@@ -20,9 +20,19 @@ async fn explain(world: &World, args: &[&str]) -> Output {
     tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
 }
 
+/// What is printed of a protected namespace.
 async fn explained(world: &World, namespace: &str) -> String {
+    printed(world, namespace, 0).await
+}
+
+/// The same of one that is not protected.
+async fn explained_as_open(world: &World, namespace: &str) -> String {
+    printed(world, namespace, 3).await
+}
+
+async fn printed(world: &World, namespace: &str, code: i32) -> String {
     let output = explain(world, &[namespace]).await;
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -73,14 +83,19 @@ async fn a_namespace_is_explained_in_one_screen_with_every_baseline_and_why() {
     assert!(text.lines().count() < 25 && !text.contains('\u{1b}'), "one screen, and no colour in a pipe: {text}");
     assert!(!text.contains("not read: "), "the operator may read everything: {text}");
 
-    let text = explained(&world, &old).await;
-    assert!(text.contains("platform would apply, but only reports; existingNamespaces: Enforce closes it"), "{text}");
+    let text = explained_as_open(&world, &old).await;
+    assert!(
+        text.contains(
+            "platform only reports this namespace, because the namespace is older; existingNamespaces: Enforce would close it"
+        ),
+        "{text}"
+    );
     assert_eq!(row(&text, DENY_INGRESS)[2], "would be created", "{text}");
     assert!(row(&text, "ExistingNamespace")[2].parse::<Timestamp>().is_ok(), "since when: {text}");
 
-    let text = explained(&world, "kube-system").await;
+    let text = explained_as_open(&world, "kube-system").await;
     assert!(text.starts_with("kube-system: no baseline applies\n"), "{text}");
-    assert!(row(&text, "general")[4].contains("kube-system is always left out"), "{text}");
+    assert!(row(&text, "general")[4].contains("kube-system is always excluded"), "{text}");
 }
 
 #[tokio::test]
@@ -98,6 +113,7 @@ async fn what_is_wrong_is_explained_and_what_is_held_says_by_whom() {
     until_event(&world, &world.admin(), &ns, "BaselineBypassed", "open").await;
     until_status(&world, "platform", "one is bypassed", |status| status.namespaces.bypassed == 1).await;
     let text = explained(&world, &ns).await;
+    assert!(text.starts_with(&format!("{ns}: platform applies, but another policy opens what it closes\n")), "{text}");
     assert_eq!(row(&text, "Bypassed")[1..3], ["open", "platform"], "{text}");
     assert_eq!(row(&text, "open")[2], "of somebody else", "{text}");
 
@@ -118,8 +134,8 @@ async fn what_is_wrong_is_explained_and_what_is_held_says_by_whom() {
 
     apply_baseline(&world, "platform", &json!({ "namespaceSelector": team("a"), "suspend": true })).await;
     until_status(&world, "platform", "suspended", |status| status.conditions.iter().any(|c| c.reason == "Suspended")).await;
-    let text = explained(&world, &ns).await;
-    assert!(text.contains("platform holds it, and nothing is written or removed for now"), "{text}");
+    let text = explained_as_open(&world, &ns).await;
+    assert!(text.contains("platform applies, but changes nothing here for now"), "{text}");
     assert_eq!(row(&text, "platform")[3..], ["freezes", "suspend: true"], "{text}");
 }
 
@@ -131,8 +147,10 @@ async fn explaining_writes_nothing_speaks_json_and_ends_with_a_sentence_when_it_
     let world = World::new().await.unwrap();
     let writes = Writes::from_now(&world);
     let json = explain(&world, &["default", "--output=json"]).await;
+    assert_eq!(json.status.code(), Some(3), "it is not protected");
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!((&json["namespace"], &json["verdict"]), (&json!("default"), &json!("no baseline applies")));
+    assert_eq!(json["protected"], false);
     let unknown = explain(&world, &["no-such-namespace"]).await;
     assert_eq!(unknown.status.code(), Some(1));
     assert_eq!(String::from_utf8_lossy(&unknown.stderr), "error: there is no namespace \"no-such-namespace\"\n");
@@ -152,9 +170,10 @@ async fn whoever_may_not_list_is_told_what_is_missing() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        said.contains("not everything could be listed within 3s") && said.contains("not allowed to list and watch namespaces"),
+        said.contains("not everything could be listed within 3s: not allowed to list and watch namespaces, networkpolicies, "),
         "{said}"
     );
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 #[tokio::test]
@@ -191,7 +210,7 @@ async fn whoever_may_not_read_everything_is_told_what_may_be_false() {
         command.args(["explain", "namespace", &ns, "--timeout=60", output]).env("KUBECONFIG", &kubeconfig);
         command.env("NO_PROXY", "127.0.0.1,localhost").env("POD_NAMESPACE", SYSTEM_NAMESPACE);
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(3), "nothing is in place: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
     let text = as_reader("--output=text").await;
@@ -201,5 +220,5 @@ async fn whoever_may_not_read_everything_is_told_what_may_be_false() {
     assert_eq!(unread, ["controllerrevisions", webhooks, dns], "{text}");
     let json: Value = serde_json::from_str(&as_reader("--output=json").await).unwrap();
     assert_eq!(json["unread"][1]["resources"], json!(webhooks.split(", ").collect::<Vec<_>>()), "{json}");
-    assert!(json["unread"][0]["means"].as_str().unwrap().contains("keeps its former policies"), "{json}");
+    assert!(json["unread"][0]["means"].as_str().unwrap().contains("still has its former policies"), "{json}");
 }

@@ -141,7 +141,7 @@ async fn an_opt_out_takes_its_role_away_until_it_expires_to_the_second_and_is_to
     assert!(!late.is_negative() && late <= SignedDuration::from_secs(2), "back at {back}, and it expired at {expires}");
     until_event(&world, &ns, "partner", "OptOutExpired").await;
     let object = until_says(&world, &ns, "partner", "False Expired").await;
-    assert!(message(&object).contains("counts here as everywhere"), "{}", message(&object));
+    assert!(message(&object).contains("applies here again"), "{}", message(&object));
     let status = until_status(&world, PLATFORM, "nothing is opted out", |status| status.namespaces.opted_out == 0).await;
     assert!(status.recent_drift.is_empty(), "an end is no drift: {:?}", status.recent_drift);
     // Created with less than an hour to go: nobody is told that it ends in a day.
@@ -167,7 +167,7 @@ async fn what_is_out_of_bounds_is_not_in_force_and_says_why() {
             &ns,
             "ingress",
             "False RoleNotAllowed",
-            "does not give up DefaultDenyIngress, only DefaultDenyEgress, MonitoringCarveout",
+            "allows no opt-out from DefaultDenyIngress, only from DefaultDenyEgress, MonitoringCarveout",
         ),
         (&ns, "long", "False TooLong", "allows 1h from its creation"),
         (&ns, "over", "False Expired", "it expired at"),

@@ -210,7 +210,7 @@ async fn i3_a_changed_spec_is_put_right_in_place_by_one_write() {
     let last = &scenes.last().unwrap().namespace;
     let status = until_status(&world, PLATFORM, "ten drifts", |status| status.recent_drift.len() == 10).await;
     let drift = status.recent_drift.iter().find(|drift| &drift.namespace == last).unwrap();
-    assert_eq!((drift.class.as_str(), drift.who.as_str(), drift.action.as_str()), ("SpecChanged", "kubectl-edit", "put right"));
+    assert_eq!((drift.class.as_str(), drift.who.as_str(), drift.action.as_str()), ("SpecChanged", "kubectl-edit", "restored"));
 }
 
 #[tokio::test]
@@ -411,7 +411,7 @@ async fn a_planned_name_that_is_taken_is_adopted_in_place() {
     assert_eq!(adopted.labels().get("team").map(String::as_str), Some("a"));
     let status = until_status(&world, PLATFORM, "a drift", |status| !status.recent_drift.is_empty()).await;
     let [drift] = &status.recent_drift[..] else { panic!("{:?}", status.recent_drift) };
-    assert_eq!((drift.class.as_str(), drift.who.as_str(), drift.action.as_str()), ("Unmanaged", "helm", "taken over"));
+    assert_eq!((drift.class.as_str(), drift.who.as_str(), drift.action.as_str()), ("Unmanaged", "helm", "adopted"));
 }
 
 #[tokio::test]

@@ -292,7 +292,11 @@ spec: {{ policyName: rollout, validationActions: [Deny] }}
         let status = until_reason(world, "RolloutPaused").await;
         let told = condition(&status, "RolloutPaused");
         assert_eq!((&*told.status, &*told.reason), ("True", "TooManyFailures"));
-        assert!(told.message.contains("cannot be written: 1,") && told.message.contains("maxFailures is 0"), "{}", told.message);
+        assert!(
+            told.message.contains("cannot be written in 1 namespaces,") && told.message.contains("maxFailures is 0"),
+            "{}",
+            told.message
+        );
         let others = [condition(&status, "Reconciling").status, condition(&status, "Stalled").status];
         assert_eq!(others, ["False", "False"]);
         until_holds(world, &names[0], &plan(5302)).await;

@@ -272,6 +272,6 @@ mod tests {
     async fn a_server_name_that_is_none_is_told() {
         let mut config = config("https://10.0.0.1:6443");
         config.tls_server_name = Some("not a name".into());
-        assert_eq!(connect(config).unwrap_err().to_string(), "tls-server-name \"not a name\" is not the name of a server");
+        assert_eq!(connect(config).unwrap_err().to_string(), "tls-server-name \"not a name\" is not a valid server name");
     }
 }

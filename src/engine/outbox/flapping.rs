@@ -118,7 +118,7 @@ impl FlapDetector {
             policy: Some(policy.clone()),
             reason: violation::CONTESTED,
             message: format!(
-                "somebody changes it again and again (as claimed: {}); its repairs wait up to {} s until it stays as planned for {} minutes: find who writes it, and end that",
+                "another writer changes the policy again and again (last other field manager: {}); repairs wait up to {} s until it stays as planned for {} minutes: find that writer and stop it",
                 contest.who.as_deref().unwrap_or("unknown"),
                 LONGEST.as_secs(),
                 CALM.as_secs() / 60

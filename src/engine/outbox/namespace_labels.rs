@@ -97,14 +97,14 @@ impl NamespaceLabels {
             return;
         };
         let result = result.and_then(|stored| {
-            let message = "the apiserver took the label and stored something else: exempt namespaces from the admission plugin that changes it";
+            let message = "the API server accepted the label and stored something else: exempt namespaces from the admission plugin that changes it";
             let changed = WriteError::Failed { reason: Failure::MutatedByAdmission, message: message.into() };
             if stored.as_deref() == Some(mark.as_str()) { Ok(()) } else { Err(changed) }
         });
         let Err(error) = result else {
             entry.write.ended(Attempt::StoredUnseen(ECHO), now);
             if std::mem::take(&mut self.failing) {
-                info!(%namespace, "namespaces are labelled again");
+                info!(%namespace, "namespaces can be labelled again");
             }
             return;
         };
@@ -112,7 +112,7 @@ impl NamespaceLabels {
         // Of what is going or was written by somebody else its watch will tell.
         let is_news = matches!(&error, WriteError::Failed { reason, .. } if *reason != Failure::Conflict);
         if is_news && !std::mem::replace(&mut self.failing, true) {
-            warn!(%namespace, "a namespace cannot be labelled with {LABEL_DECIDED}, and so no pod is let in where admission waits for that; it is tried again: {error}");
+            warn!(%namespace, "a namespace cannot be labelled with {LABEL_DECIDED}, trying again; where admission waits for the label, no pod is admitted: {error}");
         }
     }
 

@@ -102,7 +102,7 @@ impl OptOutState {
                     Attempt::Stored
                 } else {
                     let message = format!(
-                        "the apiserver took the {what} and stored something else: the CRD may be older than the operator, or another admission plugin changes it. Apply manifests/base, and exempt opt-outs from that plugin"
+                        "the API server accepted the {what} and stored something else: the CRD may be older than the operator, or another admission plugin changes it. Apply manifests/base, and exempt opt-outs from that plugin"
                     );
                     self.complain("NotStored", &message, &key);
                     failed(NOT_STORED)
@@ -125,7 +125,7 @@ impl OptOutState {
     /// Logs once what keeps it from being written.
     pub fn complain(&mut self, word: &'static str, message: &str, (namespace, name): &Key) {
         if self.write.set_error(Some(word)) {
-            warn!(%namespace, opt_out = %name, reason = word, "status or label of the opt-out not written, will be tried again: {message}");
+            warn!(%namespace, opt_out = %name, reason = word, "status or label of the opt-out not written, trying again: {message}");
         }
     }
 

@@ -122,7 +122,7 @@ impl OptOuts {
         let (namespace, name) = key;
         let checked = raw.check();
         match &checked {
-            Ok(o) => info!(%namespace, opt_out = %name, policies = %o.roles, expires = %o.expires, "opt-out taken up"),
+            Ok(o) => info!(%namespace, opt_out = %name, policies = %o.roles, expires = %o.expires, "opt-out picked up"),
             Err(error) => warn!(%namespace, opt_out = %name, "opt-out cannot be read: {error}"),
         }
         let Some(kept) = self.kept.get_mut(namespace).and_then(|all| all.get_mut(name)) else { return };
@@ -154,7 +154,7 @@ impl OptOuts {
         kept.moments().for_each(|at| self.no_moment(at, key));
         self.unwritten.remove(key);
         self.tally = None;
-        info!(%namespace, opt_out = %name, "opt-out is gone");
+        info!(%namespace, opt_out = %name, "opt-out removed");
         true
     }
 
@@ -265,7 +265,7 @@ impl OptOuts {
             let judged = match &kept.checked {
                 _ if kept.deleting => OptOutVerdict::NotInForce(
                     OptOutRefusal::Deleting,
-                    "it is being deleted, and somebody's finalizer holds it".into(),
+                    "it is being deleted, and another finalizer holds it".into(),
                 ),
                 Ok(opt_out) => verdict(opt_out, ruling, wall),
                 Err(error) => {
@@ -353,19 +353,18 @@ impl OptOuts {
         let recorded: Vec<ExpiryNotice> = kept.stored.iter().flat_map(|s| &s.announced).flat_map(|a| a.steps.clone()).collect();
         let (now, later) = std::mem::take(&mut kept.unannounced).into_iter().partition(|step| recorded.contains(step));
         kept.unannounced = later;
-        let frozen =
-            kept.frozen_by.as_ref().map(|b| format!("; baseline {b} holds everything here as it is until it goes on: then"));
+        let frozen = kept.frozen_by.as_ref().map(|b| format!("; baseline {b} changes nothing here until it continues: then"));
         for step in now {
             let (reason, note) = match step {
                 ExpiryNotice::DayAhead | ExpiryNotice::HourAhead => {
                     let then = frozen.as_deref().unwrap_or(": then");
                     let more = "if the exception is still needed then, create a new one";
-                    let note = format!("this opt-out ends at {expires}{then} {roles} counts here again; {more}");
+                    let note = format!("this opt-out ends at {expires}{then} {roles} applies here again; {more}");
                     (EventReason::OptOutExpiresSoon, note)
                 }
                 ExpiryNotice::Expired => {
                     let then = frozen.as_deref().unwrap_or(":");
-                    (EventReason::OptOutExpired, format!("this opt-out ended at {expires}{then} {roles} counts here again"))
+                    (EventReason::OptOutExpired, format!("this opt-out ended at {expires}{then} {roles} applies here again"))
                 }
             };
             let uid = Some(kept.uid.to_string());

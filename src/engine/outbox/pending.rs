@@ -25,7 +25,7 @@ pub enum Attempt {
     Stored,
     /// It is stored, and for so long the watch may not show it yet.
     StoredUnseen(Duration),
-    /// It says nothing: another instance leads, or the object is gone.
+    /// It says nothing: another instance leads, or the object does not exist.
     Dropped,
     /// It failed, and is tried again after one of these.
     Failed(Delays),

@@ -132,22 +132,22 @@ impl Revisions {
         let told = |reason: &str, message: String| Some((reason.to_owned(), message));
         match state {
             ListState::Refused => {
-                let message = "the operator may not read ControllerRevisions in its namespace, so it cannot know what a change comes from: no wave begins, and after a restart a change goes to all namespaces at once. Apply manifests/base";
+                let message = "the operator may not read ControllerRevisions in its namespace, so it does not know the former revisions: no wave begins, and after a restart a change goes to all namespaces at once. Apply manifests/base";
                 return told(reason::REVISIONS_FORBIDDEN, message.into());
             }
             ListState::Silent => {
-                let message = "the apiserver does not answer which ControllerRevisions are stored in the operator's namespace, so it is not known what a change comes from: no wave begins before it does, and what was under way before a restart goes to all namespaces at once. The log of the operator says what keeps it";
+                let message = "the ControllerRevisions in the operator's namespace cannot be listed, so the former revisions are not known: no wave begins until they are, and a rollout that a restart interrupted goes to all namespaces at once. The operator's log says why";
                 return told(reason::REVISIONS_LATE, message.into());
             }
             ListState::Waiting | ListState::Listed | ListState::NotKnown | ListState::Off => {}
         }
         if let Some(error) = self.writing.get(name).and_then(|w| w.write.error()) {
-            let message = format!("a revision cannot be stored, it is tried again, and no wave begins before that: {error}");
+            let message = format!("a revision cannot be stored, trying again; no wave begins before that: {error}");
             return told(reason::REVISION_NOT_STORED, message);
         }
         let own = self.stored.get(name).into_iter().flatten().filter(|(_, s)| *s.owner == *tracked.uid);
         let object = own.filter(|(_, s)| s.revision.is_none()).map(|(object, _)| object).next()?;
-        let message = format!("the ControllerRevision {object} is not what was stored, and counts as none: delete it");
+        let message = format!("the ControllerRevision {object} was changed after it was stored, and is ignored: delete it");
         told(reason::REVISION_UNREADABLE, message)
     }
 
@@ -235,18 +235,18 @@ impl Revisions {
             {
                 longest = RARELY;
                 Some(format!(
-                    "the ControllerRevision {object} is there already, without the labels by which the operator finds its own: put {LABEL_MANAGED_BY}={MANAGER} and {LABEL_BASELINE}={baseline} back, or delete it"
+                    "the ControllerRevision {object} exists already, without the labels by which the operator finds its own: add {LABEL_MANAGED_BY}={MANAGER} and {LABEL_BASELINE}={baseline}, or delete it"
                 ))
             }
             (Err(error), _) => {
-                debug!(%baseline, object, "revision not written, will be tried again: {error}");
+                debug!(%baseline, object, "revision not written, trying again: {error}");
                 Some(error.to_string())
             }
         };
         let attempt = if error.is_some() { Attempt::Failed(Delays::new(AGAIN, longest)) } else { Attempt::Stored };
         writing.write.ended(attempt, now);
         if let Some(error) = error.as_ref().filter(|_| writing.write.error().is_none()) {
-            warn!(%baseline, "a revision cannot be written, it is tried again: {error}");
+            warn!(%baseline, "a revision cannot be written, trying again: {error}");
         }
         writing.write.set_error(error)
     }

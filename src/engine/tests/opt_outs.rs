@@ -219,8 +219,8 @@ fn nobody_is_told_that_policies_count_again_while_everything_is_frozen() {
             write(&mut sim, &mut shown).unwrap();
             let told = notes(&mut sim);
             let [(as_told, note)] = &told[..] else { panic!("{told:?}") };
-            assert!(*as_told == reason && note.contains("baseline b holds everything here as it is"), "{frozen}: {note}");
-            assert!(!note.contains(": DefaultDenyEgress counts here again"), "{frozen}: {note}");
+            assert!(*as_told == reason && note.contains("baseline b changes nothing here"), "{frozen}: {note}");
+            assert!(!note.contains(": DefaultDenyEgress applies here again"), "{frozen}: {note}");
         }
         assert!(!holds_egress(&sim, "a"));
         // It goes on: the policy is back, and the end is not told twice.

@@ -182,8 +182,7 @@ impl ClusterDns {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let mut notes = self.notes.clone();
         if self.peers.is_empty() {
-            let always =
-                format!("no DNS was found: pods k8s-app={KUBE_DNS} in {KUBE_SYSTEM} on port {PORT} are allowed, as always");
+            let always = format!("no DNS was found: only pods k8s-app={KUBE_DNS} in {KUBE_SYSTEM} on port {PORT} are allowed");
             notes.insert(0, always);
         }
         notes.truncate(MAX_DNS_NOTES);

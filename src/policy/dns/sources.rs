@@ -261,7 +261,7 @@ impl Sources {
                 });
             } else {
                 let note = format!(
-                    "nameserver {address} in the operator's resolv.conf is no address that pods can send to, and is not allowed"
+                    "nameserver {address} in the operator's resolv.conf is not an address that pods can reach, and is not allowed"
                 );
                 derived.notes.insert(note);
             }
@@ -271,8 +271,7 @@ impl Sources {
     fn derive_service(&self, namespace: &'static str, name: &str, service: &ServiceFacts, derived: &mut Derived) {
         let source = format!("Service {namespace}/{name}");
         if service.is_external {
-            let gap =
-                format!("{source} is of type ExternalName: add the addresses that it stands for to spec.dns.peers as ipBlock");
+            let gap = format!("{source} is of type ExternalName: add its addresses to spec.dns.peers as ipBlock");
             derived.gaps.insert(gap);
             return;
         }
@@ -295,7 +294,7 @@ impl Sources {
                 return;
             }
             let gap = format!(
-                "pods of {source} are on the host network, and no labels match those: add the addresses of their nodes to spec.dns.peers as ipBlock, or take them off the host network (their present addresses are allowed meanwhile, as far as they can be read)"
+                "pods of {source} are on the host network, where pod labels do not match: add the addresses of their nodes to spec.dns.peers as ipBlock, or move them off the host network (meanwhile their present addresses are allowed, as far as they can be read)"
             );
             derived.gaps.insert(gap);
         }
@@ -303,7 +302,7 @@ impl Sources {
             self.slices(namespace, name).flat_map(|slice| slice.addresses.iter().copied()).collect();
         if endpoints.is_empty() && service.selector.is_empty() {
             let gap = format!(
-                "{source} selects no pods, and no endpoints of it can be read: add its pods or their addresses to spec.dns.peers"
+                "{source} selects no pods, and its endpoints cannot be read: add its pods or their addresses to spec.dns.peers"
             );
             derived.gaps.insert(gap);
         }
@@ -333,7 +332,7 @@ impl Sources {
             let numbers: BTreeSet<u16> = of_slices.chain(of_pods).chain(of_daemon_set).collect();
             if numbers.is_empty() {
                 let gap = format!(
-                    "Service {namespace}/{name} leads to the port named {target:?}, and nothing says which number that is: add it to spec.dns.ports"
+                    "Service {namespace}/{name} targets the port named {target:?}, whose number is not known: add it to spec.dns.ports"
                 );
                 derived.gaps.insert(gap);
             }

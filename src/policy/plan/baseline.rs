@@ -217,9 +217,9 @@ impl Baseline {
         if let Some(glob) = self.exclude.iter().find(|glob| glob_matches(glob, name)) {
             let is_built_in = SYSTEM_NAMESPACES.contains(&name) || name == own;
             return Some(if is_built_in {
-                format!("{name} is always left out, unless includeSystemNamespaces is true")
+                format!("{name} is always excluded, unless includeSystemNamespaces is true")
             } else if glob == OPENSHIFT_DNS && name == OPENSHIFT_DNS {
-                format!("the cluster's DNS is in {name}, which is then left out, unless includeSystemNamespaces is true")
+                format!("the cluster's DNS runs in {name}, which is therefore excluded, unless includeSystemNamespaces is true")
             } else {
                 format!("spec.excludeNamespaces has {glob}")
             });
@@ -267,7 +267,7 @@ impl Baseline {
             }
             (Role::DefaultDenyIngress, None) => "ingress is left open",
             (Role::DefaultDenyEgress, _) => {
-                "the namespace matches spec.monitoring.from, and monitoring pods need the apiserver and the kubelets"
+                "the namespace matches spec.monitoring.from, and monitoring pods need the API server and the kubelets"
             }
             (Role::MonitoringCarveout, None) => "the namespace does not match spec.monitoring.namespaceSelector",
         };

@@ -19,13 +19,13 @@ pub enum BaselineError {
     #[error("{0}: In and NotIn need values; Exists and DoesNotExist take none")]
     InvalidRequirement(String),
     /// A name or glob that can match no namespace.
-    #[error("spec.excludeNamespaces: {0:?} can match no namespace: use lower-case letters, digits, '-' and '*'")]
+    #[error("spec.excludeNamespaces: {0:?} cannot match any namespace: use lower-case letters, digits, '-' and '*'")]
     InvalidExclusion(String),
     /// No role.
-    #[error("spec.policies: name at least one policy, or leave the field out for all three")]
+    #[error("spec.policies: name at least one policy, or omit the field for all three")]
     NoPolicies,
     /// A list that must not be empty is.
-    #[error("{0}: must not be empty, an empty list would open everything; leave the field out for the default")]
+    #[error("{0}: must not be empty, because an empty list would open everything; omit the field for the default")]
     EmptyList(&'static str),
     /// A monitoring source lacks a selector, or selects every namespace.
     #[error("spec.monitoring.from[{0}]: give a namespaceSelector that is not empty and a podSelector, in one entry")]
@@ -34,7 +34,7 @@ pub enum BaselineError {
     #[error("spec.dns.peers[{0}]: name pods by namespaceSelector (with podSelector), or addresses by ipBlock: one of the two")]
     InvalidDnsPeer(usize),
     /// Not a range of addresses.
-    #[error("{field}: {cidr:?} is no range of addresses: write 169.254.20.10/32, or fd00::a/128")]
+    #[error("{field}: {cidr:?} is not a range of addresses: write 169.254.20.10/32, or fd00::a/128")]
     InvalidCidr {
         /// Where.
         field: String,
@@ -48,12 +48,12 @@ pub enum BaselineError {
     InvalidPort(String),
     /// Not a duration.
     #[error(
-        "spec.optOuts.maxDuration: {0:?} is no duration: write hours, minutes and seconds, as in 720h or 1h30m (there is no unit for days), and more than 0"
+        "spec.optOuts.maxDuration: {0:?} is not a duration: write hours, minutes and seconds, as in 720h or 1h30m (there is no unit for days), and more than 0"
     )]
     InvalidDuration(String),
     /// The prefix makes no name.
     #[error(
-        "spec.metadata.namePrefix: {0:?} is no prefix: use at most 40 lower-case letters, digits and '-', ending in '-', as in baseline-"
+        "spec.metadata.namePrefix: {0:?} is not a valid prefix: use at most 40 lower-case letters, digits and '-', ending in '-', as in baseline-"
     )]
     InvalidPrefix(String),
     /// A label or annotation key is bad or taken.
@@ -72,7 +72,7 @@ pub enum BaselineError {
     InvalidName(String),
     /// It names this install, and an older one lives.
     #[error(
-        "an older install of policy-baseline works in namespace {0}, and only one may; remove one of them, or the annotation policybaseline.io/instance from this baseline so that the older one takes it up"
+        "an older install of policy-baseline runs in namespace {0}, and only one may; remove one of them, or remove the annotation policybaseline.io/instance from this baseline so that the older install works on it"
     )]
     AnotherInstance(String),
 }

@@ -67,33 +67,33 @@ pub fn verdict(opt_out: &OptOut, ruling: Ruling, now: Timestamp) -> OptOutVerdic
     if opt_out.is_over(now) {
         let message = match ruling {
             Ruling::Freezes(baseline, _) => {
-                format!("it expired at {expires}; baseline {baseline} holds everything here as it is until it goes on")
+                format!("it expired at {expires}; baseline {baseline} changes nothing here until it continues")
             }
             _ => format!(
-                "it expired at {expires}, and {roles} counts here as everywhere; if the exception is still needed, create a new one"
+                "it expired at {expires}, and {roles} applies here again; if the exception is still needed, create a new one"
             ),
         };
         return OptOutVerdict::NotInForce(OptOutRefusal::Expired, message);
     }
     let in_force =
-        |more: &str| OptOutVerdict::InForce(*expires, format!("this namespace does without {roles} until {expires}{more}"));
+        |more: &str| OptOutVerdict::InForce(*expires, format!("{roles} does not apply to this namespace until {expires}{more}"));
     match ruling {
         Ruling::Nobody => {
-            let message = "no baseline enforces policies in this namespace, so there is nothing to do without".into();
+            let message = "no baseline enforces policies in this namespace, so there is nothing to opt out of".into();
             OptOutVerdict::NotInForce(OptOutRefusal::NoBaseline, message)
         }
         Ruling::Reports(baseline) => {
             let message = format!(
-                "this namespace is older than baseline {baseline}, which only reports it, so there is nothing to do without"
+                "this namespace is older than baseline {baseline}, which only reports it, so there is nothing to opt out of"
             );
             OptOutVerdict::NotInForce(OptOutRefusal::ExistingNamespace, message)
         }
         Ruling::Freezes(baseline, true) => {
-            in_force(&format!("; baseline {baseline} holds everything here as it is, also beyond that time, until it goes on"))
+            in_force(&format!("; baseline {baseline} changes nothing here, even after that time, until it continues"))
         }
         Ruling::Freezes(baseline, false) => {
             let message = format!(
-                "baseline {baseline} is suspended, stalled or waits for a confirmation, and holds everything here as it is until it goes on"
+                "baseline {baseline} is suspended, stalled or awaiting confirmation, and changes nothing here until it continues"
             );
             OptOutVerdict::NotInForce(OptOutRefusal::BaselineFrozen, message)
         }
@@ -172,12 +172,12 @@ impl Limits {
         if refusal == OptOutRefusal::RoleNotAllowed {
             let refused = opt_out.roles.without(*allowed);
             return format!(
-                "baseline {baseline} does not give up {refused}, only {allowed} (spec.optOuts.allowedRoles): take it out of spec.policies"
+                "baseline {baseline} allows no opt-out from {refused}, only from {allowed} (spec.optOuts.allowedRoles): remove it from spec.policies"
             );
         }
         let (expires, latest) = (opt_out.expires, self.latest(opt_out));
         format!(
-            "it ends at {expires}, and baseline {baseline} allows {told} from its creation (spec.optOuts.maxDuration), that is until {latest}: write that into spec.expiresAt, or create a new one"
+            "it ends at {expires}, but baseline {baseline} allows {told} from its creation (spec.optOuts.maxDuration), that is until {latest}: set spec.expiresAt to that, or create a new one"
         )
     }
 }
@@ -296,7 +296,7 @@ mod tests {
         ns.opt_outs = [both.clone()].into_iter().collect();
         assert_eq!((baseline.planned(&ns).count(), baseline.opted_out(&ns).count()), (3, 0));
         let OptOutVerdict::NotInForce(_, message) = verdict(&both, Ruling::Enforces(&baseline), at(0)) else { panic!() };
-        assert!(message.contains("does not give up DefaultDenyIngress, only DefaultDenyEgress"), "{message}");
+        assert!(message.contains("allows no opt-out from DefaultDenyIngress, only from DefaultDenyEgress"), "{message}");
     }
 
     #[test]
