@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use strum::VariantArray;
 use tracing::{info, warn};
 
 use super::{
@@ -59,7 +60,7 @@ pub(super) struct Watched {
 impl Watched {
     /// Whether each kind was listed, or is gone without.
     pub(super) fn are_answered(&self) -> bool {
-        self.answers.len() == ConfigurationKind::ALL.len()
+        self.answers.len() == ConfigurationKind::VARIANTS.len()
     }
 
     /// Whether that kind was listed, or is gone without.
@@ -163,7 +164,7 @@ impl Engine {
         if now.instant < *self.backends.until.get_or_insert(now.instant + PATIENCE) {
             return;
         }
-        for kind in ConfigurationKind::ALL {
+        for kind in ConfigurationKind::VARIANTS.iter().copied() {
             if !self.backends.is_answered(kind) {
                 self.go_without(kind, "no answer in time", now);
             }

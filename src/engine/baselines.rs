@@ -69,12 +69,12 @@ impl Engine {
         }
         for (name, tracked) in &mut self.tracked {
             let (released, of) = counts.get(name).copied().unwrap_or_default();
-            let held = !tracked.release_is_confirmed() && released > RELEASED_AT_ONCE.max(of / 10);
-            if held {
+            let waits = !tracked.release_is_confirmed() && released > RELEASED_AT_ONCE.max(of / 10);
+            if waits {
                 warn!(baseline = %name, released, of, "the release of so many namespaces waits to be confirmed");
             }
-            self.baselines.hold_release(name, held);
-            tracked.hold_release(held.then_some((released, of)), now.instant);
+            self.baselines.await_confirmation(name, waits);
+            tracked.await_confirmation(waits.then_some((released, of)), now.instant);
         }
     }
 

@@ -92,7 +92,7 @@ impl Engine {
         match self.dns.stage {
             Stage::Reading(_) if self.dns.sources.are_known(now.instant) => {}
             Stage::Reading(until) if is_over(until) => {
-                let silent: Vec<&str> = self.dns.sources.silent(now.instant).map(Source::as_str).collect();
+                let silent: Vec<&str> = self.dns.sources.silent(now.instant).map(Into::into).collect();
                 warn!(silent = silent.join(", "), "DNS is looked for without these: they did not answer in time");
             }
             Stage::Known if is_over(self.dns.due) => return self.recompute_dns(now),

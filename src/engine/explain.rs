@@ -2,6 +2,8 @@
 
 use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
+use strum::VariantArray;
+
 use super::{
     Engine,
     assess::Assessment,
@@ -13,7 +15,7 @@ use crate::{
     api::{NamespaceName, Role, baseline::Discovery},
     cluster::watch::REVISIONS_WATCH,
     policy::{
-        dns::{DnsEvent, OPERATORS_RESOLV_CONF, Source},
+        dns::{DnsEvent, OPERATORS_RESOLV_CONF},
         drift::{Class, Drift, Fingerprint},
         explain::{Claim, Explanation, Policy, Relation, Unread, Wrong},
         plan::{Assignment, Baseline, Decision, Known, Namespace},
@@ -60,7 +62,7 @@ impl Engine {
         }
         if asks(|baseline| baseline.dns_status.discovery == Discovery::Auto) {
             let means = "DNS that only these tell of is missing here from what is planned, so an egress policy that allows it is shown as one that differs";
-            unread.push((self.dns.unread().map(Source::as_str).collect(), means));
+            unread.push((self.dns.unread().map(Into::into).collect(), means));
         }
         let unread = unread.into_iter().filter(|(resources, _)| !resources.is_empty());
         unread
@@ -143,7 +145,7 @@ impl Engine {
             named.push(&policy.name);
             rows.push(Policy { name: Some(policy.name.clone()), role: Some(policy.role), state, created: None });
         }
-        for role in Role::ALL.into_iter().filter(|_| baseline.is_some()) {
+        for role in Role::VARIANTS.iter().copied().filter(|_| baseline.is_some()) {
             if let Some(why) = baseline.and_then(|b| b.why_not_planned(role, ns)) {
                 rows.push(Policy { name: None, role: Some(role), state: format!("not planned: {why}"), created: None });
             }
@@ -172,25 +174,25 @@ impl Engine {
     fn wrong(&self, name: &NamespaceName, found: &Assessment) -> Vec<Wrong> {
         let mut all: Vec<Wrong> = Vec::new();
         for (baseline, tracked) in &self.tracked {
-            all.extend(tracked.told_of(name).map(|violation| Wrong {
+            all.extend(tracked.told_of(name).map(|(problem, since)| Wrong {
                 baseline: baseline.to_string(),
-                policy: violation.policy.clone(),
-                reason: violation.reason.clone(),
-                message: violation.message.clone(),
-                since: Some(violation.since.0),
+                policy: problem.policy,
+                reason: problem.reason.as_str().into(),
+                message: problem.message,
+                since: Some(since),
             }));
         }
         for (baseline, finding) in &found.findings {
             for problem in &finding.problems {
                 let is_told = |wrong: &Wrong| {
-                    (&*wrong.baseline, &wrong.policy, &*wrong.reason) == (&**baseline, &problem.policy, problem.reason)
+                    (&*wrong.baseline, &wrong.policy, &*wrong.reason) == (&**baseline, &problem.policy, problem.reason.as_str())
                 };
                 if !all.iter().any(is_told) {
                     let (policy, message) = (problem.policy.clone(), problem.message.clone());
                     all.push(Wrong {
                         baseline: baseline.to_string(),
                         policy,
-                        reason: problem.reason.into(),
+                        reason: problem.reason.as_str().into(),
                         message,
                         since: None,
                     });
@@ -207,7 +209,7 @@ fn sentence(decision: &Decision, found: &Assessment) -> String {
         Decision::LeaveAlone => "it is being deleted, and left alone".into(),
         Decision::Unselected if found.drifts.is_empty() => "no baseline applies".into(),
         Decision::Unselected => "no baseline applies; what one left behind is being removed".into(),
-        Decision::Frozen(name) => format!("{name} holds it, and nothing is written or removed for now"),
+        Decision::Frozen(name) => format!("{name} freezes it: nothing is written or removed for now"),
         Decision::Reported(baseline) => {
             format!("{} would apply, but only reports; existingNamespaces: Enforce closes it", baseline.name)
         }
@@ -242,7 +244,7 @@ fn first(decision: &Decision) -> Arc<str> {
 fn why_frozen(known: Known, tracked: &BaselineState) -> String {
     match known {
         Known::Valid(baseline) if baseline.suspended => "suspend: true".into(),
-        Known::Valid(_) => "its release waits to be confirmed: see the condition Ready of the baseline".into(),
+        Known::Valid(_) => "its release waits to be confirmed: see the condition AwaitingConfirmation of the baseline".into(),
         Known::Invalid | Known::Gone => stalled(tracked),
     }
 }
@@ -252,7 +254,7 @@ fn stalled(tracked: &BaselineState) -> String {
 }
 
 fn differs(drift: &Drift) -> String {
-    let class = drift.class.as_str();
+    let class = drift.class.into_str();
     match drift.class {
         Class::Terminating => format!("{class}: it is being deleted and a finalizer holds it"),
         Class::Stale => format!("{class}: it is being removed"),

@@ -28,6 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tracing::info;
 
 pub use self::rollout::RolloutCounts;
@@ -365,6 +366,12 @@ impl Engine {
     /// The namespaces of every baseline, counted by state.
     pub fn counts(&self) -> NamespaceCounts {
         self.tracked.values().fold(NamespaceCounts::default(), |sum, tracked| sum.plus(tracked.counts()))
+    }
+
+    /// The conditions of each baseline that is ours, as they stand in the cluster.
+    pub fn conditions(&self) -> impl Iterator<Item = (&Arc<str>, &[Condition])> + Clone {
+        let ours = self.tracked.iter().filter(|(_, tracked)| tracked.turn != InstallOwnership::Theirs);
+        ours.map(|(name, tracked)| (name, tracked.stored_conditions()))
     }
 
     /// Events to publish.

@@ -10,10 +10,10 @@ use futures::{
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Client, Resource, ResourceExt,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event},
-    },
+};
+use kube_runtime::{
+    WatchStreamExt,
+    watcher::{self, Event},
 };
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep_until};
@@ -41,7 +41,7 @@ pub fn everything(
     resolv_conf: Option<PathBuf>,
     telemetry: &Arc<dyn Telemetry>,
 ) -> impl Stream<Item = Seen> + Send + use<> {
-    let complaint = |source: Source| WatchProblem::about(source.as_str(), telemetry);
+    let complaint = |source: Source| WatchProblem::about(source.into_str(), telemetry);
     let watch = |source| (client.clone(), source, complaint(source));
     let all = watcher::Config::default;
     let named = |name: &str| all().fields(&format!("metadata.name={name}"));
@@ -76,7 +76,7 @@ where
                 }
                 Err(error) => {
                     complaint.failed(&error);
-                    refusal(&error).map(|_| DnsEvent::Unreadable(source, explain(source.as_str(), &error, false)))
+                    refusal(&error).map(|_| DnsEvent::Unreadable(source, explain(source.into_str(), &error, false)))
                 }
             };
             futures::future::ready(news)

@@ -15,11 +15,11 @@ use k8s_openapi::api::{apps::v1::ControllerRevision, coordination::v1::Lease};
 use kube::{
     Api, Client, Resource,
     core::Status,
-    runtime::{
-        WatchStreamExt,
-        utils::Backoff,
-        watcher::{self, Event},
-    },
+};
+use kube_runtime::{
+    WatchStreamExt,
+    utils::Backoff,
+    watcher::{self, Event},
 };
 use serde::de::DeserializeOwned;
 use tracing::{info, warn};

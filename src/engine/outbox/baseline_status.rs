@@ -6,18 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tracing::{debug, info, warn};
 
 use crate::{
     api::{
         NamespaceName, PolicyBaselineStatus,
-        baseline::{ControlPlaneBackends, DeletionPolicy, DnsFound, DnsStatus, DriftRecord, Mode, NamespaceCounts, Violation},
+        baseline::{ControlPlaneBackends, DeletionPolicy, DnsFound, DnsStatus, DriftRecord, Mode, NamespaceCounts},
         names::FINALIZER,
-        reason::{
-            Failure,
-            condition::{READY, ROLLOUT_PAUSED},
-        },
+        reason::{ConditionType, Failure},
         rollout::RolloutStatus,
     },
     engine::{
@@ -57,7 +55,8 @@ pub struct BaselineState {
     finalizers: Vec<String>,
     stored: Option<PolicyBaselineStatus>,
     mode: Mode,
-    held: Option<(usize, usize)>,
+    /// A release waits to be confirmed: of how many of the namespaces that have its policies.
+    awaiting: Option<(usize, usize)>,
     rollout: Option<RolloutStatus>,
     paused: Option<(String, String)>,
     deletion_policy: DeletionPolicy,
@@ -89,7 +88,7 @@ impl BaselineState {
             turn: InstallOwnership::default(),
             deleting: raw.metadata.deletion_timestamp.is_some(),
             confirmed: raw.confirmed(),
-            held: None,
+            awaiting: None,
             rollout,
             paused,
             generation: raw.metadata.generation,
@@ -201,8 +200,21 @@ impl BaselineState {
     }
 
     /// What the status that stands in the cluster tells of a namespace.
-    pub fn told_of(&self, ns: &NamespaceName) -> impl Iterator<Item = &Violation> {
-        self.stored.iter().flat_map(|status| &status.violations).filter(|violation| violation.namespace == ns.as_str())
+    pub fn told_of(&self, ns: &NamespaceName) -> impl Iterator<Item = (Problem, Timestamp)> {
+        let told = |policy: &Option<String>, reason, message: &String| Problem {
+            policy: policy.clone(),
+            reason,
+            message: message.clone(),
+        };
+        let violations = self.stored.iter().flat_map(|status| &status.violations).filter(|v| v.namespace == ns.as_str());
+        let notices = self.stored.iter().flat_map(|status| &status.notices).filter(|n| n.namespace == ns.as_str());
+        let violations = violations.map(move |v| (told(&v.policy, v.reason.into(), &v.message), v.since.0));
+        violations.chain(notices.map(move |n| (told(&n.policy, n.reason.into(), &n.message), n.since.0)))
+    }
+
+    /// The conditions that stand in the cluster.
+    pub fn stored_conditions(&self) -> &[Condition] {
+        self.stored.as_ref().map(|status| &status.conditions[..]).unwrap_or_default()
     }
 
     /// The release that its spec asks for is confirmed.
@@ -219,10 +231,10 @@ impl BaselineState {
         self.checked.as_ref().is_ok_and(|baseline| baseline.backends == ControlPlaneBackends::Hold)
     }
 
-    /// It would release so many of the namespaces that it holds, and waits; or it does not.
-    pub fn hold_release(&mut self, held: Option<(usize, usize)>, now: Instant) {
-        if self.held != held {
-            self.held = held;
+    /// It would release so many of the namespaces that have its policies, and waits for a confirmation; or it does not.
+    pub fn await_confirmation(&mut self, awaiting: Option<(usize, usize)>, now: Instant) {
+        if self.awaiting != awaiting {
+            self.awaiting = awaiting;
             self.touch(now);
         }
     }
@@ -248,7 +260,7 @@ impl BaselineState {
 
     /// Why the stored status says that the rollout of this very spec is paused.
     pub fn stored_pause(&self) -> Option<&Condition> {
-        let paused = self.stored.as_ref()?.conditions.iter().find(|c| c.type_ == ROLLOUT_PAUSED)?;
+        let paused = self.stored.as_ref()?.conditions.iter().find(|c| c.type_ == ConditionType::RolloutPaused.into_str())?;
         (paused.status == "True" && paused.observed_generation == self.generation).then_some(paused)
     }
 
@@ -311,7 +323,7 @@ impl BaselineState {
         };
         let wants_finalizer = self.deletion_policy == DeletionPolicy::Delete && !self.deleting;
         let unfinished = (wants_finalizer && !self.has_finalizer()).then(|| self.finalizer_error.clone());
-        let (suspended, held) = (self.is_suspended(), self.held);
+        let (suspended, awaiting) = (self.is_suspended(), self.awaiting);
         let unlisted = if self.holds_backends() { unlisted } else { &[] };
         let (generation, mode, dns, dns_gap) = (self.generation, self.mode, self.dns.as_ref(), self.dns_gap.as_deref());
         let (rollout, paused) = (self.rollout.as_ref(), self.paused.as_ref());
@@ -319,7 +331,7 @@ impl BaselineState {
             generation,
             mode,
             suspended,
-            held,
+            awaiting,
             deleting,
             unfinished,
             stalled,
@@ -345,7 +357,7 @@ impl BaselineState {
         match result {
             Ok(stored) => {
                 let ready = |s: &PolicyBaselineStatus| {
-                    let condition = s.conditions.iter().find(|c| c.type_ == READY)?;
+                    let condition = s.conditions.iter().find(|c| c.type_ == ConditionType::Ready.into_str())?;
                     Some((condition.status.clone(), condition.reason.clone()))
                 };
                 let (before, after) = (self.stored.as_ref().and_then(ready), ready(&stored.status));
@@ -424,7 +436,7 @@ impl BaselineState {
 
 /// How far a stored status says that a rollout is, and why it goes no further: right until more is known.
 fn told_rollout(stored: Option<&PolicyBaselineStatus>) -> (Option<RolloutStatus>, Option<(String, String)>) {
-    let condition = stored.and_then(|status| status.conditions.iter().find(|c| c.type_ == ROLLOUT_PAUSED));
+    let condition = stored.and_then(|status| status.conditions.iter().find(|c| c.type_ == ConditionType::RolloutPaused.into_str()));
     let paused = condition.filter(|c| c.status == "True").map(|c| (c.reason.clone(), c.message.clone()));
     (stored.and_then(|status| status.rollout.clone()), paused)
 }
@@ -439,7 +451,8 @@ mod tests {
 
     #[test]
     fn a_field_of_a_later_version_is_refused_where_ignoring_it_would_select_or_open_more() {
-        let check = |spec: Value| {
+        let check = |mut spec: Value| {
+            spec["mode"] = "Enforce".into();
             let object = json!({"apiVersion": "policybaseline.io/v1alpha1", "kind": "PolicyBaseline", "metadata": {"name": "b"}, "spec": spec});
             let raw: RawBaseline = serde_json::from_value(object).unwrap();
             raw.check("operator").map(|_| ()).map_err(|error| error.to_string())

@@ -9,7 +9,7 @@ use std::{
 
 use super::retry::{LONGEST, stretched};
 use crate::{
-    api::{NamespaceName, reason::violation},
+    api::{NamespaceName, reason::ViolationReason},
     policy::{digest::Digest, status::Problem},
 };
 
@@ -116,7 +116,7 @@ impl FlapDetector {
     pub fn problems(&self, ns: &NamespaceName) -> Vec<Problem> {
         let problem = |(policy, contest): (&String, &Flapping)| Problem {
             policy: Some(policy.clone()),
-            reason: violation::CONTESTED,
+            reason: ViolationReason::Contested.into(),
             message: format!(
                 "somebody changes it again and again (as claimed: {}); its repairs wait up to {} s until it stays as planned for {} minutes: find who writes it, and end that",
                 contest.who.as_deref().unwrap_or("unknown"),

@@ -11,6 +11,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Deserialize;
+use strum::VariantArray;
 use tracing::{info, warn};
 
 use super::retry::{LONGEST, stretched};
@@ -19,7 +20,7 @@ use crate::{
         BaselineOptOutStatus, NamespaceName, Role, cut,
         names::{IN_FORCE, LABEL_OPT_OUT, OPT_OUTS_CRD},
         opt_out::{Announced, ExpiryNotice},
-        reason::{EventReason, Failure, OptOutRefusal, condition, state},
+        reason::{EventReason, Failure, OPT_OUT_IN_FORCE, OptOutRefusal, state},
         whole_seconds,
     },
     engine::{
@@ -103,7 +104,7 @@ impl OptOutState {
 
     fn was_in_force(&self) -> bool {
         let conditions = self.stored.iter().flat_map(|s| &s.conditions);
-        conditions.into_iter().any(|c| c.type_ == condition::IN_FORCE && c.status == "True")
+        conditions.into_iter().any(|c| c.type_ == OPT_OUT_IN_FORCE && c.status == "True")
     }
 
     /// Whether it was in force when it was judged last.
@@ -113,7 +114,7 @@ impl OptOutState {
 
     fn moments(&self) -> impl Iterator<Item = Timestamp> {
         let expires = self.checked.as_ref().ok().map(|o| o.expires);
-        expires.into_iter().flat_map(|end| ExpiryNotice::ALL.into_iter().filter_map(move |step| moment(end, step)))
+        expires.into_iter().flat_map(|end| ExpiryNotice::VARIANTS.iter().copied().filter_map(move |step| moment(end, step)))
     }
 
     /// The label that it should carry: it says what the status says.
@@ -380,7 +381,7 @@ impl OptOuts {
                 match &judged {
                     OptOutVerdict::InForce(_, message) => warn!(namespace = %ns, opt_out = %name, "opt-out in force: {message}"),
                     OptOutVerdict::NotInForce(why, message) => {
-                        info!(namespace = %ns, opt_out = %name, reason = why.as_str(), "opt-out not in force: {message}");
+                        info!(namespace = %ns, opt_out = %name, reason = why.into_str(), "opt-out not in force: {message}");
                     }
                 }
             }
@@ -487,7 +488,7 @@ impl OptOuts {
                 kept.set_back(OVERTAKEN, &key, now.instant);
             }
             Err(WriteError::Failed { reason, message }) => {
-                kept.complain(reason.as_str(), &message, &key);
+                kept.complain(reason.into_str(), &message, &key);
                 kept.set_back(if reason == Failure::Rejected { NOT_STORED } else { FAILED }, &key, now.instant);
             }
         }
@@ -506,7 +507,7 @@ impl OptOuts {
         let (now, later) = std::mem::take(&mut kept.untold).into_iter().partition(|step| recorded.contains(step));
         kept.untold = later;
         let frozen =
-            kept.frozen_by.as_ref().map(|b| format!("; baseline {b} holds everything here as it is until it goes on: then"));
+            kept.frozen_by.as_ref().map(|b| format!("; baseline {b} is frozen here, and nothing changes until it goes on: then"));
         for step in now {
             let (reason, note) = match step {
                 ExpiryNotice::DayAhead | ExpiryNotice::HourAhead => {
@@ -543,7 +544,12 @@ impl OptOuts {
     /// How many are in force, by role.
     pub fn tally(&mut self) -> [(Role, Tally); 3] {
         let kept = &self.kept;
-        *self.tally.get_or_insert_with(|| Role::ALL.map(|role| (role, tally(kept.values().flat_map(BTreeMap::values), role))))
+        *self.tally.get_or_insert_with(|| {
+            std::array::from_fn(|at| {
+                let role = Role::VARIANTS[at];
+                (role, tally(kept.values().flat_map(BTreeMap::values), role))
+            })
+        })
     }
 }
 
@@ -565,11 +571,11 @@ fn follow(
     let told = || stored.into_iter().chain(&kept.wanted);
     let (status, reason, message) = match verdict {
         OptOutVerdict::InForce(_, message) => ("True", state::WITHIN_LIMITS, message),
-        OptOutVerdict::NotInForce(refusal, message) => ("False", refusal.as_str(), message),
+        OptOutVerdict::NotInForce(refusal, message) => ("False", refusal.into_str(), message),
     };
-    let before = told().flat_map(|s| &s.conditions).find(|c| c.type_ == condition::IN_FORCE && c.status == status);
+    let before = told().flat_map(|s| &s.conditions).find(|c| c.type_ == OPT_OUT_IN_FORCE && c.status == status);
     let condition = Condition {
-        type_: condition::IN_FORCE.into(),
+        type_: OPT_OUT_IN_FORCE.into(),
         status: status.into(),
         reason: reason.into(),
         message: cut(message, MAX_MESSAGE),
@@ -607,8 +613,8 @@ fn announce(
 ) -> (Option<Announced>, Vec<ExpiryNotice>) {
     let end = opt_out.expires;
     let known = stored.filter(|a| a.expires_at.0 == end).map(|a| &a.steps);
-    let passed = ExpiryNotice::ALL.into_iter().filter(|step| moment(end, *step).is_none_or(|at| at <= wall));
-    let passed: Vec<ExpiryNotice> = passed.collect();
+    let passed = ExpiryNotice::VARIANTS.iter().filter(|step| moment(end, **step).is_none_or(|at| at <= wall));
+    let passed: Vec<ExpiryNotice> = passed.copied().collect();
     // Of several that are due together, the last one says it all.
     let due = passed.last().filter(|step| match (step, known) {
         (_, Some(known)) if known.contains(step) => false,

@@ -8,6 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use strum::VariantArray;
 
 use super::{
     Broken, StateKey,
@@ -137,7 +138,7 @@ impl Replica {
         for phase in [ListPhase::Begin, ListPhase::End] {
             side.see(Seen::InstallList(phase));
             side.see(Seen::OptOutList(phase));
-            for kind in ConfigurationKind::ALL {
+            for kind in ConfigurationKind::VARIANTS.iter().copied() {
                 side.see(Seen::ConfigurationList(kind, phase));
             }
         }
