@@ -1,4 +1,4 @@
-# Every command that people and CI run. `make help` lists them.
+# Every command that people and CI run. `make help` lists them; in the texts, // begins a line for a variable.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -7,57 +7,70 @@ CARGO ?= cargo
 CARGO_DENY_VERSION := 0.20.2
 TOOLS := $(CURDIR)/target/tools
 
+# All tests are built by one selection of packages and one set of features. With another one cargo would choose other features of shared
+# dependencies, and compile those again. The end-to-end suites are the test named e2e; the pattern is every other one.
+TEST := $(CARGO) test --locked --workspace
+OTHERS := --lib --bin policy-baseline --test '?[!2]*'
+
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { n = split($$2, part, " // "); printf "  %-15s %s\n", $$1, part[1]; \
+		for (i = 2; i <= n; i++) printf "  %-15s   %s\n", "", part[i] }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: controlplane ## See it work on a real control plane; DEMO_ONCE=1 ends by itself
-	@echo "building the operator and the demo"
-	@$(CARGO) build --locked --quiet --package policy-baseline --package policy-baseline-e2e --bins
-	@exec target/debug/e2e-demo
+demo: ## See it work on a real control plane; the first time builds one // DEMO_ONCE=1: ends by itself
+	@exec e2e/demo.sh
 
 .PHONY: test
-test: fmt-check lint unit e2e ## Everything that must pass: format, lints, unit, golden, property and end-to-end tests
+test: fmt-check lint unit e2e ## Formatting, lints, unit and end-to-end tests
 
 .PHONY: unit
 unit: ## Unit, golden, property and tidy tests, and the corpus of the fuzzer; no cluster
-	$(CARGO) test --locked --package policy-baseline --package policy-baseline-fuzz
+	$(TEST) $(OTHERS)
 
 .PHONY: e2e
-e2e: controlplane build ## End-to-end suites on a real control plane; E2E=name: some of them; E2E_KUBECONFIG=file: on that cluster
-	$(CARGO) test --locked --package policy-baseline-e2e -- $(or $(E2E),$(addprefix --skip ,$(FAULTS)))
+e2e: controlplane build ## End-to-end suites on a real control plane // E2E=name: only these // E2E_KUBECONFIG=file: on that cluster
+	$(TEST) --test e2e -- $(or $(E2E),$(addprefix --skip ,$(FAULTS)))
 
-# What every release must keep doing, whatever is chosen beside it.
-CORE := bootstrap:: repair:: restart:: lifecycle:: release:: opt_outs::
-# These cannot be so: instances under other names than the one that the components let write; exactly the permissions of manifests/base;
-# the operator's namespace without the policy of manifests/default. And what is of no cluster, or of components one by one.
+# These cannot run with every component on: instances under other names than the one that the components let write; exactly the
+# permissions of manifests/base; the operator's namespace without the policy of manifests/default. And what concerns no cluster, or
+# components one by one.
 APART := election:: installs:: signals::an_operator_that_gets_every_signal rbac:: system_namespaces_are_left_out \
 	admission:: admin:: client:: crd_rules:: demo:: docs:: harness:: install:: proxy:: samples::
 
 .PHONY: e2e-components
-e2e-components: controlplane build ## The end-to-end suites with every admission component on; E2E=name: some of them
-	E2E_COMPONENTS=1 $(CARGO) test --locked --package policy-baseline-e2e --test e2e -- $(E2E) $(addprefix --skip ,$(FAULTS) $(APART))
+e2e-components: controlplane build ## The end-to-end suites with every admission component on // E2E=name: only these
+	E2E_COMPONENTS=1 $(TEST) --test e2e -- $(E2E) $(addprefix --skip ,$(FAULTS) $(APART))
 
 # The suites that break things for minutes.
 FAULTS := faults_cluster faults_crash faults_soak faults_storms faults_watches faults_writes
+# One of each kind: requests, events, lists, the Lease.
+FAULTS_SHORT := an_operator_of_whose_requests_every_fifth_fails_in_any_way_gets_to_the_end \
+	a_watch_that_ends_in_the_middle_of_an_event_or_expires_goes_on_without_a_gap \
+	a_streaming_list_that_ends_in_the_middle_begins_anew \
+	a_write_that_arrives_after_the_lease_was_lost_is_made_good_by_the_next_leader
+
+.PHONY: faults
+faults: controlplane build ## Four of the fault suites, one of each kind
+	@for name in $(FAULTS_SHORT); do grep -rq "fn $$name(" e2e/tests/e2e || { echo "there is no test $$name"; exit 1; }; done
+	$(TEST) --test e2e -- $(FAULTS_SHORT)
 
 .PHONY: test-faults
-test-faults: controlplane build ## The long fault suites: each kind of fault, SIGKILL at every write, storms, 3 minutes of soak; prints times to converge
-	SOAK_SECONDS=180 SOAK_SEED=20260101 $(CARGO) test --locked --package policy-baseline-e2e --test e2e -- --show-output $(FAULTS)
+test-faults: controlplane build ## All fault suites but the soak; prints the times to converge
+	$(TEST) --test e2e -- --show-output --skip faults_soak $(FAULTS)
 
 .PHONY: soak
-soak: controlplane build ## Ten minutes of all that at random; SOAK_SECONDS=number, SOAK_SEED=number for the same choices again
+soak: controlplane build ## Random faults for ten minutes // SOAK_SECONDS=600 // SOAK_SEED=number: the choices of an earlier run again
 	SOAK_SECONDS="$(or $(SOAK_SECONDS),600)" SOAK_SEED="$(or $(SOAK_SEED),$(shell date +%s))" \
-		$(CARGO) test --locked --package policy-baseline-e2e --test e2e -- --nocapture faults_soak
+		$(TEST) --test e2e -- --nocapture faults_soak
 
 .PHONY: fuzz
-fuzz: ## Feed what a watch delivers with libFuzzer; FUZZ_SECONDS=60 for each of FUZZ_TARGETS; FUZZ_REPLAY=file: that input only
+fuzz: ## Feed what a watch delivers with libFuzzer // FUZZ_SECONDS=60: for each target // FUZZ_TARGETS="policy dns": only these // FUZZ_REPLAY=file: only that input
 	@fuzz/run.sh
 
 .PHONY: build
-build: ## Debug build of the operator and of what the suites start
-	$(CARGO) build --locked --package policy-baseline --package policy-baseline-e2e --bins
+build: ## Debug build of the operator, the end-to-end suites and what they start
+	$(TEST) --no-run --test '*'
 
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 # On Linux the binary needs no library of the system, so that an image can hold it alone.
@@ -71,29 +84,31 @@ release: ## Optimised, stripped, static operator in target/release
 	@ls -l target/release/policy-baseline | awk '{ printf "target/release/policy-baseline: %.1f MB\n", $$5 / 1e6 }'
 
 .PHONY: bench
-bench: controlplane release ## Measure beside the raw apiserver; BENCH_NAMESPACES=1000 (50 for a short look, at most 10000); report in target/bench
-	$(CARGO) build --locked --release --package policy-baseline-e2e --bin e2e-bench --bin e2e-guard
+bench: controlplane release ## Measure beside the raw API server; report in target/bench // BENCH_NAMESPACES=1000: at most 10000, 50 for a short look
+	$(CARGO) build --locked --release --package policy-baseline-e2e --features bench --bin e2e-bench --bin e2e-guard
 	@E2E_OPERATOR=$(CURDIR)/target/$(HOST)/release/policy-baseline target/release/e2e-bench
 
 CONTAINER ?= docker
 IMAGE ?= policy-baseline:0.1.0
 
 .PHONY: image
-image: release ## Image with the operator and nothing else; CONTAINER=podman, IMAGE=name:tag
+image: release ## Image with the operator and nothing else // CONTAINER=podman // IMAGE=name:tag
 	$(CONTAINER) build --tag $(IMAGE) --file Containerfile .
 
 .PHONY: install-yaml
 install-yaml: controlplane ## Write manifests/install.yaml: manifests/default in a single file
+	@mkdir -p target
 	@printf '# Generated by make install-yaml from manifests/default; do not edit.\n' > target/install.yaml
 	@$$(e2e/controlplane/build.sh --print-dir)/kubectl kustomize manifests/default >> target/install.yaml
 	@mv target/install.yaml manifests/install.yaml
 
 .PHONY: controlplane
-controlplane: ## Build etcd, kube-apiserver, kube-controller-manager and kubectl (about 4 minutes once)
+controlplane: ## Build etcd, kube-apiserver, kube-controller-manager and kubectl from source, once
 	@e2e/controlplane/build.sh
 
 .PHONY: up
-up: controlplane build ## An empty control plane to play with, until Ctrl-C
+up: controlplane ## An empty control plane to play with, until Ctrl-C
+	$(CARGO) build --locked --package policy-baseline-e2e --bin e2e-up --bin e2e-guard
 	@exec target/debug/e2e-up
 
 .PHONY: fmt
@@ -106,40 +121,46 @@ fmt-check: ## Fail if the code is not formatted
 
 .PHONY: lint
 lint: ## Clippy, warnings are errors
-	$(CARGO) clippy --locked --workspace --all-targets --features policy-baseline-fuzz/targets -- --deny warnings
+	$(CARGO) clippy --locked --workspace --all-targets --features policy-baseline-e2e/bench,policy-baseline-fuzz/targets -- --deny warnings
 
 .PHONY: generate
-generate: ## Regenerate the CRD, install.yaml, the page of metrics and the golden files
-	GOLDEN=accept $(CARGO) test --locked --quiet --package policy-baseline --lib > /dev/null
+generate: ## Regenerate the CRDs, install.yaml, the page of metrics and the golden files
+	GOLDEN=accept $(TEST) --quiet --lib > /dev/null
 	@$(MAKE) --no-print-directory install-yaml
 
+GENERATED := crds docs manifests src
+
 .PHONY: generate-check
-generate-check: generate ## Fail if generated files are not committed as they are generated
-	@git diff --exit-code -- crds docs manifests src || { echo "generated files differ: commit what 'make generate' writes"; exit 1; }
-	@test -z "$$(git status --porcelain -- crds docs manifests src)" || { git status --short -- crds docs manifests src; echo "generated files are not committed"; exit 1; }
+generate-check: install-yaml ## Fail if a generated file is not committed as generated // make unit compares the golden files, this compares install.yaml
+	@git diff --exit-code -- $(GENERATED) || { echo "generated files differ: commit what 'make generate' writes"; exit 1; }
+	@test -z "$$(git status --porcelain -- $(GENERATED))" || { git status --short -- $(GENERATED); echo "generated files are not committed"; exit 1; }
 
 .PHONY: earliest
 earliest: ## Compile against the oldest Kubernetes API that k8s-openapi has
-	$(CARGO) check --locked --package policy-baseline --no-default-features --features k8s-earliest --target-dir target/earliest
+	$(CARGO) check --locked --package policy-baseline --no-default-features --features k8s-earliest
 
 .PHONY: deny
-deny: $(TOOLS)/bin/cargo-deny ## Licences, sources and duplicates of the dependencies
-	$(TOOLS)/bin/cargo-deny --workspace --all-features --locked check bans licenses sources
+deny: deny-tool ## Licences, sources and duplicates of the dependencies
+	$(CARGO_DENY) --workspace --all-features --locked check bans licenses sources
+
+# The one in PATH if it has that version, else one of our own. It is not optimised: most of its time is the compiler's.
+CARGO_DENY = $(if $(findstring cargo-deny $(CARGO_DENY_VERSION),$(shell cargo-deny --version 2>/dev/null)),cargo-deny,$(TOOLS)/bin/cargo-deny)
+
+.PHONY: deny-tool
+deny-tool: $(filter $(TOOLS)/%,$(CARGO_DENY))
 
 $(TOOLS)/bin/cargo-deny: Makefile
-	$(CARGO) install --locked --quiet --root $(TOOLS) --version $(CARGO_DENY_VERSION) cargo-deny
+	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --locked --quiet --debug --root $(TOOLS) --version $(CARGO_DENY_VERSION) cargo-deny
 	@touch $@
 
+# What only compiles runs beside the other compiling; the suites, which wait for things to happen, have the machine for themselves.
 .PHONY: ci
-ci: ## What CI runs
-	$(MAKE) test
-	$(MAKE) e2e-components E2E="$(CORE)"
-	$(MAKE) test-faults
-	FUZZ_SECONDS=20 $(MAKE) fuzz
-	DEMO_ONCE=1 $(MAKE) demo
-	$(MAKE) generate-check
-	$(MAKE) earliest
-	$(MAKE) deny
+ci: ## What CI runs on every change; ends with the seconds of each step
+	@.ci/steps "controlplane &" "deny-tool &" fmt-check lint build unit controlplane deny-tool e2e faults generate-check earliest deny
+
+.PHONY: nightly
+nightly: ## All that CI leaves out, in about an hour and a half; ends with the seconds of each step
+	@.ci/steps "controlplane &" build controlplane e2e-components test-faults soak "fuzz FUZZ_SECONDS=300" "bench BENCH_NAMESPACES=1000"
 
 .PHONY: clean
 clean: ## Remove everything that was built, the control plane too

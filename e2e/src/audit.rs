@@ -73,7 +73,7 @@ impl AuditLog {
 /// Whether the suites run against a cluster that is not ours: what its apiserver was asked cannot be read there, so a test that counts
 /// requests is left out, and says so.
 pub fn skipped_without_audit_log() -> bool {
-    let external = crate::cluster::external_kubeconfig().is_some();
+    let external = crate::kubeconfig::external_kubeconfig().is_some();
     if external {
         eprintln!("skipped: it reads the audit log, which only a control plane of our own has");
     }

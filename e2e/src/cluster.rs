@@ -8,26 +8,26 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::config::Kubeconfig;
+use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::BREAK_GLASS;
 use crate::audit::AuditLog;
+use crate::kubeconfig::{certificate_user, client, current_context, external_kubeconfig, file_name, write_kubeconfig};
 use crate::paths;
 use crate::pki::{Files, Pki};
-use crate::process::{self, Guarded, Program};
+use crate::process::{Guarded, Program};
+use crate::state_dir::{StateDir, keep_always};
 use crate::wait::eventually;
 
 /// How long the apiserver may take to be ready.
@@ -112,11 +112,6 @@ struct Processes {
     controller_manager: Option<Guarded>,
     apiserver: Option<Guarded>,
     etcd: Option<Guarded>,
-}
-
-/// The kubeconfig of somebody's cluster, if the suites are to run there.
-pub fn external_kubeconfig() -> Option<PathBuf> {
-    env::var_os("E2E_KUBECONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// Whether the suites run with every admission component on. Who makes drift then does so as somebody of the break-glass group.
@@ -603,56 +598,6 @@ impl Local {
     }
 }
 
-/// The directory of one control plane. It goes with it, unless a test failed or somebody wants to look.
-#[derive(Debug)]
-struct StateDir {
-    path: PathBuf,
-    keep: AtomicBool,
-}
-
-impl StateDir {
-    fn create() -> Result<Self> {
-        Self::with_prefix("cp-")
-    }
-
-    /// No guard clears up behind this one, so the next clears up behind those that ended.
-    fn create_external() -> Result<Self> {
-        for entry in fs::read_dir(paths::state_root()?).context("read the state directories")?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let pid = name.strip_prefix("external-").and_then(|rest| rest.split('-').next()?.parse().ok());
-            if pid.is_some_and(|pid| !process::alive(pid)) {
-                let _ = fs::remove_dir_all(entry.path());
-            }
-        }
-        Self::with_prefix(&format!("external-{}-", std::process::id()))
-    }
-
-    fn with_prefix(prefix: &str) -> Result<Self> {
-        let root = paths::state_root()?;
-        let private = fs::Permissions::from_mode(0o700);
-        let made = tempfile::Builder::new().prefix(prefix).permissions(private).tempdir_in(&root);
-        let dir = made.context("make a state directory")?;
-        Ok(Self { path: dir.keep(), keep: AtomicBool::new(false) })
-    }
-}
-
-impl Drop for StateDir {
-    fn drop(&mut self) {
-        if keep_always() || self.keep.load(Ordering::Relaxed) || thread::panicking() {
-            eprintln!("logs are kept in {}", self.path.display());
-            if !keep_always() {
-                let _ = fs::remove_dir_all(self.path.join("etcd"));
-            }
-        } else if let Err(err) = fs::remove_dir_all(&self.path) {
-            eprintln!("cannot remove {}: {err}", self.path.display());
-        }
-    }
-}
-
-fn keep_always() -> bool {
-    env::var_os("E2E_KEEP").is_some_and(|value| value == "1")
-}
-
 /// All are held until all are known, so that they differ.
 fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut ports = [0; N];
@@ -668,51 +613,4 @@ fn free_ports<const N: usize>() -> Result<[u16; N]> {
 /// A loopback port that is free now, for the operator's own listeners.
 pub fn free_port() -> Result<u16> {
     free_ports::<1>().map(|[port]| port)
-}
-
-/// A client that tells a refusal at once: waiting and trying again is for the test to ask for.
-async fn client(kubeconfig: &Path, impersonate: Option<(&str, &[&str])>) -> Result<Client> {
-    let config = Kubeconfig::read_from(kubeconfig).with_context(|| format!("read {}", kubeconfig.display()))?;
-    let mut config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default())
-        .await
-        .with_context(|| format!("use {}", kubeconfig.display()))?;
-    config.default_retry = false;
-    // Everything is on loopback, whatever the environment says of proxies.
-    config.proxy_url = None;
-    config.connect_timeout = Some(Duration::from_secs(5));
-    if let Some((user, groups)) = impersonate {
-        config.headers.push(("impersonate-user".parse()?, user.parse()?));
-        for group in groups {
-            config.headers.push(("impersonate-group".parse()?, group.parse()?));
-        }
-    }
-    Client::try_from(config).context("make a client")
-}
-
-fn write_kubeconfig(dir: &Path, file: &str, cluster: &Value, user: &Value) -> Result<PathBuf> {
-    let path = dir.join(format!("{file}.kubeconfig"));
-    let config = json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{ "name": "e2e", "cluster": cluster }],
-        "users": [{ "name": "e2e", "user": user }],
-        "contexts": [{ "name": "e2e", "context": { "cluster": "e2e", "user": "e2e" } }],
-        "current-context": "e2e",
-    });
-    fs::write(&path, config.to_string()).with_context(|| format!("write {}", path.display()))?;
-    Ok(path)
-}
-
-fn certificate_user(files: &Files) -> Value {
-    json!({ "client-certificate": files.certificate, "client-key": files.key })
-}
-
-fn current_context(config: &Kubeconfig) -> Result<kube::config::Context> {
-    let name = config.current_context.as_deref().context("E2E_KUBECONFIG has no current-context")?;
-    let context = config.contexts.iter().find(|context| context.name == name);
-    context.and_then(|context| context.context.clone()).with_context(|| format!("E2E_KUBECONFIG has no context {name}"))
-}
-
-fn file_name(user: &str) -> String {
-    user.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
 }

@@ -4,22 +4,21 @@ use std::env;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// Xorshift: the choice must be the same for the same seed, and nothing more.
+use fastrand::Rng;
+
+/// The same seed gives the same choices.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub struct Dice(Rng);
 
 impl Dice {
     pub fn of(seed: u64) -> Self {
-        Self(seed | 1)
+        Self(Rng::with_seed(seed))
     }
 
     /// Dice of its own for the n-th of many choices: how often the others were thrown shifts nothing.
     pub fn nth(seed: u64, n: u64) -> Self {
-        // The mixer of SplitMix64: neighbours must not look alike.
-        let mut mixed = seed.wrapping_add(n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Self::of(mixed ^ (mixed >> 31))
+        // Neighbours must not look alike: the generator mixes what differs in few bits.
+        Self::of(Rng::with_seed(seed).u64(..) ^ n)
     }
 
     /// The seed is that of `E2E_SEED`, else another each time; it is printed.
@@ -31,10 +30,7 @@ impl Dice {
     }
 
     pub fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from((self.0 >> 16) % bound.max(1) as u64).unwrap_or_default()
+        self.0.usize(..bound.max(1))
     }
 
     pub fn millis(&mut self, from: usize, to: usize) -> Duration {

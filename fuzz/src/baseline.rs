@@ -15,9 +15,9 @@ use policy_baseline::{
     },
     engine::facts::baseline::RawBaseline,
     policy::{
-        drift::{Interner, Policies, Print, Targets, diff, targets},
-        plan::{Baseline, BaselineError, Namespace, OptOuts, Rendered},
-        status::{Health, Ledger},
+        drift::{Fingerprint, Interner, PlannedPolicies, Policies, diff, targets},
+        plan::{Baseline, BaselineError, Namespace, NamespaceOptOuts, Rendered},
+        status::{ConditionInputs, Ledger},
     },
 };
 use serde_json::Value;
@@ -94,7 +94,7 @@ fn says_what_is_wrong(error: &BaselineError) {
 /// I2, I11: what is written has bounds whatever stands there, and after a restart it is what stands there.
 fn status_is_bounded_and_stable(checked: &Result<Baseline, BaselineError>, stored: Option<&PolicyBaselineStatus>) {
     let stalled = checked.as_ref().err().map(|error| (error.reason(), error.to_string()));
-    let health = Health { generation: Some(1), stalled, ..Health::default() };
+    let health = ConditionInputs { generation: Some(1), stalled, ..ConditionInputs::default() };
     let words = checked.as_ref().ok().map(|baseline| &*baseline.effective_selector);
     let status =
         |stored: Option<&PolicyBaselineStatus>| Ledger::resume(stored).status(&health, words, stored, Timestamp::UNIX_EPOCH);
@@ -135,7 +135,7 @@ fn namespace(name: &str) -> Namespace {
         labels,
         created: Timestamp::UNIX_EPOCH,
         terminating: false,
-        opt_outs: OptOuts::default(),
+        opt_outs: NamespaceOptOuts::default(),
         serves: None,
         closed: false,
     }
@@ -233,12 +233,12 @@ fn is_bounded(port: &NetworkPolicyPort) {
 }
 
 /// I1: what is sent is read back as what is planned.
-fn what_is_sent_is_no_drift(baseline: &Baseline, targets: &Targets, policy: &Rendered) {
+fn what_is_sent_is_no_drift(baseline: &Baseline, targets: &PlannedPolicies, policy: &Rendered) {
     let object = policy.object("team-a", None);
     let body = serde_json::to_value(policy.body("team-a", None)).expect("what is sent is JSON");
     assert_eq!(body, object);
     let object: SlimPolicy = serde_json::from_value(object).expect("what is sent is a policy");
-    let print = Print::of(&NetworkPolicy::from(object), &mut Interner::default());
+    let print = Fingerprint::of(&NetworkPolicy::from(object), &mut Interner::default());
     assert!(print.ours && !print.pinned);
     let observed: Policies = [(policy.name.as_str().into(), print)].into_iter().collect();
     let planned = baseline.policies.iter().enumerate().filter_map(|(index, policy)| targets.of(index, policy));

@@ -9,7 +9,7 @@ use policy_baseline::{
     api::{PolicyBaseline, Role},
     policy::{
         dns::{
-            ClusterDns, Derived, KEPT, Memory, News, OPENSHIFT_DNS, Object, SlimDaemonSet, SlimPod, SlimService, SlimSlice,
+            ClusterDns, Derived, DnsEvent, KEPT, Memory, OPENSHIFT_DNS, Object, SlimDaemonSet, SlimPod, SlimService, SlimSlice,
             Source, Sources,
         },
         plan::Baseline,
@@ -87,23 +87,23 @@ fn baseline() -> Baseline {
 /// All sources are listed, and these are the objects that can be read.
 fn hear(sources: &mut Sources, objects: &[Value], now: Instant) {
     for source in Source::ALL {
-        sources.hear(News::ListBegins(source), now);
+        sources.hear(DnsEvent::ListBegins(source), now);
     }
-    sources.hear(News::ResolvConf(String::new()), now);
+    sources.hear(DnsEvent::ResolvConf(String::new()), now);
     for news in objects.iter().filter_map(news) {
         sources.hear(news, now);
     }
     for source in Source::ALL {
-        sources.hear(News::ListEnds(source), now);
+        sources.hear(DnsEvent::ListEnds(source), now);
     }
     assert!(sources.are_known(now));
 }
 
 /// What its source says of an object, if it decodes in an event of a watch.
-fn news(object: &Value) -> Option<News> {
+fn news(object: &Value) -> Option<DnsEvent> {
     let bytes = serde_json::to_vec(object).expect("a value is JSON");
     if object["kind"] == "ResolvConf" {
-        return Some(News::ResolvConf(object["text"].as_str()?.to_owned()));
+        return Some(DnsEvent::ResolvConf(object["text"].as_str()?.to_owned()));
     }
     let name = object["metadata"]["name"].as_str()?.to_owned();
     let in_openshift = object["metadata"]["namespace"] == OPENSHIFT_DNS;
@@ -116,7 +116,7 @@ fn news(object: &Value) -> Option<News> {
         ("DaemonSet", true) => (Source::OpenShiftDaemonSet, watched::<SlimDaemonSet>(&bytes)?.into()),
         _ => return None,
     };
-    Some(News::Seen(source, name, object))
+    Some(DnsEvent::Seen(source, name, object))
 }
 
 fn derive(sources: &Sources, memory: &mut Memory, now: Instant) -> ClusterDns {

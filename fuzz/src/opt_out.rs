@@ -5,8 +5,8 @@ use policy_baseline::{
     api::{BaselineOptOut, BaselineOptOutSpec, NamespaceName, PolicyBaseline, Role},
     engine::facts::opt_out::RawOptOut,
     policy::plan::{
-        Baseline, Namespace, OptOut, OptOuts,
-        opt_out::{Ruling, Verdict, verdict},
+        Baseline, Namespace, NamespaceOptOuts, OptOut,
+        opt_out::{OptOutVerdict, Ruling, verdict},
     },
 };
 use serde_json::{Value, json};
@@ -89,8 +89,8 @@ fn holds(opt_out: &OptOut) -> &'static str {
         keeps_to_its_roles_and_its_time(opt_out, &narrow, within, now);
     }
     match judged(opt_out, Ruling::Enforces(&silent), opt_out.created) {
-        Verdict::InForce(..) => WITHIN_LIMITS,
-        Verdict::NotInForce(why, _) => why.as_str(),
+        OptOutVerdict::InForce(..) => WITHIN_LIMITS,
+        OptOutVerdict::NotInForce(why, _) => why.as_str(),
     }
 }
 
@@ -101,9 +101,9 @@ fn moments(opt_out: &OptOut) -> impl Iterator<Item = Timestamp> {
     all.chain([Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX])
 }
 
-fn judged(opt_out: &OptOut, ruling: Ruling, now: Timestamp) -> Verdict {
+fn judged(opt_out: &OptOut, ruling: Ruling, now: Timestamp) -> OptOutVerdict {
     let verdict = verdict(opt_out, ruling, now);
-    let (Verdict::InForce(_, message) | Verdict::NotInForce(_, message)) = &verdict;
+    let (OptOutVerdict::InForce(_, message) | OptOutVerdict::NotInForce(_, message)) = &verdict;
     is_a_sentence(message);
     assert!(verdict.until().is_none_or(|until| now < until && until == opt_out.expires), "in force beyond its end");
     verdict
@@ -113,7 +113,7 @@ fn judged(opt_out: &OptOut, ruling: Ruling, now: Timestamp) -> Verdict {
 fn keeps_to_its_roles_and_its_time(opt_out: &OptOut, baseline: &Baseline, within: bool, now: Timestamp) {
     let verdict = judged(opt_out, Ruling::Enforces(baseline), now);
     assert_eq!(verdict.until().is_some(), within && now < opt_out.expires, "{verdict:?} at {now}");
-    let opt_outs: OptOuts = [opt_out.clone()].into_iter().filter(|o| !o.is_over(now)).collect();
+    let opt_outs: NamespaceOptOuts = [opt_out.clone()].into_iter().filter(|o| !o.is_over(now)).collect();
     let namespace = Namespace {
         name: NamespaceName::observed("team-a"),
         labels: [("kubernetes.io/metadata.name", "team-a")].into_iter().collect(),

@@ -15,7 +15,10 @@ use policy_baseline::{
     },
     engine::facts::namespaces::Observed,
     policy::{
-        drift::{Class, Drift, Fix, Interner, Policies, Print, Target, Targets, diff, residue, spec_digest, targets},
+        drift::{
+            Class, Drift, Fingerprint, Interner, PlannedPolicies, PlannedPolicy, Policies, Repair, diff, residue, spec_digest,
+            targets,
+        },
         netpol::{Openings, Peers, Ports},
         plan::{Baseline, Rendered, own_id},
     },
@@ -29,12 +32,12 @@ const NAMESPACE: &str = "team-a";
 /// A plan that every object is compared with.
 struct Plan {
     baseline: Baseline,
-    targets: Targets,
+    targets: PlannedPolicies,
 }
 
 /// The default one, and one that sets whatever a policy depends on.
 static PLANS: LazyLock<[Plan; 2]> = LazyLock::new(|| {
-    ["{}", include_str!("../../src/plan/golden/custom.json")].map(|spec| {
+    ["{}", include_str!("../../src/policy/plan/golden/custom.json")].map(|spec| {
         let spec: Value = serde_json::from_str(spec).expect("the spec is JSON");
         let object = json!({"metadata": {"name": "platform"}, "spec": spec});
         let object: PolicyBaseline = serde_json::from_value(object).expect("the plan decodes");
@@ -113,8 +116,8 @@ fn rules_only_add(object: &NetworkPolicy) {
     assert!(open.is_some() || before.is_none());
 }
 
-fn print(object: &NetworkPolicy) -> Print {
-    Print::of(object, &mut Interner::default())
+fn print(object: &NetworkPolicy) -> Fingerprint {
+    Fingerprint::of(object, &mut Interner::default())
 }
 
 fn to_value(object: &NetworkPolicy) -> Value {
@@ -205,7 +208,7 @@ fn without_empty_lists(value: Value) -> Value {
     }
 }
 
-fn planned(plan: &Plan) -> impl Iterator<Item = Target<'_>> {
+fn planned(plan: &Plan) -> impl Iterator<Item = PlannedPolicy<'_>> {
     plan.baseline.policies.iter().enumerate().filter_map(|(index, policy)| plan.targets.of(index, policy))
 }
 
@@ -223,7 +226,7 @@ fn deletes_only_ours(object: &NetworkPolicy) {
     let label = |key: &str| meta.labels.as_ref().and_then(|labels| labels.get(key)).cloned();
     let ours = label(LABEL_MANAGED_BY).as_deref() == Some(MANAGER) && label(LABEL_ID) == Some(own_id(&namespace, &name));
     for drift in PLANS.iter().flat_map(|plan| drifts(plan, object)) {
-        if let Fix::Delete { uid, version } = drift.fix {
+        if let Repair::Delete { uid, version } = drift.fix {
             assert!(ours && meta.deletion_timestamp.is_none(), "{name} is not ours to delete");
             assert_eq!((drift.class, &drift.policy), (Class::Stale, &name));
             assert_eq!(uid, Uid::from(meta.uid.as_deref().unwrap_or_default()));
@@ -255,8 +258,8 @@ fn is_repaired_at_once(plan: &Plan, index: usize, object: &NetworkPolicy) {
     let planned = &plan.baseline.policies[index];
     let drift_of = |object: &NetworkPolicy| drifts(plan, object).into_iter().find(|d| d.policy == planned.name);
     let Some(drift) = drift_of(object) else { return };
-    let Fix::Apply { index: applied, uid, former_keys, expected } = drift.fix else {
-        assert_eq!((drift.class, drift.fix), (Class::Terminating, Fix::Await));
+    let Repair::Apply { index: applied, uid, former_keys, expected } = drift.fix else {
+        assert_eq!((drift.class, drift.fix), (Class::Terminating, Repair::WaitForFinalizer));
         return;
     };
     assert_eq!((applied, uid), (index, Some(Uid::from(object.metadata.uid.as_deref().unwrap_or_default()))));
@@ -267,7 +270,7 @@ fn is_repaired_at_once(plan: &Plan, index: usize, object: &NetworkPolicy) {
     assert!(expected.is(&print(&repaired)));
     match drift_of(&repaired) {
         None => {}
-        Some(drift) => assert_eq!((drift.class, drift.fix), (Class::Terminating, Fix::Await)),
+        Some(drift) => assert_eq!((drift.class, drift.fix), (Class::Terminating, Repair::WaitForFinalizer)),
     }
     // What others wrote into the metadata, and nobody may delete by, stays.
     let foreign = |key: &&String| key.starts_with("tenant.example/");

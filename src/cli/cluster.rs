@@ -1,9 +1,15 @@
 //! Which cluster, and where the operator runs in it: flags that the subcommands share.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use clap::Args as ClapArgs;
-use kube::{Config, config::KubeConfigOptions};
+use kube::{
+    Config,
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+};
 
 use crate::{
     api::names::{DEFAULT_OPERATOR_NAMESPACE, is_dns_label},
@@ -18,11 +24,11 @@ const IN_CLUSTER_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccoun
 
 #[derive(Debug, ClapArgs)]
 pub struct Cluster {
-    /// The namespace that the operator runs in; no baseline closes it. Default: that of its ServiceAccount, else policy-baseline-system.
+    /// The namespace that the operator runs in; no baseline selects it. Default: the namespace of its ServiceAccount, else policy-baseline-system.
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
     namespace: Option<String>,
 
-    /// The context of the kubeconfig. Default: its current one. The kubeconfig is $KUBECONFIG or ~/.kube/config; in a pod, the ServiceAccount is used.
+    /// The context of the kubeconfig ($KUBECONFIG or ~/.kube/config). Default: its current context, or in a pod the ServiceAccount.
     #[arg(long, value_name = "CONTEXT")]
     context: Option<String>,
 }
@@ -34,27 +40,69 @@ impl Cluster {
         self.namespace.clone().or_else(in_cluster).unwrap_or_else(|| DEFAULT_OPERATOR_NAMESPACE.into())
     }
 
-    /// How to reach the apiserver.
+    /// How to reach the API server: as the kubeconfig says, else as a pod.
     pub async fn config(&self) -> Result<Config, String> {
-        let explain = |e: &dyn std::error::Error| {
-            format!("no cluster to talk to: {}. Set KUBECONFIG to a kubeconfig, or run in a pod with a ServiceAccount", chain(e))
+        let read = Kubeconfig::read();
+        let error = match (read, &self.context) {
+            (Ok(kubeconfig), context) => {
+                let contexts: Vec<String> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
+                let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+                match Config::from_custom_kubeconfig(kubeconfig, &options).await {
+                    Ok(config) => return Ok(overridden(config)),
+                    Err(error) => in_words(&error, &contexts),
+                }
+            }
+            (Err(error), _) => in_words(&error, &[]),
         };
-        if self.context.is_none() {
-            return Config::infer().await.map_err(|e| explain(&e));
+        if self.context.is_none()
+            && let Ok(config) = Config::incluster()
+        {
+            return Ok(overridden(config));
         }
-        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        Config::from_kubeconfig(&options).await.map_err(|e| explain(&e))
+        Err(error)
     }
 }
 
-/// The resolv.conf that kubelet gave to this pod. Outside of a pod there is none that says where pods find DNS.
+/// With what kube reads from the environment to debug with another identity or address.
+fn overridden(mut config: Config) -> Config {
+    config.apply_debug_overrides();
+    config
+}
+
+/// What is wrong with a kubeconfig that has these contexts, and what to do.
+fn in_words(error: &KubeconfigError, contexts: &[String]) -> String {
+    let contexts = if contexts.is_empty() { "no contexts".to_owned() } else { format!("these: {}", contexts.join(", ")) };
+    match error {
+        KubeconfigError::LoadContext(name) => {
+            format!("the kubeconfig has no context {name:?}; it has {contexts}")
+        }
+        KubeconfigError::CurrentContextNotSet => {
+            format!("the kubeconfig has no current context; choose one with --context; it has {contexts}")
+        }
+        KubeconfigError::ReadConfig(error, path) => {
+            let why = if error.kind() == ErrorKind::NotFound { "no such file".to_owned() } else { error.kind().to_string() };
+            format!(
+                "cannot read the kubeconfig {}: {why}. Set KUBECONFIG to a kubeconfig, or run in a pod with a ServiceAccount",
+                path.display()
+            )
+        }
+        error => {
+            format!(
+                "the kubeconfig cannot be used: {}. Set KUBECONFIG to another, or run in a pod with a ServiceAccount",
+                chain(error)
+            )
+        }
+    }
+}
+
+/// The resolv.conf that kubelet gave to this pod. Elsewhere, a resolv.conf does not say where pods find DNS.
 pub fn resolv_conf() -> Option<PathBuf> {
     Path::new(IN_CLUSTER_NAMESPACE).exists().then(|| RESOLV_CONF.into())
 }
 
 /// Sets up the connections.
 pub fn connect(config: Config) -> Result<Clients, String> {
-    client::connect(config).map_err(|e| format!("cannot set up the connection to the apiserver: {}", chain(&e)))
+    client::connect(config).map_err(|e| format!("cannot set up the connection to the API server: {}", chain(&e)))
 }
 
 /// A name that a namespace can have.
@@ -63,5 +111,21 @@ pub fn namespace(text: &str) -> Result<String, String> {
         Ok(text.into())
     } else {
         Err("write a namespace: at most 63 lower-case letters, digits and '-'".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kubeconfig_that_does_not_fit_is_explained_with_what_it_has() {
+        let contexts = ["kind-dev".to_owned(), "prod".to_owned()];
+        let unknown = in_words(&KubeconfigError::LoadContext("nope".into()), &contexts);
+        assert_eq!(unknown, "the kubeconfig has no context \"nope\"; it has these: kind-dev, prod");
+        let unset = in_words(&KubeconfigError::CurrentContextNotSet, &contexts);
+        assert!(unset.contains("--context") && unset.contains("kind-dev, prod"), "{unset}");
+        let missing = KubeconfigError::ReadConfig(ErrorKind::NotFound.into(), "/no/where".into());
+        assert!(in_words(&missing, &[]).starts_with("cannot read the kubeconfig /no/where: no such file. Set KUBECONFIG"));
     }
 }

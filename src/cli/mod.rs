@@ -9,7 +9,7 @@ use std::{io::Write, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-/// Default-deny NetworkPolicies with DNS allowed, in every namespace, kept there.
+/// Keeps default-deny NetworkPolicies, with DNS allowed, in every namespace.
 #[derive(Debug, Parser)]
 #[command(name = "policy-baseline", version, about, max_term_width = 100)]
 pub struct Cli {
@@ -21,10 +21,12 @@ pub struct Cli {
 enum Command {
     /// Runs the operator until SIGTERM or SIGINT.
     ///
-    /// The first signal ends it in order, within 5 s, with exit code 0: writes in flight are awaited, and the Lease is released. A second one
-    /// ends it at once, with 128 plus the number of the signal. A part that fails ends it in order, too, with exit code 1 and the reason.
+    /// The first signal stops it within 5 s: writes in flight end, and the Lease is released. A second signal stops it at once.
+    ///
+    /// Exit codes: 0 after the first signal; 128 plus the number of the signal after a second one; 1 after an internal failure, with the
+    /// reason on stderr; 2 for a wrong flag.
     Run(run::RunArgs),
-    /// Says what is planned, and why.
+    /// Shows what the operator plans, and why.
     Explain(explain::ExplainArgs),
     /// Prints the CustomResourceDefinitions as YAML.
     Crd,

@@ -10,9 +10,10 @@ use std::{
 };
 
 use clap::{ArgAction, Args as ClapArgs, ValueEnum};
+use jiff::SignedDuration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::cluster::{self, Cluster};
 use crate::{
@@ -36,37 +37,39 @@ pub struct RunArgs {
     #[command(flatten)]
     cluster: Cluster,
 
-    /// The name of this instance in events and in the Lease. Default: the name of the host.
+    /// The name of this instance in Events and in the Lease. Default: the host name.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     instance: Option<String>,
 
-    /// Write only while holding the Lease `policy-baseline` in the operator's namespace: of several instances one writes, the others are ready
-    /// to take over. `false` is for an instance that runs alone.
+    /// Use leader election with the Lease `policy-baseline` in the operator's namespace: only the leader writes, and the other instances are
+    /// ready to take over. Use `false` only for an instance that runs alone.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     leader_elect: bool,
 
-    /// How long the others wait for a leader that says nothing. A leader that cannot renew the Lease stops writing after two thirds of it.
+    /// How long the Lease is valid. Other instances take over after that time without a renewal; a leader that cannot renew stops writing after
+    /// two thirds of it.
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = lease_duration)]
     lease_duration: Duration,
 
-    /// Label each namespace with `policybaseline.io/decided` once its policies are in place (`protected`), or once it is clear that it gets none
-    /// (`exempt`). For the admission component no-gap, which brings the permission.
+    /// Label each namespace with `policybaseline.io/decided`: `protected` once its policies are in place, `exempt` once it is clear that it gets
+    /// none. The admission component no-gap needs it, and grants the permission.
     #[arg(long, env = "LABEL_NAMESPACES", value_name = "BOOL", default_value_t = false, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     label_namespaces: bool,
 
-    /// The resolv.conf whose nameservers egress policies allow, as those that kubelet gives to pods. Default: in a pod /etc/resolv.conf, elsewhere none.
+    /// The resolv.conf that kubelet gives to pods; egress policies allow its nameservers. Default: in a pod /etc/resolv.conf, elsewhere none.
     #[arg(long, value_name = "FILE")]
     resolv_conf: Option<PathBuf>,
 
-    /// Where /livez, /readyz and /metrics are served; port 0 takes a free one, which the log names.
+    /// Where to serve /livez, /readyz and /metrics. Port 0 takes a free port, which the log names.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
     admin_address: SocketAddr,
 
-    /// The form of the log. Default: text on a terminal, JSON otherwise.
+    /// The format of the log. Default: text on a terminal, JSON otherwise.
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
 
-    /// What is logged: a level, or levels by module such as info,policy_baseline::operator=debug. Default: $RUST_LOG, else info.
+    /// What to log: off, error, warn, info, debug or trace; or levels by module, such as info,policy_baseline::operator=debug. Default:
+    /// $RUST_LOG, else info.
     #[arg(long, value_name = "LEVELS", value_parser = levels)]
     log_level: Option<String>,
 }
@@ -75,7 +78,7 @@ pub struct RunArgs {
 enum LogFormat {
     /// For people; coloured on a terminal.
     Text,
-    /// One object a line, for machines.
+    /// For machines: one object a line.
     Json,
 }
 
@@ -83,29 +86,44 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "write an IP address and a port, such as 0.0.0.0:8080 or [::]:8080".into())
 }
 
-fn levels(text: &str) -> Result<String, String> {
-    let explain =
-        |_| "write off, error, warn, info, debug or trace, also by module: info,policy_baseline::operator=debug".to_owned();
-    EnvFilter::builder().parse(text).map(|_| text.into()).map_err(explain)
-}
+/// What the libraries below report in their own words. The operator says the same once, in plain words.
+const SILENCED: &str = "kube_runtime=off,kube_client::client=off,hyper=off,hyper_util=off,h2=off";
 
-/// In whole seconds, as a Lease has it. A third of it is what a write that was sent at the last moment has to end.
-fn lease_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "s" => 1,
-        "m" => 60,
-        _ => 0,
+/// Levels, as typed. A filter would take any other word as the name of a module, and log nothing else.
+fn levels(text: &str) -> Result<String, String> {
+    let is_level = |level: &str| level.parse::<LevelFilter>().is_ok() && level.bytes().all(|b| b.is_ascii_alphabetic());
+    let is_module = |module: &str| module.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':'));
+    let is_directive = |part: &str| match part.split_once('=') {
+        None => is_level(part),
+        Some((module, level)) => !module.is_empty() && is_module(module) && is_level(level),
     };
-    let seconds = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).unwrap_or(0);
-    if (3..=3600).contains(&seconds) {
-        Ok(Duration::from_secs(seconds))
+    if text.split(',').all(|part| is_directive(part.trim())) {
+        Ok(text.into())
     } else {
-        Err("write whole seconds or minutes, from 3s to 60m, as in 15s: in less than 3s there is no time to renew the Lease and to let a last write end".into())
+        Err("write off, error, warn, info, debug or trace; or levels by module, such as info,policy_baseline::operator=debug"
+            .into())
     }
 }
 
-/// Runs the operator until it is told to stop. Returns the exit code: 0, or 128 plus the signal if a second one ended it at once.
+/// The filter for these levels.
+fn filter(levels: &str) -> Result<EnvFilter, String> {
+    let default = levels.split(',').filter_map(|part| part.trim().parse::<LevelFilter>().ok()).next_back();
+    let silenced = default.is_none_or(|level| level < LevelFilter::DEBUG);
+    let directives = if silenced { format!("{SILENCED},{levels}") } else { levels.to_owned() };
+    let builder = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
+    builder.parse(directives).map_err(|e| e.to_string())
+}
+
+/// In whole seconds, as in a Lease. A write that is sent at the last moment has a third of it to end.
+fn lease_duration(text: &str) -> Result<Duration, String> {
+    let duration = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
+    let is_allowed = |d: &Duration| d.subsec_nanos() == 0 && (3..=3600).contains(&d.as_secs());
+    duration.filter(is_allowed).ok_or_else(|| {
+        "write whole seconds or minutes, from 3s to 60m, such as 15s; a shorter Lease leaves no time to renew it and to end a last write".into()
+    })
+}
+
+/// Runs the operator until a signal stops it. Returns the exit code: 0, or 128 plus the signal if a second one ended it at once.
 pub fn run(args: RunArgs) -> Result<u8, String> {
     log_to_stderr(args.log_format, args.log_level.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -120,7 +138,7 @@ async fn operate(args: RunArgs) -> Result<u8, String> {
     // First: before it listens, a signal ends it at once, and in a container, where it is process 1, is lost.
     let mut signals = Signals::listen()?;
     let config = args.cluster.config().await?;
-    info!(version = env!("CARGO_PKG_VERSION"), apiserver = %config.cluster_url, "policy-baseline starts");
+    info!(version = env!("CARGO_PKG_VERSION"), api_server = %config.cluster_url, "policy-baseline starts");
     let clients = cluster::connect(config)?;
     let namespace = args.cluster.operator_namespace();
     let resolv_conf = args.resolv_conf.or_else(cluster::resolv_conf);
@@ -136,7 +154,7 @@ async fn operate(args: RunArgs) -> Result<u8, String> {
     let shown = Shown { health: Arc::new(Health::new(&WATCHES)), metrics: Arc::default() };
     let explain = |e| format!("cannot listen on {}: {e}. Choose another with --admin-address", args.admin_address);
     let (address, served) = admin::open(args.admin_address, shown.clone()).await.map_err(explain)?;
-    info!(%address, "admin port is open");
+    info!(%address, "the admin port is open");
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let operator = operator::run(
         &clients,
@@ -148,14 +166,14 @@ async fn operate(args: RunArgs) -> Result<u8, String> {
     tokio::pin!(operator, served);
     tokio::select! {
         ended = &mut operator => return ended.map(|()| 0).map_err(|e| chain(&e)),
-        ended = &mut served => return Err(format!("the admin port ended: {ended:?}")),
+        ended = &mut served => return Err(format!("the admin port ended unexpectedly: {ended:?}")),
         _ = signals.next() => {}
     }
     let _ = stop.send(());
     tokio::select! {
         ended = &mut operator => ended.map_err(|e| chain(&e))?,
         signal = signals.next() => {
-            warn!("stopped by a second signal: writes in flight are not awaited, and the lease is not released");
+            warn!("a second signal stops the operator at once: writes in flight may not end, and the Lease is not released");
             return Ok(128 + signal);
         }
     }
@@ -190,12 +208,12 @@ impl Signals {
 }
 
 fn log_to_stderr(format: Option<LogFormat>, levels: Option<&str>) -> Result<(), String> {
-    let builder = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
-    let filter = match levels {
-        Some(levels) => builder.parse(levels).map_err(|e| e.to_string())?,
-        None => {
-            builder.from_env().map_err(|e| format!("RUST_LOG: {e}. Write for example RUST_LOG=info,policy_baseline=debug"))?
+    let filter = match (levels, std::env::var("RUST_LOG")) {
+        (Some(levels), _) => filter(levels)?,
+        (None, Ok(chosen)) if !chosen.is_empty() => {
+            filter(&self::levels(&chosen).map_err(|e| format!("RUST_LOG is {chosen:?}: {e}"))?)?
         }
+        (None, _) => filter("info")?,
     };
     let on_a_terminal = std::io::stderr().is_terminal();
     // What it would say of a line that cannot be written goes to stderr as well, and ends the process if that fails too.
@@ -212,12 +230,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_log_level_is_a_known_word_alone_or_for_a_module() {
+        for text in
+            ["off", "info", "WARN", "debug", "info,policy_baseline=debug", "policy_baseline::operator=trace", "warn, h2=info"]
+        {
+            assert_eq!(levels(text).as_deref(), Ok(text));
+            filter(text).unwrap();
+        }
+        for text in ["", "verbose", "policy_baseline", "3", "info,", "=debug", "a=b=debug", "policy_baseline=loud", "a b=info"] {
+            assert!(levels(text).is_err_and(|e| e.contains("off, error, warn, info, debug or trace")), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_libraries_below_are_silent_unless_debug_is_asked_for_or_they_are_named() {
+        let of = |levels: &str| filter(levels).unwrap().to_string();
+        for levels in ["info", "warn", "info,policy_baseline=debug"] {
+            assert!(of(levels).contains("kube_runtime=off"), "{levels}");
+        }
+        assert!(!of("debug").contains("off") && !of("policy_baseline=info,trace").contains("off"));
+        assert!(of("info,kube_runtime=debug").contains("kube_runtime=debug"));
+    }
+
+    #[test]
     fn a_lease_lasts_whole_seconds_and_not_too_few() {
-        for (text, seconds) in [("3s", 3), ("15s", 15), ("2m", 120), ("60m", 3600)] {
+        for (text, seconds) in [("3s", 3), ("15s", 15), ("2m", 120), ("60m", 3600), ("1h", 3600), ("1m30s", 90)] {
             assert_eq!(lease_duration(text), Ok(Duration::from_secs(seconds)));
         }
         for text in
-            ["", "s", "15", "2s", "0s", "1.5s", "-3s", "500ms", "1h", "61m", "3601s", "99999999999999999999s", "3 s", "3µs"]
+            ["", "s", "15", "2s", "0s", "1.5s", "3.5s", "-3s", "500ms", "2h", "61m", "3601s", "99999999999999999999s", "3µs"]
         {
             assert!(lease_duration(text).is_err_and(|e| e.contains("from 3s to 60m")), "{text}");
         }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 const QUEUE: usize = 1024;
-/// The apiserver takes no longer note.
+/// The API server rejects longer notes.
 const MAX_NOTE: usize = 1024;
 /// So much of the name of an object goes into the name of its event.
 const MAX_STEM: usize = 200;
@@ -62,7 +62,7 @@ fn event(a: &Announcement, instance: &str) -> Event {
     let (api_version, kind) = a.reason.regards();
     Event {
         metadata: ObjectMeta {
-            // Two things can be told of a policy at one moment.
+            // One policy can have two events at the same moment.
             name: Some(format!("{}.{:x}.{}", shortened(&a.policy), a.at.as_nanosecond(), a.reason.into_str().to_lowercase())),
             namespace: Some(a.namespace.as_str().into()),
             ..ObjectMeta::default()

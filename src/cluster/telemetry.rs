@@ -14,10 +14,6 @@ pub trait Telemetry: Debug + Send + Sync {
     fn event_dropped(&self);
     /// A watch lists again.
     fn watch_restarted(&self, watch: &'static str);
-    /// A watch has been listed.
-    fn watch_listed(&self, watch: &'static str);
-    /// A watch that has not been listed yet meets a problem.
-    fn watch_waits(&self, watch: &'static str, why: &str);
 }
 
 /// What the apiserver is asked to write.
@@ -112,14 +108,6 @@ mod recorded {
 
         fn watch_restarted(&self, watch: &'static str) {
             self.note(format!("{watch} restarted"));
-        }
-
-        fn watch_listed(&self, watch: &'static str) {
-            self.note(format!("{watch} listed"));
-        }
-
-        fn watch_waits(&self, watch: &'static str, why: &str) {
-            self.note(format!("{watch} waits: {why}"));
         }
     }
 }

@@ -41,7 +41,7 @@ use crate::{
         reason::Failure,
         resource_version,
     },
-    cluster::{error::chain, telemetry::Telemetry},
+    cluster::{error::ApiProblem, telemetry::Telemetry},
     engine::writes::{
         Done, Job, NamespaceLabelWrite, OptOutWrite, StoredOptOut, StoredStatus, WriteError, Wrote, removals_may_follow,
     },
@@ -250,7 +250,7 @@ impl Writer {
                 // A renewal keeps the gate open for longer than it was when this was sent.
                 Err(_) if tokio::time::Instant::now() < given_up => {}
                 Err(_) => {
-                    let message = format!("no answer from the apiserver in {} s", CLIENT_TIMEOUT.as_secs());
+                    let message = format!("no answer from the API server in {} s", CLIENT_TIMEOUT.as_secs());
                     return Err(failed(Failure::TimedOut, message));
                 }
             }
@@ -319,7 +319,7 @@ const fn failed(reason: Failure, message: String) -> WriteError {
 /// is down: its text is all there is.
 fn classify(error: &kube::Error) -> WriteError {
     let kube::Error::Api(status) = error else {
-        return failed(Failure::Unavailable, chain(error));
+        return failed(Failure::Unavailable, ApiProblem::of(error).summary());
     };
     let causes = || status.details.iter().flat_map(|d| &d.causes);
     let cause = |reason: &str| causes().any(|c| c.reason == reason);

@@ -101,7 +101,22 @@ pub fn assess(
     if let Some(winner) = winner {
         note_ties(&winner, &shadowed, &mut found.findings);
     }
+    for (_, finding) in &mut found.findings {
+        finding.problems.sort_by_key(|problem| importance(problem.reason));
+    }
     found
+}
+
+/// The place of a problem in a list, the most important first: what is open in spite of the baseline, what belongs to somebody else and
+/// would change, what a quota keeps away, and the rest.
+pub const fn importance(reason: FindingReason) -> u8 {
+    match reason {
+        FindingReason::Violation(ViolationReason::Bypassed) => 0,
+        FindingReason::Violation(ViolationReason::ControlPlaneBlocked) => 1,
+        FindingReason::Notice(NoticeReason::WouldChange | NoticeReason::ExistingNamespace) => 2,
+        FindingReason::Violation(ViolationReason::QuotaExceeded) => 3,
+        FindingReason::Violation(_) | FindingReason::Notice(NoticeReason::ServesControlPlane | NoticeReason::OptedOut) => 4,
+    }
 }
 
 /// Where only the names decide, both baselines say so: whoever wrote them may not know of it.
@@ -134,7 +149,7 @@ fn finding(drifts: &[Drift], failure: impl Fn(&str) -> Option<Problem>) -> Findi
     }
     if let Some(drift) = drifts.iter().find(|d| d.class == Class::Terminating) {
         let message =
-            "it is being deleted and a finalizer holds it; its rules are in force, and it is created anew when it is gone";
+            "the policy is being deleted and a finalizer holds it; its rules remain in force, and it is created again afterwards";
         return Finding::wrong(NamespaceState::Pending, problem(drift, ViolationReason::Terminating, message.into()));
     }
     Finding::fine(if drifts.is_empty() { NamespaceState::Protected } else { NamespaceState::Pending })
@@ -145,7 +160,7 @@ fn opted_out(baseline: &Baseline, ns: &Namespace) -> Vec<Problem> {
     let problem = |(policy, opt_out): (&Rendered, &OptOut)| {
         let OptOut { name, expires, approval, .. } = opt_out;
         let approval = approval.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
-        let message = format!("{} is not planned until {expires}, by the opt-out {name}{approval}", policy.role);
+        let message = format!("{} is not planned until {expires}, because of the opt-out {name}{approval}", policy.role);
         Problem { policy: Some(policy.name.clone()), reason: NoticeReason::OptedOut.into(), message }
     };
     baseline.opted_out(ns).map(problem).collect()
@@ -175,8 +190,10 @@ fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry) -> Vec<Problem> 
         let inwards = inwards.map(|o| format!("spec.ingress[{}] lets {} reach {} on {}", o.rule, o.peers, o.pods, o.ports));
         let outwards = outwards.map(|o| format!("spec.egress[{}] lets {} reach {} on {}", o.rule, o.pods, o.peers, o.ports));
         let opened: Vec<String> = inwards.into_iter().chain(outwards).collect();
-        let message =
-            format!("{}; policies only add, so the baseline cannot close that: narrow this one or remove it", opened.join(", "));
+        let message = format!(
+            "{}; NetworkPolicies only add, so the baseline cannot close that: narrow this policy or remove it",
+            opened.join(", ")
+        );
         Problem { policy: Some(name.to_string()), reason: ViolationReason::Bypassed.into(), message }
     };
     found.into_iter().take(BYPASSES_TOLD).map(problem).collect()
@@ -186,7 +203,7 @@ fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry) -> Vec<Problem> 
 fn held(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
     let caller = baseline.holds(ns)?;
     let message = format!(
-        "{caller} here, and behind default-deny-ingress that would time out: ingress is left open. Name the namespace in excludeNamespaces, or let the apiserver in by a policy and set controlPlaneBackends: Enforce"
+        "{caller} here, and default-deny-ingress would block that: ingress is left open. Name the namespace in excludeNamespaces, or allow the API server by a policy and set controlPlaneBackends: Enforce"
     );
     Some(Problem { policy: None, reason: NoticeReason::ServesControlPlane.into(), message })
 }
@@ -196,21 +213,30 @@ fn blocked(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
     let caller = baseline.blocks(ns)?;
     let policy = baseline.planned(ns).find(|(_, policy)| policy.role == Role::DefaultDenyIngress)?.1.name.clone();
     let message = format!(
-        "{caller} here, behind this policy: that times out unless another policy lets the apiserver in. Name the namespace in excludeNamespaces, or add such a policy"
+        "{caller} here, and this policy blocks that, unless another policy allows the API server. Name the namespace in excludeNamespaces, or add such a policy"
     );
     Some(Problem { policy: Some(policy), reason: ViolationReason::ControlPlaneBlocked.into(), message })
 }
 
 /// The first policy that is not as planned, and what would be done with each.
 fn would_change(drifts: &[Drift]) -> Option<(String, String)> {
-    let verb = |d: &Drift| if d.class == Class::Missing { "create" } else { "change" };
+    let verb = |d: &Drift| match d.class {
+        Class::Unmanaged => "adopt somebody else's policy",
+        Class::Missing => "create",
+        Class::SpecChanged | Class::MetadataChanged | Class::Pinned | Class::Terminating | Class::Stale => "change",
+    };
+    // What belongs to somebody else matters most.
+    let mut drifts: Vec<&Drift> = drifts.iter().collect();
+    drifts.sort_by_key(|d| d.class != Class::Unmanaged);
     let changes: Vec<String> = drifts.iter().map(|d| format!("{} {}", verb(d), d.policy)).collect();
     Some((drifts.first()?.policy.clone(), changes.join(", ")))
 }
 
 fn reported(would: Option<(String, String)>) -> Finding {
     let would = would.map_or_else(|| "close it".to_owned(), |(_, changes)| changes);
-    let message = format!("older than the baseline and holds none of its policies; existingNamespaces: Enforce would {would}");
+    let message = format!(
+        "the namespace is older than the baseline and holds none of its policies; existingNamespaces: Enforce would {would}"
+    );
     Finding::wrong(NamespaceState::Reported, Problem { policy: None, reason: NoticeReason::ExistingNamespace.into(), message })
 }
 

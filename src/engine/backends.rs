@@ -3,193 +3,156 @@
 //! A namespace must not be closed because its webhook was not known yet, so nothing is decided before each kind was listed. A kind that
 //! the operator may not list, or that is not listed in time, is gone without, and said.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use strum::VariantArray;
 use tracing::{info, warn};
 
 use super::{
     Engine,
-    clock::{LASTS, Now},
+    clock::Now,
     facts::{
-        backends::Backends,
-        event::{ListPhase, ListRefusal},
+        event::{Change, ListRefusal},
+        readiness::{ListState, WatchedSet},
     },
 };
 use crate::{
     api::{
         NamespaceName, Role,
         backends::{Configuration, ConfigurationKind},
-        names::OTHER_POLICIES,
+        names::{OPT_OUTS_CRD, OTHER_POLICIES},
     },
-    engine::clock::PATIENCE,
-    policy::{listing::Listing, plan::Baseline},
+    policy::plan::Baseline,
 };
 
 /// A namespace that serves no more is held for so long: a configuration that is replaced goes and comes back.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// What is known of one kind.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Answer {
-    /// All of them.
-    Listed,
-    /// Nothing: it could not be listed.
-    Unlisted,
-}
-
-/// What was seen.
-#[derive(Debug, Default)]
-#[cfg_attr(test, derive(Clone))]
-pub(super) struct Watched {
-    known: Backends,
-    listings: BTreeMap<ConfigurationKind, Listing<String>>,
-    answers: BTreeMap<ConfigurationKind, Answer>,
-    /// Since when each is refused.
-    refused: BTreeMap<ConfigurationKind, Instant>,
-    /// Until when decisions wait.
-    until: Option<Instant>,
-    /// When the holds of namespaces end that serve no more.
-    ending: BTreeMap<String, Instant>,
-}
-
-impl Watched {
-    /// Whether each kind was listed, or is gone without.
-    pub(super) fn are_answered(&self) -> bool {
-        self.answers.len() == ConfigurationKind::VARIANTS.len()
-    }
-
-    /// Whether that kind was listed, or is gone without.
-    pub(super) fn is_answered(&self, kind: ConfigurationKind) -> bool {
-        self.answers.contains_key(&kind)
-    }
-
-    /// The resources that are gone without.
-    pub(super) fn unlisted(&self) -> Vec<&'static str> {
-        let unlisted = self.answers.iter().filter(|(_, answer)| **answer == Answer::Unlisted);
-        unlisted.map(|(kind, _)| kind.resource()).collect()
-    }
-
-    /// When the next hold ends.
-    pub(super) fn next_end(&self) -> Option<Instant> {
-        self.ending.values().min().copied()
-    }
-
-    /// Which object calls which Service in that namespace, in words.
-    fn words(&self, namespace: &str) -> Option<Arc<str>> {
-        self.known.words(namespace)
-    }
-}
-
 impl Engine {
-    pub(super) fn configuration_seen(&mut self, configuration: Configuration, now: Now) {
+    /// The resources that the operator works without.
+    pub(super) fn unlisted_callers(&self) -> Vec<&'static str> {
+        let is_unlisted = |kind: &ConfigurationKind| {
+            matches!(self.readiness.state(WatchedSet::Callers(*kind)), ListState::Refused | ListState::Silent)
+        };
+        let kinds = ConfigurationKind::VARIANTS.iter().copied();
+        kinds.filter(is_unlisted).map(ConfigurationKind::resource).collect()
+    }
+
+    pub(super) fn on_configuration(&mut self, kind: ConfigurationKind, change: Change<Configuration>, now: Now) {
+        match change {
+            Change::ListBegan => self.backends.listings.entry(kind).or_default().begin(),
+            Change::Applied(configuration) => self.configuration_seen(configuration, now),
+            Change::Deleted(configuration) => self.configuration_gone(kind, &configuration.name, now),
+            Change::ListDone => self.configurations_listed(kind, now),
+            Change::Refused(refusal, why) => {
+                self.readiness.report(WatchedSet::Callers(kind), why);
+                self.configurations_refused(kind, refusal, now);
+            }
+        }
+    }
+
+    fn configuration_seen(&mut self, configuration: Configuration, now: Now) {
         let Configuration { kind, name, .. } = &configuration;
         if let Some(listing) = self.backends.listings.get_mut(kind) {
             listing.names(|| name.clone());
         }
-        if *kind == ConfigurationKind::Crd && OTHER_POLICIES.contains(&&**name) {
-            self.listed_policy_kinds.names(|| name.clone());
-            self.change_beyond(|known| known.insert(name.clone()), now);
-        }
         if *kind == ConfigurationKind::Crd {
+            if OTHER_POLICIES.contains(&&**name) {
+                self.change_unsupported_kinds(|known| known.insert(name.clone()), now);
+            }
             self.opt_outs.crd_seen(name, true);
         }
         let changed = self.backends.known.set(configuration);
         self.backends_changed(changed, now);
     }
 
-    pub(super) fn configuration_gone(&mut self, kind: ConfigurationKind, name: &str, now: Now) {
+    fn configuration_gone(&mut self, kind: ConfigurationKind, name: &str, now: Now) {
+        if let Some(listing) = self.backends.listings.get_mut(&kind) {
+            listing.unnames(name);
+        }
         if kind == ConfigurationKind::Crd {
             self.opt_outs.crd_seen(name, false);
             self.recompute_opt_outs(now);
-            self.change_beyond(|known| known.remove(name), now);
+            self.change_unsupported_kinds(|known| known.remove(name), now);
         }
         let changed = self.backends.known.remove(kind, name);
         self.backends_changed(changed, now);
     }
 
-    pub(super) fn configurations_listed(&mut self, kind: ConfigurationKind, phase: ListPhase, now: Now) {
-        let listing = self.backends.listings.entry(kind).or_default();
-        if phase == ListPhase::Begin {
-            listing.begin();
-            if kind == ConfigurationKind::Crd {
-                self.opt_outs.crds_relist();
-                self.listed_policy_kinds.begin();
-            }
-            return;
-        }
-        let named = listing.end().unwrap_or_default();
+    fn configurations_listed(&mut self, kind: ConfigurationKind, now: Now) {
+        let named = self.backends.listings.entry(kind).or_default().end().unwrap_or_default();
         let gone: Vec<Arc<str>> = self.backends.known.known(kind).filter(|name| !named.contains(&***name)).cloned().collect();
         for name in gone {
             let changed = self.backends.known.remove(kind, &name);
             self.backends_changed(changed, now);
         }
         if kind == ConfigurationKind::Crd {
-            self.opt_outs.crds_relisted();
-            let listed = self.listed_policy_kinds.end().unwrap_or_default().into_iter().collect();
-            if self.unsupported_policy_kinds.as_ref() != Some(&listed) {
-                self.unsupported_policy_kinds = Some(listed);
+            self.opt_outs.crds_listed(named.contains(OPT_OUTS_CRD));
+            let unsupported = named.into_iter().filter(|name| OTHER_POLICIES.contains(&&**name)).collect();
+            if self.unsupported_policy_kinds.as_ref() != Some(&unsupported) {
+                self.unsupported_policy_kinds = Some(unsupported);
                 self.touch_statuses(now);
             }
         }
-        self.answered(kind, Answer::Listed, now);
+        self.callers_settled(kind, ListState::Listed, now);
     }
 
-    /// What is not shown is not waited for, once everything else is: until then the permissions may be on their way, as at an installation. The
-    /// watch asks again soon. What was listed once stays known.
-    pub(super) fn configurations_refused(&mut self, kind: ConfigurationKind, refusal: ListRefusal, now: Now) {
-        let is_asked = self.is_listed() || (kind == ConfigurationKind::Crd && self.only_crds_are_missing());
-        if self.backends.is_answered(kind) || !is_asked {
+    /// What is refused is not waited for, once everything else is listed: until then the permissions may be on their way, as at an
+    /// installation. The watch asks again soon. What was listed once stays known.
+    fn configurations_refused(&mut self, kind: ConfigurationKind, refusal: ListRefusal, now: Now) {
+        let set = WatchedSet::Callers(kind);
+        let is_asked = self.readiness.is_required_listed() || (kind == ConfigurationKind::Crd && self.only_crds_are_missing());
+        if self.readiness.is_settled(set) || !is_asked || refusal == ListRefusal::Unavailable {
             return;
         }
-        let since = *self.backends.refused.entry(kind).or_insert(now.instant);
-        if now.instant < since + LASTS {
+        self.readiness.refuse(set, refusal, now.instant);
+        if !self.readiness.is_refused_for_long(set, now.instant) {
             return;
         }
-        match refusal {
-            ListRefusal::Unknown => self.answered(kind, Answer::Listed, now),
-            ListRefusal::Forbidden => self.go_without(kind, "not allowed", now),
+        if refusal == ListRefusal::Unknown {
+            self.callers_settled(kind, ListState::NotKnown, now);
+        } else {
+            self.work_without(kind, ListState::Refused, now);
         }
     }
 
     /// Waits no longer than it should for what everything else does not need.
     pub(super) fn wait_for_backends(&mut self, now: Now) {
-        if self.backends.are_answered() || !(self.is_listed() || self.only_crds_are_missing()) {
-            return;
-        }
-        if now.instant < *self.backends.until.get_or_insert(now.instant + PATIENCE) {
+        if !(self.readiness.is_required_listed() || self.only_crds_are_missing()) {
             return;
         }
         for kind in ConfigurationKind::VARIANTS.iter().copied() {
-            if !self.backends.is_answered(kind) {
-                self.go_without(kind, "no answer in time", now);
+            let set = WatchedSet::Callers(kind);
+            if self.readiness.is_settled(set) {
+                continue;
+            }
+            self.readiness.ask(set, now.instant);
+            if self.readiness.is_silent_for_long(set, now.instant) {
+                self.work_without(kind, ListState::Silent, now);
             }
         }
     }
 
     /// Everything else is listed but opt-outs, and CRDs say whether there can be any.
     fn only_crds_are_missing(&self) -> bool {
-        let [others @ .., _] = self.synced;
-        others.iter().all(|synced| *synced) && self.opt_outs.ask_for_crds()
+        let others = WatchedSet::REQUIRED.into_iter().filter(|set| *set != WatchedSet::OptOuts);
+        others.into_iter().all(|set| self.readiness.is_settled(set)) && self.needs_crds_for_opt_outs()
     }
 
-    fn go_without(&mut self, kind: ConfigurationKind, why: &str, now: Now) {
+    fn work_without(&mut self, kind: ConfigurationKind, state: ListState, now: Now) {
         let resource = kind.resource();
+        let why = if state == ListState::Refused { "not allowed" } else { "no answer in time" };
         warn!(
             resource,
             why, "{resource} cannot be listed: namespaces with Services that only these name are closed like any other"
         );
-        self.answered(kind, Answer::Unlisted, now);
+        self.callers_settled(kind, state, now);
     }
 
-    fn answered(&mut self, kind: ConfigurationKind, answer: Answer, now: Now) {
+    fn callers_settled(&mut self, kind: ConfigurationKind, state: ListState, now: Now) {
         let was_synced = self.is_synced();
-        if self.backends.answers.insert(kind, answer) != Some(answer) {
-            info!("{} are {}", kind.resource(), if answer == Answer::Listed { "listed" } else { "gone without" });
+        if self.readiness.settle(WatchedSet::Callers(kind), state) {
+            info!("{} are {}", kind.resource(), if state.is_known() { "listed" } else { "gone without" });
             self.touch_statuses(now);
         }
         self.begin_if_synced(was_synced, now);
@@ -200,7 +163,7 @@ impl Engine {
 
     fn backends_changed(&mut self, namespaces: BTreeSet<String>, now: Now) {
         for namespace in namespaces {
-            if let Some(words) = self.backends.words(&namespace) {
+            if let Some(words) = self.backends.known.words(&namespace) {
                 self.backends.ending.remove(&namespace);
                 self.serves(&namespace, Some(words));
             } else {
@@ -220,7 +183,7 @@ impl Engine {
 
     /// A namespace was seen: it may be named already.
     pub(super) fn serves_from_now_on(&mut self, name: &NamespaceName) {
-        if let Some(words) = self.backends.words(name.as_str()) {
+        if let Some(words) = self.backends.known.words(name.as_str()) {
             self.serves(name.as_str(), Some(words));
         }
     }
@@ -243,8 +206,8 @@ impl Engine {
         }
     }
 
-    /// Changes which kinds of policies are not looked at, if they are known at all. `change` says whether it changed something.
-    fn change_beyond(&mut self, change: impl FnOnce(&mut BTreeSet<String>) -> bool, now: Now) {
+    /// Changes which kinds of policies are not read, if they are known at all. `change` says whether it changed something.
+    fn change_unsupported_kinds(&mut self, change: impl FnOnce(&mut BTreeSet<String>) -> bool, now: Now) {
         if self.unsupported_policy_kinds.as_mut().is_some_and(change) {
             self.touch_statuses(now);
         }

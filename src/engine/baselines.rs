@@ -70,11 +70,11 @@ impl Engine {
         for (name, tracked) in &mut self.tracked {
             let (released, of) = counts.get(name).copied().unwrap_or_default();
             let waits = !tracked.release_is_confirmed() && released > RELEASED_AT_ONCE.max(of / 10);
-            if waits {
-                warn!(baseline = %name, released, of, "the release of so many namespaces waits to be confirmed");
+            let is_new = tracked.await_confirmation(waits.then_some((released, of)), now.instant);
+            if waits && is_new {
+                warn!(baseline = %name, released, of, "the baseline would release many namespaces: it waits for confirmation");
             }
             self.baselines.await_confirmation(name, waits);
-            tracked.await_confirmation(waits.then_some((released, of)), now.instant);
         }
     }
 
@@ -89,25 +89,31 @@ impl Engine {
             (Some(install), _) => (InstallOwnership::Theirs, another(install)),
             (None, Some(install)) => (InstallOwnership::Waits, another(install)),
             (None, None) => {
-                let in_this_cluster = |baseline: Arc<Baseline>| Arc::new(Baseline::clone(&baseline).with_dns(self.dns.cluster()));
+                let in_this_cluster = |baseline: Arc<Baseline>| Arc::new(Baseline::clone(&baseline).with_dns(&self.dns.cluster));
                 (InstallOwnership::Ours, tracked.checked.clone().map(in_this_cluster))
             }
         };
         tracked.turn = turn;
         match checked {
             Ok(baseline) => {
-                info!(baseline = %name, selector = baseline.effective_selector, "baseline taken up");
+                if let Some(what) = tracked.state_to_log(String::new()) {
+                    let generation = tracked.generation();
+                    info!(baseline = %name, generation, mode = ?baseline.mode, selector = baseline.effective_selector, "{what}");
+                }
                 tracked.take_up(&baseline, now.instant);
                 self.targets.insert(name, crate::policy::drift::targets(&baseline));
                 self.baselines.insert(baseline);
             }
             Err(error) => {
-                match turn {
-                    InstallOwnership::Theirs => {
-                        info!(baseline = %name, install = tracked.instance.as_deref(), "baseline is left to another install");
-                    }
-                    InstallOwnership::Ours | InstallOwnership::Waits => {
-                        warn!(baseline = %name, reason = error.reason(), "baseline is stalled: {error}");
+                if let Some(what) = tracked.state_to_log(error.to_string()) {
+                    let generation = tracked.generation();
+                    match turn {
+                        InstallOwnership::Theirs => {
+                            info!(baseline = %name, generation, install = tracked.instance.as_deref(), "{what}, and left to another install");
+                        }
+                        InstallOwnership::Ours | InstallOwnership::Waits => {
+                            warn!(baseline = %name, generation, reason = error.reason(), "{what}, and stalled: {error}");
+                        }
                     }
                 }
                 tracked.stall(error, now.instant);
@@ -127,9 +133,9 @@ impl Engine {
         }
         match self.installs.elder() {
             Some(elder) if before.as_ref() != Some(elder) => {
-                warn!(install = %elder, "an older install of policy-baseline works in namespace {elder}: this one writes nothing while it lives. Remove one of them");
+                warn!(install = %elder, "an older install of policy-baseline runs in namespace {elder}: this one writes nothing while that one runs. Remove one of them");
             }
-            None if before.is_some() => info!("no older install of policy-baseline lives: this one works"),
+            None if before.is_some() => info!("no older install of policy-baseline runs any more: this one continues"),
             _ => info!(installs = self.installs.live().join(","), "other installs of policy-baseline in this cluster"),
         }
         self.place_all(now);
@@ -152,9 +158,11 @@ impl Engine {
 
     /// Says whether there was one.
     fn forget_baseline(&mut self, name: &str) -> bool {
-        let was_there = self.tracked.remove(name).is_some();
-        if was_there {
-            info!(baseline = name, "baseline is gone");
+        let removed = self.tracked.remove(name);
+        let was_there = removed.is_some();
+        if let Some(removed) = removed {
+            let mode = removed.checked.as_ref().ok().map(|baseline| baseline.mode);
+            info!(baseline = name, generation = removed.generation(), ?mode, "baseline removed");
             self.baselines.remove(name);
             self.targets.remove(name);
             self.forget_rollout(&name.into());

@@ -1,77 +1,46 @@
-//! What the engine knows of the cluster's DNS, and what becomes of a change of it.
+//! What becomes of a change of the cluster's DNS.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::{info, warn};
 
-use super::{Engine, clock::Now};
-use crate::policy::dns::{ClusterDns, Derived, DnsEvent, Memory, Source, Sources};
-
-/// A source that neither answers nor refuses is waited for so long, once everything else is listed. Plans without it could cut off whom
-/// the plans of before a restart let through.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What is known of DNS.
-#[derive(Debug, Default)]
-#[cfg_attr(test, derive(Clone))]
-pub(super) struct DnsState {
-    sources: Sources,
-    memory: Memory,
-    cluster: ClusterDns,
-    stage: Stage,
-    /// When something else follows though nothing happens.
-    due: Option<Instant>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Stage {
-    /// Nobody looks for DNS.
-    #[default]
-    Off,
-    /// The sources are being read; at last until then, once that is known.
-    Reading(Option<Instant>),
-    /// What is known counts.
-    Known,
-}
-
-impl DnsState {
-    /// Whether plans may be made.
-    pub(super) const fn is_settled(&self) -> bool {
-        !matches!(self.stage, Stage::Reading(_))
-    }
-
-    /// What is known.
-    pub(super) const fn cluster(&self) -> &ClusterDns {
-        &self.cluster
-    }
-
-    /// The sources that were not read.
-    pub(super) fn unread(&self) -> impl Iterator<Item = Source> {
-        self.sources.unread().filter(|_| self.stage != Stage::Off)
-    }
-
-    /// When to look again though nothing happens.
-    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
-        match self.stage {
-            Stage::Off => None,
-            Stage::Reading(until) => until.into_iter().chain(self.sources.next(now)).min(),
-            Stage::Known => self.due,
-        }
-    }
-}
+use super::{
+    Engine,
+    clock::Now,
+    facts::readiness::{ListState, WatchedSet},
+};
+use crate::policy::dns::{ClusterDns, Derived, DnsEvent, Source};
 
 impl Engine {
     /// Looks for the cluster's DNS, and plans nothing before its sources have been heard, or for a few seconds at most.
     #[must_use]
     pub fn discovering(mut self) -> Self {
-        self.dns.stage = Stage::Reading(None);
+        self.readiness.settle(WatchedSet::Dns, ListState::Waiting);
         self
     }
 
-    /// A source of DNS says something.
-    pub(super) fn dns_news(&mut self, news: DnsEvent, now: Now) {
+    /// The sources that were not read.
+    pub(super) fn unread_dns(&self) -> impl Iterator<Item = Source> {
+        self.dns.sources.unread().filter(|_| self.readiness.state(WatchedSet::Dns) != ListState::Off)
+    }
+
+    /// When to look again though nothing happens.
+    pub(super) fn dns_wake(&self, now: Instant) -> Option<Instant> {
+        match self.readiness.state(WatchedSet::Dns) {
+            ListState::Off => None,
+            ListState::Waiting => {
+                let until = self.readiness.silent_until(WatchedSet::Dns);
+                until.into_iter().chain(self.dns.sources.next(now)).min()
+            }
+            ListState::Listed | ListState::NotKnown | ListState::Refused | ListState::Silent => self.dns.due,
+        }
+    }
+
+    /// A source of DNS reports something.
+    pub(super) fn on_dns(&mut self, news: DnsEvent, now: Now) {
         let was_synced = self.is_synced();
-        if self.dns.sources.hear(news, now.instant) && self.dns.stage == Stage::Known {
+        let is_known = matches!(self.readiness.state(WatchedSet::Dns), ListState::Listed | ListState::Silent);
+        if self.dns.sources.hear(news, now.instant) && is_known {
             self.recompute_dns(now);
         }
         self.dns_due(now);
@@ -80,25 +49,26 @@ impl Engine {
 
     /// Everything else is listed: from now on patience ends.
     pub(super) fn wait_for_dns(&mut self, now: Now) {
-        if self.dns.stage == Stage::Reading(None) {
-            self.dns.stage = Stage::Reading(Some(now.instant + PATIENCE));
+        if self.readiness.state(WatchedSet::Dns) == ListState::Waiting {
+            self.readiness.ask(WatchedSet::Dns, now.instant);
         }
         self.dns_due(now);
     }
 
     /// Does what is due by the clock: patience ends, what was found and went is no longer kept, or a refusal lasts.
     pub(super) fn dns_due(&mut self, now: Now) {
-        let is_over = |until: Option<Instant>| until.is_some_and(|until| until <= now.instant);
-        match self.dns.stage {
-            Stage::Reading(_) if self.dns.sources.are_known(now.instant) => {}
-            Stage::Reading(until) if is_over(until) => {
+        let state = match self.readiness.state(WatchedSet::Dns) {
+            ListState::Waiting if self.dns.sources.are_known(now.instant) => ListState::Listed,
+            ListState::Waiting if self.readiness.is_silent_for_long(WatchedSet::Dns, now.instant) => {
                 let silent: Vec<&str> = self.dns.sources.silent(now.instant).map(Into::into).collect();
                 warn!(silent = silent.join(", "), "DNS is looked for without these: they did not answer in time");
+                ListState::Silent
             }
-            Stage::Known if is_over(self.dns.due) => return self.recompute_dns(now),
-            Stage::Off | Stage::Reading(_) | Stage::Known => return,
-        }
-        self.dns.stage = Stage::Known;
+            ListState::Off | ListState::Waiting => return,
+            _ if self.dns.due.is_some_and(|due| due <= now.instant) => return self.recompute_dns(now),
+            _ => return,
+        };
+        self.readiness.settle(WatchedSet::Dns, state);
         self.recompute_dns(now);
     }
 

@@ -6,19 +6,22 @@ use strum::VariantArray;
 
 use super::{
     Engine,
-    assess::Assessment,
+    assess::{Assessment, importance},
     clock::Now,
-    facts::namespaces::Entry,
-    outbox::{baseline_status::BaselineState, revisions::Answer},
+    facts::{
+        namespaces::Entry,
+        readiness::{ListState, WatchedSet},
+    },
+    outbox::baseline_status::BaselineState,
 };
 use crate::{
-    api::{NamespaceName, Role, baseline::Discovery},
-    cluster::watch::REVISIONS_WATCH,
+    api::{NamespaceName, Role, baseline::Discovery, reason::{NoticeReason, ViolationReason}},
     policy::{
         dns::{DnsEvent, OPERATORS_RESOLV_CONF},
         drift::{Class, Drift, Fingerprint},
         explain::{Claim, Explanation, Policy, Relation, Unread, Wrong},
         plan::{Assignment, Baseline, Decision, Known, Namespace},
+        status::{NamespaceState, Problem},
     },
 };
 
@@ -39,6 +42,7 @@ impl Engine {
             namespace: name.to_string(),
             created: ns.created,
             labels: ns.labels.to_map(),
+            protected: is_protected(&verdict.decision, &assessment),
             verdict: sentence(&verdict.decision, &assessment),
             baselines,
             policies: self.policies(&verdict.decision, ns, entry, &assessment),
@@ -51,18 +55,18 @@ impl Engine {
     fn unread(&self) -> Vec<Unread> {
         let asks = |what: fn(&Baseline) -> bool| self.tracked.values().any(|t| t.checked.as_ref().is_ok_and(|b| what(b)));
         let mut unread: Vec<(Vec<&str>, &str)> = Vec::new();
-        if asks(|baseline| baseline.rollout.is_some()) && self.rollouts.revisions.answer() != Answer::Listed {
-            let means = "while a change goes out in waves, a namespace that keeps its former policies is shown here as one that differs and is repaired";
-            unread.push((vec![REVISIONS_WATCH], means));
+        if asks(|baseline| baseline.rollout.is_some()) && self.readiness.state(WatchedSet::Revisions) != ListState::Listed {
+            let means =
+                "during a rollout, a namespace that still has its former policies is shown as one that differs and is repaired";
+            unread.push((vec![WatchedSet::Revisions.as_str()], means));
         }
         if self.tracked.values().any(BaselineState::holds_backends) {
-            let means =
-                "a namespace whose Services only these name is shown here as closed, and the operator leaves its ingress open";
-            unread.push((self.backends.unlisted(), means));
+            let means = "a namespace whose Services only these name is shown as closed, but the operator leaves its ingress open";
+            unread.push((self.unlisted_callers(), means));
         }
         if asks(|baseline| baseline.dns_status.discovery == Discovery::Auto) {
-            let means = "DNS that only these tell of is missing here from what is planned, so an egress policy that allows it is shown as one that differs";
-            unread.push((self.dns.unread().map(Into::into).collect(), means));
+            let means = "DNS that only these name is missing from the plan shown here, so an egress policy that allows it is shown as one that differs";
+            unread.push((self.unread_dns().map(Into::into).collect(), means));
         }
         let unread = unread.into_iter().filter(|(resources, _)| !resources.is_empty());
         unread
@@ -82,7 +86,7 @@ impl Engine {
 
     /// Believes the nameservers that the statuses tell. What rollouts have reached is read again: policies are known by what they allow.
     pub fn believe_told_nameservers(&mut self, now: Now) {
-        self.dns_news(DnsEvent::ResolvConf(self.told_nameservers()), now);
+        self.on_dns(DnsEvent::ResolvConf(self.told_nameservers()), now);
         self.forget_rollouts();
         self.plans_changed(now);
     }
@@ -103,7 +107,10 @@ impl Engine {
             Decision::Frozen(holder) if holder == name => (Relation::Freezes, why_frozen(known, tracked)),
             decision if verdict.shadowed.iter().any(is) => (Relation::Shadowed, format!("{} comes first", first(decision))),
             _ if verdict.audits.iter().any(is) => {
-                let message = found.findings.iter().find(|(of, _)| of == name).and_then(|(_, finding)| finding.problems.first());
+                let findings = found.findings.iter().find(|(of, _)| of == name).map(|(_, finding)| &*finding.problems);
+                let is_change =
+                    |p: &&Problem| [NoticeReason::WouldChange.into(), NoticeReason::ExistingNamespace.into()].contains(&p.reason);
+                let message = findings.and_then(|problems| problems.iter().find(is_change));
                 (Relation::Audits, message.map_or_else(|| "Enforce would change nothing".to_owned(), |p| p.message.clone()))
             }
             _ => (Relation::No, self.why_not(known, tracked, ns)),
@@ -139,7 +146,7 @@ impl Engine {
             let drift = found.drifts.iter().find(|drift| drift.policy == policy.name);
             let state = match entry.policies.get(&policy.name) {
                 None => missing.to_owned(),
-                Some(print) if !print.ours && drift.is_none() => "of somebody else: it would be taken over".to_owned(),
+                Some(print) if !print.ours && drift.is_none() => "of somebody else: it would be adopted".to_owned(),
                 Some(_) => drift.map_or_else(|| "as planned".to_owned(), differs),
             };
             named.push(&policy.name);
@@ -161,10 +168,10 @@ impl Engine {
         let Some(owner) = print.baseline.as_deref().filter(|_| print.ours) else { return "of somebody else".into() };
         match self.baselines.known(owner) {
             _ if matches!(decision, Decision::Frozen(_)) => format!("of baseline {owner}, left as it is"),
-            Known::Gone => format!("of baseline {owner}, which is gone: nobody's any more, and left as it is"),
+            Known::Gone => format!("of baseline {owner}, which no longer exists: left as it is"),
             Known::Invalid => format!("of baseline {owner}, which is stalled: left as it is"),
             Known::Valid(_) if self.baselines.may_remove(owner) => {
-                format!("of baseline {owner}, planned no more: it is being removed")
+                format!("of baseline {owner}, no longer planned: it is being removed")
             }
             Known::Valid(_) => format!("of baseline {owner}, left as it is"),
         }
@@ -172,49 +179,66 @@ impl Engine {
 
     /// What is found wrong now, and what the statuses tell that only the operator knows, such as writes that failed.
     fn wrong(&self, name: &NamespaceName, found: &Assessment) -> Vec<Wrong> {
-        let mut all: Vec<Wrong> = Vec::new();
+        let mut all: Vec<(u8, Wrong)> = Vec::new();
+        let wrong = |baseline: &Arc<str>, problem: Problem, since| {
+            let Problem { policy, reason, message } = problem;
+            let wrong = Wrong { baseline: baseline.to_string(), policy, reason: reason.as_str().into(), message, since };
+            (importance(reason), wrong)
+        };
         for (baseline, tracked) in &self.tracked {
-            all.extend(tracked.told_of(name).map(|(problem, since)| Wrong {
-                baseline: baseline.to_string(),
-                policy: problem.policy,
-                reason: problem.reason.as_str().into(),
-                message: problem.message,
-                since: Some(since),
-            }));
+            all.extend(tracked.told_of(name).map(|(problem, since)| wrong(baseline, problem, Some(since))));
         }
         for (baseline, finding) in &found.findings {
             for problem in &finding.problems {
-                let is_told = |wrong: &Wrong| {
+                let is_told = |(_, wrong): &(u8, Wrong)| {
                     (&*wrong.baseline, &wrong.policy, &*wrong.reason) == (&**baseline, &problem.policy, problem.reason.as_str())
                 };
                 if !all.iter().any(is_told) {
-                    let (policy, message) = (problem.policy.clone(), problem.message.clone());
-                    all.push(Wrong {
-                        baseline: baseline.to_string(),
-                        policy,
-                        reason: problem.reason.as_str().into(),
-                        message,
-                        since: None,
-                    });
+                    all.push(wrong(baseline, problem.clone(), None));
                 }
             }
         }
-        all
+        all.sort_by_key(|(importance, _)| *importance);
+        all.into_iter().map(|(_, wrong)| wrong).collect()
     }
+}
+
+/// What others open, or the operator leaves open, in what a baseline closes.
+fn left_open<'a>(decision: &Decision, found: &'a Assessment) -> impl Iterator<Item = &'a Problem> {
+    let of = first(decision);
+    let findings = found.findings.iter().filter(move |(name, _)| *name == of);
+    let is_open = |p: &&Problem| [ViolationReason::Bypassed.into(), NoticeReason::ServesControlPlane.into()].contains(&p.reason);
+    findings.flat_map(|(_, finding)| &finding.problems).filter(is_open)
+}
+
+/// Whether the namespace counts as protected: every planned policy is in place, and ingress is not left open for the API server.
+fn is_protected(decision: &Decision, found: &Assessment) -> bool {
+    let Decision::Protected(baseline) = decision else { return false };
+    found.findings.iter().any(|(name, finding)| *name == baseline.name && finding.state == NamespaceState::Protected)
 }
 
 /// What is done in the namespace, in a sentence.
 fn sentence(decision: &Decision, found: &Assessment) -> String {
     match decision {
-        Decision::LeaveAlone => "it is being deleted, and left alone".into(),
+        Decision::LeaveAlone => "the namespace is being deleted: no baseline changes it".into(),
         Decision::Unselected if found.drifts.is_empty() => "no baseline applies".into(),
-        Decision::Unselected => "no baseline applies; what one left behind is being removed".into(),
-        Decision::Frozen(name) => format!("{name} freezes it: nothing is written or removed for now"),
+        Decision::Unselected => "no baseline applies; the policies of a former one are being removed".into(),
+        Decision::Frozen(name) => format!("{name} applies, but changes nothing here for now"),
         Decision::Reported(baseline) => {
-            format!("{} would apply, but only reports; existingNamespaces: Enforce closes it", baseline.name)
+            format!(
+                "{} only reports this namespace, because the namespace is older; existingNamespaces: Enforce would close it",
+                baseline.name
+            )
         }
         Decision::Protected(baseline) if found.drifts.is_empty() => {
-            format!("{} applies, and the namespace holds exactly what is planned", baseline.name)
+            let name = &baseline.name;
+            let bypasses = left_open(decision, found).filter(|p| p.reason == ViolationReason::Bypassed.into()).count();
+            match (bypasses, left_open(decision, found).count()) {
+                (0, 0) => format!("{name} applies, and the namespace holds exactly what is planned"),
+                (0, _) => format!("{name} applies, but ingress is left open: the API server calls a Service here"),
+                (1, _) => format!("{name} applies, but another policy opens what it closes"),
+                (n, _) => format!("{name} applies, but {n} other policies open what it closes"),
+            }
         }
         Decision::Protected(baseline) => {
             format!("{} applies, and {} of its policies here differ from the plan", baseline.name, found.drifts.len())
@@ -244,7 +268,7 @@ fn first(decision: &Decision) -> Arc<str> {
 fn why_frozen(known: Known, tracked: &BaselineState) -> String {
     match known {
         Known::Valid(baseline) if baseline.suspended => "suspend: true".into(),
-        Known::Valid(_) => "its release waits to be confirmed: see the condition AwaitingConfirmation of the baseline".into(),
+        Known::Valid(_) => "its release waits for confirmation: see the condition AwaitingConfirmation of the baseline".into(),
         Known::Invalid | Known::Gone => stalled(tracked),
     }
 }
@@ -256,10 +280,10 @@ fn stalled(tracked: &BaselineState) -> String {
 fn differs(drift: &Drift) -> String {
     let class = drift.class.into_str();
     match drift.class {
-        Class::Terminating => format!("{class}: it is being deleted and a finalizer holds it"),
+        Class::Terminating => format!("{class}: the policy is being deleted and a finalizer holds it"),
         Class::Stale => format!("{class}: it is being removed"),
         Class::Missing | Class::SpecChanged | Class::MetadataChanged | Class::Unmanaged | Class::Pinned => {
-            format!("{class}: it is being repaired (last other writer, as claimed: {})", drift.claimed_writer())
+            format!("{class}: it is being repaired (last other field manager: {})", drift.claimed_writer())
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Which namespaces are decided: the label that says so is written where the operator is told to.
 
 use super::{
-    Engine, NamespaceLabels,
+    Engine,
     clock::Now,
+    outbox::namespace_labels::NamespaceLabels,
     writes::{NamespaceLabelWrite, WriteError},
 };
 use crate::{

@@ -3,7 +3,11 @@
 use super::{
     Engine,
     clock::Now,
-    facts::opt_out::{RawOptOut, Tally, Unlisted},
+    facts::{
+        event::{Change, ListRefusal},
+        opt_out::{RawOptOut, Tally},
+        readiness::WatchedSet,
+    },
     writes::{OptOutWrite, StoredOptOut, WriteError},
 };
 use crate::{
@@ -15,44 +19,51 @@ use crate::{
 };
 
 impl Engine {
-    pub(super) fn opt_out_seen(&mut self, raw: &RawOptOut, now: Now) {
-        if let Some(ns) = self.opt_outs.seen(raw, now.wall) {
-            self.opt_outs_changed(&ns, true, now);
+    pub(super) fn on_opt_out(&mut self, change: Change<Box<RawOptOut>>, now: Now) {
+        match change {
+            Change::ListBegan => self.opt_outs.relist(),
+            Change::Applied(raw) => {
+                if let Some(ns) = self.opt_outs.seen(&raw, now.wall) {
+                    self.opt_outs_changed(&ns, true, now);
+                }
+            }
+            Change::Deleted(raw) => {
+                if let Some(ns) = self.opt_outs.gone(&raw) {
+                    self.opt_outs_changed(&ns, true, now);
+                }
+            }
+            Change::ListDone => {
+                self.readiness.answered(WatchedSet::OptOuts);
+                for ns in self.opt_outs.relisted() {
+                    self.opt_outs_changed(&ns, true, now);
+                }
+                self.list_complete(WatchedSet::OptOuts, now);
+            }
+            Change::Refused(refusal, why) => {
+                self.readiness.report(WatchedSet::OptOuts, why);
+                if refusal != ListRefusal::Unavailable {
+                    self.readiness.refuse(WatchedSet::OptOuts, refusal, now.instant);
+                    self.recompute_opt_outs(now);
+                }
+            }
         }
-    }
-
-    pub(super) fn opt_out_gone(&mut self, raw: &RawOptOut, now: Now) {
-        if let Some(ns) = self.opt_outs.gone(raw) {
-            self.opt_outs_changed(&ns, true, now);
-        }
-    }
-
-    pub(super) fn opt_outs_listed(&mut self, now: Now) {
-        for ns in self.opt_outs.relisted() {
-            self.opt_outs_changed(&ns, true, now);
-        }
-        self.list_complete(4, "opt-outs", now);
-    }
-
-    pub(super) fn opt_outs_not_listed(&mut self, why: Unlisted, now: Now) {
-        self.opt_outs.not_listed(why, now.instant);
-        self.recompute_opt_outs(now);
     }
 
     /// Looks whether there can be opt-outs at all.
     pub(super) fn recompute_opt_outs(&mut self, now: Now) {
-        let Some(concerned) = self.opt_outs.none_can_exist(self.backends.is_answered(ConfigurationKind::Crd), now.instant) else {
-            return;
-        };
+        let Some(refused) = self.readiness.refused_since(WatchedSet::OptOuts) else { return };
+        let knows_crds = self.readiness.is_settled(WatchedSet::Callers(ConfigurationKind::Crd));
+        let Some(concerned) = self.opt_outs.none_can_exist(refused, knows_crds, now.instant) else { return };
         for ns in concerned {
             self.opt_outs_changed(&ns, true, now);
         }
-        self.list_complete(4, "opt-outs", now);
+        self.list_complete(WatchedSet::OptOuts, now);
     }
 
-    /// Whether it is known which opt-outs there are.
-    pub const fn knows_opt_outs(&self) -> bool {
-        self.synced[4]
+    /// Whether only the list of CRDs can say if there are any opt-outs.
+    pub(super) fn needs_crds_for_opt_outs(&self) -> bool {
+        let refusal = self.readiness.refused_since(WatchedSet::OptOuts).map(|(refusal, _)| refusal);
+        !self.opt_outs.knows_crd() && refusal == Some(ListRefusal::Unknown)
     }
 
     /// Looks which opt-outs have ended, or are in force again because the clock went back.

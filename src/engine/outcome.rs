@@ -45,14 +45,22 @@ impl Engine {
         };
         self.happenings.push(MetricSample::Repair(outcome));
         match cause {
-            Cause::Bootstrap => info!(namespace = %ns, policy, baseline, "policy created"),
-            Cause::Plan => info!(namespace = %ns, policy, baseline, class, "policy follows the plan"),
+            // `created` logs them together.
+            Cause::Bootstrap => {}
+            Cause::Plan => info!(namespace = %ns, policy, baseline, class, "policy updated to a changed plan"),
             Cause::Others => self.repaired(job, drift, print, now),
         }
         if drift.class == Class::Unmanaged {
             self.adopted(job, drift, print, before.unwrap_or("it could not be read"), now);
         }
         true
+    }
+
+    /// These policies of a new namespace were created.
+    pub(super) fn created(job: &Job, policies: &[&str]) {
+        if !policies.is_empty() {
+            info!(namespace = %job.namespace, policies = policies.join(", "), baseline = job.baseline_name(), "policies created");
+        }
     }
 
     /// What somebody else did was undone.
@@ -64,13 +72,13 @@ impl Engine {
         self.happenings.push(MetricSample::Drift(drift.class, role(job, drift), self.waited(ns, now)));
         let done = match drift.class {
             Class::Missing => "created again",
-            Class::Unmanaged => "taken over",
-            Class::SpecChanged | Class::MetadataChanged | Class::Pinned | Class::Terminating | Class::Stale => "put right",
+            Class::Unmanaged => "adopted",
+            Class::SpecChanged | Class::MetadataChanged | Class::Pinned | Class::Terminating | Class::Stale => "restored",
         };
         let uid = || Some(print.uid.to_string());
         if drift.class != Class::Unmanaged {
             let note =
-                format!("{class}: the policy was {done} as baseline {baseline} plans it (last other writer, as claimed: {who})");
+                format!("{class}: the policy was {done} as baseline {baseline} plans it (last other field manager: {who})");
             self.announce(job, drift, uid(), EventReason::DriftRepaired, note, now);
         }
         if let Some(tracked) = self.tracked.get_mut(baseline) {
@@ -80,24 +88,24 @@ impl Engine {
         if self.pace.repaired(ns, policy, drift.who.as_ref(), now.instant) {
             self.happenings.push(MetricSample::Contested(role(job, drift)));
             let note = format!(
-                "somebody changed the policy {REPAIRS} times within a minute (last other writer, as claimed: {who}): each further repair waits longer, up to 30 s, until it stays as planned for a while"
+                "the policy was changed {REPAIRS} times within a minute (last other field manager: {who}): each further repair waits longer, up to 30 s, until the policy stays as planned"
             );
-            warn!(namespace = %ns, policy, baseline, who, "the policy is contested, its repairs wait");
+            warn!(namespace = %ns, policy, baseline, who, "the policy is changed again and again: each further repair waits longer");
             self.announce(job, drift, uid(), EventReason::PolicyContested, note, now);
         }
     }
 
-    /// A policy under a planned name was taken over. What it held is told, so that its owner can have it back under another name.
+    /// A policy under a planned name was adopted. The event records what it held, so that its owner can create it again under another name.
     fn adopted(&mut self, job: &Job, drift: &Drift, print: &Fingerprint, before: &str, now: Now) {
         let baseline = job.baseline_name();
         let who = drift.claimed_writer();
-        info!(namespace = %job.namespace, policy = drift.policy, baseline, who, before, "policy taken over");
+        info!(namespace = %job.namespace, policy = drift.policy, baseline, who, before, "policy adopted: it had a planned name");
         let told = match before.char_indices().nth(TOLD) {
-            Some((end, _)) => format!("{}… (the log of the operator has more)", &before[..end]),
+            Some((end, _)) => format!("{}… (the operator's log has more)", &before[..end]),
             None => before.to_owned(),
         };
         let note = format!(
-            "{}: the policy was taken over as baseline {baseline} plans it (last other writer, as claimed: {who}); before: {told}",
+            "{}: the policy had a planned name and was adopted as baseline {baseline} plans it (last other field manager: {who}); it held: {told}",
             drift.class.into_str()
         );
         self.announce(job, drift, Some(print.uid.to_string()), EventReason::PolicyAdopted, note, now);
@@ -130,9 +138,30 @@ impl Engine {
         self.pace.succeeded(&job.namespace, &drift.policy);
         self.happenings.push(MetricSample::Repair(Outcome::Removed));
         let owner = drift.baseline.as_deref().unwrap_or_default();
-        info!(namespace = %job.namespace, policy = drift.policy, baseline = owner, "policy removed");
-        let note = format!("the policy was removed: baseline {owner} plans it no more in this namespace");
+        let why = self.why_removed(job, drift, owner);
+        info!(namespace = %job.namespace, policy = drift.policy, baseline = owner, why, "policy removed");
+        let note = format!("the policy was removed: {why}");
         self.announce(job, drift, Some(uid.to_string()), EventReason::PolicyRemoved, note, now);
+    }
+
+    /// Why the namespace no longer gets that policy of that baseline.
+    fn why_removed(&self, job: &Job, drift: &Drift, owner: &str) -> String {
+        match &job.baseline {
+            _ if self.tracked.get(owner).is_some_and(|tracked| tracked.deleting) => {
+                format!("baseline {owner} is being deleted, with deletionPolicy: Delete")
+            }
+            None => format!("baseline {owner} no longer selects this namespace"),
+            Some(winner) if &*winner.name != owner => {
+                format!("baseline {} now applies to this namespace, instead of {owner}", winner.name)
+            }
+            Some(winner) => {
+                let ns = self.observed.get(&job.namespace).and_then(|entry| entry.namespace.as_ref());
+                let role = winner.policies.iter().find(|policy| *policy.name == *drift.policy).map(|policy| policy.role);
+                let why = role.zip(ns).and_then(|(role, ns)| winner.why_not_planned(role, ns));
+                let why = why.unwrap_or_else(|| "its spec no longer names it".into());
+                format!("baseline {owner} no longer plans it in this namespace: {why}")
+            }
+        }
     }
 
     pub(super) fn failed(&mut self, job: &Job, drift: &Drift, reason: Failure, message: &str, now: Now) {
@@ -140,7 +169,7 @@ impl Engine {
         self.happenings.push(MetricSample::Repair(Outcome::Failed));
         // A conflict is part of normal work.
         if failures == 1 && reason != Failure::Conflict {
-            warn!(namespace = %job.namespace, policy = drift.policy, class = drift.class.into_str(), reason = reason.into_str(), "write failed, will be tried again: {message}");
+            warn!(namespace = %job.namespace, policy = drift.policy, class = drift.class.into_str(), reason = reason.into_str(), "write failed, trying again: {message}");
             let note = format!("{reason}: {message}");
             self.announce(job, drift, None, EventReason::RepairFailed, note, now);
         }

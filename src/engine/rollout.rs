@@ -2,24 +2,25 @@
 //! Where each stands is read from the cluster: from its policies, and from the revisions that are stored there. So a restart and another
 //! leader go on where the last one was.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::{
+    api::apps::v1::ControllerRevision,
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+};
 use tracing::{info, warn};
 
 use super::{
     Engine,
-    clock::{Now, PATIENCE},
-    facts::baseline::InstallOwnership,
-    outbox::{
-        baseline_status::BaselineState,
-        revisions::{Answer, Revisions},
+    clock::Now,
+    facts::{
+        baseline::InstallOwnership,
+        event::{Change, ListRefusal},
+        readiness::{ListState, WatchedSet},
     },
+    outbox::baseline_status::BaselineState,
+    waves::{RolloutCounts, UnderWay},
     writes::{RevisionWrite, WriteError},
 };
 use crate::{
@@ -39,51 +40,6 @@ use crate::{
 
 /// A change that was given up on its way may stand in some namespaces; so many of them are remembered, the latest.
 const LEFT: usize = 2;
-
-/// Every rollout, and what it needs to know.
-#[derive(Debug, Default)]
-#[cfg_attr(test, derive(Clone))]
-pub struct Rollouts {
-    /// What is stored.
-    pub revisions: Revisions,
-    under_way: BTreeMap<Arc<str>, UnderWay>,
-    /// What a baseline asked for before its last edit, until that is stored.
-    before: BTreeMap<Arc<str>, Revision>,
-    /// When the next wave begins.
-    next: Option<Instant>,
-    /// Until when decisions wait for what is stored.
-    until: Option<Instant>,
-}
-
-/// Namespaces that rollouts concern, and rollouts that are paused.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct RolloutCounts {
-    /// They hold the new policies, or did.
-    pub moved: usize,
-    /// They are being written to, or cannot be.
-    pub moving: usize,
-    /// They hold the former ones until a wave comes.
-    pub waiting: usize,
-    /// Rollouts that go no further by themselves.
-    pub paused: usize,
-}
-
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-struct UnderWay {
-    generation: Option<i64>,
-    target: Arc<Baseline>,
-    /// The one that went out to all, then those that were left.
-    formers: Vec<Arc<Baseline>>,
-    rollout: RolloutProgress,
-}
-
-impl Rollouts {
-    /// When to look again.
-    pub fn wakes(&self) -> impl Iterator<Item = Instant> {
-        self.next.into_iter().chain(self.revisions.next())
-    }
-}
 
 /// Whether a baseline brings policies to namespaces.
 fn is_at_work(baseline: &Baseline) -> bool {
@@ -169,7 +125,7 @@ impl Engine {
         let mut formers = Vec::new();
         for revision in revisions {
             match target.at(revision, self.installs.own()) {
-                Ok(former) => formers.push(Arc::new(former.with_dns(self.dns.cluster()))),
+                Ok(former) => formers.push(Arc::new(former.with_dns(&self.dns.cluster))),
                 Err(error) => {
                     warn!(baseline = %name, revision = %revision.id, "a former revision is left out: {error}");
                     // The first one went out to all: none of those that were left on the way can stand for it.
@@ -248,33 +204,51 @@ impl Engine {
         }
     }
 
+    pub(super) fn on_revision(&mut self, change: Change<Box<ControllerRevision>>, now: Now) {
+        const SET: WatchedSet = WatchedSet::Revisions;
+        match change {
+            Change::ListBegan => self.rollouts.revisions.relist(),
+            Change::Applied(revision) => self.rollouts.revisions.saw(&revision),
+            Change::Deleted(revision) => self.rollouts.revisions.gone(&revision),
+            Change::ListDone => {
+                self.rollouts.revisions.relisted();
+                self.revisions_settled(ListState::Listed, now);
+            }
+            Change::Refused(refusal, why) => {
+                self.readiness.report(SET, why);
+                if refusal != ListRefusal::Forbidden {
+                    return;
+                }
+                self.readiness.refuse(SET, refusal, now.instant);
+                if self.readiness.state(SET) != ListState::Listed && self.readiness.is_refused_for_long(SET, now.instant) {
+                    self.revisions_settled(ListState::Refused, now);
+                }
+            }
+        }
+    }
+
     /// What is stored is known from now on, or it is known that it cannot be.
-    pub(super) fn revisions_known(&mut self, note: impl FnOnce(&mut Revisions), now: Now) {
-        let (was_synced, before) = (self.is_synced(), self.rollouts.revisions.answer());
-        note(&mut self.rollouts.revisions);
+    fn revisions_settled(&mut self, state: ListState, now: Now) {
+        let was_synced = self.is_synced();
+        let is_news = self.readiness.settle(WatchedSet::Revisions, state);
         if !was_synced {
             self.begin_if_synced(was_synced, now);
-        } else if before != self.rollouts.revisions.answer() {
+        } else if is_news {
             self.plans_changed(now);
         }
     }
 
     /// Waits no longer than it should for what only rollouts need: then nothing else waits for it, as where it is forbidden.
     pub(super) fn wait_for_revisions(&mut self, now: Now) {
-        if self.rollouts.revisions.answer() != Answer::None || !self.is_listed() {
+        const SET: WatchedSet = WatchedSet::Revisions;
+        if self.readiness.is_settled(SET) || !self.readiness.is_required_listed() {
             return;
         }
-        if now.instant < *self.rollouts.until.get_or_insert(now.instant + PATIENCE) {
-            return;
+        self.readiness.ask(SET, now.instant);
+        if self.readiness.is_silent_for_long(SET, now.instant) {
+            warn!("controllerrevisions are not listed in time: no wave of a rollout begins until they are");
+            self.revisions_settled(ListState::Silent, now);
         }
-        warn!("controllerrevisions are not listed in time: no wave of a rollout begins until they are");
-        self.revisions_known(Revisions::go_without, now);
-    }
-
-    /// Whether it is known what is stored, as far as a baseline asks for it.
-    pub fn knows_revisions(&self) -> bool {
-        let asks = |tracked: &BaselineState| tracked.checked.as_ref().is_ok_and(|b| b.rollout.is_some());
-        self.rollouts.revisions.answer() != Answer::None || !self.tracked.values().any(asks)
     }
 
     /// There is no rollout of that baseline: every namespace gets what its spec asks for.
@@ -426,8 +400,9 @@ impl Engine {
         });
         let asks = |tracked: &&BaselineState| tracked.checked.as_ref().is_ok_and(|b| b.rollout.is_some());
         let Some(tracked) = self.tracked.get(name).filter(asks) else { return };
+        let state = self.readiness.state(WatchedSet::Revisions);
         let paused = under_way.and_then(|u| u.rollout.paused()).map(|p| (p.reason.clone(), p.message.clone()));
-        let paused = paused.or_else(|| self.rollouts.revisions.trouble(name, tracked));
+        let paused = paused.or_else(|| self.rollouts.revisions.trouble(name, tracked, state));
         if let Some(tracked) = self.tracked.get_mut(name) {
             tracked.show_rollout(status, paused, now.instant);
         }
@@ -450,7 +425,7 @@ impl Engine {
 
     /// Revisions to store or to delete now.
     pub fn revisions(&mut self, now: Now) -> Vec<RevisionWrite> {
-        if !self.leads || !self.is_synced() {
+        if !self.leads || !self.is_synced() || self.readiness.state(WatchedSet::Revisions) != ListState::Listed {
             return vec![];
         }
         let (mut writes, mut mended) = (Vec::new(), Vec::new());

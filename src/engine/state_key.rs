@@ -29,7 +29,13 @@ impl Engine {
 
     /// What decides its next step in that namespace, but for the baseline, which is as it was shown last.
     pub fn essence(&self, ns: &NamespaceName, now: Now, out: &mut StateKey) {
-        out.word(&(self.synced, self.leads, self.dirty.is_empty(), self.ready.is_empty(), self.in_flight.is_empty()));
+        out.word(&(
+            self.readiness.essence(),
+            self.leads,
+            self.dirty.is_empty(),
+            self.ready.is_empty(),
+            self.in_flight.is_empty(),
+        ));
         out.word(&self.pace.held_back(now.instant));
         out.word(&self.pace.contests().essence(now.instant));
         if let Some(entry) = self.observed.get(ns) {

@@ -45,14 +45,6 @@ impl Telemetry for Shown {
     fn watch_restarted(&self, watch: &'static str) {
         self.metrics.watch_restarted(watch);
     }
-
-    fn watch_listed(&self, watch: &'static str) {
-        self.health.listed(watch);
-    }
-
-    fn watch_waits(&self, watch: &'static str, why: &str) {
-        self.health.waits(watch, why);
-    }
 }
 
 /// Takes the port. Returns the address, and the server, which never ends.

@@ -6,11 +6,7 @@ use futures::{StreamExt, stream};
 
 use super::{EVENTS_AT_ONCE, health::Health, present};
 use crate::{
-    cluster::{
-        client::Clients,
-        telemetry::Telemetry,
-        watch::{self, REVISIONS_WATCH, WATCHES},
-    },
+    cluster::{client::Clients, telemetry::Telemetry, watch},
     engine::Engine,
     operator::admin::Shown,
     policy::explain::Explanation,
@@ -44,8 +40,7 @@ pub enum ViewError {
 
 /// Says what an operator decides for a namespace.
 pub async fn explain(clients: &Clients, from: ViewPoint, namespace: &str, patience: Duration) -> Result<Explanation, ViewError> {
-    let health = Arc::new(Health::new(&[&WATCHES[..], &[REVISIONS_WATCH]].concat()));
-    let telemetry: Arc<dyn Telemetry> = Arc::new(Shown { health: health.clone(), metrics: Arc::default() });
+    let telemetry: Arc<dyn Telemetry> = Arc::new(Shown { health: Arc::new(Health::new(&[])), metrics: Arc::default() });
     let in_a_pod = from.resolv_conf.is_some();
     let mut engine = Engine::new(&from.namespace).discovering();
     let watched = watch::everything(&clients.watches, &from.namespace, &telemetry);
@@ -58,9 +53,6 @@ pub async fn explain(clients: &Clients, from: ViewPoint, namespace: &str, patien
             if engine.is_synced() {
                 return Ok(());
             }
-            if engine.knows_revisions() {
-                health.listed(REVISIONS_WATCH);
-            }
             tokio::select! {
                 events = seen.next() => {
                     for event in events.ok_or(ViewError::WatchEnded)? {
@@ -71,7 +63,9 @@ pub async fn explain(clients: &Clients, from: ViewPoint, namespace: &str, patien
             }
         }
     };
-    tokio::time::timeout(patience, listing).await.map_err(|_| ViewError::NotListed(patience, health.waiting()))??;
+    let listed = tokio::time::timeout(patience, listing).await;
+    let waits = |engine: &Engine| engine.waits().collect::<Vec<_>>().join("\n");
+    listed.map_err(|_| ViewError::NotListed(patience, waits(&engine)))??;
     if !in_a_pod {
         engine.believe_told_nameservers(present());
     }

@@ -19,20 +19,13 @@ pub struct Health {
     start: Instant,
     /// Milliseconds after `start` at which the loop turned last.
     turned: AtomicU64,
-    waits: Mutex<Vec<PendingWatch>>,
-}
-
-/// A watch that has not been listed yet.
-#[derive(Debug)]
-struct PendingWatch {
-    watch: &'static str,
-    why: String,
+    waits: Mutex<Vec<String>>,
 }
 
 impl Health {
     /// Nothing has been seen: all of these are waited for.
     pub fn new(watches: &[&'static str]) -> Self {
-        let waits = watches.iter().map(|watch| PendingWatch { watch, why: "it is being listed".into() }).collect();
+        let waits = watches.iter().map(|watch| format!("{watch}: it is being listed")).collect();
         Self { start: Instant::now(), turned: AtomicU64::new(0), waits: Mutex::new(waits) }
     }
 
@@ -41,17 +34,11 @@ impl Health {
         self.turned.store(self.millis(), Ordering::Relaxed);
     }
 
-    /// A watch has been listed once.
-    pub fn listed(&self, watch: &str) {
-        self.waits.lock().unwrap_or_else(PoisonError::into_inner).retain(|wait| wait.watch != watch);
-    }
-
-    /// A watch that is waited for has a problem.
-    pub fn waits(&self, watch: &str, why: &str) {
+    /// The engine waits for these, one line each.
+    pub fn waits_for(&self, lines: impl Iterator<Item = String>) {
         let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
-        for wait in waits.iter_mut().filter(|wait| wait.watch == watch) {
-            why.clone_into(&mut wait.why);
-        }
+        waits.clear();
+        waits.extend(lines);
     }
 
     /// Why the process should be restarted, if it should.
@@ -62,9 +49,7 @@ impl Health {
 
     /// What is waited for, one line for each watch; empty when everything has been seen once.
     pub fn waiting(&self) -> String {
-        let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines: Vec<String> = waits.iter().map(|PendingWatch { watch, why }| format!("{watch}: {why}")).collect();
-        lines.join("\n")
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
     }
 
     fn millis(&self) -> u64 {
@@ -79,11 +64,10 @@ mod tests {
     #[test]
     fn what_is_waited_for_is_named_until_it_was_listed() {
         let health = Health::new(&["namespaces", "policybaselines"]);
-        health.waits("policybaselines", "not known");
-        assert_eq!(health.waiting(), "namespaces: it is being listed\npolicybaselines: not known");
-        health.listed("namespaces");
-        health.listed("policybaselines");
-        health.waits("policybaselines", "a restart of the watch is no news for readiness");
+        assert_eq!(health.waiting(), "namespaces: it is being listed\npolicybaselines: it is being listed");
+        health.waits_for(["policybaselines: not known".to_owned()].into_iter());
+        assert_eq!(health.waiting(), "policybaselines: not known");
+        health.waits_for(std::iter::empty());
         assert_eq!(health.waiting(), "");
     }
 

@@ -29,7 +29,7 @@ use crate::{
         events::{self, Announcer},
         lease::{Election, Leadership},
         telemetry::Telemetry,
-        watch::{self, OPT_OUTS_WATCH},
+        watch,
         writer::{Writer, repair},
     },
     engine::{
@@ -296,9 +296,7 @@ fn show(engine: &mut Engine, metrics: &Metrics, health: &Health) {
     for (role, tally) in engine.opt_outs_in_force() {
         metrics.set_opt_outs(role, tally.in_force, tally.earliest);
     }
-    if engine.knows_opt_outs() {
-        health.listed(OPT_OUTS_WATCH);
-    }
+    health.waits_for(engine.waits());
     let RolloutCounts { moved, moving, waiting, paused } = engine.rollout_counts();
     metrics.set_rollouts([moved, moving, waiting], paused);
 }

@@ -1,6 +1,6 @@
 //! What a list names until it is complete: what is known and was not named by then is gone.
 
-use std::{collections::HashSet, hash::Hash};
+use std::{borrow::Borrow, collections::HashSet, hash::Hash};
 
 /// A list that is being taken, or none.
 #[derive(Debug)]
@@ -31,6 +31,16 @@ impl<T: Eq + Hash> Listing<T> {
         }
     }
 
+    /// Something that was named is gone already.
+    pub fn unnames<Q: Eq + Hash + ?Sized>(&mut self, one: &Q)
+    where
+        T: Borrow<Q>,
+    {
+        if let Some(named) = &mut self.0 {
+            named.remove(one);
+        }
+    }
+
     /// The list is complete. Returns what it named; nothing if none had begun.
     pub fn end(&mut self) -> Option<HashSet<T>> {
         self.0.take()
@@ -51,6 +61,8 @@ mod tests {
         assert!(listing.is_under_way());
         listing.begin();
         listing.names(|| "b");
+        listing.names(|| "c");
+        listing.unnames("c");
         assert_eq!(listing.end(), Some(HashSet::from(["b"])), "one that begins anew has named nothing yet");
         assert!(listing.end().is_none());
     }

@@ -170,8 +170,8 @@ impl File {
             let mut rest = path;
             match path.first()?.as_str() {
                 "crate" => (base, rest) = (vec![], &path[1..]),
-                "self" => rest = &path[1..],
-                "super" => {
+                "self" | "super" => {
+                    rest = rest.strip_prefix(&["self".to_owned()]).unwrap_or(rest);
                     while rest.first().is_some_and(|part| part == "super") {
                         base.pop();
                         rest = &rest[1..];
@@ -184,7 +184,7 @@ impl File {
         };
         let mut outside = String::new();
         let mut rest = text;
-        while let Some(at) = rest.find("use ").filter(|_| true) {
+        while let Some(at) = rest.find("use ") {
             let before = &rest[..at];
             let starts_line = before.rsplit('\n').next().is_some_and(|line| {
                 let line = line.trim();
@@ -197,13 +197,18 @@ impl File {
                 continue;
             }
             outside.push_str(before);
-            let is_public = before.rsplit('\n').next().is_some_and(|line| line.contains("pub"));
+            let line = before.rsplit('\n').next().unwrap_or_default();
+            let is_public = line.contains("pub");
+            let is_in_block = line.starts_with(' ');
             let mut found = Vec::new();
             tree(&rest[at + 4..end], &[], &mut found);
-            for (path, known) in found {
-                // `pub use child::Name` in a module names the child from where it stands.
-                let path = absolute(&path).or_else(|| is_public.then(|| module.iter().chain(&path).cloned().collect()));
-                let Some(path) = path else { continue };
+            for (mut path, known) in found {
+                // A module in a block, such as `mod tests`, is one step further down.
+                if is_in_block && path.first().is_some_and(|first| first == "super") {
+                    path[0] = "self".into();
+                }
+                // `use child::Name` in a module names the child from where it stands. A path of another crate leads nowhere else.
+                let path = absolute(&path).unwrap_or_else(|| module.iter().chain(&path).cloned().collect());
                 if is_public {
                     file.exports.insert(known, path);
                 } else {
@@ -236,28 +241,29 @@ impl File {
     }
 }
 
-/// A circle of imports, if there is one: each file imports the next, and the last one the first.
-pub fn circle<'a>(imports: &BTreeMap<&'a Path, BTreeSet<&'a Path>>) -> Option<Vec<&'a Path>> {
-    fn visit<'a>(
-        file: &'a Path,
-        imports: &BTreeMap<&'a Path, BTreeSet<&'a Path>>,
-        open: &mut Vec<&'a Path>,
-        done: &mut BTreeSet<&'a Path>,
-    ) -> Option<Vec<&'a Path>> {
-        if let Some(at) = open.iter().position(|other| *other == file) {
-            return Some(open[at..].to_vec());
+/// The circles of imports: each group of files in which every file imports, by way of others, every other one.
+pub fn circles<'a>(imports: &BTreeMap<&'a Path, BTreeSet<&'a Path>>) -> Vec<Vec<&'a Path>> {
+    let reached = |from: &'a Path| {
+        let mut found: BTreeSet<&'a Path> = BTreeSet::new();
+        let mut open: Vec<&'a Path> = imports[from].iter().copied().collect();
+        while let Some(next) = open.pop() {
+            if found.insert(next) {
+                open.extend(&imports[next]);
+            }
         }
-        if done.contains(file) {
-            return None;
-        }
-        open.push(file);
-        let found = imports.get(file).into_iter().flatten().find_map(|next| visit(next, imports, open, done));
-        open.pop();
-        done.insert(file);
         found
+    };
+    let all: BTreeMap<&Path, BTreeSet<&Path>> = imports.keys().map(|file| (*file, reached(file))).collect();
+    let mut seen: BTreeSet<&Path> = BTreeSet::new();
+    let mut found = Vec::new();
+    for (file, reaches) in &all {
+        if reaches.contains(file) && !seen.contains(file) {
+            let circle: Vec<&Path> = reaches.iter().copied().filter(|other| all[other].contains(file)).collect();
+            seen.extend(circle.iter().copied());
+            found.push(circle);
+        }
     }
-    let mut done = BTreeSet::new();
-    imports.keys().find_map(|file| visit(file, imports, &mut Vec::new(), &mut done))
+    found
 }
 
 #[cfg(test)]
@@ -297,9 +303,9 @@ mod tests {
         };
         assert_eq!(of("b.rs"), [Path::new("a/inner.rs")]);
         assert_eq!(of("a/mod.rs"), [Path::new("b.rs")]);
-        assert!(of("a/inner.rs").is_empty() && circle(&imports).is_none());
+        assert!(of("a/inner.rs").is_empty() && circles(&imports).is_empty());
         write("a/inner.rs", "use crate::b;\npub struct Thing;\n");
         let graph = Graph::read(dir.path(), false);
-        assert_eq!(circle(&graph.imports()).unwrap().len(), 2);
+        assert_eq!(circles(&graph.imports()), [vec![&*dir.path().join("a/inner.rs"), &*dir.path().join("b.rs")]]);
     }
 }

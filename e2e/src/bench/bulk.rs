@@ -1,4 +1,4 @@
-//! Measurements 2, 3 and 5: what concerns every namespace at once.
+//! Measurements 2, 3 and 5: what concerns every namespace of a population at once.
 //! Both sides begin when the first request is sent, and end when the watch shows the last policy.
 
 use std::time::Duration;
@@ -6,20 +6,22 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::Instant;
 
-use super::eye::{Kind, Wanted};
+use super::eye::Kind;
 use super::raw::{baseline, each, render};
-use super::{Bench, Population, Side};
+use super::setup::Bench;
+use super::side::{Population, Side};
 
 impl Bench {
     /// New namespaces, all at once, to the last policy of them all.
     pub async fn burst(&mut self, population: &Population) -> Result<Duration> {
-        let policies = render(&baseline(self.edits)?)?;
+        let group = population.group;
+        let policies = render(&baseline(group, self.edits.of(group))?)?;
         let Self { raw, eye, progress, in_flight, .. } = self;
-        let wanted = Wanted { kind: Kind::Added, ..population.wanted(&self.names, eye.now().await?) };
+        let wanted = population.wanted(&self.names, Kind::Added, eye.now().await?);
         let started = Instant::now();
         let work = each(population.names(), *in_flight, async |name: String| {
-            raw.create(&name, population.side).await?;
-            match population.side {
+            raw.create(&name, group).await?;
+            match group.side() {
                 Side::Ours => Ok(()),
                 Side::Raw => raw.apply(&name, &policies).await,
             }
@@ -31,14 +33,15 @@ impl Bench {
     /// All policies are deleted, to the last one that is there again. The operator is at it while the deletion goes on; raw applies
     /// when the deletion has ended. The second time is that of the deletion.
     pub async fn restore(&mut self, population: &Population) -> Result<(Duration, Duration)> {
-        let policies = render(&baseline(self.edits)?)?;
+        let group = population.group;
+        let policies = render(&baseline(group, self.edits.of(group))?)?;
         let Self { raw, eye, progress, in_flight, .. } = self;
-        let wanted = Wanted { kind: Kind::Added, ..population.wanted(&self.names, eye.now().await?) };
+        let wanted = population.wanted(&self.names, Kind::Added, eye.now().await?);
         let started = Instant::now();
         let work = async {
             each(population.names(), *in_flight, async |name: String| raw.delete_policies(&name).await).await?;
             let deleted = started.elapsed();
-            if population.side == Side::Raw {
+            if group.side() == Side::Raw {
                 each(population.names(), *in_flight, async |name: String| raw.apply(&name, &policies).await).await?;
             }
             anyhow::Ok(deleted)
@@ -47,23 +50,21 @@ impl Bench {
         Ok((last.saturating_duration_since(started), deleted))
     }
 
-    /// An edit of the baseline that changes every policy, to the last one that follows.
+    /// An edit that changes every policy, to the last one that follows. Ours is one of the baseline.
     pub async fn edit(&mut self, population: &Population) -> Result<Duration> {
-        let next = baseline(self.edits + 1)?;
+        let group = population.group;
+        let next = baseline(group, self.edits.next(group))?;
         let policies = render(&next)?;
         let Self { raw, eye, progress, in_flight, .. } = self;
-        let wanted = Wanted { kind: Kind::Modified, ..population.wanted(&self.names, eye.now().await?) };
+        let wanted = population.wanted(&self.names, Kind::Modified, eye.now().await?);
         let started = Instant::now();
         let work = async {
-            match population.side {
+            match group.side() {
                 Side::Ours => raw.apply_baseline(&next).await,
                 Side::Raw => each(population.names(), *in_flight, async |name: String| raw.apply(&name, &policies).await).await,
             }
         };
         let ((), last) = tokio::try_join!(work, eye.until_all(&wanted, progress))?;
-        if population.side == Side::Ours {
-            self.edits += 1;
-        }
         Ok(last.saturating_duration_since(started))
     }
 }

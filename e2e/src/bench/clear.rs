@@ -5,7 +5,8 @@ use anyhow::{Result, ensure};
 use k8s_openapi::ByteString;
 use serde_json::json;
 
-use super::{Population, http};
+use super::http;
+use super::side::Population;
 
 /// What the namespaces hold, then the namespaces themselves.
 const KINDS: [&str; 3] = ["networkpolicies", "events", "namespaces"];

@@ -18,9 +18,11 @@ use tokio::time::Instant;
 
 use super::figures::{Point, milliseconds};
 use super::numbers::{count, megabytes};
+use super::proc;
 use super::relay::Relay;
+use super::setup::{Bench, connect};
+use super::side::{Group, Side};
 use super::subject::Subject;
-use super::{Bench, Side, connect, proc};
 use crate::audit::AuditEntry;
 use crate::world::World;
 
@@ -30,14 +32,25 @@ const LIMIT: Duration = Duration::from_mins(3);
 const PAGE: u32 = 500;
 
 impl Bench {
-    /// No operator runs before this, and none after it.
-    pub async fn cold_start(&mut self, compliant: usize, list_first: bool, point: &mut Point) -> Result<()> {
-        if list_first {
-            self.list(point).await?;
+    /// So many pairs of a start and a list; they take turns to be first. No operator runs before this, and none after it.
+    pub async fn cold_starts(&mut self, pairs: usize, point: &mut Point) -> Result<()> {
+        for _ in 0..pairs {
+            // Across rounds as well.
+            if point.cold_start.len().is_multiple_of(2) {
+                self.list(point).await?;
+                self.cold_start(point).await?;
+            } else {
+                self.cold_start(point).await?;
+                self.list(point).await?;
+            }
         }
+        self.count_bytes(point).await
+    }
+
+    async fn cold_start(&mut self, point: &mut Point) -> Result<()> {
         let audit = self.plane.audit().context("no audit log")?;
         let mark = audit.mark();
-        let (subject, ready, assessed) = self.start_cold(&self.kubeconfig, compliant).await?;
+        let (subject, ready, assessed) = self.start_cold(&self.kubeconfig, point.namespaces).await?;
         let started = subject.started;
         point.cold_start.took(Side::Ours, assessed.max(ready) - started);
         point.ready.push(milliseconds(ready - started));
@@ -57,10 +70,7 @@ impl Bench {
         }
         point.restart_writes = point.restart_writes.max(writes.len());
         point.restart_requests = tally(&entries);
-        if !list_first {
-            self.list(point).await?;
-        }
-        self.count_bytes(compliant, point).await
+        Ok(())
     }
 
     /// A new process; when it was ready, and when it had counted everything.
@@ -72,9 +82,9 @@ impl Bench {
     }
 
     /// The same again, by way of a relay, which is in the way of whoever is measured.
-    async fn count_bytes(&self, compliant: usize, point: &mut Point) -> Result<()> {
+    async fn count_bytes(&self, point: &mut Point) -> Result<()> {
         let relay = Relay::open(&self.kubeconfig).await?;
-        let (subject, ..) = self.start_cold(&relay.kubeconfig(&self.kubeconfig)?, compliant).await?;
+        let (subject, ..) = self.start_cold(&relay.kubeconfig(&self.kubeconfig)?, point.namespaces).await?;
         point.cold_bytes.add(Side::Ours, bytes(&relay));
         subject.stop()?;
         let admin = self.plane.admin_kubeconfig();
@@ -88,7 +98,7 @@ impl Bench {
     async fn list(&self, point: &mut Point) -> Result<()> {
         let (took, (namespaces, policies, baselines)) = everything(self.plane.admin_kubeconfig()).await?;
         point.cold_start.took(Side::Raw, took);
-        let expected = (point.namespaces, 4 * point.namespaces, 1);
+        let expected = (point.namespaces, 4 * point.namespaces, Group::OURS.len());
         ensure!(
             namespaces > expected.0 && (policies, baselines) == (expected.1, expected.2),
             "the cluster does not hold what it should: {namespaces} namespaces, {policies} policies, {baselines} baselines"

@@ -18,6 +18,8 @@ use crate::wait::TIMEOUT;
 
 /// How long one watch lasts; longer than the bench.
 const WATCH_SECONDS: u32 = 2 * 60 * 60;
+/// So many policies are there before anybody wonders.
+const FEW: usize = 1000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -95,7 +97,9 @@ impl Eye {
                 if seen.len() == wanted.count {
                     return Ok(at);
                 }
-                progress.done(seen.len(), wanted.count);
+                if wanted.count > FEW {
+                    progress.done(seen.len(), wanted.count);
+                }
             }
         }
     }

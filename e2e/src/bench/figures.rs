@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Side;
-use super::numbers::{count, median, quantile, ratio};
+use super::numbers::{Spread, count, median, of_pairs, quantile, ratio};
+use super::side::Side;
 
-/// The samples of both sides.
+/// The samples of both sides, in the order in which they were taken.
 #[derive(Clone, Debug, Default)]
 pub struct Pair {
     ours: Vec<f64>,
@@ -47,6 +47,22 @@ impl Pair {
         Beside { ours: median(&self.ours), raw: median(&self.raw) }
     }
 
+    /// The ratios of samples that followed each other.
+    pub fn spread(&self) -> Option<Spread> {
+        of_pairs(&self.ours, &self.raw)
+    }
+
+    /// The same of throughput: more is more.
+    fn spread_of_rates(&self) -> Option<Spread> {
+        of_pairs(&self.raw, &self.ours)
+    }
+
+    /// Without what both sides wait for, pair by pair.
+    fn without(&self, both: &[f64]) -> Self {
+        let net = |side: &[f64]| side.iter().zip(both).map(|(sample, both)| sample - both).collect();
+        Self { ours: net(&self.ours), raw: net(&self.raw) }
+    }
+
     pub fn len(&self) -> usize {
         self.ours.len()
     }
@@ -68,17 +84,30 @@ pub struct Rest {
     pub lease_requests: usize,
 }
 
+/// Our side alone, with every namespace at once. Times in milliseconds, one for each round.
+#[derive(Clone, Debug, Default)]
+pub struct Whole {
+    pub burst: Vec<f64>,
+    pub restore: Vec<f64>,
+    pub edit: Vec<f64>,
+}
+
 /// Everything that was measured with so many namespaces. Times in milliseconds, memory in megabytes.
 #[derive(Clone, Debug, Default)]
 pub struct Point {
     pub namespaces: usize,
+    pub whole: Whole,
     pub first_policies: Pair,
+    /// How many namespaces a slice has: that many are concerned by burst, restore and edit.
+    pub slice: usize,
     pub burst: Pair,
     pub restore: Pair,
-    /// How long the deletion alone takes.
+    /// How long the deletion of a slice alone takes; for each pair of restore.
     pub deletion: Vec<f64>,
     pub repair: Pair,
     pub edit: Pair,
+    /// How busy the operator is during the slices of raw.
+    pub raw_slices: Busy,
     pub cold_start: Pair,
     /// Bytes from the apiserver during the cold start.
     pub cold_bytes: Pair,
@@ -95,43 +124,80 @@ pub struct Point {
     pub rest: Option<Rest>,
 }
 
+/// The time of a process on the processors, in seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Busy {
+    pub cpu: f64,
+    pub elapsed: f64,
+}
+
+impl Busy {
+    pub fn add(&mut self, cpu: Duration, elapsed: Duration) {
+        self.cpu += cpu.as_secs_f64();
+        self.elapsed += elapsed.as_secs_f64();
+    }
+
+    /// Of one core.
+    pub fn percent(self) -> f64 {
+        if self.elapsed > 0.0 { self.cpu / self.elapsed * 100.0 } else { 0.0 }
+    }
+}
+
 /// A figure with its name in the report and in the table.
 #[derive(Clone, Debug)]
 pub struct Row {
     pub key: &'static str,
     pub what: String,
     pub value: Beside,
+    /// Where ours and raw were measured in pairs.
+    pub pairs: Option<Spread>,
+}
+
+impl Row {
+    /// The median of the pairs; of figures that are no pairs, theirs.
+    pub fn ratio(&self) -> Option<f64> {
+        self.pairs.map_or_else(|| self.value.ratio(), |pairs| Some(pairs.median))
+    }
 }
 
 impl Point {
     /// The restoration without the deletion before it, which both sides wait for.
-    fn restore_net(&self) -> Beside {
-        let (both, deletion) = (self.restore.median(), median(&self.deletion));
-        Beside { ours: both.ours - deletion, raw: both.raw - deletion }
+    fn restore_net(&self) -> Pair {
+        self.restore.without(&self.deletion)
     }
 
     /// The times, in the order of the issue.
     pub fn times(&self) -> Vec<Row> {
-        let n = self.namespaces;
-        let row = |key, what: &str, value| Row { key, what: what.to_owned(), value };
+        let n = self.slice;
+        let row = |key, what: &str, value| Row { key, what: what.to_owned(), value, pairs: None };
+        let paired =
+            |key, what: &str, pair: &Pair| Row { key, what: what.to_owned(), value: pair.median(), pairs: pair.spread() };
         vec![
             row("first_policies_p50", "1. new namespace to third policy, p50", self.first_policies.quantile(0.5)),
             row("first_policies_p99", "1. new namespace to third policy, p99", self.first_policies.quantile(0.99)),
-            row("burst", &format!("2. {n} new namespaces to last policy"), self.burst.median()),
-            row("restore", &format!("3. {} policies deleted and restored", 3 * n), self.restore.median()),
-            row("restore_net", "3. the same without the deletion", self.restore_net()),
+            paired("burst", &format!("2. {n} new namespaces to last policy"), &self.burst),
+            paired("restore", &format!("3. {} policies deleted and restored", 3 * n), &self.restore),
+            paired("restore_net", "3. the same without the deletion", &self.restore_net()),
             row("repair_p50", "4. changed policy to repair, p50", self.repair.quantile(0.5)),
             row("repair_p99", "4. changed policy to repair, p99", self.repair.quantile(0.99)),
-            row("edit", &format!("5. edit to last of {} policies", 3 * n), self.edit.median()),
-            row("cold_start", "6. cold start beside a raw list", self.cold_start.median()),
+            paired("edit", &format!("5. edit to last of {} policies", 3 * n), &self.edit),
+            paired("cold_start", "6. cold start beside a raw list", &self.cold_start),
         ]
     }
 
-    /// Policies a second, of that row.
-    pub fn throughput(&self, key: &str) -> Option<Beside> {
-        let time = self.times().into_iter().find(|row| row.key == key)?.value;
-        let rate = |milliseconds: f64| if milliseconds > 0.0 { count(3 * self.namespaces) * 1000.0 / milliseconds } else { 0.0 };
-        Some(Beside { ours: rate(time.ours), raw: rate(time.raw) })
+    /// Policies a second, of the slices.
+    pub fn throughput(&self) -> Vec<Row> {
+        let rate = |milliseconds: f64| if milliseconds > 0.0 { count(3 * self.slice) * 1000.0 / milliseconds } else { 0.0 };
+        let row = |key, what: &str, pair: &Pair| {
+            let Beside { ours, raw } = pair.median();
+            Row { key, what: what.to_owned(), value: Beside { ours: rate(ours), raw: rate(raw) }, pairs: pair.spread_of_rates() }
+        };
+        vec![
+            row("burst", "2. new namespaces", &self.burst),
+            row("restore", "3. deleted", &self.restore),
+            row("restore_net", "3. without the deletion", &self.restore_net()),
+            row("edit", "5. edit", &self.edit),
+        ]
     }
 
     pub fn resident_rest(&self) -> f64 {
@@ -147,13 +213,23 @@ impl Point {
 pub mod tests {
     use super::*;
 
-    /// A size at which everything takes 2 ms a namespace for us, 1 ms raw, and memory grows by 1 MB for 100.
+    /// A size at which everything takes 2 ms a namespace for us, 1 ms raw, and memory grows by 1 MB for 100. The machine is ten times as
+    /// slow during the second of three pairs.
     pub fn point(namespaces: usize) -> Point {
-        let n = count(namespaces);
-        let mut point = Point { namespaces, ..Point::default() };
-        for pair in [&mut point.burst, &mut point.edit, &mut point.cold_start] {
-            pair.add(Side::Ours, 2.0 * n);
-            pair.add(Side::Raw, n);
+        let (n, slice) = (count(namespaces), namespaces / 10);
+        let mut point = Point { namespaces, slice, ..Point::default() };
+        for whole in [&mut point.whole.burst, &mut point.whole.restore, &mut point.whole.edit] {
+            whole.push(2.0 * n);
+        }
+        for slow in [1.0, 10.0, 1.0] {
+            let n = slow * count(slice);
+            for pair in [&mut point.burst, &mut point.edit, &mut point.cold_start] {
+                pair.add(Side::Ours, 2.0 * n);
+                pair.add(Side::Raw, n);
+            }
+            point.restore.add(Side::Ours, 5.0 * n);
+            point.restore.add(Side::Raw, 4.0 * n);
+            point.deletion.push(3.0 * n);
         }
         for sample in 1..=100 {
             for pair in [&mut point.first_policies, &mut point.repair] {
@@ -161,9 +237,6 @@ pub mod tests {
                 pair.add(Side::Raw, count(sample));
             }
         }
-        point.restore.add(Side::Ours, 5.0 * n);
-        point.restore.add(Side::Raw, 4.0 * n);
-        point.deletion.push(3.0 * n);
         point.resident_start.push(10.0 + n / 100.0);
         point.resident_peak.push(15.0 + n / 100.0);
         let resident = 12.0 + n / 100.0;
@@ -176,13 +249,36 @@ pub mod tests {
     }
 
     #[test]
+    fn pairs_are_compared_one_by_one_and_in_both_directions() {
+        let mut point = point(1000);
+        point.burst.add(Side::Ours, 100.0);
+        point.burst.add(Side::Raw, 100.0);
+        let time = point.times().into_iter().find(|row| row.key == "burst").and_then(|row| row.pairs);
+        assert_eq!(time, Some(Spread { median: 2.0, lowest: 1.0, highest: 2.0, pairs: 4 }));
+        let rate = point.throughput().into_iter().find(|row| row.key == "burst").and_then(|row| row.pairs);
+        assert_eq!(rate, Some(Spread { median: 0.5, lowest: 0.5, highest: 1.0, pairs: 4 }));
+        let net = point.times().into_iter().find(|row| row.key == "restore_net");
+        assert_eq!(net.and_then(|row| row.ratio()), Some(2.0));
+    }
+
+    #[test]
+    fn a_process_is_busy_for_a_share_of_the_time() {
+        let mut busy = Busy::default();
+        assert!(busy.percent().abs() < 1e-9);
+        busy.add(Duration::from_millis(10), Duration::from_millis(100));
+        busy.add(Duration::from_millis(20), Duration::from_millis(100));
+        assert!((busy.percent() - 15.0).abs() < 1e-9);
+    }
+
+    #[test]
     fn figures_are_quantiles_and_medians_and_the_deletion_counts_for_neither_side() {
-        let point = point(100);
+        let point = point(1000);
         assert_eq!(value(&point, "first_policies_p50"), Beside { ours: 100.0, raw: 50.0 });
         assert_eq!(value(&point, "repair_p99"), Beside { ours: 198.0, raw: 99.0 });
         assert_eq!(value(&point, "restore"), Beside { ours: 500.0, raw: 400.0 });
         assert_eq!(value(&point, "restore_net"), Beside { ours: 200.0, raw: 100.0 });
-        assert_eq!(point.throughput("burst"), Some(Beside { ours: 1500.0, raw: 3000.0 }));
+        let rates: Vec<Beside> = point.throughput().into_iter().map(|row| row.value).collect();
+        assert_eq!(rates[0], Beside { ours: 1500.0, raw: 3000.0 });
         assert!((point.cpu_rest_percent() - 0.1).abs() < 1e-9);
     }
 }

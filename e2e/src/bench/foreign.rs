@@ -7,8 +7,8 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Request as Requests;
 use serde_json::{Value, json};
 
-use super::Side;
 use super::raw::{Raw, each};
+use super::side::Group;
 
 /// How many policies a namespace holds.
 const TOGETHER: usize = 10;
@@ -21,7 +21,7 @@ pub async fn grow(raw: &Raw, from: usize, to: usize) -> Result<()> {
         let namespace = format!("standing-{group:05}");
         let policies = (group * TOGETHER).max(from)..((group + 1) * TOGETHER).min(to);
         if policies.start == group * TOGETHER {
-            raw.create(&namespace, Side::Raw).await?;
+            raw.create(&namespace, Group::Raw).await?;
         }
         for number in policies {
             write(raw, &namespace, number).await.with_context(|| format!("a policy of others in {namespace}"))?;

@@ -8,17 +8,19 @@ use tokio::time::Instant;
 use super::eye::{Kind, Sighting};
 use super::figures::Point;
 use super::raw::{baseline, each, render};
-use super::{Bench, Side};
+use super::setup::Bench;
+use super::side::{Group, Side};
 
 impl Bench {
     /// So many samples of both sides, with the operator running.
     pub async fn latency(&mut self, samples: usize, point: &mut Point) -> Result<()> {
-        let populations = Side::BOTH.map(|side| self.population(side, samples));
+        let populations = [Group::All, Group::Raw].map(|group| self.population(group, samples));
         for sample in 0..samples {
             for population in &populations {
                 let name = population.name(sample);
-                point.first_policies.took(population.side, self.one_namespace(&name, population.side).await?);
-                point.repair.took(population.side, self.one_change(&name, population.side).await?);
+                let side = population.group.side();
+                point.first_policies.took(side, self.one_namespace(&name, population.group).await?);
+                point.repair.took(side, self.one_change(&name, side).await?);
                 self.progress.done(sample, samples);
             }
         }
@@ -29,12 +31,12 @@ impl Bench {
     }
 
     /// From the creation of a namespace, as sent, to its third policy, as seen.
-    async fn one_namespace(&mut self, name: &str, side: Side) -> Result<Duration> {
-        let policies = render(&baseline(self.edits)?)?;
+    async fn one_namespace(&mut self, name: &str, group: Group) -> Result<Duration> {
+        let policies = render(&baseline(Group::All, self.edits.of(Group::All))?)?;
         let mut missing = policies.len();
         let started = Instant::now();
-        self.raw.create(name, side).await?;
-        if side == Side::Raw {
+        self.raw.create(name, group).await?;
+        if group == Group::Raw {
             self.raw.apply(name, &policies).await?;
         }
         let third = self.eye.until(|seen| {
@@ -46,7 +48,7 @@ impl Bench {
 
     /// Ours: from a change by somebody else, as seen, to the repair, as seen. Raw: from an apply, as sent, to when it is seen.
     async fn one_change(&mut self, name: &str, side: Side) -> Result<Duration> {
-        let policies = render(&baseline(self.edits)?)?;
+        let policies = render(&baseline(Group::All, self.edits.of(Group::All))?)?;
         let policy = policies[0].name.clone();
         let is_it = |seen: &Sighting| seen.namespace == name && seen.name == policy && seen.kind == Kind::Modified;
         let version = self.raw.open(name, &policy).await?;

@@ -25,6 +25,25 @@ pub fn ratio(ours: f64, raw: f64) -> Option<f64> {
     (raw > 0.0).then(|| ours / raw)
 }
 
+/// What the ratios of pairs come to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    pub median: f64,
+    pub lowest: f64,
+    pub highest: f64,
+    /// How many pairs there are.
+    pub pairs: usize,
+}
+
+/// The first samples of each side are a pair, then the second ones, and so on. What cannot be compared is left out; none if nothing is left.
+pub fn of_pairs(ours: &[f64], raw: &[f64]) -> Option<Spread> {
+    let ratios: Vec<f64> =
+        ours.iter().zip(raw).filter(|(ours, _)| **ours > 0.0).filter_map(|(ours, raw)| ratio(*ours, *raw)).collect();
+    let lowest = ratios.iter().copied().min_by(f64::total_cmp)?;
+    let highest = ratios.iter().copied().max_by(f64::total_cmp)?;
+    Some(Spread { median: median(&ratios), lowest, highest, pairs: ratios.len() })
+}
+
 /// The power of N with which a value grows from one size to another: 1 is linear, 0 does not grow.
 pub fn exponent(small: (usize, f64), large: (usize, f64)) -> Option<f64> {
     let known = small.0 > 0 && large.0 > small.0 && small.1 > 0.0 && large.1 > 0.0;
@@ -78,6 +97,31 @@ mod tests {
     fn a_ratio_needs_something_to_compare_with() {
         close(ratio(3.0, 2.0).unwrap(), 1.5);
         assert_eq!(ratio(3.0, 0.0), None);
+    }
+
+    #[test]
+    fn a_pair_is_compared_with_nothing_but_itself() {
+        // The machine is ten times as slow during one pair: both sides of it are, so the ratio stays.
+        let spread = of_pairs(&[2.0, 30.0, 1.0, 4.0, 9.0], &[1.0, 20.0, 2.0, 2.0, 9.0]).unwrap();
+        close(spread.median, 1.5);
+        close(spread.lowest, 0.5);
+        close(spread.highest, 2.0);
+        assert_eq!(spread.pairs, 5);
+    }
+
+    #[test]
+    fn one_pair_that_was_disturbed_moves_no_median() {
+        let spread = of_pairs(&[1.0, 1.0, 100.0], &[1.0, 1.0, 1.0]).unwrap();
+        close(spread.median, 1.0);
+        close(spread.highest, 100.0);
+    }
+
+    #[test]
+    fn a_side_that_is_missing_or_zero_makes_no_pair() {
+        assert_eq!(of_pairs(&[], &[]), None);
+        assert_eq!(of_pairs(&[1.0], &[]), None);
+        assert_eq!(of_pairs(&[1.0, 0.0], &[0.0, 1.0]), None);
+        assert_eq!(of_pairs(&[3.0, 1.0, 5.0], &[2.0]).unwrap().pairs, 1);
     }
 
     #[test]

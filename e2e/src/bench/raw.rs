@@ -15,22 +15,22 @@ use policy_baseline::api::names::LABEL_MANAGED_BY;
 use policy_baseline::policy::plan::{Baseline, Rendered};
 use serde_json::{Value, json};
 
-use super::Side;
+use super::side::Group;
 
 /// What the bench's namespaces are selected by.
 const SIDE: &str = "bench.policybaseline.io/side";
-/// The name of the baseline, and of the raw client.
+/// The name of the raw client.
 const BENCH: &str = "bench";
 
-/// The baseline after so many edits: each changes all three policies.
-pub fn baseline(edits: u16) -> Result<PolicyBaseline> {
+/// The baseline of a group after so many edits: each changes all three policies.
+pub fn baseline(group: Group, edits: u16) -> Result<PolicyBaseline> {
     let spec = json!({
-        "namespaceSelector": { "matchLabels": { SIDE: Side::Ours.label() } },
+        "namespaceSelector": { "matchLabels": { SIDE: group.label() } },
         "metadata": { "labels": { "bench.policybaseline.io/edit": edits.to_string() } },
         "dns": { "ports": [10_000 + edits] },
         "monitoring": { "ports": [{ "port": 20_000 + edits }] },
     });
-    let mut baseline = PolicyBaseline::new(BENCH, serde_json::from_value(spec)?);
+    let mut baseline = PolicyBaseline::new(&format!("bench-{}", group.label()), serde_json::from_value(spec)?);
     baseline.metadata.creation_timestamp = None;
     Ok(baseline)
 }
@@ -62,8 +62,8 @@ impl Raw {
         Self { client }
     }
 
-    pub async fn create(&self, name: &str, side: Side) -> Result<()> {
-        let namespace = json!({ "metadata": { "name": name, "labels": { SIDE: side.label() } } });
+    pub async fn create(&self, name: &str, group: Group) -> Result<()> {
+        let namespace = json!({ "metadata": { "name": name, "labels": { SIDE: group.label() } } });
         let request =
             Requests::new(Namespace::url_path(&(), None)).create(&PostParams::default(), serde_json::to_vec(&namespace)?);
         self.send(request?).await.with_context(|| format!("create namespace {name}")).map(drop)
@@ -109,8 +109,9 @@ impl Raw {
     }
 
     pub async fn apply_baseline(&self, baseline: &PolicyBaseline) -> Result<()> {
+        let name = baseline.metadata.name.as_deref().context("a baseline without a name")?;
         let request = Requests::new(PolicyBaseline::url_path(&(), None)).patch(
-            BENCH,
+            name,
             &PatchParams::apply(BENCH).force(),
             &Patch::Apply(baseline),
         )?;
@@ -135,7 +136,7 @@ mod tests {
 
     #[test]
     fn an_edit_changes_every_policy_and_the_raw_ones_are_not_the_operators() {
-        let [before, after] = [1, 2].map(|edits| render(&baseline(edits).unwrap()).unwrap());
+        let [before, after] = [1, 2].map(|edits| render(&baseline(Group::Slice, edits).unwrap()).unwrap());
         assert_eq!(before.len(), 3);
         for (before, after) in before.iter().zip(&after) {
             assert_eq!(before.name, after.name);

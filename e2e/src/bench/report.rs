@@ -3,8 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::facts::Facts;
-use super::figures::{Beside, Point};
-use super::numbers::{exponent, median, megabytes, slope};
+use super::figures::{Beside, Point, Row};
+use super::growth::{GROWING, Growth};
+use super::numbers::{median, megabytes};
 use super::{plot, table};
 
 /// A run of the bench.
@@ -14,32 +15,14 @@ pub struct Report {
     pub(super) facts: Facts,
 }
 
-/// How a figure grows from the smallest size to the largest.
-#[derive(Clone, Copy, Debug)]
-pub struct Growth {
-    pub exponent: Option<f64>,
-    pub slope: Option<f64>,
-}
-
 impl Report {
     pub(super) const fn new(points: Vec<Point>, facts: Facts) -> Self {
         Self { points, facts }
     }
 
-    /// The largest size.
-    pub(super) fn last(&self) -> Option<&Point> {
-        self.points.last()
-    }
-
-    pub(super) fn growth(&self, value: impl Fn(&Point) -> f64) -> Growth {
-        let at = |point: Option<&Point>| point.map_or((0, 0.0), |point| (point.namespaces, value(point)));
-        let (small, large) = (at(self.points.first()), at(self.points.last()));
-        Growth { exponent: exponent(small, large), slope: slope(small, large) }
-    }
-
     /// The tables, for a terminal and for docs/performance.md.
     pub fn table(&self) -> String {
-        table::write(self)
+        table::write(&self.points, &self.facts)
     }
 
     /// Latency and memory against the number of namespaces, as SVG.
@@ -48,12 +31,12 @@ impl Report {
     }
 
     pub fn json(&self) -> Value {
-        let mut report = self.last().map(point).unwrap_or_default();
+        let mut report = self.points.last().map(point).unwrap_or_default();
         let Facts { kubernetes, operator, rustc, commit, cores, binary, in_flight, foreign, took } = &self.facts;
-        let growth: Map<String, Value> = table::GROWING
+        let growth: Map<String, Value> = GROWING
             .iter()
             .map(|(key, _, value)| {
-                let Growth { exponent, slope } = self.growth(value);
+                let Growth { exponent, slope } = Growth::of(&self.points, value);
                 ((*key).to_owned(), json!({ "exponent": exponent, "per_namespace": slope }))
             })
             .collect();
@@ -74,16 +57,30 @@ fn beside(value: Beside) -> Value {
     json!({ "ours": value.ours, "raw": value.raw, "ratio": value.ratio() })
 }
 
+fn rows(rows: Vec<Row>) -> Map<String, Value> {
+    let of = |row: &Row| {
+        let mut figure = json!({ "ours": row.value.ours, "raw": row.value.raw, "ratio": row.ratio() });
+        if let Some(pairs) = row.pairs {
+            figure["ratio_lowest"] = json!(pairs.lowest);
+            figure["ratio_highest"] = json!(pairs.highest);
+            figure["pairs"] = json!(pairs.pairs);
+        }
+        figure
+    };
+    rows.into_iter().map(|row| (row.key.to_owned(), of(&row))).collect()
+}
+
 fn point(point: &Point) -> Map<String, Value> {
-    let mut all: Map<String, Value> = point.times().into_iter().map(|row| (row.key.to_owned(), beside(row.value))).collect();
-    let throughput: Map<String, Value> = ["burst", "restore", "restore_net", "edit"]
-        .into_iter()
-        .filter_map(|key| Some((key.to_owned(), beside(point.throughput(key)?))))
-        .collect();
+    let mut all = rows(point.times());
     let rest = point.rest.unwrap_or_default();
     let figures = json!({
         "namespaces": point.namespaces,
-        "policies_per_second": throughput,
+        "slice": point.slice,
+        "policies_per_second": rows(point.throughput()),
+        "burst_all": median(&point.whole.burst),
+        "restore_all": median(&point.whole.restore),
+        "edit_all": median(&point.whole.edit),
+        "raw_slices_cpu_percent": point.raw_slices.percent(),
         "cold_start_bytes": beside(point.cold_bytes.median()),
         "ready_ms": median(&point.ready),
         "first_watch_ms": median(&point.first_watch),
@@ -98,7 +95,7 @@ fn point(point: &Point) -> Map<String, Value> {
         "rest_seconds": rest.seconds,
         "rest_requests": rest.requests,
         "rest_lease_requests": rest.lease_requests,
-        "rounds": point.burst.len(),
+        "rounds": point.whole.burst.len(),
         "samples": point.first_policies.len(),
     });
     all.extend(figures.as_object().cloned().unwrap_or_default());
@@ -107,12 +104,14 @@ fn point(point: &Point) -> Map<String, Value> {
 
 fn units() -> Value {
     json!({
-        "first_policies_*, repair_*, burst, restore, restore_net, edit, cold_start, *_ms": "milliseconds; burst, restore, edit and cold_start are medians of the rounds",
-        "ratio": "ours divided by raw",
-        "policies_per_second": "policies written in a second, from the same medians",
+        "first_policies_*, repair_*, cold_start, *_ms": "milliseconds; cold_start and *_ms are medians",
+        "burst, restore, restore_net, edit": "milliseconds for so many namespaces as slice says; medians of the slices",
+        "*_all": "milliseconds for all namespaces at once, without raw; medians of the rounds",
+        "ratio": "ours divided by raw; where ratio_lowest and ratio_highest are beside it, the median of the ratios of pairs",
+        "policies_per_second": "policies written in a second, in the same slices",
         "*_bytes": "bytes that the apiserver sent, as TLS",
         "*_mb": "megabytes of 10^6 bytes",
-        "cpu_rest_percent": "of one core",
+        "cpu_rest_percent, raw_slices_cpu_percent": "of the operator, of one core",
         "restart_writes": "the most that a restart wrote, without the Lease",
         "rest_requests": "requests at rest that are neither watches nor for the Lease",
         "growth": "from the first of points to the last: the power of N, and what each further namespace adds",
@@ -135,13 +134,19 @@ mod tests {
                 assert!(report[key][part].is_number(), "{key}.{part}");
             }
         }
+        for key in ["burst", "restore", "edit", "cold_start"] {
+            for part in ["ratio_lowest", "ratio_highest", "pairs"] {
+                assert!(report[key][part].is_number(), "{key}.{part}");
+            }
+        }
+        assert_eq!(report["policies_per_second"]["burst"]["ratio"], 0.5);
         for key in ["restart_writes", "rss_rest_mb", "rss_peak_mb", "cpu_rest_percent", "namespaces", "binary_mb"] {
             assert!(report[key].is_number(), "{key}");
         }
         assert!(report["commit"].is_string() && report["versions"]["kubernetes"].is_string());
         assert_eq!(report["namespaces"], 1000);
         assert_eq!(report["points"].as_array().unwrap().len(), 2);
-        let exponent = report["growth"]["burst"]["exponent"].as_f64().unwrap();
+        let exponent = report["growth"]["burst_all"]["exponent"].as_f64().unwrap();
         assert!((exponent - 1.0).abs() < 1e-9);
     }
 }

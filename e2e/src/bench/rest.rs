@@ -8,8 +8,9 @@ use tokio::time::{Instant, sleep};
 use super::cold::by_operator;
 use super::figures::Rest;
 use super::numbers::megabytes;
+use super::proc;
+use super::setup::Bench;
 use super::subject::Subject;
-use super::{Bench, proc};
 
 impl Bench {
     /// For that long, after the last write.

@@ -73,6 +73,12 @@ impl Subject {
         .await
     }
 
+    /// It says itself that all is well, and has written the last event.
+    pub async fn settled(&mut self, namespaces: usize, limit: Duration) -> Result<()> {
+        self.compliant(namespaces, limit).await?;
+        self.settle().await
+    }
+
     /// Whether it writes: it waits for the Lease first.
     pub async fn leads(&mut self) -> Result<()> {
         let leads = async |this: &Self| Ok(sum(&this.get("/metrics").await?, "policy_baseline_leader") == 1);

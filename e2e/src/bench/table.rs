@@ -1,53 +1,29 @@
 //! What was measured, as tables for people: Markdown that also reads well in a terminal.
 
-use super::figures::{Beside, Point};
+use super::facts::Facts;
+use super::figures::{Point, Row};
+use super::growth::{GROWING, Growth};
 use super::numbers::{median, megabytes};
-use super::report::{Growth, Report};
-
-/// A figure of a size.
-type Figure = fn(&Point) -> f64;
-
-/// What is shown at every size: its key, its name, how it is had from a size.
-pub const GROWING: [(&str, &str, Figure); 11] = [
-    ("first_policies_p50", "1. new namespace, p50, ms", |point| point.first_policies.quantile(0.5).ours),
-    ("first_policies_p99", "1. new namespace, p99, ms", |point| point.first_policies.quantile(0.99).ours),
-    ("burst", "2. all new, ms", |point| point.burst.median().ours),
-    ("restore", "3. all deleted, ms", |point| point.restore.median().ours),
-    ("repair_p50", "4. repair, p50, ms", |point| point.repair.quantile(0.5).ours),
-    ("repair_p99", "4. repair, p99, ms", |point| point.repair.quantile(0.99).ours),
-    ("edit", "5. edit, ms", |point| point.edit.median().ours),
-    ("cold_start", "6. cold start, ms", |point| point.cold_start.median().ours),
-    ("rss_start", "7. resident after start, MB", |point| median(&point.resident_start)),
-    ("rss_rest", "7. resident at rest, MB", Point::resident_rest),
-    ("rss_peak", "7. resident at the peak, MB", |point| median(&point.resident_peak)),
-];
 
 /// All tables of a run.
-pub fn write(report: &Report) -> String {
-    let Some(point) = report.last() else { return String::new() };
-    [times(point), throughput(point), resources(report, point), growth(report), facts(report, point)].join("\n\n")
+pub fn write(points: &[Point], facts: &Facts) -> String {
+    let Some(point) = points.last() else { return String::new() };
+    [times(point), throughput(point), resources(facts, point), growth(points), notes(facts, point)].join("\n\n")
 }
 
 fn times(point: &Point) -> String {
-    let rows = point.times().into_iter().map(|row| beside(row.what, row.value, 1));
-    table(["milliseconds", "ours", "raw", "ratio"].map(str::to_owned).to_vec(), rows.collect())
+    beside("milliseconds", point.times(), 1)
 }
 
 fn throughput(point: &Point) -> String {
-    let of = |key, what: &str| point.throughput(key).map(|value| beside(what.to_owned(), value, 0));
-    let rows = [
-        of("burst", "2. new namespaces"),
-        of("restore", "3. deleted"),
-        of("restore_net", "3. without the deletion"),
-        of("edit", "5. edit"),
-    ];
-    table(["policies a second", "ours", "raw", "ratio"].map(str::to_owned).to_vec(), rows.into_iter().flatten().collect())
+    beside("policies a second", point.throughput(), 0)
 }
 
-fn resources(report: &Report, point: &Point) -> String {
+fn resources(facts: &Facts, point: &Point) -> String {
     let rest = point.rest.unwrap_or_default();
     let bytes = point.cold_bytes.median();
     let rows = [
+        ("2, 3, 5. CPU of it while raw has its turn", format!("{:.1} % of a core", point.raw_slices.percent())),
         ("6. writes of a restart, but for the Lease", point.restart_writes.to_string()),
         ("6. bytes read by it; by the raw list", format!("{:.1} MB; {:.1} MB", bytes.ours / 1e6, bytes.raw / 1e6)),
         ("6. from the start of the process to ready", format!("{:.0} ms", median(&point.ready))),
@@ -60,7 +36,7 @@ fn resources(report: &Report, point: &Point) -> String {
             format!("{:.2} s in {:.0} s, {:.2} % of a core", rest.cpu_seconds, rest.seconds, point.cpu_rest_percent()),
         ),
         ("7. requests at rest, but watches; for the Lease", format!("{}; {}", rest.requests, rest.lease_requests)),
-        ("7. binary", format!("{:.1} MB", megabytes(report.facts.binary))),
+        ("7. binary", format!("{:.1} MB", megabytes(facts.binary))),
     ];
     table(
         vec![format!("the operator, {} namespaces", point.namespaces), "figure".to_owned()],
@@ -68,28 +44,29 @@ fn resources(report: &Report, point: &Point) -> String {
     )
 }
 
-fn growth(report: &Report) -> String {
+fn growth(points: &[Point]) -> String {
     let mut head = vec!["8. by namespaces, ours".to_owned()];
-    head.extend(report.points.iter().map(|point| point.namespaces.to_string()));
+    head.extend(points.iter().map(|point| point.namespaces.to_string()));
     head.extend(["power of N", "each more"].map(str::to_owned));
     let rows = GROWING.iter().map(|(_, what, value)| {
-        let Growth { exponent, slope } = report.growth(value);
+        let Growth { exponent, slope } = Growth::of(points, value);
         let shown = |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.digits$}"));
         let mut row = vec![(*what).to_owned()];
-        row.extend(report.points.iter().map(|point| format!("{:.1}", value(point))));
+        row.extend(points.iter().map(|point| format!("{:.1}", value(point))));
         row.extend([shown(exponent, 2), shown(slope, 4)]);
         row
     });
     table(head, rows.collect())
 }
 
-fn facts(report: &Report, point: &Point) -> String {
-    let facts = &report.facts;
+fn notes(facts: &Facts, point: &Point) -> String {
     let requests: Vec<String> = point.restart_requests.iter().map(|(what, count)| format!("{count} {what}")).collect();
     format!(
-        "Requests of a restart: {}.\n\nRounds: {}; samples of 1 and 4: {} at {} namespaces, {} policies of others; raw with {} requests in flight; {} cores; Kubernetes {}, {}, {}, commit {}; {} min {} s in all.",
+        "Requests of a restart: {}.\n\nPairs of 2, 3 and 5: {}, with {} namespaces a side; starts: {}; samples of 1 and 4: {} at {} namespaces, {} policies of others; raw with {} requests in flight; {} cores; Kubernetes {}, {}, {}, commit {}; {} min {} s in all.",
         requests.join(", "),
         point.burst.len(),
+        point.slice,
+        point.cold_start.len(),
         point.first_policies.len(),
         point.namespaces,
         facts.foreign,
@@ -104,9 +81,14 @@ fn facts(report: &Report, point: &Point) -> String {
     )
 }
 
-fn beside(what: String, value: Beside, digits: usize) -> Vec<String> {
-    let ratio = value.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
-    vec![what, format!("{:.digits$}", value.ours), format!("{:.digits$}", value.raw), ratio]
+fn beside(head: &str, rows: Vec<Row>, digits: usize) -> String {
+    let shown = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
+    let cells = rows.into_iter().map(|row| {
+        let (ratio, (lowest, highest)) = (shown(row.ratio()), row.pairs.map(|pairs| (pairs.lowest, pairs.highest)).unzip());
+        let [ours, raw] = [row.value.ours, row.value.raw].map(|value| format!("{value:.digits$}"));
+        vec![row.what, ours, raw, ratio, shown(lowest), shown(highest)]
+    });
+    table([head, "ours", "raw", "ratio", "lowest", "highest"].map(str::to_owned).to_vec(), cells.collect())
 }
 
 /// The first column is text, the others are figures.
@@ -135,24 +117,24 @@ fn table(head: Vec<String>, rows: Vec<Vec<String>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::facts::Facts;
     use crate::bench::figures::tests::point;
 
     #[test]
     fn every_line_of_a_table_is_as_wide_as_the_others() {
-        let text = write(&Report::new(vec![point(100), point(1000)], Facts::default()));
+        let text = write(&[point(100), point(1000)], &Facts::default());
         let tables: Vec<&str> = text.split("\n\n").filter(|part| part.starts_with('|')).collect();
         assert_eq!(tables.len(), 4);
         for table in tables {
             let widths: Vec<usize> = table.lines().map(|line| line.chars().count()).collect();
             assert!(widths.iter().all(|width| *width == widths[0]), "{table}");
         }
-        assert!(text.contains("| 2. 1000 new namespaces to last policy | 2000.0 | 1000.0 |  2.00 |"), "{text}");
+        assert!(text.contains("| 2. 100 new namespaces to last policy  | 200.0 | 100.0 |  2.00 |   2.00 |    2.00 |"), "{text}");
+        assert!(text.contains("| 1. new namespace to third policy, p50 | 100.0 |  50.0 |  2.00 |      - |       - |"), "{text}");
     }
 
     #[test]
     fn growth_is_shown_from_the_smallest_size_to_the_largest() {
-        let text = growth(&Report::new(vec![point(100), point(1000)], Facts::default()));
+        let text = growth(&[point(100), point(1000)]);
         let burst = text.lines().find(|line| line.contains("2. all new")).unwrap_or_default();
         let cells: Vec<&str> = burst.split('|').map(str::trim).collect();
         assert_eq!(cells[2..6], ["200.0", "2000.0", "1.00", "2.0000"]);

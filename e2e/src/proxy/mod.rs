@@ -3,78 +3,35 @@
 //! What no rule is about passes as it is: bodies are streamed, HTTP/2 and HTTP/1.1 both, with the client's own credentials. It
 //! has a thread of its own, so that a test that blocks holds nothing up. It decides nothing about right and wrong.
 
+mod answer;
 mod asked;
 mod forward;
 mod rules;
 mod serve;
+mod shared;
+mod upstream;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Formatter};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
-use anyhow::{Context, Result, anyhow};
-use hyper::body::Bytes;
-use jiff::Timestamp;
+use anyhow::{Context, Result};
 use serde_json::Value;
 use tokio::sync::{oneshot, watch as signal};
 
 pub use asked::{Asked, Verb};
 pub use rules::{EventFault, Fault, Moment, When};
+pub use shared::{Exchange, Release};
 
 use crate::ControlPlane;
 use crate::wait::{TIMEOUT, eventually};
-use forward::Upstream;
 use rules::Rule;
-
-/// One request, in the order in which they came.
-#[derive(Debug, Clone)]
-pub struct Exchange {
-    pub asked: Asked,
-    /// The client, as [`Proxy::call`] named it when it connected.
-    pub by: Arc<str>,
-    pub fault: Option<Fault>,
-    /// When it came.
-    pub at: Timestamp,
-    /// What the apiserver answered; None while it has not, or was not asked.
-    pub code: Option<u16>,
-}
-
-/// What becomes of a request that was held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Release {
-    /// It goes on, whether anybody still waits for it or not.
-    Forward,
-    /// It is lost.
-    Discard,
-}
-
-#[derive(Default)]
-struct State {
-    client: Arc<str>,
-    rules: Vec<Rule<Fault>>,
-    event_rules: Vec<Rule<EventFault>>,
-    exchanges: Vec<Exchange>,
-    struck: usize,
-    held: usize,
-    /// As an apiserver of old: a streaming list is a request that it does not understand.
-    knows_no_streams: bool,
-    remembers: bool,
-    lists: BTreeMap<String, Bytes>,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    upstream: Upstream,
-    /// How often all connections were cut, and all watches.
-    connections: signal::Sender<usize>,
-    watches: signal::Sender<usize>,
-    released: signal::Sender<(usize, Release)>,
-}
+use shared::{Shared, State};
+use upstream::Upstream;
 
 pub struct Proxy {
     address: SocketAddr,
@@ -222,64 +179,4 @@ impl Drop for Proxy {
             eprintln!("the proxy panicked");
         }
     }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes a request, and what is to become of it.
-    fn decide(&self, asked: &Asked, by: &Arc<str>) -> (usize, Option<Fault>) {
-        let mut state = self.state();
-        let fault = if state.knows_no_streams && asked.streams_a_list {
-            Some(Fault::Answer(422, Moment::Before))
-        } else {
-            let fault = state.rules.iter_mut().find_map(|rule| rule.strike(asked, &Value::Null));
-            state.struck += usize::from(fault.is_some());
-            fault
-        };
-        state.exchanges.push(Exchange { asked: asked.clone(), by: Arc::clone(by), fault, at: Timestamp::now(), code: None });
-        (state.exchanges.len() - 1, fault)
-    }
-
-    fn decide_event(&self, asked: &Asked, line: &[u8]) -> Option<EventFault> {
-        let mut state = self.state();
-        if state.event_rules.is_empty() {
-            return None;
-        }
-        let event = serde_json::from_slice(line).unwrap_or_default();
-        let fault = state.event_rules.iter_mut().find_map(|rule| rule.strike(asked, &event));
-        state.struck += usize::from(fault.is_some());
-        fault
-    }
-
-    fn answered(&self, number: usize, code: u16) {
-        self.state().exchanges[number].code = Some(code);
-    }
-
-    /// The first answer to that list, if lists are remembered.
-    fn remembered(&self, address: &str) -> Option<Bytes> {
-        self.state().lists.get(address).cloned()
-    }
-
-    async fn hold(&self) -> Release {
-        let mut released = self.released.subscribe();
-        self.state().held += 1;
-        match released.changed().await {
-            Ok(()) => released.borrow().1,
-            Err(_) => Release::Discard,
-        }
-    }
-
-    fn let_go(&self) {
-        self.state().held -= 1;
-    }
-}
-
-/// What a part of the proxy cannot go on after.
-type Trouble = Box<dyn std::error::Error + Send + Sync>;
-
-fn trouble(text: &'static str) -> Trouble {
-    anyhow!(text).into()
 }

@@ -17,8 +17,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
-use super::forward::{Answer, Body, exchange};
-use super::{Shared, Trouble, trouble};
+use super::answer::{Body, Trouble, trouble};
+use super::forward::{Answer, exchange};
+use super::shared::Shared;
 use crate::ControlPlane;
 
 /// As the apiserver has it: whoever trusts one trusts the other.

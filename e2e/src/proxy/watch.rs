@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use super::answer::{Body, Trouble, broken, status};
 use super::asked::Asked;
-use super::forward::{Body, broken, status};
 use super::rules::EventFault;
-use super::{Shared, Trouble};
+use super::shared::Shared;
 
 const ON_THE_WIRE: Duration = Duration::from_millis(50);
 

@@ -107,7 +107,7 @@ async fn readyz_names_the_crd_that_it_waits_for() {
     delete_crd(&world).await;
     world.start_operator().await.unwrap();
     let address = address(&world).await;
-    let waits = async || get(&address, "/readyz").2.contains("policybaselines: policybaselines are not known to the apiserver");
+    let waits = async || get(&address, "/readyz").2.contains("policybaselines: the API server does not know policybaselines");
     world.eventually("readyz names the CRD", TIMEOUT, waits).await.unwrap();
     assert_eq!((get(&address, "/readyz").0, get(&address, "/livez").0), (503, 200), "to wait is no reason for a restart");
     restore_crd(&world);

@@ -744,7 +744,8 @@ fn manifest(name: &str, spec: &str) -> String {
 
 /// The schema as it is shipped.
 fn schema() -> Value {
-    let crd: CustomResourceDefinition = serde_yaml::from_str(include_str!("../../../manifests/base/crd.yaml")).unwrap();
+    let crd: CustomResourceDefinition =
+        serde_yaml::from_str(include_str!("../../../crds/policybaselines.policybaseline.io.yaml")).unwrap();
     let [version] = &crd.spec.versions[..] else { panic!("more than one version") };
     serde_json::to_value(version.schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap()).unwrap()
 }

@@ -227,7 +227,7 @@ async fn i6_a_leader_that_was_stopped_writes_nothing_when_it_goes_on() {
         cast.protected("after").await;
         let written: Vec<_> = cast.entries(mark).into_iter().filter(|e| e.user == old.user && e.is_write()).collect();
         assert_eq!(written, [], "not even the lease");
-        assert!(old.operator.log().contains("this instance leads no more"));
+        assert!(old.operator.log().contains("this instance no longer leads"));
     }
     cast.judge();
 }
@@ -244,7 +244,7 @@ async fn i6_a_leader_that_loses_its_right_to_the_lease_stops_before_another_star
     // There is work all the time.
     let mut namespaces = Vec::new();
     let old = &cast.instances[leader];
-    while !old.operator.log().contains("this instance leads no more") {
+    while !old.operator.log().contains("this instance no longer leads") {
         namespaces.push(cast.protected_or_left(old).await);
     }
     cast.until_another_leads(Some(leader)).await;
@@ -258,13 +258,13 @@ async fn i6_a_leader_that_loses_its_right_to_the_lease_stops_before_another_star
 }
 
 impl Cast {
-    /// A new namespace, once it is protected, or that instance leads no more.
+    /// A new namespace, once it is protected, or that instance no longer leads.
     async fn protected_or_left(&self, leader: &Instance) -> String {
         let namespace = self.world.namespace("busy", &[]).await.unwrap();
         self.world
             .eventually("protected, or nobody leads", TIMEOUT, async || {
                 let policies = self.world.policies(&namespace).await?.len();
-                anyhow::Ok(policies == 3 || leader.operator.log().contains("this instance leads no more"))
+                anyhow::Ok(policies == 3 || leader.operator.log().contains("this instance no longer leads"))
             })
             .await
             .unwrap();

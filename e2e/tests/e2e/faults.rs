@@ -132,7 +132,7 @@ impl Play {
 
     pub async fn until_leads(&self) {
         let count = |text: &str| self.world.operator().unwrap().log().matches(text).count();
-        let leads = async || count("this instance leads\n") > count("this instance leads no more");
+        let leads = async || count("this instance leads\n") > count("this instance no longer leads");
         self.world.eventually("the operator leads", TIMEOUT, leads).await.unwrap();
     }
 

@@ -19,7 +19,7 @@ use crate::support::{
 
 const FINALIZER: &str = "policybaseline.io/delete-policies";
 const CRD: &str = "policybaselines.policybaseline.io";
-const NO_CRD: &str = "policybaselines are not known to the apiserver";
+const NO_CRD: &str = "the API server does not know policybaselines";
 
 // A baseline that changes.
 

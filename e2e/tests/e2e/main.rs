@@ -32,6 +32,7 @@ mod others;
 mod proxy;
 mod rbac;
 mod release;
+mod removals;
 mod repair;
 mod restart;
 mod rollout;

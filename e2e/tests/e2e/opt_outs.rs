@@ -396,7 +396,7 @@ async fn an_operator_that_is_newer_than_the_crds_and_roles_works_and_takes_opt_o
     world.plane().run_kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "manifests/base/rbac.yaml"]).unwrap();
     world.restart_operator().await.unwrap();
     fence(&world, &plan, &[]).await;
-    world.plane().run_kubectl(&["apply", "--server-side", "-f", "manifests/base/crd_opt_outs.yaml"]).unwrap();
+    world.plane().run_kubectl(&["apply", "--server-side", "-f", "crds/baselineoptouts.policybaseline.io.yaml"]).unwrap();
     let object = opt_out("partner", &[EGRESS], seconds_from_now(600));
     let api = opt_outs(&world.admin(), &ns);
     let created = async || api.create(&PostParams::default(), &object).await.map(|_| true);
@@ -421,7 +421,7 @@ async fn nothing_is_decided_while_opt_outs_exist_and_may_not_be_listed() {
     let ns = world.namespace("team", &[]).await.unwrap();
     create(&world, &ns, &opt_out("partner", &[EGRESS], seconds_from_now(600))).await;
     world.start_operator().await.unwrap();
-    let says = async || world.operator().unwrap().log().contains("not allowed to list and watch baselineoptouts");
+    let says = async || world.operator().unwrap().log().contains("does not allow this account to list and watch baselineoptouts");
     world.eventually("it says what it waits for", TIMEOUT, says).await.unwrap();
     let others = ["namespaces", "network policies", "baselines", "leases", "apiservices", "customresourcedefinitions"];
     let listed = async || {

@@ -221,7 +221,7 @@ impl Storm {
         // Rather the one that leads.
         let leads = |process: &Process| {
             let log = process.operator.log();
-            log.matches("this instance leads\n").count() > log.matches("this instance leads no more").count()
+            log.matches("this instance leads\n").count() > log.matches("this instance no longer leads").count()
         };
         let leader = self.running.iter().position(|process| process.as_ref().is_some_and(leads));
         let any = self.dice.below(INSTANCES);
@@ -461,7 +461,7 @@ impl Storm {
         // It takes a stop within the moment between gate and wire: one in some hundred stops. A gate that stays open shows more often.
         let users: BTreeSet<&str> = late.iter().map(|sent| sent.by).collect();
         assert!(users.len() <= 2, "I6: too many processes wrote without the lease when they went on: {told:#?}");
-        for process in self.processes().filter(|process| process.operator.log().contains("the lease is released")) {
+        for process in self.processes().filter(|process| process.operator.log().contains("the Lease is released")) {
             let last = writes.iter().rev().find(|written| written.by == process.user);
             let last = last.map(|written| written.entry.resource.as_str());
             assert_eq!(last, Some("leases"), "I6: {} wrote after it had released the lease", process.user);

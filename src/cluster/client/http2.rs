@@ -68,7 +68,7 @@ fn stack(
     let lanes = ConnectionPool::new(move || connection(connector.clone()));
     let lanes = lanes.map_response(move |response| {
         if response.version() != Version::HTTP_2 && !said.swap(true, Ordering::Relaxed) {
-            info!(stack = "http1", because = "the server does not speak HTTP/2", "talking to the apiserver");
+            info!(stack = "http1", because = "the server does not speak HTTP/2", "talking to the API server");
         }
         response
     });

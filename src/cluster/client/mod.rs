@@ -4,6 +4,7 @@
 mod http2;
 mod pool;
 mod pressure;
+mod report;
 mod retry;
 mod trust;
 
@@ -19,7 +20,10 @@ use tower::{BoxError, Service, ServiceBuilder, retry::RetryLayer, service_fn, ti
 use tracing::info;
 
 pub use self::pressure::Pressure;
-use self::retry::RetryPolicy;
+use self::{
+    report::{ClientUse, Reported, Reporter},
+    retry::RetryPolicy,
+};
 
 /// How long the answer to a request may take to begin: longer than the apiserver may work on a write.
 const REQUEST_HEADERS: Duration = Duration::from_secs(7);
@@ -63,7 +67,7 @@ impl Stack {
         if config.proxy_url.is_some() {
             Self::Http1 { because: "a proxy is configured" }
         } else if config.cluster_url.scheme() != Some(&Scheme::HTTPS) {
-            Self::Http1 { because: "the address of the apiserver is not https" }
+            Self::Http1 { because: "the address of the API server is not https" }
         } else {
             Self::Http2
         }
@@ -74,13 +78,13 @@ impl Stack {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// kube rejects the configuration.
-    #[error("the cluster's configuration cannot be used")]
+    #[error("the kubeconfig cannot be used")]
     Config(#[from] kube::Error),
     /// The authority of the apiserver cannot be had.
-    #[error("the apiserver's authority cannot be used")]
+    #[error("the certificate authority of the API server cannot be used")]
     Authority(#[from] rustls::Error),
     /// The name that the certificate should have is none.
-    #[error("tls-server-name {0:?} is not the name of a server")]
+    #[error("tls-server-name {0:?} is not a valid server name")]
     ServerName(String),
 }
 
@@ -88,15 +92,16 @@ pub enum ConnectError {
 pub fn connect(mut config: Config) -> Result<Clients, ConnectError> {
     let stack = Stack::of(&config);
     match stack {
-        Stack::Http2 => info!(stack = "http2", "talking to the apiserver"),
-        Stack::Http1 { because } => info!(stack = "http1", because, "talking to the apiserver"),
+        Stack::Http2 => info!(stack = "http2", "talking to the API server"),
+        Stack::Http1 { because } => info!(stack = "http1", because, "talking to the API server"),
     }
-    let namespace = config.default_namespace.clone();
+    let reporter = Reporter::new(&config.cluster_url.to_string());
+    let clients = ClientBase { namespace: config.default_namespace.clone(), reporter };
     let pressure = Pressure::default();
     let (requests, watches) = match stack {
         Stack::Http2 => {
             let (for_requests, for_watches) = http2::stacks(&config)?;
-            (requests(for_requests, &namespace, &pressure), watches(for_watches, &namespace))
+            (clients.requests(for_requests, &pressure), clients.watches(for_watches))
         }
         Stack::Http1 { .. } => {
             // Each request in flight has a connection of its own there, so one client is enough for both.
@@ -106,22 +111,42 @@ pub fn connect(mut config: Config) -> Result<Clients, ConnectError> {
                 let shared = shared.clone();
                 async move { shared.send(request).await.map_err(BoxError::from) }
             });
-            (requests(send.clone(), &namespace, &pressure), watches(send, &namespace))
+            (clients.requests(send.clone(), &pressure), clients.watches(send))
         }
     };
     Ok(Clients { requests, watches, stack, pressure })
 }
 
-fn requests<S, B>(service: S, namespace: &str, pressure: &Pressure) -> Client
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    let patience = RetryPolicy::new(pressure.clone());
-    let layers = ServiceBuilder::new().layer(RetryLayer::new(patience)).layer(TimeoutLayer::new(REQUEST_HEADERS));
-    Client::new(layers.service(service), namespace)
+/// What both clients have in common.
+struct ClientBase {
+    namespace: String,
+    reporter: Reporter,
+}
+
+impl ClientBase {
+    fn requests<S, B>(&self, service: S, pressure: &Pressure) -> Client
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let patience = RetryPolicy::new(pressure.clone());
+        let layers = ServiceBuilder::new().layer(RetryLayer::new(patience)).layer(TimeoutLayer::new(REQUEST_HEADERS));
+        Client::new(Reported::new(layers.service(service), ClientUse::Requests, self.reporter.clone()), self.namespace.clone())
+    }
+
+    /// kube's watcher tries again by itself, at a pace of its own.
+    fn watches<S, B>(&self, service: S) -> Client
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Send + 'static,
+        S::Future: Send + 'static,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let layers = ServiceBuilder::new().map_request(of_most_recent).layer(TimeoutLayer::new(WATCH_HEADERS));
+        Client::new(Reported::new(layers.service(service), ClientUse::Watches, self.reporter.clone()), self.namespace.clone())
+    }
 }
 
 /// A streaming list of the most recent state: kube asks for any, which an apiserver that lags behind may answer with an old one.
@@ -137,18 +162,6 @@ fn of_most_recent<B>(mut request: Request<B>) -> Request<B> {
     request
 }
 
-/// kube's watcher tries again by itself, at a pace of its own.
-fn watches<S, B>(service: S, namespace: &str) -> Client
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Send + 'static,
-    S::Future: Send + 'static,
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    let layers = ServiceBuilder::new().map_request(of_most_recent).layer(TimeoutLayer::new(WATCH_HEADERS));
-    Client::new(layers.service(service), namespace)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{
@@ -157,6 +170,10 @@ mod tests {
     };
 
     use super::*;
+
+    fn base() -> ClientBase {
+        ClientBase { namespace: "default".into(), reporter: Reporter::new("https://10.0.0.1:6443") }
+    }
 
     fn config(url: &str) -> Config {
         Config::new(url.parse().unwrap())
@@ -225,7 +242,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_that_is_given_up_in_its_pause_is_not_sent_again() {
         let (service, mut server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
-        let client = requests(service, "default", &Pressure::default());
+        let client = base().requests(service, &Pressure::default());
         let call = tokio::spawn(async move {
             let request = Request::get("/version").body(Vec::new()).unwrap();
             tokio::time::timeout(Duration::from_secs(1), client.request_text(request)).await
@@ -239,7 +256,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_does_not_begin_in_time_is_given_up_and_not_asked_for_again() {
         let (service, mut server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
-        let client = requests(service, "default", &Pressure::default());
+        let client = base().requests(service, &Pressure::default());
         let start = tokio::time::Instant::now();
         let call = tokio::spawn(async move {
             let request = Request::get("/version").body(Vec::new()).unwrap();

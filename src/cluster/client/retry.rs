@@ -56,7 +56,7 @@ impl<B> Policy<Request<Body>, Response<B>, BoxError> for RetryPolicy {
         let pause = asked.checked_add(jittered(FIRST_PAUSE * (1 << self.retries)))?;
         let at = Instant::now().checked_add(pause).filter(|at| self.until.is_some_and(|until| *at <= until))?;
         self.retries += 1;
-        debug!(method = %request.method(), path = request.uri().path(), ?pause, "sent again");
+        debug!(method = %request.method(), path = request.uri().path(), ?pause, "request is sent again");
         Some(sleep_until(at))
     }
 

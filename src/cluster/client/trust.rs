@@ -33,7 +33,7 @@ struct Last {
 /// Makes connections trust the authority in that file, as it is when they are opened.
 pub fn follow(config: &mut ClientConfig, file: PathBuf) -> Result<(), Error> {
     let text = fs::read(&file).map_err(|e| Error::General(format!("{}: {e}", file.display())))?;
-    let verifier = verifier(&text).ok_or_else(|| Error::General(format!("{} holds no authority", file.display())))?;
+    let verifier = verifier(&text).ok_or_else(|| Error::General(format!("{} holds no certificate authority", file.display())))?;
     let last = Mutex::new(Last { text, verifier });
     config.dangerous().set_certificate_verifier(Arc::new(AuthorityFile { file, last }));
     Ok(())
@@ -55,13 +55,15 @@ impl AuthorityFile {
             Ok(text) if text == last.text => {}
             Ok(text) => {
                 if let Some(verifier) = verifier(&text) {
-                    info!(file = %self.file.display(), "the authority of the apiserver has changed");
+                    info!(file = %self.file.display(), "the certificate authority of the API server has changed");
                     *last = Last { text, verifier };
                 } else {
-                    warn!(file = %self.file.display(), "no authority in it; the last one counts");
+                    warn!(file = %self.file.display(), "the file holds no certificate authority; the last one remains in use");
                 }
             }
-            Err(error) => warn!(file = %self.file.display(), %error, "cannot be read; the last authority counts"),
+            Err(error) => {
+                warn!(file = %self.file.display(), %error, "the file with the certificate authority cannot be read; the last one remains in use")
+            }
         }
         Arc::clone(&last.verifier)
     }

@@ -30,7 +30,7 @@ use tracing::{debug, info, warn};
 use super::{Elector, Move, Timing};
 use crate::{
     api::lease::{LeaseRecord, record, version},
-    cluster::{error::chain, fence::WriteFence, watch::stream::Watching},
+    cluster::{error::ApiProblem, fence::WriteFence, watch::stream::Watching},
 };
 
 /// No attempt is waited for longer.
@@ -142,7 +142,7 @@ impl LeadershipPublisher {
             if leads {
                 info!("this instance leads");
             } else {
-                warn!("this instance leads no more");
+                warn!("this instance no longer leads");
             }
         }
     }
@@ -162,8 +162,17 @@ enum Tried {
 enum Trouble {
     /// Somebody else wrote in between.
     Conflict,
-    /// What is wrong, and what the apiserver said.
-    Failed(String, String),
+    /// It does not work now.
+    Failed(LeaseTrouble),
+}
+
+struct LeaseTrouble {
+    /// What is wrong, and what to do.
+    what: String,
+    /// What the API server answered.
+    said: String,
+    /// Another line of the log says it.
+    is_minor: bool,
 }
 
 enum LeaseNews {
@@ -223,7 +232,7 @@ impl LeaseDriver {
         };
         sign.take_down();
         if release && timeout(RELEASE, self.release(attempt)).await.is_err() {
-            warn!("the lease was not released: no answer in time");
+            warn!("the Lease was not released: the API server did not answer in time");
         }
     }
 
@@ -237,7 +246,12 @@ impl LeaseDriver {
             Ok(Event::Delete(lease)) => self.elector.saw_deleted(version(&lease), now),
             Ok(Event::InitDone) => self.watching.over(),
             Ok(Event::Init) => {}
-            Err(error) => self.watching.tell("the lease cannot be watched, trying again".into(), &chain(&error)),
+            Err(error) => {
+                let problem = ApiProblem::of_watch(&error);
+                let is_minor = problem.is_of_connection() || matches!(problem, ApiProblem::Forbidden(_));
+                let what = "the Lease cannot be watched, trying again".to_owned();
+                self.watching.tell(LeaseTrouble { what, said: problem.summary(), is_minor });
+            }
         }
     }
 
@@ -256,12 +270,12 @@ impl LeaseDriver {
                 self.writing.over();
             }
             Tried::Wrote(_, _, Err(Trouble::Conflict)) => {
-                debug!("somebody else wrote the lease");
+                debug!("another instance wrote the Lease");
                 self.elector.conflicted(now);
             }
             Tried::Looked(_, Err(Trouble::Conflict)) => self.elector.failed(now),
-            Tried::Looked(_, Err(Trouble::Failed(what, said))) | Tried::Wrote(_, _, Err(Trouble::Failed(what, said))) => {
-                self.writing.tell(what, &said);
+            Tried::Looked(_, Err(Trouble::Failed(trouble))) | Tried::Wrote(_, _, Err(Trouble::Failed(trouble))) => {
+                self.writing.tell(trouble);
                 self.elector.failed(now);
             }
         }
@@ -336,15 +350,15 @@ impl LeaseDriver {
         while let Some((released, over)) = self.elector.release() {
             match self.write(released, Some(over)).await {
                 Tried::Wrote(.., Ok(_)) => {
-                    info!("the lease is released");
+                    info!("the Lease is released");
                     return;
                 }
                 Tried::Wrote(.., Err(Trouble::Conflict)) => {
                     let seen = self.look().await;
                     self.tried(seen);
                 }
-                Tried::Wrote(.., Err(Trouble::Failed(what, said))) => {
-                    warn!("the lease was not released: {what}: {said}");
+                Tried::Wrote(.., Err(Trouble::Failed(LeaseTrouble { what, said, .. }))) => {
+                    warn!("the Lease was not released: {what}: {said}");
                     return;
                 }
                 Tried::Looked(..) => return,
@@ -358,35 +372,45 @@ impl LeaseDriver {
 }
 
 fn judged<T>(answer: Result<kube::Result<T>, tokio::time::error::Elapsed>, lease: &str) -> Result<T, Trouble> {
-    let failed = |what: &str, said: String| Trouble::Failed(format!("lease {lease}: {what}"), said);
+    let trouble = |what: &str, said, is_minor| {
+        let what = format!("Lease {lease}: {what}");
+        Trouble::Failed(LeaseTrouble { what, said, is_minor })
+    };
+    let failed = |what: &str, said| trouble(what, said, false);
     let status = match answer {
         Ok(Ok(found)) => return Ok(found),
         Ok(Err(kube::Error::Api(status))) => status,
-        Ok(Err(error)) => return Err(failed("no answer, trying again", chain(&error))),
-        Err(_) => return Err(failed("no answer, trying again", "the time is over".into())),
+        Ok(Err(error)) => {
+            let problem = ApiProblem::of(&error);
+            return Err(trouble("no answer, trying again", problem.summary(), problem.is_of_connection()));
+        }
+        Err(_) => return Err(failed("no answer, trying again", "the API server does not answer in time".into())),
     };
     Err(match status.code {
         404 if status.message.contains("namespaces \"") => failed(
-            "its namespace does not exist, and nothing is written without the lease; create the namespace, or name another with --namespace; an instance that runs alone needs no lease with --leader-elect=false",
+            "its namespace does not exist, and nothing is written without the Lease; create the namespace, or name another with --namespace; an instance that runs alone needs no Lease with --leader-elect=false",
             status.message.clone(),
         ),
         // Written, made or deleted by somebody else in between.
         404 | 409 => Trouble::Conflict,
         403 => failed(
-            "access is forbidden, and nothing is written without the lease; apply manifests/base; an instance that runs alone needs no lease with --leader-elect=false",
+            "access is forbidden, and nothing is written without the Lease; apply manifests/base; an instance that runs alone needs no Lease with --leader-elect=false",
             status.message.clone(),
         ),
+        401 => trouble("refused, trying again", status.message.clone(), true),
         _ => failed("refused, trying again", status.message.clone()),
     })
 }
 
-/// Says once what is wrong, whatever words the apiserver has for it, and once that it is well again.
+/// Logs once what is wrong, however the API server words it, and once that it works again.
 #[derive(Default)]
 struct LeaseProblem(Option<String>);
 
 impl LeaseProblem {
-    fn tell(&mut self, what: String, said: &str) {
-        if self.0.as_ref() != Some(&what) {
+    fn tell(&mut self, LeaseTrouble { what, said, is_minor }: LeaseTrouble) {
+        if is_minor {
+            debug!("{what}: {said}");
+        } else if self.0.as_ref() != Some(&what) {
             warn!("{what}: {said}");
             self.0 = Some(what);
         }
@@ -394,7 +418,7 @@ impl LeaseProblem {
 
     fn over(&mut self) {
         if self.0.take().is_some() {
-            info!("the lease is well again");
+            info!("the Lease can be read and written again");
         }
     }
 }
@@ -425,7 +449,7 @@ mod tests {
         match judged::<()>(Ok(Err(kube::Error::Api(Box::new(status)))), "ns/name") {
             Ok(()) => "nothing".into(),
             Err(Trouble::Conflict) => "conflict".into(),
-            Err(Trouble::Failed(what, said)) => format!("{what}: {said}"),
+            Err(Trouble::Failed(LeaseTrouble { what, said, .. })) => format!("{what}: {said}"),
         }
     }
 

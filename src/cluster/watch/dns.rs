@@ -11,21 +11,18 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Client, Resource, ResourceExt,
 };
-use kube_runtime::{
-    WatchStreamExt,
-    watcher::{self, Event},
-};
+use kube_runtime::{WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::{
-    kinds::{WatchBackoff, WatchProblem, explain, refusal},
+    kinds::{WatchBackoff, WatchProblem},
     stream::watch_dynamic,
 };
 use crate::{
     cluster::telemetry::Telemetry,
-    engine::facts::event::Seen,
+    engine::facts::event::{Event, ListRefusal},
     policy::dns::{
         APP_LABEL, DnsEvent, KUBE_DNS, KUBE_SYSTEM, NODE_LOCAL, OPENSHIFT_DNS, OPENSHIFT_NAME, Object, SlimDaemonSet, SlimPod,
         SlimService, SlimSlice, Source,
@@ -40,9 +37,9 @@ pub fn everything(
     client: &Client,
     resolv_conf: Option<PathBuf>,
     telemetry: &Arc<dyn Telemetry>,
-) -> impl Stream<Item = Seen> + Send + use<> {
-    let complaint = |source: Source| WatchProblem::about(source.into_str(), telemetry);
-    let watch = |source| (client.clone(), source, complaint(source));
+) -> impl Stream<Item = Event> + Send + use<> {
+    let problem = |source: Source| WatchProblem::about(source.into_str(), false, telemetry);
+    let watch = |source| (client.clone(), source, problem(source));
     let all = watcher::Config::default;
     let named = |name: &str| all().fields(&format!("metadata.name={name}"));
     let dns_pods = all().labels(&format!("{APP_LABEL}={KUBE_DNS}"));
@@ -55,11 +52,11 @@ pub fn everything(
         watched::<SlimDaemonSet>(watch(Source::OpenShiftDaemonSet), OPENSHIFT_DNS, named(OPENSHIFT_NAME)),
         reread(resolv_conf),
     ];
-    stream::select_all(sources).map(|news| Seen::Dns(Box::new(news)))
+    stream::select_all(sources).map(|news| Event::Dns(Box::new(news)))
 }
 
 fn watched<K>(
-    (client, source, mut complaint): (Client, Source, WatchProblem),
+    (client, source, mut problem): (Client, Source, WatchProblem),
     namespace: &str,
     config: watcher::Config,
 ) -> BoxStream<'static, DnsEvent>
@@ -71,12 +68,12 @@ where
         .filter_map(move |event| {
             let news = match event {
                 Ok(event) => {
-                    complaint.recovered(&event);
+                    problem.recovered(&event);
                     Some(news(source, event))
                 }
                 Err(error) => {
-                    complaint.failed(&error);
-                    refusal(&error).map(|_| DnsEvent::Unreadable(source, explain(source.into_str(), &error, false)))
+                    let (refusal, why) = problem.failed(&error);
+                    (refusal != ListRefusal::Unavailable).then_some(DnsEvent::Unreadable(source, why))
                 }
             };
             futures::future::ready(news)
@@ -84,19 +81,21 @@ where
         .boxed()
 }
 
-fn news<K: ResourceExt + Into<Object>>(source: Source, event: Event<K>) -> DnsEvent {
+fn news<K: ResourceExt + Into<Object>>(source: Source, event: watcher::Event<K>) -> DnsEvent {
     match event {
-        Event::Init => DnsEvent::ListBegins(source),
-        Event::InitDone => DnsEvent::ListEnds(source),
-        Event::InitApply(object) | Event::Apply(object) => DnsEvent::Seen(source, object.name_any(), object.into()),
-        Event::Delete(object) => DnsEvent::Gone(source, object.name_any()),
+        watcher::Event::Init => DnsEvent::ListBegins(source),
+        watcher::Event::InitDone => DnsEvent::ListEnds(source),
+        watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
+            DnsEvent::Seen(source, object.name_any(), object.into())
+        }
+        watcher::Event::Delete(object) => DnsEvent::Gone(source, object.name_any()),
     }
 }
 
 /// The text of the resolv.conf now, and whenever it is another.
 fn reread(path: Option<PathBuf>) -> BoxStream<'static, DnsEvent> {
     let Some(path) = path else {
-        info!("outside of a pod no resolv.conf is read for the nameservers of pods, unless --resolv-conf names one");
+        info!("not in a pod: no resolv.conf is read for the nameservers of pods; name one with --resolv-conf");
         let none = DnsEvent::ResolvConf(String::new());
         return stream::once(futures::future::ready(none)).chain(stream::pending()).boxed();
     };

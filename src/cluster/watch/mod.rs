@@ -5,23 +5,20 @@ mod kinds;
 pub mod stream;
 
 pub use self::{dns::everything as everything_of_dns, kinds::everything};
-use crate::api::backends::ConfigurationKind;
+use crate::{api::backends::ConfigurationKind, engine::facts::readiness::WatchedSet};
 
-/// The watches. Everything waits for the first five of them, and for a while for the others.
+/// The watches that every decision waits for: for the first five without end, for the others for a while.
 pub const WATCHES: [&str; 9] = [
-    "namespaces",
-    "networkpolicies",
-    "policybaselines",
-    OPT_OUTS_WATCH,
-    "leases",
+    WatchedSet::Namespaces.as_str(),
+    WatchedSet::Policies.as_str(),
+    WatchedSet::Baselines.as_str(),
+    WatchedSet::OptOuts.as_str(),
+    WatchedSet::Installs.as_str(),
     ConfigurationKind::Validating.resource(),
     ConfigurationKind::Mutating.resource(),
     ConfigurationKind::ApiService.resource(),
     ConfigurationKind::Crd.resource(),
 ];
 
-/// The watch of opt-outs. Where the cluster has no CRD for them, there are none.
-pub const OPT_OUTS_WATCH: &str = "baselineoptouts";
-
 /// The watch that only baselines with a rollout wait for.
-pub const REVISIONS_WATCH: &str = "controllerrevisions";
+pub const REVISIONS_WATCH: &str = WatchedSet::Revisions.as_str();

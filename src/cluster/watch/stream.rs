@@ -45,7 +45,7 @@ where
             let mut events = events.unwrap_or_else(|| watching.begin());
             let mut event = events.next().await?;
             if watching.streams && refused_with(&event, &[400, 422]) {
-                info!(kind = %watching.kind, "the apiserver has no streaming lists, so lists come in pages");
+                info!(kind = %watching.kind, "the API server has no streaming lists: lists come in pages");
                 watching.streams = false;
                 events = watching.begin();
                 event = events.next().await?;

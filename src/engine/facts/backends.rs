@@ -4,9 +4,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Instant,
 };
 
-use crate::api::backends::{Configuration, ConfigurationKind, ServiceName};
+use crate::{
+    api::backends::{Configuration, ConfigurationKind, ServiceName},
+    policy::listing::Listing,
+};
 
 /// Names are not checked by the apiserver everywhere; longer words are cut.
 const MAX_WORDS: usize = 320;
@@ -20,6 +24,18 @@ type ServiceCall = (ConfigurationKind, Arc<str>, String);
 pub struct Backends {
     services: BTreeMap<(ConfigurationKind, Arc<str>), Vec<ServiceName>>,
     calls: BTreeMap<String, BTreeSet<ServiceCall>>,
+}
+
+/// The same, as the watches report it.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub struct WatchedBackends {
+    /// What is known.
+    pub known: Backends,
+    /// What the lists name, until they are complete.
+    pub listings: BTreeMap<ConfigurationKind, Listing<String>>,
+    /// When the holds of namespaces end that serve no more.
+    pub ending: BTreeMap<String, Instant>,
 }
 
 impl Backends {

@@ -1,88 +1,83 @@
-//! What the watches say.
+//! What the watches report: for every watched set the same five changes.
 
 use k8s_openapi::{
     api::{apps::v1::ControllerRevision, coordination::v1::Lease, networking::v1::NetworkPolicy},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{
-    baseline::RawBaseline,
-    opt_out::{RawOptOut, Unlisted},
-};
+use super::{baseline::RawBaseline, opt_out::RawOptOut};
 use crate::{
     api::backends::{Configuration, ConfigurationKind},
     policy::dns::DnsEvent,
 };
 
-/// What the watches say.
+/// What a watch reports of its set.
 #[derive(Debug)]
-pub enum Seen {
-    /// A namespace appeared or changed.
-    Namespace(ObjectMeta),
-    /// A namespace is gone.
-    NamespaceGone(ObjectMeta),
-    /// A list of namespaces begins, or is complete.
-    NamespaceList(ListPhase),
-    /// A policy appeared or changed.
-    Policy(Box<NetworkPolicy>),
-    /// A policy is gone.
-    PolicyGone(Box<NetworkPolicy>),
-    /// A list of policies begins, or is complete.
-    PolicyList(ListPhase),
-    /// A baseline appeared or changed.
-    Baseline(Box<RawBaseline>),
-    /// A baseline is gone.
-    BaselineGone(Box<RawBaseline>),
-    /// A list of baselines begins, or is complete.
-    BaselineList(ListPhase),
-    /// An opt-out appeared or changed.
-    OptOut(Box<RawOptOut>),
-    /// An opt-out is gone.
-    OptOutGone(Box<RawOptOut>),
-    /// A list of opt-outs begins, or is complete.
-    OptOutList(ListPhase),
-    /// Opt-outs cannot be listed.
-    OptOutsUnlisted(Unlisted),
-    /// The Lease of an install appeared or changed.
-    Install(Box<Lease>),
-    /// The Lease of an install is gone.
-    InstallGone(Box<Lease>),
-    /// A list of installs begins, or is complete.
-    InstallList(ListPhase),
-    /// Something of the cluster's DNS.
-    Dns(Box<DnsEvent>),
-    /// A stored revision of a baseline appeared.
-    Revision(Box<ControllerRevision>),
-    /// A stored revision of a baseline is gone.
-    RevisionGone(Box<ControllerRevision>),
-    /// A list of stored revisions begins, or is complete.
-    RevisionList(ListPhase),
-    /// Stored revisions may not be read.
-    RevisionsForbidden,
-    /// An object that may name Services which the apiserver calls appeared or changed.
-    Configuration(Configuration),
-    /// One is gone: its kind and its name.
-    ConfigurationGone(ConfigurationKind, String),
-    /// A list of those of a kind begins, or is complete.
-    ConfigurationList(ConfigurationKind, ListPhase),
-    /// Those of a kind are not shown.
-    ConfigurationsRefused(ConfigurationKind, ListRefusal),
+pub enum Change<T> {
+    /// A list begins: what it does not name until it is done is gone.
+    ListBegan,
+    /// An object was listed, created or changed.
+    Applied(T),
+    /// An object was deleted.
+    Deleted(T),
+    /// The list is complete.
+    ListDone,
+    /// The set cannot be listed or watched, and why, in words.
+    Refused(ListRefusal, String),
 }
 
-/// Why a list is not shown.
+/// What happened, by the set in which it happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A namespace.
+    Namespace(Change<ObjectMeta>),
+    /// A NetworkPolicy.
+    Policy(Change<Box<NetworkPolicy>>),
+    /// A baseline.
+    Baseline(Change<Box<RawBaseline>>),
+    /// An opt-out.
+    OptOut(Change<Box<RawOptOut>>),
+    /// The Lease of an install.
+    Install(Change<Box<Lease>>),
+    /// A stored revision of a baseline.
+    Revision(Change<Box<ControllerRevision>>),
+    /// An object of a kind that may name Services which the API server calls.
+    Configuration(ConfigurationKind, Change<Configuration>),
+    /// Something of the cluster's DNS.
+    Dns(Box<DnsEvent>),
+}
+
+/// Why a set cannot be listed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ListRefusal {
     /// The operator lacks the permission.
     Forbidden,
-    /// The apiserver knows no such objects, so there are none.
+    /// The API server knows no such objects, so there are none.
     Unknown,
+    /// Anything else, which may be over in a moment.
+    Unavailable,
 }
 
-/// Where a list stands.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ListPhase {
-    /// It begins.
-    Begin,
-    /// It is complete.
-    End,
+#[cfg(test)]
+pub use for_tests::ListPhase;
+
+#[cfg(test)]
+mod for_tests {
+    use super::Change;
+
+    /// Where a list stands.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    pub enum ListPhase {
+        Begin,
+        End,
+    }
+
+    impl ListPhase {
+        pub fn change<T>(self) -> Change<T> {
+            match self {
+                Self::Begin => Change::ListBegan,
+                Self::End => Change::ListDone,
+            }
+        }
+    }
 }

@@ -2,7 +2,9 @@
 
 pub mod backends;
 pub mod baseline;
+pub mod dns;
 pub mod event;
 pub mod installs;
 pub mod namespaces;
 pub mod opt_out;
+pub mod readiness;

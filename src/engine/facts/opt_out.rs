@@ -44,15 +44,6 @@ impl RawOptOut {
 
 pub type Key = (NamespaceName, Arc<str>);
 
-/// Why opt-outs cannot be listed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Unlisted {
-    /// The apiserver does not know them.
-    Unknown,
-    /// The operator may not list them.
-    Forbidden,
-}
-
 /// How many opt-outs that name a role are in force, and when the first of them ends.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tally {

@@ -54,6 +54,10 @@ pub struct BaselineState {
     seen_version: u64,
     finalizers: Vec<String>,
     stored: Option<PolicyBaselineStatus>,
+    /// Status and reason of Ready in the last line of the log: the watch may show a new status before its write is answered.
+    logged_ready: Option<(String, String)>,
+    /// The generation and the state in the last line of the log.
+    logged_state: Option<(Option<i64>, String)>,
     mode: Mode,
     /// A release waits to be confirmed: of how many of the namespaces that have its policies.
     awaiting: Option<(usize, usize)>,
@@ -96,6 +100,8 @@ impl BaselineState {
             seen_version: raw.version(),
             finalizers: raw.finalizers(),
             ledger: Ledger::resume(stored.as_ref()),
+            logged_ready: stored.as_ref().and_then(ready),
+            logged_state: None,
             stored,
             mode: Mode::default(),
             deletion_policy: DeletionPolicy::default(),
@@ -231,12 +237,15 @@ impl BaselineState {
         self.checked.as_ref().is_ok_and(|baseline| baseline.backends == ControlPlaneBackends::Hold)
     }
 
-    /// It would release so many of the namespaces that have its policies, and waits for a confirmation; or it does not.
-    pub fn await_confirmation(&mut self, awaiting: Option<(usize, usize)>, now: Instant) {
-        if self.awaiting != awaiting {
+    /// It would release so many of the namespaces that have its policies, and waits for a confirmation; or it does not. Says whether
+    /// that is new.
+    pub fn await_confirmation(&mut self, awaiting: Option<(usize, usize)>, now: Instant) -> bool {
+        let is_new = self.awaiting != awaiting;
+        if is_new {
             self.awaiting = awaiting;
             self.touch(now);
         }
+        is_new
     }
 
     /// The generation of its spec.
@@ -356,15 +365,12 @@ impl BaselineState {
         self.writing = false;
         match result {
             Ok(stored) => {
-                let ready = |s: &PolicyBaselineStatus| {
-                    let condition = s.conditions.iter().find(|c| c.type_ == ConditionType::Ready.into_str())?;
-                    Some((condition.status.clone(), condition.reason.clone()))
-                };
-                let (before, after) = (self.stored.as_ref().and_then(ready), ready(&stored.status));
-                if before != after
-                    && let Some((status, reason)) = after
+                let after = ready(&stored.status);
+                if self.logged_ready != after
+                    && let Some((status, reason)) = &after
                 {
-                    info!(baseline = name, ready = status, reason, "baseline changed its state");
+                    info!(baseline = name, ready = status, reason, "the condition Ready of the baseline changed");
+                    self.logged_ready = after;
                 }
                 // What the watch shows in the meantime may be older, or newer.
                 if stored.version >= self.version {
@@ -373,10 +379,10 @@ impl BaselineState {
                 }
             }
             // It is being replaced or gone; its watch will say so.
-            Err(WriteError::NotFound) => debug!(baseline = name, "status not written: the baseline is gone"),
+            Err(WriteError::NotFound) => debug!(baseline = name, "status not written: the baseline was deleted"),
             Err(WriteError::NotLeading) => {}
             Err(error) => {
-                warn!(baseline = name, "status not written, will be tried again: {error}");
+                warn!(baseline = name, "status not written, trying again: {error}");
                 self.changed.get_or_insert(now.instant);
                 self.not_before = Some(now.instant + STATUS_INTERVAL * 5);
             }
@@ -420,10 +426,22 @@ impl BaselineState {
         let error = result.err().filter(|e| !minor(e)).map(|e| e.to_string());
         if self.finalizer_error != error {
             if let Some(error) = &error {
-                warn!(baseline = name, "finalizer not written, will be tried again: {error}");
+                warn!(baseline = name, "finalizer not written, trying again: {error}");
             }
             self.finalizer_error = error;
             self.changed.get_or_insert(now);
+        }
+    }
+
+    /// What the log has to say about its place among the others: nothing when its generation and its state are those of the last line.
+    pub fn state_to_log(&mut self, state: String) -> Option<&'static str> {
+        let new = (self.generation, state);
+        let before = self.logged_state.replace(new.clone());
+        match before {
+            Some(before) if before == new => None,
+            _ if self.deleting => Some("baseline is being deleted"),
+            Some((generation, _)) if generation != new.0 => Some("baseline changed"),
+            _ => Some("baseline picked up"),
         }
     }
 
@@ -432,6 +450,12 @@ impl BaselineState {
         let status = self.changed.filter(|_| !self.writing).map(|at| (at + GATHER).max(self.not_before.unwrap_or(at)));
         status.into_iter().chain(self.finalizer_not_before)
     }
+}
+
+/// Status and reason of the condition Ready.
+fn ready(status: &PolicyBaselineStatus) -> Option<(String, String)> {
+    let condition = status.conditions.iter().find(|c| c.type_ == ConditionType::Ready.into_str())?;
+    Some((condition.status.clone(), condition.reason.clone()))
 }
 
 /// How far a stored status says that a rollout is, and why it goes no further: right until more is known.

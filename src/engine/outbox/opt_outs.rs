@@ -25,7 +25,10 @@ use crate::{
     },
     engine::{
         clock::{LASTS, Now, STATUS_INTERVAL},
-        facts::opt_out::{Key, RawOptOut, Tally, Unlisted},
+        facts::{
+            event::ListRefusal,
+            opt_out::{Key, RawOptOut, Tally},
+        },
         writes::{Announcement, OptOutWrite, StoredOptOut, WriteError},
     },
     policy::{
@@ -151,9 +154,6 @@ pub struct OptOuts {
     tally: Option<[(Role, Tally); 3]>,
     /// Whether their CRD exists; none until CRDs are listed.
     crd: Option<bool>,
-    crd_named: bool,
-    /// Why they are not listed, and since when.
-    unlisted: Option<(Unlisted, Instant)>,
 }
 
 impl OptOuts {
@@ -268,7 +268,6 @@ impl OptOuts {
 
     /// The list is complete: what it did not name is gone. Returns whom that concerns.
     pub fn relisted(&mut self) -> BTreeSet<NamespaceName> {
-        self.unlisted = None;
         let Some(named) = self.listed.end() else { return BTreeSet::new() };
         self.forget_all_but(|key| named.contains(key))
     }
@@ -279,45 +278,37 @@ impl OptOuts {
         gone.into_iter().filter(|key| self.forget(key)).map(|key| key.0).collect()
     }
 
-    /// They cannot be listed.
-    pub fn not_listed(&mut self, why: Unlisted, now: Instant) {
-        let since = self.unlisted.filter(|(before, _)| *before == why).map_or(now, |(_, since)| since);
-        self.unlisted = Some((why, since));
+    /// Whether it is known if their CRD exists.
+    pub const fn knows_crd(&self) -> bool {
+        self.crd.is_some()
     }
 
-    /// Whether only the list of CRDs can say if there are any.
-    pub fn ask_for_crds(&self) -> bool {
-        self.crd.is_none() && self.unlisted.is_some_and(|(why, _)| why == Unlisted::Unknown)
-    }
-
-    /// A list of CRDs begins.
-    pub fn crds_relist(&mut self) {
-        self.crd_named = false;
-    }
-
-    /// The list of CRDs is complete.
-    pub fn crds_relisted(&mut self) {
-        self.crd = Some(self.crd_named);
+    /// The list of CRDs is complete; `there` says whether it names theirs.
+    pub const fn crds_listed(&mut self, there: bool) {
+        self.crd = Some(there);
     }
 
     /// A CRD was seen, or is gone.
     pub fn crd_seen(&mut self, crd: &str, there: bool) {
         if crd == OPT_OUTS_CRD {
-            self.crd_named = there;
             self.crd = self.crd.map(|_| there);
         }
     }
 
     /// Where the cluster has no CRD for them, there are none: an operator that is newer than its CRDs works. Forgets them all then, and
     /// returns whom that concerns. An apiserver that has just started may not know them yet, so its CRDs decide; only where these are not
-    /// shown its word counts, when it lasts. While the CRD is there and they cannot be listed, nobody knows what they say. `crds_answered`: CRDs
+    /// shown its word counts, when it lasts (`refused`: how, and since when). While the CRD is there and they cannot be listed, nobody knows what they say. `crds_answered`: CRDs
     /// are listed, or gone without.
-    pub fn none_can_exist(&mut self, crds_answered: bool, now: Instant) -> Option<BTreeSet<NamespaceName>> {
-        let (why, since) = self.unlisted?;
-        let none = match (self.crd, why) {
+    pub fn none_can_exist(
+        &mut self,
+        (refusal, since): (ListRefusal, Instant),
+        crds_answered: bool,
+        now: Instant,
+    ) -> Option<BTreeSet<NamespaceName>> {
+        let none = match (self.crd, refusal) {
             (Some(there), _) => !there,
-            (None, Unlisted::Unknown) => crds_answered && now >= since + LASTS,
-            (None, Unlisted::Forbidden) => false,
+            (None, ListRefusal::Unknown) => crds_answered && now >= since + LASTS,
+            (None, ListRefusal::Forbidden | ListRefusal::Unavailable) => false,
         };
         none.then(|| self.forget_all_but(|_| false))
     }

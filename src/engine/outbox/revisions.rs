@@ -27,7 +27,10 @@ use crate::{
         names::{LABEL_BASELINE, LABEL_MANAGED_BY, MANAGER},
         reason::{Failure, rollout as reason},
     },
-    engine::writes::{RevisionChange, RevisionWrite, WriteError},
+    engine::{
+        facts::readiness::ListState,
+        writes::{RevisionChange, RevisionWrite, WriteError},
+    },
     policy::{listing::Listing, plan::Revision},
 };
 
@@ -68,29 +71,9 @@ pub struct Revisions {
     /// By baseline, then by the name of the object.
     stored: BTreeMap<Arc<str>, BTreeMap<String, Stored>>,
     writing: BTreeMap<Arc<str>, Writing>,
-    answer: Answer,
-}
-
-/// What became of the question what is stored.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Answer {
-    /// It is not answered yet.
-    #[default]
-    None,
-    /// All of it is known.
-    Listed,
-    /// The operator may not read it.
-    Forbidden,
-    /// It was waited for, and is gone without until it comes.
-    Late,
 }
 
 impl Revisions {
-    /// Whether it is known what is stored.
-    pub const fn answer(&self) -> Answer {
-        self.answer
-    }
-
     /// A list begins.
     pub fn relist(&mut self) {
         self.listing.begin();
@@ -98,24 +81,9 @@ impl Revisions {
 
     /// The list is complete: what it did not name is gone.
     pub fn relisted(&mut self) {
-        self.answer = Answer::Listed;
         let Some(named) = self.listing.end() else { return };
         for stored in self.stored.values_mut() {
             stored.retain(|object, _| named.contains(object));
-        }
-    }
-
-    /// The apiserver lets this instance not read them.
-    pub const fn forbid(&mut self) {
-        if !matches!(self.answer, Answer::Listed) {
-            self.answer = Answer::Forbidden;
-        }
-    }
-
-    /// There was no answer in time.
-    pub const fn go_without(&mut self) {
-        if matches!(self.answer, Answer::None) {
-            self.answer = Answer::Late;
         }
     }
 
@@ -162,18 +130,18 @@ impl Revisions {
     }
 
     /// What keeps a baseline from being rolled out: a word and a sentence.
-    pub fn trouble(&self, name: &Arc<str>, tracked: &BaselineState) -> Option<(String, String)> {
+    pub fn trouble(&self, name: &Arc<str>, tracked: &BaselineState, state: ListState) -> Option<(String, String)> {
         let told = |reason: &str, message: String| Some((reason.to_owned(), message));
-        match self.answer {
-            Answer::Forbidden => {
+        match state {
+            ListState::Refused => {
                 let message = "the operator may not read ControllerRevisions in its namespace, so it cannot know what a change comes from: no wave begins, and after a restart a change goes to all namespaces at once. Apply manifests/base";
                 return told(reason::REVISIONS_FORBIDDEN, message.into());
             }
-            Answer::Late => {
+            ListState::Silent => {
                 let message = "the apiserver does not answer which ControllerRevisions are stored in the operator's namespace, so it is not known what a change comes from: no wave begins before it does, and what was under way before a restart goes to all namespaces at once. The log of the operator says what keeps it";
                 return told(reason::REVISIONS_LATE, message.into());
             }
-            Answer::None | Answer::Listed => {}
+            ListState::Waiting | ListState::Listed | ListState::NotKnown | ListState::Off => {}
         }
         if let Some(error) = self.writing.get(name).and_then(|w| w.error.as_ref()) {
             let message = format!("a revision cannot be stored, it is tried again, and no wave begins before that: {error}");
@@ -187,7 +155,7 @@ impl Revisions {
 
     /// The next write for a baseline that brings what is stored to what is wanted, in this order, if it is time.
     pub fn due(&mut self, name: &Arc<str>, tracked: &BaselineState, wanted: &[&Revision], now: Instant) -> Option<RevisionWrite> {
-        if self.answer != Answer::Listed || self.writing.get(name).is_some_and(|w| w.under_way) {
+        if self.writing.get(name).is_some_and(|w| w.under_way) {
             return None;
         }
         let Some(write) = self.next_write(name, tracked, wanted) else {

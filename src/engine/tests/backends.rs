@@ -13,7 +13,7 @@ use crate::{
         reason::{EventReason, Failure, NoticeReason},
     },
     engine::{
-        facts::event::{ListPhase, ListRefusal, Seen},
+        facts::event::{Change, Event, ListRefusal},
         writes::Announcement,
     },
 };
@@ -24,14 +24,20 @@ const CARVEOUT: &str = "baseline-monitoring-carveout";
 const ALL: [&str; 3] = [EGRESS, INGRESS, CARVEOUT];
 const SECOND: Duration = Duration::from_secs(1);
 
-fn calls(namespace: &str) -> Seen {
+fn calls(namespace: &str) -> Event {
     let service = ServiceName { namespace: namespace.into(), name: "webhook".into() };
-    Seen::Configuration(Configuration { kind: ConfigurationKind::Validating, name: "v".into(), services: vec![service] })
+    Event::Configuration(
+        ConfigurationKind::Validating,
+        Change::Applied(Configuration { kind: ConfigurationKind::Validating, name: "v".into(), services: vec![service] }),
+    )
 }
 
 /// Nothing calls, and has not for a while.
 fn call_no_more(sim: &mut EngineHarness) {
-    sim.see(Seen::ConfigurationGone(ConfigurationKind::Validating, "v".into()));
+    sim.see(Event::Configuration(
+        ConfigurationKind::Validating,
+        Change::Deleted(Configuration { kind: ConfigurationKind::Validating, name: "v".into(), services: vec![] }),
+    ));
     sim.settle();
     sim.pass(SECOND * 10);
 }
@@ -47,7 +53,7 @@ fn restarted(sim: EngineHarness, spec: &Value, namespaces: &[&str]) -> EngineHar
             sim.namespace(ns);
         }
         for object in sim.policies.values().cloned().collect::<Vec<_>>() {
-            sim.see(Seen::Policy(Box::new(object)));
+            sim.see(Event::Policy(Change::Applied(Box::new(object))));
         }
     });
     after
@@ -208,13 +214,13 @@ fn a_write_that_is_under_way_when_a_namespace_begins_to_serve_is_neither_undone_
 fn waiting() -> EngineHarness {
     let mut sim = EngineHarness::blank();
     for kind in &ConfigurationKind::VARIANTS[1..] {
-        sim.see(Seen::ConfigurationList(*kind, ListPhase::Begin));
-        sim.see(Seen::ConfigurationList(*kind, ListPhase::End));
+        sim.see(Event::Configuration(*kind, Change::ListBegan));
+        sim.see(Event::Configuration(*kind, Change::ListDone));
     }
     // At an installation the first answers may come before the permissions: they say nothing.
     for kind in ConfigurationKind::VARIANTS.iter().copied() {
-        sim.see(Seen::ConfigurationsRefused(kind, ListRefusal::Forbidden));
-        sim.see(Seen::ConfigurationsRefused(kind, ListRefusal::Unknown));
+        sim.see(Event::Configuration(kind, Change::Refused(ListRefusal::Forbidden, String::new())));
+        sim.see(Event::Configuration(kind, Change::Refused(ListRefusal::Unknown, String::new())));
     }
     sim.listing(|sim| {
         sim.baseline(1, json!({}));
@@ -226,7 +232,7 @@ fn waiting() -> EngineHarness {
 /// One kind is refused, and goes on to be.
 fn refuse(sim: &mut EngineHarness, refusal: ListRefusal) {
     for _ in 0..2 {
-        sim.see(Seen::ConfigurationsRefused(ConfigurationKind::Validating, refusal));
+        sim.see(Event::Configuration(ConfigurationKind::Validating, Change::Refused(refusal, String::new())));
         sim.pass(SECOND * 6);
     }
 }
@@ -234,13 +240,13 @@ fn refuse(sim: &mut EngineHarness, refusal: ListRefusal) {
 #[test]
 fn a_refusal_that_does_not_last_closes_no_namespace_with_a_webhook() {
     let mut sim = waiting();
-    sim.see(Seen::ConfigurationsRefused(ConfigurationKind::Validating, ListRefusal::Forbidden));
+    sim.see(Event::Configuration(ConfigurationKind::Validating, Change::Refused(ListRefusal::Forbidden, String::new())));
     sim.pass(SECOND * 3);
-    sim.see(Seen::ConfigurationsRefused(ConfigurationKind::Validating, ListRefusal::Forbidden));
+    sim.see(Event::Configuration(ConfigurationKind::Validating, Change::Refused(ListRefusal::Forbidden, String::new())));
     assert_eq!(sim.jobs().len(), 0);
-    sim.see(Seen::ConfigurationList(ConfigurationKind::Validating, ListPhase::Begin));
+    sim.see(Event::Configuration(ConfigurationKind::Validating, Change::ListBegan));
     sim.see(calls("a"));
-    sim.see(Seen::ConfigurationList(ConfigurationKind::Validating, ListPhase::End));
+    sim.see(Event::Configuration(ConfigurationKind::Validating, Change::ListDone));
     sim.settle();
     assert_eq!((held(&sim, "a"), coverage(&mut sim)), (vec![EGRESS.to_owned()], None));
 }
@@ -257,10 +263,10 @@ fn nothing_is_closed_before_what_names_services_is_listed() {
     assert_eq!(sim.jobs().len(), 0);
     sim.pass(SECOND * 20);
     assert_eq!(sim.jobs().len(), 0);
-    sim.see(Seen::ConfigurationList(ConfigurationKind::Validating, ListPhase::Begin));
+    sim.see(Event::Configuration(ConfigurationKind::Validating, Change::ListBegan));
     sim.see(calls("a"));
     assert_eq!(sim.jobs().len(), 0);
-    sim.see(Seen::ConfigurationList(ConfigurationKind::Validating, ListPhase::End));
+    sim.see(Event::Configuration(ConfigurationKind::Validating, Change::ListDone));
     sim.settle();
     assert_eq!((held(&sim, "a"), coverage(&mut sim)), (vec![EGRESS.to_owned()], None));
 }
@@ -282,9 +288,9 @@ fn i7_what_may_not_be_listed_or_never_is_holds_up_nothing_for_ever_and_is_said()
         assert!(told.starts_with("False NotListed validatingwebhookconfigurations could not be listed"), "{told}");
         assert_eq!(sim.statuses.last().unwrap().conditions[0].reason, "NotListed", "the first of them by type");
         // Once it may, it is known.
-        sim.see(Seen::ConfigurationList(KIND, ListPhase::Begin));
+        sim.see(Event::Configuration(KIND, Change::ListBegan));
         sim.see(calls("a"));
-        sim.see(Seen::ConfigurationList(KIND, ListPhase::End));
+        sim.see(Event::Configuration(KIND, Change::ListDone));
         sim.settle();
         assert_eq!((coverage(&mut sim), violations(&mut sim)), (None, vec!["ControlPlaneBlocked".into()]));
         // A permission that goes later takes nothing away that is known.
@@ -308,13 +314,13 @@ fn what_a_list_does_not_name_any_more_names_nothing() {
     sim.namespace("a");
     sim.settle();
     let kind = ConfigurationKind::Validating;
-    sim.see(Seen::ConfigurationList(kind, ListPhase::Begin));
+    sim.see(Event::Configuration(kind, Change::ListBegan));
     sim.see(calls("a"));
-    sim.see(Seen::ConfigurationList(kind, ListPhase::End));
+    sim.see(Event::Configuration(kind, Change::ListDone));
     sim.settle();
     assert_eq!(held(&sim, "a"), [EGRESS]);
-    sim.see(Seen::ConfigurationList(kind, ListPhase::Begin));
-    sim.see(Seen::ConfigurationList(kind, ListPhase::End));
+    sim.see(Event::Configuration(kind, Change::ListBegan));
+    sim.see(Event::Configuration(kind, Change::ListDone));
     sim.settle();
     sim.pass(SECOND * 10);
     sim.settle();
@@ -327,7 +333,12 @@ fn a_configuration_that_is_replaced_ends_no_hold() {
     sim.see(calls("a"));
     sim.namespace("a");
     sim.settle();
-    let gone = || Seen::ConfigurationGone(ConfigurationKind::Validating, "v".into());
+    let gone = || {
+        Event::Configuration(
+            ConfigurationKind::Validating,
+            Change::Deleted(Configuration { kind: ConfigurationKind::Validating, name: "v".into(), services: vec![] }),
+        )
+    };
     sim.see(gone());
     sim.pass(SECOND * 9);
     // What else happens to the namespace meanwhile ends it no sooner.
@@ -352,7 +363,7 @@ fn a_namespace_that_is_made_anew_under_its_name_is_held_though_the_former_was_cl
     for policy in ALL {
         sim.delete("a", policy);
     }
-    sim.see(Seen::NamespaceGone(gone));
+    sim.see(Event::Namespace(Change::Deleted(gone)));
     sim.namespace("a");
     sim.settle();
     assert_eq!(held(&sim, "a"), [EGRESS]);

@@ -9,7 +9,7 @@ use strum::VariantArray;
 use super::harness::{EngineHarness, OWN, ready};
 use crate::{
     api::PolicyBaselineStatus,
-    engine::{Engine, facts::event::Seen},
+    engine::{Engine, facts::event::Event},
     policy::dns::{DnsEvent, KEPT, Object, SlimPod, SlimService, Source},
 };
 
@@ -30,7 +30,7 @@ fn awaiting() -> EngineHarness {
 }
 
 pub fn hear(sim: &mut EngineHarness, news: DnsEvent) {
-    sim.see(Seen::Dns(Box::new(news)));
+    sim.see(Event::Dns(Box::new(news)));
 }
 
 pub fn service(name: &str, address: &str) -> DnsEvent {

@@ -9,7 +9,7 @@ use super::harness::{EngineHarness, ready, with_policies};
 use crate::{
     api::reason::{EventReason, Failure, ViolationReason},
     engine::{
-        facts::event::{ListPhase, Seen},
+        facts::event::{Change, Event, ListPhase},
         sample::MetricSample,
         writes::{Cause, Done, WriteError, Wrote},
     },
@@ -26,7 +26,7 @@ fn nothing_is_decided_before_every_watch_is_listed() {
     assert_eq!(sim.jobs().len(), 0);
     assert!(sim.status().is_none());
     for phase in [ListPhase::Begin, ListPhase::End] {
-        sim.see(Seen::PolicyList(phase));
+        sim.see(Event::Policy(phase.change()));
     }
     assert_eq!(sim.jobs().len(), 0);
 }
@@ -253,7 +253,7 @@ fn i5_a_namespace_that_is_found_terminating_is_left_alone() {
     sim.engine.done(Done { job, results }, now);
     let going = json!({"name": "a", "uid": "uid-a", "creationTimestamp": "1970-01-01T00:10:00Z",
         "deletionTimestamp": "1970-01-01T00:20:00Z", "labels": {"kubernetes.io/metadata.name": "a"}});
-    sim.see(Seen::Namespace(serde_json::from_value::<ObjectMeta>(going).unwrap()));
+    sim.see(Event::Namespace(Change::Applied(serde_json::from_value::<ObjectMeta>(going).unwrap())));
     sim.pass(Duration::from_secs(100));
     assert_eq!(sim.jobs().len(), 0);
     assert!(sim.engine.take_announcements().is_empty());
@@ -284,7 +284,7 @@ fn what_the_apiserver_calls_terminating_and_the_watch_does_not_is_tried_again() 
 #[test]
 fn a_stored_status_of_another_time_is_put_right_though_nothing_is_found() {
     let mut sim = EngineHarness::unsynced();
-    sim.see(Seen::BaselineList(ListPhase::Begin));
+    sim.see(Event::Baseline(Change::ListBegan));
     let status = json!({"observedGeneration": 1, "namespaces": {"selected": 5}});
     sim.baseline_stored(2, json!({"mode": "Audit", "namespaceSelector": {"matchLabels": {"Bad Key!": "x"}}}), json!({}), status);
     sim.list_keeping_baselines();
@@ -393,7 +393,7 @@ fn a_release_that_waits_still_waits_after_a_restart() {
             sim.namespace_with(&format!("n{n}"), json!({"tier": "prod"}));
         }
         for (_, object) in &stored {
-            sim.see(Seen::Policy(Box::new(object.clone())));
+            sim.see(Event::Policy(Change::Applied(Box::new(object.clone()))));
         }
     });
     assert_eq!(sim.jobs().len(), 0);
@@ -484,9 +484,9 @@ fn what_a_deletion_has_still_to_remove_is_counted_where_it_is_looked_at_and_only
     let message = told(&mut sim);
     assert!(message.contains("9 of its policies"), "{message}");
     // One namespace is gone, one is going, and of the last one a policy.
-    sim.see(Seen::NamespaceGone(serde_json::from_value(json!({"name": "a", "uid": "uid-a"})).unwrap()));
+    sim.see(Event::Namespace(Change::Deleted(serde_json::from_value(json!({"name": "a", "uid": "uid-a"})).unwrap())));
     let terminating = json!({"name": "b", "uid": "uid-b", "deletionTimestamp": "1970-01-01T00:20:00Z"});
-    sim.see(Seen::Namespace(serde_json::from_value(terminating).unwrap()));
+    sim.see(Event::Namespace(Change::Applied(serde_json::from_value(terminating).unwrap())));
     sim.delete("c", "baseline-default-deny-ingress");
     let message = told(&mut sim);
     assert!(message.contains("2 of its policies"), "{message}");
@@ -525,7 +525,7 @@ fn a_finalizer_that_conflicts_with_our_own_status_is_there_soon() {
 fn i10_a_baseline_that_is_gone_takes_no_policy_with_it() {
     let mut sim = EngineHarness::protected();
     let raw = serde_json::from_value(json!({"metadata": {"name": "b", "uid": "uid-b"}})).unwrap();
-    sim.see(Seen::BaselineGone(Box::new(raw)));
+    sim.see(Event::Baseline(Change::Deleted(Box::new(raw))));
     assert_eq!(sim.jobs().len(), 0);
     sim.list();
     assert_eq!(sim.jobs().len(), 0);
@@ -596,7 +596,7 @@ fn the_drift_that_the_former_leader_told_of_stays_in_the_status() {
         "fieldManager": "unknown", "action": "created again"}]);
     let metadata = json!({"name": "b", "uid": "uid-b", "generation": 1, "resourceVersion": "9", "creationTimestamp": "1970-01-01T00:00:01Z"});
     let raw = json!({"metadata": metadata, "spec": with_policies(json!({})), "status": stored});
-    sim.see(Seen::Baseline(Box::new(serde_json::from_value(raw).unwrap())));
+    sim.see(Event::Baseline(Change::Applied(Box::new(serde_json::from_value(raw).unwrap()))));
     sim.lead(true);
     sim.settle();
     sim.pass(Duration::from_secs(5));

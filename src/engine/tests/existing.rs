@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::harness::EngineHarness;
-use crate::engine::{facts::event::Seen, writes::Cause};
+use crate::engine::{
+    facts::event::{Change, Event},
+    writes::Cause,
+};
 
 /// Later than every namespace, and earlier than now.
 const YOUNG: &str = "1970-01-12T00:00:00Z";
@@ -54,7 +57,7 @@ fn look(sim: &mut EngineHarness) {
 
 fn gone(sim: &mut EngineHarness, name: &str) {
     let raw = serde_json::from_value(json!({"metadata": {"name": name, "uid": format!("uid-{name}")}})).unwrap();
-    sim.see(Seen::BaselineGone(Box::new(raw)));
+    sim.see(Event::Baseline(Change::Deleted(Box::new(raw))));
 }
 
 /// What holds policies, and what is only reported.

@@ -13,16 +13,16 @@ use crate::{
     api::backends::ConfigurationKind,
     engine::{
         Engine,
-        facts::event::{ListPhase, ListRefusal, Seen},
+        facts::event::{Change, Event, ListRefusal},
     },
 };
 
 /// A namespace and a baseline, as somebody sees them who may not list some things.
-fn seen(spec: Value, forbidden: &[ConfigurationKind], revisions: Seen) -> EngineHarness {
+fn seen(spec: Value, forbidden: &[ConfigurationKind], revisions: Event) -> EngineHarness {
     let mut sim = EngineHarness::blank();
     for kind in ConfigurationKind::VARIANTS.iter().copied().filter(|kind| !forbidden.contains(kind)) {
-        sim.see(Seen::ConfigurationList(kind, ListPhase::Begin));
-        sim.see(Seen::ConfigurationList(kind, ListPhase::End));
+        sim.see(Event::Configuration(kind, Change::ListBegan));
+        sim.see(Event::Configuration(kind, Change::ListDone));
     }
     sim.see(revisions);
     sim.listing(|sim| {
@@ -31,7 +31,7 @@ fn seen(spec: Value, forbidden: &[ConfigurationKind], revisions: Seen) -> Engine
     });
     for _ in 0..2 {
         for kind in forbidden {
-            sim.see(Seen::ConfigurationsRefused(*kind, ListRefusal::Forbidden));
+            sim.see(Event::Configuration(*kind, Change::Refused(ListRefusal::Forbidden, String::new())));
         }
         sim.pass(Duration::from_secs(6));
     }
@@ -40,13 +40,19 @@ fn seen(spec: Value, forbidden: &[ConfigurationKind], revisions: Seen) -> Engine
 
 #[test]
 fn what_could_not_be_read_is_said_in_a_line_with_what_it_means_where_it_matters() {
-    let all = || Seen::RevisionList(ListPhase::End);
+    let all = || Event::Revision(Change::ListDone);
     let webhooks = &[ConfigurationKind::Validating, ConfigurationKind::Mutating][..];
     let named = "validatingwebhookconfigurations, mutatingwebhookconfigurations";
     for (what, spec, forbidden, revisions, says) in [
         ("all is read", json!({"rollout": {}}), &[][..], all(), None),
-        ("no rollout", json!({}), &[], Seen::RevisionsForbidden, None),
-        ("a rollout", json!({"rollout": {}}), &[], Seen::RevisionsForbidden, Some("controllerrevisions")),
+        ("no rollout", json!({}), &[], Event::Revision(Change::Refused(ListRefusal::Forbidden, String::new())), None),
+        (
+            "a rollout",
+            json!({"rollout": {}}),
+            &[],
+            Event::Revision(Change::Refused(ListRefusal::Forbidden, String::new())),
+            Some("controllerrevisions"),
+        ),
         ("webhooks", json!({}), webhooks, all(), Some(named)),
         ("webhooks that do not matter", json!({"controlPlaneBackends": "Enforce"}), webhooks, all(), None),
     ] {

@@ -17,7 +17,7 @@ use crate::{
         clock::Now,
         facts::{
             baseline::RawBaseline,
-            event::{ListPhase, Seen},
+            event::{Change, Event, ListPhase},
         },
         writes::{Done, Job, StatusWrite, StoredStatus, Task, WriteError, Wrote},
     },
@@ -54,8 +54,8 @@ impl EngineHarness {
 
     pub fn list_configurations(&mut self) {
         for kind in ConfigurationKind::VARIANTS.iter().copied() {
-            self.see(Seen::ConfigurationList(kind, ListPhase::Begin));
-            self.see(Seen::ConfigurationList(kind, ListPhase::End));
+            self.see(Event::Configuration(kind, Change::ListBegan));
+            self.see(Event::Configuration(kind, Change::ListDone));
         }
     }
 
@@ -79,22 +79,22 @@ impl EngineHarness {
 
     pub fn list_keeping_baselines(&mut self) {
         for phase in [ListPhase::Begin, ListPhase::End] {
-            self.see(Seen::NamespaceList(phase));
-            self.see(Seen::PolicyList(phase));
-            self.see(Seen::InstallList(phase));
-            self.see(Seen::OptOutList(phase));
+            self.see(Event::Namespace(phase.change()));
+            self.see(Event::Policy(phase.change()));
+            self.see(Event::Install(phase.change()));
+            self.see(Event::OptOut(phase.change()));
         }
-        self.see(Seen::BaselineList(ListPhase::End));
+        self.see(Event::Baseline(Change::ListDone));
     }
 
     /// Everything is listed, and this is found.
     pub fn listing(&mut self, found: impl FnOnce(&mut Self)) {
-        let phase = |sim: &mut Self, phase| {
-            sim.see(Seen::NamespaceList(phase));
-            sim.see(Seen::PolicyList(phase));
-            sim.see(Seen::BaselineList(phase));
-            sim.see(Seen::InstallList(phase));
-            sim.see(Seen::OptOutList(phase));
+        let phase = |sim: &mut Self, phase: ListPhase| {
+            sim.see(Event::Namespace(phase.change()));
+            sim.see(Event::Policy(phase.change()));
+            sim.see(Event::Baseline(phase.change()));
+            sim.see(Event::Install(phase.change()));
+            sim.see(Event::OptOut(phase.change()));
         };
         phase(self, ListPhase::Begin);
         found(self);
@@ -110,7 +110,7 @@ impl EngineHarness {
         self.elapsed += time;
     }
 
-    pub fn see(&mut self, seen: Seen) {
+    pub fn see(&mut self, seen: Event) {
         let now = self.now();
         self.engine.on_event(seen, now);
     }
@@ -123,7 +123,7 @@ impl EngineHarness {
         labels["kubernetes.io/metadata.name"] = name.into();
         let meta =
             json!({"name": name, "uid": format!("uid-{name}"), "creationTimestamp": "1970-01-01T00:10:00Z", "labels": labels});
-        self.see(Seen::Namespace(serde_json::from_value::<ObjectMeta>(meta).unwrap()));
+        self.see(Event::Namespace(Change::Applied(serde_json::from_value::<ObjectMeta>(meta).unwrap())));
     }
 
     pub fn baseline(&mut self, generation: i64, spec: Value) {
@@ -140,7 +140,7 @@ impl EngineHarness {
         meta.as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
         let raw: RawBaseline =
             serde_json::from_value(json!({"metadata": meta, "spec": with_policies(spec), "status": status})).unwrap();
-        self.see(Seen::Baseline(Box::new(raw)));
+        self.see(Event::Baseline(Change::Applied(Box::new(raw))));
     }
 
     pub fn lead(&mut self, leads: bool) {
@@ -160,7 +160,7 @@ impl EngineHarness {
             self.version += 1;
             object.metadata.resource_version = Some(self.version.to_string());
             self.policies.insert((ns.into(), object.metadata.name.clone().unwrap()), object.clone());
-            self.see(Seen::Policy(Box::new(object)));
+            self.see(Event::Policy(Change::Applied(Box::new(object))));
             let now = self.now();
             while self.engine.assess_dirty(now) {}
         }
@@ -194,7 +194,7 @@ impl EngineHarness {
         let write = |t: &Task| Ok(self.policies_write(&job, &t.drift.policy, &t.drift.fix));
         let results: Vec<_> = job.tasks.iter().map(write).collect();
         for object in self.policies.values().cloned().collect::<Vec<_>>() {
-            self.see(Seen::Policy(Box::new(object)));
+            self.see(Event::Policy(Change::Applied(Box::new(object))));
         }
         meanwhile(self);
         let now = self.now();
@@ -235,7 +235,7 @@ impl EngineHarness {
         let object = self.policies.get_mut(&(ns.into(), policy.into())).unwrap();
         edit(object);
         object.metadata.resource_version = Some(self.version.to_string());
-        let seen = Seen::Policy(Box::new(object.clone()));
+        let seen = Event::Policy(Change::Applied(Box::new(object.clone())));
         self.see(seen);
     }
 
@@ -243,7 +243,7 @@ impl EngineHarness {
         self.version += 1;
         let mut object = self.policies.remove(&(ns.into(), policy.into())).unwrap();
         object.metadata.resource_version = Some(self.version.to_string());
-        self.see(Seen::PolicyGone(Box::new(object)));
+        self.see(Event::Policy(Change::Deleted(Box::new(object))));
     }
 
     /// Writes the statuses that are due; the newest, if there was one.

@@ -5,18 +5,21 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::harness::{EngineHarness, OWN};
-use crate::{api::PolicyBaselineStatus, engine::facts::event::Seen};
+use crate::{
+    api::PolicyBaselineStatus,
+    engine::facts::event::{Change, Event},
+};
 
 const INGRESS: &str = "baseline-default-deny-ingress";
 
 /// The Lease of an install, held by an instance or released.
-fn install(namespace: &str, created: u8, version: u64, holder: &str) -> Seen {
+fn install(namespace: &str, created: u8, version: u64, holder: &str) -> Event {
     let lease = json!({
         "metadata": {"name": "policy-baseline", "namespace": namespace, "resourceVersion": version.to_string(),
             "creationTimestamp": format!("1970-01-01T00:00:0{created}Z")},
         "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15},
     });
-    Seen::Install(Box::new(serde_json::from_value(lease).unwrap()))
+    Event::Install(Change::Applied(Box::new(serde_json::from_value(lease).unwrap())))
 }
 
 /// It leads, and knows of the namespace of another install, which its baselines exclude.

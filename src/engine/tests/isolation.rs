@@ -6,7 +6,10 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::harness::EngineHarness;
-use crate::{api::reason::Failure, engine::facts::event::Seen};
+use crate::{
+    api::reason::Failure,
+    engine::facts::event::{Change, Event},
+};
 
 const HERE: &str = "here";
 const THERE: &str = "there";
@@ -102,18 +105,18 @@ impl Here {
             }
             Deed::Label(labelled) => {
                 self.labelled = labelled;
-                self.sim.see(Seen::Namespace(meta(self.uid, labelled, false)));
+                self.sim.see(Event::Namespace(Change::Applied(meta(self.uid, labelled, false))));
             }
-            Deed::Terminate => self.sim.see(Seen::Namespace(meta(self.uid, self.labelled, true))),
+            Deed::Terminate => self.sim.see(Event::Namespace(Change::Applied(meta(self.uid, self.labelled, true)))),
             Deed::Gone => {
                 while let Some(name) = self.policy(0) {
                     self.sim.delete(HERE, &name);
                 }
-                self.sim.see(Seen::NamespaceGone(meta(self.uid, self.labelled, true)));
+                self.sim.see(Event::Namespace(Change::Deleted(meta(self.uid, self.labelled, true))));
             }
             Deed::Comes => {
                 self.uid += 1;
-                self.sim.see(Seen::Namespace(meta(self.uid, self.labelled, false)));
+                self.sim.see(Event::Namespace(Change::Applied(meta(self.uid, self.labelled, false))));
             }
         }
     }
@@ -131,7 +134,7 @@ impl Here {
             object.metadata.labels = None;
         }
         self.sim.policies.insert((HERE.into(), name.into()), object.clone());
-        self.sim.see(Seen::Policy(Box::new(object)));
+        self.sim.see(Event::Policy(Change::Applied(Box::new(object))));
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     api::{names::LABEL_DECIDED, reason::Failure},
     engine::{
         Engine,
-        facts::event::{ListPhase, Seen},
+        facts::event::{Change, Event},
         writes::{NamespaceLabelWrite, WriteError},
     },
 };
@@ -236,15 +236,15 @@ fn only_the_leader_labels_and_what_goes_is_left_alone() {
     let mut sim = labelling();
     let going = json!({"name": "a", "uid": "uid-a", "creationTimestamp": "1970-01-01T00:10:00Z",
         "deletionTimestamp": "1970-01-01T00:20:00Z", "labels": {}});
-    sim.see(Seen::Namespace(serde_json::from_value(going).unwrap()));
+    sim.see(Event::Namespace(Change::Applied(serde_json::from_value(going).unwrap())));
     assert_eq!(words(&due(&mut sim)), [""; 0], "I5");
     // Gone between the look and the write.
     let mut sim = labelling();
     sim.namespace("a");
     let now = sim.now();
     while sim.engine.assess_dirty(now) {}
-    sim.see(Seen::NamespaceList(ListPhase::Begin));
-    sim.see(Seen::NamespaceList(ListPhase::End));
+    sim.see(Event::Namespace(Change::ListBegan));
+    sim.see(Event::Namespace(Change::ListDone));
     assert_eq!(words(&due(&mut sim)), [""; 0]);
 }
 
@@ -266,7 +266,7 @@ fn a_write_that_fails_is_tried_again_later_and_later_and_at_once_for_a_namespace
     let writes = due(&mut sim);
     written(&mut sim, &writes, Err(WriteError::Failed { reason: Failure::Forbidden, message: "said no".into() }));
     let anew = json!({"name": "a", "uid": "another", "creationTimestamp": "1970-01-01T00:10:00Z", "labels": {}});
-    sim.see(Seen::Namespace(serde_json::from_value(anew).unwrap()));
+    sim.see(Event::Namespace(Change::Applied(serde_json::from_value(anew).unwrap())));
     assert_eq!(words(&due(&mut sim)), ["a exempt"]);
 }
 

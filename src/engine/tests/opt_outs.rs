@@ -18,8 +18,8 @@ use crate::{
     },
     engine::{
         facts::{
-            event::{ListPhase, ListRefusal, Seen},
-            opt_out::{RawOptOut, Unlisted},
+            event::{Change, Event, ListPhase, ListRefusal},
+            opt_out::RawOptOut,
         },
         writes::{Announcement, Cause, OptOutWrite, StoredOptOut, WriteError},
     },
@@ -73,7 +73,7 @@ impl Shown {
     }
 
     fn seen(&self, sim: &mut EngineHarness) {
-        sim.see(Seen::OptOut(self.raw("a")));
+        sim.see(Event::OptOut(Change::Applied(self.raw("a"))));
     }
 
     /// As it is stored after that write.
@@ -161,12 +161,12 @@ fn two_opt_outs_add_up_and_one_that_goes_brings_its_role_back_at_once() {
     assert_eq!(sim.policies.len(), 0);
     let now = sim.now();
     assert!(sim.engine.opt_outs_in_force().iter().all(|(_, tally)| tally.in_force == 1 && tally.earliest > Some(now.wall)));
-    sim.see(Seen::OptOutGone(rest.raw("a")));
+    sim.see(Event::OptOut(Change::Deleted(rest.raw("a"))));
     sim.settle();
     assert_eq!((sim.policies.len(), holds_egress(&sim, "a")), (2, false));
     // A list that does not name it says the same.
-    sim.see(Seen::OptOutList(ListPhase::Begin));
-    sim.see(Seen::OptOutList(ListPhase::End));
+    sim.see(Event::OptOut(Change::ListBegan));
+    sim.see(Event::OptOut(Change::ListDone));
     sim.settle();
     assert_eq!(sim.policies.len(), 3);
     assert_eq!(sim.engine.opt_outs_in_force()[0].1.in_force, 0);
@@ -269,7 +269,7 @@ fn a_thousand_that_end_in_the_same_second_are_written_in_one_go_and_their_status
     let shown = Shown::new(&sim, 60);
     for name in &names {
         sim.namespace(name);
-        sim.see(Seen::OptOut(shown.raw(name)));
+        sim.see(Event::OptOut(Change::Applied(shown.raw(name))));
     }
     sim.settle();
     assert_eq!((sim.policies.len(), sim.engine.counts().opted_out), (2 * MANY, 1000));
@@ -485,7 +485,7 @@ fn i1_an_existing_namespace_that_did_without_everything_is_closed_when_its_opt_o
     });
     sim.settle();
     assert_eq!(sim.policies.len(), 0);
-    sim.see(Seen::OptOutGone(shown.raw("a")));
+    sim.see(Event::OptOut(Change::Deleted(shown.raw("a"))));
     sim.settle();
     assert_eq!(sim.policies.len(), 3);
 }
@@ -503,7 +503,7 @@ fn one_that_was_in_force_before_the_baseline_was_created_is_in_force_anew_under_
         sim.settle();
         write(&mut sim, &mut shown).unwrap();
         assert_eq!(since(&shown), if now { "1970-01-12T13:46:40Z" } else { first });
-        sim.see(Seen::OptOutGone(shown.raw("a")));
+        sim.see(Event::OptOut(Change::Deleted(shown.raw("a"))));
         sim.settle();
     }
 }
@@ -513,12 +513,12 @@ fn nothing_is_decided_before_opt_outs_are_listed_unless_there_can_be_none() {
     // Why they are not listed, whether their CRD is known to be there, and whether work begins.
     for (why, crd, begins) in [
         (None, None, false),
-        (Some(Unlisted::Unknown), None, true),
-        (Some(Unlisted::Unknown), Some(false), true),
-        (Some(Unlisted::Unknown), Some(true), false),
-        (Some(Unlisted::Forbidden), None, false),
-        (Some(Unlisted::Forbidden), Some(false), true),
-        (Some(Unlisted::Forbidden), Some(true), false),
+        (Some(ListRefusal::Unknown), None, true),
+        (Some(ListRefusal::Unknown), Some(false), true),
+        (Some(ListRefusal::Unknown), Some(true), false),
+        (Some(ListRefusal::Forbidden), None, false),
+        (Some(ListRefusal::Forbidden), Some(false), true),
+        (Some(ListRefusal::Forbidden), Some(true), false),
     ] {
         let mut sim = listed_but_crds_and_opt_outs([]);
         if let Some(there) = crd {
@@ -526,10 +526,10 @@ fn nothing_is_decided_before_opt_outs_are_listed_unless_there_can_be_none() {
             list_crds(&mut sim, crds);
         }
         if let Some(why) = why {
-            sim.see(Seen::OptOutsUnlisted(why));
+            sim.see(Event::OptOut(Change::Refused(why, String::new())));
         }
         if crd.is_none() {
-            let refused = || Seen::ConfigurationsRefused(ConfigurationKind::Crd, ListRefusal::Forbidden);
+            let refused = || Event::Configuration(ConfigurationKind::Crd, Change::Refused(ListRefusal::Forbidden, String::new()));
             sim.see(refused());
             sim.pass(Duration::from_secs(6));
             sim.see(refused());
@@ -546,17 +546,22 @@ fn nothing_is_decided_before_opt_outs_are_listed_unless_there_can_be_none() {
 fn listed_but_crds_and_opt_outs(policies: impl IntoIterator<Item = NetworkPolicy>) -> EngineHarness {
     let mut sim = EngineHarness::blank();
     for kind in ConfigurationKind::VARIANTS.iter().copied().filter(|kind| *kind != ConfigurationKind::Crd) {
-        sim.see(Seen::ConfigurationList(kind, ListPhase::Begin));
-        sim.see(Seen::ConfigurationList(kind, ListPhase::End));
+        sim.see(Event::Configuration(kind, Change::ListBegan));
+        sim.see(Event::Configuration(kind, Change::ListDone));
     }
-    let lists = [Seen::NamespaceList, Seen::PolicyList, Seen::BaselineList, Seen::InstallList];
+    let lists = [
+        |phase: ListPhase| Event::Namespace(phase.change()),
+        |phase: ListPhase| Event::Policy(phase.change()),
+        |phase: ListPhase| Event::Baseline(phase.change()),
+        |phase: ListPhase| Event::Install(phase.change()),
+    ];
     for list in lists {
         sim.see(list(ListPhase::Begin));
     }
     sim.baseline(1, json!({}));
     sim.namespace("a");
     for policy in policies {
-        sim.see(Seen::Policy(Box::new(policy)));
+        sim.see(Event::Policy(Change::Applied(Box::new(policy))));
     }
     for list in lists {
         sim.see(list(ListPhase::End));
@@ -572,14 +577,14 @@ fn begun_without_egress() -> EngineHarness {
 }
 
 fn list_opt_outs(sim: &mut EngineHarness, shown: &Shown) {
-    sim.see(Seen::OptOutList(ListPhase::Begin));
+    sim.see(Event::OptOut(Change::ListBegan));
     shown.seen(sim);
-    sim.see(Seen::OptOutList(ListPhase::End));
+    sim.see(Event::OptOut(Change::ListDone));
 }
 
 #[test]
 fn an_apiserver_that_does_not_know_opt_outs_yet_is_believed_when_its_crds_say_so() {
-    let unknown = || Seen::OptOutsUnlisted(Unlisted::Unknown);
+    let unknown = || Event::OptOut(Change::Refused(ListRefusal::Unknown, String::new()));
     // The CRD is there: it is only not served yet.
     let mut sim = begun_without_egress();
     let shown = Shown::new(&sim, 600);
@@ -596,7 +601,7 @@ fn an_apiserver_that_does_not_know_opt_outs_yet_is_believed_when_its_crds_say_so
     // CRDs cannot be listed either: then it counts when it lasts, also for one that was seen.
     for refusal in [ListRefusal::Forbidden, ListRefusal::Unknown] {
         let mut sim = begun_without_egress();
-        let refused = || Seen::ConfigurationsRefused(ConfigurationKind::Crd, refusal);
+        let refused = || Event::Configuration(ConfigurationKind::Crd, Change::Refused(refusal, String::new()));
         for (pass, jobs) in [(0, 0), (4, 0), (2, 1)] {
             sim.pass(Duration::from_secs(pass));
             sim.see(unknown());
@@ -607,13 +612,13 @@ fn an_apiserver_that_does_not_know_opt_outs_yet_is_believed_when_its_crds_say_so
     let mut sim = begun_without_egress();
     list_opt_outs(&mut sim, &shown);
     for _ in 0..2 {
-        sim.see(Seen::ConfigurationsRefused(ConfigurationKind::Crd, ListRefusal::Forbidden));
+        sim.see(Event::Configuration(ConfigurationKind::Crd, Change::Refused(ListRefusal::Forbidden, String::new())));
         sim.pass(Duration::from_secs(6));
     }
     sim.settle();
     for (pass, jobs) in [(0, 0), (4, 0), (2, 1)] {
         sim.pass(Duration::from_secs(pass));
-        sim.see(Seen::OptOutList(ListPhase::Begin));
+        sim.see(Event::OptOut(Change::ListBegan));
         sim.see(unknown());
         assert_eq!(sim.jobs().len(), jobs, "{pass}");
     }
@@ -628,9 +633,9 @@ fn an_apiserver_that_does_not_know_opt_outs_yet_is_believed_when_its_crds_say_so
 
 fn list_crds(sim: &mut EngineHarness, names: &[&str]) {
     let kind = ConfigurationKind::Crd;
-    sim.see(Seen::ConfigurationList(kind, ListPhase::Begin));
+    sim.see(Event::Configuration(kind, Change::ListBegan));
     for name in names {
-        sim.see(Seen::Configuration(Configuration { kind, name: (*name).into(), services: vec![] }));
+        sim.see(Event::Configuration(kind, Change::Applied(Configuration { kind, name: (*name).into(), services: vec![] })));
     }
-    sim.see(Seen::ConfigurationList(kind, ListPhase::End));
+    sim.see(Event::Configuration(kind, Change::ListDone));
 }

@@ -12,7 +12,7 @@ use crate::{
         reason::EventReason,
     },
     engine::{
-        facts::event::{ListPhase, Seen},
+        facts::event::{Change, Event},
         sample::MetricSample,
         writes::{Announcement, Done, Wrote},
     },
@@ -117,7 +117,7 @@ fn policy(sim: &mut EngineHarness, ns: &str, name: &str, spec: Value) {
     sim.version += 1;
     let meta = json!({"namespace": ns, "name": name, "uid": format!("uid-{name}"), "resourceVersion": sim.version.to_string()});
     let object = serde_json::from_value(json!({"metadata": meta, "spec": spec})).unwrap();
-    sim.see(Seen::Policy(Box::new(object)));
+    sim.see(Event::Policy(Change::Applied(Box::new(object))));
 }
 
 fn open() -> Value {
@@ -239,17 +239,18 @@ fn kinds_of_policies_that_are_not_looked_at_are_told_and_nothing_waits_for_them(
     };
     assert_eq!(coverage(&mut sim), None);
     let kind = "ciliumnetworkpolicies.cilium.io";
-    let crd = |name: &str| Seen::Configuration(Configuration { kind: Crd, name: name.into(), services: vec![] });
-    sim.see(Seen::ConfigurationList(Crd, ListPhase::Begin));
+    let crd =
+        |name: &str| Event::Configuration(Crd, Change::Applied(Configuration { kind: Crd, name: name.into(), services: vec![] }));
+    sim.see(Event::Configuration(Crd, Change::ListBegan));
     sim.see(crd(kind));
     sim.see(crd("policybaselines.policybaseline.io"));
-    sim.see(Seen::ConfigurationList(Crd, ListPhase::End));
+    sim.see(Event::Configuration(Crd, Change::ListDone));
     let (status, reason, message) = coverage(&mut sim).unwrap();
     assert_eq!((&*status, &*reason), ("False", "NetworkPolicyOnly"));
     assert!(message.contains(kind));
     let written = sim.statuses.len();
     sim.see(crd(kind));
     assert!(coverage(&mut sim).is_some() && sim.statuses.len() == written, "the same again is no news");
-    sim.see(Seen::ConfigurationGone(Crd, kind.into()));
+    sim.see(Event::Configuration(Crd, Change::Deleted(Configuration { kind: Crd, name: kind.into(), services: vec![] })));
     assert_eq!(coverage(&mut sim), None);
 }

@@ -22,7 +22,7 @@ use crate::{
     },
     engine::{
         Engine,
-        facts::event::{ListPhase, Seen},
+        facts::event::{Change, Event, ListPhase},
         writes::{RevisionChange, RevisionWrite, WriteError},
     },
     policy::plan::Revision,
@@ -68,7 +68,7 @@ impl Cluster {
 
     fn settled_in(mut sim: EngineHarness, spec: Value) -> Self {
         for phase in [ListPhase::Begin, ListPhase::End] {
-            sim.see(Seen::RevisionList(phase));
+            sim.see(Event::Revision(phase.change()));
         }
         sim.list();
         let mut cluster = Self { sim, revisions: BTreeMap::new(), generation: 0, spec: Value::Null };
@@ -170,17 +170,17 @@ impl Cluster {
         sim.version = old.version;
         sim.policies = old.policies;
         sim.statuses = old.statuses;
-        sim.see(Seen::RevisionList(ListPhase::Begin));
+        sim.see(Event::Revision(Change::ListBegan));
         for revision in revisions.values() {
-            sim.see(Seen::Revision(Box::new(revision.clone())));
+            sim.see(Event::Revision(Change::Applied(Box::new(revision.clone()))));
         }
-        sim.see(Seen::RevisionList(ListPhase::End));
+        sim.see(Event::Revision(Change::ListDone));
         sim.listing(|sim| {
             for name in NAMES {
                 sim.namespace(name);
             }
             for policy in sim.policies.values().cloned().collect::<Vec<_>>() {
-                sim.see(Seen::Policy(Box::new(policy)));
+                sim.see(Event::Policy(Change::Applied(Box::new(policy))));
             }
             sim.baseline_stored(generation, spec.clone(), json!({}), status);
         });
@@ -248,16 +248,16 @@ fn a_baseline_that_is_made_anew_inherits_no_rollout_however_that_was_seen() {
         assert_eq!(cluster.ports(), "2 1 1 1 1");
         let gone = |cluster: &mut Cluster| {
             let raw = serde_json::from_value(json!({"metadata": {"name": "b", "uid": "uid-b"}})).unwrap();
-            cluster.sim.see(Seen::BaselineGone(Box::new(raw)));
+            cluster.sim.see(Event::Baseline(Change::Deleted(Box::new(raw))));
         };
         let new = json!({"uid": "uid-new"});
         if event {
             gone(&mut cluster);
             cluster.sim.baseline_with(1, spec(2), new);
         } else {
-            cluster.sim.see(Seen::BaselineList(ListPhase::Begin));
+            cluster.sim.see(Event::Baseline(Change::ListBegan));
             cluster.sim.baseline_with(1, spec(2), new);
-            cluster.sim.see(Seen::BaselineList(ListPhase::End));
+            cluster.sim.see(Event::Baseline(Change::ListDone));
         }
         // What the former one stored goes with it, and is no place where this one begins.
         cluster.sim.answer(|_, _| None);
@@ -430,7 +430,7 @@ fn an_instance_that_takes_over_goes_on_where_the_last_one_was() {
     cluster.sim.version += 1;
     moved.metadata.resource_version = Some(cluster.sim.version.to_string());
     cluster.sim.policies.insert(("b".into(), EGRESS.into()), moved.clone());
-    cluster.sim.see(Seen::Policy(Box::new(moved)));
+    cluster.sim.see(Event::Policy(Change::Applied(Box::new(moved))));
     cluster.sim.lead(true);
     cluster.work();
     assert_eq!(cluster.ports(), "2 2 1 1 1");

@@ -1,4 +1,4 @@
-//! What is planned in one namespace, by which baseline, and why: in one screen, or as JSON. Says what was decided, and decides nothing.
+//! What is planned in one namespace, by which baseline, and why: in one screen, or as JSON. Shows decisions, and makes none.
 
 mod table;
 
@@ -21,6 +21,8 @@ pub struct Explanation {
     pub created: Timestamp,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Every planned policy is in place. `policy-baseline explain` exits 3 if not.
+    pub protected: bool,
     /// What is done in it, in a sentence.
     pub verdict: String,
     /// Every baseline of the cluster, the one that applies first.
@@ -171,7 +173,8 @@ mod tests {
             namespace: "team-a".into(),
             created: at(1_760_000_000),
             labels: [("team".to_owned(), "a".to_owned())].into(),
-            verdict: "platform keeps its policies here".into(),
+            protected: true,
+            verdict: "platform applies, but another policy opens what it closes".into(),
             baselines: vec![
                 claim("platform", Some(10), Some(Mode::Enforce), Relation::Applies, "the highest priority of 2 that select it"),
                 claim("old", Some(-5), Some(Mode::Enforce), Relation::Shadowed, "platform comes first"),

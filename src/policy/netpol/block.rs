@@ -2,13 +2,11 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 /// A range of addresses of one family.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Block {
-    family: Family,
-    first: u128,
-    last: u128,
-}
+pub struct Block(IpNet);
 
 /// The two kinds of addresses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,38 +28,38 @@ impl Family {
 }
 
 impl Block {
-    /// Reads `10.0.0.0/8` or `fd00::/8`. What stands behind the prefix does not matter.
+    /// Reads `10.0.0.0/8` or `fd00::/8`, as strictly as the API server: no leading zeros. What stands behind the prefix does not matter.
     pub fn parse(text: &str) -> Option<Self> {
         let (address, length) = text.split_once('/')?;
         let address: IpAddr = address.parse().ok()?;
-        let length: u32 = length.parse().ok().filter(|_| length == "0" || !length.starts_with(['0', '+']))?;
-        Some(match address {
-            IpAddr::V4(address) => Self::new(Family::V4, address.to_bits().into(), 32_u32.checked_sub(length)?),
-            IpAddr::V6(address) => match (address.to_ipv4_mapped(), length.checked_sub(96)) {
-                (Some(address), Some(length)) => Self::new(Family::V4, address.to_bits().into(), 32_u32.checked_sub(length)?),
-                _ => Self::new(Family::V6, address.to_bits(), 128_u32.checked_sub(length)?),
-            },
-        })
+        let length: u8 = length.parse().ok().filter(|_| length == "0" || !length.starts_with(['0', '+']))?;
+        let mapped = match address {
+            IpAddr::V6(address) => address.to_ipv4_mapped().zip(length.checked_sub(96)),
+            IpAddr::V4(_) => None,
+        };
+        let (address, length) = mapped.map_or((address, length), |(address, length)| (address.into(), length));
+        Some(Self(IpNet::new(address, length).ok()?.trunc()))
     }
 
-    fn new(family: Family, address: u128, free_bits: u32) -> Self {
-        let rest = 1_u128.checked_shl(free_bits).map_or(u128::MAX, |size| size - 1);
-        Self { family, first: address & !rest, last: address | rest }
-    }
-
-    /// Whether the other one is a part of this one, and not the whole: what the apiserver asks of `except`.
+    /// Whether the other one is a part of this one, and not the whole: what the API server requires of `except`.
     pub fn has_part(&self, other: &Self) -> bool {
-        self.family == other.family && self.first <= other.first && other.last <= self.last && self != other
+        self.0.contains(&other.0) && self != other
     }
 
     /// Its family.
     pub const fn family(&self) -> Family {
-        self.family
+        match self.0 {
+            IpNet::V4(_) => Family::V4,
+            IpNet::V6(_) => Family::V6,
+        }
     }
 
     /// Its first and its last address, as numbers.
-    pub const fn range(&self) -> (u128, u128) {
-        (self.first, self.last)
+    pub fn range(&self) -> (u128, u128) {
+        match self.0 {
+            IpNet::V4(net) => (net.network().to_bits().into(), net.broadcast().to_bits().into()),
+            IpNet::V6(net) => (net.network().to_bits(), net.broadcast().to_bits()),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod assign;
 mod baseline;
 mod checks;
 mod error;
+mod former;
 mod labels;
 pub mod opt_out;
 mod render;
@@ -19,10 +20,11 @@ use crate::api::NamespaceName;
 pub use assign::{Assignment, Baselines, Behind, Decision, Holdings, Known};
 pub use baseline::Baseline;
 pub use error::BaselineError;
+pub use former::{StoredPolicy, keeps};
 pub use labels::Labels;
 pub use opt_out::{NamespaceOptOuts, OptOut};
 pub use render::{Rendered, Stamp, own_id};
-pub use revision::{Revision, StoredPolicy, keeps};
+pub use revision::Revision;
 
 /// What the plan needs to know of a namespace.
 #[derive(Clone, Debug, Eq, PartialEq)]

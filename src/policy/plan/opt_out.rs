@@ -182,24 +182,13 @@ impl Limits {
     }
 }
 
-/// Hours, minutes and seconds, as in 1h30m.
+/// Whole hours, minutes and seconds, as in 1h30m: what the pattern of the CRD admits, in any order.
 pub(super) fn duration(text: &str) -> Option<SignedDuration> {
-    let mut seconds: i64 = 0;
-    let mut rest = text;
-    while let Some(end) = rest.find(|c: char| !c.is_ascii_digit()) {
-        let (number, unit) = rest.split_at(end);
-        let number: i64 = number.parse().ok()?;
-        let (unit, after) = unit.split_at_checked(1)?;
-        let unit = match unit {
-            "h" => 3_600,
-            "m" => 60,
-            "s" => 1,
-            _ => return None,
-        };
-        seconds = seconds.checked_add(number.checked_mul(unit)?)?;
-        rest = after;
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit() || b"hms".contains(&b)) {
+        return None;
     }
-    (rest.is_empty() && !text.is_empty()).then(|| SignedDuration::from_secs(seconds))
+    let mut parts = text.split_inclusive(|c: char| c.is_ascii_alphabetic()).map(|part| part.parse::<SignedDuration>().ok());
+    parts.try_fold(SignedDuration::ZERO, |sum, part| sum.checked_add(part?))
 }
 
 /// The opt-outs of a namespace whose time is not over, whether or not a baseline admits them.

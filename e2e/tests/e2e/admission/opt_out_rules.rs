@@ -8,7 +8,7 @@ use kube::core::ApiResource;
 use kube::{Client, ResourceExt};
 use policy_baseline::api::{BaselineOptOut, PolicyBaseline};
 use policy_baseline::policy::plan::Baseline;
-use policy_baseline::policy::plan::opt_out::{OptOut, Ruling, Verdict, verdict};
+use policy_baseline::policy::plan::opt_out::{OptOut, OptOutVerdict, Ruling, verdict};
 use policy_baseline_e2e::{TIMEOUT, World};
 use serde_json::{Value, json};
 
@@ -117,8 +117,8 @@ fn operator_says(spec: &Value, limits: &Value, created: Timestamp) -> Result<(),
         "metadata": { "name": "b", "uid": "0f9e8d7c-6b5a-4321-8765-00ffabcdef12" }, "spec": { "optOuts": limits } });
     let baseline = Baseline::check(&serde_json::from_value::<PolicyBaseline>(baseline).unwrap(), SYSTEM).unwrap();
     match verdict(&opt_out, Ruling::Enforces(&baseline), created) {
-        Verdict::InForce(..) => Ok(()),
-        Verdict::NotInForce(refusal, message) => Err(format!("{}: {message}", refusal.as_str())),
+        OptOutVerdict::InForce(..) => Ok(()),
+        OptOutVerdict::NotInForce(refusal, message) => Err(format!("{}: {message}", refusal.as_str())),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     engine::{
         Engine,
         clock::Now,
-        facts::event::{ListPhase, Seen},
+        facts::event::{Change, Event, ListPhase},
         writes::{Done, Job, Task, WriteError, Wrote, removals_may_follow},
     },
     policy::drift::{Class, Repair},
@@ -136,10 +136,10 @@ impl Replica {
             job: None,
         };
         for phase in [ListPhase::Begin, ListPhase::End] {
-            side.see(Seen::InstallList(phase));
-            side.see(Seen::OptOutList(phase));
+            side.see(Event::Install(phase.change()));
+            side.see(Event::OptOut(phase.change()));
             for kind in ConfigurationKind::VARIANTS.iter().copied() {
-                side.see(Seen::ConfigurationList(kind, phase));
+                side.see(Event::Configuration(kind, phase.change()));
             }
         }
         side
@@ -161,7 +161,7 @@ impl Replica {
         result
     }
 
-    fn see(&mut self, seen: Seen) {
+    fn see(&mut self, seen: Event) {
         self.turn(|engine, now| engine.on_event(seen, now));
     }
 
@@ -194,22 +194,22 @@ impl Replica {
     fn tell(&mut self, news: News, cluster: &Cluster) {
         let policy = |name, policy| Box::new(cluster.policy_object(name, policy));
         self.see(match news {
-            News::Namespace(ns) => Seen::Namespace(cluster.namespace_object(ns)),
-            News::NamespaceGone(ns) => Seen::NamespaceGone(cluster.namespace_object(ns)),
-            News::Policy(name, made) => Seen::Policy(policy(name, made)),
+            News::Namespace(ns) => Event::Namespace(Change::Applied(cluster.namespace_object(ns))),
+            News::NamespaceGone(ns) => Event::Namespace(Change::Deleted(cluster.namespace_object(ns))),
+            News::Policy(name, made) => Event::Policy(Change::Applied(policy(name, made))),
             News::PolicyGone(..) if cluster.broken == Some(Broken::LosesDeletions) => return,
-            News::PolicyGone(name, made) => Seen::PolicyGone(policy(name, made)),
-            News::Baseline(baseline) => Seen::Baseline(Box::new(cluster.baseline_object(baseline))),
-            News::BaselineGone(baseline) => Seen::BaselineGone(Box::new(cluster.baseline_object(baseline))),
+            News::PolicyGone(name, made) => Event::Policy(Change::Deleted(policy(name, made))),
+            News::Baseline(baseline) => Event::Baseline(Change::Applied(Box::new(cluster.baseline_object(baseline)))),
+            News::BaselineGone(baseline) => Event::Baseline(Change::Deleted(Box::new(cluster.baseline_object(baseline)))),
         });
     }
 
     /// Lists anew: everything as it stands now.
     pub fn list(&mut self, watch: Watch, cluster: &Cluster) {
-        let phase = |phase| match watch {
-            Watch::Namespaces => Seen::NamespaceList(phase),
-            Watch::Policies => Seen::PolicyList(phase),
-            Watch::Baselines => Seen::BaselineList(phase),
+        let phase = |phase: ListPhase| match watch {
+            Watch::Namespaces => Event::Namespace(phase.change()),
+            Watch::Policies => Event::Policy(phase.change()),
+            Watch::Baselines => Event::Baseline(phase.change()),
         };
         let news: Vec<News> = match watch {
             Watch::Namespaces => cluster.namespace.map(News::Namespace).into_iter().collect(),
@@ -229,9 +229,9 @@ impl Replica {
         self.listed[watch as usize] = true;
         let early = cluster.broken == Some(Broken::ListsTooEarly);
         if early {
-            for claimed in [Seen::NamespaceList, Seen::PolicyList, Seen::BaselineList] {
-                self.see(claimed(ListPhase::End));
-            }
+            self.see(Event::Namespace(Change::ListDone));
+            self.see(Event::Policy(Change::ListDone));
+            self.see(Event::Baseline(Change::ListDone));
         }
         self.see(phase(ListPhase::Begin));
         for item in news {

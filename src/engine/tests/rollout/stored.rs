@@ -1,6 +1,7 @@
 //! The revisions that are stored: what waits for them, and what is told when they are not there.
 
 use super::*;
+use crate::engine::facts::event::ListRefusal;
 
 #[test]
 fn no_wave_begins_before_what_it_comes_from_is_stored_and_the_status_says_why() {
@@ -14,7 +15,7 @@ fn no_wave_begins_before_what_it_comes_from_is_stored_and_the_status_says_why() 
     // Somebody deletes what is stored: it is stored anew.
     let revisions: Vec<_> = std::mem::take(&mut cluster.revisions).into_values().collect();
     for revision in revisions {
-        cluster.sim.see(Seen::RevisionGone(Box::new(revision)));
+        cluster.sim.see(Event::Revision(Change::Deleted(Box::new(revision))));
     }
     cluster.work();
     assert_eq!((cluster.ports(), cluster.revisions.len()), ("2 1 1 1 1".into(), 2));
@@ -43,7 +44,7 @@ fn a_stored_revision_that_somebody_changed_counts_as_none_and_is_told() {
 fn a_stored_revision_without_its_labels_is_told_once_and_asked_for_ever_more_rarely_until_they_are_back() {
     let mut cluster = Cluster::settled(spec(1));
     let (object, revision) = cluster.revisions.pop_first().unwrap();
-    cluster.sim.see(Seen::RevisionGone(Box::new(revision.clone())));
+    cluster.sim.see(Event::Revision(Change::Deleted(Box::new(revision.clone()))));
     let exists = || WriteError::Failed { reason: Failure::Conflict, message: format!("\"{object}\" already exists") };
     let mut asked = 0;
     for _ in 0..1200 {
@@ -66,7 +67,7 @@ fn a_stored_revision_without_its_labels_is_told_once_and_asked_for_ever_more_rar
         assert_eq!(cluster.sim.jobs().len(), 0);
     }
     cluster.revisions.insert(object.clone(), revision.clone());
-    cluster.sim.see(Seen::Revision(Box::new(revision)));
+    cluster.sim.see(Event::Revision(Change::Applied(Box::new(revision))));
     cluster.work();
     assert_eq!((cluster.ports(), cluster.revisions.len()), ("2 1 1 1 1".into(), 2));
     assert_eq!(paused(&mut cluster).unwrap().0, "RollingOut");
@@ -76,14 +77,14 @@ fn a_stored_revision_without_its_labels_is_told_once_and_asked_for_ever_more_rar
 fn a_revision_that_need_not_be_stored_any_more_is_no_trouble() {
     let mut cluster = Cluster::settled(spec(1));
     let (object, revision) = cluster.revisions.pop_first().unwrap();
-    cluster.sim.see(Seen::RevisionGone(Box::new(revision.clone())));
+    cluster.sim.see(Event::Revision(Change::Deleted(Box::new(revision.clone()))));
     assert_eq!(cluster.store(|_| Some(WriteError::Failed { reason: Failure::Conflict, message: "exists".into() })), 1);
     assert_eq!(cluster.status().0, "Protected");
     let troubled =
         |cluster: &Cluster| cluster.sim.statuses.last().unwrap().conditions.iter().any(|c| c.reason == "RevisionNotStored");
     assert!(troubled(&cluster));
     cluster.revisions.insert(object, revision.clone());
-    cluster.sim.see(Seen::Revision(Box::new(revision)));
+    cluster.sim.see(Event::Revision(Change::Applied(Box::new(revision))));
     cluster.work();
     cluster.status();
     assert!(!troubled(&cluster));
@@ -98,7 +99,7 @@ fn a_baseline_with_a_rollout_waits_for_the_stored_revisions_and_others_do_not() 
             sim.namespace("a");
         });
         assert_eq!(sim.jobs().len(), jobs);
-        sim.see(Seen::RevisionsForbidden);
+        sim.see(Event::Revision(Change::Refused(ListRefusal::Forbidden, String::new())));
         assert_eq!(sim.jobs().len(), 1 - jobs, "who may not read them works without");
         let now = sim.now();
         assert!(sim.engine.revisions(now).is_empty());
@@ -132,7 +133,7 @@ fn stored_revisions_that_do_not_come_are_gone_without_and_no_wave_begins_before_
     cluster.pass(MINUTE * 9);
     assert_eq!((cluster.ports(), cluster.status().0), ("1 1 1 1 1".into(), "RolloutPaused".into()));
     for phase in [ListPhase::Begin, ListPhase::End] {
-        cluster.sim.see(Seen::RevisionList(phase));
+        cluster.sim.see(Event::Revision(phase.change()));
     }
     cluster.work();
     assert_eq!((cluster.ports(), cluster.revisions.len()), ("2 1 1 1 1".into(), 2));
@@ -142,13 +143,13 @@ fn stored_revisions_that_do_not_come_are_gone_without_and_no_wave_begins_before_
 #[test]
 fn a_refusal_that_is_repeated_is_no_news() {
     let mut sim = EngineHarness::unsynced();
-    sim.see(Seen::RevisionsForbidden);
+    sim.see(Event::Revision(Change::Refused(ListRefusal::Forbidden, String::new())));
     sim.listing(|sim| {
         sim.baseline(1, spec(1));
         sim.namespace("a");
     });
     assert_eq!(sim.answer(|_, _| Some(Failure::DeniedByAdmission)), 1);
     assert_eq!(sim.jobs().len(), 0, "it waits");
-    sim.see(Seen::RevisionsForbidden);
+    sim.see(Event::Revision(Change::Refused(ListRefusal::Forbidden, String::new())));
     assert_eq!(sim.jobs().len(), 0, "and goes on waiting");
 }

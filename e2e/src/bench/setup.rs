@@ -1,0 +1,74 @@
+//! What every measurement needs: a control plane, both clients, the watch that keeps the time.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use policy_baseline::cluster::client::{self, Clients, Stack};
+
+use super::calibrate;
+use super::eye::Eye;
+use super::progress::Progress;
+use super::raw::{Raw, baseline, render};
+use super::side::{Edits, Group, Population};
+use crate::cluster::{ControlPlane, Options};
+use crate::wait::{TIMEOUT, eventually};
+use crate::{SERVICE_ACCOUNT, SYSTEM_NAMESPACE};
+
+/// Room for a run: etcd keeps every version until it is compacted.
+const ETCD_QUOTA: &str = "--quota-backend-bytes=8589934592";
+
+pub struct Bench {
+    pub plane: ControlPlane,
+    pub raw: Raw,
+    pub eye: Eye,
+    pub progress: Progress,
+    /// Of the operator.
+    pub kubeconfig: PathBuf,
+    /// The names of the policies.
+    pub names: Vec<String>,
+    /// How many namespaces our side works at when it creates, deletes or applies.
+    pub in_flight: usize,
+    pub edits: Edits,
+    populations: usize,
+    /// Policies of others.
+    pub foreign: usize,
+}
+
+impl Bench {
+    /// `namespaces`: at the largest size.
+    pub async fn start(namespaces: usize, mut progress: Progress) -> Result<Self> {
+        progress.step("a control plane");
+        let options = Options { etcd_args: vec![ETCD_QUOTA.to_owned()], ..Options::default() };
+        let plane = ControlPlane::start(options).await?;
+        ensure!(!plane.is_external(), "the bench needs a control plane of its own: unset E2E_KUBECONFIG");
+        plane.run_kubectl(&["apply", "--server-side", "-k", "manifests/base"])?;
+        // What it does in each new namespace is no matter of ours, and goes on long after.
+        plane.kill_controller_manager()?;
+        let clients = connect(plane.admin_kubeconfig()).await?;
+        let raw = Raw::new(clients.requests);
+        for group in Group::OURS {
+            let first = baseline(group, 0)?;
+            eventually("the baseline is taken", TIMEOUT, async || raw.apply_baseline(&first).await.map(|()| true)).await?;
+        }
+        let names = render(&baseline(Group::All, 0)?)?.into_iter().map(|policy| policy.name).collect();
+        let eye = Eye::open(clients.watches).await?;
+        let in_flight = calibrate::calibrate(&raw, namespaces, &mut progress).await?;
+        let kubeconfig = plane.service_account_kubeconfig(SYSTEM_NAMESPACE, SERVICE_ACCOUNT).await?;
+        let edits = Edits::default();
+        Ok(Self { plane, raw, eye, progress, kubeconfig, names, in_flight, edits, populations: 0, foreign: 0 })
+    }
+
+    pub fn population(&mut self, group: Group, count: usize) -> Population {
+        self.populations += 1;
+        Population { prefix: format!("{}-{}-", group.label(), self.populations), group, count }
+    }
+}
+
+/// The operator's own stack, as that user.
+pub async fn connect(kubeconfig: &Path) -> Result<Clients> {
+    let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default()).await?;
+    let clients = client::connect(config)?;
+    ensure!(clients.stack == Stack::Http2, "not the stack of the operator: {:?}", clients.stack);
+    Ok(clients)
+}

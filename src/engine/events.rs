@@ -1,0 +1,166 @@
+//! What the watches report, and what follows from it at once: what is known changes, and what it concerns is assessed anew.
+
+use std::sync::Arc;
+
+use k8s_openapi::{
+    api::{coordination::v1::Lease, networking::v1::NetworkPolicy},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+
+use super::{
+    Engine,
+    clock::Now,
+    facts::{
+        baseline::RawBaseline,
+        event::{Change, Event},
+        namespaces::{Observed, Relisted},
+        readiness::WatchedSet,
+    },
+};
+use crate::api::NamespaceName;
+
+impl Engine {
+    /// Whether this instance is elected. It leads if no older install does. While it does not, it sees and looks, and asks for no write.
+    /// When it begins to, it goes on from what stands in the cluster, as after a start: the statuses there are the former leader's, and
+    /// what he repaired is no news.
+    pub fn elect(&mut self, elected: bool, now: Now) {
+        self.elected = elected;
+        self.recompute_installs(now);
+        let leads = elected && self.installs.elder().is_none();
+        if std::mem::replace(&mut self.leads, leads) == leads || !leads {
+            return;
+        }
+        self.surveyed = false;
+        self.observed.take_over();
+        self.opt_outs.take_over();
+        self.forget_rollouts();
+        self.tracked.values_mut().for_each(|tracked| tracked.take_over(now.instant));
+        self.plans_changed(now);
+    }
+
+    /// Takes what a watch reports.
+    pub fn on_event(&mut self, event: Event, now: Now) {
+        match event {
+            Event::Namespace(change) => self.on_namespace(change, now),
+            Event::Policy(change) => self.on_policy(change, now),
+            Event::Baseline(change) => self.on_baseline(change, now),
+            Event::OptOut(change) => self.on_opt_out(change, now),
+            Event::Install(change) => self.on_install(change, now),
+            Event::Revision(change) => self.on_revision(change, now),
+            Event::Configuration(kind, change) => self.on_configuration(kind, change, now),
+            Event::Dns(event) => self.on_dns(*event, now),
+        }
+    }
+
+    fn on_namespace(&mut self, change: Change<ObjectMeta>, now: Now) {
+        match change {
+            Change::ListBegan => self.observed.namespaces_relist(),
+            Change::Applied(meta) => self.namespace_seen(&meta, now),
+            Change::Deleted(meta) => {
+                if let Some(name) = meta.name.as_deref() {
+                    self.namespace_gone(&NamespaceName::observed(name), now);
+                }
+            }
+            Change::ListDone => {
+                for ns in self.observed.namespaces_relisted() {
+                    self.namespace_gone(&ns, now);
+                }
+                self.list_complete(WatchedSet::Namespaces, now);
+            }
+            Change::Refused(_, why) => self.readiness.report(WatchedSet::Namespaces, why),
+        }
+    }
+
+    fn namespace_seen(&mut self, meta: &ObjectMeta, now: Now) {
+        let uid = |observed: &Observed| observed.uid(meta.name.as_deref()?);
+        let before = uid(&self.observed);
+        let Some(ns) = self.observed.namespace_seen(meta) else { return };
+        if before != uid(&self.observed) {
+            self.namespace_left(&ns);
+        }
+        self.serves_from_now_on(&ns);
+        self.waiting.entry(ns.clone()).or_insert(now.instant);
+        if self.opt_outs.concern(&ns) {
+            self.opt_outs_changed(&ns, true, now);
+        }
+        self.dirty.push(ns, true);
+    }
+
+    fn on_policy(&mut self, change: Change<Box<NetworkPolicy>>, now: Now) {
+        match change {
+            Change::ListBegan => self.observed.policies_relist(),
+            Change::Applied(object) => {
+                let news = self.observed.policy_seen(&object);
+                self.policy_news(news, now);
+            }
+            Change::Deleted(object) => {
+                let news = self.observed.policy_deleted(&object);
+                self.policy_news(news, now);
+            }
+            Change::ListDone => {
+                for Relisted { namespace, unsure } in self.observed.policies_relisted() {
+                    for policy in unsure {
+                        self.pace.hold(&namespace, &policy, now.instant);
+                    }
+                    self.policy_news(Some(namespace), now);
+                }
+                self.list_complete(WatchedSet::Policies, now);
+            }
+            Change::Refused(_, why) => self.readiness.report(WatchedSet::Policies, why),
+        }
+    }
+
+    fn on_baseline(&mut self, change: Change<Box<RawBaseline>>, now: Now) {
+        match change {
+            Change::ListBegan => self.listed_baselines.begin(),
+            Change::Applied(raw) => self.baseline_seen(&raw, now),
+            Change::Deleted(raw) => {
+                if let Some(name) = raw.metadata.name.as_deref() {
+                    self.baseline_gone(name, now);
+                }
+            }
+            Change::ListDone => {
+                let seen = self.listed_baselines.end().unwrap_or_default();
+                let gone: Vec<Arc<str>> = self.tracked.keys().filter(|name| !seen.contains(&***name)).cloned().collect();
+                for name in gone {
+                    self.baseline_gone(&name, now);
+                }
+                self.list_complete(WatchedSet::Baselines, now);
+            }
+            Change::Refused(_, why) => self.readiness.report(WatchedSet::Baselines, why),
+        }
+    }
+
+    fn on_install(&mut self, change: Change<Box<Lease>>, now: Now) {
+        match change {
+            Change::ListBegan => self.installs.relist(),
+            Change::Applied(lease) => self.installs.saw(&lease, now.instant),
+            Change::Deleted(lease) => self.installs.gone(&lease),
+            Change::ListDone => {
+                self.installs.relisted();
+                self.list_complete(WatchedSet::Installs, now);
+            }
+            Change::Refused(_, why) => self.readiness.report(WatchedSet::Installs, why),
+        }
+    }
+
+    fn policy_news(&mut self, news: Option<NamespaceName>, now: Now) {
+        if let Some(ns) = news {
+            self.waiting.entry(ns.clone()).or_insert(now.instant);
+            self.pace.news(&ns);
+            self.dirty.push(ns, true);
+        }
+    }
+
+    fn namespace_gone(&mut self, ns: &NamespaceName, now: Now) {
+        self.observed.namespace_deleted(ns);
+        self.waits_no_more(ns);
+        self.namespace_left(ns);
+        self.pace.forget(ns);
+        self.marks.forget(ns);
+        for tracked in self.tracked.values_mut() {
+            tracked.forget(ns, now.instant);
+            tracked.set_policies_left(ns, 0, now.instant);
+        }
+    }
+}

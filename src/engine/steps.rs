@@ -1,0 +1,221 @@
+//! The assessment of namespaces: which are due, and the steps that each takes.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{
+    Engine,
+    assess::{Assessment, assess},
+    clock::Now,
+    facts::namespaces::{ChangeOrigin, Entry},
+    sample::MetricSample,
+};
+use crate::{
+    api::NamespaceName,
+    policy::drift::{Drift, Fingerprint, Repair},
+};
+
+/// How many namespaces are assessed before events are served again: about 5 ms of work.
+const ASSESS_AT_ONCE: usize = 512;
+
+/// One namespace on its way through the steps.
+struct Pass<'a> {
+    name: &'a NamespaceName,
+    now: Now,
+    found: Assessment,
+    /// It is being written to.
+    in_flight: bool,
+}
+
+type Step = fn(&mut Engine, &mut Pass<'_>);
+
+/// What becomes of what was found in a namespace, in this order.
+const STEPS: [Step; 9] = [
+    // First: news is what the findings that were reported until now do not hold.
+    Engine::announce_news,
+    // Right after it: from here on these findings are the known ones.
+    Engine::report,
+    // With the report: the status tells how many policies are left, and the finalizer waits for none.
+    Engine::count_what_is_left,
+    // Before anything forgets that the namespace was ours: it may have been opened while it was.
+    Engine::note_open,
+    // From the same drifts as the report: the label must say no more than the status.
+    Engine::want_label,
+    // From the same findings: a wave counts what was found, not what is written next.
+    Engine::note_wave,
+    // Before the next two: both ask whether the namespace was ours.
+    Engine::release_claims,
+    // Before `queue_writes`: how urgent a write is depends on who changed the namespace.
+    Engine::settle,
+    // Last, because it uses up the drifts.
+    Engine::queue_writes,
+];
+
+impl Engine {
+    /// Assesses namespaces that changed; at most so many that events are served soon again. Says whether more are waiting.
+    pub fn assess_dirty(&mut self, now: Now) -> bool {
+        let was_synced = self.is_synced();
+        self.dns_due(now);
+        self.begin_if_synced(was_synced, now);
+        self.wait_for_backends(now);
+        self.wait_for_revisions(now);
+        if !self.is_synced() {
+            return false;
+        }
+        self.let_opt_outs_end(now);
+        self.end_holds(now);
+        for ns in self.pace.due(now.instant) {
+            self.dirty.push(ns, true);
+        }
+        for _ in 0..ASSESS_AT_ONCE {
+            let Some(ns) = self.dirty.pop() else { break };
+            self.assess_namespace(&ns, now);
+        }
+        self.surveyed |= self.leads && self.dirty.is_empty();
+        self.roll_out(now);
+        !self.dirty.is_empty()
+    }
+
+    /// Whether namespaces are waiting to be looked at.
+    pub fn has_news(&self) -> bool {
+        self.is_synced() && !self.dirty.is_empty()
+    }
+
+    pub(super) fn all_dirty(&mut self) {
+        for (name, _) in self.observed.iter() {
+            self.dirty.push(name.clone(), false);
+        }
+    }
+
+    pub(super) fn assess(&self, ns: &NamespaceName, entry: &Entry) -> Assessment {
+        let failure = |policy: &str| self.pace.problem(ns, policy);
+        assess(entry, &self.baselines, &self.targets, failure, self.pace.contested(ns))
+    }
+
+    fn assess_namespace(&mut self, name: &NamespaceName, now: Now) {
+        // First, and for a namespace that is not there yet, too: a verdict on its opt-outs is due in any case.
+        self.judge_opt_outs(name, now);
+        let Some(entry) = self.observed.get(name) else { return };
+        let found = self.assess(name, entry);
+        // The echoes of writes can come before their answers, which say what was done, and for how long it was waited for.
+        let in_flight = self.in_flight.contains_key(name);
+        let mut pass = Pass { name, now, found, in_flight };
+        for step in STEPS {
+            step(self, &mut pass);
+        }
+    }
+
+    /// Announces what is new and done by others.
+    fn announce_news(&mut self, pass: &mut Pass<'_>) {
+        if self.surveyed && self.leads {
+            self.tell_news(pass.name, &pass.found.findings, pass.now);
+        }
+    }
+
+    /// Gives each baseline the finding that concerns it.
+    fn report(&mut self, pass: &mut Pass<'_>) {
+        for (name, tracked) in &mut self.tracked {
+            match pass.found.findings.iter().find(|(of, _)| of == name) {
+                Some((_, finding)) => tracked.set(pass.name, finding.clone(), pass.now),
+                None => tracked.forget(pass.name, pass.now.instant),
+            }
+        }
+    }
+
+    /// Counts the policies of a namespace that go with a baseline that is being deleted. All are assessed when that begins, and each again
+    /// when it changes, so nobody has to count them all.
+    fn count_what_is_left(&mut self, pass: &mut Pass<'_>) {
+        let Some(entry) = self.observed.get(pass.name) else { return };
+        let lives = entry.namespace.as_ref().is_some_and(|namespace| !namespace.terminating);
+        for (name, tracked) in self.tracked.iter_mut().filter(|(_, tracked)| tracked.removes_all()) {
+            let theirs =
+                |print: &&Fingerprint| lives && print.ours && !print.terminating && print.baseline.as_ref() == Some(name);
+            tracked.set_policies_left(pass.name, entry.policies.values().filter(theirs).count(), pass.now.instant);
+        }
+    }
+
+    /// Notes that nothing closes the namespace any more.
+    fn note_open(&mut self, pass: &mut Pass<'_>) {
+        self.recompute_closed(pass.name, pass.found.baseline.as_deref(), pass.found.frozen);
+    }
+
+    /// Says which label the namespace should carry.
+    fn want_label(&mut self, pass: &mut Pass<'_>) {
+        let Assessment { drifts, baseline, frozen, .. } = &pass.found;
+        self.recompute_mark(pass.name, baseline.as_deref(), drifts, *frozen);
+    }
+
+    /// Notes how far the wave of a rollout is here.
+    fn note_wave(&mut self, pass: &mut Pass<'_>) {
+        let Assessment { findings, drifts, baseline, frozen } = &pass.found;
+        self.note_progress(pass.name, findings, drifts, baseline.as_ref(), *frozen);
+    }
+
+    /// Forgets that the namespace was ours, if nothing of ours is left and nobody asks for it; then it is assessed anew.
+    fn release_claims(&mut self, pass: &mut Pass<'_>) {
+        if self.release_claim(pass.name) {
+            self.dirty.push(pass.name.clone(), false);
+        }
+    }
+
+    /// Notes that the namespace holds what is planned, or who is at work there.
+    fn settle(&mut self, pass: &mut Pass<'_>) {
+        let name = pass.name;
+        let Assessment { drifts, baseline, frozen, .. } = &pass.found;
+        let waited = self.waited(name, pass.now);
+        let Some(entry) = self.observed.get_mut(name) else { return };
+        if drifts.is_empty() {
+            if let Some(baseline) = baseline {
+                entry.owner = Some(baseline.name.clone());
+            }
+            if *frozen {
+                self.waits_no_more(name);
+            } else if !pass.in_flight {
+                let before = std::mem::replace(&mut entry.standing, ChangeOrigin::Settled);
+                if before == ChangeOrigin::Bootstrapping && self.leads {
+                    // The answers of its first writes were lost.
+                    self.happenings.push(MetricSample::Protected(waited));
+                }
+                self.waits_no_more(name);
+            }
+        } else if !self.leads && !entry.was_ours() && baseline.is_some() {
+            // Its first policies are the leader's to write; if the leader goes before they are all there, the rest is no drift.
+            entry.standing = ChangeOrigin::Bootstrapping;
+        }
+    }
+
+    /// Queues the namespace for its writes, unless some are under way: their answers bring it here again.
+    fn queue_writes(&mut self, pass: &mut Pass<'_>) {
+        if pass.in_flight {
+            return;
+        }
+        let is_urgent = |entry: &Entry| entry.standing == ChangeOrigin::Touched || !entry.was_ours();
+        let urgent = self.observed.get(pass.name).is_some_and(is_urgent);
+        let drifts = self.writable(pass.name, std::mem::take(&mut pass.found.drifts), pass.now);
+        if !drifts.is_empty() {
+            self.ready.push(pass.name.clone(), urgent);
+        }
+    }
+
+    /// What may be written now. Nothing is removed before everything planned is there, to stay: while it is written, the plan or the
+    /// namespace may change, so removals are decided afterwards.
+    pub(super) fn writable(&self, ns: &NamespaceName, mut drifts: Vec<Drift>, now: Now) -> Vec<Drift> {
+        let is_removal = |d: &Drift| matches!(d.fix, Repair::Delete { .. });
+        let all_there = drifts.iter().all(is_removal);
+        drifts.retain(|d| {
+            d.fix != Repair::WaitForFinalizer && (all_there || !is_removal(d)) && self.pace.allows(ns, &d.policy, now.instant)
+        });
+        drifts
+    }
+
+    /// There is nothing to do in the namespace.
+    pub(super) fn waits_no_more(&mut self, ns: &NamespaceName) {
+        if self.waiting.remove(ns).is_some() && self.waiting.is_empty() {
+            self.waiting = HashMap::new();
+        }
+    }
+
+    /// How long there has been something to do in the namespace.
+    pub(super) fn waited(&self, ns: &NamespaceName, now: Now) -> Duration {
+        self.waiting.get(ns).map_or(Duration::ZERO, |since| now.instant.saturating_duration_since(*since))
+    }
+}
