@@ -37,7 +37,7 @@ struct Plan {
 
 /// The default one, and one that sets whatever a policy depends on.
 static PLANS: LazyLock<[Plan; 2]> = LazyLock::new(|| {
-    ["{}", include_str!("../../src/policy/plan/golden/custom.json")].map(|spec| {
+    ["{\"mode\": \"Enforce\"}", include_str!("../../src/policy/plan/golden/custom.json")].map(|spec| {
         let spec: Value = serde_json::from_str(spec).expect("the spec is JSON");
         let object = json!({"metadata": {"name": "platform"}, "spec": spec});
         let object: PolicyBaseline = serde_json::from_value(object).expect("the plan decodes");

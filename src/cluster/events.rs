@@ -138,7 +138,9 @@ mod tests {
 
     #[test]
     fn two_events_of_one_moment_have_names_of_their_own() {
-        let names = EventReason::VARIANTS.iter().map(|reason| event(&Announcement { reason: *reason, ..announcement("x") }, "pod").metadata.name);
+        let names = EventReason::VARIANTS
+            .iter()
+            .map(|reason| event(&Announcement { reason: *reason, ..announcement("x") }, "pod").metadata.name);
         let names: Vec<_> = names.collect();
         assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len());
     }

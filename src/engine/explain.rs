@@ -15,7 +15,11 @@ use super::{
     outbox::baseline_status::BaselineState,
 };
 use crate::{
-    api::{NamespaceName, Role, baseline::Discovery, reason::{NoticeReason, ViolationReason}},
+    api::{
+        NamespaceName, Role,
+        baseline::Discovery,
+        reason::{NoticeReason, ViolationReason},
+    },
     policy::{
         dns::{DnsEvent, OPERATORS_RESOLV_CONF},
         drift::{Class, Drift, Fingerprint},

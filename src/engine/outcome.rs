@@ -120,7 +120,9 @@ impl Engine {
             for problem in finding.problems.iter().filter(|problem| !known(problem)) {
                 let (reason, what) = match problem.reason {
                     FindingReason::Violation(ViolationReason::Bypassed) => (EventReason::BaselineBypassed, "is bypassed"),
-                    FindingReason::Violation(ViolationReason::ControlPlaneBlocked) => (EventReason::ControlPlaneBlocked, "blocks the control plane"),
+                    FindingReason::Violation(ViolationReason::ControlPlaneBlocked) => {
+                        (EventReason::ControlPlaneBlocked, "blocks the control plane")
+                    }
                     _ => continue,
                 };
                 let policy = problem.policy.clone().unwrap_or_default();

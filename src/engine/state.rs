@@ -12,8 +12,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::{
     assess::AllTargets,
     facts::{
-        baseline::InstallOwnership,
         backends::WatchedBackends,
+        baseline::InstallOwnership,
         dns::DnsState,
         installs::Installs,
         namespaces::Observed,

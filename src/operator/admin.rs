@@ -14,11 +14,7 @@ use axum::{
 };
 use tokio::{net::TcpListener, runtime::Handle};
 
-use super::{
-    health::Health,
-    metrics::Metrics,
-    prometheus_text::Format,
-};
+use super::{health::Health, metrics::Metrics, prometheus_text::Format};
 use crate::cluster::telemetry::{Telemetry, Verb, WriteOutcome};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

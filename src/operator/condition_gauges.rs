@@ -93,8 +93,7 @@ impl ConditionGauges {
                 continue;
             }
             for (status, word) in [(true, "true"), (false, "false")] {
-                let labels =
-                    ConditionLabels { baseline: baseline.into(), r#type: Word(kind.into_str()), status: Word(word) };
+                let labels = ConditionLabels { baseline: baseline.into(), r#type: Word(kind.into_str()), status: Word(word) };
                 if let Some(is) = now[place] {
                     self.gauges.get_or_create(&labels).set((is == status).into());
                 } else {
@@ -142,8 +141,7 @@ pub(super) mod tests {
     /// The series of the conditions, without the name of the metric.
     fn conditions(metrics: &ConditionGauges) -> Vec<String> {
         let text = text(metrics);
-        let mut lines: Vec<String> =
-            text.lines().filter_map(|line| line.strip_prefix("condition{")).map(Into::into).collect();
+        let mut lines: Vec<String> = text.lines().filter_map(|line| line.strip_prefix("condition{")).map(Into::into).collect();
         lines.sort_unstable();
         lines
     }

@@ -8,9 +8,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use k8s_openapi::NamespaceResourceScope;
-use kube::{
-    Client, Resource, ResourceExt,
-};
+use kube::{Client, Resource, ResourceExt};
 use kube_runtime::{WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep_until};

@@ -460,7 +460,8 @@ fn ready(status: &PolicyBaselineStatus) -> Option<(String, String)> {
 
 /// How far a stored status says that a rollout is, and why it goes no further: right until more is known.
 fn told_rollout(stored: Option<&PolicyBaselineStatus>) -> (Option<RolloutStatus>, Option<(String, String)>) {
-    let condition = stored.and_then(|status| status.conditions.iter().find(|c| c.type_ == ConditionType::RolloutPaused.into_str()));
+    let condition =
+        stored.and_then(|status| status.conditions.iter().find(|c| c.type_ == ConditionType::RolloutPaused.into_str()));
     let paused = condition.filter(|c| c.status == "True").map(|c| (c.reason.clone(), c.message.clone()));
     (stored.and_then(|status| status.rollout.clone()), paused)
 }

@@ -176,7 +176,10 @@ fn i7_a_failure_is_reported_with_its_reason_delays_nobody_else_and_heals() {
     sim.pass(Duration::from_secs(1));
     let status = sim.status().or_else(|| sim.statuses.last().cloned()).unwrap();
     assert_eq!((ready(&status), status.namespaces.failed, status.namespaces.protected), ("WritesFailing", 1, 1));
-    assert_eq!((status.violations[0].reason.into_str(), status.violations[0].policy.as_deref()), ("QuotaExceeded", Some(INGRESS)));
+    assert_eq!(
+        (status.violations[0].reason.into_str(), status.violations[0].policy.as_deref()),
+        ("QuotaExceeded", Some(INGRESS))
+    );
     sim.pass(Duration::from_mins(1));
     sim.settle();
     sim.pass(Duration::from_secs(2));
@@ -355,7 +358,15 @@ fn a_typo_in_a_selector_opens_nothing_before_it_is_confirmed_for_that_generation
     sim.pass(Duration::from_secs(5));
     let status = sim.status().unwrap();
     let told: Vec<_> = status.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect();
-    assert_eq!(told, ["AwaitingConfirmation=True AwaitingConfirmation", "Ready=False AwaitingConfirmation", "Reconciling=False Settled", "Stalled=False Valid"]);
+    assert_eq!(
+        told,
+        [
+            "AwaitingConfirmation=True AwaitingConfirmation",
+            "Ready=False AwaitingConfirmation",
+            "Reconciling=False Settled",
+            "Stalled=False Valid"
+        ]
+    );
     let message = &status.conditions[0].message;
     assert!(message.contains("30 of the 30") && message.contains("policybaseline.io/confirm-release=2"), "{message}");
     let confirmed = |generation: &str| json!({"annotations": {"policybaseline.io/confirm-release": generation}});
@@ -411,10 +422,7 @@ fn a_suspended_baseline_writes_nothing_and_repairs_when_it_goes_on() {
     sim.pass(Duration::from_secs(5));
     let status = sim.status().unwrap();
     let told: Vec<_> = status.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect();
-    assert_eq!(
-        told,
-        ["Ready=False Suspended", "Reconciling=False Settled", "Stalled=False Valid", "Suspended=True Suspended"]
-    );
+    assert_eq!(told, ["Ready=False Suspended", "Reconciling=False Settled", "Stalled=False Valid", "Suspended=True Suspended"]);
     assert_eq!((status.namespaces.selected, status.namespaces.frozen), (2, 1));
     sim.baseline(3, json!({}));
     sim.engine.take_happenings();

@@ -88,9 +88,9 @@ pub fn verdict(opt_out: &OptOut, ruling: Ruling, now: Timestamp) -> OptOutVerdic
             );
             OptOutVerdict::NotInForce(OptOutRefusal::ExistingNamespace, message)
         }
-        Ruling::Freezes(baseline, true) => {
-            in_force(&format!("; baseline {baseline} is frozen here, and nothing changes until it goes on, also beyond that time"))
-        }
+        Ruling::Freezes(baseline, true) => in_force(&format!(
+            "; baseline {baseline} is frozen here, and nothing changes until it goes on, also beyond that time"
+        )),
         Ruling::Freezes(baseline, false) => {
             let message = format!(
                 "baseline {baseline} is suspended, stalled or waits for a confirmation: nothing changes here until it goes on"

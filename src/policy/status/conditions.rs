@@ -94,7 +94,9 @@ pub fn conditions(health: &ConditionInputs, found: &NamespaceFindings, previous:
     };
     let coverage = match health.unsupported_policy_kinds {
         Some(unsupported_policy_kinds) if unsupported_policy_kinds.is_empty() => None,
-        Some(unsupported_policy_kinds) => Some(build((ConditionType::BypassCoverage, false, not_covered(unsupported_policy_kinds)))),
+        Some(unsupported_policy_kinds) => {
+            Some(build((ConditionType::BypassCoverage, false, not_covered(unsupported_policy_kinds))))
+        }
         // What stands there is right until more is known.
         None => stands(ConditionType::BypassCoverage).cloned(),
     };
