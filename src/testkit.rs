@@ -13,6 +13,9 @@ const NAMESPACE_CREATED: i64 = 200;
 
 pub fn baseline_object(name: &str, spec: serde_json::Value) -> PolicyBaseline {
     let mut spec = spec;
+    if spec.get("mode").is_none() {
+        spec["mode"] = "Enforce".into();
+    }
     if spec.get("policies").is_none() {
         spec["policies"] = serde_json::json!(["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"]);
     }

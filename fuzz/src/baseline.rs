@@ -10,7 +10,7 @@ use k8s_openapi::{
 use policy_baseline::{
     api::{
         NamespaceName, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus, Role, SlimPolicy,
-        baseline::{MAX_RECENT_DRIFT, MAX_VIOLATIONS},
+        baseline::{MAX_NOTICES, MAX_RECENT_DRIFT, MAX_VIOLATIONS},
         names::{SYSTEM_NAMESPACES, check_label_key, check_label_value, is_dns_label},
     },
     engine::facts::baseline::RawBaseline,
@@ -99,6 +99,7 @@ fn status_is_bounded_and_stable(checked: &Result<Baseline, BaselineError>, store
     let status =
         |stored: Option<&PolicyBaselineStatus>| Ledger::resume(stored).status(&health, words, stored, Timestamp::UNIX_EPOCH);
     let written = status(stored);
+    assert!(written.notices.len() <= MAX_NOTICES);
     assert!(written.violations.len() <= MAX_VIOLATIONS && written.recent_drift.len() <= MAX_RECENT_DRIFT);
     assert!(words.is_none() || written.effective_selector.chars().count() <= LONGEST_TEXT);
     assert_eq!(written.conditions.len(), 3);

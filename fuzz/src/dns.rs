@@ -16,6 +16,7 @@ use policy_baseline::{
     },
 };
 use serde_json::{Value, json};
+use strum::VariantArray;
 
 use crate::{OPERATOR, baseline::is_planned_safely, watched};
 
@@ -78,7 +79,7 @@ fn key(object: &Value) -> String {
 
 fn baseline() -> Baseline {
     let object = json!({
-        "apiVersion": "policybaseline.io/v1alpha1", "kind": "PolicyBaseline", "metadata": {"name": "platform"}, "spec": {},
+        "apiVersion": "policybaseline.io/v1alpha1", "kind": "PolicyBaseline", "metadata": {"name": "platform"}, "spec": {"mode": "Enforce"},
     });
     let object: PolicyBaseline = serde_json::from_value(object).expect("a baseline of our own");
     Baseline::check(&object, OPERATOR).expect("a baseline of our own")
@@ -86,14 +87,14 @@ fn baseline() -> Baseline {
 
 /// All sources are listed, and these are the objects that can be read.
 fn hear(sources: &mut Sources, objects: &[Value], now: Instant) {
-    for source in Source::ALL {
+    for source in Source::VARIANTS.iter().copied() {
         sources.hear(DnsEvent::ListBegins(source), now);
     }
     sources.hear(DnsEvent::ResolvConf(String::new()), now);
     for news in objects.iter().filter_map(news) {
         sources.hear(news, now);
     }
-    for source in Source::ALL {
+    for source in Source::VARIANTS.iter().copied() {
         sources.hear(DnsEvent::ListEnds(source), now);
     }
     assert!(sources.are_known(now));

@@ -10,6 +10,7 @@ use policy_baseline::{
     },
 };
 use serde_json::{Value, json};
+use strum::VariantArray;
 
 use crate::{OPERATOR, watched};
 
@@ -65,7 +66,7 @@ fn is_a_sentence(text: &str) {
 fn baseline(opt_outs: &Value) -> Baseline {
     let object = json!({
         "apiVersion": "policybaseline.io/v1alpha1", "kind": "PolicyBaseline", "metadata": {"name": "platform"},
-        "spec": {"optOuts": opt_outs},
+        "spec": {"mode": "Enforce", "optOuts": opt_outs},
     });
     let object: PolicyBaseline = serde_json::from_value(object).expect("a baseline of our own");
     Baseline::check(&object, OPERATOR).expect("a baseline of our own")
@@ -74,7 +75,7 @@ fn baseline(opt_outs: &Value) -> Baseline {
 fn holds(opt_out: &OptOut) -> &'static str {
     assert!(!opt_out.roles.is_empty() && opt_out.expires.subsec_nanosecond() == 0);
     let silent = baseline(&Value::Null);
-    let narrow = baseline(&json!({"maxDuration": "1h", "allowedRoles": ["MonitoringCarveout"]}));
+    let narrow = baseline(&json!({"maxDuration": "1h", "allowedPolicies": ["MonitoringCarveout"]}));
     for now in moments(opt_out) {
         for ruling in [Ruling::Nobody, Ruling::Reports("platform"), Ruling::Freezes("platform", false)] {
             assert_eq!(judged(opt_out, ruling, now).until(), None, "{ruling:?} has nothing to do without");
@@ -90,7 +91,7 @@ fn holds(opt_out: &OptOut) -> &'static str {
     }
     match judged(opt_out, Ruling::Enforces(&silent), opt_out.created) {
         OptOutVerdict::InForce(..) => WITHIN_LIMITS,
-        OptOutVerdict::NotInForce(why, _) => why.as_str(),
+        OptOutVerdict::NotInForce(why, _) => why.into_str(),
     }
 }
 
@@ -124,7 +125,7 @@ fn keeps_to_its_roles_and_its_time(opt_out: &OptOut, baseline: &Baseline, within
         closed: false,
     };
     let planned: Vec<Role> = baseline.planned(&namespace).map(|(_, policy)| policy.role).collect();
-    for role in Role::ALL {
+    for role in Role::VARIANTS.iter().copied() {
         let is_away = verdict.until().is_some() && opt_out.roles.contains(role);
         assert_eq!(planned.contains(&role), !is_away, "{role:?} at {now}");
     }

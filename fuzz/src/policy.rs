@@ -38,7 +38,8 @@ struct Plan {
 /// The default one, and one that sets whatever a policy depends on.
 static PLANS: LazyLock<[Plan; 2]> = LazyLock::new(|| {
     ["{}", include_str!("../../src/policy/plan/golden/custom.json")].map(|spec| {
-        let spec: Value = serde_json::from_str(spec).expect("the spec is JSON");
+        let mut spec: Value = serde_json::from_str(spec).expect("the spec is JSON");
+        spec["mode"] = "Enforce".into();
         let object = json!({"metadata": {"name": "platform"}, "spec": spec});
         let object: PolicyBaseline = serde_json::from_value(object).expect("the plan decodes");
         let baseline = Baseline::check(&object, OPERATOR).expect("the plan is valid");

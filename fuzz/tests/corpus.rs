@@ -40,7 +40,7 @@ fn replay(target: &str, find: impl Fn(&[u8]) -> String) {
 fn every_policy_of_the_corpus_is_read_and_judged() {
     replay("policy", |bytes| match policy_baseline_fuzz::policy(bytes) {
         None => "unreadable".to_owned(),
-        Some(classes) => classes.first().map_or("none", |class| class.as_str()).to_owned(),
+        Some(classes) => classes.first().map_or("none", |class| class.into_str()).to_owned(),
     });
 }
 

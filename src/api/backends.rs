@@ -9,34 +9,27 @@ use k8s_openapi::{
 };
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
+use strum::{IntoStaticStr, VariantArray};
 
 /// The kinds of objects that make the apiserver call a Service.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
+#[strum(const_into_str)]
 pub enum ConfigurationKind {
     /// Webhooks that refuse.
+    #[strum(serialize = "ValidatingWebhookConfiguration")]
     Validating,
     /// Webhooks that change.
+    #[strum(serialize = "MutatingWebhookConfiguration")]
     Mutating,
     /// A part of the API that a Service answers.
+    #[strum(serialize = "APIService")]
     ApiService,
     /// A CRD, whose conversion a Service may do.
+    #[strum(serialize = "CustomResourceDefinition")]
     Crd,
 }
 
 impl ConfigurationKind {
-    /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Validating, Self::Mutating, Self::ApiService, Self::Crd];
-
-    /// The kind as the API has it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Validating => "ValidatingWebhookConfiguration",
-            Self::Mutating => "MutatingWebhookConfiguration",
-            Self::ApiService => "APIService",
-            Self::Crd => "CustomResourceDefinition",
-        }
-    }
-
     /// The resource as the API has it.
     pub const fn resource(self) -> &'static str {
         match self {

@@ -1,6 +1,5 @@
-//! The `PolicyBaseline` resource as users write and read it.
-//! Rejects at admission what CEL can see; the rest is checked once, in `plan::baseline`.
-//! Doc comments here are what `kubectl explain` prints.
+//! The `PolicyBaseline` resource as users write and read it. One file, in the order of `kubectl explain`: it prints these doc comments.
+//! The CRD rejects what CEL can see; the rest is checked once, in `plan::baseline`.
 
 use std::collections::BTreeMap;
 
@@ -13,25 +12,29 @@ use k8s_openapi::{
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
+use strum::{IntoStaticStr, VariantArray};
 
 use super::{
     names::Role,
+    reason::{NoticeReason, ViolationReason},
     rollout::{Rollout, RolloutStatus},
     schema,
 };
 use crate::api::selector::Selector;
 
-/// The most violations that a status shows.
+/// The most entries in `status.violations`.
 pub const MAX_VIOLATIONS: usize = 20;
-/// The most drift records that a status shows.
+/// The most entries in `status.notices`.
+pub const MAX_NOTICES: usize = 20;
+/// The most entries in `status.recentDrift`.
 pub const MAX_RECENT_DRIFT: usize = 10;
-/// The most places of DNS that a status shows.
+/// The most entries in `status.dns.found`.
 pub const MAX_DNS_FOUND: usize = 20;
-/// The most notes on DNS that a status shows.
+/// The most entries in `status.dns.notes`.
 pub const MAX_DNS_NOTES: usize = 10;
 
-/// What every selected namespace holds: default-deny-ingress, default-deny-egress with DNS allowed, and a monitoring carve-out.
+/// Which namespaces get which policies: default-deny-ingress, default-deny-egress with DNS allowed, and a monitoring carve-out.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[kube(
     group = "policybaseline.io",
@@ -46,67 +49,69 @@ pub const MAX_DNS_NOTES: usize = 10;
     validation = Rule::new("size(self.metadata.name) <= 63").message("metadata.name: use at most 63 characters, the name becomes a label value"),
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", description = "Enforce writes policies, Audit only reports"),
     printcolumn(name = "Selected", type_ = "integer", json_path = ".status.namespaces.selected", description = "Namespaces that this baseline applies to"),
-    printcolumn(name = "Compliant", type_ = "integer", json_path = ".status.namespaces.compliant", description = "Selected namespaces that hold exactly what was planned"),
+    printcolumn(name = "Protected", type_ = "integer", json_path = ".status.namespaces.protected", description = "Selected namespaces whose policies are in place"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status", description = "Whether everything that was planned is in place"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", description = "Why Ready is what it is", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyBaselineSpec {
-    /// Enforce creates and repairs the policies. Audit only reports what Enforce would do; it writes no NetworkPolicy and takes
-    /// no namespace from another baseline. Going from Enforce to Audit leaves the policies as they are.
-    #[serde(default)]
+    /// Enforce or Audit. Required. Enforce creates and repairs the policies. Audit only reports what Enforce would do: it writes no
+    /// NetworkPolicy and takes no namespace from another baseline. A change from Enforce to Audit leaves the policies as they are.
     pub mode: Mode,
 
-    /// Stops everything for a while: nothing is written, nothing is removed, and no other baseline takes over what this one selects or
-    /// holds. Namespaces that are created meanwhile stay open. What somebody changes meanwhile is repaired when this is false again.
+    /// True stops this baseline: nothing is written, nothing is removed, and no other baseline takes over its namespaces. New namespaces
+    /// stay open. What others change meanwhile is repaired when this is false again. Default: false.
     #[serde(default)]
     pub suspend: bool,
 
-    /// What happens to a namespace that is older than this baseline and holds no policy of policy-baseline yet. Report only counts
-    /// it; Enforce closes it, which cuts all traffic but DNS for the pods that run there. Newer namespaces are always closed.
+    /// Report or Enforce. Default: Report. It says what happens to a namespace that is older than this baseline and has none of its
+    /// policies yet. Report only counts it. Enforce closes it, which cuts all traffic but DNS for the pods that run there. Newer
+    /// namespaces are always closed.
     #[serde(default)]
     pub existing_namespaces: ExistingNamespaces,
 
-    /// Which baseline applies where several select a namespace: the highest priority, then the first name in byte order.
+    /// If several baselines select a namespace, the one with the highest priority applies. Of equal ones, the first name in byte order
+    /// applies. Default: 0.
     #[serde(default)]
     pub priority: i32,
 
-    /// Which namespaces, by their labels. Absent or {} selects every namespace.
+    /// Selects namespaces by their labels. Absent or {} selects every namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<Selector>,
 
-    /// Names of namespaces to leave out; "*" stands for any characters, as in openshift-*. Adds to what is always left out:
-    /// kube-system, kube-public, kube-node-lease, the operator's own namespace and those where the cluster's DNS was found.
+    /// Names of namespaces to leave out. "*" stands for any characters, as in openshift-*. These names add to what is always left out:
+    /// kube-system, kube-public, kube-node-lease, the operator's own namespace, and the namespaces where the cluster's DNS was found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::exclusions")]
     #[x_kube(validation = Rule::new("self.all(n, n.matches('^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?$'))")
         .message("use names of namespaces, or globs such as openshift-*: lower-case letters, digits, '-' and '*'"))]
     pub exclude_namespaces: Vec<String>,
 
-    /// Select the system namespaces, the operator's own and those where the cluster's DNS was found too. A default-deny there can cut the cluster off from its own DNS and
-    /// the operator off from the apiserver.
+    /// True also selects the namespaces that are always left out (see excludeNamespaces). A default-deny there can cut the cluster off
+    /// from its DNS, and the operator off from the API server. Default: false.
     #[serde(default)]
     pub include_system_namespaces: bool,
 
-    /// What happens to a namespace with a Service that the apiserver calls: one that a webhook configuration, an APIService or the
-    /// conversion of a CRD names. Behind a default-deny-ingress these calls time out, and with them the creation of pods in the whole
-    /// cluster. Hold leaves out what restricts ingress there (DefaultDenyIngress and MonitoringCarveout), unless the namespace is closed
-    /// already, and reports it; Enforce closes it like any other.
+    /// Hold or Enforce. Default: Hold. It says what happens to a namespace with a Service that the API server calls: a webhook
+    /// configuration, an APIService or a CRD conversion names it. Behind default-deny-ingress these calls time out, and pods can then not
+    /// be created in the whole cluster. Hold leaves DefaultDenyIngress and MonitoringCarveout out there, and reports it; a namespace that
+    /// is closed already stays closed. Enforce closes it like any other.
     #[serde(default)]
     pub control_plane_backends: ControlPlaneBackends,
 
-    /// Which policies. At least one; all three when absent.
+    /// The policies of each selected namespace, at least one of DefaultDenyIngress, DefaultDenyEgress and MonitoringCarveout.
+    /// Default: all three.
     #[serde(default = "all_roles")]
-    #[schemars(schema_with = "schema::roles")]
+    #[schemars(schema_with = "schema::policies_or_all")]
     #[x_kube(
         validation = Rule::new("size(self) > 0").message("name at least one policy, or leave the field out for all three; use mode: Audit to write none"),
         validation = Rule::new("self.all(p, self.exists_one(q, q == p))").message("name each policy once")
     )]
     pub policies: Vec<Role>,
 
-    /// Where DNS is. Every egress policy allows DNS over UDP and TCP, whatever stands here; kube-system pods labelled
-    /// k8s-app=kube-dns on port 53 are always among the destinations.
+    /// Where DNS is. Every egress policy allows DNS over UDP and TCP, whatever this field says. Pods in kube-system with the label
+    /// k8s-app=kube-dns are always allowed, on port 53.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Dns>,
 
@@ -118,32 +123,32 @@ pub struct PolicyBaselineSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<PolicyMetadata>,
 
-    /// What a BaselineOptOut in a selected namespace may ask for. One that asks for more is not in force, and says so.
+    /// What a BaselineOptOut in a selected namespace may ask for. One that asks for more is not in force, and its status says why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opt_outs: Option<OptOutLimits>,
 
-    /// What happens to the policies when this baseline is deleted. Orphan leaves them in place. Delete removes them, and holds this
-    /// object by a finalizer until they are gone.
+    /// Orphan or Delete. Default: Orphan. It says what happens to the policies when this baseline is deleted. Orphan leaves them in
+    /// place. Delete removes them; until they are gone, a finalizer keeps this object.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// How a change of the policies goes out. Absent: to all namespaces at once. New namespaces never wait. Covers what is written (policies,
-    /// dns, monitoring, metadata); what is selected, and everything else, takes effect at once.
+    /// Brings a change of the policies to a few namespaces at a time. Absent: to all at once. New namespaces never wait. It covers
+    /// policies, dns, monitoring and metadata; all other fields take effect at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
 }
 
 fn all_roles() -> Vec<Role> {
-    Role::ALL.to_vec()
+    Role::VARIANTS.to_vec()
 }
 
-/// Whether a baseline writes.
+/// Whether a baseline writes policies.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Mode {
-    /// Creates and repairs.
+    /// Creates and repairs policies.
     #[default]
     Enforce,
-    /// Reports only.
+    /// Only reports what Enforce would do.
     Audit,
 }
 
@@ -170,20 +175,20 @@ pub enum ControlPlaneBackends {
 /// What happens to the policies of a deleted baseline.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum DeletionPolicy {
-    /// They stay.
+    /// The policies stay.
     #[default]
     Orphan,
-    /// They go.
+    /// The policies are removed.
     Delete,
 }
 
 /// Whether the operator looks for the cluster's DNS.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Discovery {
-    /// It does, and allows what it finds.
+    /// The operator looks for DNS, and allows what it finds.
     #[default]
     Auto,
-    /// It does not: only what the spec says counts.
+    /// Only what the spec names is allowed.
     Static,
 }
 
@@ -191,15 +196,16 @@ pub enum Discovery {
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Dns {
-    /// Auto also allows what the operator finds: the DNS Services of kube-system and openshift-dns with their pods, NodeLocal DNSCache, and
-    /// the nameservers that its own pod was given; status.dns tells what that is. Static allows only what stands here.
+    /// Auto or Static. Default: Auto. Auto also allows the DNS that the operator finds: the DNS Services of kube-system and openshift-dns
+    /// with their pods, NodeLocal DNSCache, and the nameservers of the operator's own pod. status.dns shows it. Static allows only what
+    /// this object names.
     #[serde(default)]
     pub discovery: Discovery,
-    /// More DNS servers, for example a resolver outside of the cluster; with Static also NodeLocal DNSCache.
+    /// More DNS servers, for example a resolver outside the cluster. With Static, name NodeLocal DNSCache here too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub peers: Vec<DnsPeer>,
-    /// More ports beside 53, each for UDP and TCP. Policies see the port of the pod, not of the Service: OpenShift's is 5353.
+    /// More ports beside 53, each for UDP and TCP. A policy sees the port of the pod, not of the Service: on OpenShift it is 5353.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::dns_ports")]
     #[x_kube(validation = Rule::new("self.all(p, self.exists_one(q, q == p))").message("name each port once"))]
@@ -220,10 +226,10 @@ pub struct DnsPeer {
     /// The namespaces of the DNS pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<Selector>,
-    /// The DNS pods in these namespaces; absent means all.
+    /// The DNS pods in these namespaces. Absent: all pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<Selector>,
-    /// Addresses of DNS servers that are no pods, such as 169.254.20.10/32.
+    /// Addresses of DNS servers that are not pods, such as 169.254.20.10/32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_block: Option<IpBlock>,
 }
@@ -237,7 +243,7 @@ pub struct IpBlock {
     #[schemars(length(min = 1, max = 49))]
     #[x_kube(validation = Rule::new("isCIDR(self)").message("write a range such as 169.254.20.10/32"))]
     pub cidr: String,
-    /// Ranges inside it that are left out.
+    /// Ranges inside cidr that are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::cidrs")]
     pub except: Vec<String>,
@@ -260,32 +266,32 @@ impl From<&DnsPeer> for NetworkPolicyPeer {
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Monitoring {
-    /// The monitoring pods. Each entry means pods that match podSelector in namespaces that match namespaceSelector; several entries
-    /// mean one or the other. Absent: pods labelled app=prometheus in the namespace monitoring. Whether a namespace that is a source
-    /// gets DefaultDenyEgress, says sourceEgress.
+    /// The monitoring pods. An entry means the pods that match podSelector in the namespaces that match namespaceSelector. Several
+    /// entries mean any of them. Default: pods with the label app=prometheus in the namespace monitoring.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
     #[x_kube(validation = Rule::new("size(self) > 0").message("name at least one source, or leave the field out for the default"))]
     pub from: Option<Vec<MonitoringSource>>,
 
-    /// The pods that may be scraped. Absent: pods labelled monitoring.io/expose-metrics=true.
+    /// The pods that may be scraped. Default: pods with the label monitoring.io/expose-metrics=true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<Selector>,
 
-    /// The namespaces that get the carve-out, among the selected ones. Absent: all. Set it to monitoring.io/allow-scrape=true
-    /// to make a namespace opt in.
+    /// Which of the selected namespaces get MonitoringCarveout. Absent: all. With the label monitoring.io/allow-scrape=true, for example,
+    /// each namespace opts in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<Selector>,
 
-    /// The ports that may be scraped. Absent: TCP metrics (by name), 8080 and 9090.
+    /// The ports that may be scraped. Default: the TCP ports 8080, 9090 and the one that is named metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new("size(self) > 0").message("name at least one port, or leave the field out for the default: an empty list would open every port"))]
     pub ports: Option<Vec<Port>>,
 
-    /// Whether the egress of a namespace that from matches is closed. Open leaves DefaultDenyEgress out there, because monitoring pods
-    /// also need the apiserver and the kubelets. Enforce closes it, and lets the monitoring pods reach the pods that may be scraped
-    /// (policy <prefix>monitoring-source); all else, such as the apiserver, the kubelets and remote write, needs policies of your own.
+    /// Open or Enforce. Default: Open. It says whether egress is closed in a namespace that from matches. Open leaves DefaultDenyEgress out
+    /// there, because monitoring pods also need the API server and the kubelets. Enforce closes it, and lets the monitoring pods reach
+    /// the pods that may be scraped (policy <prefix>monitoring-source). All else, such as the API server, the kubelets and remote write,
+    /// then needs policies of your own.
     #[serde(default)]
     pub source_egress: SourceEgress,
 }
@@ -293,10 +299,10 @@ pub struct Monitoring {
 /// What happens to the egress of a namespace with monitoring pods.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum SourceEgress {
-    /// It stays open.
+    /// Egress stays open.
     #[default]
     Open,
-    /// It is closed but for DNS and the pods that may be scraped.
+    /// Egress is closed but for DNS and the pods that may be scraped.
     Enforce,
 }
 
@@ -311,7 +317,7 @@ pub enum SourceEgress {
         .message("namespaceSelector must not be empty: {} would let pods of every namespace in")
 )]
 pub struct MonitoringSource {
-    /// The namespaces of the monitoring pods. Required, and not empty.
+    /// The namespaces of the monitoring pods. Required, and not {}.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<Selector>,
     /// The monitoring pods in these namespaces. Required; {} means all of them.
@@ -330,19 +336,20 @@ pub struct MonitoringSource {
         .message("endPort needs a numbered port and must not be below it")
 )]
 pub struct Port {
-    /// TCP, UDP or SCTP.
+    /// TCP, UDP or SCTP. Default: TCP.
     #[serde(default)]
     pub protocol: Protocol,
     /// A number, or the name of a container port.
     pub port: IntOrString,
-    /// The last port of a range that begins at port. Some network plugins ignore it and open the first port only.
+    /// The last port of a range that begins at port. Some network plugins ignore it and open only the first port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub end_port: Option<i32>,
 }
 
 /// The protocol of a port.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, IntoStaticStr, JsonSchema, PartialEq, Serialize)]
+#[strum(const_into_str)]
 pub enum Protocol {
     /// TCP.
     #[default]
@@ -353,19 +360,9 @@ pub enum Protocol {
     SCTP,
 }
 
-impl Protocol {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::TCP => "TCP",
-            Self::UDP => "UDP",
-            Self::SCTP => "SCTP",
-        }
-    }
-}
-
 impl From<&Port> for NetworkPolicyPort {
     fn from(p: &Port) -> Self {
-        Self { protocol: Some(p.protocol.as_str().into()), port: Some(p.port.clone()), end_port: p.end_port }
+        Self { protocol: Some(p.protocol.into_str().into()), port: Some(p.port.clone()), end_port: p.end_port }
     }
 }
 
@@ -373,8 +370,8 @@ impl From<&Port> for NetworkPolicyPort {
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyMetadata {
-    /// What the names of the generated policies begin with; "baseline-" when absent. After a change the new policies are written
-    /// before the old ones are removed.
+    /// The names of the generated policies begin with it. Default: baseline-. After a change, the new policies are written before the old
+    /// ones are removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9][-a-z0-9]*-$')").message("use lower-case letters, digits and '-', and end in '-', as in baseline-"))]
@@ -397,105 +394,130 @@ pub struct PolicyMetadata {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(!deny_unknown_fields)]
 pub struct OptOutLimits {
-    /// The longest time from the creation of an opt-out to its end, in hours, minutes and seconds, as in 720h or 1h30m; 720h (30
-    /// days) when absent.
+    /// The longest time from the creation of an opt-out to its end, in hours, minutes and seconds, as in 1h30m. Default: 720h (30 days).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 24))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}(h|m|s))+$') && self.matches('[1-9]')")
-        .message("write hours, minutes and seconds, as in 720h or 1h30m (there is no unit for days: 30 days are 720h), and more than 0; allowedRoles: [] allows no opt-outs"))]
+        .message("write hours, minutes and seconds, as in 720h or 1h30m (there is no unit for days: 30 days are 720h), and more than 0; allowedPolicies: [] allows no opt-outs"))]
     pub max_duration: Option<String>,
-    /// The policies that a namespace may do without; all three when absent. An opt-out that names another one is not in force, as a
-    /// whole. [] allows no opt-outs.
+    /// The policies that an opt-out may name, of DefaultDenyIngress, DefaultDenyEgress and MonitoringCarveout. An opt-out that names another
+    /// one is not in force at all. [] allows no opt-outs. Default: all three.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::allowed_roles")]
+    #[schemars(schema_with = "schema::policies")]
     #[x_kube(validation = Rule::new("self.all(p, self.exists_one(q, q == p))").message("name each policy once"))]
-    pub allowed_roles: Option<Vec<Role>>,
+    pub allowed_policies: Option<Vec<Role>>,
 }
 
 /// What the operator found and did.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyBaselineStatus {
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Reconciling and Stalled, as kstatus reads them. BypassCoverage, ControlPlaneCoverage, DNSCoverage, PriorityTied and
-    /// RolloutPaused are only there while they have something to say.
+    /// Ready, Reconciling and Stalled are always there, as kstatus reads them. Suspended is only there while suspend is true, and
+    /// AwaitingConfirmation only while a change waits for a confirmation. BypassCoverage, ControlPlaneCoverage, DNSCoverage, PriorityTied
+    /// and RolloutPaused are only there while they have something to say.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// Counts of namespaces.
+    /// How many namespaces are in which state.
     #[serde(default)]
     pub namespaces: NamespaceCounts,
-    /// What the selector and the exclusions amount to, in words.
+    /// The namespaces that the selector and the exclusions select: a sentence for people, cut at 1,024 characters. Do not parse it.
     #[serde(default)]
     pub effective_selector: String,
     /// What egress policies allow as DNS, beside what the spec says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsStatus>,
-    /// What is to be told of single namespaces: what is not as planned, and what is left open there; at most 20.
-    #[serde(default)]
+    /// What is wrong in single namespaces, the worst first; at most 20. Each namespace has one entry before any has a second one.
+    #[serde(default, deserialize_with = "those_known")]
     #[schemars(length(max = 20))]
     pub violations: Vec<Violation>,
     /// How many violations are not shown.
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub violations_omitted: u32,
-    /// The last drift that was seen, newest first, at most 10.
+    /// What is worth knowing about single namespaces and is not wrong, the most important first; at most 20. Each namespace has one entry
+    /// before any has a second one.
+    #[serde(default, deserialize_with = "those_known")]
+    #[schemars(length(max = 20))]
+    pub notices: Vec<Notice>,
+    /// How many notices are not shown.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::count")]
+    pub notices_omitted: u32,
+    /// The last changes that others made to the policies, the newest first; at most 10.
     #[serde(default)]
     #[schemars(length(max = 10))]
     pub recent_drift: Vec<DriftRecord>,
-    /// How far a rollout is; absent while there is none.
+    /// How far a rollout is. Absent while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
 }
 
-/// Counts of namespaces. Each selected namespace is counted once among compliant, pending, drifted, failed and reported; while the
-/// baseline is stalled or suspended, or while its release waits, those that it holds are among none of them.
+/// Leaves out the entries that this version does not know: they must not hide the rest of a status.
+fn those_known<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum MaybeKnown<T> {
+        Known(T),
+        Unknown(IgnoredAny),
+    }
+    let entries: Vec<MaybeKnown<T>> = Vec::deserialize(deserializer)?;
+    Ok(entries.into_iter().filter_map(|entry| if let MaybeKnown::Known(entry) = entry { Some(entry) } else { None }).collect())
+}
+
+/// Each selected namespace is counted in exactly one of protected, pending, drifted, failed, reported, held and frozen. A namespace can
+/// also be counted in optedOut and bypassed. The namespaces in shadowed are not selected.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceCounts {
-    /// This baseline applies to them. While it is stalled or suspended, or its release waits: or it holds them.
+    /// Namespaces that this baseline applies to: the sum of protected, pending, drifted, failed, reported, held and frozen.
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub selected: u32,
-    /// They hold exactly what was planned.
+    /// Their policies are in place, exactly as planned.
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
-    pub compliant: u32,
-    /// They are being written to.
+    pub protected: u32,
+    /// Their policies are being written.
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub pending: u32,
-    /// They differ from the plan, and nothing is written: Audit.
+    /// They differ from the plan, and nothing is written because mode is Audit.
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub drifted: u32,
-    /// A write failed; it is tried again.
+    /// A write failed. The operator tries again.
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub failed: u32,
-    /// They are older than the baseline and only reported.
+    /// They are older than the baseline and only reported: see existingNamespaces.
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub reported: u32,
-    /// They match the selector, but another baseline comes first. Not among selected.
-    #[serde(default)]
-    #[schemars(schema_with = "schema::count")]
-    pub shadowed: u32,
-    /// A policy of somebody else opens there what the baseline closes. Counted beside the others.
-    #[serde(default)]
-    #[schemars(schema_with = "schema::count")]
-    pub bypassed: u32,
-    /// They do without a policy of the baseline for a time, by a BaselineOptOut. Counted beside the others.
-    #[serde(default)]
-    #[schemars(schema_with = "schema::count")]
-    pub opted_out: u32,
-    /// The apiserver calls a Service there, so its ingress is left open: controlPlaneBackends. Counted beside the others.
+    /// The API server calls a Service there, so their ingress is left open: see controlPlaneBackends. The other policies are in place.
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub held: u32,
+    /// Nothing is changed there for now: this baseline is suspended or stalled, or a change waits for a confirmation.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::count")]
+    pub frozen: u32,
+    /// A BaselineOptOut takes a policy away for a time.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::count")]
+    pub opted_out: u32,
+    /// Somebody else's policy opens there what this baseline closes.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::count")]
+    pub bypassed: u32,
+    /// They match the selector, but another baseline comes first. They are not selected.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::count")]
+    pub shadowed: u32,
 }
 
 impl NamespaceCounts {
@@ -504,15 +526,16 @@ impl NamespaceCounts {
     pub const fn plus(self, other: &Self) -> Self {
         Self {
             selected: self.selected + other.selected,
-            compliant: self.compliant + other.compliant,
+            protected: self.protected + other.protected,
             pending: self.pending + other.pending,
             drifted: self.drifted + other.drifted,
             failed: self.failed + other.failed,
             reported: self.reported + other.reported,
-            shadowed: self.shadowed + other.shadowed,
-            bypassed: self.bypassed + other.bypassed,
-            opted_out: self.opted_out + other.opted_out,
             held: self.held + other.held,
+            frozen: self.frozen + other.frozen,
+            opted_out: self.opted_out + other.opted_out,
+            bypassed: self.bypassed + other.bypassed,
+            shadowed: self.shadowed + other.shadowed,
         }
     }
 }
@@ -521,10 +544,10 @@ impl NamespaceCounts {
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DnsStatus {
-    /// Whether the cluster's DNS is looked for, as the spec says.
+    /// Auto or Static, as in spec.dns.discovery.
     #[serde(default)]
     pub discovery: Discovery,
-    /// What is allowed, and where it was found; at most 20.
+    /// What was found and is allowed; at most 20.
     #[serde(default)]
     #[schemars(length(max = 20))]
     pub found: Vec<DnsFound>,
@@ -542,50 +565,68 @@ pub struct DnsStatus {
     pub notes: Vec<String>,
 }
 
-/// A place of DNS, and where it was found.
+/// A place of DNS.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DnsFound {
-    /// Where it was found.
+    /// The object or file where it was found.
     #[schemars(length(max = 256))]
     pub source: String,
-    /// What is allowed.
+    /// The pods or addresses, and the ports, that are allowed.
     #[schemars(length(max = 512))]
     pub what: String,
 }
 
-/// A namespace that is not as planned.
+/// Something that is wrong in a namespace.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Violation {
     /// The namespace.
     pub namespace: String,
-    /// The policy; absent when it concerns the namespace as a whole.
+    /// The policy. Absent when the whole namespace is meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// A word for the cause.
-    pub reason: String,
+    /// A word for the cause, from a fixed list.
+    pub reason: ViolationReason,
     /// What is wrong, and what to do.
     #[schemars(length(max = 512))]
     pub message: String,
-    /// Since when.
+    /// Since when the operator has seen it.
     pub since: Time,
 }
 
-/// One drift that was seen.
+/// Something that is worth knowing about a namespace and is not wrong.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Notice {
+    /// The namespace.
+    pub namespace: String,
+    /// The policy. Absent when the whole namespace is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// A word for what it is, from a fixed list.
+    pub reason: NoticeReason,
+    /// What it means, and what can be done.
+    #[schemars(length(max = 512))]
+    pub message: String,
+    /// Since when the operator has seen it.
+    pub since: Time,
+}
+
+/// One change that others made to a policy.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DriftRecord {
-    /// When it was seen.
+    /// When the operator saw it.
     pub time: Time,
     /// The namespace.
     pub namespace: String,
     /// The policy.
     pub policy: String,
-    /// What kind of drift.
+    /// The class of the change, such as Missing or SpecChanged.
     pub class: String,
-    /// The field manager that the object's managedFields name as the last other writer. It is a claim: anyone can write it.
-    pub who: String,
-    /// What was done.
+    /// The field manager that managedFields names as the last other writer, or unknown. It is a claim: any client can write any name.
+    pub field_manager: String,
+    /// What the operator did about it.
     pub action: String,
 }

@@ -1,9 +1,10 @@
 //! Names and keys that the cluster sees, each written once.
 //! A name that was checked here needs no second check.
 
-use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr, VariantArray};
 
 /// The field manager of every write, and the value of `app.kubernetes.io/managed-by`.
 pub const MANAGER: &str = "policy-baseline";
@@ -64,7 +65,8 @@ pub const OTHER_POLICIES: [&str; 14] = [
 ];
 
 /// What was decided for a namespace, as its label says it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq)]
+#[strum(const_into_str, serialize_all = "snake_case")]
 pub enum DecidedLabel {
     /// The policies of its baseline are in place.
     Protected,
@@ -72,18 +74,24 @@ pub enum DecidedLabel {
     Exempt,
 }
 
-impl DecidedLabel {
-    /// The value of the label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Protected => "protected",
-            Self::Exempt => "exempt",
-        }
-    }
-}
-
 /// One of the three policies of a baseline.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, schemars::JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Deserialize,
+    Display,
+    Eq,
+    Hash,
+    IntoStaticStr,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    Serialize,
+    VariantArray,
+    schemars::JsonSchema,
+)]
+#[strum(const_into_str)]
 pub enum Role {
     /// Selects every pod, allows nothing in.
     DefaultDenyIngress,
@@ -94,18 +102,6 @@ pub enum Role {
 }
 
 impl Role {
-    /// Every role, in the order in which they are planned.
-    pub const ALL: [Self; 3] = [Self::DefaultDenyIngress, Self::DefaultDenyEgress, Self::MonitoringCarveout];
-
-    /// The name in the API.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::DefaultDenyIngress => "DefaultDenyIngress",
-            Self::DefaultDenyEgress => "DefaultDenyEgress",
-            Self::MonitoringCarveout => "MonitoringCarveout",
-        }
-    }
-
     /// The name of the policy, after the baseline's prefix.
     pub const fn suffix(self) -> &'static str {
         match self {
@@ -113,20 +109,6 @@ impl Role {
             Self::DefaultDenyEgress => "default-deny-egress",
             Self::MonitoringCarveout => "monitoring-carveout",
         }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Role {
-    type Err = String;
-
-    fn from_str(s: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|r| r.as_str() == s).ok_or_else(|| format!("{s:?} is not a role"))
     }
 }
 
@@ -242,12 +224,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_role_is_read_back_from_its_name() {
-        for role in Role::ALL {
-            assert_eq!(role.as_str().parse(), Ok(role));
-            assert_eq!(serde_json::to_value(role).unwrap(), role.as_str());
+    fn every_role_has_one_name() {
+        for role in Role::VARIANTS {
+            assert_eq!(serde_json::to_value(role).unwrap(), role.into_str());
         }
-        assert!("Nonsense".parse::<Role>().is_err());
     }
 
     #[test]

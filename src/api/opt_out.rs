@@ -5,13 +5,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
-use super::{names::Role, schema::allowed_roles};
+use super::{names::Role, schema::policies};
 
 /// The fewest characters of a reason.
 pub const SHORTEST_REASON: usize = 20;
 
-/// Which policies of the baseline this namespace does without, why, and until when.
+/// Which policies are taken away from this namespace, why, and until when.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[kube(
     group = "policybaseline.io",
@@ -37,9 +38,9 @@ pub const SHORTEST_REASON: usize = 20;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(!deny_unknown_fields)]
 pub struct BaselineOptOutSpec {
-    /// The policies that this namespace does without, at least one. DefaultDenyEgress takes its DNS rule along: without it
-    /// everything may go out.
-    #[schemars(schema_with = "allowed_roles")]
+    /// The policies that are taken away here, at least one of DefaultDenyIngress, DefaultDenyEgress and MonitoringCarveout. Without
+    /// DefaultDenyEgress, everything may go out.
+    #[schemars(schema_with = "policies")]
     #[x_kube(
         validation = Rule::new("size(self) > 0").message("name at least one policy"),
         validation = Rule::new("self.all(p, self.exists_one(q, q == p))").message("name each policy once")
@@ -51,8 +52,8 @@ pub struct BaselineOptOutSpec {
     #[x_kube(validation = Rule::new("size(self.trim()) >= 20").message("say in at least 20 characters why the namespace needs this, for whoever reviews it"))]
     pub reason: String,
 
-    /// When the policies come back, to the second, as in 2026-03-01T00:00:00Z. At most spec.optOuts.maxDuration of the baseline (30
-    /// days if it says nothing) after this object was created: to extend it beyond that, create a new one.
+    /// When the policies come back, to the second, as in 2026-03-01T00:00:00Z. The baseline limits the time from the creation of this
+    /// object (spec.optOuts.maxDuration, 30 days if it is absent). To extend it beyond that, create a new object.
     pub expires_at: Time,
 
     /// Who allowed it.
@@ -60,17 +61,17 @@ pub struct BaselineOptOutSpec {
     #[schemars(length(max = 128))]
     pub approved_by: Option<String>,
 
-    /// Where it was decided, such as the number or the address of a ticket.
+    /// Where it was decided: the number or the address of a ticket, for example.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub ticket: Option<String>,
 }
 
-/// What the operator made of it.
+/// Whether it is in force.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BaselineOptOutStatus {
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// InForce: whether the policies are away, and if not, why.
@@ -78,28 +79,28 @@ pub struct BaselineOptOutStatus {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// When it was in force for the first time under the baseline that is enforced there. Absent: it never was in force.
+    /// When it was in force for the first time under the baseline that applies there. Absent: it never was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_in_force: Option<Time>,
-    /// What was announced of its end.
+    /// Which events have announced its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<Announced>,
 }
 
-/// What was announced of the end of an opt-out.
+/// Which events have announced the end of an opt-out.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Announced {
-    /// The end that was meant.
+    /// The end that they announced.
     pub expires_at: Time,
-    /// What was announced by events, or was over when that end was set.
+    /// The steps that were announced, or that were over when this end was set.
     #[serde(default)]
     #[schemars(length(max = 3))]
     pub steps: Vec<ExpiryNotice>,
 }
 
 /// When the end of an opt-out is announced.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize, VariantArray)]
 pub enum ExpiryNotice {
     /// A day ahead.
     DayAhead,
@@ -110,9 +111,6 @@ pub enum ExpiryNotice {
 }
 
 impl ExpiryNotice {
-    /// Every step, in the order of time.
-    pub const ALL: [Self; 3] = [Self::DayAhead, Self::HourAhead, Self::Expired];
-
     /// How many seconds before the end.
     pub const fn seconds_ahead(self) -> i64 {
         match self {

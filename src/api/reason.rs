@@ -1,9 +1,12 @@
-//! The words that conditions, violations and events use. Each set is closed: users alert on these words.
+//! The words that conditions, violations, notices and events use. Each set is closed: users alert on these words.
 
-use std::fmt;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr, VariantArray};
 
 /// Why a write did not bring what was planned.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Display, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
+#[strum(const_into_str)]
 pub enum Failure {
     /// A ResourceQuota is used up.
     QuotaExceeded,
@@ -27,95 +30,153 @@ pub enum Failure {
     Unavailable,
 }
 
-impl Failure {
-    /// Every reason.
-    pub const ALL: [Self; 10] = [
-        Self::QuotaExceeded,
-        Self::DeniedByAdmission,
-        Self::WebhookDown,
-        Self::MutatedByAdmission,
-        Self::Forbidden,
-        Self::Rejected,
-        Self::Conflict,
-        Self::Throttled,
-        Self::TimedOut,
-        Self::Unavailable,
-    ];
+/// What is wrong in a namespace, the worst first.
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, Hash, IntoStaticStr, JsonSchema, Ord, PartialEq, PartialOrd, Serialize, VariantArray,
+)]
+#[strum(const_into_str)]
+pub enum ViolationReason {
+    /// The API server calls a Service there, and its ingress is closed.
+    ControlPlaneBlocked,
+    /// The operator lacks a permission.
+    Forbidden,
+    /// An admission policy or webhook refused the write.
+    DeniedByAdmission,
+    /// Another admission plugin changed what was written.
+    MutatedByAdmission,
+    /// An admission webhook could not be reached.
+    WebhookDown,
+    /// A ResourceQuota is used up.
+    QuotaExceeded,
+    /// The API server found the object invalid.
+    Rejected,
+    /// The object changed or was deleted between two steps of a write.
+    Conflict,
+    /// The API server asked for fewer requests.
+    Throttled,
+    /// The API server did not answer in time.
+    TimedOut,
+    /// The API server could not be reached, or failed.
+    Unavailable,
+    /// A policy has a deletionTimestamp and waits for a finalizer.
+    Terminating,
+    /// Somebody else's policy opens what the baseline closes.
+    Bypassed,
+    /// Somebody changes a policy again and again.
+    Contested,
+}
 
-    /// The word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::QuotaExceeded => "QuotaExceeded",
-            Self::DeniedByAdmission => "DeniedByAdmission",
-            Self::WebhookDown => "WebhookDown",
-            Self::MutatedByAdmission => "MutatedByAdmission",
-            Self::Forbidden => "Forbidden",
-            Self::Rejected => "Rejected",
-            Self::Conflict => "Conflict",
-            Self::Throttled => "Throttled",
-            Self::TimedOut => "TimedOut",
-            Self::Unavailable => "Unavailable",
+impl From<Failure> for ViolationReason {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::QuotaExceeded => Self::QuotaExceeded,
+            Failure::DeniedByAdmission => Self::DeniedByAdmission,
+            Failure::WebhookDown => Self::WebhookDown,
+            Failure::MutatedByAdmission => Self::MutatedByAdmission,
+            Failure::Forbidden => Self::Forbidden,
+            Failure::Rejected => Self::Rejected,
+            Failure::Conflict => Self::Conflict,
+            Failure::Throttled => Self::Throttled,
+            Failure::TimedOut => Self::TimedOut,
+            Failure::Unavailable => Self::Unavailable,
         }
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+/// What is worth knowing about a namespace and is not wrong, the most important first.
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, Hash, IntoStaticStr, JsonSchema, Ord, PartialEq, PartialOrd, Serialize, VariantArray,
+)]
+#[strum(const_into_str)]
+pub enum NoticeReason {
+    /// The API server calls a Service there, so its ingress is left open.
+    ServesControlPlane,
+    /// Audit found a difference.
+    WouldChange,
+    /// The namespace is older than the baseline, and only reported.
+    ExistingNamespace,
+    /// A BaselineOptOut takes a policy away for a time.
+    OptedOut,
+}
+
+/// Why a namespace has an entry in a status: something is wrong there, or something is worth knowing.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum FindingReason {
+    /// Something is wrong.
+    Violation(ViolationReason),
+    /// Nothing is wrong.
+    Notice(NoticeReason),
+}
+
+impl FindingReason {
+    /// The word in the status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Violation(reason) => reason.into_str(),
+            Self::Notice(reason) => reason.into_str(),
+        }
     }
 }
 
-/// Violations that are no failed write.
-pub mod violation {
-    /// Older than the baseline, and only reported.
-    pub const EXISTING_NAMESPACE: &str = "ExistingNamespace";
-    /// Audit found a difference.
-    pub const WOULD_CHANGE: &str = "WouldChange";
-    /// A policy has a deletionTimestamp and waits for a finalizer.
-    pub const TERMINATING: &str = "Terminating";
-    /// Somebody changes a policy again and again.
-    pub const CONTESTED: &str = "Contested";
-    /// Somebody else's policy opens what the baseline closes.
-    pub const BYPASSED: &str = "Bypassed";
-    /// The namespace does without a policy for a time, by a BaselineOptOut.
-    pub const OPTED_OUT: &str = "OptedOut";
-    /// The apiserver calls a Service there, so its ingress is left open.
-    pub const SERVES_CONTROL_PLANE: &str = "ServesControlPlane";
-    /// The apiserver calls a Service there, and its ingress is closed.
-    pub const CONTROL_PLANE_BLOCKED: &str = "ControlPlaneBlocked";
+impl From<ViolationReason> for FindingReason {
+    fn from(reason: ViolationReason) -> Self {
+        Self::Violation(reason)
+    }
 }
 
-/// Types of conditions.
-pub mod condition {
-    /// Everything that was planned is in place.
-    pub const READY: &str = "Ready";
-    /// Work is under way.
-    pub const RECONCILING: &str = "Reconciling";
-    /// No progress without the owner of the baseline.
-    pub const STALLED: &str = "Stalled";
-    /// A rollout goes no further by itself. Only there during a rollout, or while none could begin.
-    pub const ROLLOUT_PAUSED: &str = "RolloutPaused";
-    /// How far bypasses are looked for. Only there where policies exist that are not looked at.
-    pub const BYPASS_COVERAGE: &str = "BypassCoverage";
-    /// Whether all Services are known that the apiserver calls. Only there where they are not.
-    pub const BACKEND_COVERAGE: &str = "ControlPlaneCoverage";
-    /// Another baseline of the same priority selects a namespace too. Only there while that is so.
-    pub const PRIORITY_TIED: &str = "PriorityTied";
-    /// Whether policies allow all of the cluster's DNS. Only there where they do not.
-    pub const DNS_COVERAGE: &str = "DNSCoverage";
-    /// Of an opt-out: the policies that it names are away.
-    pub const IN_FORCE: &str = "InForce";
+impl From<Failure> for FindingReason {
+    fn from(failure: Failure) -> Self {
+        Self::Violation(failure.into())
+    }
 }
+
+impl From<NoticeReason> for FindingReason {
+    fn from(reason: NoticeReason) -> Self {
+        Self::Notice(reason)
+    }
+}
+
+/// The types of conditions.
+#[derive(Clone, Copy, Debug, Display, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
+#[strum(const_into_str)]
+pub enum ConditionType {
+    /// A change would release many namespaces, and waits for its owner. Only there while it waits.
+    AwaitingConfirmation,
+    /// Whether bypasses are looked for everywhere. Only there where policies of kinds exist that the operator does not read.
+    BypassCoverage,
+    /// Whether all Services are known that the API server calls. Only there where they are not.
+    #[strum(serialize = "ControlPlaneCoverage")]
+    BackendCoverage,
+    /// Whether policies allow all of the cluster's DNS. Only there where they do not.
+    #[strum(serialize = "DNSCoverage")]
+    DnsCoverage,
+    /// Another baseline of the same priority selects a namespace too. Only there while that is so.
+    PriorityTied,
+    /// Everything that was planned is in place.
+    Ready,
+    /// The operator works towards Ready.
+    Reconciling,
+    /// A rollout goes no further by itself. Only there during a rollout, or while none could begin.
+    RolloutPaused,
+    /// No progress without the owner of the baseline.
+    Stalled,
+    /// The baseline is suspended. Only there while it is.
+    Suspended,
+}
+
+/// The condition of an opt-out: whether the policies that it names are away.
+pub const OPT_OUT_IN_FORCE: &str = "InForce";
 
 /// Why an opt-out is not in force.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
+#[strum(const_into_str)]
 pub enum OptOutRefusal {
     /// Its time is over.
     Expired,
     /// It ends later than the baseline allows.
     TooLong,
     /// It names a policy that the baseline does not give up.
-    RoleNotAllowed,
+    PolicyNotAllowed,
     /// No baseline enforces anything in its namespace.
     NoBaseline,
     /// Its namespace is older than the baseline, which only reports it.
@@ -126,34 +187,6 @@ pub enum OptOutRefusal {
     Deleting,
     /// The object cannot be read.
     Undecodable,
-}
-
-impl OptOutRefusal {
-    /// Every reason.
-    pub const ALL: [Self; 8] = [
-        Self::Expired,
-        Self::TooLong,
-        Self::RoleNotAllowed,
-        Self::NoBaseline,
-        Self::ExistingNamespace,
-        Self::BaselineFrozen,
-        Self::Deleting,
-        Self::Undecodable,
-    ];
-
-    /// The word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Expired => "Expired",
-            Self::TooLong => "TooLong",
-            Self::RoleNotAllowed => "RoleNotAllowed",
-            Self::NoBaseline => "NoBaseline",
-            Self::ExistingNamespace => "ExistingNamespace",
-            Self::BaselineFrozen => "BaselineFrozen",
-            Self::Deleting => "Deleting",
-            Self::Undecodable => "Undecodable",
-        }
-    }
 }
 
 /// Reasons of conditions that are neither a failed write nor an invalid spec.
@@ -167,7 +200,7 @@ pub mod state {
     /// Writes failed and are tried again.
     pub const WRITES_FAILING: &str = "WritesFailing";
     /// A change would release many namespaces, and waits to be confirmed.
-    pub const RELEASE_HELD: &str = "ReleaseHeld";
+    pub const AWAITING_CONFIRMATION: &str = "AwaitingConfirmation";
     /// A change goes out in waves.
     pub const ROLLING_OUT: &str = "RollingOut";
     /// A rollout goes no further by itself.
@@ -196,8 +229,6 @@ pub mod state {
 pub mod rollout {
     /// The new policies could not be written in too many namespaces.
     pub const TOO_MANY_FAILURES: &str = "TooManyFailures";
-    /// What was reached does not do what it should.
-    pub const VERIFICATION_FAILED: &str = "VerificationFailed";
     /// What goes out, or what it comes from, could not be stored.
     pub const REVISION_NOT_STORED: &str = "RevisionNotStored";
     /// A stored revision is not what was stored.
@@ -209,7 +240,8 @@ pub mod rollout {
 }
 
 /// Reasons of events.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, PartialEq, VariantArray)]
+#[strum(const_into_str)]
 pub enum EventReason {
     /// A drift was repaired.
     DriftRepaired,
@@ -232,34 +264,6 @@ pub enum EventReason {
 }
 
 impl EventReason {
-    /// Every reason.
-    pub const ALL: [Self; 9] = [
-        Self::DriftRepaired,
-        Self::PolicyAdopted,
-        Self::PolicyRemoved,
-        Self::RepairFailed,
-        Self::PolicyContested,
-        Self::BaselineBypassed,
-        Self::OptOutExpiresSoon,
-        Self::OptOutExpired,
-        Self::ControlPlaneBlocked,
-    ];
-
-    /// The word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::DriftRepaired => "DriftRepaired",
-            Self::PolicyAdopted => "PolicyAdopted",
-            Self::PolicyRemoved => "PolicyRemoved",
-            Self::RepairFailed => "RepairFailed",
-            Self::PolicyContested => "PolicyContested",
-            Self::BaselineBypassed => "BaselineBypassed",
-            Self::OptOutExpiresSoon => "OptOutExpiresSoon",
-            Self::OptOutExpired => "OptOutExpired",
-            Self::ControlPlaneBlocked => "ControlPlaneBlocked",
-        }
-    }
-
     /// What was done, in a word.
     pub const fn action(self) -> &'static str {
         match self {
@@ -311,14 +315,30 @@ mod tests {
 
     #[test]
     fn every_reason_is_a_camel_case_word_of_its_own() {
-        let words = Failure::ALL.iter().map(|f| f.as_str()).chain(EventReason::ALL.iter().map(|e| e.as_str()));
-        let words: Vec<&str> = words.chain(OptOutRefusal::ALL.iter().map(|r| r.as_str())).collect();
-        assert_eq!(words.iter().collect::<BTreeSet<_>>().len(), words.len());
-        for word in words {
-            assert!(
-                word.starts_with(|c: char| c.is_ascii_uppercase()) && word.bytes().all(|b| b.is_ascii_alphanumeric()),
-                "{word}"
-            );
+        fn words<T: VariantArray>(word: fn(&T) -> &'static str) -> impl Iterator<Item = &'static str> {
+            T::VARIANTS.iter().map(word)
+        }
+        let sets = [
+            words(ViolationReason::into_str).chain(words(NoticeReason::into_str)).collect::<Vec<_>>(),
+            words(Failure::into_str).chain(words(EventReason::into_str)).collect(),
+            words(OptOutRefusal::into_str).collect(),
+            words(ConditionType::into_str).collect(),
+        ];
+        for words in sets {
+            assert_eq!(words.iter().collect::<BTreeSet<_>>().len(), words.len());
+            for word in words {
+                assert!(
+                    word.starts_with(|c: char| c.is_ascii_uppercase()) && word.bytes().all(|b| b.is_ascii_alphanumeric()),
+                    "{word}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_failed_write_is_a_violation_of_the_same_name() {
+        for failure in Failure::VARIANTS {
+            assert_eq!(ViolationReason::from(*failure).into_str(), failure.into_str());
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use strum::VariantArray;
+
 use super::Role;
 
 /// Some of the roles, or none.
@@ -11,7 +13,7 @@ pub struct Roles(u8);
 impl Roles {
     /// All of them.
     pub fn all() -> Self {
-        Role::ALL.into_iter().collect()
+        Role::VARIANTS.iter().copied().collect()
     }
 
     /// Whether a role is among them.
@@ -32,7 +34,7 @@ impl Roles {
 
     /// Each of them, in the order in which they are planned.
     pub fn iter(self) -> impl Iterator<Item = Role> {
-        Role::ALL.into_iter().filter(move |role| self.contains(*role))
+        Role::VARIANTS.iter().copied().filter(move |role| self.contains(*role))
     }
 }
 
@@ -52,7 +54,7 @@ impl FromIterator<Role> for Roles {
 
 impl fmt::Display for Roles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<&str> = self.iter().map(Role::as_str).collect();
+        let words: Vec<&str> = self.iter().map(Into::into).collect();
         f.write_str(&words.join(", "))
     }
 }
@@ -63,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_set_holds_what_was_put_into_it() {
-        for role in Role::ALL {
+        for role in Role::VARIANTS.iter().copied() {
             let one: Roles = [role, role].into_iter().collect();
             assert_eq!(one.iter().collect::<Vec<_>>(), [role]);
             assert!(!Roles::all().without(one).contains(role) && Roles::all().contains(role));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{schema::count, selector::Selector};
 
-/// How a change of the policies goes out: in waves. Stops by itself when it fails in too many namespaces.
+/// Brings a change of the policies out in waves. It stops by itself when writes fail in too many namespaces.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(!deny_unknown_fields)]
@@ -19,21 +19,21 @@ use super::{schema::count, selector::Selector};
         .message("canarySelector must not be empty: {} would make every namespace a canary")
 )]
 pub struct Rollout {
-    /// How many namespaces a wave has: a number, or a share of those that the change concerns, such as 10%, rounded up.
+    /// How many namespaces a wave has: a number, or a share of the namespaces that the change concerns, rounded up. Default: 10%.
     #[serde(default = "default_share", deserialize_with = "share_or_default")]
     #[schemars(schema_with = "share")]
     pub max_namespaces_per_wave: IntOrString,
-    /// How long a wave is watched, from when its last namespace holds its new policies until the next wave begins. Hours, minutes and
-    /// seconds, such as 10m or 1h30m; at most 720h.
+    /// The time between two waves, from when the last namespace of a wave has its new policies. Hours, minutes and seconds, such as 10m or
+    /// 1h30m; at most 720h. Default: 5m.
     #[serde(default = "default_interval")]
     #[schemars(schema_with = "interval")]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,7}[hms])+$') && duration(self) <= duration('720h')")
         .message("write hours, minutes and seconds, such as 10m or 1h30m; at most 720h"))]
     pub interval: String,
-    /// Namespaces that go first, all together, as a wave of their own. Not empty.
+    /// Namespaces that go first, all together, as a wave of their own. Not {}. Absent: no namespace goes first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary_selector: Option<Selector>,
-    /// In so many namespaces the new policies may fail to apply. One more pauses the rollout, until the spec is edited.
+    /// In so many namespaces the writes may fail. One more pauses the rollout until the spec is edited. Default: 0.
     #[serde(default)]
     #[schemars(schema_with = "count")]
     pub max_failures: u32,
@@ -49,7 +49,7 @@ impl Default for Rollout {
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutStatus {
-    /// The revision that goes out: the name of its ControllerRevision ends in it.
+    /// The revision that goes out. The name of its ControllerRevision ends in it.
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub revision: String,
@@ -57,7 +57,7 @@ pub struct RolloutStatus {
     #[serde(default)]
     #[schemars(schema_with = "count")]
     pub total: u32,
-    /// Namespaces that have held the new policies.
+    /// Namespaces that got the new policies.
     #[serde(default)]
     #[schemars(schema_with = "count")]
     pub moved: u32,

@@ -1,6 +1,9 @@
-//! Schemas that a derive does not make: bounds of lists, maps and texts, without which the apiserver rejects rules over them.
+//! Schemas that a derive does not make: bounds of lists, maps and texts, without which the API server rejects rules over them.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::Value;
+
+use strum::VariantArray;
 
 use super::names::Role;
 
@@ -39,18 +42,82 @@ pub fn dns_ports(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 16, "items": {"type": "integer", "format": "int32", "minimum": 1, "maximum": 65535}})
 }
 
-/// Dns notes.
+/// Notes about DNS.
 pub fn dns_notes(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 10, "items": {"type": "string", "maxLength": 512}})
 }
 
-/// Roles, all of them by default.
-pub fn roles(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "array", "maxItems": 3, "items": {"type": "string", "enum": Role::ALL.map(Role::as_str)},
-        "default": Role::ALL.map(Role::as_str)})
+/// Policies, all of them by default.
+pub fn policies_or_all(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = policies(generator);
+    schema.insert("default".into(), words());
+    schema
 }
 
-/// Roles.
-pub fn allowed_roles(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "array", "maxItems": 3, "items": {"type": "string", "enum": Role::ALL.map(Role::as_str)}})
+/// Policies.
+pub fn policies(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "maxItems": 3, "items": {"type": "string", "enum": words()}})
+}
+
+fn words() -> Value {
+    Role::VARIANTS.iter().map(Role::into_str).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::CustomResourceExt;
+
+    use crate::api::{BaselineOptOut, PolicyBaseline};
+
+    use super::*;
+
+    /// What `kubectl explain` must say of a value.
+    fn words_of(value: &Value) -> Vec<String> {
+        match value {
+            Value::Array(values) => values.iter().flat_map(words_of).collect(),
+            Value::String(text) => vec![text.clone()],
+            other => vec![other.to_string()],
+        }
+    }
+
+    /// Looks at every field below a node. `seen` counts those that have an enum or a default.
+    fn check(path: &str, node: &Value, seen: &mut usize) {
+        for (name, field) in node["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}.{name}");
+            let description = field["description"].as_str().unwrap_or_default();
+            assert!(!description.is_empty(), "{path} has no description");
+            let says = |word: &str| description.split(|c: char| !c.is_alphanumeric() && !"%-".contains(c)).any(|w| w == word);
+            let values = [&field["enum"], &field["items"]["enum"]].into_iter().find(|values| values.is_array());
+            for word in values.into_iter().flat_map(words_of) {
+                assert!(says(&word), "{path} can be {word}, and its description does not say so: {description}");
+            }
+            if let Some(default) = field.get("default") {
+                let said = description.split_once("Default:").map(|(_, said)| said.trim_start()).unwrap_or_default();
+                let is_all = values.is_some_and(|values| values == default) && said.starts_with("all three");
+                let is_said = is_all || words_of(default).iter().all(|word| said.starts_with(word.as_str()));
+                assert!(is_said, "{path} is {default} by default, and its description does not say so: {description}");
+            }
+            *seen += usize::from(values.is_some() || field.get("default").is_some());
+            check(&path, field, seen);
+            check(&format!("{path}[]"), &field["items"], seen);
+        }
+    }
+
+    #[test]
+    fn kubectl_explain_names_the_values_and_the_default_of_every_field() {
+        let spec = |crd: Value| crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone();
+        let mut seen = 0;
+        for crd in [serde_json::to_value(PolicyBaseline::crd()), serde_json::to_value(BaselineOptOut::crd())] {
+            check("spec", &spec(crd.unwrap()), &mut seen);
+        }
+        assert!(seen > 12, "{seen} fields have values or a default");
+    }
+
+    #[test]
+    fn only_the_mode_is_required() {
+        let crd = serde_json::to_value(PolicyBaseline::crd()).unwrap();
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        assert_eq!(spec["required"], serde_json::json!(["mode"]));
+        assert_eq!(spec["properties"]["mode"].get("default"), None);
+    }
 }

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use super::schema;
 
@@ -19,7 +20,7 @@ pub struct Selector {
     #[schemars(schema_with = "schema::label_map")]
     pub match_labels: BTreeMap<String, String>,
 
-    /// Requirements that must hold.
+    /// Requirements that labels must meet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub match_expressions: Vec<Requirement>,
@@ -32,19 +33,20 @@ pub struct Selector {
 #[x_kube(validation = Rule::new("self.operator in ['In', 'NotIn'] ? has(self.values) && size(self.values) > 0 : !has(self.values) || size(self.values) == 0")
     .message("In and NotIn need values; Exists and DoesNotExist take none"))]
 pub struct Requirement {
-    /// The label.
+    /// The key of the label.
     #[schemars(length(min = 1, max = 317))]
     pub key: String,
-    /// How the label's value is compared.
+    /// In, NotIn, Exists or DoesNotExist.
     pub operator: Operator,
-    /// The values for In and NotIn.
+    /// The values for In and NotIn. Exists and DoesNotExist take none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::label_values")]
     pub values: Vec<String>,
 }
 
 /// How a requirement compares.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, IntoStaticStr, JsonSchema, PartialEq, Serialize)]
+#[strum(const_into_str)]
 pub enum Operator {
     /// The label has one of the values.
     In,
@@ -54,17 +56,6 @@ pub enum Operator {
     Exists,
     /// The label is absent.
     DoesNotExist,
-}
-
-impl Operator {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::In => "In",
-            Self::NotIn => "NotIn",
-            Self::Exists => "Exists",
-            Self::DoesNotExist => "DoesNotExist",
-        }
-    }
 }
 
 impl Selector {
@@ -78,7 +69,7 @@ impl From<&Selector> for LabelSelector {
     fn from(s: &Selector) -> Self {
         let expression = |r: &Requirement| LabelSelectorRequirement {
             key: r.key.clone(),
-            operator: r.operator.as_str().into(),
+            operator: r.operator.into_str().into(),
             values: (!r.values.is_empty()).then(|| r.values.clone()),
         };
         Self {

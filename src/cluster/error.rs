@@ -3,7 +3,8 @@
 use std::{error::Error as StdError, io};
 
 use http::StatusCode;
-use kube::{client::AuthError, runtime::watcher};
+use kube::client::AuthError;
+use kube_runtime::watcher;
 use tower::timeout::error::Elapsed;
 
 /// The error and its sources, each said once.

@@ -63,7 +63,7 @@ fn event(a: &Announcement, instance: &str) -> Event {
     Event {
         metadata: ObjectMeta {
             // One policy can have two events at the same moment.
-            name: Some(format!("{}.{:x}.{}", shortened(&a.policy), a.at.as_nanosecond(), a.reason.as_str().to_lowercase())),
+            name: Some(format!("{}.{:x}.{}", shortened(&a.policy), a.at.as_nanosecond(), a.reason.into_str().to_lowercase())),
             namespace: Some(a.namespace.as_str().into()),
             ..ObjectMeta::default()
         },
@@ -71,7 +71,7 @@ fn event(a: &Announcement, instance: &str) -> Event {
         reporting_controller: Some("policybaseline.io/policy-baseline".into()),
         reporting_instance: Some(instance.into()),
         type_: Some(if a.reason.is_warning() { "Warning" } else { "Normal" }.into()),
-        reason: Some(a.reason.as_str().into()),
+        reason: Some(a.reason.into_str().into()),
         action: Some(a.reason.action().into()),
         note: Some(cut(&a.note)),
         regarding: Some(ObjectReference {
@@ -98,6 +98,8 @@ fn cut(note: &str) -> String {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
+
+    use strum::VariantArray;
 
     use super::*;
     use crate::{
@@ -136,7 +138,10 @@ mod tests {
 
     #[test]
     fn two_events_of_one_moment_have_names_of_their_own() {
-        let names = EventReason::ALL.map(|reason| event(&Announcement { reason, ..announcement("x") }, "pod").metadata.name);
+        let names = EventReason::VARIANTS
+            .iter()
+            .map(|reason| event(&Announcement { reason: *reason, ..announcement("x") }, "pod").metadata.name);
+        let names: Vec<_> = names.collect();
         assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len());
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use strum::{IntoStaticStr, VariantArray};
+
 use crate::{api::reason::Failure, engine::writes::WriteError};
 
 /// Where the work on the cluster reports what happened. No call blocks, and none fails (I9).
@@ -15,7 +17,8 @@ pub trait Telemetry: Debug + Send + Sync {
 }
 
 /// What the apiserver is asked to write.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq, VariantArray)]
+#[strum(const_into_str, serialize_all = "snake_case")]
 pub enum Verb {
     /// A policy, applied.
     Apply,
@@ -37,36 +40,6 @@ pub enum Verb {
     Event,
 }
 
-impl Verb {
-    /// Every kind of write.
-    pub const ALL: [Self; 9] = [
-        Self::Apply,
-        Self::Patch,
-        Self::Delete,
-        Self::Status,
-        Self::Finalizer,
-        Self::OptOut,
-        Self::Namespace,
-        Self::Revision,
-        Self::Event,
-    ];
-
-    /// The label value in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Apply => "apply",
-            Self::Patch => "patch",
-            Self::Delete => "delete",
-            Self::Status => "status",
-            Self::Finalizer => "finalizer",
-            Self::OptOut => "opt_out",
-            Self::Namespace => "namespace",
-            Self::Revision => "revision",
-            Self::Event => "event",
-        }
-    }
-}
-
 /// How a write ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum WriteOutcome {
@@ -79,12 +52,12 @@ pub enum WriteOutcome {
 }
 
 impl WriteOutcome {
-    /// The label value in metrics.
+    /// A word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "Ok",
             Self::Gone => "Gone",
-            Self::Failed(reason) => reason.as_str(),
+            Self::Failed(reason) => reason.into_str(),
         }
     }
 }
@@ -126,7 +99,7 @@ mod recorded {
 
     impl Telemetry for Recorded {
         fn write_ended(&self, verb: Verb, answer: WriteOutcome) {
-            self.note(format!("{} {}", verb.as_str(), answer.as_str()));
+            self.note(format!("{} {}", verb.into_str(), answer.as_str()));
         }
 
         fn event_dropped(&self) {

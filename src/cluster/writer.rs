@@ -211,7 +211,7 @@ impl Writer {
     /// Labels that very namespace. A patch creates none. Returns the label as it is stored.
     pub async fn label_namespace(&self, write: &NamespaceLabelWrite) -> Result<Option<String>, WriteError> {
         let NamespaceLabelWrite { namespace, uid, mark } = write;
-        let patch = json!({"metadata": {"uid": uid.to_string(), "labels": {LABEL_DECIDED: mark.as_str()}}});
+        let patch = json!({"metadata": {"uid": uid.to_string(), "labels": {LABEL_DECIDED: mark.into_str()}}});
         let request =
             Requests::new(Namespace::url_path(&(), None)).patch(namespace.as_str(), &in_our_name(), &Patch::Merge(&patch));
         let stored: PartialObjectMeta<Namespace> = self.request(Verb::Namespace, request).await?;
@@ -398,7 +398,7 @@ mod tests {
 
     fn reason(code: u16, message: &str) -> String {
         match classify(&api_error(code, message)) {
-            WriteError::Failed { reason, .. } => reason.as_str().into(),
+            WriteError::Failed { reason, .. } => reason.into_str().into(),
             other => format!("{other:?}"),
         }
     }

@@ -7,7 +7,7 @@ use super::facts::namespaces::Entry;
 use crate::{
     api::{
         Role,
-        reason::{Failure, violation},
+        reason::{FindingReason, NoticeReason, ViolationReason},
     },
     policy::{
         drift::{Class, Drift, Fingerprint, PlannedPolicies, diff},
@@ -58,7 +58,7 @@ pub fn assess(
         if finding.state != NamespaceState::Reported {
             finding.problems.extend(opted_out(audit, ns));
         }
-        finding.problems.extend(held(audit, ns));
+        held(audit, ns).into_iter().for_each(|notice| finding.hold(notice));
         finding.problems.extend(bypasses(audit, ns, entry));
         found.findings.push((audit.name.clone(), finding));
     }
@@ -70,7 +70,7 @@ pub fn assess(
         }
         Decision::Reported(baseline) => {
             let mut finding = reported(would(&baseline));
-            finding.problems.extend(held(&baseline, ns));
+            held(&baseline, ns).into_iter().for_each(|notice| finding.hold(notice));
             found.findings.push((baseline.name.clone(), finding));
         }
         Decision::Unselected => {
@@ -89,7 +89,10 @@ pub fn assess(
             let mut finding = finding(&found.drifts, &failure);
             finding.problems.extend(contested);
             finding.problems.extend(opted_out(&baseline, ns));
-            finding.problems.extend(held(&baseline, ns).or_else(|| blocked(&baseline, ns)));
+            match held(&baseline, ns) {
+                Some(notice) => finding.hold(notice),
+                None => finding.problems.extend(blocked(&baseline, ns)),
+            }
             finding.problems.extend(bypasses(&baseline, ns, entry));
             found.findings.push((baseline.name.clone(), finding));
             found.baseline = Some(baseline);
@@ -106,13 +109,13 @@ pub fn assess(
 
 /// The place of a problem in a list, the most important first: what is open in spite of the baseline, what belongs to somebody else and
 /// would change, what a quota keeps away, and the rest.
-pub fn importance(reason: &str) -> u8 {
+pub const fn importance(reason: FindingReason) -> u8 {
     match reason {
-        violation::BYPASSED => 0,
-        violation::CONTROL_PLANE_BLOCKED => 1,
-        violation::WOULD_CHANGE | violation::EXISTING_NAMESPACE => 2,
-        reason if reason == Failure::QuotaExceeded.as_str() => 3,
-        _ => 4,
+        FindingReason::Violation(ViolationReason::Bypassed) => 0,
+        FindingReason::Violation(ViolationReason::ControlPlaneBlocked) => 1,
+        FindingReason::Notice(NoticeReason::WouldChange | NoticeReason::ExistingNamespace) => 2,
+        FindingReason::Violation(ViolationReason::QuotaExceeded) => 3,
+        FindingReason::Violation(_) | FindingReason::Notice(NoticeReason::ServesControlPlane | NoticeReason::OptedOut) => 4,
     }
 }
 
@@ -147,9 +150,9 @@ fn finding(drifts: &[Drift], failure: impl Fn(&str) -> Option<Problem>) -> Findi
     if let Some(drift) = drifts.iter().find(|d| d.class == Class::Terminating) {
         let message =
             "the policy is being deleted and a finalizer holds it; its rules remain in force, and it is created again afterwards";
-        return Finding::wrong(NamespaceState::Pending, problem(drift, violation::TERMINATING, message.into()));
+        return Finding::wrong(NamespaceState::Pending, problem(drift, ViolationReason::Terminating, message.into()));
     }
-    Finding::fine(if drifts.is_empty() { NamespaceState::Compliant } else { NamespaceState::Pending })
+    Finding::fine(if drifts.is_empty() { NamespaceState::Protected } else { NamespaceState::Pending })
 }
 
 /// The policies that the namespace does without, until when and by whom.
@@ -158,7 +161,7 @@ fn opted_out(baseline: &Baseline, ns: &Namespace) -> Vec<Problem> {
         let OptOut { name, expires, approval, .. } = opt_out;
         let approval = approval.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
         let message = format!("{} is not planned until {expires}, because of the opt-out {name}{approval}", policy.role);
-        Problem { policy: Some(policy.name.clone()), reason: violation::OPTED_OUT, message }
+        Problem { policy: Some(policy.name.clone()), reason: NoticeReason::OptedOut.into(), message }
     };
     baseline.opted_out(ns).map(problem).collect()
 }
@@ -191,7 +194,7 @@ fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry) -> Vec<Problem> 
             "{}; NetworkPolicies only add, so the baseline cannot close that: narrow this policy or remove it",
             opened.join(", ")
         );
-        Problem { policy: Some(name.to_string()), reason: violation::BYPASSED, message }
+        Problem { policy: Some(name.to_string()), reason: ViolationReason::Bypassed.into(), message }
     };
     found.into_iter().take(BYPASSES_TOLD).map(problem).collect()
 }
@@ -202,7 +205,7 @@ fn held(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
     let message = format!(
         "{caller} here, and default-deny-ingress would block that: ingress is left open. Name the namespace in excludeNamespaces, or allow the API server by a policy and set controlPlaneBackends: Enforce"
     );
-    Some(Problem { policy: None, reason: violation::SERVES_CONTROL_PLANE, message })
+    Some(Problem { policy: None, reason: NoticeReason::ServesControlPlane.into(), message })
 }
 
 /// The API server calls a Service in a namespace that is closed already. What stands there stays: its owner decides.
@@ -212,7 +215,7 @@ fn blocked(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
     let message = format!(
         "{caller} here, and this policy blocks that, unless another policy allows the API server. Name the namespace in excludeNamespaces, or add such a policy"
     );
-    Some(Problem { policy: Some(policy), reason: violation::CONTROL_PLANE_BLOCKED, message })
+    Some(Problem { policy: Some(policy), reason: ViolationReason::ControlPlaneBlocked.into(), message })
 }
 
 /// The first policy that is not as planned, and what would be done with each.
@@ -234,15 +237,15 @@ fn reported(would: Option<(String, String)>) -> Finding {
     let message = format!(
         "the namespace is older than the baseline and holds none of its policies; existingNamespaces: Enforce would {would}"
     );
-    Finding::wrong(NamespaceState::Reported, Problem { policy: None, reason: violation::EXISTING_NAMESPACE, message })
+    Finding::wrong(NamespaceState::Reported, Problem { policy: None, reason: NoticeReason::ExistingNamespace.into(), message })
 }
 
 fn audited(would: Option<(String, String)>) -> Finding {
-    let Some((first, changes)) = would else { return Finding::fine(NamespaceState::Compliant) };
+    let Some((first, changes)) = would else { return Finding::fine(NamespaceState::Protected) };
     let message = format!("Enforce would {changes}");
-    Finding::wrong(NamespaceState::Drifted, Problem { policy: Some(first), reason: violation::WOULD_CHANGE, message })
+    Finding::wrong(NamespaceState::Drifted, Problem { policy: Some(first), reason: NoticeReason::WouldChange.into(), message })
 }
 
-fn problem(drift: &Drift, reason: &'static str, message: String) -> Problem {
-    Problem { policy: Some(drift.policy.clone()), reason, message }
+fn problem(drift: &Drift, reason: impl Into<FindingReason>, message: String) -> Problem {
+    Problem { policy: Some(drift.policy.clone()), reason: reason.into(), message }
 }

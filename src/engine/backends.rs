@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use strum::VariantArray;
 use tracing::{info, warn};
 
 use super::{
@@ -33,9 +34,8 @@ impl Engine {
         let is_unlisted = |kind: &ConfigurationKind| {
             matches!(self.readiness.state(WatchedSet::Callers(*kind)), ListState::Refused | ListState::Silent)
         };
-        let mut kinds = ConfigurationKind::ALL;
-        kinds.sort_unstable();
-        kinds.into_iter().filter(is_unlisted).map(ConfigurationKind::resource).collect()
+        let kinds = ConfigurationKind::VARIANTS.iter().copied();
+        kinds.filter(is_unlisted).map(ConfigurationKind::resource).collect()
     }
 
     pub(super) fn on_configuration(&mut self, kind: ConfigurationKind, change: Change<Configuration>, now: Now) {
@@ -121,7 +121,7 @@ impl Engine {
         if !(self.readiness.is_required_listed() || self.only_crds_are_missing()) {
             return;
         }
-        for kind in ConfigurationKind::ALL {
+        for kind in ConfigurationKind::VARIANTS.iter().copied() {
             let set = WatchedSet::Callers(kind);
             if self.readiness.is_settled(set) {
                 continue;

@@ -69,12 +69,12 @@ impl Engine {
         }
         for (name, tracked) in &mut self.tracked {
             let (released, of) = counts.get(name).copied().unwrap_or_default();
-            let held = !tracked.release_is_confirmed() && released > RELEASED_AT_ONCE.max(of / 10);
-            let is_new = tracked.hold_release(held.then_some((released, of)), now.instant);
-            if held && is_new {
+            let waits = !tracked.release_is_confirmed() && released > RELEASED_AT_ONCE.max(of / 10);
+            let is_new = tracked.await_confirmation(waits.then_some((released, of)), now.instant);
+            if waits && is_new {
                 warn!(baseline = %name, released, of, "the baseline would release many namespaces: it waits for confirmation");
             }
-            self.baselines.hold_release(name, held);
+            self.baselines.await_confirmation(name, waits);
         }
     }
 

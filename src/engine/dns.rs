@@ -60,7 +60,7 @@ impl Engine {
         let state = match self.readiness.state(WatchedSet::Dns) {
             ListState::Waiting if self.dns.sources.are_known(now.instant) => ListState::Listed,
             ListState::Waiting if self.readiness.is_silent_for_long(WatchedSet::Dns, now.instant) => {
-                let silent: Vec<&str> = self.dns.sources.silent(now.instant).map(Source::as_str).collect();
+                let silent: Vec<&str> = self.dns.sources.silent(now.instant).map(Into::into).collect();
                 warn!(silent = silent.join(", "), "looking for DNS continues without these sources: they did not answer in time");
                 ListState::Silent
             }

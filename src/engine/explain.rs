@@ -2,6 +2,8 @@
 
 use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
+use strum::VariantArray;
+
 use super::{
     Engine,
     assess::{Assessment, importance},
@@ -13,13 +15,17 @@ use super::{
     outbox::baseline_status::BaselineState,
 };
 use crate::{
-    api::{NamespaceName, Role, baseline::Discovery, reason::violation},
+    api::{
+        NamespaceName, Role,
+        baseline::Discovery,
+        reason::{NoticeReason, ViolationReason},
+    },
     policy::{
-        dns::{DnsEvent, OPERATORS_RESOLV_CONF, Source},
+        dns::{DnsEvent, OPERATORS_RESOLV_CONF},
         drift::{Class, Drift, Fingerprint},
         explain::{Claim, Explanation, Policy, Relation, Unread, Wrong},
         plan::{Assignment, Baseline, Decision, Known, Namespace},
-        status::{Finding, NamespaceState, Problem},
+        status::{NamespaceState, Problem},
     },
 };
 
@@ -64,7 +70,7 @@ impl Engine {
         }
         if asks(|baseline| baseline.dns_status.discovery == Discovery::Auto) {
             let means = "DNS that only these name is missing from the plan shown here, so an egress policy that allows it is shown as one that differs";
-            unread.push((self.unread_dns().map(Source::as_str).collect(), means));
+            unread.push((self.unread_dns().map(Into::into).collect(), means));
         }
         let unread = unread.into_iter().filter(|(resources, _)| !resources.is_empty());
         unread
@@ -106,7 +112,8 @@ impl Engine {
             decision if verdict.shadowed.iter().any(is) => (Relation::Shadowed, format!("{} comes first", first(decision))),
             _ if verdict.audits.iter().any(is) => {
                 let findings = found.findings.iter().find(|(of, _)| of == name).map(|(_, finding)| &*finding.problems);
-                let is_change = |p: &&Problem| [violation::WOULD_CHANGE, violation::EXISTING_NAMESPACE].contains(&p.reason);
+                let is_change =
+                    |p: &&Problem| [NoticeReason::WouldChange.into(), NoticeReason::ExistingNamespace.into()].contains(&p.reason);
                 let message = findings.and_then(|problems| problems.iter().find(is_change));
                 (Relation::Audits, message.map_or_else(|| "Enforce would change nothing".to_owned(), |p| p.message.clone()))
             }
@@ -149,7 +156,7 @@ impl Engine {
             named.push(&policy.name);
             rows.push(Policy { name: Some(policy.name.clone()), role: Some(policy.role), state, created: None });
         }
-        for role in Role::ALL.into_iter().filter(|_| baseline.is_some()) {
+        for role in Role::VARIANTS.iter().copied().filter(|_| baseline.is_some()) {
             if let Some(why) = baseline.and_then(|b| b.why_not_planned(role, ns)) {
                 rows.push(Policy { name: None, role: Some(role), state: format!("not planned: {why}"), created: None });
             }
@@ -176,35 +183,27 @@ impl Engine {
 
     /// What is found wrong now, and what the statuses tell that only the operator knows, such as writes that failed.
     fn wrong(&self, name: &NamespaceName, found: &Assessment) -> Vec<Wrong> {
-        let mut all: Vec<Wrong> = Vec::new();
+        let mut all: Vec<(u8, Wrong)> = Vec::new();
+        let wrong = |baseline: &Arc<str>, problem: Problem, since| {
+            let Problem { policy, reason, message } = problem;
+            let wrong = Wrong { baseline: baseline.to_string(), policy, reason: reason.as_str().into(), message, since };
+            (importance(reason), wrong)
+        };
         for (baseline, tracked) in &self.tracked {
-            all.extend(tracked.told_of(name).map(|violation| Wrong {
-                baseline: baseline.to_string(),
-                policy: violation.policy.clone(),
-                reason: violation.reason.clone(),
-                message: violation.message.clone(),
-                since: Some(violation.since.0),
-            }));
+            all.extend(tracked.told_of(name).map(|(problem, since)| wrong(baseline, problem, Some(since))));
         }
         for (baseline, finding) in &found.findings {
             for problem in &finding.problems {
-                let is_told = |wrong: &Wrong| {
-                    (&*wrong.baseline, &wrong.policy, &*wrong.reason) == (&**baseline, &problem.policy, problem.reason)
+                let is_told = |(_, wrong): &(u8, Wrong)| {
+                    (&*wrong.baseline, &wrong.policy, &*wrong.reason) == (&**baseline, &problem.policy, problem.reason.as_str())
                 };
                 if !all.iter().any(is_told) {
-                    let (policy, message) = (problem.policy.clone(), problem.message.clone());
-                    all.push(Wrong {
-                        baseline: baseline.to_string(),
-                        policy,
-                        reason: problem.reason.into(),
-                        message,
-                        since: None,
-                    });
+                    all.push(wrong(baseline, problem.clone(), None));
                 }
             }
         }
-        all.sort_by_key(|wrong| importance(&wrong.reason));
-        all
+        all.sort_by_key(|(importance, _)| *importance);
+        all.into_iter().map(|(_, wrong)| wrong).collect()
     }
 }
 
@@ -212,16 +211,14 @@ impl Engine {
 fn left_open<'a>(decision: &Decision, found: &'a Assessment) -> impl Iterator<Item = &'a Problem> {
     let of = first(decision);
     let findings = found.findings.iter().filter(move |(name, _)| *name == of);
-    let is_open = |p: &&Problem| [violation::BYPASSED, violation::SERVES_CONTROL_PLANE].contains(&p.reason);
+    let is_open = |p: &&Problem| [ViolationReason::Bypassed.into(), NoticeReason::ServesControlPlane.into()].contains(&p.reason);
     findings.flat_map(|(_, finding)| &finding.problems).filter(is_open)
 }
 
 /// Whether the namespace counts as protected: every planned policy is in place, and ingress is not left open for the API server.
 fn is_protected(decision: &Decision, found: &Assessment) -> bool {
     let Decision::Protected(baseline) = decision else { return false };
-    let is_compliant =
-        |(name, finding): &(Arc<str>, Finding)| *name == baseline.name && finding.state == NamespaceState::Compliant;
-    found.findings.iter().any(is_compliant) && left_open(decision, found).all(|p| p.reason == violation::BYPASSED)
+    found.findings.iter().any(|(name, finding)| *name == baseline.name && finding.state == NamespaceState::Protected)
 }
 
 /// What is done in the namespace, in a sentence.
@@ -239,7 +236,7 @@ fn sentence(decision: &Decision, found: &Assessment) -> String {
         }
         Decision::Protected(baseline) if found.drifts.is_empty() => {
             let name = &baseline.name;
-            let bypasses = left_open(decision, found).filter(|p| p.reason == violation::BYPASSED).count();
+            let bypasses = left_open(decision, found).filter(|p| p.reason == ViolationReason::Bypassed.into()).count();
             match (bypasses, left_open(decision, found).count()) {
                 (0, 0) => format!("{name} applies, and the namespace holds exactly what is planned"),
                 (0, _) => format!("{name} applies, but ingress is left open: the API server calls a Service here"),
@@ -275,7 +272,7 @@ fn first(decision: &Decision) -> Arc<str> {
 fn why_frozen(known: Known, tracked: &BaselineState) -> String {
     match known {
         Known::Valid(baseline) if baseline.suspended => "suspend: true".into(),
-        Known::Valid(_) => "its release waits for confirmation: see the condition Ready of the baseline".into(),
+        Known::Valid(_) => "its release waits for confirmation: see the condition AwaitingConfirmation of the baseline".into(),
         Known::Invalid | Known::Gone => stalled(tracked),
     }
 }
@@ -285,7 +282,7 @@ fn stalled(tracked: &BaselineState) -> String {
 }
 
 fn differs(drift: &Drift) -> String {
-    let class = drift.class.as_str();
+    let class = drift.class.into_str();
     match drift.class {
         Class::Terminating => format!("{class}: the policy is being deleted and a finalizer holds it"),
         Class::Stale => format!("{class}: it is being removed"),

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api::{
         NamespaceName, Role,
-        reason::{EventReason, Failure, violation},
+        reason::{EventReason, Failure, FindingReason, ViolationReason},
     },
     policy::{
         drift::{Class, Drift, Fingerprint, Repair},
@@ -37,7 +37,7 @@ impl Engine {
         }
         self.pace.succeeded(&job.namespace, &drift.policy);
         let baseline = job.baseline_name();
-        let (ns, policy, class) = (&job.namespace, &drift.policy, drift.class.as_str());
+        let (ns, policy, class) = (&job.namespace, &drift.policy, drift.class.into_str());
         let outcome = match cause {
             Cause::Bootstrap => Outcome::Created,
             Cause::Plan => Outcome::Followed,
@@ -66,7 +66,7 @@ impl Engine {
     /// What somebody else did was undone.
     fn repaired(&mut self, job: &Job, drift: &Drift, print: &Fingerprint, now: Now) {
         let baseline = job.baseline_name();
-        let (ns, policy, class) = (&job.namespace, &*drift.policy, drift.class.as_str());
+        let (ns, policy, class) = (&job.namespace, &*drift.policy, drift.class.into_str());
         let who = drift.claimed_writer();
         info!(namespace = %ns, policy, baseline, class, who, "drift repaired");
         self.samples.push(MetricSample::Drift(drift.class, role(job, drift), self.waited(ns, now)));
@@ -106,7 +106,7 @@ impl Engine {
         };
         let note = format!(
             "{}: the policy had a planned name and was adopted as baseline {baseline} plans it (last other field manager: {who}); before: {told}",
-            drift.class.as_str()
+            drift.class.into_str()
         );
         self.announce(job, drift, Some(print.uid.to_string()), EventReason::PolicyAdopted, note, now);
     }
@@ -119,8 +119,10 @@ impl Engine {
             let known = |problem: &Problem| tracked.problems(ns).into_iter().flatten().any(|known| known == problem);
             for problem in finding.problems.iter().filter(|problem| !known(problem)) {
                 let (reason, what) = match problem.reason {
-                    violation::BYPASSED => (EventReason::BaselineBypassed, "is bypassed"),
-                    violation::CONTROL_PLANE_BLOCKED => (EventReason::ControlPlaneBlocked, "blocks the control plane"),
+                    FindingReason::Violation(ViolationReason::Bypassed) => (EventReason::BaselineBypassed, "is bypassed"),
+                    FindingReason::Violation(ViolationReason::ControlPlaneBlocked) => {
+                        (EventReason::ControlPlaneBlocked, "blocks the control plane")
+                    }
                     _ => continue,
                 };
                 let policy = problem.policy.clone().unwrap_or_default();
@@ -169,7 +171,7 @@ impl Engine {
         self.samples.push(MetricSample::Repair(Outcome::Failed));
         // A conflict is part of normal work.
         if failures == 1 && reason != Failure::Conflict {
-            warn!(namespace = %job.namespace, policy = drift.policy, class = drift.class.as_str(), reason = reason.as_str(), "write failed, trying again: {message}");
+            warn!(namespace = %job.namespace, policy = drift.policy, class = drift.class.into_str(), reason = reason.into_str(), "write failed, trying again: {message}");
             let note = format!("{reason}: {message}");
             self.announce(job, drift, None, EventReason::RepairFailed, note, now);
         }

@@ -25,7 +25,7 @@ use crate::{
     policy::{
         drift::{Drift, Repair, targets},
         plan::{Baseline, Behind, Decision, Known, Revision, StoredPolicy, keeps},
-        rollout::{NextStep, Pause, Progress, RolloutProgress, Verification, WaveRank},
+        rollout::{NextStep, Pause, Progress, RolloutProgress, WaveRank},
         status::{Finding, NamespaceState},
     },
 };
@@ -154,7 +154,7 @@ impl Engine {
             return;
         };
         let stored = tracked.stored_rollout().filter(|stored| *stored.revision == *target.revision.id);
-        let lasts = |c: &&Condition| [reason::TOO_MANY_FAILURES, reason::VERIFICATION_FAILED].contains(&&*c.reason);
+        let lasts = |c: &&Condition| c.reason == reason::TOO_MANY_FAILURES;
         let paused = stored.and_then(|_| tracked.stored_pause()).filter(lasts);
         let paused = paused.map(|c| Pause { reason: c.reason.clone(), message: c.message.clone() });
         let next = stored.and_then(|s| s.next_wave_at.as_ref()).map(|at| at.0);
@@ -272,7 +272,6 @@ impl Engine {
     }
 
     fn step(&mut self, name: &Arc<str>, now: Now) {
-        let verification = self.verify(name);
         let waiting = self.baselines.behind(name).map_or(0, BTreeMap::len);
         let (Some(tracked), Some(under_way)) = (self.tracked.get(name), self.rollouts.under_way.get_mut(name)) else { return };
         // What goes out, and what it comes from, must be known to whoever comes next.
@@ -280,7 +279,7 @@ impl Engine {
         if !is_stored(&under_way.target) || !under_way.formers.iter().all(is_stored) {
             return;
         }
-        match under_way.rollout.step(waiting, &verification, now.wall) {
+        match under_way.rollout.step(waiting, now.wall) {
             NextStep::Wait => {}
             NextStep::Finish => {
                 info!(baseline = %name, revision = %under_way.target.revision.id, "rollout complete: the change has reached all namespaces");
@@ -327,12 +326,6 @@ impl Engine {
             self.baselines.catch_up(name, &ns);
             self.dirty.push(ns, false);
         }
-    }
-
-    /// What a check of the namespaces that were reached says. Nothing checks yet.
-    #[expect(clippy::unused_self, reason = "what checks will look at what is observed")]
-    const fn verify(&self, _name: &str) -> Verification {
-        Verification::Fine
     }
 
     /// Tells in the status how far a rollout is, and what keeps it.
@@ -383,5 +376,5 @@ fn until(at: Timestamp, now: Timestamp) -> Duration {
 /// Whether a failed write says something of the change. An API server that is busy or away says nothing of it.
 fn speaks_of_the_change(finding: &Finding) -> bool {
     const OF_THE_MOMENT: [Failure; 4] = [Failure::Conflict, Failure::Throttled, Failure::TimedOut, Failure::Unavailable];
-    finding.problems.first().is_some_and(|p| !OF_THE_MOMENT.iter().any(|failure| failure.as_str() == p.reason))
+    finding.problems.first().is_some_and(|p| !OF_THE_MOMENT.iter().any(|failure| p.reason == (*failure).into()))
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use strum::{IntoStaticStr, VariantArray};
+
 use crate::{api::Role, policy::drift::Class};
 
 /// Something to count.
@@ -18,7 +20,8 @@ pub enum MetricSample {
 }
 
 /// What came of a repair.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq, VariantArray)]
+#[strum(const_into_str)]
 pub enum Outcome {
     /// A first policy of a namespace.
     Created,
@@ -30,20 +33,4 @@ pub enum Outcome {
     Removed,
     /// The write failed; it is tried again.
     Failed,
-}
-
-impl Outcome {
-    /// Every outcome.
-    pub const ALL: [Self; 5] = [Self::Created, Self::Followed, Self::Repaired, Self::Removed, Self::Failed];
-
-    /// The label value in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Followed => "followed",
-            Self::Repaired => "repaired",
-            Self::Removed => "removed",
-            Self::Failed => "failed",
-        }
-    }
 }

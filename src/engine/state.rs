@@ -7,10 +7,13 @@ use std::{
     time::Instant,
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
 use super::{
     assess::AllTargets,
     facts::{
         backends::WatchedBackends,
+        baseline::InstallOwnership,
         dns::DnsState,
         installs::Installs,
         namespaces::Observed,
@@ -109,6 +112,12 @@ impl Engine {
     /// The namespaces of every baseline, counted by state.
     pub fn counts(&self) -> NamespaceCounts {
         self.tracked.values().fold(NamespaceCounts::default(), |sum, tracked| sum.plus(tracked.counts()))
+    }
+
+    /// The conditions of each baseline that is ours, as they stand in the cluster.
+    pub fn conditions(&self) -> impl Iterator<Item = (&Arc<str>, &[Condition])> + Clone {
+        let ours = self.tracked.iter().filter(|(_, tracked)| tracked.turn != InstallOwnership::Theirs);
+        ours.map(|(name, tracked)| (name, tracked.stored_conditions()))
     }
 
     /// Events to publish.

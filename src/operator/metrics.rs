@@ -1,14 +1,21 @@
-//! What Prometheus can ask. Every label is a closed set: no value names an object (I11). Recording never fails and never waits (I9).
+//! What Prometheus can ask. Every label is a closed set, but for the names of at most 100 baselines (I11). Recording never fails and never
+//! waits (I9). One file: each metric with its registration, its setter and its line in docs/metrics.md.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
+    encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::{Metric, Registry, Unit},
 };
+use strum::VariantArray;
 
+use super::{
+    condition_gauges::ConditionGauges,
+    prometheus_text::{Format, Word, as_text},
+};
 use crate::{
     api::{Role, baseline::NamespaceCounts, reason::Failure},
     cluster::{
@@ -22,16 +29,6 @@ use crate::{
 const PREFIX: &str = "policy_baseline";
 /// From a write on a warm connection to the longest wait between two attempts.
 const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0];
-
-/// A word of a closed set.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-struct Word(&'static str);
-
-impl EncodeLabelValue for Word {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        self.0.encode(encoder)
-    }
-}
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct State {
@@ -79,6 +76,10 @@ pub struct Metrics {
     registry: Registry,
     documented: Vec<Documented>,
     namespaces: Family<State, Gauge>,
+    opted_out: Gauge,
+    bypassed: Gauge,
+    shadowed: Gauge,
+    conditions: ConditionGauges,
     rollout_namespaces: Family<State, Gauge>,
     rollouts_paused: Gauge,
     drift: Family<DriftKind, Counter>,
@@ -136,6 +137,10 @@ impl Default for Metrics {
             registry: Registry::default(),
             documented: vec![],
             namespaces: Family::default(),
+            opted_out: Gauge::default(),
+            bypassed: Gauge::default(),
+            shadowed: Gauge::default(),
+            conditions: ConditionGauges::default(),
             rollout_namespaces: Family::default(),
             rollouts_paused: Gauge::default(),
             drift: Family::default(),
@@ -154,7 +159,18 @@ impl Default for Metrics {
             status_write_seconds: seconds(),
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        shelf.put("gauge", "namespaces", "`state`", "Namespaces by state, added up over all baselines", m.namespaces.clone());
+        let help = "Selected namespaces by state, added up over all baselines: each is in exactly one state";
+        shelf.put("gauge", "namespaces", "`state`", help, m.namespaces.clone());
+        let help = "Namespaces in which an opt-out takes a policy away, added up over all baselines";
+        shelf.put("gauge", "namespaces_opted_out", "", help, m.opted_out.clone());
+        let help = "Namespaces in which somebody else's policy opens what the baseline closes, added up over all baselines";
+        shelf.put("gauge", "namespaces_bypassed", "", help, m.bypassed.clone());
+        let help = "Namespaces that match a baseline to which another one is preferred, added up over all baselines";
+        shelf.put("gauge", "namespaces_shadowed", "", help, m.shadowed.clone());
+        let help = "1 if the condition of the baseline has this status, else 0; no series while the condition is absent";
+        shelf.put("gauge", "condition", "`baseline`, `type`, `status`", help, m.conditions.gauges());
+        let help = "Baselines without a policy_baseline_condition, because 100 others have it";
+        shelf.put("counter", "condition_baselines_dropped", "", help, m.conditions.dropped());
         let help = "Namespaces that rollouts concern, by state, added up over all baselines";
         shelf.put("gauge", "rollout_namespaces", "`state`", help, m.rollout_namespaces.clone());
         let help = "Rollouts that go no further until their baseline is edited";
@@ -173,7 +189,7 @@ impl Default for Metrics {
             "counter",
             "api_writes",
             "`verb`, `outcome`",
-            "Writes sent to the apiserver, by verb and outcome",
+            "Writes sent to the API server, by verb and outcome",
             m.writes.clone(),
         );
         shelf.put("counter", "watch_restarts", "`watch`", "Lists that a watch had to take again", m.watch_restarts.clone());
@@ -185,7 +201,7 @@ impl Default for Metrics {
             "counter",
             "events_dropped",
             "",
-            "Events that came faster than the apiserver took them",
+            "Events that came faster than the API server took them",
             m.events_dropped.clone(),
         );
         shelf.put("gauge", "leader", "", "1 while this instance is the one that writes", m.leader.clone());
@@ -218,26 +234,28 @@ impl Metrics {
     fn start_at_zero(&self) {
         self.set_namespaces(&NamespaceCounts::default());
         self.set_rollouts([0; 3], 0);
-        for class in Class::ALL {
-            for role in Role::ALL.map(Role::as_str).into_iter().chain([NO_ROLE]) {
-                drop(self.drift.get_or_create(&DriftKind { class: Word(class.as_str()), role: Word(role) }));
+        let roles = || Role::VARIANTS.iter().map(Role::into_str);
+        for class in Class::VARIANTS {
+            for role in roles().chain([NO_ROLE]) {
+                drop(self.drift.get_or_create(&DriftKind { class: Word(class.into_str()), role: Word(role) }));
             }
         }
-        for role in Role::ALL.map(Role::as_str).into_iter().chain([NO_ROLE]) {
+        for role in roles().chain([NO_ROLE]) {
             drop(self.contested.get_or_create(&Contest { role: Word(role) }));
         }
-        for role in Role::ALL {
-            self.set_opt_outs(role, 0, None);
+        for role in Role::VARIANTS {
+            self.set_opt_outs(*role, 0, None);
         }
-        for outcome in Outcome::ALL {
-            drop(self.repairs.get_or_create(&Ended { outcome: Word(outcome.as_str()) }));
+        for outcome in Outcome::VARIANTS {
+            drop(self.repairs.get_or_create(&Ended { outcome: Word(outcome.into_str()) }));
         }
-        for verb in Verb::ALL {
-            for answer in [WriteOutcome::Ok, WriteOutcome::Gone].into_iter().chain(Failure::ALL.map(WriteOutcome::Failed)) {
-                drop(self.writes.get_or_create(&WriteLabels { verb: Word(verb.as_str()), outcome: Word(answer.as_str()) }));
+        for verb in Verb::VARIANTS {
+            let failed = Failure::VARIANTS.iter().copied().map(WriteOutcome::Failed);
+            for answer in [WriteOutcome::Ok, WriteOutcome::Gone].into_iter().chain(failed) {
+                drop(self.writes.get_or_create(&WriteLabels { verb: Word(verb.into_str()), outcome: Word(answer.as_str()) }));
             }
         }
-        let of_dns = Source::ALL.into_iter().filter(|source| *source != Source::ResolvConf).map(Source::as_str);
+        let of_dns = Source::VARIANTS.iter().filter(|source| **source != Source::ResolvConf).map(Source::into_str);
         for watch in WATCHES.into_iter().chain([REVISIONS_WATCH]).chain(of_dns) {
             drop(self.watch_restarts.get_or_create(&Watch { watch: Word(watch) }));
         }
@@ -245,27 +263,44 @@ impl Metrics {
 
     /// Sets the counts of namespaces.
     pub fn set_namespaces(&self, counts: &NamespaceCounts) {
-        let NamespaceCounts { selected, compliant, pending, drifted, failed, reported, shadowed, bypassed, opted_out, held } =
-            *counts;
+        let NamespaceCounts {
+            // The sum of the states.
+            selected: _,
+            protected,
+            pending,
+            drifted,
+            failed,
+            reported,
+            held,
+            frozen,
+            opted_out,
+            bypassed,
+            shadowed,
+        } = *counts;
         for (state, count) in [
-            ("selected", selected),
-            ("compliant", compliant),
+            ("protected", protected),
             ("pending", pending),
             ("drifted", drifted),
             ("failed", failed),
             ("reported", reported),
-            ("shadowed", shadowed),
-            ("bypassed", bypassed),
-            ("opted_out", opted_out),
             ("held", held),
+            ("frozen", frozen),
         ] {
             self.namespaces.get_or_create(&State { state: Word(state) }).set(count.into());
         }
+        self.opted_out.set(opted_out.into());
+        self.bypassed.set(bypassed.into());
+        self.shadowed.set(shadowed.into());
+    }
+
+    /// Sets the conditions of all baselines, and removes the series of those that are gone.
+    pub fn set_conditions<'a>(&self, baselines: impl Iterator<Item = (&'a Arc<str>, &'a [Condition])> + Clone) {
+        self.conditions.set(baselines);
     }
 
     /// How many opt-outs that name that role are in force, and when the first of them ends.
     pub fn set_opt_outs(&self, role: Role, in_force: u32, earliest: Option<Timestamp>) {
-        let role = Exempt { role: Word(role.as_str()) };
+        let role = Exempt { role: Word(role.into_str()) };
         self.opt_outs.get_or_create(&role).set(in_force.into());
         self.opt_outs_end.get_or_create(&role).set(earliest.map_or(0, Timestamp::as_second));
     }
@@ -282,23 +317,23 @@ impl Metrics {
 
     /// Somebody else changed a policy of that role; none when no plan names the policy.
     pub fn drift(&self, class: Class, role: Option<Role>) {
-        let role = Word(role.map_or(NO_ROLE, Role::as_str));
-        self.drift.get_or_create(&DriftKind { class: Word(class.as_str()), role }).inc();
+        let role = Word(role.map_or(NO_ROLE, |role| role.into_str()));
+        self.drift.get_or_create(&DriftKind { class: Word(class.into_str()), role }).inc();
     }
 
     /// A policy of that role became contested; none when no plan names the policy.
     pub fn contested(&self, role: Option<Role>) {
-        self.contested.get_or_create(&Contest { role: Word(role.map_or(NO_ROLE, Role::as_str)) }).inc();
+        self.contested.get_or_create(&Contest { role: Word(role.map_or(NO_ROLE, |role| role.into_str())) }).inc();
     }
 
     /// A policy was written, or not.
     pub fn repair(&self, outcome: Outcome) {
-        self.repairs.get_or_create(&Ended { outcome: Word(outcome.as_str()) }).inc();
+        self.repairs.get_or_create(&Ended { outcome: Word(outcome.into_str()) }).inc();
     }
 
     /// A write was sent.
     pub fn write(&self, verb: Verb, answer: WriteOutcome) {
-        self.writes.get_or_create(&WriteLabels { verb: Word(verb.as_str()), outcome: Word(answer.as_str()) }).inc();
+        self.writes.get_or_create(&WriteLabels { verb: Word(verb.into_str()), outcome: Word(answer.as_str()) }).inc();
     }
 
     /// A watch had to list again.
@@ -341,12 +376,22 @@ impl Metrics {
         self.status_write_seconds.observe(time.as_secs_f64());
     }
 
-    /// Everything, as OpenMetrics text.
-    pub fn text(&self) -> String {
+    /// Every metric.
+    pub fn text(&self, format: Format) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
-        text
+        match format {
+            Format::OpenMetrics => text,
+            Format::Text => as_text(&text, |name| self.name_of_series(name)),
+        }
+    }
+
+    /// The name of the series of a counter or an info, which OpenMetrics leaves out of the name of the metric.
+    fn name_of_series(&self, metric: &str) -> Option<&str> {
+        let suffixed = self.documented.iter().filter(|d| ["counter", "info"].contains(&d.kind));
+        let mut names = suffixed.map(|d| &*d.name);
+        names.find(|name| name.strip_prefix(metric).is_some_and(|suffix| ["_total", "_info"].contains(&suffix)))
     }
 
     /// A page for people: every metric with its labels.
@@ -363,7 +408,7 @@ impl Metrics {
     /// Every value of every label, by metric and label. All series exist from the start, so what is served has them all.
     fn label_values(&self) -> BTreeMap<(String, String), Vec<String>> {
         let mut found: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-        let text = self.text();
+        let text = self.text(Format::OpenMetrics);
         let series = text.lines().filter_map(|line| line.strip_suffix("} 0")?.split_once('{'));
         for (metric, labels) in series {
             for (label, value) in labels.split(',').filter_map(|pair| pair.split_once('=')) {
@@ -384,9 +429,13 @@ impl Metrics {
 
 const TABLE_HEAD: &str = "# Metrics
 
-Served by the admin port at `/metrics`, in OpenMetrics text. Times are in seconds. No label names an object, so the number of series is fixed. A standby
-counts namespaces and opt-outs as the leader does, so do not add up over instances: take the one whose `policy_baseline_leader` is 1. Rollouts are told by
-the leader only. This page is generated from the code.
+The admin port serves them at `/metrics`: as OpenMetrics to a client that accepts it, else in the Prometheus text format. Times are in seconds. This page is
+generated from the code.
+
+- No label names an object, with one exception: `policy_baseline_condition` names at most 100 baselines. So the number of series is limited.
+- The states of `policy_baseline_namespaces` add up to the selected namespaces. Opted out, bypassed and shadowed namespaces are counted beside them.
+- A standby counts namespaces, conditions and opt-outs as the leader does. Do not add up over instances: take the one whose `policy_baseline_leader` is 1.
+  Only the leader counts rollouts.
 
 | metric | type | labels | what it says |
 |---|---|---|---|
@@ -402,7 +451,10 @@ const VALUES_HEAD: &str = "
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testkit::golden;
+    use crate::{
+        operator::{condition_gauges::tests::condition, prometheus_text::comment},
+        testkit::golden,
+    };
 
     #[test]
     fn the_table_of_metrics_is_the_published_one() {
@@ -412,7 +464,9 @@ mod tests {
     #[test]
     fn every_series_is_documented_and_every_documented_metric_is_served() {
         let metrics = Metrics::default();
-        let text = metrics.text();
+        let ready = condition("Ready", "True");
+        metrics.set_conditions([(&"b".into(), &[ready][..])].into_iter());
+        let text = metrics.text(Format::OpenMetrics);
         for Documented { name, kind, .. } in &metrics.documented {
             let series = if *kind == "histogram" { format!("{name}_count") } else { name.clone() };
             assert!(text.lines().any(|l| l.starts_with(&series)), "{name} is not served:\n{text}");
@@ -423,9 +477,40 @@ mod tests {
     }
 
     #[test]
+    fn every_value_of_a_label_is_in_snake_case() {
+        let is_snake = |value: &str| value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        for ((metric, label), values) in Metrics::default().label_values() {
+            for value in values {
+                assert!(is_snake(value.trim_matches('`')), "{metric} {label} {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn text_for_prometheus_names_each_series_by_a_type_that_it_knows() {
+        let metrics = Metrics::default();
+        let text = metrics.text(Format::Text);
+        let types: BTreeMap<&str, &str> =
+            text.lines().filter_map(comment).filter(|(what, ..)| *what == "TYPE").map(|(_, name, kind)| (name, kind)).collect();
+        assert_eq!(types["policy_baseline_drift_total"], "counter");
+        assert_eq!(types["policy_baseline_build_info"], "gauge");
+        assert_eq!(types["policy_baseline_condition_baselines_dropped_total"], "counter");
+        assert_eq!(types["policy_baseline_drift_repair_seconds"], "histogram");
+        assert!(types.values().all(|kind| ["counter", "gauge", "histogram"].contains(kind)), "{types:?}");
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            assert!(types.contains_key(name) || family.is_some_and(|name| types[name] == "histogram"), "{line}");
+        }
+        let series = |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(String::from).collect::<Vec<_>>();
+        assert_eq!(series(&text), series(&metrics.text(Format::OpenMetrics)));
+        assert!(!text.contains("# EOF") && !text.contains("# UNIT") && text.ends_with('\n'));
+    }
+
+    #[test]
     fn i11_whatever_is_recorded_adds_no_series() {
         let metrics = Metrics::default();
-        let series = |m: &Metrics| m.text().lines().filter(|l| !l.starts_with('#')).count();
+        let series = |m: &Metrics| m.text(Format::OpenMetrics).lines().filter(|l| !l.starts_with('#')).count();
         let before = series(&metrics);
         metrics.drift(Class::Missing, Some(Role::DefaultDenyEgress));
         metrics.drift(Class::Stale, None);
@@ -434,6 +519,7 @@ mod tests {
         metrics.watch_restarted(WATCHES[0]);
         metrics.repair_took(Duration::from_millis(3));
         assert_eq!(series(&metrics), before);
-        assert!(metrics.text().contains("policy_baseline_drift_total{class=\"Missing\",role=\"DefaultDenyEgress\"} 1"));
+        let line = "policy_baseline_drift_total{class=\"missing\",role=\"default_deny_egress\"} 1";
+        assert!(metrics.text(Format::OpenMetrics).contains(line));
     }
 }

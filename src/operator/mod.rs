@@ -3,9 +3,11 @@
 
 pub mod admin;
 mod concurrency;
+mod condition_gauges;
 mod explain_once;
 pub mod health;
 pub mod metrics;
+mod prometheus_text;
 
 use std::{
     path::PathBuf,
@@ -236,6 +238,7 @@ fn send(writer: &Writer, write: Write, in_flight: &mut JoinSet<SentWrite>) {
 /// Brings the metrics up to date.
 fn show(engine: &mut Engine, metrics: &Metrics, health: &Health) {
     metrics.set_namespaces(&engine.counts());
+    metrics.set_conditions(engine.conditions());
     for (role, tally) in engine.opt_outs_in_force() {
         metrics.set_opt_outs(role, tally.in_force, tally.earliest);
     }

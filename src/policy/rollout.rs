@@ -59,18 +59,6 @@ pub enum WaveRank {
     Other,
 }
 
-/// What a check of the namespaces that were reached says, before more are. Everything is fine as long as nothing checks.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum Verification {
-    /// The next wave may begin.
-    #[default]
-    Fine,
-    /// It is not known yet.
-    Waits,
-    /// No more waves, and why.
-    Failed(String),
-}
-
 /// Why a rollout goes no further.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Pause {
@@ -154,11 +142,6 @@ impl RolloutProgress {
         self.holding
     }
 
-    /// In how many of them they could not be written.
-    pub const fn failing(&self) -> usize {
-        self.failing
-    }
-
     /// How many waves have begun.
     pub const fn waves(&self) -> u32 {
         self.waves
@@ -192,7 +175,7 @@ impl RolloutProgress {
     }
 
     /// What to do next, while so many namespaces are still to be reached.
-    pub fn step(&mut self, waiting: usize, verification: &Verification, now: Timestamp) -> NextStep {
+    pub fn step(&mut self, waiting: usize, now: Timestamp) -> NextStep {
         if self.paused.is_some() {
             return NextStep::Wait;
         }
@@ -202,14 +185,6 @@ impl RolloutProgress {
                 format!("the new policies cannot be written in {failing} namespaces, and maxFailures is {limit}; see violations");
             self.pause(rollout::TOO_MANY_FAILURES, &why);
             return NextStep::Wait;
-        }
-        match verification {
-            Verification::Fine => {}
-            Verification::Waits => return NextStep::Wait,
-            Verification::Failed(why) => {
-                self.pause(rollout::VERIFICATION_FAILED, why);
-                return NextStep::Wait;
-            }
         }
         if self.reached.len() > self.holding + self.failing {
             // A wave is under way.
@@ -286,7 +261,7 @@ mod tests {
     }
 
     fn step(rollout: &mut RolloutProgress, waiting: usize, second: i64) -> NextStep {
-        rollout.step(waiting, &Verification::Fine, at(second))
+        rollout.step(waiting, at(second))
     }
 
     #[test]
@@ -369,16 +344,6 @@ mod tests {
         rollout.resume();
         assert_eq!(step(&mut rollout, 5, START + 9999), NextStep::Wait);
         assert_eq!(step(&mut rollout, 5, START + 9999 + 60), NextStep::Begin);
-    }
-
-    #[test]
-    fn a_verification_holds_the_next_wave_and_can_pause_it() {
-        let mut rollout = fresh(Share::Number(1), 0);
-        rollout.begin(waiting(&[(WaveRank::Other, "a")]));
-        rollout.set(&ns("a"), Progress::Holds);
-        assert_eq!(rollout.step(1, &Verification::Waits, at(START + 999)), NextStep::Wait);
-        assert_eq!(rollout.step(1, &Verification::Failed("packets pass".into()), at(START + 999)), NextStep::Wait);
-        assert!(rollout.paused().unwrap().message.starts_with("packets pass."));
     }
 
     #[test]

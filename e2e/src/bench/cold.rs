@@ -74,10 +74,10 @@ impl Bench {
     }
 
     /// A new process; when it was ready, and when it had counted everything.
-    async fn start_cold(&self, kubeconfig: &Path, compliant: usize) -> Result<(Subject, Instant, Instant)> {
+    async fn start_cold(&self, kubeconfig: &Path, protected: usize) -> Result<(Subject, Instant, Instant)> {
         let mut subject = Subject::start(&self.plane, kubeconfig).await?;
         let ready = subject.ready(LIMIT).await?;
-        let assessed = subject.compliant(compliant, LIMIT).await?;
+        let assessed = subject.protected(protected, LIMIT).await?;
         Ok((subject, ready, assessed))
     }
 

@@ -25,6 +25,7 @@ const BENCH: &str = "bench";
 /// The baseline of a group after so many edits: each changes all three policies.
 pub fn baseline(group: Group, edits: u16) -> Result<PolicyBaseline> {
     let spec = json!({
+        "mode": "Enforce",
         "namespaceSelector": { "matchLabels": { SIDE: group.label() } },
         "metadata": { "labels": { "bench.policybaseline.io/edit": edits.to_string() } },
         "dns": { "ports": [10_000 + edits] },

@@ -63,19 +63,19 @@ impl Subject {
         self.look("is not ready", limit, async |this: &Self| Ok(http::is_ok(&this.get("/readyz").await?))).await
     }
 
-    /// When it first counted so many namespaces as compliant.
-    pub async fn compliant(&mut self, namespaces: usize, limit: Duration) -> Result<Instant> {
-        let what = format!("does not count {namespaces} namespaces as compliant");
+    /// When it first counted so many namespaces as protected.
+    pub async fn protected(&mut self, namespaces: usize, limit: Duration) -> Result<Instant> {
+        let what = format!("does not count {namespaces} namespaces as protected");
         self.look(&what, limit, async |this: &Self| {
             let text = this.get("/metrics").await?;
-            Ok(sum(&text, r#"policy_baseline_namespaces{state="compliant"}"#) == namespaces as u64)
+            Ok(sum(&text, r#"policy_baseline_namespaces{state="protected"}"#) == namespaces as u64)
         })
         .await
     }
 
     /// It says itself that all is well, and has written the last event.
     pub async fn settled(&mut self, namespaces: usize, limit: Duration) -> Result<()> {
-        self.compliant(namespaces, limit).await?;
+        self.protected(namespaces, limit).await?;
         self.settle().await
     }
 

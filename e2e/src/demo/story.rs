@@ -13,10 +13,10 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use policy_baseline::api::names::{LABEL_MANAGED_BY, MANAGER};
-use policy_baseline::api::reason::condition::READY;
-use policy_baseline::api::reason::violation::EXISTING_NAMESPACE;
+use policy_baseline::api::reason::{ConditionType, NoticeReason};
 use policy_baseline::api::{PolicyBaseline, PolicyBaselineStatus, Role};
 use serde_json::json;
+use strum::VariantArray;
 use tokio::time::Instant;
 
 use super::page::{Cell, Page, Tone};
@@ -107,7 +107,7 @@ async fn new_namespace(stage: &mut Stage, page: &mut Page, baseline: &str) -> Re
     let last = ms(last_of(&policies, answered));
     page.toned(&format!("{AFTER} was PROTECTED {last} after the API server had said that it exists."), Tone::Good)?;
     let status = stage
-        .status(baseline, "the new namespace is compliant", |status| is_ready(status) && status.namespaces.compliant > 0)
+        .status(baseline, "the new namespace is protected", |status| is_ready(status) && status.namespaces.protected > 0)
         .await?;
     namespaces(stage, page, &status).await
 }
@@ -128,7 +128,7 @@ async fn older_namespaces(stage: &mut Stage, page: &mut Page, baseline: &str) ->
     let last = ms(last_of(&policies, answered));
     let [one, other] = BEFORE;
     page.toned(&format!("{one} and {other} were PROTECTED {last} after the API server had taken the change."), Tone::Good)?;
-    let status = stage.status(baseline, "every namespace is compliant", all_is_well).await?;
+    let status = stage.status(baseline, "every namespace is protected", all_is_well).await?;
     namespaces(stage, page, &status).await
 }
 
@@ -218,7 +218,7 @@ async fn record(stage: &Stage, page: &mut Page, baseline: &str) -> Result<()> {
     page.output(&stage.kubectl(&["get", "pb", baseline, "-o", "wide"]).await?)?;
     page.command(&format!("kubectl describe pb {baseline}"))?;
     let conditions = status.conditions.iter().map(|condition| {
-        let as_it_should = (condition.type_ == READY) == (condition.status == "True");
+        let as_it_should = (condition.type_ == ConditionType::Ready.into_str()) == (condition.status == "True");
         let tone = if as_it_should { Tone::Good } else { Tone::Notice };
         let [kind, reason, message] = [&condition.type_, &condition.reason, &condition.message].map(|text| text.as_str().into());
         [kind, Cell::new(&condition.status, tone), reason, message]
@@ -226,7 +226,7 @@ async fn record(stage: &Stage, page: &mut Page, baseline: &str) -> Result<()> {
     page.table(["CONDITION", "STATUS", "REASON", "MESSAGE"], &conditions.collect::<Vec<_>>())?;
     let drift = status.recent_drift.iter().map(|drift| {
         let policy = format!("{}/{}", drift.namespace, drift.policy);
-        [policy.into(), drift.class.as_str().into(), drift.who.as_str().into(), drift.action.as_str().into()]
+        [policy.into(), drift.class.as_str().into(), drift.field_manager.as_str().into(), drift.action.as_str().into()]
     });
     page.table(["RECENT DRIFT", "CLASS", "WHO (CLAIMED)", "ACTION"], &drift.collect::<Vec<_>>())?;
     Ok(())
@@ -283,7 +283,7 @@ async fn namespaces(stage: &Stage, page: &mut Page, status: &PolicyBaselineStatu
             *held.entry(policy.namespace().unwrap_or_default()).or_default() += 1;
         }
     }
-    let all = Role::ALL.len();
+    let all = Role::VARIANTS.len();
     let row = |(namespace, held): (String, usize)| {
         let word = match held {
             0 => Cell::new("REPORTED", Tone::Notice),
@@ -312,16 +312,16 @@ fn regarding(event: &Event) -> &str {
 }
 
 fn reported_names(status: &PolicyBaselineStatus) -> BTreeSet<&str> {
-    let reported = status.violations.iter().filter(|violation| violation.reason == EXISTING_NAMESPACE);
-    reported.map(|violation| violation.namespace.as_str()).collect()
+    let reported = status.notices.iter().filter(|notice| notice.reason == NoticeReason::ExistingNamespace);
+    reported.map(|notice| notice.namespace.as_str()).collect()
 }
 
 fn is_ready(status: &PolicyBaselineStatus) -> bool {
-    status.conditions.iter().any(|condition| condition.type_ == READY && condition.status == "True")
+    status.conditions.iter().any(|condition| condition.type_ == ConditionType::Ready.into_str() && condition.status == "True")
 }
 
 fn all_is_well(status: &PolicyBaselineStatus) -> bool {
-    is_ready(status) && status.namespaces.compliant == status.namespaces.selected
+    is_ready(status) && status.namespaces.protected == status.namespaces.selected
 }
 
 fn policy_name(role: Role) -> String {
@@ -334,7 +334,7 @@ fn policies_of(seen: &[Sighting], namespace: &str) -> Option<Vec<Sighting>> {
         let name = policy_name(role);
         seen.iter().find(|sighting| sighting.is(namespace, &name)).cloned()
     };
-    Role::ALL.into_iter().map(first).collect()
+    Role::VARIANTS.iter().copied().map(first).collect()
 }
 
 fn last_of(policies: &[Sighting], moment: Instant) -> Duration {

@@ -33,9 +33,14 @@ pub async fn address_of(world: &World, operator: &Operator) -> String {
 
 /// Status, head and body.
 pub fn get(address: &str, path: &str) -> (u16, String, String) {
+    get_as(address, path, "*/*")
+}
+
+/// As [`get`], for a client that accepts this.
+fn get_as(address: &str, path: &str, accept: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: admin\r\nAccept: {accept}\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -71,21 +76,28 @@ async fn the_metrics_count_what_happens_in_the_cluster() {
     let is_counted = async || {
         let text = get(&address, "/metrics").2;
         let counted = |series: &str| metric(&text, &format!("policy_baseline_{series}")) >= 1.0;
-        counted("repairs_total{outcome=\"repaired\"}") && counted("namespaces{state=\"compliant\"}")
+        counted("repairs_total{outcome=\"repaired\"}") && counted("namespaces{state=\"protected\"}")
     };
     world.eventually("the repair is counted", TIMEOUT, is_counted).await.unwrap();
     let (code, head, text) = get(&address, "/metrics");
     assert_eq!(code, 200);
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+    assert!(text.contains("# TYPE policy_baseline_drift_total counter\n") && !text.contains("# EOF"), "{text}");
+    let (code, head, open_metrics) =
+        get_as(&address, "/metrics", "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;q=0.3");
+    assert_eq!(code, 200);
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{head}");
-    assert!(text.ends_with("# EOF\n"));
+    assert!(open_metrics.contains("# TYPE policy_baseline_drift counter\n") && open_metrics.ends_with("# EOF\n"));
     let count = |series: &str| metric(&text, &format!("policy_baseline_{series}"));
-    assert!(count("namespaces{state=\"compliant\"}") >= 1.0);
+    assert!(count("namespaces{state=\"protected\"}") >= 1.0);
     assert!((count("namespaces{state=\"failed\"}")).abs() < f64::EPSILON);
     assert!(count("repairs_total{outcome=\"created\"}") >= 3.0);
     assert!(count("repairs_total{outcome=\"repaired\"}") >= 1.0);
-    assert!(count("drift_total{class=\"Missing\",role=\"DefaultDenyIngress\"}") >= 1.0);
-    assert!(count("api_writes_total{verb=\"apply\",outcome=\"Ok\"}") >= 4.0);
-    assert!(count("api_writes_total{verb=\"status\",outcome=\"Ok\"}") >= 1.0);
+    assert!(count("drift_total{class=\"missing\",role=\"default_deny_ingress\"}") >= 1.0);
+    assert!(count("api_writes_total{verb=\"apply\",outcome=\"ok\"}") >= 4.0);
+    assert!(count("api_writes_total{verb=\"status\",outcome=\"ok\"}") >= 1.0);
+    let ready = |status: &str| count(&format!("condition{{baseline=\"platform\",type=\"ready\",status=\"{status}\"}}"));
+    assert!((ready("true") - 1.0).abs() < f64::EPSILON && ready("false").abs() < f64::EPSILON);
     for histogram in ["drift_repair", "namespace_protection", "reconcile", "status_write"] {
         assert!(count(&format!("{histogram}_seconds_count")) >= 1.0, "{histogram}");
     }

@@ -81,8 +81,10 @@ async fn delete(world: &World, manifest: &str) {
 
 /// What a status tells of a namespace by that reason.
 fn told(status: &PolicyBaselineStatus, namespace: &str, reason: &str) -> Option<String> {
-    let found = status.violations.iter().find(|v| v.namespace == namespace && v.reason == reason);
-    found.map(|violation| violation.message.clone())
+    let violations = status.violations.iter().map(|v| (&v.namespace, v.reason.into_str(), &v.message));
+    let notices = status.notices.iter().map(|n| (&n.namespace, n.reason.into_str(), &n.message));
+    let found = violations.chain(notices).find(|(of, word, _)| *of == namespace && *word == reason);
+    found.map(|(.., message)| message.clone())
 }
 
 async fn until_told(world: &World, namespace: &str, reason: &str) -> (PolicyBaselineStatus, String) {
@@ -129,12 +131,12 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
     // The namespace default is older.
     let all = |status: &PolicyBaselineStatus| {
         let counts = status.namespaces;
-        (counts.selected, counts.compliant, counts.reported, counts.held) == (6, 5, 1, 4)
+        (counts.selected, counts.protected, counts.reported, counts.held) == (6, 1, 1, 4)
     };
     let status = until_status(&world, PLATFORM, "four are held, and as planned", all).await;
     let ready = condition(&status, "Ready");
     assert_eq!((&*ready.status, &*ready.reason), ("True", "Protected"));
-    assert!(ready.message.contains("in 4 the apiserver calls a Service"), "{}", ready.message);
+    assert!(ready.message.contains("in 4 the API server calls a Service"), "{}", ready.message);
     for (name, ns, _) in &serving {
         let message = told(&status, ns, "ServesControlPlane").unwrap();
         assert!(message.contains(&format!("{name} calls Service webhook")), "{message}");
@@ -170,7 +172,7 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
         assert!(events(&world.admin(), ns).await.is_empty(), "{name}: the end of a hold is no drift");
     }
     let status = until_status(&world, PLATFORM, "none is held", |status| status.namespaces.held == 0).await;
-    assert!(status.violations.iter().all(|violation| violation.namespace == "default"), "{status:?}");
+    assert!(status.notices.iter().all(|notice| notice.namespace == "default"), "{status:?}");
 
     let last = world.namespace("last", &[]).await.unwrap();
     until_holds(&world, &last, &Plan::of(PLATFORM)).await;
@@ -181,7 +183,7 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
     until_holds(&world, &last, &Plan::of(PLATFORM)).await;
     let status = until_ready(&world, PLATFORM).await;
     assert_eq!(status.namespaces.held, 0);
-    assert!(status.violations.iter().all(|violation| violation.namespace == "default"), "its owner has decided: {status:?}");
+    assert!(status.notices.iter().all(|notice| notice.namespace == "default"), "its owner has decided: {status:?}");
 }
 
 #[tokio::test]

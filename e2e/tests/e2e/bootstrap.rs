@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::ResourceQuota;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, PostParams};
+use policy_baseline::api::reason::NoticeReason;
 use policy_baseline_e2e::{SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -25,7 +26,7 @@ async fn i1_a_new_namespace_gets_exactly_the_three_policies() {
     world.start_operator().await.unwrap();
     until_ready(&world, "platform").await;
     let ns = world.namespace("new", &[]).await.unwrap();
-    until_status(&world, "platform", "one is compliant", |status| status.namespaces.compliant == 1).await;
+    until_status(&world, "platform", "one is protected", |status| status.namespaces.protected == 1).await;
 
     let dns = json!([{
         "to": [kube_dns()],
@@ -134,7 +135,7 @@ async fn a_customised_spec_shapes_every_policy() {
     apply_baseline(&world, "custom", &spec).await;
     until_ready(&world, "custom").await;
     let ns = world.namespace("custom", &[]).await.unwrap();
-    until_status(&world, "custom", "one is compliant", |status| status.namespaces.compliant == 1).await;
+    until_status(&world, "custom", "one is protected", |status| status.namespaces.protected == 1).await;
 
     let dns_ports: Value =
         [53, 5353, 1053].iter().flat_map(|port| ["UDP", "TCP"].map(|way| json!({ "protocol": way, "port": port }))).collect();
@@ -178,15 +179,16 @@ async fn an_existing_namespace_is_only_reported_until_the_spec_says_enforce() {
     apply_baseline(&world, "platform", &json!({ "namespaceSelector": team("a") })).await;
 
     let status = until_status(&world, "platform", "one is reported", |status| status.namespaces.reported == 1).await;
-    assert_eq!((status.namespaces.selected, status.namespaces.compliant), (1, 0));
+    assert_eq!((status.namespaces.selected, status.namespaces.protected), (1, 0));
     assert_eq!(conditions(&status), "Ready=True Protected, Reconciling=False Settled, Stalled=False Valid");
-    let [violation] = &status.violations[..] else { panic!("{:?}", status.violations) };
-    assert_eq!((violation.namespace.as_str(), violation.reason.as_str()), (old.as_str(), "ExistingNamespace"));
+    let [notice] = &status.notices[..] else { panic!("{:?}", status.notices) };
+    assert_eq!((notice.namespace.as_str(), notice.reason), (old.as_str(), NoticeReason::ExistingNamespace));
+    assert_eq!(status.violations, vec![]);
     for name in Plan::of("platform").policies().keys() {
-        assert!(violation.message.contains(&format!("create {name}")), "{}", violation.message);
+        assert!(notice.message.contains(&format!("create {name}")), "{}", notice.message);
     }
-    assert_eq!(violation.policy, None);
-    assert!(violation.message.contains("existingNamespaces: Enforce"), "{}", violation.message);
+    assert_eq!(notice.policy, None);
+    assert!(notice.message.contains("existingNamespaces: Enforce"), "{}", notice.message);
 
     let new = world.namespace("new", &[(TEAM, "a")]).await.unwrap();
     let plan = Plan::of("platform");
@@ -197,8 +199,8 @@ async fn an_existing_namespace_is_only_reported_until_the_spec_says_enforce() {
 
     apply_baseline(&world, "platform", &json!({ "namespaceSelector": team("a"), "existingNamespaces": "Enforce" })).await;
     until_holds(&world, &old, &plan).await;
-    let status = until_status(&world, "platform", "two are compliant", |status| status.namespaces.compliant == 2).await;
-    assert_eq!((status.namespaces.selected, status.namespaces.reported, status.violations), (2, 0, vec![]));
+    let status = until_status(&world, "platform", "two are protected", |status| status.namespaces.protected == 2).await;
+    assert_eq!((status.namespaces.selected, status.namespaces.reported, status.notices), (2, 0, vec![]));
     assert_eq!(versions(&stored(&world, &new).await), versions(&before));
 }
 
@@ -216,7 +218,7 @@ async fn an_empty_spec_writes_nothing_into_the_namespaces_that_are_there() {
     let status = until_ready(&world, "platform").await;
     // Those two and `default`.
     assert!(status.namespaces.reported >= 3, "{:?}", status.namespaces);
-    assert_eq!((status.namespaces.reported, status.namespaces.compliant), (status.namespaces.selected, 0));
+    assert_eq!((status.namespaces.reported, status.namespaces.protected), (status.namespaces.selected, 0));
 
     let new = fence_of_its_own(&world).await;
     let written = writes.of_policies();
@@ -249,7 +251,7 @@ async fn what_a_former_baseline_left_is_adopted_in_place() {
     let teams = json!({ "matchExpressions": [{ "key": TEAM, "operator": "In", "values": ["a", "b", "c"] }] });
     apply_baseline(&world, "platform", &json!({ "existingNamespaces": "Report", "namespaceSelector": teams })).await;
     let status = until_ready(&world, "platform").await;
-    assert_eq!((status.namespaces.compliant, status.namespaces.reported), (2, 1));
+    assert_eq!((status.namespaces.protected, status.namespaces.reported), (2, 1));
     let adopted = until_holds(&world, &of_former, &Plan::of("platform")).await;
     assert_eq!(uids(&adopted), uids(&left_by_former));
     assert_eq!(versions(&stored(&world, &of_platform).await), versions(&left_by_platform));
@@ -329,7 +331,7 @@ async fn the_conditions_tell_ready_reconciling_and_stalled() {
     assert_eq!(conditions(&failing), "Ready=False WritesFailing, Reconciling=True WritesFailing, Stalled=False Valid");
 
     quotas.delete("one", &DeleteParams::default()).await.unwrap();
-    let well = until_status(&world, "platform", "one is compliant", |status| status.namespaces.compliant == 1).await;
+    let well = until_status(&world, "platform", "one is protected", |status| status.namespaces.protected == 1).await;
     assert_eq!(conditions(&well), "Ready=True Protected, Reconciling=False Settled, Stalled=False Valid");
 
     // The CRD does not know a label key when it sees one; the operator does.
@@ -344,7 +346,7 @@ async fn the_conditions_tell_ready_reconciling_and_stalled() {
     apply_baseline(&world, "platform", &spec).await;
     let well = until_ready(&world, "platform").await;
     assert_eq!(conditions(&well), "Ready=True Protected, Reconciling=False Settled, Stalled=False Valid");
-    assert_eq!(well.namespaces.compliant, 1);
+    assert_eq!(well.namespaces.protected, 1);
 }
 
 #[tokio::test]
@@ -358,7 +360,7 @@ async fn kubectl_waits_for_a_baseline_and_shows_it_in_a_row() {
     world.namespace("new", &[(TEAM, "a")]).await.unwrap();
     let kubectl = |args: &[&str]| world.plane().run_kubectl(args).unwrap();
     kubectl(&["wait", "--for=condition=Ready", "pb/platform", "--timeout=20s"]);
-    until_status(&world, "platform", "one is compliant", |status| status.namespaces.compliant == 1).await;
+    until_status(&world, "platform", "one is protected", |status| status.namespaces.protected == 1).await;
 
     let rows = |args: &[&str]| -> Vec<String> {
         kubectl(args).lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
@@ -374,7 +376,7 @@ async fn kubectl_waits_for_a_baseline_and_shows_it_in_a_row() {
         assert!(age.ends_with('s'), "{age}");
     }
     let wide = rows(&["get", "pb", "-o", "wide"]);
-    assert_eq!(wide[0], "NAME MODE SELECTED COMPLIANT READY AGE REASON");
+    assert_eq!(wide[0], "NAME MODE SELECTED PROTECTED READY AGE REASON");
     assert!(wide[1].ends_with(" Protected"), "{}", wide[1]);
 
     // The status as it is stored, not as our own types read it.
@@ -384,7 +386,8 @@ async fn kubectl_waits_for_a_baseline_and_shows_it_in_a_row() {
     let except = format!("kube-*, kube-node-lease, kube-public, kube-system, other, {SYSTEM_NAMESPACE}");
     assert_eq!(status["effectiveSelector"], format!("namespaces with {TEAM}=a except {except}"));
     let counts = json!({
-        "selected": 2, "compliant": 1, "pending": 0, "drifted": 0, "failed": 0, "reported": 1, "shadowed": 0, "bypassed": 0, "optedOut": 0, "held": 0,
+        "selected": 2, "protected": 1, "pending": 0, "drifted": 0, "failed": 0, "reported": 1, "held": 0, "frozen": 0,
+        "shadowed": 0, "bypassed": 0, "optedOut": 0,
     });
     assert_eq!(status["namespaces"], counts);
     assert_eq!((&status["recentDrift"], &status["violationsOmitted"]), (&json!([]), &json!(0)));

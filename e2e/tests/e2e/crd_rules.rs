@@ -213,7 +213,7 @@ fn own_mistakes() -> Vec<Mistake> {
     let a_number_or_name =
         "port: a number from 1 to 65535, or the name of a container port (at most 15 lower-case letters, digits and '-')";
     let end_port = "endPort needs a numbered port and must not be below it";
-    let duration = "write hours, minutes and seconds, as in 720h or 1h30m (there is no unit for days: 30 days are 720h), and more than 0; allowedRoles: [] allows no opt-outs";
+    let duration = "write hours, minutes and seconds, as in 720h or 1h30m (there is no unit for days: 30 days are 720h), and more than 0; allowedPolicies: [] allows no opt-outs";
     let prefix = "use lower-case letters, digits and '-', and end in '-', as in baseline-";
     let our_labels = "policybaseline.io/ and app.kubernetes.io/managed-by belong to the operator: use keys of your own";
     let our_annotations = "policybaseline.io/ belongs to the operator: use keys of your own";
@@ -223,6 +223,15 @@ fn own_mistakes() -> Vec<Mistake> {
             "{ mode: enforce }",
             "{ mode: Enforce }",
             "Unsupported value: \"enforce\": supported values: \"Enforce\", \"Audit\"",
+        ),
+        // The word stands elsewhere in the spec, so that no mode is put in.
+        mistake(
+            "spec",
+            "required mode",
+            "{ metadata: { labels: { mode: none } } }",
+            "{ mode: Audit }",
+            "spec.mode",
+            "Required value",
         ),
         one_of(
             "spec.existingNamespaces",
@@ -415,24 +424,24 @@ fn own_mistakes() -> Vec<Mistake> {
             "may not be more than 24 bytes",
         ),
         one_of(
-            "spec.optOuts.allowedRoles[]",
-            "{ optOuts: { allowedRoles: [DNS] } }",
-            "{ optOuts: { allowedRoles: [] } }",
+            "spec.optOuts.allowedPolicies[]",
+            "{ optOuts: { allowedPolicies: [DNS] } }",
+            "{ optOuts: { allowedPolicies: [] } }",
             "Unsupported value: \"DNS\": supported values: \"DefaultDenyIngress\", \"DefaultDenyEgress\", \"MonitoringCarveout\"",
         ),
         rule(
-            "spec.optOuts.allowedRoles",
-            "{ optOuts: { allowedRoles: [DefaultDenyEgress, DefaultDenyEgress] } }",
-            "{ optOuts: { allowedRoles: [DefaultDenyEgress] } }",
-            "spec.optOuts.allowedRoles",
+            "spec.optOuts.allowedPolicies",
+            "{ optOuts: { allowedPolicies: [DefaultDenyEgress, DefaultDenyEgress] } }",
+            "{ optOuts: { allowedPolicies: [DefaultDenyEgress] } }",
+            "spec.optOuts.allowedPolicies",
             "name each policy once",
         ),
         mistake(
-            "spec.optOuts.allowedRoles",
+            "spec.optOuts.allowedPolicies",
             "maxItems",
-            "{ optOuts: { allowedRoles: [DefaultDenyIngress, DefaultDenyEgress, MonitoringCarveout, DefaultDenyEgress] } }",
-            "{ optOuts: { allowedRoles: [DefaultDenyIngress, DefaultDenyEgress, MonitoringCarveout] } }",
-            "spec.optOuts.allowedRoles",
+            "{ optOuts: { allowedPolicies: [DefaultDenyIngress, DefaultDenyEgress, MonitoringCarveout, DefaultDenyEgress] } }",
+            "{ optOuts: { allowedPolicies: [DefaultDenyIngress, DefaultDenyEgress, MonitoringCarveout] } }",
+            "spec.optOuts.allowedPolicies",
             "must have at most 3 items",
         ),
         // DNS.
@@ -737,8 +746,9 @@ fn own_mistakes() -> Vec<Mistake> {
     ]
 }
 
-/// A manifest from a name and a spec in YAML.
+/// A manifest from a name and a spec in YAML. A spec that says nothing of a mode enforces.
 fn manifest(name: &str, spec: &str) -> String {
+    let spec = if spec.contains("mode") { spec.to_owned() } else { spec.replacen('{', "{ mode: Enforce, ", 1) };
     format!("{{ apiVersion: policybaseline.io/v1alpha1, kind: PolicyBaseline, metadata: {{ name: {name} }}, spec: {spec} }}")
 }
 
@@ -870,9 +880,9 @@ async fn a_spec_at_its_limits_is_accepted() {
 }
 
 #[tokio::test]
-async fn an_empty_spec_is_accepted_and_filled_with_the_defaults() {
+async fn a_spec_with_a_mode_alone_is_accepted_and_filled_with_the_defaults() {
     let world = World::new().await.unwrap();
-    world.apply_yaml(&manifest("empty", "{}")).await.unwrap();
+    world.apply_yaml(&manifest("empty", "{ mode: Enforce }")).await.unwrap();
     let stored = baselines(&world).get("empty").await.unwrap().data["spec"].clone();
     let wanted = json!({
         "mode": "Enforce", "suspend": false, "existingNamespaces": "Report", "priority": 0, "includeSystemNamespaces": false,
@@ -890,7 +900,7 @@ async fn a_field_that_is_null_is_as_one_that_is_absent() {
         "{ monitoring: { from: null, podSelector: null, namespaceSelector: null, ports: null }, metadata: { namePrefix: null } }",
         "{ monitoring: { ports: [{ port: 80, endPort: null }] } }",
         "{ dns: { peers: [{ namespaceSelector: {}, podSelector: null, ipBlock: null }] } }",
-        "{ mode: null, priority: null, policies: null }",
+        "{ priority: null, policies: null }",
         "{ rollout: { canarySelector: null, maxNamespacesPerWave: null, interval: null, maxFailures: null } }",
     ]
     .into_iter()

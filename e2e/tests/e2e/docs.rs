@@ -70,7 +70,7 @@ async fn look_first_tells_what_would_be_closed_and_closes_what_is_new() {
         |status: &PolicyBaselineStatus| (status.namespaces.selected, status.namespaces.drifted, status.namespaces.reported);
     let status = until_status(&world, "trial", "one of each", |status| told(status) == (2, 1, 1)).await;
     assert_eq!(condition(&status, "Ready").reason, "Audited");
-    let message = |of: &str| status.violations.iter().find(|v| v.namespace == of).unwrap().message.clone();
+    let message = |of: &str| status.notices.iter().find(|n| n.namespace == of).unwrap().message.clone();
     let shown = page("look-first.md");
     assert!(shown.contains(&format!("orders\t{}\n", message("orders"))), "{}", message("orders"));
     let begins = "older than the baseline and holds none of its policies; existingNamespaces: Enforce would create baseline-default-deny-ingress, ";
@@ -94,9 +94,9 @@ async fn the_release_in_the_docs_waits_with_that_message() {
     }
     until_ready(&world, "platform").await;
     apply_example(&world, "suspend-and-release.md", 1).await;
-    let is_held = |status: &PolicyBaselineStatus| condition(status, "Ready").reason == "ReleaseHeld";
+    let is_held = |status: &PolicyBaselineStatus| condition(status, "Ready").reason == "AwaitingConfirmation";
     let status = until_status(&world, "platform", "the release waits", is_held).await;
-    assert_eq!((status.namespaces.selected, status.namespaces.compliant), (12, 0));
+    assert_eq!((status.namespaces.selected, status.namespaces.protected), (12, 0));
     let message = condition(&status, "Ready").message;
     assert!(page("suspend-and-release.md").contains(&message), "{message}");
     for ns in &names {

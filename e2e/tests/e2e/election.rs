@@ -279,7 +279,7 @@ async fn a_drift_made_right_at_a_takeover_is_repaired_by_the_new_leader_once() {
     }
     let (mut cast, mut leader) = Cast::of_three(LONG).await;
     let ns = cast.protected("team").await;
-    until_status(&cast.world, PLATFORM, "it is compliant", |status| status.namespaces.pending == 0).await;
+    until_status(&cast.world, PLATFORM, "it is protected", |status| status.namespaces.pending == 0).await;
     let policies = policies_of(&cast.world.admin(), &ns);
     let mut told = Vec::new();
     for policy in [DENY_INGRESS, DENY_EGRESS] {

@@ -256,7 +256,7 @@ impl Play {
         (self.lives && !self.out.contains(name)).then_some(plan)
     }
 
-    pub fn compliant(&self) -> u32 {
+    pub fn protected(&self) -> u32 {
         u32::try_from(self.judge.spaces.keys().filter(|name| self.plan(name).is_some()).count()).unwrap()
     }
 
@@ -267,13 +267,13 @@ impl Play {
             until_no_baseline(&self.world, PLATFORM).await;
             return;
         }
-        let count = self.compliant();
+        let count = self.protected();
         let settled = |status: &PolicyBaselineStatus| {
             let counts = &status.namespaces;
-            let all = counts.compliant == count && counts.selected == count && counts.failed == 0;
+            let all = counts.protected == count && counts.selected == count && counts.failed == 0;
             all && condition(status, "Ready").status == "True"
         };
-        until_status(&self.world, PLATFORM, &format!("{count} are compliant"), settled).await;
+        until_status(&self.world, PLATFORM, &format!("{count} are protected"), settled).await;
     }
 
     /// The same, and notes how long it took.
@@ -310,9 +310,9 @@ impl Play {
     /// At the end: rest (I2), and all that was written since the beginning (I3 to I6). Prints what came of it.
     pub async fn finish(self) {
         self.proxy.calm();
-        let compliant = if self.lives { vec![(PLATFORM, self.compliant())] } else { vec![] };
+        let protected = if self.lives { vec![(PLATFORM, self.protected())] } else { vec![] };
         let sentinel = Sentinel { baseline: SENTINEL, label: (PLACE, SENTINEL) };
-        check_rest(&self.world, &compliant, &sentinel, |mark| self.writes(mark)).await;
+        check_rest(&self.world, &protected, &sentinel, |mark| self.writes(mark)).await;
         let writes = self.writes(self.mark);
         // What it tried then took no effect: each write says which object it means.
         let excused = |written: &Written| {

@@ -172,8 +172,10 @@ async fn what_is_not_ascii_is_kept_and_told_as_it_is() {
     play.spoil(&first, DENY_INGRESS, manager, &json!({ "spec": { "ingress": [{}] } })).await;
     let event = until_event(&play.world, &play.world.admin(), &first, "DriftRepaired", DENY_INGRESS).await;
     assert!(event.message.as_deref().is_some_and(|note| note.contains(manager)), "{event:?}");
-    until_status(&play.world, PLATFORM, "who did it", |status| status.recent_drift.iter().any(|drift| drift.who == manager))
-        .await;
+    until_status(&play.world, PLATFORM, "who did it", |status| {
+        status.recent_drift.iter().any(|drift| drift.field_manager == manager)
+    })
+    .await;
     let kept = policies_of(&play.world.admin(), &first).get(CARVEOUT).await.unwrap();
     assert_eq!(kept.metadata.annotations.unwrap()["example.com/strange"], strange);
     play.ends("what is not ASCII", before).await;
@@ -196,7 +198,7 @@ async fn five_hundred_exclusions_of_any_shape_are_matched_and_what_looks_like_a_
     until_holds(&play.world, &unique, &Plan::of("many")).await;
     let excluded = format!("{}123", "a".repeat(60));
     play.world.namespace_named(&excluded, &[(PLACE, "many")]).await.unwrap();
-    until_status(&play.world, "many", "one is selected", |status| status.namespaces.compliant == 1).await;
+    until_status(&play.world, "many", "one is selected", |status| status.namespaces.protected == 1).await;
     for regex in ["(a+)+$", "[a-z]*", "a{1,1000}", "^a|b$", "a?", ".*", "a\nb", "é*"] {
         let spec = json!({ "excludeNamespaces": [regex] });
         let refused = play.world.try_apply_yaml(&crate::scene::baseline("regex", &spec)).await.unwrap_err();

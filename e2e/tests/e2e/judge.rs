@@ -288,20 +288,20 @@ pub struct Sentinel<'a> {
     pub label: (&'a str, &'a str),
 }
 
-/// I2: when all is told, nothing is written but for what is new. `compliant` says how many namespaces each baseline has; `writes` what
+/// I2: when all is told, nothing is written but for what is new. `protected` says how many namespaces each baseline has; `writes` what
 /// the instances wrote since. They renew the Lease meanwhile, and their renewals are the clock.
 pub async fn check_rest(
     world: &World,
-    compliant: &[(&str, u32)],
+    protected: &[(&str, u32)],
     sentinel: &Sentinel<'_>,
     writes: impl Fn(AuditMark) -> Vec<Written>,
 ) {
-    for (name, count) in compliant {
+    for (name, count) in protected {
         let settled = |status: &PolicyBaselineStatus| {
             let counts = &status.namespaces;
-            counts.compliant == *count && counts.failed == 0 && counts.pending == 0 && condition(status, "Ready").status == "True"
+            counts.protected == *count && counts.failed == 0 && counts.pending == 0 && condition(status, "Ready").status == "True"
         };
-        until_status(world, name, &format!("{count} are compliant"), settled).await;
+        until_status(world, name, &format!("{count} are protected"), settled).await;
     }
     let audit = world.audit().unwrap();
     let others = |mark| writes(mark).into_iter().map(|written| written.entry).filter(|entry| entry.resource != "leases");
@@ -319,7 +319,7 @@ pub async fn check_rest(
     let mark = audit.mark();
     let namespace = world.namespace("sentinel", &[sentinel.label]).await.unwrap();
     until_holds(world, &namespace, &Plan::of(sentinel.baseline)).await;
-    until_status(world, sentinel.baseline, "the sentinel is compliant", |status| status.namespaces.compliant == 1).await;
+    until_status(world, sentinel.baseline, "the sentinel is protected", |status| status.namespaces.protected == 1).await;
     world.eventually("some renewals later", TIMEOUT, async || renewals(mark) >= 4).await.unwrap();
     let (own, others): (Vec<_>, Vec<_>) =
         others(mark).partition(|entry| entry.namespace == namespace || entry.name == sentinel.baseline);

@@ -46,7 +46,7 @@ async fn every_namespace_follows_an_edited_baseline_in_place() {
     for (ns, before) in all.iter().zip(&before) {
         assert_eq!(uids(&until_holds(&world, ns, &more).await), uids(before), "{ns}");
     }
-    let status = until_status(&world, "platform", "five are compliant", |status| status.namespaces.compliant == 5).await;
+    let status = until_status(&world, "platform", "five are protected", |status| status.namespaces.protected == 5).await;
     assert_eq!(condition(&status, "Ready").status, "True");
 
     // And back again: what is asked for no more goes from the objects.
@@ -67,7 +67,7 @@ async fn a_status_speaks_of_an_edit_that_changes_nothing_in_any_namespace() {
     apply_baseline(&world, "platform", &json!({ "namespaceSelector": team("a") })).await;
     let ns = world.namespace("same", &[(TEAM, "a")]).await.unwrap();
     let before = until_holds(&world, &ns, &Plan::of("platform")).await;
-    let first = until_status(&world, "platform", "one is compliant", |status| status.namespaces.compliant == 1).await;
+    let first = until_status(&world, "platform", "one is protected", |status| status.namespaces.protected == 1).await;
 
     // Tools wait for the generation that they wrote.
     apply_baseline(&world, "platform", &json!({ "namespaceSelector": team("a"), "excludeNamespaces": ["nobody"] })).await;
@@ -209,7 +209,7 @@ async fn i1_what_a_deleted_baseline_leaves_open_is_only_reported_by_the_next_one
     world.restart_operator().await.unwrap();
     fence_of_its_own(&world).await;
     let status = until_ready(&world, "next").await;
-    assert_eq!((status.namespaces.reported, status.namespaces.compliant), (2, 0));
+    assert_eq!((status.namespaces.reported, status.namespaces.protected), (2, 0));
     for ns in [&closed, &without] {
         until_only(&world, ns, &[]).await;
     }
@@ -254,7 +254,7 @@ async fn the_namespaces_of_a_deleted_winner_go_to_the_next_baseline_without_a_ga
             assert_eq!(roles(moment).len(), 3, "{:?}", moment.keys());
         }
     }
-    let status = until_status(&world, "next", "two are compliant", |status| status.namespaces.compliant == 2).await;
+    let status = until_status(&world, "next", "two are protected", |status| status.namespaces.protected == 2).await;
     assert_eq!((status.namespaces.shadowed, status.recent_drift), (0, vec![]));
 }
 
@@ -338,7 +338,7 @@ async fn i10_the_policies_outlive_the_crd_and_its_return_needs_no_restart() {
     until_applied(&world, "platform", &spec).await;
     let new = world.namespace("new", &[(TEAM, "a")]).await.unwrap();
     until_holds(&world, &new, &Plan::of("platform")).await;
-    let status = until_status(&world, "platform", "two are compliant", |status| status.namespaces.compliant == 2).await;
+    let status = until_status(&world, "platform", "two are protected", |status| status.namespaces.protected == 2).await;
     assert_eq!((status.namespaces.reported, status.recent_drift), (0, vec![]));
     fence_of_its_own(&world).await;
     assert_eq!(uids(&stored(&world, &ns).await), uids(&before));
@@ -395,12 +395,12 @@ async fn i5_a_namespace_that_is_being_deleted_is_left_alone() {
     for ns in [&doomed, &stays] {
         until_holds(&world, ns, &Plan::of("platform")).await;
     }
-    until_status(&world, "platform", "two are compliant", |status| status.namespaces.compliant == 2).await;
+    until_status(&world, "platform", "two are protected", |status| status.namespaces.protected == 2).await;
 
     let writes = Writes::from_now(&world);
     namespaces(&world).delete(&doomed, &DeleteParams::default()).await.unwrap();
     let status = until_status(&world, "platform", "one is selected", |status| status.namespaces.selected == 1).await;
-    assert_eq!(status.namespaces.compliant, 1);
+    assert_eq!(status.namespaces.protected, 1);
     until_only(&world, &doomed, &[]).await;
     fence_of_its_own(&world).await;
     let phase = namespaces(&world).get(&doomed).await.unwrap().status.unwrap().phase;
@@ -424,7 +424,7 @@ async fn i5_a_namespace_that_comes_back_under_its_name_is_protected_anew() {
     apply_baseline(&world, "platform", &json!({ "namespaceSelector": team("a") })).await;
     let ns = world.namespace("again", &[(TEAM, "a")]).await.unwrap();
     let before = until_holds(&world, &ns, &Plan::of("platform")).await;
-    until_status(&world, "platform", "one is compliant", |status| status.namespaces.compliant == 1).await;
+    until_status(&world, "platform", "one is protected", |status| status.namespaces.protected == 1).await;
 
     // Its policies go at once, sooner perhaps than the operator hears of the namespace.
     let writes = Writes::from_now(&world);
@@ -443,7 +443,7 @@ async fn i5_a_namespace_that_comes_back_under_its_name_is_protected_anew() {
     for (name, uid) in uids(&after) {
         assert_ne!(uid, uids(&before)[name], "{name}");
     }
-    let status = until_status(&world, "platform", "one is compliant", |status| status.namespaces.compliant == 1).await;
+    let status = until_status(&world, "platform", "one is protected", |status| status.namespaces.protected == 1).await;
     assert_eq!((status.violations, status.recent_drift), (vec![], vec![]));
     assert_eq!(events(&world.admin(), &ns).await, []);
 }

@@ -8,6 +8,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::{Api, Client, ResourceExt};
+use policy_baseline::api::reason::NoticeReason;
 use policy_baseline::api::{BaselineOptOut, PolicyBaselineStatus};
 use policy_baseline_e2e::{TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
@@ -118,17 +119,20 @@ async fn an_opt_out_takes_its_role_away_until_it_expires_to_the_second_and_is_to
 
     let object = until_says(&world, &ns, "partner", "True WithinLimits").await;
     assert!(message(&object).contains(&format!("without {EGRESS} until {expires}")), "{}", message(&object));
-    let counted = |status: &PolicyBaselineStatus| (status.namespaces.opted_out, status.namespaces.compliant) == (1, 1);
+    let counted = |status: &PolicyBaselineStatus| (status.namespaces.opted_out, status.namespaces.protected) == (1, 1);
     let status = until_status(&world, PLATFORM, "it counts the opt-out", counted).await;
-    let violation = status.violations.iter().find(|violation| violation.namespace == ns).unwrap();
-    assert_eq!((violation.policy.as_deref(), &*violation.reason), (Some(DENY_EGRESS), "OptedOut"));
+    let notice = status.notices.iter().find(|notice| notice.namespace == ns).unwrap();
+    assert_eq!((notice.policy.as_deref(), notice.reason), (Some(DENY_EGRESS), NoticeReason::OptedOut));
     for words in [EGRESS, "partner", "security@example.com", "SEC-42", &expires.to_string()] {
-        assert!(violation.message.contains(words), "{words}: {}", violation.message);
+        assert!(notice.message.contains(words), "{words}: {}", notice.message);
     }
     let text = metrics_of(&world).await;
     let value = |name: &str, role: &str| metric(&text, &format!("policy_baseline_opt_outs_{name}{{role=\"{role}\"}}"));
-    let end = value("earliest_expiry_timestamp_seconds", EGRESS);
-    assert!((value("in_force", EGRESS) - 1.0).abs() < f64::EPSILON && value("in_force", INGRESS).abs() < f64::EPSILON);
+    let end = value("earliest_expiry_timestamp_seconds", "default_deny_egress");
+    assert!(
+        (value("in_force", "default_deny_egress") - 1.0).abs() < f64::EPSILON
+            && value("in_force", "default_deny_ingress").abs() < f64::EPSILON
+    );
     assert!((end - f64::from(i32::try_from(expires.as_second()).unwrap())).abs() < f64::EPSILON, "{end}");
     let table = world.plane().run_kubectl(&["get", "pbo", "-A", "-l", "policybaseline.io/opt-out=in-force"]).unwrap();
     for words in ["POLICIES", "IN FORCE", "EXPIRES", "APPROVED BY", "TICKET", "REASON", EGRESS, "True", "SEC-42", REASON] {
@@ -151,7 +155,7 @@ async fn an_opt_out_takes_its_role_away_until_it_expires_to_the_second_and_is_to
 
 #[tokio::test]
 async fn what_is_out_of_bounds_is_not_in_force_and_says_why() {
-    let limits = json!({ "maxDuration": "1h", "allowedRoles": [EGRESS, "MonitoringCarveout"] });
+    let limits = json!({ "maxDuration": "1h", "allowedPolicies": [EGRESS, "MonitoringCarveout"] });
     let mut world = started(json!({ "optOuts": limits, "excludeNamespaces": ["outside-*"] })).await;
     let ns = world.namespace("team", &[]).await.unwrap();
     let outside = world.namespace("outside", &[]).await.unwrap();
@@ -166,7 +170,7 @@ async fn what_is_out_of_bounds_is_not_in_force_and_says_why() {
         (
             &ns,
             "ingress",
-            "False RoleNotAllowed",
+            "False PolicyNotAllowed",
             "allows no opt-out from DefaultDenyIngress, only from DefaultDenyEgress, MonitoringCarveout",
         ),
         (&ns, "long", "False TooLong", "allows 1h from its creation"),

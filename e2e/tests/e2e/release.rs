@@ -34,9 +34,11 @@ async fn a_release_of_many_namespaces_waits_until_it_is_confirmed_also_after_a_r
 
     let mark = world.audit().unwrap().mark();
     apply_baseline(&world, PLATFORM, &selecting("prdo")).await;
-    let is_held = |status: &policy_baseline::api::PolicyBaselineStatus| condition(status, "Ready").reason == "ReleaseHeld";
+    let is_held =
+        |status: &policy_baseline::api::PolicyBaselineStatus| condition(status, "Ready").reason == "AwaitingConfirmation";
     let status = until_status(&world, PLATFORM, "the release waits", is_held).await;
     let message = condition(&status, "Ready").message;
+    assert_eq!(condition(&status, "AwaitingConfirmation").message, message);
     assert!(message.contains("12 of the 12") && message.contains("policybaseline.io/confirm-release=2"), "{message}");
     assert_eq!((&*condition(&status, "Reconciling").status, &*condition(&status, "Stalled").status), ("False", "False"));
     // Others are served meanwhile, also after a restart.
@@ -74,7 +76,8 @@ async fn a_selector_that_is_mended_in_time_costs_no_policy() {
     let plan = Plan::of(PLATFORM);
     let before = join_all(names.iter().map(|ns| until_holds(&world, ns, &plan))).await;
     apply_baseline(&world, PLATFORM, &selecting("prdo")).await;
-    until_status(&world, PLATFORM, "the release waits", |status| condition(status, "Ready").reason == "ReleaseHeld").await;
+    until_status(&world, PLATFORM, "the release waits", |status| condition(status, "Ready").reason == "AwaitingConfirmation")
+        .await;
     apply_baseline(&world, PLATFORM, &selecting("prod")).await;
     until_ready(&world, PLATFORM).await;
     let after = join_all(names.iter().map(|ns| until_holds(&world, ns, &plan))).await;

@@ -118,7 +118,7 @@ async fn a_deleted_policy_is_restored_and_everybody_is_told() {
     .await;
     let [drift] = &status.recent_drift[..] else { panic!("{:?}", status.recent_drift) };
     assert_eq!((drift.policy.as_str(), drift.class.as_str()), (DENY_EGRESS, "Missing"));
-    assert_eq!((drift.who.as_str(), drift.action.as_str()), ("unknown", "created again"));
+    assert_eq!((drift.field_manager.as_str(), drift.action.as_str()), ("unknown", "created again"));
 }
 
 #[tokio::test]
@@ -210,7 +210,10 @@ async fn i3_a_changed_spec_is_put_right_in_place_by_one_write() {
     let last = &scenes.last().unwrap().namespace;
     let status = until_status(&world, PLATFORM, "ten drifts", |status| status.recent_drift.len() == 10).await;
     let drift = status.recent_drift.iter().find(|drift| &drift.namespace == last).unwrap();
-    assert_eq!((drift.class.as_str(), drift.who.as_str(), drift.action.as_str()), ("SpecChanged", "kubectl-edit", "restored"));
+    assert_eq!(
+        (drift.class.as_str(), drift.field_manager.as_str(), drift.action.as_str()),
+        ("SpecChanged", "kubectl-edit", "restored")
+    );
 }
 
 #[tokio::test]
@@ -411,7 +414,7 @@ async fn a_planned_name_that_is_taken_is_adopted_in_place() {
     assert_eq!(adopted.labels().get("team").map(String::as_str), Some("a"));
     let status = until_status(&world, PLATFORM, "a drift", |status| !status.recent_drift.is_empty()).await;
     let [drift] = &status.recent_drift[..] else { panic!("{:?}", status.recent_drift) };
-    assert_eq!((drift.class.as_str(), drift.who.as_str(), drift.action.as_str()), ("Unmanaged", "helm", "adopted"));
+    assert_eq!((drift.class.as_str(), drift.field_manager.as_str(), drift.action.as_str()), ("Unmanaged", "helm", "adopted"));
 }
 
 #[tokio::test]
@@ -551,7 +554,7 @@ async fn a_policy_that_a_finalizer_holds_keeps_its_rules_and_is_created_anew_whe
     })
     .await;
     let violation = status.violations.iter().find(|violation| violation.namespace == ns).unwrap();
-    assert_eq!((violation.reason.as_str(), violation.policy.as_deref()), ("Terminating", Some(DENY_INGRESS)));
+    assert_eq!((violation.reason.into_str(), violation.policy.as_deref()), ("Terminating", Some(DENY_INGRESS)));
     assert_eq!(status.namespaces.pending, 1);
     assert!(violation.message.contains("finalizer"), "{}", violation.message);
     assert_eq!(condition(&status, "Ready").status, "False");

@@ -7,6 +7,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use policy_baseline::api::PolicyBaselineStatus;
+use policy_baseline::api::reason::NoticeReason;
 use policy_baseline_e2e::{AuditEntry, AuditMark, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::json;
 
@@ -40,8 +41,8 @@ async fn two_baselines_with(args: &[&str]) -> World {
 async fn sentinel(world: &World, mark: AuditMark, count: u32) -> Vec<AuditEntry> {
     let namespace = world.namespace("sentinel", &[WATCHED]).await.unwrap();
     until_holds(world, &namespace, &Plan::of(SENTINEL)).await;
-    until_status(world, SENTINEL, "the sentinel is compliant", |status| {
-        status.namespaces.compliant == count && condition(status, "Ready").status == "True"
+    until_status(world, SENTINEL, "the sentinel is protected", |status| {
+        status.namespaces.protected == count && condition(status, "Ready").status == "True"
     })
     .await;
     let policies = |writes: &[AuditEntry]| writes.iter().filter(|write| write.namespace == namespace).count();
@@ -89,11 +90,11 @@ async fn i2_a_restart_with_nothing_changed_writes_nothing() {
     let mut world = two_baselines_with(&["--lease-duration=3s"]).await;
     let namespaces: Vec<_> = stream::iter(0..MANY).map(|_| world.namespace("many", &[])).buffer_unordered(16).collect().await;
     assert!(namespaces.iter().all(Result::is_ok));
-    // Namespaces that were there before are only reported: that is a violation which the status shows.
+    // Namespaces that were there before are only reported: the status has a notice of it.
     let settled =
-        |status: &PolicyBaselineStatus| status.namespaces.compliant == MANY && condition(status, "Ready").status == "True";
-    let before = until_status(&world, PLATFORM, "all are compliant", settled).await;
-    assert!(before.violations.iter().any(|violation| violation.reason == "ExistingNamespace"), "{:?}", before.violations);
+        |status: &PolicyBaselineStatus| status.namespaces.protected == MANY && condition(status, "Ready").status == "True";
+    let before = until_status(&world, PLATFORM, "all are protected", settled).await;
+    assert!(before.notices.iter().any(|notice| notice.reason == NoticeReason::ExistingNamespace), "{:?}", before.notices);
 
     let mut count = 0;
     for signal in ["SIGTERM", "SIGKILL"] {
@@ -162,8 +163,9 @@ spec: {{ policyName: deny, validationActions: [Deny] }}
         status.namespaces.failed == 1 && status.namespaces.pending == 0 && !status.recent_drift.is_empty()
     })
     .await;
-    let reasons: Vec<_> = before.violations.iter().map(|violation| violation.reason.as_str()).collect();
-    assert!(reasons.contains(&"DeniedByAdmission") && reasons.contains(&"ExistingNamespace"), "{reasons:?}");
+    let reasons: Vec<_> = before.violations.iter().map(|violation| violation.reason.into_str()).collect();
+    assert!(reasons.contains(&"DeniedByAdmission"), "{reasons:?}");
+    assert!(before.notices.iter().any(|notice| notice.reason == NoticeReason::ExistingNamespace), "{:?}", before.notices);
 
     let version = version_of(&world, PLATFORM).await;
     let mark = world.audit().unwrap().mark();
@@ -186,8 +188,8 @@ async fn i2_at_rest_nothing_is_written_whatever_others_do() {
     let ns = world.namespace("team", &[]).await.unwrap();
     let tenant = tenant(&world, &[&ns]).await;
     until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
-    until_status(&world, PLATFORM, "it is compliant", |status| {
-        status.namespaces.compliant == 1 && condition(status, "Ready").status == "True"
+    until_status(&world, PLATFORM, "it is protected", |status| {
+        status.namespaces.protected == 1 && condition(status, "Ready").status == "True"
     })
     .await;
 
@@ -227,8 +229,8 @@ async fn i2_a_restart_of_the_apiserver_costs_no_write() {
         until_holds(&world, &ns.unwrap(), &Plan::of(PLATFORM)).await;
     }
     let settled =
-        |status: &PolicyBaselineStatus| status.namespaces.compliant == 10 && condition(status, "Ready").status == "True";
-    until_status(&world, PLATFORM, "all are compliant", settled).await;
+        |status: &PolicyBaselineStatus| status.namespaces.protected == 10 && condition(status, "Ready").status == "True";
+    until_status(&world, PLATFORM, "all are protected", settled).await;
     let version = version_of(&world, PLATFORM).await;
     let mark = world.audit().unwrap().mark();
     world.plane().kill_apiserver().unwrap();
@@ -257,7 +259,7 @@ async fn what_was_done_while_the_operator_was_down_is_put_right_at_start() {
         until_holds(&world, ns, &plan).await;
     }
     let before = until_holds(&world, &opened, &plan).await;
-    until_status(&world, PLATFORM, "all are compliant", |status| status.namespaces.compliant == 5).await;
+    until_status(&world, PLATFORM, "all are protected", |status| status.namespaces.protected == 5).await;
     assert_eq!(world.stop_operator().unwrap(), 0);
 
     let admin = world.admin();
@@ -287,7 +289,7 @@ async fn what_was_done_while_the_operator_was_down_is_put_right_at_start() {
     assert!(after.iter().all(|(name, policy)| name == DENY_INGRESS || version(policy) == version(&before[name])));
 
     // The namespace that went is no error, no drift and no event (I5).
-    let status = until_status(&world, PLATFORM, "the new one is counted", |status| status.namespaces.compliant == 5).await;
+    let status = until_status(&world, PLATFORM, "the new one is counted", |status| status.namespaces.protected == 5).await;
     assert!(status.recent_drift.iter().all(|drift| drift.namespace != gone), "{:?}", status.recent_drift);
     assert!(status.violations.iter().all(|violation| violation.namespace != gone), "{:?}", status.violations);
     assert!(until_ready(&world, PLATFORM).await.namespaces.failed == 0);

@@ -171,7 +171,7 @@ async fn in_the_middle_each_namespace_is_kept_as_it_is_assigned_also_after_a_res
         until_holds(&world, ns, &plan(5301)).await;
     }
     let status = until_ready(&world, PLATFORM).await;
-    assert_eq!((status.namespaces.compliant, status.rollout), (5, None));
+    assert_eq!((status.namespaces.protected, status.rollout), (5, None));
     until_stored(&world, PLATFORM, 1).await;
 }
 

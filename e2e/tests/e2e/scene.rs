@@ -25,8 +25,12 @@ pub const CARVEOUT: &str = "baseline-monitoring-carveout";
 
 // Baselines.
 
-/// The manifest of a baseline.
+/// The manifest of a baseline. It enforces unless its spec says otherwise.
 pub fn baseline(name: &str, spec: &Value) -> String {
+    let mut spec = spec.clone();
+    if spec.is_object() && spec.get("mode").is_none() {
+        spec["mode"] = "Enforce".into();
+    }
     let object = json!({
         "apiVersion": "policybaseline.io/v1alpha1", "kind": "PolicyBaseline", "metadata": { "name": name }, "spec": spec,
     });

@@ -3,6 +3,7 @@
 use kube::ResourceExt;
 use kube::api::{DeleteParams, PostParams};
 use policy_baseline::api::PolicyBaselineStatus;
+use policy_baseline::api::reason::NoticeReason;
 use policy_baseline_e2e::{SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::json;
 
@@ -49,7 +50,7 @@ async fn labels_and_expressions_of_the_selector_must_all_match() {
     }
     let selected = world.namespace("selected", &[(TEAM, "a"), (TIER, "prod"), (OWNER, "")]).await.unwrap();
     until_holds(&world, &selected, &Plan::of("platform")).await;
-    let status = until_status(&world, "platform", "one is compliant", |status| status.namespaces.compliant == 1).await;
+    let status = until_status(&world, "platform", "one is protected", |status| status.namespaces.protected == 1).await;
     assert_eq!((status.namespaces.selected, status.namespaces.reported), (1, 0));
     assert!(
         status.effective_selector.starts_with(&format!(
@@ -89,7 +90,7 @@ async fn excluded_names_and_globs_are_left_out() {
     for ns in &selected {
         until_holds(&world, ns, &Plan::of("platform")).await;
     }
-    let status = until_status(&world, "platform", "four are compliant", |status| status.namespaces.compliant == 4).await;
+    let status = until_status(&world, "platform", "four are protected", |status| status.namespaces.protected == 4).await;
     assert_eq!(status.namespaces.selected, 4);
     for ns in &excluded {
         assert_eq!(writes.inside(ns), [], "{ns}");
@@ -161,7 +162,7 @@ async fn the_highest_priority_wins_then_the_first_name_in_byte_order() {
         }
     };
     let applies = async |name: &str| {
-        let status = until_status(&world, name, "one is compliant", |status| status.namespaces.compliant == 1).await;
+        let status = until_status(&world, name, "one is protected", |status| status.namespaces.protected == 1).await;
         assert_eq!((status.namespaces.selected, status.namespaces.shadowed), (1, 0), "{name}");
     };
     shadowed("tier-9").await;
@@ -216,16 +217,16 @@ async fn an_audit_baseline_disarms_nobody_and_tells_what_it_would_change() {
     let open = world.namespace("open", &[(TEAM, "b")]).await.unwrap();
     let before = until_holds(&world, &protected, &Plan::of("real")).await;
     let status = until_status(&world, "audit", "two would change", |status| status.namespaces.drifted == 2).await;
-    assert_eq!((status.namespaces.selected, status.namespaces.compliant, status.namespaces.shadowed), (2, 0, 0));
+    assert_eq!((status.namespaces.selected, status.namespaces.protected, status.namespaces.shadowed), (2, 0, 0));
     assert_eq!(conditions(&status), "Ready=True Audited, Reconciling=False Settled, Stalled=False Valid");
     for ns in [&protected, &open] {
-        let violation = status.violations.iter().find(|violation| violation.namespace == *ns).unwrap();
-        assert_eq!(violation.reason, "WouldChange");
+        let notice = status.notices.iter().find(|notice| notice.namespace == *ns).unwrap();
+        assert_eq!(notice.reason, NoticeReason::WouldChange);
         for name in Plan::of("audit").prefix("strict-").policies().keys() {
-            assert!(violation.message.contains(&format!("create {name}")), "{}", violation.message);
+            assert!(notice.message.contains(&format!("create {name}")), "{}", notice.message);
         }
     }
-    let status = until_status(&world, "real", "one is compliant", |status| status.namespaces.compliant == 1).await;
+    let status = until_status(&world, "real", "one is protected", |status| status.namespaces.protected == 1).await;
     assert_eq!((status.namespaces.selected, status.namespaces.shadowed), (1, 0));
 
     // What is lost is restored, high priority of the other or not.
@@ -255,20 +256,20 @@ async fn from_enforce_to_audit_the_policies_stay_and_are_not_restored() {
     let plan = Plan::of("platform");
     until_holds(&world, &a, &plan).await;
     let kept = until_holds(&world, &b, &plan).await;
-    until_status(&world, "platform", "two are compliant", |status| status.namespaces.compliant == 2).await;
+    until_status(&world, "platform", "two are protected", |status| status.namespaces.protected == 2).await;
 
     let writes = Writes::from_now(&world);
     apply_baseline(&world, "platform", &json!({ "namespaceSelector": team("a"), "mode": "Audit" })).await;
-    let status = until_status(&world, "platform", "two are compliant", |status| status.namespaces.compliant == 2).await;
+    let status = until_status(&world, "platform", "two are protected", |status| status.namespaces.protected == 2).await;
     assert_eq!(condition(&status, "Ready").reason, "Audited");
-    assert_eq!((status.namespaces.selected, status.violations), (2, vec![]));
+    assert_eq!((status.namespaces.selected, status.violations, status.notices), (2, vec![], vec![]));
 
     policies_of(&world.admin(), &a).delete(INGRESS, &DeleteParams::default()).await.unwrap();
     let status = until_status(&world, "platform", "one would change", |status| status.namespaces.drifted == 1).await;
-    assert_eq!((status.namespaces.selected, status.namespaces.compliant), (2, 1));
-    let [violation] = &status.violations[..] else { panic!("{:?}", status.violations) };
-    assert_eq!((violation.namespace.as_str(), violation.reason.as_str()), (a.as_str(), "WouldChange"));
-    assert_eq!(violation.message, format!("Enforce would create {INGRESS}"));
+    assert_eq!((status.namespaces.selected, status.namespaces.protected), (2, 1));
+    let [notice] = &status.notices[..] else { panic!("{:?}", status.notices) };
+    assert_eq!((notice.namespace.as_str(), notice.reason), (a.as_str(), NoticeReason::WouldChange));
+    assert_eq!(notice.message, format!("Enforce would create {INGRESS}"));
 
     let fence = fence_of_its_own(&world).await;
     let written = writes.of_policies();

@@ -485,12 +485,12 @@ impl Storm {
             let owned = |place: &&Place| self.owner_of(**place).is_some_and(|plan| plan.is_of(name));
             u32::try_from(self.places.values().filter(owned).count()).unwrap()
         };
-        let mut compliant = vec![(PLATFORM, here(PLATFORM))];
+        let mut protected = vec![(PLATFORM, here(PLATFORM))];
         if self.strict.is_some() {
-            compliant.push((STRICT, here(STRICT)));
+            protected.push((STRICT, here(STRICT)));
         }
         let sentinel = Sentinel { baseline: SENTINEL, label: (PLACE, SENTINEL) };
-        check_rest(&self.world, &compliant, &sentinel, |mark| self.writes(mark)).await;
+        check_rest(&self.world, &protected, &sentinel, |mark| self.writes(mark)).await;
     }
 }
 

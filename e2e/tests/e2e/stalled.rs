@@ -72,7 +72,7 @@ async fn i7_a_baseline_that_does_not_decode_is_stalled_and_delays_no_other() {
     let stored = version_of(&world, BROKEN).await;
     world.restart_operator().await.unwrap();
     fence(&world, &Plan::of(GOOD), &[]).await;
-    until_status(&world, GOOD, "the fence is counted", |status| status.namespaces.compliant == 2).await;
+    until_status(&world, GOOD, "the fence is counted", |status| status.namespaces.protected == 2).await;
     assert_eq!(version_of(&world, BROKEN).await, stored);
 
     apply_baseline(&world, BROKEN, &json!({ "mode": "Enforce", "priority": 10 })).await;
@@ -135,7 +135,7 @@ async fn i7_what_a_stalled_baseline_held_is_frozen_also_after_a_restart_and_unti
     until_holds(&world, &new, &mended).await;
     let status = until_ready(&world, BROKEN).await;
     assert_eq!(condition(&status, "Stalled").status, "False");
-    assert_eq!((status.namespaces.selected, status.namespaces.compliant), (2, 2));
+    assert_eq!((status.namespaces.selected, status.namespaces.protected), (2, 2));
 }
 
 #[tokio::test]

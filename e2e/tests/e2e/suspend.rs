@@ -32,6 +32,8 @@ async fn a_suspended_baseline_writes_nothing_and_nobody_takes_over_until_it_goes
     let is_told = |status: &policy_baseline::api::PolicyBaselineStatus| condition(status, "Ready").reason == "Suspended";
     let status = until_status(&world, SUSPENDED, "it says that it is suspended", is_told).await;
     assert_eq!((&*condition(&status, "Reconciling").status, &*condition(&status, "Stalled").status), ("False", "False"));
+    assert_eq!(&*condition(&status, "Suspended").status, "True");
+    assert_eq!((status.namespaces.selected, status.namespaces.frozen), (1, 1));
     let mark = world.audit().unwrap().mark();
     policies_of(&admin, &held).delete(DENY_EGRESS, &DeleteParams::default()).await.unwrap();
     merge(&policies_of(&admin, &held), DENY_INGRESS, "tenant", &json!({ "spec": { "ingress": [{}] } })).await;
@@ -48,7 +50,8 @@ async fn a_suspended_baseline_writes_nothing_and_nobody_takes_over_until_it_goes
     until_holds(&world, &held, &plan).await;
     until_holds(&world, &new, &plan).await;
     until_event(&world, &admin, &held, "DriftRepaired", DENY_INGRESS).await;
-    until_ready(&world, SUSPENDED).await;
+    let status = until_ready(&world, SUSPENDED).await;
+    assert!(status.conditions.iter().all(|condition| condition.type_ != "Suspended"), "{:?}", status.conditions);
 }
 
 #[tokio::test]
@@ -67,7 +70,7 @@ async fn i10_a_suspended_baseline_that_is_deleted_removes_nothing_before_it_goes
     until_status(&world, SUSPENDED, "it is suspended", |status| condition(status, "Ready").reason == "Suspended").await;
     delete_baseline(&world, SUSPENDED).await;
     let waits = |status: &policy_baseline::api::PolicyBaselineStatus| {
-        condition(status, "Ready").message.contains("it is being deleted, and waits")
+        condition(status, "Ready").message.contains("Its deletion waits too")
     };
     until_status(&world, SUSPENDED, "it says that it waits", waits).await;
     until_holds(&world, &held, &plan).await;

@@ -76,7 +76,8 @@ fn violations_in<'a>(status: &'a PolicyBaselineStatus, namespace: &str) -> Vec<&
 async fn until_failing(world: &World, namespace: &str, reason: &str) -> String {
     let status = until_status(world, PLATFORM, &format!("{reason} in {namespace}"), |status| {
         // Others may be new and still be written to.
-        status.namespaces.pending == 0 && violations_in(status, namespace).iter().any(|violation| violation.reason == reason)
+        status.namespaces.pending == 0
+            && violations_in(status, namespace).iter().any(|violation| violation.reason.into_str() == reason)
     })
     .await;
     assert_eq!(status.namespaces.failed, 1, "{status:?}");
@@ -161,7 +162,7 @@ spec: {{ policyName: deny, validationActions: [Deny] }}
     let message = until_failing(&world, &ns, "DeniedByAdmission").await;
     assert!(message.contains("ask the network team first"), "{message}");
     let since = |status: &PolicyBaselineStatus| violations_in(status, &ns)[0].since.clone();
-    let status = until_status(&world, PLATFORM, "the others are compliant", |status| status.namespaces.compliant == 4).await;
+    let status = until_status(&world, PLATFORM, "the others are protected", |status| status.namespaces.protected == 4).await;
     assert!(since(&status) <= condition(&status, "Ready").last_transition_time);
 
     // One event for each policy, however often it is tried.
@@ -291,7 +292,7 @@ async fn i14_what_admission_makes_of_a_write_is_told_and_backed_off_at_once() {
     let status = until_status(&world, PLATFORM, "three failed", |status| status.namespaces.failed == 3).await;
     for (case, ns) in &cases {
         let [violation] = violations_in(&status, ns)[..] else { panic!("{:?}", status.violations) };
-        assert_eq!(violation.reason, "MutatedByAdmission", "{case}");
+        assert_eq!(violation.reason.into_str(), "MutatedByAdmission", "{case}");
         assert!(violation.message.contains("app.kubernetes.io/managed-by=policy-baseline"), "{}", violation.message);
     }
     world.plane().run_kubectl(&["delete", "mutatingadmissionpolicybinding", "open", "narrow", "track"]).unwrap();
@@ -300,7 +301,7 @@ async fn i14_what_admission_makes_of_a_write_is_told_and_backed_off_at_once() {
         until_holds(&world, ns, &Plan::of(PLATFORM)).await;
     }
     let status = until_ready(&world, PLATFORM).await;
-    assert_eq!((status.namespaces.failed, status.namespaces.compliant), (0, 4));
+    assert_eq!((status.namespaces.failed, status.namespaces.protected), (0, 4));
 
     // No watch event healed it but the second or third attempt, and no attempt came early.
     let writes = writes_since(&world, mark);
@@ -393,7 +394,7 @@ async fn a_baseline_that_deletes_is_not_ready_before_its_finalizer_is_there() {
     apply_baseline(&world, PLATFORM, &json!({ "deletionPolicy": "Delete" })).await;
     world.start_operator().await.unwrap();
     until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
-    let status = until_status(&world, PLATFORM, "it is compliant", |status| status.namespaces.compliant == 1).await;
+    let status = until_status(&world, PLATFORM, "it is protected", |status| status.namespaces.protected == 1).await;
     let ready = condition(&status, "Ready");
     assert!(baselines(&world).get(PLATFORM).await.unwrap().finalizers().is_empty());
     assert_eq!(ready.status, "False", "to delete it now would orphan its policies, yet it says: {}", ready.message);

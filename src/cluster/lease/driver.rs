@@ -15,11 +15,11 @@ use k8s_openapi::{
 use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
-    runtime::{
-        WatchStreamExt,
-        utils::Backoff,
-        watcher::{self, Event},
-    },
+};
+use kube_runtime::{
+    WatchStreamExt,
+    utils::Backoff,
+    watcher::{self, Event},
 };
 use tokio::{
     sync::{oneshot, watch},

@@ -8,10 +8,8 @@ use futures::{
     stream::{self, BoxStream},
 };
 use k8s_openapi::NamespaceResourceScope;
-use kube::{
-    Client, Resource, ResourceExt,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Client, Resource, ResourceExt};
+use kube_runtime::{WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -38,7 +36,7 @@ pub fn everything(
     resolv_conf: Option<PathBuf>,
     telemetry: &Arc<dyn Telemetry>,
 ) -> impl Stream<Item = Event> + Send + use<> {
-    let problem = |source: Source| WatchProblem::about(source.as_str(), false, telemetry);
+    let problem = |source: Source| WatchProblem::about(source.into_str(), false, telemetry);
     let watch = |source| (client.clone(), source, problem(source));
     let all = watcher::Config::default;
     let named = |name: &str| all().fields(&format!("metadata.name={name}"));

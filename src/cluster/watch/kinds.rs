@@ -12,11 +12,8 @@ use futures::{
     stream::{self, BoxStream},
 };
 use k8s_openapi::api::{apps::v1::ControllerRevision, coordination::v1::Lease};
-use kube::{
-    Api, Client, Resource,
-    core::Status,
-    runtime::{WatchStreamExt, utils::Backoff, watcher},
-};
+use kube::{Api, Client, Resource, core::Status};
+use kube_runtime::{WatchStreamExt, utils::Backoff, watcher};
 use serde::de::DeserializeOwned;
 use tracing::{debug, info, warn};
 

@@ -9,8 +9,8 @@ use futures::{
 use kube::{
     Api, Client, Resource,
     core::{ApiResource, DynamicObject},
-    runtime::watcher::{self, Event, watcher},
 };
+use kube_runtime::watcher::{self, Event, watcher};
 use serde::de::DeserializeOwned;
 use tracing::info;
 

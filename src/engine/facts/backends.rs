@@ -84,7 +84,7 @@ impl Backends {
     pub fn words(&self, namespace: &str) -> Option<Arc<str>> {
         let calls = self.calls.get(namespace)?;
         let (kind, name, service) = calls.first()?;
-        let mut words = format!("{}/{name} calls Service {service}", kind.as_str());
+        let mut words = format!("{}/{name} calls Service {service}", kind.into_str());
         if calls.len() > 1 {
             words = format!("{words} (and {} more such calls)", calls.len() - 1);
         }

@@ -7,6 +7,8 @@ use std::{
 };
 
 use super::event::ListRefusal;
+use strum::VariantArray;
+
 use crate::{
     api::backends::ConfigurationKind,
     engine::clock::{LASTS, PATIENCE},
@@ -52,7 +54,7 @@ impl WatchedSet {
 
     /// Every set.
     pub fn all() -> impl Iterator<Item = Self> {
-        let callers = ConfigurationKind::ALL.map(Self::Callers);
+        let callers = ConfigurationKind::VARIANTS.iter().copied().map(Self::Callers);
         Self::REQUIRED.into_iter().chain(callers).chain([Self::Revisions, Self::Dns])
     }
 

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tracing::{debug, info, warn};
 
@@ -18,12 +19,9 @@ use super::{
 use crate::{
     api::{
         NamespaceName, PolicyBaselineStatus,
-        baseline::{ControlPlaneBackends, DeletionPolicy, DnsFound, DnsStatus, DriftRecord, Mode, NamespaceCounts, Violation},
+        baseline::{ControlPlaneBackends, DeletionPolicy, DnsFound, DnsStatus, DriftRecord, Mode, NamespaceCounts},
         names::FINALIZER,
-        reason::{
-            Failure,
-            condition::{READY, ROLLOUT_PAUSED},
-        },
+        reason::{ConditionType, Failure},
         rollout::RolloutStatus,
     },
     engine::{
@@ -69,7 +67,8 @@ pub struct BaselineState {
     /// The generation and the state in the last line of the log.
     logged_state: Option<(Option<i64>, String)>,
     mode: Mode,
-    held: Option<(usize, usize)>,
+    /// A release waits to be confirmed: of how many of the namespaces that have its policies.
+    awaiting: Option<(usize, usize)>,
     rollout: Option<RolloutStatus>,
     paused: Option<(String, String)>,
     deletion_policy: DeletionPolicy,
@@ -98,7 +97,7 @@ impl BaselineState {
             turn: InstallOwnership::default(),
             deleting: raw.metadata.deletion_timestamp.is_some(),
             confirmed: raw.confirmed(),
-            held: None,
+            awaiting: None,
             rollout,
             paused,
             generation: raw.metadata.generation,
@@ -209,8 +208,21 @@ impl BaselineState {
     }
 
     /// What the status that stands in the cluster tells of a namespace.
-    pub fn told_of(&self, ns: &NamespaceName) -> impl Iterator<Item = &Violation> {
-        self.stored.iter().flat_map(|status| &status.violations).filter(|violation| violation.namespace == ns.as_str())
+    pub fn told_of(&self, ns: &NamespaceName) -> impl Iterator<Item = (Problem, Timestamp)> {
+        let told = |policy: &Option<String>, reason, message: &String| Problem {
+            policy: policy.clone(),
+            reason,
+            message: message.clone(),
+        };
+        let violations = self.stored.iter().flat_map(|status| &status.violations).filter(|v| v.namespace == ns.as_str());
+        let notices = self.stored.iter().flat_map(|status| &status.notices).filter(|n| n.namespace == ns.as_str());
+        let violations = violations.map(move |v| (told(&v.policy, v.reason.into(), &v.message), v.since.0));
+        violations.chain(notices.map(move |n| (told(&n.policy, n.reason.into(), &n.message), n.since.0)))
+    }
+
+    /// The conditions that stand in the cluster.
+    pub fn stored_conditions(&self) -> &[Condition] {
+        self.stored.as_ref().map(|status| &status.conditions[..]).unwrap_or_default()
     }
 
     /// The release that its spec asks for is confirmed.
@@ -227,11 +239,12 @@ impl BaselineState {
         self.checked.as_ref().is_ok_and(|baseline| baseline.backends == ControlPlaneBackends::Hold)
     }
 
-    /// It would release so many of the namespaces that it holds, and waits; or it does not. Says whether that is new.
-    pub fn hold_release(&mut self, held: Option<(usize, usize)>, now: Instant) -> bool {
-        let is_new = self.held != held;
+    /// It would release so many of the namespaces that have its policies, and waits for a confirmation; or it does not. Says whether
+    /// that is new.
+    pub fn await_confirmation(&mut self, awaiting: Option<(usize, usize)>, now: Instant) -> bool {
+        let is_new = self.awaiting != awaiting;
         if is_new {
-            self.held = held;
+            self.awaiting = awaiting;
             self.touch(now);
         }
         is_new
@@ -258,7 +271,7 @@ impl BaselineState {
 
     /// Why the stored status says that the rollout of this very spec is paused.
     pub fn stored_pause(&self) -> Option<&Condition> {
-        let paused = self.stored.as_ref()?.conditions.iter().find(|c| c.type_ == ROLLOUT_PAUSED)?;
+        let paused = self.stored.as_ref()?.conditions.iter().find(|c| c.type_ == ConditionType::RolloutPaused.into_str())?;
         (paused.status == "True" && paused.observed_generation == self.generation).then_some(paused)
     }
 
@@ -321,7 +334,7 @@ impl BaselineState {
         };
         let wants_finalizer = self.deletion_policy == DeletionPolicy::Delete && !self.deleting;
         let unfinished = (wants_finalizer && !self.has_finalizer()).then(|| self.finalizer_write.error().cloned());
-        let (suspended, held) = (self.is_suspended(), self.held);
+        let (suspended, awaiting) = (self.is_suspended(), self.awaiting);
         let unlisted = if self.holds_backends() { unlisted } else { &[] };
         let (generation, mode, dns, dns_gap) = (self.generation, self.mode, self.dns.as_ref(), self.dns_gap.as_deref());
         let (rollout, paused) = (self.rollout.as_ref(), self.paused.as_ref());
@@ -329,7 +342,7 @@ impl BaselineState {
             generation,
             mode,
             suspended,
-            held,
+            awaiting,
             deleting,
             unfinished,
             stalled,
@@ -447,13 +460,14 @@ impl BaselineState {
 
 /// Status and reason of the condition Ready.
 fn ready(status: &PolicyBaselineStatus) -> Option<(String, String)> {
-    let condition = status.conditions.iter().find(|c| c.type_ == READY)?;
+    let condition = status.conditions.iter().find(|c| c.type_ == ConditionType::Ready.into_str())?;
     Some((condition.status.clone(), condition.reason.clone()))
 }
 
 /// How far a stored status says that a rollout is, and why it goes no further: right until more is known.
 fn told_rollout(stored: Option<&PolicyBaselineStatus>) -> (Option<RolloutStatus>, Option<(String, String)>) {
-    let condition = stored.and_then(|status| status.conditions.iter().find(|c| c.type_ == ROLLOUT_PAUSED));
+    let condition =
+        stored.and_then(|status| status.conditions.iter().find(|c| c.type_ == ConditionType::RolloutPaused.into_str()));
     let paused = condition.filter(|c| c.status == "True").map(|c| (c.reason.clone(), c.message.clone()));
     (stored.and_then(|status| status.rollout.clone()), paused)
 }

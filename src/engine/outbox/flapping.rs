@@ -9,7 +9,7 @@ use std::{
 
 use super::retry::{Delays, LONGEST};
 use crate::{
-    api::{NamespaceName, reason::violation},
+    api::{NamespaceName, reason::ViolationReason},
     policy::{digest::Digest, status::Problem},
 };
 
@@ -116,7 +116,7 @@ impl FlapDetector {
     pub fn problems(&self, ns: &NamespaceName) -> Vec<Problem> {
         let problem = |(policy, contest): (&String, &Flapping)| Problem {
             policy: Some(policy.clone()),
-            reason: violation::CONTESTED,
+            reason: ViolationReason::Contested.into(),
             message: format!(
                 "another writer changes the policy again and again (last other field manager: {}); repairs wait up to {} s until it stays as planned for {} minutes: find that writer and stop it",
                 contest.who.as_deref().unwrap_or("unknown"),

@@ -99,7 +99,7 @@ impl NamespaceLabels {
         let result = result.and_then(|stored| {
             let message = "the API server accepted the label and stored something else: exempt namespaces from the admission plugin that changes it";
             let changed = WriteError::Failed { reason: Failure::MutatedByAdmission, message: message.into() };
-            if stored.as_deref() == Some(mark.as_str()) { Ok(()) } else { Err(changed) }
+            if stored.as_deref() == Some(mark.into_str()) { Ok(()) } else { Err(changed) }
         });
         let Err(error) = result else {
             entry.write.ended(Attempt::StoredUnseen(ECHO), now);

@@ -8,6 +8,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use strum::VariantArray;
 use tracing::warn;
 
 use super::{
@@ -19,7 +20,7 @@ use crate::{
         BaselineOptOutStatus, NamespaceName, Role, cut,
         names::IN_FORCE,
         opt_out::{Announced, ExpiryNotice},
-        reason::{Failure, condition, state},
+        reason::{Failure, OPT_OUT_IN_FORCE, state},
         whole_seconds,
     },
     engine::{
@@ -115,7 +116,7 @@ impl OptOutState {
                 WriteError::NotFound | WriteError::NamespaceTerminating | WriteError::Failed { reason: Failure::Conflict, .. },
             ) => failed(OVERTAKEN),
             Err(WriteError::Failed { reason, message }) => {
-                self.complain(reason.as_str(), &message, &key);
+                self.complain(reason.into_str(), &message, &key);
                 failed(if reason == Failure::Rejected { NOT_STORED } else { FAILED })
             }
         };
@@ -131,7 +132,7 @@ impl OptOutState {
 
     pub fn was_in_force(&self) -> bool {
         let conditions = self.stored.iter().flat_map(|s| &s.conditions);
-        conditions.into_iter().any(|c| c.type_ == condition::IN_FORCE && c.status == "True")
+        conditions.into_iter().any(|c| c.type_ == OPT_OUT_IN_FORCE && c.status == "True")
     }
 
     /// Whether it was in force when it was judged last.
@@ -141,7 +142,7 @@ impl OptOutState {
 
     pub fn moments(&self) -> impl Iterator<Item = Timestamp> {
         let expires = self.checked.as_ref().ok().map(|o| o.expires);
-        expires.into_iter().flat_map(|end| ExpiryNotice::ALL.into_iter().filter_map(move |step| moment(end, step)))
+        expires.into_iter().flat_map(|end| ExpiryNotice::VARIANTS.iter().copied().filter_map(move |step| moment(end, step)))
     }
 
     /// The label that it should carry: it says what the status says.
@@ -172,11 +173,11 @@ pub fn follow(
     let known = || stored.into_iter().chain(&kept.wanted);
     let (status, reason, message) = match verdict {
         OptOutVerdict::InForce(_, message) => ("True", state::WITHIN_LIMITS, message),
-        OptOutVerdict::NotInForce(refusal, message) => ("False", refusal.as_str(), message),
+        OptOutVerdict::NotInForce(refusal, message) => ("False", refusal.into_str(), message),
     };
-    let before = known().flat_map(|s| &s.conditions).find(|c| c.type_ == condition::IN_FORCE && c.status == status);
+    let before = known().flat_map(|s| &s.conditions).find(|c| c.type_ == OPT_OUT_IN_FORCE && c.status == status);
     let condition = Condition {
-        type_: condition::IN_FORCE.into(),
+        type_: OPT_OUT_IN_FORCE.into(),
         status: status.into(),
         reason: reason.into(),
         message: cut(message, MAX_MESSAGE),
@@ -214,7 +215,7 @@ fn announce(
 ) -> (Option<Announced>, Vec<ExpiryNotice>) {
     let end = opt_out.expires;
     let known = stored.filter(|a| a.expires_at.0 == end).map(|a| &a.steps);
-    let passed = ExpiryNotice::ALL.into_iter().filter(|step| moment(end, *step).is_none_or(|at| at <= wall));
+    let passed = ExpiryNotice::VARIANTS.iter().copied().filter(|step| moment(end, *step).is_none_or(|at| at <= wall));
     let passed: Vec<ExpiryNotice> = passed.collect();
     // Of several that are due together, the last one says it all.
     let due = passed.last().filter(|step| match (step, known) {

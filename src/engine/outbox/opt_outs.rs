@@ -10,6 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use strum::VariantArray;
 use tracing::{info, warn};
 
 use super::{
@@ -278,7 +279,7 @@ impl OptOuts {
                 match &judged {
                     OptOutVerdict::InForce(_, message) => warn!(namespace = %ns, opt_out = %name, "opt-out in force: {message}"),
                     OptOutVerdict::NotInForce(why, message) => {
-                        info!(namespace = %ns, opt_out = %name, reason = why.as_str(), "opt-out not in force: {message}");
+                        info!(namespace = %ns, opt_out = %name, reason = why.into_str(), "opt-out not in force: {message}");
                     }
                 }
             }
@@ -397,6 +398,11 @@ impl OptOuts {
     /// How many are in force, by role.
     pub fn tally(&mut self) -> [(Role, Tally); 3] {
         let kept = &self.kept;
-        *self.tally.get_or_insert_with(|| Role::ALL.map(|role| (role, tally(kept.values().flat_map(BTreeMap::values), role))))
+        *self.tally.get_or_insert_with(|| {
+            std::array::from_fn(|at| {
+                let role = Role::VARIANTS[at];
+                (role, tally(kept.values().flat_map(BTreeMap::values), role))
+            })
+        })
     }
 }

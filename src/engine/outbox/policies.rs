@@ -88,7 +88,7 @@ impl RetrySchedule {
         let setback = self.setback(ns, policy)?;
         let (reason, message) = setback.error()?;
         let minor = *reason == Failure::Conflict && setback.failures() < CONFLICTS_TOLERATED;
-        (!minor).then(|| Problem { policy: Some(policy.into()), reason: reason.as_str(), message: message.clone() })
+        (!minor).then(|| Problem { policy: Some(policy.into()), reason: (*reason).into(), message: message.clone() })
     }
 
     /// The cluster showed news of the namespace: what conflicted may be tried again at once.

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use strum::VariantArray;
 
-use super::harness::{EngineHarness, ready};
+use super::harness::{EngineHarness, entries, ready};
 use crate::{
     api::{
         backends::{Configuration, ConfigurationKind, ServiceName},
         baseline::NamespaceCounts,
-        reason::{EventReason, Failure},
+        reason::{EventReason, Failure, NoticeReason},
     },
     engine::{
         facts::event::{Change, Event, ListRefusal},
@@ -70,7 +71,7 @@ fn counts(sim: &mut EngineHarness) -> NamespaceCounts {
 
 fn violations(sim: &mut EngineHarness) -> Vec<String> {
     counts(sim);
-    sim.statuses.last().unwrap().violations.iter().map(|v| v.reason.clone()).collect()
+    entries(sim.statuses.last().unwrap()).into_iter().map(|(reason, _)| reason).collect()
 }
 
 fn told(sim: &mut EngineHarness) -> Vec<Announcement> {
@@ -92,15 +93,15 @@ fn a_namespace_that_serves_the_control_plane_holds_nothing_that_restricts_ingres
     sim.namespace("b");
     sim.settle();
     assert_eq!((held(&sim, "a"), held(&sim, "b")), (vec![EGRESS.to_owned()], ALL.map(String::from).to_vec()));
-    let NamespaceCounts { selected, compliant, held: counted, .. } = counts(&mut sim);
-    assert_eq!((selected, compliant, counted), (2, 2, 1), "it is as planned");
+    let NamespaceCounts { selected, protected, held: counted, .. } = counts(&mut sim);
+    assert_eq!((selected, protected, counted), (2, 1, 1), "each is counted once");
     let status = sim.statuses.last().unwrap();
     assert_eq!(ready(status), "Protected");
-    assert!(status.conditions[0].message.contains("in 1 the apiserver calls a Service"), "{:?}", status.conditions[0]);
-    let [violation] = &status.violations[..] else { panic!("{status:?}") };
-    assert_eq!((&*violation.reason, &violation.policy), ("ServesControlPlane", &None));
-    assert!(violation.message.contains("ValidatingWebhookConfiguration/v calls Service webhook"), "{violation:?}");
-    assert!(violation.message.contains("excludeNamespaces"), "{violation:?}");
+    assert!(status.conditions[0].message.contains("in 1 the API server calls a Service"), "{:?}", status.conditions[0]);
+    let [notice] = &status.notices[..] else { panic!("{status:?}") };
+    assert_eq!((notice.reason, &notice.policy), (NoticeReason::ServesControlPlane, &None));
+    assert!(notice.message.contains("ValidatingWebhookConfiguration/v calls Service webhook"), "{notice:?}");
+    assert!(notice.message.contains("excludeNamespaces"), "{notice:?}");
 
     call_no_more(&mut sim);
     sim.settle();
@@ -172,7 +173,7 @@ fn a_namespace_that_its_owner_excludes_and_takes_back_is_held() {
 
 #[test]
 fn audit_and_report_tell_of_it_too_and_plan_no_ingress() {
-    let one = NamespaceCounts { selected: 1, held: 1, ..NamespaceCounts::default() };
+    let one = NamespaceCounts { selected: 1, ..NamespaceCounts::default() };
     for (spec, created, counted) in [
         (json!({"mode": "Audit"}), "1970-01-01T00:00:00Z", NamespaceCounts { drifted: 1, ..one }),
         (json!({}), "1970-01-02T00:00:00Z", NamespaceCounts { reported: 1, ..one }),
@@ -184,8 +185,8 @@ fn audit_and_report_tell_of_it_too_and_plan_no_ingress() {
         sim.settle();
         assert_eq!(counts(&mut sim), counted);
         let status = sim.statuses.last().unwrap();
-        let [serves, other] = &status.violations[..] else { panic!("{status:?}") };
-        assert_eq!(serves.reason, "ServesControlPlane");
+        let [serves, other] = &status.notices[..] else { panic!("{status:?}") };
+        assert_eq!(serves.reason, NoticeReason::ServesControlPlane);
         assert!(!other.message.contains("ingress"), "{other:?}");
     }
 }
@@ -212,12 +213,12 @@ fn a_write_that_is_under_way_when_a_namespace_begins_to_serve_is_neither_undone_
 /// An engine to which everything is listed but one kind.
 fn waiting() -> EngineHarness {
     let mut sim = EngineHarness::blank();
-    for kind in &ConfigurationKind::ALL[1..] {
+    for kind in &ConfigurationKind::VARIANTS[1..] {
         sim.see(Event::Configuration(*kind, Change::ListBegan));
         sim.see(Event::Configuration(*kind, Change::ListDone));
     }
     // At an installation the first answers may come before the permissions: they say nothing.
-    for kind in ConfigurationKind::ALL {
+    for kind in ConfigurationKind::VARIANTS.iter().copied() {
         sim.see(Event::Configuration(kind, Change::Refused(ListRefusal::Forbidden, String::new())));
         sim.see(Event::Configuration(kind, Change::Refused(ListRefusal::Unknown, String::new())));
     }
@@ -285,7 +286,7 @@ fn i7_what_may_not_be_listed_or_never_is_holds_up_nothing_for_ever_and_is_said()
         assert_eq!(held(&sim, "a"), ALL);
         let told = coverage(&mut sim).unwrap();
         assert!(told.starts_with("False NotListed validatingwebhookconfigurations could not be listed"), "{told}");
-        assert_eq!(ready(sim.statuses.last().unwrap()), "NotListed", "the first of them by type");
+        assert_eq!(sim.statuses.last().unwrap().conditions[0].reason, "NotListed", "the first of them by type");
         // Once it may, it is known.
         sim.see(Event::Configuration(KIND, Change::ListBegan));
         sim.see(calls("a"));

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::harness::{EngineHarness, ready, with_policies};
 use crate::{
-    api::reason::{EventReason, Failure},
+    api::reason::{EventReason, Failure, ViolationReason},
     engine::{
         facts::event::{Change, Event, ListPhase, ListRefusal},
         sample::MetricSample,
@@ -78,7 +78,7 @@ fn what_others_delete_is_drift_and_what_we_do_is_not() {
     sim.pass(Duration::from_secs(5));
     let status = sim.status().unwrap();
     assert_eq!(
-        (status.recent_drift.len(), &*status.recent_drift[0].class, &*status.recent_drift[0].who),
+        (status.recent_drift.len(), &*status.recent_drift[0].class, &*status.recent_drift[0].field_manager),
         (1, "Missing", "unknown")
     );
     sim.baseline(2, json!({"dns": {"ports": [5353]}}));
@@ -99,7 +99,7 @@ fn the_echo_of_a_write_that_comes_before_its_answer_is_no_drift() {
     assert!(sim.engine.take_announcements().is_empty());
     sim.pass(Duration::from_secs(2));
     let status = sim.status().unwrap();
-    assert_eq!((status.namespaces.compliant, status.recent_drift.len()), (1, 0));
+    assert_eq!((status.namespaces.protected, status.recent_drift.len()), (1, 0));
 }
 
 #[test]
@@ -177,8 +177,11 @@ fn i7_a_failure_is_reported_with_its_reason_delays_nobody_else_and_heals() {
     sim.status();
     sim.pass(Duration::from_secs(1));
     let status = sim.status().or_else(|| sim.statuses.last().cloned()).unwrap();
-    assert_eq!((ready(&status), status.namespaces.failed, status.namespaces.compliant), ("WritesFailing", 1, 1));
-    assert_eq!((&*status.violations[0].reason, status.violations[0].policy.as_deref()), ("QuotaExceeded", Some(INGRESS)));
+    assert_eq!((ready(&status), status.namespaces.failed, status.namespaces.protected), ("WritesFailing", 1, 1));
+    assert_eq!(
+        (status.violations[0].reason.into_str(), status.violations[0].policy.as_deref()),
+        ("QuotaExceeded", Some(INGRESS))
+    );
     sim.pass(Duration::from_mins(1));
     sim.settle();
     sim.pass(Duration::from_secs(2));
@@ -198,7 +201,7 @@ fn i14_a_write_that_another_plugin_changed_is_backed_off_at_once() {
     assert_eq!(sim.jobs().len(), 0);
     sim.pass(Duration::from_secs(1));
     assert_eq!(sim.jobs().len(), 0);
-    assert_eq!(sim.status().unwrap().violations[0].reason, "MutatedByAdmission");
+    assert_eq!(sim.status().unwrap().violations[0].reason, ViolationReason::MutatedByAdmission);
     sim.pass(Duration::from_secs(3));
     assert_eq!(sim.jobs().len(), 1);
 }
@@ -357,7 +360,15 @@ fn a_typo_in_a_selector_opens_nothing_before_it_is_confirmed_for_that_generation
     sim.pass(Duration::from_secs(5));
     let status = sim.status().unwrap();
     let told: Vec<_> = status.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect();
-    assert_eq!(told, ["Ready=False ReleaseHeld", "Reconciling=False Settled", "Stalled=False Valid"]);
+    assert_eq!(
+        told,
+        [
+            "AwaitingConfirmation=True AwaitingConfirmation",
+            "Ready=False AwaitingConfirmation",
+            "Reconciling=False Settled",
+            "Stalled=False Valid"
+        ]
+    );
     let message = &status.conditions[0].message;
     assert!(message.contains("30 of the 30") && message.contains("policybaseline.io/confirm-release=2"), "{message}");
     let confirmed = |generation: &str| json!({"annotations": {"policybaseline.io/confirm-release": generation}});
@@ -400,7 +411,7 @@ fn a_release_that_waits_still_waits_after_a_restart() {
     });
     assert_eq!(sim.jobs().len(), 0);
     sim.pass(Duration::from_secs(5));
-    assert_eq!(ready(&sim.status().unwrap()), "ReleaseHeld");
+    assert_eq!(ready(&sim.status().unwrap()), "AwaitingConfirmation");
 }
 
 #[test]
@@ -413,8 +424,8 @@ fn a_suspended_baseline_writes_nothing_and_repairs_when_it_goes_on() {
     sim.pass(Duration::from_secs(5));
     let status = sim.status().unwrap();
     let told: Vec<_> = status.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect();
-    assert_eq!(told, ["Ready=False Suspended", "Reconciling=False Settled", "Stalled=False Valid"]);
-    assert_eq!(status.namespaces.selected, 2);
+    assert_eq!(told, ["Ready=False Suspended", "Reconciling=False Settled", "Stalled=False Valid", "Suspended=True Suspended"]);
+    assert_eq!((status.namespaces.selected, status.namespaces.frozen), (2, 1));
     sim.baseline(3, json!({}));
     sim.engine.take_samples();
     sim.settle();
@@ -592,7 +603,7 @@ fn the_drift_that_the_former_leader_told_of_stays_in_the_status() {
     sim.lead(false);
     let mut stored = serde_json::to_value(sim.statuses.last().unwrap()).unwrap();
     stored["recentDrift"] = json!([{"time": "1970-01-12T13:46:40Z", "namespace": "a", "policy": "p", "class": "Missing",
-        "who": "unknown", "action": "created again"}]);
+        "fieldManager": "unknown", "action": "created again"}]);
     let metadata = json!({"name": "b", "uid": "uid-b", "generation": 1, "resourceVersion": "9", "creationTimestamp": "1970-01-01T00:00:01Z"});
     let raw = json!({"metadata": metadata, "spec": with_policies(json!({})), "status": stored});
     sim.see(Event::Baseline(Change::Applied(Box::new(serde_json::from_value(raw).unwrap()))));

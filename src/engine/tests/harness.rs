@@ -8,6 +8,7 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde_json::{Value, json};
+use strum::VariantArray;
 
 use crate::{
     api::{PolicyBaselineStatus, backends::ConfigurationKind, reason::Failure},
@@ -52,7 +53,7 @@ impl EngineHarness {
     }
 
     pub fn list_configurations(&mut self) {
-        for kind in ConfigurationKind::ALL {
+        for kind in ConfigurationKind::VARIANTS.iter().copied() {
             self.see(Event::Configuration(kind, Change::ListBegan));
             self.see(Event::Configuration(kind, Change::ListDone));
         }
@@ -271,13 +272,22 @@ impl EngineHarness {
 
 /// A spec with the default of `policies`, as the apiserver stores it.
 pub fn with_policies(mut spec: Value) -> Value {
+    if spec.get("mode").is_none() {
+        spec["mode"] = "Enforce".into();
+    }
     if spec.get("policies").is_none() {
         spec["policies"] = json!(["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"]);
     }
     spec
 }
 
-/// The reason of the first condition.
+/// What a status says of single namespaces: the reasons with their policies, what is wrong first.
+pub fn entries(status: &PolicyBaselineStatus) -> Vec<(String, Option<String>)> {
+    let violations = status.violations.iter().map(|v| (v.reason.into_str().to_owned(), v.policy.clone()));
+    violations.chain(status.notices.iter().map(|n| (n.reason.into_str().to_owned(), n.policy.clone()))).collect()
+}
+
+/// The reason of the condition Ready.
 pub fn ready(status: &PolicyBaselineStatus) -> &str {
-    &status.conditions[0].reason
+    &status.conditions.iter().find(|c| c.type_ == "Ready").unwrap().reason
 }

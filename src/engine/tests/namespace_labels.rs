@@ -34,14 +34,14 @@ fn due(sim: &mut EngineHarness) -> Vec<NamespaceLabelWrite> {
 }
 
 fn words(writes: &[NamespaceLabelWrite]) -> Vec<String> {
-    writes.iter().map(|write| format!("{} {}", write.namespace, write.mark.as_str())).collect()
+    writes.iter().map(|write| format!("{} {}", write.namespace, write.mark.into_str())).collect()
 }
 
 fn written(sim: &mut EngineHarness, writes: &[NamespaceLabelWrite], result: Result<(), WriteError>) {
     let now = sim.now();
     for write in writes {
         let result = match &result {
-            Ok(()) => Ok(Some(write.mark.as_str().to_owned())),
+            Ok(()) => Ok(Some(write.mark.into_str().to_owned())),
             Err(WriteError::Failed { reason, message }) => Err(WriteError::Failed { reason: *reason, message: message.clone() }),
             Err(other) => panic!("{other}"),
         };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Value, json};
+use strum::VariantArray;
 
 use super::harness::EngineHarness;
 use crate::{
@@ -132,7 +133,7 @@ fn an_opt_out_in_force_takes_its_policy_away_and_its_end_brings_it_back_at_that_
     sim.settle();
     assert!(!holds_egress(&sim, "a"));
     assert_eq!(says(&write(&mut sim, &mut shown).unwrap()), "True WithinLimits");
-    assert_eq!((shown.label, sim.engine.counts().opted_out, sim.engine.counts().compliant), (Some("in-force"), 1, 1));
+    assert_eq!((shown.label, sim.engine.counts().opted_out, sim.engine.counts().protected), (Some("in-force"), 1, 1));
     assert!(write(&mut sim, &mut shown).is_none(), "nothing is written at rest");
     let now = sim.now();
     let wake = sim.engine.next_wake(now).unwrap();
@@ -321,7 +322,7 @@ fn an_end_is_announced_a_day_and_an_hour_ahead_and_when_it_comes_each_once_and_o
         sim.elapsed -= Duration::from_secs(2);
     }
     let status: BaselineOptOutStatus = serde_json::from_value(shown.status.clone()).unwrap();
-    assert_eq!(status.announced.unwrap().steps, ExpiryNotice::ALL);
+    assert_eq!(status.announced.unwrap().steps, ExpiryNotice::VARIANTS);
     assert_eq!((shown.label, told(&mut sim)), (None, vec![]));
 }
 
@@ -546,7 +547,7 @@ fn nothing_is_decided_before_opt_outs_are_listed_unless_there_can_be_none() {
 /// Everything is listed but CRDs and opt-outs; the namespace holds these.
 fn listed_but_crds_and_opt_outs(policies: impl IntoIterator<Item = NetworkPolicy>) -> EngineHarness {
     let mut sim = EngineHarness::blank();
-    for kind in ConfigurationKind::ALL.into_iter().filter(|kind| *kind != ConfigurationKind::Crd) {
+    for kind in ConfigurationKind::VARIANTS.iter().copied().filter(|kind| *kind != ConfigurationKind::Crd) {
         sim.see(Event::Configuration(kind, Change::ListBegan));
         sim.see(Event::Configuration(kind, Change::ListDone));
     }

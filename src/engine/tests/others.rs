@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::harness::{EngineHarness, ready};
+use super::harness::{EngineHarness, entries, ready};
 use crate::{
     api::{
         Role,
@@ -32,7 +32,7 @@ fn violations(sim: &mut EngineHarness) -> Vec<(String, String)> {
     sim.pass(SECOND * 2);
     sim.status();
     let status = sim.statuses.last().unwrap();
-    status.violations.iter().map(|v| (v.reason.clone(), v.policy.clone().unwrap_or_default())).collect()
+    entries(status).into_iter().map(|(reason, policy)| (reason, policy.unwrap_or_default())).collect()
 }
 
 /// Somebody deletes a policy and it is repaired, five times.
@@ -134,7 +134,7 @@ fn a_policy_that_opens_what_the_baseline_closes_is_reported_and_left_alone() {
     assert!(events[0].note.contains("spec.ingress[0] lets everybody reach every pod on all ports"), "{}", events[0].note);
     assert_eq!(violations(&mut sim), [("Bypassed".to_owned(), "allow-all".to_owned())]);
     let status = sim.statuses.last().unwrap();
-    assert_eq!((status.namespaces.bypassed, status.namespaces.compliant, ready(status)), (1, 1, "Protected"));
+    assert_eq!((status.namespaces.bypassed, status.namespaces.protected, ready(status)), (1, 1, "Protected"));
     // Told once, and again when it opens something else.
     policy(&mut sim, "a", "allow-all", open());
     sim.settle();

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use strum::{IntoStaticStr, VariantArray};
+
 use super::{
     KUBE_DNS, KUBE_SYSTEM, NODE_LOCAL, OPENSHIFT_DNS, OPENSHIFT_NAME, PORT,
     found::{DnsDestination, DnsPlace, DnsRank},
@@ -22,48 +24,30 @@ const REFUSED_LATER: Duration = Duration::from_secs(30);
 const NODE_LOCAL_ADDRESS: &str = "169.254.20.10";
 
 /// Where is looked for DNS.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
+#[strum(const_into_str)]
 pub enum Source {
     /// The resolv.conf that kubelet gave to the operator's own pod.
+    #[strum(serialize = "resolv.conf")]
     ResolvConf,
     /// The Services of kube-system.
+    #[strum(serialize = "services in kube-system")]
     Services,
     /// The EndpointSlices of kube-system.
+    #[strum(serialize = "endpointslices in kube-system")]
     Slices,
     /// The pods of kube-system that carry the label of DNS.
+    #[strum(serialize = "kube-dns pods in kube-system")]
     Pods,
     /// The DaemonSet of NodeLocal DNSCache.
+    #[strum(serialize = "daemonset kube-system/node-local-dns")]
     NodeLocal,
     /// OpenShift's DNS Service.
+    #[strum(serialize = "service openshift-dns/dns-default")]
     OpenShiftService,
     /// The DaemonSet behind it.
+    #[strum(serialize = "daemonset openshift-dns/dns-default")]
     OpenShiftDaemonSet,
-}
-
-impl Source {
-    /// Every source.
-    pub const ALL: [Self; 7] = [
-        Self::ResolvConf,
-        Self::Services,
-        Self::Slices,
-        Self::Pods,
-        Self::NodeLocal,
-        Self::OpenShiftService,
-        Self::OpenShiftDaemonSet,
-    ];
-
-    /// What it is called in the log, in metrics and in a status.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ResolvConf => "resolv.conf",
-            Self::Services => "services in kube-system",
-            Self::Slices => "endpointslices in kube-system",
-            Self::Pods => "kube-dns pods in kube-system",
-            Self::NodeLocal => "daemonset kube-system/node-local-dns",
-            Self::OpenShiftService => "service openshift-dns/dns-default",
-            Self::OpenShiftDaemonSet => "daemonset openshift-dns/dns-default",
-        }
-    }
 }
 
 /// What a source says.
@@ -171,12 +155,12 @@ impl Sources {
     /// The sources that have said nothing yet.
     pub fn silent(&self, now: Instant) -> impl Iterator<Item = Source> {
         let is_heard = move |said: &Said| said.known || said.why_refused(now).is_some();
-        Source::ALL.into_iter().filter(move |source| !self.said.get(source).is_some_and(is_heard))
+        Source::VARIANTS.iter().copied().filter(move |source| !self.said.get(source).is_some_and(is_heard))
     }
 
     /// The sources that were not read to their end, whatever the reason.
     pub fn unread(&self) -> impl Iterator<Item = Source> {
-        Source::ALL.into_iter().filter(|source| !self.said.get(source).is_some_and(|said| said.known))
+        Source::VARIANTS.iter().copied().filter(|source| !self.said.get(source).is_some_and(|said| said.known))
     }
 
     /// What follows from what they say.
@@ -197,11 +181,11 @@ impl Sources {
         }
         for (source, said) in &self.said {
             if let Some(why) = said.why_refused(now) {
-                derived.notes.insert(format!("{}: {why}", source.as_str()));
+                derived.notes.insert(format!("{}: {why}", source.into_str()));
             }
         }
         for source in self.silent(now) {
-            derived.notes.insert(format!("{}: not read yet, waiting", source.as_str()));
+            derived.notes.insert(format!("{}: not read yet, waiting", source.into_str()));
         }
         if !self.said.get(&Source::OpenShiftService).is_some_and(|said| said.known) {
             derived.unsure.insert(OPENSHIFT_DNS);
@@ -363,7 +347,7 @@ impl Said {
 
 /// Its pods are on the host network, where their address matches, or they are pods as others, where their labels do (Cilium's local redirect).
 fn derive_node_local(cache: &DaemonSetFacts, derived: &mut Derived) {
-    let source = Source::NodeLocal.as_str().replace("daemonset", "DaemonSet");
+    let source = Source::NodeLocal.into_str().replace("daemonset", "DaemonSet");
     let found = |rank, peer, ports| DnsPlace { rank, peer, ports, source: source.clone(), namespace: Some(KUBE_SYSTEM) };
     let default = || NODE_LOCAL_ADDRESS.parse().into_iter().collect();
     let addresses: Vec<IpAddr> = if cache.local.is_empty() { default() } else { cache.local.clone() };

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use strum::{Display, IntoStaticStr, VariantArray};
+
 use super::{
     Policies,
     fingerprint::{Fingerprint, meta_digest},
@@ -16,7 +18,8 @@ use crate::{
 };
 
 /// The kinds of drift.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Display, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
+#[strum(const_into_str)]
 pub enum Class {
     /// A planned policy is not there.
     Missing,
@@ -32,25 +35,6 @@ pub enum Class {
     Terminating,
     /// Ours, of a living and valid baseline that plans it no more.
     Stale,
-}
-
-impl Class {
-    /// Every class.
-    pub const ALL: [Self; 7] =
-        [Self::Missing, Self::SpecChanged, Self::MetadataChanged, Self::Unmanaged, Self::Pinned, Self::Terminating, Self::Stale];
-
-    /// The word for it, in events, status and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Missing => "Missing",
-            Self::SpecChanged => "SpecChanged",
-            Self::MetadataChanged => "MetadataChanged",
-            Self::Unmanaged => "Unmanaged",
-            Self::Pinned => "Pinned",
-            Self::Terminating => "Terminating",
-            Self::Stale => "Stale",
-        }
-    }
 }
 
 /// One policy as planned, in the form in which it is compared.
@@ -301,7 +285,7 @@ mod tests {
 
     #[test]
     fn every_class_has_a_word_of_its_own() {
-        let words: std::collections::BTreeSet<_> = Class::ALL.iter().map(|c| c.as_str()).collect();
-        assert_eq!(words.len(), Class::ALL.len());
+        let words: std::collections::BTreeSet<_> = Class::VARIANTS.iter().map(Class::into_str).collect();
+        assert_eq!(words.len(), Class::VARIANTS.len());
     }
 }

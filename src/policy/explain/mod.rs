@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use strum::IntoStaticStr;
 
 use self::table::Table;
 use crate::api::{Role, baseline::Mode};
@@ -61,8 +62,9 @@ pub struct Claim {
 }
 
 /// What a baseline does in a namespace, in the order in which it is shown.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[strum(const_into_str, serialize_all = "camelCase")]
 pub enum Relation {
     /// Its policies are kept here.
     Applies,
@@ -76,19 +78,6 @@ pub enum Relation {
     Audits,
     /// It has nothing to do with the namespace.
     No,
-}
-
-impl Relation {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Applies => "applies",
-            Self::Reports => "reports",
-            Self::Freezes => "freezes",
-            Self::Shadowed => "shadowed",
-            Self::Audits => "audits",
-            Self::No => "no",
-        }
-    }
 }
 
 /// A policy, or a role that is not planned.
@@ -139,7 +128,7 @@ impl fmt::Display for Explanation {
         for claim in &self.baselines {
             let priority = claim.priority.map(|p| p.to_string()).unwrap_or_default();
             let mode = claim.mode.map(|mode| format!("{mode:?}")).unwrap_or_default();
-            baselines.row([claim.baseline.clone(), priority, mode, claim.relation.as_str().into(), claim.why.clone()]);
+            baselines.row([claim.baseline.clone(), priority, mode, claim.relation.into_str().into(), claim.why.clone()]);
         }
         let mut policies = Table::new(["POLICY", "ROLE", "CREATED", "STATE"]);
         for policy in &self.policies {

@@ -23,7 +23,7 @@ pub struct Baselines {
     invalid: BTreeSet<Arc<str>>,
     by_name: BTreeMap<Arc<str>, Arc<Baseline>>,
     /// Those that release nothing until their owner confirms it.
-    held: BTreeSet<Arc<str>>,
+    awaiting: BTreeSet<Arc<str>>,
     /// What namespaces keep that a rollout of a baseline has not reached.
     behind: BTreeMap<Arc<str>, Behind>,
 }
@@ -60,7 +60,7 @@ impl Baselines {
 
     /// Forgets a baseline.
     pub fn remove(&mut self, name: &str) {
-        self.held.remove(name);
+        self.awaiting.remove(name);
         self.take_out(name);
     }
 
@@ -72,10 +72,10 @@ impl Baselines {
     }
 
     /// Says whether a baseline releases what it no longer selects.
-    pub fn hold_release(&mut self, name: &Arc<str>, held: bool) {
-        self.held.remove(name);
-        if held {
-            self.held.insert(name.clone());
+    pub fn await_confirmation(&mut self, name: &Arc<str>, waits: bool) {
+        self.awaiting.remove(name);
+        if waits {
+            self.awaiting.insert(name.clone());
         }
     }
 
@@ -98,7 +98,7 @@ impl Baselines {
     /// cannot be planned with, or waits with a release. While nobody knows who held it, any of these may have.
     pub fn leave_free(&self, ns: &Namespace, holdings: &Holdings) -> bool {
         let Assignment { decision: Decision::Unselected, audits, .. } = self.decide(ns, holdings) else { return false };
-        let may_return = audits.iter().map(|b| &b.name).chain(&self.invalid).chain(&self.held);
+        let may_return = audits.iter().map(|b| &b.name).chain(&self.invalid).chain(&self.awaiting);
         may_return.into_iter().all(|name| holdings.owner.as_ref().is_some_and(|owner| owner != name))
     }
 
@@ -207,7 +207,7 @@ impl Baselines {
             return Assignment { decision: Decision::Frozen(name), shadowed: enforcing, audits };
         }
         if enforcing.is_empty() {
-            if let Some(name) = holdings.baselines.iter().find(|name| self.held.contains(*name)) {
+            if let Some(name) = holdings.baselines.iter().find(|name| self.awaiting.contains(*name)) {
                 return Assignment { decision: Decision::Frozen(name.clone()), shadowed: vec![], audits };
             }
             return Assignment { decision: Decision::Unselected, shadowed: vec![], audits };
@@ -383,7 +383,7 @@ mod tests {
         let ns = namespace("a", &[]);
         assert_eq!(b.released_by(&ns, &held_by("typo")).as_deref(), Some("typo"));
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "unselected");
-        b.hold_release(&"typo".into(), true);
+        b.await_confirmation(&"typo".into(), true);
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "frozen typo");
         assert_eq!(tell(&b.decide(&ns, &held_by("gone")).decision), "unselected");
         assert_eq!(tell(&b.decide(&namespace("b", &[("x", "y")]), &Holdings::default()).decision), "protected typo");
@@ -392,7 +392,7 @@ mod tests {
         assert_eq!(b.released_by(&ns, &held_by("typo")), None);
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "protected other");
         b.remove("other");
-        b.hold_release(&"typo".into(), false);
+        b.await_confirmation(&"typo".into(), false);
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "unselected");
         // A deletion says what it wants.
         let b = all(vec![deleting(checked("b", json!({"deletionPolicy": "Delete"})))]);

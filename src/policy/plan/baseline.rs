@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, core::Selector as Matcher};
+use strum::VariantArray;
 
 use super::{
     Namespace,
@@ -133,7 +134,8 @@ impl Baseline {
         let scrapers = sources.iter().map(|(namespaces, _)| matcher("spec.monitoring.from", namespaces));
         let none = ClusterDns::default();
         let rendered = |role| render::render(role, &name, &dns, &none, &monitoring, &metadata);
-        let mut policies: Vec<Rendered> = Role::ALL.into_iter().filter(|r| spec.policies.contains(r)).map(rendered).collect();
+        let mut policies: Vec<Rendered> =
+            Role::VARIANTS.iter().copied().filter(|r| spec.policies.contains(r)).map(rendered).collect();
         let source_egress = monitoring.source_egress;
         let carves = [Role::DefaultDenyEgress, Role::MonitoringCarveout].iter().all(|role| spec.policies.contains(role));
         if source_egress == SourceEgress::Enforce && carves {

@@ -38,7 +38,7 @@ pub enum Ruling<'a> {
     Reports(&'a str),
     /// That baseline is enforced there.
     Enforces(&'a Baseline),
-    /// That baseline holds the namespace as it is. Whether the opt-out was in force until then.
+    /// That baseline freezes the namespace as it is. Whether the opt-out was in force until then.
     Freezes(&'a str, bool),
 }
 
@@ -146,7 +146,7 @@ impl Limits {
     pub fn check(limits: Option<&OptOutLimits>) -> Result<Self, String> {
         let told = limits.and_then(|l| l.max_duration.as_deref()).unwrap_or(DEFAULT_MAX_DURATION);
         let allowed =
-            limits.and_then(|l| l.allowed_roles.as_ref()).map_or_else(Roles::all, |roles| roles.iter().copied().collect());
+            limits.and_then(|l| l.allowed_policies.as_ref()).map_or_else(Roles::all, |roles| roles.iter().copied().collect());
         let longest = duration(told).filter(SignedDuration::is_positive).ok_or(told)?;
         Ok(Self { longest, told: told.into(), allowed })
     }
@@ -154,7 +154,7 @@ impl Limits {
     /// Why an opt-out does not keep within them, if it does not.
     fn refuse(&self, opt_out: &OptOut) -> Option<OptOutRefusal> {
         if !opt_out.roles.without(self.allowed).is_empty() {
-            return Some(OptOutRefusal::RoleNotAllowed);
+            return Some(OptOutRefusal::PolicyNotAllowed);
         }
         (opt_out.expires > self.latest(opt_out)).then_some(OptOutRefusal::TooLong)
     }
@@ -166,13 +166,13 @@ impl Limits {
 
     fn explain(&self, opt_out: &OptOut, refusal: OptOutRefusal, baseline: &str) -> String {
         let Self { told, allowed, .. } = self;
-        if refusal == OptOutRefusal::RoleNotAllowed && allowed.is_empty() {
-            return format!("baseline {baseline} allows no opt-outs (spec.optOuts.allowedRoles)");
+        if refusal == OptOutRefusal::PolicyNotAllowed && allowed.is_empty() {
+            return format!("baseline {baseline} allows no opt-outs (spec.optOuts.allowedPolicies)");
         }
-        if refusal == OptOutRefusal::RoleNotAllowed {
+        if refusal == OptOutRefusal::PolicyNotAllowed {
             let refused = opt_out.roles.without(*allowed);
             return format!(
-                "baseline {baseline} allows no opt-out from {refused}, only from {allowed} (spec.optOuts.allowedRoles): remove it from spec.policies"
+                "baseline {baseline} allows no opt-out from {refused}, only from {allowed} (spec.optOuts.allowedPolicies): remove it from spec.policies"
             );
         }
         let (expires, latest) = (opt_out.expires, self.latest(opt_out));
@@ -240,7 +240,7 @@ mod tests {
     fn tell(verdict: &OptOutVerdict) -> String {
         match verdict {
             OptOutVerdict::InForce(until, _) => format!("until {}", until.as_second() - CREATED),
-            OptOutVerdict::NotInForce(refusal, _) => refusal.as_str().into(),
+            OptOutVerdict::NotInForce(refusal, _) => refusal.into_str().into(),
         }
     }
 
@@ -288,10 +288,10 @@ mod tests {
     #[test]
     fn one_role_that_is_not_allowed_makes_all_of_it_not_in_force() {
         let both = opt_out(&json!(["DefaultDenyIngress", "DefaultDenyEgress"]), 1);
-        assert_eq!(under(json!({"allowedRoles": ["DefaultDenyEgress"]}), &both, 0), "RoleNotAllowed");
-        assert_eq!(under(json!({"allowedRoles": []}), &both, 0), "RoleNotAllowed");
-        assert_eq!(under(json!({"allowedRoles": ["DefaultDenyEgress", "DefaultDenyIngress"]}), &both, 0), "until 3600");
-        let baseline = checked("b", json!({"optOuts": {"allowedRoles": ["DefaultDenyEgress"]}}));
+        assert_eq!(under(json!({"allowedPolicies": ["DefaultDenyEgress"]}), &both, 0), "PolicyNotAllowed");
+        assert_eq!(under(json!({"allowedPolicies": []}), &both, 0), "PolicyNotAllowed");
+        assert_eq!(under(json!({"allowedPolicies": ["DefaultDenyEgress", "DefaultDenyIngress"]}), &both, 0), "until 3600");
+        let baseline = checked("b", json!({"optOuts": {"allowedPolicies": ["DefaultDenyEgress"]}}));
         let mut ns = namespace("a", &[]);
         ns.opt_outs = [both.clone()].into_iter().collect();
         assert_eq!((baseline.planned(&ns).count(), baseline.opted_out(&ns).count()), (3, 0));
@@ -351,7 +351,7 @@ mod tests {
         ] {
             assert_eq!(duration(text), None, "{text}");
         }
-        let limits = |text: &str| OptOutLimits { max_duration: Some(text.into()), allowed_roles: None };
+        let limits = |text: &str| OptOutLimits { max_duration: Some(text.into()), allowed_policies: None };
         assert_eq!(Limits::check(Some(&limits("0h0m"))).unwrap_err(), "0h0m");
     }
 

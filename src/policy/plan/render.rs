@@ -186,7 +186,7 @@ fn dress(
     labels.extend([
         (LABEL_MANAGED_BY.into(), MANAGER.into()),
         (LABEL_BASELINE.into(), baseline.into()),
-        (LABEL_ROLE.into(), role.as_str().into()),
+        (LABEL_ROLE.into(), role.into_str().into()),
     ]);
     let mut annotations = metadata.annotations.clone();
     if let Some(keys) = extra_keys(metadata) {

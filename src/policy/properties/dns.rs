@@ -7,6 +7,7 @@ use k8s_openapi::api::networking::v1::{NetworkPolicyEgressRule, NetworkPolicyPee
 use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use strum::VariantArray;
 
 use super::spec;
 use crate::{
@@ -39,13 +40,13 @@ fn news(object: &Value) -> DnsEvent {
 /// What is found where all sources are listed, and say that.
 fn cluster(objects: &[Value]) -> ClusterDns {
     let (mut sources, now) = (Sources::default(), Instant::now());
-    for source in Source::ALL {
+    for source in Source::VARIANTS.iter().copied() {
         sources.hear(DnsEvent::ListBegins(source), now);
     }
     for object in objects {
         sources.hear(news(object), now);
     }
-    for source in Source::ALL {
+    for source in Source::VARIANTS.iter().copied() {
         sources.hear(DnsEvent::ListEnds(source), now);
     }
     assert!(sources.are_known(now));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::util::intstr::IntOrString};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use strum::VariantArray;
 
 use crate::{
     api::Role,
@@ -40,7 +41,7 @@ fn dns() -> impl Strategy<Value = Value> {
 }
 
 fn spec() -> impl Strategy<Value = Value> {
-    let roles = prop::sample::subsequence(Role::ALL.map(Role::as_str).to_vec(), 1..=3);
+    let roles = prop::sample::subsequence(Role::VARIANTS.iter().map(Role::into_str).collect::<Vec<_>>(), 1..=3);
     let metadata = ("[a-z]{1,6}-", prop::collection::btree_map("[a-z]{1,6}", "[a-z]{0,6}", 0..3))
         .prop_map(|(prefix, labels)| json!({"namePrefix": prefix, "labels": labels, "annotations": labels}));
     let mode = prop::sample::select(vec!["Enforce", "Audit"]);

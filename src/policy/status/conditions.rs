@@ -1,5 +1,5 @@
-//! The conditions, in kstatus' sense. A condition that keeps its status keeps its transition time, so that an unchanged
-//! baseline needs no write.
+//! The conditions, in kstatus' sense. A condition that keeps its status keeps its transition time, so that an unchanged baseline needs
+//! no write. One file: each condition stands beside the sentence that explains it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,25 +13,25 @@ use crate::api::{
     baseline::{DnsStatus, Mode, NamespaceCounts},
     cut,
     names::CONFIRM_RELEASE,
-    reason::{condition, state},
+    reason::{ConditionType, state},
     rollout::RolloutStatus,
     whole_seconds,
 };
 
-/// The apiserver takes no message over 32,768 characters, and nobody reads so many.
+/// The API server takes no message over 32,768 characters, and nobody reads so many.
 pub const MAX_MESSAGE: usize = 1024;
 
 /// What the conditions are made of.
 #[derive(Clone, Debug, Default)]
 pub struct ConditionInputs<'a> {
-    /// The generation that was looked at.
+    /// The generation of the spec.
     pub generation: Option<i64>,
     /// Whether the baseline writes.
     pub mode: Mode,
     /// It is suspended.
     pub suspended: bool,
-    /// How many namespaces it would release, and how many it holds, while that waits to be confirmed.
-    pub held: Option<(usize, usize)>,
+    /// While a release waits to be confirmed: how many namespaces would lose its policies, of how many that have them.
+    pub awaiting: Option<(usize, usize)>,
     /// It is being deleted.
     pub deleting: Option<Going>,
     /// Deleting it now would leave its policies behind, though its deletion policy is Delete: the finalizer is not there yet. Why, if
@@ -75,15 +75,16 @@ pub enum Going {
 pub fn conditions(health: &ConditionInputs, found: &NamespaceFindings, previous: &[Condition], now: Timestamp) -> Vec<Condition> {
     let (ready, reason, message) = ready(health, found.counts);
     let is_stalled = health.stalled.is_some();
-    let is_reconciling = !ready && !is_stalled && !health.suspended && health.held.is_none() && health.paused.is_none();
+    let is_reconciling = !ready && !is_stalled && !health.suspended && health.awaiting.is_none() && health.paused.is_none();
     let reconciling =
         if is_reconciling { (reason, message.clone()) } else { (state::SETTLED, "nothing is under way".to_owned()) };
     let stalled = health.stalled.clone().unwrap_or((state::VALID, "the spec is valid".to_owned()));
-    let build = |(kind, status, (reason, message)): (&str, bool, (&str, String))| {
+    let stands = |kind: ConditionType| previous.iter().find(|c| c.type_ == kind.into_str());
+    let build = |(kind, status, (reason, message)): (ConditionType, bool, (&str, String))| {
         let status = if status { "True" } else { "False" };
-        let kept = previous.iter().find(|c| c.type_ == kind && c.status == status).map(|c| c.last_transition_time.clone());
+        let kept = stands(kind).filter(|c| c.status == status).map(|c| c.last_transition_time.clone());
         Condition {
-            type_: kind.into(),
+            type_: kind.to_string(),
             status: status.into(),
             reason: reason.into(),
             message: cut(&message, MAX_MESSAGE),
@@ -93,27 +94,40 @@ pub fn conditions(health: &ConditionInputs, found: &NamespaceFindings, previous:
     };
     let coverage = match health.unsupported_policy_kinds {
         Some(unsupported_policy_kinds) if unsupported_policy_kinds.is_empty() => None,
-        Some(unsupported_policy_kinds) => Some(build((condition::BYPASS_COVERAGE, false, not_covered(unsupported_policy_kinds)))),
+        Some(unsupported_policy_kinds) => {
+            Some(build((ConditionType::BypassCoverage, false, not_covered(unsupported_policy_kinds))))
+        }
         // What stands there is right until more is known.
-        None => previous.iter().find(|c| c.type_ == condition::BYPASS_COVERAGE).cloned(),
+        None => stands(ConditionType::BypassCoverage).cloned(),
     };
-    let tied = (!found.ties.is_empty()).then(|| build((condition::PRIORITY_TIED, true, tied(found.ties))));
+    let tied = (!found.ties.is_empty()).then(|| build((ConditionType::PriorityTied, true, tied(found.ties))));
     let dns = match health.dns_gap {
-        Some(gap) => Some(build((condition::DNS_COVERAGE, false, (state::DNS_NOT_EXPRESSIBLE, gap.into())))),
+        Some(gap) => Some(build((ConditionType::DnsCoverage, false, (state::DNS_NOT_EXPRESSIBLE, gap.into())))),
         None if health.dns.is_some() => None,
-        None => previous.iter().find(|c| c.type_ == condition::DNS_COVERAGE).cloned(),
+        None => stands(ConditionType::DnsCoverage).cloned(),
     };
     let unlisted = health.unlisted;
-    let backends = (!unlisted.is_empty()).then(|| build((condition::BACKEND_COVERAGE, false, not_listed(unlisted))));
+    let backends = (!unlisted.is_empty()).then(|| build((ConditionType::BackendCoverage, false, not_listed(unlisted))));
     let rollout = match (health.paused, health.rollout) {
-        (Some((reason, message)), _) => Some((condition::ROLLOUT_PAUSED, true, (reason.as_str(), message.clone()))),
-        (None, Some(rollout)) => Some((condition::ROLLOUT_PAUSED, false, (state::ROLLING_OUT, progress(rollout)))),
+        (Some((reason, message)), _) => Some((ConditionType::RolloutPaused, true, (reason.as_str(), message.clone()))),
+        (None, Some(rollout)) => Some((ConditionType::RolloutPaused, false, (state::ROLLING_OUT, progress(rollout)))),
         (None, None) => None,
     };
-    // Sorted by type, as the apiserver's users expect.
-    let others = [(condition::READY, ready, (reason, message)), (condition::RECONCILING, is_reconciling, reconciling)];
-    let others = others.into_iter().chain(rollout).chain([(condition::STALLED, is_stalled, stalled)]);
-    coverage.into_iter().chain(backends).chain(dns).chain(tied).chain(others.map(build)).collect()
+    let suspended = (health.suspended && !is_stalled)
+        .then(|| (ConditionType::Suspended, true, (state::SUSPENDED, suspended(health.deleting.is_some()))));
+    let awaiting = health.awaiting.filter(|_| !is_stalled).map(|counts| {
+        let message = awaiting(counts, health.generation);
+        (ConditionType::AwaitingConfirmation, true, (state::AWAITING_CONFIRMATION, message))
+    });
+    let always = [
+        (ConditionType::Ready, ready, (reason, message)),
+        (ConditionType::Reconciling, is_reconciling, reconciling),
+        (ConditionType::Stalled, is_stalled, stalled),
+    ];
+    let built = always.into_iter().chain(rollout).chain(suspended).chain(awaiting).map(build);
+    let mut all: Vec<Condition> = coverage.into_iter().chain(backends).chain(dns).chain(tied).chain(built).collect();
+    all.sort_by(|a, b| a.type_.cmp(&b.type_));
+    all
 }
 
 /// How far a rollout is, in words.
@@ -154,21 +168,15 @@ fn not_listed(resources: &[&str]) -> (&'static str, String) {
 }
 
 fn ready<'a>(health: &'a ConditionInputs, counts: &NamespaceCounts) -> (bool, &'a str, String) {
-    let NamespaceCounts { selected, compliant, pending, drifted, failed, reported, held, .. } = *counts;
+    let NamespaceCounts { selected, protected, pending, drifted, failed, reported, held, .. } = *counts;
     if let Some((reason, message)) = &health.stalled {
         return (false, reason, message.clone());
     }
     if health.suspended {
-        let waits = if health.deleting.is_some() { "; it is being deleted, and waits" } else { "" };
-        let message = format!("what the baseline holds stays as it is and nothing is written{waits}: suspend: false goes on");
-        return (false, state::SUSPENDED, message);
+        return (false, state::SUSPENDED, suspended(health.deleting.is_some()));
     }
-    if let Some((released, of)) = health.held {
-        let generation = health.generation.unwrap_or_default();
-        let message = format!(
-            "{released} of the {of} namespaces that hold its policies are no longer selected; they keep them. If they are to lose them, annotate the baseline with {CONFIRM_RELEASE}={generation}"
-        );
-        return (false, state::RELEASE_HELD, message);
+    if let Some(counts) = health.awaiting {
+        return (false, state::AWAITING_CONFIRMATION, awaiting(counts, health.generation));
     }
     match health.deleting {
         Some(Going::Removing(left)) => {
@@ -210,7 +218,7 @@ fn ready<'a>(health: &'a ConditionInputs, counts: &NamespaceCounts) -> (bool, &'
         String::new()
     };
     let held = if held > 0 {
-        format!("; in {held} the apiserver calls a Service, their ingress is left open, controlPlaneBackends: Enforce closes it")
+        format!("; in {held} the API server calls a Service: their ingress is left open, controlPlaneBackends: Enforce closes it")
     } else {
         String::new()
     };
@@ -219,9 +227,21 @@ fn ready<'a>(health: &'a ConditionInputs, counts: &NamespaceCounts) -> (bool, &'
             (true, state::AUDITED, format!("{drifted} of {selected} selected namespaces would change{existing}{held}"))
         }
         Mode::Enforce => {
-            (true, state::PROTECTED, format!("{compliant} of {selected} selected namespaces hold their policies{existing}{held}"))
+            (true, state::PROTECTED, format!("{protected} of {selected} selected namespaces have their policies{existing}{held}"))
         }
     }
+}
+
+fn suspended(is_being_deleted: bool) -> String {
+    let waits = if is_being_deleted { " Its deletion waits too." } else { "" };
+    format!("nothing is written and nothing is removed while spec.suspend is true.{waits} Set it to false to go on")
+}
+
+fn awaiting((released, of): (usize, usize), generation: Option<i64>) -> String {
+    let generation = generation.unwrap_or_default();
+    format!(
+        "{released} of the {of} namespaces that have its policies are no longer selected; they keep them. If they are to lose them, annotate the baseline with {CONFIRM_RELEASE}={generation}"
+    )
 }
 
 #[cfg(test)]
@@ -249,7 +269,7 @@ mod tests {
 
     #[test]
     fn ready_means_that_everything_planned_is_in_place() {
-        let counts = NamespaceCounts { selected: 3, compliant: 2, reported: 1, ..Default::default() };
+        let counts = NamespaceCounts { selected: 3, protected: 2, reported: 1, ..Default::default() };
         assert_eq!(told(&health(), &counts), ["Ready=True Protected", "Reconciling=False Settled", "Stalled=False Valid"]);
     }
 
@@ -264,7 +284,7 @@ mod tests {
     #[test]
     fn a_rollout_is_not_ready_and_one_that_is_paused_waits_for_its_owner() {
         let rollout = RolloutStatus { total: 9, moved: 2, waves: 1, next_wave_at: Some(Time(at(60))), ..Default::default() };
-        let counts = NamespaceCounts { selected: 9, compliant: 8, pending: 1, ..Default::default() };
+        let counts = NamespaceCounts { selected: 9, protected: 8, pending: 1, ..Default::default() };
         let under_way = ConditionInputs { rollout: Some(&rollout), ..health() };
         assert_eq!(
             told(&under_way, &counts),
@@ -299,9 +319,34 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_for_its_owner_has_a_condition_of_its_own_only_while_it_waits() {
+        let counts = NamespaceCounts::default();
+        let suspended = ConditionInputs { suspended: true, ..health() };
+        assert_eq!(
+            told(&suspended, &counts),
+            ["Ready=False Suspended", "Reconciling=False Settled", "Stalled=False Valid", "Suspended=True Suspended"]
+        );
+        let awaiting = ConditionInputs { awaiting: Some((12, 20)), ..health() };
+        assert_eq!(
+            told(&awaiting, &counts),
+            [
+                "AwaitingConfirmation=True AwaitingConfirmation",
+                "Ready=False AwaitingConfirmation",
+                "Reconciling=False Settled",
+                "Stalled=False Valid"
+            ]
+        );
+        let stalled = Some(("InvalidSelector", "spec.x".to_owned()));
+        let both = ConditionInputs { stalled, suspended: true, awaiting: Some((12, 20)), ..health() };
+        assert_eq!(told(&both, &counts).len(), 3, "what cannot be read is neither suspended nor confirmed");
+        let before = of(&suspended, &counts, &[], 0);
+        assert_eq!(of(&health(), &counts, &before, 1).len(), 3);
+    }
+
+    #[test]
     fn audit_is_ready_when_it_has_looked() {
         let audit = ConditionInputs { mode: Mode::Audit, ..health() };
-        let counts = NamespaceCounts { selected: 3, drifted: 2, compliant: 1, ..Default::default() };
+        let counts = NamespaceCounts { selected: 3, drifted: 2, protected: 1, ..Default::default() };
         assert_eq!(told(&audit, &counts)[0], "Ready=True Audited");
     }
 

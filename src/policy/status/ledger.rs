@@ -1,4 +1,4 @@
-//! What is known of each namespace of one baseline. Counts are kept as findings change; only samples go into the status (I11).
+//! What is known of each namespace of one baseline. One file, most of it tests. Counts are kept as findings change; only samples go into the status (I11).
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -7,72 +7,21 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::conditions::{ConditionInputs, NamespaceFindings, conditions};
+use super::{
+    conditions::{ConditionInputs, NamespaceFindings, conditions},
+    finding::{Finding, NamespaceState, Problem},
+    samples::{ProblemSince, Sample, Samples},
+};
 use crate::api::{
     NamespaceName,
-    baseline::{DriftRecord, MAX_RECENT_DRIFT, MAX_VIOLATIONS, NamespaceCounts, PolicyBaselineStatus, Violation},
+    baseline::{DriftRecord, MAX_NOTICES, MAX_RECENT_DRIFT, MAX_VIOLATIONS, NamespaceCounts, PolicyBaselineStatus},
     cut,
-    reason::violation,
+    reason::{FindingReason, NoticeReason, ViolationReason},
     whole_seconds,
 };
 
-/// Longer messages are cut: a status must not grow with what an admission webhook answers.
-const MAX_MESSAGE: usize = 512;
 /// A selector may have thousands of values; the words say how it begins.
 const MAX_SELECTOR: usize = 1024;
-
-/// The state of a namespace, in the order in which violations are shown.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum NamespaceState {
-    /// A write failed.
-    Failed,
-    /// Work is under way.
-    Pending,
-    /// Differs, and nothing is written.
-    Drifted,
-    /// Older than the baseline, only reported.
-    Reported,
-    /// Held by a baseline that is stalled.
-    Frozen,
-    /// As planned.
-    Compliant,
-    /// Another baseline comes first.
-    Shadowed,
-}
-
-/// What is wrong in a namespace.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Problem {
-    /// The policy, when it concerns one.
-    pub policy: Option<String>,
-    /// A word.
-    pub reason: &'static str,
-    /// A sentence.
-    pub message: String,
-}
-
-/// What was found in a namespace.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Finding {
-    /// Its state.
-    pub state: NamespaceState,
-    /// What is wrong, if anything.
-    pub problems: Vec<Problem>,
-    /// The baselines of the same priority that select the namespace too: the names alone decide between them.
-    pub ties: Vec<Arc<str>>,
-}
-
-impl Finding {
-    /// A state without a problem.
-    pub const fn fine(state: NamespaceState) -> Self {
-        Self { state, problems: vec![], ties: vec![] }
-    }
-
-    /// A state with a problem.
-    pub fn wrong(state: NamespaceState, problem: Problem) -> Self {
-        Self { problems: vec![problem], ..Self::fine(state) }
-    }
-}
 
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -88,14 +37,6 @@ struct LedgerEntry {
 struct Details {
     problems: Vec<ProblemSince>,
     ties: Vec<Arc<str>>,
-}
-
-/// A problem, and since when it stands.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-struct ProblemSince {
-    problem: Problem,
-    since: Timestamp,
 }
 
 impl LedgerEntry {
@@ -117,7 +58,7 @@ impl LedgerEntry {
         self.state == finding.state && told.eq(&finding.problems) && *self.ties() == *finding.ties
     }
 
-    fn tells(&self, reason: &str) -> bool {
+    fn tells(&self, reason: FindingReason) -> bool {
         self.problems().iter().any(|told| told.problem.reason == reason)
     }
 }
@@ -131,8 +72,8 @@ pub struct Ledger {
     /// In how many namespaces it is tied with which baseline.
     ties: BTreeMap<Arc<str>, u32>,
     drift: VecDeque<DriftRecord>,
-    /// Since when the violations of the stored status stand: a restart must not make them new.
-    stored_since: HashMap<(String, Option<String>, String), Timestamp>,
+    /// Since when the entries of the stored status stand: a restart must not make them new.
+    stored_since: HashMap<(String, Option<String>, FindingReason), Timestamp>,
 }
 
 impl Ledger {
@@ -141,8 +82,10 @@ impl Ledger {
         let mut ledger = Self::default();
         let Some(status) = status else { return ledger };
         ledger.drift = status.recent_drift.iter().take(MAX_RECENT_DRIFT).cloned().collect();
+        let violations = status.violations.iter().map(|v| (&v.namespace, &v.policy, v.reason.into(), v.since.0));
+        let notices = status.notices.iter().map(|n| (&n.namespace, &n.policy, n.reason.into(), n.since.0));
         ledger.stored_since =
-            status.violations.iter().map(|v| ((v.namespace.clone(), v.policy.clone(), v.reason.clone()), v.since.0)).collect();
+            violations.chain(notices).map(|(ns, policy, reason, since)| ((ns.clone(), policy.clone(), reason), since)).collect();
         ledger
     }
 
@@ -201,17 +144,19 @@ impl Ledger {
         previous: Option<&PolicyBaselineStatus>,
         now: Timestamp,
     ) -> PolicyBaselineStatus {
-        let mut wrong: Vec<(NamespaceState, &NamespaceName, &ProblemSince)> = Vec::new();
+        let (mut wrong, mut notable) = (Samples::default(), Samples::default());
         for (ns, record) in &self.records {
-            wrong.extend(record.problems().iter().map(|told| (record.state, ns, told)));
+            wrong.add(ns, record.problems(), |reason| match reason {
+                FindingReason::Violation(reason) => Some(reason),
+                FindingReason::Notice(_) => None,
+            });
+            notable.add(ns, record.problems(), |reason| match reason {
+                FindingReason::Notice(reason) => Some(reason),
+                FindingReason::Violation(_) => None,
+            });
         }
-        let omitted = wrong.len().saturating_sub(MAX_VIOLATIONS);
-        // First what may be an outage. What else is told of one namespace stays in its order.
-        let is_grave = |state: &NamespaceState, told: &ProblemSince| {
-            let about_control_plane = [violation::CONTROL_PLANE_BLOCKED, violation::SERVES_CONTROL_PLANE];
-            *state == NamespaceState::Failed || about_control_plane.contains(&told.problem.reason)
-        };
-        wrong.sort_by_key(|(state, ns, told)| (!is_grave(state, told), *state, *ns));
+        let (violations, violations_omitted) = wrong.take(MAX_VIOLATIONS);
+        let (notices, notices_omitted) = notable.take(MAX_NOTICES);
         let found = NamespaceFindings { counts: &self.counts, ties: &self.ties };
         let kept_selector = || previous.map(|p| p.effective_selector.clone()).unwrap_or_default();
         PolicyBaselineStatus {
@@ -220,8 +165,10 @@ impl Ledger {
             namespaces: self.counts,
             effective_selector: effective_selector.map_or_else(kept_selector, |words| cut(words, MAX_SELECTOR)),
             dns: health.dns.or_else(|| previous?.dns.as_ref()).cloned(),
-            violations: wrong.into_iter().take(MAX_VIOLATIONS).map(|(_, ns, told)| as_violation(ns, told)).collect(),
-            violations_omitted: u32::try_from(omitted).unwrap_or(u32::MAX),
+            violations: violations.iter().map(Sample::violation).collect(),
+            violations_omitted,
+            notices: notices.iter().map(Sample::notice).collect(),
+            notices_omitted,
             recent_drift: self.drift.iter().cloned().collect(),
             rollout: health.rollout.cloned(),
         }
@@ -229,7 +176,7 @@ impl Ledger {
 
     /// Since when the stored status tells of it. Asked once: what comes back later is new.
     fn stored(&mut self, ns: &NamespaceName, problem: &Problem) -> Option<Timestamp> {
-        self.stored_since.remove(&(ns.as_str().to_owned(), problem.policy.clone(), problem.reason.to_owned()))
+        self.stored_since.remove(&(ns.as_str().to_owned(), problem.policy.clone(), problem.reason))
     }
 
     fn count(&mut self, record: &LedgerEntry, by: i32) {
@@ -239,35 +186,23 @@ impl Ledger {
         }
         self.ties.retain(|_, namespaces| *namespaces > 0);
         let counts = &mut self.counts;
-        if record.tells(violation::BYPASSED) {
+        if record.tells(ViolationReason::Bypassed.into()) {
             add(&mut counts.bypassed);
         }
-        if record.tells(violation::OPTED_OUT) {
+        if record.tells(NoticeReason::OptedOut.into()) {
             add(&mut counts.opted_out);
         }
-        if record.tells(violation::SERVES_CONTROL_PLANE) {
-            add(&mut counts.held);
-        }
         match record.state {
-            NamespaceState::Compliant => add(&mut counts.compliant),
+            NamespaceState::Protected => add(&mut counts.protected),
             NamespaceState::Pending => add(&mut counts.pending),
             NamespaceState::Drifted => add(&mut counts.drifted),
             NamespaceState::Failed => add(&mut counts.failed),
             NamespaceState::Reported => add(&mut counts.reported),
-            NamespaceState::Frozen => {}
+            NamespaceState::Held => add(&mut counts.held),
+            NamespaceState::Frozen => add(&mut counts.frozen),
             NamespaceState::Shadowed => return add(&mut counts.shadowed),
         }
         add(&mut counts.selected);
-    }
-}
-
-fn as_violation(ns: &NamespaceName, ProblemSince { problem, since }: &ProblemSince) -> Violation {
-    Violation {
-        namespace: ns.as_str().into(),
-        policy: problem.policy.clone(),
-        reason: problem.reason.into(),
-        message: cut(&problem.message, MAX_MESSAGE),
-        since: whole_seconds(*since),
     }
 }
 
@@ -277,7 +212,7 @@ pub fn drift_record(
     ns: &NamespaceName,
     policy: &str,
     class: &str,
-    who: Option<&str>,
+    field_manager: Option<&str>,
     action: &str,
 ) -> DriftRecord {
     DriftRecord {
@@ -285,13 +220,16 @@ pub fn drift_record(
         namespace: ns.as_str().into(),
         policy: policy.into(),
         class: class.into(),
-        who: who.unwrap_or("unknown").into(),
+        field_manager: field_manager.unwrap_or("unknown").into(),
         action: action.into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use strum::VariantArray;
+
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -305,7 +243,7 @@ mod tests {
     fn failed(message: &str) -> Finding {
         Finding::wrong(
             NamespaceState::Failed,
-            Problem { policy: Some("p".into()), reason: "QuotaExceeded", message: message.into() },
+            Problem { policy: Some("p".into()), reason: ViolationReason::QuotaExceeded.into(), message: message.into() },
         )
     }
 
@@ -327,9 +265,9 @@ mod tests {
         ledger.set(&ns("b"), failed("x"), at(0));
         ledger.set(&ns("c"), Finding::fine(NamespaceState::Shadowed), at(0));
         assert_eq!(*ledger.counts(), NamespaceCounts { selected: 2, pending: 1, failed: 1, shadowed: 1, ..Default::default() });
-        ledger.set(&ns("a"), Finding::fine(NamespaceState::Compliant), at(1));
+        ledger.set(&ns("a"), Finding::fine(NamespaceState::Protected), at(1));
         assert!(ledger.forget(&ns("b")) && ledger.forget(&ns("c")) && !ledger.forget(&ns("c")));
-        assert_eq!(*ledger.counts(), NamespaceCounts { selected: 1, compliant: 1, ..Default::default() });
+        assert_eq!(*ledger.counts(), NamespaceCounts { selected: 1, protected: 1, ..Default::default() });
     }
 
     #[test]
@@ -359,7 +297,7 @@ mod tests {
         assert_eq!((status.violations.len(), status.violations_omitted, status.recent_drift.len()), (20, 980, 10));
         assert!(status.violations[0].message.chars().count() <= 512);
         assert_eq!(status.recent_drift[0].time.0, at(999));
-        assert_eq!(status.recent_drift[0].who, "unknown");
+        assert_eq!(status.recent_drift[0].field_manager, "unknown");
     }
 
     #[test]
@@ -371,30 +309,88 @@ mod tests {
         assert!(status.conditions.iter().all(|c| c.message.chars().count() <= 1024));
     }
 
-    #[test]
-    fn failures_are_shown_before_reports() {
-        let mut ledger = Ledger::default();
-        let reported = Problem { policy: None, reason: "ExistingNamespace", message: "m".into() };
-        ledger.set(&ns("a"), Finding::wrong(NamespaceState::Reported, reported), at(0));
-        ledger.set(&ns("b"), failed("m"), at(0));
-        let shown: Vec<_> = status(&ledger, None, 0).violations.into_iter().map(|v| v.namespace).collect();
-        assert_eq!(shown, ["b", "a"]);
+    fn told(reason: impl Into<FindingReason>, policy: &str) -> Problem {
+        Problem { policy: Some(policy.into()), reason: reason.into(), message: "m".into() }
     }
 
     #[test]
-    fn what_concerns_the_control_plane_is_not_lost_among_reports() {
+    fn what_is_wrong_is_kept_apart_from_what_is_worth_knowing() {
         let mut ledger = Ledger::default();
-        let told = |reason| Problem { policy: None, reason, message: "m".into() };
-        for i in 0..30 {
-            let mut finding = Finding::wrong(NamespaceState::Reported, told(violation::EXISTING_NAMESPACE));
-            finding.problems.extend((i == 25).then(|| told(violation::SERVES_CONTROL_PLANE)));
-            ledger.set(&ns(&format!("n{i}")), finding, at(0));
-        }
-        ledger.set(&ns("z"), Finding::wrong(NamespaceState::Compliant, told(violation::CONTROL_PLANE_BLOCKED)), at(0));
+        let existing = told(NoticeReason::ExistingNamespace, "p");
+        ledger.set(&ns("a"), Finding::wrong(NamespaceState::Reported, existing), at(0));
+        ledger.set(&ns("b"), failed("m"), at(0));
+        let mut both = Finding::fine(NamespaceState::Protected);
+        both.problems = vec![told(NoticeReason::OptedOut, "p"), told(ViolationReason::Bypassed, "q")];
+        ledger.set(&ns("c"), both, at(0));
         let status = status(&ledger, None, 0);
-        let first: Vec<_> = status.violations[..2].iter().map(|v| (&*v.namespace, &*v.reason)).collect();
-        assert_eq!(first, [("n25", "ServesControlPlane"), ("z", "ControlPlaneBlocked")]);
-        assert_eq!((status.namespaces.held, status.violations_omitted), (1, 12));
+        let violations: Vec<_> = status.violations.iter().map(|v| (&*v.namespace, v.reason)).collect();
+        assert_eq!(violations, [("b", ViolationReason::QuotaExceeded), ("c", ViolationReason::Bypassed)]);
+        let notices: Vec<_> = status.notices.iter().map(|n| (&*n.namespace, n.reason)).collect();
+        assert_eq!(notices, [("a", NoticeReason::ExistingNamespace), ("c", NoticeReason::OptedOut)]);
+        assert_eq!((status.violations_omitted, status.notices_omitted), (0, 0));
+    }
+
+    #[test]
+    fn each_namespace_has_a_sample_before_any_has_a_second_one_and_the_worst_come_first() {
+        let mut ledger = Ledger::default();
+        let bypassed = |many: usize| {
+            let mut finding = Finding::fine(NamespaceState::Protected);
+            finding.problems = (0..many).map(|i| told(ViolationReason::Bypassed, &format!("p{i}"))).collect();
+            finding
+        };
+        for i in 0..5 {
+            ledger.set(&ns(&format!("many-{i}")), bypassed(5), at(0));
+        }
+        for i in 0..12 {
+            ledger.set(&ns(&format!("one-{i:02}")), bypassed(1), at(0));
+        }
+        let mut last = bypassed(1);
+        last.problems.push(told(ViolationReason::ControlPlaneBlocked, "p"));
+        ledger.set(&ns("z"), last, at(0));
+        let status = status(&ledger, None, 0);
+        let shown: Vec<_> = status.violations.iter().map(|v| (&*v.namespace, v.policy.as_deref().unwrap())).collect();
+        assert_eq!(shown[..4], [("z", "p"), ("many-0", "p0"), ("many-0", "p1"), ("many-1", "p0")]);
+        assert_eq!(shown.iter().map(|(ns, _)| ns).collect::<std::collections::BTreeSet<_>>().len(), 18);
+        assert_eq!((status.violations.len(), status.violations_omitted), (20, 5 * 5 + 12 + 2 - 20));
+    }
+
+    #[test]
+    fn a_namespace_that_would_be_protected_is_held_while_the_api_server_calls_it() {
+        for (state, counted) in [
+            (NamespaceState::Protected, NamespaceCounts { held: 1, ..Default::default() }),
+            (NamespaceState::Pending, NamespaceCounts { pending: 1, ..Default::default() }),
+            (NamespaceState::Reported, NamespaceCounts { reported: 1, ..Default::default() }),
+        ] {
+            let mut ledger = Ledger::default();
+            let mut finding = Finding::fine(state);
+            finding.hold(told(NoticeReason::ServesControlPlane, "p"));
+            ledger.set(&ns("a"), finding, at(0));
+            assert_eq!(*ledger.counts(), NamespaceCounts { selected: 1, ..counted });
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_counts_add_up(steps in prop::collection::vec((0..6_u8, prop::option::of((0..NamespaceState::VARIANTS.len(), any::<bool>()))), 0..60)) {
+            let mut ledger = Ledger::default();
+            for (name, found) in steps {
+                let name = ns(&format!("n{name}"));
+                match found {
+                    None => drop(ledger.forget(&name)),
+                    Some((state, serves)) => {
+                        let mut finding = Finding::fine(NamespaceState::VARIANTS[state]);
+                        if serves {
+                            finding.hold(told(NoticeReason::ServesControlPlane, "p"));
+                        }
+                        ledger.set(&name, finding, at(0));
+                    }
+                }
+                let NamespaceCounts { selected, protected, pending, drifted, failed, reported, held, frozen, shadowed, .. } =
+                    *ledger.counts();
+                prop_assert_eq!(selected, protected + pending + drifted + failed + reported + held + frozen);
+                prop_assert_eq!((selected + shadowed) as usize, ledger.records.len());
+            }
+        }
     }
 
     #[test]

@@ -35,8 +35,8 @@ const MISTAKEN: &str = "is wrong, and no opt-out is created until it is mended: 
 const REASONS: [(&str, &str); 4] = [
     (OVER, "Expired"),
     ("spec.expiresAt is too late", "TooLong"),
-    ("spec.policies: no namespace may do without", "RoleNotAllowed"),
-    ("no opt-outs are allowed here", "RoleNotAllowed"),
+    ("spec.policies: no namespace may do without", "PolicyNotAllowed"),
+    ("no opt-outs are allowed here", "PolicyNotAllowed"),
 ];
 
 /// What is said of an opt-out, by whom.
@@ -114,11 +114,11 @@ fn operator_says(spec: &Value, limits: &Value, created: Timestamp) -> Result<(),
     let object: BaselineOptOut = serde_json::from_value(object).map_err(|err| format!("Undecodable: {err}"))?;
     let opt_out = OptOut::check(&object)?;
     let baseline = json!({ "apiVersion": "policybaseline.io/v1alpha1", "kind": "PolicyBaseline",
-        "metadata": { "name": "b", "uid": "0f9e8d7c-6b5a-4321-8765-00ffabcdef12" }, "spec": { "optOuts": limits } });
+        "metadata": { "name": "b", "uid": "0f9e8d7c-6b5a-4321-8765-00ffabcdef12" }, "spec": { "mode": "Enforce", "optOuts": limits } });
     let baseline = Baseline::check(&serde_json::from_value::<PolicyBaseline>(baseline).unwrap(), SYSTEM).unwrap();
     match verdict(&opt_out, Ruling::Enforces(&baseline), created) {
         OptOutVerdict::InForce(..) => Ok(()),
-        OptOutVerdict::NotInForce(refusal, message) => Err(format!("{}: {message}", refusal.as_str())),
+        OptOutVerdict::NotInForce(refusal, message) => Err(format!("{}: {message}", refusal.into_str())),
     }
 }
 
@@ -208,9 +208,9 @@ async fn set_limits(world: &World, namespace: &str, limits: &Value, approver: Op
     if let Some(longest) = longest {
         data["maxDuration"] = longest.into();
     }
-    if let Some(roles) = limits["allowedRoles"].as_array() {
+    if let Some(roles) = limits["allowedPolicies"].as_array() {
         let roles: Vec<&str> = roles.iter().map(|role| role.as_str().unwrap()).collect();
-        data["allowedRoles"] = roles.join(", ").into();
+        data["allowedPolicies"] = roles.join(", ").into();
     }
     if let Some(approver) = approver {
         data["approver"] = approver.into();
@@ -306,7 +306,7 @@ fn cases_of_creation() -> Vec<Group> {
     vec![
         (json!({}), None, cases_under_the_defaults()),
         (
-            json!({ "maxDuration": "90m", "allowedRoles": [EGRESS] }),
+            json!({ "maxDuration": "90m", "allowedPolicies": [EGRESS] }),
             Some("required"),
             vec![
                 ("after exactly 90m", after(5_400), Accepted),
@@ -318,12 +318,12 @@ fn cases_of_creation() -> Vec<Group> {
             ],
         ),
         (
-            json!({ "maxDuration": "1h30m", "allowedRoles": [] }),
+            json!({ "maxDuration": "1h30m", "allowedPolicies": [] }),
             Some(" required\n"),
             vec![("one role of none", without(&[CARVEOUT]), Refused(NOTHING)), ("all roles of none", every(), Refused(NOTHING))],
         ),
         (
-            json!({ "maxDuration": "0h1s", "allowedRoles": [EGRESS, INGRESS, CARVEOUT] }),
+            json!({ "maxDuration": "0h1s", "allowedPolicies": [EGRESS, INGRESS, CARVEOUT] }),
             Some("optional"),
             vec![
                 ("after a second", after(1), Accepted),
@@ -458,7 +458,7 @@ fn cases_of_change() -> Vec<Change> {
 
 #[tokio::test]
 async fn opt_out_rules_let_a_change_make_an_opt_out_narrower_and_never_wider() {
-    let limits = json!({ "maxDuration": "2h", "allowedRoles": [EGRESS, INGRESS] });
+    let limits = json!({ "maxDuration": "2h", "allowedPolicies": [EGRESS, INGRESS] });
     let world = World::new().await.unwrap();
     let ns = world.namespace("team", &[]).await.unwrap();
     let people = [owner(&world, &ns).await, world.admin()];
@@ -531,7 +531,7 @@ async fn opt_out_rules_read_every_duration_that_a_baseline_may_say_and_no_other(
         "unlimited",
     ] {
         let baseline = json!({ "apiVersion": "policybaseline.io/v1alpha1", "kind": "PolicyBaseline",
-            "metadata": { "name": "dry" }, "spec": { "optOuts": { "maxDuration": text } } });
+            "metadata": { "name": "dry" }, "spec": { "mode": "Enforce", "optOuts": { "maxDuration": text } } });
         let dry = PostParams { dry_run: true, ..PostParams::default() };
         let accepted = baselines.create(&dry, &serde_json::from_value(baseline).unwrap()).await.is_ok();
         read += usize::from(accepted);
@@ -562,13 +562,13 @@ async fn opt_out_rules_tell_a_mistake_in_the_parameters_which_holds_up_nothing_b
         (json!({ "maxDuration": "30d" }), "maxDuration is '30d'; write hours, minutes and seconds, as in 720h or 1h30m"),
         (json!({ "maxDuration": "1h\n2h" }), ""),
         (
-            json!({ "allowedRoles": "Egress" }),
-            "allowedRoles names 'Egress'; write some of DefaultDenyIngress, DefaultDenyEgress, ",
+            json!({ "allowedPolicies": "Egress" }),
+            "allowedPolicies names 'Egress'; write some of DefaultDenyIngress, DefaultDenyEgress, ",
         ),
-        (json!({ "allowedRoles": "[DefaultDenyEgress]" }), "allowedRoles names '[DefaultDenyEgress]'; write some of "),
+        (json!({ "allowedPolicies": "[DefaultDenyEgress]" }), "allowedPolicies names '[DefaultDenyEgress]'; write some of "),
         (json!({ "approver": "no" }), "approver is 'no'; write required or optional"),
         (json!({ "approver": "" }), "approver is ''; write required or optional"),
-        (json!({ "maxduration": "1h" }), "there is no key 'maxduration'; the keys are maxDuration, allowedRoles and approver"),
+        (json!({ "maxduration": "1h" }), "there is no key 'maxduration'; the keys are maxDuration, allowedPolicies and approver"),
         (Value::Null, "failed to configure binding: no params found for policy binding with `Deny` parameterNotFoundAction"),
     ] {
         set_parameters(&world, &json!({})).await;

@@ -114,7 +114,7 @@ impl Soak {
         Ok(leftovers)
     }
 
-    fn compliant(&self) -> [(&'static str, u32); 2] {
+    fn protected(&self) -> [(&'static str, u32); 2] {
         let count = |place: Place| u32::try_from(self.model.all_in(place).len()).unwrap();
         [Place::Platform, Place::Strict].map(|place| (place.label(), count(place)))
     }
@@ -127,11 +127,11 @@ impl Soak {
             let settled = |status: &PolicyBaselineStatus| {
                 let counts = &status.namespaces;
                 let all =
-                    counts.compliant == count && counts.selected == count && counts.failed == 0 && counts.opted_out == without;
+                    counts.protected == count && counts.selected == count && counts.failed == 0 && counts.opted_out == without;
                 let has_gone_out = status.rollout.is_none() && condition(status, "RolloutPaused").status == "Unknown";
                 all && has_gone_out && condition(status, "Ready").status == "True"
             };
-            until_status(&self.world, place.label(), &format!("{count} are compliant, {without} opted out"), settled).await;
+            until_status(&self.world, place.label(), &format!("{count} are protected, {without} opted out"), settled).await;
             let stored = usize::from(self.model.shape(place).goes_in_waves());
             until_stored(&self.world, place.label(), stored).await;
         }
@@ -188,7 +188,7 @@ impl Soak {
         let after = self.needs().await;
         assert_eq!(before.name, after.name, "the instance is another one");
         let sentinel = Sentinel { baseline: SENTINEL, label: (PLACE, SENTINEL) };
-        check_rest(&self.world, &self.compliant(), &sentinel, |mark| self.writes(mark)).await;
+        check_rest(&self.world, &self.protected(), &sentinel, |mark| self.writes(mark)).await;
 
         let writes = self.writes(self.mark);
         let removals = self.judge.check_removals(&writes, |_| false);

@@ -10,6 +10,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 use serde_json::{Value, json};
+use strum::VariantArray;
 
 use super::{setup::Broken, state_key::StateKey};
 use crate::{
@@ -52,14 +53,14 @@ pub enum Name {
 impl Name {
     pub fn text(self) -> String {
         match self {
-            Self::Planned(plan, role) => format!("{}{}", plan.prefix(), Role::ALL[usize::from(role)].suffix()),
+            Self::Planned(plan, role) => format!("{}{}", plan.prefix(), Role::VARIANTS[usize::from(role)].suffix()),
             Self::Copy => "copy".into(),
         }
     }
 
     pub fn of(text: &str) -> Self {
         let plan = Plan::ALL.into_iter().find(|plan| text.starts_with(plan.prefix()));
-        plan.map_or(Self::Copy, |plan| Self::Planned(plan, u8::from(text.ends_with(Role::ALL[1].suffix()))))
+        plan.map_or(Self::Copy, |plan| Self::Planned(plan, u8::from(text.ends_with(Role::VARIANTS[1].suffix()))))
     }
 }
 
@@ -340,9 +341,9 @@ struct Forms {
 static FORMS: LazyLock<[Forms; 2]> = LazyLock::new(|| [forms(1), forms(2)]);
 
 fn forms(roles: usize) -> Forms {
-    let roles = &Role::ALL.map(Role::as_str)[..roles];
+    let roles = &Role::VARIANTS.iter().map(Role::into_str).collect::<Vec<_>>()[..roles];
     let baseline = |prefix: &str| -> RawBaseline {
-        let spec = json!({"policies": roles, "existingNamespaces": "Enforce", "metadata": {"namePrefix": prefix},
+        let spec = json!({"mode": "Enforce", "policies": roles, "existingNamespaces": "Enforce", "metadata": {"namePrefix": prefix},
             "namespaceSelector": {"matchExpressions": [{"key": SELECTED, "operator": "Exists"}]}});
         let meta = json!({"name": "b", "creationTimestamp": "1970-01-01T00:00:01Z"});
         serde_json::from_value(json!({"metadata": meta, "spec": spec})).unwrap()

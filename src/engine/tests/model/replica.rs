@@ -10,6 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use strum::VariantArray;
 
 use super::{
     cluster::{Answer, Baseline, Cluster, Deed, NAMESPACE, Name, Namespace, News, OWN, Policy, Watch, Write},
@@ -140,7 +141,7 @@ impl Replica {
         for phase in [ListPhase::Begin, ListPhase::End] {
             side.see(Event::Install(phase.change()));
             side.see(Event::OptOut(phase.change()));
-            for kind in ConfigurationKind::ALL {
+            for kind in ConfigurationKind::VARIANTS.iter().copied() {
                 side.see(Event::Configuration(kind, phase.change()));
             }
         }

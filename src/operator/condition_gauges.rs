@@ -1,0 +1,194 @@
+//! The conditions of baselines as gauges: of at most 100 baselines, whatever the cluster holds (I11).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+};
+use strum::VariantArray;
+
+use super::prometheus_text::Word;
+use crate::api::reason::ConditionType;
+
+/// So many baselines have gauges of their conditions.
+const MAX_BASELINES: usize = 100;
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct ConditionLabels {
+    baseline: String,
+    r#type: Word,
+    status: Word,
+}
+
+/// What a condition of a baseline says, by its place in `ConditionType::VARIANTS`: none where the condition is not there.
+type Said = [Option<bool>; ConditionType::VARIANTS.len()];
+
+/// The baselines that have gauges, with what these show, and those that are too many.
+#[derive(Debug, Default)]
+struct ShownConditions {
+    shown: BTreeMap<Arc<str>, Said>,
+    dropped: BTreeSet<Arc<str>>,
+}
+
+/// One gauge for each condition of a baseline and each status that it can have.
+#[derive(Debug, Default)]
+pub struct ConditionGauges {
+    gauges: Family<ConditionLabels, Gauge>,
+    dropped: Counter,
+    shown: Mutex<ShownConditions>,
+}
+
+impl ConditionGauges {
+    /// The gauges, to register.
+    pub fn gauges(&self) -> Family<ConditionLabels, Gauge> {
+        self.gauges.clone()
+    }
+
+    /// How many baselines got none, to register.
+    pub fn dropped(&self) -> Counter {
+        self.dropped.clone()
+    }
+
+    /// Sets the conditions of all baselines. The series of a baseline that is not among them are removed. Those that have series keep
+    /// them: a new baseline gets some as long as fewer than 100 have them.
+    pub fn set<'a>(&self, baselines: impl Iterator<Item = (&'a Arc<str>, &'a [Condition])> + Clone) {
+        let mut known = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let ShownConditions { shown, dropped } = &mut *known;
+        let names: BTreeSet<&Arc<str>> = baselines.clone().map(|(name, _)| name).collect();
+        shown.retain(|name, before| {
+            let stays = names.contains(name);
+            if !stays {
+                self.show(name, before, &Said::default());
+            }
+            stays
+        });
+        dropped.retain(|name| names.contains(name));
+        for (name, conditions) in baselines {
+            if !shown.contains_key(name) {
+                if shown.len() == MAX_BASELINES {
+                    if dropped.insert(name.clone()) {
+                        self.dropped.inc();
+                    }
+                    continue;
+                }
+                dropped.remove(name);
+                shown.insert(name.clone(), Said::default());
+            }
+            let now = said_by(conditions);
+            if let Some(before) = shown.get_mut(name).filter(|before| **before != now) {
+                self.show(name, before, &now);
+                *before = now;
+            }
+        }
+    }
+
+    fn show(&self, baseline: &str, before: &Said, now: &Said) {
+        for (place, kind) in ConditionType::VARIANTS.iter().enumerate() {
+            if before[place] == now[place] {
+                continue;
+            }
+            for (status, word) in [(true, "true"), (false, "false")] {
+                let labels = ConditionLabels { baseline: baseline.into(), r#type: Word(kind.into_str()), status: Word(word) };
+                if let Some(is) = now[place] {
+                    self.gauges.get_or_create(&labels).set((is == status).into());
+                } else {
+                    self.gauges.remove(&labels);
+                }
+            }
+        }
+    }
+}
+
+/// What conditions say. Types that this version does not know are left out.
+fn said_by(conditions: &[Condition]) -> Said {
+    let mut said = Said::default();
+    for condition in conditions {
+        if let Some(place) = ConditionType::VARIANTS.iter().position(|kind| kind.into_str() == condition.type_) {
+            said[place] = Some(condition.status == "True");
+        }
+    }
+    said
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use prometheus_client::{encoding::text::encode, registry::Registry};
+
+    use super::*;
+
+    /// A condition.
+    pub fn condition(kind: &str, status: &str) -> Condition {
+        serde_json::from_value(serde_json::json!({
+            "type": kind, "status": status, "reason": "R", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"
+        }))
+        .unwrap()
+    }
+
+    fn text(metrics: &ConditionGauges) -> String {
+        let mut registry = Registry::default();
+        registry.register("condition", "help", metrics.gauges());
+        registry.register("dropped", "help", metrics.dropped());
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    /// The series of the conditions, without the name of the metric.
+    fn conditions(metrics: &ConditionGauges) -> Vec<String> {
+        let text = text(metrics);
+        let mut lines: Vec<String> = text.lines().filter_map(|line| line.strip_prefix("condition{")).map(Into::into).collect();
+        lines.sort_unstable();
+        lines
+    }
+
+    #[test]
+    fn the_conditions_of_a_baseline_are_there_while_the_baseline_has_them() {
+        let metrics = ConditionGauges::default();
+        let (a, b) = ("a".into(), "b".into());
+        let suspended = [condition("Ready", "False"), condition("Suspended", "True"), condition("Later", "True")];
+        metrics.set([(&a, &suspended[..]), (&b, &suspended[..1])].into_iter());
+        assert_eq!(
+            conditions(&metrics),
+            [
+                r#"baseline="a",type="ready",status="false"} 1"#,
+                r#"baseline="a",type="ready",status="true"} 0"#,
+                r#"baseline="a",type="suspended",status="false"} 0"#,
+                r#"baseline="a",type="suspended",status="true"} 1"#,
+                r#"baseline="b",type="ready",status="false"} 1"#,
+                r#"baseline="b",type="ready",status="true"} 0"#,
+            ]
+        );
+        metrics.set([(&a, &[condition("Ready", "True")][..])].into_iter());
+        assert_eq!(
+            conditions(&metrics),
+            [r#"baseline="a",type="ready",status="false"} 0"#, r#"baseline="a",type="ready",status="true"} 1"#]
+        );
+    }
+
+    #[test]
+    fn i11_no_label_names_an_object_but_at_most_a_hundred_baselines() {
+        let metrics = ConditionGauges::default();
+        let ready = [condition("Ready", "True")];
+        let names: Vec<Arc<str>> = (0..150).map(|i| format!("b{i:03}").into()).collect();
+        let set = |names: &[Arc<str>]| metrics.set(names.iter().map(|name| (name, &ready[..])));
+        let dropped = || {
+            let text = text(&metrics);
+            let line = text.lines().find_map(|l| l.strip_prefix("dropped_total "));
+            line.unwrap().to_owned()
+        };
+        set(&names[50..]);
+        assert_eq!((conditions(&metrics).len(), dropped()), (200, "0".into()));
+        set(&names);
+        set(&names);
+        assert_eq!((conditions(&metrics).len(), dropped()), (200, "50".into()), "each is counted once");
+        assert!(conditions(&metrics)[0].starts_with(r#"baseline="b050""#), "who has series keeps them");
+        // Where some are gone, others follow.
+        set(&names[..60]);
+        assert_eq!((conditions(&metrics).len(), dropped()), (120, "50".into()));
+    }
+}
