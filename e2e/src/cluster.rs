@@ -3,6 +3,7 @@
 //! Each has its own state, authority and users; no two share anything. With `E2E_KUBECONFIG` it is somebody's
 //! cluster instead: then nothing is started, and whatever needs the processes is an error.
 //! Holds processes and paths only, nothing of a runtime: it may be shared by tests that each have their own.
+//! One file: the processes of a control plane start and stop in one order.
 
 use std::collections::BTreeMap;
 use std::env;

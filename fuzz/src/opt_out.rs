@@ -4,10 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use policy_baseline::{
     api::{BaselineOptOut, BaselineOptOutSpec, NamespaceName, PolicyBaseline, Role},
     engine::facts::opt_out::RawOptOut,
-    policy::plan::{
-        Baseline, Namespace, NamespaceOptOuts, OptOut,
-        opt_out::{OptOutVerdict, Ruling, verdict},
-    },
+    policy::plan::{Baseline, Namespace, NamespaceOptOuts, OptOut, OptOutVerdict, Ruling, verdict},
 };
 use serde_json::{Value, json};
 use strum::VariantArray;

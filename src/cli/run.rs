@@ -108,11 +108,12 @@ fn levels(text: &str) -> Result<String, String> {
 
 /// The filter for these levels.
 fn filter(levels: &str) -> Result<EnvFilter, String> {
-    let default = levels.split(',').filter_map(|part| part.trim().parse::<LevelFilter>().ok()).next_back();
+    let parts = || levels.split(',').map(str::trim);
+    let default = parts().filter_map(|part| part.parse::<LevelFilter>().ok()).next_back();
     let silenced = default.is_none_or(|level| level < LevelFilter::DEBUG);
-    let directives = if silenced { format!("{SILENCED},{levels}") } else { levels.to_owned() };
+    let directives: Vec<&str> = silenced.then_some(SILENCED).into_iter().chain(parts()).collect();
     let builder = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
-    builder.parse(directives).map_err(|e| e.to_string())
+    builder.parse(directives.join(",")).map_err(|e| e.to_string())
 }
 
 /// In whole seconds, as in a Lease. A write that is sent at the last moment has a third of it to end.

@@ -14,7 +14,7 @@ use crate::{
     api::{NamespaceName, Role, backends::ConfigurationKind},
     policy::{
         drift::{Drift, Repair},
-        plan::{Baseline, Decision, opt_out::Ruling},
+        plan::{Baseline, Decision, Ruling},
     },
 };
 

@@ -26,12 +26,12 @@ pub struct ConditionLabels {
 }
 
 /// What a condition of a baseline says, by its place in `ConditionType::VARIANTS`: none where the condition is not there.
-type Said = [Option<bool>; ConditionType::VARIANTS.len()];
+type ShownStates = [Option<bool>; ConditionType::VARIANTS.len()];
 
 /// The baselines that have gauges, with what these show, and those that are too many.
 #[derive(Debug, Default)]
 struct ShownConditions {
-    shown: BTreeMap<Arc<str>, Said>,
+    shown: BTreeMap<Arc<str>, ShownStates>,
     dropped: BTreeSet<Arc<str>>,
 }
 
@@ -63,7 +63,7 @@ impl ConditionGauges {
         shown.retain(|name, before| {
             let stays = names.contains(name);
             if !stays {
-                self.show(name, before, &Said::default());
+                self.show(name, before, &ShownStates::default());
             }
             stays
         });
@@ -77,7 +77,7 @@ impl ConditionGauges {
                     continue;
                 }
                 dropped.remove(name);
-                shown.insert(name.clone(), Said::default());
+                shown.insert(name.clone(), ShownStates::default());
             }
             let now = said_by(conditions);
             if let Some(before) = shown.get_mut(name).filter(|before| **before != now) {
@@ -87,7 +87,7 @@ impl ConditionGauges {
         }
     }
 
-    fn show(&self, baseline: &str, before: &Said, now: &Said) {
+    fn show(&self, baseline: &str, before: &ShownStates, now: &ShownStates) {
         for (place, kind) in ConditionType::VARIANTS.iter().enumerate() {
             if before[place] == now[place] {
                 continue;
@@ -105,8 +105,8 @@ impl ConditionGauges {
 }
 
 /// What conditions say. Types that this version does not know are left out.
-fn said_by(conditions: &[Condition]) -> Said {
-    let mut said = Said::default();
+fn said_by(conditions: &[Condition]) -> ShownStates {
+    let mut said = ShownStates::default();
     for condition in conditions {
         if let Some(place) = ConditionType::VARIANTS.iter().position(|kind| kind.into_str() == condition.type_) {
             said[place] = Some(condition.status == "True");

@@ -1,5 +1,6 @@
 //! A rollout: which namespaces a change reaches when. Waves, the time between them, and what pauses it.
 //! Knows names and counts only; never sees a client, a policy or a clock.
+//! One file: a third of it is the tests of one state machine.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,7 @@
 //! The admin port and the log: what probes, Prometheus and people read.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::Api;
@@ -11,53 +9,12 @@ use kube::api::DeleteParams;
 use policy_baseline_e2e::{Operator, TIMEOUT, World};
 use serde_json::{Value, json};
 
+use crate::admin_port::{address, get, get_as, metric};
 use crate::lifecycle::{delete_crd, restore_crd};
 use crate::scene::{Plan, apply_baseline, fence, policies_of, until_holds, until_ready};
 use crate::writes_failing::set_rules;
 
 const INGRESS: &str = "baseline-default-deny-ingress";
-
-/// Where the log says that the admin port is.
-async fn address(world: &World) -> String {
-    address_of(world, world.operator().unwrap()).await
-}
-
-pub async fn address_of(world: &World, operator: &Operator) -> String {
-    let named = async || {
-        let log = operator.log();
-        let line = log.lines().find(|line| line.contains("admin port is open")).map(str::to_owned);
-        line.and_then(|line| Some(line.split("address=").nth(1)?.split_whitespace().next()?.to_owned()))
-    };
-    world.eventually("the log names the admin port", TIMEOUT, named).await.unwrap()
-}
-
-/// Status, head and body.
-pub fn get(address: &str, path: &str) -> (u16, String, String) {
-    get_as(address, path, "*/*")
-}
-
-/// As [`get`], for a client that accepts this.
-fn get_as(address: &str, path: &str, accept: &str) -> (u16, String, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: admin\r\nAccept: {accept}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    let code = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (code, head.to_lowercase(), body.to_owned())
-}
-
-/// What the operator counts.
-pub async fn metrics_of(world: &World) -> String {
-    get(&address(world).await, "/metrics").2
-}
-
-/// The value of a series.
-pub fn metric(text: &str, series: &str) -> f64 {
-    let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
-    line.unwrap_or_else(|| panic!("{series} is not in\n{text}")).rsplit(' ').next().unwrap().parse().unwrap()
-}
 
 #[tokio::test]
 async fn the_metrics_count_what_happens_in_the_cluster() {

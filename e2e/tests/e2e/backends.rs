@@ -143,7 +143,7 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
         assert!(!world.policies(ns).await.unwrap().iter().any(restricts_ingress), "{name}");
     }
     let metric = r#"policy_baseline_namespaces{state="held"} 4"#;
-    let counted = async || crate::admin::metrics_of(&world).await.contains(metric);
+    let counted = async || crate::admin_port::metrics_of(&world).await.contains(metric);
     world.eventually("they are counted", TIMEOUT, counted).await.unwrap();
 
     // A configuration that is known before its namespace holds it from the first moment on.

@@ -1,4 +1,5 @@
 //! What a namespace gets when a baseline meets it: all three policies at once if it is new, a report if it is not.
+//! One file: the tests share their scene.
 
 use std::collections::BTreeMap;
 

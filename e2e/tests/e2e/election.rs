@@ -1,6 +1,7 @@
 //! Several instances: one writes, by the Lease, and another takes over when it ends, dies, stops or loses its rights.
 //!
 //! Each instance is a user of its own, so that the audit log tells who wrote. `judge` reads it: no write without the Lease (I6).
+//! One file: the tests share their scene.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;

@@ -1,4 +1,5 @@
 //! What happens to policies when their baseline changes or goes, when the CRD goes, when a namespace goes, when the operator goes.
+//! One file: the tests share their scene.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

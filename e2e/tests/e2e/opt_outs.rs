@@ -1,4 +1,5 @@
 //! Opt-outs: what they open, for how long, who may create them, and how they are seen.
+//! One file: the tests share their scene.
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Event;
@@ -13,7 +14,7 @@ use policy_baseline::api::{BaselineOptOut, PolicyBaselineStatus};
 use policy_baseline_e2e::{TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 
-use crate::admin::{metric, metrics_of};
+use crate::admin_port::{metric, metrics_of};
 use crate::samples::yaml_blocks;
 use crate::scene::{
     DENY_EGRESS, Plan, apply_baseline, can_i, fence, until_holds, until_only, until_ready, until_status, writes_since,

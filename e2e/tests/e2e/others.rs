@@ -10,7 +10,7 @@ use policy_baseline::api::PolicyBaselineStatus;
 use policy_baseline_e2e::{AuditEntry, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 
-use crate::admin::metrics_of;
+use crate::admin_port::metrics_of;
 use crate::repair::{PLATFORM, enforcing};
 use crate::scene::{
     DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, condition, events, fence, merge, policies_of, tenant, until_event,

@@ -1,4 +1,5 @@
 //! Drift of every class, brought about by tenants as far as they can, and what becomes of it.
+//! One file: the tests share their scene.
 
 use std::collections::BTreeMap;
 

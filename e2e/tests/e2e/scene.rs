@@ -2,6 +2,7 @@
 //!
 //! A fence is something that happens later and can be seen. What has not happened before it was not under way: that is how a
 //! test shows that something does not happen, without a clock.
+//! One file: the words that all suites are written in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

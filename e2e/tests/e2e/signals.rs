@@ -2,6 +2,7 @@
 //! change under them. Afterwards the invariants are checked by what the cluster holds and by what the audit log tells.
 //!
 //! `E2E_SEED` repeats a choice of actions, `E2E_SIGNALS_SECONDS` makes it shorter or longer. Each process is a user of its own.
+//! One file: the tests share their scene.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;

@@ -1,4 +1,5 @@
 //! Writes that the apiserver refuses, or changes: told in the status, tried again at a measured pace, in nobody else's way.
+//! One file: the tests share their scene.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

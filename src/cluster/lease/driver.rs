@@ -1,5 +1,6 @@
 //! Carries out what the elector decides: reads and writes the Lease, watches it so that a clean release is taken over at once, and
 //! opens and closes the gate. One request at a time, and none is waited for longer than it could be of use.
+//! One file: reading, writing, watching and publishing share one state and its order.
 
 use std::time::{Duration, Instant};
 

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn a_field_of_a_later_version_is_refused_where_ignoring_it_would_select_or_open_more() {
-        let check = |spec: Value| {
+        let check = |mut spec: Value| {
+            spec["mode"] = "Enforce".into();
             let object = json!({"apiVersion": "policybaseline.io/v1alpha1", "kind": "PolicyBaseline", "metadata": {"name": "b"}, "spec": spec});
             let raw: RawBaseline = serde_json::from_value(object).unwrap();
             raw.check("operator").map(|_| ()).map_err(|error| error.to_string())

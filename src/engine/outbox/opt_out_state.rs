@@ -29,7 +29,7 @@ use crate::{
         writes::{OptOutWrite, StoredOptOut, WriteError},
     },
     policy::{
-        plan::{OptOut, opt_out::OptOutVerdict},
+        plan::{OptOut, OptOutVerdict},
         status::MAX_MESSAGE,
     },
 };

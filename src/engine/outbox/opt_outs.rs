@@ -1,5 +1,6 @@
 //! The opt-outs as they stand in the cluster: what each amounts to, what is announced of its end, and when its status and label are
 //! to be written. Time is an argument, and may jump.
+//! One file: each method keeps the same few indexes in step.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,10 +35,7 @@ use crate::{
     },
     policy::{
         listing::Listing,
-        plan::{
-            NamespaceOptOuts, OptOut,
-            opt_out::{OptOutVerdict, Ruling, verdict},
-        },
+        plan::{NamespaceOptOuts, OptOut, OptOutVerdict, Ruling, verdict},
     },
 };
 

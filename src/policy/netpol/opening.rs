@@ -1,5 +1,6 @@
 //! What a policy lets in and out that a baseline closes: everybody, or every pod of the cluster, for all pods of the namespace or almost all.
 //! A rule that names who may talk is the tenant's business, and none of this.
+//! One file: what a rule opens is one judgement, with the table of cases that shows it.
 
 use std::{
     cmp::Reverse,

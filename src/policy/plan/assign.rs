@@ -1,5 +1,6 @@
 //! Which baseline applies to a namespace.
 //! Exactly one Enforce baseline wins; a baseline that is stalled keeps what it holds; an Audit baseline takes nothing.
+//! One file: the order in which baselines compete is one decision, and most of the file is its tests.
 
 use std::{
     cmp::Reverse,

@@ -1,5 +1,6 @@
 //! One baseline, checked. Every check that CEL cannot make at admission is made here and in `checks`, and its error becomes the
 //! condition's reason; after it, planning is total.
+//! One file: a baseline is assembled in one place, so that no part of it can be forgotten.
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString};
 use kube::core::Selector as Matcher;
 
-use super::{error::BaselineError, opt_out::duration};
+use super::{duration::duration, error::BaselineError};
 use crate::{
     api::{
         baseline::{Dns, IpBlock, Monitoring, PolicyMetadata, Port},

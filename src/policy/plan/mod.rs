@@ -4,12 +4,14 @@
 mod assign;
 mod baseline;
 mod checks;
+mod duration;
 mod error;
 mod former;
 mod labels;
-pub mod opt_out;
+mod opt_out;
 mod render;
 mod revision;
+mod verdict;
 mod words;
 
 use std::sync::Arc;
@@ -25,6 +27,7 @@ pub use labels::Labels;
 pub use opt_out::{NamespaceOptOuts, OptOut};
 pub use render::{Rendered, Stamp, own_id};
 pub use revision::Revision;
+pub use verdict::{OptOutVerdict, Ruling, verdict};
 
 /// What the plan needs to know of a namespace.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -1,12 +1,11 @@
-//! Whether an opt-out is in force: one function, for the operator and whoever else asks.
-//! Time is an argument. An opt-out that is out of bounds is not in force as a whole, and the sentence says why.
+//! What an opt-out asks for, and what a baseline allows. An opt-out that asks for more is not in force as a whole, and the sentence says why.
 
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::Baseline;
+use super::duration::duration;
 use crate::api::{
     BaselineOptOut, Role, Roles, baseline::OptOutLimits, opt_out::SHORTEST_REASON, reason::OptOutRefusal, whole_seconds,
 };
@@ -27,81 +26,6 @@ pub struct OptOut {
     pub expires: Timestamp,
     /// Who allowed it, and where that was decided.
     pub approval: Option<Arc<str>>,
-}
-
-/// What is planned in the namespace of an opt-out.
-#[derive(Clone, Copy, Debug)]
-pub enum Ruling<'a> {
-    /// No baseline enforces anything there.
-    Nobody,
-    /// The namespace is older than that baseline, which only reports it.
-    Reports(&'a str),
-    /// That baseline is enforced there.
-    Enforces(&'a Baseline),
-    /// That baseline freezes the namespace as it is. Whether the opt-out was in force until then.
-    Freezes(&'a str, bool),
-}
-
-/// Whether an opt-out is in force.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum OptOutVerdict {
-    /// Until then; the sentence says what that means.
-    InForce(Timestamp, String),
-    /// Why not, in a word and a sentence.
-    NotInForce(OptOutRefusal, String),
-}
-
-impl OptOutVerdict {
-    /// When it ends, if it is in force.
-    pub const fn until(&self) -> Option<Timestamp> {
-        match self {
-            Self::InForce(until, _) => Some(*until),
-            Self::NotInForce(..) => None,
-        }
-    }
-}
-
-/// Decides whether an opt-out is in force at that time.
-pub fn verdict(opt_out: &OptOut, ruling: Ruling, now: Timestamp) -> OptOutVerdict {
-    let OptOut { roles, expires, .. } = opt_out;
-    if opt_out.is_over(now) {
-        let message = match ruling {
-            Ruling::Freezes(baseline, _) => {
-                format!("it expired at {expires}; baseline {baseline} changes nothing here until it continues")
-            }
-            _ => format!(
-                "it expired at {expires}, and {roles} applies here again; if the exception is still needed, create a new one"
-            ),
-        };
-        return OptOutVerdict::NotInForce(OptOutRefusal::Expired, message);
-    }
-    let in_force =
-        |more: &str| OptOutVerdict::InForce(*expires, format!("{roles} does not apply to this namespace until {expires}{more}"));
-    match ruling {
-        Ruling::Nobody => {
-            let message = "no baseline enforces policies in this namespace, so there is nothing to opt out of".into();
-            OptOutVerdict::NotInForce(OptOutRefusal::NoBaseline, message)
-        }
-        Ruling::Reports(baseline) => {
-            let message = format!(
-                "this namespace is older than baseline {baseline}, which only reports it, so there is nothing to opt out of"
-            );
-            OptOutVerdict::NotInForce(OptOutRefusal::ExistingNamespace, message)
-        }
-        Ruling::Freezes(baseline, true) => {
-            in_force(&format!("; baseline {baseline} changes nothing here, even after that time, until it continues"))
-        }
-        Ruling::Freezes(baseline, false) => {
-            let message = format!(
-                "baseline {baseline} is suspended, stalled or awaiting confirmation, and changes nothing here until it continues"
-            );
-            OptOutVerdict::NotInForce(OptOutRefusal::BaselineFrozen, message)
-        }
-        Ruling::Enforces(Baseline { name, opt_outs: limits, .. }) => match limits.refuse(opt_out) {
-            None => in_force(""),
-            Some(refusal) => OptOutVerdict::NotInForce(refusal, limits.explain(opt_out, refusal, name)),
-        },
-    }
 }
 
 impl OptOut {
@@ -152,7 +76,7 @@ impl Limits {
     }
 
     /// Why an opt-out does not keep within them, if it does not.
-    fn refuse(&self, opt_out: &OptOut) -> Option<OptOutRefusal> {
+    pub fn refuse(&self, opt_out: &OptOut) -> Option<OptOutRefusal> {
         if !opt_out.roles.without(self.allowed).is_empty() {
             return Some(OptOutRefusal::PolicyNotAllowed);
         }
@@ -164,7 +88,7 @@ impl Limits {
         opt_out.created.checked_add(self.longest).unwrap_or(Timestamp::MAX)
     }
 
-    fn explain(&self, opt_out: &OptOut, refusal: OptOutRefusal, baseline: &str) -> String {
+    pub fn explain(&self, opt_out: &OptOut, refusal: OptOutRefusal, baseline: &str) -> String {
         let Self { told, allowed, .. } = self;
         if refusal == OptOutRefusal::PolicyNotAllowed && allowed.is_empty() {
             return format!("baseline {baseline} allows no opt-outs (spec.optOuts.allowedPolicies)");
@@ -180,15 +104,6 @@ impl Limits {
             "it ends at {expires}, but baseline {baseline} allows {told} from its creation (spec.optOuts.maxDuration), that is until {latest}: set spec.expiresAt to that, or create a new one"
         )
     }
-}
-
-/// Whole hours, minutes and seconds, as in 1h30m: what the pattern of the CRD admits, in any order.
-pub(super) fn duration(text: &str) -> Option<SignedDuration> {
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit() || b"hms".contains(&b)) {
-        return None;
-    }
-    let mut parts = text.split_inclusive(|c: char| c.is_ascii_alphabetic()).map(|part| part.parse::<SignedDuration>().ok());
-    parts.try_fold(SignedDuration::ZERO, |sum, part| sum.checked_add(part?))
 }
 
 /// The opt-outs of a namespace whose time is not over, whether or not a baseline admits them.
@@ -208,160 +123,5 @@ impl FromIterator<OptOut> for NamespaceOptOuts {
     fn from_iter<I: IntoIterator<Item = OptOut>>(opt_outs: I) -> Self {
         let opt_outs: Vec<OptOut> = opt_outs.into_iter().collect();
         Self((!opt_outs.is_empty()).then(|| Arc::new(opt_outs)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::testkit::{checked, namespace};
-
-    const CREATED: i64 = 1_000_000;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    fn object(roles: &Value, expires: Timestamp) -> BaselineOptOut {
-        let object = json!({
-            "apiVersion": "policybaseline.io/v1alpha1", "kind": "BaselineOptOut",
-            "metadata": {"name": "o", "namespace": "a", "creationTimestamp": at(CREATED)},
-            "spec": {"policies": roles, "reason": "a reason of twenty characters", "expiresAt": expires},
-        });
-        serde_json::from_value(object).unwrap()
-    }
-
-    fn opt_out(roles: &Value, hours: i64) -> OptOut {
-        OptOut::check(&object(roles, at(CREATED + hours * 3_600))).unwrap()
-    }
-
-    fn tell(verdict: &OptOutVerdict) -> String {
-        match verdict {
-            OptOutVerdict::InForce(until, _) => format!("until {}", until.as_second() - CREATED),
-            OptOutVerdict::NotInForce(refusal, _) => refusal.into_str().into(),
-        }
-    }
-
-    fn under(limits: Value, opt_out: &OptOut, second: i64) -> String {
-        let baseline = checked("b", json!({"optOuts": limits}));
-        tell(&verdict(opt_out, Ruling::Enforces(&baseline), at(CREATED + second)))
-    }
-
-    #[test]
-    fn it_is_in_force_until_the_very_second_in_which_it_expires_whatever_the_clock_did_before() {
-        let o = opt_out(&json!(["DefaultDenyEgress"]), 1);
-        for (second, says) in
-            [(0, "until 3600"), (3_599, "until 3600"), (3_600, "Expired"), (i64::from(u32::MAX), "Expired"), (-5, "until 3600")]
-        {
-            assert_eq!(under(json!({}), &o, second), says, "{second}");
-        }
-        let almost = Timestamp::from_millisecond((CREATED + 3_600) * 1_000 - 1).unwrap();
-        assert!(!o.is_over(almost) && o.is_over(o.expires));
-    }
-
-    #[test]
-    fn an_end_with_a_fraction_counts_in_whole_seconds() {
-        let end = Timestamp::from_millisecond((CREATED + 60) * 1_000 + 999).unwrap();
-        assert_eq!(OptOut::check(&object(&json!(["DefaultDenyEgress"]), end)).unwrap().expires, at(CREATED + 60));
-    }
-
-    #[test]
-    fn it_may_last_as_long_as_the_baseline_allows_from_its_creation() {
-        let role = json!(["DefaultDenyEgress"]);
-        for (limit, hours, says) in [
-            (json!({}), 720, "until 2592000"),
-            (json!({}), 721, "TooLong"),
-            (json!({"maxDuration": "1h"}), 1, "until 3600"),
-            (json!({"maxDuration": "59m59s"}), 1, "TooLong"),
-            (json!({"maxDuration": "999999h"}), 999_999, "until 3599996400"),
-        ] {
-            assert_eq!(under(limit.clone(), &opt_out(&role, hours), 0), says, "{limit} {hours}");
-        }
-        // An extension counts from the creation too, however late it is asked for.
-        assert_eq!(under(json!({"maxDuration": "2h"}), &opt_out(&role, 3), 3_600), "TooLong");
-        let far = OptOut { expires: Timestamp::MAX, created: Timestamp::MAX, ..opt_out(&role, 1) };
-        assert_eq!(under(json!({}), &far, 0), format!("until {}", Timestamp::MAX.as_second() - CREATED));
-    }
-
-    #[test]
-    fn one_role_that_is_not_allowed_makes_all_of_it_not_in_force() {
-        let both = opt_out(&json!(["DefaultDenyIngress", "DefaultDenyEgress"]), 1);
-        assert_eq!(under(json!({"allowedPolicies": ["DefaultDenyEgress"]}), &both, 0), "PolicyNotAllowed");
-        assert_eq!(under(json!({"allowedPolicies": []}), &both, 0), "PolicyNotAllowed");
-        assert_eq!(under(json!({"allowedPolicies": ["DefaultDenyEgress", "DefaultDenyIngress"]}), &both, 0), "until 3600");
-        let baseline = checked("b", json!({"optOuts": {"allowedPolicies": ["DefaultDenyEgress"]}}));
-        let mut ns = namespace("a", &[]);
-        ns.opt_outs = [both.clone()].into_iter().collect();
-        assert_eq!((baseline.planned(&ns).count(), baseline.opted_out(&ns).count()), (3, 0));
-        let OptOutVerdict::NotInForce(_, message) = verdict(&both, Ruling::Enforces(&baseline), at(0)) else { panic!() };
-        assert!(message.contains("allows no opt-out from DefaultDenyIngress, only from DefaultDenyEgress"), "{message}");
-    }
-
-    #[test]
-    fn the_plan_does_without_the_roles_that_are_in_force_and_tells_the_last_end_of_each() {
-        let baseline = checked("b", json!({}));
-        let mut ns = namespace("a", &[]);
-        let two = [opt_out(&json!(["DefaultDenyEgress"]), 2), opt_out(&json!(["DefaultDenyEgress", "MonitoringCarveout"]), 1)];
-        ns.opt_outs = two.into_iter().collect();
-        let planned: Vec<Role> = baseline.planned(&ns).map(|(_, policy)| policy.role).collect();
-        assert_eq!(planned, [Role::DefaultDenyIngress]);
-        let ends: Vec<_> = baseline.opted_out(&ns).map(|(p, o)| (p.role, o.expires.as_second() - CREATED)).collect();
-        assert_eq!(ends, [(Role::DefaultDenyEgress, 7_200), (Role::MonitoringCarveout, 3_600)]);
-        // What is not planned anyway is nothing that the namespace does without.
-        let monitoring = namespace("monitoring", &[]);
-        let ns = crate::policy::plan::Namespace { opt_outs: ns.opt_outs, ..monitoring };
-        assert_eq!(baseline.opted_out(&ns).count(), 1);
-    }
-
-    #[test]
-    fn where_nothing_is_enforced_it_is_not_in_force_and_where_everything_is_frozen_it_stays_what_it_was() {
-        let o = opt_out(&json!(["DefaultDenyEgress"]), 1);
-        for (ruling, says) in [
-            (Ruling::Nobody, "NoBaseline"),
-            (Ruling::Reports("b"), "ExistingNamespace"),
-            (Ruling::Freezes("b", false), "BaselineFrozen"),
-            (Ruling::Freezes("b", true), "until 3600"),
-        ] {
-            assert_eq!(tell(&verdict(&o, ruling, at(CREATED))), says);
-            assert_eq!(tell(&verdict(&o, ruling, o.expires)), "Expired");
-        }
-    }
-
-    #[test]
-    fn durations_are_read_as_go_writes_them_but_for_fractions() {
-        for (text, seconds) in [("720h", 2_592_000), ("1h30m", 5_400), ("720h0m0s", 2_592_000), ("45s", 45), ("0h1s", 1)] {
-            assert_eq!(duration(text), Some(SignedDuration::from_secs(seconds)), "{text}");
-        }
-        for text in [
-            "",
-            "h",
-            "30d",
-            "1.5h",
-            "-1h",
-            "1",
-            "1h30",
-            " 1h",
-            "1h ",
-            "1 h",
-            "é",
-            "99999999999999999999h",
-            "9223372036854775807h",
-        ] {
-            assert_eq!(duration(text), None, "{text}");
-        }
-        let limits = |text: &str| OptOutLimits { max_duration: Some(text.into()), allowed_policies: None };
-        assert_eq!(Limits::check(Some(&limits("0h0m"))).unwrap_err(), "0h0m");
-    }
-
-    #[test]
-    fn what_a_looser_crd_lets_in_is_refused_with_the_field() {
-        let end = at(CREATED + 60);
-        let error = |object: &BaselineOptOut| OptOut::check(object).unwrap_err();
-        assert!(error(&object(&json!([]), end)).starts_with("spec.policies: name at least one"));
-        let mut short = object(&json!(["DefaultDenyEgress"]), end);
-        short.spec.reason = "   because             ".into();
-        assert!(error(&short).starts_with("spec.reason: say in at least 20 characters"));
     }
 }

@@ -1,5 +1,6 @@
 //! The three policies. Rendered once for a baseline, never for a namespace: only the namespace and the id differ there.
 //! All four fields of a spec are always written out, also when empty: a list that nobody owns is a hole that no apply closes.
+//! One file: the three policies share their parts, and a third of the file is tests.
 
 use std::{
     borrow::Cow,

@@ -1,4 +1,5 @@
 //! label-hygiene: the labels by which NetworkPolicies select stay as they are on a running pod, and all else goes on.
+//! One file: the tests share their scene.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,6 @@
 //! opt-out-rules: the apiserver says of an opt-out what the operator would say, when it is written; a change makes none wider, and nothing
 //! holds up who makes one narrower. But for one test no operator runs here: nothing of it is needed.
+//! One file: the tests share their scene.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::jiff::{SignedDuration, Timestamp, tz};
@@ -8,7 +9,7 @@ use kube::core::ApiResource;
 use kube::{Client, ResourceExt};
 use policy_baseline::api::{BaselineOptOut, PolicyBaseline};
 use policy_baseline::policy::plan::Baseline;
-use policy_baseline::policy::plan::opt_out::{OptOut, OptOutVerdict, Ruling, verdict};
+use policy_baseline::policy::plan::{OptOut, OptOutVerdict, Ruling, verdict};
 use policy_baseline_e2e::{TIMEOUT, World};
 use serde_json::{Value, json};
 

@@ -1,4 +1,5 @@
 //! sane-policies: what is told of a tenant's policy, to whom, and that it agrees with what the operator says of the same policy.
+//! One file: the tests share their scene.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use policy_baseline_e2e::{Operator, TIMEOUT, World};
 
 use super::weather::Sky;
-use crate::admin::{address_of, get, metric};
+use crate::admin_port::{address_of, get, metric};
 use crate::faults::DURATION;
 use crate::faults_storms::resident;
 use crate::judge::check_failures;
