@@ -2,15 +2,43 @@
 //!
 //! The rooms, from top to bottom; each imports only the rooms below it (`docs/ARCHITECTURE.md`):
 //! `cli`, `operator`, `cluster`, `engine`, `policy`, `api`. `api`, `policy` and `engine` see no client, no runtime and no clock.
+//!
+//! Public is only what the binary, the end-to-end suites and the fuzzer use, so that the compiler finds what nobody does.
 
 #![cfg_attr(test, allow(clippy::needless_pass_by_value, clippy::default_trait_access, reason = "tests read better so"))]
 
-pub mod api;
-pub mod cli;
-pub mod cluster;
-pub mod engine;
-pub mod operator;
-pub mod policy;
+mod api;
+mod cli;
+mod cluster;
+mod engine;
+mod operator;
+mod policy;
 
 #[cfg(test)]
 mod testkit;
+
+pub use self::{
+    api::{
+        BaselineOptOut, BaselineOptOutSpec, NamespaceName, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus, Role,
+        SlimPolicy, Uid,
+        baseline::{MAX_NOTICES, MAX_RECENT_DRIFT, MAX_VIOLATIONS, Violation},
+        names::{LABEL_ID, LABEL_MANAGED_BY, MANAGER, SYSTEM_NAMESPACES, check_label_key, check_label_value, is_dns_label},
+        reason::{ConditionType, NoticeReason},
+    },
+    cli::main,
+    cluster::client::{Clients, Stack, connect},
+    engine::facts::{baseline::RawBaseline, namespaces::Observed, opt_out::RawOptOut},
+    policy::{
+        dns::{
+            ClusterDns, Derived, DnsEvent, KEPT, Memory, OPENSHIFT_DNS, Object, SlimDaemonSet, SlimPod, SlimService, SlimSlice,
+            Source, Sources,
+        },
+        drift::{
+            Class, Drift, Fingerprint, Interner, PlannedPolicies, PlannedPolicy, Policies, Repair, diff, residue, spec_digest,
+            targets,
+        },
+        netpol::{Opening, Openings, Peers, Ports},
+        plan::{Baseline, BaselineError, Namespace, NamespaceOptOuts, OptOut, OptOutVerdict, Rendered, Ruling, own_id, verdict},
+        status::{ConditionInputs, Ledger},
+    },
+};

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    policy_baseline::cli::main()
+    policy_baseline::main()
 }

@@ -4,7 +4,7 @@
 
 use std::{fs, path::PathBuf};
 
-use policy_baseline::{api::PolicyBaseline, policy::plan::Baseline};
+use policy_baseline::{Baseline, PolicyBaseline};
 use serde_json::Value;
 
 fn read(path: &str) -> Value {

@@ -8,17 +8,10 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use policy_baseline::{
-    api::{
-        NamespaceName, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus, Role, SlimPolicy,
-        baseline::{MAX_NOTICES, MAX_RECENT_DRIFT, MAX_VIOLATIONS},
-        names::{SYSTEM_NAMESPACES, check_label_key, check_label_value, is_dns_label},
-    },
-    engine::facts::baseline::RawBaseline,
-    policy::{
-        drift::{Fingerprint, Interner, PlannedPolicies, Policies, diff, targets},
-        plan::{Baseline, BaselineError, Namespace, NamespaceOptOuts, Rendered},
-        status::{ConditionInputs, Ledger},
-    },
+    Baseline, BaselineError, ConditionInputs, Fingerprint, Interner, Ledger, MAX_NOTICES, MAX_RECENT_DRIFT, MAX_VIOLATIONS,
+    Namespace, NamespaceName, NamespaceOptOuts, PlannedPolicies, Policies, PolicyBaseline, PolicyBaselineSpec,
+    PolicyBaselineStatus, RawBaseline, Rendered, Role, SYSTEM_NAMESPACES, SlimPolicy, check_label_key, check_label_value, diff,
+    is_dns_label, targets,
 };
 use serde_json::Value;
 

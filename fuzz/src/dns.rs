@@ -6,14 +6,8 @@ use std::{
 };
 
 use policy_baseline::{
-    api::{PolicyBaseline, Role},
-    policy::{
-        dns::{
-            ClusterDns, Derived, DnsEvent, KEPT, Memory, OPENSHIFT_DNS, Object, SlimDaemonSet, SlimPod, SlimService, SlimSlice,
-            Source, Sources,
-        },
-        plan::Baseline,
-    },
+    Baseline, ClusterDns, Derived, DnsEvent, KEPT, Memory, OPENSHIFT_DNS, Object, PolicyBaseline, Role, SlimDaemonSet, SlimPod,
+    SlimService, SlimSlice, Source, Sources,
 };
 use serde_json::{Value, json};
 use strum::VariantArray;

@@ -2,9 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 use policy_baseline::{
-    api::{BaselineOptOut, BaselineOptOutSpec, NamespaceName, PolicyBaseline, Role},
-    engine::facts::opt_out::RawOptOut,
-    policy::plan::{Baseline, Namespace, NamespaceOptOuts, OptOut, OptOutVerdict, Ruling, verdict},
+    Baseline, BaselineOptOut, BaselineOptOutSpec, Namespace, NamespaceName, NamespaceOptOuts, OptOut, OptOutVerdict,
+    PolicyBaseline, RawOptOut, Role, Ruling, verdict,
 };
 use serde_json::{Value, json};
 use strum::VariantArray;

@@ -9,19 +9,9 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use policy_baseline::{
-    api::{
-        PolicyBaseline, SlimPolicy, Uid,
-        names::{LABEL_ID, LABEL_MANAGED_BY, MANAGER},
-    },
-    engine::facts::namespaces::Observed,
-    policy::{
-        drift::{
-            Class, Drift, Fingerprint, Interner, PlannedPolicies, PlannedPolicy, Policies, Repair, diff, residue, spec_digest,
-            targets,
-        },
-        netpol::{Openings, Peers, Ports},
-        plan::{Baseline, Rendered, own_id},
-    },
+    Baseline, Class, Drift, Fingerprint, Interner, LABEL_ID, LABEL_MANAGED_BY, MANAGER, Observed, Openings, Peers,
+    PlannedPolicies, PlannedPolicy, Policies, PolicyBaseline, Ports, Rendered, Repair, SlimPolicy, Uid, diff, own_id, residue,
+    spec_digest, targets,
 };
 use serde_json::{Value, json};
 

@@ -335,6 +335,7 @@ pub struct MonitoringSource {
     validation = Rule::new("!has(self.endPort) || (type(self.port) == int && self.endPort >= self.port)")
         .message("endPort needs a numbered port and must not be below it")
 )]
+#[expect(clippy::struct_field_names, reason = "the names of NetworkPolicyPort")]
 pub struct Port {
     /// TCP, UDP or SCTP. Default: TCP.
     #[serde(default)]
@@ -350,6 +351,7 @@ pub struct Port {
 /// The protocol of a port.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, IntoStaticStr, JsonSchema, PartialEq, Serialize)]
 #[strum(const_into_str)]
+#[expect(clippy::upper_case_acronyms, reason = "as Kubernetes writes them")]
 pub enum Protocol {
     /// TCP.
     #[default]

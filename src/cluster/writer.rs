@@ -381,6 +381,42 @@ fn classify(error: &kube::Error) -> WriteError {
     failed(reason, status.message.clone())
 }
 
+/// Writes what is missing or wrong, all of it together; then, only if all of that was confirmed, removes what is planned no more.
+async fn repair(writer: &Writer, mut job: Job) -> Done {
+    let first = job.put_in_order();
+    let (applies, removals) = job.tasks.split_at(first);
+    let mut results = join_all(applies.iter().map(|task| write(writer, &job, &task.drift))).await;
+    if removals_may_follow(&results) {
+        results.extend(join_all(removals.iter().map(|task| write(writer, &job, &task.drift))).await);
+    } else {
+        results.extend(removals.iter().map(|_| Ok(Wrote::Withheld)));
+    }
+    Done { job, results }
+}
+
+async fn write(writer: &Writer, job: &Job, drift: &Drift) -> Result<Wrote, WriteError> {
+    let namespace = job.namespace.as_str();
+    match &drift.fix {
+        Repair::WaitForFinalizer => Ok(Wrote::Withheld),
+        Repair::Apply { index, uid, former_keys, .. } => {
+            let Some(policy) = job.baseline.as_ref().and_then(|b| b.policies.get(*index)) else { return Ok(Wrote::Withheld) };
+            // What is taken over is read first, to be told. That must not keep it from being taken over (I9).
+            let before = match drift.class {
+                Class::Unmanaged => writer.read_policy(namespace, &drift.policy).await,
+                _ => None,
+            };
+            let uid = uid.as_ref().map(Uid::to_string);
+            let stored = writer.apply_policy(namespace, policy, uid.as_deref(), former_keys.as_deref()).await?;
+            Ok(Wrote::Applied { stored: Box::new(stored), before })
+        }
+        Repair::Delete { uid, version } => match writer.delete_policy(namespace, &drift.policy, &uid.to_string(), *version).await
+        {
+            Ok(()) | Err(WriteError::NotFound) => Ok(Wrote::Removed),
+            Err(error) => Err(error),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http::Response;
@@ -553,41 +589,5 @@ mod tests {
         assert_eq!(late.to_string(), "TimedOut: no answer from the API server in 10 s");
         drop(writer);
         assert!(server.await.unwrap() >= CLIENT_TIMEOUT);
-    }
-}
-
-/// Writes what is missing or wrong, all of it together; then, only if all of that was confirmed, removes what is planned no more.
-async fn repair(writer: &Writer, mut job: Job) -> Done {
-    let first = job.put_in_order();
-    let (applies, removals) = job.tasks.split_at(first);
-    let mut results = join_all(applies.iter().map(|task| write(writer, &job, &task.drift))).await;
-    if removals_may_follow(&results) {
-        results.extend(join_all(removals.iter().map(|task| write(writer, &job, &task.drift))).await);
-    } else {
-        results.extend(removals.iter().map(|_| Ok(Wrote::Withheld)));
-    }
-    Done { job, results }
-}
-
-async fn write(writer: &Writer, job: &Job, drift: &Drift) -> Result<Wrote, WriteError> {
-    let namespace = job.namespace.as_str();
-    match &drift.fix {
-        Repair::WaitForFinalizer => Ok(Wrote::Withheld),
-        Repair::Apply { index, uid, former_keys, .. } => {
-            let Some(policy) = job.baseline.as_ref().and_then(|b| b.policies.get(*index)) else { return Ok(Wrote::Withheld) };
-            // What is taken over is read first, to be told. That must not keep it from being taken over (I9).
-            let before = match drift.class {
-                Class::Unmanaged => writer.read_policy(namespace, &drift.policy).await,
-                _ => None,
-            };
-            let uid = uid.as_ref().map(Uid::to_string);
-            let stored = writer.apply_policy(namespace, policy, uid.as_deref(), former_keys.as_deref()).await?;
-            Ok(Wrote::Applied { stored: Box::new(stored), before })
-        }
-        Repair::Delete { uid, version } => match writer.delete_policy(namespace, &drift.policy, &uid.to_string(), *version).await
-        {
-            Ok(()) | Err(WriteError::NotFound) => Ok(Wrote::Removed),
-            Err(error) => Err(error),
-        },
     }
 }

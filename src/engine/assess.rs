@@ -58,7 +58,9 @@ pub fn assess(
         if finding.state != NamespaceState::Reported {
             finding.problems.extend(opted_out(audit, ns));
         }
-        held(audit, ns).into_iter().for_each(|notice| finding.hold(notice));
+        if let Some(notice) = held(audit, ns) {
+            finding.hold(notice);
+        }
         finding.problems.extend(bypasses(audit, ns, entry));
         found.findings.push((audit.name.clone(), finding));
     }
@@ -70,7 +72,9 @@ pub fn assess(
         }
         Decision::Reported(baseline) => {
             let mut finding = reported(would(&baseline));
-            held(&baseline, ns).into_iter().for_each(|notice| finding.hold(notice));
+            if let Some(notice) = held(&baseline, ns) {
+                finding.hold(notice);
+            }
             found.findings.push((baseline.name.clone(), finding));
         }
         Decision::Unselected => {

@@ -22,7 +22,6 @@ impl Engine {
         while let Some(name) = self.ready.pop() {
             let Some(entry) = self.observed.get(&name) else { continue };
             let Assessment { drifts, baseline, .. } = self.assess(&name, entry);
-            let uid = entry.uid.clone();
             let found = drifts.len();
             let drifts = self.writable(&name, drifts, now);
             if drifts.is_empty() {
@@ -43,7 +42,7 @@ impl Engine {
             }
             self.in_flight.insert(name.clone(), all);
             self.observed.writes_begin(&name);
-            return Some(Job { namespace: name, namespace_uid: uid, baseline, tasks });
+            return Some(Job { namespace: name, baseline, tasks });
         }
         None
     }

@@ -78,8 +78,6 @@ pub struct Task {
 pub struct Job {
     /// Where.
     pub namespace: NamespaceName,
-    /// The uid of the namespace that was assessed.
-    pub namespace_uid: Option<Uid>,
     /// Whose policies.
     pub baseline: Option<Arc<Baseline>>,
     /// What to repair.
@@ -173,6 +171,7 @@ pub struct OptOutWrite {
     /// The status, if another one is stored.
     pub status: Option<BaselineOptOutStatus>,
     /// The value of the label that says that it is in force, or none, if it is not so yet.
+    #[expect(clippy::option_option, reason = "none: the label stays; none inside: it is removed")]
     pub label: Option<Option<&'static str>>,
 }
 

@@ -1,7 +1,7 @@
 //! What Prometheus can ask. Every label is a closed set, but for the names of at most 100 baselines (I11). Recording never fails and never
 //! waits (I9). One file: each metric with its registration, its setter and its line in docs/metrics.md.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -74,7 +74,6 @@ const NO_ROLE: &str = "none";
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    documented: Vec<Documented>,
     namespaces: Family<State, Gauge>,
     opted_out: Gauge,
     bypassed: Gauge,
@@ -98,44 +97,19 @@ pub struct Metrics {
     status_write_seconds: Histogram,
 }
 
-/// One line of the table of metrics.
-#[derive(Debug)]
-struct Documented {
-    name: String,
-    kind: &'static str,
-    labels: &'static str,
-    help: &'static str,
-}
-
-/// Registers metrics and keeps what the table says of them.
-struct Shelf {
-    registry: Registry,
-    documented: Vec<Documented>,
-}
-
-impl Shelf {
-    fn put(&mut self, kind: &'static str, name: &str, labels: &'static str, help: &'static str, metric: impl Metric) {
-        let (unit, suffix) = match kind {
-            "histogram" => (Some(Unit::Seconds), "_seconds"),
-            "counter" => (None, "_total"),
-            "info" => (None, "_info"),
-            _ => (None, ""),
-        };
-        self.documented.push(Documented { name: format!("{PREFIX}_{name}{suffix}"), kind, labels, help });
-        match unit {
-            Some(unit) => self.registry.register_with_unit(name, help, unit, metric),
-            None => self.registry.register(name, help, metric),
-        }
+/// Registers a metric, with the unit and the suffix that its kind has.
+fn put(registry: &mut Registry, kind: &'static str, name: &str, help: &'static str, metric: impl Metric) {
+    match kind {
+        "histogram" => registry.register_with_unit(name, help, Unit::Seconds, metric),
+        _ => registry.register(name, help, metric),
     }
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut shelf = Shelf { registry: Registry::with_prefix(PREFIX), documented: vec![] };
         let seconds = || Histogram::new(SECONDS);
         let mut m = Self {
-            registry: Registry::default(),
-            documented: vec![],
+            registry: Registry::with_prefix(PREFIX),
             namespaces: Family::default(),
             opted_out: Gauge::default(),
             bypassed: Gauge::default(),
@@ -158,73 +132,61 @@ impl Default for Metrics {
             reconcile_seconds: seconds(),
             status_write_seconds: seconds(),
         };
+        let registry = &mut m.registry;
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         let help = "Selected namespaces by state, added up over all baselines: each is in exactly one state";
-        shelf.put("gauge", "namespaces", "`state`", help, m.namespaces.clone());
+        put(registry, "gauge", "namespaces", help, m.namespaces.clone());
         let help = "Namespaces in which an opt-out takes a policy away, added up over all baselines";
-        shelf.put("gauge", "namespaces_opted_out", "", help, m.opted_out.clone());
+        put(registry, "gauge", "namespaces_opted_out", help, m.opted_out.clone());
         let help = "Namespaces in which somebody else's policy opens what the baseline closes, added up over all baselines";
-        shelf.put("gauge", "namespaces_bypassed", "", help, m.bypassed.clone());
+        put(registry, "gauge", "namespaces_bypassed", help, m.bypassed.clone());
         let help = "Namespaces that match a baseline to which another one is preferred, added up over all baselines";
-        shelf.put("gauge", "namespaces_shadowed", "", help, m.shadowed.clone());
+        put(registry, "gauge", "namespaces_shadowed", help, m.shadowed.clone());
         let help = "1 if the condition of the baseline has this status, else 0; no series while the condition is absent";
-        shelf.put("gauge", "condition", "`baseline`, `type`, `status`", help, m.conditions.gauges());
+        put(registry, "gauge", "condition", help, m.conditions.gauges());
         let help = "Baselines without a policy_baseline_condition, because 100 others have it";
-        shelf.put("counter", "condition_baselines_dropped", "", help, m.conditions.dropped());
+        put(registry, "counter", "condition_baselines_dropped", help, m.conditions.dropped());
         let help = "Namespaces that rollouts concern, by state, added up over all baselines";
-        shelf.put("gauge", "rollout_namespaces", "`state`", help, m.rollout_namespaces.clone());
+        put(registry, "gauge", "rollout_namespaces", help, m.rollout_namespaces.clone());
         let help = "Rollouts that go no further until their baseline is edited";
-        shelf.put("gauge", "rollouts_paused", "", help, m.rollouts_paused.clone());
-        shelf.put(
-            "counter",
-            "drift",
-            "`class`, `role`",
-            "Policies that somebody else changed, by class and role",
-            m.drift.clone(),
-        );
+        put(registry, "gauge", "rollouts_paused", help, m.rollouts_paused.clone());
+        put(registry, "counter", "drift", "Policies that somebody else changed, by class and role", m.drift.clone());
         let help = "Policies that somebody changed so often that their repairs had to wait";
-        shelf.put("counter", "contested", "`role`", help, m.contested.clone());
-        shelf.put("counter", "repairs", "`outcome`", "Policies written or not, by outcome", m.repairs.clone());
-        shelf.put(
-            "counter",
-            "api_writes",
-            "`verb`, `outcome`",
-            "Writes sent to the API server, by verb and outcome",
-            m.writes.clone(),
-        );
-        shelf.put("counter", "watch_restarts", "`watch`", "Lists that a watch had to take again", m.watch_restarts.clone());
+        put(registry, "counter", "contested", help, m.contested.clone());
+        put(registry, "counter", "repairs", "Policies written or not, by outcome", m.repairs.clone());
+        put(registry, "counter", "api_writes", "Writes sent to the API server, by verb and outcome", m.writes.clone());
+        put(registry, "counter", "watch_restarts", "Lists that a watch had to take again", m.watch_restarts.clone());
         let help = "Opt-outs in force that name the role";
-        shelf.put("gauge", "opt_outs_in_force", "`role`", help, m.opt_outs.clone());
+        put(registry, "gauge", "opt_outs_in_force", help, m.opt_outs.clone());
         let help = "When the first of the opt-outs in force that name the role ends, as a Unix timestamp; 0 when there is none";
-        shelf.put("gauge", "opt_outs_earliest_expiry_timestamp_seconds", "`role`", help, m.opt_outs_end.clone());
-        shelf.put(
+        put(registry, "gauge", "opt_outs_earliest_expiry_timestamp_seconds", help, m.opt_outs_end.clone());
+        put(
+            registry,
             "counter",
             "events_dropped",
-            "",
             "Events that came faster than the API server took them",
             m.events_dropped.clone(),
         );
-        shelf.put("gauge", "leader", "", "1 while this instance is the one that writes", m.leader.clone());
-        shelf.put("gauge", "tasks", "", "Tasks of the runtime that are alive", m.tasks.clone());
-        shelf.put(
+        put(registry, "gauge", "leader", "1 while this instance is the one that writes", m.leader.clone());
+        put(registry, "gauge", "tasks", "Tasks of the runtime that are alive", m.tasks.clone());
+        put(
+            registry,
             "histogram",
             "drift_repair",
-            "",
             "From a change by somebody else, as seen, to its repair",
             m.repair_seconds.clone(),
         );
         let help = "From a new namespace, as seen, to its last policy";
-        shelf.put("histogram", "namespace_protection", "", help, m.protection_seconds.clone());
-        shelf.put(
+        put(registry, "histogram", "namespace_protection", help, m.protection_seconds.clone());
+        put(
+            registry,
             "histogram",
             "reconcile",
-            "",
             "Time to compare the changed namespaces with their plan",
             m.reconcile_seconds.clone(),
         );
-        shelf.put("histogram", "status_write", "", "Time to write a status", m.status_write_seconds.clone());
-        shelf.put("info", "build", "`version`", "The version that runs", build);
-        (m.registry, m.documented) = (shelf.registry, shelf.documented);
+        put(registry, "histogram", "status_write", "Time to write a status", m.status_write_seconds.clone());
+        put(registry, "info", "build", "The version that runs", build);
         m.start_at_zero();
         m
     }
@@ -383,51 +345,22 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         match format {
             Format::OpenMetrics => text,
-            Format::Text => as_text(&text, |name| self.name_of_series(name)),
+            Format::Text => as_text(&text),
         }
-    }
-
-    /// The name of the series of a counter or an info, which OpenMetrics leaves out of the name of the metric.
-    fn name_of_series(&self, metric: &str) -> Option<&str> {
-        let suffixed = self.documented.iter().filter(|d| ["counter", "info"].contains(&d.kind));
-        let mut names = suffixed.map(|d| &*d.name);
-        names.find(|name| name.strip_prefix(metric).is_some_and(|suffix| ["_total", "_info"].contains(&suffix)))
-    }
-
-    /// A page for people: every metric with its labels.
-    pub fn table(&self) -> String {
-        let line = |Documented { name, kind, labels, help }: &Documented| format!("| `{name}` | {kind} | {labels} | {help} |\n");
-        let lines: Vec<String> = self.documented.iter().map(line).collect();
-        let values = |((metric, label), values): (&(String, String), &Vec<String>)| {
-            format!("| `{metric}` | `{label}` | {} |\n", values.join(", "))
-        };
-        let values: Vec<String> = self.label_values().iter().map(values).collect();
-        [TABLE_HEAD, &lines.concat(), VALUES_HEAD, &values.concat()].concat()
-    }
-
-    /// Every value of every label, by metric and label. All series exist from the start, so what is served has them all.
-    fn label_values(&self) -> BTreeMap<(String, String), Vec<String>> {
-        let mut found: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-        let text = self.text(Format::OpenMetrics);
-        let series = text.lines().filter_map(|line| line.strip_suffix("} 0")?.split_once('{'));
-        for (metric, labels) in series {
-            for (label, value) in labels.split(',').filter_map(|pair| pair.split_once('=')) {
-                let values = found.entry((metric.into(), label.into())).or_default();
-                let value = format!("`{}`", value.trim_matches('"'));
-                if label != "le" && !values.contains(&value) {
-                    values.push(value);
-                }
-            }
-        }
-        found.retain(|_, values| !values.is_empty());
-        for values in found.values_mut() {
-            values.sort_unstable();
-        }
-        found
     }
 }
 
-const TABLE_HEAD: &str = "# Metrics
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        operator::{condition_gauges::tests::condition, prometheus_text::comment},
+        testkit::golden,
+    };
+
+    const TABLE_HEAD: &str = "# Metrics
 
 The admin port serves them at `/metrics`: as OpenMetrics to a client that accepts it, else in the Prometheus text format. Times are in seconds. This page is
 generated from the code.
@@ -441,45 +374,93 @@ generated from the code.
 |---|---|---|---|
 ";
 
-const VALUES_HEAD: &str = "
+    const VALUES_HEAD: &str = "
 ## Values of the labels
 
 | metric | label | values |
 |---|---|---|
 ";
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        operator::{condition_gauges::tests::condition, prometheus_text::comment},
-        testkit::golden,
-    };
+    /// One line of the table of metrics.
+    struct Documented {
+        name: String,
+        kind: String,
+        labels: Vec<String>,
+        help: String,
+    }
 
-    #[test]
-    fn the_table_of_metrics_is_the_published_one() {
-        golden("docs/metrics.md", &Metrics::default().table());
+    fn name_and_labels(series: &str) -> (&str, impl Iterator<Item = (&str, &str)>) {
+        let name = series.split(['{', ' ']).next().unwrap();
+        let labels = series.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or("", |(labels, _)| labels);
+        (name, labels.split(',').filter_map(|pair| pair.split_once('=')))
+    }
+
+    /// Every metric, as the text itself describes it.
+    fn documented(text: &str) -> Vec<Documented> {
+        let mut found: Vec<Documented> = Vec::new();
+        for line in text.lines() {
+            if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|line| line.split_once(' ')) {
+                // The library ends each sentence.
+                let help = help.trim_end_matches('.').to_owned();
+                found.push(Documented { name: name.into(), kind: String::new(), labels: vec![], help });
+            } else if let Some((_, kind)) = line.strip_prefix("# TYPE ").and_then(|line| line.split_once(' ')) {
+                let last = found.last_mut().unwrap();
+                kind.clone_into(&mut last.kind);
+                last.name += match kind {
+                    "counter" => "_total",
+                    "info" => "_info",
+                    _ => "",
+                };
+            } else if let Some(last) = found.last_mut().filter(|_| !line.starts_with('#')) {
+                let labels = name_and_labels(line).1.map(|(label, _)| format!("`{label}`"));
+                let new: Vec<String> = labels.filter(|label| label != "`le`" && !last.labels.contains(label)).collect();
+                last.labels.extend(new);
+            }
+        }
+        found
+    }
+
+    /// Every value of every label, by metric and label. All series exist from the start, so what is served has them all.
+    fn label_values(metrics: &Metrics) -> BTreeMap<(String, String), Vec<String>> {
+        let mut found: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+        for series in metrics.text(Format::OpenMetrics).lines().filter(|line| line.ends_with("} 0")) {
+            let (metric, labels) = name_and_labels(series);
+            for (label, value) in labels.filter(|(label, _)| *label != "le") {
+                let values = found.entry((metric.into(), label.into())).or_default();
+                let value = format!("`{}`", value.trim_matches('"'));
+                if !values.contains(&value) {
+                    values.push(value);
+                }
+            }
+        }
+        for values in found.values_mut() {
+            values.sort_unstable();
+        }
+        found
+    }
+
+    /// A page for people: every metric with its labels.
+    fn table() -> String {
+        let metrics = Metrics::default();
+        let values: Vec<String> = label_values(&metrics)
+            .into_iter()
+            .map(|((metric, label), values)| format!("| `{metric}` | `{label}` | {} |\n", values.join(", ")))
+            .collect();
+        metrics.set_conditions([(&"b".into(), &[condition("Ready", "True")][..])].into_iter());
+        let line = |Documented { name, kind, labels, help }| format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", "));
+        let lines: Vec<String> = documented(&metrics.text(Format::OpenMetrics)).into_iter().map(line).collect();
+        [TABLE_HEAD, &lines.concat(), VALUES_HEAD, &values.concat()].concat()
     }
 
     #[test]
-    fn every_series_is_documented_and_every_documented_metric_is_served() {
-        let metrics = Metrics::default();
-        let ready = condition("Ready", "True");
-        metrics.set_conditions([(&"b".into(), &[ready][..])].into_iter());
-        let text = metrics.text(Format::OpenMetrics);
-        for Documented { name, kind, .. } in &metrics.documented {
-            let series = if *kind == "histogram" { format!("{name}_count") } else { name.clone() };
-            assert!(text.lines().any(|l| l.starts_with(&series)), "{name} is not served:\n{text}");
-        }
-        for line in text.lines().filter(|l| !l.starts_with('#')) {
-            assert!(metrics.documented.iter().any(|d| line.starts_with(&d.name)), "{line} is not documented");
-        }
+    fn the_table_of_metrics_is_the_published_one() {
+        golden("docs/metrics.md", &table());
     }
 
     #[test]
     fn every_value_of_a_label_is_in_snake_case() {
         let is_snake = |value: &str| value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        for ((metric, label), values) in Metrics::default().label_values() {
+        for ((metric, label), values) in label_values(&Metrics::default()) {
             for value in values {
                 assert!(is_snake(value.trim_matches('`')), "{metric} {label} {value}");
             }

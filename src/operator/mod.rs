@@ -21,7 +21,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{info, warn};
 
 use self::concurrency::ConcurrencyLimit;
-pub use self::explain_once::{ViewError, ViewPoint, explain};
+pub use self::explain_once::{ViewPoint, explain};
 use crate::{
     cluster::{
         client::Clients,

@@ -1,6 +1,9 @@
 //! How metrics are written: snake_case words, and the two formats that Prometheus reads.
 
-use std::fmt::{self, Write as _};
+use std::{
+    collections::HashMap,
+    fmt::{self, Write as _},
+};
 
 use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 
@@ -44,9 +47,24 @@ pub fn snake_case(word: &str) -> String {
     snake
 }
 
-/// OpenMetrics as Prometheus text format. `name_of_series` says what the series of a counter or an info are called: there, a counter and an info have their suffix in the name of the metric too, and infos, units and
-/// an end are not known.
-pub fn as_text<'a>(open_metrics: &'a str, name_of_series: impl Fn(&'a str) -> Option<&'a str>) -> String {
+/// OpenMetrics as Prometheus text format. There, a counter and an info have the suffix of their series in the name of the metric too.
+/// Infos, units and an end are not known.
+pub fn as_text(open_metrics: &str) -> String {
+    let types = open_metrics.lines().filter_map(comment).filter(|(what, ..)| *what == "TYPE");
+    let suffixes: HashMap<&str, &str> = types
+        .map(|(_, name, kind)| {
+            (
+                name,
+                if kind == "counter" {
+                    "_total"
+                } else if kind == "info" {
+                    "_info"
+                } else {
+                    ""
+                },
+            )
+        })
+        .collect();
     let mut text = String::with_capacity(open_metrics.len());
     for line in open_metrics.lines() {
         let Some((what, name, rest)) = comment(line) else {
@@ -55,10 +73,10 @@ pub fn as_text<'a>(open_metrics: &'a str, name_of_series: impl Fn(&'a str) -> Op
             }
             continue;
         };
-        let name = name_of_series(name).unwrap_or(name);
+        let suffix = suffixes.get(name).copied().unwrap_or_default();
         let rest = if (what, rest) == ("TYPE", "info") { "gauge" } else { rest };
         if what != "UNIT" {
-            let _ = writeln!(text, "# {what} {name} {rest}");
+            let _ = writeln!(text, "# {what} {name}{suffix} {rest}");
         }
     }
     text

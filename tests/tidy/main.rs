@@ -6,7 +6,7 @@
 mod source;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -68,16 +68,16 @@ fn each_room_imports_only_the_rooms_below_it() {
 
 #[test]
 fn no_two_files_import_each_other_in_a_circle() {
-    let mut found = String::new();
+    let mut found: Vec<String> = Vec::new();
     for (dir, with_tests) in
         [("src", false), ("e2e/src", false), ("e2e/tests/e2e", true), ("fuzz/src", false), ("tests/tidy", true)]
     {
         let graph = Graph::read(&root().join(dir), with_tests);
         for circle in circles(&graph.imports()) {
-            found += &format!("{}\n", circle.iter().map(|path| shown(path)).collect::<Vec<_>>().join(" <-> "));
+            found.push(circle.iter().map(|path| shown(path)).collect::<Vec<_>>().join(" <-> "));
         }
     }
-    assert!(found.is_empty(), "files that import each other, by way of others or directly:\n{found}");
+    assert!(found.is_empty(), "files that import each other, by way of others or directly:\n{}", found.join("\n"));
 }
 
 #[test]
@@ -153,35 +153,24 @@ fn no_two_types_share_a_name() {
     assert!(twice.is_empty(), "types with two meanings:\n{}", twice.join("\n"));
 }
 
+/// What src/lib.rs does not export the compiler watches: it warns of what nobody uses.
 #[test]
-fn every_public_item_is_used_outside_of_its_file() {
-    let everywhere = ["src", "e2e", "fuzz", "tests"].map(|dir| files(&root().join(dir))).concat();
-    let texts: Vec<(PathBuf, String)> =
-        everywhere.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect();
-    let mut unused = Vec::new();
-    for (path, text) in texts.iter().filter(|(path, _)| path.starts_with(root().join("src")) && !is_for_tests(path)) {
-        let text = production(text);
-        for line in text.lines() {
-            let line = line.trim_start();
-            let Some(rest) = line.strip_prefix("pub ") else { continue };
-            let rest = rest.trim_start_matches("const fn ").trim_start_matches("async fn ");
-            let rest = ["fn ", "struct ", "enum ", "trait ", "type ", "const ", "static "]
-                .iter()
-                .find_map(|k| rest.strip_prefix(k))
-                .unwrap_or_default();
-            let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            if name.is_empty() || name == "main" {
-                continue;
-            }
-            let uses = |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| *word == name).count();
-            let inside = uses(text);
-            let outside = texts.iter().any(|(other, text)| other != path && uses(text) > 0);
-            if !outside && inside < 2 {
-                unused.push(format!("{}: {name}", shown(path)));
-            }
-        }
-    }
-    assert!(unused.is_empty(), "public, and used nowhere:\n{}", unused.join("\n"));
+fn every_export_is_used_by_the_binary_the_suites_or_the_fuzzer() {
+    let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let text = code(&text);
+    assert!(!text.contains("pub mod "), "a public module hides what nobody uses: export names");
+    let words =
+        |text: &str| -> BTreeSet<String> { text.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned).collect() };
+    let users = ["e2e", "fuzz", "tests"].map(|dir| files(&root().join(dir))).concat().into_iter();
+    let users: BTreeSet<String> =
+        users.chain([root().join("src/main.rs")]).flat_map(|path| words(&code(&fs::read_to_string(path).unwrap()))).collect();
+    let (_, exports) = text.split_once("pub use self::{").unwrap();
+    let exports = exports.split([',', '{', '}']).map(str::trim);
+    let unused: Vec<&str> = exports
+        .filter(|name| !name.is_empty() && !name.contains("::") && *name != ";")
+        .filter(|name| !users.contains(*name))
+        .collect();
+    assert!(unused.is_empty(), "src/lib.rs exports what neither the binary nor a suite uses: {unused:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
 use kube::core::Request as Requests;
 use kube::{Client, Resource};
-use policy_baseline::api::PolicyBaseline;
+use policy_baseline::PolicyBaseline;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio::time::Instant;

@@ -10,9 +10,9 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::Request as Requests;
 use kube::{Client, Resource};
-use policy_baseline::api::PolicyBaseline;
-use policy_baseline::api::names::LABEL_MANAGED_BY;
-use policy_baseline::policy::plan::{Baseline, Rendered};
+use policy_baseline::LABEL_MANAGED_BY;
+use policy_baseline::PolicyBaseline;
+use policy_baseline::{Baseline, Rendered};
 use serde_json::{Value, json};
 
 use super::side::Group;

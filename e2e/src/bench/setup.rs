@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
-use policy_baseline::cluster::client::{self, Clients, Stack};
+use policy_baseline::{Clients, Stack};
 
 use super::calibrate;
 use super::eye::Eye;
@@ -68,7 +68,7 @@ impl Bench {
 /// The operator's own stack, as that user.
 pub async fn connect(kubeconfig: &Path) -> Result<Clients> {
     let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default()).await?;
-    let clients = client::connect(config)?;
+    let clients = policy_baseline::connect(config)?;
     ensure!(clients.stack == Stack::Http2, "not the stack of the operator: {:?}", clients.stack);
     Ok(clients)
 }

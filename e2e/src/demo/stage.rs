@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client};
-use policy_baseline::api::{PolicyBaseline, PolicyBaselineStatus};
+use policy_baseline::{PolicyBaseline, PolicyBaselineStatus};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 

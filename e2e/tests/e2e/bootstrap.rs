@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ResourceQuota;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, PostParams};
-use policy_baseline::api::reason::NoticeReason;
+use policy_baseline::NoticeReason;
 use policy_baseline_e2e::{SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;

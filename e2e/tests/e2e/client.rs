@@ -14,7 +14,7 @@ use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostPa
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt};
-use policy_baseline::cluster::client::{Clients, Stack, connect};
+use policy_baseline::{Clients, Stack, connect};
 use policy_baseline_e2e::{ControlPlane, Operator, Options, SERVICE_ACCOUNT, SYSTEM_NAMESPACE, TIMEOUT, World, process};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};

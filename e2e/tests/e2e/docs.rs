@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use futures::future::join_all;
-use policy_baseline::api::PolicyBaselineStatus;
+use policy_baseline::PolicyBaselineStatus;
 use policy_baseline_e2e::World;
 use serde::Deserialize;
 use serde_json::Value;

@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use policy_baseline::api::PolicyBaselineStatus;
+use policy_baseline::PolicyBaselineStatus;
 use policy_baseline_e2e::proxy::Asked;
 use policy_baseline_e2e::{AuditMark, Proxy, TIMEOUT, World};
 use serde_json::json;

@@ -126,7 +126,7 @@ async fn a_baseline_that_belongs_to_the_younger_install_is_stalled_and_says_anot
     second.until_logged(&world, "an older install of policy-baseline works").await;
 
     annotate(&world, PLATFORM, Some(&second.namespace)).await;
-    let is_stalled = |status: &policy_baseline::api::PolicyBaselineStatus| {
+    let is_stalled = |status: &policy_baseline::PolicyBaselineStatus| {
         let stalled = condition(status, "Stalled");
         stalled.status == "True" && stalled.reason == "AnotherInstance"
     };

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
-use policy_baseline::api::PolicyBaselineStatus;
+use policy_baseline::PolicyBaselineStatus;
 use policy_baseline_e2e::{AuditEntry, AuditMark, TEST_LABEL, TIMEOUT, World};
 
 use crate::scene::{Plan, condition, policies_of, until_holds, until_status};

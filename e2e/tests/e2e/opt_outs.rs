@@ -9,8 +9,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::{Api, Client, ResourceExt};
-use policy_baseline::api::reason::NoticeReason;
-use policy_baseline::api::{BaselineOptOut, PolicyBaselineStatus};
+use policy_baseline::NoticeReason;
+use policy_baseline::{BaselineOptOut, PolicyBaselineStatus};
 use policy_baseline_e2e::{TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 

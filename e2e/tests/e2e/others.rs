@@ -6,7 +6,7 @@ use futures::TryStreamExt;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, DeleteParams, DynamicObject, PostParams, WatchEvent, WatchParams};
 use kube::{Client, ResourceExt};
-use policy_baseline::api::PolicyBaselineStatus;
+use policy_baseline::PolicyBaselineStatus;
 use policy_baseline_e2e::{AuditEntry, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 

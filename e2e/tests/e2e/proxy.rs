@@ -7,7 +7,7 @@ use http::Version;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
 use kube::{Client, ResourceExt};
-use policy_baseline::cluster::client::Clients;
+use policy_baseline::Clients;
 use policy_baseline_e2e::proxy::{Asked, EventFault, Fault, Moment, Release, Verb, When};
 use policy_baseline_e2e::{Proxy, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};

@@ -34,8 +34,7 @@ async fn a_release_of_many_namespaces_waits_until_it_is_confirmed_also_after_a_r
 
     let mark = world.audit().unwrap().mark();
     apply_baseline(&world, PLATFORM, &selecting("prdo")).await;
-    let is_held =
-        |status: &policy_baseline::api::PolicyBaselineStatus| condition(status, "Ready").reason == "AwaitingConfirmation";
+    let is_held = |status: &policy_baseline::PolicyBaselineStatus| condition(status, "Ready").reason == "AwaitingConfirmation";
     let status = until_status(&world, PLATFORM, "the release waits", is_held).await;
     let message = condition(&status, "Ready").message;
     assert_eq!(condition(&status, "AwaitingConfirmation").message, message);

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
-use policy_baseline::api::PolicyBaselineStatus;
-use policy_baseline::api::reason::NoticeReason;
+use policy_baseline::NoticeReason;
+use policy_baseline::PolicyBaselineStatus;
 use policy_baseline_e2e::{AuditEntry, AuditMark, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::json;
 

@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use policy_baseline::api::PolicyBaselineStatus;
+use policy_baseline::PolicyBaselineStatus;
 use policy_baseline_e2e::{AuditMark, SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 

@@ -16,7 +16,7 @@ use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Pos
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::ApiResource;
 use kube::{Api, Client, Config, ResourceExt};
-use policy_baseline::api::{PolicyBaseline, PolicyBaselineStatus};
+use policy_baseline::{PolicyBaseline, PolicyBaselineStatus};
 use policy_baseline_e2e::{AuditEntry, AuditMark, SYSTEM_NAMESPACE, TEST_LABEL, TIMEOUT, World, components_on, writes_by};
 use serde_json::{Value, json};
 

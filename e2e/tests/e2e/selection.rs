@@ -2,8 +2,8 @@
 
 use kube::ResourceExt;
 use kube::api::{DeleteParams, PostParams};
-use policy_baseline::api::PolicyBaselineStatus;
-use policy_baseline::api::reason::NoticeReason;
+use policy_baseline::NoticeReason;
+use policy_baseline::PolicyBaselineStatus;
 use policy_baseline_e2e::{SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::json;
 

@@ -10,7 +10,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::{Api, ResourceExt};
-use policy_baseline::api::{BaselineOptOut, PolicyBaselineStatus};
+use policy_baseline::{BaselineOptOut, PolicyBaselineStatus};
 use policy_baseline_e2e::{AuditEntry, AuditLog, AuditMark, TIMEOUT, World, writes_by};
 use serde_json::{Value, json};
 

@@ -29,7 +29,7 @@ async fn a_suspended_baseline_writes_nothing_and_nobody_takes_over_until_it_goes
     until_ready(&world, SUSPENDED).await;
 
     apply_baseline(&world, SUSPENDED, &paused).await;
-    let is_told = |status: &policy_baseline::api::PolicyBaselineStatus| condition(status, "Ready").reason == "Suspended";
+    let is_told = |status: &policy_baseline::PolicyBaselineStatus| condition(status, "Ready").reason == "Suspended";
     let status = until_status(&world, SUSPENDED, "it says that it is suspended", is_told).await;
     assert_eq!((&*condition(&status, "Reconciling").status, &*condition(&status, "Stalled").status), ("False", "False"));
     assert_eq!(&*condition(&status, "Suspended").status, "True");
@@ -69,9 +69,8 @@ async fn i10_a_suspended_baseline_that_is_deleted_removes_nothing_before_it_goes
     apply_baseline(&world, SUSPENDED, &json!({ "deletionPolicy": "Delete", "suspend": true })).await;
     until_status(&world, SUSPENDED, "it is suspended", |status| condition(status, "Ready").reason == "Suspended").await;
     delete_baseline(&world, SUSPENDED).await;
-    let waits = |status: &policy_baseline::api::PolicyBaselineStatus| {
-        condition(status, "Ready").message.contains("Its deletion waits too")
-    };
+    let waits =
+        |status: &policy_baseline::PolicyBaselineStatus| condition(status, "Ready").message.contains("Its deletion waits too");
     until_status(&world, SUSPENDED, "it says that it waits", waits).await;
     until_holds(&world, &held, &plan).await;
     apply_baseline(&world, SUSPENDED, &json!({ "deletionPolicy": "Delete" })).await;

@@ -10,7 +10,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
-use policy_baseline::api::{PolicyBaselineStatus, baseline::Violation};
+use policy_baseline::{PolicyBaselineStatus, Violation};
 use policy_baseline_e2e::{AuditEntry, TIMEOUT, World, cluster::free_port, skipped_without_audit_log};
 use serde_json::json;
 

@@ -62,7 +62,7 @@ impl AuthorityFile {
                 }
             }
             Err(error) => {
-                warn!(file = %self.file.display(), %error, "the file with the certificate authority cannot be read; the last one remains in use")
+                warn!(file = %self.file.display(), %error, "the file with the certificate authority cannot be read; the last one remains in use");
             }
         }
         Arc::clone(&last.verifier)

@@ -72,7 +72,7 @@ fn callers<K: Caller + 'static>(
     events: BoxStream<'static, watcher::Result<watcher::Event<K>>>,
     problem: WatchProblem,
 ) -> BoxStream<'static, Event> {
-    changes(events, problem, |object| object.configuration(), |change| Event::Configuration(K::KIND, change))
+    changes(events, problem, Caller::configuration, |change| Event::Configuration(K::KIND, change))
 }
 
 /// The events of a watch of objects of which there are many, or large ones.
@@ -302,7 +302,7 @@ mod tests {
             while services.is_none() || leases.is_none() {
                 match seen.next().await.unwrap() {
                     Event::Configuration(ConfigurationKind::ApiService, Change::Refused(refusal, why)) => {
-                        services = Some((refusal, why))
+                        services = Some((refusal, why));
                     }
                     Event::Install(Change::Refused(refusal, why)) => leases = Some((refusal, why)),
                     _ => {}

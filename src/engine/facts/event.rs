@@ -28,6 +28,7 @@ pub enum Change<T> {
 
 /// What happened, by the set in which it happened.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "namespaces come most often, and a box for each costs more than a copy")]
 pub enum Event {
     /// A namespace.
     Namespace(Change<ObjectMeta>),

@@ -223,7 +223,8 @@ impl ReadinessTable {
     /// Why `/readyz` waits for it, if it does.
     pub fn waits(&self, set: WatchedSet) -> Option<&str> {
         let readiness = self.0.get(&set);
-        let is_waiting = !self.is_settled(set) && !(set.is_optional() && self.refused_since(set).is_some());
+        let does_without = set.is_optional() && self.refused_since(set).is_some();
+        let is_waiting = !(self.is_settled(set) || does_without);
         is_waiting.then(|| readiness.and_then(|r| r.problem.as_deref()).unwrap_or("it is being listed"))
     }
 }

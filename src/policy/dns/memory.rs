@@ -46,7 +46,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::policy::dns::{DnsDestination, DnsRank};
+    use crate::policy::dns::found::{DnsDestination, DnsRank};
 
     fn address(text: &str, ports: &[u16]) -> DnsPlace {
         DnsPlace {

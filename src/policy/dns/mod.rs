@@ -7,10 +7,9 @@ mod objects;
 mod resolv;
 mod sources;
 
-pub use found::{ClusterDns, DnsDestination, DnsPlace, DnsRank};
+pub use found::{ClusterDns, DnsDestination, DnsPlace};
 pub use memory::{KEPT, Memory};
 pub use objects::{Object, SlimDaemonSet, SlimPod, SlimService, SlimSlice};
-pub use resolv::nameservers;
 pub use sources::{Derived, DnsEvent, OPERATORS_RESOLV_CONF, Source, Sources};
 
 /// The namespace where DNS is in most clusters. It is always left out by baselines.

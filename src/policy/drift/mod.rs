@@ -6,7 +6,7 @@ mod fingerprint;
 mod normal;
 mod policies;
 
-pub use diff::{Class, Drift, Expected, PlannedPolicies, PlannedPolicy, Repair, diff, targets};
+pub use diff::{Class, Drift, PlannedPolicies, PlannedPolicy, Repair, diff, targets};
 pub use fingerprint::{Fingerprint, Interner, residue};
 pub use normal::spec_digest;
 pub use policies::Policies;

@@ -6,4 +6,4 @@ mod opening;
 mod union;
 
 pub use block::Block;
-pub use opening::{Opening, Openings, Peers, Pods, Ports};
+pub use opening::{Opening, Openings, Peers, Ports};

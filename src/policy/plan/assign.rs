@@ -131,6 +131,7 @@ impl Baselines {
     }
 
     /// The valid ones, first in precedence first.
+    #[cfg(test)]
     pub fn valid(&self) -> &[Arc<Baseline>] {
         &self.valid
     }

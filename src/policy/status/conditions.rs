@@ -124,8 +124,8 @@ pub fn conditions(health: &ConditionInputs, found: &NamespaceFindings, previous:
         (ConditionType::Reconciling, is_reconciling, reconciling),
         (ConditionType::Stalled, is_stalled, stalled),
     ];
-    let built = always.into_iter().chain(rollout).chain(suspended).chain(awaiting).map(build);
-    let mut all: Vec<Condition> = coverage.into_iter().chain(backends).chain(dns).chain(tied).chain(built).collect();
+    let others = always.into_iter().chain(rollout).chain(suspended).chain(awaiting).map(build);
+    let mut all: Vec<Condition> = coverage.into_iter().chain(backends).chain(dns).chain(tied).chain(others).collect();
     all.sort_by(|a, b| a.type_.cmp(&b.type_));
     all
 }

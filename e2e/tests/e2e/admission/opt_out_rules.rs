@@ -7,9 +7,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp, tz};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::{Client, ResourceExt};
-use policy_baseline::api::{BaselineOptOut, PolicyBaseline};
-use policy_baseline::policy::plan::Baseline;
-use policy_baseline::policy::plan::{OptOut, OptOutVerdict, Ruling, verdict};
+use policy_baseline::Baseline;
+use policy_baseline::{BaselineOptOut, PolicyBaseline};
+use policy_baseline::{OptOut, OptOutVerdict, Ruling, verdict};
 use policy_baseline_e2e::{TIMEOUT, World};
 use serde_json::{Value, json};
 

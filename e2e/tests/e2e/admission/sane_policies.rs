@@ -12,7 +12,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicySpec;
 use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::client::Body;
-use policy_baseline::policy::netpol::{Opening, Openings, Ports};
+use policy_baseline::{Opening, Openings, Ports};
 use policy_baseline_e2e::{Dice, TIMEOUT, World};
 use serde_json::{Value, json};
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
-use policy_baseline::api::BaselineOptOut;
+use policy_baseline::BaselineOptOut;
 use policy_baseline_e2e::{Dice, TIMEOUT, World};
 use serde_json::json;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams};
-use policy_baseline::api::PolicyBaselineStatus;
+use policy_baseline::PolicyBaselineStatus;
 use policy_baseline_e2e::{AuditMark, TIMEOUT, World};
 
 use super::model::{Health, Place};

@@ -377,7 +377,6 @@ impl Replica {
         }
         let Some(Running { job, first, doubtful, steps }) = &self.job else { return };
         out.word(&(first, doubtful, job.baseline.as_ref().map(|b| &b.policies[0].name)));
-        out.uid(job.namespace_uid.as_ref());
         for (step, task) in steps.iter().zip(&job.tasks) {
             out.word(&(std::mem::discriminant(step), &task.drift.policy, task.drift.class));
             write(task, None).essence(out);
