@@ -423,7 +423,7 @@ fn a_suspended_baseline_writes_nothing_and_repairs_when_it_goes_on() {
     let status = sim.status().unwrap();
     let told: Vec<_> = status.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect();
     assert_eq!(told, ["Ready=False Suspended", "Reconciling=False Settled", "Stalled=False Valid", "Suspended=True Suspended"]);
-    assert_eq!((status.namespaces.selected, status.namespaces.frozen), (2, 1));
+    assert_eq!((status.namespaces.selected, status.namespaces.frozen), (2, 2));
     sim.baseline(3, json!({}));
     sim.engine.take_happenings();
     sim.settle();
