@@ -255,7 +255,7 @@ async fn what_the_crd_cannot_see_is_told_with_a_reason_and_the_field() {
         (
             json!({ "metadata": { "labels": { "app.kubernetes.io/instance": "x" } } }),
             "InvalidMetadata",
-            "spec.metadata.labels: another tool would take the policies for its own because of app.kubernetes.io/instance",
+            "spec.metadata.labels: app.kubernetes.io/instance: another tool would take the policies for its own",
         ),
         (
             json!({ "metadata": { "annotations": { "my note": "x" } } }),

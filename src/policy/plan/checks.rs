@@ -172,9 +172,7 @@ fn check_extra_key(field: &'static str, key: &str) -> Result<(), BaselineError> 
         return invalid(format!("{key} belongs to the operator: use a key of your own"));
     }
     if names::is_tracking_key(key) {
-        return invalid(format!(
-            "another tool would take the policies for its own because of {key}, and delete them: use another key"
-        ));
+        return invalid(format!("{key}: another tool would take the policies for its own, and delete them; use another key"));
     }
     names::check_label_key(key).or_else(|e| invalid(e.to_string()))
 }
