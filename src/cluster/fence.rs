@@ -31,7 +31,7 @@ impl WriteFence {
         gate
     }
 
-    /// How long the apiserver may work on a write.
+    /// How long the API server may work on a write.
     pub const fn margin(&self) -> Duration {
         self.margin
     }

@@ -16,7 +16,7 @@ pub trait Telemetry: Debug + Send + Sync {
     fn watch_restarted(&self, watch: &'static str);
 }
 
-/// What the apiserver is asked to write.
+/// What the API server is asked to write.
 #[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq, VariantArray)]
 #[strum(const_into_str, serialize_all = "snake_case")]
 pub enum Verb {

@@ -1,4 +1,4 @@
-//! The connections to the apiserver: HTTP/2 where it applies, else kube's own stack, and retries that end.
+//! The connections to the API server: HTTP/2 where it applies, else kube's own stack, and retries that end.
 //! Decides nothing about the cluster. Watches have a client of their own: no open stream of theirs can hold up a write.
 
 mod http2;
@@ -25,12 +25,12 @@ use self::{
     retry::RetryPolicy,
 };
 
-/// How long the answer to a request may take to begin: longer than the apiserver may work on a write.
+/// How long the answer to a request may take to begin: longer than the API server may work on a write.
 const REQUEST_HEADERS: Duration = Duration::from_secs(7);
 /// The same for lists and watches. Without it a connection that hangs in its TLS handshake is waited for without end.
 const WATCH_HEADERS: Duration = Duration::from_secs(30);
 
-/// The clients of one apiserver.
+/// The clients of one API server.
 #[derive(Clone)]
 pub struct Clients {
     /// For reads and writes that end.
@@ -39,7 +39,7 @@ pub struct Clients {
     pub watches: Client,
     /// What they run on.
     pub stack: Stack,
-    /// What the apiserver said of its load, in answers to requests.
+    /// What the API server said of its load, in answers to requests.
     pub pressure: Pressure,
 }
 
@@ -80,7 +80,7 @@ pub enum ConnectError {
     /// kube rejects the configuration.
     #[error("the kubeconfig cannot be used")]
     Config(#[from] kube::Error),
-    /// The authority of the apiserver cannot be had.
+    /// The authority of the API server cannot be had.
     #[error("the certificate authority of the API server cannot be used")]
     Authority(#[from] rustls::Error),
     /// The name that the certificate should have is none.
@@ -149,7 +149,7 @@ impl ClientBase {
     }
 }
 
-/// A streaming list of the most recent state: kube asks for any, which an apiserver that lags behind may answer with an old one.
+/// A streaming list of the most recent state: kube asks for any, which an API server that lags behind may answer with an old one.
 fn of_most_recent<B>(mut request: Request<B>) -> Request<B> {
     let uri = request.uri();
     let Some(query) = uri.query().filter(|query| query.contains("sendInitialEvents=true")) else { return request };

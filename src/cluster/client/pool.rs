@@ -11,7 +11,7 @@ use http::{Request, Response};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tower::{Service, ServiceExt};
 
-/// Streams that one connection carries at most. The apiserver allows 100.
+/// Streams that one connection carries at most. The API server allows 100.
 pub const STREAMS: usize = 64;
 
 /// Services of the same kind, each with a connection of its own. A further one is opened when all are full.

@@ -1,11 +1,11 @@
-//! What the apiserver said of its load, for those who decide how much is asked of it.
+//! What the API server said of its load, for those who decide how much is asked of it.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-/// Until when the apiserver wants fewer requests. Every copy is the same one.
+/// Until when the API server wants fewer requests. Every copy is the same one.
 #[derive(Clone, Debug, Default)]
 pub struct Pressure(Arc<Mutex<Option<Instant>>>);
 

@@ -19,7 +19,7 @@ use super::Pressure;
 const RETRIES: u32 = 4;
 /// The pause before the first of them; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// No request is sent again later than that after it was sent first. With the time that the apiserver may take for a write, its
+/// No request is sent again later than that after it was sent first. With the time that the API server may take for a write, its
 /// answer then still comes before the writer gives up.
 const PATIENCE: Duration = Duration::from_secs(4);
 

@@ -359,7 +359,7 @@ mod tests {
         let (mut b, now) = elector();
         b.looked(Some((held_by("x"), 1)), now, now);
         let jumped = now + 3600 * SECOND;
-        // It asks for the version that it saw: the apiserver refuses when the holder has renewed since.
+        // It asks for the version that it saw: the API server refuses when the holder has renewed since.
         assert_eq!(holder_written(b.next(jumped)).2, Some(1));
         b.conflicted(jumped);
         let again = jumped + timing().retry;

@@ -60,7 +60,7 @@ impl World {
         self.version
     }
 
-    /// What the apiserver makes of a write.
+    /// What the API server makes of a write.
     fn put(&mut self, record: &LeaseRecord, over: Option<u64>) -> Option<u64> {
         let stands = self.stored.as_ref().map(|_| self.version);
         (stands == over).then(|| self.store(Some(record.clone())))
