@@ -368,7 +368,7 @@ async fn kubectl_waits_for_a_baseline_and_shows_it_in_a_row() {
     };
     for resource in ["pb", "policybaseline", "policybaselines.policybaseline.io", "policies"] {
         let rows = rows(&["get", resource]);
-        assert_eq!(rows[0], "NAME MODE SELECTED COMPLIANT READY AGE", "{resource}");
+        assert_eq!(rows[0], "NAME MODE SELECTED PROTECTED READY AGE", "{resource}");
         let (row, age) = rows[1].rsplit_once(' ').unwrap();
         assert!(
             row == "platform Enforce 2 1 True" || row == "policybaseline.policybaseline.io/platform Enforce 2 1 True",

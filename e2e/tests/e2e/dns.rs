@@ -125,7 +125,7 @@ async fn the_address_of_the_dns_service_is_allowed_and_kept_for_a_while_after_it
     until_holds(&world, &team, &plan).await;
     let status = until_ready(&world, PLATFORM).await;
     let notes = status.dns.unwrap().notes;
-    assert!(notes.iter().any(|note| note.contains("no DNS was found: pods k8s-app=kube-dns in kube-system")), "{notes:?}");
+    assert!(notes.iter().any(|note| note.contains("no DNS was found: only pods k8s-app=kube-dns in kube-system")), "{notes:?}");
 
     apply(&world, &kube_dns(&json!({}))).await;
     let ip = address(&world, KUBE_SYSTEM, "kube-dns").await;
@@ -227,7 +227,8 @@ async fn a_dns_service_without_a_selector_is_allowed_by_its_endpoints() {
     let world = enforcing(&json!({})).await;
     let team = world.namespace("team", &[]).await.unwrap();
     apply(&world, &kube_dns(&json!({ "selector": {}, "clusterIP": "None" }))).await;
-    let is_told = |status: &PolicyBaselineStatus| condition(status, "DNSCoverage").message.contains("no endpoints");
+    let is_told =
+        |status: &PolicyBaselineStatus| condition(status, "DNSCoverage").message.contains("its endpoints cannot be read");
     until_status(&world, PLATFORM, "nobody can tell where it is", is_told).await;
     apply(&world, &slice("192.0.2.53", 1053)).await;
     let its = block("192.0.2.53");

@@ -73,7 +73,7 @@ async fn look_first_tells_what_would_be_closed_and_closes_what_is_new() {
     let message = |of: &str| status.notices.iter().find(|n| n.namespace == of).unwrap().message.clone();
     let shown = page("look-first.md");
     assert!(shown.contains(&format!("orders\t{}\n", message("orders"))), "{}", message("orders"));
-    let begins = "older than the baseline and holds none of its policies; existingNamespaces: Enforce would create baseline-default-deny-ingress, ";
+    let begins = "the namespace is older than the baseline and holds none of its policies; existingNamespaces: Enforce would create baseline-default-deny-ingress, ";
     assert!(shown.contains(&format!("billing\t{begins}")) && message("billing").starts_with(begins), "{}", message("billing"));
 
     apply_example(&world, "look-first.md", 1).await;

@@ -87,7 +87,7 @@ async fn of_two_installs_the_older_one_writes_and_the_younger_one_takes_over_whe
     until_ready(&world, PLATFORM).await;
     let mark = world.audit().unwrap().mark();
     let second = Second::start(&world).await;
-    second.until_logged(&world, "an older install of policy-baseline works in namespace policy-baseline-system").await;
+    second.until_logged(&world, "an older install of policy-baseline runs in namespace policy-baseline-system").await;
 
     for _ in 0..5 {
         let team = world.namespace("team", &[]).await.unwrap();
@@ -105,11 +105,11 @@ async fn of_two_installs_the_older_one_writes_and_the_younger_one_takes_over_whe
     let next = world.namespace("next", &[]).await.unwrap();
     until_holds(&world, &next, &Plan::of(PLATFORM)).await;
     println!("the second install has protected a namespace: {} ms after SIGTERM to the first", start.elapsed().as_millis());
-    second.until_logged(&world, "no older install of policy-baseline lives").await;
+    second.until_logged(&world, "no older install of policy-baseline runs any more").await;
 
     // And back again, though the second one is at work.
     world.restart_operator().await.unwrap();
-    let told = || second.operator.log().matches("an older install of policy-baseline works").count();
+    let told = || second.operator.log().matches("an older install of policy-baseline runs").count();
     world.eventually("the second one leaves the work to the first again", TIMEOUT, async || told() == 2).await.unwrap();
     let last = world.namespace("last", &[]).await.unwrap();
     until_holds(&world, &last, &Plan::of(PLATFORM)).await;
@@ -123,7 +123,7 @@ async fn a_baseline_that_belongs_to_the_younger_install_is_stalled_and_says_anot
     let team = world.namespace("team", &[]).await.unwrap();
     until_holds(&world, &team, &Plan::of(PLATFORM)).await;
     let second = Second::start(&world).await;
-    second.until_logged(&world, "an older install of policy-baseline works").await;
+    second.until_logged(&world, "an older install of policy-baseline runs").await;
 
     annotate(&world, PLATFORM, Some(&second.namespace)).await;
     let is_stalled = |status: &policy_baseline::PolicyBaselineStatus| {
@@ -132,7 +132,7 @@ async fn a_baseline_that_belongs_to_the_younger_install_is_stalled_and_says_anot
     };
     let status = until_status(&world, PLATFORM, "Stalled=AnotherInstance", is_stalled).await;
     let message = condition(&status, "Stalled").message;
-    assert!(message.contains("works in namespace policy-baseline-system") && message.contains(INSTANCE), "{message}");
+    assert!(message.contains("runs in namespace policy-baseline-system") && message.contains(INSTANCE), "{message}");
 
     // What its message says to do helps.
     annotate(&world, PLATFORM, None).await;

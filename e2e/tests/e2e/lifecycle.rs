@@ -371,7 +371,7 @@ async fn an_operator_that_finds_no_crd_says_so_once_and_begins_when_it_comes() {
     let ns = world.namespace("new", &[(TEAM, "a")]).await.unwrap();
     until_holds(&world, &ns, &Plan::of("platform")).await;
     let log = world.operator().unwrap().log();
-    let told: Vec<&str> = log.lines().filter(|line| line.contains("policybaselines are")).collect();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains(NO_CRD)).collect();
     let [line] = told[..] else { panic!("{told:#?}") };
     assert!(line.contains("WARN") && line.contains(NO_CRD) && line.contains("kubectl apply -f crds/"), "{line}");
     assert_eq!(world.stop_operator().unwrap(), 0);

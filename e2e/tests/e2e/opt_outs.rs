@@ -119,7 +119,11 @@ async fn an_opt_out_takes_its_role_away_until_it_expires_to_the_second_and_is_to
     assert!(kept.iter().all(|(name, uid)| uids(&before).get(name) == Some(uid)), "the rest stays as it is");
 
     let object = until_says(&world, &ns, "partner", "True WithinLimits").await;
-    assert!(message(&object).contains(&format!("without {EGRESS} until {expires}")), "{}", message(&object));
+    assert!(
+        message(&object).contains(&format!("{EGRESS} does not apply to this namespace until {expires}")),
+        "{}",
+        message(&object)
+    );
     let counted = |status: &PolicyBaselineStatus| (status.namespaces.opted_out, status.namespaces.protected) == (1, 1);
     let status = until_status(&world, PLATFORM, "it counts the opt-out", counted).await;
     let notice = status.notices.iter().find(|notice| notice.namespace == ns).unwrap();
