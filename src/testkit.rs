@@ -49,7 +49,7 @@ pub fn namespace(name: &str, labels: &[(&str, &str)]) -> Namespace {
     }
 }
 
-/// A planned policy as the apiserver would return it.
+/// A planned policy as the API server would return it.
 pub fn observed(policy: &Rendered, namespace: &str) -> NetworkPolicy {
     let uid = format!("uid-{namespace}-{}", policy.name);
     let mut object = policy.object(namespace, Some(&uid));

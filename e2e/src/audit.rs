@@ -1,4 +1,4 @@
-//! What the apiserver was asked to do, by whom: its own audit log, one entry for each request that has ended.
+//! What the API server was asked to do, by whom: its own audit log, one entry for each request that has ended.
 //!
 //! The log is written before the request counts as done, but a response may reach its reader a moment earlier:
 //! wait for an entry that must be there. A watch has its entry when it ends.
@@ -70,7 +70,7 @@ impl AuditLog {
     }
 }
 
-/// Whether the suites run against a cluster that is not ours: what its apiserver was asked cannot be read there, so a test that counts
+/// Whether the suites run against a cluster that is not ours: what its API server was asked cannot be read there, so a test that counts
 /// requests is left out, and says so.
 pub fn skipped_without_audit_log() -> bool {
     let external = crate::kubeconfig::external_kubeconfig().is_some();

@@ -31,7 +31,7 @@ use crate::process::{Guarded, Program};
 use crate::state_dir::{StateDir, keep_always};
 use crate::wait::eventually;
 
-/// How long the apiserver may take to be ready.
+/// How long the API server may take to be ready.
 const READY: Duration = Duration::from_mins(1);
 /// How long a component may take to end after SIGTERM.
 const STOP: Duration = Duration::from_secs(20);
@@ -109,7 +109,7 @@ struct Local {
 
 #[derive(Debug, Default)]
 struct Processes {
-    // The apiserver goes first: it must not see its etcd vanish.
+    // The API server goes first: it must not see its etcd vanish.
     controller_manager: Option<Guarded>,
     apiserver: Option<Guarded>,
     etcd: Option<Guarded>,
@@ -180,7 +180,7 @@ impl ControlPlane {
             start_time: Duration::ZERO,
         };
         let local = plane.local()?;
-        // An apiserver that finds no etcd waits a second before it looks again.
+        // An API server that finds no etcd waits a second before it looks again.
         plane.listen_etcd().await?;
         local.processes().apiserver = Some(local.spawn_apiserver()?);
         plane.wait_ready().await?;
@@ -313,7 +313,7 @@ impl ControlPlane {
         process.context("kube-apiserver does not run")?.kill()
     }
 
-    /// The apiserver again, on the same port with the same state; returns when it is ready.
+    /// The API server again, on the same port with the same state; returns when it is ready.
     pub async fn start_apiserver(&self) -> Result<()> {
         let local = self.local()?;
         if local.processes().apiserver.is_some() {
@@ -335,7 +335,7 @@ impl ControlPlane {
         process.context("etcd does not run")?.kill()
     }
 
-    /// etcd again, with the same data; returns when the apiserver is ready.
+    /// etcd again, with the same data; returns when the API server is ready.
     pub async fn start_etcd(&self) -> Result<()> {
         if self.local()?.processes().etcd.is_some() {
             bail!("etcd runs already");
@@ -367,7 +367,7 @@ impl ControlPlane {
         Ok((&serving.certificate, &serving.key))
     }
 
-    /// Gives the apiserver a certificate of another authority, from its next start on. The harness trusts both; returns the file
+    /// Gives the API server a certificate of another authority, from its next start on. The harness trusts both; returns the file
     /// of the new one.
     pub fn change_authority(&self) -> Result<PathBuf> {
         let local = self.local()?;

@@ -64,7 +64,7 @@ impl Pki {
         self.issue(name, params(name, &[], subject_alt_names)?, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    /// A client certificate: the apiserver reads the user from its common name, the group from its organisation.
+    /// A client certificate: the API server reads the user from its common name, the group from its organisation.
     pub fn client(&self, file: &str, user: &str, groups: &[&str]) -> Result<Files> {
         self.issue(file, params(user, groups, Vec::new())?, ExtendedKeyUsagePurpose::ClientAuth)
     }

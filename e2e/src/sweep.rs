@@ -25,7 +25,7 @@ const IN_FLIGHT: usize = 16;
 const OUR_GROUP: &str = "policybaseline.io";
 const KEPT_NAMESPACES: [&str; 5] = ["default", "kube-system", "kube-public", "kube-node-lease", SYSTEM_NAMESPACE];
 
-/// The apiserver goes on using a policy or a webhook for a while after it is deleted, and nothing tells when it stops.
+/// The API server goes on using a policy or a webhook for a while after it is deleted, and nothing tells when it stops.
 const ADMISSION: [&str; 6] = [
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",

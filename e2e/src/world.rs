@@ -153,7 +153,7 @@ impl World {
         self.lease.service_account_kubeconfig(SYSTEM_NAMESPACE, SERVICE_ACCOUNT).await
     }
 
-    /// From now on the operator reaches the apiserver by that proxy.
+    /// From now on the operator reaches the API server by that proxy.
     pub async fn send_operator_by(&mut self, proxy: &Proxy) -> Result<()> {
         self.operator_kubeconfig = None;
         self.operator_kubeconfig = Some(proxy.kubeconfig(&self.operator_kubeconfig().await?)?);
@@ -234,7 +234,7 @@ impl World {
         apply_yaml(&self.admin, yaml).await.map_err(|refused| anyhow!(refused))
     }
 
-    /// The same; an error is what the apiserver said, word for word.
+    /// The same; an error is what the API server said, word for word.
     pub async fn try_apply_yaml(&self, yaml: &str) -> Result<(), String> {
         apply_yaml(&self.admin, yaml).await
     }

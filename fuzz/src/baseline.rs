@@ -35,7 +35,7 @@ pub fn baseline(bytes: &[u8]) -> Option<&'static str> {
     {
         says_what_is_wrong(&error);
     }
-    // A value has each field once, as an apiserver writes it.
+    // A value has each field once, as an API server writes it.
     let value: Value = serde_json::from_slice(bytes).ok()?;
     let raw: RawBaseline = serde_json::from_value(value.clone()).ok()?;
     let checked = holds(&raw);
@@ -98,7 +98,7 @@ fn status_is_bounded_and_stable(checked: &Result<Baseline, BaselineError>, store
     assert_eq!(written.conditions.len(), 3);
     assert!(written.conditions.iter().all(|c| !c.message.is_empty() && c.message.chars().count() <= LONGEST_TEXT));
     let text = serde_json::to_string(&written).expect("a status is JSON");
-    // Somebody may have written a time of which an apiserver knows nothing; then the status is not read back.
+    // Somebody may have written a time of which an API server knows nothing; then the status is not read back.
     let Ok(read) = serde_json::from_str::<PolicyBaselineStatus>(&text) else { return };
     assert_eq!(status(Some(&read)), read);
 }

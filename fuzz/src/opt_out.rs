@@ -50,7 +50,7 @@ pub fn opt_out(bytes: &[u8]) -> Option<&'static str> {
 fn spec_is_stable(spec: &BaselineOptOutSpec) {
     let encode = |spec: &BaselineOptOutSpec| serde_json::to_value(spec).expect("a spec is JSON");
     let value = encode(spec);
-    // A time of a year that no apiserver knows is not read back.
+    // A time of a year that no API server knows is not read back.
     let Ok(again) = serde_json::from_value::<BaselineOptOutSpec>(value.clone()) else { return };
     assert_eq!(encode(&again), value);
 }

@@ -45,7 +45,7 @@ static PLANS: LazyLock<[Plan; 2]> = LazyLock::new(|| {
 pub fn policy(bytes: &[u8]) -> Option<Vec<Class>> {
     let delivered: Option<SlimPolicy> = watched(bytes);
     let delivered = delivered.map(NetworkPolicy::from);
-    // A value has each field once, as an apiserver writes it.
+    // A value has each field once, as an API server writes it.
     let value: Option<Value> = serde_json::from_slice(bytes).ok();
     let object = value.as_ref().and_then(decoded);
     if let Some(other) = delivered.as_ref().filter(|_| delivered != object) {
@@ -154,7 +154,7 @@ fn meaning_decides(object: &NetworkPolicy) {
     }
 }
 
-/// A spec without what the apiserver leaves out or fills in.
+/// A spec without what the API server leaves out or fills in.
 fn meaning(spec: &NetworkPolicySpec) -> Value {
     let mut value = without_empty_lists(serde_json::to_value(spec).expect("a spec is JSON"));
     for direction in ["ingress", "egress"] {
@@ -244,7 +244,7 @@ fn drift_is_what_means_something_else(plan: &Plan, index: usize, object: &Networ
     }
 }
 
-/// I1, I3: what a repair does to the object that is there leaves nothing to repair, and needs nothing that an apiserver refuses.
+/// I1, I3: what a repair does to the object that is there leaves nothing to repair, and needs nothing that an API server refuses.
 fn is_repaired_at_once(plan: &Plan, index: usize, object: &NetworkPolicy) {
     let planned = &plan.baseline.policies[index];
     let drift_of = |object: &NetworkPolicy| drifts(plan, object).into_iter().find(|d| d.policy == planned.name);
@@ -284,7 +284,7 @@ fn applied_over(planned: &Rendered, object: &NetworkPolicy) -> NetworkPolicy {
     stored
 }
 
-/// What an apiserver makes of a JSON patch. It refuses one of which any part does not fit.
+/// What an API server makes of a JSON patch. It refuses one of which any part does not fit.
 fn patched(object: &NetworkPolicy, patch: &Value) -> NetworkPolicy {
     let mut value = to_value(object);
     for operation in patch.as_array().expect("a patch is a list") {

@@ -1,4 +1,4 @@
-//! What is read of the objects that tell the apiserver whom to call: their names, and the Services that they name. Of a CRD, which can be large, no more is
+//! What is read of the objects that tell the API server whom to call: their names, and the Services that they name. Of a CRD, which can be large, no more is
 //! built up than of the others.
 
 use k8s_openapi::{
@@ -11,7 +11,7 @@ use kube::Resource;
 use serde::{Deserialize, Deserializer};
 use strum::{IntoStaticStr, VariantArray};
 
-/// The kinds of objects that make the apiserver call a Service.
+/// The kinds of objects that make the API server call a Service.
 #[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
 #[strum(const_into_str)]
 pub enum ConfigurationKind {
@@ -41,14 +41,14 @@ impl ConfigurationKind {
     }
 }
 
-/// An object that may make the apiserver call Services.
+/// An object that may make the API server call Services.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Configuration {
     /// Its kind.
     pub kind: ConfigurationKind,
     /// Its name.
     pub name: String,
-    /// The Services that it names, each once. None when it names URLs, or the apiserver itself.
+    /// The Services that it names, each once. None when it names URLs, or the API server itself.
     pub services: Vec<ServiceName>,
 }
 

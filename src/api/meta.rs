@@ -1,4 +1,4 @@
-//! Numbers, times and texts as the objects of an apiserver carry them.
+//! Numbers, times and texts as the objects of an API server carry them.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

@@ -117,7 +117,7 @@ impl Role {
 pub struct NamespaceName(Arc<str>);
 
 impl NamespaceName {
-    /// A name that came from the apiserver, which checked it.
+    /// A name that came from the API server, which checked it.
     pub fn observed(name: &str) -> Self {
         Self(name.into())
     }
@@ -167,7 +167,7 @@ pub enum LabelError {
     Value(String),
 }
 
-/// Checks a label or annotation key as the apiserver does.
+/// Checks a label or annotation key as the API server does.
 pub fn check_label_key(key: &str) -> Result<(), LabelError> {
     let name = match key.split_once('/') {
         None => key,
@@ -185,7 +185,7 @@ pub fn check_label_key(key: &str) -> Result<(), LabelError> {
     Ok(())
 }
 
-/// Checks a label value as the apiserver does.
+/// Checks a label value as the API server does.
 pub fn check_label_value(value: &str) -> Result<(), LabelError> {
     if value.is_empty() || is_label_text(value) { Ok(()) } else { Err(LabelError::Value(value.into())) }
 }

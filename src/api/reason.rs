@@ -18,15 +18,15 @@ pub enum Failure {
     MutatedByAdmission,
     /// The operator lacks a permission.
     Forbidden,
-    /// The apiserver found the object invalid.
+    /// The API server found the object invalid.
     Rejected,
     /// The object changed or went in between.
     Conflict,
-    /// The apiserver asked for fewer requests.
+    /// The API server asked for fewer requests.
     Throttled,
     /// No answer in time.
     TimedOut,
-    /// The apiserver could not be reached, or failed.
+    /// The API server could not be reached, or failed.
     Unavailable,
 }
 
@@ -259,7 +259,7 @@ pub enum EventReason {
     OptOutExpiresSoon,
     /// An opt-out has ended.
     OptOutExpired,
-    /// The apiserver calls a Service in a namespace whose ingress is closed.
+    /// The API server calls a Service in a namespace whose ingress is closed.
     ControlPlaneBlocked,
 }
 

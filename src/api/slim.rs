@@ -1,4 +1,4 @@
-//! What is read of an object that the apiserver sends: what is compared, and no more. Most of an object's bytes are managedFields, and of those only who
+//! What is read of an object that the API server sends: what is compared, and no more. Most of an object's bytes are managedFields, and of those only who
 //! wrote when is of use; they are passed over instead of being built up and thrown away.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! A uid as the apiserver gives it, in a third of the space of its text.
+//! A uid as the API server gives it, in a third of the space of its text.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ pub struct Uid(UidForm);
 
 #[derive(Clone, Eq, Hash, PartialEq)]
 enum UidForm {
-    /// Written as every apiserver writes it: 32 lower-case hexadecimal digits in five groups.
+    /// Written as every API server writes it: 32 lower-case hexadecimal digits in five groups.
     Uuid([u8; 16]),
     /// Any other text.
     Text(Box<str>),

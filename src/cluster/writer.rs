@@ -296,7 +296,7 @@ fn is_full(message: &str) -> bool {
     ["metadata.annotations: Too long", "request is too large", "larger than max"].iter().any(|text| message.contains(text))
 }
 
-/// The planned policy as a patch that also takes off what others attached: a full object would keep its hole for ever.
+/// The planned policy as a patch that also takes off what others attached: a full object would keep its hole forever.
 fn emptied(object: &Value) -> Value {
     let meta = &object["metadata"];
     json!([

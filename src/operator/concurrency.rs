@@ -1,4 +1,4 @@
-//! How many namespaces are written to at the same time. More while the apiserver keeps up, half as many when it says that it cannot.
+//! How many namespaces are written to at the same time. More while the API server keeps up, half as many when it says that it cannot.
 //! Time is an argument.
 
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ const LEAST: usize = 1;
 const START: usize = 8;
 /// The most: with three writes for each namespace they fit on one connection.
 const MOST: usize = 20;
-/// A job that takes that many times the quickest one waits in the apiserver rather than being worked on: more of them bring nothing.
+/// A job that takes that many times the quickest one waits in the API server rather than being worked on: more of them bring nothing.
 const CROWDED: u32 = 12;
 /// By so much of itself the quickest job is forgotten with every further one: by half of it in some ten thousand.
 const FORGOTTEN: u32 = 16_384;
@@ -41,7 +41,7 @@ impl ConcurrencyLimit {
         jobs < self.limit && self.opens().is_none_or(|at| at <= now)
     }
 
-    /// When it opens again, if the apiserver asked for a pause.
+    /// When it opens again, if the API server asked for a pause.
     pub const fn opens(&self) -> Option<Instant> {
         self.closed_until
     }
@@ -67,7 +67,7 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// The apiserver asked for fewer requests, and for none before that time.
+    /// The API server asked for fewer requests, and for none before that time.
     pub fn throttled(&mut self, until: Instant, now: Instant) {
         self.closed_until = self.closed_until.max(Some(until));
         if self.halved.is_none_or(|at| at + PAUSE <= now) {

@@ -1,5 +1,5 @@
-//! Takes thousands of namespaces away between two rounds, in etcd itself: through the apiserver that would take as long as what is
-//! measured. The apiserver sees it as deletions like any other.
+//! Takes thousands of namespaces away between two rounds, in etcd itself: through the API server that would take as long as what is
+//! measured. The API server sees it as deletions like any other.
 
 use anyhow::{Result, ensure};
 use k8s_openapi::ByteString;

@@ -109,11 +109,11 @@ pub struct Point {
     /// How busy the operator is during the slices of raw.
     pub raw_slices: Busy,
     pub cold_start: Pair,
-    /// Bytes from the apiserver during the cold start.
+    /// Bytes from the API server during the cold start.
     pub cold_bytes: Pair,
     /// From the start of the process to its first 200 at /readyz.
     pub ready: Vec<f64>,
-    /// From the start of the process to its first watch, as the apiserver received it.
+    /// From the start of the process to its first watch, as the API server received it.
     pub first_watch: Vec<f64>,
     /// What a restart asks, by verb and resource; of the last one.
     pub restart_requests: BTreeMap<String, usize>,

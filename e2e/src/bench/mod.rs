@@ -1,4 +1,4 @@
-//! The bench: what the operator costs beside the raw apiserver, which does the same work over the same stack in the same run.
+//! The bench: what the operator costs beside the raw API server, which does the same work over the same stack in the same run.
 //!
 //! The order of what is measured. Ours and raw take turns, so that both meet the same machine; the method is in docs/performance.md.
 

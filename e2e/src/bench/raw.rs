@@ -1,4 +1,4 @@
-//! The raw client: the same objects over the operator's own stack, as fast as the apiserver takes them.
+//! The raw client: the same objects over the operator's own stack, as fast as the API server takes them.
 //! Also what both sides need of the cluster: namespaces, deletions, the edit of the baseline.
 
 use anyhow::{Context, Result};

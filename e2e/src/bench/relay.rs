@@ -1,4 +1,4 @@
-//! A relay on loopback before the apiserver, which counts what the apiserver sends: the only exact count of bytes, for
+//! A relay on loopback before the API server, which counts what the API server sends: the only exact count of bytes, for
 //! the operator as for a list of our own. It sees TLS and changes nothing.
 
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Before the apiserver of that kubeconfig.
+    /// Before the API server of that kubeconfig.
     pub async fn open(kubeconfig: &Path) -> Result<Self> {
         let config = read(kubeconfig)?;
         let server = config["clusters"][0]["cluster"]["server"].as_str().context("a kubeconfig without a server")?;
@@ -44,7 +44,7 @@ impl Relay {
         Ok(path)
     }
 
-    /// How many bytes the apiserver has sent.
+    /// How many bytes the API server has sent.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! `e2e-bench`: measures the operator beside the raw apiserver on a control plane of its own, prints tables and writes
+//! `e2e-bench`: measures the operator beside the raw API server on a control plane of its own, prints tables and writes
 //! report.json, report.md and performance.svg to target/bench. `BENCH_NAMESPACES` says with how many namespaces, `BENCH_ROUNDS` in how many
 //! rounds.
 

@@ -136,7 +136,7 @@ impl Stage {
         .await
     }
 
-    /// Creates a namespace. Returns when the apiserver's answer was there.
+    /// Creates a namespace. Returns when the API server's answer was there.
     pub async fn create_namespace(&self, name: &str) -> Result<Instant> {
         let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
         let namespaces: Api<Namespace> = Api::all(self.admin.clone());

@@ -1,6 +1,6 @@
 //! Our own eyes: a watch on every NetworkPolicy, and when each of its events reached us.
 //!
-//! Sees what the apiserver tells everyone, nothing of the operator.
+//! Sees what the API server tells everyone, nothing of the operator.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a request asks of the apiserver, read from its method and its address.
+//! What a request asks of the API server, read from its method and its address.
 
 use std::fmt::{self, Display, Formatter};
 

@@ -1,4 +1,4 @@
-//! One request: what a rule makes of it, and the way to the apiserver and back.
+//! One request: what a rule makes of it, and the way to the API server and back.
 
 use std::sync::Arc;
 
@@ -148,7 +148,7 @@ fn json_response(code: u16, body: Bytes, retry_after: Option<u32>) -> Response<B
     response
 }
 
-/// An answer as the apiserver gives it.
+/// An answer as the API server gives it.
 fn failure(code: u16) -> Response<Bytes> {
     let retry_after = (code == 429).then_some(1);
     json_response(code, status(code).to_string().into(), retry_after)

@@ -1,4 +1,4 @@
-//! A proxy between one client and the apiserver, which ends TLS and goes between request and answer.
+//! A proxy between one client and the API server, which ends TLS and goes between request and answer.
 //!
 //! What no rule is about passes as it is: bodies are streamed, HTTP/2 and HTTP/1.1 both, with the client's own credentials. It
 //! has a thread of its own, so that a test that blocks holds nothing up. It decides nothing about right and wrong.
@@ -47,7 +47,7 @@ impl Debug for Proxy {
 }
 
 impl Proxy {
-    /// A proxy before the apiserver of this control plane, on a free loopback port.
+    /// A proxy before the API server of this control plane, on a free loopback port.
     pub fn start(plane: &ControlPlane) -> Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
@@ -89,7 +89,7 @@ impl Proxy {
         self.state().client = client.into();
     }
 
-    /// From now on as an apiserver that knows no streaming lists: who asks for one is told so, and asks for pages.
+    /// From now on as an API server that knows no streaming lists: who asks for one is told so, and asks for pages.
     pub fn know_no_streams(&self) {
         self.state().knows_no_streams = true;
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::asked::Asked;
 use crate::dice::Dice;
 
-/// Before a request has reached the apiserver, or after it has taken place there.
+/// Before a request has reached the API server, or after it has taken place there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     Before,

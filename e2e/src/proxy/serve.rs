@@ -22,7 +22,7 @@ use super::forward::{Answer, exchange};
 use super::shared::Shared;
 use crate::ControlPlane;
 
-/// As the apiserver has it: whoever trusts one trusts the other.
+/// As the API server has it: whoever trusts one trusts the other.
 pub fn acceptor(plane: &ControlPlane) -> Result<TlsAcceptor> {
     let (certificate, key) = plane.serving()?;
     let read = |path: &Path| fs::read(path).with_context(|| format!("read {}", path.display()));

@@ -21,7 +21,7 @@ pub struct Exchange {
     pub fault: Option<Fault>,
     /// When it came.
     pub at: Timestamp,
-    /// What the apiserver answered; None while it has not, or was not asked.
+    /// What the API server answered; None while it has not, or was not asked.
     pub code: Option<u16>,
 }
 
@@ -42,7 +42,7 @@ pub struct State {
     pub exchanges: Vec<Exchange>,
     pub struck: usize,
     pub held: usize,
-    /// As an apiserver of old: a streaming list is a request that it does not understand.
+    /// As an API server of old: a streaming list is a request that it does not understand.
     pub knows_no_streams: bool,
     pub remembers: bool,
     pub lists: BTreeMap<String, Bytes>,

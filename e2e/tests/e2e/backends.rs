@@ -1,4 +1,4 @@
-//! Namespaces with Services that the apiserver calls are not closed to it, unless their owner wants that; what is closed already is told.
+//! Namespaces with Services that the API server calls are not closed to it, unless their owner wants that; what is closed already is told.
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::ClusterRole;
@@ -67,7 +67,7 @@ fn converted(namespace: &str) -> String {
     object.to_string()
 }
 
-/// An object that makes the apiserver call into a namespace: as a violation names it, and its manifest.
+/// An object that makes the API server call into a namespace: as a violation names it, and its manifest.
 type Caller = (&'static str, fn(&str) -> String);
 
 /// Deletes an object by its manifest.

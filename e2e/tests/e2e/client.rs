@@ -1,4 +1,4 @@
-//! The connections to the apiserver: what goes silent is noticed, what is slow is in nobody's way, and whatever kube can use works.
+//! The connections to the API server: what goes silent is noticed, what is slow is in nobody's way, and whatever kube can use works.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -76,7 +76,7 @@ async fn capped<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(TIMEOUT, future).await.unwrap_or_else(|_| panic!("{what}: not within {TIMEOUT:?}"))
 }
 
-// An apiserver that goes.
+// An API server that goes.
 
 /// The operator at work, and one baseline.
 async fn at_work() -> World {

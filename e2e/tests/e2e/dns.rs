@@ -86,7 +86,7 @@ async fn apply(world: &World, object: &Value) {
     world.apply_yaml(&object.to_string()).await.unwrap();
 }
 
-/// The address of a Service, as the apiserver gave it.
+/// The address of a Service, as the API server gave it.
 async fn address(world: &World, namespace: &str, name: &str) -> String {
     let service = Api::<Service>::namespaced(world.admin(), namespace).get(name).await.unwrap();
     service.spec.unwrap().cluster_ip.unwrap()

@@ -358,7 +358,7 @@ async fn writes_that_hang_delay_the_end_only_so_long_and_a_second_signal_not_at_
     apply_baseline(&world, PLATFORM, &json!({})).await;
     listener.set_nonblocking(true).unwrap();
     for signals in [1, 2] {
-        // Long enough for the apiserver to wait longer for the webhook than the operator does for its writes.
+        // Long enough for the API server to wait longer for the webhook than the operator does for its writes.
         world.start_operator_with(&["--lease-duration=12s"]).await.unwrap();
         world
             .eventually("it leads, and nothing of the former one is left", TIMEOUT, async || {
@@ -368,7 +368,7 @@ async fn writes_that_hang_delay_the_end_only_so_long_and_a_second_signal_not_at_
             .await
             .unwrap();
         world.namespace("stuck", &[]).await.unwrap();
-        // Held, so that the apiserver waits.
+        // Held, so that the API server waits.
         let mut held = Vec::new();
         world
             .eventually("the webhook is asked", TIMEOUT, async || {

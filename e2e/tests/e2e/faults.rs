@@ -80,7 +80,7 @@ impl Play {
         Self::begin(|_| ()).await
     }
 
-    /// Before an apiserver that knows no streaming lists.
+    /// Before an API server that knows no streaming lists.
     pub async fn without_streams() -> Self {
         Self::begin(Proxy::know_no_streams).await
     }

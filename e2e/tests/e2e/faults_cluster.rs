@@ -1,4 +1,4 @@
-//! The cluster breaks: the apiserver and etcd are killed, watches expire while things are deleted, the Lease is lost while a write is
+//! The cluster breaks: the API server and etcd are killed, watches expire while things are deleted, the Lease is lost while a write is
 //! under way, namespaces come back under their names.
 
 use std::time::Instant;

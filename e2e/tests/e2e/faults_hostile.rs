@@ -1,4 +1,4 @@
-//! Input that wants to hurt: as long, as large, as many and as strange as the apiserver takes it, and stranger. The operator does not
+//! Input that wants to hurt: as long, as large, as many and as strange as the API server takes it, and stranger. The operator does not
 //! panic, does not stop serving others, does not swell, and says what is wrong.
 
 use std::collections::BTreeMap;
@@ -210,7 +210,7 @@ async fn five_hundred_exclusions_of_any_shape_are_matched_and_what_looks_like_a_
     play.ends("500 exclusions", before).await;
 }
 
-/// Lets the apiserver take whatever a baseline says, as a CRD of a later version might.
+/// Lets the API server take whatever a baseline says, as a CRD of a later version might.
 async fn accept_anything(world: &World) {
     let crds: Api<CustomResourceDefinition> = Api::all(world.admin());
     let name = "policybaselines.policybaseline.io";
@@ -290,7 +290,7 @@ async fn policies_of_a_later_version_disturb_no_watch() {
     let Some(mut play) = protected().await else { return };
     let before = play.resident();
     let [first, second, _] = play.cast().to_vec().try_into().unwrap();
-    // What a tenant writes comes as a later apiserver might tell it.
+    // What a tenant writes comes as a later API server might tell it.
     let is_own = |event: &Value| event["object"]["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("own-"));
     let newer = |event: &mut Value| {
         let spec = &mut event["object"]["spec"];

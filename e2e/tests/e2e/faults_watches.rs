@@ -173,7 +173,7 @@ async fn an_old_list_is_overtaken_by_the_events_since() {
     let mut play = Play::without_streams().await;
     play.next_act(NAMESPACES).await;
     for step in Step::ALL {
-        // The state before the step is what the stale apiserver knows.
+        // The state before the step is what the stale API server knows.
         play.proxy.remember_lists();
         expire_watches(&play.proxy);
         let listed = async || play.proxy.remembers(WATCHED.len());

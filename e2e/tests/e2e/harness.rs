@@ -319,7 +319,7 @@ fn objects(plane: &ControlPlane) -> Vec<String> {
     let names = "custom-columns=N:.metadata.namespace,K:.kind,NAME:.metadata.name";
     let said = plane.run_kubectl(&["get", kinds, "-A", "--no-headers", "-o", names]).unwrap();
     let mut all: Vec<String> = said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    // The apiserver's own lease has a name of its own in each process.
+    // The API server's own lease has a name of its own in each process.
     all.retain(|line| !line.contains(" Lease apiserver-"));
     all.sort();
     all

@@ -1,4 +1,4 @@
-//! How what is there is read: as a stream of the most recent state, or in pages where the apiserver knows no streams.
+//! How what is there is read: as a stream of the most recent state, or in pages where the API server knows no streams.
 
 use std::collections::BTreeSet;
 

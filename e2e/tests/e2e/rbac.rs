@@ -1,4 +1,4 @@
-//! What the operator may do, asked of the apiserver: all that it needs, and nothing beside.
+//! What the operator may do, asked of the API server: all that it needs, and nothing beside.
 
 use std::collections::BTreeSet;
 
@@ -71,7 +71,7 @@ async fn operator(world: &World) -> Client {
     client_of(&world.operator_kubeconfig().await.unwrap()).await
 }
 
-/// What the apiserver says that the client's user may do in that namespace.
+/// What the API server says that the client's user may do in that namespace.
 async fn granted(client: &Client, namespace: &str) -> BTreeSet<Permission> {
     let spec = SelfSubjectRulesReviewSpec { namespace: Some(namespace.to_owned()) };
     let review = SelfSubjectRulesReview { spec, ..SelfSubjectRulesReview::default() };
@@ -331,7 +331,7 @@ async fn the_operator_uses_every_permission_and_is_refused_nothing() {
         }
         used
     };
-    // An apiserver without streaming lists is listed: `lists_come_in_pages_where_the_apiserver_has_no_streaming_lists`.
+    // An API server without streaming lists is listed: `lists_come_in_pages_where_the_apiserver_has_no_streaming_lists`.
     let is_list = |(verb, _, resource): &Permission| verb == "list" && resource != "leases";
     let wanted: BTreeSet<_> = permissions(shipped_rules()).into_iter().filter(|permission| !is_list(permission)).collect();
     world

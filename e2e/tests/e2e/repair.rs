@@ -491,7 +491,7 @@ async fn a_tenant_who_never_stops_writing_makes_no_repair_fail() {
 
 #[tokio::test]
 async fn a_mountain_of_annotations_keeps_no_hole_open() {
-    // What the apiserver takes, keys and values together.
+    // What the API server takes, keys and values together.
     const MOST: usize = 256 * 1024;
     let world = enforcing(&json!({})).await;
     let (ns, tenant) = protected(&world).await;

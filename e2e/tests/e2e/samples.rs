@@ -1,4 +1,4 @@
-//! Every sample is accepted by the apiserver, without a warning, and becomes Ready.
+//! Every sample is accepted by the API server, without a warning, and becomes Ready.
 
 use std::path::Path;
 

@@ -192,7 +192,7 @@ impl Plan {
         self.baseline == baseline
     }
 
-    /// Role and spec, as the apiserver stores it, by name.
+    /// Role and spec, as the API server stores it, by name.
     pub fn policies(&self) -> BTreeMap<String, (&'static str, Value)> {
         let kube_dns = json!({
             "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "kube-system" } },

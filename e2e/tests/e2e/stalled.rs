@@ -36,7 +36,7 @@ async fn until_stalled(world: &World, name: &str, reason: &str) -> PolicyBaselin
     status
 }
 
-/// Lets the apiserver accept any mode, as a CRD of a later version might.
+/// Lets the API server accept any mode, as a CRD of a later version might.
 async fn accept_any_mode(world: &World) {
     let crds: Api<CustomResourceDefinition> = Api::all(world.admin());
     let name = "policybaselines.policybaseline.io";

@@ -88,7 +88,7 @@ pub async fn until_gone(world: &World, name: &str) {
     world.eventually(&format!("namespace {name} is gone"), TIMEOUT, is_gone).await.unwrap();
 }
 
-/// Returns in a later second of the apiserver's clock: whatever is created now is younger than whatever there is.
+/// Returns in a later second of the API server's clock: whatever is created now is younger than whatever there is.
 pub async fn a_second_later(world: &World) {
     let before = server_time(world).await.unwrap();
     let is_later = async || server_time(world).await.map(|now| now > before);

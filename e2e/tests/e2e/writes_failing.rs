@@ -1,4 +1,4 @@
-//! Writes that the apiserver refuses, or changes: told in the status, tried again at a measured pace, in nobody else's way.
+//! Writes that the API server refuses, or changes: told in the status, tried again at a measured pace, in nobody else's way.
 //! One file: the tests share their scene.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +34,7 @@ async fn prepared(case: &str) -> (World, String) {
     (world, namespace)
 }
 
-/// What the apiserver would make of a policy in that namespace.
+/// What the API server would make of a policy in that namespace.
 async fn dry_run(world: &World, namespace: &str) -> Result<NetworkPolicy, kube::Error> {
     let policy = json!({ "metadata": { "name": "dry-run" }, "spec": { "podSelector": {}, "policyTypes": ["Ingress"] } });
     let params = PostParams { dry_run: true, ..PostParams::default() };

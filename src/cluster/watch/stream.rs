@@ -38,7 +38,7 @@ where
         watcher(self.api.clone(), if self.streams { config.streaming_lists() } else { config }).boxed()
     }
 
-    /// A watch that begins anew when its version is refused as too old. The watcher itself asks for that version for ever, unless an event
+    /// A watch that begins anew when its version is refused as too old. The watcher itself asks for that version forever, unless an event
     /// of the stream says so.
     pub fn events(self) -> impl Stream<Item = watcher::Result<Event<K>>> + Send {
         stream::unfold((self, None), async |(mut watching, events): (Self, _)| {

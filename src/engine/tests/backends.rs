@@ -1,4 +1,4 @@
-//! Namespaces with Services that the apiserver calls: which of them are left open, which are not, and what is told.
+//! Namespaces with Services that the API server calls: which of them are left open, which are not, and what is told.
 
 use std::time::Duration;
 

@@ -270,7 +270,7 @@ impl EngineHarness {
     }
 }
 
-/// A spec with the default of `policies`, as the apiserver stores it.
+/// A spec with the default of `policies`, as the API server stores it.
 pub fn with_policies(mut spec: Value) -> Value {
     if spec.get("mode").is_none() {
         spec["mode"] = "Enforce".into();

@@ -29,7 +29,7 @@ enum Deed {
     Comes,
 }
 
-/// How the apiserver answers what is written there meanwhile.
+/// How the API server answers what is written there meanwhile.
 #[derive(Clone, Copy, Debug)]
 enum Answers {
     None,

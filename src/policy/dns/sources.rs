@@ -16,7 +16,7 @@ use super::{
 };
 use crate::policy::listing::Listing;
 
-/// For so long a source must be refused before it counts as one that cannot be read: an apiserver that has just started refuses everything.
+/// For so long a source must be refused before it counts as one that cannot be read: an API server that has just started refuses everything.
 const REFUSED: Duration = Duration::from_secs(5);
 /// The same for a source that was read before: what it said stays, so there is no hurry.
 const REFUSED_LATER: Duration = Duration::from_secs(30);

@@ -93,7 +93,7 @@ impl<T: ?Sized> Default for Shared<T> {
 
 impl<T: Eq + Hash + ?Sized> Shared<T> {
     fn keep(&mut self, new: Arc<T>) -> Arc<T> {
-        // Tenants choose some of these: what nobody holds any more must not stay for ever.
+        // Tenants choose some of these: what nobody holds any more must not stay forever.
         if self.kept.len() >= self.room.max(ROOM) {
             self.kept.retain(|known| Arc::strong_count(known) > 1);
             self.room = self.kept.len() * 2;

@@ -1,5 +1,5 @@
 //! The normal form of a spec: two specs that mean the same are equal, and nothing else is.
-//! The apiserver drops empty lists and fills in defaults, so neither may count as a difference. A rule with an empty `from`, `to` or
+//! The API server drops empty lists and fills in defaults, so neither may count as a difference. A rule with an empty `from`, `to` or
 //! `ports` allows everything: the rule itself must never be dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,7 +59,7 @@ impl From<&NetworkPolicySpec> for Normal {
         let egress: Vec<NormalRule> = s.egress.iter().flatten().map(NormalRule::from).collect();
         let types = match &s.policy_types {
             Some(types) if !types.is_empty() => types.iter().cloned().collect(),
-            // What the apiserver fills in: Ingress always, Egress when there is an egress rule.
+            // What the API server fills in: Ingress always, Egress when there is an egress rule.
             _ => std::iter::once("Ingress").chain((!egress.is_empty()).then_some("Egress")).map(Into::into).collect(),
         };
         Self {

@@ -137,7 +137,7 @@ fn breadth(selector: Option<&LabelSelector>, always_holds: impl Fn(&LabelSelecto
     selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty).then_some(pods)
 }
 
-/// A selector of namespaces that leaves out almost none. The apiserver labels each of them with its name.
+/// A selector of namespaces that leaves out almost none. The API server labels each of them with its name.
 fn selects_almost_every_namespace(selector: &LabelSelector) -> bool {
     const NAME: &str = "kubernetes.io/metadata.name";
     breadth(Some(selector), |requirement| requirement.key == NAME && requirement.operator == "Exists").is_some()

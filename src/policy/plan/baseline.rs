@@ -245,7 +245,7 @@ impl Baseline {
     fn wants(&self, role: Role, ns: &Namespace) -> bool {
         match role {
             Role::DefaultDenyIngress => self.holds(ns).is_none(),
-            // Monitoring pods need the apiserver and the kubelets, which no portable rule can name.
+            // Monitoring pods need the API server and the kubelets, which no portable rule can name.
             Role::DefaultDenyEgress => {
                 self.source_egress == SourceEgress::Enforce || !self.scrapers.iter().any(|s| ns.labels.are_selected_by(s))
             }

@@ -42,7 +42,7 @@ pub struct Namespace {
     pub terminating: bool,
     /// The opt-outs in it whose time is not over.
     pub opt_outs: NamespaceOptOuts,
-    /// The apiserver calls a Service in it: which object says so, in words.
+    /// The API server calls a Service in it: which object says so, in words.
     pub serves: Option<Arc<String>>,
     /// Our default-deny-ingress stands there, or did while this process watched.
     pub closed: bool,

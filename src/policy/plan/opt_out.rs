@@ -20,7 +20,7 @@ pub struct OptOut {
     pub name: Arc<str>,
     /// The roles that it names.
     pub roles: Roles,
-    /// When it was created, by the apiserver's clock.
+    /// When it was created, by the API server's clock.
     pub created: Timestamp,
     /// When it ends, in whole seconds.
     pub expires: Timestamp,

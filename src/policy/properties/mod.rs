@@ -84,7 +84,7 @@ fn drifts(baseline: &Baseline, objects: &[NetworkPolicy]) -> Vec<Drift> {
     diff(planned, &prints, |_| true)
 }
 
-/// What the apiserver makes of a spec: it drops empty lists and fills in the default protocol.
+/// What the API server makes of a spec: it drops empty lists and fills in the default protocol.
 fn stored(object: &NetworkPolicy) -> NetworkPolicy {
     let mut object = object.clone();
     if let Some(spec) = &mut object.spec {

@@ -45,7 +45,7 @@ pub struct ConditionInputs<'a> {
     pub dns: Option<&'a DnsStatus>,
     /// What of the cluster's DNS no policy can express.
     pub dns_gap: Option<&'a str>,
-    /// The resources that could not be listed, of those that name Services which the apiserver calls.
+    /// The resources that could not be listed, of those that name Services which the API server calls.
     pub unlisted: &'a [&'static str],
     /// How far its rollout is, if there is one.
     pub rollout: Option<&'a RolloutStatus>,

@@ -71,7 +71,7 @@ fn binding(name: &str, labels: &Value) -> Value {
         "target": { "apiVersion": "v1", "kind": "Node", "name": "node-1" } })
 }
 
-/// As kubectl tells it to that user: the apiserver's warnings among it.
+/// As kubectl tells it to that user: the API server's warnings among it.
 fn kubectl(world: &World, kubeconfig: &Path, args: &[&str]) -> String {
     let output = world.plane().kubectl().env("KUBECONFIG", kubeconfig).args(args).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -136,7 +136,7 @@ async fn set(world: &World, data: &Value) -> kube::Result<ConfigMap> {
     parameters(world).patch(NAME, &PatchParams::default(), &Patch::Merge(json!({ "data": data }))).await
 }
 
-/// Whether the apiserver lets that change pass; nothing is changed.
+/// Whether the API server lets that change pass; nothing is changed.
 async fn passes(client: &Client, namespace: &str, name: &str, change: &Value) -> bool {
     let dry = PatchParams { dry_run: true, ..PatchParams::default() };
     match pods_of(client, namespace).patch(name, &dry, &labels(change)).await {
@@ -324,7 +324,7 @@ async fn label_hygiene_watches_each_way_by_which_labels_travel_and_holds_up_none
         denied("bindings", bind(&admin, &all, &binding("two", &relabelled)).await),
         format!("the Binding of pod two {said}")
     );
-    // As schedulers send it; the apiserver adds the zone itself, and it is in the list.
+    // As schedulers send it; the API server adds the zone itself, and it is in the list.
     set(&world, &json!({ "labels": "app topology.kubernetes.io/zone" })).await.unwrap();
     let is_read = async || !passes(&admin, &ns, "one", &json!({ "topology.kubernetes.io/zone": "x" })).await;
     world.eventually("the list is read", TIMEOUT, is_read).await.unwrap();

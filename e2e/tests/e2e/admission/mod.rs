@@ -25,7 +25,7 @@ mod together;
 
 const COMPONENTS: &str = "manifests/components";
 
-/// Applies a component, and waits until it is in force: the apiserver takes a moment to read it.
+/// Applies a component, and waits until it is in force: the API server takes a moment to read it.
 async fn choose(world: &World, component: &str, is_in_force: impl AsyncFn() -> bool) {
     world.plane().run_kubectl(&["apply", "--server-side", "-k", &format!("{COMPONENTS}/{component}")]).unwrap();
     world.eventually(&format!("{component} is in force"), TIMEOUT, is_in_force).await.unwrap();

@@ -1,4 +1,4 @@
-//! opt-out-rules: the apiserver says of an opt-out what the operator would say, when it is written; a change makes none wider, and nothing
+//! opt-out-rules: the API server says of an opt-out what the operator would say, when it is written; a change makes none wider, and nothing
 //! holds up who makes one narrower. But for one test no operator runs here: nothing of it is needed.
 //! One file: the tests share their scene.
 
@@ -45,9 +45,9 @@ const REASONS: [(&str, &str); 4] = [
 enum Said {
     /// Both accept it.
     Accepted,
-    /// Both refuse it, the apiserver in these words.
+    /// Both refuse it, the API server in these words.
     Refused(&'static str),
-    /// The apiserver alone refuses it, on purpose, because.
+    /// The API server alone refuses it, on purpose, because.
     RefusedAtAdmission(&'static str, &'static str),
     /// The operator alone would not put it in force, on purpose, because.
     NotInForce(&'static str),
@@ -132,7 +132,7 @@ fn object(name: &str, spec: &Value) -> DynamicObject {
     serde_json::from_value(object).unwrap()
 }
 
-/// What the apiserver says, without what it puts before the words of the component.
+/// What the API server says, without what it puts before the words of the component.
 fn told<T>(result: kube::Result<T>) -> Result<T, String> {
     result.map_err(|error| match error {
         kube::Error::Api(status) => {
@@ -196,7 +196,7 @@ async fn set_parameters(world: &World, data: &Value) {
     api.replace(PARAMETERS, &PostParams::default(), &config).await.unwrap();
 }
 
-/// What the apiserver says of an opt-out that no limits allow.
+/// What the API server says of an opt-out that no limits allow.
 async fn says_of_the_endless(world: &World, namespace: &str) -> String {
     let endless = spec(&json!([EGRESS]), "9999-12-31T23:59:59Z");
     try_create(&world.admin(), namespace, &endless).await.unwrap_err()
@@ -644,7 +644,7 @@ async fn opt_out_rules_let_break_glass_and_the_operator_in_and_no_time_that_a_re
     let rescue = break_glass(&world).await;
     apply_baseline(&world, PLATFORM, &json!({})).await;
     let now = Timestamp::now();
-    // Nobody is younger than the apiserver says.
+    // Nobody is younger than the API server says.
     for claimed in [MONTH, -MONTH] {
         let mut forged = object("forged", &after(2 * MONTH - 60)(now));
         forged.data["spec"]["expiresAt"] = later(now, if claimed > 0 { 2 * MONTH - 60 } else { -60 }).into();

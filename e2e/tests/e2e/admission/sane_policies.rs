@@ -23,7 +23,7 @@ use crate::support::{namespaces, until_gone};
 
 const OPERATOR: &str = "system:serviceaccount:policy-baseline-system:policy-baseline";
 
-/// What the apiserver answered.
+/// What the API server answered.
 struct Answer {
     code: u16,
     body: Value,
@@ -145,7 +145,7 @@ async fn sane_policies_warns_of_isolated_egress_that_lets_no_dns_out() {
         (json!({ "policyTypes": ["Egress"] }), both),
         (json!({ "policyTypes": ["Ingress", "Egress"], "egress": [] }), both),
         (ports(json!([{ "port": 443 }])), both),
-        // The apiserver says what such a policy is about.
+        // The API server says what such a policy is about.
         (json!({ "egress": [{ "ports": [{ "port": 443 }] }] }), both),
         (ports(json!([udp])), Some("TCP")),
         (ports(json!([{ "port": 53 }])), Some("UDP")),

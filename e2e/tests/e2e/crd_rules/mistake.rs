@@ -6,7 +6,7 @@ pub struct Mistake {
     pub breaks: String,
     pub bad: String,
     pub good: String,
-    /// The field and the words that the apiserver's answer must contain.
+    /// The field and the words that the API server's answer must contain.
     pub says: [String; 2],
 }
 

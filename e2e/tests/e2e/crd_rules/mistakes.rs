@@ -118,7 +118,7 @@ pub fn own_mistakes() -> Vec<Mistake> {
             "{ monitoring: { sourceEgress: Open } }",
             "Unsupported value: \"Hold\": supported values: \"Open\", \"Enforce\"",
         ),
-        // The apiserver has words of its own for a number that is too large, and they begin elsewhere.
+        // The API server has words of its own for a number that is too large, and they begin elsewhere.
         Mistake {
             says: ["must be of type integer with format int32".to_owned(), "in spec.priority".to_owned()],
             ..mistake("spec.priority", "format int32", "{ priority: 3000000000 }", "{ priority: -2147483648 }", "", "")

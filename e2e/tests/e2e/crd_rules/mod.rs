@@ -1,4 +1,4 @@
-//! What the apiserver says to whoever writes a baseline: each rule and each bound of the CRD, shown by what a tired person types.
+//! What the API server says to whoever writes a baseline: each rule and each bound of the CRD, shown by what a tired person types.
 
 mod mistake;
 mod mistakes;

@@ -1,5 +1,5 @@
 //! Minutes in which anything happens: namespaces, baselines and policies change, tenants tamper, instances are stopped and killed, a second
-//! one comes and goes, requests and events go wrong, the apiserver restarts. Every half minute all of that stops, and the judge looks.
+//! one comes and goes, requests and events go wrong, the API server restarts. Every half minute all of that stops, and the judge looks.
 //!
 //! `SOAK_SECONDS` says how long, `SOAK_SEED` repeats the choices: each turn has dice of its own, by the seed and its number, so that
 //! what the cluster answers in one shifts nothing in the next. Without them it is the short run with a fixed seed that CI makes.
@@ -39,7 +39,7 @@ const NAMES: usize = 36;
 const PACE: Duration = Duration::from_millis(150);
 /// Who is repaired too often is repaired more slowly for a while: that must not be so at the end.
 const NO_FIGHTS: Duration = Duration::from_secs(75);
-/// An apiserver that is never there for long shows nothing.
+/// An API server that is never there for long shows nothing.
 const RESTARTS: Duration = Duration::from_secs(45);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

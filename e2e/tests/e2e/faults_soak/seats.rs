@@ -1,4 +1,4 @@
-//! The instances: one that is always there, and one that comes and goes. Each has a way of its own to the apiserver, and a name of its own
+//! The instances: one that is always there, and one that comes and goes. Each has a way of its own to the API server, and a name of its own
 //! there from its start to its end.
 
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What goes wrong between one instance and the apiserver: one kind of fault at a time, for some seconds.
+//! What goes wrong between one instance and the API server: one kind of fault at a time, for some seconds.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -90,7 +90,7 @@ struct Episode {
 /// The way of one instance to the apiserver.
 pub struct Sky {
     pub proxy: Proxy,
-    /// Lists come in pages here, as from an apiserver that knows no streams: only such lists can be old.
+    /// Lists come in pages here, as from an API server that knows no streams: only such lists can be old.
     pages: bool,
     episode: Option<Episode>,
     /// Each kind has its turn before any comes again.

@@ -1,4 +1,4 @@
-//! The cluster of the model: one namespace, one baseline, a few policies, and those rules of the apiserver that matter here.
+//! The cluster of the model: one namespace, one baseline, a few policies, and those rules of the API server that matter here.
 //!
 //! One file: what an API server does with objects, requests and watches.
 
@@ -286,7 +286,7 @@ impl Cluster {
         self.news.push(News::Baseline(baseline));
     }
 
-    /// What the apiserver does with a write.
+    /// What the API server does with a write.
     pub fn serve(&mut self, write: Write) -> Answer {
         let stored = self.policies.get(&write.name).copied();
         match (write.deed, stored) {

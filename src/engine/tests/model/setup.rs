@@ -11,7 +11,7 @@ pub enum Broken {
     Recreates,
     /// A repair does not say which object it means.
     AppliesByName,
-    /// The apiserver does not look at what a removal asks for.
+    /// The API server does not look at what a removal asks for.
     DeletesByName,
     /// A copy is taken for ours.
     BelievesLabels,
