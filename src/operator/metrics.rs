@@ -22,7 +22,7 @@ use crate::{
         telemetry::{Verb, WriteOutcome},
         watch::{REVISIONS_WATCH, WATCHES},
     },
-    engine::sample::Outcome,
+    engine::sample::{MetricSample, Outcome},
     policy::{dns::Source, drift::Class},
 };
 
@@ -277,19 +277,32 @@ impl Metrics {
         self.rollouts_paused.set(number(paused));
     }
 
+    /// Counts what the engine reports.
+    pub fn count(&self, sample: MetricSample) {
+        match sample {
+            MetricSample::Drift(class, role, after) => {
+                self.drift(class, role);
+                self.repair_took(after);
+            }
+            MetricSample::Repair(outcome) => self.repair(outcome),
+            MetricSample::Protected(after) => self.protection_took(after),
+            MetricSample::Contested(role) => self.contested(role),
+        }
+    }
+
     /// Somebody else changed a policy of that role; none when no plan names the policy.
-    pub fn drift(&self, class: Class, role: Option<Role>) {
+    fn drift(&self, class: Class, role: Option<Role>) {
         let role = Word(role.map_or(NO_ROLE, |role| role.into_str()));
         self.drift.get_or_create(&DriftKind { class: Word(class.into_str()), role }).inc();
     }
 
     /// A policy of that role became contested; none when no plan names the policy.
-    pub fn contested(&self, role: Option<Role>) {
+    fn contested(&self, role: Option<Role>) {
         self.contested.get_or_create(&Contest { role: Word(role.map_or(NO_ROLE, |role| role.into_str())) }).inc();
     }
 
     /// A policy was written, or not.
-    pub fn repair(&self, outcome: Outcome) {
+    fn repair(&self, outcome: Outcome) {
         self.repairs.get_or_create(&Ended { outcome: Word(outcome.into_str()) }).inc();
     }
 
@@ -319,12 +332,12 @@ impl Metrics {
     }
 
     /// What others changed was repaired that long after it was seen.
-    pub fn repair_took(&self, time: Duration) {
+    fn repair_took(&self, time: Duration) {
         self.repair_seconds.observe(time.as_secs_f64());
     }
 
     /// A new namespace had its last policy that long after it was seen.
-    pub fn protection_took(&self, time: Duration) {
+    fn protection_took(&self, time: Duration) {
         self.protection_seconds.observe(time.as_secs_f64());
     }
 

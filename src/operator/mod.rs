@@ -34,7 +34,6 @@ use crate::{
     engine::{
         Engine, RolloutCounts,
         clock::Now,
-        sample::MetricSample,
         writes::{Write, Written},
     },
     operator::{
@@ -194,7 +193,7 @@ async fn work(
         }
 
         for sample in engine.take_samples() {
-            count(metrics, sample);
+            metrics.count(sample);
         }
         show(&mut engine, metrics, health);
 
@@ -249,18 +248,6 @@ fn show(engine: &mut Engine, metrics: &Metrics, health: &Health) {
 
 fn present() -> Now {
     Now { instant: Instant::now(), wall: Timestamp::now() }
-}
-
-fn count(metrics: &Metrics, sample: MetricSample) {
-    match sample {
-        MetricSample::Drift(class, role, after) => {
-            metrics.drift(class, role);
-            metrics.repair_took(after);
-        }
-        MetricSample::Repair(outcome) => metrics.repair(outcome),
-        MetricSample::Protected(after) => metrics.protection_took(after),
-        MetricSample::Contested(role) => metrics.contested(role),
-    }
 }
 
 #[cfg(test)]
