@@ -76,7 +76,8 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 # On Linux the binary needs no library of the system, so that an image can hold it alone.
 STATIC = $(if $(findstring linux,$(HOST)),-C target-feature=+crt-static)
 # Relocations take 4 % of the binary unless they are packed, and every start reads them all. glibc applies them from 2.36 on.
-PACKED = $(if $(findstring x86_64-unknown-linux-gnu,$(HOST)),-C link-arg=-Wl,-z,pack-relative-relocs)
+comma := ,
+PACKED = $(if $(findstring x86_64-unknown-linux-gnu,$(HOST)),-C link-arg=-Wl$(comma)-z$(comma)pack-relative-relocs)
 
 .PHONY: release
 release: ## Optimised, stripped, static operator in target/release
@@ -159,7 +160,7 @@ $(TOOLS)/bin/cargo-deny: Makefile
 # What only compiles runs beside the other compiling; the suites, which wait for things to happen, have the machine for themselves.
 .PHONY: ci
 ci: ## What CI runs on every change; ends with the seconds of each step
-	@.ci/steps "controlplane &" "deny-tool &" fmt-check lint build unit controlplane deny-tool e2e faults generate-check earliest deny
+	@.ci/steps "controlplane &" "deny-tool &" fmt-check lint build unit controlplane deny-tool e2e faults generate-check earliest deny release
 
 .PHONY: nightly
 nightly: ## All that CI leaves out, in about an hour and a half; ends with the seconds of each step
