@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
-    registry::{Metric, Registry, Unit},
+    registry::{Registry, Unit},
 };
 use strum::VariantArray;
 
@@ -97,14 +97,6 @@ pub struct Metrics {
     status_write_seconds: Histogram,
 }
 
-/// Registers a metric, with the unit and the suffix that its kind has.
-fn put(registry: &mut Registry, kind: &'static str, name: &str, help: &'static str, metric: impl Metric) {
-    match kind {
-        "histogram" => registry.register_with_unit(name, help, Unit::Seconds, metric),
-        _ => registry.register(name, help, metric),
-    }
-}
-
 impl Default for Metrics {
     fn default() -> Self {
         let seconds = || Histogram::new(SECONDS);
@@ -135,58 +127,50 @@ impl Default for Metrics {
         let registry = &mut m.registry;
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         let help = "Selected namespaces by state, added up over all baselines: each is in exactly one state";
-        put(registry, "gauge", "namespaces", help, m.namespaces.clone());
+        registry.register("namespaces", help, m.namespaces.clone());
         let help = "Namespaces in which an opt-out takes a policy away, added up over all baselines";
-        put(registry, "gauge", "namespaces_opted_out", help, m.opted_out.clone());
+        registry.register("namespaces_opted_out", help, m.opted_out.clone());
         let help = "Namespaces in which somebody else's policy opens what the baseline closes, added up over all baselines";
-        put(registry, "gauge", "namespaces_bypassed", help, m.bypassed.clone());
+        registry.register("namespaces_bypassed", help, m.bypassed.clone());
         let help = "Namespaces that match a baseline to which another one is preferred, added up over all baselines";
-        put(registry, "gauge", "namespaces_shadowed", help, m.shadowed.clone());
+        registry.register("namespaces_shadowed", help, m.shadowed.clone());
         let help = "1 if the condition of the baseline has this status, else 0; no series while the condition is absent";
-        put(registry, "gauge", "condition", help, m.conditions.gauges());
+        registry.register("condition", help, m.conditions.gauges());
         let help = "Baselines without a policy_baseline_condition, because 100 others have it";
-        put(registry, "counter", "condition_baselines_dropped", help, m.conditions.dropped());
+        registry.register("condition_baselines_dropped", help, m.conditions.dropped());
         let help = "Namespaces that rollouts concern, by state, added up over all baselines";
-        put(registry, "gauge", "rollout_namespaces", help, m.rollout_namespaces.clone());
+        registry.register("rollout_namespaces", help, m.rollout_namespaces.clone());
         let help = "Rollouts that go no further until their baseline is edited";
-        put(registry, "gauge", "rollouts_paused", help, m.rollouts_paused.clone());
-        put(registry, "counter", "drift", "Policies that somebody else changed, by class and role", m.drift.clone());
+        registry.register("rollouts_paused", help, m.rollouts_paused.clone());
+        registry.register("drift", "Policies that somebody else changed, by class and role", m.drift.clone());
         let help = "Policies that somebody changed so often that their repairs had to wait";
-        put(registry, "counter", "contested", help, m.contested.clone());
-        put(registry, "counter", "repairs", "Policies written or not, by outcome", m.repairs.clone());
-        put(registry, "counter", "api_writes", "Writes sent to the API server, by verb and outcome", m.writes.clone());
-        put(registry, "counter", "watch_restarts", "Lists that a watch had to take again", m.watch_restarts.clone());
+        registry.register("contested", help, m.contested.clone());
+        registry.register("repairs", "Policies written or not, by outcome", m.repairs.clone());
+        registry.register("api_writes", "Writes sent to the API server, by verb and outcome", m.writes.clone());
+        registry.register("watch_restarts", "Lists that a watch had to take again", m.watch_restarts.clone());
         let help = "Opt-outs in force that name the role";
-        put(registry, "gauge", "opt_outs_in_force", help, m.opt_outs.clone());
+        registry.register("opt_outs_in_force", help, m.opt_outs.clone());
         let help = "When the first of the opt-outs in force that name the role ends, as a Unix timestamp; 0 when there is none";
-        put(registry, "gauge", "opt_outs_earliest_expiry_timestamp_seconds", help, m.opt_outs_end.clone());
-        put(
-            registry,
-            "counter",
-            "events_dropped",
-            "Events that came faster than the API server took them",
-            m.events_dropped.clone(),
-        );
-        put(registry, "gauge", "leader", "1 while this instance is the one that writes", m.leader.clone());
-        put(registry, "gauge", "tasks", "Tasks of the runtime that are alive", m.tasks.clone());
-        put(
-            registry,
-            "histogram",
+        registry.register("opt_outs_earliest_expiry_timestamp_seconds", help, m.opt_outs_end.clone());
+        registry.register("events_dropped", "Events that came faster than the API server took them", m.events_dropped.clone());
+        registry.register("leader", "1 while this instance is the one that writes", m.leader.clone());
+        registry.register("tasks", "Tasks of the runtime that are alive", m.tasks.clone());
+        registry.register_with_unit(
             "drift_repair",
             "From a change by somebody else, as seen, to its repair",
+            Unit::Seconds,
             m.repair_seconds.clone(),
         );
         let help = "From a new namespace, as seen, to its last policy";
-        put(registry, "histogram", "namespace_protection", help, m.protection_seconds.clone());
-        put(
-            registry,
-            "histogram",
+        registry.register_with_unit("namespace_protection", help, Unit::Seconds, m.protection_seconds.clone());
+        registry.register_with_unit(
             "reconcile",
             "Time to compare the changed namespaces with their plan",
+            Unit::Seconds,
             m.reconcile_seconds.clone(),
         );
-        put(registry, "histogram", "status_write", "Time to write a status", m.status_write_seconds.clone());
-        put(registry, "info", "build", "The version that runs", build);
+        registry.register_with_unit("status_write", "Time to write a status", Unit::Seconds, m.status_write_seconds.clone());
+        registry.register("build", "The version that runs", build);
         m.start_at_zero();
         m
     }
