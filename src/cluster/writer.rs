@@ -44,9 +44,15 @@ use crate::{
         resource_version,
     },
     cluster::{error::ApiProblem, telemetry::Telemetry},
-    engine::writes::{
-        Done, FinalizerWrite, Job, NamespaceLabelWrite, OptOutWrite, RevisionChange, StatusWrite, StoredOptOut, StoredStatus,
-        Write, WriteError, Written, Wrote, removals_may_follow,
+    engine::{
+        outbox::{
+            Write, Written,
+            baseline_status::{FinalizerWrite, StatusWrite, StoredStatus},
+            namespace_labels::NamespaceLabelWrite,
+            opt_out_state::{OptOutWrite, StoredOptOut},
+            revisions::RevisionChange,
+        },
+        writes::{Done, Job, WriteError, Wrote, removals_may_follow},
     },
     policy::{
         drift::{Class, Drift, Repair, residue},

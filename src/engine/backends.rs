@@ -60,7 +60,7 @@ impl Engine {
             if OTHER_POLICIES.contains(&&**name) {
                 self.change_unsupported_kinds(|known| known.insert(name.clone()), now);
             }
-            self.opt_outs.crd_seen(name, true);
+            self.outbox.opt_outs.crd_seen(name, true);
         }
         let changed = self.backends.known.set(configuration);
         self.backends_changed(changed, now);
@@ -71,7 +71,7 @@ impl Engine {
             listing.unnames(name);
         }
         if kind == ConfigurationKind::Crd {
-            self.opt_outs.crd_seen(name, false);
+            self.outbox.opt_outs.crd_seen(name, false);
             self.recompute_opt_outs(now);
             self.change_unsupported_kinds(|known| known.remove(name), now);
         }
@@ -87,7 +87,7 @@ impl Engine {
             self.backends_changed(changed, now);
         }
         if kind == ConfigurationKind::Crd {
-            self.opt_outs.crds_listed(named.contains(OPT_OUTS_CRD));
+            self.outbox.opt_outs.crds_listed(named.contains(OPT_OUTS_CRD));
             let unsupported = named.into_iter().filter(|name| OTHER_POLICIES.contains(&&**name)).collect();
             if self.unsupported_policy_kinds.as_ref() != Some(&unsupported) {
                 self.unsupported_policy_kinds = Some(unsupported);

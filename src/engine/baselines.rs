@@ -45,7 +45,7 @@ impl Engine {
     pub(super) fn plans_changed(&mut self, now: Now) {
         self.recompute_releases(now);
         self.recompute_rollouts(now);
-        self.pace.reset();
+        self.outbox.policies.reset();
         self.all_dirty();
     }
 

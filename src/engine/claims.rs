@@ -11,7 +11,7 @@ impl Engine {
         let is_empty = !entry.holds_ours() && !self.in_flight.contains_key(name);
         is_empty
             && entry.namespace.as_ref().is_some_and(is_free)
-            && self.observed.release_claim(name, self.opt_outs.first_in_force(name))
+            && self.observed.release_claim(name, self.outbox.opt_outs.first_in_force(name))
     }
 
     /// A baseline is gone: what it left empty is free before another one is seen, whatever is told in the same breath.

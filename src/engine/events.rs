@@ -32,7 +32,7 @@ impl Engine {
         }
         self.surveyed = false;
         self.observed.take_over();
-        self.opt_outs.take_over();
+        self.outbox.opt_outs.take_over();
         self.forget_rollouts();
         self.tracked.values_mut().for_each(|tracked| tracked.take_over(now.instant));
         self.plans_changed(now);
@@ -80,7 +80,7 @@ impl Engine {
         }
         self.serves_from_now_on(&ns);
         self.waiting.entry(ns.clone()).or_insert(now.instant);
-        if self.opt_outs.concern(&ns) {
+        if self.outbox.opt_outs.concern(&ns) {
             self.opt_outs_changed(&ns, true, now);
         }
         self.dirty.push(ns, true);
@@ -100,7 +100,7 @@ impl Engine {
             Change::ListDone => {
                 for Relisted { namespace, unsure } in self.observed.policies_relisted() {
                     for policy in unsure {
-                        self.pace.hold(&namespace, &policy, now.instant);
+                        self.outbox.policies.hold(&namespace, &policy, now.instant);
                     }
                     self.policy_news(Some(namespace), now);
                 }
@@ -147,7 +147,7 @@ impl Engine {
     fn policy_news(&mut self, news: Option<NamespaceName>, now: Now) {
         if let Some(ns) = news {
             self.waiting.entry(ns.clone()).or_insert(now.instant);
-            self.pace.news(&ns);
+            self.outbox.policies.news(&ns);
             self.dirty.push(ns, true);
         }
     }
@@ -156,8 +156,8 @@ impl Engine {
         self.observed.namespace_deleted(ns);
         self.waits_no_more(ns);
         self.namespace_left(ns);
-        self.pace.forget(ns);
-        self.labels.forget(ns);
+        self.outbox.policies.forget(ns);
+        self.outbox.labels.forget(ns);
         for tracked in self.tracked.values_mut() {
             tracked.forget(ns, now.instant);
             tracked.set_policies_left(ns, 0, now.instant);

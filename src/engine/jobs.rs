@@ -67,7 +67,7 @@ impl Engine {
                     finished &= applied && !unsure;
                     if unsure {
                         // The watch will show it soon; writing again meanwhile would be idle.
-                        self.pace.hold(&job.namespace, &drift.policy, now.instant);
+                        self.outbox.policies.hold(&job.namespace, &drift.policy, now.instant);
                     }
                 }
                 Ok(Wrote::Removed) => {
@@ -77,7 +77,7 @@ impl Engine {
                 // Whoever leads finds what is left to do.
                 Ok(Wrote::Withheld) | Err(WriteError::NotLeading) => {}
                 // Only the watch says for sure that it is going: the API server may speak of another of that name. It is asked again in silence.
-                Err(WriteError::NamespaceTerminating) => self.pace.hold(&job.namespace, &drift.policy, now.instant),
+                Err(WriteError::NamespaceTerminating) => self.outbox.policies.hold(&job.namespace, &drift.policy, now.instant),
                 Err(WriteError::NotFound) => {
                     self.failed(&job, drift, Failure::Conflict, "the policy was deleted while it was written", now);
                 }

@@ -13,7 +13,7 @@ pub mod facts;
 mod jobs;
 mod namespace_labels;
 mod opt_outs;
-mod outbox;
+pub mod outbox;
 mod outcome;
 mod outgoing;
 mod queue;

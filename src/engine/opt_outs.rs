@@ -8,7 +8,8 @@ use super::{
         opt_out::{RawOptOut, Tally},
         readiness::WatchedSet,
     },
-    writes::{OptOutWrite, StoredOptOut, WriteError},
+    outbox::opt_out_state::{OptOutWrite, StoredOptOut},
+    writes::WriteError,
 };
 use crate::{
     api::{NamespaceName, Role, backends::ConfigurationKind},
@@ -21,20 +22,20 @@ use crate::{
 impl Engine {
     pub(super) fn on_opt_out(&mut self, change: Change<Box<RawOptOut>>, now: Now) {
         match change {
-            Change::ListBegan => self.opt_outs.relist(),
+            Change::ListBegan => self.outbox.opt_outs.relist(),
             Change::Applied(raw) => {
-                if let Some(ns) = self.opt_outs.seen(&raw, now.wall) {
+                if let Some(ns) = self.outbox.opt_outs.seen(&raw, now.wall) {
                     self.opt_outs_changed(&ns, true, now);
                 }
             }
             Change::Deleted(raw) => {
-                if let Some(ns) = self.opt_outs.gone(&raw) {
+                if let Some(ns) = self.outbox.opt_outs.gone(&raw) {
                     self.opt_outs_changed(&ns, true, now);
                 }
             }
             Change::ListDone => {
                 self.readiness.answered(WatchedSet::OptOuts);
-                for ns in self.opt_outs.relisted() {
+                for ns in self.outbox.opt_outs.relisted() {
                     self.opt_outs_changed(&ns, true, now);
                 }
                 self.list_complete(WatchedSet::OptOuts, now);
@@ -53,7 +54,7 @@ impl Engine {
     pub(super) fn recompute_opt_outs(&mut self, now: Now) {
         let Some(refused) = self.readiness.refused_since(WatchedSet::OptOuts) else { return };
         let knows_crds = self.readiness.is_settled(WatchedSet::Callers(ConfigurationKind::Crd));
-        let Some(concerned) = self.opt_outs.none_can_exist(refused, knows_crds, now.instant) else { return };
+        let Some(concerned) = self.outbox.opt_outs.none_can_exist(refused, knows_crds, now.instant) else { return };
         for ns in concerned {
             self.opt_outs_changed(&ns, true, now);
         }
@@ -63,48 +64,48 @@ impl Engine {
     /// Whether only the list of CRDs can say if there are any opt-outs.
     pub(super) fn needs_crds_for_opt_outs(&self) -> bool {
         let refusal = self.readiness.refused_since(WatchedSet::OptOuts).map(|(refusal, _)| refusal);
-        !self.opt_outs.knows_crd() && refusal == Some(ListRefusal::Unknown)
+        !self.outbox.opt_outs.knows_crd() && refusal == Some(ListRefusal::Unknown)
     }
 
     /// Finds the opt-outs that have ended, or are in force again because the clock went back.
     pub(super) fn let_opt_outs_end(&mut self, now: Now) {
-        for ns in self.opt_outs.tick(now.wall) {
+        for ns in self.outbox.opt_outs.tick(now.wall) {
             self.opt_outs_changed(&ns, false, now);
         }
     }
 
     /// The opt-outs of a namespace are others than before, or the namespace is.
     pub(super) fn opt_outs_changed(&mut self, ns: &NamespaceName, urgent: bool, now: Now) {
-        let living = self.opt_outs.living(ns, now.wall);
-        let first_in_force = self.opt_outs.first_in_force(ns);
+        let living = self.outbox.opt_outs.living(ns, now.wall);
+        let first_in_force = self.outbox.opt_outs.first_in_force(ns);
         let Some(entry) = self.observed.get_mut(ns) else { return };
         // One that goes has been there: the namespace is closed now, not found open.
         entry.opted_out = entry.opted_out.take().max(first_in_force.map(Box::new));
         let Some(namespace) = &mut entry.namespace else { return };
         if namespace.opt_outs != living {
             namespace.opt_outs = living;
-            self.pace.news(ns);
+            self.outbox.policies.news(ns);
         }
         self.dirty.push(ns.clone(), urgent);
     }
 
     /// Judges the opt-outs of a namespace by what is decided for it.
     pub(super) fn recompute_verdicts(&mut self, ns: &NamespaceName, now: Now) {
-        if !self.opt_outs.concern(ns) {
+        if !self.outbox.opt_outs.concern(ns) {
             return;
         }
         let Some(entry) = self.observed.get(ns) else { return };
         let Some(namespace) = &entry.namespace else { return };
         let decision = self.baselines.decide(namespace, &entry.holdings()).decision;
         let ruling = match &decision {
-            Decision::LeaveAlone => return self.opt_outs.leave_alone(ns),
+            Decision::LeaveAlone => return self.outbox.opt_outs.leave_alone(ns),
             Decision::Unselected => Ruling::Nobody,
             Decision::Frozen(name) => Ruling::Freezes(name, false),
             Decision::Reported(baseline) => Ruling::Reports(&baseline.name),
             Decision::Protected(baseline) => Ruling::Enforces(baseline),
         };
-        self.opt_outs.judge(ns, ruling, self.leads, now.wall);
-        let announcements = self.opt_outs.take_announcements();
+        self.outbox.opt_outs.judge(ns, ruling, self.leads, now.wall);
+        let announcements = self.outbox.opt_outs.take_announcements();
         self.announcements.extend(announcements);
     }
 
@@ -112,19 +113,19 @@ impl Engine {
     pub(super) fn was_opted_out(&self, ns: &NamespaceName, baseline: Option<&Baseline>, drift: &Drift, now: Now) -> bool {
         let Repair::Apply { index, uid: None, .. } = &drift.fix else { return false };
         let role = baseline.and_then(|baseline| baseline.policies.get(*index)).map(|policy| policy.role);
-        role.is_some_and(|role| self.opt_outs.lapsed(ns, role, now.wall))
+        role.is_some_and(|role| self.outbox.opt_outs.lapsed(ns, role, now.wall))
     }
 
     /// Statuses and labels of opt-outs to write now.
     pub(super) fn opt_out_writes(&mut self, now: Now) -> Vec<OptOutWrite> {
-        if self.leads && self.is_synced() { self.opt_outs.writes(now.instant) } else { vec![] }
+        if self.leads && self.is_synced() { self.outbox.opt_outs.writes(now.instant) } else { vec![] }
     }
 
     /// A write of a status or a label of an opt-out ended.
     pub(super) fn opt_out_written(&mut self, write: OptOutWrite, result: Result<StoredOptOut, WriteError>, now: Now) {
         let ns = write.namespace.clone();
-        self.opt_outs.written(write, result, now);
-        let announcements = self.opt_outs.take_announcements();
+        self.outbox.opt_outs.written(write, result, now);
+        let announcements = self.outbox.opt_outs.take_announcements();
         self.announcements.extend(announcements);
         // It may have been in force for the first time, which a restart must know.
         self.opt_outs_changed(&ns, false, now);
@@ -132,6 +133,6 @@ impl Engine {
 
     /// The opt-outs in force, by role.
     pub fn opt_outs_in_force(&mut self) -> [(Role, Tally); 3] {
-        self.opt_outs.tally()
+        self.outbox.opt_outs.tally()
     }
 }

@@ -35,7 +35,7 @@ impl Engine {
             self.failed(job, drift, Failure::MutatedByAdmission, message, now);
             return false;
         }
-        self.pace.succeeded(&job.namespace, &drift.policy);
+        self.outbox.policies.succeeded(&job.namespace, &drift.policy);
         let baseline = job.baseline_name();
         let (ns, policy, class) = (&job.namespace, &drift.policy, drift.class.into_str());
         let outcome = match cause {
@@ -85,7 +85,7 @@ impl Engine {
             let record = drift_record(now.wall, ns, policy, class, drift.who.as_deref(), done);
             tracked.note_drift(record, now.instant);
         }
-        if self.pace.repaired(ns, policy, drift.who.as_ref(), now.instant) {
+        if self.outbox.policies.repaired(ns, policy, drift.who.as_ref(), now.instant) {
             self.samples.push(MetricSample::Contested(role(job, drift)));
             let note = format!(
                 "the policy was changed {REPAIRS} times within a minute (last other field manager: {who}): each further repair waits longer, up to 30 s, until the policy stays as planned"
@@ -137,7 +137,7 @@ impl Engine {
     pub(super) fn removed(&mut self, job: &Job, drift: &Drift, now: Now) {
         let Repair::Delete { uid, .. } = &drift.fix else { return };
         self.observed.policy_removed(&job.namespace, &drift.policy, uid);
-        self.pace.succeeded(&job.namespace, &drift.policy);
+        self.outbox.policies.succeeded(&job.namespace, &drift.policy);
         self.samples.push(MetricSample::Repair(Outcome::Removed));
         let owner = drift.baseline.as_deref().unwrap_or_default();
         let why = self.why_removed(job, drift, owner);
@@ -167,7 +167,7 @@ impl Engine {
     }
 
     pub(super) fn failed(&mut self, job: &Job, drift: &Drift, reason: Failure, message: &str, now: Now) {
-        let failures = self.pace.failed(&job.namespace, &drift.policy, reason, message.to_owned(), now.instant);
+        let failures = self.outbox.policies.failed(&job.namespace, &drift.policy, reason, message.to_owned(), now.instant);
         self.samples.push(MetricSample::Repair(Outcome::Failed));
         // A conflict is part of normal work.
         if failures == 1 && reason != Failure::Conflict {

@@ -6,8 +6,11 @@ use super::{
     Engine,
     clock::Now,
     facts::baseline::InstallOwnership,
-    outbox::baseline_status::BaselineState,
-    writes::{FinalizerWrite, StatusWrite, StoredStatus, Write, WriteError, Written},
+    outbox::{
+        Write, Written,
+        baseline_status::{BaselineState, FinalizerWrite, StatusWrite, StoredStatus},
+    },
+    writes::WriteError,
 };
 
 impl Engine {
@@ -82,13 +85,11 @@ impl Engine {
     pub fn next_wake(&self, now: Now) -> Option<Instant> {
         let tracked = self.tracked.values().flat_map(BaselineState::wakes);
         tracked
-            .chain(self.pace.next())
             .chain(self.installs.next())
-            .chain(self.opt_outs.wakes(now))
+            .chain(self.outbox.wakes(now))
             .chain(self.dns_wake(now.instant))
             .chain(self.backends.ending.values().min().copied())
-            .chain(self.rollouts.wakes())
-            .chain(self.labels.wakes())
+            .chain(self.rollouts.next)
             .filter(|at| *at > now.instant)
             .min()
     }

@@ -12,7 +12,8 @@ use super::{
         event::{Change, ListRefusal},
         readiness::{ListState, WatchedSet},
     },
-    writes::{RevisionWrite, WriteError},
+    outbox::revisions::RevisionWrite,
+    writes::WriteError,
 };
 use crate::{
     api::{Uid, baseline::Mode},
@@ -23,11 +24,11 @@ impl Engine {
     pub(super) fn on_revision(&mut self, change: Change<Box<ControllerRevision>>, now: Now) {
         const SET: WatchedSet = WatchedSet::Revisions;
         match change {
-            Change::ListBegan => self.rollouts.revisions.relist(),
-            Change::Applied(revision) => self.rollouts.revisions.saw(&revision),
-            Change::Deleted(revision) => self.rollouts.revisions.gone(&revision),
+            Change::ListBegan => self.outbox.revisions.relist(),
+            Change::Applied(revision) => self.outbox.revisions.saw(&revision),
+            Change::Deleted(revision) => self.outbox.revisions.gone(&revision),
             Change::ListDone => {
-                self.rollouts.revisions.relisted();
+                self.outbox.revisions.relisted();
                 self.revisions_settled(ListState::Listed, now);
             }
             Change::Refused(refusal, why) => {
@@ -85,9 +86,9 @@ impl Engine {
                 (Some(_), true) => continue,
                 (Some(_), false) => formers.chain([&baseline.revision]).collect(),
             };
-            let was_troubled = self.rollouts.revisions.is_troubled(name);
-            writes.extend(self.rollouts.revisions.due(name, tracked, &wanted, now.instant));
-            if was_troubled && !self.rollouts.revisions.is_troubled(name) {
+            let was_troubled = self.outbox.revisions.is_troubled(name);
+            writes.extend(self.outbox.revisions.due(name, tracked, &wanted, now.instant));
+            if was_troubled && !self.outbox.revisions.is_troubled(name) {
                 mended.push(name.clone());
             }
         }
@@ -100,7 +101,7 @@ impl Engine {
     /// A revision was stored or deleted, or not.
     pub(super) fn revision_written(&mut self, write: RevisionWrite, result: Result<Option<Uid>, WriteError>, now: Now) {
         let name = write.baseline.clone();
-        if self.rollouts.revisions.written(write, result, now.instant) {
+        if self.outbox.revisions.written(write, result, now.instant) {
             self.show_rollout(&name, now);
         }
     }

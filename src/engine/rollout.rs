@@ -98,7 +98,7 @@ impl Engine {
     /// The revisions that a rollout comes from, the one that went out to all first; none if there is nothing to roll out.
     fn formers(&self, name: &Arc<str>, target: &Arc<Baseline>) -> Vec<Arc<Baseline>> {
         let under_way = self.rollouts.under_way.get(name).map(|u| u.formers.iter().map(|f| &f.revision));
-        let stored = self.rollouts.revisions.of(name, &self.tracked);
+        let stored = self.outbox.revisions.of(name, &self.tracked);
         // Somebody may have deleted what is stored; what this process knows still holds.
         let known = under_way.into_iter().flatten().chain(stored).chain(self.rollouts.before.get(name));
         let mut revisions: Vec<&Revision> = Vec::new();
@@ -208,7 +208,7 @@ impl Engine {
     pub(super) fn forget_rollout(&mut self, name: &Arc<str>) {
         self.end_rollout(name);
         self.rollouts.before.remove(name);
-        self.rollouts.revisions.forget(name);
+        self.outbox.revisions.forget(name);
     }
 
     /// A namespace was assessed: how far each rollout is there.
@@ -275,7 +275,7 @@ impl Engine {
         let waiting = self.baselines.behind(name).map_or(0, BTreeMap::len);
         let (Some(tracked), Some(under_way)) = (self.tracked.get(name), self.rollouts.under_way.get_mut(name)) else { return };
         // What goes out, and what it comes from, must be known to whoever comes next.
-        let is_stored = |b: &Arc<Baseline>| self.rollouts.revisions.has(name, tracked, &b.revision.id);
+        let is_stored = |b: &Arc<Baseline>| self.outbox.revisions.has(name, tracked, &b.revision.id);
         if !is_stored(&under_way.target) || !under_way.formers.iter().all(is_stored) {
             return;
         }
@@ -285,7 +285,7 @@ impl Engine {
                 info!(baseline = %name, revision = %under_way.target.revision.id, "rollout complete: the change has reached all namespaces");
                 self.end_rollout(name);
                 if let Some(tracked) = self.tracked.get(name) {
-                    self.rollouts.revisions.settle(name, tracked);
+                    self.outbox.revisions.settle(name, tracked);
                 }
             }
             NextStep::Begin => self.begin_wave(name, now),
@@ -347,7 +347,7 @@ impl Engine {
         let Some(tracked) = self.tracked.get(name).filter(asks) else { return };
         let state = self.readiness.state(WatchedSet::Revisions);
         let paused = under_way.and_then(|u| u.rollout.paused()).map(|p| (p.reason.clone(), p.message.clone()));
-        let paused = paused.or_else(|| self.rollouts.revisions.trouble(name, tracked, state));
+        let paused = paused.or_else(|| self.outbox.revisions.trouble(name, tracked, state));
         if let Some(tracked) = self.tracked.get_mut(name) {
             tracked.show_rollout(status, paused, now.instant);
         }

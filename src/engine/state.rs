@@ -19,7 +19,7 @@ use super::{
         namespaces::Observed,
         readiness::{ListState, ReadinessTable, WatchedSet},
     },
-    outbox::{baseline_status::BaselineState, namespace_labels::NamespaceLabels, opt_outs::OptOuts, policies::RetrySchedule},
+    outbox::{Outbox, baseline_status::BaselineState},
     queue::Queue,
     sample::MetricSample,
     waves::Rollouts,
@@ -39,7 +39,6 @@ pub struct Engine {
     pub(super) targets: AllTargets,
     pub(super) tracked: BTreeMap<Arc<str>, BaselineState>,
     pub(super) listed_baselines: Listing<String>,
-    pub(super) opt_outs: OptOuts,
     pub(super) readiness: ReadinessTable,
     /// To be assessed; what tenants did comes before what a new plan asks for.
     pub(super) dirty: Queue,
@@ -47,7 +46,7 @@ pub struct Engine {
     pub(super) ready: Queue,
     /// Namespaces that are written to, and whether that is all that is to be written there.
     pub(super) in_flight: HashMap<NamespaceName, bool>,
-    pub(super) pace: RetrySchedule,
+    pub(super) outbox: Outbox,
     pub(super) announcements: Vec<Announcement>,
     pub(super) installs: Installs,
     /// Of the instances of this install, this one holds the Lease.
@@ -64,7 +63,6 @@ pub struct Engine {
     pub(super) dns: DnsState,
     pub(super) backends: WatchedBackends,
     pub(super) rollouts: Rollouts,
-    pub(super) labels: NamespaceLabels,
 }
 
 impl Engine {
@@ -78,12 +76,11 @@ impl Engine {
             targets: AllTargets::new(),
             tracked: BTreeMap::new(),
             listed_baselines: Listing::default(),
-            opt_outs: OptOuts::default(),
             readiness,
             dirty: Queue::default(),
             ready: Queue::default(),
             in_flight: HashMap::new(),
-            pace: RetrySchedule::default(),
+            outbox: Outbox::default(),
             announcements: Vec::new(),
             installs: Installs::new(operator_namespace),
             elected: false,
@@ -95,7 +92,6 @@ impl Engine {
             dns: DnsState::default(),
             backends: WatchedBackends::default(),
             rollouts: Rollouts::default(),
-            labels: NamespaceLabels::default(),
         }
     }
 

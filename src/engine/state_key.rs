@@ -18,7 +18,7 @@ impl Engine {
 
     /// Whether something is held back for a time.
     pub fn is_waiting(&self, now: Now) -> bool {
-        self.leads && !self.pace.held_back(now.instant).is_empty()
+        self.leads && !self.outbox.policies.held_back(now.instant).is_empty()
     }
 
     /// What is found in a namespace now.
@@ -36,8 +36,8 @@ impl Engine {
             self.ready.is_empty(),
             self.in_flight.is_empty(),
         ));
-        out.word(&self.pace.held_back(now.instant));
-        out.word(&self.pace.contests().essence(now.instant));
+        out.word(&self.outbox.policies.held_back(now.instant));
+        out.word(&self.outbox.policies.contests().essence(now.instant));
         if let Some(entry) = self.observed.get(ns) {
             let namespace = entry.namespace.as_ref();
             out.word(&(namespace.map(|n| (n.terminating, n.labels.contains_key(SELECTED))), entry.established, &entry.owner));

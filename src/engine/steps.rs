@@ -68,7 +68,7 @@ impl Engine {
         }
         self.let_opt_outs_end(now);
         self.end_holds(now);
-        for ns in self.pace.due(now.instant) {
+        for ns in self.outbox.policies.due(now.instant) {
             self.dirty.push(ns, true);
         }
         for _ in 0..ASSESS_AT_ONCE {
@@ -92,8 +92,8 @@ impl Engine {
     }
 
     pub(super) fn assess(&self, ns: &NamespaceName, entry: &Entry) -> Assessment {
-        let failure = |policy: &str| self.pace.problem(ns, policy);
-        assess(entry, &self.baselines, &self.targets, failure, self.pace.contested(ns))
+        let failure = |policy: &str| self.outbox.policies.problem(ns, policy);
+        assess(entry, &self.baselines, &self.targets, failure, self.outbox.policies.contested(ns))
     }
 
     fn assess_namespace(&mut self, name: &NamespaceName, now: Now) {
@@ -217,7 +217,9 @@ impl Engine {
         let is_removal = |d: &Drift| matches!(d.fix, Repair::Delete { .. });
         let all_there = drifts.iter().all(is_removal);
         drifts.retain(|d| {
-            d.fix != Repair::WaitForFinalizer && (all_there || !is_removal(d)) && self.pace.allows(ns, &d.policy, now.instant)
+            d.fix != Repair::WaitForFinalizer
+                && (all_there || !is_removal(d))
+                && self.outbox.policies.allows(ns, &d.policy, now.instant)
         });
         drifts
     }

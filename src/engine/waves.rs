@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use super::outbox::revisions::Revisions;
 use crate::policy::{
     plan::{Baseline, Revision},
     rollout::RolloutProgress,
@@ -12,8 +11,6 @@ use crate::policy::{
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Rollouts {
-    /// What is stored.
-    pub revisions: Revisions,
     pub under_way: BTreeMap<Arc<str>, UnderWay>,
     /// What a baseline asked for before its last edit, until that is stored.
     pub before: BTreeMap<Arc<str>, Revision>,
@@ -43,11 +40,4 @@ pub struct UnderWay {
     /// The one that went out to all, then those that were left.
     pub formers: Vec<Arc<Baseline>>,
     pub rollout: RolloutProgress,
-}
-
-impl Rollouts {
-    /// When to look again.
-    pub fn wakes(&self) -> impl Iterator<Item = Instant> {
-        self.next.into_iter().chain(self.revisions.next())
-    }
 }

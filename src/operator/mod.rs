@@ -34,7 +34,7 @@ use crate::{
     engine::{
         Engine, RolloutCounts,
         clock::Now,
-        writes::{Write, Written},
+        outbox::{Write, Written},
     },
     operator::{
         admin::Shown,

@@ -27,7 +27,7 @@ use crate::{
     engine::{
         clock::{GATHER, Now, STATUS_INTERVAL},
         facts::baseline::{InstallOwnership, RawBaseline},
-        writes::{FinalizerWrite, StatusWrite, StoredStatus, WriteError},
+        writes::WriteError,
     },
     policy::{
         plan::{Baseline, BaselineError},
@@ -39,6 +39,39 @@ use crate::{
 const ECHO: Duration = Duration::from_millis(50);
 /// When a status that could not be written is tried again.
 const STATUS_FAILED: Delays = Delays::always(Duration::from_secs(5));
+
+/// A status to write.
+#[derive(Debug)]
+pub struct StatusWrite {
+    /// Of which baseline.
+    pub name: Arc<str>,
+    /// Its uid.
+    pub uid: Arc<str>,
+    /// The status.
+    pub status: PolicyBaselineStatus,
+}
+
+/// A status as it is stored now.
+#[derive(Clone, Debug)]
+pub struct StoredStatus {
+    /// The status.
+    pub status: PolicyBaselineStatus,
+    /// The resourceVersion of the baseline; 0 when it is no number.
+    pub version: u64,
+}
+
+/// A finalizer to add or remove.
+#[derive(Debug)]
+pub struct FinalizerWrite {
+    /// Of which baseline.
+    pub name: Arc<str>,
+    /// As it was seen.
+    pub version: u64,
+    /// The finalizers that it has.
+    pub present: Vec<String>,
+    /// Whether ours should be among them.
+    pub wanted: bool,
+}
 
 /// One baseline.
 #[derive(Debug)]

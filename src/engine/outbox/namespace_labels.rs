@@ -17,7 +17,7 @@ use crate::{
         names::{LABEL_DECIDED, SYSTEM_NAMESPACES},
         reason::Failure,
     },
-    engine::writes::{NamespaceLabelWrite, WriteError},
+    engine::writes::WriteError,
 };
 
 /// How many are written at once.
@@ -26,6 +26,17 @@ const WRITES_AT_ONCE: usize = 32;
 const ECHO: Duration = Duration::from_secs(5);
 /// When a write that failed is tried again.
 const FAILED: Delays = Delays::new(Duration::from_secs(1), LONGEST);
+
+/// What to write to a namespace.
+#[derive(Clone, Debug)]
+pub struct NamespaceLabelWrite {
+    /// Its name.
+    pub namespace: NamespaceName,
+    /// Its uid.
+    pub uid: Uid,
+    /// The value of its label.
+    pub mark: DecidedLabel,
+}
 
 /// The namespaces that are not labelled as they should be.
 #[derive(Debug, Default)]

@@ -8,6 +8,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde_json::Value;
 use strum::VariantArray;
 use tracing::warn;
 
@@ -18,15 +19,15 @@ use super::{
 use crate::{
     api::{
         BaselineOptOutStatus, NamespaceName, Role, cut,
-        names::IN_FORCE,
+        names::{IN_FORCE, LABEL_OPT_OUT},
         opt_out::{Announced, ExpiryNotice},
         reason::{Failure, OPT_OUT_IN_FORCE, state},
-        whole_seconds,
+        resource_version, whole_seconds,
     },
     engine::{
         clock::STATUS_INTERVAL,
         facts::opt_out::{Key, Tally},
-        writes::{OptOutWrite, StoredOptOut, WriteError},
+        writes::WriteError,
     },
     policy::{
         plan::{OptOut, OptOutVerdict},
@@ -40,6 +41,41 @@ const NOT_STORED: Delays = Delays::new(Duration::from_secs(2), Duration::from_mi
 const FAILED: Delays = Delays::new(Duration::from_secs(5), LONGEST);
 /// A write to what is going, or was written by somebody else in between: its watch will say so.
 const OVERTAKEN: Delays = Delays::new(STATUS_INTERVAL, LONGEST);
+
+/// What is to be written to an opt-out.
+#[derive(Clone, Debug)]
+pub struct OptOutWrite {
+    /// Its namespace.
+    pub namespace: NamespaceName,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its uid.
+    pub uid: Arc<str>,
+    /// The status, if another one is stored.
+    pub status: Option<BaselineOptOutStatus>,
+    /// The value of the label that says that it is in force, or none, if it is not so yet.
+    #[expect(clippy::option_option, reason = "none: the label stays; none inside: it is removed")]
+    pub label: Option<Option<&'static str>>,
+}
+
+/// An opt-out as it is stored now.
+#[derive(Clone, Debug, Default)]
+pub struct StoredOptOut {
+    /// The status, if it was written and can be read.
+    pub status: Option<BaselineOptOutStatus>,
+    /// The value of the label that says that it is in force.
+    pub label: Option<String>,
+    /// Its resourceVersion; 0 when it is no number.
+    pub version: u64,
+}
+
+impl StoredOptOut {
+    pub fn note(&mut self, object: &Value) {
+        let meta = &object["metadata"];
+        self.version = resource_version(meta["resourceVersion"].as_str());
+        self.label = meta["labels"][LABEL_OPT_OUT].as_str().map(Into::into);
+    }
+}
 
 /// One opt-out.
 #[derive(Debug)]

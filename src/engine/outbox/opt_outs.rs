@@ -15,7 +15,7 @@ use strum::VariantArray;
 use tracing::{info, warn};
 
 use super::{
-    opt_out_state::{OptOutState, follow, tally},
+    opt_out_state::{OptOutState, OptOutWrite, StoredOptOut, follow, tally},
     pending::PendingWrite,
 };
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
             event::ListRefusal,
             opt_out::{Key, RawOptOut, Tally},
         },
-        writes::{Announcement, OptOutWrite, StoredOptOut, WriteError},
+        writes::{Announcement, WriteError},
     },
     policy::{
         listing::Listing,

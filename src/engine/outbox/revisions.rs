@@ -28,10 +28,7 @@ use crate::{
         names::{LABEL_BASELINE, LABEL_MANAGED_BY, MANAGER},
         reason::{Failure, rollout as reason},
     },
-    engine::{
-        facts::readiness::ListState,
-        writes::{RevisionChange, RevisionWrite, WriteError},
-    },
+    engine::{facts::readiness::ListState, writes::WriteError},
     policy::{listing::Listing, plan::Revision},
 };
 
@@ -41,6 +38,26 @@ const AGAIN: Duration = Duration::from_secs(2);
 const RARELY: Duration = Duration::from_mins(5);
 /// The number of the first revision of a baseline. Lower ones are left for what must come before it.
 const FIRST: i64 = 100;
+
+/// A revision to store or to delete.
+#[derive(Clone, Debug)]
+pub struct RevisionWrite {
+    /// Of which baseline.
+    pub baseline: Arc<str>,
+    /// The name of the object.
+    pub object: String,
+    /// What to do.
+    pub what: RevisionChange,
+}
+
+/// What to do with a revision.
+#[derive(Clone, Debug)]
+pub enum RevisionChange {
+    /// Store it.
+    Store(Box<ControllerRevision>),
+    /// Delete the object with that uid.
+    Delete(Uid),
+}
 
 /// One that is stored.
 #[derive(Clone, Debug)]

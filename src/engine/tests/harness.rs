@@ -19,7 +19,8 @@ use crate::{
             baseline::RawBaseline,
             event::{Change, Event, ListPhase},
         },
-        writes::{Done, Job, StatusWrite, StoredStatus, Task, WriteError, Wrote},
+        outbox::baseline_status::{StatusWrite, StoredStatus},
+        writes::{Done, Job, Task, WriteError, Wrote},
     },
     policy::drift::Repair,
 };

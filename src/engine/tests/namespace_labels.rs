@@ -10,7 +10,8 @@ use crate::{
     engine::{
         Engine,
         facts::event::{Change, Event},
-        writes::{NamespaceLabelWrite, WriteError},
+        outbox::namespace_labels::NamespaceLabelWrite,
+        writes::WriteError,
     },
 };
 

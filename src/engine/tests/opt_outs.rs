@@ -23,7 +23,8 @@ use crate::{
             event::{Change, Event, ListPhase, ListRefusal},
             opt_out::RawOptOut,
         },
-        writes::{Announcement, Cause, OptOutWrite, StoredOptOut, WriteError},
+        outbox::opt_out_state::{OptOutWrite, StoredOptOut},
+        writes::{Announcement, Cause, WriteError},
     },
     policy::drift::Repair,
 };

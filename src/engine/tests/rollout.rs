@@ -25,7 +25,8 @@ use crate::{
     engine::{
         Engine,
         facts::event::{Change, Event, ListPhase},
-        writes::{RevisionChange, RevisionWrite, WriteError},
+        outbox::revisions::{RevisionChange, RevisionWrite},
+        writes::WriteError,
     },
     policy::plan::Revision,
 };
