@@ -1,9 +1,9 @@
-//! policy-baseline: default-deny NetworkPolicies with DNS allowed in every namespace, and kept there.
+//! policy-baseline: an operator that keeps default-deny NetworkPolicies, with DNS allowed, in every selected namespace.
 //!
-//! The rooms, from top to bottom; each imports only the rooms below it (`docs/ARCHITECTURE.md`):
-//! `cli`, `operator`, `cluster`, `engine`, `policy`, `api`. `api`, `policy` and `engine` see no client, no runtime and no clock.
+//! The top modules, from the highest to the lowest layer; each imports only those below it (`docs/ARCHITECTURE.md`):
+//! `cli`, `operator`, `cluster`, `engine`, `policy`, `api`. `api`, `policy` and `engine` use no client, no runtime and no clock.
 //!
-//! Public is only what the binary, the end-to-end suites and the fuzzer use, so that the compiler finds what nobody does.
+//! Only what the binary, the end-to-end suites and the fuzzer use is public, so that the compiler can find unused code.
 
 #![cfg_attr(test, allow(clippy::needless_pass_by_value, clippy::default_trait_access, reason = "tests read better so"))]
 

@@ -1,4 +1,4 @@
-//! Builders for tests. Never part of the operator.
+//! Builders for tests. They are not compiled into the operator.
 
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -8,7 +8,7 @@ use crate::{
     policy::plan::{Baseline, Namespace, NamespaceOptOuts, Rendered},
 };
 
-/// When `namespace` was created.
+/// The creation time of `namespace`, in seconds since the epoch.
 const NAMESPACE_CREATED: i64 = 200;
 
 pub fn baseline_object(name: &str, spec: serde_json::Value) -> PolicyBaseline {
@@ -57,7 +57,7 @@ pub fn observed(policy: &Rendered, namespace: &str) -> NetworkPolicy {
     serde_json::from_value(object).unwrap()
 }
 
-/// Compares with a file of the repository; `GOLDEN=accept` writes it instead.
+/// Compares `actual` with a file of the repository; with `GOLDEN=accept` in the environment, writes the file instead.
 pub fn golden(path: &str, actual: &str) {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var("GOLDEN").as_deref() == Ok("accept") {

@@ -1,5 +1,5 @@
-//! What is read of the objects that tell the API server whom to call: their names, and the Services that they name. Of a CRD, which can be large, no more is
-//! built up than of the others.
+//! The facts that are read from objects that make the API server call a Service: the object's name and the Services that it names.
+//! Nothing else is deserialised, not even from a CRD, which can be large.
 
 use k8s_openapi::{
     api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
@@ -15,22 +15,22 @@ use strum::{IntoStaticStr, VariantArray};
 #[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
 #[strum(const_into_str)]
 pub enum ConfigurationKind {
-    /// Webhooks that refuse.
+    /// Webhooks that admit or refuse requests.
     #[strum(serialize = "ValidatingWebhookConfiguration")]
     Validating,
-    /// Webhooks that change.
+    /// Webhooks that may change requests.
     #[strum(serialize = "MutatingWebhookConfiguration")]
     Mutating,
-    /// A part of the API that a Service answers.
+    /// A part of the API that a Service serves.
     #[strum(serialize = "APIService")]
     ApiService,
-    /// A CRD, whose conversion a Service may do.
+    /// A CRD; a Service may convert its versions.
     #[strum(serialize = "CustomResourceDefinition")]
     Crd,
 }
 
 impl ConfigurationKind {
-    /// The resource as the API has it.
+    /// The plural resource name in the API.
     pub const fn resource(self) -> &'static str {
         match self {
             Self::Validating => "validatingwebhookconfigurations",
@@ -44,31 +44,31 @@ impl ConfigurationKind {
 /// An object that may make the API server call Services.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Configuration {
-    /// Its kind.
+    /// The kind of the object.
     pub kind: ConfigurationKind,
-    /// Its name.
+    /// The name of the object.
     pub name: String,
-    /// The Services that it names, each once. None when it names URLs, or the API server itself.
+    /// The Services that it names, sorted and without duplicates. Empty if it names only URLs, or the API server itself.
     pub services: Vec<ServiceName>,
 }
 
-/// A Service.
+/// The namespace and name of a Service.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
 pub struct ServiceName {
-    /// Its namespace.
+    /// The namespace of the Service.
     #[serde(default)]
     pub namespace: String,
-    /// Its name.
+    /// The name of the Service.
     #[serde(default)]
     pub name: String,
 }
 
-/// An object of one of these kinds, as the watch reads it.
+/// A watched object of one of these kinds.
 pub trait Caller: Resource<DynamicType = ()> {
-    /// Its kind.
+    /// The kind of the object.
     const KIND: ConfigurationKind;
 
-    /// What it names.
+    /// The object's name, and the Services that it names.
     fn configuration(self) -> Configuration;
 }
 
@@ -84,7 +84,7 @@ struct ClientConfig {
     service: Option<ServiceName>,
 }
 
-/// A ValidatingWebhookConfiguration.
+/// The watched form of a ValidatingWebhookConfiguration.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "ValidatingWebhookConfiguration")]
 pub struct SlimValidating {
@@ -94,7 +94,7 @@ pub struct SlimValidating {
     webhooks: Option<Vec<Webhook>>,
 }
 
-/// A MutatingWebhookConfiguration.
+/// The watched form of a MutatingWebhookConfiguration.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "MutatingWebhookConfiguration")]
 pub struct SlimMutating {
@@ -104,7 +104,7 @@ pub struct SlimMutating {
     webhooks: Option<Vec<Webhook>>,
 }
 
-/// An APIService.
+/// The watched form of an APIService.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "APIService")]
 pub struct SlimApiService {
@@ -114,7 +114,7 @@ pub struct SlimApiService {
     spec: Option<ClientConfig>,
 }
 
-/// A CRD.
+/// The watched form of a CRD.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "CustomResourceDefinition")]
 pub struct SlimCrd {

@@ -1,5 +1,5 @@
-//! The `PolicyBaseline` resource as users write and read it. One file, in the order of `kubectl explain`: it prints these doc comments.
-//! The CRD rejects what CEL can see; the rest is checked once, in `plan::baseline`.
+//! The `PolicyBaseline` resource. One file, in the order of `kubectl explain`, which prints these doc comments.
+//! The CRD rejects what CEL can check. The operator checks the rest once, in `policy::plan`.
 
 use std::collections::BTreeMap;
 
@@ -459,7 +459,7 @@ pub struct PolicyBaselineStatus {
     pub rollout: Option<RolloutStatus>,
 }
 
-/// Leaves out the entries that this version does not know: they must not hide the rest of a status.
+/// Skips entries that this version cannot decode, so that they do not make the whole status unreadable.
 fn those_known<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -523,7 +523,7 @@ pub struct NamespaceCounts {
 }
 
 impl NamespaceCounts {
-    /// The sum of both.
+    /// The sum of both counts, field by field.
     #[must_use]
     pub const fn plus(self, other: &Self) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! The Lease of an install, as it is read.
+//! The facts that are read from the Lease of an install.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use k8s_openapi::api::coordination::v1::Lease;
 /// The name of the Lease, in the namespace of each install.
 pub const NAME: &str = "policy-baseline";
 
-/// What a Lease says.
+/// The facts of a Lease.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct LeaseRecord {
-    /// Who holds it. Empty when it was released.
+    /// The identity of the holder. Empty after a release.
     pub holder: String,
-    /// How long it holds without a renewal.
+    /// How long the Lease is valid after a renewal.
     pub duration: Duration,
-    /// How often it changed hands.
+    /// How often the holder changed.
     pub transitions: i32,
 }
 

@@ -1,19 +1,19 @@
-//! Numbers, times and texts as the objects of an API server carry them.
+//! Conversions of the numbers, times and texts in API objects.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-/// The number of a resourceVersion; 0 when it is none.
+/// The resourceVersion as a number; 0 if it is absent or not a number.
 pub fn resource_version(text: Option<&str>) -> u64 {
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// A time carries whole seconds; anything finer would differ after a round trip.
+/// Cuts a time to whole seconds. The API stores no fractions, so a finer time would differ after a round trip.
 pub fn whole_seconds(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
-/// A text of at most so many characters.
+/// Cuts a text to at most `most` characters. The last character of a cut text is `…`.
 pub fn cut(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.into();

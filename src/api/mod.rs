@@ -1,5 +1,5 @@
-//! The API: the custom resources, and every name, key and reason that the cluster sees.
-//! Must never see a client or a clock. Anyone may call it.
+//! The API: the custom resources, and all names, keys and reasons that are visible in the cluster.
+//! Uses no client and no clock. All other modules may use it.
 
 pub mod backends;
 pub mod baseline;

@@ -1,4 +1,4 @@
-//! Names and keys that the cluster sees, each written once.
+//! Names and keys that are visible in the cluster, each defined once.
 //! A name that was checked here needs no second check.
 
 use std::{borrow::Borrow, fmt, sync::Arc};
@@ -8,9 +8,9 @@ use strum::{Display, IntoStaticStr, VariantArray};
 
 /// The field manager of every write, and the value of `app.kubernetes.io/managed-by`.
 pub const MANAGER: &str = "policy-baseline";
-/// The domain of the keys that belong to the operator.
+/// The prefix of all label and annotation keys that belong to the operator.
 pub const DOMAIN: &str = "policybaseline.io/";
-/// Label: who manages the object.
+/// Label: the tool that manages the object.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Label: the name of the baseline that planned the policy.
 pub const LABEL_BASELINE: &str = "policybaseline.io/baseline";
@@ -20,33 +20,33 @@ pub const LABEL_ROLE: &str = "policybaseline.io/role";
 pub const LABEL_ID: &str = "policybaseline.io/id";
 /// Annotation: a hash of what was planned for this policy.
 pub const ANNOTATION_PLAN: &str = "policybaseline.io/plan";
-/// Annotation: a hash of what the spec asked for of this policy, whatever DNS was found and however it was rendered. Policies of
-/// baselines with a rollout get it: by it their revision is known after a restart that renders them differently.
+/// Annotation: a hash of what the spec asked for in this policy, independent of the DNS that was found and of the rendering.
+/// Policies of baselines with a rollout have it. It shows their revision after a restart of a version that renders differently.
 pub const ANNOTATION_ASKED: &str = "policybaseline.io/asked";
-/// Annotation: the extra keys (`l:` labels, `a:` annotations) that the baseline asked for, comma-separated. It is what lets
-/// the operator remove a key that is no longer asked for when managedFields were wiped.
+/// Annotation: the extra keys (`l:` labels, `a:` annotations) that the baseline asked for, comma-separated. With it, the
+/// operator can remove a key that is no longer asked for, even if managedFields were wiped.
 pub const ANNOTATION_KEYS: &str = "policybaseline.io/keys";
-/// Label on the namespace of an install, without which its Lease is not believed: tenants may write Leases of any name. Annotation on a
-/// baseline: the namespace of the install that it belongs to, where a cluster has more than one.
+/// Label on the namespace of an install. Without it, the Lease in the namespace does not count: tenants may write Leases of any name.
+/// Annotation on a baseline: the namespace of the install that it belongs to, if a cluster has more than one.
 pub const INSTANCE: &str = "policybaseline.io/instance";
-/// Annotation on a baseline: the generation whose release of many namespaces is meant.
+/// Annotation on a baseline: its owner confirms that this generation may release many namespaces.
 pub const CONFIRM_RELEASE: &str = "policybaseline.io/confirm-release";
-/// Label on an opt-out while it is in force, so that a scanner finds it.
+/// Label on an opt-out while it is in force, so that a scanner can find it.
 pub const LABEL_OPT_OUT: &str = "policybaseline.io/opt-out";
-/// The value of that label.
+/// The value of [`LABEL_OPT_OUT`].
 pub const IN_FORCE: &str = "in-force";
-/// Label on a namespace that is decided, where the operator is told to write it: admission lets no pod in before.
+/// Label on a namespace for which the operator has decided, if configured. Admission lets no pod in before the label is there.
 pub const LABEL_DECIDED: &str = "policybaseline.io/decided";
-/// The CRD of opt-outs.
+/// The name of the CRD of opt-outs.
 pub const OPT_OUTS_CRD: &str = "baselineoptouts.policybaseline.io";
-/// On a baseline while its `deletionPolicy` is `Delete`.
+/// The finalizer of a baseline whose `deletionPolicy` is `Delete`.
 pub const FINALIZER: &str = "policybaseline.io/delete-policies";
-/// The namespace of the operator when nothing says otherwise.
+/// The namespace of the operator if it is not configured.
 pub const DEFAULT_OPERATOR_NAMESPACE: &str = "policy-baseline-system";
-/// Namespaces that are excluded whatever the spec says, but for `includeSystemNamespaces`.
+/// Namespaces that are always excluded, unless `includeSystemNamespaces` is true.
 pub const SYSTEM_NAMESPACES: [&str; 3] = ["kube-node-lease", "kube-public", "kube-system"];
 
-/// CRDs of policies that can open what a NetworkPolicy closes, or decide before it does.
+/// CRDs of policies that can open what a NetworkPolicy closes, or that take effect before it.
 pub const OTHER_POLICIES: [&str; 14] = [
     "adminnetworkpolicies.policy.networking.k8s.io",
     "baselineadminnetworkpolicies.policy.networking.k8s.io",
@@ -64,13 +64,13 @@ pub const OTHER_POLICIES: [&str; 14] = [
     "tiers.crd.projectcalico.org",
 ];
 
-/// What was decided for a namespace, as its label says it.
+/// The decision for a namespace: the value of [`LABEL_DECIDED`].
 #[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq)]
 #[strum(const_into_str, serialize_all = "snake_case")]
 pub enum DecidedLabel {
-    /// The policies of its baseline are in place.
+    /// The policies of a baseline are in place.
     Protected,
-    /// No policy is planned there.
+    /// No policy is planned in this namespace.
     Exempt,
 }
 
@@ -117,12 +117,12 @@ impl Role {
 pub struct NamespaceName(Arc<str>);
 
 impl NamespaceName {
-    /// A name that came from the API server, which checked it.
+    /// Wraps a name that came from the API server, which has checked it.
     pub fn observed(name: &str) -> Self {
         Self(name.into())
     }
 
-    /// The name, shared.
+    /// The name as a shared text.
     pub fn text(&self) -> Arc<str> {
         self.0.clone()
     }
@@ -151,16 +151,16 @@ impl fmt::Debug for NamespaceName {
     }
 }
 
-/// Why a text is no label key or value. Says what to write instead.
+/// Why a text is not a valid label key or value. The message says what to write instead.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum LabelError {
-    /// The key has a bad name part.
+    /// The name part of the key is invalid.
     #[error("{0:?} is no label key: use letters, digits, '-', '_' and '.', at most 63, with a letter or digit at both ends")]
     Key(String),
-    /// The key has a bad prefix.
+    /// The prefix of the key is invalid.
     #[error("{0:?} is no label key: before the '/' stands a lower-case DNS name of at most 253 characters")]
     Prefix(String),
-    /// The value is bad.
+    /// The value is invalid.
     #[error(
         "{0:?} is no label value: use letters, digits, '-', '_' and '.', at most 63, with a letter or digit at both ends, or nothing"
     )]
@@ -196,13 +196,13 @@ fn is_label_text(s: &str) -> bool {
     s.len() <= 63 && s.bytes().all(inner) && ends(s.as_bytes().first()) && ends(s.as_bytes().last())
 }
 
-/// Whether the text is a lower-case DNS label (RFC 1123): what namespaces are named after.
+/// Whether the text is a lower-case DNS label (RFC 1123), as the names of namespaces are.
 pub fn is_dns_label(s: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=63).contains(&s.len()) && s.bytes().all(inner) && !s.starts_with('-') && !s.ends_with('-')
 }
 
-/// Whether a key is one by which somebody's tool tracks what it may delete. On our policies such a key is a way to lose them.
+/// Whether another tool uses this key to track what it may delete. With such a key on our policies, that tool could delete them.
 pub fn is_tracking_key(key: &str) -> bool {
     const KEYS: [&str; 8] = [
         "app.kubernetes.io/instance",

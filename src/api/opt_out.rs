@@ -1,5 +1,5 @@
-//! The `BaselineOptOut` resource as users write and read it: a documented exception with an end.
-//! Doc comments here are what `kubectl explain` prints.
+//! The `BaselineOptOut` resource: a documented exception with an end.
+//! `kubectl explain` prints these doc comments.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -9,7 +9,7 @@ use strum::VariantArray;
 
 use super::{names::Role, schema::policies};
 
-/// The fewest characters of a reason.
+/// The minimum length of a reason, in characters without surrounding spaces.
 pub const SHORTEST_REASON: usize = 20;
 
 /// Which policies are taken away from this namespace, why, and until when.
@@ -111,7 +111,7 @@ pub enum ExpiryNotice {
 }
 
 impl ExpiryNotice {
-    /// How many seconds before the end.
+    /// How many seconds before the end this event is sent.
     pub const fn seconds_ahead(self) -> i64 {
         match self {
             Self::DayAhead => 86_400,

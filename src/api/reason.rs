@@ -1,16 +1,16 @@
-//! The words that conditions, violations, notices and events use. Each set is closed: users alert on these words.
+//! The reasons in conditions, violations, notices and events. Each set is fixed, because users alert on these words.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{Display, IntoStaticStr, VariantArray};
 
-/// Why a write did not bring what was planned.
+/// Why a write did not produce what was planned.
 #[derive(Clone, Copy, Debug, Display, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
 #[strum(const_into_str)]
 pub enum Failure {
     /// A ResourceQuota is used up.
     QuotaExceeded,
-    /// An admission policy or webhook said no.
+    /// An admission policy or webhook refused the write.
     DeniedByAdmission,
     /// An admission webhook could not be reached.
     WebhookDown,
@@ -20,11 +20,11 @@ pub enum Failure {
     Forbidden,
     /// The API server found the object invalid.
     Rejected,
-    /// The object changed or went in between.
+    /// The object changed or was deleted between two steps of a write.
     Conflict,
     /// The API server asked for fewer requests.
     Throttled,
-    /// No answer in time.
+    /// The API server did not answer in time.
     TimedOut,
     /// The API server could not be reached, or failed.
     Unavailable,
@@ -99,17 +99,17 @@ pub enum NoticeReason {
     OptedOut,
 }
 
-/// Why a namespace has an entry in a status: something is wrong there, or something is worth knowing.
+/// The reason of a status entry: a violation or a notice.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum FindingReason {
-    /// Something is wrong.
+    /// Something is wrong in the namespace.
     Violation(ViolationReason),
-    /// Nothing is wrong.
+    /// Something is worth knowing, but nothing is wrong.
     Notice(NoticeReason),
 }
 
 impl FindingReason {
-    /// The word in the status.
+    /// The reason as it appears in the status.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Violation(reason) => reason.into_str(),
@@ -136,56 +136,56 @@ impl From<NoticeReason> for FindingReason {
     }
 }
 
-/// The types of conditions.
+/// The types of conditions on a baseline.
 #[derive(Clone, Copy, Debug, Display, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
 #[strum(const_into_str)]
 pub enum ConditionType {
-    /// A change would release many namespaces, and waits for its owner. Only there while it waits.
+    /// A change would release many namespaces and waits for the owner's confirmation. Present only while it waits.
     AwaitingConfirmation,
-    /// Whether bypasses are looked for everywhere. Only there where policies of kinds exist that the operator does not read.
+    /// Whether bypasses of all kinds are detected. Present only in clusters with policy kinds that the operator does not read.
     BypassCoverage,
-    /// Whether all Services are known that the API server calls. Only there where they are not.
+    /// Whether all Services that the API server calls are known. Present only while they are not.
     #[strum(serialize = "ControlPlaneCoverage")]
     BackendCoverage,
-    /// Whether policies allow all of the cluster's DNS. Only there where they do not.
+    /// Whether policies allow all of the cluster's DNS. Present only while they do not.
     #[strum(serialize = "DNSCoverage")]
     DnsCoverage,
-    /// Another baseline of the same priority selects a namespace too. Only there while that is so.
+    /// Another baseline with the same priority selects the same namespace. Present only while this is so.
     PriorityTied,
     /// Everything that was planned is in place.
     Ready,
-    /// The operator works towards Ready.
+    /// The operator is working to make the baseline Ready.
     Reconciling,
-    /// A rollout goes no further by itself. Only there during a rollout, or while none could begin.
+    /// Whether a rollout has stopped and needs its owner. Present only during a rollout, or while none could begin.
     RolloutPaused,
-    /// No progress without the owner of the baseline.
+    /// The operator makes no progress until the owner of the baseline acts.
     Stalled,
-    /// The baseline is suspended. Only there while it is.
+    /// The baseline is suspended. Present only while it is.
     Suspended,
 }
 
-/// The condition of an opt-out: whether the policies that it names are away.
+/// The condition type of an opt-out: whether the policies that it names are removed.
 pub const OPT_OUT_IN_FORCE: &str = "InForce";
 
 /// Why an opt-out is not in force.
 #[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
 #[strum(const_into_str)]
 pub enum OptOutRefusal {
-    /// Its time is over.
+    /// It has expired.
     Expired,
     /// It ends later than the baseline allows.
     TooLong,
-    /// It names a policy that the baseline does not give up.
+    /// It names a policy from which the baseline allows no opt-out.
     PolicyNotAllowed,
     /// No baseline enforces anything in its namespace.
     NoBaseline,
     /// Its namespace is older than the baseline, which only reports it.
     ExistingNamespace,
-    /// The baseline is suspended, stalled, or waits for a confirmation.
+    /// The baseline is suspended, stalled or awaits confirmation.
     BaselineFrozen,
     /// It is being deleted.
     Deleting,
-    /// The object cannot be read.
+    /// The object cannot be deserialised.
     Undecodable,
 }
 
@@ -193,49 +193,49 @@ pub enum OptOutRefusal {
 pub mod state {
     /// Every selected namespace holds its policies.
     pub const PROTECTED: &str = "Protected";
-    /// Audit is complete.
+    /// The audit of all selected namespaces is complete.
     pub const AUDITED: &str = "Audited";
     /// Policies are being written.
     pub const WRITING: &str = "WritingPolicies";
-    /// Writes failed and are tried again.
+    /// Writes failed; the operator retries them.
     pub const WRITES_FAILING: &str = "WritesFailing";
-    /// A change would release many namespaces, and waits to be confirmed.
+    /// A change would release many namespaces and awaits confirmation.
     pub const AWAITING_CONFIRMATION: &str = "AwaitingConfirmation";
-    /// A change goes out in waves.
+    /// A change is being rolled out in waves.
     pub const ROLLING_OUT: &str = "RollingOut";
-    /// A rollout goes no further by itself.
+    /// A rollout has stopped and needs its owner.
     pub const ROLLOUT_PAUSED: &str = "RolloutPaused";
     /// The baseline is suspended.
     pub const SUSPENDED: &str = "Suspended";
     /// The baseline is being deleted.
     pub const DELETING: &str = "Deleting";
-    /// Nothing is under way.
+    /// There is nothing to do.
     pub const SETTLED: &str = "Settled";
     /// The spec is valid.
     pub const VALID: &str = "Valid";
-    /// An opt-out keeps within what the baseline allows.
+    /// The opt-out is within the limits of the baseline.
     pub const WITHIN_LIMITS: &str = "WithinLimits";
-    /// The cluster knows policies of other kinds, and what they open is not looked at.
+    /// The cluster has policies of other kinds, and the operator does not check what they open.
     pub const NETWORK_POLICY_ONLY: &str = "NetworkPolicyOnly";
-    /// Between baselines of one priority only the names decide.
+    /// Several baselines have the same priority, so only their names decide.
     pub const SAME_PRIORITY: &str = "SamePriority";
-    /// The cluster's DNS is where no policy can allow it, or nobody can tell where.
+    /// No policy can allow the cluster's DNS, or its place cannot be found out.
     pub const DNS_NOT_EXPRESSIBLE: &str = "DNSNotExpressible";
     /// Some objects that name Services could not be listed.
     pub const NOT_LISTED: &str = "NotListed";
 }
 
-/// Why a rollout goes no further.
+/// Why a rollout does not continue.
 pub mod rollout {
     /// The new policies could not be written in too many namespaces.
     pub const TOO_MANY_FAILURES: &str = "TooManyFailures";
-    /// What goes out, or what it comes from, could not be stored.
+    /// The target revision, or the revision that it replaces, could not be stored.
     pub const REVISION_NOT_STORED: &str = "RevisionNotStored";
-    /// A stored revision is not what was stored.
+    /// The content of a stored revision was changed or cannot be decoded.
     pub const REVISION_UNREADABLE: &str = "RevisionUnreadable";
-    /// The operator may not read what it stored.
+    /// The operator is not allowed to read the stored revisions.
     pub const REVISIONS_FORBIDDEN: &str = "RevisionsForbidden";
-    /// What is stored is not answered in time.
+    /// The API server did not return the stored revisions in time.
     pub const REVISIONS_LATE: &str = "RevisionsLate";
 }
 
@@ -245,13 +245,13 @@ pub mod rollout {
 pub enum EventReason {
     /// A drift was repaired.
     DriftRepaired,
-    /// A policy under a planned name was taken over.
+    /// A policy that already had a planned name was taken over.
     PolicyAdopted,
-    /// A policy that is planned no more was removed.
+    /// A policy that is no longer planned was removed.
     PolicyRemoved,
-    /// A write failed; it is tried again.
+    /// A write failed; the operator retries it.
     RepairFailed,
-    /// Somebody changes a policy again and again; its repairs wait.
+    /// Somebody changes a policy again and again; the operator delays its repairs.
     PolicyContested,
     /// Somebody else's policy opens what the baseline closes.
     BaselineBypassed,
@@ -264,7 +264,7 @@ pub enum EventReason {
 }
 
 impl EventReason {
-    /// What was done, in a word.
+    /// The `action` field of the event.
     pub const fn action(self) -> &'static str {
         match self {
             Self::DriftRepaired => "Repair",
@@ -277,7 +277,7 @@ impl EventReason {
         }
     }
 
-    /// What kind of object it is about: its apiVersion and kind.
+    /// The apiVersion and kind of the object that the event is about.
     pub const fn regards(self) -> (&'static str, &'static str) {
         match self {
             Self::OptOutExpiresSoon | Self::OptOutExpired => ("policybaseline.io/v1alpha1", "BaselineOptOut"),
@@ -291,7 +291,7 @@ impl EventReason {
         }
     }
 
-    /// Whether the event is a warning: what somebody should look at.
+    /// Whether the event has type Warning, so that somebody should look at it.
     pub const fn is_warning(self) -> bool {
         match self {
             Self::DriftRepaired

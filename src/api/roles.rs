@@ -1,4 +1,4 @@
-//! A set of roles, in one byte: namespaces and opt-outs each carry some.
+//! A set of roles in one byte, because every namespace and opt-out has such sets.
 
 use std::fmt;
 
@@ -6,33 +6,33 @@ use strum::VariantArray;
 
 use super::Role;
 
-/// Some of the roles, or none.
+/// A set of roles; it may be empty.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Roles(u8);
 
 impl Roles {
-    /// All of them.
+    /// The set of all roles.
     pub fn all() -> Self {
         Role::VARIANTS.iter().copied().collect()
     }
 
-    /// Whether a role is among them.
+    /// Whether the set contains this role.
     pub const fn contains(self, role: Role) -> bool {
         self.0 & bit(role) != 0
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Those that are not among the others.
+    /// The roles of this set that `others` does not contain.
     #[must_use]
     pub const fn without(self, others: Self) -> Self {
         Self(self.0 & !others.0)
     }
 
-    /// Each of them, in the order in which they are planned.
+    /// The roles of the set, in the order in which they are planned.
     pub fn iter(self) -> impl Iterator<Item = Role> {
         Role::VARIANTS.iter().copied().filter(move |role| self.contains(*role))
     }

@@ -1,5 +1,5 @@
-//! How a change of a baseline goes out in waves, as users write it, and how far it is, as they read it.
-//! Doc comments here are what `kubectl explain` prints.
+//! The rollout of a change in waves: the part of the spec, and its progress in the status.
+//! `kubectl explain` prints these doc comments.
 
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString};
 use kube::KubeSchema;
@@ -74,7 +74,7 @@ fn default_share() -> IntOrString {
     IntOrString::String("10%".into())
 }
 
-/// The schema lets null in where it knows no type.
+/// The schema has no type for this field, so it admits null; null means the default.
 fn share_or_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IntOrString, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_else(default_share))
 }

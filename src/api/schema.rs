@@ -1,4 +1,4 @@
-//! Schemas that a derive does not make: bounds of lists, maps and texts, without which the API server rejects rules over them.
+//! Schemas that derive macros cannot make: limits for lists, maps and texts. Without them, the API server rejects CEL rules on those.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
@@ -7,54 +7,54 @@ use strum::VariantArray;
 
 use super::names::Role;
 
-/// Kubernetes knows no unsigned formats.
+/// A count. The format is int32 because Kubernetes has no unsigned formats.
 pub fn count(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "format": "int32", "minimum": 0, "default": 0})
 }
 
-/// Labels.
+/// A map of labels.
 pub fn label_map(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "maxProperties": 16, "additionalProperties": {"type": "string", "maxLength": 63}})
 }
 
-/// Annotations.
+/// A map of annotations.
 pub fn annotation_map(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "maxProperties": 16, "additionalProperties": {"type": "string", "maxLength": 1024}})
 }
 
-/// Values of a label.
+/// A list of label values.
 pub fn label_values(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 64, "items": {"type": "string", "maxLength": 63}})
 }
 
-/// Names and globs of namespaces.
+/// A list of namespace names and globs.
 pub fn exclusions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 512, "items": {"type": "string", "minLength": 1, "maxLength": 63}})
 }
 
-/// Ranges of addresses.
+/// A list of address ranges.
 pub fn cidrs(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 16, "items": {"type": "string", "maxLength": 49}})
 }
 
-/// Ports of DNS.
+/// A list of DNS ports.
 pub fn dns_ports(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 16, "items": {"type": "integer", "format": "int32", "minimum": 1, "maximum": 65535}})
 }
 
-/// Notes about DNS.
+/// A list of notes about DNS.
 pub fn dns_notes(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 10, "items": {"type": "string", "maxLength": 512}})
 }
 
-/// Policies, all of them by default.
+/// A list of policies that is all three by default.
 pub fn policies_or_all(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = policies(generator);
     schema.insert("default".into(), words());
     schema
 }
 
-/// Policies.
+/// A list of policies.
 pub fn policies(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 3, "items": {"type": "string", "enum": words()}})
 }
@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    /// What `kubectl explain` must say of a value.
+    /// The words that the description of a value must contain.
     fn words_of(value: &Value) -> Vec<String> {
         match value {
             Value::Array(values) => values.iter().flat_map(words_of).collect(),
@@ -80,7 +80,7 @@ mod tests {
         }
     }
 
-    /// Looks at every field below a node. `seen` counts those that have an enum or a default.
+    /// Checks every field below a node. `seen` counts the fields that have an enum or a default.
     fn check(path: &str, node: &Value, seen: &mut usize) {
         for (name, field) in node["properties"].as_object().into_iter().flatten() {
             let path = format!("{path}.{name}");

@@ -1,4 +1,4 @@
-//! Label selectors, as users write them.
+//! Label selectors in specs.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ pub enum Operator {
 }
 
 impl Selector {
-    /// Whether it matches everything.
+    /// Whether the selector is empty and so matches everything.
     pub fn is_empty(&self) -> bool {
         self.match_labels.is_empty() && self.match_expressions.is_empty()
     }

@@ -1,5 +1,5 @@
-//! What is read of an object that the API server sends: what is compared, and no more. Most of an object's bytes are managedFields, and of those only who
-//! wrote when is of use; they are passed over instead of being built up and thrown away.
+//! The parts of namespaces and policies that are read from the API server: only what is compared. Most bytes of an object are
+//! managedFields, of which only writer and time are used; the rest is skipped and never allocated.
 
 use std::collections::BTreeMap;
 
@@ -13,16 +13,16 @@ use k8s_openapi::{
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
-/// A namespace: of its metadata what selects it, and how it stands.
+/// A namespace with only the metadata that select it and show its state.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "Namespace")]
 pub struct SlimNamespace {
-    /// Its metadata.
+    /// Names, times and labels are filled in; all other fields are empty.
     #[serde(deserialize_with = "of_namespace")]
     pub metadata: ObjectMeta,
 }
 
-/// A policy: its spec, and its metadata without what nobody compares.
+/// A policy with its spec, and with only the metadata that are compared.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "NetworkPolicy")]
 pub struct SlimPolicy {
@@ -38,7 +38,7 @@ impl From<SlimPolicy> for NetworkPolicy {
     }
 }
 
-/// What identifies an object, and how it stands.
+/// The metadata that identify an object and show its state.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Identity {
@@ -73,7 +73,7 @@ struct PolicyMeta {
     managed_fields: Option<Vec<FieldManager>>,
 }
 
-/// Who wrote when.
+/// A writer, and the time of its last write.
 #[derive(Deserialize)]
 struct FieldManager {
     manager: Option<String>,

@@ -1,20 +1,20 @@
-//! A uid as the API server gives it, in a third of the space of its text.
+//! The uid of an object, in a third of the memory of its text.
 
 use std::fmt;
 
-/// Who an object is, for as long as it exists.
+/// Identifies an object for as long as it exists.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub struct Uid(UidForm);
 
 #[derive(Clone, Eq, Hash, PartialEq)]
 enum UidForm {
-    /// Written as every API server writes it: 32 lower-case hexadecimal digits in five groups.
+    /// The usual form of a uid: 32 lower-case hexadecimal digits in five groups.
     Uuid([u8; 16]),
     /// Any other text.
     Text(Box<str>),
 }
 
-/// Where the dashes are.
+/// The positions of the dashes in the usual form.
 const DASHES: [usize; 4] = [8, 13, 18, 23];
 
 impl From<&str> for Uid {

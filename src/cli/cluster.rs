@@ -1,4 +1,4 @@
-//! Which cluster, and where the operator runs in it: flags that the subcommands share.
+//! The flags that select the cluster and the operator's namespace. Several subcommands share them.
 
 use std::{
     io::ErrorKind,
@@ -34,13 +34,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The namespace of the operator.
+    /// The namespace of the operator: from the flag, else the ServiceAccount, else the default.
     pub fn operator_namespace(&self) -> String {
         let in_cluster = || std::fs::read_to_string(IN_CLUSTER_NAMESPACE).ok().map(|ns| ns.trim().to_owned());
         self.namespace.clone().or_else(in_cluster).unwrap_or_else(|| DEFAULT_OPERATOR_NAMESPACE.into())
     }
 
-    /// How to reach the API server: as the kubeconfig says, else as a pod.
+    /// How to reach the API server: from the kubeconfig, or else from the pod's ServiceAccount.
     pub async fn config(&self) -> Result<Config, String> {
         let read = Kubeconfig::read();
         let error = match (read, &self.context) {
@@ -63,13 +63,13 @@ impl Cluster {
     }
 }
 
-/// With what kube reads from the environment to debug with another identity or address.
+/// Applies the environment variables with which kube overrides identity and address for debugging.
 fn overridden(mut config: Config) -> Config {
     config.apply_debug_overrides();
     config
 }
 
-/// What is wrong with a kubeconfig that has these contexts, and what to do.
+/// Describes an error of a kubeconfig that has these contexts, and what to do.
 fn in_words(error: &KubeconfigError, contexts: &[String]) -> String {
     let contexts = if contexts.is_empty() { "no contexts".to_owned() } else { format!("these: {}", contexts.join(", ")) };
     match error {
@@ -95,17 +95,17 @@ fn in_words(error: &KubeconfigError, contexts: &[String]) -> String {
     }
 }
 
-/// The resolv.conf that kubelet gave to this pod. Elsewhere, a resolv.conf does not say where pods find DNS.
+/// The resolv.conf that kubelet gave to this pod; `None` outside of a pod, where the file does not show the DNS of pods.
 pub fn resolv_conf() -> Option<PathBuf> {
     Path::new(IN_CLUSTER_NAMESPACE).exists().then(|| RESOLV_CONF.into())
 }
 
-/// Sets up the connections.
+/// Creates the clients.
 pub fn connect(config: Config) -> Result<Clients, String> {
     client::connect(config).map_err(|e| format!("cannot set up the connection to the API server: {}", chain(&e)))
 }
 
-/// A name that a namespace can have.
+/// Parses a valid namespace name.
 pub fn namespace(text: &str) -> Result<String, String> {
     if is_dns_label(text) {
         Ok(text.into())

@@ -1,4 +1,4 @@
-//! `policy-baseline explain`: what is planned in a namespace, and why.
+//! `policy-baseline explain`: shows what is planned in a namespace, and why.
 
 use std::{io::Write, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     policy::explain::Explanation,
 };
 
-/// The exit code when the namespace is not protected.
+/// The exit code if the namespace is not protected.
 const NOT_PROTECTED: u8 = 3;
 
 #[derive(Debug, ClapArgs)]
@@ -61,7 +61,7 @@ enum Output {
     Json,
 }
 
-/// Explains. Returns the exit code.
+/// Runs the subcommand. Returns the exit code.
 pub fn run(args: ExplainArgs) -> Result<u8, String> {
     let ExplainTarget::Namespace(args) = args.what;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -73,7 +73,7 @@ pub fn run(args: ExplainArgs) -> Result<u8, String> {
         Output::Text => explanation.to_string(),
         Output::Json => serde_json::to_string_pretty(&explanation).map_err(|e| format!("it does not serialise: {e}"))? + "\n",
     };
-    // A reader that closes the pipe early, such as `head`, is no error.
+    // It is not an error if a reader such as `head` closes the pipe early.
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot write to standard output: {e}")),
         _ => Ok(if explanation.protected { 0 } else { NOT_PROTECTED }),
@@ -84,7 +84,7 @@ async fn explain(args: &NamespaceArgs) -> Result<Explanation, String> {
     let config = args.cluster.config().await?;
     let address = config.cluster_url.to_string();
     let clients = cluster::connect(config)?;
-    // What no request survives is clear at once, and needs no permission to be seen.
+    // This finds connection problems immediately, and needs no permission.
     if let Err(error) = clients.requests.apiserver_version().await {
         let problem = ApiProblem::of(&error);
         if problem.is_of_connection() {
@@ -94,7 +94,7 @@ async fn explain(args: &NamespaceArgs) -> Result<Explanation, String> {
     let from = operator::ViewPoint { namespace: args.cluster.operator_namespace(), resolv_conf: cluster::resolv_conf() };
     let explained = operator::explain(&clients, from, &args.name, Duration::from_secs(args.timeout.into())).await;
     let mut explanation = explained.map_err(|e| chain(&e))?;
-    // The operator keeps no creation times of policies.
+    // The engine does not keep the creation times of policies.
     let api: Api<NetworkPolicy> = Api::namespaced(clients.requests, &args.name);
     let listed = api.list_metadata(&ListParams::default()).await;
     for policy in

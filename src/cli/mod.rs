@@ -1,4 +1,4 @@
-//! The command line: flags as typed, then settings as meant, then work. One file for each subcommand.
+//! The command line: parses the flags, converts them to settings, and starts the work. One file for each subcommand.
 
 mod cluster;
 mod crd;
@@ -32,7 +32,7 @@ enum Command {
     Crd,
 }
 
-/// Runs what the command line asks for.
+/// Parses the command line and runs the subcommand.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
@@ -42,7 +42,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
-            // The exit code must not depend on whether somebody can read why.
+            // The exit code must not depend on whether stderr can be written.
             let _ = writeln!(std::io::stderr(), "error: {message}");
             ExitCode::FAILURE
         }

@@ -1,4 +1,4 @@
-//! `policy-baseline run`: the operator.
+//! `policy-baseline run`: runs the operator.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -86,10 +86,10 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "write an IP address and a port, such as 0.0.0.0:8080 or [::]:8080".into())
 }
 
-/// What the libraries below report in their own words. The operator says the same once, in plain words.
+/// Silences the log of these libraries. The operator logs the same problems once, in plain words.
 const SILENCED: &str = "kube_runtime=off,kube_client::client=off,hyper=off,hyper_util=off,h2=off";
 
-/// Levels, as typed. A filter would take any other word as the name of a module, and log nothing else.
+/// Checks log levels. The filter itself would take an unknown word as the name of a module, and log nothing else.
 fn levels(text: &str) -> Result<String, String> {
     let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphabetic());
     let is_level = |level: &str| is_word(level) && level.parse::<LevelFilter>().is_ok();
@@ -107,7 +107,7 @@ fn levels(text: &str) -> Result<String, String> {
     }
 }
 
-/// The filter for these levels.
+/// The log filter for these levels.
 fn filter(levels: &str) -> Result<EnvFilter, String> {
     let parts = || levels.split(',').map(str::trim);
     let default = parts().filter_map(|part| part.parse::<LevelFilter>().ok()).next_back();
@@ -117,7 +117,7 @@ fn filter(levels: &str) -> Result<EnvFilter, String> {
     builder.parse(directives.join(",")).map_err(|e| e.to_string())
 }
 
-/// In whole seconds, as in a Lease. A write that is sent at the last moment has a third of it to end.
+/// Parses a lease duration: whole seconds, as in a Lease. A write that is sent at the last moment has a third of it to finish.
 fn lease_duration(text: &str) -> Result<Duration, String> {
     let duration = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
     let is_allowed = |d: &Duration| d.subsec_nanos() == 0 && (3..=3600).contains(&d.as_secs());
@@ -126,20 +126,20 @@ fn lease_duration(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// Runs the operator until a signal stops it. Returns the exit code: 0, or 128 plus the signal if a second one ended it at once.
+/// Runs the operator until a signal stops it. Returns the exit code: 0, or 128 plus the signal number if a second signal ended it.
 pub fn run(args: RunArgs) -> Result<u8, String> {
     log_to_stderr(args.log_format, args.log_level.as_deref())?;
-    // Two threads: the loop on this one, connections and the Lease on the other. Each more would have a heap of its own, on every core of the node.
+    // Two threads: this one runs the loop, the other one connections and the Lease. Each further thread would need its own heap.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|e| format!("cannot start the runtime: {e}"))?;
     let code = runtime.block_on(operate(args));
-    // Waits for nothing: a look-up of a name may be under way.
+    // This does not wait, because a name lookup may be in progress.
     runtime.shutdown_background();
     code
 }
 
 async fn operate(args: RunArgs) -> Result<u8, String> {
-    // First: before it listens, a signal ends it at once, and in a container, where it is process 1, is lost.
+    // Do this first. Until then a signal ends the process immediately, and is lost in a container, where the process has id 1.
     let mut signals = Signals::listen()?;
     let config = args.cluster.config().await?;
     info!(version = env!("CARGO_PKG_VERSION"), api_server = %config.cluster_url, "policy-baseline starts");
@@ -148,7 +148,7 @@ async fn operate(args: RunArgs) -> Result<u8, String> {
     let resolv_conf = args.resolv_conf.or_else(cluster::resolv_conf);
     let instance = args.instance.or_else(host).unwrap_or_else(|| NAME.into());
     let election = if args.leader_elect {
-        // A name that no other process has had: what a killed one held must not look like ours.
+        // The identity must be unique: this process must not take the Lease of a killed one for its own.
         let identity = format!("{instance}_{:016x}", RandomState::new().hash_one(std::process::id()));
         let timing = Timing::of(args.lease_duration, &identity);
         lease::stand(&clients.requests, LeaseConfig { namespace: namespace.clone(), name: NAME.into(), identity, timing })
@@ -190,7 +190,7 @@ fn host() -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// The signals that end the operator.
+/// The signals that stop the operator.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -202,7 +202,7 @@ impl Signals {
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    /// The number of the next one.
+    /// Waits for the next signal. Returns its number.
     async fn next(&mut self) -> u8 {
         tokio::select! {
             _ = self.terminate.recv() => 15,
@@ -220,7 +220,7 @@ fn log_to_stderr(format: Option<LogFormat>, levels: Option<&str>) -> Result<(), 
         (None, _) => filter("info")?,
     };
     let on_a_terminal = std::io::stderr().is_terminal();
-    // What it would say of a line that cannot be written goes to stderr as well, and ends the process if that fails too.
+    // Otherwise, a line that cannot be written would cause an error message to stderr, and the process would end if that fails too.
     let log = tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(filter).with_writer(std::io::stderr);
     match format.unwrap_or(if on_a_terminal { LogFormat::Text } else { LogFormat::Json }) {
         LogFormat::Text => log.with_ansi(on_a_terminal && std::env::var_os("NO_COLOR").is_none()).init(),

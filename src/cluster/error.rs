@@ -1,4 +1,4 @@
-//! Errors in words: what the API server answered, or why there was no answer, and what a person can do about it.
+//! Describes errors in words: the API server's answer or why there was none, and what the user can do about it.
 
 use std::{error::Error as StdError, io};
 
@@ -7,7 +7,7 @@ use kube::client::AuthError;
 use kube_runtime::watcher;
 use tower::timeout::error::Elapsed;
 
-/// The error and its sources, each said once.
+/// The error and its sources as one text, without repetitions.
 pub fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -25,28 +25,28 @@ pub fn chain(error: &dyn StdError) -> String {
 /// Why a request to the API server failed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ApiProblem {
-    /// No connection; the reason.
+    /// No connection; the cause.
     Unreachable(String),
     /// The answer did not come in time.
     Silent,
-    /// The API server, or something before it, ended the connection.
+    /// The API server, or a proxy in between, closed the connection.
     Closed,
-    /// The TLS handshake failed; the reason.
+    /// The TLS handshake failed; the cause.
     Untrusted(String),
-    /// No credentials could be obtained, such as from an exec plugin; the reason.
+    /// No credentials could be obtained, for example from an exec plugin; the cause.
     NoCredentials(String),
     /// The API server does not accept the credentials: 401.
     Unauthenticated,
     /// The credentials lack a permission: 403; the message of the API server.
     Forbidden(String),
-    /// Any other refusal: the code, and the message of the API server.
+    /// Any other refusal: the status code, and the message of the API server.
     Refused(u16, String),
     /// The answer cannot be read, or the request cannot be built.
     Other(String),
 }
 
 impl ApiProblem {
-    /// What the client reports.
+    /// Classifies an error of the client.
     pub fn of(error: &kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::of_answer(status.code, &status.message),
@@ -58,7 +58,7 @@ impl ApiProblem {
         }
     }
 
-    /// What a watch reports.
+    /// Classifies an error of a watch.
     pub fn of_watch(error: &watcher::Error) -> Self {
         match error {
             watcher::Error::InitialListFailed(error)
@@ -69,7 +69,7 @@ impl ApiProblem {
         }
     }
 
-    /// An answer with a code that is no success.
+    /// Classifies an answer with an error code.
     pub fn of_answer(code: u16, message: &str) -> Self {
         match code {
             401 => Self::Unauthenticated,
@@ -78,7 +78,7 @@ impl ApiProblem {
         }
     }
 
-    /// What came instead of an answer.
+    /// Classifies an error that came instead of an answer.
     pub fn of_transport(error: &(dyn StdError + 'static)) -> Self {
         let mut last = error;
         let mut next = Some(error);
@@ -93,12 +93,12 @@ impl ApiProblem {
                 return Self::Untrusted(rustls.to_string());
             }
             last = error;
-            // An I/O error names the source of what it wraps, and not what it wraps.
+            // `source` of an I/O error skips the error that it wraps, so look at the wrapped error first.
             let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
             next = wrapped.map(|inner| inner as &(dyn StdError + 'static)).or_else(|| error.source());
         }
         let text = last.to_string();
-        // HTTP/2 names the end of a connection that is no error so.
+        // HTTP/2 uses these texts when a connection ends without an error.
         if ["not a result of an error", "connection closed", "operation was canceled"].iter().any(|end| text.contains(end)) {
             return Self::Closed;
         }
@@ -115,7 +115,7 @@ impl ApiProblem {
         }
     }
 
-    /// Whether every other request will meet it too.
+    /// Whether every other request will fail in the same way.
     pub const fn is_of_connection(&self) -> bool {
         match self {
             Self::Unreachable(_)
@@ -128,7 +128,7 @@ impl ApiProblem {
         }
     }
 
-    /// One sentence with the address of the API server, what was answered, and what to do.
+    /// One sentence with the address of the API server, the answer, and what to do.
     pub fn sentence(&self, address: &str) -> String {
         let server = format!("the API server at {}", address.trim_end_matches('/'));
         match self {
@@ -165,7 +165,7 @@ impl ApiProblem {
         }
     }
 
-    /// The same in few words, for where the address is known.
+    /// A short text without the address and the advice.
     pub fn summary(&self) -> String {
         match self {
             Self::Unreachable(why) => format!("the API server cannot be reached: {why}"),

@@ -1,5 +1,5 @@
-//! Events about policies and opt-outs, in their namespace, where its tenants can read them.
-//! No failure here can fail or delay a repair (I9): the queue is bounded, and what does not fit is dropped and counted.
+//! Publishes events about policies and opt-outs in their namespace, where its tenants can read them.
+//! No failure here can fail or delay a repair (I9): the queue is bounded, and an event that does not fit is dropped and counted.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ use crate::{
 };
 
 const QUEUE: usize = 1024;
-/// The API server rejects longer notes.
+/// The longest note that the API server accepts, in bytes.
 const MAX_NOTE: usize = 1024;
-/// So much of the name of an object goes into the name of its event.
+/// The longest part of an object's name that goes into the name of its event, in bytes.
 const MAX_STEM: usize = 200;
 
-/// The end that takes announcements. Never blocks.
+/// The sending end of the queue. Never blocks.
 #[derive(Clone, Debug)]
 pub struct Announcer {
     queue: mpsc::Sender<Announcement>,
@@ -38,7 +38,7 @@ impl Announcer {
     }
 }
 
-/// Starts to publish, while this instance leads. Ends when every announcer is gone.
+/// Returns the sending end, and the future that publishes the events while this instance leads. It ends when all announcers are dropped.
 pub fn publisher(writer: Writer, instance: String, telemetry: Arc<dyn Telemetry>) -> (Announcer, impl Future<Output = ()>) {
     let (queue, mut announcements) = mpsc::channel(QUEUE);
     let announcer = Announcer { queue, telemetry };
@@ -86,7 +86,7 @@ fn event(a: &Announcement, instance: &str) -> Event {
     }
 }
 
-/// The beginning of a name, to which something is added. A name has at most 253 characters.
+/// The beginning of a name, so that a suffix still fits: a name has at most 253 characters.
 fn shortened(name: &str) -> &str {
     name[..name.floor_char_boundary(MAX_STEM)].trim_end_matches(['-', '.'])
 }

@@ -1,5 +1,5 @@
-//! Whether a write may be sent now (I6). Whoever holds the Lease opens it until a time; it closes by itself when that time has come.
-//! It decides nothing, and never opens again on its own.
+//! Decides whether a write may be sent now (I6). The holder of the Lease opens the fence until a certain time; then it closes by itself.
+//! It makes no other decisions, and it never reopens by itself.
 
 use std::{
     sync::{
@@ -9,29 +9,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Through which every write goes.
+/// The gate that every write has to pass. All clones share its state.
 #[derive(Clone, Debug)]
 pub struct WriteFence {
     start: Instant,
-    /// Milliseconds after `start` until which it is open.
+    /// The fence is open until this many milliseconds after `start`.
     open_until: Arc<AtomicU64>,
     margin: Duration,
 }
 
 impl WriteFence {
-    /// A gate that is closed. `margin` is how long a write that is sent at the last moment may take to end.
+    /// A closed fence. `margin` is how long a write that is sent at the last moment may take.
     pub fn closed(margin: Duration) -> Self {
         Self { start: Instant::now(), open_until: Arc::default(), margin }
     }
 
-    /// A gate that is always open: for an instance that takes part in no election.
+    /// A fence that is always open, for an instance without leader election.
     pub fn open() -> Self {
         let gate = Self::closed(Duration::MAX);
         gate.open_until.store(u64::MAX, Ordering::Release);
         gate
     }
 
-    /// How long the API server may work on a write.
+    /// The longest time that the API server may spend on a write.
     pub const fn margin(&self) -> Duration {
         self.margin
     }
@@ -41,16 +41,16 @@ impl WriteFence {
         self.left(Instant::now()).is_some()
     }
 
-    /// For how long it stays open, if it is open.
+    /// For how long the fence stays open; `None` if it is closed.
     pub fn left(&self, now: Instant) -> Option<Duration> {
-        // Rounded up: it closes early rather than late.
+        // Round the passed time up, so that the fence closes early rather than late.
         let passed = now.saturating_duration_since(self.start).as_micros().div_ceil(1000);
         let passed = u64::try_from(passed).unwrap_or(u64::MAX);
         let left = self.open_until.load(Ordering::Acquire).checked_sub(passed).filter(|left| *left > 0);
         left.map(Duration::from_millis)
     }
 
-    /// Opens it until that time, or closes it.
+    /// Opens the fence until this time; `None` closes it.
     pub fn set(&self, until: Option<Instant>) {
         let millis = until.map_or(0, |at| at.saturating_duration_since(self.start).as_millis());
         self.open_until.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Release);

@@ -1,4 +1,4 @@
-//! What the work on the cluster reports to whoever counts it: a trait, so that no metric is known here.
+//! The trait through which cluster code reports what happened. This code does not know the metrics.
 
 use std::fmt::Debug;
 
@@ -6,53 +6,53 @@ use strum::{IntoStaticStr, VariantArray};
 
 use crate::{api::reason::Failure, engine::writes::WriteError};
 
-/// Where the work on the cluster reports what happened. No call blocks, and none fails (I9).
+/// Receives reports from cluster code. No call blocks, and none fails (I9).
 pub trait Telemetry: Debug + Send + Sync {
-    /// A write was sent, and ended so.
+    /// A write was sent and ended with this result.
     fn write_ended(&self, verb: Verb, answer: WriteOutcome);
-    /// An event did not fit into the queue.
+    /// An event was dropped because the queue was full.
     fn event_dropped(&self);
-    /// A watch lists again.
+    /// A watch started a new list.
     fn watch_restarted(&self, watch: &'static str);
 }
 
-/// What the API server is asked to write.
+/// The kinds of write requests.
 #[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq, VariantArray)]
 #[strum(const_into_str, serialize_all = "snake_case")]
 pub enum Verb {
-    /// A policy, applied.
+    /// Apply of a policy.
     Apply,
-    /// A policy, patched to take off what an apply leaves.
+    /// Patch of a policy, to remove what an apply leaves.
     Patch,
-    /// A policy, deleted.
+    /// Delete of a policy.
     Delete,
-    /// The status of a baseline.
+    /// Status of a baseline.
     Status,
-    /// The finalizers of a baseline.
+    /// Finalizers of a baseline.
     Finalizer,
-    /// The status or the label of an opt-out.
+    /// Status or label of an opt-out.
     OptOut,
-    /// The label of a namespace.
+    /// Label of a namespace.
     Namespace,
-    /// A stored revision of a baseline.
+    /// Create or delete of a stored revision.
     Revision,
-    /// An event.
+    /// Create of an event.
     Event,
 }
 
-/// How a write ended.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum WriteOutcome {
-    /// It took effect.
+    /// It succeeded.
     Ok,
-    /// The object or its namespace is gone.
+    /// The object or its namespace no longer exists.
     Gone,
-    /// It failed, for that reason.
+    /// It failed for this reason.
     Failed(Failure),
 }
 
 impl WriteOutcome {
-    /// A word for it.
+    /// The result as the value of a metric label.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "Ok",
@@ -63,7 +63,7 @@ impl WriteOutcome {
 }
 
 impl WriteError {
-    /// The answer to count. None when nothing was sent.
+    /// The result to count; `None` if nothing was sent.
     pub const fn answer(&self) -> Option<WriteOutcome> {
         match self {
             Self::NotLeading => None,
@@ -82,7 +82,7 @@ mod recorded {
 
     use super::{Telemetry, Verb, WriteOutcome};
 
-    /// Keeps what was reported, one line each.
+    /// Keeps all reports, one line for each.
     #[derive(Debug, Default)]
     pub struct Recorded(Mutex<Vec<String>>);
 

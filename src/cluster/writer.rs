@@ -1,8 +1,8 @@
-//! The only code that writes to the cluster, but for the Lease. Every write carries a deadline on both sides, and none is sent while
+//! The only code that writes to the cluster, except for the Lease. Every write has a timeout on both sides, and no write is sent while
 //! another instance may lead (I6).
-//! Decides nothing: what to write was decided before, and what came back is judged after.
+//! It decides nothing: the engine decides what to write, and later judges the results.
 //!
-//! One file, so that no request that changes the cluster is written elsewhere: each passes the fence here.
+//! One file, so that no other code sends a request that changes the cluster: each request passes the fence here.
 
 use std::{
     collections::BTreeMap,
@@ -60,16 +60,16 @@ use crate::{
     },
 };
 
-/// How long the API server may work on a write, at most. It gives up after that, so that a write cannot take effect much later.
+/// The longest time that the API server may work on a write. It gives up after that, so a write cannot take effect much later.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a repair waits for what it wants to tell.
+/// How long a repair waits for the content of the policy that it takes over.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
-/// So much of a policy is logged, in bytes.
+/// The longest text of a policy in the log, in bytes.
 const MAX_READ: usize = 8192;
-/// How long we wait for an answer.
+/// How long the operator waits for an answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a policy holds, what matters most first.
+/// The content of a policy for the log, with the most important part first.
 #[derive(Serialize)]
 struct PolicyContent<'a> {
     spec: &'a Option<NetworkPolicySpec>,
@@ -77,7 +77,7 @@ struct PolicyContent<'a> {
     annotations: &'a Option<BTreeMap<String, String>>,
 }
 
-/// Writes to the cluster.
+/// Sends writes to the cluster.
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
@@ -92,12 +92,12 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// A writer over that client, which sends only while that gate is open.
+    /// A writer that uses this client and sends only while this fence is open.
     pub const fn new(client: Client, gate: WriteFence, telemetry: Arc<dyn Telemetry>) -> Self {
         Self { client, gate, telemetry }
     }
 
-    /// Carries out a write, and returns what came of it. Each kind of write has its line here.
+    /// Carries out a write and returns its result. Each kind of write has one match arm here.
     pub async fn send(&self, write: Write) -> Written {
         match write {
             Write::Policies(job) => Written::Policies(repair(self, job).await),
@@ -127,7 +127,7 @@ impl Writer {
         }
     }
 
-    /// Applies a planned policy, and removes what an apply leaves behind. Returns the object as stored.
+    /// Applies a planned policy, and removes what an apply leaves behind. Returns the stored object.
     pub async fn apply_policy(
         &self,
         namespace: &str,
@@ -150,13 +150,13 @@ impl Writer {
         let Some(patch) = residue(&stored, &policy.labels, &policy.annotations, former_keys) else { return Ok(stored) };
         let patched = self.request::<SlimPolicy>(Verb::Patch, json_patch(&requests, &policy.name, &patch)).await;
         patched.map(Into::into).map_err(|error| match error {
-            // The test on the resourceVersion: somebody wrote in between.
+            // The test of the resourceVersion failed: somebody wrote in between.
             WriteError::Failed { reason: Failure::Rejected, message } => failed(Failure::Conflict, message),
             other => other,
         })
     }
 
-    /// What a policy holds, as text of a bounded length; none if it cannot be read soon.
+    /// The content of a policy as text of limited length; `None` if it cannot be read within 2 s.
     pub async fn read_policy(&self, namespace: &str, name: &str) -> Option<String> {
         let request = policies(namespace).get(name, &GetParams::default()).ok()?;
         let read = tokio::time::timeout(READ_TIMEOUT, self.client.request::<SlimPolicy>(request)).await;
@@ -169,14 +169,14 @@ impl Writer {
         Some(text)
     }
 
-    /// Deletes a policy, if it still is the one that was seen.
+    /// Deletes a policy if it still is the object and version that was seen. A `version` of 0 is not checked.
     pub async fn delete_policy(&self, namespace: &str, name: &str, uid: &str, version: u64) -> Result<(), WriteError> {
         let preconditions = Preconditions { uid: Some(uid.into()), resource_version: (version > 0).then(|| version.to_string()) };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         self.request::<IgnoredAny>(Verb::Delete, policies(namespace).delete(name, &params)).await.map(drop)
     }
 
-    /// Writes the status of that very baseline. Returns what is stored.
+    /// Writes the status of the baseline with this uid. Returns what is stored.
     pub async fn put_status(&self, name: &str, uid: &str, status: &PolicyBaselineStatus) -> Result<StoredStatus, WriteError> {
         let object = json!({
             "apiVersion": PolicyBaseline::api_version(&()), "kind": PolicyBaseline::kind(&()),
@@ -185,12 +185,12 @@ impl Writer {
         let request = baselines().patch_subresource("status", name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object));
         let mut stored: Value = self.request(Verb::Status, request).await?;
         let version = resource_version(stored["metadata"]["resourceVersion"].as_str());
-        // The spec may be one that does not decode; only the status is asked for.
+        // The spec may not be decodable, so only the status is decoded.
         let status = serde_json::from_value(stored["status"].take()).unwrap_or_else(|_| status.clone());
         Ok(StoredStatus { status, version })
     }
 
-    /// Writes the status and the label of that very opt-out, as far as they are not as wanted. Returns what is stored.
+    /// Writes the status and the label of the opt-out with this uid, each only if it is given. Returns what is stored.
     pub async fn put_opt_out(&self, write: &OptOutWrite) -> Result<StoredOptOut, WriteError> {
         let OptOutWrite { namespace, name, uid, status, label } = write;
         let requests = Requests::new(BaselineOptOut::url_path(&(), Some(namespace.as_str())));
@@ -214,7 +214,7 @@ impl Writer {
         Ok(stored)
     }
 
-    /// Labels that very namespace. A patch creates none. Returns the label as it is stored.
+    /// Labels the namespace with this uid. The patch cannot create a namespace. Returns the stored value of the label.
     pub async fn label_namespace(&self, write: &NamespaceLabelWrite) -> Result<Option<String>, WriteError> {
         let NamespaceLabelWrite { namespace, uid, mark } = write;
         let patch = json!({"metadata": {"uid": uid.to_string(), "labels": {LABEL_DECIDED: mark.into_str()}}});
@@ -224,7 +224,7 @@ impl Writer {
         Ok(stored.metadata.labels.and_then(|mut labels| labels.remove(LABEL_DECIDED)))
     }
 
-    /// Adds our finalizer to a baseline, or removes it; whatever other finalizers it has stay.
+    /// Adds our finalizer to a baseline, or removes it. Other finalizers stay.
     pub async fn set_finalizer(&self, name: &str, version: u64, present: &[String], wanted: bool) -> Result<(), WriteError> {
         let mut finalizers: Vec<&str> = present.iter().map(String::as_str).filter(|f| *f != FINALIZER).collect();
         if wanted {
@@ -235,7 +235,7 @@ impl Writer {
         self.request::<IgnoredAny>(Verb::Finalizer, request).await.map(drop)
     }
 
-    /// Stores a revision of a baseline. Returns the uid that it got.
+    /// Stores a revision of a baseline. Returns its uid.
     pub async fn store_revision(&self, namespace: &str, revision: &ControllerRevision) -> Result<Option<Uid>, WriteError> {
         let body = serde_json::to_vec(revision).map_err(|e| failed(Failure::Rejected, e.to_string()))?;
         let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
@@ -244,14 +244,14 @@ impl Writer {
         Ok(stored.metadata.uid.as_deref().map(Into::into))
     }
 
-    /// Deletes a stored revision, if it still is the one that was seen.
+    /// Deletes a stored revision if it still has this uid.
     pub async fn delete_revision(&self, namespace: &str, name: &str, uid: &Uid) -> Result<(), WriteError> {
         let preconditions = Preconditions { uid: Some(uid.to_string()), resource_version: None };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         self.request::<IgnoredAny>(Verb::Revision, revisions(namespace).delete(name, &params)).await.map(drop)
     }
 
-    /// Records an event.
+    /// Creates an event.
     pub async fn record_event(&self, namespace: &str, event: &Event) -> Result<(), WriteError> {
         let body = serde_json::to_vec(event).map_err(|e| failed(Failure::Rejected, e.to_string()))?;
         let request = Requests::new(Event::url_path(&(), Some(namespace))).create(&PostParams::default(), body);
@@ -279,14 +279,14 @@ impl Writer {
         let mut sent = pin!(self.client.request(request));
         let given_up = tokio::time::Instant::now() + CLIENT_TIMEOUT;
         loop {
-            // A request may wait for a connection: each step of it is taken only while the gate is open.
+            // A request may wait for a connection, so the future is polled only while the fence is open.
             let answer = poll_fn(|cx| if self.gate.is_open() { sent.as_mut().poll(cx).map(Some) } else { Poll::Ready(None) });
             let closes = tokio::time::Instant::now() + CLIENT_TIMEOUT.min(self.gate.left(Instant::now()).unwrap_or_default());
             match tokio::time::timeout_at(closes.min(given_up), answer).await {
                 Ok(Some(answer)) => return answer.map_err(|e| classify(&e)),
                 Ok(None) => return Err(WriteError::NotLeading),
                 Err(_) if !self.gate.is_open() => return Err(WriteError::NotLeading),
-                // A renewal keeps the gate open for longer than it was when this was sent.
+                // A renewal has extended the time of the fence since this request was sent.
                 Err(_) if tokio::time::Instant::now() < given_up => {}
                 Err(_) => {
                     let message = format!("no answer from the API server in {} s", CLIENT_TIMEOUT.as_secs());
@@ -297,12 +297,12 @@ impl Writer {
     }
 }
 
-/// Whether the API server had no room for our keys: somebody filled the object up. It has no reason of its own for that.
+/// Whether the API server refused our keys because the object is full. There is no reason code for that, so the text decides.
 fn is_full(message: &str) -> bool {
     ["metadata.annotations: Too long", "request is too large", "larger than max"].iter().any(|text| message.contains(text))
 }
 
-/// The planned policy as a patch that also takes off what others attached: a full object would keep its hole forever.
+/// A patch to the planned policy that also removes the labels and annotations of others. Otherwise a full object could never be repaired.
 fn emptied(object: &Value) -> Value {
     let meta = &object["metadata"];
     json!([
@@ -325,13 +325,13 @@ fn baselines() -> Requests {
     Requests::new(PolicyBaseline::url_path(&(), None))
 }
 
-/// The parameters of a patch that is no apply.
+/// The parameters of a patch that is not an apply.
 fn in_our_name() -> PatchParams {
     PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }
 }
 
 fn json_patch(requests: &Requests, name: &str, operations: &Value) -> Result<Request<Vec<u8>>, kube::core::request::Error> {
-    // `Patch::Json` wants a type of another crate; the request is the same but for its content type.
+    // `Patch::Json` needs a type of another crate. Only the content type of the request differs.
     let mut request = requests.patch(name, &in_our_name(), &Patch::Merge(operations))?;
     request.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json-patch+json"));
     Ok(request)
@@ -354,8 +354,8 @@ const fn failed(reason: Failure, message: String) -> WriteError {
     WriteError::Failed { reason, message }
 }
 
-/// What an error of the client means. The API server has no reason of its own for a quota, an admission policy or a webhook that
-/// is down: its text is all there is.
+/// Classifies an error of the client. The API server has no reason code for a quota, an admission policy or an unavailable webhook,
+/// so the text of the message decides.
 fn classify(error: &kube::Error) -> WriteError {
     let kube::Error::Api(status) = error else {
         return failed(Failure::Unavailable, ApiProblem::of(error).summary());
@@ -373,11 +373,11 @@ fn classify(error: &kube::Error) -> WriteError {
         _ if says("failed calling webhook") || says("failed to call webhook") => Failure::WebhookDown,
         _ if says("denied the request") || says("denied request") => Failure::DeniedByAdmission,
         _ if says("no params found for policy binding") => Failure::DeniedByAdmission,
-        // An apply of what an older CRD does not know; answered with 500.
+        // The server answers 500 to an apply of fields that an older CRD does not have.
         _ if says("field not declared in schema") => Failure::Rejected,
         401 | 403 => Failure::Forbidden,
         409 => Failure::Conflict,
-        // Another object is there under the name: the one that was meant went in between.
+        // The name now belongs to another object: the intended object was deleted in between.
         422 if is_about("metadata.uid") => Failure::Conflict,
         400 | 405 | 413 | 415 | 422 => Failure::Rejected,
         429 => Failure::Throttled,
@@ -387,7 +387,7 @@ fn classify(error: &kube::Error) -> WriteError {
     failed(reason, status.message.clone())
 }
 
-/// Writes what is missing or wrong, all of it together; then, only if all of that was confirmed, removes what is planned no more.
+/// Writes all missing or wrong policies at the same time. If all writes are confirmed, removes what is no longer planned.
 async fn repair(writer: &Writer, mut job: Job) -> Done {
     let first = job.put_in_order();
     let (applies, removals) = job.tasks.split_at(first);
@@ -406,7 +406,7 @@ async fn write(writer: &Writer, job: &Job, drift: &Drift) -> Result<Wrote, Write
         Repair::WaitForFinalizer => Ok(Wrote::Withheld),
         Repair::Apply { index, uid, former_keys, .. } => {
             let Some(policy) = job.baseline.as_ref().and_then(|b| b.policies.get(*index)) else { return Ok(Wrote::Withheld) };
-            // What is taken over is read first, to be told. That must not keep it from being taken over (I9).
+            // Read a policy before taking it over, to log its content. A failed read must not prevent the takeover (I9).
             let before = match drift.class {
                 Class::Unmanaged => writer.read_policy(namespace, &drift.policy).await,
                 _ => None,
@@ -583,7 +583,7 @@ mod tests {
             gate.set(Some(Instant::now() + Duration::from_mins(1)));
             tokio::time::advance(Duration::from_secs(3)).await;
             respond.send_response(Response::new(Body::from(b"{}".to_vec())));
-            // The next one is never answered.
+            // The next request is never answered.
             let started = tokio::time::Instant::now();
             let unanswered = handle.next_request().await.unwrap();
             assert!(handle.next_request().await.is_none());

@@ -1,4 +1,4 @@
-//! The admin port: `/livez`, `/readyz` and `/metrics`. Reads only.
+//! The admin port: `/livez`, `/readyz` and `/metrics`. Read-only.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -20,12 +20,12 @@ use crate::cluster::telemetry::{Telemetry, Verb, WriteOutcome};
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What the port shows.
+/// The data that the port serves.
 #[derive(Clone, Debug)]
 pub struct Shown {
-    /// For the probes.
+    /// For `/livez` and `/readyz`.
     pub health: Arc<Health>,
-    /// For Prometheus.
+    /// For `/metrics`.
     pub metrics: Arc<Metrics>,
 }
 
@@ -43,7 +43,7 @@ impl Telemetry for Shown {
     }
 }
 
-/// Takes the port. Returns the address, and the server, which never ends.
+/// Binds the port. Returns the bound address, and the server future, which does not end.
 pub async fn open(address: SocketAddr, shown: Shown) -> std::io::Result<(SocketAddr, impl Future<Output = std::io::Result<()>>)> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
@@ -71,7 +71,7 @@ fn metrics(metrics: &Metrics, headers: &HeaderMap) -> impl IntoResponse + use<> 
     ([(CONTENT_TYPE, content_type)], metrics.text(format))
 }
 
-/// OpenMetrics, if the client names it and does not prefer text.
+/// OpenMetrics, if the client accepts it and does not prefer text.
 fn accepted<'a>(accept: impl Iterator<Item = &'a str>) -> Format {
     let (mut open_metrics, mut text) = (0.0, 0.0);
     for entry in accept.flat_map(|value| value.split(',')) {

@@ -1,28 +1,28 @@
-//! How many namespaces are written to at the same time. More while the API server keeps up, half as many when it says that it cannot.
-//! Time is an argument.
+//! Limits how many namespaces are written to at the same time. The limit grows while the API server keeps up, and is halved when the
+//! API server asks for fewer requests. Time is an argument.
 
 use std::time::{Duration, Instant};
 
-/// The fewest, also under pressure: repairs go on.
+/// The smallest limit, even under pressure, because repairs must go on.
 const LEAST: usize = 1;
-/// So many at the start.
+/// The limit at the start.
 const START: usize = 8;
-/// The most: with three writes for each namespace they fit on one connection.
+/// The largest limit. With three writes for each namespace, the writes fit on one connection.
 const MOST: usize = 20;
-/// A job that takes that many times the quickest one waits in the API server rather than being worked on: more of them bring nothing.
+/// If a job takes more than this many times the quickest job, it waits in the API server. More jobs at once would not help.
 const CROWDED: u32 = 12;
-/// By so much of itself the quickest job is forgotten with every further one: by half of it in some ten thousand.
+/// The quickest time grows by this fraction of itself (one part in this many) with each job: it doubles in about 11,000 jobs.
 const FORGOTTEN: u32 = 16_384;
-/// Halved at most so often: the refusals of one moment are one refusal.
+/// The limit is halved at most once in this time, because several refusals at one moment have one cause.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The window.
+/// The limit, and the measurements that change it.
 #[derive(Debug)]
 pub struct ConcurrencyLimit {
     limit: usize,
-    /// Jobs that ended since the limit was changed.
+    /// Jobs that ended at full load since the limit was last reviewed or halved.
     ended: usize,
-    /// The quickest job, forgotten slowly.
+    /// The time of the quickest job. It grows slowly, so that old measurements lose weight.
     quickest: Option<Duration>,
     usual: Duration,
     halved: Option<Instant>,
@@ -36,22 +36,22 @@ impl Default for ConcurrencyLimit {
 }
 
 impl ConcurrencyLimit {
-    /// Whether one more may begin beside so many.
+    /// Whether another job may start while `jobs` are running.
     pub fn has_room(&self, jobs: usize, now: Instant) -> bool {
         jobs < self.limit && self.opens().is_none_or(|at| at <= now)
     }
 
-    /// When it opens again, if the API server asked for a pause.
+    /// When the pause ends that the API server asked for; `None` if it asked for none.
     pub const fn opens(&self) -> Option<Instant> {
         self.closed_until
     }
 
-    /// A job ended, and took so long, beside so many others.
+    /// A job ended. `took` is its duration, `beside` the number of other jobs that are still running.
     pub fn ended(&mut self, took: Duration, beside: usize) {
         let quickest = self.quickest.map_or(took, |q| took.min(q + q / FORGOTTEN));
         self.quickest = Some(quickest);
         self.usual = if self.usual.is_zero() { took } else { (self.usual * 7 + took) / 8 };
-        // What ends while there is little to do says nothing about more.
+        // A job that ends at low load does not show whether more load is possible.
         if beside + 1 < self.limit {
             return;
         }
@@ -67,7 +67,7 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// The API server asked for fewer requests, and for none before that time.
+    /// The API server asked for fewer requests, and for no request before `until`.
     pub fn throttled(&mut self, until: Instant, now: Instant) {
         self.closed_until = self.closed_until.max(Some(until));
         if self.halved.is_none_or(|at| at + PAUSE <= now) {

@@ -1,4 +1,4 @@
-//! The conditions of baselines as gauges: of at most 100 baselines, whatever the cluster holds (I11).
+//! The conditions of baselines as gauges, for at most 100 baselines, no matter how many the cluster has (I11).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use strum::VariantArray;
 use super::prometheus_text::Word;
 use crate::api::reason::ConditionType;
 
-/// So many baselines have gauges of their conditions.
+/// At most this many baselines have gauges.
 const MAX_BASELINES: usize = 100;
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -25,17 +25,17 @@ pub struct ConditionLabels {
     status: Word,
 }
 
-/// What a condition of a baseline says, by its place in `ConditionType::VARIANTS`: none where the condition is not there.
+/// The conditions of a baseline, in the order of `ConditionType::VARIANTS`. `None` if the condition is absent.
 type ShownStates = [Option<bool>; ConditionType::VARIANTS.len()];
 
-/// The baselines that have gauges, with what these show, and those that are too many.
+/// The baselines that have gauges, with the values shown, and the baselines beyond the limit.
 #[derive(Debug, Default)]
 struct ShownConditions {
     shown: BTreeMap<Arc<str>, ShownStates>,
     dropped: BTreeSet<Arc<str>>,
 }
 
-/// One gauge for each condition of a baseline and each status that it can have.
+/// One gauge for each condition of a baseline and each of its possible statuses.
 #[derive(Debug, Default)]
 pub struct ConditionGauges {
     gauges: Family<ConditionLabels, Gauge>,
@@ -44,18 +44,18 @@ pub struct ConditionGauges {
 }
 
 impl ConditionGauges {
-    /// The gauges, to register.
+    /// The gauges, to register them.
     pub fn gauges(&self) -> Family<ConditionLabels, Gauge> {
         self.gauges.clone()
     }
 
-    /// How many baselines got none, to register.
+    /// The counter of baselines that got no gauges, to register it.
     pub fn dropped(&self) -> Counter {
         self.dropped.clone()
     }
 
-    /// Sets the conditions of all baselines. The series of a baseline that is not among them are removed. Those that have series keep
-    /// them: a new baseline gets some as long as fewer than 100 have them.
+    /// Sets the conditions of all baselines, and removes the series of baselines that are not in the list. A baseline with series
+    /// keeps them; a new baseline gets series only while fewer than 100 baselines have them.
     pub fn set<'a>(&self, baselines: impl Iterator<Item = (&'a Arc<str>, &'a [Condition])> + Clone) {
         let mut known = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let ShownConditions { shown, dropped } = &mut *known;
@@ -104,7 +104,7 @@ impl ConditionGauges {
     }
 }
 
-/// What conditions say. Types that this version does not know are left out.
+/// The state of each known condition. Types that this version does not know are ignored.
 fn said_by(conditions: &[Condition]) -> ShownStates {
     let mut said = ShownStates::default();
     for condition in conditions {
@@ -121,7 +121,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A condition.
+    /// A condition for tests.
     pub fn condition(kind: &str, status: &str) -> Condition {
         serde_json::from_value(serde_json::json!({
             "type": kind, "status": status, "reason": "R", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"
@@ -187,7 +187,7 @@ pub(super) mod tests {
         set(&names);
         assert_eq!((conditions(&metrics).len(), dropped()), (200, "50".into()), "each is counted once");
         assert!(conditions(&metrics)[0].starts_with(r#"baseline="b050""#), "who has series keeps them");
-        // Where some are gone, others follow.
+        // When baselines are removed, others get their place.
         set(&names[..60]);
         assert_eq!((conditions(&metrics).len(), dropped()), (120, "50".into()));
     }

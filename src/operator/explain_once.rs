@@ -1,4 +1,4 @@
-//! One look at the cluster with the eyes of the operator: the same watches, the same engine, and no write.
+//! Reads the cluster once, as the operator does: the same watches, the same engine, and no writes.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -12,22 +12,22 @@ use crate::{
     policy::explain::Explanation,
 };
 
-/// How often the clock is looked at while something is waited for.
+/// How often the time limits of the engine are checked while no event comes.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// From where it is looked.
+/// The settings of the operator whose view is shown.
 #[derive(Clone, Debug)]
 pub struct ViewPoint {
     /// The namespace of the operator.
     pub namespace: String,
-    /// The resolv.conf of a pod; without one, the nameservers that the statuses tell are believed.
+    /// The resolv.conf of a pod. If there is none, the nameservers in the statuses of baselines are used.
     pub resolv_conf: Option<PathBuf>,
 }
 
 /// Why a namespace could not be explained.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
-    /// Something could not be listed.
+    /// A resource could not be listed in time.
     #[error("not everything could be listed within {0:?}: {1}")]
     NotListed(Duration, String),
     /// A watch ended.
@@ -38,7 +38,7 @@ pub enum ViewError {
     NotFound(String),
 }
 
-/// What is waited for, given as a line for each watch: what may not be listed is gathered.
+/// Joins the lines about the watches into one, and combines all watches that are not allowed.
 fn in_one_line(waiting: &str) -> String {
     let is_refused = |line: &&str| line.contains(": not allowed to list and watch ");
     let (refused, others): (Vec<&str>, Vec<&str>) = waiting.lines().partition(is_refused);
@@ -50,7 +50,7 @@ fn in_one_line(waiting: &str) -> String {
     all.join("; ")
 }
 
-/// Says what an operator decides for a namespace.
+/// Explains what an operator would decide for a namespace. `patience` limits the time to list everything.
 pub async fn explain(clients: &Clients, from: ViewPoint, namespace: &str, patience: Duration) -> Result<Explanation, ViewError> {
     let telemetry: Arc<dyn Telemetry> = Arc::new(Shown { health: Arc::new(Health::new(&[])), metrics: Arc::default() });
     let in_a_pod = from.resolv_conf.is_some();
@@ -60,7 +60,7 @@ pub async fn explain(clients: &Clients, from: ViewPoint, namespace: &str, patien
     let mut seen = stream::select(watched, dns).ready_chunks(EVENTS_AT_ONCE);
     let listing = async {
         loop {
-            // Some sources are waited for only so long: the engine continues without them.
+            // The engine waits for some sources only for a limited time, and then continues without them.
             engine.assess_dirty(present());
             if engine.is_synced() {
                 return Ok(());

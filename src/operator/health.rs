@@ -1,4 +1,4 @@
-//! What the probes ask: does the loop turn, and has everything been seen.
+//! The answers for the probes: whether the loop runs, and whether everything has been listed once.
 
 use std::{
     sync::{
@@ -8,46 +8,46 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A loop that has not turned for so long is stuck: its longest rest is [`REST`].
+/// The loop is stuck if it has not run for this long. Its longest pause is [`REST`].
 const STUCK: Duration = Duration::from_secs(30);
-/// The longest rest of the loop.
+/// The longest pause of the loop.
 pub const REST: Duration = Duration::from_secs(5);
 
 /// Shared between the loop, the watches and the probes.
 #[derive(Debug)]
 pub struct Health {
     start: Instant,
-    /// Milliseconds after `start` at which the loop turned last.
+    /// When the loop last ran, in milliseconds after `start`.
     turned: AtomicU64,
     waits: Mutex<Vec<String>>,
 }
 
 impl Health {
-    /// Nothing has been seen: all of these are waited for.
+    /// The state at the start: none of these watches has been listed.
     pub fn new(watches: &[&'static str]) -> Self {
         let waits = watches.iter().map(|watch| format!("{watch}: it is being listed")).collect();
         Self { start: Instant::now(), turned: AtomicU64::new(0), waits: Mutex::new(waits) }
     }
 
-    /// The loop turns.
+    /// Records that the loop runs.
     pub fn turned(&self) {
         self.turned.store(self.millis(), Ordering::Relaxed);
     }
 
-    /// The engine waits for these, one line each.
+    /// Sets what the engine is waiting for, one line each.
     pub fn waits_for(&self, lines: impl Iterator<Item = String>) {
         let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
         waits.clear();
         waits.extend(lines);
     }
 
-    /// Why the process should be restarted, if it should.
+    /// Why the process should be restarted; `None` if it is healthy.
     pub fn stuck(&self) -> Option<String> {
         let rested = Duration::from_millis(self.millis().saturating_sub(self.turned.load(Ordering::Relaxed)));
         (rested > STUCK).then(|| format!("the main loop has not run for {} s", rested.as_secs()))
     }
 
-    /// What is waited for, one line for each watch; empty when everything has been seen once.
+    /// What the engine is waiting for, one line for each watch. Empty when everything has been listed once.
     pub fn waiting(&self) -> String {
         self.waits.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
     }

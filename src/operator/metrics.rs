@@ -1,5 +1,5 @@
-//! What Prometheus can ask. Every label is a closed set, but for the names of at most 100 baselines (I11). Recording never fails and never
-//! waits (I9). One file: each metric with its registration, its setter and its line in docs/metrics.md.
+//! The metrics for Prometheus. Every label has a fixed set of values, except for the names of at most 100 baselines (I11). Recording
+//! never fails and never waits (I9). One file: each metric with its registration, its setter and its line in docs/metrics.md.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ use crate::{
 };
 
 const PREFIX: &str = "policy_baseline";
-/// From a write on a warm connection to the longest wait between two attempts.
+/// Buckets in seconds: from a write on a warm connection to the longest wait between two attempts.
 const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0];
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -67,10 +67,10 @@ struct Watch {
     watch: Word,
 }
 
-/// What stands for the role of a policy that no plan names.
+/// The role label for a policy that no plan names.
 const NO_ROLE: &str = "none";
 
-/// The metrics. Series exist from the start, at zero, so that a first increase is seen.
+/// All metrics. All series but those of conditions exist from the start, at zero, so that Prometheus sees the first increase.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -207,10 +207,10 @@ impl Metrics {
         }
     }
 
-    /// Sets the counts of namespaces.
+    /// Sets the number of namespaces in each state.
     pub fn set_namespaces(&self, counts: &NamespaceCounts) {
         let NamespaceCounts {
-            // The sum of the states.
+            // This is the sum of the states.
             selected: _,
             protected,
             pending,
@@ -239,20 +239,20 @@ impl Metrics {
         self.shadowed.set(shadowed.into());
     }
 
-    /// Sets the conditions of all baselines, and removes the series of those that are gone.
+    /// Sets the conditions of all baselines, and removes the series of baselines that no longer exist.
     pub fn set_conditions<'a>(&self, baselines: impl Iterator<Item = (&'a Arc<str>, &'a [Condition])> + Clone) {
         self.conditions.set(baselines);
     }
 
-    /// How many opt-outs that name that role are in force, and when the first of them ends.
+    /// Sets how many opt-outs in force name this role, and when the first of them ends.
     pub fn set_opt_outs(&self, role: Role, in_force: u32, earliest: Option<Timestamp>) {
         let role = Exempt { role: Word(role.into_str()) };
         self.opt_outs.get_or_create(&role).set(in_force.into());
         self.opt_outs_end.get_or_create(&role).set(earliest.map_or(0, Timestamp::as_second));
     }
 
-    /// Sets how many namespaces rollouts have brought to what is wanted, are bringing there, and have not reached; and how many of them are
-    /// paused.
+    /// Sets how many namespaces of rollouts have the new policies, are getting them, and are waiting for them, in this order.
+    /// Also sets how many rollouts are paused.
     pub fn set_rollouts(&self, namespaces: [usize; 3], paused: usize) {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         for (state, count) in ["moved", "moving", "waiting"].into_iter().zip(namespaces) {
@@ -261,7 +261,7 @@ impl Metrics {
         self.rollouts_paused.set(number(paused));
     }
 
-    /// Counts what the engine reports.
+    /// Records a measurement of the engine.
     pub fn count(&self, sample: MetricSample) {
         match sample {
             MetricSample::Drift(class, role, after) => {
@@ -274,68 +274,68 @@ impl Metrics {
         }
     }
 
-    /// Somebody else changed a policy of that role; none when no plan names the policy.
+    /// Somebody else changed a policy of this role; `None` if no plan names the policy.
     fn drift(&self, class: Class, role: Option<Role>) {
         let role = Word(role.map_or(NO_ROLE, |role| role.into_str()));
         self.drift.get_or_create(&DriftKind { class: Word(class.into_str()), role }).inc();
     }
 
-    /// A policy of that role became contested; none when no plan names the policy.
+    /// A policy of this role became contested; `None` if no plan names the policy.
     fn contested(&self, role: Option<Role>) {
         self.contested.get_or_create(&Contest { role: Word(role.map_or(NO_ROLE, |role| role.into_str())) }).inc();
     }
 
-    /// A policy was written, or not.
+    /// Counts the outcome of writing a policy.
     fn repair(&self, outcome: Outcome) {
         self.repairs.get_or_create(&Ended { outcome: Word(outcome.into_str()) }).inc();
     }
 
-    /// A write was sent.
+    /// Counts a write request by its result.
     pub fn write(&self, verb: Verb, answer: WriteOutcome) {
         self.writes.get_or_create(&WriteLabels { verb: Word(verb.into_str()), outcome: Word(answer.as_str()) }).inc();
     }
 
-    /// A watch had to list again.
+    /// Counts a list that a watch had to start again.
     pub fn watch_restarted(&self, watch: &'static str) {
         self.watch_restarts.get_or_create(&Watch { watch: Word(watch) }).inc();
     }
 
-    /// An event was dropped.
+    /// Counts a dropped event.
     pub fn event_dropped(&self) {
         self.events_dropped.inc();
     }
 
-    /// Whether this instance writes.
+    /// Sets whether this instance is the leader.
     pub fn set_leader(&self, leads: bool) {
         self.leader.set(leads.into());
     }
 
-    /// How many tasks live. Set when it is asked for: nobody pays for it at rest.
+    /// Sets the number of live tasks. It is measured only when the metrics are requested, so it costs nothing otherwise.
     pub fn set_tasks(&self, tasks: usize) {
         self.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
     }
 
-    /// What others changed was repaired that long after it was seen.
+    /// Records the time from seeing a change by somebody else to its repair.
     fn repair_took(&self, time: Duration) {
         self.repair_seconds.observe(time.as_secs_f64());
     }
 
-    /// A new namespace had its last policy that long after it was seen.
+    /// Records the time from seeing a new namespace to its last policy.
     fn protection_took(&self, time: Duration) {
         self.protection_seconds.observe(time.as_secs_f64());
     }
 
-    /// A round of comparing took that long.
+    /// Records the duration of one assessment round.
     pub fn reconcile_took(&self, time: Duration) {
         self.reconcile_seconds.observe(time.as_secs_f64());
     }
 
-    /// A status write took that long.
+    /// Records the duration of a status write.
     pub fn status_write_took(&self, time: Duration) {
         self.status_write_seconds.observe(time.as_secs_f64());
     }
 
-    /// Every metric.
+    /// All metrics in this format.
     pub fn text(&self, format: Format) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -392,7 +392,7 @@ generated from the code.
         (name, labels.split(',').filter_map(|pair| pair.split_once('=')))
     }
 
-    /// Every metric, as the text itself describes it.
+    /// Every metric, as the exported text describes it.
     fn documented(text: &str) -> Vec<Documented> {
         let mut found: Vec<Documented> = Vec::new();
         for line in text.lines() {
@@ -417,7 +417,7 @@ generated from the code.
         found
     }
 
-    /// Every value of every label, by metric and label. All series exist from the start, so what is served has them all.
+    /// Every value of every label, by metric and label. All series exist from the start, so the exported text contains all values.
     fn label_values(metrics: &Metrics) -> BTreeMap<(String, String), Vec<String>> {
         let mut found: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
         for series in metrics.text(Format::OpenMetrics).lines().filter(|line| line.ends_with("} 0")) {
@@ -436,7 +436,7 @@ generated from the code.
         found
     }
 
-    /// A page for people: every metric with its labels.
+    /// The documentation page: every metric with its labels.
     fn table() -> String {
         let metrics = Metrics::default();
         let values: Vec<String> = label_values(&metrics)

@@ -1,5 +1,5 @@
-//! The loop: events in, decisions by the engine, writes out. The only code that joins the parts to a runtime.
-//! Ends on the signal to stop, or when a part ends that must not.
+//! The main loop: receives events, lets the engine decide, and sends writes. Only this code connects the parts to a runtime.
+//! It ends on the signal to stop, or when a part ends unexpectedly.
 
 pub mod admin;
 mod concurrency;
@@ -43,23 +43,23 @@ use crate::{
     },
 };
 
-/// Events that are seen together if they have come already: a look costs more than an event. About a millisecond of work.
+/// The most events that one round of the loop takes together: a round costs more than an event. This is about a millisecond of work.
 const EVENTS_AT_ONCE: usize = 64;
-/// How long writes in flight may take to end after the signal to stop, and how long the events may. With the release of the Lease,
-/// which takes a second at most, the end comes within 5 s.
+/// How long the operator waits for writes in flight after the signal to stop. `LAST_EVENTS` is the same for events. With the release
+/// of the Lease, which takes at most a second, the process ends within 5 s.
 const DRAIN: Duration = Duration::from_secs(3);
 const LAST_EVENTS: Duration = Duration::from_millis(500);
 
-/// How the controller is set up.
+/// The settings of the operator.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The namespace that the operator runs in.
     pub namespace: String,
     /// The name of this instance, for events.
     pub instance: String,
-    /// Whether namespaces are labelled once they are decided.
+    /// Whether to label namespaces once the operator has decided for them.
     pub label_namespaces: bool,
-    /// The resolv.conf whose nameservers are those of pods, if there is one.
+    /// The resolv.conf with the nameservers of pods, if there is one.
     pub resolv_conf: Option<PathBuf>,
 }
 
@@ -89,14 +89,14 @@ fn panic_message(error: JoinError) -> String {
     text.unwrap_or_else(|| "without a message".into())
 }
 
-/// A write that has ended, and how long it took.
+/// A finished write, and how long it took.
 struct SentWrite {
     written: Written,
     took: Duration,
 }
 
-/// Runs until `stop` resolves, or until a part ends that must not. Then writes in flight are awaited, and the Lease is released.
-/// Every task has ended when this returns.
+/// Runs until `stop` resolves or a part ends unexpectedly. Then waits for the writes in flight, and releases the Lease.
+/// All tasks have ended when this returns.
 pub async fn run(
     clients: &Clients,
     settings: Settings,
@@ -126,7 +126,7 @@ pub async fn run(
     if drained.is_ok() {
         let _ = resign.send(());
     } else {
-        // What still may take effect must not meet another leader: the Lease is left to expire.
+        // A write may still take effect. No other leader may exist then, so the Lease is not released but expires.
         warn!("some writes did not end in time: the Lease is not released, and expires");
         drop(resign);
         in_flight.shutdown().await;
@@ -135,7 +135,7 @@ pub async fn run(
     outcome
 }
 
-/// Awaits a task, unless it has been joined already, and ends it if it takes longer.
+/// Waits for a task, unless it has finished already, and aborts it if it takes longer than `patience`.
 async fn end(mut task: JoinHandle<()>, patience: Duration) {
     if !task.is_finished() && tokio::time::timeout(patience, &mut task).await.is_err() {
         task.abort();
@@ -143,7 +143,7 @@ async fn end(mut task: JoinHandle<()>, patience: Duration) {
     }
 }
 
-/// The loop. A standby watches and assesses as the leader does, so that it can take over at once; only the leader writes.
+/// The loop. A standby watches and assesses like the leader, so that it can take over immediately. Only the leader writes.
 async fn work(
     clients: &Clients,
     settings: &Settings,
@@ -224,7 +224,7 @@ async fn work(
     }
 }
 
-/// Sends a write beside the others.
+/// Starts a write that runs concurrently with the others.
 fn send(writer: &Writer, write: Write, in_flight: &mut JoinSet<SentWrite>) {
     let writer = writer.clone();
     in_flight.spawn(async move {
@@ -234,7 +234,7 @@ fn send(writer: &Writer, write: Write, in_flight: &mut JoinSet<SentWrite>) {
     });
 }
 
-/// Brings the metrics up to date.
+/// Updates metrics and health from the engine.
 fn show(engine: &mut Engine, metrics: &Metrics, health: &Health) {
     metrics.set_namespaces(&engine.counts());
     metrics.set_conditions(engine.conditions());
@@ -263,7 +263,7 @@ mod tests {
         operator::health::Health,
     };
 
-    /// Runs against an API server that never answers.
+    /// Runs the operator with an API server that never answers.
     async fn run_with(election: Election, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let (service, _handle) = mock::pair::<Request<Body>, Response<Body>>();
         let settings = Settings { namespace: "n".into(), instance: "i".into(), label_namespaces: false, resolv_conf: None };

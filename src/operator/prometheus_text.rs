@@ -1,4 +1,4 @@
-//! How metrics are written: snake_case words, and the two formats that Prometheus reads.
+//! Formats metrics: words in snake_case, and the two formats that Prometheus reads.
 
 use std::{
     collections::HashMap,
@@ -7,7 +7,7 @@ use std::{
 
 use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 
-/// What `/metrics` is written in.
+/// The format of `/metrics`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
     /// OpenMetrics 1.0.0.
@@ -16,7 +16,7 @@ pub enum Format {
     Text,
 }
 
-/// A word of a closed set. Prometheus sees it in snake_case.
+/// A word of a fixed set. It is exported in snake_case.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Word(pub &'static str);
 
@@ -26,7 +26,7 @@ impl EncodeLabelValue for Word {
     }
 }
 
-/// `SpecChanged` is spec_changed, `DNSCoverage` is dns_coverage, `services in kube-system` is services_in_kube_system.
+/// Converts a word: `SpecChanged` becomes spec_changed, `DNSCoverage` dns_coverage, `services in kube-system` services_in_kube_system.
 pub fn snake_case(word: &str) -> String {
     let mut snake = String::with_capacity(word.len() + 4);
     let mut chars = word.chars().peekable();
@@ -47,8 +47,8 @@ pub fn snake_case(word: &str) -> String {
     snake
 }
 
-/// OpenMetrics as Prometheus text format. There, a counter and an info have the suffix of their series in the name of the metric too.
-/// Infos, units and an end are not known.
+/// Converts OpenMetrics to the Prometheus text format. There, the names of counters and infos include the suffix of their series.
+/// The text format has no infos, no units and no end marker.
 pub fn as_text(open_metrics: &str) -> String {
     let types = open_metrics.lines().filter_map(comment).filter(|(what, ..)| *what == "TYPE");
     let suffixes: HashMap<&str, &str> = types
@@ -82,7 +82,7 @@ pub fn as_text(open_metrics: &str) -> String {
     text
 }
 
-/// What a comment of OpenMetrics says of which metric: `# TYPE name counter`.
+/// Splits a comment of OpenMetrics, such as `# TYPE name counter`, into its keyword, the name of the metric and the rest.
 pub fn comment(line: &str) -> Option<(&str, &str, &str)> {
     let (what, rest) = line.strip_prefix("# ")?.split_once(' ')?;
     let (name, rest) = rest.split_once(' ')?;

@@ -1,20 +1,21 @@
-//! Digests: SHA-256 cut to 128 bits. A tenant who crafts two specs with one digest would hide a hole, so no weaker hash will do.
-//! Must stay the same from release to release: ids and plan hashes are stored in the cluster.
+//! Digests: SHA-256 cut to 128 bits. A tenant must not be able to craft two specs with the same digest,
+//! because the operator would then miss a change of a policy. A weaker hash is not enough.
+//! The algorithm must not change between releases: ids and plan hashes are stored in the cluster.
 
 use std::fmt;
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-/// 128 bits of SHA-256.
+/// The first 128 bits of a SHA-256 hash.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct Digest(u128);
 
 impl Digest {
-    /// Of nothing: no text and no value has it.
+    /// Stands for "no input". No text and no value has this digest.
     pub const NONE: Self = Self(0);
 
-    /// Of several texts; no two different lists of texts are mixed up, because each is preceded by its length.
+    /// The digest of a list of texts. The length of each text is hashed before the text, so different lists give different digests.
     pub fn of_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
         let mut hash = Sha256::new();
         for text in texts {
@@ -24,15 +25,15 @@ impl Digest {
         Self::cut(hash)
     }
 
-    /// Of the JSON of a value. The value must serialise the same way every time: no hash maps in it.
+    /// The digest of the JSON of a value. The value must serialise the same way every time: it must not contain hash maps.
     pub fn of_json(value: &impl Serialize) -> Self {
         let mut hash = Sha256::new();
-        // Writing to a hash cannot fail, and the types that come here have string keys only.
+        // Writing to a hash cannot fail, and the types that are hashed here have only string keys.
         let _ = serde_json::to_writer(DigestWriter(&mut hash), value);
         Self::cut(hash)
     }
 
-    /// A number from 0 to 1 that is as good as chance and always the same.
+    /// A number from 0 to 1. It is spread evenly like a random number, but the same digest always gives the same number.
     #[expect(clippy::cast_precision_loss, reason = "a spread needs no precision")]
     pub fn fraction(self) -> f64 {
         (self.0 >> 96) as f64 / f64::from(u32::MAX)

@@ -1,8 +1,8 @@
-//! What a list names until it is complete: what is known and was not named by then is gone.
+//! The items that a list has named so far. When the list is complete, a known item that it did not name no longer exists.
 
 use std::{borrow::Borrow, collections::HashSet, hash::Hash};
 
-/// A list that is being taken, or none.
+/// The items of the list that is being received, or none between two lists.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Listing<T>(Option<HashSet<T>>);
@@ -14,24 +14,24 @@ impl<T> Default for Listing<T> {
 }
 
 impl<T: Eq + Hash> Listing<T> {
-    /// A list begins.
+    /// A list begins. Drops the items of a list that was not completed.
     pub fn begin(&mut self) {
         self.0 = Some(HashSet::new());
     }
 
-    /// Whether one is being taken.
+    /// Whether a list is being received.
     pub const fn is_under_way(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Something was seen. Outside of a list that says nothing of the rest.
+    /// Records an item. Does nothing when no list is being received.
     pub fn names(&mut self, one: impl FnOnce() -> T) {
         if let Some(named) = &mut self.0 {
             named.insert(one());
         }
     }
 
-    /// Something that was named is gone already.
+    /// An item was deleted while the list was being received: removes it.
     pub fn unnames<Q: Eq + Hash + ?Sized>(&mut self, one: &Q)
     where
         T: Borrow<Q>,
@@ -41,7 +41,7 @@ impl<T: Eq + Hash> Listing<T> {
         }
     }
 
-    /// The list is complete. Returns what it named; nothing if none had begun.
+    /// The list is complete. Returns the items that it named; `None` if no list had begun.
     pub fn end(&mut self) -> Option<HashSet<T>> {
         self.0.take()
     }

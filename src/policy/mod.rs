@@ -1,4 +1,4 @@
-//! What NetworkPolicies mean, and what a baseline asks for: pure, without a client, a runtime or a clock.
+//! What NetworkPolicies mean, and what a baseline asks for. Pure code: no client, no runtime, no clock.
 
 pub mod digest;
 pub mod dns;

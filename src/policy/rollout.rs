@@ -1,5 +1,5 @@
-//! A rollout: which namespaces a change reaches when. Waves, the time between them, and what pauses it.
-//! Knows names and counts only; never sees a client, a policy or a clock.
+//! A rollout: decides which namespaces get a change, and when. Handles the waves, the time between them, and pauses.
+//! It works with namespace names and counts only; it uses no client, no policy and no clock.
 //! One file: a third of it is the tests of one state machine.
 
 use std::collections::BTreeMap;
@@ -8,28 +8,28 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{NamespaceName, reason::rollout};
 
-/// How a change goes out.
+/// How a rollout brings a change to the namespaces.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Strategy {
-    /// How many namespaces a wave has.
+    /// How many namespaces one wave has.
     pub share: Share,
-    /// From the end of a wave to the next one.
+    /// The time from the end of a wave to the start of the next one.
     pub interval: SignedDuration,
-    /// In so many namespaces it may fail.
+    /// The rollout pauses when the new policies cannot be written in more than this many namespaces.
     pub max_failures: u32,
 }
 
-/// How many of all.
+/// The size of a wave.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Share {
-    /// So many.
+    /// This many namespaces.
     Number(usize),
-    /// So many of a hundred.
+    /// This percentage of all namespaces of the rollout.
     Percent(usize),
 }
 
 impl Share {
-    /// How many that are, at least one.
+    /// How many of `total` namespaces this is: rounded up, and at least one.
     pub fn of(self, total: usize) -> usize {
         match self {
             Self::Number(number) => number.max(1),
@@ -38,53 +38,53 @@ impl Share {
     }
 }
 
-/// How far a namespace is that the rollout has reached.
+/// The state of a namespace that the rollout has reached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Progress {
-    /// The new policies are being written.
+    /// The operator is writing the new policies.
     Writing,
-    /// It has held them. What somebody changes afterwards is drift, and holds up no wave.
+    /// The namespace has held the new policies. A later change by somebody else is drift and does not delay the next wave.
     Holds,
-    /// They could not be written, and not for want of an apiserver.
+    /// The policies could not be written, although the API server could be reached.
     Fails,
 }
 
-/// In which order namespaces are reached.
+/// The order in which a rollout reaches namespaces: a smaller rank goes first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum WaveRank {
-    /// It goes first.
+    /// The namespace matches the canary selector.
     Canary,
-    /// It holds a change that was given up on its way.
+    /// The namespace holds a revision whose rollout was abandoned.
     Left,
-    /// All others.
+    /// Any other namespace.
     Other,
 }
 
-/// Why a rollout goes no further.
+/// Why a rollout does not continue.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Pause {
-    /// In a word.
+    /// The reason as one word, for a condition.
     pub reason: String,
-    /// In a sentence, with what to do.
+    /// One sentence that also says what to do.
     pub message: String,
 }
 
-/// What to do next.
+/// What the caller has to do next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NextStep {
-    /// Nothing, for now.
+    /// Nothing for now.
     Wait,
-    /// Begin a wave.
+    /// Begin a wave: call [`RolloutProgress::begin`].
     Begin,
-    /// Everything is where it should be.
+    /// End the rollout: every namespace is reached.
     Finish,
 }
 
-/// One rollout: what it has reached, and when it goes on.
+/// The state of one rollout: which namespaces it has reached, and when the next wave begins.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub struct RolloutProgress {
-    /// How it goes.
+    /// Wave size, interval and failure limit.
     pub strategy: Strategy,
     reached: BTreeMap<NamespaceName, Progress>,
     holding: usize,
@@ -95,14 +95,14 @@ pub struct RolloutProgress {
 }
 
 impl RolloutProgress {
-    /// One that begins, or goes on where an instance left it: after so many waves, the next one due then.
-    /// A time that has passed is not believed: that wave may have begun.
+    /// A new rollout, or one that continues from a stored status: `waves` have begun, and `next` is the time of the next wave.
+    /// A `next` that is not after `now` is ignored, because that wave may have begun already.
     pub fn new(strategy: Strategy, waves: u32, next: Option<Timestamp>, paused: Option<Pause>, now: Timestamp) -> Self {
         let next = next.filter(|at| *at > now);
         Self { strategy, reached: BTreeMap::new(), holding: 0, failing: 0, waves, next, paused }
     }
 
-    /// Notes how far a namespace is.
+    /// Records the state of a namespace. A namespace that holds the policies does not go back to [`Progress::Writing`].
     pub fn set(&mut self, ns: &NamespaceName, progress: Progress) {
         let before = self.reached.get(ns).copied();
         if before == Some(Progress::Holds) && progress == Progress::Writing {
@@ -113,7 +113,7 @@ impl RolloutProgress {
         self.reached.insert(ns.clone(), progress);
     }
 
-    /// A namespace has nothing to do with it any more.
+    /// The rollout no longer concerns this namespace.
     pub fn forget(&mut self, ns: &NamespaceName) {
         let before = self.reached.remove(ns);
         self.count(before, false);
@@ -128,17 +128,17 @@ impl RolloutProgress {
         *counter = if more { *counter + 1 } else { counter.saturating_sub(1) };
     }
 
-    /// Whether it has reached a namespace.
+    /// Whether the rollout has reached this namespace.
     pub fn has_reached(&self, ns: &NamespaceName) -> bool {
         self.reached.contains_key(ns)
     }
 
-    /// How many namespaces it has reached.
+    /// How many namespaces the rollout has reached.
     pub fn reached(&self) -> usize {
         self.reached.len()
     }
 
-    /// How many of them have held the new policies.
+    /// How many of the reached namespaces have held the new policies.
     pub const fn holding(&self) -> usize {
         self.holding
     }
@@ -148,34 +148,34 @@ impl RolloutProgress {
         self.waves
     }
 
-    /// When the next wave begins, if it waits for a time only.
+    /// When the next wave begins. `None` if the rollout is paused, or waits for something other than time.
     pub fn next(&self) -> Option<Timestamp> {
         self.next.filter(|_| self.paused.is_none())
     }
 
-    /// Why it goes no further, if it does not.
+    /// Why the rollout is paused; `None` if it is not.
     pub const fn paused(&self) -> Option<&Pause> {
         self.paused.as_ref()
     }
 
-    /// Its owner edited the spec: it goes on, unless what paused it lasts.
+    /// The owner edited the spec: the rollout continues. It pauses again if the cause is still there.
     pub fn resume(&mut self) {
         self.paused = None;
     }
 
-    /// What is written in a namespace is not waited for any more.
+    /// The rollout stops waiting for the policies that are being written in this namespace.
     pub fn wait_no_more(&mut self, ns: &NamespaceName) {
         if self.reached.get(ns) == Some(&Progress::Writing) {
             self.forget(ns);
         }
     }
 
-    /// None of those that wait can be reached now: it is looked again after the interval.
+    /// No waiting namespace can be reached now: tries again after the interval, and after one second at the earliest.
     pub fn postpone(&mut self, now: Timestamp) {
         self.next = Some(whole_second_after(now, self.strategy.interval.max(SignedDuration::from_secs(1))));
     }
 
-    /// What to do next, while so many namespaces are still to be reached.
+    /// Decides what to do next. `waiting` is the number of namespaces that are not reached yet.
     pub fn step(&mut self, waiting: usize, now: Timestamp) -> NextStep {
         if self.paused.is_some() {
             return NextStep::Wait;
@@ -188,7 +188,7 @@ impl RolloutProgress {
             return NextStep::Wait;
         }
         if self.reached.len() > self.holding + self.failing {
-            // A wave is under way.
+            // The current wave is not complete.
             self.next = None;
             return NextStep::Wait;
         }
@@ -210,7 +210,8 @@ impl RolloutProgress {
         self.paused = Some(Pause { reason: reason.into(), message });
     }
 
-    /// A wave begins. Of those that wait, it takes the canaries, and if there are none, as many as a wave has, in order.
+    /// Begins a wave and returns its namespaces. If canaries are waiting, the wave is all canaries.
+    /// Otherwise it takes as many namespaces as the share allows, ordered by rank and name.
     pub fn begin(&mut self, mut waiting: Vec<(WaveRank, NamespaceName)>) -> Vec<NamespaceName> {
         waiting.sort_unstable();
         let canaries = waiting.partition_point(|(rank, _)| *rank == WaveRank::Canary);
@@ -226,7 +227,7 @@ impl RolloutProgress {
     }
 }
 
-/// A status has whole seconds, and a wave never begins early.
+/// Rounds up to a whole second: a status stores whole seconds, and a wave must not begin too early.
 fn whole_second_after(now: Timestamp, interval: SignedDuration) -> Timestamp {
     let at = now.saturating_add(interval).unwrap_or(Timestamp::MAX);
     let whole = Timestamp::from_second(at.as_second()).unwrap_or(at);
@@ -310,7 +311,7 @@ mod tests {
         rollout.set(&ns("a"), Progress::Holds);
         assert_eq!(step(&mut rollout, 1, START + 600), NextStep::Wait);
         assert_eq!(rollout.next(), Some(at(START + 660)));
-        // What somebody changes there meanwhile holds nobody up.
+        // A change that somebody makes in this namespace meanwhile does not delay the rollout.
         rollout.set(&ns("a"), Progress::Writing);
         assert_eq!(step(&mut rollout, 1, START + 659), NextStep::Wait);
         assert_eq!(step(&mut rollout, 1, START + 660), NextStep::Begin);
@@ -358,7 +359,7 @@ mod tests {
         assert_eq!(go_on(Some(START + 30), START), START + 30, "it is stored");
         assert_eq!(go_on(Some(START - 30), START), START + 60, "that wave may have begun");
         assert_eq!(go_on(None, START), START + 60);
-        // Without a status: what is reached says that it is under way.
+        // Without a stored status: the reached namespace shows that the rollout has begun.
         let mut rollout = fresh(Share::Number(1), 0);
         rollout.set(&ns("a"), Progress::Holds);
         assert_eq!(step(&mut rollout, 1, START), NextStep::Wait);
@@ -372,7 +373,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens to the namespaces: never more than a wave is under way, none begins before its time, and it ends.
+        /// For any sequence of namespace events: at most one wave is in progress, no wave begins too early, and the rollout ends.
         #[test]
         fn never_more_than_a_wave_is_under_way(names in vec(0u16..500, 1..40), size in 1usize..6, luck in vec(0u8..4, 200)) {
             let mut left: Vec<(WaveRank, NamespaceName)> = names.iter().map(|n| (WaveRank::Other, ns(&format!("n{n:03}")))).collect();

@@ -1,4 +1,4 @@
-//! The HTTP/2 stack. Pings find a server that has gone silent; the windows keep unread streams from blocking the others.
+//! The HTTP/2 stack. Pings detect a server that no longer answers. The flow-control windows keep unread streams from blocking others.
 
 use std::{
     sync::{
@@ -29,26 +29,26 @@ use super::{
 };
 
 const CONNECT: Duration = Duration::from_secs(5);
-/// A ping after that much silence, also when nothing is asked.
+/// A ping is sent after this much silence, even without a request in progress.
 const PING: Duration = Duration::from_secs(10);
-/// A connection whose ping is not answered in that time is dead.
+/// A connection is dead if its ping is not answered in this time.
 const PONG: Duration = Duration::from_secs(5);
-/// What one stream may have sent that nobody has read yet.
+/// How many unread bytes one stream may have.
 const STREAM_WINDOW: u32 = 1 << 20;
-/// The same for all streams of a connection: together they cannot fill it.
+/// The same for all streams of a connection. It is large enough that unread streams together cannot fill it.
 const CONNECTION_WINDOW: u32 = 128 << 20;
 const _: () = assert!(STREAMS < (CONNECTION_WINDOW / STREAM_WINDOW) as usize);
 
-/// Two stacks that share credentials, and no connection.
+/// Two stacks that share credentials but no connections.
 pub fn stacks(config: &Config) -> Result<(impl Http2Stack, impl Http2Stack), ConnectError> {
-    // Once for both: an exec plugin is run here, and may ask somebody something.
+    // Create this once for both stacks: an exec plugin runs here, and may ask the user something.
     let auth = config.auth_layer()?;
     let connector = connector(config)?;
     let said = Arc::new(AtomicBool::new(false));
     Ok((stack(config, auth.as_ref(), connector.clone(), Arc::clone(&said))?, stack(config, auth.as_ref(), connector, said)?))
 }
 
-/// What a stack is for the layers around it.
+/// The service type of a stack, as the layers around it see it.
 pub trait Http2Stack:
     Service<Request<Body>, Response = Response<Placed<Incoming>>, Error = BoxError, Future: Send> + Clone + Send + 'static
 {
@@ -96,11 +96,11 @@ fn connector(config: &Config) -> Result<HttpsConnector<HttpConnector>, ConnectEr
         let name = name.clone().try_into().map_err(|_| ConnectError::ServerName(name.clone()))?;
         builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));
     }
-    // A server, or a proxy before it, that does not speak HTTP/2 chooses HTTP/1.1.
+    // A server or proxy that does not support HTTP/2 selects HTTP/1.1.
     Ok(builder.enable_all_versions().wrap_connector(tcp))
 }
 
-/// A pool that keeps one connection for as long as it lives, if that speaks HTTP/2.
+/// A client that keeps one connection open without a time limit, if the server speaks HTTP/2.
 fn connection(connector: HttpsConnector<HttpConnector>) -> Client<HttpsConnector<HttpConnector>, Body> {
     Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())

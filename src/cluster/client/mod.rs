@@ -1,5 +1,5 @@
-//! The connections to the API server: HTTP/2 where it applies, else kube's own stack, and retries that end.
-//! Decides nothing about the cluster. Watches have a client of their own: no open stream of theirs can hold up a write.
+//! The connections to the API server: HTTP/2 where possible, otherwise kube's own stack, and a limited number of retries.
+//! This code decides nothing about the cluster. Watches have their own client, so that their open streams cannot delay a write.
 
 mod http2;
 mod pool;
@@ -25,21 +25,21 @@ use self::{
     retry::RetryPolicy,
 };
 
-/// How long the answer to a request may take to begin: longer than the API server may work on a write.
+/// How long the response headers of a request may take. This is longer than the API server may work on a write.
 const REQUEST_HEADERS: Duration = Duration::from_secs(7);
-/// The same for lists and watches. Without it a connection that hangs in its TLS handshake is waited for without end.
+/// The same for lists and watches. Without it, a request would wait forever for a connection that hangs in its TLS handshake.
 const WATCH_HEADERS: Duration = Duration::from_secs(30);
 
 /// The clients of one API server.
 #[derive(Clone)]
 pub struct Clients {
-    /// For reads and writes that end.
+    /// For reads and writes: requests whose answers end.
     pub requests: Client,
-    /// For lists and watches, and nothing else.
+    /// For lists and watches only.
     pub watches: Client,
-    /// What they run on.
+    /// The HTTP stack that both use.
     pub stack: Stack,
-    /// What the API server said of its load, in answers to requests.
+    /// The pauses that the API server asked for in answers to requests.
     pub pressure: Pressure,
 }
 
@@ -49,20 +49,20 @@ impl std::fmt::Debug for Clients {
     }
 }
 
-/// What the requests travel on.
+/// The HTTP stack of the clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stack {
-    /// Few connections with many streams. A server that does not speak HTTP/2 is spoken to in HTTP/1.1.
+    /// Few connections with many streams each. HTTP/1.1 if the server does not support HTTP/2.
     Http2,
-    /// kube's own: a connection for each request in flight.
+    /// kube's own stack: one connection for each request in flight.
     Http1 {
-        /// Why not HTTP/2.
+        /// Why HTTP/2 is not used.
         because: &'static str,
     },
 }
 
 impl Stack {
-    /// The stack that a configuration asks for.
+    /// Chooses the stack for a configuration.
     fn of(config: &Config) -> Self {
         if config.proxy_url.is_some() {
             Self::Http1 { because: "a proxy is configured" }
@@ -74,21 +74,21 @@ impl Stack {
     }
 }
 
-/// Why there are no clients.
+/// Why the clients could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// kube rejects the configuration.
+    /// kube refuses the configuration.
     #[error("the kubeconfig cannot be used")]
     Config(#[from] kube::Error),
-    /// The authority of the API server cannot be had.
+    /// The certificate authority cannot be read or used.
     #[error("the certificate authority of the API server cannot be used")]
     Authority(#[from] rustls::Error),
-    /// The name that the certificate should have is none.
+    /// The configured server name is not a valid name.
     #[error("tls-server-name {0:?} is not a valid server name")]
     ServerName(String),
 }
 
-/// Sets the clients up. Connections are opened by the first requests.
+/// Creates the clients. The first requests open the connections.
 pub fn connect(mut config: Config) -> Result<Clients, ConnectError> {
     let stack = Stack::of(&config);
     match stack {
@@ -104,7 +104,7 @@ pub fn connect(mut config: Config) -> Result<Clients, ConnectError> {
             (clients.requests(for_requests, &pressure), clients.watches(for_watches))
         }
         Stack::Http1 { .. } => {
-            // Each request in flight has a connection of its own there, so one client is enough for both.
+            // In this stack each request in flight has its own connection, so one client is enough for both uses.
             config.default_retry = false;
             let shared = ClientBuilder::try_from(config)?.build();
             let send = service_fn(move |request| {
@@ -117,7 +117,7 @@ pub fn connect(mut config: Config) -> Result<Clients, ConnectError> {
     Ok(Clients { requests, watches, stack, pressure })
 }
 
-/// What both clients have in common.
+/// The common parts of both clients.
 struct ClientBase {
     namespace: String,
     reporter: Reporter,
@@ -136,7 +136,7 @@ impl ClientBase {
         Client::new(Reported::new(layers.service(service), ClientUse::Requests, self.reporter.clone()), self.namespace.clone())
     }
 
-    /// kube's watcher tries again by itself, at a pace of its own.
+    /// No retry layer: kube's watcher retries by itself, with its own delays.
     fn watches<S, B>(&self, service: S) -> Client
     where
         S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Send + 'static,
@@ -149,7 +149,7 @@ impl ClientBase {
     }
 }
 
-/// A streaming list of the most recent state: kube asks for any, which an API server that lags behind may answer with an old one.
+/// Makes a streaming list return the most recent state. kube asks for any version, and a lagging API server may return an old one.
 fn of_most_recent<B>(mut request: Request<B>) -> Request<B> {
     let uri = request.uri();
     let Some(query) = uri.query().filter(|query| query.contains("sendInitialEvents=true")) else { return request };
@@ -210,7 +210,7 @@ mod tests {
         assert!(connect(config).is_err());
     }
 
-    /// Connections that somebody takes and closes at once, counted.
+    /// A server that accepts each connection and closes it immediately. Counts the connections.
     fn hangs_up() -> (String, Arc<AtomicUsize>) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();

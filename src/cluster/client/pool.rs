@@ -1,4 +1,4 @@
-//! Spreads streams over connections: a request beyond the server's limit of streams would wait in silence for another to end.
+//! Spreads streams over connections. A request above the server's limit of streams would wait until another stream ends.
 
 use std::{
     pin::Pin,
@@ -11,10 +11,10 @@ use http::{Request, Response};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tower::{Service, ServiceExt};
 
-/// Streams that one connection carries at most. The API server allows 100.
+/// The most streams on one connection. The API server allows 100.
 pub const STREAMS: usize = 64;
 
-/// Services of the same kind, each with a connection of its own. A further one is opened when all are full.
+/// A pool of services, each with its own connection. It opens another one when all are full.
 pub struct ConnectionPool<S> {
     open: Arc<dyn Fn() -> S + Send + Sync>,
     lanes: Arc<Mutex<Vec<PooledConnection<S>>>>,
@@ -22,7 +22,7 @@ pub struct ConnectionPool<S> {
 
 struct PooledConnection<S> {
     service: S,
-    /// Its other owners are the streams that are open.
+    /// Each open stream holds a clone, so the reference count tells how many streams there are.
     streams: Arc<()>,
 }
 
@@ -37,10 +37,10 @@ impl<S: Clone> ConnectionPool<S> {
         Self { open: Arc::new(open), lanes: Arc::default() }
     }
 
-    /// The first lane that has room, and the place in it.
+    /// Takes a place on the first connection that has room, or opens a new connection.
     fn place(&self) -> (S, Arc<()>) {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        // A request that has just ended is counted a moment longer: that costs nothing.
+        // A request that has just ended may still be counted for a moment. That is harmless.
         if let Some(lane) = lanes.iter().find(|lane| Arc::strong_count(&lane.streams) <= STREAMS) {
             return (lane.service.clone(), Arc::clone(&lane.streams));
         }
@@ -74,7 +74,7 @@ where
     }
 }
 
-/// The body of a response. Its place is free when it is dropped.
+/// The body of a response. Dropping it frees its place.
 pub struct Placed<B> {
     body: B,
     _place: Arc<()>,
@@ -112,7 +112,7 @@ mod tests {
 
     type Answers = BoxCloneSyncService<Request<()>, Response<Empty<Bytes>>, Infallible>;
 
-    /// Lanes whose answers name their lane by its status, and how many were opened.
+    /// A pool whose answers show the number of their connection in the status, and a counter of opened connections.
     fn numbered() -> (ConnectionPool<Answers>, Arc<AtomicUsize>) {
         let opened = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&opened);

@@ -1,22 +1,22 @@
-//! What the API server said of its load, for those who decide how much is asked of it.
+//! The pauses that the API server asked for, for the code that decides how many requests are sent.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-/// Until when the API server wants fewer requests. Every copy is the same one.
+/// Until when the API server wants fewer requests. All clones share this value.
 #[derive(Clone, Debug, Default)]
 pub struct Pressure(Arc<Mutex<Option<Instant>>>);
 
 impl Pressure {
-    /// An answer asked for fewer requests, and for a pause.
+    /// Records that an answer asked for fewer requests and for this pause.
     pub fn told(&self, pause: Duration) {
         let mut until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *until = (*until).max(Instant::now().checked_add(pause));
     }
 
-    /// Until when, if an answer has asked for it since this was asked last.
+    /// Until when to pause, if an answer has asked for it since the last call.
     pub fn take(&self) -> Option<Instant> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

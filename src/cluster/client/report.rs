@@ -1,5 +1,5 @@
-//! Says what is wrong with the API server: one log line for a problem, however many requests meet it, and one when it is over.
-//! Sees every answer, and changes none.
+//! Logs problems with the API server: one line for each problem, no matter how many requests have it, and one line when it is over.
+//! It sees every answer and changes none.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,10 +16,10 @@ use tracing::{info, warn};
 
 use crate::cluster::error::ApiProblem;
 
-/// So long after the first refusal, all refusals are logged together.
+/// How long refusals are collected after the first one, to log them together.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// What is logged about one API server. Every copy is the same one.
+/// Logs the problems with one API server. All clones share their state.
 #[derive(Clone, Debug)]
 pub struct Reporter {
     address: Arc<str>,
@@ -28,26 +28,26 @@ pub struct Reporter {
 
 #[derive(Debug, Default)]
 struct ReportState {
-    /// The last problem with the connection, by client.
+    /// The current connection problem of each client.
     problems: BTreeMap<ClientUse, ApiProblem>,
-    /// What may not be listed and watched.
+    /// The resources whose list or watch is forbidden.
     refused: BTreeSet<String>,
-    /// The part of it that a log line has named.
+    /// Those of them that a log line has named.
     logged: BTreeSet<String>,
     gathering: bool,
 }
 
-/// What a client is for.
+/// The purpose of a client.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum ClientUse {
-    /// Reads and writes that end.
+    /// Reads and writes: requests whose answers end.
     Requests,
     /// Lists and watches.
     Watches,
 }
 
 impl Reporter {
-    /// One for the API server at that address.
+    /// A reporter for the API server at this address.
     pub fn new(address: &str) -> Self {
         Self { address: address.into(), state: Arc::default() }
     }
@@ -56,7 +56,7 @@ impl Reporter {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Notes an answer to a request for that path.
+    /// Handles an answer to a request for this path.
     fn answered(&self, by: ClientUse, path: &str, status: StatusCode) {
         if status == StatusCode::UNAUTHORIZED {
             return self.failed(by, ApiProblem::Unauthenticated);
@@ -78,7 +78,7 @@ impl Reporter {
         }
     }
 
-    /// Notes that there was no answer, or one that every other request will get, too.
+    /// Handles a missing answer, or one that every other request would get too.
     fn failed(&self, by: ClientUse, problem: ApiProblem) {
         let sentence = problem.sentence(&self.address);
         if self.change(|state| state.is_news(by, problem)) {
@@ -97,30 +97,30 @@ impl Reporter {
 }
 
 impl ReportState {
-    /// Whether neither client has met this problem since the connection worked.
+    /// Records a problem. Returns whether it is new: neither client has it at the moment.
     fn is_news(&mut self, by: ClientUse, problem: ApiProblem) -> bool {
         let is_known = self.problems.values().any(|known| *known == problem);
         self.problems.insert(by, problem);
         !is_known
     }
 
-    /// Whether that was the last problem.
+    /// Clears the problem of a client. Returns whether no client has a problem any more.
     fn recovers(&mut self, by: ClientUse) -> bool {
         self.problems.remove(&by).is_some() && self.problems.is_empty()
     }
 
-    /// Whether a line about it is to be written later.
+    /// Records a refusal. Returns whether the caller must schedule a log line.
     fn is_refused(&mut self, what: &str) -> bool {
         self.refused.insert(what.to_owned()) && !std::mem::replace(&mut self.gathering, true)
     }
 
-    /// Whether that was the last refusal that a line has named.
+    /// Clears a refusal. Returns whether it was logged and no refusal is left.
     fn is_allowed(&mut self, what: &str) -> bool {
         self.refused.remove(what);
         self.logged.remove(what) && self.refused.is_empty()
     }
 
-    /// What is refused and not logged yet, as a list.
+    /// The refused resources that are not logged yet, as a list.
     fn unlogged(&mut self) -> Option<String> {
         self.gathering = false;
         let new: Vec<String> = self.refused.difference(&self.logged).cloned().collect();
@@ -129,7 +129,7 @@ impl ReportState {
     }
 }
 
-/// What a list or a watch asks for: `/apis/apps/v1/namespaces/kube-system/daemonsets` are daemonsets in kube-system.
+/// The resource in the path of a list or watch: `/apis/apps/v1/namespaces/kube-system/daemonsets` gives "daemonsets in kube-system".
 fn resource_of(path: &str) -> String {
     let parts: Vec<&str> = path.split('/').collect();
     match parts[..] {
@@ -139,7 +139,7 @@ fn resource_of(path: &str) -> String {
     }
 }
 
-/// A client whose answers are reported.
+/// A client that reports its answers.
 #[derive(Clone, Debug)]
 pub struct Reported<S> {
     inner: S,
@@ -148,7 +148,7 @@ pub struct Reported<S> {
 }
 
 impl<S> Reported<S> {
-    /// The client that is used so.
+    /// Wraps a client.
     pub const fn new(inner: S, by: ClientUse, reporter: Reporter) -> Self {
         Self { inner, by, reporter }
     }

@@ -1,4 +1,4 @@
-//! Which requests are sent again, when, and when no more. Nothing is sent again that could be done twice.
+//! Decides which requests are retried, when, and for how long. A request is not retried if a second execution could do harm.
 
 use std::{
     error::Error as StdError,
@@ -15,15 +15,15 @@ use tracing::debug;
 
 use super::Pressure;
 
-/// How often a request is sent again.
+/// How often a request is retried.
 const RETRIES: u32 = 4;
-/// The pause before the first of them; each further one is twice as long.
+/// The pause before the first retry. It doubles for each further retry.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// No request is sent again later than that after it was sent first. With the time that the API server may take for a write, its
-/// answer then still comes before the writer gives up.
+/// The latest retry, counted from the first attempt. Together with the time that the API server may take for a write,
+/// the answer still comes before the writer gives up.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// The policy for one request: what is left of its patience.
+/// The retry state of one request.
 #[derive(Clone)]
 pub struct RetryPolicy {
     retries: u32,
@@ -32,7 +32,7 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// All of it. What the answers ask for is told to `pressure`.
+    /// The state before the first attempt. `pressure` receives the pauses that the API server asks for.
     pub const fn new(pressure: Pressure) -> Self {
         Self { retries: 0, until: None, pressure }
     }
@@ -61,7 +61,7 @@ impl<B> Policy<Request<Body>, Response<B>, BoxError> for RetryPolicy {
     }
 
     fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {
-        // The policy that is cloned for each request comes by here, too, and always with all its retries.
+        // This also runs for the policy that is cloned for each request. That one always has `retries == 0`.
         if self.retries == 0 {
             self.until = Instant::now().checked_add(PATIENCE);
         }
@@ -75,7 +75,7 @@ impl<B> Policy<Request<Body>, Response<B>, BoxError> for RetryPolicy {
     }
 }
 
-/// How long the server wants us to wait. None when it does not want to see the request again.
+/// How long the server asks us to wait. `None` if the request must not be retried.
 fn pause_asked_for(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
     let asked = headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.trim().parse().ok()).map(Duration::from_secs);
     match status {
@@ -85,13 +85,13 @@ fn pause_asked_for(status: StatusCode, headers: &HeaderMap) -> Option<Duration> 
     }
 }
 
-/// A request that never had a connection was not sent. What was lost on its way may have been done: then only what can be done
-/// twice is sent again. An answer that takes too long, or credentials that cannot be had, are no matter of the connection.
+/// A request without a connection was not sent, so it may be retried. A request that was lost on the way may have taken effect,
+/// so it is retried only if a second execution is harmless. Timeouts and missing credentials are not connection errors: no retry.
 fn may_be_sent_again(method: &Method, error: &(dyn StdError + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<legacy::Error>() {
-            // Every patch of ours is an apply, or carries what it expects to find.
+            // All our patches are either applies, or carry a precondition.
             return error.is_connect() || method.is_idempotent() || *method == Method::PATCH;
         }
         cause = error.source();
@@ -99,7 +99,7 @@ fn may_be_sent_again(method: &Method, error: &(dyn StdError + 'static)) -> bool 
     false
 }
 
-/// Between half of it and all of it, so that those who failed together do not come back together.
+/// A random pause from half to all of the given one, so that requests that failed together are not retried together.
 fn jittered(pause: Duration) -> Duration {
     let share = u32::try_from(RandomState::new().hash_one(()) % 1000).unwrap_or_default();
     pause / 2 + pause / 2 * share / 1000
@@ -121,7 +121,7 @@ mod tests {
         Request::patch("/x?force=true").header("accept", "a").body(Body::from(b"body".to_vec())).unwrap()
     }
 
-    /// Sends a request to a server that is played by the test. Returns the status and how often it was sent, after what time.
+    /// Sends a request to a scripted server. Returns the last status, and the time of each attempt.
     async fn sent(request: Request<Body>, answers: &[(u16, Option<&str>)]) -> (u16, Vec<Duration>) {
         let (service, mut server): (_, Server) = mock::pair();
         let start = Instant::now();
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(client.ready().await.unwrap().call(patched()).await.unwrap().status(), 200);
     }
 
-    /// Sends to a port where nobody listens, or where whoever listens hangs up. Returns how often it was sent.
+    /// Sends to a closed port, or to a server that closes each connection. Returns the number of attempts.
     async fn lost(method: Method, hangs_up: bool) -> usize {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let uri = format!("http://{}/x", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! Whom a connection trusts, when the authority is in a file that may be replaced: a pod's ca.crt.
+//! Verifies the server with a certificate authority from a file that may be replaced, such as a pod's ca.crt.
 
 use std::{
     fs,
@@ -16,21 +16,21 @@ use rustls::{
 };
 use tracing::{info, warn};
 
-/// Reads the file at each handshake: these are rare, and a new authority counts at once, as does one that is gone.
+/// Reads the file at each handshake. Handshakes are rare, and so a new or removed authority takes effect immediately.
 #[derive(Debug)]
 struct AuthorityFile {
     file: PathBuf,
     last: Mutex<Last>,
 }
 
-/// What the file last held, and made sense.
+/// The last valid content of the file.
 #[derive(Debug)]
 struct Last {
     text: Vec<u8>,
     verifier: Arc<WebPkiServerVerifier>,
 }
 
-/// Makes connections trust the authority in that file, as it is when they are opened.
+/// Makes connections trust the authority in this file, as it is when a connection is opened. Fails if the file is not valid now.
 pub fn follow(config: &mut ClientConfig, file: PathBuf) -> Result<(), Error> {
     let text = fs::read(&file).map_err(|e| Error::General(format!("{}: {e}", file.display())))?;
     let verifier = verifier(&text).ok_or_else(|| Error::General(format!("{} holds no certificate authority", file.display())))?;
@@ -48,7 +48,7 @@ fn verifier(text: &[u8]) -> Option<Arc<WebPkiServerVerifier>> {
 }
 
 impl AuthorityFile {
-    /// By the file as it is now; by what it last held when that cannot be read, or makes no sense.
+    /// The verifier for the current content of the file. If the file is unreadable or not valid, the last one.
     fn current(&self) -> Arc<WebPkiServerVerifier> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match fs::read(&self.file) {
@@ -114,7 +114,7 @@ mod tests {
 
     use super::*;
 
-    /// An authority, and a certificate that it signed for a server.
+    /// A certificate authority, and a server certificate signed by it.
     fn authority() -> (String, CertificateDer<'static>) {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -1,5 +1,5 @@
-//! Carries out what the elector decides: reads and writes the Lease, watches it so that a clean release is taken over at once, and
-//! opens and closes the gate. One request at a time, and none is waited for longer than it could be of use.
+//! Carries out the decisions of the elector: reads, writes and watches the Lease, and opens and closes the fence for writes.
+//! The watch allows a takeover immediately after a release. Only one request runs at a time, with a bounded timeout.
 //! One file: reading, writing, watching and publishing share one state and its order.
 
 use std::time::{Duration, Instant};
@@ -34,27 +34,27 @@ use crate::{
     cluster::{error::ApiProblem, fence::WriteFence, watch::stream::Watching},
 };
 
-/// No attempt is waited for longer.
+/// The longest timeout of a request.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(5);
-/// How long the release may take: whoever waits for our end waits for this, too.
+/// The timeout of the release. The process cannot end before the release does.
 const RELEASE: Duration = Duration::from_secs(1);
-/// Between taking the Lease over and the first write: what the former leader did last arrives by our watches meanwhile.
+/// The delay between taking over and the first write. In this time our watches deliver the last writes of the former leader.
 const SETTLE: Duration = Duration::from_millis(250);
 
-/// What an instance stands for, and how.
+/// The settings of an election.
 #[derive(Clone, Debug)]
 pub struct LeaseConfig {
     /// The namespace of the Lease.
     pub namespace: String,
     /// The name of the Lease.
     pub name: String,
-    /// The name of this instance; no other may have it, not even the one that comes after it.
+    /// The identity of this instance. No other instance may use it, not even a later one.
     pub identity: String,
-    /// The times.
+    /// Lease duration, renewal deadline and retry period.
     pub timing: Timing,
 }
 
-/// Whether this instance leads.
+/// Tells whether this instance leads.
 #[derive(Clone, Debug)]
 pub struct Leadership {
     gate: WriteFence,
@@ -62,32 +62,32 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// The gate through which every write goes.
+    /// The fence that every write has to pass.
     pub const fn gate(&self) -> &WriteFence {
         &self.gate
     }
 
-    /// Whether to decide on writes now.
+    /// Whether this instance may decide on writes now.
     pub fn is_leading(&self) -> bool {
         *self.led.borrow() && self.gate.is_open()
     }
 
-    /// Returns when it may have changed.
+    /// Waits until the result of [`Self::is_leading`] may have changed.
     pub async fn changed(&mut self) {
         if self.led.changed().await.is_err() {
-            // It never changes again.
+            // The sender is gone, so there are no more changes.
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// Taking part in an election.
+/// Participation of this instance in an election.
 pub struct Election {
-    /// Whether this instance leads.
+    /// Tells whether this instance leads.
     pub leadership: Leadership,
-    /// Sent to, it releases the Lease; dropped, it leaves the Lease to expire. Either ends the task.
+    /// Send to it to release the Lease and end the task. Drop it to end the task and let the Lease expire.
     pub resign: oneshot::Sender<()>,
-    /// What does it. Ends only when told to.
+    /// The task that takes part in the election. It ends only after `resign` is used or dropped.
     pub task: BoxFuture<'static, ()>,
 }
 
@@ -106,7 +106,7 @@ impl Election {
     }
 }
 
-/// Stands for election, until told to resign.
+/// Takes part in an election until [`Election::resign`] is used or dropped.
 pub fn stand(client: &Client, seat: LeaseConfig) -> Election {
     let gate = WriteFence::closed(seat.timing.margin());
     let (leads, led) = watch::channel(false);
@@ -125,11 +125,11 @@ pub fn stand(client: &Client, seat: LeaseConfig) -> Election {
     Election { leadership, resign, task: clerk.elect(sign, resigned).boxed() }
 }
 
-/// What tells the others whether we lead.
+/// Publishes whether this instance leads, through the fence and a channel.
 struct LeadershipPublisher {
     gate: WriteFence,
     leads: watch::Sender<bool>,
-    /// From when on, while we lead.
+    /// When this instance starts to decide, while it holds the Lease.
     from: Option<Instant>,
 }
 
@@ -154,25 +154,25 @@ impl LeadershipPublisher {
     }
 }
 
-/// One request, and what came of it.
+/// A finished request and its result.
 enum Tried {
     Looked(Instant, Result<Option<Lease>, Trouble>),
     Wrote(LeaseRecord, Instant, Result<Lease, Trouble>),
 }
 
 enum Trouble {
-    /// Somebody else wrote in between.
+    /// Another instance wrote the Lease in between.
     Conflict,
-    /// It does not work now.
+    /// The request failed for another reason.
     Failed(LeaseTrouble),
 }
 
 struct LeaseTrouble {
-    /// What is wrong, and what to do.
+    /// What is wrong, and what the user can do about it.
     what: String,
-    /// What the API server answered.
+    /// The text of the API server's answer.
     said: String,
-    /// Another line of the log says it.
+    /// Another log line already reports it, so this one is logged at debug level.
     is_minor: bool,
 }
 
@@ -187,7 +187,7 @@ struct LeaseDriver {
     seat: LeaseConfig,
     leases: Api<Lease>,
     elector: Elector,
-    /// As it was seen last: what others wrote into its metadata is kept.
+    /// The Lease as it was last seen. Its metadata is kept, because others may write into it.
     latest: Option<Lease>,
     acquired: MicroTime,
     writing: LeaseProblem,
@@ -218,7 +218,7 @@ impl LeaseDriver {
                 Some(tried) = OptionFuture::from(attempt.as_mut()) => LeaseNews::Tried(tried),
                 Some(()) = OptionFuture::from(wake.map(|at| tokio::time::sleep_until(at.into()))) => LeaseNews::Time,
             };
-            // What ended meanwhile has ended, whatever the news is.
+            // Publish first: the term may have ended while this loop waited.
             sign.set(&self.elector, Instant::now());
             match news {
                 LeaseNews::Resigned(release) => break release,
@@ -342,7 +342,7 @@ impl LeaseDriver {
         Lease { metadata, spec: Some(spec) }
     }
 
-    /// Releases the Lease if it is ours, also when a renewal is under way.
+    /// Releases the Lease if this instance holds it. First waits for a renewal that is in progress.
     async fn release(mut self, attempt: Option<BoxFuture<'static, Tried>>) {
         if let Some(attempt) = attempt {
             let tried = attempt.await;
@@ -392,7 +392,7 @@ fn judged<T>(answer: Result<kube::Result<T>, tokio::time::error::Elapsed>, lease
             "its namespace does not exist, and nothing is written without the Lease; create the namespace, or name another with --namespace; an instance that runs alone needs no Lease with --leader-elect=false",
             status.message.clone(),
         ),
-        // Written, made or deleted by somebody else in between.
+        // Another instance wrote, created or deleted the Lease in between.
         404 | 409 => Trouble::Conflict,
         403 => failed(
             "access is forbidden, and nothing is written without the Lease; apply manifests/base; an instance that runs alone needs no Lease with --leader-elect=false",
@@ -403,7 +403,7 @@ fn judged<T>(answer: Result<kube::Result<T>, tokio::time::error::Elapsed>, lease
     })
 }
 
-/// Logs once what is wrong, however the API server words it, and once that it works again.
+/// Logs a problem once, even if the API server words it differently each time, and logs once when it is over.
 #[derive(Default)]
 struct LeaseProblem(Option<String>);
 
@@ -424,7 +424,7 @@ impl LeaseProblem {
     }
 }
 
-/// Always the same pause.
+/// A backoff with a constant delay.
 struct Steady(Duration);
 
 impl Iterator for Steady {

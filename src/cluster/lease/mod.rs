@@ -1,9 +1,9 @@
-//! Who may write: one instance at a time, by a Lease. The decisions are here, without I/O and with time as an argument; `driver`
-//! carries them out, and opens the gate through which every write goes.
+//! Leader election: a Lease decides which single instance may write. This module makes the decisions, without I/O and with time as an
+//! argument. `driver` carries them out, and opens the fence that every write has to pass.
 //!
-//! Safety rests on one inequality. A leader sends nothing later than `renew_deadline` after it *sent* its last renewal that took
-//! effect; others take over no sooner than `duration` after they *saw* that renewal, which is later. What lies between is the time
-//! that a write which was sent at the last moment has to end: its server-side timeout. Clocks of others are never believed.
+//! Safety depends on one inequality. A leader sends no write later than `renew_deadline` after it *sent* its last successful renewal.
+//! Other instances take over no earlier than `duration` after they *saw* that renewal, and they see it after it was sent. The time
+//! between is the server-side timeout of a write that is sent at the last moment. Clocks of other machines are never used.
 
 mod driver;
 #[cfg(test)]
@@ -20,17 +20,17 @@ pub use driver::{Election, Leadership, LeaseConfig, stand};
 /// The times of an election.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Timing {
-    /// How long others wait for a leader that is silent.
+    /// How long other instances wait for a leader that does not renew.
     pub duration: Duration,
-    /// How long a leader goes on without a renewal.
+    /// How long a leader may continue without a renewal.
     pub renew_deadline: Duration,
-    /// How long between two attempts.
+    /// The time between two attempts.
     pub retry: Duration,
 }
 
 impl Timing {
-    /// Times for a lease of that length: two thirds of it to renew, and five attempts in that time. The retry is stretched by up to a
-    /// fifth, another for each identity, so that instances do not keep step.
+    /// The times for a lease duration. The renewal deadline is two thirds of it, with up to five attempts in that time. The retry
+    /// period is up to a fifth longer, depending on the identity, so that instances do not act in step.
     pub fn of(duration: Duration, identity: &str) -> Self {
         let renew_deadline = duration * 2 / 3;
         let mut hasher = DefaultHasher::new();
@@ -39,69 +39,69 @@ impl Timing {
         Self { duration, renew_deadline, retry: renew_deadline / 5 * (1000 + stretch) / 1000 }
     }
 
-    /// How long a write that is sent at the last moment may take to end.
+    /// How long a write that is sent at the last moment may take.
     pub fn margin(&self) -> Duration {
         self.duration.saturating_sub(self.renew_deadline)
     }
 }
 
-/// What the elector wants done.
+/// The next action that the elector asks for.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Move {
-    /// Nothing before that time.
+    /// Do nothing before this time.
     Wait(Instant),
-    /// Read the Lease: what is known may be out of date.
+    /// Read the Lease, because the known state may be out of date.
     Look,
-    /// Write this, over that version, or as a new Lease. It takes effect only if nobody wrote in between.
+    /// Write this record over this version, or create the Lease (`None`). It takes effect only if nobody wrote in between.
     Write(LeaseRecord, Option<u64>),
 }
 
-/// What was seen of the Lease last.
+/// The Lease as it was last seen.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct SeenLease {
-    /// `None`: there was no Lease.
+    /// `None`: the Lease did not exist.
     record: Option<LeaseRecord>,
     version: u64,
-    /// From when on somebody else may take it.
+    /// From this time on, another instance may take the Lease.
     free: Instant,
 }
 
-/// One candidate.
+/// The election state of one instance.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Elector {
     identity: String,
     timing: Timing,
     seen: Option<SeenLease>,
-    /// What was seen may be out of date.
+    /// The last seen state may be out of date.
     doubt: bool,
-    /// Until when writes may be sent.
+    /// Writes may be sent until this time.
     term: Option<Instant>,
-    /// No attempt before that time.
+    /// No attempt before this time.
     not_before: Option<Instant>,
 }
 
 impl Elector {
-    /// A candidate that has seen nothing yet.
+    /// A candidate that has not seen the Lease yet.
     pub const fn new(identity: String, timing: Timing) -> Self {
         Self { identity, timing, seen: None, doubt: true, term: None, not_before: None }
     }
 
-    /// Until when writes may be sent, if they may be sent now.
+    /// Until when writes may be sent; `None` if they may not be sent now.
     pub fn term(&self, now: Instant) -> Option<Instant> {
         self.term.filter(|until| now < *until)
     }
 
-    /// Who holds the Lease, as seen last.
+    /// The last seen holder of the Lease; `None` if there is none.
     pub fn holder(&self) -> Option<&str> {
         self.seen.as_ref()?.record.as_ref().map(|r| &*r.holder).filter(|holder| !holder.is_empty())
     }
 
-    /// Whether the Lease was held by anybody before.
+    /// Whether the Lease changed hands before.
     pub fn succeeds(&self) -> bool {
         self.seen.as_ref().and_then(|seen| seen.record.as_ref()).is_some_and(|record| record.transitions > 0)
     }
 
-    /// The watch showed the Lease. It may be late.
+    /// The watch delivered the Lease. The event may be late.
     pub fn saw(&mut self, record: LeaseRecord, version: u64, now: Instant) {
         if self.seen.as_ref().is_some_and(|seen| seen.version >= version) {
             return;
@@ -113,14 +113,14 @@ impl Elector {
         self.seen = Some(SeenLease { record: Some(record), version, free });
     }
 
-    /// The watch showed that the Lease was deleted; it may be late. Whoever held it may not know that yet.
+    /// The watch delivered the deletion of the Lease. The event may be late, and the holder may not know about the deletion yet.
     pub fn saw_deleted(&mut self, version: u64, now: Instant) {
         if self.seen.as_ref().is_none_or(|seen| seen.version < version) {
             self.gone(version, now);
         }
     }
 
-    /// The Lease was read, by a request that was sent at that time.
+    /// A read of the Lease has returned. `sent` is when the request was sent.
     pub fn looked(&mut self, found: Option<(LeaseRecord, u64)>, sent: Instant, now: Instant) {
         self.doubt = false;
         if self.term.is_some_and(|until| until <= sent) {
@@ -132,12 +132,12 @@ impl Elector {
         }
     }
 
-    /// What to do.
+    /// Decides the next action.
     pub fn next(&self, now: Instant) -> Move {
         if let Some(at) = self.not_before.filter(|at| *at > now) {
             return Move::Wait(at);
         }
-        // A term that has ended may have ended because others took over while this process was stopped.
+        // If our term has ended, others may have taken over while this process was stopped.
         let lapsed = self.term.is_some_and(|until| until <= now);
         let Some(seen) = self.seen.as_ref().filter(|_| !self.doubt && !lapsed) else { return Move::Look };
         match &seen.record {
@@ -148,12 +148,12 @@ impl Elector {
         }
     }
 
-    /// A write that was sent at that time took effect, as that version.
+    /// A write succeeded and got this version. `sent` is when the request was sent.
     pub fn wrote(&mut self, record: LeaseRecord, version: u64, sent: Instant) {
         let ends = sent + self.timing.renew_deadline;
         let newer = self.seen.as_ref().filter(|seen| seen.version > version);
         match newer {
-            // What came after it is known already; it is still ours, or it is over.
+            // A later version is known already. Either we still hold the Lease, or this term is over.
             Some(seen) if seen.record.as_ref().is_none_or(|r| r.holder != self.identity) => return,
             Some(_) => {}
             None => self.seen = Some(SeenLease { record: Some(record), version, free: ends }),
@@ -163,19 +163,20 @@ impl Elector {
         self.not_before = Some(sent + self.timing.retry);
     }
 
-    /// An attempt failed, or nobody knows.
+    /// A request failed, or its result is not known.
     pub fn failed(&mut self, now: Instant) {
         self.doubt = true;
         self.not_before = Some(now + self.timing.retry / 2);
     }
 
-    /// A write found that somebody else wrote in between.
+    /// A write was refused because another instance wrote in between.
     pub fn conflicted(&mut self, now: Instant) {
         self.doubt = true;
         self.not_before = Some(now + self.timing.retry / 20);
     }
 
-    /// Ends the term. What to write, over which version, so that the next one need not wait, if the Lease is ours.
+    /// Ends the term. If we hold the Lease, returns the record that releases it and the version to write over.
+    /// After that write, the next leader need not wait.
     pub fn release(&mut self) -> Option<(LeaseRecord, u64)> {
         self.term = None;
         let SeenLease { record, version, .. } = self.seen.as_ref()?;
@@ -260,7 +261,7 @@ mod tests {
         let (mut a, now) = elector();
         a.looked(Some((held_by("b"), 1)), now, now);
         assert_eq!(a.next(now), Move::Wait(now + timing().duration));
-        // Read again, it is no renewal; a new version is one.
+        // The same version again is not a renewal; a new version is.
         a.looked(Some((held_by("b"), 1)), now, now + SECOND);
         assert_eq!(a.next(now + SECOND), Move::Wait(now + timing().duration));
         a.saw(held_by("b"), 2, now + SECOND);
@@ -295,10 +296,10 @@ mod tests {
         let mut deleted = a.clone();
         deleted.saw_deleted(2, now);
         assert_eq!(deleted.term(now), None);
-        // And the late answer of its own write changes nothing.
+        // The late answer of its own write changes nothing.
         other.wrote(held_by("a"), 1, now);
         assert_eq!(other.term(now), None);
-        // What is older than its own write is no news.
+        // An event that is older than its own write changes nothing.
         let mut late = a;
         late.saw(held_by("b"), 0, now);
         assert!(late.term(now).is_some());
@@ -309,7 +310,7 @@ mod tests {
         let (mut a, now) = leader();
         let later = now + 60 * SECOND;
         assert_eq!(a.next(later), Move::Look);
-        // A request from before the end says nothing about now.
+        // A request that was sent before the end of the term says nothing about the present.
         a.looked(Some((held_by("a"), 1)), now, later);
         assert_eq!(a.next(later), Move::Look);
         a.looked(Some((held_by("a"), 1)), later, later);
@@ -345,7 +346,7 @@ mod tests {
         for jump in (0..100).map(|seconds| seconds * SECOND) {
             let mut a = a.clone();
             assert_eq!(a.term(now + jump).is_some(), jump < timing().renew_deadline);
-            // A renewal that was sent before the jump counts from then, though its answer came after it.
+            // A renewal counts from when it was sent, before the jump, although its answer came after the jump.
             a.wrote(held_by("a"), 2, now + SECOND);
             assert_eq!(a.term(now + jump).is_some(), jump < SECOND + timing().renew_deadline);
             if jump > SECOND + timing().renew_deadline {
@@ -359,7 +360,7 @@ mod tests {
         let (mut b, now) = elector();
         b.looked(Some((held_by("x"), 1)), now, now);
         let jumped = now + 3600 * SECOND;
-        // It asks for the version that it saw: the API server refuses when the holder has renewed since.
+        // It writes over the version that it saw, so the API server refuses the write if the holder has renewed since.
         assert_eq!(holder_written(b.next(jumped)).2, Some(1));
         b.conflicted(jumped);
         let again = jumped + timing().retry;

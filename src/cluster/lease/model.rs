@@ -1,6 +1,6 @@
-//! Two electors, one Lease, and everything that may happen between them, tried in every order: requests and answers that are slow or
-//! lost, requests that take effect after they were given up, sightings that are late, instances that do nothing for any time.
-//! Time goes in steps of a second, without an end: states that differ in nothing but their age are one.
+//! A model of two electors and one Lease. It tries all events in every order: slow or lost requests and answers, late watch events,
+//! requests that take effect after a timeout, and instances that stop for any time. Time advances in steps of one second without an
+//! end. Two states that differ only in their age count as the same state.
 
 use std::{
     collections::HashSet,
@@ -12,9 +12,9 @@ use super::{Elector, Move, Timing};
 use crate::api::lease::LeaseRecord;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// What is older makes no difference.
+/// Anything older than this many seconds makes no difference.
 const MEMORY: u32 = 2;
-/// So many requests may be given up.
+/// At most this many requests time out.
 const FAULTS: u8 = 1;
 
 const TIMING: Timing =
@@ -30,10 +30,10 @@ enum Call {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct Side {
     elector: Elector,
-    /// What its watch has shown.
+    /// The last version that its watch has delivered.
     shown: u64,
     call: Option<Call>,
-    /// A request that was given up, and may still take effect.
+    /// A request that timed out and may still take effect.
     stray: Option<(LeaseRecord, Option<u64>)>,
 }
 
@@ -41,7 +41,7 @@ struct Side {
 struct World {
     stored: Option<LeaseRecord>,
     version: u64,
-    /// What the watches have still to show.
+    /// The events that the watches have not delivered yet.
     history: Vec<(u64, Option<LeaseRecord>)>,
     sides: [Side; 2],
     faults: u8,
@@ -60,7 +60,7 @@ impl World {
         self.version
     }
 
-    /// What the API server makes of a write.
+    /// The API server handles a write. Returns the new version, or `None` if it refuses the write.
     fn put(&mut self, record: &LeaseRecord, over: Option<u64>) -> Option<u64> {
         let stands = self.stored.as_ref().map(|_| self.version);
         (stands == over).then(|| self.store(Some(record.clone())))
@@ -70,7 +70,7 @@ impl World {
         self.sides.iter().filter(|side| side.elector.term(now).is_some()).count()
     }
 
-    /// Every state that may come next, but for the passing of time.
+    /// Every possible next state, except for the passing of time.
     fn steps(&self, now: Instant) -> Vec<Self> {
         let mut next = Vec::new();
         for i in 0..2 {
@@ -110,7 +110,7 @@ impl World {
                     None => Call::Refused,
                 });
                 next.push(world);
-                // It is given up. It may have taken effect, or will, or never does.
+                // The request times out. It may have taken effect already, may do so later, or never.
                 if let Some(faults) = self.faults.checked_sub(1) {
                     let mut world = with(None);
                     world.faults = faults;
@@ -132,7 +132,7 @@ impl World {
         }
     }
 
-    /// The watch shows what came next.
+    /// The watch delivers the next event.
     fn sightings(&self, i: usize, now: Instant, next: &mut Vec<Self>) {
         if let Some((version, record)) = self.history.iter().find(|(version, _)| *version > self.sides[i].shown) {
             let mut world = self.clone();
@@ -145,11 +145,11 @@ impl World {
         }
     }
 
-    /// The same state without its age: times that are over are all alike, versions count from one, and nobody counts transitions.
+    /// The same state without its age: all past times become equal, versions count from one, and transitions become zero.
     fn normal(mut self, now: Instant) -> Self {
         let oldest = now.checked_sub(MEMORY * SECOND).unwrap_or(now);
         for side in &mut self.sides {
-            // What an elector knows already is no sighting.
+            // An event that the elector knows already changes nothing.
             let known = side.elector.seen.as_ref().map_or(0, |seen| seen.version);
             side.shown = side.shown.max(known);
         }
@@ -213,7 +213,7 @@ impl World {
         }
     }
 
-    /// A second later: all that is remembered is a second older.
+    /// The same state one second later: all remembered times are one second older.
     fn later(mut self) -> Self {
         let back = |at: &mut Instant| *at = at.checked_sub(SECOND).unwrap_or(*at);
         for side in &mut self.sides {

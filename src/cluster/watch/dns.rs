@@ -1,5 +1,5 @@
-//! What says where the cluster's DNS is, as one stream: watches of a few named places, and the operator's own resolv.conf.
-//! A source that cannot be read is logged once, tried again, and holds nothing up.
+//! The sources of the cluster's DNS as one stream: watches of a few named objects, and the operator's own resolv.conf.
+//! A source that cannot be read is logged once and retried; it blocks nothing else.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -27,10 +27,10 @@ use crate::{
     },
 };
 
-/// How often the resolv.conf is read: kubelet replaces it in silence.
+/// How often the resolv.conf is read again. Kubelet replaces the file without a notification.
 const REREAD: Duration = Duration::from_mins(1);
 
-/// Every source of DNS. Without a path no resolv.conf is read: outside of a pod it is not what pods get.
+/// The events of all DNS sources. Without a path no resolv.conf is read: outside of a pod, the file is not the one that pods get.
 pub fn everything(
     client: &Client,
     resolv_conf: Option<PathBuf>,
@@ -90,7 +90,7 @@ fn news<K: ResourceExt + Into<Object>>(source: Source, event: watcher::Event<K>)
     }
 }
 
-/// The text of the resolv.conf now, and whenever it is another.
+/// Emits the text of the resolv.conf now, and again whenever it has changed.
 fn reread(path: Option<PathBuf>) -> BoxStream<'static, DnsEvent> {
     let Some(path) = path else {
         info!("not in a pod: no resolv.conf is read for the nameservers of pods; name one with --resolv-conf");

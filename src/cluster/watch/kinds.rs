@@ -1,5 +1,5 @@
-//! The watches. Each has a backoff of its own, logs its own errors and never ends; none can slow another down.
-//! Objects become fingerprints as soon as they reach the engine; no store of objects exists.
+//! The watches of the main resources. Each has its own backoff, logs its own errors and never ends, so no watch slows down another.
+//! The engine turns objects into fingerprints when they arrive; there is no store of objects.
 
 use std::{
     fmt::Debug,
@@ -34,7 +34,7 @@ use crate::{
     },
 };
 
-/// Everything that the operator watches, as one stream.
+/// The events of all watches as one stream.
 pub fn everything(
     client: &Client,
     own_namespace: &str,
@@ -56,16 +56,16 @@ pub fn everything(
     let validating = callers(watch_dynamic::<SlimValidating>(client, None, all()), caller(SlimValidating::KIND));
     let mutating = callers(watch_dynamic::<SlimMutating>(client, None, all()), caller(SlimMutating::KIND));
     let services = callers(watch_dynamic::<SlimApiService>(client, None, all()), caller(SlimApiService::KIND));
-    // CRDs are large: of each one no more is built up than is kept.
+    // CRDs are large. They are deserialised directly into the few fields that are kept.
     let crds = callers(events_of::<SlimCrd>(client, all().page_size(LARGE_PAGE)), caller(SlimCrd::KIND));
     let own = all().labels(&format!("{LABEL_MANAGED_BY}={MANAGER},{LABEL_BASELINE}"));
     let revisions = watch_dynamic::<ControllerRevision>(client, Some(own_namespace), own);
     let revisions = changes(revisions, problem(WatchedSet::Revisions), Box::new, Event::Revision);
-    // Polls those that have something, not all of them for each event of one.
+    // This polls only the streams that are ready, not all streams for each event.
     stream::select_all([namespaces, policies, baselines, installs, opt_outs, revisions, validating, mutating, services, crds])
 }
 
-/// So many CRDs come in a page, where lists come in pages.
+/// The number of CRDs in a page, when a list comes in pages.
 const LARGE_PAGE: u32 = 50;
 
 fn callers<K: Caller + 'static>(
@@ -75,7 +75,7 @@ fn callers<K: Caller + 'static>(
     changes(events, problem, Caller::configuration, |change| Event::Configuration(K::KIND, change))
 }
 
-/// The events of a watch of objects of which there are many, or large ones.
+/// The events of a watch whose objects are many or large.
 fn events_of<K>(client: &Client, config: watcher::Config) -> BoxStream<'static, watcher::Result<watcher::Event<K>>>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
@@ -83,7 +83,7 @@ where
     Watching { api: Api::all(client.clone()), kind: K::kind(&()), config, streams: true }.events().boxed()
 }
 
-/// Reports the changes of a set, and what goes wrong with its watch, and goes on.
+/// Turns watch events into changes. An error becomes a change too, and the watch continues.
 fn changes<K: 'static, T: 'static>(
     events: BoxStream<'static, watcher::Result<watcher::Event<K>>>,
     mut problem: WatchProblem,
@@ -112,14 +112,14 @@ fn changes<K: 'static, T: 'static>(
         .boxed()
 }
 
-/// Logs once what is wrong with a watch, and once that it works again.
+/// Logs a problem of a watch once, and logs once when the watch works again.
 pub(super) struct WatchProblem {
     what: &'static str,
-    /// The operator continues without it where it cannot be listed.
+    /// If the set cannot be listed, the operator continues without it.
     is_optional: bool,
     last: Option<String>,
     listed: bool,
-    /// The problem was logged.
+    /// The last problem was logged as a warning.
     warned: bool,
     telemetry: Arc<dyn Telemetry>,
 }
@@ -129,12 +129,12 @@ impl WatchProblem {
         Self { what, is_optional, last: None, listed: false, warned: false, telemetry: telemetry.clone() }
     }
 
-    /// Returns why the set cannot be listed, and the same in words.
+    /// Records an error. Returns why the set cannot be listed, as a value and as text.
     pub fn failed(&mut self, error: &watcher::Error) -> (ListRefusal, String) {
         let refusal = refusal(error);
         let text = explain(self.what, error, self.is_optional);
         if self.last.as_ref() != Some(&text) {
-            // The client logs what it alone can gather: what every watch meets, and what may not be listed.
+            // The client already logs problems that affect every watch, and missing permissions.
             if is_reported_by_the_client(error) {
                 debug!(watch = self.what, "{text}");
             } else {
@@ -159,7 +159,7 @@ impl WatchProblem {
     }
 }
 
-/// Whether the client logs it, or it is over with the next try: a watch that ends goes on where it was.
+/// Whether this needs no warning here: the client logs it, or the next attempt continues the watch where it ended.
 fn is_reported_by_the_client(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::WatchFailed(_) => true,
@@ -188,7 +188,7 @@ fn refusal(error: &watcher::Error) -> ListRefusal {
     }
 }
 
-/// `optional` says that nothing waits for it.
+/// Describes the error. `optional`: the operator continues without this set.
 fn explain(what: &str, error: &watcher::Error, optional: bool) -> String {
     match answer(error) {
         Some(s) if s.code == 404 && optional => format!("the API server does not know {what}: there are none"),
@@ -203,8 +203,8 @@ fn explain(what: &str, error: &watcher::Error, optional: bool) -> String {
     }
 }
 
-/// From a quarter of a second to three, so that a CRD or a permission that comes late is soon seen. A watch reports success before each
-/// list that it tries, so only time without an error makes the next delay short again.
+/// The delay grows from 250 ms to 3 s, so that a CRD or a permission that comes late is soon found. A watch reports success before
+/// each list attempt, so only 10 s without an error reset the delay.
 #[derive(Default)]
 pub(super) struct WatchBackoff {
     failures: u32,
@@ -245,7 +245,7 @@ mod tests {
         Arc::new(Recorded::default())
     }
 
-    /// What the watch of policies asks of an API server that refuses every version as too old.
+    /// The requests that the watch of policies sends to an API server that refuses every version as too old.
     async fn asked(knows_streams: bool) -> Vec<&'static str> {
         let (service, mut server) = mock::pair::<Request<Body>, Response<Body>>();
         let client = Client::new(service, "default");

@@ -1,4 +1,4 @@
-//! The watches. Each has a backoff of its own, reports its own errors and never ends.
+//! The watches. Each has its own backoff, reports its own errors and never ends.
 
 mod dns;
 mod kinds;
@@ -7,7 +7,7 @@ pub mod stream;
 pub use self::{dns::everything as everything_of_dns, kinds::everything};
 use crate::{api::backends::ConfigurationKind, engine::facts::readiness::WatchedSet};
 
-/// The watches that every decision waits for: for the first five without end, for the others for a while.
+/// The watches that every decision waits for: for the first five without a limit, for the others only for some time.
 pub const WATCHES: [&str; 9] = [
     WatchedSet::Namespaces.as_str(),
     WatchedSet::Policies.as_str(),
@@ -20,5 +20,5 @@ pub const WATCHES: [&str; 9] = [
     ConfigurationKind::Crd.resource(),
 ];
 
-/// The watch that only baselines with a rollout wait for.
+/// The watch for which only baselines with a rollout wait.
 pub const REVISIONS_WATCH: &str = WatchedSet::Revisions.as_str();

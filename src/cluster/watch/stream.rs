@@ -1,4 +1,4 @@
-//! A watch that knows how to begin: with a streaming list or in pages, and anew when it has expired.
+//! A watch that chooses its initial list (streaming or paged), and that lists again when its version has expired.
 
 use std::{borrow::Cow, fmt::Debug};
 
@@ -14,16 +14,16 @@ use kube_runtime::watcher::{self, Event, watcher};
 use serde::de::DeserializeOwned;
 use tracing::info;
 
-/// A watch, and how it begins.
+/// The settings of a watch.
 #[derive(Debug)]
 pub struct Watching<K> {
-    /// Of what.
+    /// The resource to watch.
     pub api: Api<K>,
-    /// Its kind, for the log.
+    /// The kind, for the log.
     pub kind: Cow<'static, str>,
-    /// Of which of them.
+    /// Restricts the watch by labels or fields.
     pub config: watcher::Config,
-    /// The API server may know streaming lists.
+    /// Whether to try streaming lists. Set to false when the API server refuses them.
     pub streams: bool,
 }
 
@@ -31,15 +31,15 @@ impl<K> Watching<K>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    /// Begins with a streaming list, which comes object by object, and with pages where the API server knows no such thing. Either is the most
-    /// recent state, never what a cache remembers (the client sees to it): from an old namespace or baseline a removal could follow.
+    /// Starts with a streaming list, which delivers one object at a time, or with a paged list if the API server has no streaming lists.
+    /// Both give the most recent state and not a cached one (the client ensures that). A stale namespace or baseline could cause a removal.
     fn begin(&self) -> BoxStream<'static, watcher::Result<Event<K>>> {
         let config = self.config.clone();
         watcher(self.api.clone(), if self.streams { config.streaming_lists() } else { config }).boxed()
     }
 
-    /// A watch that begins anew when its version is refused as too old. The watcher itself asks for that version forever, unless an event
-    /// of the stream says so.
+    /// The events of the watch. It lists again when the API server refuses its version as too old. The watcher alone would request that
+    /// version forever, unless the stream itself contains the error.
     pub fn events(self) -> impl Stream<Item = watcher::Result<Event<K>>> + Send {
         stream::unfold((self, None), async |(mut watching, events): (Self, _)| {
             let mut events = events.unwrap_or_else(|| watching.begin());
@@ -56,8 +56,8 @@ where
     }
 }
 
-/// A watch of objects that come rarely. All kinds of them share one watch in the binary, where each type of its own costs about a hundred
-/// kilobytes of it; an object is read as what it is when it has come.
+/// A watch of objects that are few. All such kinds share one type of watch, because each type adds about a hundred kilobytes to
+/// the binary. Each object is converted to its own type when it arrives.
 pub fn watch_dynamic<K>(
     client: &Client,
     namespace: Option<&str>,
@@ -88,7 +88,7 @@ fn read<K: DeserializeOwned>(event: Event<DynamicObject>) -> watcher::Result<Eve
     })
 }
 
-/// Whether the API server answered the request for a watch with one of these codes.
+/// Whether the API server refused to start the watch with one of these codes.
 fn refused_with<K>(event: &watcher::Result<Event<K>>, codes: &[u16]) -> bool {
     matches!(event, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if codes.contains(&status.code))
 }

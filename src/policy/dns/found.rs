@@ -1,4 +1,4 @@
-//! What was found, as plans and statuses use it.
+//! The DNS destinations that were found, in the form that plans and statuses use.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,14 +19,14 @@ const MAX_SOURCE: usize = 256;
 const MAX_WHAT: usize = 512;
 const MAX_WORDS: usize = 1024;
 
-/// What DNS requests go to.
+/// Where pods send DNS requests.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum DnsDestination {
-    /// Pods of a namespace, by labels; never without one.
+    /// Pods of a namespace, by labels; the labels are never empty.
     Pods {
-        /// Their namespace.
+        /// The namespace of the pods.
         namespace: String,
-        /// Their labels.
+        /// The labels of the pods.
         labels: BTreeMap<String, String>,
     },
     /// One address.
@@ -34,7 +34,7 @@ pub enum DnsDestination {
 }
 
 impl DnsDestination {
-    /// The address as a range of one.
+    /// The CIDR of a single address.
     pub fn cidr(address: IpAddr) -> String {
         let length = if address.is_ipv4() { 32 } else { 128 };
         format!("{address}/{length}")
@@ -51,38 +51,38 @@ impl DnsDestination {
     }
 }
 
-/// How what was found is ranked where not all of it has room.
+/// The rank of a destination: if there is no room for all, smaller ranks are kept.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum DnsRank {
-    /// What kubelet gives to pods.
+    /// A nameserver that kubelet gives to pods.
     Nameserver,
-    /// Pods by their labels.
+    /// Pods, selected by labels.
     Pods,
-    /// The address of a cache on the node.
+    /// The address of a DNS cache on the node.
     NodeLocal,
     /// The address of a Service.
     Service,
-    /// The addresses behind a Service, where no labels match.
+    /// An address behind a Service, if labels do not match its pods.
     Endpoint,
 }
 
-/// One place of DNS.
+/// One DNS destination, and where it was found.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct DnsPlace {
-    /// What comes first.
+    /// Sorts the places: smaller ranks come first.
     pub rank: DnsRank,
-    /// What is allowed.
+    /// The destination to allow.
     pub peer: DnsDestination,
-    /// Its ports beside 53.
+    /// Its ports other than 53.
     pub ports: BTreeSet<u16>,
-    /// Where it was found, for people.
+    /// Where it was found, as text for people.
     pub source: String,
-    /// The namespace that it was found in.
+    /// The namespace in which it was found; `None` for a nameserver.
     pub namespace: Option<&'static str>,
 }
 
 impl DnsPlace {
-    /// Whether the other one, from the same source, allows all of this.
+    /// Whether `other` has the same source and destination and at least these ports.
     pub fn is_part_of(&self, other: &Self) -> bool {
         self.source == other.source && self.peer == other.peer && self.ports.is_subset(&other.ports)
     }
@@ -93,24 +93,24 @@ impl DnsPlace {
     }
 }
 
-/// The cluster's DNS, sorted and bounded.
+/// The cluster's DNS, sorted and limited in size.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ClusterDns {
-    /// What to allow, and its ports beside 53.
+    /// The destinations to allow, each with its ports other than 53.
     peers: Vec<(DnsDestination, BTreeSet<u16>)>,
-    /// Namespaces that a baseline must not close: DNS is there, or may be.
+    /// Namespaces that a baseline must not close, because DNS runs there or may run there.
     namespaces: BTreeSet<&'static str>,
     found: Vec<DnsFound>,
     found_omitted: usize,
     left_out: usize,
-    /// What no policy can express, with what to do.
+    /// What no policy can express, and what the user can do about it.
     gaps: Vec<String>,
     notes: Vec<String>,
 }
 
 impl ClusterDns {
-    /// Of what was found (and whether it is there no more, and only kept for a while), what cannot be expressed, and what is to be noted.
-    /// `unsure` are namespaces of which it is not known whether DNS is there.
+    /// Builds it from the places that were found, the gaps that no policy can express, and notes. The flag of a place says that the
+    /// place no longer exists and is only kept for a while. `unsure` are namespaces for which it is unknown whether DNS runs there.
     pub fn new<'a>(
         all: impl IntoIterator<Item = (&'a DnsPlace, bool)>,
         unsure: impl IntoIterator<Item = &'static str>,
@@ -151,33 +151,33 @@ impl ClusterDns {
         dns
     }
 
-    /// What to allow, and its ports beside 53. At most 64 peers and 8 ports.
+    /// The destinations to allow, each with its ports other than 53. At most 64 destinations and 8 ports.
     pub fn peers(&self) -> &[(DnsDestination, BTreeSet<u16>)] {
         &self.peers
     }
 
-    /// Namespaces that a baseline must not close.
+    /// Namespaces that a baseline must not close, because DNS runs there or may run there.
     pub fn namespaces(&self) -> impl Iterator<Item = &'static str> {
         self.namespaces.iter().copied()
     }
 
-    /// Whether baselines plan the same with both.
+    /// Whether baselines plan the same policies with both.
     pub fn plans_as(&self, other: &Self) -> bool {
         self.peers == other.peers && self.namespaces == other.namespaces
     }
 
-    /// What no policy can express, with what to do; none when all was expressed.
+    /// What no policy can express, and what the user can do about it; `None` if policies express everything.
     pub fn gap(&self) -> Option<String> {
         (!self.gaps.is_empty()).then(|| self.gaps.join("; "))
     }
 
-    /// What is allowed, in words and bounded, for the log.
+    /// The allowed destinations as text for the log, at most 1024 characters.
     pub fn words(&self) -> String {
         let words: Vec<&str> = self.found.iter().map(|found| found.what.as_str()).collect();
         cut(&words.join("; "), MAX_WORDS)
     }
 
-    /// What a status tells of it.
+    /// The part of a baseline's status about DNS.
     pub fn status(&self) -> DnsStatus {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let mut notes = self.notes.clone();
@@ -196,7 +196,7 @@ impl ClusterDns {
     }
 }
 
-/// Ports beside 53, at most so many.
+/// Collects ports other than 53, up to a limit.
 #[derive(Default)]
 struct DnsPorts {
     admitted: BTreeSet<u16>,
@@ -204,7 +204,7 @@ struct DnsPorts {
 }
 
 impl DnsPorts {
-    /// Those of these that have room.
+    /// Admits these ports while there is room, and returns those of them that are admitted.
     fn admit(&mut self, ports: &BTreeSet<u16>) -> BTreeSet<u16> {
         for port in ports {
             let has_room = self.admitted.len() < MAX_PORTS || self.admitted.contains(port);

@@ -1,4 +1,4 @@
-//! What was found stays for a while after it went, so that plans do not flap and nobody is cut off while DNS moves.
+//! Keeps a DNS place for a while after it is gone. So plans do not flap, and pods keep DNS while it moves.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,16 +7,16 @@ use std::{
 
 use super::DnsPlace;
 
-/// How long what went is kept.
+/// How long a place is kept after it is gone.
 pub const KEPT: Duration = Duration::from_mins(10);
 
-/// What was found, and since when it is there no more.
+/// The places that were found, and since when each is gone (`None` if it still exists).
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Memory(BTreeMap<DnsPlace, Option<Instant>>);
 
 impl Memory {
-    /// What is there now.
+    /// Records the places that exist now.
     pub fn note(&mut self, present: &BTreeSet<DnsPlace>, now: Instant) {
         for (found, gone) in &mut self.0 {
             if !present.contains(found) {
@@ -24,18 +24,18 @@ impl Memory {
             }
         }
         self.0.extend(present.iter().map(|found| (found.clone(), None)));
-        // What is there with more ports needs no memory of fewer.
+        // A place that exists with more ports replaces its former entry with fewer ports.
         let is_over = |gone: Instant| now.saturating_duration_since(gone) >= KEPT;
         let is_covered = |found: &DnsPlace| present.iter().any(|other| found.is_part_of(other));
         self.0.retain(|found, gone| gone.is_none_or(|gone| !is_over(gone) && !is_covered(found)));
     }
 
-    /// What counts, and whether it is there no more.
+    /// The places that count, and whether each is gone.
     pub fn iter(&self) -> impl Iterator<Item = (&DnsPlace, bool)> {
         self.0.iter().map(|(found, gone)| (found, gone.is_some()))
     }
 
-    /// When the next of what went is no longer kept.
+    /// When the next gone place is dropped; `None` if no place is gone.
     pub fn next(&self) -> Option<Instant> {
         self.0.values().flatten().min().map(|gone| *gone + KEPT)
     }

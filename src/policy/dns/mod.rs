@@ -1,5 +1,5 @@
-//! Where the cluster's DNS is: what watches and a resolv.conf say becomes what an egress policy has to allow.
-//! Never sees a client or a clock. What it finds is sorted and bounded, and names single addresses or pods with labels, never everything.
+//! Finds the cluster's DNS: turns watch events and a resolv.conf into what an egress policy must allow.
+//! Uses no client and no clock. The result is sorted and limited in size; it names single addresses or labelled pods, never everything.
 
 mod found;
 mod memory;
@@ -12,17 +12,17 @@ pub use memory::{KEPT, Memory};
 pub use objects::{Object, SlimDaemonSet, SlimPod, SlimService, SlimSlice};
 pub use sources::{Derived, DnsEvent, OPERATORS_RESOLV_CONF, Source, Sources};
 
-/// The namespace where DNS is in most clusters. It is always left out by baselines.
+/// The namespace in which most clusters run DNS. Baselines exclude it by default.
 pub const KUBE_SYSTEM: &str = "kube-system";
-/// The namespace of OpenShift's DNS.
+/// The namespace in which OpenShift runs DNS.
 pub const OPENSHIFT_DNS: &str = "openshift-dns";
-/// The label of DNS Services and of DNS pods in kube-system.
+/// The label key of DNS Services and DNS pods in kube-system.
 pub const APP_LABEL: &str = "k8s-app";
-/// The value of that label.
+/// The value of [`APP_LABEL`]; also the name of the DNS Service.
 pub const KUBE_DNS: &str = "kube-dns";
-/// The Service and the DaemonSet of OpenShift's DNS.
+/// The name of the Service and of the DaemonSet of OpenShift's DNS.
 pub const OPENSHIFT_NAME: &str = "dns-default";
-/// The DaemonSet of NodeLocal DNSCache.
+/// The name of the DaemonSet of NodeLocal DNSCache.
 pub const NODE_LOCAL: &str = "node-local-dns";
 /// The port of DNS.
 pub const PORT: u16 = 53;

@@ -1,4 +1,4 @@
-//! What is read of the objects that say where DNS is: what decides, and no more. What is no label or no usable address is passed over.
+//! The facts that are read from objects to find DNS, and nothing else. Invalid labels and unusable addresses are ignored.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,12 +21,12 @@ use crate::api::names;
 
 type LabelMap = BTreeMap<String, String>;
 
-/// An object, as far as it says where DNS is.
+/// The DNS facts of one object.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Object {
     /// A Service.
     Service(ServiceFacts),
-    /// Endpoints of a Service.
+    /// An EndpointSlice of a Service.
     Slice(SliceFacts),
     /// A pod.
     Pod(PodFacts),
@@ -34,68 +34,68 @@ pub enum Object {
     DaemonSet(DaemonSetFacts),
 }
 
-/// What a Service says.
+/// The DNS facts of a Service.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ServiceFacts {
-    /// It carries the label of DNS.
+    /// It carries the label `k8s-app=kube-dns`.
     pub labelled: bool,
-    /// Its own addresses; none if it is headless.
+    /// Its cluster IPs; empty if it is headless.
     pub addresses: Vec<IpAddr>,
-    /// It is only another name for a name outside.
+    /// Its type is ExternalName: it is an alias of an external name.
     pub is_external: bool,
-    /// What its pods are labelled; empty if it selects none by itself.
+    /// The labels of its pods; empty if it has no selector.
     pub selector: LabelMap,
-    /// Its ports 53, by name, and what they lead to.
+    /// The target port of each of its ports 53, by port name.
     pub targets: BTreeMap<String, TargetPort>,
 }
 
-/// The port of the pods that a port of a Service leads to.
+/// The container port to which a Service port leads.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum TargetPort {
-    /// Its number.
+    /// The port number.
     Number(u16),
     /// The name of a container port.
     Named(String),
 }
 
-/// What an EndpointSlice says.
+/// The DNS facts of an EndpointSlice.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SliceFacts {
-    /// The Service that it belongs to.
+    /// The name of its Service.
     pub service: String,
-    /// The addresses.
+    /// The addresses of its endpoints.
     pub addresses: Vec<IpAddr>,
-    /// The ports, by the name of the Service's port.
+    /// The port numbers, by the name of the Service port.
     pub ports: BTreeMap<String, u16>,
 }
 
-/// What a pod says.
+/// The DNS facts of a pod.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct PodFacts {
-    /// Its labels.
+    /// The labels of the pod.
     pub labels: LabelMap,
-    /// It has the addresses of its node.
+    /// It uses the addresses of its node.
     pub on_host_network: bool,
-    /// It has ended.
+    /// Its phase is Succeeded or Failed.
     pub has_ended: bool,
-    /// Its ports, by name.
+    /// The container ports, by name.
     pub ports: BTreeMap<String, u16>,
 }
 
-/// What a DaemonSet says.
+/// The DNS facts of a DaemonSet.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct DaemonSetFacts {
-    /// What its pods are labelled.
+    /// The labels of its pods.
     pub labels: LabelMap,
-    /// Its pods have the addresses of their nodes.
+    /// Its pods use the addresses of their nodes.
     pub on_host_network: bool,
-    /// The ports of its pods, by name.
+    /// The container ports of its pods, by name.
     pub ports: BTreeMap<String, u16>,
-    /// The addresses after `-localip`.
+    /// The addresses in its `-localip` argument.
     pub local: Vec<IpAddr>,
 }
 
-/// A Service, as it is watched.
+/// The watched form of a Service.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "Service")]
 pub struct SlimService {
@@ -127,7 +127,7 @@ struct ServicePort {
     target_port: Option<IntOrString>,
 }
 
-/// An EndpointSlice, as it is watched.
+/// The watched form of an EndpointSlice.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "EndpointSlice")]
 pub struct SlimSlice {
@@ -153,7 +153,7 @@ struct SlicePort {
     port: Option<i64>,
 }
 
-/// A pod, as it is watched.
+/// The watched form of a pod.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "Pod")]
 pub struct SlimPod {
@@ -193,7 +193,7 @@ struct ContainerPort {
     container_port: i64,
 }
 
-/// A DaemonSet, as it is watched.
+/// The watched form of a DaemonSet.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "DaemonSet")]
 pub struct SlimDaemonSet {
@@ -307,7 +307,7 @@ fn container_ports(spec: &PodSpec) -> BTreeMap<String, u16> {
     ports.filter_map(|port| Some((port.name.clone(), port_number(port.container_port)?))).collect()
 }
 
-/// What follows `-localip`, as NodeLocal DNSCache reads it: addresses with commas between.
+/// The addresses in the `-localip` argument, separated by commas, as NodeLocal DNSCache parses it.
 fn local_addresses<'a>(words: &[&'a str]) -> impl Iterator<Item = &'a str> {
     let mut value = "";
     let mut words = words.iter();
@@ -322,20 +322,20 @@ fn local_addresses<'a>(words: &[&'a str]) -> impl Iterator<Item = &'a str> {
     value.split(',').map(str::trim)
 }
 
-/// Those that a packet of a pod can go to.
+/// Whether a pod can send a packet to this address.
 pub fn is_usable(address: IpAddr) -> bool {
     let never = address.is_unspecified() || address.is_loopback() || address.is_multicast();
     !never && address != IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
-/// Sorted, each once, in the one form of each.
+/// Parses addresses into sorted, unique ones in canonical form. Ignores what is not a usable address.
 fn addresses<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<IpAddr> {
     let parsed = texts.filter_map(|text| text.parse::<IpAddr>().ok()).map(|address| address.to_canonical());
     let sorted: BTreeSet<IpAddr> = parsed.filter(|address| is_usable(*address)).collect();
     sorted.into_iter().collect()
 }
 
-/// Labels that a policy may select by; none if one of them is no label: less than all of them would select more.
+/// The labels, if all of them are valid. If one is invalid, none are used, because fewer labels would select more pods.
 fn labels(labels: LabelMap) -> LabelMap {
     let is_label =
         |(key, value): (&String, &String)| names::check_label_key(key).is_ok() && names::check_label_value(value).is_ok();

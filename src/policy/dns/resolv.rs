@@ -1,8 +1,8 @@
-//! The nameservers of a resolv.conf, as resolv.conf(5) has them.
+//! Reads the nameservers of a resolv.conf, as described in resolv.conf(5).
 
 use std::net::IpAddr;
 
-/// The addresses of its nameservers, in their order. What is no address is passed over, as resolvers do; so is the zone of an address.
+/// The addresses of the nameservers, in order. Ignores what is not an address, as resolvers do, and the zone of an address.
 pub fn nameservers(text: &str) -> Vec<IpAddr> {
     let value = |line: &str| {
         let mut words = line.split_whitespace();

@@ -1,4 +1,4 @@
-//! What the sources say, and what follows from it. In whatever order they say it, the same follows.
+//! The sources of DNS facts, and what follows from them. The order of their events does not change the result.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,14 +16,14 @@ use super::{
 };
 use crate::policy::listing::Listing;
 
-/// For so long a source must be refused before it counts as one that cannot be read: an API server that has just started refuses everything.
+/// How long a source must be refused before it counts as unreadable. An API server that has just started refuses everything.
 const REFUSED: Duration = Duration::from_secs(5);
-/// The same for a source that was read before: what it said stays, so there is no hurry.
+/// The same for a source that was read before. Its earlier objects stay valid, so there is no hurry.
 const REFUSED_LATER: Duration = Duration::from_secs(30);
-/// Where NodeLocal DNSCache listens if its arguments do not say.
+/// The address of NodeLocal DNSCache if its arguments do not give one.
 const NODE_LOCAL_ADDRESS: &str = "169.254.20.10";
 
-/// Where is looked for DNS.
+/// Where the operator looks for DNS.
 #[derive(Clone, Copy, Debug, Eq, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
 #[strum(const_into_str)]
 pub enum Source {
@@ -36,7 +36,7 @@ pub enum Source {
     /// The EndpointSlices of kube-system.
     #[strum(serialize = "endpointslices in kube-system")]
     Slices,
-    /// The pods of kube-system that carry the label of DNS.
+    /// The pods of kube-system with the label `k8s-app=kube-dns`.
     #[strum(serialize = "kube-dns pods in kube-system")]
     Pods,
     /// The DaemonSet of NodeLocal DNSCache.
@@ -45,23 +45,23 @@ pub enum Source {
     /// OpenShift's DNS Service.
     #[strum(serialize = "service openshift-dns/dns-default")]
     OpenShiftService,
-    /// The DaemonSet behind it.
+    /// The DaemonSet behind OpenShift's DNS Service.
     #[strum(serialize = "daemonset openshift-dns/dns-default")]
     OpenShiftDaemonSet,
 }
 
-/// What a source says.
+/// An event of a source.
 #[derive(Clone, Debug)]
 pub enum DnsEvent {
-    /// An object of that name appeared or changed.
+    /// The object with this name was added or changed.
     Seen(Source, String, Object),
-    /// The object of that name is gone.
+    /// The object with this name was deleted.
     Gone(Source, String),
-    /// A list begins.
+    /// A list (or relist) begins.
     ListBegins(Source),
-    /// The list is complete.
+    /// The list is complete: objects that it did not contain are gone.
     ListEnds(Source),
-    /// It cannot be read, and why. What it said before stays.
+    /// The source cannot be read, with the cause. Its earlier objects stay valid.
     Unreadable(Source, String),
     /// The text of the resolv.conf.
     ResolvConf(String),
@@ -70,19 +70,19 @@ pub enum DnsEvent {
 /// What a status calls the source of the nameservers.
 pub const OPERATORS_RESOLV_CONF: &str = "resolv.conf of the operator";
 
-/// What one source says.
+/// The state of one source.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 struct Said {
     objects: BTreeMap<String, Object>,
     listing: Listing<String>,
-    /// It was read to its end once.
+    /// A list of the source was complete at least once.
     known: bool,
-    /// Why it was refused, and since when.
+    /// Why the source is refused, and since when.
     refused: Option<(String, Instant)>,
 }
 
-/// What all sources say.
+/// The state of all sources.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Sources {
@@ -90,21 +90,21 @@ pub struct Sources {
     nameservers: Vec<IpAddr>,
 }
 
-/// What follows from it.
+/// What follows from the sources.
 #[derive(Debug, Default)]
 pub struct Derived {
-    /// What is there.
+    /// The DNS places that exist.
     pub found: BTreeSet<DnsPlace>,
-    /// Namespaces of which it is not known whether DNS is there.
+    /// Namespaces for which it is not known yet whether DNS runs there.
     pub unsure: BTreeSet<&'static str>,
-    /// What no policy can express, with what to do.
+    /// What no policy can express, and what the user can do about it.
     pub gaps: BTreeSet<String>,
-    /// What could not be read, or was not taken.
+    /// Which sources could not be read, and what was not used.
     pub notes: BTreeSet<String>,
 }
 
 impl Sources {
-    /// Takes what a source says. Says whether that changes anything.
+    /// Applies an event of a source. Returns whether it changes anything.
     pub fn hear(&mut self, news: DnsEvent, now: Instant) -> bool {
         match news {
             DnsEvent::Seen(source, name, object) => {
@@ -142,28 +142,28 @@ impl Sources {
         }
     }
 
-    /// Whether each source was read to its end, or cannot be.
+    /// Whether each source is either completely read or counts as unreadable.
     pub fn are_known(&self, now: Instant) -> bool {
         self.silent(now).next().is_none()
     }
 
-    /// When a source that is refused counts as one that cannot be read, if nothing comes before.
+    /// When the next refused source will count as unreadable, if it sends no event before.
     pub fn next(&self, now: Instant) -> Option<Instant> {
         self.said.values().filter_map(Said::is_refused_at).filter(|at| *at > now).min()
     }
 
-    /// The sources that have said nothing yet.
+    /// The sources that are neither completely read nor count as unreadable.
     pub fn silent(&self, now: Instant) -> impl Iterator<Item = Source> {
         let is_heard = move |said: &Said| said.known || said.why_refused(now).is_some();
         Source::VARIANTS.iter().copied().filter(move |source| !self.said.get(source).is_some_and(is_heard))
     }
 
-    /// The sources that were not read to their end, whatever the reason.
+    /// The sources that were never completely read, for any reason.
     pub fn unread(&self) -> impl Iterator<Item = Source> {
         Source::VARIANTS.iter().copied().filter(|source| !self.said.get(source).is_some_and(|said| said.known))
     }
 
-    /// What follows from what they say.
+    /// Derives the DNS places, gaps and notes from the present state of the sources.
     pub fn derive(&self, now: Instant) -> Derived {
         let mut derived = Derived::default();
         self.derive_nameservers(&mut derived);
@@ -215,7 +215,7 @@ impl Sources {
         })
     }
 
-    /// The living pods behind a Service, as far as they are watched.
+    /// The running pods behind a Service, as far as they are watched.
     fn pods<'a>(&'a self, namespace: &'a str, service: &'a ServiceFacts) -> impl Iterator<Item = &'a PodFacts> {
         let is_behind = |pod: &PodFacts| service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
         self.objects(Source::Pods).filter_map(move |(_, object)| match object {
@@ -260,7 +260,7 @@ impl Sources {
             return;
         }
         if service.targets.is_empty() {
-            // Its metrics, say.
+            // For example a Service for metrics.
             return;
         }
         let found = |rank, peer, ports| DnsPlace { rank, peer, ports, source: source.clone(), namespace: Some(namespace) };
@@ -295,15 +295,16 @@ impl Sources {
         );
     }
 
-    /// The ports beside 53 on which the pods behind a Service answer. Policies see these, not the Service's own. A port that has only a name
-    /// is looked up: network plugins differ in what a named port means in an egress rule, and with addresses it means nothing.
+    /// The ports other than 53 on which the pods behind a Service answer: policies match these, not the ports of the Service.
+    /// A named port is resolved to its number. Network plugins differ in what a named port means in an egress rule,
+    /// and it means nothing with addresses.
     fn target_ports(&self, namespace: &str, name: &str, service: &ServiceFacts, derived: &mut Derived) -> BTreeSet<u16> {
         let mut ports = BTreeSet::new();
         for (port, target) in &service.targets {
             let of_slices = self.slices(namespace, name).filter_map(|slice| slice.ports.get(port)).copied();
             let target = match target {
                 TargetPort::Number(number) => {
-                    // Of a Service without a selector, the slices say what is meant.
+                    // For a Service without a selector, its EndpointSlices decide.
                     ports.extend(of_slices.filter(|_| service.selector.is_empty()));
                     ports.insert(*number);
                     continue;
@@ -328,12 +329,12 @@ impl Sources {
 }
 
 impl Said {
-    /// It was read to its end. Says whether that is news.
+    /// The source was read completely. Returns whether that changes anything.
     fn is_read(&mut self) -> bool {
         !std::mem::replace(&mut self.known, true) | self.refused.take().is_some()
     }
 
-    /// When it counts as one that cannot be read.
+    /// When the source counts as unreadable; `None` if it is not refused.
     fn is_refused_at(&self) -> Option<Instant> {
         let patience = if self.known { REFUSED_LATER } else { REFUSED };
         self.refused.as_ref().map(|(_, since)| *since + patience)
@@ -345,7 +346,8 @@ impl Said {
     }
 }
 
-/// Its pods are on the host network, where their address matches, or they are pods as others, where their labels do (Cilium's local redirect).
+/// Allows both the local address and the pods: pods on the host network match by address, other pods match by labels
+/// (Cilium's local redirect).
 fn derive_node_local(cache: &DaemonSetFacts, derived: &mut Derived) {
     let source = Source::NodeLocal.into_str().replace("daemonset", "DaemonSet");
     let found = |rank, peer, ports| DnsPlace { rank, peer, ports, source: source.clone(), namespace: Some(KUBE_SYSTEM) };

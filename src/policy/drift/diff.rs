@@ -1,4 +1,4 @@
-//! Plan and observed, compared: one drift for each policy that is not as planned, with its class and what repairs it.
+//! Compares plan and observed policies. Gives one drift for each policy that is not as planned, with its class and its repair.
 
 use std::sync::Arc;
 
@@ -21,50 +21,50 @@ use crate::{
 #[derive(Clone, Copy, Debug, Display, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
 #[strum(const_into_str)]
 pub enum Class {
-    /// A planned policy is not there.
+    /// A planned policy does not exist.
     Missing,
     /// Its spec differs.
     SpecChanged,
-    /// A key of ours differs.
+    /// A label or annotation of ours differs.
     MetadataChanged,
-    /// The planned name is taken by an object that is not ours.
+    /// An object that is not ours has the planned name.
     Unmanaged,
-    /// Somebody else's ownerReferences, finalizers or tracking keys could delete it.
+    /// Foreign ownerReferences, finalizers or tracking keys would let somebody else delete it.
     Pinned,
-    /// It has a deletionTimestamp, and a finalizer that keeps it.
+    /// It has a deletionTimestamp, and a finalizer still holds it.
     Terminating,
-    /// Ours, of a living and valid baseline that plans it no more.
+    /// Ours, of an existing and valid baseline that no longer plans it.
     Stale,
 }
 
-/// One policy as planned, in the form in which it is compared.
+/// One planned policy, in the form that is compared.
 #[derive(Clone, Copy, Debug)]
 pub struct PlannedPolicy<'a> {
-    /// Its place among the policies of the baseline.
+    /// Its index among the policies of the baseline.
     pub index: usize,
-    /// Its name.
+    /// The name of the object.
     pub name: &'a str,
-    /// Its role.
+    /// The role that it implements.
     pub role: Role,
     stamp: &'a Stamp,
     expected: Expected,
 }
 
-/// What a policy is compared by.
+/// The digests that an observed policy must have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Expected {
     spec: Digest,
     meta: Digest,
-    /// With or without what was asked for, whichever is not written.
+    /// The digest of the metadata in the other form: with or without the annotation for what was asked for.
     also: Digest,
 }
 
-/// The digests of a baseline's policies, computed once for a baseline.
+/// The digests of all policies of one baseline. Computed once for a baseline, not for each namespace.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub struct PlannedPolicies(Vec<Expected>);
 
-/// Computes what the policies of a baseline are compared by.
+/// Computes the digests of a baseline's policies.
 pub fn targets(baseline: &Baseline) -> PlannedPolicies {
     let meta = |p: &Rendered, annotations: &_| meta_digest(Some(&p.labels), Some(annotations));
     let expected =
@@ -73,7 +73,7 @@ pub fn targets(baseline: &Baseline) -> PlannedPolicies {
 }
 
 impl PlannedPolicies {
-    /// The target for a policy of the same baseline.
+    /// The planned policy at `index`, to compare with. `policy` must be that policy of the same baseline.
     pub fn of<'a>(&self, index: usize, policy: &'a Rendered) -> Option<PlannedPolicy<'a>> {
         let expected = *self.0.get(index)?;
         Some(PlannedPolicy { index, name: &policy.name, role: policy.role, stamp: &policy.stamp, expected })
@@ -81,63 +81,63 @@ impl PlannedPolicies {
 }
 
 impl Expected {
-    /// Whether a policy, as a write returned it, is as planned (I14).
+    /// Whether a policy is as planned, judged by the object that a write returned (I14).
     pub fn is(&self, print: &Fingerprint) -> bool {
         let deletable_by_others = print.pinned && !print.terminating;
         print.ours && !deletable_by_others && print.spec == self.spec && print.meta == self.meta
     }
 }
 
-/// What repairs a drift.
+/// How to repair a drift.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Repair {
-    /// Apply the planned policy of that index; with a uid, to that object only. `former_keys` are the extra keys it carries.
+    /// Apply a planned policy.
     Apply {
-        /// Which policy of the baseline.
+        /// The index of the policy in the baseline.
         index: usize,
-        /// The object that is there.
+        /// The existing object. If set, the write can only change that object.
         uid: Option<Uid>,
-        /// The extra keys of the plan that it was written for.
+        /// The extra keys that the existing object lists in its annotation, from the plan that it was written for.
         former_keys: Option<Arc<str>>,
-        /// What the write must bring.
+        /// What the object must look like after the write.
         expected: Expected,
     },
-    /// Delete that object, as it was seen.
+    /// Delete this object, only in the version that was observed.
     Delete {
-        /// Its uid.
+        /// The uid of the object.
         uid: Uid,
-        /// Its resourceVersion.
+        /// The resourceVersion of the object.
         version: u64,
     },
-    /// Nothing to write: it goes when its finalizer does, and is created anew then.
+    /// Write nothing: the object goes away with its finalizer, and the operator then creates it again.
     WaitForFinalizer,
 }
 
 /// A difference between plan and observed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Drift {
-    /// The policy.
+    /// The name of the policy.
     pub policy: String,
-    /// What kind.
+    /// The kind of drift.
     pub class: Class,
-    /// The baseline that the policy's label names, when it is ours.
+    /// The baseline that the policy's label names; `None` if the policy is not ours or does not exist.
     pub baseline: Option<Arc<str>>,
-    /// It was written for another plan than the one of today.
+    /// The policy was written for another plan than the current one.
     pub outdated: bool,
-    /// Who claims to have written it last.
+    /// The last other writer according to managedFields. This is a claim, not a proof.
     pub who: Option<Arc<str>>,
-    /// What repairs it.
+    /// How to repair it.
     pub fix: Repair,
 }
 
 impl Drift {
-    /// Who claims to have written it last, in a word.
+    /// The last other writer as text for logs, metrics and the status: `unknown` if there is none.
     pub fn claimed_writer(&self) -> &str {
         self.who.as_deref().unwrap_or("unknown")
     }
 }
 
-/// Compares. `may_remove` says whether a policy that carries that baseline's label may go when nothing plans it.
+/// Compares plan and observed policies. `may_remove` says, by baseline name, whether an unplanned policy of ours may be removed.
 pub fn diff<'a>(
     planned: impl IntoIterator<Item = PlannedPolicy<'a>>,
     observed: &Policies,
@@ -149,7 +149,7 @@ pub fn diff<'a>(
         names.push(target.name);
         drifts.extend(diff_one(&target, observed.get(target.name)));
     }
-    // Removals come last: everything planned is confirmed before anything of ours goes.
+    // Removals come last: everything planned is confirmed before any policy of ours is removed.
     for (name, print) in observed.iter() {
         let planned = names.contains(&&**name);
         let removable = print.ours && !print.terminating && print.baseline.as_deref().is_some_and(&may_remove);

@@ -1,4 +1,4 @@
-//! What is kept of an observed policy: its identity, two digests, and what decides whose it is. Never the object.
+//! What is kept of an observed policy: its identity, two digests, and the facts that decide whether it is ours. The object is not kept.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -26,12 +26,12 @@ use crate::{
     policy::{digest::Digest, netpol::Openings, plan::own_id},
 };
 
-/// A fingerprint of an observed policy: its identity, and its make.
+/// The fingerprint of an observed policy: its identity, and a shared part.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fingerprint {
-    /// Its uid.
+    /// The uid of the object.
     pub uid: Uid,
-    /// Its resourceVersion; 0 when it is no number.
+    /// The resourceVersion; 0 if it is not a number.
     pub version: u64,
     make: Arc<SharedFingerprint>,
 }
@@ -44,34 +44,34 @@ impl Deref for Fingerprint {
     }
 }
 
-/// What the policies of one role have in common in all namespaces, and others' policies with each other. Kept once.
+/// The part of a fingerprint that is equal for many policies, such as those of one role in all namespaces. Stored once.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct SharedFingerprint {
-    /// Of the normal form of its spec, when it is ours.
+    /// The digest of the spec's normal form; `Digest::NONE` if the policy is not ours.
     pub spec: Digest,
-    /// Of the keys that belong to the operator, and of those that `ANNOTATION_KEYS` names, when it is ours.
+    /// The digest of the operator's keys and the keys listed in `ANNOTATION_KEYS`; `Digest::NONE` if the policy is not ours.
     pub meta: Digest,
-    /// It carries our label and the id of its own namespace and name.
+    /// It carries our label and the id for its namespace and name.
     pub ours: bool,
-    /// Foreign ownerReferences, finalizers or tracking keys.
+    /// It has foreign ownerReferences, finalizers or tracking keys.
     pub pinned: bool,
     /// It has a deletionTimestamp.
     pub terminating: bool,
-    /// What it opens of what baselines close, when it is not ours.
+    /// What it opens although baselines close it. Empty if the policy is ours.
     pub opens: Openings,
-    /// The baseline that its label names, when it is ours.
+    /// The baseline that its label names; `None` if the policy is not ours.
     pub baseline: Option<Arc<str>>,
-    /// The hash of the plan that it was written for, as its annotation says, when it is ours.
+    /// The hash of the plan that it was written for, from its annotation; `None` if the policy is not ours.
     pub plan: Option<Arc<str>>,
-    /// The hash of what was asked for, as its annotation says, when it is ours.
+    /// The hash of what was asked for, from its annotation; `None` if the policy is not ours.
     pub asked: Option<Arc<str>>,
-    /// What `ANNOTATION_KEYS` says, when it is ours.
+    /// The value of `ANNOTATION_KEYS`; `None` if the policy is not ours.
     pub keys: Option<Arc<str>>,
-    /// The last other writer that managedFields name. Shown, never believed.
+    /// The last other writer that managedFields name. It is only shown; no decision uses it.
     pub who: Option<Arc<str>>,
 }
 
-/// What many fingerprints share, kept once.
+/// Stores values that many fingerprints share, each once.
 #[derive(Debug, Default)]
 pub struct Interner {
     texts: Shared<str>,
@@ -81,7 +81,7 @@ pub struct Interner {
 #[derive(Debug)]
 struct Shared<T: ?Sized> {
     kept: HashSet<Arc<T>>,
-    /// How many there may be before those that nobody holds are let go.
+    /// When this many values are stored, values that nobody uses are dropped.
     room: usize,
 }
 
@@ -93,7 +93,7 @@ impl<T: ?Sized> Default for Shared<T> {
 
 impl<T: Eq + Hash + ?Sized> Shared<T> {
     fn keep(&mut self, new: Arc<T>) -> Arc<T> {
-        // Tenants choose some of these: what nobody holds any more must not stay forever.
+        // Tenants choose some of these values, so unused ones must not stay forever.
         if self.kept.len() >= self.room.max(ROOM) {
             self.kept.retain(|known| Arc::strong_count(known) > 1);
             self.room = self.kept.len() * 2;
@@ -103,15 +103,15 @@ impl<T: Eq + Hash + ?Sized> Shared<T> {
     }
 }
 
-/// The least room for shared things of a kind.
+/// The smallest limit for stored values of one kind.
 const ROOM: usize = 4096;
-/// Our own list of extra keys is shorter: at most 32 keys of at most 317 characters.
+/// Longer lists of extra keys are not ours: ours have at most 32 keys of at most 317 characters.
 const MAX_KEYS: usize = 16 * 1024;
-/// Our own hashes are shorter.
+/// Longer hashes are not ours.
 const MAX_PLAN: usize = 64;
 
 impl Interner {
-    /// The one copy of a text.
+    /// The stored copy of a text; stores it if it is new.
     pub fn get(&mut self, text: &str) -> Arc<str> {
         self.texts.kept.get(text).cloned().unwrap_or_else(|| self.texts.keep(text.into()))
     }
@@ -122,14 +122,14 @@ impl Interner {
 }
 
 impl Fingerprint {
-    /// The fingerprint of an object.
+    /// Computes the fingerprint of an object.
     pub fn of(object: &NetworkPolicy, texts: &mut Interner) -> Self {
         let meta = &object.metadata;
         let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
         let label = |key: &str| meta.labels.as_ref().and_then(|l| l.get(key)).map(String::as_str);
         let ours = label(LABEL_MANAGED_BY) == Some(MANAGER) && label(LABEL_ID).is_some_and(|id| id == own_id(namespace, name));
         let annotation = |key: &str| meta.annotations.as_ref().and_then(|a| a.get(key)).map(String::as_str);
-        // Others' policies are compared with nothing: who looks at their digests decides nothing by them.
+        // Policies that are not ours are compared with nothing, so their digests are not computed.
         let (spec, digest) = if ours {
             (spec_digest(object.spec.as_ref()), meta_digest(meta.labels.as_ref(), meta.annotations.as_ref()))
         } else {
@@ -157,7 +157,7 @@ impl Fingerprint {
     }
 }
 
-/// The digest of the metadata that belongs to the operator. The id is left out: it differs by namespace, and `ours` speaks for it.
+/// The digest of the metadata that belongs to the operator. The id label is left out: it differs by namespace, and `ours` covers it.
 pub fn meta_digest(labels: Option<&BTreeMap<String, String>>, annotations: Option<&BTreeMap<String, String>>) -> Digest {
     let extra = listed_keys(annotations.and_then(|a| a.get(ANNOTATION_KEYS)).map(String::as_str));
     let mut texts = Vec::new();
@@ -172,23 +172,23 @@ pub fn meta_digest(labels: Option<&BTreeMap<String, String>>, annotations: Optio
     Digest::of_texts(texts)
 }
 
-/// The extra keys that the annotation lists, as `l` or `a` and the key. Anybody can write it: a list that is too long to be ours is none.
+/// The extra keys in the annotation: pairs of `l` or `a`, and the key. Anybody can write it, so a list too long to be ours is ignored.
 fn listed_keys(list: Option<&str>) -> HashSet<(&str, &str)> {
     let entries = list.filter(|list| list.len() <= MAX_KEYS).into_iter().flat_map(|list| list.split(','));
     entries.filter_map(|entry| entry.split_once(':')).collect()
 }
 
-/// The manager of the latest entry that is not ours. Entries without a time count as oldest.
+/// The manager of the latest entry that is not ours. Entries without a time count as the oldest.
 fn claimed_writer(entries: &[ManagedFieldsEntry]) -> Option<&str> {
     let others = entries.iter().filter(|e| e.manager.as_deref().is_some_and(|m| m != MANAGER));
     others.max_by_key(|e| e.time.as_ref().map(|t| t.0)).and_then(|e| e.manager.as_deref())
 }
 
-/// Finalizers that belong to the machinery: the garbage collector's, and that of the controller behind the network plugin of EKS, which
-/// would put it on again.
+/// Finalizers that do not pin: those of the garbage collector, and that of the network plugin of EKS. Its controller would add it
+/// again.
 const TOLERATED_FINALIZERS: [&str; 3] = ["foregroundDeletion", "orphan", "networking.k8s.aws/resources"];
 
-/// Paths of what would let somebody else delete the object.
+/// JSON paths of the fields that would let somebody else delete the object.
 fn pins(meta: &ObjectMeta) -> impl Iterator<Item = String> {
     let owners = meta.owner_references.as_ref().is_some_and(|o| !o.is_empty()).then(|| "/metadata/ownerReferences".to_owned());
     let foreign = |f: &String| !TOLERATED_FINALIZERS.contains(&f.as_str());
@@ -207,8 +207,8 @@ fn pointer(map: &str, key: &str) -> String {
     format!("/metadata/{map}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
-/// What a forced apply leaves behind: pins, keys of ours that are no longer planned, and extra keys that a former plan asked for.
-/// A JSON patch that removes it and tests the resourceVersion, or none. A terminating object keeps its finalizers.
+/// A JSON patch that removes what a forced apply leaves: pins, unplanned keys of ours, and extra keys of a former plan.
+/// The patch also tests the resourceVersion. `None` if nothing is left. A terminating object keeps its finalizers.
 pub fn residue(
     object: &NetworkPolicy,
     labels: &BTreeMap<String, String>,
@@ -233,7 +233,7 @@ pub fn residue(
         [("labels", "l", meta.labels.as_ref(), labels), ("annotations", "a", meta.annotations.as_ref(), annotations)]
     {
         for key in present.into_iter().flatten().map(|(k, _)| k) {
-            // What the list of former keys says is only claimed: anybody can write it.
+            // The list of former keys is only a claim: anybody can write it.
             let was_ours = key.starts_with(DOMAIN) || former.contains(&(kind, &**key));
             if was_ours && key != LABEL_ID && !planned.contains_key(key) && !is_tracking_key(key) {
                 ops.push(json!({"op": "remove", "path": pointer(map, key)}));
@@ -263,7 +263,7 @@ mod tests {
         let mut hostile = object;
         hostile.metadata.labels.get_or_insert_default().extend((0..30_000).map(|n| (format!("k{n}"), String::new())));
         hostile.metadata.annotations.get_or_insert_default().insert(ANNOTATION_KEYS.to_owned(), keys.clone());
-        // 80,000 entries times 30,000 labels would not end while anybody waits.
+        // Comparing 80,000 entries with 30,000 labels would take far too long.
         let print = print(&hostile);
         assert!(print.ours && print.keys.is_none());
         assert!(

@@ -1,5 +1,5 @@
-//! Drift: what the cluster holds, compared with the plan.
-//! Reads no managedFields to decide (I13), and writes nothing.
+//! Drift: the differences between the cluster and the plan.
+//! No decision uses managedFields (I13), and nothing is written here.
 
 mod diff;
 mod fingerprint;

@@ -1,6 +1,6 @@
-//! The normal form of a spec: two specs that mean the same are equal, and nothing else is.
-//! The API server drops empty lists and fills in defaults, so neither may count as a difference. A rule with an empty `from`, `to` or
-//! `ports` allows everything: the rule itself must never be dropped.
+//! The normal form of a spec: two specs have the same normal form only if they mean the same.
+//! The API server drops empty lists and fills in defaults, so neither is a difference. A rule with an empty `from`, `to` or
+//! `ports` allows everything, so the rule itself must never be dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::policy::digest::Digest;
 
-/// The digest of the normal form.
+/// The digest of the normal form; an absent spec counts as an empty one.
 pub fn spec_digest(spec: Option<&NetworkPolicySpec>) -> Digest {
     let empty = NetworkPolicySpec::default();
     Digest::of_json(&Normal::from(spec.unwrap_or(&empty)))
@@ -59,7 +59,7 @@ impl From<&NetworkPolicySpec> for Normal {
         let egress: Vec<NormalRule> = s.egress.iter().flatten().map(NormalRule::from).collect();
         let types = match &s.policy_types {
             Some(types) if !types.is_empty() => types.iter().cloned().collect(),
-            // What the API server fills in: Ingress always, Egress when there is an egress rule.
+            // The API server fills in Ingress always, and Egress if there is an egress rule.
             _ => std::iter::once("Ingress").chain((!egress.is_empty()).then_some("Egress")).map(Into::into).collect(),
         };
         Self {
@@ -95,7 +95,7 @@ impl NormalRule {
 impl From<&NetworkPolicyPeer> for NormalPeer {
     fn from(p: &NetworkPolicyPeer) -> Self {
         Self {
-            // An absent selector and an empty one are not the same: absent means this namespace, empty means all.
+            // An absent selector and an empty one differ: absent means this namespace, empty means all.
             namespaces: p.namespace_selector.as_ref().map(NormalSelector::from),
             pods: p.pod_selector.as_ref().map(NormalSelector::from),
             block: p.ip_block.as_ref().map(|b| (b.cidr.clone(), b.except.clone().unwrap_or_default())),

@@ -1,4 +1,4 @@
-//! The policies of one namespace by name. There are few in most, and there are many namespaces: a sorted list takes a tenth of a tree.
+//! The policies of one namespace by name. Most namespaces have few policies, so a sorted list needs a tenth of the memory of a tree.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,12 +9,12 @@ use super::Fingerprint;
 pub struct Policies(Vec<(Arc<str>, Fingerprint)>);
 
 impl Policies {
-    /// One of them.
+    /// The fingerprint of the policy with this name.
     pub fn get(&self, name: &str) -> Option<&Fingerprint> {
         self.place(name).ok().and_then(|at| self.0.get(at)).map(|(_, print)| print)
     }
 
-    /// Adds one, or takes the place of the one of that name.
+    /// Adds a policy, or replaces the one with the same name.
     pub fn insert(&mut self, name: Arc<str>, print: Fingerprint) {
         match self.place(&name) {
             Ok(at) => {
@@ -23,14 +23,14 @@ impl Policies {
                 }
             }
             Err(at) => {
-                // A few more than asked for where there are many, none where there are few.
+                // Reserve some extra room if there are many policies, and none if there are few.
                 self.0.reserve_exact(1 + self.0.len() / 8);
                 self.0.insert(at, (name, print));
             }
         }
     }
 
-    /// Takes one out. Says whether it was there.
+    /// Removes a policy. Returns whether it was there.
     pub fn remove(&mut self, name: &str) -> bool {
         self.place(name).is_ok_and(|at| {
             self.0.remove(at);
@@ -38,22 +38,22 @@ impl Policies {
         })
     }
 
-    /// Keeps those of which this is true.
+    /// Keeps only the policies whose name satisfies `keep`.
     pub fn retain(&mut self, mut keep: impl FnMut(&Arc<str>) -> bool) {
         self.0.retain(|(name, _)| keep(name));
     }
 
-    /// In the order of their names.
+    /// All policies, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Fingerprint)> + Clone {
         self.0.iter().map(|(name, print)| (name, print))
     }
 
-    /// The fingerprints.
+    /// All fingerprints, sorted by the name of the policy.
     pub fn values(&self) -> impl Iterator<Item = &Fingerprint> + Clone {
         self.0.iter().map(|(_, print)| print)
     }
 
-    /// Whether there is none.
+    /// Whether the namespace has no policies.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -65,7 +65,7 @@ impl Policies {
 
 impl FromIterator<(Arc<str>, Fingerprint)> for Policies {
     fn from_iter<I: IntoIterator<Item = (Arc<str>, Fingerprint)>>(policies: I) -> Self {
-        // Of two of one name the later one stays.
+        // If a name occurs twice, the later policy is kept.
         let sorted: BTreeMap<Arc<str>, Fingerprint> = policies.into_iter().collect();
         Self(sorted.into_iter().collect())
     }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_fingerprint_stays_small() {
-        // Thirty thousand of them are kept.
+        // About thirty thousand fingerprints are kept.
         assert!(size_of::<(Arc<str>, Fingerprint)>() <= 64, "{}", size_of::<(Arc<str>, Fingerprint)>());
     }
 }

@@ -1,4 +1,4 @@
-//! What is planned in one namespace, by which baseline, and why: in one screen, or as JSON. Shows decisions, and makes none.
+//! What is planned in one namespace, by which baseline, and why: as text for one screen, or as JSON. This code makes no decisions.
 
 mod table;
 
@@ -11,106 +11,106 @@ use strum::IntoStaticStr;
 use self::table::Table;
 use crate::api::{Role, baseline::Mode};
 
-/// Everything that there is to say of a namespace.
+/// Everything that `policy-baseline explain` shows about a namespace.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
-    /// Its name.
+    /// The name of the namespace.
     pub namespace: String,
-    /// When it was created.
+    /// When the namespace was created.
     pub created: Timestamp,
-    /// Its labels.
+    /// The labels of the namespace.
     pub labels: BTreeMap<String, String>,
     /// Every planned policy is in place. `policy-baseline explain` exits 3 if not.
     pub protected: bool,
-    /// What is done in it, in a sentence.
+    /// One sentence: what the operator does in the namespace.
     pub verdict: String,
-    /// Every baseline of the cluster, the one that applies first.
+    /// Every baseline of the cluster; the one that applies comes first.
     pub baselines: Vec<Claim>,
-    /// The policies that are planned or there.
+    /// The policies that are planned or that exist.
     pub policies: Vec<Policy>,
-    /// What is wrong.
+    /// The problems in the namespace.
     pub problems: Vec<Wrong>,
-    /// What could not be read, so that some of this may be false.
+    /// The resources that could not be read, so that this explanation may be partly wrong.
     pub unread: Vec<Unread>,
 }
 
-/// Something that could not be read.
+/// Resources that could not be read.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Unread {
-    /// What.
+    /// Their names.
     pub resources: Vec<String>,
     /// What that means for the rest of the explanation.
     pub means: String,
 }
 
-/// What a baseline has to do with the namespace.
+/// How one baseline relates to the namespace.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Claim {
-    /// Its name.
+    /// The name of the baseline.
     pub baseline: String,
-    /// Its priority; unknown while its spec is not valid.
+    /// The priority; `None` while the spec is not valid.
     pub priority: Option<i32>,
-    /// Its mode; unknown while its spec is not valid.
+    /// The mode; `None` while the spec is not valid.
     pub mode: Option<Mode>,
-    /// What it does here.
+    /// What the baseline does here.
     pub relation: Relation,
-    /// Why.
+    /// The cause, in words.
     pub why: String,
 }
 
-/// What a baseline does in a namespace, in the order in which it is shown.
+/// What a baseline does in a namespace. The variants are in display order.
 #[derive(Clone, Copy, Debug, Eq, IntoStaticStr, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[strum(const_into_str, serialize_all = "camelCase")]
 pub enum Relation {
-    /// Its policies are kept here.
+    /// The operator keeps its policies here.
     Applies,
-    /// It only reports what it would do, as the namespace is older.
+    /// It only reports what it would do, because the namespace is older.
     Reports,
-    /// What it holds stays as it is.
+    /// The policies that it holds stay unchanged.
     Freezes,
-    /// Another one comes first.
+    /// Another baseline has a higher precedence.
     Shadowed,
-    /// It looks, and writes nothing.
+    /// It checks the namespace and writes nothing.
     Audits,
-    /// It has nothing to do with the namespace.
+    /// It does not concern the namespace.
     No,
 }
 
-/// A policy, or a role that is not planned.
+/// A policy, or a role for which no policy is planned.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Policy {
-    /// Its name; none for a role that is not planned.
+    /// The name; `None` for a role that is not planned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Its role; none for a policy of somebody else.
+    /// The role; `None` for a policy that is not ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
-    /// How it stands.
+    /// The state, in words.
     pub state: String,
-    /// When it was created.
+    /// When the policy was created; `None` if it does not exist.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<Timestamp>,
 }
 
-/// What is wrong in the namespace.
+/// A problem in the namespace.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Wrong {
-    /// The baseline that says so.
+    /// The baseline that reports the problem.
     pub baseline: String,
-    /// The policy that it concerns.
+    /// The policy that has the problem, if it is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// A word.
+    /// The reason, as one word.
     pub reason: String,
-    /// A sentence.
+    /// The message, as a sentence.
     pub message: String,
-    /// Since when, if the status of the baseline tells.
+    /// Since when; `None` if the status of the baseline does not say it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
 }

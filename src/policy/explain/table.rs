@@ -1,14 +1,14 @@
-//! Columns as kubectl prints them: as wide as what stands in them, and the last one as it is.
+//! A table like those of kubectl: each column is as wide as its widest cell, without trailing spaces.
 
 use std::fmt;
 
 const GAP: usize = 3;
 
-/// A table, shown if it has rows.
+/// A table. It prints nothing if it has no rows.
 pub struct Table<const N: usize>(Vec<[String; N]>);
 
 impl<const N: usize> Table<N> {
-    /// One with these heads.
+    /// A table with these column heads.
     pub fn new(heads: [&str; N]) -> Self {
         Self(vec![heads.map(Into::into)])
     }

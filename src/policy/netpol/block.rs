@@ -1,4 +1,4 @@
-//! A range of addresses as an `ipBlock` names it.
+//! A range of addresses, as written in an `ipBlock`.
 
 use std::net::IpAddr;
 
@@ -8,17 +8,17 @@ use ipnet::IpNet;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Block(IpNet);
 
-/// The two kinds of addresses.
+/// The address family of a block.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Family {
-    /// 32 bits.
+    /// IPv4: 32 bits.
     V4,
-    /// 128 bits.
+    /// IPv6: 128 bits.
     V6,
 }
 
 impl Family {
-    /// The last address.
+    /// The last address of the family, as a number.
     pub const fn last(self) -> u128 {
         match self {
             Self::V4 => u32::MAX as u128,
@@ -28,7 +28,7 @@ impl Family {
 }
 
 impl Block {
-    /// Reads `10.0.0.0/8` or `fd00::/8`, as strictly as the API server: no leading zeros. What stands behind the prefix does not matter.
+    /// Parses `10.0.0.0/8` or `fd00::/8` as strictly as the API server: no leading zeros. Bits after the prefix are ignored.
     pub fn parse(text: &str) -> Option<Self> {
         let (address, length) = text.split_once('/')?;
         let address: IpAddr = address.parse().ok()?;
@@ -41,12 +41,12 @@ impl Block {
         Some(Self(IpNet::new(address, length).ok()?.trunc()))
     }
 
-    /// Whether the other one is a part of this one, and not the whole: what the API server requires of `except`.
+    /// Whether `other` is a real part of this block, not the whole block. The API server requires that of `except`.
     pub fn has_part(&self, other: &Self) -> bool {
         self.0.contains(&other.0) && self != other
     }
 
-    /// Its family.
+    /// The address family of this block.
     pub const fn family(&self) -> Family {
         match self.0 {
             IpNet::V4(_) => Family::V4,
@@ -54,7 +54,7 @@ impl Block {
         }
     }
 
-    /// Its first and its last address, as numbers.
+    /// The first and the last address, as numbers.
     pub fn range(&self) -> (u128, u128) {
         match self.0 {
             IpNet::V4(net) => (net.network().to_bits().into(), net.broadcast().to_bits().into()),

@@ -1,5 +1,5 @@
-//! What a NetworkPolicy means, whoever wrote it. Policies only ever add: what one of them opens, no other one closes.
-//! Sees nothing but the policy, and never fails.
+//! What a NetworkPolicy means, no matter who wrote it. Policies only add up: a policy cannot close what another policy opens.
+//! The code here needs only the policy, and it cannot fail.
 
 mod block;
 mod opening;

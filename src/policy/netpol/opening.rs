@@ -1,5 +1,6 @@
-//! What a policy lets in and out that a baseline closes: everybody, or every pod of the cluster, for all pods of the namespace or almost all.
-//! A rule that names who may talk is the tenant's business, and none of this.
+//! Finds what a policy opens although a baseline closes it: traffic with everybody, or with every pod of the cluster.
+//! It looks only at policies for all or almost all pods of the namespace.
+//! A rule that names its peers is the tenant's decision and is not reported.
 //! One file: what a rule opens is one judgement, with the table of cases that shows it.
 
 use std::{
@@ -24,53 +25,53 @@ use super::{
 /// The widest opening of a policy in each direction.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Openings {
-    /// Who may reach the pods.
+    /// Who may reach the pods; `None` if the policy opens nothing that concerns a baseline.
     pub ingress: Option<Opening>,
-    /// Whom the pods may reach.
+    /// Whom the pods may reach; `None` likewise.
     pub egress: Option<Opening>,
 }
 
-/// An opening. A wider one is greater.
+/// An opening. A wider opening compares as greater.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Opening {
-    /// Who is let in, or reached.
+    /// Who may reach the pods, or whom they may reach.
     pub peers: Peers,
-    /// By which ports.
+    /// On which ports.
     pub ports: Ports,
-    /// Whose pods.
+    /// Which pods of the namespace are open.
     pub pods: Pods,
-    /// The place of the first rule that makes it.
+    /// The index of the first rule that is part of the opening.
     pub rule: u16,
 }
 
 /// The other side of an opening.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Peers {
-    /// Every pod of the cluster, or almost every one.
+    /// Every pod of the cluster, or almost every pod.
     EveryPod,
     /// Every IPv6 address.
     EveryIpv6,
     /// Every IPv4 address.
     EveryIpv4,
-    /// Everybody, inside and outside.
+    /// Everybody, inside and outside of the cluster.
     Everybody,
 }
 
 /// The ports of an opening.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Ports {
-    /// Some of them.
+    /// Some ports.
     Some,
-    /// All of TCP and UDP.
+    /// All ports of TCP and of UDP.
     All,
 }
 
 /// The pods that a policy selects.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Pods {
-    /// All but those that carry some label.
+    /// All pods except those that carry some label.
     AlmostEvery,
-    /// All.
+    /// All pods.
     Every,
 }
 
@@ -104,27 +105,28 @@ impl fmt::Display for Pods {
 }
 
 impl Openings {
-    /// What the policy opens.
+    /// Finds the openings of a policy.
     pub fn of(spec: &NetworkPolicySpec) -> Self {
         let Some(pods) = breadth(spec.pod_selector.as_ref(), |_| false) else { return Self::default() };
         let types = spec.policy_types.as_deref().unwrap_or_default();
-        // A rule of a direction that the policy is not about opens nothing.
+        // A policy ignores the rules of a direction that its policyTypes do not name.
         let is_about = |direction: &str| types.is_empty() || types.iter().any(|known| known == direction);
         let ingress = spec.ingress.iter().flatten().filter(|_| is_about("Ingress"));
         let egress = spec.egress.iter().flatten().filter(|_| is_about("Egress"));
         let ingress = ingress.enumerate().map(|(at, r)| Rule::new(at, r.from.as_deref(), r.ports.as_deref()));
         let egress = egress.enumerate().map(|(at, r)| Rule::new(at, r.to.as_deref(), r.ports.as_deref()));
-        // Asking for names is allowed whatever a baseline closes.
+        // DNS egress is always allowed, so it is not an opening.
         Self { ingress: widest(ingress, pods), egress: widest(egress.filter(|rule| !rule.is_dns()), pods) }
     }
 
-    /// Whether it opens nothing that concerns a baseline.
+    /// Whether the policy opens nothing that concerns a baseline.
     pub fn is_none(self) -> bool {
         self == Self::default()
     }
 }
 
-/// How much of all pods, or of all namespaces, a selector without a positive requirement selects, but for those that always hold.
+/// How many pods or namespaces a label selector selects: all, almost all, or (`None`) only those that meet a positive requirement.
+/// Requirements for which `always_holds` returns true do not count.
 fn breadth(selector: Option<&LabelSelector>, always_holds: impl Fn(&LabelSelectorRequirement) -> bool) -> Option<Pods> {
     let Some(selector) = selector else { return Some(Pods::Every) };
     let mut pods = Pods::Every;
@@ -137,20 +139,20 @@ fn breadth(selector: Option<&LabelSelector>, always_holds: impl Fn(&LabelSelecto
     selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty).then_some(pods)
 }
 
-/// A selector of namespaces that leaves out almost none. The API server labels each of them with its name.
+/// Whether a namespace selector leaves out almost no namespace. The API server labels each namespace with its name.
 fn selects_almost_every_namespace(selector: &LabelSelector) -> bool {
     const NAME: &str = "kubernetes.io/metadata.name";
     breadth(Some(selector), |requirement| requirement.key == NAME && requirement.operator == "Exists").is_some()
 }
 
-/// A rule: who, and by which ports.
+/// One rule: peers and ports.
 struct Rule<'a> {
     at: usize,
     peers: &'a [NetworkPolicyPeer],
     ports: &'a [NetworkPolicyPort],
 }
 
-/// Ports that are let through, in a form in which equal ones are equal.
+/// The ports of a rule in a normal form, so that equal sets of ports compare as equal.
 type Gates = BTreeSet<(String, PortRange)>;
 
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -171,7 +173,7 @@ impl<'a> Rule<'a> {
         !self.ports.is_empty() && self.ports.iter().all(is_dns)
     }
 
-    /// The ports, or none when it is all of them.
+    /// The ports of the rule; `None` if the rule opens all ports.
     fn gates(&self) -> Option<Gates> {
         let range = |port: &NetworkPolicyPort| match &port.port {
             None => PortRange::Numbers(1, 65535),
@@ -180,7 +182,7 @@ impl<'a> Rule<'a> {
         };
         let gates: Gates = self.ports.iter().map(|port| (protocol(port).to_owned(), range(port))).collect();
         let is_whole = |protocol: &str| {
-            // In order of their first ports.
+            // The ranges are sorted by their first port.
             let numbers = gates.iter().filter(|(of, _)| of == protocol).filter_map(|(_, range)| match range {
                 PortRange::Numbers(first, last) => Some((*first, *last)),
                 PortRange::Name(_) => None,
@@ -196,7 +198,7 @@ fn protocol(port: &NetworkPolicyPort) -> &str {
     port.protocol.as_deref().unwrap_or("TCP")
 }
 
-/// Whom rules reach together, and the first rule of each kind.
+/// The peers of several rules, each kind with the index of its first rule.
 #[derive(Default)]
 struct Reach {
     everybody: Option<usize>,
@@ -251,7 +253,7 @@ struct Added {
 }
 
 impl Added {
-    /// Whom both reach together, and the first rule that does.
+    /// The peers that both open together, with the index of the first rule.
     fn peers(&self, other: &Self) -> Option<(Peers, usize)> {
         let first = |a: Option<usize>, b: Option<usize>| a.into_iter().chain(b).min();
         let whole = |a: &(Union, Option<usize>), b: &(Union, Option<usize>), family| {
@@ -268,13 +270,13 @@ impl Added {
     }
 }
 
-/// Whether the ranges leave out less than a /8: an exception for a few addresses closes nothing. The private networks together
-/// are more than that, so a rule for all of the internet but them is none for everybody.
+/// Whether the ranges leave out at most a /8: an exception for a few addresses closes nothing. The private networks together are
+/// larger than that, so a rule for the internet without them does not count as open to everybody.
 fn is_whole(ranges: &Union, more: &Union, family: Family) -> bool {
     ranges.left_out(more, family) <= family.last() >> 8
 }
 
-/// The widest opening that rules make together. Rules add up where they have the same ports, and with those that have all ports.
+/// The widest opening that the rules make together. Rules add up if they have the same ports; a rule for all ports adds to each.
 fn widest<'a>(rules: impl Iterator<Item = Rule<'a>>, pods: Pods) -> Option<Opening> {
     let mut by_ports: BTreeMap<Option<Gates>, Reach> = BTreeMap::new();
     for rule in rules {
@@ -302,7 +304,7 @@ mod tests {
         Openings::of(&serde_json::from_value(spec).unwrap())
     }
 
-    /// What rules for all pods let in, and whom they let the pods reach: the same, as a rule means the same in both directions.
+    /// The opening of ingress rules for all pods. Checks that the same rules as egress rules open the same.
     fn opened(rules: Value) -> Option<String> {
         let told = |opening: Option<Opening>| opening.map(|o| format!("[{}] {} on {}", o.rule, o.peers, o.ports));
         let outward = Value::Array(
@@ -367,7 +369,7 @@ mod tests {
         assert_eq!(told(&["0.0.0.0/1", "128.0.0.0/1"]).as_deref(), Some("[0] every IPv4 address on all ports"));
         assert_eq!(told(&["128.0.0.0/1", "0.0.0.0/2", "64.0.0.0/2"]).as_deref(), Some("[0] every IPv4 address on all ports"));
         assert_eq!(told(&["0.0.0.0/1", "128.0.0.0/2"]), None);
-        // Also over rules, and from the first of them on.
+        // Blocks of several rules add up too; the index is that of the first rule.
         let rules = json!([{"from": [{"podSelector": {}}], "ports": [{"port": 1}]}, {"from": blocks(&["0.0.0.0/1"])}, {"from": blocks(&["128.0.0.0/1"])}]);
         assert_eq!(opened(rules).as_deref(), Some("[1] every IPv4 address on all ports"));
     }
@@ -378,7 +380,7 @@ mod tests {
         assert!(told(&["192.0.2.1/32"]).is_some());
         assert!(told(&["192.168.0.0/16", "172.16.0.0/12"]).is_some());
         assert_eq!(told(&["10.0.0.0/8"]), None);
-        // What one block leaves out another one may have.
+        // Another block may contain what one block leaves out.
         let rules = json!([{"from": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}}, {"ipBlock": {"cidr": "10.0.0.0/8"}}]}]);
         assert_eq!(opened(rules).as_deref(), Some("[0] every IPv4 address on all ports"));
     }
@@ -395,7 +397,7 @@ mod tests {
         {
             assert_eq!(on(some).as_deref(), Some("[0] everybody on some ports"));
         }
-        // Half of the addresses on each of two ports are not everybody on any.
+        // Half of the addresses on one port and half on another port is not everybody on any port.
         let halves = |one: i32, other: i32| {
             opened(
                 json!([{"from": blocks(&["0.0.0.0/1"]), "ports": [{"port": one}]}, {"from": blocks(&["128.0.0.0/1"]), "ports": [{"port": other}]}]),
@@ -403,7 +405,7 @@ mod tests {
         };
         assert_eq!(halves(80, 81), None);
         assert_eq!(halves(80, 80).as_deref(), Some("[0] every IPv4 address on some ports"));
-        // A rule for all ports counts on each of them.
+        // A rule for all ports counts on each port.
         let rules = json!([{"from": blocks(&["0.0.0.0/1"])}, {"from": blocks(&["128.0.0.0/1"]), "ports": [{"port": 80}]}]);
         assert_eq!(opened(rules).as_deref(), Some("[0] every IPv4 address on some ports"));
     }
@@ -454,7 +456,7 @@ mod tests {
     proptest! {
         #[test]
         fn splitting_a_block_changes_nothing(at in prop::collection::vec(any::<prop::sample::Index>(), 0..40), seed in any::<bool>()) {
-            // 0.0.0.0/0, split at random into halves of halves: the whole is still the whole, and without one piece of a /8 or more it is not.
+            // 0.0.0.0/0 is split at random: all pieces together are still the whole, but without one piece of a /8 or more they are not.
             let mut pieces = vec![(0_u32, 0_u32)];
             for index in at {
                 let (first, length) = pieces.swap_remove(index.index(pieces.len()));

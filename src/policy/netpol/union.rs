@@ -1,8 +1,8 @@
-//! Ranges of addresses, added up.
+//! The union of ranges of addresses.
 
 use super::block::{Block, Family};
 
-/// Ranges that neither overlap nor touch, in order, each with how many addresses come before it.
+/// Sorted ranges that neither overlap nor touch. Each knows how many addresses are in the ranges before it.
 #[derive(Debug, Default)]
 pub struct Union(Vec<Run>);
 
@@ -14,7 +14,7 @@ struct Run {
 }
 
 impl Union {
-    /// Adds ranges up.
+    /// Merges ranges, given as first and last address.
     pub fn of(mut ranges: Vec<(u128, u128)>) -> Self {
         ranges.sort_unstable();
         let mut runs: Vec<Run> = Vec::new();
@@ -30,19 +30,20 @@ impl Union {
         Self(runs)
     }
 
-    /// How many addresses up to that one are in it.
+    /// How many addresses of the union are not greater than `address`.
     fn up_to(&self, address: u128) -> u128 {
         let at = self.0.partition_point(|run| run.first <= address);
         let run = at.checked_sub(1).and_then(|at| self.0.get(at));
         run.map_or(0, |run| run.before.saturating_add(size(run.first, run.last.min(address))))
     }
 
-    /// How many addresses from the first to the last are in it.
+    /// How many addresses of the union are from `first` to `last`.
     fn within(&self, first: u128, last: u128) -> u128 {
         self.up_to(last) - first.checked_sub(1).map_or(0, |before| self.up_to(before))
     }
 
-    /// How many addresses of the family are in neither. Of the larger family one that is left out alone is none: they cannot all be counted.
+    /// How many addresses of the family are in neither union. All IPv6 addresses are one more than a `u128` can count,
+    /// so a single IPv6 address that is left out counts as 0.
     pub fn left_out(&self, other: &Self, family: Family) -> u128 {
         let added = |run: &Run| size(run.first, run.last) - self.within(run.first, run.last);
         let both = other.0.iter().map(added).fold(self.up_to(u128::MAX), u128::saturating_add);
@@ -53,7 +54,7 @@ impl Union {
     }
 }
 
-/// A block without its exceptions.
+/// The ranges of a block without its exceptions.
 pub fn without(block: &Block, exceptions: impl IntoIterator<Item = Block>) -> Vec<(u128, u128)> {
     let (first, last) = block.range();
     let cut = exceptions.into_iter().filter(|except| except.family() == block.family()).map(|except| except.range()).collect();
@@ -73,7 +74,7 @@ pub fn without(block: &Block, exceptions: impl IntoIterator<Item = Block>) -> Ve
     left
 }
 
-/// How many addresses. All addresses of the larger family are one more than can be counted.
+/// The number of addresses. The number of all IPv6 addresses does not fit: it is one too small.
 const fn size(first: u128, last: u128) -> u128 {
     (last - first).saturating_add(1)
 }

@@ -1,5 +1,5 @@
 //! Which baseline applies to a namespace.
-//! Exactly one Enforce baseline wins; a baseline that is stalled keeps what it holds; an Audit baseline takes nothing.
+//! Exactly one Enforce baseline wins. A stalled baseline keeps what it holds. An Audit baseline gets no namespace.
 //! One file: the order in which baselines compete is one decision, and most of the file is its tests.
 
 use std::{
@@ -16,35 +16,35 @@ use crate::api::{
     baseline::{DeletionPolicy, ExistingNamespaces, Mode},
 };
 
-/// Every baseline of the cluster, in the order of precedence.
+/// All baselines of the cluster. The valid ones are sorted by precedence.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Baselines {
     valid: Vec<Arc<Baseline>>,
     invalid: BTreeSet<Arc<str>>,
     by_name: BTreeMap<Arc<str>, Arc<Baseline>>,
-    /// Those that release nothing until their owner confirms it.
+    /// The baselines that must not release anything until their owner confirms it.
     awaiting: BTreeSet<Arc<str>>,
-    /// What namespaces keep that a rollout of a baseline has not reached.
+    /// For each baseline: the namespaces that its rollout has not reached, and what each of them keeps.
     behind: BTreeMap<Arc<str>, Behind>,
 }
 
 /// Namespaces that a rollout has not reached, and the revision of the baseline that each of them keeps.
 pub type Behind = BTreeMap<NamespaceName, Arc<Baseline>>;
 
-/// What is known of the baseline that a label names.
+/// The state of the baseline that a label names.
 #[derive(Clone, Copy, Debug)]
 pub enum Known<'a> {
-    /// It lives and is valid.
+    /// It exists and is valid.
     Valid(&'a Arc<Baseline>),
-    /// It lives, and cannot be planned with: what is its own is frozen.
+    /// It exists, but its spec is invalid: the policies that it owns are frozen.
     Invalid,
-    /// It is gone: what was its own is orphaned.
+    /// It does not exist: the policies that it owned are orphaned.
     Gone,
 }
 
 impl Baselines {
-    /// Adds a baseline, or replaces the one of that name. One whose release waits goes on waiting until that is decided anew.
+    /// Adds a baseline, or replaces the one with the same name. If that one awaits confirmation of a release, it still does.
     pub fn insert(&mut self, baseline: Arc<Baseline>) {
         self.take_out(&baseline.name);
         self.by_name.insert(baseline.name.clone(), baseline.clone());
@@ -53,13 +53,13 @@ impl Baselines {
         self.valid.insert(at, baseline);
     }
 
-    /// Notes that a baseline of that name exists and cannot be planned with.
+    /// Records that a baseline with this name exists but its spec is invalid.
     pub fn insert_invalid(&mut self, name: Arc<str>) {
         self.remove(&name);
         self.invalid.insert(name);
     }
 
-    /// Forgets a baseline.
+    /// Removes a baseline.
     pub fn remove(&mut self, name: &str) {
         self.awaiting.remove(name);
         self.take_out(name);
@@ -72,7 +72,7 @@ impl Baselines {
         }
     }
 
-    /// Says whether a baseline releases what it no longer selects.
+    /// Sets whether a baseline must wait for a confirmation before it releases namespaces that it no longer selects.
     pub fn await_confirmation(&mut self, name: &Arc<str>, waits: bool) {
         self.awaiting.remove(name);
         if waits {
@@ -80,12 +80,12 @@ impl Baselines {
         }
     }
 
-    /// Whether there is one that cannot be planned with: nobody knows what it would select.
+    /// Whether a baseline has an invalid spec. Nobody can say what such a baseline would select.
     pub fn some_are_invalid(&self) -> bool {
         !self.invalid.is_empty()
     }
 
-    /// The baseline whose policies a namespace would lose with none in their place.
+    /// The baseline whose policies this namespace would lose, while no other baseline would add policies. `None` if there is none.
     pub fn released_by(&self, ns: &Namespace, holdings: &Holdings) -> Option<Arc<str>> {
         let works = |b: &Baseline| !b.deleting && b.mode == Mode::Enforce;
         if ns.terminating || self.valid.iter().any(|b| works(b) && b.selects(ns)) {
@@ -95,15 +95,16 @@ impl Baselines {
         holdings.baselines.iter().find(releases).cloned()
     }
 
-    /// Whether a namespace in which nothing of ours is left is nobody's: no baseline applies there, and none held it that only looks for now,
-    /// cannot be planned with, or waits with a release. While nobody knows who held it, any of these may have.
+    /// Whether the operator may forget that a namespace without policies of ours held some. It may if no baseline applies there,
+    /// and if the former owner cannot claim the namespace again. An Audit baseline that selects it, an invalid baseline, and one that
+    /// awaits confirmation can. If the former owner is unknown, any of these may be the owner, so the answer is no.
     pub fn leave_free(&self, ns: &Namespace, holdings: &Holdings) -> bool {
         let Assignment { decision: Decision::Unselected, audits, .. } = self.decide(ns, holdings) else { return false };
         let may_return = audits.iter().map(|b| &b.name).chain(&self.invalid).chain(&self.awaiting);
         may_return.into_iter().all(|name| holdings.owner.as_ref().is_some_and(|owner| owner != name))
     }
 
-    /// Says which namespaces keep a former revision of a baseline; all others get what its spec asks for.
+    /// Sets the namespaces that keep a former revision of a baseline. All other namespaces get what its spec asks for.
     pub fn set_behind(&mut self, name: &Arc<str>, behind: Behind) {
         self.behind.remove(name);
         if !behind.is_empty() {
@@ -116,12 +117,12 @@ impl Baselines {
         self.behind.get(name)
     }
 
-    /// A namespace keeps no former revision of a baseline any more. Says whether it did.
+    /// A namespace no longer keeps a former revision of a baseline. Returns whether it kept one.
     pub fn catch_up(&mut self, name: &str, ns: &NamespaceName) -> bool {
         self.behind.get_mut(name).is_some_and(|behind| behind.remove(ns).is_some())
     }
 
-    /// What is known of the baseline of that name.
+    /// The state of the baseline with this name.
     pub fn known(&self, name: &str) -> Known<'_> {
         match self.by_name.get(name) {
             Some(baseline) => Known::Valid(baseline),
@@ -130,13 +131,13 @@ impl Baselines {
         }
     }
 
-    /// The valid ones, first in precedence first.
+    /// The valid baselines, the highest precedence first.
     #[cfg(test)]
     pub fn valid(&self) -> &[Arc<Baseline>] {
         &self.valid
     }
 
-    /// Whether a policy that carries this baseline's label may be removed when nothing plans it (the removal rules).
+    /// Whether the operator may remove a policy that carries this baseline's label and that no plan contains (the removal rules).
     pub fn may_remove(&self, name: &str) -> bool {
         match self.known(name) {
             Known::Valid(b) if b.suspended => false,
@@ -147,47 +148,50 @@ impl Baselines {
     }
 }
 
-/// What of ours a namespace holds, or was seen to hold.
+/// Which policies of ours a namespace holds, or held before.
 #[derive(Clone, Debug, Default)]
 pub struct Holdings {
-    /// It holds a policy of ours, or did while this process watched and has not been let go: then it is not "existing" any more.
+    /// The namespace holds a policy of ours, or held one while this process watched and has not been released since.
+    /// `existingNamespaces` does not treat such a namespace as existing.
     pub any: bool,
-    /// When an opt-out of it was first in force, which says the same to baselines that lived then.
+    /// When an opt-out of this namespace was first in force. A baseline that existed then does not treat the namespace as existing either.
     pub opted_out: Option<Timestamp>,
-    /// The baselines that the labels of our policies name.
+    /// The baselines named by the labels of our policies.
     pub baselines: BTreeSet<Arc<str>>,
-    /// The baseline whose plan the namespace was last seen to hold. Labels can be forged, this cannot.
+    /// The baseline whose plan the namespace was last seen to hold. Unlike a label, this cannot be forged.
     pub owner: Option<Arc<str>>,
 }
 
-/// What is to be done in a namespace.
+/// What the operator does in a namespace.
 #[derive(Clone, Debug)]
 pub enum Decision {
-    /// The namespace is being deleted: nothing.
+    /// The namespace is being deleted: the operator does nothing.
     LeaveAlone,
-    /// No baseline applies. What a living baseline left there goes.
+    /// No baseline applies. The operator removes what an existing baseline left there.
     Unselected,
-    /// An invalid or a suspended baseline holds it, or one whose release waits: no write, no removal, and nobody else takes over.
+    /// An invalid or suspended baseline holds the namespace, or one that awaits confirmation while no other baseline applies.
+    /// The operator writes and removes nothing.
     Frozen(Arc<str>),
-    /// Older than the baseline, and holds nothing of ours: report only.
+    /// The namespace is older than the baseline and holds no policy of ours: the operator only reports it.
     Reported(Arc<Baseline>),
-    /// The baseline's policies are kept here: those that its spec asks for, or those of a former revision until a rollout comes by.
+    /// The operator keeps this baseline's policies here: those that its spec asks for, or a former revision until a rollout
+    /// reaches the namespace.
     Protected(Arc<Baseline>),
 }
 
-/// The decision, and who else has an interest in the namespace.
+/// The decision, and the other baselines that select the namespace.
 #[derive(Clone, Debug)]
 pub struct Assignment {
-    /// What is to be done.
+    /// What the operator does in the namespace.
     pub decision: Decision,
-    /// Enforce baselines that select the namespace and come later.
+    /// Enforce baselines that select the namespace but have a lower precedence.
     pub shadowed: Vec<Arc<Baseline>>,
     /// Audit baselines that select the namespace.
     pub audits: Vec<Arc<Baseline>>,
 }
 
 impl Baselines {
-    /// Decides for one namespace.
+    /// Decides what the operator does in one namespace.
     pub fn decide(&self, ns: &Namespace, holdings: &Holdings) -> Assignment {
         let nothing = |decision| Assignment { decision, shadowed: vec![], audits: vec![] };
         if ns.terminating {
@@ -195,14 +199,14 @@ impl Baselines {
         }
         let (audits, mut enforcing): (Vec<_>, Vec<_>) =
             self.valid.iter().filter(|b| !b.deleting && b.selects(ns)).cloned().partition(|b| b.mode == Mode::Audit);
-        // A label that names a stalled baseline freezes nothing where we know better: else tampering with it would stop repairs. We know
-        // better while the owner is known, and where a policy names a baseline that lives and selects the namespace.
+        // A label can be forged, and a forged label that names a stalled baseline must not stop repairs. So the label freezes
+        // nothing if the known owner is valid, or if a policy names a valid baseline that selects the namespace.
         let owner = holdings.owner.as_ref().and_then(|owner| self.by_name.get(owner));
         let known_owner = owner.is_some() || enforcing.iter().any(|b| holdings.baselines.contains(&b.name));
         let is_suspended = |name: &str| self.by_name.get(name).is_some_and(|b| b.suspended);
         let frozen_by = holdings.baselines.iter().find(|name| self.invalid.contains(*name) || is_suspended(name));
         let frozen_by = frozen_by.filter(|_| !known_owner).or(owner.filter(|b| b.suspended).map(|b| &b.name));
-        // A suspended baseline that comes first keeps its place.
+        // A suspended baseline with the highest precedence keeps its place.
         let frozen_by = frozen_by.or(enforcing.first().filter(|b| b.suspended).map(|b| &b.name)).cloned();
         if let Some(name) = frozen_by {
             enforcing.retain(|b| b.name != name);
@@ -226,7 +230,8 @@ impl Baselines {
 }
 
 impl Baseline {
-    /// Whether the baseline found the namespace open: then only `existingNamespaces: Enforce` closes it.
+    /// Whether the baseline only reports this namespace: the namespace was there before the baseline and held no policy of ours.
+    /// Only `existingNamespaces: Enforce` closes such a namespace.
     pub fn only_reports(&self, ns: &Namespace, holdings: &Holdings) -> bool {
         let was_opted_out = holdings.opted_out.is_some_and(|at| at >= self.created);
         self.existing == ExistingNamespaces::Report && ns.created < self.created && !holdings.any && !was_opted_out
@@ -298,7 +303,7 @@ mod tests {
         let mut b = all(vec![checked_at("good", OLD, json!({}))]);
         b.insert_invalid("bad".into());
         let ns = namespace("a", &[]);
-        // As after a restart: nobody remembers who held it.
+        // As after a restart: the operator does not remember the owner.
         let forged = Holdings { any: true, baselines: ["bad", "good"].map(Arc::from).into(), ..Holdings::default() };
         assert_eq!(tell(&b.decide(&ns, &forged).decision), "protected good");
         assert_eq!(tell(&b.decide(&ns, &held_by("bad")).decision), "frozen bad");
@@ -361,10 +366,10 @@ mod tests {
         let verdict = b.decide(&ns, &Holdings::default());
         assert_eq!((tell(&verdict.decision), verdict.shadowed.len()), ("frozen first".into(), 1));
         assert!(!b.may_remove("first"));
-        // One that comes later stands in nobody's way.
+        // A suspended baseline with a lower precedence blocks no other baseline.
         let b = all(vec![checked_at("first", OLD, json!({"priority": 1})), suspended("second", json!({}))]);
         assert_eq!(winner(&b, &ns), "protected first");
-        // What it held before its selector was edited stays its own, also when nobody remembers that but the labels.
+        // A suspended baseline keeps a namespace that it held before its selector was edited, even if only the labels still show that.
         let b = all(vec![
             suspended("left", json!({"namespaceSelector": {"matchLabels": {"x": "y"}}})),
             checked_at("other", OLD, json!({})),
@@ -372,7 +377,7 @@ mod tests {
         assert_eq!(tell(&b.decide(&ns, &held_by("left")).decision), "frozen left");
         let known = Holdings { owner: Some("left".into()), ..held_by("left") };
         assert_eq!(tell(&b.decide(&ns, &known).decision), "frozen left");
-        // A forged label freezes nothing that another one is known to hold.
+        // A forged label does not freeze a namespace that another baseline is known to hold.
         let forged = Holdings { owner: Some("other".into()), ..held_by("left") };
         assert_eq!(tell(&b.decide(&ns, &forged).decision), "protected other");
         assert_eq!(tell(&b.decide(&Namespace { terminating: true, ..ns }, &held_by("left")).decision), "leave alone");
@@ -389,14 +394,14 @@ mod tests {
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "frozen typo");
         assert_eq!(tell(&b.decide(&ns, &held_by("gone")).decision), "unselected");
         assert_eq!(tell(&b.decide(&namespace("b", &[("x", "y")]), &Holdings::default()).decision), "protected typo");
-        // What another one protects is not released.
+        // A namespace that another baseline protects is not released.
         b.insert(Arc::new(checked_at("other", OLD, json!({}))));
         assert_eq!(b.released_by(&ns, &held_by("typo")), None);
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "protected other");
         b.remove("other");
         b.await_confirmation(&"typo".into(), false);
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "unselected");
-        // A deletion says what it wants.
+        // A baseline that is being deleted follows its deletion policy.
         let b = all(vec![deleting(checked("b", json!({"deletionPolicy": "Delete"})))]);
         assert_eq!(b.released_by(&ns, &held_by("b")), None);
     }

@@ -1,5 +1,5 @@
-//! One baseline, checked. Every check that CEL cannot make at admission is made here and in `checks`, and its error becomes the
-//! condition's reason; after it, planning is total.
+//! One checked baseline. This module and `checks` make every check that CEL cannot make at admission.
+//! The error of a check becomes the condition's reason. Once a baseline is checked, planning cannot fail.
 //! One file: a baseline is assembled in one place, so that no part of it can be forgotten.
 
 use std::sync::Arc;
@@ -34,45 +34,45 @@ use crate::{
     },
 };
 
-/// A baseline that can be planned with.
+/// A checked baseline: its spec is valid, and its policies are rendered.
 #[derive(Clone, Debug)]
 pub struct Baseline {
-    /// Its name.
+    /// The name of the object; also the value of the baseline label on its policies.
     pub name: Arc<str>,
     /// When it was created, to the second.
     pub created: Timestamp,
-    /// Whether it writes.
+    /// Enforce writes policies; Audit only reports.
     pub mode: Mode,
-    /// It writes and removes nothing for now, and keeps what it has.
+    /// While this is true, the operator writes and removes nothing for this baseline; existing policies stay.
     pub suspended: bool,
-    /// What it does with namespaces older than itself.
+    /// What it does with namespaces that are older than the baseline.
     pub existing: ExistingNamespaces,
-    /// What it does with namespaces that serve the control plane.
+    /// What it does with namespaces that contain a Service called by the control plane.
     pub backends: ControlPlaneBackends,
-    /// Its rank among baselines.
+    /// The highest priority wins; of equal priorities, the first name in byte order.
     pub priority: i32,
-    /// What becomes of its policies when it is deleted.
+    /// What happens to its policies when it is deleted.
     pub deletion_policy: DeletionPolicy,
-    /// It is being deleted.
+    /// The object has a deletion timestamp.
     pub deleting: bool,
-    /// Selector and exclusions in words.
+    /// Selector and exclusions as a sentence for the status.
     pub effective_selector: String,
-    /// Its policies, rendered once.
+    /// Its policies, rendered once for all namespaces.
     pub policies: Vec<Rendered>,
-    /// What it lets opt-outs ask for.
+    /// Which opt-outs it allows.
     pub opt_outs: Limits,
-    /// What it allows as DNS beside its spec, as a status tells it.
+    /// For the status: which DNS destinations it allows in addition to its spec.
     pub dns_status: DnsStatus,
-    /// What of the cluster's DNS no policy can express, with what to do.
+    /// The part of the cluster's DNS that no policy can express, and what the user can do about it. `None` if there is none.
     pub dns_gap: Option<String>,
     written: RenderInputs,
-    /// Its name, or that of a former revision of it.
+    /// The baseline's name. For a former revision: the name, a slash and the id of the revision.
     pub key: Arc<str>,
-    /// What of its spec is written.
+    /// The part of its spec that is written into policies.
     pub revision: Revision,
-    /// How a change goes out, if not at once.
+    /// How a change is rolled out; `None` if all namespaces get it at once.
     pub rollout: Option<Rollout>,
-    /// What was checked, but for its status.
+    /// The object that was checked, with its spec and the metadata that the check needs, but without status.
     pub(super) object: PolicyBaseline,
     canaries: Option<Matcher>,
     selector: Matcher,
@@ -83,7 +83,7 @@ pub struct Baseline {
     source_egress: SourceEgress,
 }
 
-/// What of the spec is needed to render it anew when the cluster's DNS is found elsewhere.
+/// The part of the spec that is needed to render the egress policy again when the cluster's DNS is found elsewhere.
 #[derive(Clone, Debug)]
 struct RenderInputs {
     selector: Selector,
@@ -94,7 +94,8 @@ struct RenderInputs {
 }
 
 impl Baseline {
-    /// Checks a baseline. `operator_namespace` is excluded like a system namespace. Of DNS it knows what its spec says, until it is told more.
+    /// Checks a baseline. `operator_namespace` is excluded like a system namespace.
+    /// Only the DNS of the spec is rendered until [`Self::with_dns`] adds the cluster's DNS.
     pub fn check(object: &PolicyBaseline, operator_namespace: &str) -> Result<Self, BaselineError> {
         let spec = &object.spec;
         spec.monitoring.as_ref().map_or(Ok(()), check_monitoring)?;
@@ -103,8 +104,8 @@ impl Baseline {
         Self::assemble(object, operator_namespace)
     }
 
-    /// The same of what was checked before, maybe by a release with other rules: what it wrote stands in the cluster. Only what cannot be
-    /// planned with is refused.
+    /// Builds a baseline without the checks that only [`Self::check`] makes. It is also used for a stored revision that another
+    /// release checked by other rules and wrote to the cluster. Refuses only what cannot be planned with.
     pub(super) fn assemble(object: &PolicyBaseline, operator_namespace: &str) -> Result<Self, BaselineError> {
         let spec = &object.spec;
         let name = object.name_any();
@@ -182,7 +183,7 @@ impl Baseline {
         })
     }
 
-    /// The same baseline in a cluster whose DNS is there. It leaves the namespaces of DNS out, as it does system namespaces.
+    /// The same baseline with the cluster's DNS added. It excludes the namespaces in which DNS runs, like system namespaces.
     #[must_use]
     pub fn with_dns(mut self, found: &ClusterDns) -> Self {
         let RenderInputs { selector, include_system_namespaces, dns, monitoring, metadata } = &self.written;
@@ -204,17 +205,17 @@ impl Baseline {
         self
     }
 
-    /// Whether a change reaches this namespace first.
+    /// Whether the canary selector matches: a rollout reaches such a namespace first.
     pub fn is_canary(&self, ns: &Namespace) -> bool {
         self.canaries.as_ref().is_some_and(|canaries| ns.labels.are_selected_by(canaries))
     }
 
-    /// Whether the selector matches and no exclusion does. Precedence is not asked here.
+    /// Whether the selector matches and no exclusion matches. Does not consider precedence.
     pub fn selects(&self, ns: &Namespace) -> bool {
         !self.exclude.iter().any(|glob| glob_matches(glob, ns.name.as_str())) && ns.labels.are_selected_by(&self.selector)
     }
 
-    /// Why it does not select a namespace; none if it does. `own` is the namespace of the operator.
+    /// Why the baseline does not select a namespace; `None` if it does. `own` is the operator's namespace.
     pub fn why_not_selected(&self, ns: &Namespace, own: &str) -> Option<String> {
         let name = ns.name.as_str();
         if let Some(glob) = self.exclude.iter().find(|glob| glob_matches(glob, name)) {
@@ -230,31 +231,31 @@ impl Baseline {
         (!self.selects(ns)).then(|| format!("its labels do not match: {}", self.selector_words))
     }
 
-    /// Whether a role is planned in this namespace, which the baseline selects.
+    /// Whether the baseline plans this role in a namespace that it selects.
     pub fn plans(&self, role: Role, ns: &Namespace) -> bool {
         self.wants(role, ns) && ns.opt_outs.of(role, &self.opt_outs).is_none()
     }
 
-    /// The policies that this namespace does without, and by which opt-outs.
+    /// The policies that opt-outs remove from the plan of this namespace, each with the opt-out.
     pub fn opted_out<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (&'a Rendered, &'a OptOut)> {
         let wanted = self.policies.iter().filter(|policy| self.wants_policy(policy, ns));
         wanted.filter_map(|policy| Some((policy, ns.opt_outs.of(policy.role, &self.opt_outs)?)))
     }
 
-    /// Whether a role is planned in this namespace, but for opt-outs.
+    /// Whether the baseline would plan this role in this namespace if there were no opt-outs.
     fn wants(&self, role: Role, ns: &Namespace) -> bool {
         match role {
             Role::DefaultDenyIngress => self.holds(ns).is_none(),
-            // Monitoring pods need the API server and the kubelets, which no portable rule can name.
+            // Monitoring pods need the API server and the kubelets. No portable rule can select those.
             Role::DefaultDenyEgress => {
                 self.source_egress == SourceEgress::Enforce || !self.scrapers.iter().any(|s| ns.labels.are_selected_by(s))
             }
-            // It closes the pods that it selects to everybody else: without default-deny-ingress it would open nothing.
+            // This policy denies all other ingress to the pods that it selects. Without default-deny-ingress it would open nothing.
             Role::MonitoringCarveout => self.holds(ns).is_none() && ns.labels.are_selected_by(&self.scraped),
         }
     }
 
-    /// Why a role is not planned in this namespace, which the baseline selects; none if it is.
+    /// Why the baseline does not plan this role in a namespace that it selects; `None` if it does.
     pub fn why_not_planned(&self, role: Role, ns: &Namespace) -> Option<String> {
         if !self.policies.iter().any(|policy| policy.role == role) {
             return Some("spec.policies does not name it".into());
@@ -277,27 +278,27 @@ impl Baseline {
         Some(why.into())
     }
 
-    /// Who calls a Service in this namespace, when its ingress is left open for that.
+    /// Who calls a Service in this namespace, if the baseline leaves ingress open for this caller.
     pub fn holds<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
         self.called(ns).filter(|_| !ns.closed)
     }
 
-    /// Who calls a Service in this namespace, when its ingress is closed nevertheless.
+    /// Who calls a Service in this namespace, if ingress is closed all the same.
     pub fn blocks<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
         self.called(ns).filter(|_| ns.closed)
     }
 
-    /// Who calls a Service in this namespace, where the baseline would close its ingress.
+    /// Who calls a Service in this namespace, if the baseline would close ingress there and `controlPlaneBackends` is Hold.
     fn called<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
         let (role, hold) = (Role::DefaultDenyIngress, self.backends == ControlPlaneBackends::Hold);
         let closes = || self.policies.iter().any(|policy| policy.role == role) && ns.opt_outs.of(role, &self.opt_outs).is_none();
         ns.serves.as_deref().map(String::as_str).filter(|_| hold && closes())
     }
 
-    /// The policies planned in this namespace, which the baseline selects.
+    /// The policies that the baseline plans in a namespace that it selects, with their index in `policies`.
     pub fn planned<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (usize, &'a Rendered)> {
         let is_opted_out = |policy: &Rendered| ns.opt_outs.of(policy.role, &self.opt_outs).is_some();
-        // Where egress is not closed a source policy would open nothing, and close the monitoring pods to everything else.
+        // Without default-deny-egress a source policy would open nothing. It would only deny the monitoring pods all other egress.
         let is_planned = move |policy: &Rendered| {
             let is_closed = || policy.source.is_none() || self.plans(Role::DefaultDenyEgress, ns);
             self.wants_policy(policy, ns) && !is_opted_out(policy) && is_closed()
@@ -305,7 +306,7 @@ impl Baseline {
         self.policies.iter().enumerate().filter(move |(_, policy)| is_planned(policy))
     }
 
-    /// Whether a policy is planned in this namespace, but for opt-outs.
+    /// Whether the baseline would plan this policy in this namespace if there were no opt-outs.
     fn wants_policy(&self, policy: &Rendered, ns: &Namespace) -> bool {
         match policy.source {
             Some(source) => self.scrapers.get(source).is_some_and(|s| ns.labels.are_selected_by(s)),
@@ -314,7 +315,7 @@ impl Baseline {
     }
 }
 
-/// What a former revision is checked with, but for what it wrote.
+/// The parts of the object that are needed to build a former revision.
 fn checked_object(object: &PolicyBaseline) -> PolicyBaseline {
     let PolicyBaseline { metadata, spec, .. } = object;
     let metadata = ObjectMeta {
@@ -404,14 +405,14 @@ mod tests {
         assert_eq!(planned(&b, &[]), all);
         assert_eq!(planned(&b, &[("team", "a")]), [&all[..], &["monitoring-source", "monitoring-source-3"]].concat());
         assert_eq!(planned(&b, &[("team", "b")]), [&all[..], &["monitoring-source-2"]].concat());
-        // Without the role there is neither half. Without default-deny-egress the second one would open nothing, and close.
+        // Without the role, neither half is planned. Without default-deny-egress, the source policy would open nothing and deny the rest.
         for (roles, want) in
             [(json!(["DefaultDenyEgress"]), "default-deny-egress"), (json!(["MonitoringCarveout"]), "monitoring-carveout")]
         {
             let spec = json!({"policies": roles, "monitoring": {"sourceEgress": "Enforce", "from": [entry("a")]}});
             assert_eq!(planned(&check(spec).unwrap(), &[("team", "a")]), [want]);
         }
-        // Where pods are not scraped they scrape all the same.
+        // Monitoring pods scrape even if the pods of their own namespace are not scraped.
         let opted_in = json!({"matchLabels": {"scrape": "true"}});
         let spec = json!({"monitoring": {"sourceEgress": "Enforce", "from": [entry("a")], "namespaceSelector": opted_in}});
         let b = check(spec).unwrap();

@@ -1,4 +1,4 @@
-//! The checks of a spec that CEL cannot make at admission, one for each part of it.
+//! The checks that CEL cannot make at admission: one function for each part of a spec.
 
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString};
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// How a change goes out.
+/// Checks `spec.rollout` and converts it into a strategy.
 pub fn check_rollout(rollout: &api::Rollout) -> Result<Rollout, BaselineError> {
     let invalid = BaselineError::InvalidRollout;
     let share = match &rollout.max_namespaces_per_wave {
@@ -37,18 +37,18 @@ pub fn check_rollout(rollout: &api::Rollout) -> Result<Rollout, BaselineError> {
     Ok(Rollout { share, interval, max_failures: rollout.max_failures })
 }
 
-/// At most 30 days.
+/// Parses a wave interval: at most 720h (30 days).
 fn interval(text: &str) -> Option<SignedDuration> {
     duration(text).filter(|interval| *interval <= SignedDuration::from_hours(720))
 }
 
-/// A selector that can be matched with.
+/// Checks a selector and converts it into one that can match labels. `field` is the path for the error.
 pub fn matcher(field: &str, selector: &Selector) -> Result<Matcher, BaselineError> {
     check_selector(field, selector)?;
     Matcher::try_from(LabelSelector::from(selector)).map_err(|_| BaselineError::InvalidRequirement(field.into()))
 }
 
-/// Keys, values and requirements of a selector.
+/// Checks the keys, values and requirements of a selector.
 fn check_selector(field: &str, selector: &Selector) -> Result<(), BaselineError> {
     use crate::api::selector::Operator::{DoesNotExist, Exists, In, NotIn};
     let invalid = |source| BaselineError::InvalidSelector { field: field.into(), source };
@@ -69,12 +69,12 @@ fn check_selector(field: &str, selector: &Selector) -> Result<(), BaselineError>
     Ok(())
 }
 
-/// The same, where there is one.
+/// Checks a selector if there is one.
 fn check_optional_selector(field: &str, selector: Option<&Selector>) -> Result<(), BaselineError> {
     selector.map_or(Ok(()), |s| check_selector(field, s))
 }
 
-/// Who may scrape what, on which ports.
+/// Checks `spec.monitoring`: sources, pod selector and ports.
 pub fn check_monitoring(monitoring: &Monitoring) -> Result<(), BaselineError> {
     check_optional_selector("spec.monitoring.podSelector", monitoring.pod_selector.as_ref())?;
     if let Some(from) = &monitoring.from {
@@ -99,14 +99,14 @@ pub fn check_monitoring(monitoring: &Monitoring) -> Result<(), BaselineError> {
     Ok(())
 }
 
-/// Whether it is a port, or a range of them.
+/// Whether this is a valid port number, port range or port name.
 fn port_is_valid(port: &Port) -> bool {
     const NUMBERS: std::ops::RangeInclusive<i32> = 1..=65535;
     match &port.port {
         IntOrString::Int(first) => {
             NUMBERS.contains(first) && port.end_port.is_none_or(|last| NUMBERS.contains(&last) && last >= *first)
         }
-        // An IANA service name: it has a letter, and no two hyphens in a row.
+        // An IANA service name: it needs a letter and must not contain two hyphens in a row.
         IntOrString::String(name) => {
             names::is_dns_label(name)
                 && name.len() <= 15
@@ -117,7 +117,7 @@ fn port_is_valid(port: &Port) -> bool {
     }
 }
 
-/// The places and the ports of DNS.
+/// Checks `spec.dns`: peers and ports.
 pub fn check_dns(dns: &Dns) -> Result<(), BaselineError> {
     for (i, peer) in dns.peers.iter().enumerate() {
         if peer.ip_block.is_some() == peer.namespace_selector.is_some()
@@ -137,7 +137,7 @@ pub fn check_dns(dns: &Dns) -> Result<(), BaselineError> {
     }
 }
 
-/// A range of addresses, and what is left out of it.
+/// Checks an `ipBlock`: a CIDR, and exceptions inside of it.
 fn check_ip_block(field: &str, block: &IpBlock) -> Result<(), BaselineError> {
     let invalid = |field: String, cidr: &str| BaselineError::InvalidCidr { field, cidr: cidr.into() };
     let outer = Block::parse(&block.cidr).ok_or_else(|| invalid(format!("{field}.cidr"), &block.cidr))?;
@@ -148,7 +148,7 @@ fn check_ip_block(field: &str, block: &IpBlock) -> Result<(), BaselineError> {
     Ok(())
 }
 
-/// The prefix, and the keys that others may not take.
+/// Checks `spec.metadata`: the name prefix, labels and annotations. Keys of the operator and of other tools are refused.
 pub fn check_metadata(metadata: &PolicyMetadata) -> Result<(), BaselineError> {
     if let Some(prefix) = &metadata.name_prefix {
         let stem = prefix.strip_suffix('-').filter(|_| prefix.len() <= 40);
@@ -165,7 +165,7 @@ pub fn check_metadata(metadata: &PolicyMetadata) -> Result<(), BaselineError> {
     metadata.annotations.keys().try_for_each(|key| check_extra_key("annotations", key))
 }
 
-/// A key of one's own.
+/// Checks a key that the user adds to the policies.
 fn check_extra_key(field: &'static str, key: &str) -> Result<(), BaselineError> {
     let invalid = |message: String| Err(BaselineError::InvalidMetadata { field, message });
     if key.starts_with(names::DOMAIN) || key == names::LABEL_MANAGED_BY {
@@ -177,7 +177,7 @@ fn check_extra_key(field: &'static str, key: &str) -> Result<(), BaselineError> 
     names::check_label_key(key).or_else(|e| invalid(e.to_string()))
 }
 
-/// What is left out: the built-in ones, and the user's.
+/// All excluded names and globs, sorted: the built-in ones and the user's. Fails if a glob can match no namespace.
 pub fn exclusions(user: &[String], include_system: bool, operator_namespace: &str) -> Result<Vec<String>, BaselineError> {
     let fits = |glob: &str| glob.len() <= 63 && !glob.is_empty() && names::is_dns_label(&glob.replace('*', "x"));
     if let Some(bad) = user.iter().find(|glob| !fits(glob)) {
@@ -191,7 +191,7 @@ pub fn exclusions(user: &[String], include_system: bool, operator_namespace: &st
     Ok(all)
 }
 
-/// Whether a glob matches a whole text; `*` stands for any characters. Linear in the text for each `*`.
+/// Whether a glob matches the whole text; `*` stands for any characters. The time is linear in the text for each `*`.
 pub fn glob_matches(glob: &str, text: &str) -> bool {
     let Some((first, rest)) = glob.split_once('*') else { return glob == text };
     let Some(mut text) = text.strip_prefix(first) else { return false };

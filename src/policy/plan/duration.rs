@@ -1,8 +1,8 @@
-//! Durations in specs.
+//! Parsing of durations in specs.
 
 use jiff::SignedDuration;
 
-/// Whole hours, minutes and seconds, as in 1h30m: what the pattern of the CRD admits, in any order.
+/// Parses whole hours, minutes and seconds, as in 1h30m, like the pattern of the CRD, but in any order. `None` if malformed.
 pub fn duration(text: &str) -> Option<SignedDuration> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit() || b"hms".contains(&b)) {
         return None;

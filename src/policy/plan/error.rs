@@ -1,76 +1,76 @@
-//! What is wrong with a spec: the variant becomes the reason of a condition.
+//! The errors of a spec. The variant decides the reason of a condition.
 use crate::api::names::LabelError;
 
-/// Why a baseline cannot be planned with. Says where, and what to write instead.
+/// Why a baseline's spec is invalid. The message says where, and what to write instead.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BaselineError {
-    /// The object does not decode.
+    /// The object cannot be deserialised.
     #[error("the object cannot be read: {0}. Compare it with `kubectl explain policybaseline.spec`")]
     Undecodable(String),
     /// A selector has a bad key or value.
     #[error("{field}: {source}")]
     InvalidSelector {
-        /// Where.
+        /// The path of the field.
         field: String,
-        /// What is wrong.
+        /// The reason why the key or value is refused.
         source: LabelError,
     },
-    /// A requirement has values it must not have, or lacks them.
+    /// A requirement has values although its operator takes none, or has none although it needs them.
     #[error("{0}: In and NotIn need values; Exists and DoesNotExist take none")]
     InvalidRequirement(String),
     /// A name or glob that can match no namespace.
     #[error("spec.excludeNamespaces: {0:?} cannot match any namespace: use lower-case letters, digits, '-' and '*'")]
     InvalidExclusion(String),
-    /// No role.
+    /// The list of policies is empty.
     #[error("spec.policies: name at least one policy, or omit the field for all three")]
     NoPolicies,
-    /// A list that must not be empty is.
+    /// A list that must not be empty is empty.
     #[error("{0}: must not be empty, because an empty list would open everything; omit the field for the default")]
     EmptyList(&'static str),
     /// A monitoring source lacks a selector, or selects every namespace.
     #[error("spec.monitoring.from[{0}]: give a namespaceSelector that is not empty and a podSelector, in one entry")]
     InvalidSource(usize),
-    /// A DNS peer is neither pods nor addresses, or both.
+    /// A DNS peer gives neither pods nor addresses, or gives both.
     #[error("spec.dns.peers[{0}]: name pods by namespaceSelector (with podSelector), or addresses by ipBlock: one of the two")]
     InvalidDnsPeer(usize),
-    /// Not a range of addresses.
+    /// The text is not a range of addresses.
     #[error("{field}: {cidr:?} is not a range of addresses: write 169.254.20.10/32, or fd00::a/128")]
     InvalidCidr {
-        /// Where.
+        /// The path of the field.
         field: String,
-        /// The text.
+        /// The refused text.
         cidr: String,
     },
-    /// Not a port.
+    /// The value is not a port.
     #[error(
         "{0}: a port is a number from 1 to 65535 or a name of at most 15 lower-case letters, digits and '-'; endPort needs a number not above it"
     )]
     InvalidPort(String),
-    /// Not a duration.
+    /// The text is not a duration.
     #[error(
         "spec.optOuts.maxDuration: {0:?} is not a duration: write hours, minutes and seconds, as in 720h or 1h30m (there is no unit for days), and more than 0"
     )]
     InvalidDuration(String),
-    /// The prefix makes no name.
+    /// A name with this prefix would not be valid.
     #[error(
         "spec.metadata.namePrefix: {0:?} is not a valid prefix: use at most 40 lower-case letters, digits and '-', ending in '-', as in baseline-"
     )]
     InvalidPrefix(String),
-    /// A label or annotation key is bad or taken.
+    /// A label or annotation key is invalid or reserved.
     #[error("spec.metadata.{field}: {message}")]
     InvalidMetadata {
-        /// labels or annotations.
+        /// `labels` or `annotations`.
         field: &'static str,
-        /// What is wrong.
+        /// Which key is refused, and why.
         message: String,
     },
-    /// A rollout that cannot be followed.
+    /// A field of `spec.rollout` is invalid.
     #[error("spec.rollout.{0}")]
     InvalidRollout(&'static str),
-    /// The name of the baseline makes no label value.
+    /// The name of the baseline is too long for a label value.
     #[error("metadata.name: {0:?} is longer than 63 characters, and becomes a label value: use a shorter name")]
     InvalidName(String),
-    /// It names this install, and an older one lives.
+    /// The baseline names this install, but an older install is running.
     #[error(
         "an older install of policy-baseline runs in namespace {0}, and only one may; remove one of them, or remove the annotation policybaseline.io/instance from this baseline so that the older install works on it"
     )]
@@ -78,7 +78,7 @@ pub enum BaselineError {
 }
 
 impl BaselineError {
-    /// The condition's reason.
+    /// The reason for the condition.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Undecodable(_) => "Undecodable",

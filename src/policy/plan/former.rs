@@ -1,30 +1,31 @@
-//! Which revision a namespace holds. Its policies say so: each by its name and the hash of its plan.
+//! Finds out which revision a namespace holds, from the names and plan hashes of its policies.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Baseline, BaselineError, Namespace, Revision};
 
-/// What a policy of a plan is known by: its name, and the hash of its plan.
+/// Identifies a planned policy: its name and the hash of its plan.
 type PlanHash<'a> = (&'a str, &'a str);
 
-/// What a policy in the cluster says of itself.
+/// The facts that a policy in the cluster carries about its revision.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredPolicy<'a> {
-    /// Its name.
+    /// The name of the object.
     pub name: &'a str,
-    /// The hash of its plan.
+    /// The hash of its plan, from its annotation.
     pub plan: Option<&'a str>,
-    /// The hash of what was asked for, if it says that.
+    /// The hash of what was asked for, from its annotation; `None` if it has none.
     pub asked: Option<&'a str>,
 }
 
 impl<'a> StoredPolicy<'a> {
-    /// What it is known by. What other DNS, or another version of the operator, has made of a revision is that revision all the same.
+    /// Which planned policy this is. Other DNS or another version of the operator may have rendered a revision differently;
+    /// the policy still counts as that revision.
     fn mark(&self, known: &[&'a Baseline]) -> PlanHash<'a> {
         let of_name = || known.iter().flat_map(|b| &b.policies).filter(|p| p.name == self.name).map(|p| &p.stamp);
         let by_plan = of_name().find(|stamp| self.plan.is_some_and(|plan| stamp.is_plan(plan)));
         let by_asked = || of_name().find(|stamp| self.asked == Some(&*stamp.asked));
-        // What they all write alike tells none of them from another.
+        // If all revisions write the same policy, it does not distinguish between them.
         let alike = || of_name().next().filter(|first| of_name().filter(|stamp| stamp == first).count() == known.len());
         let stamp = by_plan.or_else(by_asked).or_else(alike);
         (self.name, stamp.map_or_else(|| self.plan.unwrap_or_default(), |stamp| &*stamp.plan))
@@ -32,7 +33,7 @@ impl<'a> StoredPolicy<'a> {
 }
 
 impl Baseline {
-    /// The same baseline with what an earlier revision of it wrote. `operator_namespace` as in [`Baseline::check`].
+    /// The same baseline with the content of an earlier revision. `operator_namespace` as in [`Baseline::check`].
     pub fn at(&self, revision: &Revision, operator_namespace: &str) -> Result<Self, BaselineError> {
         let undecodable = |error: serde_json::Error| BaselineError::Undecodable(error.to_string());
         let mut object = self.object.clone();
@@ -42,12 +43,12 @@ impl Baseline {
         Ok(former)
     }
 
-    /// It is not what the spec asks for, but what a namespace holds that a rollout has not reached.
+    /// Whether this is a former revision: not what the spec asks for, but what a namespace keeps until a rollout reaches it.
     pub fn is_former(&self) -> bool {
         self.key != self.name
     }
 
-    /// Whether the two write different policies in this namespace.
+    /// Whether the two revisions plan different policies in this namespace.
     pub fn differs_from(&self, other: &Self, ns: &Namespace) -> bool {
         self.marks(ns) != other.marks(ns)
     }
@@ -57,10 +58,11 @@ impl Baseline {
     }
 }
 
-/// Which of the former revisions a namespace is to keep until a rollout reaches it; none if it holds the target, nothing yet, or what
-/// both have in common. `formers` begins with the one that went out to all; those that were left before they were there follow.
+/// The index of the former revision that a namespace keeps until a rollout reaches it. `None` if the namespace holds the target,
+/// holds nothing yet, or if target and former revision plan the same there. `formers` begins with the revision that went out to
+/// all namespaces; the revisions of abandoned rollouts follow.
 ///
-/// What nobody planned counts as the first of them: a policy that somebody changed while nobody watched is no progress.
+/// Policies that match no revision count as the first former one. Somebody changed them while nobody watched; that is no progress.
 pub fn keeps<'a>(target: &'a Baseline, formers: &'a [Arc<Baseline>], ns: &Namespace, held: &[StoredPolicy<'a>]) -> Option<usize> {
     let known: Vec<&Baseline> = std::iter::once(target).chain(formers.iter().map(|former| &**former)).collect();
     let held: BTreeSet<PlanHash> = held.iter().map(|held| held.mark(&known)).collect();
@@ -70,7 +72,7 @@ pub fn keeps<'a>(target: &'a Baseline, formers: &'a [Arc<Baseline>], ns: &Namesp
     }
     let former: Vec<BTreeSet<PlanHash>> = formers.iter().map(|former| former.marks(ns)).collect();
     let place = former.iter().position(|marks| held == *marks).or_else(|| {
-        // Not exactly one of them: it was on its way, or somebody changed something.
+        // The namespace holds no revision exactly: it was being changed, or somebody changed something.
         let is_new_in = |marks: &BTreeSet<PlanHash>, others: &[BTreeSet<PlanHash>]| {
             held.iter().any(|mark| marks.contains(mark) && !others.iter().any(|other| other.contains(mark)))
         };
@@ -104,7 +106,7 @@ mod tests {
         Arc::new(target.at(&Revision::of(&baseline_object("b", spec).spec), "operator").unwrap())
     }
 
-    /// Which revision a namespace keeps that holds these policies of these baselines.
+    /// The revision that a namespace keeps if it holds these policies of these baselines.
     fn kept(target: &Baseline, formers: &[Arc<Baseline>], holds: &[(&Baseline, &[usize])]) -> Option<usize> {
         let ns = namespace("team-a", &[("a", "b")]);
         let policies: Vec<_> = holds.iter().flat_map(|(b, which)| which.iter().map(|i| &b.policies[*i])).collect();
@@ -123,7 +125,7 @@ mod tests {
         assert!(before.is_former() && !target.is_former());
         assert_eq!(before.policies[1].spec, checked("b", json!({})).policies[1].spec);
         assert!(target.differs_from(&before, &namespace("n", &[])));
-        // The namespace of the monitoring pods has no egress policy, so this change does not concern it.
+        // The namespace of the monitoring pods has no egress policy, so this change does not affect it.
         assert!(!target.differs_from(&before, &namespace("monitoring", &[])));
     }
 
@@ -149,7 +151,7 @@ mod tests {
         assert_eq!(kept(&target, &formers, &[(&target, &[0, 1, 2])]), None);
         assert_eq!(kept(&target, &formers, &[(one, &[0, 1, 2])]), Some(0));
         assert_eq!(kept(&target, &formers, &[(two, &[0, 1, 2])]), Some(1), "one that was left keeps what it has");
-        // Half way, or tampered with while nobody watched.
+        // A change was half written, or somebody changed policies while the operator did not watch.
         assert_eq!(kept(&target, &formers, &[(&target, &[1])]), None);
         assert_eq!(kept(&target, &formers, &[(two, &[1])]), Some(1));
         assert_eq!(kept(&target, &formers, &[(one, &[0, 2])]), Some(0));
@@ -184,7 +186,7 @@ mod tests {
             Some(0),
             "nobody asked for that"
         );
-        // One of an earlier release says nothing of it.
+        // A policy of an earlier release has no hash of what was asked for.
         let silent = as_before(&checked("b", port(3)));
         assert_eq!(kept(&target, &formers, &[(&silent, all)]), Some(0));
         assert_eq!(kept(&target, &formers, &[(&silent, &[0, 2]), (&as_before(&target), &[1])]), None, "only what differs counts");

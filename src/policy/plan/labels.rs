@@ -1,4 +1,4 @@
-//! The labels of a namespace, kept small: there are many namespaces, and they share most keys and many values.
+//! The labels of a namespace, stored compactly: there are many namespaces, and they share most keys and many values.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,23 +9,23 @@ use kube::core::{Selector, SelectorExt};
 pub struct Labels(Box<[(Arc<str>, Arc<str>)]>);
 
 impl Labels {
-    /// Whether there is a label of that key.
+    /// Whether there is a label with this key.
     pub fn contains_key(&self, key: &str) -> bool {
         self.get(key).is_some()
     }
 
-    /// The value of the label of that key.
+    /// The value of the label with this key.
     pub fn get(&self, key: &str) -> Option<&str> {
         let at = self.0.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
         Some(&self.0[at].1)
     }
 
-    /// Whether a selector matches them.
+    /// Whether the label selector matches these labels.
     pub fn are_selected_by(&self, selector: &Selector) -> bool {
         selector.selects_all() || selector.matches(&self.to_map())
     }
 
-    /// As a map.
+    /// A copy as a map.
     pub fn to_map(&self) -> BTreeMap<String, String> {
         self.0.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
     }

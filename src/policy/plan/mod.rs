@@ -1,5 +1,5 @@
-//! The plan: which baseline applies to a namespace, and what the namespace should hold.
-//! Never sees a client, a clock or the cluster; given the same input it gives the same output, and after parsing it cannot fail.
+//! The plan: which baseline applies to a namespace, and which policies the namespace should hold.
+//! Uses no client, no clock and no cluster state. The same input gives the same output, and after parsing it cannot fail.
 
 mod assign;
 mod baseline;
@@ -29,21 +29,21 @@ pub use render::{Rendered, Stamp, own_id};
 pub use revision::Revision;
 pub use verdict::{OptOutVerdict, Ruling, verdict};
 
-/// What the plan needs to know of a namespace.
+/// The facts about a namespace that the plan needs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Namespace {
-    /// Its name.
+    /// The name of the object.
     pub name: NamespaceName,
-    /// Its labels.
+    /// All labels of the object.
     pub labels: Labels,
     /// When it was created, to the second.
     pub created: Timestamp,
-    /// It is being deleted.
+    /// The namespace is being deleted.
     pub terminating: bool,
-    /// The opt-outs in it whose time is not over.
+    /// Its opt-outs that have not expired.
     pub opt_outs: NamespaceOptOuts,
-    /// The API server calls a Service in it: which object says so, in words.
+    /// If the API server calls a Service in this namespace: which object declares that, as text.
     pub serves: Option<Arc<String>>,
-    /// Our default-deny-ingress stands there, or did while this process watched.
+    /// Our default-deny-ingress policy exists there, or existed while this process watched.
     pub closed: bool,
 }

@@ -1,4 +1,4 @@
-//! What an opt-out asks for, and what a baseline allows. An opt-out that asks for more is not in force as a whole, and the sentence says why.
+//! What an opt-out asks for, and what a baseline allows. An opt-out that asks for more is not in force at all; a message says why.
 
 use std::sync::Arc;
 
@@ -10,26 +10,26 @@ use crate::api::{
     BaselineOptOut, Role, Roles, baseline::OptOutLimits, opt_out::SHORTEST_REASON, reason::OptOutRefusal, whole_seconds,
 };
 
-/// What a baseline allows when it says nothing.
+/// The longest duration if the baseline does not set one.
 const DEFAULT_MAX_DURATION: &str = "720h";
 
-/// An opt-out that can be read.
+/// A valid opt-out.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OptOut {
-    /// Its name.
+    /// The name of the object.
     pub name: Arc<str>,
-    /// The roles that it names.
+    /// The roles that the namespace opts out of.
     pub roles: Roles,
     /// When it was created, by the API server's clock.
     pub created: Timestamp,
     /// When it ends, in whole seconds.
     pub expires: Timestamp,
-    /// Who allowed it, and where that was decided.
+    /// Who approved it, and the ticket; `None` if the spec has neither.
     pub approval: Option<Arc<str>>,
 }
 
 impl OptOut {
-    /// Reads an opt-out. The sentence says what is wrong where the CRD of the cluster lets more in than this version knows.
+    /// Checks an opt-out. The CRD in the cluster may admit more than this version supports; then the error says what is wrong.
     pub fn check(object: &BaselineOptOut) -> Result<Self, String> {
         let spec = &object.spec;
         let roles: Roles = spec.policies.iter().copied().collect();
@@ -50,23 +50,23 @@ impl OptOut {
         })
     }
 
-    /// Whether its time is over.
+    /// Whether the opt-out has expired.
     pub fn is_over(&self, now: Timestamp) -> bool {
         now >= self.expires
     }
 }
 
-/// What a baseline lets opt-outs ask for.
+/// Which opt-outs a baseline allows.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Limits {
     longest: SignedDuration,
-    /// The same, as the baseline says it.
+    /// The same duration, as written in the baseline.
     told: String,
     allowed: Roles,
 }
 
 impl Limits {
-    /// Reads the limits. An error is the text that is no duration.
+    /// Parses the limits. The error is the text that is not a valid duration.
     pub fn check(limits: Option<&OptOutLimits>) -> Result<Self, String> {
         let told = limits.and_then(|l| l.max_duration.as_deref()).unwrap_or(DEFAULT_MAX_DURATION);
         let allowed =
@@ -75,7 +75,7 @@ impl Limits {
         Ok(Self { longest, told: told.into(), allowed })
     }
 
-    /// Why an opt-out does not keep within them, if it does not.
+    /// Why these limits refuse an opt-out; `None` if they allow it.
     pub fn refuse(&self, opt_out: &OptOut) -> Option<OptOutRefusal> {
         if !opt_out.roles.without(self.allowed).is_empty() {
             return Some(OptOutRefusal::PolicyNotAllowed);
@@ -83,7 +83,7 @@ impl Limits {
         (opt_out.expires > self.latest(opt_out)).then_some(OptOutRefusal::TooLong)
     }
 
-    /// When it may end at the latest.
+    /// The latest time at which the opt-out may end.
     fn latest(&self, opt_out: &OptOut) -> Timestamp {
         opt_out.created.checked_add(self.longest).unwrap_or(Timestamp::MAX)
     }
@@ -106,13 +106,13 @@ impl Limits {
     }
 }
 
-/// The opt-outs of a namespace whose time is not over, whether or not a baseline admits them.
+/// The opt-outs of a namespace that have not expired, whether or not a baseline allows them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-// Most namespaces have none: one word for each.
+// Most namespaces have no opt-outs, so this is one pointer in size.
 pub struct NamespaceOptOuts(Option<Arc<Vec<OptOut>>>);
 
 impl NamespaceOptOuts {
-    /// The one by which the namespace does without that role under these limits: of several, the one that ends last.
+    /// The opt-out that removes this role from the namespace under these limits. If there are several, the one that ends last.
     pub fn of(&self, role: Role, limits: &Limits) -> Option<&OptOut> {
         let counts = |o: &&OptOut| o.roles.contains(role) && limits.refuse(o).is_none();
         self.0.as_deref().into_iter().flatten().filter(counts).max_by_key(|o| o.expires)

@@ -1,5 +1,6 @@
-//! The three policies. Rendered once for a baseline, never for a namespace: only the namespace and the id differ there.
-//! All four fields of a spec are always written out, also when empty: a list that nobody owns is a hole that no apply closes.
+//! The three policies, rendered once for each baseline: in a namespace only the namespace and the id differ.
+//! Each spec contains all four fields, even empty ones. A field that we do not apply has no owner,
+//! so somebody else could fill it and our next apply would not correct it.
 //! One file: the three policies share their parts, and a third of the file is tests.
 
 use std::{
@@ -33,7 +34,7 @@ use crate::{
 
 const API_VERSION: &str = "networking.k8s.io/v1";
 const KIND: &str = "NetworkPolicy";
-/// What the policies of the monitoring sources are called, after the baseline's prefix.
+/// The names of the policies for monitoring sources, after the baseline's prefix.
 const SOURCE: &str = "monitoring-source";
 const DEFAULT_PREFIX: &str = "baseline-";
 const METADATA_NAME: &str = "kubernetes.io/metadata.name";
@@ -42,45 +43,46 @@ const DNS_PORT: i32 = 53;
 /// One policy of a baseline, for any namespace.
 #[derive(Clone, Debug)]
 pub struct Rendered {
-    /// Its role.
+    /// The role that it implements.
     pub role: Role,
-    /// It is the other half of a carve-out: it lets the pods of that monitoring source out to those that they scrape.
+    /// Set if this is the egress half of a carve-out: it lets the pods of the monitoring source with this index reach the scraped pods.
     pub source: Option<usize>,
-    /// Its name.
+    /// The name of the object, with the prefix.
     pub name: String,
-    /// Its spec: all four fields.
+    /// The spec, with all four fields.
     pub spec: NetworkPolicySpec,
-    /// Its labels, but for the id.
+    /// The labels, without the id label.
     pub labels: BTreeMap<String, String>,
-    /// Its annotations.
+    /// The annotations that are written.
     pub annotations: BTreeMap<String, String>,
-    /// With these it is as planned, too: it was written when its baseline had a rollout, or had none, and is not written again for that.
+    /// The annotations in the other form, with or without the hash of what was asked for. A policy in the cluster with these is also
+    /// as planned. So the operator does not rewrite it only because its baseline got or lost a rollout.
     pub also: BTreeMap<String, String>,
-    /// What it says of itself in the cluster.
+    /// The hashes that identify this policy in the cluster.
     pub stamp: Stamp,
-    /// Its spec, written down once for all namespaces.
+    /// The spec as JSON, serialised once for all namespaces.
     spec_text: Box<RawValue>,
 }
 
-/// By what a policy in the cluster says what it was written for.
+/// The hashes that a policy in the cluster carries, to show which plan it was written for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Stamp {
-    /// A hash of what is planned.
+    /// The hash of the plan, without the annotation for what was asked for.
     pub plan: String,
-    /// The same of a policy that says what was asked for.
+    /// The hash of the plan, with that annotation.
     pub traced: String,
-    /// A hash of what was asked for.
+    /// The hash of what the spec asks for.
     pub asked: String,
 }
 
 impl Stamp {
-    /// Whether that is the hash of its plan, in one form or the other.
+    /// Whether `hash` is the hash of this plan in either form.
     pub fn is_plan(&self, hash: &str) -> bool {
         self.plan == hash || self.traced == hash
     }
 }
 
-/// What is sent to apply a policy in a namespace.
+/// The request body that applies a policy in a namespace.
 #[derive(Debug, Serialize)]
 pub struct Body<'a> {
     #[serde(rename = "apiVersion")]
@@ -100,24 +102,24 @@ struct Metadata<'a> {
     annotations: &'a BTreeMap<String, String>,
 }
 
-/// The id that proves that a policy was written under this namespace and name: a copy elsewhere carries the wrong one.
+/// The id of a policy: a digest of namespace and name. A copy of the policy in another place has the wrong id.
 pub fn own_id(namespace: &str, name: &str) -> String {
     Digest::of_texts([namespace, name]).to_string()
 }
 
 impl Rendered {
-    /// What is sent to apply it in a namespace. With a uid it can only change that object, and never make a new one.
+    /// The request body that applies this policy in a namespace. With a uid, the request can only change that object, not create one.
     pub fn body<'a>(&'a self, namespace: &'a str, uid: Option<&'a str>) -> Body<'a> {
         Body { api_version: API_VERSION, kind: KIND, metadata: self.metadata(namespace, uid), spec: &self.spec_text }
     }
 
-    /// The same, to be looked into.
+    /// The same content as a JSON value, to read from.
     pub fn object(&self, namespace: &str, uid: Option<&str>) -> serde_json::Value {
         let metadata = self.metadata(namespace, uid);
         serde_json::json!({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": self.spec})
     }
 
-    /// The same policy, which says what was asked for.
+    /// The same policy with the annotation for what was asked for.
     #[must_use]
     pub fn traced(mut self) -> Self {
         if !self.annotations.contains_key(ANNOTATION_ASKED) {
@@ -133,7 +135,7 @@ impl Rendered {
     }
 }
 
-/// Renders one role. `found` is the cluster's DNS beside what the spec says of it.
+/// Renders the policy of one role. `found` is the cluster's DNS, in addition to the DNS in the spec.
 pub fn render(
     role: Role,
     baseline: &str,
@@ -157,7 +159,7 @@ pub fn render(
     dress(role, role.suffix(), None, (spec, asked), baseline, metadata)
 }
 
-/// Renders what lets the pods of a monitoring source out to those that they scrape.
+/// Renders the egress policy that lets the pods of a monitoring source reach the pods that they scrape.
 pub fn render_source(
     index: usize,
     sources: &Selector,
@@ -167,7 +169,7 @@ pub fn render_source(
 ) -> Rendered {
     let namespaces = monitoring.namespace_selector.clone().unwrap_or_default();
     let asked = Digest::of_json(&(sources, &namespaces, exposing(monitoring), scraped_ports(monitoring)));
-    // An empty selector of namespaces beside one of pods means these pods in every namespace.
+    // An empty namespace selector beside a pod selector means: these pods in every namespace.
     let to = Some(vec![pods(&namespaces, &exposing(monitoring))]);
     let rule = NetworkPolicyEgressRule { to, ports: Some(scraped_ports(monitoring)) };
     let spec = spec(sources, "Egress", vec![], vec![rule]);
@@ -197,12 +199,12 @@ fn dress(
     let mut also = annotations.clone();
     let asked = Digest::of_json(&(asked.to_string(), &metadata.labels, &metadata.annotations)).to_string();
     also.insert(ANNOTATION_ASKED.into(), asked.clone());
-    // It covers what was asked for: who takes that away leaves a hash that does not fit.
+    // The plan hash covers the annotation for what was asked for. If somebody removes the annotation, the hash no longer fits.
     let stamp = Stamp { plan: plan(&annotations), traced: plan(&also), asked };
     annotations.insert(ANNOTATION_PLAN.into(), stamp.plan.clone());
     also.insert(ANNOTATION_PLAN.into(), stamp.traced.clone());
     let name = format!("{}{}", metadata.name_prefix.as_deref().unwrap_or(DEFAULT_PREFIX), suffix);
-    // A spec has string keys and no numbers that JSON lacks: it is always written.
+    // A spec has string keys and only numbers that JSON can express, so serialising it cannot fail.
     let spec_text = to_raw_value(&spec).unwrap_or_else(|_| RawValue::NULL.to_owned());
     Rendered { role, source, name, spec, labels, annotations, also, stamp, spec_text }
 }
@@ -229,7 +231,8 @@ fn pods(namespaces: &Selector, pods: &Selector) -> NetworkPolicyPeer {
     NetworkPolicyPeer { namespace_selector: Some(namespaces.into()), pod_selector: Some(pods.into()), ip_block: None }
 }
 
-/// A rule for all peers, on 53 and what the spec adds; and for each further port that DNS was found on a rule for those that answer there.
+/// One rule for all peers, on port 53 and the ports of the spec. Then, for each other port on which DNS was found,
+/// a rule for the peers that answer on that port.
 fn dns_rules(dns: &Dns, found: &ClusterDns) -> Vec<NetworkPolicyEgressRule> {
     let mut to = vec![pods(&label(METADATA_NAME, "kube-system"), &label("k8s-app", "kube-dns"))];
     let found_peers = found.peers().iter().map(|(peer, _)| discovered(peer));
@@ -284,7 +287,7 @@ fn scrape_rule(monitoring: &Monitoring) -> NetworkPolicyIngressRule {
     }
 }
 
-/// The pods that may be scraped.
+/// The label selector of the pods that may be scraped.
 fn exposing(monitoring: &Monitoring) -> Selector {
     monitoring.pod_selector.clone().unwrap_or_else(|| label("monitoring.io/expose-metrics", "true"))
 }
@@ -296,7 +299,7 @@ fn scraped_ports(monitoring: &Monitoring) -> Vec<NetworkPolicyPort> {
     monitoring.ports.clone().unwrap_or_else(default_ports).iter().map(Into::into).collect()
 }
 
-/// The sources as pairs of a namespace selector and a pod selector. Never empty, for a checked spec.
+/// The sources as pairs of namespace selector and pod selector. Never empty for a checked spec.
 pub fn monitoring_sources(monitoring: &Monitoring) -> Vec<(Selector, Selector)> {
     match &monitoring.from {
         None => vec![(label(METADATA_NAME, "monitoring"), label("app", "prometheus"))],

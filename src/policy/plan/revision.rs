@@ -1,4 +1,4 @@
-//! Revisions of a baseline: the part of its spec that is written into policies. A rollout brings namespaces from one to another.
+//! Revisions of a baseline: the part of its spec that is written into policies. A rollout moves namespaces from one revision to another.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::{
     policy::digest::Digest,
 };
 
-/// What of a spec is written into policies, and a name for it.
+/// The part of a spec that is written into policies, with an id.
 #[derive(Clone, Debug)]
 pub struct Revision {
-    /// The same for the same content.
+    /// A digest of the content: equal content has an equal id.
     pub id: Arc<str>,
-    /// The content, to be stored.
+    /// The content, in the form in which it is stored.
     pub data: Value,
 }
 
@@ -40,12 +40,12 @@ impl Revision {
         policies.sort_unstable();
         let content =
             Content { policies, dns: spec.dns.clone(), monitoring: spec.monitoring.clone(), metadata: spec.metadata.clone() };
-        // It has string keys only, so it is always written.
+        // The content has only string keys, so serialising it cannot fail.
         let data = serde_json::to_value(content).unwrap_or_default();
         Self { id: Self::id_of(&data), data }
     }
 
-    /// A revision that was stored under that id; none if it is not what was stored.
+    /// A revision that was stored under this id. `None` if the data does not match the id or cannot be read.
     pub fn stored(id: &str, data: &Value) -> Option<Self> {
         let known = Self { id: Self::id_of(data), data: data.clone() };
         (*known.id == *id && Content::deserialize(data).is_ok()).then_some(known)

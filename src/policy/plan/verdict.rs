@@ -1,34 +1,34 @@
-//! Whether an opt-out is in force: one function, for the operator and whoever else asks. Time is an argument.
+//! Decides whether an opt-out is in force. The operator and everything else use this one function. The time is an argument.
 
 use jiff::Timestamp;
 
 use super::{Baseline, OptOut};
 use crate::api::reason::OptOutRefusal;
 
-/// What is planned in the namespace of an opt-out.
+/// What the plan decides for the namespace of an opt-out.
 #[derive(Clone, Copy, Debug)]
 pub enum Ruling<'a> {
     /// No baseline enforces anything there.
     Nobody,
-    /// The namespace is older than that baseline, which only reports it.
+    /// The namespace is older than the baseline with this name, which only reports it.
     Reports(&'a str),
-    /// That baseline is enforced there.
+    /// The operator enforces this baseline there.
     Enforces(&'a Baseline),
-    /// That baseline freezes the namespace as it is. Whether the opt-out was in force until then.
+    /// The baseline with this name freezes the namespace. The flag says whether the opt-out was in force before that.
     Freezes(&'a str, bool),
 }
 
 /// Whether an opt-out is in force.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum OptOutVerdict {
-    /// Until then; the sentence says what that means.
+    /// In force until this time; the message explains what that means.
     InForce(Timestamp, String),
-    /// Why not, in a word and a sentence.
+    /// Not in force, with the reason and a message.
     NotInForce(OptOutRefusal, String),
 }
 
 impl OptOutVerdict {
-    /// When it ends, if it is in force.
+    /// When the opt-out ends; `None` if it is not in force.
     pub const fn until(&self) -> Option<Timestamp> {
         match self {
             Self::InForce(until, _) => Some(*until),
@@ -37,7 +37,7 @@ impl OptOutVerdict {
     }
 }
 
-/// Decides whether an opt-out is in force at that time.
+/// Decides whether an opt-out is in force at `now`.
 pub fn verdict(opt_out: &OptOut, ruling: Ruling, now: Timestamp) -> OptOutVerdict {
     let OptOut { roles, expires, .. } = opt_out;
     if opt_out.is_over(now) {
@@ -152,7 +152,7 @@ mod tests {
         ] {
             assert_eq!(under(limit.clone(), &opt_out(&role, hours), 0), says, "{limit} {hours}");
         }
-        // An extension counts from the creation too, however late it is asked for.
+        // An extension also counts from the creation time, even if it is requested late.
         assert_eq!(under(json!({"maxDuration": "2h"}), &opt_out(&role, 3), 3_600), "TooLong");
         let far = OptOut { expires: Timestamp::MAX, created: Timestamp::MAX, ..opt_out(&role, 1) };
         assert_eq!(under(json!({}), &far, 0), format!("until {}", Timestamp::MAX.as_second() - CREATED));
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(planned, [Role::DefaultDenyIngress]);
         let ends: Vec<_> = baseline.opted_out(&ns).map(|(p, o)| (p.role, o.expires.as_second() - CREATED)).collect();
         assert_eq!(ends, [(Role::DefaultDenyEgress, 7_200), (Role::MonitoringCarveout, 3_600)]);
-        // What is not planned anyway is nothing that the namespace does without.
+        // A role that is not planned anyway does not count as opted out.
         let monitoring = namespace("monitoring", &[]);
         let ns = crate::policy::plan::Namespace { opt_outs: ns.opt_outs, ..monitoring };
         assert_eq!(baseline.opted_out(&ns).count(), 1);

@@ -1,7 +1,7 @@
-//! The effective selector in words, so that a typo that selects everything is seen.
+//! The effective selector as a sentence, so that the user notices a typo that selects everything.
 use crate::api::selector::{Operator, Selector};
 
-/// More exclusions than this are counted, not listed: the status must not grow with the spec.
+/// At most this many exclusions are listed; the rest are counted. Otherwise the status would grow with the spec.
 const MAX_LISTED: usize = 12;
 
 /// Selector and exclusions as one sentence.

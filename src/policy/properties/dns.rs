@@ -1,5 +1,5 @@
-//! What egress policies allow in clusters of every kind that we know of (`src/policy/dns/fixtures`, with what is expected in `src/policy/dns/golden`), and in any
-//! other.
+//! What egress policies allow in every known kind of cluster, and in random ones. The known clusters are in
+//! `src/policy/dns/fixtures`, the expected results in `src/policy/dns/golden`.
 
 use std::{net::IpAddr, path::Path, time::Instant};
 
@@ -19,7 +19,7 @@ use crate::{
     testkit::{checked, golden, namespace},
 };
 
-/// What its source says of an object.
+/// The event with which a source reports this object.
 fn news(object: &Value) -> DnsEvent {
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let in_openshift = object["metadata"]["namespace"] == "openshift-dns";
@@ -37,7 +37,7 @@ fn news(object: &Value) -> DnsEvent {
     DnsEvent::Seen(source, name, object)
 }
 
-/// What is found where all sources are listed, and say that.
+/// The DNS that is found if all sources have listed these objects completely.
 fn cluster(objects: &[Value]) -> ClusterDns {
     let (mut sources, now) = (Sources::default(), Instant::now());
     for source in Source::VARIANTS.iter().copied() {
@@ -94,7 +94,7 @@ fn the_namespaces_of_dns_are_left_out_but_for_the_explicit_way_in_and_static() {
     assert!(selects(json!({"includeSystemNamespaces": true})));
     assert!(selects(json!({"dns": {"discovery": "Static"}})));
     assert!(checked("b", json!({})).with_dns(&cluster(&[])).selects(&ns), "no DNS was found there");
-    // As long as nobody knows, nothing is closed there.
+    // Until it is known whether DNS runs there, nothing is closed there.
     let Derived { unsure, .. } = Sources::default().derive(Instant::now());
     let dns = ClusterDns::new([], unsure, [], []);
     assert!(!checked("b", json!({})).with_dns(&dns).selects(&ns));
@@ -130,7 +130,7 @@ fn port() -> impl Strategy<Value = Value> {
     prop_oneof![number.prop_map(|number| json!(number)), "[a-z]{0,4}".prop_map(|name| json!(name)), Just(Value::Null)]
 }
 
-/// An object of any source.
+/// A random object of any source.
 fn object() -> impl Strategy<Value = Value> {
     let name = prop::sample::select(vec!["kube-dns", "coredns", "node-local-dns", "dns-default"]);
     let of = prop::sample::select(vec!["kube-system", "openshift-dns"]);
@@ -167,7 +167,7 @@ fn object() -> impl Strategy<Value = Value> {
     prop_oneof![2 => service, 1 => slice, 1 => pod, 1 => daemon_set]
 }
 
-/// Any cluster. A list names no object twice.
+/// A random cluster. A list does not name an object twice.
 fn objects() -> impl Strategy<Value = Vec<Value>> {
     let resolv_conf = prop_oneof![
         prop::collection::vec(address(), 0..80)
@@ -185,7 +185,7 @@ fn objects() -> impl Strategy<Value = Vec<Value>> {
     })
 }
 
-/// Whether discovery may add it: labelled pods of a namespace of DNS, or one address that a packet can go to.
+/// Whether discovery may add this peer: labelled pods of a DNS namespace, or a single usable address.
 fn is_narrow(peer: &NetworkPolicyPeer) -> bool {
     let Some(block) = &peer.ip_block else {
         let (Some(namespaces), Some(pods)) = (&peer.namespace_selector, &peer.pod_selector) else { return false };
@@ -210,7 +210,7 @@ proptest! {
         let (before, rules) = (egress(&alone), egress(&baseline));
         prop_assert_eq!(has_role, !rules.is_empty());
         let Some(first) = rules.first() else { return Ok(()) };
-        // All that the spec allows stays allowed, in its place; the fixed peer is the first of it.
+        // All that the spec allows stays allowed, in the same order; the fixed peer is the first.
         let (to, said) = (first.to.as_ref().unwrap(), before[0].to.as_ref().unwrap());
         prop_assert_eq!(&to[..said.len()], &said[..]);
         prop_assert_eq!(&first.ports, &before[0].ports);
@@ -218,7 +218,7 @@ proptest! {
         prop_assert!(["UDP", "TCP"].iter().all(|protocol| ports.contains(&format!("Some(\"{protocol}\") Some(Int(53))"))), "{:?}", ports);
         let kube_dns = serde_json::to_string(&to[0]).unwrap();
         prop_assert!(kube_dns.contains("kube-system") && kube_dns.contains("kube-dns"), "{}", kube_dns);
-        // What was found is narrow and bounded.
+        // What discovery adds is narrow and limited in number.
         prop_assert!(to.len() - said.len() <= 64 && rules.len() <= 9);
         prop_assert!(to[said.len()..].iter().all(is_narrow), "{:?}", to);
         for rule in &rules[1..] {

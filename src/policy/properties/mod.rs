@@ -1,4 +1,4 @@
-//! Properties that hold for every baseline and every tampering, not only for those that somebody thought of.
+//! Properties that must hold for every baseline and every tampering, checked with random inputs.
 
 mod dns;
 mod tampering;
@@ -56,7 +56,7 @@ fn spec() -> impl Strategy<Value = Value> {
     )
 }
 
-/// Any value where a spec has one: what a tenant may write into a policy.
+/// A random spec of a policy, as a tenant may write it.
 fn tampered_spec() -> impl Strategy<Value = Value> {
     let peer = prop_oneof![
         selector().prop_map(|s| json!({"podSelector": s})),
@@ -84,7 +84,7 @@ fn drifts(baseline: &Baseline, objects: &[NetworkPolicy]) -> Vec<Drift> {
     diff(planned, &prints, |_| true)
 }
 
-/// What the API server makes of a spec: it drops empty lists and fills in the default protocol.
+/// The spec as the API server stores it: without empty lists of rules.
 fn stored(object: &NetworkPolicy) -> NetworkPolicy {
     let mut object = object.clone();
     if let Some(spec) = &mut object.spec {

@@ -1,5 +1,5 @@
-//! Whatever a tenant changes in a policy is seen, or means the same. What means the same is said here once more, on plain JSON, by what
-//! the API says: the normal form of the operator is not asked.
+//! Every change of a policy by a tenant is either detected or does not change its meaning. This module defines the meaning
+//! a second time, on plain JSON and following the API documentation, independent of the operator's normal form.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::{
     testkit::{checked, observed},
 };
 
-/// The value of a field; nothing where there is none.
+/// The value of a field; null if it is absent.
 fn field<'a>(object: &'a Value, name: &str) -> &'a Value {
     object.get(name).unwrap_or(&Value::Null)
 }
@@ -77,7 +77,7 @@ pub fn meaning(spec: Option<&NetworkPolicySpec>) -> Value {
 enum Change {
     Remove,
     Replace(Value),
-    /// Of an item of a list.
+    /// Duplicates the item at the path, if the path leads to an item of a list.
     Duplicate,
     Insert(String, Value),
 }
@@ -128,7 +128,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// The paths of everything in a value, itself among it.
+/// The paths of a value and of everything inside it.
 fn paths(value: &Value, at: &str, found: &mut Vec<String>) {
     found.push(at.to_owned());
     match value {
@@ -165,7 +165,7 @@ fn apply(spec: &mut Value, path: &str, change: &Change) {
     }
 }
 
-/// The policies of a baseline as they are stored.
+/// A baseline, and its policies as they are stored in the cluster.
 fn policies(spec: Value) -> (crate::policy::plan::Baseline, Vec<NetworkPolicy>) {
     let baseline = checked("b", spec);
     let objects = baseline.policies.iter().map(|p| observed(p, "team-a")).collect();
@@ -190,7 +190,7 @@ proptest! {
             paths(&tampered, "", &mut places);
             apply(&mut tampered, &places[place.index(places.len())], change);
         }
-        // What has the wrong type is refused by the apiserver.
+        // The API server refuses a value of the wrong type.
         let Ok(tampered) = serde_json::from_value::<Option<NetworkPolicySpec>>(tampered) else { return Ok(()) };
         let same = meaning(tampered.as_ref()) == meaning(planned.as_ref());
         objects[which].spec = tampered;

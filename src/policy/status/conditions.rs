@@ -1,5 +1,5 @@
-//! The conditions, in kstatus' sense. A condition that keeps its status keeps its transition time, so that an unchanged baseline needs
-//! no write. One file: each condition stands beside the sentence that explains it.
+//! The conditions, as kstatus defines them. A condition that keeps its status keeps its transition time, so an unchanged baseline
+//! needs no write. One file: each condition is next to the sentence that explains it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,60 +18,60 @@ use crate::api::{
     whole_seconds,
 };
 
-/// The API server takes no message over 32,768 characters, and nobody reads so many.
+/// The longest message of a condition, in characters. The API server's limit is 32,768, far more than people read.
 pub const MAX_MESSAGE: usize = 1024;
 
-/// What the conditions are made of.
+/// The facts that decide the conditions.
 #[derive(Clone, Debug, Default)]
 pub struct ConditionInputs<'a> {
-    /// The generation of the spec.
+    /// `metadata.generation`: the version of the spec.
     pub generation: Option<i64>,
-    /// Whether the baseline writes.
+    /// Whether the baseline writes (Enforce) or only reports (Audit).
     pub mode: Mode,
-    /// It is suspended.
+    /// `spec.suspend` is true.
     pub suspended: bool,
-    /// While a release waits to be confirmed: how many namespaces would lose its policies, of how many that have them.
+    /// While a release awaits confirmation: how many namespaces would lose the policies, and how many have them.
     pub awaiting: Option<(usize, usize)>,
-    /// It is being deleted.
+    /// Set while the baseline is being deleted.
     pub deleting: Option<Going>,
-    /// Deleting it now would leave its policies behind, though its deletion policy is Delete: the finalizer is not there yet. Why, if
-    /// it could not be written.
+    /// Set while the deletion policy is Delete and the finalizer is not there yet: a deletion now would leave the policies behind.
+    /// The inner value is the error if the finalizer could not be written.
     pub unfinished: Option<Option<String>>,
-    /// Why it cannot be planned with.
+    /// Why the spec is invalid, as a reason and a message.
     pub stalled: Option<(&'a str, String)>,
-    /// The kinds of policies that the cluster knows and that are not looked at; none while that is not known.
+    /// The policy kinds of the cluster in which the operator does not look for bypasses. `None` until they are known.
     pub unsupported_policy_kinds: Option<&'a BTreeSet<String>>,
-    /// What is allowed as DNS; none while that is not known.
+    /// Which DNS destinations are allowed. `None` until they are known.
     pub dns: Option<&'a DnsStatus>,
-    /// What of the cluster's DNS no policy can express.
+    /// The part of the cluster's DNS that no policy can express.
     pub dns_gap: Option<&'a str>,
-    /// The resources that could not be listed, of those that name Services which the API server calls.
+    /// The resources that name Services called by the API server, and that could not be listed.
     pub unlisted: &'a [&'static str],
-    /// How far its rollout is, if there is one.
+    /// The state of the rollout, if there is one.
     pub rollout: Option<&'a RolloutStatus>,
-    /// Why no change goes out by itself: a word and a sentence.
+    /// Why no change goes out automatically, as a reason and a message.
     pub paused: Option<&'a (String, String)>,
 }
 
-/// What was found in the namespaces of a baseline.
+/// A summary of the namespaces of a baseline.
 #[derive(Clone, Copy, Debug)]
 pub struct NamespaceFindings<'a> {
-    /// Its namespaces, counted by state.
+    /// The namespaces, counted by state.
     pub counts: &'a NamespaceCounts,
-    /// In how many namespaces it is tied with which baseline of the same priority.
+    /// The baselines with the same priority that select the same namespaces, each with the number of such namespaces.
     pub ties: &'a BTreeMap<Arc<str>, u32>,
 }
 
-/// What becomes of the policies of a baseline that is being deleted.
+/// What happens to the policies of a baseline that is being deleted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Going {
-    /// So many are still to be removed.
+    /// They are being removed; this many are left.
     Removing(usize),
-    /// They stay.
+    /// They stay in the cluster.
     Leaving,
 }
 
-/// The conditions; `previous` are those that stand in the cluster.
+/// Builds all conditions. `previous` are the conditions that are stored in the cluster.
 pub fn conditions(health: &ConditionInputs, found: &NamespaceFindings, previous: &[Condition], now: Timestamp) -> Vec<Condition> {
     let (ready, reason, message) = ready(health, found.counts);
     let is_stalled = health.stalled.is_some();
@@ -97,7 +97,7 @@ pub fn conditions(health: &ConditionInputs, found: &NamespaceFindings, previous:
         Some(unsupported_policy_kinds) => {
             Some(build((ConditionType::BypassCoverage, false, not_covered(unsupported_policy_kinds))))
         }
-        // What stands there is right until more is known.
+        // Keep the stored condition until more is known.
         None => stands(ConditionType::BypassCoverage).cloned(),
     };
     let tied = (!found.ties.is_empty()).then(|| build((ConditionType::PriorityTied, true, tied(found.ties))));
@@ -130,13 +130,13 @@ pub fn conditions(health: &ConditionInputs, found: &NamespaceFindings, previous:
     all
 }
 
-/// How far a rollout is, in words.
+/// The progress of a rollout as text.
 fn progress(RolloutStatus { total, moved, waves, next_wave_at, .. }: &RolloutStatus) -> String {
     let next = next_wave_at.as_ref().map(|at| format!("; the next one begins at {}", at.0));
     format!("{moved} of {total} namespaces hold the new policies, in wave {waves}{}", next.unwrap_or_default())
 }
 
-/// So many baselines that this one is tied with are named.
+/// The message names at most this many tied baselines.
 const TIES_TOLD: usize = 5;
 
 fn tied(ties: &BTreeMap<Arc<str>, u32>) -> (&'static str, String) {
@@ -258,7 +258,7 @@ mod tests {
         ConditionInputs { generation: Some(3), ..ConditionInputs::default() }
     }
 
-    /// The conditions of a baseline that is tied with none.
+    /// The conditions of a baseline without ties.
     fn of(health: &ConditionInputs, counts: &NamespaceCounts, previous: &[Condition], second: i64) -> Vec<Condition> {
         conditions(health, &NamespaceFindings { counts, ties: &BTreeMap::new() }, previous, at(second))
     }
@@ -303,7 +303,7 @@ mod tests {
                 "Stalled=False Valid"
             ]
         );
-        // Where no rollout is, nothing waits.
+        // Without a rollout, nothing waits.
         let told = told(&ConditionInputs { paused: Some(&paused), ..health() }, &NamespaceCounts::default());
         assert_eq!(told[..3], ["Ready=True Protected", "Reconciling=False Settled", "RolloutPaused=True TooManyFailures"]);
     }

@@ -1,65 +1,65 @@
-//! What was found in one namespace under one baseline.
+//! The result of comparing one namespace with one baseline.
 
 use std::sync::Arc;
 
 use crate::api::reason::FindingReason;
 
-/// The state of a namespace under one baseline: it has exactly one.
+/// The state of a namespace under one baseline. A namespace has exactly one state.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[cfg_attr(test, derive(strum::VariantArray))]
 pub enum NamespaceState {
-    /// Its policies are in place.
+    /// All planned policies are in place.
     Protected,
-    /// Its policies are being written.
+    /// The operator is writing the policies.
     Pending,
-    /// It differs from the plan, and nothing is written: Audit.
+    /// The namespace differs from the plan, and the operator does not write, because the mode is Audit.
     Drifted,
-    /// A write failed.
+    /// A write was refused or failed.
     Failed,
-    /// Older than the baseline, and only reported.
+    /// The namespace is older than the baseline, which only reports it.
     Reported,
-    /// Its ingress is left open, because the API server calls a Service there. The rest is in place.
+    /// Ingress stays open because the API server calls a Service there. All else is in place.
     Held,
-    /// Nothing is changed for now: the baseline is suspended or stalled, or waits for a confirmation.
+    /// The operator changes nothing for now: the baseline is suspended, stalled or awaits confirmation.
     Frozen,
-    /// Another baseline comes first: it is not selected.
+    /// Another baseline has a higher precedence, so this one does not count the namespace as selected.
     Shadowed,
 }
 
-/// An entry of a status: what is wrong in a namespace, or worth knowing.
+/// An entry of a status: a violation or a notice about a namespace.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
-    /// The policy, when it concerns one.
+    /// The policy, if the entry is about one.
     pub policy: Option<String>,
-    /// Which of the closed set of reasons.
+    /// One of a fixed set of reasons.
     pub reason: FindingReason,
-    /// What it is, and what to do.
+    /// What it is, and what the user can do about it.
     pub message: String,
 }
 
-/// What was found in a namespace.
+/// The result for one namespace.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Finding {
-    /// Its state.
+    /// The one state that is counted.
     pub state: NamespaceState,
-    /// What is wrong or worth knowing.
+    /// The violations and notices.
     pub problems: Vec<Problem>,
-    /// The baselines of the same priority that select the namespace too: the names alone decide between them.
+    /// The baselines of the same priority that also select the namespace. Only the names decide between them.
     pub ties: Vec<Arc<str>>,
 }
 
 impl Finding {
-    /// A state without a problem.
+    /// A result without problems.
     pub const fn fine(state: NamespaceState) -> Self {
         Self { state, problems: vec![], ties: vec![] }
     }
 
-    /// A state with a problem.
+    /// A result with one problem.
     pub fn wrong(state: NamespaceState, problem: Problem) -> Self {
         Self { problems: vec![problem], ..Self::fine(state) }
     }
 
-    /// Adds that the API server calls a Service there. A namespace that would be protected is held.
+    /// Adds the notice that the API server calls a Service there. The state Protected becomes Held.
     pub fn hold(&mut self, notice: Problem) {
         if self.state == NamespaceState::Protected {
             self.state = NamespaceState::Held;

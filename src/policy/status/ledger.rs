@@ -1,4 +1,5 @@
-//! What is known of each namespace of one baseline. One file, most of it tests. Counts are kept as findings change; only samples go into the status (I11).
+//! The results for all namespaces of one baseline. One file, most of it tests. Counts are updated with each result,
+//! and the status shows only samples (I11).
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -20,18 +21,18 @@ use crate::api::{
     whole_seconds,
 };
 
-/// A selector may have thousands of values; the words say how it begins.
+/// The longest selector text in a status, in characters. A selector may have thousands of values; the rest is cut.
 const MAX_SELECTOR: usize = 1024;
 
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 struct LedgerEntry {
     state: NamespaceState,
-    /// Most namespaces have none, and there are many namespaces.
+    /// `None` for most namespaces: this saves memory, because there are many namespaces.
     details: Option<Box<Details>>,
 }
 
-/// What there is to say of a namespace beside its state.
+/// The rarely needed part of an entry.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 struct Details {
@@ -63,21 +64,21 @@ impl LedgerEntry {
     }
 }
 
-/// The findings of one baseline.
+/// The results for all namespaces of one baseline.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Ledger {
     records: BTreeMap<NamespaceName, LedgerEntry>,
     counts: NamespaceCounts,
-    /// In how many namespaces it is tied with which baseline.
+    /// The baselines with the same priority, each with the number of namespaces that both select.
     ties: BTreeMap<Arc<str>, u32>,
     drift: VecDeque<DriftRecord>,
-    /// Since when the entries of the stored status stand: a restart must not make them new.
+    /// The start times of the entries in the stored status, so that a restart does not make them new.
     stored_since: HashMap<(String, Option<String>, FindingReason), Timestamp>,
 }
 
 impl Ledger {
-    /// A ledger that continues what the stored status says.
+    /// A ledger that continues from the stored status.
     pub fn resume(status: Option<&PolicyBaselineStatus>) -> Self {
         let mut ledger = Self::default();
         let Some(status) = status else { return ledger };
@@ -89,7 +90,7 @@ impl Ledger {
         ledger
     }
 
-    /// Notes what was found in a namespace. Says whether that is news.
+    /// Records the result for a namespace. Returns whether it differs from the last one.
     pub fn set(&mut self, ns: &NamespaceName, finding: Finding, now: Timestamp) -> bool {
         if self.records.get(ns).is_some_and(|r| r.is(&finding)) {
             return false;
@@ -109,12 +110,12 @@ impl Ledger {
         true
     }
 
-    /// What is known to be wrong in a namespace; none when nothing was found there yet.
+    /// The problems of a namespace; `None` if there is no result for it yet.
     pub fn problems(&self, ns: &NamespaceName) -> Option<impl Iterator<Item = &Problem>> {
         Some(self.records.get(ns)?.problems().iter().map(|told| &told.problem))
     }
 
-    /// The baseline has nothing to do with the namespace any more. Says whether that is news.
+    /// The baseline no longer concerns this namespace. Returns whether there was a result for it.
     pub fn forget(&mut self, ns: &NamespaceName) -> bool {
         self.take(ns).is_some()
     }
@@ -125,18 +126,18 @@ impl Ledger {
         Some(record)
     }
 
-    /// Notes a drift, newest first.
+    /// Records a drift at the front of the list; the oldest ones are dropped.
     pub fn note_drift(&mut self, record: DriftRecord) {
         self.drift.push_front(record);
         self.drift.truncate(MAX_RECENT_DRIFT);
     }
 
-    /// The counts.
+    /// How many namespaces are in each state.
     pub const fn counts(&self) -> &NamespaceCounts {
         &self.counts
     }
 
-    /// The status that should stand in the cluster, given the one that does.
+    /// Builds the status to store. `previous` is the status that is stored now.
     pub fn status(
         &self,
         health: &ConditionInputs,
@@ -174,7 +175,7 @@ impl Ledger {
         }
     }
 
-    /// Since when the stored status tells of it. Asked once: what comes back later is new.
+    /// The start time of this problem in the stored status. Each is used once: a problem that comes back later is new.
     fn stored(&mut self, ns: &NamespaceName, problem: &Problem) -> Option<Timestamp> {
         self.stored_since.remove(&(ns.as_str().to_owned(), problem.policy.clone(), problem.reason))
     }
@@ -206,7 +207,7 @@ impl Ledger {
     }
 }
 
-/// A drift as the status shows it.
+/// Builds the entry for a drift in the status.
 pub fn drift_record(
     now: Timestamp,
     ns: &NamespaceName,

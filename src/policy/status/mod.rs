@@ -1,4 +1,4 @@
-//! From findings to a status. Counts incrementally, sees no client and no clock, and never fails.
+//! Turns findings into a status. Keeps counts incrementally, uses no client and no clock, and cannot fail.
 
 mod conditions;
 mod finding;

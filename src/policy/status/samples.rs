@@ -1,4 +1,4 @@
-//! Which findings a status shows: a few, whatever the size of the cluster (I11).
+//! Selects the few findings that a status shows; their number does not depend on the size of the cluster (I11).
 
 use jiff::Timestamp;
 
@@ -11,10 +11,10 @@ use crate::api::{
     whole_seconds,
 };
 
-/// Longer messages are cut: a status must not grow with what an admission webhook answers.
+/// The longest message, in characters. Without a limit, a status would grow with the answer of an admission webhook.
 const MAX_MESSAGE: usize = 512;
 
-/// A problem, and since when it stands.
+/// A problem, and the time since when it exists.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub struct ProblemSince {
@@ -25,7 +25,7 @@ pub struct ProblemSince {
 /// One entry that a status may show.
 #[derive(Clone, Copy)]
 pub struct Sample<'a, R> {
-    /// How many entries of the same namespace are worse.
+    /// How many entries of the same namespace are worse than this one.
     place: usize,
     reason: R,
     ns: &'a NamespaceName,
@@ -42,7 +42,7 @@ impl<R> Default for Samples<'_, R> {
 }
 
 impl<'a, R: Copy + Ord> Samples<'a, R> {
-    /// Adds the entries of a namespace that `pick` finds a reason for.
+    /// Adds the entries of a namespace for which `pick` returns a reason.
     pub fn add(&mut self, ns: &'a NamespaceName, problems: &'a [ProblemSince], pick: impl Fn(FindingReason) -> Option<R>) {
         let begin = self.0.len();
         let picked = problems.iter().filter_map(|told| Some((pick(told.problem.reason)?, told)));
@@ -52,7 +52,7 @@ impl<'a, R: Copy + Ord> Samples<'a, R> {
         own.iter_mut().enumerate().for_each(|(place, sample)| sample.place = place);
     }
 
-    /// The worst ones, at most so many, and how many are left out. Each namespace has one before any has a second one.
+    /// The worst entries, at most `most`, and how many are left out. Each namespace gets one entry before any gets a second one.
     pub fn take(mut self, most: usize) -> (Vec<Sample<'a, R>>, u32) {
         let omitted = self.0.len().saturating_sub(most);
         self.0.sort_by_key(|sample| (sample.place, sample.reason, sample.ns));
@@ -63,7 +63,7 @@ impl<'a, R: Copy + Ord> Samples<'a, R> {
 }
 
 impl Sample<'_, ViolationReason> {
-    /// As the status shows it.
+    /// The entry in the form of the status.
     pub fn violation(&self) -> Violation {
         let Self { reason, ns, told: ProblemSince { problem, since }, .. } = *self;
         let (namespace, policy, message) = (ns.to_string(), problem.policy.clone(), cut(&problem.message, MAX_MESSAGE));
@@ -72,7 +72,7 @@ impl Sample<'_, ViolationReason> {
 }
 
 impl Sample<'_, NoticeReason> {
-    /// As the status shows it.
+    /// The entry in the form of the status.
     pub fn notice(&self) -> Notice {
         let Self { reason, ns, told: ProblemSince { problem, since }, .. } = *self;
         let (namespace, policy, message) = (ns.to_string(), problem.policy.clone(), cut(&problem.message, MAX_MESSAGE));
