@@ -1,4 +1,4 @@
-//! The log is for people; the operator works without it (I9).
+//! The log is only for people. The operator works without it (I9).
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::json;
 
-/// Ends with the test.
+/// The process ends with the test.
 struct Operator(Child);
 
 impl Drop for Operator {
@@ -44,7 +44,7 @@ async fn i9_an_operator_whose_log_cannot_be_written_lives_on() {
     });
     fs::write(&kubeconfig, nowhere.to_string()).unwrap();
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    // What is written there fails as on a disk that is full.
+    // Writing there fails, as on a full disk.
     let full = File::options().write(true).open("/dev/full").unwrap();
     let mut run = Command::new(env!("CARGO_BIN_EXE_policy-baseline"));
     run.args(["run", "--log-level=debug", "--admin-address", &address]).env("KUBECONFIG", &kubeconfig).stderr(full);

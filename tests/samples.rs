@@ -12,7 +12,8 @@ fn read(path: &str) -> Value {
     serde_yaml::from_str(&text).unwrap()
 }
 
-/// Fields of the schema that the sample does not show. Of a list, some element must show them. What a selector is made of is shown once, elsewhere.
+/// The fields of the schema that the sample does not show. For a list, one of its elements must show them. The fields of a selector are
+/// shown once, elsewhere.
 fn missing(schema: &Value, shown: &[&Value], path: &str) -> Vec<String> {
     if let Some(items) = schema.get("items") {
         let elements: Vec<&Value> = shown.iter().filter_map(|v| v.as_array()).flatten().collect();
@@ -36,7 +37,7 @@ fn the_annotated_sample_shows_every_field() {
     let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
     let sample = read("manifests/samples/annotated.yaml");
     let mut missing = missing(schema, &[&sample["spec"]], "spec");
-    // A range with exceptions is rare enough to be left to `kubectl explain`.
+    // An ipBlock with exceptions is rare, so it is left to `kubectl explain`.
     missing.retain(|path| path != "spec.dns.peers[].ipBlock.except");
     assert_eq!(missing, [] as [&str; 0]);
     for part in ["matchLabels", "matchExpressions"] {

@@ -1,7 +1,7 @@
-//! What the API server was asked to do, by whom: its own audit log, one entry for each request that has ended.
+//! The audit log of the API server: who sent which request. Each request that has ended has one entry.
 //!
-//! The log is written before the request counts as done, but a response may reach its reader a moment earlier:
-//! wait for an entry that must be there. A watch has its entry when it ends.
+//! The API server writes the entry before the request counts as done, but the client may receive the response a moment earlier. So a
+//! test that needs an entry must wait for it. A watch gets its entry when it ends.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ pub struct AuditLog {
     path: PathBuf,
 }
 
-/// A point in time: what is received later comes after it.
+/// A point in time. Entries of requests that are received later come after it.
 #[derive(Debug, Clone, Copy)]
 pub struct AuditMark {
     offset: u64,
@@ -26,21 +26,21 @@ pub struct AuditMark {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
-    /// Who the request was for: the impersonated user if there was one.
+    /// The user of the request: the impersonated user if there is one.
     pub user: String,
     pub verb: String,
     pub api_group: String,
-    /// Empty for a request outside of the resources, such as `/version`.
+    /// Empty for a request that is not about a resource, such as `/version`.
     pub resource: String,
     pub subresource: String,
     pub namespace: String,
     pub name: String,
     pub code: u16,
     pub user_agent: String,
-    /// Path and query, with `fieldManager`, `timeout` and the like.
+    /// Path and query, including parameters such as `fieldManager` and `timeout`.
     pub uri: String,
     pub timestamp: Timestamp,
-    /// What admission and authorization noted.
+    /// Annotations that admission and authorization added.
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -57,8 +57,8 @@ impl AuditLog {
         AuditMark { offset: fs::metadata(&self.path).map_or(0, |metadata| metadata.len()), at: Timestamp::now() }
     }
 
-    /// The entries of all requests that were received since `mark`, as far as they have ended. The entry of an earlier request may come
-    /// later and is left out; a line that is being written is left for the next call.
+    /// The entries of all requests that were received after `mark` and have ended. Leaves out an entry that is logged later for an
+    /// earlier request. A line that is only half written is left for the next call.
     pub fn since(&self, mark: AuditMark) -> Result<Vec<AuditEntry>> {
         let mut file = File::open(&self.path).with_context(|| format!("open {}", self.path.display()))?;
         file.seek(SeekFrom::Start(mark.offset)).context("seek in the audit log")?;
@@ -70,8 +70,8 @@ impl AuditLog {
     }
 }
 
-/// Whether the suites run against a cluster that is not ours: what its API server was asked cannot be read there, so a test that counts
-/// requests is left out, and says so.
+/// Whether the suites run against an external cluster. There the audit log cannot be read, so a test that counts requests is skipped
+/// and prints that it was skipped.
 pub fn skipped_without_audit_log() -> bool {
     let external = crate::kubeconfig::external_kubeconfig().is_some();
     if external {

@@ -1,8 +1,8 @@
-//! A control plane of our own: etcd, kube-apiserver and kube-controller-manager on free loopback ports.
+//! A control plane for tests: etcd, kube-apiserver and kube-controller-manager on free loopback ports.
 //!
-//! Each has its own state, authority and users; no two share anything. With `E2E_KUBECONFIG` it is somebody's
-//! cluster instead: then nothing is started, and whatever needs the processes is an error.
-//! Holds processes and paths only, nothing of a runtime: it may be shared by tests that each have their own.
+//! Each control plane has its own state, certificate authority and users. Control planes share nothing. With `E2E_KUBECONFIG` an
+//! external cluster is used instead. Then nothing is started, and calls that need the processes return an error.
+//! This type holds only processes and paths, nothing of an async runtime. So tests with different runtimes can share it.
 //! One file: the processes of a control plane start and stop in one order.
 
 use std::collections::BTreeMap;
@@ -31,13 +31,13 @@ use crate::process::{Guarded, Program};
 use crate::state_dir::{StateDir, keep_always};
 use crate::wait::eventually;
 
-/// How long the API server may take to be ready.
+/// The longest time until the API server is ready.
 const READY: Duration = Duration::from_mins(1);
-/// How long a component may take to end after SIGTERM.
+/// The longest time until a component has ended after SIGTERM.
 const STOP: Duration = Duration::from_secs(20);
-/// How long a token of a ServiceAccount is valid.
+/// The lifetime of a ServiceAccount token, in seconds.
 const TOKEN_SECONDS: i64 = 8 * 60 * 60;
-/// A port that was free a moment ago may be taken when its user starts: then everything starts again.
+/// Another program may take a port between the check and the start. Then the start is tried again from the beginning.
 const ATTEMPTS: u32 = 3;
 
 const SERVER_NAMES: [&str; 5] = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
@@ -46,7 +46,7 @@ const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,ser
     serviceaccount-token-controller,root-ca-certificate-publisher-controller,resourcequota-controller,\
     clusterrole-aggregation-controller,validatingadmissionpolicy-status-controller";
 
-/// One entry for each request that has ended, but for the control plane's talk with itself.
+/// The audit policy: one entry for each request that has ended, except the internal requests of the control plane.
 const AUDIT_POLICY: &str = r#"
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -69,17 +69,17 @@ rules:
 pub struct Options {
     /// More flags for kube-apiserver, such as `--feature-gates=…`.
     pub apiserver_args: Vec<String>,
-    /// The same for etcd.
+    /// More flags for etcd.
     pub etcd_args: Vec<String>,
-    /// All controllers act under one name, instead of one for each as in most clusters.
+    /// All controllers use one identity, instead of one identity for each as in most clusters.
     pub shared_credentials: bool,
-    /// Controllers that run beside the usual ones.
+    /// Controllers that run in addition to the usual ones.
     pub more_controllers: Vec<&'static str>,
 }
 
 #[derive(Debug)]
 pub struct ControlPlane {
-    // Dropped in this order: first the processes, then their state.
+    // Fields are dropped in this order: first the processes, then their state.
     kind: Kind,
     state: StateDir,
     admin_kubeconfig: PathBuf,
@@ -109,13 +109,13 @@ struct Local {
 
 #[derive(Debug, Default)]
 struct Processes {
-    // The API server goes first: it must not see its etcd vanish.
+    // The API server is dropped first, so that it never loses its etcd.
     controller_manager: Option<Guarded>,
     apiserver: Option<Guarded>,
     etcd: Option<Guarded>,
 }
 
-/// Whether the suites run with every admission component on. Who makes drift then does so as somebody of the break-glass group.
+/// Whether the suites run with every admission component installed. Then tests make drift as a member of the break-glass group.
 pub fn components_on() -> bool {
     env::var_os("E2E_COMPONENTS").is_some_and(|value| value == "1")
 }
@@ -180,7 +180,7 @@ impl ControlPlane {
             start_time: Duration::ZERO,
         };
         let local = plane.local()?;
-        // An API server that finds no etcd waits a second before it looks again.
+        // etcd must listen first: an API server that finds no etcd waits a second before it tries again.
         plane.listen_etcd().await?;
         local.processes().apiserver = Some(local.spawn_apiserver()?);
         plane.wait_ready().await?;
@@ -190,7 +190,7 @@ impl ControlPlane {
         Ok(plane)
     }
 
-    /// From nothing to a working controller-manager; zero for an external cluster.
+    /// The time from the start until the controller-manager works. Zero for an external cluster.
     pub fn start_time(&self) -> Duration {
         self.start_time
     }
@@ -203,7 +203,7 @@ impl ControlPlane {
         &self.state.path
     }
 
-    /// The state directory stays after the end, for somebody to look at.
+    /// Keeps the state directory after the end, so that somebody can inspect it.
     pub fn keep_state(&self) {
         self.state.keep.store(true, Ordering::Relaxed);
     }
@@ -216,7 +216,7 @@ impl ControlPlane {
         client(&self.admin_kubeconfig, None).await
     }
 
-    /// A kubeconfig with a fresh token of a ServiceAccount that exists.
+    /// Writes a kubeconfig with a new token of an existing ServiceAccount.
     pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf> {
         let api: Api<ServiceAccount> = Api::namespaced(self.admin().await?, namespace);
         let request = TokenRequest {
@@ -232,8 +232,8 @@ impl ControlPlane {
         self.derive_kubeconfig(&file, &json!({ "token": token }))
     }
 
-    /// A kubeconfig of a user that needs no account: by client certificate, at an external cluster by impersonation.
-    /// NB kube-rs does not read impersonation from a kubeconfig (kubectl does): for a client in Rust use [`Self::user`].
+    /// Writes a kubeconfig of a user that needs no account. It uses a client certificate; for an external cluster it uses
+    /// impersonation. NB kube-rs does not read impersonation from a kubeconfig (kubectl does): for a client in Rust use [`Self::user`].
     pub fn user_kubeconfig(&self, name: &str, groups: &[&str]) -> Result<PathBuf> {
         let file = format!("user-{}-{}", file_name(name), self.next_number());
         match &self.kind {
@@ -260,13 +260,13 @@ impl ControlPlane {
     pub fn kubectl(&self) -> Command {
         let built = paths::control_plane_binaries().map(|dir| dir.join("kubectl"));
         let mut command = Command::new(built.unwrap_or_else(|_| PathBuf::from("kubectl")));
-        // Discovery is cached by address, and ports are used again: the cache belongs to this control plane.
+        // kubectl caches discovery by address, and ports are used again. So each control plane has its own cache.
         command.env("KUBECONFIG", &self.admin_kubeconfig).env("KUBECACHEDIR", self.state.path.join("kubectl"));
         command.current_dir(paths::repo());
         command
     }
 
-    /// `kubectl ARGS…` with its stdout; what it says on stderr is the error.
+    /// Runs `kubectl ARGS…`. Returns its stdout; on failure the error contains its stderr.
     pub fn run_kubectl(&self, args: &[&str]) -> Result<String> {
         let output = self.kubectl().args(args).output().context("start kubectl")?;
         if !output.status.success() {
@@ -275,13 +275,13 @@ impl ControlPlane {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// None at an external cluster.
+    /// The audit log. None for an external cluster.
     pub fn audit(&self) -> Option<AuditLog> {
         let log = || AuditLog::new(self.state.path.join("audit.log"));
         (!self.is_external()).then(log)
     }
 
-    /// Name and pid of each process, then of their guards.
+    /// The name and the pid of each process, then of their guards.
     pub fn pids(&self) -> BTreeMap<String, u32> {
         let mut pids = BTreeMap::new();
         if let Kind::Local(local) = &self.kind {
@@ -301,19 +301,19 @@ impl ControlPlane {
         pids
     }
 
-    /// SIGTERM to kube-apiserver, until it has ended. etcd and kube-controller-manager stay.
+    /// Sends SIGTERM to kube-apiserver and waits until it has ended. etcd and kube-controller-manager keep running.
     pub fn stop_apiserver(&self) -> Result<()> {
         let process = self.local()?.processes().apiserver.take();
         process.context("kube-apiserver does not run")?.stop(STOP).map(|_| ())
     }
 
-    /// SIGKILL to kube-apiserver, until it has ended.
+    /// Sends SIGKILL to kube-apiserver and waits until it has ended.
     pub fn kill_apiserver(&self) -> Result<()> {
         let process = self.local()?.processes().apiserver.take();
         process.context("kube-apiserver does not run")?.kill()
     }
 
-    /// The API server again, on the same port with the same state; returns when it is ready.
+    /// Starts kube-apiserver again, on the same port with the same state. Returns when it is ready.
     pub async fn start_apiserver(&self) -> Result<()> {
         let local = self.local()?;
         if local.processes().apiserver.is_some() {
@@ -324,18 +324,18 @@ impl ControlPlane {
         self.wait_ready().await
     }
 
-    /// Where etcd listens.
+    /// The URL of etcd.
     pub fn etcd_url(&self) -> Result<&str> {
         Ok(&self.local()?.etcd_url)
     }
 
-    /// SIGKILL to etcd, until it has ended. Its data stays.
+    /// Sends SIGKILL to etcd and waits until it has ended. Its data stays.
     pub fn kill_etcd(&self) -> Result<()> {
         let process = self.local()?.processes().etcd.take();
         process.context("etcd does not run")?.kill()
     }
 
-    /// etcd again, with the same data; returns when the API server is ready.
+    /// Starts etcd again, with the same data. Returns when the API server is ready.
     pub async fn start_etcd(&self) -> Result<()> {
         if self.local()?.processes().etcd.is_some() {
             bail!("etcd runs already");
@@ -351,24 +351,24 @@ impl ControlPlane {
         self.wait("etcd listens", async || Ok(TcpStream::connect(("127.0.0.1", local.etcd_port)).is_ok())).await
     }
 
-    /// The file of the authorities of the apiserver.
+    /// The file with the certificate authorities of the API server.
     pub fn authority(&self) -> Result<PathBuf> {
         Ok(self.local()?.pki.authority())
     }
 
-    /// Host and port of the apiserver.
+    /// Host and port of the API server.
     pub fn address(&self) -> Result<String> {
         Ok(format!("127.0.0.1:{}", self.local()?.port))
     }
 
-    /// The files of the certificate and of the key of the apiserver.
+    /// The files with the serving certificate and the key of the API server.
     pub fn serving(&self) -> Result<(&Path, &Path)> {
         let serving = &self.local()?.serving;
         Ok((&serving.certificate, &serving.key))
     }
 
-    /// Gives the API server a certificate of another authority, from its next start on. The harness trusts both; returns the file
-    /// of the new one.
+    /// Gives the API server a certificate of another authority, which it uses from its next start on. The harness trusts both
+    /// authorities. Returns the file of the new one.
     pub fn change_authority(&self) -> Result<PathBuf> {
         let local = self.local()?;
         let next = Pki::create(&local.dir.join(format!("pki-{}", self.next_number())))?;
@@ -395,7 +395,7 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// An error names the process that has ended by itself. One that was stopped on purpose is not missed here.
+    /// Returns an error that names a process that has ended by itself. Does not check a process that was stopped on purpose.
     pub fn check_alive(&self) -> Result<()> {
         match &self.kind {
             Kind::Local(local) => local.check_alive(),
@@ -403,7 +403,7 @@ impl ControlPlane {
         }
     }
 
-    /// Whether all processes are there.
+    /// Whether all processes run.
     pub(crate) fn is_whole(&self) -> bool {
         match &self.kind {
             Kind::Local(local) => local.check_alive().is_ok() && local.processes().all_there(),
@@ -431,7 +431,7 @@ impl ControlPlane {
         .await
     }
 
-    /// The first things that the controllers do, and that a new namespace needs.
+    /// Waits until the controllers have created the first objects that a new namespace needs.
     async fn wait_controllers(&self) -> Result<()> {
         let admin = self.admin().await?;
         let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), "default");
@@ -443,7 +443,7 @@ impl ControlPlane {
         .await
     }
 
-    /// Waits for a condition, but not on after a component has died.
+    /// Waits for a condition. Stops waiting when a component has ended.
     async fn wait(&self, what: &str, mut ready: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
         let outcome = eventually(what, READY, async || match self.check_alive() {
             Err(dead) => Ok(Some(Err(dead))),
@@ -456,7 +456,7 @@ impl ControlPlane {
         }
     }
 
-    /// The admin's cluster with another user.
+    /// Writes a copy of the admin's kubeconfig with another user.
     fn derive_kubeconfig(&self, file: &str, user: &Value) -> Result<PathBuf> {
         if let Kind::Local(local) = &self.kind {
             return local.write_kubeconfig(file, user);
@@ -508,7 +508,7 @@ impl Local {
     }
 
     fn spawn(&self, name: &str, args: &[String]) -> Result<Guarded> {
-        // The guard of etcd, which all others need, clears up behind a harness that could not.
+        // All other processes need etcd, so its guard removes the state directory if the harness cannot.
         let clears_up = name == "etcd" && !keep_always();
         Guarded::spawn(Program {
             name,
@@ -516,7 +516,7 @@ impl Local {
             args: args.to_vec(),
             env: Vec::new(),
             log: self.dir.join(format!("{name}.log")),
-            // Nobody needs its state any more.
+            // The state is not needed afterwards, so there is no grace period.
             grace: Duration::ZERO,
             remove: clears_up.then_some(self.dir.as_path()),
         })
@@ -526,7 +526,7 @@ impl Local {
         let peer_url = format!("http://127.0.0.1:{}", self.peer_port);
         let mut args = vec![
             format!("--data-dir={}", self.dir.join("etcd").display()),
-            // The data need not survive the machine.
+            // The data need not survive a crash of the machine.
             "--unsafe-no-fsync".to_owned(),
             format!("--listen-client-urls={}", self.etcd_url),
             format!("--advertise-client-urls={}", self.etcd_url),
@@ -546,7 +546,7 @@ impl Local {
             "--bind-address=127.0.0.1".to_owned(),
             "--advertise-address=127.0.0.1".to_owned(),
             format!("--secure-port={}", self.port),
-            // A loopback address may not be an endpoint, and nobody here needs the Service `kubernetes`.
+            // A loopback address must not be an endpoint, and no test needs the Service `kubernetes`.
             "--endpoint-reconciler-type=none".to_owned(),
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
             format!("--tls-cert-file={}", self.serving.certificate.display()),
@@ -558,10 +558,10 @@ impl Local {
             format!("--service-account-key-file={}", pki.service_account_public_key().display()),
             format!("--audit-policy-file={}", self.dir.join("audit-policy.yaml").display()),
             format!("--audit-log-path={}", self.dir.join("audit.log").display()),
-            // An entry exists before its request counts as done; the file is never rotated under a reader.
+            // An entry is written before its request counts as done. The file is never rotated while somebody reads it.
             "--audit-log-mode=blocking".to_owned(),
             "--audit-log-maxsize=100000".to_owned(),
-            // Without it a graceful end waits a minute for the watches.
+            // Without this flag a graceful shutdown waits a minute for the watches.
             "--shutdown-watch-termination-grace-period=1s".to_owned(),
         ];
         args.extend(self.options.apiserver_args.iter().cloned());
@@ -570,7 +570,7 @@ impl Local {
 
     fn spawn_controller_manager(&self) -> Result<Guarded> {
         let user = "system:kube-controller-manager";
-        // One name for all controllers needs the rights of all of them.
+        // One identity for all controllers needs the rights of all of them.
         let groups: &[&str] = if self.options.shared_credentials { &["system:masters"] } else { &[] };
         let files = self.pki.client("kube-controller-manager", user, groups)?;
         let kubeconfig = self.write_kubeconfig("kube-controller-manager", &certificate_user(&files))?;
@@ -599,7 +599,7 @@ impl Local {
     }
 }
 
-/// All are held until all are known, so that they differ.
+/// Binds all ports before it releases any, so that they differ.
 fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut ports = [0; N];
     let mut held = Vec::new();
@@ -611,7 +611,7 @@ fn free_ports<const N: usize>() -> Result<[u16; N]> {
     Ok(ports)
 }
 
-/// A loopback port that is free now, for the operator's own listeners.
+/// A loopback port that is free now, for the listeners of the operator.
 pub fn free_port() -> Result<u16> {
     free_ports::<1>().map(|[port]| port)
 }

@@ -1,4 +1,4 @@
-//! Choices that can be repeated.
+//! Random choices that can be repeated.
 
 use std::env;
 use std::hash::{BuildHasher, RandomState};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-/// The same seed gives the same choices.
+/// Random numbers. The same seed gives the same choices.
 #[derive(Debug, Clone)]
 pub struct Dice(Rng);
 
@@ -15,13 +15,13 @@ impl Dice {
         Self(Rng::with_seed(seed))
     }
 
-    /// Dice of its own for the n-th of many choices: how often the others were thrown shifts nothing.
+    /// Separate dice for the n-th of many choices. How often the other dice were used has no influence on these.
     pub fn nth(seed: u64, n: u64) -> Self {
-        // Neighbours must not look alike: the generator mixes what differs in few bits.
+        // Neighbouring numbers must give different results. The generator mixes inputs that differ in few bits.
         Self::of(Rng::with_seed(seed).u64(..) ^ n)
     }
 
-    /// The seed is that of `E2E_SEED`, else another each time; it is printed.
+    /// Takes the seed from `E2E_SEED`, or else a new one each time. Prints the seed.
     pub fn from_env() -> Self {
         let chosen = env::var("E2E_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = chosen.unwrap_or_else(|| RandomState::new().hash_one(std::process::id()));
@@ -37,7 +37,7 @@ impl Dice {
         Duration::from_millis((from + self.below(to - from)) as u64)
     }
 
-    /// One of these, of which there is at least one.
+    /// One of these values. There must be at least one.
     pub fn pick<T: Copy>(&mut self, among: &[T]) -> T {
         among[self.below(among.len())]
     }
@@ -55,7 +55,7 @@ mod tests {
         let mut all: Vec<usize> = of(1).into_iter().chain(of(2)).collect();
         all.sort_unstable();
         all.dedup();
-        // Of 600 throws of a thousand faces some 450 differ.
+        // 600 throws of a die with a thousand faces give about 450 different numbers.
         assert!((400..500).contains(&all.len()), "{}", all.len());
     }
 }

@@ -1,4 +1,4 @@
-//! Kubeconfigs: of somebody's cluster, and those that the harness writes.
+//! Kubeconfigs: that of an external cluster, and those that the harness writes.
 
 use std::env;
 use std::fs;
@@ -12,19 +12,19 @@ use serde_json::{Value, json};
 
 use crate::pki::Files;
 
-/// The kubeconfig of somebody's cluster, if the suites are to run there.
+/// The kubeconfig of an external cluster, if the suites are to run there.
 pub fn external_kubeconfig() -> Option<PathBuf> {
     env::var_os("E2E_KUBECONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// A client that tells a refusal at once: waiting and trying again is for the test to ask for.
+/// A client that returns an error at once, without retries. Retries are up to the test.
 pub async fn client(kubeconfig: &Path, impersonate: Option<(&str, &[&str])>) -> Result<Client> {
     let config = Kubeconfig::read_from(kubeconfig).with_context(|| format!("read {}", kubeconfig.display()))?;
     let mut config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default())
         .await
         .with_context(|| format!("use {}", kubeconfig.display()))?;
     config.default_retry = false;
-    // Everything is on loopback, whatever the environment says of proxies.
+    // Everything is on loopback, so ignore the proxies of the environment.
     config.proxy_url = None;
     config.connect_timeout = Some(Duration::from_secs(5));
     if let Some((user, groups)) = impersonate {

@@ -1,7 +1,7 @@
-//! The harness of the end-to-end suites: a real control plane, the real operator, and eyes on both.
+//! The harness of the end-to-end suites: a real control plane, the real operator, and observers of both.
 //!
-//! Nothing here decides what is right: it starts, stops, applies, reads and waits.
-//! A process that was started here never outlives the process that asked for it.
+//! Nothing here decides what is correct. It starts, stops, applies, reads and waits. A process that was started here never outlives the
+//! process that asked for it.
 
 pub mod audit;
 pub mod bench;
@@ -33,8 +33,8 @@ pub use world::{EVERYTHING, World};
 pub const SYSTEM_NAMESPACE: &str = "policy-baseline-system";
 pub const SERVICE_ACCOUNT: &str = "policy-baseline";
 
-/// Whatever carries `e2e.policybaseline.io/test=true` belongs to a test, and is removed between two tests.
+/// Every object with the label `e2e.policybaseline.io/test=true` belongs to a test, and is removed between two tests.
 pub const TEST_LABEL: &str = "e2e.policybaseline.io/test";
 
-/// Who is in that group may do what the admission components deny.
+/// Members of this group may do what the admission components deny.
 pub const BREAK_GLASS: &str = "policybaseline.io:break-glass";

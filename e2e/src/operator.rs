@@ -1,4 +1,4 @@
-//! The operator under test: the real binary, run as a process of its own.
+//! The operator under test: the real binary, in a process of its own.
 
 use std::env;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::cluster::{ControlPlane, components_on};
 use crate::process::{self, Guarded, Program};
 use crate::{SYSTEM_NAMESPACE, paths};
 
-/// How long the operator may take to end after SIGTERM.
+/// The longest time until the operator has ended after SIGTERM.
 const STOP: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// The binary under test: that of the same build, unless `E2E_OPERATOR` names another.
+    /// The binary under test: the one of the same build, unless `E2E_OPERATOR` names another.
     pub fn binary() -> Result<PathBuf> {
         match env::var_os("E2E_OPERATOR") {
             Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
@@ -29,7 +29,7 @@ impl Operator {
         }
     }
 
-    /// `policy-baseline run ARGS…` against the cluster of `kubeconfig`.
+    /// Starts `policy-baseline run ARGS…` for the cluster of `kubeconfig`.
     pub fn start(plane: &ControlPlane, kubeconfig: &Path, args: &[&str], envs: &[(&str, &str)]) -> Result<Self> {
         let path = Self::binary()?;
         let filter = env::var("RUST_LOG").unwrap_or_else(|_| "info,policy_baseline=debug".to_owned());
@@ -37,13 +37,13 @@ impl Operator {
             ("KUBECONFIG".to_owned(), kubeconfig.display().to_string()),
             ("POD_NAMESPACE".to_owned(), SYSTEM_NAMESPACE.to_owned()),
             ("RUST_LOG".to_owned(), filter),
-            // Everything is on loopback, whatever the environment says of proxies.
+            // Everything is on loopback, so ignore the proxies of the environment.
             ("NO_PROXY".to_owned(), "127.0.0.1,localhost".to_owned()),
         ];
         if components_on() {
             all.push(("LABEL_NAMESPACES".to_owned(), "true".to_owned()));
         }
-        // The nameservers of this machine are not those of any pod.
+        // The nameservers of this machine are not those of the pods.
         let resolv_conf = plane.state_dir().join("resolv.conf");
         fs::write(&resolv_conf, "# no nameserver\n")?;
         let resolv_conf = format!("--resolv-conf={}", resolv_conf.display());
@@ -75,22 +75,22 @@ impl Operator {
         self.process.pid()
     }
 
-    /// SIGTERM, and the exit code that follows. Not ending in time is an error.
+    /// Sends SIGTERM. Returns the exit code. It is an error if the operator does not end in time.
     pub fn stop(&mut self) -> Result<i32> {
         self.process.stop(STOP)
     }
 
-    /// Any signal, and nothing is waited for.
+    /// Sends any signal, and does not wait.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         process::signal(self.pid(), signal)
     }
 
-    /// SIGKILL; returns once it is gone.
+    /// Sends SIGKILL. Returns once the process is gone.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()
     }
 
-    /// The exit code, or 128 plus the signal, if it ends by itself within that time.
+    /// Waits until it ends by itself. Returns the exit code, or 128 plus the signal. None after the timeout.
     pub fn wait_exit(&mut self, timeout: Duration) -> Result<Option<i32>> {
         self.process.wait(timeout)
     }

@@ -1,4 +1,4 @@
-//! Where things are: the repository, the built binaries, the state of the running control planes.
+//! The paths of the repository, of the built binaries, and of the state of the running control planes.
 
 use std::env;
 use std::fs;
@@ -11,14 +11,14 @@ pub fn repo() -> PathBuf {
     manifest.parent().unwrap_or(manifest).to_owned()
 }
 
-/// The directory under which each control plane makes its own.
+/// The directory that contains one directory for each control plane.
 pub fn state_root() -> Result<PathBuf> {
     let root = repo().join("target/e2e");
     fs::create_dir_all(&root).with_context(|| format!("create {}", root.display()))?;
     Ok(root)
 }
 
-/// The directory that holds etcd, kube-apiserver, kube-controller-manager and kubectl.
+/// The directory that contains etcd, kube-apiserver, kube-controller-manager and kubectl.
 pub fn control_plane_binaries() -> Result<PathBuf> {
     let dir = match env::var_os("KUBEBUILDER_ASSETS") {
         Some(assets) if !assets.is_empty() => PathBuf::from(assets),
@@ -32,7 +32,7 @@ pub fn control_plane_binaries() -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// A binary of this workspace: beside the running one, or one directory up when that is a test in `deps/`.
+/// A binary of this workspace: next to the running one, or one directory up if the running one is a test in `deps/`.
 pub fn sibling(name: &str) -> Result<PathBuf> {
     let me = env::current_exe().context("find the running executable")?;
     me.ancestors()

@@ -1,4 +1,4 @@
-//! The certificates of one control plane: its authority, its serving certificate, its clients.
+//! The certificates of one control plane: the authority, the serving certificate, and the client certificates.
 //!
 //! Keys never leave the state directory, which only its owner can read.
 
@@ -64,7 +64,7 @@ impl Pki {
         self.issue(name, params(name, &[], subject_alt_names)?, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    /// A client certificate: the API server reads the user from its common name, the group from its organisation.
+    /// Issues a client certificate. The API server reads the user from its common name, and the groups from its organisation.
     pub fn client(&self, file: &str, user: &str, groups: &[&str]) -> Result<Files> {
         self.issue(file, params(user, groups, Vec::new())?, ExtendedKeyUsagePurpose::ClientAuth)
     }
@@ -85,7 +85,8 @@ fn params(name: &str, groups: &[&str], subject_alt_names: Vec<String>) -> Result
     let mut params = CertificateParams::new(subject_alt_names).context("subject alternative names")?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
-    // A name has one value for each key here, but the same key can be said in two ways.
+    // Here a distinguished name can have only one value for each key, but the same key has two representations. So two groups are
+    // possible.
     let keys = [DnType::OrganizationName, DnType::CustomDnType(vec![2, 5, 4, 10])];
     if groups.len() > keys.len() {
         bail!("a client certificate made here names at most two groups, and {name} should have {groups:?}");

@@ -1,6 +1,6 @@
-//! The control planes of one test binary: a few, used again, each by one test at a time.
+//! The control planes of one test binary. There are few of them; they are reused, and one test at a time uses each.
 //!
-//! A test never sees what another has left: a used control plane is swept before it is lent again, and one that
+//! A test never sees what another test left behind. The pool sweeps a used control plane before it lends it again. A control plane that
 //! cannot be swept, or whose test failed, is not lent again.
 
 use std::env;
@@ -18,12 +18,12 @@ use crate::sweep;
 static SLOTS: OnceLock<Semaphore> = OnceLock::new();
 static IDLE: Mutex<Vec<Arc<ControlPlane>>> = Mutex::new(Vec::new());
 
-/// A control plane for one test. It goes back when dropped.
+/// A control plane for one test. It goes back to the pool when dropped.
 #[derive(Debug)]
 pub struct Lease {
     plane: Arc<ControlPlane>,
     discard: AtomicBool,
-    // Dropped last: whoever waits for it finds the control plane idle, or gone.
+    // Dropped last. So whoever waits for the slot finds the control plane idle, or gone.
     _slot: SemaphorePermit<'static>,
 }
 
@@ -55,7 +55,7 @@ pub async fn acquire() -> Result<Lease> {
     Ok(Lease { plane, discard: AtomicBool::new(false), _slot: slot })
 }
 
-/// A control plane of its own kind, which ends with its test.
+/// Starts a control plane with these options. It ends with its test.
 pub async fn acquire_with(options: Options) -> Result<Lease> {
     let slot = SLOTS.get_or_init(|| Semaphore::new(size())).acquire().await.context("the pool is closed")?;
     let plane = Arc::new(ControlPlane::start(options).await?);
@@ -63,7 +63,7 @@ pub async fn acquire_with(options: Options) -> Result<Lease> {
 }
 
 impl Lease {
-    /// It ends with the test instead of going back.
+    /// Marks the control plane: it ends with the test instead of going back to the pool.
     pub fn discard(&self) {
         self.discard.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! A process under a guard: it can be signalled, waited for, and it ends when this process does.
+//! A process under a guard. It can be signalled and waited for, and it ends when this process ends.
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::paths;
 
-/// How often a wait for the end of a process looks.
+/// How often a wait checks whether the process has ended.
 const POLL: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
@@ -34,9 +34,9 @@ pub(crate) struct Program<'a> {
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
     pub log: PathBuf,
-    /// How long it has to end in order when the harness has gone.
+    /// How long the process may take to shut down after the harness is gone.
     pub grace: Duration,
-    /// What the guard removes once this process has gone because the harness had.
+    /// The guard removes this directory after the harness and this process are gone.
     pub remove: Option<&'a Path>,
 }
 
@@ -50,7 +50,8 @@ impl Guarded {
             command.arg("--remove").arg(dir);
         }
         command.arg(&log).arg("--").arg(path).args(args).envs(env);
-        // A group of its own: Ctrl-C in a terminal ends the harness only, and its end ends the rest in order.
+        // A process group of its own, so that Ctrl-C in a terminal ends only the harness. The end of the harness then ends the other
+        // processes in order.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
         let mut guard = command.spawn().with_context(|| format!("start the guard of {name}"))?;
 
@@ -65,7 +66,7 @@ impl Guarded {
         Ok(Self { name: name.to_owned(), guard, stdin, pid, log })
     }
 
-    /// The process itself, not its guard.
+    /// The pid of the process itself, not of its guard.
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -78,13 +79,13 @@ impl Guarded {
         &self.log
     }
 
-    /// The exit code, or 128 plus the signal, if it has ended.
+    /// The exit code if it has ended, or 128 plus the signal. None while it runs.
     pub fn exited(&mut self) -> Result<Option<i32>> {
         let status = self.guard.try_wait().with_context(|| format!("look at {}", self.name))?;
         Ok(status.map(|status| status.code().unwrap_or(-1)))
     }
 
-    /// The same, waiting for it at most that long.
+    /// The same, but waits for the end until the timeout.
     #[expect(clippy::disallowed_methods, reason = "this is how a condition is awaited")]
     pub fn wait(&mut self, timeout: Duration) -> Result<Option<i32>> {
         let until = Instant::now() + timeout;
@@ -101,7 +102,7 @@ impl Guarded {
         self.ask(b't');
     }
 
-    /// SIGTERM, and the exit code. One that has not ended by then is killed, and that is an error.
+    /// Sends SIGTERM, and returns the exit code. If the process has not ended in time, it is killed, and an error is returned.
     pub fn stop(&mut self, timeout: Duration) -> Result<i32> {
         self.terminate();
         if let Some(code) = self.wait(timeout)? {
@@ -111,7 +112,7 @@ impl Guarded {
         bail!("{} did not end within {timeout:?} of SIGTERM:\n{}", self.name, paths::tail(&self.log, 20))
     }
 
-    /// SIGKILL; returns once it is gone.
+    /// Sends SIGKILL. Returns once the process is gone.
     pub fn kill(&mut self) -> Result<()> {
         self.ask(b'k');
         match self.wait(Duration::from_secs(10))? {
@@ -120,7 +121,7 @@ impl Guarded {
         }
     }
 
-    /// A guard that has ended no longer listens, and then its child has ended too.
+    /// A guard that has ended reads no more requests. Then its child has ended too, so the error is ignored.
     fn ask(&mut self, what: u8) {
         if let Some(stdin) = &mut self.stdin {
             let _ = stdin.write_all(&[what]).and_then(|()| stdin.flush());
@@ -136,7 +137,7 @@ impl Drop for Guarded {
     }
 }
 
-/// Whether a process with this pid runs. One that has ended but that nobody has reaped does not.
+/// Whether a process with this pid runs. A zombie does not count.
 pub fn alive(pid: u32) -> bool {
     if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
@@ -146,22 +147,22 @@ pub fn alive(pid: u32) -> bool {
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
 }
 
-/// SIGKILL to one process that the caller has started.
+/// Sends SIGKILL to a process that the caller has started.
 pub fn kill(pid: u32) -> Result<()> {
     signal(pid, Signal::KILL)
 }
 
-/// A signal to one process that the caller has started.
+/// Sends a signal to a process that the caller has started.
 pub fn signal(pid: u32, signal: Signal) -> Result<()> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("not a pid")?;
     kill_process(pid, signal).context("send a signal")
 }
 
-/// A process that SIGSTOP holds. It goes on when this is dropped, whatever happens before.
+/// A process that SIGSTOP has stopped. It continues when this value is dropped, also after a panic.
 #[derive(Debug)]
 pub struct Paused(u32);
 
-/// SIGSTOP to one process that the caller has started.
+/// Sends SIGSTOP to a process that the caller has started.
 pub fn pause(pid: u32) -> Result<Paused> {
     signal(pid, Signal::STOP)?;
     Ok(Paused(pid))

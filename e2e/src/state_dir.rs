@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::{paths, process};
 
-/// The directory of one control plane. It goes with it, unless a test failed or somebody wants to look.
+/// The directory of one control plane. It is removed with the control plane, unless a test failed or somebody wants to inspect it.
 #[derive(Debug)]
 pub struct StateDir {
     pub path: PathBuf,
@@ -23,7 +23,7 @@ impl StateDir {
         Self::with_prefix("cp-")
     }
 
-    /// No guard clears up behind this one, so the next clears up behind those that ended.
+    /// For an external cluster. No guard removes this directory, so the next call removes those of processes that have ended.
     pub fn create_external() -> Result<Self> {
         for entry in fs::read_dir(paths::state_root()?).context("read the state directories")?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();

@@ -1,8 +1,8 @@
-//! Between two tests: everything that the first one made goes.
+//! Runs between two tests: removes everything that the first test made.
 //!
-//! What goes: in a control plane of our own, all namespaces but the built-in ones and the operator's, with all that is
-//! in them, and every NetworkPolicy; anywhere, all objects of our API group, and whatever carries the test label.
-//! Of a cluster that is not ours, nothing else is touched.
+//! In a control plane of our own it removes all namespaces with their contents, except the built-in ones and the operator's, and every
+//! NetworkPolicy. In any cluster it removes all objects of our API group, and everything with the test label. In an external cluster it
+//! touches nothing else.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -25,7 +25,7 @@ const IN_FLIGHT: usize = 16;
 const OUR_GROUP: &str = "policybaseline.io";
 const KEPT_NAMESPACES: [&str; 5] = ["default", "kube-system", "kube-public", "kube-node-lease", SYSTEM_NAMESPACE];
 
-/// The API server goes on using a policy or a webhook for a while after it is deleted, and nothing tells when it stops.
+/// The API server continues to apply an admission policy or webhook for a while after its deletion, and nothing shows when it stops.
 const ADMISSION: [&str; 6] = [
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
@@ -38,7 +38,7 @@ const ADMISSION: [&str; 6] = [
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
     Clean,
-    /// It cannot be made as new: start another one.
+    /// The control plane cannot be cleaned. Start another one.
     Replace,
 }
 
@@ -58,13 +58,13 @@ struct Sweeper {
 }
 
 impl Sweeper {
-    /// Deletes what is found; an error says what that was. Nothing found means that all is gone.
+    /// Deletes everything that it finds; the error names what that was. If it finds nothing, all is gone.
     async fn pass(&self) -> Result<bool> {
         let discovery = Discovery::new(self.client.clone()).run_aggregated().await.context("discovery")?;
         let resources: Vec<ApiResource> =
             discovery.groups().flat_map(ApiGroup::recommended_resources).filter_map(sweepable).collect();
         let namespaces = self.delete_namespaces().await?;
-        // They are terminating now: nothing new appears in them.
+        // These namespaces are terminating now, so nothing new appears in them.
         let mut found: Vec<String> = stream::iter(&resources)
             .map(|resource| self.delete_doomed(resource, &namespaces))
             .buffer_unordered(IN_FLIGHT)
@@ -86,7 +86,7 @@ impl Sweeper {
         for (resource, _) in discovery.groups().flat_map(ApiGroup::recommended_resources) {
             if ADMISSION.contains(&resource.kind.as_str()) {
                 let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-                // Those of the components stay where every suite has them.
+                // The policies of the components stay, because every suite runs with them.
                 let others = if components_on() { "app.kubernetes.io/name!=policy-baseline" } else { "" };
                 if !api.list_metadata(&ListParams::default().labels(others).limit(1)).await?.items.is_empty() {
                     return Ok(true);
@@ -108,7 +108,8 @@ impl Sweeper {
         Ok(doomed.iter().map(ResourceExt::name_any).collect())
     }
 
-    /// The namespace controller waits five seconds before it looks: we have emptied them already, so they may go at once.
+    /// The namespace controller waits five seconds before it acts. We have already emptied these namespaces, so we finalize them at
+    /// once.
     async fn finalize_namespaces(&self) -> Result<()> {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let doomed = self.doomed_namespaces(&api).await?;
@@ -134,7 +135,7 @@ impl Sweeper {
         let all: Api<DynamicObject> = Api::all_with(self.client.clone(), resource);
         let list = match all.list_metadata(&ListParams::default()).await {
             Ok(list) => list,
-            // A CRD that has gone since the discovery.
+            // The CRD was deleted after the discovery.
             Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(Vec::new()),
             Err(err) => return Err(err).with_context(|| format!("list {}", resource.plural)),
         };
@@ -154,10 +155,11 @@ impl Sweeper {
     ) -> bool {
         let ours = resource.group == OUR_GROUP || object.labels().contains_key(TEST_LABEL);
         let inside = object.namespace().is_some_and(|namespace| {
-            // Of our own control plane also what is in no namespace any more.
+            // In a control plane of our own, also objects whose namespace no longer exists.
             namespaces.contains(&namespace) || (!self.external && !KEPT_NAMESPACES.contains(&namespace.as_str()))
         });
-        // The lease of an operator that was killed would make the next one wait, and what a baseline asked for is collected later.
+        // The Lease of a killed operator would make the next one wait. The garbage collector would collect the revisions of a baseline
+        // too late.
         let left = ["Lease", "ControllerRevision"].contains(&&*resource.kind);
         let left = left && object.namespace().as_deref() == Some(SYSTEM_NAMESPACE);
         ours || inside || left || (!self.external && resource.kind == "NetworkPolicy")
@@ -169,7 +171,7 @@ impl Sweeper {
             None => Api::all_with(self.client.clone(), resource),
         };
         let name = object.name_any();
-        // A CRD keeps its own finalizer: it takes its objects with it.
+        // A CRD keeps its own finalizer, because that deletes its objects too.
         if !object.finalizers().is_empty() && resource.kind != "CustomResourceDefinition" {
             let none = json!({ "metadata": { "finalizers": null } });
             gone(api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(none)).await.map(drop))?;
@@ -179,14 +181,14 @@ impl Sweeper {
     }
 }
 
-/// Events expire by themselves, and namespaces are seen to elsewhere.
+/// Skips Events, because they expire by themselves, and Namespaces, because they are handled elsewhere.
 fn sweepable((resource, capabilities): (ApiResource, ApiCapabilities)) -> Option<ApiResource> {
     let able = capabilities.supports_operation(verbs::LIST) && capabilities.supports_operation(verbs::DELETE);
     let other = resource.kind == "Event" || (resource.kind == "Namespace" && capabilities.scope == Scope::Cluster);
     (able && !other).then_some(resource)
 }
 
-/// What has gone already needs no deleting.
+/// Ignores that an object is already gone.
 fn gone(result: kube::Result<()>) -> Result<()> {
     match result {
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),

@@ -1,4 +1,4 @@
-//! Waiting for a condition, with a cap. Tests never sleep: they say what they wait for.
+//! Waits for a condition, with a timeout. Tests never sleep: they name what they wait for.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// How long a test waits for what should happen at once.
+/// How long a test waits for something that should happen at once.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 const POLL: Duration = Duration::from_millis(25);
 
-/// What a probe may answer: here it is, not yet, or not yet because of an error.
+/// The result of a probe: found, not yet, or not yet because of an error.
 pub trait Probe {
     type Found;
     fn found(self) -> Result<Self::Found, String>;
@@ -40,7 +40,7 @@ impl<P: Probe, E: Display> Probe for Result<P, E> {
     }
 }
 
-/// Polls until the probe finds something. An error counts as "not yet", and the last one is told when time is up.
+/// Polls until the probe finds something. An error counts as "not yet". After the timeout, the returned error contains the last one.
 pub async fn eventually<P: Probe>(what: &str, timeout: Duration, mut probe: impl AsyncFnMut() -> P) -> Result<P::Found> {
     let started = Instant::now();
     let until = started + timeout;

@@ -1,4 +1,4 @@
-//! What one test works in: a control plane with the shipped manifests, and the operator once the test starts it.
+//! The environment of one test: a control plane with the shipped manifests, and the operator once the test starts it.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Formatter};
@@ -30,14 +30,14 @@ use crate::wait::{self, Probe, TIMEOUT};
 use crate::{SERVICE_ACCOUNT, SYSTEM_NAMESPACE, TEST_LABEL, paths};
 
 const MANIFESTS: &str = "manifests/base";
-/// The same with every admission component.
+/// The shipped manifests with every admission component.
 pub const EVERYTHING: &str = "e2e/kustomize/everything";
 const OUR_GROUP: &str = "policybaseline.io";
 const FIELD_MANAGER: &str = "e2e";
 const TAIL: usize = 40;
 
 pub struct World {
-    // Dropped in this order: no operator outlives the lease of its cluster.
+    // Dropped in this order, so that no operator outlives the lease of its cluster.
     operator: Option<Operator>,
     operator_args: Vec<String>,
     /// The kubeconfig of the operator, if a test has made its own.
@@ -54,12 +54,12 @@ impl Debug for World {
 }
 
 impl World {
-    /// A control plane with the CRDs served, the operator's namespace, ServiceAccount and RBAC. No operator runs.
+    /// A control plane that serves the CRDs, with the operator's namespace, ServiceAccount and RBAC. No operator runs.
     pub async fn new() -> Result<Self> {
         Self::bare().await?.with_manifests().await
     }
 
-    /// The same in a control plane of its own, with these options.
+    /// The same in a new control plane with these options.
     pub async fn on(options: Options) -> Result<Self> {
         Self::leased(pool::acquire_with(options).await?).await?.with_manifests().await
     }
@@ -102,7 +102,7 @@ impl World {
         self.admin.clone()
     }
 
-    /// A client of a user that needs no account: a tenant, say, once RBAC gives him something.
+    /// A client of a user that needs no account, for example a tenant to whom RBAC gives rights.
     pub async fn user(&self, name: &str, groups: &[&str]) -> Result<Client> {
         let mut groups = groups.to_vec();
         groups.extend(components_on().then_some(BREAK_GLASS));
@@ -113,24 +113,24 @@ impl World {
         self.lease.audit().context("a cluster that is not ours has no audit log to read")
     }
 
-    /// Who the operator is, in the audit log.
+    /// The user name of the operator in the audit log.
     pub fn operator_user() -> String {
         format!("system:serviceaccount:{SYSTEM_NAMESPACE}:{SERVICE_ACCOUNT}")
     }
 
-    /// This control plane ends with the test: for a test that damages it.
+    /// Ends this control plane with the test. For a test that damages it.
     pub fn discard(&self) {
         self.lease.discard();
     }
 
     // The operator.
 
-    /// The operator, as the shipped ServiceAccount.
+    /// Starts the operator, as the shipped ServiceAccount.
     pub async fn start_operator(&mut self) -> Result<()> {
         self.start_operator_with(&[]).await
     }
 
-    /// The same with more arguments; [`Self::restart_operator`] uses them again.
+    /// The same with more arguments. [`Self::restart_operator`] uses them again.
     pub async fn start_operator_with(&mut self, args: &[&str]) -> Result<()> {
         if self.operator.as_mut().is_some_and(Operator::is_running) {
             bail!("the operator runs already");
@@ -140,7 +140,7 @@ impl World {
         Ok(())
     }
 
-    /// One more, which the caller holds: a second replica.
+    /// Starts one more operator, a second replica. The caller holds it.
     pub async fn another_operator(&self, args: &[&str]) -> Result<Operator> {
         let kubeconfig = self.operator_kubeconfig().await?;
         Operator::start(&self.lease, &kubeconfig, args, &[])
@@ -153,7 +153,7 @@ impl World {
         self.lease.service_account_kubeconfig(SYSTEM_NAMESPACE, SERVICE_ACCOUNT).await
     }
 
-    /// From now on the operator reaches the API server by that proxy.
+    /// The operator connects through that proxy from its next start on.
     pub async fn send_operator_by(&mut self, proxy: &Proxy) -> Result<()> {
         self.operator_kubeconfig = None;
         self.operator_kubeconfig = Some(proxy.kubeconfig(&self.operator_kubeconfig().await?)?);
@@ -164,22 +164,22 @@ impl World {
         self.operator.as_ref().context("no operator was started")
     }
 
-    /// To wait for its end, say.
+    /// Mutable access, for example to wait for its end.
     pub fn operator_mut(&mut self) -> Result<&mut Operator> {
         self.operator.as_mut().context("no operator was started")
     }
 
-    /// SIGTERM, and the exit code.
+    /// Sends SIGTERM. Returns the exit code.
     pub fn stop_operator(&mut self) -> Result<i32> {
         self.operator_mut()?.stop()
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill_operator(&mut self) -> Result<()> {
         self.operator_mut()?.kill()
     }
 
-    /// Stops it if it runs, and starts it with the arguments that it had.
+    /// Stops it if it runs, and starts it with the same arguments as before.
     pub async fn restart_operator(&mut self) -> Result<()> {
         if self.operator_mut()?.is_running() {
             self.stop_operator()?;
@@ -202,7 +202,7 @@ impl World {
         format!("{prefix}-{:04x}{:02x}", run & 0xffff, NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A new namespace with these labels, and its name: the prefix and something unique.
+    /// Creates a namespace with these labels. Returns its name: the prefix and a unique part.
     pub async fn namespace(&self, prefix: &str, labels: &[(&str, &str)]) -> Result<String> {
         let name = Self::unique(prefix);
         self.namespace_named(&name, labels).await?;
@@ -226,22 +226,22 @@ impl World {
         Ok(list.with_context(|| format!("list the policies of {namespace}"))?.items)
     }
 
-    /// Server-side apply, forced, as admin, of each document in turn.
+    /// Applies each document in turn as admin, with forced server-side apply.
     ///
-    /// What is outside of a test's own namespace gets the test label, so that it is swept: cluster-scoped objects, and
-    /// objects in the built-in namespaces. Objects of our own API group are swept anyway and stay as they are.
+    /// Objects outside of a test's own namespace get the test label, so that they are swept: cluster-scoped objects, and objects in the
+    /// built-in namespaces. Objects of our own API group are swept anyway and get no label.
     pub async fn apply_yaml(&self, yaml: &str) -> Result<()> {
         apply_yaml(&self.admin, yaml).await.map_err(|refused| anyhow!(refused))
     }
 
-    /// The same; an error is what the API server said, word for word.
+    /// The same. The error is the exact message of the API server.
     pub async fn try_apply_yaml(&self, yaml: &str) -> Result<(), String> {
         apply_yaml(&self.admin, yaml).await
     }
 
     // Waiting.
 
-    /// See [`wait::eventually`]. Running out of time also shows the end of the operator's log, and keeps all logs.
+    /// See [`wait::eventually`]. On a timeout, also prints the end of the operator's log, and keeps all logs.
     pub async fn eventually<P: Probe>(&self, what: &str, timeout: Duration, probe: impl AsyncFnMut() -> P) -> Result<P::Found> {
         let outcome = wait::eventually(what, timeout, probe).await;
         outcome.map_err(|late| {
@@ -262,7 +262,7 @@ impl World {
                 anyhow::Ok((!ours.is_empty() && ours.iter().all(is_established)).then_some(ours))
             })
             .await?;
-        // Established comes a moment before the first request is answered.
+        // The condition Established comes a moment before the first request succeeds.
         for crd in ours {
             for version in crd.spec.versions.iter().filter(|version| version.served) {
                 let plural = &crd.spec.names.plural;
@@ -281,7 +281,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // Running out of time has shown it already.
+        // A timeout has already printed it.
         if thread::panicking()
             && !self.failed.load(Ordering::Relaxed)
             && let Some(operator) = &self.operator
@@ -306,7 +306,7 @@ fn is_established(crd: &CustomResourceDefinition) -> bool {
     crd.metadata.deletion_timestamp.is_none() && conditions.is_some_and(|all| all.iter().any(established))
 }
 
-/// As [`World::apply_yaml`], by whoever the client is.
+/// Like [`World::apply_yaml`], but as the user of this client.
 pub async fn apply_yaml(client: &Client, yaml: &str) -> Result<(), String> {
     for document in serde_yaml::Deserializer::from_str(yaml) {
         let value = serde_yaml::Value::deserialize(document).map_err(|err| format!("not YAML: {err}"))?;

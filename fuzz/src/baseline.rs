@@ -1,4 +1,4 @@
-//! A PolicyBaseline, of this version or of any other: it is planned with, and then safely, or it is told what is wrong with it.
+//! A PolicyBaseline, of this version or any other. Either the operator plans with it safely, or its status says what is wrong.
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -17,25 +17,26 @@ use serde_json::Value;
 
 use crate::{OPERATOR, watched};
 
-/// What the status says of a spec that is valid.
+/// The reason in the status for a valid spec.
 const VALID: &str = "Valid";
-/// The longest name of a policy: the longest prefix, and the longest role.
+/// The longest name of a policy: the longest prefix and the longest role.
 const LONGEST_NAME: usize = 60;
-/// The longest text of the operator's own in a status.
+/// The longest text in a status that the operator writes, in characters.
 const LONGEST_TEXT: usize = 1024;
 
-/// Everything that must hold for a baseline. Returns what its status says of the spec; nothing if not even its metadata decode.
+/// Checks everything that must hold for a baseline. Returns the reason that its status gives for the spec. None if not even its
+/// metadata can be decoded.
 ///
 /// # Panics
 ///
-/// If something does not hold.
+/// If a property does not hold.
 pub fn baseline(bytes: &[u8]) -> Option<&'static str> {
     if let Some(delivered) = watched::<RawBaseline>(bytes)
         && let Err(error) = delivered.check(OPERATOR)
     {
         says_what_is_wrong(&error);
     }
-    // A value has each field once, as an API server writes it.
+    // A `Value` has each field only once, as an API server writes it.
     let value: Value = serde_json::from_slice(bytes).ok()?;
     let raw: RawBaseline = serde_json::from_value(value.clone()).ok()?;
     let checked = holds(&raw);
@@ -84,7 +85,7 @@ fn says_what_is_wrong(error: &BaselineError) {
     );
 }
 
-/// I2, I11: what is written has bounds whatever stands there, and after a restart it is what stands there.
+/// I2, I11: the written status has bounds, whatever was stored before. After a restart the operator writes the same status.
 fn status_is_bounded_and_stable(checked: &Result<Baseline, BaselineError>, stored: Option<&PolicyBaselineStatus>) {
     let stalled = checked.as_ref().err().map(|error| (error.reason(), error.to_string()));
     let health = ConditionInputs { generation: Some(1), stalled, ..ConditionInputs::default() };
@@ -98,7 +99,7 @@ fn status_is_bounded_and_stable(checked: &Result<Baseline, BaselineError>, store
     assert_eq!(written.conditions.len(), 3);
     assert!(written.conditions.iter().all(|c| !c.message.is_empty() && c.message.chars().count() <= LONGEST_TEXT));
     let text = serde_json::to_string(&written).expect("a status is JSON");
-    // Somebody may have written a time of which an API server knows nothing; then the status is not read back.
+    // Somebody may have stored a time that no API server accepts. Then the status cannot be read back.
     let Ok(read) = serde_json::from_str::<PolicyBaselineStatus>(&text) else { return };
     assert_eq!(status(Some(&read)), read);
 }
@@ -166,14 +167,14 @@ fn lets_nothing_in(policy: &Rendered) {
     assert_eq!((types(policy), ingress(policy), egress(policy)), (vec!["Ingress"], [].as_slice(), [].as_slice()));
 }
 
-/// I8: DNS over UDP and TCP, to somebody, and nothing that is open to all.
+/// I8: the policy allows DNS over UDP and TCP to some peers, and opens nothing to everybody.
 fn lets_dns_out(policy: &Rendered) {
     assert!(selects_every_pod(policy));
     assert_eq!((types(policy), ingress(policy)), (vec!["Egress"], [].as_slice()));
     let [rule, further @ ..] = egress(policy) else { unreachable!("a rule is for DNS") };
     let (to, ports) = (rule.to.as_deref().unwrap_or_default(), rule.ports.as_deref().unwrap_or_default());
     assert!(!to.is_empty(), "an empty list of peers would open everything");
-    // Where DNS was found on other ports, too, a rule of its own adds those, for peers that are allowed anyway.
+    // If DNS was found on other ports too, a separate rule adds those ports, only for peers that are already allowed.
     for rule in further {
         let (peers, ports) = (rule.to.as_deref().unwrap_or_default(), rule.ports.as_deref().unwrap_or_default());
         assert!(!peers.is_empty() && peers.iter().all(|peer| to.contains(peer)), "{rule:?}");
@@ -226,7 +227,7 @@ fn is_bounded(port: &NetworkPolicyPort) {
     assert!(ends_well && port.protocol.is_some(), "{port:?}");
 }
 
-/// I1: what is sent is read back as what is planned.
+/// I1: what the operator sends is, when read back, equal to the plan.
 fn what_is_sent_is_no_drift(baseline: &Baseline, targets: &PlannedPolicies, policy: &Rendered) {
     let object = policy.object("team-a", None);
     let body = serde_json::to_value(policy.body("team-a", None)).expect("what is sent is JSON");

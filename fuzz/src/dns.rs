@@ -1,4 +1,4 @@
-//! What the sources of a cluster's DNS say, as a list of their objects: plans allow DNS whatever it is, and open nothing to all.
+//! The objects of a cluster's DNS sources, as a list. Whatever they contain, plans allow DNS and open nothing to everybody.
 
 use std::{
     collections::BTreeMap,
@@ -14,21 +14,21 @@ use strum::VariantArray;
 
 use crate::{OPERATOR, baseline::is_planned_safely, watched};
 
-/// What is said where no more is allowed than always.
+/// The result if nothing beyond the defaults is allowed.
 const NOTHING: &str = "NothingFound";
-/// What is said where all that was found is allowed.
+/// The result if everything that was found is allowed.
 const FOUND: &str = "Found";
-/// What is said where something cannot be expressed by policies, or has no room.
+/// The result if policies cannot express something, or if there is no room for it.
 const GAP: &str = "Gap";
-/// The most peers beside those that the spec and its defaults name.
+/// The most peers in addition to those of the spec and its defaults.
 const MOST_PEERS: usize = 64;
 
-/// Everything that must hold for what the sources say: a JSON list of their objects, where an object of kind ResolvConf has a text.
-/// Returns what was found; nothing if it is no list.
+/// Checks everything that must hold for the DNS sources. The input is a JSON list of their objects; an object of kind ResolvConf has a
+/// text. Returns what was found. None if the input is not a list.
 ///
 /// # Panics
 ///
-/// If something does not hold.
+/// If a property does not hold.
 pub fn dns(bytes: &[u8]) -> Option<&'static str> {
     let objects: Vec<Value> = serde_json::from_slice(bytes).ok()?;
     let heard = |objects: &[Value]| {
@@ -37,7 +37,7 @@ pub fn dns(bytes: &[u8]) -> Option<&'static str> {
         let mut memory = Memory::default();
         (derive(&sources, &mut memory, now), sources, memory, now)
     };
-    // Of two with one name, the watch knows the latter.
+    // Of two objects with the same name, the watch keeps the last.
     let by_name: BTreeMap<String, Value> = objects.into_iter().map(|object| (key(&object), object)).collect();
     let mut objects: Vec<Value> = by_name.into_values().collect();
     let (found, mut sources, mut memory, now) = heard(&objects);
@@ -50,7 +50,7 @@ pub fn dns(bytes: &[u8]) -> Option<&'static str> {
     assert_eq!(egress(&baseline), 1);
     assert!(found.peers().len() <= MOST_PEERS);
 
-    // What went is allowed for a while, and then no more.
+    // After the objects have disappeared, their peers stay allowed for a while, and then no longer.
     hear(&mut sources, &[], now);
     let kept = derive(&sources, &mut memory, now);
     assert!(kept.plans_as(&found), "what went is kept");
@@ -79,7 +79,7 @@ fn baseline() -> Baseline {
     Baseline::check(&object, OPERATOR).expect("a baseline of our own")
 }
 
-/// All sources are listed, and these are the objects that can be read.
+/// Lists all sources; they contain those of these objects that can be decoded.
 fn hear(sources: &mut Sources, objects: &[Value], now: Instant) {
     for source in Source::VARIANTS.iter().copied() {
         sources.hear(DnsEvent::ListBegins(source), now);
@@ -94,7 +94,7 @@ fn hear(sources: &mut Sources, objects: &[Value], now: Instant) {
     assert!(sources.are_known(now));
 }
 
-/// What its source says of an object, if it decodes in an event of a watch.
+/// The event of an object's source. None if the object cannot be decoded.
 fn news(object: &Value) -> Option<DnsEvent> {
     let bytes = serde_json::to_vec(object).expect("a value is JSON");
     if object["kind"] == "ResolvConf" {

@@ -1,5 +1,5 @@
-//! What must hold for every byte that a watch delivers: functions that panic where it does not.
-//! libFuzzer calls them with what it makes up (`make fuzz`), a test with the committed corpus (`make unit`).
+//! Functions that take any bytes that a watch may deliver, and panic if a property does not hold. libFuzzer calls them with generated
+//! input (`make fuzz`), and a test calls them with the committed corpus (`make unit`).
 
 #![allow(clippy::expect_used, reason = "what does not hold is told by a panic")]
 
@@ -21,7 +21,7 @@ pub use policy::policy;
 /// The namespace of the operator.
 const OPERATOR: &str = "policy-baseline-system";
 
-/// The object, if it decodes in an event of a watch.
+/// The object, if it can be decoded inside a watch event.
 fn watched<K: DeserializeOwned>(object: &[u8]) -> Option<K> {
     let event = [br#"{"type":"MODIFIED","object":"#, object, b"}"].concat();
     match serde_json::from_slice(&event).ok()? {

@@ -1,4 +1,5 @@
-//! Changes of JSON that are still JSON. Of changed bytes most do not parse, and then nothing behind the parser is tried.
+//! Mutations of JSON that keep it valid JSON. If bytes are changed, most inputs do not parse, and the code behind the parser is not
+//! tested.
 
 use std::sync::LazyLock;
 
@@ -16,7 +17,7 @@ static WORDS: LazyLock<Vec<&str>> = LazyLock::new(|| {
     lines.filter_map(|line| line.strip_prefix('"')?.strip_suffix('"')).filter(|word| !word.contains('\\')).collect()
 });
 
-/// A source of numbers that is good enough, and the same for the same seed: SplitMix64.
+/// A pseudorandom generator (SplitMix64). It is good enough here, and repeatable for the same seed.
 struct Chance(u64);
 
 impl Chance {
@@ -55,7 +56,7 @@ impl Chance {
     }
 }
 
-/// Changes one place of a JSON text, or a few. Nothing if it is none.
+/// Changes one to three places of a JSON text. None if the text is not JSON.
 pub fn mutate(text: &[u8], seed: u32) -> Option<Vec<u8>> {
     let mut value: Value = serde_json::from_slice(text).ok()?;
     let mut chance = Chance(seed.into());
@@ -70,8 +71,8 @@ pub fn mutate(text: &[u8], seed: u32) -> Option<Vec<u8>> {
     serde_json::to_vec(&value).ok()
 }
 
-/// The same in a buffer of libFuzzer's that holds so many bytes of text. Returns how many it holds then; none when its bytes are to be
-/// changed, as one in four are: not everything that comes is JSON.
+/// The same in a buffer of libFuzzer, of which `size` bytes are text. Returns the new number of bytes. None if libFuzzer should change
+/// bytes instead: for one seed in four, because not all real input is JSON, and if the result does not fit.
 pub fn mutate_within(bytes: &mut [u8], size: usize, max_size: usize, seed: u32) -> Option<usize> {
     let changed = if seed.is_multiple_of(4) { None } else { mutate(&bytes[..size], seed) };
     let text = changed.filter(|text| text.len() <= max_size)?;
@@ -93,7 +94,7 @@ fn change(value: &mut Value, other: Value, chance: &mut Chance) {
             fields.insert(chance.word().to_owned(), new);
         }
         (Value::Array(items), 2) if !items.is_empty() => drop(items.remove(chance.below(items.len()))),
-        // One more of what the list holds is more often a list of that kind.
+        // A copy of an element often gives a valid list.
         (Value::Array(items), _) => {
             let own = items.get(chance.below(items.len())).cloned();
             let new = if chance.below(2) == 0 { own.unwrap_or(other) } else { other };
@@ -106,7 +107,7 @@ fn change(value: &mut Value, other: Value, chance: &mut Chance) {
     }
 }
 
-/// How many values there are, those inside others counted too.
+/// The number of values, including nested ones.
 fn places(value: &Value) -> usize {
     1 + match value {
         Value::Array(items) => items.iter().map(places).sum(),
@@ -115,7 +116,7 @@ fn places(value: &Value) -> usize {
     }
 }
 
-/// The value at that place, counted from the outside in.
+/// The value at this place, counted depth-first from the outermost value.
 fn place<'a>(value: &'a mut Value, left: &mut usize) -> Option<&'a mut Value> {
     if *left == 0 {
         return Some(value);

@@ -1,4 +1,5 @@
-//! A BaselineOptOut, of this version or of any other: it is in force within its limits and to the second, or it is told why not.
+//! A BaselineOptOut, of this version or any other. Either it is in force exactly within its limits and its time, or the verdict says
+//! why not.
 
 use jiff::{SignedDuration, Timestamp};
 use policy_baseline::{
@@ -10,21 +11,21 @@ use strum::VariantArray;
 
 use crate::{OPERATOR, watched};
 
-/// What is said of one that cannot be read.
+/// The result for an opt-out that cannot be decoded.
 const UNDECODABLE: &str = "Undecodable";
-/// What is said of one that is in force as soon as it is there.
+/// The result for an opt-out that is in force from its creation on.
 const WITHIN_LIMITS: &str = "WithinLimits";
-/// The longest that a baseline allows when it says nothing.
+/// The longest duration of a baseline without limits in its spec.
 const LONGEST: SignedDuration = SignedDuration::from_hours(720);
-/// What the narrow baseline allows.
+/// The longest duration of the narrow baseline.
 const SHORT: SignedDuration = SignedDuration::from_hours(1);
 
-/// Everything that must hold for an opt-out. Returns why it is not in force at its creation under a baseline that says nothing of
-/// opt-outs; nothing if not even its metadata decode.
+/// Checks everything that must hold for an opt-out. Returns the verdict at its creation, under a baseline that does not set `optOuts`.
+/// None if not even its metadata can be decoded.
 ///
 /// # Panics
 ///
-/// If something does not hold.
+/// If a property does not hold.
 pub fn opt_out(bytes: &[u8]) -> Option<&'static str> {
     if let Some(delivered) = watched::<RawOptOut>(bytes)
         && let Err(error) = delivered.check()
@@ -50,7 +51,7 @@ pub fn opt_out(bytes: &[u8]) -> Option<&'static str> {
 fn spec_is_stable(spec: &BaselineOptOutSpec) {
     let encode = |spec: &BaselineOptOutSpec| serde_json::to_value(spec).expect("a spec is JSON");
     let value = encode(spec);
-    // A time of a year that no API server knows is not read back.
+    // A time in a year that no API server accepts cannot be read back.
     let Ok(again) = serde_json::from_value::<BaselineOptOutSpec>(value.clone()) else { return };
     assert_eq!(encode(&again), value);
 }
@@ -91,7 +92,7 @@ fn holds(opt_out: &OptOut) -> &'static str {
     }
 }
 
-/// The moments at which something could be otherwise.
+/// The moments at which the verdict may change.
 fn moments(opt_out: &OptOut) -> impl Iterator<Item = Timestamp> {
     let around = |at: Timestamp| [-1, 0, 1].map(|seconds| at.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(at));
     let all = around(opt_out.created).into_iter().chain(around(opt_out.expires));
@@ -106,7 +107,7 @@ fn judged(opt_out: &OptOut, ruling: Ruling, now: Timestamp) -> OptOutVerdict {
     verdict
 }
 
-/// In force exactly within limits and time; then the roles that it names are away, those alone, and both who ask agree.
+/// The opt-out is in force exactly within its limits and its time. Then exactly its roles are not planned, and verdict and plan agree.
 fn keeps_to_its_roles_and_its_time(opt_out: &OptOut, baseline: &Baseline, within: bool, now: Timestamp) {
     let verdict = judged(opt_out, Ruling::Enforces(baseline), now);
     assert_eq!(verdict.until().is_some(), within && now < opt_out.expires, "{verdict:?} at {now}");

@@ -1,5 +1,5 @@
-//! A NetworkPolicy, which any tenant may have written: what is read of it, whose it is, how it differs from a plan, and whether one
-//! repair makes it what was planned.
+//! A NetworkPolicy, which any tenant may have written: what is read from it, whose it is, how it differs from a plan, and whether one
+//! repair makes it as planned.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -25,7 +25,7 @@ struct Plan {
     targets: PlannedPolicies,
 }
 
-/// The default one, and one that sets whatever a policy depends on.
+/// The default plan, and a plan that sets every field on which a policy depends.
 static PLANS: LazyLock<[Plan; 2]> = LazyLock::new(|| {
     ["{}", include_str!("../../src/policy/plan/golden/custom.json")].map(|spec| {
         let mut spec: Value = serde_json::from_str(spec).expect("the spec is JSON");
@@ -37,15 +37,15 @@ static PLANS: LazyLock<[Plan; 2]> = LazyLock::new(|| {
     })
 });
 
-/// Everything that must hold for a policy. Returns the drift of that very policy from the default plan; nothing if it does not decode.
+/// Checks everything that must hold for a policy. Returns the drift of this policy from the default plan. None if it cannot be decoded.
 ///
 /// # Panics
 ///
-/// If something does not hold.
+/// If a property does not hold.
 pub fn policy(bytes: &[u8]) -> Option<Vec<Class>> {
     let delivered: Option<SlimPolicy> = watched(bytes);
     let delivered = delivered.map(NetworkPolicy::from);
-    // A value has each field once, as an API server writes it.
+    // A `Value` has each field only once, as an API server writes it.
     let value: Option<Value> = serde_json::from_slice(bytes).ok();
     let object = value.as_ref().and_then(decoded);
     if let Some(other) = delivered.as_ref().filter(|_| delivered != object) {
@@ -57,7 +57,7 @@ pub fn policy(bytes: &[u8]) -> Option<Vec<Class>> {
     Some(of_this.map(|d| d.class).collect())
 }
 
-/// The policy as a watch reads it. It is read so whenever all of it can be read, and to the same effect.
+/// The policy as a watch reads it. If the whole object can be decoded, the partial decoding succeeds too and has the same effect.
 fn decoded(value: &Value) -> Option<NetworkPolicy> {
     let slim = serde_json::from_value::<SlimPolicy>(value.clone()).map(NetworkPolicy::from);
     if let Ok(full) = serde_json::from_value::<NetworkPolicy>(value.clone())
@@ -75,7 +75,7 @@ fn holds(object: &NetworkPolicy) {
     meaning_decides(object);
     rules_only_add(object);
     deletes_only_ours(object);
-    // Its tenant may also have given it a name that is planned, and labels that say that it is ours.
+    // Its tenant may also have given it a planned name, and labels that mark it as ours.
     for (plan, index) in [(&PLANS[0], 1), (&PLANS[1], 0), (&PLANS[1], 2)] {
         let planned = &plan.baseline.policies[index];
         let mut taken = settled(object);
@@ -92,7 +92,7 @@ fn holds(object: &NetworkPolicy) {
     deletes_only_ours(&forged);
 }
 
-/// What a policy opens, a further rule cannot close; and a rule for everybody opens all that there is.
+/// A further rule never closes what a policy opens. A rule for everybody opens everything.
 fn rules_only_add(object: &NetworkPolicy) {
     let Some(spec) = &object.spec else { return };
     let before = Openings::of(spec).ingress;
@@ -115,7 +115,7 @@ fn to_value(object: &NetworkPolicy) -> Value {
     serde_json::to_value(object).expect("a policy is JSON")
 }
 
-/// What was decoded is encoded and decoded again as the same.
+/// Encoding and decoding gives the same object.
 fn is_stable(object: &NetworkPolicy) {
     let object = settled(object);
     let again: NetworkPolicy = serde_json::from_value(to_value(&object)).expect("what was encoded decodes");
@@ -123,7 +123,7 @@ fn is_stable(object: &NetworkPolicy) {
     assert_eq!(print(&again), print(&object));
 }
 
-/// What is passed over when a policy is read decides nothing.
+/// The fields that the watch does not read have no influence.
 fn read_alike(full: &NetworkPolicy, slim: &NetworkPolicy) {
     assert_eq!(print(full), print(slim));
     assert_eq!(full.spec, slim.spec);
@@ -133,7 +133,7 @@ fn read_alike(full: &NetworkPolicy, slim: &NetworkPolicy) {
     }
 }
 
-/// What a watch shows a second time is no news, and what it shows to be gone is gone.
+/// A second event with the same object changes nothing. After a deletion the object is gone.
 fn is_seen_once(object: &NetworkPolicy) {
     let mut observed = Observed::default();
     let news = observed.policy_seen(object);
@@ -142,7 +142,7 @@ fn is_seen_once(object: &NetworkPolicy) {
     assert_eq!(observed.iter().count(), 0);
 }
 
-/// Specs have the same digest exactly when they mean the same, by a second opinion on what they mean.
+/// Two specs have the same digest exactly if they mean the same, checked by an independent implementation of "meaning".
 fn meaning_decides(object: &NetworkPolicy) {
     let Some(spec) = &object.spec else { return };
     let means = meaning(spec);
@@ -154,7 +154,7 @@ fn meaning_decides(object: &NetworkPolicy) {
     }
 }
 
-/// A spec without what the API server leaves out or fills in.
+/// The spec without anything that the API server drops or fills in.
 fn meaning(spec: &NetworkPolicySpec) -> Value {
     let mut value = without_empty_lists(serde_json::to_value(spec).expect("a spec is JSON"));
     for direction in ["ingress", "egress"] {
@@ -182,7 +182,7 @@ fn meaning(spec: &NetworkPolicySpec) -> Value {
     value
 }
 
-/// An empty list is an absent one, and so are labels of which there are none. An empty selector, rule or port is not.
+/// An empty list counts as absent, and so do empty labels. An empty selector, rule or port does not.
 fn without_empty_lists(value: Value) -> Value {
     let is_nothing = |key: &str, value: &Value| match value {
         Value::Null => true,
@@ -203,14 +203,14 @@ fn planned(plan: &Plan) -> impl Iterator<Item = PlannedPolicy<'_>> {
     plan.baseline.policies.iter().enumerate().filter_map(|(index, policy)| plan.targets.of(index, policy))
 }
 
-/// The drift of a namespace that holds this object and nothing else, when everything that is ours may be removed.
+/// The drift of a namespace that holds only this object, if everything of ours may be removed.
 fn drifts(plan: &Plan, object: &NetworkPolicy) -> Vec<Drift> {
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let observed: Policies = [(name.into(), print(object))].into_iter().collect();
     diff(planned(plan), &observed, |_| true)
 }
 
-/// I4: nothing is deleted but what carries the id of its own namespace and name, and that as it was seen.
+/// I4: a policy is deleted only if it has the id of its own namespace and name, and only the version that was seen.
 fn deletes_only_ours(object: &NetworkPolicy) {
     let meta = &object.metadata;
     let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
@@ -226,7 +226,7 @@ fn deletes_only_ours(object: &NetworkPolicy) {
     }
 }
 
-/// A policy of ours with a planned name: its spec is drift exactly when it means something else than the planned one.
+/// For a policy of ours with a planned name: its spec is drift exactly if it means something else than the planned one.
 fn drift_is_what_means_something_else(plan: &Plan, index: usize, object: &NetworkPolicy) {
     let planned = &plan.baseline.policies[index];
     let of_this: Vec<Drift> = drifts(plan, object).into_iter().filter(|d| d.policy == planned.name).collect();
@@ -244,7 +244,7 @@ fn drift_is_what_means_something_else(plan: &Plan, index: usize, object: &Networ
     }
 }
 
-/// I1, I3: what a repair does to the object that is there leaves nothing to repair, and needs nothing that an API server refuses.
+/// I1, I3: a repair of the existing object leaves nothing to repair, and contains nothing that an API server refuses.
 fn is_repaired_at_once(plan: &Plan, index: usize, object: &NetworkPolicy) {
     let planned = &plan.baseline.policies[index];
     let drift_of = |object: &NetworkPolicy| drifts(plan, object).into_iter().find(|d| d.policy == planned.name);
@@ -263,7 +263,7 @@ fn is_repaired_at_once(plan: &Plan, index: usize, object: &NetworkPolicy) {
         None => {}
         Some(drift) => assert_eq!((drift.class, drift.fix), (Class::Terminating, Repair::WaitForFinalizer)),
     }
-    // What others wrote into the metadata, and nobody may delete by, stays.
+    // Keys that others wrote into the metadata stay, if the object records no former keys of ours.
     let foreign = |key: &&String| key.starts_with("tenant.example/");
     let keys = |map: Option<&BTreeMap<String, String>>| -> Vec<String> {
         map.into_iter().flatten().map(|(key, _)| key).filter(foreign).cloned().collect()
@@ -274,7 +274,7 @@ fn is_repaired_at_once(plan: &Plan, index: usize, object: &NetworkPolicy) {
     }
 }
 
-/// What a forced apply makes of an object: our fields as planned, the others as they were.
+/// The result of a forced apply: our fields as planned, the other fields unchanged.
 fn applied_over(planned: &Rendered, object: &NetworkPolicy) -> NetworkPolicy {
     let sent: NetworkPolicy = serde_json::from_value(planned.object(NAMESPACE, None)).expect("what is sent is a policy");
     let mut stored = object.clone();
@@ -284,7 +284,7 @@ fn applied_over(planned: &Rendered, object: &NetworkPolicy) -> NetworkPolicy {
     stored
 }
 
-/// What an API server makes of a JSON patch. It refuses one of which any part does not fit.
+/// The result of a JSON patch on an API server. It refuses the patch if any operation does not fit.
 fn patched(object: &NetworkPolicy, patch: &Value) -> NetworkPolicy {
     let mut value = to_value(object);
     for operation in patch.as_array().expect("a patch is a list") {
@@ -304,7 +304,7 @@ fn patched(object: &NetworkPolicy, patch: &Value) -> NetworkPolicy {
     serde_json::from_value(value).expect("what was patched is a policy")
 }
 
-/// With what every stored object has, and with times as whole seconds: of times only whether they are there is compared.
+/// The object with the fields that every stored object has. Times are normalized, so only their presence is compared.
 fn settled(object: &NetworkPolicy) -> NetworkPolicy {
     let mut object = object.clone();
     let meta = &mut object.metadata;
@@ -315,7 +315,7 @@ fn settled(object: &NetworkPolicy) -> NetworkPolicy {
     object
 }
 
-/// Makes it look like one of ours.
+/// Makes the object look like one of ours.
 fn forge(object: &mut NetworkPolicy) {
     let meta = &mut object.metadata;
     let id = own_id(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());

@@ -1,4 +1,4 @@
-//! libFuzzer calls this with what it makes up.
+//! The libFuzzer target for opt-outs.
 
 #![no_main]
 

@@ -1,10 +1,11 @@
-//! Every input that was ever worth keeping, by the functions that libFuzzer calls. A seed of our own begins with what must be found.
+//! Runs every input of the corpus through the functions that libFuzzer calls. The file name of each of our own seeds begins with the
+//! expected result.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{fs, path::Path};
 
-/// A clone of the repository carries it.
+/// The largest size of the corpus in bytes, because every clone of the repository contains it.
 const MOST_BYTES: usize = 300_000;
 
 struct Input {
@@ -21,7 +22,8 @@ fn corpus(target: &str) -> Vec<Input> {
     inputs
 }
 
-/// What was found, beside what the name says where it says something: those that libFuzzer named are one word.
+/// Compares each result with the part of the file name before the dot. Files that libFuzzer named have no dot, so they have no expected
+/// result.
 fn replay(target: &str, find: impl Fn(&[u8]) -> String) {
     let mut wrong = Vec::new();
     for Input { name, bytes } in corpus(target) {

@@ -1,5 +1,5 @@
-//! Holds the lines of docs/ARCHITECTURE.md that a compiler does not: which room may import which, what pure code must never see, and
-//! habits. No test here has a list of files: the folder decides.
+//! Checks the rules of docs/ARCHITECTURE.md that the compiler does not check: which room may import which, what pure code must not use,
+//! and habits. No test here has a list of files: the folder decides.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -13,16 +13,16 @@ use std::{
 
 use source::{Graph, circles, code, files, production};
 
-/// The rooms, from bottom to top. Each imports only the rooms below it.
+/// The rooms, from bottom to top. Each room imports only the rooms below it.
 const ROOMS: [&str; 7] = ["api", "policy", "engine", "cluster", "operator", "cli", "main"];
-/// Given the same input they give the same output: no client, no runtime, no clock.
+/// Rooms whose code gives the same output for the same input: no client, no runtime, no clock.
 const PURE: [&str; 3] = ["api", "policy", "engine"];
 const IMPURE: [&str; 7] = ["kube::Client", "kube::Api", "Client::", "tokio", "Instant::now", "Timestamp::now", "SystemTime"];
-/// What only tests see.
+/// Only tests use these.
 const FOR_TESTS: [&str; 2] = ["testkit", "lib"];
-/// A file is never longer.
+/// The largest number of lines of a file.
 const MAX_LINES: usize = 700;
-/// A longer file says at its top why it is one file.
+/// A file with more lines must say at its top why it is one file.
 const LONG_LINES: usize = 400;
 
 fn root() -> &'static Path {
@@ -37,13 +37,13 @@ fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
 
-/// The room that a file of src belongs to.
+/// The room of a file in src.
 fn room(path: &Path) -> String {
     let inside = path.strip_prefix(root().join("src")).unwrap();
     inside.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned()
 }
 
-/// Whether it holds tests only: a folder or a file that says so, or the properties.
+/// Whether the file contains only tests: a folder or file with a name for tests, or the properties.
 fn is_for_tests(path: &Path) -> bool {
     let inside = path.strip_prefix(root().join("src")).unwrap();
     FOR_TESTS.contains(&&*room(path))
@@ -92,7 +92,7 @@ fn i12_pure_rooms_see_no_client_no_runtime_and_no_clock() {
 
 #[test]
 fn no_test_is_ignored_and_none_sleeps() {
-    // Put together, so that this file does not find itself.
+    // Built from parts, so that this file does not find itself.
     let forbidden = [["#[ign", "ore"].concat(), ["thread::sl", "eep"].concat(), ["time::sl", "eep("].concat()];
     for path in ["tests", "e2e/tests"].map(|dir| files(&root().join(dir))).concat() {
         let text = fs::read_to_string(&path).unwrap();
@@ -140,7 +140,7 @@ fn no_two_types_share_a_name() {
             else {
                 continue;
             };
-            // What a trait calls a type of its own is no name of ours.
+            // An associated type of a trait is not a name of ours.
             if line.starts_with("type ") && text.contains(&format!("    {line}")) {
                 continue;
             }
@@ -153,7 +153,7 @@ fn no_two_types_share_a_name() {
     assert!(twice.is_empty(), "types with two meanings:\n{}", twice.join("\n"));
 }
 
-/// What src/lib.rs does not export the compiler watches: it warns of what nobody uses.
+/// The compiler warns about unused items that src/lib.rs does not export. This test checks the exported ones.
 #[test]
 fn every_export_is_used_by_the_binary_the_suites_or_the_fuzzer() {
     let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();

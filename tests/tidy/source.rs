@@ -21,7 +21,7 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What stands before the unit tests. Modules of tests that have files of their own may be named before.
+/// The part of a file before its unit tests. Declarations of test modules that have their own files may come before it.
 pub fn production(text: &str) -> &str {
     const TEST: &str = "#[cfg(test)]";
     let is_block = |at: &usize| {
@@ -32,7 +32,7 @@ pub fn production(text: &str) -> &str {
     &text[..ends.unwrap_or(text.len())]
 }
 
-/// The text without comments and without what stands in quotes.
+/// The text without comments and without string literals.
 pub fn code(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -65,7 +65,7 @@ fn word(text: &str) -> &str {
     &text[..end]
 }
 
-/// A path that a `use` names, and the name under which it is known from then on. The last part may be `*`.
+/// The path that a `use` names, and the name that it gets. The last part of the path may be `*`.
 type Import = (Vec<String>, String);
 
 /// The paths of a use tree, such as `a::{b, c::{d as e, self}}`.
@@ -103,9 +103,9 @@ fn tree(text: &str, prefix: &[String], found: &mut Vec<Import>) {
 /// One file of a crate.
 #[derive(Debug, Default)]
 struct File {
-    /// Its paths, each from the root of the crate.
+    /// The paths that the file refers to, from the root of the crate.
     paths: BTreeSet<Vec<String>>,
-    /// What it exports under which name, though it is defined elsewhere.
+    /// Re-exports: the exported name, and the path of the definition.
     exports: BTreeMap<String, Vec<String>>,
 }
 
@@ -116,7 +116,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Reads the files below a folder, the root of a crate. Tests in a file are left out unless `with_tests`.
+    /// Reads the files below the root folder of a crate. Leaves out the tests inside files unless `with_tests`.
     pub fn read(root: &Path, with_tests: bool) -> Self {
         let mut all = BTreeMap::new();
         for path in files(root) {
@@ -129,7 +129,7 @@ impl Graph {
         Self { files: all }
     }
 
-    /// The module that defines what a path names. A module that only passes a name on is passed through.
+    /// The module that defines the item at this path. Follows re-exports.
     fn home(&self, path: &[String]) -> Option<&Vec<String>> {
         let mut path = path.to_vec();
         for _ in 0..8 {
@@ -143,7 +143,7 @@ impl Graph {
         None
     }
 
-    /// For each file the files that it imports.
+    /// The files that each file imports.
     pub fn imports(&self) -> BTreeMap<&Path, BTreeSet<&Path>> {
         let of = |module: &Vec<String>, file: &File| {
             let homes = file.paths.iter().filter_map(|path| self.home(path));
@@ -203,11 +203,11 @@ impl File {
             let mut found = Vec::new();
             tree(&rest[at + 4..end], &[], &mut found);
             for (mut path, known) in found {
-                // A module in a block, such as `mod tests`, is one step further down.
+                // A module inside a block, such as `mod tests`, is one level deeper.
                 if is_in_block && path.first().is_some_and(|first| first == "super") {
                     path[0] = "self".into();
                 }
-                // `use child::Name` in a module names the child from where it stands. A path of another crate leads nowhere else.
+                // `use child::Name` is relative to its module. A path of another crate then resolves to the module itself.
                 let path = absolute(&path).unwrap_or_else(|| module.iter().chain(&path).cloned().collect());
                 if is_public {
                     file.exports.insert(known, path);
@@ -241,7 +241,7 @@ impl File {
     }
 }
 
-/// The circles of imports: each group of files in which every file imports, by way of others, every other one.
+/// The import cycles: groups of files in which every file imports every other one, directly or indirectly.
 pub fn circles<'a>(imports: &BTreeMap<&'a Path, BTreeSet<&'a Path>>) -> Vec<Vec<&'a Path>> {
     let reached = |from: &'a Path| {
         let mut found: BTreeSet<&'a Path> = BTreeSet::new();

@@ -1,5 +1,5 @@
-//! Measurements 2, 3 and 5: what concerns every namespace of a population at once.
-//! Both sides begin when the first request is sent, and end when the watch shows the last policy.
+//! Measurements 2, 3 and 5: work on every namespace of a population at once. For both sides, the time starts when the first request is
+//! sent. It ends when the watch shows the last policy.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::setup::Bench;
 use super::side::{Population, Side};
 
 impl Bench {
-    /// New namespaces, all at once, to the last policy of them all.
+    /// Creates new namespaces, all at once. Measures until the last of all their policies is there.
     pub async fn burst(&mut self, population: &Population) -> Result<Duration> {
         let group = population.group;
         let policies = render(&baseline(group, self.edits.of(group))?)?;
@@ -30,8 +30,8 @@ impl Bench {
         Ok(last.saturating_duration_since(started))
     }
 
-    /// All policies are deleted, to the last one that is there again. The operator is at it while the deletion goes on; raw applies
-    /// when the deletion has ended. The second time is that of the deletion.
+    /// Deletes all policies. Measures until the last one is there again. The operator repairs while the deletion goes on; the raw
+    /// client applies after the deletion has ended. The second time is the duration of the deletion.
     pub async fn restore(&mut self, population: &Population) -> Result<(Duration, Duration)> {
         let group = population.group;
         let policies = render(&baseline(group, self.edits.of(group))?)?;
@@ -50,7 +50,8 @@ impl Bench {
         Ok((last.saturating_duration_since(started), deleted))
     }
 
-    /// An edit that changes every policy, to the last one that follows. Ours is one of the baseline.
+    /// Edits something that changes every policy. Measures until the last policy has changed. On our side the edit is an edit of the
+    /// baseline.
     pub async fn edit(&mut self, population: &Population) -> Result<Duration> {
         let group = population.group;
         let next = baseline(group, self.edits.next(group))?;

@@ -1,4 +1,4 @@
-//! With how many namespaces in flight the raw client is the fastest here.
+//! Finds the number of namespaces in flight at which the raw client is fastest on this machine.
 
 use anyhow::{Context, Result};
 use tokio::time::Instant;
@@ -8,20 +8,20 @@ use super::progress::Progress;
 use super::raw::{Raw, baseline, each, render};
 use super::side::{Group, Population};
 
-/// Each stands for three times as many requests.
+/// Candidates for the number of namespaces in flight. Each namespace needs three requests.
 const CANDIDATES: [usize; 5] = [2, 4, 8, 16, 32];
-/// On how many namespaces it is tried.
+/// The number of namespaces for one try.
 const NAMESPACES: usize = 200;
-/// How often; the best counts.
+/// The number of tries for each candidate. The best try counts.
 const TRIES: u16 = 2;
 
-/// How many namespaces in flight bring the most applies a second.
+/// The number of namespaces in flight with the most applies a second.
 pub async fn calibrate(raw: &Raw, namespaces: usize, progress: &mut Progress) -> Result<usize> {
     let population = Population { prefix: "calibration-".to_owned(), group: Group::Raw, count: namespaces.min(NAMESPACES) };
     let names: Vec<String> = population.names().collect();
     each(&names, CANDIDATES[2], async |name| raw.create(name, Group::Raw).await).await?;
     let mut rates = [(0.0, 0); CANDIDATES.len()];
-    // What is there changes with each try. The first makes the policies, and counts for nobody.
+    // Every try changes the policies. The first run only creates them and is not measured.
     let mut edits = 0;
     each(&names, CANDIDATES[2], async |name| raw.apply(name, &render(&baseline(Group::Raw, 0)?)?).await).await?;
     for _ in 0..TRIES {

@@ -1,5 +1,5 @@
-//! Takes thousands of namespaces away between two rounds, in etcd itself: through the API server that would take as long as what is
-//! measured. The API server sees it as deletions like any other.
+//! Deletes thousands of namespaces between two rounds, directly in etcd. Through the API server that would take as long as the
+//! measurement itself. The API server sees these deletions like any others.
 
 use anyhow::{Result, ensure};
 use k8s_openapi::ByteString;
@@ -8,12 +8,12 @@ use serde_json::json;
 use super::http;
 use super::side::Population;
 
-/// What the namespaces hold, then the namespaces themselves.
+/// First what the namespaces hold, then the namespaces themselves.
 const KINDS: [&str; 3] = ["networkpolicies", "events", "namespaces"];
-/// Names end in five digits; a request takes those that begin with the same three.
+/// Names end in five digits. One request deletes all names with the same first three digits.
 const TOGETHER: usize = 100;
 
-/// No operator runs meanwhile.
+/// Deletes a population. No operator may run meanwhile.
 pub async fn clear(etcd: &str, population: &Population) -> Result<()> {
     let address = etcd.trim_start_matches("http://");
     for kind in KINDS {
@@ -26,7 +26,7 @@ pub async fn clear(etcd: &str, population: &Population) -> Result<()> {
     Ok(())
 }
 
-/// All keys that begin so.
+/// The range of all keys that begin with `prefix`.
 fn range(prefix: &str) -> serde_json::Value {
     let mut end = prefix.as_bytes().to_vec();
     if let Some(last) = end.last_mut() {

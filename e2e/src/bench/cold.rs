@@ -1,5 +1,5 @@
-//! Measurement 6: a start with everything in place, beside a paged list of the same things; and once more, by way of a relay that counts
-//! bytes.
+//! Measurement 6: a start of the operator when everything is in place, compared with a paged list of the same objects. Then the same
+//! once more through a relay that counts bytes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,14 +28,15 @@ use crate::world::World;
 
 /// How long a cold start may take.
 const LIMIT: Duration = Duration::from_mins(3);
-/// As the operator's own lists.
+/// The page size of the operator's own lists.
 const PAGE: u32 = 500;
 
 impl Bench {
-    /// So many pairs of a start and a list; they take turns to be first. No operator runs before this, and none after it.
+    /// Measures `pairs` pairs of a cold start and a list. Which of the two comes first alternates. No operator may run before this, and
+    /// none runs after it.
     pub async fn cold_starts(&mut self, pairs: usize, point: &mut Point) -> Result<()> {
         for _ in 0..pairs {
-            // Across rounds as well.
+            // The order alternates across rounds as well.
             if point.cold_start.len().is_multiple_of(2) {
                 self.list(point).await?;
                 self.cold_start(point).await?;
@@ -73,7 +74,7 @@ impl Bench {
         Ok(())
     }
 
-    /// A new process; when it was ready, and when it had counted everything.
+    /// Starts a new process. Returns when it was ready, and when it had counted all namespaces.
     async fn start_cold(&self, kubeconfig: &Path, protected: usize) -> Result<(Subject, Instant, Instant)> {
         let mut subject = Subject::start(&self.plane, kubeconfig).await?;
         let ready = subject.ready(LIMIT).await?;
@@ -81,7 +82,7 @@ impl Bench {
         Ok((subject, ready, assessed))
     }
 
-    /// The same again, by way of a relay, which is in the way of whoever is measured.
+    /// The same once more through a relay. It is separate because the relay slows down the side that is measured.
     async fn count_bytes(&self, point: &mut Point) -> Result<()> {
         let relay = Relay::open(&self.kubeconfig).await?;
         let (subject, ..) = self.start_cold(&relay.kubeconfig(&self.kubeconfig)?, point.namespaces).await?;
@@ -94,7 +95,7 @@ impl Bench {
         Ok(())
     }
 
-    /// The raw side, on fresh connections as the operator's.
+    /// The raw side. It uses new connections, as the operator does.
     async fn list(&self, point: &mut Point) -> Result<()> {
         let (took, (namespaces, policies, baselines)) = everything(self.plane.admin_kubeconfig()).await?;
         point.cold_start.took(Side::Raw, took);
@@ -107,7 +108,7 @@ impl Bench {
     }
 }
 
-/// Namespaces, policies and baselines, listed page by page: how long that took, and how many there are.
+/// Lists namespaces, policies and baselines page by page. Returns how long that took, and the number of each.
 async fn everything(kubeconfig: &Path) -> Result<(Duration, (usize, usize, usize))> {
     let client = connect(kubeconfig).await?.watches;
     let started = Instant::now();
@@ -123,13 +124,13 @@ fn bytes(relay: &Relay) -> f64 {
     count(usize::try_from(relay.received()).unwrap_or(usize::MAX))
 }
 
-/// What the operator asked.
+/// The requests of the operator.
 pub fn by_operator(entries: Vec<AuditEntry>) -> Vec<AuditEntry> {
     let user = World::operator_user();
     entries.into_iter().filter(|entry| entry.user == user).collect()
 }
 
-/// How many requests of each kind.
+/// The number of requests of each kind.
 fn tally(entries: &[AuditEntry]) -> BTreeMap<String, usize> {
     let mut tally = BTreeMap::new();
     for entry in entries {
@@ -150,7 +151,7 @@ struct PageMetadata {
     next: Option<String>,
 }
 
-/// Lists page by page, and keeps nothing but the number of items.
+/// Lists page by page. Keeps only the number of items.
 async fn pages(client: &Client, path: String, metadata_only: bool) -> Result<usize> {
     let requests = Requests::new(path);
     let mut params = ListParams::default().limit(PAGE);

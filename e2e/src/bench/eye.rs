@@ -1,5 +1,5 @@
-//! One watch on every NetworkPolicy, and when each of its events reached us.
-//! Decodes no more of an event than it needs, so that it takes little of the machine from what is measured.
+//! One watch on every NetworkPolicy. It records when each event arrived. It decodes only the parts of an event that it needs, so that
+//! it uses little of the machine.
 
 use std::collections::HashSet;
 
@@ -16,9 +16,9 @@ use tokio::time::{Instant, timeout};
 use super::progress::Progress;
 use crate::wait::TIMEOUT;
 
-/// How long one watch lasts; longer than the bench.
+/// How long one watch lasts, in seconds: longer than the bench.
 const WATCH_SECONDS: u32 = 2 * 60 * 60;
-/// So many policies are there before anybody wonders.
+/// Progress is reported only if more policies than this are awaited.
 const FEW: usize = 1000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,28 +37,28 @@ pub struct Sighting {
     pub version: u64,
 }
 
-/// What a wait for many policies waits for.
+/// What [`Eye::until_all`] waits for.
 pub struct Wanted<'a> {
-    /// What the names of their namespaces begin with.
+    /// The prefix of the namespace names.
     pub prefix: &'a str,
     pub names: &'a [String],
     pub kind: Kind,
-    /// Only what is newer counts.
+    /// Only events with a higher resourceVersion count.
     pub after: u64,
-    /// How many different ones.
+    /// The number of different policies to wait for.
     pub count: usize,
 }
 
-/// The events of the watch, each seen once, in their order.
+/// The events of the watch, in order. Each is delivered once.
 pub struct Eye {
     client: Client,
     incoming: UnboundedReceiver<Sighting>,
-    // Ends with the eye.
+    // Dropping it ends the watch.
     watch: JoinSet<Result<()>>,
 }
 
 impl Eye {
-    /// Everything from now on is seen.
+    /// Opens the watch. It delivers every event from now on.
     pub async fn open(client: Client) -> Result<Self> {
         let (sender, incoming) = unbounded_channel();
         let version = newest(&client).await?;
@@ -67,12 +67,12 @@ impl Eye {
         Ok(Self { client, incoming, watch })
     }
 
-    /// The newest version in the cluster: what happens from now on is newer.
+    /// The current resourceVersion of the cluster. Later events have a higher one.
     pub async fn now(&self) -> Result<u64> {
         newest(&self.client).await
     }
 
-    /// The next event that is wanted; those before it are forgotten.
+    /// The next event that `wanted` accepts. Discards the events before it.
     pub async fn until(&mut self, mut wanted: impl FnMut(&Sighting) -> bool) -> Result<Sighting> {
         loop {
             let sighting = self.next().await?;
@@ -134,7 +134,7 @@ struct Metadata {
     resource_version: String,
 }
 
-/// A watch that ends goes on from the last event.
+/// Follows the watch. After the end of a watch it continues from the last event.
 async fn follow(client: Client, mut version: u64, sender: UnboundedSender<Sighting>) -> Result<()> {
     loop {
         let uri = format!(

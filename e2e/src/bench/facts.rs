@@ -1,4 +1,4 @@
-//! With what was measured: versions, the commit, the machine.
+//! What belongs to a result: the versions, the commit and the machine.
 
 use std::process::Command;
 use std::thread::available_parallelism;
@@ -17,12 +17,12 @@ pub struct Facts {
     pub kubernetes: String,
     pub operator: String,
     pub rustc: String,
-    /// Of the sources, with `-dirty` when they differ from it.
+    /// The commit of the sources, with `-dirty` if the sources differ from it.
     pub commit: String,
     pub cores: usize,
-    /// Bytes.
+    /// The size of the binary, in bytes.
     pub binary: u64,
-    /// Namespaces at which the raw client worked at the same time.
+    /// The number of namespaces at which the raw client worked at the same time.
     pub in_flight: usize,
     pub foreign: usize,
     pub took: Duration,
@@ -46,7 +46,7 @@ impl Facts {
     }
 }
 
-/// What a command prints; a bench elsewhere may have neither Git nor rustc.
+/// The output of a command. Some machines have neither Git nor rustc.
 fn said(command: &mut Command) -> String {
     let output = command.current_dir(paths::repo()).output().ok().filter(|output| output.status.success());
     output.map_or_else(|| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())

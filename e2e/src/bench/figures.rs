@@ -1,4 +1,4 @@
-//! What was measured: the samples of each size, and what they come to. No clock, no I/O.
+//! The measured samples of each size, and the figures computed from them. No clock, no I/O.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use super::numbers::{Spread, count, median, of_pairs, quantile, ratio};
 use super::side::Side;
 
-/// The samples of both sides, in the order in which they were taken.
+/// The samples of both sides, in the order of measurement.
 #[derive(Clone, Debug, Default)]
 pub struct Pair {
     ours: Vec<f64>,
     raw: Vec<f64>,
 }
 
-/// A figure of ours beside that of raw.
+/// One figure for the operator and the same figure for the raw client.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Beside {
     pub ours: f64,
@@ -34,7 +34,7 @@ impl Pair {
         }
     }
 
-    /// A time, in milliseconds.
+    /// Adds a time, in milliseconds.
     pub fn took(&mut self, side: Side, time: Duration) {
         self.add(side, milliseconds(time));
     }
@@ -47,17 +47,17 @@ impl Pair {
         Beside { ours: median(&self.ours), raw: median(&self.raw) }
     }
 
-    /// The ratios of samples that followed each other.
+    /// The ratios of our samples to the raw samples, pair by pair.
     pub fn spread(&self) -> Option<Spread> {
         of_pairs(&self.ours, &self.raw)
     }
 
-    /// The same of throughput: more is more.
+    /// The same for rates, where a larger number is better.
     fn spread_of_rates(&self) -> Option<Spread> {
         of_pairs(&self.raw, &self.ours)
     }
 
-    /// Without what both sides wait for, pair by pair.
+    /// Both sides minus the time that both have to wait for, pair by pair.
     fn without(&self, both: &[f64]) -> Self {
         let net = |side: &[f64]| side.iter().zip(both).map(|(sample, both)| sample - both).collect();
         Self { ours: net(&self.ours), raw: net(&self.raw) }
@@ -72,19 +72,19 @@ pub fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// Nothing happens for a while.
+/// A period in which nothing happens.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rest {
     pub seconds: f64,
     pub cpu_seconds: f64,
     pub resident: f64,
     pub anonymous: f64,
-    /// Requests that were neither watches nor for the Lease.
+    /// Requests except watches and requests for the Lease.
     pub requests: usize,
     pub lease_requests: usize,
 }
 
-/// Our side alone, with every namespace at once. Times in milliseconds, one for each round.
+/// The operator alone, with all namespaces at once. Times in milliseconds, one for each round.
 #[derive(Clone, Debug, Default)]
 pub struct Whole {
     pub burst: Vec<f64>,
@@ -92,39 +92,39 @@ pub struct Whole {
     pub edit: Vec<f64>,
 }
 
-/// Everything that was measured with so many namespaces. Times in milliseconds, memory in megabytes.
+/// All measurements at one number of namespaces. Times in milliseconds, memory in megabytes.
 #[derive(Clone, Debug, Default)]
 pub struct Point {
     pub namespaces: usize,
     pub whole: Whole,
     pub first_policies: Pair,
-    /// How many namespaces a slice has: that many are concerned by burst, restore and edit.
+    /// The number of namespaces in a slice. Burst, restore and edit each concern that many.
     pub slice: usize,
     pub burst: Pair,
     pub restore: Pair,
-    /// How long the deletion of a slice alone takes; for each pair of restore.
+    /// How long the deletion of a slice takes by itself, for each pair of restore.
     pub deletion: Vec<f64>,
     pub repair: Pair,
     pub edit: Pair,
-    /// How busy the operator is during the slices of raw.
+    /// How busy the operator is while the raw client works on its slices.
     pub raw_slices: Busy,
     pub cold_start: Pair,
-    /// Bytes from the API server during the cold start.
+    /// Bytes that the API server sent during the cold start.
     pub cold_bytes: Pair,
-    /// From the start of the process to its first 200 at /readyz.
+    /// From the start of the process to the first response 200 of /readyz.
     pub ready: Vec<f64>,
-    /// From the start of the process to its first watch, as the API server received it.
+    /// From the start of the process until the API server received the first watch.
     pub first_watch: Vec<f64>,
-    /// What a restart asks, by verb and resource; of the last one.
+    /// The requests of the last restart, by verb and resource.
     pub restart_requests: BTreeMap<String, usize>,
-    /// The most that one restart wrote, but for the Lease.
+    /// The most writes of one restart, not counting the Lease.
     pub restart_writes: usize,
     pub resident_start: Vec<f64>,
     pub resident_peak: Vec<f64>,
     pub rest: Option<Rest>,
 }
 
-/// The time of a process on the processors, in seconds.
+/// The CPU time of a process during a period, and the length of the period. Both in seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Busy {
     pub cpu: f64,
@@ -137,31 +137,31 @@ impl Busy {
         self.elapsed += elapsed.as_secs_f64();
     }
 
-    /// Of one core.
+    /// In percent of one core.
     pub fn percent(self) -> f64 {
         if self.elapsed > 0.0 { self.cpu / self.elapsed * 100.0 } else { 0.0 }
     }
 }
 
-/// A figure with its name in the report and in the table.
+/// A figure with its key in the report and its name in the table.
 #[derive(Clone, Debug)]
 pub struct Row {
     pub key: &'static str,
     pub what: String,
     pub value: Beside,
-    /// Where ours and raw were measured in pairs.
+    /// The ratios of the pairs. None if ours and raw were not measured in pairs.
     pub pairs: Option<Spread>,
 }
 
 impl Row {
-    /// The median of the pairs; of figures that are no pairs, theirs.
+    /// The median ratio of the pairs. Without pairs, the ratio of the two values.
     pub fn ratio(&self) -> Option<f64> {
         self.pairs.map_or_else(|| self.value.ratio(), |pairs| Some(pairs.median))
     }
 }
 
 impl Point {
-    /// The restoration without the deletion before it, which both sides wait for.
+    /// The restore without the deletion before it, because both sides wait for the deletion.
     fn restore_net(&self) -> Pair {
         self.restore.without(&self.deletion)
     }
@@ -185,7 +185,7 @@ impl Point {
         ]
     }
 
-    /// Policies a second, of the slices.
+    /// The throughput with slices, in policies a second.
     pub fn throughput(&self) -> Vec<Row> {
         let rate = |milliseconds: f64| if milliseconds > 0.0 { count(3 * self.slice) * 1000.0 / milliseconds } else { 0.0 };
         let row = |key, what: &str, pair: &Pair| {
@@ -213,8 +213,8 @@ impl Point {
 pub mod tests {
     use super::*;
 
-    /// A size at which everything takes 2 ms a namespace for us, 1 ms raw, and memory grows by 1 MB for 100. The machine is ten times as
-    /// slow during the second of three pairs.
+    /// A sample point. Everything takes 2 ms a namespace for us and 1 ms for raw. Memory grows by 1 MB for 100 namespaces. During the
+    /// second of three pairs the machine is ten times as slow.
     pub fn point(namespaces: usize) -> Point {
         let (n, slice) = (count(namespaces), namespaces / 10);
         let mut point = Point { namespaces, slice, ..Point::default() };

@@ -1,4 +1,4 @@
-//! What others keep in the cluster: NetworkPolicies with realistic managedFields, in namespaces that no baseline selects.
+//! The NetworkPolicies of others in the cluster. They have realistic managedFields and are in namespaces that no baseline selects.
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use super::raw::{Raw, each};
 use super::side::Group;
 
-/// How many policies a namespace holds.
+/// The number of policies in one namespace.
 const TOGETHER: usize = 10;
 const IN_FLIGHT: usize = 16;
 
-/// Makes their number grow from one to the other.
+/// Creates more of these policies, until there are `to` instead of `from`.
 pub async fn grow(raw: &Raw, from: usize, to: usize) -> Result<()> {
     let namespaces = (from / TOGETHER)..to.div_ceil(TOGETHER);
     each(namespaces, IN_FLIGHT, async |group| {
@@ -31,7 +31,7 @@ pub async fn grow(raw: &Raw, from: usize, to: usize) -> Result<()> {
     .await
 }
 
-/// Three managers write each: who installs it, who keeps it in Git, who edits it by hand.
+/// Three field managers write each policy: an installer, a GitOps tool, and a person who edits by hand.
 async fn write(raw: &Raw, namespace: &str, number: usize) -> Result<()> {
     let name = format!("allow-{number:05}");
     let requests = Requests::new(NetworkPolicy::url_path(&(), Some(namespace)));

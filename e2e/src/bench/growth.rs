@@ -3,10 +3,10 @@
 use super::figures::Point;
 use super::numbers::{exponent, median, slope};
 
-/// A figure of a size.
+/// Computes one figure from the measurements of one size.
 pub type Figure = fn(&Point) -> f64;
 
-/// What is shown at every size: its key, its name, how it is had from a size.
+/// The figures that are shown at every size: the key, the name, and the function that computes the figure.
 pub const GROWING: [(&str, &str, Figure); 11] = [
     ("first_policies_p50", "1. new namespace, p50, ms", |point| point.first_policies.quantile(0.5).ours),
     ("first_policies_p99", "1. new namespace, p99, ms", |point| point.first_policies.quantile(0.99).ours),
@@ -23,9 +23,9 @@ pub const GROWING: [(&str, &str, Figure); 11] = [
 
 #[derive(Clone, Copy, Debug)]
 pub struct Growth {
-    /// The power of N: 1 is linear.
+    /// The power of N: 1 means linear growth.
     pub exponent: Option<f64>,
-    /// What a further namespace adds.
+    /// The growth for each additional namespace.
     pub slope: Option<f64>,
 }
 

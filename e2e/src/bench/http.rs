@@ -1,4 +1,4 @@
-//! The smallest HTTP client that does: for the operator's admin port and for etcd, both on loopback.
+//! A minimal HTTP client for the operator's admin port and for etcd, both on loopback.
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,7 +12,7 @@ pub async fn post(address: &str, path: &str, body: &str) -> Result<String> {
     ask(address, &format!("POST {path}"), body).await
 }
 
-/// The whole answer, head and body.
+/// Sends a request. Returns the whole response, head and body.
 async fn ask(address: &str, what: &str, body: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address).await.with_context(|| format!("connect to {address}"))?;
     let head = format!("{what} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
@@ -22,7 +22,7 @@ async fn ask(address: &str, what: &str, body: &str) -> Result<String> {
     Ok(answer)
 }
 
-/// Whether the answer says 200.
+/// Whether the response has status 200.
 pub fn is_ok(answer: &str) -> bool {
     answer.starts_with("HTTP/1.1 200")
 }

@@ -1,4 +1,4 @@
-//! Measurements 1 and 4: one namespace, one policy. Ours and raw take turns sample by sample, in the same cluster.
+//! Measurements 1 and 4: one namespace, one policy. The samples of ours and raw alternate, in the same cluster.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::setup::Bench;
 use super::side::{Group, Side};
 
 impl Bench {
-    /// So many samples of both sides, with the operator running.
+    /// Takes `samples` samples of both sides while the operator runs.
     pub async fn latency(&mut self, samples: usize, point: &mut Point) -> Result<()> {
         let populations = [Group::All, Group::Raw].map(|group| self.population(group, samples));
         for sample in 0..samples {
@@ -30,7 +30,7 @@ impl Bench {
         Ok(())
     }
 
-    /// From the creation of a namespace, as sent, to its third policy, as seen.
+    /// The time from sending the creation of a namespace until the watch shows its third policy.
     async fn one_namespace(&mut self, name: &str, group: Group) -> Result<Duration> {
         let policies = render(&baseline(Group::All, self.edits.of(Group::All))?)?;
         let mut missing = policies.len();
@@ -46,7 +46,8 @@ impl Bench {
         Ok(third.await?.at.saturating_duration_since(started))
     }
 
-    /// Ours: from a change by somebody else, as seen, to the repair, as seen. Raw: from an apply, as sent, to when it is seen.
+    /// Ours: the time from when the watch shows somebody else's change until it shows the repair. Raw: the time from sending an apply
+    /// until the watch shows it.
     async fn one_change(&mut self, name: &str, side: Side) -> Result<Duration> {
         let policies = render(&baseline(Group::All, self.edits.of(Group::All))?)?;
         let policy = policies[0].name.clone();

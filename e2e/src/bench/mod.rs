@@ -1,6 +1,7 @@
-//! The bench: what the operator costs beside the raw API server, which does the same work over the same stack in the same run.
+//! The bench: it compares the operator with a raw API client, which does the same work with the same client stack in the same run.
 //!
-//! The order of what is measured. Ours and raw take turns, so that both meet the same machine; the method is in docs/performance.md.
+//! This module defines the order of the measurements. Ours and raw alternate, so that both meet the same machine. docs/performance.md
+//! describes the method.
 
 mod bulk;
 mod calibrate;
@@ -45,30 +46,30 @@ use self::subject::Subject;
 use crate::paths;
 use crate::wait::TIMEOUT;
 
-/// The bench ends by then, whatever happens.
+/// The whole bench is aborted after this time.
 const LIMIT: Duration = Duration::from_hours(1);
-/// The smaller sizes that have all their rounds too. Below they say little, beyond they take long: there they have one.
+/// The smaller sizes that also get all their rounds. Smaller sizes show little and larger ones take long, so those get one round.
 const QUICK: RangeInclusive<usize> = 100..=1000;
-/// How long a rest lasts at the largest size; less where few namespaces say that somebody is in a hurry.
+/// How long the rest at the largest size lasts. It is shorter for few namespaces, because then the user probably wants a quick run.
 const REST: Duration = Duration::from_mins(1);
 const SHORT_REST: Duration = Duration::from_secs(10);
 const HURRY: usize = 500;
-/// How many pairs of slices there are in all rounds of the largest size together, and in each round of the others.
+/// The number of pairs of slices at the largest size, in all rounds together. The other sizes get `FEW_PAIRS` in each round.
 const PAIRS: usize = 24;
 const FEW_PAIRS: usize = 2;
-/// How many pairs of cold starts there are in all rounds of the largest size together; in each round of the others one.
+/// The number of pairs of cold starts at the largest size, in all rounds together. The other sizes get one in each round.
 const COLD_STARTS: usize = 9;
 
-/// How much is measured.
+/// The size of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
-    /// At the largest size.
+    /// The number of namespaces at the largest size.
     pub namespaces: usize,
-    /// How often everything is measured.
+    /// How many times everything is measured.
     pub rounds: usize,
 }
 
-/// Runs the bench. `say` gets a line for each step.
+/// Runs the bench. Calls `say` with one line for each step.
 pub async fn run(extent: Extent, say: impl Fn(&str) + Send + Sync + 'static) -> Result<Report> {
     let bench = async {
         let mut bench = Bench::start(extent.namespaces, Progress::new(extent.steps(), say)).await?;
@@ -82,7 +83,7 @@ pub async fn run(extent: Extent, say: impl Fn(&str) + Send + Sync + 'static) -> 
     timeout(LIMIT, bench).await.context("the bench took too long")?
 }
 
-/// A tenth, a third, and all; a handful of namespaces says nothing.
+/// A tenth, a third, and all of the namespaces. Leaves out the smaller sizes that are below ten, because they show nothing.
 fn sizes(namespaces: usize) -> Vec<usize> {
     let mut sizes = vec![namespaces / 10, namespaces / 3, namespaces];
     sizes.retain(|size| *size >= 10 || *size == namespaces);
@@ -95,12 +96,12 @@ impl Extent {
         if size == self.namespaces || QUICK.contains(&size) { self.rounds } else { 1 }
     }
 
-    /// How many pairs of slices a round has.
+    /// The number of pairs of slices in one round.
     const fn pairs(self, size: usize) -> usize {
         if size == self.namespaces && size >= HURRY { PAIRS.div_ceil(self.rounds) } else { FEW_PAIRS }
     }
 
-    /// How many pairs of a start and a list a round has.
+    /// The number of pairs of a cold start and a list in one round.
     const fn cold_starts(self, size: usize) -> usize {
         if size == self.namespaces && size >= HURRY { COLD_STARTS.div_ceil(self.rounds) } else { 1 }
     }
@@ -109,7 +110,7 @@ impl Extent {
         if size < self.namespaces || size < HURRY { SHORT_REST } else { REST }
     }
 
-    /// How many steps [`Bench::point`] says that it takes.
+    /// The number of steps that [`Bench::point`] announces.
     fn steps(self) -> usize {
         let of_size = |size| 1 + self.rounds(size) * 6 + 1;
         1 + sizes(self.namespaces).into_iter().map(of_size).sum::<usize>()
@@ -117,7 +118,7 @@ impl Extent {
 }
 
 impl Bench {
-    /// Everything at one size.
+    /// Takes all measurements at one size.
     async fn point(&mut self, size: usize, extent: Extent) -> Result<Point> {
         self.progress.step(format!("{size} policies of others"));
         foreign::grow(&self.raw, self.foreign, size).await?;
@@ -131,7 +132,7 @@ impl Bench {
         Ok(point)
     }
 
-    /// The namespaces are made anew. One process of the operator serves to the rest, each cold start is another.
+    /// One round with new namespaces. One operator process serves until the end of the rest; each cold start uses a new process.
     async fn round(&mut self, title: &str, extent: Extent, is_last: bool, point: &mut Point) -> Result<()> {
         let size = point.namespaces;
         let population = self.population(Group::All, size);
@@ -156,7 +157,7 @@ impl Bench {
         clear::clear(self.plane.etcd_url()?, &population).await
     }
 
-    /// Measurements 2, 3 and 5 with every namespace at once: our side alone, for how it grows and for its memory.
+    /// Measurements 2, 3 and 5 with every namespace at once. Only the operator is measured, for its growth and its memory.
     async fn whole(&mut self, title: &str, population: &Population, subject: &mut Subject, point: &mut Point) -> Result<()> {
         self.progress.step(format!("{title}: all new"));
         point.whole.burst.push(milliseconds(self.burst(population).await?));
@@ -171,12 +172,12 @@ impl Bench {
     }
 }
 
-/// How many samples of a single namespace one round takes.
+/// The number of samples of a single namespace in one round.
 fn samples(namespaces: usize) -> usize {
     (namespaces / 5).clamp(10, 100)
 }
 
-/// Writes the report and the plot where scripts look for them.
+/// Writes the report and the plot to `target/bench`, where scripts expect them.
 pub fn save(report: &Report) -> Result<()> {
     let directory = paths::repo().join("target/bench");
     fs::create_dir_all(&directory)?;

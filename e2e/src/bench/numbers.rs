@@ -1,6 +1,6 @@
-//! What becomes of samples: quantiles, medians, ratios, growth. No clock, no I/O.
+//! Statistics of samples: quantiles, medians, ratios, growth. No clock, no I/O.
 
-/// The smallest sample that at least that share of the samples does not exceed; 0 without samples.
+/// The smallest sample such that at least this share of the samples is not larger. 0 without samples.
 pub fn quantile(samples: &[f64], share: f64) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -9,7 +9,7 @@ pub fn quantile(samples: &[f64], share: f64) -> f64 {
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(0.0)
 }
 
-/// The middle sample; of two the mean.
+/// The median: the middle sample, or the mean of the two middle samples.
 pub fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -20,22 +20,23 @@ pub fn median(samples: &[f64]) -> f64 {
     }
 }
 
-/// How much larger the first is; none where there is nothing to compare with.
+/// The ratio of `ours` to `raw`. None if `raw` is not above zero.
 pub fn ratio(ours: f64, raw: f64) -> Option<f64> {
     (raw > 0.0).then(|| ours / raw)
 }
 
-/// What the ratios of pairs come to.
+/// A summary of the ratios of pairs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     pub median: f64,
     pub lowest: f64,
     pub highest: f64,
-    /// How many pairs there are.
+    /// The number of pairs.
     pub pairs: usize,
 }
 
-/// The first samples of each side are a pair, then the second ones, and so on. What cannot be compared is left out; none if nothing is left.
+/// Pairs the first samples of both sides, then the second ones, and so on. Leaves out pairs that cannot be compared. None if no pair is
+/// left.
 pub fn of_pairs(ours: &[f64], raw: &[f64]) -> Option<Spread> {
     let ratios: Vec<f64> =
         ours.iter().zip(raw).filter(|(ours, _)| **ours > 0.0).filter_map(|(ours, raw)| ratio(*ours, *raw)).collect();
@@ -44,18 +45,18 @@ pub fn of_pairs(ours: &[f64], raw: &[f64]) -> Option<Spread> {
     Some(Spread { median: median(&ratios), lowest, highest, pairs: ratios.len() })
 }
 
-/// The power of N with which a value grows from one size to another: 1 is linear, 0 does not grow.
+/// The power of N with which a value grows from one size to another. 1 means linear growth, 0 means no growth.
 pub fn exponent(small: (usize, f64), large: (usize, f64)) -> Option<f64> {
     let known = small.0 > 0 && large.0 > small.0 && small.1 > 0.0 && large.1 > 0.0;
     known.then(|| (large.1 / small.1).ln() / (count(large.0) / count(small.0)).ln())
 }
 
-/// What each further namespace adds.
+/// The growth for each additional namespace.
 pub fn slope(small: (usize, f64), large: (usize, f64)) -> Option<f64> {
     (large.0 > small.0).then(|| (large.1 - small.1) / count(large.0 - small.0))
 }
 
-/// A count as a number to reckon with.
+/// A count as a floating-point number, for calculations.
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
 pub const fn count(n: usize) -> f64 {
     n as f64
@@ -101,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_pair_is_compared_with_nothing_but_itself() {
-        // The machine is ten times as slow during one pair: both sides of it are, so the ratio stays.
+        // The machine is ten times as slow during one pair. That slows down both sides of the pair, so the ratio stays the same.
         let spread = of_pairs(&[2.0, 30.0, 1.0, 4.0, 9.0], &[1.0, 20.0, 2.0, 2.0, 9.0]).unwrap();
         close(spread.median, 1.5);
         close(spread.lowest, 0.5);

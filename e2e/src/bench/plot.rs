@@ -1,4 +1,4 @@
-//! Latency and memory against the number of namespaces, as SVG. Readable on a light page and on a dark one.
+//! Latency and memory against the number of namespaces, as SVG. It is readable on light and on dark pages.
 
 use std::fmt::Write;
 
@@ -7,15 +7,15 @@ use super::numbers::{count, median};
 
 const WIDTH: f64 = 980.0;
 const HEIGHT: f64 = 400.0;
-/// The inner edges of a panel, within its half of the picture.
+/// The inner edges of a panel, within its half of the image.
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = 462.0;
 const TOP: f64 = 96.0;
 const BOTTOM: f64 = 344.0;
-/// About how many steps an axis has.
+/// The approximate number of steps of an axis.
 const TICKS: f64 = 5.0;
 
-/// The text is not scaled with a page's own font; the colours follow the reader's theme.
+/// The page's own font size does not scale the text. The colours follow the reader's theme.
 const STYLE: &str = "\
 <style>
 text { font: 13px system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #24292f; }
@@ -44,7 +44,7 @@ text { fill: #e6edf3; }
 struct Series {
     name: &'static str,
     class: &'static str,
-    /// Namespaces and value.
+    /// Pairs of the number of namespaces and the value.
     at: Vec<(f64, f64)>,
 }
 
@@ -88,7 +88,7 @@ pub fn draw(points: &[Point]) -> String {
     svg
 }
 
-/// A value axis starts at zero: what looks twice as high is twice as much.
+/// A value axis. It starts at zero, so double the height means double the value.
 struct Scale {
     step: f64,
     steps: usize,
@@ -106,13 +106,13 @@ impl Scale {
         (0..=self.steps).map(|n| count(n) * self.step)
     }
 
-    /// Where on the axis, from 0 to 1.
+    /// The position on the axis, from 0 to 1.
     fn share(&self, value: f64) -> f64 {
         value / (count(self.steps) * self.step)
     }
 }
 
-/// 1, 2 or 5 times a power of ten, not below that.
+/// The next number that is at least `least` and is 1, 2 or 5 times a power of ten.
 fn step(least: f64) -> f64 {
     let power = 10_f64.powf(least.max(1e-3).log10().floor());
     [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power).into_iter().find(|step| *step >= least * 0.999).unwrap_or(power * 10.0)
@@ -151,7 +151,7 @@ fn panel(svg: &mut String, offset: f64, panel: &Panel) {
     svg.push_str("</g>\n");
 }
 
-/// Two beside each other, in rows.
+/// Draws a legend entry. Each row has two entries.
 fn legend(svg: &mut String, place: usize, series: &Series) {
     let (x, y) = (LEFT + count(place % 2) * 150.0, 50.0 + count(place / 2) * 20.0);
     let _ = writeln!(svg, "<path class=\"{}\" d=\"M{x} {y}h32\"/>", series.class);
@@ -162,7 +162,7 @@ fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, class: &str, text: &
     let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" class=\"{class}\">{text}</text>");
 }
 
-/// Thousands are set apart.
+/// Formats a number with separated thousands.
 fn number(value: f64) -> String {
     if value < 1000.0 {
         return format!("{}", (value * 1000.0).round() / 1000.0);

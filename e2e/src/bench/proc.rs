@@ -1,34 +1,34 @@
-//! What Linux tells of a process: its memory and its time on the processors.
+//! Reads the memory and the CPU time of a process from /proc on Linux.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// The length of a tick in /proc, the same on every Linux.
+/// The length of a clock tick in /proc. It is the same on every Linux.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Resident now, in bytes.
+/// The current resident memory, in bytes.
 pub fn resident(pid: u32) -> Result<u64> {
     field(&status(pid)?, "VmRSS")
 }
 
-/// The part of it that is no file: heap and stacks.
+/// The part of the resident memory that no file backs: heap and stacks. In bytes.
 pub fn anonymous(pid: u32) -> Result<u64> {
     field(&status(pid)?, "RssAnon")
 }
 
-/// The most that was resident since the start or since [`forget_peak`].
+/// The peak of the resident memory since the start, or since [`forget_peak`]. In bytes.
 pub fn peak(pid: u32) -> Result<u64> {
     field(&status(pid)?, "VmHWM")
 }
 
-/// From now on the peak is what comes.
+/// Resets the peak. From now on it starts again from the current value.
 pub fn forget_peak(pid: u32) -> Result<()> {
     fs::write(format!("/proc/{pid}/clear_refs"), "5").context("reset the peak of a process")
 }
 
-/// Its time on the processors so far.
+/// The CPU time so far.
 pub fn cpu(pid: u32) -> Result<Duration> {
     ticks(&fs::read_to_string(format!("/proc/{pid}/stat"))?).map(|ticks| TICK * ticks)
 }
@@ -43,7 +43,7 @@ fn field(status: &str, name: &str) -> Result<u64> {
     Ok(kilobytes * 1024)
 }
 
-/// User and system time. The name of the process, in parentheses, may hold anything.
+/// User and system time together, in ticks. The name of the process is in parentheses and may contain any characters.
 fn ticks(stat: &str) -> Result<u32> {
     let (_, rest) = stat.rsplit_once(") ").context("not a line of /proc/PID/stat")?;
     let mut fields = rest.split(' ').skip(11);

@@ -1,10 +1,10 @@
-//! Tells people how far the bench is, so that nobody waits in the dark.
+//! Prints how far the bench is, so that the user sees that it is still running.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a step may be silent.
+/// During a step, a line is printed after this much silence.
 const SILENCE: Duration = Duration::from_secs(10);
 
 pub struct Progress {
@@ -22,26 +22,26 @@ impl Progress {
         Self { say: Box::new(say), started: now, steps, step: 0, what: String::new(), said: now }
     }
 
-    /// The next step begins.
+    /// Begins the next step.
     pub fn step(&mut self, what: impl Into<String>) {
         self.step += 1;
         self.what = what.into();
         self.tell("");
     }
 
-    /// Something to know about the step under way.
+    /// Prints a remark about the current step.
     pub fn note(&mut self, text: &str) {
         self.tell(&format!(": {text}"));
     }
 
-    /// So much of the step is done. Said from time to time only.
+    /// Reports that `done` of `all` are done. Prints only from time to time.
     pub fn done(&mut self, done: usize, all: usize) {
         if self.said.elapsed() >= SILENCE {
             self.tell(&format!(": {done} of {all}"));
         }
     }
 
-    /// How long it has been going on.
+    /// The time since the start of the bench.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }

@@ -1,5 +1,5 @@
-//! The raw client: the same objects over the operator's own stack, as fast as the API server takes them.
-//! Also what both sides need of the cluster: namespaces, deletions, the edit of the baseline.
+//! The raw client. It writes the same objects with the operator's own client stack, as fast as the API server accepts them. It also
+//! does what both sides need: it creates and deletes namespaces and edits the baseline.
 
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
@@ -17,12 +17,12 @@ use serde_json::{Value, json};
 
 use super::side::Group;
 
-/// What the bench's namespaces are selected by.
+/// The label that selects the bench's namespaces.
 const SIDE: &str = "bench.policybaseline.io/side";
-/// The name of the raw client.
+/// The field manager and the value of the managed-by label of the raw client.
 const BENCH: &str = "bench";
 
-/// The baseline of a group after so many edits: each changes all three policies.
+/// The baseline of a group after `edits` edits. Each edit changes all three policies.
 pub fn baseline(group: Group, edits: u16) -> Result<PolicyBaseline> {
     let spec = json!({
         "mode": "Enforce",
@@ -36,19 +36,19 @@ pub fn baseline(group: Group, edits: u16) -> Result<PolicyBaseline> {
     Ok(baseline)
 }
 
-/// The policies of that baseline, by the operator's own code.
+/// Renders the policies of that baseline with the operator's own code.
 pub fn render(baseline: &PolicyBaseline) -> Result<Vec<Rendered>> {
     let mut stored = baseline.clone();
     stored.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
     let mut policies = Baseline::check(&stored, crate::SYSTEM_NAMESPACE)?.policies;
     for policy in &mut policies {
-        // What keeps the operator from taking them for its own.
+        // With this label the operator does not treat them as its own.
         policy.labels.insert(LABEL_MANAGED_BY.to_owned(), BENCH.to_owned());
     }
     Ok(policies)
 }
 
-/// Does the work for each item, so many at the same time.
+/// Runs `work` for each item, with at most `in_flight` at the same time.
 pub async fn each<T>(items: impl IntoIterator<Item = T>, in_flight: usize, work: impl AsyncFn(T) -> Result<()>) -> Result<()> {
     stream::iter(items).map(|item| work(item)).buffer_unordered(in_flight).try_collect().await
 }
@@ -70,7 +70,7 @@ impl Raw {
         self.send(request?).await.with_context(|| format!("create namespace {name}")).map(drop)
     }
 
-    /// What the operator sends to a namespace: a forced apply for each policy, together.
+    /// Sends to a namespace what the operator sends: a forced apply for each policy, all at the same time.
     pub async fn apply(&self, namespace: &str, policies: &[Rendered]) -> Result<()> {
         let requests = policies_of(namespace);
         let params = PatchParams::apply(BENCH).force();
@@ -82,7 +82,7 @@ impl Raw {
         Ok(())
     }
 
-    /// Opens a policy, as somebody would by hand. Returns the version that is stored.
+    /// Opens a policy, as a person would do by hand. Returns the resourceVersion that is stored.
     pub async fn open(&self, namespace: &str, policy: &str) -> Result<u64> {
         let opened = json!({ "spec": { "ingress": [{}] } });
         let request = policies_of(namespace).patch(policy, &PatchParams::default(), &Patch::Merge(opened))?;
@@ -96,7 +96,7 @@ impl Raw {
         self.send(request).await.with_context(|| format!("delete the policies of {namespace}")).map(drop)
     }
 
-    /// Deletes a namespace and what it holds. No controller is there to finish it, so this does.
+    /// Deletes a namespace and its contents. No controller runs here that would finalize it, so this function does that.
     pub async fn remove(&self, namespace: &str) -> Result<()> {
         let requests = Requests::new(Namespace::url_path(&(), None));
         self.send(requests.delete(namespace, &DeleteParams::default())?).await?;
@@ -119,7 +119,7 @@ impl Raw {
         self.send(request).await.context("apply the baseline").map(drop)
     }
 
-    /// Reads the answer to its end, and decodes nothing. Each request is a task, so that all cores take part, as in the operator.
+    /// Reads the whole response and decodes nothing. Each request is a task of its own, so that all cores are used, as in the operator.
     pub async fn send(&self, request: Request<Vec<u8>>) -> Result<String> {
         let client = self.client.clone();
         Ok(tokio::spawn(async move { client.request_text(request).await }).await??)

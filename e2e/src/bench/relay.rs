@@ -1,5 +1,5 @@
-//! A relay on loopback before the API server, which counts what the API server sends: the only exact count of bytes, for
-//! the operator as for a list of our own. It sees TLS and changes nothing.
+//! A relay on loopback in front of the API server. It counts the bytes that the API server sends. That is the only exact byte count
+//! that works both for the operator and for our own list. It sees only TLS and changes nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,12 +17,12 @@ const BUFFER: usize = 128 * 1024;
 pub struct Relay {
     server: String,
     received: Arc<AtomicU64>,
-    // Ends with the relay, and with it every connection.
+    // Dropping it ends the accept loop and every connection.
     _accept: JoinSet<()>,
 }
 
 impl Relay {
-    /// Before the API server of that kubeconfig.
+    /// Opens a relay in front of the API server of this kubeconfig.
     pub async fn open(kubeconfig: &Path) -> Result<Self> {
         let config = read(kubeconfig)?;
         let server = config["clusters"][0]["cluster"]["server"].as_str().context("a kubeconfig without a server")?;
@@ -35,7 +35,7 @@ impl Relay {
         Ok(Self { server, received, _accept: accept })
     }
 
-    /// The same user, by way of the relay: a file beside the other.
+    /// Writes a kubeconfig for the same user that goes through the relay. The file is next to the original.
     pub fn kubeconfig(&self, original: &Path) -> Result<PathBuf> {
         let mut config = read(original)?;
         config["clusters"][0]["cluster"]["server"] = self.server.clone().into();
@@ -44,7 +44,7 @@ impl Relay {
         Ok(path)
     }
 
-    /// How many bytes the API server has sent.
+    /// The number of bytes that the API server has sent.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
@@ -58,7 +58,7 @@ async fn serve(listener: TcpListener, upstream: String, received: Arc<AtomicU64>
     let mut connections = JoinSet::new();
     while let Ok((near, _)) = listener.accept().await {
         let (upstream, received) = (upstream.clone(), Arc::clone(&received));
-        // Either end may close a connection at any time: that ends it, and is nobody's error.
+        // Either end may close a connection at any time. That ends the connection and is not an error.
         connections.spawn(async move { join(near, &upstream, &received).await.ok() });
         while connections.try_join_next().is_some() {}
     }

@@ -1,4 +1,4 @@
-//! A run of the bench, for scripts. Each unit is in the report, under `units`.
+//! The result of a bench run, for scripts. The units are in the report, under `units`.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use super::growth::{GROWING, Growth};
 use super::numbers::{median, megabytes};
 use super::{plot, table};
 
-/// A run of the bench.
+/// The result of a bench run.
 #[derive(Debug)]
 pub struct Report {
     pub(super) points: Vec<Point>,

@@ -1,4 +1,4 @@
-//! Measurement 7: nothing happens, and what that costs.
+//! Measurement 7: the cost of the operator while nothing happens.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::setup::Bench;
 use super::subject::Subject;
 
 impl Bench {
-    /// For that long, after the last write.
+    /// Measures for `time`, starting after the last write.
     pub async fn rest(&mut self, subject: &Subject, time: Duration) -> Result<Rest> {
         subject.settle().await?;
         let audit = self.plane.audit().context("no audit log")?;

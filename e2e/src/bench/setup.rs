@@ -1,4 +1,4 @@
-//! What every measurement needs: a control plane, both clients, the watch that keeps the time.
+//! What every measurement needs: a control plane, both clients, and the watch that takes the times.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::cluster::{ControlPlane, Options};
 use crate::wait::{TIMEOUT, eventually};
 use crate::{SERVICE_ACCOUNT, SYSTEM_NAMESPACE};
 
-/// Room for a run: etcd keeps every version until it is compacted.
+/// Enough space for a run: etcd keeps every version until compaction.
 const ETCD_QUOTA: &str = "--quota-backend-bytes=8589934592";
 
 pub struct Bench {
@@ -23,27 +23,28 @@ pub struct Bench {
     pub raw: Raw,
     pub eye: Eye,
     pub progress: Progress,
-    /// Of the operator.
+    /// The kubeconfig of the operator.
     pub kubeconfig: PathBuf,
     /// The names of the policies.
     pub names: Vec<String>,
-    /// How many namespaces our side works at when it creates, deletes or applies.
+    /// The number of namespaces at which our side works at the same time when it creates, deletes or applies.
     pub in_flight: usize,
     pub edits: Edits,
     populations: usize,
-    /// Policies of others.
+    /// The number of policies of others.
     pub foreign: usize,
 }
 
 impl Bench {
-    /// `namespaces`: at the largest size.
+    /// Starts a control plane. `namespaces` is the number at the largest size.
     pub async fn start(namespaces: usize, mut progress: Progress) -> Result<Self> {
         progress.step("a control plane");
         let options = Options { etcd_args: vec![ETCD_QUOTA.to_owned()], ..Options::default() };
         let plane = ControlPlane::start(options).await?;
         ensure!(!plane.is_external(), "the bench needs a control plane of its own: unset E2E_KUBECONFIG");
         plane.run_kubectl(&["apply", "--server-side", "-k", "manifests/base"])?;
-        // What it does in each new namespace is no matter of ours, and goes on long after.
+        // The controller manager works in each new namespace, and continues long after. The bench does not measure that, so the
+        // controller manager is killed.
         plane.kill_controller_manager()?;
         let clients = connect(plane.admin_kubeconfig()).await?;
         let raw = Raw::new(clients.requests);
@@ -65,7 +66,7 @@ impl Bench {
     }
 }
 
-/// The operator's own stack, as that user.
+/// Connects as that user with the operator's own client stack.
 pub async fn connect(kubeconfig: &Path) -> Result<Clients> {
     let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default()).await?;
     let clients = policy_baseline::connect(config)?;

@@ -1,4 +1,4 @@
-//! Who writes the policies, and which namespaces are whose.
+//! Which side writes the policies, and which namespaces belong to it.
 
 use super::eye::{Kind, Wanted};
 
@@ -12,19 +12,19 @@ impl Side {
     pub const BOTH: [Self; 2] = [Self::Ours, Self::Raw];
 }
 
-/// Namespaces that are selected together, and edited together.
+/// Namespaces that one selector selects and one edit changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// The N namespaces of a size, under one baseline.
+    /// All N namespaces of a size, under one baseline.
     All,
-    /// Our side of the slices, under a baseline of its own: its edit concerns as many policies as that of raw.
+    /// The slices of our side, under a baseline of their own. So one edit changes as many policies as an edit of the raw side.
     Slice,
-    /// What the raw client writes to. No baseline selects it.
+    /// The namespaces that the raw client writes to. No baseline selects them.
     Raw,
 }
 
 impl Group {
-    /// Those with a baseline.
+    /// The groups that have a baseline.
     pub const OURS: [Self; 2] = [Self::All, Self::Slice];
 
     pub const fn label(self) -> &'static str {
@@ -42,7 +42,7 @@ impl Group {
         }
     }
 
-    /// Who is compared with raw, at the same number of namespaces.
+    /// The group that stands for this side when both sides have the same number of namespaces.
     pub const fn of(side: Side) -> Self {
         match side {
             Side::Ours => Self::Slice,
@@ -51,7 +51,7 @@ impl Group {
     }
 }
 
-/// How often each group has been edited. An edit always brings what the group has not had before.
+/// The number of edits of each group. Each edit sets something that the group has not had before.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Edits {
     all: u16,
@@ -68,7 +68,7 @@ impl Edits {
         }
     }
 
-    /// One more.
+    /// Counts one more edit of this group, and returns the new number.
     pub const fn next(&mut self, group: Group) -> u16 {
         let edits = match group {
             Group::All => &mut self.all,
@@ -80,7 +80,7 @@ impl Edits {
     }
 }
 
-/// Namespaces that are made and removed together. No name comes twice in a run.
+/// Namespaces that are created and removed together. No name is used twice in a run.
 pub struct Population {
     pub prefix: String,
     pub group: Group,
@@ -96,7 +96,7 @@ impl Population {
         (0..self.count).map(|number| self.name(number))
     }
 
-    /// An event of that kind, newer than that, of each of its policies.
+    /// A wish for one event of that kind for each policy of each namespace, newer than `after`.
     pub fn wanted<'a>(&'a self, names: &'a [String], kind: Kind, after: u64) -> Wanted<'a> {
         Wanted { prefix: &self.prefix, names, kind, after, count: self.count * names.len() }
     }

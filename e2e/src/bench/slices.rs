@@ -1,5 +1,6 @@
-//! Measurements 2, 3 and 5 beside raw. Both sides have a slice of as many namespaces, and take turns: a pair is seconds apart, so that
-//! both meet the same machine. The N namespaces stand beside them, and the operator runs throughout.
+//! Measurements 2, 3 and 5 compared with raw. Both sides have a slice with the same number of namespaces, and they alternate. The two
+//! halves of a pair are seconds apart, so both meet the same machine. The N namespaces stay in the cluster, and the operator runs all
+//! the time.
 
 use std::time::Duration;
 
@@ -14,10 +15,10 @@ use super::side::{Group, Population, Side};
 use super::subject::Subject;
 use crate::wait::TIMEOUT;
 
-/// How many namespaces a slice has at most: about half a second.
+/// The largest number of namespaces in a slice. Work on one slice takes about half a second.
 const SLICE: usize = 200;
 
-/// What is done to a slice.
+/// The work on a slice.
 #[derive(Clone, Copy)]
 enum Work {
     Burst,
@@ -25,19 +26,20 @@ enum Work {
     Edit,
 }
 
-/// How many namespaces a slice has.
+/// The number of namespaces in a slice.
 pub fn slice(namespaces: usize) -> usize {
     namespaces.min(SLICE)
 }
 
-/// Which side begins, pair by pair: what the first leaves behind meets each as often.
+/// The order of the sides in a pair. It alternates, so that each side equally often meets what the other side leaves behind.
 fn order(pair: usize) -> [Side; 2] {
     let [ours, raw] = Side::BOTH;
     if pair.is_multiple_of(2) { [ours, raw] } else { [raw, ours] }
 }
 
 impl Bench {
-    /// So many pairs of each measurement. Each has namespaces of its own: repairs of what is deleted again and again wait longer and longer.
+    /// Measures `pairs` pairs of each measurement. Each pair has new namespaces, because the operator delays repairs more and more when
+    /// the same policy is deleted repeatedly.
     pub async fn slices(&mut self, pairs: usize, subject: &mut Subject, point: &mut Point) -> Result<()> {
         point.slice = slice(point.namespaces);
         for pair in 0..pairs {
@@ -55,7 +57,7 @@ impl Bench {
         Side::BOTH.map(|side| self.population(Group::of(side), namespaces))
     }
 
-    /// The operator has nothing to do when one begins.
+    /// Measures one pair. The operator is idle when each side begins.
     async fn pair(
         &mut self,
         work: Work,
@@ -91,7 +93,8 @@ impl Bench {
         }
     }
 
-    /// As users do it, because the operator runs. `standing`: how many stay.
+    /// Deletes the namespaces through the API, as users do, because the operator runs. `standing` is the number of namespaces that
+    /// stay.
     async fn remove_slices(&mut self, slices: &[Population; 2], subject: &mut Subject, standing: usize) -> Result<()> {
         for population in slices {
             each(population.names(), self.in_flight, async |name: String| self.raw.remove(&name).await).await?;

@@ -1,4 +1,4 @@
-//! The operator that is measured: the real binary as the shipped ServiceAccount, and what its admin port says.
+//! The operator that is measured: the real binary as the shipped ServiceAccount, and the values from its admin port.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,25 +12,25 @@ use crate::cluster::ControlPlane;
 use crate::operator::Operator;
 use crate::wait::{TIMEOUT, eventually};
 
-/// How often a moment that is measured is looked for.
+/// How often the admin port is polled for an event that is timed.
 const LOOK: Duration = Duration::from_millis(2);
-/// How long without a write means that the work is done: a status is written once a second at most.
+/// After this time without a write, the work counts as done. The operator writes a status at most once a second.
 const QUIET: Duration = Duration::from_millis(1500);
-/// How long the last events and the status may take.
+/// The longest time that the last events and the status may take.
 const SETTLE: Duration = Duration::from_mins(2);
-/// What it logs: where its admin port is, and trouble.
+/// The log filter: the address of the admin port, and warnings and errors.
 const LOG: &str = "--log-level=warn,policy_baseline::cli::run=info";
 
 pub struct Subject {
     operator: Operator,
     admin: String,
-    /// Just before the process was started, by two clocks.
+    /// Taken just before the process was started, from the monotonic clock and from the wall clock.
     pub started: Instant,
     pub started_at: Timestamp,
 }
 
 impl Subject {
-    /// Returns as soon as its admin port is open.
+    /// Starts the operator. Returns as soon as the admin port is open.
     pub async fn start(plane: &ControlPlane, kubeconfig: &Path) -> Result<Self> {
         let (started, started_at) = (Instant::now(), Timestamp::now());
         let mut operator = Operator::start(plane, kubeconfig, &[LOG], &[])?;
@@ -51,19 +51,19 @@ impl Subject {
         self.operator.pid()
     }
 
-    /// SIGTERM: it ends in order, and gives the Lease back.
+    /// Sends SIGTERM. The operator shuts down in order and releases the Lease.
     pub fn stop(mut self) -> Result<()> {
         let code = self.operator.stop()?;
         ensure!(code == 0, "the operator ended with {code}:\n{}", self.operator.log_tail(20));
         Ok(())
     }
 
-    /// When it first said that it is ready.
+    /// Waits until it is ready, and returns the time of that.
     pub async fn ready(&mut self, limit: Duration) -> Result<Instant> {
         self.look("is not ready", limit, async |this: &Self| Ok(http::is_ok(&this.get("/readyz").await?))).await
     }
 
-    /// When it first counted so many namespaces as protected.
+    /// Waits until it counts that many namespaces as protected, and returns the time of that.
     pub async fn protected(&mut self, namespaces: usize, limit: Duration) -> Result<Instant> {
         let what = format!("does not count {namespaces} namespaces as protected");
         self.look(&what, limit, async |this: &Self| {
@@ -73,19 +73,19 @@ impl Subject {
         .await
     }
 
-    /// It says itself that all is well, and has written the last event.
+    /// Waits until it counts that many namespaces as protected and has written the last event and status.
     pub async fn settled(&mut self, namespaces: usize, limit: Duration) -> Result<()> {
         self.protected(namespaces, limit).await?;
         self.settle().await
     }
 
-    /// Whether it writes: it waits for the Lease first.
+    /// Waits until it leads. It writes only with the Lease.
     pub async fn leads(&mut self) -> Result<()> {
         let leads = async |this: &Self| Ok(sum(&this.get("/metrics").await?, "policy_baseline_leader") == 1);
         self.look("does not lead", TIMEOUT, leads).await.map(drop)
     }
 
-    /// Waits until nothing has been written for a while: repairs, then events, then the status.
+    /// Waits until nothing has been written for a while. The operator writes repairs, then events, then the status.
     pub async fn settle(&self) -> Result<()> {
         let mut last = (u64::MAX, Instant::now());
         eventually("the operator writes no more", SETTLE, async || {
@@ -116,7 +116,7 @@ impl Subject {
     }
 }
 
-/// The sum of the series that begin with that text.
+/// The sum of all series with this name.
 fn sum(metrics: &str, series: &str) -> u64 {
     let lines = metrics.lines().filter(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with([' ', '{'])));
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()

@@ -1,4 +1,4 @@
-//! What was measured, as tables for people: Markdown that also reads well in a terminal.
+//! The results as tables for people: Markdown that is also readable in a terminal.
 
 use super::facts::Facts;
 use super::figures::{Point, Row};
@@ -91,7 +91,7 @@ fn beside(head: &str, rows: Vec<Row>, digits: usize) -> String {
     table([head, "ours", "raw", "ratio", "lowest", "highest"].map(str::to_owned).to_vec(), cells.collect())
 }
 
-/// The first column is text, the others are figures.
+/// Formats a table. The first column is text, the others are numbers.
 fn table(head: Vec<String>, rows: Vec<Vec<String>>) -> String {
     let columns = head.len();
     let all: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();

@@ -1,5 +1,5 @@
-//! `e2e-bench`: measures the operator beside the raw API server on a control plane of its own, prints tables and writes
-//! report.json, report.md and performance.svg to target/bench. `BENCH_NAMESPACES` says with how many namespaces, `BENCH_ROUNDS` in how many
+//! `e2e-bench`: compares the operator with the raw API server on a control plane of its own. It prints tables and writes report.json,
+//! report.md and performance.svg to target/bench. `BENCH_NAMESPACES` sets the number of namespaces, `BENCH_ROUNDS` the number of
 //! rounds.
 
 use std::env;

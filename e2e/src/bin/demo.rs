@@ -1,6 +1,6 @@
-//! `e2e-demo`: the operator at work on a control plane of its own, until Ctrl-C. With `DEMO_ONCE=1` it ends by itself.
+//! `e2e-demo`: shows the operator on a control plane of its own, until Ctrl-C. With `DEMO_ONCE=1` it ends by itself.
 //!
-//! Whatever ends it, nothing that it started stays: neither a process nor a file.
+//! However it ends, it leaves nothing behind: neither a process nor a file.
 
 use std::env;
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 const HELP: &str = "e2e-demo: shows policy-baseline at work on a control plane of its own, until Ctrl-C
 Environment: DEMO_ONCE=1 ends by itself; NO_COLOR=1 shows no colours; E2E_KEEP=1 keeps all logs";
 
-/// The exit code of a program that a signal ended is this and the signal's number.
+/// A program that a signal ended has this exit code plus the signal's number.
 const BY_SIGNAL: u8 = 128;
 
 #[tokio::main(flavor = "current_thread")]
@@ -43,13 +43,13 @@ async fn main() -> ExitCode {
 }
 
 async fn run(page: &mut Page) -> Result<ExitCode> {
-    // Before the start, so that an early signal is not lost.
+    // Registered before the start, so that an early signal is not lost.
     let mut signals = Signals::new()?;
     let once = env::var("DEMO_ONCE").is_ok_and(|value| value == "1");
     let mut stage = tokio::select! {
         biased;
         code = signals.next() => {
-            // After a hang-up nobody reads it.
+            // After a hang-up nobody reads this line.
             let _ = demo::goodbye(page, false);
             return Ok(ExitCode::from(code));
         }
@@ -68,7 +68,7 @@ async fn run(page: &mut Page) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What asks us to end.
+/// The signals that end the demo.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -85,7 +85,7 @@ impl Signals {
         })
     }
 
-    /// The exit code that goes with the next of them.
+    /// Waits for the next of these signals. Returns the exit code that belongs to it.
     async fn next(&mut self) -> u8 {
         let number = tokio::select! {
             _ = self.interrupt.recv() => 2,

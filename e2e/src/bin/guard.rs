@@ -1,9 +1,9 @@
-//! `e2e-guard [--grace SECONDS] [--remove DIR] LOGFILE -- CMD ARGS…`: runs CMD, and never lets it outlive the harness.
+//! `e2e-guard [--grace SECONDS] [--remove DIR] LOGFILE -- CMD ARGS…`: runs CMD, and makes sure that CMD does not outlive the harness.
 //!
-//! The harness holds the other end of our stdin. A `t` on it asks for SIGTERM, a `k` for SIGKILL. Its end, which also
-//! comes when the harness is killed, means: SIGTERM, SIGKILL after the grace, then remove DIR.
-//! If this process itself is killed, the kernel kills CMD (through setpriv, where there is one).
-//! The first line on stdout is the pid of CMD; our exit code is that of CMD, or 128 plus its signal.
+//! The harness holds the other end of our stdin. A `t` on stdin asks for SIGTERM to CMD, a `k` for SIGKILL. The end of stdin also comes
+//! when the harness is killed. Then the guard sends SIGTERM, after the grace period SIGKILL, and then removes DIR.
+//! If the guard itself is killed, the kernel kills CMD (through setpriv, where it is installed).
+//! The first line on stdout is the pid of CMD. The exit code is that of CMD, or 128 plus its signal.
 
 use std::env;
 use std::ffi::OsString;
@@ -45,17 +45,18 @@ fn main() -> ExitCode {
 
 fn run() -> Result<u8> {
     let args = parse(env::args_os().skip(1))?;
-    // The kernel's death signal follows the thread that spawned the child: this one, which lives as long as we do.
+    // The kernel's parent death signal is bound to the thread that spawned the child. This is the main thread, which lives as long as
+    // the guard.
     let mut child = spawn(&args)?;
     let pid = Pid::from_child(&child);
-    // The harness may be gone already; then the end of stdin says so too.
+    // The harness may already be gone. Then the end of stdin reports that too.
     let _ = writeln!(io::stdout(), "{}", child.id()).and_then(|()| io::stdout().flush());
 
     let (sender, messages) = mpsc::channel();
     let ended = sender.clone();
     thread::spawn(move || listen(&sender));
     thread::spawn(move || {
-        // Waits without reaping: until `reap` below the pid stays ours, so a signal cannot hit a stranger.
+        // Waits without reaping. The pid stays valid until `wait` below, so a signal cannot hit another process.
         while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {}
         let _ = ended.send(Message::Ended);
     });
@@ -68,7 +69,7 @@ fn run() -> Result<u8> {
     Ok(exit_code(status))
 }
 
-/// Returns when the child has ended, and says whether that was because the harness had gone.
+/// Returns when the child has ended. True if it ended because the harness was gone.
 fn supervise(pid: Pid, messages: &Receiver<Message>, grace: Duration) -> Result<bool> {
     let mut kill_at: Option<Instant> = None;
     loop {
@@ -94,7 +95,7 @@ fn supervise(pid: Pid, messages: &Receiver<Message>, grace: Duration) -> Result<
     }
 }
 
-/// It may have ended in the meantime: then there is nothing to signal.
+/// Sends a signal. If the child has ended in the meantime, the error is ignored.
 fn kill(pid: Pid, signal: Signal) {
     let _ = kill_process(pid, signal);
 }
@@ -136,7 +137,7 @@ fn find_in_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
-/// The other processes of the same control plane may still be writing their last lines there: hence the retries.
+/// Other processes of the same control plane may still write their last lines there, so this retries.
 #[expect(clippy::disallowed_methods, reason = "this is how a condition is awaited")]
 fn remove(dir: &Path) {
     let until = Instant::now() + Duration::from_secs(5);

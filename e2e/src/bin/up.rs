@@ -20,7 +20,7 @@ async fn main() -> Result<()> {
             _ => bail!("unknown argument {arg} (there are --json and --until-eof)"),
         }
     }
-    // Before the start, so that an early signal is not lost.
+    // Registered before the start, so that an early signal is not lost.
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let (closed, eof) = oneshot::channel();

@@ -1,6 +1,7 @@
-//! The demo: what the operator does, shown on a control plane of its own in less time than a coffee takes.
+//! The demo: it shows on a control plane of its own what the operator does, in less time than a coffee break.
 //!
-//! Every number on the page was measured while it ran, and every state was read: what does not come true ends the demo.
+//! Every number on the page was measured while the demo ran, and every state was read. If an expected state is not reached, the demo
+//! ends with an error.
 
 mod page;
 mod stage;

@@ -1,19 +1,19 @@
-//! What the demo writes on: steps, commands, tables.
+//! The output of the demo: steps, commands, tables.
 //!
-//! Decides how things look, never what is told. No line is longer than [`WIDTH`], but for what is there to be copied.
+//! This module decides the layout, not the content. No line is longer than [`WIDTH`], except lines that the user is meant to copy.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
 
 use rustix::termios::tcgetwinsize;
 
-/// The most columns that anything takes, however wide the terminal is.
+/// The largest number of columns that are used, even if the terminal is wider.
 const WIDTH: usize = 100;
-/// Narrower than this, tables break anyway.
+/// On a narrower terminal, tables break anyway.
 const NARROWEST: usize = 60;
 const INDENT: &str = "   ";
 const GAP: &str = "  ";
-/// The end of a command's line that is not its last.
+/// The end of a command's line if more lines follow.
 const CONTINUED: &str = " \\";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl From<String> for Cell {
     }
 }
 
-/// What stands together. Between two blocks is an empty line.
+/// Lines that belong together. An empty line separates two blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Block {
     Title,
@@ -70,18 +70,18 @@ pub struct Page {
     colour: bool,
     steps: u32,
     last: Option<Block>,
-    /// A line was begun and awaits its end.
+    /// A line was begun and is not finished yet.
     open: bool,
 }
 
 impl Page {
-    /// Colours only on a terminal, and not with `NO_COLOR`.
+    /// Writes to stdout. Uses colours only on a terminal, and not with `NO_COLOR`.
     pub fn stdout() -> Self {
         let stdout = io::stdout();
         let wanted = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let colour = wanted && stdout.is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb");
         let columns = tcgetwinsize(&stdout).map_or(WIDTH, |size| usize::from(size.ws_col));
-        // Zero is a terminal that does not know.
+        // A terminal that does not know its size reports zero.
         let columns = if columns == 0 { WIDTH } else { columns };
         Self { width: columns.clamp(NARROWEST, WIDTH), colour, steps: 0, last: None, open: false }
     }
@@ -91,7 +91,7 @@ impl Page {
         self.line("", text, Tone::Strong)
     }
 
-    /// The next step, and why it matters.
+    /// Writes the title of the next step, and why the step matters.
     pub fn step(&mut self, title: &str, why: &str) -> io::Result<()> {
         self.steps += 1;
         self.title(&format!("{}  {title}", self.steps))?;
@@ -102,9 +102,9 @@ impl Page {
         self.toned(text, Tone::Plain)
     }
 
-    /// What came of a step, say.
+    /// Writes text in a tone, for example the outcome of a step.
     pub fn toned(&mut self, text: &str, tone: Tone) -> io::Result<()> {
-        // The text under a title belongs to it.
+        // No empty line between a title and its text.
         if self.last == Some(Block::Title) {
             self.last = Some(Block::Text);
         }
@@ -115,7 +115,7 @@ impl Page {
         Ok(())
     }
 
-    /// What a user would type, to be copied as it stands: no argument of it may contain a space.
+    /// Writes a command that the user can copy exactly. No argument may contain a space.
     pub fn command(&mut self, command: &str) -> io::Result<()> {
         self.block(Block::Command)?;
         let lines = wrap(command, self.width - INDENT.len() - "    ".len() - CONTINUED.len());
@@ -127,13 +127,13 @@ impl Page {
         Ok(())
     }
 
-    /// Alone on its line and not wrapped, to be copied.
+    /// Writes a line for the user to copy: alone on its line and not wrapped.
     pub fn to_copy(&mut self, text: &str) -> io::Result<()> {
         self.block(Block::Copy)?;
         self.line("", text, Tone::Strong)
     }
 
-    /// What a program printed. Lines that are too long are cut.
+    /// Writes the output of a program. Cuts lines that are too long.
     pub fn output(&mut self, text: &str) -> io::Result<()> {
         self.block(Block::Table)?;
         for line in text.lines() {
@@ -143,19 +143,19 @@ impl Page {
         Ok(())
     }
 
-    /// One of many lines that come as things happen.
+    /// Writes one of many lines about events, as they happen.
     pub fn feed(&mut self, text: &str) -> io::Result<()> {
         self.block(Block::Feed)?;
         self.line(INDENT, text, Tone::Plain)
     }
 
-    /// The last words, whatever stands before them.
+    /// Writes the last line of the output.
     pub fn close(&mut self, text: &str) -> io::Result<()> {
         self.block(Block::Close)?;
         self.line(INDENT, text, Tone::Plain)
     }
 
-    /// Something that takes a while; [`Self::done`] ends the line.
+    /// Begins a line about something that takes a while. [`Self::done`] ends the line.
     pub fn begin(&mut self, what: &str) -> io::Result<()> {
         self.block(Block::Progress)?;
         self.open = true;
@@ -168,12 +168,12 @@ impl Page {
         write(&format!("{outcome}\n"))
     }
 
-    /// Ends a line that was begun and will have no outcome.
+    /// Ends a line that was begun and has no outcome.
     pub fn finish(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.open) { write("\n") } else { Ok(()) }
     }
 
-    /// The last column is wrapped.
+    /// Writes a table. Wraps the last column.
     pub fn table<const N: usize>(&mut self, header: [&str; N], rows: &[[Cell; N]]) -> io::Result<()> {
         let header = header.map(|title| Cell::new(title, Tone::Quiet));
         let all = || std::iter::once(&header).chain(rows);
@@ -185,7 +185,7 @@ impl Page {
         }
         let left: usize = widths.iter().take(N.saturating_sub(1)).map(|width| width + GAP.len()).sum();
         let room = self.width.saturating_sub(INDENT.len() + left).max(10);
-        // A table after a table is another one.
+        // Two tables in a row are two blocks.
         self.last = self.last.filter(|last| *last != Block::Table).or(Some(Block::Text));
         self.block(Block::Table)?;
         for row in all() {
@@ -236,13 +236,13 @@ fn write(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Whether an error says no more than that whoever read the page has gone.
+/// Whether the error only means that the reader of the output is gone.
 pub fn is_unread(error: &anyhow::Error) -> bool {
     let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
     io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// At least one line. A word that is wider than a line keeps its own.
+/// Wraps text into at least one line. A word that is wider than a line gets a line of its own.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {

@@ -1,6 +1,6 @@
-//! What the demo plays on: a control plane, the operator under its shipped ServiceAccount, and our own eyes.
+//! The environment of the demo: a control plane, the operator under its shipped ServiceAccount, and our own watch.
 //!
-//! Starts, acts and waits; what is told of it is the story's business.
+//! This module starts, acts and waits. The module `story` decides what is printed about it.
 
 use std::env;
 use std::fmt::{self, Debug, Formatter};
@@ -28,17 +28,17 @@ use crate::operator::Operator;
 use crate::wait::{TIMEOUT, eventually};
 use crate::{SERVICE_ACCOUNT, SYSTEM_NAMESPACE, process};
 
-/// How much of the operator's log an error shows.
+/// The number of log lines of the operator that an error shows.
 const TAIL: usize = 12;
-/// No wait of the demo lasts that long.
+/// Longer than any wait of the demo.
 const AN_HOUR: Duration = Duration::from_hours(1);
-/// How often it is checked that everything still runs while the user plays.
+/// How often the demo checks that everything still runs while the user tries things out.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long it takes at most until the exit code of an operator that has ended is known.
+/// How long to wait for the exit code of an operator that has ended.
 const REAPED: Duration = Duration::from_secs(1);
 
 pub struct Stage {
-    // Dropped in this order: the processes last, the control plane last of them.
+    // Dropped in this order: the processes last, and the control plane last of them.
     pub admin: Client,
     witness: Witness,
     operator: Operator,
@@ -52,7 +52,7 @@ impl Debug for Stage {
 }
 
 impl Stage {
-    /// Starts everything.
+    /// Starts the control plane, the watch and the operator.
     pub async fn set(page: &mut Page) -> Result<Self> {
         if env::var_os("E2E_KUBECONFIG").is_some_and(|path| !path.is_empty()) {
             bail!("E2E_KUBECONFIG is set, but the demo attacks the cluster that it runs on, and only its own: unset it");
@@ -91,33 +91,33 @@ impl Stage {
         PathBuf::from(self.plane.kubectl().get_program())
     }
 
-    /// Runs kubectl and returns what it prints.
+    /// Runs kubectl and returns its output.
     pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
         kubectl(&self.plane, args).await
     }
 
-    /// Somebody who has no rights but those that RBAC gives to the name.
+    /// A client of a user who has only the rights that RBAC gives to this name.
     pub async fn developer(&self, name: &str) -> Result<Client> {
         self.plane.user(name, &[]).await
     }
 
-    /// As [`eventually`], but not on after the operator has ended.
+    /// Like [`eventually`], but stops waiting when the operator has ended.
     pub async fn wait<T>(&self, what: &str, probe: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
         unless_ended(self.operator.pid(), eventually(what, TIMEOUT, probe)).await
     }
 
-    /// Waits until our own watch has shown something. No request of ours is part of it.
+    /// Waits until our own watch has shown something. Sends no request of its own.
     pub async fn see<T>(&mut self, what: &str, find: impl Fn(&[Sighting]) -> Option<T>) -> Result<T> {
         unless_ended(self.operator.pid(), self.witness.until(what, find)).await
     }
 
-    /// How a policy looks now.
+    /// The current state of a policy.
     pub fn latest(&self, namespace: &str, name: &str) -> Result<Sighting> {
         let latest = self.witness.latest(namespace, name).cloned();
         latest.with_context(|| format!("{namespace} has no policy {name}"))
     }
 
-    /// The status of a baseline once it speaks of the current spec and `is_it` says yes.
+    /// The status of a baseline, once it is for the current generation and `is_it` returns true.
     pub async fn status(
         &self,
         baseline: &str,
@@ -136,7 +136,7 @@ impl Stage {
         .await
     }
 
-    /// Creates a namespace. Returns when the API server's answer was there.
+    /// Creates a namespace. Returns the time when the response of the API server had arrived.
     pub async fn create_namespace(&self, name: &str) -> Result<Instant> {
         let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
         let namespaces: Api<Namespace> = Api::all(self.admin.clone());
@@ -146,8 +146,8 @@ impl Stage {
         Ok(answered)
     }
 
-    /// Waits until whatever is created from now on is younger than every namespace that is there.
-    /// A creationTimestamp has whole seconds, so a baseline made at once would count them as new.
+    /// Waits until every object that is created from now on is younger than every existing namespace. A creationTimestamp has whole
+    /// seconds. So a baseline that is created in the same second would treat these namespaces as new.
     pub async fn next_second(&self) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.admin.clone());
         let all = namespaces.list(&ListParams::default()).await.context("list the namespaces")?;
@@ -168,7 +168,7 @@ impl Stage {
         Ok(all.list(&ListParams::default()).await.context("list the policies")?.items)
     }
 
-    /// The next event of our watch. An error as soon as anything has ended that should run.
+    /// The next event of our watch. Returns an error as soon as a required process has ended.
     pub async fn next_sighting(&mut self) -> Result<(Option<Sighting>, Sighting)> {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -185,7 +185,7 @@ impl Stage {
         }
     }
 
-    /// Ends the operator in order, and then the rest.
+    /// Stops the operator in order, and then the rest.
     pub fn end(mut self) -> Result<()> {
         match self.operator.stop()? {
             0 => Ok(()),
@@ -193,7 +193,7 @@ impl Stage {
         }
     }
 
-    /// What went wrong, and the end of the operator's log.
+    /// Adds the end of the operator's log to an error.
     pub fn explain(&mut self, error: Error) -> Error {
         if is_unread(&error) {
             return error;
@@ -222,7 +222,7 @@ async fn unless_ended<T>(pid: u32, work: impl Future<Output = Result<T>>) -> Res
 
 async fn kubectl(plane: &ControlPlane, args: &[&str]) -> Result<String> {
     let mut command = plane.kubectl();
-    // A group of its own, so that Ctrl-C reaches the demo alone, which then ends it.
+    // A process group of its own, so that Ctrl-C reaches only the demo, and the demo then ends it.
     command.args(args).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = EndsWithUs(command.spawn().context("start kubectl")?);
     let (stdout, stderr) = (child.0.stdout.take(), child.0.stderr.take());
@@ -249,7 +249,7 @@ fn created(metadata: &ObjectMeta) -> Option<Timestamp> {
     metadata.creation_timestamp.as_ref().map(|time| time.0)
 }
 
-/// A path as a user would write it in the directory where the demo was started.
+/// A path relative to the directory in which the demo was started.
 pub fn from_here(path: &Path) -> String {
     let here = env::current_dir().unwrap_or_default();
     path.strip_prefix(here).unwrap_or(path).display().to_string()

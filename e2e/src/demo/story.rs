@@ -1,6 +1,6 @@
-//! What the demo tells, step by step.
+//! The content of the demo, step by step.
 //!
-//! Each step says why it matters, shows the command that a user would type, does the same, and waits until it came true.
+//! Each step prints why it matters and the command that a user would type. It then does the same, and waits for the expected result.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -29,12 +29,12 @@ const BEFORE: [&str; 2] = ["payments", "shop"];
 const AFTER: &str = "orders";
 const VICTIM: &str = "payments";
 const ATTACKER: &str = "mallory";
-/// What the policies of the sample begin with.
+/// The prefix of the names of the sample's policies.
 const PREFIX: &str = "baseline-";
-/// How long an event says something about the next one of the same policy.
+/// If two events of the same policy are at most this far apart, the demo prints the time between them.
 const RELATED: Duration = Duration::from_secs(1);
 
-/// From nothing to the end of the story. An error says which step did not come true.
+/// Plays the whole story. An error says which step did not reach the expected result.
 pub async fn play(page: &mut Page) -> Result<Stage> {
     page.title("policy-baseline: a demo on a Kubernetes API of its own")?;
     page.text(
@@ -132,7 +132,7 @@ async fn older_namespaces(stage: &mut Stage, page: &mut Page, baseline: &str) ->
     namespaces(stage, page, &status).await
 }
 
-/// Returns the attacker, who stays for the next step.
+/// The step about deletion. Returns the client of the attacker, because the next step needs it.
 async fn deletion(stage: &mut Stage, page: &mut Page) -> Result<Client> {
     page.step(
         "An attack: a policy is deleted",
@@ -232,7 +232,7 @@ async fn record(stage: &Stage, page: &mut Page, baseline: &str) -> Result<()> {
     Ok(())
 }
 
-/// How to go on from here.
+/// Prints what the user can do next.
 pub fn now_you(stage: &Stage, page: &mut Page) -> Result<()> {
     page.step("Now you", "Everything runs until Ctrl-C, and then goes without a trace. In another terminal:")?;
     page.to_copy(&format!("export KUBECONFIG={}", stage.admin_kubeconfig().display()))?;
@@ -244,7 +244,7 @@ pub fn now_you(stage: &Stage, page: &mut Page) -> Result<()> {
     Ok(())
 }
 
-/// Tells what is seen, until something goes wrong.
+/// Prints the events of the watch, until an error occurs.
 pub async fn stay(stage: &mut Stage, page: &mut Page) -> Result<Infallible> {
     loop {
         let (before, now) = stage.next_sighting().await?;
@@ -260,7 +260,7 @@ pub async fn stay(stage: &mut Stage, page: &mut Page) -> Result<Infallible> {
     }
 }
 
-/// After everything has ended.
+/// Prints the last line, after everything has ended.
 pub fn goodbye(page: &mut Page, once: bool) -> Result<()> {
     page.close("Everything has been stopped and removed.")?;
     if once {
@@ -269,13 +269,13 @@ pub fn goodbye(page: &mut Page, once: bool) -> Result<()> {
     Ok(())
 }
 
-/// Shows the command, and runs it.
+/// Prints the command, and runs it.
 async fn run(stage: &Stage, page: &mut Page, args: &[&str]) -> Result<()> {
     page.command(&format!("kubectl {}", args.join(" ")))?;
     stage.kubectl(args).await.map(drop)
 }
 
-/// Every namespace that the baseline selects: what it holds, and what it counts as.
+/// Prints every namespace that the baseline selects: the number of policies in it, and how the status counts it.
 async fn namespaces(stage: &Stage, page: &mut Page, status: &PolicyBaselineStatus) -> Result<()> {
     let mut held: BTreeMap<String, usize> = reported_names(status).into_iter().map(|name| (name.to_owned(), 0)).collect();
     for policy in stage.policies().await? {
@@ -296,7 +296,7 @@ async fn namespaces(stage: &Stage, page: &mut Page, status: &PolicyBaselineStatu
     Ok(())
 }
 
-/// Nearly as kubectl lists them.
+/// Prints events almost as kubectl does.
 fn events_table(page: &mut Page, mut events: Vec<Event>) -> Result<()> {
     events.sort_by(|a, b| a.event_time.cmp(&b.event_time));
     let row = |event: &Event| {
@@ -328,7 +328,7 @@ fn policy_name(role: Role) -> String {
     format!("{PREFIX}{}", role.suffix())
 }
 
-/// The first sighting of each policy of a namespace, once there is one of each.
+/// The first sighting of each policy of a namespace. None until every policy was seen.
 fn policies_of(seen: &[Sighting], namespace: &str) -> Option<Vec<Sighting>> {
     let first = |role| {
         let name = policy_name(role);

@@ -1,6 +1,6 @@
-//! Our own eyes: a watch on every NetworkPolicy, and when each of its events reached us.
+//! Our own watch on every NetworkPolicy. It records when each event arrived.
 //!
-//! Sees what the API server tells everyone, nothing of the operator.
+//! It sees what the API server sends to everyone, and nothing from the operator.
 
 use std::time::Duration;
 
@@ -41,12 +41,12 @@ impl Sighting {
         self.namespace() == namespace && self.name() == name
     }
 
-    /// Whether it is there and has the spec that it had then.
+    /// Whether the policy exists and has the same spec as in `then`.
     pub fn allows_what(&self, then: &Self) -> bool {
         !self.gone && self.policy.spec == then.policy.spec
     }
 
-    /// From that moment to this sighting; zero if it came before.
+    /// The time from that moment to this sighting. Zero if the sighting was earlier.
     pub fn after(&self, moment: Instant) -> Duration {
         self.at.saturating_duration_since(moment)
     }
@@ -56,12 +56,12 @@ impl Sighting {
 pub struct Witness {
     seen: Vec<Sighting>,
     incoming: UnboundedReceiver<Sighting>,
-    // Ends with the witness.
+    // Dropping it ends the watch.
     _watch: JoinSet<()>,
 }
 
 impl Witness {
-    /// Returns once the watch stands: nothing that happens later is missed.
+    /// Returns once the first list of the watch is complete. No later event is missed.
     pub async fn new(client: Client) -> Result<Self> {
         let (sender, incoming) = unbounded_channel();
         let (standing, stands) = tokio::sync::oneshot::channel();
@@ -79,7 +79,7 @@ impl Witness {
                         let _ = standing.take().map(|standing| standing.send(()));
                         continue;
                     }
-                    // It is tried again; what waits for a sighting has a cap.
+                    // The watcher tries again by itself. Whoever waits for a sighting has a timeout.
                     Ok(Event::Init) | Err(_) => continue,
                 };
                 if sender.send(Sighting { at, gone, policy }).is_err() {
@@ -91,7 +91,7 @@ impl Witness {
         Ok(Self { seen: Vec::new(), incoming, _watch: task })
     }
 
-    /// Waits until `find` finds in all that was seen.
+    /// Waits until `find` finds something in all sightings so far.
     pub async fn until<T>(&mut self, what: &str, find: impl Fn(&[Sighting]) -> Option<T>) -> Result<T> {
         let cap = Instant::now() + TIMEOUT;
         loop {
@@ -102,7 +102,7 @@ impl Witness {
         }
     }
 
-    /// The next event that is news, and the one before it of the same policy. A list that is read again brings no news.
+    /// The next event with a new resourceVersion, and the event of the same policy before it. A repeated list yields no events.
     pub async fn next(&mut self) -> Result<(Option<Sighting>, Sighting)> {
         loop {
             let sighting = self.incoming.recv().await.context("the watch on NetworkPolicies has ended")?;
@@ -116,7 +116,7 @@ impl Witness {
         }
     }
 
-    /// How a policy looks now, as far as we saw.
+    /// The current state of a policy, according to our watch. None if it is gone.
     pub fn latest(&self, namespace: &str, name: &str) -> Option<&Sighting> {
         self.seen.iter().rev().find(|sighting| sighting.is(namespace, name)).filter(|sighting| !sighting.gone)
     }

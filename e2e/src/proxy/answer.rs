@@ -1,4 +1,4 @@
-//! What an answer is made of, and what ends one.
+//! The body of a response, and the errors that end one.
 
 use anyhow::anyhow;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -7,14 +7,14 @@ use serde_json::json;
 
 pub type Body = UnsyncBoxBody<Bytes, Trouble>;
 
-/// What a part of the proxy cannot go on after.
+/// An error after which a part of the proxy cannot continue.
 pub type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 pub fn trouble(text: &'static str) -> Trouble {
     anyhow!(text).into()
 }
 
-/// A Status of that code.
+/// A Status object with this code.
 pub fn status(code: u16) -> serde_json::Value {
     let reason = match code {
         409 => "Conflict",
@@ -30,7 +30,7 @@ pub fn status(code: u16) -> serde_json::Value {
     })
 }
 
-/// Nothing more, without an end.
+/// The error that breaks a stream in the middle.
 pub fn broken() -> Trouble {
     trouble("the stream was cut")
 }

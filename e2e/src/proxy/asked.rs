@@ -1,4 +1,4 @@
-//! What a request asks of the API server, read from its method and its address.
+//! The meaning of a request to the API server, read from its method and its URI.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -35,7 +35,7 @@ impl Verb {
     }
 }
 
-/// One request. What it does not name is empty; outside of the resources that is all but the verb.
+/// One request. Fields that the request does not name are empty. For a request that is not about a resource, only the verb is set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Asked {
     pub verb: Verb,
@@ -43,7 +43,7 @@ pub struct Asked {
     pub subresource: String,
     pub namespace: String,
     pub name: String,
-    /// A watch that begins with a list.
+    /// Whether it is a watch that begins with a list.
     pub streams_a_list: bool,
 }
 
@@ -55,7 +55,7 @@ impl Asked {
             _ => &[],
         };
         let (namespace, rest) = match below {
-            // What is in a namespace, but not a namespace's own subresources.
+            // Requests for objects in a namespace, but not for a namespace's own subresources.
             ["namespaces", namespace, rest @ ..] if !matches!(rest, [] | ["status" | "finalize"]) => (*namespace, rest),
             rest => ("", rest),
         };

@@ -1,4 +1,4 @@
-//! One request: what a rule makes of it, and the way to the API server and back.
+//! Handles one request: applies a rule, forwards the request to the API server, and returns the response.
 
 use std::sync::Arc;
 
@@ -17,16 +17,16 @@ use super::shared::{Release, Shared};
 use super::upstream::end_to_end;
 use super::watch;
 
-/// What the client gets.
+/// What the client receives.
 pub enum Answer {
     Response(Response<Body>),
-    /// The stream ends without an answer, the connection stays.
+    /// No response. Only this stream ends; with HTTP/2 the connection stays.
     Nothing,
-    /// The connection ends.
+    /// The connection is closed.
     Cut,
 }
 
-/// From the request to what its sender gets. A write that is under way takes place whether its sender lives or not.
+/// Handles a request until the client has its answer. A write runs in its own task, so it continues even if the client is gone.
 pub async fn exchange(shared: Arc<Shared>, by: Arc<str>, request: Request<Incoming>) -> Result<Answer, Trouble> {
     let (parts, body) = request.into_parts();
     let asked = Asked::of(&parts.method, &parts.uri);
@@ -70,7 +70,7 @@ impl One {
             Some(Fault::Answer(code, Moment::Before)) => return Ok(whole(failure(code))),
             Some(Fault::Hold(Moment::After) | Fault::Cut(_) | Fault::Answer(..) | Fault::Truncate) => {}
         }
-        // What is left goes wrong after it has taken place.
+        // The remaining faults happen after the API server has handled the request.
         let answer = self.whole().await?;
         match fault {
             Some(Fault::Cut(_)) => Ok(Answer::Cut),
@@ -88,7 +88,7 @@ impl One {
         }
     }
 
-    /// The path and what selects objects, but not the page size and such.
+    /// The key of a remembered list: the path, without the query.
     fn address(&self) -> String {
         self.parts.uri.path().to_owned()
     }
@@ -101,7 +101,7 @@ impl One {
         response
     }
 
-    /// The whole answer of the apiserver.
+    /// The whole response of the API server.
     async fn whole(&self) -> Result<Response<Bytes>, Trouble> {
         let (parts, body) = self.send().await?.into_parts();
         let mut response = Response::new(body.collect().await?.to_bytes());
@@ -148,7 +148,7 @@ fn json_response(code: u16, body: Bytes, retry_after: Option<u32>) -> Response<B
     response
 }
 
-/// An answer as the API server gives it.
+/// An error response as the API server sends it.
 fn failure(code: u16) -> Response<Bytes> {
     let retry_after = (code == 429).then_some(1);
     json_response(code, status(code).to_string().into(), retry_after)

@@ -1,7 +1,7 @@
-//! A proxy between one client and the API server, which ends TLS and goes between request and answer.
+//! A proxy between one client and the API server. It terminates TLS and can change requests and responses.
 //!
-//! What no rule is about passes as it is: bodies are streamed, HTTP/2 and HTTP/1.1 both, with the client's own credentials. It
-//! has a thread of its own, so that a test that blocks holds nothing up. It decides nothing about right and wrong.
+//! It passes everything that no rule matches unchanged: it streams bodies, supports HTTP/2 and HTTP/1.1, and keeps the client's own
+//! credentials. It runs in a thread of its own, so a test that blocks does not hold it up. It does not judge what is correct.
 
 mod answer;
 mod asked;
@@ -47,7 +47,7 @@ impl Debug for Proxy {
 }
 
 impl Proxy {
-    /// A proxy before the API server of this control plane, on a free loopback port.
+    /// Starts a proxy in front of the API server of this control plane, on a free loopback port.
     pub fn start(plane: &ControlPlane) -> Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
@@ -74,7 +74,7 @@ impl Proxy {
         Ok(Self { address, shared, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// The same kubeconfig, by way of the proxy.
+    /// Writes a copy of a kubeconfig that goes through the proxy.
     pub fn kubeconfig(&self, of: &Path) -> Result<PathBuf> {
         let text = fs::read(of).with_context(|| format!("read {}", of.display()))?;
         let mut config: Value = serde_json::from_slice(&text).context("a kubeconfig of the harness")?;
@@ -84,12 +84,13 @@ impl Proxy {
         Ok(path)
     }
 
-    /// Whoever connects from now on has that name, in the exchanges and as user agent in the audit log.
+    /// Names the client. New connections get this name in the exchanges, and as user agent in the audit log.
     pub fn call(&self, client: &str) {
         self.state().client = client.into();
     }
 
-    /// From now on as an API server that knows no streaming lists: who asks for one is told so, and asks for pages.
+    /// From now on the proxy acts like an API server without streaming lists. It rejects such a request, and the client then lists in
+    /// pages.
     pub fn know_no_streams(&self) {
         self.state().knows_no_streams = true;
     }
@@ -101,41 +102,41 @@ impl Proxy {
         self.state().rules.push(Rule::new(Box::new(about), when, fault));
     }
 
-    /// On the events of watches: what was asked, and the event as it came.
+    /// Adds a rule for events of watches. `about` gets the request of the watch, and the event as the API server sent it.
     pub fn on_event(&self, about: impl Fn(&Asked, &Value) -> bool + Send + 'static, when: When, fault: EventFault) {
         self.state().event_rules.push(Rule::new(Box::new(about), when, fault));
     }
 
-    /// No rule any more. What a rule has begun ends as it would.
+    /// Removes all rules. A fault that has already begun continues.
     pub fn calm(&self) {
         let mut state = self.state();
         state.rules.clear();
         state.event_rules.clear();
     }
 
-    /// How often a rule has struck.
+    /// How many times a rule has struck.
     pub fn struck(&self) -> usize {
         self.state().struck
     }
 
-    /// Cuts every connection, with all that travels on it.
+    /// Cuts every connection, with all requests on it.
     pub fn cut_connections(&self) {
         self.shared.connections.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Ends every watch in the middle.
+    /// Breaks every watch.
     pub fn cut_watches(&self) {
         self.shared.watches.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Begins to remember lists, for [`Fault::Stale`]: the first answer of each.
+    /// From now on, remembers the first response to each list, for [`Fault::Stale`].
     pub fn remember_lists(&self) {
         let mut state = self.state();
         state.lists.clear();
         state.remembers = true;
     }
 
-    /// Whether so many lists are remembered.
+    /// Whether at least this many lists are remembered.
     pub fn remembers(&self, lists: usize) -> bool {
         self.state().lists.len() >= lists
     }
@@ -150,7 +151,7 @@ impl Proxy {
         eventually("the proxy holds a request", TIMEOUT, async || self.held() > 0).await
     }
 
-    /// Returns once they have gone where they should.
+    /// Releases all held requests. Returns once they have been forwarded or discarded.
     pub async fn release(&self, how: Release) -> Result<()> {
         self.shared.released.send_modify(|(times, release)| (*times, *release) = (*times + 1, how));
         eventually("the proxy holds nothing", TIMEOUT, async || self.held() == 0).await
@@ -158,7 +159,7 @@ impl Proxy {
 
     // What was asked.
 
-    /// How many requests there were: what comes later is [`Self::since`] that.
+    /// The number of requests so far. Pass it to [`Self::since`] for the later ones.
     pub fn mark(&self) -> usize {
         self.state().exchanges.len()
     }

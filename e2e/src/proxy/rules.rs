@@ -1,4 +1,4 @@
-//! What goes wrong, and when: for each request the first rule that strikes decides.
+//! Faults, and when they happen. For each request, the first rule that strikes decides.
 
 use std::fmt::{self, Debug, Formatter};
 use std::sync::Arc;
@@ -9,42 +9,42 @@ use serde_json::Value;
 use super::asked::Asked;
 use crate::dice::Dice;
 
-/// Before a request has reached the API server, or after it has taken place there.
+/// Before the request reaches the API server, or after the API server has handled it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     Before,
     After,
 }
 
-/// What happens to one request.
+/// A fault for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It is forwarded later.
+    /// The request is forwarded after this time.
     Delay(Duration),
-    /// The connection is cut, with all that travels on it.
+    /// The connection is cut, with all requests on it.
     Cut(Moment),
-    /// The proxy answers with that code.
+    /// The proxy answers with this code.
     Answer(u16, Moment),
-    /// The answer ends in the middle, as if it were whole.
+    /// The response body is cut in half, but looks complete to the client.
     Truncate,
-    /// It waits until it is released.
+    /// The request waits until it is released.
     Hold(Moment),
-    /// The first answer to that list since the proxy began to remember.
+    /// The client gets the first response to that list since the proxy began to remember.
     Stale,
 }
 
-/// What happens to one event of a watch.
+/// A fault for one event of a watch.
 #[derive(Clone)]
 pub enum EventFault {
-    /// It comes later, and so do those behind it.
+    /// The event comes later, and so do the events behind it.
     Delay(Duration),
-    /// It never comes.
+    /// The event never comes.
     Lose,
-    /// The stream ends in the middle of it.
+    /// The stream breaks in the middle of the event.
     Cut,
-    /// Instead of it the stream says that it has expired, and ends.
+    /// Instead of the event, the stream sends an error 410 (expired), and ends.
     Expire,
-    /// It comes as another.
+    /// The event is changed by this function.
     Rewrite(Arc<dyn Fn(&mut Value) + Send + Sync>),
 }
 
@@ -60,15 +60,15 @@ impl Debug for EventFault {
     }
 }
 
-/// Which of the requests that a rule is about it strikes.
+/// Which of the requests that match a rule get the fault.
 #[derive(Debug, Clone)]
 pub enum When {
     Always,
-    /// The n-th, from 1 on.
+    /// Only the n-th, counted from 1.
     Nth(usize),
-    /// The first so many.
+    /// The first n.
     First(usize),
-    /// So many of a hundred, by a seed.
+    /// This percentage, chosen at random from a seed.
     Percent(usize, Dice),
 }
 
@@ -83,7 +83,7 @@ impl When {
     }
 }
 
-/// Which requests, or which events, a rule is about.
+/// Decides which requests, or which events, a rule matches.
 pub type About = Box<dyn Fn(&Asked, &Value) -> bool + Send>;
 
 pub struct Rule<F> {

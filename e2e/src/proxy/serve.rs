@@ -1,4 +1,4 @@
-//! Connections of clients: TLS, HTTP/2 or HTTP/1.1 as they like, and their end.
+//! The connections of clients: TLS, then HTTP/2 or HTTP/1.1.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ use super::forward::{Answer, exchange};
 use super::shared::Shared;
 use crate::ControlPlane;
 
-/// As the API server has it: whoever trusts one trusts the other.
+/// Uses the certificate of the API server. So a client that trusts the API server trusts the proxy.
 pub fn acceptor(plane: &ControlPlane) -> Result<TlsAcceptor> {
     let (certificate, key) = plane.serving()?;
     let read = |path: &Path| fs::read(path).with_context(|| format!("read {}", path.display()));
@@ -41,7 +41,7 @@ pub async fn run(listener: std::net::TcpListener, acceptor: TlsAcceptor, shared:
         let Ok((stream, _)) = listener.accept().await else { continue };
         let (acceptor, shared) = (acceptor.clone(), Arc::clone(&shared));
         tokio::spawn(async move {
-            // A client that is killed leaves connections broken: that is its business.
+            // A client that is killed leaves broken connections. That is not an error of the proxy.
             let _ = connection(stream, acceptor, shared).await;
         });
     }
@@ -79,7 +79,7 @@ async fn answer(
         Answer::Nothing => Err(trouble("no answer")),
         Answer::Cut => {
             cut.notify_one();
-            // It ends with the connection.
+            // Waits forever. The task ends together with the connection.
             std::future::pending().await
         }
     }

@@ -1,4 +1,4 @@
-//! What the proxy knows, and what it decides about each request.
+//! The state of the proxy, and its decision about each request.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,25 +12,25 @@ use super::asked::Asked;
 use super::rules::{EventFault, Fault, Moment, Rule};
 use super::upstream::Upstream;
 
-/// One request, in the order in which they came.
+/// One request. The proxy keeps them in the order in which they arrived.
 #[derive(Debug, Clone)]
 pub struct Exchange {
     pub asked: Asked,
-    /// The client, as [`Proxy::call`] named it when it connected.
+    /// The name of the client, as set by [`Proxy::call`] before it connected.
     pub by: Arc<str>,
     pub fault: Option<Fault>,
-    /// When it came.
+    /// When the request arrived.
     pub at: Timestamp,
-    /// What the API server answered; None while it has not, or was not asked.
+    /// The status code of the API server. None if it has not answered yet, or did not get the request.
     pub code: Option<u16>,
 }
 
-/// What becomes of a request that was held.
+/// What happens to a request that was held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Release {
-    /// It goes on, whether anybody still waits for it or not.
+    /// It is forwarded, even if the client no longer waits for it.
     Forward,
-    /// It is lost.
+    /// It is dropped.
     Discard,
 }
 
@@ -42,7 +42,7 @@ pub struct State {
     pub exchanges: Vec<Exchange>,
     pub struck: usize,
     pub held: usize,
-    /// As an API server of old: a streaming list is a request that it does not understand.
+    /// Act like an older API server that does not understand a request for a streaming list.
     pub knows_no_streams: bool,
     pub remembers: bool,
     pub lists: BTreeMap<String, Bytes>,
@@ -51,7 +51,7 @@ pub struct State {
 pub struct Shared {
     pub state: Mutex<State>,
     pub upstream: Upstream,
-    /// How often all connections were cut, and all watches.
+    /// How many times all connections were cut, and all watches.
     pub connections: signal::Sender<usize>,
     pub watches: signal::Sender<usize>,
     pub released: signal::Sender<(usize, Release)>,
@@ -62,7 +62,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a request, and what is to become of it.
+    /// Records a request, and decides which fault it gets.
     pub fn decide(&self, asked: &Asked, by: &Arc<str>) -> (usize, Option<Fault>) {
         let mut state = self.state();
         let fault = if state.knows_no_streams && asked.streams_a_list {
@@ -91,7 +91,7 @@ impl Shared {
         self.state().exchanges[number].code = Some(code);
     }
 
-    /// The first answer to that list, if lists are remembered.
+    /// The first response to that list, if it is remembered.
     pub fn remembered(&self, address: &str) -> Option<Bytes> {
         self.state().lists.get(address).cloned()
     }

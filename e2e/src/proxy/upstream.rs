@@ -1,4 +1,4 @@
-//! The way to the apiserver.
+//! The connection to the API server.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::answer::Trouble;
 use crate::ControlPlane;
 
-/// The way to the apiserver.
+/// The connection to the API server.
 pub struct Upstream {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     authority: String,
@@ -53,7 +53,7 @@ impl Upstream {
         let uri: Uri = format!("https://{}{path}", self.authority).parse()?;
         let mut request = Request::builder().method(&parts.method).uri(uri).body(Full::new(body))?;
         *request.headers_mut() = end_to_end(&parts.headers);
-        // Bodies are read here.
+        // The proxy reads the bodies, so they must not be compressed.
         request.headers_mut().remove(ACCEPT_ENCODING);
         if !by.is_empty() {
             request.headers_mut().insert(USER_AGENT, by.parse()?);
@@ -62,7 +62,7 @@ impl Upstream {
     }
 }
 
-/// What is not a matter of the single connection.
+/// The headers that do not belong to a single connection.
 pub fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let mut kept = headers.clone();
     for name in [CONNECTION, HOST, TRANSFER_ENCODING, CONTENT_LENGTH] {

@@ -19,7 +19,7 @@ const ON_THE_WIRE: Duration = Duration::from_millis(50);
 
 type Piece = Result<Frame<Bytes>, Trouble>;
 
-/// The same stream, as the rules let it come.
+/// The stream of the API server, with the faults of the rules applied.
 pub fn events(shared: Arc<Shared>, asked: Asked, from: Incoming) -> Body {
     let (to, pieces) = mpsc::channel(16);
     tokio::spawn(pump(shared, asked, from, to));
@@ -59,7 +59,7 @@ async fn pump(shared: Arc<Shared>, asked: Asked, mut from: Incoming, to: mpsc::S
     }
 }
 
-/// One event. Says whether the stream goes on.
+/// Passes on one event. Returns whether the stream continues.
 async fn pass(shared: &Shared, asked: &Asked, line: &[u8], to: &mpsc::Sender<Piece>) -> bool {
     let send = async |bytes: Bytes| to.send(Ok(Frame::data(bytes))).await.is_ok();
     match shared.decide_event(asked, line) {
@@ -71,7 +71,7 @@ async fn pass(shared: &Shared, asked: &Asked, line: &[u8], to: &mpsc::Sender<Pie
         }
         Some(EventFault::Cut) => {
             let _ = send(Bytes::copy_from_slice(&line[..line.len() / 2])).await;
-            // The end overtakes what is not on the wire yet.
+            // The end of the stream overtakes data that is not yet on the wire, so wait a moment.
             sleep(ON_THE_WIRE).await;
             let _ = to.send(Err(broken())).await;
             false

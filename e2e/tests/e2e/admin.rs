@@ -29,7 +29,7 @@ async fn the_metrics_count_what_happens_in_the_cluster() {
     until_ready(&world, "platform").await;
 
     let address = address(&world).await;
-    // The answers of the last writes may still be on their way to the operator.
+    // The operator may not have received the responses to its last writes yet.
     let is_counted = async || {
         let text = get(&address, "/metrics").2;
         let counted = |series: &str| metric(&text, &format!("policy_baseline_{series}")) >= 1.0;
@@ -71,7 +71,7 @@ async fn the_metrics_count_what_happens_in_the_cluster() {
 async fn readyz_names_the_crd_that_it_waits_for() {
     let mut world = World::new().await.unwrap();
     if world.plane().is_external() {
-        return; // It would take the baselines of somebody's cluster along.
+        return; // It would delete the baselines of an external cluster.
     }
     delete_crd(&world).await;
     world.start_operator().await.unwrap();
@@ -109,7 +109,7 @@ async fn an_admin_port_that_is_taken_is_told_and_ends_the_operator() {
     assert!(said.contains(&format!("error: cannot listen on {address}")) && said.contains("--admin-address"), "{said}");
 }
 
-/// The operator as a person starts it, without what the harness adds; for what ends by itself.
+/// Runs the operator as a person starts it, without the additions of the harness. For commands that end by themselves.
 async fn run(world: &World, args: &[&str]) -> Output {
     let kubeconfig = world.operator_kubeconfig().await.unwrap();
     let mut command = Command::new(Operator::binary().unwrap());

@@ -1,4 +1,4 @@
-//! What the suites read from the admin port of an operator.
+//! Reads the admin port of an operator, for all suites.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use policy_baseline_e2e::{Operator, TIMEOUT, World};
 
-/// Where the log says that the admin port is.
+/// The address of the admin port, read from the log.
 pub async fn address(world: &World) -> String {
     address_of(world, world.operator().unwrap()).await
 }
@@ -20,12 +20,12 @@ pub async fn address_of(world: &World, operator: &Operator) -> String {
     world.eventually("the log names the admin port", TIMEOUT, named).await.unwrap()
 }
 
-/// Status, head and body.
+/// Sends a GET. Returns status, head and body.
 pub fn get(address: &str, path: &str) -> (u16, String, String) {
     get_as(address, path, "*/*")
 }
 
-/// As [`get`], for a client that accepts this.
+/// Like [`get`], with this Accept header.
 pub fn get_as(address: &str, path: &str, accept: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -37,7 +37,7 @@ pub fn get_as(address: &str, path: &str, accept: &str) -> (u16, String, String) 
     (code, head.to_lowercase(), body.to_owned())
 }
 
-/// What the operator counts.
+/// The metrics of the operator.
 pub async fn metrics_of(world: &World) -> String {
     get(&address(world).await, "/metrics").2
 }

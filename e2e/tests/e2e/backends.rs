@@ -1,4 +1,5 @@
-//! Namespaces with Services that the API server calls are not closed to it, unless their owner wants that; what is closed already is told.
+//! The operator does not close namespaces with Services that the API server calls, unless their owner wants that. It reports those that
+//! are already closed.
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::ClusterRole;
@@ -16,7 +17,7 @@ use crate::scene::{
 };
 use crate::support::{a_second_later, stored};
 
-/// Of a namespace that is held: nothing in it restricts ingress.
+/// The plan of a held namespace: nothing in it restricts ingress.
 fn open() -> Plan {
     Plan::of(PLATFORM).without("DefaultDenyIngress").without("MonitoringCarveout")
 }
@@ -25,7 +26,7 @@ fn service(namespace: &str) -> Value {
     json!({ "namespace": namespace, "name": "webhook" })
 }
 
-/// A webhook that is called for nothing.
+/// A webhook configuration that matches no request.
 fn webhook(kind: &str, name: &str, client: &Value) -> String {
     let webhook = json!({
         "name": "nothing.e2e.example", "clientConfig": client, "sideEffects": "None", "admissionReviewVersions": ["v1"],
@@ -67,7 +68,7 @@ fn converted(namespace: &str) -> String {
     object.to_string()
 }
 
-/// An object that makes the API server call into a namespace: as a violation names it, and its manifest.
+/// An object that makes the API server call into a namespace: its name in a violation, and its manifest.
 type Caller = (&'static str, fn(&str) -> String);
 
 /// Deletes an object by its manifest.
@@ -79,7 +80,7 @@ async fn delete(world: &World, manifest: &str) {
     api.delete(object.metadata.name.as_deref().unwrap(), &DeleteParams::default()).await.unwrap();
 }
 
-/// What a status tells of a namespace by that reason.
+/// The message of the violation or notice of a namespace that has this reason.
 fn told(status: &PolicyBaselineStatus, namespace: &str, reason: &str) -> Option<String> {
     let violations = status.violations.iter().map(|v| (&v.namespace, v.reason.into_str(), &v.message));
     let notices = status.notices.iter().map(|n| (&n.namespace, n.reason.into_str(), &n.message));
@@ -110,7 +111,7 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
         ("APIService/v1.aggregated.e2e.example", api_service),
         ("CustomResourceDefinition/things.converted.e2e.example", converted),
     ];
-    // They are there before the operator: nothing is closed because they are not known yet.
+    // These objects exist before the operator starts. It must not close a namespace because it has not read them yet.
     apply_baseline(&world, PLATFORM, &json!({})).await;
     let mut serving = Vec::new();
     for (name, manifest) in callers {
@@ -128,7 +129,7 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
     for (_, ns, _) in &serving {
         until_holds(&world, ns, &open()).await;
     }
-    // The namespace default is older.
+    // The namespace `default` is older than the baseline.
     let all = |status: &PolicyBaselineStatus| {
         let counts = status.namespaces;
         (counts.selected, counts.protected, counts.reported, counts.held) == (6, 1, 1, 4)
@@ -146,7 +147,7 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
     let counted = async || crate::admin_port::metrics_of(&world).await.contains(metric);
     world.eventually("they are counted", TIMEOUT, counted).await.unwrap();
 
-    // A configuration that is known before its namespace holds it from the first moment on.
+    // If a configuration exists before its namespace, the namespace is held from its creation on.
     let future = World::unique("future");
     let [first, second] = [&serving[0].1, &future].map(|ns| validating("validating", ns));
     let mut both: Value = serde_json::from_str(&first).unwrap();
@@ -205,7 +206,7 @@ async fn i1_what_is_closed_before_it_serves_is_told_at_once_and_stays_closed_unt
     assert_eq!((&*condition(&status, "Ready").status, status.namespaces.held), ("True", 0));
     assert_eq!(until_holds(&world, &ns, &plan).await, before, "nothing was touched");
 
-    // It is repaired, also after a restart, which tells it no second time.
+    // The policy is repaired, also after a restart. The restarted operator does not send the event again.
     merge(&policies_of(&admin, &ns), DENY_INGRESS, "tenant", &json!({ "spec": { "ingress": [{}] } })).await;
     until_holds(&world, &ns, &plan).await;
     policies_of(&admin, &ns).delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
@@ -218,7 +219,7 @@ async fn i1_what_is_closed_before_it_serves_is_told_at_once_and_stays_closed_unt
     let blocked = events(&admin, &ns).await.into_iter().filter(|e| e.reason.as_deref() == Some("ControlPlaneBlocked"));
     assert_eq!(blocked.count(), 1);
 
-    // Its owner excludes it, and takes it back: from then on it is held.
+    // Its owner excludes the namespace and includes it again. From then on it is held.
     apply_baseline(&world, PLATFORM, &json!({ "excludeNamespaces": [ns] })).await;
     crate::scene::until_only(&world, &ns, &[]).await;
     apply_baseline(&world, PLATFORM, &json!({})).await;

@@ -1,4 +1,4 @@
-//! What a namespace gets when a baseline meets it: all three policies at once if it is new, a report if it is not.
+//! What a namespace gets when a baseline first selects it: all three policies at once if it is new, a report if it is not.
 //! One file: the tests share their scene.
 
 use std::collections::BTreeMap;
@@ -63,12 +63,12 @@ async fn i1_a_new_namespace_gets_exactly_the_three_policies() {
 async fn i1_a_policy_that_is_deleted_before_its_siblings_are_written_comes_back() {
     let mut world = World::new().await.unwrap();
     if world.plane().is_external() {
-        return; // Nothing of somebody's cluster reaches us.
+        return; // The API server of an external cluster cannot call this process.
     }
     world.start_operator().await.unwrap();
     apply_baseline(&world, "platform", &json!({ "namespaceSelector": team("a") })).await;
     until_ready(&world, "platform").await;
-    // A webhook that never answers makes each write of a carve-out take a second.
+    // A webhook that never answers, so each write of a carve-out takes a second.
     let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/", deaf.local_addr().unwrap());
     let webhook = json!({
@@ -247,7 +247,7 @@ async fn what_a_former_baseline_left_is_adopted_in_place() {
     remove_baseline(&world, "platform").await;
     a_second_later(&world).await;
 
-    // All three are older than this one, which only reports on what it finds open.
+    // All three namespaces are older than this baseline, so it only reports on those that are open.
     let writes = Writes::from_now(&world);
     let teams = json!({ "matchExpressions": [{ "key": TEAM, "operator": "In", "values": ["a", "b", "c"] }] });
     apply_baseline(&world, "platform", &json!({ "existingNamespaces": "Report", "namespaceSelector": teams })).await;
@@ -266,7 +266,7 @@ async fn the_monitoring_namespace_gets_no_default_deny_egress() {
     const TIER: &str = "e2e.policybaseline.io/tier";
     let mut world = World::new().await.unwrap();
     world.start_operator().await.unwrap();
-    // The carve-out names the source, so that its spec would change too.
+    // The carve-out contains the source, so its spec would change too.
     let policies = json!(["DefaultDenyIngress", "DefaultDenyEgress"]);
     apply_baseline(&world, "platform", &json!({ "policies": policies })).await;
     until_ready(&world, "platform").await;
@@ -277,7 +277,7 @@ async fn the_monitoring_namespace_gets_no_default_deny_egress() {
     let before = until_holds(&world, "monitoring", &no_egress).await;
     until_holds(&world, &sre, &both).await;
 
-    // Another source: the one is none now, the other was none before.
+    // Another source. The former source is an ordinary namespace now, and the new source was one before.
     let from = json!([{ "namespaceSelector": { "matchLabels": { TIER: "sre" } }, "podSelector": {} }]);
     apply_baseline(&world, "platform", &json!({ "policies": policies, "monitoring": { "from": from } })).await;
     let after = until_holds(&world, "monitoring", &both).await;
@@ -335,7 +335,7 @@ async fn the_conditions_tell_ready_reconciling_and_stalled() {
     let well = until_status(&world, "platform", "one is protected", |status| status.namespaces.protected == 1).await;
     assert_eq!(conditions(&well), "Ready=True Protected, Reconciling=False Settled, Stalled=False Valid");
 
-    // The CRD does not know a label key when it sees one; the operator does.
+    // The CRD does not validate label keys; the operator does.
     apply_baseline(&world, "platform", &json!({ "namespaceSelector": { "matchLabels": { "not a key": "x" } } })).await;
     let is_stalled = |status: &_| condition(status, "Stalled").status == "True";
     let stalled = until_status(&world, "platform", "it is stalled", is_stalled).await;
@@ -380,7 +380,7 @@ async fn kubectl_waits_for_a_baseline_and_shows_it_in_a_row() {
     assert_eq!(wide[0], "NAME MODE SELECTED PROTECTED READY AGE REASON");
     assert!(wide[1].ends_with(" Protected"), "{}", wide[1]);
 
-    // The status as it is stored, not as our own types read it.
+    // Reads the status as it is stored, not through our own types.
     let object = baselines(&world).get("platform").await.unwrap();
     let status = &object.data["status"];
     assert_eq!(status["observedGeneration"], json!(object.metadata.generation));
@@ -424,7 +424,7 @@ fn specs(policies: &BTreeMap<String, NetworkPolicy>) -> BTreeMap<&str, Value> {
     policies.iter().map(|(name, policy)| (name.as_str(), json!(policy.spec))).collect()
 }
 
-/// Exactly these labels and annotations, but for the values of hashes, and nothing else of its own.
+/// Asserts exactly these labels and annotations, and no finalizers or owners. Of hashes it checks only the form.
 fn assert_metadata(policy: &NetworkPolicy, baseline: &str, role: &str, labels: &[(&str, &str)], annotations: &[(&str, &str)]) {
     let is_hash = |text: &str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let mut found: BTreeMap<&str, &str> = policy.labels().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();

@@ -1,4 +1,5 @@
-//! The connections to the API server: what goes silent is noticed, what is slow is in nobody's way, and whatever kube can use works.
+//! The connections to the API server: a silent connection is detected, a slow one blocks nobody, and everything that kube supports
+//! works.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ const NOTICED: &str = "namespaces cannot be watched, trying again";
 async fn config(kubeconfig: &Path) -> Config {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    // Everything is on loopback, whatever the environment says of proxies.
+    // Everything is on loopback, so ignore the proxies of the environment.
     config.proxy_url = None;
     config
 }
@@ -40,7 +41,7 @@ pub async fn clients(kubeconfig: &Path) -> Clients {
     connect(config(kubeconfig).await).unwrap()
 }
 
-/// A kubeconfig of the operator's ServiceAccount, with another way to its credentials.
+/// A kubeconfig of the operator's ServiceAccount with other credentials.
 async fn kubeconfig_with(world: &World, file: &str, user: &Value) -> PathBuf {
     let mut config: Value = serde_json::from_slice(&fs::read(world.operator_kubeconfig().await.unwrap()).unwrap()).unwrap();
     config["users"][0]["user"] = user.clone();
@@ -49,7 +50,7 @@ async fn kubeconfig_with(world: &World, file: &str, user: &Value) -> PathBuf {
     path
 }
 
-/// The HTTP version in which a request is answered.
+/// The HTTP version of a response.
 pub async fn version(client: &Client) -> Version {
     client.send(Request::get("/version").body(Body::empty()).unwrap()).await.unwrap().version()
 }
@@ -76,9 +77,9 @@ async fn capped<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(TIMEOUT, future).await.unwrap_or_else(|_| panic!("{what}: not within {TIMEOUT:?}"))
 }
 
-// An API server that goes.
+// An API server that goes away.
 
-/// The operator at work, and one baseline.
+/// A world with a running operator and one baseline.
 async fn at_work() -> World {
     let mut world = World::new().await.unwrap();
     apply_baseline(&world, PLATFORM, &json!({})).await;
@@ -122,7 +123,7 @@ async fn an_apiserver_that_falls_silent_is_noticed_by_pings_and_when_it_is_back_
     let paused = process::pause(pid).unwrap();
     let refused = capped("a write gives up", write(&clients.requests, "default", "meanwhile", "")).await;
     assert!(refused.is_err(), "{refused:?}");
-    // A watch that nothing arrives on is not otherwise known to be dead.
+    // A watch without events does not otherwise notice that its connection is dead.
     let ended = async { while let Some(Ok(_)) = watch.next().await {} };
     capped("the watch ends", ended).await;
     until_noticed(&world).await;
@@ -135,7 +136,7 @@ async fn an_apiserver_that_falls_silent_is_noticed_by_pings_and_when_it_is_back_
     protected(&world).await;
 }
 
-// Streams in each other's way.
+// Streams that could block each other.
 
 #[tokio::test]
 async fn a_hundred_and_twenty_watches_on_either_client_hold_up_no_other_request() {
@@ -154,7 +155,7 @@ async fn a_hundred_and_twenty_watches_on_either_client_hold_up_no_other_request(
         let name = World::unique("news");
         capped("a write is answered", write(&clients.requests, &namespace, &name, "")).await.unwrap();
         capped("a list is answered", api.list(&ListParams::default())).await.unwrap();
-        // A new namespace gets `kube-root-ca.crt` from kube-controller-manager: each watch may show that first.
+        // kube-controller-manager creates `kube-root-ca.crt` in a new namespace. Each watch may show that ConfigMap first.
         let added = |event: WatchEvent<ConfigMap>| matches!(event, WatchEvent::Added(map) if map.name_any() == name);
         let delivered = streams.iter_mut().map(|stream| stream.any(async |event| added(event.unwrap())));
         assert!(capped("every watch delivers it", join_all(delivered)).await.into_iter().all(|found| found));
@@ -176,7 +177,7 @@ async fn a_reader_that_does_not_read_holds_up_neither_its_neighbours_nor_writes(
     let uri = format!("/api/v1/namespaces/{namespace}/configmaps?watch=1&resourceVersion=0");
     for client in [&clients.watches, &clients.requests] {
         let ask = || client.send(Request::get(&uri).body(Body::empty()).unwrap());
-        // Each has more to say than its window takes, and nobody listens.
+        // Each watch has more data than its window allows, and nobody reads.
         let unread = capped("the watches are open", try_join_all((0..UNREAD).map(|_| ask()))).await.unwrap();
         let everything = async {
             for round in 0..10 {
@@ -191,7 +192,7 @@ async fn a_reader_that_does_not_read_holds_up_neither_its_neighbours_nor_writes(
 
 // Credentials.
 
-/// A token of the operator's ServiceAccount that lives as long as that Secret.
+/// A token of the operator's ServiceAccount that is valid as long as that Secret exists.
 async fn token_bound_to(world: &World, secret: &str) -> String {
     let secrets: Api<Secret> = Api::namespaced(world.admin(), SYSTEM_NAMESPACE);
     let metadata = ObjectMeta { name: Some(secret.to_owned()), ..ObjectMeta::default() };
@@ -230,7 +231,7 @@ async fn a_token_that_is_replaced_in_its_file_is_used_when_the_old_one_is_no_lon
     world.eventually("the old token is worth nothing", TIMEOUT, async || whoami(&stale.requests).await.is_err()).await.unwrap();
 
     for client in [&rotated.requests, &rotated.watches] {
-        // The file is read again once in a while, not at each request.
+        // The file is read again from time to time, not for each request.
         world
             .eventually("the new token is used", TIMEOUT * 3, async || {
                 whoami(client).await.map(|name| name == World::operator_user())
@@ -291,7 +292,7 @@ async fn an_authority_that_is_replaced_in_its_file_is_trusted_by_the_next_connec
 
 // Proxies.
 
-/// A proxy that knows CONNECT. Counts the tunnels.
+/// A proxy that supports CONNECT. Counts the tunnels.
 async fn proxy() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! The demo, as a new user runs it: it shows what it promises, and leaves nothing behind however it ends.
+//! The demo as a new user runs it: it shows what it promises, and leaves nothing behind however it ends.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
-/// The longest that anything of the demo may take on a busy machine.
+/// The longest time for any part of the demo on a busy machine.
 const CAP: Duration = Duration::from_mins(2);
 const MARK: &str = "POLICY_BASELINE_DEMO_TEST";
 
@@ -95,7 +95,7 @@ async fn a_demo_that_is_killed_leaves_nothing() {
 
 #[tokio::test]
 async fn a_demo_whose_operator_ends_says_so() {
-    // Any program that does not know `run`.
+    // Any program that has no command `run`.
     let mut demo = Demo::start_with(&[("E2E_OPERATOR", env!("CARGO_BIN_EXE_e2e-guard"))]);
     demo.rest().await;
     assert_eq!(demo.exit_code(), 1);
@@ -116,9 +116,9 @@ fn a_demo_that_cannot_start_says_why() {
     assert_eq!(said.trim().lines().count(), 1, "{said}");
 }
 
-/// What a user must have seen in the end.
+/// Asserts the output that a user must have seen at the end.
 fn assert_promises(page: &[String]) {
-    // Columns and line breaks are for people.
+    // Ignores columns and line breaks.
     let page = page.iter().flat_map(|line| line.split_whitespace()).collect::<Vec<_>>().join(" ");
     let mut rest = page.as_str();
     let mut next = |promise: &str| match rest.split_once(promise) {
@@ -161,7 +161,7 @@ fn assert_promises(page: &[String]) {
     next("Everything has been stopped and removed.");
 }
 
-/// The text begins with a time in milliseconds that is no more than a wait of the demo.
+/// Asserts that the text begins with a time in milliseconds that is plausible for a wait of the demo.
 fn assert_took(text: &str) {
     let text = text.strip_prefix("under ").unwrap_or(text);
     let (number, _) = text.split_once(" ms").unwrap_or_else(|| panic!("no time: {text}"));
@@ -185,7 +185,7 @@ fn demo_command() -> Command {
 struct Demo {
     child: Child,
     lines: UnboundedReceiver<String>,
-    /// All that it starts inherits this, and nothing else has it.
+    /// Every process that the demo starts inherits this environment variable, and no other process has it.
     mark: String,
     state: Option<PathBuf>,
 }
@@ -227,7 +227,7 @@ impl Demo {
         panic!("the demo ended before it said {text:?}: {}", self.complaints());
     }
 
-    /// All lines until it ends.
+    /// Reads all lines until it ends.
     async fn rest(&mut self) -> Vec<String> {
         let mut all = Vec::new();
         while let Some(line) = self.line().await {
@@ -236,7 +236,7 @@ impl Demo {
         all
     }
 
-    /// Once its stdout has ended.
+    /// The exit code. Call it after stdout has ended.
     fn exit_code(&mut self) -> i32 {
         self.child.wait().unwrap().code().unwrap()
     }
@@ -264,7 +264,7 @@ impl Demo {
         self.state = etcd.await.unwrap().parent().map(Path::to_owned);
     }
 
-    /// The command lines of all processes that it has started, and its own. Only Linux tells.
+    /// The command lines of the demo and of all processes that it has started. Empty on systems other than Linux.
     fn processes(&self) -> Vec<Vec<String>> {
         let Ok(all) = fs::read_dir("/proc") else { return Vec::new() };
         let words = |path: PathBuf| {
@@ -280,7 +280,7 @@ impl Demo {
             .collect()
     }
 
-    /// At once, not eventually: the demo itself has waited for it.
+    /// Checks at once, without waiting, because the demo itself must have waited.
     fn assert_gone(&self) {
         assert_eq!(self.processes(), Vec::<Vec<String>>::new());
         let state = self.state.as_ref().expect("the demo told where its state is");

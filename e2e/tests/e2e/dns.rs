@@ -1,4 +1,4 @@
-//! Egress policies follow the cluster's DNS, wherever it is, and say so.
+//! Egress policies follow the cluster's DNS, wherever it runs, and the status reports it.
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -16,9 +16,9 @@ use crate::scene::{
 const KUBE_SYSTEM: &str = "kube-system";
 const OPENSHIFT_DNS: &str = "openshift-dns";
 
-// Clusters, as far as this control plane can be one: no DNS runs here.
+// Clusters, as far as this control plane can imitate them: no DNS runs here.
 
-/// The DNS Service of kubeadm, kind, EKS, AKS, k3s and GKE; `spec` adds to it.
+/// The DNS Service of kubeadm, kind, EKS, AKS, k3s and GKE. `spec` is merged into its spec.
 fn kube_dns(spec: &Value) -> Value {
     let mut object = json!({
         "apiVersion": "v1", "kind": "Service",
@@ -38,7 +38,7 @@ fn kube_dns(spec: &Value) -> Value {
     object
 }
 
-/// A DaemonSet whose pods carry these labels.
+/// A DaemonSet whose pods have these labels.
 fn daemon_set(namespace: &str, name: &str, labels: &Value, container: &Value) -> Value {
     let mut container = container.clone();
     container["name"] = "dns".into();
@@ -52,7 +52,7 @@ fn daemon_set(namespace: &str, name: &str, labels: &Value, container: &Value) ->
     })
 }
 
-/// OpenShift's DNS: it answers on 5353, which its Service only names.
+/// OpenShift's DNS. Its pods listen on 5353, and its Service only names that port.
 fn openshift() -> [Value; 2] {
     let labels = json!({ "dns.operator.openshift.io/daemonset-dns": "default" });
     let service = json!({
@@ -86,7 +86,7 @@ async fn apply(world: &World, object: &Value) {
     world.apply_yaml(&object.to_string()).await.unwrap();
 }
 
-/// The address of a Service, as the API server gave it.
+/// The address that the API server gave a Service.
 async fn address(world: &World, namespace: &str, name: &str) -> String {
     let service = Api::<Service>::namespaced(world.admin(), namespace).get(name).await.unwrap();
     service.spec.unwrap().cluster_ip.unwrap()
@@ -107,7 +107,7 @@ fn on_port(port: u16, peers: &[Value]) -> Value {
     json!({ "to": peers, "ports": [{ "port": port, "protocol": "UDP" }, { "port": port, "protocol": "TCP" }] })
 }
 
-/// What a status says was found: where, and what.
+/// What the status lists as found: where, and what.
 fn found(status: &PolicyBaselineStatus) -> Vec<String> {
     let found = status.dns.iter().flat_map(|dns| &dns.found);
     found.map(|found| format!("{}: {}", found.source, found.what)).collect()
@@ -155,7 +155,7 @@ async fn the_dns_of_openshift_is_allowed_on_its_own_port_its_namespace_is_left_o
     apply_baseline(&world, "fixed", &fixed).await;
     let before = world.namespace("team", &[]).await.unwrap();
     until_holds(&world, &before, &Plan::of(PLATFORM)).await;
-    // The Service comes before the namespace is anybody's, as on a cluster that is installed.
+    // At first the operator does not know this namespace as that of DNS, as on a cluster during its installation.
     for object in openshift() {
         let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": OPENSHIFT_DNS } });
         apply(&world, &namespace).await;
@@ -167,7 +167,7 @@ async fn the_dns_of_openshift_is_allowed_on_its_own_port_its_namespace_is_left_o
     until_holds(&world, &before, &plan).await;
     let left_out = |status: &PolicyBaselineStatus| status.effective_selector.contains(OPENSHIFT_DNS);
     until_status(&world, PLATFORM, "the namespace of DNS is left out", left_out).await;
-    // What it was given before DNS was found there goes again.
+    // The policies that the namespace got before DNS was found there are removed.
     until_only(&world, OPENSHIFT_DNS, &[]).await;
 
     let with_static = world.namespace("team", &[("static", "")]).await.unwrap();
@@ -213,7 +213,7 @@ async fn dns_pods_on_the_host_network_are_told_with_what_to_do() {
     let status = until_status(&world, PLATFORM, "it is told", is_told).await;
     let message = condition(&status, "DNSCoverage").message;
     assert!(message.contains("kube-system/kube-dns") && message.contains("spec.dns.peers"), "{message}");
-    // Its present addresses are allowed as far as an address can.
+    // Its current addresses are allowed as far as an address can be.
     apply(&world, &slice("192.0.2.7", 53)).await;
     until_holds(&world, &team, &plan.clone().dns_peer(&block("192.0.2.7"))).await;
 
@@ -296,7 +296,7 @@ async fn i2_a_restart_in_a_cluster_with_dns_writes_nothing() {
 async fn i7_a_source_that_may_not_be_read_is_told_once_and_holds_nothing_up() {
     let mut world = World::new().await.unwrap();
     apply(&world, &kube_dns(&json!({}))).await;
-    // What the shipped manifests bring back for the next test.
+    // The shipped manifests restore this binding, below and for the next test.
     let bindings: Api<RoleBinding> = Api::namespaced(world.admin(), KUBE_SYSTEM);
     bindings.delete("policy-baseline-dns", &DeleteParams::default()).await.unwrap();
     let may = async || {

@@ -1,4 +1,4 @@
-//! What the pages of the docs show is what happens: every example is accepted, and the worked ones do what they say.
+//! The pages of the docs are correct: every example is accepted, and the worked examples behave as described.
 
 use std::path::Path;
 
@@ -16,12 +16,12 @@ pub fn page(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)).unwrap()
 }
 
-/// Applies the example of that number of a page.
+/// Applies an example of a page by its number.
 async fn apply_example(world: &World, of: &str, number: usize) {
     world.apply_yaml(&examples(&page(of))[number].to_string()).await.unwrap();
 }
 
-/// Manifests in the pages of the docs: blocks of YAML that have a kind of Kubernetes. Others are parts of one.
+/// The manifests in a page of the docs: YAML blocks with a kind of Kubernetes. Other blocks are only fragments.
 fn examples(page: &str) -> Vec<Value> {
     let mut found = Vec::new();
     for block in yaml_blocks(page) {

@@ -1,6 +1,6 @@
-//! Several instances: one writes, by the Lease, and another takes over when it ends, dies, stops or loses its rights.
+//! Several instances: only the one with the Lease writes. Another one takes over when it ends, dies, hangs or loses its rights.
 //!
-//! Each instance is a user of its own, so that the audit log tells who wrote. `judge` reads it: no write without the Lease (I6).
+//! Each instance is a user of its own, so the audit log shows who wrote. `judge` reads the log: no write without the Lease (I6).
 //! One file: the tests share their scene.
 
 use std::collections::BTreeSet;
@@ -23,9 +23,9 @@ use crate::scene::{
 
 pub const LEASE: &str = "policy-baseline";
 const PLATFORM: &str = "platform";
-/// Expires while a test waits.
+/// A lease duration that expires while a test waits.
 const SHORT: Duration = Duration::from_secs(3);
-/// Does not: who takes over has seen the release.
+/// A lease duration that does not expire during a test. So a takeover means that the Lease was released.
 const LONG: Duration = Duration::from_mins(2);
 
 struct Instance {
@@ -33,9 +33,9 @@ struct Instance {
     operator: Operator,
 }
 
-/// Instances that have the shipped rights, each as a user of its own.
+/// Instances with the shipped rights, each as a user of its own.
 struct Cast {
-    // Dropped first: no instance outlives the world that it works in.
+    // Dropped first, so that no instance outlives its world.
     instances: Vec<Instance>,
     world: World,
     mark: AuditMark,
@@ -43,7 +43,7 @@ struct Cast {
 }
 
 impl Cast {
-    /// Three instances, one of which leads, and a baseline that selects every namespace.
+    /// Three instances, one of which leads, and a baseline that selects every namespace. Returns the index of the leader.
     async fn of_three(duration: Duration) -> (Self, usize) {
         let world = World::new().await.unwrap();
         apply_baseline(&world, PLATFORM, &json!({})).await;
@@ -72,7 +72,7 @@ impl Cast {
         self.instances.push(Instance { user, operator });
     }
 
-    /// Waits until an instance leads that is not this one, by the Lease and by its own word.
+    /// Waits until another instance than `than` leads, according to the Lease and to its own log.
     async fn until_another_leads(&self, than: Option<usize>) -> usize {
         self.world
             .eventually("an instance leads", TIMEOUT, async || {
@@ -85,8 +85,8 @@ impl Cast {
             .unwrap()
     }
 
-    /// Stops the process of the leader so soon after a renewal that the next one is not on its way: what has left the elector no longer
-    /// asks for the time, and goes out when the process goes on, to be refused for its resourceVersion.
+    /// Stops the leader's process right after a renewal, so that no renewal is under way. A renewal that has left the elector would not
+    /// check the time again. It would be sent when the process continues, and be refused because of its resourceVersion.
     async fn stop_between_renewals(&self, leader: usize) {
         let operator = &self.instances[leader].operator;
         self.world
@@ -103,7 +103,7 @@ impl Cast {
             .unwrap();
     }
 
-    /// A new namespace, once it is protected.
+    /// Creates a namespace, and waits until it is protected.
     async fn protected(&self, prefix: &str) -> String {
         let namespace = self.world.namespace(prefix, &[]).await.unwrap();
         until_holds(&self.world, &namespace, &Plan::of(PLATFORM)).await;
@@ -114,16 +114,16 @@ impl Cast {
         self.world.audit().unwrap().since(since).unwrap()
     }
 
-    /// Who has written to that namespace.
+    /// The users who have written to that namespace.
     fn writers(&self, namespace: &str) -> BTreeSet<String> {
         let entries = self.entries(self.mark);
         let writes = entries.iter().filter(|entry| entry.is_write() && entry.namespace == namespace);
         writes.filter(|write| self.instances.iter().any(|i| i.user == write.user)).map(|write| write.user.clone()).collect()
     }
 
-    /// Whoever wrote anything had renewed the Lease not longer ago than its renew deadline, and nobody else had taken it since.
+    /// Checks every write: its user renewed the Lease at most one renew deadline before, and nobody else has taken it since.
     fn judge(&self) {
-        // The reviews are the test's own, by which it waits for the rights of an instance.
+        // The access reviews are the test's own; it uses them to wait for the rights of an instance.
         let by = |entry: &AuditEntry| {
             let ours = self.instances.iter().any(|i| i.user == entry.user) && entry.resource != "selfsubjectaccessreviews";
             ours.then(|| entry.user.clone())
@@ -138,7 +138,7 @@ pub fn leases(world: &World) -> Api<Lease> {
     Api::namespaced(world.admin(), SYSTEM_NAMESPACE)
 }
 
-/// Empty when the Lease was released.
+/// The holder of the Lease. Empty if the Lease was released.
 pub async fn holder(world: &World) -> Option<String> {
     leases(world).get_opt(LEASE).await.unwrap()?.spec?.holder_identity
 }
@@ -171,7 +171,7 @@ async fn i6_of_three_instances_one_writes_and_the_next_one_when_it_ends() {
     let status = until_ready(&cast.world, PLATFORM).await;
     assert_eq!(status.recent_drift, []);
 
-    // Nobody is left: the Lease is free.
+    // No instance is left, so the Lease is free.
     assert_eq!(cast.instances[leader].operator.stop().unwrap(), 0);
     assert_eq!(holder(&cast.world).await.as_deref(), Some(""));
     let lease = leases(&cast.world).get(LEASE).await.unwrap().spec.unwrap();
@@ -212,7 +212,8 @@ async fn i6_a_leader_that_was_stopped_writes_nothing_when_it_goes_on() {
         let knew = old.operator.log().matches("another instance leads").count();
         cast.stop_between_renewals(leader).await;
         let mark = cast.world.audit().unwrap().mark();
-        // Work that it finds when it goes on, in the order in which it happened: first what is missing, then that it is done.
+        // Changes that the process finds when it continues, in the order in which they happen: first namespaces without policies, then
+        // those policies written by another instance.
         let mut missed = Vec::new();
         for _ in 0..30 {
             missed.push(cast.world.namespace("missed", &[]).await.unwrap());
@@ -242,7 +243,7 @@ async fn i6_a_leader_that_loses_its_right_to_the_lease_stops_before_another_star
     let kind = GroupVersionKind::gvk("rbac.authorization.k8s.io", "v1", "RoleBinding");
     let bindings: Api<DynamicObject> = Api::namespaced_with(cast.world.admin(), SYSTEM_NAMESPACE, &ApiResource::from_gvk(&kind));
     bindings.delete(&cast.instances[leader].user, &DeleteParams::default()).await.unwrap();
-    // There is work all the time.
+    // There must be work all the time.
     let mut namespaces = Vec::new();
     let old = &cast.instances[leader];
     while !old.operator.log().contains("this instance no longer leads") {
@@ -259,7 +260,7 @@ async fn i6_a_leader_that_loses_its_right_to_the_lease_stops_before_another_star
 }
 
 impl Cast {
-    /// A new namespace, once it is protected, or that instance no longer leads.
+    /// Creates a namespace. Waits until it is protected, or until that instance no longer leads.
     async fn protected_or_left(&self, leader: &Instance) -> String {
         let namespace = self.world.namespace("busy", &[]).await.unwrap();
         self.world
@@ -292,7 +293,7 @@ async fn a_drift_made_right_at_a_takeover_is_repaired_by_the_new_leader_once() {
         told.insert(0, policy);
         let is_told = async || events(&cast.world.admin(), &ns).await.len() == told.len();
         cast.world.eventually("each repair is told", TIMEOUT, is_told).await.unwrap();
-        // What the former leader told is still there.
+        // The drift that the former leader reported is still in the status.
         let status = until_status(&cast.world, PLATFORM, "each drift", |status| status.recent_drift.len() == told.len()).await;
         let recent: Vec<_> = status.recent_drift.iter().map(|drift| drift.policy.as_str()).collect();
         assert_eq!(recent, told);
@@ -327,14 +328,14 @@ async fn sigterm_during_writes_lets_them_end_and_releases_the_lease() {
     println!("{counts:?} policies in a namespace");
     assert_eq!(holder(&world).await.as_deref(), Some(""));
 
-    // Nothing to wait for: the next one goes on.
+    // The Lease was released, so the next instance starts work at once.
     world.restart_operator().await.unwrap();
     for namespace in &all {
         until_holds(&world, namespace, &Plan::of(PLATFORM)).await;
     }
 }
 
-/// An admission webhook that is asked about every policy and never answers.
+/// An admission webhook that is called for every policy and never answers.
 async fn silence(world: &World) -> TcpListener {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://127.0.0.1:{}/", listener.local_addr().unwrap().port());
@@ -358,7 +359,7 @@ async fn writes_that_hang_delay_the_end_only_so_long_and_a_second_signal_not_at_
     apply_baseline(&world, PLATFORM, &json!({})).await;
     listener.set_nonblocking(true).unwrap();
     for signals in [1, 2] {
-        // Long enough for the API server to wait longer for the webhook than the operator does for its writes.
+        // The lease duration is long enough that the API server waits longer for the webhook than the operator waits for its writes.
         world.start_operator_with(&["--lease-duration=12s"]).await.unwrap();
         world
             .eventually("it leads, and nothing of the former one is left", TIMEOUT, async || {
@@ -368,7 +369,7 @@ async fn writes_that_hang_delay_the_end_only_so_long_and_a_second_signal_not_at_
             .await
             .unwrap();
         world.namespace("stuck", &[]).await.unwrap();
-        // Held, so that the API server waits.
+        // Holds the connections, so that the API server waits.
         let mut held = Vec::new();
         world
             .eventually("the webhook is asked", TIMEOUT, async || {
@@ -440,7 +441,7 @@ async fn an_instance_that_takes_part_in_no_election_writes_no_lease() {
     let entries = world.audit().unwrap().since(mark).unwrap();
     let own = entries.iter().filter(|entry| entry.user == World::operator_user());
     assert!(own.clone().any(|entry| entry.resource == "networkpolicies"));
-    // It looks for other installs, as every instance does.
+    // It watches the Leases of all namespaces to find other installs, as every instance does.
     let lease = |entry: &&AuditEntry| entry.resource == "leases" && !(entry.verb == "watch" && entry.namespace.is_empty());
     assert_eq!(own.filter(lease).collect::<Vec<_>>(), Vec::<&AuditEntry>::new());
 }

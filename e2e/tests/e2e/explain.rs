@@ -12,7 +12,7 @@ use crate::scene::{
 };
 use crate::support::{TEAM, Writes, a_second_later, team};
 
-/// Runs it as the operator's ServiceAccount: with the permissions that are shipped.
+/// Runs `explain` as the operator's ServiceAccount, with the shipped permissions.
 async fn explain(world: &World, args: &[&str]) -> Output {
     let mut command = Command::new(Operator::binary().unwrap());
     command.args(["explain", "namespace"]).args(args).env("NO_PROXY", "127.0.0.1,localhost");
@@ -20,12 +20,12 @@ async fn explain(world: &World, args: &[&str]) -> Output {
     tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
 }
 
-/// What is printed of a protected namespace.
+/// The output for a protected namespace.
 async fn explained(world: &World, namespace: &str) -> String {
     printed(world, namespace, 0).await
 }
 
-/// The same of one that is not protected.
+/// The output for a namespace that is not protected.
 async fn explained_as_open(world: &World, namespace: &str) -> String {
     printed(world, namespace, 3).await
 }
@@ -36,7 +36,7 @@ async fn printed(world: &World, namespace: &str, code: i32) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The cells of the row that begins so; columns are three spaces apart at least.
+/// The cells of the row with this first cell. At least three spaces separate columns.
 fn row(text: &str, begins: &str) -> Vec<String> {
     let is_it = |line: &&str| line.split("   ").next() == Some(begins);
     let line = text.lines().find(is_it).unwrap_or_else(|| panic!("no row of {begins} in\n{text}"));

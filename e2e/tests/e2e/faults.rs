@@ -1,5 +1,5 @@
-//! What the fault suites share: a play with the operator behind the proxy, in steps that cover everything it writes, and the judge
-//! after each step.
+//! Shared by the fault suites: a play with the operator behind the proxy. Its steps cover everything that the operator writes, and the
+//! judge checks after each step.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -24,28 +24,29 @@ use crate::support::{label, until_no_baseline};
 
 pub const PLATFORM: &str = "platform";
 const SENTINEL: &str = "sentinel";
-/// Which baseline a namespace is for.
+/// The label that selects a namespace's baseline.
 pub const PLACE: &str = "e2e.policybaseline.io/place";
 const OWNER: &str = "example.com/owner";
-/// So short that who is killed is soon followed.
+/// So short that another instance soon follows one that was killed.
 pub const DURATION: &str = "--lease-duration=3s";
-/// After two thirds of the Lease nothing may be sent. What was sent at the last moment reaches the proxy later.
+/// After two thirds of the lease duration nothing may be sent. A request that was sent at the last moment reaches the proxy a little
+/// later.
 pub const TERM: Duration = Duration::from_millis(2000 + 250);
 
 /// Everything that the operator writes, in the order of a baseline's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// A baseline with a finalizer, and namespaces that it selects.
+    /// A baseline with a finalizer is created, and namespaces that it selects.
     Bootstrap,
     /// A policy is deleted, one is opened, one loses its labels.
     Repair,
-    /// The baseline asks for other policies.
+    /// The spec of the baseline changes, so other policies are planned.
     Edit,
-    /// The same as a repair, while no operator runs.
+    /// The same changes as in a repair, while no operator runs.
     Restart,
-    /// A namespace leaves.
+    /// A namespace leaves the baseline.
     Release,
-    /// The baseline goes, and takes its policies with it.
+    /// The baseline is deleted, and the operator deletes its policies.
     Delete,
 }
 
@@ -54,23 +55,23 @@ impl Step {
 }
 
 pub struct Play {
-    // Dropped first, with the operator that is in it.
+    // Dropped first, together with its operator.
     pub world: World,
     pub proxy: Proxy,
     pub judge: Judge,
-    /// The judge's own, straight to the apiserver.
+    /// The judge's own client, directly to the API server.
     client: Client,
     mark: AuditMark,
     starts: u32,
-    /// The namespaces of the act that is played.
+    /// The namespaces of the current act.
     cast: Vec<String>,
-    /// Those that have left.
+    /// Those that have left the baseline.
     out: BTreeSet<String>,
     lives: bool,
     edited: bool,
-    /// From when until when the operator could not know what had become of a namespace.
+    /// Periods in which the operator could not know what had happened to a namespace.
     pub blind: Vec<(Timestamp, Timestamp)>,
-    /// How long it took to converge, at most, and in how many runs.
+    /// The longest time until the cluster converged. `runs` is the number of runs.
     pub worst: Duration,
     pub runs: u32,
 }
@@ -80,7 +81,7 @@ impl Play {
         Self::begin(|_| ()).await
     }
 
-    /// Before an API server that knows no streaming lists.
+    /// Starts the play in front of an API server without streaming lists.
     pub async fn without_streams() -> Self {
         Self::begin(Proxy::know_no_streams).await
     }
@@ -136,7 +137,7 @@ impl Play {
         self.world.eventually("the operator leads", TIMEOUT, leads).await.unwrap();
     }
 
-    /// SIGKILL. The Lease is released in its name, so that nobody has to wait for it.
+    /// Sends SIGKILL, and then releases the Lease on its behalf, so that the next instance need not wait.
     pub async fn kill(&mut self) {
         self.world.kill_operator().unwrap();
         self.check_log();
@@ -154,7 +155,7 @@ impl Play {
 
     // The steps.
 
-    /// Another act: nothing is there of the last one, but for its namespaces.
+    /// Begins another act. Nothing of the last act is left, except its namespaces.
     pub async fn next_act(&mut self, namespaces: usize) {
         for name in self.judge.spaces.keys() {
             label(&self.world, name, PLACE, None).await;
@@ -169,7 +170,7 @@ impl Play {
         &self.cast
     }
 
-    /// What comes before a step and is no part of it.
+    /// What happens before a step and does not count as part of it.
     pub async fn prepare(&mut self, step: Step) {
         if step == Step::Restart {
             self.kill().await;
@@ -177,7 +178,7 @@ impl Play {
         }
     }
 
-    /// What others do, and nothing is waited for.
+    /// What other users do in this step. Does not wait.
     pub async fn act(&mut self, step: Step) {
         match step {
             Step::Bootstrap => {
@@ -227,7 +228,7 @@ impl Play {
     pub async fn make(&mut self, name: &str) {
         self.judge.makes(name);
         self.world.namespace_named(name, &[(PLACE, PLATFORM)]).await.unwrap();
-        // One for all pods would be told as a bypass, but not by an instance that begins to lead later.
+        // A policy for all pods would be reported as a bypass, but an instance that begins to lead later would not report it.
         let web = json!({ "podSelector": { "matchLabels": { "app": "web" } }, "ingress": [{}] });
         let own = json!({ "metadata": { "name": World::unique("own") }, "spec": web });
         let own: NetworkPolicy = serde_json::from_value(own).unwrap();
@@ -235,7 +236,7 @@ impl Play {
         self.judge.space(name).theirs.insert(made.name_any(), made.resource_version().unwrap());
     }
 
-    /// Drift of three classes, in two namespaces.
+    /// Makes drift of three classes, in two namespaces.
     async fn tamper(&mut self) {
         let (first, last) = (self.cast[0].clone(), self.cast[self.cast.len() - 1].clone());
         let at_first = policies_of(&self.client, &first);
@@ -260,7 +261,7 @@ impl Play {
         u32::try_from(self.judge.spaces.keys().filter(|name| self.plan(name).is_some()).count()).unwrap()
     }
 
-    /// Returns when the cluster is as it should be, and the status says so.
+    /// Returns when the cluster is as planned and the status says so.
     pub async fn settle(&self) {
         self.judge.check_what_is_stored(&self.world, &self.client, |name| self.plan(name)).await;
         if !self.lives {
@@ -276,7 +277,7 @@ impl Play {
         until_status(&self.world, PLATFORM, &format!("{count} are protected"), settled).await;
     }
 
-    /// The same, and notes how long it took.
+    /// The same, and records how long it took.
     pub async fn converge(&mut self) {
         let begun = Instant::now();
         self.settle().await;
@@ -288,39 +289,39 @@ impl Play {
         self.runs += 1;
     }
 
-    /// A whole step.
+    /// Performs a whole step.
     pub async fn perform(&mut self, step: Step) {
         self.prepare(step).await;
         self.act(step).await;
         self.converge().await;
     }
 
-    /// What the operator wrote since; each of its processes by a name of its own.
+    /// The writes of the operator since `since`. Each of its processes has its own name.
     pub fn writes(&self, since: AuditMark) -> Vec<Written> {
         let user = World::operator_user();
         writes_of(&self.world, since, |entry| (entry.user == user).then(|| entry.user_agent.clone()))
     }
 
-    /// Prints the runs since the last time, and how long the slowest of them took to converge.
+    /// Prints the number of runs since the last call, and the longest time to converge.
     pub fn tell(&mut self, fault: &str) {
         println!("| {fault} | {} runs | worst {} ms |", self.runs, self.worst.as_millis());
         (self.runs, self.worst) = (0, Duration::ZERO);
     }
 
-    /// At the end: rest (I2), and all that was written since the beginning (I3 to I6). Prints what came of it.
+    /// Checks at the end: no writes at rest (I2), and all writes since the beginning (I3 to I6). Prints a summary.
     pub async fn finish(self) {
         self.proxy.calm();
         let protected = if self.lives { vec![(PLATFORM, self.protected())] } else { vec![] };
         let sentinel = Sentinel { baseline: SENTINEL, label: (PLACE, SENTINEL) };
         check_rest(&self.world, &protected, &sentinel, |mark| self.writes(mark)).await;
         let writes = self.writes(self.mark);
-        // What it tried then took no effect: each write says which object it means.
+        // In these periods failed writes are excused: they had no effect, because each write names exactly the object it means.
         let excused = |written: &Written| {
             let at = written.entry.timestamp;
             written.entry.code >= 400 && self.blind.iter().any(|(from, until)| (*from..=*until).contains(&at))
         };
         let removals = self.judge.check_removals(&writes, excused);
-        // By what the proxy saw: what was sent in time may arrive late.
+        // Uses the times at which the proxy received the writes, because they may reach the API server later.
         let exchanges = self.proxy.since(0);
         let sent = exchanges.iter().filter(|one| one.asked.is_write()).map(|one| {
             let took_effect = one.code.is_some_and(|code| code < 300);
@@ -333,7 +334,8 @@ impl Play {
     }
 }
 
-/// The same request with the names of an act's namespaces replaced by their places in it: so it is known in another act.
+/// The same request with the number of the namespace in its act instead of the name. So the same request can be recognised in another
+/// act.
 pub fn alias(cast: &[String], asked: &Asked) -> Asked {
     let mut asked = asked.clone();
     if let Some(at) = cast.iter().position(|name| *name == asked.namespace) {

@@ -1,5 +1,5 @@
-//! The cluster breaks: the API server and etcd are killed, watches expire while things are deleted, the Lease is lost while a write is
-//! under way, namespaces come back under their names.
+//! The cluster breaks. The API server and etcd are killed, and watches expire while objects are deleted. The Lease is lost during a
+//! write. Namespaces are deleted and created again.
 
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ fn is_policy_write(asked: &Asked) -> bool {
     asked.is_write() && asked.is_of("networkpolicies")
 }
 
-/// Kills a part of the control plane while the first write of each step is under way, and starts it again.
+/// Kills a part of the control plane during the first write of each step, and starts it again.
 async fn kill_under_writes(what: &str, kill: impl AsyncFn(&World)) {
     if skipped_without_audit_log() {
         return;
@@ -138,7 +138,7 @@ async fn a_namespace_that_is_made_anew_at_once_under_its_name_is_protected_anew(
             until_gone(&play.world, name).await;
             play.make(name).await;
         }
-        // Every other time it goes again before anybody can be done.
+        // In half of the rounds it is deleted again before the operator can be done.
         if round % 4 > 1 {
             play.converge().await;
         }
@@ -158,7 +158,7 @@ async fn a_write_that_arrives_after_the_lease_was_lost_is_made_good_by_the_next_
     let direct = Proxy::start(play.world.plane()).unwrap();
     play.next_act(NAMESPACES).await;
     for step in [Step::Bootstrap, Step::Repair, Step::Edit, Step::Release, Step::Delete] {
-        // One more, by a way of its own, which waits for the Lease.
+        // A second instance with its own connection. It waits for the Lease.
         let second = World::unique("second");
         direct.call(&second);
         let kubeconfig = direct.kubeconfig(&play.world.operator_kubeconfig().await.unwrap()).unwrap();
@@ -174,7 +174,7 @@ async fn a_write_that_arrives_after_the_lease_was_lost_is_made_good_by_the_next_
         let leads = async || holder(&play.world).await.is_some_and(|holder| holder.starts_with(&second));
         play.world.eventually("the second leads", TIMEOUT, leads).await.unwrap();
         play.settle().await;
-        // Now the late one arrives.
+        // Now the held write of the first instance arrives.
         let (begun, number) = (Instant::now(), play.proxy.mark());
         play.proxy.release(Release::Forward).await.unwrap();
         play.settle().await;

@@ -1,5 +1,5 @@
-//! SIGKILL before and after every single write. A run is recorded by the proxy, then it is played again and again: the proxy holds one
-//! write more, the operator is killed there, and the next one has to find its way.
+//! SIGKILL before and after every single write. The proxy records a run. Then the run is repeated many times: each time the proxy holds
+//! another write, the operator is killed there, and the next one has to finish the work.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -10,10 +10,11 @@ use policy_baseline_e2e::skipped_without_audit_log;
 use crate::faults::{Play, Step, alias};
 
 const NAMESPACES: usize = 2;
-/// How often a write that is not always there is waited for: a status may gather what two others told, and not every run has a conflict.
+/// How many times a write that does not occur in every run is tried. Two status changes may be combined into one write, and not every
+/// run has a conflict.
 const TRIES: u32 = 3;
 
-/// One write of the script: the n-th of its kind in a step, with the namespaces by their places.
+/// One write of the script: the n-th of its kind in a step. Namespaces are replaced by their numbers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Point {
     step: Step,
@@ -22,14 +23,14 @@ struct Point {
 }
 
 impl Point {
-    /// Whether it is there in each run of the script. A second write of an object follows a conflict, and a status may be overtaken: by
-    /// what it would have told, or by the end of its baseline.
+    /// Whether the write occurs in every run of the script. A second write of the same object follows a conflict, so it is not certain.
+    /// A status write may be replaced by a later one, or the baseline may be gone before it.
     fn is_certain(&self) -> bool {
         self.asked.subresource != "status" && (self.nth == 1 || self.asked.is_of("events"))
     }
 }
 
-/// The writes of one step. Of the renewals of the Lease, which never end, the first one.
+/// The writes of one step. The renewals of the Lease never end, so only the first one counts.
 fn points(play: &Play, step: Step, mark: usize) -> BTreeSet<Point> {
     let mut seen: BTreeMap<Asked, usize> = BTreeMap::new();
     let writes = play.proxy.since(mark).into_iter().filter(|one| one.asked.is_write());
@@ -56,14 +57,14 @@ async fn record(play: &mut Play) -> BTreeSet<Point> {
     all
 }
 
-/// Some renewals of the Lease later: events come after what they tell.
+/// Waits for some renewals of the Lease, because events are written after the changes that they report.
 async fn until_quiet(play: &Play) {
     let mark = play.proxy.mark();
     let renewed = async || play.proxy.since(mark).iter().filter(|one| one.asked.is_of("leases")).count() > 2;
     play.world.eventually("the lease is renewed", policy_baseline_e2e::TIMEOUT, renewed).await.unwrap();
 }
 
-/// Plays a step and kills the operator at that point. Says whether it came to it.
+/// Plays a step and kills the operator at that point. Returns false if the step ended without this write.
 async fn crash(play: &mut Play, point: &Point, moment: Moment) -> bool {
     play.prepare(point.step).await;
     let (cast, wanted) = (play.cast().to_vec(), point.asked.clone());
@@ -90,7 +91,7 @@ async fn crash(play: &mut Play, point: &Point, moment: Moment) -> bool {
     held
 }
 
-/// A step in which every point has been tried is played without a crash.
+/// Tries every point. A step whose points have all been tried is played without a crash.
 async fn crash_everywhere(moment: Moment) {
     if skipped_without_audit_log() {
         return;

@@ -1,5 +1,5 @@
-//! Input that wants to hurt: as long, as large, as many and as strange as the API server takes it, and stranger. The operator does not
-//! panic, does not stop serving others, does not swell, and says what is wrong.
+//! Hostile input: as long, as large, as many and as strange as the API server accepts, and even stranger. The operator does not panic,
+//! continues to serve others, does not use more memory, and reports what is wrong.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -21,10 +21,10 @@ use crate::scene::{
 };
 use crate::support::{namespaces, until_no_baseline};
 
-/// All annotations of an object together may have so many bytes.
+/// The largest size of all annotations of an object together, in bytes.
 const ANNOTATIONS: usize = 256 << 10;
 
-/// A play with three namespaces that are protected.
+/// A play with three protected namespaces. None if there is no audit log.
 async fn protected() -> Option<Play> {
     if skipped_without_audit_log() {
         return None;
@@ -39,14 +39,14 @@ fn policy(name: &str, spec: &Value) -> NetworkPolicy {
     serde_json::from_value(json!({ "metadata": { "name": name }, "spec": spec })).unwrap()
 }
 
-/// Many rules, no two of them the same.
+/// Many rules, all different.
 fn rules(many: usize) -> Value {
     let rule = |n: usize| json!({ "from": [{ "ipBlock": { "cidr": format!("10.{}.{}.0/24", n / 256, n % 256) } }] });
     (0..many).map(rule).collect()
 }
 
 impl Play {
-    /// A policy of a tenant's own.
+    /// Creates a policy that belongs to a tenant.
     async fn own_policy(&mut self, namespace: &str, spec: &Value) {
         let name = World::unique("own");
         let made =
@@ -54,13 +54,13 @@ impl Play {
         self.judge.space(namespace).theirs.insert(name, crate::scene::version(&made));
     }
 
-    /// What our policy was made into.
+    /// Patches one of our policies as that field manager.
     async fn spoil(&mut self, namespace: &str, policy: &str, manager: &str, patch: &Value) {
         let spoilt = merge(&policies_of(&self.world.admin(), namespace), policy, manager, patch).await;
         self.judge.edited(namespace, policy, spoilt.metadata.uid.as_deref().unwrap());
     }
 
-    /// Nobody else waits, and memory is as before.
+    /// Checks that nobody else waits, and that the memory has not grown.
     async fn ends(mut self, what: &str, before: u64) {
         self.converge().await;
         let after = resident(self.world.operator().unwrap().pid());
@@ -91,7 +91,7 @@ async fn names_and_labels_at_their_limits_are_planned_like_any_other() {
     }
     play.converge().await;
 
-    // A baseline whose every name is as long as can be takes one of them.
+    // A baseline all of whose names are as long as possible. It takes over one of the namespaces.
     let long = format!("b{}", "-b".repeat(31));
     let extra: BTreeMap<String, String> = (0..16).map(|n| (key(n), "v".repeat(63))).collect();
     let prefix = format!("{}-", "x".repeat(39));
@@ -120,7 +120,7 @@ async fn objects_that_are_full_to_the_limit_are_seen_and_repaired() {
     let Some(mut play) = protected().await else { return };
     let before = play.resident();
     let [first, second, third] = play.cast().to_vec().try_into().unwrap();
-    // As full as they get, with what is there already.
+    // Fills the annotations up to the limit, with what is already there.
     let full =
         |taken: usize| json!({ "metadata": { "annotations": { "example.com/full": "é".repeat((ANNOTATIONS - taken) / 2) } } });
     let patch = Patch::Merge(full(2000));
@@ -134,7 +134,7 @@ async fn objects_that_are_full_to_the_limit_are_seen_and_repaired() {
             patch["metadata"]["labels"] = json!({ "policybaseline.io/id": format!("forged-{round}") });
             play.spoil(name, DENY_INGRESS, "tenant", &patch).await;
         }
-        // No room is left for what is ours.
+        // Leaves no room for our own annotations.
         let mut nothing_left = full(22);
         nothing_left["spec"] = hole["spec"].clone();
         nothing_left["metadata"]["annotations"]["policybaseline.io/plan"] = Value::Null;
@@ -210,7 +210,7 @@ async fn five_hundred_exclusions_of_any_shape_are_matched_and_what_looks_like_a_
     play.ends("500 exclusions", before).await;
 }
 
-/// Lets the API server take whatever a baseline says, as a CRD of a later version might.
+/// Lets the API server accept any baseline spec, as a CRD of a later version might.
 async fn accept_anything(world: &World) {
     let crds: Api<CustomResourceDefinition> = Api::all(world.admin());
     let name = "policybaselines.policybaseline.io";
@@ -252,7 +252,7 @@ async fn a_baseline_of_a_later_version_or_of_nonsense_says_what_is_wrong_with_it
         let accepted = async || play.world.try_apply_yaml(&yaml).await.map(|()| true);
         play.world.eventually("it is accepted", TIMEOUT, accepted).await.unwrap();
         if *name == FIRST {
-            // A watch from before goes on by the former schema for a while, and loses what that does not know.
+            // A watch from before the change uses the former schema for a while, and drops fields that this schema does not have.
             let before = play.proxy.struck();
             expire_watches(&play.proxy);
             let anew = async || play.proxy.struck() >= before + WATCHED.len();
@@ -260,7 +260,7 @@ async fn a_baseline_of_a_later_version_or_of_nonsense_says_what_is_wrong_with_it
             play.proxy.calm();
         }
     }
-    // What a later version adds is ignored; nobody is told more than is known.
+    // Fields of a later version are ignored. The operator reports only what it knows.
     let later = json!({ "namespaceSelector": { "matchLabels": { PLACE: "later" } }, "quotas": { "egress": "10M" } });
     play.world.apply_yaml(&crate::scene::baseline("later", &later)).await.unwrap();
     let name = play.world.namespace("later", &[(PLACE, "later")]).await.unwrap();
@@ -290,7 +290,7 @@ async fn policies_of_a_later_version_disturb_no_watch() {
     let Some(mut play) = protected().await else { return };
     let before = play.resident();
     let [first, second, _] = play.cast().to_vec().try_into().unwrap();
-    // What a tenant writes comes as a later API server might tell it.
+    // The proxy changes the tenants' policies as a later API server might send them.
     let is_own = |event: &Value| event["object"]["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("own-"));
     let newer = |event: &mut Value| {
         let spec = &mut event["object"]["spec"];

@@ -1,4 +1,4 @@
-//! More than anybody does: thousands of changes that are nobody's business, and a thousand namespaces that come and go at once.
+//! Extreme load: thousands of changes that concern no policy of ours, and a thousand namespaces that come and go at once.
 
 use std::cell::Cell;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::judge::check_failures;
 use crate::scene::{CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, merge, policies_of, until_holds, version};
 use crate::support::remove_namespace;
 
-/// What a process has in memory, in MB.
+/// The resident memory of a process, in MB.
 pub fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -29,7 +29,7 @@ async fn ten_thousand_foreign_policy_changes_in_a_minute_hold_up_no_repair_and_c
     const CHANGES: u64 = 10_000;
     const EACH: Duration = Duration::from_millis(6);
     const NAMESPACES: usize = 100;
-    // So many times in a minute a policy is repaired at once; then it counts as contested.
+    // A policy is repaired at once this many times a minute. After that it counts as contested.
     const TIMES: usize = 4;
     if skipped_without_audit_log() {
         return;
@@ -115,7 +115,7 @@ async fn a_thousand_namespaces_that_come_and_go_at_once_leave_nothing_behind() {
     let make = async |name: &String| play.world.namespace_named(name, &[(crate::faults::PLACE, PLATFORM)]).await.unwrap();
     stream::iter(&names).for_each_concurrent(32, make).await;
     println!("{MANY} namespaces made in {:?}", begun.elapsed());
-    // While the operator is at it.
+    // The operator is still working on them.
     stream::iter(&names).for_each_concurrent(32, async |name| remove_namespace(&play.world, name).await).await;
     println!("and removed after {:?}", begun.elapsed());
     for name in &names {

@@ -1,5 +1,5 @@
-//! What can happen to a watch and to the list that it begins with: events come late or never, streams end in the middle or expire,
-//! lists fail, are cut short, or are old. Each kind strikes in every step of the play; then the judge looks.
+//! Faults of a watch and of the list that it begins with. Events come late or never, streams break or expire, lists fail, are cut
+//! short, or are old. Each kind of fault happens in every step of the play; then the judge checks.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use crate::faults::{Play, Step};
 
 const NAMESPACES: usize = 3;
 
-/// What the operator watches, but for its Lease.
+/// The resources that the operator watches, except its Lease.
 pub const WATCHED: [&str; 3] = ["namespaces", "networkpolicies", "policybaselines"];
 
 pub fn is_watched(asked: &Asked) -> bool {
     WATCHED.iter().any(|resource| asked.is_of(resource))
 }
 
-/// Every watch ends now and has expired when it is asked for again: everything is listed anew.
+/// Ends every watch, and lets it expire when the operator watches again. So everything is listed again.
 pub fn expire_watches(proxy: &Proxy) {
     expire_watches_of(proxy, &WATCHED);
 }
 
-/// The same, of these kinds.
+/// The same for these resources only.
 pub fn expire_watches_of(proxy: &Proxy, kinds: &[&'static str]) {
     for &resource in kinds {
         let is_watch = move |asked: &Asked| asked.verb == Verb::Watch && asked.is_of(resource);
@@ -40,7 +40,7 @@ pub fn any_event(asked: &Asked, _: &Value) -> bool {
     is_watched(asked)
 }
 
-/// One act in which that happens to events, in every step.
+/// Plays one act for each kind: in every step, that fault happens to events.
 async fn play_with_events(kinds: &[(EventFault, When)]) {
     if skipped_without_audit_log() {
         return;
@@ -85,7 +85,7 @@ async fn what_no_event_told_is_found_by_the_next_list() {
             let before = play.proxy.struck();
             play.proxy.on_event(any_event, when.clone(), EventFault::Lose);
             play.act(step).await;
-            // What starts lists, and may need no event.
+            // After a restart the operator lists everything, so it may not need any event.
             if step != Step::Restart {
                 play.world.eventually("an event is lost", TIMEOUT, async || play.proxy.struck() > before).await.unwrap();
             }
@@ -120,12 +120,12 @@ async fn a_streaming_list_that_fails_is_asked_for_until_it_comes() {
     play_with_lists(play, &[Fault::Cut(Moment::Before)], "streaming lists: 410, 429, 500, 503, 504, cut before").await;
 }
 
-/// A step in which everything is listed, and something happens to that.
+/// Plays a step in which everything is listed while the given faults happen.
 async fn step_with_lists(play: &mut Play, step: Step, strike: impl FnOnce(&Proxy)) {
     play.prepare(step).await;
     let before = play.proxy.struck();
     strike(&play.proxy);
-    // What starts lists anyway.
+    // A restart lists everything anyway.
     if step != Step::Restart {
         expire_watches(&play.proxy);
     }
@@ -135,7 +135,7 @@ async fn step_with_lists(play: &mut Play, step: Step, strike: impl FnOnce(&Proxy
     play.proxy.calm();
 }
 
-/// Two acts in which something happens to lists, in every step.
+/// Plays two acts. In every step a fault happens to lists.
 async fn play_with_lists(mut play: Play, others: &[Fault], told: &str) {
     let codes = CODES.map(|code| Fault::Answer(code, Moment::Before));
     let mut kinds = codes.iter().chain(others).cycle();
@@ -173,7 +173,7 @@ async fn an_old_list_is_overtaken_by_the_events_since() {
     let mut play = Play::without_streams().await;
     play.next_act(NAMESPACES).await;
     for step in Step::ALL {
-        // The state before the step is what the stale API server knows.
+        // The stale API server answers with the state before the step.
         play.proxy.remember_lists();
         expire_watches(&play.proxy);
         let listed = async || play.proxy.remembers(WATCHED.len());

@@ -1,5 +1,5 @@
-//! What can happen to a request: it comes late, it or its answer is lost, it is refused, or it takes place and is told otherwise. Each
-//! kind strikes in every step of the play; then the judge looks.
+//! Faults of a request: it is late, it or its response is lost, it is refused, or it takes effect but the response says otherwise. Each
+//! kind of fault happens in every step of the play; then the judge checks.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use policy_baseline_e2e::{Dice, skipped_without_audit_log};
 use crate::faults::{Play, Step};
 
 const NAMESPACES: usize = 3;
-/// More than a client tries by itself before it tells.
+/// More faults than a client's own retries before it returns the error.
 const MANY: usize = 8;
 
 pub fn is_write(asked: &Asked) -> bool {
@@ -20,7 +20,7 @@ pub fn is_anything(_: &Asked) -> bool {
     true
 }
 
-/// One act for each fault: in every step it strikes when it should, until the step has come to its end all the same.
+/// Plays one act for each fault. In every step the fault strikes, and the cluster must still converge.
 async fn play_with(faults: &[Fault], about: fn(&Asked) -> bool, when: &When) {
     if skipped_without_audit_log() {
         return;
@@ -87,11 +87,11 @@ async fn an_operator_of_whose_requests_every_fifth_fails_in_any_way_gets_to_the_
         }
         for kind in kinds {
             let seed = dice.below(usize::MAX) as u64;
-            // A stream has no end to be awaited.
+            // A watch does not end, and some of these faults wait for the end of the response.
             let about = |asked: &Asked| !asked.is_of("") && asked.verb != policy_baseline_e2e::proxy::Verb::Watch;
             play.proxy.on(about, When::Percent(2, Dice::of(seed)), kind);
         }
-        // Once before there is anything to do, and once in the middle of it.
+        // Once before there is any work, and once in the middle of it.
         play.proxy.cut_connections();
         play.act(step).await;
         play.proxy.cut_connections();

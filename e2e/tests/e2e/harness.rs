@@ -1,4 +1,4 @@
-//! The harness itself: what the other suites take for granted.
+//! Tests of the harness itself: the properties on which the other suites rely.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -252,7 +252,7 @@ async fn nothing_outlives_a_harness_that_is_killed() {
 #[tokio::test]
 async fn nothing_outlives_a_guard_that_is_killed() {
     if Command::new("setpriv").arg("--version").stdout(Stdio::null()).status().is_err() {
-        return; // The kernel's death signal is asked for through setpriv.
+        return; // The kernel's parent death signal is set through setpriv.
     }
     let up = Up::start();
     process::kill(up.pids["kube-apiserver-guard"]).unwrap();
@@ -313,13 +313,13 @@ fn policy(namespace: &str, name: &str) -> String {
     )
 }
 
-/// What a control plane holds, by kind and name.
+/// The objects of a control plane, by kind and name.
 fn objects(plane: &ControlPlane) -> Vec<String> {
     let kinds = "namespaces,networkpolicies,services,serviceaccounts,configmaps,resourcequotas,leases,clusterroles,crds";
     let names = "custom-columns=N:.metadata.namespace,K:.kind,NAME:.metadata.name";
     let said = plane.run_kubectl(&["get", kinds, "-A", "--no-headers", "-o", names]).unwrap();
     let mut all: Vec<String> = said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    // The API server's own lease has a name of its own in each process.
+    // The name of the API server's own Lease differs in each process.
     all.retain(|line| !line.contains(" Lease apiserver-"));
     all.sort();
     all

@@ -1,4 +1,4 @@
-//! What a platform team installs: `manifests/default`, and the single file made of it.
+//! What a platform team installs: `manifests/default`, and the single file made from it.
 
 use std::fs;
 use std::path::Path;
@@ -40,7 +40,7 @@ async fn the_default_manifests_are_accepted_without_a_warning() {
         for how in [&["apply", "--dry-run=server"][..], &["apply", "--server-side", "--force-conflicts", "--dry-run=server"]] {
             let applied = kubectl(&world, &[how, &from[..]].concat());
             let said = String::from_utf8_lossy(&applied.stderr).into_owned();
-            // What is there already was not made by this kubectl.
+            // Another client created the existing objects, so kubectl warns about a missing annotation.
             let warnings: Vec<&str> = said.lines().filter(|line| !line.contains("last-applied-configuration")).collect();
             assert!(applied.status.success() && warnings.is_empty(), "{from:?}: {said}");
         }
@@ -58,7 +58,7 @@ async fn the_pods_keep_to_pod_security_restricted() {
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
     pods.create(&dry_run, &pod).await.unwrap();
 
-    // That the level is enforced there at all is shown by a pod that does not keep to it.
+    // A pod that violates the level is refused. That shows that the level is enforced there.
     let mut root = pod;
     root.spec.as_mut().unwrap().security_context.as_mut().unwrap().run_as_non_root = Some(false);
     let refused = pods.create(&dry_run, &root).await.unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Two installs in one cluster: the older one works, the younger one waits and says so.
+//! Two installs in one cluster: the older one works; the younger one waits and reports that.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::scene::{
 const PLATFORM: &str = "platform";
 const INSTANCE: &str = "policybaseline.io/instance";
 
-/// The shipped rights, for a ServiceAccount in another namespace.
+/// The shipped RBAC, for a ServiceAccount in another namespace.
 fn rights(namespace: &str) -> impl Iterator<Item = String> {
     let documents = serde_yaml::Deserializer::from_str(include_str!("../../../manifests/base/rbac.yaml"));
     let documents: Vec<Value> = documents.map(|document| Value::deserialize(document).unwrap()).collect();
@@ -25,7 +25,7 @@ fn rights(namespace: &str) -> impl Iterator<Item = String> {
     let moved = documents.into_iter().filter(is_own).map({
         let namespace = namespace.to_owned();
         move |mut document: Value| {
-            // What is not in the namespace of an install is shared, but for the bindings.
+            // Both installs share the objects outside of their namespaces, except the bindings. Each install has its own bindings.
             if document["kind"] == "ClusterRoleBinding" || in_kube_system(&document) {
                 document["metadata"]["name"] = namespace.clone().into();
             } else {
@@ -49,7 +49,7 @@ struct Second {
 }
 
 impl Second {
-    /// One more install, in a namespace of its own.
+    /// Starts one more install, in a namespace of its own.
     async fn start(world: &World) -> Self {
         let namespace = world.namespace("second", &[(INSTANCE, "true")]).await.unwrap();
         for document in rights(&namespace) {
@@ -107,7 +107,7 @@ async fn of_two_installs_the_older_one_writes_and_the_younger_one_takes_over_whe
     println!("the second install has protected a namespace: {} ms after SIGTERM to the first", start.elapsed().as_millis());
     second.until_logged(&world, "no older install of policy-baseline runs any more").await;
 
-    // And back again, though the second one is at work.
+    // Then back again, although the second install is at work.
     world.restart_operator().await.unwrap();
     let told = || second.operator.log().matches("an older install of policy-baseline runs").count();
     world.eventually("the second one leaves the work to the first again", TIMEOUT, async || told() == 2).await.unwrap();
@@ -134,13 +134,13 @@ async fn a_baseline_that_belongs_to_the_younger_install_is_stalled_and_says_anot
     let message = condition(&status, "Stalled").message;
     assert!(message.contains("runs in namespace policy-baseline-system") && message.contains(INSTANCE), "{message}");
 
-    // What its message says to do helps.
+    // Does what the message recommends, and that helps.
     annotate(&world, PLATFORM, None).await;
     until_ready(&world, PLATFORM).await;
     policies_of(&world.admin(), &team).delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
     until_holds(&world, &team, &Plan::of(PLATFORM)).await;
 
-    // So does the end of the younger install.
+    // The end of the younger install helps too.
     annotate(&world, PLATFORM, Some(&second.namespace)).await;
     until_status(&world, PLATFORM, "Stalled=AnotherInstance", is_stalled).await;
     let Second { mut operator, .. } = second;
@@ -158,7 +158,7 @@ async fn a_tenant_who_writes_a_lease_of_that_name_stops_no_install() {
         "spec": { "holderIdentity": "me", "leaseDurationSeconds": 3600, "renewTime": "2000-01-01T00:00:00.000000Z" },
     });
     world.apply_yaml(&lease.to_string()).await.unwrap();
-    // Ours is younger than that.
+    // Our Lease is younger than that one.
     let leases: Api<k8s_openapi::api::coordination::v1::Lease> =
         Api::namespaced(world.admin(), policy_baseline_e2e::SYSTEM_NAMESPACE);
     drop(leases.delete("policy-baseline", &DeleteParams::default()).await);

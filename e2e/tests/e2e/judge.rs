@@ -1,5 +1,5 @@
-//! The judge of the suites that break things: I1 to I6, by what the cluster holds and by what the audit log tells, with clients of
-//! its own. It knows what a test has done, never what the operator thinks.
+//! The judge of the suites that inject faults. It checks I1 to I6 with the objects in the cluster and the audit log, with clients of
+//! its own. It knows what the test did, and nothing that the operator thinks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -15,25 +15,25 @@ use policy_baseline_e2e::{AuditEntry, AuditMark, TEST_LABEL, TIMEOUT, World};
 use crate::scene::{Plan, condition, policies_of, until_holds, until_status};
 use crate::support::stored;
 
-/// How long what was decided before may still arrive, where no clock of the operator's says when it must end.
+/// How late a write that was already decided may arrive, if no lease term limits it.
 pub const RACE: Duration = Duration::from_secs(2);
 
 pub fn age(at: Timestamp, of: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(of)).unwrap_or_default()
 }
 
-/// A namespace that lives, as the test has made it.
+/// An existing namespace, as the test has made it.
 #[derive(Default)]
 pub struct Space {
-    /// The policies of its tenants, and their versions.
+    /// The policies of its tenants, with their resourceVersions.
     pub theirs: BTreeMap<String, String>,
-    /// Policies that were edited, and never deleted since: they keep their uid.
+    /// Policies that were edited and never deleted since, with their uids. They must keep their uids.
     pub edited: BTreeMap<String, String>,
-    /// Policies that may have been unrecognisable at some time.
+    /// Policies that the operator may not have recognised at some time.
     pub disguised: BTreeSet<String>,
 }
 
-/// From when on something was so in a namespace, and until when.
+/// A namespace, or namespace/policy; the start of a period; and its end. None if it has not ended.
 type Span = (String, Timestamp, Option<Timestamp>);
 
 /// A write of an instance.
@@ -45,28 +45,28 @@ pub struct Written {
 /// What the test has done to its namespaces.
 #[derive(Default)]
 pub struct Judge {
-    /// The namespaces that live.
+    /// The existing namespaces.
     pub spaces: BTreeMap<String, Space>,
-    /// When a namespace was deleted, and when it was made again.
+    /// From the deletion of a namespace until it was created again.
     gone: Vec<Span>,
-    /// When a namespace left all baselines, and when it came back.
+    /// From when a namespace left all baselines until it came back.
     left: Vec<Span>,
-    /// When a policy, as namespace/policy, was planned no more, and when it was planned again.
+    /// From when a policy, as namespace/policy, was no longer planned until it was planned again.
     dropped: Vec<Span>,
-    /// From when until when the operator was hindered.
+    /// The periods in which the operator was hindered.
     hindered: Vec<(Timestamp, Option<Timestamp>)>,
 }
 
 impl Judge {
-    // What the test does.
+    // Actions of the test.
 
-    /// Right before a namespace is made.
+    /// Call it right before a namespace is created.
     pub fn makes(&mut self, name: &str) {
         end(&mut self.gone, name, Timestamp::now());
         self.spaces.insert(name.to_owned(), Space::default());
     }
 
-    /// Right after its deletion was asked for.
+    /// Call it right after the deletion of a namespace was requested.
     pub fn deleted(&mut self, name: &str) {
         end(&mut self.left, name, Timestamp::now());
         let inside = format!("{name}/");
@@ -77,60 +77,60 @@ impl Judge {
         self.spaces.remove(name);
     }
 
-    /// Whether it was deleted before, and made again.
+    /// Whether a namespace of that name was deleted before.
     pub fn was_deleted(&self, name: &str) -> bool {
         self.gone.iter().any(|(of, ..)| of == name)
     }
 
-    /// Right before it leaves all baselines: what is removed is removed later.
+    /// Call it right before a namespace leaves all baselines. Every removal comes later.
     pub fn leaves(&mut self, name: &str) {
         self.left.push((name.to_owned(), Timestamp::now(), None));
-        // There a policy may go and come.
+        // Outside of all baselines a policy may be deleted and created again.
         self.space(name).edited.clear();
     }
 
-    /// Right after a baseline has taken it again.
+    /// Call it right after a baseline has selected the namespace again.
     pub fn returned(&mut self, name: &str) {
         end(&mut self.left, name, Timestamp::now());
     }
 
-    /// Right before a policy is planned no more: what is removed is removed later.
+    /// Call it right before a policy is dropped from the plan. Every removal comes later.
     pub fn drops(&mut self, name: &str, policy: &str) {
         self.dropped.push((format!("{name}/{policy}"), Timestamp::now(), None));
         self.space(name).edited.remove(policy);
     }
 
-    /// Right after a baseline has planned it again.
+    /// Call it right after a baseline plans the policy again.
     pub fn plans(&mut self, name: &str, policy: &str) {
         self.plans_since(name, policy, Timestamp::now());
     }
 
-    /// The same, where a clock has planned it again.
+    /// The same, for a policy that is planned again since `at`.
     pub fn plans_since(&mut self, name: &str, policy: &str, at: Timestamp) {
         end(&mut self.dropped, &format!("{name}/{policy}"), at);
     }
 
-    /// From now on the operator may learn late what happens, or what it has decided may arrive late; so may what is under way now.
+    /// From now on the operator may receive events late, and its writes may arrive late. That includes those already under way.
     pub fn hinder(&mut self) {
         if self.hindered.last().is_none_or(|(_, until)| until.is_some()) {
             self.hindered.push((Timestamp::now() - RACE, None));
         }
     }
 
-    /// It has seen and done everything.
+    /// The operator has seen and done everything, so it is no longer hindered.
     pub fn relieve(&mut self) {
         if let Some((_, until)) = self.hindered.last_mut() {
             until.get_or_insert_with(Timestamp::now);
         }
     }
 
-    /// When what happened then must have been known.
+    /// The time at which the operator must have known what happened at `at`.
     fn known(&self, at: Timestamp) -> Timestamp {
         let covers = |(from, until): &&(Timestamp, Option<Timestamp>)| at >= *from && until.is_none_or(|until| at <= until);
         self.hindered.iter().find(covers).map_or(at, |(_, until)| until.unwrap_or(Timestamp::MAX))
     }
 
-    /// A policy that a baseline plans was edited, and is still the same object.
+    /// Call it after an edit of a policy that a baseline plans. Checks that it is still the same object.
     pub fn edited(&mut self, name: &str, policy: &str, uid: &str) {
         let before = self.space(name).edited.entry(policy.to_owned()).or_insert_with(|| uid.to_owned());
         assert_eq!(before, uid, "I3: {name}/{policy} was only edited, and is another now");
@@ -140,9 +140,10 @@ impl Judge {
         self.spaces.get_mut(name).unwrap()
     }
 
-    // What must be so.
+    // Checks.
 
-    /// I1, I3 and I4 by what is stored. `plan` says what a namespace should hold; without one it holds nothing of ours.
+    /// Checks I1, I3 and I4 with the stored objects. `plan` returns what a namespace should hold. None means that it must hold nothing
+    /// of ours.
     pub async fn check_what_is_stored(&self, world: &World, client: &Client, plan: impl Fn(&str) -> Option<Plan>) {
         let api: Api<Namespace> = Api::all(client.clone());
         let going: BTreeSet<&str> = self.gone.iter().filter(|(.., until)| until.is_none()).map(|(name, ..)| &**name).collect();
@@ -159,7 +160,7 @@ impl Judge {
                 until_holds(world, name, &plan).await;
                 continue;
             }
-            // What was made unrecognisable before the namespace left is nobody's.
+            // A policy that was made unrecognisable before the namespace left belongs to nobody.
             let is_left = |policy: &str| !space.theirs.contains_key(policy) && !space.disguised.contains(policy);
             world
                 .eventually(&format!("I1: {name} holds nothing of ours"), TIMEOUT, async || {
@@ -181,8 +182,9 @@ impl Judge {
         }
     }
 
-    /// I3 and I4: the operator removes only from namespaces that have left, and what is planned no more. I5: it leaves alone what is going. `excused` is a write that
-    /// was decided before. Returns how many removals there were.
+    /// Checks I3 and I4: the operator deletes policies only if the namespace has left all baselines or the policy is no longer planned.
+    /// Checks I5: it writes nothing to a terminating namespace. Skips a write for which `excused` returns true. Returns the number of
+    /// removals.
     pub fn check_removals(&self, writes: &[Written], excused: impl Fn(&Written) -> bool) -> usize {
         let within = |spans: &[Span], key: &str, at: Timestamp, early: Duration, late: Duration| {
             spans.iter().filter(|(of, ..)| of == key).any(|&(_, from, until)| {
@@ -220,14 +222,15 @@ fn end(spans: &mut [Span], name: &str, at: Timestamp) {
     }
 }
 
-/// I5: a namespace that goes is no failure.
+/// I5: a terminating namespace is not a failure. `told` are log lines about failed writes.
 pub fn check_failures<'a>(told: impl IntoIterator<Item = &'a str>) {
     let of_namespaces =
         |line: &&str| ["NamespaceTerminating", "namespaces \\\"", "namespaces \""].iter().any(|text| line.contains(text));
     assert_eq!(told.into_iter().find(of_namespaces), None, "I5: a namespace that goes is no failure");
 }
 
-/// What was written since, in the order in which it was received. `by` names the instance of an entry, if it is one's.
+/// The writes since `since`, in the order in which the API server received them. `by` returns the name of the instance of an entry, or
+/// None if no instance wrote it.
 pub fn writes_of(world: &World, since: AuditMark, by: impl Fn(&AuditEntry) -> Option<String>) -> Vec<Written> {
     let mut entries = world.audit().unwrap().since(since).unwrap();
     entries.retain(AuditEntry::is_write);
@@ -235,11 +238,11 @@ pub fn writes_of(world: &World, since: AuditMark, by: impl Fn(&AuditEntry) -> Op
     entries.into_iter().filter_map(|entry| by(&entry).map(|by| Written { by, entry })).collect()
 }
 
-/// A write as I6 sees it.
+/// A write, as the check of I6 needs it.
 pub struct Sent<'a> {
     pub by: &'a str,
     pub at: Timestamp,
-    /// Of the Lease: whether it took effect.
+    /// For a write of the Lease: whether it took effect. None for other writes.
     pub lease: Option<bool>,
     pub what: &'a dyn Debug,
 }
@@ -251,15 +254,16 @@ impl Written {
     }
 }
 
-/// What the Lease tells of a row of writes.
+/// The result of the check of I6.
 pub struct Terms<'a> {
     pub writes: usize,
     pub number: usize,
-    /// Writes without the Lease, which were excused.
+    /// Writes without the Lease that were excused.
     pub late: Vec<Sent<'a>>,
 }
 
-/// I6: whoever writes has renewed the Lease less than its term ago, and nobody has taken it since.
+/// Checks I6: before each write, the same instance renewed the Lease at most `term` earlier, and no other instance has taken the Lease
+/// since.
 pub fn check_terms<'a>(writes: impl IntoIterator<Item = Sent<'a>>, term: Duration, excused: impl Fn(&Sent) -> bool) -> Terms<'a> {
     let mut last: Option<Sent> = None;
     let mut told = Terms { writes: 0, number: 0, late: Vec::new() };
@@ -282,14 +286,14 @@ pub fn check_terms<'a>(writes: impl IntoIterator<Item = Sent<'a>>, term: Duratio
     told
 }
 
-/// A baseline that selects nothing but one namespace, which shows that everything has been seen and answered.
+/// A baseline that selects only one namespace. When that namespace is protected, the operator has handled all earlier events.
 pub struct Sentinel<'a> {
     pub baseline: &'a str,
     pub label: (&'a str, &'a str),
 }
 
-/// I2: when all is told, nothing is written but for what is new. `protected` says how many namespaces each baseline has; `writes` what
-/// the instances wrote since. They renew the Lease meanwhile, and their renewals are the clock.
+/// Checks I2: at rest, the operator writes only for new changes. `protected` lists how many namespaces each baseline protects. `writes`
+/// returns the writes of the instances since a mark. The renewals of the Lease continue, and serve as a clock.
 pub async fn check_rest(
     world: &World,
     protected: &[(&str, u32)],
@@ -306,7 +310,7 @@ pub async fn check_rest(
     let audit = world.audit().unwrap();
     let others = |mark| writes(mark).into_iter().map(|written| written.entry).filter(|entry| entry.resource != "leases");
     let renewals = |mark| writes(mark).iter().filter(|written| written.entry.resource == "leases").count();
-    // The last statuses and events come after the last repairs.
+    // The last statuses and events are written after the last repairs.
     let mut mark = audit.mark();
     let quiet = async || {
         if others(mark).next().is_some() {

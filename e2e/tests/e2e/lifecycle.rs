@@ -1,4 +1,5 @@
-//! What happens to policies when their baseline changes or goes, when the CRD goes, when a namespace goes, when the operator goes.
+//! What happens to policies when their baseline changes or is deleted, when the CRD is deleted, when a namespace is deleted, when the
+//! operator stops.
 //! One file: the tests share their scene.
 
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -50,7 +51,7 @@ async fn every_namespace_follows_an_edited_baseline_in_place() {
     let status = until_status(&world, "platform", "five are protected", |status| status.namespaces.protected == 5).await;
     assert_eq!(condition(&status, "Ready").status, "True");
 
-    // And back again: what is asked for no more goes from the objects.
+    // Then back again. Fields that the baseline no longer sets are removed from the objects.
     apply_baseline(&world, "platform", &json!({ "namespaceSelector": team("a") })).await;
     for (ns, before) in all.iter().zip(&before) {
         let now = until_holds(&world, ns, &plan).await;
@@ -70,7 +71,7 @@ async fn a_status_speaks_of_an_edit_that_changes_nothing_in_any_namespace() {
     let before = until_holds(&world, &ns, &Plan::of("platform")).await;
     let first = until_status(&world, "platform", "one is protected", |status| status.namespaces.protected == 1).await;
 
-    // Tools wait for the generation that they wrote.
+    // Tools wait until the status is for the generation that they wrote.
     apply_baseline(&world, "platform", &json!({ "namespaceSelector": team("a"), "excludeNamespaces": ["nobody"] })).await;
     let second = until_ready(&world, "platform").await;
     assert!(second.observed_generation > first.observed_generation);
@@ -119,7 +120,7 @@ async fn i1_a_new_prefix_leaves_no_moment_without_a_policy_of_each_role() {
     }
 }
 
-// A baseline that goes.
+// A baseline that is deleted.
 
 #[tokio::test]
 async fn i10_an_orphaning_baseline_leaves_its_policies_also_when_the_operator_starts_again() {
@@ -153,7 +154,7 @@ async fn a_deleting_baseline_goes_after_its_policies() {
     world.start_operator().await.unwrap();
     apply_baseline(&world, "platform", &json!({ "namespaceSelector": team("a"), "deletionPolicy": "Delete" })).await;
     until_finalizers(&world, "platform", &[FINALIZER]).await;
-    // More than are written to at the same time.
+    // More namespaces than the operator writes to at the same time.
     let mut all = Vec::new();
     for _ in 0..20 {
         all.push(world.namespace("emptied", &[(TEAM, "a")]).await.unwrap());
@@ -167,7 +168,7 @@ async fn a_deleting_baseline_goes_after_its_policies() {
             .unwrap();
     }
 
-    // A finalizer that was just written is not written again for a second: that must not be what keeps the baseline.
+    // The operator does not write a finalizer again within a second. That must not be the reason why the baseline still exists.
     for _ in 0..2 {
         a_second_later(&world).await;
     }
@@ -193,7 +194,7 @@ async fn i1_what_a_deleted_baseline_leaves_open_is_only_reported_by_the_next_one
     let closed = world.namespace("closed", &[(TEAM, "a")]).await.unwrap();
     let without = world.namespace("without", &[(TEAM, "a")]).await.unwrap();
     until_holds(&world, &closed, &Plan::of("platform")).await;
-    // One does without everything for a day, and its opt-out outlives the baseline.
+    // One namespace has opted out of everything for a day, and its opt-out outlives the baseline.
     let all = ["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"];
     opt_outs::create(&world, &without, &opt_outs::opt_out("all", &all, opt_outs::seconds_from_now(86_400))).await;
     opt_outs::until_says(&world, &without, "all", "True WithinLimits").await;
@@ -201,7 +202,7 @@ async fn i1_what_a_deleted_baseline_leaves_open_is_only_reported_by_the_next_one
     remove_baseline(&world, "platform").await;
     until_only(&world, &closed, &[]).await;
     opt_outs::until_says(&world, &without, "all", "False NoBaseline").await;
-    // Times are stored in seconds.
+    // Times are stored in whole seconds.
     a_second_later(&world).await;
 
     apply_baseline(&world, "next", &json!({ "namespaceSelector": team("a") })).await;
@@ -214,7 +215,7 @@ async fn i1_what_a_deleted_baseline_leaves_open_is_only_reported_by_the_next_one
     for ns in [&closed, &without] {
         until_only(&world, ns, &[]).await;
     }
-    // When it is told to, it closes what has no exception.
+    // When the spec says `Enforce`, the operator closes the namespace that has no exception.
     let spec = json!({ "namespaceSelector": team("a"), "existingNamespaces": "Enforce" });
     apply_baseline(&world, "next", &spec).await;
     until_holds(&world, &closed, &Plan::of("next")).await;
@@ -243,7 +244,7 @@ async fn the_namespaces_of_a_deleted_winner_go_to_the_next_baseline_without_a_ga
     for name in ["strict", "same-names"] {
         remove_baseline(&world, name).await;
     }
-    // Not in the end, but at once: the winner does not go before.
+    // Checked at once, without waiting: a winner is deleted only after the next baseline has taken over.
     for ns in [&a, &b] {
         Plan::of("next").compare(&world.policies(ns).await.unwrap()).unwrap();
     }
@@ -273,7 +274,7 @@ async fn the_finalizer_is_there_only_while_the_deletion_policy_is_delete() {
     let before = until_holds(&world, &ns, &Plan::of("platform")).await;
     until_finalizers(&world, "platform", &[FINALIZER]).await;
 
-    // Somebody else's finalizer is nobody else's business.
+    // The operator leaves a finalizer of somebody else alone.
     set_finalizers(&world, "platform", &[FOREIGN, FINALIZER]).await;
     apply_baseline(&world, "platform", &spec("Orphan")).await;
     until_finalizers(&world, "platform", &[FOREIGN]).await;
@@ -314,13 +315,13 @@ async fn a_baseline_that_is_being_deleted_may_still_be_told_to_orphan() {
     assert_eq!(versions(&stored(&world, &ns).await), versions(&before));
 }
 
-// A CRD that goes.
+// A CRD that is deleted.
 
 #[tokio::test]
 async fn i10_the_policies_outlive_the_crd_and_its_return_needs_no_restart() {
     let mut world = World::new().await.unwrap();
     if world.plane().is_external() {
-        return; // It would take the baselines of somebody's cluster along.
+        return; // It would delete the baselines of an external cluster.
     }
     world.start_operator().await.unwrap();
     let spec = json!({ "namespaceSelector": team("a") });
@@ -352,7 +353,7 @@ async fn i10_the_policies_outlive_the_crd_and_its_return_needs_no_restart() {
 async fn an_operator_that_finds_no_crd_says_so_once_and_begins_when_it_comes() {
     let mut world = World::new().await.unwrap();
     if world.plane().is_external() {
-        return; // It would take the baselines of somebody's cluster along.
+        return; // It would delete the baselines of an external cluster.
     }
     delete_crd(&world).await;
     let audit = world.audit().unwrap();
@@ -377,7 +378,7 @@ async fn an_operator_that_finds_no_crd_says_so_once_and_begins_when_it_comes() {
     assert_eq!(world.stop_operator().unwrap(), 0);
 }
 
-// A namespace that goes.
+// A namespace that is deleted.
 
 #[tokio::test]
 async fn i5_a_namespace_that_is_being_deleted_is_left_alone() {
@@ -427,7 +428,7 @@ async fn i5_a_namespace_that_comes_back_under_its_name_is_protected_anew() {
     let before = until_holds(&world, &ns, &Plan::of("platform")).await;
     until_status(&world, "platform", "one is protected", |status| status.namespaces.protected == 1).await;
 
-    // Its policies go at once, sooner perhaps than the operator hears of the namespace.
+    // Its policies are deleted at once, perhaps before the operator sees the deletion of the namespace.
     let writes = Writes::from_now(&world);
     namespaces(&world).delete(&ns, &DeleteParams::default()).await.unwrap();
     let policies = policies_of(&world.admin(), &ns);
@@ -449,7 +450,7 @@ async fn i5_a_namespace_that_comes_back_under_its_name_is_protected_anew() {
     assert_eq!(events(&world.admin(), &ns).await, []);
 }
 
-// An operator that goes.
+// An operator that stops.
 
 #[tokio::test]
 async fn sigterm_ends_the_operator_with_exit_code_0_and_the_next_one_goes_on() {
@@ -462,7 +463,7 @@ async fn sigterm_ends_the_operator_with_exit_code_0_and_the_next_one_goes_on() {
     let log = world.operator().unwrap().log();
     assert!(log.lines().last().is_some_and(|line| line.contains("policy-baseline has stopped")), "{log}");
 
-    // Nobody is there; what happens meanwhile is found by the next one.
+    // No operator runs. The next one finds what happens meanwhile.
     let second = world.namespace("second", &[(TEAM, "a")]).await.unwrap();
     assert_eq!(world.policies(&second).await.unwrap(), []);
     world.restart_operator().await.unwrap();
@@ -501,7 +502,7 @@ pub fn restore_crd(world: &World) {
     kubectl(&["wait", "--for=condition=Established", &format!("crd/{CRD}"), "--timeout=20s"]);
 }
 
-/// The first request for a new kind may come a moment too soon.
+/// The first request for a new kind may come too early, so this tries again.
 async fn until_applied(world: &World, name: &str, spec: &Value) {
     let manifest = baseline(name, spec);
     let apply = async || world.try_apply_yaml(&manifest).await.map(|()| true);

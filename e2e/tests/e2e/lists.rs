@@ -1,4 +1,5 @@
-//! How what is there is read: as a stream of the most recent state, or in pages where the API server knows no streams.
+//! How the operator reads existing objects: as a stream of the most recent state, or in pages from an API server without streaming
+//! lists.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +15,7 @@ use serde_json::json;
 
 use crate::scene::{Plan, apply_baseline, baseline, until_holds};
 
-/// What the operator reads a first list of.
+/// The resources of which the operator reads a first list.
 const READ: [&str; 10] = [
     "apiservices",
     "baselineoptouts",
@@ -28,7 +29,7 @@ const READ: [&str; 10] = [
     "validatingwebhookconfigurations",
 ];
 
-/// What it reads of single namespaces, to know where DNS is.
+/// The resources that it reads in single namespaces to find the DNS.
 const READ_OF_DNS: [(&str, &str); 6] = [
     ("kube-system", "daemonsets"),
     ("kube-system", "endpointslices"),
@@ -38,20 +39,20 @@ const READ_OF_DNS: [(&str, &str); 6] = [
     ("openshift-dns", "services"),
 ];
 
-/// What the operator asked for at first in single namespaces, by verb; its own Lease is none of it.
+/// The resources that the operator requested in single namespaces other than its own, with this verb.
 fn asked_of_dns<'a>(entries: &'a [AuditEntry], verb: &str) -> BTreeSet<(&'a str, &'a str)> {
     let of_dns = entries.iter().filter(|entry| !["", SYSTEM_NAMESPACE].contains(&entry.namespace.as_str()));
     let first = of_dns.filter(|entry| entry.user == World::operator_user() && entry.verb == verb);
     first.map(|entry| (&*entry.namespace, &*entry.resource)).collect()
 }
 
-/// What the operator asked for at first, by verb.
+/// The resources of which the operator requested a first list, with this verb.
 fn asked<'a>(entries: &'a [AuditEntry], verb: &str) -> BTreeSet<&'a str> {
     let first = |entry: &&AuditEntry| match verb {
         "watch" => entry.uri.contains("sendInitialEvents=true"),
         _ => entry.uri.contains("limit="),
     };
-    // In its own namespace it reads revisions; of Leases that of its own namespace is read in another way too.
+    // In its own namespace it reads revisions. Its own Lease does not count, because the operator also reads it in another way.
     let is_own = |entry: &AuditEntry| entry.namespace == SYSTEM_NAMESPACE && entry.resource != "leases";
     let for_work = |entry: &&AuditEntry| entry.namespace.is_empty() || is_own(entry);
     let own = entries.iter().filter(|entry| entry.user == World::operator_user());
@@ -69,7 +70,7 @@ async fn the_first_list_is_a_stream_of_the_most_recent_state() {
     world.start_operator().await.unwrap();
     let team = world.namespace("team", &[]).await.unwrap();
     until_holds(&world, &team, &Plan::of("platform")).await;
-    // A watch is told when it ends.
+    // A watch is in the audit log only after it has ended.
     assert_eq!(world.stop_operator().unwrap(), 0);
     let entries = async || world.audit().unwrap().since(mark);
     let streamed = async || {
@@ -102,7 +103,7 @@ async fn lists_come_in_pages_where_the_apiserver_has_no_streaming_lists() {
     let policies: Api<NetworkPolicy> = Api::namespaced(admin, "team");
     let holds = async || policies.list(&ListParams::default()).await.map(|list| list.items.len() == 3);
     eventually("the namespace is protected", TIMEOUT, holds).await.unwrap();
-    // Nothing waits for all of them.
+    // The namespace is protected before all lists are complete.
     let all_in_pages = async || operator.log().matches("lists come in pages").count() == READ.len() + READ_OF_DNS.len();
     eventually("each list comes in pages", TIMEOUT, all_in_pages).await.unwrap();
     assert_eq!(operator.stop().unwrap(), 0);

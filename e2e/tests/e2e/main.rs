@@ -1,4 +1,4 @@
-//! The end-to-end suites, in one binary: they share a few control planes.
+//! The end-to-end suites, in one binary, so that they share a few control planes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod admin;

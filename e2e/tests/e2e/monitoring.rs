@@ -1,4 +1,4 @@
-//! Both halves of the carve-out: what lets the monitoring pods in where they scrape, and out where they run.
+//! Both halves of the carve-out: it allows traffic from the monitoring pods where they scrape, and out of the namespace where they run.
 
 use kube::api::DeleteParams;
 use policy_baseline_e2e::World;
@@ -57,7 +57,7 @@ async fn egress_of_monitoring_pods_is_open_or_closed_but_for_scraping_as_the_bas
         assert_eq!(spec_of(&world, &monitoring, policy).await, out);
     }
 
-    // Three policies have that role there; each is known by its name.
+    // Three policies have that role there, so each is found by its name.
     let before = stored(&world, &monitoring).await;
     let admin = world.admin();
     merge(&policies_of(&admin, &monitoring), SECOND, "tenant", &json!({ "spec": { "egress": [{}] } })).await;
@@ -75,7 +75,7 @@ async fn egress_of_monitoring_pods_is_open_or_closed_but_for_scraping_as_the_bas
     until_only(&world, &team, &[CARVEOUT, DENY_EGRESS, DENY_INGRESS]).await;
 }
 
-/// Everything that happened before has been answered.
+/// Returns when the operator has handled everything that happened before.
 async fn fence_beside(world: &World) {
     let beside = json!({ "priority": 10, "namespaceSelector": { "matchLabels": { "beside": "true" } } });
     apply_baseline(world, "beside", &beside).await;
@@ -103,7 +103,7 @@ async fn the_page_about_monitoring_works_as_it_says() {
     until_holds(&world, &team, &carved()).await;
 }
 
-/// What the page plans for a namespace that may be scraped.
+/// The plan of the page for a namespace that may be scraped.
 fn carved() -> Plan {
     Plan::of("monitored").without("MonitoringCarveout").beside(CARVEOUT)
 }

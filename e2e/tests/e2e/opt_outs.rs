@@ -1,4 +1,4 @@
-//! Opt-outs: what they open, for how long, who may create them, and how they are seen.
+//! Opt-outs: what they open, for how long, who may create them, and how people see them.
 //! One file: the tests share their scene.
 
 use futures::future::join_all;
@@ -49,14 +49,14 @@ pub async fn create(world: &World, namespace: &str, object: &BaselineOptOut) {
     opt_outs(&world.admin(), namespace).create(&PostParams::default(), object).await.unwrap();
 }
 
-/// `True WithinLimits`, as the condition InForce says for the present generation.
+/// Status and reason of the condition InForce, as `True WithinLimits`. None if the condition is not for the current generation.
 pub fn in_force(object: &BaselineOptOut) -> Option<String> {
     let status = object.status.as_ref().filter(|status| status.observed_generation == object.metadata.generation)?;
     let found = status.conditions.iter().find(|condition| condition.type_ == "InForce")?;
     Some(format!("{} {}", found.status, found.reason))
 }
 
-/// Waits until the condition says that, and the label says the same.
+/// Waits until the condition has this status and reason, and the label agrees.
 pub async fn until_says(world: &World, namespace: &str, name: &str, wanted: &str) -> BaselineOptOut {
     let api = opt_outs(&world.admin(), namespace);
     let looks = async || {
@@ -71,7 +71,7 @@ pub async fn until_says(world: &World, namespace: &str, name: &str, wanted: &str
     world.eventually(&format!("the opt-out {namespace}/{name} says {wanted}"), TIMEOUT, looks).await.unwrap()
 }
 
-/// What the condition says in a sentence.
+/// The message of the condition.
 fn message(object: &BaselineOptOut) -> &str {
     object.status.as_ref().map(|status| status.conditions[0].message.as_str()).unwrap_or_default()
 }
@@ -153,7 +153,7 @@ async fn an_opt_out_takes_its_role_away_until_it_expires_to_the_second_and_is_to
     assert!(message(&object).contains("applies here again"), "{}", message(&object));
     let status = until_status(&world, PLATFORM, "nothing is opted out", |status| status.namespaces.opted_out == 0).await;
     assert!(status.recent_drift.is_empty(), "an end is no drift: {:?}", status.recent_drift);
-    // Created with less than an hour to go: nobody is told that it ends in a day.
+    // It was created less than an hour before its end, so there is no event a day ahead.
     let told: Vec<String> = events_about(&world, &ns, "partner").await.into_iter().map(|(reason, _)| reason).collect();
     assert_eq!(told, ["OptOutExpired"]);
 }
@@ -188,7 +188,7 @@ async fn what_is_out_of_bounds_is_not_in_force_and_says_why() {
     }
     until_holds(&world, &ns, &plan).await;
 
-    // What counts is the present limit, and the age of the object: it cannot be extended by an edit.
+    // The current limit and the age of the object count, so an edit cannot extend it.
     edit(&world, &ns, "long", json!({ "expiresAt": soon })).await;
     until_holds(&world, &ns, &plan.clone().without(EGRESS)).await;
     until_says(&world, &ns, "long", "True WithinLimits").await;
@@ -200,7 +200,7 @@ async fn what_is_out_of_bounds_is_not_in_force_and_says_why() {
     until_says(&world, &ns, "long", "True WithinLimits").await;
     until_says(&world, &ns, "ingress", "True WithinLimits").await;
 
-    // Two add up, and who deletes one, also while something holds it, has its roles back at once.
+    // Two opt-outs add up. When one is deleted, its roles are enforced again at once, even if a finalizer holds it.
     let held = Patch::Merge(json!({ "metadata": { "finalizers": ["e2e.example/holds"] } }));
     opt_outs(&world.admin(), &ns).patch("long", &PatchParams::default(), &held).await.unwrap();
     for (name, plan) in [("ingress", plan.clone().without(EGRESS)), ("long", plan.clone())] {
@@ -268,7 +268,7 @@ async fn a_hundred_opt_outs_that_end_in_the_same_second_are_closed_together() {
     .await;
     assert!(Timestamp::now() < end, "the machine is too slow for this test");
     until_status(&world, PLATFORM, "all are counted", |s| s.namespaces.opted_out == u32::try_from(MANY).unwrap()).await;
-    // One after the other: a hundred that look all the time would be what takes the time.
+    // One after the other: a hundred concurrent polls would take most of the time.
     for ns in &names {
         let held = until_holds(&world, ns, &plan).await;
         let late = held[DENY_EGRESS].creation_timestamp().unwrap().0.duration_since(end);
@@ -280,7 +280,7 @@ async fn a_hundred_opt_outs_that_end_in_the_same_second_are_closed_together() {
     until_status(&world, PLATFORM, "none is left", |status| status.namespaces.opted_out == 0).await;
 }
 
-/// Somebody with that ClusterRole in one namespace.
+/// A client of a user with that ClusterRole in one namespace.
 pub async fn somebody_with(world: &World, namespace: &str, role: &str) -> Client {
     let name = World::unique("user");
     bind(&world.admin(), &name, namespace, role).await.unwrap();
@@ -381,7 +381,7 @@ async fn what_kubectl_is_told_of_a_mistake_in_an_opt_out() {
 async fn an_operator_that_is_newer_than_the_crds_and_roles_works_and_takes_opt_outs_up_when_they_come() {
     let mut world = World::new().await.unwrap();
     if world.plane().is_external() {
-        return; // It would take the opt-outs of somebody's cluster along.
+        return; // It would delete the opt-outs of an external cluster.
     }
     world.discard();
     let role: Api<ClusterRole> = Api::all(world.admin());
@@ -397,7 +397,7 @@ async fn an_operator_that_is_newer_than_the_crds_and_roles_works_and_takes_opt_o
     world.eventually("the CRD is gone", TIMEOUT, is_gone).await.unwrap();
     apply_baseline(&world, PLATFORM, &json!({})).await;
     world.start_operator().await.unwrap();
-    // Neither CRD nor role: the operator is refused, and knows that there are none.
+    // Neither CRD nor role: the API server refuses the operator's request, so the operator knows that there are no opt-outs.
     let ns = world.namespace("team", &[]).await.unwrap();
     let plan = Plan::of(PLATFORM);
     until_holds(&world, &ns, &plan).await;
@@ -412,7 +412,7 @@ async fn an_operator_that_is_newer_than_the_crds_and_roles_works_and_takes_opt_o
     world.eventually("the CRD is served", TIMEOUT, created).await.unwrap();
     until_holds(&world, &ns, &plan.clone().without(EGRESS)).await;
     until_says(&world, &ns, "partner", "True WithinLimits").await;
-    // Who takes the CRD away takes the exceptions away.
+    // Deleting the CRD deletes the exceptions.
     crds.delete(CRD, &DeleteParams::default()).await.unwrap();
     until_holds(&world, &ns, &plan).await;
 }
@@ -517,7 +517,7 @@ async fn an_older_crd_that_refuses_the_status_is_told_once_and_policies_go_and_c
     world.eventually("the label is gone", TIMEOUT, unlabelled).await.unwrap();
     let writes = writes_since(&world, mark).into_iter().filter(|write| write.resource == "baselineoptouts");
     let writes: Vec<_> = writes.filter(|write| write.name == "partner").collect();
-    // The label twice, and the status after 0, 2 and 6 s, and when it ends.
+    // The label twice, and the status after 0, 2 and 6 s, and at the end.
     assert!(writes.len() <= 7, "{} in 12 s: {writes:?}", writes.len());
     let log = world.operator().unwrap().log();
     assert_eq!(log.matches("status or label of the opt-out not written").count(), 1, "{log}");
@@ -543,7 +543,7 @@ async fn an_opt_out_changes_nothing_while_the_baseline_is_suspended() {
     apply_baseline(&world, PLATFORM, &suspended(false)).await;
     until_holds(&world, &ns, &plan.clone().without(EGRESS)).await;
     until_says(&world, &ns, "partner", "True WithinLimits").await;
-    // The other way round: what it did without stays away, also when the opt-out is deleted.
+    // The reverse: a role that was opted out of stays away, even when the opt-out is deleted.
     apply_baseline(&world, PLATFORM, &suspended(true)).await;
     until_status(&world, PLATFORM, "suspended", |status| status.conditions[0].reason == "Suspended").await;
     opt_outs(&world.admin(), &ns).delete("partner", &DeleteParams::default()).await.unwrap();
@@ -564,7 +564,7 @@ async fn the_worked_example_of_the_page_works() {
     let ns = world.namespace("team-a", &[]).await.unwrap();
     let plan = Plan::of(baseline["metadata"]["name"].as_str().unwrap());
     until_holds(&world, &ns, &plan).await;
-    // The page names a day of its own.
+    // The page has a fixed date.
     object["spec"]["expiresAt"] = seconds_from_now(600).to_string().into();
     object["metadata"]["namespace"] = ns.clone().into();
     world.apply_yaml(&object.to_string()).await.unwrap();

@@ -1,4 +1,4 @@
-//! What others do against a baseline beside changing a policy once: they fight for one, go round it, or had its name before.
+//! What other users do to a baseline besides a single change of a policy: they fight for a policy, bypass it, or used its name before.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::scene::{
     until_holds, until_ready, until_status, version, writes_since,
 };
 
-/// Reasons and policies of the violations of a namespace.
+/// Reasons and policies of the violations in a namespace.
 fn violations(status: &PolicyBaselineStatus, namespace: &str) -> Vec<(String, String)> {
     let here = status.violations.iter().filter(|violation| violation.namespace == namespace);
     here.map(|violation| (violation.reason.into_str().to_owned(), violation.policy.clone().unwrap_or_default())).collect()
@@ -32,13 +32,13 @@ async fn until_violations(world: &World, namespace: &str, expected: &[(String, S
     until_status(world, PLATFORM, &what, |status| violations(status, namespace) == expected).await
 }
 
-/// A policy of a tenant.
+/// Creates a policy of a tenant.
 async fn create(client: &Client, namespace: &str, name: &str, spec: &Value) -> NetworkPolicy {
     let object = json!({ "metadata": { "name": name }, "spec": spec });
     policies_of(client, namespace).create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap()
 }
 
-/// Opens a policy each time that it is closed, so many times. Returns when it is open for the last time.
+/// Opens a policy each time the operator has closed it, `rounds` times. Returns after it was opened for the last time.
 async fn fight(client: &Client, namespace: &str, policy: &str, rounds: usize) {
     let policies = policies_of(client, namespace);
     let hole = json!({ "spec": { "ingress": [{}] } });
@@ -79,13 +79,14 @@ async fn i7_a_contested_policy_is_repaired_later_is_told_and_delays_no_other() {
     let metric = r#"policy_baseline_contested_total{role="default_deny_ingress"} 1"#;
     assert!(metrics_of(&world).await.contains(metric));
 
-    // All others keep full speed: while its repair waits, another policy of that namespace and a new namespace are served.
+    // Everything else keeps full speed: while its repair waits, the operator repairs another policy of that namespace and protects a
+    // new namespace.
     let mark = world.audit().unwrap().mark();
     policies_of(&tenant, &ns).delete(DENY_EGRESS, &DeleteParams::default()).await.unwrap();
     let other = world.namespace("other", &[]).await.unwrap();
     until_holds(&world, &other, &plan).await;
     let after = until_holds(&world, &ns, &plan).await;
-    // It is repaired in the end, in place (I3), and everything else was written before.
+    // Its repair comes last, in place (I3). Everything else was written before.
     assert_eq!(after[DENY_INGRESS].uid(), before.uid());
     let writes = writes_since(&world, mark);
     let names: Vec<&str> = writes.iter().filter(|w| w.resource == "networkpolicies").map(|w| w.name.as_str()).collect();
@@ -95,7 +96,7 @@ async fn i7_a_contested_policy_is_repaired_later_is_told_and_delays_no_other() {
 
 // Bypass.
 
-/// A policy of its own, and what is said of it; nothing when it is no bypass.
+/// A tenant's policies, and the text that the status reports for each. None if the policy is no bypass.
 fn bypasses() -> Vec<(&'static str, Value, Option<&'static str>)> {
     let ingress = |rules: Value| json!({ "podSelector": {}, "policyTypes": ["Ingress"], "ingress": rules });
     let egress = |rules: Value| json!({ "podSelector": {}, "policyTypes": ["Egress"], "egress": rules });
@@ -186,7 +187,7 @@ async fn i2_a_restart_tells_no_bypass_again() {
     world.stop_operator().unwrap();
     let mark = world.audit().unwrap().mark();
     world.start_operator().await.unwrap();
-    // It has looked at everything, and is at work.
+    // The operator has checked all policies, and works.
     let counted = "policy_baseline_namespaces_bypassed 1";
     let looked = async || metrics_of(&world).await.contains(counted);
     world.eventually("the bypass is counted", TIMEOUT, looked).await.unwrap();
@@ -195,7 +196,7 @@ async fn i2_a_restart_tells_no_bypass_again() {
     assert_eq!(writes_since(&world, mark).iter().filter(|write| about(write)).count(), 0);
 }
 
-// What is not looked at.
+// What the operator does not check.
 
 #[tokio::test]
 async fn a_cluster_that_knows_other_policies_is_told_that_those_are_not_looked_at() {

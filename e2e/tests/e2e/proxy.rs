@@ -1,4 +1,4 @@
-//! The proxy of the fault suites: it passes everything on as it is, and breaks what it is told to.
+//! Tests of the proxy of the fault suites: it passes everything on unchanged, and breaks what its rules name.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::client::{clients, maps, version, whoami, write};
 use crate::scene::{Plan, apply_baseline, until_holds, until_ready};
 
-/// A proxy, the operator's clients by way of it, and a namespace with one ConfigMap in it.
+/// A proxy, the operator's clients connected through it, and a namespace with one ConfigMap.
 struct Stage {
     proxy: Proxy,
     clients: Clients,
@@ -31,7 +31,7 @@ impl Stage {
         }
         let world = World::bare().await.unwrap();
         let proxy = Proxy::start(world.plane()).unwrap();
-        // A token: the certificate of a client would end at the proxy.
+        // Uses a token, because TLS ends at the proxy, and so would a client certificate.
         let namespace = world.namespace("proxied", &[]).await.unwrap();
         let account = json!({
             "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "robot", "namespace": namespace },
@@ -50,7 +50,7 @@ impl Stage {
         let stage = Self { proxy, clients, namespace, world };
         let may = async || stage.write("first", "one").await.map(|_| true);
         stage.world.eventually("the robot may write", TIMEOUT, may).await.unwrap();
-        // A controller puts this one into every namespace, in its own time; the lists and watches of a test must not meet it half-way.
+        // A controller creates this ConfigMap in every namespace, at any time. The lists and watches of a test must not see it appear.
         let has_all = async || stage.api().get_opt("kube-root-ca.crt").await.map(|found| found.is_some());
         stage.world.eventually("the namespace has its own map", TIMEOUT, has_all).await.unwrap();
         Some(stage)
@@ -64,7 +64,7 @@ impl Stage {
         maps(&self.clients.requests, &self.namespace)
     }
 
-    /// What is stored, seen past the proxy.
+    /// The stored text, read without the proxy.
     async fn stored(&self, name: &str) -> Option<String> {
         let admin: Client = self.world.admin();
         let map = maps(&admin, &self.namespace).get_opt(name).await.unwrap()?;
@@ -144,7 +144,7 @@ async fn a_request_goes_wrong_before_or_after_it_took_place() {
         assert_eq!(stage.proxy.struck(), before + 1);
         stage.proxy.calm();
     }
-    // The client tries again what may be done twice, and whatever it was asked to.
+    // The client retries what may be done twice. After a 429 it retries everything.
     for fault in [Fault::Cut(Moment::Before), Fault::Cut(Moment::After), Fault::Answer(429, Moment::Before)] {
         let mark = stage.proxy.mark();
         stage.proxy.on(of_maps, When::Nth(1), fault);
@@ -198,7 +198,7 @@ async fn a_watch_loses_events_ends_in_the_middle_and_expires() {
     for name in ["lost", "late", "changed", "cut", "expired"] {
         stage.write(name, name).await.unwrap();
     }
-    // Each begins where the last one would.
+    // Each watch begins at the same version.
     let watch = async || {
         let api = maps(&stage.clients.watches, &stage.namespace);
         let mut watch = api.watch(&WatchParams::default(), &version).await.unwrap().boxed();

@@ -1,4 +1,4 @@
-//! What the operator may do, asked of the API server: all that it needs, and nothing beside.
+//! The operator's permissions, according to the API server: all that it needs, and nothing more.
 
 use std::collections::BTreeSet;
 
@@ -18,10 +18,10 @@ use crate::scene::{
     until_event, until_holds, until_only, until_ready,
 };
 
-/// A verb on a resource of a group, as in `patch policybaseline.io policybaselines/status`.
+/// A verb, a group and a resource, as in `patch policybaseline.io policybaselines/status`.
 type Permission = (String, String, String);
 
-/// Each verb of each rule by itself.
+/// Splits rules into single permissions.
 fn permissions(rules: impl IntoIterator<Item = PolicyRule>) -> BTreeSet<Permission> {
     let mut all = BTreeSet::new();
     for rule in rules {
@@ -40,18 +40,18 @@ fn shipped() -> Vec<DynamicObject> {
     documents.map(|document| DynamicObject::deserialize(document).unwrap()).collect()
 }
 
-/// The rules of every role that is shipped.
+/// The rules of all shipped roles.
 fn shipped_rules() -> Vec<PolicyRule> {
     shipped_roles().into_iter().flat_map(|(_, rules)| rules).collect()
 }
 
-/// The rules of each role that is shipped, and the one namespace that they hold in, if it is one.
+/// The rules of each shipped role, with the namespace of a Role. None for a ClusterRole.
 fn shipped_roles() -> Vec<(Option<String>, Vec<PolicyRule>)> {
     let roles = shipped().into_iter().filter(|object| object.types.as_ref().unwrap().kind.ends_with("Role"));
     roles.map(|role| (role.namespace(), serde_json::from_value(role.data["rules"].clone()).unwrap())).collect()
 }
 
-/// Whether the client's user may do that with the object of that name; without a name: with any.
+/// Whether the client's user may do that with the object of this name. Without a name: with any object.
 async fn may(client: &Client, verb: &str, (group, resource): (&str, &str), name: Option<&str>, namespace: &str) -> bool {
     let attributes = ResourceAttributes {
         verb: Some(verb.to_owned()),
@@ -71,7 +71,7 @@ async fn operator(world: &World) -> Client {
     client_of(&world.operator_kubeconfig().await.unwrap()).await
 }
 
-/// What the API server says that the client's user may do in that namespace.
+/// The permissions of the client's user in that namespace, according to the API server.
 async fn granted(client: &Client, namespace: &str) -> BTreeSet<Permission> {
     let spec = SelfSubjectRulesReviewSpec { namespace: Some(namespace.to_owned()) };
     let review = SelfSubjectRulesReview { spec, ..SelfSubjectRulesReview::default() };
@@ -114,7 +114,7 @@ async fn the_operator_may_do_what_is_shipped_and_nothing_beside() {
     let nobody = client_of(&world.plane().service_account_kubeconfig(&ns, "nobody").await.unwrap()).await;
     let operator = operator(&world).await;
 
-    // In the operator's own namespace and in kube-system its Roles count too; elsewhere only its ClusterRole.
+    // In the operator's own namespace and in kube-system its Roles count too. Elsewhere only its ClusterRole counts.
     for namespace in [SYSTEM_NAMESPACE, "kube-system", ns.as_str()] {
         let holds_here = |role: &(Option<String>, _)| role.0.as_deref().is_none_or(|of| of == namespace);
         let shipped = permissions(shipped_roles().into_iter().filter(holds_here).flat_map(|(_, rules)| rules));
@@ -168,7 +168,7 @@ async fn the_operator_may_write_its_own_lease_and_no_other() {
         let own = async || may(verb, Some("policy-baseline"), SYSTEM_NAMESPACE).await;
         world.eventually(&format!("it may {verb} its lease"), TIMEOUT, own).await.unwrap();
         assert!(!may(verb, Some("other"), SYSTEM_NAMESPACE).await, "{verb}");
-        // Those of other installs are seen, and never written.
+        // It may read the Leases of other installs, and never write them.
         let seen = ["list", "watch"].contains(&verb);
         assert_eq!(may(verb, Some("policy-baseline"), "kube-system").await, seen, "{verb}");
     }
@@ -285,7 +285,7 @@ async fn the_operator_uses_every_permission_and_is_refused_nothing() {
     }
     let mut world = World::new().await.unwrap();
     let mark = world.audit().unwrap().mark();
-    // The second spec is rolled out, and then the first one's revision goes.
+    // The second spec is rolled out. Then the revision of the first spec is deleted.
     let spec = |port: i32| json!({ "deletionPolicy": "Delete", "dns": { "ports": [port] }, "rollout": { "interval": "0s" } });
     apply_baseline(&world, "platform", &spec(5353)).await;
     world.start_operator().await.unwrap();
@@ -315,7 +315,7 @@ async fn the_operator_uses_every_permission_and_is_refused_nothing() {
         })
         .await
         .unwrap();
-    // A watch is told when it ends.
+    // A watch is in the audit log only after it has ended.
     assert_eq!(world.stop_operator().unwrap(), 0);
 
     let used = |entries: &[policy_baseline_e2e::AuditEntry]| {
@@ -323,7 +323,7 @@ async fn the_operator_uses_every_permission_and_is_refused_nothing() {
         for entry in entries.iter().filter(|entry| entry.user == World::operator_user() && !entry.resource.is_empty()) {
             let slash = if entry.subresource.is_empty() { "" } else { "/" };
             let resource = format!("{}{slash}{}", entry.resource, entry.subresource);
-            // An apply that makes a new object needs the right to create, too.
+            // An apply that creates an object also needs the verb create.
             if entry.verb == "patch" && entry.code == 201 {
                 used.insert(("create".to_owned(), entry.api_group.clone(), resource.clone()));
             }
@@ -331,7 +331,7 @@ async fn the_operator_uses_every_permission_and_is_refused_nothing() {
         }
         used
     };
-    // An API server without streaming lists is listed: `lists_come_in_pages_where_the_apiserver_has_no_streaming_lists`.
+    // Lists are needed for an API server without streaming lists; see `lists_come_in_pages_where_the_apiserver_has_no_streaming_lists`.
     let is_list = |(verb, _, resource): &Permission| verb == "list" && resource != "leases";
     let wanted: BTreeSet<_> = permissions(shipped_rules()).into_iter().filter(|permission| !is_list(permission)).collect();
     world

@@ -40,14 +40,14 @@ async fn a_release_of_many_namespaces_waits_until_it_is_confirmed_also_after_a_r
     assert_eq!(condition(&status, "AwaitingConfirmation").message, message);
     assert!(message.contains("12 of the 12") && message.contains("policybaseline.io/confirm-release=2"), "{message}");
     assert_eq!((&*condition(&status, "Reconciling").status, &*condition(&status, "Stalled").status), ("False", "False"));
-    // Others are served meanwhile, also after a restart.
+    // Other namespaces are served meanwhile, also after a restart.
     let rest = Plan::of("rest");
     fence(&world, &rest, &[("tier", "rest")]).await;
     world.restart_operator().await.unwrap();
     fence(&world, &rest, &[("tier", "rest")]).await;
     let touched = writes_since(&world, mark).into_iter().filter(|write| names.contains(&write.namespace)).count();
     assert_eq!(touched, 0, "nothing is removed");
-    // What the edit selects follows it.
+    // Namespaces that the edited selector selects get the policies.
     let follows = world.namespace("follows", &[("tier", "prdo")]).await.unwrap();
     until_holds(&world, &follows, &plan).await;
 

@@ -1,4 +1,4 @@
-//! What is no longer planned goes, by uid and version. What is not ours stays.
+//! The operator removes what is no longer planned, by uid and resourceVersion. It leaves everything that is not ours.
 
 use kube::ResourceExt;
 use kube::api::{DeleteParams, PostParams};
@@ -11,7 +11,7 @@ use crate::scene::{
     policy_writes, tenant, until_event, until_holds, until_only, until_ready, version, writes_since,
 };
 
-/// Lets the operator delete no policy but by uid and resourceVersion.
+/// An admission policy that lets the operator delete policies only by uid and resourceVersion.
 const ONLY_WITH_PRECONDITIONS: &str = "
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
@@ -78,7 +78,7 @@ async fn i4_copies_of_our_policies_and_policies_of_tenants_are_never_touched() {
     let elsewhere = world.namespace("left-out", &[]).await.unwrap();
     let tenant = tenant(&world, &[&ns, &elsewhere]).await;
 
-    // As `kubectl get -o yaml` and a new name make it: with our labels, annotations and managedFields.
+    // A copy as `kubectl get -o yaml` and a new name make it: with our labels, annotations and managedFields.
     let mut original = policies_of(&tenant, &ns).get(DENY_INGRESS).await.unwrap();
     original.metadata.uid = None;
     original.metadata.resource_version = None;
@@ -117,7 +117,7 @@ async fn i4_copies_of_our_policies_and_policies_of_tenants_are_never_touched() {
     policies_of(&tenant, &ns).delete("pci-default-deny-egress", &DeleteParams::default()).await.unwrap();
     until_event(&world, &tenant, &ns, "DriftRepaired", "pci-default-deny-egress").await;
     fence(&world, &plan.prefix("pci-"), &[]).await;
-    // Ready says that the finalizer is there, which makes the deletion wait for the policies.
+    // Ready means that the finalizer is set. The finalizer lets the deletion wait for the policies.
     until_ready(&world, PLATFORM).await;
     delete_baseline(&world, PLATFORM).await;
     until_only(&world, &ns, &["my-copy", "allow-web"]).await;

@@ -1,4 +1,4 @@
-//! Drift of every class, brought about by tenants as far as they can, and what becomes of it.
+//! Drift of every class, made by tenants as far as they can, and how the operator repairs it.
 //! One file: the tests share their scene.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use crate::scene::{
 
 pub const PLATFORM: &str = "platform";
 
-/// What a tenant does to one policy, and in which namespace of his.
+/// What a tenant does to one policy in one of the tenant's namespaces.
 struct Case {
     what: &'static str,
     policy: &'static str,
@@ -38,7 +38,7 @@ impl Scene {
     }
 }
 
-/// The operator, and a baseline with that spec.
+/// Starts the operator, and applies a baseline with that spec.
 pub async fn enforcing(spec: &Value) -> World {
     let mut world = World::new().await.unwrap();
     apply_baseline(&world, PLATFORM, spec).await;
@@ -46,7 +46,7 @@ pub async fn enforcing(spec: &Value) -> World {
     world
 }
 
-/// A namespace that holds its plan, and somebody who may edit there.
+/// A namespace that holds its plan, and a tenant who may edit there.
 pub async fn protected(world: &World) -> (String, Client) {
     let namespace = world.namespace("team", &[]).await.unwrap();
     let tenant = tenant(world, &[&namespace]).await;
@@ -54,7 +54,7 @@ pub async fn protected(world: &World) -> (String, Client) {
     (namespace, tenant)
 }
 
-/// A protected namespace for each case, all tampered with by one tenant.
+/// A protected namespace for each case. One tenant tampers with all of them.
 async fn tampered(world: &World, cases: Vec<Case>, manager: &str) -> (Vec<Scene>, Client) {
     let namespaces = join_all(cases.iter().map(|_| world.namespace("team", &[]))).await;
     let namespaces: Vec<String> = namespaces.into_iter().map(Result::unwrap).collect();
@@ -74,7 +74,7 @@ async fn tampered(world: &World, cases: Vec<Case>, manager: &str) -> (Vec<Scene>
     (scenes, tenant)
 }
 
-/// The note of the one event that there is in the namespace.
+/// The note of the event with this reason about this policy. It must be the only event in the namespace.
 async fn only_event(tenant: &Client, namespace: &str, reason: &str, policy: &str) -> String {
     let all = events(tenant, namespace).await;
     let [event] = &all[..] else { panic!("{:?}", all.iter().map(|event| (&event.reason, &event.message)).collect::<Vec<_>>()) };
@@ -82,7 +82,8 @@ async fn only_event(tenant: &Client, namespace: &str, reason: &str, policy: &str
     event.message.clone().unwrap()
 }
 
-/// What made the policy, an apply that repaired it, and at most one patch that took off what an apply leaves behind.
+/// Asserts that there are only these writes: the one that created the policy, the apply that repaired it, and at most one patch for
+/// what an apply cannot remove.
 fn assert_few_writes(writes: &[AuditEntry], scene: &Scene) {
     let own = policy_writes(writes, &scene.namespace).into_iter().filter(|write| write.name == scene.case.policy);
     let told: Vec<_> = own.map(|write| (write.verb.as_str(), write.code)).collect();
@@ -197,17 +198,17 @@ async fn i3_a_changed_spec_is_put_right_in_place_by_one_write() {
         for (name, other) in others {
             assert_eq!(version(other), version(&scene.before[name]), "{what}: {name} was written without need");
         }
-        // The one that made it, and the one that repaired it.
+        // The write that created it, and the write that repaired it.
         let writes: Vec<_> = policy_writes(&writes, &scene.namespace).into_iter().filter(|write| write.name == policy).collect();
         let told: Vec<_> = writes.iter().map(|write| (write.verb.as_str(), write.code)).collect();
         assert_eq!(told, [("patch", 201), ("patch", 200)], "{what}");
-        // A field that is taken away leaves no trace of who did it.
+        // A removed field leaves no trace of who removed it.
         let who = if what == "no DNS" { "unknown" } else { "kubectl-edit" };
         let note = only_event(&tenant, &scene.namespace, "DriftRepaired", policy).await;
         assert!(note.contains("SpecChanged") && note.contains(who), "{what}: {note}");
     }
 
-    // The fence's own deletion is the newest, and ten are shown.
+    // The fence's own deletion is the newest, and the status shows ten.
     let last = &scenes.last().unwrap().namespace;
     let status = until_status(&world, PLATFORM, "ten drifts", |status| status.recent_drift.len() == 10).await;
     let drift = status.recent_drift.iter().find(|drift| &drift.namespace == last).unwrap();
@@ -226,7 +227,7 @@ async fn i13_a_tenant_who_borrows_our_field_manager_is_repaired_all_the_same() {
         assert_eq!(after[scene.case.policy].uid(), scene.uid_before(), "{}", scene.case.what);
     }
 
-    // An apply under our name also takes away what it does not name: our labels.
+    // An apply under our field manager also removes the fields that it does not contain: our labels.
     let ns = &scenes[0].namespace;
     let policies = policies_of(&tenant, ns);
     let open = json!({
@@ -355,7 +356,7 @@ async fn a_label_that_the_baseline_drops_goes_also_where_managed_fields_were_wip
     let after = until_holds(&world, &ns, &one).await;
     assert!(before.iter().all(|(name, policy)| policy.uid() == after[name].uid()));
 
-    // A change of the plan is nobody's drift: the fence's deletion is told, and nothing else.
+    // A change of the plan is not drift, so these namespaces have no events.
     fence(&world, &one, &[]).await;
     assert!(events(&tenant, &ns).await.is_empty(), "{:?}", events(&tenant, &ns).await);
 }
@@ -404,7 +405,7 @@ async fn a_planned_name_that_is_taken_is_adopted_in_place() {
 
     let event = until_event(&world, &tenant, &ns, "PolicyAdopted", DENY_INGRESS).await;
     assert_eq!(event.involved_object.uid, foreign.uid());
-    // What it held is not lost.
+    // The former spec is kept in the event.
     let note = event.message.unwrap();
     let (_, before) = note.split_once("before: ").unwrap();
     let before: Value = serde_json::from_str(before).unwrap();
@@ -491,7 +492,7 @@ async fn a_tenant_who_never_stops_writing_makes_no_repair_fail() {
 
 #[tokio::test]
 async fn a_mountain_of_annotations_keeps_no_hole_open() {
-    // What the API server takes, keys and values together.
+    // The largest size of all annotations that the API server accepts, keys and values together.
     const MOST: usize = 256 * 1024;
     let world = enforcing(&json!({})).await;
     let (ns, tenant) = protected(&world).await;
@@ -517,7 +518,7 @@ async fn an_owner_that_does_not_exist_takes_no_policy_with_it() {
         let patch = PatchParams { field_manager: Some("tenant".to_owned()), ..PatchParams::default() };
         policies_of(&tenant, &ns).patch(policy, &patch, &Patch::Merge(&orphaned)).await.unwrap();
     }
-    // The garbage collector has had its turn once it has collected what came later.
+    // When the garbage collector has collected this later object, it has also handled the earlier ones.
     let maps: Api<ConfigMap> = Api::namespaced(tenant.clone(), &ns);
     let later = json!({ "metadata": { "name": "later", "ownerReferences": owners } });
     maps.create(&PostParams::default(), &serde_json::from_value(later).unwrap()).await.unwrap();
@@ -575,7 +576,7 @@ async fn a_policy_that_a_finalizer_holds_keeps_its_rules_and_is_created_anew_whe
     let going = policies.get(DENY_INGRESS).await.unwrap();
     assert_eq!((going.uid(), going.finalizers()), (pinned.uid(), ["tenant.example/keep".to_owned()].as_slice()));
     assert!(going.metadata.deletion_timestamp.is_some());
-    // One write put the rules right; nothing was deleted again.
+    // One write corrected the rules. The operator did not delete anything again.
     let writes = writes_since(&world, mark);
     let told: Vec<_> = policy_writes(&writes, &ns).iter().map(|write| (write.verb.as_str(), write.code)).collect();
     assert_eq!(told, [("patch", 200)]);

@@ -1,4 +1,4 @@
-//! A restart, and rest: nothing is written that need not be, and nothing that happened meanwhile is missed.
+//! A restart, and rest: the operator writes nothing unnecessary, and misses nothing that happened meanwhile.
 
 use futures::future::join_all;
 use futures::{StreamExt, stream};
@@ -19,7 +19,7 @@ use crate::support::remove_namespace;
 
 const PLATFORM: &str = "platform";
 const SENTINEL: &str = "sentinel";
-/// Namespaces with this label are the business of the sentinel's baseline, so that what becomes of them is no news to the other.
+/// Namespaces with this label belong to the sentinel's baseline, so that their changes do not concern the other baseline.
 const WATCHED: (&str, &str) = ("e2e.policybaseline.io/sentinel", "true");
 
 /// Two baselines that share no namespace, and the operator.
@@ -36,8 +36,9 @@ async fn two_baselines_with(args: &[&str]) -> World {
     world
 }
 
-/// A new namespace of the sentinel's baseline gets its three policies, and its baseline's status counts it: by then the
-/// operator has looked at everything, and has written whatever there was to write. Returns what it wrote since.
+/// Creates a namespace of the sentinel's baseline. Waits until it has its three policies and the baseline's status counts it. By then
+/// the operator has handled all earlier events and written everything that was needed. Returns its writes since `mark`, without the
+/// sentinel's.
 async fn sentinel(world: &World, mark: AuditMark, count: u32) -> Vec<AuditEntry> {
     let namespace = world.namespace("sentinel", &[WATCHED]).await.unwrap();
     until_holds(world, &namespace, &Plan::of(SENTINEL)).await;
@@ -54,7 +55,7 @@ async fn sentinel(world: &World, mark: AuditMark, count: u32) -> Vec<AuditEntry>
         })
         .await
         .unwrap();
-    // Its three policies, then the status that counts them, and nothing else that is the sentinel's.
+    // The writes for the sentinel are its three policies and then the status that counts them, and nothing else.
     let own: Vec<_> = writes.iter().filter(|write| write.namespace == namespace || write.name == SENTINEL).collect();
     for (at, write) in own.iter().enumerate() {
         let what = (write.verb.as_str(), write.resource.as_str(), write.subresource.as_str(), write.code);
@@ -69,12 +70,12 @@ async fn sentinel(world: &World, mark: AuditMark, count: u32) -> Vec<AuditEntry>
     writes.iter().filter(|write| write.namespace != namespace && write.name != SENTINEL).cloned().collect()
 }
 
-/// The resourceVersion of a baseline: it changes with its status, too.
+/// The resourceVersion of a baseline. It also changes when the status changes.
 async fn version_of(world: &World, baseline: &str) -> String {
     baselines(world).get(baseline).await.unwrap().resource_version().unwrap()
 }
 
-/// Waits until the operator that runs has listed everything.
+/// Waits until the running operator has listed everything.
 async fn until_at_work(world: &World) {
     let operator = world.operator().unwrap();
     world.eventually("everything is listed", TIMEOUT, async || operator.log().contains("work begins")).await.unwrap();
@@ -86,11 +87,11 @@ async fn i2_a_restart_with_nothing_changed_writes_nothing() {
     if skipped_without_audit_log() {
         return;
     }
-    // What is killed leaves its lease to expire.
+    // An operator that is killed leaves its Lease, and that must expire.
     let mut world = two_baselines_with(&["--lease-duration=3s"]).await;
     let namespaces: Vec<_> = stream::iter(0..MANY).map(|_| world.namespace("many", &[])).buffer_unordered(16).collect().await;
     assert!(namespaces.iter().all(Result::is_ok));
-    // Namespaces that were there before are only reported: the status has a notice of it.
+    // Namespaces that existed before are only reported, so the status has a notice.
     let settled =
         |status: &PolicyBaselineStatus| status.namespaces.protected == MANY && condition(status, "Ready").status == "True";
     let before = until_status(&world, PLATFORM, "all are protected", settled).await;
@@ -174,7 +175,7 @@ spec: {{ policyName: deny, validationActions: [Deny] }}
     until_at_work(&world).await;
     let others = sentinel(&world, mark, 1).await;
     assert_eq!(version_of(&world, PLATFORM).await, version);
-    // What failed is tried again, and told once more; that is all.
+    // A failed write is tried again and reported once more, and nothing else is written.
     assert!(others.iter().any(|write| write.namespace == denied && write.code == 422), "{others:#?}");
     assert!(others.iter().all(|write| write.namespace == denied), "{others:#?}");
 }
@@ -195,7 +196,7 @@ async fn i2_at_rest_nothing_is_written_whatever_others_do() {
 
     let version = version_of(&world, PLATFORM).await;
     let mark = world.audit().unwrap().mark();
-    // One for all pods would be told as a bypass.
+    // A policy for all pods would be reported as a bypass.
     let web = json!({ "podSelector": { "matchLabels": { "app": "web" } }, "ingress": [{}] });
     let own: NetworkPolicy = serde_json::from_value(json!({ "metadata": { "name": "allow-web" }, "spec": web })).unwrap();
     let policies = policies_of(&tenant, &ns);
@@ -288,7 +289,7 @@ async fn what_was_done_while_the_operator_was_down_is_put_right_at_start() {
     assert_eq!(after[DENY_INGRESS].uid(), before[DENY_INGRESS].uid());
     assert!(after.iter().all(|(name, policy)| name == DENY_INGRESS || version(policy) == version(&before[name])));
 
-    // The namespace that went is no error, no drift and no event (I5).
+    // The deleted namespace causes no error, no drift and no event (I5).
     let status = until_status(&world, PLATFORM, "the new one is counted", |status| status.namespaces.protected == 5).await;
     assert!(status.recent_drift.iter().all(|drift| drift.namespace != gone), "{:?}", status.recent_drift);
     assert!(status.violations.iter().all(|violation| violation.namespace != gone), "{:?}", status.violations);

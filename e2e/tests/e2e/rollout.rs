@@ -1,4 +1,4 @@
-//! A change goes out in waves, stops when it fails, and is where it was after a restart.
+//! A change goes out in waves, stops when it fails, and continues at the same place after a restart.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +16,11 @@ use crate::scene::{
 };
 
 const PLATFORM: &str = "platform";
-/// By which the namespaces of a baseline are selected, and its canaries.
+/// The labels that select the namespaces of a baseline, and its canaries.
 const OF: &str = "e2e.policybaseline.io/of";
 const CANARY: &str = "e2e.policybaseline.io/canary";
 
-/// A baseline with this port of DNS beside 53, and this rollout.
+/// A baseline spec with this DNS port in addition to 53, and this rollout.
 fn spec(port: i32, rollout: &Value) -> Value {
     json!({ "namespaceSelector": { "matchLabels": { OF: PLATFORM } }, "dns": { "ports": [port] }, "rollout": rollout })
 }
@@ -31,7 +31,7 @@ fn plan(port: i32) -> Plan {
 
 /// Namespaces in the order of their names, each with the policies of the first spec.
 async fn settled(world: &World, rollout: &Value, canaries: &[&str], others: &[&str]) -> Vec<String> {
-    // First, so that none of them is older than it.
+    // The baseline comes first, so that no namespace is older than it.
     apply_baseline(world, PLATFORM, &spec(5301, rollout)).await;
     let mut names = Vec::new();
     for prefix in canaries {
@@ -53,10 +53,10 @@ fn revisions(world: &World) -> Api<ControllerRevision> {
     Api::namespaced(world.admin(), SYSTEM_NAMESPACE)
 }
 
-/// Waits until so many revisions of the baseline are stored.
+/// Waits until this many revisions of the baseline are stored.
 pub async fn until_stored(world: &World, baseline: &str, count: usize) {
     let list = ListParams::default().labels(&format!("policybaseline.io/baseline={baseline}"));
-    // The garbage collector looks every half minute which kinds there are.
+    // The garbage collector refreshes its list of kinds only every half minute.
     world
         .eventually(&format!("{count} revisions of {baseline} are stored"), TIMEOUT * 3, async || {
             let found = revisions(world).list(&list).await?.items.len();
@@ -70,7 +70,7 @@ async fn until_reason(world: &World, reason: &str) -> PolicyBaselineStatus {
     until_status(world, PLATFORM, reason, |status| condition(status, "Ready").reason == reason).await
 }
 
-/// When the policies of each namespace were first written since, in that order.
+/// The time of the first write to the policies of each namespace since `mark`, in order of time.
 fn first_writes(world: &World, mark: AuditMark) -> Vec<(Timestamp, String)> {
     let mut first: BTreeMap<String, Timestamp> = BTreeMap::new();
     for write in writes_since(world, mark).into_iter().filter(|write| write.resource == "networkpolicies") {
@@ -116,7 +116,7 @@ async fn a_change_goes_out_in_waves_the_canaries_first_and_the_interval_between_
         let between = order[first].0.duration_since(order[last].0).as_millis();
         assert!(between >= 3000, "{between} ms between two waves");
     }
-    // What is stored goes with the baseline.
+    // The stored revisions are deleted with the baseline.
     delete_baseline(&world, PLATFORM).await;
     until_stored(&world, PLATFORM, 0).await;
 }
@@ -154,10 +154,10 @@ async fn in_the_middle_each_namespace_is_kept_as_it_is_assigned_also_after_a_res
     let ours = |write: &policy_baseline_e2e::AuditEntry| names.contains(&write.namespace) || write.name == PLATFORM;
     let written: Vec<_> = writes_since(&world, mark).into_iter().filter(ours).collect();
     assert!(written.is_empty(), "{written:?}");
-    // A new namespace never waits.
+    // A new namespace never waits for a wave.
     let new = world.namespace("new", &[(OF, PLATFORM)]).await.unwrap();
     until_holds(&world, &new, &plan(5302)).await;
-    // What somebody changes goes back to what is assigned there.
+    // A change by somebody else is repaired to the spec that is assigned to that namespace.
     let admin = world.admin();
     for ns in [&names[0], &names[3]] {
         merge(&policies_of(&admin, ns), DENY_EGRESS, "tenant", &json!({ "spec": { "egress": [{}] } })).await;
@@ -212,7 +212,7 @@ async fn i1_a_restart_in_the_middle_that_finds_other_dns_takes_no_namespace_back
     }
     until_holds(&world, &names[0], &of(5302, "10.9.9.2")).await;
     until_status(&world, PLATFORM, "the first wave is still there", waits).await;
-    // Who takes away by what that is known has it repaired, and is known to have done so.
+    // A tenant removes the annotation that records the assigned spec. The operator repairs it and reports that tenant's change.
     let strip = json!({ "metadata": { "annotations": { "policybaseline.io/asked": null } } });
     for ns in &names[..2] {
         merge(&policies_of(&world.admin(), ns), DENY_EGRESS, "tenant", &strip).await;
@@ -306,7 +306,7 @@ spec: {{ policyName: rollout, validationActions: [Deny] }}
     world.restart_operator().await.unwrap();
     is_paused(&world).await;
 
-    // It is allowed to fail in one namespace now.
+    // Now a wave may fail in one namespace.
     let lenient = json!({ "maxNamespacesPerWave": 1, "interval": "0s", "maxFailures": 1 });
     apply_baseline(&world, PLATFORM, &spec(5302, &lenient)).await;
     until_holds(&world, &names[2], &plan(5302)).await;

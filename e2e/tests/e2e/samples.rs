@@ -1,4 +1,4 @@
-//! Every sample is accepted by the API server, without a warning, and becomes Ready.
+//! The API server accepts every sample without a warning, and every sample becomes Ready.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use policy_baseline_e2e::World;
 
 use crate::scene::until_ready;
 
-/// The examples of a page: its fenced blocks of YAML, as they stand there.
+/// The examples of a page: the content of its fenced YAML blocks, unchanged.
 pub fn yaml_blocks(page: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut inside: Option<(usize, String)> = None;

@@ -1,8 +1,8 @@
-//! What the suites share: baselines as people write them, what a namespace should hold, tenants, and fences.
+//! Shared by the suites: baselines as people write them, the expected contents of a namespace, tenants, and fences.
 //!
-//! A fence is something that happens later and can be seen. What has not happened before it was not under way: that is how a
-//! test shows that something does not happen, without a clock.
-//! One file: the words that all suites are written in.
+//! A fence is a later action whose result a test can see. What the operator has not done by then was not under way. With a fence, a
+//! test shows without a clock that something does not happen.
+//! One file: the vocabulary of all suites.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -38,12 +38,12 @@ pub fn baseline(name: &str, spec: &Value) -> String {
     object.to_string()
 }
 
-/// Applies a baseline: what the spec does not name goes back to its default.
+/// Applies a baseline. Fields that the spec does not contain go back to their defaults.
 pub async fn apply_baseline(world: &World, name: &str, spec: &Value) {
     world.apply_yaml(&baseline(name, spec)).await.unwrap();
 }
 
-/// Baselines without their types: also one that the operator cannot decode can be read here.
+/// An untyped API of baselines. So tests can also read a baseline that the operator cannot decode.
 pub fn baselines(world: &World) -> Api<DynamicObject> {
     Api::all_with(world.admin(), &ApiResource::erase::<PolicyBaseline>(&()))
 }
@@ -52,7 +52,7 @@ pub async fn delete_baseline(world: &World, name: &str) {
     baselines(world).delete(name, &DeleteParams::default()).await.unwrap();
 }
 
-/// The status of a baseline once it speaks of the present spec and is as asked for.
+/// The status of a baseline, once it is for the current generation and the condition of the caller holds.
 pub async fn until_status(
     world: &World,
     name: &str,
@@ -76,12 +76,12 @@ pub async fn until_status(
         .unwrap()
 }
 
-/// The same, until Ready is True and nothing is under way.
+/// The same, until Ready is True and no reconcile is under way.
 pub async fn until_ready(world: &World, name: &str) -> PolicyBaselineStatus {
     until_status(world, name, "ready", |status| condition(status, "Ready").status == "True").await
 }
 
-/// A condition of a status. One that is not there is Unknown.
+/// A condition of a status. A missing condition counts as Unknown.
 pub fn condition(status: &PolicyBaselineStatus, kind: &str) -> Condition {
     let found = status.conditions.iter().find(|condition| condition.type_ == kind).cloned();
     found.unwrap_or_else(|| Condition {
@@ -94,9 +94,9 @@ pub fn condition(status: &PolicyBaselineStatus, kind: &str) -> Condition {
     })
 }
 
-// What a namespace should hold.
+// The expected contents of a namespace.
 
-/// What a namespace should hold: written out here, not taken from the code under test.
+/// The expected contents of a namespace. They are written out here, not taken from the code under test.
 #[derive(Debug, Clone)]
 pub struct Plan {
     baseline: String,
@@ -107,13 +107,13 @@ pub struct Plan {
     scraped: Value,
     labels: BTreeMap<String, String>,
     without: BTreeSet<&'static str>,
-    /// Nothing: either way.
+    /// Whether each policy has the annotation that records what was asked for. None: both are allowed.
     asked: Option<bool>,
     beside: BTreeSet<String>,
 }
 
 impl Plan {
-    /// Of a baseline whose spec is empty.
+    /// The plan of a baseline with an empty spec.
     pub fn of(baseline: &str) -> Self {
         Self {
             baseline: baseline.to_owned(),
@@ -141,37 +141,37 @@ impl Plan {
         self
     }
 
-    /// One more place of DNS, after those that were named before.
+    /// Adds a peer for DNS, after those that were added before.
     pub fn dns_peer(mut self, peer: &Value) -> Self {
         self.dns_peers.push(peer.clone());
         self
     }
 
-    /// One more rule, for DNS on another port.
+    /// Adds a rule for DNS on another port.
     pub fn dns_rule(mut self, rule: &Value) -> Self {
         self.dns_rules.push(rule.clone());
         self
     }
 
-    /// The one port that may be scraped.
+    /// Sets the only port that may be scraped.
     pub fn scrape_port(mut self, port: i32) -> Self {
         self.scraped = json!([{ "port": port, "protocol": "TCP" }]);
         self
     }
 
-    /// An extra label on each policy.
+    /// Adds a label that each policy has.
     pub fn label(mut self, key: &str, value: &str) -> Self {
         self.labels.insert(key.to_owned(), value.to_owned());
         self
     }
 
-    /// Each policy says what was asked for, because its baseline has a rollout.
+    /// Each policy records what was asked for, because its baseline has a rollout.
     pub fn asked(mut self) -> Self {
         self.asked = Some(true);
         self
     }
 
-    /// A policy may say so, or not: its baseline has a rollout now, or had one, or not yet.
+    /// A policy may record it or not: its baseline may have a rollout now, or had one before.
     pub fn asked_or_not(mut self) -> Self {
         self.asked = None;
         self
@@ -182,7 +182,7 @@ impl Plan {
         self
     }
 
-    /// A policy that is nobody's business but its owner's.
+    /// Adds a policy that belongs to somebody else.
     pub fn beside(mut self, name: &str) -> Self {
         self.beside.insert(name.to_owned());
         self
@@ -192,7 +192,7 @@ impl Plan {
         self.baseline == baseline
     }
 
-    /// Role and spec, as the API server stores it, by name.
+    /// Role and spec of each policy, by name. The spec is as the API server stores it.
     pub fn policies(&self) -> BTreeMap<String, (&'static str, Value)> {
         let kube_dns = json!({
             "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "kube-system" } },
@@ -228,7 +228,7 @@ impl Plan {
         .collect()
     }
 
-    /// Whether these are exactly the policies of the plan and those beside it; else what differs.
+    /// Compares these policies with the plan and the other allowed policies. The error says what differs.
     pub fn compare(&self, found: &[NetworkPolicy]) -> Result<(), String> {
         let planned = self.policies();
         let names: BTreeSet<String> = found.iter().map(ResourceExt::name_any).collect();
@@ -281,7 +281,7 @@ impl Plan {
     }
 }
 
-/// Waits until a namespace holds exactly its plan; returns its policies by name.
+/// Waits until a namespace holds exactly its plan. Returns its policies by name.
 pub async fn until_holds(world: &World, namespace: &str, plan: &Plan) -> BTreeMap<String, NetworkPolicy> {
     let what = format!("{namespace} holds exactly its plan");
     let found = world
@@ -294,7 +294,7 @@ pub async fn until_holds(world: &World, namespace: &str, plan: &Plan) -> BTreeMa
     found.into_iter().map(|policy| (policy.name_any(), policy)).collect()
 }
 
-/// Waits until a namespace holds no policy but these.
+/// Waits until a namespace holds only these policies.
 pub async fn until_only(world: &World, namespace: &str, names: &[&str]) {
     let wanted: BTreeSet<String> = names.iter().map(|&name| name.to_owned()).collect();
     world
@@ -313,7 +313,7 @@ pub fn version(object: &NetworkPolicy) -> String {
 
 // Tenants.
 
-/// A client of somebody who may edit these namespaces, as the built-in role `edit` has it.
+/// A client of a user who may edit these namespaces, through the built-in role `edit`.
 pub async fn tenant(world: &World, namespaces: &[&str]) -> Client {
     let name = World::unique("tenant");
     let client = world.user(&name, &["tenants"]).await.unwrap();
@@ -339,7 +339,7 @@ pub async fn tenant(world: &World, namespaces: &[&str]) -> Client {
 
 // Instances of the operator.
 
-/// Gives somebody what the shipped roles give the operator's ServiceAccount, by bindings of that name.
+/// Gives a user the rights that the shipped roles give the operator's ServiceAccount. The bindings have this name.
 pub async fn bind_shipped_roles(world: &World, name: &str, subject: &Value) {
     for (kind, role, its_name, namespace) in [
         ("ClusterRoleBinding", "ClusterRole", "policy-baseline", None),
@@ -356,7 +356,7 @@ pub async fn bind_shipped_roles(world: &World, name: &str, subject: &Value) {
     }
 }
 
-/// Returns once the client may do in that namespace and in the cluster what an instance does first: a binding takes a moment.
+/// Waits until the client may do what an instance does first, in that namespace and in the cluster. A new binding takes a moment.
 pub async fn until_may_operate(world: &World, client: &Client, namespace: &str) {
     let may = async || {
         let lease = can_i(client, "create", "coordination.k8s.io", "leases", Some(namespace)).await?;
@@ -387,7 +387,7 @@ pub async fn can_i(
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
-/// A client by kubeconfig.
+/// A client from a kubeconfig.
 pub async fn client_of(kubeconfig: &Path) -> Client {
     let config = Kubeconfig::read_from(kubeconfig).unwrap();
     Client::try_from(Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap()).unwrap()
@@ -397,7 +397,7 @@ pub fn policies_of(client: &Client, namespace: &str) -> Api<NetworkPolicy> {
     Api::namespaced(client.clone(), namespace)
 }
 
-/// A merge patch under the name of that field manager; returns what is stored.
+/// Sends a merge patch with that field manager. Returns the stored policy.
 pub async fn merge(policies: &Api<NetworkPolicy>, name: &str, manager: &str, patch: &Value) -> NetworkPolicy {
     let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
     policies.patch(name, &params, &Patch::Merge(patch)).await.unwrap()
@@ -427,10 +427,10 @@ pub async fn until_event(world: &World, client: &Client, namespace: &str, reason
 
 // Fences.
 
-/// Makes a namespace, waits until it is protected, deletes one of its policies and waits until that is restored.
+/// Creates a namespace, waits until it is protected, deletes one of its policies and waits until the operator restores it.
 ///
-/// The operator has then seen, and answered, all that happened to namespaces and policies before, and its events about that
-/// are there. Returns the namespace.
+/// By then the operator has handled everything that happened to namespaces and policies before, and has written the events about it.
+/// Returns the namespace.
 pub async fn fence(world: &World, plan: &Plan, labels: &[(&str, &str)]) -> String {
     let mark = world.audit().ok().map(|audit| audit.mark());
     let namespace = world.namespace("fence", labels).await.unwrap();
@@ -444,7 +444,7 @@ pub async fn fence(world: &World, plan: &Plan, labels: &[(&str, &str)]) -> Strin
         })
         .await
         .unwrap();
-    // Events come one after the other, in the order of what they tell.
+    // The operator writes events one after the other, in the order of the changes.
     until_event(world, &world.admin(), &namespace, "DriftRepaired", name).await;
     if let Some(mark) = mark {
         world
@@ -457,7 +457,8 @@ pub async fn fence(world: &World, plan: &Plan, labels: &[(&str, &str)]) -> Strin
     namespace
 }
 
-/// What the operator wrote since, but for its Lease, and the labels of namespaces where every suite has them.
+/// The operator's writes since `mark`, except for its Lease. Also leaves out the labels of namespaces if the suites run with all
+/// components.
 pub fn writes_since(world: &World, mark: AuditMark) -> Vec<AuditEntry> {
     let entries = world.audit().unwrap().since(mark).unwrap();
     let writes = writes_by(&entries, &World::operator_user()).into_iter().filter(|write| !goes_without_saying(write));
@@ -468,7 +469,7 @@ pub fn goes_without_saying(write: &AuditEntry) -> bool {
     write.resource == "leases" || (components_on() && write.resource == "namespaces")
 }
 
-/// Of these writes, those to the policies of a namespace.
+/// Those of the writes that concern the policies of a namespace.
 pub fn policy_writes<'a>(writes: &'a [AuditEntry], namespace: &str) -> Vec<&'a AuditEntry> {
     writes.iter().filter(|write| write.resource == "networkpolicies" && write.namespace == namespace).collect()
 }

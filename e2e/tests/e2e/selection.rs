@@ -81,7 +81,7 @@ async fn excluded_names_and_globs_are_left_out() {
 
     let writes = Writes::from_now(&world);
     let excluded = [by_name.clone(), World::unique("skip"), format!("{}-tmp", World::unique("a")), middle];
-    // Each name is nearly one of those.
+    // Each name almost matches one of those patterns.
     let selected =
         [format!("{by_name}-2"), World::unique("noskip"), format!("{}-tmps", World::unique("a")), World::unique("x-mid")];
     for ns in excluded.iter().chain(&selected) {
@@ -97,7 +97,7 @@ async fn excluded_names_and_globs_are_left_out() {
         assert_eq!(world.policies(ns).await.unwrap(), [], "{ns}");
     }
 
-    // What is excluded later loses its policies, and what is excluded no more gets them.
+    // A namespace that is excluded later loses its policies. One that is no longer excluded gets them.
     apply_baseline(&world, "platform", &json!({ "namespaceSelector": team("a"), "excludeNamespaces": ["noskip-*"] })).await;
     until_only(&world, &selected[1], &[]).await;
     for ns in excluded.iter().chain([&selected[0]]) {
@@ -109,7 +109,7 @@ async fn excluded_names_and_globs_are_left_out() {
 async fn system_namespaces_are_left_out_unless_the_spec_includes_them() {
     let mut world = World::new().await.unwrap();
     if world.plane().is_external() {
-        return; // It would close every namespace of somebody's cluster.
+        return; // It would close every namespace of an external cluster.
     }
     world.start_operator().await.unwrap();
     let writes = Writes::from_now(&world);
@@ -125,7 +125,7 @@ async fn system_namespaces_are_left_out_unless_the_spec_includes_them() {
     until_holds(&world, "default", &plan).await;
     system_is_left_alone().await;
 
-    // Exclusions of one's own add to the built-in ones, and do not take their place.
+    // A baseline's own exclusions are added to the built-in ones and do not replace them.
     apply_baseline(&world, "platform", &json!({ "existingNamespaces": "Enforce", "excludeNamespaces": ["default"] })).await;
     until_only(&world, "default", &[]).await;
     system_is_left_alone().await;
@@ -168,7 +168,7 @@ async fn the_highest_priority_wins_then_the_first_name_in_byte_order() {
     shadowed("tier-9").await;
     shadowed("tier.10").await;
     applies("tier-10").await;
-    // Where only the names decide, each says with whom.
+    // If only the names decide, the status of each says with which other baseline it is tied.
     let tied = async |name: &str, with: &str| {
         let is_told = |status: &PolicyBaselineStatus| condition(status, "PriorityTied").message.contains(with);
         until_status(&world, name, &format!("it is tied with {with:?}"), is_told).await;
@@ -177,7 +177,7 @@ async fn the_highest_priority_wins_then_the_first_name_in_byte_order() {
     tied("tier-9", "tier-10 (namespaces: 1)").await;
     tied("tier.10", "tier-10 (namespaces: 1)").await;
 
-    // A higher priority hands the namespace over; so does a lower one.
+    // A higher priority moves the namespace to another baseline, and a lower one does too.
     apply_baseline(&world, "tier.10", &json!({ "namespaceSelector": team("a"), "priority": 1 })).await;
     let second = until_holds(&world, &ns, &Plan::of("tier.10")).await;
     shadowed("tier-10").await;
@@ -229,7 +229,7 @@ async fn an_audit_baseline_disarms_nobody_and_tells_what_it_would_change() {
     let status = until_status(&world, "real", "one is protected", |status| status.namespaces.protected == 1).await;
     assert_eq!((status.namespaces.selected, status.namespaces.shadowed), (1, 0));
 
-    // What is lost is restored, high priority of the other or not.
+    // A deleted policy is restored, whatever the priority of the other baseline.
     policies_of(&world.admin(), &protected).delete(INGRESS, &DeleteParams::default()).await.unwrap();
     let is_new = async || stored(&world, &protected).await.get(INGRESS).is_some_and(|now| now.uid() != before[INGRESS].uid());
     world.eventually("the policy is restored", TIMEOUT, is_new).await.unwrap();
@@ -300,7 +300,7 @@ async fn i4_a_namespace_that_leaves_loses_what_is_ours_and_nothing_else() {
 
     label(&world, &ns, TEAM, Some("a")).await;
     let held = until_holds(&world, &ns, &Plan::of("platform").beside("tenants-own")).await;
-    // A copy with all of our labels, as `kubectl get -o yaml | sed | kubectl apply` makes it.
+    // A copy with all our labels, as `kubectl get -o yaml | sed | kubectl apply` makes it.
     let mut copy = held[INGRESS].clone();
     copy.metadata.name = Some("copy".to_owned());
     copy.metadata.resource_version = None;

@@ -1,7 +1,7 @@
 //! Two minutes of signals: instances are killed, stopped and started again at random moments while namespaces, baselines and policies
-//! change under them. Afterwards the invariants are checked by what the cluster holds and by what the audit log tells.
+//! change. Afterwards the invariants are checked with the objects in the cluster and the audit log.
 //!
-//! `E2E_SEED` repeats a choice of actions, `E2E_SIGNALS_SECONDS` makes it shorter or longer. Each process is a user of its own.
+//! `E2E_SEED` repeats the random choices, `E2E_SIGNALS_SECONDS` sets the duration. Each process is a user of its own.
 //! One file: the tests share their scene.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,16 +29,16 @@ use crate::support::namespaces;
 const PLATFORM: &str = "platform";
 const STRICT: &str = "strict";
 const SENTINEL: &str = "sentinel";
-/// Which baseline a namespace is for.
+/// The label that selects a namespace's baseline.
 const PLACE: &str = "e2e.policybaseline.io/place";
 const GROUP: &str = "e2e:instances";
 const OWNER: &str = "example.com/owner";
 const INSTANCES: usize = 3;
 const NAMES: usize = 10;
 const LEASE: Duration = Duration::from_secs(3);
-/// After two thirds of the Lease nothing may be sent.
+/// After two thirds of the lease duration nothing may be sent.
 const TERM: Duration = Duration::from_secs(2);
-/// The end after SIGTERM comes within 5 s on a machine that has nothing else to do.
+/// On an idle machine the process ends within 5 s after SIGTERM.
 const END: Duration = Duration::from_secs(10);
 const POLICIES: [&str; 3] = [DENY_INGRESS, DENY_EGRESS, CARVEOUT];
 
@@ -46,12 +46,12 @@ const POLICIES: [&str; 3] = [DENY_INGRESS, DENY_EGRESS, CARVEOUT];
 struct Process {
     user: String,
     operator: Operator,
-    /// With which codes it may end, once it was told to.
+    /// The allowed exit codes, once it got a signal to end.
     codes: Vec<i32>,
-    /// Since when it has been ending.
+    /// The time of the last signal to end, or of the last resume.
     told: Instant,
     paused: Option<(Paused, Timestamp, Instant)>,
-    /// From when until when it was stopped.
+    /// The periods in which SIGSTOP held it.
     pauses: Vec<(Timestamp, Timestamp)>,
 }
 
@@ -64,7 +64,7 @@ impl Process {
         }
     }
 
-    /// Whether it has just gone on: what was past the gate, and not yet on the wire, when it was stopped comes now.
+    /// Whether it has just resumed. A request that had passed the check of the Lease before the stop is sent now.
     fn has_just_resumed(&self, at: Timestamp) -> bool {
         self.pauses.iter().any(|&(_, to)| at >= to && age(at, to) < Duration::from_millis(500))
     }
@@ -72,12 +72,12 @@ impl Process {
     fn tell(&mut self, signals: &[Signal], codes: &[i32]) {
         self.codes.extend(codes);
         self.told = Instant::now();
-        // Before it listens, a signal ends it.
+        // Before it has installed its signal handlers, a signal ends it.
         if !self.operator.log().contains("policy-baseline starts") {
             self.codes.extend([143, 130]);
         }
         for &signal in signals {
-            // It may have ended after the first one.
+            // The first signal may have ended it.
             let _ = self.operator.signal(signal);
         }
     }
@@ -100,7 +100,7 @@ impl Place {
     }
 }
 
-/// What a baseline asks for.
+/// The variable parts of a baseline's spec.
 #[derive(Clone, Copy, Default)]
 struct Shape {
     more_dns: bool,
@@ -128,7 +128,7 @@ impl Shape {
 }
 
 struct Storm {
-    // Dropped first: no process outlives the world that it works in.
+    // Dropped first, so that no process outlives its world.
     running: Vec<Option<Process>>,
     ended: Vec<Process>,
     world: World,
@@ -137,7 +137,7 @@ struct Storm {
     beat: Interval,
     /// When an instance that has ended is started again.
     again: Vec<Instant>,
-    /// Where each namespace that lives is.
+    /// The place of each existing namespace.
     places: BTreeMap<String, Place>,
     judge: Judge,
     platform: Shape,
@@ -193,7 +193,7 @@ impl Storm {
         self.count("starts");
     }
 
-    /// What became of the instances; those whose time has come go on, or are started.
+    /// Checks the instances. Resumes or starts those whose time has come.
     fn attend(&mut self) {
         for at in 0..INSTANCES {
             let Some(process) = &mut self.running[at] else {
@@ -219,7 +219,7 @@ impl Storm {
     }
 
     fn signal(&mut self) {
-        // Rather the one that leads.
+        // Prefers the leader.
         let leads = |process: &Process| {
             let log = process.operator.log();
             log.matches("this instance leads\n").count() > log.matches("this instance no longer leads").count()
@@ -228,7 +228,7 @@ impl Storm {
         let any = self.dice.below(INSTANCES);
         let at = if self.dice.below(3) > 0 { leader.unwrap_or(any) } else { any };
         let how = self.dice.below(13);
-        // Half of them so long that another takes over.
+        // Half of the stops are long enough for another instance to take over.
         let stop = if self.dice.below(2) == 0 { self.dice.millis(50, 2500) } else { self.dice.millis(3500, 6000) };
         let Some(process) = self.running[at].as_mut().filter(|process| process.codes.is_empty()) else { return };
         let what = match how {
@@ -293,7 +293,7 @@ impl Storm {
         self.count("baselines edited");
     }
 
-    /// A namespace of that name, unless the former one is still going.
+    /// Creates a namespace of that name, unless one still exists.
     async fn make(&mut self, name: &str) {
         if namespaces(&self.world).get_opt(name).await.unwrap().is_some() {
             return;
@@ -342,12 +342,12 @@ impl Storm {
             _ => json!({ "metadata": { "labels": { "policybaseline.io/baseline": "nobody" } } }),
         };
         let edited = policies_of(&self.world.admin(), name).patch(policy, &PatchParams::default(), &Patch::Merge(patch)).await;
-        // It may not be there yet.
+        // The policy may not exist yet.
         let Ok(edited) = edited else { return };
         if how > 1 {
             self.judge.space(name).disguised.insert(policy.to_owned());
         }
-        // In a namespace that has left it may go and come.
+        // In a namespace that has left, a policy may be deleted and created again.
         if self.places[name] != Place::Out {
             self.judge.edited(name, policy, &edited.uid().unwrap());
         }
@@ -364,7 +364,7 @@ impl Storm {
         self.count("policies deleted");
     }
 
-    /// A policy of the tenants' own, or a copy of one of ours.
+    /// Creates a tenant's own policy, or a copy of one of ours.
     async fn own_policy(&mut self, name: &str) {
         let policies = policies_of(&self.world.admin(), name);
         let own = json!({ "metadata": {}, "spec": { "podSelector": {}, "ingress": [{}] } });
@@ -399,7 +399,7 @@ impl Storm {
             _ => self.own_policy(name).await,
         }
         self.attend();
-        // Mostly at once, at times so late that everything is at rest.
+        // Mostly continues at once, but sometimes waits until everything is at rest.
         let beats = if self.dice.below(20) == 0 { self.dice.below(60) } else { self.dice.below(6) };
         for _ in 0..beats {
             self.beat.tick().await;
@@ -407,7 +407,7 @@ impl Storm {
         }
     }
 
-    /// Everybody runs, and nothing changes any more.
+    /// Waits until all instances run. Nothing changes any more.
     async fn calm(&mut self) {
         for process in self.running.iter_mut().flatten() {
             process.resume();
@@ -423,7 +423,7 @@ impl Storm {
         }
     }
 
-    // What must be so.
+    // Checks.
 
     fn owner_of(&self, place: Place) -> Option<Plan> {
         match (place, self.strict) {
@@ -441,13 +441,13 @@ impl Storm {
         self.running.iter().flatten().chain(&self.ended)
     }
 
-    /// What the instances have written since.
+    /// The writes of the instances since `since`.
     fn writes(&self, since: AuditMark) -> Vec<Written> {
         let users: BTreeSet<&str> = self.processes().map(|process| process.user.as_str()).collect();
         writes_of(&self.world, since, |entry| users.contains(entry.user.as_str()).then(|| entry.user.clone()))
     }
 
-    /// Whether it comes from a process that had been stopped and has just gone on.
+    /// Whether the write comes from a process that has just resumed after a SIGSTOP.
     fn is_excused(&self, sent: &Sent) -> bool {
         let by = self.processes().find(|process| process.user == sent.by);
         by.is_some_and(|process| process.has_just_resumed(sent.at))
@@ -459,7 +459,8 @@ impl Storm {
         let told: Vec<_> = late.iter().map(|sent| sent.what).collect();
         println!("{count} writes in {terms} terms; late, of processes that had been stopped: {told:#?}");
         assert!(count > 0 && terms > 1, "nothing was tried: {count} writes in {terms} terms");
-        // It takes a stop within the moment between gate and wire: one in some hundred stops. A gate that stays open shows more often.
+        // This happens only if SIGSTOP comes between the check of the Lease and the sending: about once in some hundred stops. A broken
+        // check would show more often.
         let users: BTreeSet<&str> = late.iter().map(|sent| sent.by).collect();
         assert!(users.len() <= 2, "I6: too many processes wrote without the lease when they went on: {told:#?}");
         for process in self.processes().filter(|process| process.operator.log().contains("the Lease is released")) {
@@ -469,7 +470,7 @@ impl Storm {
         }
     }
 
-    /// Nobody complained of what is no failure, and nothing broke.
+    /// Checks the logs: no errors, no panics, and no complaint about something that is not a failure.
     fn check_logs(&self) {
         let mut failed = Vec::new();
         for process in self.processes() {
@@ -523,7 +524,7 @@ async fn an_operator_that_gets_every_signal_at_random_moments_leaves_i1_to_i6_in
 async fn a_signal_that_comes_while_the_operator_starts_ends_it_in_order() {
     let world = World::new().await.unwrap();
     let kubeconfig = std::fs::read(world.operator_kubeconfig().await.unwrap()).unwrap();
-    // Who reads it waits for what is written, and who opens it for that waits for the reader.
+    // The reader of the pipe waits for the content. The writer waits in `open` until somebody reads.
     let pipe = world.plane().state_dir().join("slow.kubeconfig");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
@@ -534,7 +535,7 @@ async fn a_signal_that_comes_while_the_operator_starts_ends_it_in_order() {
         std::thread::spawn(move || open.send(File::options().write(true).open(path)));
         let mut opened = tokio::time::timeout(TIMEOUT, opened).await.expect("nobody reads the kubeconfig").unwrap().unwrap();
         operator.signal(signal).unwrap();
-        // It may have been ended by the signal.
+        // The signal may have ended it already.
         let _ = opened.write_all(&kubeconfig);
         drop(opened);
         assert_eq!(operator.wait_exit(TIMEOUT).unwrap(), Some(0), "{}", operator.log());

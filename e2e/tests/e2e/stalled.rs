@@ -1,4 +1,4 @@
-//! A baseline that cannot be planned with: it says why, keeps what it holds as it is, and is in nobody else's way (I7).
+//! An invalid baseline: the status says why, the operator freezes what the baseline holds, and other baselines are not affected (I7).
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
@@ -14,19 +14,19 @@ use crate::scene::{
 
 const GOOD: &str = "good";
 const BROKEN: &str = "broken";
-/// What the broken baseline selects.
+/// The label that the broken baseline selects.
 const TEAM: (&str, &str) = ("team", "x");
 
 fn selector() -> Value {
     json!({ "matchLabels": { TEAM.0: TEAM.1 } })
 }
 
-/// A selector that the CRD accepts and no label can have.
+/// A selector that the CRD accepts although its label key is invalid.
 fn impossible() -> Value {
     json!({ "matchLabels": { "Bad Key!": "x" } })
 }
 
-/// The status once the baseline is stalled, for that reason.
+/// The status, once the baseline is stalled for that reason.
 async fn until_stalled(world: &World, name: &str, reason: &str) -> PolicyBaselineStatus {
     let status = until_status(world, name, "stalled", |status| condition(status, "Stalled").status == "True").await;
     let [stalled, ready, reconciling] = ["Stalled", "Ready", "Reconciling"].map(|kind| condition(&status, kind));
@@ -68,7 +68,7 @@ async fn i7_a_baseline_that_does_not_decode_is_stalled_and_delays_no_other() {
     fence(&world, &Plan::of(GOOD), &[]).await;
     until_ready(&world, GOOD).await;
 
-    // A restart finds the status as it should be, and the other baseline goes on.
+    // After a restart the status is not written again, and the other baseline still works.
     let stored = version_of(&world, BROKEN).await;
     world.restart_operator().await.unwrap();
     fence(&world, &Plan::of(GOOD), &[]).await;
@@ -94,7 +94,7 @@ async fn i7_what_a_stalled_baseline_held_is_frozen_also_after_a_restart_and_unti
     let ns = world.namespace("held", &[TEAM]).await.unwrap();
     let before = until_holds(&world, &ns, &Plan::of(BROKEN)).await;
 
-    // All that a valid baseline would act on at once: other names, fewer policies, other namespaces.
+    // A valid baseline would act on all of this at once: other names, fewer policies, other namespaces.
     let mark = world.audit().unwrap().mark();
     let broken = |selector: &Value| {
         json!({
@@ -116,7 +116,7 @@ async fn i7_what_a_stalled_baseline_held_is_frozen_also_after_a_restart_and_unti
             assert_eq!(version(&policies.get(name).await.unwrap()), version(wanted), "{name} was written to");
         }
         assert!(policy_writes(&writes_since(world, mark), &ns).is_empty());
-        // The other baseline selects it too, and may not have it.
+        // The other baseline selects it too, but does not get it.
         let status = until_ready(world, GOOD).await;
         assert_eq!(status.namespaces.shadowed, 1, "{:?}", status.namespaces);
     };
@@ -125,7 +125,7 @@ async fn i7_what_a_stalled_baseline_held_is_frozen_also_after_a_restart_and_unti
     frozen(&world).await;
     until_stalled(&world, BROKEN, "InvalidSelector").await;
 
-    // What it never held it cannot keep from others.
+    // It cannot keep a namespace from others that it never held.
     let new = world.namespace("new", &[TEAM]).await.unwrap();
     until_holds(&world, &new, &Plan::of(GOOD)).await;
 

@@ -1,4 +1,4 @@
-//! What the suites about namespaces and baselines share beside `scene`: teams, ages, histories.
+//! Shared by the suites about namespaces and baselines, in addition to `scene`: teams, ages, histories.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ pub async fn until_no_baseline(world: &World, name: &str) {
     world.eventually(&format!("baseline {name} is gone"), TIMEOUT, is_gone).await.unwrap();
 }
 
-/// As `Ready=True Protected, Reconciling=False Settled, Stalled=False Valid`.
+/// The conditions as `Ready=True Protected, Reconciling=False Settled, Stalled=False Valid`.
 pub fn conditions(status: &PolicyBaselineStatus) -> String {
     assert_eq!(status.conditions.len(), 3, "{:?}", status.conditions);
     let told = ["Ready", "Reconciling", "Stalled"].map(|kind| {
@@ -55,20 +55,20 @@ pub fn namespaces(world: &World) -> Api<Namespace> {
     Api::all(world.admin())
 }
 
-/// Gives the namespace a label, or takes it away.
+/// Sets a label of the namespace, or removes it if `value` is None.
 pub async fn label(world: &World, namespace: &str, key: &str, value: Option<&str>) {
     let patch = Patch::Merge(json!({ "metadata": { "labels": { key: value } } }));
     namespaces(world).patch(namespace, &PatchParams::default(), &patch).await.unwrap();
 }
 
-/// Deletes a namespace for the first time, and returns once it is gone. Its controller would look five seconds later, and so this does its
-/// work. What comes after that, or a second deletion of that name, would be done by both: the controller, which goes by the name alone, then
-/// empties what was made anew.
+/// Deletes a namespace for the first time. Returns once it is gone. The namespace controller would act only five seconds later, so this
+/// function does its work. Do not use it for a second deletion of that name: the controller would act too. It finds its work by name
+/// only, and would empty the new namespace.
 pub async fn remove_namespace(world: &World, name: &str) {
     const CONTROLLER_LOOKS: Duration = Duration::from_secs(5);
     let (api, begun) = (namespaces(world), Instant::now());
     api.delete(name, &DeleteParams::default()).await.unwrap();
-    // It is terminating now: nothing new appears in it.
+    // It is terminating now, so nothing new appears in it.
     let (policies, opt_outs) = (policies_of(&world.admin(), name), Api::<BaselineOptOut>::namespaced(world.admin(), name));
     policies.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
     opt_outs.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
@@ -81,21 +81,21 @@ pub async fn remove_namespace(world: &World, name: &str) {
     until_gone(world, name).await;
 }
 
-/// Returns once a namespace that was deleted is gone.
+/// Waits until a deleted namespace is gone.
 pub async fn until_gone(world: &World, name: &str) {
     let api = namespaces(world);
     let is_gone = async || api.get_opt(name).await.map(|found| found.is_none());
     world.eventually(&format!("namespace {name} is gone"), TIMEOUT, is_gone).await.unwrap();
 }
 
-/// Returns in a later second of the API server's clock: whatever is created now is younger than whatever there is.
+/// Waits for the next second of the API server's clock. So every object that is created afterwards is younger than every existing one.
 pub async fn a_second_later(world: &World) {
     let before = server_time(world).await.unwrap();
     let is_later = async || server_time(world).await.map(|now| now > before);
     world.eventually("another second", TIMEOUT, is_later).await.unwrap();
 }
 
-/// As creation timestamps have it: in whole seconds.
+/// The time of the API server in whole seconds, as in creation timestamps.
 pub async fn server_time(world: &World) -> kube::Result<Timestamp> {
     let metadata = ObjectMeta { name: Some(World::unique("clock")), ..ObjectMeta::default() };
     let dry = PostParams { dry_run: true, ..PostParams::default() };
@@ -105,24 +105,24 @@ pub async fn server_time(world: &World) -> kube::Result<Timestamp> {
 
 // Policies.
 
-/// Which objects they are.
+/// The uid of each policy.
 pub fn uids(policies: &BTreeMap<String, NetworkPolicy>) -> BTreeMap<&str, String> {
     policies.iter().map(|(name, policy)| (name.as_str(), policy.uid().unwrap())).collect()
 }
 
-/// Which objects they are, and in which state.
+/// The uid and the resourceVersion of each policy.
 pub fn versions(policies: &BTreeMap<String, NetworkPolicy>) -> BTreeMap<&str, (String, String)> {
     let version = |policy: &NetworkPolicy| (policy.uid().unwrap(), policy.resource_version().unwrap());
     policies.iter().map(|(name, policy)| (name.as_str(), version(policy))).collect()
 }
 
-/// All that is stored in a namespace, by name.
+/// All policies of a namespace, by name.
 pub async fn stored(world: &World, namespace: &str) -> BTreeMap<String, NetworkPolicy> {
     let all = world.policies(namespace).await.unwrap();
     all.into_iter().map(|policy| (policy.name_any(), policy)).collect()
 }
 
-/// Every state that the policies of a namespace go through, as a watch of the test's own sees them.
+/// Every state of the policies of a namespace, as the test's own watch sees them.
 pub struct History {
     api: Api<NetworkPolicy>,
     now: BTreeMap<String, NetworkPolicy>,
@@ -138,7 +138,7 @@ impl History {
         Self { api, now, events: events.boxed() }
     }
 
-    /// What was there at each moment until now, by name: from the start on, and after each event.
+    /// The policies by name at each moment until now: at the start, and after each event.
     pub async fn moments(mut self) -> Vec<BTreeMap<String, NetworkPolicy>> {
         const END: &str = "the-end";
         let metadata = ObjectMeta { name: Some(END.to_owned()), ..ObjectMeta::default() };
@@ -166,15 +166,15 @@ impl History {
     }
 }
 
-/// The roles that are filled by a policy of ours.
+/// The roles of our policies.
 pub fn roles(policies: &BTreeMap<String, NetworkPolicy>) -> BTreeSet<&str> {
     policies.values().filter_map(|policy| policy.labels().get("policybaseline.io/role").map(String::as_str)).collect()
 }
 
 // Fences and writes.
 
-/// A fence with a baseline of its own, which comes first everywhere and selects that namespace only: the operator has then also
-/// seen all that happened to baselines before. Returns the namespace.
+/// A fence with a baseline of its own. That baseline has the highest priority and selects only the fence's namespace. So the operator
+/// has also seen everything that happened to baselines before. Returns the namespace.
 pub async fn fence_of_its_own(world: &World) -> String {
     const FENCE: &str = "e2e.policybaseline.io/fence";
     let name = World::unique("fence");
@@ -183,7 +183,7 @@ pub async fn fence_of_its_own(world: &World) -> String {
     fence(world, &Plan::of(&name), &[(FENCE, &name)]).await
 }
 
-/// What the operator writes from now on, but for its Lease.
+/// The writes of the operator from now on, except for its Lease.
 pub struct Writes {
     log: AuditLog,
     mark: AuditMark,
@@ -205,12 +205,12 @@ impl Writes {
         self.all().into_iter().filter(|write| write.verb.starts_with("delete")).collect()
     }
 
-    /// Of any kind, in one namespace.
+    /// Writes of any kind, in one namespace.
     pub fn inside(&self, namespace: &str) -> Vec<AuditEntry> {
         self.all().into_iter().filter(|write| write.namespace == namespace).collect()
     }
 
-    /// Of policies, in any namespace.
+    /// Writes of policies, in any namespace.
     pub fn of_policies(&self) -> Vec<AuditEntry> {
         self.all().into_iter().filter(|write| write.resource == "networkpolicies").collect()
     }

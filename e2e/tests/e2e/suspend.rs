@@ -1,4 +1,4 @@
-//! A baseline that is suspended keeps what it has, and does nothing.
+//! A suspended baseline keeps its policies and does nothing.
 
 use kube::api::DeleteParams;
 use policy_baseline_e2e::{World, skipped_without_audit_log};
@@ -38,7 +38,7 @@ async fn a_suspended_baseline_writes_nothing_and_nobody_takes_over_until_it_goes
     policies_of(&admin, &held).delete(DENY_EGRESS, &DeleteParams::default()).await.unwrap();
     merge(&policies_of(&admin, &held), DENY_INGRESS, "tenant", &json!({ "spec": { "ingress": [{}] } })).await;
     let new = world.namespace("new", &[("of", SUSPENDED)]).await.unwrap();
-    // The other one works on, and so the operator has seen all of that. Also after a restart.
+    // The other baseline still works, so the operator has seen all of that. Also after a restart.
     let other = Plan::of("other").prefix("other-");
     fence(&world, &other, &[]).await;
     world.restart_operator().await.unwrap();

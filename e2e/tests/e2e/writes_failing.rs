@@ -1,4 +1,5 @@
-//! Writes that the API server refuses, or changes: told in the status, tried again at a measured pace, in nobody else's way.
+//! Writes that the API server refuses or changes: the status reports them, the operator tries again with growing pauses, and other
+//! namespaces are not affected.
 //! One file: the tests share their scene.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,13 +21,13 @@ use crate::scene::{
 };
 
 const PLATFORM: &str = "platform";
-/// By which an admission policy or webhook of a test finds its namespace.
+/// The label by which an admission policy or a webhook of a test selects its namespace.
 const CASE: &str = "e2e.policybaseline.io/case";
 
 const RULE: &str =
     "{ apiGroups: [networking.k8s.io], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [networkpolicies] }";
 
-/// A baseline, and a namespace of that case that is younger. No operator runs.
+/// A baseline, and a younger namespace with this case. No operator runs.
 async fn prepared(case: &str) -> (World, String) {
     let world = World::new().await.unwrap();
     apply_baseline(&world, PLATFORM, &json!({})).await;
@@ -34,7 +35,7 @@ async fn prepared(case: &str) -> (World, String) {
     (world, namespace)
 }
 
-/// What the API server would make of a policy in that namespace.
+/// The policy that the API server would store in that namespace.
 async fn dry_run(world: &World, namespace: &str) -> Result<NetworkPolicy, kube::Error> {
     let policy = json!({ "metadata": { "name": "dry-run" }, "spec": { "podSelector": {}, "policyTypes": ["Ingress"] } });
     let params = PostParams { dry_run: true, ..PostParams::default() };
@@ -73,10 +74,10 @@ fn violations_in<'a>(status: &'a PolicyBaselineStatus, namespace: &str) -> Vec<&
     status.violations.iter().filter(|violation| violation.namespace == namespace).collect()
 }
 
-/// The status once it tells that this namespace fails for this reason; with the message.
+/// Waits until the status says that this namespace fails for this reason. Returns the message.
 async fn until_failing(world: &World, namespace: &str, reason: &str) -> String {
     let status = until_status(world, PLATFORM, &format!("{reason} in {namespace}"), |status| {
-        // Others may be new and still be written to.
+        // Other namespaces may be new and not written yet.
         status.namespaces.pending == 0
             && violations_in(status, namespace).iter().any(|violation| violation.reason.into_str() == reason)
     })
@@ -99,7 +100,7 @@ async fn until_healed(world: &World, namespace: &str) {
     assert!(violations_in(&status, namespace).is_empty(), "{:?}", status.violations);
 }
 
-/// When each policy of the namespace was applied: a patch that only cleans up behind an apply is no attempt of its own.
+/// When each policy of the namespace was applied. A patch that cleans up after an apply is not an attempt of its own.
 fn attempts(writes: &[AuditEntry], namespace: &str) -> BTreeMap<String, Vec<Timestamp>> {
     let mut attempts: BTreeMap<String, Vec<Timestamp>> = BTreeMap::new();
     for write in policy_writes(writes, namespace).into_iter().filter(|write| write.uri.contains("force=true")) {
@@ -143,7 +144,7 @@ spec: {{ policyName: deny, validationActions: [Deny] }}
 
     let message = until_failing(&world, &ns, "DeniedByAdmission").await;
     assert!(message.contains("ask the network team first"), "{message}");
-    // It is tried again and again, and meanwhile nobody waits for it.
+    // The operator tries again and again, and meanwhile nobody else waits.
     world
         .eventually("three attempts for each policy", TIMEOUT, async || {
             let attempts = attempts(&writes_since(&world, mark), &ns);
@@ -166,7 +167,7 @@ spec: {{ policyName: deny, validationActions: [Deny] }}
     let status = until_status(&world, PLATFORM, "the others are protected", |status| status.namespaces.protected == 4).await;
     assert!(since(&status) <= condition(&status, "Ready").last_transition_time);
 
-    // One event for each policy, however often it is tried.
+    // One event for each policy, for any number of attempts.
     for policy in [DENY_INGRESS, DENY_EGRESS, CARVEOUT] {
         let event = until_event(&world, &world.admin(), &ns, "RepairFailed", policy).await;
         assert_eq!(event.type_.as_deref(), Some("Warning"));
@@ -235,7 +236,7 @@ webhooks:
     until_healed(&world, &ns).await;
 }
 
-/// Changes every policy that is written in the namespaces of that case.
+/// A mutation of every policy that is written in the namespaces of that case.
 fn mutation(case: &str, expression: &str) -> String {
     let (kind, field) =
         if expression.starts_with('[') { ("JSONPatch", "jsonPatch") } else { ("ApplyConfiguration", "applyConfiguration") };
@@ -304,7 +305,7 @@ async fn i14_what_admission_makes_of_a_write_is_told_and_backed_off_at_once() {
     let status = until_ready(&world, PLATFORM).await;
     assert_eq!((status.namespaces.failed, status.namespaces.protected), (0, 4));
 
-    // No watch event healed it but the second or third attempt, and no attempt came early.
+    // The second or third attempt repaired it, not a watch event. No attempt came too early.
     let writes = writes_since(&world, mark);
     for (case, ns) in &cases {
         let attempts = attempts(&writes, ns);
@@ -314,7 +315,7 @@ async fn i14_what_admission_makes_of_a_write_is_told_and_backed_off_at_once() {
             assert!(gaps.iter().all(|gap| *gap >= Duration::from_secs(2)), "{case} {policy}: {gaps:?}");
             assert!(gaps.windows(2).all(|two| two[1] >= two[0].mul_f64(1.9)), "{case} {policy}: {gaps:?}");
         }
-        // An attempt is an apply, and at most one patch behind it.
+        // An attempt is an apply, and at most one patch after it.
         let (written, tried) = (policy_writes(&writes, ns).len(), attempts.values().map(Vec::len).sum::<usize>());
         assert!(written <= 2 * tried, "{case}: {written} writes in {tried} attempts");
     }
@@ -356,7 +357,7 @@ async fn until_may_write(world: &World, wanted: bool) {
         .unwrap();
 }
 
-/// Leaves the operator only the right to list and watch that resource. Returns the rules as they were.
+/// Leaves the operator only the right to list and watch that resource. Returns the former rules.
 async fn only_watched(world: &World, resource: &str) -> Vec<PolicyRule> {
     let shipped = Api::<ClusterRole>::all(world.admin()).get("policy-baseline").await.unwrap().rules.unwrap();
     let mut narrowed = shipped.clone();

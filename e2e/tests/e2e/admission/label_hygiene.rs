@@ -1,4 +1,4 @@
-//! label-hygiene: the labels by which NetworkPolicies select stay as they are on a running pod, and all else goes on.
+//! label-hygiene: on a running pod, the labels that NetworkPolicies select by must not change. Everything else still works.
 //! One file: the tests share their scene.
 
 use std::cell::Cell;
@@ -36,14 +36,14 @@ fn spec_of(labels: &Value) -> Value {
         { "name": "main", "image": "example.com/web:1", "resources": { "requests": { "cpu": "100m" } } }] } })
 }
 
-/// One that waits for its node.
+/// Creates a pod that is not bound to a node.
 async fn pending(client: &Client, namespace: &str, name: &str, labels: &Value) -> Pod {
     let mut pod = spec_of(labels);
     pod["metadata"]["name"] = json!(name);
     pods_of(client, namespace).create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap()
 }
 
-/// One on a node whose kubelet says that it runs. More is merged into it at its creation.
+/// Creates a pod on a node, and sets its phase to Running as a kubelet does. `more` is merged into its metadata at creation.
 async fn running(world: &World, namespace: &str, name: &str, labels: &Value, more: &Value) -> Pod {
     let mut pod = spec_of(labels);
     pod["metadata"]["name"] = json!(name);
@@ -71,7 +71,7 @@ fn binding(name: &str, labels: &Value) -> Value {
         "target": { "apiVersion": "v1", "kind": "Node", "name": "node-1" } })
 }
 
-/// As kubectl tells it to that user: the API server's warnings among it.
+/// Runs kubectl as that user. Returns its stderr, which includes the warnings of the API server.
 fn kubectl(world: &World, kubeconfig: &Path, args: &[&str]) -> String {
     let output = world.plane().kubectl().env("KUBECONFIG", kubeconfig).args(args).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -79,7 +79,7 @@ fn kubectl(world: &World, kubeconfig: &Path, args: &[&str]) -> String {
     said
 }
 
-/// Whether both policies find fault with a pod of theirs, as somebody who tries hears it.
+/// Tries a forbidden change of a pod, and a forbidden Binding, both as a dry run. Returns the stderr of both.
 async fn probed(world: &World) -> (String, String) {
     let pods = pods_of(&world.admin(), "default");
     if pods.get_opt("probe").await.unwrap().is_none() {
@@ -98,7 +98,7 @@ async fn probed(world: &World) -> (String, String) {
     )
 }
 
-/// The component as it is shipped: it warns.
+/// Installs the component as it is shipped: it warns.
 async fn warning(world: &World) {
     choose(world, COMPONENT, async || {
         let (pods, bindings) = probed(world).await;
@@ -107,12 +107,12 @@ async fn warning(world: &World) {
     .await;
 }
 
-/// The component with the patch of the docs: it denies.
+/// Installs the component with the patch of the docs: it denies.
 async fn denying(world: &World) {
     let page = page("admission.md");
     let is_it = |block: &String| block.contains("kind: Kustomization") && block.contains("components/label-hygiene");
     let block = yaml_blocks(&page).into_iter().find(is_it).unwrap();
-    // Without the operator, and from where the test may write: a kustomization takes relative paths alone.
+    // Leaves out the operator, and writes the kustomization where the test may write. A kustomization accepts only relative paths.
     let dir = fs::canonicalize(world.plane().state_dir()).unwrap().join("deny");
     fs::create_dir_all(&dir).unwrap();
     let components = fs::canonicalize(repo().join(COMPONENTS)).unwrap();
@@ -136,7 +136,7 @@ async fn set(world: &World, data: &Value) -> kube::Result<ConfigMap> {
     parameters(world).patch(NAME, &PatchParams::default(), &Patch::Merge(json!({ "data": data }))).await
 }
 
-/// Whether the API server lets that change pass; nothing is changed.
+/// Whether the API server allows that change. A dry run: nothing is changed.
 async fn passes(client: &Client, namespace: &str, name: &str, change: &Value) -> bool {
     let dry = PatchParams { dry_run: true, ..PatchParams::default() };
     match pods_of(client, namespace).patch(name, &dry, &labels(change)).await {
@@ -146,7 +146,7 @@ async fn passes(client: &Client, namespace: &str, name: &str, change: &Value) ->
     }
 }
 
-/// Whoever edits a namespace, by a kubeconfig: kube's client shows no warnings.
+/// The kubeconfig of somebody who may edit a namespace. These tests need kubectl, because kube's client shows no warnings.
 async fn editor(world: &World, namespace: &str) -> PathBuf {
     let user = World::unique("editor");
     let role = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
@@ -160,7 +160,7 @@ async fn editor(world: &World, namespace: &str) -> PathBuf {
     world.plane().user_kubeconfig(&user, &[]).unwrap()
 }
 
-/// A StatefulSet, which nobody acts upon here, as the owner of a pod.
+/// A StatefulSet as the owner of a pod. No controller acts on it here.
 async fn owner(world: &World, namespace: &str) -> Value {
     let set = json!({ "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": { "name": "web" },
         "spec": { "serviceName": "web", "selector": { "matchLabels": { "app": "web" } },
@@ -220,7 +220,7 @@ async fn label_hygiene_denies_by_the_patch_of_the_docs_to_tenants_and_to_cluster
     running(&world, &ns, "full", &json!(all), &Value::Null).await;
     running(&world, &ns, "bare", &json!({ "track": "stable" }), &Value::Null).await;
     let tenant = tenant(&world, &[&ns]).await;
-    // Created by a tenant with whatever labels.
+    // A tenant creates it with any labels.
     pending(&tenant, &ns, "waiting", &json!({ "app": "web", "monitoring.io/expose-metrics": "true" })).await;
     let bare = |what: &str| {
         format!(
@@ -251,7 +251,7 @@ async fn label_hygiene_denies_by_the_patch_of_the_docs_to_tenants_and_to_cluster
         let applied = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "bare", "labels": { "team": "b" } } });
         let applied = pods.patch("bare", &PatchParams::apply("somebody"), &Patch::Apply(&applied)).await;
         assert_eq!(denied("apply", applied), bare("team is added as b"));
-        // Along with a label that is free.
+        // Together with a label that may change.
         assert_eq!(denied("both", patch("bare", json!({ "track": "x", "app": "" })).await), bare("app is added as "));
         patch("bare", json!({ "track": "canary", "seen": "yes" })).await.unwrap();
         patch("bare", json!({ "track": "stable", "seen": null })).await.unwrap();
@@ -284,7 +284,7 @@ async fn label_hygiene_watches_each_way_by_which_labels_travel_and_holds_up_none
     world.apply_yaml(&node.to_string()).await.unwrap();
     let room = Patch::Merge(json!({ "status": { "allocatable": { "cpu": "4" }, "capacity": { "cpu": "4" } } }));
     Api::<Node>::all(admin.clone()).patch_status("node-1", &params, &room).await.unwrap();
-    // The phase that counts is that of before.
+    // The phase before the change counts.
     let status = Patch::Merge(json!({ "metadata": { "labels": { "app": "db" } }, "status": { "phase": "Failed" } }));
     assert!(denied("status", pods.patch_status("web", &params, &status).await).contains("app changes from web to db"));
     let helper = json!({ "metadata": { "labels": { "app": "db" } },
@@ -324,7 +324,7 @@ async fn label_hygiene_watches_each_way_by_which_labels_travel_and_holds_up_none
         denied("bindings", bind(&admin, &all, &binding("two", &relabelled)).await),
         format!("the Binding of pod two {said}")
     );
-    // As schedulers send it; the API server adds the zone itself, and it is in the list.
+    // As schedulers send it. The API server adds the zone itself, and the zone is in the list.
     set(&world, &json!({ "labels": "app topology.kubernetes.io/zone" })).await.unwrap();
     let is_read = async || !passes(&admin, &ns, "one", &json!({ "topology.kubernetes.io/zone": "x" })).await;
     world.eventually("the list is read", TIMEOUT, is_read).await.unwrap();
@@ -360,19 +360,19 @@ async fn label_hygiene_leaves_alone_what_no_longer_runs() {
         kubelet_says(&world, &ns, &name, phase).await;
         pods.patch(&name, &PatchParams::default(), &labels(&changed)).await.unwrap();
     }
-    // A tenant may give a pod a year to end, in which it runs on.
+    // A tenant may set a grace period of a year, and the pod still runs during it.
     running(&world, &ns, "slow", &app, &json!({ "finalizers": ["example.com/held"] })).await;
     pods.delete("slow", &DeleteParams { grace_period_seconds: Some(31_536_000), ..DeleteParams::default() }).await.unwrap();
     let said = denied("in its grace period", pods.patch("slow", &PatchParams::default(), &labels(&changed)).await);
     assert!(said.contains("app changes from web to db"), "{said}");
-    // The kubelet has ended it: a finalizer is all that keeps it.
+    // The kubelet has stopped the pod. Only a finalizer still keeps the object.
     let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
     pods.delete("slow", &at_once).await.unwrap();
     pods.patch("slow", &PatchParams::default(), &labels(&changed)).await.unwrap();
     let released = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
     pods.patch("slow", &PatchParams::default(), &released).await.unwrap();
     assert!(pods.get_opt("slow").await.unwrap().is_none());
-    // A kubelet runs no pod that says so of itself.
+    // No kubelet runs a pod that has this annotation.
     let mirror = json!({ "annotations": { "kubernetes.io/config.mirror": "0123456789abcdef" } });
     running(&world, &ns, "mirror", &app, &mirror).await;
     pods.patch("mirror", &PatchParams::default(), &labels(&changed)).await.unwrap();
@@ -409,7 +409,7 @@ async fn label_hygiene_is_in_the_way_of_no_kubelet_no_finalizer_no_collector_and
     let is_deleted = async || pods.get("held").await.map(|pod| pod.metadata.deletion_timestamp.is_some());
     world.eventually("the namespace controller deletes the pod", TIMEOUT, is_deleted).await.unwrap();
     assert!(pods.get("held").await.unwrap().metadata.deletion_grace_period_seconds.is_some_and(|seconds| seconds > 0));
-    // Whatever a controller of finalizers says of it on its way out.
+    // The controller of a finalizer may change labels while the pod is being deleted.
     let change = json!({ "metadata": { "labels": { "app": "released" }, "finalizers": null } });
     pods.patch("held", &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
     let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
@@ -466,7 +466,7 @@ async fn label_hygiene_reads_a_list_however_it_is_spaced_and_refuses_one_that_ca
     }
     assert_eq!(parameters(&world).get(NAME).await.unwrap().data, before.data);
     set(&world, &json!({ "labels": words(50), "controllers": words(50) })).await.unwrap();
-    // Another ConfigMap of that name, and another name, are nobody's business.
+    // A ConfigMap of that name in another namespace, and one with another name, are not checked.
     let map: ConfigMap = serde_json::from_value(json!({ "metadata": { "name": NAME }, "data": { "x": "y" } })).unwrap();
     Api::namespaced(tenant, &ns).create(&PostParams::default(), &map).await.unwrap();
     let map: ConfigMap = serde_json::from_value(json!({ "metadata": { "name": "other" }, "data": { "x": "y" } })).unwrap();
@@ -476,7 +476,7 @@ async fn label_hygiene_reads_a_list_however_it_is_spaced_and_refuses_one_that_ca
 #[tokio::test]
 async fn label_hygiene_holds_up_nobody_without_its_config_map_or_with_a_list_from_before() {
     let world = World::new().await.unwrap();
-    // Older than the component, which tells of it at the next apply.
+    // Created before the component. The component reports it at the next apply.
     let map: ConfigMap = serde_json::from_value(
         json!({ "metadata": { "name": NAME, "finalizers": ["example.com/held"] }, "data": { "lables": "app" } }),
     )
@@ -492,12 +492,12 @@ async fn label_hygiene_holds_up_nobody_without_its_config_map_or_with_a_list_fro
     .await;
     let pods = pods_of(&tenant, &ns);
     pods.patch("web", &PatchParams::default(), &labels(&json!({ "app": "db" }))).await.unwrap();
-    // It can be deleted as it is, finalizers and all.
+    // It can be deleted although it is invalid, also with finalizers.
     parameters(&world).delete(NAME, &DeleteParams::default()).await.unwrap();
     let released = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
     parameters(&world).patch(NAME, &PatchParams::default(), &released).await.unwrap();
     assert!(parameters(&world).get_opt(NAME).await.unwrap().is_none());
-    // A good one, and none again.
+    // First a valid ConfigMap, then none.
     denying(&world).await;
     assert!(!passes(&tenant, &ns, "web", &json!({ "app": "x" })).await);
     parameters(&world).delete(NAME, &DeleteParams::default()).await.unwrap();
@@ -508,7 +508,7 @@ async fn label_hygiene_holds_up_nobody_without_its_config_map_or_with_a_list_fro
     pods.delete("web", &DeleteParams::default()).await.unwrap();
 }
 
-/// The component beside a ConfigMap that stays as it is.
+/// Installs the component, but leaves an existing ConfigMap unchanged.
 async fn denying_with(world: &World, map: &ConfigMap, is_in_force: impl AsyncFn() -> bool) {
     for file in ["pods.yaml", "bindings.yaml", "parameters.yaml"] {
         let text =
@@ -551,7 +551,7 @@ async fn label_hygiene_lets_those_pass_whom_the_platform_names_in_full_and_nobod
     assert!(!passes(&world.admin(), &ns, "web", &json!({ "app": "x" })).await);
 }
 
-/// The real controllers of workloads, under either identity.
+/// With the real workload controllers, with one identity for each controller or one for all.
 async fn workloads_roll_out_and_a_named_controller_repairs(shared_credentials: bool, controller: &str) {
     let more_controllers = vec!["deployment-controller", "replicaset-controller", "statefulset-controller"];
     let world = World::on(Options { shared_credentials, more_controllers, ..Options::default() }).await.unwrap();
@@ -577,7 +577,7 @@ async fn workloads_roll_out_and_a_named_controller_repairs(shared_credentials: b
     world.eventually("the list is read", TIMEOUT, is_read).await.unwrap();
     let said = denied("pod", pods.patch(&first, &PatchParams::default(), &labels(&json!({ "tier": "back" }))).await);
     assert!(said.contains("tier changes from front to back; change the template of its workload (ReplicaSet web-"), "{said}");
-    // What the message says to do instead.
+    // Does what the message recommends.
     let change = Patch::Merge(json!({ "spec": { "template": { "metadata": { "labels": { "tier": "back" } } } } }));
     deployments.patch("web", &PatchParams::default(), &change).await.unwrap();
     world.eventually("it is rolled out anew", TIMEOUT, async || all_of("back").await).await.unwrap();

@@ -1,4 +1,4 @@
-//! The admission components: what they deny to whom, and that they are in the way of nobody who keeps the cluster going.
+//! The admission components: what they deny and to whom, and that they do not block anybody who keeps the cluster running.
 
 use std::fmt::Debug;
 use std::fs;
@@ -25,13 +25,13 @@ mod together;
 
 const COMPONENTS: &str = "manifests/components";
 
-/// Applies a component, and waits until it is in force: the API server takes a moment to read it.
+/// Applies a component, and waits until it is in force. The API server takes a moment to read it.
 async fn choose(world: &World, component: &str, is_in_force: impl AsyncFn() -> bool) {
     world.plane().run_kubectl(&["apply", "--server-side", "-k", &format!("{COMPONENTS}/{component}")]).unwrap();
     world.eventually(&format!("{component} is in force"), TIMEOUT, is_in_force).await.unwrap();
 }
 
-/// Why something was not allowed, in the words of the component.
+/// The message of the component that denied a request. Panics if the request was not denied.
 fn denied<T: Debug>(what: &str, result: kube::Result<T>) -> String {
     match result {
         Err(kube::Error::Api(status)) if status.message.contains("denied request: ") => {
@@ -42,7 +42,7 @@ fn denied<T: Debug>(what: &str, result: kube::Result<T>) -> String {
     }
 }
 
-/// Somebody of the break-glass group, who may do anything.
+/// A client of a member of the break-glass group who has all rights.
 async fn break_glass(world: &World) -> Client {
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
@@ -57,7 +57,7 @@ async fn break_glass(world: &World) -> Client {
     rescue
 }
 
-/// A baseline's policies by their label, which the operator does not plan.
+/// Creates policies with a baseline's label that the operator has not planned.
 async fn create_fifty_of_ours(policies: &Api<NetworkPolicy>) {
     for number in 0..50 {
         let policy = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": { "podSelector": {} },
@@ -66,7 +66,7 @@ async fn create_fifty_of_ours(policies: &Api<NetworkPolicy>) {
     }
 }
 
-/// A change that gives an object an owner which is not there: the garbage collector goes to delete it.
+/// A patch that sets an owner that does not exist. The garbage collector then tries to delete the object.
 fn owned_by_nothing() -> Value {
     json!({ "metadata": { "ownerReferences": [
         { "apiVersion": "v1", "kind": "ConfigMap", "name": "none", "uid": "0f9e8d7c-6b5a-4321-8765-00ffabcdef12" }] } })
@@ -102,7 +102,7 @@ async fn the_type_check_of_every_policy_of_every_component_is_clean() {
     }
 }
 
-/// The kustomizations of the page stand beside `manifests/default`; a patch that meets nothing would not be told.
+/// The kustomizations of the page are next to `manifests/default`. A patch that matches nothing would go unnoticed.
 #[tokio::test]
 async fn every_kustomization_of_the_page_can_be_built_and_its_patches_meet_something() {
     let world = World::bare().await.unwrap();

@@ -1,4 +1,5 @@
-//! no-gap: in a namespace that is not decided yet no pod is created, and the operator says which ones are.
+//! no-gap: no pod can be created in a namespace before the operator has decided about it. The operator labels the namespaces it has
+//! decided about.
 
 use std::time::Instant;
 
@@ -20,7 +21,7 @@ use crate::support::{a_second_later, label, namespaces};
 pub const DECIDED: &str = "policybaseline.io/decided";
 pub const LABELLING: &str = "--label-namespaces";
 
-/// One that is let in everywhere.
+/// A pod that every security level allows.
 pub fn pod(name: &str) -> Pod {
     let restricted = json!({ "allowPrivilegeEscalation": false, "runAsNonRoot": true,
         "capabilities": { "drop": ["ALL"] }, "seccompProfile": { "type": "RuntimeDefault" } });
@@ -32,7 +33,7 @@ async fn create(client: &Client, namespace: &str, name: &str) -> kube::Result<Po
     Api::<Pod>::namespaced(client.clone(), namespace).create(&PostParams::default(), &pod(name)).await
 }
 
-/// A namespace in which pods could be created, were it not for the component.
+/// A namespace in which pods could be created if the component were not installed.
 pub async fn namespace(world: &World, prefix: &str, labels: &[(&str, &str)]) -> String {
     let name = world.namespace(prefix, labels).await.unwrap();
     until_pods_can_have_an_account(world, &name).await;
@@ -45,7 +46,7 @@ async fn until_pods_can_have_an_account(world: &World, namespace: &str) {
     world.eventually("pods can have an account", TIMEOUT, is_there).await.unwrap();
 }
 
-/// Installs the component with the operator, and waits until it is in force.
+/// Installs every component together with the operator's manifests, and waits until no-gap is in force.
 pub async fn no_gap(world: &World) {
     world.plane().run_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", EVERYTHING]).unwrap();
     let probe = namespace(world, "probe", &[]).await;
@@ -72,7 +73,7 @@ pub async fn until_decided(world: &World, namespace: &str, wanted: &str) {
         .unwrap();
 }
 
-/// Tries until a pod is let in.
+/// Tries until a pod is admitted.
 pub async fn until_let_in(world: &World, client: &Client, namespace: &str) -> Pod {
     world
         .eventually(&format!("a pod is let in to {namespace}"), TIMEOUT, async || match create(client, namespace, "web").await {
@@ -103,7 +104,7 @@ async fn no_gap_lets_no_pod_in_before_every_policy_is_in_place() {
     }
     a_second_later(&world).await;
     world.start_operator_with(&[LABELLING]).await.unwrap();
-    // Older than the process, not than the baseline.
+    // This namespace is older than the process, but younger than the baseline.
     let mut all = vec![waiting];
     for _ in 0..5 {
         all.push(world.namespace("new", &[]).await.unwrap());
@@ -140,11 +141,11 @@ async fn no_gap_lets_pods_in_where_nothing_is_planned() {
         until_let_in(&world, &world.admin(), ns).await;
         assert_eq!(decided(&world, ns).await.as_deref(), Some("exempt"), "{ns}");
     }
-    // An audit claims nothing.
+    // A baseline in mode Audit does not own the namespace.
     let audited = namespace(&world, "audited", &[("team", "trial")]).await;
     until_let_in(&world, &world.admin(), &audited).await;
     assert_eq!(decided(&world, &audited).await.as_deref(), Some("protected"));
-    // Existing namespaces are enforced now: from open to closed without a gate in between.
+    // Now existing namespaces are enforced too: they go from open to closed, without a phase in which pods are refused.
     apply_baseline(&world, PLATFORM, &json!({ "excludeNamespaces": [excluded], "existingNamespaces": "Enforce" })).await;
     until_decided(&world, &old, "protected").await;
     until_holds(&world, &old, &Plan::of(PLATFORM)).await;
@@ -196,7 +197,7 @@ async fn no_gap_never_holds_up_the_system_the_operator_or_what_nodes_mirror() {
     mirror.metadata.name = Some("forged".into());
     denied("forged", by(&tenant(&world, &[&ns]).await).create(&PostParams::default(), &mirror).await);
     create(&break_glass(&world).await, &ns, "rescue").await.unwrap();
-    // Namespaces, and all else in them, come and go.
+    // Other objects, and namespaces themselves, are not affected.
     world.plane().run_kubectl(&["-n", &ns, "create", "configmap", "any"]).unwrap();
 }
 
@@ -212,7 +213,8 @@ async fn no_gap_keeps_pods_coming_where_it_is_decided_while_the_operator_is_down
     let meanwhile = namespace(&world, "meanwhile", &[]).await;
     create(&world.admin(), &before, "another").await.unwrap();
     denied("nobody decides", create(&world.admin(), &meanwhile, "web").await);
-    // Also without its policies, which are repaired when it is back: the label says what was decided, not what is there.
+    // This also holds while a policy is missing; it is repaired when the operator is back. The label shows the decision, not the
+    // current state.
     policies_of(&break_glass(&world).await, &before).delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
     create(&world.admin(), &before, "a-third").await.unwrap();
     world.start_operator_with(&[LABELLING]).await.unwrap();
@@ -220,7 +222,7 @@ async fn no_gap_keeps_pods_coming_where_it_is_decided_while_the_operator_is_down
     until_holds(&world, &before, &Plan::of(PLATFORM)).await;
 }
 
-/// The numbers are for docs/admission.md.
+/// Prints the numbers for docs/admission.md.
 #[tokio::test]
 async fn no_gap_makes_workloads_wait_and_their_controllers_try_again() {
     let mut world = World::on(Options { more_controllers: vec!["replicaset-controller"], ..Options::default() }).await.unwrap();
@@ -278,7 +280,7 @@ async fn no_gap_lets_the_operator_label_namespaces_and_do_nothing_else_to_them()
     until_decided(&world, &ns, "exempt").await;
 }
 
-/// Nobody else labels it.
+/// Checks that an admin may not remove the label. Then removes it as a member of the break-glass group.
 async fn label_by_hand(world: &World, ns: &str) {
     let by_hand = Patch::Merge(json!({ "metadata": { "labels": { DECIDED: null } } }));
     denied("by hand", namespaces(world).patch(ns, &PatchParams::default(), &by_hand).await);
@@ -306,7 +308,7 @@ async fn i2_labels_are_written_once_and_a_restart_writes_none() {
         writes.iter().filter(|entry| entry.resource == "namespaces" && entry.name == of).count()
     };
     assert_eq!((labelled(&ns), labelled(&other), labelled(&new)), (0, 0, 1));
-    // What is decided otherwise is labelled otherwise.
+    // A different decision gives a different label.
     label(&world, &ns, "team", None).await;
     until_decided(&world, &ns, "exempt").await;
     label(&world, &ns, "team", Some("x")).await;

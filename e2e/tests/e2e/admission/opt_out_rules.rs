@@ -1,5 +1,5 @@
-//! opt-out-rules: the API server says of an opt-out what the operator would say, when it is written; a change makes none wider, and nothing
-//! holds up who makes one narrower. But for one test no operator runs here: nothing of it is needed.
+//! opt-out-rules: when an opt-out is written, the API server gives the same verdict as the operator would. A change can never make an
+//! opt-out wider, and a change that makes it narrower is always allowed. Except for one test, no operator runs here.
 //! One file: the tests share their scene.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
@@ -32,7 +32,7 @@ const LATER: &str = "spec.expiresAt may only be moved to an earlier time";
 const OTHER_APPROVER: &str = "spec.approvedBy says who allowed this opt-out, and stays";
 const MISTAKEN: &str = "is wrong, and no opt-out is created until it is mended: ";
 
-/// How the component begins, and the word of the operator for the same.
+/// The beginning of each message of the component, and the operator's reason for the same case.
 const REASONS: [(&str, &str); 4] = [
     (OVER, "Expired"),
     ("spec.expiresAt is too late", "TooLong"),
@@ -40,21 +40,21 @@ const REASONS: [(&str, &str); 4] = [
     ("no opt-outs are allowed here", "PolicyNotAllowed"),
 ];
 
-/// What is said of an opt-out, by whom.
+/// The expected verdicts on an opt-out.
 #[derive(Clone, Copy)]
 enum Said {
     /// Both accept it.
     Accepted,
-    /// Both refuse it, the API server in these words.
+    /// Both refuse it; the API server with this message.
     Refused(&'static str),
-    /// The API server alone refuses it, on purpose, because.
+    /// Only the API server refuses it, on purpose: the message, and why the two differ.
     RefusedAtAdmission(&'static str, &'static str),
-    /// The operator alone would not put it in force, on purpose, because.
+    /// Only the operator would not put it in force, on purpose: why the two differ.
     NotInForce(&'static str),
 }
 
 impl Said {
-    /// Why the two differ.
+    /// Why the two verdicts differ.
     const fn because(self) -> &'static str {
         match self {
             Accepted | Refused(_) => "they agree",
@@ -65,20 +65,20 @@ impl Said {
 
 use Said::{Accepted, NotInForce, Refused, RefusedAtAdmission};
 
-/// A spec, as it is written at that time of creation.
+/// Builds a spec for a given time of creation.
 type Spec = Box<dyn Fn(Timestamp) -> Value>;
 
-/// One that ends then, in these words.
+/// A spec with this end.
 fn ending(expires: impl Fn(Timestamp) -> String + 'static) -> Spec {
     Box::new(move |created| spec(&json!([EGRESS]), &expires(created)))
 }
 
-/// One that ends so many seconds after its creation.
+/// A spec that ends this many seconds after the creation.
 fn after(seconds: i64) -> Spec {
     ending(move |created| later(created, seconds))
 }
 
-/// The same with another field.
+/// The same spec with one field set.
 fn with(of: Spec, field: &'static str, value: Value) -> Spec {
     Box::new(move |created| {
         let mut spec = of(created);
@@ -100,7 +100,7 @@ fn later(created: Timestamp, seconds: i64) -> String {
     (created + SignedDuration::from_secs(seconds)).to_string()
 }
 
-/// As people write it who live elsewhere.
+/// A time in the notation of another time zone.
 fn in_zone(created: Timestamp, seconds: i64, minutes_east: i32) -> String {
     let zone = tz::Offset::from_seconds(minutes_east * 60).unwrap();
     let text = (created + SignedDuration::from_secs(seconds)).display_with_offset(zone).to_string();
@@ -108,7 +108,7 @@ fn in_zone(created: Timestamp, seconds: i64, minutes_east: i32) -> String {
     text
 }
 
-/// What the operator says of it under a baseline with these limits, at the moment in which it was created.
+/// The operator's verdict on a new opt-out under a baseline with these limits.
 fn operator_says(spec: &Value, limits: &Value, created: Timestamp) -> Result<(), String> {
     let object = json!({ "apiVersion": "policybaseline.io/v1alpha1", "kind": "BaselineOptOut", "spec": spec,
         "metadata": { "name": "o", "namespace": "a", "creationTimestamp": created } });
@@ -132,7 +132,7 @@ fn object(name: &str, spec: &Value) -> DynamicObject {
     serde_json::from_value(object).unwrap()
 }
 
-/// What the API server says, without what it puts before the words of the component.
+/// The message of the API server, without the text before the component's own words.
 fn told<T>(result: kube::Result<T>) -> Result<T, String> {
     result.map_err(|error| match error {
         kube::Error::Api(status) => {
@@ -154,13 +154,13 @@ async fn merge(client: &Client, namespace: &str, name: &str, patch: Value) -> Re
     told(opt_outs(client, namespace).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await)
 }
 
-/// Compares what both say with what is expected.
+/// Compares both verdicts with the expected one.
 fn assert_said(name: &str, expected: Said, operator: &Result<(), String>, apiserver: &Result<(), String>) {
     let agrees = match (expected, operator, apiserver) {
         (Accepted, Ok(()), Ok(())) | (NotInForce(_), Err(_), Ok(())) => true,
         (Refused(words), Err(why), Err(said)) => {
             let reason = REASONS.into_iter().find_map(|(begins, reason)| said.starts_with(begins).then_some(reason));
-            // The operator cannot read what is about the last day of the year 9999.
+            // The operator cannot decode a time close to the end of the year 9999.
             said.starts_with(words) && (why.starts_with(reason.unwrap_or_default()) || why.starts_with("Undecodable"))
         }
         (RefusedAtAdmission(words, _), Ok(()), Err(said)) => said.starts_with(words),
@@ -169,7 +169,7 @@ fn assert_said(name: &str, expected: Said, operator: &Result<(), String>, apiser
     assert!(agrees, "{name} ({})\noperator: {operator:?}\napiserver: {apiserver:?}", expected.because());
 }
 
-/// Chooses the component, and waits until both of its policies are in force.
+/// Installs the component, and waits until both of its policies are in force.
 async fn opt_out_rules(world: &World) {
     let ns = world.namespace("probe", &[]).await.unwrap();
     let admin = world.admin();
@@ -181,7 +181,7 @@ async fn opt_out_rules(world: &World) {
         let dry = PatchParams { dry_run: true, ..PatchParams::default() };
         let patch = Patch::Merge(json!({ "spec": { "expiresAt": later(now, 700) } }));
         let changed = told(opt_outs(&admin, &ns).patch(&probe, &dry, &patch).await);
-        // A policy may be there before its parameters are.
+        // A policy may be in force before its parameters are.
         created.err().as_deref() == Some(NOBODY) && changed.is_err()
     })
     .await;
@@ -196,13 +196,13 @@ async fn set_parameters(world: &World, data: &Value) {
     api.replace(PARAMETERS, &PostParams::default(), &config).await.unwrap();
 }
 
-/// What the API server says of an opt-out that no limits allow.
+/// The API server's message for an opt-out that no limits allow.
 async fn says_of_the_endless(world: &World, namespace: &str) -> String {
     let endless = spec(&json!([EGRESS]), "9999-12-31T23:59:59Z");
     try_create(&world.admin(), namespace, &endless).await.unwrap_err()
 }
 
-/// Writes the parameters that say what a baseline with these limits says, and waits until they count.
+/// Writes the parameters with the same limits as this baseline, and waits until they are in force.
 async fn set_limits(world: &World, namespace: &str, limits: &Value, approver: Option<&str>) {
     let mut data = json!({});
     let longest = limits["maxDuration"].as_str();
@@ -222,7 +222,7 @@ async fn set_limits(world: &World, namespace: &str, limits: &Value, approver: Op
     world.eventually(&format!("{data} counts"), TIMEOUT, counts).await.unwrap();
 }
 
-/// Somebody who may do anything with opt-outs in a namespace, and nothing else.
+/// A user who may do everything with opt-outs in one namespace, and nothing else.
 async fn owner(world: &World, namespace: &str) -> Client {
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": "opt-out-owners" },
@@ -240,10 +240,10 @@ fn approved_by(who: Value) -> Spec {
     with(after(60), "approvedBy", who)
 }
 
-/// What it is, what it says, and what is said of it.
+/// The name of the case, the spec, and the expected verdicts.
 type Case = (&'static str, Spec, Said);
 
-/// With 720h and all roles, where somebody must have approved.
+/// The cases under the default limits: 720h and all roles. `approvedBy` is required.
 fn cases_under_the_defaults() -> Vec<Case> {
     const NOWHERE: &str = "no place is a day away: the operator reads it, and CEL reads not all of it";
     let text = |text: &'static str| ending(move |_| text.into());
@@ -296,7 +296,8 @@ fn cases_under_the_defaults() -> Vec<Case> {
     ]
 }
 
-/// Limits whose `maxDuration` differs from that of the neighbours, by which it is seen that they count; who must approve; and the cases.
+/// Limits, the parameter `approver`, and the cases. `maxDuration` differs from group to group, so the test sees when the limits are in
+/// force.
 type Group = (Value, Option<&'static str>, Vec<Case>);
 
 fn cases_of_creation() -> Vec<Group> {
@@ -338,7 +339,7 @@ fn cases_of_creation() -> Vec<Group> {
             None,
             vec![("after 720h, in so many words", after(MONTH), Accepted), ("and a second", after(MONTH + 1), Refused(TOO_LATE))],
         ),
-        // More than a duration of CEL holds.
+        // Longer than the largest duration of CEL.
         (
             json!({ "maxDuration": "999999h999999h999999h" }),
             None,
@@ -360,7 +361,7 @@ async fn opt_out_rules_say_of_a_new_opt_out_what_the_operator_would_say() {
         set_limits(&world, &ns, &limits, approver).await;
         for (name, spec, expected) in cases {
             for who in &people {
-                // When the same second was told before and after, it was created in that second.
+                // If the server's clock shows the same second before and after, the object was created in that second.
                 let same_second = async || {
                     let created = server_time(&world).await?;
                     let result = create(who, &ns, &spec(created), &PostParams::default()).await;
@@ -377,7 +378,7 @@ async fn opt_out_rules_say_of_a_new_opt_out_what_the_operator_would_say() {
     }
 }
 
-/// What it was, what becomes of it, and what is said of that.
+/// The name of the case, the spec before, the spec after, and the expected verdicts.
 type Change = (&'static str, Spec, Spec, Said);
 
 fn cases_of_change() -> Vec<Change> {
@@ -463,7 +464,7 @@ async fn opt_out_rules_let_a_change_make_an_opt_out_narrower_and_never_wider() {
     let world = World::new().await.unwrap();
     let ns = world.namespace("team", &[]).await.unwrap();
     let people = [owner(&world, &ns).await, world.admin()];
-    // They were there before the component was: also those that it would not let in.
+    // Created before the component is installed, so that opt-outs that it would refuse exist too.
     let mut stored = Vec::new();
     for (name, before, becomes, expected) in cases_of_change() {
         for who in &people {
@@ -475,7 +476,7 @@ async fn opt_out_rules_let_a_change_make_an_opt_out_narrower_and_never_wider() {
     opt_out_rules(&world).await;
     set_limits(&world, &ns, &limits, None).await;
     for (name, who, mut object, spec, expected, at) in stored {
-        // Whatever was wrong with it before: its labels and finalizers are its owner's.
+        // Even if the opt-out was invalid before, its owner may change its labels and finalizers.
         let of = object.name_any();
         merge(who, &ns, &of, json!({ "metadata": { "labels": { "team": "sre" }, "finalizers": ["e2e.example/holds"] } }))
             .await
@@ -628,10 +629,10 @@ async fn opt_out_rules_are_not_in_the_way_of_a_namespace_that_goes_with_opt_outs
     }
     let is_deleted = async || opt_outs(&admin, &held).get(&last).await.map(|o| o.metadata.deletion_timestamp.is_some());
     world.eventually("the namespace controller deletes", TIMEOUT, is_deleted).await.unwrap();
-    // By an admin of the cluster, whom nothing exempts: the rights of tenants go with their namespace.
+    // By a cluster admin, who is not exempt. A tenant would have lost the rights in the terminating namespace.
     merge(&admin, &held, &last, json!({ "metadata": { "finalizers": null } })).await.unwrap();
     assert!(opt_outs(&admin, &held).get_opt(&last).await.unwrap().is_none());
-    // The controller looks after what was held in its own time, and that is no matter of this test.
+    // The namespace controller finishes the held namespace later. This test does not check that.
     let is_gone = async || api.get_opt(&free).await.map(|found| found.is_none());
     world.eventually("the namespace is gone", TIMEOUT, is_gone).await.unwrap();
 }
@@ -644,7 +645,7 @@ async fn opt_out_rules_let_break_glass_and_the_operator_in_and_no_time_that_a_re
     let rescue = break_glass(&world).await;
     apply_baseline(&world, PLATFORM, &json!({})).await;
     let now = Timestamp::now();
-    // Nobody is younger than the API server says.
+    // A request cannot set its own creation time.
     for claimed in [MONTH, -MONTH] {
         let mut forged = object("forged", &after(2 * MONTH - 60)(now));
         forged.data["spec"]["expiresAt"] = later(now, if claimed > 0 { 2 * MONTH - 60 } else { -60 }).into();
@@ -653,7 +654,7 @@ async fn opt_out_rules_let_break_glass_and_the_operator_in_and_no_time_that_a_re
         let said = told(opt_outs(&world.admin(), &ns).create(&PostParams::default(), &forged).await).unwrap_err();
         assert!(said.starts_with("spec.expiresAt is "), "{said}");
     }
-    // What is applied is created too, if it is not there.
+    // An apply of an object that does not exist creates it, so the rules for creation count.
     let endless = spec(&json!([EGRESS]), "9999-12-31T23:59:59Z");
     let params = PatchParams::apply("e2e").force();
     let applied = opt_outs(&world.admin(), &ns).patch("applied", &params, &Patch::Apply(&object("applied", &endless))).await;
@@ -665,7 +666,7 @@ async fn opt_out_rules_let_break_glass_and_the_operator_in_and_no_time_that_a_re
     merge(&rescue, &ns, &by_rescue, json!({ "spec": { "expiresAt": later(now, 900), "policies": [EGRESS, INGRESS] } }))
         .await
         .unwrap();
-    // The operator is let in as a whole, and not for the labels alone that it writes.
+    // The operator is exempt from all rules, not only for the labels that it writes.
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": { "name": "may", "namespace": ns },
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "policy-baseline-opt-outs" },
@@ -676,7 +677,7 @@ async fn opt_out_rules_let_break_glass_and_the_operator_in_and_no_time_that_a_re
     let may = async || try_create(&operator, &ns, &nobody).await.map(|_| true);
     world.eventually("the operator may create what breaks the rules", TIMEOUT, may).await.unwrap();
     merge(&operator, &ns, &by_rescue, json!({ "spec": { "expiresAt": later(now, 1_000) } })).await.unwrap();
-    // The operator labels what the component would not let in, and what it did.
+    // The operator labels an opt-out that the component would have refused, and one that it accepted.
     let good = create(&world.admin(), &ns, &after(600)(now), &PostParams::default()).await.unwrap().name_any();
     world.start_operator().await.unwrap();
     until_holds(&world, &ns, &Plan::of(PLATFORM).without(EGRESS).without(INGRESS)).await;

@@ -1,4 +1,4 @@
-//! protect: nobody but the operator and who breaks the glass changes what is the operator's, and namespaces go as ever.
+//! protect: only the operator and the break-glass group may change the operator's objects. The deletion of namespaces still works.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ async fn protected() -> (World, String, BTreeMap<String, NetworkPolicy>) {
     (world, ns, held)
 }
 
-/// Waits until a policy was created anew.
+/// Waits until a policy was created again.
 async fn until_there_again(world: &World, policies: &Api<NetworkPolicy>, before: &NetworkPolicy) {
     let is_there = async || {
         let policy = policies.get_opt(&before.name_any()).await?;
@@ -77,7 +77,7 @@ async fn protect_denies_every_way_to_touch_what_is_ours_to_tenants_and_to_cluste
         assert!(denied("delete", policies.delete(DENY_INGRESS, &DeleteParams::default()).await).starts_with(&belongs));
         let all = policies.delete_collection(&DeleteParams::default(), &ListParams::default()).await;
         assert!(denied("deletecollection", all).contains(" belongs to baseline "));
-        // One's own policies are one's own, but for our labels.
+        // A tenant may write policies, as long as they do not have our labels.
         let own = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
             "metadata": { "name": "own" }, "spec": { "podSelector": {} } });
         policies.create(&PostParams::default(), &serde_json::from_value(own.clone()).unwrap()).await.unwrap();
@@ -121,7 +121,8 @@ async fn protect_lets_go_what_is_going_and_lets_the_plugin_of_eks_hold_what_it_e
     more["spec"] = json!({ "ingress": [{}] });
     denied("and the rules", patch(more).await);
     patch(finalizers(json!([]))).await.unwrap();
-    // Held by somebody, and deleted by who may: who holds it lets go, and nobody can hold it any longer.
+    // The break-glass group deletes a policy that a finalizer holds. Its holder can remove the finalizer: first the garbage collector,
+    // after a foreground deletion; then the plugin of EKS.
     let rescue = policies_of(&break_glass(&world).await, &ns);
     rescue.delete(DENY_INGRESS, &DeleteParams::foreground()).await.unwrap();
     until_there_again(&world, &rescue, &held[DENY_INGRESS]).await;
@@ -156,12 +157,12 @@ async fn protect_keeps_the_label_of_namespaces_by_each_of_the_three_ways() {
     assert_eq!(denied("namespaces/finalize", finalize(Some("exempt")).await), alone);
     let rescue: Api<Namespace> = Api::all(break_glass(&world).await);
     rescue.patch(&name, &params, &label(json!("exempt"))).await.unwrap();
-    // What is there stays there.
+    // A label that is set cannot be changed or removed.
     assert_eq!(denied("another", api.patch(&name, &params, &label(json!("protected"))).await), alone);
     assert_eq!(denied("taken off", api.patch(&name, &params, &label(Value::Null)).await), alone);
     assert_eq!(denied("taken off by status", api.patch_status(&name, &params, &label(Value::Null)).await), alone);
     assert_eq!(denied("taken off by finalize", finalize(None).await), alone);
-    // Any other label is its owner's.
+    // The owner may change every other label.
     let other = Patch::Merge(json!({ "metadata": { "labels": { "team": "sre" } } }));
     api.patch(&name, &params, &other).await.unwrap();
     rescue.patch(&name, &params, &label(Value::Null)).await.unwrap();
@@ -191,14 +192,15 @@ async fn protect_leaves_opt_outs_to_their_owners_but_for_what_the_operator_says_
     until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
 }
 
-/// Under either identity of the controllers: one of its own for each, or one for all.
+/// With one identity for each controller, or one for all.
 async fn a_namespace_goes_with_all_its_policies(options: Options) {
     let world = World::on(options).await.unwrap();
     protect(&world).await;
     let ns = world.namespace("full", &[]).await.unwrap();
     let rescue = policies_of(&break_glass(&world).await, &ns);
     create_fifty_of_ours(&rescue).await;
-    // Whoever may write an owner into a policy could have it collected: the garbage collector is not trusted either.
+    // A user who may set an owner on a policy could have it garbage-collected. So the component does not trust the garbage collector
+    // either.
     rescue.patch("ours-0", &PatchParams::default(), &Patch::Merge(owned_by_nothing())).await.unwrap();
     let audit = world.audit().unwrap();
     let mark = audit.mark();
@@ -210,7 +212,7 @@ async fn a_namespace_goes_with_all_its_policies(options: Options) {
         .await
         .unwrap();
     assert_eq!(rescue.list(&ListParams::default()).await.unwrap().items.len(), 50);
-    // By the namespace controller, which nobody helps here.
+    // Only the namespace controller deletes the contents here.
     namespaces(&world).delete(&ns, &DeleteParams::default()).await.unwrap();
     until_gone(&world, &ns).await;
 }

@@ -1,4 +1,4 @@
-//! sane-policies: what is told of a tenant's policy, to whom, and that it agrees with what the operator says of the same policy.
+//! sane-policies: the warnings about a tenant's policy, who gets them, and that they agree with the operator's view of the same policy.
 //! One file: the tests share their scene.
 
 use std::collections::BTreeMap;
@@ -23,11 +23,11 @@ use crate::support::{namespaces, until_gone};
 
 const OPERATOR: &str = "system:serviceaccount:policy-baseline-system:policy-baseline";
 
-/// What the API server answered.
+/// A response of the API server.
 struct Answer {
     code: u16,
     body: Value,
-    /// What each check of the component warned of.
+    /// The warning of each check of the component.
     told: BTreeMap<String, String>,
 }
 
@@ -41,7 +41,7 @@ impl Answer {
     }
 }
 
-/// The client of kube keeps warnings to itself, so this asks by hand.
+/// Sends a request by hand, because kube's client does not return warnings.
 async fn ask(client: &Client, method: Method, uri: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
     let kind = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
     let mut request = Request::builder().method(method).uri(uri).header("content-type", kind);
@@ -79,14 +79,14 @@ async fn create(client: &Client, ns: &str, policy: &Value) -> Answer {
     ask(client, Method::POST, &uri(ns), &[], policy).await
 }
 
-/// What is told of a policy that is not kept.
+/// Checks a policy with a dry run: nothing is stored.
 async fn judged(client: &Client, ns: &str, spec: &Value) -> Answer {
     let answer = ask(client, Method::POST, &format!("{}?dryRun=All", uri(ns)), &[], &policy("web", spec)).await;
     assert_eq!(answer.code, 201, "{}", answer.body);
     answer
 }
 
-/// A policy with which nothing is right.
+/// A policy that fails all checks.
 fn insane() -> Value {
     let mut insane = policy("probe", &json!({ "policyTypes": ["Ingress", "Egress"], "ingress": [{}] }));
     insane["metadata"]["annotations"] =
@@ -102,7 +102,7 @@ async fn sane_policies(world: &World) {
     .await;
 }
 
-/// Changes what is done about each check, as the patch in the docs does, and waits until it is.
+/// Sets the action of every check, as the patch in the docs does. Waits until it is in force.
 async fn act(world: &World, action: &str, shows: impl Fn(&Answer) -> bool) {
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(world.admin());
     for check in ["dns", "everything", "peers"] {
@@ -114,7 +114,7 @@ async fn act(world: &World, action: &str, shows: impl Fn(&Answer) -> bool) {
         let answers = [
             policy("probe", &json!({ "policyTypes": ["Egress"] })),
             policy("probe", &json!({ "ingress": [{}] })),
-            // The annotation alone.
+            // Only the annotation is wrong.
             {
                 let mut named = insane();
                 named["spec"] = json!({ "podSelector": {} });
@@ -145,7 +145,7 @@ async fn sane_policies_warns_of_isolated_egress_that_lets_no_dns_out() {
         (json!({ "policyTypes": ["Egress"] }), both),
         (json!({ "policyTypes": ["Ingress", "Egress"], "egress": [] }), both),
         (ports(json!([{ "port": 443 }])), both),
-        // The API server says what such a policy is about.
+        // The API server fills in the policy types of such a policy.
         (json!({ "egress": [{ "ports": [{ "port": 443 }] }] }), both),
         (ports(json!([udp])), Some("TCP")),
         (ports(json!([{ "port": 53 }])), Some("UDP")),
@@ -191,7 +191,7 @@ fn both_ways(rules: &Value) -> Value {
     json!({ "policyTypes": ["Ingress", "Egress"], "ingress": rules, "egress": out })
 }
 
-/// The same, as the operator says it of the same policy.
+/// Whom the policy lets through on all ports, according to the operator.
 fn as_the_operator_says(spec: &Value) -> Option<String> {
     let mut spec = spec.clone();
     spec["podSelector"] = json!({});
@@ -202,7 +202,7 @@ fn as_the_operator_says(spec: &Value) -> Option<String> {
     told(ingress)
 }
 
-/// Who is let through on all ports, as the component says it, which of both directions at once tells the one it comes to first.
+/// Whom the policy lets through on all ports, according to the component. It reports only one direction, so each is checked separately.
 async fn as_the_component_says(client: &Client, ns: &str, spec: &Value) -> Option<String> {
     let one = |direction: &str, rules: &str| json!({ "policyTypes": [direction], rules: spec[rules] });
     let ingress = judged(client, ns, &one("Ingress", "ingress")).await;
@@ -295,8 +295,8 @@ async fn sane_policies_says_of_everything_what_the_operator_says_of_it() {
         assert_eq!(as_the_operator_says(&spec).as_deref(), expected, "{rules}");
         assert_eq!(as_the_component_says(&tenant, &ns, &spec).await.as_deref(), expected, "{rules}");
     }
-    // What only the operator adds up: blocks smaller than a /8, an exception that is more than a 512th of its block without being most of
-    // it, and one that several blocks give back.
+    // Cases that only the operator adds up: blocks smaller than a /8; an exception that is more than a 512th of its block but not most
+    // of it; and an exception that another block covers again.
     let nines: Vec<String> = (0..512).map(|n| format!("{}.{}.0.0/9", n / 2, n % 2 * 128)).collect();
     let nines: Vec<&str> = nines.iter().map(String::as_str).collect();
     for rules in [
@@ -308,7 +308,7 @@ async fn sane_policies_says_of_everything_what_the_operator_says_of_it() {
         assert_eq!(as_the_operator_says(&spec).as_deref(), v4, "{rules}");
         assert_eq!(as_the_component_says(&tenant, &ns, &spec).await, None, "{rules}");
     }
-    // And what only the component says: the operator asks of a policy for all pods, and tells the widest opening of any ports.
+    // A case that only the component reports: the operator checks only policies for all pods.
     let spec = json!({ "podSelector": { "matchLabels": { "app": "web" } }, "ingress": [{}] });
     assert!(Openings::of(&serde_json::from_value(spec.clone()).unwrap()).is_none());
     assert!(judged(&tenant, &ns, &spec).await.of("everything").is_some());
@@ -323,7 +323,7 @@ async fn sane_policies_never_says_everything_where_the_operator_does_not() {
     let mut dice = Dice::from_env();
     let mut seen = BTreeMap::<bool, usize>::new();
     for _ in 0..80 {
-        // The whole in random pieces, some of which are missing, doubled, or have an exception.
+        // All addresses in random pieces. Some pieces are missing, doubled, or have an exception.
         let mut pieces = vec![(0_u32, 0_u32)];
         for _ in 0..dice.below(30) {
             let at = dice.below(pieces.len());
@@ -389,14 +389,14 @@ async fn sane_policies_tells_of_an_empty_peer_list_that_kubectl_apply_wrote() {
         assert_eq!(kubectl(&["apply"], &json!({ rules: [{ "ports": on(3) }] })), None);
         assert_eq!(kubectl(&["apply"], &json!({ rules: [{ list: [{ "podSelector": {} }] }] })), None);
         assert_eq!(kubectl(&["apply"], &json!({ rules: [] })), None);
-        // An annotation of before says nothing of this change.
+        // The annotation of an earlier apply is not evidence for this change.
         kubectl(&["apply"], &json!({ rules: [{ list: [], "ports": on(4) }] })).unwrap();
         let patched = json!({ "spec": { rules: [{ "ports": on(5) }] } });
         let answer = ask(&world.admin(), Method::PATCH, &format!("{}/written", uri(&ns)), &[], &patched).await;
         assert_eq!((answer.code, answer.of("peers")), (200, None));
         world.plane().run_kubectl(&["-n", &ns, "delete", "networkpolicy", "written"]).unwrap();
     }
-    // Nobody writes it down for other ways to write.
+    // Other ways of writing leave no such annotation.
     let empty = json!({ "ingress": [{ "from": [], "ports": on(6) }] });
     assert_eq!(kubectl(&["apply", "--server-side"], &empty), None);
     assert_eq!(judged(&world.admin(), &ns, &empty).await.of("peers"), None);
@@ -457,7 +457,7 @@ async fn sane_policies_judges_eight_thousand_rules_within_the_budget() {
         assert_eq!(told, expected.into_iter().collect::<Vec<_>>(), "{shape}: {:?}", answer.told);
         assert!(answer.told.values().all(|said| said.starts_with("NetworkPolicy web ")), "{shape}: {:?}", answer.told);
     }
-    // Changed as well as created.
+    // For an update as well as for a create.
     let before = policy("web", &json!({ "policyTypes": ["Egress"], "egress": rules(&|n| json!({ "to": [address(n)] })) }));
     assert_eq!(create(&world.admin(), &ns, &before).await.code, 201);
     let path = format!("{}/web", uri(&ns));
@@ -474,7 +474,7 @@ async fn sane_policies_warns_audits_or_denies_as_its_bindings_say_for_tenants_an
     let tenant = tenant(&world, &[&ns]).await;
     let audit = world.audit().unwrap();
     let failure = "validation.policy.admission.k8s.io/validation_failure";
-    // As it is shipped: it warns, and notes it.
+    // As it is shipped: it warns, and writes to the audit log.
     for who in [tenant.clone(), world.admin()] {
         let mark = audit.mark();
         let name = World::unique("open");
@@ -489,7 +489,7 @@ async fn sane_policies_warns_audits_or_denies_as_its_bindings_say_for_tenants_an
         };
         world.eventually("it is in the audit log", TIMEOUT, noted).await.unwrap();
     }
-    // Only noted.
+    // Only written to the audit log.
     act(&world, "Audit", |answer| answer.code == 201 && answer.told.is_empty()).await;
     let mark = audit.mark();
     let answer = create(&tenant, &ns, &policy("noted", &json!({ "ingress": [{}] }))).await;
@@ -529,14 +529,14 @@ async fn sane_policies_lets_the_operator_and_break_glass_write_what_they_want() 
     let as_operator = [("impersonate-user", OPERATOR), ("impersonate-group", "system:serviceaccounts")];
     let answer = ask(&world.admin(), Method::POST, &uri(&ns), &as_operator, &insane).await;
     assert_eq!(answer.code, 201, "{}", answer.body);
-    // Whoever else it is, and also without a group.
+    // Any other user is denied, even one in system:masters, unless the user is also in the break-glass group.
     let as_another = [("impersonate-user", "somebody"), ("impersonate-group", "system:masters")];
     insane["metadata"]["name"] = json!("by-somebody");
     assert_eq!(ask(&world.admin(), Method::POST, &uri(&ns), &as_another, &insane).await.code, 403);
     let as_rescue =
         [("impersonate-user", "somebody"), ("impersonate-group", "system:masters"), ("impersonate-group", BREAK_GLASS)];
     assert_eq!(ask(&world.admin(), Method::POST, &uri(&ns), &as_rescue, &insane).await.code, 201);
-    // Ours are the business of the component protect.
+    // The component protect is responsible for our policies.
     for label in
         [json!({ "app.kubernetes.io/managed-by": "policy-baseline" }), json!({ "policybaseline.io/baseline": "platform" })]
     {
@@ -558,9 +558,9 @@ async fn sane_policies_denies_no_change_of_metadata_and_no_end_of_a_policy_or_a_
     let path = format!("{}/old", uri(&ns));
     let write = async |what: Value| ask(&tenant, Method::PATCH, &path, &[], &what).await.code;
     assert_eq!(write(json!({ "metadata": { "labels": { "team": "a" }, "finalizers": ["example.com/held"] } })).await, 200);
-    // What is written anew is judged, also where it is as bad as before.
+    // A new write is checked, also if the policy was as bad before.
     assert_eq!(write(json!({ "spec": { "podSelector": { "matchLabels": { "app": "web" } } } })).await, 403);
-    // A policy that is being deleted, and held by a finalizer.
+    // A policy that is being deleted, and that a finalizer holds.
     assert_eq!(ask(&tenant, Method::DELETE, &path, &[], &json!({})).await.code, 200);
     assert_eq!(write(json!({ "spec": { "podSelector": { "matchLabels": { "app": "web" } } } })).await, 200);
     namespaces(&world).delete(&ns, &DeleteParams::default()).await.unwrap();

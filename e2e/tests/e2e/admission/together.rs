@@ -1,5 +1,5 @@
-//! All components at once: the operator, the controllers of the cluster and its upgrades go on, under either identity of the controllers.
-//! (`make e2e-components` runs the other suites so.)
+//! All components at once: the operator, the controllers of the cluster and upgrades still work, with one identity for each controller
+//! or one for all. (`make e2e-components` runs the other suites with all components.)
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -15,7 +15,7 @@ use crate::repair::PLATFORM;
 use crate::scene::{DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, merge, policies_of, until_holds, writes_since};
 use crate::support::{namespaces, until_gone};
 
-/// Who installs it is a cluster-admin and not of the break-glass group.
+/// The installer is a cluster-admin and not a member of the break-glass group.
 async fn everything(options: Options) -> World {
     let mut world = World::on(Options { more_controllers: vec!["replicaset-controller"], ..options }).await.unwrap();
     no_gap::no_gap(&world).await;
@@ -33,7 +33,7 @@ async fn namespaces_come_and_go(options: Options) {
     until_decided(&world, &ns, "protected").await;
     let admin = world.admin();
 
-    // What workloads need.
+    // The objects that workloads need.
     let sets: Api<ReplicaSet> = Api::namespaced(admin.clone(), &ns);
     let set = json!({ "metadata": { "name": "web" }, "spec": { "replicas": 2, "selector": { "matchLabels": { "app": "web" } },
         "template": { "metadata": { "labels": { "app": "web" } }, "spec": no_gap::pod("web").spec } } });
@@ -41,12 +41,12 @@ async fn namespaces_come_and_go(options: Options) {
     let pods: Api<Pod> = Api::namespaced(admin.clone(), &ns);
     let are_two = async || pods.list(&ListParams::default()).await.map(|all| all.items.len() == 2);
     world.eventually("two pods", TIMEOUT, are_two).await.unwrap();
-    // The garbage collector takes what goes with its owner, and nothing of ours.
+    // The garbage collector deletes dependents of a deleted owner, and nothing of ours.
     let policies = policies_of(&break_glass(&world).await, &ns);
     let before = policies.get(DENY_EGRESS).await.unwrap();
     merge(&policies, DENY_EGRESS, "rescue", &owned_by_nothing()).await;
     sets.delete("web", &DeleteParams::background()).await.unwrap();
-    // Nobody runs a kubelet here: what is to end is ended by hand.
+    // No kubelet runs here, so the pods only get a deletionTimestamp. The test deletes them later.
     world
         .eventually("the pods are to go with their owner", TIMEOUT, async || {
             let all = pods.list(&ListParams::default()).await?.items;
@@ -57,7 +57,7 @@ async fn namespaces_come_and_go(options: Options) {
     until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
     assert_eq!(policies.get(DENY_EGRESS).await.unwrap().uid(), before.uid(), "I3");
 
-    // What is in it when it goes.
+    // Contents of the namespace at its deletion.
     create_fifty_of_ours(&policies).await;
     opt_outs::create(&world, &ns, &opt_outs::opt_out("partner", &["DefaultDenyEgress"], opt_outs::seconds_from_now(600))).await;
     until_let_in(&world, &admin, &ns).await;
@@ -66,7 +66,7 @@ async fn namespaces_come_and_go(options: Options) {
         pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.ok();
     }
     until_gone(&world, &ns).await;
-    // One by one is what a tenant is denied; in a namespace that goes it is allowed.
+    // In a terminating namespace these deletions are allowed, although a tenant could not do them one by one.
     assert!(!world.operator().unwrap().log().contains(" ERROR "));
 }
 
@@ -86,7 +86,7 @@ async fn with_every_component_the_operator_repairs_edits_releases_and_is_upgrade
     let ns = world.namespace("team", &[("team", "x")]).await.unwrap();
     until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
     until_decided(&world, &ns, "protected").await;
-    // Repairs: also what an apply cannot take off.
+    // Repairs, including fields that an apply cannot remove.
     let rescue = policies_of(&break_glass(&world).await, &ns);
     merge(
         &rescue,
@@ -97,7 +97,8 @@ async fn with_every_component_the_operator_repairs_edits_releases_and_is_upgrade
     .await;
     rescue.delete(DENY_EGRESS, &DeleteParams::default()).await.unwrap();
     until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
-    // An upgrade, by somebody who may do it and is not of the break-glass group: manifests once more, another process, another plan.
+    // An upgrade by somebody who has the rights but is not a member of the break-glass group: the manifests again, a new process, a new
+    // plan.
     world.stop_operator().unwrap();
     world.plane().run_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", EVERYTHING]).unwrap();
     let deployed = json!({ "spec": { "template": { "metadata": { "annotations": { "version": "next" } } } } });
@@ -115,7 +116,7 @@ async fn with_every_component_the_operator_repairs_edits_releases_and_is_upgrade
     until_decided(&world, &new, "exempt").await;
     let left = policies_of(&world.admin(), &new).list(&ListParams::default()).await.unwrap().items;
     assert_eq!(left.len(), 0, "released");
-    // Somebody else's objects of any kind are nobody's business here.
+    // Other people's objects of any kind are not affected.
     let map = json!({ "metadata": { "name": "any", "labels": { TEST_LABEL: "true" } } });
     let maps: Api<ConfigMap> = Api::namespaced(world.admin(), &ns);
     maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();

@@ -1,12 +1,12 @@
-//! One mistake in a baseline, and those that can be made in every label selector.
+//! One mistake in a baseline, and the mistakes that every label selector can have.
 
-/// One mistake: where in the schema, which rule or bound it breaks, and the specs without and with it, in YAML.
+/// One mistake: its place in the schema, the rule or bound that it breaks, and a spec with it and one without it, in YAML.
 pub struct Mistake {
     pub at: String,
     pub breaks: String,
     pub bad: String,
     pub good: String,
-    /// The field and the words that the API server's answer must contain.
+    /// The field and the text that the API server's message must contain.
     pub says: [String; 2],
 }
 
@@ -15,19 +15,19 @@ pub fn mistake(at: &str, breaks: &str, bad: &str, good: &str, field: &str, says:
     Mistake { at, breaks, bad, good, says: [format!("{field}: "), says.to_owned()] }
 }
 
-/// A list of so many entries, in YAML.
+/// A list of `count` entries, in YAML.
 pub fn list(count: usize, entry: impl Fn(usize) -> String) -> String {
     let entries: Vec<String> = (0..count).map(entry).collect();
     format!("[{}]", entries.join(", "))
 }
 
-/// A map of so many entries, in YAML.
+/// A map of `count` entries, in YAML.
 pub fn map(count: usize) -> String {
     let entries: Vec<String> = (0..count).map(|i| format!("key-{i}: v")).collect();
     format!("{{ {} }}", entries.join(", "))
 }
 
-/// As [`mistake`], relative to a selector.
+/// The mistakes in a selector, with paths relative to the selector.
 pub fn selector_mistakes() -> Vec<Mistake> {
     let expression = |text: &str| format!("{{ matchExpressions: [{{ {text} }}] }}");
     let v = |length: usize| "v".repeat(length);

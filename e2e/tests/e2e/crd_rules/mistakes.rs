@@ -1,4 +1,4 @@
-//! What a tired person types in a baseline: one mistake for each rule and each bound of the CRD. One file, because it is one table.
+//! Mistakes that a tired person types in a baseline: one for each rule and each bound of the CRD. One file, because it is one table.
 
 use super::mistake::{Mistake, list, map, mistake, selector_mistakes};
 
@@ -49,7 +49,7 @@ pub fn mistakes() -> Vec<Mistake> {
 #[expect(clippy::too_many_lines, reason = "one table, with a row for each mistake")]
 pub fn own_mistakes() -> Vec<Mistake> {
     let n = |length: usize| "n".repeat(length);
-    // What a rule says is what names it.
+    // The message of a rule is its name.
     let rule =
         |at: &str, bad: &str, good: &str, field: &str, says: &str| mistake(at, &format!("rule {says}"), bad, good, field, says);
     let one_of = |at: &str, bad: &str, good: &str, says: &str| mistake(at, "enum", bad, good, &at.replace("[]", "[0]"), says);
@@ -85,7 +85,7 @@ pub fn own_mistakes() -> Vec<Mistake> {
             "{ mode: Enforce }",
             "Unsupported value: \"enforce\": supported values: \"Enforce\", \"Audit\"",
         ),
-        // The word stands elsewhere in the spec, so that no mode is put in.
+        // The word `mode` occurs elsewhere in the spec, so the test helper adds no mode.
         mistake(
             "spec",
             "required mode",
@@ -118,7 +118,7 @@ pub fn own_mistakes() -> Vec<Mistake> {
             "{ monitoring: { sourceEgress: Open } }",
             "Unsupported value: \"Hold\": supported values: \"Open\", \"Enforce\"",
         ),
-        // The API server has words of its own for a number that is too large, and they begin elsewhere.
+        // The API server has its own message for a number that is too large, and that message begins differently.
         Mistake {
             says: ["must be of type integer with format int32".to_owned(), "in spec.priority".to_owned()],
             ..mistake("spec.priority", "format int32", "{ priority: 3000000000 }", "{ priority: -2147483648 }", "", "")

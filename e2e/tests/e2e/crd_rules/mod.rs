@@ -1,4 +1,4 @@
-//! What the API server says to whoever writes a baseline: each rule and each bound of the CRD, shown by what a tired person types.
+//! The API server's messages for mistakes in a baseline: each rule and each bound of the CRD, with mistakes of a tired person.
 
 mod mistake;
 mod mistakes;
@@ -17,7 +17,7 @@ use self::mistake::Mistake;
 use self::mistakes::mistakes;
 use crate::scene::baselines;
 
-/// A manifest from a name and a spec in YAML. A spec that says nothing of a mode enforces.
+/// A manifest from a name and a spec in YAML. Adds `mode: Enforce` if the spec does not contain the word `mode`.
 fn manifest(name: &str, spec: &str) -> String {
     let spec = if spec.contains("mode") { spec.to_owned() } else { spec.replacen('{', "{ mode: Enforce, ", 1) };
     format!("{{ apiVersion: policybaseline.io/v1alpha1, kind: PolicyBaseline, metadata: {{ name: {name} }}, spec: {spec} }}")
@@ -31,7 +31,7 @@ fn schema() -> Value {
     serde_json::to_value(version.schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap()).unwrap()
 }
 
-/// Every rule and bound below a node of the schema, as `(where, which)`.
+/// Collects every rule and bound below a node of the schema, as `(where, which)`.
 fn constraints(at: &str, node: &Value, found: &mut BTreeSet<(String, String)>) {
     let mut add = |which: String| found.insert((at.to_owned(), which));
     for bound in [
@@ -132,7 +132,7 @@ async fn a_spec_at_its_limits_is_accepted() {
     let blocks = (0..16).map(|i| json!({ "ipBlock": block(i) })).collect::<Vec<_>>();
     let ports = (0..32).map(|i| json!({ "port": 1000 + i, "endPort": 2000, "protocol": "SCTP" })).collect::<Vec<_>>();
     let excluded = (0..512).map(|i| long(i, 63)).collect::<Vec<_>>();
-    // One after the other: all of it together is more than etcd takes.
+    // One after the other, because all of it together is larger than etcd allows.
     for (what, spec) in [
         ("selector", json!({ "namespaceSelector": selector, "excludeNamespaces": excluded, "priority": i32::MAX })),
         ("addresses", json!({ "dns": { "peers": blocks, "ports": (0..16).map(|i| 65535 - i).collect::<Vec<_>>() } })),
@@ -210,7 +210,7 @@ async fn a_list_that_becomes_shorter_in_git_becomes_shorter_in_the_cluster() {
     }
 }
 
-/// `kubectl create` of a manifest on standard input; what it says on either stream, and whether it went well.
+/// Runs `kubectl create` with a manifest on stdin. Returns its output of both streams, and whether it succeeded.
 fn kubectl_create(world: &World, manifest: &str) -> (bool, String) {
     let mut command = world.plane().kubectl();
     command.args(["create", "--dry-run=server", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -271,7 +271,7 @@ async fn the_shipped_manifests_apply_without_a_warning() {
     assert!(conditions.iter().all(|condition| condition.type_ != "NonStructuralSchema"), "{conditions:?}");
 }
 
-/// Every object below a node of the schema, as `kubectl explain` names it, with the names of its fields.
+/// Collects every object below a node of the schema, as `kubectl explain` names it, with the names of its fields.
 fn objects(at: &str, node: &Value, found: &mut Vec<(String, Vec<String>)>) {
     let node = if node["items"].is_object() { &node["items"] } else { node };
     let Some(fields) = node["properties"].as_object() else { return };
@@ -289,7 +289,7 @@ async fn kubectl_explain_describes_every_field() {
         objects(&format!("policybaseline.{part}"), &schema()["properties"][part], &mut all);
     }
     assert!(all.len() > 20, "{all:?}");
-    // What kubectl cached when it applied the CRD does not know it yet.
+    // kubectl's discovery cache is from before it applied the CRD, so it does not contain the CRD.
     let cache = world.plane().state_dir().join("explain");
     let explain = |path: &str| {
         let mut command = world.plane().kubectl();

@@ -1,8 +1,10 @@
-//! Minutes in which anything happens: namespaces, baselines and policies change, tenants tamper, instances are stopped and killed, a second
-//! one comes and goes, requests and events go wrong, the API server restarts. Every half minute all of that stops, and the judge looks.
+//! A long random run. Namespaces, baselines and policies change, and tenants tamper. Instances are stopped and killed, and a second
+//! instance comes and goes. Requests and events fail, and the API server restarts. Every half minute all of that stops, and the judge
+//! checks the cluster.
 //!
-//! `SOAK_SECONDS` says how long, `SOAK_SEED` repeats the choices: each turn has dice of its own, by the seed and its number, so that
-//! what the cluster answers in one shifts nothing in the next. Without them it is the short run with a fixed seed that CI makes.
+//! `SOAK_SECONDS` sets the duration, `SOAK_SEED` repeats the random choices. Each turn has its own dice, made from the seed and the
+//! turn's number. So the cluster's responses in one turn do not change the choices in the next. Without these variables it is the short
+//! run with a fixed seed that CI makes.
 
 mod model;
 mod opt_outs;
@@ -29,17 +31,18 @@ use crate::scene::{apply_baseline, client_of, until_ready};
 use crate::support::namespaces;
 
 const SENTINEL: &str = "sentinel";
-/// What CI runs.
+/// The settings of CI.
 const CI: Settings = Settings { seed: 20_260_101, seconds: 180 };
 const LEAST: u64 = 30;
 const MOST: u64 = 24 * 60 * 60;
 
 const NAMES: usize = 36;
-/// How often somebody does something.
+/// The time between two turns.
 const PACE: Duration = Duration::from_millis(150);
-/// Who is repaired too often is repaired more slowly for a while: that must not be so at the end.
+/// An instance repairs more slowly for a while after too many repairs of the same policy. So there are no fights shortly before the
+/// end.
 const NO_FIGHTS: Duration = Duration::from_secs(75);
-/// An API server that is never there for long shows nothing.
+/// The shortest time between two restarts of the API server. A test needs an API server that is there most of the time.
 const RESTARTS: Duration = Duration::from_secs(45);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +70,7 @@ impl Settings {
     }
 }
 
-/// Says how the run is made again, if it fails.
+/// Prints how to repeat the run, if it fails.
 struct Again(Settings);
 
 impl Drop for Again {
@@ -80,11 +83,11 @@ impl Drop for Again {
 }
 
 pub struct Soak {
-    // Dropped first: no instance outlives the world that it works in.
-    /// The first is there all the time, the second comes and goes.
+    // Dropped first, so that no instance outlives its world.
+    /// The first instance is there all the time, the second comes and goes.
     seats: [Seat; 2],
     world: World,
-    /// The judge's own, straight to the apiserver. Others act by it too.
+    /// The judge's own client, directly to the API server. The tests change things through it too.
     client: Client,
     mark: AuditMark,
     settings: Settings,
@@ -93,16 +96,16 @@ pub struct Soak {
     turn: u64,
     model: Model,
     judge: Judge,
-    /// Policies that may be other objects later though others only edited them: they were planned for a part of the time since the last
-    /// rest, or somebody else may delete them.
+    /// Policies that may later be other objects, although they were only edited. Since the last rest they were planned only part of the
+    /// time, or another user may delete them.
     unsteady: BTreeSet<(String, String)>,
-    /// Policies that had a finalizer of a tenant.
+    /// Policies to which a tenant added a finalizer.
     held: BTreeSet<(String, String)>,
     apiserver: Instant,
     done: BTreeMap<&'static str, u32>,
-    /// How long it took to converge, each time.
+    /// How long each convergence took.
     converged: Vec<Duration>,
-    /// What the first instance needed at rest when it began to be left alone. None while it is restarted too.
+    /// The needs of the first instance at rest, at the time from which it is no longer restarted. None before that.
     before: Option<Needs>,
 }
 
@@ -164,7 +167,7 @@ impl Soak {
                 self.act().await;
             }
             self.rest().await;
-            // In the second half the first instance is left alone, so that what it loses adds up.
+            // In the second half the first instance is not restarted, so that leaks add up.
             if self.before.is_none() && self.left().as_secs() <= self.settings.seconds / 2 {
                 self.before = Some(self.needs().await);
             }
@@ -205,10 +208,10 @@ impl Soak {
         }
     }
 
-    /// An instance ends, or a second one comes.
+    /// Ends an instance, or lets the second one start.
     fn restart(&mut self, dice: &mut Dice) {
         let (first, kills, later) = (dice.below(2) == 0, dice.below(2) == 0, dice.below(20) as u64);
-        // What is long enough away is another start: at times nobody is there.
+        // A start far enough in the future leaves a time in which no instance runs.
         let first = first && self.before.is_none();
         let seat = &mut self.seats[usize::from(!first)];
         if seat.instance.is_none() {
@@ -244,7 +247,7 @@ impl Soak {
         let plane = self.world.plane();
         if kills { plane.kill_apiserver() } else { plane.stop_apiserver() }.unwrap();
         plane.start_apiserver().await.unwrap();
-        // Connections of others have to be made anew too.
+        // Connections of the test must be made again too.
         let admin = async || {
             namespaces(&self.world).get("default").await?;
             kube::Api::<k8s_openapi::api::core::v1::Namespace>::all(self.client.clone()).get("default").await.map(|_| true)
@@ -254,7 +257,7 @@ impl Soak {
         self.count("restarts of the apiserver");
     }
 
-    /// Everybody is done: no opt-out ends soon, no fault, nothing held, every baseline valid.
+    /// Brings everything to a quiet state: no opt-out ends soon, no faults, no held policies, every baseline valid.
     async fn calm(&mut self) {
         self.let_near_opt_outs_end().await;
         for at in 0..self.seats.len() {
@@ -267,7 +270,7 @@ impl Soak {
         self.let_all_go().await;
         if self.model.health != Health::Valid {
             self.check_the_other_baseline().await;
-            // The dice have no say in what mends it.
+            // Always makes it valid again, whatever the dice say.
             self.turn_strict(&mut Dice::nth(self.settings.seed, self.turn)).await;
         }
     }

@@ -1,5 +1,5 @@
-//! What the soak has asked for: which baseline each namespace is for, what the baselines say, and what is opted out of. What a namespace
-//! should hold follows from it, and what nobody may remove there.
+//! The model of what the soak has requested: the baseline of each namespace, the specs of the baselines, and the opt-outs. From it
+//! follow the policies that a namespace should hold, and those that nobody may remove there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::scene::Plan;
 
 const OWNER: &str = "example.com/owner";
 
-/// Which baseline a namespace is for.
+/// Which baseline a namespace belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     Platform,
@@ -29,13 +29,13 @@ impl Place {
         }
     }
 
-    /// Any of them, the first ones more often.
+    /// A random place. The first ones are more likely.
     pub fn any(dice: &mut Dice) -> Self {
         dice.pick(&[Self::Platform, Self::Platform, Self::Platform, Self::Strict, Self::Strict, Self::Out])
     }
 }
 
-/// What a baseline asks for.
+/// The variable parts of a baseline's spec.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shape {
     other_prefix: bool,
@@ -43,12 +43,12 @@ pub struct Shape {
     owner: Option<&'static str>,
     scraped: Option<i32>,
     without_carveout: bool,
-    /// How many namespaces a wave has, and what is waited for after it.
+    /// The size of a wave, and the interval after it.
     waves: Option<(&'static str, &'static str)>,
 }
 
 impl Shape {
-    /// The same with one part changed. Names change seldom: then everything is written anew. Whether it goes out in waves may change with it.
+    /// A copy with one part changed. Name changes are rare, because they rewrite everything. It may also switch waves on or off.
     pub fn edited(mut self, dice: &mut Dice) -> Self {
         match dice.below(10) {
             0 => self.other_prefix = !self.other_prefix,
@@ -67,12 +67,12 @@ impl Shape {
         self.waves.is_some()
     }
 
-    /// Whether both write the same.
+    /// Whether both give the same policies.
     pub fn writes_as(self, other: Self) -> bool {
         Self { waves: None, ..self } == Self { waves: None, ..other }
     }
 
-    /// What it does not ask for is left out: an apply that empties a map makes it null.
+    /// The spec. Leaves out unset parts, because an apply that empties a map stores null.
     fn spec(self, place: Place) -> Value {
         let mut spec = json!({
             "namespaceSelector": { "matchLabels": { PLACE: place.label() } }, "existingNamespaces": "Enforce",
@@ -111,37 +111,37 @@ impl Shape {
         if self.without_carveout { plan.without("MonitoringCarveout") } else { plan }
     }
 
-    /// Of the policies of every shape.
+    /// The names of all policies of all shapes.
     pub fn all_names() -> BTreeSet<String> {
         let [one, other] = [false, true].map(|other_prefix| Self { other_prefix, ..Self::default() }.names());
         one.into_keys().chain(other.into_keys()).collect()
     }
 
-    /// Of its policies, each with its role.
+    /// The names of this shape's policies, with their roles.
     fn names(self) -> Names {
         self.plan("").policies().into_iter().map(|(name, (role, _))| (name, role)).collect()
     }
 }
 
-/// Names of policies, and their roles.
+/// Names of policies, with their roles.
 type Names = BTreeMap<String, &'static str>;
 
-/// What is common to both.
+/// The entries that are in both.
 fn common(mut names: Names, others: &Names) -> Names {
     names.retain(|name, _| others.contains_key(name));
     names
 }
 
-/// Whether an opt-out is in force, where a baseline enforces anything.
+/// Whether an opt-out is in force under a baseline that enforces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     InForce,
-    /// It ends later than a baseline allows.
+    /// It ends later than the baseline allows.
     TooLong,
     Over,
 }
 
-/// What somebody opted out of.
+/// One opt-out.
 #[derive(Debug, Clone)]
 pub struct OptOut {
     pub roles: BTreeSet<&'static str>,
@@ -149,38 +149,38 @@ pub struct OptOut {
     pub standing: Standing,
 }
 
-/// How the strict baseline is.
+/// The state of the strict baseline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Health {
     #[default]
     Valid,
-    /// It cannot be planned with: what it holds is frozen.
+    /// Its spec is invalid, so the operator freezes the namespaces that it holds.
     Broken,
-    /// It writes nothing.
+    /// It is in mode Audit, so the operator writes nothing.
     Audits,
 }
 
-/// What a change is about.
+/// The object of a change.
 #[derive(Debug, Clone, Copy)]
 pub enum About<'a> {
     Namespace(&'a str),
     Baseline(Place),
-    /// The opt-outs of that namespace.
+    /// The opt-outs of this namespace.
     OptOuts(&'a str),
 }
 
 #[derive(Debug, Default)]
 pub struct Model {
-    /// Of each namespace that lives.
+    /// The place of each existing namespace.
     pub places: BTreeMap<String, Place>,
     platform: Shape,
     strict: Shape,
     pub health: Health,
-    /// Which namespaces were for the strict baseline when it was last valid, and have been since.
+    /// The namespaces that belonged to the strict baseline when it was last valid, and have not left since.
     held: BTreeSet<String>,
-    /// By namespace and name.
+    /// The key is the namespace and the name.
     pub opt_outs: BTreeMap<(String, String), OptOut>,
-    /// All that was so since everything was as planned.
+    /// All states since the last convergence.
     lately: Lately,
 }
 
@@ -190,7 +190,7 @@ struct Lately {
     platform: Vec<Shape>,
     strict: Vec<Shape>,
     impaired: bool,
-    /// The roles that each namespace did without.
+    /// The roles that each namespace opted out of at some time.
     without: BTreeMap<String, BTreeSet<&'static str>>,
 }
 
@@ -222,7 +222,7 @@ impl Model {
         self.opt_outs.retain(|(of, _), _| of != name);
     }
 
-    /// Somebody makes an opt-out, or edits one.
+    /// Records that an opt-out was created or edited.
     pub fn opt_out(&mut self, name: &str, opt_out: &str, to: OptOut) {
         if to.standing == Standing::InForce {
             self.lately.without.entry(name.to_owned()).or_default().extend(&to.roles);
@@ -235,26 +235,26 @@ impl Model {
         of.map(|((_, opt_out), what)| (opt_out.clone(), what.clone())).collect()
     }
 
-    /// When the next one ends.
+    /// The next end of an opt-out that is in force.
     pub fn next_end(&self) -> Option<Timestamp> {
         let in_force = self.opt_outs.values().filter(|opt_out| opt_out.standing == Standing::InForce);
         in_force.map(|opt_out| opt_out.expires).min()
     }
 
-    /// Those end whose time has come.
+    /// Marks the opt-outs that have ended by `now`.
     pub fn end(&mut self, now: Timestamp) {
         for opt_out in self.opt_outs.values_mut().filter(|opt_out| opt_out.expires <= now) {
             opt_out.standing = Standing::Over;
         }
     }
 
-    /// The roles that a namespace does without.
+    /// The roles that a namespace has opted out of now.
     fn without(&self, name: &str) -> BTreeSet<&'static str> {
         let in_force = self.opt_outs.iter().filter(|((of, _), opt_out)| of == name && opt_out.standing == Standing::InForce);
         in_force.flat_map(|(_, opt_out)| opt_out.roles.iter().copied()).collect()
     }
 
-    /// In how many namespaces of a baseline something is missed that it plans elsewhere.
+    /// The number of namespaces of a baseline that have opted out of a role that the baseline plans.
     pub fn opted_out(&self, of: Place) -> usize {
         let roles: BTreeSet<&str> = self.shape(of).names().into_values().collect();
         self.all_in(of).iter().filter(|name| !self.without(name).is_disjoint(&roles)).count()
@@ -266,7 +266,7 @@ impl Model {
         self.lately.impaired |= health != Health::Valid;
     }
 
-    /// Everything is as planned, and known to everybody.
+    /// Records that everything is as planned and that all instances have seen it.
     pub fn converged(&mut self) {
         let places = self.places.iter().map(|(name, place)| (name.clone(), vec![*place])).collect();
         let without = self.places.keys().map(|name| (name.clone(), self.without(name))).collect();
@@ -277,7 +277,7 @@ impl Model {
         self.places.iter().filter(|(_, of)| **of == place).map(|(name, _)| name.clone()).collect()
     }
 
-    /// The namespaces of the platform baseline that cannot be frozen by the strict one: they have not been for it lately.
+    /// The namespaces of the platform baseline that the strict one cannot have frozen, because they have not belonged to it lately.
     pub fn never_strict(&self) -> BTreeSet<String> {
         let mut all = self.all_in(Place::Platform);
         all.retain(|name| !self.was_lately(name, Place::Strict));
@@ -288,13 +288,13 @@ impl Model {
         self.lately.places.get(name).is_some_and(|places| places.contains(&place))
     }
 
-    /// The spec of a baseline, as it is to be applied.
+    /// The spec of a baseline, to be applied.
     pub fn spec(&self, of: Place) -> Value {
         let mut spec = self.shape(of).spec(of);
         if of == Place::Strict {
             match self.health {
                 Health::Valid => {}
-                // The CRD accepts it, and no label can be so.
+                // The CRD accepts it, but it is not a valid label key.
                 Health::Broken => spec["namespaceSelector"] = json!({ "matchLabels": { "Bad Key!": "x" } }),
                 Health::Audits => spec["mode"] = json!("Audit"),
             }
@@ -302,30 +302,30 @@ impl Model {
         spec
     }
 
-    /// What a namespace should hold once every baseline is valid.
+    /// What a namespace should hold once every baseline is valid. None if it should hold nothing.
     pub fn plan(&self, name: &str) -> Option<Plan> {
         let place = self.places[name];
         let plan = (place != Place::Out).then(|| self.shape(place).plan(place.label()))?;
         Some(self.without(name).into_iter().fold(plan, Plan::without))
     }
 
-    /// The policies of a baseline, wherever a wave has come to.
+    /// The policies of a baseline that every namespace has, whatever the current wave is.
     fn names(&self, of: Place) -> Names {
         let lately = if of == Place::Strict { &self.lately.strict } else { &self.lately.platform };
         let now = self.shape(of).names();
         if !self.shape(of).goes_in_waves() {
             return now;
         }
-        // Any of those that were asked for since everything was as planned may be what a namespace keeps.
+        // A namespace may still have the policies of any shape since the last convergence.
         lately.iter().fold(now, |names, shape| common(names, &shape.names()))
     }
 
-    /// The policies, with their namespaces, that nobody may remove now.
+    /// The policies that nobody may remove now, as pairs of namespace and name.
     pub fn planned(&self) -> BTreeSet<(String, String)> {
         let (platform, strict) = (self.names(Place::Platform), self.names(Place::Strict));
         let both = common(platform.clone(), &strict);
         let none = Names::new();
-        // What is frozen is that, whatever is opted out of.
+        // In a frozen namespace, opt-outs have no effect.
         let of = |name: &String, place: Place| match (place, self.health) {
             (Place::Out, _) => (&none, false),
             (Place::Platform, Health::Broken) if self.was_lately(name, Place::Strict) => (&both, false),
@@ -344,8 +344,8 @@ impl Model {
         all
     }
 
-    /// Of these, those that look planned no more to who learns of a change of that kind while another one has not reached him yet: namespaces,
-    /// baselines and opt-outs are told apart.
+    /// The policies of `planned` that an instance may wrongly remove. It may see this change before an earlier change to an object of
+    /// another kind, because namespaces, baselines and opt-outs have separate watches.
     pub fn doubtful(&self, planned: &BTreeSet<(String, String)>, about: About) -> BTreeSet<(String, String)> {
         let concerns = |name: &str| match about {
             About::Namespace(of) | About::OptOuts(of) => of == name,
@@ -354,12 +354,12 @@ impl Model {
         let lacks = |shapes: &[Shape], policy: &String| shapes.iter().any(|shape| !shape.names().contains_key(policy));
         let is_doubtful = |(name, policy): &&(String, String)| {
             let Some(places) = self.lately.places.get(name).filter(|_| concerns(name)) else { return false };
-            // Who does not know yet that all is frozen there removes it.
+            // An instance that does not know yet that the namespace is frozen removes it.
             let is_missed = || self.lately.without.get(name).is_some_and(|roles| roles.contains(role_of(policy)));
             if self.lately.impaired && is_missed() {
                 return true;
             }
-            // It is planned wherever these stand, so nobody takes an opt-out for more than it is.
+            // The policy is planned in all these states, so an early opt-out event cannot make an instance remove more.
             let opted_out = matches!(about, About::OptOuts(_));
             !opted_out
                 && places.iter().any(|place| match place {
@@ -372,7 +372,7 @@ impl Model {
     }
 }
 
-/// What a policy is for, by its name in any shape.
+/// The role of a policy, found by its name in any shape.
 fn role_of(policy: &str) -> &'static str {
     let of = |shape: Shape| shape.names().get(policy).copied();
     of(Shape::default()).or_else(|| of(Shape { other_prefix: true, ..Shape::default() })).unwrap()

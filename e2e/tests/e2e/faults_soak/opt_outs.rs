@@ -1,4 +1,4 @@
-//! Opt-outs: who makes them, edits them and deletes them, and the clock that ends them.
+//! Opt-outs: users create, edit and delete them, and the clock ends them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,14 +14,14 @@ use super::model::{About, OptOut, Place, Standing};
 use crate::opt_outs::{in_force, opt_out, opt_outs, seconds_from_now};
 
 const MOST: usize = 3;
-/// Ends that are farther away are put off before the judge looks.
+/// Before the judge checks, it waits for the ends within this time. Later ends are postponed.
 const NEAR: SignedDuration = SignedDuration::from_secs(3);
-/// Beyond every soak, and a day ahead of it nothing is announced in one.
+/// In seconds from now. Later than the end of every soak, and so late that no soak has the event a day ahead of the end.
 const FAR: i64 = 100 * 60 * 60;
-/// Beyond what a baseline allows.
+/// In seconds from now. Longer than a baseline allows.
 const TOO_FAR: i64 = 1000 * 60 * 60;
 
-/// An end: mostly soon, so that many are seen.
+/// A random end. Most are soon, so that many are seen.
 fn any_end(dice: &mut Dice) -> (Timestamp, Standing) {
     let (kind, soon) = (dice.below(10), dice.below(12));
     match kind {
@@ -90,7 +90,7 @@ impl Soak {
         .await;
     }
 
-    /// What the clock has ended until now is planned again, each from its end on.
+    /// Records the opt-outs that have ended until now. Their roles are planned again, each from its own end on.
     pub fn let_opt_outs_end(&mut self) {
         let now = Timestamp::now();
         while let Some(at) = self.model.next_end().filter(|at| *at <= now) {
@@ -105,7 +105,7 @@ impl Soak {
         }
     }
 
-    /// None ends while the judge looks: the next ends are waited for, the others are put off.
+    /// Makes sure that no opt-out ends while the judge checks: postpones the later ends, and waits for the near ones.
     pub async fn let_near_opt_outs_end(&mut self) {
         let from = Timestamp::now() + NEAR;
         let soon = from..seconds_from_now(FAR / 2);
@@ -115,7 +115,7 @@ impl Soak {
         for ((name, of), opt_out) in put_off {
             self.move_an_end(&name, &of, OptOut { expires: seconds_from_now(FAR), ..opt_out }).await;
         }
-        // All that is left to end is near.
+        // The ends that are left are near.
         let ends =
             self.model.opt_outs.values().filter(|opt_out| opt_out.standing == Standing::InForce && opt_out.expires <= from);
         let Some(last) = ends.map(|opt_out| opt_out.expires).max() else { return };
@@ -124,7 +124,7 @@ impl Soak {
         self.let_opt_outs_end();
     }
 
-    /// Waits until the status and the label of each say whether it is in force.
+    /// Waits until the status and the label of each opt-out say whether it is in force.
     pub async fn until_opt_outs_told(&self) {
         let all: Api<BaselineOptOut> = Api::all(self.client.clone());
         let wanted: BTreeMap<_, _> = self.model.opt_outs.iter().map(|(key, opt_out)| (key, self.says(&key.0, opt_out))).collect();

@@ -1,4 +1,4 @@
-//! What others do: tenants to our policies and to their own, whoever makes namespaces, and whoever edits baselines.
+//! What other users do: tenants to our policies and to their own, admins to namespaces and baselines.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use crate::support::{label, namespaces, remove_namespace};
 
 const MOST_OWN: usize = 3;
 
-/// What was asked for, unless it is not there, or was written to meanwhile.
+/// The result of a request. None if the object was not there, or if somebody changed it at the same time.
 fn tried<T>(answer: kube::Result<T>) -> Option<T> {
     match answer {
         Ok(done) => Some(done),
@@ -25,7 +25,7 @@ fn tried<T>(answer: kube::Result<T>) -> Option<T> {
     }
 }
 
-/// The ways in which a tenant edits a policy, and whether the operator may not recognise it afterwards.
+/// The edits of a tenant. True if the operator may not recognise the policy afterwards.
 fn edits() -> [(Value, bool); 11] {
     let open = json!({ "ingress": [{}], "egress": [{}], "policyTypes": ["Ingress", "Egress"] });
     [
@@ -45,7 +45,7 @@ fn edits() -> [(Value, bool); 11] {
 
 const FINALIZER: &str = "tenant.example/keep";
 
-/// Whether the operator may take it for somebody else's, or for nobody's.
+/// Whether the operator may think that the policy belongs to somebody else, or to nobody.
 pub fn is_disguised(policy: &NetworkPolicy) -> bool {
     let says = |key: &str, value: &str| policy.labels().get(key).is_some_and(|found| found == value);
     !says("app.kubernetes.io/managed-by", "policy-baseline")
@@ -54,7 +54,7 @@ pub fn is_disguised(policy: &NetworkPolicy) -> bool {
 }
 
 impl Soak {
-    /// Changes what is planned, and says so to the judge.
+    /// Changes what is planned, and informs the judge.
     pub async fn change(&mut self, about: About<'_>, model: impl FnOnce(&mut Model), cluster: impl AsyncFnOnce(&Self)) {
         self.let_opt_outs_end();
         let before = self.model.planned();
@@ -74,14 +74,14 @@ impl Soak {
 
     // Namespaces.
 
-    /// Makes a namespace, unless the former one is still going.
+    /// Creates a namespace, unless one of that name still exists.
     pub async fn make(&mut self, name: &str, dice: &mut Dice) {
         if namespaces(&self.world).get_opt(name).await.unwrap().is_some() {
             return;
         }
         let place = Place::any(dice);
         self.judge.makes(name);
-        // Who still sees the former one may write there what he removes later.
+        // An instance that still sees the former namespace may write policies there and remove them later.
         for policy in Shape::all_names() {
             self.judge.drops(name, &policy);
         }
@@ -96,13 +96,13 @@ impl Soak {
     }
 
     pub async fn remove(&mut self, name: &str, dice: &mut Dice) {
-        // Nobody would take these off.
+        // Nobody else would remove these finalizers.
         let held: Vec<_> = self.held.iter().filter(|(of, _)| of == name).cloned().collect();
         self.let_go(held).await;
         let planned = self.model.planned();
         self.unsteady.extend(planned.into_iter().filter(|(of, _)| of == name));
         self.model.remove(name);
-        // By hand it is removed only once.
+        // A test may delete a namespace by hand only the first time.
         if dice.below(2) == 0 || self.judge.was_deleted(name) {
             tried(namespaces(&self.world).delete(name, &DeleteParams::default()).await).unwrap();
             self.judge.deleted(name);
@@ -134,7 +134,7 @@ impl Soak {
     }
 
     pub async fn edit_a_baseline(&mut self, dice: &mut Dice) {
-        // While the other one is not as it should be, only its mending changes it.
+        // While the strict baseline is not valid, its only allowed change is to become valid again.
         let of = if self.model.health == Health::Valid { dice.pick(&[Place::Platform, Place::Strict]) } else { Place::Platform };
         let before = self.model.shape(of);
         let shape = before.edited(dice);
@@ -143,7 +143,7 @@ impl Soak {
         self.count(if in_waves { "baselines edited, in waves" } else { "baselines edited, at once" });
     }
 
-    /// Makes the strict baseline invalid, or an audit; or valid again.
+    /// Makes the strict baseline invalid or sets it to Audit; or makes it valid again.
     pub async fn turn_strict(&mut self, dice: &mut Dice) {
         let health = dice.pick(&[Health::Broken, Health::Broken, Health::Audits]);
         let (health, what) = match (self.model.health, health) {
@@ -237,7 +237,7 @@ impl Soak {
                 self.count("policies deleted with a finalizer");
             }
             17 | 18 => {
-                // The garbage collector may be quicker, also after further edits.
+                // The garbage collector may delete it first, also after further edits.
                 self.unsteady.insert((name.to_owned(), policy.clone()));
                 let nobody = json!({ "metadata": { "ownerReferences": [{
                     "apiVersion": "v1", "kind": "ConfigMap", "name": "none", "uid": "00000000-0000-0000-0000-000000000001",
@@ -258,7 +258,7 @@ impl Soak {
         }
     }
 
-    /// The same policy is opened again and again.
+    /// Opens the same policy several times in a row.
     pub async fn fight(&mut self, name: &str, dice: &mut Dice) {
         const TIMES: usize = 8;
         let Some(policy) = self.any_planned(name, dice) else { return };
@@ -273,11 +273,11 @@ impl Soak {
     async fn edit_a_policy(&mut self, name: &str, policy: &str, patch: &Value, disguises: bool) {
         let params = PatchParams { field_manager: Some("tenant".to_owned()), ..PatchParams::default() };
         let edited = policies_of(&self.client, name).patch(policy, &params, &Patch::Merge(patch)).await;
-        // One that is going takes no new finalizer.
+        // The API server adds no finalizer to an object that is being deleted.
         if matches!(&edited, Err(kube::Error::Api(status)) if status.code == 422 && status.message.contains("finalizers")) {
             return;
         }
-        // It may not be there yet.
+        // The policy may not exist yet.
         let Some(edited) = tried(edited) else { return };
         let key = (name.to_owned(), policy.to_owned());
         if edited.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
@@ -286,7 +286,8 @@ impl Soak {
         if disguises {
             self.judge.space(name).disguised.insert(policy.to_owned());
         }
-        // While the strict baseline is broken, what the other one plans in a namespace that was the strict one's may go all the same.
+        // While the strict baseline is broken, policies of the platform baseline may be removed in a namespace that belonged to the
+        // strict one.
         let stays = !self.unsteady.contains(&key) && self.model.planned().contains(&key);
         if edited.metadata.deletion_timestamp.is_none() && stays {
             self.judge.edited(name, policy, &edited.uid().unwrap());
@@ -296,14 +297,14 @@ impl Soak {
     async fn delete_a_policy(&mut self, name: &str, policy: &str) {
         let key = (name.to_owned(), policy.to_owned());
         if self.held.contains(&key) {
-            // It is made anew when the finalizer goes.
+            // The operator creates it again when the finalizer is gone.
             self.unsteady.insert(key);
         }
         self.judge.space(name).edited.remove(policy);
         tried(policies_of(&self.client, name).delete(policy, &DeleteParams::default()).await);
     }
 
-    /// Tenants take their finalizers off.
+    /// Removes the tenants' finalizers.
     pub async fn let_go(&mut self, held: impl IntoIterator<Item = (String, String)>) {
         for (name, policy) in held {
             self.held.remove(&(name.clone(), policy.clone()));

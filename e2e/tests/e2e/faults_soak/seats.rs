@@ -1,5 +1,5 @@
-//! The instances: one that is always there, and one that comes and goes. Each has a way of its own to the API server, and a name of its own
-//! there from its start to its end.
+//! The instances: one that is always there, and one that comes and goes. Each has its own connection to the API server. Each has its
+//! own name there from its start to its end.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub struct Instance {
     pub operator: Operator,
 }
 
-/// What an instance has at rest.
+/// The resources of an instance at rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needs {
     pub name: String,
@@ -27,13 +27,13 @@ pub struct Needs {
 }
 
 pub struct Seat {
-    // Dropped first, before the proxy that it speaks to.
+    // Dropped first, before the proxy that it uses.
     pub instance: Option<Instance>,
     pub sky: Sky,
     kubeconfig: PathBuf,
-    /// The turn in which an instance starts here.
+    /// The turn in which an instance starts here. None if none is planned.
     pub again: Option<u64>,
-    /// That those began who have ended here.
+    /// The waves that ended instances of this seat began.
     waves: usize,
 }
 
@@ -52,7 +52,8 @@ impl Seat {
         self.again = None;
     }
 
-    /// Goes on with what was begun here. An instance that has ended by itself is a failure.
+    /// Continues the current episode of faults, and starts an instance if it is time. Returns whether it started one. Panics if an
+    /// instance has ended by itself.
     pub fn attend(&mut self, world: &World, turn: u64) -> bool {
         self.sky.attend(turn, self.instance.is_some());
         if let Some(instance) = &mut self.instance {
@@ -66,9 +67,9 @@ impl Seat {
         starts
     }
 
-    /// SIGTERM, which it obeys in order.
+    /// Sends SIGTERM and checks that it shuts down in order. Returns false if there is no instance to stop.
     pub fn stop(&mut self) -> bool {
-        // Before it listens, a signal ends it at once.
+        // Before it has installed its signal handlers, a signal ends it at once.
         let Some(mut instance) = self.instance.take_if(|instance| instance.operator.log().contains("policy-baseline starts"))
         else {
             return false;
@@ -80,7 +81,7 @@ impl Seat {
         true
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL. Returns false if there is no instance.
     pub fn kill(&mut self) -> bool {
         let Some(mut instance) = self.instance.take() else { return false };
         instance.operator.kill().unwrap();
@@ -89,14 +90,14 @@ impl Seat {
         true
     }
 
-    /// How many waves have begun here.
+    /// The number of waves that began here.
     pub fn waves(&self) -> usize {
         self.waves + self.instance.as_ref().map_or(0, Instance::waves)
     }
 }
 
 impl Instance {
-    /// Nothing broke, and nobody complained of what is no failure.
+    /// Checks the log: no errors, no panics, and no complaint about something that is not a failure.
     pub fn check_log(&self) {
         let log = self.operator.log();
         let broken: Vec<_> = log.lines().filter(|line| line.contains(" ERROR ") || line.contains("panicked")).collect();

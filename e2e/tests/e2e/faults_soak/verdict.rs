@@ -1,4 +1,4 @@
-//! The judge's part: what must be so whenever everybody is done, and at the end.
+//! The checks of the judge: at each rest, and at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -18,17 +18,18 @@ use crate::judge::{Sent, Sentinel, Written, check_rest, check_terms, writes_of};
 use crate::rollout::until_stored;
 use crate::scene::{Plan, condition, policies_of, until_status};
 
-/// Longer than the longest pause between two attempts at a write.
+/// Longer than the longest pause between two attempts to write.
 const CONVERGE: Duration = Duration::from_mins(2);
-/// How much more an instance may have in memory, in MB.
+/// How much more memory an instance may use, in MB.
 const MORE_MEMORY: u64 = 32;
-/// A connection that was cut may leave one more behind it for as long as that lives. What is lost adds up, and is soon more than that.
+/// After a connection was cut, one additional connection may exist for a while. Its tasks are not a leak: leaks add up and soon exceed
+/// this.
 const MORE_TASKS: u64 = 2;
-/// How often tasks are counted at rest. The least counts: a renewal of the Lease, say, is no loss.
+/// How many times tasks are counted at rest. The lowest count is used, because a renewal of the Lease, for example, is no leak.
 const LOOKS: usize = 20;
 
 impl Soak {
-    /// Waits until everything is as planned, and looks whether everything else is as it should be.
+    /// Waits until everything is as planned, and checks everything else.
     pub async fn rest(&mut self) {
         self.calm().await;
         let begun = Instant::now();
@@ -41,10 +42,10 @@ impl Soak {
         self.until_clear().await;
         self.judge.relieve();
 
-        // What was made unrecognisable before it was planned no more is nobody's: its tenants clear it up.
+        // A policy that was made unrecognisable before it was dropped from the plan belongs to nobody. Its tenants delete it.
         for (name, policy) in leftovers {
             let policies = policies_of(&self.client, &name);
-            // It may have been edited when it was nobody's already: from here on it is gone.
+            // It may have been edited when it already belonged to nobody. Its uid is checked here for the last time.
             if let Some(uid) = self.judge.space(&name).edited.remove(&policy) {
                 let left = policies.get(&policy).await.unwrap();
                 assert_eq!(left.uid(), Some(uid), "I3: {name}/{policy} was only edited, and is another now");
@@ -59,7 +60,7 @@ impl Soak {
         self.unsteady.clear();
         let before = self.model.planned();
         self.model.converged();
-        // Every wave has come.
+        // Now every wave has reached all namespaces.
         for (name, policy) in self.model.planned().difference(&before) {
             self.judge.plans(name, policy);
         }
@@ -67,7 +68,7 @@ impl Soak {
         println!("after {at} s, {turn} turns: as planned within {} ms, {} namespaces", took.as_millis(), all.len());
     }
 
-    /// I7: what the strict baseline never had is as planned though that one is broken.
+    /// I7: namespaces that never belonged to the strict baseline are as planned, although that baseline is broken.
     pub async fn check_the_other_baseline(&mut self) {
         let begun = Instant::now();
         let others = self.model.never_strict();
@@ -84,7 +85,7 @@ impl Soak {
         self.world.eventually(what, CONVERGE, async || self.compare(names).await.map(Some)).await.unwrap()
     }
 
-    /// The policies that are left and nobody's; or what is not as planned.
+    /// The policies that are left and belong to nobody. The error says what is not as planned.
     async fn compare(&self, names: &BTreeSet<String>) -> Result<BTreeSet<(String, String)>, String> {
         let told = |err: kube::Error| err.to_string();
         let all: Api<NetworkPolicy> = Api::all(self.client.clone());
@@ -119,7 +120,7 @@ impl Soak {
         [Place::Platform, Place::Strict].map(|place| (place.label(), count(place)))
     }
 
-    /// Waits until the statuses say the same.
+    /// Waits until the statuses of the baselines agree.
     async fn until_told(&self) {
         for place in [Place::Platform, Place::Strict] {
             let count = u32::try_from(self.model.all_in(place).len()).unwrap();
@@ -137,7 +138,7 @@ impl Soak {
         }
     }
 
-    /// Waits until every list that was asked for has come: before that a rule of the proxy still waits for it.
+    /// Waits until everything was listed again. Until then a rule of the proxy waits for a list.
     async fn until_clear(&mut self) {
         let (turn, seats) = (self.turn, &mut self.seats);
         let clear = async || {
@@ -154,7 +155,7 @@ impl Soak {
         writes_of(&self.world, since, |entry| (entry.user == user).then(|| entry.user_agent.clone()))
     }
 
-    /// What the first instance has, once nothing was written for some renewals of the Lease.
+    /// The needs of the first instance, once nothing was written for some renewals of the Lease.
     pub async fn needs(&mut self) -> Needs {
         let instance = self.seats[0].instance.as_ref().unwrap();
         instance.until_at_work(&self.world).await;
@@ -178,7 +179,7 @@ impl Soak {
         needs
     }
 
-    /// At the end: rest (I2), all that was written since the beginning (I3 to I6), and what the first instance needs now.
+    /// Checks at the end: no writes at rest (I2), all writes since the beginning (I3 to I6), and the needs of the first instance.
     pub async fn finish(mut self) {
         if self.seats[1].stop() {
             self.count("SIGTERM");
@@ -194,7 +195,7 @@ impl Soak {
         let removals = self.judge.check_removals(&writes, |_| false);
         let mut exchanges: Vec<_> = self.seats.iter().flat_map(|seat| seat.sky.proxy.since(0)).collect();
         exchanges.sort_by_key(|one| one.at);
-        // By what the proxies saw: what was sent in time may arrive late.
+        // Uses the times at which the proxies received the writes, because they may reach the API server later.
         let sent = exchanges.iter().filter(|one| one.asked.is_write()).map(|one| {
             let took_effect = one.code.is_some_and(|code| code < 300);
             Sent { by: &one.by, at: one.at, lease: one.asked.is_of("leases").then_some(took_effect), what: one }

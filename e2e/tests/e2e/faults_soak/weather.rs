@@ -1,4 +1,4 @@
-//! What goes wrong between one instance and the API server: one kind of fault at a time, for some seconds.
+//! Faults between one instance and the API server: one kind of fault at a time, for some seconds.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::faults_watches::{CODES, expire_watches_of};
 use crate::faults_writes::{is_anything, is_write};
 
-/// What every instance watches all the time, and what changes here.
+/// The resources that every instance watches all the time and that change in this test.
 const WATCHED: [&str; 5] = ["namespaces", "networkpolicies", "policybaselines", "baselineoptouts", "controllerrevisions"];
 
 fn is_watched(asked: &Asked) -> bool {
@@ -31,26 +31,26 @@ fn expire_watches(proxy: &Proxy) {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Writes are refused for now.
+    /// Writes are refused before they take effect.
     WritesRefused,
-    /// Writes take place, and are told to have failed.
+    /// Writes take effect, but the response says that they failed, or is cut short.
     WritesDenied,
-    /// Connections are cut under writes.
+    /// Connections are cut during writes.
     WritesCut,
-    /// Every request is late.
+    /// Every request is delayed.
     RequestsLate,
-    /// Some requests fail, in any way.
+    /// Some requests fail, in various ways.
     RequestsFail,
     EventsLate,
     /// Watches end in the middle of an event, or expire.
     WatchesEnd,
-    /// Events never come, until the watches expire.
+    /// Events are lost, until the watches expire.
     EventsLost,
-    /// Lists fail or are cut short.
+    /// Lists fail, or are cut short.
     ListsFail,
-    /// Lists tell of a former state.
+    /// Lists show an earlier state.
     ListsOld,
-    /// The Lease cannot be renewed.
+    /// Renewals of the Lease fail.
     LeaseFails,
 }
 
@@ -71,31 +71,32 @@ impl Kind {
 }
 
 enum Stage {
-    /// Lists are remembered, to be told again.
+    /// The proxy remembers lists, to serve them again later.
     Remembers,
     Blows,
-    /// Everything is to be listed again: over when so many faults have struck.
+    /// Everything is listed again. The number of struck faults when this stage began; it ends when each watched resource has been
+    /// struck once more.
     Relists(usize),
 }
 
 struct Episode {
     kind: Kind,
-    /// The turn in which it is over, and the one in which old lists begin to be told.
+    /// The turn in which it ends, and the turn in which the old lists are served.
     until: u64,
     middle: u64,
     stage: Stage,
     before: usize,
 }
 
-/// The way of one instance to the apiserver.
+/// The connection of one instance to the API server.
 pub struct Sky {
     pub proxy: Proxy,
-    /// Lists come in pages here, as from an API server that knows no streams: only such lists can be old.
+    /// Whether lists come in pages, as from an API server without streaming lists. Only such lists can be old.
     pages: bool,
     episode: Option<Episode>,
-    /// Each kind has its turn before any comes again.
+    /// The kinds that are still to come. Each kind comes once before any kind comes again.
     to_come: Vec<Kind>,
-    /// How often the faults of each kind have struck.
+    /// How many times the faults of each kind have struck.
     pub struck: BTreeMap<Kind, usize>,
 }
 
@@ -112,14 +113,14 @@ impl Sky {
         self.episode.is_none()
     }
 
-    /// Begins an episode, in that turn.
+    /// Begins an episode in this turn.
     pub fn darken(&mut self, turn: u64, dice: &mut Dice) {
         if self.to_come.is_empty() {
             self.to_come.extend(Kind::ALL.into_iter().filter(|kind| self.pages || *kind != Kind::ListsOld));
         }
         let kind = self.to_come.swap_remove(dice.below(self.to_come.len()));
         let length = 15 + dice.below(30) as u64;
-        // Long enough to lose it.
+        // Long enough to lose the Lease.
         let length = if kind == Kind::LeaseFails { 35 } else { length };
         let before = self.proxy.struck();
         let stage = if kind == Kind::ListsOld { Stage::Remembers } else { Stage::Blows };
@@ -149,7 +150,7 @@ impl Sky {
             }
             Kind::RequestsLate => proxy.on(is_anything, When::Always, Fault::Delay(dice.millis(20, 300))),
             Kind::RequestsFail => {
-                // A stream has no end to be awaited.
+                // A watch does not end, and some of these faults wait for the end of the response.
                 let about = |asked: &Asked| !asked.is_of("") && asked.verb != Verb::Watch;
                 let mut kinds = vec![Fault::Delay(Duration::from_millis(300)), Fault::Truncate];
                 for moment in [Moment::Before, Moment::After] {
@@ -169,14 +170,14 @@ impl Sky {
                 proxy.on_event(any_event, When::First(3), EventFault::Expire);
             }
             Kind::EventsLost => {
-                // Without the bookmark at its end a streaming list never ends, and that is another fault.
+                // The bookmark ends a streaming list. Without it the list never ends, and that would be another fault.
                 let about = |asked: &Asked, event: &Value| any_event(asked, event) && event["type"] != "BOOKMARK";
                 proxy.on_event(about, often(30), EventFault::Lose);
             }
             Kind::ListsFail => {
                 let code = dice.pick(&CODES);
                 let faults = [Fault::Answer(code, Moment::Before), Fault::Cut(Moment::Before), Fault::Truncate];
-                // A stream of events is not read to its end, as an answer would be that is cut short.
+                // A client reads a stream event by event, so `Truncate`, which waits for the whole response, does not fit.
                 let fault = dice.pick(if self.pages { &faults[..] } else { &faults[..2] });
                 proxy.on(is_list, When::First(3), fault);
                 expire_watches(proxy);
@@ -187,13 +188,13 @@ impl Sky {
             }
             Kind::LeaseFails => {
                 proxy.on(|asked| asked.is_of("leases"), When::Always, Fault::Answer(503, Moment::Before));
-                // A client sends these again after a second: that must not be so when the time is over.
+                // The client sends a write again a second after a 429. It must not do that once the term of the Lease is over.
                 proxy.on(is_write, often(70), Fault::Answer(429, Moment::Before));
             }
         }
     }
 
-    /// Goes on with the episode. `inhabited`: whether an instance is there.
+    /// Continues the episode. `inhabited`: whether an instance is there.
     pub fn attend(&mut self, turn: u64, inhabited: bool) {
         let Some(episode) = &mut self.episode else { return };
         match episode.stage {
@@ -215,7 +216,7 @@ impl Sky {
         }
     }
 
-    /// The end of the episode begins: what was lost is told by the next list.
+    /// Begins the end of the episode. If events were lost, everything is listed again.
     pub fn clear(&mut self) {
         let Some(episode) = &mut self.episode else { return };
         if matches!(episode.stage, Stage::Relists(_)) {
