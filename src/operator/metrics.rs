@@ -132,11 +132,11 @@ impl Default for Metrics {
         registry.register("namespaces_opted_out", help, m.opted_out.clone());
         let help = "Namespaces in which somebody else's policy opens what the baseline closes, added up over all baselines";
         registry.register("namespaces_bypassed", help, m.bypassed.clone());
-        let help = "Namespaces that match a baseline to which another one is preferred, added up over all baselines";
+        let help = "Namespaces that match a baseline, but another baseline comes first; added up over all baselines";
         registry.register("namespaces_shadowed", help, m.shadowed.clone());
         let help = "1 if the condition of the baseline has this status, else 0; no series while the condition is absent";
         registry.register("condition", help, m.conditions.gauges());
-        let help = "Baselines without a policy_baseline_condition, because 100 others have it";
+        let help = "Counted once for each baseline that gets no policy_baseline_condition, because 100 others have it";
         registry.register("condition_baselines_dropped", help, m.conditions.dropped());
         let help = "Namespaces that rollouts concern, by state, added up over all baselines";
         registry.register("rollout_namespaces", help, m.rollout_namespaces.clone());
@@ -145,23 +145,24 @@ impl Default for Metrics {
         registry.register("drift", "Policies that somebody else changed, by class and role", m.drift.clone());
         let help = "Policies that somebody changed so often that their repairs had to wait";
         registry.register("contested", help, m.contested.clone());
-        registry.register("repairs", "Policies written or not, by outcome", m.repairs.clone());
+        registry.register("repairs", "Attempts to write or remove a policy, by outcome", m.repairs.clone());
         registry.register("api_writes", "Writes sent to the API server, by verb and outcome", m.writes.clone());
-        registry.register("watch_restarts", "Lists that a watch had to take again", m.watch_restarts.clone());
+        registry.register("watch_restarts", "How often a watch had to list its objects again", m.watch_restarts.clone());
         let help = "Opt-outs in force that name the role";
         registry.register("opt_outs_in_force", help, m.opt_outs.clone());
-        let help = "When the first of the opt-outs in force that name the role ends, as a Unix timestamp; 0 when there is none";
+        let help = "The earliest end, as a Unix timestamp, of the opt-outs in force that name the role; 0 when there is none";
         registry.register("opt_outs_earliest_expiry_timestamp_seconds", help, m.opt_outs_end.clone());
-        registry.register("events_dropped", "Events that came faster than the API server took them", m.events_dropped.clone());
+        let help = "Events that were not published, because they came faster than the API server took them";
+        registry.register("events_dropped", help, m.events_dropped.clone());
         registry.register("leader", "1 while this instance is the one that writes", m.leader.clone());
         registry.register("tasks", "Tasks of the runtime that are alive", m.tasks.clone());
         registry.register_with_unit(
             "drift_repair",
-            "From a change by somebody else, as seen, to its repair",
+            "Time from a change by somebody else, as the operator sees it, to its repair",
             Unit::Seconds,
             m.repair_seconds.clone(),
         );
-        let help = "From a new namespace, as seen, to its last policy";
+        let help = "Time from a new namespace, as the operator sees it, to its last policy";
         registry.register_with_unit("namespace_protection", help, Unit::Seconds, m.protection_seconds.clone());
         registry.register_with_unit(
             "reconcile",
@@ -359,13 +360,14 @@ mod tests {
 
     const TABLE_HEAD: &str = "# Metrics
 
-The admin port serves them at `/metrics`: as OpenMetrics to a client that accepts it, else in the Prometheus text format. Times are in seconds. This page is
-generated from the code.
+The operator serves its metrics on its admin port at `/metrics`: as OpenMetrics to a client that accepts it, else in the Prometheus text format. Times are in
+seconds. This page is generated from the code.
 
 - No label names an object, with one exception: `policy_baseline_condition` names at most 100 baselines. So the number of series is limited.
-- The states of `policy_baseline_namespaces` add up to the selected namespaces. Opted out, bypassed and shadowed namespaces are counted beside them.
-- A standby counts namespaces, conditions and opt-outs as the leader does. Do not add up over instances: take the one whose `policy_baseline_leader` is 1.
-  Only the leader counts rollouts.
+- The states of `policy_baseline_namespaces` add up to the selected namespaces. The metrics of opted out, bypassed and shadowed
+  namespaces are not part of that sum.
+- A standby counts namespaces, conditions and opt-outs as the leader does. Do not add up over instances: use the instance whose `policy_baseline_leader`
+  is 1. Only the leader counts rollouts.
 
 | metric | type | labels | what it says |
 |---|---|---|---|
@@ -373,6 +375,19 @@ generated from the code.
 
     const VALUES_HEAD: &str = "
 ## Values of the labels
+
+- `role`: `none` means a policy that no baseline plans. The operator removes such a policy, and does not count that as drift. So the series with `none`, and those
+  with the class `stale`, stay at 0. The other classes are explained [here](status.md#drift-statusrecentdrift-and-events-in-the-namespace).
+- `outcome` of `policy_baseline_repairs_total`:
+  - `created`: a first policy of a namespace was written.
+  - `followed`: a policy was written again because the plan changed, for example by an edit of the baseline, other DNS, or the end of an opt-out.
+  - `repaired`: a policy was written again because somebody else had changed or deleted it.
+  - `removed`: a policy that is no longer planned was removed.
+  - `failed`: a write failed. The operator tries again.
+- `outcome` of `policy_baseline_api_writes_total`: `ok` is a success, and `gone` means that the object or its namespace no longer exists. The others are the failures
+  of the same names among the [violations](status.md#violations).
+- `state` of `policy_baseline_rollout_namespaces`: `moved` namespaces have the new policies, `moving` ones are being written, and no wave has reached the `waiting`
+  ones.
 
 | metric | label | values |
 |---|---|---|
