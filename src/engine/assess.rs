@@ -1,5 +1,5 @@
-//! One namespace: observe, plan, diff (memory only), repair (the only cluster writes). The controller reports.
-//! Without drift, nothing here touches the network.
+//! Assesses one namespace: which baseline applies, what each baseline reports, and which policies differ from the plan. It works in memory
+//! only and sends nothing to the API server.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,23 +17,25 @@ use crate::{
     },
 };
 
-/// What was found in a namespace, and what is to be written there.
+/// What was found in a namespace, and what must be written there.
 #[derive(Debug, Default)]
 pub struct Assessment {
-    /// The finding of each baseline that has an interest in the namespace.
+    /// One finding for each baseline that selects the namespace or still has policies there.
     pub findings: Vec<(Arc<str>, Finding)>,
-    /// What is not as planned.
+    /// The policies that are not as planned.
     pub drifts: Vec<Drift>,
     /// The baseline whose policies the namespace should hold.
     pub baseline: Option<Arc<Baseline>>,
-    /// Nothing is written and nothing removed for now: what others do meanwhile is found later.
+    /// For now nothing is written or removed here. Changes that others make meanwhile are found when work continues.
     pub frozen: bool,
 }
 
-/// The digests of every valid baseline, and of what rollouts have not replaced yet, by key.
+/// The digests of the planned policies, for each valid baseline and each former revision that a rollout still uses. By the key of the
+/// baseline.
 pub type AllTargets = BTreeMap<Arc<str>, PlannedPolicies>;
 
-/// Observes, plans and compares. `failure` tells of writes that failed before, `contested` of policies that are changed again and again.
+/// Assesses a namespace. `failure` returns the problem of a policy whose last write failed. `contested` holds the problems of policies
+/// that somebody changes again and again.
 pub fn assess(
     entry: &Entry,
     baselines: &Baselines,
@@ -79,7 +81,7 @@ pub fn assess(
         }
         Decision::Unselected => {
             found.drifts = diff([], &entry.policies, |name| baselines.may_remove(name));
-            // What is left to remove is the business of the baseline that it came from.
+            // Each policy that is left to remove is reported by the baseline that created it.
             let mut owners: Vec<Arc<str>> = found.drifts.iter().filter_map(|d| d.baseline.clone()).collect();
             owners.sort_unstable();
             owners.dedup();
@@ -111,8 +113,8 @@ pub fn assess(
     found
 }
 
-/// The place of a problem in a list, the most important first: what is open in spite of the baseline, what belongs to somebody else and
-/// would change, what a quota keeps away, and the rest.
+/// The sort key of a problem; the lowest comes first. The order: bypasses, blocked calls of the API server, what Enforce would change,
+/// exceeded quotas, the rest.
 pub const fn importance(reason: FindingReason) -> u8 {
     match reason {
         FindingReason::Violation(ViolationReason::Bypassed) => 0,
@@ -123,7 +125,7 @@ pub const fn importance(reason: FindingReason) -> u8 {
     }
 }
 
-/// Where only the names decide, both baselines say so: whoever wrote them may not know of it.
+/// Only the names decide between baselines of the same priority. Both report that, because their authors may not know it.
 fn note_ties(winner: &Arc<Baseline>, shadowed: &[Arc<Baseline>], findings: &mut [(Arc<str>, Finding)]) {
     let mut tie = |of: &Arc<str>, with: &Arc<str>| {
         if let Some((_, finding)) = findings.iter_mut().find(|(name, _)| name == of) {
@@ -159,7 +161,7 @@ fn finding(drifts: &[Drift], failure: impl Fn(&str) -> Option<Problem>) -> Findi
     Finding::fine(if drifts.is_empty() { NamespaceState::Protected } else { NamespaceState::Pending })
 }
 
-/// The policies that the namespace does without, until when and by whom.
+/// The policies that opt-outs switch off here, until when, and with which approval.
 fn opted_out(baseline: &Baseline, ns: &Namespace) -> Vec<Problem> {
     let problem = |(policy, opt_out): (&Rendered, &OptOut)| {
         let OptOut { name, expires, approval, .. } = opt_out;
@@ -170,7 +172,7 @@ fn opted_out(baseline: &Baseline, ns: &Namespace) -> Vec<Problem> {
     baseline.opted_out(ns).map(problem).collect()
 }
 
-/// So many bypasses of a namespace are told, the widest first.
+/// How many bypasses of a namespace are reported, the widest first.
 const BYPASSES_TOLD: usize = 5;
 
 /// Policies of others that open what the baseline closes.
@@ -181,7 +183,7 @@ fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry) -> Vec<Problem> 
     let closes = |role| baseline.planned(ns).any(|(_, policy)| policy.role == role);
     let (ingress, egress) = (closes(Role::DefaultDenyIngress), closes(Role::DefaultDenyEgress));
     let is_planned = |name: &str| baseline.planned(ns).any(|(_, policy)| policy.name == name);
-    // What stands under a planned name is repaired.
+    // A policy with a planned name is repaired, so it is no bypass.
     let others = entry.policies.iter().filter(|(name, policy)| !policy.ours && !is_planned(name));
     let openings = |(name, policy): (&Arc<str>, &Fingerprint)| {
         let Openings { ingress: inwards, egress: outwards } = policy.opens;
@@ -203,7 +205,7 @@ fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry) -> Vec<Problem> 
     found.into_iter().take(BYPASSES_TOLD).map(problem).collect()
 }
 
-/// The ingress of a namespace is left open, because the API server calls a Service there.
+/// The notice that ingress stays open here, because the API server calls a Service in the namespace.
 fn held(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
     let caller = baseline.holds(ns)?;
     let message = format!(
@@ -212,7 +214,7 @@ fn held(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
     Some(Problem { policy: None, reason: NoticeReason::ServesControlPlane.into(), message })
 }
 
-/// The API server calls a Service in a namespace that is closed already. What stands there stays: its owner decides.
+/// The problem that the namespace is closed although the API server calls a Service there. Its policies stay; its owner decides.
 fn blocked(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
     let caller = baseline.blocks(ns)?;
     let policy = baseline.planned(ns).find(|(_, policy)| policy.role == Role::DefaultDenyIngress)?.1.name.clone();
@@ -222,14 +224,14 @@ fn blocked(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
     Some(Problem { policy: Some(policy), reason: ViolationReason::ControlPlaneBlocked.into(), message })
 }
 
-/// The first policy that is not as planned, and what would be done with each.
+/// The most important policy that is not as planned, and a text that says what would be done with each. `None` without drifts.
 fn would_change(drifts: &[Drift]) -> Option<(String, String)> {
     let verb = |d: &Drift| match d.class {
         Class::Unmanaged => "adopt somebody else's policy",
         Class::Missing => "create",
         Class::SpecChanged | Class::MetadataChanged | Class::Pinned | Class::Terminating | Class::Stale => "change",
     };
-    // What belongs to somebody else matters most.
+    // A change of somebody else's policy matters most.
     let mut drifts: Vec<&Drift> = drifts.iter().collect();
     drifts.sort_by_key(|d| d.class != Class::Unmanaged);
     let changes: Vec<String> = drifts.iter().map(|d| format!("{} {}", verb(d), d.policy)).collect();

@@ -1,4 +1,5 @@
-//! The objects that tell the API server which Services to call: what was seen of them, what that changes, and how long decisions wait for it.
+//! Handles the objects that make the API server call Services, such as webhook configurations. Decides how long decisions wait for their
+//! lists.
 //!
 //! A namespace must not be closed because its webhook was not known yet, so nothing is decided before each kind was listed. A kind that
 //! the operator may not list, or that is not listed in time, is left out, and the status reports it.
@@ -25,11 +26,12 @@ use crate::{
     policy::plan::Baseline,
 };
 
-/// A namespace that serves no more is held for so long: a configuration that is replaced goes and comes back.
+/// How long ingress stays open after the last object that names a Service there is gone. A configuration that is replaced is gone for a
+/// moment.
 const LINGER: Duration = Duration::from_secs(10);
 
 impl Engine {
-    /// The resources that the operator works without.
+    /// The resources that the operator works without, because it could not list them.
     pub(super) fn unlisted_callers(&self) -> Vec<&'static str> {
         let is_unlisted = |kind: &ConfigurationKind| {
             matches!(self.readiness.state(WatchedSet::Callers(*kind)), ListState::Refused | ListState::Silent)
@@ -97,8 +99,8 @@ impl Engine {
         self.callers_settled(kind, ListState::Listed, now);
     }
 
-    /// What is refused is not waited for, once everything else is listed: until then the permissions may be on their way, as at an
-    /// installation. The watch asks again soon. What was listed once stays known.
+    /// Ends the wait for a refused kind, but only once all required sets are listed. Until then the permissions may still be missing, as
+    /// during an installation. The watch asks again soon. A kind that was listed once stays known.
     fn configurations_refused(&mut self, kind: ConfigurationKind, refusal: ListRefusal, now: Now) {
         let set = WatchedSet::Callers(kind);
         let is_asked = self.readiness.is_required_listed() || (kind == ConfigurationKind::Crd && self.only_crds_are_missing());
@@ -116,7 +118,7 @@ impl Engine {
         }
     }
 
-    /// Waits no longer than it should for what everything else does not need.
+    /// Ends the wait for kinds whose list takes too long.
     pub(super) fn wait_for_backends(&mut self, now: Now) {
         if !(self.readiness.is_required_listed() || self.only_crds_are_missing()) {
             return;
@@ -133,7 +135,7 @@ impl Engine {
         }
     }
 
-    /// Everything else is listed but opt-outs, and CRDs say whether there can be any.
+    /// Whether all other required sets are listed, and only the list of CRDs can show if opt-outs can exist.
     fn only_crds_are_missing(&self) -> bool {
         let others = WatchedSet::REQUIRED.into_iter().filter(|set| *set != WatchedSet::OptOuts);
         others.into_iter().all(|set| self.readiness.is_settled(set)) && self.needs_crds_for_opt_outs()
@@ -173,7 +175,7 @@ impl Engine {
         }
     }
 
-    /// Ends the holds whose time has come.
+    /// Ends the holds that are due.
     pub(super) fn end_holds(&mut self, now: Now) {
         let due = self.backends.ending.iter().filter(|(_, at)| **at <= now.instant).map(|(namespace, _)| namespace.clone());
         for namespace in due.collect::<Vec<_>>() {
@@ -182,7 +184,7 @@ impl Engine {
         }
     }
 
-    /// A namespace was seen: it may be named already.
+    /// Called for a namespace that was seen: an object may already name a Service in it.
     pub(super) fn serves_from_now_on(&mut self, name: &NamespaceName) {
         if let Some(words) = self.backends.known.words(name.as_str()) {
             self.serves(name.as_str(), Some(words));
@@ -195,7 +197,7 @@ impl Engine {
         }
     }
 
-    /// Notes whether a namespace is to be closed, whoever opened it meanwhile.
+    /// Notes when no plan closes a namespace any more.
     pub(super) fn recompute_closed(&mut self, name: &NamespaceName, baseline: Option<&Baseline>, frozen: bool) {
         let Some(namespace) = self.observed.get(name).and_then(|entry| entry.namespace.as_ref()) else { return };
         let closes = |b: &Baseline| b.planned(namespace).any(|(_, policy)| policy.role == Role::DefaultDenyIngress);
@@ -207,7 +209,7 @@ impl Engine {
         }
     }
 
-    /// Changes which kinds of policies are not read, if they are known at all. `change` says whether it changed something.
+    /// Changes the set of unsupported policy kinds, once it is known. `change` returns whether it changed the set.
     fn change_unsupported_kinds(&mut self, change: impl FnOnce(&mut BTreeSet<String>) -> bool, now: Now) {
         if self.unsupported_policy_kinds.as_mut().is_some_and(change) {
             self.touch_statuses(now);

@@ -1,4 +1,4 @@
-//! What becomes of a baseline that was seen: its place among the others, among the installs, and what it may release.
+//! Handles the baselines that the watch shows: which install works on each, whether it can be used, and whether it may release namespaces.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,7 +15,8 @@ use crate::{
     policy::plan::{Baseline, BaselineError},
 };
 
-/// A change of a baseline releases so many namespaces, or a tenth of those that it holds, without being asked.
+/// How many namespaces a change of a baseline may release without confirmation. It may also release a tenth of those that it holds, if
+/// that is more.
 const RELEASED_AT_ONCE: usize = 10;
 
 impl Engine {
@@ -33,7 +34,7 @@ impl Engine {
             self.was_before(&name, before.as_ref().ok());
         } else {
             let new = BaselineState::new(raw, check(), now.instant);
-            // A list shows only the last of those that had this name.
+            // A list shows only the newest object of a name, so the deletion of the old one may not have been reported.
             self.forget_baseline(&name);
             self.tracked.insert(name.clone(), new);
         }
@@ -41,7 +42,7 @@ impl Engine {
         self.plans_changed(now);
     }
 
-    /// The baselines that are worked with are others than before, or this instance begins to work with them.
+    /// Recomputes all that depends on baselines. Called when they change, and when this instance begins to work with them.
     pub(super) fn plans_changed(&mut self, now: Now) {
         self.recompute_releases(now);
         self.recompute_rollouts(now);
@@ -49,13 +50,13 @@ impl Engine {
         self.all_dirty();
     }
 
-    /// Looks which baselines would release many namespaces at once. These wait until their owner confirms it: a selector with a typo
+    /// Finds the baselines that would release many namespaces at once. They wait until their owner confirms that: a typo in a selector
     /// must not open a cluster.
     fn recompute_releases(&mut self, now: Now) {
         if !self.is_synced() {
             return;
         }
-        // How many a baseline would release, and how many it holds.
+        // By baseline: how many namespaces it would release, and how many it holds.
         let mut counts: BTreeMap<Arc<str>, (usize, usize)> = BTreeMap::new();
         for (_, entry) in self.observed.iter() {
             let Some(ns) = &entry.namespace else { continue };
@@ -78,7 +79,7 @@ impl Engine {
         }
     }
 
-    /// Gives a baseline its place among the others: to be worked with, or to be left as it is.
+    /// Decides whether this install works on a baseline. Then the plans use it, or it is stalled.
     fn place(&mut self, name: Arc<str>, now: Now) {
         let Some(tracked) = self.tracked.get_mut(&name) else { return };
         let its = tracked.instance.as_ref();
@@ -123,7 +124,7 @@ impl Engine {
         }
     }
 
-    /// Looks which installs live, and what that changes.
+    /// Finds out which installs are alive, and plans again if that changed.
     pub(super) fn recompute_installs(&mut self, now: Now) {
         let before = self.installs.elder().cloned();
         let observed = &self.observed;
@@ -142,7 +143,7 @@ impl Engine {
         self.plans_changed(now);
     }
 
-    /// Gives every baseline its place anew.
+    /// Calls `place` for every baseline.
     pub(super) fn place_all(&mut self, now: Now) {
         let names: Vec<Arc<str>> = self.tracked.keys().cloned().collect();
         for name in names {
@@ -156,7 +157,7 @@ impl Engine {
         }
     }
 
-    /// Says whether there was one.
+    /// Returns whether the baseline was known.
     fn forget_baseline(&mut self, name: &str) -> bool {
         let removed = self.tracked.remove(name);
         let was_there = removed.is_some();

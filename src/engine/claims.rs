@@ -1,10 +1,10 @@
-//! Which namespaces are nobody's any more: to the next baseline they are as they were found, open or not, as after a restart.
+//! Releases namespaces that no baseline claims any more. The next baseline treats them as newly found, open or not, as after a restart.
 
 use super::Engine;
 use crate::api::NamespaceName;
 
 impl Engine {
-    /// Forgets that a namespace held anything of ours, if nothing of ours is there and no baseline may ask for it back. Says whether it did.
+    /// Forgets that a namespace held our policies, if none is left and no baseline may claim it again. Returns whether anything changed.
     pub(super) fn release_claim(&mut self, name: &NamespaceName) -> bool {
         let Some(entry) = self.observed.get(name).filter(|entry| entry.was_ours()) else { return false };
         let is_free = |ns| self.baselines.leave_free(ns, &entry.holdings());
@@ -14,7 +14,8 @@ impl Engine {
             && self.observed.release_claim(name, self.outbox.opt_outs.first_in_force(name))
     }
 
-    /// A baseline is gone: what it left empty is free before another one is seen, whatever is told in the same breath.
+    /// Called when a baseline is gone. Releases the namespaces that it left empty at once, before the next event can show another
+    /// baseline.
     pub(super) fn release_all_claims(&mut self) {
         if !self.is_synced() {
             return;

@@ -1,4 +1,4 @@
-//! What becomes of a change of the cluster's DNS.
+//! Handles changes of the cluster's DNS.
 
 use std::time::Instant;
 
@@ -12,19 +12,19 @@ use super::{
 use crate::policy::dns::{ClusterDns, Derived, DnsEvent, Source};
 
 impl Engine {
-    /// Looks for the cluster's DNS, and plans nothing before its sources have been heard, or for a few seconds at most.
+    /// Turns DNS discovery on. Planning then waits a few seconds at most for the DNS sources to answer.
     #[must_use]
     pub fn discovering(mut self) -> Self {
         self.readiness.settle(WatchedSet::Dns, ListState::Waiting);
         self
     }
 
-    /// The sources that were not read.
+    /// The DNS sources that were not read completely; empty if discovery is off.
     pub(super) fn unread_dns(&self) -> impl Iterator<Item = Source> {
         self.dns.sources.unread().filter(|_| self.readiness.state(WatchedSet::Dns) != ListState::Off)
     }
 
-    /// When to look again though nothing happens.
+    /// When the DNS must be handled again without an event.
     pub(super) fn dns_wake(&self, now: Instant) -> Option<Instant> {
         match self.readiness.state(WatchedSet::Dns) {
             ListState::Off => None,
@@ -36,7 +36,7 @@ impl Engine {
         }
     }
 
-    /// A source of DNS reports something.
+    /// Handles a report of a DNS source.
     pub(super) fn on_dns(&mut self, news: DnsEvent, now: Now) {
         let was_synced = self.is_synced();
         let is_known = matches!(self.readiness.state(WatchedSet::Dns), ListState::Listed | ListState::Silent);
@@ -47,7 +47,7 @@ impl Engine {
         self.begin_if_synced(was_synced, now);
     }
 
-    /// Everything else is listed: from now on patience ends.
+    /// Called when all required sets are listed: starts the limited wait for DNS.
     pub(super) fn wait_for_dns(&mut self, now: Now) {
         if self.readiness.state(WatchedSet::Dns) == ListState::Waiting {
             self.readiness.ask(WatchedSet::Dns, now.instant);
@@ -55,7 +55,7 @@ impl Engine {
         self.dns_due(now);
     }
 
-    /// Does what is due by the clock: patience ends, what was found and went is no longer kept, or a refusal lasts.
+    /// Does what is due by the clock: the wait for DNS ends, an old finding expires, or a refusal has lasted long enough.
     pub(super) fn dns_due(&mut self, now: Now) {
         let state = match self.readiness.state(WatchedSet::Dns) {
             ListState::Waiting if self.dns.sources.are_known(now.instant) => ListState::Listed,
@@ -72,7 +72,7 @@ impl Engine {
         self.recompute_dns(now);
     }
 
-    /// Looks what follows from what the sources say, and gives baselines that look for DNS their plans anew if it is something else than before.
+    /// Derives the cluster's DNS from its sources. If it changed, the baselines that use discovery get new plans.
     fn recompute_dns(&mut self, now: Now) {
         let Derived { found, unsure, gaps, notes } = self.dns.sources.derive(now.instant);
         self.dns.memory.note(&found, now.instant);

@@ -1,4 +1,4 @@
-//! What the watches report, and what follows from it at once: what is known changes, and what it concerns is assessed anew.
+//! Handles watch events: each one updates the state, and queues the namespaces that it concerns for assessment.
 
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ use super::{
 use crate::api::NamespaceName;
 
 impl Engine {
-    /// Whether this instance is elected. It leads if no older install does. While it does not, it watches and assesses, and asks for no write.
-    /// When it begins to, it goes on from what stands in the cluster, as after a start: the statuses there are the former leader's, and
-    /// what that one repaired is no news.
+    /// Takes the result of the leader election. An elected instance leads if no older install is alive. Without leading it watches and
+    /// assesses. It then writes at most the status of baselines that wait for an older install. When it begins to lead, it continues from
+    /// the state of the cluster, as after a start. The stored statuses are the former leader's, and its repairs are not announced again.
     pub fn elect(&mut self, elected: bool, now: Now) {
         self.elected = elected;
         self.recompute_installs(now);
@@ -38,7 +38,7 @@ impl Engine {
         self.plans_changed(now);
     }
 
-    /// Takes what a watch reports.
+    /// Handles one watch event.
     pub fn on_event(&mut self, event: Event, now: Now) {
         match event {
             Event::Namespace(change) => self.on_namespace(change, now),

@@ -1,4 +1,4 @@
-//! What the engine decides for one namespace, told.
+//! Explains what the engine decides for one namespace, and why.
 
 use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
@@ -30,7 +30,7 @@ use crate::{
 };
 
 impl Engine {
-    /// What is planned in a namespace, and why. None if there is no such namespace.
+    /// What is planned in a namespace, and why. `None` if there is no such namespace.
     pub fn explain(&self, name: &str) -> Option<Explanation> {
         let name = NamespaceName::observed(name);
         let entry = self.observed.get(&name)?;
@@ -55,7 +55,7 @@ impl Engine {
         })
     }
 
-    /// What could not be read, as far as a baseline asks for it.
+    /// The resources that could not be read, if a baseline needs them.
     fn unread(&self) -> Vec<Unread> {
         let asks = |what: fn(&Baseline) -> bool| self.tracked.values().any(|t| t.checked.as_ref().is_ok_and(|b| what(b)));
         let mut unread: Vec<(Vec<&str>, &str)> = Vec::new();
@@ -78,7 +78,7 @@ impl Engine {
             .collect()
     }
 
-    /// The nameservers of the running operator, as the statuses tell them: a resolv.conf.
+    /// The nameservers of the running operator, from the stored statuses, in the format of resolv.conf.
     fn told_nameservers(&self) -> String {
         let told = self.tracked.values().flat_map(BaselineState::told_dns);
         let addresses = told.filter(|found| found.source.starts_with(OPERATORS_RESOLV_CONF)).filter_map(|found| {
@@ -88,7 +88,8 @@ impl Engine {
         addresses.collect::<BTreeSet<String>>().into_iter().collect()
     }
 
-    /// Believes the nameservers that the statuses tell. What rollouts have reached is read again: policies are known by what they allow.
+    /// Uses the nameservers of the stored statuses as a DNS source. The progress of rollouts is read again, because policies are
+    /// recognised by what they allow.
     pub fn believe_told_nameservers(&mut self, now: Now) {
         self.on_dns(DnsEvent::ResolvConf(self.told_nameservers()), now);
         self.forget_rollouts();
@@ -167,7 +168,7 @@ impl Engine {
         rows
     }
 
-    /// How a policy stands that is not planned.
+    /// The state of a policy that is not planned, as a text.
     fn stands(&self, print: &Fingerprint, decision: &Decision) -> String {
         let Some(owner) = print.baseline.as_deref().filter(|_| print.ours) else { return "of somebody else".into() };
         match self.baselines.known(owner) {
@@ -181,7 +182,7 @@ impl Engine {
         }
     }
 
-    /// What is found wrong now, and what the statuses tell that only the operator knows, such as writes that failed.
+    /// The problems found now, and those in the stored statuses. Only the statuses know some of them, such as failed writes.
     fn wrong(&self, name: &NamespaceName, found: &Assessment) -> Vec<Wrong> {
         let mut all: Vec<(u8, Wrong)> = Vec::new();
         let wrong = |baseline: &Arc<str>, problem: Problem, since| {
@@ -207,7 +208,7 @@ impl Engine {
     }
 }
 
-/// What others open, or the operator leaves open, in what a baseline closes.
+/// The problems that leave something open which the baseline closes: policies of others, and ingress that the operator leaves open.
 fn left_open<'a>(decision: &Decision, found: &'a Assessment) -> impl Iterator<Item = &'a Problem> {
     let of = first(decision);
     let findings = found.findings.iter().filter(move |(name, _)| *name == of);
@@ -221,7 +222,7 @@ fn is_protected(decision: &Decision, found: &Assessment) -> bool {
     found.findings.iter().any(|(name, finding)| *name == baseline.name && finding.state == NamespaceState::Protected)
 }
 
-/// What is done in the namespace, in a sentence.
+/// One sentence about what happens in the namespace.
 fn sentence(decision: &Decision, found: &Assessment) -> String {
     match decision {
         Decision::LeaveAlone => "the namespace is being deleted: no baseline changes it".into(),

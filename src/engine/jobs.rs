@@ -1,4 +1,4 @@
-//! Policies to write: the next namespace, and what came of it.
+//! Policy writes: chooses the next namespace to write to, and takes the results.
 
 use super::{
     Engine,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Engine {
-    /// The next namespace to write to.
+    /// The writes for the next namespace in the queue. `None` if there is none, or if this instance does not lead.
     pub fn next_job(&mut self, now: Now) -> Option<Job> {
         if !self.leads {
             return None;
@@ -28,7 +28,7 @@ impl Engine {
                 continue;
             }
             let all = drifts.len() == found;
-            // The echo of a write can come before its answer, so the cause is judged before anything is written.
+            // The watch can show a write before the API server answers, so the cause is determined before the write.
             let cause = |drift: Drift| match cause(entry, &drift) {
                 Cause::Others if self.was_opted_out(&name, baseline.as_deref(), &drift, now) => {
                     Task { drift, cause: Cause::Plan }
@@ -66,7 +66,7 @@ impl Engine {
                     }
                     finished &= applied && !unsure;
                     if unsure {
-                        // The watch will show it soon; writing again meanwhile would be idle.
+                        // The watch will show the policy soon; another write before that would be useless.
                         self.outbox.policies.hold(&job.namespace, &drift.policy, now.instant);
                     }
                 }
@@ -74,9 +74,10 @@ impl Engine {
                     written.push((&*drift.policy, None));
                     self.removed(&job, drift, now);
                 }
-                // Whoever leads finds what is left to do.
+                // The current leader finds what is left to do.
                 Ok(Wrote::Withheld) | Err(WriteError::NotLeading) => {}
-                // Only the watch says for sure that it is going: the API server may speak of another of that name. It is asked again in silence.
+                // Only the watch proves that this namespace is being deleted: the answer may be about another one of that name. The next
+                // attempt is made without a report.
                 Err(WriteError::NamespaceTerminating) => self.outbox.policies.hold(&job.namespace, &drift.policy, now.instant),
                 Err(WriteError::NotFound) => {
                     self.failed(&job, drift, Failure::Conflict, "the policy was deleted while it was written", now);
@@ -91,12 +92,12 @@ impl Engine {
         if before == Some(ChangeOrigin::Bootstrapping) && standing(&self.observed) != before {
             self.samples.push(MetricSample::Protected(self.waited(&job.namespace, now)));
         }
-        // What was written is in the observed state now; looking again finds what is left to do.
+        // The observed state now holds what was written. The next assessment finds what is left to do.
         self.dirty.push(job.namespace, true);
     }
 }
 
-/// Why a policy is not as planned. Only what others did is drift in the eyes of users; the rest is work.
+/// Why a policy is not as planned. Only changes by others count as drift; all else is normal work.
 fn cause(entry: &Entry, drift: &Drift) -> Cause {
     match entry.standing {
         ChangeOrigin::Bootstrapping if drift.class == Class::Missing => Cause::Bootstrap,

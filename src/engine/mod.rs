@@ -1,5 +1,5 @@
-//! The decisions of the operator, without I/O: events go in, writes come out, results go back in. `state.rs` holds what it knows; the
-//! other files say what it does with that.
+//! Decides what the operator does. There is no I/O here: watch events come in, writes go out, and the results of the writes come back.
+//! `state.rs` holds the state. Each of the other files handles one concern.
 
 mod assess;
 mod backends;

@@ -1,4 +1,4 @@
-//! Which namespaces are decided: the label that says so is written where `--label-namespaces` asks for it.
+//! Decides the label that marks a namespace as decided. It is written only with `--label-namespaces`.
 
 use super::{
     Engine,
@@ -15,15 +15,15 @@ use crate::{
 };
 
 impl Engine {
-    /// The same engine, which labels the namespaces that it has decided.
+    /// Turns on the labels of decided namespaces.
     #[must_use]
     pub fn labelling(mut self) -> Self {
         self.outbox.labels = NamespaceLabels::on();
         self
     }
 
-    /// Looks what a namespace should be labelled with. What a label says is not taken back, but for another one: a policy that is repaired
-    /// keeps no pod out.
+    /// Recomputes the label that a namespace should have. A stored label is never removed, only replaced by another value: a repair of a
+    /// policy must not keep pods out.
     pub(super) fn recompute_label(&mut self, ns: &NamespaceName, baseline: Option<&Baseline>, drifts: &[Drift], frozen: bool) {
         if !self.outbox.labels.concern(ns) {
             return;
@@ -32,15 +32,15 @@ impl Engine {
         let living = entry.and_then(|entry| Some((entry.uid.as_ref()?, entry.namespace.as_ref().filter(|n| !n.terminating)?)));
         let Some((uid, namespace)) = living else { return self.outbox.labels.forget(ns) };
         let stored = namespace.labels.get(LABEL_DECIDED);
-        // What is going and holds the right rules is awaited.
+        // A policy that waits for its finalizer still has the planned rules, and a policy to delete is not planned.
         let is_in_place = |drift: &Drift| matches!(drift.fix, Repair::Delete { .. } | Repair::WaitForFinalizer);
         let mark = match baseline {
             Some(baseline) if baseline.planned(namespace).next().is_some() => {
                 drifts.iter().all(is_in_place).then_some(DecidedLabel::Protected)
             }
-            // While nothing is written, nothing can be said of what was not decided before.
+            // While the namespace is frozen, nothing new is decided.
             _ if frozen => None,
-            // One that cannot be planned with may select it.
+            // An invalid baseline might select this namespace.
             _ if stored.is_none() && self.baselines.some_are_invalid() => None,
             _ => Some(DecidedLabel::Exempt),
         };
@@ -53,7 +53,7 @@ impl Engine {
         if self.leads && self.is_synced() { self.outbox.labels.writes(now.instant) } else { vec![] }
     }
 
-    /// A write of the label of a namespace ended.
+    /// Takes the result of a write of a namespace's label.
     pub(super) fn label_written(&mut self, write: &NamespaceLabelWrite, result: Result<Option<String>, WriteError>, now: Now) {
         self.outbox.labels.written(write, result, now.instant);
     }

@@ -1,4 +1,4 @@
-//! What opt-outs change: the plan of their namespace while they are in force, and what is announced of them.
+//! Applies opt-outs to the plans of their namespaces, and announces when they end.
 
 use super::{
     Engine,
@@ -50,7 +50,7 @@ impl Engine {
         }
     }
 
-    /// Finds out whether there can be opt-outs at all.
+    /// Finds out whether opt-outs can exist at all, after their list was refused.
     pub(super) fn recompute_opt_outs(&mut self, now: Now) {
         let Some(refused) = self.readiness.refused_since(WatchedSet::OptOuts) else { return };
         let knows_crds = self.readiness.is_settled(WatchedSet::Callers(ConfigurationKind::Crd));
@@ -61,25 +61,25 @@ impl Engine {
         self.list_complete(WatchedSet::OptOuts, now);
     }
 
-    /// Whether only the list of CRDs can say if there are any opt-outs.
+    /// Whether only the list of CRDs can show if opt-outs can exist.
     pub(super) fn needs_crds_for_opt_outs(&self) -> bool {
         let refusal = self.readiness.refused_since(WatchedSet::OptOuts).map(|(refusal, _)| refusal);
         !self.outbox.opt_outs.knows_crd() && refusal == Some(ListRefusal::Unknown)
     }
 
-    /// Finds the opt-outs that have ended, or are in force again because the clock went back.
+    /// Handles opt-outs that have ended, and those in force again because the wall clock went back.
     pub(super) fn let_opt_outs_end(&mut self, now: Now) {
         for ns in self.outbox.opt_outs.tick(now.wall) {
             self.opt_outs_changed(&ns, false, now);
         }
     }
 
-    /// The opt-outs of a namespace are others than before, or the namespace is.
+    /// Called when the opt-outs of a namespace changed, or the namespace itself. Puts the living opt-outs into the plan.
     pub(super) fn opt_outs_changed(&mut self, ns: &NamespaceName, urgent: bool, now: Now) {
         let living = self.outbox.opt_outs.living(ns, now.wall);
         let first_in_force = self.outbox.opt_outs.first_in_force(ns);
         let Some(entry) = self.observed.get_mut(ns) else { return };
-        // One that goes has been there: the namespace is closed now, not found open.
+        // An opt-out that ends leaves its time here: the namespace is closed then, and does not count as found open.
         entry.opted_out = entry.opted_out.take().max(first_in_force.map(Box::new));
         let Some(namespace) = &mut entry.namespace else { return };
         if namespace.opt_outs != living {
@@ -89,7 +89,7 @@ impl Engine {
         self.dirty.push(ns.clone(), urgent);
     }
 
-    /// Judges the opt-outs of a namespace by what is decided for it.
+    /// Judges the opt-outs of a namespace by the decision for that namespace.
     pub(super) fn recompute_verdicts(&mut self, ns: &NamespaceName, now: Now) {
         if !self.outbox.opt_outs.concern(ns) {
             return;
@@ -109,7 +109,7 @@ impl Engine {
         self.announcements.extend(announcements);
     }
 
-    /// Whether a policy is missing because an opt-out took it away that has ended since: nobody else did that.
+    /// Whether a policy is missing because of an opt-out that has ended. Then nobody else removed it.
     pub(super) fn was_opted_out(&self, ns: &NamespaceName, baseline: Option<&Baseline>, drift: &Drift, now: Now) -> bool {
         let Repair::Apply { index, uid: None, .. } = &drift.fix else { return false };
         let role = baseline.and_then(|baseline| baseline.policies.get(*index)).map(|policy| policy.role);
@@ -121,17 +121,17 @@ impl Engine {
         if self.leads && self.is_synced() { self.outbox.opt_outs.writes(now.instant) } else { vec![] }
     }
 
-    /// A write of a status or a label of an opt-out ended.
+    /// Takes the result of a write to an opt-out.
     pub(super) fn opt_out_written(&mut self, write: OptOutWrite, result: Result<StoredOptOut, WriteError>, now: Now) {
         let ns = write.namespace.clone();
         self.outbox.opt_outs.written(write, result, now);
         let announcements = self.outbox.opt_outs.take_announcements();
         self.announcements.extend(announcements);
-        // It may have been in force for the first time, which a restart must know.
+        // The write may have stored when the opt-out was first in force. The namespace must know that.
         self.opt_outs_changed(&ns, false, now);
     }
 
-    /// The opt-outs in force, by role.
+    /// The opt-outs in force, by role, for the metrics.
     pub fn opt_outs_in_force(&mut self) -> [(Role, Tally); 3] {
         self.outbox.opt_outs.tally()
     }

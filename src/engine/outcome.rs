@@ -1,4 +1,4 @@
-//! What came of the writes: counted, logged, announced and remembered.
+//! Handles the results of policy writes: counts, logs, announces and stores them.
 
 use std::sync::Arc;
 
@@ -22,11 +22,12 @@ use crate::{
     },
 };
 
-/// So much of what an adopted policy held goes into its event, which takes 1,024 bytes in all.
+/// How many characters of an adopted policy's former content go into its Event. The note of an Event holds 1,024 bytes in all.
 const TOLD: usize = 600;
 
 impl Engine {
-    /// A policy was applied; `before` is what it held, when it was not ours. Says whether what is stored is as planned.
+    /// Handles an applied policy. `before` is its former content if the policy was not ours. Returns whether the stored policy is as
+    /// planned.
     pub(super) fn applied(&mut self, job: &Job, task: &Task, print: &Fingerprint, before: Option<&str>, now: Now) -> bool {
         let Task { drift, cause } = task;
         let Repair::Apply { expected, .. } = &drift.fix else { return false };
@@ -45,7 +46,7 @@ impl Engine {
         };
         self.samples.push(MetricSample::Repair(outcome));
         match cause {
-            // `created` logs them together.
+            // `created` logs these together.
             Cause::Bootstrap => {}
             Cause::Plan => info!(namespace = %ns, policy, baseline, class, "policy updated to a changed plan"),
             Cause::Others => self.repaired(job, drift, print, now),
@@ -56,14 +57,14 @@ impl Engine {
         true
     }
 
-    /// These policies of a new namespace were created.
+    /// Logs the first policies of a namespace in one line.
     pub(super) fn created(job: &Job, policies: &[&str]) {
         if !policies.is_empty() {
             info!(namespace = %job.namespace, policies = policies.join(", "), baseline = job.baseline_name(), "policies created");
         }
     }
 
-    /// What somebody else did was undone.
+    /// Records that a change by somebody else was undone.
     fn repaired(&mut self, job: &Job, drift: &Drift, print: &Fingerprint, now: Now) {
         let baseline = job.baseline_name();
         let (ns, policy, class) = (&job.namespace, &*drift.policy, drift.class.into_str());
@@ -95,7 +96,8 @@ impl Engine {
         }
     }
 
-    /// A policy under a planned name was adopted. The event records what it held, so that its owner can create it again under another name.
+    /// Records that a policy with a planned name was adopted. The Event holds its former content. With it the owner can create the policy
+    /// again under another name.
     fn adopted(&mut self, job: &Job, drift: &Drift, print: &Fingerprint, before: &str, now: Now) {
         let baseline = job.baseline_name();
         let who = drift.claimed_writer();
@@ -111,8 +113,8 @@ impl Engine {
         self.announce(job, drift, Some(print.uid.to_string()), EventReason::PolicyAdopted, note, now);
     }
 
-    /// Announces what is new in a namespace and done by others: bypasses, and calls of the API server into what is closed. In an event on each of
-    /// the policies that it is about.
+    /// Announces new bypasses in a namespace, and new blocks of calls from the API server. Each gets an Event on the policy that causes
+    /// it.
     pub(super) fn tell_news(&mut self, ns: &NamespaceName, findings: &[(Arc<str>, Finding)], now: Now) {
         for (baseline, finding) in findings {
             let Some(tracked) = self.tracked.get(baseline) else { continue };
@@ -146,7 +148,7 @@ impl Engine {
         self.announce(job, drift, Some(uid.to_string()), EventReason::PolicyRemoved, note, now);
     }
 
-    /// Why the namespace no longer gets that policy of that baseline.
+    /// Why baseline `owner` no longer plans this policy in the namespace.
     fn why_removed(&self, job: &Job, drift: &Drift, owner: &str) -> String {
         match &job.baseline {
             _ if self.tracked.get(owner).is_some_and(|tracked| tracked.deleting) => {
@@ -169,7 +171,7 @@ impl Engine {
     pub(super) fn failed(&mut self, job: &Job, drift: &Drift, reason: Failure, message: &str, now: Now) {
         let failures = self.outbox.policies.failed(&job.namespace, &drift.policy, reason, message.to_owned(), now.instant);
         self.samples.push(MetricSample::Repair(Outcome::Failed));
-        // A conflict is part of normal work.
+        // Conflicts are normal, so they are neither logged nor announced.
         if failures == 1 && reason != Failure::Conflict {
             warn!(namespace = %job.namespace, policy = drift.policy, class = drift.class.into_str(), reason = reason.into_str(), "write failed, trying again: {message}");
             let note = format!("{reason}: {message}");

@@ -1,4 +1,4 @@
-//! What is to be written besides policies, what came of each write, and when to look again though nothing happens.
+//! All writes except those of policies, the results of all writes, and the time of the next wake-up.
 
 use std::time::Instant;
 
@@ -14,7 +14,8 @@ use super::{
 };
 
 impl Engine {
-    /// What is to be written now, besides policies. `is_paused`: the API server asked for a pause, which labels keep as policies do.
+    /// All writes that are due now, except those of policies. `is_paused`: the API server asked for a pause. Labels of namespaces then
+    /// wait, as policies do.
     pub fn writes(&mut self, now: Now, is_paused: bool) -> Vec<Write> {
         let mut writes: Vec<Write> = self.statuses(now).into_iter().map(Write::Status).collect();
         writes.extend(self.finalizers(now).into_iter().map(Write::Finalizer));
@@ -27,7 +28,7 @@ impl Engine {
         writes
     }
 
-    /// Takes what came of a write.
+    /// Takes the result of a write.
     pub fn written(&mut self, written: Written, now: Now) {
         match written {
             Written::Policies(done) => self.done(done, now),
@@ -39,7 +40,7 @@ impl Engine {
         }
     }
 
-    /// Statuses to write now. None before everything known has been assessed: a half-counted status would be wrong.
+    /// Statuses to write now. Empty until every known namespace is assessed, because a status with partial counts would be wrong.
     pub(super) fn statuses(&mut self, now: Now) -> Vec<StatusWrite> {
         if !self.elected || !self.is_synced() || !self.dirty.is_empty() {
             return vec![];
@@ -58,7 +59,7 @@ impl Engine {
             .collect()
     }
 
-    /// A status write ended.
+    /// Takes the result of a status write.
     pub(super) fn status_written(&mut self, name: &str, uid: &str, result: Result<StoredStatus, WriteError>, now: Now) {
         if let Some(tracked) = self.tracked.get_mut(name).filter(|t| *t.uid == *uid) {
             tracked.status_written(name, result, now);
@@ -74,14 +75,14 @@ impl Engine {
         self.tracked.iter_mut().filter_map(|(name, tracked)| tracked.finalizer_due(name, quiet, now.instant)).collect()
     }
 
-    /// A finalizer write ended.
+    /// Takes the result of a finalizer write.
     pub(super) fn finalizer_written(&mut self, name: &str, result: Result<(), WriteError>, now: Now) {
         if let Some(tracked) = self.tracked.get_mut(name) {
             tracked.finalizer_written(name, result, now.instant);
         }
     }
 
-    /// When to look again though nothing happens. What was due at `now` has been served by the calls before.
+    /// When the engine must run again without an event. Work that was due at `now` is already done by the calls before this one.
     pub fn next_wake(&self, now: Now) -> Option<Instant> {
         let tracked = self.tracked.values().flat_map(BaselineState::wakes);
         tracked

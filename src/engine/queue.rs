@@ -1,24 +1,24 @@
-//! Namespaces in two orders of urgency, each at most once.
+//! A queue of namespaces with two priorities. Each namespace is in it at most once.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::api::NamespaceName;
 
-/// What waits to be served.
+/// Namespaces that wait, the urgent ones first.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Queue {
     urgent: VecDeque<NamespaceName>,
     normal: VecDeque<NamespaceName>,
-    /// Who waits, and whether among the urgent ones.
+    /// Each waiting namespace, and whether it is urgent.
     members: HashMap<NamespaceName, bool>,
 }
 
 impl Queue {
-    /// Adds one, or makes it urgent.
+    /// Adds a namespace, or makes a waiting one urgent.
     pub fn push(&mut self, ns: NamespaceName, urgent: bool) {
         match self.members.get_mut(&ns) {
-            // What becomes urgent is served from there; its place among the others is passed over later.
+            // It is also pushed to `urgent` and taken from there; `pop` later skips its old entry in `normal`.
             Some(was_urgent) if urgent && !*was_urgent => *was_urgent = true,
             Some(_) => return,
             None => drop(self.members.insert(ns.clone(), urgent)),
@@ -26,13 +26,13 @@ impl Queue {
         if urgent { &mut self.urgent } else { &mut self.normal }.push_back(ns);
     }
 
-    /// The next one.
+    /// Takes the next namespace, an urgent one first.
     pub fn pop(&mut self) -> Option<NamespaceName> {
         loop {
             let ns = self.urgent.pop_front().or_else(|| self.normal.pop_front())?;
             if self.members.remove(&ns).is_some() {
                 if self.members.is_empty() {
-                    // The room that a storm needed is of no use afterwards.
+                    // The memory that a burst of events needed is freed.
                     *self = Self::default();
                 }
                 return Some(ns);
@@ -40,7 +40,7 @@ impl Queue {
         }
     }
 
-    /// Whether nobody waits.
+    /// Whether no namespace waits.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }

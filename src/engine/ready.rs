@@ -1,5 +1,5 @@
-//! When decisions begin: what they wait for, and for how long. The state of each set and the table of patience are in
-//! `facts/readiness.rs`.
+//! When decisions begin: which lists they wait for, and for how long. `facts/readiness.rs` holds the state of each set and how long
+//! decisions wait for it.
 
 use tracing::info;
 
@@ -11,25 +11,25 @@ use super::{
 };
 
 impl Engine {
-    /// Whether every watch has been listed once, or is no longer waited for. Before that nothing is decided.
+    /// Whether every watched set is listed, or decisions no longer wait for it. Before that nothing is decided.
     pub fn is_synced(&self) -> bool {
         WatchedSet::all().all(|set| self.readiness.is_settled(set) || !self.is_waited_for(set))
     }
 
-    /// What is waited for, and why, in the words of `/readyz`; nothing when everything was seen once.
+    /// The lists that are still missing, each with its reason, as `/readyz` shows them. Empty when none is missing.
     pub fn waits(&self) -> impl Iterator<Item = String> {
-        // Sources of DNS never make an instance unready: there may be none, and they are waited for a few seconds only.
+        // DNS sources never make an instance unready: there may be none, and decisions wait for them only a few seconds.
         let sets = WatchedSet::all().filter(|set| *set != WatchedSet::Dns && self.is_waited_for(*set));
         sets.filter_map(|set| Some(format!("{}: {}", set.as_str(), self.readiness.waits(set)?)))
     }
 
-    /// What only a rollout needs is waited for only where a baseline asks for one.
+    /// Whether decisions wait for this set. Only rollouts need revisions, so these count only if a baseline has a rollout.
     fn is_waited_for(&self, set: WatchedSet) -> bool {
         let asks = |t: &BaselineState| t.checked.as_ref().is_ok_and(|b| b.rollout.is_some());
         set != WatchedSet::Revisions || self.tracked.values().any(asks)
     }
 
-    /// A list that is waited for without end is complete.
+    /// Notes that the list of a required set is complete.
     pub(super) fn list_complete(&mut self, set: WatchedSet, now: Now) {
         let was_synced = self.is_synced();
         if self.readiness.settle(set, ListState::Listed) {

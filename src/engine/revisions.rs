@@ -1,5 +1,5 @@
-//! What baselines asked for before, as it is stored in the namespace of the operator: what the watch reports of it, for how long it is
-//! waited for, and what is to be stored or deleted.
+//! The stored revisions of baselines, which are ControllerRevisions in the operator's namespace. Handles their watch events and how long
+//! decisions wait for their list. Decides which to store or delete.
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use tracing::warn;
@@ -44,7 +44,7 @@ impl Engine {
         }
     }
 
-    /// What is stored is known from now on, or it is known that it cannot be.
+    /// Notes that the revisions are listed, or that decisions no longer wait for them.
     fn revisions_settled(&mut self, state: ListState, now: Now) {
         let was_synced = self.is_synced();
         let is_news = self.readiness.settle(WatchedSet::Revisions, state);
@@ -55,7 +55,7 @@ impl Engine {
         }
     }
 
-    /// Waits no longer than it should for what only rollouts need: then nothing else waits for it, as where it is forbidden.
+    /// Ends the wait for revisions when their list takes too long. Only rollouts need them, so all other work goes on, as after a refusal.
     pub(super) fn wait_for_revisions(&mut self, now: Now) {
         const SET: WatchedSet = WatchedSet::Revisions;
         if self.readiness.is_settled(SET) || !self.readiness.is_required_listed() {
@@ -98,7 +98,7 @@ impl Engine {
         writes
     }
 
-    /// A revision was stored or deleted, or not.
+    /// Takes the result of a write of a revision.
     pub(super) fn revision_written(&mut self, write: RevisionWrite, result: Result<Option<Uid>, WriteError>, now: Now) {
         let name = write.baseline.clone();
         if self.outbox.revisions.written(write, result, now.instant) {

@@ -1,6 +1,6 @@
-//! Rollouts: which namespaces keep a former revision of a baseline, and when a wave brings more of them to what its spec asks for.
-//! Where each stands is read from the cluster: from its policies, and from the revisions that are stored there. So a restart and another
-//! leader go on where the last one was.
+//! Rollouts: which namespaces keep a former revision of a baseline, and when the next wave moves some of them to the current spec. The
+//! state of a rollout is in the cluster: in the policies and in the stored revisions. So a restarted instance or a new leader continues
+//! where the last one stopped.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -30,23 +30,23 @@ use crate::{
     },
 };
 
-/// A change that was given up on its way may stand in some namespaces; so many of them are remembered, the latest.
+/// How many revisions of unfinished rollouts are kept, the newest ones. Some namespaces may still have their policies.
 const LEFT: usize = 2;
 
-/// Whether a baseline brings policies to namespaces.
+/// Whether a baseline writes policies.
 fn is_at_work(baseline: &Baseline) -> bool {
     baseline.mode == Mode::Enforce && !baseline.suspended
 }
 
 impl Engine {
-    /// A baseline was edited: what it asked for until now is where a rollout begins, also if that was never stored.
+    /// Remembers the revision before an edit. The rollout of the edit starts from it, even if it was never stored.
     pub(super) fn was_before(&mut self, name: &Arc<str>, before: Option<&Arc<Baseline>>) {
         if let Some(before) = before.filter(|b| is_at_work(b)) {
             self.rollouts.before.entry(name.clone()).or_insert_with(|| before.revision.clone());
         }
     }
 
-    /// The baselines, or the revisions that are stored, changed: finds out which rollouts there are.
+    /// Finds out which rollouts there are. Called when baselines or stored revisions change.
     pub(super) fn recompute_rollouts(&mut self, now: Now) {
         if !self.is_synced() {
             return;
@@ -55,7 +55,8 @@ impl Engine {
         for name in names {
             self.recompute_rollout(&name, now);
         }
-        // While it is stalled, suspended or in Audit nothing goes out, so the next edit still comes from there.
+        // A baseline that is stalled, suspended or in Audit rolls nothing out. So its next rollout still starts from the remembered
+        // revision.
         let tracked = &self.tracked;
         let rests = |name: &str| tracked.get(name).is_some_and(|t| !t.checked.as_ref().is_ok_and(|b| is_at_work(b)));
         self.rollouts.before.retain(|name, _| rests(name));
@@ -67,7 +68,8 @@ impl Engine {
             Known::Valid(target) if tracked.turn == InstallOwnership::Ours => Some(target.clone()),
             Known::Valid(_) | Known::Invalid | Known::Gone => None,
         };
-        // What it holds while it is stalled or suspended is frozen; where that stands is read again when it goes on.
+        // A stalled or suspended baseline freezes its namespaces, so its status keeps the rollout. The progress is read again when work
+        // goes on.
         let is_frozen = target.as_ref().is_none_or(|b| b.suspended);
         let goes_out = |b: &Arc<Baseline>| b.rollout.is_some() && !b.deleting && !b.suspended && b.mode == Mode::Enforce;
         let Some(target) = target.filter(goes_out) else {
@@ -95,11 +97,12 @@ impl Engine {
         }
     }
 
-    /// The revisions that a rollout comes from, the one that went out to all first; none if there is nothing to roll out.
+    /// The revisions that a rollout starts from. The first is the last one that reached all namespaces. Empty if there is nothing to roll
+    /// out.
     fn formers(&self, name: &Arc<str>, target: &Arc<Baseline>) -> Vec<Arc<Baseline>> {
         let under_way = self.rollouts.under_way.get(name).map(|u| u.formers.iter().map(|f| &f.revision));
         let stored = self.outbox.revisions.of(name, &self.tracked);
-        // Somebody may have deleted what is stored; what this process knows still holds.
+        // Somebody may have deleted stored revisions, so those in memory count too.
         let known = under_way.into_iter().flatten().chain(stored).chain(self.rollouts.before.get(name));
         let mut revisions: Vec<&Revision> = Vec::new();
         for revision in known {
@@ -108,7 +111,7 @@ impl Engine {
             }
         }
         if revisions.first().is_none_or(|settled| settled.id == target.revision.id) {
-            // A change that is taken back goes back at once.
+            // A change that was reverted needs no waves: it goes back at once.
             return vec![];
         }
         revisions.retain(|r| r.id != target.revision.id);
@@ -120,7 +123,7 @@ impl Engine {
                 Ok(former) => formers.push(Arc::new(former.with_dns(&self.dns.cluster))),
                 Err(error) => {
                     warn!(baseline = %name, revision = %revision.id, "a former revision is ignored: {error}");
-                    // The first one went out to all: none of those that were left on the way can stand for it.
+                    // The first one reached all namespaces. A revision of an unfinished rollout cannot replace it.
                     if formers.is_empty() {
                         return formers;
                     }
@@ -130,7 +133,7 @@ impl Engine {
         formers
     }
 
-    /// The same rollout, of a baseline that may be different in other things.
+    /// Continues the same rollout with a baseline that may have changed in other fields.
     fn go_on(&mut self, name: &Arc<str>, mut under_way: UnderWay, target: Arc<Baseline>, formers: Vec<Arc<Baseline>>) {
         let generation = self.tracked.get(name).and_then(BaselineState::generation);
         if let Some(strategy) = target.rollout {
@@ -148,7 +151,7 @@ impl Engine {
         self.rollouts.under_way.insert(name.clone(), UnderWay { generation, target, formers, ..under_way });
     }
 
-    /// A rollout begins here: it may be new, or one that another process began.
+    /// Starts a rollout in this process. It may be new, or another process may have begun it.
     fn set_out(&mut self, name: &Arc<str>, target: Arc<Baseline>, formers: Vec<Arc<Baseline>>, now: Now) {
         let (Some(tracked), Some(strategy), Some(settled)) = (self.tracked.get(name), target.rollout, formers.first()) else {
             return;
@@ -167,7 +170,7 @@ impl Engine {
             if holds().next().is_none() {
                 continue;
             }
-            // What is frozen for now keeps what it has, too: it may go on with this baseline.
+            // A frozen namespace keeps its former revision too: it may continue with this baseline later.
             let is_frozen = match self.baselines.decide(namespace, &entry.holdings()).decision {
                 Decision::Protected(baseline) if baseline.name == *name => false,
                 Decision::Frozen(_) => true,
@@ -188,7 +191,8 @@ impl Engine {
         self.rollouts.under_way.insert(name.clone(), UnderWay { generation, target, formers, rollout });
     }
 
-    /// What was reached is read from the cluster again: another instance has worked there.
+    /// Forgets the progress of all rollouts, so that it is read from the cluster again. Needed when another instance may have worked
+    /// there.
     pub(super) fn forget_rollouts(&mut self) {
         let names: Vec<Arc<str>> = self.rollouts.under_way.keys().cloned().collect();
         for name in names {
@@ -196,7 +200,7 @@ impl Engine {
         }
     }
 
-    /// There is no rollout of that baseline: every namespace gets what its spec asks for.
+    /// Ends the rollout of a baseline: every namespace gets the current spec.
     pub(super) fn end_rollout(&mut self, name: &Arc<str>) {
         for former in self.rollouts.under_way.remove(name).into_iter().flat_map(|u| u.formers) {
             self.targets.remove(&former.key);
@@ -204,14 +208,14 @@ impl Engine {
         self.baselines.set_behind(name, Behind::new());
     }
 
-    /// The baseline is gone; one that comes under its name begins anew.
+    /// Forgets the rollouts of a deleted baseline. A new baseline with its name starts fresh.
     pub(super) fn forget_rollout(&mut self, name: &Arc<str>) {
         self.end_rollout(name);
         self.rollouts.before.remove(name);
         self.outbox.revisions.forget(name);
     }
 
-    /// A namespace was assessed: how far each rollout is there.
+    /// Notes the progress of each rollout in a namespace that was assessed.
     pub(super) fn note_progress(
         &mut self,
         ns: &NamespaceName,
@@ -224,7 +228,7 @@ impl Engine {
             return;
         }
         if frozen {
-            // A wave does not wait for what nothing is written to: it goes on there when that is over.
+            // Nothing is written to a frozen namespace, so a wave does not wait for it. The rollout continues there when the freeze ends.
             self.rollouts.under_way.values_mut().for_each(|under_way| under_way.rollout.wait_no_more(ns));
             return;
         }
@@ -250,7 +254,7 @@ impl Engine {
         }
     }
 
-    /// A namespace is gone, or is another one under its name.
+    /// Forgets a namespace that was deleted, or replaced by a new one with the same name.
     pub(super) fn namespace_left(&mut self, ns: &NamespaceName) {
         for (name, under_way) in &mut self.rollouts.under_way {
             under_way.rollout.forget(ns);
@@ -258,7 +262,7 @@ impl Engine {
         }
     }
 
-    /// Begins the waves that are due, and ends what is complete. Decides only when everything known has been assessed.
+    /// Begins the waves that are due, and ends complete rollouts. Does nothing until every known namespace is assessed.
     pub(super) fn roll_out(&mut self, now: Now) {
         if !self.leads || !self.dirty.is_empty() {
             return;
@@ -274,7 +278,7 @@ impl Engine {
     fn step(&mut self, name: &Arc<str>, now: Now) {
         let waiting = self.baselines.behind(name).map_or(0, BTreeMap::len);
         let (Some(tracked), Some(under_way)) = (self.tracked.get(name), self.rollouts.under_way.get_mut(name)) else { return };
-        // What goes out, and what it comes from, must be known to whoever comes next.
+        // The target and all former revisions must be stored first, so that the next leader knows them.
         let is_stored = |b: &Arc<Baseline>| self.outbox.revisions.has(name, tracked, &b.revision.id);
         if !is_stored(&under_way.target) || !under_way.formers.iter().all(is_stored) {
             return;
@@ -309,7 +313,7 @@ impl Engine {
                 _ => WaveRank::Other,
             }
         };
-        // Of those that are frozen none goes out now, and no other one waits for them.
+        // A frozen namespace takes no part in this wave, and no other namespace waits for it.
         let is_frozen = |ns: &NamespaceName| {
             let entry = self.observed.get(ns);
             let decided = entry.and_then(|e| Some(self.baselines.decide(e.namespace.as_ref()?, &e.holdings()).decision));
@@ -328,7 +332,7 @@ impl Engine {
         }
     }
 
-    /// Tells in the status how far a rollout is, and what keeps it.
+    /// Puts the progress of a rollout, and what stops it, into the status.
     pub(super) fn show_rollout(&mut self, name: &Arc<str>, now: Now) {
         let behind = self.baselines.behind(name).map_or(0, BTreeMap::len);
         let under_way = self.rollouts.under_way.get(name);
@@ -353,7 +357,7 @@ impl Engine {
         }
     }
 
-    /// The namespaces that rollouts concern, and how many are paused.
+    /// Counts of namespaces in rollouts and of paused rollouts, for the metrics. All are zero unless this instance leads.
     pub fn rollout_counts(&self) -> RolloutCounts {
         let mut counts = RolloutCounts::default();
         if !self.leads {
@@ -373,7 +377,7 @@ fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now).max(SignedDuration::ZERO)).unwrap_or_default()
 }
 
-/// Whether a failed write says something of the change. An API server that is busy or away says nothing of it.
+/// Whether the change itself may be the cause of a failed write. A conflict, or an API server that is busy or down, is not.
 fn speaks_of_the_change(finding: &Finding) -> bool {
     const OF_THE_MOMENT: [Failure; 4] = [Failure::Conflict, Failure::Throttled, Failure::TimedOut, Failure::Unavailable];
     finding.problems.first().is_some_and(|p| !OF_THE_MOMENT.iter().any(|failure| p.reason == (*failure).into()))

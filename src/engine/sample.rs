@@ -1,4 +1,4 @@
-//! What is counted: plain data, which `operator` turns into metrics.
+//! What the engine counts: plain data that `operator` turns into metrics.
 
 use std::time::Duration;
 
@@ -6,30 +6,30 @@ use strum::{IntoStaticStr, VariantArray};
 
 use crate::{api::Role, policy::drift::Class};
 
-/// Something to count.
+/// One thing to count.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum MetricSample {
-    /// Somebody else changed a policy; it was repaired so long after that was seen.
+    /// Somebody else changed a policy, and it was repaired. The duration: from seeing the change to the repair.
     Drift(Class, Option<Role>, Duration),
-    /// A policy was written, or not.
+    /// A write of a policy ended.
     Repair(Outcome),
-    /// A namespace got its first policies, so long after it was seen.
+    /// A namespace got its first policies. The duration: from seeing the namespace to the end of the writes.
     Protected(Duration),
-    /// A policy of that role became contested.
+    /// A policy of that role became contested: somebody changes it again and again.
     Contested(Option<Role>),
 }
 
-/// What came of a repair.
+/// The result of a policy write.
 #[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq, VariantArray)]
 #[strum(const_into_str)]
 pub enum Outcome {
-    /// A first policy of a namespace.
+    /// One of the first policies of a namespace was created.
     Created,
-    /// The plan changed and the policy follows.
+    /// The plan changed, and the policy was updated to it.
     Followed,
-    /// What others did was undone.
+    /// A change by somebody else was undone.
     Repaired,
-    /// Planned no more.
+    /// The policy was no longer planned, and was removed.
     Removed,
     /// The write failed; it is tried again.
     Failed,

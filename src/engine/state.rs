@@ -1,5 +1,6 @@
-//! The state of the engine: its parts, without what it does with them. Events go in, writes come out, and their results go back in.
-//! Time is an argument (I12). One task owns it, so nothing is locked and no namespace is worked on twice at once.
+//! The state of the engine; the other files hold its behaviour. Watch events come in, writes go out, and the results of the writes come
+//! back. Time is an argument (I12). One task owns the engine. So it needs no lock, and it never works on a namespace twice at the same
+//! time.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -40,25 +41,25 @@ pub struct Engine {
     pub(super) tracked: BTreeMap<Arc<str>, BaselineState>,
     pub(super) listed_baselines: Listing<String>,
     pub(super) readiness: ReadinessTable,
-    /// To be assessed; what tenants did comes before what a new plan asks for.
+    /// Namespaces to assess. Changes in a namespace itself come before changes of the plan.
     pub(super) dirty: Queue,
-    /// Assessed, and in need of writes.
+    /// Assessed namespaces that need writes.
     pub(super) ready: Queue,
-    /// Namespaces that are written to, and whether that is all that is to be written there.
+    /// Namespaces whose writes are under way. The value: whether these writes are all that the namespace needs.
     pub(super) in_flight: HashMap<NamespaceName, bool>,
     pub(super) outbox: Outbox,
     pub(super) announcements: Vec<Announcement>,
     pub(super) installs: Installs,
-    /// Of the instances of this install, this one holds the Lease.
+    /// This instance holds the Lease of its install.
     pub(super) elected: bool,
-    /// It is elected, and no older install does the work.
+    /// This instance is elected, and no older install is alive. Then it does the work of the operator.
     pub(super) leads: bool,
-    /// Since when there is something to do in a namespace.
+    /// By namespace: when the oldest change that is not settled yet was seen.
     pub(super) waiting: HashMap<NamespaceName, Instant>,
     pub(super) samples: Vec<MetricSample>,
-    /// Everything that was there when this instance began to lead has been assessed: what is found from now on is new.
+    /// All namespaces were assessed once since this instance began to lead. Only problems found after that are announced.
     pub(super) surveyed: bool,
-    /// The kinds of policies that are not read; none until they are listed. No decision waits for them.
+    /// The CRDs of policy kinds that the operator does not read; `None` until CRDs are listed. No decision waits for them.
     pub(super) unsupported_policy_kinds: Option<BTreeSet<String>>,
     pub(super) dns: DnsState,
     pub(super) backends: WatchedBackends,
@@ -66,7 +67,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine that has seen nothing yet.
+    /// An engine before its first event. `operator_namespace` identifies this install.
     pub fn new(operator_namespace: &str) -> Self {
         let mut readiness = ReadinessTable::default();
         readiness.settle(WatchedSet::Dns, ListState::Off);
@@ -95,12 +96,12 @@ impl Engine {
         }
     }
 
-    /// Whether this instance writes.
+    /// Whether this instance does the work: it is elected, and no older install is alive.
     pub const fn leads(&self) -> bool {
         self.leads
     }
 
-    /// What happened since, to be counted.
+    /// The samples since the last call, for the metrics.
     pub fn take_samples(&mut self) -> Vec<MetricSample> {
         std::mem::take(&mut self.samples)
     }
@@ -110,13 +111,13 @@ impl Engine {
         self.tracked.values().fold(NamespaceCounts::default(), |sum, tracked| sum.plus(tracked.counts()))
     }
 
-    /// The conditions of each baseline that is ours, as they stand in the cluster.
+    /// The stored conditions of each baseline, by name. Baselines of another live install are left out.
     pub fn conditions(&self) -> impl Iterator<Item = (&Arc<str>, &[Condition])> + Clone {
         let ours = self.tracked.iter().filter(|(_, tracked)| tracked.turn != InstallOwnership::Theirs);
         ours.map(|(name, tracked)| (name, tracked.stored_conditions()))
     }
 
-    /// Events to publish.
+    /// The Kubernetes Events to publish since the last call.
     pub fn take_announcements(&mut self) -> Vec<Announcement> {
         std::mem::take(&mut self.announcements)
     }

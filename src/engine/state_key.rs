@@ -1,5 +1,5 @@
-//! What of the engine decides what it does next, for the model: two engines that differ in nothing of it behave alike. What they only
-//! tell, as causes, statuses and counts, is left out.
+//! For the model: the part of the engine's state that decides its next step. Two engines that agree in this part behave the same. Causes,
+//! statuses and counts are only reported, so they are left out.
 
 use std::sync::Arc;
 
@@ -16,18 +16,18 @@ impl Engine {
         self.leads && !self.ready.is_empty()
     }
 
-    /// Whether something is held back for a time.
+    /// Whether a policy write is held back for some time.
     pub fn is_waiting(&self, now: Now) -> bool {
         self.leads && !self.outbox.policies.held_back(now.instant).is_empty()
     }
 
-    /// What is found in a namespace now.
+    /// The current findings of a namespace.
     pub fn findings(&self, ns: &str) -> Vec<(Arc<str>, Finding)> {
         let ns = NamespaceName::observed(ns);
         self.observed.get(&ns).map(|entry| self.assess(&ns, entry).findings).unwrap_or_default()
     }
 
-    /// What decides its next step in that namespace, but for the baseline, which is as it was shown last.
+    /// Writes to `out` what decides the next step in that namespace. The baseline is left out: it is the one that was shown last.
     pub fn essence(&self, ns: &NamespaceName, now: Now, out: &mut StateKey) {
         out.word(&(
             self.readiness.essence(),

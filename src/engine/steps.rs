@@ -1,4 +1,4 @@
-//! The assessment of namespaces: which are due, and the steps that each takes.
+//! The assessment of namespaces: which ones are due, and the steps of one assessment.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -14,49 +14,51 @@ use crate::{
     policy::drift::{Drift, Fingerprint, Repair},
 };
 
-/// How many namespaces are assessed before events are served again: about 5 ms of work.
+/// How many namespaces one call assesses before events are handled again: about 5 ms of work.
 const ASSESS_AT_ONCE: usize = 512;
 
-/// One namespace on its way through the steps.
+/// The state of one assessment, which its steps share.
 struct Pass<'a> {
     name: &'a NamespaceName,
     now: Now,
     /// What `compare` found.
     found: Assessment,
-    /// It is being written to. The echoes of writes can come before their answers, which say what was done, and how long it took.
+    /// Writes to the namespace are under way. The watch can show them before the API server answers, and only the answer shows what was
+    /// done.
     in_flight: bool,
 }
 
 type Step = fn(&mut Engine, &mut Pass<'_>);
 
-/// The assessment of a namespace, in this order.
+/// The steps of an assessment, in their order.
 const STEPS: [Step; 11] = [
-    // First: the verdict on an opt-out follows from which baseline applies, and from nothing that is found.
+    // First: the verdict on an opt-out depends on which baseline applies, not on what `compare` finds.
     Engine::judge_opt_outs,
-    // Before all that follows: each of these steps works with what is found here.
+    // Second: all later steps use its result.
     Engine::compare,
-    // Before `report`: news is what the findings that were reported until now do not hold.
+    // Before `report`: a problem is new if the findings reported so far do not contain it.
     Engine::announce_news,
-    // Right after it: from here on these findings are the known ones.
+    // Right after `announce_news`: from here on these findings are the known ones.
     Engine::report,
-    // With the report: the status tells how many policies are left, and the finalizer waits for none.
+    // Together with `report`: the status shows how many policies are left, and the finalizer is removed when none is left.
     Engine::count_what_is_left,
-    // Before anything forgets that the namespace was ours: it may have been opened while it was.
+    // Before `release_claims` forgets that the namespace was ours: it may have been opened before that.
     Engine::note_open,
-    // From the same drifts as the report: the label must say no more than the status.
+    // From the same drifts as `report`: the label must not claim more than the status.
     Engine::want_label,
-    // From the same findings: a wave counts what was found, not what is written next.
+    // From the same findings: the progress of a wave is what was found, not what will be written next.
     Engine::note_wave,
-    // Before the next two: both ask whether the namespace was ours.
+    // Before the next two steps: both check whether the namespace was ours.
     Engine::release_claims,
     // Before `queue_writes`: how urgent a write is depends on who changed the namespace.
     Engine::settle,
-    // Last, because it uses up the drifts.
+    // Last, because it takes the drifts out of the pass.
     Engine::queue_writes,
 ];
 
 impl Engine {
-    /// Assesses namespaces that changed; at most so many that events are served soon again. Says whether more are waiting.
+    /// Assesses changed namespaces, at most `ASSESS_AT_ONCE` in one call so that events do not wait long. Returns whether more are
+    /// waiting.
     pub fn assess_dirty(&mut self, now: Now) -> bool {
         let was_synced = self.is_synced();
         self.dns_due(now);
@@ -80,7 +82,7 @@ impl Engine {
         !self.dirty.is_empty()
     }
 
-    /// Whether namespaces are waiting to be assessed.
+    /// Whether decisions may begin and namespaces are waiting to be assessed.
     pub fn has_news(&self) -> bool {
         self.is_synced() && !self.dirty.is_empty()
     }
@@ -112,21 +114,21 @@ impl Engine {
         self.recompute_verdicts(pass.name, pass.now);
     }
 
-    /// Compares what stands in the namespace with what is planned.
+    /// Compares the policies in the namespace with the plan.
     fn compare(&mut self, pass: &mut Pass<'_>) {
         if let Some(entry) = self.observed.get(pass.name) {
             pass.found = self.assess(pass.name, entry);
         }
     }
 
-    /// Announces what is new and done by others.
+    /// Announces new problems that somebody else caused.
     fn announce_news(&mut self, pass: &mut Pass<'_>) {
         if self.surveyed && self.leads {
             self.tell_news(pass.name, &pass.found.findings, pass.now);
         }
     }
 
-    /// Gives each baseline the finding that concerns it.
+    /// Stores each finding with the baseline that it concerns.
     fn report(&mut self, pass: &mut Pass<'_>) {
         for (name, tracked) in &mut self.tracked {
             match pass.found.findings.iter().find(|(of, _)| of == name) {
@@ -136,8 +138,8 @@ impl Engine {
         }
     }
 
-    /// Counts the policies of a namespace that go with a baseline that is being deleted. All are assessed when that begins, and each again
-    /// when it changes, so nobody has to count them all.
+    /// Counts the policies here that a baseline in deletion still has to remove. When the deletion begins, every namespace is assessed,
+    /// and later each changed one. So one namespace at a time is enough.
     fn count_what_is_left(&mut self, pass: &mut Pass<'_>) {
         let Some(entry) = self.observed.get(pass.name) else { return };
         let lives = entry.namespace.as_ref().is_some_and(|namespace| !namespace.terminating);
@@ -148,31 +150,31 @@ impl Engine {
         }
     }
 
-    /// Notes that nothing closes the namespace any more.
+    /// Notes when no plan closes the namespace any more.
     fn note_open(&mut self, pass: &mut Pass<'_>) {
         self.recompute_closed(pass.name, pass.found.baseline.as_deref(), pass.found.frozen);
     }
 
-    /// Says which label the namespace should carry.
+    /// Decides which label the namespace should carry.
     fn want_label(&mut self, pass: &mut Pass<'_>) {
         let Assessment { drifts, baseline, frozen, .. } = &pass.found;
         self.recompute_label(pass.name, baseline.as_deref(), drifts, *frozen);
     }
 
-    /// Notes how far the wave of a rollout is here.
+    /// Notes the progress of each rollout in this namespace.
     fn note_wave(&mut self, pass: &mut Pass<'_>) {
         let Assessment { findings, drifts, baseline, frozen } = &pass.found;
         self.note_progress(pass.name, findings, drifts, baseline.as_ref(), *frozen);
     }
 
-    /// Forgets that the namespace was ours, if nothing of ours is left and nobody asks for it; then it is assessed anew.
+    /// Forgets that the namespace was ours, if no policy of ours is left and no baseline claims it. Then the namespace is assessed again.
     fn release_claims(&mut self, pass: &mut Pass<'_>) {
         if self.release_claim(pass.name) {
             self.dirty.push(pass.name.clone(), false);
         }
     }
 
-    /// Notes that the namespace holds what is planned, or who is at work there.
+    /// Notes that the namespace is as planned, or that the leader is still writing its first policies.
     fn settle(&mut self, pass: &mut Pass<'_>) {
         let name = pass.name;
         let Assessment { drifts, baseline, frozen, .. } = &pass.found;
@@ -187,18 +189,18 @@ impl Engine {
             } else if !pass.in_flight {
                 let before = std::mem::replace(&mut entry.standing, ChangeOrigin::Settled);
                 if before == ChangeOrigin::Bootstrapping && self.leads {
-                    // The answers of its first writes were lost.
+                    // The answers to the first writes were lost, so the sample is taken here.
                     self.samples.push(MetricSample::Protected(waited));
                 }
                 self.waits_no_more(name);
             }
         } else if !self.leads && !entry.was_ours() && baseline.is_some() {
-            // Its first policies are the leader's to write; if the leader goes before they are all there, the rest is no drift.
+            // The leader writes the first policies. If it stops before all exist, the missing ones do not count as drift.
             entry.standing = ChangeOrigin::Bootstrapping;
         }
     }
 
-    /// Queues the namespace for its writes, unless some are under way: their answers bring it here again.
+    /// Queues the namespace for its writes. While writes are under way it does nothing: their results start a new assessment.
     fn queue_writes(&mut self, pass: &mut Pass<'_>) {
         if pass.in_flight {
             return;
@@ -211,8 +213,8 @@ impl Engine {
         }
     }
 
-    /// What may be written now. Nothing is removed before everything planned is there, to stay: while it is written, the plan or the
-    /// namespace may change, so removals are decided afterwards.
+    /// The drifts that may be repaired now. Removals wait until all planned policies are there. The plan or the namespace may change
+    /// during the writes, so removals are decided after them.
     pub(super) fn writable(&self, ns: &NamespaceName, mut drifts: Vec<Drift>, now: Now) -> Vec<Drift> {
         let is_removal = |d: &Drift| matches!(d.fix, Repair::Delete { .. });
         let all_there = drifts.iter().all(is_removal);
@@ -224,14 +226,14 @@ impl Engine {
         drifts
     }
 
-    /// There is nothing to do in the namespace.
+    /// Notes that the namespace has no work left.
     pub(super) fn waits_no_more(&mut self, ns: &NamespaceName) {
         if self.waiting.remove(ns).is_some() && self.waiting.is_empty() {
             self.waiting = HashMap::new();
         }
     }
 
-    /// How long there has been something to do in the namespace.
+    /// How long the namespace has had work to do; zero if it has none.
     pub(super) fn waited(&self, ns: &NamespaceName, now: Now) -> Duration {
         self.waiting.get(ns).map_or(Duration::ZERO, |since| now.instant.saturating_duration_since(*since))
     }

@@ -1,4 +1,4 @@
-//! What the engine knows of rollouts: which are under way, where each comes from, and when the next wave begins.
+//! The state of all rollouts: which are under way, the former revisions of each, and when the next wave begins.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -7,37 +7,37 @@ use crate::policy::{
     rollout::RolloutProgress,
 };
 
-/// Every rollout, and what it needs to know.
+/// The rollouts of all baselines.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Rollouts {
     pub under_way: BTreeMap<Arc<str>, UnderWay>,
-    /// What a baseline asked for before its last edit, until that is stored.
+    /// By baseline: the revision before an edit. Kept until the baseline writes policies again; its rollout then starts from there.
     pub before: BTreeMap<Arc<str>, Revision>,
     /// When the next wave begins.
     pub next: Option<Instant>,
 }
 
-/// Namespaces that rollouts concern, and rollouts that are paused.
+/// Counts of namespaces in rollouts, and of paused rollouts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct RolloutCounts {
-    /// They hold the new policies, or did.
+    /// Namespaces that have the new policies, or had them.
     pub moved: usize,
-    /// They are being written to, or cannot be.
+    /// Namespaces where the new policies are being written, or where that fails.
     pub moving: usize,
-    /// They hold the former ones until a wave comes.
+    /// Namespaces that keep former policies until a wave reaches them.
     pub waiting: usize,
-    /// Rollouts that go no further by themselves.
+    /// Paused rollouts: they do not continue by themselves.
     pub paused: usize,
 }
 
-/// One rollout.
+/// One rollout that is under way.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub struct UnderWay {
     pub generation: Option<i64>,
     pub target: Arc<Baseline>,
-    /// The one that went out to all, then those that were left.
+    /// The former revisions. The first is the last one that reached all namespaces; those of unfinished rollouts follow.
     pub formers: Vec<Arc<Baseline>>,
     pub rollout: RolloutProgress,
 }

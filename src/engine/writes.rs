@@ -1,5 +1,4 @@
-//! Writes of policies, what came of each, and what is announced: plain data. No client here; `cluster` sends it. Other kinds of
-//! write have their data in `outbox`.
+//! Plain data: policy writes, their results, and announcements. `cluster` sends them. The data of all other writes is in `outbox`.
 
 use std::sync::Arc;
 
@@ -20,31 +19,31 @@ use crate::{
 /// Why a policy was not as planned.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cause {
-    /// The namespace is new to us.
+    /// The namespace gets its first policies.
     Bootstrap,
     /// The plan changed.
     Plan,
-    /// Somebody else did it: what users call drift.
+    /// Somebody else changed it. Users call this drift.
     Others,
 }
 
-/// One repair.
+/// One policy to repair.
 #[derive(Clone, Debug)]
 pub struct Task {
-    /// What is not as planned, and what repairs it.
+    /// The difference from the plan, and its repair.
     pub drift: Drift,
-    /// Why.
+    /// Why the policy was not as planned.
     pub cause: Cause,
 }
 
-/// Writes for one namespace.
+/// The policy writes for one namespace.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// Where.
+    /// The namespace to write to.
     pub namespace: NamespaceName,
-    /// Whose policies.
+    /// The baseline that the policies come from; `None` if policies are only removed.
     pub baseline: Option<Arc<Baseline>>,
-    /// What to repair.
+    /// The policies to repair.
     pub tasks: Vec<Task>,
 }
 
@@ -62,71 +61,71 @@ impl Job {
     }
 }
 
-/// What came of one write.
+/// The result of one write without an error.
 #[derive(Debug)]
 pub enum Wrote {
-    /// It was applied.
+    /// The policy was applied.
     Applied {
         /// The policy as it is stored now.
         stored: Box<NetworkPolicy>,
-        /// What it held before, if it was not ours and could be read.
+        /// Its former content, if it was not ours and could be read.
         before: Option<String>,
     },
-    /// It is gone.
+    /// The policy is gone.
     Removed,
-    /// Not tried: something that must come first failed.
+    /// Not tried, because a write that must come first failed.
     Withheld,
 }
 
-/// What came of a job.
+/// The results of a job.
 #[derive(Debug)]
 pub struct Done {
-    /// The job.
+    /// The job that ended.
     pub job: Job,
-    /// In the order of its tasks.
+    /// One result for each task, in the same order.
     pub results: Vec<Result<Wrote, WriteError>>,
 }
 
-/// Whether what came before the removals was confirmed, all of it.
+/// Whether all writes before the removals were confirmed.
 pub fn removals_may_follow(results: &[Result<Wrote, WriteError>]) -> bool {
     results.iter().all(Result::is_ok)
 }
 
-/// Why a write did not take effect, or may not have.
+/// Why a write failed, or why its outcome is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The namespace is being deleted, or is gone: no error for its owner.
+    /// The namespace is being deleted, or is gone. This is not reported as an error.
     #[error("the namespace is being deleted")]
     NamespaceTerminating,
     /// The object is gone.
     #[error("the object does not exist")]
     NotFound,
-    /// It was not sent, or its answer not awaited: another instance may lead.
+    /// The write was not sent, or its answer was not awaited: another instance may lead.
     #[error("this instance does not lead")]
     NotLeading,
-    /// Anything else, with its reason.
+    /// Any other error.
     #[error("{reason}: {message}")]
     Failed {
-        /// The reason, for people and metrics.
+        /// The kind of error, for people and metrics.
         reason: Failure,
-        /// What the API server said.
+        /// The message of the API server.
         message: String,
     },
 }
 
-/// Something to tell about a policy, or about an opt-out.
+/// A Kubernetes Event about a policy or an opt-out.
 #[derive(Clone, Debug)]
 pub struct Announcement {
-    /// The namespace.
+    /// The namespace of the object.
     pub namespace: NamespaceName,
-    /// The policy, or the opt-out.
+    /// The name of the policy or the opt-out.
     pub policy: String,
-    /// Its uid, when it exists.
+    /// The uid of the object; `None` if it is not known.
     pub uid: Option<String>,
-    /// Why.
+    /// The reason of the Event.
     pub reason: EventReason,
-    /// The sentence.
+    /// The text of the Event.
     pub note: String,
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
 }

@@ -1,5 +1,5 @@
-//! Which namespaces hold Services that the API server calls, and which objects say so. What names no Service is not kept.
-//! A namespace need not exist to be named.
+//! Which namespaces hold Services that the API server calls, and which objects name these Services. Objects that name no Service are not
+//! kept. A namespace that an object names need not exist.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,10 +12,10 @@ use crate::{
     policy::listing::Listing,
 };
 
-/// Names are not checked by the API server everywhere; longer words are cut.
+/// The limit of a text of `words`, in characters. The API server does not check every name, so longer texts are cut.
 const MAX_WORDS: usize = 320;
 
-/// One object, and a Service that it names.
+/// An object (kind and name), and the name of a Service that it names.
 type ServiceCall = (ConfigurationKind, Arc<str>, String);
 
 /// The namespaces that serve the control plane.
@@ -26,20 +26,20 @@ pub struct Backends {
     calls: BTreeMap<String, BTreeSet<ServiceCall>>,
 }
 
-/// The same, as the watches report it.
+/// The same, with the state of the watches.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct WatchedBackends {
-    /// What is known.
+    /// The current state.
     pub known: Backends,
-    /// What the lists name, until they are complete.
+    /// By kind: the objects that its list has named so far.
     pub listings: BTreeMap<ConfigurationKind, Listing<String>>,
-    /// When the holds of namespaces end that serve no more.
+    /// When the hold ends, for each namespace that no longer serves the control plane.
     pub ending: BTreeMap<String, Instant>,
 }
 
 impl Backends {
-    /// An object was seen. Returns the namespaces whose words may have changed.
+    /// Stores an object. Returns the namespaces whose `words` may have changed.
     pub fn set(&mut self, configuration: Configuration) -> BTreeSet<String> {
         let Configuration { kind, name, services } = configuration;
         let name: Arc<str> = name.into();
@@ -59,7 +59,7 @@ impl Backends {
         changed
     }
 
-    /// An object is gone. Returns the namespaces whose words may have changed.
+    /// Removes an object. Returns the namespaces whose `words` may have changed.
     pub fn remove(&mut self, kind: ConfigurationKind, name: &str) -> BTreeSet<String> {
         let name: Arc<str> = name.into();
         let mut changed = BTreeSet::new();
@@ -80,7 +80,7 @@ impl Backends {
         self.services.keys().filter(move |(of, _)| *of == kind).map(|(_, name)| name)
     }
 
-    /// Which object calls which Service in that namespace, in words; none when none does.
+    /// A text that says which object calls which Service in that namespace; `None` if there is none.
     pub fn words(&self, namespace: &str) -> Option<Arc<str>> {
         let calls = self.calls.get(namespace)?;
         let (kind, name, service) = calls.first()?;

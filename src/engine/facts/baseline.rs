@@ -14,11 +14,11 @@ use crate::{
     policy::plan::{Baseline, BaselineError},
 };
 
-/// A baseline as the watch delivers it: spec and status are read apart, so that one that does not decode stops nothing else.
+/// A baseline as the watch delivers it. Spec and status are decoded later, so one that does not decode cannot stop the watch.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "PolicyBaseline")]
 pub struct RawBaseline {
-    /// Its metadata.
+    /// The metadata of the object.
     pub metadata: ObjectMeta,
     #[serde(default)]
     pub spec: Value,
@@ -36,17 +36,17 @@ impl RawBaseline {
         Baseline::check(&PolicyBaseline { metadata: self.metadata.clone(), spec, status: None }, operator_namespace)
     }
 
-    /// The generation whose release of many namespaces its owner means.
+    /// The generation whose release of many namespaces the owner confirmed. `None` without a valid annotation.
     pub fn confirmed(&self) -> Option<i64> {
         self.metadata.annotations.as_ref()?.get(CONFIRM_RELEASE)?.trim().parse().ok()
     }
 
-    /// The namespace of the install that it belongs to, if it names one.
+    /// The namespace of the install that the baseline belongs to, from its annotation. `None` if it names none.
     pub fn instance(&self) -> Option<&str> {
         self.metadata.annotations.as_ref()?.get(INSTANCE).map(String::as_str)
     }
 
-    /// The status that stands in the cluster, if it decodes.
+    /// The stored status; `None` if it does not decode.
     pub fn stored_status(&self) -> Option<PolicyBaselineStatus> {
         PolicyBaselineStatus::deserialize(&self.status).ok()
     }
@@ -63,12 +63,12 @@ impl RawBaseline {
 /// Which install works on a baseline.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum InstallOwnership {
-    /// This one, while it leads.
+    /// This install, while it leads.
     #[default]
     Ours,
-    /// None: it belongs to this one, which leaves the work to an older one, and says so in its status.
+    /// No install. The baseline belongs to this install, which leaves the work to an older one and reports that in the status.
     Waits,
-    /// Another one.
+    /// Another install, which is alive.
     Theirs,
 }
 
@@ -105,7 +105,7 @@ mod tests {
             let error = check(spec).unwrap_err();
             assert!(error.contains(place) && error.contains("unknown field `later`"), "{place}: {error}");
         }
-        // A default that a later CRD fills in must stall nobody.
+        // A default that a later CRD fills in must not stall a baseline.
         assert_eq!(check(with(json!({"dns": with(json!({})), "metadata": with(json!({}))}))), Ok(()));
     }
 }

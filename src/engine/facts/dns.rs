@@ -1,19 +1,19 @@
-//! What is known of the cluster's DNS.
+//! The state of DNS discovery.
 
 use std::time::Instant;
 
 use crate::policy::dns::{ClusterDns, Memory, Sources};
 
-/// What is known of DNS.
+/// What the engine knows about the cluster's DNS.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct DnsState {
-    /// What its sources report.
+    /// What the DNS sources report.
     pub sources: Sources,
-    /// What was found lately.
+    /// What was found recently. It is kept for a while after it is gone.
     pub memory: Memory,
-    /// What plans are made with.
+    /// The DNS that the plans use.
     pub cluster: ClusterDns,
-    /// When something else follows though nothing happens.
+    /// When the DNS must be derived again without an event.
     pub due: Option<Instant>,
 }

@@ -1,4 +1,4 @@
-//! What the watches report: for every watched set the same five changes.
+//! The events of the watches. Every watched set reports the same five kinds of change.
 
 use k8s_openapi::{
     api::{apps::v1::ControllerRevision, coordination::v1::Lease, networking::v1::NetworkPolicy},
@@ -14,7 +14,7 @@ use crate::{
 /// What a watch reports of its set.
 #[derive(Debug)]
 pub enum Change<T> {
-    /// A list begins: what it does not name until it is done is gone.
+    /// A list begins. Objects that it does not name before `ListDone` are gone.
     ListBegan,
     /// An object was listed, created or changed.
     Applied(T),
@@ -22,11 +22,11 @@ pub enum Change<T> {
     Deleted(T),
     /// The list is complete.
     ListDone,
-    /// The set cannot be listed or watched, and why, in words.
+    /// The set cannot be listed or watched. The text says why.
     Refused(ListRefusal, String),
 }
 
-/// What happened, by the set in which it happened.
+/// A change, with the watched set in which it happened.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "namespaces come most often, and a box for each costs more than a copy")]
 pub enum Event {
@@ -44,7 +44,7 @@ pub enum Event {
     Revision(Change<Box<ControllerRevision>>),
     /// An object of a kind that may name Services which the API server calls.
     Configuration(ConfigurationKind, Change<Configuration>),
-    /// Something of the cluster's DNS.
+    /// A report of a DNS source.
     Dns(Box<DnsEvent>),
 }
 
@@ -53,9 +53,9 @@ pub enum Event {
 pub enum ListRefusal {
     /// The operator lacks the permission.
     Forbidden,
-    /// The API server knows no such objects, so there are none.
+    /// The API server does not serve this resource, so there are no such objects.
     Unknown,
-    /// Anything else, which may be over in a moment.
+    /// Any other reason, which may be temporary.
     Unavailable,
 }
 
@@ -66,7 +66,7 @@ pub use for_tests::ListPhase;
 mod for_tests {
     use super::Change;
 
-    /// Where a list stands.
+    /// The beginning or the end of a list.
     #[derive(Clone, Copy, Debug, Eq, PartialEq)]
     pub enum ListPhase {
         Begin,

@@ -1,10 +1,11 @@
-//! The installs of the operator in this cluster, by their Leases. One of them works: the oldest that lives. Time is an argument.
+//! The installs of the operator in this cluster, found by their Leases. Only the oldest live install works. Time is an argument.
 //!
-//! Anybody who may write Leases in a namespace can make one look like an install, so only those count whose namespace a cluster's
-//! administrator has labelled.
+//! Anybody who may write Leases in a namespace can make one that looks like an install. So a Lease counts only if a cluster administrator
+//! has labelled its namespace.
 //!
-//! An install lives while somebody holds its Lease and goes on renewing it, by our own clock. Two that both believe to be the oldest,
-//! as for a moment when one comes back, write the same policies; the watch tells them apart.
+//! An install is alive while somebody holds its Lease and keeps renewing it; the local clock measures that. For a moment, for example when
+//! an install comes back, two may both believe to be the oldest. Then both write the same policies, until their watches show them the
+//! other Lease.
 
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -16,17 +17,17 @@ use crate::{
     policy::listing::Listing,
 };
 
-/// A Lease as it was seen.
+/// The last seen state of a Lease.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 struct Install {
     created: Option<Timestamp>,
     version: u64,
-    /// Until when its holder counts as living. `None`: nobody holds it.
+    /// Until when the holder counts as alive. `None`: nobody holds the Lease.
     until: Option<Instant>,
 }
 
-/// All installs, as seen by the one in a namespace.
+/// All installs in the cluster, from the view of this one.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Installs {
@@ -38,22 +39,22 @@ pub struct Installs {
 }
 
 impl Installs {
-    /// Nothing was seen yet. `own` is the namespace of this one.
+    /// Starts without any Lease. `own` is the namespace of this install.
     pub fn new(own: &str) -> Self {
         Self { own: own.into(), seen: BTreeMap::new(), listed: Listing::default(), live: vec![], elder: None }
     }
 
-    /// The namespace of this one.
+    /// The namespace of this install.
     pub const fn own(&self) -> &Arc<str> {
         &self.own
     }
 
-    /// Another install that lives and is older than this one: the work is its.
+    /// The namespace of the oldest live install that is older than this one. That install does the work.
     pub const fn elder(&self) -> Option<&Arc<str>> {
         self.elder.as_ref()
     }
 
-    /// The others that live.
+    /// The namespaces of the other live installs.
     pub fn live(&self) -> &[Arc<str>] {
         &self.live
     }
@@ -63,14 +64,14 @@ impl Installs {
         self.listed.begin();
     }
 
-    /// The list is complete: what it did not name is gone.
+    /// The list is complete: Leases that it did not name are gone.
     pub fn relisted(&mut self) {
         if let Some(listed) = self.listed.end() {
             self.seen.retain(|namespace, _| listed.contains(&**namespace));
         }
     }
 
-    /// A Lease was seen.
+    /// Takes a Lease that the watch showed. Ignores a version that is not newer than the known one.
     pub fn saw(&mut self, lease: &Lease, now: Instant) {
         let Some(namespace) = lease.metadata.namespace.as_deref() else { return };
         self.listed.names(|| namespace.into());
@@ -84,14 +85,14 @@ impl Installs {
         self.seen.insert(namespace.into(), Install { created, version, until });
     }
 
-    /// A Lease is gone.
+    /// Forgets a deleted Lease.
     pub fn gone(&mut self, lease: &Lease) {
         if let Some(namespace) = lease.metadata.namespace.as_deref() {
             self.seen.remove(namespace);
         }
     }
 
-    /// Looks who lives; `is_labelled` tells of a namespace whether an install may be there. Says whether that is not as before.
+    /// Recomputes which installs are alive. `is_labelled` says whether a namespace may hold an install. Returns whether anything changed.
     pub fn refresh(&mut self, is_labelled: impl Fn(&str) -> bool, now: Instant) -> bool {
         let lives = |namespace: &Arc<str>, seen: &Install| {
             *namespace != self.own && seen.until.is_some_and(|until| until > now) && is_labelled(namespace)
@@ -106,18 +107,18 @@ impl Installs {
         true
     }
 
-    /// When somebody who lives now may have died, if nothing is seen of it.
+    /// When the next live install counts as dead, unless its Lease is renewed before.
     pub fn next(&self) -> Option<Instant> {
         self.live.iter().filter_map(|namespace| self.seen.get(namespace)?.until).min()
     }
 
-    /// The first of these, if it comes before us.
+    /// The oldest of `live`, if it is older than this install.
     fn eldest<'a>(&self, live: &'a [Arc<str>]) -> Option<&'a Arc<str>> {
         let first = live.iter().min_by(|a, b| self.rank(a, b))?;
         self.rank(first, &self.own).is_lt().then_some(first)
     }
 
-    /// The older one first; one without a Lease last; names decide between those of the same second.
+    /// Orders installs by age, the oldest first. One without a Lease comes last. Names decide between Leases of the same second.
     fn rank(&self, a: &Arc<str>, b: &Arc<str>) -> Ordering {
         let created = |namespace| self.seen.get(namespace).and_then(|seen| seen.created).unwrap_or(Timestamp::MAX);
         created(a).cmp(&created(b)).then_with(|| a.cmp(b))
@@ -185,7 +186,7 @@ mod tests {
         b.saw(&lease("a", "03", 1, "x"), now);
         b.refresh(|_| true, now);
         assert_eq!((elder(&b), b.next()), (Some("a"), Some(now + 15 * SECOND)));
-        // The same again, by a new list, is no renewal.
+        // The same version again, from a new list, is no renewal.
         b.saw(&lease("a", "03", 1, "x"), now + 9 * SECOND);
         b.saw(&lease("a", "03", 2, "x"), now + 10 * SECOND);
         assert!(!b.refresh(|_| true, now + 16 * SECOND));
@@ -219,7 +220,7 @@ mod tests {
         b.relisted();
         b.refresh(|_| true, now);
         assert_eq!(elder(&b), None);
-        // Known again from where a list begins, whatever its version was.
+        // After a list has removed it, a Lease counts again, whatever its version is.
         b.relist();
         b.saw(&lease("a", "03", 1, "x"), now);
         b.relisted();

@@ -1,4 +1,4 @@
-//! What the watches said: events, and the sets that they add up to.
+//! What the watches report: the events, and the state that is built from them.
 
 pub mod backends;
 pub mod baseline;

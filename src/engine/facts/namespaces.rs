@@ -1,7 +1,7 @@
-//! What the watches last saw, as fingerprints. Memory only.
-//! An older event never undoes what a write of our own returned: resourceVersions say which is newer.
+//! The last observed state of namespaces and policies, as fingerprints. Memory only. An old event never overwrites the result of our own
+//! write: the resourceVersions decide which is newer.
 //!
-//! One file, because events, lists and answers of writes may come in any order, and each of these methods decides between them.
+//! One file, because events, lists and results of writes arrive in any order. Each method here must handle that.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -24,57 +24,58 @@ use crate::{
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Entry {
-    /// The namespace, once its own watch has named it.
+    /// The namespace; `None` until the watch of namespaces shows it.
     pub namespace: Option<Namespace>,
-    /// Its uid.
+    /// The uid of the namespace.
     pub uid: Option<Uid>,
-    /// Its policies, ours and others'.
+    /// All its policies, ours and those of others.
     pub policies: Policies,
-    /// It held a policy of ours while this process watched, and has not been let go since.
+    /// It held one of our policies while this process ran, and was not released since.
     pub established: bool,
-    /// The latest time at which an opt-out of it was first in force.
+    /// When an opt-out here was first in force; of several opt-outs the latest time.
     pub opted_out: Option<Box<Timestamp>>,
-    /// What happened to its policies.
+    /// What last happened to its policies.
     pub standing: ChangeOrigin,
-    /// The baseline whose plan it was last seen to hold.
+    /// The last baseline whose plan it fully held.
     pub owner: Option<Arc<str>>,
 }
 
-/// What happened to the policies of a namespace: it tells drift from work.
+/// What last happened to the policies of a namespace. It separates drift from normal work.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ChangeOrigin {
-    /// Not known: it was so when we came.
+    /// Unknown: it was like this when this instance began.
     #[default]
     Found,
     /// Its first policies are being written.
     Bootstrapping,
-    /// It was as planned when last looked at, and nobody has touched its policies since.
+    /// It was as planned at the last assessment, and nobody has changed its policies since.
     Settled,
-    /// Somebody touched its policies since.
+    /// Somebody changed its policies since then.
     Touched,
 }
 
-/// What the watches say of a namespace while writes of ours are on their way to it.
+/// What the watches report about a namespace while our writes to it are under way.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 struct Flight {
-    /// The latest version of each policy that was news. Whether it was an echo of our own is known when the writes have ended.
+    /// Each changed policy with its latest version. When the writes end, it turns out which changes were our own.
     touched: HashMap<Arc<str>, u64>,
-    /// The policies that were deleted, and when: the answer of an older write must not bring them back.
+    /// The deleted policies, with the version of their deletion. The answer to an older write must not bring them back.
     deleted: HashMap<Arc<str>, u64>,
-    /// A list was taken, or the namespace went: what was deleted meanwhile is not known, so only a watch is believed.
+    /// A list began, or the namespace was deleted or replaced, during the writes. Deletions may have been missed. So only the watch can
+    /// confirm a policy.
     doubtful: bool,
 }
 
 impl Entry {
     fn touch(&mut self) {
-        // What never was there cannot have been touched: its first policies are still to be written.
+        // The first policies are still to be written, so nobody can have changed them.
         if self.standing != ChangeOrigin::Bootstrapping {
             self.standing = ChangeOrigin::Touched;
         }
     }
 
-    /// Stores a policy unless it is known or older. Says whether that changed something.
+    /// Stores a policy unless it is known, or older than the known one. Returns whether that changed anything.
     fn store(&mut self, name: Arc<str>, print: Fingerprint) -> bool {
         if self.policies.get(&name).is_some_and(|known| *known == print || is_newer(known, &print)) {
             return false;
@@ -87,7 +88,7 @@ impl Entry {
         true
     }
 
-    /// What of ours it holds.
+    /// Which of our policies it holds or held, and from which baselines.
     pub fn holdings(&self) -> Holdings {
         let ours = self.policies.values().filter(|p| p.ours);
         let baselines: BTreeSet<Arc<str>> = ours.filter_map(|p| p.baseline.clone()).collect();
@@ -100,12 +101,12 @@ impl Entry {
         self.policies.values().any(|p| p.ours)
     }
 
-    /// Whether it held a policy of ours, or did without by an opt-out.
+    /// Whether it held one of our policies, or an opt-out was in force here.
     pub const fn was_ours(&self) -> bool {
         self.established || self.opted_out.is_some()
     }
 
-    /// Whether our default-deny-ingress stands there now.
+    /// Whether our default-deny-ingress is there now.
     fn is_closed(&self) -> bool {
         self.policies.iter().any(|(name, print)| closes(name, print))
     }
@@ -115,26 +116,26 @@ impl Entry {
     }
 }
 
-/// A namespace in which a list did not name a policy that was known.
+/// A namespace with a known policy that a list did not name.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Relisted {
     /// The namespace.
     pub namespace: NamespaceName,
-    /// Policies that we wrote while the list was taken: if they are there, the watch will show them.
+    /// Policies that this instance wrote during the list. If they exist, the watch will show them.
     pub unsure: Vec<Arc<str>>,
 }
 
-/// Everything that the watches saw.
+/// All namespaces and policies that the watches reported.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Observed {
-    // Boxed: a tree reserves the place of more entries than it has.
+    // Boxed, because the tree reserves space for more entries than it holds.
     entries: BTreeMap<NamespaceName, Box<Entry>>,
     flights: HashMap<NamespaceName, Flight>,
     texts: Interner,
     relisted_namespaces: Listing<NamespaceName>,
     relisted_policies: Listing<(NamespaceName, Arc<str>)>,
-    /// What our writes returned since the list of policies began: the list may be older.
+    /// Policies that our writes returned since the list of policies began. The list may be older than these writes.
     written_meanwhile: HashSet<(NamespaceName, Arc<str>)>,
     policies_synced: bool,
 }
@@ -145,7 +146,7 @@ impl Observed {
         self.entries.get(name).map(|entry| &**entry)
     }
 
-    /// One namespace, to note something in it.
+    /// One namespace, to change it.
     pub fn get_mut(&mut self, name: &NamespaceName) -> Option<&mut Entry> {
         self.entries.get_mut(name).map(|entry| &mut **entry)
     }
@@ -165,15 +166,15 @@ impl Observed {
         self.entries.iter().map(|(name, entry)| (name, &**entry))
     }
 
-    /// From now on this instance writes. What was touched until now was touched by the former leader, or by somebody before him:
-    /// that cannot be told, so it counts as found.
+    /// Called when this instance begins to lead. Earlier changes came from the former leader or from others. Which one is not known, so
+    /// they count as found.
     pub fn take_over(&mut self) {
         for entry in self.entries.values_mut().filter(|e| e.standing == ChangeOrigin::Touched) {
             entry.standing = ChangeOrigin::Found;
         }
     }
 
-    /// A name, in the one copy that is kept of it.
+    /// The shared copy of a namespace name, to save memory.
     fn name(&self, text: &str) -> NamespaceName {
         self.entries.get_key_value(text).map_or_else(|| NamespaceName::observed(text), |(known, _)| known.clone())
     }
@@ -183,7 +184,7 @@ impl Observed {
         self.relisted_namespaces.begin();
     }
 
-    /// The list is complete: what it did not name is gone. Returns whom that concerns.
+    /// The list is complete: namespaces that it did not name are gone. Returns their names.
     pub fn namespaces_relisted(&mut self) -> Vec<NamespaceName> {
         let Some(seen) = self.relisted_namespaces.end() else { return vec![] };
         let gone =
@@ -195,7 +196,7 @@ impl Observed {
         gone
     }
 
-    /// A namespace was seen. Returns its name when something changed that the plan depends on.
+    /// Stores a namespace from the watch. Returns its name if something changed that the plan depends on.
     pub fn namespace_seen(&mut self, meta: &ObjectMeta) -> Option<NamespaceName> {
         let name = self.name(meta.name.as_deref()?);
         self.relisted_namespaces.names(|| name.clone());
@@ -216,7 +217,7 @@ impl Observed {
         let entry = self.entries.entry(name.clone()).or_default();
         let is_same = entry.uid == uid;
         if !is_same {
-            // Another namespace under the same name: what was known of the former does not hold.
+            // A new namespace with the same name: what was known about the old one does not count.
             entry.established = entry.holds_ours();
             entry.opted_out = None;
             entry.standing = ChangeOrigin::Found;
@@ -235,7 +236,7 @@ impl Observed {
         Some(name)
     }
 
-    /// The API server calls a Service in the namespace, or none any more. Says whether that is news.
+    /// Sets the text about calls of the API server into the namespace; `None`: there are none. Returns the name if the text changed.
     pub fn serves(&mut self, name: &str, words: Option<Arc<str>>) -> Option<NamespaceName> {
         let namespace = self.entries.get_mut(name)?.namespace.as_mut()?;
         let is_news = namespace.serves.as_deref().map(String::as_str) != words.as_deref();
@@ -243,14 +244,16 @@ impl Observed {
         is_news.then(|| namespace.name.clone())
     }
 
-    /// Nothing plans our default-deny-ingress in the namespace. When it is gone, the namespace counts as never closed. Says whether that is news.
+    /// Called when no plan contains our default-deny-ingress here. Once that policy is gone, the namespace counts as never closed. Returns
+    /// whether that changed.
     pub fn not_to_be_closed(&mut self, name: &NamespaceName) -> bool {
         let Some(entry) = self.entries.get_mut(name) else { return false };
         let closed = entry.is_closed();
         entry.namespace.as_mut().is_some_and(|namespace| std::mem::replace(&mut namespace.closed, closed) != closed)
     }
 
-    /// What a namespace held counts no more, but for when an opt-out that still stands there was in force first. Says whether that is news.
+    /// Forgets what a namespace held. `opted_out` replaces the known time at which an opt-out was first in force. Returns whether anything
+    /// changed.
     pub fn release_claim(&mut self, name: &NamespaceName, opted_out: Option<Timestamp>) -> bool {
         let Some(entry) = self.entries.get_mut(name) else { return false };
         let was_established = std::mem::take(&mut entry.established);
@@ -258,7 +261,7 @@ impl Observed {
         before.as_deref().copied() != opted_out || was_established
     }
 
-    /// A namespace is gone.
+    /// Forgets a deleted namespace. Its policies stay until the watch reports that they are gone.
     pub fn namespace_deleted(&mut self, name: &NamespaceName) {
         doubt(self.flights.get_mut(name));
         let Some(entry) = self.entries.get_mut(name) else { return };
@@ -275,7 +278,8 @@ impl Observed {
         self.flights.values_mut().for_each(|flight| doubt(Some(flight)));
     }
 
-    /// The list is complete: what it did not name is gone, or was written after the list was taken. Returns whom that concerns.
+    /// The list is complete. A policy that it did not name is gone, or was written after the list was taken. Returns the namespaces of
+    /// such policies.
     pub fn policies_relisted(&mut self) -> Vec<Relisted> {
         self.policies_synced = true;
         let Some(seen) = self.relisted_policies.end() else { return vec![] };
@@ -304,7 +308,7 @@ impl Observed {
         concerned
     }
 
-    /// A policy was seen by the watch. Returns its namespace when that is news.
+    /// Stores a policy from the watch. Returns its namespace if that changed anything.
     pub fn policy_seen(&mut self, object: &NetworkPolicy) -> Option<NamespaceName> {
         let live = self.policies_synced;
         let print = Fingerprint::of(object, &mut self.texts);
@@ -324,14 +328,14 @@ impl Observed {
         Some(namespace)
     }
 
-    /// Writes to a namespace begin.
+    /// Our writes to a namespace begin.
     pub fn writes_begin(&mut self, namespace: &NamespaceName) {
         let flight = Flight { doubtful: self.relisted_policies.is_under_way(), ..Flight::default() };
         self.flights.insert(namespace.clone(), flight);
     }
 
-    /// A write of our own returned this policy. Returns its fingerprint, and whether it may have gone unseen: then it is not taken as
-    /// observed until a watch shows it. One that was seen to go is not either.
+    /// Stores a policy that our own write returned. Returns its fingerprint, and whether its deletion may have been missed. Such a policy
+    /// is stored only when the watch shows it. A policy whose later deletion was seen is not stored either.
     pub fn policy_written(&mut self, object: &NetworkPolicy) -> (Fingerprint, bool) {
         let print = Fingerprint::of(object, &mut self.texts);
         let meta = &object.metadata;
@@ -350,8 +354,8 @@ impl Observed {
         (print, unsure)
     }
 
-    /// Writes to a namespace have ended: these policies are stored in that version, or removed (no version). `finished` says that
-    /// nothing that was to be written is left.
+    /// Our writes to a namespace ended. `written` holds each policy with its stored version, or `None` if it was removed. `finished`:
+    /// nothing is left to write.
     pub fn writes_end(&mut self, namespace: &NamespaceName, written: &[(&str, Option<u64>)], finished: bool) {
         let Some(flight) = self.flights.remove(namespace) else { return };
         let echo = |(name, version): (&Arc<str>, &u64)| {
@@ -369,14 +373,14 @@ impl Observed {
         }
     }
 
-    /// A policy is gone, by the watch. Returns its namespace when that is news.
+    /// Removes a policy that the watch reports as deleted. Returns its namespace if that changed anything.
     pub fn policy_deleted(&mut self, object: &NetworkPolicy) -> Option<NamespaceName> {
         let namespace = NamespaceName::observed(object.metadata.namespace.as_deref()?);
         let name = object.metadata.name.as_deref()?;
         let deleted = Fingerprint::of(object, &mut self.texts);
         let mut flight = self.flights.get_mut(&namespace);
         if let Some(flight) = &mut flight {
-            // Without a version there is no telling what came later.
+            // Without a version the order is unknown, so the deletion counts as the newest.
             let version = if deleted.version > 0 { deleted.version } else { u64::MAX };
             flight.deleted.insert(name.into(), version);
         }
@@ -394,7 +398,7 @@ impl Observed {
         Some(namespace)
     }
 
-    /// We removed that very policy.
+    /// Removes a policy that our own write deleted, if it still has that uid.
     pub fn policy_removed(&mut self, namespace: &NamespaceName, name: &str, uid: &Uid) {
         if let Some(entry) = self.entries.get_mut(namespace)
             && entry.policies.get(name).is_some_and(|p| p.uid == *uid)
@@ -404,7 +408,7 @@ impl Observed {
     }
 }
 
-/// Whether it is our default-deny-ingress. Its name says so, which its id vouches for: labels alone can be edited.
+/// Whether this is our default-deny-ingress. The name decides, because the policy's id confirms it. Labels alone can be edited.
 fn closes(name: &str, print: &Fingerprint) -> bool {
     print.ours && name.ends_with(Role::DefaultDenyIngress.suffix())
 }
@@ -422,7 +426,7 @@ const fn is_newer(known: &Fingerprint, other: &Fingerprint) -> bool {
 
 #[cfg(test)]
 impl Clone for Interner {
-    /// It only saves room: a copy may begin without anything.
+    /// The interner only saves memory, so a copy may start empty.
     fn clone(&self) -> Self {
         Self::default()
     }
@@ -430,7 +434,7 @@ impl Clone for Interner {
 
 #[cfg(test)]
 impl Observed {
-    /// What decides how the answers of writes on their way are taken: deletions, and whether a list was taken meanwhile.
+    /// For the model: the deletions seen during the writes, and whether only the watch can confirm a policy.
     pub fn flight(&self, namespace: &NamespaceName) -> Option<(BTreeMap<&str, u64>, bool)> {
         let flight = self.flights.get(namespace)?;
         Some((flight.deleted.iter().map(|(name, version)| (&**name, *version)).collect(), flight.doubtful))
@@ -603,7 +607,7 @@ mod tests {
 
     #[test]
     fn what_most_namespaces_lack_takes_a_word_of_each() {
-        // With the word that an allocator adds, 160 bytes: a whole step of its sizes.
+        // The allocator adds one word: 160 bytes, which is one of its size classes.
         assert!(size_of::<Entry>() <= 152, "{}", size_of::<Entry>());
     }
 

@@ -13,11 +13,11 @@ use crate::{
     policy::plan::OptOut,
 };
 
-/// An opt-out as the watch delivers it: spec and status are read apart, so that one that does not decode stops nothing else.
+/// An opt-out as the watch delivers it. Spec and status are decoded later, so one that does not decode cannot stop the watch.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "BaselineOptOut")]
 pub struct RawOptOut {
-    /// Its metadata.
+    /// The metadata of the object.
     pub metadata: ObjectMeta,
     #[serde(default)]
     pub spec: Value,
@@ -26,7 +26,7 @@ pub struct RawOptOut {
 }
 
 impl RawOptOut {
-    /// What it asks for, or what is wrong with it.
+    /// Decodes and checks the spec. The error says what is wrong with it.
     pub fn check(&self) -> Result<OptOut, String> {
         let spec: BaselineOptOutSpec =
             serde_path_to_error::deserialize(&self.spec).map_err(|e| format!("spec.{}: {}", e.path(), e.inner()))?;
@@ -47,8 +47,8 @@ pub type Key = (NamespaceName, Arc<str>);
 /// How many opt-outs that name a role are in force, and when the first of them ends.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tally {
-    /// How many.
+    /// The number of opt-outs in force.
     pub in_force: u32,
-    /// When the first one ends.
+    /// When the first of them ends; `None` if none is in force.
     pub earliest: Option<Timestamp>,
 }

@@ -1,5 +1,5 @@
-//! What is known of each set that the operator watches: whether it is listed, and if not, why, and for how long decisions wait for it.
-//! Decisions, `/readyz`, conditions and messages all read it from here. Time is an argument.
+//! The state of each set that the operator watches: whether it is listed, and if not, why, and how long decisions wait for it. Decisions,
+//! `/readyz`, conditions and messages all use this state. Time is an argument.
 
 use std::{
     collections::BTreeMap,
@@ -14,8 +14,8 @@ use crate::{
     engine::clock::{LASTS, PATIENCE},
 };
 
-/// For so long decisions wait for a source of DNS that neither answers nor refuses, once everything else is listed. Plans without it could
-/// cut off whom the plans of before a restart let through.
+/// How long decisions wait for a DNS source that neither answers nor refuses, once all required sets are listed. Plans without that source
+/// could block traffic that the plans before a restart allowed.
 const DNS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the operator watches.
@@ -31,25 +31,25 @@ pub enum WatchedSet {
     Installs,
     /// Opt-outs.
     OptOuts,
-    /// What names Services that the API server calls, by kind.
+    /// Objects of one kind that name Services which the API server calls.
     Callers(ConfigurationKind),
-    /// What baselines with a rollout asked for before.
+    /// The stored revisions of baselines.
     Revisions,
     /// All sources of DNS together.
     Dns,
 }
 
-/// For how long decisions wait for a set; `None` is without end.
+/// How long decisions wait for a set. `None`: without limit.
 #[derive(Clone, Copy, Debug)]
 struct WaitRule {
-    /// While it is silent.
+    /// While its list gets no answer.
     silent: Option<Duration>,
-    /// While it is refused.
+    /// While its list is refused.
     refused: Option<Duration>,
 }
 
 impl WatchedSet {
-    /// Those that decisions wait for without end.
+    /// The sets that decisions wait for without limit.
     pub const REQUIRED: [Self; 5] = [Self::Namespaces, Self::Policies, Self::Baselines, Self::Installs, Self::OptOuts];
 
     /// Every set.
@@ -72,7 +72,7 @@ impl WatchedSet {
         }
     }
 
-    /// What the log calls them when they are listed.
+    /// The name in the log line about the complete list.
     pub const fn plural(self) -> &'static str {
         match self {
             Self::Policies => "network policies",
@@ -82,12 +82,12 @@ impl WatchedSet {
         }
     }
 
-    /// The operator works on without it as soon as it is refused.
+    /// Whether the operator can work without the set. If so, a refused list does not make it unready.
     pub const fn is_optional(self) -> bool {
         matches!(self, Self::Callers(_))
     }
 
-    /// The table of patience.
+    /// How long decisions wait for this set.
     const fn rule(self) -> WaitRule {
         match self {
             // Without these nothing can be decided.
@@ -95,52 +95,52 @@ impl WatchedSet {
                 WaitRule { silent: None, refused: None }
             }
             Self::Callers(_) => WaitRule { silent: Some(PATIENCE), refused: Some(LASTS) },
-            // Only rollouts need them, and these wait by themselves.
+            // Only rollouts need revisions, and a rollout waits for them by itself.
             Self::Revisions => WaitRule { silent: Some(PATIENCE), refused: Some(Duration::ZERO) },
-            // How long a refusal of one of its sources may last is decided there.
+            // `policy::dns` decides how long one of its sources may be refused.
             Self::Dns => WaitRule { silent: Some(DNS_PATIENCE), refused: None },
         }
     }
 }
 
-/// What became of the first list of a set.
+/// The state of the first list of a set.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum ListState {
-    /// It is waited for.
+    /// Decisions may have to wait for it.
     #[default]
     Waiting,
-    /// All of it is known.
+    /// The list is complete.
     Listed,
-    /// The API server knows no such objects, so there are none.
+    /// The API server does not serve this resource, so there are no such objects.
     NotKnown,
-    /// The operator may not list it, and works on without it until it may.
+    /// The operator may not list the set. It works without it until it may.
     Refused,
-    /// There was no answer in time, and the operator works on without it until one comes.
+    /// The list got no answer in time. The operator works without it until an answer comes.
     Silent,
-    /// It is not watched.
+    /// The set is not watched.
     Off,
 }
 
 impl ListState {
-    /// What is in it is known.
+    /// Whether the objects of the set are known.
     pub const fn is_known(self) -> bool {
         matches!(self, Self::Listed | Self::NotKnown)
     }
 }
 
-/// What is known of one set.
+/// The state of one set.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     state: ListState,
-    /// Since when it is silent though nothing else is waited for.
+    /// When the wait for this set began, after nothing else was missing.
     silent_since: Option<Instant>,
-    /// How it was refused last, and since when.
+    /// The last kind of refusal, and since when it lasts.
     refused_since: Option<(ListRefusal, Instant)>,
-    /// What its watch reported last, until it is listed.
+    /// The last problem of its watch, until the set is listed.
     problem: Option<String>,
 }
 
-/// What is known of every set.
+/// The state of every set.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct ReadinessTable(BTreeMap<WatchedSet, Readiness>);
@@ -150,22 +150,22 @@ impl ReadinessTable {
         self.0.entry(set).or_default()
     }
 
-    /// What became of its first list.
+    /// The state of its first list.
     pub fn state(&self, set: WatchedSet) -> ListState {
         self.0.get(&set).map(|readiness| readiness.state).unwrap_or_default()
     }
 
-    /// Whether decisions wait for it no more.
+    /// Whether decisions no longer wait for the set.
     pub fn is_settled(&self, set: WatchedSet) -> bool {
         self.state(set) != ListState::Waiting
     }
 
-    /// Whether everything is listed that decisions wait for without end.
+    /// Whether all sets of `REQUIRED` are listed.
     pub fn is_required_listed(&self) -> bool {
         WatchedSet::REQUIRED.into_iter().all(|set| self.is_settled(set))
     }
 
-    /// Notes what became of its list. Returns whether that is news.
+    /// Sets the state of its list. Returns whether the state changed.
     pub fn settle(&mut self, set: WatchedSet, state: ListState) -> bool {
         let readiness = self.get_mut(set);
         if state.is_known() {
@@ -174,12 +174,12 @@ impl ReadinessTable {
         std::mem::replace(&mut readiness.state, state) != state
     }
 
-    /// A list of it is complete: no refusal lasts.
+    /// Forgets the refusal, because a list is complete.
     pub fn answered(&mut self, set: WatchedSet) {
         self.get_mut(set).refused_since = None;
     }
 
-    /// Notes what its watch reports, for `/readyz`. Once it is listed a restart of the watch is no news.
+    /// Notes a problem of its watch, for `/readyz`. Once the set is listed, later problems do not matter.
     pub fn report(&mut self, set: WatchedSet, problem: String) {
         let readiness = self.get_mut(set);
         if !readiness.state.is_known() {
@@ -187,40 +187,40 @@ impl ReadinessTable {
         }
     }
 
-    /// It is refused. A refusal of another kind begins to last anew.
+    /// Notes a refusal. If its kind differs from the last one, the time starts again.
     pub fn refuse(&mut self, set: WatchedSet, refusal: ListRefusal, now: Instant) {
         let readiness = self.get_mut(set);
         let since = readiness.refused_since.filter(|(before, _)| *before == refusal).map_or(now, |(_, since)| since);
         readiness.refused_since = Some((refusal, since));
     }
 
-    /// How it is refused, and since when.
+    /// The kind of the current refusal, and since when it lasts.
     pub fn refused_since(&self, set: WatchedSet) -> Option<(ListRefusal, Instant)> {
         self.0.get(&set)?.refused_since
     }
 
-    /// Whether its refusal has lasted for as long as decisions wait for it.
+    /// Whether decisions have waited long enough for a refused set.
     pub fn is_refused_for_long(&self, set: WatchedSet, now: Instant) -> bool {
         let since = self.refused_since(set).map(|(_, since)| since);
         since.zip(set.rule().refused).is_some_and(|(since, wait)| now >= since + wait)
     }
 
-    /// Nothing else is waited for: from now on its silence counts.
+    /// Starts the wait for a silent set, because nothing else is missing. Later calls change nothing.
     pub fn ask(&mut self, set: WatchedSet, now: Instant) {
         self.get_mut(set).silent_since.get_or_insert(now);
     }
 
-    /// When decisions wait for it no more though it stays silent.
+    /// When decisions stop waiting for a silent set. `None`: the wait has not begun, or has no limit.
     pub fn silent_until(&self, set: WatchedSet) -> Option<Instant> {
         Some(self.0.get(&set)?.silent_since? + set.rule().silent?)
     }
 
-    /// Whether it has been silent for as long as decisions wait for it.
+    /// Whether decisions have waited long enough for a silent set.
     pub fn is_silent_for_long(&self, set: WatchedSet, now: Instant) -> bool {
         self.silent_until(set).is_some_and(|until| until <= now)
     }
 
-    /// Why `/readyz` waits for it, if it does.
+    /// Why `/readyz` waits for the set; `None` if it does not.
     pub fn waits(&self, set: WatchedSet) -> Option<&str> {
         let readiness = self.0.get(&set);
         let does_without = set.is_optional() && self.refused_since(set).is_some();
@@ -231,7 +231,7 @@ impl ReadinessTable {
 
 #[cfg(test)]
 impl ReadinessTable {
-    /// What decides whether anything is decided at all.
+    /// For the model: which required sets are settled.
     pub fn essence(&self) -> [bool; 5] {
         WatchedSet::REQUIRED.map(|set| self.is_settled(set))
     }

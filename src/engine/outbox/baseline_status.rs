@@ -1,4 +1,4 @@
-//! One baseline as it stands in the cluster: its ledger, its stored status, its finalizer, and when each is to be written.
+//! The state of one baseline: its findings by namespace (the ledger), its stored status, its finalizer, and when each is written.
 //!
 //! One file, because every change below decides when the same status is written.
 
@@ -35,53 +35,53 @@ use crate::{
     },
 };
 
-/// How long the echo of a write usually takes, generously.
+/// A generous estimate of how long the watch takes to show a write.
 const ECHO: Duration = Duration::from_millis(50);
-/// When a status that could not be written is tried again.
+/// The wait after a failed status write.
 const STATUS_FAILED: Delays = Delays::always(Duration::from_secs(5));
 
 /// A status to write.
 #[derive(Debug)]
 pub struct StatusWrite {
-    /// Of which baseline.
+    /// The name of the baseline.
     pub name: Arc<str>,
-    /// Its uid.
+    /// The uid of the baseline.
     pub uid: Arc<str>,
-    /// The status.
+    /// The status to store.
     pub status: PolicyBaselineStatus,
 }
 
 /// A status as it is stored now.
 #[derive(Clone, Debug)]
 pub struct StoredStatus {
-    /// The status.
+    /// The stored status.
     pub status: PolicyBaselineStatus,
-    /// The resourceVersion of the baseline; 0 when it is no number.
+    /// The resourceVersion of the baseline; 0 if it is not a number.
     pub version: u64,
 }
 
 /// A finalizer to add or remove.
 #[derive(Debug)]
 pub struct FinalizerWrite {
-    /// Of which baseline.
+    /// The name of the baseline.
     pub name: Arc<str>,
-    /// As it was seen.
+    /// The resourceVersion at which the finalizers were seen.
     pub version: u64,
-    /// The finalizers that it has.
+    /// All finalizers of the baseline at that version.
     pub present: Vec<String>,
     /// Whether ours should be among them.
     pub wanted: bool,
 }
 
-/// One baseline.
+/// The state of one baseline.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub struct BaselineState {
-    /// Its uid.
+    /// The uid of the baseline.
     pub uid: Arc<str>,
     /// The namespace of the install that it belongs to, if it names one.
     pub instance: Option<Arc<str>>,
-    /// What was made of its spec.
+    /// The checked spec, or why it cannot be used.
     pub checked: Result<Arc<Baseline>, BaselineError>,
     /// Which install works on it.
     pub turn: InstallOwnership,
@@ -91,16 +91,17 @@ pub struct BaselineState {
     confirmed: Option<i64>,
     generation: Option<i64>,
     version: u64,
-    /// The version of the last event of the watch: the finalizers are of that one.
+    /// The resourceVersion of the last watch event, which `finalizers` comes from.
     seen_version: u64,
     finalizers: Vec<String>,
     stored: Option<PolicyBaselineStatus>,
-    /// Status and reason of Ready in the last line of the log: the watch may show a new status before its write is answered.
+    /// Status and reason of Ready that were logged last. They are kept apart, because the watch may show a new status before its write is
+    /// answered.
     logged_ready: Option<(String, String)>,
-    /// The generation and the state in the last line of the log.
+    /// The generation and the state that were logged last.
     logged_state: Option<(Option<i64>, String)>,
     mode: Mode,
-    /// A release waits to be confirmed: of how many of the namespaces that have its policies.
+    /// A release that waits for confirmation: how many namespaces it releases, and how many have the policies.
     awaiting: Option<(usize, usize)>,
     rollout: Option<RolloutStatus>,
     paused: Option<(String, String)>,
@@ -109,7 +110,7 @@ pub struct BaselineState {
     dns: Option<DnsStatus>,
     dns_gap: Option<String>,
     stalled: Option<BaselineError>,
-    /// While it is being deleted with what it holds: where that still is, and how much.
+    /// During a deletion with its policies: how many policies are left, by namespace.
     policies_left: BTreeMap<NamespaceName, usize>,
     ledger: Ledger,
     /// Since when the status may differ from the stored one.
@@ -119,7 +120,7 @@ pub struct BaselineState {
 }
 
 impl BaselineState {
-    /// A baseline that is seen for the first time.
+    /// The state of a baseline that is seen for the first time.
     pub fn new(raw: &RawBaseline, checked: Result<Arc<Baseline>, BaselineError>, now: Instant) -> Self {
         let stored = raw.stored_status();
         let (rollout, paused) = told_rollout(stored.as_ref());
@@ -148,17 +149,17 @@ impl BaselineState {
             dns_gap: None,
             stalled: None,
             policies_left: BTreeMap::new(),
-            // The stored status may be of another time.
+            // The stored status may be outdated.
             changed: Some(now),
             status_write: PendingWrite::default(),
             finalizer_write: PendingWrite::default(),
         }
     }
 
-    /// It was seen again. Says whether its plan may have changed; a status or a finalizer that was written changes none.
+    /// Takes a new version of the baseline. Returns whether its plan may have changed; a new status or finalizer does not change it.
     pub fn update(&mut self, raw: &RawBaseline, now: Instant) -> bool {
         if raw.version() < self.version {
-            // The late echo of what stood there before our own write.
+            // A late event from before our own write.
             return false;
         }
         let deleting = raw.metadata.deletion_timestamp.is_some();
@@ -169,7 +170,7 @@ impl BaselineState {
             || self.instance.as_deref() != instance
             || self.confirmed != confirmed;
         if plan_changed {
-            // The status names the generation that it speaks of, also when nothing else in it changes.
+            // The status names the generation that it is about, so it must be written even if nothing else in it changes.
             self.changed.get_or_insert(now);
         }
         self.deleting = deleting;
@@ -185,14 +186,14 @@ impl BaselineState {
         }
         let stored = raw.stored_status();
         if stored != self.stored {
-            // Somebody else wrote the status, or took it away; or it is the echo of our own write, and then there is nothing to do.
+            // Somebody else wrote or removed the status. Or the watch shows our own write, and then there is nothing to do.
             self.stored = stored;
             self.changed.get_or_insert(now);
         }
         plan_changed
     }
 
-    /// From now on this instance writes its status: it goes on from the one that stands in the cluster.
+    /// Called when this instance begins to write the status: it continues from the stored one.
     pub fn take_over(&mut self, now: Instant) {
         self.ledger = Ledger::resume(self.stored.as_ref());
         (self.rollout, self.paused) = told_rollout(self.stored.as_ref());
@@ -201,7 +202,7 @@ impl BaselineState {
         self.finalizer_write.begin_anew();
     }
 
-    /// It is valid, and ours to work on.
+    /// The baseline is valid and this install works on it. Takes over what the status shows of its spec.
     pub fn take_up(&mut self, baseline: &Baseline, now: Instant) {
         self.changed.get_or_insert(now);
         self.mode = baseline.mode;
@@ -212,35 +213,35 @@ impl BaselineState {
         self.stalled = None;
     }
 
-    /// It cannot be planned with.
+    /// Notes that the baseline cannot be used, and why.
     pub fn stall(&mut self, error: BaselineError, now: Instant) {
         self.stalled = Some(error);
         self.changed.get_or_insert(now);
     }
 
-    /// Notes what was found in a namespace.
+    /// Stores the finding of a namespace.
     pub fn set(&mut self, ns: &NamespaceName, finding: Finding, now: Now) {
         if self.ledger.set(ns, finding, now.wall) {
             self.changed.get_or_insert(now.instant);
         }
     }
 
-    /// What it knows to be wrong in a namespace; none when nothing was found there yet.
+    /// The problems in the last finding of a namespace; `None` before the first finding.
     pub fn problems(&self, ns: &NamespaceName) -> Option<impl Iterator<Item = &Problem>> {
         self.ledger.problems(ns)
     }
 
-    /// Why it cannot be planned with, if it cannot.
+    /// Why the baseline cannot be used; `None` if it can.
     pub const fn stalled(&self) -> Option<&BaselineError> {
         self.stalled.as_ref()
     }
 
-    /// What the status that stands in the cluster tells of DNS.
+    /// The DNS findings in the stored status.
     pub fn told_dns(&self) -> impl Iterator<Item = &DnsFound> {
         self.stored.iter().flat_map(|status| &status.dns).flat_map(|dns| &dns.found)
     }
 
-    /// What the status that stands in the cluster tells of a namespace.
+    /// The violations and notices of a namespace in the stored status, each with its start time.
     pub fn told_of(&self, ns: &NamespaceName) -> impl Iterator<Item = (Problem, Timestamp)> {
         let told = |policy: &Option<String>, reason, message: &String| Problem {
             policy: policy.clone(),
@@ -253,12 +254,12 @@ impl BaselineState {
         violations.chain(notices.map(move |n| (told(&n.policy, n.reason.into(), &n.message), n.since.0)))
     }
 
-    /// The conditions that stand in the cluster.
+    /// The conditions in the stored status.
     pub fn stored_conditions(&self) -> &[Condition] {
         self.stored.as_ref().map(|status| &status.conditions[..]).unwrap_or_default()
     }
 
-    /// The release that its spec asks for is confirmed.
+    /// Whether the release that the current generation asks for is confirmed.
     pub fn release_is_confirmed(&self) -> bool {
         self.confirmed.is_some() && self.confirmed == self.generation
     }
@@ -267,13 +268,13 @@ impl BaselineState {
         self.stalled.is_none() && self.checked.as_ref().is_ok_and(|baseline| baseline.suspended)
     }
 
-    /// It leaves namespaces open that the API server calls.
+    /// Whether the baseline leaves ingress open where the API server calls a Service.
     pub fn holds_backends(&self) -> bool {
         self.checked.as_ref().is_ok_and(|baseline| baseline.backends == ControlPlaneBackends::Hold)
     }
 
-    /// It would release so many of the namespaces that have its policies, and waits for a confirmation; or it does not. Says whether
-    /// that is new.
+    /// Sets the release that waits for confirmation: how many namespaces, of how many that have the policies. `None`: nothing waits.
+    /// Returns whether that changed.
     pub fn await_confirmation(&mut self, awaiting: Option<(usize, usize)>, now: Instant) -> bool {
         let is_new = self.awaiting != awaiting;
         if is_new {
@@ -288,7 +289,7 @@ impl BaselineState {
         self.generation
     }
 
-    /// How far its rollout is, and why no change goes out by itself.
+    /// Sets the progress of the rollout, and why it is paused.
     pub fn show_rollout(&mut self, rollout: Option<RolloutStatus>, paused: Option<(String, String)>, now: Instant) {
         if self.rollout != rollout || self.paused != paused {
             self.rollout = rollout;
@@ -297,30 +298,30 @@ impl BaselineState {
         }
     }
 
-    /// The rollout that the stored status tells of.
+    /// The rollout in the stored status.
     pub fn stored_rollout(&self) -> Option<&RolloutStatus> {
         self.stored.as_ref()?.rollout.as_ref()
     }
 
-    /// Why the stored status says that the rollout of this very spec is paused.
+    /// The stored condition RolloutPaused, if it is true and about the current generation.
     pub fn stored_pause(&self) -> Option<&Condition> {
         let paused = self.stored.as_ref()?.conditions.iter().find(|c| c.type_ == ConditionType::RolloutPaused.into_str())?;
         (paused.status == "True" && paused.observed_generation == self.generation).then_some(paused)
     }
 
-    /// Something that every status speaks of is different.
+    /// Notes that something changed which every status shows.
     pub fn touch(&mut self, now: Instant) {
         self.changed.get_or_insert(now);
     }
 
-    /// It has nothing to do with that namespace.
+    /// Forgets a namespace that the baseline has nothing to do with.
     pub fn forget(&mut self, ns: &NamespaceName, now: Instant) {
         if self.ledger.forget(ns) {
             self.changed.get_or_insert(now);
         }
     }
 
-    /// Notes a drift.
+    /// Adds a repaired drift to the status.
     pub fn note_drift(&mut self, record: DriftRecord, now: Instant) {
         self.ledger.note_drift(record);
         self.changed.get_or_insert(now);
@@ -331,12 +332,12 @@ impl BaselineState {
         self.ledger.counts()
     }
 
-    /// It is being deleted, and its policies go with it.
+    /// Whether the baseline is being deleted together with its policies.
     pub fn removes_all(&self) -> bool {
         self.deleting && self.deletion_policy == DeletionPolicy::Delete
     }
 
-    /// While it is being deleted: how many of its policies are still there in a namespace.
+    /// Sets how many policies a namespace still has, while the baseline is being deleted.
     pub fn set_policies_left(&mut self, ns: &NamespaceName, left: usize, now: Instant) {
         let before = if left == 0 { self.policies_left.remove(ns) } else { self.policies_left.insert(ns.clone(), left) };
         if before.unwrap_or_default() != left {
@@ -344,7 +345,7 @@ impl BaselineState {
         }
     }
 
-    /// The status to write, if it differs from the stored one and it is time.
+    /// The status to write, if it differs from the stored one and a write is due.
     pub fn status_due(
         &mut self,
         name: &Arc<str>,
@@ -352,7 +353,7 @@ impl BaselineState {
         unlisted: &[&'static str],
         now: Now,
     ) -> Option<StatusWrite> {
-        // A first status comes at once: tools read its absence as done.
+        // The first status is written at once, because tools take a missing status for success.
         let first = self.stored.is_none();
         let gathered = self.changed.is_some_and(|at| at + GATHER <= now.instant);
         if !(first || gathered) || !self.status_write.due(now.instant) {
@@ -394,7 +395,7 @@ impl BaselineState {
         Some(StatusWrite { name: name.clone(), uid: self.uid.clone(), status })
     }
 
-    /// A status write ended.
+    /// Takes the result of a status write.
     pub fn status_written(&mut self, name: &str, result: Result<StoredStatus, WriteError>, now: Now) {
         let attempt = match result {
             Ok(stored) => {
@@ -405,14 +406,14 @@ impl BaselineState {
                     info!(baseline = name, ready = status, reason, "the condition Ready of the baseline changed");
                     self.logged_ready = after;
                 }
-                // What the watch shows in the meantime may be older, or newer.
+                // The watch may have shown a newer version in the meantime.
                 if stored.version >= self.version {
                     self.version = stored.version;
                     self.stored = Some(stored.status);
                 }
                 Attempt::Stored
             }
-            // It is being replaced or gone; its watch will say so.
+            // The baseline is gone or being replaced; the watch will show that.
             Err(WriteError::NotFound) => {
                 debug!(baseline = name, "status not written: the baseline was deleted");
                 Attempt::Dropped
@@ -427,13 +428,13 @@ impl BaselineState {
         self.status_write.ended(attempt, now.instant);
     }
 
-    /// The finalizer to add or remove, if it is time. `quiet` says that no namespace is being worked on.
+    /// The finalizer to add or remove, if a write is due. `quiet`: no namespace is being worked on.
     pub fn finalizer_due(&mut self, name: &Arc<str>, quiet: bool, now: Instant) -> Option<FinalizerWrite> {
         let present = self.has_finalizer();
         let wanted = match (&self.stalled, self.deleting, self.deletion_policy) {
-            // What an invalid spec wants is not known: nothing changes.
+            // It is not known what an invalid spec asks for, so nothing changes.
             (Some(_), ..) => return None,
-            // Neither is the object let go with what it holds, nor is that removed.
+            // While it is suspended, its policies are not removed. So the finalizer stays as it is.
             _ if self.is_suspended() => return None,
             (None, _, DeletionPolicy::Orphan) => false,
             (None, false, DeletionPolicy::Delete) => true,
@@ -450,15 +451,15 @@ impl BaselineState {
         self.finalizers.iter().any(|f| f == FINALIZER)
     }
 
-    /// A finalizer write ended.
+    /// Takes the result of a finalizer write.
     pub fn finalizer_written(&mut self, name: &str, result: Result<(), WriteError>, now: Instant) {
-        // Also after a success: its echo is what says that the finalizer is there. After a conflict it is the echo of what was written in
-        // between that is missing, often a status of our own, and that comes soon.
+        // There is a wait also after a success: only the watch shows that the finalizer is there. After a conflict, the watch has not
+        // shown another write yet. That is often our own status, so the wait is short.
         let conflict = matches!(result, Err(WriteError::Failed { reason: Failure::Conflict, .. }));
         let wait = if conflict { ECHO } else { STATUS_INTERVAL };
         let attempt = if result.is_ok() { Attempt::StoredUnseen(wait) } else { Attempt::Failed(Delays::always(wait)) };
         self.finalizer_write.ended(attempt, now);
-        // Gone, written by somebody else in between, or no longer ours to write: part of normal work.
+        // Normal cases: it is gone, somebody else wrote it in between, or this instance no longer leads.
         let minor = |e: &WriteError| {
             matches!(e, WriteError::NotFound | WriteError::NotLeading | WriteError::Failed { reason: Failure::Conflict, .. })
         };
@@ -471,7 +472,7 @@ impl BaselineState {
         }
     }
 
-    /// What the log has to say about its place among the others: nothing when its generation and its state are those of the last line.
+    /// What to log about the baseline; `None` if generation and state are those that were logged last.
     pub fn state_to_log(&mut self, state: String) -> Option<&'static str> {
         let new = (self.generation, state);
         let before = self.logged_state.replace(new.clone());
@@ -483,7 +484,7 @@ impl BaselineState {
         }
     }
 
-    /// When to look again.
+    /// When a write may be due.
     pub fn wakes(&self) -> impl Iterator<Item = Instant> {
         let waits = self.changed.filter(|_| !self.status_write.is_under_way());
         let status = waits.map(|at| (at + GATHER).max(self.status_write.next_wake().unwrap_or(at)));
@@ -497,7 +498,7 @@ fn ready(status: &PolicyBaselineStatus) -> Option<(String, String)> {
     Some((condition.status.clone(), condition.reason.clone()))
 }
 
-/// How far a stored status says that a rollout is, and why it goes no further: right until more is known.
+/// The rollout in a stored status, and why it is paused. Used until the engine knows more.
 fn told_rollout(stored: Option<&PolicyBaselineStatus>) -> (Option<RolloutStatus>, Option<(String, String)>) {
     let condition =
         stored.and_then(|status| status.conditions.iter().find(|c| c.type_ == ConditionType::RolloutPaused.into_str()));

@@ -1,5 +1,5 @@
-//! Policies that somebody changes again and again. Their repairs wait, longer each time, and never end; all others keep full speed (I7).
-//! Who it is makes no difference: what an object says of its writers is shown, never believed (I13).
+//! Policies that somebody changes again and again (contests). Each repair waits longer than the last, but repairs never stop. All other
+//! policies keep full speed (I7). The identity of the writer does not matter: the claimed writer is shown, but never relied on (I13).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,37 +13,37 @@ use crate::{
     policy::{digest::Digest, status::Problem},
 };
 
-/// So many repairs within that time are a contest.
+/// This many repairs within `WITHIN` are a contest.
 pub const REPAIRS: usize = 5;
 const WITHIN: Duration = Duration::from_mins(1);
 const FIRST: Duration = Duration::from_secs(1);
-/// A contest is over when no repair was needed for so long.
+/// A contest is over when no repair was needed for this long.
 pub const CALM: Duration = Duration::from_mins(2);
 
-/// When a policy was repaired, the latest last, in tenths of a second; 0 is never. Small, because after a storm there is one for every
-/// policy.
+/// The last repairs of a policy, the latest last, in tenths of a second; 0 means never. It is small, because after a burst of changes
+/// every policy may have one.
 type Repairs = [u32; REPAIRS - 1];
 
-/// The contests, and what may become one.
+/// The contests, and the recent repairs that may become one.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct FlapDetector {
     contested: HashMap<NamespaceName, BTreeMap<String, Flapping>>,
-    /// What was repaired lately, by a digest of its name, in two halves: when the newer one is as old as matters, it takes the place of
-    /// the older one.
+    /// Recent repairs, by a digest of namespace and policy, in two generations. After `WITHIN`, `recent` replaces `older`, and the former
+    /// `older` is dropped.
     recent: HashMap<Digest, Repairs>,
     older: HashMap<Digest, Repairs>,
     turned: Option<Instant>,
-    /// When the first repair was, which is 1.
+    /// The time of the first repair, which has the value 1 in `Repairs`.
     first: Option<Instant>,
 }
 
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 struct Flapping {
-    /// How many repairs there were since it began.
+    /// The number of repairs since the contest began.
     rounds: u32,
-    /// None when the plan has changed since.
+    /// Until when the next repair waits. `None` after a change of the plan.
     until: Option<Instant>,
     last: Instant,
     who: Option<Arc<str>>,
@@ -52,15 +52,15 @@ struct Flapping {
 /// What a repair means for the next one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RepairDelay {
-    /// It waits until then.
+    /// The next repair waits until then.
     pub until: Instant,
-    /// The contest begins with it.
+    /// The contest begins with this repair.
     pub begins: bool,
 }
 
 impl FlapDetector {
-    /// Notes that a policy was repaired after somebody had changed it, and who claims to have. Says how long its next repair waits, if it
-    /// is contested.
+    /// Notes that a policy was repaired after somebody changed it. `who` is the claimed writer. Returns how long the next repair waits, or
+    /// `None` if there is no contest.
     pub fn repaired(&mut self, ns: &NamespaceName, policy: &str, who: Option<&Arc<str>>, now: Instant) -> Option<RepairDelay> {
         if self.contest(ns, policy).is_none() && !self.is_fifth(ns, policy, now) {
             return None;
@@ -127,7 +127,7 @@ impl FlapDetector {
         self.contested.get(ns).into_iter().flatten().map(problem).collect()
     }
 
-    /// Lets go of contests that are over, and of what is too old to matter.
+    /// Drops contests that are over, and repairs that are too old to matter.
     pub fn calm_down(&mut self, now: Instant) {
         self.turn(now);
         self.contested.retain(|_, policies| {
@@ -136,7 +136,7 @@ impl FlapDetector {
         });
     }
 
-    /// The plan changed: it may be written at once.
+    /// The plan changed: contested policies may be written at once.
     pub fn plan_changed(&mut self) {
         self.contested.values_mut().flat_map(BTreeMap::values_mut).for_each(|contest| contest.until = None);
     }
@@ -149,7 +149,7 @@ impl FlapDetector {
 
 #[cfg(test)]
 impl FlapDetector {
-    /// What decides when something is repaired: how often each policy was, and what waits.
+    /// For the model: how often each policy was repaired, and which policies wait.
     pub fn essence(&self, now: Instant) -> Vec<(String, usize)> {
         let recent = self.recent.iter().chain(&self.older);
         let repaired = recent.map(|(key, times)| (key.to_string(), times.iter().filter(|t| **t > 0).count()));

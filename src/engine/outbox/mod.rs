@@ -1,5 +1,5 @@
-//! Each write that waits: what is to be written, and when. `pending.rs` is the write that waits; each kind of write has a file of its own,
-//! which holds the data of that write, too. A further kind costs its file, three lines here, one in `outgoing.rs` and one in `cluster`.
+//! The writes that wait: what to write, and when. `pending.rs` holds the timing of one write. Each kind of write has its own file, with
+//! the data of that write. A new kind needs its file, and its entries here, in `outgoing.rs` and in `cluster`.
 
 pub mod baseline_status;
 pub mod flapping;
@@ -44,24 +44,24 @@ pub enum Write {
     NamespaceLabel(NamespaceLabelWrite),
 }
 
-/// The same, and what came of it.
+/// The result of a write.
 #[derive(Debug)]
 pub enum Written {
-    /// Of each policy.
+    /// The results of each policy.
     Policies(Done),
-    /// The status as it is stored.
+    /// For the baseline with this name and uid: the status as it is stored.
     Status(Arc<str>, Arc<str>, Result<StoredStatus, WriteError>),
-    /// Nothing more.
+    /// For the baseline with this name: whether the write succeeded.
     Finalizer(Arc<str>, Result<(), WriteError>),
-    /// What the opt-out carries.
+    /// The status and the label as they are stored.
     OptOut(OptOutWrite, Result<StoredOptOut, WriteError>),
-    /// The uid of what was stored.
+    /// The uid of the stored revision; `None` after a deletion.
     Revision(RevisionWrite, Result<Option<Uid>, WriteError>),
     /// The label as it is stored.
     NamespaceLabel(NamespaceLabelWrite, Result<Option<String>, WriteError>),
 }
 
-/// What waits to be written, but for statuses and finalizers: those are kept with the state of their baseline.
+/// The writes that wait, except statuses and finalizers: those are kept with the state of their baseline.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Outbox {
@@ -73,7 +73,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// When something may be due though nothing happens.
+    /// When a write may be due without an event.
     pub fn wakes(&self, now: Now) -> impl Iterator<Item = Instant> {
         let policies = self.policies.next().into_iter();
         policies.chain(self.opt_outs.wakes(now)).chain(self.revisions.next()).chain(self.labels.wakes())

@@ -1,4 +1,5 @@
-//! What namespaces are labelled with once they are decided, where `--label-namespaces` asks for it: admission lets no pod in before.
+//! The labels of decided namespaces that are still to be written, with `--label-namespaces`. Admission lets no pod into a namespace before
+//! it has the label.
 
 use std::{
     collections::BTreeMap,
@@ -20,25 +21,25 @@ use crate::{
     engine::writes::WriteError,
 };
 
-/// How many are written at once.
+/// How many labels are written at the same time.
 const WRITES_AT_ONCE: usize = 32;
 /// How long the watch may take to show what was written.
 const ECHO: Duration = Duration::from_secs(5);
-/// When a write that failed is tried again.
+/// The waits after a failed write.
 const FAILED: Delays = Delays::new(Duration::from_secs(1), LONGEST);
 
 /// What to write to a namespace.
 #[derive(Clone, Debug)]
 pub struct NamespaceLabelWrite {
-    /// Its name.
+    /// The name of the namespace.
     pub namespace: NamespaceName,
-    /// Its uid.
+    /// The uid of the namespace.
     pub uid: Uid,
-    /// The value of its label.
+    /// The value of the label.
     pub mark: DecidedLabel,
 }
 
-/// The namespaces that are not labelled as they should be.
+/// The namespaces whose label is not as wanted.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct NamespaceLabels {
@@ -46,7 +47,7 @@ pub struct NamespaceLabels {
     on: bool,
     unwritten: BTreeMap<NamespaceName, Unwritten>,
     writing: usize,
-    /// The last write failed: the next ones that do are no news.
+    /// A write failed, and none has succeeded since. Further failures are not logged.
     failing: bool,
 }
 
@@ -59,17 +60,17 @@ struct Unwritten {
 }
 
 impl NamespaceLabels {
-    /// For an operator that labels.
+    /// The state of an operator that labels namespaces.
     pub fn on() -> Self {
         Self { on: true, ..Self::default() }
     }
 
-    /// Whether that namespace is labelled at all. Admission never waits for those that the cluster lives in.
+    /// Whether that namespace gets a label. System namespaces get none: admission never waits for them.
     pub fn concern(&self, ns: &NamespaceName) -> bool {
         self.on && !SYSTEM_NAMESPACES.contains(&ns.as_str())
     }
 
-    /// That namespace should be labelled so, or is already.
+    /// Sets the label that the namespace should get. `None`: there is nothing to write.
     pub fn want(&mut self, ns: &NamespaceName, uid: &Uid, mark: Option<DecidedLabel>) {
         let Some(mark) = mark else { return self.forget(ns) };
         let is_known = |known: &Unwritten| known.uid == *uid && known.mark == mark;
@@ -79,12 +80,12 @@ impl NamespaceLabels {
         }
     }
 
-    /// That namespace is gone, or another one.
+    /// Drops the pending write of a namespace.
     pub fn forget(&mut self, ns: &NamespaceName) {
         self.unwritten.remove(ns);
     }
 
-    /// What is to be written now.
+    /// The writes that are due now.
     pub fn writes(&mut self, now: Instant) -> Vec<NamespaceLabelWrite> {
         let mut writes = Vec::new();
         for (namespace, entry) in &mut self.unwritten {
@@ -100,7 +101,7 @@ impl NamespaceLabels {
         writes
     }
 
-    /// A write ended, with this label stored. What was written is awaited: until the watch shows it, it is not written again.
+    /// Takes the result of a write: the stored label. After a success it waits up to `ECHO` for the watch to show the label.
     pub fn written(&mut self, write: &NamespaceLabelWrite, result: Result<Option<String>, WriteError>, now: Instant) {
         let NamespaceLabelWrite { namespace, uid, mark } = write;
         self.writing = self.writing.saturating_sub(1);
@@ -120,14 +121,14 @@ impl NamespaceLabels {
             return;
         };
         entry.write.ended(Attempt::Failed(FAILED.spread(namespace, LABEL_DECIDED)), now);
-        // Of what is going or was written by somebody else its watch will tell.
+        // If the namespace is being deleted or somebody else changed it, the watch will show that.
         let is_news = matches!(&error, WriteError::Failed { reason, .. } if *reason != Failure::Conflict);
         if is_news && !std::mem::replace(&mut self.failing, true) {
             warn!(%namespace, "a namespace cannot be labelled with {LABEL_DECIDED}, trying again; where admission waits for the label, no pod is admitted: {error}");
         }
     }
 
-    /// When to look again.
+    /// When a write may be due.
     pub fn wakes(&self) -> impl Iterator<Item = Instant> {
         let waits = self.unwritten.values().filter_map(|entry| entry.write.next_wake());
         waits.min().into_iter().filter(|_| self.writing < WRITES_AT_ONCE)

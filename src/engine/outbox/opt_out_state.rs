@@ -1,4 +1,4 @@
-//! One opt-out as it stands in the cluster, and the status that follows from what is decided of it.
+//! The state of one opt-out, and the status that follows from the verdict on it.
 
 use std::{
     collections::BTreeSet,
@@ -35,25 +35,25 @@ use crate::{
     },
 };
 
-/// What is refused for what it is, or not stored as it was written, is tried again after so long at first, and at last: nothing will change on its own.
+/// The first and the longest wait after a write that was rejected, or that was stored differently. This does not resolve itself.
 const NOT_STORED: Delays = Delays::new(Duration::from_secs(2), Duration::from_mins(5));
-/// A write that failed.
+/// The waits after any other failed write.
 const FAILED: Delays = Delays::new(Duration::from_secs(5), LONGEST);
-/// A write to what is going, or was written by somebody else in between: its watch will say so.
+/// The waits after a write to an opt-out that is gone, or that somebody else wrote in between. The watch will show that.
 const OVERTAKEN: Delays = Delays::new(STATUS_INTERVAL, LONGEST);
 
-/// What is to be written to an opt-out.
+/// A write to an opt-out.
 #[derive(Clone, Debug)]
 pub struct OptOutWrite {
-    /// Its namespace.
+    /// The namespace of the opt-out.
     pub namespace: NamespaceName,
-    /// Its name.
+    /// The name of the opt-out.
     pub name: Arc<str>,
-    /// Its uid.
+    /// The uid of the opt-out.
     pub uid: Arc<str>,
-    /// The status, if another one is stored.
+    /// The status to write; `None` if it is stored already.
     pub status: Option<BaselineOptOutStatus>,
-    /// The value of the label that says that it is in force, or none, if it is not so yet.
+    /// The label for opt-outs in force. `None`: it stays as it is. `Some(None)`: it is removed.
     #[expect(clippy::option_option, reason = "none: the label stays; none inside: it is removed")]
     pub label: Option<Option<&'static str>>,
 }
@@ -63,9 +63,9 @@ pub struct OptOutWrite {
 pub struct StoredOptOut {
     /// The status, if it was written and can be read.
     pub status: Option<BaselineOptOutStatus>,
-    /// The value of the label that says that it is in force.
+    /// The value of the label for opt-outs in force.
     pub label: Option<String>,
-    /// Its resourceVersion; 0 when it is no number.
+    /// The resourceVersion; 0 if it is not a number.
     pub version: u64,
 }
 
@@ -77,7 +77,7 @@ impl StoredOptOut {
     }
 }
 
-/// One opt-out.
+/// The state of one opt-out.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub struct OptOutState {
@@ -90,18 +90,18 @@ pub struct OptOutState {
     pub stored: Option<BaselineOptOutStatus>,
     pub label: Option<String>,
     pub verdict: Option<OptOutVerdict>,
-    /// The baseline that holds everything in its namespace as it is.
+    /// The baseline that freezes the namespace.
     pub frozen_by: Option<Arc<str>>,
-    /// The status that should stand there, once this instance leads and has judged.
+    /// The status to store. `None` unless this instance leads and has judged the opt-out.
     pub wanted: Option<BaselineOptOutStatus>,
-    /// What is announced when the status that says so is stored: a restart then repeats none.
+    /// Announcements that wait until the status that records them is stored. So a restart repeats none.
     pub unannounced: Vec<ExpiryNotice>,
-    /// The write of what is wanted; its error is what was logged of it, in a word.
+    /// The write of status and label. Its error is the reason that was logged last.
     pub write: PendingWrite<&'static str>,
 }
 
 impl OptOutState {
-    /// What is to be written of it, if it is time.
+    /// Starts the write of the opt-out, if it is due.
     pub fn begin_write(&mut self, ns: &NamespaceName, name: &Arc<str>, now: Instant) -> Option<OptOutWrite> {
         if !self.write.due(now) {
             return None;
@@ -117,7 +117,7 @@ impl OptOutState {
         })
     }
 
-    /// Its write ended.
+    /// Takes the result of the write.
     pub fn write_ended(&mut self, write: OptOutWrite, result: Result<StoredOptOut, WriteError>, now: Instant) {
         let OptOutWrite { namespace, name, status, label, .. } = write;
         let key = (namespace, name);
@@ -126,7 +126,7 @@ impl OptOutState {
             Ok(stored) => {
                 let sticks = stored.status == status && label.is_none_or(|label| stored.label.as_deref() == label);
                 let what = if stored.status == status { "label" } else { "status" };
-                // What the watch has shown meanwhile may be newer.
+                // The watch may have shown a newer version in the meantime.
                 if stored.version >= self.version {
                     self.version = stored.version;
                     self.label = stored.label;
@@ -145,9 +145,9 @@ impl OptOutState {
                     failed(NOT_STORED)
                 }
             }
-            // It is whoever leads now who writes.
+            // The current leader writes instead.
             Err(WriteError::NotLeading) => Attempt::Dropped,
-            // It is gone, or being replaced.
+            // The opt-out is gone, or being replaced.
             Err(
                 WriteError::NotFound | WriteError::NamespaceTerminating | WriteError::Failed { reason: Failure::Conflict, .. },
             ) => failed(OVERTAKEN),
@@ -159,7 +159,7 @@ impl OptOutState {
         self.write.ended(attempt, now);
     }
 
-    /// Logs once what keeps it from being written.
+    /// Logs why it cannot be written, once for each reason.
     pub fn complain(&mut self, word: &'static str, message: &str, (namespace, name): &Key) {
         if self.write.set_error(Some(word)) {
             warn!(%namespace, opt_out = %name, reason = word, "status or label of the opt-out not written, trying again: {message}");
@@ -171,7 +171,7 @@ impl OptOutState {
         conditions.into_iter().any(|c| c.type_ == OPT_OUT_IN_FORCE && c.status == "True")
     }
 
-    /// Whether it was in force when it was judged last.
+    /// Whether it was in force at the last verdict; without a verdict, by the stored status.
     pub fn stood(&self) -> bool {
         self.verdict.as_ref().map_or_else(|| self.was_in_force(), |verdict| verdict.until().is_some())
     }
@@ -181,7 +181,7 @@ impl OptOutState {
         expires.into_iter().flat_map(|end| ExpiryNotice::VARIANTS.iter().copied().filter_map(move |step| moment(end, step)))
     }
 
-    /// The label that it should carry: it says what the status says.
+    /// The label that it should have, by the last verdict.
     pub fn wanted_label(&self) -> Option<&'static str> {
         self.verdict.as_ref().and_then(OptOutVerdict::until).map(|_| IN_FORCE)
     }
@@ -197,7 +197,7 @@ fn moment(end: Timestamp, step: ExpiryNotice) -> Option<Timestamp> {
     end.checked_sub(SignedDuration::from_secs(step.seconds_ahead())).ok()
 }
 
-/// The status that follows from a verdict, and what is to be announced with it.
+/// The status that follows from a verdict, and the announcements to make with it.
 pub fn follow(
     kept: &OptOutState,
     verdict: &OptOutVerdict,
@@ -205,7 +205,7 @@ pub fn follow(
     wall: Timestamp,
 ) -> (Option<BaselineOptOutStatus>, Vec<ExpiryNotice>) {
     let stored = kept.stored.as_ref();
-    // A time that could not be stored stays as it was to be: else another status would be wanted every second.
+    // A time that is not stored yet keeps its first value. Otherwise another status would be wanted every second.
     let known = || stored.into_iter().chain(&kept.wanted);
     let (status, reason, message) = match verdict {
         OptOutVerdict::InForce(_, message) => ("True", state::WITHIN_LIMITS, message),
@@ -221,7 +221,7 @@ pub fn follow(
         last_transition_time: before.map_or_else(|| whole_seconds(wall), |c| c.last_transition_time.clone()),
     };
     let is_in_force = verdict.until().is_some();
-    // Under a baseline that was created since, it is in force anew.
+    // Under a baseline that was created later, it counts as in force for the first time again.
     let is_of_before = |first: Timestamp| is_in_force && enforced_since.is_some_and(|created| first < created);
     let first = |of: &BaselineOptOutStatus| of.first_in_force.clone().filter(|first| !is_of_before(first.0));
     let (announced, unannounced) = match &kept.checked {
@@ -240,8 +240,8 @@ pub fn follow(
     (Some(status), unannounced)
 }
 
-/// What was announced of the end until now, and what is still to be said. What was over when that end was set is never said: "a day ahead"
-/// would be wrong.
+/// The recorded announcements of the end, and those still to make. A step ahead that had passed when this end was set is never announced:
+/// "a day ahead" would be wrong.
 fn announce(
     stored: Option<&Announced>,
     opt_out: &OptOut,
@@ -253,7 +253,7 @@ fn announce(
     let known = stored.filter(|a| a.expires_at.0 == end).map(|a| &a.steps);
     let passed = ExpiryNotice::VARIANTS.iter().copied().filter(|step| moment(end, *step).is_none_or(|at| at <= wall));
     let passed: Vec<ExpiryNotice> = passed.collect();
-    // Of several that are due together, the last one says it all.
+    // If several steps are due together, only the last one is announced.
     let due = passed.last().filter(|step| match (step, known) {
         (_, Some(known)) if known.contains(step) => false,
         (ExpiryNotice::Expired, _) => was_in_force,
@@ -264,7 +264,7 @@ fn announce(
     (Some(Announced { expires_at: whole_seconds(end), steps: steps.into_iter().collect() }), unannounced)
 }
 
-/// How many of these are in force that name the role, and when the first of them ends.
+/// How many of these opt-outs are in force and name the role, and when the first of them ends.
 pub fn tally<'a>(all: impl Iterator<Item = &'a OptOutState>, role: Role) -> Tally {
     let names = |kept: &&OptOutState| kept.checked.as_ref().is_ok_and(|o| o.roles.contains(role));
     let ends: Vec<Timestamp> = all.filter(names).filter_map(|kept| kept.verdict.as_ref()?.until()).collect();

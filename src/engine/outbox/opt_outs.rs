@@ -1,5 +1,5 @@
-//! The opt-outs as they stand in the cluster: what each amounts to, what is announced of its end, and when its status and label are
-//! to be written. Time is an argument, and may jump.
+//! All opt-outs in the cluster: the verdict on each, the announcements of its end, and when its status and label are written. Time is an
+//! argument, and the wall clock may jump.
 //! One file: each method keeps the same few indexes in step.
 
 use std::{
@@ -39,9 +39,9 @@ use crate::{
     },
 };
 
-/// So many of them are written to at once: what is written for them never holds up policies.
+/// How many opt-outs are written at the same time, so that these writes never delay policies.
 const WRITES_AT_ONCE: usize = 4;
-/// The farthest moment that is waited for: the clock may jump, so it is read again anyway.
+/// The longest wait for the end of an opt-out. The wall clock may jump, so it is read again after that.
 const FAR: Duration = Duration::from_hours(1);
 
 /// All opt-outs.
@@ -50,22 +50,22 @@ const FAR: Duration = Duration::from_hours(1);
 pub struct OptOuts {
     kept: BTreeMap<NamespaceName, BTreeMap<Arc<str>, OptOutState>>,
     listed: Listing<Key>,
-    /// When each ends, and when that is announced.
+    /// When opt-outs end, and when their ends are announced.
     moments: BTreeMap<Timestamp, BTreeSet<Key>>,
-    /// Up to when they were handled.
+    /// Up to which time the moments were handled.
     looked: Option<Timestamp>,
-    /// Those whose status or label is not as wanted.
+    /// Opt-outs whose status or label is not as wanted.
     unwritten: BTreeSet<Key>,
     writing: usize,
     announcements: Vec<Announcement>,
-    /// What is in force by role, until something changes.
+    /// The result of `tally`, until something changes.
     tally: Option<[(Role, Tally); 3]>,
-    /// Whether their CRD exists; none until CRDs are listed.
+    /// Whether the CRD of opt-outs exists; `None` until CRDs are listed.
     crd: Option<bool>,
 }
 
 impl OptOuts {
-    /// Whether there is one in that namespace.
+    /// Whether that namespace has opt-outs.
     pub fn concern(&self, ns: &NamespaceName) -> bool {
         self.kept.contains_key(ns)
     }
@@ -74,7 +74,7 @@ impl OptOuts {
         self.kept.get_mut(ns)?.get_mut(name)
     }
 
-    /// One was seen. Returns its namespace when that is news.
+    /// Stores an opt-out from the watch. Returns its namespace if something changed.
     pub fn seen(&mut self, raw: &RawOptOut, wall: Timestamp) -> Option<NamespaceName> {
         let key = raw.key()?;
         self.listed.names(|| key.clone());
@@ -116,7 +116,7 @@ impl OptOuts {
         Some(key.0)
     }
 
-    /// Takes up what its spec says.
+    /// Reads the spec of an opt-out, and updates its moments.
     fn read(&mut self, key: &Key, raw: &RawOptOut) {
         let (namespace, name) = key;
         let checked = raw.check();
@@ -137,7 +137,7 @@ impl OptOuts {
         }
     }
 
-    /// One is gone. Returns its namespace when that is news.
+    /// Removes a deleted opt-out. Returns its namespace if it was known.
     pub fn gone(&mut self, raw: &RawOptOut) -> Option<NamespaceName> {
         let key = raw.key()?;
         self.forget(&key).then_some(key.0)
@@ -170,7 +170,7 @@ impl OptOuts {
         self.listed.begin();
     }
 
-    /// The list is complete: what it did not name is gone. Returns whom that concerns.
+    /// The list is complete: opt-outs that it did not name are gone. Returns their namespaces.
     pub fn relisted(&mut self) -> BTreeSet<NamespaceName> {
         let Some(named) = self.listed.end() else { return BTreeSet::new() };
         self.forget_all_but(|key| named.contains(key))
@@ -182,28 +182,31 @@ impl OptOuts {
         gone.into_iter().filter(|key| self.forget(key)).map(|key| key.0).collect()
     }
 
-    /// Whether it is known if their CRD exists.
+    /// Whether it is known if the CRD of opt-outs exists.
     pub const fn knows_crd(&self) -> bool {
         self.crd.is_some()
     }
 
-    /// The list of CRDs is complete; `there` says whether it names theirs.
+    /// The list of CRDs is complete; `there` says whether it names that of opt-outs.
     pub const fn crds_listed(&mut self, there: bool) {
         self.crd = Some(there);
     }
 
-    /// A CRD was seen, or is gone.
+    /// Takes a CRD from the watch; `there` is false if it is gone.
     pub fn crd_seen(&mut self, crd: &str, there: bool) {
         if crd == OPT_OUTS_CRD {
             self.crd = self.crd.map(|_| there);
         }
     }
 
-    /// Where the cluster has no CRD for them, there are none: an operator that is newer than its CRDs works. Forgets them all then, and
-    /// returns whom that concerns. An API server that has just started may not know them yet, so its CRDs decide. Only where these are not
-    /// shown its word counts, when it lasts. While the CRD is there and they cannot be listed, nobody knows what they say.
+    /// Forgets all opt-outs if their CRD does not exist, and returns their namespaces; `None` otherwise. So the operator also works if it
+    /// is newer than the CRDs in the cluster.
     ///
-    /// `refusal` and `since` say how their list is refused, and since when; `crds_answered`, that CRDs are listed or no longer waited for.
+    /// An API server that has just started may not serve opt-outs yet, so the list of CRDs decides. If CRDs are not listed, there are no
+    /// opt-outs once their list is refused as unknown for `LASTS`. If the CRD exists and opt-outs cannot be listed, decisions wait.
+    ///
+    /// `refusal` and `since`: how the list of opt-outs is refused, and since when. `crds_answered`: CRDs are listed, or decisions no
+    /// longer wait for them.
     pub fn none_can_exist(
         &mut self,
         (refusal, since): (ListRefusal, Instant),
@@ -218,7 +221,7 @@ impl OptOuts {
         none.then(|| self.forget_all_but(|_| false))
     }
 
-    /// The namespaces in which something ends or is announced since the last call, in whichever direction the clock went.
+    /// The namespaces with a moment between the last call and now, even if the wall clock went back. The first call returns all.
     pub fn tick(&mut self, wall: Timestamp) -> BTreeSet<NamespaceName> {
         let Some(looked) = self.looked.replace(wall) else { return self.kept.keys().cloned().collect() };
         if looked == wall {
@@ -229,27 +232,28 @@ impl OptOuts {
         passed.flat_map(|(_, keys)| keys).map(|(ns, _)| ns.clone()).collect()
     }
 
-    /// Those of a namespace whose time is not over. Who deletes one wants its end, whatever finalizer holds it.
+    /// The valid opt-outs of a namespace that have not expired. One that somebody deleted does not count, even if a finalizer still holds
+    /// it.
     pub fn living(&self, ns: &NamespaceName, wall: Timestamp) -> NamespaceOptOuts {
         let all = self.kept.get(ns).into_iter().flat_map(BTreeMap::values).filter(|kept| !kept.deleting);
         all.filter_map(|kept| kept.checked.as_ref().ok()).filter(|o| !o.is_over(wall)).cloned().collect()
     }
 
-    /// When one of a namespace was first in force, the latest: then its policies are away because of that, and it is no namespace that was
-    /// found open.
+    /// When an opt-out of the namespace was first in force; of several the latest time. Its policies may be missing because of that, so
+    /// the namespace does not count as found open.
     pub fn first_in_force(&self, ns: &NamespaceName) -> Option<Timestamp> {
         let all = self.kept.get(ns).into_iter().flat_map(BTreeMap::values);
         all.filter_map(|kept| Some(kept.stored.as_ref()?.first_in_force.as_ref()?.0)).max()
     }
 
-    /// Whether one of a namespace that was in force named that role, and is over.
+    /// Whether an opt-out for that role has expired, in a namespace where an opt-out was in force.
     pub fn lapsed(&self, ns: &NamespaceName, role: Role, wall: Timestamp) -> bool {
         let all = self.kept.get(ns).into_iter().flat_map(BTreeMap::values);
         let over = |kept: &OptOutState| kept.checked.as_ref().is_ok_and(|o| o.roles.contains(role) && o.is_over(wall));
         self.first_in_force(ns).is_some() && all.into_iter().any(over)
     }
 
-    /// Judges those of a namespace. While this instance leads, their status and label follow.
+    /// Judges the opt-outs of a namespace. If this instance leads, their wanted status and label follow from that.
     pub fn judge(&mut self, ns: &NamespaceName, ruling: Ruling, leads: bool, wall: Timestamp) {
         let Some(all) = self.kept.get_mut(ns) else { return };
         let enforced_since = match ruling {
@@ -300,7 +304,7 @@ impl OptOuts {
         }
     }
 
-    /// Their namespace is being deleted: nothing is written to them.
+    /// The namespace is being deleted: nothing is written to its opt-outs.
     pub fn leave_alone(&mut self, ns: &NamespaceName) {
         for (name, kept) in self.kept.get_mut(ns).into_iter().flatten() {
             (kept.wanted, kept.unannounced) = (None, vec![]);
@@ -308,7 +312,7 @@ impl OptOuts {
         }
     }
 
-    /// This instance begins to lead: it goes on from what stands in the cluster.
+    /// Called when this instance begins to lead: it continues from the state of the cluster.
     pub fn take_over(&mut self) {
         for kept in self.kept.values_mut().flat_map(BTreeMap::values_mut) {
             kept.wanted = None;
@@ -318,7 +322,7 @@ impl OptOuts {
         self.unwritten.clear();
     }
 
-    /// What is to be written now.
+    /// The writes that are due now.
     pub fn writes(&mut self, now: Instant) -> Vec<OptOutWrite> {
         let mut writes = Vec::new();
         for (ns, name) in &self.unwritten {
@@ -332,7 +336,7 @@ impl OptOuts {
         writes
     }
 
-    /// A write ended.
+    /// Takes the result of a write.
     pub fn written(&mut self, write: OptOutWrite, result: Result<StoredOptOut, WriteError>, now: Now) {
         self.writing = self.writing.saturating_sub(1);
         let key = (write.namespace.clone(), write.name.clone());
@@ -344,7 +348,7 @@ impl OptOuts {
         self.tell(&key, now.wall);
     }
 
-    /// Announces what the stored status says was announced.
+    /// Makes the announcements that the stored status records. So a restart does not repeat them.
     fn tell(&mut self, key: &Key, wall: Timestamp) {
         let (namespace, name) = key;
         let Some(kept) = self.kept.get_mut(namespace).and_then(|all| all.get_mut(name)) else { return };
@@ -378,12 +382,12 @@ impl OptOuts {
         }
     }
 
-    /// What is to be announced.
+    /// The announcements since the last call.
     pub fn take_announcements(&mut self) -> Vec<Announcement> {
         std::mem::take(&mut self.announcements)
     }
 
-    /// When to look again.
+    /// When a moment comes, or a write may be due.
     pub fn wakes(&self, now: Now) -> impl Iterator<Item = Instant> {
         let next = self.moments.range((Bound::Excluded(now.wall), Bound::Unbounded)).next().map(|(at, _)| *at);
         let wait = |at: Timestamp| Duration::try_from(at.duration_since(now.wall)).unwrap_or(FAR).min(FAR);
@@ -393,7 +397,7 @@ impl OptOuts {
         moment.into_iter().chain(write.filter(|_| self.writing < WRITES_AT_ONCE))
     }
 
-    /// How many are in force, by role.
+    /// How many opt-outs are in force, by role.
     pub fn tally(&mut self) -> [(Role, Tally); 3] {
         let kept = &self.kept;
         *self.tally.get_or_insert_with(|| {

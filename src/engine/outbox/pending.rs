@@ -1,19 +1,19 @@
-//! A write that waits: whether it is under way, when it may be tried again, how often it failed in a row, and why. What is to be
-//! written is beside it. Time is an argument.
+//! The timing of one write: whether it is under way, when it may be tried again, how often it failed in a row, and why. The content of the
+//! write is kept elsewhere. Time is an argument.
 
 use std::time::{Duration, Instant};
 
 use super::retry::Delays;
 
-/// A write that waits. `E` says why it failed.
+/// The timing of one write. `E` is the type of its error.
 #[derive(Clone, Debug)]
 pub struct PendingWrite<E> {
     under_way: bool,
-    /// In a row.
+    /// Failed attempts in a row.
     failures: u32,
-    /// The least time since the last attempt is over then.
+    /// When the minimum time since the start of the last attempt is over.
     spaced_until: Option<Instant>,
-    /// After a failure, or until the watch shows what was stored.
+    /// When to try again, after a failure or while the watch does not show what was stored.
     retry_at: Option<Instant>,
     error: Option<E>,
 }
@@ -21,13 +21,13 @@ pub struct PendingWrite<E> {
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug)]
 pub enum Attempt {
-    /// It is stored.
+    /// The object is stored.
     Stored,
-    /// It is stored, and for so long the watch may not show it yet.
+    /// The object is stored. The watch may need this long to show it.
     StoredUnseen(Duration),
-    /// It says nothing: another instance leads, or the object does not exist.
+    /// The attempt proves nothing: another instance leads, or the object does not exist.
     Dropped,
-    /// It failed, and is tried again after one of these.
+    /// The attempt failed. The next one is made after one of these waits.
     Failed(Delays),
 }
 
@@ -38,23 +38,23 @@ impl<E> Default for PendingWrite<E> {
 }
 
 impl<E> PendingWrite<E> {
-    /// Whether it may begin now.
+    /// Whether an attempt may begin now.
     pub fn due(&self, now: Instant) -> bool {
         !self.under_way && self.may_begin_at().is_none_or(|at| at <= now)
     }
 
-    /// It is sent.
+    /// Notes that the write is sent.
     pub const fn started(&mut self) {
         self.under_way = true;
     }
 
-    /// It is sent, and the next one is not before that time, however it ends.
+    /// Notes that the write is sent. The next attempt must not begin before `until`, however this one ends.
     pub const fn started_spaced(&mut self, until: Instant) {
         self.under_way = true;
         self.spaced_until = Some(until);
     }
 
-    /// An attempt ended.
+    /// Notes how an attempt ended.
     pub fn ended(&mut self, attempt: Attempt, now: Instant) {
         self.under_way = false;
         match attempt {
@@ -68,7 +68,7 @@ impl<E> PendingWrite<E> {
         }
     }
 
-    /// When it may begin, if not at once; none while it is under way.
+    /// When the next attempt may begin. `None`: at once, or an attempt is under way.
     pub fn next_wake(&self) -> Option<Instant> {
         self.may_begin_at().filter(|_| !self.under_way)
     }
@@ -77,18 +77,18 @@ impl<E> PendingWrite<E> {
         self.spaced_until.max(self.retry_at)
     }
 
-    /// Something else is to be written: former failures say nothing of it.
+    /// Forgets earlier failures, because something else is to be written now.
     pub const fn forgive(&mut self) {
         (self.failures, self.retry_at) = (0, None);
     }
 
-    /// This instance begins to lead: it may write at once.
+    /// Called when this instance begins to lead: the next attempt may begin at once.
     pub const fn begin_anew(&mut self) {
         self.spaced_until = None;
         self.forgive();
     }
 
-    /// It was sent, and has not ended.
+    /// Whether an attempt was sent and has not ended.
     pub const fn is_under_way(&self) -> bool {
         self.under_way
     }
@@ -103,7 +103,7 @@ impl<E> PendingWrite<E> {
         self.error.as_ref()
     }
 
-    /// Notes why it failed, or that nothing is to be reported. Returns whether that is news.
+    /// Sets the error to report; `None`: nothing. Returns whether that changed.
     pub fn set_error(&mut self, error: Option<E>) -> bool
     where
         E: PartialEq,

@@ -1,4 +1,4 @@
-//! How soon a write that failed is tried again. One policy's setbacks never slow another policy down (I7).
+//! When a failed policy write is tried again. Failures of one policy never delay another policy (I7).
 
 use std::{
     cmp::Reverse,
@@ -17,15 +17,15 @@ use crate::{
     policy::status::Problem,
 };
 
-/// A conflict is part of normal work; only a row of them is a problem worth telling.
+/// Conflicts are normal. From this many in a row on, they are reported as a problem.
 const CONFLICTS_TOLERATED: u32 = 3;
-/// How soon a policy is written again that the watch has yet to show.
+/// The waits before a policy is written again that the watch has not shown yet.
 const IN_SILENCE: Delays = Delays::new(Duration::from_secs(1), LONGEST);
 
-/// A policy that is to be written again; without an error it is waited for in silence.
+/// A policy that is to be written again. Without an error, the wait is not reported.
 type Retry = PendingWrite<(Failure, String)>;
 
-/// The setbacks of every policy that has one.
+/// When each policy may be written again. Holds only policies that failed or are changed again and again.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct RetrySchedule {
@@ -40,7 +40,7 @@ impl RetrySchedule {
         self.setback(ns, policy).is_none_or(|s| s.due(now)) && self.contests.allows(ns, policy, now)
     }
 
-    /// Notes a failure. Returns how many there were in a row.
+    /// Notes a failure. Returns the number of failures in a row.
     pub fn failed(&mut self, ns: &NamespaceName, policy: &str, reason: Failure, message: String, now: Instant) -> u32 {
         let setback = self.setbacks.entry(ns.clone()).or_default().entry(policy.into()).or_default();
         setback.ended(Attempt::Failed(delays(reason).spread(ns, policy)), now);
@@ -49,7 +49,7 @@ impl RetrySchedule {
         setback.failures()
     }
 
-    /// Waits in silence before the policy is written again: nothing is wrong, but a watch has yet to show what is.
+    /// Delays the next write of a policy without reporting it. Nothing is wrong, but the watch has not shown the current state yet.
     pub fn hold(&mut self, ns: &NamespaceName, policy: &str, now: Instant) {
         let setback = self.setbacks.entry(ns.clone()).or_default().entry(policy.into()).or_default();
         if setback.set_error(None) {
@@ -69,10 +69,10 @@ impl RetrySchedule {
         }
     }
 
-    /// Notes that what somebody did was repaired, and who claims to have done it. Says whether a contest begins with that.
+    /// Notes that a change by somebody else was repaired. `who` is the claimed writer. Returns whether a contest begins with this repair.
     pub fn repaired(&mut self, ns: &NamespaceName, policy: &str, who: Option<&Arc<str>>, now: Instant) -> bool {
         let Some(wait) = self.contests.repaired(ns, policy, who, now) else { return false };
-        // Once to repair it again, and once to see that it is over.
+        // One wake-up to repair the policy again, and one to find that the contest is over.
         self.wakes.push(Reverse((wait.until, ns.clone())));
         self.wakes.push(Reverse((now + CALM, ns.clone())));
         wait.begins
@@ -83,7 +83,7 @@ impl RetrySchedule {
         self.contests.problems(ns)
     }
 
-    /// The problem of a policy that could not be written.
+    /// The problem of a policy whose write failed; `None` if there is nothing to report.
     pub fn problem(&self, ns: &NamespaceName, policy: &str) -> Option<Problem> {
         let setback = self.setback(ns, policy)?;
         let (reason, message) = setback.error()?;
@@ -91,7 +91,7 @@ impl RetrySchedule {
         (!minor).then(|| Problem { policy: Some(policy.into()), reason: (*reason).into(), message: message.clone() })
     }
 
-    /// The cluster showed news of the namespace: what conflicted may be tried again at once.
+    /// The watch showed a change in the namespace: writes that conflicted may be tried again at once.
     pub fn news(&mut self, ns: &NamespaceName) {
         if let Some(policies) = self.setbacks.get_mut(ns) {
             policies.retain(|_, s| s.error().is_none_or(|(reason, _)| *reason != Failure::Conflict));
@@ -110,7 +110,7 @@ impl RetrySchedule {
         self.contests.plan_changed();
     }
 
-    /// Namespaces whose time has come.
+    /// Returns the namespaces whose wait is over.
     pub fn due(&mut self, now: Instant) -> Vec<NamespaceName> {
         self.contests.calm_down(now);
         let mut due = Vec::new();
@@ -120,7 +120,7 @@ impl RetrySchedule {
         due
     }
 
-    /// When the next time comes.
+    /// When the next wait is over.
     pub fn next(&self) -> Option<Instant> {
         self.wakes.peek().map(|Reverse((at, _))| *at)
     }
@@ -130,11 +130,11 @@ impl RetrySchedule {
     }
 }
 
-/// How soon a policy is written again after such a failure.
+/// The waits after failures with this reason.
 const fn delays(reason: Failure) -> Delays {
     let first = match reason {
         Failure::Conflict => Duration::from_millis(50),
-        // Nothing will change on its own, and no watch event follows a write that another plugin undid.
+        // This does not resolve itself, and no watch event follows a write that another plugin reverted.
         Failure::MutatedByAdmission => Duration::from_secs(2),
         Failure::QuotaExceeded
         | Failure::DeniedByAdmission
@@ -150,12 +150,12 @@ const fn delays(reason: Failure) -> Delays {
 
 #[cfg(test)]
 impl RetrySchedule {
-    /// What the contests hold back, and what may become one.
+    /// For the model: the contests, and what may become one.
     pub fn contests(&self) -> &FlapDetector {
         &self.contests
     }
 
-    /// What is held back, and whether news of the namespace ends that.
+    /// For the model: the policies that wait, and whether a change in the namespace ends the wait.
     pub fn held_back(&self, now: Instant) -> Vec<(&str, bool)> {
         let waiting = self.setbacks.values().flatten().filter(|(_, setback)| !setback.due(now));
         let conflicted = |s: &Retry| s.error().is_some_and(|(reason, _)| *reason == Failure::Conflict);

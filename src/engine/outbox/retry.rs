@@ -12,12 +12,12 @@ pub const LONGEST: Duration = Duration::from_secs(30);
 pub struct Delays {
     first: Duration,
     longest: Duration,
-    /// By so much of itself each wait is longer.
+    /// Each wait is longer by this fraction of itself.
     stretch: f64,
 }
 
 impl Delays {
-    /// The first wait, and the longest one.
+    /// `first` is the wait after the first failure. `longest` limits all waits.
     pub const fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, stretch: 0.0 }
     }
@@ -27,12 +27,12 @@ impl Delays {
         Self::new(wait, wait)
     }
 
-    /// The same, stretched by up to a quarter, so that many objects do not come back together.
+    /// The same waits, longer by up to a quarter. The factor depends on the names, so that many objects do not retry together.
     pub fn spread(self, ns: &NamespaceName, name: &str) -> Self {
         Self { stretch: Digest::of_texts([ns.as_str(), name]).fraction() / 4.0, ..self }
     }
 
-    /// The wait after so many failures in a row.
+    /// The wait after this many failures in a row.
     pub fn after(self, failures: u32) -> Duration {
         let doubled = self.first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(self.longest);
         doubled + doubled.mul_f64(self.stretch)

@@ -1,5 +1,5 @@
-//! What baselines asked for, as ControllerRevisions in the operator's namespace: where rollouts come from, and where they go.
-//! Read by every instance; written by the one that leads, one at a time for a baseline. Memory only.
+//! The revisions of baselines, stored as ControllerRevisions in the operator's namespace: where rollouts start from, and where they go.
+//! Every instance reads them. Only the leader writes them, one at a time for each baseline. Memory only.
 
 use std::{
     collections::BTreeMap,
@@ -32,21 +32,21 @@ use crate::{
     policy::{listing::Listing, plan::Revision},
 };
 
-/// From a failed write to the next attempt, at first.
+/// The wait after the first failed write.
 const AGAIN: Duration = Duration::from_secs(2);
-/// The same, at last, where only people can mend it.
+/// The longest wait after a failure that only people can fix.
 const RARELY: Duration = Duration::from_mins(5);
-/// The number of the first revision of a baseline. Lower ones are left for what must come before it.
+/// The number of the first revision of a baseline. Lower numbers are free for revisions that must come before it.
 const FIRST: i64 = 100;
 
 /// A revision to store or to delete.
 #[derive(Clone, Debug)]
 pub struct RevisionWrite {
-    /// Of which baseline.
+    /// The name of the baseline.
     pub baseline: Arc<str>,
     /// The name of the object.
     pub object: String,
-    /// What to do.
+    /// Whether to store or to delete it.
     pub what: RevisionChange,
 }
 
@@ -59,26 +59,26 @@ pub enum RevisionChange {
     Delete(Uid),
 }
 
-/// One that is stored.
+/// A stored revision.
 #[derive(Clone, Debug)]
 struct Stored {
     uid: Uid,
     /// The uid of the baseline that owns it.
     owner: String,
     number: i64,
-    /// None if it is not what was stored.
+    /// `None` if the object was changed after it was stored.
     revision: Option<Revision>,
 }
 
-/// Writes of a baseline's revisions.
+/// The current write of a baseline's revisions.
 #[derive(Clone, Debug, Default)]
 struct Writing {
-    /// What was tried last.
+    /// The name of the object in the last attempt.
     object: String,
     write: PendingWrite<String>,
 }
 
-/// What the watch says.
+/// The stored revisions, and their writes.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Revisions {
@@ -94,7 +94,7 @@ impl Revisions {
         self.listing.begin();
     }
 
-    /// The list is complete: what it did not name is gone.
+    /// The list is complete: objects that it did not name are gone.
     pub fn relisted(&mut self) {
         let Some(named) = self.listing.end() else { return };
         for stored in self.stored.values_mut() {
@@ -102,7 +102,7 @@ impl Revisions {
         }
     }
 
-    /// One was seen.
+    /// Stores a revision from the watch.
     pub fn saw(&mut self, object: &ControllerRevision) {
         let Some(name) = object.metadata.name.as_deref() else { return };
         self.listing.names(|| name.into());
@@ -110,7 +110,7 @@ impl Revisions {
         self.stored.entry(baseline.into()).or_default().insert(name.into(), Stored::of(name, baseline, object));
     }
 
-    /// One is gone.
+    /// Removes a deleted revision.
     pub fn gone(&mut self, object: &ControllerRevision) {
         let (Some(name), Some(baseline)) = (object.metadata.name.as_deref(), baseline_of(&object.metadata)) else { return };
         if let Some(stored) = self.stored.get_mut(baseline) {
@@ -118,7 +118,7 @@ impl Revisions {
         }
     }
 
-    /// What is stored of a baseline and can be read, in the order in which it was asked for.
+    /// The readable stored revisions of a baseline, in the order of their numbers.
     pub fn of<'a>(&'a self, name: &Arc<str>, tracked: &BTreeMap<Arc<str>, BaselineState>) -> impl Iterator<Item = &'a Revision> {
         let uid = tracked.get(name).map(|t| t.uid.clone()).unwrap_or_default();
         let own = self.stored.get(name).into_iter().flat_map(BTreeMap::values);
@@ -127,13 +127,14 @@ impl Revisions {
         own.into_iter().filter_map(|s| s.revision.as_ref())
     }
 
-    /// Whether that revision of that very baseline is stored.
+    /// Whether that revision is stored and readable, and owned by the baseline with this uid.
     pub fn has(&self, name: &Arc<str>, tracked: &BaselineState, id: &str) -> bool {
         let stored = self.stored.get(name).and_then(|stored| stored.get(&object_name(name, id)));
         stored.is_some_and(|s| s.revision.is_some() && *s.owner == *tracked.uid)
     }
 
-    /// A rollout is complete: what it came from is no longer where one begins, even before it is deleted.
+    /// Called when a rollout is complete. From now on its target comes first, even before the former revisions are deleted. So the next
+    /// rollout starts from it.
     pub fn settle(&mut self, name: &Arc<str>, tracked: &BaselineState) {
         let Ok(baseline) = &tracked.checked else { return };
         let target = object_name(name, &baseline.revision.id);
@@ -144,7 +145,7 @@ impl Revisions {
         }
     }
 
-    /// What keeps a baseline from being rolled out: a word and a sentence.
+    /// What keeps a baseline from being rolled out: the reason and the message of a condition.
     pub fn trouble(&self, name: &Arc<str>, tracked: &BaselineState, state: ListState) -> Option<(String, String)> {
         let told = |reason: &str, message: String| Some((reason.to_owned(), message));
         match state {
@@ -168,13 +169,13 @@ impl Revisions {
         told(reason::REVISION_UNREADABLE, message)
     }
 
-    /// The next write for a baseline that brings what is stored to what is wanted, in this order, if it is time.
+    /// The next write for a baseline, if one is due. `wanted` holds the revisions that should be stored, in this order.
     pub fn due(&mut self, name: &Arc<str>, tracked: &BaselineState, wanted: &[&Revision], now: Instant) -> Option<RevisionWrite> {
         if self.writing.get(name).is_some_and(|w| w.write.is_under_way()) {
             return None;
         }
         let Some(write) = self.next_write(name, tracked, wanted) else {
-            // What failed is no longer needed.
+            // A write that failed before is no longer needed.
             self.writing.remove(name);
             return None;
         };
@@ -190,7 +191,7 @@ impl Revisions {
         Some(write)
     }
 
-    /// Whether a write of that baseline's failed and is to be tried again.
+    /// Whether the last write for that baseline failed and will be tried again.
     pub fn is_troubled(&self, name: &str) -> bool {
         self.writing.get(name).is_some_and(|w| w.write.error().is_some())
     }
@@ -199,7 +200,7 @@ impl Revisions {
         let none = BTreeMap::new();
         let stored = self.stored.get(name).unwrap_or(&none);
         let missing = wanted.iter().enumerate().find(|(_, r)| !stored.contains_key(&object_name(name, &r.id)));
-        // Of a baseline that had this name before.
+        // A revision of a former baseline with the same name.
         let is_foreign = |s: &Stored| s.owner != *tracked.uid;
         let delete = |(object, stored): (&String, &Stored)| RevisionWrite {
             baseline: name.clone(),
@@ -221,12 +222,12 @@ impl Revisions {
             Some(RevisionWrite { baseline: name.clone(), object: object_name(name, &revision.id), what })
         } else {
             let is_wanted = |object: &String| wanted.iter().any(|r| *object == object_name(name, &r.id));
-            // What cannot be read is left to whoever changed it.
+            // An unreadable revision is not deleted: whoever changed it must do that.
             stored.iter().find(|(object, s)| s.revision.is_some() && !is_wanted(object)).map(delete)
         }
     }
 
-    /// A write ended. Says whether there is something else to tell.
+    /// Takes the result of a write. Returns whether the error to report changed.
     pub fn written(&mut self, write: RevisionWrite, result: Result<Option<Uid>, WriteError>, now: Instant) -> bool {
         let RevisionWrite { baseline, object, what } = write;
         let writing = self.writing.entry(baseline.clone()).or_default();
@@ -268,12 +269,12 @@ impl Revisions {
         writing.write.set_error(error)
     }
 
-    /// When to look again.
+    /// When writes may be due.
     pub fn next(&self) -> impl Iterator<Item = Instant> {
         self.writing.values().filter_map(|w| w.write.next_wake())
     }
 
-    /// A baseline is gone.
+    /// Forgets the write for a deleted baseline.
     pub fn forget(&mut self, name: &str) {
         self.writing.remove(name);
     }
@@ -301,7 +302,7 @@ fn object_name(baseline: &str, id: &str) -> String {
     format!("{baseline}-{id}")
 }
 
-/// Owned by the baseline, so that it goes with it.
+/// The baseline owns the object, so the garbage collector deletes both.
 fn controller_revision(baseline: &Arc<str>, tracked: &BaselineState, revision: &Revision, number: i64) -> ControllerRevision {
     let labels = [(LABEL_MANAGED_BY, MANAGER), (LABEL_BASELINE, baseline)];
     let owner = OwnerReference {

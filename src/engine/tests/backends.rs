@@ -1,4 +1,4 @@
-//! Namespaces with Services that the API server calls: which of them are left open, which are not, and what is told.
+//! Namespaces with Services that the API server calls: which of them stay open, which do not, and what is reported.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ fn calls(namespace: &str) -> Event {
     )
 }
 
-/// Nothing calls, and has not for a while.
+/// The calling object is deleted, and the time of the hold is over.
 fn call_no_more(sim: &mut EngineHarness) {
     sim.see(Event::Configuration(
         ConfigurationKind::Validating,
@@ -42,7 +42,7 @@ fn call_no_more(sim: &mut EngineHarness) {
     sim.pass(SECOND * 10);
 }
 
-/// Reads the namespace anew from what stands there.
+/// A new engine that reads the stored state, as after a restart.
 fn restarted(sim: EngineHarness, spec: &Value, namespaces: &[&str]) -> EngineHarness {
     let mut after = EngineHarness::unsynced();
     (after.policies, after.version) = (sim.policies, sim.version);
@@ -122,11 +122,11 @@ fn a_namespace_that_is_closed_before_it_serves_stays_closed_and_that_is_told_onc
     assert_eq!(event.policy, INGRESS);
     assert!(event.note.contains("ValidatingWebhookConfiguration/v calls Service webhook"), "{event:?}");
 
-    // I1: it is repaired, as long as it is planned.
+    // I1: the policy is repaired as long as it is planned.
     sim.delete("a", INGRESS);
     sim.settle();
     assert_eq!(held(&sim, "a"), ALL);
-    // A restart decides the same, and it is no news.
+    // A restarted instance decides the same and announces nothing.
     let mut sim = restarted(sim, &json!({}), &["a"]);
     sim.settle();
     assert_eq!(held(&sim, "a"), ALL);
@@ -159,7 +159,7 @@ fn a_namespace_that_its_owner_excludes_and_takes_back_is_held() {
     sim.baseline(3, json!({}));
     sim.settle();
     assert_eq!((held(&sim, "a"), violations(&mut sim)), (vec![EGRESS.to_owned()], vec!["ServesControlPlane".into()]));
-    // The same with the role alone: what is not closed is not closed.
+    // The same if only the role is removed and comes back: a namespace that is not closed is held.
     call_no_more(&mut sim);
     sim.settle();
     sim.see(calls("a"));
@@ -200,7 +200,7 @@ fn a_write_that_is_under_way_when_a_namespace_begins_to_serve_is_neither_undone_
     sim.settle();
     assert_eq!((held(&sim, "a"), violations(&mut sim)), (ALL.map(String::from).to_vec(), vec!["ControlPlaneBlocked".into()]));
     assert_eq!(told(&mut sim).len(), 1);
-    // One that was decided and not sent yet is not sent, and one that failed is not tried again.
+    // For `b`, one write was decided but not sent, and it is not sent. The failed write is not tried again.
     call_no_more(&mut sim);
     sim.namespace("b");
     assert_eq!(sim.answer(|_, policy| (policy == INGRESS).then_some(Failure::QuotaExceeded)), 1);
@@ -210,14 +210,14 @@ fn a_write_that_is_under_way_when_a_namespace_begins_to_serve_is_neither_undone_
     assert_eq!(held(&sim, "b"), [EGRESS]);
 }
 
-/// An engine to which everything is listed but one kind.
+/// An engine for which all kinds but one are listed.
 fn waiting() -> EngineHarness {
     let mut sim = EngineHarness::blank();
     for kind in &ConfigurationKind::VARIANTS[1..] {
         sim.see(Event::Configuration(*kind, Change::ListBegan));
         sim.see(Event::Configuration(*kind, Change::ListDone));
     }
-    // At an installation the first answers may come before the permissions: they say nothing.
+    // During an installation, the first answers may come before the permissions, so these refusals do not count.
     for kind in ConfigurationKind::VARIANTS.iter().copied() {
         sim.see(Event::Configuration(kind, Change::Refused(ListRefusal::Forbidden, String::new())));
         sim.see(Event::Configuration(kind, Change::Refused(ListRefusal::Unknown, String::new())));
@@ -229,7 +229,7 @@ fn waiting() -> EngineHarness {
     sim
 }
 
-/// One kind is refused, and goes on to be.
+/// One kind is refused, and stays refused.
 fn refuse(sim: &mut EngineHarness, refusal: ListRefusal) {
     for _ in 0..2 {
         sim.see(Event::Configuration(ConfigurationKind::Validating, Change::Refused(refusal, String::new())));
@@ -287,13 +287,13 @@ fn i7_what_may_not_be_listed_or_never_is_holds_up_nothing_for_ever_and_is_said()
         let told = coverage(&mut sim).unwrap();
         assert!(told.starts_with("False NotListed validatingwebhookconfigurations could not be listed"), "{told}");
         assert_eq!(sim.statuses.last().unwrap().conditions[0].reason, "NotListed", "the first of them by type");
-        // Once it may, it is known.
+        // Once the operator may list the kind, its objects are known.
         sim.see(Event::Configuration(KIND, Change::ListBegan));
         sim.see(calls("a"));
         sim.see(Event::Configuration(KIND, Change::ListDone));
         sim.settle();
         assert_eq!((coverage(&mut sim), violations(&mut sim)), (None, vec!["ControlPlaneBlocked".into()]));
-        // A permission that goes later takes nothing away that is known.
+        // A permission that is removed later does not remove what is known.
         refused(&mut sim);
         assert_eq!((coverage(&mut sim), violations(&mut sim)), (None, vec!["ControlPlaneBlocked".into()]));
     }
@@ -341,7 +341,7 @@ fn a_configuration_that_is_replaced_ends_no_hold() {
     };
     sim.see(gone());
     sim.pass(SECOND * 9);
-    // What else happens to the namespace meanwhile ends it no sooner.
+    // Another change of the namespace does not end the hold earlier.
     sim.namespace_with("a", json!({"tier": "prod"}));
     sim.settle();
     assert_eq!((held(&sim, "a"), violations(&mut sim)), (vec![EGRESS.to_owned()], vec!["ServesControlPlane".into()]));
@@ -371,7 +371,7 @@ fn a_namespace_that_is_made_anew_under_its_name_is_held_though_the_former_was_cl
 
 #[test]
 fn who_takes_over_decides_as_the_former_leader_did() {
-    // The standby has seen a namespace closed, excluded, and taken back while another led.
+    // While another instance led, the standby saw that the namespace was closed, excluded, and included again.
     let mut sim = EngineHarness::protected();
     sim.lead(false);
     sim.see(calls("a"));

@@ -1,4 +1,4 @@
-//! How plans follow the cluster's DNS: not before it is known, and without flapping.
+//! How plans follow the cluster's DNS: they wait until it is known, and they do not flap.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
 const EGRESS: &str = "baseline-default-deny-egress";
 const SECOND: Duration = Duration::from_secs(1);
 
-/// An engine that looks for DNS, and has heard nothing of it; everything else is listed.
+/// An engine with DNS discovery before the first DNS event. Everything else is listed.
 fn awaiting() -> EngineHarness {
     let mut sim = EngineHarness::blank();
     sim.engine = Engine::new(OWN).discovering();
@@ -45,7 +45,7 @@ fn pod_on_the_host_network() -> DnsEvent {
     DnsEvent::Seen(Source::Pods, "p".into(), object)
 }
 
-/// Lists every source but these; kube-dns has that address.
+/// Lists every source except `silent`; kube-dns has a fixed address.
 pub fn list_but(sim: &mut EngineHarness, silent: &[Source]) {
     for source in Source::VARIANTS.iter().copied().filter(|source| !silent.contains(source)) {
         hear(sim, DnsEvent::ListBegins(source));
@@ -72,7 +72,7 @@ fn ranges(sim: &EngineHarness) -> Vec<String> {
     peers.filter_map(|peer| Some(peer.ip_block.as_ref()?.cidr.clone())).collect()
 }
 
-/// The status, once it was written if there was something to write.
+/// The latest status, after all due writes.
 fn told(sim: &mut EngineHarness) -> PolicyBaselineStatus {
     sim.settle();
     sim.pass(SECOND * 2);
@@ -127,7 +127,7 @@ fn i7_a_source_that_is_refused_holds_nothing_up_and_is_told() {
     let status = told(&mut sim);
     assert!(status.effective_selector.contains("openshift-dns"), "who knows whether DNS is there");
     assert_eq!(status.dns.unwrap().notes, ["service openshift-dns/dns-default: not allowed"]);
-    // What it says when it may be read again counts.
+    // The answer of the source counts as soon as the operator may read it again.
     hear(&mut sim, DnsEvent::ListBegins(Source::OpenShiftService));
     hear(&mut sim, DnsEvent::ListEnds(Source::OpenShiftService));
     let status = told(&mut sim);
@@ -158,7 +158,7 @@ fn a_change_of_dns_plans_every_namespace_anew_and_what_went_is_kept_for_ten_minu
 fn i2_what_says_nothing_new_of_dns_writes_nothing() {
     let mut sim = settled();
     hear(&mut sim, service("kube-dns", "10.0.0.10"));
-    // A list that is taken again.
+    // The same list again.
     list_but(&mut sim, &[]);
     assert!(sim.jobs().is_empty());
     sim.pass(SECOND * 2);
@@ -250,7 +250,7 @@ fn a_release_that_waits_goes_on_waiting_when_dns_goes_or_cannot_be_read_any_more
     sim.settle();
     sim.baseline(3, selecting("prdo"));
     sim.settle();
-    // What it knows of DNS is told in another way, and no plan changes.
+    // The DNS status changes, but no plan does.
     hear(&mut sim, DnsEvent::Gone(Source::Services, "kube-dns".into()));
     sim.namespace_with("n1", json!({"tier": "prod", "touched": "yes"}));
     assert_eq!(sim.jobs().len(), 0, "nothing is released");

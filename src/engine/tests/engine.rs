@@ -226,7 +226,7 @@ fn i3_removals_are_decided_when_everything_planned_is_there() {
     sim.baseline(2, json!({"metadata": {"namePrefix": "new-"}}));
     let job = sim.jobs().remove(0);
     assert!(job.tasks.iter().all(|t| matches!(t.drift.fix, Repair::Apply { .. })), "the removals have a job of their own");
-    // While the new ones are written, the old plan is put back.
+    // During the writes of the new policies, the old plan is put back.
     sim.answer_late(job, |sim| sim.baseline(3, json!({})));
     for job in sim.jobs() {
         assert!(job.tasks.iter().all(|t| t.drift.policy.starts_with("new-")), "{job:?}");
@@ -336,7 +336,7 @@ fn an_invalid_baseline_freezes_what_it_holds_and_says_why() {
     assert_eq!(sim.jobs().len(), 1);
 }
 
-/// Thirty namespaces of one tier.
+/// Thirty namespaces of one tier, and a baseline that selects them.
 fn a_tier() -> EngineHarness {
     let mut sim = EngineHarness::new();
     sim.baseline(1, json!({"namespaceSelector": {"matchLabels": {"tier": "prod"}}}));
@@ -493,7 +493,7 @@ fn what_a_deletion_has_still_to_remove_is_counted_where_it_is_looked_at_and_only
     assert_eq!(jobs.len(), 3);
     let message = told(&mut sim);
     assert!(message.contains("9 of its policies"), "{message}");
-    // One namespace is gone, one is going, and of the last one a policy.
+    // One namespace is gone, one is being deleted, and the last one loses a policy.
     sim.see(Event::Namespace(Change::Deleted(serde_json::from_value(json!({"name": "a", "uid": "uid-a"})).unwrap())));
     let terminating = json!({"name": "b", "uid": "uid-b", "deletionTimestamp": "1970-01-01T00:20:00Z"});
     sim.see(Event::Namespace(Change::Applied(serde_json::from_value(terminating).unwrap())));
@@ -503,7 +503,7 @@ fn what_a_deletion_has_still_to_remove_is_counted_where_it_is_looked_at_and_only
     sim.baseline_with(3, json!({"deletionPolicy": "Orphan"}), going.clone());
     let message = told(&mut sim);
     assert!(!message.contains("of its policies"), "{message}");
-    // Whoever thinks better of that has the count of now.
+    // An owner who changes this back gets the current count.
     sim.delete("c", "baseline-default-deny-egress");
     told(&mut sim);
     sim.baseline_with(4, json!({"deletionPolicy": "Delete"}), going);
@@ -651,11 +651,11 @@ fn readiness_names_what_decisions_wait_for_and_why() {
     assert_eq!(waits(&sim), all);
     sim.list();
     assert_eq!((waits(&sim), sim.engine.is_synced()), (vec![], true));
-    // A list that begins anew makes nobody unready.
+    // A later list does not make an instance unready.
     sim.see(Event::Policy(Change::ListBegan));
     sim.see(Event::Policy(Change::Refused(ListRefusal::Unavailable, why())));
     assert_eq!((waits(&sim), sim.engine.is_synced()), (vec![], true));
-    // What only rollouts need is waited for where one is asked for.
+    // Decisions wait for revisions only if a baseline has a rollout.
     sim.baseline(1, json!({"rollout": {}}));
     assert_eq!(waits(&sim), ["controllerrevisions: it is being listed"]);
     sim.see(Event::Revision(Change::ListDone));

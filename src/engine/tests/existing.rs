@@ -1,4 +1,4 @@
-//! Which namespaces count as found open, event by event: one process and a restarted one say the same.
+//! Which namespaces count as found open, event by event. A running process and a restarted one must decide the same.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::engine::{
 /// Later than every namespace, and earlier than now.
 const YOUNG: &str = "1970-01-12T00:00:00Z";
 
-/// A baseline that is younger than its namespaces closed them when it was told to, and only reports from then on.
+/// A baseline that is younger than its namespaces. With `existingNamespaces: Enforce` it closed them; from then on it only reports.
 fn closed(spec: Value, namespaces: usize) -> EngineHarness {
     let mut sim = EngineHarness::new();
     for n in 0..namespaces {
@@ -60,7 +60,7 @@ fn gone(sim: &mut EngineHarness, name: &str) {
     sim.see(Event::Baseline(Change::Deleted(Box::new(raw))));
 }
 
-/// What holds policies, and what is only reported.
+/// How many namespaces hold policies, and how many are only reported.
 fn held_and_reported(sim: &mut EngineHarness) -> (usize, u32) {
     sim.settle();
     let held: std::collections::BTreeSet<_> = sim.policies.keys().map(|(ns, _)| ns).collect();
@@ -77,7 +77,7 @@ fn delete(sim: &mut EngineHarness) {
 fn i1_what_a_baseline_held_that_was_deleted_with_its_policies_is_found_open_by_the_next_one_as_after_a_restart() {
     for another in ["b", "c"] {
         let mut sim = closed(json!({"deletionPolicy": "Delete"}), 2);
-        // One that only audits, and never held anything, says nothing of who did.
+        // A baseline in Audit that never held policies does not change the result.
         let audit = json!({"mode": "Audit", "existingNamespaces": "Enforce"});
         sim.baseline_with(1, audit, json!({"name": "audit", "uid": "uid-audit", "creationTimestamp": YOUNG}));
         delete(&mut sim);
@@ -87,7 +87,7 @@ fn i1_what_a_baseline_held_that_was_deleted_with_its_policies_is_found_open_by_t
         let next = json!({"name": another, "uid": "uid-c", "creationTimestamp": YOUNG});
         sim.baseline_with(1, json!({}), next.clone());
         assert_eq!(held_and_reported(&mut sim), (0, 2), "{another}");
-        // When it is told to close them, these are their first policies.
+        // Once `existingNamespaces` is Enforce, these count as the first policies.
         sim.baseline_with(2, json!({"existingNamespaces": "Enforce"}), next);
         let tasks: Vec<Cause> = sim.jobs().iter().flat_map(|job| &job.tasks).map(|task| task.cause).collect();
         assert_eq!(tasks, [Cause::Bootstrap; 6], "{another}");
@@ -105,7 +105,7 @@ fn i1_a_standby_that_hears_all_of_it_at_once_knows_it_too() {
         if is_told {
             gone(&mut sim, "b");
         }
-        // After a gap in its watch it only sees that it is another one.
+        // After a gap in the watch, only the new uid shows that it is another baseline.
         sim.baseline_with(1, json!({}), json!({"uid": "uid-c", "creationTimestamp": YOUNG}));
         sim.lead(true);
         assert_eq!(held_and_reported(&mut sim), (0, 1), "{is_told}");
@@ -126,7 +126,7 @@ fn i1_policies_that_somebody_deletes_come_back_whatever_the_baseline_is_going_th
     let mut sim = closed(json!({}), 1);
     clear(&mut sim, "n00");
     assert_eq!(held_and_reported(&mut sim), (1, 0));
-    // It selects the namespace no more, says nothing that can be read, only looks, or rests: all that for a while.
+    // For a while the baseline does not select the namespace, is invalid, only audits, or is suspended.
     let invalid = json!({"excludeNamespaces": ["Not A Name"]});
     let (audit, rests) = (json!({"mode": "Audit"}), with(&tier("dev"), "suspend", json!(true)));
     for (what, meanwhile, namespaces) in

@@ -1,4 +1,4 @@
-//! What an explanation says of what could not be read.
+//! What an explanation reports about resources that could not be read.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// A namespace and a baseline, as somebody sees them who may not list some things.
+/// A namespace and a baseline, as a user sees them who may not list the resources in `forbidden`.
 fn seen(spec: Value, forbidden: &[ConfigurationKind], revisions: Event) -> EngineHarness {
     let mut sim = EngineHarness::blank();
     for kind in ConfigurationKind::VARIANTS.iter().copied().filter(|kind| !forbidden.contains(kind)) {

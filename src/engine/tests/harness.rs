@@ -1,4 +1,4 @@
-//! What the tests of the engine stand on: a cluster of a few lines.
+//! The basis of the engine's tests: the engine with a small simulated cluster.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ use crate::{
 /// The namespace of the operator.
 pub const OWN: &str = "policy-baseline-system";
 
-/// The engine, and a cluster of a few lines: a map of policies that numbers its versions.
+/// The engine with a small simulated cluster: a map of policies with increasing versions.
 pub struct EngineHarness {
     pub engine: Engine,
     pub policies: BTreeMap<(String, String), NetworkPolicy>,
@@ -39,14 +39,14 @@ pub struct EngineHarness {
 }
 
 impl EngineHarness {
-    /// It leads, everything is listed, and there is nothing.
+    /// The engine leads, everything is listed, and the cluster is empty.
     pub fn new() -> Self {
         let mut sim = Self::unsynced();
         sim.list();
         sim
     }
 
-    /// What names Services is listed, and nothing else.
+    /// Only the objects that name Services are listed.
     pub fn unsynced() -> Self {
         let mut sim = Self::blank();
         sim.list_configurations();
@@ -88,7 +88,7 @@ impl EngineHarness {
         self.see(Event::Baseline(Change::ListDone));
     }
 
-    /// Everything is listed, and this is found.
+    /// Lists everything; `found` adds the objects during the list.
     pub fn listing(&mut self, found: impl FnOnce(&mut Self)) {
         let phase = |sim: &mut Self, phase: ListPhase| {
             sim.see(Event::Namespace(phase.change()));
@@ -149,7 +149,7 @@ impl EngineHarness {
         self.engine.elect(leads, now);
     }
 
-    /// Another instance leads, and writes what is missing in a namespace: so many policies of it.
+    /// Another instance leads. It writes the missing policies of a namespace, `policies` of them.
     pub fn another_writes(&mut self, ns: &str, policies: usize) {
         let missing: Vec<NetworkPolicy> = {
             let mut another = Self::protected();
@@ -167,14 +167,14 @@ impl EngineHarness {
         }
     }
 
-    /// The next jobs, once everything was looked at.
+    /// The next jobs, after everything was assessed.
     pub fn jobs(&mut self) -> Vec<Job> {
         let now = self.now();
         while self.engine.assess_dirty(now) {}
         std::iter::from_fn(|| self.engine.next_job(now)).collect()
     }
 
-    /// Works off all jobs with this answer to each write.
+    /// Runs all jobs with this answer to each write. Returns the number of jobs.
     pub fn answer(&mut self, mut answer: impl FnMut(&Job, &str) -> Option<Failure>) -> usize {
         let jobs = self.jobs();
         let count = jobs.len();
@@ -190,7 +190,7 @@ impl EngineHarness {
         count
     }
 
-    /// Carries out a job of which the watch shows every write, and then what else happens, before its answers arrive.
+    /// Runs a job. The watch shows every write, and `meanwhile` happens, before the answers to the writes arrive.
     pub fn answer_late(&mut self, job: Job, meanwhile: impl FnOnce(&mut Self)) {
         let write = |t: &Task| Ok(self.policies_write(&job, &t.drift.policy, &t.drift.fix));
         let results: Vec<_> = job.tasks.iter().map(write).collect();
@@ -247,7 +247,7 @@ impl EngineHarness {
         self.see(Event::Policy(Change::Deleted(Box::new(object))));
     }
 
-    /// Writes the statuses that are due; the newest, if there was one.
+    /// Writes the statuses that are due. Returns the last one, if there was any.
     pub fn status(&mut self) -> Option<PolicyBaselineStatus> {
         let now = self.now();
         let writes = self.engine.statuses(now);
@@ -282,7 +282,7 @@ pub fn with_policies(mut spec: Value) -> Value {
     spec
 }
 
-/// What a status says of single namespaces: the reasons with their policies, what is wrong first.
+/// The entries of a status about single namespaces: reasons and policies, violations before notices.
 pub fn entries(status: &PolicyBaselineStatus) -> Vec<(String, Option<String>)> {
     let violations = status.violations.iter().map(|v| (v.reason.into_str().to_owned(), v.policy.clone()));
     violations.chain(status.notices.iter().map(|n| (n.reason.into_str().to_owned(), n.policy.clone()))).collect()

@@ -22,7 +22,7 @@ fn install(namespace: &str, created: u8, version: u64, holder: &str) -> Event {
     Event::Install(Change::Applied(Box::new(serde_json::from_value(lease).unwrap())))
 }
 
-/// It leads, and knows of the namespace of another install, which its baselines exclude.
+/// This install leads. It knows the namespace of another install, which its baselines exclude.
 fn beside(other: &str) -> EngineHarness {
     let mut sim = EngineHarness::protected();
     sim.namespace_with(other, json!({"policybaseline.io/instance": "true"}));

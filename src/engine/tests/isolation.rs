@@ -1,5 +1,5 @@
-//! What happens in one namespace stays there (I7): whatever becomes of it and of its policies, nothing is written to another one, and
-//! nothing else is found there.
+//! Events in one namespace have no effect on another one (I7). Whatever happens to the first namespace and its policies, nothing is
+//! written to the other one, and its findings stay the same.
 
 use k8s_openapi::{api::networking::v1::NetworkPolicyIngressRule, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use proptest::prelude::*;
@@ -14,13 +14,13 @@ use crate::{
 const HERE: &str = "here";
 const THERE: &str = "there";
 
-/// What happens in the one namespace.
+/// An event in the one namespace.
 #[derive(Clone, Debug)]
 enum Deed {
     Open(usize),
     Relabel(usize),
     Delete(usize),
-    /// A tenant's policy comes, or changes.
+    /// A tenant's policy is created or changed.
     Foreign(String, bool),
     ForeignGone(String),
     Label(bool),
@@ -29,7 +29,7 @@ enum Deed {
     Comes,
 }
 
-/// How the API server answers what is written there meanwhile.
+/// How the API server answers the writes to that namespace.
 #[derive(Clone, Copy, Debug)]
 enum Answers {
     None,
@@ -64,7 +64,7 @@ fn meta(uid: usize, labelled: bool, terminating: bool) -> ObjectMeta {
     serde_json::from_value(meta).unwrap()
 }
 
-/// The namespace in which all of it happens.
+/// The namespace in which all events happen.
 struct Here {
     sim: EngineHarness,
     uid: usize,
@@ -72,7 +72,7 @@ struct Here {
 }
 
 impl Here {
-    /// The name of one of the policies that are there.
+    /// The name of one of the stored policies.
     fn policy(&self, which: usize) -> Option<String> {
         let mut names = self.sim.policies.keys().filter(|(ns, _)| ns == HERE).map(|(_, name)| name.clone());
         names.nth(which)
@@ -121,7 +121,7 @@ impl Here {
         }
     }
 
-    /// A policy of a tenant; a copy of one of ours from the other namespace, if he wants.
+    /// A policy of a tenant; with `as_ours`, a copy of one of our policies from the other namespace.
     fn foreign(&mut self, name: &str, as_ours: bool) {
         let Some(mut object) = self.sim.policies.iter().find(|((ns, _), _)| ns == THERE).map(|(_, object)| object.clone()) else {
             return;
@@ -153,7 +153,7 @@ proptest! {
         sim.namespace(THERE);
         sim.settle();
         if refused {
-            // The other namespace has a setback of its own, and waits.
+            // A write in the other namespace failed, and waits for its retry.
             sim.tamper(THERE, "baseline-default-deny-ingress", |p| p.metadata.labels = None);
             prop_assert_eq!(sim.answer(|_, _| Some(Failure::QuotaExceeded)), 1);
             prop_assert_eq!(sim.jobs().len(), 0);

@@ -1,4 +1,4 @@
-//! What namespaces are labelled with, and when.
+//! Which labels namespaces get, and when.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
 
 const INGRESS: &str = "baseline-default-deny-ingress";
 
-/// Everything is listed, and namespaces are labelled.
+/// An engine that labels namespaces, with everything listed.
 fn labelling() -> EngineHarness {
     let mut sim = EngineHarness::blank();
     sim.engine = Engine::new(OWN).labelling();
@@ -27,7 +27,7 @@ fn labelling() -> EngineHarness {
     sim
 }
 
-/// The writes that are due, in words.
+/// The writes that are due now.
 fn due(sim: &mut EngineHarness) -> Vec<NamespaceLabelWrite> {
     let now = sim.now();
     while sim.engine.assess_dirty(now) {}
@@ -85,7 +85,7 @@ fn a_namespace_is_labelled_when_every_policy_is_in_place_and_not_before() {
     sim.namespace_with("a", labelled("protected"));
     sim.pass(Duration::from_mins(1));
     assert_eq!(words(&due(&mut sim)), [""; 0]);
-    // What a repair is needed for keeps no pod out.
+    // A policy that must be repaired does not keep pods out.
     sim.delete("a", INGRESS);
     assert_eq!(words(&due(&mut sim)), [""; 0]);
 }
@@ -104,13 +104,13 @@ fn what_gets_no_policy_is_exempt() {
         sim.settle();
         assert_eq!(words(&due(&mut sim)), [wanted], "{spec}");
     }
-    // Older than its baseline.
+    // The namespace is older than its baseline.
     let mut sim = labelling();
     sim.namespace("a");
     sim.baseline_with(1, json!({}), json!({"creationTimestamp": "1970-01-01T00:20:00Z"}));
     sim.settle();
     assert_eq!(words(&due(&mut sim)), ["a exempt"]);
-    // No baseline at all.
+    // There is no baseline at all.
     let mut sim = labelling();
     sim.namespace("a");
     assert_eq!(words(&due(&mut sim)), ["a exempt"]);
@@ -239,7 +239,7 @@ fn only_the_leader_labels_and_what_goes_is_left_alone() {
         "deletionTimestamp": "1970-01-01T00:20:00Z", "labels": {}});
     sim.see(Event::Namespace(Change::Applied(serde_json::from_value(going).unwrap())));
     assert_eq!(words(&due(&mut sim)), [""; 0], "I5");
-    // Gone between the look and the write.
+    // The namespace is gone between the assessment and the write.
     let mut sim = labelling();
     sim.namespace("a");
     let now = sim.now();

@@ -32,7 +32,7 @@ use crate::{
 const EGRESS: &str = "baseline-default-deny-egress";
 const DAY: i64 = 86_400;
 
-/// An opt-out of a namespace `a`, as the watch shows it.
+/// An opt-out of namespace `a`, as the watch shows it.
 struct Shown {
     name: &'static str,
     roles: Vec<&'static str>,
@@ -46,7 +46,7 @@ struct Shown {
 }
 
 impl Shown {
-    /// Created now, with so many seconds to go.
+    /// Created now; it ends after so many seconds.
     fn new(sim: &EngineHarness, seconds: i64) -> Self {
         let created = sim.now().wall;
         let expires = created + SignedDuration::from_secs(seconds);
@@ -79,7 +79,7 @@ impl Shown {
         sim.see(Event::OptOut(Change::Applied(self.raw("a"))));
     }
 
-    /// As it is stored after that write.
+    /// Takes over what the write stored.
     fn stored(&mut self, write: &OptOutWrite) {
         self.version += 1;
         if let Some(status) = &write.status {
@@ -91,7 +91,7 @@ impl Shown {
     }
 }
 
-/// Writes what is due, as the cluster would store it.
+/// Carries out the write that is due, and shows the result to the engine.
 fn write(sim: &mut EngineHarness, shown: &mut Shown) -> Option<OptOutWrite> {
     let now = sim.now();
     let writes = sim.engine.opt_out_writes(now);
@@ -167,7 +167,7 @@ fn two_opt_outs_add_up_and_one_that_goes_brings_its_role_back_at_once() {
     sim.see(Event::OptOut(Change::Deleted(rest.raw("a"))));
     sim.settle();
     assert_eq!((sim.policies.len(), holds_egress(&sim, "a")), (2, false));
-    // A list that does not name it says the same.
+    // A list without the opt-out has the same effect.
     sim.see(Event::OptOut(Change::ListBegan));
     sim.see(Event::OptOut(Change::ListDone));
     sim.settle();
@@ -181,7 +181,7 @@ fn one_that_is_being_deleted_counts_no_more_and_while_everything_is_frozen_it_st
     let mut shown = Shown::new(&sim, 600);
     shown.seen(&mut sim);
     sim.settle();
-    // Suspended before its status was written: it was in force all the same.
+    // The baseline is suspended before the status was written. The opt-out was in force all the same.
     sim.baseline(2, json!({"suspend": true}));
     sim.settle();
     assert_eq!(says(&write(&mut sim, &mut shown).unwrap()), "True WithinLimits");
@@ -225,7 +225,7 @@ fn nobody_is_told_that_policies_count_again_while_everything_is_frozen() {
             assert!(!note.contains(": DefaultDenyEgress applies here again"), "{frozen}: {note}");
         }
         assert!(!holds_egress(&sim, "a"));
-        // It goes on: the policy is back, and the end is not told twice.
+        // The baseline continues: the policy is back, and the end is not announced twice.
         sim.baseline(3, json!({}));
         sim.settle();
         assert!(holds_egress(&sim, "a"));
@@ -249,7 +249,7 @@ fn a_clock_that_jumps_ends_an_opt_out_and_brings_it_back() {
     assert!(holds_egress(&sim, "a"));
     assert_eq!(says(&write(&mut sim, &mut shown).unwrap()), "False Expired");
     assert_eq!(told(&mut sim), [EventReason::OptOutExpired]);
-    // Back: it is in force again, and its end is not told twice.
+    // The clock goes back: the opt-out is in force again, and its end is not announced twice.
     sim.elapsed = before + Duration::from_secs(5);
     sim.start += Duration::from_hours(24 * 366);
     sim.settle();
@@ -284,7 +284,7 @@ fn a_thousand_that_end_in_the_same_second_are_written_in_one_go_and_their_status
     let now = sim.now();
     let first = sim.engine.opt_out_writes(now);
     assert_eq!((first.len(), sim.engine.opt_out_writes(now).len()), (4, 0), "statuses hold up no policy");
-    // None of them was told to be in force, so only a few have been written; each that ends makes room for another.
+    // No status said that they were in force, so only a few are written at a time. Each write that ends makes room for another.
     let mut written = 0;
     let mut waiting = first;
     while let Some(write) = waiting.pop() {
@@ -334,7 +334,7 @@ fn nobody_is_told_that_it_ends_in_a_day_when_less_was_left_from_the_start_or_sin
     shown.seen(&mut sim);
     sim.settle();
     write(&mut sim, &mut shown);
-    // Its end is moved to in 30 minutes: neither the day nor the hour is told, but the end is.
+    // The end is moved to 30 minutes from now: neither the day nor the hour is announced, but the end is.
     shown.expires = sim.now().wall + SignedDuration::from_mins(30);
     (shown.generation, shown.version) = (2, shown.version + 1);
     shown.seen(&mut sim);
@@ -346,7 +346,7 @@ fn nobody_is_told_that_it_ends_in_a_day_when_less_was_left_from_the_start_or_sin
     sim.settle();
     write(&mut sim, &mut shown).unwrap();
     assert_eq!(told(&mut sim), [EventReason::OptOutExpired]);
-    // One that is over when it comes, and one that was never in force, have no end to tell of.
+    // An opt-out that has already expired, and one that was never in force, have no end to announce.
     for (name, expires, roles) in [("late", -5, vec!["DefaultDenyEgress"]), ("never", 40 * DAY, vec!["DefaultDenyEgress"])] {
         let mut shown = Shown { name, roles, ..Shown::new(&sim, expires) };
         shown.seen(&mut sim);
@@ -370,7 +370,7 @@ fn a_write_that_fails_is_tried_again_and_no_more_than_once_a_second() {
     assert!(sim.engine.next_wake(now).is_some_and(|at| at <= now.instant + Duration::from_secs(1)));
     sim.pass(Duration::from_secs(1));
     assert_eq!(says(&write(&mut sim, &mut shown).unwrap()), "True WithinLimits");
-    // Who takes the label or the status away has it back, once a second at most.
+    // A removed label or status is written again, at most once a second.
     for _ in 0..3 {
         (shown.label, shown.version) = (None, shown.version + 1);
         shown.seen(&mut sim);
@@ -427,7 +427,7 @@ fn what_is_not_stored_as_it_was_written_is_tried_ever_more_rarely_until_somethin
         assert!((8..=14).contains(&times.len()) && times[1] >= 2, "{what}: {times:?}");
         let now = sim.now();
         assert!(sim.engine.next_wake(now).is_some(), "{what}");
-        // It ends: what is wanted is something else, and that is tried at once.
+        // The opt-out ends: the wanted status changes, so the write is tried at once.
         sim.pass(Duration::from_secs(10));
         sim.settle();
         assert_eq!(try_to_write(&mut sim, &mut shown), 1, "{what}");
@@ -452,7 +452,7 @@ fn a_standby_knows_opt_outs_and_writes_nothing() {
 fn an_existing_namespace_that_did_without_everything_is_closed_at_the_end_also_after_a_restart() {
     let roles = vec!["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"];
     let young = json!({"creationTimestamp": "1970-01-12T00:00:00Z"});
-    // One that was in force before the baseline was created says nothing of what this one protects.
+    // An opt-out that was in force before the baseline was created does not count for this baseline.
     let past = json!("1970-01-11T23:59:59Z");
     for (first_in_force, held) in
         [(Value::Null, 0), (past, 0), (young["creationTimestamp"].clone(), 3), (json!("1970-01-12T13:00:00Z"), 3)]
@@ -513,7 +513,7 @@ fn one_that_was_in_force_before_the_baseline_was_created_is_in_force_anew_under_
 
 #[test]
 fn nothing_is_decided_before_opt_outs_are_listed_unless_there_can_be_none() {
-    // Why they are not listed, whether their CRD is known to be there, and whether work begins.
+    // Why opt-outs are not listed, whether their CRD is known to exist, and whether work begins.
     for (why, crd, begins) in [
         (None, None, false),
         (Some(ListRefusal::Unknown), None, true),
@@ -538,14 +538,14 @@ fn nothing_is_decided_before_opt_outs_are_listed_unless_there_can_be_none() {
             sim.see(refused());
         }
         assert_eq!(sim.jobs().len(), usize::from(begins), "{why:?}, {crd:?}");
-        // Whoever is refused first and learns later that there is no CRD goes on then.
+        // After a refusal, work begins when the list of CRDs shows that the CRD does not exist.
         list_crds(&mut sim, &[]);
         let begins_now = why.is_some() && !begins;
         assert_eq!(sim.jobs().len(), usize::from(begins_now), "{why:?}, {crd:?}");
     }
 }
 
-/// Everything is listed but CRDs and opt-outs; the namespace holds these.
+/// Everything is listed except CRDs and opt-outs. The namespace holds these policies.
 fn listed_but_crds_and_opt_outs(policies: impl IntoIterator<Item = NetworkPolicy>) -> EngineHarness {
     let mut sim = EngineHarness::blank();
     for kind in ConfigurationKind::VARIANTS.iter().copied().filter(|kind| *kind != ConfigurationKind::Crd) {
@@ -572,7 +572,7 @@ fn listed_but_crds_and_opt_outs(policies: impl IntoIterator<Item = NetworkPolicy
     sim
 }
 
-/// The same, and the namespace holds what is planned but for egress.
+/// The same. The namespace holds all planned policies except egress.
 fn begun_without_egress() -> EngineHarness {
     let mut before = EngineHarness::protected();
     before.policies.retain(|(_, name), _| name != EGRESS);
@@ -588,7 +588,7 @@ fn list_opt_outs(sim: &mut EngineHarness, shown: &Shown) {
 #[test]
 fn an_apiserver_that_does_not_know_opt_outs_yet_is_believed_when_its_crds_say_so() {
     let unknown = || Event::OptOut(Change::Refused(ListRefusal::Unknown, String::new()));
-    // The CRD is there: it is only not served yet.
+    // The CRD exists, but the API server does not serve opt-outs yet.
     let mut sim = begun_without_egress();
     let shown = Shown::new(&sim, 600);
     sim.see(unknown());
@@ -601,7 +601,7 @@ fn an_apiserver_that_does_not_know_opt_outs_yet_is_believed_when_its_crds_say_so
     list_opt_outs(&mut sim, &shown);
     assert_eq!(sim.jobs().len(), 0, "it is in force: nothing is missing");
 
-    // CRDs cannot be listed either: then it counts when it lasts, also for one that was seen.
+    // CRDs cannot be listed either. Then the refusal counts when it lasts, also after opt-outs were seen.
     for refusal in [ListRefusal::Forbidden, ListRefusal::Unknown] {
         let mut sim = begun_without_egress();
         let refused = || Event::Configuration(ConfigurationKind::Crd, Change::Refused(refusal, String::new()));
@@ -625,7 +625,7 @@ fn an_apiserver_that_does_not_know_opt_outs_yet_is_believed_when_its_crds_say_so
         sim.see(unknown());
         assert_eq!(sim.jobs().len(), jobs, "{pass}");
     }
-    // Neither do CRDs answer: they are gone without, and so are opt-outs.
+    // CRDs get no answer either: work begins without them, and without opt-outs.
     let mut sim = begun_without_egress();
     sim.see(unknown());
     assert_eq!(sim.jobs().len(), 0);

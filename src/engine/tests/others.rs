@@ -1,4 +1,4 @@
-//! What others do against a baseline: they change its policies again and again, go round it, or had its names before.
+//! What others do against a baseline: they change its policies again and again, bypass it, or used its names before.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn violations(sim: &mut EngineHarness) -> Vec<(String, String)> {
     entries(status).into_iter().map(|(reason, policy)| (reason, policy.unwrap_or_default())).collect()
 }
 
-/// Somebody deletes a policy and it is repaired, five times.
+/// Somebody deletes a policy, and it is repaired, five times.
 fn contested() -> EngineHarness {
     let mut sim = EngineHarness::protected();
     sim.engine.take_announcements();
@@ -63,7 +63,7 @@ fn a_policy_that_is_changed_again_and_again_is_repaired_later_and_later_and_neve
 #[test]
 fn a_contest_is_told_once_in_an_event_and_in_the_metrics_and_stays_in_the_status_while_it_lasts() {
     let mut sim = contested();
-    // Once more, and its repairs wait for some seconds.
+    // The contest goes on: each repair now waits for some seconds.
     for _ in 0..3 {
         sim.delete("a", EGRESS);
         sim.pass(SECOND * 10);
@@ -135,7 +135,7 @@ fn a_policy_that_opens_what_the_baseline_closes_is_reported_and_left_alone() {
     assert_eq!(violations(&mut sim), [("Bypassed".to_owned(), "allow-all".to_owned())]);
     let status = sim.statuses.last().unwrap();
     assert_eq!((status.namespaces.bypassed, status.namespaces.protected, ready(status)), (1, 1, "Protected"));
-    // Told once, and again when it opens something else.
+    // It is announced once, and again when it opens something else.
     policy(&mut sim, "a", "allow-all", open());
     sim.settle();
     assert!(told(&mut sim, EventReason::BaselineBypassed).is_empty());
@@ -165,7 +165,7 @@ fn what_a_baseline_does_not_close_is_no_bypass() {
     sim.namespace("a");
     sim.settle();
     policy(&mut sim, "a", "allow-all", open());
-    // In a namespace that no baseline selects nothing is bypassed either.
+    // In a namespace that no baseline selects, nothing counts as bypassed.
     sim.namespace("kube-system");
     policy(&mut sim, "kube-system", "allow-all", open());
     sim.settle();

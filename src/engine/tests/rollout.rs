@@ -1,6 +1,6 @@
-//! Rollouts, event by event: what goes out when, and what a restart makes of it.
+//! Rollouts, event by event: what is rolled out when, and how a restarted instance continues.
 //!
-//! One file: the waves of a change; what is stored of it has a file of its own.
+//! One file: the waves of a change. The stored revisions have a file of their own.
 
 mod stored;
 
@@ -36,7 +36,7 @@ const INGRESS: &str = "baseline-default-deny-ingress";
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// A cluster of five namespaces, and the revisions that are stored.
+/// A cluster of five namespaces, with the stored revisions.
 struct Cluster {
     sim: EngineHarness,
     revisions: BTreeMap<String, ControllerRevision>,
@@ -44,7 +44,7 @@ struct Cluster {
     spec: Value,
 }
 
-/// One namespace in a wave, a minute between waves, and this port of DNS beside 53.
+/// One namespace in a wave, one minute between waves, and this DNS port besides 53.
 fn spec(port: i32) -> Value {
     json!({"dns": {"ports": [port]}, "rollout": {"maxNamespacesPerWave": 1, "interval": "1m"}})
 }
@@ -59,12 +59,12 @@ fn discovering() -> EngineHarness {
 }
 
 impl Cluster {
-    /// Every namespace holds what the spec asks for, and its revision is stored.
+    /// Every namespace holds the policies of the spec, and its revision is stored.
     fn settled(spec: Value) -> Self {
         Self::settled_in(EngineHarness::unsynced(), spec)
     }
 
-    /// The same, where DNS is looked for.
+    /// The same, with DNS discovery.
     fn discovering(spec: Value) -> Self {
         Self::settled_in(discovering(), spec)
     }
@@ -90,7 +90,7 @@ impl Cluster {
         self.sim.baseline(self.generation, spec);
     }
 
-    /// Whatever is due is done, until nothing is.
+    /// Runs everything that is due, until nothing is left.
     fn work(&mut self) {
         for _ in 0..50 {
             if self.store(|_| None) + self.sim.answer(|_, _| None) == 0 {
@@ -130,7 +130,7 @@ impl Cluster {
         }
     }
 
-    /// The second port of DNS in each namespace.
+    /// The second DNS port in each namespace.
     fn ports(&self) -> String {
         NAMES.map(|ns| self.port(ns)).join(" ")
     }
@@ -141,7 +141,7 @@ impl Cluster {
         policy["spec"]["egress"][0]["ports"][2]["port"].to_string()
     }
 
-    /// What a policy says was asked for.
+    /// The annotation of a policy with the hash of what its spec asked for.
     fn asked(&self, ns: &str, policy: &str) -> Option<&String> {
         let meta = &self.sim.policies[&(ns.to_owned(), policy.to_owned())].metadata;
         meta.annotations.as_ref().unwrap().get(ANNOTATION_ASKED)
@@ -152,12 +152,12 @@ impl Cluster {
         self.work();
     }
 
-    /// Another process takes over: it knows what is in the cluster, and the status.
+    /// Another process takes over. It knows the cluster and the stored status.
     fn restart(self) -> Self {
         self.restart_as(EngineHarness::unsynced())
     }
 
-    /// The same, where DNS has one more address.
+    /// The same, with one more DNS address.
     fn restart_with_dns(self, address: &str) -> Self {
         let mut sim = discovering();
         hear(&mut sim, service("more", address));
@@ -232,11 +232,11 @@ fn without_a_rollout_a_change_goes_out_at_once_and_nothing_is_stored() {
     cluster.edit(without(2));
     cluster.work();
     assert_eq!((cluster.ports(), cluster.revisions.len()), ("2 2 2 2 2".into(), 0));
-    // With one that comes along with the change, that is where it begins.
+    // A rollout that is added together with a change starts from the state before.
     cluster.edit(spec(3));
     cluster.work();
     assert_eq!((cluster.ports(), cluster.revisions.len()), ("3 2 2 2 2".into(), 2));
-    // And without one again, nothing waits.
+    // Without a rollout again, nothing waits.
     cluster.edit(without(3));
     cluster.work();
     assert_eq!((cluster.ports(), cluster.revisions.len()), ("3 3 3 3 3".into(), 0));
@@ -262,7 +262,7 @@ fn a_baseline_that_is_made_anew_inherits_no_rollout_however_that_was_seen() {
             cluster.sim.baseline_with(1, spec(2), new);
             cluster.sim.see(Event::Baseline(Change::ListDone));
         }
-        // What the former one stored goes with it, and is no place where this one begins.
+        // The stored revisions of the former baseline are deleted, and the new one starts no rollout from them.
         cluster.sim.answer(|_, _| None);
         assert_eq!(cluster.ports(), "2 2 2 2 2", "{event}");
         cluster.work();
@@ -354,7 +354,7 @@ fn failures_pause_it_until_the_spec_is_edited_also_after_a_restart() {
     let mut cluster = cluster.restart();
     cluster.pass(MINUTE * 10);
     assert_eq!((cluster.ports(), cluster.status().0), ("1 1 1 1 1".into(), "RolloutPaused".into()));
-    // What keeps it from going on may have ended; its owner says so.
+    // The cause of the pause may be gone; an edit by the owner resumes the rollout.
     let mut again = spec(2);
     again["rollout"]["maxFailures"] = json!(1);
     cluster.edit(again);
@@ -425,7 +425,7 @@ fn an_instance_that_takes_over_goes_on_where_the_last_one_was() {
     cluster.work();
     cluster.sim.lead(false);
     assert_eq!((cluster.store(|_| None), cluster.sim.jobs().len()), (0, 0));
-    // The other one moves the next namespace.
+    // The other instance moves the next namespace.
     let mut moved = cluster.sim.policies[&("a".to_owned(), EGRESS.to_owned())].clone();
     moved.metadata.namespace = Some("b".into());
     let id = crate::policy::plan::own_id("b", EGRESS);
@@ -490,7 +490,7 @@ fn i1_a_restart_that_finds_other_dns_takes_no_namespace_back_to_what_it_held_bef
         let policy = serde_json::to_string(&cluster.sim.policies[&(ns.to_owned(), EGRESS.to_owned())]).unwrap();
         assert!(policy.contains("10.0.0.12/32"), "{ns}: {policy}");
     }
-    // Those that a change was left in are known, too.
+    // The revisions of unfinished rollouts are recognised, too.
     cluster.edit(spec(3));
     cluster.work();
     assert_eq!(cluster.ports(), "3 2 1 1 1");
@@ -506,7 +506,7 @@ fn i1_a_former_revision_that_would_be_refused_today_is_kept_where_no_wave_has_be
     let mut cluster = Cluster::settled(spec(1));
     cluster.edit(spec(2));
     cluster.work();
-    // What went out to all was asked of a release whose rules were laxer.
+    // The settled revision comes from a release with laxer rules.
     let mut lax = spec(1);
     lax["dns"]["peers"] = json!([{"ipBlock": {"cidr": "anywhere"}}]);
     let lax = Revision::of(&serde_json::from_value(with_policies(lax)).unwrap());
@@ -600,7 +600,7 @@ fn i2_a_restart_while_the_baseline_is_suspended_keeps_what_the_status_says_of_a_
 
 #[test]
 fn i7_what_is_frozen_holds_up_no_wave_keeps_what_it_has_and_follows_in_a_wave_when_that_is_over() {
-    // A baseline that comes first and is suspended freezes what it selects.
+    // A suspended baseline with a higher priority freezes the namespaces that it selects.
     let first = json!({"priority": 9, "suspend": true, "namespaceSelector": {"matchLabels": {"frozen": "yes"}}});
     for when in ["before", "in the middle"] {
         let mut cluster = Cluster::settled(spec(1));

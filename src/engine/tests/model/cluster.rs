@@ -1,4 +1,4 @@
-//! The cluster of the model: one namespace, one baseline, a few policies, and those rules of the API server that matter here.
+//! The cluster of the model: one namespace, one baseline, a few policies, and the rules of the API server that matter here.
 //!
 //! One file: what an API server does with objects, requests and watches.
 
@@ -20,10 +20,10 @@ use crate::{
 
 pub const OWN: &str = "policy-baseline-system";
 pub const NAMESPACE: &str = "team-a";
-/// The label by which the baseline selects.
+/// The label that the baseline selects.
 pub const SELECTED: &str = "closed";
 
-/// What the baseline asks for: an edit of the prefix makes every former name stale.
+/// The plan of the baseline. An edit of the name prefix makes every former name stale.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Plan {
     First,
@@ -41,12 +41,12 @@ impl Plan {
     }
 }
 
-/// The policies that there may be.
+/// The names of all possible policies.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Name {
-    /// Of a plan, by the number of the role.
+    /// A planned policy, by the number of its role.
     Planned(Plan, u8),
-    /// A tenant's copy of one of ours, labels and all, under a name of his own.
+    /// A tenant's copy of one of our policies, with its labels, under another name.
     Copy,
 }
 
@@ -64,14 +64,14 @@ impl Name {
     }
 }
 
-/// What a policy is like.
+/// The content of a policy.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Make {
-    /// It carries our labels.
+    /// It has our labels.
     pub ours: bool,
-    /// Somebody wrote a hole into it.
+    /// Somebody added a rule that opens it.
     pub opened: bool,
-    /// It has a deletionTimestamp, and a finalizer of somebody.
+    /// It has a deletionTimestamp, and somebody else's finalizer.
     pub going: bool,
 }
 
@@ -80,7 +80,7 @@ impl Make {
     pub const FOREIGN: Self = Self { ours: false, opened: true, going: false };
 }
 
-/// A policy as it is stored.
+/// A stored policy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Policy {
     pub uid: u64,
@@ -95,7 +95,7 @@ pub struct Namespace {
     pub terminating: bool,
 }
 
-/// What the baseline says; `None` cannot be planned with.
+/// The plan that the baseline asks for; `None` if the baseline is invalid.
 pub type Asked = Option<Plan>;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -105,7 +105,7 @@ pub struct Baseline {
     pub asked: Asked,
 }
 
-/// What a watch tells. Of what is gone, the version of its deletion.
+/// What a watch reports. A deleted object has the version of its deletion.
 #[derive(Clone, Copy, Debug)]
 pub enum News {
     Namespace(Namespace),
@@ -169,12 +169,12 @@ impl Baseline {
     }
 }
 
-/// A request.
+/// A write request.
 #[derive(Clone, Copy, Debug)]
 pub struct Write {
     pub name: Name,
     pub deed: Deed,
-    /// It repairs something that was there.
+    /// It repairs a policy that existed.
     pub repairs: bool,
 }
 
@@ -200,7 +200,7 @@ impl Write {
     }
 }
 
-/// How a write ended, for who sent it.
+/// How a write ended, from the view of the sender.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer {
     Stored(Policy),
@@ -210,25 +210,25 @@ pub enum Answer {
     Conflict,
     Terminating,
     NotLeading,
-    /// Nobody knows.
+    /// The sender does not know the result.
     Lost,
 }
 
 #[derive(Clone, Debug)]
 pub struct Cluster {
     pub roles: u8,
-    /// The last number that was given to anything.
+    /// The last number that was used as a version or uid.
     pub clock: u64,
     pub namespace: Option<Namespace>,
     pub policies: BTreeMap<Name, Policy>,
     pub baseline: Option<Baseline>,
-    /// What the watches have to tell.
+    /// What the watches have not reported yet.
     pub news: Vec<News>,
     pub broken: Option<Broken>,
 }
 
 impl Cluster {
-    /// A namespace that is selected, a baseline, and a tenant's copy of a policy.
+    /// A selected namespace, a baseline, and a tenant's copy of a policy.
     pub fn new(roles: u8, broken: Option<Broken>) -> Self {
         let namespace = Some(Namespace { uid: 1, selected: true, terminating: false });
         let baseline = Some(Baseline { uid: 2, version: 2, asked: Some(Plan::First) });
@@ -267,7 +267,7 @@ impl Cluster {
         self.set_namespace(Namespace { uid, selected: true, terminating: false });
     }
 
-    /// The controller of namespaces ends what it began.
+    /// The namespace controller completes the deletion of the namespace.
     pub fn vanish(&mut self) {
         for name in self.policies.keys().copied().collect::<Vec<_>>() {
             self.remove(name);
@@ -286,7 +286,7 @@ impl Cluster {
         self.news.push(News::Baseline(baseline));
     }
 
-    /// What the API server does with a write.
+    /// Carries out a write as the API server does.
     pub fn serve(&mut self, write: Write) -> Answer {
         let stored = self.policies.get(&write.name).copied();
         match (write.deed, stored) {
@@ -315,7 +315,7 @@ impl Cluster {
         }
     }
 
-    /// What admission makes of what was planned.
+    /// What admission makes of a planned policy.
     fn admitted(&self) -> Make {
         Make { opened: self.broken == Some(Broken::AdmissionOpens), ..Make::RIGHT }
     }
@@ -332,7 +332,7 @@ const fn is_second(name: Name) -> bool {
     matches!(name, Name::Planned(Plan::Second, _))
 }
 
-/// The objects in the form in which a watch delivers them, but for their numbers.
+/// The objects as a watch delivers them, without their numbers.
 struct Forms {
     baselines: BTreeMap<Asked, RawBaseline>,
     policies: BTreeMap<Name, NetworkPolicy>,

@@ -1,9 +1,9 @@
-//! A model of the decision loop: the real engine, once or twice, against a cluster that may do anything at any moment. Every order of
-//! events is tried: watches that lag, each on its own; requests and answers that are late or lost; other writers; crashes; a Lease that
-//! changes hands while writes are on their way; a namespace that goes and comes back; edits of the baseline.
+//! A model of the decision loop: the real engine, once or twice, against a cluster in which anything may happen at any moment. It tries
+//! every order of events. Each watch lags on its own; requests and answers are late or lost. There are other writers and crashes. A Lease
+//! changes hands during writes; a namespace is deleted and created again; the baseline is edited.
 //!
-//! Between two events any time may pass: what is held back for a time is held back for a moment or an hour. The wall clock jumps at every
-//! step, back and forth. The elector has a model of its own; here it is what it promises: no gate opens while another one is open.
+//! Any time may pass between two events: a delay ends after a moment or after an hour. The wall clock jumps forward and back at every
+//! step. The leader election has a model of its own. Here only its promise counts: no gate opens while another one is open.
 
 mod cluster;
 mod replica;
@@ -39,7 +39,7 @@ impl PartialEq for World {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
-    // What goes on by itself.
+    // Events that happen by themselves.
     List(usize, Watch),
     Show(usize, Watch),
     Acquire(usize),
@@ -53,14 +53,14 @@ pub enum Action {
     LandStray(usize),
     Vanish,
     Release(Name),
-    // What others do.
+    // Changes by others.
     Change(Name, Make),
     Delete(Name),
     Edit(Option<Asked>),
     Select(bool),
     Terminate,
     Recreate,
-    // What fails.
+    // Faults.
     Lose(usize, usize),
     LoseLate(usize, usize),
     LoseAnswer(usize, usize),
@@ -101,7 +101,7 @@ impl World {
         self.writes = 0;
     }
 
-    /// What goes on by itself. When there is nothing of it, the world is at rest.
+    /// Adds the events that happen by themselves. If there is none, the world is at rest.
     fn goes_on(&self, actions: &mut Vec<Action>) {
         let nobody_leads = !self.sides.iter().any(|side| side.open);
         for (i, side) in self.sides.iter().enumerate() {
@@ -245,7 +245,7 @@ impl World {
         }
     }
 
-    /// Takes from the budget.
+    /// Takes the cost of an action from the budget.
     fn account(&mut self, action: Action) {
         let budget = &mut self.budget;
         let spent = match action {

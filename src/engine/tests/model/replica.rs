@@ -1,4 +1,4 @@
-//! One instance in the model: the real engine, what its watches have still to tell, its gate, and the job that it works on.
+//! One instance in the model: the real engine, the events that its watches have not shown yet, its gate, and its current job.
 //!
 //! One file: all that one instance does in the model.
 
@@ -30,14 +30,14 @@ use crate::{
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// The wall clock jumps at every step: to these.
+/// The wall clock jumps to one of these at every step.
 const WALL: [i64; 3] = [1_700_000_000, 0, 4_000_000_000];
 
-/// What an instance was shown, kept apart from the engine, which is judged by it.
+/// What an instance was shown. Kept apart from the engine, because the rules judge the engine by it.
 #[derive(Clone, Debug, Default)]
 pub struct Shown {
     pub namespace: Option<Namespace>,
-    /// By watches and answers, whichever is newer; gone ones with the version of their deletion.
+    /// The newest state from watches and answers; deleted policies with the version of their deletion.
     policies: BTreeMap<Name, (u64, Option<Policy>)>,
     pub baseline: Option<Baseline>,
 }
@@ -65,13 +65,13 @@ impl Shown {
     }
 }
 
-/// A job on its way.
+/// A job that is under way.
 #[derive(Clone, Debug)]
 pub struct Running {
     job: Job,
     /// How many tasks come before the removals.
     first: usize,
-    /// A list was taken meanwhile, or the namespace went: what is told of a policy that nobody has seen may be over.
+    /// A list was taken or the namespace was deleted during the job. An answer about a policy that no watch has shown may be outdated.
     doubtful: bool,
     pub steps: Vec<Step>,
 }
@@ -84,7 +84,7 @@ pub enum Step {
 }
 
 impl Running {
-    /// The tasks that may be sent now: the removals only when nothing that comes before them is left.
+    /// The tasks that may be sent now. Removals come only after all other tasks are answered.
     pub fn phase(&self) -> std::ops::Range<usize> {
         let waits = |steps: &[Step]| steps.iter().any(|step| matches!(step, Step::Waits(_)));
         let (applies, removals) = self.steps.split_at(self.first);
@@ -107,9 +107,9 @@ pub struct Replica {
     engine: Arc<Engine>,
     elapsed: Duration,
     turns: usize,
-    /// Its gate.
+    /// Whether its gate is open.
     pub open: bool,
-    /// What the engine was told of it.
+    /// The state of the gate that the engine was last given.
     told: bool,
     pub listed: [bool; 3],
     feeds: [Vec<News>; 3],
@@ -125,7 +125,7 @@ impl fmt::Debug for Replica {
 }
 
 impl Replica {
-    /// It has just started.
+    /// An instance that has just started.
     pub fn new() -> Self {
         let mut side = Self {
             engine: Arc::new(Engine::new(OWN)),
@@ -175,7 +175,7 @@ impl Replica {
         }
     }
 
-    /// Its watches have something to tell.
+    /// Whether its watches have something left to show.
     pub fn is_behind(&self) -> bool {
         self.listed.contains(&false) || self.feeds.iter().any(|feed| !feed.is_empty())
     }
@@ -207,7 +207,7 @@ impl Replica {
         });
     }
 
-    /// Lists anew: everything as it stands now.
+    /// Lists again: the instance sees the current state of the cluster.
     pub fn list(&mut self, watch: Watch, cluster: &Cluster) {
         let phase = |phase: ListPhase| match watch {
             Watch::Namespaces => Event::Namespace(phase.change()),
@@ -285,7 +285,7 @@ impl Replica {
         self.job = Some(Running { job, first, doubtful: false, steps });
     }
 
-    /// Removals of what the job does not write.
+    /// Removals of all our policies that the job does not write.
     fn removals(&self, job: &Job) -> Vec<Task> {
         let written = |name: Name| job.tasks.iter().any(|task| Name::of(&task.drift.policy) == name);
         let ours = self.shown.policies.iter().filter_map(|(name, (_, policy))| Some((*name, (*policy)?)));
@@ -310,7 +310,7 @@ impl Replica {
         running.steps[step] = Step::Answered(answer);
     }
 
-    /// When nothing that comes before the removals was confirmed, they are not tried.
+    /// Skips the removals if a write before them failed.
     pub fn withhold(&mut self, cluster: &Cluster) {
         let Some(running) = &self.job else { return };
         let phase = running.phase();
@@ -341,7 +341,7 @@ impl Replica {
         }
     }
 
-    /// The job has ended.
+    /// Ends the job and gives its results to the engine.
     pub fn finish(&mut self, cluster: &Cluster) {
         let Some(Running { steps, .. }) = &self.job else { return };
         let results = (0..steps.len()).map(|step| self.result(step, cluster)).collect();
@@ -350,7 +350,7 @@ impl Replica {
         self.forget_what_is_gone();
     }
 
-    /// No answer is on its way that could be older than a deletion.
+    /// Forgets deleted policies when no job is under way: no answer can then be older than a deletion.
     fn forget_what_is_gone(&mut self) {
         if self.job.is_none() {
             self.shown.policies.retain(|_, (_, policy)| policy.is_some());

@@ -9,12 +9,12 @@ use super::{
     world::{Rule, World},
 };
 
-/// Writes after which everything must have come to its end, when nobody else does anything.
+/// The most writes until everything must be at rest, when nobody else does anything.
 const ENOUGH_WRITES: u8 = 12;
 
-/// Always: none of the rules is broken; at rest everything is as planned (I1); and rest comes (I2). Together the last two say that the
-/// namespace converges: every step that goes on by itself is one of finitely many sightings and answers, or ends with a write, and there
-/// are only so many writes. Stateright's `eventually` would not do: it does not look at cycles.
+/// In every state: no rule is broken, a state at rest is as planned (I1), and the writes end (I2). Together, the last two mean that the
+/// namespace converges. Every step that happens by itself is one of finitely many observations and answers, or ends with a write. The
+/// number of writes is limited. Stateright's `eventually` cannot be used, because it does not look at cycles.
 pub fn properties(setup: &Setup) -> Vec<Property<Setup>> {
     let mut properties = vec![
         Property::always("I1: at rest the namespace holds its plan and nothing else of ours", |_, world: &World| {
@@ -43,7 +43,7 @@ pub fn properties(setup: &Setup) -> Vec<Property<Setup>> {
 }
 
 impl World {
-    /// Nothing is broken: what follows from what is teaches nothing.
+    /// Whether no rule is broken yet. The states after a broken rule are not explored.
     pub fn is_sound(&self) -> bool {
         self.broke.is_empty() && self.writes <= ENOUGH_WRITES
     }
@@ -58,7 +58,7 @@ impl World {
         }
     }
 
-    /// Nothing goes on but what others may do.
+    /// Whether only others can still do something.
     fn is_at_rest(&self) -> bool {
         let mut actions = Vec::new();
         self.goes_on(&mut actions);
@@ -79,12 +79,12 @@ impl World {
         self.is_at_rest() && self.cluster.policies.contains_key(&Name::Planned(Plan::Second, 0)) && self.is_as_planned()
     }
 
-    /// A job begins: what is sent first was decided by what is shown now.
+    /// A job begins: its first writes must fit what the instance is shown now.
     pub fn judge_start(&mut self, i: usize) {
         self.judge(i);
     }
 
-    /// Requests are sent, if the gate lets them. What follows others was decided before; whether it is sent is decided now.
+    /// Requests are sent, if the gate is open. Later writes of a job were decided before, but whether they are sent is decided now.
     pub fn judge_sending(&mut self, i: usize, sends: bool) {
         let side = &self.sides[i];
         let (open, listed) = (side.open, side.listed.iter().all(|listed| *listed));
@@ -129,14 +129,14 @@ impl World {
 }
 
 impl Cluster {
-    /// Whether each role is there, under whatever name.
+    /// Whether each role has a correct policy, under any planned name.
     fn is_closed(&self) -> bool {
         let is_right = |name: Name| self.policies.get(&name).is_some_and(|policy| policy.make == Make::RIGHT);
         (0..self.roles).all(|role| Plan::ALL.into_iter().any(|plan| is_right(Name::Planned(plan, role))))
     }
 }
 
-/// What an instance plans, by what it was shown.
+/// What an instance plans, from what it was shown.
 fn planned(shown: &Shown, roles: u8) -> Vec<Name> {
     let selected = shown.namespace.is_some_and(|ns| ns.selected && !ns.terminating);
     let plan = shown.baseline.and_then(|b| b.asked).filter(|_| selected);

@@ -1,57 +1,57 @@
-//! What is explored: how much may happen, and what is broken on purpose.
+//! What the model explores: how much may happen, and what is broken on purpose.
 
-/// What is broken on purpose, to see that the model finds it.
+/// A defect that is built in, to check that the model finds it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Broken {
-    /// Nothing is sent through the gate.
+    /// Writes are sent without asking the gate.
     IgnoresGate,
-    /// Removals do not wait for what comes before them.
+    /// Removals do not wait for the writes before them.
     RemovesAtOnce,
-    /// A repair deletes, to create anew.
+    /// A repair deletes the policy and creates it again.
     Recreates,
-    /// A repair does not say which object it means.
+    /// A repair does not name the uid of the object.
     AppliesByName,
-    /// The API server does not look at what a removal asks for.
+    /// The API server ignores the preconditions of a removal.
     DeletesByName,
-    /// A copy is taken for ours.
+    /// A copy counts as ours.
     BelievesLabels,
-    /// That a namespace is going is not seen.
+    /// An instance does not see that a namespace is being deleted.
     SeesNoTermination,
-    /// That a policy is gone is not seen.
+    /// An instance does not see that a policy was deleted.
     LosesDeletions,
-    /// Another plugin makes a hole into everything that is written.
+    /// Another admission plugin opens every policy that is written.
     AdmissionOpens,
-    /// A baseline that is invalid is read as the second plan.
+    /// An invalid baseline is read as the second plan.
     PlansInvalid,
-    /// What the second plan writes is said to be stored, and is not.
+    /// Writes of the second plan are answered as stored, but are not stored.
     StoresNothing,
-    /// All lists are taken for complete when the first one is.
+    /// All lists count as complete when the first one is.
     ListsTooEarly,
 }
 
 /// How much may happen.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Budget {
-    /// Deeds of tenants.
+    /// Changes by tenants.
     pub tenant: u8,
     /// Edits of the baseline.
     pub edits: u8,
     /// Changes of the namespace.
     pub namespace: u8,
-    /// Answers and requests that are lost, crashes, watches that begin anew.
+    /// Lost answers and requests, crashes, and restarted watches.
     pub faults: u8,
-    /// Terms that end.
+    /// Leader terms that end.
     pub terms: u8,
-    /// Waits that end before the watches have told what they have to.
+    /// Waits that end before the watches have reported everything.
     pub lags: u8,
 }
 
-/// What is explored.
+/// One exploration.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
     pub sides: usize,
     pub roles: u8,
-    /// It begins at rest, with everything listed and the first plan in place; else with nothing.
+    /// It begins at rest, with everything listed and the first plan in place. Otherwise it begins empty.
     pub settled: bool,
     pub budget: Budget,
     pub broken: Option<Broken>,

@@ -1,4 +1,4 @@
-//! A state without its age: of versions and uids only their order counts, so that states which differ in nothing else are one.
+//! A state without its age. Only the order of versions and uids counts, so states that differ in nothing else are the same.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -10,7 +10,7 @@ enum Item {
     Number(u64),
 }
 
-/// What is written down of a state.
+/// The recorded parts of a state.
 #[derive(Debug, Default)]
 pub struct StateKey(Vec<Item>);
 
@@ -26,14 +26,14 @@ impl StateKey {
         self.0.push(Item::Number(number));
     }
 
-    /// A uid of an object of the model: a number.
+    /// A uid of an object in the model, which is a number.
     pub fn uid(&mut self, uid: Option<&Uid>) {
         self.number(uid.map_or(0, |uid| uid.to_string().parse().unwrap()));
     }
 }
 
 impl StateKey {
-    /// What was written down, with every number replaced by its rank.
+    /// The recorded parts, with every number replaced by its rank.
     pub fn ageless(self) -> Vec<u64> {
         let number = |item: &Item| match item {
             Item::Number(number) => Some(*number),

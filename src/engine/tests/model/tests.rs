@@ -1,4 +1,4 @@
-//! What the model finds: nothing, and everything that is broken on purpose.
+//! The results of the model: it finds no broken rule, and it finds every defect that is built in.
 
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -8,7 +8,7 @@ const NOTHING: Budget = Budget { tenant: 0, edits: 0, namespace: 0, faults: 0, t
 const ONE: Setup = Setup { sides: 1, roles: 1, settled: false, budget: NOTHING, broken: None };
 const SETTLED: Setup = Setup { settled: true, ..ONE };
 
-/// Tries every order. So many states there are at least: the model must not become empty unseen.
+/// Tries every order of events. There must be at least `states` states, so that the model cannot become empty unnoticed.
 fn holds(setup: Setup, states: usize) {
     let start = std::time::Instant::now();
     let checker = setup.checker().threads(2).spawn_bfs().join();
@@ -18,7 +18,7 @@ fn holds(setup: Setup, states: usize) {
     assert!(found >= states, "the model has shrunk");
 }
 
-/// The model finds what is broken, and says which rule it broke.
+/// The model must find the defect, and name the rule that it breaks.
 fn finds(broken: Broken, rule: &str, setup: Setup) {
     let setup = Setup { broken: Some(broken), ..setup };
     let checker = setup.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();

@@ -1,4 +1,4 @@
-//! One state of the model: the cluster, its replicas, and which rules were broken on the way.
+//! One state of the model: the cluster, its replicas, and the rules that were broken so far.
 
 use super::{
     cluster::{Cluster, Write},
@@ -6,24 +6,24 @@ use super::{
     setup::Budget,
 };
 
-/// What an instance did that it must not do, by what it had been shown itself.
+/// A rule that an instance broke, judged by what it was shown itself.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Rule {
-    /// I3: it deleted what it plans.
+    /// I3: it deleted a policy that it plans.
     DeletedPlanned,
-    /// I3: its repair made another object.
+    /// I3: its repair created another object.
     MadeAnother,
-    /// I3: by its removal the namespace was open for a moment.
+    /// I3: its removal opened the namespace for a moment.
     Opened,
-    /// I4: it wrote to, or deleted, what is not ours.
+    /// I4: it changed or deleted a policy that is not ours.
     TouchedForeign,
-    /// I5: it wrote to a namespace that is going or gone.
+    /// I5: it wrote to a namespace that was being deleted or gone.
     WroteToGoing,
-    /// I6: it sent a write with its gate closed.
+    /// I6: it sent a write while its gate was closed.
     SentUnelected,
-    /// Removal rules: something planned was not confirmed.
+    /// Removal rules: a planned policy was not confirmed.
     RemovedEarly,
-    /// Removal rules, I7: no living and valid baseline asked for it.
+    /// Removal rules, I7: no existing and valid baseline asked for it.
     RemovedUnasked,
     /// Removal rules: not everything was listed.
     Unlisted,
@@ -33,12 +33,12 @@ pub enum Rule {
 pub struct World {
     pub cluster: Cluster,
     pub sides: Vec<Replica>,
-    /// Requests that nobody waits for, and that may still take effect.
+    /// Requests whose sender no longer waits. They may still take effect.
     pub strays: Vec<Write>,
     pub budget: Budget,
-    /// Writes since something happened that nobody but the operator did.
+    /// Writes since anything but the operator changed something.
     pub writes: u8,
-    /// Only the baseline was edited so far.
+    /// So far only the baseline was edited.
     pub calm: bool,
     pub broke: Vec<Rule>,
 }

@@ -1,4 +1,4 @@
-//! The revisions that are stored: what waits for them, and what is told when they are not there.
+//! The stored revisions: what waits for them, and what is reported when they are missing.
 
 use super::*;
 use crate::engine::facts::event::ListRefusal;
@@ -12,7 +12,7 @@ fn no_wave_begins_before_what_it_comes_from_is_stored_and_the_status_says_why() 
     assert_eq!((cluster.sim.jobs().len(), cluster.status().0), (0, "RolloutPaused".into()));
     cluster.pass(MINUTE);
     assert_eq!((cluster.ports(), cluster.status().0), ("2 1 1 1 1".into(), "RollingOut".into()));
-    // Somebody deletes what is stored: it is stored anew.
+    // Somebody deletes the stored revisions: they are stored again.
     let revisions: Vec<_> = std::mem::take(&mut cluster.revisions).into_values().collect();
     for revision in revisions {
         cluster.sim.see(Event::Revision(Change::Deleted(Box::new(revision))));
@@ -59,7 +59,7 @@ fn a_stored_revision_without_its_labels_is_told_once_and_asked_for_ever_more_rar
     };
     let (reason, message) = paused(&mut cluster).unwrap();
     assert!(reason == "RevisionNotStored" && message.contains("policybaseline.io/baseline=b"), "{reason}: {message}");
-    // Nothing goes out before it is found again.
+    // Nothing is rolled out before the revision is found again.
     cluster.edit(spec(2));
     let refuses = |write: &RevisionWrite| (write.object == object).then(exists);
     for _ in 0..5 {
@@ -128,7 +128,7 @@ fn stored_revisions_that_do_not_come_are_gone_without_and_no_wave_begins_before_
         conditions.iter().find(|c| c.type_ == "RolloutPaused").map(|c| c.reason.clone())
     };
     assert_eq!(paused(&mut cluster).as_deref(), Some("RevisionsLate"));
-    // What stands is kept.
+    // The existing policies are kept.
     cluster.edit(spec(2));
     cluster.pass(MINUTE * 9);
     assert_eq!((cluster.ports(), cluster.status().0), ("1 1 1 1 1".into(), "RolloutPaused".into()));
