@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::names::INSTANCE,
-    policy::plan::{Baseline, BaselineError},
+    policy::plan::{Baseline, BaselineError, Known},
 };
 
 /// How many namespaces a change of a baseline may release without confirmation. It may also release a tenth of those that it holds, if
@@ -38,8 +38,25 @@ impl Engine {
             self.forget_baseline(&name);
             self.tracked.insert(name.clone(), new);
         }
-        self.place(name, now);
+        self.place(name.clone(), now);
+        self.assess_first(&name);
         self.plans_changed(now);
+    }
+
+    /// Queues the namespaces that a baseline selects or holds before all others. All namespaces are assessed, because any of them may
+    /// change with a baseline. But an edit must not wait until thousands of namespaces that it does not concern are found unchanged.
+    fn assess_first(&mut self, name: &Arc<str>) {
+        let baseline = match self.baselines.known(name) {
+            Known::Valid(baseline) => Some(baseline),
+            Known::Invalid | Known::Gone => None,
+        };
+        for (ns, entry) in self.observed.iter() {
+            let selects = || baseline.zip(entry.namespace.as_ref()).is_some_and(|(baseline, ns)| baseline.selects(ns));
+            let holds = || entry.policies.values().any(|print| print.ours && print.baseline.as_ref() == Some(name));
+            if entry.owner.as_ref() == Some(name) || selects() || holds() {
+                self.dirty.push(ns.clone(), false);
+            }
+        }
     }
 
     /// Recomputes all that depends on baselines. Called when they change, and when this instance begins to work with them.

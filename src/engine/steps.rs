@@ -16,6 +16,9 @@ use crate::{
 
 /// How many namespaces one call assesses before events are handled again: about 5 ms of work.
 const ASSESS_AT_ONCE: usize = 512;
+/// The same while namespaces wait for writes, or writes are under way. A change of one baseline marks every namespace of the cluster, and
+/// the results of writes must not wait until all of them are assessed.
+const ASSESS_WHILE_BUSY: usize = 64;
 
 /// The state of one assessment, which its steps share.
 struct Pass<'a> {
@@ -57,7 +60,7 @@ const STEPS: [Step; 11] = [
 ];
 
 impl Engine {
-    /// Assesses changed namespaces, at most `ASSESS_AT_ONCE` in one call so that events do not wait long. Returns whether more are
+    /// Assesses changed namespaces, in one call only so many that neither events nor writes wait long. Returns whether more are
     /// waiting.
     pub fn assess_dirty(&mut self, now: Now) -> bool {
         let was_synced = self.is_synced();
@@ -73,7 +76,8 @@ impl Engine {
         for ns in self.outbox.policies.due(now.instant) {
             self.dirty.push(ns, true);
         }
-        for _ in 0..ASSESS_AT_ONCE {
+        let is_busy = !self.in_flight.is_empty() || !self.ready.is_empty();
+        for _ in 0..if is_busy { ASSESS_WHILE_BUSY } else { ASSESS_AT_ONCE } {
             let Some(ns) = self.dirty.pop() else { break };
             self.assess_namespace(&ns, now);
         }

@@ -204,8 +204,14 @@ async fn work(
                 Some(events) => events.into_iter().for_each(|event| engine.on_event(event, present())),
                 None => return RunError::WatchEnded,
             },
-            Some(sent) = in_flight.join_next() => match sent {
-                Ok(SentWrite { written, took }) => {
+            Some(sent) = in_flight.join_next() => {
+                // All that have ended: each turn of the loop costs more than a result.
+                let mut ended = Some(sent);
+                while let Some(sent) = ended {
+                    let SentWrite { written, took } = match sent {
+                        Ok(sent) => sent,
+                        Err(error) => return RunError::ended("a write", Err(error)),
+                    };
                     match written {
                         Written::Policies(_) => {
                             jobs -= 1;
@@ -215,9 +221,9 @@ async fn work(
                         _ => {}
                     }
                     engine.written(written, present());
+                    ended = in_flight.try_join_next();
                 }
-                Err(error) => return RunError::ended("a write", Err(error)),
-            },
+            }
             () = leadership.changed() => {}
             () = tokio::time::sleep_until(wake.into()) => {}
         }

@@ -661,3 +661,22 @@ fn readiness_names_what_decisions_wait_for_and_why() {
     sim.see(Event::Revision(Change::ListDone));
     assert_eq!(waits(&sim), [""; 0]);
 }
+
+#[test]
+fn an_edit_reaches_the_namespaces_of_its_baseline_before_all_others_are_assessed() {
+    let mut sim = EngineHarness::new();
+    let labelled = |team: &str| json!({"namespaceSelector": {"matchLabels": {"team": team}}});
+    sim.baseline(1, labelled("z"));
+    for i in 0..2000 {
+        sim.namespace(&format!("other-{i:04}"));
+    }
+    sim.namespace_with("z-last", json!({"team": "z"}));
+    sim.settle();
+    let mut edited = labelled("z");
+    edited["metadata"] = json!({"labels": {"owner": "x"}});
+    sim.baseline(2, edited);
+    let now = sim.now();
+    assert!(sim.engine.assess_dirty(now), "the others still wait");
+    let job = sim.engine.next_job(now).expect("the edit is written meanwhile");
+    assert_eq!(job.namespace.as_str(), "z-last");
+}
