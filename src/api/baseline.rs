@@ -238,10 +238,14 @@ pub struct DnsPeer {
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(!deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!has(self.except) || !isCIDR(self.cidr) || self.except.all(e, !isCIDR(e) || (cidr(self.cidr).containsCIDR(e) && cidr(self.cidr).prefixLength() < cidr(e).prefixLength()))")
+        .message("except: each range must be smaller than cidr, and inside it")
+)]
 pub struct IpBlock {
     /// The range, for example 169.254.20.10/32.
     #[schemars(length(min = 1, max = 49))]
-    #[x_kube(validation = Rule::new("isCIDR(self)").message("write a range such as 169.254.20.10/32"))]
+    #[x_kube(validation = Rule::new(schema::IS_CIDR).message(schema::WRITE_CIDR))]
     pub cidr: String,
     /// Ranges inside cidr that are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -265,6 +269,10 @@ impl From<&DnsPeer> for NetworkPolicyPeer {
 /// Who may scrape which pods.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.sourceEgress) || self.sourceEgress != 'Enforce' || (has(self.ports) && self.ports.all(p, type(p.port) == int))")
+        .message("sourceEgress: Enforce needs ports with numbers, such as ports: [{port: 9090}]; network plugins do not agree on what a named port means in an egress rule")
+)]
 pub struct Monitoring {
     /// The monitoring pods. An entry means the pods that match podSelector in the namespaces that match namespaceSelector. Several
     /// entries mean any of them. Default: pods with the label app=prometheus in the namespace monitoring.
@@ -290,8 +298,8 @@ pub struct Monitoring {
 
     /// Open or Enforce. Default: Open. It says whether egress is closed in a namespace that from matches. Open leaves DefaultDenyEgress out
     /// there, because monitoring pods also need the API server and the kubelets. Enforce closes it, and lets the monitoring pods reach
-    /// the pods that may be scraped (policy <prefix>monitoring-source). All else, such as the API server, the kubelets and remote write,
-    /// then needs policies of your own.
+    /// the pods that may be scraped (policy <prefix>monitoring-source), on ports that must be listed as numbers. All else, such as the API
+    /// server, the kubelets and remote write, then needs policies of your own.
     #[serde(default)]
     pub source_egress: SourceEgress,
 }

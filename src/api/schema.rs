@@ -1,7 +1,7 @@
 //! Schemas that derive macros cannot make: limits for lists, maps and texts. Without them, the API server rejects CEL rules on those.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use strum::VariantArray;
 
@@ -32,9 +32,16 @@ pub fn exclusions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 512, "items": {"type": "string", "minLength": 1, "maxLength": 63}})
 }
 
+/// What the API server accepts as a range of addresses in a NetworkPolicy: an address with bits after the prefix only by older versions.
+pub const IS_CIDR: &str = "isCIDR(self) && cidr(self) == cidr(self).masked()";
+/// What it says instead.
+pub const WRITE_CIDR: &str =
+    "write a range such as 10.0.0.0/8 or 169.254.20.10/32, without address bits after the prefix (not 10.0.0.1/8)";
+
 /// A list of address ranges.
 pub fn cidrs(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "array", "maxItems": 16, "items": {"type": "string", "maxLength": 49}})
+    let rules = json!([{"rule": IS_CIDR, "message": WRITE_CIDR}]);
+    json_schema!({"type": "array", "maxItems": 16, "items": {"type": "string", "maxLength": 49, "x-kubernetes-validations": rules}})
 }
 
 /// A list of DNS ports.

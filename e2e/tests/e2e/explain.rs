@@ -56,7 +56,7 @@ async fn a_namespace_is_explained_in_one_screen_with_every_baseline_and_why() {
     apply_baseline(
         &world,
         "broken",
-        &json!({ "dns": { "peers": [{ "ipBlock": { "cidr": "10.0.0.0/8", "except": ["11.0.0.0/8"] } }] } }),
+        &json!({ "dns": { "peers": [{ "namespaceSelector": { "matchLabels": { "Bad Key!": "x" } } }] } }),
     )
     .await;
     world.start_operator().await.unwrap();

@@ -24,7 +24,7 @@ fn source(app: &str) -> Value {
 fn spec(egress: &str) -> Value {
     json!({
         "excludeNamespaces": ["unselected-*"],
-        "monitoring": { "from": [source("prometheus"), source("vmagent")], "sourceEgress": egress },
+        "monitoring": { "from": [source("prometheus"), source("vmagent")], "sourceEgress": egress, "ports": [{ "port": 9090 }] },
     })
 }
 
@@ -45,9 +45,7 @@ async fn egress_of_monitoring_pods_is_open_or_closed_but_for_scraping_as_the_bas
     until_only(&world, &team, &[CARVEOUT, DENY_EGRESS, DENY_INGRESS]).await;
     until_ready(&world, PLATFORM).await;
     assert!(stored(&world, &unselected).await.is_empty());
-    let ports = json!([
-        { "port": "metrics", "protocol": "TCP" }, { "port": 8080, "protocol": "TCP" }, { "port": 9090, "protocol": "TCP" },
-    ]);
+    let ports = json!([{ "port": 9090, "protocol": "TCP" }]);
     let exposing = json!({ "matchLabels": { "monitoring.io/expose-metrics": "true" } });
     for (policy, app) in [(SOURCE, "prometheus"), (SECOND, "vmagent")] {
         let out = json!({

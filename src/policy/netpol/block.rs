@@ -41,6 +41,16 @@ impl Block {
         Some(Self(IpNet::new(address, length).ok()?.trunc()))
     }
 
+    /// How a policy must name that range: an API server with strict validation, as from 1.36 on, takes no address bits after the prefix
+    /// and no IPv4 address written as IPv6. None if the text names it so already.
+    ///
+    /// <https://kubernetes.io/docs/reference/using-api/cel/#kubernetes-cidr-library> reads ranges in the same way.
+    pub fn spelling(&self, text: &str) -> Option<String> {
+        let address = text.split_once('/').and_then(|(address, _)| address.parse::<IpAddr>().ok());
+        let is_same = address.is_some_and(|address| address == self.0.network());
+        (!is_same).then(|| self.0.to_string())
+    }
+
     /// Whether `other` is a real part of this block, not the whole block. The API server requires that of `except`.
     pub fn has_part(&self, other: &Self) -> bool {
         self.0.contains(&other.0) && self != other
@@ -94,6 +104,22 @@ mod tests {
         for bad in ["10.0.0.0", "10.0.0.0/33", "fd00::/129", "10.0.0/8", "10.0.0.0/08", "10.0.0.0/+8", "/8", "x/8", "010.0.0.0/8"]
         {
             assert_eq!(ends(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_range_that_an_apiserver_rejects_has_another_spelling() {
+        let spelling = |text: &str| Block::parse(text).unwrap().spelling(text);
+        for good in ["10.0.0.0/8", "0.0.0.0/0", "1.2.3.4/32", "fd00::/8", "FD00::/8", "fd00:0::/8", "::/0"] {
+            assert_eq!(spelling(good), None, "{good}");
+        }
+        for (bad, good) in [
+            ("10.0.0.1/8", "10.0.0.0/8"),
+            ("1.2.3.4/0", "0.0.0.0/0"),
+            ("fd00::1/8", "fd00::/8"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ] {
+            assert_eq!(spelling(bad).as_deref(), Some(good), "{bad}");
         }
     }
 

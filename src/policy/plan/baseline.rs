@@ -396,7 +396,7 @@ mod tests {
     fn a_namespace_of_the_monitoring_pods_gets_both_halves_when_its_egress_is_to_be_closed() {
         use serde_json::json;
         let entry = |team: &str| json!({"namespaceSelector": {"matchLabels": {"team": team}}, "podSelector": {"matchLabels": {"app": team}}});
-        let b = check(json!({"monitoring": {"sourceEgress": "Enforce", "from": [entry("a"), entry("b"), entry("a")]}})).unwrap();
+        let b = check(json!({"monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}], "from": [entry("a"), entry("b"), entry("a")]}})).unwrap();
         let planned = |b: &Baseline, labels: &[(&str, &str)]| {
             let ns = namespace("n", labels);
             b.planned(&ns).map(|(_, policy)| policy.name.trim_start_matches("baseline-").to_owned()).collect::<Vec<_>>()
@@ -409,12 +409,12 @@ mod tests {
         for (roles, want) in
             [(json!(["DefaultDenyEgress"]), "default-deny-egress"), (json!(["MonitoringCarveout"]), "monitoring-carveout")]
         {
-            let spec = json!({"policies": roles, "monitoring": {"sourceEgress": "Enforce", "from": [entry("a")]}});
+            let spec = json!({"policies": roles, "monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}], "from": [entry("a")]}});
             assert_eq!(planned(&check(spec).unwrap(), &[("team", "a")]), [want]);
         }
         // Monitoring pods scrape even if the pods of their own namespace are not scraped.
         let opted_in = json!({"matchLabels": {"scrape": "true"}});
-        let spec = json!({"monitoring": {"sourceEgress": "Enforce", "from": [entry("a")], "namespaceSelector": opted_in}});
+        let spec = json!({"monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}], "from": [entry("a")], "namespaceSelector": opted_in}});
         let b = check(spec).unwrap();
         assert_eq!(planned(&b, &[("team", "a")]), [&all[..2], &["monitoring-source"]].concat());
         let to = b.policies[3].spec.egress.as_ref().unwrap()[0].to.as_ref().unwrap();
@@ -448,6 +448,9 @@ mod tests {
             (json!({"monitoring": {"ports": []}}), "EmptyList"),
             (json!({"monitoring": {"from": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]}}), "InvalidMonitoringSource"),
             (json!({"monitoring": {"from": [{"namespaceSelector": {}, "podSelector": {}}]}}), "InvalidMonitoringSource"),
+            (json!({"monitoring": {"sourceEgress": "Enforce"}}), "InvalidPort"),
+            (json!({"monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}, {"port": "web"}]}}), "InvalidPort"),
+            (json!({"monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}]}}), "valid"),
             (json!({"monitoring": {"ports": [{"port": 0}]}}), "InvalidPort"),
             (json!({"monitoring": {"ports": [{"port": "8080"}]}}), "InvalidPort"),
             (json!({"monitoring": {"ports": [{"port": 90, "endPort": 80}]}}), "InvalidPort"),
@@ -456,6 +459,10 @@ mod tests {
             (json!({"dns": {"peers": [{}]}}), "InvalidDnsPeer"),
             (json!({"dns": {"peers": [{"ipBlock": {"cidr": "169.254.20.10"}}]}}), "InvalidCidr"),
             (json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16"]}}]}}), "InvalidCidr"),
+            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.1/8"}}]}}), "InvalidCidr"),
+            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.1/16"]}}]}}), "InvalidCidr"),
+            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.0.0.1"]}}]}}), "InvalidCidr"),
+            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.0.0.0/8"]}}]}}), "InvalidCidr"),
             (json!({"dns": {"ports": [70000]}}), "InvalidPort"),
             (json!({"rollout": {"maxNamespacesPerWave": 0}}), "InvalidRollout"),
             (json!({"rollout": {"maxNamespacesPerWave": "0%"}}), "InvalidRollout"),

@@ -7,7 +7,7 @@ use kube::core::Selector as Matcher;
 use super::{duration::duration, error::BaselineError};
 use crate::{
     api::{
-        baseline::{Dns, IpBlock, Monitoring, PolicyMetadata, Port},
+        baseline::{Dns, IpBlock, Monitoring, PolicyMetadata, Port, SourceEgress},
         names::{self, SYSTEM_NAMESPACES},
         rollout as api,
         selector::Selector,
@@ -96,7 +96,9 @@ pub fn check_monitoring(monitoring: &Monitoring) -> Result<(), BaselineError> {
             }
         }
     }
-    Ok(())
+    let has_number = |port: &Port| matches!(port.port, IntOrString::Int(_));
+    let has_numbers = monitoring.ports.as_ref().is_some_and(|ports| ports.iter().all(has_number));
+    if monitoring.source_egress == SourceEgress::Enforce && !has_numbers { Err(BaselineError::NamedEgressPort) } else { Ok(()) }
 }
 
 /// Whether this is a valid port number, port range or port name.
@@ -139,13 +141,21 @@ pub fn check_dns(dns: &Dns) -> Result<(), BaselineError> {
 
 /// Checks an `ipBlock`: a CIDR, and exceptions inside of it.
 fn check_ip_block(field: &str, block: &IpBlock) -> Result<(), BaselineError> {
-    let invalid = |field: String, cidr: &str| BaselineError::InvalidCidr { field, cidr: cidr.into() };
-    let outer = Block::parse(&block.cidr).ok_or_else(|| invalid(format!("{field}.cidr"), &block.cidr))?;
+    let outer = range(&format!("{field}.cidr"), &block.cidr)?;
     for except in &block.except {
-        let inner = Block::parse(except).filter(|inner| outer.has_part(inner));
-        inner.ok_or_else(|| invalid(format!("{field}.except (which must lie inside cidr)"), except))?;
+        let field = format!("{field}.except");
+        if !outer.has_part(&range(&field, except)?) {
+            return Err(BaselineError::ExceptOutside { field, except: except.clone(), cidr: block.cidr.clone() });
+        }
     }
     Ok(())
+}
+
+/// A range that the API server accepts in a policy.
+fn range(field: &str, cidr: &str) -> Result<Block, BaselineError> {
+    let invalid = |write: String| BaselineError::InvalidCidr { field: field.into(), cidr: cidr.into(), write };
+    let block = Block::parse(cidr).ok_or_else(|| invalid("169.254.20.10/32, or fd00::a/128".into()))?;
+    block.spelling(cidr).map_or(Ok(block), |write| Err(invalid(write)))
 }
 
 /// Checks `spec.metadata`: the name prefix, labels and annotations. Keys of the operator and of other tools are refused.

@@ -33,12 +33,24 @@ pub enum BaselineError {
     /// A DNS peer gives neither pods nor addresses, or gives both.
     #[error("spec.dns.peers[{0}]: name pods by namespaceSelector (with podSelector), or addresses by ipBlock: one of the two")]
     InvalidDnsPeer(usize),
-    /// The text is not a range of addresses.
-    #[error("{field}: {cidr:?} is not a range of addresses: write 169.254.20.10/32, or fd00::a/128")]
+    /// The text is not a range of addresses, or Kubernetes wants another spelling of it.
+    #[error("{field}: {cidr:?} is not a range that Kubernetes accepts: write {write}")]
     InvalidCidr {
         /// The path of the field.
         field: String,
         /// The refused text.
+        cidr: String,
+        /// What to write instead.
+        write: String,
+    },
+    /// What is left out of a range is no smaller range inside it.
+    #[error("{field}: {except:?} must be a smaller range inside {cidr}")]
+    ExceptOutside {
+        /// Where.
+        field: String,
+        /// The range that is left out.
+        except: String,
+        /// The range that it is left out of.
         cidr: String,
     },
     /// The value is not a port.
@@ -46,6 +58,11 @@ pub enum BaselineError {
         "{0}: a port is a number from 1 to 65535 or a name of at most 15 lower-case letters, digits and '-'; endPort needs a number not above it"
     )]
     InvalidPort(String),
+    /// A port of an egress rule has a name, which each network plugin resolves in its own way, and some wrongly.
+    #[error(
+        "spec.monitoring.ports: sourceEgress: Enforce needs ports with numbers, such as ports: [{{port: 9090}}]; network plugins do not agree on what a named port means in an egress rule"
+    )]
+    NamedEgressPort,
     /// The text is not a duration.
     #[error(
         "spec.optOuts.maxDuration: {0:?} is not a duration: write hours, minutes and seconds, as in 720h or 1h30m (there is no unit for days), and more than 0"
@@ -88,8 +105,8 @@ impl BaselineError {
             Self::EmptyList(_) => "EmptyList",
             Self::InvalidSource(_) => "InvalidMonitoringSource",
             Self::InvalidDnsPeer(_) => "InvalidDnsPeer",
-            Self::InvalidCidr { .. } => "InvalidCidr",
-            Self::InvalidPort(_) => "InvalidPort",
+            Self::InvalidCidr { .. } | Self::ExceptOutside { .. } => "InvalidCidr",
+            Self::InvalidPort(_) | Self::NamedEgressPort => "InvalidPort",
             Self::InvalidDuration(_) => "InvalidMaxDuration",
             Self::InvalidPrefix(_) => "InvalidNamePrefix",
             Self::InvalidMetadata { .. } => "InvalidMetadata",

@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_source_reaches_the_exposing_pods_of_every_namespace_by_one_peer_with_both_selectors() {
-        let b = checked("b", serde_json::json!({"monitoring": {"sourceEgress": "Enforce"}}));
+        let b = checked("b", serde_json::json!({"monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}]}}));
         let source = &b.policies[3];
         assert_eq!(
             (source.role, source.source, &*source.name),
@@ -364,7 +364,9 @@ mod tests {
 
     #[test]
     fn all_four_fields_of_every_spec_are_written_out() {
-        for policy in checked("b", serde_json::json!({"monitoring": {"sourceEgress": "Enforce"}})).policies {
+        for policy in
+            checked("b", serde_json::json!({"monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}]}})).policies
+        {
             let object = policy.object("team-a", None);
             for field in ["podSelector", "policyTypes", "ingress", "egress"] {
                 assert!(object["spec"].get(field).is_some(), "{} {field}", policy.role);
@@ -415,7 +417,7 @@ mod tests {
             (serde_json::json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.9/32"}}]}}), [false, true, false]),
             (serde_json::json!({"monitoring": {"ports": [{"port": 1}]}}), [false, false, true]),
             (serde_json::json!({"monitoring": {"podSelector": {"matchLabels": {"a": "b"}}}}), [false, false, true]),
-            (serde_json::json!({"monitoring": {"sourceEgress": "Enforce"}}), [false, false, false]),
+            (serde_json::json!({"monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}]}}), [false, false, true]),
             (serde_json::json!({"metadata": {"labels": {"a": "b"}}}), [true, true, true]),
             (serde_json::json!({"metadata": {"annotations": {"a": "b"}}}), [true, true, true]),
         ] {

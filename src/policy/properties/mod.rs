@@ -50,7 +50,7 @@ fn spec() -> impl Strategy<Value = Value> {
         |(namespaces, dns, policies, metadata, mode, priority, pods, egress)| {
             json!({
                 "mode": mode, "priority": priority, "namespaceSelector": namespaces, "dns": dns, "policies": policies,
-                "metadata": metadata, "monitoring": {"podSelector": pods, "sourceEgress": egress}, "existingNamespaces": "Enforce",
+                "metadata": metadata, "monitoring": {"podSelector": pods, "sourceEgress": egress, "ports": [{"port": 9090}]}, "existingNamespaces": "Enforce",
             })
         },
     )

@@ -54,6 +54,7 @@ pub fn own_mistakes() -> Vec<Mistake> {
         |at: &str, bad: &str, good: &str, field: &str, says: &str| mistake(at, &format!("rule {says}"), bad, good, field, says);
     let one_of = |at: &str, bad: &str, good: &str, says: &str| mistake(at, "enum", bad, good, &at.replace("[]", "[0]"), says);
     let globs = "use names of namespaces, or globs such as openshift-*: lower-case letters, digits, '-' and '*'";
+    let named_egress_port = "sourceEgress: Enforce needs ports with numbers, such as ports: [{port: 9090}]; network plugins do not agree on what a named port means in an egress rule";
     let pods_or_addresses = "name pods by namespaceSelector (with podSelector), or addresses by ipBlock: one of the two";
     let block = |text: &str| format!("{{ dns: {{ peers: [{{ ipBlock: {text} }}] }} }}");
     let from = |text: &str| format!("{{ monitoring: {{ from: [{text}] }} }}");
@@ -111,6 +112,20 @@ pub fn own_mistakes() -> Vec<Mistake> {
             "{ controlPlaneBackends: Open }",
             "{ controlPlaneBackends: Hold }",
             "Unsupported value: \"Open\": supported values: \"Hold\", \"Enforce\"",
+        ),
+        rule(
+            "spec.monitoring",
+            "{ monitoring: { sourceEgress: Enforce } }",
+            "{ monitoring: { sourceEgress: Enforce, ports: [{ port: 9090 }] } }",
+            "spec.monitoring",
+            named_egress_port,
+        ),
+        rule(
+            "spec.monitoring",
+            "{ monitoring: { sourceEgress: Enforce, ports: [{ port: 9090 }, { port: web }] } }",
+            "{ monitoring: { sourceEgress: Open, ports: [{ port: 9090 }, { port: web }] } }",
+            "spec.monitoring",
+            named_egress_port,
         ),
         one_of(
             "spec.monitoring.sourceEgress",
@@ -341,14 +356,49 @@ pub fn own_mistakes() -> Vec<Mistake> {
             &block("{ cidr: 169.254.20.10 }"),
             &block("{ cidr: 169.254.20.10/32 }"),
             "spec.dns.peers[0].ipBlock.cidr",
-            "write a range such as 169.254.20.10/32",
+            "write a range such as 10.0.0.0/8 or 169.254.20.10/32, without address bits after the prefix (not 10.0.0.1/8)",
         ),
         rule(
             "spec.dns.peers[].ipBlock.cidr",
             &block("{ cidr: 10.0.0.0/33 }"),
             &block("{ cidr: 'fd00::a/128' }"),
             "spec.dns.peers[0].ipBlock.cidr",
-            "write a range such as 169.254.20.10/32",
+            "write a range such as 10.0.0.0/8 or 169.254.20.10/32, without address bits after the prefix (not 10.0.0.1/8)",
+        ),
+        rule(
+            "spec.dns.peers[].ipBlock.cidr",
+            &block("{ cidr: 10.0.0.1/8 }"),
+            &block("{ cidr: 10.0.0.0/8 }"),
+            "spec.dns.peers[0].ipBlock.cidr",
+            "write a range such as 10.0.0.0/8 or 169.254.20.10/32, without address bits after the prefix (not 10.0.0.1/8)",
+        ),
+        rule(
+            "spec.dns.peers[].ipBlock.cidr",
+            &block("{ cidr: '::ffff:10.0.0.0/104' }"),
+            &block("{ cidr: 'fd00::/8' }"),
+            "spec.dns.peers[0].ipBlock.cidr",
+            "write a range such as 10.0.0.0/8 or 169.254.20.10/32, without address bits after the prefix (not 10.0.0.1/8)",
+        ),
+        rule(
+            "spec.dns.peers[].ipBlock",
+            &block("{ cidr: 10.0.0.0/8, except: [11.0.0.0/16] }"),
+            &block("{ cidr: 10.0.0.0/8, except: [10.1.0.0/16] }"),
+            "spec.dns.peers[0].ipBlock",
+            "except: each range must be smaller than cidr, and inside it",
+        ),
+        rule(
+            "spec.dns.peers[].ipBlock",
+            &block("{ cidr: 10.0.0.0/8, except: [10.0.0.0/8] }"),
+            &block("{ cidr: 10.0.0.0/8, except: [10.0.0.0/9] }"),
+            "spec.dns.peers[0].ipBlock",
+            "except: each range must be smaller than cidr, and inside it",
+        ),
+        rule(
+            "spec.dns.peers[].ipBlock.except[]",
+            &block("{ cidr: 10.0.0.0/8, except: [10.1.0.1/16] }"),
+            &block("{ cidr: 10.0.0.0/8, except: [10.1.0.0/16] }"),
+            "spec.dns.peers[0].ipBlock.except[0]",
+            "write a range such as 10.0.0.0/8 or 169.254.20.10/32, without address bits after the prefix (not 10.0.0.1/8)",
         ),
         mistake(
             "spec.dns.peers[].ipBlock.cidr",
