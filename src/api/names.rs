@@ -46,23 +46,22 @@ pub const DEFAULT_OPERATOR_NAMESPACE: &str = "policy-baseline-system";
 /// Namespaces that are always excluded, unless `includeSystemNamespaces` is true.
 pub const SYSTEM_NAMESPACES: [&str; 3] = ["kube-node-lease", "kube-public", "kube-system"];
 
-/// CRDs of policies that can open what a NetworkPolicy closes, or that take effect before it.
-pub const OTHER_POLICIES: [&str; 14] = [
-    "adminnetworkpolicies.policy.networking.k8s.io",
-    "baselineadminnetworkpolicies.policy.networking.k8s.io",
-    "ciliumclusterwidenetworkpolicies.cilium.io",
-    "ciliumnetworkpolicies.cilium.io",
-    "clusternetworkpolicies.crd.antrea.io",
-    "clusternetworkpolicies.policy.networking.k8s.io",
-    "globalnetworkpolicies.crd.projectcalico.org",
-    "globalnetworkpolicies.projectcalico.org",
-    "networkpolicies.crd.antrea.io",
-    "networkpolicies.crd.projectcalico.org",
-    "networkpolicies.projectcalico.org",
-    "stagednetworkpolicies.crd.projectcalico.org",
-    "tiers.crd.antrea.io",
-    "tiers.crd.projectcalico.org",
-];
+/// Whether a CRD has policies that can open what a NetworkPolicy closes, or decide before it does. Judged by the shape of its name,
+/// `<plural>.<group>`: network plugins rename their kinds and add new ones more often than this operator is released.
+pub fn is_other_policy_kind(crd: &str) -> bool {
+    /// Kinds whose plural does not say `networkpolic`: what decides first at Calico and Antrea, and what OVN-Kubernetes has beside
+    /// network policies.
+    const OTHERS: [(&str, &str); 4] = [
+        ("tiers", "projectcalico.org"),
+        ("tiers", "antrea.io"),
+        ("egressfirewalls", "k8s.ovn.org"),
+        ("adminpolicybasedexternalroutes", "k8s.ovn.org"),
+    ];
+    let Some((plural, group)) = crd.split_once('.') else { return false };
+    let is_in = |domain: &str| group == domain || group.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+    let by_shape = plural.contains("networkpolic") && group != "networking.k8s.io";
+    by_shape || OTHERS.iter().any(|(kind, domain)| plural == *kind && is_in(domain))
+}
 
 /// The decision for a namespace: the value of [`LABEL_DECIDED`].
 #[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq)]
@@ -243,6 +242,41 @@ mod tests {
         }
         for bad in [" ", "-", "a/b", "ends-", &"v".repeat(64)] {
             assert!(check_label_value(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn policies_of_other_kinds_are_known_by_their_shape() {
+        for crd in [
+            "adminnetworkpolicies.policy.networking.k8s.io",
+            "applicationnetworkpolicies.networking.k8s.aws",
+            "baselineadminnetworkpolicies.policy.networking.k8s.io",
+            "ciliumclusterwidenetworkpolicies.cilium.io",
+            "ciliumnetworkpolicies.cilium.io",
+            "clusternetworkpolicies.crd.antrea.io",
+            "clusternetworkpolicies.networking.k8s.aws",
+            "clusternetworkpolicies.policy.networking.k8s.io",
+            "egressfirewalls.k8s.ovn.org",
+            "egressnetworkpolicies.network.openshift.io",
+            "fqdnnetworkpolicies.networking.gke.io",
+            "globalnetworkpolicies.crd.projectcalico.org",
+            "networkpolicies.projectcalico.org",
+            "stagedglobalnetworkpolicies.projectcalico.org",
+            "tiers.crd.antrea.io",
+            "tiers.projectcalico.org",
+        ] {
+            assert!(is_other_policy_kind(crd), "{crd}");
+        }
+        for crd in [
+            "networkpolicies.networking.k8s.io",
+            "networkpolicies",
+            "policybaselines.policybaseline.io",
+            "tiers.example.com",
+            "tiers.notprojectcalico.org",
+            "ippools.crd.projectcalico.org",
+            "ciliumendpoints.cilium.io",
+        ] {
+            assert!(!is_other_policy_kind(crd), "{crd}");
         }
     }
 

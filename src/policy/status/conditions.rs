@@ -150,11 +150,16 @@ fn tied(ties: &BTreeMap<Arc<str>, u32>) -> (&'static str, String) {
     (state::SAME_PRIORITY, message)
 }
 
+/// So many kinds of policies are named (I11).
+const MAX_KINDS: usize = 10;
+
 fn not_covered(unsupported_policy_kinds: &BTreeSet<String>) -> (&'static str, String) {
-    let kinds: Vec<&str> = unsupported_policy_kinds.iter().map(String::as_str).collect();
+    let mut kinds = unsupported_policy_kinds.iter().take(MAX_KINDS).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if let Some(more) = unsupported_policy_kinds.len().checked_sub(MAX_KINDS).filter(|more| *more > 0) {
+        kinds = format!("{kinds} and {more} more");
+    }
     let message = format!(
-        "bypasses are found among NetworkPolicies only; this cluster also knows {}, and what those open is not looked at",
-        kinds.join(", ")
+        "bypasses are found among NetworkPolicies only; this cluster also knows {kinds}, and what those open is not examined"
     );
     (state::NETWORK_POLICY_ONLY, message)
 }
@@ -383,6 +388,9 @@ mod tests {
         assert_eq!((&*told[0].type_, &*told[0].status, &*told[0].reason), ("BypassCoverage", "False", "NetworkPolicyOnly"));
         assert!(told[0].message.contains("ciliumnetworkpolicies.cilium.io"));
         assert_eq!(of(&health(), &NamespaceCounts::default(), &told, 9), told, "not known yet");
+        let many: BTreeSet<String> = (10..32).map(|n| format!("kind{n}networkpolicies.example.com")).collect();
+        let message = not_covered(&many).1;
+        assert!(message.contains("kind19networkpolicies.example.com and 12 more, and what"), "{message}");
         let none = BTreeSet::new();
         let told =
             of(&ConditionInputs { unsupported_policy_kinds: Some(&none), ..health() }, &NamespaceCounts::default(), &told, 9);
