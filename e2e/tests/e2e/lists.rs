@@ -6,14 +6,16 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
-use kube::api::{ListParams, ObjectMeta, PostParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
+use policy_baseline_e2e::proxy::{Asked, EventFault, When};
 use policy_baseline_e2e::{
-    AuditEntry, AuditMark, ControlPlane, Operator, Options, SERVICE_ACCOUNT, SYSTEM_NAMESPACE, TIMEOUT, World, eventually,
+    AuditEntry, AuditMark, ControlPlane, Operator, Options, Proxy, SERVICE_ACCOUNT, SYSTEM_NAMESPACE, TIMEOUT, World, eventually,
     skipped_without_audit_log, world,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::scene::{Plan, apply_baseline, baseline, until_holds};
+use crate::faults_watches::expire_watches_of;
+use crate::scene::{DENY_INGRESS, Plan, apply_baseline, baseline, policies_of, until_holds};
 
 /// The resources of which the operator reads a first list.
 const READ: [&str; 10] = [
@@ -110,4 +112,57 @@ async fn lists_come_in_pages_where_the_apiserver_has_no_streaming_lists() {
     let entries = audit.since(mark).unwrap();
     assert_eq!(asked(&entries, "list"), BTreeSet::from(READ));
     assert_eq!(asked_of_dns(&entries, "list"), BTreeSet::from(READ_OF_DNS));
+}
+
+// A list that does not end.
+
+/// The bookmark that ends a streaming list of that kind. Later bookmarks have no such annotation.
+fn ends_a_list(asked: &Asked, event: &Value, resource: &str) -> bool {
+    asked.is_of(resource)
+        && event["type"] == "BOOKMARK"
+        && !event["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"].is_null()
+}
+
+const GIVEN_UP: &str = "a streaming list did not end";
+
+#[tokio::test]
+async fn a_streaming_list_whose_end_is_lost_holds_nothing_up() {
+    let mut world = World::new().await.unwrap();
+    if world.plane().is_external() {
+        return;
+    }
+    let proxy = Proxy::start(world.plane()).unwrap();
+    world.send_operator_by(&proxy).await.unwrap();
+    apply_baseline(&world, "platform", &json!({})).await;
+    let team = world.namespace("team", &[]).await.unwrap();
+    for resource in ["namespaces", "policybaselines", "networkpolicies"] {
+        proxy.on_event(move |asked, event| ends_a_list(asked, event, resource), When::Always, EventFault::Lose);
+    }
+    world.start_operator().await.unwrap();
+    until_holds(&world, &team, &Plan::of("platform")).await;
+    assert_eq!(world.operator().unwrap().log().matches(GIVEN_UP).count(), 3, "once for each kind");
+}
+
+#[tokio::test]
+async fn a_relist_whose_end_is_lost_hides_no_deletion() {
+    let mut world = World::new().await.unwrap();
+    if world.plane().is_external() {
+        return;
+    }
+    let proxy = Proxy::start(world.plane()).unwrap();
+    world.send_operator_by(&proxy).await.unwrap();
+    apply_baseline(&world, "platform", &json!({})).await;
+    world.start_operator().await.unwrap();
+    let team = world.namespace("team", &[]).await.unwrap();
+    until_holds(&world, &team, &Plan::of("platform")).await;
+
+    // The watch expires. While it is listed anew, the end of the list is lost, and then a policy is deleted.
+    proxy.on_event(|asked, event| ends_a_list(asked, event, "networkpolicies"), When::Always, EventFault::Lose);
+    let before = proxy.struck();
+    expire_watches_of(&proxy, &["networkpolicies"]);
+    // One strike expires the watch, the next one loses the end.
+    world.eventually("the end of the list is lost", TIMEOUT, async || proxy.struck() >= before + 2).await.unwrap();
+    policies_of(&world.admin(), &team).delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
+    until_holds(&world, &team, &Plan::of("platform")).await;
+    assert_eq!(world.operator().unwrap().log().matches(GIVEN_UP).count(), 1);
 }

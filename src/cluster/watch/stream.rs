@@ -1,6 +1,6 @@
 //! A watch that chooses its initial list (streaming or paged), and that lists again when its version has expired.
 
-use std::{borrow::Cow, fmt::Debug};
+use std::{borrow::Cow, fmt::Debug, time::Duration};
 
 use futures::{
     Stream, StreamExt,
@@ -12,7 +12,12 @@ use kube::{
 };
 use kube_runtime::watcher::{self, Event, watcher};
 use serde::de::DeserializeOwned;
-use tracing::info;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+/// For so long a streaming list may send nothing before it has ended. An API server sends the bookmark that ends it right after the last
+/// object. It may wait about three seconds before the first one, until its cache is fresh.
+const STALLED: Duration = Duration::from_secs(10);
 
 /// The settings of a watch.
 #[derive(Debug)]
@@ -40,10 +45,39 @@ where
 
     /// The events of the watch. It lists again when the API server refuses its version as too old. The watcher alone would request that
     /// version forever, unless the stream itself contains the error.
+    ///
+    /// `Init` comes as soon as a version has expired, because from then on events are missing. The watcher reports a streaming list only when
+    /// the API server has accepted the request for it.
     pub fn events(self) -> impl Stream<Item = watcher::Result<Event<K>>> + Send {
-        stream::unfold((self, None), async |(mut watching, events): (Self, _)| {
+        let mut has_begun = false;
+        self.listing().flat_map(move |event| {
+            let (first, second) = match event {
+                Ok(Event::Init) if std::mem::take(&mut has_begun) => (None, None),
+                Err(error) if has_expired(&error) => {
+                    has_begun = true;
+                    (Some(Err(error)), Some(Ok(Event::Init)))
+                }
+                event => (Some(event), None),
+            };
+            stream::iter([first, second].into_iter().flatten())
+        })
+    }
+
+    fn listing(self) -> impl Stream<Item = watcher::Result<Event<K>>> + Send {
+        stream::unfold((self, ListProgress::None, None), async |(mut watching, mut list, events): (Self, _, _)| {
             let mut events = events.unwrap_or_else(|| watching.begin());
-            let mut event = events.next().await?;
+            let next = match list {
+                ListProgress::Streaming => timeout(STALLED, events.next()).await.ok(),
+                _ => Some(events.next().await),
+            };
+            let mut event = if let Some(event) = next {
+                event?
+            } else {
+                watching.streams = false;
+                list = ListProgress::PagedInstead;
+                events = watching.begin();
+                events.next().await?
+            };
             if watching.streams && refused_with(&event, &[400, 422]) {
                 info!(kind = %watching.kind, "the API server has no streaming lists: lists come in pages");
                 watching.streams = false;
@@ -51,9 +85,43 @@ where
                 event = events.next().await?;
             }
             let is_gone = refused_with(&event, &[410]);
-            Some((event, (watching, (!is_gone).then_some(events))))
+            list = watching.progress(list, &event);
+            Some((event, (watching, list, (!is_gone).then_some(events))))
         })
     }
+
+    /// How far the list is after that event. A paged list that fails too says nothing of streaming lists, so these are tried again.
+    fn progress(&mut self, list: ListProgress, event: &watcher::Result<Event<K>>) -> ListProgress {
+        match (list, event) {
+            (ListProgress::PagedInstead, Ok(Event::InitDone)) => {
+                warn!(
+                    kind = %self.kind,
+                    "a streaming list did not end: it sent nothing for {} s. The same list in pages ended, so lists come in pages from now on. Something between the operator and the API server may lose bookmarks",
+                    STALLED.as_secs()
+                );
+                ListProgress::None
+            }
+            (ListProgress::PagedInstead, Err(_)) => {
+                self.streams = true;
+                ListProgress::None
+            }
+            (ListProgress::PagedInstead, Ok(_)) => list,
+            (_, Ok(Event::Init)) if self.streams => ListProgress::Streaming,
+            (_, Ok(Event::InitDone) | Err(_)) => ListProgress::None,
+            (_, Ok(_)) => list,
+        }
+    }
+}
+
+/// How far the list is that a watch begins with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum ListProgress {
+    /// None is under way, or it comes in pages.
+    None,
+    /// A streaming list has begun.
+    Streaming,
+    /// A streaming list did not end, and its objects come in pages now.
+    PagedInstead,
 }
 
 /// A watch of objects that are few. All such kinds share one type of watch, because each type adds about a hundred kilobytes to
@@ -86,6 +154,14 @@ fn read<K: DeserializeOwned>(event: Event<DynamicObject>) -> watcher::Result<Eve
         Event::Apply(object) => Event::Apply(parse(object)?),
         Event::Delete(object) => Event::Delete(parse(object)?),
     })
+}
+
+/// Whether the watch must list again, because its version is too old.
+fn has_expired(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) | watcher::Error::WatchError(status) => status.code == 410,
+        _ => false,
+    }
 }
 
 /// Whether the API server refused to start the watch with one of these codes.
