@@ -95,7 +95,7 @@ pub fn connect(mut config: Config) -> Result<Clients, ConnectError> {
         Stack::Http2 => info!(stack = "http2", "talking to the API server"),
         Stack::Http1 { because } => info!(stack = "http1", because, "talking to the API server"),
     }
-    let reporter = Reporter::new(&config.cluster_url.to_string());
+    let reporter = Reporter::new(&config.cluster_url.to_string(), std::env::var_os("KUBERNETES_SERVICE_HOST").is_some());
     let clients = ClientBase { namespace: config.default_namespace.clone(), reporter };
     let pressure = Pressure::default();
     let (requests, watches) = match stack {
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     fn base() -> ClientBase {
-        ClientBase { namespace: "default".into(), reporter: Reporter::new("https://10.0.0.1:6443") }
+        ClientBase { namespace: "default".into(), reporter: Reporter::new("https://10.0.0.1:6443", false) }
     }
 
     fn config(url: &str) -> Config {

@@ -19,10 +19,14 @@ use crate::cluster::error::ApiProblem;
 /// How long refusals are collected after the first one, to log them together.
 const GATHER: Duration = Duration::from_secs(1);
 
+/// A likely cause in a pod. A network plugin drops packets in silence.
+const CUT_OFF: &str = ". The NetworkPolicy of the operator's own pod allows only some ports (manifests/default/network_policy.yaml): add the port of the API server's endpoints";
+
 /// Logs the problems with one API server. All clones share their state.
 #[derive(Clone, Debug)]
 pub struct Reporter {
     address: Arc<str>,
+    in_pod: bool,
     state: Arc<Mutex<ReportState>>,
 }
 
@@ -47,9 +51,9 @@ pub enum ClientUse {
 }
 
 impl Reporter {
-    /// A reporter for the API server at this address.
-    pub fn new(address: &str) -> Self {
-        Self { address: address.into(), state: Arc::default() }
+    /// A reporter for the API server at this address. `in_pod`: this process runs in a pod, so a NetworkPolicy may cut it off.
+    pub fn new(address: &str, in_pod: bool) -> Self {
+        Self { address: address.into(), in_pod, state: Arc::default() }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut ReportState) -> T) -> T {
@@ -81,8 +85,9 @@ impl Reporter {
     /// Handles a missing answer, or one that every other request would get too.
     fn failed(&self, by: ClientUse, problem: ApiProblem) {
         let sentence = problem.sentence(&self.address);
+        let is_cut_off = matches!(problem, ApiProblem::Silent | ApiProblem::Unreachable(_));
         if self.change(|state| state.is_news(by, problem)) {
-            warn!("{sentence}; trying again");
+            warn!("{sentence}; trying again{}", if self.in_pod && is_cut_off { CUT_OFF } else { "" });
         }
     }
 
