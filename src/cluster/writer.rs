@@ -21,6 +21,7 @@ use k8s_openapi::api::{
     events::v1::Event,
     networking::v1::{NetworkPolicy, NetworkPolicySpec},
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Client, Resource,
     api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions},
@@ -75,6 +76,13 @@ struct PolicyContent<'a> {
     spec: &'a Option<NetworkPolicySpec>,
     labels: &'a Option<BTreeMap<String, String>>,
     annotations: &'a Option<BTreeMap<String, String>>,
+}
+
+/// What answers a deletion: a Status, or the object that is still there.
+#[derive(serde::Deserialize)]
+struct DeleteAnswer {
+    #[serde(default)]
+    metadata: ObjectMeta,
 }
 
 /// Sends writes to the cluster.
@@ -169,11 +177,13 @@ impl Writer {
         Some(text)
     }
 
-    /// Deletes a policy if it still is the object and version that was seen. A `version` of 0 is not checked.
-    pub async fn delete_policy(&self, namespace: &str, name: &str, uid: &str, version: u64) -> Result<(), WriteError> {
+    /// Deletes a policy if it still is the object and version that was seen. A `version` of 0 is not checked. Returns `Removed`, or
+    /// `Terminating` if a finalizer holds the policy: then the API server answers with the object, and not with a Status.
+    pub async fn delete_policy(&self, namespace: &str, name: &str, uid: &str, version: u64) -> Result<Wrote, WriteError> {
         let preconditions = Preconditions { uid: Some(uid.into()), resource_version: (version > 0).then(|| version.to_string()) };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        self.request::<IgnoredAny>(Verb::Delete, policies(namespace).delete(name, &params)).await.map(drop)
+        let answer: DeleteAnswer = self.request(Verb::Delete, policies(namespace).delete(name, &params)).await?;
+        Ok(if answer.metadata.deletion_timestamp.is_some() { Wrote::Terminating } else { Wrote::Removed })
     }
 
     /// Writes the status of the baseline with this uid. Returns what is stored.
@@ -417,8 +427,8 @@ async fn write(writer: &Writer, job: &Job, drift: &Drift) -> Result<Wrote, Write
         }
         Repair::Delete { uid, version } => match writer.delete_policy(namespace, &drift.policy, &uid.to_string(), *version).await
         {
-            Ok(()) | Err(WriteError::NotFound) => Ok(Wrote::Removed),
-            Err(error) => Err(error),
+            Err(WriteError::NotFound) => Ok(Wrote::Removed),
+            other => other,
         },
     }
 }
@@ -545,6 +555,16 @@ mod tests {
         result.unwrap();
         assert_eq!(seen[0].0, "DELETE /apis/networking.k8s.io/v1/namespaces/a/networkpolicies/p?timeout=5000ms");
         assert_eq!(seen[0].1["preconditions"], json!({"uid": "u", "resourceVersion": "7"}));
+    }
+
+    #[tokio::test]
+    async fn a_policy_that_a_finalizer_holds_is_terminating_and_not_removed() {
+        let held = json!({"metadata": {"name": "p", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["x.example/y"]}});
+        let gone = json!({"kind": "Status", "metadata": {}, "status": "Success"});
+        for (answer, is_gone) in [(held, false), (gone, true)] {
+            let (result, _) = scripted(vec![answer], async |w| w.delete_policy("a", "p", "u", 7).await).await;
+            assert_eq!(matches!(result.unwrap(), Wrote::Removed), is_gone);
+        }
     }
 
     #[tokio::test]

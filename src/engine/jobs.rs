@@ -16,7 +16,7 @@ use crate::{
 impl Engine {
     /// The writes for the next namespace in the queue. `None` if there is none, or if this instance does not lead.
     pub fn next_job(&mut self, now: Now) -> Option<Job> {
-        if !self.leads {
+        if !self.leads || !self.may_decide() {
             return None;
         }
         while let Some(name) = self.ready.pop() {
@@ -73,6 +73,12 @@ impl Engine {
                 Ok(Wrote::Removed) => {
                     written.push((&*drift.policy, None));
                     self.removed(&job, drift, now);
+                }
+                Ok(Wrote::Terminating) => {
+                    written.push((&*drift.policy, None));
+                    finished = false;
+                    // The watch will show it soon. Until then another deletion would change nothing.
+                    self.outbox.policies.hold(&job.namespace, &drift.policy, now.instant);
                 }
                 // The current leader finds what is left to do.
                 Ok(Wrote::Withheld) | Err(WriteError::NotLeading) => {}

@@ -73,6 +73,8 @@ pub enum Wrote {
     },
     /// The policy is gone.
     Removed,
+    /// It is being deleted, and a finalizer holds it.
+    Terminating,
     /// Not tried, because a write that must come first failed.
     Withheld,
 }

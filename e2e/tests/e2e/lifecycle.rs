@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::opt_outs;
 use crate::scene::{
-    Plan, apply_baseline, baseline, baselines, condition, delete_baseline, events, policies_of, until_holds, until_only,
-    until_ready, until_status,
+    DENY_INGRESS, Plan, apply_baseline, baseline, baselines, condition, delete_baseline, events, policies_of, until_holds,
+    until_only, until_ready, until_status,
 };
 use crate::support::{
     History, TEAM, Writes, a_second_later, fence_of_its_own, namespaces, remove_baseline, roles, stored, team, uids,
@@ -183,6 +183,34 @@ async fn a_deleting_baseline_goes_after_its_policies() {
     let deletes = writes.deletes();
     assert_eq!((deletes.len(), freed.code), (3 * all.len(), 200), "{deletes:#?}");
     assert!(deletes.iter().all(|delete| delete.timestamp < freed.timestamp), "{deletes:#?}\n{freed:#?}");
+}
+
+#[tokio::test]
+async fn a_deleting_baseline_stays_while_a_finalizer_holds_one_of_its_policies() {
+    const HELD: &str = "example.com/held";
+    let mut world = World::new().await.unwrap();
+    world.start_operator().await.unwrap();
+    apply_baseline(&world, "platform", &json!({ "namespaceSelector": team("a"), "deletionPolicy": "Delete" })).await;
+    until_finalizers(&world, "platform", &[FINALIZER]).await;
+    let ns = world.namespace("held", &[(TEAM, "a")]).await.unwrap();
+    until_holds(&world, &ns, &Plan::of("platform")).await;
+    // While it is ours and planned, the operator takes such a finalizer off again; of what is going it cannot.
+    let api = policies_of(&world.admin(), &ns);
+    world.stop_operator().unwrap();
+    let hold = |finalizers: &[&str]| Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
+    api.patch(DENY_INGRESS, &PatchParams::default(), &hold(&[HELD])).await.unwrap();
+    api.delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
+    delete_baseline(&world, "platform").await;
+    world.start_operator().await.unwrap();
+
+    let waits = |status: &policy_baseline::PolicyBaselineStatus| {
+        condition(status, "Ready").message.contains("1 of its policies are still to be removed")
+    };
+    until_status(&world, "platform", "it says that one policy is left", waits).await;
+    assert_eq!(stored(&world, &ns).await.keys().collect::<Vec<_>>(), [DENY_INGRESS]);
+    api.patch(DENY_INGRESS, &PatchParams::default(), &hold(&[])).await.unwrap();
+    until_no_baseline(&world, "platform").await;
+    assert!(stored(&world, &ns).await.is_empty());
 }
 
 #[tokio::test]
