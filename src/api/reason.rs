@@ -215,6 +215,10 @@ pub mod state {
     pub const VALID: &str = "Valid";
     /// The opt-out is within the limits of the baseline.
     pub const WITHIN_LIMITS: &str = "WithinLimits";
+    /// The opt-out is within the limits, and its policies are still there.
+    pub const REMOVING: &str = "RemovingPolicies";
+    /// The opt-out is over, and its policies are not back yet.
+    pub const RESTORING: &str = "RestoringPolicies";
     /// The cluster has policies of other kinds, and the operator does not check what they open.
     pub const NETWORK_POLICY_ONLY: &str = "NetworkPolicyOnly";
     /// Several baselines have the same priority, so only their names decide.
@@ -261,6 +265,8 @@ pub enum EventReason {
     OptOutExpired,
     /// The API server calls a Service in a namespace whose ingress is closed.
     ControlPlaneBlocked,
+    /// A stored CRD lacks fields that this version of the operator knows.
+    CrdFieldsMissing,
 }
 
 impl EventReason {
@@ -271,7 +277,7 @@ impl EventReason {
             Self::PolicyAdopted => "Adopt",
             Self::PolicyRemoved => "Remove",
             Self::RepairFailed => "Retry",
-            Self::PolicyContested => "Wait",
+            Self::PolicyContested | Self::CrdFieldsMissing => "Wait",
             Self::BaselineBypassed | Self::OptOutExpiresSoon | Self::ControlPlaneBlocked => "Report",
             Self::OptOutExpired => "Close",
         }
@@ -281,6 +287,7 @@ impl EventReason {
     pub const fn regards(self) -> (&'static str, &'static str) {
         match self {
             Self::OptOutExpiresSoon | Self::OptOutExpired => ("policybaseline.io/v1alpha1", "BaselineOptOut"),
+            Self::CrdFieldsMissing => ("policybaseline.io/v1alpha1", "PolicyBaseline"),
             Self::DriftRepaired
             | Self::PolicyAdopted
             | Self::PolicyRemoved
@@ -289,6 +296,11 @@ impl EventReason {
             | Self::BaselineBypassed
             | Self::ControlPlaneBlocked => ("networking.k8s.io/v1", "NetworkPolicy"),
         }
+    }
+
+    /// Whether that object is in a namespace. The event of one that is not is in the namespace `default`.
+    pub const fn is_namespaced(self) -> bool {
+        !matches!(self, Self::CrdFieldsMissing)
     }
 
     /// Whether the event has type Warning, so that somebody should look at it.
@@ -300,6 +312,7 @@ impl EventReason {
             | Self::PolicyContested
             | Self::BaselineBypassed
             | Self::ControlPlaneBlocked
+            | Self::CrdFieldsMissing
             | Self::OptOutExpiresSoon
             | Self::OptOutExpired => true,
             Self::PolicyRemoved => false,

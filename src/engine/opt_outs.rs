@@ -5,7 +5,7 @@ use super::{
     clock::Now,
     facts::{
         event::{Change, ListRefusal},
-        opt_out::{RawOptOut, Tally},
+        opt_out::{RawOptOut, RolesFound, Tally},
         readiness::WatchedSet,
     },
     outbox::opt_out_state::{OptOutWrite, StoredOptOut},
@@ -15,14 +15,17 @@ use crate::{
     api::{NamespaceName, Role, backends::ConfigurationKind},
     policy::{
         drift::{Drift, Repair},
-        plan::{Baseline, Decision, Ruling},
+        plan::{Baseline, Decision, Rendered, Ruling},
     },
 };
 
 impl Engine {
     pub(super) fn on_opt_out(&mut self, change: Change<Box<RawOptOut>>, now: Now) {
         match change {
-            Change::ListBegan => self.outbox.opt_outs.relist(),
+            Change::ListBegan => {
+                self.outbox.opt_outs.relist();
+                self.readiness.list_began(WatchedSet::OptOuts, now.instant);
+            }
             Change::Applied(raw) => {
                 if let Some(ns) = self.outbox.opt_outs.seen(&raw, now.wall) {
                     self.opt_outs_changed(&ns, true, now);
@@ -97,6 +100,17 @@ impl Engine {
         let Some(entry) = self.observed.get(ns) else { return };
         let Some(namespace) = &entry.namespace else { return };
         let decision = self.baselines.decide(namespace, &entry.holdings()).decision;
+        let found = match &decision {
+            Decision::Protected(baseline) => {
+                let is_there = |policy: &&Rendered| entry.policies.get(&policy.name).is_some_and(|print| print.ours);
+                let planned = baseline.planned(namespace).map(|(_, policy)| policy);
+                RolesFound {
+                    there: baseline.policies.iter().filter(is_there).map(|policy| policy.role).collect(),
+                    missing: planned.filter(|policy| !is_there(policy)).map(|policy| policy.role).collect(),
+                }
+            }
+            _ => RolesFound::default(),
+        };
         let ruling = match &decision {
             Decision::LeaveAlone => return self.outbox.opt_outs.leave_alone(ns),
             Decision::Unselected => Ruling::Nobody,
@@ -104,7 +118,7 @@ impl Engine {
             Decision::Reported(baseline) => Ruling::Reports(&baseline.name),
             Decision::Protected(baseline) => Ruling::Enforces(baseline),
         };
-        self.outbox.opt_outs.judge(ns, ruling, self.leads, now.wall);
+        self.outbox.opt_outs.judge(ns, ruling, found, self.leads, now);
         let announcements = self.outbox.opt_outs.take_announcements();
         self.announcements.extend(announcements);
     }
@@ -118,7 +132,7 @@ impl Engine {
 
     /// Statuses and labels of opt-outs to write now.
     pub(super) fn opt_out_writes(&mut self, now: Now) -> Vec<OptOutWrite> {
-        if self.leads && self.is_synced() { self.outbox.opt_outs.writes(now.instant) } else { vec![] }
+        if self.leads && self.may_decide() { self.outbox.opt_outs.writes(now.instant) } else { vec![] }
     }
 
     /// Takes the result of a write to an opt-out.

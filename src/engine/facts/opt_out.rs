@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    api::{BaselineOptOut, BaselineOptOutSpec, NamespaceName, resource_version},
+    api::{BaselineOptOut, BaselineOptOutSpec, NamespaceName, Roles, resource_version},
     policy::plan::OptOut,
 };
 
@@ -43,6 +43,15 @@ impl RawOptOut {
 }
 
 pub type Key = (NamespaceName, Arc<str>);
+
+/// The roles of the baseline that applies to a namespace, by what the namespace holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RolesFound {
+    /// A policy of that role is there, or is being deleted.
+    pub there: Roles,
+    /// A policy of that role is planned, and is not there.
+    pub missing: Roles,
+}
 
 /// How many opt-outs that name a role are in force, and when the first of them ends.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

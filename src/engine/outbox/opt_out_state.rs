@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     api::{
-        BaselineOptOutStatus, NamespaceName, Role, cut,
+        BaselineOptOutStatus, NamespaceName, Role, Roles, cut,
         names::{IN_FORCE, LABEL_OPT_OUT},
         opt_out::{Announced, ExpiryNotice},
         reason::{Failure, OPT_OUT_IN_FORCE, state},
@@ -26,7 +26,7 @@ use crate::{
     },
     engine::{
         clock::STATUS_INTERVAL,
-        facts::opt_out::{Key, Tally},
+        facts::opt_out::{Key, RolesFound, Tally},
         writes::WriteError,
     },
     policy::{
@@ -96,6 +96,8 @@ pub struct OptOutState {
     pub wanted: Option<BaselineOptOutStatus>,
     /// Announcements that wait until the status that records them is stored. So a restart repeats none.
     pub unannounced: Vec<ExpiryNotice>,
+    /// No write begins before that time, while the status would say that policies are not yet as they should be.
+    pub held_until: Option<Instant>,
     /// The write of status and label. Its error is the reason that was logged last.
     pub write: PendingWrite<&'static str>,
 }
@@ -103,7 +105,7 @@ pub struct OptOutState {
 impl OptOutState {
     /// Starts the write of the opt-out, if it is due.
     pub fn begin_write(&mut self, ns: &NamespaceName, name: &Arc<str>, now: Instant) -> Option<OptOutWrite> {
-        if !self.write.due(now) {
+        if !self.write.due(now) || self.held_until.is_some_and(|until| until > now) {
             return None;
         }
         self.write.started_spaced(now + STATUS_INTERVAL);
@@ -167,8 +169,7 @@ impl OptOutState {
     }
 
     pub fn was_in_force(&self) -> bool {
-        let conditions = self.stored.iter().flat_map(|s| &s.conditions);
-        conditions.into_iter().any(|c| c.type_ == OPT_OUT_IN_FORCE && c.status == "True")
+        self.stored.as_ref().is_some_and(says_in_force)
     }
 
     /// Whether it was in force at the last verdict; without a verdict, by the stored status.
@@ -181,9 +182,9 @@ impl OptOutState {
         expires.into_iter().flat_map(|end| ExpiryNotice::VARIANTS.iter().copied().filter_map(move |step| moment(end, step)))
     }
 
-    /// The label that it should have, by the last verdict.
+    /// The label that it should have: it says the same as the status.
     pub fn wanted_label(&self) -> Option<&'static str> {
-        self.verdict.as_ref().and_then(OptOutVerdict::until).map(|_| IN_FORCE)
+        self.wanted.as_ref().is_some_and(says_in_force).then_some(IN_FORCE)
     }
 
     pub fn is_written(&self) -> bool {
@@ -197,26 +198,53 @@ fn moment(end: Timestamp, step: ExpiryNotice) -> Option<Timestamp> {
     end.checked_sub(SignedDuration::from_secs(step.seconds_ahead())).ok()
 }
 
-/// The status that follows from a verdict, and the announcements to make with it.
+/// The message while the policies of these roles are not as the verdict wants them.
+fn waiting(roles: Roles, verdict: &str, how: &str) -> String {
+    format!(
+        "{verdict}; but {roles} is {how}. If that lasts, see the violations of the baseline: another writer changes the policy, a finalizer holds it, or the write is refused"
+    )
+}
+
+/// Whether the status says that policies are not as the verdict wants them yet.
+pub fn waits_for_policies(status: &BaselineOptOutStatus) -> bool {
+    status.conditions.iter().any(|c| [state::REMOVING, state::RESTORING].contains(&&*c.reason))
+}
+
+fn says_in_force(status: &BaselineOptOutStatus) -> bool {
+    status.conditions.iter().any(|c| c.type_ == OPT_OUT_IN_FORCE && c.status == "True")
+}
+
+/// The status that follows from a verdict and from what the namespace holds, and the announcements to make with it. The status says that
+/// the opt-out is in force from when its policies are gone until they are back.
 pub fn follow(
     kept: &OptOutState,
     verdict: &OptOutVerdict,
+    found: RolesFound,
     enforced_since: Option<Timestamp>,
     wall: Timestamp,
 ) -> (Option<BaselineOptOutStatus>, Vec<ExpiryNotice>) {
     let stored = kept.stored.as_ref();
     // A time that is not stored yet keeps its first value. Otherwise another status would be wanted every second.
     let known = || stored.into_iter().chain(&kept.wanted);
+    let roles = kept.checked.as_ref().map_or_else(|_| Roles::default(), |opt_out| opt_out.roles);
+    let of_these = |others: Roles| roles.without(roles.without(others));
+    let (left, owed) = (of_these(found.there), of_these(found.missing));
     let (status, reason, message) = match verdict {
-        OptOutVerdict::InForce(_, message) => ("True", state::WITHIN_LIMITS, message),
-        OptOutVerdict::NotInForce(refusal, message) => ("False", refusal.into_str(), message),
+        OptOutVerdict::InForce(_, message) if left.is_empty() => ("True", state::WITHIN_LIMITS, message.clone()),
+        OptOutVerdict::InForce(until, _) => {
+            ("False", state::REMOVING, waiting(left, &format!("it is within the limits until {until}"), "still there"))
+        }
+        OptOutVerdict::NotInForce(_, message) if !owed.is_empty() && known().any(says_in_force) => {
+            ("True", state::RESTORING, waiting(owed, message, "not back yet"))
+        }
+        OptOutVerdict::NotInForce(refusal, message) => ("False", refusal.into_str(), message.clone()),
     };
     let before = known().flat_map(|s| &s.conditions).find(|c| c.type_ == OPT_OUT_IN_FORCE && c.status == status);
     let condition = Condition {
         type_: OPT_OUT_IN_FORCE.into(),
         status: status.into(),
         reason: reason.into(),
-        message: cut(message, MAX_MESSAGE),
+        message: cut(&message, MAX_MESSAGE),
         observed_generation: kept.generation,
         last_transition_time: before.map_or_else(|| whole_seconds(wall), |c| c.last_transition_time.clone()),
     };

@@ -15,7 +15,7 @@ use strum::VariantArray;
 use tracing::{info, warn};
 
 use super::{
-    opt_out_state::{OptOutState, OptOutWrite, StoredOptOut, follow, tally},
+    opt_out_state::{OptOutState, OptOutWrite, StoredOptOut, follow, tally, waits_for_policies},
     pending::PendingWrite,
 };
 use crate::{
@@ -26,10 +26,10 @@ use crate::{
         reason::{EventReason, OptOutRefusal},
     },
     engine::{
-        clock::{LASTS, Now},
+        clock::{GATHER, LASTS, Now},
         facts::{
             event::ListRefusal,
-            opt_out::{Key, RawOptOut, Tally},
+            opt_out::{Key, RawOptOut, RolesFound, Tally},
         },
         writes::{Announcement, WriteError},
     },
@@ -108,6 +108,7 @@ impl OptOuts {
                 frozen_by: None,
                 wanted: None,
                 unannounced: vec![],
+                held_until: None,
                 write: PendingWrite::default(),
             };
             self.kept.entry(key.0.clone()).or_default().insert(key.1.clone(), kept);
@@ -246,15 +247,15 @@ impl OptOuts {
         all.filter_map(|kept| Some(kept.stored.as_ref()?.first_in_force.as_ref()?.0)).max()
     }
 
-    /// Whether an opt-out for that role has expired, in a namespace where an opt-out was in force.
+    /// Whether an opt-out for that role was in force and has expired.
     pub fn lapsed(&self, ns: &NamespaceName, role: Role, wall: Timestamp) -> bool {
-        let all = self.kept.get(ns).into_iter().flat_map(BTreeMap::values);
-        let over = |kept: &OptOutState| kept.checked.as_ref().is_ok_and(|o| o.roles.contains(role) && o.is_over(wall));
-        self.first_in_force(ns).is_some() && all.into_iter().any(over)
+        let was_in_force = |kept: &OptOutState| kept.stored.as_ref().is_some_and(|stored| stored.first_in_force.is_some());
+        let is_over = |kept: &OptOutState| kept.checked.as_ref().is_ok_and(|o| o.roles.contains(role) && o.is_over(wall));
+        self.kept.get(ns).into_iter().flat_map(BTreeMap::values).any(|kept| was_in_force(kept) && is_over(kept))
     }
 
     /// Judges the opt-outs of a namespace. If this instance leads, their wanted status and label follow from that.
-    pub fn judge(&mut self, ns: &NamespaceName, ruling: Ruling, leads: bool, wall: Timestamp) {
+    pub fn judge(&mut self, ns: &NamespaceName, ruling: Ruling, found: RolesFound, leads: bool, now: Now) {
         let Some(all) = self.kept.get_mut(ns) else { return };
         let enforced_since = match ruling {
             Ruling::Enforces(baseline) => Some(baseline.created),
@@ -270,7 +271,7 @@ impl OptOuts {
                     OptOutRefusal::Deleting,
                     "it is being deleted, and another finalizer holds it".into(),
                 ),
-                Ok(opt_out) => verdict(opt_out, ruling, wall),
+                Ok(opt_out) => verdict(opt_out, ruling, now.wall),
                 Err(error) => {
                     let message = format!("it cannot be read: {error}. Compare it with `kubectl explain baselineoptout.spec`");
                     OptOutVerdict::NotInForce(OptOutRefusal::Undecodable, message)
@@ -285,9 +286,12 @@ impl OptOuts {
                     }
                 }
             }
-            let (wanted, unannounced) = if leads { follow(kept, &judged, enforced_since, wall) } else { (None, vec![]) };
+            let (wanted, unannounced) =
+                if leads { follow(kept, &judged, found, enforced_since, now.wall) } else { (None, vec![]) };
             if kept.wanted != wanted {
                 kept.write.forgive();
+                // Usually the policies follow within milliseconds, and one status is enough.
+                kept.held_until = wanted.as_ref().filter(|wanted| waits_for_policies(wanted)).map(|_| now.instant + GATHER);
             }
             (kept.wanted, kept.unannounced) = (wanted, unannounced);
             kept.verdict = Some(judged);
@@ -393,7 +397,8 @@ impl OptOuts {
         let wait = |at: Timestamp| Duration::try_from(at.duration_since(now.wall)).unwrap_or(FAR).min(FAR);
         let moment = next.map(|at| now.instant + wait(at));
         let waits = self.unwritten.iter().filter_map(|(ns, name)| self.kept.get(ns)?.get(name));
-        let write = waits.filter_map(|kept| kept.write.next_wake()).min();
+        let write =
+            waits.filter_map(|kept| kept.write.next_wake().max(kept.held_until.filter(|_| !kept.write.is_under_way()))).min();
         moment.into_iter().chain(write.filter(|_| self.writing < WRITES_AT_ONCE))
     }
 

@@ -16,7 +16,7 @@ use crate::{
         backends::{Configuration, ConfigurationKind},
         names::OPT_OUTS_CRD,
         opt_out::ExpiryNotice,
-        reason::EventReason,
+        reason::{EventReason, Failure},
     },
     engine::{
         facts::{
@@ -281,6 +281,10 @@ fn a_thousand_that_end_in_the_same_second_are_written_in_one_go_and_their_status
     sim.pass(Duration::from_secs(1));
     let jobs = sim.jobs();
     assert_eq!((jobs.len(), jobs.iter().map(|job| job.tasks.len()).max()), (MANY, Some(1)));
+    // None of the policies is back yet, and the statuses say so when that lasts.
+    let now = sim.now();
+    assert!(sim.engine.opt_out_writes(now).is_empty());
+    sim.pass(Duration::from_millis(200));
     let now = sim.now();
     let first = sim.engine.opt_out_writes(now);
     assert_eq!((first.len(), sim.engine.opt_out_writes(now).len()), (4, 0), "statuses hold up no policy");
@@ -638,7 +642,50 @@ fn list_crds(sim: &mut EngineHarness, names: &[&str]) {
     let kind = ConfigurationKind::Crd;
     sim.see(Event::Configuration(kind, Change::ListBegan));
     for name in names {
-        sim.see(Event::Configuration(kind, Change::Applied(Configuration { kind, name: (*name).into(), services: vec![] })));
+        sim.see(Event::Configuration(
+            kind,
+            Change::Applied(Configuration { kind, name: (*name).into(), services: vec![], missing_fields: vec![] }),
+        ));
     }
     sim.see(Event::Configuration(kind, Change::ListDone));
+}
+
+#[test]
+fn it_is_in_force_when_its_policy_is_gone_and_until_it_is_back() {
+    let mut sim = EngineHarness::protected();
+    let mut shown = Shown::new(&sim, 60);
+    shown.seen(&mut sim);
+    // The removal is refused, for example by another admission plugin.
+    sim.answer(|_, _| Some(Failure::DeniedByAdmission));
+    sim.pass(Duration::from_secs(1));
+    assert_eq!(says(&write_one(&mut sim, &mut shown)), "False RemovingPolicies");
+    assert_eq!(shown.label, None);
+    sim.pass(Duration::from_secs(2));
+    sim.settle();
+    assert!(!holds_egress(&sim, "a"));
+    assert_eq!(says(&write_one(&mut sim, &mut shown)), "True WithinLimits");
+
+    sim.pass(Duration::from_mins(1));
+    sim.answer(|_, _| Some(Failure::DeniedByAdmission));
+    sim.pass(Duration::from_secs(1));
+    assert_eq!(says(&write_one(&mut sim, &mut shown)), "True RestoringPolicies");
+    assert_eq!(shown.label, Some("in-force"), "the namespace is open");
+    sim.pass(Duration::from_secs(4));
+    sim.settle();
+    assert!(holds_egress(&sim, "a"));
+    assert_eq!(says(&write_one(&mut sim, &mut shown)), "False Expired");
+    assert_eq!(shown.label, None);
+}
+
+/// As [`write`], without carrying out policies.
+fn write_one(sim: &mut EngineHarness, shown: &mut Shown) -> OptOutWrite {
+    let now = sim.now();
+    while sim.engine.assess_dirty(now) {}
+    let write = sim.engine.opt_out_writes(now).remove(0);
+    shown.stored(&write);
+    let label = shown.label.map(Into::into);
+    let stored = StoredOptOut { status: write.status.clone(), label, version: shown.version };
+    sim.engine.opt_out_written(write.clone(), Ok(stored), now);
+    shown.seen(sim);
+    write
 }
