@@ -344,6 +344,14 @@ impl ControlPlane {
         self.wait_ready().await
     }
 
+    /// etcd again, with the data that is in its directory now; returns when it listens, though no API server runs.
+    pub async fn start_etcd_alone(&self) -> Result<()> {
+        if self.local()?.processes().etcd.is_some() {
+            bail!("etcd runs already");
+        }
+        self.listen_etcd().await
+    }
+
     async fn listen_etcd(&self) -> Result<()> {
         let local = self.local()?;
         let process = local.spawn_etcd()?;

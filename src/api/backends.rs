@@ -1,6 +1,8 @@
 //! The facts that are read from objects that make the API server call a Service: the object's name and the Services that it names.
 //! Nothing else is deserialised, not even from a CRD, which can be large.
 
+use std::fmt;
+
 use k8s_openapi::{
     api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -8,8 +10,13 @@ use k8s_openapi::{
     kube_aggregator::pkg::apis::apiregistration::v1::APIService,
 };
 use kube::Resource;
-use serde::{Deserialize, Deserializer};
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
 use strum::{IntoStaticStr, VariantArray};
+
+use super::crd_fields::{CrdVersions, is_ours};
 
 /// The kinds of objects that make the API server call a Service.
 #[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
@@ -50,6 +57,8 @@ pub struct Configuration {
     pub name: String,
     /// The Services that it names, sorted and without duplicates. Empty if it names only URLs, or the API server itself.
     pub services: Vec<ServiceName>,
+    /// The fields that a CRD of the operator lacks (see [`super::crd_fields`]); empty for all other objects.
+    pub missing_fields: Vec<String>,
 }
 
 /// The namespace and name of a Service.
@@ -115,19 +124,70 @@ pub struct SlimApiService {
 }
 
 /// The watched form of a CRD.
-#[derive(Clone, Debug, Deserialize, Resource)]
+#[derive(Clone, Debug, Resource)]
 #[resource(inherit = "CustomResourceDefinition")]
 pub struct SlimCrd {
-    #[serde(deserialize_with = "identity")]
     metadata: ObjectMeta,
-    #[serde(default)]
     spec: Option<CrdSpec>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default)]
 struct CrdSpec {
+    conversion: Option<Conversion>,
+    /// Only of a CRD of the operator.
+    versions: CrdVersions,
+}
+
+/// Schemas are large, and a cluster can have hundreds of CRDs. So the schema is read only if the name, which comes before it, is ours.
+impl<'de> Deserialize<'de> for SlimCrd {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Crd;
+        impl<'de> Visitor<'de> for Crd {
+            type Value = SlimCrd;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a CustomResourceDefinition")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<SlimCrd, M::Error> {
+                let mut crd = SlimCrd { metadata: ObjectMeta::default(), spec: None };
+                while let Some(key) = map.next_key::<String>()? {
+                    match &*key {
+                        "metadata" => crd.metadata = map.next_value::<CrdMetadata>()?.0,
+                        "spec" if crd.metadata.name.as_deref().is_some_and(is_ours) => {
+                            crd.spec = map
+                                .next_value::<Option<FullCrdSpec>>()?
+                                .map(|spec| CrdSpec { conversion: spec.conversion, versions: spec.versions });
+                        }
+                        "spec" => {
+                            let spec = map.next_value::<Option<OtherCrdSpec>>()?;
+                            crd.spec = spec.map(|spec| CrdSpec { conversion: spec.conversion, ..CrdSpec::default() });
+                        }
+                        _ => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(crd)
+            }
+        }
+        from.deserialize_map(Crd)
+    }
+}
+
+#[derive(Deserialize)]
+struct CrdMetadata(#[serde(deserialize_with = "identity")] ObjectMeta);
+
+#[derive(Deserialize)]
+struct OtherCrdSpec {
     #[serde(default)]
     conversion: Option<Conversion>,
+}
+
+#[derive(Deserialize)]
+struct FullCrdSpec {
+    #[serde(default)]
+    conversion: Option<Conversion>,
+    #[serde(default)]
+    versions: CrdVersions,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -164,8 +224,10 @@ impl Caller for SlimCrd {
     const KIND: ConfigurationKind = ConfigurationKind::Crd;
 
     fn configuration(self) -> Configuration {
-        let webhook = self.spec.and_then(|spec| spec.conversion).and_then(|conversion| conversion.webhook);
-        configuration(Self::KIND, self.metadata, of_webhooks(webhook.map(|webhook| vec![webhook])))
+        let CrdSpec { conversion, versions } = self.spec.unwrap_or_default();
+        let webhook = conversion.and_then(|conversion| conversion.webhook);
+        let crd = configuration(Self::KIND, self.metadata, of_webhooks(webhook.map(|webhook| vec![webhook])));
+        Configuration { missing_fields: versions.missing_fields(&crd.name), ..crd }
     }
 }
 
@@ -181,7 +243,7 @@ fn configuration(
     let mut services: Vec<ServiceName> = services.into_iter().collect();
     services.sort_unstable();
     services.dedup();
-    Configuration { kind, name: metadata.name.unwrap_or_default(), services }
+    Configuration { kind, name: metadata.name.unwrap_or_default(), services, missing_fields: vec![] }
 }
 
 #[derive(Deserialize)]
@@ -207,7 +269,7 @@ mod tests {
         object["metadata"] = json!({"name": "n", "resourceVersion": "7", "managedFields": [{"manager": "kubectl"}]});
         let read = serde_json::from_value::<K>(object).unwrap();
         assert_eq!(read.meta().resource_version.as_deref(), Some("7"));
-        let Configuration { kind, name, services } = read.configuration();
+        let Configuration { kind, name, services, .. } = read.configuration();
         assert_eq!((kind, &*name), (K::KIND, "n"));
         services.into_iter().map(|service| format!("{}/{}", service.namespace, service.name)).collect()
     }

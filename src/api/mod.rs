@@ -3,6 +3,7 @@
 
 pub mod backends;
 pub mod baseline;
+pub mod crd_fields;
 pub mod lease;
 mod meta;
 pub mod names;

@@ -6,10 +6,11 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::{ArgAction, Args as ClapArgs, ValueEnum};
+use futures::FutureExt;
 use jiff::SignedDuration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -24,7 +25,7 @@ use crate::{
         watch::WATCHES,
     },
     operator::{
-        self, Settings,
+        self, RunError, Settings,
         admin::{self, Shown},
         health::Health,
     },
@@ -147,26 +148,42 @@ async fn operate(args: RunArgs) -> Result<u8, String> {
     let namespace = args.cluster.operator_namespace();
     let resolv_conf = args.resolv_conf.or_else(cluster::resolv_conf);
     let instance = args.instance.or_else(host).unwrap_or_else(|| NAME.into());
-    let election = if args.leader_elect {
-        // The identity must be unique: this process must not take the Lease of a killed one for its own.
-        let identity = format!("{instance}_{:016x}", RandomState::new().hash_one(std::process::id()));
+    let settings = Settings { namespace, instance, label_namespaces: args.label_namespaces, resolv_conf };
+    let election = |not_before| {
+        if !args.leader_elect {
+            return Election::none();
+        }
+        // The identity must be unique: this run must not take for its own what a killed process or a restored state of the Lease names.
+        let identity = format!("{}_{:016x}", settings.instance, RandomState::new().hash_one(std::process::id()));
         let timing = Timing::of(args.lease_duration, &identity);
-        lease::stand(&clients.requests, LeaseConfig { namespace: namespace.clone(), name: NAME.into(), identity, timing })
-    } else {
-        Election::none()
+        let namespace = settings.namespace.clone();
+        lease::stand(&clients.requests, LeaseConfig { namespace, name: NAME.into(), identity, timing, not_before })
     };
     let shown = Shown { health: Arc::new(Health::new(&WATCHES)), metrics: Arc::default() };
     let explain = |e| format!("cannot listen on {}: {e}. Choose another with --admin-address", args.admin_address);
     let (address, served) = admin::open(args.admin_address, shown.clone()).await.map_err(explain)?;
     info!(%address, "the admin port is open");
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let operator = operator::run(
-        &clients,
-        Settings { namespace, instance, label_namespaces: args.label_namespaces, resolv_conf },
-        election,
-        shown,
-        async { drop(stopped.await) },
-    );
+    let stopped = stopped.map(drop).shared();
+    let operator = async {
+        let mut not_before = None;
+        loop {
+            let run = operator::run(&clients, settings.clone(), election(not_before), shown.clone(), stopped.clone());
+            match run.await {
+                Err(error @ RunError::WentBack { .. }) => {
+                    warn!("{error}. Its data was probably restored from a backup. Everything is forgotten and listed again");
+                    shown.metrics.history_reset();
+                    shown.starts_anew();
+                    not_before = Some(Instant::now() + args.lease_duration);
+                }
+                Err(reason @ RunError::CrdComplete) => {
+                    info!("{reason}: everything is listed again");
+                    shown.starts_anew();
+                }
+                ended => return ended,
+            }
+        }
+    };
     tokio::pin!(operator, served);
     tokio::select! {
         ended = &mut operator => return ended.map(|()| 0).map_err(|e| chain(&e)),

@@ -78,7 +78,7 @@ fn event(a: &Announcement, instance: &str) -> Event {
             api_version: Some(api_version.into()),
             kind: Some(kind.into()),
             name: Some(a.policy.clone()),
-            namespace: Some(a.namespace.as_str().into()),
+            namespace: a.reason.is_namespaced().then(|| a.namespace.as_str().into()),
             uid: a.uid.clone(),
             ..ObjectReference::default()
         }),

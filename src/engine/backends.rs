@@ -21,7 +21,8 @@ use crate::{
     api::{
         NamespaceName, Role,
         backends::{Configuration, ConfigurationKind},
-        names::{OPT_OUTS_CRD, OTHER_POLICIES},
+        crd_fields::is_ours,
+        names::{OPT_OUTS_CRD, is_other_policy_kind},
     },
     policy::plan::Baseline,
 };
@@ -59,10 +60,13 @@ impl Engine {
             listing.names(|| name.clone());
         }
         if *kind == ConfigurationKind::Crd {
-            if OTHER_POLICIES.contains(&&**name) {
+            if is_other_policy_kind(name) {
                 self.change_unsupported_kinds(|known| known.insert(name.clone()), now);
             }
             self.outbox.opt_outs.crd_seen(name, true);
+            if is_ours(name) {
+                self.crd_fields_seen(name, configuration.missing_fields.clone());
+            }
         }
         let changed = self.backends.known.set(configuration);
         self.backends_changed(changed, now);
@@ -74,6 +78,7 @@ impl Engine {
         }
         if kind == ConfigurationKind::Crd {
             self.outbox.opt_outs.crd_seen(name, false);
+            self.crd_fields_seen(name, vec![]);
             self.recompute_opt_outs(now);
             self.change_unsupported_kinds(|known| known.remove(name), now);
         }
@@ -90,7 +95,11 @@ impl Engine {
         }
         if kind == ConfigurationKind::Crd {
             self.outbox.opt_outs.crds_listed(named.contains(OPT_OUTS_CRD));
-            let unsupported = named.into_iter().filter(|name| OTHER_POLICIES.contains(&&**name)).collect();
+            let gone: Vec<String> = self.crds.missing.keys().filter(|crd| !named.contains(*crd)).cloned().collect();
+            for crd in gone {
+                self.crd_fields_seen(&crd, vec![]);
+            }
+            let unsupported = named.into_iter().filter(|name| is_other_policy_kind(name)).collect();
             if self.unsupported_policy_kinds.as_ref() != Some(&unsupported) {
                 self.unsupported_policy_kinds = Some(unsupported);
                 self.touch_statuses(now);

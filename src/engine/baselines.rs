@@ -70,7 +70,7 @@ impl Engine {
     /// Finds the baselines that would release many namespaces at once. They wait until their owner confirms that: a typo in a selector
     /// must not open a cluster.
     fn recompute_releases(&mut self, now: Now) {
-        if !self.is_synced() {
+        if !self.may_decide() {
             return;
         }
         // By baseline: how many namespaces it would release, and how many it holds.

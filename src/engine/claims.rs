@@ -17,7 +17,7 @@ impl Engine {
     /// Called when a baseline is gone. Releases the namespaces that it left empty at once, before the next event can show another
     /// baseline.
     pub(super) fn release_all_claims(&mut self) {
-        if !self.is_synced() {
+        if !self.may_decide() {
             return;
         }
         let were_ours = self.observed.iter().filter(|(_, entry)| entry.was_ours());

@@ -54,7 +54,10 @@ impl Engine {
 
     fn on_namespace(&mut self, change: Change<ObjectMeta>, now: Now) {
         match change {
-            Change::ListBegan => self.observed.namespaces_relist(),
+            Change::ListBegan => {
+                self.observed.namespaces_relist();
+                self.readiness.list_began(WatchedSet::Namespaces, now.instant);
+            }
             Change::Applied(meta) => self.namespace_seen(&meta, now),
             Change::Deleted(meta) => {
                 if let Some(name) = meta.name.as_deref() {
@@ -88,7 +91,10 @@ impl Engine {
 
     fn on_policy(&mut self, change: Change<Box<NetworkPolicy>>, now: Now) {
         match change {
-            Change::ListBegan => self.observed.policies_relist(),
+            Change::ListBegan => {
+                self.observed.policies_relist();
+                self.readiness.list_began(WatchedSet::Policies, now.instant);
+            }
             Change::Applied(object) => {
                 let news = self.observed.policy_seen(&object);
                 self.policy_news(news, now);
@@ -112,7 +118,10 @@ impl Engine {
 
     fn on_baseline(&mut self, change: Change<Box<RawBaseline>>, now: Now) {
         match change {
-            Change::ListBegan => self.listed_baselines.begin(),
+            Change::ListBegan => {
+                self.listed_baselines.begin();
+                self.readiness.list_began(WatchedSet::Baselines, now.instant);
+            }
             Change::Applied(raw) => self.baseline_seen(&raw, now),
             Change::Deleted(raw) => {
                 if let Some(name) = raw.metadata.name.as_deref() {
@@ -133,7 +142,10 @@ impl Engine {
 
     fn on_install(&mut self, change: Change<Box<Lease>>, now: Now) {
         match change {
-            Change::ListBegan => self.installs.relist(),
+            Change::ListBegan => {
+                self.installs.relist();
+                self.readiness.list_began(WatchedSet::Installs, now.instant);
+            }
             Change::Applied(lease) => self.installs.saw(&lease, now.instant),
             Change::Deleted(lease) => self.installs.gone(&lease),
             Change::ListDone => {

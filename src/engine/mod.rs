@@ -6,6 +6,7 @@ mod backends;
 mod baselines;
 mod claims;
 pub mod clock;
+mod crd_fields;
 mod dns;
 mod events;
 mod explain;

@@ -50,7 +50,7 @@ impl Engine {
 
     /// Labels of namespaces to write now.
     pub(super) fn label_writes(&mut self, now: Now) -> Vec<NamespaceLabelWrite> {
-        if self.leads && self.is_synced() { self.outbox.labels.writes(now.instant) } else { vec![] }
+        if self.leads && self.may_decide() { self.outbox.labels.writes(now.instant) } else { vec![] }
     }
 
     /// Takes the result of a write of a namespace's label.

@@ -42,7 +42,7 @@ impl Engine {
 
     /// Statuses to write now. Empty until every known namespace is assessed, because a status with partial counts would be wrong.
     pub(super) fn statuses(&mut self, now: Now) -> Vec<StatusWrite> {
-        if !self.elected || !self.is_synced() || !self.dirty.is_empty() {
+        if !self.elected || !self.may_decide() || !self.dirty.is_empty() {
             return vec![];
         }
         let (leads, unsupported_policy_kinds, unlisted) =
@@ -68,7 +68,7 @@ impl Engine {
 
     /// Finalizers to add or remove now.
     pub(super) fn finalizers(&mut self, now: Now) -> Vec<FinalizerWrite> {
-        if !self.leads || !self.is_synced() {
+        if !self.leads || !self.may_decide() {
             return vec![];
         }
         let quiet = self.dirty.is_empty() && self.ready.is_empty() && self.in_flight.is_empty();
@@ -87,6 +87,7 @@ impl Engine {
         let tracked = self.tracked.values().flat_map(BaselineState::wakes);
         tracked
             .chain(self.installs.next())
+            .chain(self.readiness.falls_back_at())
             .chain(self.outbox.wakes(now))
             .chain(self.dns_wake(now.instant))
             .chain(self.backends.ending.values().min().copied())

@@ -1,7 +1,7 @@
 //! When decisions begin: which lists they wait for, and for how long. `facts/readiness.rs` holds the state of each set and how long
 //! decisions wait for it.
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     Engine,
@@ -20,7 +20,8 @@ impl Engine {
     pub fn waits(&self) -> impl Iterator<Item = String> {
         // DNS sources never make an instance unready: there may be none, and decisions wait for them only a few seconds.
         let sets = WatchedSet::all().filter(|set| *set != WatchedSet::Dns && self.is_waited_for(*set));
-        sets.filter_map(|set| Some(format!("{}: {}", set.as_str(), self.readiness.waits(set)?)))
+        let sets = sets.filter_map(|set| Some(format!("{}: {}", set.as_str(), self.readiness.waits(set)?)));
+        sets.chain(self.missing_words())
     }
 
     /// Whether decisions wait for this set. Only rollouts need revisions, so these count only if a baseline has a rollout.
@@ -39,6 +40,16 @@ impl Engine {
             self.wait_for_dns(now);
         }
         self.begin_if_synced(was_synced, now);
+    }
+
+    /// Notices that a list takes too long that replaces what is known.
+    pub(super) fn note_overdue_lists(&mut self, now: Now) {
+        for set in self.readiness.fall_back(now.instant) {
+            warn!(
+                "{} have been listed again for too long, and deletions are not reported meanwhile: nothing is decided or written until the list is complete",
+                set.plural()
+            );
+        }
     }
 
     pub(super) fn begin_if_synced(&mut self, was_synced: bool, now: Now) {

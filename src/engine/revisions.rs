@@ -70,7 +70,7 @@ impl Engine {
 
     /// Revisions to store or to delete now.
     pub(super) fn revisions(&mut self, now: Now) -> Vec<RevisionWrite> {
-        if !self.leads || !self.is_synced() || self.readiness.state(WatchedSet::Revisions) != ListState::Listed {
+        if !self.leads || !self.may_decide() || self.readiness.state(WatchedSet::Revisions) != ListState::Listed {
             return vec![];
         }
         let (mut writes, mut mended) = (Vec::new(), Vec::new());

@@ -48,7 +48,7 @@ impl Engine {
 
     /// Finds out which rollouts there are. Called when baselines or stored revisions change.
     pub(super) fn recompute_rollouts(&mut self, now: Now) {
-        if !self.is_synced() {
+        if !self.may_decide() {
             return;
         }
         let names: Vec<Arc<str>> = self.tracked.keys().cloned().collect();

@@ -15,6 +15,7 @@ use super::{
     facts::{
         backends::WatchedBackends,
         baseline::InstallOwnership,
+        crds::CrdsSeen,
         dns::DnsState,
         installs::Installs,
         namespaces::Observed,
@@ -48,6 +49,7 @@ pub struct Engine {
     /// Namespaces whose writes are under way. The value: whether these writes are all that the namespace needs.
     pub(super) in_flight: HashMap<NamespaceName, bool>,
     pub(super) outbox: Outbox,
+    pub(super) crds: CrdsSeen,
     pub(super) announcements: Vec<Announcement>,
     pub(super) installs: Installs,
     /// This instance holds the Lease of its install.
@@ -82,6 +84,7 @@ impl Engine {
             ready: Queue::default(),
             in_flight: HashMap::new(),
             outbox: Outbox::default(),
+            crds: CrdsSeen::default(),
             announcements: Vec::new(),
             installs: Installs::new(operator_namespace),
             elected: false,

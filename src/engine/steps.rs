@@ -63,12 +63,14 @@ impl Engine {
     /// Assesses changed namespaces, in one call only so many that neither events nor writes wait long. Returns whether more are
     /// waiting.
     pub fn assess_dirty(&mut self, now: Now) -> bool {
+        self.note_overdue_lists(now);
         let was_synced = self.is_synced();
         self.dns_due(now);
         self.begin_if_synced(was_synced, now);
         self.wait_for_backends(now);
         self.wait_for_revisions(now);
-        if !self.is_synced() {
+        self.announce_missing_fields(now);
+        if !self.may_decide() {
             return false;
         }
         self.let_opt_outs_end(now);
@@ -88,7 +90,7 @@ impl Engine {
 
     /// Whether decisions may begin and namespaces are waiting to be assessed.
     pub fn has_news(&self) -> bool {
-        self.is_synced() && !self.dirty.is_empty()
+        self.may_decide() && !self.dirty.is_empty()
     }
 
     pub(super) fn all_dirty(&mut self) {
@@ -148,8 +150,8 @@ impl Engine {
         let Some(entry) = self.observed.get(pass.name) else { return };
         let lives = entry.namespace.as_ref().is_some_and(|namespace| !namespace.terminating);
         for (name, tracked) in self.tracked.iter_mut().filter(|(_, tracked)| tracked.removes_all()) {
-            let theirs =
-                |print: &&Fingerprint| lives && print.ours && !print.terminating && print.baseline.as_ref() == Some(name);
+            // One that is going still counts: somebody's finalizer may hold it for long, and until then it closes its namespace.
+            let theirs = |print: &&Fingerprint| lives && print.ours && print.baseline.as_ref() == Some(name);
             tracked.set_policies_left(pass.name, entry.policies.values().filter(theirs).count(), pass.now.instant);
         }
     }

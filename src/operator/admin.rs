@@ -15,7 +15,10 @@ use axum::{
 use tokio::{net::TcpListener, runtime::Handle};
 
 use super::{health::Health, metrics::Metrics, prometheus_text::Format};
-use crate::cluster::telemetry::{Telemetry, Verb, WriteOutcome};
+use crate::cluster::{
+    telemetry::{Telemetry, Verb, WriteOutcome},
+    watch::WATCHES,
+};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -27,6 +30,14 @@ pub struct Shown {
     pub health: Arc<Health>,
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
+}
+
+impl Shown {
+    /// Everything is forgotten and listed again, and this instance does not lead.
+    pub fn starts_anew(&self) {
+        self.health.starts_anew(&WATCHES);
+        self.metrics.set_leader(false);
+    }
 }
 
 impl Telemetry for Shown {

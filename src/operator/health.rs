@@ -25,8 +25,14 @@ pub struct Health {
 impl Health {
     /// The state at the start: none of these watches has been listed.
     pub fn new(watches: &[&'static str]) -> Self {
-        let waits = watches.iter().map(|watch| format!("{watch}: it is being listed")).collect();
-        Self { start: Instant::now(), turned: AtomicU64::new(0), waits: Mutex::new(waits) }
+        let health = Self { start: Instant::now(), turned: AtomicU64::new(0), waits: Mutex::default() };
+        health.starts_anew(watches);
+        health
+    }
+
+    /// Everything is forgotten: all of these are waited for again.
+    pub fn starts_anew(&self, watches: &[&'static str]) {
+        self.waits_for(watches.iter().map(|watch| format!("{watch}: it is being listed")));
     }
 
     /// Records that the loop runs.

@@ -89,6 +89,8 @@ pub struct Metrics {
     opt_outs: Family<Exempt, Gauge>,
     opt_outs_end: Family<Exempt, Gauge>,
     events_dropped: Counter,
+    history_resets: Counter,
+    missing_fields: Gauge,
     leader: Gauge,
     tasks: Gauge,
     repair_seconds: Histogram,
@@ -117,6 +119,8 @@ impl Default for Metrics {
             opt_outs: Family::default(),
             opt_outs_end: Family::default(),
             events_dropped: Counter::default(),
+            history_resets: Counter::default(),
+            missing_fields: Gauge::default(),
             leader: Gauge::default(),
             tasks: Gauge::default(),
             repair_seconds: seconds(),
@@ -154,6 +158,11 @@ impl Default for Metrics {
         registry.register("opt_outs_earliest_expiry_timestamp_seconds", help, m.opt_outs_end.clone());
         let help = "Events that were not published, because they came faster than the API server took them";
         registry.register("events_dropped", help, m.events_dropped.clone());
+        let help = "How often the API server went back to an older state, and everything was listed again";
+        registry.register("history_resets", help, m.history_resets.clone());
+        let help =
+            "Fields that this version knows and the CRDs in the cluster lack; nothing is decided or written while there are any";
+        registry.register("crd_missing_fields", help, m.missing_fields.clone());
         registry.register("leader", "1 while this instance is the one that writes", m.leader.clone());
         registry.register("tasks", "Tasks of the runtime that are alive", m.tasks.clone());
         registry.register_with_unit(
@@ -306,6 +315,16 @@ impl Metrics {
         self.events_dropped.inc();
     }
 
+    /// Sets how many fields the CRDs lack.
+    pub fn set_missing_fields(&self, fields: usize) {
+        self.missing_fields.set(i64::try_from(fields).unwrap_or(i64::MAX));
+    }
+
+    /// The API server went back to an older state.
+    pub fn history_reset(&self) {
+        self.history_resets.inc();
+    }
+
     /// Sets whether this instance is the leader.
     pub fn set_leader(&self, leads: bool) {
         self.leader.set(leads.into());
@@ -379,7 +398,7 @@ seconds. This page is generated from the code.
 - `role`: `none` means a policy that no baseline plans. The operator removes such a policy, and does not count that as drift. So the series with `none`, and those
   with the class `stale`, stay at 0. The other classes are explained [here](status.md#drift-statusrecentdrift-and-events-in-the-namespace).
 - `outcome` of `policy_baseline_repairs_total`:
-  - `created`: a first policy of a namespace was written.
+  - `created`: a policy was created in a namespace that is new to the operator. So a new namespace counts once for each of its policies.
   - `followed`: a policy was written again because the plan changed, for example by an edit of the baseline, other DNS, or the end of an opt-out.
   - `repaired`: a policy was written again because somebody else had changed or deleted it.
   - `removed`: a policy that is no longer planned was removed.

@@ -2,6 +2,7 @@
 //! It ends on the signal to stop, or when a part ends unexpectedly.
 
 pub mod admin;
+mod announcements;
 mod concurrency;
 mod condition_gauges;
 mod explain_once;
@@ -20,13 +21,13 @@ use jiff::Timestamp;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{info, warn};
 
-use self::concurrency::ConcurrencyLimit;
 pub use self::explain_once::{ViewPoint, explain};
+use self::{announcements::Announcements, concurrency::ConcurrencyLimit};
 use crate::{
     cluster::{
         client::Clients,
-        events::{self, Announcer},
-        lease::{Election, Leadership},
+        events,
+        lease::{Election, ElectionEnd, Leadership},
         telemetry::Telemetry,
         watch,
         writer::Writer,
@@ -75,11 +76,29 @@ pub enum RunError {
     /// A task panicked.
     #[error("{0} panicked: {1}")]
     Panicked(&'static str, String),
+    /// What this run knows was read through a CRD that cut fields off: another run has to list everything.
+    #[error("the CRDs have all fields again")]
+    CrdComplete,
+    /// What this run knows may be wrong: another run has to list everything.
+    #[error("the API server went back to an older state: the Lease had resourceVersion {seen} before, and has {found} now")]
+    WentBack {
+        /// Seen before.
+        seen: u64,
+        /// In the latest answer.
+        found: u64,
+    },
 }
 
 impl RunError {
-    fn ended(task: &'static str, how: Result<(), JoinError>) -> Self {
-        how.map_or_else(|error| Self::Panicked(task, panic_message(error)), |()| Self::Ended(task))
+    fn ended<T>(task: &'static str, how: Result<T, JoinError>) -> Self {
+        how.map_or_else(|error| Self::Panicked(task, panic_message(error)), |_| Self::Ended(task))
+    }
+
+    fn election_ended(how: Result<ElectionEnd, JoinError>) -> Self {
+        match how {
+            Ok(ElectionEnd::WentBack { seen, found }) => Self::WentBack { seen, found },
+            how => Self::ended("the election", how),
+        }
     }
 }
 
@@ -111,17 +130,19 @@ pub async fn run(
     let mut publisher = tokio::spawn(publisher);
     let mut elector = tokio::spawn(task);
     let mut in_flight = JoinSet::new();
+    let mut announcements = Announcements::new(announcer);
 
     let outcome = tokio::select! {
         () = stop => Ok(()),
-        error = work(clients, &settings, &writer, leadership, &announcer, &shown, &mut in_flight) => Err(error),
+        error = work(clients, &settings, &writer, leadership, &mut announcements, &shown, &mut in_flight) => Err(error),
         ended = &mut publisher => Err(RunError::ended("the publisher of Events", ended)),
-        ended = &mut elector => Err(RunError::ended("the election", ended)),
+        ended = &mut elector => Err(RunError::election_ended(ended)),
     };
 
-    info!(writes = in_flight.len(), "policy-baseline is stopping");
+    let what = if outcome.is_ok() { "policy-baseline is stopping" } else { "this run is ending" };
+    info!(writes = in_flight.len(), "{what}");
     let drained = tokio::time::timeout(DRAIN, async { while in_flight.join_next().await.is_some() {} }).await;
-    drop(announcer);
+    announcements.finish();
     end(publisher, LAST_EVENTS).await;
     if drained.is_ok() {
         let _ = resign.send(());
@@ -136,7 +157,7 @@ pub async fn run(
 }
 
 /// Waits for a task, unless it has finished already, and aborts it if it takes longer than `patience`.
-async fn end(mut task: JoinHandle<()>, patience: Duration) {
+async fn end<T>(mut task: JoinHandle<T>, patience: Duration) {
     if !task.is_finished() && tokio::time::timeout(patience, &mut task).await.is_err() {
         task.abort();
         let _ = task.await;
@@ -149,7 +170,7 @@ async fn work(
     settings: &Settings,
     writer: &Writer,
     mut leadership: Leadership,
-    announcer: &Announcer,
+    announcements: &mut Announcements,
     shown: &Shown,
     in_flight: &mut JoinSet<SentWrite>,
 ) -> RunError {
@@ -168,6 +189,10 @@ async fn work(
     loop {
         let now = present();
         health.turned();
+        if engine.must_list_again() {
+            return RunError::CrdComplete;
+        }
+        leadership.may_lead(engine.is_synced());
         engine.elect(leadership.is_leading(), now);
         metrics.set_leader(engine.leads());
         let has_news = engine.has_news();
@@ -188,16 +213,19 @@ async fn work(
         for write in engine.writes(now, is_paused) {
             send(writer, write, in_flight);
         }
-        for announcement in engine.take_announcements() {
-            announcer.announce(announcement);
-        }
+        announcements.publish(engine.take_announcements(), jobs, now.instant);
 
         for sample in engine.take_samples() {
             metrics.count(sample);
         }
         show(&mut engine, metrics, health);
 
-        let later = engine.next_wake(now).into_iter().chain(window.opens().filter(|at| *at > now.instant)).min();
+        let later = engine
+            .next_wake(now)
+            .into_iter()
+            .chain(announcements.wakes())
+            .chain(window.opens().filter(|at| *at > now.instant))
+            .min();
         let wake = if more { now.instant } else { later.map_or(now.instant + REST, |at| at.min(now.instant + REST)) };
         tokio::select! {
             events = seen.next() => match events {
@@ -210,7 +238,7 @@ async fn work(
                 while let Some(sent) = ended {
                     let SentWrite { written, took } = match sent {
                         Ok(sent) => sent,
-                        Err(error) => return RunError::ended("a write", Err(error)),
+                        Err(error) => return RunError::ended::<()>("a write", Err(error)),
                     };
                     match written {
                         Written::Policies(_) => {
@@ -247,6 +275,7 @@ fn show(engine: &mut Engine, metrics: &Metrics, health: &Health) {
     for (role, tally) in engine.opt_outs_in_force() {
         metrics.set_opt_outs(role, tally.in_force, tally.earliest);
     }
+    metrics.set_missing_fields(engine.missing_fields());
     health.waits_for(engine.waits());
     let RolloutCounts { moved, moving, waiting, paused } = engine.rollout_counts();
     metrics.set_rollouts([moved, moving, waiting], paused);
@@ -284,9 +313,17 @@ mod tests {
         let panics = Election { task: async { panic!("no more") }.boxed(), ..Election::none() };
         let error = run_with(panics, std::future::pending()).await.unwrap_err();
         assert_eq!(error.to_string(), "the election panicked: no more");
-        let ends = Election { task: async {}.boxed(), ..Election::none() };
+        let ends = Election { task: async { ElectionEnd::Resigned }.boxed(), ..Election::none() };
         let error = run_with(ends, std::future::pending()).await.unwrap_err();
         assert_eq!(error.to_string(), "the election ended unexpectedly");
+    }
+
+    #[tokio::test]
+    async fn i15_a_lease_that_is_older_than_before_ends_the_run() {
+        let older = ElectionEnd::WentBack { seen: 840, found: 299 };
+        let back = Election { task: async move { older }.boxed(), ..Election::none() };
+        let error = run_with(back, std::future::pending()).await.unwrap_err();
+        assert!(matches!(error, RunError::WentBack { seen: 840, found: 299 }), "{error}");
     }
 
     #[tokio::test]
@@ -294,8 +331,9 @@ mod tests {
         let Election { leadership, resign, task } = Election::none();
         let (ended, end) = tokio::sync::oneshot::channel();
         let task = async move {
-            task.await;
+            let how = task.await;
             let _ = ended.send(());
+            how
         };
         run_with(Election { leadership, resign, task: task.boxed() }, async {}).await.unwrap();
         assert_eq!(end.await, Ok(()));

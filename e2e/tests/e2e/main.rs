@@ -1,12 +1,14 @@
 //! The end-to-end suites, in one binary, so that they share a few control planes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod accepted;
 mod admin;
 mod admin_port;
 mod admission;
 mod backends;
 mod bootstrap;
 mod client;
+mod crd_rollback;
 mod crd_rules;
 mod demo;
 mod dns;
@@ -22,6 +24,7 @@ mod faults_storms;
 mod faults_watches;
 mod faults_writes;
 mod harness;
+mod in_sync;
 mod install;
 mod installs;
 mod judge;
@@ -36,6 +39,7 @@ mod release;
 mod removals;
 mod repair;
 mod restart;
+mod restore;
 mod rollout;
 mod samples;
 mod scene;

@@ -2,7 +2,10 @@
 //! The watch allows a takeover immediately after a release. Only one request runs at a time, with a bounded timeout.
 //! One file: reading, writing, watching and publishing share one state and its order.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{
     FutureExt, StreamExt,
@@ -52,6 +55,8 @@ pub struct LeaseConfig {
     pub identity: String,
     /// Lease duration, renewal deadline and retry period.
     pub timing: Timing,
+    /// No attempt to lead before that time, if there is one.
+    pub not_before: Option<Instant>,
 }
 
 /// Tells whether this instance leads.
@@ -59,6 +64,7 @@ pub struct LeaseConfig {
 pub struct Leadership {
     gate: WriteFence,
     led: watch::Receiver<bool>,
+    may_lead: Arc<watch::Sender<bool>>,
 }
 
 impl Leadership {
@@ -70,6 +76,11 @@ impl Leadership {
     /// Whether this instance may decide on writes now.
     pub fn is_leading(&self) -> bool {
         *self.led.borrow() && self.gate.is_open()
+    }
+
+    /// Says whether this instance knows enough to lead (I16). It does not until this is called.
+    pub fn may_lead(&self, may_lead: bool) {
+        self.may_lead.send_if_modified(|before| std::mem::replace(before, may_lead) != may_lead);
     }
 
     /// Waits until the result of [`Self::is_leading`] may have changed.
@@ -87,8 +98,24 @@ pub struct Election {
     pub leadership: Leadership,
     /// Send to it to release the Lease and end the task. Drop it to end the task and let the Lease expire.
     pub resign: oneshot::Sender<()>,
-    /// The task that takes part in the election. It ends only after `resign` is used or dropped.
-    pub task: BoxFuture<'static, ()>,
+    /// The task that takes part in the election. It ends after `resign` is used or dropped, or when the API server went back to an older
+    /// state.
+    pub task: BoxFuture<'static, ElectionEnd>,
+}
+
+/// Why an election ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ElectionEnd {
+    /// As requested.
+    Resigned,
+    /// The API server answered with a Lease that is older than one that it showed before: its data was restored from a backup. Everything
+    /// that this instance knows may be wrong.
+    WentBack {
+        /// The resourceVersion that was seen before.
+        seen: u64,
+        /// The resourceVersion in the answer.
+        found: u64,
+    },
 }
 
 impl std::fmt::Debug for Election {
@@ -101,8 +128,8 @@ impl Election {
     /// No election: this instance always leads.
     pub fn none() -> Self {
         let (resign, resigned) = oneshot::channel();
-        let leadership = Leadership { gate: WriteFence::open(), led: watch::channel(true).1 };
-        Self { leadership, resign, task: resigned.map(drop).boxed() }
+        let leadership = Leadership { gate: WriteFence::open(), led: watch::channel(true).1, may_lead: Arc::default() };
+        Self { leadership, resign, task: resigned.map(|_| ElectionEnd::Resigned).boxed() }
     }
 }
 
@@ -111,11 +138,13 @@ pub fn stand(client: &Client, seat: LeaseConfig) -> Election {
     let gate = WriteFence::closed(seat.timing.margin());
     let (leads, led) = watch::channel(false);
     let (resign, resigned) = oneshot::channel();
-    let leadership = Leadership { gate: gate.clone(), led };
+    let (may_lead, allowed) = watch::channel(false);
+    let leadership = Leadership { gate: gate.clone(), led, may_lead: Arc::new(may_lead) };
     let sign = LeadershipPublisher { gate, leads, from: None };
     let clerk = LeaseDriver {
         leases: Api::namespaced(client.clone(), &seat.namespace),
-        elector: Elector::new(seat.identity.clone(), seat.timing),
+        elector: Elector::new(seat.identity.clone(), seat.timing).not_before(seat.not_before),
+        allowed,
         latest: None,
         acquired: MicroTime(Timestamp::now()),
         writing: LeaseProblem::default(),
@@ -156,8 +185,21 @@ impl LeadershipPublisher {
 
 /// A finished request and its result.
 enum Tried {
-    Looked(Instant, Result<Option<Lease>, Trouble>),
-    Wrote(LeaseRecord, Instant, Result<Lease, Trouble>),
+    Looked(Instant, u64, Result<Option<Lease>, Trouble>),
+    Wrote(LeaseRecord, Instant, u64, Result<Lease, Trouble>),
+}
+
+impl Tried {
+    /// Whether the answer is older than what was known when the request was sent. The API server answers both requests with the most
+    /// recent state, so its data was replaced by older data.
+    fn went_back(&self) -> Option<ElectionEnd> {
+        let (known, found) = match self {
+            Self::Looked(_, known, Ok(Some(lease))) | Self::Wrote(_, _, known, Ok(lease)) => (*known, version(lease)),
+            Self::Looked(..) | Self::Wrote(..) => return None,
+        };
+        // 0 is a version that is no number.
+        (0 < found && found < known).then_some(ElectionEnd::WentBack { seen: known, found })
+    }
 }
 
 enum Trouble {
@@ -187,6 +229,8 @@ struct LeaseDriver {
     seat: LeaseConfig,
     leases: Api<Lease>,
     elector: Elector,
+    /// Whether this instance may lead.
+    allowed: watch::Receiver<bool>,
     /// The Lease as it was last seen. Its metadata is kept, because others may write into it.
     latest: Option<Lease>,
     acquired: MicroTime,
@@ -195,37 +239,44 @@ struct LeaseDriver {
 }
 
 impl LeaseDriver {
-    async fn elect(mut self, mut sign: LeadershipPublisher, mut resigned: oneshot::Receiver<()>) {
+    async fn elect(mut self, mut sign: LeadershipPublisher, mut resigned: oneshot::Receiver<()>) -> ElectionEnd {
         let config = watcher::Config::default().fields(&format!("metadata.name={}", self.seat.name));
         let watching = Watching { api: self.leases.clone(), kind: "Lease".into(), config, streams: false };
         let mut sightings = watching.events().backoff(Steady(self.seat.timing.retry)).boxed();
         let mut attempt: Option<BoxFuture<'static, Tried>> = None;
         let release = loop {
             let now = Instant::now();
-            sign.set(&self.elector, now);
-            let mut wakes = [self.elector.term(now), sign.from.filter(|from| *from > now), None];
+            let may_lead = *self.allowed.borrow_and_update();
+            let mut next_attempt = None;
             if attempt.is_none() {
-                match self.elector.next(now) {
-                    Move::Wait(at) => wakes[2] = Some(at),
+                match if may_lead { self.elector.next(now) } else { self.elector.step_down(now) } {
+                    Move::Wait(at) => next_attempt = Some(at),
                     Move::Look => attempt = Some(self.look()),
                     Move::Write(record, over) => attempt = Some(self.write(record, over)),
                 }
             }
+            sign.set(&self.elector, now);
+            let wakes = [self.elector.term(now), sign.from.filter(|from| *from > now), next_attempt];
             let wake = wakes.into_iter().flatten().min();
             let news = tokio::select! {
                 asked = &mut resigned => LeaseNews::Resigned(asked.is_ok()),
                 sighting = sightings.next() => LeaseNews::Sighting(sighting),
                 Some(tried) = OptionFuture::from(attempt.as_mut()) => LeaseNews::Tried(tried),
                 Some(()) = OptionFuture::from(wake.map(|at| tokio::time::sleep_until(at.into()))) => LeaseNews::Time,
+                Ok(()) = self.allowed.changed() => LeaseNews::Time,
             };
             // Publish first: the term may have ended while this loop waited.
             sign.set(&self.elector, Instant::now());
             match news {
                 LeaseNews::Resigned(release) => break release,
                 LeaseNews::Sighting(Some(sighting)) => self.saw(sighting),
-                LeaseNews::Sighting(None) => return,
+                LeaseNews::Sighting(None) => return ElectionEnd::Resigned,
                 LeaseNews::Tried(tried) => {
                     attempt = None;
+                    if let Some(end) = tried.went_back() {
+                        sign.take_down();
+                        return end;
+                    }
                     self.tried(tried);
                 }
                 LeaseNews::Time => {}
@@ -235,6 +286,7 @@ impl LeaseDriver {
         if release && timeout(RELEASE, self.release(attempt)).await.is_err() {
             warn!("the Lease was not released: the API server did not answer in time");
         }
+        ElectionEnd::Resigned
     }
 
     fn saw(&mut self, sighting: Result<Event<Lease>, watcher::Error>) {
@@ -259,23 +311,23 @@ impl LeaseDriver {
     fn tried(&mut self, tried: Tried) {
         let now = Instant::now();
         match tried {
-            Tried::Looked(sent, Ok(found)) => {
+            Tried::Looked(sent, _, Ok(found)) => {
                 self.elector.looked(found.as_ref().map(|lease| (record(lease), version(lease))), sent, now);
                 if let Some(lease) = found {
                     self.keep(lease);
                 }
             }
-            Tried::Wrote(record, sent, Ok(lease)) => {
+            Tried::Wrote(record, sent, _, Ok(lease)) => {
                 self.elector.wrote(record, version(&lease), sent);
                 self.keep(lease);
                 self.writing.over();
             }
-            Tried::Wrote(_, _, Err(Trouble::Conflict)) => {
+            Tried::Wrote(.., Err(Trouble::Conflict)) => {
                 debug!("another instance wrote the Lease");
                 self.elector.conflicted(now);
             }
-            Tried::Looked(_, Err(Trouble::Conflict)) => self.elector.failed(now),
-            Tried::Looked(_, Err(Trouble::Failed(trouble))) | Tried::Wrote(_, _, Err(Trouble::Failed(trouble))) => {
+            Tried::Looked(.., Err(Trouble::Conflict)) => self.elector.failed(now),
+            Tried::Looked(.., Err(Trouble::Failed(trouble))) | Tried::Wrote(.., Err(Trouble::Failed(trouble))) => {
                 self.writing.tell(trouble);
                 self.elector.failed(now);
             }
@@ -300,8 +352,8 @@ impl LeaseDriver {
 
     fn look(&self) -> BoxFuture<'static, Tried> {
         let (leases, name, patience, about) = (self.leases.clone(), self.seat.name.clone(), self.patience(), self.about());
-        let sent = Instant::now();
-        async move { Tried::Looked(sent, judged(timeout(patience, leases.get_opt(&name)).await, &about)) }.boxed()
+        let (sent, known) = (Instant::now(), self.elector.version());
+        async move { Tried::Looked(sent, known, judged(timeout(patience, leases.get_opt(&name)).await, &about)) }.boxed()
     }
 
     fn write(&mut self, record: LeaseRecord, over: Option<u64>) -> BoxFuture<'static, Tried> {
@@ -311,14 +363,14 @@ impl LeaseDriver {
         }
         let lease = self.lease(&record, over, now);
         let (leases, name, patience, about) = (self.leases.clone(), self.seat.name.clone(), self.patience(), self.about());
-        let sent = Instant::now();
+        let (sent, known) = (Instant::now(), self.elector.version());
         async move {
             let params = PostParams::default();
             let answer = match over {
                 None => timeout(patience, leases.create(&params, &lease)).await,
                 Some(_) => timeout(patience, leases.replace(&name, &params, &lease)).await,
             };
-            Tried::Wrote(record, sent, judged(answer, &about))
+            Tried::Wrote(record, sent, known, judged(answer, &about))
         }
         .boxed()
     }

@@ -4,6 +4,8 @@
 //! Safety depends on one inequality. A leader sends no write later than `renew_deadline` after it *sent* its last successful renewal.
 //! Other instances take over no earlier than `duration` after they *saw* that renewal, and they see it after it was sent. The time
 //! between is the server-side timeout of a write that is sent at the last moment. Clocks of other machines are never used.
+//!
+//! One file: every decision reads and writes the same few fields.
 
 mod driver;
 #[cfg(test)]
@@ -15,7 +17,7 @@ use std::{
 };
 
 use crate::api::lease::LeaseRecord;
-pub use driver::{Election, Leadership, LeaseConfig, stand};
+pub use driver::{Election, ElectionEnd, Leadership, LeaseConfig, stand};
 
 /// The times of an election.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -91,6 +93,19 @@ impl Elector {
         self.term.filter(|until| now < *until)
     }
 
+    /// The version of the Lease that was seen last; 0 if none was.
+    pub fn version(&self) -> u64 {
+        self.seen.as_ref().map_or(0, |seen| seen.version)
+    }
+
+    /// Makes no attempt before that time. After the API server went back to an older state, what the Lease says of its holder is of the
+    /// past: whoever led since may send writes until its term ends.
+    #[must_use]
+    pub const fn not_before(mut self, at: Option<Instant>) -> Self {
+        self.not_before = at;
+        self
+    }
+
     /// The last seen holder of the Lease; `None` if there is none.
     pub fn holder(&self) -> Option<&str> {
         self.seen.as_ref()?.record.as_ref().map(|r| &*r.holder).filter(|holder| !holder.is_empty())
@@ -148,17 +163,33 @@ impl Elector {
         }
     }
 
+    /// What to do while this instance must not lead (I16): it gives the Lease back if it holds it. Not at once, because writes that were
+    /// sent before may still take effect.
+    pub fn step_down(&mut self, now: Instant) -> Move {
+        if self.term.take().is_some() {
+            self.not_before = Some(now + self.timing.margin());
+        }
+        if let Some(at) = self.not_before.filter(|at| *at > now) {
+            return Move::Wait(at);
+        }
+        if self.doubt {
+            return Move::Look;
+        }
+        self.release().map_or(Move::Wait(now + self.timing.duration), |(record, over)| Move::Write(record, Some(over)))
+    }
+
     /// A write succeeded and got this version. `sent` is when the request was sent.
     pub fn wrote(&mut self, record: LeaseRecord, version: u64, sent: Instant) {
         let ends = sent + self.timing.renew_deadline;
+        let claims = record.holder == self.identity;
         let newer = self.seen.as_ref().filter(|seen| seen.version > version);
         match newer {
             // A later version is known already. Either we still hold the Lease, or this term is over.
             Some(seen) if seen.record.as_ref().is_none_or(|r| r.holder != self.identity) => return,
             Some(_) => {}
-            None => self.seen = Some(SeenLease { record: Some(record), version, free: ends }),
+            None => self.seen = Some(SeenLease { record: Some(record), version, free: if claims { ends } else { sent } }),
         }
-        self.term = Some(ends);
+        self.term = claims.then_some(ends);
         self.doubt = false;
         self.not_before = Some(sent + self.timing.retry);
     }
@@ -381,6 +412,26 @@ mod tests {
                 assert!(!(leads && takes), "after {passed:?}, at {slow} and {fast}");
             }
         }
+    }
+
+    #[test]
+    fn i16_who_must_not_lead_gives_the_lease_back_and_takes_none() {
+        let (mut a, now) = leader();
+        let later = now + timing().margin();
+        assert_eq!((a.step_down(now), a.term(now)), (Move::Wait(later), None), "writes that were sent may still take effect");
+        let Move::Write(record, Some(1)) = a.step_down(later) else { panic!("it is given back") };
+        assert_eq!((record.holder.as_str(), a.term(later)), ("", None));
+        a.wrote(record, 2, later);
+        assert_eq!(a.term(later), None);
+        let later = later + timing().retry;
+        assert!(matches!(a.step_down(later), Move::Wait(_)), "nothing is left to do");
+        // As soon as it may lead, it takes what is free.
+        assert_eq!(holder_written(a.next(later)), ("a".into(), 1, Some(2)));
+
+        let (mut b, now) = elector();
+        assert_eq!(b.step_down(now), Move::Look);
+        b.looked(None, now, now);
+        assert!(matches!(b.step_down(now), Move::Wait(_)), "an absent Lease is not taken");
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub struct WatchedBackends {
 impl Backends {
     /// Stores an object. Returns the namespaces whose `words` may have changed.
     pub fn set(&mut self, configuration: Configuration) -> BTreeSet<String> {
-        let Configuration { kind, name, services } = configuration;
+        let Configuration { kind, name, services, .. } = configuration;
         let name: Arc<str> = name.into();
         let known = self.services.get(&(kind, name.clone())).map(Vec::as_slice).unwrap_or_default();
         if *known == services[..] {
@@ -99,7 +99,7 @@ mod tests {
 
     fn calling(kind: ConfigurationKind, name: &str, services: &[(&str, &str)]) -> Configuration {
         let service = |(namespace, name): &(&str, &str)| ServiceName { namespace: (*namespace).into(), name: (*name).into() };
-        Configuration { kind, name: name.into(), services: services.iter().map(service).collect() }
+        Configuration { kind, name: name.into(), services: services.iter().map(service).collect(), missing_fields: vec![] }
     }
 
     fn names(changed: BTreeSet<String>) -> Vec<String> {

@@ -18,6 +18,9 @@ use crate::{
 /// could block traffic that the plans before a restart allowed.
 const DNS_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a set that was listed before may be listed again until what is known of it counts as old.
+const RELIST_PATIENCE: Duration = Duration::from_secs(30);
+
 /// What the operator watches.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum WatchedSet {
@@ -138,6 +141,8 @@ pub struct Readiness {
     refused_since: Option<(ListRefusal, Instant)>,
     /// The last problem of its watch, until the set is listed.
     problem: Option<String>,
+    /// Since when a list of it has been under way.
+    listing_since: Option<Instant>,
 }
 
 /// The state of every set.
@@ -165,11 +170,40 @@ impl ReadinessTable {
         WatchedSet::REQUIRED.into_iter().all(|set| self.is_settled(set))
     }
 
+    /// A list of it begins. If a list is under way already, that one failed and is tried again, so the time counts from the first.
+    pub fn list_began(&mut self, set: WatchedSet, now: Instant) {
+        self.get_mut(set).listing_since.get_or_insert(now);
+    }
+
+    /// The required sets that were listed before, and whose new list takes too long. What the operator knows of them may be old: deletions
+    /// are not reported before a list is complete. Decisions wait for them again.
+    pub fn fall_back(&mut self, now: Instant) -> Vec<WatchedSet> {
+        let overdue = |(set, readiness): (&WatchedSet, &Readiness)| {
+            let is_over = readiness.listing_since.is_some_and(|since| since + RELIST_PATIENCE <= now);
+            (WatchedSet::REQUIRED.contains(set) && readiness.state == ListState::Listed && is_over).then_some(*set)
+        };
+        let sets: Vec<WatchedSet> = self.0.iter().filter_map(overdue).collect();
+        for set in &sets {
+            let readiness = self.get_mut(*set);
+            readiness.state = ListState::Waiting;
+            let seconds = RELIST_PATIENCE.as_secs();
+            readiness.problem.get_or_insert_with(|| format!("it is being listed again, for more than {seconds} s"));
+        }
+        sets
+    }
+
+    /// When the new list of a required set takes too long.
+    pub fn falls_back_at(&self) -> Option<Instant> {
+        let listed = self.0.iter().filter(|(set, r)| WatchedSet::REQUIRED.contains(set) && r.state == ListState::Listed);
+        listed.filter_map(|(_, readiness)| Some(readiness.listing_since? + RELIST_PATIENCE)).min()
+    }
+
     /// Sets the state of its list. Returns whether the state changed.
     pub fn settle(&mut self, set: WatchedSet, state: ListState) -> bool {
         let readiness = self.get_mut(set);
         if state.is_known() {
             readiness.problem = None;
+            readiness.listing_since = None;
         }
         std::mem::replace(&mut readiness.state, state) != state
     }

@@ -1,4 +1,6 @@
 //! Namespaces with Services that the API server calls: which of them stay open, which do not, and what is reported.
+//!
+//! One file: the tests share their scene.
 
 use std::time::Duration;
 
@@ -28,7 +30,12 @@ fn calls(namespace: &str) -> Event {
     let service = ServiceName { namespace: namespace.into(), name: "webhook".into() };
     Event::Configuration(
         ConfigurationKind::Validating,
-        Change::Applied(Configuration { kind: ConfigurationKind::Validating, name: "v".into(), services: vec![service] }),
+        Change::Applied(Configuration {
+            kind: ConfigurationKind::Validating,
+            name: "v".into(),
+            services: vec![service],
+            missing_fields: vec![],
+        }),
     )
 }
 
@@ -36,7 +43,12 @@ fn calls(namespace: &str) -> Event {
 fn call_no_more(sim: &mut EngineHarness) {
     sim.see(Event::Configuration(
         ConfigurationKind::Validating,
-        Change::Deleted(Configuration { kind: ConfigurationKind::Validating, name: "v".into(), services: vec![] }),
+        Change::Deleted(Configuration {
+            kind: ConfigurationKind::Validating,
+            name: "v".into(),
+            services: vec![],
+            missing_fields: vec![],
+        }),
     ));
     sim.settle();
     sim.pass(SECOND * 10);
@@ -336,7 +348,12 @@ fn a_configuration_that_is_replaced_ends_no_hold() {
     let gone = || {
         Event::Configuration(
             ConfigurationKind::Validating,
-            Change::Deleted(Configuration { kind: ConfigurationKind::Validating, name: "v".into(), services: vec![] }),
+            Change::Deleted(Configuration {
+                kind: ConfigurationKind::Validating,
+                name: "v".into(),
+                services: vec![],
+                missing_fields: vec![],
+            }),
         )
     };
     sim.see(gone());

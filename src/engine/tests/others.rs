@@ -239,8 +239,12 @@ fn kinds_of_policies_that_are_not_looked_at_are_told_and_nothing_waits_for_them(
     };
     assert_eq!(coverage(&mut sim), None);
     let kind = "ciliumnetworkpolicies.cilium.io";
-    let crd =
-        |name: &str| Event::Configuration(Crd, Change::Applied(Configuration { kind: Crd, name: name.into(), services: vec![] }));
+    let crd = |name: &str| {
+        Event::Configuration(
+            Crd,
+            Change::Applied(Configuration { kind: Crd, name: name.into(), services: vec![], missing_fields: vec![] }),
+        )
+    };
     sim.see(Event::Configuration(Crd, Change::ListBegan));
     sim.see(crd(kind));
     sim.see(crd("policybaselines.policybaseline.io"));
@@ -251,6 +255,9 @@ fn kinds_of_policies_that_are_not_looked_at_are_told_and_nothing_waits_for_them(
     let written = sim.statuses.len();
     sim.see(crd(kind));
     assert!(coverage(&mut sim).is_some() && sim.statuses.len() == written, "the same again is no news");
-    sim.see(Event::Configuration(Crd, Change::Deleted(Configuration { kind: Crd, name: kind.into(), services: vec![] })));
+    sim.see(Event::Configuration(
+        Crd,
+        Change::Deleted(Configuration { kind: Crd, name: kind.into(), services: vec![], missing_fields: vec![] }),
+    ));
     assert_eq!(coverage(&mut sim), None);
 }
