@@ -395,7 +395,7 @@ seconds. This page is generated from the code.
     const VALUES_HEAD: &str = "
 ## Values of the labels
 
-- `role`: `none` means a policy that no baseline plans. The operator removes such a policy, and does not count that as drift. So the series with `none`, and those
+- `role`: `none` means a policy that its baseline no longer plans. The operator removes such a policy, and does not count that as drift. So the series with `none`, and those
   with the class `stale`, stay at 0. The other classes are explained [here](status.md#drift-statusrecentdrift-and-events-in-the-namespace).
 - `outcome` of `policy_baseline_repairs_total`:
   - `created`: a policy was created in a namespace that is new to the operator. So a new namespace counts once for each of its policies.
