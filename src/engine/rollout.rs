@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use strum::VariantArray;
 use tracing::{info, warn};
 
 use super::{
@@ -377,8 +378,10 @@ fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now).max(SignedDuration::ZERO)).unwrap_or_default()
 }
 
-/// Whether the change itself may be the cause of a failed write. A conflict, or an API server that is busy or down, is not.
+/// Whether the change itself may be the cause of a failed write. A conflict, or an API server that is busy or down, is not. Neither is
+/// anything else that is wrong in the namespace, such as a bypass.
 fn speaks_of_the_change(finding: &Finding) -> bool {
     const OF_THE_MOMENT: [Failure; 4] = [Failure::Conflict, Failure::Throttled, Failure::TimedOut, Failure::Unavailable];
-    finding.problems.first().is_some_and(|p| !OF_THE_MOMENT.iter().any(|failure| p.reason == (*failure).into()))
+    let lasting = || Failure::VARIANTS.iter().filter(|failure| !OF_THE_MOMENT.contains(failure));
+    finding.problems.iter().any(|problem| lasting().any(|failure| problem.reason == (*failure).into()))
 }

@@ -371,7 +371,27 @@ fn an_apiserver_that_is_away_is_no_failure_of_the_change() {
     cluster.store(|_| None);
     assert_eq!(cluster.sim.answer(|_, _| Some(Failure::Unavailable)), 1);
     cluster.pass(MINUTE);
-    assert_eq!(cluster.ports(), "2 1 1 1 1");
+    assert_eq!((cluster.ports(), cluster.status().0), ("2 1 1 1 1".into(), "RollingOut".into()));
+    cluster.pass(MINUTE);
+    assert_eq!(cluster.ports(), "2 2 1 1 1");
+}
+
+#[test]
+fn an_apiserver_that_is_away_is_no_failure_of_the_change_in_a_namespace_that_is_bypassed_too() {
+    let mut cluster = Cluster::settled(spec(1));
+    let open = json!({
+        "metadata": {"namespace": "a", "name": "allow-all", "uid": "u", "resourceVersion": "9000"},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]},
+    });
+    cluster.sim.see(Event::Policy(Change::Applied(serde_json::from_value(open).unwrap())));
+    cluster.edit(spec(2));
+    cluster.store(|_| None);
+    cluster.store(|_| None);
+    assert_eq!(cluster.sim.answer(|_, _| Some(Failure::Unavailable)), 1);
+    cluster.pass(MINUTE);
+    assert_eq!((cluster.ports(), cluster.status().0), ("2 1 1 1 1".into(), "RollingOut".into()));
+    cluster.pass(MINUTE);
+    assert_eq!(cluster.ports(), "2 2 1 1 1");
 }
 
 #[test]
