@@ -67,7 +67,11 @@ pub fn dns(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
+/// What names an object. There is one resolv.conf, whatever its object says.
 fn key(object: &Value) -> String {
+    if object["kind"] == "ResolvConf" {
+        return "ResolvConf".into();
+    }
     format!("{} {} {}", object["kind"], object["metadata"]["namespace"] == OPENSHIFT_DNS, object["metadata"]["name"])
 }
 
