@@ -106,7 +106,7 @@ impl Instance {
     }
 
     fn waves(&self) -> usize {
-        self.operator.log().matches("a wave begins").count()
+        self.operator.log().matches("a wave of the rollout begins").count()
     }
 
     pub async fn until_at_work(&self, world: &World) {
