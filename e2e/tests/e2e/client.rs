@@ -23,6 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::scene::{Plan, apply_baseline, until_holds};
+use crate::support::follow;
 
 const PLATFORM: &str = "platform";
 const NOTICED: &str = "namespaces cannot be watched, trying again";
@@ -148,7 +149,7 @@ async fn a_hundred_and_twenty_watches_on_either_client_hold_up_no_other_request(
         assert_eq!(version(client).await, Version::HTTP_2);
         let api = maps(client, &namespace);
         let version = api.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
-        let watch = || async { api.watch(&WatchParams::default(), &version).await.map(StreamExt::boxed) };
+        let watch = || follow(&api, WatchParams::default(), &version);
         let opened = capped("all watches are open", try_join_all((0..WATCHES).map(|_| watch()))).await;
         let mut streams = opened.unwrap();
 
@@ -348,7 +349,7 @@ async fn an_apiserver_that_does_not_speak_http2_is_spoken_to_in_http1() {
     assert_eq!(clients.stack, Stack::Http2, "it was tried");
     assert_eq!(version(&clients.watches).await, Version::HTTP_11);
     let api = maps(&clients.watches, "default");
-    let mut watch = api.watch(&WatchParams::default(), "0").await.unwrap().boxed();
+    let mut watch = follow(&api, WatchParams::default(), "0").await.unwrap();
     write(&clients.requests, "default", "over-http1", "").await.unwrap();
     let told = async {
         while let Some(event) = watch.try_next().await.unwrap() {

@@ -16,6 +16,7 @@ use crate::scene::{
     DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, condition, events, fence, merge, policies_of, tenant, until_event,
     until_holds, until_ready, until_status, version, writes_since,
 };
+use crate::support::follow;
 
 /// Reasons and policies of the violations in a namespace.
 fn violations(status: &PolicyBaselineStatus, namespace: &str) -> Vec<(String, String)> {
@@ -45,7 +46,7 @@ async fn fight(client: &Client, namespace: &str, policy: &str, rounds: usize) {
     let mut seen = merge(&policies, policy, "other-operator", &hole).await;
     for _ in 1..rounds {
         let params = WatchParams::default().fields(&format!("metadata.name={policy}"));
-        let events = policies.watch(&params, &version(&seen)).await.unwrap();
+        let events = follow(&policies, params, &version(&seen)).await.unwrap();
         let closed = events.try_filter_map(async |event| {
             let WatchEvent::Modified(stored) = event else { return Ok(None) };
             Ok(stored.spec.is_some_and(|spec| spec.ingress.is_none()).then_some(()))

@@ -1,17 +1,19 @@
 //! Shared by the suites about namespaces and baselines, in addition to `scene`: teams, ages, histories.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use policy_baseline::{BaselineOptOut, PolicyBaselineStatus};
 use policy_baseline_e2e::{AuditEntry, AuditLog, AuditMark, TIMEOUT, World, writes_by};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::scene::{Plan, apply_baseline, baselines, condition, delete_baseline, fence, goes_without_saying, policies_of};
@@ -122,6 +124,34 @@ pub async fn stored(world: &World, namespace: &str) -> BTreeMap<String, NetworkP
     all.into_iter().map(|policy| (policy.name_any(), policy)).collect()
 }
 
+/// A watch from this version that goes on when it ends. The API server may end any watch at any time without an error, for example when
+/// its own watch of etcd begins again. Then a client asks for what came after the last event.
+pub async fn follow<K>(
+    api: &Api<K>,
+    params: WatchParams,
+    version: &str,
+) -> kube::Result<BoxStream<'static, kube::Result<WatchEvent<K>>>>
+where
+    K: Clone + Debug + DeserializeOwned + Resource + Send + 'static,
+{
+    let events = api.watch(&params, version).await?.boxed();
+    let start = (api.clone(), params, version.to_owned(), events);
+    let next = async |(api, params, mut version, mut events): (Api<K>, WatchParams, String, BoxStream<'static, _>)| loop {
+        let Some(event) = events.try_next().await? else {
+            events = api.watch(&params, &version).await?.boxed();
+            continue;
+        };
+        let seen = match &event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object) => object.resource_version(),
+            WatchEvent::Bookmark(bookmark) => Some(bookmark.metadata.resource_version.clone()),
+            WatchEvent::Error(_) => None,
+        };
+        version = seen.unwrap_or(version);
+        return Ok(Some((event, (api, params, version, events))));
+    };
+    Ok(stream::try_unfold(start, next).boxed())
+}
+
 /// Every state of the policies of a namespace, as the test's own watch sees them.
 pub struct History {
     api: Api<NetworkPolicy>,
@@ -133,9 +163,10 @@ impl History {
     pub async fn record(world: &World, namespace: &str) -> Self {
         let api = policies_of(&world.admin(), namespace);
         let list = api.list(&ListParams::default()).await.unwrap();
-        let events = api.watch(&WatchParams::default(), list.metadata.resource_version.as_deref().unwrap()).await.unwrap();
+        let version = list.metadata.resource_version.as_deref().unwrap();
+        let events = follow(&api, WatchParams::default(), version).await.unwrap();
         let now = list.items.into_iter().map(|policy| (policy.name_any(), policy)).collect();
-        Self { api, now, events: events.boxed() }
+        Self { api, now, events }
     }
 
     /// The policies by name at each moment until now: at the start, and after each event.
