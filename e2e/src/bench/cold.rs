@@ -49,6 +49,7 @@ impl Bench {
     }
 
     async fn cold_start(&mut self, point: &mut Point) -> Result<()> {
+        self.raw.collect_garbage().await?;
         let audit = self.plane.audit().context("no audit log")?;
         let mark = audit.mark();
         let (subject, ready, assessed) = self.start_cold(&self.kubeconfig, point.namespaces).await?;
@@ -97,6 +98,7 @@ impl Bench {
 
     /// The raw side. It uses new connections, as the operator does.
     async fn list(&self, point: &mut Point) -> Result<()> {
+        self.raw.collect_garbage().await?;
         let (took, (namespaces, policies, baselines)) = everything(self.plane.admin_kubeconfig()).await?;
         point.cold_start.took(Side::Raw, took);
         let expected = (point.namespaces, 4 * point.namespaces, Group::OURS.len());

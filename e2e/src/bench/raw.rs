@@ -63,6 +63,13 @@ impl Raw {
         Self { client }
     }
 
+    /// Lets the API server collect its garbage now. With 10,000 namespaces on two cores, a collection takes most of a second, and halves
+    /// the throughput meanwhile. It comes after a certain amount of work, so it would hit always the same measurements of a sequence.
+    pub async fn collect_garbage(&self) -> Result<()> {
+        let request = Request::get("/debug/pprof/heap?gc=1&debug=1").body(vec![])?;
+        self.send(request).await.context("collect the garbage of the API server").map(drop)
+    }
+
     pub async fn create(&self, name: &str, group: Group) -> Result<()> {
         let namespace = json!({ "metadata": { "name": name, "labels": { SIDE: group.label() } } });
         let request =

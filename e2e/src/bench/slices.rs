@@ -68,6 +68,7 @@ impl Bench {
     ) -> Result<()> {
         for side in order(pair) {
             let Some(population) = slices.iter().find(|slice| slice.group.side() == side) else { continue };
+            self.raw.collect_garbage().await?;
             let (cpu, started) = (proc::cpu(subject.pid())?, Instant::now());
             let time = self.turn(work, population, point).await?;
             match side {
