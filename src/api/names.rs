@@ -6,6 +6,8 @@ use std::{borrow::Borrow, fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 use strum::{Display, IntoStaticStr, VariantArray};
 
+use super::Uid;
+
 /// The field manager of every write, and the value of `app.kubernetes.io/managed-by`.
 pub const MANAGER: &str = "policy-baseline";
 /// The prefix of all label and annotation keys that belong to the operator.
@@ -35,7 +37,8 @@ pub const CONFIRM_RELEASE: &str = "policybaseline.io/confirm-release";
 pub const LABEL_OPT_OUT: &str = "policybaseline.io/opt-out";
 /// The value of [`LABEL_OPT_OUT`].
 pub const IN_FORCE: &str = "in-force";
-/// Label on a namespace for which the operator has decided, if configured. Admission lets no pod in before the label is there.
+/// Label on a namespace for which the operator has decided, if configured. Admission lets no pod in before the label is there. Its value
+/// names the uid of the namespace: a copy of the label, as in a backup, proves nothing.
 pub const LABEL_DECIDED: &str = "policybaseline.io/decided";
 /// The name of the CRD of opt-outs.
 pub const OPT_OUTS_CRD: &str = "baselineoptouts.policybaseline.io";
@@ -63,7 +66,7 @@ pub fn is_other_policy_kind(crd: &str) -> bool {
     by_shape || OTHERS.iter().any(|(kind, domain)| plural == *kind && is_in(domain))
 }
 
-/// The decision for a namespace: the value of [`LABEL_DECIDED`].
+/// The decision for a namespace: the first part of the value of [`LABEL_DECIDED`].
 #[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq)]
 #[strum(const_into_str, serialize_all = "snake_case")]
 pub enum DecidedLabel {
@@ -71,6 +74,13 @@ pub enum DecidedLabel {
     Protected,
     /// No policy is planned in this namespace.
     Exempt,
+}
+
+impl DecidedLabel {
+    /// The value of the label on the namespace with this uid.
+    pub fn value(self, uid: &Uid) -> String {
+        format!("{}-{uid}", self.into_str())
+    }
 }
 
 /// One of the three policies of a baseline.

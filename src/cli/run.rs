@@ -52,8 +52,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = lease_duration)]
     lease_duration: Duration,
 
-    /// Label each namespace with `policybaseline.io/decided`: `protected` once its policies are in place, `exempt` once it is clear that it gets
-    /// none. The admission component no-gap needs it, and grants the permission.
+    /// Label each namespace with `policybaseline.io/decided`: `protected-<uid>` once its policies are in place, `exempt-<uid>` once it is clear
+    /// that it gets none. The admission component no-gap needs it, and grants the permission.
     #[arg(long, env = "LABEL_NAMESPACES", value_name = "BOOL", default_value_t = false, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     label_namespaces: bool,
 

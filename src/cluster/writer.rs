@@ -227,7 +227,7 @@ impl Writer {
     /// Labels the namespace with this uid. The patch cannot create a namespace. Returns the stored value of the label.
     pub async fn label_namespace(&self, write: &NamespaceLabelWrite) -> Result<Option<String>, WriteError> {
         let NamespaceLabelWrite { namespace, uid, mark } = write;
-        let patch = json!({"metadata": {"uid": uid.to_string(), "labels": {LABEL_DECIDED: mark.into_str()}}});
+        let patch = json!({"metadata": {"uid": uid.to_string(), "labels": {LABEL_DECIDED: mark.value(uid)}}});
         let request =
             Requests::new(Namespace::url_path(&(), None)).patch(namespace.as_str(), &in_our_name(), &Patch::Merge(&patch));
         let stored: PartialObjectMeta<Namespace> = self.request(Verb::Namespace, request).await?;

@@ -44,7 +44,7 @@ impl Engine {
             _ if stored.is_none() && self.baselines.some_are_invalid() => None,
             _ => Some(DecidedLabel::Exempt),
         };
-        let wanted = mark.filter(|mark| stored != Some(mark.into_str()));
+        let wanted = mark.filter(|mark| stored != Some(&mark.value(uid)));
         self.outbox.labels.want(ns, uid, wanted);
     }
 

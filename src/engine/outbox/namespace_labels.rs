@@ -35,7 +35,7 @@ pub struct NamespaceLabelWrite {
     pub namespace: NamespaceName,
     /// The uid of the namespace.
     pub uid: Uid,
-    /// The value of the label.
+    /// The decision that the label says.
     pub mark: DecidedLabel,
 }
 
@@ -111,7 +111,7 @@ impl NamespaceLabels {
         let result = result.and_then(|stored| {
             let message = "the API server accepted the label and stored something else: exempt namespaces from the admission plugin that changes it";
             let changed = WriteError::Failed { reason: Failure::MutatedByAdmission, message: message.into() };
-            if stored.as_deref() == Some(mark.into_str()) { Ok(()) } else { Err(changed) }
+            if stored == Some(mark.value(uid)) { Ok(()) } else { Err(changed) }
         });
         let Err(error) = result else {
             entry.write.ended(Attempt::StoredUnseen(ECHO), now);

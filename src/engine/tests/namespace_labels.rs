@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 
 use super::harness::{EngineHarness, OWN};
 use crate::{
-    api::{names::LABEL_DECIDED, reason::Failure},
+    api::{
+        DecidedLabel::{self, Exempt, Protected},
+        names::LABEL_DECIDED,
+        reason::Failure,
+    },
     engine::{
         Engine,
         facts::event::{Change, Event},
@@ -42,7 +46,7 @@ fn written(sim: &mut EngineHarness, writes: &[NamespaceLabelWrite], result: Resu
     let now = sim.now();
     for write in writes {
         let result = match &result {
-            Ok(()) => Ok(Some(write.mark.into_str().to_owned())),
+            Ok(()) => Ok(Some(write.mark.value(&write.uid))),
             Err(WriteError::Failed { reason, message }) => Err(WriteError::Failed { reason: *reason, message: message.clone() }),
             Err(other) => panic!("{other}"),
         };
@@ -50,8 +54,13 @@ fn written(sim: &mut EngineHarness, writes: &[NamespaceLabelWrite], result: Resu
     }
 }
 
-fn labelled(value: &str) -> Value {
-    json!({ LABEL_DECIDED: value })
+/// The label of the namespace `ns` as the operator writes it.
+fn value(ns: &str, mark: DecidedLabel) -> String {
+    mark.value(&format!("uid-{ns}").as_str().into())
+}
+
+fn labelled(ns: &str, mark: DecidedLabel) -> Value {
+    json!({ LABEL_DECIDED: value(ns, mark) })
 }
 
 #[test]
@@ -82,7 +91,7 @@ fn a_namespace_is_labelled_when_every_policy_is_in_place_and_not_before() {
     assert_eq!(words(&due(&mut sim)), [""; 0], "it is under way");
     written(&mut sim, &writes, Ok(()));
     assert_eq!(words(&due(&mut sim)), [""; 0], "its echo is awaited");
-    sim.namespace_with("a", labelled("protected"));
+    sim.namespace_with("a", labelled("a", Protected));
     sim.pass(Duration::from_mins(1));
     assert_eq!(words(&due(&mut sim)), [""; 0]);
     // A policy that must be repaired does not keep pods out.
@@ -121,23 +130,33 @@ fn a_label_follows_what_is_decided_and_comes_back_when_it_is_taken_off() {
     let mut sim = labelling();
     let platform = json!({"namespaceSelector": {"matchLabels": {"team": "x"}}});
     sim.baseline(1, platform);
-    sim.namespace_with("a", json!({"team": "x", LABEL_DECIDED: "exempt"}));
+    sim.namespace_with("a", json!({"team": "x", LABEL_DECIDED: value("a", Exempt)}));
     assert_eq!(words(&due(&mut sim)), [""; 0], "until it is protected");
     sim.settle();
     assert_eq!(words(&due(&mut sim)), ["a protected"]);
-    sim.namespace_with("a", json!({"team": "x", LABEL_DECIDED: "protected"}));
+    sim.namespace_with("a", json!({"team": "x", LABEL_DECIDED: value("a", Protected)}));
     assert_eq!(words(&due(&mut sim)), [""; 0]);
     for spoiled in [json!({"team": "x"}), json!({"team": "x", LABEL_DECIDED: "yes"}), json!({"team": "x", LABEL_DECIDED: ""})] {
         sim.namespace_with("a", spoiled.clone());
         let writes = due(&mut sim);
         assert_eq!(words(&writes), ["a protected"], "{spoiled}");
         written(&mut sim, &writes, Ok(()));
-        sim.namespace_with("a", json!({"team": "x", LABEL_DECIDED: "protected"}));
+        sim.namespace_with("a", json!({"team": "x", LABEL_DECIDED: value("a", Protected)}));
         assert_eq!(words(&due(&mut sim)), [""; 0]);
     }
-    sim.namespace_with("a", labelled("protected"));
+    sim.namespace_with("a", labelled("a", Protected));
     sim.settle();
     assert_eq!(words(&due(&mut sim)), ["a exempt"]);
+}
+
+#[test]
+fn a_label_that_names_another_namespace_proves_nothing() {
+    // A backup carries the label of the namespace that was there before.
+    for copied in [value("old", Protected), value("old", Exempt), "protected".into(), "exempt".into()] {
+        let mut sim = labelling();
+        sim.namespace_with("a", json!({ LABEL_DECIDED: copied }));
+        assert_eq!(words(&due(&mut sim)), ["a exempt"], "{copied}");
+    }
 }
 
 #[test]
@@ -156,7 +175,7 @@ fn a_suspended_baseline_leaves_new_namespaces_undecided_and_takes_nothing_back()
     let mut sim = labelling();
     sim.baseline(1, json!({"suspend": true}));
     sim.namespace("a");
-    sim.namespace_with("b", labelled("protected"));
+    sim.namespace_with("b", labelled("b", Protected));
     assert_eq!(words(&due(&mut sim)), [""; 0]);
     sim.baseline(2, json!({}));
     sim.settle();
@@ -168,7 +187,7 @@ fn while_a_baseline_cannot_be_planned_with_nobody_knows_what_it_would_select() {
     let mut sim = labelling();
     sim.baseline(1, json!({"policies": ["Nope"]}));
     sim.namespace("a");
-    sim.namespace_with("b", labelled("protected"));
+    sim.namespace_with("b", labelled("b", Protected));
     assert_eq!(words(&due(&mut sim)), ["b exempt"], "what was decided once follows what is known");
     sim.baseline(2, json!({"namespaceSelector": {"matchLabels": {"team": "x"}}}));
     assert_eq!(words(&due(&mut sim)), ["a exempt"]);

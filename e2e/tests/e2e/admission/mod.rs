@@ -23,6 +23,8 @@ mod protect;
 mod sane_policies;
 mod together;
 
+/// The label on a namespace for which the operator has decided.
+const DECIDED: &str = "policybaseline.io/decided";
 const COMPONENTS: &str = "manifests/components";
 
 /// Applies a component, and waits until it is in force. The API server takes a moment to read it.

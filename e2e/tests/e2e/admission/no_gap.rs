@@ -10,7 +10,7 @@ use kube::{Client, ResourceExt};
 use policy_baseline_e2e::{EVERYTHING, Options, SYSTEM_NAMESPACE, TEST_LABEL, TIMEOUT, World};
 use serde_json::{Value, json};
 
-use super::{break_glass, denied};
+use super::{DECIDED, break_glass, denied, protect};
 use crate::opt_outs;
 use crate::repair::PLATFORM;
 use crate::scene::{
@@ -18,7 +18,6 @@ use crate::scene::{
 };
 use crate::support::{a_second_later, label, namespaces};
 
-pub const DECIDED: &str = "policybaseline.io/decided";
 pub const LABELLING: &str = "--label-namespaces";
 
 /// A pod that every security level allows.
@@ -46,7 +45,7 @@ async fn until_pods_can_have_an_account(world: &World, namespace: &str) {
     world.eventually("pods can have an account", TIMEOUT, is_there).await.unwrap();
 }
 
-/// Installs every component together with the operator's manifests, and waits until no-gap is in force.
+/// Installs every component together with the operator's manifests, and waits until no-gap and protect are in force.
 pub async fn no_gap(world: &World) {
     world.plane().run_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", EVERYTHING]).unwrap();
     let probe = namespace(world, "probe", &[]).await;
@@ -54,13 +53,18 @@ pub async fn no_gap(world: &World) {
     let pods: Api<Pod> = Api::namespaced(world.admin(), &probe);
     let is_shut = async || pods.create(&dry, &pod("probe")).await.is_err();
     world.eventually("no-gap is in force", TIMEOUT, is_shut).await.unwrap();
+    world.eventually("protect is in force", TIMEOUT, async || protect::is_in_force(world).await).await.unwrap();
     let operator = client_of(&world.operator_kubeconfig().await.unwrap()).await;
     let may = async || can_i(&operator, "patch", "", "namespaces", None).await;
     world.eventually("the operator may label namespaces", TIMEOUT, may).await.unwrap();
 }
 
+/// What the label says, if it names the uid of its namespace; else the whole value.
 async fn decided(world: &World, namespace: &str) -> Option<String> {
-    namespaces(world).get(namespace).await.unwrap().labels().get(DECIDED).cloned()
+    let namespace = namespaces(world).get(namespace).await.unwrap();
+    let value = namespace.labels().get(DECIDED)?;
+    let own = value.strip_suffix(&format!("-{}", namespace.uid().unwrap()));
+    Some(own.unwrap_or(value).to_owned())
 }
 
 pub async fn until_decided(world: &World, namespace: &str, wanted: &str) {
@@ -97,7 +101,7 @@ async fn no_gap_lets_no_pod_in_before_every_policy_is_in_place() {
     let waiting = namespace(&world, "waiting", &[]).await;
     let tenant_of_it = tenant(&world, &[&waiting]).await;
     let says = format!(
-        "pods can be created in namespace {waiting} once its baseline is in place: try again in a moment. If this lasts, ask your platform team: the namespace has no label policybaseline.io/decided"
+        "pods can be created in namespace {waiting} once its baseline is in place: try again in a moment. If this lasts, ask your platform team: the namespace has no label policybaseline.io/decided with its own uid"
     );
     for who in [&tenant_of_it, &world.admin()] {
         assert_eq!(denied("the operator is down", create(who, &waiting, "web").await), says);
@@ -220,6 +224,29 @@ async fn no_gap_keeps_pods_coming_where_it_is_decided_while_the_operator_is_down
     world.start_operator_with(&[LABELLING]).await.unwrap();
     until_let_in(&world, &world.admin(), &meanwhile).await;
     until_holds(&world, &before, &Plan::of(PLATFORM)).await;
+}
+
+#[tokio::test]
+async fn no_gap_lets_no_pod_in_by_a_label_that_a_backup_brings_back() {
+    let mut world = World::new().await.unwrap();
+    no_gap(&world).await;
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    world.start_operator_with(&[LABELLING]).await.unwrap();
+    let lost = namespace(&world, "lost", &[]).await;
+    until_decided(&world, &lost, "protected").await;
+    let label = namespaces(&world).get(&lost).await.unwrap().labels()[DECIDED].clone();
+    world.stop_operator().unwrap();
+    // A tenant who may create namespaces restores one. The component protect does not mind, because the label proves nothing.
+    let restored = namespace(&world, "restored", &[(DECIDED, &label)]).await;
+    let says = denied("a copy", create(&world.admin(), &restored, "web").await);
+    assert!(says.contains("has no label policybaseline.io/decided with its own uid"), "{says}");
+    for made_up in ["protected", "exempt", "protected-0"] {
+        let ns = namespace(&world, "forged", &[(DECIDED, made_up)]).await;
+        denied(made_up, create(&world.admin(), &ns, "web").await);
+    }
+    world.start_operator_with(&[LABELLING]).await.unwrap();
+    until_let_in(&world, &world.admin(), &restored).await;
+    assert_eq!(decided(&world, &restored).await.as_deref(), Some("protected"));
 }
 
 /// Prints the numbers for docs/admission.md.
