@@ -233,7 +233,11 @@ impl Backoff for WatchBackoff {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use http::{Request, Response};
+    use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+    use hyper::body::{Bytes, Frame};
     use kube::client::Body;
     use serde_json::json;
     use tower_test::mock;
@@ -245,9 +249,19 @@ mod tests {
         Arc::new(Recorded::default())
     }
 
+    /// How an API server answers lists.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Lists {
+        Streamed,
+        /// It refuses streaming lists.
+        Paged,
+        /// A streaming list never ends, and a list in pages fails.
+        Lost,
+    }
+
     /// The requests that the watch of policies sends to an API server that refuses every version as too old.
-    async fn asked(knows_streams: bool) -> Vec<&'static str> {
-        let (service, mut server) = mock::pair::<Request<Body>, Response<Body>>();
+    async fn asked(lists: Lists) -> Vec<&'static str> {
+        let (service, mut server) = mock::pair::<Request<Body>, Response<BoxBody<Bytes, Infallible>>>();
         let client = Client::new(service, "default");
         let mut seen = everything(&client, "operator", &quiet()).boxed();
         let watching = tokio::spawn(async move { while seen.next().await.is_some() {} });
@@ -261,7 +275,12 @@ mod tests {
             let query = request.uri().query().unwrap_or_default();
             let refusal = |code, reason: &str| Status { code, reason: reason.into(), ..Status::default() };
             let types = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"});
-            let (what, code, body) = if query.contains("sendInitialEvents") && knows_streams {
+            let (what, code, body): (_, _, Vec<u8>) = if query.contains("sendInitialEvents") && lists == Lists::Lost {
+                let silence = stream::pending::<Result<Frame<Bytes>, Infallible>>();
+                asked.push("stream");
+                respond.send_response(Response::new(BodyExt::boxed(StreamBody::new(silence))));
+                continue;
+            } else if query.contains("sendInitialEvents") && lists == Lists::Streamed {
                 let ends = json!({"resourceVersion": "7", "annotations": {"k8s.io/initial-events-end": "true"}});
                 let bookmark = json!({"type": "BOOKMARK", "object": {"apiVersion": types["apiVersion"], "kind": types["kind"], "metadata": ends}});
                 ("stream", 200, format!("{bookmark}\n").into())
@@ -269,12 +288,14 @@ mod tests {
                 ("stream", 422, serde_json::to_vec(&refusal(422, "Invalid")).unwrap())
             } else if query.contains("watch=true") {
                 ("watch", 410, serde_json::to_vec(&refusal(410, "Expired")).unwrap())
+            } else if lists == Lists::Lost {
+                ("list", 500, serde_json::to_vec(&refusal(500, "InternalError")).unwrap())
             } else {
                 let list = json!({"apiVersion": types["apiVersion"], "kind": "NetworkPolicyList", "metadata": {"resourceVersion": "7"}, "items": []});
                 ("list", 200, list.to_string().into())
             };
             asked.push(what);
-            respond.send_response(Response::builder().status(code).body(Body::from(body)).unwrap());
+            respond.send_response(Response::builder().status(code).body(Full::from(body).boxed()).unwrap());
         }
         watching.abort();
         asked
@@ -317,12 +338,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_watch_whose_version_is_refused_as_too_old_begins_anew() {
-        assert_eq!(asked(true).await, ["stream", "watch", "stream", "watch", "stream"]);
+        assert_eq!(asked(Lists::Streamed).await, ["stream", "watch", "stream", "watch", "stream"]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_apiserver_that_knows_no_streaming_lists_is_asked_for_one_once() {
-        assert_eq!(asked(false).await, ["stream", "list", "watch", "list", "watch"]);
+        assert_eq!(asked(Lists::Paged).await, ["stream", "list", "watch", "list", "watch"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_in_pages_that_fails_too_says_nothing_of_streaming_lists() {
+        assert_eq!(asked(Lists::Lost).await, ["stream", "list", "stream", "list", "stream"]);
     }
 
     #[test]

@@ -84,9 +84,10 @@ where
                 events = watching.begin();
                 event = events.next().await?;
             }
-            let is_gone = refused_with(&event, &[410]);
+            // The watcher of the pages would list in pages again.
+            let begins_anew = refused_with(&event, &[410]) || (list == ListProgress::PagedInstead && event.is_err());
             list = watching.progress(list, &event);
-            Some((event, (watching, list, (!is_gone).then_some(events))))
+            Some((event, (watching, list, (!begins_anew).then_some(events))))
         })
     }
 
