@@ -9,31 +9,34 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// The longest time that the API server may work on a write. It gives up after that, so a write cannot take effect much later.
+pub const LONGEST_WRITE: Duration = Duration::from_secs(5);
+
 /// The gate that every write has to pass. All clones share its state.
 #[derive(Clone, Debug)]
 pub struct WriteFence {
     start: Instant,
     /// The fence is open until this many milliseconds after `start`.
     open_until: Arc<AtomicU64>,
-    margin: Duration,
+    longest_write: Duration,
 }
 
 impl WriteFence {
-    /// A closed fence. `margin` is how long a write that is sent at the last moment may take.
-    pub fn closed(margin: Duration) -> Self {
-        Self { start: Instant::now(), open_until: Arc::default(), margin }
+    /// A closed fence. `longest_write` is how long a write may take that is sent at the last moment.
+    pub fn closed(longest_write: Duration) -> Self {
+        Self { start: Instant::now(), open_until: Arc::default(), longest_write }
     }
 
     /// A fence that is always open, for an instance without leader election.
     pub fn open() -> Self {
-        let gate = Self::closed(Duration::MAX);
+        let gate = Self::closed(LONGEST_WRITE);
         gate.open_until.store(u64::MAX, Ordering::Release);
         gate
     }
 
     /// The longest time that the API server may spend on a write.
-    pub const fn margin(&self) -> Duration {
-        self.margin
+    pub const fn longest_write(&self) -> Duration {
+        self.longest_write
     }
 
     /// Whether a write may be sent now.

@@ -61,8 +61,6 @@ use crate::{
     },
 };
 
-/// The longest time that the API server may work on a write. It gives up after that, so a write cannot take effect much later.
-const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a repair waits for the content of the policy that it takes over.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest text of a policy in the log, in bytes.
@@ -285,7 +283,7 @@ impl Writer {
         request: Result<Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<T, WriteError> {
         let request = request.map_err(|e| failed(Failure::Rejected, e.to_string()))?;
-        let request = with_timeout(request, SERVER_TIMEOUT.min(self.gate.margin()))?;
+        let request = with_timeout(request, self.gate.longest_write())?;
         let mut sent = pin!(self.client.request(request));
         let given_up = tokio::time::Instant::now() + CLIENT_TIMEOUT;
         loop {

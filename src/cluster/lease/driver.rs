@@ -135,7 +135,7 @@ impl Election {
 
 /// Takes part in an election until [`Election::resign`] is used or dropped.
 pub fn stand(client: &Client, seat: LeaseConfig) -> Election {
-    let gate = WriteFence::closed(seat.timing.margin());
+    let gate = WriteFence::closed(seat.timing.longest_write());
     let (leads, led) = watch::channel(false);
     let (resign, resigned) = oneshot::channel();
     let (may_lead, allowed) = watch::channel(false);

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::fence::LONGEST_WRITE;
 use crate::api::lease::LeaseRecord;
 pub use driver::{Election, ElectionEnd, Leadership, LeaseConfig, stand};
 
@@ -41,9 +42,14 @@ impl Timing {
         Self { duration, renew_deadline, retry: renew_deadline / 5 * (1000 + stretch) / 1000 }
     }
 
-    /// How long a write that is sent at the last moment may take.
+    /// The time between the end of a term and the moment when others may take over.
     pub fn margin(&self) -> Duration {
         self.duration.saturating_sub(self.renew_deadline)
+    }
+
+    /// How long the API server may work on a write: no longer than the margin leaves.
+    pub fn longest_write(&self) -> Duration {
+        self.margin().min(LONGEST_WRITE)
     }
 }
 
@@ -167,7 +173,7 @@ impl Elector {
     /// sent before may still take effect.
     pub fn step_down(&mut self, now: Instant) -> Move {
         if self.term.take().is_some() {
-            self.not_before = Some(now + self.timing.margin());
+            self.not_before = Some(now + self.timing.longest_write());
         }
         if let Some(at) = self.not_before.filter(|at| *at > now) {
             return Move::Wait(at);
@@ -417,7 +423,7 @@ mod tests {
     #[test]
     fn i16_who_must_not_lead_gives_the_lease_back_and_takes_none() {
         let (mut a, now) = leader();
-        let later = now + timing().margin();
+        let later = now + timing().longest_write();
         assert_eq!((a.step_down(now), a.term(now)), (Move::Wait(later), None), "writes that were sent may still take effect");
         let Move::Write(record, Some(1)) = a.step_down(later) else { panic!("it is given back") };
         assert_eq!((record.holder.as_str(), a.term(later)), ("", None));
@@ -425,6 +431,9 @@ mod tests {
         assert_eq!(a.term(later), None);
         let later = later + timing().retry;
         assert!(matches!(a.step_down(later), Move::Wait(_)), "nothing is left to do");
+        // A long Lease does not make the wait longer than a write may take.
+        let long = Timing::of(3600 * SECOND, "a");
+        assert_eq!((long.margin(), long.longest_write()), (1200 * SECOND, LONGEST_WRITE));
         // As soon as it may lead, it takes what is free.
         assert_eq!(holder_written(a.next(later)), ("a".into(), 1, Some(2)));
 
