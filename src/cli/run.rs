@@ -31,6 +31,8 @@ use crate::{
     },
 };
 
+/// How long the operator waits until each API server serves objects by a CRD that has changed. Until then, lists may still lack fields.
+const CRD_SERVED: Duration = Duration::from_secs(2);
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
 #[derive(Debug, ClapArgs)]
@@ -170,15 +172,19 @@ async fn operate(args: RunArgs) -> Result<u8, String> {
         loop {
             let run = operator::run(&clients, settings.clone(), election(not_before), shown.clone(), stopped.clone());
             match run.await {
-                Err(error @ RunError::WentBack { .. }) => {
+                Err(error) if error.is_history_reset() => {
                     warn!("{error}. Its data was probably restored from a backup. Everything is forgotten and listed again");
                     shown.metrics.history_reset();
                     shown.starts_anew();
                     not_before = Some(Instant::now() + args.lease_duration);
                 }
-                Err(reason @ RunError::CrdComplete) => {
-                    info!("{reason}: everything is listed again");
+                Err(reason @ RunError::ListAgain(_)) => {
+                    warn!("{reason}. Everything is forgotten and listed again");
                     shown.starts_anew();
+                    tokio::select! {
+                        () = tokio::time::sleep(CRD_SERVED) => {}
+                        () = stopped.clone() => return Ok(()),
+                    }
                 }
                 ended => return ended,
             }

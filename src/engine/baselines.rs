@@ -7,7 +7,10 @@ use tracing::{info, warn};
 use super::{
     Engine,
     clock::Now,
-    facts::baseline::{InstallOwnership, RawBaseline},
+    facts::{
+        baseline::{InstallOwnership, RawBaseline},
+        relist::WhyListAgain,
+    },
     outbox::baseline_status::BaselineState,
 };
 use crate::{
@@ -27,6 +30,14 @@ impl Engine {
         let check = || raw.check(self.installs.own()).map(Arc::new);
         let known = self.tracked.get_mut(&name).filter(|t| raw.metadata.uid.as_deref() == Some(&*t.uid));
         if let Some(tracked) = known {
+            if let Some(seen) = tracked.went_back(raw).filter(|_| self.listed_baselines.is_under_way()) {
+                let (kind, name, found) = ("PolicyBaseline", name.to_string(), raw.version());
+                self.list_again.get_or_insert(WhyListAgain::WentBack { kind, name, seen, found });
+                return;
+            }
+            if let Some(generation) = tracked.spec_changed(raw) {
+                return self.spec_changed("PolicyBaseline", name.to_string(), generation);
+            }
             if !tracked.update(raw, now.instant) {
                 return;
             }
@@ -41,6 +52,13 @@ impl Engine {
         self.place(name.clone(), now);
         self.assess_first(&name);
         self.plans_changed(now);
+    }
+
+    /// An object has another spec than before, at the same generation. While a CRD lacks fields, that is what it does to specs.
+    pub(super) fn spec_changed(&mut self, kind: &'static str, name: String, generation: i64) {
+        if self.crds.missing.is_empty() {
+            self.list_again.get_or_insert(WhyListAgain::SpecChanged { kind, name, generation });
+        }
     }
 
     /// Queues the namespaces that a baseline selects or holds before all others. All namespaces are assessed, because any of them may

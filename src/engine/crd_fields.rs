@@ -2,15 +2,19 @@
 //! off every object, so the specs that the watches show are not what their owners wrote. And each write through such a CRD makes the
 //! loss permanent. When the CRD is complete again, everything must be listed again: the objects did not change, so no event comes.
 
+use std::time::{Duration, Instant};
+
 use tracing::{info, warn};
 
-use super::{Engine, clock::Now, writes::Announcement};
+use super::{Engine, clock::Now, facts::relist::WhyListAgain, writes::Announcement};
 use crate::api::{NamespaceName, reason::EventReason};
 
 /// How many fields a text names (I11).
 const NAMED: usize = 10;
 /// How many baselines get an Event (I11).
 const ANNOUNCED: usize = 10;
+/// For so long an instance leads that can do nothing else than to send these Events.
+const ANNOUNCING: Duration = Duration::from_secs(5);
 /// Where events about objects without a namespace belong.
 const EVENTS_OF_THE_CLUSTER: &str = "default";
 
@@ -20,9 +24,15 @@ impl Engine {
         self.is_synced() && self.crds.missing.is_empty()
     }
 
-    /// Whether everything must be forgotten and listed again.
-    pub const fn must_list_again(&self) -> bool {
-        self.crds.list_again
+    /// Whether this instance may hold the Lease. It may not while it can do nothing (I16): another one may lack no field, because it is of
+    /// an older version. But it leads until it has sent the Events that name the missing fields.
+    pub fn may_lead(&self, now: Now) -> bool {
+        self.is_synced() && (self.crds.missing.is_empty() || self.announces_until().is_none_or(|at| now.instant < at))
+    }
+
+    /// Until when this instance leads only to send Events.
+    pub(super) fn announces_until(&self) -> Option<Instant> {
+        self.crds.announced.map(|at| at + ANNOUNCING)
     }
 
     /// How many fields the CRDs lack.
@@ -36,11 +46,13 @@ impl Engine {
         if before == missing {
             return;
         }
-        self.crds.announced = false;
+        self.crds.announced = None;
         if missing.is_empty() {
             self.crds.missing.remove(crd);
             info!(crd, "the CRD has all fields again");
-            self.crds.list_again |= self.crds.missing.is_empty();
+            if self.crds.missing.is_empty() {
+                self.list_again.get_or_insert(WhyListAgain::CrdsComplete);
+            }
         } else {
             warn!(crd, "{}", words(crd, &missing));
             self.crds.missing.insert(crd.to_owned(), missing);
@@ -54,10 +66,10 @@ impl Engine {
 
     /// Sends an Event about each baseline, once, while this instance leads.
     pub(super) fn announce_missing_fields(&mut self, now: Now) {
-        if self.crds.missing.is_empty() || self.crds.announced || !self.leads || !self.is_synced() {
+        if self.crds.missing.is_empty() || self.crds.announced.is_some() || !self.leads || !self.is_synced() {
             return;
         }
-        self.crds.announced = true;
+        self.crds.announced = Some(now.instant);
         let note = self.missing_words().collect::<Vec<_>>().join("; ");
         for (name, tracked) in self.tracked.iter().take(ANNOUNCED) {
             self.announcements.push(Announcement {

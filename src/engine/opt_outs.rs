@@ -27,6 +27,10 @@ impl Engine {
                 self.readiness.list_began(WatchedSet::OptOuts, now.instant);
             }
             Change::Applied(raw) => {
+                if let Some(generation) = self.outbox.opt_outs.spec_changed(&raw) {
+                    let name = raw.key().map(|(ns, name)| format!("{ns}/{name}")).unwrap_or_default();
+                    return self.spec_changed("BaselineOptOut", name, generation);
+                }
                 if let Some(ns) = self.outbox.opt_outs.seen(&raw, now.wall) {
                     self.opt_outs_changed(&ns, true, now);
                 }

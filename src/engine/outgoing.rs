@@ -92,6 +92,7 @@ impl Engine {
             .chain(self.dns_wake(now.instant))
             .chain(self.backends.ending.values().min().copied())
             .chain(self.rollouts.next)
+            .chain(self.announces_until())
             .filter(|at| *at > now.instant)
             .min()
     }

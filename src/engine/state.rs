@@ -20,6 +20,7 @@ use super::{
         installs::Installs,
         namespaces::Observed,
         readiness::{ListState, ReadinessTable, WatchedSet},
+        relist::WhyListAgain,
     },
     outbox::{Outbox, baseline_status::BaselineState},
     queue::Queue,
@@ -50,6 +51,8 @@ pub struct Engine {
     pub(super) in_flight: HashMap<NamespaceName, bool>,
     pub(super) outbox: Outbox,
     pub(super) crds: CrdsSeen,
+    /// Why everything must be forgotten and listed again.
+    pub(super) list_again: Option<WhyListAgain>,
     pub(super) announcements: Vec<Announcement>,
     pub(super) installs: Installs,
     /// This instance holds the Lease of its install.
@@ -85,6 +88,7 @@ impl Engine {
             in_flight: HashMap::new(),
             outbox: Outbox::default(),
             crds: CrdsSeen::default(),
+            list_again: None,
             announcements: Vec::new(),
             installs: Installs::new(operator_namespace),
             elected: false,
@@ -102,6 +106,11 @@ impl Engine {
     /// Whether this instance does the work: it is elected, and no older install is alive.
     pub const fn leads(&self) -> bool {
         self.leads
+    }
+
+    /// Why everything must be forgotten and listed again; `None` if nothing asks for that.
+    pub fn must_list_again(&self) -> Option<WhyListAgain> {
+        self.list_again.clone()
     }
 
     /// The samples since the last call, for the metrics.

@@ -160,8 +160,7 @@ impl Default for Metrics {
         registry.register("events_dropped", help, m.events_dropped.clone());
         let help = "How often the API server went back to an older state, and everything was listed again";
         registry.register("history_resets", help, m.history_resets.clone());
-        let help =
-            "Fields that this version knows and the CRDs in the cluster lack; nothing is decided or written while there are any";
+        let help = "Fields that this version knows and the CRDs in the cluster lack; while there are any, nothing is decided, and nothing but Events is written";
         registry.register("crd_missing_fields", help, m.missing_fields.clone());
         registry.register("leader", "1 while this instance is the one that writes", m.leader.clone());
         registry.register("tasks", "Tasks of the runtime that are alive", m.tasks.clone());

@@ -35,6 +35,7 @@ use crate::{
     engine::{
         Engine, RolloutCounts,
         clock::Now,
+        facts::relist::WhyListAgain,
         outbox::{Write, Written},
     },
     operator::{
@@ -76,9 +77,9 @@ pub enum RunError {
     /// A task panicked.
     #[error("{0} panicked: {1}")]
     Panicked(&'static str, String),
-    /// What this run knows was read through a CRD that cut fields off: another run has to list everything.
-    #[error("the CRDs have all fields again")]
-    CrdComplete,
+    /// What this run knows may be wrong, and no watch will correct it: another run has to list everything.
+    #[error(transparent)]
+    ListAgain(WhyListAgain),
     /// What this run knows may be wrong: another run has to list everything.
     #[error("the API server went back to an older state: the Lease had resourceVersion {seen} before, and has {found} now")]
     WentBack {
@@ -90,6 +91,11 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// Whether the API server went back to an older state.
+    pub const fn is_history_reset(&self) -> bool {
+        matches!(self, Self::WentBack { .. } | Self::ListAgain(WhyListAgain::WentBack { .. }))
+    }
+
     fn ended<T>(task: &'static str, how: Result<T, JoinError>) -> Self {
         how.map_or_else(|error| Self::Panicked(task, panic_message(error)), |_| Self::Ended(task))
     }
@@ -189,10 +195,10 @@ async fn work(
     loop {
         let now = present();
         health.turned();
-        if engine.must_list_again() {
-            return RunError::CrdComplete;
+        if let Some(why) = engine.must_list_again() {
+            return RunError::ListAgain(why);
         }
-        leadership.may_lead(engine.is_synced());
+        leadership.may_lead(engine.may_lead(now));
         engine.elect(leadership.is_leading(), now);
         metrics.set_leader(engine.leads());
         let has_news = engine.has_news();

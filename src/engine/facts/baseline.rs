@@ -1,5 +1,7 @@
 //! A baseline as the watch delivers it.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
@@ -51,6 +53,11 @@ impl RawBaseline {
         PolicyBaselineStatus::deserialize(&self.status).ok()
     }
 
+    /// Tells specs apart.
+    pub fn spec_hash(&self) -> u64 {
+        spec_hash(&self.spec)
+    }
+
     pub fn version(&self) -> u64 {
         resource_version(self.metadata.resource_version.as_deref())
     }
@@ -58,6 +65,13 @@ impl RawBaseline {
     pub fn finalizers(&self) -> Vec<String> {
         self.metadata.finalizers.clone().unwrap_or_default()
     }
+}
+
+/// Tells specs apart that have the same generation.
+pub fn spec_hash(spec: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    spec.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Which install works on a baseline.

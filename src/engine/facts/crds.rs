@@ -1,6 +1,6 @@
 //! What the watches reported of the operator's own CRDs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 /// What is known of the operator's own CRDs.
 #[derive(Debug, Default)]
@@ -8,8 +8,6 @@ use std::collections::BTreeMap;
 pub struct CrdsSeen {
     /// By name: the fields that it lacks.
     pub missing: BTreeMap<String, Vec<String>>,
-    /// Events about these were sent.
-    pub announced: bool,
-    /// What the engine knows was read through a CRD that lacked fields.
-    pub list_again: bool,
+    /// When the Events about these were sent.
+    pub announced: Option<Instant>,
 }

@@ -9,3 +9,4 @@ pub mod installs;
 pub mod namespaces;
 pub mod opt_out;
 pub mod readiness;
+pub mod relist;

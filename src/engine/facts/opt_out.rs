@@ -8,6 +8,7 @@ use kube::Resource;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::baseline::spec_hash;
 use crate::{
     api::{BaselineOptOut, BaselineOptOutSpec, NamespaceName, Roles, resource_version},
     policy::plan::OptOut,
@@ -35,6 +36,11 @@ impl RawOptOut {
 
     pub fn key(&self) -> Option<Key> {
         Some((NamespaceName::observed(self.metadata.namespace.as_deref()?), self.metadata.name.as_deref()?.into()))
+    }
+
+    /// Tells specs apart.
+    pub fn spec_hash(&self) -> u64 {
+        spec_hash(&self.spec)
     }
 
     pub fn version(&self) -> u64 {

@@ -19,7 +19,7 @@ use crate::{
 const DNS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a set that was listed before may be listed again until what is known of it counts as old.
-const RELIST_PATIENCE: Duration = Duration::from_secs(30);
+const RELIST_PATIENCE: Duration = Duration::from_secs(45);
 
 /// What the operator watches.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

@@ -90,6 +90,8 @@ pub struct BaselineState {
     /// The generation whose release of many namespaces is confirmed.
     confirmed: Option<i64>,
     generation: Option<i64>,
+    /// Tells specs of the same generation apart.
+    spec: u64,
     version: u64,
     /// The resourceVersion of the last watch event, which `finalizers` comes from.
     seen_version: u64,
@@ -135,6 +137,7 @@ impl BaselineState {
             rollout,
             paused,
             generation: raw.metadata.generation,
+            spec: raw.spec_hash(),
             version: raw.version(),
             seen_version: raw.version(),
             finalizers: raw.finalizers(),
@@ -154,6 +157,17 @@ impl BaselineState {
             status_write: PendingWrite::default(),
             finalizer_write: PendingWrite::default(),
         }
+    }
+
+    /// The generation of the baseline if it has another spec than before at the same generation.
+    pub fn spec_changed(&self, raw: &RawBaseline) -> Option<i64> {
+        let is_same = self.generation == raw.metadata.generation && raw.version() >= self.version;
+        (is_same && self.spec != raw.spec_hash()).then_some(self.generation?)
+    }
+
+    /// The version that the watch showed before, if this one is older.
+    pub fn went_back(&self, raw: &RawBaseline) -> Option<u64> {
+        (raw.version() > 0 && raw.version() < self.seen_version).then_some(self.seen_version)
     }
 
     /// Takes a new version of the baseline. Returns whether its plan may have changed; a new status or finalizer does not change it.
@@ -177,6 +191,7 @@ impl BaselineState {
         self.confirmed = confirmed;
         self.instance = instance.map(Into::into);
         self.generation = raw.metadata.generation;
+        self.spec = raw.spec_hash();
         self.version = raw.version();
         self.seen_version = raw.version();
         let finalizers = raw.finalizers();

@@ -84,6 +84,8 @@ pub struct OptOutState {
     pub uid: Arc<str>,
     pub version: u64,
     pub generation: Option<i64>,
+    /// Tells specs of the same generation apart.
+    pub spec: u64,
     /// Somebody deleted it, and a finalizer holds it.
     pub deleting: bool,
     pub checked: Result<OptOut, String>,

@@ -74,6 +74,14 @@ impl OptOuts {
         self.kept.get_mut(ns)?.get_mut(name)
     }
 
+    /// The generation of an opt-out that has another spec than before at the same generation.
+    pub fn spec_changed(&self, raw: &RawOptOut) -> Option<i64> {
+        let (ns, name) = raw.key()?;
+        let kept = self.kept.get(&ns)?.get(&name)?;
+        let is_same = raw.metadata.uid.as_deref() == Some(&*kept.uid) && raw.metadata.generation == kept.generation;
+        (is_same && raw.version() >= kept.version && raw.spec_hash() != kept.spec).then_some(kept.generation?)
+    }
+
     /// Stores an opt-out from the watch. Returns its namespace if something changed.
     pub fn seen(&mut self, raw: &RawOptOut, wall: Timestamp) -> Option<NamespaceName> {
         let key = raw.key()?;
@@ -100,6 +108,7 @@ impl OptOuts {
                 uid: uid.into(),
                 version: raw.version(),
                 generation: None,
+                spec: 0,
                 deleting,
                 checked: Err(String::new()),
                 stored,
@@ -127,7 +136,7 @@ impl OptOuts {
         }
         let Some(kept) = self.kept.get_mut(namespace).and_then(|all| all.get_mut(name)) else { return };
         let before: Vec<Timestamp> = kept.moments().collect();
-        (kept.generation, kept.checked) = (raw.metadata.generation, checked);
+        (kept.generation, kept.spec, kept.checked) = (raw.metadata.generation, raw.spec_hash(), checked);
         let after: Vec<Timestamp> = kept.moments().collect();
         self.tally = None;
         for at in before {
