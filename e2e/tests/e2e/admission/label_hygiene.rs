@@ -7,14 +7,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use http::Request;
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, DeleteParams, EvictParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
-use policy_baseline_e2e::{Options, SYSTEM_NAMESPACE, TIMEOUT, World};
+use policy_baseline_e2e::{Options, TIMEOUT, World};
 use serde_json::{Value, json};
 
-use super::{COMPONENTS, break_glass, choose, denied, repo};
+use super::{apply_patched, break_glass, choose, denied, setting};
 use crate::docs::page;
 use crate::samples::yaml_blocks;
 use crate::scene::{can_i, tenant};
@@ -22,6 +23,10 @@ use crate::support::{namespaces, until_gone};
 
 const COMPONENT: &str = "label-hygiene";
 const NAME: &str = "policy-baseline-label-hygiene";
+/// The constants, each at its place in `spec.variables` of both policies.
+const CONSTANTS: [&str; 2] = ["labels", "controllers"];
+const MISTAKEN: &str =
+    "a constant of label-hygiene is wrong, and until it is corrected, every change of labels fails this check: ";
 
 fn pods_of(client: &Client, namespace: &str) -> Api<Pod> {
     Api::namespaced(client.clone(), namespace)
@@ -44,7 +49,7 @@ async fn pending(client: &Client, namespace: &str, name: &str, labels: &Value) -
 }
 
 /// Creates a pod on a node, and sets its phase to Running as a kubelet does. `more` is merged into its metadata at creation.
-async fn running(world: &World, namespace: &str, name: &str, labels: &Value, more: &Value) -> Pod {
+pub async fn running(world: &World, namespace: &str, name: &str, labels: &Value, more: &Value) -> Pod {
     let mut pod = spec_of(labels);
     pod["metadata"]["name"] = json!(name);
     pod["spec"]["nodeName"] = json!("node-1");
@@ -107,20 +112,24 @@ async fn warning(world: &World) {
     .await;
 }
 
-/// Installs the component with the patch of the docs: it denies.
-async fn denying(world: &World) {
+/// A patch that sets constants of both policies.
+pub fn constants(constants: &[(&str, String)]) -> Value {
+    setting("policy-baseline-label-hygiene-(pods|bindings)", &CONSTANTS, constants)
+}
+
+/// The patch of the page with which the component denies.
+pub fn deny() -> Value {
     let page = page("admission.md");
     let is_it = |block: &String| block.contains("kind: Kustomization") && block.contains("components/label-hygiene");
     let block = yaml_blocks(&page).into_iter().find(is_it).unwrap();
-    // Leaves out the operator, and writes the kustomization where the test may write. A kustomization accepts only relative paths.
-    let dir = fs::canonicalize(world.plane().state_dir()).unwrap().join("deny");
-    fs::create_dir_all(&dir).unwrap();
-    let components = fs::canonicalize(repo().join(COMPONENTS)).unwrap();
-    let up = "../".repeat(dir.components().count() - 1);
-    let block = block.replace("resources: [../default]\n", "");
-    let block = block.replace("../components", &format!("{up}{}", components.strip_prefix("/").unwrap().display()));
-    fs::write(dir.join("kustomization.yaml"), block).unwrap();
-    world.plane().run_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", dir.to_str().unwrap()]).unwrap();
+    let kustomization: Value = serde_yaml::from_str(&block).unwrap();
+    let [patch] = kustomization["patches"].as_array().unwrap().as_slice() else { panic!("{block}") };
+    patch.clone()
+}
+
+/// Installs the component with the patch of the page: it denies.
+async fn denying(world: &World) {
+    apply_patched(world, COMPONENT, &[deny()]).unwrap();
     let is_in_force = async || {
         let (pods, bindings) = probed(world).await;
         pods.contains("denied request") && bindings.contains("denied request")
@@ -128,16 +137,14 @@ async fn denying(world: &World) {
     world.eventually("label-hygiene denies", TIMEOUT, is_in_force).await.unwrap();
 }
 
-fn parameters(world: &World) -> Api<ConfigMap> {
-    Api::namespaced(world.admin(), SYSTEM_NAMESPACE)
-}
-
-async fn set(world: &World, data: &Value) -> kube::Result<ConfigMap> {
-    parameters(world).patch(NAME, &PatchParams::default(), &Patch::Merge(json!({ "data": data }))).await
+/// Sets constants, each a list of texts.
+fn set(world: &World, lists: &[(&str, &[&str])]) {
+    let lists: Vec<_> = lists.iter().map(|&(name, texts)| (name, json!(texts).to_string())).collect();
+    apply_patched(world, COMPONENT, &[deny(), constants(&lists)]).unwrap();
 }
 
 /// Whether the API server allows that change. A dry run: nothing is changed.
-async fn passes(client: &Client, namespace: &str, name: &str, change: &Value) -> bool {
+pub async fn passes(client: &Client, namespace: &str, name: &str, change: &Value) -> bool {
     let dry = PatchParams { dry_run: true, ..PatchParams::default() };
     match pods_of(client, namespace).patch(name, &dry, &labels(change)).await {
         Ok(_) => true,
@@ -209,8 +216,13 @@ async fn label_hygiene_denies_by_the_patch_of_the_docs_to_tenants_and_to_cluster
     let world = World::new().await.unwrap();
     denying(&world).await;
     let ns = world.namespace("team", &[]).await.unwrap();
-    let listed = parameters(&world).get(NAME).await.unwrap().data.unwrap()["labels"].clone();
-    let listed: Vec<&str> = listed.split_whitespace().collect();
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(world.admin());
+    let [pods, bindings] = ["pods", "bindings"].map(|of| format!("{NAME}-{of}"));
+    let [pods, bindings] = [policies.get(&pods).await.unwrap(), policies.get(&bindings).await.unwrap()];
+    let [pods, bindings] = [pods, bindings].map(|policy| policy.spec.unwrap().variables.unwrap()[..CONSTANTS.len()].to_vec());
+    assert_eq!(pods, bindings, "one patch sets the constants of both");
+    assert_eq!(pods.iter().map(|constant| constant.name.as_str()).collect::<Vec<_>>(), CONSTANTS);
+    let listed: Vec<&str> = serde_json::from_str(&pods[0].expression).unwrap();
     assert!(listed.contains(&"monitoring.io/expose-metrics") && listed.contains(&"app.kubernetes.io/name"), "{listed:?}");
     let all: BTreeMap<&str, &str> = listed.iter().map(|&key| (key, "true")).collect();
     let page = page("admission.md");
@@ -325,7 +337,7 @@ async fn label_hygiene_watches_each_way_by_which_labels_travel_and_holds_up_none
         format!("the Binding of pod two {said}")
     );
     // As schedulers send it. The API server adds the zone itself, and the zone is in the list.
-    set(&world, &json!({ "labels": "app topology.kubernetes.io/zone" })).await.unwrap();
+    set(&world, &[("labels", &["app", "topology.kubernetes.io/zone"])]);
     let is_read = async || !passes(&admin, &ns, "one", &json!({ "topology.kubernetes.io/zone": "x" })).await;
     world.eventually("the list is read", TIMEOUT, is_read).await.unwrap();
     for (name, path, free) in [("one", &one, Value::Null), ("two", &all, json!({ "free": "yes" }))] {
@@ -420,105 +432,101 @@ async fn label_hygiene_is_in_the_way_of_no_kubelet_no_finalizer_no_collector_and
 }
 
 #[tokio::test]
-async fn label_hygiene_reads_a_list_however_it_is_spaced_and_refuses_one_that_cannot_be_meant() {
+async fn label_hygiene_tells_a_mistake_in_a_constant_to_whoever_changes_labels() {
     let world = World::new().await.unwrap();
     denying(&world).await;
-    let ns = world.namespace("team", &[]).await.unwrap();
-    let tenant = tenant(&world, &[&ns]).await;
-    running(&world, &ns, "web", &json!({ "app": "web" }), &Value::Null).await;
-    for (number, list) in ["{},color", "  {} ,\tcolor,, ", "{}\ncolor\n", "color {}", "\r\n{}\r\n\r\ncolor"].iter().enumerate() {
-        let marker = format!("example.com/marker-{number}");
-        set(&world, &json!({ "labels": list.replace("{}", &marker) })).await.unwrap();
-        let is_read = async || !passes(&tenant, &ns, "web", &json!({ &marker: "x" })).await;
-        world.eventually(&format!("{list:?} is read"), TIMEOUT, is_read).await.unwrap();
-        assert!(!passes(&tenant, &ns, "web", &json!({ "color": "x" })).await, "{list:?}");
-        assert!(
-            passes(&tenant, &ns, "web", &json!({ "app": "db", "colo": "x", "Color": "x" })).await,
-            "{list:?}: no longer there"
-        );
+    let no_key = |key: &str| {
+        format!("labels names '{key}', which is no key of a label; write keys alone, as in [\"app\", \"app.kubernetes.io/name\"]")
+    };
+    let no_user = |name: &str| {
+        format!("controllers names '{name}', which is no name of a user; write each name in full, in quotes of its own")
+    };
+    let many = "labels and controllers may have 50 entries each; leave the others out";
+    let words: Vec<String> = (0..3_000).map(|number| format!("k{number}")).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let cases: [(&str, &[&str], String); 11] = [
+        ("labels", &["app", "tier=db"], no_key("tier=db")),
+        ("labels", &["app, tier"], no_key("app, tier")),
+        ("labels", &["example.com/*", "app"], no_key("example.com/*")),
+        ("labels", &["app", ""], no_key("")),
+        ("labels", &[], "labels is empty, so nothing would be guarded; name keys of labels, or delete the component".into()),
+        ("labels", &words[..51], many.into()),
+        ("labels", &words[..], many.into()),
+        ("controllers", &words[..51], many.into()),
+        ("controllers", &["system:serviceaccount:*"], no_user("system:serviceaccount:*")),
+        ("controllers", &["relabeler, other"], no_user("relabeler, other")),
+        ("controllers", &[""], no_user("")),
+    ];
+    for (name, list, said) in cases {
+        set(&world, &[(name, list)]);
+        let says = format!("denied request: {MISTAKEN}{said}\n");
+        let tells = async || {
+            let (pods, bindings) = probed(&world).await;
+            if pods.ends_with(&says) && bindings.ends_with(&says) { Ok(true) } else { Err(format!("{pods}{bindings}")) }
+        };
+        world.eventually(&says, TIMEOUT, tells).await.unwrap();
     }
-    let no_key = " in labels is no key of a label: write keys alone, such as app or app.kubernetes.io/name, \
-        with commas, spaces or new lines between them";
-    let empty = "labels is empty, so nothing would be watched: name keys of labels, or delete the component";
-    let many = "labels and controllers may hold 50 words each: leave the others out";
-    let words = |count: u32| (0..count).map(|number| format!("k{number}")).collect::<Vec<_>>().join(" ");
-    let before = parameters(&world).get(NAME).await.unwrap();
-    for (data, said) in [
-        (json!({ "labels": "app;tier" }), format!("app;tier{no_key}")),
-        (json!({ "labels": "- app\n- tier" }), format!("-{no_key}")),
-        (json!({ "labels": "app, tier=db" }), format!("tier=db{no_key}")),
-        (json!({ "labels": "\"app\"" }), format!("\"app\"{no_key}")),
-        (json!({ "labels": "example.com/*" }), format!("example.com/*{no_key}")),
-        (json!({ "labels": "" }), empty.to_owned()),
-        (json!({ "labels": " ,\n" }), empty.to_owned()),
-        (json!({ "labels": null }), empty.to_owned()),
-        (Value::Null, empty.to_owned()),
-        (json!({ "labels": words(51) }), many.to_owned()),
-        (json!({ "labels": words(100_000) }), many.to_owned()),
-        (json!({ "controllers": words(51) }), many.to_owned()),
-        (json!({ "lables": "app" }), "nobody reads the key lables: write labels or controllers".to_owned()),
-        (
-            json!({ "controllers": "system:serviceaccount:*" }),
-            "system:serviceaccount:* in controllers is no name of a user: write each name in full".to_owned(),
-        ),
-    ] {
-        assert_eq!(denied(&said, set(&world, &data).await), said);
-    }
-    assert_eq!(parameters(&world).get(NAME).await.unwrap().data, before.data);
-    set(&world, &json!({ "labels": words(50), "controllers": words(50) })).await.unwrap();
-    // A ConfigMap of that name in another namespace, and one with another name, are not checked.
-    let map: ConfigMap = serde_json::from_value(json!({ "metadata": { "name": NAME }, "data": { "x": "y" } })).unwrap();
-    Api::namespaced(tenant, &ns).create(&PostParams::default(), &map).await.unwrap();
-    let map: ConfigMap = serde_json::from_value(json!({ "metadata": { "name": "other" }, "data": { "x": "y" } })).unwrap();
-    parameters(&world).create(&PostParams::default(), &map).await.unwrap();
+    // As shipped, it warns.
+    apply_patched(&world, COMPONENT, &[constants(&[("labels", "[]".to_owned())])]).unwrap();
+    let warns = async || {
+        let (pods, bindings) = probed(&world).await;
+        [pods, bindings].iter().all(|said| said.starts_with("Warning: ") && said.contains("labels is empty"))
+    };
+    world.eventually("it warns of the mistake", TIMEOUT, warns).await.unwrap();
+    // The longest lists that may be written are inside the cost limit: beyond it, nothing would be checked.
+    set(&world, &[("labels", &[&words[..49], &["app"]].concat()), ("controllers", &words[..50])]);
+    let denies = async || {
+        let (pods, bindings) = probed(&world).await;
+        pods.contains("app changes from web to db") && bindings.contains("decide which NetworkPolicies select it: app;")
+    };
+    world.eventually("50 entries each are checked", TIMEOUT, denies).await.unwrap();
 }
 
 #[tokio::test]
-async fn label_hygiene_holds_up_nobody_without_its_config_map_or_with_a_list_from_before() {
+async fn label_hygiene_with_a_mistake_holds_up_nothing_but_changes_of_labels() {
     let world = World::new().await.unwrap();
-    // Created before the component. The component reports it at the next apply.
-    let map: ConfigMap = serde_json::from_value(
-        json!({ "metadata": { "name": NAME, "finalizers": ["example.com/held"] }, "data": { "lables": "app" } }),
-    )
-    .unwrap();
-    parameters(&world).create(&PostParams::default(), &map).await.unwrap();
-    let ns = world.namespace("team", &[]).await.unwrap();
-    let tenant = tenant(&world, &[&ns]).await;
-    running(&world, &ns, "web", &json!({ "app": "web" }), &Value::Null).await;
-    denying_with(&world, &map, async || {
-        let again = parameters(&world).patch(NAME, &PatchParams::default(), &Patch::Merge(json!({}))).await;
-        again.is_err()
-    })
-    .await;
-    let pods = pods_of(&tenant, &ns);
-    pods.patch("web", &PatchParams::default(), &labels(&json!({ "app": "db" }))).await.unwrap();
-    // It can be deleted although it is invalid, also with finalizers.
-    parameters(&world).delete(NAME, &DeleteParams::default()).await.unwrap();
-    let released = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
-    parameters(&world).patch(NAME, &PatchParams::default(), &released).await.unwrap();
-    assert!(parameters(&world).get_opt(NAME).await.unwrap().is_none());
-    // First a valid ConfigMap, then none.
     denying(&world).await;
-    assert!(!passes(&tenant, &ns, "web", &json!({ "app": "x" })).await);
-    parameters(&world).delete(NAME, &DeleteParams::default()).await.unwrap();
-    let is_seen = async || passes(&tenant, &ns, "web", &json!({ "app": "x" })).await;
-    world.eventually("it is seen that there is none", TIMEOUT, is_seen).await.unwrap();
-    kubelet_says(&world, &ns, "web", "Running").await;
-    pods.patch("web", &PatchParams::default(), &labels(&json!({ "app": "x" }))).await.unwrap();
-    pods.delete("web", &DeleteParams::default()).await.unwrap();
-}
+    let ns = world.namespace("team", &[]).await.unwrap();
+    let going = world.namespace("going", &[]).await.unwrap();
+    let admin = world.admin();
+    let pods = pods_of(&admin, &ns);
+    let held = json!({ "finalizers": ["example.com/held"] });
+    running(&world, &ns, "web", &json!({ "app": "web" }), &held).await;
+    running(&world, &going, "web", &json!({ "app": "web" }), &held).await;
+    pending(&admin, &ns, "waiting", &json!({ "app": "web" })).await;
+    let named = world.user("relabeler", &["system:masters"]).await.unwrap();
+    set(&world, &[("labels", &["app="]), ("controllers", &["relabeler"])]);
+    let is_told = async || {
+        let (pods, bindings) = probed(&world).await;
+        pods.contains(MISTAKEN) && bindings.contains(MISTAKEN)
+    };
+    world.eventually("the mistake is told", TIMEOUT, is_told).await.unwrap();
+    assert!(!passes(&admin, &ns, "web", &json!({ "other": "x" })).await, "every label");
 
-/// Installs the component, but leaves an existing ConfigMap unchanged.
-async fn denying_with(world: &World, map: &ConfigMap, is_in_force: impl AsyncFn() -> bool) {
-    for file in ["pods.yaml", "bindings.yaml", "parameters.yaml"] {
-        let text =
-            fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(COMPONENTS).join(COMPONENT).join(file));
-        for document in text.unwrap().split("\n---\n").filter(|document| !document.contains("kind: ConfigMap\nmetadata")) {
-            world.apply_yaml(&document.replace("[Warn, Audit]", "[Deny]")).await.unwrap();
-        }
+    kubelet_says(&world, &ns, "web", "Running").await;
+    let annotated = Patch::Merge(json!({ "metadata": { "annotations": { "example.com/seen": "yes" } } }));
+    pods.patch("web", &PatchParams::default(), &annotated).await.unwrap();
+    pods.patch("web", &PatchParams::default(), &labels(&json!({ "app": "web" }))).await.unwrap();
+    pending(&admin, &ns, "new", &json!({ "app": "web" })).await;
+    // As a scheduler sends it, and with what the API server adds.
+    let path = format!("/api/v1/namespaces/{ns}/pods/waiting/binding");
+    bind(&admin, &path, &binding("waiting", &json!({ "topology.kubernetes.io/zone": "a" }))).await.unwrap();
+    let path = format!("/api/v1/namespaces/{ns}/pods/new/binding");
+    bind(&admin, &path, &binding("new", &Value::Null)).await.unwrap();
+    for exempt in [break_glass(&world).await, named] {
+        let change = json!({ "app": World::unique("by") });
+        pods_of(&exempt, &ns).patch("web", &PatchParams::default(), &labels(&change)).await.unwrap();
     }
-    world.eventually("the checks are in force", TIMEOUT, is_in_force).await.unwrap();
-    assert_eq!(parameters(world).get(NAME).await.unwrap().data, map.data);
+    kubelet_says(&world, &ns, "new", "Succeeded").await;
+    pods.patch("new", &PatchParams::default(), &labels(&json!({ "app": "done" }))).await.unwrap();
+    pods.delete("web", &DeleteParams::default()).await.unwrap();
+    pods.patch("web", &PatchParams::default(), &Patch::Merge(json!({ "metadata": { "finalizers": null } }))).await.unwrap();
+
+    namespaces(&world).delete(&going, &DeleteParams::default()).await.unwrap();
+    let pods = pods_of(&admin, &going);
+    let change = json!({ "metadata": { "labels": { "app": "released" }, "finalizers": null } });
+    let releases = async || pods.patch("web", &PatchParams::default(), &Patch::Merge(&change)).await.map(|_| true);
+    world.eventually("the namespace is seen to go, and labels may change", TIMEOUT, releases).await.unwrap();
 }
 
 #[tokio::test]
@@ -536,7 +544,7 @@ async fn label_hygiene_lets_those_pass_whom_the_platform_names_in_full_and_nobod
     for (name, client) in names.iter().zip(&clients) {
         assert!(!passes(client, &ns, "web", &change).await, "{name}: nobody is named");
     }
-    set(&world, &json!({ "controllers": " system:serviceaccount:databases:operator,\n  relabeler\n" })).await.unwrap();
+    set(&world, &[("controllers", &["system:serviceaccount:databases:operator", "relabeler"])]);
     let is_read = async || passes(&clients[0], &ns, "web", &change).await;
     world.eventually("the names are read", TIMEOUT, is_read).await.unwrap();
     pending(&world.admin(), &ns, "waiting", &change).await;
@@ -557,7 +565,8 @@ async fn workloads_roll_out_and_a_named_controller_repairs(shared_credentials: b
     let world = World::on(Options { shared_credentials, more_controllers, ..Options::default() }).await.unwrap();
     denying(&world).await;
     let own = "statefulset.kubernetes.io/pod-name";
-    set(&world, &json!({ "labels": format!("app tier {own}") })).await.unwrap();
+    let listed = ["app", "tier", own];
+    set(&world, &[("labels", &listed)]);
     let ns = world.namespace("team", &[]).await.unwrap();
     let tenant = tenant(&world, &[&ns]).await;
     let pods = pods_of(&tenant, &ns);
@@ -598,7 +607,7 @@ async fn workloads_roll_out_and_a_named_controller_repairs(shared_credentials: b
     };
     world.eventually("the controller is refused", TIMEOUT, is_refused).await.unwrap();
     assert!(!pods.get("db-0").await.unwrap().labels().contains_key(own));
-    set(&world, &json!({ "controllers": controller })).await.unwrap();
+    set(&world, &[("labels", &listed), ("controllers", &[controller])]);
     let is_repaired = async || Ok::<_, kube::Error>(pods.get("db-0").await?.labels().contains_key(own));
     world.eventually("the controller repairs its label", TIMEOUT, is_repaired).await.unwrap();
 }

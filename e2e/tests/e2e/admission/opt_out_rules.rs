@@ -2,7 +2,8 @@
 //! opt-out wider, and a change that makes it narrower is always allowed. Except for one test, no operator runs here.
 //! One file: the tests share their scene.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::jiff::{SignedDuration, Timestamp, tz};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
@@ -13,14 +14,16 @@ use policy_baseline::{OptOut, OptOutVerdict, Ruling, verdict};
 use policy_baseline_e2e::{TIMEOUT, World};
 use serde_json::{Value, json};
 
-use super::{break_glass, choose};
+use super::{apply_patched, break_glass, choose, setting};
 use crate::opt_outs::{seconds_from_now, somebody_with, until_says};
 use crate::repair::PLATFORM;
 use crate::scene::{Plan, apply_baseline, until_holds};
 use crate::support::{namespaces, server_time};
 
 const SYSTEM: &str = "policy-baseline-system";
-const PARAMETERS: &str = "policy-baseline-opt-out-rules";
+const POLICY: &str = "policy-baseline-opt-out-rules-created";
+/// The constants, each at its place in `spec.variables`.
+const CONSTANTS: [&str; 3] = ["maxDuration", "allowedPolicies", "approverRequired"];
 const EGRESS: &str = "DefaultDenyEgress";
 const INGRESS: &str = "DefaultDenyIngress";
 const CARVEOUT: &str = "MonitoringCarveout";
@@ -30,7 +33,7 @@ const UNREADABLE: &str = "spec.expiresAt: write a time as in 2026-03-01T00:00:00
 const NOBODY: &str = "spec.approvedBy is empty: write who allowed it";
 const LATER: &str = "spec.expiresAt may only be moved to an earlier time";
 const OTHER_APPROVER: &str = "spec.approvedBy says who allowed this opt-out, and stays";
-const MISTAKEN: &str = "is wrong, and no opt-out is created until it is mended: ";
+const MISTAKEN: &str = "a constant of opt-out-rules is wrong, and no opt-out is created until it is corrected: ";
 
 /// The beginning of each message of the component, and the operator's reason for the same case.
 const REASONS: [(&str, &str); 4] = [
@@ -66,7 +69,7 @@ impl Said {
 use Said::{Accepted, NotInForce, Refused, RefusedAtAdmission};
 
 /// Builds a spec for a given time of creation.
-type Spec = Box<dyn Fn(Timestamp) -> Value>;
+pub type Spec = Box<dyn Fn(Timestamp) -> Value>;
 
 /// A spec with this end.
 fn ending(expires: impl Fn(Timestamp) -> String + 'static) -> Spec {
@@ -74,7 +77,7 @@ fn ending(expires: impl Fn(Timestamp) -> String + 'static) -> Spec {
 }
 
 /// A spec that ends this many seconds after the creation.
-fn after(seconds: i64) -> Spec {
+pub fn after(seconds: i64) -> Spec {
     ending(move |created| later(created, seconds))
 }
 
@@ -146,7 +149,7 @@ async fn create(client: &Client, namespace: &str, spec: &Value, params: &PostPar
     told(opt_outs(client, namespace).create(params, &object(&World::unique("o"), spec)).await)
 }
 
-async fn try_create(client: &Client, namespace: &str, spec: &Value) -> Result<DynamicObject, String> {
+pub async fn try_create(client: &Client, namespace: &str, spec: &Value) -> Result<DynamicObject, String> {
     create(client, namespace, spec, &PostParams { dry_run: true, ..PostParams::default() }).await
 }
 
@@ -181,19 +184,14 @@ async fn opt_out_rules(world: &World) {
         let dry = PatchParams { dry_run: true, ..PatchParams::default() };
         let patch = Patch::Merge(json!({ "spec": { "expiresAt": later(now, 700) } }));
         let changed = told(opt_outs(&admin, &ns).patch(&probe, &dry, &patch).await);
-        // A policy may be in force before its parameters are.
         created.err().as_deref() == Some(NOBODY) && changed.is_err()
     })
     .await;
 }
 
-/// Writes the parameters.
-async fn set_parameters(world: &World, data: &Value) {
-    let config =
-        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": PARAMETERS, "namespace": SYSTEM }, "data": data });
-    let api: Api<ConfigMap> = Api::namespaced(world.admin(), SYSTEM);
-    let config: ConfigMap = serde_json::from_value(config).unwrap();
-    api.replace(PARAMETERS, &PostParams::default(), &config).await.unwrap();
+/// A patch that sets constants of the component.
+pub fn constants(constants: &[(&str, String)]) -> Value {
+    setting(POLICY, &CONSTANTS, constants)
 }
 
 /// The API server's message for an opt-out that no limits allow.
@@ -202,24 +200,18 @@ async fn says_of_the_endless(world: &World, namespace: &str) -> String {
     try_create(&world.admin(), namespace, &endless).await.unwrap_err()
 }
 
-/// Writes the parameters with the same limits as this baseline, and waits until they are in force.
-async fn set_limits(world: &World, namespace: &str, limits: &Value, approver: Option<&str>) {
-    let mut data = json!({});
-    let longest = limits["maxDuration"].as_str();
-    if let Some(longest) = longest {
-        data["maxDuration"] = longest.into();
+/// Sets the same limits as those of this baseline, and waits until they are in force.
+async fn set_limits(world: &World, namespace: &str, limits: &Value, approver: Option<bool>) {
+    let mut set: Vec<(&str, String)> = Vec::new();
+    for (limit, value) in limits.as_object().unwrap() {
+        set.push((CONSTANTS.into_iter().find(|name| name == limit).unwrap(), value.to_string()));
     }
-    if let Some(roles) = limits["allowedPolicies"].as_array() {
-        let roles: Vec<&str> = roles.iter().map(|role| role.as_str().unwrap()).collect();
-        data["allowedPolicies"] = roles.join(", ").into();
-    }
-    if let Some(approver) = approver {
-        data["approver"] = approver.into();
-    }
-    set_parameters(world, &data).await;
-    let begins = format!("spec.expiresAt is too late: an opt-out may last {} from its creation, ", longest.unwrap_or("720h"));
+    set.extend(approver.map(|required| ("approverRequired", required.to_string())));
+    apply_patched(world, "opt-out-rules", &[constants(&set)]).unwrap();
+    let longest = limits["maxDuration"].as_str().unwrap_or("720h");
+    let begins = format!("spec.expiresAt is too late: an opt-out may last {longest} from its creation, ");
     let counts = async || says_of_the_endless(world, namespace).await.starts_with(&begins);
-    world.eventually(&format!("{data} counts"), TIMEOUT, counts).await.unwrap();
+    world.eventually(&format!("{set:?} counts"), TIMEOUT, counts).await.unwrap();
 }
 
 /// A user who may do everything with opt-outs in one namespace, and nothing else.
@@ -296,9 +288,9 @@ fn cases_under_the_defaults() -> Vec<Case> {
     ]
 }
 
-/// Limits, the parameter `approver`, and the cases. `maxDuration` differs from group to group, so the test sees when the limits are in
+/// Limits, the constant `approverRequired`, and the cases. `maxDuration` differs from group to group, so the test sees when the limits are in
 /// force.
-type Group = (Value, Option<&'static str>, Vec<Case>);
+type Group = (Value, Option<bool>, Vec<Case>);
 
 fn cases_of_creation() -> Vec<Group> {
     const ONE_BAD: &str =
@@ -309,7 +301,7 @@ fn cases_of_creation() -> Vec<Group> {
         (json!({}), None, cases_under_the_defaults()),
         (
             json!({ "maxDuration": "90m", "allowedPolicies": [EGRESS] }),
-            Some("required"),
+            Some(true),
             vec![
                 ("after exactly 90m", after(5_400), Accepted),
                 ("after 90m and a second", after(5_401), Refused(TOO_LATE)),
@@ -321,12 +313,12 @@ fn cases_of_creation() -> Vec<Group> {
         ),
         (
             json!({ "maxDuration": "1h30m", "allowedPolicies": [] }),
-            Some(" required\n"),
+            Some(true),
             vec![("one role of none", without(&[CARVEOUT]), Refused(NOTHING)), ("all roles of none", every(), Refused(NOTHING))],
         ),
         (
             json!({ "maxDuration": "0h1s", "allowedPolicies": [EGRESS, INGRESS, CARVEOUT] }),
-            Some("optional"),
+            Some(false),
             vec![
                 ("after a second", after(1), Accepted),
                 ("after two seconds", after(2), Refused(TOO_LATE)),
@@ -495,6 +487,7 @@ async fn opt_out_rules_read_every_duration_that_a_baseline_may_say_and_no_other(
     opt_out_rules(&world).await;
     let ns = world.namespace("team", &[]).await.unwrap();
     let baselines: Api<PolicyBaseline> = Api::all(world.admin());
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(world.admin());
     let mut read = 0;
     for text in [
         "90m",
@@ -537,7 +530,11 @@ async fn opt_out_rules_read_every_duration_that_a_baseline_may_say_and_no_other(
         let dry = PostParams { dry_run: true, ..PostParams::default() };
         let accepted = baselines.create(&dry, &serde_json::from_value(baseline).unwrap()).await.is_ok();
         read += usize::from(accepted);
-        set_parameters(&world, &json!({ "maxDuration": text })).await;
+        // Directly, because so many applies would take long.
+        let change = json!([{ "op": "test", "path": "/spec/variables/0/name", "value": "maxDuration" },
+            { "op": "replace", "path": "/spec/variables/0/expression", "value": json!(text).to_string() }]);
+        let change = Patch::<()>::Json(serde_json::from_value(change).unwrap());
+        policies.patch(POLICY, &PatchParams::default(), &change).await.unwrap();
         let (taken, refused) = (format!("may last {text} from"), format!("{MISTAKEN}maxDuration is '{text}'; write hours, "));
         let says = async || {
             let said = says_of_the_endless(&world, &ns).await;
@@ -553,27 +550,33 @@ async fn opt_out_rules_read_every_duration_that_a_baseline_may_say_and_no_other(
 }
 
 #[tokio::test]
-async fn opt_out_rules_tell_a_mistake_in_the_parameters_which_holds_up_nothing_but_new_opt_outs() {
+async fn opt_out_rules_tell_a_mistake_in_a_constant_which_holds_up_nothing_but_new_opt_outs() {
     let world = World::new().await.unwrap();
     opt_out_rules(&world).await;
     let ns = world.namespace("team", &[]).await.unwrap();
     let who = owner(&world, &ns).await;
     let (api, now) = (opt_outs(&who, &ns), Timestamp::now());
-    let parameters: Api<ConfigMap> = Api::namespaced(world.admin(), SYSTEM);
-    for (data, says) in [
-        (json!({ "maxDuration": "30d" }), "maxDuration is '30d'; write hours, minutes and seconds, as in 720h or 1h30m"),
-        (json!({ "maxDuration": "1h\n2h" }), ""),
+    let set = |name, cel: &str| apply_patched(&world, "opt-out-rules", &[constants(&[(name, cel.to_owned())])]);
+    let lasts = "maxDuration is '30d'; write hours, minutes and seconds, as in \"720h\" or \"1h30m\" (30 days are \"720h\"), and more than 0";
+    let roles = r#"write some of ["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"]"#;
+    for (name, cel, says) in [
+        ("maxDuration", r#""30d""#, format!("{MISTAKEN}{lasts}")),
+        ("maxDuration", r#"" 720h""#, format!("{MISTAKEN}maxDuration is ' 720h'; write hours, ")),
+        // A message has one line.
         (
-            json!({ "allowedPolicies": "Egress" }),
-            "allowedPolicies names 'Egress'; write some of DefaultDenyIngress, DefaultDenyEgress, ",
+            "maxDuration",
+            r#""1h\n2h""#,
+            "a constant of opt-out-rules is wrong; no opt-out is created until it is corrected".into(),
         ),
-        (json!({ "allowedPolicies": "[DefaultDenyEgress]" }), "allowedPolicies names '[DefaultDenyEgress]'; write some of "),
-        (json!({ "approver": "no" }), "approver is 'no'; write required or optional"),
-        (json!({ "approver": "" }), "approver is ''; write required or optional"),
-        (json!({ "maxduration": "1h" }), "there is no key 'maxduration'; the keys are maxDuration, allowedPolicies and approver"),
-        (Value::Null, "failed to configure binding: no params found for policy binding with `Deny` parameterNotFoundAction"),
+        ("allowedPolicies", r#"["Egress"]"#, format!("{MISTAKEN}allowedPolicies names 'Egress'; {roles}")),
+        (
+            "allowedPolicies",
+            r#"["DefaultDenyEgress, DefaultDenyIngress"]"#,
+            format!("{MISTAKEN}allowedPolicies names 'DefaultDenyEgress, "),
+        ),
+        ("allowedPolicies", r#"["DefaultDenyEgress", ""]"#, format!("{MISTAKEN}allowedPolicies names ''; {roles}")),
     ] {
-        set_parameters(&world, &json!({})).await;
+        set("maxDuration", r#""720h""#).unwrap();
         let good = async || try_create(&who, &ns, &after(600)(now)).await.map(|_| true);
         world.eventually("opt-outs are created", TIMEOUT, good).await.unwrap();
         let [held, other] = [0, 1].map(|_| after(600)(now));
@@ -583,19 +586,10 @@ async fn opt_out_rules_tell_a_mistake_in_the_parameters_which_holds_up_nothing_b
         let finalizer = json!({ "metadata": { "finalizers": ["e2e.example/holds"] } });
         merge(&who, &ns, &held, finalizer).await.unwrap();
 
-        if data.is_null() {
-            parameters.delete(PARAMETERS, &DeleteParams::default()).await.unwrap();
-        } else {
-            set_parameters(&world, &data).await;
-        }
+        set(name, cel).unwrap();
         let refuses = async || Ok::<_, String>(try_create(&who, &ns, &after(600)(now)).await.err());
-        let said = world.eventually(&format!("{data} is refused"), TIMEOUT, refuses).await.unwrap();
-        let wanted = match says {
-            "" => "ConfigMap policy-baseline-opt-out-rules in policy-baseline-system is wrong; no opt-out is created until it is mended".into(),
-            says if data.is_null() => says.to_owned(),
-            says => format!("ConfigMap policy-baseline-opt-out-rules in policy-baseline-system {MISTAKEN}{says}"),
-        };
-        assert!(said.starts_with(&wanted) && !said.contains("expression"), "{data}: {said}");
+        let said = world.eventually(&format!("{cel} is refused"), TIMEOUT, refuses).await.unwrap();
+        assert!(said.starts_with(&says), "{cel}: {said}");
         merge(&who, &ns, &held, json!({ "spec": { "expiresAt": later(now, 500) } })).await.unwrap();
         let said = merge(&who, &ns, &held, json!({ "spec": { "expiresAt": later(now, 501) } })).await.unwrap_err();
         assert!(said.starts_with(LATER), "{said}");
@@ -603,10 +597,6 @@ async fn opt_out_rules_tell_a_mistake_in_the_parameters_which_holds_up_nothing_b
         api.delete(&other, &DeleteParams::default()).await.unwrap();
         api.delete(&held, &DeleteParams::default()).await.unwrap();
         merge(&who, &ns, &held, json!({ "metadata": { "finalizers": null } })).await.unwrap();
-        if data.is_null() {
-            let anew = json!({ "metadata": { "name": PARAMETERS, "namespace": SYSTEM } });
-            parameters.create(&PostParams::default(), &serde_json::from_value(anew).unwrap()).await.unwrap();
-        }
     }
 }
 
