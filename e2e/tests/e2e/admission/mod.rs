@@ -17,6 +17,7 @@ use crate::repair::PLATFORM;
 use crate::samples::yaml_blocks;
 use crate::scene::can_i;
 
+mod constants;
 mod label_hygiene;
 mod no_gap;
 mod opt_out_rules;
