@@ -19,7 +19,7 @@ use crate::{
         Uid,
         names::{
             ANNOTATION_ASKED, ANNOTATION_KEYS, ANNOTATION_PLAN, DOMAIN, LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY, MANAGER,
-            is_tracking_key,
+            is_tolerated_finalizer, is_tracking_key,
         },
         resource_version,
     },
@@ -184,14 +184,10 @@ fn claimed_writer(entries: &[ManagedFieldsEntry]) -> Option<&str> {
     others.max_by_key(|e| e.time.as_ref().map(|t| t.0)).and_then(|e| e.manager.as_deref())
 }
 
-/// Finalizers that do not pin: those of the garbage collector, and that of the network plugin of EKS. Its controller would add it
-/// again.
-const TOLERATED_FINALIZERS: [&str; 3] = ["foregroundDeletion", "orphan", "networking.k8s.aws/resources"];
-
 /// JSON paths of the fields that would let somebody else delete the object.
 fn pins(meta: &ObjectMeta) -> impl Iterator<Item = String> {
     let owners = meta.owner_references.as_ref().is_some_and(|o| !o.is_empty()).then(|| "/metadata/ownerReferences".to_owned());
-    let foreign = |f: &String| !TOLERATED_FINALIZERS.contains(&f.as_str());
+    let foreign = |f: &String| !is_tolerated_finalizer(f);
     let finalizers = meta.finalizers.iter().flatten().any(foreign).then(|| "/metadata/finalizers".to_owned());
     let tracked = |map: &'static str, keys: Option<&BTreeMap<String, String>>| {
         let found: Vec<String> =
@@ -222,8 +218,7 @@ pub fn residue(
         match path.as_str() {
             "/metadata/finalizers" if meta.deletion_timestamp.is_some() => {}
             "/metadata/finalizers" => {
-                let kept: Vec<&String> =
-                    meta.finalizers.iter().flatten().filter(|f| TOLERATED_FINALIZERS.contains(&f.as_str())).collect();
+                let kept: Vec<&String> = meta.finalizers.iter().flatten().filter(|f| is_tolerated_finalizer(f)).collect();
                 ops.push(json!({"op": "replace", "path": path, "value": kept}));
             }
             _ => ops.push(json!({"op": "remove", "path": path})),
