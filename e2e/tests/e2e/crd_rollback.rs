@@ -13,14 +13,14 @@ use crate::scene::{Plan, apply_baseline, baselines, until_holds};
 use crate::support::{TEAM, stored, team};
 
 const CRD: &str = "policybaselines.policybaseline.io";
-const LACKS: &str = "lacks spec.dns, spec.namespaceSelector";
+pub const LACKS: &str = "lacks spec.dns, spec.namespaceSelector";
 
 fn crds(world: &World) -> Api<CustomResourceDefinition> {
     Api::all(world.admin())
 }
 
 /// Takes two fields out of the CRD, as an older version would. Returns the whole one.
-async fn roll_back(world: &World) -> CustomResourceDefinition {
+pub async fn roll_back(world: &World) -> CustomResourceDefinition {
     let whole = crds(world).get(CRD).await.unwrap();
     let mut old = serde_json::to_value(&whole).unwrap();
     let spec = &mut old["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
@@ -36,7 +36,7 @@ async fn roll_back(world: &World) -> CustomResourceDefinition {
     whole
 }
 
-async fn replace(world: &World, crd: &Value) {
+pub async fn replace(world: &World, crd: &Value) {
     let mut crd: CustomResourceDefinition = serde_json::from_value(crd.clone()).unwrap();
     crd.metadata.managed_fields = None;
     crd.metadata.resource_version = crds(world).get(CRD).await.unwrap().metadata.resource_version;

@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 use crate::opt_outs::{self, opt_out, seconds_from_now, until_says};
 use crate::scene::{DENY_INGRESS, Plan, apply_baseline, policies_of, until_holds, until_ready, until_status};
 
-const WENT_BACK: &str = "the API server went back to an older state";
+pub const WENT_BACK: &str = "the API server went back to an older state";
 /// A leader is followed within a few seconds.
 const LEASE: &str = "--lease-duration=3s";
 const PLATFORM: &str = "platform";
 
 /// How etcd is restored.
 #[derive(Clone, Copy)]
-enum How {
+pub enum How {
     /// The revision goes back too.
     Plain,
     /// As `etcdutl snapshot restore --bump-revision --mark-compacted` does: the revision is higher than ever, and all before it is compacted.
@@ -31,20 +31,21 @@ enum How {
 }
 
 /// The data of etcd as it is now. Nothing writes meanwhile: the API server is stopped.
-struct Backup(PathBuf);
+pub struct Backup(PathBuf);
 
 impl Backup {
-    async fn take(world: &World) -> Self {
+    pub async fn take(world: &World) -> Self {
         let (plane, copy) = (world.plane(), world.plane().state_dir().join("backup"));
         plane.stop_apiserver().unwrap();
         plane.kill_etcd().unwrap();
+        let _ = fs::remove_dir_all(&copy);
         copy_dir(&data(world), &copy);
         plane.start_etcd_alone().await.unwrap();
         plane.start_apiserver().await.unwrap();
         Self(copy)
     }
 
-    async fn restore(&self, world: &World, how: How) {
+    pub async fn restore(&self, world: &World, how: How) {
         let plane = world.plane();
         let latest = revision(world);
         plane.stop_apiserver().unwrap();

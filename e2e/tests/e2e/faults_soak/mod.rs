@@ -1,6 +1,6 @@
 //! A long random run. Namespaces, baselines and policies change, and tenants tamper. Instances are stopped and killed, and a second
 //! instance comes and goes. Requests and events fail, and the API server restarts. Every half minute all of that stops, and the judge
-//! checks the cluster.
+//! checks the cluster. Then etcd is restored, or a CRD is rolled back, or components are switched off and on, and the judge checks again.
 //!
 //! `SOAK_SECONDS` sets the duration, `SOAK_SEED` repeats the random choices. Each turn has its own dice, made from the seed and the
 //! turn's number. So the cluster's responses in one turn do not change the choices in the next. Without these variables it is the short
@@ -10,6 +10,7 @@ mod model;
 mod opt_outs;
 mod others;
 mod seats;
+mod upsets;
 mod verdict;
 mod weather;
 
@@ -102,6 +103,8 @@ pub struct Soak {
     /// Policies to which a tenant added a finalizer.
     held: BTreeSet<(String, String)>,
     apiserver: Instant,
+    /// How many times the cluster as a whole was upset.
+    upsets: usize,
     done: BTreeMap<&'static str, u32>,
     /// How long each convergence took.
     converged: Vec<Duration>,
@@ -132,6 +135,7 @@ impl Soak {
             unsteady: BTreeSet::new(),
             held: BTreeSet::new(),
             apiserver: Instant::now(),
+            upsets: 0,
             done: BTreeMap::new(),
             converged: Vec::new(),
             before: None,
@@ -166,6 +170,8 @@ impl Soak {
                 }
                 self.act().await;
             }
+            self.rest().await;
+            self.upset().await;
             self.rest().await;
             // In the second half the first instance is not restarted, so that leaks add up.
             if self.before.is_none() && self.left().as_secs() <= self.settings.seconds / 2 {
@@ -247,6 +253,11 @@ impl Soak {
         let plane = self.world.plane();
         if kills { plane.kill_apiserver() } else { plane.stop_apiserver() }.unwrap();
         plane.start_apiserver().await.unwrap();
+        self.until_the_apiserver_answers().await;
+        self.count("restarts of the apiserver");
+    }
+
+    async fn until_the_apiserver_answers(&mut self) {
         // Connections of the test must be made again too.
         let admin = async || {
             namespaces(&self.world).get("default").await?;
@@ -254,7 +265,6 @@ impl Soak {
         };
         self.world.eventually("the apiserver answers again", TIMEOUT, admin).await.unwrap();
         self.apiserver = Instant::now();
-        self.count("restarts of the apiserver");
     }
 
     /// Brings everything to a quiet state: no opt-out ends soon, no faults, no held policies, every baseline valid.

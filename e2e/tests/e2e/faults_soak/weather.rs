@@ -48,6 +48,8 @@ pub enum Kind {
     EventsLost,
     /// Lists fail, or are cut short.
     ListsFail,
+    /// The ends of streaming lists are lost.
+    ListsNeverEnd,
     /// Lists show an earlier state.
     ListsOld,
     /// Renewals of the Lease fail.
@@ -55,7 +57,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::WritesRefused,
         Self::WritesDenied,
         Self::WritesCut,
@@ -65,6 +67,7 @@ impl Kind {
         Self::WatchesEnd,
         Self::EventsLost,
         Self::ListsFail,
+        Self::ListsNeverEnd,
         Self::ListsOld,
         Self::LeaseFails,
     ];
@@ -116,7 +119,12 @@ impl Sky {
     /// Begins an episode in this turn.
     pub fn darken(&mut self, turn: u64, dice: &mut Dice) {
         if self.to_come.is_empty() {
-            self.to_come.extend(Kind::ALL.into_iter().filter(|kind| self.pages || *kind != Kind::ListsOld));
+            let fits = |kind: &Kind| match kind {
+                Kind::ListsOld => self.pages,
+                Kind::ListsNeverEnd => !self.pages,
+                _ => true,
+            };
+            self.to_come.extend(Kind::ALL.into_iter().filter(fits));
         }
         let kind = self.to_come.swap_remove(dice.below(self.to_come.len()));
         let length = 15 + dice.below(30) as u64;
@@ -180,6 +188,11 @@ impl Sky {
                 // A client reads a stream event by event, so `Truncate`, which waits for the whole response, does not fit.
                 let fault = dice.pick(if self.pages { &faults[..] } else { &faults[..2] });
                 proxy.on(is_list, When::First(3), fault);
+                expire_watches(proxy);
+            }
+            Kind::ListsNeverEnd => {
+                let ends = |asked: &Asked, event: &Value| any_event(asked, event) && event["type"] == "BOOKMARK";
+                proxy.on_event(ends, When::Always, EventFault::Lose);
                 expire_watches(proxy);
             }
             Kind::ListsOld => {
