@@ -427,7 +427,8 @@ pub struct PolicyBaselineStatus {
     pub observed_generation: Option<i64>,
     /// Ready, Reconciling and Stalled are always there, as kstatus reads them. Suspended is only there while suspend is true, and
     /// AwaitingConfirmation only while a change waits for a confirmation. BypassCoverage, ControlPlaneCoverage, DNSCoverage, PriorityTied
-    /// and RolloutPaused are only there while they have something to say.
+    /// and RolloutPaused are only there while they have something to say. EnforcementUnknown is there once the operator has looked for a
+    /// network plugin.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -150,6 +150,8 @@ pub enum ConditionType {
     /// Whether policies allow all of the cluster's DNS. Present only while they do not.
     #[strum(serialize = "DNSCoverage")]
     DnsCoverage,
+    /// Whether nothing is known of a network plugin that enforces policies. Absent until the operator has looked for one.
+    EnforcementUnknown,
     /// Another baseline with the same priority selects the same namespace. Present only while this is so.
     PriorityTied,
     /// Everything that was planned is in place.
@@ -225,8 +227,16 @@ pub mod state {
     pub const SAME_PRIORITY: &str = "SamePriority";
     /// No policy can allow the cluster's DNS, or its place cannot be found out.
     pub const DNS_NOT_EXPRESSIBLE: &str = "DNSNotExpressible";
-    /// Some objects that name Services could not be listed.
+    /// Some objects that name Services, or the DaemonSets of network plugins, could not be listed.
     pub const NOT_LISTED: &str = "NotListed";
+    /// A network plugin was found that enforces NetworkPolicies.
+    pub const PLUGIN_ENFORCES: &str = "PluginEnforces";
+    /// The network plugin that was found may ignore NetworkPolicies.
+    pub const PLUGIN_MAY_IGNORE_POLICIES: &str = "PluginMayIgnorePolicies";
+    /// The network plugin that was found ignores NetworkPolicies.
+    pub const PLUGIN_IGNORES_POLICIES: &str = "PluginIgnoresPolicies";
+    /// No network plugin was found that the operator knows.
+    pub const NO_PLUGIN_KNOWN: &str = "NoPluginKnown";
 }
 
 /// Why a rollout does not continue.

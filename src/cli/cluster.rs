@@ -15,7 +15,7 @@ use crate::{
     api::names::{DEFAULT_OPERATOR_NAMESPACE, is_dns_label},
     cluster::{
         client::{self, Clients},
-        error::chain,
+        error::{ApiProblem, chain},
     },
 };
 
@@ -28,6 +28,13 @@ pub struct Cluster {
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
     namespace: Option<String>,
 
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// The flags that select the cluster.
+#[derive(Debug, ClapArgs)]
+pub struct Connection {
     /// The context of the kubeconfig ($KUBECONFIG or ~/.kube/config). Default: its current context, or in a pod the ServiceAccount.
     #[arg(long, value_name = "CONTEXT")]
     context: Option<String>,
@@ -40,6 +47,13 @@ impl Cluster {
         self.namespace.clone().or_else(in_cluster).unwrap_or_else(|| DEFAULT_OPERATOR_NAMESPACE.into())
     }
 
+    /// How to reach the API server.
+    pub async fn config(&self) -> Result<Config, String> {
+        self.connection.config().await
+    }
+}
+
+impl Connection {
     /// How to reach the API server: from the kubeconfig, or else from the pod's ServiceAccount.
     pub async fn config(&self) -> Result<Config, String> {
         let read = Kubeconfig::read();
@@ -103,6 +117,12 @@ pub fn resolv_conf() -> Option<PathBuf> {
 /// Creates the clients.
 pub fn connect(config: Config) -> Result<Clients, String> {
     client::connect(config).map_err(|e| format!("cannot set up the connection to the API server: {}", chain(&e)))
+}
+
+/// Finds connection problems immediately. It needs no permission.
+pub async fn reach(clients: &Clients, address: &str) -> Result<(), String> {
+    let problem = clients.requests.apiserver_version().await.err().map(|error| ApiProblem::of(&error));
+    problem.filter(ApiProblem::is_of_connection).map_or(Ok(()), |problem| Err(problem.sentence(address)))
 }
 
 /// Parses a valid namespace name.

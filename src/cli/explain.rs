@@ -84,13 +84,7 @@ async fn explain(args: &NamespaceArgs) -> Result<Explanation, String> {
     let config = args.cluster.config().await?;
     let address = config.cluster_url.to_string();
     let clients = cluster::connect(config)?;
-    // This finds connection problems immediately, and needs no permission.
-    if let Err(error) = clients.requests.apiserver_version().await {
-        let problem = ApiProblem::of(&error);
-        if problem.is_of_connection() {
-            return Err(problem.sentence(&address));
-        }
-    }
+    cluster::reach(&clients, &address).await?;
     let from = operator::ViewPoint { namespace: args.cluster.operator_namespace(), resolv_conf: cluster::resolv_conf() };
     let explained = operator::explain(&clients, from, &args.name, Duration::from_secs(args.timeout.into())).await;
     let mut explanation = explained.map_err(|e| chain(&e))?;

@@ -1,5 +1,6 @@
 //! The command line: parses the flags, converts them to settings, and starts the work. One file for each subcommand.
 
+mod check;
 mod cluster;
 mod crd;
 mod explain;
@@ -28,6 +29,15 @@ enum Command {
     Run(run::RunArgs),
     /// Shows what the operator plans, and why.
     Explain(explain::ExplainArgs),
+    /// Looks for the network plugin, and says what is known of it: whether it enforces NetworkPolicies or ignores them.
+    ///
+    /// It finds the plugin by the name of its DaemonSet, or by its CRDs, and reads the switches in the arguments of its pods. It sends no
+    /// packets, and only packets prove that policies are enforced. It needs permission to list DaemonSets of these names, and CRDs, as in
+    /// manifests/base/rbac.yaml. It writes nothing.
+    ///
+    /// Exit codes: 0 if a plugin was found that enforces policies; 3 if it ignores them, may ignore them, or is not known; 1 if the cluster
+    /// cannot be read; 2 for a wrong flag.
+    Check(check::CheckArgs),
     /// Prints the CustomResourceDefinitions as YAML.
     Crd,
 }
@@ -37,6 +47,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Check(args) => check::run(&args),
         Command::Crd => crd::print().map(|()| 0),
     };
     match result {

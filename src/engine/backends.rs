@@ -64,6 +64,7 @@ impl Engine {
                 self.change_unsupported_kinds(|known| known.insert(name.clone()), now);
             }
             self.outbox.opt_outs.crd_seen(name, true);
+            self.plugin_crd_seen(name, true, now);
             if is_ours(name) {
                 self.crd_fields_seen(name, configuration.missing_fields.clone());
             }
@@ -78,6 +79,7 @@ impl Engine {
         }
         if kind == ConfigurationKind::Crd {
             self.outbox.opt_outs.crd_seen(name, false);
+            self.plugin_crd_seen(name, false, now);
             self.crd_fields_seen(name, vec![]);
             self.recompute_opt_outs(now);
             self.change_unsupported_kinds(|known| known.remove(name), now);
@@ -99,6 +101,7 @@ impl Engine {
             for crd in gone {
                 self.crd_fields_seen(&crd, vec![]);
             }
+            self.plugin_crds_listed(&named);
             let unsupported = named.into_iter().filter(|name| is_other_policy_kind(name)).collect();
             if self.unsupported_policy_kinds.as_ref() != Some(&unsupported) {
                 self.unsupported_policy_kinds = Some(unsupported);
@@ -170,6 +173,7 @@ impl Engine {
         self.begin_if_synced(was_synced, now);
         if kind == ConfigurationKind::Crd {
             self.recompute_opt_outs(now);
+            self.judge_plugins(now);
         }
     }
 

@@ -49,6 +49,7 @@ impl Engine {
             Event::Revision(change) => self.on_revision(change, now),
             Event::Configuration(kind, change) => self.on_configuration(kind, change, now),
             Event::Dns(event) => self.on_dns(*event, now),
+            Event::Plugin(of, change) => self.on_plugin(of, change, now),
         }
     }
 

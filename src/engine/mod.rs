@@ -17,6 +17,7 @@ mod opt_outs;
 pub mod outbox;
 mod outcome;
 mod outgoing;
+mod plugins;
 mod queue;
 mod ready;
 mod revisions;

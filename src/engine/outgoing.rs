@@ -8,7 +8,7 @@ use super::{
     facts::baseline::InstallOwnership,
     outbox::{
         Write, Written,
-        baseline_status::{BaselineState, FinalizerWrite, StatusWrite, StoredStatus},
+        baseline_status::{BaselineState, ClusterFacts, FinalizerWrite, StatusWrite, StoredStatus},
     },
     writes::WriteError,
 };
@@ -40,13 +40,18 @@ impl Engine {
         }
     }
 
-    /// Statuses to write now. Empty until every known namespace is assessed, because a status with partial counts would be wrong.
+    /// Statuses to write now. Empty until every known namespace is assessed, because a status with partial counts would be wrong. And
+    /// empty while the network plugin is not known, for some seconds at most: otherwise each start would write two statuses.
     pub(super) fn statuses(&mut self, now: Now) -> Vec<StatusWrite> {
-        if !self.elected || !self.may_decide() || !self.dirty.is_empty() {
+        if !self.elected || !self.may_decide() || !self.dirty.is_empty() || self.plugins_may_still_come() {
             return vec![];
         }
-        let (leads, unsupported_policy_kinds, unlisted) =
-            (self.leads, self.unsupported_policy_kinds.as_ref(), self.unlisted_callers());
+        let (leads, unlisted) = (self.leads, self.unlisted_callers());
+        let facts = ClusterFacts {
+            unsupported_policy_kinds: self.unsupported_policy_kinds.as_ref(),
+            unlisted: &unlisted,
+            plugin: self.plugins.judgement.as_ref(),
+        };
         let ours = |tracked: &BaselineState| match tracked.turn {
             InstallOwnership::Ours => leads,
             InstallOwnership::Waits => true,
@@ -55,7 +60,7 @@ impl Engine {
         self.tracked
             .iter_mut()
             .filter(|(_, tracked)| ours(tracked))
-            .filter_map(|(name, tracked)| tracked.status_due(name, unsupported_policy_kinds, &unlisted, now))
+            .filter_map(|(name, tracked)| tracked.status_due(name, facts, now))
             .collect()
     }
 

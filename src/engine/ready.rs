@@ -24,10 +24,15 @@ impl Engine {
         sets.chain(self.missing_words())
     }
 
-    /// Whether decisions wait for this set. Only rollouts need revisions, so these count only if a baseline has a rollout.
+    /// Whether decisions wait for this set. Only rollouts need revisions, so these count only if a baseline has a rollout. Only the status
+    /// shows the network plugin.
     fn is_waited_for(&self, set: WatchedSet) -> bool {
         let asks = |t: &BaselineState| t.checked.as_ref().is_ok_and(|b| b.rollout.is_some());
-        set != WatchedSet::Revisions || self.tracked.values().any(asks)
+        match set {
+            WatchedSet::Plugins => false,
+            WatchedSet::Revisions => self.tracked.values().any(asks),
+            _ => true,
+        }
     }
 
     /// Notes that the list of a required set is complete.

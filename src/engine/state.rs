@@ -19,6 +19,7 @@ use super::{
         dns::DnsState,
         installs::Installs,
         namespaces::Observed,
+        plugins::WatchedPlugins,
         readiness::{ListState, ReadinessTable, WatchedSet},
         relist::WhyListAgain,
     },
@@ -68,6 +69,7 @@ pub struct Engine {
     pub(super) unsupported_policy_kinds: Option<BTreeSet<String>>,
     pub(super) dns: DnsState,
     pub(super) backends: WatchedBackends,
+    pub(super) plugins: WatchedPlugins,
     pub(super) rollouts: Rollouts,
 }
 
@@ -76,6 +78,7 @@ impl Engine {
     pub fn new(operator_namespace: &str) -> Self {
         let mut readiness = ReadinessTable::default();
         readiness.settle(WatchedSet::Dns, ListState::Off);
+        readiness.settle(WatchedSet::Plugins, ListState::Off);
         Self {
             observed: Observed::default(),
             baselines: Baselines::default(),
@@ -99,6 +102,7 @@ impl Engine {
             unsupported_policy_kinds: None,
             dns: DnsState::default(),
             backends: WatchedBackends::default(),
+            plugins: WatchedPlugins::default(),
             rollouts: Rollouts::default(),
         }
     }

@@ -69,6 +69,7 @@ impl Engine {
         self.begin_if_synced(was_synced, now);
         self.wait_for_backends(now);
         self.wait_for_revisions(now);
+        self.wait_for_plugins(now);
         self.announce_missing_fields(now);
         if !self.may_decide() {
             return false;

@@ -20,7 +20,7 @@ use crate::{
     api::{Role, baseline::NamespaceCounts, reason::Failure},
     cluster::{
         telemetry::{Verb, WriteOutcome},
-        watch::{REVISIONS_WATCH, WATCHES},
+        watch::{PLUGINS_WATCH, REVISIONS_WATCH, WATCHES},
     },
     engine::sample::{MetricSample, Outcome},
     policy::{dns::Source, drift::Class},
@@ -211,7 +211,7 @@ impl Metrics {
             }
         }
         let of_dns = Source::VARIANTS.iter().filter(|source| **source != Source::ResolvConf).map(Source::into_str);
-        for watch in WATCHES.into_iter().chain([REVISIONS_WATCH]).chain(of_dns) {
+        for watch in WATCHES.into_iter().chain([REVISIONS_WATCH, PLUGINS_WATCH]).chain(of_dns) {
             drop(self.watch_restarts.get_or_create(&Watch { watch: Word(watch) }));
         }
     }

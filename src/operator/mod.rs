@@ -183,13 +183,14 @@ async fn work(
     let Shown { health, metrics } = shown;
     let telemetry: Arc<dyn Telemetry> = Arc::new(shown.clone());
     let namespace = &settings.namespace;
-    let mut engine = Engine::new(namespace).discovering();
+    let mut engine = Engine::new(namespace).discovering().looking_for_plugins();
     if settings.label_namespaces {
         engine = engine.labelling();
     }
     let watched = watch::everything(&clients.watches, namespace, &telemetry);
     let dns = watch::everything_of_dns(&clients.watches, settings.resolv_conf.clone(), &telemetry);
-    let mut seen = stream::select(watched, dns).ready_chunks(EVENTS_AT_ONCE);
+    let plugins = watch::everything_of_plugins(&clients.watches, &telemetry);
+    let mut seen = stream::select(watched, stream::select(dns, plugins)).ready_chunks(EVENTS_AT_ONCE);
     let mut window = ConcurrencyLimit::default();
     let mut jobs = 0;
     loop {

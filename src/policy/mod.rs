@@ -7,6 +7,7 @@ pub mod explain;
 pub mod listing;
 pub mod netpol;
 pub mod plan;
+pub mod plugins;
 #[cfg(test)]
 mod properties;
 pub mod rollout;

@@ -86,12 +86,23 @@ where
 /// Turns watch events into changes. An error becomes a change too, and the watch continues.
 fn changes<K: 'static, T: 'static>(
     events: BoxStream<'static, watcher::Result<watcher::Event<K>>>,
-    mut problem: WatchProblem,
+    problem: WatchProblem,
     keep: fn(K) -> T,
     event: fn(Change<T>) -> Event,
 ) -> BoxStream<'static, Event> {
+    changes_after(WatchBackoff::default(), events, problem, keep, event)
+}
+
+/// The same, with other delays after errors.
+pub(super) fn changes_after<K: 'static, T: 'static>(
+    backoff: WatchBackoff,
+    events: BoxStream<'static, watcher::Result<watcher::Event<K>>>,
+    mut problem: WatchProblem,
+    keep: fn(K) -> T,
+    event: impl Fn(Change<T>) -> Event + Send + 'static,
+) -> BoxStream<'static, Event> {
     events
-        .backoff(WatchBackoff::default())
+        .backoff(backoff)
         .map(move |change| {
             event(match change {
                 Ok(change) => {
@@ -203,27 +214,46 @@ fn explain(what: &str, error: &watcher::Error, optional: bool) -> String {
     }
 }
 
-/// The delay grows from 250 ms to 3 s, so that a CRD or a permission that comes late is soon found. A watch reports success before
-/// each list attempt, so only 10 s without an error reset the delay.
-#[derive(Default)]
+/// The delay grows from 250 ms to its limit of 3 s, so that a CRD or a permission that comes late is soon found. A watch reports success
+/// before each list attempt, so only 10 s without an error after the delay reset it.
 pub(super) struct WatchBackoff {
     failures: u32,
     last: Option<Instant>,
+    most: Duration,
 }
 
 const WELL_AGAIN: Duration = Duration::from_secs(10);
+
+impl Default for WatchBackoff {
+    fn default() -> Self {
+        Self::up_to(Duration::from_secs(3))
+    }
+}
+
+impl WatchBackoff {
+    /// With this limit.
+    pub const fn up_to(most: Duration) -> Self {
+        Self { failures: 0, last: None, most }
+    }
+
+    /// The delay after so many errors before the last one.
+    fn delay(&self, failures: u32) -> Duration {
+        Duration::from_millis(250).saturating_mul(1 << failures.min(16)).min(self.most)
+    }
+}
 
 impl Iterator for WatchBackoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
         let now = Instant::now();
-        if self.last.replace(now).is_some_and(|last| now.duration_since(last) > WELL_AGAIN) {
+        let before = self.delay(self.failures.saturating_sub(1));
+        if self.last.replace(now).is_some_and(|last| now.duration_since(last) > WELL_AGAIN + before) {
             self.failures = 0;
         }
-        let delay = Duration::from_millis(250).saturating_mul(1 << self.failures.min(4));
+        let delay = self.delay(self.failures);
         self.failures = self.failures.saturating_add(1);
-        Some(delay.min(Duration::from_secs(3)))
+        Some(delay)
     }
 }
 
@@ -363,6 +393,20 @@ mod tests {
             .collect();
         assert_eq!(delays, [250, 500, 1000, 2000, 3000, 3000]);
         backoff.last = Instant::now().checked_sub(WELL_AGAIN * 2);
+        assert_eq!(backoff.next(), Some(Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn a_delay_that_is_longer_than_the_time_to_get_well_does_not_start_the_delays_again() {
+        let mut backoff = WatchBackoff::up_to(Duration::from_secs(32));
+        let mut delays = Vec::new();
+        for _ in 0..9 {
+            let delay = backoff.next().unwrap();
+            backoff.last = Instant::now().checked_sub(delay);
+            delays.push(delay.as_millis());
+        }
+        assert_eq!(delays, [250, 500, 1000, 2000, 4000, 8000, 16000, 32000, 32000]);
+        backoff.last = Instant::now().checked_sub(Duration::from_secs(32) + WELL_AGAIN * 2);
         assert_eq!(backoff.next(), Some(Duration::from_millis(250)));
     }
 }

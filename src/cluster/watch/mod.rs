@@ -2,9 +2,10 @@
 
 mod dns;
 mod kinds;
+mod plugins;
 pub mod stream;
 
-pub use self::{dns::everything as everything_of_dns, kinds::everything};
+pub use self::{dns::everything as everything_of_dns, kinds::everything, plugins::everything as everything_of_plugins};
 use crate::{api::backends::ConfigurationKind, engine::facts::readiness::WatchedSet};
 
 /// The watches that every decision waits for: for the first five without a limit, for the others only for some time.
@@ -22,3 +23,5 @@ pub const WATCHES: [&str; 9] = [
 
 /// The watch for which only baselines with a rollout wait.
 pub const REVISIONS_WATCH: &str = WatchedSet::Revisions.as_str();
+/// The watches of network plugins, for which no decision waits.
+pub const PLUGINS_WATCH: &str = WatchedSet::Plugins.as_str();

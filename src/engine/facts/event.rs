@@ -8,7 +8,7 @@ use k8s_openapi::{
 use super::{baseline::RawBaseline, opt_out::RawOptOut};
 use crate::{
     api::backends::{Configuration, ConfigurationKind},
-    policy::dns::DnsEvent,
+    policy::{dns::DnsEvent, plugins::PluginSeen},
 };
 
 /// What a watch reports of its set.
@@ -46,6 +46,8 @@ pub enum Event {
     Configuration(ConfigurationKind, Change<Configuration>),
     /// A report of a DNS source.
     Dns(Box<DnsEvent>),
+    /// A DaemonSet of this name, which a known network plugin has.
+    Plugin(&'static str, Change<PluginSeen>),
 }
 
 /// Why a set cannot be listed.

@@ -8,5 +8,6 @@ pub mod event;
 pub mod installs;
 pub mod namespaces;
 pub mod opt_out;
+pub mod plugins;
 pub mod readiness;
 pub mod relist;

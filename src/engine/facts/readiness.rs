@@ -18,6 +18,9 @@ use crate::{
 /// could block traffic that the plans before a restart allowed.
 const DNS_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the status waits for the DaemonSets of network plugins, once all required sets are listed.
+const PLUGIN_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long a set that was listed before may be listed again until what is known of it counts as old.
 const RELIST_PATIENCE: Duration = Duration::from_secs(45);
 
@@ -40,6 +43,8 @@ pub enum WatchedSet {
     Revisions,
     /// All sources of DNS together.
     Dns,
+    /// The DaemonSets of all known network plugins together.
+    Plugins,
 }
 
 /// How long decisions wait for a set. `None`: without limit.
@@ -58,7 +63,7 @@ impl WatchedSet {
     /// Every set.
     pub fn all() -> impl Iterator<Item = Self> {
         let callers = ConfigurationKind::VARIANTS.iter().copied().map(Self::Callers);
-        Self::REQUIRED.into_iter().chain(callers).chain([Self::Revisions, Self::Dns])
+        Self::REQUIRED.into_iter().chain(callers).chain([Self::Revisions, Self::Dns, Self::Plugins])
     }
 
     /// The resource, as `/readyz` and the log name it.
@@ -72,6 +77,7 @@ impl WatchedSet {
             Self::Callers(kind) => kind.resource(),
             Self::Revisions => "controllerrevisions",
             Self::Dns => "DNS",
+            Self::Plugins => "daemonsets",
         }
     }
 
@@ -87,7 +93,7 @@ impl WatchedSet {
 
     /// Whether the operator can work without the set. If so, a refused list does not make it unready.
     pub const fn is_optional(self) -> bool {
-        matches!(self, Self::Callers(_))
+        matches!(self, Self::Callers(_) | Self::Plugins)
     }
 
     /// How long decisions wait for this set.
@@ -102,6 +108,8 @@ impl WatchedSet {
             Self::Revisions => WaitRule { silent: Some(PATIENCE), refused: Some(Duration::ZERO) },
             // `policy::dns` decides how long one of its sources may be refused.
             Self::Dns => WaitRule { silent: Some(DNS_PATIENCE), refused: None },
+            // Only statuses wait for these.
+            Self::Plugins => WaitRule { silent: Some(PLUGIN_PATIENCE), refused: Some(LASTS) },
         }
     }
 }

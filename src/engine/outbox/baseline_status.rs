@@ -31,6 +31,7 @@ use crate::{
     },
     policy::{
         plan::{Baseline, BaselineError},
+        plugins::PluginJudgement,
         status::{ConditionInputs, Finding, Going, Ledger, Problem},
     },
 };
@@ -49,6 +50,17 @@ pub struct StatusWrite {
     pub uid: Arc<str>,
     /// The status to store.
     pub status: PolicyBaselineStatus,
+}
+
+/// What the statuses of all baselines show of the cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct ClusterFacts<'a> {
+    /// The policy kinds in which the operator does not look for bypasses. `None` until they are known.
+    pub unsupported_policy_kinds: Option<&'a BTreeSet<String>>,
+    /// The resources that name Services called by the API server, and that could not be listed.
+    pub unlisted: &'a [&'static str],
+    /// What is known of the network plugin. `None` until it is known.
+    pub plugin: Option<&'a PluginJudgement>,
 }
 
 /// A status as it is stored now.
@@ -364,8 +376,7 @@ impl BaselineState {
     pub fn status_due(
         &mut self,
         name: &Arc<str>,
-        unsupported_policy_kinds: Option<&BTreeSet<String>>,
-        unlisted: &[&'static str],
+        ClusterFacts { unsupported_policy_kinds, unlisted, plugin }: ClusterFacts<'_>,
         now: Now,
     ) -> Option<StatusWrite> {
         // The first status is written at once, because tools take a missing status for success.
@@ -399,6 +410,7 @@ impl BaselineState {
             dns,
             dns_gap,
             unlisted,
+            plugin,
             rollout,
             paused,
         };

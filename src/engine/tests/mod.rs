@@ -14,4 +14,5 @@ pub mod model;
 mod namespace_labels;
 mod opt_outs;
 mod others;
+mod plugins;
 mod rollout;

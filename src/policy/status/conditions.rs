@@ -9,13 +9,16 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::api::{
-    baseline::{DnsStatus, Mode, NamespaceCounts},
-    cut,
-    names::CONFIRM_RELEASE,
-    reason::{ConditionType, state},
-    rollout::RolloutStatus,
-    whole_seconds,
+use crate::{
+    api::{
+        baseline::{DnsStatus, Mode, NamespaceCounts},
+        cut,
+        names::CONFIRM_RELEASE,
+        reason::{ConditionType, state},
+        rollout::RolloutStatus,
+        whole_seconds,
+    },
+    policy::plugins::PluginJudgement,
 };
 
 /// The longest message of a condition, in characters. The API server's limit is 32,768, far more than people read.
@@ -47,6 +50,8 @@ pub struct ConditionInputs<'a> {
     pub dns_gap: Option<&'a str>,
     /// The resources that name Services called by the API server, and that could not be listed.
     pub unlisted: &'a [&'static str],
+    /// What is known of the network plugin. `None` until it is known.
+    pub plugin: Option<&'a PluginJudgement>,
     /// The state of the rollout, if there is one.
     pub rollout: Option<&'a RolloutStatus>,
     /// Why no change goes out automatically, as a reason and a message.
@@ -108,6 +113,12 @@ pub fn conditions(health: &ConditionInputs, found: &NamespaceFindings, previous:
     };
     let unlisted = health.unlisted;
     let backends = (!unlisted.is_empty()).then(|| build((ConditionType::BackendCoverage, false, not_listed(unlisted))));
+    let plugin = match health.plugin {
+        Some(PluginJudgement { enforces, reason, message }) => {
+            Some(build((ConditionType::EnforcementUnknown, !enforces, (*reason, message.clone()))))
+        }
+        None => stands(ConditionType::EnforcementUnknown).cloned(),
+    };
     let rollout = match (health.paused, health.rollout) {
         (Some((reason, message)), _) => Some((ConditionType::RolloutPaused, true, (reason.as_str(), message.clone()))),
         (None, Some(rollout)) => Some((ConditionType::RolloutPaused, false, (state::ROLLING_OUT, progress(rollout)))),
@@ -125,7 +136,8 @@ pub fn conditions(health: &ConditionInputs, found: &NamespaceFindings, previous:
         (ConditionType::Stalled, is_stalled, stalled),
     ];
     let others = always.into_iter().chain(rollout).chain(suspended).chain(awaiting).map(build);
-    let mut all: Vec<Condition> = coverage.into_iter().chain(backends).chain(dns).chain(tied).chain(others).collect();
+    let mut all: Vec<Condition> =
+        coverage.into_iter().chain(backends).chain(dns).chain(plugin).chain(tied).chain(others).collect();
     all.sort_by(|a, b| a.type_.cmp(&b.type_));
     all
 }
@@ -254,6 +266,7 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
+    use crate::policy::plugins::PluginsFound;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -396,6 +409,25 @@ mod tests {
             of(&ConditionInputs { unsupported_policy_kinds: Some(&none), ..health() }, &NamespaceCounts::default(), &told, 9);
         assert!(told.iter().all(|c| c.type_ != "BypassCoverage"));
     }
+
+    #[test]
+    fn i2_what_is_known_of_the_network_plugin_stays_until_the_operator_has_looked_again_and_ready_stays_what_it_is() {
+        let counts = NamespaceCounts { selected: 1, protected: 1, ..Default::default() };
+        let told = |conditions: &[Condition]| {
+            conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect::<Vec<_>>()
+        };
+        let unknown = PluginsFound::default().judge();
+        let first = of(&ConditionInputs { plugin: Some(&unknown), ..health() }, &counts, &[], 1);
+        assert_eq!(told(&first)[..2], ["EnforcementUnknown=True NoPluginKnown", "Ready=True Protected"]);
+        assert!(first[0].message.contains("`ptp`"), "{:?}", first[0]);
+        assert_eq!(of(&health(), &counts, &first, 9), first, "a restart has not looked yet");
+        let known = PluginJudgement { enforces: true, reason: state::PLUGIN_ENFORCES, message: "Cilium".into() };
+        let then = of(&ConditionInputs { plugin: Some(&known), ..health() }, &counts, &first, 9);
+        assert_eq!(told(&then)[..2], ["EnforcementUnknown=False PluginEnforces", "Ready=True Protected"]);
+        assert_eq!((then[0].last_transition_time.0, then[1].last_transition_time.0), (at(9), at(1)));
+        assert!(of(&health(), &counts, &[], 9).iter().all(|c| c.type_ != "EnforcementUnknown"), "nothing is said too early");
+    }
+
     #[test]
     fn ties_are_told_while_there_are_any_and_only_some_are_named() {
         let ties = |n: u32| (0..n).map(|i| (Arc::from(format!("other-{i}")), i + 1)).collect();

@@ -1,0 +1,71 @@
+//! `policy-baseline check`: shows which network plugin the cluster has, and what is known of it.
+
+use std::{io::Write, time::Duration};
+
+use clap::Args as ClapArgs;
+use futures::future::try_join_all;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{Api, Client, ResourceExt, api::ListParams};
+
+use super::cluster::{self, Connection};
+use crate::{
+    cluster::error::ApiProblem,
+    policy::plugins::{PluginJudgement, PluginsFound, SlimPlugin, daemon_set_names},
+};
+
+/// The exit code if no plugin was found that enforces policies.
+const NOT_ENFORCED: u8 = 3;
+
+#[derive(Debug, ClapArgs)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    connection: Connection,
+
+    /// How many seconds the API server may take to list everything.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=600))]
+    timeout: u16,
+}
+
+/// Runs the subcommand. Returns the exit code.
+pub fn run(args: &CheckArgs) -> Result<u8, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| format!("cannot start the runtime: {e}"))?;
+    let judgement = runtime.block_on(check(args));
+    runtime.shutdown_background();
+    let PluginJudgement { enforces, reason, message } = judgement?;
+    // It is not an error if a reader such as `head` closes the pipe early.
+    match std::io::stdout().write_all(format!("network plugin: {reason}\n{message}\n").as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot write to standard output: {e}")),
+        _ => Ok(if enforces { 0 } else { NOT_ENFORCED }),
+    }
+}
+
+async fn check(args: &CheckArgs) -> Result<PluginJudgement, String> {
+    let config = args.connection.config().await?;
+    let address = config.cluster_url.to_string();
+    let clients = cluster::connect(config)?;
+    cluster::reach(&clients, &address).await?;
+    let patience = Duration::from_secs(args.timeout.into());
+    let found = tokio::time::timeout(patience, find(&clients.requests)).await;
+    let found = found.map_err(|_| format!("not everything could be listed within {patience:?}"))?;
+    found.map(|found| found.judge()).map_err(|(what, error)| {
+        format!("cannot list {what}, so the network plugin is not known: {}", ApiProblem::of(&error).sentence(&address))
+    })
+}
+
+/// Lists what shows the network plugin. An error comes with what could not be listed.
+async fn find(client: &Client) -> Result<PluginsFound, (&'static str, kube::Error)> {
+    let daemon_sets: Api<SlimPlugin> = Api::all(client.clone());
+    let list = async |name: &'static str| daemon_sets.list(&ListParams::default().fields(&format!("metadata.name={name}"))).await;
+    let listed =
+        try_join_all(daemon_set_names().map(list)).await.map_err(|error| ("the DaemonSets of network plugins", error))?;
+    let mut found = PluginsFound::default();
+    listed.into_iter().flatten().for_each(|daemon_set| found.saw(daemon_set.into()));
+    if found.has_daemon_sets() {
+        return Ok(found);
+    }
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let crds = crds.list_metadata(&ListParams::default()).await.map_err(|error| ("CRDs", error))?;
+    crds.iter().for_each(|crd| found.crd(&crd.name_any(), true));
+    Ok(found)
+}
