@@ -33,6 +33,7 @@ mod lists;
 mod monitoring;
 mod opt_outs;
 mod others;
+mod plugins;
 mod proxy;
 mod rbac;
 mod release;

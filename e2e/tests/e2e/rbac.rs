@@ -222,6 +222,27 @@ async fn the_operator_may_read_where_it_looks_for_dns_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn the_operator_may_read_daemon_sets_with_the_name_of_a_network_plugin_and_no_others() {
+    let world = World::new().await.unwrap();
+    let operator = operator(&world).await;
+    let daemon_sets = ("apps", "daemonsets");
+    for verb in ["list", "watch"] {
+        for namespace in ["", "kube-flannel", "calico-system"] {
+            for name in ["kube-flannel-ds", "calico-node"] {
+                let allowed = async || may(&operator, verb, daemon_sets, Some(name), namespace).await;
+                world.eventually(&format!("it may {verb} {name} in {namespace:?}"), TIMEOUT, allowed).await.unwrap();
+            }
+            for name in [None, Some("node-exporter")] {
+                assert!(!may(&operator, verb, daemon_sets, name, namespace).await, "{verb} {name:?} in {namespace:?}");
+            }
+        }
+    }
+    for verb in ["get", "create", "update", "patch", "delete"] {
+        assert!(!may(&operator, verb, daemon_sets, Some("cilium"), "kube-system").await, "{verb}");
+    }
+}
+
+#[tokio::test]
 async fn the_operator_may_not_read_secrets_nor_run_pods_nor_give_itself_rights() {
     let world = World::new().await.unwrap();
     let operator = operator(&world).await;

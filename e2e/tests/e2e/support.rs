@@ -32,9 +32,11 @@ pub async fn until_no_baseline(world: &World, name: &str) {
     world.eventually(&format!("baseline {name} is gone"), TIMEOUT, is_gone).await.unwrap();
 }
 
-/// The conditions as `Ready=True Protected, Reconciling=False Settled, Stalled=False Valid`.
+/// The conditions as `Ready=True Protected, Reconciling=False Settled, Stalled=False Valid`. The test control plane has no network plugin,
+/// and the status always says so.
 pub fn conditions(status: &PolicyBaselineStatus) -> String {
-    assert_eq!(status.conditions.len(), 3, "{:?}", status.conditions);
+    assert_eq!(status.conditions.len(), 4, "{:?}", status.conditions);
+    assert_eq!(condition(status, "EnforcementUnknown").reason, "NoPluginKnown");
     let told = ["Ready", "Reconciling", "Stalled"].map(|kind| {
         let found = condition(status, kind);
         assert_eq!(found.observed_generation, status.observed_generation, "{kind}");

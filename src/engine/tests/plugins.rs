@@ -117,7 +117,9 @@ fn i2_a_restart_writes_no_status_before_it_knows_the_network_plugin_and_none_if_
     sim.listing(|sim| {
         sim.baseline_stored(1, json!({}), json!({}), stored);
         sim.namespace("a");
-        policies.into_iter().for_each(|policy| sim.see(Event::Policy(Change::Applied(Box::new(policy)))));
+        for policy in policies {
+            sim.see(Event::Policy(Change::Applied(Box::new(policy))));
+        }
     });
     sim.settle();
     assert!(sim.engine.is_synced(), "no decision waits for the network plugin");

@@ -145,10 +145,9 @@ impl PluginsFound {
     pub fn judge(&self) -> PluginJudgement {
         let (reason, means) = match self.daemon_sets.values().min() {
             Some(Enforcement::Enforces) => (state::PLUGIN_ENFORCES, None),
-            Some(Enforcement::MayIgnore) => (state::PLUGIN_MAY_IGNORE_POLICIES, Some("So policies may have no effect")),
             Some(Enforcement::Ignores) => (state::PLUGIN_IGNORES_POLICIES, Some("So policies have no effect")),
             None if self.crds.is_empty() => (state::NO_PLUGIN_KNOWN, Some("So policies may have no effect")),
-            None => (state::PLUGIN_MAY_IGNORE_POLICIES, Some("So policies may have no effect")),
+            Some(Enforcement::MayIgnore) | None => (state::PLUGIN_MAY_IGNORE_POLICIES, Some("So policies may have no effect")),
         };
         let sentences = [self.facts()].into_iter().chain(means.map(str::to_owned)).chain([ONLY_PACKETS.to_owned()]);
         let message = sentences.collect::<Vec<_>>().join(". ");
@@ -213,8 +212,12 @@ mod tests {
 
     fn found(daemon_sets: &[(&str, &str, &[&str])], crds: &[&str]) -> PluginsFound {
         let mut found = PluginsFound::default();
-        daemon_sets.iter().for_each(|(namespace, name, args)| found.saw(daemon_set(namespace, name, args)));
-        crds.iter().for_each(|crd| found.crd(crd, true));
+        for (namespace, name, args) in daemon_sets {
+            found.saw(daemon_set(namespace, name, args));
+        }
+        for crd in crds {
+            found.crd(crd, true);
+        }
         found
     }
 
@@ -280,9 +283,10 @@ mod tests {
 
     #[test]
     fn i11_the_message_is_short_no_matter_how_many_objects_have_such_names() {
-        let namespaces: Vec<String> = (0..700).map(|n| format!("{n:0>63}")).collect();
         let mut many = PluginsFound::default();
-        namespaces.iter().for_each(|namespace| many.saw(daemon_set(namespace, "kube-network-policies", &[])));
+        for n in 0..700 {
+            many.saw(daemon_set(&format!("{n:0>63}"), "kube-network-policies", &[]));
+        }
         let message = many.judge().message;
         assert!(message.contains("and 695 more. Only a test"), "{message}");
         assert!(message.chars().count() <= MAX_MESSAGE, "{}", message.len());

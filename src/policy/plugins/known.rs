@@ -176,6 +176,15 @@ mod tests {
     }
 
     #[test]
+    fn the_page_about_network_plugins_names_each_of_them() {
+        let page = include_str!("../../../docs/network-plugins.md");
+        let only_crds = KNOWN.iter().filter(|plugin| plugin.daemon_sets.is_empty()).flat_map(|plugin| plugin.crds).copied();
+        for name in daemon_set_names().chain(only_crds) {
+            assert!(page.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+
+    #[test]
     fn each_name_leads_to_one_plugin() {
         let daemon_sets: Vec<&str> = daemon_set_names().collect();
         let crds: Vec<&str> = KNOWN.iter().flat_map(|plugin| plugin.crds).copied().collect();
