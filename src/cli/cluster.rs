@@ -75,6 +75,30 @@ impl Connection {
         }
         Err(error)
     }
+
+    /// The clients, and the address of the API server. Finds connection problems immediately, which needs no permission.
+    pub async fn reach(&self) -> Result<(Clients, String), String> {
+        let config = self.config().await?;
+        let address = config.cluster_url.to_string();
+        let clients = connect(config)?;
+        if let Err(error) = clients.requests.apiserver_version().await {
+            let problem = ApiProblem::of(&error);
+            if problem.is_of_connection() {
+                return Err(problem.sentence(&address));
+            }
+        }
+        Ok((clients, address))
+    }
+}
+
+/// Runs a command that ends by itself.
+pub fn block_on<T>(command: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| format!("cannot start the runtime: {e}"))?;
+    let result = runtime.block_on(command);
+    // This does not wait, because a name lookup may be in progress.
+    runtime.shutdown_background();
+    result
 }
 
 /// Applies the environment variables with which kube overrides identity and address for debugging.

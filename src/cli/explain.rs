@@ -1,12 +1,15 @@
 //! `policy-baseline explain`: shows what is planned in a namespace, and why.
 
-use std::{io::Write, time::Duration};
+use std::time::Duration;
 
-use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Subcommand};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Api, ResourceExt, api::ListParams};
 
-use super::cluster::{self, Cluster};
+use super::{
+    cluster::{self, Cluster},
+    output::{self, Output},
+};
 use crate::{
     cluster::error::{ApiProblem, chain},
     operator,
@@ -53,38 +56,16 @@ struct NamespaceArgs {
     timeout: u16,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
-}
-
 /// Runs the subcommand. Returns the exit code.
 pub fn run(args: ExplainArgs) -> Result<u8, String> {
     let ExplainTarget::Namespace(args) = args.what;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| format!("cannot start the runtime: {e}"))?;
-    let explanation = runtime.block_on(explain(&args));
-    runtime.shutdown_background();
-    let explanation = explanation?;
-    let text = match args.output {
-        Output::Text => explanation.to_string(),
-        Output::Json => serde_json::to_string_pretty(&explanation).map_err(|e| format!("it does not serialise: {e}"))? + "\n",
-    };
-    // It is not an error if a reader such as `head` closes the pipe early.
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot write to standard output: {e}")),
-        _ => Ok(if explanation.protected { 0 } else { NOT_PROTECTED }),
-    }
+    let explanation = cluster::block_on(explain(&args))?;
+    output::print(&args.output.of(&explanation)?)?;
+    Ok(if explanation.protected { 0 } else { NOT_PROTECTED })
 }
 
 async fn explain(args: &NamespaceArgs) -> Result<Explanation, String> {
-    let config = args.cluster.config().await?;
-    let address = config.cluster_url.to_string();
-    let clients = cluster::connect(config)?;
-    cluster::reach(&clients, &address).await?;
+    let (clients, address) = args.cluster.reach().await?;
     let from = operator::ViewPoint { namespace: args.cluster.operator_namespace(), resolv_conf: cluster::resolv_conf() };
     let explained = operator::explain(&clients, from, &args.name, Duration::from_secs(args.timeout.into())).await;
     let mut explanation = explained.map_err(|e| chain(&e))?;

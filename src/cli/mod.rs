@@ -4,6 +4,7 @@ mod check;
 mod cluster;
 mod crd;
 mod explain;
+mod output;
 mod run;
 
 use std::{io::Write, process::ExitCode};

@@ -12,3 +12,4 @@ pub mod plugins;
 mod properties;
 pub mod rollout;
 pub mod status;
+mod table;

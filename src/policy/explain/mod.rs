@@ -1,15 +1,15 @@
 //! What is planned in one namespace, by which baseline, and why: as text for one screen, or as JSON. This code makes no decisions.
 
-mod table;
-
 use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use serde::Serialize;
 use strum::IntoStaticStr;
 
-use self::table::Table;
-use crate::api::{Role, baseline::Mode};
+use crate::{
+    api::{Role, baseline::Mode},
+    policy::table::Table,
+};
 
 /// Everything that `policy-baseline explain` shows about a namespace.
 #[derive(Clone, Debug, Serialize)]

@@ -1,0 +1,33 @@
+//! What the subcommands print.
+
+use std::io::Write;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// The format of a result.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Output {
+    /// A result in this format.
+    pub fn of<T: ToString + Serialize>(self, result: &T) -> Result<String, String> {
+        match self {
+            Self::Text => Ok(result.to_string()),
+            Self::Json => Ok(serde_json::to_string_pretty(result).map_err(|e| format!("it does not serialise: {e}"))? + "\n"),
+        }
+    }
+}
+
+/// Prints a text. It is not an error if a reader such as `head` closes the pipe early.
+pub fn print(text: &str) -> Result<(), String> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot write to standard output: {e}")),
+        _ => Ok(()),
+    }
+}
