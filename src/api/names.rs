@@ -40,6 +40,10 @@ pub const IN_FORCE: &str = "in-force";
 /// Label on a namespace for which the operator has decided, if configured. Admission lets no pod in before the label is there. Its value
 /// names the uid of the namespace: a copy of the label, as in a backup, proves nothing.
 pub const LABEL_DECIDED: &str = "policybaseline.io/decided";
+/// Label: the application that an object of the manifests belongs to. Its value is [`MANAGER`].
+pub const LABEL_APP: &str = "app.kubernetes.io/name";
+/// The name of the CRD of baselines.
+pub const BASELINES_CRD: &str = "policybaselines.policybaseline.io";
 /// The name of the CRD of opt-outs.
 pub const OPT_OUTS_CRD: &str = "baselineoptouts.policybaseline.io";
 /// The finalizer of a baseline whose `deletionPolicy` is `Delete`.

@@ -1,13 +1,16 @@
 //! `policy-baseline check`: shows which network plugin the cluster has, and what is known of it.
 
-use std::{io::Write, time::Duration};
+use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use futures::future::try_join_all;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
-use super::cluster::{self, Connection};
+use super::{
+    cluster::{self, Connection},
+    output,
+};
 use crate::{
     cluster::error::ApiProblem,
     policy::plugins::{PluginJudgement, PluginsFound, SlimPlugin, daemon_set_names},
@@ -28,23 +31,13 @@ pub struct CheckArgs {
 
 /// Runs the subcommand. Returns the exit code.
 pub fn run(args: &CheckArgs) -> Result<u8, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| format!("cannot start the runtime: {e}"))?;
-    let judgement = runtime.block_on(check(args));
-    runtime.shutdown_background();
-    let PluginJudgement { enforces, reason, message } = judgement?;
-    // It is not an error if a reader such as `head` closes the pipe early.
-    match std::io::stdout().write_all(format!("network plugin: {reason}\n{message}\n").as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot write to standard output: {e}")),
-        _ => Ok(if enforces { 0 } else { NOT_ENFORCED }),
-    }
+    let PluginJudgement { enforces, reason, message } = cluster::block_on(check(args))?;
+    output::print(&format!("network plugin: {reason}\n{message}\n"))?;
+    Ok(if enforces { 0 } else { NOT_ENFORCED })
 }
 
 async fn check(args: &CheckArgs) -> Result<PluginJudgement, String> {
-    let config = args.connection.config().await?;
-    let address = config.cluster_url.to_string();
-    let clients = cluster::connect(config)?;
-    cluster::reach(&clients, &address).await?;
+    let (clients, address) = args.connection.reach().await?;
     let patience = Duration::from_secs(args.timeout.into());
     let found = tokio::time::timeout(patience, find(&clients.requests)).await;
     let found = found.map_err(|_| format!("not everything could be listed within {patience:?}"))?;

@@ -16,6 +16,7 @@ use crate::{
     cluster::{
         client::{self, Clients},
         error::{ApiProblem, chain},
+        inventory::ReadError,
     },
 };
 
@@ -50,6 +51,11 @@ impl Cluster {
     /// How to reach the API server.
     pub async fn config(&self) -> Result<Config, String> {
         self.connection.config().await
+    }
+
+    /// The clients, and the address of the API server.
+    pub async fn reach(&self) -> Result<(Clients, String), String> {
+        self.connection.reach().await
     }
 }
 
@@ -101,6 +107,11 @@ pub fn block_on<T>(command: impl Future<Output = Result<T, String>>) -> Result<T
     result
 }
 
+/// Says which resource could not be read, and what to do.
+pub fn unread(error: &ReadError, address: &str) -> String {
+    format!("{error}: {}", error.problem.sentence(address))
+}
+
 /// Applies the environment variables with which kube overrides identity and address for debugging.
 fn overridden(mut config: Config) -> Config {
     config.apply_debug_overrides();
@@ -141,12 +152,6 @@ pub fn resolv_conf() -> Option<PathBuf> {
 /// Creates the clients.
 pub fn connect(config: Config) -> Result<Clients, String> {
     client::connect(config).map_err(|e| format!("cannot set up the connection to the API server: {}", chain(&e)))
-}
-
-/// Finds connection problems immediately. It needs no permission.
-pub async fn reach(clients: &Clients, address: &str) -> Result<(), String> {
-    let problem = clients.requests.apiserver_version().await.err().map(|error| ApiProblem::of(&error));
-    problem.filter(ApiProblem::is_of_connection).map_or(Ok(()), |problem| Err(problem.sentence(address)))
 }
 
 /// Parses a valid namespace name.

@@ -4,8 +4,10 @@ mod check;
 mod cluster;
 mod crd;
 mod explain;
+mod list_managed;
 mod output;
 mod run;
+mod uninstall;
 
 use std::{io::Write, process::ExitCode};
 
@@ -39,6 +41,21 @@ enum Command {
     /// Exit codes: 0 if a plugin was found that enforces policies; 3 if it ignores them, may ignore them, or is not known; 1 if the cluster
     /// cannot be read; 2 for a wrong flag.
     Check(check::CheckArgs),
+    /// Lists everything in the cluster that belongs to the operator, and which policies no baseline plans.
+    ///
+    /// It lists the policies with the operator's labels in all namespaces, also those of a former namePrefix. It also lists baselines, opt-outs,
+    /// stored revisions, the Lease, labels of namespaces, and admission policies. It writes nothing, and no operator has to run.
+    ///
+    /// Exit codes: 0; 1 if the cluster cannot be read; 2 for a wrong flag.
+    ListManaged(list_managed::ListManagedArgs),
+    /// Removes what belongs to the operator, in the right order, and says what stays. Without --yes it changes nothing.
+    ///
+    /// The order: admission policies, policies (with --policies=remove), finalizers, baselines, opt-outs, revisions, Lease, labels of namespaces.
+    /// It refuses to begin while an operator runs. If it was aborted or something failed, run it again. docs/uninstall.md has all steps.
+    ///
+    /// Exit codes: 0 if everything is removed, and after a dry run; 1 if something could not be removed, the cluster cannot be read, or an
+    /// operator runs; 2 for a wrong flag.
+    Uninstall(uninstall::UninstallArgs),
     /// Prints the CustomResourceDefinitions as YAML.
     Crd,
 }
@@ -49,6 +66,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Check(args) => check::run(&args),
+        Command::ListManaged(args) => list_managed::run(&args).map(|()| 0),
+        Command::Uninstall(args) => uninstall::run(&args),
         Command::Crd => crd::print().map(|()| 0),
     };
     match result {

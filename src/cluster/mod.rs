@@ -1,10 +1,12 @@
-//! Everything that talks to an API server: the client, the watches, the writer, events and the Lease.
+//! Everything that talks to an API server: the client, the watches, the writer, events, the Lease, and what `uninstall` does.
 
 pub mod client;
 pub mod error;
 pub mod events;
 pub mod fence;
+pub mod inventory;
 pub mod lease;
+pub mod removal;
 pub mod telemetry;
 pub mod watch;
 pub mod writer;

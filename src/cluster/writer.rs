@@ -1,5 +1,5 @@
-//! The only code that writes to the cluster, except for the Lease. Every write has a timeout on both sides, and no write is sent while
-//! another instance may lead (I6).
+//! The only code of the operator that writes to the cluster, except for the Lease (`removal.rs` is for `uninstall`). Every write has a
+//! timeout on both sides, and no write is sent while another instance may lead (I6).
 //! It decides nothing: the engine decides what to write, and later judges the results.
 //!
 //! One file, so that no other code sends a request that changes the cluster: each request passes the fence here.

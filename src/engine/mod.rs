@@ -11,6 +11,7 @@ mod dns;
 mod events;
 mod explain;
 pub mod facts;
+pub mod inventory;
 mod jobs;
 mod namespace_labels;
 mod opt_outs;

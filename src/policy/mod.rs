@@ -4,6 +4,7 @@ pub mod digest;
 pub mod dns;
 pub mod drift;
 pub mod explain;
+pub mod inventory;
 pub mod listing;
 pub mod netpol;
 pub mod plan;

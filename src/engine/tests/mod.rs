@@ -9,6 +9,7 @@ mod existing;
 mod explain;
 mod harness;
 mod installs;
+mod inventory;
 mod isolation;
 pub mod model;
 mod namespace_labels;

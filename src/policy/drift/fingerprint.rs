@@ -13,17 +13,17 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-use super::normal::spec_digest;
+use super::{normal::spec_digest, ours::is_ours};
 use crate::{
     api::{
         Uid,
         names::{
-            ANNOTATION_ASKED, ANNOTATION_KEYS, ANNOTATION_PLAN, DOMAIN, LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY, MANAGER,
-            is_tolerated_finalizer, is_tracking_key,
+            ANNOTATION_ASKED, ANNOTATION_KEYS, ANNOTATION_PLAN, DOMAIN, LABEL_BASELINE, LABEL_ID, MANAGER, is_tolerated_finalizer,
+            is_tracking_key,
         },
         resource_version,
     },
-    policy::{digest::Digest, netpol::Openings, plan::own_id},
+    policy::{digest::Digest, netpol::Openings},
 };
 
 /// The fingerprint of an observed policy: its identity, and a shared part.
@@ -125,9 +125,8 @@ impl Fingerprint {
     /// Computes the fingerprint of an object.
     pub fn of(object: &NetworkPolicy, texts: &mut Interner) -> Self {
         let meta = &object.metadata;
-        let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
         let label = |key: &str| meta.labels.as_ref().and_then(|l| l.get(key)).map(String::as_str);
-        let ours = label(LABEL_MANAGED_BY) == Some(MANAGER) && label(LABEL_ID).is_some_and(|id| id == own_id(namespace, name));
+        let ours = is_ours(meta);
         let annotation = |key: &str| meta.annotations.as_ref().and_then(|a| a.get(key)).map(String::as_str);
         // Policies that are not ours are compared with nothing, so their digests are not computed.
         let (spec, digest) = if ours {

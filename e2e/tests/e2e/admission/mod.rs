@@ -21,7 +21,7 @@ mod constants;
 mod label_hygiene;
 mod no_gap;
 mod opt_out_rules;
-mod protect;
+pub mod protect;
 mod sane_policies;
 mod together;
 
