@@ -33,10 +33,10 @@ e2e: controlplane build ## End-to-end suites on a real control plane // E2E=name
 	$(TEST) --test e2e -- $(or $(E2E),$(addprefix --skip ,$(FAULTS)))
 
 # These cannot run with every component on: instances under other names than the one that the components let write; exactly the
-# permissions of manifests/base; the operator's namespace without the policy of manifests/default. And what concerns no cluster, or
-# components one by one.
+# permissions of manifests/base; the operator's namespace without the policy of manifests/default. And what concerns no cluster, components
+# one by one, or their removal.
 APART := election:: installs:: signals::an_operator_that_gets_every_signal rbac:: system_namespaces_are_left_out \
-	admission:: admin:: client:: crd_rules:: demo:: docs:: harness:: install:: proxy:: samples::
+	admission:: admin:: client:: crd_rules:: demo:: docs:: harness:: install:: proxy:: samples:: uninstall::
 
 .PHONY: e2e-components
 e2e-components: controlplane build ## The end-to-end suites with every admission component on // E2E=name: only these
