@@ -86,7 +86,7 @@ pub fn run(args: &UninstallArgs) -> Result<u8, String> {
 
 /// The removals that were tried.
 #[derive(Default)]
-struct Outcome {
+struct TriedRemovals {
     done: usize,
     failed: BTreeSet<ManagedObject>,
 }
@@ -167,10 +167,10 @@ impl Uninstall {
         Ok(0)
     }
 
-    async fn carry_out(&self, contents: &ClusterContents) -> Result<Outcome, String> {
+    async fn carry_out(&self, contents: &ClusterContents) -> Result<TriedRemovals, String> {
         let removed = removal::carry_out(&self.client, &self.removals(contents));
         pin_mut!(removed);
-        let mut outcome = Outcome::default();
+        let mut outcome = TriedRemovals::default();
         while let Some(Removed { removal, result }) = removed.next().await {
             match result {
                 Ok(()) => {
@@ -188,7 +188,7 @@ impl Uninstall {
     }
 
     /// Says what was done and what stays, from what is there now. Returns the exit code.
-    fn conclude(&self, outcome: &Outcome, now: &ClusterContents) -> Result<u8, String> {
+    fn conclude(&self, outcome: &TriedRemovals, now: &ClusterContents) -> Result<u8, String> {
         let inventory = now.inventory(Timestamp::now());
         let is_same = |a: &ManagedObject, b: &ManagedObject| (a.kind, &a.namespace, &a.name) == (b.kind, &b.namespace, &b.name);
         let mut left: Vec<ManagedObject> = inventory.removals(self.scope).into_iter().map(|removal| removal.object).collect();

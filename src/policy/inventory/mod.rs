@@ -174,7 +174,7 @@ impl fmt::Display for Inventory {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
     use crate::{api::names::FINALIZER, testkit::golden};
 
