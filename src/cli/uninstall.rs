@@ -194,7 +194,7 @@ impl Uninstall {
         let mut left: Vec<ManagedObject> = inventory.removals(self.scope).into_iter().map(|removal| removal.object).collect();
         left.dedup_by(|a, b| is_same(a, b));
         for object in left.iter().filter(|object| !outcome.failed.iter().any(|failed| is_same(failed, object))) {
-            say(&format!("error: {object} is there again: somebody created it meanwhile"));
+            say(&format!("error: {object} is still there, or there again"));
         }
         let summary = match (outcome.done, left.is_empty() && outcome.failed.is_empty()) {
             (0, true) => "There was nothing to remove.".to_owned(),
