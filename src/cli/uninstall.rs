@@ -113,7 +113,7 @@ impl Uninstall {
         if self.scope == Scope::Orphans {
             return Ok(None);
         }
-        if let Some(wanted) = inventory::wanted(&self.client, &self.namespace).await? {
+        if let Some(wanted) = inventory::wanted(&self.client).await? {
             return Ok(Some(wanted));
         }
         let held = inventory::held_leases(contents);
@@ -132,7 +132,7 @@ impl Uninstall {
     async fn what_comes_first(&self, contents: &ClusterContents) -> Result<Vec<String>, ReadError> {
         let mut lines = Vec::new();
         if self.scope != Scope::Orphans {
-            lines.extend(inventory::wanted(&self.client, &self.namespace).await?);
+            lines.extend(inventory::wanted(&self.client).await?);
             for lease in inventory::held_leases(contents) {
                 let holder = lease::record(&lease).holder;
                 let namespace = lease.metadata.namespace.unwrap_or_default();

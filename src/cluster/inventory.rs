@@ -142,17 +142,18 @@ where
     }
 }
 
-/// A sentence about the Deployments that want an operator to run in this namespace; `None` if there are none.
-pub async fn wanted(client: &Client, operator_namespace: &str) -> Result<Option<String>, ReadError> {
-    let api: Api<Deployment> = Api::namespaced(client.clone(), operator_namespace);
+/// A sentence about a Deployment that wants an operator to run, in any namespace; `None` if there is none.
+pub async fn wanted(client: &Client) -> Result<Option<String>, ReadError> {
+    let api: Api<Deployment> = Api::all(client.clone());
     let labelled = ListParams::default().labels(&format!("{LABEL_APP}={MANAGER}"));
     let found = api.list(&labelled).await.map_err(ReadError::of("deployments"))?;
     let replicas = |deployment: &Deployment| deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let wants = found.into_iter().find(|deployment| replicas(deployment) > 0);
     Ok(wants.map(|deployment| {
+        let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
         let name = deployment.metadata.name.as_deref().unwrap_or_default();
         format!(
-            "the Deployment {operator_namespace}/{name} wants {} replicas of the operator, and an operator that runs writes again what is removed. Stop it first: kubectl scale deployment -n {operator_namespace} {name} --replicas=0",
+            "the Deployment {namespace}/{name} wants {} replicas of the operator, and an operator that runs writes again what is removed. Stop it first: kubectl scale deployment -n {namespace} {name} --replicas=0",
             replicas(&deployment)
         )
     }))

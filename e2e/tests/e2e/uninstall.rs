@@ -108,6 +108,18 @@ async fn uninstall_refuses_while_an_operator_runs_and_waits_for_the_lease_of_one
     assert!(baselines(&world).get_opt(PLATFORM).await.unwrap().is_some());
 
     world.kill_operator().unwrap();
+    let labels = json!({ "app.kubernetes.io/name": "policy-baseline" });
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "renamed", "namespace": ns, "labels": labels },
+        "spec": { "replicas": 1, "selector": { "matchLabels": labels }, "template": { "metadata": { "labels": labels },
+            "spec": { "containers": [{ "name": "operator", "image": "policy-baseline" }] } } },
+    });
+    world.apply_yaml(&deployment.to_string()).await.unwrap();
+    let refused = as_admin(&world, &["uninstall", "--yes", "--policies=remove"]).await;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.ends_with(&format!("kubectl scale deployment -n {ns} renamed --replicas=0\n")), "in any namespace: {said}");
+    assert_eq!(stored(&world, &ns).await, held);
+    world.plane().run_kubectl(&["scale", "deployment", "-n", &ns, "renamed", "--replicas=0"]).unwrap();
     let done = succeeds(&world, &["uninstall", "--yes", "--policies=remove"]).await;
     assert!(done.contains(&format!("deleted PolicyBaseline {PLATFORM}\n")), "{done}");
     until_only(&world, &ns, &[]).await;
