@@ -14,10 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::{
-    kinds::{WatchBackoff, WatchProblem},
-    stream::watch_dynamic,
-};
+use super::{backoff::WatchBackoff, kinds::WatchProblem, stream::watch_dynamic};
 use crate::{
     cluster::telemetry::Telemetry,
     engine::facts::event::{Event, ListRefusal},

@@ -1,5 +1,6 @@
 //! The watches. Each has its own backoff, reports its own errors and never ends.
 
+mod backoff;
 mod dns;
 mod kinds;
 mod plugins;

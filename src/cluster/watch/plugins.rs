@@ -7,7 +7,8 @@ use kube::Client;
 use kube_runtime::watcher;
 
 use super::{
-    kinds::{WatchBackoff, WatchProblem, changes_after},
+    backoff::WatchBackoff,
+    kinds::{WatchProblem, changes_after},
     stream::watch_dynamic,
 };
 use crate::{

@@ -18,8 +18,8 @@ use crate::{
     api::{
         Uid,
         names::{
-            ANNOTATION_ASKED, ANNOTATION_KEYS, ANNOTATION_PLAN, DOMAIN, LABEL_BASELINE, LABEL_ID, MANAGER, is_tolerated_finalizer,
-            is_tracking_key,
+            ANNOTATION_ASKED, ANNOTATION_KEYS, ANNOTATION_PLAN, DOMAIN, LABEL_BASELINE, LABEL_ID, MANAGER,
+            is_tolerated_finalizer, is_tracking_key,
         },
         resource_version,
     },
