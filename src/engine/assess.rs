@@ -150,7 +150,8 @@ fn compare(
 }
 
 fn finding(drifts: &[Drift], failure: impl Fn(&str) -> Option<Problem>) -> Finding {
-    if let Some(problem) = drifts.iter().find_map(|d| failure(&d.policy)) {
+    // The worst one: a write that was refused lasts, and a busy API server does not.
+    if let Some(problem) = drifts.iter().filter_map(|d| failure(&d.policy)).min_by_key(|problem| problem.reason) {
         return Finding::wrong(NamespaceState::Failed, problem);
     }
     if let Some(drift) = drifts.iter().find(|d| d.class == Class::Terminating) {

@@ -189,6 +189,19 @@ fn i7_a_failure_is_reported_with_its_reason_delays_nobody_else_and_heals() {
 }
 
 #[test]
+fn of_several_failures_in_a_namespace_the_worst_is_reported() {
+    let mut sim = EngineHarness::new();
+    sim.baseline(1, json!({}));
+    sim.namespace("a");
+    // The last of the policies is refused, and those before it meet an API server that is busy.
+    let is_last = |policy: &str| policy.ends_with("monitoring-carveout");
+    sim.answer(|_, policy| Some(if is_last(policy) { Failure::Rejected } else { Failure::Unavailable }));
+    assert_eq!(sim.jobs().len(), 0);
+    sim.pass(Duration::from_secs(1));
+    assert_eq!(sim.status().unwrap().violations[0].reason, ViolationReason::Rejected);
+}
+
+#[test]
 fn i14_a_write_that_another_plugin_changed_is_backed_off_at_once() {
     let mut sim = EngineHarness::new();
     sim.baseline(1, json!({"policies": ["DefaultDenyIngress"]}));
