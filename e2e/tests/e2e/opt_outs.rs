@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::admin_port::{metric, metrics_of};
 use crate::samples::yaml_blocks;
 use crate::scene::{
-    DENY_EGRESS, Plan, apply_baseline, can_i, fence, until_holds, until_only, until_ready, until_status, writes_since,
+    DENY_EGRESS, Plan, apply_baseline, can_i, condition, fence, until_holds, until_only, until_ready, until_status, writes_since,
 };
 use crate::support::{Writes, uids};
 
@@ -535,7 +535,7 @@ async fn an_opt_out_changes_nothing_while_the_baseline_is_suspended() {
     until_holds(&world, &ns, &plan).await;
     let suspended = |suspend: bool| json!({ "namespaceSelector": { "matchLabels": { "of": PLATFORM } }, "suspend": suspend });
     apply_baseline(&world, PLATFORM, &suspended(true)).await;
-    until_status(&world, PLATFORM, "suspended", |status| status.conditions[0].reason == "Suspended").await;
+    until_status(&world, PLATFORM, "suspended", |status| condition(status, "Ready").reason == "Suspended").await;
     create(&world, &ns, &opt_out("partner", &[EGRESS], seconds_from_now(600))).await;
     until_says(&world, &ns, "partner", "False BaselineFrozen").await;
     fence(&world, &Plan::of("other").prefix("other-"), &[]).await;
@@ -545,7 +545,7 @@ async fn an_opt_out_changes_nothing_while_the_baseline_is_suspended() {
     until_says(&world, &ns, "partner", "True WithinLimits").await;
     // The reverse: a role that was opted out of stays away, even when the opt-out is deleted.
     apply_baseline(&world, PLATFORM, &suspended(true)).await;
-    until_status(&world, PLATFORM, "suspended", |status| status.conditions[0].reason == "Suspended").await;
+    until_status(&world, PLATFORM, "suspended", |status| condition(status, "Ready").reason == "Suspended").await;
     opt_outs(&world.admin(), &ns).delete("partner", &DeleteParams::default()).await.unwrap();
     fence(&world, &Plan::of("other").prefix("other-"), &[]).await;
     until_holds(&world, &ns, &plan.clone().without(EGRESS)).await;
