@@ -127,6 +127,13 @@ impl Shape {
     }
 }
 
+/// Whether this process ignores a signal, as SIGHUP under `nohup`, and SIGQUIT behind `&` in a script. What it starts ignores it too.
+fn ignores(signal: Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    u64::from_str_radix(ignored.trim(), 16).unwrap() >> (signal.as_raw() - 1) & 1 == 1
+}
+
 struct Storm {
     // Dropped first, so that no process outlives its world.
     running: Vec<Option<Process>>,
@@ -248,15 +255,15 @@ impl Storm {
                 process.tell(&[Signal::TERM, Signal::INT], &[0, 143, 130]);
                 "SIGTERM and SIGINT"
             }
-            4 => {
+            4 if !ignores(Signal::HUP) => {
                 process.tell(&[Signal::HUP], &[129]);
                 "SIGHUP"
             }
-            5 => {
+            5 if !ignores(Signal::QUIT) => {
                 process.tell(&[Signal::QUIT], &[131]);
                 "SIGQUIT"
             }
-            6 | 7 => {
+            4..=7 => {
                 process.tell(&[Signal::KILL], &[137]);
                 "SIGKILL"
             }
