@@ -248,15 +248,17 @@ fn configuration(
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct NameAndUid {
+struct SlimIdentity {
     name: Option<String>,
+    namespace: Option<String>,
     uid: Option<String>,
     resource_version: Option<String>,
 }
 
-fn identity<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
-    let NameAndUid { name, uid, resource_version } = NameAndUid::deserialize(from)?;
-    Ok(ObjectMeta { name, uid, resource_version, ..ObjectMeta::default() })
+/// Reads only these fields of the metadata.
+pub fn identity<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
+    let SlimIdentity { name, namespace, uid, resource_version } = SlimIdentity::deserialize(from)?;
+    Ok(ObjectMeta { name, namespace, uid, resource_version, ..ObjectMeta::default() })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Everything that talks to an API server: the client, the watches, the writer, events, the Lease, and what `uninstall` does.
 
 pub mod client;
+mod deletion;
 pub mod error;
 pub mod events;
 pub mod fence;

@@ -5,26 +5,26 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 use http::Request;
-use k8s_openapi::{
-    api::{
-        admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
-        apps::v1::ControllerRevision,
-        coordination::v1::Lease,
-        core::v1::Namespace,
-        networking::v1::NetworkPolicy,
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+use k8s_openapi::api::{
+    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+    apps::v1::ControllerRevision,
+    coordination::v1::Lease,
+    core::v1::Namespace,
+    networking::v1::NetworkPolicy,
 };
 use kube::{
     Client, Resource,
-    api::{DeleteParams, GetParams, Patch, PatchParams, Preconditions},
+    api::{GetParams, Patch, PatchParams},
     core::Request as Requests,
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::error::ApiProblem;
+use super::{
+    deletion::{AnswerMeta, only},
+    error::ApiProblem,
+};
 use crate::{
     api::{
         BaselineOptOut, PolicyBaseline,
@@ -43,13 +43,6 @@ const AGAIN: Duration = Duration::from_millis(250);
 const ATTEMPTS: usize = 5;
 /// The text in the message of the API server if one of our admission policies denies a request.
 const OUR_DENIAL: &str = "ValidatingAdmissionPolicy 'policy-baseline-";
-
-/// The metadata of an answer: of the object if it still exists, empty if the answer is a Status.
-#[derive(Default, Deserialize)]
-struct AnswerMeta {
-    #[serde(default)]
-    metadata: ObjectMeta,
-}
 
 /// The result of one removal. The error says in words why it failed.
 #[derive(Debug)]
@@ -140,8 +133,7 @@ fn requests(object: &ManagedObject) -> Requests {
 async fn delete(client: &Client, object: &ManagedObject) -> Result<(), Failed> {
     // Only the content of a policy decides that it is ours. Others change all the time what does not matter here, such as a status.
     let version = (object.kind == ManagedKind::NetworkPolicy).then(|| object.resource_version.clone());
-    let preconditions = Preconditions { uid: Some(object.uid.clone()), resource_version: version };
-    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    let params = only(&object.uid, version);
     let answer: AnswerMeta = send(client, requests(object).delete(&object.name, &params)).await?;
     let meta = answer.metadata;
     let held = meta.finalizers.filter(|finalizers| meta.deletion_timestamp.is_some() && !finalizers.is_empty());

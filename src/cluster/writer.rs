@@ -21,10 +21,9 @@ use k8s_openapi::api::{
     events::v1::Event,
     networking::v1::{NetworkPolicy, NetworkPolicySpec},
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Client, Resource,
-    api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{GetParams, Patch, PatchParams, PostParams},
     core::{PartialObjectMeta, Request as Requests},
 };
 use serde::{
@@ -34,6 +33,7 @@ use serde::{
 use serde_json::{Value, json};
 
 use super::{
+    deletion::{AnswerMeta, only},
     fence::WriteFence,
     telemetry::{Verb, WriteOutcome},
 };
@@ -74,13 +74,6 @@ struct PolicyContent<'a> {
     spec: &'a Option<NetworkPolicySpec>,
     labels: &'a Option<BTreeMap<String, String>>,
     annotations: &'a Option<BTreeMap<String, String>>,
-}
-
-/// What answers a deletion: a Status, or the object that is still there.
-#[derive(serde::Deserialize)]
-struct DeleteAnswer {
-    #[serde(default)]
-    metadata: ObjectMeta,
 }
 
 /// Sends writes to the cluster.
@@ -178,9 +171,8 @@ impl Writer {
     /// Deletes a policy if it still is the object and version that was seen. A `version` of 0 is not checked. Returns `Removed`, or
     /// `Terminating` if a finalizer holds the policy: then the API server answers with the object, and not with a Status.
     pub async fn delete_policy(&self, namespace: &str, name: &str, uid: &str, version: u64) -> Result<Wrote, WriteError> {
-        let preconditions = Preconditions { uid: Some(uid.into()), resource_version: (version > 0).then(|| version.to_string()) };
-        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        let answer: DeleteAnswer = self.request(Verb::Delete, policies(namespace).delete(name, &params)).await?;
+        let params = only(uid, (version > 0).then(|| version.to_string()));
+        let answer: AnswerMeta = self.request(Verb::Delete, policies(namespace).delete(name, &params)).await?;
         Ok(if answer.metadata.deletion_timestamp.is_some() { Wrote::Terminating } else { Wrote::Removed })
     }
 
@@ -254,8 +246,7 @@ impl Writer {
 
     /// Deletes a stored revision if it still has this uid.
     pub async fn delete_revision(&self, namespace: &str, name: &str, uid: &Uid) -> Result<(), WriteError> {
-        let preconditions = Preconditions { uid: Some(uid.to_string()), resource_version: None };
-        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let params = only(&uid.to_string(), None);
         self.request::<IgnoredAny>(Verb::Revision, revisions(namespace).delete(name, &params)).await.map(drop)
     }
 

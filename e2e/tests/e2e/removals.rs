@@ -11,18 +11,23 @@ use crate::scene::{
     policy_writes, tenant, until_event, until_holds, until_only, until_ready, version, writes_since,
 };
 
-/// An admission policy that lets the operator delete policies only by uid and resourceVersion.
-const ONLY_WITH_PRECONDITIONS: &str = "
+/// The user of the operator, in CEL.
+const BY_THE_OPERATOR: &str = r#"request.userInfo.username == "system:serviceaccount:policy-baseline-system:policy-baseline""#;
+
+/// An admission policy under which policies are deleted only by uid and resourceVersion. `of`: whose deletions it judges, in CEL.
+pub fn only_with_preconditions(of: &str) -> String {
+    format!(
+        "
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
-metadata: { name: preconditions }
+metadata: {{ name: preconditions }}
 spec:
   failurePolicy: Fail
   matchConstraints:
     resourceRules:
-    - { apiGroups: [networking.k8s.io], apiVersions: [v1], operations: [DELETE], resources: [networkpolicies] }
+    - {{ apiGroups: [networking.k8s.io], apiVersions: [v1], operations: [DELETE], resources: [networkpolicies] }}
   matchConditions:
-  - { name: operator, expression: 'request.userInfo.username == \"system:serviceaccount:policy-baseline-system:policy-baseline\"' }
+  - {{ name: of-these, expression: '{of}' }}
   validations:
   - expression: >-
       has(request.options.preconditions) && has(request.options.preconditions.uid)
@@ -31,9 +36,11 @@ spec:
 ---
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
-metadata: { name: preconditions }
-spec: { policyName: preconditions, validationActions: [Deny] }
-";
+metadata: {{ name: preconditions }}
+spec: {{ policyName: preconditions, validationActions: [Deny] }}
+"
+    )
+}
 
 #[tokio::test]
 async fn after_a_change_of_prefix_the_new_policies_come_first_and_the_old_ones_go_by_uid_and_version() {
@@ -41,7 +48,7 @@ async fn after_a_change_of_prefix_the_new_policies_come_first_and_the_old_ones_g
         return;
     }
     let world = enforcing(&json!({})).await;
-    world.apply_yaml(ONLY_WITH_PRECONDITIONS).await.unwrap();
+    world.apply_yaml(&only_with_preconditions(BY_THE_OPERATOR)).await.unwrap();
     let (ns, tenant) = protected(&world).await;
     let operator = policies_of(&client_of(&world.operator_kubeconfig().await.unwrap()).await, &ns);
     wait::eventually("a delete without preconditions is denied", TIMEOUT, async || {

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::admission::protect;
 use crate::list_managed::{as_admin, succeeds};
+use crate::removals::only_with_preconditions;
 use crate::repair::{PLATFORM, enforcing, protected};
 use crate::scene::{
     DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, baselines, delete_baseline, merge, policies_of, until_holds, until_only,
@@ -231,28 +232,6 @@ async fn what_cannot_be_removed_is_reported_by_name_and_the_rest_goes_and_a_seco
     assert!(succeeds(&world, &all).await.contains("There was nothing to remove."));
 }
 
-/// An admission policy under which policies are deleted only by uid and resourceVersion, by whomever.
-const ONLY_WITH_PRECONDITIONS: &str = "
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingAdmissionPolicy
-metadata: { name: preconditions }
-spec:
-  failurePolicy: Fail
-  matchConstraints:
-    resourceRules:
-    - { apiGroups: [networking.k8s.io], apiVersions: [v1], operations: [DELETE], resources: [networkpolicies] }
-  validations:
-  - expression: >-
-      has(request.options.preconditions) && has(request.options.preconditions.uid)
-      && has(request.options.preconditions.resourceVersion)
-    message: a delete without preconditions
----
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingAdmissionPolicyBinding
-metadata: { name: preconditions }
-spec: { policyName: preconditions, validationActions: [Deny] }
-";
-
 #[tokio::test]
 async fn i4_every_policy_is_deleted_by_uid_and_version_and_an_orphan_only_if_no_baseline_has_its_name() {
     if skipped_without_audit_log() {
@@ -261,7 +240,7 @@ async fn i4_every_policy_is_deleted_by_uid_and_version_and_an_orphan_only_if_no_
     let mut world = enforcing(&json!({})).await;
     let (ns, _) = protected(&world).await;
     world.stop_operator().unwrap();
-    world.apply_yaml(ONLY_WITH_PRECONDITIONS).await.unwrap();
+    world.apply_yaml(&only_with_preconditions("true")).await.unwrap();
     let policies = policies_of(&world.admin(), &ns);
     world
         .eventually("a delete without preconditions is denied", TIMEOUT, async || {

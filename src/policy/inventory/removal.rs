@@ -39,12 +39,11 @@ pub struct Removal {
 impl Removal {
     /// The step as something that was done.
     pub fn done(&self) -> String {
-        let done = match self.act {
-            Act::Delete => "deleted ",
-            Act::RemoveFinalizer => "removed the finalizer policybaseline.io/delete-policies of ",
-            Act::RemoveLabel => "removed the label policybaseline.io/decided of ",
-        };
-        format!("{done}{}", self.object)
+        match self.act {
+            Act::Delete => format!("deleted {}", self.object),
+            Act::RemoveFinalizer => format!("removed the finalizer {FINALIZER} of {}", self.object),
+            Act::RemoveLabel => format!("removed the label {LABEL_DECIDED} of {}", self.object),
+        }
     }
 
     /// Whether the step may run at the same time as `other`.

@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{api::apps::v1::DaemonSet, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::Resource;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::known::{Enforcement, of_crd, of_daemon_set, plugin_crd};
-use crate::api::reason::state;
+use crate::api::{backends::identity, reason::state};
 
 /// The watched form of the DaemonSet of a network plugin.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "DaemonSet")]
 pub struct SlimPlugin {
-    #[serde(deserialize_with = "placed")]
+    #[serde(deserialize_with = "identity")]
     metadata: ObjectMeta,
     #[serde(default)]
     spec: PluginSpec,
@@ -43,19 +43,6 @@ struct PluginContainer {
     name: String,
     command: Vec<String>,
     args: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Place {
-    name: Option<String>,
-    namespace: Option<String>,
-    resource_version: Option<String>,
-}
-
-fn placed<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
-    let Place { name, namespace, resource_version } = Place::deserialize(from)?;
-    Ok(ObjectMeta { name, namespace, resource_version, ..ObjectMeta::default() })
 }
 
 /// A DaemonSet of a network plugin. A DaemonSet of another name counts as one that enforces nothing.
