@@ -34,7 +34,8 @@ use crate::wait::eventually;
 /// The longest time until the API server is ready.
 const READY: Duration = Duration::from_mins(1);
 /// The longest time until a component has ended after SIGTERM.
-const STOP: Duration = Duration::from_secs(20);
+/// kube-apiserver itself gives open requests `--request-timeout`, which is 60 s. It was seen once to need more than 20 s.
+const STOP: Duration = Duration::from_secs(75);
 /// The lifetime of a ServiceAccount token, in seconds.
 const TOKEN_SECONDS: i64 = 8 * 60 * 60;
 /// Another program may take a port between the check and the start. Then the start is tried again from the beginning.

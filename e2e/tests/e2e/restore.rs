@@ -30,13 +30,13 @@ pub enum How {
     Bumped,
 }
 
-/// The data of etcd as it is now. Nothing writes meanwhile: the API server is stopped.
+/// The data of etcd as it is now. Nothing writes meanwhile: the API server does not run.
 pub struct Backup(PathBuf);
 
 impl Backup {
     pub async fn take(world: &World) -> Self {
         let (plane, copy) = (world.plane(), world.plane().state_dir().join("backup"));
-        plane.stop_apiserver().unwrap();
+        plane.kill_apiserver().unwrap();
         plane.kill_etcd().unwrap();
         let _ = fs::remove_dir_all(&copy);
         copy_dir(&data(world), &copy);
@@ -48,7 +48,7 @@ impl Backup {
     pub async fn restore(&self, world: &World, how: How) {
         let plane = world.plane();
         let latest = revision(world);
-        plane.stop_apiserver().unwrap();
+        plane.kill_apiserver().unwrap();
         plane.kill_etcd().unwrap();
         plane.kill_controller_manager().unwrap();
         fs::remove_dir_all(data(world)).unwrap();
