@@ -1,15 +1,24 @@
-//! The watches of the DaemonSets of network plugins as one stream: one watch for each name, because the operator may list them only by name.
+//! The DaemonSets of network plugins as one stream of events. They are listed from time to time and not watched: each name would need a watch
+//! of its own, because the operator may list them only by name, and the watches of some twenty names need a megabyte of memory.
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{Stream, stream};
-use kube::Client;
+use futures::{
+    FutureExt, Stream, StreamExt,
+    stream::{self, BoxStream},
+};
+use kube::{
+    Api, Client,
+    api::ListParams,
+    core::{ApiResource, DynamicObject},
+};
 use kube_runtime::watcher;
+use tokio::time::sleep;
 
 use super::{
     backoff::WatchBackoff,
     kinds::{WatchProblem, changes_after},
-    stream::watch_dynamic,
+    stream::read,
 };
 use crate::{
     cluster::telemetry::Telemetry,
@@ -17,17 +26,69 @@ use crate::{
     policy::plugins::{PluginSeen, SlimPlugin, daemon_set_names},
 };
 
-/// The longest delay after errors. Without the permission all these watches fail for ever, and nobody waits for them.
+/// The longest delay after errors. Without the permission all these lists fail for ever, and nobody waits for them.
 const MOST: Duration = Duration::from_secs(32);
+
+/// The pause after the first list. A cluster often gets its plugin while the operator starts.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The pause between two lists in the end.
+const LAST_PAUSE: Duration = Duration::from_mins(5);
 
 /// The events of the DaemonSets of all known network plugins, in every namespace.
 pub fn everything(client: &Client, telemetry: &Arc<dyn Telemetry>) -> impl Stream<Item = Event> + Send + use<> {
     let set = WatchedSet::Plugins;
-    let watch = |name: &'static str| {
-        let named = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        let events = watch_dynamic::<SlimPlugin>(client, None, named);
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::erase::<SlimPlugin>(&()));
+    let watch = move |name: &'static str| {
         let problem = WatchProblem::about(set.as_str(), set.is_optional(), telemetry);
+        let events = lists(api.clone(), name);
         changes_after(WatchBackoff::up_to(MOST), events, problem, PluginSeen::from, move |change| Event::Plugin(name, change))
     };
     stream::select_all(daemon_set_names().map(watch))
+}
+
+/// The objects of this name, listed again and again.
+fn lists(api: Api<DynamicObject>, name: &'static str) -> BoxStream<'static, watcher::Result<watcher::Event<SlimPlugin>>> {
+    let list = move |before: Option<Duration>| {
+        let api = api.clone();
+        // In a box, because a request under way is much larger than the wait for the next one.
+        let turn = async move {
+            if let Some(pause) = before {
+                sleep(pause).await;
+            }
+            let params = ListParams::default().fields(&format!("metadata.name={name}"));
+            match api.list(&params).boxed().await {
+                Ok(list) => {
+                    let objects = list.items.into_iter().map(|object| read(watcher::Event::InitApply(object)));
+                    let ends = [Ok(watcher::Event::InitDone)];
+                    let events: Vec<_> = [Ok(watcher::Event::Init)].into_iter().chain(objects).chain(ends).collect();
+                    (events, Some(next_pause(before)))
+                }
+                // The backoff makes the pause.
+                Err(error) => (vec![Err(watcher::Error::InitialListFailed(error))], None),
+            }
+        };
+        turn.map(Some)
+    };
+    stream::unfold(None, list).flat_map(stream::iter).boxed()
+}
+
+/// Grows by a quarter each time, so that a change is noticed after a quarter of the operator's age, or after five minutes.
+fn next_pause(before: Option<Duration>) -> Duration {
+    before.map_or(FIRST_PAUSE, |pause| (pause + pause / 4).min(LAST_PAUSE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pauses_grow_slowly_and_not_for_ever() {
+        let pauses: Vec<Duration> =
+            std::iter::successors(Some(next_pause(None)), |pause| Some(next_pause(Some(*pause)))).take(40).collect();
+        assert_eq!(pauses[..3], [1_000_000, 1_250_000, 1_562_500].map(Duration::from_micros));
+        let age: Duration = pauses[..10].iter().sum();
+        assert!(pauses[10] < age / 3, "{age:?}: {:?}", pauses[10]);
+        assert_eq!(pauses[39], LAST_PAUSE);
+    }
 }

@@ -143,7 +143,8 @@ where
     Watching { api, kind: K::kind(&()), config, streams: true }.events().map(|event| read(event?)).boxed()
 }
 
-fn read<K: DeserializeOwned>(event: Event<DynamicObject>) -> watcher::Result<Event<K>> {
+/// Converts an object to its own type.
+pub(super) fn read<K: DeserializeOwned>(event: Event<DynamicObject>) -> watcher::Result<Event<K>> {
     let parse = |object: DynamicObject| {
         let value = serde_json::to_value(object).and_then(K::deserialize);
         value.map_err(|error| watcher::Error::InitialListFailed(kube::Error::SerdeError(error)))
