@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -18,13 +18,15 @@ pub struct WriteFence {
     start: Instant,
     /// The fence is open until this many milliseconds after `start`.
     open_until: Arc<AtomicU64>,
+    /// It never opens again.
+    shut: Arc<AtomicBool>,
     longest_write: Duration,
 }
 
 impl WriteFence {
     /// A closed fence. `longest_write` is how long a write may take that is sent at the last moment.
     pub fn closed(longest_write: Duration) -> Self {
-        Self { start: Instant::now(), open_until: Arc::default(), longest_write }
+        Self { start: Instant::now(), open_until: Arc::default(), shut: Arc::default(), longest_write }
     }
 
     /// A fence that is always open, for an instance without leader election.
@@ -46,11 +48,19 @@ impl WriteFence {
 
     /// For how long the fence stays open; `None` if it is closed.
     pub fn left(&self, now: Instant) -> Option<Duration> {
+        if self.shut.load(Ordering::Acquire) {
+            return None;
+        }
         // Round the passed time up, so that the fence closes early rather than late.
         let passed = now.saturating_duration_since(self.start).as_micros().div_ceil(1000);
         let passed = u64::try_from(passed).unwrap_or(u64::MAX);
         let left = self.open_until.load(Ordering::Acquire).checked_sub(passed).filter(|left| *left > 0);
         left.map(Duration::from_millis)
+    }
+
+    /// Closes the fence for good, because what its writes were decided by may be wrong.
+    pub fn shut(&self) {
+        self.shut.store(true, Ordering::Release);
     }
 
     /// Opens the fence until this time; `None` closes it.
@@ -88,5 +98,17 @@ mod tests {
         gate.set(None);
         assert!(!copy.is_open());
         assert!(WriteFence::open().is_open());
+    }
+
+    #[test]
+    fn a_gate_that_is_shut_opens_no_more() {
+        for gate in [WriteFence::open(), WriteFence::closed(Duration::ZERO)] {
+            let copy = gate.clone();
+            gate.set(Some(Instant::now() + Duration::from_hours(1)));
+            assert!(copy.is_open());
+            gate.shut();
+            gate.set(Some(Instant::now() + Duration::from_hours(1)));
+            assert!(!copy.is_open());
+        }
     }
 }

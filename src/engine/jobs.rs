@@ -4,12 +4,15 @@ use super::{
     Engine,
     assess::Assessment,
     clock::Now,
-    facts::namespaces::{ChangeOrigin, Entry, Observed},
+    facts::{
+        namespaces::{ChangeOrigin, Entry, Observed},
+        relist::WhyListAgain,
+    },
     sample::MetricSample,
     writes::{Cause, Done, Job, Task, WriteError, Wrote},
 };
 use crate::{
-    api::reason::Failure,
+    api::{reason::Failure, resource_version},
     policy::drift::{Class, Drift},
 };
 
@@ -58,6 +61,13 @@ impl Engine {
             finished &= result.as_ref().is_ok_and(|wrote| !matches!(wrote, Wrote::Withheld));
             match result {
                 Ok(Wrote::Applied { stored, before }) => {
+                    if let Some(seen) = self.observed.went_back(&stored) {
+                        let (name, found) = (
+                            format!("{}/{}", job.namespace, drift.policy),
+                            resource_version(stored.metadata.resource_version.as_deref()),
+                        );
+                        self.list_again.get_or_insert(WhyListAgain::WentBack { kind: "NetworkPolicy", name, seen, found });
+                    }
                     let (print, unsure) = self.observed.policy_written(&stored);
                     written.push((&*drift.policy, Some(print.version)));
                     let applied = self.applied(&job, task, &print, before.as_deref(), now);

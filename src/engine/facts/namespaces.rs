@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use crate::{
-    api::{NamespaceName, Role, Uid},
+    api::{NamespaceName, Role, Uid, other_tools::OtherTools, resource_version},
     policy::{
         drift::{Fingerprint, Interner, Policies},
         listing::Listing,
@@ -133,6 +133,7 @@ pub struct Observed {
     entries: BTreeMap<NamespaceName, Box<Entry>>,
     flights: HashMap<NamespaceName, Flight>,
     texts: Interner,
+    tools: Arc<OtherTools>,
     relisted_namespaces: Listing<NamespaceName>,
     relisted_policies: Listing<(NamespaceName, Arc<str>)>,
     /// Policies that our writes returned since the list of policies began. The list may be older than these writes.
@@ -141,6 +142,11 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Sets the tools whose marks on policies are known. Call this before the first policy is seen.
+    pub fn know(&mut self, tools: Arc<OtherTools>) {
+        self.tools = tools;
+    }
+
     /// One namespace.
     pub fn get(&self, name: &NamespaceName) -> Option<&Entry> {
         self.entries.get(name).map(|entry| &**entry)
@@ -311,7 +317,7 @@ impl Observed {
     /// Stores a policy from the watch. Returns its namespace if that changed anything.
     pub fn policy_seen(&mut self, object: &NetworkPolicy) -> Option<NamespaceName> {
         let live = self.policies_synced;
-        let print = Fingerprint::of(object, &mut self.texts);
+        let print = Fingerprint::with(object, &self.tools, &mut self.texts);
         let namespace = self.name(object.metadata.namespace.as_deref()?);
         let name = self.texts.get(object.metadata.name.as_deref()?);
         self.relisted_policies.names(|| (namespace.clone(), name.clone()));
@@ -334,10 +340,22 @@ impl Observed {
         self.flights.insert(namespace.clone(), flight);
     }
 
+    /// The version of this policy that was known when our write was sent, if the answer to the write shows an older one. An answer is the
+    /// truth, so the API server went back to an older state.
+    pub fn went_back(&self, answer: &NetworkPolicy) -> Option<u64> {
+        let meta = &answer.metadata;
+        let (namespace, name) = (meta.namespace.as_deref()?, meta.name.as_deref()?);
+        let known = self.entries.get(namespace)?.policies.get(name)?;
+        let is_same = meta.uid.as_deref().map(Uid::from).as_ref() == Some(&known.uid);
+        // What the watch has shown since may be newer than the answer.
+        let is_new = self.flights.get(namespace).is_none_or(|flight| flight.touched.contains_key(name));
+        (is_same && !is_new && resource_version(meta.resource_version.as_deref()) < known.version).then_some(known.version)
+    }
+
     /// Stores a policy that our own write returned. Returns its fingerprint, and whether its deletion may have been missed. Such a policy
     /// is stored only when the watch shows it. A policy whose later deletion was seen is not stored either.
     pub fn policy_written(&mut self, object: &NetworkPolicy) -> (Fingerprint, bool) {
-        let print = Fingerprint::of(object, &mut self.texts);
+        let print = Fingerprint::with(object, &self.tools, &mut self.texts);
         let meta = &object.metadata;
         let (Some(namespace), Some(name)) = (meta.namespace.as_deref(), meta.name.as_deref()) else { return (print, true) };
         let (namespace, name) = (self.name(namespace), self.texts.get(name));
@@ -377,7 +395,7 @@ impl Observed {
     pub fn policy_deleted(&mut self, object: &NetworkPolicy) -> Option<NamespaceName> {
         let namespace = NamespaceName::observed(object.metadata.namespace.as_deref()?);
         let name = object.metadata.name.as_deref()?;
-        let deleted = Fingerprint::of(object, &mut self.texts);
+        let deleted = Fingerprint::with(object, &self.tools, &mut self.texts);
         let mut flight = self.flights.get_mut(&namespace);
         if let Some(flight) = &mut flight {
             // Without a version the order is unknown, so the deletion counts as the newest.
@@ -456,6 +474,21 @@ mod tests {
 
     fn meta(name: &str, uid: &str) -> ObjectMeta {
         ObjectMeta { name: Some(name.into()), uid: Some(uid.into()), ..Default::default() }
+    }
+
+    #[test]
+    fn i15_an_answer_that_is_older_than_what_was_known_before_the_write_shows_that_history_went_back() {
+        let mut o = live();
+        o.policy_seen(&policy(10));
+        assert_eq!(o.went_back(&policy(9)), None, "no write was sent");
+        o.writes_begin(&team_a());
+        assert_eq!(o.went_back(&policy(9)), Some(10));
+        assert_eq!([o.went_back(&policy(10)), o.went_back(&policy(11))], [None; 2]);
+        let mut another = policy(9);
+        another.metadata.uid = Some("another".into());
+        assert_eq!(o.went_back(&another), None);
+        o.policy_seen(&policy(12));
+        assert_eq!(o.went_back(&policy(11)), None, "the watch was faster than the answer");
     }
 
     fn held(o: &Observed) -> Vec<u64> {

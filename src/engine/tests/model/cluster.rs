@@ -2,7 +2,10 @@
 //!
 //! One file: what an API server does with objects, requests and watches.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -214,11 +217,37 @@ pub enum Answer {
     Lost,
 }
 
+/// How etcd is restored.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Restore {
+    /// Versions are given a second time.
+    Plain,
+    /// Versions go on above the highest one, and a watch from a former version expires.
+    Bumped,
+}
+
+impl Restore {
+    pub const ALL: [Self; 2] = [Self::Plain, Self::Bumped];
+}
+
+/// What a backup holds.
+#[derive(Clone, Debug)]
+struct Backup {
+    clock: u64,
+    namespace: Option<Namespace>,
+    policies: BTreeMap<Name, Policy>,
+    baseline: Option<Baseline>,
+}
+
 #[derive(Clone, Debug)]
 pub struct Cluster {
     pub roles: u8,
-    /// The last number that was used as a version or uid.
+    /// The last version.
     pub clock: u64,
+    /// The last uid. No uid is given twice, not even after a restore.
+    uids: u64,
+    /// None if nothing will be restored.
+    backup: Option<Arc<Backup>>,
     pub namespace: Option<Namespace>,
     pub policies: BTreeMap<Name, Policy>,
     pub baseline: Option<Baseline>,
@@ -233,7 +262,26 @@ impl Cluster {
         let namespace = Some(Namespace { uid: 1, selected: true, terminating: false });
         let baseline = Some(Baseline { uid: 2, version: 2, asked: Some(Plan::First) });
         let policies = [(Name::Copy, Policy { uid: 3, version: 3, make: Make::FOREIGN })].into();
-        Self { roles, clock: 3, namespace, policies, baseline, news: vec![], broken }
+        Self { roles, clock: 3, uids: 3, backup: None, namespace, policies, baseline, news: vec![], broken }
+    }
+
+    pub fn back_up(&mut self) {
+        let Self { clock, namespace, baseline, .. } = *self;
+        self.backup = Some(Arc::new(Backup { clock, namespace, policies: self.policies.clone(), baseline }));
+    }
+
+    pub fn restore(&mut self, how: Restore) {
+        let Some(backup) = self.backup.clone() else { return };
+        if how == Restore::Plain {
+            self.clock = backup.clock;
+        }
+        (self.namespace, self.baseline) = (backup.namespace, backup.baseline);
+        self.policies.clone_from(&backup.policies);
+    }
+
+    fn new_uid(&mut self) -> u64 {
+        self.uids += 1;
+        self.uids
     }
 
     fn tick(&mut self) -> u64 {
@@ -243,7 +291,8 @@ impl Cluster {
 
     pub fn change(&mut self, name: Name, make: Make) -> Policy {
         let version = self.tick();
-        let uid = self.policies.get(&name).map_or(version, |policy| policy.uid);
+        let known = self.policies.get(&name).map(|policy| policy.uid);
+        let uid = known.unwrap_or_else(|| self.new_uid());
         let policy = Policy { uid, version, make };
         self.policies.insert(name, policy);
         self.news.push(News::Policy(name, policy));
@@ -263,7 +312,7 @@ impl Cluster {
     }
 
     pub fn create_namespace(&mut self) {
-        let uid = self.tick();
+        let uid = self.new_uid();
         self.set_namespace(Namespace { uid, selected: true, terminating: false });
     }
 
@@ -281,7 +330,9 @@ impl Cluster {
             self.news.extend(self.baseline.take().map(News::BaselineGone));
             return;
         };
-        let baseline = Baseline { uid: self.baseline.map_or(version, |b| b.uid), version, asked };
+        let known = self.baseline.map(|baseline| baseline.uid);
+        let uid = known.unwrap_or_else(|| self.new_uid());
+        let baseline = Baseline { uid, version, asked };
         self.baseline = Some(baseline);
         self.news.push(News::Baseline(baseline));
     }
@@ -298,8 +349,8 @@ impl Cluster {
             }
             (Deed::Apply(None), None) if self.namespace.is_none_or(|ns| ns.terminating) => Answer::Terminating,
             (Deed::Apply(None), None) if self.broken == Some(Broken::StoresNothing) && is_second(write.name) => {
-                let version = self.tick();
-                Answer::Stored(Policy { uid: version, version, make: Make::RIGHT })
+                let (uid, version) = (self.new_uid(), self.tick());
+                Answer::Stored(Policy { uid, version, make: Make::RIGHT })
             }
             (Deed::Apply(None), None) => Answer::Stored(self.change(write.name, self.admitted())),
             (Deed::Delete { .. }, None) => Answer::Removed,
@@ -325,6 +376,12 @@ impl Cluster {
         self.namespace.iter().for_each(|ns| ns.essence(out));
         self.baseline.iter().for_each(|baseline| baseline.essence(out));
         self.policies.iter().for_each(|(name, policy)| policy.essence(*name, out));
+        if let Some(backup) = &self.backup {
+            // Two states differ if what comes back is newer in one of them.
+            out.number(self.clock);
+            out.number(backup.clock);
+            backup.policies.iter().for_each(|(name, policy)| policy.essence(*name, out));
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use stateright::{Model, Property};
 
 pub use self::{cluster::SELECTED, state_key::StateKey};
 use self::{
-    cluster::{Answer, Asked, Cluster, Make, Name, Plan, Watch, Write},
+    cluster::{Answer, Asked, Cluster, Make, Name, Plan, Restore, Watch, Write},
     replica::{Replica, Step},
     setup::{Broken, Setup},
     world::World,
@@ -50,6 +50,8 @@ pub enum Action {
     Abandon(usize, usize),
     Finish(usize),
     Wait(usize),
+    /// An instance notices that etcd was restored.
+    Notice(usize),
     LandStray(usize),
     Vanish,
     Release(Name),
@@ -66,6 +68,8 @@ pub enum Action {
     LoseAnswer(usize, usize),
     Crash(usize),
     Relist(usize, Watch),
+    Refuse(usize, Watch),
+    Restore(Restore),
     EndTerm(usize),
     Lag(usize),
 }
@@ -81,11 +85,14 @@ impl World {
     }
 
     fn new(setup: Setup) -> Self {
-        let sides = (0..setup.sides).map(|_| Replica::new()).collect();
+        let sides = (0..setup.sides).map(|_| Replica::new(setup.broken)).collect();
         let cluster = Cluster::new(setup.roles, setup.broken);
         let mut world = Self { cluster, sides, strays: vec![], budget: setup.budget, writes: 0, calm: true, broke: vec![] };
         if setup.settled {
             world.settle();
+        }
+        if setup.budget.restores > 0 {
+            world.cluster.back_up();
         }
         world
     }
@@ -106,15 +113,17 @@ impl World {
         let nobody_leads = !self.sides.iter().any(|side| side.open);
         for (i, side) in self.sides.iter().enumerate() {
             for watch in Watch::ALL {
-                if !side.listed[watch as usize] {
+                if side.must_list(watch) {
                     actions.push(Action::List(i, watch));
                 } else if side.has_news(watch) {
                     actions.push(Action::Show(i, watch));
                 }
             }
-            actions.extend(nobody_leads.then_some(Action::Acquire(i)));
+            actions.extend((nobody_leads && !side.stale.old && !side.is_ending()).then_some(Action::Acquire(i)));
             actions.extend(side.needs_telling().then_some(Action::TellElection(i)));
-            actions.extend(side.has_work().then_some(Action::Start(i)));
+            actions.extend((side.has_work() && !side.is_ending()).then_some(Action::Start(i)));
+            let notices = side.starts_anew() && self.cluster.broken != Some(Broken::NoticesNoRestore);
+            actions.extend(notices.then_some(Action::Notice(i)));
             actions.extend((side.is_waiting() && !side.is_behind()).then_some(Action::Wait(i)));
             let Some(running) = &side.job else { continue };
             actions.extend((!running.phase().is_empty()).then_some(Action::Send(i)));
@@ -162,17 +171,23 @@ impl World {
     }
 
     fn fails(&self, actions: &mut Vec<Action>) {
+        if self.budget.restores > 0 {
+            actions.extend(Restore::ALL.map(Action::Restore));
+        }
         for (i, side) in self.sides.iter().enumerate() {
             if self.budget.terms > 0 && side.open {
                 actions.push(Action::EndTerm(i));
             }
-            if self.budget.lags > 0 && side.is_waiting() && side.is_behind() {
+            if self.budget.lags > 0 && (side.is_refused() || (side.is_waiting() && side.is_behind())) {
                 actions.push(Action::Lag(i));
+            }
+            let listed = Watch::ALL.into_iter().filter(|watch| !side.must_list(*watch));
+            if self.budget.refusals > 0 {
+                actions.extend(listed.clone().map(|watch| Action::Refuse(i, watch)));
             }
             if self.budget.faults == 0 {
                 continue;
             }
-            let listed = Watch::ALL.into_iter().filter(|watch| side.listed[*watch as usize]);
             actions.extend(listed.map(|watch| Action::Relist(i, watch)));
             actions.push(Action::Crash(i));
             let steps = side.job.iter().flat_map(|running| running.steps.iter().enumerate());
@@ -218,13 +233,12 @@ impl World {
                 let write = self.strays.remove(stray);
                 self.land(write);
             }
-            Action::Crash(i) => {
-                let steps = self.sides[i].job.take().map(|running| running.steps).unwrap_or_default();
-                self.strays.extend(steps.into_iter().filter_map(|step| match step {
-                    Step::Sent(write) => Some(write),
-                    Step::Waits(_) | Step::Answered(_) => None,
-                }));
-                self.sides[i] = Replica::new();
+            Action::Crash(i) | Action::Notice(i) => self.start_anew(i),
+            Action::Refuse(i, watch) => self.sides[i].refuse(watch),
+            Action::Restore(how) => {
+                let latest = self.cluster.clock;
+                self.cluster.restore(how);
+                self.sides.iter_mut().for_each(|side| side.is_restored(how, latest));
             }
             Action::Vanish => self.cluster.vanish(),
             Action::Release(name) | Action::Delete(name) => self.cluster.remove(name),
@@ -241,8 +255,18 @@ impl World {
             Action::Recreate => self.cluster.create_namespace(),
         }
         for news in std::mem::take(&mut self.cluster.news) {
-            self.sides.iter_mut().for_each(|side| side.hears(news));
+            self.sides.iter_mut().for_each(|side| side.hears(news, self.cluster.clock));
         }
+    }
+
+    /// The instance forgets everything. Its requests stay on their way.
+    fn start_anew(&mut self, i: usize) {
+        let steps = self.sides[i].job.take().map(|running| running.steps).unwrap_or_default();
+        self.strays.extend(steps.into_iter().filter_map(|step| match step {
+            Step::Sent(write) => Some(write),
+            Step::Waits(_) | Step::Answered(_) => None,
+        }));
+        self.sides[i] = Replica::new(self.cluster.broken);
     }
 
     /// Takes the cost of an action from the budget.
@@ -255,6 +279,8 @@ impl World {
             Action::Lose(..) | Action::LoseLate(..) | Action::LoseAnswer(..) | Action::Crash(_) | Action::Relist(..) => {
                 &mut budget.faults
             }
+            Action::Refuse(..) => &mut budget.refusals,
+            Action::Restore(_) => &mut budget.restores,
             Action::EndTerm(_) => &mut budget.terms,
             Action::Lag(_) => &mut budget.lags,
             _ => return,

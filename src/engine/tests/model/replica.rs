@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use strum::VariantArray;
 
 use super::{
-    cluster::{Answer, Baseline, Cluster, Deed, NAMESPACE, Name, Namespace, News, OWN, Policy, Watch, Write},
+    cluster::{Answer, Baseline, Cluster, Deed, NAMESPACE, Name, Namespace, News, OWN, Policy, Restore, Watch, Write},
     setup::Broken,
     state_key::StateKey,
 };
@@ -22,7 +22,7 @@ use crate::{
     engine::{
         Engine,
         clock::Now,
-        facts::event::{Change, Event, ListPhase},
+        facts::event::{Change, Event, ListPhase, ListRefusal},
         writes::{Done, Job, Task, WriteError, Wrote, removals_may_follow},
     },
     policy::drift::{Class, Repair},
@@ -102,6 +102,15 @@ impl Running {
     }
 }
 
+/// Why what it knows may be wrong.
+#[derive(Clone, Copy, Debug, Default, Hash)]
+pub struct Stale {
+    /// A list was refused for so long that what is known of it is old.
+    pub old: bool,
+    /// It has not noticed yet that etcd was restored.
+    pub outdated: bool,
+}
+
 #[derive(Clone)]
 pub struct Replica {
     engine: Arc<Engine>,
@@ -112,6 +121,12 @@ pub struct Replica {
     /// The state of the gate that the engine was last given.
     told: bool,
     pub listed: [bool; 3],
+    /// Its list is refused.
+    refused: [bool; 3],
+    pub stale: Stale,
+    /// Its watches show only what has a higher version.
+    shows_after: u64,
+    broken: Option<Broken>,
     feeds: [Vec<News>; 3],
     pub shown: Shown,
     pub job: Option<Running>,
@@ -126,7 +141,7 @@ impl fmt::Debug for Replica {
 
 impl Replica {
     /// An instance that has just started.
-    pub fn new() -> Self {
+    pub fn new(broken: Option<Broken>) -> Self {
         let mut side = Self {
             engine: Arc::new(Engine::new(OWN)),
             elapsed: Duration::ZERO,
@@ -134,6 +149,10 @@ impl Replica {
             open: false,
             told: false,
             listed: [false; 3],
+            refused: [false; 3],
+            stale: Stale::default(),
+            shows_after: 0,
+            broken,
             feeds: Default::default(),
             shown: Shown::default(),
             job: None,
@@ -161,6 +180,8 @@ impl Replica {
         while engine.assess_dirty(now) {}
         engine.take_announcements();
         engine.take_samples();
+        // The run ends before the next decision, and shuts its gate.
+        self.open &= !self.is_ending();
         result
     }
 
@@ -168,16 +189,68 @@ impl Replica {
         self.turn(|engine, now| engine.on_event(seen, now));
     }
 
-    pub fn hears(&mut self, news: News) {
+    pub fn hears(&mut self, news: News, version: u64) {
         let watch = news.watch() as usize;
-        if self.listed[watch] {
+        if self.listed[watch] && !self.refused[watch] && version > self.shows_after {
             self.feeds[watch].push(news);
         }
     }
 
     /// Whether its watches have something left to show.
     pub fn is_behind(&self) -> bool {
-        self.listed.contains(&false) || self.feeds.iter().any(|feed| !feed.is_empty())
+        self.listed.contains(&false) || self.is_refused() || self.stale.outdated || self.feeds.iter().any(|feed| !feed.is_empty())
+    }
+
+    /// Whether a list of this set comes next.
+    pub fn must_list(&self, watch: Watch) -> bool {
+        !self.listed[watch as usize] || self.refused[watch as usize]
+    }
+
+    /// The watch ends, and the list after it is refused.
+    pub fn refuse(&mut self, watch: Watch) {
+        self.feeds[watch as usize].clear();
+        self.refused[watch as usize] = true;
+        if self.broken == Some(Broken::BelievesOldLists) {
+            return;
+        }
+        match watch {
+            Watch::Namespaces => self.see_refusal(Event::Namespace),
+            Watch::Policies => self.see_refusal(Event::Policy),
+            Watch::Baselines => self.see_refusal(Event::Baseline),
+        }
+    }
+
+    fn see_refusal<T>(&mut self, event: impl Fn(Change<T>) -> Event) {
+        self.see(event(Change::ListBegan));
+        self.see(event(Change::Refused(ListRefusal::Forbidden, String::new())));
+    }
+
+    pub fn is_refused(&self) -> bool {
+        self.refused.contains(&true)
+    }
+
+    /// etcd was restored. `latest` is the highest version before.
+    pub fn is_restored(&mut self, how: Restore, latest: u64) {
+        self.stale.outdated = true;
+        self.feeds.iter_mut().for_each(Vec::clear);
+        match how {
+            Restore::Plain => self.shows_after = latest,
+            // Expired watches begin with a list.
+            Restore::Bumped => {
+                let listed = self.listed;
+                Watch::ALL.into_iter().filter(|watch| listed[*watch as usize]).for_each(|watch| self.refuse(watch));
+            }
+        }
+    }
+
+    /// Whether a list has shown that what it knows is of another past.
+    pub fn is_ending(&self) -> bool {
+        self.broken != Some(Broken::WritesOn) && self.engine.must_list_again().is_some()
+    }
+
+    /// Whether it can see that what it knows is of another past: by the version of the Lease, or of a baseline.
+    pub fn starts_anew(&self) -> bool {
+        self.stale.outdated || self.is_ending()
     }
 
     pub fn has_news(&self, watch: Watch) -> bool {
@@ -230,6 +303,8 @@ impl Replica {
         }
         self.feeds[watch as usize].clear();
         self.listed[watch as usize] = true;
+        self.refused[watch as usize] = false;
+        self.stale.old &= self.is_refused();
         let early = cluster.broken == Some(Broken::ListsTooEarly);
         if early {
             self.see(Event::Namespace(Change::ListDone));
@@ -271,7 +346,10 @@ impl Replica {
     /// A long time passes.
     pub fn wait(&mut self) {
         self.elapsed += Duration::from_hours(1);
+        self.stale.old |= self.is_refused();
         self.turn(|_, _| ());
+        // Who may not lead gives the Lease up.
+        self.open &= self.engine.may_lead(self.now());
     }
 
     pub fn start(&mut self, broken: Option<Broken>) {
@@ -302,12 +380,18 @@ impl Replica {
     /// An answer arrives.
     pub fn answered(&mut self, step: usize, answer: Answer) {
         let Some(running) = &mut self.job else { return };
-        if let (Step::Sent(write), Answer::Stored(policy)) = (running.steps[step], answer)
-            && (!running.doubtful || self.shown.policy(write.name).is_some())
-        {
-            self.shown.learn(write.name, policy.version, Some(policy));
-        }
         running.steps[step] = Step::Answered(answer);
+        self.learn_from(step);
+    }
+
+    /// What a write returned is the newest state, unless a deletion of it may have been missed.
+    fn learn_from(&mut self, step: usize) {
+        let Some(running) = &self.job else { return };
+        let Step::Answered(Answer::Stored(policy)) = running.steps[step] else { return };
+        let name = Name::of(&running.job.tasks[step].drift.policy);
+        if !running.doubtful || self.shown.policy(name).is_some() {
+            self.shown.learn(name, policy.version, Some(policy));
+        }
     }
 
     /// Skips the removals if a write before them failed.
@@ -344,7 +428,10 @@ impl Replica {
     /// Ends the job and gives its results to the engine.
     pub fn finish(&mut self, cluster: &Cluster) {
         let Some(Running { steps, .. }) = &self.job else { return };
-        let results = (0..steps.len()).map(|step| self.result(step, cluster)).collect();
+        let steps = steps.len();
+        // A watch may have shown since that it exists.
+        (0..steps).for_each(|step| self.learn_from(step));
+        let results = (0..steps).map(|step| self.result(step, cluster)).collect();
         let Some(Running { job, .. }) = self.job.take() else { return };
         self.turn(|engine, now| engine.done(Done { job, results }, now));
         self.forget_what_is_gone();
@@ -358,7 +445,9 @@ impl Replica {
     }
 
     pub fn essence(&self, out: &mut StateKey) {
-        out.word(&(self.open, self.told, self.listed));
+        out.word(&(self.open, self.told, self.listed, self.refused, self.stale));
+        out.word(&self.engine.must_list_again().is_some());
+        out.number(self.shows_after);
         self.engine.essence(&NamespaceName::observed(NAMESPACE), self.now(), out);
         for feed in &self.feeds {
             out.word(&feed.len());

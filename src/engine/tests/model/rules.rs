@@ -87,7 +87,7 @@ impl World {
     /// Requests are sent, if the gate is open. Later writes of a job were decided before, but whether they are sent is decided now.
     pub fn judge_sending(&mut self, i: usize, sends: bool) {
         let side = &self.sides[i];
-        let (open, listed) = (side.open, side.listed.iter().all(|listed| *listed));
+        let (open, listed) = (side.open, !side.stale.old && side.listed.iter().all(|listed| *listed));
         let follows = side.job.as_ref().is_some_and(|running| running.phase().start > 0);
         self.found(Rule::SentUnelected, sends && !open);
         self.found(Rule::Unlisted, sends && !listed);

@@ -27,6 +27,12 @@ pub enum Broken {
     StoresNothing,
     /// All lists count as complete when the first one is.
     ListsTooEarly,
+    /// An instance does not notice that etcd was restored.
+    NoticesNoRestore,
+    /// An instance goes on with its writes when a list shows that etcd was restored.
+    WritesOn,
+    /// What was known before a list was refused is believed for ever.
+    BelievesOldLists,
 }
 
 /// How much may happen.
@@ -40,6 +46,10 @@ pub struct Budget {
     pub namespace: u8,
     /// Lost answers and requests, crashes, and restarted watches.
     pub faults: u8,
+    /// Lists that are refused.
+    pub refusals: u8,
+    /// Restores of etcd to the state at the beginning.
+    pub restores: u8,
     /// Leader terms that end.
     pub terms: u8,
     /// Waits that end before the watches have reported everything.

@@ -4,7 +4,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 
 use super::setup::{Broken, Budget, Setup};
 
-const NOTHING: Budget = Budget { tenant: 0, edits: 0, namespace: 0, faults: 0, terms: 0, lags: 1 };
+const NOTHING: Budget = Budget { tenant: 0, edits: 0, namespace: 0, faults: 0, refusals: 0, restores: 0, terms: 0, lags: 1 };
 const ONE: Setup = Setup { sides: 1, roles: 1, settled: false, budget: NOTHING, broken: None };
 const SETTLED: Setup = Setup { settled: true, ..ONE };
 
@@ -67,6 +67,31 @@ fn i1_to_i6_hold_whatever_tenants_do_while_two_leaders_take_turns() {
 }
 
 #[test]
+fn i1_to_i6_hold_after_a_restore_of_etcd_while_the_baseline_is_edited() {
+    holds(Setup { budget: Budget { restores: 1, edits: 1, lags: 0, ..NOTHING }, ..SETTLED }, 2_500);
+}
+
+#[test]
+fn i1_to_i6_hold_after_a_restore_of_etcd_whatever_tenants_do() {
+    holds(Setup { budget: Budget { restores: 1, edits: 1, tenant: 1, lags: 0, ..NOTHING }, ..SETTLED }, 80_000);
+}
+
+#[test]
+fn i1_to_i6_hold_after_a_restore_of_etcd_with_a_namespace_that_comes_and_goes() {
+    holds(Setup { budget: Budget { restores: 1, namespace: 2, lags: 0, ..NOTHING }, ..SETTLED }, 15_000);
+}
+
+#[test]
+fn i1_to_i6_hold_while_lists_are_refused_and_the_baseline_is_edited() {
+    holds(Setup { budget: Budget { refusals: 2, edits: 1, ..NOTHING }, ..SETTLED }, 4_000);
+}
+
+#[test]
+fn i1_to_i6_hold_while_a_list_is_refused_under_two_leaders_whatever_tenants_do() {
+    holds(Setup { budget: Budget { refusals: 1, tenant: 1, terms: 1, lags: 0, ..NOTHING }, sides: 2, ..SETTLED }, 25_000);
+}
+
+#[test]
 fn the_model_finds_each_rule_that_is_broken() {
     let with = |budget| Setup { budget, ..ONE };
     let edits = with(Budget { edits: 1, ..NOTHING });
@@ -84,4 +109,9 @@ fn the_model_finds_each_rule_that_is_broken() {
     finds(Broken::LosesDeletions, "I1", tenant);
     finds(Broken::AdmissionOpens, "I2", with(NOTHING));
     finds(Broken::ListsTooEarly, "nothing before", with(NOTHING));
+    let restored = Setup { budget: Budget { restores: 1, tenant: 1, edits: 1, lags: 0, ..NOTHING }, ..SETTLED };
+    finds(Broken::NoticesNoRestore, "I1", restored);
+    let edited = Setup { budget: Budget { restores: 1, edits: 1, lags: 0, ..NOTHING }, ..SETTLED };
+    finds(Broken::WritesOn, "I3: what is planned", edited);
+    finds(Broken::BelievesOldLists, "nothing before", Setup { budget: Budget { refusals: 1, edits: 1, ..NOTHING }, ..SETTLED });
 }
