@@ -23,6 +23,7 @@ pub use self::{
         SlimPolicy, Uid,
         baseline::{MAX_NOTICES, MAX_RECENT_DRIFT, MAX_VIOLATIONS, Violation},
         names::{LABEL_ID, LABEL_MANAGED_BY, MANAGER, SYSTEM_NAMESPACES, check_label_key, check_label_value, is_dns_label},
+        other_tools::OtherTools,
         reason::{ConditionType, NoticeReason},
     },
     cli::main,

@@ -9,7 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use policy_baseline::{
-    Baseline, Class, Drift, Fingerprint, Interner, LABEL_ID, LABEL_MANAGED_BY, MANAGER, Observed, Openings, Peers,
+    Baseline, Class, Drift, Fingerprint, Interner, LABEL_ID, LABEL_MANAGED_BY, MANAGER, Observed, Openings, OtherTools, Peers,
     PlannedPolicies, PlannedPolicy, Policies, PolicyBaseline, Ports, Rendered, Repair, SlimPolicy, Uid, diff, own_id, residue,
     spec_digest, targets,
 };
@@ -128,7 +128,7 @@ fn read_alike(full: &NetworkPolicy, slim: &NetworkPolicy) {
     assert_eq!(print(full), print(slim));
     assert_eq!(full.spec, slim.spec);
     for planned in &PLANS[1].baseline.policies {
-        let left = |object| residue(object, &planned.labels, &planned.annotations, Some("l:a,a:b"));
+        let left = |object| residue(object, &planned.labels, &planned.annotations, Some("l:a,a:b"), &OtherTools::default());
         assert_eq!(left(full), left(slim));
     }
 }
@@ -255,7 +255,9 @@ fn is_repaired_at_once(plan: &Plan, index: usize, object: &NetworkPolicy) {
     };
     assert_eq!((applied, uid), (index, Some(Uid::from(object.metadata.uid.as_deref().unwrap_or_default()))));
     let stored = applied_over(planned, object);
-    let left = |object: &NetworkPolicy| residue(object, &planned.labels, &planned.annotations, former_keys.as_deref());
+    let left = |object: &NetworkPolicy| {
+        residue(object, &planned.labels, &planned.annotations, former_keys.as_deref(), &OtherTools::default())
+    };
     let repaired = left(&stored).map_or_else(|| stored.clone(), |patch| patched(&stored, &patch));
     assert_eq!(left(&repaired), None);
     assert!(expected.is(&print(&repaired)));

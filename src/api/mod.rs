@@ -8,6 +8,7 @@ pub mod lease;
 mod meta;
 pub mod names;
 pub mod opt_out;
+pub mod other_tools;
 pub mod reason;
 mod roles;
 pub mod rollout;

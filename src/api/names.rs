@@ -215,46 +215,6 @@ pub fn is_dns_label(s: &str) -> bool {
     (1..=63).contains(&s.len()) && s.bytes().all(inner) && !s.starts_with('-') && !s.ends_with('-')
 }
 
-/// Whether another tool uses this key to track what it may delete. With such a key on our policies, that tool could delete them. Judged by
-/// the domain of the key, because a tool invents further keys of its domain. A domain holds for its subdomains too.
-pub fn is_tracking_key(key: &str) -> bool {
-    /// Tools that delete what they track and no longer find in their sources.
-    const DOMAINS: [&str; 7] = [
-        "applyset.kubernetes.io",
-        "configsync.gke.io",
-        "fleet.cattle.io",
-        "kapp.k14s.io",
-        "meta.helm.sh",
-        "objectset.rio.cattle.io",
-        "toolkit.fluxcd.io",
-    ];
-    /// In these domains, other keys are harmless, or even say that nothing is to be deleted.
-    const KEYS: [&str; 5] = [
-        "app.kubernetes.io/instance",
-        "argocd.argoproj.io/installation-id",
-        "argocd.argoproj.io/instance",
-        "argocd.argoproj.io/tracking-id",
-        "config.k8s.io/owning-inventory",
-    ];
-    KEYS.contains(&key) || is_of(key, &DOMAINS)
-}
-
-/// Whether a finalizer on our policies may stay: it is of the garbage collector, or of a network plugin that enforces the policies. Its
-/// controller would add it again. Judged by the domain, as with tracking keys. The component `protect` has the same domains.
-pub fn is_tolerated_finalizer(finalizer: &str) -> bool {
-    ["foregroundDeletion", "orphan"].contains(&finalizer) || is_of(finalizer, &PLUGIN_DOMAINS)
-}
-
-/// The domains of network plugins that may put a finalizer on a NetworkPolicy.
-const PLUGIN_DOMAINS: [&str; 7] =
-    ["antrea.io", "cilium.io", "k8s.ovn.org", "kubeovn.io", "networking.gke.io", "networking.k8s.aws", "projectcalico.org"];
-
-/// Whether a name with a domain (`example.com/name`) is of one of these domains, or of a subdomain.
-fn is_of(name: &str, domains: &[&str]) -> bool {
-    let Some((domain, _)) = name.split_once('/') else { return false };
-    domains.iter().any(|of| domain == *of || domain.strip_suffix(of).is_some_and(|rest| rest.ends_with('.')))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,59 +274,6 @@ mod tests {
             "ciliumendpoints.cilium.io",
         ] {
             assert!(!is_other_policy_kind(crd), "{crd}");
-        }
-    }
-
-    #[test]
-    fn the_tools_that_prune_are_known() {
-        for key in [
-            "app.kubernetes.io/instance",
-            "applyset.kubernetes.io/part-of",
-            "argocd.argoproj.io/instance",
-            "argocd.argoproj.io/tracking-id",
-            "config.k8s.io/owning-inventory",
-            "argocd.argoproj.io/installation-id",
-            "configsync.gke.io/resource-id",
-            "fleet.cattle.io/bundle-id",
-            "helm.toolkit.fluxcd.io/name",
-            "kapp.k14s.io/app",
-            "kapp.k14s.io/association",
-            "kustomize.toolkit.fluxcd.io/name",
-            "meta.helm.sh/release-name",
-            "objectset.rio.cattle.io/hash",
-        ] {
-            assert!(is_tracking_key(key), "{key}");
-        }
-        for key in [
-            "app.kubernetes.io/name",
-            "argocd.argoproj.io/compare-options",
-            "kubernetes.io/metadata.name",
-            "notmeta.helm.sh/x",
-            "meta.helm.sh",
-            "team",
-            LABEL_ID,
-        ] {
-            assert!(!is_tracking_key(key), "{key}");
-        }
-    }
-
-    #[test]
-    fn a_finalizer_of_a_network_plugin_may_stay_whatever_it_is_called() {
-        for finalizer in [
-            "foregroundDeletion",
-            "orphan",
-            "networking.k8s.aws/resources",
-            "networking.k8s.aws/another",
-            "policy.networking.k8s.aws/resources",
-            "crd.projectcalico.org/x",
-        ] {
-            assert!(is_tolerated_finalizer(finalizer), "{finalizer}");
-        }
-        let protect = include_str!("../../manifests/components/protect/policies.yaml");
-        let listed = PLUGIN_DOMAINS.map(|domain| format!("\"{domain}\"")).join(", ");
-        assert!(protect.contains(&format!("[{listed}]")), "the component protect has the same domains: {listed}");
-        for finalizer in ["example.com/held", "k8s.aws/x", "notcilium.io/x", "cilium.io", "kubernetes"] {
-            assert!(!is_tolerated_finalizer(finalizer), "{finalizer}");
         }
     }
 }

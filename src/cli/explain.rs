@@ -8,6 +8,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 
 use super::{
     cluster::{self, Cluster},
+    other_tools::ToolArgs,
     output::{self, Output},
 };
 use crate::{
@@ -47,6 +48,9 @@ struct NamespaceArgs {
     #[command(flatten)]
     cluster: Cluster,
 
+    #[command(flatten)]
+    tools: ToolArgs,
+
     /// The format of the output.
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     output: Output,
@@ -59,14 +63,16 @@ struct NamespaceArgs {
 /// Runs the subcommand. Returns the exit code.
 pub fn run(args: ExplainArgs) -> Result<u8, String> {
     let ExplainTarget::Namespace(args) = args.what;
-    let explanation = cluster::block_on(explain(&args))?;
-    output::print(&args.output.of(&explanation)?)?;
+    let format = args.output;
+    let explanation = cluster::block_on(explain(args))?;
+    output::print(&format.of(&explanation)?)?;
     Ok(if explanation.protected { 0 } else { NOT_PROTECTED })
 }
 
-async fn explain(args: &NamespaceArgs) -> Result<Explanation, String> {
+async fn explain(args: NamespaceArgs) -> Result<Explanation, String> {
     let (clients, address) = args.cluster.reach().await?;
-    let from = operator::ViewPoint { namespace: args.cluster.operator_namespace(), resolv_conf: cluster::resolv_conf() };
+    let (namespace, resolv_conf, tools) = (args.cluster.operator_namespace(), cluster::resolv_conf(), args.tools.tools());
+    let from = operator::ViewPoint { namespace, resolv_conf, tools };
     let explained = operator::explain(&clients, from, &args.name, Duration::from_secs(args.timeout.into())).await;
     let mut explanation = explained.map_err(|e| chain(&e))?;
     // The engine does not keep the creation times of policies.

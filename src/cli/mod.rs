@@ -5,6 +5,7 @@ mod cluster;
 mod crd;
 mod explain;
 mod list_managed;
+mod other_tools;
 mod output;
 mod run;
 mod uninstall;

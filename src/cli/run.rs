@@ -16,7 +16,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use super::cluster::{self, Cluster};
+use super::{
+    cluster::{self, Cluster},
+    other_tools::ToolArgs,
+};
 use crate::{
     api::lease::NAME,
     cluster::{
@@ -62,6 +65,9 @@ pub struct RunArgs {
     /// The resolv.conf that kubelet gives to pods; egress policies allow its nameservers. Default: in a pod /etc/resolv.conf, elsewhere none.
     #[arg(long, value_name = "FILE")]
     resolv_conf: Option<PathBuf>,
+
+    #[command(flatten)]
+    tools: ToolArgs,
 
     /// Where to serve /livez, /readyz and /metrics. Port 0 takes a free port, which the log names.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
@@ -150,7 +156,8 @@ async fn operate(args: RunArgs) -> Result<u8, String> {
     let namespace = args.cluster.operator_namespace();
     let resolv_conf = args.resolv_conf.or_else(cluster::resolv_conf);
     let instance = args.instance.or_else(host).unwrap_or_else(|| NAME.into());
-    let settings = Settings { namespace, instance, label_namespaces: args.label_namespaces, resolv_conf };
+    let tools = args.tools.tools();
+    let settings = Settings { namespace, instance, label_namespaces: args.label_namespaces, resolv_conf, tools };
     let election = |not_before| {
         if !args.leader_elect {
             return Election::none();

@@ -41,6 +41,7 @@ use crate::{
     api::{
         BaselineOptOut, PolicyBaseline, PolicyBaselineStatus, SlimPolicy, Uid,
         names::{FINALIZER, LABEL_DECIDED, LABEL_OPT_OUT, MANAGER},
+        other_tools::OtherTools,
         reason::Failure,
         resource_version,
     },
@@ -82,6 +83,7 @@ pub struct Writer {
     client: Client,
     gate: WriteFence,
     telemetry: Arc<dyn Telemetry>,
+    tools: Arc<OtherTools>,
 }
 
 impl std::fmt::Debug for Writer {
@@ -92,8 +94,14 @@ impl std::fmt::Debug for Writer {
 
 impl Writer {
     /// A writer that uses this client and sends only while this fence is open.
-    pub const fn new(client: Client, gate: WriteFence, telemetry: Arc<dyn Telemetry>) -> Self {
-        Self { client, gate, telemetry }
+    pub fn new(client: Client, gate: WriteFence, telemetry: Arc<dyn Telemetry>) -> Self {
+        Self { client, gate, telemetry, tools: Arc::default() }
+    }
+
+    /// Sets the tools whose marks on policies are known.
+    #[must_use]
+    pub fn knowing(self, tools: &Arc<OtherTools>) -> Self {
+        Self { tools: tools.clone(), ..self }
     }
 
     /// Carries out a write and returns its result. Each kind of write has one match arm here.
@@ -146,7 +154,9 @@ impl Writer {
             answer => answer?,
         };
         let stored = NetworkPolicy::from(stored);
-        let Some(patch) = residue(&stored, &policy.labels, &policy.annotations, former_keys) else { return Ok(stored) };
+        let Some(patch) = residue(&stored, &policy.labels, &policy.annotations, former_keys, &self.tools) else {
+            return Ok(stored);
+        };
         let patched = self.request::<SlimPolicy>(Verb::Patch, json_patch(&requests, &policy.name, &patch)).await;
         patched.map(Into::into).map_err(|error| match error {
             // The test of the resourceVersion failed: somebody wrote in between.

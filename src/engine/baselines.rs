@@ -27,7 +27,7 @@ impl Engine {
         let Some(name) = raw.metadata.name.as_deref() else { return };
         self.listed_baselines.names(|| name.into());
         let name: Arc<str> = name.into();
-        let check = || raw.check(self.installs.own()).map(Arc::new);
+        let check = || raw.check_with(self.installs.own(), &self.tools).map(Arc::new);
         let known = self.tracked.get_mut(&name).filter(|t| raw.metadata.uid.as_deref() == Some(&*t.uid));
         if let Some(tracked) = known {
             if let Some(seen) = tracked.went_back(raw).filter(|_| self.listed_baselines.is_under_way()) {

@@ -30,7 +30,7 @@ use super::{
     writes::Announcement,
 };
 use crate::{
-    api::{NamespaceName, baseline::NamespaceCounts},
+    api::{NamespaceName, baseline::NamespaceCounts, other_tools::OtherTools},
     policy::{listing::Listing, plan::Baselines},
 };
 
@@ -71,6 +71,8 @@ pub struct Engine {
     pub(super) backends: WatchedBackends,
     pub(super) plugins: WatchedPlugins,
     pub(super) rollouts: Rollouts,
+    /// The tools whose marks on policies are known.
+    pub(super) tools: Arc<OtherTools>,
 }
 
 impl Engine {
@@ -104,7 +106,16 @@ impl Engine {
             backends: WatchedBackends::default(),
             plugins: WatchedPlugins::default(),
             rollouts: Rollouts::default(),
+            tools: Arc::default(),
         }
+    }
+
+    /// Sets the tools whose marks on policies are known.
+    #[must_use]
+    pub fn knowing(mut self, tools: &Arc<OtherTools>) -> Self {
+        self.observed.know(tools.clone());
+        self.tools = tools.clone();
+        self
     }
 
     /// Whether this instance does the work: it is elected, and no older install is alive.

@@ -6,6 +6,7 @@ use futures::{StreamExt, stream};
 
 use super::{EVENTS_AT_ONCE, health::Health, present};
 use crate::{
+    api::other_tools::OtherTools,
     cluster::{client::Clients, telemetry::Telemetry, watch},
     engine::Engine,
     operator::admin::Shown,
@@ -22,6 +23,8 @@ pub struct ViewPoint {
     pub namespace: String,
     /// The resolv.conf of a pod. If there is none, the nameservers in the statuses of baselines are used.
     pub resolv_conf: Option<PathBuf>,
+    /// The tools whose marks on policies are known.
+    pub tools: Arc<OtherTools>,
 }
 
 /// Why a namespace could not be explained.
@@ -54,7 +57,7 @@ fn in_one_line(waiting: &str) -> String {
 pub async fn explain(clients: &Clients, from: ViewPoint, namespace: &str, patience: Duration) -> Result<Explanation, ViewError> {
     let telemetry: Arc<dyn Telemetry> = Arc::new(Shown { health: Arc::new(Health::new(&[])), metrics: Arc::default() });
     let in_a_pod = from.resolv_conf.is_some();
-    let mut engine = Engine::new(&from.namespace).discovering();
+    let mut engine = Engine::new(&from.namespace).discovering().knowing(&from.tools);
     let watched = watch::everything(&clients.watches, &from.namespace, &telemetry);
     let dns = watch::everything_of_dns(&clients.watches, from.resolv_conf, &telemetry);
     let mut seen = stream::select(watched, dns).ready_chunks(EVENTS_AT_ONCE);

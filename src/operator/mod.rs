@@ -24,6 +24,7 @@ use tracing::{info, warn};
 pub use self::explain_once::{ViewPoint, explain};
 use self::{announcements::Announcements, concurrency::ConcurrencyLimit};
 use crate::{
+    api::other_tools::OtherTools,
     cluster::{
         client::Clients,
         events,
@@ -63,6 +64,8 @@ pub struct Settings {
     pub label_namespaces: bool,
     /// The resolv.conf with the nameservers of pods, if there is one.
     pub resolv_conf: Option<PathBuf>,
+    /// The tools whose marks on policies are known.
+    pub tools: Arc<OtherTools>,
 }
 
 /// Why the operator ended without a signal.
@@ -131,10 +134,11 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let Election { leadership, resign, task } = election;
     let telemetry: Arc<dyn Telemetry> = Arc::new(shown.clone());
-    let writer = Writer::new(clients.requests.clone(), leadership.gate().clone(), telemetry.clone());
+    let writer = Writer::new(clients.requests.clone(), leadership.gate().clone(), telemetry.clone()).knowing(&settings.tools);
     let (announcer, publisher) = events::publisher(writer.clone(), settings.instance.clone(), telemetry.clone());
     let mut publisher = tokio::spawn(publisher);
     let mut elector = tokio::spawn(task);
+    let gate = leadership.gate().clone();
     let mut in_flight = JoinSet::new();
     let mut announcements = Announcements::new(announcer);
 
@@ -145,6 +149,10 @@ pub async fn run(
         ended = &mut elector => Err(RunError::election_ended(ended)),
     };
 
+    if outcome.is_err() {
+        // A job in flight must not go on to its removals: what they were decided by may be wrong.
+        gate.shut();
+    }
     let what = if outcome.is_ok() { "policy-baseline is stopping" } else { "this run is ending" };
     info!(writes = in_flight.len(), "{what}");
     let drained = tokio::time::timeout(DRAIN, async { while in_flight.join_next().await.is_some() {} }).await;
@@ -183,13 +191,13 @@ async fn work(
     let Shown { health, metrics } = shown;
     let telemetry: Arc<dyn Telemetry> = Arc::new(shown.clone());
     let namespace = &settings.namespace;
-    let mut engine = Engine::new(namespace).discovering().looking_for_plugins();
+    let mut engine = Engine::new(namespace).discovering().looking_for_plugins().knowing(&settings.tools);
     if settings.label_namespaces {
         engine = engine.labelling();
     }
     let watched = watch::everything(&clients.watches, namespace, &telemetry);
     let dns = watch::everything_of_dns(&clients.watches, settings.resolv_conf.clone(), &telemetry);
-    let plugins = watch::everything_of_plugins(&clients.watches, &telemetry);
+    let plugins = watch::everything_of_plugins(&clients.requests, &telemetry);
     let mut seen = stream::select(watched, stream::select(dns, plugins)).ready_chunks(EVENTS_AT_ONCE);
     let mut window = ConcurrencyLimit::default();
     let mut jobs = 0;
@@ -308,7 +316,13 @@ mod tests {
     /// Runs the operator with an API server that never answers.
     async fn run_with(election: Election, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let (service, _handle) = mock::pair::<Request<Body>, Response<Body>>();
-        let settings = Settings { namespace: "n".into(), instance: "i".into(), label_namespaces: false, resolv_conf: None };
+        let settings = Settings {
+            namespace: "n".into(),
+            instance: "i".into(),
+            label_namespaces: false,
+            resolv_conf: None,
+            tools: Arc::default(),
+        };
         let client = Client::new(service, "default");
         let clients = Clients { requests: client.clone(), watches: client, stack: Stack::Http2, pressure: Pressure::default() };
         let shown = Shown { health: Arc::new(Health::new(&[])), metrics: Arc::default() };

@@ -473,6 +473,38 @@ async fn what_could_make_another_tool_delete_a_policy_is_taken_off() {
 }
 
 #[tokio::test]
+async fn flags_name_further_tools_whose_finalizers_stay_and_whose_keys_are_taken_off() {
+    let mut world = World::new().await.unwrap();
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    let flags = ["--finalizer-domains=plugin.example.com", "--tracking-domains=gitops.example.com, other.example.com"];
+    world.start_operator_with(&flags).await.unwrap();
+    let (ns, tenant) = protected(&world).await;
+    let finalizers = ["crd.plugin.example.com/keep", "tenant.example/keep"];
+    let pinned = json!({ "metadata": {
+        "finalizers": finalizers,
+        "labels": { "gitops.example.com/owner": "shop", "team": "a" },
+        "annotations": { "v2.other.example.com/owner": "shop" },
+    } });
+    merge(&policies_of(&tenant, &ns), DENY_INGRESS, "tenant", &pinned).await;
+    let unpinned = async || {
+        let after = policies_of(&world.admin(), &ns).get(DENY_INGRESS).await.unwrap();
+        after.finalizers() == &finalizers[..1]
+            && after.labels().contains_key("team")
+            && !after.labels().contains_key("gitops.example.com/owner")
+            && !after.annotations().contains_key("v2.other.example.com/owner")
+    };
+    world.eventually("what is not of a plugin is taken off", TIMEOUT, unpinned).await.unwrap();
+
+    // A baseline with such a key would be repaired for ever.
+    apply_baseline(&world, PLATFORM, &json!({ "metadata": { "labels": { "gitops.example.com/owner": "platform" } } })).await;
+    until_status(&world, PLATFORM, "the key is refused", |status| {
+        let stalled = condition(status, "Stalled");
+        stalled.reason == "InvalidMetadata" && stalled.message.contains("gitops.example.com/owner")
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_tenant_who_never_stops_writing_makes_no_repair_fail() {
     let world = enforcing(&json!({})).await;
     let (ns, tenant) = protected(&world).await;

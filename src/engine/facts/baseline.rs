@@ -11,6 +11,7 @@ use crate::{
     api::{
         PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus,
         names::{CONFIRM_RELEASE, INSTANCE},
+        other_tools::OtherTools,
         resource_version,
     },
     policy::plan::{Baseline, BaselineError},
@@ -29,13 +30,18 @@ pub struct RawBaseline {
 }
 
 impl RawBaseline {
-    /// Decodes and checks the spec.
+    /// [`Self::check_with`], with no other tools than those that are known.
     pub fn check(&self, operator_namespace: &str) -> Result<Baseline, BaselineError> {
+        self.check_with(operator_namespace, &OtherTools::default())
+    }
+
+    /// Decodes and checks the spec.
+    pub fn check_with(&self, operator_namespace: &str, tools: &OtherTools) -> Result<Baseline, BaselineError> {
         let undecodable = |e: serde_path_to_error::Error<serde_json::Error>| {
             BaselineError::Undecodable(format!("spec.{}: {}", e.path(), e.inner()))
         };
         let spec: PolicyBaselineSpec = serde_path_to_error::deserialize(&self.spec).map_err(undecodable)?;
-        Baseline::check(&PolicyBaseline { metadata: self.metadata.clone(), spec, status: None }, operator_namespace)
+        Baseline::check_with(&PolicyBaseline { metadata: self.metadata.clone(), spec, status: None }, operator_namespace, tools)
     }
 
     /// The generation whose release of many namespaces the owner confirmed. `None` without a valid annotation.

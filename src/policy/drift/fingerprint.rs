@@ -17,10 +17,8 @@ use super::{normal::spec_digest, ours::is_ours};
 use crate::{
     api::{
         Uid,
-        names::{
-            ANNOTATION_ASKED, ANNOTATION_KEYS, ANNOTATION_PLAN, DOMAIN, LABEL_BASELINE, LABEL_ID, MANAGER,
-            is_tolerated_finalizer, is_tracking_key,
-        },
+        names::{ANNOTATION_ASKED, ANNOTATION_KEYS, ANNOTATION_PLAN, DOMAIN, LABEL_BASELINE, LABEL_ID, MANAGER},
+        other_tools::OtherTools,
         resource_version,
     },
     policy::{digest::Digest, netpol::Openings},
@@ -122,8 +120,13 @@ impl Interner {
 }
 
 impl Fingerprint {
-    /// Computes the fingerprint of an object.
+    /// [`Self::with`], with no other tools than those that are known.
     pub fn of(object: &NetworkPolicy, texts: &mut Interner) -> Self {
+        Self::with(object, &OtherTools::default(), texts)
+    }
+
+    /// Computes the fingerprint of an object. A tracking key of `tools` pins it.
+    pub fn with(object: &NetworkPolicy, tools: &OtherTools, texts: &mut Interner) -> Self {
         let meta = &object.metadata;
         let label = |key: &str| meta.labels.as_ref().and_then(|l| l.get(key)).map(String::as_str);
         let ours = is_ours(meta);
@@ -139,7 +142,7 @@ impl Fingerprint {
             spec,
             meta: digest,
             ours,
-            pinned: pins(meta).next().is_some(),
+            pinned: pins(meta, tools).next().is_some(),
             terminating: meta.deletion_timestamp.is_some(),
             opens,
             baseline: label(LABEL_BASELINE).filter(|_| ours).map(|b| texts.get(b)),
@@ -184,13 +187,13 @@ fn claimed_writer(entries: &[ManagedFieldsEntry]) -> Option<&str> {
 }
 
 /// JSON paths of the fields that would let somebody else delete the object.
-fn pins(meta: &ObjectMeta) -> impl Iterator<Item = String> {
+fn pins(meta: &ObjectMeta, tools: &OtherTools) -> impl Iterator<Item = String> {
     let owners = meta.owner_references.as_ref().is_some_and(|o| !o.is_empty()).then(|| "/metadata/ownerReferences".to_owned());
-    let foreign = |f: &String| !is_tolerated_finalizer(f);
+    let foreign = |f: &String| !tools.may_keep(f);
     let finalizers = meta.finalizers.iter().flatten().any(foreign).then(|| "/metadata/finalizers".to_owned());
     let tracked = |map: &'static str, keys: Option<&BTreeMap<String, String>>| {
         let found: Vec<String> =
-            keys.into_iter().flatten().filter(|(k, _)| is_tracking_key(k)).map(|(k, _)| pointer(map, k)).collect();
+            keys.into_iter().flatten().filter(|(k, _)| tools.track_by(k)).map(|(k, _)| pointer(map, k)).collect();
         found
     };
     let labels = tracked("labels", meta.labels.as_ref());
@@ -209,15 +212,16 @@ pub fn residue(
     labels: &BTreeMap<String, String>,
     annotations: &BTreeMap<String, String>,
     former_keys: Option<&str>,
+    tools: &OtherTools,
 ) -> Option<Value> {
     let meta = &object.metadata;
     let former = listed_keys(former_keys);
     let mut ops = Vec::new();
-    for path in pins(meta) {
+    for path in pins(meta, tools) {
         match path.as_str() {
             "/metadata/finalizers" if meta.deletion_timestamp.is_some() => {}
             "/metadata/finalizers" => {
-                let kept: Vec<&String> = meta.finalizers.iter().flatten().filter(|f| is_tolerated_finalizer(f)).collect();
+                let kept: Vec<&String> = meta.finalizers.iter().flatten().filter(|f| tools.may_keep(f)).collect();
                 ops.push(json!({"op": "replace", "path": path, "value": kept}));
             }
             _ => ops.push(json!({"op": "remove", "path": path})),
@@ -229,7 +233,7 @@ pub fn residue(
         for key in present.into_iter().flatten().map(|(k, _)| k) {
             // The list of former keys is only a claim: anybody can write it.
             let was_ours = key.starts_with(DOMAIN) || former.contains(&(kind, &**key));
-            if was_ours && key != LABEL_ID && !planned.contains_key(key) && !is_tracking_key(key) {
+            if was_ours && key != LABEL_ID && !planned.contains_key(key) && !tools.track_by(key) {
                 ops.push(json!({"op": "remove", "path": pointer(map, key)}));
             }
         }
@@ -265,7 +269,8 @@ mod tests {
                 &hostile,
                 &BTreeMap::new(),
                 &BTreeMap::new(),
-                hostile.metadata.annotations.as_ref().unwrap().get(ANNOTATION_KEYS).map(String::as_str)
+                hostile.metadata.annotations.as_ref().unwrap().get(ANNOTATION_KEYS).map(String::as_str),
+                &OtherTools::default(),
             )
             .is_some()
         );
@@ -334,7 +339,7 @@ mod tests {
         let edit = |f: fn(&mut ObjectMeta)| {
             let mut object = observed(rendered, "team-a");
             f(&mut object.metadata);
-            let patch = residue(&object, &rendered.labels, &rendered.annotations, None);
+            let patch = residue(&object, &rendered.labels, &rendered.annotations, None, &OtherTools::default());
             (print(&object).pinned, patch.map_or(Value::Null, |p| p[1]["path"].clone()))
         };
         assert_eq!(edit(|_| ()), (false, Value::Null));
@@ -354,7 +359,8 @@ mod tests {
         object.metadata.labels.as_mut().unwrap().insert("dropped".into(), "1".into());
         object.metadata.labels.as_mut().unwrap().insert("tenant".into(), "1".into());
         let rendered = &now.policies[0];
-        let patch = residue(&object, &rendered.labels, &rendered.annotations, Some("l:dropped,l:kept,a:tenant"));
+        let patch =
+            residue(&object, &rendered.labels, &rendered.annotations, Some("l:dropped,l:kept,a:tenant"), &OtherTools::default());
         assert_eq!(patch.unwrap().as_array().unwrap()[1..], [json!({"op": "remove", "path": "/metadata/labels/dropped"})]);
     }
 

@@ -25,6 +25,7 @@ use crate::{
             PolicyBaseline, PolicyMetadata, SourceEgress,
         },
         names::{self, SYSTEM_NAMESPACES},
+        other_tools::OtherTools,
         selector::Selector,
     },
     policy::{
@@ -94,13 +95,18 @@ struct RenderInputs {
 }
 
 impl Baseline {
-    /// Checks a baseline. `operator_namespace` is excluded like a system namespace.
-    /// Only the DNS of the spec is rendered until [`Self::with_dns`] adds the cluster's DNS.
+    /// [`Self::check_with`], with no other tools than those that are known.
     pub fn check(object: &PolicyBaseline, operator_namespace: &str) -> Result<Self, BaselineError> {
+        Self::check_with(object, operator_namespace, &OtherTools::default())
+    }
+
+    /// Checks a baseline. `operator_namespace` is excluded like a system namespace. The policies may have no tracking key of `tools`.
+    /// Only the DNS of the spec is rendered until [`Self::with_dns`] adds the cluster's DNS.
+    pub fn check_with(object: &PolicyBaseline, operator_namespace: &str, tools: &OtherTools) -> Result<Self, BaselineError> {
         let spec = &object.spec;
         spec.monitoring.as_ref().map_or(Ok(()), check_monitoring)?;
         spec.dns.as_ref().map_or(Ok(()), check_dns)?;
-        spec.metadata.as_ref().map_or(Ok(()), check_metadata)?;
+        spec.metadata.as_ref().map_or(Ok(()), |metadata| check_metadata(metadata, tools))?;
         Self::assemble(object, operator_namespace)
     }
 

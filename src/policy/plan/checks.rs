@@ -9,6 +9,7 @@ use crate::{
     api::{
         baseline::{Dns, IpBlock, Monitoring, PolicyMetadata, Port, SourceEgress},
         names::{self, SYSTEM_NAMESPACES},
+        other_tools::OtherTools,
         rollout as api,
         selector::Selector,
     },
@@ -159,7 +160,7 @@ fn range(field: &str, cidr: &str) -> Result<Block, BaselineError> {
 }
 
 /// Checks `spec.metadata`: the name prefix, labels and annotations. Keys of the operator and of other tools are refused.
-pub fn check_metadata(metadata: &PolicyMetadata) -> Result<(), BaselineError> {
+pub fn check_metadata(metadata: &PolicyMetadata, tools: &OtherTools) -> Result<(), BaselineError> {
     if let Some(prefix) = &metadata.name_prefix {
         let stem = prefix.strip_suffix('-').filter(|_| prefix.len() <= 40);
         let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -168,20 +169,20 @@ pub fn check_metadata(metadata: &PolicyMetadata) -> Result<(), BaselineError> {
         }
     }
     for (key, value) in &metadata.labels {
-        check_extra_key("labels", key)?;
+        check_extra_key("labels", key, tools)?;
         names::check_label_value(value)
             .map_err(|e| BaselineError::InvalidMetadata { field: "labels", message: e.to_string() })?;
     }
-    metadata.annotations.keys().try_for_each(|key| check_extra_key("annotations", key))
+    metadata.annotations.keys().try_for_each(|key| check_extra_key("annotations", key, tools))
 }
 
 /// Checks a key that the user adds to the policies.
-fn check_extra_key(field: &'static str, key: &str) -> Result<(), BaselineError> {
+fn check_extra_key(field: &'static str, key: &str, tools: &OtherTools) -> Result<(), BaselineError> {
     let invalid = |message: String| Err(BaselineError::InvalidMetadata { field, message });
     if key.starts_with(names::DOMAIN) || key == names::LABEL_MANAGED_BY {
         return invalid(format!("{key} belongs to the operator: use a key of your own"));
     }
-    if names::is_tracking_key(key) {
+    if tools.track_by(key) {
         return invalid(format!("{key}: another tool would take the policies for its own, and delete them; use another key"));
     }
     names::check_label_key(key).or_else(|e| invalid(e.to_string()))
