@@ -10,9 +10,9 @@ use crate::{
         reason::{FindingReason, NoticeReason, ViolationReason},
     },
     policy::{
-        drift::{Class, Drift, Fingerprint, PlannedPolicies, diff},
+        drift::{Class, Drift, Fingerprint, PlannedPolicies, Repair, diff},
         netpol::{Opening, Openings},
-        plan::{Assignment, Baseline, Baselines, Decision, Namespace, OptOut, Rendered},
+        plan::{Assignment, Baseline, Baselines, Decision, Known, Namespace, OptOut, Rendered},
         status::{Finding, NamespaceState, Problem},
     },
 };
@@ -28,6 +28,8 @@ pub struct Assessment {
     pub baseline: Option<Arc<Baseline>>,
     /// For now nothing is written or removed here. Changes that others make meanwhile are found when work continues.
     pub frozen: bool,
+    /// Policies with our labels that no baseline plans, and whose baseline does not exist.
+    pub orphans: u32,
 }
 
 /// The digests of the planned policies, for each valid baseline and each former revision that a rollout still uses. By the key of the
@@ -63,9 +65,10 @@ pub fn assess(
         if let Some(notice) = held(audit, ns) {
             finding.hold(notice);
         }
-        finding.problems.extend(bypasses(audit, ns, entry));
+        finding.problems.extend(bypasses(audit, ns, entry, &[]));
         found.findings.push((audit.name.clone(), finding));
     }
+    found.orphans = orphans(ns, entry, baselines, &decision);
     match decision {
         Decision::LeaveAlone => {}
         Decision::Frozen(name) => {
@@ -99,7 +102,7 @@ pub fn assess(
                 Some(notice) => finding.hold(notice),
                 None => finding.problems.extend(blocked(&baseline, ns)),
             }
-            finding.problems.extend(bypasses(&baseline, ns, entry));
+            finding.problems.extend(bypasses(&baseline, ns, entry, &found.drifts));
             found.findings.push((baseline.name.clone(), finding));
             found.baseline = Some(baseline);
         }
@@ -176,31 +179,53 @@ fn opted_out(baseline: &Baseline, ns: &Namespace) -> Vec<Problem> {
 /// How many bypasses of a namespace are reported, the widest first.
 const BYPASSES_TOLD: usize = 5;
 
-/// Policies of others that open what the baseline closes.
-fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry) -> Vec<Problem> {
+/// The number of policies with our labels that nobody keeps: no baseline plans them here, and the one that they name does not exist.
+fn orphans(ns: &Namespace, entry: &Entry, baselines: &Baselines, decision: &Decision) -> u32 {
+    let keeper: Option<&Baseline> = match decision {
+        Decision::LeaveAlone => return 0,
+        Decision::Protected(baseline) => Some(baseline),
+        Decision::Frozen(name) => match baselines.known(name) {
+            Known::Valid(baseline) => Some(&**baseline).filter(|baseline| baseline.selects(ns)),
+            Known::Invalid | Known::Gone => None,
+        },
+        Decision::Reported(_) | Decision::Unselected => None,
+    };
+    let is_kept = |name: &str| keeper.is_some_and(|keeper| keeper.planned(ns).any(|(_, policy)| policy.name == name));
+    let is_gone = |owner: Option<&Arc<str>>| owner.is_none_or(|name| matches!(baselines.known(name), Known::Gone));
+    let ours = entry.policies.iter().filter(|(_, policy)| policy.ours);
+    let count = ours.filter(|(name, policy)| is_gone(policy.baseline.as_ref()) && !is_kept(name)).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Policies that open what the baseline closes, although it does not plan them: of others, or with our labels. Anybody can copy labels. Those
+/// that are about to be removed are left out.
+fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry, drifts: &[Drift]) -> Vec<Problem> {
     if entry.policies.values().all(|policy| policy.opens.is_none()) {
         return vec![];
     }
     let closes = |role| baseline.planned(ns).any(|(_, policy)| policy.role == role);
     let (ingress, egress) = (closes(Role::DefaultDenyIngress), closes(Role::DefaultDenyEgress));
     let is_planned = |name: &str| baseline.planned(ns).any(|(_, policy)| policy.name == name);
+    let is_removed = |name: &str| drifts.iter().any(|d| d.policy == name && matches!(d.fix, Repair::Delete { .. }));
     // A policy with a planned name is repaired, so it is no bypass.
-    let others = entry.policies.iter().filter(|(name, policy)| !policy.ours && !is_planned(name));
+    let others = entry.policies.iter().filter(|(name, _)| !is_planned(name) && !is_removed(name));
     let openings = |(name, policy): (&Arc<str>, &Fingerprint)| {
         let Openings { ingress: inwards, egress: outwards } = policy.opens;
         let (inwards, outwards) = (inwards.filter(|_| ingress), outwards.filter(|_| egress));
-        Some((inwards.max(outwards)?, name.clone(), inwards, outwards))
+        Some((inwards.max(outwards)?, name.clone(), policy.ours, inwards, outwards))
     };
     let mut found: Vec<_> = others.filter_map(openings).collect();
     found.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-    let problem = |(_, name, inwards, outwards): (_, Arc<str>, Option<Opening>, Option<Opening>)| {
+    let problem = |(_, name, ours, inwards, outwards): (_, Arc<str>, bool, Option<Opening>, Option<Opening>)| {
         let inwards = inwards.map(|o| format!("spec.ingress[{}] lets {} reach {} on {}", o.rule, o.peers, o.pods, o.ports));
         let outwards = outwards.map(|o| format!("spec.egress[{}] lets {} reach {} on {}", o.rule, o.pods, o.peers, o.ports));
         let opened: Vec<String> = inwards.into_iter().chain(outwards).collect();
-        let message = format!(
-            "{}; NetworkPolicies only add, so the baseline cannot close that: narrow this policy or remove it",
-            opened.join(", ")
-        );
+        let opened = opened.join(", ");
+        let message = if ours {
+            format!("{opened}; it has the operator's labels, but no baseline plans it, so nobody repairs it: remove it")
+        } else {
+            format!("{opened}; NetworkPolicies only add, so the baseline cannot close that: narrow this policy or remove it")
+        };
         Problem { policy: Some(name.to_string()), reason: ViolationReason::Bypassed.into(), message }
     };
     found.into_iter().take(BYPASSES_TOLD).map(problem).collect()

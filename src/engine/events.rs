@@ -171,6 +171,7 @@ impl Engine {
         self.namespace_left(ns);
         self.outbox.policies.forget(ns);
         self.outbox.labels.forget(ns);
+        self.orphans.set(ns, 0);
         for tracked in self.tracked.values_mut() {
             tracked.forget(ns, now.instant);
             tracked.set_policies_left(ns, 0, now.instant);

@@ -216,6 +216,7 @@ impl Judge {
             return (Standing::Planned, format!("planned by {by}; {}", fate(frozen, decision.as_ref())));
         }
         match self.baselines.known(owner) {
+            Known::Gone if owner.is_empty() => (Standing::Orphan, "orphan: it names no baseline; nobody removes it".into()),
             Known::Gone => (Standing::Orphan, format!("orphan: there is no baseline {owner}; nobody removes it")),
             Known::Invalid => {
                 (Standing::Planned, format!("{owner} is stalled, so nobody can say whether it plans this; left as it is"))

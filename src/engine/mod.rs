@@ -15,6 +15,7 @@ pub mod inventory;
 mod jobs;
 mod namespace_labels;
 mod opt_outs;
+mod orphans;
 pub mod outbox;
 mod outcome;
 mod outgoing;

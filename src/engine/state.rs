@@ -23,6 +23,7 @@ use super::{
         readiness::{ListState, ReadinessTable, WatchedSet},
         relist::WhyListAgain,
     },
+    orphans::OrphanCounts,
     outbox::{Outbox, baseline_status::BaselineState},
     queue::Queue,
     sample::MetricSample,
@@ -71,6 +72,7 @@ pub struct Engine {
     pub(super) backends: WatchedBackends,
     pub(super) plugins: WatchedPlugins,
     pub(super) rollouts: Rollouts,
+    pub(super) orphans: OrphanCounts,
     /// The tools whose marks on policies are known.
     pub(super) tools: Arc<OtherTools>,
 }
@@ -106,6 +108,7 @@ impl Engine {
             backends: WatchedBackends::default(),
             plugins: WatchedPlugins::default(),
             rollouts: Rollouts::default(),
+            orphans: OrphanCounts::default(),
             tools: Arc::default(),
         }
     }
@@ -136,6 +139,11 @@ impl Engine {
     /// The namespaces of every baseline, counted by state.
     pub fn counts(&self) -> NamespaceCounts {
         self.tracked.values().fold(NamespaceCounts::default(), |sum, tracked| sum.plus(tracked.counts()))
+    }
+
+    /// How many policies with our labels nobody keeps.
+    pub const fn orphans(&self) -> u32 {
+        self.orphans.total()
     }
 
     /// The stored conditions of each baseline, by name. Baselines of another live install are left out.

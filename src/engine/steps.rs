@@ -34,7 +34,7 @@ struct Pass<'a> {
 type Step = fn(&mut Engine, &mut Pass<'_>);
 
 /// The steps of an assessment, in their order.
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     // First: the verdict on an opt-out depends on which baseline applies, not on what `compare` finds.
     Engine::judge_opt_outs,
     // Second: all later steps use its result.
@@ -45,6 +45,8 @@ const STEPS: [Step; 11] = [
     Engine::report,
     // Together with `report`: the status shows how many policies are left, and the finalizer is removed when none is left.
     Engine::count_what_is_left,
+    // Of what `compare` found, like the two before.
+    Engine::count_orphans,
     // Before `release_claims` forgets that the namespace was ours: it may have been opened before that.
     Engine::note_open,
     // From the same drifts as `report`: the label must not claim more than the status.
@@ -157,6 +159,11 @@ impl Engine {
         }
     }
 
+    /// Counts the policies with our labels that nobody keeps.
+    fn count_orphans(&mut self, pass: &mut Pass<'_>) {
+        self.orphans.set(pass.name, pass.found.orphans);
+    }
+
     /// Notes when no plan closes the namespace any more.
     fn note_open(&mut self, pass: &mut Pass<'_>) {
         self.recompute_closed(pass.name, pass.found.baseline.as_deref(), pass.found.frozen);
@@ -170,7 +177,7 @@ impl Engine {
 
     /// Notes the progress of each rollout in this namespace.
     fn note_wave(&mut self, pass: &mut Pass<'_>) {
-        let Assessment { findings, drifts, baseline, frozen } = &pass.found;
+        let Assessment { findings, drifts, baseline, frozen, .. } = &pass.found;
         self.note_progress(pass.name, findings, drifts, baseline.as_ref(), *frozen);
     }
 

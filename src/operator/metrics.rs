@@ -78,6 +78,7 @@ pub struct Metrics {
     opted_out: Gauge,
     bypassed: Gauge,
     shadowed: Gauge,
+    orphans: Gauge,
     conditions: ConditionGauges,
     rollout_namespaces: Family<State, Gauge>,
     rollouts_paused: Gauge,
@@ -108,6 +109,7 @@ impl Default for Metrics {
             opted_out: Gauge::default(),
             bypassed: Gauge::default(),
             shadowed: Gauge::default(),
+            orphans: Gauge::default(),
             conditions: ConditionGauges::default(),
             rollout_namespaces: Family::default(),
             rollouts_paused: Gauge::default(),
@@ -138,6 +140,8 @@ impl Default for Metrics {
         registry.register("namespaces_bypassed", help, m.bypassed.clone());
         let help = "Namespaces that match a baseline, but another baseline comes first; added up over all baselines";
         registry.register("namespaces_shadowed", help, m.shadowed.clone());
+        let help = "Policies with the operator's labels that no baseline plans and whose baseline does not exist";
+        registry.register("orphaned_policies", help, m.orphans.clone());
         let help = "1 if the condition of the baseline has this status, else 0; no series while the condition is absent";
         registry.register("condition", help, m.conditions.gauges());
         let help = "Counted once for each baseline that gets no policy_baseline_condition, because 100 others have it";
@@ -246,6 +250,11 @@ impl Metrics {
         self.opted_out.set(opted_out.into());
         self.bypassed.set(bypassed.into());
         self.shadowed.set(shadowed.into());
+    }
+
+    /// Sets how many policies with our labels nobody keeps.
+    pub fn set_orphans(&self, count: u32) {
+        self.orphans.set(count.into());
     }
 
     /// Sets the conditions of all baselines, and removes the series of baselines that no longer exist.

@@ -291,6 +291,7 @@ fn show(engine: &mut Engine, metrics: &Metrics, health: &Health) {
         metrics.set_opt_outs(role, tally.in_force, tally.earliest);
     }
     metrics.set_missing_fields(engine.missing_fields());
+    metrics.set_orphans(engine.orphans());
     health.waits_for(engine.waits());
     let RolloutCounts { moved, moving, waiting, paused } = engine.rollout_counts();
     metrics.set_rollouts([moved, moving, waiting], paused);

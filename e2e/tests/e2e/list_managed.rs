@@ -3,9 +3,10 @@
 use std::process::{Command, Output};
 
 use kube::api::PostParams;
-use policy_baseline_e2e::{Operator, SYSTEM_NAMESPACE, World, skipped_without_audit_log};
+use policy_baseline_e2e::{Operator, SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 
+use crate::admin_port::metrics_of;
 use crate::repair::{PLATFORM, enforcing, protected};
 use crate::scene::{DENY_INGRESS, Plan, apply_baseline, condition, policies_of, until_holds, until_ready, until_status};
 use crate::support::{Writes, remove_baseline, stored, versions};
@@ -38,6 +39,13 @@ fn all(prefix: &str, standing: &str, state: &str) -> Vec<(String, String, String
     suffixes.map(|suffix| (format!("{prefix}{suffix}"), standing.to_owned(), state.to_owned())).to_vec()
 }
 
+/// Waits until the metric counts so many orphans.
+pub async fn until_orphans(world: &World, count: usize) {
+    let line = format!("policy_baseline_orphaned_policies {count}\n");
+    let counted = async || metrics_of(world).await.contains(&line);
+    world.eventually(&format!("{count} orphans are counted"), TIMEOUT, counted).await.unwrap();
+}
+
 #[tokio::test]
 async fn i1_after_a_change_of_prefix_nothing_of_the_old_one_is_left_uncounted() {
     let mut world = enforcing(&json!({})).await;
@@ -63,6 +71,7 @@ async fn i1_after_a_change_of_prefix_nothing_of_the_old_one_is_left_uncounted() 
     until_holds(&world, &ns, &both).await;
     let status = until_ready(&world, "successor").await;
     assert_eq!(status.namespaces.selected, status.namespaces.protected, "the status does not count them");
+    until_orphans(&world, 3).await;
     assert_eq!(listed(&world, &ns, &["--orphans"]).await, old);
     assert_eq!(listed(&world, &ns, &[]).await, [old, all("new-", "planned", "planned")].concat());
 
@@ -77,6 +86,7 @@ async fn i1_after_a_change_of_prefix_nothing_of_the_old_one_is_left_uncounted() 
     let (before, after) = (versions(&before), versions(&after));
     assert!(after.iter().all(|(name, version)| before[name] == *version), "{before:?} {after:?}");
     assert_eq!(listed(&world, &ns, &["--orphans"]).await, []);
+    until_orphans(&world, 0).await;
 }
 
 #[tokio::test]

@@ -6,12 +6,13 @@ use futures::TryStreamExt;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, DeleteParams, DynamicObject, PostParams, WatchEvent, WatchParams};
 use kube::{Client, ResourceExt};
-use policy_baseline::PolicyBaselineStatus;
+use policy_baseline::{LABEL_ID, LABEL_MANAGED_BY, MANAGER, PolicyBaselineStatus, own_id};
 use policy_baseline_e2e::{AuditEntry, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 
 use crate::admin_port::metrics_of;
-use crate::repair::{PLATFORM, enforcing};
+use crate::list_managed::until_orphans;
+use crate::repair::{PLATFORM, enforcing, protected};
 use crate::scene::{
     DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, condition, events, fence, merge, policies_of, tenant, until_event,
     until_holds, until_ready, until_status, version, writes_since,
@@ -125,6 +126,53 @@ fn bypasses() -> Vec<(&'static str, Value, Option<&'static str>)> {
         ("same-namespace", ingress(json!([{ "from": [{ "podSelector": {} }] }])), None),
         ("dns", egress(json!([{ "ports": [{ "port": 53 }, { "port": 53, "protocol": "UDP" }] }])), None),
     ]
+}
+
+/// A policy that says that it is the operator's: the labels of ours, the id for its own name, and the name of a baseline or none.
+fn forged(namespace: &str, name: &str, baseline: Option<&str>) -> NetworkPolicy {
+    let mut labels = json!({ LABEL_MANAGED_BY: MANAGER, LABEL_ID: own_id(namespace, name) });
+    if let Some(baseline) = baseline {
+        labels["policybaseline.io/baseline"] = baseline.into();
+    }
+    let spec = json!({ "podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [{}], "egress": [{}] });
+    serde_json::from_value(json!({ "metadata": { "name": name, "labels": labels }, "spec": spec })).unwrap()
+}
+
+#[tokio::test]
+async fn i4_a_policy_with_forged_ownership_is_told_as_a_bypass_and_counted_as_an_orphan_also_after_a_restart() {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let mut world = enforcing(&json!({})).await;
+    let (ns, tenant) = protected(&world).await;
+    let policies = policies_of(&tenant, &ns);
+    let names = ["forged-gone", "forged-none"];
+    for (name, baseline) in names.into_iter().zip([Some("nonexistent"), None]) {
+        policies.create(&PostParams::default(), &forged(&ns, name, baseline)).await.unwrap();
+    }
+    let told = names.map(|name| ("Bypassed".to_owned(), name.to_owned()));
+    let status = until_violations(&world, &ns, &told).await;
+    for violation in &status.violations {
+        assert!(violation.message.contains("it has the operator's labels, but no baseline plans it"), "{}", violation.message);
+    }
+    assert_eq!(status.namespaces.bypassed, 1);
+    for name in names {
+        until_event(&world, &tenant, &ns, "BaselineBypassed", name).await;
+    }
+    until_orphans(&world, 2).await;
+    world.restart_operator().await.unwrap();
+    until_orphans(&world, 2).await;
+    until_violations(&world, &ns, &told).await;
+
+    // One that names a living baseline is removed, because that one plans no such policy.
+    policies.create(&PostParams::default(), &forged(&ns, "forged-living", Some(PLATFORM))).await.unwrap();
+    let beside = names.into_iter().fold(Plan::of(PLATFORM), Plan::beside);
+    until_holds(&world, &ns, &beside).await;
+    for name in names {
+        policies.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    until_violations(&world, &ns, &[]).await;
+    until_orphans(&world, 0).await;
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ pub struct SharedFingerprint {
     pub pinned: bool,
     /// It has a deletionTimestamp.
     pub terminating: bool,
-    /// What it opens although baselines close it. Empty if the policy is ours.
+    /// What it opens although baselines close it. Also if the policy is ours: anybody can copy our labels.
     pub opens: Openings,
     /// The baseline that its label names; `None` if the policy is not ours.
     pub baseline: Option<Arc<str>>,
@@ -137,7 +137,7 @@ impl Fingerprint {
         } else {
             (Digest::NONE, Digest::NONE)
         };
-        let opens = object.spec.as_ref().filter(|_| !ours).map(Openings::of).unwrap_or_default();
+        let opens = object.spec.as_ref().map(Openings::of).unwrap_or_default();
         let make = SharedFingerprint {
             spec,
             meta: digest,
