@@ -631,9 +631,10 @@ async fn opt_out_rules_are_not_in_the_way_of_a_namespace_that_goes_with_opt_outs
 async fn opt_out_rules_let_break_glass_and_the_operator_in_and_no_time_that_a_request_claims() {
     let mut world = World::new().await.unwrap();
     opt_out_rules(&world).await;
-    let ns = world.namespace("team", &[]).await.unwrap();
     let rescue = break_glass(&world).await;
+    // Before the namespace, so that the namespace is not older.
     apply_baseline(&world, PLATFORM, &json!({})).await;
+    let ns = world.namespace("team", &[]).await.unwrap();
     let now = Timestamp::now();
     // A request cannot set its own creation time.
     for claimed in [MONTH, -MONTH] {
