@@ -1,4 +1,4 @@
-//! Conversions of the numbers, times and texts in API objects.
+//! Conversions of the numbers and times in API objects.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -13,23 +13,9 @@ pub fn whole_seconds(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
-/// Cuts a text to at most `most` characters. The last character of a cut text is `…`.
-pub fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.into();
-    }
-    text.chars().take(most - 1).chain(['…']).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_text_that_is_too_long_shows_that_it_was_cut() {
-        assert_eq!(cut("ähm", 3), "ähm");
-        assert_eq!(cut("ähms", 3), "äh…");
-    }
 
     #[test]
     fn a_resource_version_that_is_no_number_is_older_than_all() {

@@ -15,10 +15,11 @@ pub mod rollout;
 mod schema;
 pub mod selector;
 mod slim;
+pub mod text;
 mod uid;
 
 pub use baseline::{PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus};
-pub use meta::{cut, resource_version, whole_seconds};
+pub use meta::{resource_version, whole_seconds};
 pub use names::{DecidedLabel, NamespaceName, Role};
 pub use opt_out::{BaselineOptOut, BaselineOptOutSpec, BaselineOptOutStatus};
 pub use roles::Roles;

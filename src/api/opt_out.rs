@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::VariantArray;
 
-use super::{names::Role, schema::policies};
+use super::{names::Role, schema::policies, text};
 
 /// The minimum length of a reason, in characters without surrounding spaces.
 pub const SHORTEST_REASON: usize = 20;
@@ -49,7 +49,10 @@ pub struct BaselineOptOutSpec {
 
     /// Why the namespace needs this, in at least 20 characters, for whoever reviews it.
     #[schemars(length(max = 1024))]
-    #[x_kube(validation = Rule::new("size(self.trim()) >= 20").message("say in at least 20 characters why the namespace needs this, for whoever reviews it"))]
+    #[x_kube(
+        validation = Rule::new("size(self.trim()) >= 20").message("say in at least 20 characters why the namespace needs this, for whoever reviews it"),
+        validation = Rule::new(text::IS_VISIBLE).message(text::WRITE_VISIBLE)
+    )]
     pub reason: String,
 
     /// When the policies come back, to the second, as in 2026-03-01T00:00:00Z. The baseline limits the time from the creation of this
@@ -59,11 +62,13 @@ pub struct BaselineOptOutSpec {
     /// Who allowed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
+    #[x_kube(validation = Rule::new(text::IS_VISIBLE).message(text::WRITE_VISIBLE))]
     pub approved_by: Option<String>,
 
     /// Where it was decided: the number or the address of a ticket, for example.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
+    #[x_kube(validation = Rule::new(text::IS_VISIBLE).message(text::WRITE_VISIBLE))]
     pub ticket: Option<String>,
 }
 

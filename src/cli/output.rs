@@ -5,6 +5,8 @@ use std::io::Write;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::api::text::shown;
+
 /// The format of a result.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Output {
@@ -18,10 +20,16 @@ impl Output {
     /// A result in this format.
     pub fn of<T: ToString + Serialize>(self, result: &T) -> Result<String, String> {
         match self {
-            Self::Text => Ok(result.to_string()),
+            Self::Text => Ok(lines_shown(&result.to_string())),
             Self::Json => Ok(serde_json::to_string_pretty(result).map_err(|e| format!("it does not serialise: {e}"))? + "\n"),
         }
     }
+}
+
+/// A text of several lines in which nothing that others wrote can move the cursor, turn a line, or hide.
+fn lines_shown(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(shown).collect();
+    lines.join("\n")
 }
 
 /// Prints a text. It is not an error if a reader such as `head` closes the pipe early.

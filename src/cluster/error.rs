@@ -7,6 +7,8 @@ use kube::client::AuthError;
 use kube_runtime::watcher;
 use tower::timeout::error::Elapsed;
 
+use crate::api::text::shown;
+
 /// The error and its sources as one text, without repetitions.
 pub fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
@@ -73,8 +75,8 @@ impl ApiProblem {
     pub fn of_answer(code: u16, message: &str) -> Self {
         match code {
             401 => Self::Unauthenticated,
-            403 => Self::Forbidden(message.to_owned()),
-            code => Self::Refused(code, message.to_owned()),
+            403 => Self::Forbidden(shown(message).into_owned()),
+            code => Self::Refused(code, shown(message).into_owned()),
         }
     }
 

@@ -12,6 +12,7 @@ use tracing::debug;
 
 use super::writer::Writer;
 use crate::{
+    api::text::shown,
     cluster::telemetry::Telemetry,
     engine::writes::{Announcement, WriteError},
 };
@@ -92,6 +93,7 @@ fn shortened(name: &str) -> &str {
 }
 
 fn cut(note: &str) -> String {
+    let note = shown(note);
     note[..note.floor_char_boundary(MAX_NOTE)].into()
 }
 
@@ -121,6 +123,7 @@ mod tests {
     #[test]
     fn a_note_is_cut_to_what_the_apiserver_takes_without_splitting_a_letter() {
         assert_eq!(cut("short"), "short");
+        assert_eq!(cut("two\nlines"), "two lines");
         let long = cut(&"é".repeat(2000));
         assert!(long.len() <= 1024 && long.chars().all(|c| c == 'é'));
     }

@@ -44,6 +44,7 @@ use crate::{
         other_tools::OtherTools,
         reason::Failure,
         resource_version,
+        text::shown,
     },
     cluster::{error::ApiProblem, telemetry::Telemetry},
     engine::{
@@ -393,7 +394,7 @@ fn classify(error: &kube::Error) -> WriteError {
         504 => Failure::TimedOut,
         _ => Failure::Unavailable,
     };
-    failed(reason, status.message.clone())
+    failed(reason, shown(&status.message).into_owned())
 }
 
 /// Writes all missing or wrong policies at the same time. If all writes are confirmed, removes what is no longer planned.

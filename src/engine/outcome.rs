@@ -15,6 +15,7 @@ use crate::{
     api::{
         NamespaceName, Role,
         reason::{EventReason, Failure, FindingReason, ViolationReason},
+        text::shown,
     },
     policy::{
         drift::{Class, Drift, Fingerprint, Repair},
@@ -100,7 +101,7 @@ impl Engine {
     /// again under another name.
     fn adopted(&mut self, job: &Job, drift: &Drift, print: &Fingerprint, before: &str, now: Now) {
         let baseline = job.baseline_name();
-        let who = drift.claimed_writer();
+        let (who, before) = (drift.claimed_writer(), &*shown(before));
         info!(namespace = %job.namespace, policy = drift.policy, baseline, who, before, "policy adopted: it had a planned name");
         let told = match before.char_indices().nth(TOLD) {
             Some((end, _)) => format!("{}… (the log of the operator has more)", &before[..end]),

@@ -18,11 +18,13 @@ use super::{
 };
 use crate::{
     api::{
-        BaselineOptOutStatus, NamespaceName, Role, Roles, cut,
+        BaselineOptOutStatus, NamespaceName, Role, Roles,
         names::{IN_FORCE, LABEL_OPT_OUT},
         opt_out::{Announced, ExpiryNotice},
         reason::{Failure, OPT_OUT_IN_FORCE, state},
-        resource_version, whole_seconds,
+        resource_version,
+        text::cut,
+        whole_seconds,
     },
     engine::{
         clock::STATUS_INTERVAL,

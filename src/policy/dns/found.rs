@@ -8,7 +8,7 @@ use std::{
 use super::{KUBE_DNS, KUBE_SYSTEM, PORT};
 use crate::api::{
     baseline::{Discovery, DnsFound, DnsStatus, MAX_DNS_FOUND, MAX_DNS_NOTES},
-    cut,
+    text::cut,
 };
 
 /// The most peers that discovery adds to a policy.

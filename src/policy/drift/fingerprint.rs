@@ -20,6 +20,7 @@ use crate::{
         names::{ANNOTATION_ASKED, ANNOTATION_KEYS, ANNOTATION_PLAN, DOMAIN, LABEL_BASELINE, LABEL_ID, MANAGER},
         other_tools::OtherTools,
         resource_version,
+        text::shown,
     },
     policy::{digest::Digest, netpol::Openings},
 };
@@ -149,7 +150,7 @@ impl Fingerprint {
             plan: annotation(ANNOTATION_PLAN).filter(|p| ours && p.len() <= MAX_PLAN).map(|p| texts.get(p)),
             asked: annotation(ANNOTATION_ASKED).filter(|a| ours && a.len() <= MAX_PLAN).map(|a| texts.get(a)),
             keys: annotation(ANNOTATION_KEYS).filter(|k| ours && k.len() <= MAX_KEYS).map(|k| texts.get(k)),
-            who: meta.managed_fields.as_deref().and_then(claimed_writer).map(|w| texts.get(w)),
+            who: meta.managed_fields.as_deref().and_then(claimed_writer).map(|w| texts.get(&shown(w))),
         };
         Self {
             uid: meta.uid.as_deref().unwrap_or_default().into(),

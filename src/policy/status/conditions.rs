@@ -12,10 +12,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use crate::{
     api::{
         baseline::{DnsStatus, Mode, NamespaceCounts},
-        cut,
         names::CONFIRM_RELEASE,
         reason::{ConditionType, state},
         rollout::RolloutStatus,
+        text::cut,
         whole_seconds,
     },
     policy::plugins::PluginJudgement,

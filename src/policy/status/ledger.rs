@@ -16,13 +16,16 @@ use super::{
 use crate::api::{
     NamespaceName,
     baseline::{DriftRecord, MAX_NOTICES, MAX_RECENT_DRIFT, MAX_VIOLATIONS, NamespaceCounts, PolicyBaselineStatus},
-    cut,
     reason::{FindingReason, NoticeReason, ViolationReason},
+    text::cut,
     whole_seconds,
 };
 
 /// The longest selector text in a status, in characters. A selector may have thousands of values; the rest is cut.
 const MAX_SELECTOR: usize = 1024;
+
+/// The longest name of a field manager in a status, in characters. The API server allows 128.
+const MAX_MANAGER: usize = 256;
 
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -221,7 +224,7 @@ pub fn drift_record(
         namespace: ns.as_str().into(),
         policy: policy.into(),
         class: class.into(),
-        field_manager: field_manager.unwrap_or("unknown").into(),
+        field_manager: cut(field_manager.unwrap_or("unknown"), MAX_MANAGER),
         action: action.into(),
     }
 }

@@ -6,8 +6,8 @@ use super::finding::Problem;
 use crate::api::{
     NamespaceName,
     baseline::{Notice, Violation},
-    cut,
     reason::{FindingReason, NoticeReason, ViolationReason},
+    text::cut,
     whole_seconds,
 };
 
