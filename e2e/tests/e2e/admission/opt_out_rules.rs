@@ -274,7 +274,7 @@ fn cases_under_the_defaults() -> Vec<Case> {
         ("no role", without(&[]), Refused("BaselineOptOut")),
         ("no reason", with(after(60), "reason", json!("                       ")), Refused("BaselineOptOut")),
         ("approved by nobody", approved_by(json!("")), RefusedAtAdmission(NOBODY, NOT_ASKED)),
-        ("approved by spaces", approved_by(json!(" \t \u{a0}\n ")), RefusedAtAdmission(NOBODY, NOT_ASKED)),
+        ("approved by spaces", approved_by(json!(" \u{a0}\u{3000} ")), RefusedAtAdmission(NOBODY, NOT_ASKED)),
         ("approved by null", approved_by(Value::Null), RefusedAtAdmission(NOBODY, NOT_ASKED)),
         (
             "approved by no field",
@@ -308,7 +308,7 @@ fn cases_of_creation() -> Vec<Group> {
                 ("the role that is allowed", without(&[EGRESS]), Accepted),
                 ("a role that is not allowed", without(&[INGRESS]), Refused(ONE_BAD)),
                 ("one that is, and one that is not", without(&[EGRESS, INGRESS]), Refused(ONE_BAD)),
-                ("approved by a tab", approved_by(json!("\t")), RefusedAtAdmission(NOBODY, NOT_ASKED)),
+                ("approved by a wide space", approved_by(json!("\u{2003}")), RefusedAtAdmission(NOBODY, NOT_ASKED)),
             ],
         ),
         (
