@@ -1,5 +1,5 @@
-//! The DaemonSets of network plugins as one stream of events. They are listed from time to time and not watched: each name would need a watch
-//! of its own, because the operator may list them only by name, and the watches of some twenty names need a megabyte of memory.
+//! The DaemonSets of network plugins as one stream of events. They are listed from time to time and not watched. The operator may read them
+//! only by name, so each name would need a watch of its own. The watches of 19 names needed a megabyte of memory.
 
 use std::{sync::Arc, time::Duration};
 
