@@ -181,15 +181,10 @@ const BYPASSES_TOLD: usize = 5;
 
 /// The number of policies with our labels that nobody keeps: no baseline plans them here, and the one that they name does not exist.
 fn orphans(ns: &Namespace, entry: &Entry, baselines: &Baselines, decision: &Decision) -> u32 {
-    let keeper: Option<&Baseline> = match decision {
-        Decision::LeaveAlone => return 0,
-        Decision::Protected(baseline) => Some(baseline),
-        Decision::Frozen(name) => match baselines.known(name) {
-            Known::Valid(baseline) => Some(&**baseline).filter(|baseline| baseline.selects(ns)),
-            Known::Invalid | Known::Gone => None,
-        },
-        Decision::Reported(_) | Decision::Unselected => None,
-    };
+    if matches!(decision, Decision::LeaveAlone) {
+        return 0;
+    }
+    let keeper = baselines.keeper(decision, ns);
     let is_kept = |name: &str| keeper.is_some_and(|keeper| keeper.planned(ns).any(|(_, policy)| policy.name == name));
     let is_gone = |owner: Option<&Arc<str>>| owner.is_none_or(|name| matches!(baselines.known(name), Known::Gone));
     let ours = entry.policies.iter().filter(|(_, policy)| policy.ours);

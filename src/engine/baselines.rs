@@ -27,13 +27,11 @@ impl Engine {
         let Some(name) = raw.metadata.name.as_deref() else { return };
         self.listed_baselines.names(|| name.into());
         let name: Arc<str> = name.into();
-        let check = || raw.check_with(self.installs.own(), &self.tools).map(Arc::new);
+        let check = || raw.check_with(self.installs.own(), self.observed.tools()).map(Arc::new);
         let known = self.tracked.get_mut(&name).filter(|t| raw.metadata.uid.as_deref() == Some(&*t.uid));
         if let Some(tracked) = known {
             if let Some(seen) = tracked.went_back(raw).filter(|_| self.listed_baselines.is_under_way()) {
-                let (kind, name, found) = ("PolicyBaseline", name.to_string(), raw.version());
-                self.list_again.get_or_insert(WhyListAgain::WentBack { kind, name, seen, found });
-                return;
+                return self.went_back("PolicyBaseline", name.to_string(), seen, raw.version());
             }
             if let Some(generation) = tracked.spec_changed(raw) {
                 return self.spec_changed("PolicyBaseline", name.to_string(), generation);
@@ -52,6 +50,11 @@ impl Engine {
         self.place(name.clone(), now);
         self.assess_first(&name);
         self.plans_changed(now);
+    }
+
+    /// An object has an older version than one that was seen before: the API server went back to an older state.
+    pub(super) fn went_back(&mut self, kind: &'static str, name: String, seen: u64, found: u64) {
+        self.list_again.get_or_insert(WhyListAgain::WentBack { kind, name, seen, found });
     }
 
     /// An object has another spec than before, at the same generation. While a CRD lacks fields, that is what it does to specs.

@@ -198,22 +198,16 @@ impl Judge {
         let owner = label(meta, LABEL_BASELINE).unwrap_or_default();
         let found = self.namespaces.get(meta.namespace.as_deref().unwrap_or_default());
         let decision = found.map(|(ns, holdings)| self.baselines.decide(ns, holdings).decision);
-        if let (Some((ns, _)), Some(Decision::Protected(winner))) = (found, &decision)
-            && self.plans(winner, ns, name)
+        if let (Some((ns, _)), Some(decision)) = (found, &decision)
+            && let Some(keeper) = self.baselines.keeper(decision, ns)
+            && self.plans(keeper, ns, name)
         {
-            let taken = if *winner.name == *owner {
-                "planned".into()
-            } else {
-                format!("planned by {}, which takes it over", winner.name)
+            let state = match decision {
+                Decision::Frozen(by) => format!("planned by {by}; {}", fate(keeper, Some(decision))),
+                _ if *keeper.name == *owner => "planned".into(),
+                _ => format!("planned by {}, which takes it over", keeper.name),
             };
-            return (Standing::Planned, taken);
-        }
-        if let (Some((ns, _)), Some(Decision::Frozen(by))) = (found, &decision)
-            && let Known::Valid(frozen) = self.baselines.known(by)
-            && frozen.selects(ns)
-            && self.plans(frozen, ns, name)
-        {
-            return (Standing::Planned, format!("planned by {by}; {}", fate(frozen, decision.as_ref())));
+            return (Standing::Planned, state);
         }
         match self.baselines.known(owner) {
             Known::Gone if owner.is_empty() => (Standing::Orphan, "orphan: it names no baseline; nobody removes it".into()),

@@ -4,10 +4,7 @@ use super::{
     Engine,
     assess::Assessment,
     clock::Now,
-    facts::{
-        namespaces::{ChangeOrigin, Entry, Observed},
-        relist::WhyListAgain,
-    },
+    facts::namespaces::{ChangeOrigin, Entry, Observed},
     sample::MetricSample,
     writes::{Cause, Done, Job, Task, WriteError, Wrote},
 };
@@ -62,11 +59,8 @@ impl Engine {
             match result {
                 Ok(Wrote::Applied { stored, before }) => {
                     if let Some(seen) = self.observed.went_back(&stored) {
-                        let (name, found) = (
-                            format!("{}/{}", job.namespace, drift.policy),
-                            resource_version(stored.metadata.resource_version.as_deref()),
-                        );
-                        self.list_again.get_or_insert(WhyListAgain::WentBack { kind: "NetworkPolicy", name, seen, found });
+                        let found = resource_version(stored.metadata.resource_version.as_deref());
+                        self.went_back("NetworkPolicy", format!("{}/{}", job.namespace, drift.policy), seen, found);
                     }
                     let (print, unsure) = self.observed.policy_written(&stored);
                     written.push((&*drift.policy, Some(print.version)));

@@ -73,8 +73,6 @@ pub struct Engine {
     pub(super) plugins: WatchedPlugins,
     pub(super) rollouts: Rollouts,
     pub(super) orphans: OrphanCounts,
-    /// The tools whose marks on policies are known.
-    pub(super) tools: Arc<OtherTools>,
 }
 
 impl Engine {
@@ -109,7 +107,6 @@ impl Engine {
             plugins: WatchedPlugins::default(),
             rollouts: Rollouts::default(),
             orphans: OrphanCounts::default(),
-            tools: Arc::default(),
         }
     }
 
@@ -117,7 +114,6 @@ impl Engine {
     #[must_use]
     pub fn knowing(mut self, tools: &Arc<OtherTools>) -> Self {
         self.observed.know(tools.clone());
-        self.tools = tools.clone();
         self
     }
 

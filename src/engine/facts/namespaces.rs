@@ -147,6 +147,11 @@ impl Observed {
         self.tools = tools;
     }
 
+    /// The tools whose marks on policies are known.
+    pub fn tools(&self) -> &OtherTools {
+        &self.tools
+    }
+
     /// One namespace.
     pub fn get(&self, name: &NamespaceName) -> Option<&Entry> {
         self.entries.get(name).map(|entry| &**entry)

@@ -131,6 +131,18 @@ impl Baselines {
         }
     }
 
+    /// The baseline whose plan holds in a namespace under this decision. A frozen one keeps what it plans, although nothing is written.
+    pub fn keeper<'a>(&'a self, decision: &'a Decision, ns: &Namespace) -> Option<&'a Baseline> {
+        match decision {
+            Decision::Protected(baseline) => Some(baseline),
+            Decision::Frozen(name) => match self.known(name) {
+                Known::Valid(baseline) => Some(&**baseline).filter(|baseline| baseline.selects(ns)),
+                Known::Invalid | Known::Gone => None,
+            },
+            Decision::LeaveAlone | Decision::Reported(_) | Decision::Unselected => None,
+        }
+    }
+
     /// The valid baselines, the highest precedence first.
     #[cfg(test)]
     pub fn valid(&self) -> &[Arc<Baseline>] {
