@@ -7,6 +7,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 /// The name of the Lease, in the namespace of each install.
 pub const NAME: &str = "policy-baseline";
 
+/// The longest duration of a Lease that an install may choose.
+pub const LONGEST: Duration = Duration::from_mins(60);
+
 /// The facts of a Lease.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct LeaseRecord {

@@ -277,6 +277,8 @@ pub enum EventReason {
     ControlPlaneBlocked,
     /// A stored CRD lacks fields that this version of the operator knows.
     CrdFieldsMissing,
+    /// An older install of the operator runs in the cluster, and this one writes nothing.
+    WaitsForInstall,
 }
 
 impl EventReason {
@@ -287,7 +289,7 @@ impl EventReason {
             Self::PolicyAdopted => "Adopt",
             Self::PolicyRemoved => "Remove",
             Self::RepairFailed => "Retry",
-            Self::PolicyContested | Self::CrdFieldsMissing => "Wait",
+            Self::PolicyContested | Self::CrdFieldsMissing | Self::WaitsForInstall => "Wait",
             Self::BaselineBypassed | Self::OptOutExpiresSoon | Self::ControlPlaneBlocked => "Report",
             Self::OptOutExpired => "Close",
         }
@@ -297,7 +299,7 @@ impl EventReason {
     pub const fn regards(self) -> (&'static str, &'static str) {
         match self {
             Self::OptOutExpiresSoon | Self::OptOutExpired => ("policybaseline.io/v1alpha1", "BaselineOptOut"),
-            Self::CrdFieldsMissing => ("policybaseline.io/v1alpha1", "PolicyBaseline"),
+            Self::CrdFieldsMissing | Self::WaitsForInstall => ("policybaseline.io/v1alpha1", "PolicyBaseline"),
             Self::DriftRepaired
             | Self::PolicyAdopted
             | Self::PolicyRemoved
@@ -310,7 +312,7 @@ impl EventReason {
 
     /// Whether that object is in a namespace. The event of one that is not is in the namespace `default`.
     pub const fn is_namespaced(self) -> bool {
-        !matches!(self, Self::CrdFieldsMissing)
+        !matches!(self, Self::CrdFieldsMissing | Self::WaitsForInstall)
     }
 
     /// Whether the event has type Warning, so that somebody should look at it.
@@ -323,6 +325,7 @@ impl EventReason {
             | Self::BaselineBypassed
             | Self::ControlPlaneBlocked
             | Self::CrdFieldsMissing
+            | Self::WaitsForInstall
             | Self::OptOutExpiresSoon
             | Self::OptOutExpired => true,
             Self::PolicyRemoved => false,

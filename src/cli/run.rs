@@ -21,7 +21,7 @@ use super::{
     other_tools::ToolArgs,
 };
 use crate::{
-    api::lease::NAME,
+    api::lease::{LONGEST, NAME},
     cluster::{
         error::chain,
         lease::{self, Election, LeaseConfig, Timing},
@@ -126,10 +126,13 @@ fn filter(levels: &str) -> Result<EnvFilter, String> {
     builder.parse(directives.join(",")).map_err(|e| e.to_string())
 }
 
+/// The shortest lease duration.
+const SHORTEST: Duration = Duration::from_secs(3);
+
 /// Parses a lease duration: whole seconds, as in a Lease. A write that is sent at the last moment has a third of it to finish.
 fn lease_duration(text: &str) -> Result<Duration, String> {
     let duration = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
-    let is_allowed = |d: &Duration| d.subsec_nanos() == 0 && (3..=3600).contains(&d.as_secs());
+    let is_allowed = |d: &Duration| d.subsec_nanos() == 0 && (SHORTEST..=LONGEST).contains(d);
     duration.filter(is_allowed).ok_or_else(|| {
         "write whole seconds or minutes, from 3s to 60m, such as 15s; a shorter Lease leaves no time to renew it and to end a last write".into()
     })

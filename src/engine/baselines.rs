@@ -14,7 +14,6 @@ use super::{
     outbox::baseline_status::BaselineState,
 };
 use crate::{
-    api::names::INSTANCE,
     policy::plan::{Baseline, BaselineError, Known},
 };
 
@@ -160,25 +159,6 @@ impl Engine {
                 self.baselines.insert_invalid(name);
             }
         }
-    }
-
-    /// Finds out which installs are alive, and plans again if that changed.
-    pub(super) fn recompute_installs(&mut self, now: Now) {
-        let before = self.installs.elder().cloned();
-        let observed = &self.observed;
-        let is_labelled = |name: &str| observed.labels(name).is_some_and(|labels| labels.contains_key(INSTANCE));
-        if !self.installs.refresh(is_labelled, now.instant) {
-            return;
-        }
-        match self.installs.elder() {
-            Some(elder) if before.as_ref() != Some(elder) => {
-                warn!(install = %elder, "an older install of policy-baseline runs in namespace {elder}: this one writes nothing while that one runs. Remove one of them");
-            }
-            None if before.is_some() => info!("no older install of policy-baseline runs any more: this one continues"),
-            _ => info!(installs = self.installs.live().join(","), "other installs of policy-baseline in this cluster"),
-        }
-        self.place_all(now);
-        self.plans_changed(now);
     }
 
     /// Calls `place` for every baseline.

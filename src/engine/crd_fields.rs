@@ -6,17 +6,13 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::{Engine, clock::Now, facts::relist::WhyListAgain, writes::Announcement};
-use crate::api::{NamespaceName, reason::EventReason};
+use super::{Engine, clock::Now, facts::relist::WhyListAgain};
+use crate::api::reason::EventReason;
 
 /// How many fields a text names (I11).
 const NAMED: usize = 10;
-/// How many baselines get an Event (I11).
-const ANNOUNCED: usize = 10;
 /// For so long an instance leads that can do nothing else than to send these Events.
 const ANNOUNCING: Duration = Duration::from_secs(5);
-/// Where events about objects without a namespace belong.
-const EVENTS_OF_THE_CLUSTER: &str = "default";
 
 impl Engine {
     /// Whether anything may be decided or written: all sets are known, and no field of a spec is cut off.
@@ -71,16 +67,7 @@ impl Engine {
         }
         self.crds.announced = Some(now.instant);
         let note = self.missing_words().collect::<Vec<_>>().join("; ");
-        for (name, tracked) in self.tracked.iter().take(ANNOUNCED) {
-            self.announcements.push(Announcement {
-                namespace: NamespaceName::observed(EVENTS_OF_THE_CLUSTER),
-                policy: name.to_string(),
-                uid: Some(tracked.uid.to_string()),
-                reason: EventReason::CrdFieldsMissing,
-                note: note.clone(),
-                at: now.wall,
-            });
-        }
+        self.announce_to_baselines(EventReason::CrdFieldsMissing, &note, now);
     }
 }
 

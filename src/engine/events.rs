@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::{
-    api::{coordination::v1::Lease, networking::v1::NetworkPolicy},
+    api::networking::v1::NetworkPolicy,
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
@@ -13,6 +13,7 @@ use super::{
     facts::{
         baseline::RawBaseline,
         event::{Change, Event},
+        installs::SeenLease,
         namespaces::{Observed, Relisted},
         readiness::WatchedSet,
     },
@@ -141,14 +142,14 @@ impl Engine {
         }
     }
 
-    fn on_install(&mut self, change: Change<Box<Lease>>, now: Now) {
+    fn on_install(&mut self, change: Change<Box<SeenLease>>, now: Now) {
         match change {
             Change::ListBegan => {
                 self.installs.relist();
                 self.readiness.list_began(WatchedSet::Installs, now.instant);
             }
-            Change::Applied(lease) => self.installs.saw(&lease, now.instant),
-            Change::Deleted(lease) => self.installs.gone(&lease),
+            Change::Applied(seen) => self.installs.saw(&seen, now.instant),
+            Change::Deleted(seen) => self.installs.gone(&seen.lease),
             Change::ListDone => {
                 self.installs.relisted();
                 self.list_complete(WatchedSet::Installs, now);

@@ -11,6 +11,7 @@ mod dns;
 mod events;
 mod explain;
 pub mod facts;
+mod installs;
 pub mod inventory;
 mod jobs;
 mod namespace_labels;

@@ -21,7 +21,7 @@ impl Engine {
         // DNS sources never make an instance unready: there may be none, and decisions wait for them only a few seconds.
         let sets = WatchedSet::all().filter(|set| *set != WatchedSet::Dns && self.is_waited_for(*set));
         let sets = sets.filter_map(|set| Some(format!("{}: {}", set.as_str(), self.readiness.waits(set)?)));
-        sets.chain(self.missing_words())
+        sets.chain(self.missing_words()).chain(self.elder_words())
     }
 
     /// Whether decisions wait for this set. Only rollouts need revisions, so these count only if a baseline has a rollout. Only the status

@@ -57,6 +57,8 @@ pub struct Engine {
     pub(super) list_again: Option<WhyListAgain>,
     pub(super) announcements: Vec<Announcement>,
     pub(super) installs: Installs,
+    /// The older install that Events were last sent about.
+    pub(super) announced_elder: Option<Arc<str>>,
     /// This instance holds the Lease of its install.
     pub(super) elected: bool,
     /// This instance is elected, and no older install is alive. Then it does the work of the operator.
@@ -96,6 +98,7 @@ impl Engine {
             list_again: None,
             announcements: Vec::new(),
             installs: Installs::new(operator_namespace),
+            announced_elder: None,
             elected: false,
             leads: false,
             waiting: HashMap::new(),

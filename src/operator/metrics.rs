@@ -93,6 +93,7 @@ pub struct Metrics {
     history_resets: Counter,
     missing_fields: Gauge,
     leader: Gauge,
+    waits_for_install: Gauge,
     tasks: Gauge,
     repair_seconds: Histogram,
     protection_seconds: Histogram,
@@ -124,6 +125,7 @@ impl Default for Metrics {
             history_resets: Counter::default(),
             missing_fields: Gauge::default(),
             leader: Gauge::default(),
+            waits_for_install: Gauge::default(),
             tasks: Gauge::default(),
             repair_seconds: seconds(),
             protection_seconds: seconds(),
@@ -167,6 +169,8 @@ impl Default for Metrics {
         let help = "Fields that this version knows and the CRDs in the cluster lack; while there are any, nothing is decided, and nothing but Events is written";
         registry.register("crd_missing_fields", help, m.missing_fields.clone());
         registry.register("leader", "1 while this instance is the one that writes", m.leader.clone());
+        let help = "1 while an older install of policy-baseline runs in this cluster, so that this one writes nothing";
+        registry.register("waits_for_install", help, m.waits_for_install.clone());
         registry.register("tasks", "Tasks of the runtime that are alive", m.tasks.clone());
         registry.register_with_unit(
             "drift_repair",
@@ -331,6 +335,11 @@ impl Metrics {
     /// The API server went back to an older state.
     pub fn history_reset(&self) {
         self.history_resets.inc();
+    }
+
+    /// Sets whether an older install runs, so that this one writes nothing.
+    pub fn set_waits_for_install(&self, waits: bool) {
+        self.waits_for_install.set(waits.into());
     }
 
     /// Sets whether this instance is the leader.

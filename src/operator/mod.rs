@@ -198,7 +198,8 @@ async fn work(
     let watched = watch::everything(&clients.watches, namespace, &telemetry);
     let dns = watch::everything_of_dns(&clients.watches, settings.resolv_conf.clone(), &telemetry);
     let plugins = watch::everything_of_plugins(&clients.requests, &telemetry);
-    let mut seen = stream::select(watched, stream::select(dns, plugins)).ready_chunks(EVENTS_AT_ONCE);
+    let installs = watch::everything_of_installs(&clients.watches, &clients.requests, namespace, &telemetry);
+    let mut seen = stream::select(stream::select(watched, installs), stream::select(dns, plugins)).ready_chunks(EVENTS_AT_ONCE);
     let mut window = ConcurrencyLimit::default();
     let mut jobs = 0;
     loop {
@@ -292,6 +293,7 @@ fn show(engine: &mut Engine, metrics: &Metrics, health: &Health) {
     }
     metrics.set_missing_fields(engine.missing_fields());
     metrics.set_orphans(engine.orphans());
+    metrics.set_waits_for_install(engine.waits_for_install());
     health.waits_for(engine.waits());
     let RolloutCounts { moved, moving, waiting, paused } = engine.rollout_counts();
     metrics.set_rollouts([moved, moving, waiting], paused);

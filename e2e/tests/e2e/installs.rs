@@ -7,9 +7,10 @@ use policy_baseline_e2e::{Operator, SERVICE_ACCOUNT, TIMEOUT, World, skipped_wit
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::admin_port::{address_of, get, metric};
 use crate::scene::{
     DENY_INGRESS, Plan, apply_baseline, baselines, client_of, condition, policies_of, until_holds, until_may_operate,
-    until_ready, until_status,
+    until_event, until_ready, until_status,
 };
 
 const PLATFORM: &str = "platform";
@@ -66,6 +67,17 @@ impl Second {
         world.eventually(what, TIMEOUT, async || self.operator.log().contains(what)).await.unwrap();
     }
 
+    /// Not ready, in a metric, and by an Event about the baseline.
+    async fn until_says_that_it_waits(&self, world: &World) {
+        let elder = "an older install of policy-baseline runs in namespace policy-baseline-system: this one writes nothing";
+        let address = address_of(world, &self.operator).await;
+        let not_ready = async || matches!(get(&address, "/readyz"), (503, _, body) if body.contains(elder));
+        world.eventually("it is not ready, and says why", TIMEOUT, not_ready).await.unwrap();
+        assert!((metric(&get(&address, "/metrics").2, "policy_baseline_waits_for_install") - 1.0).abs() < f64::EPSILON);
+        let event = until_event(world, &world.admin(), "default", "WaitsForInstall", PLATFORM).await;
+        assert!(event.message.as_deref().is_some_and(|note| note.contains(elder)), "{event:?}");
+    }
+
     fn user(&self) -> String {
         format!("system:serviceaccount:{}:{SERVICE_ACCOUNT}", self.namespace)
     }
@@ -88,6 +100,7 @@ async fn of_two_installs_the_older_one_writes_and_the_younger_one_takes_over_whe
     let mark = world.audit().unwrap().mark();
     let second = Second::start(&world).await;
     second.until_logged(&world, "an older install of policy-baseline runs in namespace policy-baseline-system").await;
+    second.until_says_that_it_waits(&world).await;
 
     for _ in 0..5 {
         let team = world.namespace("team", &[]).await.unwrap();
@@ -95,7 +108,7 @@ async fn of_two_installs_the_older_one_writes_and_the_younger_one_takes_over_whe
         policies_of(&world.admin(), &team).delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
         until_holds(&world, &team, &Plan::of(PLATFORM)).await;
     }
-    let own_lease = |resource: &str| resource == "leases" || resource.starts_with("selfsubject");
+    let own_lease = |resource: &str| resource == "leases" || resource.ends_with("subjectaccessreviews");
     let entries = world.audit().unwrap().since(mark).unwrap();
     let wrote: Vec<_> = entries.iter().filter(|e| e.user == second.user() && e.is_write() && !own_lease(&e.resource)).collect();
     assert!(wrote.is_empty(), "{wrote:#?}");
@@ -148,17 +161,28 @@ async fn a_baseline_that_belongs_to_the_younger_install_is_stalled_and_says_anot
     until_ready(&world, PLATFORM).await;
 }
 
-#[tokio::test]
-async fn a_tenant_who_writes_a_lease_of_that_name_stops_no_install() {
-    let mut world = World::new().await.unwrap();
-    apply_baseline(&world, PLATFORM, &json!({})).await;
-    let tenant = world.namespace("tenant", &[]).await.unwrap();
+/// A Lease of that name in the tenant's namespace that never ends, and is renewed.
+async fn forge(world: &World, namespace: &str, duration: i32, renewal: usize) {
     let lease = json!({
-        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "policy-baseline", "namespace": tenant },
-        "spec": { "holderIdentity": "me", "leaseDurationSeconds": 3600, "renewTime": "2000-01-01T00:00:00.000000Z" },
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "policy-baseline", "namespace": namespace },
+        "spec": { "holderIdentity": "me", "leaseDurationSeconds": duration, "leaseTransitions": renewal },
     });
     world.apply_yaml(&lease.to_string()).await.unwrap();
-    // Our Lease is younger than that one.
+}
+
+#[tokio::test]
+async fn i16_a_tenant_who_labels_a_namespace_and_writes_a_lease_of_that_name_stops_no_install() {
+    let mut world = World::new().await.unwrap();
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    // Whoever may create namespaces may set the label, too.
+    let mut tenants = Vec::new();
+    for (label, duration) in [(false, 3600), (true, i32::MAX), (true, 3600)] {
+        let labels = [(INSTANCE, "true")];
+        let tenant = world.namespace("tenant", if label { &labels } else { &[] }).await.unwrap();
+        forge(&world, &tenant, duration, 0).await;
+        tenants.push((tenant, duration));
+    }
+    // Our Lease is younger than those.
     let leases: Api<k8s_openapi::api::coordination::v1::Lease> =
         Api::namespaced(world.admin(), policy_baseline_e2e::SYSTEM_NAMESPACE);
     drop(leases.delete("policy-baseline", &DeleteParams::default()).await);
@@ -166,4 +190,13 @@ async fn a_tenant_who_writes_a_lease_of_that_name_stops_no_install() {
     world.start_operator().await.unwrap();
     let team = world.namespace("team", &[]).await.unwrap();
     until_holds(&world, &team, &Plan::of(PLATFORM)).await;
+    for renewal in 1..3 {
+        for (tenant, duration) in &tenants {
+            forge(&world, tenant, *duration, renewal).await;
+        }
+        let team = world.namespace("team", &[]).await.unwrap();
+        until_holds(&world, &team, &Plan::of(PLATFORM)).await;
+    }
+    let log = world.operator().unwrap().log();
+    assert!(!log.contains("installs of policy-baseline") && !log.contains("an older install"), "{log}");
 }

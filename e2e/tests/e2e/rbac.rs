@@ -145,6 +145,7 @@ async fn the_operator_may_do_all_that_it_needs() {
         ("policybaseline.io", "baselineoptouts", &["list", "watch", "patch"]),
         ("policybaseline.io", "baselineoptouts/status", &["patch"]),
         ("events.k8s.io", "events", &["create"]),
+        ("authorization.k8s.io", "subjectaccessreviews", &["create"]),
     ] {
         for verb in verbs {
             world
@@ -279,7 +280,6 @@ async fn the_operator_may_not_read_secrets_nor_run_pods_nor_give_itself_rights()
         ("apiregistration.k8s.io", "apiservices", &["create", "update", "patch", "delete"]),
         ("admissionregistration.k8s.io", "mutatingadmissionpolicies", &["create", "update", "patch", "delete"]),
         ("authentication.k8s.io", "tokenreviews", &["create"]),
-        ("authorization.k8s.io", "subjectaccessreviews", &["create"]),
         ("coordination.k8s.io", "leases", &["get", "list", "watch", "update", "patch", "delete", "deletecollection"]),
         ("certificates.k8s.io", "certificatesigningrequests", &["create", "update", "approve"]),
         ("*", "*", &["*", "get", "create", "delete"]),
@@ -309,6 +309,9 @@ async fn the_operator_uses_every_permission_and_is_refused_nothing() {
     apply_baseline(&world, "platform", &spec(5353)).await;
     world.start_operator().await.unwrap();
     let ns = world.namespace("team", &[]).await.unwrap();
+    // It asks what the holder of a Lease may do.
+    let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "policy-baseline", "namespace": ns } });
+    world.apply_yaml(&lease.to_string()).await.unwrap();
     until_holds(&world, &ns, &Plan::of("platform").dns_port(5353).asked()).await;
     apply_baseline(&world, "platform", &spec(5354)).await;
     until_holds(&world, &ns, &Plan::of("platform").dns_port(5354).asked()).await;

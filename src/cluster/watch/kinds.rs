@@ -7,7 +7,7 @@ use futures::{
     Stream, StreamExt,
     stream::{self, BoxStream},
 };
-use k8s_openapi::api::{apps::v1::ControllerRevision, coordination::v1::Lease};
+use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::{Api, Client, Resource, core::Status};
 use kube_runtime::{WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
@@ -21,7 +21,6 @@ use crate::{
     api::{
         SlimNamespace, SlimPolicy,
         backends::{Caller, SlimApiService, SlimCrd, SlimMutating, SlimValidating},
-        lease::NAME,
         names::{LABEL_BASELINE, LABEL_MANAGED_BY, MANAGER},
     },
     cluster::{error::ApiProblem, telemetry::Telemetry},
@@ -33,7 +32,7 @@ use crate::{
     },
 };
 
-/// The events of all watches as one stream.
+/// The events of the main watches as one stream, except the Leases of installs.
 pub fn everything(
     client: &Client,
     own_namespace: &str,
@@ -49,8 +48,6 @@ pub fn everything(
     let baselines = changes(baselines, problem(WatchedSet::Baselines), Box::new, Event::Baseline);
     let opt_outs = watch_dynamic::<RawOptOut>(client, None, all());
     let opt_outs = changes(opt_outs, problem(WatchedSet::OptOuts), Box::new, Event::OptOut);
-    let installs = watch_dynamic::<Lease>(client, None, all().fields(&format!("metadata.name={NAME}")));
-    let installs = changes(installs, problem(WatchedSet::Installs), Box::new, Event::Install);
     let caller = |kind| problem(WatchedSet::Callers(kind));
     let validating = callers(watch_dynamic::<SlimValidating>(client, None, all()), caller(SlimValidating::KIND));
     let mutating = callers(watch_dynamic::<SlimMutating>(client, None, all()), caller(SlimMutating::KIND));
@@ -61,7 +58,7 @@ pub fn everything(
     let revisions = watch_dynamic::<ControllerRevision>(client, Some(own_namespace), own);
     let revisions = changes(revisions, problem(WatchedSet::Revisions), Box::new, Event::Revision);
     // This polls only the streams that are ready, not all streams for each event.
-    stream::select_all([namespaces, policies, baselines, installs, opt_outs, revisions, validating, mutating, services, crds])
+    stream::select_all([namespaces, policies, baselines, opt_outs, revisions, validating, mutating, services, crds])
 }
 
 /// The number of CRDs in a page, when a list comes in pages.
@@ -83,7 +80,7 @@ where
 }
 
 /// Turns watch events into changes. An error becomes a change too, and the watch continues.
-fn changes<K: 'static, T: 'static>(
+pub(super) fn changes<K: 'static, T: 'static>(
     events: BoxStream<'static, watcher::Result<watcher::Event<K>>>,
     problem: WatchProblem,
     keep: fn(K) -> T,
@@ -293,7 +290,7 @@ mod tests {
             let answering = tokio::spawn(async move {
                 let mut silent = Vec::new();
                 while let Some((request, respond)) = server.next_request().await {
-                    if ["apiservices", "leases"].iter().any(|what| request.uri().path().ends_with(what)) {
+                    if ["apiservices", "baselineoptouts"].iter().any(|what| request.uri().path().ends_with(what)) {
                         let status = serde_json::to_vec(&Status { code, ..Status::default() }).unwrap();
                         respond.send_response(Response::builder().status(code).body(Body::from(status)).unwrap());
                     } else {
@@ -301,19 +298,19 @@ mod tests {
                     }
                 }
             });
-            let (mut services, mut leases) = (None, None);
-            while services.is_none() || leases.is_none() {
+            let (mut services, mut opt_outs) = (None, None);
+            while services.is_none() || opt_outs.is_none() {
                 match seen.next().await.unwrap() {
                     Event::Configuration(ConfigurationKind::ApiService, Change::Refused(refusal, why)) => {
                         services = Some((refusal, why));
                     }
-                    Event::Install(Change::Refused(refusal, why)) => leases = Some((refusal, why)),
+                    Event::OptOut(Change::Refused(refusal, why)) => opt_outs = Some((refusal, why)),
                     _ => {}
                 }
             }
-            let ((of_services, services), (of_leases, leases)) = (services.unwrap(), leases.unwrap());
-            assert_eq!((of_services, of_leases), (refusal, refusal));
-            assert_eq!((services.contains("waiting"), leases.contains("waiting")), (false, code != 500), "{services}, {leases}");
+            let ((of_services, services), (of_opt_outs, opt_outs)) = (services.unwrap(), opt_outs.unwrap());
+            assert_eq!((of_services, of_opt_outs), (refusal, refusal));
+            assert_eq!((services.contains("waiting"), opt_outs.contains("waiting")), (false, code != 500), "{services}, {opt_outs}");
             answering.abort();
         }
     }

@@ -2,11 +2,15 @@
 
 mod backoff;
 mod dns;
+mod installs;
 mod kinds;
 mod plugins;
 pub mod stream;
 
-pub use self::{dns::everything as everything_of_dns, kinds::everything, plugins::everything as everything_of_plugins};
+pub use self::{
+    dns::everything as everything_of_dns, installs::everything as everything_of_installs, kinds::everything,
+    plugins::everything as everything_of_plugins,
+};
 use crate::{api::backends::ConfigurationKind, engine::facts::readiness::WatchedSet};
 
 /// The watches that every decision waits for: for the first five without a limit, for the others only for some time.

@@ -1,11 +1,11 @@
 //! The events of the watches. Every watched set reports the same five kinds of change.
 
 use k8s_openapi::{
-    api::{apps::v1::ControllerRevision, coordination::v1::Lease, networking::v1::NetworkPolicy},
+    api::{apps::v1::ControllerRevision, networking::v1::NetworkPolicy},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{baseline::RawBaseline, opt_out::RawOptOut};
+use super::{baseline::RawBaseline, installs::SeenLease, opt_out::RawOptOut};
 use crate::{
     api::backends::{Configuration, ConfigurationKind},
     policy::{dns::DnsEvent, plugins::PluginSeen},
@@ -39,7 +39,7 @@ pub enum Event {
     /// An opt-out.
     OptOut(Change<Box<RawOptOut>>),
     /// The Lease of an install.
-    Install(Change<Box<Lease>>),
+    Install(Change<Box<SeenLease>>),
     /// A stored revision of a baseline.
     Revision(Change<Box<ControllerRevision>>),
     /// An object of a kind that may name Services which the API server calls.

@@ -1,7 +1,8 @@
 //! The installs of the operator in this cluster, found by their Leases. Only the oldest live install works. Time is an argument.
 //!
-//! Anybody who may write Leases in a namespace can make one that looks like an install. So a Lease counts only if a cluster administrator
-//! has labelled its namespace.
+//! Anybody who may write Leases in a namespace can make one that looks like an install. So a Lease counts only if its namespace has the label
+//! of installs, the ServiceAccount of an install there may write NetworkPolicies everywhere, and its duration is one that an install may
+//! choose. Whoever may create namespaces can set the label, but nobody can give the permission without having it.
 //!
 //! An install is alive while somebody holds its Lease and keeps renewing it; the local clock measures that. For a moment, for example when
 //! an install comes back, two may both believe to be the oldest. Then both write the same policies, until their watches show them the
@@ -13,9 +14,18 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 
 use crate::{
-    api::lease::{LeaseRecord, record, version},
+    api::lease::{LONGEST, LeaseRecord, record, version},
     policy::listing::Listing,
 };
+
+/// A Lease that the watch showed.
+#[derive(Debug)]
+pub struct SeenLease {
+    /// The Lease.
+    pub lease: Lease,
+    /// Whether the ServiceAccount of an install in its namespace may write NetworkPolicies everywhere. Also if nobody could say.
+    pub may_write: bool,
+}
 
 /// The last seen state of a Lease.
 #[derive(Debug)]
@@ -23,7 +33,7 @@ use crate::{
 struct Install {
     created: Option<Timestamp>,
     version: u64,
-    /// Until when the holder counts as alive. `None`: nobody holds the Lease.
+    /// Until when the holder counts as alive. `None`: nobody holds the Lease, or its holder is no install.
     until: Option<Instant>,
 }
 
@@ -72,7 +82,7 @@ impl Installs {
     }
 
     /// Takes a Lease that the watch showed. Ignores a version that is not newer than the known one.
-    pub fn saw(&mut self, lease: &Lease, now: Instant) {
+    pub fn saw(&mut self, SeenLease { lease, may_write }: &SeenLease, now: Instant) {
         let Some(namespace) = lease.metadata.namespace.as_deref() else { return };
         self.listed.names(|| namespace.into());
         let version = version(lease);
@@ -80,7 +90,8 @@ impl Installs {
             return;
         }
         let LeaseRecord { holder, duration, .. } = record(lease);
-        let until = if holder.is_empty() { None } else { now.checked_add(duration) };
+        let is_install = *may_write && !holder.is_empty() && duration <= LONGEST;
+        let until = if is_install { now.checked_add(duration) } else { None };
         let created = lease.metadata.creation_timestamp.as_ref().map(|time| time.0);
         self.seen.insert(namespace.into(), Install { created, version, until });
     }
@@ -135,13 +146,13 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn lease(namespace: &str, created: &str, version: u64, holder: &str) -> Lease {
-        serde_json::from_value(json!({
+    fn lease(namespace: &str, created: &str, version: u64, holder: &str) -> SeenLease {
+        let lease = serde_json::from_value(json!({
             "metadata": { "name": "policy-baseline", "namespace": namespace, "resourceVersion": version.to_string(),
                 "creationTimestamp": format!("2026-01-01T00:00:{created}Z") },
             "spec": { "holderIdentity": holder, "leaseDurationSeconds": 15 },
-        }))
-        .unwrap()
+        }));
+        SeenLease { lease: lease.unwrap(), may_write: true }
     }
 
     fn elder(installs: &Installs) -> Option<&str> {
@@ -156,6 +167,25 @@ mod tests {
         assert!(!b.refresh(|_| false, now));
         assert_eq!(elder(&b), None);
         assert!(b.refresh(|namespace| namespace == "a-tenant", now), "the label may come later");
+    }
+
+    #[test]
+    fn i16_a_lease_whose_holder_may_not_write_or_that_is_valid_for_long_is_no_install() {
+        let now = Instant::now();
+        let mut b = Installs::new("b");
+        let mut forged = lease("a-tenant", "01", 1, "x");
+        forged.may_write = false;
+        b.saw(&forged, now);
+        assert!(!b.refresh(|_| true, now));
+        for (seconds, counts) in [(i32::MAX, false), (3601, false), (3600, true)] {
+            let mut long = lease("a-tenant", "01", 2, "x");
+            long.lease.spec.as_mut().unwrap().lease_duration_seconds = Some(seconds);
+            let mut b = Installs::new("b");
+            b.saw(&long, now);
+            assert_eq!(b.refresh(|_| true, now), counts, "{seconds}");
+        }
+        b.saw(&lease("a-tenant", "01", 3, "x"), now);
+        assert!(b.refresh(|_| true, now), "it may write by now");
     }
 
     #[test]
@@ -174,7 +204,7 @@ mod tests {
         b.saw(&lease("0", "01", 4, "x"), now);
         assert!(b.refresh(|_| true, now));
         assert_eq!(elder(&b), Some("0"));
-        b.gone(&lease("0", "01", 4, "x"));
+        b.gone(&lease("0", "01", 4, "x").lease);
         assert!(b.refresh(|_| true, now));
         assert_eq!(elder(&b), Some("a"));
     }

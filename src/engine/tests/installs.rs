@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use super::harness::{EngineHarness, OWN};
 use crate::{
     api::PolicyBaselineStatus,
-    engine::facts::event::{Change, Event},
+    engine::facts::{
+        event::{Change, Event},
+        installs::SeenLease,
+    },
 };
 
 const INGRESS: &str = "baseline-default-deny-ingress";
@@ -19,7 +22,8 @@ fn install(namespace: &str, created: u8, version: u64, holder: &str) -> Event {
             "creationTimestamp": format!("1970-01-01T00:00:0{created}Z")},
         "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15},
     });
-    Event::Install(Change::Applied(Box::new(serde_json::from_value(lease).unwrap())))
+    let seen = SeenLease { lease: serde_json::from_value(lease).unwrap(), may_write: true };
+    Event::Install(Change::Applied(Box::new(seen)))
 }
 
 /// This install leads. It knows the namespace of another install, which its baselines exclude.
