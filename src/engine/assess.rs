@@ -116,14 +116,14 @@ pub fn assess(
     found
 }
 
-/// The sort key of a problem; the lowest comes first. The order: bypasses, blocked calls of the API server, what Enforce would change,
-/// exceeded quotas, the rest.
+/// The sort key of a problem; the lowest comes first. The order: exceeded quotas, bypasses, blocked calls of the API server, what Enforce
+/// would change, the rest. A quota refuses new policies only, so the namespace lacks one, until somebody acts.
 pub const fn importance(reason: FindingReason) -> u8 {
     match reason {
-        FindingReason::Violation(ViolationReason::Bypassed) => 0,
-        FindingReason::Violation(ViolationReason::ControlPlaneBlocked) => 1,
-        FindingReason::Notice(NoticeReason::WouldChange | NoticeReason::ExistingNamespace) => 2,
-        FindingReason::Violation(ViolationReason::QuotaExceeded) => 3,
+        FindingReason::Violation(ViolationReason::QuotaExceeded) => 0,
+        FindingReason::Violation(ViolationReason::Bypassed) => 1,
+        FindingReason::Violation(ViolationReason::ControlPlaneBlocked) => 2,
+        FindingReason::Notice(NoticeReason::WouldChange | NoticeReason::ExistingNamespace) => 3,
         FindingReason::Violation(_) | FindingReason::Notice(NoticeReason::ServesControlPlane | NoticeReason::OptedOut) => 4,
     }
 }

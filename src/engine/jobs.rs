@@ -28,6 +28,7 @@ impl Engine {
                 continue;
             }
             let all = drifts.len() == found;
+            let harmless = drifts.iter().filter(|drift| !self.closes_an_opening(&name, drift)).count();
             // The watch can show a write before the API server answers, so the cause is determined before the write.
             let cause = |drift: Drift| match cause(entry, &drift) {
                 Cause::Others if self.was_opted_out(&name, baseline.as_deref(), &drift, now) => {
@@ -42,6 +43,7 @@ impl Engine {
             }
             self.in_flight.insert(name.clone(), all);
             self.observed.writes_begin(&name);
+            self.outbox.policies.sent(&name, harmless, now.instant);
             return Some(Job { namespace: name, baseline, tasks });
         }
         None
@@ -108,7 +110,7 @@ impl Engine {
 }
 
 /// Why a policy is not as planned. Only changes by others count as drift; all else is normal work.
-fn cause(entry: &Entry, drift: &Drift) -> Cause {
+pub(super) fn cause(entry: &Entry, drift: &Drift) -> Cause {
     match entry.standing {
         ChangeOrigin::Bootstrapping if drift.class == Class::Missing => Cause::Bootstrap,
         _ if drift.class == Class::Missing && !entry.was_ours() => Cause::Bootstrap,

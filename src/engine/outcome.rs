@@ -90,9 +90,9 @@ impl Engine {
         if self.outbox.policies.repaired(ns, policy, drift.who.as_ref(), now.instant) {
             self.samples.push(MetricSample::Contested(role(job, drift)));
             let note = format!(
-                "the policy was changed {REPAIRS} times within a minute (last other field manager: {who}): each further repair waits longer, up to 30 s, until the policy stays as planned"
+                "the policy was changed {REPAIRS} times within a minute (last other field manager: {who}): until it stays as planned, what opens something is repaired once a second, and the repair of anything else waits longer each time, up to 30 s"
             );
-            warn!(namespace = %ns, policy, baseline, who, "the policy is changed again and again: each further repair waits longer");
+            warn!(namespace = %ns, policy, baseline, who, "the policy is changed again and again: repairs wait, those of openings for a second");
             self.announce(job, drift, uid(), EventReason::PolicyContested, note, now);
         }
     }

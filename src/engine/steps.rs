@@ -7,7 +7,9 @@ use super::{
     assess::{Assessment, assess},
     clock::Now,
     facts::namespaces::{ChangeOrigin, Entry},
+    jobs::cause,
     sample::MetricSample,
+    writes::Cause,
 };
 use crate::{
     api::NamespaceName,
@@ -73,6 +75,7 @@ impl Engine {
         self.wait_for_revisions(now);
         self.wait_for_plugins(now);
         self.announce_missing_fields(now);
+        self.announce_elder(now);
         if !self.may_decide() {
             return false;
         }
@@ -232,12 +235,21 @@ impl Engine {
     pub(super) fn writable(&self, ns: &NamespaceName, mut drifts: Vec<Drift>, now: Now) -> Vec<Drift> {
         let is_removal = |d: &Drift| matches!(d.fix, Repair::Delete { .. });
         let all_there = drifts.iter().all(is_removal);
+        let has_budget = self.outbox.policies.has_budget(ns, now.instant);
         drifts.retain(|d| {
             d.fix != Repair::WaitForFinalizer
                 && (all_there || !is_removal(d))
-                && self.outbox.policies.allows(ns, &d.policy, now.instant)
+                && self.outbox.policies.allows(ns, &d.policy, d.class.opens(), now.instant)
+                && (has_budget || self.closes_an_opening(ns, d))
         });
         drifts
+    }
+
+    /// Whether the repair closes what somebody opened: by a change of a planned policy, or by a policy that is to be removed.
+    pub(super) fn closes_an_opening(&self, ns: &NamespaceName, drift: &Drift) -> bool {
+        let Some(entry) = self.observed.get(ns) else { return false };
+        let opens = || entry.policies.get(&drift.policy).is_some_and(|print| !print.opens.is_none());
+        (drift.class.opens() && cause(entry, drift) == Cause::Others) || opens()
     }
 
     /// Notes that the namespace has no work left.

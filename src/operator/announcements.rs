@@ -1,9 +1,12 @@
-//! Announcements that wait while policies are written. Each becomes a request of its own, on the same API server: in a storm of repairs, the
+//! Announcements that wait while policies are written, at most some for each namespace. Each becomes a request of its own, on the same API server: in a storm of repairs, the
 //! Events would take as much of it as the repairs (I9).
 
 use std::time::{Duration, Instant};
 
-use crate::{cluster::events::Announcer, engine::writes::Announcement};
+use crate::{
+    cluster::events::Announcer,
+    engine::{outbox::event_budget::EventBudgets, writes::Announcement},
+};
 
 /// So many wait at most.
 const MOST: usize = 512;
@@ -14,18 +17,19 @@ const LONGEST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Announcements {
     announcer: Announcer,
+    budgets: EventBudgets,
     waiting: WaitingAnnouncements,
 }
 
 impl Announcements {
     /// Publishes by this announcer.
     pub fn new(announcer: Announcer) -> Self {
-        Self { announcer, waiting: WaitingAnnouncements::default() }
+        Self { announcer, budgets: EventBudgets::default(), waiting: WaitingAnnouncements::default() }
     }
 
     /// Takes the latest ones, and publishes what is due. `jobs` is the number of namespaces that policies are being written to.
     pub fn publish(&mut self, latest: Vec<Announcement>, jobs: usize, now: Instant) {
-        self.waiting.add(latest, now);
+        self.waiting.add(self.budgets.admit(latest, now), now);
         for announcement in self.waiting.release(jobs, now) {
             self.announcer.announce(announcement);
         }
@@ -33,12 +37,13 @@ impl Announcements {
 
     /// When some are due though no write ends.
     pub fn wakes(&self) -> Option<Instant> {
-        self.waiting.wakes()
+        self.waiting.wakes().into_iter().chain(self.budgets.wakes()).min()
     }
 
     /// Publishes the rest.
     pub fn finish(mut self) {
-        for announcement in self.waiting.take() {
+        let left_out = self.budgets.take_left_out();
+        for announcement in self.waiting.take().into_iter().chain(left_out) {
             self.announcer.announce(announcement);
         }
     }

@@ -5,6 +5,7 @@ mod accepted;
 mod admin;
 mod admin_port;
 mod admission;
+mod amplification;
 mod backends;
 mod bootstrap;
 mod client;

@@ -14,7 +14,7 @@ use crate::admin_port::metrics_of;
 use crate::list_managed::until_orphans;
 use crate::repair::{PLATFORM, enforcing, protected};
 use crate::scene::{
-    DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, condition, events, fence, merge, policies_of, tenant, until_event,
+    CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, condition, events, fence, merge, policies_of, tenant, until_event,
     until_holds, until_ready, until_status, version, writes_since,
 };
 use crate::support::follow;
@@ -40,28 +40,30 @@ async fn create(client: &Client, namespace: &str, name: &str, spec: &Value) -> N
     policies_of(client, namespace).create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap()
 }
 
-/// Opens a policy each time the operator has closed it, `rounds` times. Returns after it was opened for the last time.
-async fn fight(client: &Client, namespace: &str, policy: &str, rounds: usize) {
+/// Changes a policy each time the operator has repaired it, `rounds` times. Returns after it was changed for the last time.
+async fn fight(client: &Client, namespace: &str, policy: &str, change: &Value, rounds: usize) {
     let policies = policies_of(client, namespace);
-    let hole = json!({ "spec": { "ingress": [{}] } });
-    let mut seen = merge(&policies, policy, "other-operator", &hole).await;
+    let planned = policies.get(policy).await.unwrap();
+    let is_planned = |stored: &NetworkPolicy| stored.spec == planned.spec && stored.labels() == planned.labels();
+    let mut seen = merge(&policies, policy, "other-operator", change).await;
+    assert!(!is_planned(&seen));
     for _ in 1..rounds {
         let params = WatchParams::default().fields(&format!("metadata.name={policy}"));
         let events = follow(&policies, params, &version(&seen)).await.unwrap();
-        let closed = events.try_filter_map(async |event| {
+        let repaired = events.try_filter_map(async |event| {
             let WatchEvent::Modified(stored) = event else { return Ok(None) };
-            Ok(stored.spec.is_some_and(|spec| spec.ingress.is_none()).then_some(()))
+            Ok(is_planned(&stored).then_some(()))
         });
-        let mut closed = std::pin::pin!(closed);
-        tokio::time::timeout(TIMEOUT * 2, closed.try_next()).await.expect("the policy is repaired").unwrap().unwrap();
-        seen = merge(&policies, policy, "other-operator", &hole).await;
+        let mut repaired = std::pin::pin!(repaired);
+        tokio::time::timeout(TIMEOUT * 2, repaired.try_next()).await.expect("the policy is repaired").unwrap().unwrap();
+        seen = merge(&policies, policy, "other-operator", change).await;
     }
 }
 
 // Contested.
 
 #[tokio::test]
-async fn i7_a_contested_policy_is_repaired_later_is_told_and_delays_no_other() {
+async fn i7_a_contested_policy_is_closed_soon_its_labels_wait_and_it_delays_no_other() {
     if skipped_without_audit_log() {
         return;
     }
@@ -71,7 +73,8 @@ async fn i7_a_contested_policy_is_repaired_later_is_told_and_delays_no_other() {
     until_holds(&world, &ns, &plan).await;
     let tenant = tenant(&world, &[&ns]).await;
     let before = policies_of(&tenant, &ns).get(DENY_INGRESS).await.unwrap();
-    fight(&tenant, &ns, DENY_INGRESS, 7).await;
+    let hole = json!({ "spec": { "ingress": [{}] } });
+    fight(&tenant, &ns, DENY_INGRESS, &hole, 7).await;
 
     let event = until_event(&world, &tenant, &ns, "PolicyContested", DENY_INGRESS).await;
     let note = event.message.unwrap();
@@ -81,19 +84,26 @@ async fn i7_a_contested_policy_is_repaired_later_is_told_and_delays_no_other() {
     let metric = r#"policy_baseline_contested_total{role="default_deny_ingress"} 1"#;
     assert!(metrics_of(&world).await.contains(metric));
 
-    // Everything else keeps full speed: while its repair waits, the operator repairs another policy of that namespace and protects a
-    // new namespace.
+    // The ninth repair of a label waits for eight seconds. Meanwhile the operator closes the other contested policy, creates a policy
+    // again, and protects a new namespace.
+    until_holds(&world, &ns, &plan).await;
+    let relabelled = json!({ "metadata": { "labels": { "policybaseline.io/role": "other" } } });
+    fight(&tenant, &ns, DENY_EGRESS, &relabelled, 9).await;
     let mark = world.audit().unwrap().mark();
-    policies_of(&tenant, &ns).delete(DENY_EGRESS, &DeleteParams::default()).await.unwrap();
+    fight(&tenant, &ns, DENY_INGRESS, &hole, 2).await;
+    policies_of(&tenant, &ns).delete(CARVEOUT, &DeleteParams::default()).await.unwrap();
     let other = world.namespace("other", &[]).await.unwrap();
     until_holds(&world, &other, &plan).await;
     let after = until_holds(&world, &ns, &plan).await;
-    // Its repair comes last, in place (I3). Everything else was written before.
+    // Its repair comes last. All are repaired in place (I3).
     assert_eq!(after[DENY_INGRESS].uid(), before.uid());
     let writes = writes_since(&world, mark);
-    let names: Vec<&str> = writes.iter().filter(|w| w.resource == "networkpolicies").map(|w| w.name.as_str()).collect();
-    assert_eq!(names.last(), Some(&DENY_INGRESS), "{names:?}");
-    assert_eq!(events(&tenant, &ns).await.iter().filter(|e| e.reason.as_deref() == Some("PolicyContested")).count(), 1);
+    let ours = writes.iter().filter(|w| w.resource == "networkpolicies" && w.user == World::operator_user());
+    let names: Vec<(&str, &str)> = ours.map(|w| (w.namespace.as_str(), w.name.as_str())).collect();
+    assert_eq!(names.last(), Some(&(&*ns, DENY_EGRESS)), "{names:?}");
+    assert_eq!(names.iter().filter(|name| **name == (&ns, DENY_INGRESS)).count(), 2, "{names:?}");
+    let contested = events(&tenant, &ns).await.into_iter().filter(|e| e.reason.as_deref() == Some("PolicyContested"));
+    assert_eq!(contested.count(), 2, "one for each policy");
 }
 
 // Bypass.
@@ -129,7 +139,7 @@ fn bypasses() -> Vec<(&'static str, Value, Option<&'static str>)> {
 }
 
 /// A policy that says that it is the operator's: the labels of ours, the id for its own name, and the name of a baseline or none.
-fn forged(namespace: &str, name: &str, baseline: Option<&str>) -> NetworkPolicy {
+pub fn forged(namespace: &str, name: &str, baseline: Option<&str>) -> NetworkPolicy {
     let mut labels = json!({ LABEL_MANAGED_BY: MANAGER, LABEL_ID: own_id(namespace, name) });
     if let Some(baseline) = baseline {
         labels["policybaseline.io/baseline"] = baseline.into();

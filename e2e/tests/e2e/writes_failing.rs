@@ -180,28 +180,67 @@ spec: {{ policyName: deny, validationActions: [Deny] }}
     until_healed(&world, &ns).await;
 }
 
-#[tokio::test]
-async fn a_used_up_quota_is_named_and_the_rest_follows_once_there_is_room() {
-    let (mut world, ns) = prepared("quota").await;
-    let quota = |hard: u32| {
-        let hard = json!({ "count/networkpolicies.networking.k8s.io": hard.to_string() });
-        json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "few", "namespace": ns }, "spec": { "hard": hard } })
-    };
-    world.apply_yaml(&quota(1).to_string()).await.unwrap();
-    let quotas: Api<ResourceQuota> = Api::namespaced(world.admin(), &ns);
+/// A quota of that many policies, in force.
+async fn quota(world: &World, namespace: &str, hard: u32) {
+    let of = json!({ "count/networkpolicies.networking.k8s.io": hard.to_string() });
+    let metadata = json!({ "name": "few", "namespace": namespace });
+    let quota = json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": { "hard": of } });
+    world.apply_yaml(&quota.to_string()).await.unwrap();
+    let quotas: Api<ResourceQuota> = Api::namespaced(world.admin(), namespace);
     world
         .eventually("the quota is in force", TIMEOUT, async || {
-            quotas.get("few").await.map(|quota| quota.status.and_then(|status| status.used))
+            let status = quotas.get("few").await.map(|quota| quota.status.unwrap_or_default());
+            status.is_ok_and(|status| {
+                let hard = status.hard.unwrap_or_default();
+                status.used.is_some() && hard.values().any(|value| value.0 == of["count/networkpolicies.networking.k8s.io"])
+            })
         })
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_used_up_quota_is_named_and_the_rest_follows_once_there_is_room() {
+    let (mut world, ns) = prepared("quota").await;
+    quota(&world, &ns, 1).await;
     world.start_operator().await.unwrap();
 
     let message = until_failing(&world, &ns, "QuotaExceeded").await;
     assert!(message.contains("few") && message.contains("count/networkpolicies"), "{message}");
     assert_eq!(world.policies(&ns).await.unwrap().len(), 1);
     fence(&world, &Plan::of(PLATFORM), &[]).await;
-    world.apply_yaml(&quota(3).to_string()).await.unwrap();
+    quota(&world, &ns, 3).await;
+    until_healed(&world, &ns).await;
+}
+
+#[tokio::test]
+async fn a_policy_that_a_filler_of_the_quota_keeps_out_is_the_first_violation_and_is_created_once_there_is_room() {
+    let (mut world, ns) = prepared("filler").await;
+    world.start_operator().await.unwrap();
+    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    let policies = policies_of(&world.admin(), &ns);
+    let create = async |name: &str, rules: serde_json::Value| {
+        let spec = json!({ "podSelector": {}, "policyTypes": ["Ingress"], "ingress": rules });
+        let policy = json!({ "metadata": { "name": name }, "spec": spec });
+        policies.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.map(drop)
+    };
+    create("open", json!([{}])).await.unwrap();
+    quota(&world, &ns, 4).await;
+    // Whoever deletes a policy and is faster than the operator can take its place in the quota.
+    world.stop_operator().unwrap();
+    policies.delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
+    world.eventually("there is room", TIMEOUT, async || create("filler", json!([])).await).await.unwrap();
+    world.start_operator().await.unwrap();
+    let expected = [("QuotaExceeded", Some(DENY_INGRESS)), ("Bypassed", Some("open"))];
+    let what = "the violations are sorted";
+    until_status(&world, PLATFORM, what, |status| {
+        let found = violations_in(status, &ns).into_iter().map(|v| (v.reason.into_str(), v.policy.as_deref()));
+        found.collect::<Vec<_>>() == expected
+    })
+    .await;
+    for name in ["filler", "open"] {
+        policies.delete(name, &DeleteParams::default()).await.unwrap();
+    }
     until_healed(&world, &ns).await;
 }
 

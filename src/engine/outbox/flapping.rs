@@ -1,5 +1,6 @@
-//! Policies that somebody changes again and again (contests). Each repair waits longer than the last, but repairs never stop. All other
-//! policies keep full speed (I7). The identity of the writer does not matter: the claimed writer is shown, but never relied on (I13).
+//! Policies that somebody changes again and again (contests). Repairs never stop. What opens something is repaired within a second of the
+//! last repair. Each repair of a harmless difference waits longer than the last. All other policies keep full speed (I7). The identity of
+//! the writer does not matter: the claimed writer is shown, but never relied on (I13).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,7 +17,10 @@ use crate::{
 /// This many repairs within `WITHIN` are a contest.
 pub const REPAIRS: usize = 5;
 const WITHIN: Duration = Duration::from_mins(1);
+/// The wait after a repair, if what differs next opens something. Otherwise the first wait, which grows.
 const FIRST: Duration = Duration::from_secs(1);
+/// All contested policies together are repaired 20 times a second at most: each waits at least so long for each contest that there is.
+const FOR_EACH: Duration = Duration::from_millis(50);
 /// A contest is over when no repair was needed for this long.
 pub const CALM: Duration = Duration::from_mins(2);
 
@@ -29,6 +33,8 @@ type Repairs = [u32; REPAIRS - 1];
 #[cfg_attr(test, derive(Clone))]
 pub struct FlapDetector {
     contested: HashMap<NamespaceName, BTreeMap<String, Flapping>>,
+    /// How many policies are contested.
+    count: u32,
     /// Recent repairs, by a digest of namespace and policy, in two generations. After `WITHIN`, `recent` replaces `older`, and the former
     /// `older` is dropped.
     recent: HashMap<Digest, Repairs>,
@@ -44,16 +50,25 @@ struct Flapping {
     /// The number of repairs since the contest began.
     rounds: u32,
     /// Until when the next repair waits. `None` after a change of the plan.
-    until: Option<Instant>,
+    until: Option<RepairWait>,
     last: Instant,
     who: Option<Arc<str>>,
+}
+
+/// Until when the next repair waits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RepairWait {
+    /// If what differs opens something.
+    pub opening: Instant,
+    /// If the difference is harmless.
+    pub harmless: Instant,
 }
 
 /// What a repair means for the next one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RepairDelay {
     /// The next repair waits until then.
-    pub until: Instant,
+    pub until: RepairWait,
     /// The contest begins with this repair.
     pub begins: bool,
 }
@@ -68,8 +83,11 @@ impl FlapDetector {
         let contest = self.contested.entry(ns.clone()).or_default().entry(policy.to_owned());
         let contest = contest.or_insert_with(|| Flapping { rounds: 0, until: None, last: now, who: None });
         let begins = contest.rounds == 0;
+        self.count += u32::from(begins);
         contest.rounds = contest.rounds.saturating_add(1);
-        let until = now + Delays::new(FIRST, LONGEST).spread(ns, policy).after(contest.rounds).min(LONGEST);
+        let least = FOR_EACH * self.count;
+        let harmless = Delays::new(FIRST, LONGEST).spread(ns, policy).after(contest.rounds).min(LONGEST);
+        let until = RepairWait { opening: now + FIRST.max(least), harmless: now + harmless.max(least) };
         (contest.until, contest.last) = (Some(until), now);
         if let Some(who) = who {
             contest.who = Some(who.clone());
@@ -103,9 +121,10 @@ impl FlapDetector {
         }
     }
 
-    /// Whether a policy may be repaired now.
-    pub fn allows(&self, ns: &NamespaceName, policy: &str, now: Instant) -> bool {
-        self.contest(ns, policy).and_then(|contest| contest.until).is_none_or(|until| until <= now)
+    /// Whether a policy may be repaired now. `opens`: until then, it may allow what the plan denies.
+    pub fn allows(&self, ns: &NamespaceName, policy: &str, opens: bool, now: Instant) -> bool {
+        let until = self.contest(ns, policy).and_then(|contest| contest.until);
+        until.is_none_or(|until| if opens { until.opening <= now } else { until.harmless <= now })
     }
 
     fn contest(&self, ns: &NamespaceName, policy: &str) -> Option<&Flapping> {
@@ -118,9 +137,8 @@ impl FlapDetector {
             policy: Some(policy.clone()),
             reason: ViolationReason::Contested.into(),
             message: format!(
-                "another writer changes the policy again and again (last other field manager: {}); repairs wait up to {} s until it stays as planned for {} minutes: find that writer and stop it",
+                "another writer changes the policy again and again (last other field manager: {}). Until it stays as planned for {} minutes, what opens something waits a second for its repair, and the rest waits longer. Find that writer and stop it. The component protect refuses such changes",
                 contest.who.as_deref().unwrap_or("unknown"),
-                LONGEST.as_secs(),
                 CALM.as_secs() / 60
             ),
         };
@@ -134,6 +152,7 @@ impl FlapDetector {
             policies.retain(|_, contest| now.saturating_duration_since(contest.last) < CALM);
             !policies.is_empty()
         });
+        self.recount();
     }
 
     /// The plan changed: contested policies may be written at once.
@@ -143,7 +162,13 @@ impl FlapDetector {
 
     /// Forgets a namespace.
     pub fn forget(&mut self, ns: &NamespaceName) {
-        self.contested.remove(ns);
+        if self.contested.remove(ns).is_some() {
+            self.recount();
+        }
+    }
+
+    fn recount(&mut self) {
+        self.count = self.contested.values().map(BTreeMap::len).sum::<usize>().try_into().unwrap_or(u32::MAX);
     }
 }
 
@@ -153,7 +178,7 @@ impl FlapDetector {
     pub fn essence(&self, now: Instant) -> Vec<(String, usize)> {
         let recent = self.recent.iter().chain(&self.older);
         let repaired = recent.map(|(key, times)| (key.to_string(), times.iter().filter(|t| **t > 0).count()));
-        let waits = |contest: &Flapping| usize::from(contest.until.is_some_and(|until| until > now));
+        let waits = |contest: &Flapping| contest.until.map_or(0, |until| usize::from(until.opening > now) + usize::from(until.harmless > now));
         let contested = self.contested.values().flatten().map(|(policy, contest)| (policy.clone(), waits(contest)));
         let mut all: Vec<_> = repaired.chain(contested).collect();
         all.sort_unstable();
@@ -185,8 +210,8 @@ mod tests {
     #[test]
     fn five_repairs_within_a_minute_are_a_contest_of_that_policy_alone() {
         let (contests, now) = contested();
-        assert!(!contests.allows(&ns("a"), "p", now));
-        assert!(contests.allows(&ns("a"), "q", now) && contests.allows(&ns("b"), "p", now));
+        assert!(!contests.allows(&ns("a"), "p", true, now) && !contests.allows(&ns("a"), "p", false, now));
+        assert!(contests.allows(&ns("a"), "q", false, now) && contests.allows(&ns("b"), "p", false, now));
         let problems = contests.problems(&ns("a"));
         assert!(problems.len() == 1 && problems[0].message.contains("kubectl-edit"), "{problems:?}");
         assert_eq!(contests.problems(&ns("b")), []);
@@ -202,17 +227,55 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_to_half_a_minute_and_repairs_never_end() {
+    fn waits_of_harmless_repairs_grow_to_half_a_minute_and_repairs_never_end() {
         let (mut contests, mut now) = contested();
         let mut before = Duration::ZERO;
         for _ in 0..50 {
             let wait = contests.repaired(&ns("a"), "p", None, now).unwrap();
-            let took = wait.until - now;
+            let until = wait.until.harmless;
+            let took = until - now;
             assert!(!wait.begins && took >= before && took <= LONGEST, "{took:?} after {before:?}");
-            assert!(!contests.allows(&ns("a"), "p", now + took / 2) && contests.allows(&ns("a"), "p", wait.until));
-            (before, now) = (took, wait.until);
+            assert!(!contests.allows(&ns("a"), "p", false, now + took / 2) && contests.allows(&ns("a"), "p", false, until));
+            (before, now) = (took, until);
         }
         assert_eq!(before, LONGEST);
+    }
+
+    #[test]
+    fn i7_an_opening_waits_a_second_however_long_the_contest_lasts() {
+        let (mut contests, mut now) = contested();
+        for _ in 0..500 {
+            let wait = contests.repaired(&ns("a"), "p", None, now).unwrap();
+            assert_eq!(wait.until.opening - now, FIRST);
+            assert!(!contests.allows(&ns("a"), "p", true, now) && contests.allows(&ns("a"), "p", true, now + FIRST));
+            now = wait.until.opening;
+        }
+    }
+
+    #[test]
+    fn i7_all_contested_policies_together_are_repaired_twenty_times_a_second_at_most() {
+        let (mut contests, start) = (FlapDetector::default(), Instant::now());
+        let names: Vec<_> = (0..200).map(|n| ns(&n.to_string())).collect();
+        for at in 0..REPAIRS {
+            let at = u32::try_from(at).unwrap();
+            names.iter().for_each(|ns| drop(contests.repaired(ns, "p", None, start + SECOND * at)));
+        }
+        let (tick, mut now, mut repairs) = (FOR_EACH, start + SECOND * 60, 0);
+        let limit = 60;
+        for _ in 0..(SECOND * limit).as_millis() / tick.as_millis() {
+            for ns in &names {
+                if contests.allows(ns, "p", true, now) {
+                    contests.repaired(ns, "p", None, now);
+                    repairs += 1;
+                }
+            }
+            now += tick;
+        }
+        assert!(repairs <= 20 * limit + 200, "{repairs} repairs in {limit} s");
+        contests.forget(&names[0]);
+        assert_eq!(contests.count, 199);
+        contests.calm_down(now + CALM);
+        assert_eq!(contests.count, 0);
     }
 
     #[test]
@@ -229,7 +292,7 @@ mod tests {
     fn a_new_plan_is_written_at_once_and_a_namespace_that_is_gone_is_forgotten() {
         let (mut contests, now) = contested();
         contests.plan_changed();
-        assert!(contests.allows(&ns("a"), "p", now) && contests.problems(&ns("a")).len() == 1);
+        assert!(contests.allows(&ns("a"), "p", false, now) && contests.problems(&ns("a")).len() == 1);
         contests.forget(&ns("a"));
         assert_eq!(contests.problems(&ns("a")), []);
     }

@@ -2,6 +2,7 @@
 //! the data of that write. A new kind needs its file, and its entries here, in `outgoing.rs` and in `cluster`.
 
 pub mod baseline_status;
+pub mod event_budget;
 pub mod flapping;
 pub mod namespace_labels;
 pub mod opt_out_state;
@@ -10,6 +11,7 @@ pub mod pending;
 pub mod policies;
 pub mod retry;
 pub mod revisions;
+mod write_budget;
 
 use std::{sync::Arc, time::Instant};
 

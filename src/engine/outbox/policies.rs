@@ -11,6 +11,7 @@ use super::{
     flapping::{CALM, FlapDetector},
     pending::{Attempt, PendingWrite},
     retry::{Delays, LONGEST},
+    write_budget::WriteBudgets,
 };
 use crate::{
     api::{NamespaceName, reason::Failure},
@@ -31,13 +32,28 @@ type Retry = PendingWrite<(Failure, String)>;
 pub struct RetrySchedule {
     setbacks: HashMap<NamespaceName, HashMap<String, Retry>>,
     contests: FlapDetector,
+    budgets: WriteBudgets,
     wakes: BinaryHeap<Reverse<(Instant, NamespaceName)>>,
 }
 
 impl RetrySchedule {
-    /// Whether a policy may be written now.
-    pub fn allows(&self, ns: &NamespaceName, policy: &str, now: Instant) -> bool {
-        self.setback(ns, policy).is_none_or(|s| s.due(now)) && self.contests.allows(ns, policy, now)
+    /// Whether a policy may be written now. `opens`: until then, it may allow what the plan denies.
+    pub fn allows(&self, ns: &NamespaceName, policy: &str, opens: bool, now: Instant) -> bool {
+        self.setback(ns, policy).is_none_or(|s| s.due(now)) && self.contests.allows(ns, policy, opens, now)
+    }
+
+    /// Whether the namespace may have another write now that closes no opening.
+    pub fn has_budget(&self, ns: &NamespaceName, now: Instant) -> bool {
+        self.budgets.allows(ns, now)
+    }
+
+    /// Notes that this many writes that close no opening are sent.
+    pub fn sent(&mut self, ns: &NamespaceName, writes: usize, now: Instant) {
+        if writes > 0
+            && let Some(at) = self.budgets.spend(ns, writes, now)
+        {
+            self.wakes.push(Reverse((at, ns.clone())));
+        }
     }
 
     /// Notes a failure. Returns the number of failures in a row.
@@ -72,9 +88,9 @@ impl RetrySchedule {
     /// Notes that a change by somebody else was repaired. `who` is the claimed writer. Returns whether a contest begins with this repair.
     pub fn repaired(&mut self, ns: &NamespaceName, policy: &str, who: Option<&Arc<str>>, now: Instant) -> bool {
         let Some(wait) = self.contests.repaired(ns, policy, who, now) else { return false };
-        // One wake-up to repair the policy again, and one to find that the contest is over.
-        self.wakes.push(Reverse((wait.until, ns.clone())));
-        self.wakes.push(Reverse((now + CALM, ns.clone())));
+        // Two wake-ups to repair the policy again, and one to find that the contest is over.
+        let wakes = [wait.until.opening, wait.until.harmless, now + CALM];
+        self.wakes.extend(wakes.map(|at| Reverse((at, ns.clone()))));
         wait.begins
     }
 
@@ -102,17 +118,20 @@ impl RetrySchedule {
     pub fn forget(&mut self, ns: &NamespaceName) {
         self.setbacks.remove(ns);
         self.contests.forget(ns);
+        self.budgets.forget(ns);
     }
 
     /// The plan changed: everything may be tried again at once.
     pub fn reset(&mut self) {
         self.setbacks.clear();
         self.contests.plan_changed();
+        self.budgets.plan_changed();
     }
 
     /// Returns the namespaces whose wait is over.
     pub fn due(&mut self, now: Instant) -> Vec<NamespaceName> {
         self.contests.calm_down(now);
+        self.budgets.sweep(now);
         let mut due = Vec::new();
         while self.wakes.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             due.extend(self.wakes.pop().map(|Reverse((_, ns))| ns));
@@ -177,11 +196,11 @@ mod tests {
     fn a_failure_delays_that_policy_alone() {
         let (mut pace, now) = (RetrySchedule::default(), Instant::now());
         assert_eq!(pace.failed(&ns("a"), "p", Failure::QuotaExceeded, "m".into(), now), 1);
-        assert!(!pace.allows(&ns("a"), "p", now));
-        assert!(pace.allows(&ns("a"), "q", now) && pace.allows(&ns("b"), "p", now));
+        assert!(!pace.allows(&ns("a"), "p", true, now));
+        assert!(pace.allows(&ns("a"), "q", true, now) && pace.allows(&ns("b"), "p", true, now));
         let next = pace.next().unwrap();
         assert_eq!(pace.due(next), [ns("a")]);
-        assert!(pace.allows(&ns("a"), "p", next));
+        assert!(pace.allows(&ns("a"), "p", true, next));
     }
 
     #[test]
@@ -205,7 +224,7 @@ mod tests {
             assert_eq!(pace.problem(&ns("a"), "p").is_some(), failures == 3);
         }
         pace.news(&ns("a"));
-        assert!(pace.allows(&ns("a"), "p", now));
+        assert!(pace.allows(&ns("a"), "p", true, now));
     }
 
     #[test]
@@ -213,9 +232,9 @@ mod tests {
         let (mut pace, now) = (RetrySchedule::default(), Instant::now());
         pace.hold(&ns("a"), "p", now);
         pace.news(&ns("a"));
-        assert!(!pace.allows(&ns("a"), "p", now) && pace.problem(&ns("a"), "p").is_none());
+        assert!(!pace.allows(&ns("a"), "p", true, now) && pace.problem(&ns("a"), "p").is_none());
         let next = pace.next().unwrap();
-        assert!(pace.due(next) == [ns("a")] && pace.allows(&ns("a"), "p", next));
+        assert!(pace.due(next) == [ns("a")] && pace.allows(&ns("a"), "p", true, next));
     }
 
     #[test]
@@ -223,9 +242,9 @@ mod tests {
         let (mut pace, now) = (RetrySchedule::default(), Instant::now());
         pace.failed(&ns("a"), "p", Failure::Forbidden, "m".into(), now);
         pace.succeeded(&ns("a"), "p");
-        assert!(pace.allows(&ns("a"), "p", now) && pace.problem(&ns("a"), "p").is_none());
+        assert!(pace.allows(&ns("a"), "p", true, now) && pace.problem(&ns("a"), "p").is_none());
         pace.failed(&ns("a"), "p", Failure::Forbidden, "m".into(), now);
         pace.reset();
-        assert!(pace.allows(&ns("a"), "p", now));
+        assert!(pace.allows(&ns("a"), "p", true, now));
     }
 }

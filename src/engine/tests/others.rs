@@ -48,16 +48,47 @@ fn contested() -> EngineHarness {
     sim
 }
 
+/// Somebody changes a label of the policy.
+fn relabel(sim: &mut EngineHarness) {
+    sim.tamper("a", EGRESS, |policy| {
+        policy.metadata.labels.as_mut().unwrap().insert("policybaseline.io/role".into(), "x".into());
+    });
+}
+
 #[test]
-fn a_policy_that_is_changed_again_and_again_is_repaired_later_and_later_and_never_given_up() {
+fn i7_a_contested_policy_that_is_opened_again_and_again_is_closed_a_second_after_each_repair() {
     let mut sim = contested();
-    for _ in 0..20 {
-        sim.delete("a", EGRESS);
+    for round in 0..50 {
+        if round % 2 == 0 {
+            sim.delete("a", EGRESS);
+        } else {
+            sim.tamper("a", EGRESS, |policy| policy.spec.as_mut().unwrap().egress = Some(vec![Default::default()]));
+        }
         assert_eq!(sim.answer(|_, _| None), 0, "its repair waits");
-        sim.pass(SECOND * 30);
-        sim.settle();
-        assert!(sim.policies.contains_key(&("a".into(), EGRESS.into())));
+        sim.pass(SECOND);
+        assert_eq!(sim.answer(|_, _| None), 1, "round {round}");
     }
+}
+
+#[test]
+fn a_contested_policy_of_which_only_a_label_is_changed_is_repaired_later_and_later_and_never_given_up() {
+    let mut sim = contested();
+    // Sources that have not answered for half a minute are given up. Then everything is planned again, and contested policies wait no more.
+    sim.pass(SECOND * 20);
+    sim.settle();
+    let wait = |sim: &mut EngineHarness| {
+        relabel(sim);
+        (0..=30).find(|_| {
+            let written = sim.answer(|_, _| None) > 0;
+            if !written {
+                sim.pass(SECOND);
+            }
+            written
+        })
+    };
+    let waits: Vec<i32> = (0..20).map(|_| wait(&mut sim).unwrap()).collect();
+    assert!(waits.is_sorted() && waits.iter().zip([0, 2, 4, 8]).all(|(wait, least)| *wait >= least), "{waits:?}");
+    assert!(waits[10..].iter().all(|wait| *wait == 30), "{waits:?}");
 }
 
 #[test]
@@ -78,7 +109,7 @@ fn a_contest_is_told_once_in_an_event_and_in_the_metrics_and_stays_in_the_status
     let expected = [("Contested".to_owned(), EGRESS.to_owned())];
     assert_eq!(violations(&mut sim), expected);
     let since = sim.statuses.last().unwrap().violations[0].since.clone();
-    sim.delete("a", EGRESS);
+    relabel(&mut sim);
     sim.settle();
     assert_eq!(violations(&mut sim), expected);
     assert_eq!(ready(sim.statuses.last().unwrap()), "WritingPolicies", "it is not as planned while its repair waits");
@@ -260,4 +291,39 @@ fn kinds_of_policies_that_are_not_looked_at_are_told_and_nothing_waits_for_them(
         Change::Deleted(Configuration { kind: Crd, name: kind.into(), services: vec![], missing_fields: vec![] }),
     ));
     assert_eq!(coverage(&mut sim), None);
+}
+
+#[test]
+fn i7_a_label_that_goes_back_and_forth_causes_few_writes_and_an_opening_is_closed_all_the_same() {
+    let mut sim = EngineHarness::new();
+    sim.baseline(1, json!({"namespaceSelector": {"matchLabels": {"team": "a"}}}));
+    let flip = |sim: &mut EngineHarness, name: &str, team: &str| sim.namespace_with(name, json!({"team": team}));
+    flip(&mut sim, "a", "a");
+    sim.settle();
+    let mut jobs = 0;
+    for _ in 0..50 {
+        flip(&mut sim, "a", "b");
+        jobs += sim.answer(|_, _| None);
+        flip(&mut sim, "a", "a");
+        jobs += sim.answer(|_, _| None);
+    }
+    assert!((5..=10).contains(&jobs), "three writes each, and thirty writes in all: {jobs}");
+    // Another namespace does not wait, and nor does an opening in this one.
+    flip(&mut sim, "b", "a");
+    assert_eq!(sim.answer(|_, _| None), 1);
+    for _ in 0..12 {
+        sim.pass(SECOND * 20);
+        sim.settle();
+    }
+    assert_eq!(sim.policies.len(), 6, "everything is in place in the end");
+    for _ in 0..20 {
+        flip(&mut sim, "a", "b");
+        sim.answer(|_, _| None);
+        flip(&mut sim, "a", "a");
+        sim.answer(|_, _| None);
+    }
+    sim.pass(SECOND * 3);
+    sim.settle();
+    sim.tamper("a", EGRESS, |policy| policy.spec.as_mut().unwrap().egress = Some(vec![Default::default()]));
+    assert_eq!(sim.answer(|_, _| None), 1);
 }

@@ -37,6 +37,17 @@ pub enum Class {
     Stale,
 }
 
+impl Class {
+    /// Whether traffic that the plan denies may be allowed until the drift is repaired. Nothing is known of the spec of a policy that is not
+    /// ours, so that counts too.
+    pub const fn opens(self) -> bool {
+        match self {
+            Self::Missing | Self::SpecChanged | Self::Unmanaged | Self::Terminating => true,
+            Self::MetadataChanged | Self::Pinned | Self::Stale => false,
+        }
+    }
+}
+
 /// One planned policy, in the form that is compared.
 #[derive(Clone, Copy, Debug)]
 pub struct PlannedPolicy<'a> {
