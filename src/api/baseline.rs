@@ -513,7 +513,8 @@ pub struct NamespaceCounts {
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub held: u32,
-    /// Nothing is changed there for now: this baseline is suspended or stalled, or a change waits for a confirmation.
+    /// Nothing is changed there for now: this baseline is suspended or stalled, a change waits for a confirmation, or a finalizer keeps a
+    /// policy that was removed.
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub frozen: u32,

@@ -1,55 +1,56 @@
-//! The marks of other tools on the operator's policies: finalizers that may stay, and keys by which a tool tracks what it may delete. Both
-//! are judged by their domains, because a tool invents further names of its domain. A domain holds for its subdomains too.
+//! The marks of other tools on the operator's policies: keys by which a tool finds what it may delete. Most are judged by their domains,
+//! because a tool invents further names of its domain. A domain holds for its subdomains too.
 
 use super::names::is_dns_label;
 
 /// Tools that delete what they track and no longer find in their sources.
-const TRACKING_DOMAINS: [&str; 7] = [
+const TRACKING_DOMAINS: [&str; 8] = [
     "applyset.kubernetes.io",
     "configsync.gke.io",
     "fleet.cattle.io",
     "kapp.k14s.io",
     "meta.helm.sh",
     "objectset.rio.cattle.io",
+    "projectsveltos.io",
     "toolkit.fluxcd.io",
 ];
 
-/// Tracking keys of other domains. Further keys of these domains are harmless, or even say that nothing is to be deleted.
-const TRACKING_KEYS: [&str; 5] = [
+/// Such keys of other domains: they track what a tool may delete, or say when it deletes. Further keys of these domains are harmless, or
+/// even say that nothing is to be deleted.
+const TRACKING_KEYS: [&str; 14] = [
     "app.kubernetes.io/instance",
     "argocd.argoproj.io/installation-id",
     "argocd.argoproj.io/instance",
     "argocd.argoproj.io/tracking-id",
+    // Capsule deletes policies with this label that its tenant does not list.
+    "capsule.clastix.io/network-policy",
+    "cleanup.kyverno.io/ttl",
     "config.k8s.io/owning-inventory",
+    // The first version of Flux.
+    "fluxcd.io/sync-gc-mark",
+    // The Hierarchical Namespace Controller deletes copies whose original it does not find.
+    "hnc.x-k8s.io/inherited-from",
+    // kube-janitor.
+    "janitor/expires",
+    "janitor/ttl",
+    "k8s-ttl-controller.twin.sh/ttl",
+    // Gardener deletes the policies of a Service that is gone.
+    "networking.resources.gardener.cloud/service-name",
+    "networking.resources.gardener.cloud/service-namespace",
 ];
-
-/// Network plugins that may put a finalizer on a NetworkPolicy. The component `protect` has the same domains.
-const PLUGIN_DOMAINS: [&str; 7] =
-    ["antrea.io", "cilium.io", "k8s.ovn.org", "kubeovn.io", "networking.gke.io", "networking.k8s.aws", "projectcalico.org"];
 
 /// Domains that many tools use, the operator among them.
 const SHARED: [&str; 4] = ["app.kubernetes.io", "k8s.io", "kubernetes.io", "policybaseline.io"];
 
-/// The finalizers of the garbage collector.
-const COLLECTOR: [&str; 2] = ["foregroundDeletion", "orphan"];
-
-/// Other tools: those that everybody may have, and those that the flags name.
+/// Other tools: those that everybody may have, and those that the flag names.
 #[derive(Clone, Debug, Default)]
 pub struct OtherTools {
-    /// The domains of further network plugins.
-    pub finalizers: DomainList,
     /// The domains of further tools that track what they may delete.
     pub tracking: DomainList,
 }
 
 impl OtherTools {
-    /// Whether a finalizer on our policies may stay: it is of the garbage collector, or of a network plugin that enforces the policies. Its
-    /// controller would add it again.
-    pub fn may_keep(&self, finalizer: &str) -> bool {
-        COLLECTOR.contains(&finalizer) || is_of(finalizer, &PLUGIN_DOMAINS, &self.finalizers)
-    }
-
-    /// Whether a tool uses this key to track what it may delete. With such a key on our policies, that tool could delete them.
+    /// Whether a tool finds what it may delete by this key. With such a key on our policies, that tool could delete them.
     pub fn track_by(&self, key: &str) -> bool {
         TRACKING_KEYS.contains(&key) || is_of(key, &TRACKING_DOMAINS, &self.tracking)
     }
@@ -93,22 +94,15 @@ mod tests {
     use super::*;
     use crate::api::names::LABEL_ID;
 
-    fn with(finalizers: &str, tracking: &str) -> OtherTools {
-        OtherTools { finalizers: finalizers.parse().unwrap(), tracking: tracking.parse().unwrap() }
-    }
-
     #[test]
-    fn a_flag_extends_the_finalizers_that_may_stay_and_the_keys_that_are_taken_off_each_alone() {
-        let (known, tools) = (OtherTools::default(), with("plugin.example.com", "gitops.example.com"));
-        for finalizer in ["plugin.example.com/x", "crd.plugin.example.com/x", "cilium.io/x"] {
-            assert!(tools.may_keep(finalizer) && !tools.track_by(finalizer), "{finalizer}");
-        }
+    fn a_flag_extends_the_keys_that_are_taken_off() {
+        let (known, tools) = (OtherTools::default(), OtherTools { tracking: "gitops.example.com".parse().unwrap() });
         for key in ["gitops.example.com/owner", "v2.gitops.example.com/owner", "meta.helm.sh/release-name"] {
-            assert!(tools.track_by(key) && !tools.may_keep(key), "{key}");
+            assert!(tools.track_by(key), "{key}");
         }
-        assert!(!known.may_keep("plugin.example.com/x") && !known.track_by("gitops.example.com/owner"));
-        for other in ["example.com/x", "notplugin.example.com/x", "plugin.example.com", "x.gitops.example.com.evil.org/owner"] {
-            assert!(!tools.may_keep(other) && !tools.track_by(other), "{other}");
+        assert!(!known.track_by("gitops.example.com/owner"));
+        for other in ["example.com/x", "notgitops.example.com/x", "gitops.example.com", "x.gitops.example.com.evil.org/owner"] {
+            assert!(!tools.track_by(other), "{other}");
         }
     }
 
@@ -136,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tools_that_prune_are_known() {
+    fn the_tools_that_prune_or_delete_by_a_time_are_known() {
         for key in [
             "app.kubernetes.io/instance",
             "applyset.kubernetes.io/part-of",
@@ -144,20 +138,33 @@ mod tests {
             "argocd.argoproj.io/tracking-id",
             "config.k8s.io/owning-inventory",
             "argocd.argoproj.io/installation-id",
+            "capsule.clastix.io/network-policy",
+            "cleanup.kyverno.io/ttl",
             "configsync.gke.io/resource-id",
             "fleet.cattle.io/bundle-id",
+            "fluxcd.io/sync-gc-mark",
             "helm.toolkit.fluxcd.io/name",
+            "hnc.x-k8s.io/inherited-from",
+            "janitor/expires",
+            "janitor/ttl",
+            "k8s-ttl-controller.twin.sh/ttl",
             "kapp.k14s.io/app",
             "kapp.k14s.io/association",
             "kustomize.toolkit.fluxcd.io/name",
             "meta.helm.sh/release-name",
+            "networking.resources.gardener.cloud/service-name",
             "objectset.rio.cattle.io/hash",
+            "projectsveltos.io/reference-name",
         ] {
             assert!(OtherTools::default().track_by(key), "{key}");
         }
         for key in [
             "app.kubernetes.io/name",
             "argocd.argoproj.io/compare-options",
+            "cleanup.kyverno.io/propagation-policy",
+            "janitor",
+            "propagate.hnc.x-k8s.io/none",
+            "ttl",
             "kubernetes.io/metadata.name",
             "notmeta.helm.sh/x",
             "meta.helm.sh",
@@ -165,26 +172,6 @@ mod tests {
             LABEL_ID,
         ] {
             assert!(!OtherTools::default().track_by(key), "{key}");
-        }
-    }
-
-    #[test]
-    fn a_finalizer_of_a_network_plugin_may_stay_whatever_it_is_called() {
-        for finalizer in [
-            "foregroundDeletion",
-            "orphan",
-            "networking.k8s.aws/resources",
-            "networking.k8s.aws/another",
-            "policy.networking.k8s.aws/resources",
-            "crd.projectcalico.org/x",
-        ] {
-            assert!(OtherTools::default().may_keep(finalizer), "{finalizer}");
-        }
-        let protect = include_str!("../../manifests/components/protect/policies.yaml");
-        let listed = PLUGIN_DOMAINS.map(|domain| format!("\"{domain}\"")).join(", ");
-        assert!(protect.contains(&format!("[{listed}]")), "the component protect has the same domains: {listed}");
-        for finalizer in ["example.com/held", "k8s.aws/x", "notcilium.io/x", "cilium.io", "kubernetes"] {
-            assert!(!OtherTools::default().may_keep(finalizer), "{finalizer}");
         }
     }
 }

@@ -58,7 +58,7 @@ pub enum ViolationReason {
     TimedOut,
     /// The API server could not be reached, or failed.
     Unavailable,
-    /// A policy has a deletionTimestamp and waits for a finalizer.
+    /// Somebody deleted a policy, and a finalizer has kept it for over a minute.
     Terminating,
     /// Somebody else's policy opens what the baseline closes.
     Bypassed,
@@ -97,6 +97,8 @@ pub enum NoticeReason {
     ExistingNamespace,
     /// A BaselineOptOut takes a policy away for a time.
     OptedOut,
+    /// Policies of the baseline have finalizers of others.
+    ForeignFinalizer,
 }
 
 /// The reason of a status entry: a violation or a notice.

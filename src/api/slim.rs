@@ -130,7 +130,7 @@ mod tests {
         let print = |policy: &NetworkPolicy| Fingerprint::of(policy, &mut Interner::default());
         let read = print(&slim.into());
         assert_eq!(read, print(&policy));
-        assert_eq!((read.who.as_deref(), read.pinned, read.terminating), (Some("kubectl-edit"), true, true));
+        assert_eq!((read.who.as_deref(), read.pinned, read.terminating.is_some()), (Some("kubectl-edit"), true, true));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The flags that name further tools. The operator and `explain` share them.
+//! The flag that names further tools. The operator and `explain` share it.
 
 use std::sync::Arc;
 
@@ -8,11 +8,6 @@ use crate::api::other_tools::{DomainList, OtherTools};
 
 #[derive(Debug, ClapArgs)]
 pub struct ToolArgs {
-    /// Domains of network plugins whose finalizers may stay on the operator's policies, besides those that it knows; with commas between
-    /// them. The admission component protect has a list of its own: add them there too.
-    #[arg(long, env = "FINALIZER_DOMAINS", value_name = "DOMAINS", default_value = "", hide_default_value = true)]
-    finalizer_domains: DomainList,
-
     /// Domains of tools that mark with labels or annotations what they may delete, besides those that the operator knows; with commas between
     /// them. The operator removes such marks from its policies, and refuses them in baselines.
     #[arg(long, env = "TRACKING_DOMAINS", value_name = "DOMAINS", default_value = "", hide_default_value = true)]
@@ -22,6 +17,6 @@ pub struct ToolArgs {
 impl ToolArgs {
     /// The tools whose marks on policies are known.
     pub fn tools(self) -> Arc<OtherTools> {
-        Arc::new(OtherTools { finalizers: self.finalizer_domains, tracking: self.tracking_domains })
+        Arc::new(OtherTools { tracking: self.tracking_domains })
     }
 }

@@ -534,6 +534,7 @@ mod tests {
         let policy = b.policies[0].clone();
         let clean = serde_json::to_value(observed(&policy, "team-a")).unwrap();
         let mut pinned = clean.clone();
+        pinned["metadata"]["ownerReferences"] = owner();
         pinned["metadata"]["finalizers"] = json!(["x.example/y"]);
         let (result, seen) =
             scripted(vec![pinned, clean], async |w| w.apply_policy("team-a", &policy, Some("u-1"), None).await).await;
@@ -543,9 +544,13 @@ mod tests {
             seen[1].1,
             json!([
                 {"op": "test", "path": "/metadata/resourceVersion", "value": "1"},
-                {"op": "replace", "path": "/metadata/finalizers", "value": []},
+                {"op": "remove", "path": "/metadata/ownerReferences"},
             ])
         );
+    }
+
+    fn owner() -> Value {
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x"}])
     }
 
     #[tokio::test]
@@ -578,7 +583,7 @@ mod tests {
 
         gate.set(Some(Instant::now() + Duration::from_mins(1)));
         let mut pinned = serde_json::to_value(observed(&policy, "team-a")).unwrap();
-        pinned["metadata"]["finalizers"] = json!(["x.example/y"]);
+        pinned["metadata"]["ownerReferences"] = owner();
         let server = tokio::spawn(async move {
             let (request, respond) = handle.next_request().await.unwrap();
             assert!(request.uri().to_string().ends_with("&timeout=1500ms"), "{}", request.uri());

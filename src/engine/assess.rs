@@ -1,7 +1,9 @@
 //! Assesses one namespace: which baseline applies, what each baseline reports, and which policies differ from the plan. It works in memory
 //! only and sends nothing to the API server.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::facts::namespaces::Entry;
 use crate::{
@@ -30,20 +32,26 @@ pub struct Assessment {
     pub frozen: bool,
     /// Policies with our labels that no baseline plans, and whose baseline does not exist.
     pub orphans: u32,
+    /// After this time, there is more to report, also if nothing changes: a finalizer has kept a policy for too long then.
+    pub look_again: Option<Duration>,
 }
+
+/// How long a finalizer may keep a policy before that is reported. Most are removed within seconds.
+const KEPT_TOO_LONG: SignedDuration = SignedDuration::from_secs(60);
 
 /// The digests of the planned policies, for each valid baseline and each former revision that a rollout still uses. By the key of the
 /// baseline.
 pub type AllTargets = BTreeMap<Arc<str>, PlannedPolicies>;
 
 /// Assesses a namespace. `failure` returns the problem of a policy whose last write failed. `contested` holds the problems of policies
-/// that somebody changes again and again.
+/// that somebody changes again and again. `now` is compared with the times at which policies were deleted.
 pub fn assess(
     entry: &Entry,
     baselines: &Baselines,
     targets: &AllTargets,
     failure: impl Fn(&str) -> Option<Problem>,
     contested: Vec<Problem>,
+    now: Timestamp,
 ) -> Assessment {
     let Some(ns) = &entry.namespace else { return Assessment::default() };
     let holdings = entry.holdings();
@@ -84,20 +92,37 @@ pub fn assess(
         }
         Decision::Unselected => {
             found.drifts = diff([], &entry.policies, |name| baselines.may_remove(name));
+            let kept: Vec<(&Arc<str>, &Fingerprint)> = kept_too_long(entry, now).collect();
             // Each policy that is left to remove is reported by the baseline that created it.
-            let mut owners: Vec<Arc<str>> = found.drifts.iter().filter_map(|d| d.baseline.clone()).collect();
+            let kept_owners = kept.iter().filter_map(|(_, print)| print.baseline.as_ref());
+            let mut owners: Vec<Arc<str>> =
+                found.drifts.iter().filter_map(|d| d.baseline.as_ref()).chain(kept_owners).cloned().collect();
             owners.sort_unstable();
             owners.dedup();
+            owners.retain(|owner| found.findings.iter().all(|(of, _)| of != owner));
             for owner in owners {
-                let theirs: Vec<Drift> = found.drifts.iter().filter(|d| d.baseline.as_ref() == Some(&owner)).cloned().collect();
-                found.findings.push((owner, finding(&theirs, &failure)));
+                let is_theirs = |of: Option<&Arc<str>>| of == Some(&owner);
+                let theirs: Vec<Drift> = found.drifts.iter().filter(|d| is_theirs(d.baseline.as_ref())).cloned().collect();
+                // If finalizers keep all that is left, the operator can do nothing here.
+                let mut finding = match &theirs[..] {
+                    [] => Finding::fine(NamespaceState::Frozen),
+                    theirs => finding(theirs, entry, now, &failure),
+                };
+                let kept = kept.iter().filter(|(_, print)| is_theirs(print.baseline.as_ref()));
+                finding.problems.extend(kept.map(|(name, print)| kept_by_finalizer(name, print, false)));
+                found.findings.push((owner, finding));
             }
         }
         Decision::Protected(baseline) => {
             found.drifts = compare(&baseline, ns, entry, targets, |name| baselines.may_remove(name));
-            let mut finding = finding(&found.drifts, &failure);
+            let mut finding = finding(&found.drifts, entry, now, &failure);
+            let is_planned = |name: &str| baseline.planned(ns).any(|(_, policy)| policy.name == name);
+            finding
+                .problems
+                .extend(kept_too_long(entry, now).map(|(name, print)| kept_by_finalizer(name, print, is_planned(name))));
             finding.problems.extend(contested);
             finding.problems.extend(opted_out(&baseline, ns));
+            finding.problems.extend(foreign_finalizers(&baseline, ns, entry));
             match held(&baseline, ns) {
                 Some(notice) => finding.hold(notice),
                 None => finding.problems.extend(blocked(&baseline, ns)),
@@ -106,6 +131,9 @@ pub fn assess(
             found.findings.push((baseline.name.clone(), finding));
             found.baseline = Some(baseline);
         }
+    }
+    if !ns.terminating {
+        found.look_again = next_kept_too_long(entry, now);
     }
     if let Some(winner) = winner {
         note_ties(&winner, &shadowed, &mut found.findings);
@@ -117,7 +145,7 @@ pub fn assess(
 }
 
 /// The sort key of a problem; the lowest comes first. The order: exceeded quotas, bypasses, blocked calls of the API server, what Enforce
-/// would change, the rest. A quota refuses new policies only, so the namespace lacks one, until somebody acts.
+/// would change, the rest, finalizers. A quota refuses new policies only, so the namespace lacks one, until somebody acts.
 pub const fn importance(reason: FindingReason) -> u8 {
     match reason {
         FindingReason::Violation(ViolationReason::QuotaExceeded) => 0,
@@ -125,6 +153,7 @@ pub const fn importance(reason: FindingReason) -> u8 {
         FindingReason::Violation(ViolationReason::ControlPlaneBlocked) => 2,
         FindingReason::Notice(NoticeReason::WouldChange | NoticeReason::ExistingNamespace) => 3,
         FindingReason::Violation(_) | FindingReason::Notice(NoticeReason::ServesControlPlane | NoticeReason::OptedOut) => 4,
+        FindingReason::Notice(NoticeReason::ForeignFinalizer) => 5,
     }
 }
 
@@ -152,17 +181,66 @@ fn compare(
     diff(baseline.planned(ns).filter_map(|(index, policy)| targets.of(index, policy)), &entry.policies, may_remove)
 }
 
-fn finding(drifts: &[Drift], failure: impl Fn(&str) -> Option<Problem>) -> Finding {
+fn finding(drifts: &[Drift], entry: &Entry, now: Timestamp, failure: impl Fn(&str) -> Option<Problem>) -> Finding {
     // The worst one: a write that was refused lasts, and a busy API server does not.
     if let Some(problem) = drifts.iter().filter_map(|d| failure(&d.policy)).min_by_key(|problem| problem.reason) {
         return Finding::wrong(NamespaceState::Failed, problem);
     }
-    if let Some(drift) = drifts.iter().find(|d| d.class == Class::Terminating) {
-        let message =
-            "the policy is being deleted and a finalizer holds it; its rules remain in force, and it is created again afterwards";
-        return Finding::wrong(NamespaceState::Pending, problem(drift, ViolationReason::Terminating, message.into()));
-    }
-    Finding::fine(if drifts.is_empty() { NamespaceState::Protected } else { NamespaceState::Pending })
+    // A policy that a finalizer keeps has the planned rules, and nobody knows for how long: the baseline does not wait for it.
+    let is_kept = |drift: &Drift| {
+        drift.fix == Repair::WaitForFinalizer
+            && entry.policies.get(&drift.policy).is_some_and(|print| is_kept_too_long(print, now))
+    };
+    Finding::fine(if drifts.iter().all(is_kept) { NamespaceState::Protected } else { NamespaceState::Pending })
+}
+
+/// How long ago a policy of ours was deleted that a finalizer keeps.
+fn kept_for(print: &Fingerprint, now: Timestamp) -> Option<SignedDuration> {
+    print.terminating.filter(|_| print.ours).map(|since| now.duration_since(since))
+}
+
+fn is_kept_too_long(print: &Fingerprint, now: Timestamp) -> bool {
+    kept_for(print, now).is_some_and(|kept| kept >= KEPT_TOO_LONG)
+}
+
+/// The policies of ours that finalizers have kept for too long.
+fn kept_too_long(entry: &Entry, now: Timestamp) -> impl Iterator<Item = (&Arc<str>, &Fingerprint)> {
+    entry.policies.iter().filter(move |(_, print)| is_kept_too_long(print, now))
+}
+
+/// The time until a finalizer has kept one more policy for too long.
+fn next_kept_too_long(entry: &Entry, now: Timestamp) -> Option<Duration> {
+    let kept = entry.policies.values().filter_map(|print| kept_for(print, now));
+    let left = kept.filter(|kept| *kept < KEPT_TOO_LONG).map(|kept| KEPT_TOO_LONG.saturating_sub(kept)).min()?;
+    // The clock of the API server may be ahead.
+    Duration::try_from(left.min(KEPT_TOO_LONG)).ok()
+}
+
+/// The violation that a finalizer keeps a policy.
+fn kept_by_finalizer(name: &str, print: &Fingerprint, is_planned: bool) -> Problem {
+    let finalizers = print.finalizers.as_deref().unwrap_or("none any more");
+    let then = if is_planned { "; then the operator creates the policy again" } else { "" };
+    let message = format!(
+        "the policy was deleted over a minute ago, and finalizers keep it: {finalizers}. Whoever put them there must remove them{then}"
+    );
+    Problem { policy: Some(name.into()), reason: ViolationReason::Terminating.into(), message }
+}
+
+/// The notice that planned policies have finalizers of others. One notice for a namespace, because a controller may put a finalizer on
+/// every policy of the cluster.
+fn foreign_finalizers(baseline: &Baseline, ns: &Namespace, entry: &Entry) -> Option<Problem> {
+    let planned = baseline.planned(ns).filter_map(|(_, policy)| Some((&policy.name, entry.policies.get(&policy.name)?)));
+    let with_one: Vec<(&String, &Arc<str>)> = planned
+        .filter(|(_, print)| print.terminating.is_none())
+        .filter_map(|(name, print)| Some((name, print.finalizers.as_ref()?)))
+        .collect();
+    let (first, _) = with_one.first()?;
+    let mut names: Vec<&str> = with_one.iter().map(|(_, finalizers)| &***finalizers).collect();
+    names.sort_unstable();
+    names.dedup();
+    let policy = (with_one.len() == 1).then(|| (*first).clone());
+    let message = format!("finalizers of others keep policies that are deleted: {}", names.join(", "));
+    Some(Problem { policy, reason: NoticeReason::ForeignFinalizer.into(), message })
 }
 
 /// The policies that opt-outs switch off here, until when, and with which approval.
@@ -271,8 +349,4 @@ fn audited(would: Option<(String, String)>) -> Finding {
     let Some((first, changes)) = would else { return Finding::fine(NamespaceState::Protected) };
     let message = format!("Enforce would {changes}");
     Finding::wrong(NamespaceState::Drifted, Problem { policy: Some(first), reason: NoticeReason::WouldChange.into(), message })
-}
-
-fn problem(drift: &Drift, reason: impl Into<FindingReason>, message: String) -> Problem {
-    Problem { policy: Some(drift.policy.clone()), reason: reason.into(), message }
 }

@@ -22,7 +22,7 @@ use crate::{
     },
     policy::{
         dns::{DnsEvent, OPERATORS_RESOLV_CONF},
-        drift::{Class, Drift, Fingerprint},
+        drift::{Class, Drift, Fingerprint, Repair},
         explain::{Claim, Explanation, Policy, Relation, Unread, Wrong},
         plan::{Assignment, Baseline, Decision, Known, Namespace},
         status::{NamespaceState, Problem},
@@ -30,13 +30,13 @@ use crate::{
 };
 
 impl Engine {
-    /// What is planned in a namespace, and why. `None` if there is no such namespace.
-    pub fn explain(&self, name: &str) -> Option<Explanation> {
+    /// What is planned in a namespace now, and why. `None` if there is no such namespace.
+    pub fn explain(&self, name: &str, now: Now) -> Option<Explanation> {
         let name = NamespaceName::observed(name);
         let entry = self.observed.get(&name)?;
         let ns = entry.namespace.as_ref()?;
         let verdict = self.baselines.decide(ns, &entry.holdings());
-        let assessment = self.assess(&name, entry);
+        let assessment = self.assess(&name, entry, now);
         let mut baselines: Vec<Claim> =
             self.tracked.iter().map(|(of, tracked)| self.claim(of, tracked, ns, &verdict, &assessment)).collect();
         // The order of precedence within each relation.
@@ -244,6 +244,10 @@ fn sentence(decision: &Decision, found: &Assessment) -> String {
                 (1, _) => format!("{name} applies, but another policy opens what it closes"),
                 (n, _) => format!("{name} applies, but {n} other policies open what it closes"),
             }
+        }
+        Decision::Protected(baseline) if found.drifts.iter().all(|drift| drift.fix == Repair::WaitForFinalizer) => {
+            let (name, kept) = (&baseline.name, found.drifts.len());
+            format!("{name} applies; finalizers keep {kept} of its policies that were deleted, with the planned rules")
         }
         Decision::Protected(baseline) => {
             format!("{} applies, and {} of its policies here differ from the plan", baseline.name, found.drifts.len())

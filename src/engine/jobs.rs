@@ -21,7 +21,7 @@ impl Engine {
         }
         while let Some(name) = self.ready.pop() {
             let Some(entry) = self.observed.get(&name) else { continue };
-            let Assessment { drifts, baseline, .. } = self.assess(&name, entry);
+            let Assessment { drifts, baseline, .. } = self.assess(&name, entry, now);
             let found = drifts.len();
             let drifts = self.writable(&name, drifts, now);
             if drifts.is_empty() {

@@ -22,9 +22,9 @@ impl Engine {
     }
 
     /// The current findings of a namespace.
-    pub fn findings(&self, ns: &str) -> Vec<(Arc<str>, Finding)> {
+    pub fn findings(&self, ns: &str, now: Now) -> Vec<(Arc<str>, Finding)> {
         let ns = NamespaceName::observed(ns);
-        self.observed.get(&ns).map(|entry| self.assess(&ns, entry).findings).unwrap_or_default()
+        self.observed.get(&ns).map(|entry| self.assess(&ns, entry, now).findings).unwrap_or_default()
     }
 
     /// Writes to `out` what decides the next step in that namespace. The baseline is left out: it is the one that was shown last.

@@ -105,9 +105,9 @@ impl Engine {
         }
     }
 
-    pub(super) fn assess(&self, ns: &NamespaceName, entry: &Entry) -> Assessment {
+    pub(super) fn assess(&self, ns: &NamespaceName, entry: &Entry, now: Now) -> Assessment {
         let failure = |policy: &str| self.outbox.policies.problem(ns, policy);
-        assess(entry, &self.baselines, &self.targets, failure, self.outbox.policies.contested(ns))
+        assess(entry, &self.baselines, &self.targets, failure, self.outbox.policies.contested(ns), now.wall)
     }
 
     fn assess_namespace(&mut self, name: &NamespaceName, now: Now) {
@@ -129,7 +129,10 @@ impl Engine {
     /// Compares the policies in the namespace with the plan.
     fn compare(&mut self, pass: &mut Pass<'_>) {
         if let Some(entry) = self.observed.get(pass.name) {
-            pass.found = self.assess(pass.name, entry);
+            pass.found = self.assess(pass.name, entry, pass.now);
+        }
+        if let Some(wait) = pass.found.look_again {
+            self.outbox.policies.look_again(pass.name, pass.now.instant + wait);
         }
     }
 

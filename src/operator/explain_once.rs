@@ -84,7 +84,7 @@ pub async fn explain(clients: &Clients, from: ViewPoint, namespace: &str, patien
     if !in_a_pod {
         engine.believe_told_nameservers(present());
     }
-    engine.explain(namespace).ok_or_else(|| ViewError::NotFound(namespace.into()))
+    engine.explain(namespace, present()).ok_or_else(|| ViewError::NotFound(namespace.into()))
 }
 
 #[cfg(test)]

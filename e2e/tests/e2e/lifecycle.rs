@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::opt_outs;
 use crate::scene::{
     DENY_INGRESS, Plan, apply_baseline, baseline, baselines, condition, delete_baseline, events, policies_of, until_holds,
-    until_only, until_ready, until_status,
+    until_only, until_ready, until_status, until_status_within,
 };
 use crate::support::{
     History, TEAM, Writes, a_second_later, fence_of_its_own, namespaces, remove_baseline, roles, stored, team, uids,
@@ -194,20 +194,21 @@ async fn a_deleting_baseline_stays_while_a_finalizer_holds_one_of_its_policies()
     until_finalizers(&world, "platform", &[FINALIZER]).await;
     let ns = world.namespace("held", &[(TEAM, "a")]).await.unwrap();
     until_holds(&world, &ns, &Plan::of("platform")).await;
-    // While it is ours and planned, the operator takes such a finalizer off again; of what is going it cannot.
     let api = policies_of(&world.admin(), &ns);
-    world.stop_operator().unwrap();
     let hold = |finalizers: &[&str]| Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
     api.patch(DENY_INGRESS, &PatchParams::default(), &hold(&[HELD])).await.unwrap();
-    api.delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
     delete_baseline(&world, "platform").await;
-    world.start_operator().await.unwrap();
 
     let waits = |status: &policy_baseline::PolicyBaselineStatus| {
         condition(status, "Ready").message.contains("1 of its policies are still to be removed")
     };
     until_status(&world, "platform", "it says that one policy is left", waits).await;
     assert_eq!(stored(&world, &ns).await.keys().collect::<Vec<_>>(), [DENY_INGRESS]);
+    // After a minute the baseline says which finalizer it waits for.
+    let names_it = |status: &policy_baseline::PolicyBaselineStatus| {
+        status.violations.iter().any(|v| v.policy.as_deref() == Some(DENY_INGRESS) && v.message.contains(HELD))
+    };
+    until_status_within(&world, "platform", "it names the finalizer", TIMEOUT * 4, names_it).await;
     api.patch(DENY_INGRESS, &PatchParams::default(), &hold(&[])).await.unwrap();
     until_no_baseline(&world, "platform").await;
     assert!(stored(&world, &ns).await.is_empty());

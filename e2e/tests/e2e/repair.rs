@@ -8,12 +8,13 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
+use policy_baseline::PolicyBaselineStatus;
 use policy_baseline_e2e::{AuditEntry, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 
 use crate::scene::{
     CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, condition, events, fence, merge, policies_of, policy_writes,
-    tenant, until_event, until_holds, until_status, version, writes_since,
+    tenant, until_event, until_holds, until_status, until_status_within, version, writes_since,
 };
 
 pub const PLATFORM: &str = "platform";
@@ -445,15 +446,19 @@ async fn what_could_make_another_tool_delete_a_policy_is_taken_off() {
     let world = enforcing(&json!({})).await;
     let labels = |key: &str| json!({ "metadata": { "labels": { key: "shop", "team": "a" } } });
     let annotations = |key: &str| json!({ "metadata": { "annotations": { key: "shop" }, "labels": { "team": "a" } } });
-    let finalizers = |all: Value| json!({ "metadata": { "finalizers": all, "labels": { "team": "a" } } });
     let cases = vec![
-        case("a finalizer", DENY_INGRESS, finalizers(json!(["tenant.example/keep"]))),
-        case("two finalizers", DENY_INGRESS, finalizers(json!(["tenant.example/keep", "tenant.example/hold"]))),
         case("the label of Helm and Argo CD", DENY_EGRESS, labels("app.kubernetes.io/instance")),
         case("the label of Flux", DENY_EGRESS, labels("kustomize.toolkit.fluxcd.io/name")),
         case("the label of an ApplySet", DENY_EGRESS, labels("applyset.kubernetes.io/part-of")),
         case("the annotation of Argo CD", CARVEOUT, annotations("argocd.argoproj.io/tracking-id")),
         case("the annotation of Helm", CARVEOUT, annotations("meta.helm.sh/release-name")),
+        case("the annotation of kpt", CARVEOUT, annotations("config.k8s.io/owning-inventory")),
+        case("the label of HNC", DENY_INGRESS, labels("hnc.x-k8s.io/inherited-from")),
+        case("the label of Capsule", DENY_INGRESS, labels("capsule.clastix.io/network-policy")),
+        case("the label of Sveltos", DENY_INGRESS, labels("projectsveltos.io/reference-name")),
+        case("the time of Kyverno", DENY_INGRESS, labels("cleanup.kyverno.io/ttl")),
+        case("the time of kube-janitor", CARVEOUT, annotations("janitor/ttl")),
+        case("the time of k8s-ttl-controller", CARVEOUT, annotations("k8s-ttl-controller.twin.sh/ttl")),
     ];
     let mark = world.audit().unwrap().mark();
     let (scenes, tenant) = tampered(&world, cases, "tenant").await;
@@ -473,27 +478,23 @@ async fn what_could_make_another_tool_delete_a_policy_is_taken_off() {
 }
 
 #[tokio::test]
-async fn flags_name_further_tools_whose_finalizers_stay_and_whose_keys_are_taken_off() {
+async fn a_flag_names_further_tools_whose_keys_are_taken_off() {
     let mut world = World::new().await.unwrap();
     apply_baseline(&world, PLATFORM, &json!({})).await;
-    let flags = ["--finalizer-domains=plugin.example.com", "--tracking-domains=gitops.example.com, other.example.com"];
-    world.start_operator_with(&flags).await.unwrap();
+    world.start_operator_with(&["--tracking-domains=gitops.example.com, other.example.com"]).await.unwrap();
     let (ns, tenant) = protected(&world).await;
-    let finalizers = ["crd.plugin.example.com/keep", "tenant.example/keep"];
     let pinned = json!({ "metadata": {
-        "finalizers": finalizers,
         "labels": { "gitops.example.com/owner": "shop", "team": "a" },
         "annotations": { "v2.other.example.com/owner": "shop" },
     } });
     merge(&policies_of(&tenant, &ns), DENY_INGRESS, "tenant", &pinned).await;
     let unpinned = async || {
         let after = policies_of(&world.admin(), &ns).get(DENY_INGRESS).await.unwrap();
-        after.finalizers() == &finalizers[..1]
-            && after.labels().contains_key("team")
+        after.labels().contains_key("team")
             && !after.labels().contains_key("gitops.example.com/owner")
             && !after.annotations().contains_key("v2.other.example.com/owner")
     };
-    world.eventually("what is not of a plugin is taken off", TIMEOUT, unpinned).await.unwrap();
+    world.eventually("the keys are taken off", TIMEOUT, unpinned).await.unwrap();
 
     // A baseline with such a key would be repaired for ever.
     apply_baseline(&world, PLATFORM, &json!({ "metadata": { "labels": { "gitops.example.com/owner": "platform" } } })).await;
@@ -505,13 +506,62 @@ async fn flags_name_further_tools_whose_finalizers_stay_and_whose_keys_are_taken
 }
 
 #[tokio::test]
+async fn i2_finalizers_of_others_stay_and_nothing_comes_of_them_but_a_notice() {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let world = enforcing(&json!({})).await;
+    let (ns, tenant) = protected(&world).await;
+    let policies = policies_of(&tenant, &ns);
+    // Of a network plugin that needs it, of a controller that puts one on every policy, and of nobody.
+    let finalizers = ["networking.k8s.aws/resources", "policies.networking.k8s.io/finalizer", "tenant.example/keep"];
+    fence(&world, &Plan::of(PLATFORM), &[]).await;
+    let mark = world.audit().unwrap().mark();
+    for _ in 0..10 {
+        for policy in [DENY_INGRESS, DENY_EGRESS, CARVEOUT] {
+            for all in [json!(finalizers), json!([])] {
+                merge(&policies, policy, "tenant", &json!({ "metadata": { "finalizers": all } })).await;
+            }
+        }
+    }
+    for policy in [DENY_INGRESS, DENY_EGRESS, CARVEOUT] {
+        merge(&policies, policy, "tenant", &json!({ "metadata": { "finalizers": finalizers } })).await;
+    }
+    let of_it = |status: &PolicyBaselineStatus| status.notices.iter().find(|n| n.namespace == ns && n.policy.is_none()).cloned();
+    let status = until_status(&world, PLATFORM, "a notice", |status| of_it(status).is_some()).await;
+    let notice = of_it(&status).unwrap();
+    assert_eq!(notice.reason.into_str(), "ForeignFinalizer");
+    assert!(finalizers.iter().all(|name| notice.message.contains(name)), "{}", notice.message);
+    // The fence made a drift of its own.
+    assert!(status.recent_drift.iter().all(|drift| drift.namespace != ns), "{:?}", status.recent_drift);
+    assert!(status.violations.is_empty(), "{:?}", status.violations);
+    assert_eq!(condition(&status, "Ready").status, "True");
+    assert!(policy_writes(&writes_since(&world, mark), &ns).is_empty());
+    assert!(events(&tenant, &ns).await.is_empty());
+
+    // A repair of the rules takes no finalizer away.
+    let before = merge(&policies, DENY_INGRESS, "tenant", &json!({ "spec": { "ingress": [{}] } })).await;
+    until_event(&world, &tenant, &ns, "DriftRepaired", DENY_INGRESS).await;
+    let after = policies.get(DENY_INGRESS).await.unwrap();
+    assert_eq!((after.uid(), after.finalizers()), (before.uid(), finalizers.map(str::to_owned).as_slice()));
+    assert!(after.spec.unwrap_or_default().ingress.is_none());
+    for policy in [DENY_INGRESS, DENY_EGRESS, CARVEOUT] {
+        merge(&policies, policy, "tenant", &json!({ "metadata": { "finalizers": null } })).await;
+    }
+    until_status(&world, PLATFORM, "no notice", |status| status.notices.iter().all(|notice| notice.namespace != ns)).await;
+    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+}
+
+#[tokio::test]
 async fn a_tenant_who_never_stops_writing_makes_no_repair_fail() {
     let world = enforcing(&json!({})).await;
     let (ns, tenant) = protected(&world).await;
     let policies = policies_of(&tenant, &ns);
     let before = policies.get(DENY_INGRESS).await.unwrap();
     for i in 0..200 {
-        let pin = json!({ "metadata": { "finalizers": ["tenant.example/keep"], "annotations": { "count": i.to_string() } } });
+        let pin = json!({ "metadata": {
+            "labels": { "app.kubernetes.io/instance": "shop" }, "annotations": { "count": i.to_string() },
+        } });
         merge(&policies, DENY_INGRESS, "tenant", &pin).await;
     }
     let after = until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
@@ -583,16 +633,6 @@ async fn a_policy_that_a_finalizer_holds_keeps_its_rules_and_is_created_anew_whe
     let mark = world.audit().unwrap().mark();
     world.restart_operator().await.unwrap();
 
-    let status = until_status(&world, PLATFORM, "a violation in the namespace", |status| {
-        status.violations.iter().any(|violation| violation.namespace == ns)
-    })
-    .await;
-    let violation = status.violations.iter().find(|violation| violation.namespace == ns).unwrap();
-    assert_eq!((violation.reason.into_str(), violation.policy.as_deref()), ("Terminating", Some(DENY_INGRESS)));
-    assert_eq!(status.namespaces.pending, 1);
-    assert!(violation.message.contains("finalizer"), "{}", violation.message);
-    assert_eq!(condition(&status, "Ready").status, "False");
-
     let open = json!({ "spec": { "ingress": [{}], "egress": [{}], "policyTypes": ["Ingress", "Egress"] } });
     merge(&policies, DENY_INGRESS, "tenant", &open).await;
     world
@@ -612,6 +652,15 @@ async fn a_policy_that_a_finalizer_holds_keeps_its_rules_and_is_created_anew_whe
     let writes = writes_since(&world, mark);
     let told: Vec<_> = policy_writes(&writes, &ns).iter().map(|write| (write.verb.as_str(), write.code)).collect();
     assert_eq!(told, [("patch", 200)]);
+
+    // After a minute the operator names the finalizer. The rules are as planned, so the baseline is ready.
+    let of_it = |status: &PolicyBaselineStatus| status.violations.iter().find(|violation| violation.namespace == ns).cloned();
+    let names_it = |status: &PolicyBaselineStatus| of_it(status).is_some();
+    let status = until_status_within(&world, PLATFORM, "a violation in the namespace", TIMEOUT * 4, names_it).await;
+    let violation = of_it(&status).unwrap();
+    assert_eq!((violation.reason.into_str(), violation.policy.as_deref()), ("Terminating", Some(DENY_INGRESS)));
+    assert!(violation.message.contains("tenant.example/keep"), "{}", violation.message);
+    assert_eq!((status.namespaces.pending, &*condition(&status, "Ready").status), (0, "True"));
 
     merge(&policies, DENY_INGRESS, "tenant", &json!({ "metadata": { "finalizers": null } })).await;
     let after = until_holds(&world, &ns, &Plan::of(PLATFORM)).await;

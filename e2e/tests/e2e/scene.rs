@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::Event;
@@ -59,10 +60,21 @@ pub async fn until_status(
     what: &str,
     wanted: impl Fn(&PolicyBaselineStatus) -> bool,
 ) -> PolicyBaselineStatus {
+    until_status_within(world, name, what, TIMEOUT, wanted).await
+}
+
+/// [`until_status`], for what the operator reports only after some time.
+pub async fn until_status_within(
+    world: &World,
+    name: &str,
+    what: &str,
+    timeout: Duration,
+    wanted: impl Fn(&PolicyBaselineStatus) -> bool,
+) -> PolicyBaselineStatus {
     let what = format!("the status of {name} says: {what}");
     let api = baselines(world);
     world
-        .eventually(&what, TIMEOUT, async || {
+        .eventually(&what, timeout, async || {
             let object = api.get(name).await.map_err(|err| err.to_string())?;
             let status: PolicyBaselineStatus =
                 serde_json::from_value(object.data["status"].clone()).map_err(|err| format!("no status: {err}"))?;

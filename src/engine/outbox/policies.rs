@@ -23,6 +23,9 @@ const CONFLICTS_TOLERATED: u32 = 3;
 /// The waits before a policy is written again that the watch has not shown yet.
 const IN_SILENCE: Delays = Delays::new(Duration::from_secs(1), LONGEST);
 
+/// A wake-up of a namespace replaces a later one that is further away than this.
+const LOOKS_APART: Duration = Duration::from_secs(1);
+
 /// A policy that is to be written again. Without an error, the wait is not reported.
 type Retry = PendingWrite<(Failure, String)>;
 
@@ -33,6 +36,8 @@ pub struct RetrySchedule {
     setbacks: HashMap<NamespaceName, HashMap<String, Retry>>,
     contests: FlapDetector,
     budgets: WriteBudgets,
+    /// Namespaces that wait for a time at which something in them is to be reported, and that time.
+    looks: HashMap<NamespaceName, Instant>,
     wakes: BinaryHeap<Reverse<(Instant, NamespaceName)>>,
 }
 
@@ -114,8 +119,18 @@ impl RetrySchedule {
         }
     }
 
+    /// Has the namespace assessed again at that time, although nothing may have changed by then.
+    pub fn look_again(&mut self, ns: &NamespaceName, at: Instant) {
+        // One wake-up for each namespace. A tenant can change a policy often before that, and two clocks never differ by the same.
+        if self.looks.get(ns).is_none_or(|known| at + LOOKS_APART < *known) {
+            self.looks.insert(ns.clone(), at);
+            self.wakes.push(Reverse((at, ns.clone())));
+        }
+    }
+
     /// Forgets a namespace.
     pub fn forget(&mut self, ns: &NamespaceName) {
+        self.looks.remove(ns);
         self.setbacks.remove(ns);
         self.contests.forget(ns);
         self.budgets.forget(ns);
@@ -135,6 +150,15 @@ impl RetrySchedule {
         let mut due = Vec::new();
         while self.wakes.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             due.extend(self.wakes.pop().map(|Reverse((_, ns))| ns));
+        }
+        for ns in &due {
+            if self.looks.get(ns).is_some_and(|at| *at <= now) {
+                self.looks.remove(ns);
+            }
+        }
+        if self.looks.is_empty() {
+            // The memory that many deletions needed is freed.
+            self.looks = HashMap::new();
         }
         due
     }
@@ -235,6 +259,21 @@ mod tests {
         assert!(!pace.allows(&ns("a"), "p", true, now) && pace.problem(&ns("a"), "p").is_none());
         let next = pace.next().unwrap();
         assert!(pace.due(next) == [ns("a")] && pace.allows(&ns("a"), "p", true, next));
+    }
+
+    #[test]
+    fn a_namespace_is_looked_at_again_once_however_often_that_is_asked_for() {
+        let (mut pace, now) = (RetrySchedule::default(), Instant::now());
+        let minute = Duration::from_mins(1);
+        for n in 0..1000 {
+            pace.look_again(&ns("a"), now + minute.saturating_sub(Duration::from_micros(n)));
+        }
+        assert_eq!(pace.wakes.len(), 1);
+        pace.look_again(&ns("a"), now + minute / 2);
+        assert_eq!(pace.due(now + minute / 2), [ns("a")]);
+        pace.look_again(&ns("a"), now + minute);
+        assert_eq!(pace.due(now + minute), [ns("a"), ns("a")], "the former one was not taken back");
+        assert!(pace.wakes.is_empty() && pace.looks.is_empty());
     }
 
     #[test]

@@ -58,7 +58,7 @@ fn what_could_not_be_read_is_said_in_a_line_with_what_it_means_where_it_matters(
     ] {
         let sim = seen(spec, forbidden, revisions);
         assert!(sim.engine.is_synced(), "{what}");
-        let explanation = sim.engine.explain("a").unwrap();
+        let explanation = sim.engine.explain("a", sim.now()).unwrap();
         let (text, json) = (explanation.to_string(), serde_json::to_value(&explanation).unwrap());
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("not read: ")).collect();
         let Some(says) = says else {
@@ -84,7 +84,7 @@ fn sources_of_dns_that_could_not_be_read_are_named_where_dns_is_looked_for() {
         });
         sim.pass(Duration::from_secs(11));
         assert_eq!(sim.jobs().len(), 0);
-        let text = sim.engine.explain("a").unwrap().to_string();
+        let text = sim.engine.explain("a", sim.now()).unwrap().to_string();
         assert_eq!(text.contains("not read: daemonset kube-system/node-local-dns: "), says, "{text}");
     }
 }

@@ -158,7 +158,7 @@ proptest! {
             prop_assert_eq!(sim.answer(|_, _| Some(Failure::QuotaExceeded)), 1);
             prop_assert_eq!(sim.jobs().len(), 0);
         }
-        let found = sim.engine.findings(THERE);
+        let found = sim.engine.findings(THERE, sim.now());
         prop_assert_eq!(found.len(), 1);
         let untouched = |sim: &EngineHarness| -> Vec<_> {
             sim.policies.iter().filter(|((ns, _), _)| ns == THERE).map(|(_, p)| p.metadata.resource_version.clone()).collect()
@@ -178,7 +178,7 @@ proptest! {
                 Answers::Refuses => drop(here.sim.answer(|job, _| note(job.namespace.as_str(), Some(Failure::DeniedByAdmission)))),
             }
             prop_assert!(written_to.iter().all(|ns| ns == HERE), "{:?}", written_to);
-            prop_assert_eq!(&here.sim.engine.findings(THERE), &found);
+            prop_assert_eq!(&here.sim.engine.findings(THERE, here.sim.now()), &found);
         }
         prop_assert_eq!(untouched(&here.sim), before);
     }

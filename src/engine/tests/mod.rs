@@ -7,6 +7,7 @@ mod dns;
 mod engine;
 mod existing;
 mod explain;
+mod finalizers;
 mod harness;
 mod installs;
 mod inventory;

@@ -29,7 +29,7 @@ pub enum Class {
     MetadataChanged,
     /// An object that is not ours has the planned name.
     Unmanaged,
-    /// Foreign ownerReferences, finalizers or tracking keys would let somebody else delete it.
+    /// Foreign ownerReferences or tracking keys would let somebody else delete it.
     Pinned,
     /// It has a deletionTimestamp, and a finalizer still holds it.
     Terminating,
@@ -94,7 +94,7 @@ impl PlannedPolicies {
 impl Expected {
     /// Whether a policy is as planned, judged by the object that a write returned (I14).
     pub fn is(&self, print: &Fingerprint) -> bool {
-        let deletable_by_others = print.pinned && !print.terminating;
+        let deletable_by_others = print.pinned && print.terminating.is_none();
         print.ours && !deletable_by_others && print.spec == self.spec && print.meta == self.meta
     }
 }
@@ -163,7 +163,7 @@ pub fn diff<'a>(
     // Removals come last: everything planned is confirmed before any policy of ours is removed.
     for (name, print) in observed.iter() {
         let planned = names.contains(&&**name);
-        let removable = print.ours && !print.terminating && print.baseline.as_deref().is_some_and(&may_remove);
+        let removable = print.ours && print.terminating.is_none() && print.baseline.as_deref().is_some_and(&may_remove);
         if !planned && removable {
             let fix = Repair::Delete { uid: print.uid.clone(), version: print.version };
             let baseline = print.baseline.clone();
@@ -186,7 +186,7 @@ fn diff_one(target: &PlannedPolicy, observed: Option<&Fingerprint>) -> Option<Dr
     let as_planned = print.ours && print.spec == expected.spec && is_dressed;
     let apply = Repair::Apply { index: target.index, uid: Some(print.uid.clone()), former_keys: print.keys.clone(), expected };
     let class = match print {
-        _ if print.terminating => {
+        _ if print.terminating.is_some() => {
             let fix = if as_planned { Repair::WaitForFinalizer } else { apply };
             return drift(Class::Terminating, fix);
         }
@@ -262,6 +262,8 @@ mod tests {
         };
         assert_eq!(World::compliant().edit(relabelled).drift(), [(Class::MetadataChanged, "apply")]);
         assert_eq!(World::compliant().edit(|p| p.metadata.labels = None).drift(), [(Class::Unmanaged, "apply")]);
+        let held = |p: &mut NetworkPolicy| p.metadata.finalizers = Some(vec!["x.example/y".into()]);
+        assert_eq!(World::compliant().edit(held).drift(), [], "a finalizer deletes nothing");
         let owned = |p: &mut NetworkPolicy| p.metadata.owner_references = Some(vec![Default::default()]);
         assert_eq!(World::compliant().edit(owned).drift(), [(Class::Pinned, "apply")]);
     }

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::networking::v1::NetworkPolicy,
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
@@ -52,10 +53,12 @@ pub struct SharedFingerprint {
     pub meta: Digest,
     /// It carries our label and the id for its namespace and name.
     pub ours: bool,
-    /// It has foreign ownerReferences, finalizers or tracking keys.
+    /// It has foreign ownerReferences or tracking keys.
     pub pinned: bool,
-    /// It has a deletionTimestamp.
-    pub terminating: bool,
+    /// Its deletionTimestamp: somebody deleted it then, and a finalizer keeps it. `None` if it is not being deleted.
+    pub terminating: Option<Timestamp>,
+    /// The names of its finalizers for messages; `None` if it has none, or is not ours.
+    pub finalizers: Option<Arc<str>>,
     /// What it opens although baselines close it. Also if the policy is ours: anybody can copy our labels.
     pub opens: Openings,
     /// The baseline that its label names; `None` if the policy is not ours.
@@ -108,6 +111,8 @@ const ROOM: usize = 4096;
 const MAX_KEYS: usize = 16 * 1024;
 /// Longer hashes are not ours.
 const MAX_PLAN: usize = 64;
+/// How many finalizers of a policy a message names.
+const FINALIZERS_TOLD: usize = 3;
 
 impl Interner {
     /// The stored copy of a text; stores it if it is new.
@@ -138,13 +143,15 @@ impl Fingerprint {
         } else {
             (Digest::NONE, Digest::NONE)
         };
+        let finalizers = meta.finalizers.as_deref().filter(|names| ours && !names.is_empty());
         let opens = object.spec.as_ref().map(Openings::of).unwrap_or_default();
         let make = SharedFingerprint {
             spec,
             meta: digest,
             ours,
             pinned: pins(meta, tools).next().is_some(),
-            terminating: meta.deletion_timestamp.is_some(),
+            terminating: meta.deletion_timestamp.as_ref().map(|at| at.0),
+            finalizers: finalizers.map(|names| texts.get(&named(names))),
             opens,
             baseline: label(LABEL_BASELINE).filter(|_| ours).map(|b| texts.get(b)),
             plan: annotation(ANNOTATION_PLAN).filter(|p| ours && p.len() <= MAX_PLAN).map(|p| texts.get(p)),
@@ -187,11 +194,16 @@ fn claimed_writer(entries: &[ManagedFieldsEntry]) -> Option<&str> {
     others.max_by_key(|e| e.time.as_ref().map(|t| t.0)).and_then(|e| e.manager.as_deref())
 }
 
-/// JSON paths of the fields that would let somebody else delete the object.
+/// The names of the first finalizers, and how many more there are.
+fn named(finalizers: &[String]) -> String {
+    let told = finalizers.iter().take(FINALIZERS_TOLD).map(|name| shown(name)).collect::<Vec<_>>().join(", ");
+    let more = finalizers.len().saturating_sub(FINALIZERS_TOLD);
+    if more > 0 { format!("{told} and {more} more") } else { told }
+}
+
+/// JSON paths of the fields that would let somebody else delete the object. A finalizer is none of them: it keeps an object.
 fn pins(meta: &ObjectMeta, tools: &OtherTools) -> impl Iterator<Item = String> {
     let owners = meta.owner_references.as_ref().is_some_and(|o| !o.is_empty()).then(|| "/metadata/ownerReferences".to_owned());
-    let foreign = |f: &String| !tools.may_keep(f);
-    let finalizers = meta.finalizers.iter().flatten().any(foreign).then(|| "/metadata/finalizers".to_owned());
     let tracked = |map: &'static str, keys: Option<&BTreeMap<String, String>>| {
         let found: Vec<String> =
             keys.into_iter().flatten().filter(|(k, _)| tools.track_by(k)).map(|(k, _)| pointer(map, k)).collect();
@@ -199,7 +211,7 @@ fn pins(meta: &ObjectMeta, tools: &OtherTools) -> impl Iterator<Item = String> {
     };
     let labels = tracked("labels", meta.labels.as_ref());
     let annotations = tracked("annotations", meta.annotations.as_ref());
-    owners.into_iter().chain(finalizers).chain(labels).chain(annotations)
+    owners.into_iter().chain(labels).chain(annotations)
 }
 
 fn pointer(map: &str, key: &str) -> String {
@@ -207,7 +219,7 @@ fn pointer(map: &str, key: &str) -> String {
 }
 
 /// A JSON patch that removes what a forced apply leaves: pins, unplanned keys of ours, and extra keys of a former plan.
-/// The patch also tests the resourceVersion. `None` if nothing is left. A terminating object keeps its finalizers.
+/// The patch also tests the resourceVersion. `None` if nothing is left. Finalizers stay: whoever added one may need it.
 pub fn residue(
     object: &NetworkPolicy,
     labels: &BTreeMap<String, String>,
@@ -217,17 +229,7 @@ pub fn residue(
 ) -> Option<Value> {
     let meta = &object.metadata;
     let former = listed_keys(former_keys);
-    let mut ops = Vec::new();
-    for path in pins(meta, tools) {
-        match path.as_str() {
-            "/metadata/finalizers" if meta.deletion_timestamp.is_some() => {}
-            "/metadata/finalizers" => {
-                let kept: Vec<&String> = meta.finalizers.iter().flatten().filter(|f| tools.may_keep(f)).collect();
-                ops.push(json!({"op": "replace", "path": path, "value": kept}));
-            }
-            _ => ops.push(json!({"op": "remove", "path": path})),
-        }
-    }
+    let mut ops: Vec<Value> = pins(meta, tools).map(|path| json!({"op": "remove", "path": path})).collect();
     for (map, kind, present, planned) in
         [("labels", "l", meta.labels.as_ref(), labels), ("annotations", "a", meta.annotations.as_ref(), annotations)]
     {
@@ -288,12 +290,20 @@ mod tests {
     }
 
     #[test]
-    fn the_finalizer_of_a_network_plugin_is_no_pin() {
+    fn a_finalizer_is_no_pin_and_is_known_by_name_on_what_is_ours() {
         let mut object = observed(&checked("b", json!({})).policies[0], "team-a");
-        object.metadata.finalizers = Some(vec!["networking.k8s.aws/resources".into()]);
-        assert!(!print(&object).pinned);
-        object.metadata.finalizers.as_mut().unwrap().push("x.example/y".into());
-        assert!(print(&object).pinned);
+        assert_eq!(print(&object).finalizers, None);
+        for (finalizers, told) in [
+            (vec!["networking.k8s.aws/resources"], "networking.k8s.aws/resources"),
+            (vec!["a.b/c", "foregroundDeletion"], "a.b/c, foregroundDeletion"),
+            (vec!["a.b/c", "d.e/f", "g.h/i", "j.k/l", "m.n/o"], "a.b/c, d.e/f, g.h/i and 2 more"),
+        ] {
+            object.metadata.finalizers = Some(finalizers.into_iter().map(Into::into).collect());
+            let print = print(&object);
+            assert_eq!((print.pinned, print.finalizers.as_deref()), (false, Some(told)));
+        }
+        object.metadata.labels = None;
+        assert_eq!(print(&object).finalizers, None, "policies of others are not described");
     }
 
     #[test]
@@ -344,9 +354,8 @@ mod tests {
             (print(&object).pinned, patch.map_or(Value::Null, |p| p[1]["path"].clone()))
         };
         assert_eq!(edit(|_| ()), (false, Value::Null));
-        assert_eq!(edit(|m| m.finalizers = Some(vec!["x.example/y".into()])), (true, json!("/metadata/finalizers")));
+        assert_eq!(edit(|m| m.finalizers = Some(vec!["x.example/y".into()])), (false, Value::Null));
         assert_eq!(edit(|m| m.owner_references = Some(vec![Default::default()])), (true, json!("/metadata/ownerReferences")));
-        assert_eq!(edit(|m| m.finalizers = Some(vec!["foregroundDeletion".into()])), (false, Value::Null));
         assert_eq!(
             edit(|m| drop(m.labels.as_mut().unwrap().insert("app.kubernetes.io/instance".into(), "x".into()))),
             (true, json!("/metadata/labels/app.kubernetes.io~1instance"))

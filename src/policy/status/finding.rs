@@ -20,7 +20,7 @@ pub enum NamespaceState {
     Reported,
     /// Ingress stays open because the API server calls a Service there. All else is in place.
     Held,
-    /// The operator changes nothing for now: the baseline is suspended, stalled or awaits confirmation.
+    /// The operator changes nothing for now: the baseline is suspended, stalled or awaits confirmation. Or a finalizer keeps what was removed.
     Frozen,
     /// Another baseline has a higher precedence, so this one does not count the namespace as selected.
     Shadowed,

@@ -113,10 +113,10 @@ async fn protect_lets_go_what_is_going_and_lets_the_plugin_of_eks_hold_what_it_e
     let tenant = policies_of(&tenant(&world, &[&ns]).await, &ns);
     let patch = async |what: Value| tenant.patch(DENY_INGRESS, &PatchParams::default(), &Patch::Merge(what)).await;
     let finalizers = |all: Value| json!({ "metadata": { "finalizers": all } });
-    for of_a_plugin in ["crd.projectcalico.org/held", "cilium.io/held", EKS] {
-        patch(finalizers(json!([of_a_plugin]))).await.unwrap();
+    for known in ["crd.projectcalico.org/held", "cilium.io/held", "policies.networking.k8s.io/finalizer", EKS] {
+        patch(finalizers(json!([known]))).await.unwrap();
     }
-    denied("not of a plugin", patch(finalizers(json!([EKS, "notcilium.io/held"]))).await);
+    denied("not of a known controller", patch(finalizers(json!([EKS, "notcilium.io/held"]))).await);
     denied("another", patch(finalizers(json!([EKS, "example.com/held"]))).await);
     let mut more = finalizers(json!([]));
     more["spec"] = json!({ "ingress": [{}] });

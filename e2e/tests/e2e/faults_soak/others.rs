@@ -282,6 +282,9 @@ impl Soak {
         let key = (name.to_owned(), policy.to_owned());
         if edited.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
             self.held.insert(key.clone());
+            // If the plan changes meanwhile and changes back, it is created again.
+            self.unsteady.insert(key.clone());
+            self.judge.space(name).edited.remove(policy);
         }
         if disguises {
             self.judge.space(name).disguised.insert(policy.to_owned());
