@@ -1,9 +1,35 @@
-//! Releases namespaces that no baseline claims any more. The next baseline treats them as newly found, open or not, as after a restart.
+//! Which namespaces count as ours although they hold none of our policies. An instance that starts believes the stored labels. A namespace
+//! that no baseline claims any more is released. The next baseline treats it as newly found, open or not, as after a restart.
 
-use super::Engine;
-use crate::api::NamespaceName;
+use super::{Engine, facts::namespaces::Entry};
+use crate::{
+    api::{DecidedLabel, NamespaceName, names::LABEL_DECIDED},
+    policy::plan::Decision,
+};
 
 impl Engine {
+    /// Believes the labels of the namespaces, once, when everything is listed: they held our policies, also if somebody deleted these while
+    /// no instance watched. The label can be forged. Then it closes a namespace that its owner may close anyway.
+    pub(super) fn believe_labels(&mut self) {
+        if !self.outbox.labels.take_over() {
+            return;
+        }
+        let claimed = self.observed.iter().filter(|(_, entry)| !entry.was_ours() && self.label_proves(entry));
+        for name in claimed.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            if let Some(entry) = self.observed.get_mut(&name) {
+                entry.established = true;
+            }
+        }
+    }
+
+    /// Whether the label says that the namespace held the policies of a baseline. A baseline without a status is new, so it held nothing.
+    fn label_proves(&self, entry: &Entry) -> bool {
+        let (Some(uid), Some(namespace)) = (&entry.uid, &entry.namespace) else { return false };
+        let is_new = |name: &str| self.tracked.get(name).is_none_or(|tracked| tracked.stored_conditions().is_empty());
+        namespace.labels.get(LABEL_DECIDED) == Some(&DecidedLabel::Protected.value(uid))
+            && !matches!(self.baselines.decide(namespace, &entry.holdings()).decision, Decision::Reported(b) if is_new(&b.name))
+    }
+
     /// Forgets that a namespace held our policies, if none is left and no baseline may claim it again. Returns whether anything changed.
     pub(super) fn release_claim(&mut self, name: &NamespaceName) -> bool {
         let Some(entry) = self.observed.get(name).filter(|entry| entry.was_ours()) else { return false };

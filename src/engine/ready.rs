@@ -60,6 +60,7 @@ impl Engine {
     pub(super) fn begin_if_synced(&mut self, was_synced: bool, now: Now) {
         if !was_synced && self.is_synced() {
             info!(namespaces = self.observed.iter().count(), baselines = self.tracked.len(), "everything is listed: work begins");
+            self.believe_labels();
             self.plans_changed(now);
         }
     }

@@ -47,6 +47,8 @@ pub struct NamespaceLabels {
     on: bool,
     unwritten: BTreeMap<NamespaceName, Unwritten>,
     writing: usize,
+    /// What the stored labels prove was taken over.
+    is_taken_over: bool,
     /// A write failed, and none has succeeded since. Further failures are not logged.
     failing: bool,
 }
@@ -68,6 +70,11 @@ impl NamespaceLabels {
     /// Whether that namespace gets a label. System namespaces get none: admission never waits for them.
     pub fn concern(&self, ns: &NamespaceName) -> bool {
         self.on && !SYSTEM_NAMESPACES.contains(&ns.as_str())
+    }
+
+    /// Whether the stored labels are to be believed now: once, and only if the operator keeps them current.
+    pub fn take_over(&mut self) -> bool {
+        self.on && !std::mem::replace(&mut self.is_taken_over, true)
     }
 
     /// Sets the label that the namespace should get. `None`: there is nothing to write.

@@ -15,7 +15,7 @@ use crate::{
         Engine,
         facts::event::{Change, Event},
         outbox::namespace_labels::NamespaceLabelWrite,
-        writes::WriteError,
+        writes::{Cause, WriteError},
     },
 };
 
@@ -307,4 +307,70 @@ fn so_many_are_written_at_once_and_no_more() {
         written(&mut sim, &writes, Ok(()));
     }
     assert_eq!(all, 100);
+}
+
+/// A namespace that is older than its baseline, as an instance finds it that starts: with this label, without policies.
+fn found(keeps_labels: bool, spec: &Value, label: Value, has_status: bool) -> EngineHarness {
+    let mut sim = EngineHarness::blank();
+    if keeps_labels {
+        sim.engine = Engine::new(OWN).labelling();
+    }
+    sim.lead(true);
+    sim.list_configurations();
+    let conditions = json!([{"type": "Ready", "status": "True", "reason": "Protected", "message": "",
+        "lastTransitionTime": "1970-01-12T00:00:00Z"}]);
+    let status = if has_status { json!({"observedGeneration": 1, "conditions": conditions}) } else { Value::Null };
+    sim.listing(|sim| {
+        sim.namespace_with("a", label);
+        sim.baseline_stored(1, spec.clone(), json!({"creationTimestamp": "1970-01-01T00:20:00Z"}), status);
+    });
+    sim
+}
+
+#[test]
+fn i1_what_was_protected_before_a_restart_is_closed_again_if_the_label_proves_it() {
+    let protected = || labelled("a", Protected);
+    let report = json!({});
+    for (what, keeps_labels, spec, label, has_status, policies) in [
+        ("its label names its uid", true, &report, protected(), true, 3),
+        ("exempt", true, &report, labelled("a", Exempt), true, 0),
+        ("no label", true, &report, json!({}), true, 0),
+        ("of another namespace", true, &report, json!({ LABEL_DECIDED: value("old", Protected) }), true, 0),
+        ("the operator does not keep labels", false, &report, protected(), true, 0),
+        ("a baseline that was never there before", true, &report, protected(), false, 0),
+        ("only audited", true, &json!({"mode": "Audit"}), protected(), true, 0),
+        ("left out", true, &json!({"excludeNamespaces": ["a"]}), protected(), true, 0),
+    ] {
+        let mut sim = found(keeps_labels, spec, label, has_status);
+        let causes: Vec<Cause> = sim.jobs().iter().flat_map(|job| &job.tasks).map(|task| task.cause).collect();
+        assert_eq!(causes, vec![Cause::Others; policies], "{what}");
+    }
+    let mut sim = found(true, &report, protected(), true);
+    sim.settle();
+    assert_eq!(words(&due(&mut sim)), [""; 0], "the label stays");
+    sim.pass(Duration::from_secs(2));
+    let status = sim.status().unwrap();
+    let drift: Vec<&str> = status.recent_drift.iter().map(|drift| &*drift.class).collect();
+    assert_eq!((drift, status.namespaces.protected), (vec!["Missing"; 3], 1));
+}
+
+#[test]
+fn a_label_proves_something_only_to_an_instance_that_starts() {
+    let mut sim = found(true, &json!({}), labelled("a", Exempt), true);
+    assert_eq!(words(&due(&mut sim)), [""; 0]);
+    // Somebody forges it, and the policies are listed again.
+    sim.namespace_with("a", labelled("a", Protected));
+    sim.see(Event::Policy(Change::ListBegan));
+    sim.see(Event::Policy(Change::ListDone));
+    sim.settle();
+    assert_eq!((sim.policies.len(), words(&due(&mut sim))), (0, vec!["a exempt".to_owned()]));
+}
+
+#[test]
+fn what_the_label_proved_is_forgotten_when_the_baseline_leaves() {
+    let mut sim = found(true, &json!({"excludeNamespaces": ["a"]}), labelled("a", Protected), true);
+    assert_eq!(words(&due(&mut sim)), ["a exempt"]);
+    sim.baseline_stored(2, json!({}), json!({"creationTimestamp": "1970-01-01T00:20:00Z"}), Value::Null);
+    sim.settle();
+    assert_eq!(sim.policies.len(), 0, "it is older than the baseline, and only reported");
 }

@@ -20,6 +20,7 @@ use crate::scene::can_i;
 mod constants;
 mod label_hygiene;
 mod no_gap;
+mod no_gap_restart;
 mod opt_out_rules;
 pub mod protect;
 mod sane_policies;
