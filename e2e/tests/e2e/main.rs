@@ -51,5 +51,6 @@ mod signals;
 mod stalled;
 mod support;
 mod suspend;
+mod text_of_others;
 mod uninstall;
 mod writes_failing;
