@@ -23,6 +23,7 @@ mod no_gap;
 mod no_gap_restart;
 mod opt_out_rules;
 pub mod protect;
+mod sane_blocks;
 mod sane_policies;
 mod together;
 
