@@ -14,7 +14,7 @@ pub struct ListManagedArgs {
     #[command(flatten)]
     cluster: Cluster,
 
-    /// Only policies that no baseline plans: those whose baseline does not exist, and those that their baseline does not plan there any more.
+    /// Only policies that no baseline plans: their baseline does not exist, or does not plan them there any more, or they only have its labels.
     #[arg(long)]
     orphans: bool,
 

@@ -124,6 +124,9 @@ async fn listing_writes_nothing_and_the_operator_itself_may_do_it() {
     );
     assert_eq!(row("PolicyBaseline")[1..], [PLATFORM, "has the finalizer policybaseline.io/delete-policies"]);
     assert_eq!(row("Lease")[1..], [SYSTEM_NAMESPACE, "policy-baseline", "nobody holds it"]);
+    let only_looks_like_ours: Vec<_> =
+        listed(&world, &ns, &["--orphans"]).await.into_iter().map(|(name, of, _)| (name, of)).collect();
+    assert_eq!(only_looks_like_ours, [("my-copy".to_owned(), "notOurs".to_owned())]);
     for resource in ["validatingadmissionpolicies", "validatingadmissionpolicybindings"] {
         assert!(text.contains(&format!("not read: {resource}: not allowed to list them")), "{text}");
     }

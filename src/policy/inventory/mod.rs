@@ -120,10 +120,10 @@ impl fmt::Display for ManagedObject {
 }
 
 impl Inventory {
-    /// The same with only the policies that no baseline plans.
+    /// The same with only the policies that no baseline plans. Those that only look like ours are among them.
     #[must_use]
     pub fn orphans(mut self) -> Self {
-        self.policies.retain(|policy| matches!(policy.standing, Standing::LeftOver | Standing::Orphan));
+        self.policies.retain(|policy| policy.standing != Standing::Planned);
         self.others.clear();
         self
     }

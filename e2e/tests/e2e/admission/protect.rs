@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::ResourceExt;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
 use policy_baseline_e2e::{Options, TIMEOUT, World};
 use serde_json::{Value, json};
 
 use super::{DECIDED, break_glass, choose, create_fifty_of_ours, denied, owned_by_nothing};
 use crate::opt_outs;
 use crate::repair::PLATFORM;
-use crate::scene::{DENY_INGRESS, Plan, apply_baseline, policies_of, tenant, until_holds};
-use crate::support::{namespaces, until_gone, versions};
+use crate::scene::{DENY_INGRESS, Plan, apply_baseline, baseline, can_i, policies_of, tenant, until_holds};
+use crate::support::{namespaces, remove_baseline, until_gone, versions};
+
+const BASELINES_CRD: &str = "policybaselines.policybaseline.io";
 
 async fn protect(world: &World) {
     choose(world, "protect", async || is_in_force(world).await).await;
@@ -196,13 +200,148 @@ async fn protect_leaves_opt_outs_to_their_owners_but_for_what_the_operator_says_
     until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
 }
 
+/// A policy with these labels, as a tenant forges it before `protect` is on.
+async fn forge(policies: &Api<NetworkPolicy>, name: &str, labels: &Value) {
+    let policy = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": { "name": name, "labels": labels }, "spec": { "podSelector": {}, "policyTypes": ["Ingress"] } });
+    policies.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
+}
+
+/// Tries to delete a policy, and stores nothing.
+async fn try_delete(policies: &Api<NetworkPolicy>, name: &str) -> kube::Result<()> {
+    policies.delete(name, &DeleteParams::default().dry_run()).await.map(drop)
+}
+
+/// Waits until nobody but the operator and the break-glass group may delete this policy.
+async fn until_refused(policies: &Api<NetworkPolicy>, name: &str, world: &World) {
+    let is_refused = async || try_delete(policies, name).await.is_err_and(|err| err.to_string().contains("protect-living"));
+    world.eventually(&format!("{name} is protected"), TIMEOUT, is_refused).await.unwrap();
+}
+
+async fn until_let_go(policies: &Api<NetworkPolicy>, name: &str, world: &World) {
+    let is_let_go = async || try_delete(policies, name).await.is_ok();
+    world.eventually(&format!("{name} can be deleted"), TIMEOUT, is_let_go).await.unwrap();
+}
+
+/// A user who may do this with the NetworkPolicies of all namespaces, and nothing else.
+async fn keeper_of_policies(world: &World, verbs: &[&str]) -> Client {
+    let name = World::unique("keeper");
+    let client = world.user(&name, &[]).await.unwrap();
+    let role = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": name },
+        "rules": [{ "apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": verbs }] });
+    let binding = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": name },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name }] });
+    for object in [role, binding] {
+        world.apply_yaml(&object.to_string()).await.unwrap();
+    }
+    let may = async || can_i(&client, verbs[0], "networking.k8s.io", "networkpolicies", None).await;
+    world.eventually("the keeper has the right", TIMEOUT, may).await.unwrap();
+    client
+}
+
+#[tokio::test]
+async fn protect_lets_cluster_admins_delete_what_names_no_living_baseline() {
+    let world = World::new().await.unwrap();
+    let ns = world.namespace("team", &[]).await.unwrap();
+    let tenant = policies_of(&tenant(&world, &[&ns]).await, &ns);
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    let orphans = [
+        ("gone", json!({ "policybaseline.io/baseline": "nonexistent" })),
+        ("empty", json!({ "policybaseline.io/baseline": "" })),
+        ("no-baseline", json!({ "policybaseline.io/x": "y" })),
+        ("managed", json!({ "app.kubernetes.io/managed-by": "policy-baseline" })),
+    ];
+    for (name, labels) in &orphans {
+        forge(&tenant, name, labels).await;
+    }
+    forge(&tenant, "living", &json!({ "policybaseline.io/baseline": PLATFORM })).await;
+    forge(&tenant, "later", &json!({ "policybaseline.io/baseline": "later" })).await;
+    protect(&world).await;
+
+    let admin = policies_of(&world.admin(), &ns);
+    let keeper = policies_of(&keeper_of_policies(&world, &["delete"]).await, &ns);
+    until_refused(&admin, "living", &world).await;
+    denied("living", try_delete(&keeper, "living").await);
+    denied("living", try_delete(&tenant, "living").await);
+    for (name, _) in &orphans {
+        denied(name, try_delete(&tenant, name).await);
+        try_delete(&keeper, name).await.unwrap();
+        // Nobody may keep it and change it.
+        let opened = Patch::Merge(json!({ "spec": { "ingress": [{}] } }));
+        denied(name, admin.patch(name, &PatchParams::default(), &opened).await);
+        let renamed = Patch::Merge(json!({ "metadata": { "labels": null } }));
+        denied(name, admin.patch(name, &PatchParams::default(), &renamed).await);
+    }
+    let said = denied("gone", try_delete(&tenant, "gone").await);
+    assert!(said.ends_with("if there is no such baseline, a cluster administrator can delete it"), "{said}");
+    // A collection is refused as long as it holds a policy of a living baseline.
+    let dry = DeleteParams::default().dry_run();
+    denied("all", admin.delete_collection(&dry, &ListParams::default()).await);
+
+    // Baselines come and go. The policy is evaluated for each of them.
+    until_let_go(&admin, "later", &world).await;
+    for number in 0..30 {
+        apply_baseline(&world, &format!("another-{number}"), &json!({ "mode": "Audit" })).await;
+    }
+    apply_baseline(&world, "later", &json!({ "mode": "Audit" })).await;
+    until_refused(&admin, "later", &world).await;
+    try_delete(&admin, "gone").await.unwrap();
+    remove_baseline(&world, PLATFORM).await;
+    until_let_go(&admin, "living", &world).await;
+    denied("later", try_delete(&admin, "later").await);
+    for (name, _) in &orphans {
+        admin.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn protect_lets_namespaces_and_orphans_go_without_the_crd_and_sees_baselines_once_it_is_back() {
+    let world = World::new().await.unwrap();
+    if world.plane().is_external() {
+        return;
+    }
+    world.discard();
+    let (ns, going) = (world.namespace("team", &[]).await.unwrap(), world.namespace("going", &[]).await.unwrap());
+    let admin = policies_of(&world.admin(), &ns);
+    for policies in [&admin, &policies_of(&world.admin(), &going)] {
+        forge(policies, "ours", &json!({ "policybaseline.io/baseline": PLATFORM })).await;
+    }
+    let crds: Api<CustomResourceDefinition> = Api::all(world.admin());
+    let crd = crds.get(BASELINES_CRD).await.unwrap();
+    crds.delete(BASELINES_CRD, &DeleteParams::default()).await.unwrap();
+    let is_gone = async || crds.get_opt(BASELINES_CRD).await.map(|found| found.is_none());
+    world.eventually("the CRD is gone", TIMEOUT, is_gone).await.unwrap();
+    // The API server knows no CRD of this kind when it reads the component, and none after a restart.
+    protect(&world).await;
+    try_delete(&admin, "ours").await.unwrap();
+    namespaces(&world).delete(&going, &DeleteParams::default()).await.unwrap();
+    until_gone(&world, &going).await;
+    world.plane().stop_apiserver().unwrap();
+    world.plane().start_apiserver().await.unwrap();
+    world.eventually("protect is in force", TIMEOUT, async || is_in_force(&world).await).await.unwrap();
+    try_delete(&admin, "ours").await.unwrap();
+
+    let mut again = CustomResourceDefinition { status: None, ..crd };
+    again.metadata = ObjectMeta { name: again.metadata.name, ..ObjectMeta::default() };
+    crds.create(&PostParams::default(), &again).await.unwrap();
+    let applied = async || world.try_apply_yaml(&baseline(PLATFORM, &json!({}))).await.is_ok();
+    world.eventually("baselines are served again", TIMEOUT, applied).await.unwrap();
+    // The API server looks for new kinds every 30 s.
+    let is_refused = async || try_delete(&admin, "ours").await.is_err();
+    world.eventually("the baseline is seen", 3 * TIMEOUT, is_refused).await.unwrap();
+}
+
 /// With one identity for each controller, or one for all.
 async fn a_namespace_goes_with_all_its_policies(options: Options) {
     let world = World::on(options).await.unwrap();
     protect(&world).await;
+    // Otherwise they would be orphans, which the garbage collector may delete.
+    apply_baseline(&world, PLATFORM, &json!({})).await;
     let ns = world.namespace("full", &[]).await.unwrap();
     let rescue = policies_of(&break_glass(&world).await, &ns);
     create_fifty_of_ours(&rescue).await;
+    until_refused(&policies_of(&world.admin(), &ns), "ours-1", &world).await;
     // A user who may set an owner on a policy could have it garbage-collected. So the component does not trust the garbage collector
     // either.
     rescue.patch("ours-0", &PatchParams::default(), &Patch::Merge(owned_by_nothing())).await.unwrap();
