@@ -8,7 +8,7 @@ use k8s_openapi::api::authorization::v1::{
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::api::{Api, DeleteParams, DynamicObject, PostParams};
 use kube::{Client, ResourceExt};
-use policy_baseline_e2e::{SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audit_log};
+use policy_baseline_e2e::{AuditEntry, AuditMark, SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audit_log};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -297,6 +297,51 @@ async fn the_operator_may_not_read_secrets_nor_run_pods_nor_give_itself_rights()
     assert!(may.is_empty(), "the operator may {may:#?}");
 }
 
+/// Lets the operator do all that it does in a cluster, and stops it.
+pub async fn use_every_permission(world: &mut World) {
+    // The second spec is rolled out. Then the revision of the first spec is deleted.
+    let spec = |port: i32| json!({ "deletionPolicy": "Delete", "dns": { "ports": [port] }, "rollout": { "interval": "0s" } });
+    apply_baseline(world, "platform", &spec(5353)).await;
+    world.start_operator().await.unwrap();
+    let ns = world.namespace("team", &[]).await.unwrap();
+    // It asks what the holder of a Lease may do.
+    let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "policy-baseline", "namespace": ns } });
+    world.apply_yaml(&lease.to_string()).await.unwrap();
+    until_holds(world, &ns, &Plan::of("platform").dns_port(5353).asked()).await;
+    apply_baseline(world, "platform", &spec(5354)).await;
+    until_holds(world, &ns, &Plan::of("platform").dns_port(5354).asked()).await;
+    until_ready(world, "platform").await;
+    policies_of(&world.admin(), &ns).delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
+    until_event(world, &world.admin(), &ns, "DriftRepaired", DENY_INGRESS).await;
+    let stripped = json!({ "metadata": { "labels": null } });
+    merge(&policies_of(&world.admin(), &ns), DENY_EGRESS, "tenant", &stripped).await;
+    until_event(world, &world.admin(), &ns, "PolicyAdopted", DENY_EGRESS).await;
+    opt_outs::create(world, &ns, &opt_outs::opt_out("partner", &["DefaultDenyEgress"], opt_outs::seconds_from_now(600))).await;
+    opt_outs::until_says(world, &ns, "partner", "True WithinLimits").await;
+    world
+        .eventually("the baseline has its finalizer", TIMEOUT, async || {
+            baselines(world).get("platform").await.map(|object| !object.finalizers().is_empty())
+        })
+        .await
+        .unwrap();
+    delete_baseline(world, "platform").await;
+    until_only(world, &ns, &[]).await;
+    world
+        .eventually("the baseline is gone", TIMEOUT, async || {
+            baselines(world).get_opt("platform").await.map(|found| found.is_none())
+        })
+        .await
+        .unwrap();
+    // A watch is in the audit log only after it has ended.
+    assert_eq!(world.stop_operator().unwrap(), 0);
+}
+
+/// The requests of the operator that the API server has refused.
+pub fn refused_since(world: &World, mark: AuditMark) -> Vec<AuditEntry> {
+    let entries = world.audit().unwrap().since(mark).unwrap().into_iter();
+    entries.filter(|entry| entry.user == World::operator_user() && [401, 403].contains(&entry.code)).collect()
+}
+
 #[tokio::test]
 async fn the_operator_uses_every_permission_and_is_refused_nothing() {
     if skipped_without_audit_log() {
@@ -304,43 +349,9 @@ async fn the_operator_uses_every_permission_and_is_refused_nothing() {
     }
     let mut world = World::new().await.unwrap();
     let mark = world.audit().unwrap().mark();
-    // The second spec is rolled out. Then the revision of the first spec is deleted.
-    let spec = |port: i32| json!({ "deletionPolicy": "Delete", "dns": { "ports": [port] }, "rollout": { "interval": "0s" } });
-    apply_baseline(&world, "platform", &spec(5353)).await;
-    world.start_operator().await.unwrap();
-    let ns = world.namespace("team", &[]).await.unwrap();
-    // It asks what the holder of a Lease may do.
-    let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "policy-baseline", "namespace": ns } });
-    world.apply_yaml(&lease.to_string()).await.unwrap();
-    until_holds(&world, &ns, &Plan::of("platform").dns_port(5353).asked()).await;
-    apply_baseline(&world, "platform", &spec(5354)).await;
-    until_holds(&world, &ns, &Plan::of("platform").dns_port(5354).asked()).await;
-    until_ready(&world, "platform").await;
-    policies_of(&world.admin(), &ns).delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
-    until_event(&world, &world.admin(), &ns, "DriftRepaired", DENY_INGRESS).await;
-    let stripped = json!({ "metadata": { "labels": null } });
-    merge(&policies_of(&world.admin(), &ns), DENY_EGRESS, "tenant", &stripped).await;
-    until_event(&world, &world.admin(), &ns, "PolicyAdopted", DENY_EGRESS).await;
-    opt_outs::create(&world, &ns, &opt_outs::opt_out("partner", &["DefaultDenyEgress"], opt_outs::seconds_from_now(600))).await;
-    opt_outs::until_says(&world, &ns, "partner", "True WithinLimits").await;
-    world
-        .eventually("the baseline has its finalizer", TIMEOUT, async || {
-            baselines(&world).get("platform").await.map(|object| !object.finalizers().is_empty())
-        })
-        .await
-        .unwrap();
-    delete_baseline(&world, "platform").await;
-    until_only(&world, &ns, &[]).await;
-    world
-        .eventually("the baseline is gone", TIMEOUT, async || {
-            baselines(&world).get_opt("platform").await.map(|found| found.is_none())
-        })
-        .await
-        .unwrap();
-    // A watch is in the audit log only after it has ended.
-    assert_eq!(world.stop_operator().unwrap(), 0);
+    use_every_permission(&mut world).await;
 
-    let used = |entries: &[policy_baseline_e2e::AuditEntry]| {
+    let used = |entries: &[AuditEntry]| {
         let mut used = BTreeSet::new();
         for entry in entries.iter().filter(|entry| entry.user == World::operator_user() && !entry.resource.is_empty()) {
             let slash = if entry.subresource.is_empty() { "" } else { "/" };
@@ -367,8 +378,6 @@ async fn the_operator_uses_every_permission_and_is_refused_nothing() {
         })
         .await
         .unwrap();
-    let entries = world.audit().unwrap().since(mark).unwrap();
-    let refused: Vec<_> =
-        entries.iter().filter(|entry| entry.user == World::operator_user() && [401, 403].contains(&entry.code)).collect();
+    let refused = refused_since(&world, mark);
     assert!(refused.is_empty(), "{refused:#?}");
 }

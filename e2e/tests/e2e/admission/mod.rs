@@ -21,6 +21,7 @@ mod constants;
 mod label_hygiene;
 mod no_gap;
 mod no_gap_restart;
+mod operator_limits;
 mod opt_out_rules;
 pub mod protect;
 mod sane_blocks;
