@@ -18,6 +18,9 @@ use crate::rbac::{refused_since, use_every_permission};
 use crate::repair::PLATFORM;
 use crate::scene::{DENY_INGRESS, apply_baseline, client_of, policies_of, until_may_operate};
 
+/// A change of an event.
+type Change = fn(&mut Value);
+
 const ID: &str = "0123456789abcdef0123456789abcdef";
 
 async fn thief(world: &World) -> Client {
@@ -257,7 +260,6 @@ async fn operator_limits_lets_a_thief_keep_no_other_lease_and_revision_and_repor
     denied("delete", revisions(&thief).delete(&of_others, &DeleteParams::default()).await);
     revisions(&world.admin()).delete(&of_others, &DeleteParams::default()).await.unwrap();
 
-    type Change = fn(&mut Value);
     let changes: [(&str, Change); 4] = [
         ("about a pod", |event| event["regarding"]["kind"] = "Pod".into()),
         ("about nothing", |event| event["regarding"].as_object_mut().unwrap().retain(|key, _| key == "namespace")),
