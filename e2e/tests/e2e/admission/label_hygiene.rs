@@ -21,7 +21,7 @@ use crate::samples::yaml_blocks;
 use crate::scene::{can_i, tenant};
 use crate::support::{namespaces, until_gone};
 
-const COMPONENT: &str = "label-hygiene";
+pub const COMPONENT: &str = "label-hygiene";
 const NAME: &str = "policy-baseline-label-hygiene";
 /// The constants, each at its place in `spec.variables` of both policies.
 const CONSTANTS: [&str; 2] = ["labels", "controllers"];
@@ -372,9 +372,9 @@ async fn label_hygiene_leaves_alone_what_no_longer_runs() {
         kubelet_says(&world, &ns, &name, phase).await;
         pods.patch(&name, &PatchParams::default(), &labels(&changed)).await.unwrap();
     }
-    // A tenant may set a grace period of a year, and the pod still runs during it.
+    // A tenant may set a grace period of an hour, and the pod still runs during it.
     running(&world, &ns, "slow", &app, &json!({ "finalizers": ["example.com/held"] })).await;
-    pods.delete("slow", &DeleteParams { grace_period_seconds: Some(31_536_000), ..DeleteParams::default() }).await.unwrap();
+    pods.delete("slow", &DeleteParams { grace_period_seconds: Some(3_600), ..DeleteParams::default() }).await.unwrap();
     let said = denied("in its grace period", pods.patch("slow", &PatchParams::default(), &labels(&changed)).await);
     assert!(said.contains("app changes from web to db"), "{said}");
     // The kubelet has stopped the pod. Only a finalizer still keeps the object.

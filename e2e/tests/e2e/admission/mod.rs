@@ -18,6 +18,7 @@ use crate::samples::yaml_blocks;
 use crate::scene::can_i;
 
 mod constants;
+mod grace;
 mod label_hygiene;
 mod no_gap;
 mod no_gap_restart;
