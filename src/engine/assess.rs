@@ -144,16 +144,18 @@ pub fn assess(
     found
 }
 
-/// The sort key of a problem; the lowest comes first. The order: exceeded quotas, bypasses, blocked calls of the API server, what Enforce
-/// would change, the rest, finalizers. A quota refuses new policies only, so the namespace lacks one, until somebody acts.
+/// The sort key of a problem; the lowest comes first. The order: exceeded quotas, bypasses, blocked calls of the API server, policies that
+/// may be bypasses, what Enforce would change, the rest, finalizers. A quota refuses new policies only, so the namespace lacks one, until
+/// somebody acts.
 pub const fn importance(reason: FindingReason) -> u8 {
     match reason {
         FindingReason::Violation(ViolationReason::QuotaExceeded) => 0,
         FindingReason::Violation(ViolationReason::Bypassed) => 1,
         FindingReason::Violation(ViolationReason::ControlPlaneBlocked) => 2,
-        FindingReason::Notice(NoticeReason::WouldChange | NoticeReason::ExistingNamespace) => 3,
-        FindingReason::Violation(_) | FindingReason::Notice(NoticeReason::ServesControlPlane | NoticeReason::OptedOut) => 4,
-        FindingReason::Notice(NoticeReason::ForeignFinalizer) => 5,
+        FindingReason::Violation(ViolationReason::TooLargeToJudge) => 3,
+        FindingReason::Notice(NoticeReason::WouldChange | NoticeReason::ExistingNamespace) => 4,
+        FindingReason::Violation(_) | FindingReason::Notice(NoticeReason::ServesControlPlane | NoticeReason::OptedOut) => 5,
+        FindingReason::Notice(NoticeReason::ForeignFinalizer) => 6,
     }
 }
 
@@ -270,8 +272,8 @@ fn orphans(ns: &Namespace, entry: &Entry, baselines: &Baselines, decision: &Deci
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// Policies that open what the baseline closes, although it does not plan them: of others, or with our labels. Anybody can copy labels. Those
-/// that are about to be removed are left out.
+/// Policies that open what the baseline closes, or may do so, although it does not plan them: of others, or with our labels. Anybody can
+/// copy labels. Those that are about to be removed are left out.
 fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry, drifts: &[Drift]) -> Vec<Problem> {
     if entry.policies.values().all(|policy| policy.opens.is_none()) {
         return vec![];
@@ -282,26 +284,47 @@ fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry, drifts: &[Drift]
     let is_removed = |name: &str| drifts.iter().any(|d| d.policy == name && matches!(d.fix, Repair::Delete { .. }));
     // A policy with a planned name is repaired, so it is no bypass.
     let others = entry.policies.iter().filter(|(name, _)| !is_planned(name) && !is_removed(name));
-    let openings = |(name, policy): (&Arc<str>, &Fingerprint)| {
-        let Openings { ingress: inwards, egress: outwards } = policy.opens;
-        let (inwards, outwards) = (inwards.filter(|_| ingress), outwards.filter(|_| egress));
-        Some((inwards.max(outwards)?, name.clone(), policy.ours, inwards, outwards))
-    };
-    let mut found: Vec<_> = others.filter_map(openings).collect();
-    found.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-    let problem = |(_, name, ours, inwards, outwards): (_, Arc<str>, bool, Option<Opening>, Option<Opening>)| {
-        let inwards = inwards.map(|o| format!("spec.ingress[{}] lets {} reach {} on {}", o.rule, o.peers, o.pods, o.ports));
-        let outwards = outwards.map(|o| format!("spec.egress[{}] lets {} reach {} on {}", o.rule, o.pods, o.peers, o.ports));
-        let opened: Vec<String> = inwards.into_iter().chain(outwards).collect();
-        let opened = opened.join(", ");
-        let message = if ours {
-            format!("{opened}; it has the operator's labels, but no baseline plans it, so nobody repairs it: remove it")
-        } else {
-            format!("{opened}; NetworkPolicies only add, so the baseline cannot close that: narrow this policy or remove it")
-        };
-        Problem { policy: Some(name.to_string()), reason: ViolationReason::Bypassed.into(), message }
+    let mut found: Vec<(Option<Opening>, &Arc<str>, &Fingerprint)> = Vec::new();
+    for (name, policy) in others {
+        let Openings { ingress: inwards, egress: outwards, is_ingress_too_large, is_egress_too_large } = policy.opens;
+        let widest = inwards.filter(|_| ingress).max(outwards.filter(|_| egress));
+        if widest.is_some() || (is_ingress_too_large && ingress) || (is_egress_too_large && egress) {
+            found.push((widest, name, policy));
+        }
+    }
+    found.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    let problem = |(widest, name, policy): (Option<Opening>, &Arc<str>, &Fingerprint)| {
+        let Openings { ingress: inwards, egress: outwards, is_ingress_too_large, is_egress_too_large } = policy.opens;
+        match widest {
+            Some(_) => bypass(name, policy.ours, inwards.filter(|_| ingress), outwards.filter(|_| egress)),
+            None => too_large(name, is_ingress_too_large && ingress, is_egress_too_large && egress),
+        }
     };
     found.into_iter().take(BYPASSES_TOLD).map(problem).collect()
+}
+
+fn bypass(name: &str, ours: bool, inwards: Option<Opening>, outwards: Option<Opening>) -> Problem {
+    let inwards = inwards.map(|o| format!("spec.ingress[{}] lets {} reach {} on {}", o.rule, o.peers, o.pods, o.ports));
+    let outwards = outwards.map(|o| format!("spec.egress[{}] lets {} reach {} on {}", o.rule, o.pods, o.peers, o.ports));
+    let opened: Vec<String> = inwards.into_iter().chain(outwards).collect();
+    let opened = opened.join(", ");
+    let message = if ours {
+        format!("{opened}; it has the operator's labels, but no baseline plans it, so nobody repairs it: remove it")
+    } else {
+        format!("{opened}; NetworkPolicies only add, so the baseline cannot close that: narrow this policy or remove it")
+    };
+    Problem { policy: Some(name.to_owned()), reason: ViolationReason::Bypassed.into(), message }
+}
+
+/// The problem that it is not known what the rules of a policy open.
+fn too_large(name: &str, ingress: bool, egress: bool) -> Problem {
+    let rules: Vec<&str> =
+        [("spec.ingress", ingress), ("spec.egress", egress)].into_iter().filter_map(|(rules, is)| is.then_some(rules)).collect();
+    let message = format!(
+        "{}: too many blocks and ports to add up on each port, so the operator does not know whether they open what the baseline closes; use fewer blocks or ports, or split the policy",
+        rules.join(" and ")
+    );
+    Problem { policy: Some(name.to_owned()), reason: ViolationReason::TooLargeToJudge.into(), message }
 }
 
 /// The notice that ingress stays open here, because the API server calls a Service in the namespace.

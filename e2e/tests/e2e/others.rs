@@ -108,11 +108,15 @@ async fn i7_a_contested_policy_is_closed_soon_its_labels_wait_and_it_delays_no_o
 
 // Bypass.
 
+fn blocks(cidrs: &[&str]) -> Value {
+    cidrs.iter().map(|cidr| json!({ "ipBlock": { "cidr": cidr } })).collect()
+}
+
 /// A tenant's policies, and the text that the status reports for each. None if the policy is no bypass.
 fn bypasses() -> Vec<(&'static str, Value, Option<&'static str>)> {
     let ingress = |rules: Value| json!({ "podSelector": {}, "policyTypes": ["Ingress"], "ingress": rules });
     let egress = |rules: Value| json!({ "podSelector": {}, "policyTypes": ["Egress"], "egress": rules });
-    let halves = json!([{ "ipBlock": { "cidr": "0.0.0.0/1" } }, { "ipBlock": { "cidr": "128.0.0.0/1" } }]);
+    let halves = blocks(&["0.0.0.0/1", "128.0.0.0/1"]);
     vec![
         ("everything", ingress(json!([{}])), Some("spec.ingress[0] lets everybody reach every pod on all ports")),
         ("empty-from", ingress(json!([{ "from": [] }])), Some("spec.ingress[0] lets everybody reach every pod on all ports")),
@@ -132,6 +136,40 @@ fn bypasses() -> Vec<(&'static str, Value, Option<&'static str>)> {
             json!({ "podSelector": { "matchExpressions": [{ "key": "no-such", "operator": "DoesNotExist" }] }, "ingress": [{}] }),
             Some("reach almost every pod on all ports"),
         ),
+        (
+            "no-multicast",
+            egress(
+                json!([{ "to": [{ "ipBlock": { "cidr": "0.0.0.0/0", "except": ["224.0.0.0/4", "240.0.0.0/4", "127.0.0.0/8"] } }] }]),
+            ),
+            Some("spec.egress[0] lets every pod reach every IPv4 address on all ports"),
+        ),
+        (
+            "private",
+            egress(json!([{ "to": blocks(&["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"]) }])),
+            Some("spec.egress[0] lets every pod reach every pod of the cluster on all ports"),
+        ),
+        (
+            "shared-port",
+            egress(json!([
+                { "to": blocks(&["0.0.0.0/1"]), "ports": [{ "port": 80 }, { "port": 443 }] },
+                { "to": blocks(&["128.0.0.0/1"]), "ports": [{ "port": 80 }, { "port": 443 }, { "port": 81 }] },
+            ])),
+            Some("spec.egress[0] lets every pod reach every IPv4 address on some ports"),
+        ),
+        (
+            "decided",
+            ingress(json!([{ "from": [{ "namespaceSelector": { "matchExpressions": [
+                { "key": "policybaseline.io/decided", "operator": "Exists" }] } }] }])),
+            Some("lets every pod of the cluster reach every pod"),
+        ),
+        (
+            "internet",
+            egress(
+                json!([{ "to": [{ "ipBlock": { "cidr": "0.0.0.0/0", "except": ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"] } }] }]),
+            ),
+            None,
+        ),
+        ("company", egress(json!([{ "to": blocks(&["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]) }])), None),
         ("one-app", json!({ "podSelector": { "matchLabels": { "app": "web" } }, "ingress": [{}] }), None),
         ("same-namespace", ingress(json!([{ "from": [{ "podSelector": {} }] }])), None),
         ("dns", egress(json!([{ "ports": [{ "port": 53 }, { "port": 53, "protocol": "UDP" }] }])), None),
@@ -229,6 +267,53 @@ async fn i4_a_bypass_is_found_by_what_it_means_told_and_never_changed() {
 
     policies_of(&admin, &spaces["everything"]).delete("everything", &DeleteParams::default()).await.unwrap();
     until_status(&world, PLATFORM, "one is gone", |status| status.namespaces.bypassed == found - 1).await;
+}
+
+/// All IPv4 addresses in blocks of which every second one is on other ports, so that they must be added up port by port.
+fn too_large() -> Value {
+    let blocks = |skip: u32| -> Value {
+        let cidr = |n: u32| json!({ "ipBlock": { "cidr": format!("{}/14", std::net::Ipv4Addr::from_bits(n << 18)) } });
+        (skip..1 << 14).step_by(2).map(cidr).collect()
+    };
+    let rules = json!([
+        { "from": blocks(0), "ports": [{ "port": 80 }, { "port": 443 }] },
+        { "from": blocks(1), "ports": [{ "port": 443 }, { "port": 8443 }] },
+    ]);
+    json!({ "podSelector": {}, "policyTypes": ["Ingress"], "ingress": rules })
+}
+
+#[tokio::test]
+async fn i7_a_policy_that_is_too_large_to_judge_is_told_and_delays_no_other_namespace() {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let world = enforcing(&json!({})).await;
+    let ns = world.namespace("team", &[]).await.unwrap();
+    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    let admin = world.admin();
+    let mark = world.audit().unwrap().mark();
+    create(&admin, &ns, "large", &too_large()).await;
+    let status = until_violations(&world, &ns, &is("TooLargeToJudge", "large")).await;
+    assert!(status.violations[0].message.starts_with("spec.ingress: too many blocks and ports"), "{status:?}");
+    assert_eq!((status.namespaces.bypassed, &*condition(&status, "Ready").status), (0, "True"));
+
+    // Whatever happens to its metadata, other namespaces are protected and the violation stays.
+    let policies = policies_of(&admin, &ns);
+    for n in 0..20 {
+        merge(&policies, "large", "tenant", &json!({ "metadata": { "annotations": { "touched": n.to_string() } } })).await;
+    }
+    let other = world.namespace("other", &[]).await.unwrap();
+    until_holds(&world, &other, &Plan::of(PLATFORM)).await;
+    until_violations(&world, &ns, &is("TooLargeToJudge", "large")).await;
+    let writes = writes_since(&world, mark);
+    assert!(writes.iter().all(|write| write.resource != "networkpolicies" || write.namespace == other), "I4");
+    assert!(events(&admin, &ns).await.iter().all(|event| event.reason.as_deref() != Some("BaselineBypassed")));
+
+    // With one set of ports, the blocks are added up once.
+    let mut simple = too_large();
+    simple["ingress"] = simple["ingress"].as_array().unwrap().iter().map(|rule| json!({ "from": rule["from"] })).collect();
+    merge(&policies, "large", "tenant", &json!({ "spec": simple })).await;
+    until_violations(&world, &ns, &is("Bypassed", "large")).await;
 }
 
 #[tokio::test]

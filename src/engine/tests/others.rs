@@ -190,6 +190,28 @@ fn a_policy_that_opens_what_the_baseline_closes_is_reported_and_left_alone() {
 }
 
 #[test]
+fn i7_a_policy_that_is_too_large_to_judge_is_reported_and_counts_as_no_bypass() {
+    let mut sim = EngineHarness::protected();
+    // All addresses, in pieces of which every second one is on another set of ports.
+    let pieces = |skip: u32, ports: Value| {
+        let cidr = |n: u32| json!({"ipBlock": {"cidr": format!("{}/16", std::net::Ipv4Addr::from_bits(n << 16))}});
+        json!({"from": (skip..0x1_0000).step_by(2).map(cidr).collect::<Value>(), "ports": ports})
+    };
+    let rules = json!([pieces(0, json!([{"port": 80}, {"port": 443}])), pieces(1, json!([{"port": 443}, {"port": 8443}]))]);
+    policy(&mut sim, "a", "large", json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": rules}));
+    assert_eq!(sim.answer(|_, _| None), 0);
+    assert_eq!(violations(&mut sim), [("TooLargeToJudge".to_owned(), "large".to_owned())]);
+    let status = sim.statuses.last().unwrap();
+    assert_eq!((status.namespaces.bypassed, ready(status)), (0, "Protected"));
+    assert!(status.violations[0].message.starts_with("spec.ingress: too many blocks and ports"), "{status:?}");
+    assert!(sim.engine.take_announcements().is_empty());
+    // A baseline that leaves ingress open has nothing to report.
+    sim.baseline(2, json!({"policies": ["DefaultDenyEgress"]}));
+    sim.settle();
+    assert_eq!(violations(&mut sim), []);
+}
+
+#[test]
 fn what_a_baseline_does_not_close_is_no_bypass() {
     let mut sim = EngineHarness::new();
     sim.baseline(1, json!({"policies": ["DefaultDenyEgress"]}));

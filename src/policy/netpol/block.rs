@@ -17,16 +17,6 @@ pub enum Family {
     V6,
 }
 
-impl Family {
-    /// The last address of the family, as a number.
-    pub const fn last(self) -> u128 {
-        match self {
-            Self::V4 => u32::MAX as u128,
-            Self::V6 => u128::MAX,
-        }
-    }
-}
-
 impl Block {
     /// Parses `10.0.0.0/8` or `fd00::/8` as strictly as the API server: no leading zeros. Bits after the prefix are ignored.
     pub fn parse(text: &str) -> Option<Self> {

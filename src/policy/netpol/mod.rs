@@ -2,7 +2,11 @@
 //! The code here needs only the policy, and it cannot fail.
 
 mod block;
+mod coverage;
+mod judge;
 mod opening;
+mod ports;
+mod sweep;
 mod union;
 
 pub use block::Block;

@@ -1,8 +1,6 @@
-//! The union of ranges of addresses.
+//! The union of ranges of numbers: of addresses, or of ports.
 
-use super::block::{Block, Family};
-
-/// Sorted ranges that neither overlap nor touch. Each knows how many addresses are in the ranges before it.
+/// Sorted ranges that neither overlap nor touch. Each knows how many numbers are in the ranges before it.
 #[derive(Debug, Default)]
 pub struct Union(Vec<Run>);
 
@@ -14,7 +12,7 @@ struct Run {
 }
 
 impl Union {
-    /// Merges ranges, given as first and last address.
+    /// Merges ranges, given as first and last number.
     pub fn of(mut ranges: Vec<(u128, u128)>) -> Self {
         ranges.sort_unstable();
         let mut runs: Vec<Run> = Vec::new();
@@ -30,51 +28,55 @@ impl Union {
         Self(runs)
     }
 
-    /// How many addresses of the union are not greater than `address`.
-    fn up_to(&self, address: u128) -> u128 {
-        let at = self.0.partition_point(|run| run.first <= address);
-        let run = at.checked_sub(1).and_then(|at| self.0.get(at));
-        run.map_or(0, |run| run.before.saturating_add(size(run.first, run.last.min(address))))
+    /// The ranges, sorted.
+    pub fn ranges(&self) -> impl Iterator<Item = (u128, u128)> {
+        self.0.iter().map(|run| (run.first, run.last))
     }
 
-    /// How many addresses of the union are from `first` to `last`.
-    fn within(&self, first: u128, last: u128) -> u128 {
+    /// How many numbers are in the union. All 2^128 numbers are one too many to count: then it is one less.
+    pub fn size(&self) -> u128 {
+        self.0.last().map_or(0, |run| run.before.saturating_add(size(run.first, run.last)))
+    }
+
+    /// How many numbers of the union are from `first` to `last`.
+    pub fn within(&self, first: u128, last: u128) -> u128 {
         self.up_to(last) - first.checked_sub(1).map_or(0, |before| self.up_to(before))
     }
 
-    /// How many addresses of the family are in neither union. All IPv6 addresses are one more than a `u128` can count,
-    /// so a single IPv6 address that is left out counts as 0.
-    pub fn left_out(&self, other: &Self, family: Family) -> u128 {
-        let added = |run: &Run| size(run.first, run.last) - self.within(run.first, run.last);
-        let both = other.0.iter().map(added).fold(self.up_to(u128::MAX), u128::saturating_add);
-        match family.last().checked_sub(both) {
-            Some(left) if both < u128::MAX => left.saturating_add(1),
-            _ => 0,
+    /// The numbers of this union that are not in the other one.
+    pub fn without(&self, other: &Self) -> Self {
+        let mut cuts = other.0.iter().peekable();
+        let mut left = Vec::new();
+        for run in &self.0 {
+            let mut next = Some(run.first);
+            while let (Some(from), Some(cut)) = (next, cuts.peek()) {
+                if cut.first > run.last {
+                    break;
+                }
+                if cut.first > from {
+                    left.push((from, cut.first - 1));
+                }
+                // A cut that goes on behind this range may also concern the next range.
+                if cut.last > run.last {
+                    next = None;
+                    break;
+                }
+                next = cut.last.checked_add(1).filter(|next| *next <= run.last).map(|next| next.max(from));
+                cuts.next();
+            }
+            left.extend(next.map(|from| (from, run.last)));
         }
+        Self::of(left)
+    }
+
+    /// How many numbers of the union are not greater than `number`.
+    fn up_to(&self, number: u128) -> u128 {
+        let at = self.0.partition_point(|run| run.first <= number);
+        let run = at.checked_sub(1).and_then(|at| self.0.get(at));
+        run.map_or(0, |run| run.before.saturating_add(size(run.first, run.last.min(number))))
     }
 }
 
-/// The ranges of a block without its exceptions.
-pub fn without(block: &Block, exceptions: impl IntoIterator<Item = Block>) -> Vec<(u128, u128)> {
-    let (first, last) = block.range();
-    let cut = exceptions.into_iter().filter(|except| except.family() == block.family()).map(|except| except.range()).collect();
-    let mut next = Some(first);
-    let mut left = Vec::new();
-    for run in Union::of(cut).0 {
-        let Some(from) = next.filter(|from| *from <= last) else { break };
-        if run.last < from {
-            continue;
-        }
-        if run.first > from {
-            left.push((from, last.min(run.first - 1)));
-        }
-        next = run.last.checked_add(1);
-    }
-    left.extend(next.filter(|from| *from <= last).map(|from| (from, last)));
-    left
-}
-
-/// The number of addresses. The number of all IPv6 addresses does not fit: it is one too small.
 const fn size(first: u128, last: u128) -> u128 {
     (last - first).saturating_add(1)
 }
@@ -96,33 +98,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_left_out_is_what_counting_one_by_one_finds(a in small(), b in small()) {
-            let both = members(&[a.clone(), b.clone()].concat());
-            let left_out = Union::of(a).left_out(&Union::of(b), Family::V4);
-            prop_assert_eq!(left_out, (1 << 32) - both.len() as u128);
-        }
-
-        #[test]
-        fn exceptions_take_away_what_they_name(lengths in prop::collection::vec((0_u8..64, 26_u32..=32), 0..6)) {
-            let exceptions: Vec<Block> =
-                lengths.into_iter().filter_map(|(last, length)| Block::parse(&format!("10.0.0.{last}/{length}"))).collect();
-            let block = Block::parse("10.0.0.0/26").unwrap();
-            let base = block.range().0;
-            let left: Vec<_> = without(&block, exceptions.iter().copied()).into_iter().map(|(a, b)| (a - base, b - base)).collect();
-            let cut: Vec<_> = exceptions.iter().map(|e| (e.range().0 - base, e.range().1 - base)).collect();
-            let expected: Vec<u128> = (0..64).filter(|n| !members(&cut).contains(n)).collect();
-            prop_assert_eq!(members(&left), expected);
+        fn a_union_and_a_difference_hold_what_counting_one_by_one_finds(a in small(), b in small(), from in 0_u128..64, to in 0_u128..64) {
+            let (one, other) = (Union::of(a.clone()), Union::of(b.clone()));
+            let left: Vec<u128> = members(&a).into_iter().filter(|n| !members(&b).contains(n)).collect();
+            let difference = one.without(&other);
+            prop_assert_eq!(members(&difference.ranges().collect::<Vec<_>>()), left.clone());
+            prop_assert_eq!((one.size(), difference.size()), (members(&a).len() as u128, left.len() as u128));
+            if from <= to {
+                prop_assert_eq!(difference.within(from, to), left.iter().filter(|n| (from..=to).contains(*n)).count() as u128);
+            }
         }
     }
 
     #[test]
-    fn the_ends_of_the_larger_family_are_no_overflow() {
+    fn the_ends_of_the_numbers_are_no_overflow() {
         let all = Union::of(vec![(0, u128::MAX / 2), (u128::MAX / 2 + 1, u128::MAX)]);
-        assert_eq!(all.left_out(&Union::default(), Family::V6), 0);
-        assert_eq!(Union::default().left_out(&all, Family::V6), 0);
-        let but_one_block = Union::of(vec![(1 << 120, u128::MAX)]);
-        assert_eq!(but_one_block.left_out(&Union::default(), Family::V6), 1 << 120);
-        assert_eq!(without(&Block::parse("::/0").unwrap(), [Block::parse("::/0").unwrap()]), []);
-        assert_eq!(without(&Block::parse("::/0").unwrap(), [Block::parse("8000::/1").unwrap()]), [(0, u128::MAX / 2)]);
+        assert_eq!((all.ranges().count(), all.size()), (1, u128::MAX));
+        assert_eq!(all.without(&all).size(), 0);
+        let upper = Union::of(vec![(u128::MAX / 2 + 1, u128::MAX)]);
+        assert_eq!(all.without(&upper).ranges().collect::<Vec<_>>(), [(0, u128::MAX / 2)]);
+        assert_eq!(upper.without(&all).size(), 0);
     }
 }

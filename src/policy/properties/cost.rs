@@ -1,0 +1,79 @@
+//! What the largest policies that an API server accepts cost, each time they are seen (I7). Run it with `--release --nocapture` to see times.
+
+use std::time::Instant;
+
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use serde_json::{Value, json};
+
+use crate::{
+    api::SlimPolicy,
+    policy::drift::{Fingerprint, Interner},
+};
+
+/// A block that is apart from those of other numbers.
+fn block(n: u32, length: u32) -> Value {
+    let address = std::net::Ipv4Addr::from_bits(n.checked_shl(32 - length).unwrap_or(0));
+    json!({"ipBlock": {"cidr": format!("{address}/{length}")}})
+}
+
+fn blocks(count: u32, length: u32) -> Value {
+    (0..count).map(|n| block(n.wrapping_mul(2_654_435_761), length)).collect()
+}
+
+/// Rules that are close to the limits of the API server (3 MB in a request, 1.5 MB in etcd) or of what is judged, and whether they are too
+/// large to judge.
+fn cases() -> Vec<(&'static str, Value, bool)> {
+    let port = |n: u32| json!([{"protocol": "TCP", "port": n}]);
+    let on_each_port = |count: u32, length: u32| -> Value {
+        (0..count).map(|n| json!({"from": [block(n, length)], "ports": [{"port": n + 1, "endPort": 30_000 + n}]})).collect()
+    };
+    let many = |count: u32, rule: fn(u32) -> Value| -> Value { (0..count).map(rule).collect() };
+    vec![
+        (
+            "12,000 rules of one port, and 30,000 blocks",
+            (0..12_000)
+                .map(|n| json!({"from": [block(n, 24)], "ports": port(n + 1)}))
+                .chain([json!({"from": blocks(30_000, 32)})])
+                .collect(),
+            false,
+        ),
+        ("the most pieces that are judged", on_each_port(8_192, 13), false),
+        ("more pieces than are judged", on_each_port(32_768, 15), true),
+        (
+            "one range without 60,000",
+            {
+                let except: Vec<Value> = (0..60_000).map(|n| block(n * 7, 24)["ipBlock"]["cidr"].clone()).collect();
+                json!([{"from": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": except}}]}])
+            },
+            false,
+        ),
+        ("60,000 blocks for all ports", json!([{"from": blocks(60_000, 32)}]), false),
+        (
+            "60,000 ports",
+            json!([{"ports": (1..60_000).step_by(2).chain((0..60_000).step_by(2)).map(|n| json!({"port": n})).collect::<Value>()}]),
+            false,
+        ),
+        ("50,000 rules of one port for everybody", many(50_000, |n| json!({"ports": [{"port": n + 1}]})), false),
+        ("30,000 named ports", many(30_000, |n| json!({"from": [block(0, 0)], "ports": [{"port": format!("n{n}")}]})), true),
+        ("700,000 empty rules", many(700_000, |_| json!({})), false),
+    ]
+}
+
+#[test]
+fn i7_the_largest_policies_are_judged() {
+    let millis = |since: Instant| since.elapsed().as_secs_f64() * 1e3;
+    for (name, rules, is_too_large) in cases() {
+        let spec = json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": rules});
+        let object = json!({"metadata": {"name": "large", "namespace": "team-a", "resourceVersion": "7"}, "spec": spec});
+        let bytes = serde_json::to_vec(&object).unwrap();
+        let start = Instant::now();
+        let object: NetworkPolicy = serde_json::from_slice::<SlimPolicy>(&bytes).unwrap().into();
+        let decoded = millis(start);
+        let start = Instant::now();
+        let print = Fingerprint::of(&object, &mut Interner::default());
+        #[expect(clippy::cast_precision_loss, reason = "it is shown with one digit")]
+        let size = bytes.len() as f64 / 1e6;
+        println!("{name}: {size:.1} MB, decoded in {decoded:.1} ms, fingerprint in {:.1} ms", millis(start));
+        assert_eq!(print.opens.is_ingress_too_large, is_too_large, "{name}");
+    }
+}
