@@ -77,7 +77,7 @@ impl Entry {
 
     /// Stores a policy unless it is known, or older than the known one. Returns whether that changed anything.
     fn store(&mut self, name: Arc<str>, print: Fingerprint) -> bool {
-        if self.policies.get(&name).is_some_and(|known| *known == print || is_newer(known, &print)) {
+        if self.policies.get(&name).is_some_and(|known| *known == print || is_newer(known, print.version)) {
             return false;
         }
         self.established |= print.ours;
@@ -319,10 +319,17 @@ impl Observed {
         concerned
     }
 
+    fn print(&mut self, object: &NetworkPolicy) -> Fingerprint {
+        let meta = &object.metadata;
+        let known = meta.namespace.as_deref().and_then(|namespace| self.entries.get(namespace));
+        let known = known.zip(meta.name.as_deref()).and_then(|(entry, name)| entry.policies.get(name));
+        Fingerprint::with(object, known, &self.tools, &mut self.texts)
+    }
+
     /// Stores a policy from the watch. Returns its namespace if that changed anything.
     pub fn policy_seen(&mut self, object: &NetworkPolicy) -> Option<NamespaceName> {
         let live = self.policies_synced;
-        let print = Fingerprint::with(object, &self.tools, &mut self.texts);
+        let print = self.print(object);
         let namespace = self.name(object.metadata.namespace.as_deref()?);
         let name = self.texts.get(object.metadata.name.as_deref()?);
         self.relisted_policies.names(|| (namespace.clone(), name.clone()));
@@ -360,7 +367,7 @@ impl Observed {
     /// Stores a policy that our own write returned. Returns its fingerprint, and whether its deletion may have been missed. Such a policy
     /// is stored only when the watch shows it. A policy whose later deletion was seen is not stored either.
     pub fn policy_written(&mut self, object: &NetworkPolicy) -> (Fingerprint, bool) {
-        let print = Fingerprint::with(object, &self.tools, &mut self.texts);
+        let print = self.print(object);
         let meta = &object.metadata;
         let (Some(namespace), Some(name)) = (meta.namespace.as_deref(), meta.name.as_deref()) else { return (print, true) };
         let (namespace, name) = (self.name(namespace), self.texts.get(name));
@@ -400,15 +407,14 @@ impl Observed {
     pub fn policy_deleted(&mut self, object: &NetworkPolicy) -> Option<NamespaceName> {
         let namespace = NamespaceName::observed(object.metadata.namespace.as_deref()?);
         let name = object.metadata.name.as_deref()?;
-        let deleted = Fingerprint::with(object, &self.tools, &mut self.texts);
+        let version = resource_version(object.metadata.resource_version.as_deref());
         let mut flight = self.flights.get_mut(&namespace);
         if let Some(flight) = &mut flight {
             // Without a version the order is unknown, so the deletion counts as the newest.
-            let version = if deleted.version > 0 { deleted.version } else { u64::MAX };
-            flight.deleted.insert(name.into(), version);
+            flight.deleted.insert(name.into(), if version > 0 { version } else { u64::MAX });
         }
         let entry = self.entries.get_mut(&namespace)?;
-        if entry.policies.get(name).is_none_or(|known| is_newer(known, &deleted)) {
+        if entry.policies.get(name).is_none_or(|known| is_newer(known, version)) {
             return None;
         }
         entry.policies.remove(name);
@@ -442,9 +448,9 @@ fn doubt(flight: Option<&mut Flight>) {
     }
 }
 
-/// Whether the first is newer than the second. Unknown versions count as old.
-const fn is_newer(known: &Fingerprint, other: &Fingerprint) -> bool {
-    other.version > 0 && known.version > other.version
+/// Whether the known one is newer than that version. An unknown version is newer than any.
+const fn is_newer(known: &Fingerprint, version: u64) -> bool {
+    version > 0 && known.version > version
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
 //! What is kept of an observed policy: its identity, two digests, and the facts that decide whether it is ours. The object is not kept.
+//!
+//! One file: what is kept decides also what a repair must remove, because both ask which keys are ours.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -23,7 +25,10 @@ use crate::{
         resource_version,
         text::shown,
     },
-    policy::{digest::Digest, netpol::Openings},
+    policy::{
+        digest::Digest,
+        netpol::{Openings, is_larger_than},
+    },
 };
 
 /// The fingerprint of an observed policy: its identity, and a shared part.
@@ -47,7 +52,7 @@ impl Deref for Fingerprint {
 /// The part of a fingerprint that is equal for many policies, such as those of one role in all namespaces. Stored once.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct SharedFingerprint {
-    /// The digest of the spec's normal form; `Digest::NONE` if the policy is not ours.
+    /// The digest of the spec: of its normal form if the policy is ours, of its JSON if it is only large, and otherwise `Digest::NONE`.
     pub spec: Digest,
     /// The digest of the operator's keys and the keys listed in `ANNOTATION_KEYS`; `Digest::NONE` if the policy is not ours.
     pub meta: Digest,
@@ -105,6 +110,8 @@ impl<T: Eq + Hash + ?Sized> Shared<T> {
     }
 }
 
+/// A spec with more entries than this is large.
+const LARGE: usize = 512;
 /// The smallest limit for stored values of one kind.
 const ROOM: usize = 4096;
 /// Longer lists of extra keys are not ours: ours have at most 32 keys of at most 317 characters.
@@ -128,23 +135,27 @@ impl Interner {
 impl Fingerprint {
     /// [`Self::with`], with no other tools than those that are known.
     pub fn of(object: &NetworkPolicy, texts: &mut Interner) -> Self {
-        Self::with(object, &OtherTools::default(), texts)
+        Self::with(object, None, &OtherTools::default(), texts)
     }
 
-    /// Computes the fingerprint of an object. A tracking key of `tools` pins it.
-    pub fn with(object: &NetworkPolicy, tools: &OtherTools, texts: &mut Interner) -> Self {
+    /// Computes the fingerprint of an object. A tracking key of `tools` pins it. `known` is the last fingerprint of the object: what a large
+    /// spec opens is not judged again while the spec stays the same.
+    pub fn with(object: &NetworkPolicy, known: Option<&Self>, tools: &OtherTools, texts: &mut Interner) -> Self {
         let meta = &object.metadata;
         let label = |key: &str| meta.labels.as_ref().and_then(|l| l.get(key)).map(String::as_str);
         let ours = is_ours(meta);
         let annotation = |key: &str| meta.annotations.as_ref().and_then(|a| a.get(key)).map(String::as_str);
-        // Policies that are not ours are compared with nothing, so their digests are not computed.
-        let (spec, digest) = if ours {
-            (spec_digest(object.spec.as_ref()), meta_digest(meta.labels.as_ref(), meta.annotations.as_ref()))
-        } else {
-            (Digest::NONE, Digest::NONE)
+        // Policies that are not ours are compared with no plan, so their digests are not computed. Only of a large spec the digest says
+        // whether it changed: to judge a small one costs less.
+        let spec = match &object.spec {
+            spec if ours => spec_digest(spec.as_ref()),
+            Some(spec) if is_larger_than(LARGE, spec) => Digest::of_json(spec),
+            _ => Digest::NONE,
         };
         let finalizers = meta.finalizers.as_deref().filter(|names| ours && !names.is_empty());
-        let opens = object.spec.as_ref().map(Openings::of).unwrap_or_default();
+        let digest = if ours { meta_digest(meta.labels.as_ref(), meta.annotations.as_ref()) } else { Digest::NONE };
+        let known = known.filter(|known| spec != Digest::NONE && known.spec == spec).map(|known| known.opens);
+        let opens = known.unwrap_or_else(|| object.spec.as_ref().map(Openings::of).unwrap_or_default());
         let make = SharedFingerprint {
             spec,
             meta: digest,
@@ -277,6 +288,27 @@ mod tests {
             )
             .is_some()
         );
+    }
+
+    #[test]
+    fn i7_what_a_large_spec_opens_is_judged_again_only_when_the_spec_changes() {
+        let policy = |rules: usize, note: &str| {
+            let rule = json!({"from": [{"namespaceSelector": {}}], "ports": [{"port": 80}]});
+            let spec = json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": vec![rule; rules]});
+            serde_json::from_value(json!({"metadata": {"name": "x", "annotations": {"note": note}}, "spec": spec})).unwrap()
+        };
+        // What was known before differs from what judging finds, so that it shows which of them is taken.
+        let with = |before: &NetworkPolicy, object: &NetworkPolicy| {
+            let mut texts = Interner::default();
+            let mut known = Fingerprint::of(before, &mut texts);
+            let make = SharedFingerprint { opens: Openings::default(), ..(*known.make).clone() };
+            known.make = Arc::new(make);
+            Fingerprint::with(object, Some(&known), &OtherTools::default(), &mut texts).opens.is_none()
+        };
+        let large = LARGE + 1;
+        assert!(with(&policy(large, "a"), &policy(large, "b")), "only its annotation changed");
+        assert!(!with(&policy(large, "a"), &policy(large + 1, "a")));
+        assert!(!with(&policy(1, "a"), &policy(1, "b")), "a small one is judged each time");
     }
 
     #[test]

@@ -45,6 +45,18 @@ impl Openings {
     }
 }
 
+/// Whether the spec has more rules, peers, exceptions and ports than `limit`.
+pub fn is_larger_than(limit: usize, spec: &NetworkPolicySpec) -> bool {
+    fn len<T>(list: Option<&[T]>) -> usize {
+        list.map_or(0, <[T]>::len)
+    }
+    let except = |peer: &NetworkPolicyPeer| peer.ip_block.as_ref().map_or(0, |block| len(block.except.as_deref()));
+    let size = |rule: Rule| 1 + rule.ports.len() + rule.peers.iter().map(|peer| 1 + except(peer)).sum::<usize>();
+    let ingress = spec.ingress.iter().flatten().map(|rule| size(Rule::new(rule.from.as_deref(), rule.ports.as_deref())));
+    let egress = spec.egress.iter().flatten().map(|rule| size(Rule::new(rule.to.as_deref(), rule.ports.as_deref())));
+    ingress.chain(egress).sum::<usize>() > limit
+}
+
 /// How many pods or namespaces a label selector selects: all, almost all, or (`None`) only those that meet a positive requirement.
 /// Requirements for which `always_holds` returns true do not count.
 fn breadth(selector: Option<&LabelSelector>, always_holds: impl Fn(&LabelSelectorRequirement) -> bool) -> Option<Pods> {

@@ -10,4 +10,5 @@ mod sweep;
 mod union;
 
 pub use block::Block;
+pub use judge::is_larger_than;
 pub use opening::{Opening, Openings, Peers, Ports};
