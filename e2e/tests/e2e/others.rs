@@ -144,6 +144,11 @@ fn bypasses() -> Vec<(&'static str, Value, Option<&'static str>)> {
             Some("spec.egress[0] lets every pod reach every IPv4 address on all ports"),
         ),
         (
+            "global-ipv6",
+            ingress(json!([{ "from": blocks(&["2000::/3"]) }])),
+            Some("spec.ingress[0] lets every IPv6 address reach every pod on all ports"),
+        ),
+        (
             "private",
             egress(json!([{ "to": blocks(&["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"]) }])),
             Some("spec.egress[0] lets every pod reach every pod of the cluster on all ports"),

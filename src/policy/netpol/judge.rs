@@ -206,7 +206,8 @@ mod tests {
             json!({"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "Exists"}]}}),
             json!({"ipBlock": {"cidr": "10.0.0.0/8"}}),
             json!({"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]}}),
-            json!({"ipBlock": {"cidr": "::/0", "except": ["fc00::/7"]}}),
+            json!({"ipBlock": {"cidr": "fc00::/7"}}),
+            json!({"ipBlock": {"cidr": "2000::/4"}}),
             json!({"ipBlock": {"cidr": "nonsense"}}),
         ] {
             assert_eq!(opened(json!([{"from": [peer]}])), None, "{peer}");
@@ -271,6 +272,10 @@ mod tests {
             ("::/0", &["ff00::/8"], v6),
             ("::/0", &["fe80::/10", "ff00::/8", "::1/128"], v6),
             ("::/0", &["2000::/8", "ff00::/8", "::1/128"], None),
+            ("::/0", &["fc00::/7"], v6),
+            ("2000::/3", &[], v6),
+            ("2000::/3", &["2001:db8::/32"], v6),
+            ("2000::/3", &["2000::/8"], None),
         ] {
             assert_eq!(told(cidr, except).as_deref(), expected, "{cidr} {except:?}");
         }

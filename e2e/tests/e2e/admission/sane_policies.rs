@@ -255,6 +255,7 @@ async fn sane_policies_says_of_everything_what_the_operator_says_of_it() {
         (from(blocks(&["0.0.0.0/1", "0.0.0.0/1"])), None),
         (from(blocks(&["::/1", "8000::/1"])), v6),
         (from(blocks(&["4000::/2", "8000::/1"])), None),
+        (from(blocks(&["::/3", "4000::/2"])), None),
         (json!([{ "from": blocks(&["::/1"]) }, { "from": blocks(&["8000::/1", "10.0.0.0/8"]) }]), v6),
         (from(blocks(&eighths)), v4),
         (from(blocks(&but(&eighths, 10))), None),
@@ -310,6 +311,8 @@ async fn sane_policies_says_of_everything_what_the_operator_says_of_it() {
         (from(json!([block("0.0.0.0/0", &["10.0.0.0/8"]), block("8.0.0.0/5", &[])])), v4),
         (from(json!([block("0.0.0.0/0", &["224.0.0.0/3", "127.0.0.0/8"])])), v4),
         (from(blocks(&eighths[..255])), v4),
+        (from(blocks(&["2000::/3"])), v6),
+        (from(json!([block("::/0", &["fc00::/7"])])), v6),
         (from(blocks(&["100.64.0.0/10", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"])), pods),
         (json!([{ "ports": [{ "protocol": "TCP" }] }, { "ports": [{ "protocol": "UDP" }] }]), everybody),
     ] {
