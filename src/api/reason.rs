@@ -62,7 +62,7 @@ pub enum ViolationReason {
     Terminating,
     /// Somebody else's policy opens what the baseline closes.
     Bypassed,
-    /// Somebody else's policy has too many blocks and ports to find out what it opens.
+    /// Somebody else's policy has too many rules, blocks and ports to find out what it opens.
     TooLargeToJudge,
     /// Somebody changes a policy again and again.
     Contested,

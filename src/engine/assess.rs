@@ -321,7 +321,7 @@ fn too_large(name: &str, ingress: bool, egress: bool) -> Problem {
     let rules: Vec<&str> =
         [("spec.ingress", ingress), ("spec.egress", egress)].into_iter().filter_map(|(rules, is)| is.then_some(rules)).collect();
     let message = format!(
-        "{}: too many blocks and ports to add up on each port, so the operator does not know whether they open what the baseline closes; use fewer blocks or ports, or split the policy",
+        "{}: too many rules, blocks and ports to add up, so the operator does not know whether they open what the baseline closes; use fewer of them, or split the policy",
         rules.join(" and ")
     );
     Problem { policy: Some(name.to_owned()), reason: ViolationReason::TooLargeToJudge.into(), message }

@@ -299,7 +299,7 @@ async fn i7_a_policy_that_is_too_large_to_judge_is_told_and_delays_no_other_name
     let mark = world.audit().unwrap().mark();
     create(&admin, &ns, "large", &too_large()).await;
     let status = until_violations(&world, &ns, &is("TooLargeToJudge", "large")).await;
-    assert!(status.violations[0].message.starts_with("spec.ingress: too many blocks and ports"), "{status:?}");
+    assert!(status.violations[0].message.starts_with("spec.ingress: too many rules, blocks and ports"), "{status:?}");
     assert_eq!((status.namespaces.bypassed, &*condition(&status, "Ready").status), (0, "True"));
 
     // Whatever happens to its metadata, other namespaces are protected and the violation stays.

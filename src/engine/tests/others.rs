@@ -203,7 +203,7 @@ fn i7_a_policy_that_is_too_large_to_judge_is_reported_and_counts_as_no_bypass() 
     assert_eq!(violations(&mut sim), [("TooLargeToJudge".to_owned(), "large".to_owned())]);
     let status = sim.statuses.last().unwrap();
     assert_eq!((status.namespaces.bypassed, ready(status)), (0, "Protected"));
-    assert!(status.violations[0].message.starts_with("spec.ingress: too many blocks and ports"), "{status:?}");
+    assert!(status.violations[0].message.starts_with("spec.ingress: too many rules, blocks and ports"), "{status:?}");
     assert!(sim.engine.take_announcements().is_empty());
     // A baseline that leaves ingress open has nothing to report.
     sim.baseline(2, json!({"policies": ["DefaultDenyEgress"]}));

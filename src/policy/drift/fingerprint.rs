@@ -27,7 +27,7 @@ use crate::{
     },
     policy::{
         digest::Digest,
-        netpol::{Openings, is_larger_than},
+        netpol::{MAX_ENTRIES, Openings, entries},
     },
 };
 
@@ -52,7 +52,8 @@ impl Deref for Fingerprint {
 /// The part of a fingerprint that is equal for many policies, such as those of one role in all namespaces. Stored once.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct SharedFingerprint {
-    /// The digest of the spec: of its normal form if the policy is ours, of its JSON if it is only large, and otherwise `Digest::NONE`.
+    /// The digest of the spec: of its normal form if the policy is ours, of its JSON if it is only large. `Digest::NONE` of other specs, and
+    /// of those that are too large to judge.
     pub spec: Digest,
     /// The digest of the operator's keys and the keys listed in `ANNOTATION_KEYS`; `Digest::NONE` if the policy is not ours.
     pub meta: Digest,
@@ -146,10 +147,11 @@ impl Fingerprint {
         let ours = is_ours(meta);
         let annotation = |key: &str| meta.annotations.as_ref().and_then(|a| a.get(key)).map(String::as_str);
         // Policies that are not ours are compared with no plan, so their digests are not computed. Only of a large spec the digest says
-        // whether it changed: to judge a small one costs less.
+        // whether it changed: to judge a small one costs less. No plan is too large to judge, and to judge such a spec costs less too.
         let spec = match &object.spec {
+            Some(spec) if entries(spec) > MAX_ENTRIES => Digest::NONE,
             spec if ours => spec_digest(spec.as_ref()),
-            Some(spec) if is_larger_than(LARGE, spec) => Digest::of_json(spec),
+            Some(spec) if entries(spec) > LARGE => Digest::of_json(spec),
             _ => Digest::NONE,
         };
         let finalizers = meta.finalizers.as_deref().filter(|names| ours && !names.is_empty());

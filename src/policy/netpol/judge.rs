@@ -3,16 +3,19 @@
 //! A rule that names its peers is the tenant's decision and is not reported.
 //! One file: what a rule opens is one judgement, with the table of cases that shows it.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use k8s_openapi::{
     api::networking::v1::{NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec},
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
+    apimachinery::pkg::{
+        apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
+        util::intstr::IntOrString,
+    },
 };
 
 use super::{
     block::{Block, Family},
-    opening::{Opening, Openings, Pods},
+    opening::{Opening, Openings, Peers, Pods, Ports},
     ports::PortLine,
     sweep::{Group, Swept, sweep},
     union::Union,
@@ -35,7 +38,8 @@ impl Openings {
             Some(Opening { peers, ports, pods, rule: u16::try_from(rule).unwrap_or(u16::MAX) })
         };
         // DNS egress is always allowed, so it is not an opening.
-        let (ingress, egress) = (widest(&ingress, false), widest(&egress, true));
+        let judge = if entries(spec) > MAX_ENTRIES { widest_rule } else { widest };
+        let (ingress, egress) = (judge(&ingress, false), judge(&egress, true));
         Self {
             ingress: opening(&ingress),
             egress: opening(&egress),
@@ -45,8 +49,11 @@ impl Openings {
     }
 }
 
-/// Whether the spec has more rules, peers, exceptions and ports than `limit`.
-pub fn is_larger_than(limit: usize, spec: &NetworkPolicySpec) -> bool {
+/// A spec with more entries is too large: of its rules, only those are judged that need no sum.
+pub const MAX_ENTRIES: usize = 20_000;
+
+/// How many rules, peers, exceptions and ports a spec has.
+pub fn entries(spec: &NetworkPolicySpec) -> usize {
     fn len<T>(list: Option<&[T]>) -> usize {
         list.map_or(0, <[T]>::len)
     }
@@ -54,7 +61,7 @@ pub fn is_larger_than(limit: usize, spec: &NetworkPolicySpec) -> bool {
     let size = |rule: Rule| 1 + rule.ports.len() + rule.peers.iter().map(|peer| 1 + except(peer)).sum::<usize>();
     let ingress = spec.ingress.iter().flatten().map(|rule| size(Rule::new(rule.from.as_deref(), rule.ports.as_deref())));
     let egress = spec.egress.iter().flatten().map(|rule| size(Rule::new(rule.to.as_deref(), rule.ports.as_deref())));
-    ingress.chain(egress).sum::<usize>() > limit
+    ingress.chain(egress).sum()
 }
 
 /// How many pods or namespaces a label selector selects: all, almost all, or (`None`) only those that meet a positive requirement.
@@ -94,6 +101,20 @@ impl<'a> Rule<'a> {
         let is_outside = |peer: &NetworkPolicyPeer| peer.ip_block.is_some() || peer.namespace_selector.is_some();
         self.peers.is_empty() || self.peers.iter().any(is_outside)
     }
+
+    fn is_dns(&self) -> bool {
+        let is_dns = |port: &NetworkPolicyPort| {
+            let is_only = port.port == Some(IntOrString::Int(53)) && port.end_port.is_none_or(|end| end == 53);
+            is_only && port.protocol.as_deref() != Some("SCTP")
+        };
+        !self.ports.is_empty() && self.ports.iter().all(is_dns)
+    }
+}
+
+/// Whether the peer is every pod of the cluster, or almost every pod, by its selectors.
+fn is_every_pod(peer: &NetworkPolicyPeer) -> bool {
+    let namespaces = peer.namespace_selector.as_ref().filter(|_| peer.ip_block.is_none());
+    namespaces.is_some_and(selects_almost_every_namespace) && breadth(peer.pod_selector.as_ref(), |_| false).is_some()
 }
 
 /// The peers of rules with the same ports, each kind with the index of its first rule.
@@ -132,11 +153,8 @@ impl Reach {
                     ranges.extend(Union::of(vec![range.range()]).without(&Union::of(except)).ranges());
                 }
                 first_rule.get_or_insert(at);
-            } else if let Some(namespaces) = &peer.namespace_selector {
-                let every_pod = breadth(peer.pod_selector.as_ref(), |_| false).is_some();
-                if every_pod && selects_almost_every_namespace(namespaces) {
-                    self.every_pod.get_or_insert(at);
-                }
+            } else if is_every_pod(peer) {
+                self.every_pod.get_or_insert(at);
             }
         }
     }
@@ -158,6 +176,21 @@ fn widest(rules: &[Rule], is_dns_allowed: bool) -> Swept {
     let always = by_ports.remove(&None).unwrap_or_default().group(vec![]);
     let switched = by_ports.into_iter().map(|(ports, reach)| reach.group(ports.unwrap_or_default())).collect::<Vec<_>>();
     sweep(&line, &always, &switched, is_dns_allowed)
+}
+
+/// The widest opening of a single rule without blocks. It takes one look at each rule.
+fn widest_rule(rules: &[Rule], is_dns_allowed: bool) -> Swept {
+    let opens = |(at, rule): (usize, &Rule)| {
+        let peers = match rule.peers {
+            [] => Peers::Everybody,
+            peers => peers.iter().any(is_every_pod).then_some(Peers::EveryPod)?,
+        };
+        let ports = if rule.ports.is_empty() { Ports::All } else { Ports::Some };
+        (!is_dns_allowed || !rule.is_dns()).then_some((peers, ports, at))
+    };
+    let widest = rules.iter().enumerate().filter_map(opens).max_by_key(|(peers, ports, at)| (*peers, *ports, Reverse(*at)));
+    let is_widest = widest.is_some_and(|(peers, ports, _)| (peers, ports) == (Peers::Everybody, Ports::All));
+    Swept { widest, is_too_large: !rules.is_empty() && !is_widest }
 }
 
 #[cfg(test)]
@@ -354,24 +387,28 @@ mod tests {
     #[test]
     fn i7_a_policy_with_too_many_blocks_is_not_judged_by_them_and_says_so() {
         let pieces = |from: u32, count: u32| -> Vec<String> {
-            (0..count).map(|n| std::net::Ipv4Addr::from_bits((from + n) << 16).to_string() + "/16").collect()
+            (0..count).map(|n| std::net::Ipv4Addr::from_bits((from + n) << 18).to_string() + "/14").collect()
         };
-        let (lower, upper) = (pieces(0, 0x8000), pieces(0x8000, 0x8000));
+        let (lower, upper) = (pieces(0, 0x2000), pieces(0x2000, 0x2000));
         let rule = |cidrs: &[String], ports: Value| {
             // Every second block comes with a rule of its own, so that neighbours are not one range.
             let half = |skip: usize| {
                 cidrs.iter().skip(skip).step_by(2).map(|cidr| json!({"ipBlock": {"cidr": cidr}})).collect::<Value>()
             };
-            [json!({"from": half(0), "ports": ports}), json!({"from": half(1), "ports": [{"port": 1, "endPort": 9}]})]
+            [
+                json!({"from": half(0), "ports": ports}),
+                json!({"from": half(1), "ports": [{"port": 1, "endPort": 9}, {"port": 20}]}),
+            ]
         };
         let judged = |further: Value| {
-            let rules = [rule(&lower, json!([{"port": 1}])), rule(&upper, json!([{"port": 2}, {"port": 1}]))].concat();
+            let rules =
+                [rule(&lower, json!([{"port": 1}, {"port": 30}])), rule(&upper, json!([{"port": 1}, {"port": 40}]))].concat();
             let rules: Value = rules.into_iter().chain(further.as_array().unwrap().clone()).collect();
             let Openings { ingress, is_ingress_too_large, .. } =
                 openings(json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": rules}));
             (ingress.map(|o| format!("[{}] {} on {}", o.rule, o.peers, o.ports)), is_ingress_too_large)
         };
-        assert!(lower.len() + upper.len() > MAX_SWITCHED);
+        assert!(lower.len() + upper.len() < MAX_ENTRIES && (lower.len() + upper.len()) * 3 / 2 > MAX_SWITCHED);
         assert_eq!(judged(json!([])), (None, true));
         // What needs no sum is found anyway.
         assert_eq!(
@@ -386,6 +423,23 @@ mod tests {
         let openings =
             openings(json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": rule(&upper, json!([{"port": 1}]))}));
         assert!(openings.is_none());
+    }
+
+    #[test]
+    fn i7_of_a_policy_with_too_many_entries_each_rule_is_judged_alone() {
+        let judged = |further: Value| {
+            let rules = vec![json!({"to": [{"podSelector": {}}]}); MAX_ENTRIES / 2 + 1];
+            let rules: Value = rules.into_iter().chain(further.as_array().unwrap().clone()).collect();
+            let opens = openings(json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": rules}));
+            (opens.egress.map(|o| format!("{} on {}", o.peers, o.ports)), opens.is_egress_too_large, opens.is_ingress_too_large)
+        };
+        let every_pod = json!({"to": [{"namespaceSelector": {}}]});
+        assert_eq!(judged(json!([])), (None, true, false));
+        assert_eq!(judged(json!([{"to": blocks(&["0.0.0.0/0"])}])), (None, true, false));
+        assert_eq!(judged(json!([{"ports": [{"port": 53}]}])), (None, true, false));
+        assert_eq!(judged(json!([every_pod])), (Some("every pod of the cluster on all ports".into()), true, false));
+        assert_eq!(judged(json!([every_pod, {"ports": [{"port": 80}]}])), (Some("everybody on some ports".into()), true, false));
+        assert_eq!(judged(json!([every_pod, {}])), (Some("everybody on all ports".into()), false, false));
     }
 
     #[test]

@@ -10,5 +10,5 @@ mod sweep;
 mod union;
 
 pub use block::Block;
-pub use judge::is_larger_than;
+pub use judge::{MAX_ENTRIES, entries};
 pub use opening::{Opening, Openings, Peers, Ports};
