@@ -8,7 +8,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 pub const NAME: &str = "policy-baseline";
 
 /// The longest duration of a Lease that an install may choose.
-pub const LONGEST: Duration = Duration::from_mins(60);
+pub const LONGEST: Duration = Duration::from_hours(1);
 
 /// The facts of a Lease.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

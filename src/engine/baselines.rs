@@ -13,9 +13,7 @@ use super::{
     },
     outbox::baseline_status::BaselineState,
 };
-use crate::{
-    policy::plan::{Baseline, BaselineError, Known},
-};
+use crate::policy::plan::{Baseline, BaselineError, Known};
 
 /// How many namespaces a change of a baseline may release without confirmation. It may also release a tenth of those that it holds, if
 /// that is more.

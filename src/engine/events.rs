@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::{
-    api::networking::v1::NetworkPolicy,
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use super::{
     Engine,
@@ -13,7 +10,7 @@ use super::{
     facts::{
         baseline::RawBaseline,
         event::{Change, Event},
-        installs::SeenLease,
+        installs::InstallLease,
         namespaces::{Observed, Relisted},
         readiness::WatchedSet,
     },
@@ -142,7 +139,7 @@ impl Engine {
         }
     }
 
-    fn on_install(&mut self, change: Change<Box<SeenLease>>, now: Now) {
+    fn on_install(&mut self, change: Change<Box<InstallLease>>, now: Now) {
         match change {
             Change::ListBegan => {
                 self.installs.relist();

@@ -40,7 +40,7 @@ impl Engine {
 
     /// The same in words.
     pub(super) fn elder_words(&self) -> Option<String> {
-        self.installs.elder().map(|elder| words(elder))
+        self.installs.elder().map(words)
     }
 
     /// Sends an Event about each baseline, once for each older install. The holder of this install's Lease sends it.

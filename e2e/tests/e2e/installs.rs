@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::admin_port::{address_of, get, metric};
 use crate::scene::{
-    DENY_INGRESS, Plan, apply_baseline, baselines, client_of, condition, policies_of, until_holds, until_may_operate,
-    until_event, until_ready, until_status,
+    DENY_INGRESS, Plan, apply_baseline, baselines, client_of, condition, policies_of, until_event, until_holds,
+    until_may_operate, until_ready, until_status,
 };
 
 const PLATFORM: &str = "platform";

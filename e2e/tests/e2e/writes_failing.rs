@@ -229,7 +229,7 @@ async fn a_policy_that_a_filler_of_the_quota_keeps_out_is_the_first_violation_an
     // Whoever deletes a policy and is faster than the operator can take its place in the quota.
     world.stop_operator().unwrap();
     policies.delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
-    world.eventually("there is room", TIMEOUT, async || create("filler", json!([])).await).await.unwrap();
+    world.eventually("there is room", TIMEOUT, async || create("filler", json!([])).await.map(|()| true)).await.unwrap();
     world.start_operator().await.unwrap();
     let expected = [("QuotaExceeded", Some(DENY_INGRESS)), ("Bypassed", Some("open"))];
     let what = "the violations are sorted";

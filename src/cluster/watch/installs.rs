@@ -26,11 +26,7 @@ use super::{
 use crate::{
     api::{lease::NAME, names::MANAGER},
     cluster::telemetry::Telemetry,
-    engine::facts::{
-        event::Event,
-        installs::SeenLease,
-        readiness::WatchedSet,
-    },
+    engine::facts::{event::Event, installs::InstallLease, readiness::WatchedSet},
 };
 
 /// For so long an answer counts. An install that gets its permissions while it runs counts after that time.
@@ -55,13 +51,13 @@ pub fn everything(
 fn reviewed(
     leases: BoxStream<'static, watcher::Result<Watched<Lease>>>,
     reviews: Reviews,
-) -> BoxStream<'static, watcher::Result<Watched<SeenLease>>> {
+) -> BoxStream<'static, watcher::Result<Watched<InstallLease>>> {
     let next = async |(mut leases, mut reviews): (BoxStream<'static, _>, Reviews)| {
         let event = match leases.next().await? {
             Ok(Watched::Apply(lease)) => Ok(Watched::Apply(reviews.of(lease).await)),
             Ok(Watched::InitApply(lease)) => Ok(Watched::InitApply(reviews.of(lease).await)),
             // What it may do does not matter any more.
-            Ok(Watched::Delete(lease)) => Ok(Watched::Delete(SeenLease { lease, may_write: false })),
+            Ok(Watched::Delete(lease)) => Ok(Watched::Delete(InstallLease { lease, may_write: false })),
             Ok(Watched::Init) => Ok(Watched::Init),
             Ok(Watched::InitDone) => Ok(Watched::InitDone),
             Err(error) => Err(error),
@@ -83,10 +79,10 @@ impl Reviews {
         Self { api: Api::all(requests.clone()), own_namespace: own_namespace.into(), answers: HashMap::new() }
     }
 
-    async fn of(&mut self, lease: Lease) -> SeenLease {
+    async fn of(&mut self, lease: Lease) -> InstallLease {
         let namespace = lease.metadata.namespace.as_deref().unwrap_or_default();
         let may_write = namespace == self.own_namespace || self.may_write(namespace).await;
-        SeenLease { lease, may_write }
+        InstallLease { lease, may_write }
     }
 
     async fn may_write(&mut self, namespace: &str) -> bool {

@@ -310,7 +310,11 @@ mod tests {
             }
             let ((of_services, services), (of_opt_outs, opt_outs)) = (services.unwrap(), opt_outs.unwrap());
             assert_eq!((of_services, of_opt_outs), (refusal, refusal));
-            assert_eq!((services.contains("waiting"), opt_outs.contains("waiting")), (false, code != 500), "{services}, {opt_outs}");
+            assert_eq!(
+                (services.contains("waiting"), opt_outs.contains("waiting")),
+                (false, code != 500),
+                "{services}, {opt_outs}"
+            );
             answering.abort();
         }
     }

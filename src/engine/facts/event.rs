@@ -5,7 +5,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{baseline::RawBaseline, installs::SeenLease, opt_out::RawOptOut};
+use super::{baseline::RawBaseline, installs::InstallLease, opt_out::RawOptOut};
 use crate::{
     api::backends::{Configuration, ConfigurationKind},
     policy::{dns::DnsEvent, plugins::PluginSeen},
@@ -39,7 +39,7 @@ pub enum Event {
     /// An opt-out.
     OptOut(Change<Box<RawOptOut>>),
     /// The Lease of an install.
-    Install(Change<Box<SeenLease>>),
+    Install(Change<Box<InstallLease>>),
     /// A stored revision of a baseline.
     Revision(Change<Box<ControllerRevision>>),
     /// An object of a kind that may name Services which the API server calls.

@@ -20,7 +20,7 @@ use crate::{
 
 /// A Lease that the watch showed.
 #[derive(Debug)]
-pub struct SeenLease {
+pub struct InstallLease {
     /// The Lease.
     pub lease: Lease,
     /// Whether the ServiceAccount of an install in its namespace may write NetworkPolicies everywhere. Also if nobody could say.
@@ -82,7 +82,7 @@ impl Installs {
     }
 
     /// Takes a Lease that the watch showed. Ignores a version that is not newer than the known one.
-    pub fn saw(&mut self, SeenLease { lease, may_write }: &SeenLease, now: Instant) {
+    pub fn saw(&mut self, InstallLease { lease, may_write }: &InstallLease, now: Instant) {
         let Some(namespace) = lease.metadata.namespace.as_deref() else { return };
         self.listed.names(|| namespace.into());
         let version = version(lease);
@@ -146,13 +146,13 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn lease(namespace: &str, created: &str, version: u64, holder: &str) -> SeenLease {
+    fn lease(namespace: &str, created: &str, version: u64, holder: &str) -> InstallLease {
         let lease = serde_json::from_value(json!({
             "metadata": { "name": "policy-baseline", "namespace": namespace, "resourceVersion": version.to_string(),
                 "creationTimestamp": format!("2026-01-01T00:00:{created}Z") },
             "spec": { "holderIdentity": holder, "leaseDurationSeconds": 15 },
         }));
-        SeenLease { lease: lease.unwrap(), may_write: true }
+        InstallLease { lease: lease.unwrap(), may_write: true }
     }
 
     fn elder(installs: &Installs) -> Option<&str> {

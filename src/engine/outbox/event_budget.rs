@@ -145,7 +145,10 @@ mod tests {
         assert_eq!(budgets.wakes(), Some(now + THEN_ONE_IN));
         assert!(budgets.admit(vec![], now + THEN_ONE_IN / 2).is_empty());
         let rest = budgets.admit(vec![], now + THEN_ONE_IN);
-        assert!(rest.len() == 1 && rest[0].note == "n (979 more Events DriftRepaired in this namespace were left out just before)", "{rest:?}");
+        assert!(
+            rest.len() == 1 && rest[0].note == "n (979 more Events DriftRepaired in this namespace were left out just before)",
+            "{rest:?}"
+        );
         assert_eq!(budgets.wakes(), None);
     }
 

@@ -178,7 +178,9 @@ impl FlapDetector {
     pub fn essence(&self, now: Instant) -> Vec<(String, usize)> {
         let recent = self.recent.iter().chain(&self.older);
         let repaired = recent.map(|(key, times)| (key.to_string(), times.iter().filter(|t| **t > 0).count()));
-        let waits = |contest: &Flapping| contest.until.map_or(0, |until| usize::from(until.opening > now) + usize::from(until.harmless > now));
+        let waits = |contest: &Flapping| {
+            contest.until.map_or(0, |until| usize::from(until.opening > now) + usize::from(until.harmless > now))
+        };
         let contested = self.contested.values().flatten().map(|(policy, contest)| (policy.clone(), waits(contest)));
         let mut all: Vec<_> = repaired.chain(contested).collect();
         all.sort_unstable();
@@ -258,7 +260,9 @@ mod tests {
         let names: Vec<_> = (0..200).map(|n| ns(&n.to_string())).collect();
         for at in 0..REPAIRS {
             let at = u32::try_from(at).unwrap();
-            names.iter().for_each(|ns| drop(contests.repaired(ns, "p", None, start + SECOND * at)));
+            for ns in &names {
+                contests.repaired(ns, "p", None, start + SECOND * at);
+            }
         }
         let (tick, mut now, mut repairs) = (FOR_EACH, start + SECOND * 60, 0);
         let limit = 60;

@@ -9,7 +9,7 @@ use crate::{
     api::PolicyBaselineStatus,
     engine::facts::{
         event::{Change, Event},
-        installs::SeenLease,
+        installs::InstallLease,
     },
 };
 
@@ -22,7 +22,7 @@ fn install(namespace: &str, created: u8, version: u64, holder: &str) -> Event {
             "creationTimestamp": format!("1970-01-01T00:00:0{created}Z")},
         "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15},
     });
-    let seen = SeenLease { lease: serde_json::from_value(lease).unwrap(), may_write: true };
+    let seen = InstallLease { lease: serde_json::from_value(lease).unwrap(), may_write: true };
     Event::Install(Change::Applied(Box::new(seen)))
 }
 
