@@ -2,15 +2,16 @@
 
 use std::time::Instant;
 
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
-use policy_baseline_e2e::{Operator, SERVICE_ACCOUNT, TIMEOUT, World, skipped_without_audit_log};
+use k8s_openapi::api::core::v1::Event;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use policy_baseline_e2e::{AuditEntry, Operator, SERVICE_ACCOUNT, TIMEOUT, World, skipped_without_audit_log};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::admin_port::{address_of, get, metric};
 use crate::scene::{
-    DENY_INGRESS, Plan, apply_baseline, baselines, client_of, condition, policies_of, until_event, until_holds,
-    until_may_operate, until_ready, until_status,
+    DENY_INGRESS, Plan, apply_baseline, baselines, client_of, condition, policies_of, until_holds, until_may_operate,
+    until_ready, until_status,
 };
 
 const PLATFORM: &str = "platform";
@@ -74,8 +75,15 @@ impl Second {
         let not_ready = async || matches!(get(&address, "/readyz"), (503, _, body) if body.contains(elder));
         world.eventually("it is not ready, and says why", TIMEOUT, not_ready).await.unwrap();
         assert!((metric(&get(&address, "/metrics").2, "policy_baseline_waits_for_install") - 1.0).abs() < f64::EPSILON);
-        let event = until_event(world, &world.admin(), "default", "WaitsForInstall", PLATFORM).await;
-        assert!(event.message.as_deref().is_some_and(|note| note.contains(elder)), "{event:?}");
+        let events: Api<Event> = Api::namespaced(world.admin(), "default");
+        let is_told = |event: &Event| {
+            let note = event.message.as_deref().unwrap_or_default();
+            event.reason.as_deref() == Some("WaitsForInstall")
+                && event.involved_object.name.as_deref() == Some(PLATFORM)
+                && note.contains(elder)
+        };
+        let told = async || events.list(&ListParams::default()).await.map(|list| list.items.iter().any(is_told));
+        world.eventually("an Event about the baseline", TIMEOUT, told).await.unwrap();
     }
 
     fn user(&self) -> String {
@@ -108,9 +116,14 @@ async fn of_two_installs_the_older_one_writes_and_the_younger_one_takes_over_whe
         policies_of(&world.admin(), &team).delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
         until_holds(&world, &team, &Plan::of(PLATFORM)).await;
     }
-    let own_lease = |resource: &str| resource == "leases" || resource.ends_with("subjectaccessreviews");
+    // Its Lease, what it asks, and the Event that says that it waits.
+    let own = |e: &AuditEntry| {
+        e.resource == "leases"
+            || e.resource.ends_with("subjectaccessreviews")
+            || (e.resource == "events" && e.namespace == "default")
+    };
     let entries = world.audit().unwrap().since(mark).unwrap();
-    let wrote: Vec<_> = entries.iter().filter(|e| e.user == second.user() && e.is_write() && !own_lease(&e.resource)).collect();
+    let wrote: Vec<_> = entries.iter().filter(|e| e.user == second.user() && e.is_write() && !own(e)).collect();
     assert!(wrote.is_empty(), "{wrote:#?}");
 
     let start = Instant::now();

@@ -92,7 +92,7 @@ async fn with_every_component_the_operator_repairs_edits_releases_and_is_upgrade
         &rescue,
         DENY_INGRESS,
         "rescue",
-        &json!({ "spec": { "ingress": [{}] }, "metadata": { "finalizers": ["example.com/held"] } }),
+        &json!({ "spec": { "ingress": [{}] }, "metadata": { "annotations": { "argocd.argoproj.io/tracking-id": "x" } } }),
     )
     .await;
     rescue.delete(DENY_EGRESS, &DeleteParams::default()).await.unwrap();
