@@ -60,7 +60,8 @@ pub async fn explain(clients: &Clients, from: ViewPoint, namespace: &str, patien
     let mut engine = Engine::new(&from.namespace).discovering().knowing(&from.tools);
     let watched = watch::everything(&clients.watches, &from.namespace, &telemetry);
     let dns = watch::everything_of_dns(&clients.watches, from.resolv_conf, &telemetry);
-    let mut seen = stream::select(watched, dns).ready_chunks(EVENTS_AT_ONCE);
+    let installs = watch::everything_of_installs(&clients.watches, &clients.requests, &from.namespace, &telemetry);
+    let mut seen = stream::select(stream::select(watched, installs), dns).ready_chunks(EVENTS_AT_ONCE);
     let listing = async {
         loop {
             // The engine waits for some sources only for a limited time, and then continues without them.
