@@ -1,8 +1,8 @@
 //! The installs of the operator in this cluster, found by their Leases. Only the oldest live install works. Time is an argument.
 //!
-//! Anybody who may write Leases in a namespace can make one that looks like an install. So a Lease counts only if its namespace has the label
-//! of installs, the ServiceAccount of an install there may write NetworkPolicies everywhere, and its duration is one that an install may
-//! choose. Whoever may create namespaces can set the label, but nobody can give the permission without having it.
+//! Anybody who may write Leases in a namespace can make one that looks like an install. So a Lease counts only if three things are true. Its
+//! namespace has the label of installs. The ServiceAccount of an install there may write NetworkPolicies everywhere. And its duration is one
+//! that an install may choose. Whoever may create namespaces can set the label, but nobody can give the permission without having it.
 //!
 //! An install is alive while somebody holds its Lease and keeps renewing it; the local clock measures that. For a moment, for example when
 //! an install comes back, two may both believe to be the oldest. Then both write the same policies, until their watches show them the

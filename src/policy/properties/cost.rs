@@ -20,8 +20,8 @@ fn blocks(count: u32, length: u32) -> Value {
     (0..count).map(|n| block(n.wrapping_mul(2_654_435_761), length)).collect()
 }
 
-/// Rules that are close to the limits of the API server (3 MB in a request, 1.5 MB in etcd) or of what is judged, and whether they are too
-/// large to judge.
+/// Rules, and whether they are too large to judge. They are close to a limit: of the API server (3 MB in a request, 1.5 MB in etcd), or of
+/// what is judged.
 fn cases() -> Vec<(&'static str, Value, bool)> {
     let port = |n: u32| json!([{"protocol": "TCP", "port": n}]);
     let on_each_port = |count: u32, length: u32| -> Value {
