@@ -4,12 +4,12 @@ use http::Request;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
-use policy_baseline_e2e::{TEST_LABEL, TIMEOUT, World};
+use policy_baseline_e2e::{TIMEOUT, World};
 use serde_json::{Value, json};
 
 use super::label_hygiene::{COMPONENT, deny};
-use super::{apply_patched, break_glass, choose, denied, setting};
-use crate::scene::{can_i, tenant};
+use super::{a_node, apply_patched, break_glass, choose, denied, setting};
+use crate::scene::tenant;
 use crate::support::{namespaces, until_gone};
 
 const POLICY: &str = "policy-baseline-label-hygiene-grace";
@@ -103,16 +103,7 @@ async fn label_hygiene_bounds_the_grace_period_by_a_constant_and_leaves_mirror_p
     let mut mirror = pod("static", Some(YEAR));
     mirror.metadata.annotations = Some([("kubernetes.io/config.mirror".to_owned(), "hash".to_owned())].into());
     denied("forged", pods.create(&PostParams::default(), &mirror).await);
-    let rights = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-        "metadata": { "name": "nodes", "labels": { TEST_LABEL: "true" } },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin" },
-        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes" }],
-    });
-    world.apply_yaml(&rights.to_string()).await.unwrap();
-    let node = world.user("system:node:node-1", &["system:nodes"]).await.unwrap();
-    let may = async || can_i(&node, "create", "", "pods", None).await;
-    world.eventually("nodes may create pods", TIMEOUT, may).await.unwrap();
+    let node = a_node(&world).await;
     pods_of(&node, &ns).create(&PostParams::default(), &mirror).await.unwrap();
     denied("no mirror", create(&pods_of(&node, &ns), "web", Some(61)).await);
     // A constant of another type is refused, and the one from before stays.

@@ -173,3 +173,18 @@ async fn every_kustomization_of_the_page_can_be_built_and_its_patches_meet_somet
     }
     assert!(examples >= 5 && changes >= 5, "{examples} {changes}");
 }
+
+/// The client of a node that may do everything.
+async fn a_node(world: &World) -> Client {
+    let rights = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": { "name": "nodes", "labels": { TEST_LABEL: "true" } },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin" },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes" }],
+    });
+    world.apply_yaml(&rights.to_string()).await.unwrap();
+    let node = world.user("system:node:one", &["system:nodes"]).await.unwrap();
+    let may = async || can_i(&node, "create", "", "pods", None).await;
+    world.eventually("nodes may create pods", TIMEOUT, may).await.unwrap();
+    node
+}

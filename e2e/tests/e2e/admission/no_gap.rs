@@ -10,7 +10,7 @@ use kube::{Client, ResourceExt};
 use policy_baseline_e2e::{EVERYTHING, Options, SYSTEM_NAMESPACE, TEST_LABEL, TIMEOUT, World};
 use serde_json::{Value, json};
 
-use super::{DECIDED, break_glass, denied, protect};
+use super::{DECIDED, a_node, break_glass, denied, protect};
 use crate::opt_outs;
 use crate::repair::PLATFORM;
 use crate::scene::{
@@ -176,22 +176,13 @@ async fn no_gap_lets_pods_in_where_everything_is_opted_out() {
 async fn no_gap_never_holds_up_the_system_the_operator_or_what_nodes_mirror() {
     let world = World::new().await.unwrap();
     no_gap(&world).await;
-    let rights = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-        "metadata": { "name": "nodes", "labels": { TEST_LABEL: "true" } },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin" },
-        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes" }],
-    });
-    world.apply_yaml(&rights.to_string()).await.unwrap();
     for ns in ["kube-system", "kube-public", "kube-node-lease", SYSTEM_NAMESPACE] {
         until_pods_can_have_an_account(&world, ns).await;
         create(&world.admin(), ns, "web").await.unwrap();
         Api::<Pod>::namespaced(world.admin(), ns).delete("web", &DeleteParams::default().grace_period(0)).await.unwrap();
     }
     let ns = namespace(&world, "shut", &[]).await;
-    let node = world.user("system:node:one", &["system:nodes"]).await.unwrap();
-    let may = async || can_i(&node, "create", "", "pods", None).await;
-    world.eventually("nodes may create pods", TIMEOUT, may).await.unwrap();
+    let node = a_node(&world).await;
     let mut mirror = pod("static");
     mirror.annotations_mut().insert("kubernetes.io/config.mirror".into(), "hash".into());
     mirror.spec.as_mut().unwrap().node_name = Some("one".into());
