@@ -7,25 +7,27 @@ use std::{
 };
 
 use crate::{
-    api::{NamespaceName, reason::EventReason},
-    engine::writes::Announcement,
+    api::NamespaceName,
+    engine::{
+        outbox::token_bucket::{Rate, TokenBucket},
+        writes::Announcement,
+    },
 };
 
-/// So many Events are sent at once.
-const AT_ONCE: u32 = 20;
-/// Then one is sent in this time.
-const THEN_ONE_IN: Duration = Duration::from_secs(10);
+/// The Events of a namespace.
+const RATE: Rate = Rate { at_once: 20, then_one_in: Duration::from_secs(10) };
+/// How often full buckets are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// The Events that may still be sent, by namespace. Holds only namespaces that had some recently.
 #[derive(Debug, Default)]
-pub struct EventBudgets(HashMap<NamespaceName, EventBudget>);
-
-#[derive(Debug)]
-struct EventBudget {
-    left: u32,
-    /// Since when the next one is earned.
-    since: Instant,
-    left_out: BTreeMap<&'static str, LeftOut>,
+pub struct EventBudgets {
+    buckets: HashMap<NamespaceName, TokenBucket>,
+    /// What was left out, by namespace and reason.
+    left_out: BTreeMap<NamespaceName, BTreeMap<&'static str, LeftOut>>,
+    /// When some of it may be sent.
+    next: Option<Instant>,
+    swept: Option<Instant>,
 }
 
 /// What was left out for one reason.
@@ -38,67 +40,81 @@ struct LeftOut {
 impl EventBudgets {
     /// Those of `latest` that may be sent now, and what was left out before and may be sent now.
     pub fn admit(&mut self, latest: Vec<Announcement>, now: Instant) -> Vec<Announcement> {
-        let mut admitted = self.refill(now);
+        self.sweep(now);
+        let mut admitted = self.release(now);
         for announcement in latest {
             // Tenants cause none of the others.
-            if !announcement.reason.is_namespaced() {
+            if !announcement.reason.is_namespaced() || self.take_one(&announcement.namespace, now) {
                 admitted.push(announcement);
-                continue;
+            } else {
+                self.leave_out(announcement);
             }
-            let budget = self.0.entry(announcement.namespace.clone()).or_insert_with(|| EventBudget {
-                left: AT_ONCE,
-                since: now,
-                left_out: BTreeMap::new(),
-            });
-            admitted.extend(budget.admit(announcement));
         }
         admitted
     }
 
     /// When something that was left out may be sent.
-    pub fn wakes(&self) -> Option<Instant> {
-        self.0.values().filter(|budget| !budget.left_out.is_empty()).map(|budget| budget.since + THEN_ONE_IN).min()
+    pub const fn wakes(&self) -> Option<Instant> {
+        self.next
     }
 
     /// All that was left out, in one Event for each namespace and reason.
     pub fn take_left_out(&mut self) -> Vec<Announcement> {
-        std::mem::take(&mut self.0).into_values().flat_map(|budget| budget.left_out.into_values()).map(LeftOut::told).collect()
+        self.next = None;
+        std::mem::take(&mut self.left_out).into_values().flat_map(BTreeMap::into_values).map(LeftOut::told).collect()
     }
 
-    fn refill(&mut self, now: Instant) -> Vec<Announcement> {
-        let mut admitted = Vec::new();
-        self.0.retain(|_, budget| {
-            while budget.left < AT_ONCE && budget.since + THEN_ONE_IN <= now {
-                budget.left += 1;
-                budget.since += THEN_ONE_IN;
-            }
-            while budget.left > 0
-                && let Some((_, left_out)) = budget.left_out.pop_first()
-            {
-                budget.left -= 1;
-                admitted.push(left_out.told());
-            }
-            budget.left < AT_ONCE
-        });
-        if self.0.is_empty() {
-            self.0 = HashMap::new();
+    /// Whether an Event of this namespace may be sent. If so, it counts as sent.
+    fn take_one(&mut self, ns: &NamespaceName, now: Instant) -> bool {
+        let mut bucket = self.buckets.get(ns).map_or(TokenBucket::full(RATE, now), |bucket| bucket.at(RATE, now));
+        let may = bucket.has_some();
+        if may {
+            bucket.take(1);
         }
-        admitted
+        self.buckets.insert(ns.clone(), bucket);
+        may
     }
-}
 
-impl EventBudget {
-    fn admit(&mut self, announcement: Announcement) -> Option<Announcement> {
-        let reason: EventReason = announcement.reason;
-        if self.left > 0 {
-            self.left -= 1;
-            return Some(announcement);
-        }
-        match self.left_out.get_mut(reason.into_str()) {
+    fn leave_out(&mut self, announcement: Announcement) {
+        let next = self.buckets.get(&announcement.namespace).and_then(|bucket| bucket.next(RATE));
+        self.next = self.next.into_iter().chain(next).min();
+        let reasons = self.left_out.entry(announcement.namespace.clone()).or_default();
+        match reasons.get_mut(announcement.reason.into_str()) {
             Some(left_out) => (left_out.count, left_out.last) = (left_out.count.saturating_add(1), announcement),
-            None => drop(self.left_out.insert(reason.into_str(), LeftOut { count: 1, last: announcement })),
+            None => drop(reasons.insert(announcement.reason.into_str(), LeftOut { count: 1, last: announcement })),
         }
-        None
+    }
+
+    /// What was left out and may be sent now.
+    fn release(&mut self, now: Instant) -> Vec<Announcement> {
+        let mut released = Vec::new();
+        if self.next.is_none_or(|next| now < next) {
+            return released;
+        }
+        self.next = None;
+        for (ns, mut reasons) in std::mem::take(&mut self.left_out) {
+            while !reasons.is_empty() && self.take_one(&ns, now) {
+                released.extend(reasons.pop_first().map(|(_, left_out)| left_out.told()));
+            }
+            if !reasons.is_empty() {
+                let next = self.buckets.get(&ns).and_then(|bucket| bucket.next(RATE));
+                self.next = self.next.into_iter().chain(next).min();
+                self.left_out.insert(ns, reasons);
+            }
+        }
+        released
+    }
+
+    /// Drops what is full again.
+    fn sweep(&mut self, now: Instant) {
+        if self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < SWEEP) {
+            return;
+        }
+        self.swept = Some(now);
+        self.buckets.retain(|_, bucket| !bucket.at(RATE, now).is_full(RATE));
+        if self.buckets.is_empty() {
+            self.buckets = HashMap::new();
+        }
     }
 }
 
@@ -122,6 +138,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::api::reason::EventReason;
 
     fn about(namespace: &str, reason: EventReason) -> Announcement {
         Announcement {
@@ -142,9 +159,9 @@ mod tests {
     fn a_thousand_events_become_twenty_and_one_that_counts_the_rest() {
         let (mut budgets, now) = (EventBudgets::default(), Instant::now());
         assert_eq!(budgets.admit(drift("a", 1000), now).len(), 20);
-        assert_eq!(budgets.wakes(), Some(now + THEN_ONE_IN));
-        assert!(budgets.admit(vec![], now + THEN_ONE_IN / 2).is_empty());
-        let rest = budgets.admit(vec![], now + THEN_ONE_IN);
+        assert_eq!(budgets.wakes(), Some(now + RATE.then_one_in));
+        assert!(budgets.admit(vec![], now + RATE.then_one_in / 2).is_empty());
+        let rest = budgets.admit(vec![], now + RATE.then_one_in);
         assert!(
             rest.len() == 1 && rest[0].note == "n (979 more Events DriftRepaired in this namespace were left out just before)",
             "{rest:?}"
@@ -160,7 +177,7 @@ mod tests {
         assert_eq!(budgets.admit(drift("b", 1), now).len(), 1);
         let cluster = about("default", EventReason::WaitsForInstall);
         assert_eq!(budgets.admit(vec![cluster; 50], now).len(), 50, "nobody in a namespace causes these");
-        let later = budgets.admit(vec![], now + THEN_ONE_IN * 2);
+        let later = budgets.admit(vec![], now + RATE.then_one_in * 2);
         let reasons: Vec<_> = later.iter().map(|a| a.reason).collect();
         assert_eq!(reasons, [EventReason::BaselineBypassed, EventReason::DriftRepaired]);
         assert_eq!(later[0].note, "n");
@@ -171,8 +188,10 @@ mod tests {
         let (mut budgets, now) = (EventBudgets::default(), Instant::now());
         budgets.admit(drift("a", 30), now);
         assert_eq!(budgets.take_left_out().len(), 1);
-        budgets.admit(drift("a", 3), now);
-        budgets.admit(vec![], now + THEN_ONE_IN * 3);
-        assert_eq!(budgets.0.capacity(), 0);
+        assert_eq!(budgets.wakes(), None);
+        budgets.admit(vec![], now + RATE.then_one_in * 19);
+        assert!(!budgets.buckets.is_empty());
+        budgets.admit(vec![], now + RATE.then_one_in * 20);
+        assert_eq!(budgets.buckets.capacity(), 0);
     }
 }

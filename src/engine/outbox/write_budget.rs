@@ -6,74 +6,55 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::token_bucket::{Rate, TokenBucket};
 use crate::api::NamespaceName;
 
-/// So many writes are sent at once: ten changes of a plan with three policies.
-const AT_ONCE: i32 = 30;
-/// Then one is sent in this time.
-const THEN_ONE_IN: Duration = Duration::from_secs(1);
+/// Ten changes of a plan with three policies at once.
+const RATE: Rate = Rate { at_once: 30, then_one_in: Duration::from_secs(1) };
 
 /// The writes that may still be sent, by namespace. Holds only namespaces that had some recently.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct WriteBudgets {
-    budgets: HashMap<NamespaceName, WriteBudget>,
+    /// They may be overdrawn: all writes of a namespace are sent together.
+    buckets: HashMap<NamespaceName, TokenBucket>,
     swept: Option<Instant>,
-}
-
-/// It may be overdrawn: all writes of a namespace are sent together.
-#[derive(Clone, Copy, Debug)]
-struct WriteBudget {
-    left: i32,
-    /// Since when the next write is earned.
-    since: Instant,
-}
-
-impl WriteBudget {
-    fn at(self, now: Instant) -> Self {
-        let earned = now.saturating_duration_since(self.since).as_secs() / THEN_ONE_IN.as_secs();
-        let earned = u32::try_from(earned).unwrap_or(u32::MAX);
-        let left = self.left.saturating_add_unsigned(earned).min(AT_ONCE);
-        Self { left, since: self.since + THEN_ONE_IN * earned }
-    }
 }
 
 impl WriteBudgets {
     /// Whether the namespace may have another write now.
     pub fn allows(&self, ns: &NamespaceName, now: Instant) -> bool {
-        self.budgets.get(ns).is_none_or(|budget| budget.at(now).left > 0)
+        self.buckets.get(ns).is_none_or(|bucket| bucket.at(RATE, now).has_some())
     }
 
     /// Notes that this many writes were sent. Returns when the next one may be sent, if that is later than now.
     pub fn spend(&mut self, ns: &NamespaceName, writes: usize, now: Instant) -> Option<Instant> {
-        let full = WriteBudget { left: AT_ONCE, since: now };
-        let mut budget = self.budgets.get(ns).map_or(full, |budget| budget.at(now));
-        budget.left = budget.left.saturating_sub_unsigned(u32::try_from(writes).unwrap_or(u32::MAX));
-        self.budgets.insert(ns.clone(), budget);
-        let missing = u32::try_from(1 - budget.left).ok().filter(|missing| *missing > 0)?;
-        Some(budget.since + THEN_ONE_IN * missing)
+        let mut bucket = self.buckets.get(ns).map_or(TokenBucket::full(RATE, now), |bucket| bucket.at(RATE, now));
+        bucket.take(writes);
+        self.buckets.insert(ns.clone(), bucket);
+        bucket.next(RATE)
     }
 
     /// Drops what is full again.
     pub fn sweep(&mut self, now: Instant) {
-        if self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < THEN_ONE_IN) {
+        if self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < RATE.then_one_in) {
             return;
         }
         self.swept = Some(now);
-        self.budgets.retain(|_, budget| budget.at(now).left < AT_ONCE);
-        if self.budgets.is_empty() {
-            self.budgets = HashMap::new();
+        self.buckets.retain(|_, bucket| !bucket.at(RATE, now).is_full(RATE));
+        if self.buckets.is_empty() {
+            self.buckets = HashMap::new();
         }
     }
 
     /// Forgets a namespace.
     pub fn forget(&mut self, ns: &NamespaceName) {
-        self.budgets.remove(ns);
+        self.buckets.remove(ns);
     }
 
     /// The plan changed, which tenants cannot do: every namespace may be written to.
     pub fn plan_changed(&mut self) {
-        self.budgets = HashMap::new();
+        self.buckets = HashMap::new();
     }
 }
 
@@ -89,14 +70,14 @@ mod tests {
             assert!(budgets.allows(&a, start));
             assert_eq!(budgets.spend(&a, 3, start), None);
         }
-        assert_eq!(budgets.spend(&a, 6, start), Some(start + THEN_ONE_IN * 4), "three more than it had");
+        assert_eq!(budgets.spend(&a, 6, start), Some(start + RATE.then_one_in * 4), "three more than it had");
         assert!(budgets.allows(&b, start));
         for (seconds, allowed) in [(0, false), (3, false), (4, true)] {
-            assert_eq!(budgets.allows(&a, start + THEN_ONE_IN * seconds), allowed, "{seconds}");
+            assert_eq!(budgets.allows(&a, start + RATE.then_one_in * seconds), allowed, "{seconds}");
         }
         let (mut now, mut writes) = (start, 0);
         for _ in 0..1000 {
-            now += THEN_ONE_IN / 10;
+            now += RATE.then_one_in / 10;
             while budgets.allows(&a, now) {
                 budgets.spend(&a, 1, now);
                 writes += 1;
@@ -110,10 +91,10 @@ mod tests {
         let (mut budgets, now) = (WriteBudgets::default(), Instant::now());
         let a = NamespaceName::observed("a");
         budgets.spend(&a, 90, now);
-        budgets.sweep(now + THEN_ONE_IN * 89);
-        assert!(!budgets.budgets.is_empty());
-        budgets.sweep(now + THEN_ONE_IN * 90);
-        assert_eq!(budgets.budgets.capacity(), 0);
+        budgets.sweep(now + RATE.then_one_in * 89);
+        assert!(!budgets.buckets.is_empty());
+        budgets.sweep(now + RATE.then_one_in * 90);
+        assert_eq!(budgets.buckets.capacity(), 0);
         budgets.spend(&a, 90, now);
         budgets.forget(&a);
         assert!(budgets.allows(&a, now));
