@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream};
+use futures::StreamExt;
 
 use super::{EVENTS_AT_ONCE, health::Health, present};
 use crate::{
@@ -58,10 +58,8 @@ pub async fn explain(clients: &Clients, from: ViewPoint, namespace: &str, patien
     let telemetry: Arc<dyn Telemetry> = Arc::new(Shown { health: Arc::new(Health::new(&[])), metrics: Arc::default() });
     let in_a_pod = from.resolv_conf.is_some();
     let mut engine = Engine::new(&from.namespace).discovering().knowing(&from.tools);
-    let watched = watch::everything(&clients.watches, &from.namespace, &telemetry);
-    let dns = watch::everything_of_dns(&clients.watches, from.resolv_conf, &telemetry);
-    let installs = watch::everything_of_installs(&clients.watches, &clients.requests, &from.namespace, &telemetry);
-    let mut seen = stream::select(stream::select(watched, installs), dns).ready_chunks(EVENTS_AT_ONCE);
+    let seen = watch::everything_to_decide(clients, &from.namespace, from.resolv_conf, &telemetry);
+    let mut seen = seen.ready_chunks(EVENTS_AT_ONCE);
     let listing = async {
         loop {
             // The engine waits for some sources only for a limited time, and then continues without them.

@@ -195,11 +195,9 @@ async fn work(
     if settings.label_namespaces {
         engine = engine.labelling();
     }
-    let watched = watch::everything(&clients.watches, namespace, &telemetry);
-    let dns = watch::everything_of_dns(&clients.watches, settings.resolv_conf.clone(), &telemetry);
+    let watched = watch::everything_to_decide(clients, namespace, settings.resolv_conf.clone(), &telemetry);
     let plugins = watch::everything_of_plugins(&clients.requests, &telemetry);
-    let installs = watch::everything_of_installs(&clients.watches, &clients.requests, namespace, &telemetry);
-    let mut seen = stream::select(stream::select(watched, installs), stream::select(dns, plugins)).ready_chunks(EVENTS_AT_ONCE);
+    let mut seen = stream::select(watched, plugins).ready_chunks(EVENTS_AT_ONCE);
     let mut window = ConcurrencyLimit::default();
     let mut jobs = 0;
     loop {

@@ -7,11 +7,30 @@ mod kinds;
 mod plugins;
 pub mod stream;
 
-pub use self::{
-    dns::everything as everything_of_dns, installs::everything as everything_of_installs, kinds::everything,
-    plugins::everything as everything_of_plugins,
+use std::{path::PathBuf, sync::Arc};
+
+use futures::{Stream, stream::select};
+
+pub use self::plugins::everything as everything_of_plugins;
+use super::{client::Clients, telemetry::Telemetry};
+use crate::{
+    api::backends::ConfigurationKind,
+    engine::facts::{event::Event, readiness::WatchedSet},
 };
-use crate::{api::backends::ConfigurationKind, engine::facts::readiness::WatchedSet};
+
+/// The events of everything that a decision may wait for. `resolv_conf` is the one that pods get, if the process runs in a pod.
+pub fn everything_to_decide(
+    clients: &Clients,
+    own_namespace: &str,
+    resolv_conf: Option<PathBuf>,
+    telemetry: &Arc<dyn Telemetry>,
+) -> impl Stream<Item = Event> + Send + use<> {
+    let Clients { watches, requests, .. } = clients;
+    let kinds = kinds::everything(watches, own_namespace, telemetry);
+    let installs = installs::everything(watches, requests, own_namespace, telemetry);
+    let dns = dns::everything(watches, resolv_conf, telemetry);
+    select(select(kinds, installs), dns)
+}
 
 /// The watches that every decision waits for: for the first five without a limit, for the others only for some time.
 pub const WATCHES: [&str; 9] = [
