@@ -29,6 +29,9 @@ use crate::{
 /// The longest delay after errors. Without the permission all these lists fail for ever, and nobody waits for them.
 const MOST: Duration = Duration::from_secs(32);
 
+/// The delay of the first list. At the start these lists would compete with those that protection waits for. Statuses wait for both.
+const START: Duration = Duration::from_millis(250);
+
 /// The pause after the first list. A cluster often gets its plugin while the operator starts.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -70,12 +73,12 @@ fn lists(api: Api<DynamicObject>, name: &'static str) -> BoxStream<'static, watc
         };
         turn.map(Some)
     };
-    stream::unfold(None, list).flat_map(stream::iter).boxed()
+    stream::unfold(Some(START), list).flat_map(stream::iter).boxed()
 }
 
 /// Grows by a quarter each time, so that a change is noticed after a quarter of the operator's age, or after five minutes.
 fn next_pause(before: Option<Duration>) -> Duration {
-    before.map_or(FIRST_PAUSE, |pause| (pause + pause / 4).min(LAST_PAUSE))
+    before.map_or(FIRST_PAUSE, |pause| (pause + pause / 4).clamp(FIRST_PAUSE, LAST_PAUSE))
 }
 
 #[cfg(test)]
@@ -85,7 +88,7 @@ mod tests {
     #[test]
     fn the_pauses_grow_slowly_and_not_for_ever() {
         let pauses: Vec<Duration> =
-            std::iter::successors(Some(next_pause(None)), |pause| Some(next_pause(Some(*pause)))).take(40).collect();
+            std::iter::successors(Some(next_pause(Some(START))), |pause| Some(next_pause(Some(*pause)))).take(40).collect();
         assert_eq!(pauses[..3], [1_000_000, 1_250_000, 1_562_500].map(Duration::from_micros));
         let age: Duration = pauses[..10].iter().sum();
         assert!(pauses[10] < age / 3, "{age:?}: {:?}", pauses[10]);
