@@ -15,9 +15,8 @@ use kube::{Client, ResourceExt};
 use policy_baseline_e2e::{Options, TIMEOUT, World};
 use serde_json::{Value, json};
 
-use super::{apply_patched, break_glass, choose, denied, setting};
+use super::{apply_patched, break_glass, choose, denied, deny_of_page, setting};
 use crate::docs::page;
-use crate::samples::yaml_blocks;
 use crate::scene::{can_i, tenant};
 use crate::support::{namespaces, until_gone};
 
@@ -119,12 +118,7 @@ pub fn constants(constants: &[(&str, String)]) -> Value {
 
 /// The patch of the page with which the component denies.
 pub fn deny() -> Value {
-    let page = page("admission.md");
-    let is_it = |block: &String| block.contains("kind: Kustomization") && block.contains("components/label-hygiene");
-    let block = yaml_blocks(&page).into_iter().find(is_it).unwrap();
-    let kustomization: Value = serde_yaml::from_str(&block).unwrap();
-    let [patch] = kustomization["patches"].as_array().unwrap().as_slice() else { panic!("{block}") };
-    patch.clone()
+    deny_of_page(COMPONENT)
 }
 
 /// Installs the component with the patch of the page: it denies.

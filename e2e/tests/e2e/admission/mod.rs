@@ -22,12 +22,15 @@ mod grace;
 mod label_hygiene;
 mod no_gap;
 mod no_gap_restart;
+mod no_host_network;
 mod operator_limits;
 mod opt_out_rules;
 pub mod protect;
+mod required_labels;
 mod sane_blocks;
 mod sane_policies;
 mod together;
+mod warnings;
 
 /// The label on a namespace for which the operator has decided.
 const DECIDED: &str = "policybaseline.io/decided";
@@ -64,6 +67,16 @@ fn setting(policies: &str, places: &[&str], constants: &[(&str, String)]) -> Val
     });
     let ops: Vec<Value> = ops.collect();
     json!({ "target": { "kind": "ValidatingAdmissionPolicy", "name": policies }, "patch": json!(ops).to_string() })
+}
+
+/// The patch of the page with which a component denies: that of its first kustomization.
+fn deny_of_page(component: &str) -> Value {
+    let page = page("admission.md");
+    let is_it = |block: &String| block.contains("kind: Kustomization") && block.contains(&format!("components/{component}]"));
+    let block = yaml_blocks(&page).into_iter().find(is_it).unwrap();
+    let kustomization: Value = serde_yaml::from_str(&block).unwrap();
+    let [patch] = kustomization["patches"].as_array().unwrap().as_slice() else { panic!("{block}") };
+    patch.clone()
 }
 
 /// Applies a component with these patches, as users do.
