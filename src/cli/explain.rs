@@ -30,7 +30,7 @@ pub struct ExplainArgs {
 enum ExplainTarget {
     /// Shows which baseline applies to a namespace and why, what it plans there, and what is wrong.
     ///
-    /// It reads the cluster as the operator does, so it needs the same permissions to list and watch; it writes nothing. Within the cluster:
+    /// It reads the cluster as the operator does, and writes nothing. The ClusterRole view, bound by a ClusterRoleBinding, is enough. Within the cluster:
     /// kubectl exec -n policy-baseline-system deploy/policy-baseline -- /policy-baseline explain namespace NAME
     ///
     /// Exit codes: 0 if the namespace is protected (every planned policy is in place); 3 if it is not; 1 if the cluster cannot be read or there

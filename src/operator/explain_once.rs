@@ -47,7 +47,10 @@ fn in_one_line(waiting: &str) -> String {
     let (refused, others): (Vec<&str>, Vec<&str>) = waiting.lines().partition(is_refused);
     let names: Vec<&str> = refused.iter().filter_map(|line| line.split(':').next()).collect();
     let refused = (!names.is_empty()).then(|| {
-        format!("not allowed to list and watch {}. Apply manifests/base, or use credentials that may", names.join(", "))
+        format!(
+            "you may not list and watch {}. A cluster administrator can grant that: kubectl create clusterrolebinding NAME --clusterrole=view --user=YOU",
+            names.join(", ")
+        )
     });
     let all: Vec<String> = refused.into_iter().chain(others.into_iter().map(Into::into)).collect();
     all.join("; ")
@@ -95,7 +98,7 @@ mod tests {
         let waiting = "namespaces: not allowed to list and watch namespaces; waiting. Apply manifests/base: no\nleases: not listed yet\npods: not allowed to list and watch pods; waiting. Apply manifests/base: no";
         assert_eq!(
             in_one_line(waiting),
-            "not allowed to list and watch namespaces, pods. Apply manifests/base, or use credentials that may; leases: not listed yet"
+            "you may not list and watch namespaces, pods. A cluster administrator can grant that: kubectl create clusterrolebinding NAME --clusterrole=view --user=YOU; leases: not listed yet"
         );
         assert_eq!(in_one_line("leases: not listed yet"), "leases: not listed yet");
     }

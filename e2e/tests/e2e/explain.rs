@@ -4,11 +4,12 @@ use std::process::{Command, Output};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::PostParams;
-use policy_baseline_e2e::{Operator, SYSTEM_NAMESPACE, World, skipped_without_audit_log};
+use policy_baseline_e2e::{Operator, SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 
 use crate::scene::{
-    CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, policies_of, until_event, until_holds, until_ready, until_status,
+    CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, can_i, policies_of, until_event, until_holds, until_ready,
+    until_status,
 };
 use crate::support::{TEAM, Writes, a_second_later, team};
 
@@ -170,10 +171,45 @@ async fn whoever_may_not_list_is_told_what_is_missing() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        said.contains("not everything could be listed within 3s: not allowed to list and watch namespaces, networkpolicies, "),
+        said.contains("not everything could be listed within 3s: you may not list and watch namespaces, networkpolicies, "),
+        "{said}"
+    );
+    assert!(
+        said.contains(". A cluster administrator can grant that: kubectl create clusterrolebinding NAME --clusterrole=view"),
         "{said}"
     );
     assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+/// Does what the message of `explain` recommends.
+#[tokio::test]
+async fn whoever_may_view_the_cluster_may_explain_a_namespace_and_may_change_nothing() {
+    let mut world = World::new().await.unwrap();
+    apply_baseline(&world, "platform", &json!({ "rollout": {} })).await;
+    world.start_operator().await.unwrap();
+    let ns = world.namespace("explained", &[]).await.unwrap();
+    until_ready(&world, "platform").await;
+    let viewer = World::unique("viewer");
+    let binding = World::unique("viewer");
+    let create = ["create", "clusterrolebinding", &binding, "--clusterrole=view", &format!("--user={viewer}")];
+    world.plane().run_kubectl(&create).unwrap();
+    let client = world.user(&viewer, &[]).await.unwrap();
+    let (ours, opt_outs) = ("policybaselines", "baselineoptouts");
+    let may = async || can_i(&client, "list", "policybaseline.io", ours, None).await;
+    world.eventually("a viewer may list baselines", TIMEOUT, may).await.unwrap();
+    for (verb, resource, is_allowed) in
+        [("get", opt_outs, true), ("create", opt_outs, false), ("patch", ours, false), ("delete", opt_outs, false)]
+    {
+        assert_eq!(can_i(&client, verb, "policybaseline.io", resource, None).await.unwrap(), is_allowed, "{verb} {resource}");
+    }
+    let mut command = Command::new(Operator::binary().unwrap());
+    command.args(["explain", "namespace", &ns]).env("KUBECONFIG", world.plane().user_kubeconfig(&viewer, &[]).unwrap());
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text} {}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("platform applies, and the namespace holds exactly what is planned\n"), "{text}");
+    assert!(!text.contains("not read: "), "{text}");
+    world.plane().run_kubectl(&["delete", "clusterrolebinding", &binding]).unwrap();
 }
 
 #[tokio::test]
