@@ -36,7 +36,7 @@ async fn the_single_file_is_what_kustomize_makes_of_the_default_manifests() {
 #[tokio::test]
 async fn the_default_manifests_are_accepted_without_a_warning() {
     let world = World::new().await.unwrap();
-    for from in [["-k", "manifests/default"], ["-f", "manifests/install.yaml"]] {
+    for from in [["-k", "manifests/default"], ["-k", "manifests/production"], ["-f", "manifests/install.yaml"]] {
         for how in [&["apply", "--dry-run=server"][..], &["apply", "--server-side", "--force-conflicts", "--dry-run=server"]] {
             let applied = kubectl(&world, &[how, &from[..]].concat());
             let said = String::from_utf8_lossy(&applied.stderr).into_owned();
@@ -45,6 +45,26 @@ async fn the_default_manifests_are_accepted_without_a_warning() {
             assert!(applied.status.success() && warnings.is_empty(), "{from:?}: {said}");
         }
     }
+}
+
+#[tokio::test]
+async fn production_is_the_default_with_protect_and_the_rules_of_opt_outs_switched_on() {
+    let world = World::new().await.unwrap();
+    let built = |dir: &str| -> Vec<String> {
+        let rendered = kubectl(&world, &["kustomize", dir]);
+        assert!(rendered.status.success(), "{dir}: {}", String::from_utf8_lossy(&rendered.stderr));
+        String::from_utf8(rendered.stdout).unwrap().trim_end().split("\n---\n").map(str::to_owned).collect()
+    };
+    let documents = built("manifests/production");
+    let (default, more): (Vec<_>, Vec<_>) =
+        documents.into_iter().partition(|document| !document.contains("kind: ValidatingAdmissionPolicy"));
+    assert_eq!(default, built("manifests/default"));
+    for component in ["protect", "opt-out-rules"] {
+        let of = built(&format!("manifests/components/{component}"));
+        assert!(!of.is_empty() && of.iter().all(|document| more.contains(document)), "{component}");
+    }
+    let denies = |document: &&String| document.contains("validationActions:\n  - Deny");
+    assert_eq!(more.iter().filter(denies).count() * 2, more.len(), "each policy has a binding that denies");
 }
 
 #[tokio::test]
