@@ -17,7 +17,7 @@ use strum::{IntoStaticStr, VariantArray};
 
 use super::{
     names::Role,
-    reason::{NoticeReason, ViolationReason},
+    reason::{ConditionType, NoticeReason, ViolationReason},
     rollout::{Rollout, RolloutStatus},
     schema,
 };
@@ -421,6 +421,7 @@ pub struct OptOutLimits {
 /// What the operator found and did.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = schema::not_processed(ConditionType::Ready.into(), "PolicyBaseline")))]
 pub struct PolicyBaselineStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]

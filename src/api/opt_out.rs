@@ -7,7 +7,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::VariantArray;
 
-use super::{names::Role, schema::policies, text};
+use super::{
+    names::Role,
+    reason::OPT_OUT_IN_FORCE,
+    schema::{not_processed, policies},
+    text,
+};
 
 /// The minimum length of a reason, in characters without surrounding spaces.
 pub const SHORTEST_REASON: usize = 20;
@@ -75,6 +80,7 @@ pub struct BaselineOptOutSpec {
 /// Whether it is in force.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = not_processed(OPT_OUT_IN_FORCE, "BaselineOptOut")))]
 pub struct BaselineOptOutStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,6 +12,17 @@ pub fn count(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "format": "int32", "minimum": 0, "default": 0})
 }
 
+/// The status of an object until an operator has written one, so that nobody takes the silence for success. kstatus reads it as work under way.
+pub fn not_processed(condition: &str, kind: &str) -> Value {
+    json!({"conditions": [{
+        "type": condition,
+        "status": "Unknown",
+        "reason": "NotProcessed",
+        "message": format!("no operator has processed this {kind} yet: if this lasts, look whether policy-baseline runs and is ready"),
+        "lastTransitionTime": "1970-01-01T00:00:00Z",
+    }]})
+}
+
 /// A map of labels.
 pub fn label_map(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "maxProperties": 16, "additionalProperties": {"type": "string", "maxLength": 63}})

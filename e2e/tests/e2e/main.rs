@@ -33,6 +33,7 @@ mod lifecycle;
 mod list_managed;
 mod lists;
 mod monitoring;
+mod not_processed;
 mod opt_outs;
 mod others;
 mod plugins;
