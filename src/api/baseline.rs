@@ -275,7 +275,8 @@ impl From<&DnsPeer> for NetworkPolicyPeer {
 )]
 pub struct Monitoring {
     /// The monitoring pods. An entry means the pods that match podSelector in the namespaces that match namespaceSelector. Several
-    /// entries mean any of them. Default: pods with the label app=prometheus in the namespace monitoring.
+    /// entries mean any of them. Default: pods with the label app=prometheus or app.kubernetes.io/name=prometheus in the namespace
+    /// monitoring.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
     #[x_kube(validation = Rule::new("size(self) > 0").message("name at least one source, or leave the field out for the default"))]

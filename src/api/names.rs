@@ -25,6 +25,8 @@ pub const ANNOTATION_PLAN: &str = "policybaseline.io/plan";
 /// Annotation: a hash of what the spec asked for in this policy, independent of the DNS that was found and of the rendering.
 /// Policies of baselines with a rollout have it. It shows their revision after a restart of a version that renders differently.
 pub const ANNOTATION_ASKED: &str = "policybaseline.io/asked";
+/// Annotation for people: whose the policy is, what to do instead of editing it, and how to get an exception.
+pub const ANNOTATION_ABOUT: &str = "policybaseline.io/about";
 /// Annotation: the extra keys (`l:` labels, `a:` annotations) that the baseline asked for, comma-separated. With it, the
 /// operator can remove a key that is no longer asked for, even if managedFields were wiped.
 pub const ANNOTATION_KEYS: &str = "policybaseline.io/keys";

@@ -12,7 +12,9 @@ use policy_baseline_e2e::{SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audi
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::scene::{Plan, apply_baseline, baselines, condition, policies_of, until_holds, until_only, until_ready, until_status};
+use crate::scene::{
+    Plan, apply_baseline, baselines, condition, policies_of, prometheus, until_holds, until_only, until_ready, until_status,
+};
 use crate::support::{
     TEAM, Writes, a_second_later, conditions, fence_of_its_own, label, remove_baseline, stored, team, uids, versions,
 };
@@ -34,10 +36,7 @@ async fn i1_a_new_namespace_gets_exactly_the_three_policies() {
         "ports": [{ "protocol": "UDP", "port": 53 }, { "protocol": "TCP", "port": 53 }],
     }]);
     let scrape = json!([{
-        "from": [{
-            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "monitoring" } },
-            "podSelector": { "matchLabels": { "app": "prometheus" } },
-        }],
+        "from": prometheus(),
         "ports": default_ports(),
     }]);
     let exposing = json!({ "matchLabels": { "monitoring.io/expose-metrics": "true" } });
@@ -439,6 +438,8 @@ fn assert_metadata(policy: &NetworkPolicy, baseline: &str, role: &str, labels: &
     let mut found: BTreeMap<&str, &str> =
         policy.annotations().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     assert!(found.remove("policybaseline.io/plan").is_some_and(is_hash), "{found:?}");
+    let about = found.remove("policybaseline.io/about").unwrap();
+    assert!(about.starts_with(&format!("Kept by PolicyBaseline {baseline}, which undoes edits. To allow more, add ")), "{about}");
     let keys = labels.iter().map(|(key, _)| format!("l:{key}")).chain(annotations.iter().map(|(key, _)| format!("a:{key}")));
     let keys = keys.collect::<Vec<_>>().join(",");
     assert_eq!(found.remove("policybaseline.io/keys").unwrap_or_default(), keys);

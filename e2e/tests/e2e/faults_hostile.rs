@@ -137,7 +137,9 @@ async fn objects_that_are_full_to_the_limit_are_seen_and_repaired() {
         // Leaves no room for our own annotations.
         let mut nothing_left = full(22);
         nothing_left["spec"] = hole["spec"].clone();
-        nothing_left["metadata"]["annotations"]["policybaseline.io/plan"] = Value::Null;
+        for ours in ["policybaseline.io/plan", "policybaseline.io/about"] {
+            nothing_left["metadata"]["annotations"][ours] = Value::Null;
+        }
         play.spoil(&third, DENY_EGRESS, "tenant", &nothing_left).await;
         play.converge().await;
     }

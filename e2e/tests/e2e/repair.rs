@@ -271,6 +271,11 @@ async fn our_own_keys_are_put_right_and_those_of_others_stay() {
         case("another role", DENY_EGRESS, labels(json!({ "policybaseline.io/role": "x", "team": "a" }))),
         case("another baseline", DENY_EGRESS, labels(json!({ "policybaseline.io/baseline": "nobody", "team": "a" }))),
         case("one label of ours too many", DENY_EGRESS, labels(json!({ "policybaseline.io/x": "y", "team": "a" }))),
+        case(
+            "nothing for people",
+            CARVEOUT,
+            annotations(json!({ "policybaseline.io/about": null, "team.example/note": "ours" })),
+        ),
         case("no plan", CARVEOUT, annotations(json!({ "policybaseline.io/plan": null, "team.example/note": "ours" }))),
         case("another plan", CARVEOUT, annotations(json!({ "policybaseline.io/plan": "0", "team.example/note": "ours" }))),
         case(
@@ -473,7 +478,8 @@ async fn what_could_make_another_tool_delete_a_policy_is_taken_off() {
         assert_eq!(after.uid(), scene.uid_before(), "{what}");
         let foreign: Vec<_> = after.labels().keys().filter(|key| !key.starts_with("policybaseline.io/")).collect();
         assert_eq!(foreign, ["app.kubernetes.io/managed-by", "team"], "{what}");
-        assert!(after.annotations().keys().all(|key| key == "policybaseline.io/plan"), "{what}: {:?}", after.annotations());
+        let keys: Vec<_> = after.annotations().keys().collect();
+        assert_eq!(keys, ["policybaseline.io/about", "policybaseline.io/plan"], "{what}");
     }
 }
 
@@ -580,9 +586,8 @@ async fn a_mountain_of_annotations_keeps_no_hole_open() {
     let (ns, tenant) = protected(&world).await;
     let policies = policies_of(&tenant, &ns);
     let before = policies.get(DENY_INGRESS).await.unwrap();
-    let mountain = json!({
-        "metadata": { "annotations": { "policybaseline.io/plan": null, "a": "x".repeat(MOST - 1) } }, "spec": { "ingress": [{}] },
-    });
+    let annotations = json!({ "policybaseline.io/plan": null, "policybaseline.io/about": null, "a": "x".repeat(MOST - 1) });
+    let mountain = json!({ "metadata": { "annotations": annotations }, "spec": { "ingress": [{}] } });
     merge(&policies, DENY_INGRESS, "tenant", &mountain).await;
     let after = until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
     assert_eq!(after[DENY_INGRESS].uid(), before.uid());

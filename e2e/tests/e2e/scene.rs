@@ -217,13 +217,7 @@ impl Plan {
                 .collect::<Vec<_>>(),
         });
         let dns: Vec<&Value> = [&dns].into_iter().chain(&self.dns_rules).collect();
-        let scrape = json!([{
-            "from": [{
-                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "monitoring" } },
-                "podSelector": { "matchLabels": { "app": "prometheus" } },
-            }],
-            "ports": self.scraped,
-        }]);
+        let scrape = json!([{ "from": prometheus(), "ports": self.scraped }]);
         let exposing = json!({ "matchLabels": { "monitoring.io/expose-metrics": "true" } });
         [
             ("DefaultDenyIngress", "default-deny-ingress", json!({ "podSelector": {}, "policyTypes": ["Ingress"] })),
@@ -275,7 +269,7 @@ impl Plan {
         let keys = policy.labels().keys().chain(policy.annotations().keys()).filter(|key| key.starts_with("policybaseline.io/"));
         let keys: BTreeSet<&str> = keys.map(String::as_str).collect();
         let mut own = BTreeSet::from(["policybaseline.io/baseline", "policybaseline.io/id", "policybaseline.io/plan"]);
-        own.insert("policybaseline.io/role");
+        own.extend(["policybaseline.io/role", "policybaseline.io/about"]);
         if !self.labels.is_empty() {
             own.insert("policybaseline.io/keys");
         }
@@ -291,6 +285,15 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// The default sources of scrapes.
+pub fn prometheus() -> Value {
+    let labelled = |key: &str| {
+        json!({ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "monitoring" } },
+            "podSelector": { "matchLabels": { key: "prometheus" } } })
+    };
+    json!([labelled("app"), labelled("app.kubernetes.io/name")])
 }
 
 /// Waits until a namespace holds exactly its plan. Returns its policies by name.

@@ -22,7 +22,8 @@ use crate::{
         Role,
         baseline::{Dns, Monitoring, PolicyMetadata, Port, Protocol},
         names::{
-            ANNOTATION_ASKED, ANNOTATION_KEYS, ANNOTATION_PLAN, LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY, LABEL_ROLE, MANAGER,
+            ANNOTATION_ABOUT, ANNOTATION_ASKED, ANNOTATION_KEYS, ANNOTATION_PLAN, LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY,
+            LABEL_ROLE, MANAGER,
         },
         selector::Selector,
     },
@@ -192,6 +193,7 @@ fn dress(
         (LABEL_ROLE.into(), role.into_str().into()),
     ]);
     let mut annotations = metadata.annotations.clone();
+    annotations.insert(ANNOTATION_ABOUT.into(), about(baseline));
     if let Some(keys) = extra_keys(metadata) {
         annotations.insert(ANNOTATION_KEYS.into(), keys);
     }
@@ -207,6 +209,13 @@ fn dress(
     // A spec has string keys and only numbers that JSON can express, so serialising it cannot fail.
     let spec_text = to_raw_value(&spec).unwrap_or_else(|_| RawValue::NULL.to_owned());
     Rendered { role, source, name, spec, labels, annotations, also, stamp, spec_text }
+}
+
+/// What a policy says to people who read it.
+fn about(baseline: &str) -> String {
+    format!(
+        "Kept by PolicyBaseline {baseline}, which undoes edits. To allow more, add a NetworkPolicy of your own beside it. For an exception, ask for a BaselineOptOut."
+    )
 }
 
 fn spec(
@@ -302,7 +311,10 @@ fn scraped_ports(monitoring: &Monitoring) -> Vec<NetworkPolicyPort> {
 /// The sources as pairs of namespace selector and pod selector. Never empty for a checked spec.
 pub fn monitoring_sources(monitoring: &Monitoring) -> Vec<(Selector, Selector)> {
     match &monitoring.from {
-        None => vec![(label(METADATA_NAME, "monitoring"), label("app", "prometheus"))],
+        // Prometheus as many write it by hand, and as prometheus-operator and its charts label it.
+        None => [label("app", "prometheus"), label("app.kubernetes.io/name", "prometheus")]
+            .map(|pods| (label(METADATA_NAME, "monitoring"), pods))
+            .into(),
         Some(from) => from.iter().filter_map(|s| Some((s.namespace_selector.clone()?, s.pod_selector.clone()?))).collect(),
     }
 }
