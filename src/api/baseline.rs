@@ -30,7 +30,7 @@ pub const MAX_NOTICES: usize = 20;
 /// The most entries in `status.recentDrift`.
 pub const MAX_RECENT_DRIFT: usize = 10;
 /// The most entries in `status.dns.found`.
-pub const MAX_DNS_FOUND: usize = 20;
+pub const MAX_DNS_FOUND: usize = 64;
 /// The most entries in `status.dns.notes`.
 pub const MAX_DNS_NOTES: usize = 10;
 
@@ -561,9 +561,9 @@ pub struct DnsStatus {
     /// Auto or Static, as in spec.dns.discovery.
     #[serde(default)]
     pub discovery: Discovery,
-    /// What was found and is allowed; at most 20.
+    /// What was found and is allowed; at most 64. After a restart, the operator keeps of this what it cannot read any more.
     #[serde(default)]
-    #[schemars(length(max = 20))]
+    #[schemars(length(max = 64))]
     pub found: Vec<DnsFound>,
     /// How many more are allowed and not shown.
     #[serde(default)]

@@ -151,7 +151,7 @@ pub enum ConditionType {
     /// Whether all Services that the API server calls are known. Present only while they are not.
     #[strum(serialize = "ControlPlaneCoverage")]
     BackendCoverage,
-    /// Whether policies allow all of the cluster's DNS. Present only while they do not.
+    /// Whether policies allow all of the cluster's DNS. Present only while they do not, or while that is not known.
     #[strum(serialize = "DNSCoverage")]
     DnsCoverage,
     /// Whether nothing is known of a network plugin that enforces policies. Absent until the operator has looked for one.
@@ -229,6 +229,8 @@ pub mod state {
     pub const NETWORK_POLICY_ONLY: &str = "NetworkPolicyOnly";
     /// Several baselines have the same priority, so only their names decide.
     pub const SAME_PRIORITY: &str = "SamePriority";
+    /// A source of DNS cannot be read. Policies keep what was found there before.
+    pub const DNS_NOT_READABLE: &str = "DNSNotReadable";
     /// No policy can allow the cluster's DNS, or its place cannot be found out.
     pub const DNS_NOT_EXPRESSIBLE: &str = "DNSNotExpressible";
     /// Some objects that name Services, or the DaemonSets of network plugins, could not be listed.

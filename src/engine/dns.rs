@@ -8,8 +8,9 @@ use super::{
     Engine,
     clock::Now,
     facts::readiness::{ListState, WatchedSet},
+    outbox::baseline_status::BaselineState,
 };
-use crate::policy::dns::{ClusterDns, Derived, DnsEvent, Source};
+use crate::policy::dns::{ClusterDns, Derived, DnsEvent, DnsPlace, Source};
 
 impl Engine {
     /// Turns DNS discovery on. Planning then waits a few seconds at most for the DNS sources to answer.
@@ -47,8 +48,19 @@ impl Engine {
         self.begin_if_synced(was_synced, now);
     }
 
+    /// Reads what the stored statuses say of DNS. While a source cannot be read, what it said before stays allowed. Tenants can write
+    /// policies, but no status, so the statuses are the memory.
+    pub(super) fn recall_dns(&mut self, now: Now) {
+        let told = self.tracked.values().flat_map(BaselineState::told_dns);
+        self.dns.sources.recall(told.filter_map(DnsPlace::told).collect::<Vec<_>>());
+        if !matches!(self.readiness.state(WatchedSet::Dns), ListState::Off | ListState::Waiting) {
+            self.recompute_dns(now);
+        }
+    }
+
     /// Called when all required sets are listed: starts the limited wait for DNS.
     pub(super) fn wait_for_dns(&mut self, now: Now) {
+        self.recall_dns(now);
         if self.readiness.state(WatchedSet::Dns) == ListState::Waiting {
             self.readiness.ask(WatchedSet::Dns, now.instant);
         }
@@ -86,9 +98,9 @@ impl Engine {
         if plans_change {
             info!(found = cluster.words(), "the cluster's DNS was found");
         }
-        match cluster.gap() {
-            Some(gap) if before.gap().as_ref() != Some(&gap) => warn!("policies do not allow all of the cluster's DNS: {gap}"),
-            Some(_) | None => {}
+        let gaps = cluster.gaps_to_log();
+        if !gaps.is_empty() && gaps != before.gaps_to_log() {
+            warn!("policies do not allow all of the cluster's DNS: {gaps}");
         }
         self.place_all(now);
         if plans_change {

@@ -33,6 +33,7 @@ impl Engine {
         self.outbox.opt_outs.take_over();
         self.forget_rollouts();
         self.tracked.values_mut().for_each(|tracked| tracked.take_over(now.instant));
+        self.recall_dns(now);
         self.plans_changed(now);
     }
 

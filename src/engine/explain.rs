@@ -69,7 +69,7 @@ impl Engine {
             unread.push((self.unlisted_callers(), means));
         }
         if asks(|baseline| baseline.dns_status.discovery == Discovery::Auto) {
-            let means = "DNS that only these name is missing from the plan shown here, so an egress policy that allows it is shown as one that differs";
+            let means = "DNS that only these name is shown as the stored statuses list it, so what was found since then is missing from the plan shown here";
             unread.push((self.unread_dns().map(Into::into).collect(), means));
         }
         let unread = unread.into_iter().filter(|(resources, _)| !resources.is_empty());

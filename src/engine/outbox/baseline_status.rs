@@ -30,6 +30,7 @@ use crate::{
         writes::WriteError,
     },
     policy::{
+        dns::DnsGap,
         plan::{Baseline, BaselineError},
         plugins::PluginJudgement,
         status::{ConditionInputs, Finding, Going, Ledger, Problem},
@@ -122,7 +123,7 @@ pub struct BaselineState {
     deletion_policy: DeletionPolicy,
     effective_selector: Option<String>,
     dns: Option<DnsStatus>,
-    dns_gap: Option<String>,
+    dns_gap: Option<DnsGap>,
     stalled: Option<BaselineError>,
     /// During a deletion with its policies: how many policies are left, by namespace.
     policies_left: BTreeMap<NamespaceName, usize>,
@@ -396,7 +397,7 @@ impl BaselineState {
         let unfinished = (wants_finalizer && !self.has_finalizer()).then(|| self.finalizer_write.error().cloned());
         let (suspended, awaiting) = (self.is_suspended(), self.awaiting);
         let unlisted = if self.holds_backends() { unlisted } else { &[] };
-        let (generation, mode, dns, dns_gap) = (self.generation, self.mode, self.dns.as_ref(), self.dns_gap.as_deref());
+        let (generation, mode, dns, dns_gap) = (self.generation, self.mode, self.dns.as_ref(), self.dns_gap.as_ref());
         let (rollout, paused) = (self.rollout.as_ref(), self.paused.as_ref());
         let health = ConditionInputs {
             generation,

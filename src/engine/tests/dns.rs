@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::networking::v1::NetworkPolicyEgressRule;
+use k8s_openapi::{api::networking::v1::NetworkPolicyEgressRule, apimachinery::pkg::apis::meta::v1::Condition};
 use serde_json::{Value, json};
 use strum::VariantArray;
 
@@ -17,7 +17,7 @@ const EGRESS: &str = "baseline-default-deny-egress";
 const SECOND: Duration = Duration::from_secs(1);
 
 /// An engine with DNS discovery before the first DNS event. Everything else is listed.
-fn awaiting() -> EngineHarness {
+pub fn awaiting() -> EngineHarness {
     let mut sim = EngineHarness::blank();
     sim.engine = Engine::new(OWN).discovering();
     sim.lead(true);
@@ -65,7 +65,7 @@ fn settled() -> EngineHarness {
 }
 
 /// The ranges of addresses in the egress policy of the namespace.
-fn ranges(sim: &EngineHarness) -> Vec<String> {
+pub fn ranges(sim: &EngineHarness) -> Vec<String> {
     let policy = &sim.policies[&("a".to_owned(), EGRESS.to_owned())];
     let rules = policy.spec.iter().flat_map(|spec| spec.egress.iter().flatten());
     let peers = rules.flat_map(|rule: &NetworkPolicyEgressRule| rule.to.iter().flatten());
@@ -73,11 +73,15 @@ fn ranges(sim: &EngineHarness) -> Vec<String> {
 }
 
 /// The latest status, after all due writes.
-fn told(sim: &mut EngineHarness) -> PolicyBaselineStatus {
+pub fn told(sim: &mut EngineHarness) -> PolicyBaselineStatus {
     sim.settle();
     sim.pass(SECOND * 2);
     sim.status();
     sim.statuses.last().unwrap().clone()
+}
+
+pub fn coverage(status: &PolicyBaselineStatus) -> Option<Condition> {
+    status.conditions.iter().find(|c| c.type_ == "DNSCoverage").cloned()
 }
 
 #[test]
@@ -204,7 +208,6 @@ fn what_no_policy_can_express_is_a_condition_and_changes_no_policy() {
     let mut sim = settled();
     hear(&mut sim, pod_on_the_host_network());
     assert!(sim.jobs().is_empty());
-    let coverage = |status: &PolicyBaselineStatus| status.conditions.iter().find(|c| c.type_ == "DNSCoverage").cloned();
     let status = told(&mut sim);
     let condition = coverage(&status).unwrap();
     assert_eq!((&*condition.status, &*condition.reason), ("False", "DNSNotExpressible"));

@@ -8,6 +8,7 @@ use std::{
 use super::{KUBE_DNS, KUBE_SYSTEM, PORT};
 use crate::api::{
     baseline::{Discovery, DnsFound, DnsStatus, MAX_DNS_FOUND, MAX_DNS_NOTES},
+    reason::state,
     text::cut,
 };
 
@@ -87,9 +88,44 @@ impl DnsPlace {
         self.source == other.source && self.peer == other.peer && self.ports.is_subset(&other.ports)
     }
 
-    fn words(&self) -> String {
+    /// The destination and the ports, as a status says them. [`Self::told`] reads this.
+    pub fn words(&self) -> String {
         let ports: Vec<String> = self.ports.iter().map(|port| format!(" and {port}")).collect();
         format!("{} on port {PORT}{}", self.peer.words(), ports.concat())
+    }
+
+    fn entry(&self, is_gone: bool) -> DnsFound {
+        let kept = if is_gone { " (gone, kept for 10 minutes)" } else { "" };
+        let source = format!("{}{kept}", self.source);
+        DnsFound { source: cut(&source, MAX_SOURCE), what: cut(&self.words(), MAX_WHAT) }
+    }
+}
+
+/// What policies do not allow of the cluster's DNS, or what is not known of it.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct DnsGap {
+    /// The kind of problem.
+    pub kind: DnsGapKind,
+    /// What it is about, and what the user can do.
+    pub message: String,
+}
+
+/// The kinds of gaps, the worst first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum DnsGapKind {
+    /// A source cannot be read.
+    NotReadable,
+    /// No policy can express it, or its place cannot be found out.
+    NotExpressible,
+}
+
+impl DnsGapKind {
+    /// The reason of the condition.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::NotReadable => state::DNS_NOT_READABLE,
+            Self::NotExpressible => state::DNS_NOT_EXPRESSIBLE,
+        }
     }
 }
 
@@ -97,14 +133,14 @@ impl DnsPlace {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ClusterDns {
     /// The destinations to allow, each with its ports other than 53.
-    peers: Vec<(DnsDestination, BTreeSet<u16>)>,
+    peers: BTreeMap<DnsDestination, BTreeSet<u16>>,
     /// Namespaces that a baseline must not close, because DNS runs there or may run there.
     namespaces: BTreeSet<&'static str>,
     found: Vec<DnsFound>,
     found_omitted: usize,
     left_out: usize,
-    /// What no policy can express, and what the user can do about it.
-    gaps: Vec<String>,
+    /// What policies do not allow, or what is not known. Sorted, the worst first.
+    gaps: BTreeSet<DnsGap>,
     notes: Vec<String>,
 }
 
@@ -114,45 +150,45 @@ impl ClusterDns {
     pub fn new<'a>(
         all: impl IntoIterator<Item = (&'a DnsPlace, bool)>,
         unsure: impl IntoIterator<Item = &'static str>,
-        gaps: impl IntoIterator<Item = String>,
+        gaps: impl IntoIterator<Item = DnsGap>,
         notes: impl IntoIterator<Item = String>,
     ) -> Self {
         let sorted: BTreeMap<&DnsPlace, bool> = all.into_iter().collect();
-        let mut dns = Self { gaps: sort(gaps), notes: sort(notes), ..Self::default() };
+        let mut dns = Self { gaps: gaps.into_iter().collect(), notes: sort(notes), ..Self::default() };
         dns.namespaces = unsure.into_iter().chain(sorted.keys().filter_map(|found| found.namespace)).collect();
         let (mut ports, mut left_out) = (DnsPorts::default(), BTreeSet::new());
+        let (mut first, mut further) = (Vec::new(), Vec::new());
         for (found, gone) in sorted {
-            if let Some((_, known)) = dns.peers.iter_mut().find(|(peer, _)| *peer == found.peer) {
+            if let Some(known) = dns.peers.get_mut(&found.peer) {
                 known.extend(ports.admit(&found.ports));
+                further.push((found, gone));
             } else if dns.peers.len() < MAX_PEERS {
-                dns.peers.push((found.peer.clone(), ports.admit(&found.ports)));
+                dns.peers.insert(found.peer.clone(), ports.admit(&found.ports));
+                first.push((found, gone));
             } else {
                 left_out.insert(&found.peer);
-                continue;
-            }
-            if dns.found.len() < MAX_DNS_FOUND {
-                let kept = if gone { " (gone, kept for 10 minutes)" } else { "" };
-                let source = format!("{}{kept}", found.source);
-                dns.found.push(DnsFound { source: cut(&source, MAX_SOURCE), what: cut(&found.words(), MAX_WHAT) });
-            } else {
-                dns.found_omitted += 1;
             }
         }
         dns.left_out = left_out.len();
+        // The status shows each peer before it shows one a second time: a restart reads it.
+        dns.found_omitted = (first.len() + further.len()).saturating_sub(MAX_DNS_FOUND);
+        further.truncate(MAX_DNS_FOUND.saturating_sub(first.len()));
+        let shown: BTreeMap<&DnsPlace, bool> = first.into_iter().chain(further).collect();
+        dns.found = shown.into_iter().map(|(found, gone)| found.entry(gone)).collect();
         if !ports.refused.is_empty() {
-            dns.gaps.push({
-                let refused: Vec<String> = ports.refused.iter().map(ToString::to_string).collect();
-                format!(
-                    "DNS was found on more ports than the {MAX_PORTS} that fit beside {PORT}: add {} to spec.dns.ports",
-                    refused.join(", ")
-                )
-            });
+            let refused: Vec<String> = ports.refused.iter().map(ToString::to_string).collect();
+            let message = format!(
+                "DNS was found on more ports than the {MAX_PORTS} that fit beside {PORT}: add {} to spec.dns.ports",
+                refused.join(", ")
+            );
+            dns.gaps.insert(DnsGap { kind: DnsGapKind::NotExpressible, message });
         }
         dns
     }
 
-    /// The destinations to allow, each with its ports other than 53. At most 64 destinations and 8 ports.
-    pub fn peers(&self) -> &[(DnsDestination, BTreeSet<u16>)] {
+    /// The destinations to allow, each with its ports other than 53. At most 64 destinations and 8 ports. Their order does not depend on
+    /// where they were found: a restart writes the same policies.
+    pub const fn peers(&self) -> &BTreeMap<DnsDestination, BTreeSet<u16>> {
         &self.peers
     }
 
@@ -166,9 +202,22 @@ impl ClusterDns {
         self.peers == other.peers && self.namespaces == other.namespaces
     }
 
-    /// What no policy can express, and what the user can do about it; `None` if policies express everything.
-    pub fn gap(&self) -> Option<String> {
-        (!self.gaps.is_empty()).then(|| self.gaps.join("; "))
+    /// What policies do not allow, or what is not known, and what the user can do about it. The kind is the worst of all. `None` if
+    /// there is no gap.
+    pub fn gap(&self) -> Option<DnsGap> {
+        let DnsGap { kind, .. } = self.gaps.first()?;
+        let messages: Vec<&str> = self.gaps.iter().map(|gap| &*gap.message).collect();
+        let kept = match kind {
+            DnsGapKind::NotReadable => "sources of DNS cannot be read, and what was found there before stays allowed: ",
+            DnsGapKind::NotExpressible => "",
+        };
+        Some(DnsGap { kind: *kind, message: format!("{kept}{}", messages.join("; ")) })
+    }
+
+    /// The gaps as text for the log; empty if there is none. The watches log by themselves what they cannot read.
+    pub fn gaps_to_log(&self) -> String {
+        let messages = self.gaps.iter().filter(|gap| gap.kind != DnsGapKind::NotReadable).map(|gap| &*gap.message);
+        messages.collect::<Vec<_>>().join("; ")
     }
 
     /// The allowed destinations as text for the log, at most 1024 characters.
@@ -246,25 +295,25 @@ mod tests {
         all.push(DnsPlace { rank: DnsRank::Nameserver, source: "resolv.conf".into(), ..address(200, &[]) });
         let dns = of(&all);
         assert_eq!(dns.peers().len(), 64);
-        assert_eq!(dns.peers()[0].0, address(200, &[]).peer);
+        assert!(dns.peers().contains_key(&address(200, &[]).peer));
         let status = dns.status();
-        assert_eq!((status.found.len(), status.found_omitted, status.left_out), (20, 44, 37));
+        assert_eq!((status.found.len(), status.found_omitted, status.left_out), (64, 0, 37));
     }
 
     #[test]
     fn a_peer_that_several_sources_name_is_one_with_the_ports_of_all() {
         let other = DnsPlace { source: "another".into(), ..address(1, &[5353]) };
         let dns = of(&[address(1, &[1053]), other]);
-        assert_eq!(dns.peers(), [(address(1, &[]).peer, [1053, 5353].into())]);
+        assert_eq!(*dns.peers(), [(address(1, &[]).peer, [1053, 5353].into())].into());
         assert_eq!((dns.status().found.len(), dns.gap()), (2, None));
     }
 
     #[test]
     fn ports_that_have_no_room_are_named() {
         let dns = of(&[address(1, &[1, 2, 3, 4, 5]), address(2, &[5, 6, 7, 8, 9, 10])]);
-        let ports: BTreeSet<u16> = dns.peers().iter().flat_map(|(_, ports)| ports.clone()).collect();
+        let ports: BTreeSet<u16> = dns.peers().values().flatten().copied().collect();
         assert_eq!(ports, (1..=8).collect());
-        assert!(dns.gap().unwrap().ends_with("add 9, 10 to spec.dns.ports"));
+        assert!(dns.gap().unwrap().message.ends_with("add 9, 10 to spec.dns.ports"));
     }
 
     #[test]

@@ -6,8 +6,9 @@ mod memory;
 mod objects;
 mod resolv;
 mod sources;
+mod told;
 
-pub use found::{ClusterDns, DnsDestination, DnsPlace};
+pub use found::{ClusterDns, DnsDestination, DnsGap, DnsPlace};
 pub use memory::{KEPT, Memory};
 pub use objects::{Object, SlimDaemonSet, SlimPod, SlimService, SlimSlice};
 pub use sources::{Derived, DnsEvent, OPERATORS_RESOLV_CONF, Source, Sources};

@@ -336,7 +336,7 @@ fn addresses<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<IpAddr> {
 }
 
 /// The labels, if all of them are valid. If one is invalid, none are used, because fewer labels would select more pods.
-fn labels(labels: LabelMap) -> LabelMap {
+pub fn labels(labels: LabelMap) -> LabelMap {
     let is_label =
         |(key, value): (&String, &String)| names::check_label_key(key).is_ok() && names::check_label_value(value).is_ok();
     if labels.iter().all(is_label) { labels } else { LabelMap::new() }

@@ -10,7 +10,7 @@ use strum::{IntoStaticStr, VariantArray};
 
 use super::{
     KUBE_DNS, KUBE_SYSTEM, NODE_LOCAL, OPENSHIFT_DNS, OPENSHIFT_NAME, PORT,
-    found::{DnsDestination, DnsPlace, DnsRank},
+    found::{DnsDestination, DnsGap, DnsGapKind, DnsPlace, DnsRank},
     objects::{DaemonSetFacts, Object, PodFacts, ServiceFacts, SliceFacts, TargetPort, is_usable},
     resolv,
 };
@@ -69,6 +69,12 @@ pub enum DnsEvent {
 
 /// What a status calls the source of the nameservers.
 pub const OPERATORS_RESOLV_CONF: &str = "resolv.conf of the operator";
+/// What a status calls NodeLocal DNSCache.
+pub const NODE_LOCAL_SOURCE: &str = "DaemonSet kube-system/node-local-dns";
+/// What a status calls the Services of kube-system, before their names.
+pub const SERVICE_OF_KUBE_SYSTEM: &str = "Service kube-system/";
+/// What a status calls the Services of OpenShift's DNS, before their names.
+pub const SERVICE_OF_OPENSHIFT: &str = "Service openshift-dns/";
 
 /// The state of one source.
 #[derive(Debug, Default)]
@@ -88,6 +94,8 @@ struct Said {
 pub struct Sources {
     said: BTreeMap<Source, Said>,
     nameservers: Vec<IpAddr>,
+    /// What the stored statuses said of DNS. Places count while a source is not read that would say whether they still exist.
+    recalled: BTreeSet<DnsPlace>,
 }
 
 /// What follows from the sources.
@@ -98,7 +106,7 @@ pub struct Derived {
     /// Namespaces for which it is not known yet whether DNS runs there.
     pub unsure: BTreeSet<&'static str>,
     /// What no policy can express, and what the user can do about it.
-    pub gaps: BTreeSet<String>,
+    pub gaps: BTreeSet<DnsGap>,
     /// Which sources could not be read, and what was not used.
     pub notes: BTreeSet<String>,
 }
@@ -163,6 +171,19 @@ impl Sources {
         Source::VARIANTS.iter().copied().filter(|source| !self.said.get(source).is_some_and(|said| said.known))
     }
 
+    /// Remembers what stored statuses say of DNS: a source that cannot be read must not take away what it said before.
+    pub fn recall(&mut self, told: impl IntoIterator<Item = DnsPlace>) {
+        let mut recalled = std::mem::take(&mut self.recalled);
+        recalled.retain(|place| self.is_unsure_of(place));
+        recalled.extend(told);
+        self.recalled = recalled;
+    }
+
+    /// Whether a source was never completely read that would say whether the place exists.
+    fn is_unsure_of(&self, place: &DnsPlace) -> bool {
+        self.unread().any(|source| place.known_by().contains(&source))
+    }
+
     /// Derives the DNS places, gaps and notes from the present state of the sources.
     pub fn derive(&self, now: Instant) -> Derived {
         let mut derived = Derived::default();
@@ -181,12 +202,16 @@ impl Sources {
         }
         for (source, said) in &self.said {
             if let Some(why) = said.why_refused(now) {
-                derived.notes.insert(format!("{}: {why}", source.into_str()));
+                derived.unreadable(*source, why);
             }
         }
         for source in self.silent(now) {
-            derived.notes.insert(format!("{}: not read yet, waiting", source.into_str()));
+            derived.unreadable(source, "not read yet, waiting");
         }
+        let recalled = self.recalled.iter().filter(|place| self.is_unsure_of(place));
+        let recalled: Vec<DnsPlace> =
+            recalled.filter(|place| !derived.found.iter().any(|found| place.is_part_of(found))).cloned().collect();
+        derived.found.extend(recalled);
         if !self.said.get(&Source::OpenShiftService).is_some_and(|said| said.known) {
             derived.unsure.insert(OPENSHIFT_DNS);
         }
@@ -256,7 +281,7 @@ impl Sources {
         let source = format!("Service {namespace}/{name}");
         if service.is_external {
             let gap = format!("{source} is of type ExternalName: add its addresses to spec.dns.peers as ipBlock");
-            derived.gaps.insert(gap);
+            derived.not_expressible(gap);
             return;
         }
         if service.targets.is_empty() {
@@ -280,7 +305,7 @@ impl Sources {
             let gap = format!(
                 "pods of {source} are on the host network, where pod labels do not match: add the addresses of their nodes to spec.dns.peers as ipBlock, or move them off the host network (meanwhile their present addresses are allowed, as far as they can be read)"
             );
-            derived.gaps.insert(gap);
+            derived.not_expressible(gap);
         }
         let endpoints: BTreeSet<IpAddr> =
             self.slices(namespace, name).flat_map(|slice| slice.addresses.iter().copied()).collect();
@@ -288,7 +313,7 @@ impl Sources {
             let gap = format!(
                 "{source} selects no pods, and its endpoints cannot be read: add its pods or their addresses to spec.dns.peers"
             );
-            derived.gaps.insert(gap);
+            derived.not_expressible(gap);
         }
         derived.found.extend(
             endpoints.into_iter().map(|address| found(DnsRank::Endpoint, DnsDestination::Address(address), ports.clone())),
@@ -319,12 +344,24 @@ impl Sources {
                 let gap = format!(
                     "Service {namespace}/{name} targets the port named {target:?}, whose number is not known: add it to spec.dns.ports"
                 );
-                derived.gaps.insert(gap);
+                derived.not_expressible(gap);
             }
             ports.extend(numbers);
         }
         ports.remove(&PORT);
         ports
+    }
+}
+
+impl Derived {
+    fn unreadable(&mut self, source: Source, why: &str) {
+        let message = format!("{}: {why}", source.into_str());
+        self.gaps.insert(DnsGap { kind: DnsGapKind::NotReadable, message: message.clone() });
+        self.notes.insert(message);
+    }
+
+    fn not_expressible(&mut self, message: String) {
+        self.gaps.insert(DnsGap { kind: DnsGapKind::NotExpressible, message });
     }
 }
 
@@ -349,8 +386,8 @@ impl Said {
 /// Allows both the local address and the pods: pods on the host network match by address, other pods match by labels
 /// (Cilium's local redirect).
 fn derive_node_local(cache: &DaemonSetFacts, derived: &mut Derived) {
-    let source = Source::NodeLocal.into_str().replace("daemonset", "DaemonSet");
-    let found = |rank, peer, ports| DnsPlace { rank, peer, ports, source: source.clone(), namespace: Some(KUBE_SYSTEM) };
+    let source = || NODE_LOCAL_SOURCE.to_owned();
+    let found = |rank, peer, ports| DnsPlace { rank, peer, ports, source: source(), namespace: Some(KUBE_SYSTEM) };
     let default = || NODE_LOCAL_ADDRESS.parse().into_iter().collect();
     let addresses: Vec<IpAddr> = if cache.local.is_empty() { default() } else { cache.local.clone() };
     let addresses =

@@ -29,7 +29,7 @@ use crate::{
         selector::Selector,
     },
     policy::{
-        dns::{ClusterDns, OPENSHIFT_DNS},
+        dns::{ClusterDns, DnsGap, OPENSHIFT_DNS},
         plan::BaselineError,
         rollout::Strategy as Rollout,
     },
@@ -64,8 +64,8 @@ pub struct Baseline {
     pub opt_outs: Limits,
     /// For the status: which DNS destinations it allows in addition to its spec.
     pub dns_status: DnsStatus,
-    /// The part of the cluster's DNS that no policy can express, and what the user can do about it. `None` if there is none.
-    pub dns_gap: Option<String>,
+    /// What its policies do not allow of the cluster's DNS, and what the user can do about it. `None` if there is no such gap.
+    pub dns_gap: Option<DnsGap>,
     written: RenderInputs,
     /// The baseline's name. For a former revision: the name, a slash and the id of the revision.
     pub key: Arc<str>,

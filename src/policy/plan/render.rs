@@ -244,7 +244,7 @@ fn pods(namespaces: &Selector, pods: &Selector) -> NetworkPolicyPeer {
 /// a rule for the peers that answer on that port.
 fn dns_rules(dns: &Dns, found: &ClusterDns) -> Vec<NetworkPolicyEgressRule> {
     let mut to = vec![pods(&label(METADATA_NAME, "kube-system"), &label("k8s-app", "kube-dns"))];
-    let found_peers = found.peers().iter().map(|(peer, _)| discovered(peer));
+    let found_peers = found.peers().keys().map(discovered);
     for peer in dns.peers.iter().map(NetworkPolicyPeer::from).chain(found_peers) {
         if !to.contains(&peer) {
             to.push(peer);
@@ -252,9 +252,9 @@ fn dns_rules(dns: &Dns, found: &ClusterDns) -> Vec<NetworkPolicyEgressRule> {
     }
     let mut numbers = vec![DNS_PORT];
     numbers.extend(further_ports(dns));
-    let further: BTreeSet<i32> = found.peers().iter().flat_map(|(_, ports)| ports).map(|port| i32::from(*port)).collect();
+    let further: BTreeSet<i32> = found.peers().values().flatten().map(|port| i32::from(*port)).collect();
     let further = further.into_iter().filter(|port| !numbers.contains(port)).map(|number| {
-        let answers = |(_, ports): &&(DnsDestination, BTreeSet<u16>)| ports.iter().any(|port| i32::from(*port) == number);
+        let answers = |(_, ports): &(&DnsDestination, &BTreeSet<u16>)| ports.iter().any(|port| i32::from(*port) == number);
         let to = found.peers().iter().filter(answers).map(|(peer, _)| discovered(peer)).collect();
         NetworkPolicyEgressRule { to: Some(to), ports: Some(udp_and_tcp(&[number])) }
     });

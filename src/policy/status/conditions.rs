@@ -18,7 +18,7 @@ use crate::{
         text::cut,
         whole_seconds,
     },
-    policy::plugins::PluginJudgement,
+    policy::{dns::DnsGap, plugins::PluginJudgement},
 };
 
 /// The longest message of a condition, in characters. The API server's limit is 32,768, far more than people read.
@@ -46,8 +46,8 @@ pub struct ConditionInputs<'a> {
     pub unsupported_policy_kinds: Option<&'a BTreeSet<String>>,
     /// Which DNS destinations are allowed. `None` until they are known.
     pub dns: Option<&'a DnsStatus>,
-    /// The part of the cluster's DNS that no policy can express.
-    pub dns_gap: Option<&'a str>,
+    /// What policies do not allow of the cluster's DNS.
+    pub dns_gap: Option<&'a DnsGap>,
     /// The resources that name Services called by the API server, and that could not be listed.
     pub unlisted: &'a [&'static str],
     /// What is known of the network plugin. `None` until it is known.
@@ -107,7 +107,7 @@ pub fn conditions(health: &ConditionInputs, found: &NamespaceFindings, previous:
     };
     let tied = (!found.ties.is_empty()).then(|| build((ConditionType::PriorityTied, true, tied(found.ties))));
     let dns = match health.dns_gap {
-        Some(gap) => Some(build((ConditionType::DnsCoverage, false, (state::DNS_NOT_EXPRESSIBLE, gap.into())))),
+        Some(DnsGap { kind, message }) => Some(build((ConditionType::DnsCoverage, false, (kind.reason(), message.clone())))),
         None if health.dns.is_some() => None,
         None => stands(ConditionType::DnsCoverage).cloned(),
     };
