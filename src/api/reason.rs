@@ -231,6 +231,8 @@ pub mod state {
     pub const SAME_PRIORITY: &str = "SamePriority";
     /// A source of DNS cannot be read. Policies keep what was found there before.
     pub const DNS_NOT_READABLE: &str = "DNSNotReadable";
+    /// More DNS was found than a policy may hold.
+    pub const DNS_LEFT_OUT: &str = "DNSLeftOut";
     /// No policy can allow the cluster's DNS, or its place cannot be found out.
     pub const DNS_NOT_EXPRESSIBLE: &str = "DNSNotExpressible";
     /// Some objects that name Services, or the DaemonSets of network plugins, could not be listed.

@@ -42,7 +42,7 @@ impl Engine {
         let was_synced = self.is_synced();
         let is_known = matches!(self.readiness.state(WatchedSet::Dns), ListState::Listed | ListState::Silent);
         if self.dns.sources.hear(news, now.instant) && is_known {
-            self.recompute_dns(now);
+            self.follow_dns(now);
         }
         self.dns_due(now);
         self.begin_if_synced(was_synced, now);
@@ -52,7 +52,9 @@ impl Engine {
     /// policies, but no status, so the statuses are the memory.
     pub(super) fn recall_dns(&mut self, now: Now) {
         let told = self.tracked.values().flat_map(BaselineState::told_dns);
-        self.dns.sources.recall(told.filter_map(DnsPlace::told).collect::<Vec<_>>());
+        let told: Vec<DnsPlace> = told.filter_map(DnsPlace::told).collect();
+        self.dns.memory.recall(&told);
+        self.dns.sources.recall(told);
         if !matches!(self.readiness.state(WatchedSet::Dns), ListState::Off | ListState::Waiting) {
             self.recompute_dns(now);
         }
@@ -77,19 +79,41 @@ impl Engine {
                 ListState::Silent
             }
             ListState::Off | ListState::Waiting => return,
-            _ if self.dns.due.is_some_and(|due| due <= now.instant) => return self.recompute_dns(now),
+            _ if self.dns.due.is_some_and(|due| due <= now.instant) => return self.follow_dns(now),
             _ => return,
         };
         self.readiness.settle(WatchedSet::Dns, state);
         self.recompute_dns(now);
     }
 
-    /// Derives the cluster's DNS from its sources. If it changed, the baselines that use discovery get new plans.
+    /// Follows a change of a DNS source. Each change of the plans writes a policy in every namespace. So only the first changes go out at
+    /// once: whoever can create Services in kube-system could cause any number of them.
+    fn follow_dns(&mut self, now: Now) {
+        let cluster = self.derive_dns(now);
+        if cluster.plans_as(&self.dns.cluster) {
+            return self.take_dns(cluster, now);
+        }
+        match self.dns.budget.take(!cluster.needs_as(&self.dns.cluster), now.instant) {
+            Ok(()) => self.take_dns(cluster, now),
+            Err(at) => self.dns.due = self.dns.due.into_iter().chain([at]).min(),
+        }
+    }
+
+    /// Derives the cluster's DNS from its sources, and uses it at once.
     fn recompute_dns(&mut self, now: Now) {
+        let cluster = self.derive_dns(now);
+        self.take_dns(cluster, now);
+    }
+
+    fn derive_dns(&mut self, now: Now) -> ClusterDns {
         let Derived { found, unsure, gaps, notes } = self.dns.sources.derive(now.instant);
         self.dns.memory.note(&found, now.instant);
         self.dns.due = self.dns.memory.next().into_iter().chain(self.dns.sources.next(now.instant)).min();
-        let cluster = ClusterDns::new(self.dns.memory.iter(), unsure, gaps, notes);
+        ClusterDns::new(self.dns.memory.iter(), unsure, gaps, notes)
+    }
+
+    /// Uses this DNS. If plans differ with it, the baselines that use discovery get new plans.
+    fn take_dns(&mut self, cluster: ClusterDns, now: Now) {
         if cluster == self.dns.cluster {
             return;
         }

@@ -4,6 +4,7 @@ mod backends;
 mod crd_fields;
 mod deletion;
 mod dns;
+mod dns_flood;
 mod dns_recalled;
 mod engine;
 mod existing;

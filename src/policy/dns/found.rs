@@ -5,10 +5,12 @@ use std::{
     net::IpAddr,
 };
 
-use super::{KUBE_DNS, KUBE_SYSTEM, PORT};
+use super::{
+    APP_LABEL, KUBE_DNS, KUBE_SYSTEM, PORT,
+    gap::{DnsGap, DnsGapKind},
+};
 use crate::api::{
     baseline::{Discovery, DnsFound, DnsStatus, MAX_DNS_FOUND, MAX_DNS_NOTES},
-    reason::state,
     text::cut,
 };
 
@@ -41,6 +43,14 @@ impl DnsDestination {
         format!("{address}/{length}")
     }
 
+    /// The address; `None` of pods.
+    pub const fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Pods { .. } => None,
+            Self::Address(address) => Some(*address),
+        }
+    }
+
     fn words(&self) -> String {
         match self {
             Self::Pods { namespace, labels } => {
@@ -52,11 +62,14 @@ impl DnsDestination {
     }
 }
 
-/// The rank of a destination: if there is no room for all, smaller ranks are kept.
+/// The rank of a destination: if there is no room for all, smaller ranks are kept. Below [`Self::Needed`], those that were known first are
+/// kept.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum DnsRank {
     /// A nameserver that kubelet gives to pods.
     Nameserver,
+    /// A part of what a nameserver leads to, or of the Service kube-dns.
+    Needed,
     /// Pods, selected by labels.
     Pods,
     /// The address of a DNS cache on the node.
@@ -94,6 +107,11 @@ impl DnsPlace {
         format!("{} on port {PORT}{}", self.peer.words(), ports.concat())
     }
 
+    /// Its place in the order in which room is given. `first`: when its destination became known.
+    pub fn order(&self, first: u64) -> (DnsRank, u64, &Self) {
+        (self.rank.min(DnsRank::Pods), first, self)
+    }
+
     fn entry(&self, is_gone: bool) -> DnsFound {
         let kept = if is_gone { " (gone, kept for 10 minutes)" } else { "" };
         let source = format!("{}{kept}", self.source);
@@ -101,32 +119,13 @@ impl DnsPlace {
     }
 }
 
-/// What policies do not allow of the cluster's DNS, or what is not known of it.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct DnsGap {
-    /// The kind of problem.
-    pub kind: DnsGapKind,
-    /// What it is about, and what the user can do.
-    pub message: String,
-}
-
-/// The kinds of gaps, the worst first.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum DnsGapKind {
-    /// A source cannot be read.
-    NotReadable,
-    /// No policy can express it, or its place cannot be found out.
-    NotExpressible,
-}
-
-impl DnsGapKind {
-    /// The reason of the condition.
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::NotReadable => state::DNS_NOT_READABLE,
-            Self::NotExpressible => state::DNS_NOT_EXPRESSIBLE,
-        }
-    }
+/// What is remembered of a place.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Remembered {
+    /// It no longer exists, and is kept for a while.
+    pub is_gone: bool,
+    /// Its place in the order in which destinations became known.
+    pub first: u64,
 }
 
 /// The cluster's DNS, sorted and limited in size.
@@ -134,6 +133,8 @@ impl DnsGapKind {
 pub struct ClusterDns {
     /// The destinations to allow, each with its ports other than 53.
     peers: BTreeMap<DnsDestination, BTreeSet<u16>>,
+    /// Those of them without which pods may have no DNS.
+    needed: BTreeMap<DnsDestination, BTreeSet<u16>>,
     /// Namespaces that a baseline must not close, because DNS runs there or may run there.
     namespaces: BTreeSet<&'static str>,
     found: Vec<DnsFound>,
@@ -145,20 +146,20 @@ pub struct ClusterDns {
 }
 
 impl ClusterDns {
-    /// Builds it from the places that were found, the gaps that no policy can express, and notes. The flag of a place says that the
-    /// place no longer exists and is only kept for a while. `unsure` are namespaces for which it is unknown whether DNS runs there.
+    /// Builds it from the places that were found, the gaps that no policy can express, and notes. `unsure` are namespaces for which it is unknown whether DNS runs there.
     pub fn new<'a>(
-        all: impl IntoIterator<Item = (&'a DnsPlace, bool)>,
+        all: impl IntoIterator<Item = (&'a DnsPlace, Remembered)>,
         unsure: impl IntoIterator<Item = &'static str>,
         gaps: impl IntoIterator<Item = DnsGap>,
         notes: impl IntoIterator<Item = String>,
     ) -> Self {
-        let sorted: BTreeMap<&DnsPlace, bool> = all.into_iter().collect();
+        let mut sorted: Vec<(&DnsPlace, Remembered)> = all.into_iter().collect();
+        sorted.sort_by_key(|(found, remembered)| found.order(remembered.first));
         let mut dns = Self { gaps: gaps.into_iter().collect(), notes: sort(notes), ..Self::default() };
-        dns.namespaces = unsure.into_iter().chain(sorted.keys().filter_map(|found| found.namespace)).collect();
+        dns.namespaces = unsure.into_iter().chain(sorted.iter().filter_map(|(found, _)| found.namespace)).collect();
         let (mut ports, mut left_out) = (DnsPorts::default(), BTreeSet::new());
         let (mut first, mut further) = (Vec::new(), Vec::new());
-        for (found, gone) in sorted {
+        for (found, Remembered { is_gone: gone, .. }) in sorted {
             if let Some(known) = dns.peers.get_mut(&found.peer) {
                 known.extend(ports.admit(&found.ports));
                 further.push((found, gone));
@@ -167,9 +168,20 @@ impl ClusterDns {
                 first.push((found, gone));
             } else {
                 left_out.insert(&found.peer);
+                continue;
+            }
+            if found.rank <= DnsRank::Needed {
+                dns.needed.entry(found.peer.clone()).or_default().extend(ports.admit(&found.ports));
             }
         }
         dns.left_out = left_out.len();
+        if dns.left_out > 0 {
+            let message = format!(
+                "{} places of DNS do not fit beside the {MAX_PEERS} that a policy allows. Those that nameservers lead to come first, then those that were found first. Take the label {APP_LABEL}={KUBE_DNS} from Services in {KUBE_SYSTEM} that are not DNS, or set spec.dns.discovery to Static",
+                dns.left_out
+            );
+            dns.gaps.insert(DnsGap { kind: DnsGapKind::LeftOut, message });
+        }
         // The status shows each peer before it shows one a second time: a restart reads it.
         dns.found_omitted = (first.len() + further.len()).saturating_sub(MAX_DNS_FOUND);
         further.truncate(MAX_DNS_FOUND.saturating_sub(first.len()));
@@ -202,16 +214,23 @@ impl ClusterDns {
         self.peers == other.peers && self.namespaces == other.namespaces
     }
 
+    /// Whether the parts are the same without which pods may have no DNS.
+    pub fn needs_as(&self, other: &Self) -> bool {
+        self.needed == other.needed && self.namespaces == other.namespaces
+    }
+
     /// What policies do not allow, or what is not known, and what the user can do about it. The kind is the worst of all. `None` if
     /// there is no gap.
     pub fn gap(&self) -> Option<DnsGap> {
         let DnsGap { kind, .. } = self.gaps.first()?;
-        let messages: Vec<&str> = self.gaps.iter().map(|gap| &*gap.message).collect();
-        let kept = match kind {
-            DnsGapKind::NotReadable => "sources of DNS cannot be read, and what was found there before stays allowed: ",
-            DnsGapKind::NotExpressible => "",
-        };
-        Some(DnsGap { kind: *kind, message: format!("{kept}{}", messages.join("; ")) })
+        let (unread, others): (Vec<&DnsGap>, Vec<&DnsGap>) =
+            self.gaps.iter().partition(|gap| gap.kind == DnsGapKind::NotReadable);
+        let messages = |gaps: Vec<&DnsGap>| gaps.into_iter().map(|gap| gap.message.clone()).collect::<Vec<_>>();
+        let unread = (!unread.is_empty()).then(|| {
+            let sources = messages(unread).join(", ");
+            format!("cannot be read: {sources}. What was found there before stays allowed. status.dns.notes says why")
+        });
+        Some(DnsGap { kind: *kind, message: unread.into_iter().chain(messages(others)).collect::<Vec<_>>().join("; ") })
     }
 
     /// The gaps as text for the log; empty if there is none. The watches log by themselves what they cannot read.
@@ -286,7 +305,7 @@ mod tests {
     }
 
     fn of(all: &[DnsPlace]) -> ClusterDns {
-        ClusterDns::new(all.iter().map(|found| (found, false)), [], [], [])
+        ClusterDns::new(all.iter().map(|found| (found, Remembered::default())), [], [], [])
     }
 
     #[test]
@@ -298,6 +317,22 @@ mod tests {
         assert!(dns.peers().contains_key(&address(200, &[]).peer));
         let status = dns.status();
         assert_eq!((status.found.len(), status.found_omitted, status.left_out), (64, 0, 37));
+        let gap = dns.gap().unwrap();
+        assert_eq!(gap.kind, DnsGapKind::LeftOut);
+        assert!(gap.message.starts_with("37 places of DNS do not fit") && gap.message.contains("Static"), "{}", gap.message);
+    }
+
+    #[test]
+    fn what_nameservers_lead_to_and_what_was_known_first_keeps_its_place() {
+        let needed = DnsPlace { rank: DnsRank::Needed, ..address(250, &[1000]) };
+        let known = address(240, &[1001]);
+        let many: Vec<DnsPlace> = (0..100).map(|last| address(last, &[2000 + u16::from(last)])).collect();
+        let later = |first| move |place| (place, Remembered { is_gone: false, first });
+        let all = [&needed].into_iter().map(later(3)).chain([&known].into_iter().map(later(1))).chain(many.iter().map(later(2)));
+        let dns = ClusterDns::new(all, [], [], []);
+        assert_eq!((dns.peers()[&needed.peer].len(), dns.peers()[&known.peer].len(), dns.peers().len()), (1, 1, 64));
+        let alone = ClusterDns::new([(&needed, Remembered::default())], [], [], []);
+        assert!(dns.needs_as(&alone) && !dns.plans_as(&alone));
     }
 
     #[test]
@@ -319,11 +354,26 @@ mod tests {
     #[test]
     fn a_status_tells_what_is_only_kept() {
         let found = address(1, &[1053]);
-        let dns = ClusterDns::new([(&found, true)], [], [], []);
+        let dns = ClusterDns::new([(&found, Remembered { is_gone: true, first: 0 })], [], [], []);
         let told = &dns.status().found[0];
         assert_eq!(told.source, "Service kube-system/kube-dns (gone, kept for 10 minutes)");
         assert_eq!(told.what, "10.0.0.1/32 on port 53 and 1053");
         let there = of(&[found]);
         assert!(dns != there && dns.plans_as(&there), "that alone plans nothing anew");
+    }
+
+    #[test]
+    fn the_worst_gap_gives_the_reason_and_all_are_told() {
+        let gap = |kind, message: &str| DnsGap { kind, message: message.into() };
+        let gaps = [
+            gap(DnsGapKind::NotExpressible, "an alias"),
+            gap(DnsGapKind::NotReadable, "services"),
+            gap(DnsGapKind::NotReadable, "pods"),
+        ];
+        let dns = ClusterDns::new([], [], gaps, []);
+        let told = dns.gap().unwrap();
+        assert_eq!(told.kind.reason(), "DNSNotReadable");
+        assert!(told.message.starts_with("cannot be read: pods, services. ") && told.message.ends_with("; an alias"), "{told:?}");
+        assert_eq!((dns.gaps_to_log(), ClusterDns::default().gap()), ("an alias".to_owned(), None));
     }
 }

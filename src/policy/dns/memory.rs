@@ -1,43 +1,85 @@
-//! Keeps a DNS place for a while after it is gone. So plans do not flap, and pods keep DNS while it moves.
+//! Keeps a DNS place for a while after it is gone. So plans do not flap, and pods keep DNS while it moves. Also remembers which places were
+//! known first: these keep their place when there are too many.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-use super::DnsPlace;
+use super::found::{DnsDestination, DnsPlace, Remembered};
 
 /// How long a place is kept after it is gone.
 pub const KEPT: Duration = Duration::from_mins(10);
 
-/// The places that were found, and since when each is gone (`None` if it still exists).
+/// The most places that are kept after they are gone: somebody may create and delete Services without end. Those that pods need most are kept.
+const MAX_GONE: usize = 256;
+
+/// The places that were found.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
-pub struct Memory(BTreeMap<DnsPlace, Option<Instant>>);
+pub struct Memory {
+    /// Since when each place is gone (`None` if it still exists).
+    places: BTreeMap<DnsPlace, Option<Instant>>,
+    /// At which note each destination was first there; 0 if a former process knew it.
+    first: BTreeMap<DnsDestination, u64>,
+    notes: u64,
+}
 
 impl Memory {
+    /// Notes the destinations that a former process knew.
+    pub fn recall<'a>(&mut self, known: impl IntoIterator<Item = &'a DnsPlace>) {
+        self.first.extend(known.into_iter().map(|place| (place.peer.clone(), 0)));
+    }
+
     /// Records the places that exist now.
     pub fn note(&mut self, present: &BTreeSet<DnsPlace>, now: Instant) {
-        for (found, gone) in &mut self.0 {
+        for (found, gone) in &mut self.places {
             if !present.contains(found) {
                 gone.get_or_insert(now);
             }
         }
-        self.0.extend(present.iter().map(|found| (found.clone(), None)));
+        self.places.extend(present.iter().map(|found| (found.clone(), None)));
         // A place that exists with more ports replaces its former entry with fewer ports.
         let is_over = |gone: Instant| now.saturating_duration_since(gone) >= KEPT;
-        let is_covered = |found: &DnsPlace| present.iter().any(|other| found.is_part_of(other));
-        self.0.retain(|found, gone| gone.is_none_or(|gone| !is_over(gone) && !is_covered(found)));
+        let mut by_origin: BTreeMap<(&str, &DnsDestination), Vec<&DnsPlace>> = BTreeMap::new();
+        for found in present {
+            by_origin.entry((&found.source, &found.peer)).or_default().push(found);
+        }
+        let is_covered = |found: &DnsPlace| {
+            let same = by_origin.get(&(&*found.source, &found.peer));
+            same.is_some_and(|same| same.iter().any(|other| found.is_part_of(other)))
+        };
+        self.places.retain(|found, gone| gone.is_none_or(|gone| !is_over(gone) && !is_covered(found)));
+        self.notes += 1;
+        let former = std::mem::take(&mut self.first);
+        let first = |peer: &DnsDestination| former.get(peer).copied().unwrap_or(self.notes);
+        self.first = self.places.keys().map(|found| (found.peer.clone(), first(&found.peer))).collect();
+        self.bound();
     }
 
-    /// The places that count, and whether each is gone.
-    pub fn iter(&self) -> impl Iterator<Item = (&DnsPlace, bool)> {
-        self.0.iter().map(|(found, gone)| (found, gone.is_some()))
+    /// Forgets what is gone and least needed, if that is too much.
+    fn bound(&mut self) {
+        let mut gone: Vec<&DnsPlace> = self.places.iter().filter(|(_, gone)| gone.is_some()).map(|(found, _)| found).collect();
+        if gone.len() <= MAX_GONE {
+            return;
+        }
+        gone.sort_by_key(|found| found.order(self.first.get(&found.peer).copied().unwrap_or_default()));
+        let forgotten: Vec<DnsPlace> = gone.into_iter().skip(MAX_GONE).cloned().collect();
+        for found in &forgotten {
+            self.places.remove(found);
+        }
+    }
+
+    /// The places that count, and what is remembered of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&DnsPlace, Remembered)> {
+        self.places.iter().map(|(found, gone)| {
+            (found, Remembered { is_gone: gone.is_some(), first: self.first.get(&found.peer).copied().unwrap_or_default() })
+        })
     }
 
     /// When the next gone place is dropped; `None` if no place is gone.
     pub fn next(&self) -> Option<Instant> {
-        self.0.values().flatten().min().map(|gone| *gone + KEPT)
+        self.places.values().flatten().min().map(|gone| *gone + KEPT)
     }
 }
 
@@ -46,7 +88,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::policy::dns::found::{DnsDestination, DnsRank};
+    use crate::policy::dns::found::DnsRank;
 
     fn address(text: &str, ports: &[u16]) -> DnsPlace {
         DnsPlace {
@@ -63,7 +105,7 @@ mod tests {
             DnsDestination::Address(address) => format!("{address} {:?}", found.ports),
             DnsDestination::Pods { .. } => String::new(),
         };
-        memory.iter().map(|(found, gone)| (words(found), gone)).collect()
+        memory.iter().map(|(found, remembered)| (words(found), remembered.is_gone)).collect()
     }
 
     #[test]
@@ -106,5 +148,38 @@ mod tests {
         assert_eq!(told(&memory), [("10.0.0.1 {5353}".to_owned(), false)]);
         memory.note(&[address("10.0.0.1", &[])].into(), start);
         assert_eq!(memory.iter().count(), 2, "fewer may be a mistake for a while");
+    }
+
+    #[test]
+    fn a_destination_stays_as_old_as_it_is_until_it_is_forgotten() {
+        let (mut memory, start) = (Memory::default(), Instant::now());
+        let places = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|text| address(text, &[]));
+        memory.recall([&places[2]]);
+        for (at, present) in [(0, 1..3), (1, 0..3), (2, 0..0), (3, 0..3)] {
+            memory.note(&places[present].iter().cloned().collect(), start + Duration::from_secs(at));
+        }
+        let first = |memory: &Memory| memory.iter().map(|(_, remembered)| remembered.first).collect::<Vec<_>>();
+        assert_eq!(first(&memory), [2, 1, 0]);
+        let with_ports = address("10.0.0.2", &[1053]);
+        memory.note(&[with_ports.clone()].into(), start + Duration::from_secs(4));
+        memory.note(&[with_ports].into(), start + Duration::from_secs(4) + KEPT);
+        assert_eq!(first(&memory), [1]);
+        memory.note(&places.into(), start + KEPT * 2);
+        assert_eq!(first(&memory), [7, 1, 1, 7], "with more ports and without");
+    }
+
+    #[test]
+    fn i11_what_comes_and_goes_without_end_is_kept_up_to_a_bound_the_needed_and_the_oldest_first() {
+        let (mut memory, now) = (Memory::default(), Instant::now());
+        let old = address("10.1.0.1", &[]);
+        memory.note(&[old.clone()].into(), now);
+        for n in 0..1000u32 {
+            memory.note(&[address(&IpAddr::from((0x0a00_0000 + n).to_be_bytes()).to_string(), &[])].into(), now);
+        }
+        let needed = DnsPlace { rank: DnsRank::Needed, ..address("10.1.0.2", &[]) };
+        memory.note(&[needed.clone()].into(), now);
+        memory.note(&BTreeSet::new(), now);
+        assert_eq!(memory.iter().count(), MAX_GONE);
+        assert!([&old, &needed].iter().all(|place| memory.iter().any(|(found, _)| found == *place)));
     }
 }

@@ -1,17 +1,21 @@
 //! Finds the cluster's DNS: turns watch events and a resolv.conf into what an egress policy must allow.
 //! Uses no client and no clock. The result is sorted and limited in size; it names single addresses or labelled pods, never everything.
 
+mod derive;
 mod found;
+mod gap;
 mod memory;
 mod objects;
 mod resolv;
 mod sources;
 mod told;
 
-pub use found::{ClusterDns, DnsDestination, DnsGap, DnsPlace};
+pub use derive::Derived;
+pub use found::{ClusterDns, DnsDestination, DnsPlace};
+pub use gap::DnsGap;
 pub use memory::{KEPT, Memory};
 pub use objects::{Object, SlimDaemonSet, SlimPod, SlimService, SlimSlice};
-pub use sources::{Derived, DnsEvent, OPERATORS_RESOLV_CONF, Source, Sources};
+pub use sources::{DnsEvent, OPERATORS_RESOLV_CONF, Source, Sources};
 
 /// The namespace in which most clusters run DNS. Baselines exclude it by default.
 pub const KUBE_SYSTEM: &str = "kube-system";
