@@ -11,7 +11,7 @@ use super::{
     found::{DnsDestination, DnsPlace, DnsRank},
     gap::{DnsGap, DnsGapKind},
     objects::{DaemonSetFacts, ServiceFacts, TargetPort, is_usable},
-    sources::{NODE_LOCAL_SOURCE, OPERATORS_RESOLV_CONF, SERVICE_OF_KUBE_SYSTEM, Source, Sources},
+    sources::{NODE_LOCAL_SOURCE, OPERATORS_RESOLV_CONF, SERVICE_OF_KUBE_SYSTEM, SERVICE_OF_OPENSHIFT, Source, Sources},
 };
 
 /// The address of NodeLocal DNSCache if its arguments do not give one.
@@ -35,14 +35,26 @@ impl Sources {
     pub fn derive(&self, now: Instant) -> Derived {
         let mut derived = Derived::default();
         self.derive_nameservers(&mut derived);
+        let nameservers = self.known_nameservers();
+        let is_nameserver = |service: &ServiceFacts| service.addresses.iter().any(|address| nameservers.contains(address));
         for (name, service) in self.services(Source::Services) {
-            let is_nameserver = service.addresses.iter().any(|address| self.nameservers.contains(address));
-            if service.labelled || name == KUBE_DNS || is_nameserver {
+            if service.labelled || name == KUBE_DNS || is_nameserver(service) {
                 self.derive_service(KUBE_SYSTEM, name, service, &mut derived);
             }
         }
+        // In a cluster that is not OpenShift, anybody who may create namespaces can create one of this name. What pods are given as
+        // nameserver is not theirs to choose.
         for (name, service) in self.services(Source::OpenShiftService).filter(|(name, _)| *name == OPENSHIFT_NAME) {
-            self.derive_service(OPENSHIFT_DNS, name, service, &mut derived);
+            if is_nameserver(service) {
+                self.derive_service(OPENSHIFT_DNS, name, service, &mut derived);
+            } else if self.is_read(Source::ResolvConf) {
+                let note = format!(
+                    "{SERVICE_OF_OPENSHIFT}{name} is not taken as DNS, because no address of it is a nameserver of pods: if it is DNS, name its pods in spec.dns.peers"
+                );
+                derived.notes.insert(note);
+            } else {
+                derived.unsure.insert(OPENSHIFT_DNS);
+            }
         }
         if let Some(cache) = self.daemon_set(Source::NodeLocal, NODE_LOCAL) {
             derive_node_local(cache, &mut derived);
@@ -58,29 +70,24 @@ impl Sources {
         let recalled = self.recalled.iter().filter(|place| self.is_unsure_of(place));
         let recalled: Vec<DnsPlace> =
             recalled.filter(|place| !derived.found.iter().any(|found| place.is_part_of(found))).cloned().collect();
-        let needed = self.needed(&derived.found);
+        let needed = needed(&derived.found, &nameservers);
         derived.found.extend(recalled);
         let ranked = |place: DnsPlace| {
             let is_needed = place.rank != DnsRank::Nameserver && needed.contains(&place.source);
             DnsPlace { rank: if is_needed { DnsRank::Needed } else { place.rank }, ..place }
         };
         derived.found = std::mem::take(&mut derived.found).into_iter().map(ranked).collect();
-        if !self.said.get(&Source::OpenShiftService).is_some_and(|said| said.known) {
+        if !self.is_read(Source::OpenShiftService) {
             derived.unsure.insert(OPENSHIFT_DNS);
         }
         derived
     }
 
-    /// The sources without which pods may have no DNS: the Service kube-dns, and those whose own address is a nameserver. Endpoints do not
-    /// count: a Service of anybody can have the address of a nameserver among them.
-    fn needed(&self, found: &BTreeSet<DnsPlace>) -> BTreeSet<String> {
-        let is_nameserver = |place: &&DnsPlace| match &place.peer {
-            DnsDestination::Address(address) => self.nameservers.contains(address),
-            DnsDestination::Pods { .. } => false,
-        };
-        let own = found.iter().filter(|place| matches!(place.rank, DnsRank::Service | DnsRank::NodeLocal));
-        let kube_dns = format!("{SERVICE_OF_KUBE_SYSTEM}{KUBE_DNS}");
-        own.filter(is_nameserver).map(|place| place.source.clone()).chain([kube_dns]).collect()
+    /// The nameservers of pods: those of the resolv.conf, or while that cannot be read, those that it named before.
+    fn known_nameservers(&self) -> BTreeSet<IpAddr> {
+        let recalled = self.recalled.iter().filter(|place| place.rank == DnsRank::Nameserver && self.is_unsure_of(place));
+        let recalled = recalled.filter_map(|place| place.peer.address());
+        self.nameservers.iter().map(IpAddr::to_canonical).chain(recalled).collect()
     }
 
     fn derive_nameservers(&self, derived: &mut Derived) {
@@ -178,6 +185,14 @@ impl Sources {
         ports.remove(&PORT);
         ports
     }
+}
+
+/// The sources without which pods may have no DNS: the Service kube-dns, and those whose own address is a nameserver. Endpoints do not
+/// count: a Service of anybody can have the address of a nameserver among them.
+fn needed(found: &BTreeSet<DnsPlace>, nameservers: &BTreeSet<IpAddr>) -> BTreeSet<String> {
+    let own = found.iter().filter(|place| matches!(place.rank, DnsRank::Service | DnsRank::NodeLocal));
+    let leads = own.filter(|place| place.peer.address().is_some_and(|address| nameservers.contains(&address)));
+    leads.map(|place| place.source.clone()).chain([format!("{SERVICE_OF_KUBE_SYSTEM}{KUBE_DNS}")]).collect()
 }
 
 impl Derived {

@@ -81,7 +81,7 @@ pub(super) struct Said {
     objects: BTreeMap<String, Object>,
     listing: Listing<String>,
     /// A list of the source was complete at least once.
-    pub(super) known: bool,
+    known: bool,
     /// Why the source is refused, and since when.
     refused: Option<(String, Instant)>,
 }
@@ -153,7 +153,12 @@ impl Sources {
 
     /// The sources that were never completely read, for any reason.
     pub fn unread(&self) -> impl Iterator<Item = Source> {
-        Source::VARIANTS.iter().copied().filter(|source| !self.said.get(source).is_some_and(|said| said.known))
+        Source::VARIANTS.iter().copied().filter(|source| !self.is_read(*source))
+    }
+
+    /// Whether the source was completely read.
+    pub(super) fn is_read(&self, source: Source) -> bool {
+        self.said.get(&source).is_some_and(|said| said.known)
     }
 
     /// Remembers what stored statuses say of DNS: a source that cannot be read must not take away what it said before.

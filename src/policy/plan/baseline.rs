@@ -13,7 +13,7 @@ use super::{
     Namespace,
     checks::{check_dns, check_metadata, check_monitoring, check_rollout, exclusions, glob_matches, matcher},
     opt_out::{Limits, OptOut},
-    render::{self, Rendered},
+    render::{self, METADATA_NAME, Rendered},
     revision::Revision,
     words,
 };
@@ -21,7 +21,7 @@ use crate::{
     api::{
         Role,
         baseline::{
-            ControlPlaneBackends, DeletionPolicy, Discovery, Dns, DnsStatus, ExistingNamespaces, Mode, Monitoring,
+            ControlPlaneBackends, DeletionPolicy, Discovery, Dns, DnsPeer, DnsStatus, ExistingNamespaces, Mode, Monitoring,
             PolicyBaseline, PolicyMetadata, SourceEgress,
         },
         names::{self, SYSTEM_NAMESPACES},
@@ -189,7 +189,8 @@ impl Baseline {
         })
     }
 
-    /// The same baseline with the cluster's DNS added. It excludes the namespaces in which DNS runs, like system namespaces.
+    /// The same baseline with the cluster's DNS added. It excludes the namespaces in which DNS runs, like system namespaces, and OpenShift's
+    /// if the spec names it.
     #[must_use]
     pub fn with_dns(mut self, found: &ClusterDns) -> Self {
         let RenderInputs { selector, include_system_namespaces, dns, monitoring, metadata } = &self.written;
@@ -201,7 +202,12 @@ impl Baseline {
             *policy = if self.rollout.is_some() { rendered.traced() } else { rendered };
         }
         if !include_system_namespaces {
-            self.exclude.extend(found.namespaces().map(Into::into));
+            let is_of_openshift = |peer: &DnsPeer| {
+                let labels = peer.namespace_selector.as_ref().map(|selector| &selector.match_labels);
+                labels.and_then(|labels| labels.get(METADATA_NAME)).is_some_and(|name| name == OPENSHIFT_DNS)
+            };
+            let named = dns.peers.iter().any(is_of_openshift).then_some(OPENSHIFT_DNS);
+            self.exclude.extend(found.namespaces().chain(named).map(Into::into));
             self.exclude.sort_unstable();
             self.exclude.dedup();
             self.effective_selector = words::effective_selector(selector, &self.exclude);

@@ -38,7 +38,8 @@ const KIND: &str = "NetworkPolicy";
 /// The names of the policies for monitoring sources, after the baseline's prefix.
 const SOURCE: &str = "monitoring-source";
 const DEFAULT_PREFIX: &str = "baseline-";
-const METADATA_NAME: &str = "kubernetes.io/metadata.name";
+/// The label that the API server gives every namespace: its name.
+pub const METADATA_NAME: &str = "kubernetes.io/metadata.name";
 const DNS_PORT: i32 = 53;
 
 /// One policy of a baseline, for any namespace.

@@ -87,10 +87,22 @@ fn egress_policies_allow_the_dns_of_every_kind_of_cluster() {
 fn the_namespaces_of_dns_are_left_out_but_for_the_explicit_way_in_and_static() {
     let service = json!({"kind": "Service", "metadata": {"name": "dns-default", "namespace": "openshift-dns"}, "spec": {
         "clusterIP": "172.30.0.10", "selector": {"a": "b"}, "ports": [{"port": 53}]}});
-    let dns = cluster(&[service]);
+    let nameserver = |address: &str| json!({"kind": "ResolvConf", "text": format!("nameserver {address}")});
+    let dns = cluster(&[service.clone(), nameserver("172.30.0.10")]);
     let ns = namespace("openshift-dns", &[]);
     let selects = |spec: Value| checked("b", spec).with_dns(&dns).selects(&ns);
     assert!(!selects(json!({})));
+    // A Service of that name alone is nothing: a tenant may have created it.
+    for others in [cluster(std::slice::from_ref(&service)), cluster(&[service, nameserver("10.96.0.10")])] {
+        assert!(checked("b", json!({})).with_dns(&others).selects(&ns));
+        assert!(others.status().notes.iter().any(|note| note.contains("not taken as DNS")));
+        let only_nameservers =
+            others.peers().keys().all(|peer| peer.address().is_some_and(|address| address.to_string() == "10.96.0.10"));
+        assert!(only_nameservers, "{:?}", others.peers());
+        let named = json!({"dns": {"peers": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "openshift-dns"}},
+            "podSelector": {"matchLabels": {"a": "b"}}}]}});
+        assert!(!checked("b", named).with_dns(&others).selects(&ns), "the baseline names it");
+    }
     assert!(selects(json!({"includeSystemNamespaces": true})));
     assert!(selects(json!({"dns": {"discovery": "Static"}})));
     assert!(checked("b", json!({})).with_dns(&cluster(&[])).selects(&ns), "no DNS was found there");
