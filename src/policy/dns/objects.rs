@@ -1,4 +1,5 @@
 //! The facts that are read from objects to find DNS, and nothing else. Invalid labels and unusable addresses are ignored.
+//! One file: what is read of a kind of object is beside the form in which it is watched.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -78,8 +79,17 @@ pub struct PodFacts {
     pub on_host_network: bool,
     /// Its phase is Succeeded or Failed.
     pub has_ended: bool,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
     /// The container ports, by name.
     pub ports: BTreeMap<String, u16>,
+}
+
+impl PodFacts {
+    /// Whether the pod has this address, and defines this port.
+    pub fn answers_at(&self, address: IpAddr, port: u16) -> bool {
+        self.addresses.contains(&address) && self.ports.values().any(|of_pod| *of_pod == port)
+    }
 }
 
 /// The DNS facts of a DaemonSet.
@@ -176,6 +186,16 @@ struct PodSpec {
 #[serde(default)]
 struct PodStatus {
     phase: String,
+    #[serde(rename = "podIP")]
+    pod_ip: String,
+    #[serde(rename = "podIPs")]
+    pod_ips: Vec<PodIp>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodIp {
+    ip: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -283,6 +303,7 @@ impl From<SlimPod> for Object {
             labels: metadata.labels.unwrap_or_default(),
             on_host_network: spec.host_network,
             has_ended: ["Succeeded", "Failed"].contains(&&*status.phase),
+            addresses: addresses(status.pod_ips.iter().map(|ip| &*ip.ip).chain([&*status.pod_ip])),
             ports: container_ports(&spec),
         })
     }
@@ -326,6 +347,17 @@ fn local_addresses<'a>(words: &[&'a str]) -> impl Iterator<Item = &'a str> {
 pub fn is_usable(address: IpAddr) -> bool {
     let never = address.is_unspecified() || address.is_loopback() || address.is_multicast();
     !never && address != IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+/// Whether the address belongs to no one on the internet: RFC 1918, RFC 6598 (shared), link-local, or unique local.
+pub fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [first, second, ..] = v4.octets();
+            v4.is_private() || v4.is_link_local() || (first == 100 && (64..128).contains(&second))
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
 }
 
 /// Parses addresses into sorted, unique ones in canonical form. Ignores what is not a usable address.
@@ -374,6 +406,17 @@ mod tests {
         ] {
             assert_eq!(local(args.clone()), want, "{args}");
         }
+    }
+
+    #[test]
+    fn private_addresses_are_told_from_those_of_the_internet() {
+        let is = |text: &str| is_private(text.parse().unwrap());
+        let private =
+            "10.0.0.1 172.16.0.1 172.31.255.255 192.168.1.1 100.64.0.1 100.127.255.255 169.254.20.10 fd00::a fc00::1 fe80::1";
+        assert!(private.split(' ').all(is));
+        let public =
+            "9.9.9.9 172.15.0.1 172.32.0.1 192.167.1.1 100.63.0.1 100.128.0.1 34.118.224.10 192.0.2.1 2001:db8::1 fec0::1";
+        assert!(!public.split(' ').any(is));
     }
 
     #[test]
