@@ -13,13 +13,13 @@ use crate::scene::{
     Plan, apply_baseline, can_i, client_of, condition, fence, until_holds, until_only, until_ready, until_status, writes_since,
 };
 
-const KUBE_SYSTEM: &str = "kube-system";
-const OPENSHIFT_DNS: &str = "openshift-dns";
+pub const KUBE_SYSTEM: &str = "kube-system";
+pub const OPENSHIFT_DNS: &str = "openshift-dns";
 
 // Clusters, as far as this control plane can imitate them: no DNS runs here.
 
 /// The DNS Service of kubeadm, kind, EKS, AKS, k3s and GKE. `spec` is merged into its spec.
-fn kube_dns(spec: &Value) -> Value {
+pub fn kube_dns(spec: &Value) -> Value {
     let mut object = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": { "name": "kube-dns", "namespace": KUBE_SYSTEM, "labels": { "k8s-app": "kube-dns" } },
@@ -39,7 +39,7 @@ fn kube_dns(spec: &Value) -> Value {
 }
 
 /// A DaemonSet whose pods have these labels.
-fn daemon_set(namespace: &str, name: &str, labels: &Value, container: &Value) -> Value {
+pub fn daemon_set(namespace: &str, name: &str, labels: &Value, container: &Value) -> Value {
     let mut container = container.clone();
     container["name"] = "dns".into();
     container["image"] = "dns".into();
@@ -52,13 +52,17 @@ fn daemon_set(namespace: &str, name: &str, labels: &Value, container: &Value) ->
     })
 }
 
+/// The address of OpenShift's DNS.
+pub const OPENSHIFT_ADDRESS: &str = "10.96.53.53";
+
 /// OpenShift's DNS. Its pods listen on 5353, and its Service only names that port.
-fn openshift() -> [Value; 2] {
+pub fn openshift() -> [Value; 2] {
     let labels = json!({ "dns.operator.openshift.io/daemonset-dns": "default" });
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": { "name": "dns-default", "namespace": OPENSHIFT_DNS },
         "spec": {
             "selector": labels,
+            "clusterIP": OPENSHIFT_ADDRESS,
             "ports": [
                 { "name": "dns", "port": 53, "protocol": "UDP", "targetPort": "dns" },
                 { "name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": "dns-tcp" },
@@ -73,44 +77,67 @@ fn openshift() -> [Value; 2] {
 }
 
 /// An EndpointSlice of kube-dns.
-fn slice(address: &str, port: u16) -> Value {
+pub fn slice(name: &str, address: &str, port: u16) -> Value {
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-        "metadata": { "name": "kube-dns-1", "namespace": KUBE_SYSTEM, "labels": { "kubernetes.io/service-name": "kube-dns" } },
+        "metadata": { "name": name, "namespace": KUBE_SYSTEM, "labels": { "kubernetes.io/service-name": "kube-dns" } },
         "endpoints": [{ "addresses": [address] }],
         "ports": [{ "name": "dns", "port": port, "protocol": "UDP" }],
     })
 }
 
-async fn apply(world: &World, object: &Value) {
+pub async fn apply(world: &World, object: &Value) {
     world.apply_yaml(&object.to_string()).await.unwrap();
 }
 
 /// The address that the API server gave a Service.
-async fn address(world: &World, namespace: &str, name: &str) -> String {
+pub async fn address(world: &World, namespace: &str, name: &str) -> String {
     let service = Api::<Service>::namespaced(world.admin(), namespace).get(name).await.unwrap();
     service.spec.unwrap().cluster_ip.unwrap()
 }
 
-fn block(address: &str) -> Value {
+pub fn block(address: &str) -> Value {
     json!({ "ipBlock": { "cidr": format!("{address}/32") } })
 }
 
-fn pods(namespace: &str, labels: &Value) -> Value {
+pub fn pods(namespace: &str, labels: &Value) -> Value {
     json!({
         "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": namespace } },
         "podSelector": { "matchLabels": labels },
     })
 }
 
-fn on_port(port: u16, peers: &[Value]) -> Value {
+pub fn on_port(port: u16, peers: &[Value]) -> Value {
     json!({ "to": peers, "ports": [{ "port": port, "protocol": "UDP" }, { "port": port, "protocol": "TCP" }] })
 }
 
 /// What the status lists as found: where, and what.
-fn found(status: &PolicyBaselineStatus) -> Vec<String> {
+pub fn found(status: &PolicyBaselineStatus) -> Vec<String> {
     let found = status.dns.iter().flat_map(|dns| &dns.found);
     found.map(|found| format!("{}: {}", found.source, found.what)).collect()
+}
+
+/// A resolv.conf with these nameservers.
+pub fn with_nameservers(addresses: &[&str]) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let lines = addresses.iter().map(|address| format!("nameserver {address}\n"));
+    std::fs::write(file.path(), lines.collect::<String>()).unwrap();
+    file
+}
+
+/// Takes away the right to read the sources of DNS in kube-system. The shipped manifests give it back, also before the next test.
+pub async fn refuse_kube_system(world: &World) {
+    let bindings: Api<RoleBinding> = Api::namespaced(world.admin(), KUBE_SYSTEM);
+    bindings.delete("policy-baseline-dns", &DeleteParams::default()).await.unwrap();
+    let may = async || {
+        let operator = client_of(&world.operator_kubeconfig().await.unwrap()).await;
+        can_i(&operator, "list", "", "services", Some(KUBE_SYSTEM)).await.map(|may| !may)
+    };
+    world.eventually("the right is gone", TIMEOUT, may).await.unwrap();
+}
+
+pub fn give_back_kube_system(world: &World) {
+    world.plane().run_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", "manifests/base"]).unwrap();
 }
 
 async fn until_found(world: &World, wanted: &[String]) -> PolicyBaselineStatus {
@@ -148,22 +175,24 @@ async fn the_address_of_the_dns_service_is_allowed_and_kept_for_a_while_after_it
 
 #[tokio::test]
 async fn the_dns_of_openshift_is_allowed_on_its_own_port_its_namespace_is_left_out_and_static_ignores_all_of_it() {
-    let world =
-        enforcing(&json!({ "namespaceSelector": { "matchExpressions": [{ "key": "static", "operator": "DoesNotExist" }] } }))
-            .await;
+    let mut world = World::new().await.unwrap();
+    let discovering = json!({ "matchExpressions": [{ "key": "static", "operator": "DoesNotExist" }] });
+    apply_baseline(&world, PLATFORM, &json!({ "namespaceSelector": discovering })).await;
+    let file = with_nameservers(&[OPENSHIFT_ADDRESS]);
+    world.start_operator_with(&[&format!("--resolv-conf={}", file.path().display())]).await.unwrap();
     let fixed = json!({ "namespaceSelector": { "matchLabels": { "static": "" } }, "dns": { "discovery": "Static" } });
     apply_baseline(&world, "fixed", &fixed).await;
     let before = world.namespace("team", &[]).await.unwrap();
-    until_holds(&world, &before, &Plan::of(PLATFORM)).await;
+    until_holds(&world, &before, &Plan::of(PLATFORM).dns_peer(&block(OPENSHIFT_ADDRESS))).await;
     // At first the operator does not know this namespace as that of DNS, as on a cluster during its installation.
     for object in openshift() {
         let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": OPENSHIFT_DNS } });
         apply(&world, &namespace).await;
         apply(&world, &object).await;
     }
-    let ip = address(&world, OPENSHIFT_DNS, "dns-default").await;
     let own = pods(OPENSHIFT_DNS, &json!({ "dns.operator.openshift.io/daemonset-dns": "default" }));
-    let plan = Plan::of(PLATFORM).dns_peer(&own).dns_peer(&block(&ip)).dns_rule(&on_port(5353, std::slice::from_ref(&own)));
+    let plan = Plan::of(PLATFORM).dns_peer(&own).dns_peer(&block(OPENSHIFT_ADDRESS));
+    let plan = plan.dns_rule(&on_port(5353, std::slice::from_ref(&own)));
     until_holds(&world, &before, &plan).await;
     let left_out = |status: &PolicyBaselineStatus| status.effective_selector.contains(OPENSHIFT_DNS);
     until_status(&world, PLATFORM, "the namespace of DNS is left out", left_out).await;
@@ -214,8 +243,8 @@ async fn dns_pods_on_the_host_network_are_told_with_what_to_do() {
     let message = condition(&status, "DNSCoverage").message;
     assert!(message.contains("kube-system/kube-dns") && message.contains("spec.dns.peers"), "{message}");
     // Its current addresses are allowed as far as an address can be.
-    apply(&world, &slice("192.0.2.7", 53)).await;
-    until_holds(&world, &team, &plan.clone().dns_peer(&block("192.0.2.7"))).await;
+    apply(&world, &slice("kube-dns-1", "10.9.9.7", 53)).await;
+    until_holds(&world, &team, &Plan::of(PLATFORM).dns_peer(&block("10.9.9.7")).dns_peer(&block(&ip))).await;
 
     let all: Api<Pod> = Api::namespaced(world.admin(), KUBE_SYSTEM);
     all.delete("coredns-1", &DeleteParams::default().grace_period(0)).await.unwrap();
@@ -230,10 +259,8 @@ async fn a_dns_service_without_a_selector_is_allowed_by_its_endpoints() {
     let is_told =
         |status: &PolicyBaselineStatus| condition(status, "DNSCoverage").message.contains("its endpoints cannot be read");
     until_status(&world, PLATFORM, "nobody can tell where it is", is_told).await;
-    apply(&world, &slice("192.0.2.53", 1053)).await;
-    let its = block("192.0.2.53");
-    let plan = Plan::of(PLATFORM).dns_peer(&its).dns_rule(&on_port(1053, std::slice::from_ref(&its)));
-    until_holds(&world, &team, &plan).await;
+    apply(&world, &slice("kube-dns-1", "10.9.9.53", 53)).await;
+    until_holds(&world, &team, &Plan::of(PLATFORM).dns_peer(&block("10.9.9.53"))).await;
     until_status(&world, PLATFORM, "that is told no more", |status| !is_told(status)).await;
 }
 
@@ -279,7 +306,7 @@ async fn i2_a_restart_in_a_cluster_with_dns_writes_nothing() {
     apply(&world, &daemon_set(KUBE_SYSTEM, "node-local-dns", &json!({ "k8s-app": "node-local-dns" }), &json!({}))).await;
     let team = world.namespace("team", &[]).await.unwrap();
     let plan = Plan::of(PLATFORM).dns_peer(&pods(KUBE_SYSTEM, &json!({ "k8s-app": "node-local-dns" })));
-    let plan = plan.dns_peer(&block("169.254.20.10")).dns_peer(&block(&address(&world, KUBE_SYSTEM, "kube-dns").await));
+    let plan = plan.dns_peer(&block(&address(&world, KUBE_SYSTEM, "kube-dns").await)).dns_peer(&block("169.254.20.10"));
     until_holds(&world, &team, &plan).await;
     until_status(&world, PLATFORM, "both are found", |status| found(status).len() == 4).await;
     until_ready(&world, PLATFORM).await;
@@ -296,14 +323,7 @@ async fn i2_a_restart_in_a_cluster_with_dns_writes_nothing() {
 async fn i7_a_source_that_may_not_be_read_is_told_once_and_holds_nothing_up() {
     let mut world = World::new().await.unwrap();
     apply(&world, &kube_dns(&json!({}))).await;
-    // The shipped manifests restore this binding, below and for the next test.
-    let bindings: Api<RoleBinding> = Api::namespaced(world.admin(), KUBE_SYSTEM);
-    bindings.delete("policy-baseline-dns", &DeleteParams::default()).await.unwrap();
-    let may = async || {
-        let operator = client_of(&world.operator_kubeconfig().await.unwrap()).await;
-        can_i(&operator, "list", "", "services", Some(KUBE_SYSTEM)).await.map(|may| !may)
-    };
-    world.eventually("the right is gone", TIMEOUT, may).await.unwrap();
+    refuse_kube_system(&world).await;
     apply_baseline(&world, PLATFORM, &json!({})).await;
     world.start_operator().await.unwrap();
     let team = world.namespace("team", &[]).await.unwrap();
@@ -316,7 +336,7 @@ async fn i7_a_source_that_may_not_be_read_is_told_once_and_holds_nothing_up() {
     let told = world.operator().unwrap().log().matches("not allowed to list and watch services in kube-system").count();
     assert!(told <= 2, "the watch and the warning of what follows, not each attempt: {told}");
 
-    world.plane().run_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", "manifests/base"]).unwrap();
+    give_back_kube_system(&world);
     let ip = address(&world, KUBE_SYSTEM, "kube-dns").await;
     until_holds(&world, &team, &Plan::of(PLATFORM).dns_peer(&block(&ip))).await;
     until_status(&world, PLATFORM, "nothing is to be noted", |status| {

@@ -13,6 +13,7 @@ mod crd_rollback;
 mod crd_rules;
 mod demo;
 mod dns;
+mod dns_hostile;
 mod docs;
 mod election;
 mod explain;
