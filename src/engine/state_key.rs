@@ -8,7 +8,10 @@ use super::{
     clock::Now,
     tests::model::{SELECTED, StateKey},
 };
-use crate::{api::NamespaceName, policy::status::Finding};
+use crate::{
+    api::{NamespaceName, reason::ViolationReason},
+    policy::status::Finding,
+};
 
 impl Engine {
     /// Whether there may be something to write.
@@ -25,6 +28,13 @@ impl Engine {
     pub fn findings(&self, ns: &str, now: Now) -> Vec<(Arc<str>, Finding)> {
         let ns = NamespaceName::observed(ns);
         self.observed.get(&ns).map(|entry| self.assess(&ns, entry, now).findings).unwrap_or_default()
+    }
+
+    /// The policies in a namespace that the stored findings report as bypasses.
+    pub fn bypasses(&self, ns: &NamespaceName) -> impl Iterator<Item = &str> {
+        let problems = self.tracked.values().filter_map(|tracked| tracked.problems(ns)).flatten();
+        let bypasses = problems.filter(|problem| problem.reason == ViolationReason::Bypassed.into());
+        bypasses.filter_map(|problem| problem.policy.as_deref())
     }
 
     /// Writes to `out` what decides the next step in that namespace. The baseline is left out: it is the one that was shown last.

@@ -17,8 +17,12 @@ use strum::VariantArray;
 
 use super::{setup::Broken, state_key::StateKey};
 use crate::{
-    api::{Role, names::LABEL_MANAGED_BY},
+    api::{
+        Role,
+        names::{LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY},
+    },
     engine::facts::baseline::RawBaseline,
+    policy::plan::own_id,
 };
 
 pub const OWN: &str = "policy-baseline-system";
@@ -51,27 +55,47 @@ pub enum Name {
     Planned(Plan, u8),
     /// A tenant's copy of one of our policies, with its labels, under another name.
     Copy,
+    /// A tenant's policy under a name of its own, with our labels and the id that fits its name.
+    Forged,
 }
 
 impl Name {
+    pub const fn is_planned(self) -> bool {
+        matches!(self, Self::Planned(..))
+    }
+
     pub fn text(self) -> String {
         match self {
             Self::Planned(plan, role) => format!("{}{}", plan.prefix(), Role::VARIANTS[usize::from(role)].suffix()),
             Self::Copy => "copy".into(),
+            Self::Forged => "forged".into(),
         }
     }
 
     pub fn of(text: &str) -> Self {
+        if text == Self::Forged.text() {
+            return Self::Forged;
+        }
         let plan = Plan::ALL.into_iter().find(|plan| text.starts_with(plan.prefix()));
         plan.map_or(Self::Copy, |plan| Self::Planned(plan, u8::from(text.ends_with(Role::VARIANTS[1].suffix()))))
     }
 }
 
+/// The owner that the labels of a policy name.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Owner {
+    /// The baseline.
+    Baseline,
+    /// A baseline that never exists. All else about the labels is right.
+    Nobody,
+    /// It has not our labels.
+    Foreign,
+}
+
 /// The content of a policy.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Make {
-    /// It has our labels.
-    pub ours: bool,
+    pub owner: Owner,
     /// Somebody added a rule that opens it.
     pub opened: bool,
     /// It has a deletionTimestamp, and somebody else's finalizer.
@@ -79,8 +103,13 @@ pub struct Make {
 }
 
 impl Make {
-    pub const RIGHT: Self = Self { ours: true, opened: false, going: false };
-    pub const FOREIGN: Self = Self { ours: false, opened: true, going: false };
+    pub const RIGHT: Self = Self { owner: Owner::Baseline, opened: false, going: false };
+    pub const FOREIGN: Self = Self { owner: Owner::Foreign, opened: true, going: false };
+
+    /// What a tenant writes who forges the labels.
+    pub const fn forged(owner: Owner) -> Self {
+        Self { owner, opened: true, going: false }
+    }
 }
 
 /// A stored policy.
@@ -411,8 +440,15 @@ fn forms(roles: usize) -> Forms {
         for rendered in raw.check(OWN).unwrap().policies {
             let mut object = rendered.object(NAMESPACE, None);
             forms.policies.insert(Name::of(&rendered.name), form(object.clone()));
+            if rendered.role != Role::VARIANTS[0] {
+                continue;
+            }
             object["metadata"]["name"] = "copy".into();
-            forms.policies.insert(Name::Copy, form(object));
+            forms.policies.insert(Name::Copy, form(object.clone()));
+            let forged = Name::Forged.text();
+            object["metadata"]["labels"][LABEL_ID] = own_id(NAMESPACE, &forged).into();
+            object["metadata"]["name"] = forged.into();
+            forms.policies.insert(Name::Forged, form(object));
         }
         forms.baselines.insert(Some(plan), raw);
     }
@@ -433,21 +469,26 @@ impl Cluster {
         let meta = &mut object.metadata;
         meta.uid = Some(policy.uid.to_string());
         meta.resource_version = Some(policy.version.to_string());
-        if !policy.make.ours && name != Name::Copy {
-            meta.labels.as_mut().unwrap().remove(LABEL_MANAGED_BY);
+        let labels = meta.labels.as_mut().unwrap();
+        match policy.make.owner {
+            Owner::Nobody if self.broken == Some(Broken::BelievesOwners) => {}
+            Owner::Nobody if self.broken == Some(Broken::SeesNoForgery) => drop(labels.remove(LABEL_MANAGED_BY)),
+            Owner::Nobody => drop(labels.insert(LABEL_BASELINE.into(), "nobody".into())),
+            Owner::Foreign if name != Name::Copy => drop(labels.remove(LABEL_MANAGED_BY)),
+            Owner::Baseline | Owner::Foreign => {}
         }
         if name == Name::Copy && self.broken == Some(Broken::BelievesLabels) {
-            meta.labels
-                .as_mut()
-                .unwrap()
-                .insert(crate::api::names::LABEL_ID.into(), crate::policy::plan::own_id(NAMESPACE, "copy"));
+            labels.insert(LABEL_ID.into(), own_id(NAMESPACE, "copy"));
         }
         if policy.make.going {
             meta.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
             meta.finalizers = Some(vec!["example.com/held".into()]);
         }
-        if policy.make.opened {
-            object.spec.as_mut().unwrap().ingress = Some(vec![NetworkPolicyIngressRule::default()]);
+        let is_hidden = policy.make.owner == Owner::Nobody && self.broken == Some(Broken::JudgesNoForgery);
+        if policy.make.opened && !is_hidden {
+            let spec = object.spec.as_mut().unwrap();
+            spec.policy_types = Some(vec!["Ingress".into(), "Egress".into()]);
+            spec.ingress = Some(vec![NetworkPolicyIngressRule::default()]);
         }
         object
     }

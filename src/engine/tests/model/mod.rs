@@ -19,7 +19,7 @@ use stateright::{Model, Property};
 
 pub use self::{cluster::SELECTED, state_key::StateKey};
 use self::{
-    cluster::{Answer, Asked, Cluster, Make, Name, Plan, Restore, Watch, Write},
+    cluster::{Answer, Asked, Cluster, Make, Name, Owner, Plan, Restore, Watch, Write},
     replica::{Replica, Step},
     setup::{Broken, Setup},
     world::World,
@@ -58,6 +58,8 @@ pub enum Action {
     // Changes by others.
     Change(Name, Make),
     Delete(Name),
+    /// A tenant writes a policy with our labels, or deletes it.
+    Forge(Name, Option<Make>),
     Edit(Option<Asked>),
     Select(bool),
     Terminate,
@@ -144,10 +146,10 @@ impl World {
     fn others_do(&self, actions: &mut Vec<Action>) {
         let Cluster { namespace, policies, baseline, roles, .. } = &self.cluster;
         if self.budget.tenant > 0 && namespace.is_some() {
-            for (name, policy) in policies.iter().filter(|(name, policy)| **name != Name::Copy && !policy.make.going) {
+            for (name, policy) in policies.iter().filter(|(name, policy)| name.is_planned() && !policy.make.going) {
                 let makes = [
                     Make { opened: true, ..policy.make },
-                    Make { ours: false, ..policy.make },
+                    Make { owner: Owner::Foreign, ..policy.make },
                     Make { going: true, ..policy.make },
                 ];
                 actions.extend(makes.into_iter().filter(|make| *make != policy.make).map(|make| Action::Change(*name, make)));
@@ -156,6 +158,19 @@ impl World {
             let free = Plan::ALL.map(|plan| Name::Planned(plan, roles - 1)).into_iter();
             let free = free.filter(|name| !policies.contains_key(name) && namespace.is_some_and(|ns| !ns.terminating));
             actions.extend(free.map(|name| Action::Change(name, Make::FOREIGN)));
+        }
+        if self.budget.forgeries > 0 && namespace.is_some_and(|ns| !ns.terminating) {
+            let makes = [Owner::Baseline, Owner::Nobody].map(Make::forged);
+            let changes = |name| makes.into_iter().map(move |make| Action::Forge(name, Some(make)));
+            let disguised = policies.iter().filter(|(name, policy)| name.is_planned() && !policy.make.going);
+            let disguised = disguised.map(|(name, policy)| (*name, Make { owner: Owner::Nobody, ..policy.make }));
+            actions.extend(disguised.map(|(name, make)| Action::Forge(name, Some(make))));
+            actions.extend(changes(Name::Forged).chain([Action::Forge(Name::Forged, None)]));
+            let is_news = |action: &Action| match action {
+                Action::Forge(name, make) => policies.get(name).map(|policy| policy.make) != *make,
+                _ => true,
+            };
+            actions.retain(is_news);
         }
         if self.budget.edits > 0 {
             let asked = [None, Some(None), Some(Some(Plan::First)), Some(Some(Plan::Second))];
@@ -241,8 +256,8 @@ impl World {
                 self.sides.iter_mut().for_each(|side| side.is_restored(how, latest));
             }
             Action::Vanish => self.cluster.vanish(),
-            Action::Release(name) | Action::Delete(name) => self.cluster.remove(name),
-            Action::Change(name, make) => drop(self.cluster.change(name, make)),
+            Action::Release(name) | Action::Delete(name) | Action::Forge(name, None) => self.cluster.remove(name),
+            Action::Change(name, make) | Action::Forge(name, Some(make)) => drop(self.cluster.change(name, make)),
             Action::Edit(asked) => self.cluster.edit(asked),
             Action::Select(selected) => {
                 let Some(ns) = self.cluster.namespace else { return };
@@ -274,6 +289,7 @@ impl World {
         let budget = &mut self.budget;
         let spent = match action {
             Action::Change(..) | Action::Delete(_) => &mut budget.tenant,
+            Action::Forge(..) => &mut budget.forgeries,
             Action::Edit(_) => &mut budget.edits,
             Action::Select(_) | Action::Terminate | Action::Recreate => &mut budget.namespace,
             Action::Lose(..) | Action::LoseLate(..) | Action::LoseAnswer(..) | Action::Crash(_) | Action::Relist(..) => {

@@ -3,7 +3,7 @@
 //! One file: all that one instance does in the model.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, LazyLock},
     time::{Duration, Instant},
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use strum::VariantArray;
 
 use super::{
-    cluster::{Answer, Baseline, Cluster, Deed, NAMESPACE, Name, Namespace, News, OWN, Policy, Restore, Watch, Write},
+    cluster::{Answer, Baseline, Cluster, Deed, NAMESPACE, Name, Namespace, News, OWN, Owner, Policy, Restore, Watch, Write},
     setup::Broken,
     state_key::StateKey,
 };
@@ -367,7 +367,7 @@ impl Replica {
     fn removals(&self, job: &Job) -> Vec<Task> {
         let written = |name: Name| job.tasks.iter().any(|task| Name::of(&task.drift.policy) == name);
         let ours = self.shown.policies.iter().filter_map(|(name, (_, policy))| Some((*name, (*policy)?)));
-        let left = ours.filter(|(name, policy)| policy.make.ours && !written(*name));
+        let left = ours.filter(|(name, policy)| policy.make.owner == Owner::Baseline && !written(*name));
         let removal = |(name, policy): (Name, Policy)| {
             let mut task = job.tasks[0].clone();
             task.drift.policy = name.text();
@@ -444,7 +444,18 @@ impl Replica {
         }
     }
 
+    /// The policies that it reports as bypasses, by the findings that are stored.
+    pub fn bypasses(&self) -> BTreeSet<Name> {
+        self.engine.bypasses(&NamespaceName::observed(NAMESPACE)).map(Name::of).collect()
+    }
+
+    /// How many orphans it counts.
+    pub fn orphans(&self) -> u32 {
+        self.engine.orphans()
+    }
+
     pub fn essence(&self, out: &mut StateKey) {
+        out.word(&(self.orphans(), self.bypasses()));
         out.word(&(self.open, self.told, self.listed, self.refused, self.stale));
         out.word(&self.engine.must_list_again().is_some());
         out.number(self.shows_after);

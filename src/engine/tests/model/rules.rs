@@ -3,7 +3,7 @@
 use stateright::Property;
 
 use super::{
-    cluster::{Cluster, Deed, Make, Name, Plan, Write},
+    cluster::{Cluster, Deed, Make, Name, Owner, Plan, Write},
     replica::{Shown, Step},
     setup::Setup,
     world::{Rule, World},
@@ -25,6 +25,8 @@ pub fn properties(setup: &Setup) -> Vec<Property<Setup>> {
         Property::always("I3: a repair makes no other object", |_, world: &World| world.keeps(Rule::MadeAnother)),
         Property::always("I3: there is no open moment", |_, world: &World| world.keeps(Rule::Opened)),
         Property::always("I4: nothing that is not ours is touched", |_, world: &World| world.keeps(Rule::TouchedForeign)),
+        Property::always("bypasses: at rest each is told", |_, world: &World| !world.is_at_rest() || world.tells_bypasses()),
+        Property::always("orphans: at rest each is counted", |_, world: &World| !world.is_at_rest() || world.counts_orphans()),
         Property::always("I5: a namespace that is going is left alone", |_, world: &World| world.keeps(Rule::WroteToGoing)),
         Property::always("I6: nothing is sent with a closed gate", |_, world: &World| world.keeps(Rule::SentUnelected)),
         Property::always("removals: after all that is planned", |_, world: &World| world.keeps(Rule::RemovedEarly)),
@@ -35,6 +37,10 @@ pub fn properties(setup: &Setup) -> Vec<Property<Setup>> {
     if setup.budget.edits > 0 {
         properties
             .push(Property::sometimes("the second plan takes the place of the first", |_, world: &World| world.has_followed()));
+    }
+    if setup.budget.forgeries > 0 {
+        let is_told = |_: &Setup, world: &World| world.is_at_rest() && world.sides.iter().any(|side| side.orphans() > 0);
+        properties.push(Property::sometimes("a forged policy is counted", is_told));
     }
     if setup.budget.faults + setup.budget.terms > 0 {
         properties.push(Property::sometimes("a write comes late", |_, world: &World| !world.strays.is_empty()));
@@ -70,9 +76,30 @@ impl World {
         let (Some(namespace), Some(plan)) = (namespace, baseline.and_then(|b| b.asked)) else { return true };
         let planned = |plan| (0..*roles).map(move |role| Name::Planned(plan, role));
         let is_right = |name: Name| policies.get(&name).is_some_and(|policy| policy.make == Make::RIGHT);
-        let holds_none = |plan| planned(plan).all(|name| policies.get(&name).is_none_or(|policy| !policy.make.ours));
+        let is_not_ours = |name: Name| policies.get(&name).is_none_or(|policy| policy.make.owner != Owner::Baseline);
         let others = Plan::ALL.into_iter().filter(|other| *other != plan || !namespace.selected);
-        (!namespace.selected || planned(plan).all(is_right)) && others.into_iter().all(holds_none)
+        let unplanned = others.flat_map(planned).chain([Name::Forged]);
+        (!namespace.selected || planned(plan).all(is_right)) && unplanned.into_iter().all(is_not_ours)
+    }
+
+    /// Whether the leader reports every policy that opens the namespace and that no plan contains, whatever its labels say.
+    fn tells_bypasses(&self) -> bool {
+        let Cluster { namespace, policies, baseline, roles, .. } = &self.cluster;
+        let Some(leader) = self.sides.iter().find(|side| side.open) else { return true };
+        let plan = baseline.and_then(|b| b.asked).filter(|_| namespace.is_some_and(|ns| ns.selected));
+        let Some(plan) = plan else { return leader.bypasses().is_empty() };
+        let is_planned = |name: &Name| (0..*roles).any(|role| *name == Name::Planned(plan, role));
+        let opened = policies.iter().filter(|(name, policy)| policy.make.opened && !is_planned(name));
+        leader.bypasses() == opened.map(|(name, _)| *name).collect()
+    }
+
+    /// Whether the leader counts every policy with our labels that belongs to no baseline.
+    fn counts_orphans(&self) -> bool {
+        let Cluster { namespace, policies, baseline, .. } = &self.cluster;
+        let Some(leader) = self.sides.iter().find(|side| side.open) else { return true };
+        let is_orphan = |owner| owner == Owner::Nobody || (owner == Owner::Baseline && baseline.is_none());
+        let orphans = policies.values().filter(|policy| namespace.is_some() && is_orphan(policy.make.owner)).count();
+        usize::try_from(leader.orphans()) == Ok(orphans)
     }
 
     fn has_followed(&self) -> bool {
@@ -119,9 +146,10 @@ impl World {
     pub fn judge_landing(&mut self, before: &Cluster, write: Write) {
         let (was, is) = (before.policies.get(&write.name), self.cluster.policies.get(&write.name));
         let changed = was != is;
-        let foreign = was.is_some_and(|policy| !policy.make.ours);
+        let foreign = was.is_some_and(|policy| policy.make.owner != Owner::Baseline);
         let removes = matches!(write.deed, Deed::Delete { .. });
-        self.found(Rule::TouchedForeign, changed && (write.name == Name::Copy || (foreign && removes)));
+        let is_theirs = write.name == Name::Copy || (write.name == Name::Forged && !removes);
+        self.found(Rule::TouchedForeign, changed && (is_theirs || (foreign && removes)));
         self.found(Rule::MadeAnother, changed && was.is_none() && write.repairs);
         let opened = self.calm && removes && before.is_closed() && !self.cluster.is_closed();
         self.found(Rule::Opened, opened);

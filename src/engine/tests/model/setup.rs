@@ -31,6 +31,12 @@ pub enum Broken {
     NoticesNoRestore,
     /// An instance goes on with its writes when a list shows that etcd was restored.
     WritesOn,
+    /// The owner that a policy names counts as its owner, although that baseline does not exist.
+    BelievesOwners,
+    /// A policy of which the owner does not exist counts as a policy of others.
+    SeesNoForgery,
+    /// What such a policy opens is not judged.
+    JudgesNoForgery,
     /// What was known before a list was refused is believed for ever.
     BelievesOldLists,
 }
@@ -40,6 +46,8 @@ pub enum Broken {
 pub struct Budget {
     /// Changes by tenants.
     pub tenant: u8,
+    /// Policies to which tenants give our labels, and changes of these.
+    pub forgeries: u8,
     /// Edits of the baseline.
     pub edits: u8,
     /// Changes of the namespace.

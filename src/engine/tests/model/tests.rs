@@ -4,7 +4,8 @@ use stateright::{Checker, HasDiscoveries, Model};
 
 use super::setup::{Broken, Budget, Setup};
 
-const NOTHING: Budget = Budget { tenant: 0, edits: 0, namespace: 0, faults: 0, refusals: 0, restores: 0, terms: 0, lags: 1 };
+const NOTHING: Budget =
+    Budget { tenant: 0, forgeries: 0, edits: 0, namespace: 0, faults: 0, refusals: 0, restores: 0, terms: 0, lags: 1 };
 const ONE: Setup = Setup { sides: 1, roles: 1, settled: false, budget: NOTHING, broken: None };
 const SETTLED: Setup = Setup { settled: true, ..ONE };
 
@@ -92,6 +93,26 @@ fn i1_to_i6_hold_while_a_list_is_refused_under_two_leaders_whatever_tenants_do()
 }
 
 #[test]
+fn i4_a_forged_policy_is_told_counted_and_removed_only_if_its_baseline_exists() {
+    holds(Setup { budget: Budget { forgeries: 1, edits: 2, lags: 0, ..NOTHING }, ..SETTLED }, 5_000);
+}
+
+#[test]
+fn i4_forged_policies_are_told_and_counted_while_the_namespace_goes_and_comes_back() {
+    holds(Setup { budget: Budget { forgeries: 1, namespace: 2, lags: 0, ..NOTHING }, ..SETTLED }, 5_000);
+}
+
+#[test]
+fn i4_forged_policies_are_told_and_counted_whatever_is_lost_or_refused() {
+    holds(Setup { budget: Budget { forgeries: 2, faults: 1, refusals: 1, lags: 0, ..NOTHING }, ..SETTLED }, 10_000);
+}
+
+#[test]
+fn i4_forged_policies_are_told_and_counted_by_each_of_two_leaders() {
+    holds(Setup { budget: Budget { forgeries: 1, terms: 1, lags: 0, ..NOTHING }, sides: 2, ..SETTLED }, 1_500);
+}
+
+#[test]
 fn the_model_finds_each_rule_that_is_broken() {
     let with = |budget| Setup { budget, ..ONE };
     let edits = with(Budget { edits: 1, ..NOTHING });
@@ -103,6 +124,10 @@ fn the_model_finds_each_rule_that_is_broken() {
     finds(Broken::AppliesByName, "I3: a repair makes", with(Budget { tenant: 2, ..NOTHING }));
     finds(Broken::DeletesByName, "I4", both);
     finds(Broken::BelievesLabels, "I4", edits);
+    let forged = Setup { budget: Budget { forgeries: 1, ..NOTHING }, ..SETTLED };
+    finds(Broken::BelievesOwners, "I4", forged);
+    finds(Broken::SeesNoForgery, "orphans", forged);
+    finds(Broken::JudgesNoForgery, "bypasses", forged);
     finds(Broken::SeesNoTermination, "I5", with(Budget { namespace: 1, ..NOTHING }));
     finds(Broken::PlansInvalid, "removals: of a living", edits);
     finds(Broken::StoresNothing, "I3: there is no open moment", edits);
