@@ -29,6 +29,7 @@ use crate::{
 pub const OWN: &str = "policy-baseline-system";
 
 /// The engine with a small simulated cluster: a map of policies with increasing versions.
+#[derive(Clone)]
 pub struct EngineHarness {
     pub engine: Engine,
     pub policies: BTreeMap<(String, String), NetworkPolicy>,

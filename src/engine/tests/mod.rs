@@ -20,3 +20,4 @@ mod opt_outs;
 mod others;
 mod plugins;
 mod rollout;
+mod timed;
