@@ -170,10 +170,9 @@ impl Engine {
     }
 
     pub(super) fn failed(&mut self, job: &Job, drift: &Drift, reason: Failure, message: &str, now: Now) {
-        let failures = self.outbox.policies.failed(&job.namespace, &drift.policy, reason, message.to_owned(), now.instant);
+        let is_news = self.outbox.policies.failed(&job.namespace, &drift.policy, reason, message.to_owned(), now.instant);
         self.samples.push(MetricSample::Repair(Outcome::Failed));
-        // Conflicts are normal, so they are neither logged nor announced.
-        if failures == 1 && reason != Failure::Conflict {
+        if is_news {
             warn!(namespace = %job.namespace, policy = drift.policy, class = drift.class.into_str(), reason = reason.into_str(), "write failed, trying again: {message}");
             let note = format!("{reason}: {message}");
             self.announce(job, drift, None, EventReason::RepairFailed, note, now);

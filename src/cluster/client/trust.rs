@@ -28,13 +28,22 @@ struct AuthorityFile {
 struct Last {
     text: Vec<u8>,
     verifier: Arc<WebPkiServerVerifier>,
+    /// Why the file cannot be used now. Each connection reads the file again, so this is logged only when it changes.
+    problem: Option<String>,
+}
+
+impl Last {
+    /// Notes that the file can be used, or why not. Returns whether that is news.
+    fn note(&mut self, problem: Option<String>) -> bool {
+        std::mem::replace(&mut self.problem, problem.clone()) != problem
+    }
 }
 
 /// Makes connections trust the authority in this file, as it is when a connection is opened. Fails if the file is not valid now.
 pub fn follow(config: &mut ClientConfig, file: PathBuf) -> Result<(), Error> {
     let text = fs::read(&file).map_err(|e| Error::General(format!("{}: {e}", file.display())))?;
     let verifier = verifier(&text).ok_or_else(|| Error::General(format!("{} holds no certificate authority", file.display())))?;
-    let last = Mutex::new(Last { text, verifier });
+    let last = Mutex::new(Last { text, verifier, problem: None });
     config.dangerous().set_certificate_verifier(Arc::new(AuthorityFile { file, last }));
     Ok(())
 }
@@ -52,17 +61,23 @@ impl AuthorityFile {
     fn current(&self) -> Arc<WebPkiServerVerifier> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match fs::read(&self.file) {
-            Ok(text) if text == last.text => {}
+            Ok(text) if text == last.text => {
+                if last.note(None) {
+                    info!(file = %self.file.display(), "the file with the certificate authority can be used again");
+                }
+            }
             Ok(text) => {
                 if let Some(verifier) = verifier(&text) {
                     info!(file = %self.file.display(), "the certificate authority of the API server has changed");
-                    *last = Last { text, verifier };
-                } else {
+                    *last = Last { text, verifier, problem: None };
+                } else if last.note(Some("no certificate authority".into())) {
                     warn!(file = %self.file.display(), "the file holds no certificate authority; the last one remains in use");
                 }
             }
             Err(error) => {
-                warn!(file = %self.file.display(), %error, "the file with the certificate authority cannot be read; the last one remains in use");
+                if last.note(Some(error.to_string())) {
+                    warn!(file = %self.file.display(), %error, "the file with the certificate authority cannot be read; the last one remains in use");
+                }
             }
         }
         Arc::clone(&last.verifier)
@@ -131,7 +146,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("ca.crt");
         fs::write(&file, &old.0).unwrap();
-        let last = Last { text: Vec::new(), verifier: verifier(old.0.as_bytes()).unwrap() };
+        let last = Last { text: Vec::new(), verifier: verifier(old.0.as_bytes()).unwrap(), problem: None };
         let trust = AuthorityFile { file: file.clone(), last: Mutex::new(last) };
         let trusts = |certificate: &CertificateDer<'_>| {
             trust.verify_server_cert(certificate, &[], &"kubernetes".try_into().unwrap(), &[], UnixTime::now()).is_ok()
@@ -147,5 +162,12 @@ mod tests {
         }
         fs::remove_file(&file).unwrap();
         assert_eq!((trusts(&old.1), trusts(&new.1)), (false, true));
+    }
+
+    #[test]
+    fn i9_a_problem_with_the_file_is_news_once_and_once_when_it_is_over() {
+        let mut last = Last { text: Vec::new(), verifier: verifier(authority().0.as_bytes()).unwrap(), problem: None };
+        let problems = [None, Some("gone"), Some("gone"), Some("empty"), None, None].map(|problem| problem.map(str::to_owned));
+        assert_eq!(problems.map(|problem| last.note(problem)), [false, true, false, true, true, false]);
     }
 }

@@ -111,9 +111,16 @@ fn reread(path: Option<PathBuf>) -> BoxStream<'static, DnsEvent> {
             }
         }
     };
-    let tell = |read: Result<String, String>| match read {
-        Ok(text) => DnsEvent::ResolvConf(text),
+    let mut fails = false;
+    let tell = move |read: Result<String, String>| match read {
+        Ok(text) => {
+            if std::mem::take(&mut fails) {
+                info!("the nameservers of pods can be read again");
+            }
+            DnsEvent::ResolvConf(text)
+        }
         Err(why) => {
+            fails = true;
             warn!("the nameservers of pods cannot be read, trying again every minute: {why}");
             DnsEvent::Unreadable(Source::ResolvConf, why)
         }

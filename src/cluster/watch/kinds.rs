@@ -159,8 +159,9 @@ impl WatchProblem {
             watcher::Event::InitDone => self.listed = true,
             _ => {}
         }
-        // `Init` comes before the request is sent.
-        if !matches!(event, watcher::Event::Init) && self.last.take().is_some() && std::mem::take(&mut self.warned) {
+        // `Init` comes before the request is sent, and a list can fail after some of its objects: then each attempt would be over at once.
+        let is_unfinished = matches!(event, watcher::Event::Init | watcher::Event::InitApply(_));
+        if !is_unfinished && self.last.take().is_some() && std::mem::take(&mut self.warned) {
             info!(watch = self.what, "the watch works again");
         }
     }
@@ -317,6 +318,22 @@ mod tests {
             );
             answering.abort();
         }
+    }
+
+    #[test]
+    fn i9_a_list_that_fails_half_way_again_and_again_is_one_problem() {
+        let mut problem = WatchProblem::about("networkpolicies", false, &quiet());
+        let busy = || watcher::Error::InitialListFailed(kube::Error::Api(Status { code: 500, ..Status::default() }.boxed()));
+        for _ in 0..3 {
+            problem.recovered::<()>(&watcher::Event::Init);
+            problem.recovered(&watcher::Event::InitApply(()));
+            assert!(problem.failed(&busy()).0 == ListRefusal::Unavailable && problem.warned && problem.last.is_some());
+            problem.recovered::<()>(&watcher::Event::Init);
+            problem.recovered(&watcher::Event::InitApply(()));
+            assert!(problem.warned && problem.last.is_some(), "it is not over before the list is complete");
+        }
+        problem.recovered::<()>(&watcher::Event::InitDone);
+        assert!(!problem.warned && problem.last.is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -130,7 +130,8 @@ pub struct BaselineState {
     ledger: Ledger,
     /// Since when the status may differ from the stored one.
     changed: Option<Instant>,
-    status_write: PendingWrite<()>,
+    /// Its error is the reason that was logged last.
+    status_write: PendingWrite<&'static str>,
     finalizer_write: PendingWrite<String>,
 }
 
@@ -439,6 +440,9 @@ impl BaselineState {
                     self.version = stored.version;
                     self.stored = Some(stored.status);
                 }
+                if self.status_write.set_error(None) {
+                    info!(baseline = name, "the status can be written again");
+                }
                 Attempt::Stored
             }
             // The baseline is gone or being replaced; the watch will show that.
@@ -448,7 +452,13 @@ impl BaselineState {
             }
             Err(WriteError::NotLeading) => Attempt::Dropped,
             Err(error) => {
-                warn!(baseline = name, "status not written, trying again: {error}");
+                let reason = match &error {
+                    WriteError::Failed { reason, .. } => reason.into_str(),
+                    _ => "Failed",
+                };
+                if self.status_write.set_error(Some(reason)) {
+                    warn!(baseline = name, reason, "status not written, trying again: {error}");
+                }
                 self.changed.get_or_insert(now.instant);
                 Attempt::Failed(STATUS_FAILED)
             }
@@ -485,7 +495,8 @@ impl BaselineState {
         // shown another write yet. That is often our own status, so the wait is short.
         let conflict = matches!(result, Err(WriteError::Failed { reason: Failure::Conflict, .. }));
         let wait = if conflict { ECHO } else { STATUS_INTERVAL };
-        let attempt = if result.is_ok() { Attempt::StoredUnseen(wait) } else { Attempt::Failed(Delays::always(wait)) };
+        let is_stored = result.is_ok();
+        let attempt = if is_stored { Attempt::StoredUnseen(wait) } else { Attempt::Failed(Delays::always(wait)) };
         self.finalizer_write.ended(attempt, now);
         // Normal cases: it is gone, somebody else wrote it in between, or this instance no longer leads.
         let minor = |e: &WriteError| {
@@ -493,8 +504,10 @@ impl BaselineState {
         };
         let error = result.err().filter(|e| !minor(e)).map(|e| e.to_string());
         if self.finalizer_write.set_error(error) {
-            if let Some(error) = self.finalizer_write.error() {
-                warn!(baseline = name, "finalizer not written, trying again: {error}");
+            match self.finalizer_write.error() {
+                Some(error) => warn!(baseline = name, "finalizer not written, trying again: {error}"),
+                None if is_stored => info!(baseline = name, "the finalizer can be written again"),
+                None => {}
             }
             self.changed.get_or_insert(now);
         }

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::Value;
 use strum::VariantArray;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     pending::{Attempt, PendingWrite},
@@ -141,7 +141,9 @@ impl OptOutState {
                     }
                 }
                 if sticks {
-                    self.write.set_error(None);
+                    if self.write.set_error(None) {
+                        info!(namespace = %key.0, opt_out = %key.1, "status and label of the opt-out can be written again");
+                    }
                     Attempt::Stored
                 } else {
                     let message = format!(

@@ -61,13 +61,14 @@ impl RetrySchedule {
         }
     }
 
-    /// Notes a failure. Returns the number of failures in a row.
-    pub fn failed(&mut self, ns: &NamespaceName, policy: &str, reason: Failure, message: String, now: Instant) -> u32 {
+    /// Notes a failure. Returns whether it is to be reported: conflicts are normal, and of the others each is reported once until a success.
+    pub fn failed(&mut self, ns: &NamespaceName, policy: &str, reason: Failure, message: String, now: Instant) -> bool {
         let setback = self.setbacks.entry(ns.clone()).or_default().entry(policy.into()).or_default();
+        let is_reported = setback.error().is_some_and(|(before, _)| *before != Failure::Conflict);
         setback.ended(Attempt::Failed(delays(reason).spread(ns, policy)), now);
         setback.set_error(Some((reason, message)));
         self.wakes.extend(setback.next_wake().map(|at| Reverse((at, ns.clone()))));
-        setback.failures()
+        reason != Failure::Conflict && !is_reported
     }
 
     /// Delays the next write of a policy without reporting it. Nothing is wrong, but the watch has not shown the current state yet.
@@ -219,7 +220,7 @@ mod tests {
     #[test]
     fn a_failure_delays_that_policy_alone() {
         let (mut pace, now) = (RetrySchedule::default(), Instant::now());
-        assert_eq!(pace.failed(&ns("a"), "p", Failure::QuotaExceeded, "m".into(), now), 1);
+        assert!(pace.failed(&ns("a"), "p", Failure::QuotaExceeded, "m".into(), now));
         assert!(!pace.allows(&ns("a"), "p", true, now));
         assert!(pace.allows(&ns("a"), "q", true, now) && pace.allows(&ns("b"), "p", true, now));
         let next = pace.next().unwrap();
@@ -249,6 +250,17 @@ mod tests {
         }
         pace.news(&ns("a"));
         assert!(pace.allows(&ns("a"), "p", true, now));
+    }
+
+    #[test]
+    fn i9_a_failure_is_reported_once_also_after_a_conflict() {
+        use Failure::{Conflict, Forbidden, QuotaExceeded};
+        let (mut pace, now) = (RetrySchedule::default(), Instant::now());
+        for (reason, is_reported) in [(Conflict, false), (Forbidden, true), (Forbidden, false), (QuotaExceeded, false)] {
+            assert_eq!(pace.failed(&ns("a"), "p", reason, "m".into(), now), is_reported, "{reason:?}");
+        }
+        pace.succeeded(&ns("a"), "p");
+        assert!(pace.failed(&ns("a"), "p", Forbidden, "m".into(), now));
     }
 
     #[test]

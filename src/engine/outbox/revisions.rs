@@ -15,7 +15,7 @@ use k8s_openapi::{
     },
 };
 use kube::Resource;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     baseline_status::BaselineState,
@@ -263,8 +263,10 @@ impl Revisions {
         };
         let attempt = if error.is_some() { Attempt::Failed(Delays::new(AGAIN, longest)) } else { Attempt::Stored };
         writing.write.ended(attempt, now);
-        if let Some(error) = error.as_ref().filter(|_| writing.write.error().is_none()) {
-            warn!(%baseline, "a revision cannot be written, trying again: {error}");
+        match (&error, writing.write.error()) {
+            (Some(error), None) => warn!(%baseline, "a revision cannot be written, trying again: {error}"),
+            (None, Some(_)) => info!(%baseline, "revisions can be written again"),
+            _ => {}
         }
         writing.write.set_error(error)
     }
