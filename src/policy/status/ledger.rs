@@ -148,7 +148,7 @@ impl Ledger {
         previous: Option<&PolicyBaselineStatus>,
         now: Timestamp,
     ) -> PolicyBaselineStatus {
-        let (mut wrong, mut notable) = (Samples::default(), Samples::default());
+        let (mut wrong, mut notable) = (Samples::new(MAX_VIOLATIONS), Samples::new(MAX_NOTICES));
         for (ns, record) in &self.records {
             wrong.add(ns, record.problems(), |reason| match reason {
                 FindingReason::Violation(reason) => Some(reason),
@@ -159,8 +159,8 @@ impl Ledger {
                 FindingReason::Violation(_) => None,
             });
         }
-        let (violations, violations_omitted) = wrong.take(MAX_VIOLATIONS);
-        let (notices, notices_omitted) = notable.take(MAX_NOTICES);
+        let (violations, violations_omitted) = wrong.take();
+        let (notices, notices_omitted) = notable.take();
         let found = NamespaceFindings { counts: &self.counts, ties: &self.ties };
         let kept_selector = || previous.map(|p| p.effective_selector.clone()).unwrap_or_default();
         PolicyBaselineStatus {
@@ -359,6 +359,22 @@ mod tests {
     }
 
     #[test]
+    fn four_namespaces_with_many_problems_hide_no_other() {
+        let mut ledger = Ledger::default();
+        for (at_second, (name, many)) in ('a'..='d').map(|name| (name, 40)).chain(('e'..='t').map(|name| (name, 1))).enumerate() {
+            let mut finding = Finding::fine(NamespaceState::Protected);
+            let problem = |i| [told(ViolationReason::Bypassed, &format!("p{i}")), told(NoticeReason::OptedOut, &format!("p{i}"))];
+            finding.problems = (0..many).flat_map(problem).collect();
+            ledger.set(&ns(&name.to_string()), finding, at(i64::try_from(at_second).unwrap()));
+        }
+        let status = status(&ledger, None, 0);
+        let all: Vec<String> = ('a'..='t').map(|name| name.to_string()).collect();
+        assert_eq!(status.violations.iter().map(|v| v.namespace.clone()).collect::<Vec<_>>(), all);
+        assert_eq!(status.notices.iter().map(|n| n.namespace.clone()).collect::<Vec<_>>(), all);
+        assert_eq!((status.violations_omitted, status.notices_omitted), (4 * 39, 4 * 39));
+    }
+
+    #[test]
     fn a_namespace_that_would_be_protected_is_held_while_the_api_server_calls_it() {
         for (state, counted) in [
             (NamespaceState::Protected, NamespaceCounts { held: 1, ..Default::default() }),
@@ -370,6 +386,31 @@ mod tests {
             finding.hold(told(NoticeReason::ServesControlPlane, "p"));
             ledger.set(&ns("a"), finding, at(0));
             assert_eq!(*ledger.counts(), NamespaceCounts { selected: 1, ..counted });
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_status_shows_is_what_sorting_every_entry_would_show(found in prop::collection::vec(prop::collection::vec(0..ViolationReason::VARIANTS.len(), 0..8), 0..80)) {
+            let mut ledger = Ledger::default();
+            let mut all = Vec::new();
+            for (i, reasons) in found.into_iter().enumerate() {
+                let name = format!("n{i:02}");
+                let mut reasons: Vec<_> = reasons.into_iter().map(|reason| ViolationReason::VARIANTS[reason]).collect();
+                let mut finding = Finding::fine(NamespaceState::Protected);
+                finding.problems = reasons.iter().map(|reason| told(*reason, "p")).collect();
+                ledger.set(&ns(&name), finding, at(0));
+                reasons.sort_unstable();
+                all.extend(reasons.into_iter().enumerate().map(|(place, reason)| (place, reason, name.clone())));
+            }
+            all.sort();
+            let omitted = all.len().saturating_sub(MAX_VIOLATIONS);
+            all.truncate(MAX_VIOLATIONS);
+            let mut expected: Vec<_> = all.into_iter().map(|(_, reason, name)| (reason, name)).collect();
+            expected.sort();
+            let status = status(&ledger, None, 0);
+            let shown: Vec<_> = status.violations.into_iter().map(|v| (v.reason, v.namespace)).collect();
+            prop_assert_eq!((shown, status.violations_omitted as usize), (expected, omitted));
         }
     }
 

@@ -32,33 +32,48 @@ pub struct Sample<'a, R> {
     told: &'a ProblemSince,
 }
 
-/// The entries that a status may show.
-pub struct Samples<'a, R>(Vec<Sample<'a, R>>);
-
-impl<R> Default for Samples<'_, R> {
-    fn default() -> Self {
-        Self(vec![])
-    }
+/// The worst entries that were added, and the number of all. Each namespace gets one entry before any gets a second one.
+pub struct Samples<'a, R> {
+    most: usize,
+    kept: Vec<Sample<'a, R>>,
+    added: usize,
 }
 
+/// So many times the shown entries are kept before those that are not shown are dropped.
+const SLACK: usize = 8;
+
 impl<'a, R: Copy + Ord> Samples<'a, R> {
-    /// Adds the entries of a namespace for which `pick` returns a reason.
-    pub fn add(&mut self, ns: &'a NamespaceName, problems: &'a [ProblemSince], pick: impl Fn(FindingReason) -> Option<R>) {
-        let begin = self.0.len();
-        let picked = problems.iter().filter_map(|told| Some((pick(told.problem.reason)?, told)));
-        self.0.extend(picked.map(|(reason, told)| Sample { place: 0, reason, ns, told }));
-        let own = &mut self.0[begin..];
-        own.sort_by_key(|sample| sample.reason);
-        own.iter_mut().enumerate().for_each(|(place, sample)| sample.place = place);
+    /// Keeps at most `most` entries.
+    pub const fn new(most: usize) -> Self {
+        Self { most, kept: vec![], added: 0 }
     }
 
-    /// The worst entries, at most `most`, and how many are left out. Each namespace gets one entry before any gets a second one.
-    pub fn take(mut self, most: usize) -> (Vec<Sample<'a, R>>, u32) {
-        let omitted = self.0.len().saturating_sub(most);
-        self.0.sort_by_key(|sample| (sample.place, sample.reason, sample.ns));
-        self.0.truncate(most);
-        self.0.sort_by_key(|sample| (sample.reason, sample.ns, sample.place));
-        (self.0, u32::try_from(omitted).unwrap_or(u32::MAX))
+    /// Adds the entries of a namespace for which `pick` returns a reason. Namespaces come in the order of their names.
+    pub fn add(&mut self, ns: &'a NamespaceName, problems: &'a [ProblemSince], pick: impl Fn(FindingReason) -> Option<R>) {
+        let begin = self.kept.len();
+        let picked = problems.iter().filter_map(|told| Some((pick(told.problem.reason)?, told)));
+        self.kept.extend(picked.map(|(reason, told)| Sample { place: 0, reason, ns, told }));
+        let own = &mut self.kept[begin..];
+        own.sort_by_key(|sample| sample.reason);
+        own.iter_mut().enumerate().for_each(|(place, sample)| sample.place = place);
+        self.added += own.len();
+        if self.kept.len() > self.most * SLACK {
+            self.drop_surplus();
+        }
+    }
+
+    /// The worst entries, and how many are left out.
+    pub fn take(mut self) -> (Vec<Sample<'a, R>>, u32) {
+        self.drop_surplus();
+        let omitted = self.added - self.kept.len();
+        self.kept.sort_by_key(|sample| (sample.reason, sample.ns, sample.place));
+        (self.kept, u32::try_from(omitted).unwrap_or(u32::MAX))
+    }
+
+    /// The order is kept among equals, so it is that of the names.
+    fn drop_surplus(&mut self) {
+        self.kept.sort_by_key(|sample| (sample.place, sample.reason));
+        self.kept.truncate(self.most);
     }
 }
 
