@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::facts::namespaces::Entry;
+use super::{bypasses::bypasses, facts::namespaces::Entry};
 use crate::{
     api::{
         Role,
@@ -13,7 +13,7 @@ use crate::{
     },
     policy::{
         drift::{Class, Drift, Fingerprint, PlannedPolicies, Repair, diff},
-        netpol::{Opening, Openings},
+        netpol::Census,
         plan::{Assignment, Baseline, Baselines, Decision, Known, Namespace, OptOut, Rendered},
         status::{Finding, NamespaceState, Problem},
     },
@@ -44,13 +44,15 @@ const KEPT_TOO_LONG: SignedDuration = SignedDuration::from_secs(60);
 pub type AllTargets = BTreeMap<Arc<str>, PlannedPolicies>;
 
 /// Assesses a namespace. `failure` returns the problem of a policy whose last write failed. `contested` holds the problems of policies
-/// that somebody changes again and again. `now` is compared with the times at which policies were deleted.
+/// that somebody changes again and again. `census` counts the labels of all namespaces. `now` is compared with the times at which
+/// policies were deleted.
 pub fn assess(
     entry: &Entry,
     baselines: &Baselines,
     targets: &AllTargets,
     failure: impl Fn(&str) -> Option<Problem>,
     contested: Vec<Problem>,
+    census: &Census,
     now: Timestamp,
 ) -> Assessment {
     let Some(ns) = &entry.namespace else { return Assessment::default() };
@@ -73,7 +75,7 @@ pub fn assess(
         if let Some(notice) = held(audit, ns) {
             finding.hold(notice);
         }
-        finding.problems.extend(bypasses(audit, ns, entry, &[]));
+        finding.problems.extend(bypasses(audit, ns, entry, &[], census));
         found.findings.push((audit.name.clone(), finding));
     }
     found.orphans = orphans(ns, entry, baselines, &decision);
@@ -127,7 +129,7 @@ pub fn assess(
                 Some(notice) => finding.hold(notice),
                 None => finding.problems.extend(blocked(&baseline, ns)),
             }
-            finding.problems.extend(bypasses(&baseline, ns, entry, &found.drifts));
+            finding.problems.extend(bypasses(&baseline, ns, entry, &found.drifts, census));
             found.findings.push((baseline.name.clone(), finding));
             found.baseline = Some(baseline);
         }
@@ -256,9 +258,6 @@ fn opted_out(baseline: &Baseline, ns: &Namespace) -> Vec<Problem> {
     baseline.opted_out(ns).map(problem).collect()
 }
 
-/// How many bypasses of a namespace are reported, the widest first.
-const BYPASSES_TOLD: usize = 5;
-
 /// The number of policies with our labels that nobody keeps: no baseline plans them here, and the one that they name does not exist.
 fn orphans(ns: &Namespace, entry: &Entry, baselines: &Baselines, decision: &Decision) -> u32 {
     if matches!(decision, Decision::LeaveAlone) {
@@ -270,61 +269,6 @@ fn orphans(ns: &Namespace, entry: &Entry, baselines: &Baselines, decision: &Deci
     let ours = entry.policies.iter().filter(|(_, policy)| policy.ours);
     let count = ours.filter(|(name, policy)| is_gone(policy.baseline.as_ref()) && !is_kept(name)).count();
     u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-/// Policies that open what the baseline closes, or may do so, although it does not plan them: of others, or with our labels. Anybody can
-/// copy labels. Those that are about to be removed are left out.
-fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry, drifts: &[Drift]) -> Vec<Problem> {
-    if entry.policies.values().all(|policy| policy.opens.is_none()) {
-        return vec![];
-    }
-    let closes = |role| baseline.planned(ns).any(|(_, policy)| policy.role == role);
-    let (ingress, egress) = (closes(Role::DefaultDenyIngress), closes(Role::DefaultDenyEgress));
-    let is_planned = |name: &str| baseline.planned(ns).any(|(_, policy)| policy.name == name);
-    let is_removed = |name: &str| drifts.iter().any(|d| d.policy == name && matches!(d.fix, Repair::Delete { .. }));
-    // A policy with a planned name is repaired, so it is no bypass.
-    let others = entry.policies.iter().filter(|(name, _)| !is_planned(name) && !is_removed(name));
-    let mut found: Vec<(Option<Opening>, &Arc<str>, &Fingerprint)> = Vec::new();
-    for (name, policy) in others {
-        let Openings { ingress: inwards, egress: outwards, is_ingress_too_large, is_egress_too_large } = policy.opens;
-        let widest = inwards.filter(|_| ingress).max(outwards.filter(|_| egress));
-        if widest.is_some() || (is_ingress_too_large && ingress) || (is_egress_too_large && egress) {
-            found.push((widest, name, policy));
-        }
-    }
-    found.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
-    let problem = |(widest, name, policy): (Option<Opening>, &Arc<str>, &Fingerprint)| {
-        let Openings { ingress: inwards, egress: outwards, is_ingress_too_large, is_egress_too_large } = policy.opens;
-        match widest {
-            Some(_) => bypass(name, policy.ours, inwards.filter(|_| ingress), outwards.filter(|_| egress)),
-            None => too_large(name, is_ingress_too_large && ingress, is_egress_too_large && egress),
-        }
-    };
-    found.into_iter().take(BYPASSES_TOLD).map(problem).collect()
-}
-
-fn bypass(name: &str, ours: bool, inwards: Option<Opening>, outwards: Option<Opening>) -> Problem {
-    let inwards = inwards.map(|o| format!("spec.ingress[{}] lets {} reach {} on {}", o.rule, o.peers, o.pods, o.ports));
-    let outwards = outwards.map(|o| format!("spec.egress[{}] lets {} reach {} on {}", o.rule, o.pods, o.peers, o.ports));
-    let opened: Vec<String> = inwards.into_iter().chain(outwards).collect();
-    let opened = opened.join(", ");
-    let message = if ours {
-        format!("{opened}; it has the operator's labels, but no baseline plans it, so nobody repairs it: remove it")
-    } else {
-        format!("{opened}; NetworkPolicies only add, so the baseline cannot close that: narrow this policy or remove it")
-    };
-    Problem { policy: Some(name.to_owned()), reason: ViolationReason::Bypassed.into(), message }
-}
-
-/// The problem that it is not known what the rules of a policy open.
-fn too_large(name: &str, ingress: bool, egress: bool) -> Problem {
-    let rules: Vec<&str> =
-        [("spec.ingress", ingress), ("spec.egress", egress)].into_iter().filter_map(|(rules, is)| is.then_some(rules)).collect();
-    let message = format!(
-        "{}: too many rules, blocks and ports to add up, so the operator does not know whether they open what the baseline closes; use fewer of them, or split the policy",
-        rules.join(" and ")
-    );
-    Problem { policy: Some(name.to_owned()), reason: ViolationReason::TooLargeToJudge.into(), message }
 }
 
 /// The notice that ingress stays open here, because the API server calls a Service in the namespace.

@@ -78,6 +78,7 @@ impl Engine {
         let uid = |observed: &Observed| observed.uid(meta.name.as_deref()?);
         let before = uid(&self.observed);
         let Some(ns) = self.observed.namespace_seen(meta) else { return };
+        self.census.namespace_changed();
         if before != uid(&self.observed) {
             self.namespace_left(&ns);
         }
@@ -97,6 +98,7 @@ impl Engine {
             }
             Change::Applied(object) => {
                 let news = self.observed.policy_seen(&object);
+                self.note_named_namespaces(news.as_ref(), object.metadata.name.as_deref());
                 self.policy_news(news, now);
             }
             Change::Deleted(object) => {
@@ -166,6 +168,7 @@ impl Engine {
 
     fn namespace_gone(&mut self, ns: &NamespaceName, now: Now) {
         self.observed.namespace_deleted(ns);
+        self.census.namespace_changed();
         self.waits_no_more(ns);
         self.namespace_left(ns);
         self.outbox.policies.forget(ns);

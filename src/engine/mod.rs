@@ -4,6 +4,8 @@
 mod assess;
 mod backends;
 mod baselines;
+mod bypasses;
+mod census;
 mod claims;
 pub mod clock;
 mod crd_fields;

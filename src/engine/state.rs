@@ -15,6 +15,7 @@ use super::{
     facts::{
         backends::WatchedBackends,
         baseline::InstallOwnership,
+        census::NamespaceCensus,
         crds::CrdsSeen,
         dns::DnsState,
         installs::Installs,
@@ -75,6 +76,7 @@ pub struct Engine {
     pub(super) plugins: WatchedPlugins,
     pub(super) rollouts: Rollouts,
     pub(super) orphans: OrphanCounts,
+    pub(super) census: NamespaceCensus,
 }
 
 impl Engine {
@@ -110,6 +112,7 @@ impl Engine {
             plugins: WatchedPlugins::default(),
             rollouts: Rollouts::default(),
             orphans: OrphanCounts::default(),
+            census: NamespaceCensus::default(),
         }
     }
 

@@ -79,6 +79,7 @@ impl Engine {
         if !self.may_decide() {
             return false;
         }
+        self.count_namespaces();
         self.let_opt_outs_end(now);
         self.end_holds(now);
         for ns in self.outbox.policies.due(now.instant) {
@@ -107,7 +108,8 @@ impl Engine {
 
     pub(super) fn assess(&self, ns: &NamespaceName, entry: &Entry, now: Now) -> Assessment {
         let failure = |policy: &str| self.outbox.policies.problem(ns, policy);
-        assess(entry, &self.baselines, &self.targets, failure, self.outbox.policies.contested(ns), now.wall)
+        let contested = self.outbox.policies.contested(ns);
+        assess(entry, &self.baselines, &self.targets, failure, contested, self.census.counted(), now.wall)
     }
 
     fn assess_namespace(&mut self, name: &NamespaceName, now: Now) {

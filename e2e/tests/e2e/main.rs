@@ -8,6 +8,7 @@ mod admission;
 mod amplification;
 mod backends;
 mod bootstrap;
+mod bypasses;
 mod client;
 mod crd_rollback;
 mod crd_rules;

@@ -25,17 +25,17 @@ fn violations(status: &PolicyBaselineStatus, namespace: &str) -> Vec<(String, St
     here.map(|violation| (violation.reason.into_str().to_owned(), violation.policy.clone().unwrap_or_default())).collect()
 }
 
-fn is(reason: &str, policy: &str) -> Vec<(String, String)> {
+pub fn is(reason: &str, policy: &str) -> Vec<(String, String)> {
     vec![(reason.to_owned(), policy.to_owned())]
 }
 
-async fn until_violations(world: &World, namespace: &str, expected: &[(String, String)]) -> PolicyBaselineStatus {
+pub async fn until_violations(world: &World, namespace: &str, expected: &[(String, String)]) -> PolicyBaselineStatus {
     let what = format!("{namespace} has the violations {expected:?}");
     until_status(world, PLATFORM, &what, |status| violations(status, namespace) == expected).await
 }
 
 /// Creates a policy of a tenant.
-async fn create(client: &Client, namespace: &str, name: &str, spec: &Value) -> NetworkPolicy {
+pub async fn create(client: &Client, namespace: &str, name: &str, spec: &Value) -> NetworkPolicy {
     let object = json!({ "metadata": { "name": name }, "spec": spec });
     policies_of(client, namespace).create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap()
 }
@@ -108,7 +108,7 @@ async fn i7_a_contested_policy_is_closed_soon_its_labels_wait_and_it_delays_no_o
 
 // Bypass.
 
-fn blocks(cidrs: &[&str]) -> Value {
+pub fn blocks(cidrs: &[&str]) -> Value {
     cidrs.iter().map(|cidr| json!({ "ipBlock": { "cidr": cidr } })).collect()
 }
 

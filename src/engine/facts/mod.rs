@@ -2,6 +2,7 @@
 
 pub mod backends;
 pub mod baseline;
+pub mod census;
 pub mod crds;
 pub mod dns;
 pub mod event;

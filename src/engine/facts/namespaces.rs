@@ -173,8 +173,13 @@ impl Observed {
     }
 
     /// Every namespace.
-    pub fn iter(&self) -> impl Iterator<Item = (&NamespaceName, &Entry)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&NamespaceName, &Entry)> + Clone {
         self.entries.iter().map(|(name, entry)| (name, &**entry))
+    }
+
+    /// How many namespaces there are.
+    pub fn count(&self) -> usize {
+        self.entries.len()
     }
 
     /// Called when this instance begins to lead. Earlier changes came from the former leader or from others. Which one is not known, so

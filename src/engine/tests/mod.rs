@@ -1,6 +1,7 @@
 //! Tests of the engine as a whole: the harness, the model, and one file for each concern.
 
 mod backends;
+mod bypasses;
 mod crd_fields;
 mod deletion;
 mod dns;

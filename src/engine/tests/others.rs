@@ -23,12 +23,12 @@ const INGRESS: &str = "baseline-default-deny-ingress";
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The announcements for that reason.
-fn told(sim: &mut EngineHarness, reason: EventReason) -> Vec<Announcement> {
+pub fn told(sim: &mut EngineHarness, reason: EventReason) -> Vec<Announcement> {
     sim.engine.take_announcements().into_iter().filter(|a| a.reason == reason).collect()
 }
 
 /// The reasons of the violations, with their policies.
-fn violations(sim: &mut EngineHarness) -> Vec<(String, String)> {
+pub fn violations(sim: &mut EngineHarness) -> Vec<(String, String)> {
     sim.pass(SECOND * 2);
     sim.status();
     let status = sim.statuses.last().unwrap();
@@ -144,14 +144,14 @@ fn a_contested_policy_follows_a_new_plan_at_once() {
 }
 
 /// A policy of a tenant.
-fn policy(sim: &mut EngineHarness, ns: &str, name: &str, spec: Value) {
+pub fn policy(sim: &mut EngineHarness, ns: &str, name: &str, spec: Value) {
     sim.version += 1;
     let meta = json!({"namespace": ns, "name": name, "uid": format!("uid-{name}"), "resourceVersion": sim.version.to_string()});
     let object = serde_json::from_value(json!({"metadata": meta, "spec": spec})).unwrap();
     sim.see(Event::Policy(Change::Applied(Box::new(object))));
 }
 
-fn open() -> Value {
+pub fn open() -> Value {
     json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]})
 }
 

@@ -27,7 +27,7 @@ use crate::{
     },
     policy::{
         digest::Digest,
-        netpol::{MAX_ENTRIES, Openings, entries},
+        netpol::{MAX_ENTRIES, Openings, Shares, has_more_entries, judge},
     },
 };
 
@@ -67,6 +67,8 @@ pub struct SharedFingerprint {
     pub finalizers: Option<Arc<str>>,
     /// What it opens although baselines close it. Also if the policy is ours: anybody can copy our labels.
     pub opens: Openings,
+    /// What it opens in part, so that other policies may make it whole. `None` of most policies.
+    pub shares: Option<Arc<Shares>>,
     /// The baseline that its label names; `None` if the policy is not ours.
     pub baseline: Option<Arc<str>>,
     /// The hash of the plan that it was written for, from its annotation; `None` if the policy is not ours.
@@ -84,6 +86,7 @@ pub struct SharedFingerprint {
 pub struct Interner {
     texts: Shared<str>,
     makes: Shared<SharedFingerprint>,
+    shares: Shared<Shares>,
 }
 
 #[derive(Debug)]
@@ -128,6 +131,10 @@ impl Interner {
         self.texts.kept.get(text).cloned().unwrap_or_else(|| self.texts.keep(text.into()))
     }
 
+    fn shares(&mut self, shares: Shares) -> Arc<Shares> {
+        self.shares.kept.get(&shares).cloned().unwrap_or_else(|| self.shares.keep(Arc::new(shares)))
+    }
+
     fn make(&mut self, make: SharedFingerprint) -> Arc<SharedFingerprint> {
         self.makes.kept.get(&make).cloned().unwrap_or_else(|| self.makes.keep(Arc::new(make)))
     }
@@ -149,15 +156,22 @@ impl Fingerprint {
         // Policies that are not ours are compared with no plan, so their digests are not computed. Only of a large spec the digest says
         // whether it changed: to judge a small one costs less. No plan is too large to judge, and to judge such a spec costs less too.
         let spec = match &object.spec {
-            Some(spec) if entries(spec) > MAX_ENTRIES => Digest::NONE,
+            Some(spec) if has_more_entries(spec, MAX_ENTRIES) => Digest::NONE,
             spec if ours => spec_digest(spec.as_ref()),
-            Some(spec) if entries(spec) > LARGE => Digest::of_json(spec),
+            Some(spec) if has_more_entries(spec, LARGE) => Digest::of_json(spec),
             _ => Digest::NONE,
         };
         let finalizers = meta.finalizers.as_deref().filter(|names| ours && !names.is_empty());
         let digest = if ours { meta_digest(meta.labels.as_ref(), meta.annotations.as_ref()) } else { Digest::NONE };
-        let known = known.filter(|known| spec != Digest::NONE && known.spec == spec).map(|known| known.opens);
-        let opens = known.unwrap_or_else(|| object.spec.as_ref().map(Openings::of).unwrap_or_default());
+        let known = known.filter(|known| spec != Digest::NONE && known.spec == spec);
+        let (opens, shares) = match (known, &object.spec) {
+            (Some(known), _) => (known.opens, known.shares.clone()),
+            (None, Some(spec)) => {
+                let (opens, shares) = judge(spec);
+                (opens, shares.map(|shares| texts.shares(shares)))
+            }
+            (None, None) => (Openings::default(), None),
+        };
         let make = SharedFingerprint {
             spec,
             meta: digest,
@@ -166,6 +180,7 @@ impl Fingerprint {
             terminating: meta.deletion_timestamp.as_ref().map(|at| at.0),
             finalizers: finalizers.map(|names| texts.get(&named(names))),
             opens,
+            shares,
             baseline: label(LABEL_BASELINE).filter(|_| ours).map(|b| texts.get(b)),
             plan: annotation(ANNOTATION_PLAN).filter(|p| ours && p.len() <= MAX_PLAN).map(|p| texts.get(p)),
             asked: annotation(ANNOTATION_ASKED).filter(|a| ours && a.len() <= MAX_PLAN).map(|a| texts.get(a)),

@@ -10,6 +10,21 @@ pub struct Required {
 }
 
 impl Required {
+    /// All of these but `tolerance` of them.
+    pub const fn most_of(addresses: Union, tolerance: u128) -> Self {
+        Self { addresses, tolerance }
+    }
+
+    /// How many of these must be open.
+    pub fn enough(&self) -> u128 {
+        self.addresses.size().saturating_sub(self.tolerance)
+    }
+
+    /// What of `open` is among these.
+    pub fn part(&self, open: &Union) -> Union {
+        self.addresses.without(&self.addresses.without(open))
+    }
+
     /// Every IPv4 address that a peer can have: all but "this network", loopback, link-local, multicast and reserved ones. A rule may leave
     /// out less than a /8. The private networks together are larger, so the internet without them is not every address.
     pub fn every_ipv4() -> Self {

@@ -3,7 +3,7 @@
 //! A rule that names its peers is the tenant's decision and is not reported.
 //! One file: what a rule opens is one judgement, with the table of cases that shows it.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::networking::v1::{NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec},
@@ -15,8 +15,10 @@ use k8s_openapi::{
 
 use super::{
     block::{Block, Family},
+    census::NAME_LABEL,
     opening::{Opening, Openings, Peers, Pods, Ports},
     ports::PortLine,
+    share::{DirectionShares, NamedNamespaces, Shares},
     sweep::{Group, Swept, sweep},
     union::Union,
 };
@@ -25,43 +27,60 @@ use crate::api::names::LABEL_DECIDED;
 impl Openings {
     /// Finds the openings of a policy.
     pub fn of(spec: &NetworkPolicySpec) -> Self {
-        let Some(pods) = breadth(spec.pod_selector.as_ref(), |_| false) else { return Self::default() };
-        let types = spec.policy_types.as_deref().unwrap_or_default();
-        // A policy ignores the rules of a direction that its policyTypes do not name.
-        let is_about = |direction: &str| types.is_empty() || types.iter().any(|known| known == direction);
-        let ingress = spec.ingress.iter().flatten().filter(|_| is_about("Ingress"));
-        let egress = spec.egress.iter().flatten().filter(|_| is_about("Egress"));
-        let ingress: Vec<Rule> = ingress.map(|rule| Rule::new(rule.from.as_deref(), rule.ports.as_deref())).collect();
-        let egress: Vec<Rule> = egress.map(|rule| Rule::new(rule.to.as_deref(), rule.ports.as_deref())).collect();
-        let opening = |swept: &Swept| {
-            let (peers, ports, rule) = swept.widest?;
-            Some(Opening { peers, ports, pods, rule: u16::try_from(rule).unwrap_or(u16::MAX) })
-        };
-        // DNS egress is always allowed, so it is not an opening.
-        let judge = if entries(spec) > MAX_ENTRIES { widest_rule } else { widest };
-        let (ingress, egress) = (judge(&ingress, false), judge(&egress, true));
-        Self {
-            ingress: opening(&ingress),
-            egress: opening(&egress),
-            is_ingress_too_large: ingress.is_too_large,
-            is_egress_too_large: egress.is_too_large,
-        }
+        judge(spec).0
     }
+}
+
+/// Finds the openings of a policy, and what it opens in part; `None`: nothing that others could make whole.
+pub fn judge(spec: &NetworkPolicySpec) -> (Openings, Option<Shares>) {
+    let Some(pods) = breadth(spec.pod_selector.as_ref(), |_| false) else { return (Openings::default(), None) };
+    let types = spec.policy_types.as_deref().unwrap_or_default();
+    // A policy ignores the rules of a direction that its policyTypes do not name.
+    let is_about = |direction: &str| types.is_empty() || types.iter().any(|known| known == direction);
+    let mut ingress = ingress(spec).filter(|_| is_about("Ingress"));
+    let mut egress = egress(spec).filter(|_| is_about("Egress"));
+    let is_large = has_more_entries(spec, MAX_ENTRIES);
+    let judge = |rules: &mut dyn Iterator<Item = Rule>, is_dns_allowed: bool| {
+        if is_large {
+            (widest_rule(rules, is_dns_allowed), DirectionShares::default())
+        } else {
+            widest(&rules.collect::<Vec<_>>(), is_dns_allowed)
+        }
+    };
+    let opening = |swept: &Swept| {
+        let (peers, ports, rule) = swept.widest?;
+        Some(Opening { peers, ports, pods, rule: u16::try_from(rule).unwrap_or(u16::MAX) })
+    };
+    // DNS egress is always allowed, so it is not an opening.
+    let (inwards, ingress) = judge(&mut ingress, false);
+    let (outwards, egress) = judge(&mut egress, true);
+    let openings = Openings {
+        ingress: opening(&inwards),
+        egress: opening(&outwards),
+        is_ingress_too_large: inwards.is_too_large,
+        is_egress_too_large: outwards.is_too_large,
+    };
+    let shares = Shares { pods, ingress, egress };
+    (openings, Some(shares).filter(|shares| !shares.is_empty()))
+}
+
+fn ingress(spec: &NetworkPolicySpec) -> impl Iterator<Item = Rule<'_>> {
+    spec.ingress.iter().flatten().map(|rule| Rule::new(rule.from.as_deref(), rule.ports.as_deref()))
+}
+
+fn egress(spec: &NetworkPolicySpec) -> impl Iterator<Item = Rule<'_>> {
+    spec.egress.iter().flatten().map(|rule| Rule::new(rule.to.as_deref(), rule.ports.as_deref()))
 }
 
 /// A spec with more entries is too large: of its rules, only those are judged that need no sum.
 pub const MAX_ENTRIES: usize = 20_000;
 
-/// How many rules, peers, exceptions and ports a spec has.
-pub fn entries(spec: &NetworkPolicySpec) -> usize {
-    fn len<T>(list: Option<&[T]>) -> usize {
-        list.map_or(0, <[T]>::len)
-    }
-    let except = |peer: &NetworkPolicyPeer| peer.ip_block.as_ref().map_or(0, |block| len(block.except.as_deref()));
+/// Whether a spec has more than so many rules, peers, exceptions and ports.
+pub fn has_more_entries(spec: &NetworkPolicySpec, most: usize) -> bool {
+    let except = |peer: &NetworkPolicyPeer| peer.ip_block.as_ref().map_or(0, |block| block.except.as_ref().map_or(0, Vec::len));
     let size = |rule: Rule| 1 + rule.ports.len() + rule.peers.iter().map(|peer| 1 + except(peer)).sum::<usize>();
-    let ingress = spec.ingress.iter().flatten().map(|rule| size(Rule::new(rule.from.as_deref(), rule.ports.as_deref())));
-    let egress = spec.egress.iter().flatten().map(|rule| size(Rule::new(rule.to.as_deref(), rule.ports.as_deref())));
-    ingress.chain(egress).sum()
+    // It stops as soon as there are too many.
+    ingress(spec).chain(egress(spec)).map(size).try_fold(most, usize::checked_sub).is_none()
 }
 
 /// How many pods or namespaces a label selector selects: all, almost all, or (`None`) only those that meet a positive requirement.
@@ -81,8 +100,11 @@ fn breadth(selector: Option<&LabelSelector>, always_holds: impl Fn(&LabelSelecto
 /// Whether a namespace selector leaves out almost no namespace. The API server labels each namespace with its name. With
 /// `--label-namespaces`, the operator labels each with what it decided; without, nobody asks for that label.
 fn selects_almost_every_namespace(selector: &LabelSelector) -> bool {
-    let is_everywhere = |key: &str| ["kubernetes.io/metadata.name", LABEL_DECIDED].contains(&key);
-    breadth(Some(selector), |requirement| requirement.operator == "Exists" && is_everywhere(&requirement.key)).is_some()
+    breadth(Some(selector), is_met_everywhere).is_some()
+}
+
+fn is_met_everywhere(requirement: &LabelSelectorRequirement) -> bool {
+    requirement.operator == "Exists" && [NAME_LABEL, LABEL_DECIDED].contains(&&*requirement.key)
 }
 
 /// One rule: peers and ports.
@@ -124,6 +146,7 @@ struct Reach {
     every_pod: Option<usize>,
     v4: Ranges,
     v6: Ranges,
+    named: (NamedNamespaces, Option<usize>),
 }
 
 #[derive(Default)]
@@ -155,42 +178,68 @@ impl Reach {
                 first_rule.get_or_insert(at);
             } else if is_every_pod(peer) {
                 self.every_pod.get_or_insert(at);
+            } else if let Some(selector) = &peer.namespace_selector
+                && breadth(peer.pod_selector.as_ref(), |_| false).is_some()
+            {
+                let (sets, first_rule) = &mut self.named;
+                sets.add(selector, is_met_everywhere);
+                first_rule.get_or_insert(at);
             }
         }
     }
 
-    fn group(self, ports: Vec<(u128, u128)>) -> Group {
-        let Self { everybody, every_pod, v4, v6 } = self;
+    fn group(self, ports: Vec<(u128, u128)>) -> (Group, NamedNamespaces) {
+        let Self { everybody, every_pod, v4, v6, named: (sets, named) } = self;
         let sum = |Ranges { ranges, first_rule }| (Union::of(ranges), first_rule);
-        Group { ports, everybody, every_pod, v4: sum(v4), v6: sum(v6) }
+        // Which namespaces there are is not known here.
+        let named = (Union::default(), named);
+        (Group { ports, everybody, every_pod, v4: sum(v4), v6: sum(v6), named }, sets)
     }
 }
 
-/// The widest opening that the rules make together. Rules add up on each port that they share.
-fn widest(rules: &[Rule], is_dns_allowed: bool) -> Swept {
+/// The widest opening that the rules make together, and what they open in part. Rules add up on each port that they share.
+fn widest(rules: &[Rule], is_dns_allowed: bool) -> (Swept, DirectionShares) {
     let line = PortLine::of(rules.iter().flat_map(|rule| rule.ports));
     let mut by_ports: BTreeMap<Option<Vec<(u128, u128)>>, Reach> = BTreeMap::new();
     for (at, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.may_open()) {
         by_ports.entry(line.place(rule.ports)).or_default().add(at, rule);
     }
-    let always = by_ports.remove(&None).unwrap_or_default().group(vec![]);
-    let switched = by_ports.into_iter().map(|(ports, reach)| reach.group(ports.unwrap_or_default())).collect::<Vec<_>>();
-    sweep(&line, &always, &switched, is_dns_allowed)
+    let (always, sets) = by_ports.remove(&None).unwrap_or_default().group(vec![]);
+    let groups = by_ports.into_iter().map(|(ports, reach)| reach.group(ports.unwrap_or_default()));
+    let (switched, switched_sets): (Vec<Group>, Vec<NamedNamespaces>) = groups.unzip();
+    let swept = sweep(line, &always, &switched, is_dns_allowed, &[]);
+    if swept.widest.is_some_and(|(peers, ports, _)| (peers, ports) == (Peers::Everybody, Ports::All)) {
+        return (swept, DirectionShares::default());
+    }
+    // Rules for DNS alone count for nothing.
+    let dns: Vec<u128> = line.dns().filter(|_| is_dns_allowed).collect();
+    let is_dns = |group: &Group| group.ports.iter().all(|(first, last)| first == last && dns.contains(first));
+    let switched = switched.into_iter().zip(switched_sets).filter(|(group, _)| !is_dns(group));
+    let all = [(always, true, sets)].into_iter().chain(switched.map(|(group, sets)| (group, false, sets)));
+    (swept, DirectionShares::of(all))
 }
 
 /// The widest opening of a single rule without blocks. It takes one look at each rule.
-fn widest_rule(rules: &[Rule], is_dns_allowed: bool) -> Swept {
-    let opens = |(at, rule): (usize, &Rule)| {
+fn widest_rule<'a>(rules: &mut dyn Iterator<Item = Rule<'a>>, is_dns_allowed: bool) -> Swept {
+    let mut widest: Option<(Peers, Ports, usize)> = None;
+    let mut is_empty = true;
+    for (at, rule) in rules.enumerate() {
+        is_empty = false;
         let peers = match rule.peers {
-            [] => Peers::Everybody,
-            peers => peers.iter().any(is_every_pod).then_some(Peers::EveryPod)?,
+            [] => Some(Peers::Everybody),
+            peers => peers.iter().any(is_every_pod).then_some(Peers::EveryPod),
         };
         let ports = if rule.ports.is_empty() { Ports::All } else { Ports::Some };
-        (!is_dns_allowed || !rule.is_dns()).then_some((peers, ports, at))
-    };
-    let widest = rules.iter().enumerate().filter_map(opens).max_by_key(|(peers, ports, at)| (*peers, *ports, Reverse(*at)));
-    let is_widest = widest.is_some_and(|(peers, ports, _)| (peers, ports) == (Peers::Everybody, Ports::All));
-    Swept { widest, is_too_large: !rules.is_empty() && !is_widest }
+        let Some(peers) = peers.filter(|_| !is_dns_allowed || !rule.is_dns()) else { continue };
+        if widest.is_none_or(|(known, on, _)| (peers, ports) > (known, on)) {
+            widest = Some((peers, ports, at));
+        }
+        // Nothing is wider, so the other rules do not matter.
+        if (peers, ports) == (Peers::Everybody, Ports::All) {
+            return Swept { widest, is_too_large: false };
+        }
+    }
+    Swept { widest, is_too_large: !is_empty }
 }
 
 #[cfg(test)]

@@ -2,13 +2,19 @@
 //! The code here needs only the policy, and it cannot fail.
 
 mod block;
+mod census;
 mod coverage;
 mod judge;
 mod opening;
 mod ports;
+mod share;
 mod sweep;
+mod together;
 mod union;
 
 pub use block::Block;
-pub use judge::{MAX_ENTRIES, entries};
-pub use opening::{Opening, Openings, Peers, Ports};
+pub use census::Census;
+pub use judge::{MAX_ENTRIES, has_more_entries, judge};
+pub use opening::{Opening, Openings, Peers, Pods, Ports};
+pub use share::{DirectionShares, Shares};
+pub use together::Together;

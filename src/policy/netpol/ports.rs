@@ -1,7 +1,5 @@
-//! Ports as numbers on one line, so that rules can be compared port by port. Each protocol has a section: first its numbered ports, then
-//! its named ports. A name stands beside all numbers, because only a pod knows which number it is.
-
-use std::collections::BTreeMap;
+//! Ports as numbers on one line, so that the rules of all policies can be compared port by port. Each protocol has a section: first its
+//! numbered ports, then its named ports. A name stands beside all numbers, because only a pod knows which number it is.
 
 use k8s_openapi::{api::networking::v1::NetworkPolicyPort, apimachinery::pkg::util::intstr::IntOrString};
 
@@ -9,67 +7,81 @@ use super::union::Union;
 
 /// The number of ports of a protocol.
 pub const NUMBERED: u128 = 65535;
-/// The protocols whose ports a rule must open, all of them, to open all ports.
-const NEEDED: [&str; 2] = ["TCP", "UDP"];
+/// All protocols, in the order of their sections. The API server takes no other.
+const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+/// The first so many protocols are those whose ports a rule must open, all of them, to open all ports.
+const NEEDED: usize = 2;
 /// The length of a section.
-const SECTION: u128 = 1 << 32;
+const SECTION: u128 = 1 << 124;
+/// The place of the first name in a section. A name has at most 15 bytes, which are a number of 120 bits.
+const NAMES: u128 = 1 << 121;
+const NAME_BYTES: usize = 15;
 
-/// The line of all ports that the rules of a policy name.
-#[derive(Debug)]
-pub struct PortLine<'a> {
-    /// The start of each section, and the place of each name in it.
-    sections: BTreeMap<&'a str, Section<'a>>,
+/// The line of all ports of some rules.
+#[derive(Clone, Copy, Debug)]
+pub struct PortLine {
+    /// How many protocols have a section. SCTP has none if no rule names it: then all ports of the others are all ports.
+    sections: usize,
 }
 
-#[derive(Debug, Default)]
-struct Section<'a> {
+#[derive(Clone, Copy)]
+struct Section {
     start: u128,
-    names: BTreeMap<&'a str, u128>,
 }
 
-impl Section<'_> {
-    const fn whole(&self) -> (u128, u128) {
+impl Section {
+    const fn whole(self) -> (u128, u128) {
         (self.start + 1, self.start + SECTION - 1)
+    }
+
+    const fn numbered(self) -> (u128, u128) {
+        (self.start + 1, self.start + NUMBERED)
+    }
+
+    /// The place of a named port.
+    fn name(self, name: &str) -> u128 {
+        let number = name.bytes().take(NAME_BYTES).fold(0, |number, byte| number << 8 | u128::from(byte));
+        self.start + NAMES + number
     }
 }
 
-impl<'a> PortLine<'a> {
+impl PortLine {
+    /// The line of every protocol.
+    pub const EVERY: Self = Self { sections: PROTOCOLS.len() };
+
     /// The line for rules with these ports.
-    pub fn of(ports: impl Iterator<Item = &'a NetworkPolicyPort>) -> Self {
-        let mut sections: BTreeMap<&str, Section> = NEEDED.into_iter().map(|protocol| (protocol, Section::default())).collect();
-        for port in ports {
-            let names = &mut sections.entry(protocol(port)).or_default().names;
-            if let Some(IntOrString::String(name)) = &port.port {
-                let next = NUMBERED + 1 + names.len() as u128;
-                names.entry(name).or_insert(next);
-            }
-        }
-        for (section, at) in sections.values_mut().zip(0..) {
-            section.start = SECTION * at;
-        }
-        Self { sections }
+    pub fn of<'a>(mut ports: impl Iterator<Item = &'a NetworkPolicyPort>) -> Self {
+        let is_needed = |port: &NetworkPolicyPort| PROTOCOLS.iter().take(NEEDED).any(|needed| *needed == protocol(port));
+        if ports.all(is_needed) { Self { sections: NEEDED } } else { Self::EVERY }
+    }
+
+    fn sections(self) -> impl Iterator<Item = (&'static str, Section)> {
+        let section = |at: u128| Section { start: SECTION * at };
+        PROTOCOLS.into_iter().zip((0..).map(section)).take(self.sections)
     }
 
     /// The ports of a rule; `None` if it opens all ports. All numbers of a protocol stand for its names too.
-    pub fn place(&self, ports: &[NetworkPolicyPort]) -> Option<Vec<(u128, u128)>> {
+    pub fn place(self, ports: &[NetworkPolicyPort]) -> Option<Vec<(u128, u128)>> {
         if ports.is_empty() {
             return None;
         }
-        let section = |port: &NetworkPolicyPort| self.sections.get(protocol(port));
         let one = |port: &NetworkPolicyPort| {
-            let section = section(port)?;
+            let (_, section) = self.sections().find(|(of, _)| *of == protocol(port))?;
             let number = |number: i32| u128::try_from(number).unwrap_or_default();
             let (first, last) = match &port.port {
                 None => return Some(section.whole()),
                 Some(IntOrString::Int(first)) => (number(*first).max(1), number(port.end_port.unwrap_or(*first)).min(NUMBERED)),
-                Some(IntOrString::String(name)) => section.names.get(&**name).map(|at| (*at, *at))?,
+                Some(IntOrString::String(name)) => return Some((section.name(name), section.name(name))),
             };
             (first <= last).then_some((section.start + first, section.start + last))
         };
         let placed = Union::of(ports.iter().filter_map(one).collect());
-        let is_full = |section: &&Section| placed.within(section.start + 1, section.start + NUMBERED) == NUMBERED;
-        let full: Vec<_> = self.sections.values().filter(is_full).map(Section::whole).collect();
-        if full.len() == self.sections.len() {
+        let is_full = |section: &Section| {
+            let (first, last) = section.numbered();
+            placed.within(first, last) == NUMBERED
+        };
+        let full: Vec<_> = self.sections().map(|(_, section)| section).filter(is_full).map(Section::whole).collect();
+        if full.len() == self.sections {
             return None;
         }
         let placed = if full.is_empty() { placed } else { Union::of(placed.ranges().chain(full).collect()) };
@@ -77,18 +89,17 @@ impl<'a> PortLine<'a> {
     }
 
     /// All ports, by protocol.
-    pub fn whole(&self) -> impl Iterator<Item = (u128, u128)> {
-        self.sections.values().map(Section::whole)
+    pub fn whole(self) -> impl Iterator<Item = (u128, u128)> {
+        self.sections().map(|(_, section)| section.whole())
     }
 
     /// The numbered ports of the protocols that count for "all ports".
-    pub fn needed(&self) -> impl Iterator<Item = (u128, u128)> {
-        let start = |protocol: &str| self.sections.get(protocol).map(|section| section.start);
-        NEEDED.into_iter().filter_map(start).map(|start| (start + 1, start + NUMBERED))
+    pub fn needed(self) -> impl Iterator<Item = (u128, u128)> {
+        self.sections().take(NEEDED).map(|(_, section)| section.numbered())
     }
 
     /// The ports of DNS, for each protocol that DNS uses.
-    pub fn dns(&self) -> impl Iterator<Item = u128> {
+    pub fn dns(self) -> impl Iterator<Item = u128> {
         self.needed().map(|(first, _)| first + 52)
     }
 }

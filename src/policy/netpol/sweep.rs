@@ -14,7 +14,7 @@ use super::{
 pub const MAX_SWITCHED: usize = 16_384;
 
 /// The peers of the rules with the same ports. Each kind of peers has the index of the first rule that names it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Group {
     /// The ports, as ranges on the line.
     pub ports: Vec<(u128, u128)>,
@@ -26,6 +26,8 @@ pub struct Group {
     pub v4: (Union, Option<usize>),
     /// IPv6 addresses.
     pub v6: (Union, Option<usize>),
+    /// Namespaces by their labels, as places of the census.
+    pub named: (Union, Option<usize>),
 }
 
 /// What rules open together.
@@ -39,13 +41,13 @@ pub struct Swept {
 }
 
 /// Finds the widest peers that rules open together on any port. `always`: the rules for all ports. `is_dns_allowed`: port 53 alone is no
-/// opening.
-pub fn sweep(line: &PortLine, always: &Group, switched: &[Group], is_dns_allowed: bool) -> Swept {
+/// opening. `namespaces`: each of these is every namespace.
+pub fn sweep(line: PortLine, always: &Group, switched: &[Group], is_dns_allowed: bool, namespaces: &[Required]) -> Swept {
     if let Some(rule) = always.everybody {
         return Swept { widest: Some((Peers::Everybody, Ports::All, rule)), is_too_large: false };
     }
     let whole: Vec<_> = line.whole().collect();
-    let mut blocks = Blocks::of(always, switched);
+    let mut blocks = Blocks::of(always, switched, namespaces);
     let work = |(at, group): (usize, &Group)| group.ports.len().saturating_mul(blocks.ranges(at));
     let is_too_large = switched.iter().enumerate().map(work).fold(0, usize::saturating_add) > MAX_SWITCHED;
     if is_too_large {
@@ -127,10 +129,11 @@ struct Blocks {
     v4: Coverage,
     v6: Coverage,
     private: Coverage,
+    named: Vec<Coverage>,
 }
 
 impl Blocks {
-    fn of(always: &Group, switched: &[Group]) -> Self {
+    fn of(always: &Group, switched: &[Group], namespaces: &[Required]) -> Self {
         let cover = |required: &Required, of: for<'a> fn(&'a Group) -> &'a Union| {
             Coverage::of(required, of(always), &switched.iter().map(of).collect::<Vec<_>>())
         };
@@ -138,19 +141,21 @@ impl Blocks {
             v4: cover(&Required::every_ipv4(), |group| &group.v4.0),
             v6: cover(&Required::every_ipv6(), |group| &group.v6.0),
             private: cover(&Required::private_ipv4(), |group| &group.v4.0),
+            named: namespaces.iter().map(|required| cover(required, |group| &group.named.0)).collect(),
         }
     }
 
-    fn all(&mut self) -> [&mut Coverage; 3] {
-        [&mut self.v4, &mut self.v6, &mut self.private]
+    fn all(&mut self) -> impl Iterator<Item = &mut Coverage> {
+        [&mut self.v4, &mut self.v6, &mut self.private].into_iter().chain(&mut self.named)
     }
 
     fn ranges(&self, group: usize) -> usize {
-        [&self.v4, &self.v6, &self.private].into_iter().map(|coverage| coverage.ranges(group)).sum()
+        let all = [&self.v4, &self.v6, &self.private].into_iter().chain(&self.named);
+        all.map(|coverage| coverage.ranges(group)).sum()
     }
 
     fn switch(&mut self, group: usize, on: bool) {
-        self.all().into_iter().for_each(|coverage| coverage.switch(group, on));
+        self.all().for_each(|coverage| coverage.switch(group, on));
     }
 
     /// Leaves only what is always open.
@@ -170,12 +175,14 @@ struct Rules {
     every_pod: BTreeSet<usize>,
     v4: BTreeSet<usize>,
     v6: BTreeSet<usize>,
+    named: BTreeSet<usize>,
 }
 
 impl Rules {
     fn switch(&mut self, group: &Group, on: bool) {
-        let Self { everybody, every_pod, v4, v6 } = self;
-        let kinds = [(everybody, group.everybody), (every_pod, group.every_pod), (v4, group.v4.1), (v6, group.v6.1)];
+        let Self { everybody, every_pod, v4, v6, named } = self;
+        let blocks = [(v4, group.v4.1), (v6, group.v6.1), (named, group.named.1)];
+        let kinds = [(everybody, group.everybody), (every_pod, group.every_pod)].into_iter().chain(blocks);
         for (on_now, rule) in kinds {
             if let Some(rule) = rule {
                 if on {
@@ -198,7 +205,8 @@ impl Rules {
             Peers::EveryIpv6 => v6(),
             Peers::EveryPod => {
                 let by_blocks = first(&self.v4).filter(|_| blocks.private.is_whole());
-                [first(&self.every_pod), by_blocks].into_iter().flatten().min()
+                let by_names = first(&self.named).filter(|_| blocks.named.iter().any(Coverage::is_whole));
+                [first(&self.every_pod), by_blocks, by_names].into_iter().flatten().min()
             }
         }
     }

@@ -20,6 +20,11 @@ impl Labels {
         Some(&self.0[at].1)
     }
 
+    /// All labels, sorted by their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        self.0.iter().map(|(key, value)| (&**key, &**value))
+    }
+
     /// Whether the label selector matches these labels.
     pub fn are_selected_by(&self, selector: &Selector) -> bool {
         selector.selects_all() || selector.matches(&self.to_map())
