@@ -84,6 +84,13 @@ pub struct Rest {
     pub lease_requests: usize,
 }
 
+impl Rest {
+    /// In percent of one core.
+    pub fn cpu_percent(self) -> f64 {
+        if self.seconds > 0.0 { self.cpu_seconds / self.seconds * 100.0 } else { 0.0 }
+    }
+}
+
 /// The operator alone, with all namespaces at once. Times in milliseconds, one for each round.
 #[derive(Clone, Debug, Default)]
 pub struct Whole {
@@ -122,6 +129,8 @@ pub struct Point {
     pub resident_start: Vec<f64>,
     pub resident_peak: Vec<f64>,
     pub rest: Option<Rest>,
+    /// The rest with two hostile policies in each namespace.
+    pub hostile_rest: Option<Rest>,
 }
 
 /// The CPU time of a process during a period, and the length of the period. Both in seconds.
@@ -205,7 +214,7 @@ impl Point {
     }
 
     pub fn cpu_rest_percent(&self) -> f64 {
-        self.rest.map_or(0.0, |rest| rest.cpu_seconds / rest.seconds * 100.0)
+        self.rest.map_or(0.0, Rest::cpu_percent)
     }
 }
 

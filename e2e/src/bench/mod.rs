@@ -12,6 +12,7 @@ mod facts;
 mod figures;
 mod foreign;
 mod growth;
+mod hostile;
 mod http;
 mod latency;
 mod numbers;
@@ -112,7 +113,7 @@ impl Extent {
 
     /// The number of steps that [`Bench::point`] announces.
     fn steps(self) -> usize {
-        let of_size = |size| 1 + self.rounds(size) * 6 + 1;
+        let of_size = |size| 1 + self.rounds(size) * 6 + 2;
         1 + sizes(self.namespaces).into_iter().map(of_size).sum::<usize>()
     }
 }
@@ -149,6 +150,10 @@ impl Bench {
             let time = extent.rest(size);
             self.progress.step(format!("{size} namespaces: {time:?} of rest"));
             point.rest = Some(self.rest(&subject, time).await?);
+            self.progress.step(format!("{size} namespaces with hostile policies: {time:?} of rest"));
+            hostile::add(&self.raw, &population).await?;
+            point.hostile_rest = Some(self.rest(&subject, time).await?);
+            hostile::remove(&self.raw, &population).await?;
         }
         subject.settle().await?;
         subject.stop()?;

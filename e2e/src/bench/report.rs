@@ -72,7 +72,7 @@ fn rows(rows: Vec<Row>) -> Map<String, Value> {
 
 fn point(point: &Point) -> Map<String, Value> {
     let mut all = rows(point.times());
-    let rest = point.rest.unwrap_or_default();
+    let (rest, hostile) = (point.rest.unwrap_or_default(), point.hostile_rest.unwrap_or_default());
     let figures = json!({
         "namespaces": point.namespaces,
         "slice": point.slice,
@@ -93,6 +93,9 @@ fn point(point: &Point) -> Map<String, Value> {
         "cpu_rest_percent": point.cpu_rest_percent(),
         "cpu_rest_seconds": rest.cpu_seconds,
         "rest_seconds": rest.seconds,
+        "hostile_cpu_rest_percent": hostile.cpu_percent(),
+        "hostile_cpu_rest_seconds": hostile.cpu_seconds,
+        "hostile_rss_rest_mb": hostile.resident,
         "rest_requests": rest.requests,
         "rest_lease_requests": rest.lease_requests,
         "rounds": point.whole.burst.len(),
@@ -112,6 +115,7 @@ fn units() -> Value {
         "*_bytes": "bytes that the apiserver sent, as TLS",
         "*_mb": "megabytes of 10^6 bytes",
         "cpu_rest_percent, raw_slices_cpu_percent": "of the operator, of one core",
+        "hostile_*": "the same rest with two hostile policies in each namespace",
         "restart_writes": "the most that a restart wrote, without the Lease",
         "rest_requests": "requests at rest that are neither watches nor for the Lease",
         "growth": "from the first of points to the last: the power of N, and what each further namespace adds",
@@ -140,7 +144,15 @@ mod tests {
             }
         }
         assert_eq!(report["policies_per_second"]["burst"]["ratio"], 0.5);
-        for key in ["restart_writes", "rss_rest_mb", "rss_peak_mb", "cpu_rest_percent", "namespaces", "binary_mb"] {
+        for key in [
+            "restart_writes",
+            "rss_rest_mb",
+            "rss_peak_mb",
+            "cpu_rest_percent",
+            "hostile_cpu_rest_percent",
+            "namespaces",
+            "binary_mb",
+        ] {
             assert!(report[key].is_number(), "{key}");
         }
         assert!(report["commit"].is_string() && report["versions"]["kubernetes"].is_string());

@@ -20,7 +20,7 @@ fn throughput(point: &Point) -> String {
 }
 
 fn resources(facts: &Facts, point: &Point) -> String {
-    let rest = point.rest.unwrap_or_default();
+    let (rest, hostile) = (point.rest.unwrap_or_default(), point.hostile_rest.unwrap_or_default());
     let bytes = point.cold_bytes.median();
     let rows = [
         ("2, 3, 5. CPU of it while raw has its turn", format!("{:.1} % of a core", point.raw_slices.percent())),
@@ -34,6 +34,10 @@ fn resources(facts: &Facts, point: &Point) -> String {
         (
             "7. CPU at rest",
             format!("{:.2} s in {:.0} s, {:.2} % of a core", rest.cpu_seconds, rest.seconds, point.cpu_rest_percent()),
+        ),
+        (
+            "7. the same with two hostile policies in each namespace",
+            format!("{:.2} s in {:.0} s, {:.2} % of a core", hostile.cpu_seconds, hostile.seconds, hostile.cpu_percent()),
         ),
         ("7. requests at rest, but watches; for the Lease", format!("{}; {}", rest.requests, rest.lease_requests)),
         ("7. binary", format!("{:.1} MB", megabytes(facts.binary))),
