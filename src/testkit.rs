@@ -43,6 +43,7 @@ pub fn namespace(name: &str, labels: &[(&str, &str)]) -> Namespace {
         labels: labels.iter().chain([&own]).copied().collect(),
         created: Timestamp::from_second(NAMESPACE_CREATED).unwrap(),
         terminating: false,
+        pods_gone: false,
         opt_outs: NamespaceOptOuts::default(),
         serves: None,
         closed: false,

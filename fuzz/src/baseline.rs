@@ -130,6 +130,7 @@ fn namespace(name: &str) -> Namespace {
         labels,
         created: Timestamp::UNIX_EPOCH,
         terminating: false,
+        pods_gone: false,
         opt_outs: NamespaceOptOuts::default(),
         serves: None,
         closed: false,

@@ -117,6 +117,7 @@ fn keeps_to_its_roles_and_its_time(opt_out: &OptOut, baseline: &Baseline, within
         labels: [("kubernetes.io/metadata.name", "team-a")].into_iter().collect(),
         created: Timestamp::UNIX_EPOCH,
         terminating: false,
+        pods_gone: false,
         opt_outs,
         serves: None,
         closed: false,

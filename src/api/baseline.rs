@@ -482,12 +482,13 @@ fn those_known<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) 
     Ok(entries.into_iter().filter_map(|entry| if let MaybeKnown::Known(entry) = entry { Some(entry) } else { None }).collect())
 }
 
-/// Each selected namespace is counted in exactly one of protected, pending, drifted, failed, reported, held and frozen. A namespace can
-/// also be counted in optedOut and bypassed. The namespaces in shadowed are not selected.
+/// Each selected namespace is counted in exactly one of protected, pending, drifted, failed, unprotected, reported, held and frozen. A
+/// namespace can also be counted in optedOut and bypassed. The namespaces in shadowed are not selected.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceCounts {
-    /// Namespaces that this baseline applies to: the sum of protected, pending, drifted, failed, reported, held and frozen.
+    /// Namespaces that this baseline applies to: the sum of protected, pending, drifted, failed, unprotected, reported, held and
+    /// frozen.
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub selected: u32,
@@ -507,6 +508,10 @@ pub struct NamespaceCounts {
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub failed: u32,
+    /// They are being deleted and lack policies, which nobody can create there any more. Pods may still run there.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::count")]
+    pub unprotected: u32,
     /// They are older than the baseline and only reported: see existingNamespaces.
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
@@ -544,6 +549,7 @@ impl NamespaceCounts {
             pending: self.pending + other.pending,
             drifted: self.drifted + other.drifted,
             failed: self.failed + other.failed,
+            unprotected: self.unprotected + other.unprotected,
             reported: self.reported + other.reported,
             held: self.held + other.held,
             frozen: self.frozen + other.frozen,

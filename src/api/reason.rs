@@ -48,6 +48,8 @@ pub enum ViolationReason {
     WebhookDown,
     /// A ResourceQuota is used up.
     QuotaExceeded,
+    /// The namespace is being deleted and lacks planned policies, which nobody can create there any more. Pods may still run there.
+    MissingWhileTerminating,
     /// The API server found the object invalid.
     Rejected,
     /// The object changed or was deleted between two steps of a write.
@@ -205,6 +207,8 @@ pub mod state {
     pub const WRITING: &str = "WritingPolicies";
     /// Writes failed; the operator retries them.
     pub const WRITES_FAILING: &str = "WritesFailing";
+    /// Namespaces that are being deleted lack policies, and pods may still run there.
+    pub const MISSING_WHILE_TERMINATING: &str = super::ViolationReason::MissingWhileTerminating.into_str();
     /// A change would release many namespaces and awaits confirmation.
     pub const AWAITING_CONFIRMATION: &str = "AwaitingConfirmation";
     /// A change is being rolled out in waves.
@@ -283,6 +287,8 @@ pub enum EventReason {
     OptOutExpired,
     /// The API server calls a Service in a namespace whose ingress is closed.
     ControlPlaneBlocked,
+    /// A namespace that is being deleted lacks planned policies, and pods may still run there.
+    MissingWhileTerminating,
     /// A stored CRD lacks fields that this version of the operator knows.
     CrdFieldsMissing,
     /// An older install of the operator runs in the cluster, and this one writes nothing.
@@ -298,7 +304,9 @@ impl EventReason {
             Self::PolicyRemoved => "Remove",
             Self::RepairFailed => "Retry",
             Self::PolicyContested | Self::CrdFieldsMissing | Self::WaitsForInstall => "Wait",
-            Self::BaselineBypassed | Self::OptOutExpiresSoon | Self::ControlPlaneBlocked => "Report",
+            Self::BaselineBypassed | Self::OptOutExpiresSoon | Self::ControlPlaneBlocked | Self::MissingWhileTerminating => {
+                "Report"
+            }
             Self::OptOutExpired => "Close",
         }
     }
@@ -307,7 +315,9 @@ impl EventReason {
     pub const fn regards(self) -> (&'static str, &'static str) {
         match self {
             Self::OptOutExpiresSoon | Self::OptOutExpired => ("policybaseline.io/v1alpha1", "BaselineOptOut"),
-            Self::CrdFieldsMissing | Self::WaitsForInstall => ("policybaseline.io/v1alpha1", "PolicyBaseline"),
+            Self::CrdFieldsMissing | Self::WaitsForInstall | Self::MissingWhileTerminating => {
+                ("policybaseline.io/v1alpha1", "PolicyBaseline")
+            }
             Self::DriftRepaired
             | Self::PolicyAdopted
             | Self::PolicyRemoved
@@ -320,6 +330,11 @@ impl EventReason {
 
     /// Whether that object is in a namespace. The event of one that is not is in the namespace `default`.
     pub const fn is_namespaced(self) -> bool {
+        !matches!(self, Self::CrdFieldsMissing | Self::WaitsForInstall | Self::MissingWhileTerminating)
+    }
+
+    /// Whether tenants can cause the event, so that their number is limited.
+    pub const fn is_caused_by_tenants(self) -> bool {
         !matches!(self, Self::CrdFieldsMissing | Self::WaitsForInstall)
     }
 
@@ -332,6 +347,7 @@ impl EventReason {
             | Self::PolicyContested
             | Self::BaselineBypassed
             | Self::ControlPlaneBlocked
+            | Self::MissingWhileTerminating
             | Self::CrdFieldsMissing
             | Self::WaitsForInstall
             | Self::OptOutExpiresSoon

@@ -16,11 +16,74 @@ use serde::{Deserialize, Deserializer};
 /// A namespace with only the metadata that select it and show its state.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "Namespace")]
+#[serde(from = "NamespaceParts")]
 pub struct SlimNamespace {
     /// Names, times and labels are filled in; all other fields are empty.
-    #[serde(deserialize_with = "of_namespace")]
     pub metadata: ObjectMeta,
+    /// The namespace is being deleted, and its fields prove that no pod is left there.
+    pub pods_gone: bool,
 }
+
+/// The fields of a namespace that are read.
+#[derive(Deserialize)]
+struct NamespaceParts {
+    metadata: Identity,
+    #[serde(default)]
+    spec: ContentFinalizers,
+    #[serde(default)]
+    status: DeletionProgress,
+}
+
+/// What must be removed from a namespace before it can go.
+#[derive(Default, Deserialize)]
+struct ContentFinalizers {
+    #[serde(default)]
+    finalizers: Vec<String>,
+}
+
+/// What the namespace controller reports about the deletion.
+#[derive(Default, Deserialize)]
+struct DeletionProgress {
+    #[serde(default)]
+    conditions: Vec<NamespaceCondition>,
+}
+
+/// The fields of k8s-openapi's type that are read. That one cannot be deserialised without a time.
+#[derive(Deserialize)]
+struct NamespaceCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    #[serde(default)]
+    message: String,
+}
+
+impl From<NamespaceParts> for SlimNamespace {
+    fn from(NamespaceParts { metadata, spec, status }: NamespaceParts) -> Self {
+        let pods_gone = metadata.deletion_timestamp.is_some() && pods_are_gone(&spec.finalizers, &status.conditions);
+        Self { metadata: metadata.into(), pods_gone }
+    }
+}
+
+#[cfg(test)]
+impl From<ObjectMeta> for SlimNamespace {
+    fn from(metadata: ObjectMeta) -> Self {
+        Self { metadata, pods_gone: false }
+    }
+}
+
+/// Whether a namespace that is being deleted has no pods any more (record 18). The namespace controller takes its finalizer off when all
+/// content is gone. Before that, it names the kinds of objects that are left, but only once no pod is left: while it waits for pods, it
+/// says that nothing remains. What it says after an error proves nothing.
+fn pods_are_gone(finalizers: &[String], conditions: &[NamespaceCondition]) -> bool {
+    let find = |kind: &str| conditions.iter().find(|c| c.kind == kind && c.status == "True");
+    let failed = ["NamespaceDeletionContentFailure", "NamespaceDeletionDiscoveryFailure"].iter().any(|kind| find(kind).is_some());
+    let names_others = || find("NamespaceContentRemaining").is_some_and(|left| !left.message.contains("pods. has "));
+    !finalizers.iter().any(|finalizer| finalizer == CONTENT_FINALIZER) || (!failed && names_others())
+}
+
+/// The namespace controller's own finalizer.
+const CONTENT_FINALIZER: &str = "kubernetes";
 
 /// A policy with its spec, and with only the metadata that are compared.
 #[derive(Clone, Debug, Deserialize, Resource)]
@@ -80,10 +143,6 @@ struct FieldManager {
     time: Option<Time>,
 }
 
-fn of_namespace<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
-    Identity::deserialize(from).map(Into::into)
-}
-
 fn of_policy<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
     let meta = PolicyMeta::deserialize(from)?;
     let writer = |FieldManager { manager, time }| ManagedFieldsEntry { manager, time, ..ManagedFieldsEntry::default() };
@@ -140,8 +199,52 @@ mod tests {
                 "annotations": {"large": "x"}, "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:metadata": {}}}]},
             "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
         });
-        let meta = serde_json::from_value::<SlimNamespace>(object).unwrap().metadata;
+        let SlimNamespace { metadata: meta, pods_gone } = serde_json::from_value(object).unwrap();
         assert_eq!((meta.name.as_deref(), meta.resource_version.as_deref()), (Some("a"), Some("7")));
         assert!(meta.labels.is_some() && meta.creation_timestamp.is_some() && meta.annotations.is_none());
+        assert!(!pods_gone);
+    }
+
+    #[test]
+    fn i5_only_the_namespace_controller_proves_that_no_pods_are_left() {
+        let gone = |deleted: bool, finalizers: &[&str], conditions: &[(&str, &str, &str)]| {
+            let condition =
+                |(kind, status, message): &(&str, &str, &str)| json!({"type": kind, "status": status, "message": message});
+            let conditions: Vec<_> = conditions.iter().map(condition).collect();
+            let mut object =
+                json!({"metadata": {"name": "a"}, "spec": {"finalizers": finalizers}, "status": {"conditions": conditions}});
+            if deleted {
+                object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            }
+            serde_json::from_value::<SlimNamespace>(object).unwrap().pods_gone
+        };
+        let left = |status, what: &'static str| ("NamespaceContentRemaining", status, what);
+        let (maps, failed) = (left("True", "Some resources are remaining: configmaps. has 1 resource instances"), "True");
+        // What it says while it waits for pods.
+        let waits = left("False", "All content successfully removed");
+        let own = &["kubernetes"][..];
+        for (deleted, finalizers, conditions, expected) in [
+            (false, own, &[][..], false),
+            (false, &[], &[], false),
+            (true, own, &[], false),
+            (true, own, &[waits], false),
+            (
+                true,
+                own,
+                &[left(
+                    "True",
+                    "Some resources are remaining: configmaps. has 1 resource instances, pods. has 2 resource instances",
+                )],
+                false,
+            ),
+            (true, own, &[maps], true),
+            (true, own, &[maps, ("NamespaceDeletionContentFailure", "False", "")], true),
+            (true, own, &[maps, ("NamespaceDeletionContentFailure", failed, "pods")], false),
+            (true, own, &[maps, ("NamespaceDeletionDiscoveryFailure", failed, "v1")], false),
+            (true, &["example.com/other"], &[waits], true),
+            (true, &[], &[], true),
+        ] {
+            assert_eq!(gone(deleted, finalizers, conditions), expected, "{deleted} {finalizers:?} {conditions:?}");
+        }
     }
 }

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{bypasses::bypasses, facts::namespaces::Entry};
+use super::{
+    bypasses::bypasses,
+    facts::namespaces::Entry,
+    terminating::{Loss, leave_what_is_gone},
+};
 use crate::{
     api::{
         Role,
@@ -32,7 +36,10 @@ pub struct Assessment {
     pub frozen: bool,
     /// Policies with our labels that no baseline plans, and whose baseline does not exist.
     pub orphans: u32,
-    /// After this time, there is more to report, also if nothing changes: a finalizer has kept a policy for too long then.
+    /// Planned policies are missing that nobody can create, because the namespace is being deleted.
+    pub lacks: bool,
+    /// After this time, there is more to report, also if nothing changes: a finalizer has kept a policy for too long then, or a policy has
+    /// been missing for too long in a namespace that is being deleted.
     pub look_again: Option<Duration>,
 }
 
@@ -43,18 +50,28 @@ const KEPT_TOO_LONG: SignedDuration = SignedDuration::from_secs(60);
 /// baseline.
 pub type AllTargets = BTreeMap<Arc<str>, PlannedPolicies>;
 
-/// Assesses a namespace. `failure` returns the problem of a policy whose last write failed. `contested` holds the problems of policies
-/// that somebody changes again and again. `census` counts the labels of all namespaces. `now` is compared with the times at which
-/// policies were deleted.
+/// What an assessment reads beside the namespace.
+pub struct Surroundings<'a> {
+    /// All baselines.
+    pub baselines: &'a Baselines,
+    /// What they plan.
+    pub targets: &'a AllTargets,
+    /// Counts the labels of all namespaces.
+    pub census: &'a Census,
+    /// Compared with the times at which policies were deleted.
+    pub now: Timestamp,
+}
+
+/// Assesses a namespace. `lacking_since`: since when it lacks a policy that nobody can create. `failure` returns the problem of a policy
+/// whose last write failed. `contested` holds the problems of policies that somebody changes again and again.
 pub fn assess(
     entry: &Entry,
-    baselines: &Baselines,
-    targets: &AllTargets,
+    lacking_since: Option<Timestamp>,
+    around: &Surroundings<'_>,
     failure: impl Fn(&str) -> Option<Problem>,
     contested: Vec<Problem>,
-    census: &Census,
-    now: Timestamp,
 ) -> Assessment {
+    let &Surroundings { baselines, targets, census, now } = around;
     let Some(ns) = &entry.namespace else { return Assessment::default() };
     let holdings = entry.holdings();
     let Assignment { decision, shadowed, audits } = baselines.decide(ns, &holdings);
@@ -116,12 +133,15 @@ pub fn assess(
             }
         }
         Decision::Protected(baseline) => {
-            found.drifts = compare(&baseline, ns, entry, targets, |name| baselines.may_remove(name));
+            found.drifts = compare(&baseline, ns, entry, targets, |name| !ns.terminating && baselines.may_remove(name));
+            let loss = if ns.terminating { leave_what_is_gone(&mut found.drifts, lacking_since, now) } else { Loss::Nothing };
+            found.lacks = !matches!(loss, Loss::Nothing);
             let mut finding = finding(&found.drifts, entry, now, &failure);
             let is_planned = |name: &str| baseline.planned(ns).any(|(_, policy)| policy.name == name);
-            finding
-                .problems
-                .extend(kept_too_long(entry, now).map(|(name, print)| kept_by_finalizer(name, print, is_planned(name))));
+            if !ns.terminating {
+                let kept = kept_too_long(entry, now);
+                finding.problems.extend(kept.map(|(name, print)| kept_by_finalizer(name, print, is_planned(name))));
+            }
             finding.problems.extend(contested);
             finding.problems.extend(opted_out(&baseline, ns));
             finding.problems.extend(foreign_finalizers(&baseline, ns, entry));
@@ -130,7 +150,15 @@ pub fn assess(
                 None => finding.problems.extend(blocked(&baseline, ns)),
             }
             finding.problems.extend(bypasses(&baseline, ns, entry, &found.drifts, census));
-            found.findings.push((baseline.name.clone(), finding));
+            match loss {
+                Loss::Nothing => found.findings.push((baseline.name.clone(), finding)),
+                Loss::Recent(left) => found.look_again = Some(left),
+                Loss::Lasting(problem) => {
+                    finding.state = NamespaceState::Unprotected;
+                    finding.problems.push(problem);
+                    found.findings.push((baseline.name.clone(), finding));
+                }
+            }
             found.baseline = Some(baseline);
         }
     }
@@ -146,12 +174,13 @@ pub fn assess(
     found
 }
 
-/// The sort key of a problem; the lowest comes first. The order: exceeded quotas, bypasses, blocked calls of the API server, policies that
+/// The sort key of a problem; the lowest comes first. The order: exceeded quotas and what nobody can
+/// create in a namespace that is being deleted, bypasses, blocked calls of the API server, policies that
 /// may be bypasses, what Enforce would change, the rest, finalizers. A quota refuses new policies only, so the namespace lacks one, until
 /// somebody acts.
 pub const fn importance(reason: FindingReason) -> u8 {
     match reason {
-        FindingReason::Violation(ViolationReason::QuotaExceeded) => 0,
+        FindingReason::Violation(ViolationReason::QuotaExceeded | ViolationReason::MissingWhileTerminating) => 0,
         FindingReason::Violation(ViolationReason::Bypassed) => 1,
         FindingReason::Violation(ViolationReason::ControlPlaneBlocked) => 2,
         FindingReason::Violation(ViolationReason::TooLargeToJudge) => 3,

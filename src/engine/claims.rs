@@ -1,7 +1,7 @@
 //! Which namespaces count as ours although they hold none of our policies. An instance that starts believes the stored labels. A namespace
 //! that no baseline claims any more is released. The next baseline treats it as newly found, open or not, as after a restart.
 
-use super::{Engine, facts::namespaces::Entry};
+use super::{Engine, facts::namespaces::Entry, outbox::baseline_status::BaselineState, terminating::LACKS_TOO_LONG};
 use crate::{
     api::{DecidedLabel, NamespaceName, names::LABEL_DECIDED},
     policy::plan::Decision,
@@ -18,6 +18,20 @@ impl Engine {
         for name in claimed.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             if let Some(entry) = self.observed.get_mut(&name) {
                 entry.established = true;
+            }
+        }
+    }
+
+    /// Believes what the stored statuses say of namespaces that are being deleted and lost policies, once, when everything is listed. So a
+    /// restart ends no such finding, also if none of the policies is left.
+    pub(super) fn believe_losses(&mut self) {
+        let told =
+            |tracked: &BaselineState| tracked.told_losses().map(|(name, since)| (name.to_owned(), since)).collect::<Vec<_>>();
+        for (name, since) in self.tracked.values().flat_map(told) {
+            let name = NamespaceName::observed(&name);
+            if let Some(entry) = self.observed.get_mut(&name).filter(|entry| entry.is_terminating()) {
+                entry.established = true;
+                self.observed.set_lacking_since(&name, since.checked_sub(LACKS_TOO_LONG).ok());
             }
         }
     }

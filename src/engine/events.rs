@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use super::{
     Engine,
@@ -15,7 +15,7 @@ use super::{
         readiness::WatchedSet,
     },
 };
-use crate::api::NamespaceName;
+use crate::api::{NamespaceName, SlimNamespace};
 
 impl Engine {
     /// Takes the result of the leader election. An elected instance leads if no older install is alive. Without leading it watches and
@@ -52,15 +52,15 @@ impl Engine {
         }
     }
 
-    fn on_namespace(&mut self, change: Change<ObjectMeta>, now: Now) {
+    fn on_namespace(&mut self, change: Change<SlimNamespace>, now: Now) {
         match change {
             Change::ListBegan => {
                 self.observed.namespaces_relist();
                 self.readiness.list_began(WatchedSet::Namespaces, now.instant);
             }
-            Change::Applied(meta) => self.namespace_seen(&meta, now),
-            Change::Deleted(meta) => {
-                if let Some(name) = meta.name.as_deref() {
+            Change::Applied(seen) => self.namespace_seen(&seen, now),
+            Change::Deleted(seen) => {
+                if let Some(name) = seen.metadata.name.as_deref() {
                     self.namespace_gone(&NamespaceName::observed(name), now);
                 }
             }
@@ -74,10 +74,10 @@ impl Engine {
         }
     }
 
-    fn namespace_seen(&mut self, meta: &ObjectMeta, now: Now) {
-        let uid = |observed: &Observed| observed.uid(meta.name.as_deref()?);
+    fn namespace_seen(&mut self, seen: &SlimNamespace, now: Now) {
+        let uid = |observed: &Observed| observed.uid(seen.metadata.name.as_deref()?);
         let before = uid(&self.observed);
-        let Some(ns) = self.observed.namespace_seen(meta) else { return };
+        let Some(ns) = self.observed.namespace_seen(seen) else { return };
         self.census.namespace_changed();
         if before != uid(&self.observed) {
             self.namespace_left(&ns);

@@ -141,6 +141,9 @@ impl Engine {
 
     fn policies(&self, decision: &Decision, ns: &Namespace, entry: &Entry, found: &Assessment) -> Vec<Policy> {
         let (baseline, missing) = match decision {
+            Decision::Protected(baseline) if ns.terminating => {
+                (Some(baseline), "missing: nobody can create it in a namespace that is being deleted")
+            }
             Decision::Protected(baseline) => (Some(baseline), "missing: it is being created"),
             Decision::Reported(baseline) => (Some(baseline), "would be created"),
             Decision::LeaveAlone | Decision::Unselected | Decision::Frozen(_) => (None, ""),
@@ -226,6 +229,12 @@ fn is_protected(decision: &Decision, found: &Assessment) -> bool {
 fn sentence(decision: &Decision, found: &Assessment) -> String {
     match decision {
         Decision::LeaveAlone => "the namespace is being deleted: no baseline changes it".into(),
+        Decision::Protected(baseline) if found.lacks => {
+            let name = &baseline.name;
+            format!(
+                "{name} applies, but the namespace is being deleted and lacks policies, which nobody can create there any more"
+            )
+        }
         Decision::Unselected if found.drifts.is_empty() => "no baseline applies".into(),
         Decision::Unselected => "no baseline applies; the policies of a former one are being removed".into(),
         Decision::Frozen(name) => format!("{name} applies, but changes nothing here for now"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::{Engine, clock::Now, writes::Announcement};
+use super::{Engine, clock::Now, outbox::baseline_status::BaselineState, writes::Announcement};
 use crate::api::{NamespaceName, names::INSTANCE, reason::EventReason};
 
 /// How many baselines get an Event (I11).
@@ -59,17 +59,15 @@ impl Engine {
 
     /// Sends an Event about each baseline.
     pub(super) fn announce_to_baselines(&mut self, reason: EventReason, note: &str, now: Now) {
-        let event = |(name, uid): (String, String)| Announcement {
-            namespace: NamespaceName::observed(EVENTS_OF_THE_CLUSTER),
-            policy: name,
-            uid: Some(uid),
-            reason,
-            note: note.to_owned(),
-            at: now.wall,
-        };
-        let names = self.tracked.iter().take(ANNOUNCED).map(|(name, tracked)| (name.to_string(), tracked.uid.to_string()));
-        self.announcements.extend(names.map(event));
+        let all = self.tracked.iter().take(ANNOUNCED);
+        self.announcements.extend(all.map(|(name, tracked)| about_baseline(name, tracked, reason, note.to_owned(), now)));
     }
+}
+
+/// An Event about a baseline. It is in the namespace where events about objects without a namespace belong.
+pub(super) fn about_baseline(name: &str, baseline: &BaselineState, reason: EventReason, note: String, now: Now) -> Announcement {
+    let (policy, uid) = (name.to_owned(), Some(baseline.uid.to_string()));
+    Announcement { namespace: NamespaceName::observed(EVENTS_OF_THE_CLUSTER), policy, uid, reason, note, at: now.wall }
 }
 
 fn words(elder: &Arc<str>) -> String {

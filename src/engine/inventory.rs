@@ -218,7 +218,10 @@ impl Judge {
             Known::Valid(baseline) => {
                 let selects = found.is_some_and(|(ns, _)| baseline.selects(ns));
                 let plans = selects && found.is_some_and(|(ns, _)| self.plans(baseline, ns, name));
-                let what = fate(baseline, decision.as_ref());
+                let what = match found {
+                    Some((ns, _)) if ns.terminating => "its namespace is being deleted".into(),
+                    _ => fate(baseline, decision.as_ref()),
+                };
                 if plans {
                     (Standing::Planned, format!("planned; {what}"))
                 } else if selects {
@@ -241,7 +244,6 @@ impl Judge {
 fn fate(baseline: &Baseline, decision: Option<&Decision>) -> String {
     let name = &baseline.name;
     match decision {
-        Some(Decision::LeaveAlone) => "its namespace is being deleted".into(),
         _ if baseline.suspended => format!("left as it is while {name} is suspended"),
         _ if baseline.deleting && baseline.deletion_policy == DeletionPolicy::Orphan => {
             format!("left as it is: {name} is being deleted with deletionPolicy Orphan")
@@ -258,6 +260,7 @@ fn namespace(meta: &ObjectMeta, opt_outs: Vec<OptOut>) -> Namespace {
         labels: meta.labels.iter().flatten().map(|(key, value)| (&**key, &**value)).collect(),
         created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0),
         terminating: meta.deletion_timestamp.is_some(),
+        pods_gone: false,
         opt_outs: opt_outs.into_iter().collect(),
         serves: None,
         closed: false,

@@ -32,6 +32,7 @@ mod state;
 #[cfg(test)]
 mod state_key;
 mod steps;
+mod terminating;
 #[cfg(test)]
 mod tests;
 mod waves;

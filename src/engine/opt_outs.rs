@@ -103,6 +103,9 @@ impl Engine {
         }
         let Some(entry) = self.observed.get(ns) else { return };
         let Some(namespace) = &entry.namespace else { return };
+        if namespace.terminating {
+            return self.outbox.opt_outs.leave_alone(ns);
+        }
         let decision = self.baselines.decide(namespace, &entry.holdings()).decision;
         let found = match &decision {
             Decision::Protected(baseline) => {

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use super::{
     Engine,
     clock::Now,
+    installs::about_baseline,
     outbox::flapping::REPAIRS,
     sample::{MetricSample, Outcome},
     writes::{Announcement, Cause, Job, Task},
@@ -125,6 +126,18 @@ impl Engine {
                     FindingReason::Violation(ViolationReason::Bypassed) => (EventReason::BaselineBypassed, "is bypassed"),
                     FindingReason::Violation(ViolationReason::ControlPlaneBlocked) => {
                         (EventReason::ControlPlaneBlocked, "blocks the control plane")
+                    }
+                    FindingReason::Violation(ViolationReason::MissingWhileTerminating) => {
+                        warn!(namespace = %ns, baseline = %baseline, "policies are missing: {}", problem.message);
+                        let note = format!("namespace {ns}: {}", problem.message);
+                        self.announcements.push(about_baseline(
+                            baseline,
+                            tracked,
+                            EventReason::MissingWhileTerminating,
+                            note,
+                            now,
+                        ));
+                        continue;
                     }
                     _ => continue,
                 };

@@ -61,6 +61,7 @@ impl Engine {
         if !was_synced && self.is_synced() {
             info!(namespaces = self.observed.iter().count(), baselines = self.tracked.len(), "everything is listed: work begins");
             self.believe_labels();
+            self.believe_losses();
             self.plans_changed(now);
         }
     }

@@ -154,8 +154,11 @@ impl Engine {
         ours.map(|(name, tracked)| (name, tracked.stored_conditions()))
     }
 
-    /// The Kubernetes Events to publish since the last call.
+    /// The Kubernetes Events to publish since the last call. In a namespace that is being deleted, the API server takes none.
     pub fn take_announcements(&mut self) -> Vec<Announcement> {
-        std::mem::take(&mut self.announcements)
+        let is_going = |a: &Announcement| a.reason.is_namespaced() && self.observed.is_terminating(&a.namespace);
+        let mut announcements = std::mem::take(&mut self.announcements);
+        announcements.retain(|announcement| !is_going(announcement));
+        announcements
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use super::{
     Engine,
-    assess::{Assessment, assess},
+    assess::{Assessment, Surroundings, assess},
     clock::Now,
     facts::namespaces::{ChangeOrigin, Entry},
     jobs::cause,
@@ -108,8 +108,9 @@ impl Engine {
 
     pub(super) fn assess(&self, ns: &NamespaceName, entry: &Entry, now: Now) -> Assessment {
         let failure = |policy: &str| self.outbox.policies.problem(ns, policy);
-        let contested = self.outbox.policies.contested(ns);
-        assess(entry, &self.baselines, &self.targets, failure, contested, self.census.counted(), now.wall)
+        let around =
+            Surroundings { baselines: &self.baselines, targets: &self.targets, census: self.census.counted(), now: now.wall };
+        assess(entry, self.observed.lacking_since(ns), &around, failure, self.outbox.policies.contested(ns))
     }
 
     fn assess_namespace(&mut self, name: &NamespaceName, now: Now) {
@@ -133,6 +134,8 @@ impl Engine {
         if let Some(entry) = self.observed.get(pass.name) {
             pass.found = self.assess(pass.name, entry, pass.now);
         }
+        let since = self.observed.lacking_since(pass.name).unwrap_or(pass.now.wall);
+        self.observed.set_lacking_since(pass.name, pass.found.lacks.then_some(since));
         if let Some(wait) = pass.found.look_again {
             self.outbox.policies.look_again(pass.name, pass.now.instant + wait);
         }
@@ -186,7 +189,9 @@ impl Engine {
     /// Notes the progress of each rollout in this namespace.
     fn note_wave(&mut self, pass: &mut Pass<'_>) {
         let Assessment { findings, drifts, baseline, frozen, .. } = &pass.found;
-        self.note_progress(pass.name, findings, drifts, baseline.as_ref(), *frozen);
+        // No rollout waits for a namespace that is being deleted.
+        let baseline = baseline.as_ref().filter(|_| !self.observed.is_terminating(pass.name));
+        self.note_progress(pass.name, findings, drifts, baseline, *frozen);
     }
 
     /// Forgets that the namespace was ours, if no policy of ours is left and no baseline claims it. Then the namespace is assessed again.
@@ -210,7 +215,7 @@ impl Engine {
                 self.waits_no_more(name);
             } else if !pass.in_flight {
                 let before = std::mem::replace(&mut entry.standing, ChangeOrigin::Settled);
-                if before == ChangeOrigin::Bootstrapping && self.leads {
+                if before == ChangeOrigin::Bootstrapping && self.leads && !pass.found.lacks {
                     // The answers to the first writes were lost, so the sample is taken here.
                     self.samples.push(MetricSample::Protected(waited));
                 }

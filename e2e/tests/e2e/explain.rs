@@ -27,7 +27,7 @@ async fn explained(world: &World, namespace: &str) -> String {
 }
 
 /// The output for a namespace that is not protected.
-async fn explained_as_open(world: &World, namespace: &str) -> String {
+pub async fn explained_as_open(world: &World, namespace: &str) -> String {
     printed(world, namespace, 3).await
 }
 

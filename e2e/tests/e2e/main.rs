@@ -54,6 +54,7 @@ mod signals;
 mod stalled;
 mod support;
 mod suspend;
+mod terminating;
 mod text_of_others;
 mod uninstall;
 mod writes_failing;

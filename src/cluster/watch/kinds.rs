@@ -41,7 +41,7 @@ pub fn everything(
     let problem = |set: WatchedSet| WatchProblem::about(set.as_str(), set.is_optional(), telemetry);
     let all = watcher::Config::default;
     let namespaces = events_of::<SlimNamespace>(client, all());
-    let namespaces = changes(namespaces, problem(WatchedSet::Namespaces), |ns| ns.metadata, Event::Namespace);
+    let namespaces = changes(namespaces, problem(WatchedSet::Namespaces), |ns| ns, Event::Namespace);
     let policies = events_of::<SlimPolicy>(client, all());
     let policies = changes(policies, problem(WatchedSet::Policies), |policy| Box::new(policy.into()), Event::Policy);
     let baselines = watch_dynamic::<RawBaseline>(client, None, all());

@@ -1,13 +1,13 @@
 //! The events of the watches. Every watched set reports the same five kinds of change.
 
-use k8s_openapi::{
-    api::{apps::v1::ControllerRevision, networking::v1::NetworkPolicy},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::api::{apps::v1::ControllerRevision, networking::v1::NetworkPolicy};
 
 use super::{baseline::RawBaseline, installs::InstallLease, opt_out::RawOptOut};
 use crate::{
-    api::backends::{Configuration, ConfigurationKind},
+    api::{
+        SlimNamespace,
+        backends::{Configuration, ConfigurationKind},
+    },
     policy::{dns::DnsEvent, plugins::PluginSeen},
 };
 
@@ -31,7 +31,7 @@ pub enum Change<T> {
 #[expect(clippy::large_enum_variant, reason = "namespaces come most often, and a box for each costs more than a copy")]
 pub enum Event {
     /// A namespace.
-    Namespace(Change<ObjectMeta>),
+    Namespace(Change<SlimNamespace>),
     /// A NetworkPolicy.
     Policy(Change<Box<NetworkPolicy>>),
     /// A baseline.

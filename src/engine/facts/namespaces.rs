@@ -9,10 +9,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::{
-    api::{NamespaceName, Role, Uid, other_tools::OtherTools, resource_version},
+    api::{NamespaceName, Role, SlimNamespace, Uid, other_tools::OtherTools, resource_version},
     policy::{
         drift::{Fingerprint, Interner, Policies},
         listing::Listing,
@@ -96,6 +96,11 @@ impl Entry {
         Holdings { any, opted_out: self.opted_out.as_deref().copied(), baselines, owner: self.owner.clone() }
     }
 
+    /// Whether it is being deleted.
+    pub fn is_terminating(&self) -> bool {
+        self.namespace.as_ref().is_some_and(|namespace| namespace.terminating)
+    }
+
     /// Whether a policy of ours is there now.
     pub fn holds_ours(&self) -> bool {
         self.policies.values().any(|p| p.ours)
@@ -132,6 +137,8 @@ pub struct Observed {
     // Boxed, because the tree reserves space for more entries than it holds.
     entries: BTreeMap<NamespaceName, Box<Entry>>,
     flights: HashMap<NamespaceName, Flight>,
+    /// Since when a namespace lacks a planned policy that nobody can create, because the namespace is being deleted.
+    lacking: BTreeMap<NamespaceName, Timestamp>,
     texts: Interner,
     tools: Arc<OtherTools>,
     relisted_namespaces: Listing<NamespaceName>,
@@ -165,6 +172,24 @@ impl Observed {
     /// The uid of a namespace.
     pub fn uid(&self, name: &str) -> Option<Uid> {
         self.entries.get(name)?.uid.clone()
+    }
+
+    /// Whether a namespace is being deleted.
+    pub fn is_terminating(&self, name: &NamespaceName) -> bool {
+        self.entries.get(name).is_some_and(|entry| entry.is_terminating())
+    }
+
+    /// Since when a namespace lacks a planned policy that nobody can create, because the namespace is being deleted.
+    pub fn lacking_since(&self, name: &NamespaceName) -> Option<Timestamp> {
+        self.lacking.get(name).copied()
+    }
+
+    /// Sets that; `None`: it lacks none.
+    pub fn set_lacking_since(&mut self, name: &NamespaceName, since: Option<Timestamp>) {
+        match since {
+            Some(since) => drop(self.lacking.insert(name.clone(), since)),
+            None => drop(self.lacking.remove(name)),
+        }
     }
 
     /// The labels of a namespace.
@@ -213,7 +238,8 @@ impl Observed {
     }
 
     /// Stores a namespace from the watch. Returns its name if something changed that the plan depends on.
-    pub fn namespace_seen(&mut self, meta: &ObjectMeta) -> Option<NamespaceName> {
+    pub fn namespace_seen(&mut self, seen: &SlimNamespace) -> Option<NamespaceName> {
+        let meta = &seen.metadata;
         let name = self.name(meta.name.as_deref()?);
         self.relisted_namespaces.names(|| name.clone());
         let texts = &mut self.texts;
@@ -225,6 +251,7 @@ impl Observed {
             labels: labels.into_iter().map(|(key, value)| (texts.get(key), value)).collect(),
             created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
             terminating: meta.deletion_timestamp.is_some(),
+            pods_gone: seen.pods_gone,
             opt_outs: NamespaceOptOuts::default(),
             serves: None,
             closed: false,
@@ -238,6 +265,7 @@ impl Observed {
             entry.opted_out = None;
             entry.standing = ChangeOrigin::Found;
             entry.owner = None;
+            self.lacking.remove(&name);
             entry.uid = uid;
             doubt(self.flights.get_mut(&name));
         }
@@ -280,6 +308,7 @@ impl Observed {
     /// Forgets a deleted namespace. Its policies stay until the watch reports that they are gone.
     pub fn namespace_deleted(&mut self, name: &NamespaceName) {
         doubt(self.flights.get_mut(name));
+        self.lacking.remove(name);
         let Some(entry) = self.entries.get_mut(name) else { return };
         let policies = std::mem::take(&mut entry.policies);
         **entry = Entry { policies, ..Entry::default() };
@@ -477,6 +506,7 @@ impl Observed {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
     use serde_json::json;
 
     use super::*;
@@ -488,8 +518,8 @@ mod tests {
         p
     }
 
-    fn meta(name: &str, uid: &str) -> ObjectMeta {
-        ObjectMeta { name: Some(name.into()), uid: Some(uid.into()), ..Default::default() }
+    fn meta(name: &str, uid: &str) -> SlimNamespace {
+        ObjectMeta { name: Some(name.into()), uid: Some(uid.into()), ..ObjectMeta::default() }.into()
     }
 
     #[test]
@@ -638,7 +668,8 @@ mod tests {
         let mut o = Observed::default();
         assert!(o.namespace_seen(&meta("a", "1")).is_some());
         assert_eq!(o.namespace_seen(&meta("a", "1")), None);
-        let labelled = ObjectMeta { labels: Some([("x".to_owned(), "y".to_owned())].into()), ..meta("a", "1") };
+        let labels = Some([("x".to_owned(), "y".to_owned())].into());
+        let labelled = ObjectMeta { labels, ..meta("a", "1").metadata }.into();
         assert!(o.namespace_seen(&labelled).is_some());
     }
 

@@ -21,7 +21,7 @@ use crate::{
         NamespaceName, PolicyBaselineStatus,
         baseline::{ControlPlaneBackends, DeletionPolicy, DnsFound, DnsStatus, DriftRecord, Mode, NamespaceCounts},
         names::FINALIZER,
-        reason::{ConditionType, Failure},
+        reason::{ConditionType, Failure, ViolationReason},
         rollout::RolloutStatus,
     },
     engine::{
@@ -281,6 +281,12 @@ impl BaselineState {
         let notices = self.stored.iter().flat_map(|status| &status.notices).filter(|n| n.namespace == ns.as_str());
         let violations = violations.map(move |v| (told(&v.policy, v.reason.into(), &v.message), v.since.0));
         violations.chain(notices.map(move |n| (told(&n.policy, n.reason.into(), &n.message), n.since.0)))
+    }
+
+    /// The namespaces that, as the stored status says, lost policies while they were being deleted. With the time since when.
+    pub fn told_losses(&self) -> impl Iterator<Item = (&str, Timestamp)> {
+        let violations = self.stored.iter().flat_map(|status| &status.violations);
+        violations.filter(|v| v.reason == ViolationReason::MissingWhileTerminating).map(|v| (&*v.namespace, v.since.0))
     }
 
     /// The conditions in the stored status.

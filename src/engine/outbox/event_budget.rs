@@ -43,8 +43,7 @@ impl EventBudgets {
         self.sweep(now);
         let mut admitted = self.release(now);
         for announcement in latest {
-            // Tenants cause none of the others.
-            if !announcement.reason.is_namespaced() || self.take_one(&announcement.namespace, now) {
+            if !announcement.reason.is_caused_by_tenants() || self.take_one(&announcement.namespace, now) {
                 admitted.push(announcement);
             } else {
                 self.leave_out(announcement);
@@ -177,6 +176,8 @@ mod tests {
         assert_eq!(budgets.admit(drift("b", 1), now).len(), 1);
         let cluster = about("default", EventReason::WaitsForInstall);
         assert_eq!(budgets.admit(vec![cluster; 50], now).len(), 50, "nobody in a namespace causes these");
+        let lost = vec![about("default", EventReason::MissingWhileTerminating); 50];
+        assert_eq!(EventBudgets::default().admit(lost, now).len(), 20, "tenants cause these, although they are about a baseline");
         let later = budgets.admit(vec![], now + RATE.then_one_in * 2);
         let reasons: Vec<_> = later.iter().map(|a| a.reason).collect();
         assert_eq!(reasons, [EventReason::BaselineBypassed, EventReason::DriftRepaired]);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use strum::VariantArray;
 
-use super::harness::{EngineHarness, entries, ready};
+use super::harness::{EngineHarness, entries, named, ready};
 use crate::{
     api::{
         backends::{Configuration, ConfigurationKind, ServiceName},
@@ -376,7 +376,7 @@ fn a_namespace_that_is_made_anew_under_its_name_is_held_though_the_former_was_cl
     let mut sim = EngineHarness::protected();
     sim.see(calls("a"));
     sim.settle();
-    let gone = serde_json::from_value(json!({"name": "a", "uid": "uid-a"})).unwrap();
+    let gone = named(json!({"name": "a", "uid": "uid-a"}));
     for policy in ALL {
         sim.delete("a", policy);
     }

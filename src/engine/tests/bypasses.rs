@@ -222,5 +222,5 @@ fn one_namespace_more_or_less_changes_no_verdict_about_names() {
 fn gone(sim: &mut EngineHarness, name: &str) {
     let meta = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
     sim.policies.retain(|(namespace, _), _| namespace != name);
-    sim.see(Event::Namespace(Change::Deleted(meta)));
+    sim.see(Event::Namespace(Change::Deleted(meta.into())));
 }

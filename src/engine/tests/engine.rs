@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
-use super::harness::{EngineHarness, ready, with_policies};
+use super::harness::{EngineHarness, named, ready, with_policies};
 use crate::{
     api::reason::{EventReason, Failure, ViolationReason},
     engine::{
@@ -261,7 +261,7 @@ fn i3_nothing_is_removed_while_something_planned_is_going() {
 }
 
 #[test]
-fn i5_a_namespace_that_is_found_terminating_is_left_alone() {
+fn i5_nothing_is_created_in_a_namespace_that_is_found_terminating() {
     let mut sim = EngineHarness::new();
     sim.baseline(1, json!({}));
     sim.namespace("a");
@@ -271,7 +271,7 @@ fn i5_a_namespace_that_is_found_terminating_is_left_alone() {
     sim.engine.done(Done { job, results }, now);
     let going = json!({"name": "a", "uid": "uid-a", "creationTimestamp": "1970-01-01T00:10:00Z",
         "deletionTimestamp": "1970-01-01T00:20:00Z", "labels": {"kubernetes.io/metadata.name": "a"}});
-    sim.see(Event::Namespace(Change::Applied(serde_json::from_value::<ObjectMeta>(going).unwrap())));
+    sim.see(Event::Namespace(Change::Applied(named(going))));
     sim.pass(Duration::from_secs(100));
     assert_eq!(sim.jobs().len(), 0);
     assert!(sim.engine.take_announcements().is_empty());
@@ -507,9 +507,9 @@ fn what_a_deletion_has_still_to_remove_is_counted_where_it_is_looked_at_and_only
     let message = told(&mut sim);
     assert!(message.contains("9 of its policies"), "{message}");
     // One namespace is gone, one is being deleted, and the last one loses a policy.
-    sim.see(Event::Namespace(Change::Deleted(serde_json::from_value(json!({"name": "a", "uid": "uid-a"})).unwrap())));
+    sim.see(Event::Namespace(Change::Deleted(named(json!({"name": "a", "uid": "uid-a"})))));
     let terminating = json!({"name": "b", "uid": "uid-b", "deletionTimestamp": "1970-01-01T00:20:00Z"});
-    sim.see(Event::Namespace(Change::Applied(serde_json::from_value(terminating).unwrap())));
+    sim.see(Event::Namespace(Change::Applied(named(terminating))));
     sim.delete("c", "baseline-default-deny-ingress");
     let message = told(&mut sim);
     assert!(message.contains("2 of its policies"), "{message}");

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use strum::VariantArray;
 
 use crate::{
-    api::{PolicyBaselineStatus, backends::ConfigurationKind, reason::Failure},
+    api::{PolicyBaselineStatus, SlimNamespace, backends::ConfigurationKind, reason::Failure},
     engine::{
         Engine,
         clock::Now,
@@ -125,7 +125,7 @@ impl EngineHarness {
         labels["kubernetes.io/metadata.name"] = name.into();
         let meta =
             json!({"name": name, "uid": format!("uid-{name}"), "creationTimestamp": "1970-01-01T00:10:00Z", "labels": labels});
-        self.see(Event::Namespace(Change::Applied(serde_json::from_value::<ObjectMeta>(meta).unwrap())));
+        self.see(Event::Namespace(Change::Applied(named(meta))));
     }
 
     pub fn baseline(&mut self, generation: i64, spec: Value) {
@@ -270,6 +270,11 @@ impl EngineHarness {
         sim.pass(Duration::from_secs(5));
         sim
     }
+}
+
+/// A namespace with this metadata.
+pub fn named(metadata: Value) -> SlimNamespace {
+    serde_json::from_value::<ObjectMeta>(metadata).unwrap().into()
 }
 
 /// A spec with the default of `policies`, as the API server stores it.

@@ -105,18 +105,18 @@ impl Here {
             }
             Deed::Label(labelled) => {
                 self.labelled = labelled;
-                self.sim.see(Event::Namespace(Change::Applied(meta(self.uid, labelled, false))));
+                self.sim.see(Event::Namespace(Change::Applied(meta(self.uid, labelled, false).into())));
             }
-            Deed::Terminate => self.sim.see(Event::Namespace(Change::Applied(meta(self.uid, self.labelled, true)))),
+            Deed::Terminate => self.sim.see(Event::Namespace(Change::Applied(meta(self.uid, self.labelled, true).into()))),
             Deed::Gone => {
                 while let Some(name) = self.policy(0) {
                     self.sim.delete(HERE, &name);
                 }
-                self.sim.see(Event::Namespace(Change::Deleted(meta(self.uid, self.labelled, true))));
+                self.sim.see(Event::Namespace(Change::Deleted(meta(self.uid, self.labelled, true).into())));
             }
             Deed::Comes => {
                 self.uid += 1;
-                self.sim.see(Event::Namespace(Change::Applied(meta(self.uid, self.labelled, false))));
+                self.sim.see(Event::Namespace(Change::Applied(meta(self.uid, self.labelled, false).into())));
             }
         }
     }

@@ -21,4 +21,5 @@ mod opt_outs;
 mod others;
 mod plugins;
 mod rollout;
+mod terminating;
 mod timed;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::harness::{EngineHarness, OWN};
+use super::harness::{EngineHarness, OWN, named};
 use crate::{
     api::{
         DecidedLabel::{self, Exempt, Protected},
@@ -256,7 +256,7 @@ fn only_the_leader_labels_and_what_goes_is_left_alone() {
     let mut sim = labelling();
     let going = json!({"name": "a", "uid": "uid-a", "creationTimestamp": "1970-01-01T00:10:00Z",
         "deletionTimestamp": "1970-01-01T00:20:00Z", "labels": {}});
-    sim.see(Event::Namespace(Change::Applied(serde_json::from_value(going).unwrap())));
+    sim.see(Event::Namespace(Change::Applied(named(going))));
     assert_eq!(words(&due(&mut sim)), [""; 0], "I5");
     // The namespace is gone between the assessment and the write.
     let mut sim = labelling();
@@ -286,7 +286,7 @@ fn a_write_that_fails_is_tried_again_later_and_later_and_at_once_for_a_namespace
     let writes = due(&mut sim);
     written(&mut sim, &writes, Err(WriteError::Failed { reason: Failure::Forbidden, message: "said no".into() }));
     let anew = json!({"name": "a", "uid": "another", "creationTimestamp": "1970-01-01T00:10:00Z", "labels": {}});
-    sim.see(Event::Namespace(Change::Applied(serde_json::from_value(anew).unwrap())));
+    sim.see(Event::Namespace(Change::Applied(named(anew))));
     assert_eq!(words(&due(&mut sim)), ["a exempt"]);
 }
 

@@ -177,7 +177,7 @@ pub struct Holdings {
 /// What the operator does in a namespace.
 #[derive(Clone, Debug)]
 pub enum Decision {
-    /// The namespace is being deleted: the operator does nothing.
+    /// The namespace is being deleted, and no baseline keeps policies there: the operator does nothing.
     LeaveAlone,
     /// No baseline applies. The operator removes what an existing baseline left there.
     Unselected,
@@ -187,7 +187,7 @@ pub enum Decision {
     /// The namespace is older than the baseline and holds no policy of ours: the operator only reports it.
     Reported(Arc<Baseline>),
     /// The operator keeps this baseline's policies here: those that its spec asks for, or a former revision until a rollout
-    /// reaches the namespace.
+    /// reaches the namespace. If the namespace is being deleted: those of them that still exist.
     Protected(Arc<Baseline>),
 }
 
@@ -203,12 +203,20 @@ pub struct Assignment {
 }
 
 impl Baselines {
-    /// Decides what the operator does in one namespace.
+    /// Decides what the operator does in one namespace. In a namespace that is being deleted, only the baseline that protects it counts,
+    /// as long as pods may run there.
     pub fn decide(&self, ns: &Namespace, holdings: &Holdings) -> Assignment {
-        let nothing = |decision| Assignment { decision, shadowed: vec![], audits: vec![] };
-        if ns.terminating {
-            return nothing(Decision::LeaveAlone);
+        if !ns.terminating {
+            return self.decide_living(ns, holdings);
         }
+        let decision = match self.decide_living(ns, holdings).decision {
+            Decision::Protected(baseline) if !ns.pods_gone => Decision::Protected(baseline),
+            _ => Decision::LeaveAlone,
+        };
+        Assignment { decision, shadowed: vec![], audits: vec![] }
+    }
+
+    fn decide_living(&self, ns: &Namespace, holdings: &Holdings) -> Assignment {
         let (audits, mut enforcing): (Vec<_>, Vec<_>) =
             self.valid.iter().filter(|b| !b.deleting && b.selects(ns)).cloned().partition(|b| b.mode == Mode::Audit);
         // A label can be forged, and a forged label that names a stalled baseline must not stop repairs. So the label freezes
@@ -339,9 +347,21 @@ mod tests {
     }
 
     #[test]
-    fn i5_a_namespace_that_is_being_deleted_is_left_alone() {
-        let b = all(vec![checked_at("b", OLD, json!({}))]);
-        assert_eq!(winner(&b, &Namespace { terminating: true, ..namespace("a", &[]) }), "leave alone");
+    fn i5_in_a_namespace_that_is_being_deleted_only_what_is_protected_is_kept_while_pods_may_run() {
+        let going = || Namespace { terminating: true, ..namespace("a", &[]) };
+        let b = all(vec![checked_at("b", OLD, json!({})), checked_at("c", OLD, json!({}))]);
+        let verdict = b.decide(&going(), &Holdings::default());
+        assert_eq!((tell(&verdict.decision), verdict.shadowed.len()), ("protected b".into(), 0));
+        assert_eq!(winner(&b, &Namespace { pods_gone: true, ..going() }), "leave alone");
+        for (existing, expected) in [("Report", "leave alone"), ("Enforce", "protected b")] {
+            let b = all(vec![checked_at("b", NEW, json!({"existingNamespaces": existing}))]);
+            assert_eq!(winner(&b, &going()), expected);
+        }
+        // Nothing is removed there, and nothing is only reported.
+        let elsewhere = json!({"namespaceSelector": {"matchLabels": {"x": "y"}}});
+        assert_eq!(winner(&all(vec![checked_at("b", OLD, elsewhere)]), &going()), "leave alone");
+        let audit = all(vec![checked_at("b", OLD, json!({"mode": "Audit"}))]).decide(&going(), &Holdings::default());
+        assert_eq!((tell(&audit.decision), audit.audits.len()), ("leave alone".into(), 0));
     }
 
     #[test]

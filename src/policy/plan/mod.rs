@@ -40,6 +40,8 @@ pub struct Namespace {
     pub created: Timestamp,
     /// The namespace is being deleted.
     pub terminating: bool,
+    /// It is being deleted, and it is proven that no pod is left there.
+    pub pods_gone: bool,
     /// Its opt-outs that have not expired.
     pub opt_outs: NamespaceOptOuts,
     /// If the API server calls a Service in this namespace: which object declares that, as text.

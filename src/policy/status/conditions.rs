@@ -80,7 +80,10 @@ pub enum Going {
 pub fn conditions(health: &ConditionInputs, found: &NamespaceFindings, previous: &[Condition], now: Timestamp) -> Vec<Condition> {
     let (ready, reason, message) = ready(health, found.counts);
     let is_stalled = health.stalled.is_some();
-    let is_reconciling = !ready && !is_stalled && !health.suspended && health.awaiting.is_none() && health.paused.is_none();
+    // What was deleted in a namespace that is going cannot be created again, so nothing is under way.
+    let is_lost = reason == state::MISSING_WHILE_TERMINATING;
+    let is_reconciling =
+        !ready && !is_stalled && !health.suspended && health.awaiting.is_none() && health.paused.is_none() && !is_lost;
     let reconciling =
         if is_reconciling { (reason, message.clone()) } else { (state::SETTLED, "nothing is under way".to_owned()) };
     let stalled = health.stalled.clone().unwrap_or((state::VALID, "the spec is valid".to_owned()));
@@ -185,7 +188,7 @@ fn not_listed(resources: &[&str]) -> (&'static str, String) {
 }
 
 fn ready<'a>(health: &'a ConditionInputs, counts: &NamespaceCounts) -> (bool, &'a str, String) {
-    let NamespaceCounts { selected, protected, pending, drifted, failed, reported, held, .. } = *counts;
+    let NamespaceCounts { selected, protected, pending, drifted, failed, unprotected, reported, held, .. } = *counts;
     if let Some((reason, message)) = &health.stalled {
         return (false, reason, message.clone());
     }
@@ -213,6 +216,12 @@ fn ready<'a>(health: &'a ConditionInputs, counts: &NamespaceCounts) -> (bool, &'
         let message =
             format!("{failed} of {selected} selected namespaces could not be written; they are tried again, see violations");
         return (false, state::WRITES_FAILING, message);
+    }
+    if unprotected > 0 {
+        let message = format!(
+            "{unprotected} of {selected} selected namespaces are being deleted and lack policies, which nobody can create there any more; pods may still run there, see violations"
+        );
+        return (false, state::MISSING_WHILE_TERMINATING, message);
     }
     if let Some(rollout) = health.rollout {
         return (false, state::ROLLING_OUT, progress(rollout));
@@ -296,6 +305,14 @@ mod tests {
         let pending = NamespaceCounts { selected: 3, pending: 1, ..Default::default() };
         assert_eq!(told(&health(), &pending)[..2], ["Ready=False WritingPolicies", "Reconciling=True WritingPolicies"]);
         let failed = NamespaceCounts { failed: 1, ..pending };
+        assert_eq!(told(&health(), &failed)[..2], ["Ready=False WritesFailing", "Reconciling=True WritesFailing"]);
+    }
+
+    #[test]
+    fn i5_what_a_namespace_lost_while_it_is_being_deleted_is_a_reason_of_its_own_and_nothing_is_under_way() {
+        let lost = NamespaceCounts { selected: 3, unprotected: 1, pending: 1, ..Default::default() };
+        assert_eq!(told(&health(), &lost)[..2], ["Ready=False MissingWhileTerminating", "Reconciling=False Settled"]);
+        let failed = NamespaceCounts { failed: 1, ..lost };
         assert_eq!(told(&health(), &failed)[..2], ["Ready=False WritesFailing", "Reconciling=True WritesFailing"]);
     }
 

@@ -16,6 +16,8 @@ pub enum NamespaceState {
     Drifted,
     /// A write was refused or failed.
     Failed,
+    /// The namespace is being deleted and lacks planned policies, which nobody can create there. Pods may still run there.
+    Unprotected,
     /// The namespace is older than the baseline, which only reports it.
     Reported,
     /// Ingress stays open because the API server calls a Service there. All else is in place.

@@ -201,6 +201,7 @@ impl Ledger {
             NamespaceState::Pending => add(&mut counts.pending),
             NamespaceState::Drifted => add(&mut counts.drifted),
             NamespaceState::Failed => add(&mut counts.failed),
+            NamespaceState::Unprotected => add(&mut counts.unprotected),
             NamespaceState::Reported => add(&mut counts.reported),
             NamespaceState::Held => add(&mut counts.held),
             NamespaceState::Frozen => add(&mut counts.frozen),
@@ -430,9 +431,10 @@ mod tests {
                         ledger.set(&name, finding, at(0));
                     }
                 }
-                let NamespaceCounts { selected, protected, pending, drifted, failed, reported, held, frozen, shadowed, .. } =
-                    *ledger.counts();
-                prop_assert_eq!(selected, protected + pending + drifted + failed + reported + held + frozen);
+                let NamespaceCounts {
+                    selected, protected, pending, drifted, failed, unprotected, reported, held, frozen, shadowed, ..
+                } = *ledger.counts();
+                prop_assert_eq!(selected, protected + pending + drifted + failed + unprotected + reported + held + frozen);
                 prop_assert_eq!((selected + shadowed) as usize, ledger.records.len());
             }
         }

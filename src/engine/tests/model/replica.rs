@@ -270,8 +270,8 @@ impl Replica {
     fn tell(&mut self, news: News, cluster: &Cluster) {
         let policy = |name, policy| Box::new(cluster.policy_object(name, policy));
         self.see(match news {
-            News::Namespace(ns) => Event::Namespace(Change::Applied(cluster.namespace_object(ns))),
-            News::NamespaceGone(ns) => Event::Namespace(Change::Deleted(cluster.namespace_object(ns))),
+            News::Namespace(ns) => Event::Namespace(Change::Applied(cluster.namespace_object(ns).into())),
+            News::NamespaceGone(ns) => Event::Namespace(Change::Deleted(cluster.namespace_object(ns).into())),
             News::Policy(name, made) => Event::Policy(Change::Applied(policy(name, made))),
             News::PolicyGone(..) if cluster.broken == Some(Broken::LosesDeletions) => return,
             News::PolicyGone(name, made) => Event::Policy(Change::Deleted(policy(name, made))),

@@ -3,6 +3,7 @@
 use stateright::Property;
 
 use super::{
+    Action,
     cluster::{Cluster, Deed, Make, Name, Owner, Plan, Write},
     replica::{Shown, Step},
     setup::Setup,
@@ -27,7 +28,12 @@ pub fn properties(setup: &Setup) -> Vec<Property<Setup>> {
         Property::always("I4: nothing that is not ours is touched", |_, world: &World| world.keeps(Rule::TouchedForeign)),
         Property::always("bypasses: at rest each is told", |_, world: &World| !world.is_at_rest() || world.tells_bypasses()),
         Property::always("orphans: at rest each is counted", |_, world: &World| !world.is_at_rest() || world.counts_orphans()),
-        Property::always("I5: a namespace that is going is left alone", |_, world: &World| world.keeps(Rule::WroteToGoing)),
+        Property::always("I5: nothing is created or removed in a namespace that is going", |_, world: &World| {
+            world.keeps(Rule::WroteToGoing)
+        }),
+        Property::always("I5: what is left in a namespace that is going is right", |_, world: &World| {
+            !world.only_waits_for_the_end() || world.what_is_left_is_right()
+        }),
         Property::always("I6: nothing is sent with a closed gate", |_, world: &World| world.keeps(Rule::SentUnelected)),
         Property::always("removals: after all that is planned", |_, world: &World| world.keeps(Rule::RemovedEarly)),
         Property::always("removals: of a living, valid baseline", |_, world: &World| world.keeps(Rule::RemovedUnasked)),
@@ -69,6 +75,21 @@ impl World {
         let mut actions = Vec::new();
         self.goes_on(&mut actions);
         actions.is_empty()
+    }
+
+    /// Whether the namespace is being deleted, and nothing but its end can happen by itself.
+    fn only_waits_for_the_end(&self) -> bool {
+        let mut actions = Vec::new();
+        self.goes_on(&mut actions);
+        !actions.is_empty() && actions.iter().all(|action| matches!(action, Action::Vanish))
+    }
+
+    /// Whether each planned policy that still exists is right, if its namespace is selected.
+    fn what_is_left_is_right(&self) -> bool {
+        let Cluster { namespace, policies, baseline, roles, .. } = &self.cluster;
+        let selected = namespace.is_some_and(|ns| ns.selected);
+        let Some(plan) = baseline.and_then(|b| b.asked).filter(|_| selected) else { return true };
+        (0..*roles).all(|role| policies.get(&Name::Planned(plan, role)).is_none_or(|policy| policy.make == Make::RIGHT))
     }
 
     fn is_as_planned(&self) -> bool {
@@ -139,7 +160,8 @@ impl World {
             self.found(Rule::DeletedPlanned, removes && planned.contains(&name));
             self.found(Rule::RemovedEarly, removes && !confirmed);
             self.found(Rule::RemovedUnasked, removes && shown.baseline.and_then(|b| b.asked).is_none());
-            self.found(Rule::WroteToGoing, shown.namespace.is_none_or(|ns| ns.terminating));
+            let repairs = matches!(deed, Deed::Apply(Some(_)));
+            self.found(Rule::WroteToGoing, shown.namespace.is_none_or(|ns| ns.terminating && !repairs));
         }
     }
 

@@ -113,6 +113,11 @@ fn i4_forged_policies_are_told_and_counted_by_each_of_two_leaders() {
 }
 
 #[test]
+fn i5_holds_in_a_namespace_that_is_being_deleted_whatever_tenants_do_there() {
+    holds(Setup { budget: Budget { namespace: 1, tenant: 2, lags: 0, ..NOTHING }, ..SETTLED }, 1_000);
+}
+
+#[test]
 fn the_model_finds_each_rule_that_is_broken() {
     let with = |budget| Setup { budget, ..ONE };
     let edits = with(Budget { edits: 1, ..NOTHING });

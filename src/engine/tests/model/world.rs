@@ -17,7 +17,7 @@ pub enum Rule {
     Opened,
     /// I4: it changed or deleted a policy that is not ours.
     TouchedForeign,
-    /// I5: it wrote to a namespace that was being deleted or gone.
+    /// I5: it created or removed a policy in a namespace that was being deleted, or wrote to one that was gone.
     WroteToGoing,
     /// I6: it sent a write while its gate was closed.
     SentUnelected,

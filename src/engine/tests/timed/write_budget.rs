@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -60,7 +59,7 @@ impl Flipping {
         }
         let meta = json!({"name": MOVED, "uid": format!("uid-{MOVED}"), "creationTimestamp": "1970-01-01T00:10:00Z",
             "labels": {"kubernetes.io/metadata.name": MOVED, "team": team}});
-        self.clocked.sim.see(Event::Namespace(Change::Applied(serde_json::from_value::<ObjectMeta>(meta).unwrap())));
+        self.clocked.sim.see(Event::Namespace(Change::Applied(serde_json::from_value(json!({ "metadata": meta })).unwrap())));
         (self.team, self.changes) = (team, self.changes + 1);
         self.works();
     }
