@@ -26,6 +26,7 @@ mod no_host_network;
 mod operator_limits;
 mod opt_out_rules;
 pub mod protect;
+mod protect_terminating;
 mod required_labels;
 mod sane_blocks;
 mod sane_policies;

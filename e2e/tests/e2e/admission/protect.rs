@@ -19,7 +19,7 @@ use crate::support::{namespaces, remove_baseline, until_gone, versions};
 
 const BASELINES_CRD: &str = "policybaselines.policybaseline.io";
 
-async fn protect(world: &World) {
+pub async fn protect(world: &World) {
     choose(world, "protect", async || is_in_force(world).await).await;
 }
 
@@ -201,7 +201,7 @@ async fn protect_leaves_opt_outs_to_their_owners_but_for_what_the_operator_says_
 }
 
 /// A policy with these labels, as a tenant forges it before `protect` is on.
-async fn forge(policies: &Api<NetworkPolicy>, name: &str, labels: &Value) {
+pub async fn forge(policies: &Api<NetworkPolicy>, name: &str, labels: &Value) {
     let policy = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": { "name": name, "labels": labels }, "spec": { "podSelector": {}, "policyTypes": ["Ingress"] } });
     policies.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
@@ -213,7 +213,7 @@ async fn try_delete(policies: &Api<NetworkPolicy>, name: &str) -> kube::Result<(
 }
 
 /// Waits until nobody but the operator and the break-glass group may delete this policy.
-async fn until_refused(policies: &Api<NetworkPolicy>, name: &str, world: &World) {
+pub async fn until_refused(policies: &Api<NetworkPolicy>, name: &str, world: &World) {
     let is_refused = async || try_delete(policies, name).await.is_err_and(|err| err.to_string().contains("protect-living"));
     world.eventually(&format!("{name} is protected"), TIMEOUT, is_refused).await.unwrap();
 }
@@ -224,7 +224,7 @@ async fn until_let_go(policies: &Api<NetworkPolicy>, name: &str, world: &World) 
 }
 
 /// A user who may do this with the NetworkPolicies of all namespaces, and nothing else.
-async fn keeper_of_policies(world: &World, verbs: &[&str]) -> Client {
+pub async fn keeper_of_policies(world: &World, verbs: &[&str]) -> Client {
     let name = World::unique("keeper");
     let client = world.user(&name, &[]).await.unwrap();
     let role = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": name },

@@ -66,7 +66,7 @@ async fn namespaces_come_and_go(options: Options) {
         pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.ok();
     }
     until_gone(&world, &ns).await;
-    // In a terminating namespace these deletions are allowed, although a tenant could not do them one by one.
+    // The namespace controller deletes the policies as a collection, although nobody could do that one by one.
     assert!(!world.operator().unwrap().log().contains(" ERROR "));
 }
 
