@@ -24,7 +24,7 @@ use crate::{
     api::lease::{LONGEST, NAME},
     cluster::{
         error::chain,
-        lease::{self, Election, LeaseConfig, Timing},
+        lease::{self, LeaseConfig, Timing},
         watch::WATCHES,
     },
     operator::{
@@ -163,7 +163,7 @@ async fn operate(args: RunArgs) -> Result<u8, String> {
     let settings = Settings { namespace, instance, label_namespaces: args.label_namespaces, resolv_conf, tools };
     let election = |not_before| {
         if !args.leader_elect {
-            return Election::none();
+            return lease::stand_alone(&clients.requests);
         }
         // The identity must be unique: this run must not take for its own what a killed process or a restored state of the Lease names.
         let identity = format!("{}_{:016x}", settings.instance, RandomState::new().hash_one(std::process::id()));

@@ -84,7 +84,7 @@ pub enum RunError {
     #[error(transparent)]
     ListAgain(WhyListAgain),
     /// What this run knows may be wrong: another run has to list everything.
-    #[error("the API server went back to an older state: the Lease had resourceVersion {seen} before, and has {found} now")]
+    #[error("the API server went back to an older state: it showed resourceVersion {seen} before, and shows {found} now")]
     WentBack {
         /// Seen before.
         seen: u64,

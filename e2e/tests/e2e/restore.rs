@@ -221,6 +221,28 @@ async fn i15_after_a_restore_with_a_bumped_revision_it_is_enforced_without_a_lea
     another_spec_of_the_same_generation(How::Bumped, &["--leader-elect=false"]).await;
 }
 
+/// Nothing is written, no baseline differs, and no watch shows anything: the backup lacks the policies, and the operator knows them.
+#[tokio::test]
+async fn i15_a_restore_of_etcd_that_changes_only_policies_is_noticed_without_a_lease_too() {
+    let Some(mut world) = world().await else { return };
+    let plan = baseline_with(&world, 5301).await;
+    let before = world.namespace("before", &[]).await.unwrap();
+    let backup = Backup::take(&world).await;
+    world.start_operator_with(&["--leader-elect=false"]).await.unwrap();
+    until_holds(&world, &before, &plan).await;
+    for _ in 0..20 {
+        let lost = world.namespace("lost", &[]).await.unwrap();
+        until_holds(&world, &lost, &plan).await;
+    }
+    until_ready(&world, PLATFORM).await;
+
+    backup.restore(&world, How::Plain).await;
+    until_holds(&world, &before, &plan).await;
+    everything_is_protected_again(&world, &before, &plan).await;
+    let operator = world.operator().unwrap();
+    assert_eq!(operator.log().matches(WENT_BACK).count(), 1, "{}", operator.log_tail(40));
+}
+
 async fn restored_while_it_is_down(how: How) {
     let Some(mut world) = world().await else { return };
     world.start_operator_with(&[LEASE]).await.unwrap();

@@ -68,6 +68,11 @@ pub struct Leadership {
 }
 
 impl Leadership {
+    /// The leadership of an instance without an election.
+    pub(super) fn always(gate: WriteFence, led: watch::Receiver<bool>) -> Self {
+        Self { gate, led, may_lead: Arc::default() }
+    }
+
     /// The fence that every write has to pass.
     pub const fn gate(&self) -> &WriteFence {
         &self.gate
@@ -108,7 +113,7 @@ pub struct Election {
 pub enum ElectionEnd {
     /// As requested.
     Resigned,
-    /// The API server answered with a Lease that is older than one that it showed before: its data was restored from a backup. Everything
+    /// The API server answered with something that is older than what it showed before: its data was restored from a backup. Everything
     /// that this instance knows may be wrong.
     WentBack {
         /// The resourceVersion that was seen before.
@@ -125,10 +130,11 @@ impl std::fmt::Debug for Election {
 }
 
 impl Election {
-    /// No election: this instance always leads.
+    /// No election: this instance always leads, and asks nobody for anything.
+    #[cfg(test)]
     pub fn none() -> Self {
         let (resign, resigned) = oneshot::channel();
-        let leadership = Leadership { gate: WriteFence::open(), led: watch::channel(true).1, may_lead: Arc::default() };
+        let leadership = Leadership::always(WriteFence::open(), watch::channel(true).1);
         Self { leadership, resign, task: resigned.map(|_| ElectionEnd::Resigned).boxed() }
     }
 }

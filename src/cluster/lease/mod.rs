@@ -7,6 +7,7 @@
 //!
 //! One file: every decision reads and writes the same few fields.
 
+mod alone;
 mod driver;
 #[cfg(test)]
 mod model;
@@ -18,6 +19,7 @@ use std::{
 
 use super::fence::LONGEST_WRITE;
 use crate::api::lease::LeaseRecord;
+pub use alone::stand_alone;
 pub use driver::{Election, ElectionEnd, Leadership, LeaseConfig, stand};
 
 /// The times of an election.
