@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     bypasses::bypasses,
-    facts::namespaces::Entry,
+    facts::entry::Entry,
     terminating::{Loss, leave_what_is_gone},
 };
 use crate::{

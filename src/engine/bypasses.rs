@@ -3,7 +3,7 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
-use super::facts::namespaces::Entry;
+use super::facts::entry::Entry;
 use crate::{
     api::{Role, reason::ViolationReason},
     policy::{

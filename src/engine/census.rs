@@ -2,7 +2,7 @@
 
 use super::{
     Engine,
-    facts::{census::NamespaceCensus, namespaces::Entry},
+    facts::{census::NamespaceCensus, entry::Entry},
 };
 use crate::{
     api::NamespaceName,

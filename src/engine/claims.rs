@@ -1,7 +1,7 @@
 //! Which namespaces count as ours although they hold none of our policies. An instance that starts believes the stored labels. A namespace
 //! that no baseline claims any more is released. The next baseline treats it as newly found, open or not, as after a restart.
 
-use super::{Engine, facts::namespaces::Entry, outbox::baseline_status::BaselineState, terminating::LACKS_TOO_LONG};
+use super::{Engine, facts::entry::Entry, outbox::baseline_status::BaselineState, terminating::LACKS_TOO_LONG};
 use crate::{
     api::{DecidedLabel, NamespaceName, names::LABEL_DECIDED},
     policy::plan::Decision,

@@ -9,7 +9,7 @@ use super::{
     assess::{Assessment, importance},
     clock::Now,
     facts::{
-        namespaces::Entry,
+        entry::Entry,
         readiness::{ListState, WatchedSet},
     },
     outbox::baseline_status::BaselineState,

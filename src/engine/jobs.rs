@@ -4,7 +4,10 @@ use super::{
     Engine,
     assess::Assessment,
     clock::Now,
-    facts::namespaces::{ChangeOrigin, Entry, Observed},
+    facts::{
+        entry::{ChangeOrigin, Entry},
+        namespaces::Observed,
+    },
     sample::MetricSample,
     writes::{Cause, Done, Job, Task, WriteError, Wrote},
 };

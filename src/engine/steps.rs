@@ -6,7 +6,7 @@ use super::{
     Engine,
     assess::{Assessment, Surroundings, assess},
     clock::Now,
-    facts::namespaces::{ChangeOrigin, Entry},
+    facts::entry::{ChangeOrigin, Entry},
     jobs::cause,
     sample::MetricSample,
     writes::Cause,

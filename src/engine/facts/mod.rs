@@ -5,6 +5,7 @@ pub mod baseline;
 pub mod census;
 pub mod crds;
 pub mod dns;
+pub mod entry;
 pub mod event;
 pub mod installs;
 pub mod namespaces;

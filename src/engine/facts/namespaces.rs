@@ -1,58 +1,26 @@
 //! The last observed state of namespaces and policies, as fingerprints. Memory only. An old event never overwrites the result of our own
 //! write: the resourceVersions decide which is newer.
 //!
-//! One file, because events, lists and results of writes arrive in any order. Each method here must handle that.
+//! One file, because events, lists and results of writes arrive in any order. Each method here must handle that. `entry.rs` has the state of
+//! one namespace.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
+use super::entry::{ChangeOrigin, Entry, is_newer};
 use crate::{
-    api::{NamespaceName, Role, SlimNamespace, Uid, other_tools::OtherTools, resource_version},
+    api::{NamespaceName, SlimNamespace, Uid, other_tools::OtherTools, resource_version},
     policy::{
-        drift::{Fingerprint, Interner, Policies},
+        drift::{Fingerprint, Interner},
         listing::Listing,
-        plan::{Holdings, Labels, Namespace, NamespaceOptOuts},
+        plan::{Labels, Namespace, NamespaceOptOuts},
     },
 };
-
-/// One namespace and its policies.
-#[derive(Debug, Default)]
-#[cfg_attr(test, derive(Clone))]
-pub struct Entry {
-    /// The namespace; `None` until the watch of namespaces shows it.
-    pub namespace: Option<Namespace>,
-    /// The uid of the namespace.
-    pub uid: Option<Uid>,
-    /// All its policies, ours and those of others.
-    pub policies: Policies,
-    /// It held one of our policies while this process ran, and was not released since.
-    pub established: bool,
-    /// When an opt-out here was first in force; of several opt-outs the latest time.
-    pub opted_out: Option<Box<Timestamp>>,
-    /// What last happened to its policies.
-    pub standing: ChangeOrigin,
-    /// The last baseline whose plan it fully held.
-    pub owner: Option<Arc<str>>,
-}
-
-/// What last happened to the policies of a namespace. It separates drift from normal work.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum ChangeOrigin {
-    /// Unknown: it was like this when this instance began.
-    #[default]
-    Found,
-    /// Its first policies are being written.
-    Bootstrapping,
-    /// It was as planned at the last assessment, and nobody has changed its policies since.
-    Settled,
-    /// Somebody changed its policies since then.
-    Touched,
-}
 
 /// What the watches report about a namespace while our writes to it are under way.
 #[derive(Debug, Default)]
@@ -65,60 +33,6 @@ struct Flight {
     /// A list began, or the namespace was deleted or replaced, during the writes. Deletions may have been missed. So only the watch can
     /// confirm a policy.
     doubtful: bool,
-}
-
-impl Entry {
-    fn touch(&mut self) {
-        // The first policies are still to be written, so nobody can have changed them.
-        if self.standing != ChangeOrigin::Bootstrapping {
-            self.standing = ChangeOrigin::Touched;
-        }
-    }
-
-    /// Stores a policy unless it is known, or older than the known one. Returns whether that changed anything.
-    fn store(&mut self, name: Arc<str>, print: Fingerprint) -> bool {
-        if self.policies.get(&name).is_some_and(|known| *known == print || is_newer(known, print.version)) {
-            return false;
-        }
-        self.established |= print.ours;
-        if let Some(namespace) = &mut self.namespace {
-            namespace.closed |= closes(&name, &print);
-        }
-        self.policies.insert(name, print);
-        true
-    }
-
-    /// Which of our policies it holds or held, and from which baselines.
-    pub fn holdings(&self) -> Holdings {
-        let ours = self.policies.values().filter(|p| p.ours);
-        let baselines: BTreeSet<Arc<str>> = ours.filter_map(|p| p.baseline.clone()).collect();
-        let any = self.established || self.holds_ours();
-        Holdings { any, opted_out: self.opted_out.as_deref().copied(), baselines, owner: self.owner.clone() }
-    }
-
-    /// Whether it is being deleted.
-    pub fn is_terminating(&self) -> bool {
-        self.namespace.as_ref().is_some_and(|namespace| namespace.terminating)
-    }
-
-    /// Whether a policy of ours is there now.
-    pub fn holds_ours(&self) -> bool {
-        self.policies.values().any(|p| p.ours)
-    }
-
-    /// Whether it held one of our policies, or an opt-out was in force here.
-    pub const fn was_ours(&self) -> bool {
-        self.established || self.opted_out.is_some()
-    }
-
-    /// Whether our default-deny-ingress is there now.
-    fn is_closed(&self) -> bool {
-        self.policies.iter().any(|(name, print)| closes(name, print))
-    }
-
-    fn is_empty(&self) -> bool {
-        self.namespace.is_none() && self.policies.is_empty()
-    }
 }
 
 /// A namespace with a known policy that a list did not name.
@@ -471,20 +385,10 @@ impl Observed {
     }
 }
 
-/// Whether this is our default-deny-ingress. The name decides, because the policy's id confirms it. Labels alone can be edited.
-fn closes(name: &str, print: &Fingerprint) -> bool {
-    print.ours && name.ends_with(Role::DefaultDenyIngress.suffix())
-}
-
 fn doubt(flight: Option<&mut Flight>) {
     if let Some(flight) = flight {
         flight.doubtful = true;
     }
-}
-
-/// Whether the known one is newer than that version. An unknown version is newer than any.
-const fn is_newer(known: &Fingerprint, version: u64) -> bool {
-    version > 0 && known.version > version
 }
 
 #[cfg(test)]

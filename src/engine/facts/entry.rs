@@ -1,0 +1,111 @@
+//! The last observed state of one namespace and its policies.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use jiff::Timestamp;
+
+use crate::{
+    api::{Role, Uid},
+    policy::{
+        drift::{Fingerprint, Policies},
+        plan::{Holdings, Namespace},
+    },
+};
+
+/// One namespace and its policies.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub struct Entry {
+    /// The namespace; `None` until the watch of namespaces shows it.
+    pub namespace: Option<Namespace>,
+    /// The uid of the namespace.
+    pub uid: Option<Uid>,
+    /// All its policies, ours and those of others.
+    pub policies: Policies,
+    /// It held one of our policies while this process ran, and was not released since.
+    pub established: bool,
+    /// When an opt-out here was first in force; of several opt-outs the latest time.
+    pub opted_out: Option<Box<Timestamp>>,
+    /// What last happened to its policies.
+    pub standing: ChangeOrigin,
+    /// The last baseline whose plan it fully held.
+    pub owner: Option<Arc<str>>,
+}
+
+/// What last happened to the policies of a namespace. It separates drift from normal work.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ChangeOrigin {
+    /// Unknown: it was like this when this instance began.
+    #[default]
+    Found,
+    /// Its first policies are being written.
+    Bootstrapping,
+    /// It was as planned at the last assessment, and nobody has changed its policies since.
+    Settled,
+    /// Somebody changed its policies since then.
+    Touched,
+}
+
+impl Entry {
+    pub(super) fn touch(&mut self) {
+        // The first policies are still to be written, so nobody can have changed them.
+        if self.standing != ChangeOrigin::Bootstrapping {
+            self.standing = ChangeOrigin::Touched;
+        }
+    }
+
+    /// Stores a policy unless it is known, or older than the known one. Returns whether that changed anything.
+    pub(super) fn store(&mut self, name: Arc<str>, print: Fingerprint) -> bool {
+        if self.policies.get(&name).is_some_and(|known| *known == print || is_newer(known, print.version)) {
+            return false;
+        }
+        self.established |= print.ours;
+        if let Some(namespace) = &mut self.namespace {
+            namespace.closed |= closes(&name, &print);
+        }
+        self.policies.insert(name, print);
+        true
+    }
+
+    /// Which of our policies it holds or held, and from which baselines.
+    pub fn holdings(&self) -> Holdings {
+        let ours = self.policies.values().filter(|p| p.ours);
+        let baselines: BTreeSet<Arc<str>> = ours.filter_map(|p| p.baseline.clone()).collect();
+        let any = self.established || self.holds_ours();
+        Holdings { any, opted_out: self.opted_out.as_deref().copied(), baselines, owner: self.owner.clone() }
+    }
+
+    /// Whether it is being deleted.
+    pub fn is_terminating(&self) -> bool {
+        self.namespace.as_ref().is_some_and(|namespace| namespace.terminating)
+    }
+
+    /// Whether a policy of ours is there now.
+    pub fn holds_ours(&self) -> bool {
+        self.policies.values().any(|p| p.ours)
+    }
+
+    /// Whether it held one of our policies, or an opt-out was in force here.
+    pub const fn was_ours(&self) -> bool {
+        self.established || self.opted_out.is_some()
+    }
+
+    /// Whether our default-deny-ingress is there now.
+    pub(super) fn is_closed(&self) -> bool {
+        self.policies.iter().any(|(name, print)| closes(name, print))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.namespace.is_none() && self.policies.is_empty()
+    }
+}
+
+/// Whether this is our default-deny-ingress. The name decides, because the policy's id confirms it. Labels alone can be edited.
+pub(super) fn closes(name: &str, print: &Fingerprint) -> bool {
+    print.ours && name.ends_with(Role::DefaultDenyIngress.suffix())
+}
+
+/// Whether the known one is newer than that version. An unknown version is newer than any.
+pub(super) const fn is_newer(known: &Fingerprint, version: u64) -> bool {
+    version > 0 && known.version > version
+}
