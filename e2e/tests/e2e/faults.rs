@@ -312,7 +312,7 @@ impl Play {
     pub async fn finish(self) {
         self.proxy.calm();
         let protected = if self.lives { vec![(PLATFORM, self.protected())] } else { vec![] };
-        let sentinel = Sentinel { baseline: SENTINEL, label: (PLACE, SENTINEL) };
+        let sentinel = Sentinel { baseline: SENTINEL, label: (PLACE, SENTINEL), plan: Plan::of(SENTINEL) };
         check_rest(&self.world, &protected, &sentinel, |mark| self.writes(mark)).await;
         let writes = self.writes(self.mark);
         // In these periods failed writes are excused: they had no effect, because each write names exactly the object it means.

@@ -292,6 +292,8 @@ pub fn check_terms<'a>(writes: impl IntoIterator<Item = Sent<'a>>, term: Duratio
 pub struct Sentinel<'a> {
     pub baseline: &'a str,
     pub label: (&'a str, &'a str),
+    /// What the namespace should hold.
+    pub plan: Plan,
 }
 
 /// Checks I2: at rest, the operator writes only for new changes. `protected` lists how many namespaces each baseline protects. `writes`
@@ -324,7 +326,7 @@ pub async fn check_rest(
 
     let mark = audit.mark();
     let namespace = world.namespace("sentinel", &[sentinel.label]).await.unwrap();
-    until_holds(world, &namespace, &Plan::of(sentinel.baseline)).await;
+    until_holds(world, &namespace, &sentinel.plan).await;
     until_status(world, sentinel.baseline, "the sentinel is protected", |status| status.namespaces.protected == 1).await;
     world.eventually("some renewals later", TIMEOUT, async || renewals(mark) >= 4).await.unwrap();
     let (own, others): (Vec<_>, Vec<_>) =

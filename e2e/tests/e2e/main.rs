@@ -34,6 +34,7 @@ mod judge;
 mod lifecycle;
 mod list_managed;
 mod lists;
+mod log_lines;
 mod monitoring;
 mod not_processed;
 mod opt_outs;

@@ -498,7 +498,7 @@ impl Storm {
         if self.strict.is_some() {
             protected.push((STRICT, here(STRICT)));
         }
-        let sentinel = Sentinel { baseline: SENTINEL, label: (PLACE, SENTINEL) };
+        let sentinel = Sentinel { baseline: SENTINEL, label: (PLACE, SENTINEL), plan: Plan::of(SENTINEL) };
         check_rest(&self.world, &protected, &sentinel, |mark| self.writes(mark)).await;
     }
 }

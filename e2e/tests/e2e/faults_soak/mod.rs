@@ -1,5 +1,5 @@
 //! A long random run. Namespaces, baselines and policies change, and tenants tamper. Instances are stopped and killed, and a second
-//! instance comes and goes. Requests and events fail, and the API server restarts. Every half minute all of that stops, and the judge
+//! instance comes and goes. Requests and events fail, admission and quotas refuse writes, and the API server restarts. Every half minute all of that stops, and the judge
 //! checks the cluster. Then etcd is restored, or a CRD is rolled back, or components are switched off and on, and the judge checks again.
 //!
 //! `SOAK_SECONDS` sets the duration, `SOAK_SEED` repeats the random choices. Each turn has its own dice, made from the seed and the
@@ -7,6 +7,7 @@
 //! run with a fixed seed that CI makes.
 
 mod model;
+mod obstacles;
 mod opt_outs;
 mod others;
 mod seats;
@@ -25,6 +26,7 @@ use serde_json::json;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use self::model::{Health, Model};
+use self::obstacles::Obstacle;
 use self::seats::{Needs, Seat};
 use crate::faults::PLACE;
 use crate::judge::Judge;
@@ -102,6 +104,8 @@ pub struct Soak {
     unsteady: BTreeSet<(String, String)>,
     /// Policies to which a tenant added a finalizer.
     held: BTreeSet<(String, String)>,
+    /// What refuses writes of the operator now.
+    obstacle: Option<Obstacle>,
     apiserver: Instant,
     /// How many times the cluster as a whole was upset.
     upsets: usize,
@@ -134,6 +138,7 @@ impl Soak {
             judge: Judge::default(),
             unsteady: BTreeSet::new(),
             held: BTreeSet::new(),
+            obstacle: None,
             apiserver: Instant::now(),
             upsets: 0,
             done: BTreeMap::new(),
@@ -185,6 +190,7 @@ impl Soak {
         self.beat.tick().await;
         self.turn += 1;
         self.let_opt_outs_end();
+        self.end_obstacle().await;
         for seat in &mut self.seats {
             if seat.attend(&self.world, self.turn) {
                 *self.done.entry("starts").or_default() += 1;
@@ -197,7 +203,8 @@ impl Soak {
             ..25 => self.restart(&mut dice),
             25..65 => self.darken(&mut dice),
             65..70 => self.restart_apiserver(&mut dice).await,
-            70..90 => self.edit_a_baseline(&mut dice).await,
+            // A change in waves would pause.
+            70..90 | 445..460 if self.obstacle.is_none() => self.edit_a_baseline(&mut dice).await,
             90..100 => self.turn_strict(&mut dice).await,
             _ if !self.model.places.contains_key(name) => self.make(name, &mut dice).await,
             100..150 => self.remove(name, &mut dice).await,
@@ -209,7 +216,9 @@ impl Soak {
                 self.let_go(some).await;
             }
             345..445 => self.opt_out(name, &mut dice).await,
-            445..460 => self.edit_a_baseline(&mut dice).await,
+            460..475 => self.obstruct(name, &mut dice).await,
+            475..495 => self.forge(name, &mut dice).await,
+            495..499 => self.add_dns().await,
             _ => self.tamper(name, &mut dice).await,
         }
     }
@@ -270,6 +279,7 @@ impl Soak {
     /// Brings everything to a quiet state: no opt-out ends soon, no faults, no held policies, every baseline valid.
     async fn calm(&mut self) {
         self.let_near_opt_outs_end().await;
+        self.remove_obstacle().await;
         for at in 0..self.seats.len() {
             self.seats[at].sky.clear();
             if at == 0 && self.seats[at].instance.is_none() {

@@ -2,6 +2,7 @@
 //! follow the policies that a namespace should hold, and those that nobody may remove there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use k8s_openapi::jiff::Timestamp;
 use policy_baseline_e2e::Dice;
@@ -180,6 +181,8 @@ pub struct Model {
     held: BTreeSet<String>,
     /// The key is the namespace and the name.
     pub opt_outs: BTreeMap<(String, String), OptOut>,
+    /// The addresses of the Services of DNS.
+    pub dns: BTreeSet<IpAddr>,
     /// All states since the last convergence.
     lately: Lately,
 }
@@ -306,7 +309,13 @@ impl Model {
     pub fn plan(&self, name: &str) -> Option<Plan> {
         let place = self.places[name];
         let plan = (place != Place::Out).then(|| self.shape(place).plan(place.label()))?;
+        let plan = self.with_dns(plan);
         Some(self.without(name).into_iter().fold(plan, Plan::without))
+    }
+
+    /// The plan with the addresses of the Services of DNS.
+    pub fn with_dns(&self, plan: Plan) -> Plan {
+        self.dns.iter().fold(plan, |plan, address| plan.dns_peer(&json!({ "ipBlock": { "cidr": format!("{address}/32") } })))
     }
 
     /// The policies of a baseline that every namespace has, whatever the current wave is.

@@ -14,13 +14,14 @@ use crate::faults::PLACE;
 use crate::scene::{apply_baseline, policies_of};
 use crate::support::{label, namespaces, remove_namespace};
 
-const MOST_OWN: usize = 3;
+pub const MOST_OWN: usize = 3;
 
-/// The result of a request. None if the object was not there, or if somebody changed it at the same time.
-fn tried<T>(answer: kube::Result<T>) -> Option<T> {
+/// The result of a request. None if the object was not there, if somebody changed it at the same time, or if a quota refused it.
+pub fn tried<T>(answer: kube::Result<T>) -> Option<T> {
     match answer {
         Ok(done) => Some(done),
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => None,
+        Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains("quota") => None,
         Err(other) => panic!("{other}"),
     }
 }
@@ -178,7 +179,7 @@ impl Soak {
                     own.metadata.annotations = copied.metadata.annotations;
                     own.spec = copied.spec;
                 }
-                let made = policies.create(&PostParams::default(), &own).await.unwrap();
+                let Some(made) = tried(policies.create(&PostParams::default(), &own).await) else { return };
                 self.judge.space(name).theirs.insert(made.name_any(), made.resource_version().unwrap());
                 self.count("policies of tenants made");
             }

@@ -54,6 +54,7 @@ impl Soak {
         }
         self.judge.spaces.values_mut().for_each(|space| space.disguised.clear());
         self.judge.check_what_is_stored(&self.world, &self.client, |name| self.model.plan(name)).await;
+        self.until_orphans_told().await;
         for instance in self.seats.iter().filter_map(|seat| seat.instance.as_ref()) {
             instance.check_log();
         }
@@ -188,7 +189,8 @@ impl Soak {
         let before = self.before.take().unwrap();
         let after = self.needs().await;
         assert_eq!(before.name, after.name, "the instance is another one");
-        let sentinel = Sentinel { baseline: SENTINEL, label: (PLACE, SENTINEL) };
+        let plan = self.model.with_dns(Plan::of(SENTINEL));
+        let sentinel = Sentinel { baseline: SENTINEL, label: (PLACE, SENTINEL), plan };
         check_rest(&self.world, &self.protected(), &sentinel, |mark| self.writes(mark)).await;
 
         let writes = self.writes(self.mark);

@@ -1,0 +1,90 @@
+//! What stays broken is logged once when it begins, and once when it is over, however often the operator tries again.
+
+use policy_baseline_e2e::proxy::{Asked, Exchange, Fault, Moment, When};
+use policy_baseline_e2e::{Proxy, TIMEOUT, World};
+use serde_json::json;
+
+use crate::faults_watches::{expire_watches_of, is_list};
+use crate::scene::{DENY_INGRESS, Plan, apply_baseline, merge, policies_of, until_holds, until_ready};
+
+const PLATFORM: &str = "platform";
+const REFUSED: Fault = Fault::Answer(500, Moment::Before);
+/// So many attempts fail before the lines are counted.
+const ATTEMPTS: usize = 3;
+
+/// What is broken for a while, and what the operator logs.
+struct Case {
+    /// The requests that are refused.
+    about: fn(&Asked) -> bool,
+    /// Whether these are lists. Otherwise they are writes that a change of a policy leads to.
+    are_lists: bool,
+    begins: &'static str,
+    ends: &'static str,
+}
+
+fn is_policy_write(asked: &Asked) -> bool {
+    asked.is_write() && asked.is_of("networkpolicies")
+}
+
+fn is_status_write(asked: &Asked) -> bool {
+    asked.is_write() && asked.is_of("policybaselines")
+}
+
+fn is_policy_list(asked: &Asked) -> bool {
+    is_list(asked) && asked.is_of("networkpolicies")
+}
+
+const CASES: [Case; 3] = [
+    Case { about: is_policy_write, are_lists: false, begins: "write failed, trying again", ends: "drift repaired" },
+    Case {
+        about: is_status_write,
+        are_lists: false,
+        begins: "status not written, trying again",
+        ends: "the status can be written again",
+    },
+    Case {
+        about: is_policy_list,
+        are_lists: true,
+        begins: "networkpolicies cannot be watched, trying again: the API server answers 500",
+        ends: "the watch works again",
+    },
+];
+
+#[tokio::test]
+async fn i9_what_stays_refused_is_logged_once_when_it_begins_and_once_when_it_ends() {
+    let mut world = World::new().await.unwrap();
+    if world.plane().is_external() {
+        return;
+    }
+    let proxy = Proxy::start(world.plane()).unwrap();
+    world.send_operator_by(&proxy).await.unwrap();
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    world.start_operator().await.unwrap();
+    let team = world.namespace("team", &[]).await.unwrap();
+    until_holds(&world, &team, &Plan::of(PLATFORM)).await;
+    until_ready(&world, PLATFORM).await;
+    for (round, Case { about, are_lists, begins, ends }) in CASES.into_iter().enumerate() {
+        let told = |text: &str| world.operator().unwrap().log().matches(text).count();
+        let before = [begins, ends].map(told);
+        let mark = proxy.mark();
+        proxy.on(about, When::Always, REFUSED);
+        if are_lists {
+            expire_watches_of(&proxy, &["networkpolicies"]);
+        } else {
+            // A change of a policy: its repair and then the status are written.
+            let opened = json!({ "spec": { "ingress": [{ "ports": [{ "port": 1000 + round }] }] } });
+            merge(&policies_of(&world.admin(), &team), DENY_INGRESS, "tenant", &opened).await;
+        }
+        let refused = |exchange: &&Exchange| about(&exchange.asked) && exchange.fault == Some(REFUSED);
+        let attempts = async || proxy.since(mark).iter().filter(refused).count() >= ATTEMPTS;
+        world.eventually(&format!("{ATTEMPTS} attempts: {begins}"), TIMEOUT * 2, attempts).await.unwrap();
+        assert_eq!(told(begins), before[0] + 1, "{begins}:\n{}", world.operator().unwrap().log_tail(40));
+        assert_eq!(told(ends), before[1], "{ends}");
+
+        proxy.calm();
+        world.eventually(&format!("it ends: {ends}"), TIMEOUT * 2, async || told(ends) > before[1]).await.unwrap();
+        until_holds(&world, &team, &Plan::of(PLATFORM)).await;
+        until_ready(&world, PLATFORM).await;
+        assert_eq!([begins, ends].map(told), before.map(|count| count + 1), "{begins}; {ends}");
+    }
+}
