@@ -89,7 +89,7 @@ async fn i5_in_a_namespace_that_is_being_deleted_policies_are_repaired_and_its_n
 #[tokio::test]
 async fn i5_policies_that_a_tenant_deletes_in_a_namespace_that_is_being_deleted_are_reported_until_it_is_gone() {
     let mut world = enforcing(&json!({})).await;
-    let [open, ends] = ["open", "ends"].map(|prefix| World::unique(prefix));
+    let [open, ends] = ["open", "ends"].map(World::unique);
     for ns in [&open, &ends] {
         world.namespace_named(ns, &[]).await.unwrap();
         until_holds(&world, ns, &Plan::of(PLATFORM)).await;
