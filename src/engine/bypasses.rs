@@ -64,8 +64,8 @@ pub fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry, drifts: &[Dr
     if entry.policies.values().all(|policy| policy.opens.is_none() && policy.shares.is_none()) {
         return vec![];
     }
-    let closes = |role| baseline.planned(ns).any(|(_, policy)| policy.role == role);
-    let (ingress, egress) = (closes(Role::DefaultDenyIngress), closes(Role::DefaultDenyEgress));
+    let plans = |role| baseline.planned(ns).any(|(_, policy)| policy.role == role);
+    let (ingress, egress) = (plans(Role::DefaultDenyIngress), plans(Role::DefaultDenyEgress));
     let is_planned = |name: &str| baseline.planned(ns).any(|(_, policy)| policy.name == name);
     let is_removed = |name: &str| drifts.iter().any(|d| d.policy == name && matches!(d.fix, Repair::Delete { .. }));
     let closed: Vec<Direction> = [(ingress, Direction::Ingress), (egress, Direction::Egress)]
@@ -116,36 +116,36 @@ const fn width(opening: Opening) -> (Peers, Ports) {
 
 /// What several policies open together, if none of them opens as much alone.
 fn together(others: &[Other], direction: Direction, census: &Census) -> Option<(Option<Opening>, Problem)> {
-    let mut parts: Vec<(&Other, &Shares)> =
+    let mut all: Vec<(&Other, &Shares)> =
         others.iter().filter_map(|other| Some((other, &**other.print.shares.as_ref()?))).collect();
-    parts.retain(|(_, shares)| !direction.shares(shares).is_empty());
-    if parts.len() < 2 {
+    all.retain(|(_, shares)| !direction.shares(shares).is_empty());
+    if all.len() < 2 {
         return None;
     }
     // The policies that open most come first, so that few are named.
-    parts.sort_by_cached_key(|(other, shares)| (Reverse(direction.shares(shares).weight()), other.name.clone()));
+    all.sort_by_cached_key(|(other, shares)| (Reverse(direction.shares(shares).weight()), other.name.clone()));
     let sum = |count: usize| {
-        let parts: Vec<&DirectionShares> = parts.iter().take(count).map(|(_, shares)| direction.shares(shares)).collect();
-        Together::of(&parts, census, direction.is_egress())
+        let some: Vec<&DirectionShares> = all.iter().take(count).map(|(_, shares)| direction.shares(shares)).collect();
+        Together::of(&some, census, direction.is_egress())
     };
-    let Together { widest, is_too_large } = sum(parts.len());
+    let Together { widest, is_too_large } = sum(all.len());
     let alone = others.iter().filter_map(|other| direction.opening(&other.opens));
     let is_new = |(peers, ports, _)| !alone.clone().any(|opening| opening.peers >= peers && opening.ports >= ports);
     let Some((peers, ports, _)) = widest.filter(|widest| is_new(*widest)) else {
-        let problem = || too_large_together(&parts, direction);
+        let problem = || too_large_together(&all, direction);
         return (is_too_large && widest.is_none() && alone.clone().next().is_none()).then(|| (None, problem()));
     };
     // The fewest of them, in this order, that open as much: more policies never open less.
     let opens_as_much = |count: usize| sum(count).widest.is_some_and(|(p, on, _)| (p, on) >= (peers, ports));
-    let (mut few, mut enough) = (1, parts.len());
+    let (mut few, mut enough) = (1, all.len());
     while few < enough {
         let middle = usize::midpoint(few, enough);
         if opens_as_much(middle) { enough = middle } else { few = middle + 1 }
     }
-    parts.truncate(enough);
-    let pods = parts.iter().map(|(_, shares)| shares.pods).min().unwrap_or(Pods::Every);
+    all.truncate(enough);
+    let pods = all.iter().map(|(_, shares)| shares.pods).min().unwrap_or(Pods::Every);
     let opening = Opening { peers, ports, pods, rule: 0 };
-    let (policy, names) = named(&parts);
+    let (policy, names) = named(&all);
     let what = match direction {
         Direction::Ingress => format!("let {peers} reach {pods} on {ports}"),
         Direction::Egress => format!("let {pods} reach {peers} on {ports}"),

@@ -34,8 +34,10 @@ impl Engine {
         }
         let labels =
             self.observed.iter().filter_map(|(name, entry)| Some((name.as_str(), entry.namespace.as_ref()?.labels.iter())));
-        if self.census.took(Census::of(labels), namespaces) {
-            concerned.into_iter().for_each(|name| self.dirty.push(name, false));
+        if self.census.took(Census::of(&labels), namespaces) {
+            for name in concerned {
+                self.dirty.push(name, false);
+            }
         }
     }
 }

@@ -67,7 +67,7 @@ const fn tolerance(namespaces: u32) -> u32 {
 
 impl Census {
     /// Counts the labels of namespaces, given by their names and labels.
-    pub fn of<'a, L>(namespaces: impl Iterator<Item = (&'a str, L)> + Clone) -> Self
+    pub fn of<'a, L>(namespaces: &(impl Iterator<Item = (&'a str, L)> + Clone)) -> Self
     where
         L: IntoIterator<Item = (&'a str, &'a str)>,
     {
@@ -152,7 +152,7 @@ mod tests {
             (name.clone(), env)
         };
         let all: Vec<(String, Option<(&str, &str)>)> = names.iter().enumerate().map(labels).collect();
-        Census::of(all.iter().map(|(name, env)| (&**name, [(NAME_LABEL, &**name)].into_iter().chain(*env))))
+        Census::of(&all.iter().map(|(name, env)| (&**name, [(NAME_LABEL, &**name)].into_iter().chain(*env))))
     }
 
     fn names(count: usize) -> Vec<String> {
@@ -173,7 +173,7 @@ mod tests {
             let all = names(namespaces);
             let census = census(&all, 0);
             let requirement = some(NAME_LABEL, &all[..named]);
-            assert_eq!(census.meets_all(&[requirement.clone()]), is_almost_every, "{named} of {namespaces}");
+            assert_eq!(census.meets_all(std::slice::from_ref(&requirement)), is_almost_every, "{named} of {namespaces}");
             let enough =
                 census.required().first().is_some_and(|required| census.places(&requirement).size() >= required.enough());
             assert_eq!(enough, is_almost_every, "{named} of {namespaces}");

@@ -220,7 +220,7 @@ fn widest(rules: &[Rule], is_dns_allowed: bool) -> (Swept, DirectionShares) {
 }
 
 /// The widest opening of a single rule without blocks. It takes one look at each rule.
-fn widest_rule<'a>(rules: &mut dyn Iterator<Item = Rule<'a>>, is_dns_allowed: bool) -> Swept {
+fn widest_rule(rules: &mut dyn Iterator<Item = Rule<'_>>, is_dns_allowed: bool) -> Swept {
     let mut widest: Option<(Peers, Ports, usize)> = None;
     let mut is_empty = true;
     for (at, rule) in rules.enumerate() {

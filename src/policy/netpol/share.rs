@@ -165,11 +165,14 @@ impl NamedNamespaces {
     }
 }
 
+/// Ranges of IPv4 addresses, or of IPv6 networks of /32.
+type Ranges32 = Vec<(u32, u32)>;
+
 impl DirectionShares {
     /// The shares of rules, by their ports.
     pub fn of(rules: impl Iterator<Item = (Group, bool, NamedNamespaces)>) -> Self {
         let (v4, v6, private) = (Required::every_ipv4(), Required::every_ipv6(), Required::private_ipv4());
-        let mut shares: Vec<(PortShare, Vec<(u32, u32)>, Vec<(u32, u32)>)> = Vec::new();
+        let mut shares: Vec<(PortShare, Ranges32, Ranges32)> = Vec::new();
         let (mut all_v4, mut all_private, mut all_v6) = (0_u128, 0_u128, 0_u128);
         for (group, is_always, sets) in rules {
             let (addresses, networks, sets) = (v4.part(&group.v4.0), v6.part(&group.v6.0), sets.kept());
@@ -186,10 +189,14 @@ impl DirectionShares {
             shares.push((share, ranges_of(&addresses), networks_of(&networks)));
         }
         if all_v4 < FEWEST_IPV4 && all_private < FEWEST_PRIVATE {
-            shares.iter_mut().for_each(|(_, v4, _)| v4.clear());
+            for (_, v4, _) in &mut shares {
+                v4.clear();
+            }
         }
         if all_v6 < FEWEST_IPV6 {
-            shares.iter_mut().for_each(|(_, _, v6)| v6.clear());
+            for (_, _, v6) in &mut shares {
+                v6.clear();
+            }
         }
         let (mut left_v4, mut left_v6) = (0, 0);
         // With many ports, only what is open on all of them is kept.

@@ -30,8 +30,7 @@ impl Together {
     /// Adds up the shares of one direction. `is_dns_allowed`: port 53 alone is no opening.
     pub fn of(policies: &[&DirectionShares], census: &Census, is_dns_allowed: bool) -> Self {
         let shares = || policies.iter().flat_map(|policy| &policy.shares);
-        let total =
-            |ranges: fn(&PortShare) -> &[(u32, u32)]| shares().flat_map(|share| ranges(share)).copied().map(size).sum::<u64>();
+        let total = |ranges: fn(&PortShare) -> &[(u32, u32)]| shares().flat_map(ranges).copied().map(size).sum::<u64>();
         let (v4, v6) = (total(|share| &share.v4), total(|share| &share.v6));
         let left_out = policies.iter().fold((0, 0), |(v4, v6), policy| (v4 + policy.left_out.0, v6 + policy.left_out.1));
         // Most policies open too little, even if no two of them have a block in common.
