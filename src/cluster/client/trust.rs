@@ -35,7 +35,9 @@ struct Last {
 impl Last {
     /// Notes that the file can be used, or why not. Returns whether that is news.
     fn note(&mut self, problem: Option<String>) -> bool {
-        std::mem::replace(&mut self.problem, problem.clone()) != problem
+        let is_news = self.problem != problem;
+        self.problem = problem;
+        is_news
     }
 }
 

@@ -175,7 +175,8 @@ impl Soak {
         let address = address_of(&self.world, &instance.operator).await;
         let told = async || {
             let told = metric(&get(&address, "/metrics").2, "policy_baseline_orphaned_policies");
-            if (told - count as f64).abs() < 0.5 { Ok(true) } else { Err(format!("{told}")) }
+            // A whole number, as f64 prints it.
+            if told.to_string() == count.to_string() { Ok(true) } else { Err(format!("{told}")) }
         };
         self.world.eventually(&format!("{count} orphans are told"), TIMEOUT, told).await.unwrap();
     }

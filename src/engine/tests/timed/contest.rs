@@ -132,7 +132,7 @@ impl Contest {
         for policy in POLICIES.into_iter().filter(|policy| written.contains(*policy)) {
             self.repaired.insert(policy, now);
             if let Some(opened) = self.opened.remove(policy) {
-                self.open_for = self.open_for.max(now - opened);
+                self.open_for = self.open_for.max(now.saturating_sub(opened));
             }
         }
     }
