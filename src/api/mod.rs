@@ -12,7 +12,7 @@ pub mod other_tools;
 pub mod reason;
 mod roles;
 pub mod rollout;
-mod schema;
+pub(crate) mod schema;
 pub mod selector;
 mod slim;
 pub mod text;

@@ -1,5 +1,6 @@
 //! Schemas that derive macros cannot make: limits for lists, maps and texts. Without them, the API server rejects CEL rules on those.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
@@ -17,10 +18,18 @@ pub fn not_processed(condition: &str, kind: &str) -> Value {
     json!({"conditions": [{
         "type": condition,
         "status": "Unknown",
-        "reason": "NotProcessed",
+        "reason": NOT_PROCESSED,
         "message": format!("no operator has processed this {kind} yet: if this lasts, look whether policy-baseline runs and is ready"),
         "lastTransitionTime": "1970-01-01T00:00:00Z",
     }]})
+}
+
+/// The reason of the condition in the default status: no operator has written one yet.
+pub const NOT_PROCESSED: &str = "NotProcessed";
+
+/// Whether these are the conditions of the default status.
+pub fn is_not_processed(conditions: &[Condition]) -> bool {
+    conditions.iter().any(|condition| condition.reason == NOT_PROCESSED)
 }
 
 /// A map of labels.

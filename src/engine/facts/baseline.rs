@@ -13,6 +13,7 @@ use crate::{
         names::{CONFIRM_RELEASE, INSTANCE},
         other_tools::OtherTools,
         resource_version,
+        schema::is_not_processed,
     },
     policy::plan::{Baseline, BaselineError},
 };
@@ -54,9 +55,9 @@ impl RawBaseline {
         self.metadata.annotations.as_ref()?.get(INSTANCE).map(String::as_str)
     }
 
-    /// The stored status; `None` if it does not decode.
+    /// The stored status; `None` if it does not decode, or is the one of an object that no operator has processed yet.
     pub fn stored_status(&self) -> Option<PolicyBaselineStatus> {
-        PolicyBaselineStatus::deserialize(&self.status).ok()
+        PolicyBaselineStatus::deserialize(&self.status).ok().filter(|status| !is_not_processed(&status.conditions))
     }
 
     /// Tells specs apart.

@@ -24,6 +24,7 @@ use crate::{
         names::{LABEL_OPT_OUT, OPT_OUTS_CRD},
         opt_out::ExpiryNotice,
         reason::{EventReason, OptOutRefusal},
+        schema::is_not_processed,
     },
     engine::{
         clock::{GATHER, LASTS, Now},
@@ -88,7 +89,7 @@ impl OptOuts {
         self.listed.names(|| key.clone());
         let deleting = raw.metadata.deletion_timestamp.is_some();
         let uid = raw.metadata.uid.as_deref().unwrap_or_default();
-        let stored = BaselineOptOutStatus::deserialize(&raw.status).ok();
+        let stored = BaselineOptOutStatus::deserialize(&raw.status).ok().filter(|status| !is_not_processed(&status.conditions));
         let label = raw.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_OPT_OUT)).cloned();
         let known = self.get_mut(&key).filter(|kept| *kept.uid == *uid);
         if let Some(kept) = known {

@@ -10,6 +10,7 @@ use crate::{
         DecidedLabel::{self, Exempt, Protected},
         names::LABEL_DECIDED,
         reason::Failure,
+        schema::not_processed,
     },
     engine::{
         Engine,
@@ -319,7 +320,8 @@ fn found(keeps_labels: bool, spec: &Value, label: Value, has_status: bool) -> En
     sim.list_configurations();
     let conditions = json!([{"type": "Ready", "status": "True", "reason": "Protected", "message": "",
         "lastTransitionTime": "1970-01-12T00:00:00Z"}]);
-    let status = if has_status { json!({"observedGeneration": 1, "conditions": conditions}) } else { Value::Null };
+    let not_processed = not_processed("Ready", "PolicyBaseline");
+    let status = if has_status { json!({"observedGeneration": 1, "conditions": conditions}) } else { not_processed };
     sim.listing(|sim| {
         sim.namespace_with("a", label);
         sim.baseline_stored(1, spec.clone(), json!({"creationTimestamp": "1970-01-01T00:20:00Z"}), status);

@@ -10,6 +10,7 @@ mod model;
 mod obstacles;
 mod opt_outs;
 mod others;
+mod refusal;
 mod seats;
 mod upsets;
 mod verdict;
@@ -26,7 +27,7 @@ use serde_json::json;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use self::model::{Health, Model};
-use self::obstacles::Obstacle;
+use self::refusal::Obstacle;
 use self::seats::{Needs, Seat};
 use crate::faults::PLACE;
 use crate::judge::Judge;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::model::Place;
 use super::others::{MOST_OWN, tried};
+use super::refusal::{Obstacle, ObstacleKind as Kind};
 use super::{NAMES, Soak, all_names};
 use crate::admin_port::{address_of, get, metric};
 use crate::others::forged;
@@ -23,24 +24,6 @@ const QUOTA: &str = "soak";
 const KUBE_SYSTEM: &str = "kube-system";
 /// Each further place of DNS rewrites all egress policies.
 const MOST_DNS: usize = 3;
-
-/// What refuses writes of the operator now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Kind {
-    /// An admission policy that refuses.
-    Policy,
-    /// A webhook that does not answer, with `failurePolicy: Fail`.
-    Webhook,
-    /// A quota of two policies in this namespace.
-    Quota(String),
-}
-
-#[derive(Debug)]
-pub struct Obstacle {
-    kind: Kind,
-    /// The turn in which it ends.
-    until: u64,
-}
 
 /// The writes of policies by the operator in three namespaces.
 fn about(names: &[&String]) -> [(&'static str, Value); 2] {
