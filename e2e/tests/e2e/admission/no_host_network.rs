@@ -97,16 +97,17 @@ async fn no_host_network_refuses_what_no_network_policy_covers_in_the_namespaces
     }
     create(&tenant, &ns, &pod(&Value::Null, &ports(json!([{ "containerPort": 80 }])))).await.unwrap();
     // A pod that waits for its node gets no further network either, and everything else of it may change.
-    let waiting = pod(&Value::Null, &json!({ "schedulingGates": [{ "name": "example.com/later" }] }));
+    let mut waiting = pod(&Value::Null, &json!({ "schedulingGates": [{ "name": "example.com/later" }] }));
+    waiting.metadata.name = Some("gated".to_owned());
     let pods: Api<Pod> = Api::namespaced(tenant.clone(), &ns);
     pods.create(&PostParams::default(), &waiting).await.unwrap();
     let patch = async |key: &str| {
         let patch = Patch::Merge(json!({ "metadata": { "annotations": { key: "macvlan" } } }));
-        pods.patch("web", &PatchParams::default(), &patch).await
+        pods.patch("gated", &PatchParams::default(), &patch).await
     };
     for key in ["k8s.v1.cni.cncf.io/networks", "v1.multus-cni.io/default-network"] {
         let said = denied(key, patch(key).await);
-        assert!(said.starts_with(&format!("pod web uses another network by the annotation {key}, which no")), "{said}");
+        assert!(said.starts_with(&format!("pod gated uses another network by the annotation {key}, which no")), "{said}");
     }
     patch("example.com/note").await.unwrap();
     create(&break_glass(&world).await, &ns, &on_host()).await.unwrap();
