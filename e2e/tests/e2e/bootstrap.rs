@@ -387,7 +387,7 @@ async fn kubectl_waits_for_a_baseline_and_shows_it_in_a_row() {
     assert_eq!(status["effectiveSelector"], format!("namespaces with {TEAM}=a except {except}"));
     let counts = json!({
         "selected": 2, "protected": 1, "pending": 0, "drifted": 0, "failed": 0, "reported": 1, "held": 0, "frozen": 0,
-        "shadowed": 0, "bypassed": 0, "optedOut": 0,
+        "shadowed": 0, "bypassed": 0, "optedOut": 0, "unprotected": 0,
     });
     assert_eq!(status["namespaces"], counts);
     assert_eq!((&status["recentDrift"], &status["violationsOmitted"]), (&json!([]), &json!(0)));
