@@ -121,8 +121,15 @@ async fn i7_services_that_look_like_dns_push_no_real_dns_out_are_told_and_cost_f
 
 #[tokio::test]
 async fn a_namespace_with_the_name_of_openshifts_dns_is_closed_like_any_other_unless_pods_use_it_as_nameserver() {
-    let world = enforcing(&json!({})).await;
-    let (team, _) = protected(&world).await;
+    let mut world = World::new().await.unwrap();
+    // The nameserver of pods leads elsewhere.
+    let file = with_nameservers(&["10.96.0.10"]);
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    world.start_operator_with(&[&format!("--resolv-conf={}", file.path().display())]).await.unwrap();
+    let nameserver = block("10.96.0.10");
+    let plan = Plan::of(PLATFORM).dns_peer(&nameserver);
+    let team = world.namespace("team", &[]).await.unwrap();
+    until_holds(&world, &team, &plan).await;
     world.namespace_named(OPENSHIFT_DNS, &[]).await.unwrap();
     for object in openshift() {
         apply(&world, &object).await;
@@ -133,7 +140,7 @@ async fn a_namespace_with_the_name_of_openshifts_dns_is_closed_like_any_other_un
     };
     let status = until_status(&world, PLATFORM, "that it is no DNS", is_noted).await;
     assert!(!status.effective_selector.contains(OPENSHIFT_DNS), "{}", status.effective_selector);
-    let plan = Plan::of(PLATFORM);
+    assert_eq!(condition(&status, "DNSCoverage").reason, "DNSNotExpressible");
     fence(&world, &plan, &[]).await;
     for namespace in [OPENSHIFT_DNS, &team] {
         until_holds(&world, namespace, &plan).await;
@@ -146,7 +153,7 @@ async fn a_namespace_with_the_name_of_openshifts_dns_is_closed_like_any_other_un
     apply_baseline(&world, PLATFORM, &json!({ "dns": { "peers": [peer], "ports": [5353] } })).await;
     until_only(&world, OPENSHIFT_DNS, &[]).await;
     let own = pods(OPENSHIFT_DNS, &json!({ "dns.operator.openshift.io/daemonset-dns": "default" }));
-    until_holds(&world, &team, &Plan::of(PLATFORM).dns_peer(&own).dns_port(5353)).await;
+    until_holds(&world, &team, &Plan::of(PLATFORM).dns_peer(&own).dns_port(5353).dns_peer(&nameserver)).await;
 }
 
 #[tokio::test]

@@ -48,17 +48,23 @@ impl Sources {
             }
         }
         // In a cluster that is not OpenShift, anybody who may create namespaces can create one of this name. What pods are given as
-        // nameserver is not theirs to choose.
+        // nameserver is not theirs to choose. Where no nameserver is known, only the name tells: then pods of OpenShift keep their DNS.
+        let knows_nameservers = nameservers.iter().copied().any(is_usable);
         for (name, service) in self.services(Source::OpenShiftService).filter(|(name, _)| *name == OPENSHIFT_NAME) {
             if is_nameserver(service) {
                 self.derive_service(OPENSHIFT_DNS, name, service, &mut derived);
-            } else if self.is_read(Source::ResolvConf) {
-                let note = format!(
+            } else if knows_nameservers {
+                let gap = format!(
                     "{SERVICE_OF_OPENSHIFT}{name} is not taken as DNS, because no address of it is a nameserver of pods: if it is DNS, name its pods in spec.dns.peers"
                 );
-                derived.notes.insert(note);
+                derived.notes.insert(gap.clone());
+                derived.not_expressible(gap);
             } else {
                 derived.unsure.insert(OPENSHIFT_DNS);
+                self.derive_service(OPENSHIFT_DNS, name, service, &mut derived);
+                derived.not_expressible(format!(
+                    "{SERVICE_OF_OPENSHIFT}{name} is taken as DNS by its name alone, because no nameserver of pods is known: let --resolv-conf name a resolv.conf of pods"
+                ));
             }
         }
         if let Some(cache) = self.daemon_set(Source::NodeLocal, NODE_LOCAL) {
@@ -365,6 +371,36 @@ mod tests {
             assert_eq!(places(&derived), [format!("pods k8s-app=kube-dns in kube-system on port {allowed}")], "{target}");
             assert_eq!(!derived.gaps.is_empty(), is_gap, "{target}: {}", gaps(&derived));
         }
+    }
+
+    #[test]
+    fn dns_of_openshift_is_taken_by_its_name_only_while_no_nameserver_is_known_and_is_a_gap_unless_it_is_a_nameserver() {
+        let object = json!({"metadata": {"name": "dns-default"}, "spec": {"clusterIP": "172.30.0.10", "selector": {"a": "b"}, "ports": [{"port": 53}]}});
+        let objects = [(Source::OpenShiftService, object)];
+        let all = ["pods a=b in openshift-dns on port 53", "172.30.0.10/32 on port 53"];
+        for (nameserver, allowed, is_unsure, gap) in [
+            ("172.30.0.10", &all[..], false, None),
+            ("10.96.0.10", &[], false, Some("is not taken as DNS")),
+            ("", &all, true, Some("by its name alone")),
+            ("127.0.0.53", &all, true, Some("by its name alone")),
+        ] {
+            let derived = derive(&objects, nameserver);
+            assert_eq!(
+                (places(&derived), derived.unsure.contains(OPENSHIFT_DNS)),
+                (allowed.iter().map(ToString::to_string).collect(), is_unsure),
+                "{nameserver}"
+            );
+            assert_eq!(
+                (gaps(&derived).contains(gap.unwrap_or_default()), derived.gaps.len()),
+                (true, usize::from(gap.is_some())),
+                "{nameserver}"
+            );
+        }
+        // Before the resolv.conf is read, no nameserver is known either.
+        let mut sources = Sources::default();
+        let service = serde_json::from_value::<SlimService>(objects[0].1.clone()).unwrap().into();
+        sources.hear(DnsEvent::Seen(Source::OpenShiftService, "dns-default".into(), service), Instant::now());
+        assert_eq!(places(&sources.derive(Instant::now())), all);
     }
 
     #[test]

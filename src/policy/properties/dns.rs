@@ -93,15 +93,21 @@ fn the_namespaces_of_dns_are_left_out_but_for_the_explicit_way_in_and_static() {
     let selects = |spec: Value| checked("b", spec).with_dns(&dns).selects(&ns);
     assert!(!selects(json!({})));
     // A Service of that name alone is nothing: a tenant may have created it.
-    for others in [cluster(std::slice::from_ref(&service)), cluster(&[service, nameserver("10.96.0.10")])] {
-        assert!(checked("b", json!({})).with_dns(&others).selects(&ns));
-        assert!(others.status().notes.iter().any(|note| note.contains("not taken as DNS")));
-        let only_nameservers =
-            others.peers().keys().all(|peer| peer.address().is_some_and(|address| address.to_string() == "10.96.0.10"));
-        assert!(only_nameservers, "{:?}", others.peers());
-        let named = json!({"dns": {"peers": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "openshift-dns"}},
-            "podSelector": {"matchLabels": {"a": "b"}}}]}});
-        assert!(!checked("b", named).with_dns(&others).selects(&ns), "the baseline names it");
+    let others = cluster(&[service.clone(), nameserver("10.96.0.10")]);
+    assert!(checked("b", json!({})).with_dns(&others).selects(&ns));
+    assert!(others.status().notes.iter().any(|note| note.contains("not taken as DNS")));
+    assert!(others.gap().unwrap().message.contains("not taken as DNS"));
+    let only_nameservers =
+        others.peers().keys().all(|peer| peer.address().is_some_and(|address| address.to_string() == "10.96.0.10"));
+    assert!(only_nameservers, "{:?}", others.peers());
+    let named = json!({"dns": {"peers": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "openshift-dns"}},
+        "podSelector": {"matchLabels": {"a": "b"}}}]}});
+    assert!(!checked("b", named).with_dns(&others).selects(&ns), "the baseline names it");
+    // Where no nameserver is known, it is not known either that it is no DNS.
+    for others in [cluster(std::slice::from_ref(&service)), cluster(&[service, nameserver("127.0.0.53")])] {
+        assert!(!checked("b", json!({})).with_dns(&others).selects(&ns));
+        assert!(others.peers().keys().any(|peer| peer.address().is_none()), "{:?}", others.peers());
+        assert!(others.gap().is_some());
     }
     assert!(selects(json!({"includeSystemNamespaces": true})));
     assert!(selects(json!({"dns": {"discovery": "Static"}})));
