@@ -80,7 +80,9 @@ impl Sources {
         }
         // Whoever may write a status must not open the internet with it.
         let is_allowed = |place: &&DnsPlace| match place.peer.address() {
-            Some(address) if place.rank != DnsRank::Nameserver => is_private(address) || nameservers.contains(&address),
+            Some(address) if place.rank != DnsRank::Nameserver => {
+                is_private(address) || nameservers.contains(&address) || self.has_dns_pod_at(address)
+            }
             _ => true,
         };
         let recalled = self.recalled.iter().filter(|place| self.is_unsure_of(place)).filter(is_allowed);
@@ -173,7 +175,7 @@ impl Sources {
         }
         let (mut outside, mut unanswered) = (Vec::new(), BTreeSet::new());
         for (address, ports) in endpoints {
-            if !is_allowed(&address) {
+            if !is_allowed(&address) && !self.has_dns_pod_at(address) {
                 outside.push(address.to_string());
                 continue;
             }
@@ -187,7 +189,7 @@ impl Sources {
             let more = more.map(|more| format!(" and {more} more")).unwrap_or_default();
             outside.truncate(ADDRESSES_TOLD);
             let gap = format!(
-                "endpoints of {source} are neither private addresses nor nameservers of pods: add {}{more} to spec.dns.peers as ipBlock if they are DNS",
+                "endpoints of {source} are neither private addresses nor nameservers of pods nor addresses of DNS pods: add {}{more} to spec.dns.peers as ipBlock if they are DNS",
                 outside.join(", ")
             );
             derived.not_expressible(gap);
@@ -418,6 +420,11 @@ mod tests {
         assert_eq!(places(&derived), ["10.0.0.5/32 on port 53 and 1053", "10.0.0.6/32 on port 53"]);
         let gaps = gaps(&derived);
         assert!(gaps.contains("add 198.51.100.1 to spec.dns.peers") && gaps.contains("add 6443 to spec.dns.ports"), "{gaps}");
+        // An endpoint that is the address of a DNS pod is allowed: nodes can have addresses of the internet.
+        let with_pod = [&objects[..5], &[pod("198.51.100.1", 53)]].concat();
+        let derived = derive(&with_pod, "10.96.0.10");
+        assert!(places(&derived).contains(&"198.51.100.1/32 on port 53".to_owned()), "{:?}", places(&derived));
+        assert!(!self::gaps(&derived).contains("198.51.100.1"), "{:?}", derived.gaps);
         // A nameserver of pods is allowed wherever it is.
         assert!(places(&derive(&objects, "198.51.100.1")).contains(&"198.51.100.1/32 on port 53".to_owned()));
     }

@@ -205,6 +205,14 @@ impl Sources {
         })
     }
 
+    /// Whether a running pod of DNS that is watched has this address. No tenant can create pods in kube-system.
+    pub(super) fn has_dns_pod_at(&self, address: IpAddr) -> bool {
+        self.objects(Source::Pods).any(|(_, object)| match object {
+            Object::Pod(pod) => !pod.has_ended && pod.addresses.contains(&address),
+            Object::Service(_) | Object::Slice(_) | Object::DaemonSet(_) => false,
+        })
+    }
+
     pub(super) fn daemon_set(&self, source: Source, name: &str) -> Option<&DaemonSetFacts> {
         match self.said.get(&source)?.objects.get(name)? {
             Object::DaemonSet(facts) => Some(facts),
