@@ -51,7 +51,11 @@ impl Engine {
     /// Reads what the stored statuses say of DNS. While a source cannot be read, what it said before stays allowed. Tenants can write
     /// policies, but no status, so the statuses are the memory.
     pub(super) fn recall_dns(&mut self, now: Now) {
-        let told = self.tracked.values().flat_map(BaselineState::told_dns);
+        // A stalled baseline does not follow DNS, so its status is old.
+        let is_current = |baseline: &BaselineState| baseline.checked.is_ok() && baseline.told_dns().next().is_some();
+        let is_any_current = self.tracked.values().any(is_current);
+        let told =
+            self.tracked.values().filter(|baseline| !is_any_current || is_current(baseline)).flat_map(BaselineState::told_dns);
         let told: Vec<DnsPlace> = told.filter_map(DnsPlace::told).collect();
         self.dns.memory.recall(&told);
         self.dns.sources.recall(told);

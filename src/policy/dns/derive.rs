@@ -41,32 +41,10 @@ impl Sources {
         let mut derived = Derived::default();
         self.derive_nameservers(&mut derived);
         let nameservers = self.known_nameservers();
-        let is_nameserver = |service: &ServiceFacts| service.addresses.iter().any(|address| nameservers.contains(address));
-        for (name, service) in self.services(Source::Services) {
-            if service.labelled || name == KUBE_DNS || is_nameserver(service) {
-                self.derive_service(KUBE_SYSTEM, name, service, &mut derived);
-            }
+        for (namespace, name, service) in self.dns_services(&nameservers) {
+            self.derive_service(namespace, name, service, &mut derived);
         }
-        // In a cluster that is not OpenShift, anybody who may create namespaces can create one of this name. What pods are given as
-        // nameserver is not theirs to choose. Where no nameserver is known, only the name tells: then pods of OpenShift keep their DNS.
-        let knows_nameservers = nameservers.iter().copied().any(is_usable);
-        for (name, service) in self.services(Source::OpenShiftService).filter(|(name, _)| *name == OPENSHIFT_NAME) {
-            if is_nameserver(service) {
-                self.derive_service(OPENSHIFT_DNS, name, service, &mut derived);
-            } else if knows_nameservers {
-                let gap = format!(
-                    "{SERVICE_OF_OPENSHIFT}{name} is not taken as DNS, because no address of it is a nameserver of pods: if it is DNS, name its pods in spec.dns.peers"
-                );
-                derived.notes.insert(gap.clone());
-                derived.not_expressible(gap);
-            } else {
-                derived.unsure.insert(OPENSHIFT_DNS);
-                self.derive_service(OPENSHIFT_DNS, name, service, &mut derived);
-                derived.not_expressible(format!(
-                    "{SERVICE_OF_OPENSHIFT}{name} is taken as DNS by its name alone, because no nameserver of pods is known: let --resolv-conf name a resolv.conf of pods"
-                ));
-            }
-        }
+        self.derive_doubts_of_openshift(&nameservers, &mut derived);
         if let Some(cache) = self.daemon_set(Source::NodeLocal, NODE_LOCAL) {
             derive_node_local(cache, &nameservers, &mut derived);
         }
@@ -101,13 +79,6 @@ impl Sources {
         derived
     }
 
-    /// The nameservers of pods: those of the resolv.conf, or while that cannot be read, those that it named before.
-    fn known_nameservers(&self) -> BTreeSet<IpAddr> {
-        let recalled = self.recalled.iter().filter(|place| place.rank == DnsRank::Nameserver && self.is_unsure_of(place));
-        let recalled = recalled.filter_map(|place| place.peer.address());
-        self.nameservers.iter().map(IpAddr::to_canonical).chain(recalled).collect()
-    }
-
     fn derive_nameservers(&self, derived: &mut Derived) {
         for address in self.nameservers.iter().map(IpAddr::to_canonical) {
             if is_usable(address) {
@@ -126,6 +97,29 @@ impl Sources {
                 );
                 derived.notes.insert(note);
             }
+        }
+    }
+
+    /// In a cluster that is not OpenShift, anybody who may create namespaces can create one of this name. What pods are given as nameserver
+    /// is not theirs to choose. Where no nameserver is known, only the name tells: then pods of OpenShift keep their DNS.
+    fn derive_doubts_of_openshift(&self, nameservers: &BTreeSet<IpAddr>, derived: &mut Derived) {
+        let Some((name, service)) = self.services(Source::OpenShiftService).find(|(name, _)| *name == OPENSHIFT_NAME) else {
+            return;
+        };
+        if service.addresses.iter().any(|address| nameservers.contains(address)) {
+            return;
+        }
+        if nameservers.iter().copied().any(is_usable) {
+            let gap = format!(
+                "{SERVICE_OF_OPENSHIFT}{name} is not taken as DNS, because no address of it is a nameserver of pods: if it is DNS, name its pods in spec.dns.peers"
+            );
+            derived.notes.insert(gap.clone());
+            derived.not_expressible(gap);
+        } else {
+            derived.unsure.insert(OPENSHIFT_DNS);
+            derived.not_expressible(format!(
+                "{SERVICE_OF_OPENSHIFT}{name} is taken as DNS by its name alone, because no nameserver of pods is known: let --resolv-conf name a resolv.conf of pods"
+            ));
         }
     }
 
@@ -198,7 +192,7 @@ impl Sources {
     }
 
     /// The addresses of a Service's EndpointSlices with a port of DNS. Each has the ports of its own slices other than 53.
-    fn endpoints(&self, namespace: &str, name: &str, service: &ServiceFacts) -> BTreeMap<IpAddr, BTreeSet<u16>> {
+    pub(super) fn endpoints(&self, namespace: &str, name: &str, service: &ServiceFacts) -> BTreeMap<IpAddr, BTreeSet<u16>> {
         let mut endpoints: BTreeMap<IpAddr, BTreeSet<u16>> = BTreeMap::new();
         for slice in self.slices(namespace, name) {
             let of_dns = slice.ports.iter().filter(|(port, _)| service.targets.contains_key(*port));

@@ -6,6 +6,7 @@ mod found;
 mod gap;
 mod memory;
 mod objects;
+mod recalled;
 mod resolv;
 mod sources;
 mod told;

@@ -9,9 +9,9 @@ use std::{
 use strum::{IntoStaticStr, VariantArray};
 
 use super::{
-    KUBE_SYSTEM,
+    KUBE_DNS, KUBE_SYSTEM, OPENSHIFT_DNS, OPENSHIFT_NAME,
     found::DnsPlace,
-    objects::{DaemonSetFacts, Object, PodFacts, ServiceFacts, SliceFacts},
+    objects::{DaemonSetFacts, Object, PodFacts, ServiceFacts, SliceFacts, is_usable},
     resolv,
 };
 use crate::policy::listing::Listing;
@@ -161,19 +161,6 @@ impl Sources {
         self.said.get(&source).is_some_and(|said| said.known)
     }
 
-    /// Remembers what stored statuses say of DNS: a source that cannot be read must not take away what it said before.
-    pub fn recall(&mut self, told: impl IntoIterator<Item = DnsPlace>) {
-        let mut recalled = std::mem::take(&mut self.recalled);
-        recalled.retain(|place| self.is_unsure_of(place));
-        recalled.extend(told);
-        self.recalled = recalled;
-    }
-
-    /// Whether a source was never completely read that would say whether the place exists.
-    pub(super) fn is_unsure_of(&self, place: &DnsPlace) -> bool {
-        self.unread().any(|source| place.known_by().contains(&source))
-    }
-
     fn of(&mut self, source: Source) -> &mut Said {
         self.said.entry(source).or_default()
     }
@@ -187,6 +174,22 @@ impl Sources {
             Object::Service(service) => Some((name, service)),
             Object::Slice(_) | Object::Pod(_) | Object::DaemonSet(_) => None,
         })
+    }
+
+    /// The Services that are DNS, each with its namespace and name. Where no nameserver is known, OpenShift's is one by its name.
+    pub(super) fn dns_services<'a>(
+        &'a self,
+        nameservers: &BTreeSet<IpAddr>,
+    ) -> impl Iterator<Item = (&'static str, &'a str, &'a ServiceFacts)> {
+        let is_nameserver = |service: &ServiceFacts| service.addresses.iter().any(|address| nameservers.contains(address));
+        let of_kube_system = self.services(Source::Services);
+        let of_kube_system =
+            of_kube_system.filter(move |(name, service)| service.labelled || *name == KUBE_DNS || is_nameserver(service));
+        let by_name = !nameservers.iter().copied().any(is_usable);
+        let of_openshift = self.services(Source::OpenShiftService).filter(|(name, _)| *name == OPENSHIFT_NAME);
+        let of_openshift = of_openshift.filter(move |(_, service)| by_name || is_nameserver(service));
+        let of_kube_system = of_kube_system.map(|(name, service)| (KUBE_SYSTEM, name, service));
+        of_kube_system.chain(of_openshift.map(|(name, service)| (OPENSHIFT_DNS, name, service)))
     }
 
     pub(super) fn slices<'a>(&'a self, namespace: &'a str, service: &'a str) -> impl Iterator<Item = &'a SliceFacts> {

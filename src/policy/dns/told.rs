@@ -15,10 +15,12 @@ use super::{
 use crate::api::baseline::DnsFound;
 
 impl DnsPlace {
-    /// The place that an entry of a status describes; `None` if the entry has another form.
+    /// The place that an entry of a status describes. `None` if the entry has another form, or says that the place is gone.
     pub fn told(DnsFound { source, what }: &DnsFound) -> Option<Self> {
-        // A remark follows the source in brackets.
-        let source = source.split_once(" (").map_or(&**source, |(source, _)| source);
+        // Only what was kept after it was gone has a remark in brackets.
+        if source.contains(" (") {
+            return None;
+        }
         let (peer, ports) = what.split_once(" on port ")?;
         let (first, further) = ports.split_once(" and ").map_or((ports, None), |(first, further)| (first, Some(further)));
         if first.parse() != Ok(PORT) {
@@ -26,7 +28,7 @@ impl DnsPlace {
         }
         let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0);
         let ports: BTreeSet<u16> = further.iter().flat_map(|further| further.split(" and ")).map(port).collect::<Option<_>>()?;
-        let namespace = match source {
+        let namespace = match &**source {
             OPERATORS_RESOLV_CONF => None,
             _ if source == NODE_LOCAL_SOURCE || source.starts_with(SERVICE_OF_KUBE_SYSTEM) => Some(KUBE_SYSTEM),
             _ if source.starts_with(SERVICE_OF_OPENSHIFT) => Some(OPENSHIFT_DNS),
@@ -39,16 +41,16 @@ impl DnsPlace {
             DnsDestination::Address(_) if source == NODE_LOCAL_SOURCE => DnsRank::NodeLocal,
             DnsDestination::Address(_) => DnsRank::Service,
         };
-        Some(Self { rank, peer, ports, source: source.to_owned(), namespace })
+        Some(Self { rank, peer, ports, source: source.clone(), namespace })
     }
 
-    /// The sources without which it is not known whether the place still exists.
-    pub fn known_by(&self) -> &'static [Source] {
+    /// The source that names the place.
+    pub fn named_by(&self) -> Source {
         match &*self.source {
-            OPERATORS_RESOLV_CONF => &[Source::ResolvConf],
-            NODE_LOCAL_SOURCE => &[Source::NodeLocal],
-            of if of.starts_with(SERVICE_OF_OPENSHIFT) => &[Source::OpenShiftService, Source::OpenShiftDaemonSet],
-            _ => &[Source::Services, Source::Slices, Source::Pods],
+            OPERATORS_RESOLV_CONF => Source::ResolvConf,
+            NODE_LOCAL_SOURCE => Source::NodeLocal,
+            of if of.starts_with(SERVICE_OF_OPENSHIFT) => Source::OpenShiftService,
+            _ => Source::Services,
         }
     }
 }
@@ -68,8 +70,6 @@ fn destination(text: &str) -> Option<DnsDestination> {
 
 #[cfg(test)]
 mod tests {
-    use strum::VariantArray;
-
     use super::*;
 
     fn told(source: &str, what: &str) -> Option<DnsPlace> {
@@ -97,7 +97,7 @@ mod tests {
         ] {
             let place = told(source, what).unwrap_or_else(|| panic!("{what}"));
             assert_eq!((place.words(), &*place.source, place.rank, place.namespace), (what.into(), source, rank, namespace));
-            assert_eq!(told(&format!("{source} (gone, kept for 10 minutes)"), what), Some(place));
+            assert_eq!(told(&format!("{source} (gone, kept for 10 minutes)"), what), None);
         }
     }
 
@@ -125,10 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn each_source_knows_places() {
-        let places = [OPERATORS_RESOLV_CONF, NODE_LOCAL_SOURCE, SERVICE_OF_KUBE_SYSTEM, SERVICE_OF_OPENSHIFT]
-            .map(|source| told(source, "10.0.0.1/32 on port 53").unwrap());
-        let known_by: BTreeSet<Source> = places.iter().flat_map(DnsPlace::known_by).copied().collect();
-        assert_eq!(known_by, Source::VARIANTS.iter().copied().collect());
+    fn the_source_that_names_a_place_is_known() {
+        for (source, named_by) in [
+            (OPERATORS_RESOLV_CONF, Source::ResolvConf),
+            (NODE_LOCAL_SOURCE, Source::NodeLocal),
+            ("Service kube-system/kube-dns", Source::Services),
+            ("Service openshift-dns/dns-default", Source::OpenShiftService),
+        ] {
+            assert_eq!(told(source, "10.0.0.1/32 on port 53").unwrap().named_by(), named_by);
+        }
     }
 }
