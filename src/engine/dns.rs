@@ -49,7 +49,8 @@ impl Engine {
     }
 
     /// Reads what the stored statuses say of DNS. While a source cannot be read, what it said before stays allowed. Tenants can write
-    /// policies, but no status, so the statuses are the memory.
+    /// policies, but no status, so the statuses are the memory. Read once per start and when this instance begins to lead. Then it counts at
+    /// once: a plan without it would be narrower than the policies that exist.
     pub(super) fn recall_dns(&mut self, now: Now) {
         // A stalled baseline does not follow DNS, so its status is old.
         let is_current = |baseline: &BaselineState| baseline.checked.is_ok() && baseline.told_dns().next().is_some();
@@ -64,9 +65,11 @@ impl Engine {
         }
     }
 
-    /// Called when all required sets are listed: starts the limited wait for DNS.
+    /// Called when all required sets are listed, also when one is listed again: starts the limited wait for DNS.
     pub(super) fn wait_for_dns(&mut self, now: Now) {
-        self.recall_dns(now);
+        if !std::mem::replace(&mut self.dns.is_recalled, true) {
+            self.recall_dns(now);
+        }
         if self.readiness.state(WatchedSet::Dns) == ListState::Waiting {
             self.readiness.ask(WatchedSet::Dns, now.instant);
         }

@@ -10,6 +10,8 @@ use crate::policy::dns::{ClusterDns, Memory, Sources};
 pub struct DnsState {
     /// What the DNS sources report.
     pub sources: Sources,
+    /// The stored statuses were read since the start.
+    pub is_recalled: bool,
     /// What was found recently. It is kept for a while after it is gone.
     pub memory: Memory,
     /// The DNS that the plans use.

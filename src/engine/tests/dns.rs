@@ -18,14 +18,19 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// An engine with DNS discovery before the first DNS event. Everything else is listed.
 pub fn awaiting() -> EngineHarness {
+    awaiting_with(|sim| {
+        sim.baseline(1, json!({}));
+        sim.namespace("a");
+    })
+}
+
+/// The same, in a cluster that lists this.
+pub fn awaiting_with(listed: impl FnOnce(&mut EngineHarness)) -> EngineHarness {
     let mut sim = EngineHarness::blank();
     sim.engine = Engine::new(OWN).discovering();
     sim.lead(true);
     sim.list_configurations();
-    sim.listing(|sim| {
-        sim.baseline(1, json!({}));
-        sim.namespace("a");
-    });
+    sim.listing(listed);
     sim
 }
 

@@ -8,7 +8,10 @@ use super::{
     dns::{awaiting, coverage, hear, list_but, ranges, service, told},
     harness::EngineHarness,
 };
-use crate::policy::dns::{DnsEvent, KEPT, SlimService, Source};
+use crate::{
+    engine::facts::event::{Change, Event},
+    policy::dns::{DnsEvent, KEPT, SlimService, Source},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The real DNS: a Service whose address is the nameserver of pods.
@@ -93,4 +96,23 @@ fn i7_a_flood_of_services_writes_each_namespace_a_few_times_and_what_pods_need_d
     sim.pass(wake - sim.now().instant);
     sim.settle();
     assert!(ranges(&sim).contains(&"10.0.1.30/32".to_owned()));
+}
+
+#[test]
+fn i7_a_list_that_comes_again_brings_no_change_of_dns_before_its_time_and_makes_nothing_older() {
+    let mut sim = settled();
+    hear(&mut sim, service("other", "10.0.0.20"));
+    sim.settle();
+    told(&mut sim);
+    sim.pass(SECOND * 60);
+    flood(&mut sim, 0..20, Duration::ZERO);
+    assert!(sim.jobs().is_empty());
+    for set in [Change::ListBegan, Change::ListDone] {
+        sim.see(Event::Install(set));
+    }
+    assert!(sim.jobs().is_empty(), "the budget of changes holds");
+    flood(&mut sim, 20..100, Duration::ZERO);
+    sim.pass(SECOND * 60);
+    sim.settle();
+    assert!(ranges(&sim).contains(&"10.0.0.20/32".to_owned()), "{:?}", ranges(&sim));
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicyEgressRule;
 use serde_json::{Value, json};
 
 use super::{
-    dns::{awaiting, coverage, hear, list_but, ranges, told},
+    dns::{awaiting, awaiting_with, coverage, hear, list_but, ranges, told},
     harness::EngineHarness,
 };
 use crate::{
@@ -54,18 +54,15 @@ fn restarted(old: EngineHarness, refused: bool) -> EngineHarness {
 
 fn awaiting_nothing(old: EngineHarness) -> EngineHarness {
     let EngineHarness { policies, version, statuses, .. } = old;
-    let mut sim = awaiting();
-    (sim.policies, sim.version) = (policies, version);
     let status = serde_json::to_value(statuses.last().unwrap()).unwrap();
-    sim.statuses = statuses;
-    sim.listing(|sim| {
+    awaiting_with(|sim| {
+        (sim.policies, sim.version, sim.statuses) = (policies, version, statuses);
         sim.baseline_stored(1, json!({}), json!({}), status);
         sim.namespace("a");
         for policy in sim.policies.values().cloned().collect::<Vec<_>>() {
             sim.see(Event::Policy(Change::Applied(Box::new(policy))));
         }
-    });
-    sim
+    })
 }
 
 fn egress(sim: &EngineHarness, ns: &str) -> Vec<NetworkPolicyEgressRule> {
@@ -136,4 +133,24 @@ fn a_leader_that_begins_keeps_what_the_former_one_found() {
     sim.lead(true);
     sim.settle();
     assert_eq!(ranges(&sim), ["10.0.0.10/32", "10.0.0.11/32", "169.254.20.10/32"]);
+}
+
+#[test]
+fn the_status_of_a_stalled_baseline_counts_only_if_no_valid_one_says_anything() {
+    let told = |last: u8| {
+        json!({"dns": {"discovery": "Auto", "found": [
+            {"source": "Service kube-system/kube-dns", "what": format!("10.0.0.{last}/32 on port 53")}]}})
+    };
+    for (of_valid, kept) in [(told(20), "10.0.0.20/32"), (Value::Null, "10.0.0.30/32")] {
+        let mut sim = awaiting_with(|sim| {
+            sim.baseline_stored(1, json!({}), json!({}), of_valid);
+            let stalled = json!({"name": "stalled", "uid": "uid-stalled"});
+            sim.baseline_stored(1, json!({"dns": {"peers": [{"ipBlock": {"cidr": "nothing"}}]}}), stalled, told(30));
+            sim.namespace("a");
+        });
+        list_but(&mut sim, &OF_KUBE_SYSTEM);
+        sim.pass(SECOND * 10);
+        sim.settle();
+        assert_eq!(ranges(&sim), [kept]);
+    }
 }

@@ -26,9 +26,11 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Notes the destinations that a former process knew.
+    /// Notes the destinations that a former process knew. What is known already stays as old as it is.
     pub fn recall<'a>(&mut self, known: impl IntoIterator<Item = &'a DnsPlace>) {
-        self.first.extend(known.into_iter().map(|place| (place.peer.clone(), 0)));
+        for place in known {
+            self.first.entry(place.peer.clone()).or_insert(0);
+        }
     }
 
     /// Records the places that exist now.
@@ -159,6 +161,8 @@ mod tests {
             memory.note(&places[present].iter().cloned().collect(), start + Duration::from_secs(at));
         }
         let first = |memory: &Memory| memory.iter().map(|(_, remembered)| remembered.first).collect::<Vec<_>>();
+        assert_eq!(first(&memory), [2, 1, 0]);
+        memory.recall(&places);
         assert_eq!(first(&memory), [2, 1, 0]);
         let with_ports = address("10.0.0.2", &[1053]);
         memory.note(&[with_ports.clone()].into(), start + Duration::from_secs(4));
