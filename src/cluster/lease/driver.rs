@@ -247,7 +247,8 @@ struct LeaseDriver {
 impl LeaseDriver {
     async fn elect(mut self, mut sign: LeadershipPublisher, mut resigned: oneshot::Receiver<()>) -> ElectionEnd {
         let config = watcher::Config::default().fields(&format!("metadata.name={}", self.seat.name));
-        let watching = Watching { api: self.leases.clone(), kind: "Lease".into(), config, streams: false };
+        let watching =
+            Watching { api: self.leases.clone(), kind: "Lease".into(), config, streams: false, lists_after_refusal: false };
         let mut sightings = watching.events().backoff(Steady(self.seat.timing.retry)).boxed();
         let mut attempt: Option<BoxFuture<'static, Tried>> = None;
         let release = loop {

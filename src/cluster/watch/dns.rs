@@ -130,7 +130,46 @@ fn reread(path: Option<PathBuf>) -> BoxStream<'static, DnsEvent> {
 
 #[cfg(test)]
 mod tests {
+    use http::{Request, Response};
+    use kube::{client::Body, core::Status};
+    use serde_json::json;
+    use tower_test::mock;
+
     use super::*;
+    use crate::cluster::telemetry::Recorded;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_whose_resumed_watch_was_refused_is_listed_again_and_so_says_that_it_can_be_read() {
+        for code in [403, 404] {
+            let (service, mut server) = mock::pair::<Request<Body>, Response<Body>>();
+            let telemetry: Arc<dyn Telemetry> = Arc::new(Recorded::default());
+            let problem = WatchProblem::about("services in kube-system", false, &telemetry);
+            let of = (Client::new(service, "default"), Source::Services, problem);
+            let mut news = watched::<SlimService>(of, KUBE_SYSTEM, watcher::Config::default());
+            let answering = tokio::spawn(async move {
+                while let Some((request, respond)) = server.next_request().await {
+                    let (code, body) = if request.uri().query().unwrap_or_default().contains("sendInitialEvents") {
+                        let ends = json!({"resourceVersion": "7", "annotations": {"k8s.io/initial-events-end": "true"}});
+                        let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": ends});
+                        (200, format!("{}\n", json!({"type": "BOOKMARK", "object": object})).into_bytes())
+                    } else {
+                        (code, serde_json::to_vec(&Status { code, ..Status::default() }).unwrap())
+                    };
+                    respond.send_response(Response::builder().status(code).body(Body::from(body)).unwrap());
+                }
+            });
+            for expected in ["begins", "ends", "refused", "begins", "ends"] {
+                let heard = match news.next().await.unwrap() {
+                    DnsEvent::ListBegins(Source::Services) => "begins",
+                    DnsEvent::ListEnds(Source::Services) => "ends",
+                    DnsEvent::Unreadable(Source::Services, _) => "refused",
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(heard, expected);
+            }
+            answering.abort();
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_resolv_conf_is_read_at_once_and_again_when_it_is_another() {

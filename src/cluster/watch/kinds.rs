@@ -76,7 +76,9 @@ fn events_of<K>(client: &Client, config: watcher::Config) -> BoxStream<'static, 
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    Watching { api: Api::all(client.clone()), kind: K::kind(&()), config, streams: true }.events().boxed()
+    Watching { api: Api::all(client.clone()), kind: K::kind(&()), config, streams: true, lists_after_refusal: false }
+        .events()
+        .boxed()
 }
 
 /// Turns watch events into changes. An error becomes a change too, and the watch continues.

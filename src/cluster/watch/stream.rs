@@ -30,6 +30,9 @@ pub struct Watching<K> {
     pub config: watcher::Config,
     /// Whether to try streaming lists. Set to false when the API server refuses them.
     pub streams: bool,
+    /// Whether to list again after a refusal. A resumed watch does not say that it works again; a complete list does. That costs a list of
+    /// all objects, so it is for those that are few.
+    pub lists_after_refusal: bool,
 }
 
 impl<K> Watching<K>
@@ -85,7 +88,9 @@ where
                 event = events.next().await?;
             }
             // The watcher of the pages would list in pages again.
-            let begins_anew = refused_with(&event, &[410]) || (list == ListProgress::PagedInstead && event.is_err());
+            let is_refused = refused_with(&event, &[403, 404]) && watching.lists_after_refusal;
+            let begins_anew =
+                is_refused || refused_with(&event, &[410]) || (list == ListProgress::PagedInstead && event.is_err());
             list = watching.progress(list, &event);
             Some((event, (watching, list, (!begins_anew).then_some(events))))
         })
@@ -140,7 +145,10 @@ where
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
     };
-    Watching { api, kind: K::kind(&()), config, streams: true }.events().map(|event| read(event?)).boxed()
+    Watching { api, kind: K::kind(&()), config, streams: true, lists_after_refusal: true }
+        .events()
+        .map(|event| read(event?))
+        .boxed()
 }
 
 /// Converts an object to its own type.
