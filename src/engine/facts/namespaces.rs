@@ -18,6 +18,7 @@ use crate::{
     policy::{
         drift::{Fingerprint, Interner},
         listing::Listing,
+        netpol::MAX_BYTES_OF_NAMESPACE,
         plan::{Labels, Namespace, NamespaceOptOuts},
     },
 };
@@ -269,9 +270,16 @@ impl Observed {
 
     fn print(&mut self, object: &NetworkPolicy) -> Fingerprint {
         let meta = &object.metadata;
-        let known = meta.namespace.as_deref().and_then(|namespace| self.entries.get(namespace));
-        let known = known.zip(meta.name.as_deref()).and_then(|(entry, name)| entry.policies.get(name));
-        Fingerprint::with(object, known, &self.tools, &mut self.texts)
+        let entry = meta.namespace.as_deref().and_then(|namespace| self.entries.get(namespace)).zip(meta.name.as_deref());
+        let known = entry.and_then(|(entry, name)| entry.policies.get(name));
+        let print = Fingerprint::with(object, known, &self.tools, &mut self.texts);
+        let bytes = print.bytes_of_shares();
+        // Most policies have no parts, so the others need not be looked at.
+        if bytes == 0 {
+            return print;
+        }
+        let others = entry.map_or(0, |(entry, name)| entry.policies.bytes_of_shares_without(name));
+        if others + bytes > MAX_BYTES_OF_NAMESPACE { print.cut(&mut self.texts) } else { print }
     }
 
     /// Stores a policy from the watch. Returns its namespace if that changed anything.

@@ -86,7 +86,6 @@ pub struct SharedFingerprint {
 pub struct Interner {
     texts: Shared<str>,
     makes: Shared<SharedFingerprint>,
-    shares: Shared<Shares>,
 }
 
 #[derive(Debug)]
@@ -118,6 +117,9 @@ impl<T: Eq + Hash + ?Sized> Shared<T> {
 const LARGE: usize = 512;
 /// The smallest limit for stored values of one kind.
 const ROOM: usize = 4096;
+/// A fingerprint with larger shares is not stored for others. The shares of a usual policy, such as one for the internet without the
+/// private networks, are smaller. `ROOM` of them take 1.5 MB.
+const MAX_STORED: usize = 384;
 /// Longer lists of extra keys are not ours: ours have at most 32 keys of at most 317 characters.
 const MAX_KEYS: usize = 16 * 1024;
 /// Longer hashes are not ours.
@@ -131,11 +133,11 @@ impl Interner {
         self.texts.kept.get(text).cloned().unwrap_or_else(|| self.texts.keep(text.into()))
     }
 
-    fn shares(&mut self, shares: Shares) -> Arc<Shares> {
-        self.shares.kept.get(&shares).cloned().unwrap_or_else(|| self.shares.keep(Arc::new(shares)))
-    }
-
     fn make(&mut self, make: SharedFingerprint) -> Arc<SharedFingerprint> {
+        // Stored values stay for a while when nobody holds them. So a large one is not stored here; few policies would share it.
+        if make.shares.as_ref().is_some_and(|shares| shares.bytes() > MAX_STORED) {
+            return Arc::new(make);
+        }
         self.makes.kept.get(&make).cloned().unwrap_or_else(|| self.makes.keep(Arc::new(make)))
     }
 }
@@ -163,12 +165,14 @@ impl Fingerprint {
         };
         let finalizers = meta.finalizers.as_deref().filter(|names| ours && !names.is_empty());
         let digest = if ours { meta_digest(meta.labels.as_ref(), meta.annotations.as_ref()) } else { Digest::NONE };
-        let known = known.filter(|known| spec != Digest::NONE && known.spec == spec);
+        // What was cut may have room now.
+        let is_cut = |known: &Self| known.shares.as_ref().is_some_and(|shares| shares.is_cut());
+        let known = known.filter(|known| spec != Digest::NONE && known.spec == spec && !is_cut(known));
         let (opens, shares) = match (known, &object.spec) {
             (Some(known), _) => (known.opens, known.shares.clone()),
             (None, Some(spec)) => {
                 let (opens, shares) = judge(spec);
-                (opens, shares.map(|shares| texts.shares(shares)))
+                (opens, shares.map(Arc::new))
             }
             (None, None) => (Openings::default(), None),
         };
@@ -192,6 +196,19 @@ impl Fingerprint {
             version: resource_version(meta.resource_version.as_deref()),
             make: texts.make(make),
         }
+    }
+
+    /// About how many bytes the parts take that it keeps of the policy.
+    pub fn bytes_of_shares(&self) -> usize {
+        self.shares.as_ref().map_or(0, |shares| shares.bytes())
+    }
+
+    /// The same without these parts, because the policies of the namespace have too many.
+    #[must_use]
+    pub fn cut(self, texts: &mut Interner) -> Self {
+        let Some(shares) = &self.shares else { return self };
+        let make = SharedFingerprint { shares: Some(Arc::new(shares.cut())), ..(*self.make).clone() };
+        Self { make: texts.make(make), ..self }
     }
 }
 
@@ -326,6 +343,25 @@ mod tests {
         assert!(with(&policy(large, "a"), &policy(large, "b")), "only its annotation changed");
         assert!(!with(&policy(large, "a"), &policy(large + 1, "a")));
         assert!(!with(&policy(1, "a"), &policy(1, "b")), "a small one is judged each time");
+    }
+
+    #[test]
+    fn i7_large_shares_that_nobody_holds_are_let_go_at_once_and_small_ones_are_stored_once() {
+        let policy = |names: usize| -> NetworkPolicy {
+            let names: Vec<String> = (0..names).map(|n| format!("n{n}")).collect();
+            let names = json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": names});
+            let from = json!([{"namespaceSelector": {"matchExpressions": [names]}}]);
+            serde_json::from_value(json!({"metadata": {"name": "x"}, "spec": {"podSelector": {}, "ingress": [{"from": from}]}}))
+                .unwrap()
+        };
+        let mut texts = Interner::default();
+        let large = Fingerprint::of(&policy(1_000), &mut texts);
+        assert!(large.bytes_of_shares() > 4_000);
+        let held = Arc::downgrade(large.shares.as_ref().unwrap());
+        drop(large);
+        assert!(held.upgrade().is_none());
+        let [one, other] = [4, 4].map(|names| Fingerprint::of(&policy(names), &mut texts));
+        assert!(Arc::ptr_eq(&one.make, &other.make));
     }
 
     #[test]

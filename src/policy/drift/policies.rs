@@ -53,6 +53,12 @@ impl Policies {
         self.0.iter().map(|(_, print)| print)
     }
 
+    /// About how many bytes the parts take that are kept of all policies but this one.
+    pub fn bytes_of_shares_without(&self, name: &str) -> usize {
+        let others = self.iter().filter(|(known, _)| &***known != name);
+        others.map(|(_, print)| print.bytes_of_shares()).sum()
+    }
+
     /// Whether the namespace has no policies.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()

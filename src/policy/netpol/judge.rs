@@ -18,7 +18,7 @@ use super::{
     census::NAME_LABEL,
     opening::{Opening, Openings, Peers, Pods, Ports},
     ports::PortLine,
-    share::{DirectionShares, NamedNamespaces, Shares},
+    share::{DirectionShares, LabelRoom, NamedNamespaces, Shares},
     sweep::{Group, Swept, sweep},
     union::Union,
 };
@@ -40,11 +40,12 @@ pub fn judge(spec: &NetworkPolicySpec) -> (Openings, Option<Shares>) {
     let mut ingress = ingress(spec).filter(|_| is_about("Ingress"));
     let mut egress = egress(spec).filter(|_| is_about("Egress"));
     let is_large = has_more_entries(spec, MAX_ENTRIES);
-    let judge = |rules: &mut dyn Iterator<Item = Rule>, is_dns_allowed: bool| {
+    let mut room = LabelRoom::default();
+    let mut judge = |rules: &mut dyn Iterator<Item = Rule>, is_dns_allowed: bool| {
         if is_large {
             (widest_rule(rules, is_dns_allowed), DirectionShares::default())
         } else {
-            widest(&rules.collect::<Vec<_>>(), is_dns_allowed)
+            widest(&rules.collect::<Vec<_>>(), is_dns_allowed, &mut room)
         }
     };
     let opening = |swept: &Swept| {
@@ -198,7 +199,7 @@ impl Reach {
 }
 
 /// The widest opening that the rules make together, and what they open in part. Rules add up on each port that they share.
-fn widest(rules: &[Rule], is_dns_allowed: bool) -> (Swept, DirectionShares) {
+fn widest(rules: &[Rule], is_dns_allowed: bool, room: &mut LabelRoom) -> (Swept, DirectionShares) {
     let line = PortLine::of(rules.iter().flat_map(|rule| rule.ports));
     let mut by_ports: BTreeMap<Option<Vec<(u128, u128)>>, Reach> = BTreeMap::new();
     for (at, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.may_open()) {
@@ -216,7 +217,7 @@ fn widest(rules: &[Rule], is_dns_allowed: bool) -> (Swept, DirectionShares) {
     let is_dns = |group: &Group| group.ports.iter().all(|(first, last)| first == last && dns.contains(first));
     let switched = switched.into_iter().zip(switched_sets).filter(|(group, _)| !is_dns(group));
     let all = [(always, true, sets)].into_iter().chain(switched.map(|(group, sets)| (group, false, sets)));
-    (swept, DirectionShares::of(all))
+    (swept, DirectionShares::of(all, room))
 }
 
 /// The widest opening of a single rule without blocks. It takes one look at each rule.

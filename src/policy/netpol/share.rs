@@ -30,6 +30,22 @@ impl Shares {
         self.ingress.is_empty() && self.egress.is_empty()
     }
 
+    /// About how many bytes of memory the parts take.
+    pub fn bytes(&self) -> usize {
+        let parts = self.ingress.bytes() + self.egress.bytes();
+        if parts == 0 { 0 } else { size_of::<Self>() + parts }
+    }
+
+    /// The same without the parts. Only that there were some is kept.
+    pub fn cut(&self) -> Self {
+        Self { pods: self.pods, ingress: self.ingress.cut(), egress: self.egress.cut() }
+    }
+
+    /// Whether the parts were cut, because the policies of the namespace have too many.
+    pub fn is_cut(&self) -> bool {
+        self.ingress.cut == Cut::Everything || self.egress.cut == Cut::Everything
+    }
+
     /// Whether it depends on the labels of namespaces what the policy opens.
     pub fn names_namespaces(&self) -> bool {
         self.ingress.names_namespaces() || self.egress.names_namespaces()
@@ -43,12 +59,43 @@ pub struct DirectionShares {
     pub shares: Box<[PortShare]>,
     /// How many IPv4 addresses, and how many IPv6 networks of /32, were left out of `shares`, because only so many ranges are kept.
     pub left_out: (u64, u64),
+    /// What else was left out.
+    pub cut: Cut,
+}
+
+/// What is not kept of a policy and direction, although it may open something.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Cut {
+    /// All is kept, but for the addresses that are counted.
+    #[default]
+    Nothing,
+    /// Labels of namespaces: the policy has too many.
+    Labels,
+    /// All parts: the policies of the namespace together have too many.
+    Everything,
 }
 
 impl DirectionShares {
-    /// Whether there is nothing to add up.
+    /// Whether there is nothing to add up, and nothing was left out.
     pub fn is_empty(&self) -> bool {
-        self.shares.is_empty() && self.left_out == (0, 0)
+        !self.has_parts() && self.cut == Cut::Nothing
+    }
+
+    /// Whether there is something to add up.
+    pub fn has_parts(&self) -> bool {
+        !self.shares.is_empty() || self.left_out != (0, 0)
+    }
+
+    fn bytes(&self) -> usize {
+        let ports = |share: &PortShare| share.ports.as_ref().map_or(0, |ports| size_of_val(&**ports));
+        let ranges = |share: &PortShare| size_of_val(&*share.v4) + size_of_val(&*share.v6);
+        let sets = |share: &PortShare| share.sets.iter().map(NamespaceSet::bytes).sum::<usize>();
+        self.shares.iter().map(|share| size_of::<PortShare>() + ports(share) + ranges(share) + sets(share)).sum()
+    }
+
+    fn cut(&self) -> Self {
+        let cut = if self.is_empty() { Cut::Nothing } else { Cut::Everything };
+        Self { cut, ..Self::default() }
     }
 
     /// How much it opens. IPv4 addresses, IPv6 networks and values of labels count alike: it only says which policy is named first.
@@ -58,9 +105,9 @@ impl DirectionShares {
         self.shares.iter().map(|share| ranges(share) + share.sets.iter().map(named).sum::<u64>()).sum()
     }
 
-    /// Whether a share names namespaces.
+    /// Whether a share names namespaces, or one that was left out.
     pub fn names_namespaces(&self) -> bool {
-        self.shares.iter().any(|share| !share.sets.is_empty())
+        self.cut == Cut::Labels || self.shares.iter().any(|share| !share.sets.is_empty())
     }
 }
 
@@ -88,22 +135,51 @@ impl NamespaceSet {
     pub fn size(&self) -> usize {
         self.0.iter().map(|requirement| 1 + requirement.values.as_ref().map_or(0, |values| values.len())).sum()
     }
+
+    fn bytes(&self) -> usize {
+        let values = self.0.iter().map(|requirement| requirement.values.as_ref().map_or(0, |values| size_of_val(&**values)));
+        size_of::<Self>() + self.0.len() * BYTES_OF_LABEL + values.sum::<usize>()
+    }
 }
+
+/// The bytes that all policies of a namespace may take here. One policy takes at most about 60,000: its ranges 16,384, its labels 20,000,
+/// and its ports and shares 17,000. What nobody holds any more takes at most 1.5 MB (`Interner`). So whoever may write policies in one
+/// namespace makes the operator hold less than 3 MB here, however many policies they write, and however often.
+pub const MAX_BYTES_OF_NAMESPACE: usize = 1 << 20;
+/// A label takes so many bytes besides its values: what the struct and two allocations take.
+const BYTES_OF_LABEL: usize = 64;
 
 /// The ranges of one family that are kept of a policy and direction. The list of a large provider's networks has fewer of this size.
 const MAX_RANGES: usize = 512;
 /// The ranges of ports that are kept likewise.
 const MAX_PORTS: usize = 64;
-/// The values of labels that are kept likewise.
-const MAX_VALUES: usize = 16_384;
-/// The selectors with several requirements that are kept likewise.
-const MAX_SETS: usize = 64;
+/// The values of labels that are kept of a policy, in all its rules and both directions. Each label counts as [`VALUES_OF_LABEL`].
+const MAX_VALUES: usize = 4_096;
+const VALUES_OF_LABEL: usize = 16;
 /// Fewer names than these are never almost every namespace.
 const FEWEST_NAMES: usize = 3;
 /// Fewer addresses than these may be left out by those that open everything. So they matter to nobody.
 const FEWEST_IPV4: u128 = 1 << 24;
 const FEWEST_PRIVATE: u128 = 1 << 16;
 const FEWEST_IPV6: u128 = 1 << 120;
+
+/// The room for labels of namespaces that a policy still has.
+#[derive(Debug)]
+pub struct LabelRoom(usize);
+
+impl Default for LabelRoom {
+    fn default() -> Self {
+        Self(MAX_VALUES)
+    }
+}
+
+impl LabelRoom {
+    /// Takes room for these. Returns whether there was enough.
+    fn take(&mut self, set: &NamespaceSet) -> bool {
+        let needed = set.size() + set.0.len() * (VALUES_OF_LABEL - 1);
+        self.0.checked_sub(needed).map(|left| self.0 = left).is_some()
+    }
+}
 
 /// Collects the namespaces that the peers of rules with the same ports name.
 #[derive(Debug, Default)]
@@ -145,9 +221,8 @@ impl NamedNamespaces {
         }
     }
 
-    /// What of it may be almost every namespace.
-    fn kept(self) -> Box<[NamespaceSet]> {
-        let mut room = MAX_VALUES;
+    /// What of it may be almost every namespace, and whether some of that had no room.
+    fn kept(self, room: &mut LabelRoom) -> (Box<[NamespaceSet]>, bool) {
         let single = self.by_key.into_iter().map(|(key, values)| {
             let distinct = |mut values: Vec<u32>| {
                 values.sort_unstable();
@@ -160,8 +235,9 @@ impl NamedNamespaces {
             requirement.key == hash(NAME_LABEL) && requirement.values.as_ref().is_some_and(|values| values.len() < FEWEST_NAMES)
         };
         let may_be_all = |set: &NamespaceSet| !set.0.iter().any(few);
-        let mut fits = |set: &NamespaceSet| room.checked_sub(set.size()).map(|left| room = left).is_some();
-        single.chain(self.others.into_iter().take(MAX_SETS)).filter(may_be_all).filter(|set| fits(set)).collect()
+        let all = single.chain(self.others).filter(may_be_all);
+        let (kept, left): (Vec<NamespaceSet>, Vec<NamespaceSet>) = all.partition(|set| room.take(set));
+        (kept.into(), !left.is_empty())
     }
 }
 
@@ -170,12 +246,15 @@ type Ranges32 = Vec<(u32, u32)>;
 
 impl DirectionShares {
     /// The shares of rules, by their ports.
-    pub fn of(rules: impl Iterator<Item = (Group, bool, NamedNamespaces)>) -> Self {
+    pub fn of(rules: impl Iterator<Item = (Group, bool, NamedNamespaces)>, room: &mut LabelRoom) -> Self {
         let (v4, v6, private) = (Required::every_ipv4(), Required::every_ipv6(), Required::private_ipv4());
         let mut shares: Vec<(PortShare, Ranges32, Ranges32)> = Vec::new();
         let (mut all_v4, mut all_private, mut all_v6) = (0_u128, 0_u128, 0_u128);
+        let mut lacks_labels = false;
         for (group, is_always, sets) in rules {
-            let (addresses, networks, sets) = (v4.part(&group.v4.0), v6.part(&group.v6.0), sets.kept());
+            let (addresses, networks) = (v4.part(&group.v4.0), v6.part(&group.v6.0));
+            let (sets, lacks_some) = sets.kept(room);
+            lacks_labels |= lacks_some;
             if addresses.size() == 0 && networks.size() == 0 && sets.is_empty() {
                 continue;
             }
@@ -205,13 +284,15 @@ impl DirectionShares {
                 left_v4 += v4.iter().copied().map(size).sum::<u64>();
                 left_v6 += v6.iter().copied().map(size).sum::<u64>();
             }
+            lacks_labels |= shares.iter().any(|(share, ..)| share.ports.is_some() && !share.sets.is_empty());
             shares.retain(|(share, ..)| share.ports.is_none());
         }
         left_v4 += keep_largest(shares.iter_mut().map(|(_, v4, _)| v4));
         left_v6 += keep_largest(shares.iter_mut().map(|(_, _, v6)| v6));
         let shares = shares.into_iter().map(|(share, v4, v6)| PortShare { v4: v4.into(), v6: v6.into(), ..share });
         let opens = |share: &PortShare| !share.v4.is_empty() || !share.v6.is_empty() || !share.sets.is_empty();
-        Self { shares: shares.filter(opens).collect(), left_out: (left_v4, left_v6) }
+        let cut = if lacks_labels { Cut::Labels } else { Cut::Nothing };
+        Self { shares: shares.filter(opens).collect(), left_out: (left_v4, left_v6), cut }
     }
 }
 
@@ -254,4 +335,63 @@ fn keep_largest<'a>(lists: impl Iterator<Item = &'a mut Vec<(u32, u32)>>) -> u64
         });
     }
     all - kept.iter().sum::<u64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::policy::netpol::judge;
+
+    fn names(count: usize, from: usize) -> Value {
+        let names: Vec<String> = (from..from + count).map(|n| format!("n{n}")).collect();
+        json!([{"namespaceSelector": {"matchExpressions": [{"key": NAME_LABEL, "operator": "In", "values": names}]}}])
+    }
+
+    fn kept(spec: Value) -> Shares {
+        judge(&serde_json::from_value(spec).unwrap()).1.unwrap()
+    }
+
+    /// Names of namespaces in many rules, each for another port, and in both directions. All together have no room.
+    fn hostile() -> Value {
+        let rules =
+            |peers: &str| -> Value { (0..60).map(|n| json!({peers: names(150, n), "ports": [{"port": n * 2 + 100}]})).collect() };
+        json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": rules("from"), "egress": rules("to")})
+    }
+
+    #[test]
+    fn i7_one_policy_keeps_few_labels_in_all_its_rules_and_says_that_some_are_left_out() {
+        let shares = kept(hostile());
+        assert!(shares.bytes() < 40_000, "{}", shares.bytes());
+        assert_eq!((shares.ingress.cut, shares.egress.cut), (Cut::Labels, Cut::Labels));
+        assert!(shares.ingress.names_namespaces() && shares.egress.names_namespaces());
+    }
+
+    #[test]
+    fn labels_that_are_left_out_are_not_forgotten() {
+        let rule = |peers: Value, ports: Value| json!({"podSelector": {}, "ingress": [{"from": peers, "ports": ports}]});
+        let pairs = |n: usize| json!({"port": n * 2 + 100});
+        let two = json!({"namespaceSelector": {"matchLabels": {"a": "b", "c": "d"}}});
+        for (what, spec, cut) in [
+            ("few", rule(names(4_000, 0), json!([])), Cut::Nothing),
+            ("too many", rule(names(5_000, 0), json!([])), Cut::Labels),
+            ("on many ports", rule(names(10, 0), (0..70).map(pairs).collect()), Cut::Labels),
+            ("many selectors", rule(vec![two; 200].into(), json!([])), Cut::Labels),
+        ] {
+            let shares = kept(spec);
+            assert_eq!((shares.ingress.cut, shares.is_empty()), (cut, false), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_takes_no_memory_and_only_says_so_of_the_direction_that_had_parts() {
+        let spec =
+            json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [{"from": names(10, 0)}], "egress": []});
+        let shares = kept(spec);
+        assert!(shares.bytes() > 0 && !shares.is_cut());
+        let cut = shares.cut();
+        assert_eq!((cut.bytes(), cut.is_cut(), cut.is_empty()), (0, true, false));
+        assert_eq!((cut.ingress.cut, cut.egress.cut), (Cut::Everything, Cut::Nothing));
+    }
 }
