@@ -18,8 +18,10 @@ pub struct NamespaceCensus {
     changes: usize,
 }
 
-/// It is taken anew when there are more or fewer namespaces by one in so many.
+/// It is taken anew when there are more or fewer namespaces by more than one in so many.
 const SHARE_OF_CHANGES: usize = 8;
+/// One or two namespaces more or less change no verdict, also where there are few.
+const FEWEST_CHANGES: usize = 2;
 
 impl NamespaceCensus {
     /// The last count; an empty one if nothing needs it.
@@ -39,8 +41,8 @@ impl NamespaceCensus {
 
     /// Whether it must be taken anew. `namespaces`: how many there are now. Many changes count too: their number may be the same, and their
     /// labels others.
-    pub const fn is_due(&self, namespaces: usize) -> bool {
-        let has_grown = namespaces.abs_diff(self.namespaces) > self.namespaces / SHARE_OF_CHANGES;
+    pub fn is_due(&self, namespaces: usize) -> bool {
+        let has_grown = namespaces.abs_diff(self.namespaces) > (self.namespaces / SHARE_OF_CHANGES).max(FEWEST_CHANGES);
         self.needed && (!self.taken || has_grown || self.changes > self.namespaces)
     }
 
@@ -49,5 +51,33 @@ impl NamespaceCensus {
         let is_news = counted != self.counted;
         *self = Self { counted, needed: true, taken: true, namespaces, changes: 0 };
         is_news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_namespaces_more_or_less_are_no_reason_to_count_again() {
+        for (counted, now, is_due) in [
+            (4, 4, false),
+            (4, 5, false),
+            (4, 2, false),
+            (4, 7, true),
+            (4, 1, true),
+            (7, 9, false),
+            (7, 10, true),
+            (40, 45, false),
+            (40, 46, true),
+            (40, 34, true),
+        ] {
+            let mut census = NamespaceCensus::default();
+            assert!(!census.is_due(counted), "nothing needs it");
+            census.policy_seen();
+            assert!(census.is_due(counted), "it was never taken");
+            census.took(Census::default(), counted);
+            assert_eq!(census.is_due(now), is_due, "{counted}, then {now}");
+        }
     }
 }
