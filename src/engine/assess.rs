@@ -17,7 +17,7 @@ use crate::{
     },
     policy::{
         drift::{Class, Drift, Fingerprint, PlannedPolicies, Repair, diff},
-        netpol::Census,
+        netpol::{Census, Work},
         plan::{Assignment, Baseline, Baselines, Decision, Known, Namespace, OptOut, Rendered},
         status::{Finding, NamespaceState, Problem},
     },
@@ -83,6 +83,8 @@ pub fn assess(
         Decision::LeaveAlone | Decision::Unselected | Decision::Frozen(_) => None,
     };
     let would = |baseline: &Baseline| would_change(&compare(baseline, ns, entry, targets, |_| false));
+    // What audits add up takes nothing away from the baseline that applies.
+    let mut work = Work::default();
     for audit in &audits {
         let would = would(audit);
         let mut finding = if audit.only_reports(ns, &holdings) { reported(would) } else { audited(would) };
@@ -92,7 +94,7 @@ pub fn assess(
         if let Some(notice) = held(audit, ns) {
             finding.hold(notice);
         }
-        finding.problems.extend(bypasses(audit, ns, entry, &[], census));
+        finding.problems.extend(bypasses(audit, ns, entry, &[], census, &mut work));
         found.findings.push((audit.name.clone(), finding));
     }
     found.orphans = orphans(ns, entry, baselines, &decision);
@@ -149,7 +151,7 @@ pub fn assess(
                 Some(notice) => finding.hold(notice),
                 None => finding.problems.extend(blocked(&baseline, ns)),
             }
-            finding.problems.extend(bypasses(&baseline, ns, entry, &found.drifts, census));
+            finding.problems.extend(bypasses(&baseline, ns, entry, &found.drifts, census, &mut Work::default()));
             match loss {
                 Loss::Nothing => found.findings.push((baseline.name.clone(), finding)),
                 Loss::Recent(left) => found.look_again = Some(left),

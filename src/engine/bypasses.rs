@@ -8,7 +8,7 @@ use crate::{
     api::{Role, reason::ViolationReason},
     policy::{
         drift::{Drift, Fingerprint, Repair},
-        netpol::{Census, DirectionShares, Opening, Openings, Peers, Pods, Ports, Shares, Together},
+        netpol::{Census, Cut, DirectionShares, Opening, Openings, Peers, Pods, Ports, Shares, Together, Work},
         plan::{Baseline, Namespace},
         status::Problem,
     },
@@ -24,6 +24,8 @@ struct Other<'a> {
     name: &'a Arc<str>,
     print: &'a Fingerprint,
     opens: Openings,
+    /// It was not judged as a whole, because the policies of the namespace have too much to add up.
+    is_left_out: bool,
 }
 
 impl Other<'_> {
@@ -54,13 +56,27 @@ impl Direction {
         }
     }
 
+    const fn is_too_large(self, opens: &Openings) -> bool {
+        match self {
+            Self::Ingress => opens.is_ingress_too_large,
+            Self::Egress => opens.is_egress_too_large,
+        }
+    }
+
     const fn is_egress(self) -> bool {
         matches!(self, Self::Egress)
     }
 }
 
 /// The policies that open what the baseline closes, or may do so. Those that are about to be removed are left out.
-pub fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry, drifts: &[Drift], census: &Census) -> Vec<Problem> {
+pub fn bypasses(
+    baseline: &Baseline,
+    ns: &Namespace,
+    entry: &Entry,
+    drifts: &[Drift],
+    census: &Census,
+    work: &mut Work,
+) -> Vec<Problem> {
     if entry.policies.values().all(|policy| policy.opens.is_none() && policy.shares.is_none()) {
         return vec![];
     }
@@ -74,15 +90,21 @@ pub fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry, drifts: &[Dr
         .collect();
     // A policy with a planned name is repaired, so it is no bypass.
     let others = entry.policies.iter().filter(|(name, _)| !is_planned(name) && !is_removed(name));
-    let others: Vec<Other> = others.map(|(name, print)| judged(name, print, &closed, census)).collect();
+    let others: Vec<Other> = others.map(|(name, print)| judged(name, print, &closed, census, work)).collect();
 
     let mut found: Vec<(Option<Opening>, Problem)> = Vec::new();
-    found.extend(closed.iter().filter_map(|direction| together(&others, *direction, census)));
+    let left_out: Vec<&Other> = others.iter().filter(|other| other.is_left_out && other.widest().is_none()).collect();
+    let summed = closed.iter().filter_map(|direction| together(&others, *direction, census, work));
+    // Two problems for one reason say no more than one.
+    found.extend(summed.filter(|(widest, _)| widest.is_some() || left_out.is_empty()));
+    if !left_out.is_empty() {
+        found.push((None, not_added_up(&left_out)));
+    }
     for other in &others {
         let Openings { is_ingress_too_large, is_egress_too_large, .. } = other.opens;
         match other.widest() {
             Some(widest) => found.push((Some(widest), bypass(other))),
-            None if is_ingress_too_large || is_egress_too_large => found.push((None, too_large(other))),
+            None if (is_ingress_too_large || is_egress_too_large) && !other.is_left_out => found.push((None, too_large(other))),
             None => {}
         }
     }
@@ -91,22 +113,34 @@ pub fn bypasses(baseline: &Baseline, ns: &Namespace, entry: &Entry, drifts: &[Dr
 }
 
 /// What one policy opens of what is closed, with the namespaces that there are now.
-fn judged<'a>(name: &'a Arc<str>, print: &'a Fingerprint, closed: &[Direction], census: &Census) -> Other<'a> {
+fn judged<'a>(name: &'a Arc<str>, print: &'a Fingerprint, closed: &[Direction], census: &Census, work: &mut Work) -> Other<'a> {
     let mut opens = Openings::default();
+    let mut is_left_out = false;
     for direction in closed {
         let alone = direction.opening(&print.opens);
-        let named = print.shares.as_ref().and_then(|shares| {
+        let mut is_too_large = direction.is_too_large(&print.opens);
+        let mut named = None;
+        if let Some(shares) = &print.shares {
             let parts = direction.shares(shares);
-            let found = parts.names_namespaces().then(|| Together::of(&[parts], census, direction.is_egress()))?;
-            found.widest.map(|(peers, ports, rule)| Opening { peers, ports, pods: shares.pods, rule })
-        });
+            let found = if parts.names_namespaces() {
+                Together::of(&[parts], census, direction.is_egress(), work)
+            } else {
+                Some(Together::default())
+            };
+            is_left_out |= found.is_none() || parts.cut == Cut::Everything;
+            let found = found.unwrap_or_default();
+            named = found.widest.map(|(peers, ports, rule)| Opening { peers, ports, pods: shares.pods, rule });
+            // All its blocks were judged, also those that are not kept.
+            is_too_large |= found.is_too_large && parts.left_out == (0, 0);
+            is_too_large |= parts.cut == Cut::Labels && census.has_common_labels();
+        }
         let widest = if named.map(width) > alone.map(width) { named } else { alone };
         match direction {
-            Direction::Ingress => (opens.ingress, opens.is_ingress_too_large) = (widest, print.opens.is_ingress_too_large),
-            Direction::Egress => (opens.egress, opens.is_egress_too_large) = (widest, print.opens.is_egress_too_large),
+            Direction::Ingress => (opens.ingress, opens.is_ingress_too_large) = (widest, is_too_large),
+            Direction::Egress => (opens.egress, opens.is_egress_too_large) = (widest, is_too_large),
         }
     }
-    Other { name, print, opens }
+    Other { name, print, opens, is_left_out }
 }
 
 /// How wide an opening is, whichever rule makes it.
@@ -115,18 +149,18 @@ const fn width(opening: Opening) -> (Peers, Ports) {
 }
 
 /// What several policies open together, if none of them opens as much alone.
-fn together(others: &[Other], direction: Direction, census: &Census) -> Option<(Option<Opening>, Problem)> {
+fn together(others: &[Other], direction: Direction, census: &Census, work: &mut Work) -> Option<(Option<Opening>, Problem)> {
     let mut all: Vec<(&Other, &Shares)> =
         others.iter().filter_map(|other| Some((other, &**other.print.shares.as_ref()?))).collect();
-    all.retain(|(_, shares)| !direction.shares(shares).is_empty());
+    all.retain(|(_, shares)| direction.shares(shares).has_parts());
     if all.len() < 2 {
         return None;
     }
     // The policies that open most come first, so that few are named.
     all.sort_by_cached_key(|(other, shares)| (Reverse(direction.shares(shares).weight()), other.name.clone()));
-    let sum = |count: usize| {
+    let mut sum = |count: usize| {
         let some: Vec<&DirectionShares> = all.iter().take(count).map(|(_, shares)| direction.shares(shares)).collect();
-        Together::of(&some, census, direction.is_egress())
+        Together::of(&some, census, direction.is_egress(), work).unwrap_or(Together { widest: None, is_too_large: true })
     };
     let Together { widest, is_too_large } = sum(all.len());
     let alone = others.iter().filter_map(|other| direction.opening(&other.opens));
@@ -135,8 +169,9 @@ fn together(others: &[Other], direction: Direction, census: &Census) -> Option<(
         let problem = || too_large_together(&all, direction);
         return (is_too_large && widest.is_none() && alone.clone().next().is_none()).then(|| (None, problem()));
     };
-    // The fewest of them, in this order, that open as much: more policies never open less.
-    let opens_as_much = |count: usize| sum(count).widest.is_some_and(|(p, on, _)| (p, on) >= (peers, ports));
+    // The fewest of them, in this order, that open as much: more policies never open less. If too little work is left to find that out,
+    // there are some more.
+    let mut opens_as_much = |count: usize| sum(count).widest.is_some_and(|(p, on, _)| (p, on) >= (peers, ports));
     let (mut few, mut enough) = (1, all.len());
     while few < enough {
         let middle = usize::midpoint(few, enough);
@@ -145,7 +180,7 @@ fn together(others: &[Other], direction: Direction, census: &Census) -> Option<(
     all.truncate(enough);
     let pods = all.iter().map(|(_, shares)| shares.pods).min().unwrap_or(Pods::Every);
     let opening = Opening { peers, ports, pods, rule: 0 };
-    let (policy, names) = named(&all);
+    let (policy, names) = named(all.iter().map(|(other, _)| *other));
     let what = match direction {
         Direction::Ingress => format!("let {peers} reach {pods} on {ports}"),
         Direction::Egress => format!("let {pods} reach {peers} on {ports}"),
@@ -157,12 +192,13 @@ fn together(others: &[Other], direction: Direction, census: &Census) -> Option<(
 }
 
 /// The name of the first policy, and the names of all in words.
-fn named(parts: &[(&Other, &Shares)]) -> (String, String) {
-    let mut names: Vec<&str> = parts.iter().map(|(other, _)| &**other.name).collect();
+fn named<'a>(others: impl Iterator<Item = &'a Other<'a>>) -> (String, String) {
+    let mut names: Vec<&str> = others.map(|other| &**other.name).collect();
     names.sort_unstable();
     let more = names.len().saturating_sub(POLICIES_TOLD);
     let told = names.iter().take(POLICIES_TOLD).copied().collect::<Vec<_>>();
     let told = match (&told[..], more) {
+        ([only], 0) => (*only).to_owned(),
         ([first, last], 0) => format!("{first} and {last}"),
         (told, 0) => told.join(", "),
         (told, more) => format!("{} and {more} more policies", told.join(", ")),
@@ -192,7 +228,7 @@ fn too_large(other: &Other) -> Problem {
         .filter_map(|(rules, is)| is.then_some(rules))
         .collect();
     let message = format!(
-        "{}: too many rules, blocks and ports to add up, so the operator does not know whether they open what the baseline closes; use fewer of them, or split the policy",
+        "{}: too many rules, blocks and ports, or labels of namespaces, to add up, so the operator does not know whether they open what the baseline closes; use fewer of them, or split the policy",
         rules.join(" and ")
     );
     Problem { policy: Some(other.name.to_string()), reason: ViolationReason::TooLargeToJudge.into(), message }
@@ -200,10 +236,22 @@ fn too_large(other: &Other) -> Problem {
 
 /// The problem that it is not known what several policies open together.
 fn too_large_together(parts: &[(&Other, &Shares)], direction: Direction) -> Problem {
-    let (policy, names) = named(parts);
+    let (policy, names) = named(parts.iter().map(|(other, _)| *other));
     let direction = if direction.is_egress() { "egress" } else { "ingress" };
     let message = format!(
-        "{names}: too many blocks, ports and labels to add up, so the operator does not know whether their {direction} rules together open what the baseline closes; use fewer of them"
+        "{names}: too many blocks, ports and labels to add up, so the operator does not know whether their {direction} rules together open what the baseline closes; use fewer of them in all these policies"
+    );
+    Problem { policy: Some(policy), reason: ViolationReason::TooLargeToJudge.into(), message }
+}
+
+/// The problem that it is not known what some policies open, because the policies of the namespace have too much to add up.
+fn not_added_up(left_out: &[&Other]) -> Problem {
+    let (policy, names) = named(left_out.iter().copied());
+    // The operator has no more parts of them, so it judges them again only when it sees them again.
+    let is_cut = left_out.iter().any(|other| other.print.shares.as_ref().is_some_and(|shares| shares.is_cut()));
+    let then = if is_cut { "; then change each of these policies once" } else { "" };
+    let message = format!(
+        "{names}: the policies of the namespace have too many blocks, ports and labels to add up, so the operator does not know whether these open what the baseline closes; use fewer of them in all policies together{then}"
     );
     Problem { policy: Some(policy), reason: ViolationReason::TooLargeToJudge.into(), message }
 }

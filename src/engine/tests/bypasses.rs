@@ -8,8 +8,9 @@ use super::{
     others::{open, policy, told, violations},
 };
 use crate::{
-    api::reason::EventReason,
+    api::{NamespaceName, reason::EventReason},
     engine::facts::event::{Change, Event},
+    policy::{drift::Fingerprint, netpol::MAX_BYTES_OF_NAMESPACE},
 };
 
 /// A policy for all pods, with these rules.
@@ -223,4 +224,58 @@ fn gone(sim: &mut EngineHarness, name: &str) {
     let meta = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
     sim.policies.retain(|(namespace, _), _| namespace != name);
     sim.see(Event::Namespace(Change::Deleted(meta.into())));
+}
+
+/// So many policies, each with other names of namespaces that do not exist.
+fn many_named(sim: &mut EngineHarness, policies: usize, names_of_each: usize) {
+    for n in 0..policies {
+        let names: Vec<String> = (0..names_of_each).map(|at| format!("x{}", n * names_of_each + at)).collect();
+        policy(sim, "a", &format!("part-{n:03}"), ingress(named(&names)));
+    }
+}
+
+#[test]
+fn i7_a_policy_that_names_more_namespaces_than_are_kept_says_so() {
+    let mut sim = EngineHarness::protected();
+    label(&mut sim, &(0..20).map(|n| format!("n{n}")).collect::<Vec<_>>());
+    many_named(&mut sim, 1, 5_000);
+    sim.settle();
+    assert_eq!(violations(&mut sim), [("TooLargeToJudge".to_owned(), "part-000".to_owned())]);
+    assert!(message(&sim).starts_with("spec.ingress: too many rules"), "{}", message(&sim));
+    many_named(&mut sim, 1, 3_000);
+    sim.settle();
+    assert_eq!(violations(&mut sim), []);
+}
+
+#[test]
+fn i7_the_policies_of_a_namespace_are_added_up_with_little_work_and_say_so_when_it_is_too_little() {
+    let mut sim = EngineHarness::protected();
+    label(&mut sim, &(0..20).map(|n| format!("n{n}")).collect::<Vec<_>>());
+    many_named(&mut sim, 4, 4_000);
+    sim.settle();
+    assert_eq!(violations(&mut sim), [], "so many are added up");
+    many_named(&mut sim, 12, 4_000);
+    sim.settle();
+    let found = violations(&mut sim);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].0, "TooLargeToJudge");
+    assert!(message(&sim).ends_with("use fewer of them in all policies together"), "{}", message(&sim));
+}
+
+#[test]
+fn i7_the_policies_of_a_namespace_take_little_memory_and_what_is_cut_is_told_until_it_has_room() {
+    let held = |sim: &EngineHarness| {
+        let entry = sim.engine.observed.get(&NamespaceName::observed("a")).unwrap();
+        entry.policies.values().map(Fingerprint::bytes_of_shares).sum::<usize>()
+    };
+    let mut sim = EngineHarness::protected();
+    many_named(&mut sim, 100, 4_000);
+    assert!(held(&sim) <= MAX_BYTES_OF_NAMESPACE, "{}", held(&sim));
+    sim.settle();
+    let found = violations(&mut sim);
+    assert_eq!(found, [("TooLargeToJudge".to_owned(), "part-064".to_owned())]);
+    assert!(message(&sim).ends_with("; then change each of these policies once"), "{}", message(&sim));
+    many_named(&mut sim, 100, 3);
+    sim.settle();
+    assert_eq!(violations(&mut sim), []);
 }

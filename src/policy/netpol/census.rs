@@ -117,6 +117,23 @@ impl Census {
         Union::of(places)
     }
 
+    /// How many namespaces meet a requirement. A value that the list has twice counts twice.
+    pub fn count(&self, requirement: &LabelRequirement) -> u128 {
+        let Some((_, values)) = self.common(requirement.key) else { return 0 };
+        match &requirement.values {
+            None => values.all().into(),
+            Some(some) => {
+                let counted = some.iter().filter_map(|value| values.places(*value));
+                counted.map(|(first, last)| u128::from(last - first) + 1).sum()
+            }
+        }
+    }
+
+    /// Whether there is a label that almost every namespace has. Otherwise, no selector of labels selects almost every namespace.
+    pub const fn has_common_labels(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
     /// Whether almost every namespace meets all of these requirements, as far as their numbers show it.
     pub fn meets_all(&self, requirements: &[LabelRequirement]) -> bool {
         let left_out =

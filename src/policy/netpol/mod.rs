@@ -16,5 +16,5 @@ pub use block::Block;
 pub use census::Census;
 pub use judge::{MAX_ENTRIES, has_more_entries, judge};
 pub use opening::{Opening, Openings, Peers, Pods, Ports};
-pub use share::{DirectionShares, MAX_BYTES_OF_NAMESPACE, Shares};
-pub use together::Together;
+pub use share::{Cut, DirectionShares, MAX_BYTES_OF_NAMESPACE, Shares};
+pub use together::{Together, Work};

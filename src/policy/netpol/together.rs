@@ -12,10 +12,31 @@ use super::{
     union::Union,
 };
 
-/// More ranges than these are not added up, so that no namespace costs more than a few milliseconds.
+/// More ranges than these are not added up at once.
 const MAX_RANGES: usize = 4_096;
-/// The same of values of labels. Two lists of the names of all namespaces of a large cluster have fewer.
-const MAX_VALUES: usize = 32_768;
+/// The steps of [`Work`] for one namespace. They take less than 5 ms. Each value is looked at twice: with the policy alone, and with all.
+const MAX_WORK: usize = 32_768;
+/// The steps that each sum takes besides.
+const STEPS_OF_SUM: usize = 4;
+
+/// The work that is left for the sums of one namespace: a step is a value of a label, or a range or a value in a range of ports. So no
+/// namespace delays the others, however many policies it has.
+#[derive(Debug)]
+pub struct Work(usize);
+
+impl Default for Work {
+    fn default() -> Self {
+        Self(MAX_WORK)
+    }
+}
+
+impl Work {
+    /// Takes so many steps, if that many are left.
+    fn take(&mut self, steps: usize) -> Option<()> {
+        self.0 = self.0.checked_sub(steps)?;
+        Some(())
+    }
+}
 
 /// What policies open together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -27,8 +48,8 @@ pub struct Together {
 }
 
 impl Together {
-    /// Adds up the shares of one direction. `is_dns_allowed`: port 53 alone is no opening.
-    pub fn of(policies: &[&DirectionShares], census: &Census, is_dns_allowed: bool) -> Self {
+    /// Adds up the shares of one direction; `None`: too little work is left. `is_dns_allowed`: port 53 alone is no opening.
+    pub fn of(policies: &[&DirectionShares], census: &Census, is_dns_allowed: bool, work: &mut Work) -> Option<Self> {
         let shares = || policies.iter().flat_map(|policy| &policy.shares);
         let total = |ranges: fn(&PortShare) -> &[(u32, u32)]| shares().flat_map(ranges).copied().map(size).sum::<u64>();
         let (v4, v6) = (total(|share| &share.v4), total(|share| &share.v6));
@@ -43,22 +64,28 @@ impl Together {
         let could_be = left_out != (0, 0) && may_be_whole(v4 + left_out.0, v6 + left_out.1);
         let required = census.required();
         let sets = || shares().flat_map(|share| &share.sets);
-        if !required.is_empty() && sets().map(NamespaceSet::size).sum::<usize>() > MAX_VALUES {
-            return Self { widest: None, is_too_large: true };
-        }
+        let values = if required.is_empty() { 0 } else { sets().map(NamespaceSet::size).sum() };
+        work.take(STEPS_OF_SUM + values)?;
+        // Most selectors name too few namespaces, even if no two of them name the same.
         let named = |set: &NamespaceSet| match &*set.0 {
-            [single] => census.places(single).size(),
+            [single] => census.count(single),
             all if census.meets_all(all) => u128::MAX,
             _ => 0,
         };
         let named = sets().map(named).fold(0, u128::saturating_add);
         let may_be_named = required.iter().any(|required| named >= required.enough());
         if !may_be_open(v4, v6) && !may_be_named {
-            return Self { widest: None, is_too_large: could_be };
+            return Some(Self { widest: None, is_too_large: could_be });
         }
         if shares().map(|share| share.v4.len() + share.v6.len()).sum::<usize>() > MAX_RANGES {
-            return Self { widest: None, is_too_large: may_be_whole(v4 + left_out.0, v6 + left_out.1) };
+            return Some(Self { widest: None, is_too_large: may_be_whole(v4 + left_out.0, v6 + left_out.1) });
         }
+        let ports = |share: &PortShare| share.ports.as_ref().map_or(1, |ports| ports.len().max(1));
+        let steps = |share: &PortShare| {
+            let values: usize = share.sets.iter().map(NamespaceSet::size).sum();
+            (share.v4.len() + share.v6.len() + values).saturating_mul(ports(share))
+        };
+        work.take(shares().map(steps).fold(0, usize::saturating_add))?;
         let mut by_ports: BTreeMap<Option<&[(u128, u128)]>, Sum> = BTreeMap::new();
         for (at, share) in shares().enumerate() {
             by_ports.entry(share.ports.as_deref()).or_default().add(at, share, census);
@@ -67,10 +94,10 @@ impl Together {
         let switched: Vec<Group> = by_ports.into_iter().map(|(ports, sum)| sum.group(ports.unwrap_or_default())).collect();
         let swept = sweep(PortLine::EVERY, &always, &switched, is_dns_allowed, &required);
         let rule = |at: usize| shares().nth(at).map_or(0, |share| share.rule);
-        Self {
+        Some(Self {
             widest: swept.widest.map(|(peers, ports, at)| (peers, ports, rule(at))),
             is_too_large: swept.is_too_large || (could_be && swept.widest.is_none_or(|(peers, ..)| peers == Peers::EveryPod)),
-        }
+        })
     }
 }
 
