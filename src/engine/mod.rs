@@ -35,6 +35,7 @@ mod steps;
 mod terminating;
 #[cfg(test)]
 mod tests;
+mod token_bucket;
 mod waves;
 pub mod writes;
 

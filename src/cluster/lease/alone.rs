@@ -57,8 +57,7 @@ impl History {
     fn shows(&mut self, found: u64) -> Option<ElectionEnd> {
         let seen = self.0;
         self.0 = seen.max(found);
-        // 0 is no answer, or a version that is no number.
-        (0 < found && found < seen).then_some(ElectionEnd::WentBack { seen, found })
+        ElectionEnd::if_older(seen, found)
     }
 }
 

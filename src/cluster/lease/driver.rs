@@ -123,6 +123,13 @@ pub enum ElectionEnd {
     },
 }
 
+impl ElectionEnd {
+    /// The end, if an answer shows a lower version than was seen before. 0 is no answer, or a version that is no number.
+    pub(super) fn if_older(seen: u64, found: u64) -> Option<Self> {
+        (0 < found && found < seen).then_some(Self::WentBack { seen, found })
+    }
+}
+
 impl std::fmt::Debug for Election {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Election").field("leadership", &self.leadership).finish_non_exhaustive()
@@ -203,8 +210,7 @@ impl Tried {
             Self::Looked(_, known, Ok(Some(lease))) | Self::Wrote(_, _, known, Ok(lease)) => (*known, version(lease)),
             Self::Looked(..) | Self::Wrote(..) => return None,
         };
-        // 0 is a version that is no number.
-        (0 < found && found < known).then_some(ElectionEnd::WentBack { seen: known, found })
+        ElectionEnd::if_older(known, found)
     }
 }
 

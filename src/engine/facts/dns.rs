@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::policy::dns::{ClusterDns, Memory, Sources};
+use crate::{
+    engine::token_bucket::{Rate, TokenBucket},
+    policy::dns::{ClusterDns, Memory, Sources},
+};
 
 /// What the engine knows about the cluster's DNS.
 #[derive(Debug, Default)]
@@ -22,59 +25,27 @@ pub struct DnsState {
     pub budget: ChangeBudget,
 }
 
-/// The changes of DNS that pods may need: so many at once.
-const NEEDED_AT_ONCE: u32 = 10;
-/// Then one in this time.
-const NEEDED_THEN_ONE_IN: Duration = Duration::from_secs(10);
-/// All other changes: so many at once.
-const OTHER_AT_ONCE: u32 = 2;
-/// Then one in this time.
-const OTHER_THEN_ONE_IN: Duration = Duration::from_secs(30);
+/// The changes of DNS that pods may need.
+const NEEDED: Rate = Rate { at_once: 10, then_one_in: Duration::from_secs(10) };
+/// All other changes.
+const OTHER: Rate = Rate { at_once: 2, then_one_in: Duration::from_secs(30) };
 
 /// Spaces the changes of DNS, because each one writes a policy in every namespace. Changes that come meanwhile go out together.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ChangeBudget {
-    needed: Bucket,
-    other: Bucket,
-}
-
-impl Default for ChangeBudget {
-    fn default() -> Self {
-        Self {
-            needed: Bucket { most: NEEDED_AT_ONCE, period: NEEDED_THEN_ONE_IN, spent: 0, since: None },
-            other: Bucket { most: OTHER_AT_ONCE, period: OTHER_THEN_ONE_IN, spent: 0, since: None },
-        }
-    }
+    needed: Option<TokenBucket>,
+    other: Option<TokenBucket>,
 }
 
 impl ChangeBudget {
     /// Takes a change, or says when there is one again.
     pub fn take(&mut self, is_needed: bool, now: Instant) -> Result<(), Instant> {
-        if is_needed { self.needed.take(now) } else { self.other.take(now) }
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Bucket {
-    most: u32,
-    period: Duration,
-    /// How many were taken and are not earned back.
-    spent: u32,
-    /// Since when the next one is earned; `None` if none is spent.
-    since: Option<Instant>,
-}
-
-impl Bucket {
-    fn take(&mut self, now: Instant) -> Result<(), Instant> {
-        while let Some(since) = self.since.filter(|since| now.saturating_duration_since(*since) >= self.period) {
-            self.spent = self.spent.saturating_sub(1);
-            self.since = (self.spent > 0).then_some(since + self.period);
+        let (known, rate) = if is_needed { (&mut self.needed, NEEDED) } else { (&mut self.other, OTHER) };
+        let bucket = known.insert(TokenBucket::of(*known, rate, now));
+        if let Some(next) = bucket.next(rate) {
+            return Err(next);
         }
-        let since = *self.since.get_or_insert(now);
-        if self.spent >= self.most {
-            return Err(since + self.period);
-        }
-        self.spent += 1;
+        bucket.take(1);
         Ok(())
     }
 }
@@ -86,9 +57,8 @@ mod tests {
     #[test]
     fn the_first_changes_go_at_once_and_the_later_ones_are_spaced() {
         let start = Instant::now();
-        for (is_needed, at_once, period) in
-            [(true, NEEDED_AT_ONCE, NEEDED_THEN_ONE_IN), (false, OTHER_AT_ONCE, OTHER_THEN_ONE_IN)]
-        {
+        for (is_needed, rate) in [(true, NEEDED), (false, OTHER)] {
+            let (at_once, period) = (rate.at_once.unsigned_abs(), rate.then_one_in);
             let mut budget = ChangeBudget::default();
             for _ in 0..at_once {
                 assert_eq!(budget.take(is_needed, start), Ok(()));

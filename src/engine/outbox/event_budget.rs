@@ -9,7 +9,7 @@ use std::{
 use crate::{
     api::NamespaceName,
     engine::{
-        outbox::token_bucket::{Rate, TokenBucket},
+        token_bucket::{Rate, TokenBucket},
         writes::Announcement,
     },
 };
@@ -65,7 +65,7 @@ impl EventBudgets {
 
     /// Whether an Event of this namespace may be sent. If so, it counts as sent.
     fn take_one(&mut self, ns: &NamespaceName, now: Instant) -> bool {
-        let mut bucket = self.buckets.get(ns).map_or(TokenBucket::full(RATE, now), |bucket| bucket.at(RATE, now));
+        let mut bucket = TokenBucket::of(self.buckets.get(ns).copied(), RATE, now);
         let may = bucket.has_some();
         if may {
             bucket.take(1);

@@ -11,7 +11,6 @@ pub mod pending;
 pub mod policies;
 pub mod retry;
 pub mod revisions;
-mod token_bucket;
 mod write_budget;
 
 use std::{sync::Arc, time::Instant};

@@ -6,8 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::token_bucket::{Rate, TokenBucket};
-use crate::api::NamespaceName;
+use crate::{
+    api::NamespaceName,
+    engine::token_bucket::{Rate, TokenBucket},
+};
 
 /// Ten changes of a plan with three policies at once.
 const RATE: Rate = Rate { at_once: 30, then_one_in: Duration::from_secs(1) };
@@ -29,7 +31,7 @@ impl WriteBudgets {
 
     /// Notes that this many writes were sent. Returns when the next one may be sent, if that is later than now.
     pub fn spend(&mut self, ns: &NamespaceName, writes: usize, now: Instant) -> Option<Instant> {
-        let mut bucket = self.buckets.get(ns).map_or(TokenBucket::full(RATE, now), |bucket| bucket.at(RATE, now));
+        let mut bucket = TokenBucket::of(self.buckets.get(ns).copied(), RATE, now);
         bucket.take(writes);
         self.buckets.insert(ns.clone(), bucket);
         bucket.next(RATE)

@@ -20,18 +20,18 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A bucket from which nothing was taken.
-    pub const fn full(rate: Rate, now: Instant) -> Self {
-        Self { left: rate.at_once, since: now }
+    /// The bucket with what it has earned until now; one from which nothing was taken if there is none.
+    pub fn of(known: Option<Self>, rate: Rate, now: Instant) -> Self {
+        known.map_or(Self { left: rate.at_once, since: now }, |bucket| bucket.at(rate, now))
     }
 
-    /// Adds what was earned until now.
+    /// Adds what was earned until now. A full bucket earns from then on, when something is taken.
     #[must_use]
     pub fn at(self, rate: Rate, now: Instant) -> Self {
         let earned = now.saturating_duration_since(self.since).as_millis() / rate.then_one_in.as_millis();
         let earned = u32::try_from(earned).unwrap_or(u32::MAX);
         let left = self.left.saturating_add_unsigned(earned).min(rate.at_once);
-        Self { left, since: self.since + rate.then_one_in * earned }
+        Self { left, since: if left < rate.at_once { self.since + rate.then_one_in * earned } else { now } }
     }
 
     /// Takes this many out.
@@ -65,7 +65,7 @@ mod tests {
         let rate = Rate { at_once: 3, then_one_in: Duration::from_secs(10) };
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let mut bucket = TokenBucket::full(rate, start);
+        let mut bucket = TokenBucket::of(None, rate, start);
         assert!(bucket.is_full(rate) && bucket.has_some() && bucket.next(rate).is_none());
         bucket.take(5);
         assert_eq!(bucket.next(rate), Some(after(30)), "a debt of two");
