@@ -176,10 +176,9 @@ pub fn assess(
     found
 }
 
-/// The sort key of a problem; the lowest comes first. The order: exceeded quotas and what nobody can
-/// create in a namespace that is being deleted, bypasses, blocked calls of the API server, policies that
-/// may be bypasses, what Enforce would change, the rest, finalizers. A quota refuses new policies only, so the namespace lacks one, until
-/// somebody acts.
+/// The sort key of a problem; the lowest comes first. First comes what leaves the namespace without a policy until somebody acts: an
+/// exceeded quota, which refuses new policies only, and a policy that nobody can create in a namespace that is being deleted. Then come
+/// bypasses, blocked calls of the API server, policies that may be bypasses, what Enforce would change, the rest, and finalizers.
 pub const fn importance(reason: FindingReason) -> u8 {
     match reason {
         FindingReason::Violation(ViolationReason::QuotaExceeded | ViolationReason::MissingWhileTerminating) => 0,

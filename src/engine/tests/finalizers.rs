@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::harness::{EngineHarness, entries, ready};
 use crate::{
-    api::{PolicyBaselineStatus, baseline::NamespaceCounts},
+    api::baseline::NamespaceCounts,
     engine::writes::{Done, Wrote},
 };
 
@@ -28,22 +28,13 @@ fn delete_kept(sim: &mut EngineHarness) {
     });
 }
 
-/// The stored status after some seconds in which nobody does anything.
-fn later(sim: &mut EngineHarness, seconds: u32) -> PolicyBaselineStatus {
-    sim.pass(SECOND * seconds);
-    sim.settle();
-    sim.pass(SECOND * 2);
-    sim.status();
-    sim.statuses.last().unwrap().clone()
-}
-
 #[test]
 fn i2_a_finalizer_of_others_is_left_alone_and_reported_once_for_a_namespace() {
     let mut sim = EngineHarness::protected();
     sim.engine.take_announcements();
     let policies: Vec<String> = sim.policies.keys().map(|(_, policy)| policy.clone()).collect();
     put_on(&mut sim, INGRESS);
-    let status = later(&mut sim, 0);
+    let status = sim.status_after(0);
     assert_eq!(entries(&status), [("ForeignFinalizer".to_owned(), Some(INGRESS.to_owned()))]);
     assert!(status.notices[0].message.ends_with(FOREIGN), "{}", status.notices[0].message);
     for _ in 0..10 {
@@ -52,14 +43,14 @@ fn i2_a_finalizer_of_others_is_left_alone_and_reported_once_for_a_namespace() {
         }
         assert_eq!(sim.jobs().len(), 0, "there is nothing to write");
     }
-    let status = later(&mut sim, 0);
+    let status = sim.status_after(0);
     assert_eq!(entries(&status), [("ForeignFinalizer".to_owned(), None)]);
     assert_eq!((ready(&status), status.recent_drift.len()), ("Protected", 0));
     assert!(sim.engine.take_announcements().is_empty());
     for policy in &policies {
         sim.tamper("a", policy, |p| p.metadata.finalizers = None);
     }
-    assert_eq!(entries(&later(&mut sim, 0)), []);
+    assert_eq!(entries(&sim.status_after(0)), []);
 }
 
 #[test]
@@ -81,7 +72,7 @@ fn a_policy_with_a_finalizer_is_repaired_and_keeps_it() {
     let now = sim.now();
     sim.engine.done(Done { job: job.clone(), results }, now);
     assert_eq!(sim.jobs().len(), 0);
-    let status = later(&mut sim, 0);
+    let status = sim.status_after(0);
     assert_eq!((ready(&status), status.recent_drift.len()), ("Protected", 1));
 }
 
@@ -89,11 +80,11 @@ fn a_policy_with_a_finalizer_is_repaired_and_keeps_it() {
 fn a_baseline_waits_a_minute_for_a_finalizer_and_then_names_it_and_is_ready() {
     let mut sim = EngineHarness::protected();
     delete_kept(&mut sim);
-    let status = later(&mut sim, 10);
+    let status = sim.status_after(10);
     assert_eq!((ready(&status), entries(&status)), ("WritingPolicies", vec![]));
     let wake = sim.engine.next_wake(sim.now()).unwrap() - sim.now().instant;
     assert!(wake <= SECOND * 60, "nothing else would end the wait: {wake:?}");
-    let status = later(&mut sim, 60);
+    let status = sim.status_after(60);
     assert_eq!((ready(&status), entries(&status)), ("Protected", vec![("Terminating".into(), Some(INGRESS.into()))]));
     assert!(status.violations[0].message.contains(FOREIGN), "{}", status.violations[0].message);
     assert!(status.violations[0].message.ends_with("the operator creates the policy again"));
@@ -102,7 +93,7 @@ fn a_baseline_waits_a_minute_for_a_finalizer_and_then_names_it_and_is_ready() {
     assert_eq!(explanation.verdict, "b applies; finalizers keep 1 of its policies that were deleted, with the planned rules");
     assert!(explanation.protected && explanation.problems.iter().any(|p| p.reason == "Terminating"));
     sim.delete("a", INGRESS);
-    let status = later(&mut sim, 0);
+    let status = sim.status_after(0);
     assert_eq!((ready(&status), entries(&status), sim.policies.len()), ("Protected", vec![], 3));
 }
 
@@ -147,12 +138,12 @@ fn i11_what_the_operator_removes_and_a_finalizer_keeps_is_reported_by_its_baseli
                 }
             }
         }
-        assert_eq!(entries(&later(&mut sim, 5)), [], "{spec}");
-        let status = later(&mut sim, 60);
+        assert_eq!(entries(&sim.status_after(5)), [], "{spec}");
+        let status = sim.status_after(60);
         assert_eq!(entries(&status), [("Terminating".to_owned(), Some(INGRESS.to_owned()))], "{spec}");
         assert!(status.violations[0].message.contains(FOREIGN) && !status.violations[0].message.contains("creates"));
         assert_eq!((ready(&status), status.namespaces), ("Protected", counts), "{spec}");
         sim.delete("a", INGRESS);
-        assert_eq!(entries(&later(&mut sim, 0)), [], "{spec}");
+        assert_eq!(entries(&sim.status_after(0)), [], "{spec}");
     }
 }

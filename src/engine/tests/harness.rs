@@ -260,6 +260,15 @@ impl EngineHarness {
         (written > 0).then(|| self.statuses.last().cloned()).flatten()
     }
 
+    /// The stored status after some seconds in which nobody does anything.
+    pub fn status_after(&mut self, seconds: u64) -> PolicyBaselineStatus {
+        self.pass(Duration::from_secs(seconds));
+        self.settle();
+        self.pass(Duration::from_secs(2));
+        self.status();
+        self.statuses.last().unwrap().clone()
+    }
+
     pub fn protected() -> Self {
         let mut sim = Self::new();
         sim.baseline(1, json!({}));

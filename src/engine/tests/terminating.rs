@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::harness::{EngineHarness, entries, named, ready};
 use crate::{
-    api::{PolicyBaselineStatus, SlimNamespace, reason::EventReason},
+    api::{SlimNamespace, reason::EventReason},
     engine::{
         facts::event::{Change, Event},
         writes::Announcement,
@@ -37,15 +37,6 @@ fn open(sim: &mut EngineHarness, policy: &str) {
     sim.tamper("a", policy, |p| p.spec.as_mut().unwrap().ingress = Some(vec![NetworkPolicyIngressRule::default()]));
 }
 
-/// The stored status after some seconds in which nobody does anything.
-fn later(sim: &mut EngineHarness, seconds: u32) -> PolicyBaselineStatus {
-    sim.pass(SECOND * seconds);
-    sim.settle();
-    sim.pass(SECOND * 2);
-    sim.status();
-    sim.statuses.last().unwrap().clone()
-}
-
 fn lost(policy: Option<&str>) -> Vec<(String, Option<String>)> {
     vec![("MissingWhileTerminating".to_owned(), policy.map(str::to_owned))]
 }
@@ -53,7 +44,7 @@ fn lost(policy: Option<&str>) -> Vec<(String, Option<String>)> {
 #[test]
 fn i5_while_a_namespace_is_being_deleted_its_policies_are_kept_right_and_counted() {
     let mut sim = is_going();
-    assert_eq!(later(&mut sim, 0).namespaces.protected, 1);
+    assert_eq!(sim.status_after(0).namespaces.protected, 1);
     open(&mut sim, INGRESS);
     let mut written = vec![];
     sim.answer(|_, policy| {
@@ -61,7 +52,7 @@ fn i5_while_a_namespace_is_being_deleted_its_policies_are_kept_right_and_counted
         None
     });
     assert_eq!(written, [INGRESS]);
-    let status = later(&mut sim, 0);
+    let status = sim.status_after(0);
     assert_eq!((ready(&status), entries(&status), status.recent_drift.len()), ("Protected", vec![], 1));
     assert!(sim.engine.take_announcements().is_empty(), "the API server takes no Event there");
 }
@@ -72,16 +63,16 @@ fn i5_at_the_end_of_a_namespace_ready_stays_true_and_nothing_is_written() {
     // A finalizer keeps one of them for a moment.
     let now = sim.now().wall;
     sim.tamper("a", CARVEOUT, |p| p.metadata.deletion_timestamp = Some(Time(now)));
-    assert_eq!((sim.jobs().len(), ready(&later(&mut sim, 0))), (0, "Protected"));
+    assert_eq!((sim.jobs().len(), ready(&sim.status_after(0))), (0, "Protected"));
     for policy in [INGRESS, EGRESS, CARVEOUT] {
         sim.delete("a", policy);
-        let status = later(&mut sim, 0);
+        let status = sim.status_after(0);
         assert_eq!((ready(&status), status.namespaces.selected, entries(&status)), ("Protected", 0, vec![]));
     }
     let wake = sim.engine.next_wake(sim.now()).unwrap() - sim.now().instant;
     assert!(wake <= SECOND * 30, "nothing else would end the wait: {wake:?}");
     sim.see(Event::Namespace(Change::Deleted(named(json!({"name": "a", "uid": "uid-a"})))));
-    let status = later(&mut sim, 100);
+    let status = sim.status_after(100);
     assert_eq!((ready(&status), entries(&status)), ("Protected", vec![]));
     assert!(sim.engine.take_announcements().is_empty());
 }
@@ -90,8 +81,8 @@ fn i5_at_the_end_of_a_namespace_ready_stays_true_and_nothing_is_written() {
 fn i5_what_is_lost_while_pods_may_run_is_reported_until_the_namespace_is_gone() {
     let mut sim = is_going();
     sim.delete("a", INGRESS);
-    assert_eq!(entries(&later(&mut sim, 10)), []);
-    let status = later(&mut sim, 30);
+    assert_eq!(entries(&sim.status_after(10)), []);
+    let status = sim.status_after(30);
     assert_eq!(
         (ready(&status), entries(&status), status.namespaces.unprotected),
         ("MissingWhileTerminating", lost(Some(INGRESS)), 1)
@@ -110,9 +101,9 @@ fn i5_what_is_lost_while_pods_may_run_is_reported_until_the_namespace_is_gone() 
     assert!(explanation.verdict.contains("lacks policies"), "{}", explanation.verdict);
 
     sim.delete("a", CARVEOUT);
-    assert_eq!(entries(&later(&mut sim, 0)), lost(None), "nobody waits again");
+    assert_eq!(entries(&sim.status_after(0)), lost(None), "nobody waits again");
     sim.see(Event::Namespace(Change::Deleted(named(json!({"name": "a", "uid": "uid-a"})))));
-    let status = later(&mut sim, 0);
+    let status = sim.status_after(0);
     assert_eq!((ready(&status), entries(&status), status.namespaces.unprotected), ("Protected", vec![], 0));
 }
 
@@ -120,10 +111,10 @@ fn i5_what_is_lost_while_pods_may_run_is_reported_until_the_namespace_is_gone() 
 fn i5_once_pods_are_proven_gone_the_policies_may_go_too() {
     let mut sim = is_going();
     sim.delete("a", INGRESS);
-    later(&mut sim, 0);
-    assert_eq!(entries(&later(&mut sim, 30)), lost(Some(INGRESS)));
+    sim.status_after(0);
+    assert_eq!(entries(&sim.status_after(30)), lost(Some(INGRESS)));
     going(&mut sim, true);
-    let status = later(&mut sim, 40);
+    let status = sim.status_after(40);
     assert_eq!((ready(&status), entries(&status), status.namespaces.selected), ("Protected", vec![], 0));
     open(&mut sim, EGRESS);
     assert_eq!(sim.jobs().len(), 0);
@@ -135,8 +126,8 @@ fn i5_a_restart_does_not_end_the_report_even_if_no_policy_is_left() {
     for policy in [INGRESS, EGRESS, CARVEOUT] {
         sim.delete("a", policy);
     }
-    later(&mut sim, 0);
-    let before = later(&mut sim, 30);
+    sim.status_after(0);
+    let before = sim.status_after(30);
     assert_eq!(entries(&before), lost(None));
 
     let mut sim = EngineHarness::unsynced();

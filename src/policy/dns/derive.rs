@@ -42,7 +42,7 @@ impl Sources {
         self.derive_nameservers(&mut derived);
         let nameservers = self.known_nameservers();
         for (namespace, name, service) in self.dns_services(&nameservers) {
-            self.derive_service(namespace, name, service, &mut derived);
+            self.derive_service((namespace, name), service, &nameservers, &mut derived);
         }
         self.derive_doubts_of_openshift(&nameservers, &mut derived);
         if let Some(cache) = self.daemon_set(Source::NodeLocal, NODE_LOCAL) {
@@ -59,7 +59,7 @@ impl Sources {
         // Whoever may write a status must not open the internet with it.
         let is_allowed = |place: &&DnsPlace| match place.peer.address() {
             Some(address) if place.rank != DnsRank::Nameserver => {
-                is_private(address) || nameservers.contains(&address) || self.has_dns_pod_at(address)
+                is_expected(address, &nameservers) || self.has_dns_pod_at(address)
             }
             _ => true,
         };
@@ -123,7 +123,13 @@ impl Sources {
         }
     }
 
-    fn derive_service(&self, namespace: &'static str, name: &str, service: &ServiceFacts, derived: &mut Derived) {
+    fn derive_service(
+        &self,
+        (namespace, name): (&'static str, &str),
+        service: &ServiceFacts,
+        nameservers: &BTreeSet<IpAddr>,
+        derived: &mut Derived,
+    ) {
         let source = format!("Service {namespace}/{name}");
         if service.is_external {
             let gap = format!("{source} is of type ExternalName: add its addresses to spec.dns.peers as ipBlock");
@@ -134,10 +140,9 @@ impl Sources {
             // For example a Service for metrics.
             return;
         }
-        let nameservers = self.known_nameservers();
-        let is_allowed = |address: &IpAddr| is_private(*address) || nameservers.contains(address);
         let found = |rank, peer, ports| DnsPlace { rank, peer, ports, source: source.clone(), namespace: Some(namespace) };
-        let (own, refused): (Vec<IpAddr>, Vec<IpAddr>) = service.addresses.iter().copied().partition(is_allowed);
+        let (own, refused): (Vec<IpAddr>, Vec<IpAddr>) =
+            service.addresses.iter().copied().partition(|own| is_expected(*own, nameservers));
         derived.found.extend(own.into_iter().map(|own| found(DnsRank::Service, DnsDestination::Address(own), BTreeSet::new())));
         for address in refused {
             let note = format!(
@@ -169,7 +174,7 @@ impl Sources {
         }
         let (mut outside, mut unanswered) = (Vec::new(), BTreeSet::new());
         for (address, ports) in endpoints {
-            if !is_allowed(&address) && !self.has_dns_pod_at(address) {
+            if !is_expected(address, nameservers) && !self.has_dns_pod_at(address) {
                 outside.push(address.to_string());
                 continue;
             }
@@ -238,6 +243,11 @@ impl Sources {
     }
 }
 
+/// Whether DNS may be at this address, whoever says so: it belongs to no one on the internet, or pods are given it as nameserver.
+fn is_expected(address: IpAddr, nameservers: &BTreeSet<IpAddr>) -> bool {
+    is_private(address) || nameservers.contains(&address)
+}
+
 /// The sources without which pods may have no DNS: the Service kube-dns, and those whose own address is a nameserver. Endpoints do not
 /// count: a Service of anybody can have the address of a nameserver among them.
 fn needed(found: &BTreeSet<DnsPlace>, nameservers: &BTreeSet<IpAddr>) -> BTreeSet<String> {
@@ -276,7 +286,7 @@ fn derive_node_local(cache: &DaemonSetFacts, nameservers: &BTreeSet<IpAddr>, der
     let default = || NODE_LOCAL_ADDRESS.parse().into_iter().collect();
     let addresses: Vec<IpAddr> = if cache.local.is_empty() { default() } else { cache.local.clone() };
     for address in addresses {
-        if is_private(address) || nameservers.contains(&address) {
+        if is_expected(address, nameservers) {
             derived.found.insert(found(DnsRank::NodeLocal, DnsDestination::Address(address), BTreeSet::new()));
         } else {
             let note = format!(

@@ -146,7 +146,8 @@ pub struct ClusterDns {
 }
 
 impl ClusterDns {
-    /// Builds it from the places that were found, the gaps that no policy can express, and notes. `unsure` are namespaces for which it is unknown whether DNS runs there.
+    /// Builds it from the places that were found, the gaps that no policy can express, and notes. `unsure` are namespaces for which it is
+    /// unknown whether DNS runs there.
     pub fn new<'a>(
         all: impl IntoIterator<Item = (&'a DnsPlace, Remembered)>,
         unsure: impl IntoIterator<Item = &'static str>,
