@@ -8,6 +8,7 @@ use policy_baseline_e2e::{TIMEOUT, World};
 use serde_json::{Value, json};
 
 use super::label_hygiene::{COMPONENT, deny};
+use super::workloads::mirror_of;
 use super::{a_node, apply_patched, break_glass, choose, denied, setting};
 use crate::scene::tenant;
 use crate::support::{namespaces, until_gone};
@@ -100,8 +101,7 @@ async fn label_hygiene_bounds_the_grace_period_by_a_constant_and_leaves_mirror_p
     let ns = world.namespace("team", &[]).await.unwrap();
     bounded(&world, Some(60)).await;
     let pods = pods_of(&world.admin(), &ns);
-    let mut mirror = pod("static", Some(YEAR));
-    mirror.metadata.annotations = Some([("kubernetes.io/config.mirror".to_owned(), "hash".to_owned())].into());
+    let mirror = mirror_of(pod("static", Some(YEAR)));
     denied("forged", pods.create(&PostParams::default(), &mirror).await);
     let node = a_node(&world).await;
     pods_of(&node, &ns).create(&PostParams::default(), &mirror).await.unwrap();

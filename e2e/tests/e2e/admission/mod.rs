@@ -32,6 +32,7 @@ mod sane_blocks;
 mod sane_policies;
 mod together;
 mod warnings;
+mod workloads;
 
 /// The label on a namespace for which the operator has decided.
 const DECIDED: &str = "policybaseline.io/decided";

@@ -10,6 +10,7 @@ use kube::{Client, ResourceExt};
 use policy_baseline_e2e::{EVERYTHING, Options, SYSTEM_NAMESPACE, TEST_LABEL, TIMEOUT, World};
 use serde_json::{Value, json};
 
+use super::workloads::mirror_of;
 use super::{DECIDED, a_node, break_glass, denied, protect};
 use crate::opt_outs;
 use crate::repair::PLATFORM;
@@ -183,9 +184,7 @@ async fn no_gap_never_holds_up_the_system_the_operator_or_what_nodes_mirror() {
     }
     let ns = namespace(&world, "shut", &[]).await;
     let node = a_node(&world).await;
-    let mut mirror = pod("static");
-    mirror.annotations_mut().insert("kubernetes.io/config.mirror".into(), "hash".into());
-    mirror.spec.as_mut().unwrap().node_name = Some("one".into());
+    let mut mirror = mirror_of(pod("static"));
     let by = |client: &Client| Api::<Pod>::namespaced(client.clone(), &ns);
     by(&node).create(&PostParams::default(), &mirror).await.unwrap();
     denied("no mirror", create(&node, &ns, "web").await);

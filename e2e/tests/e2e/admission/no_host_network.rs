@@ -6,6 +6,7 @@ use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use policy_baseline_e2e::{Options, TIMEOUT, World};
 use serde_json::{Value, json};
 
+use super::workloads::{dry, mirror_of, workloads};
 use super::{a_node, apply_patched, break_glass, choose, denied, deny_of_page, setting, warnings};
 use crate::scene::tenant;
 
@@ -28,21 +29,13 @@ fn on_host() -> Pod {
     pod(&Value::Null, &json!({ "hostNetwork": true }))
 }
 
-fn dry() -> PostParams {
-    PostParams { dry_run: true, ..PostParams::default() }
-}
-
 async fn create(client: &Client, ns: &str, pod: &Pod) -> kube::Result<Pod> {
     Api::namespaced(client.clone(), ns).create(&dry(), pod).await
 }
 
-fn deny() -> Value {
-    deny_of_page(COMPONENT)
-}
-
 async fn denying(world: &World, ns: &str, accounts: &str) {
     let exempt = setting(POLICIES, &["serviceAccounts"], &[("serviceAccounts", accounts.to_owned())]);
-    apply_patched(world, COMPONENT, &[deny(), exempt]).unwrap();
+    apply_patched(world, COMPONENT, &[deny_of_page(COMPONENT), exempt]).unwrap();
     let is_in_force =
         async || create(&world.admin(), ns, &on_host()).await.is_err_and(|err| err.to_string().contains("denied request"));
     world.eventually("no-host-network denies", TIMEOUT, is_in_force).await.unwrap();
@@ -111,9 +104,7 @@ async fn no_host_network_refuses_what_no_network_policy_covers_in_the_namespaces
     }
     patch("example.com/note").await.unwrap();
     create(&break_glass(&world).await, &ns, &on_host()).await.unwrap();
-    let mut mirror = on_host();
-    mirror.metadata.annotations = Some([("kubernetes.io/config.mirror".to_owned(), "hash".to_owned())].into());
-    mirror.spec.as_mut().unwrap().node_name = Some("node-1".into());
+    let mirror = mirror_of(on_host());
     denied("forged", create(&world.admin(), &ns, &mirror).await);
     create(&a_node(&world).await, &ns, &mirror).await.unwrap();
 }
@@ -136,14 +127,14 @@ async fn no_host_network_exempts_a_service_account_by_its_full_name_and_says_a_m
     denied("another of the namespace", create(&world.admin(), &ns, &on_host()).await);
 
     let wrong = setting(POLICIES, &["serviceAccounts"], &[("serviceAccounts", r#"["exporter"]"#.to_owned())]);
-    apply_patched(&world, COMPONENT, &[deny(), wrong]).unwrap();
+    apply_patched(&world, COMPONENT, &[deny_of_page(COMPONENT), wrong]).unwrap();
     let said = "a constant of no-host-network is wrong: serviceAccounts names 'exporter'; write the namespace and the name, as in [\"monitoring/node-exporter\"]";
     let is_said = async || create(&world.admin(), &ns, &exporter).await.is_err_and(|err| err.to_string().contains(said));
     world.eventually(said, TIMEOUT, is_said).await.unwrap();
     create(&world.admin(), &ns, &pod(&Value::Null, &json!({}))).await.unwrap();
     for cel in ["exporter", r#""a/b""#, "[1]", "null"] {
         let wrong = setting(POLICIES, &["serviceAccounts"], &[("serviceAccounts", cel.to_owned())]);
-        let said = format!("{:#}", apply_patched(&world, COMPONENT, &[deny(), wrong]).unwrap_err());
+        let said = format!("{:#}", apply_patched(&world, COMPONENT, &[deny_of_page(COMPONENT), wrong]).unwrap_err());
         assert!(said.contains(" is invalid: "), "{cel}: {said}");
     }
 }
@@ -157,19 +148,10 @@ async fn no_host_network_warns_whoever_writes_the_template_of_a_workload() {
     let on_host = serde_json::to_value(on_host()).unwrap();
     choose(&world, COMPONENT, async || !warnings::about(&world.admin(), COMPONENT, &path, &on_host).await.is_empty()).await;
     let tenant = tenant(&world, &[&ns]).await;
-    let (selector, labels) = (json!({ "matchLabels": { "app": "web" } }), json!({ "labels": { "app": "web" } }));
-    let template = json!({ "metadata": labels, "spec": { "hostNetwork": true, "containers": [container(&json!([]))] } });
-    let mut once = template.clone();
-    once["spec"]["restartPolicy"] = json!("Never");
-    for (kind, version, plural, spec) in [
-        ("Deployment", "apps/v1", "deployments", json!({ "selector": selector, "template": template })),
-        ("StatefulSet", "apps/v1", "statefulsets", json!({ "serviceName": "web", "selector": selector, "template": template })),
-        ("DaemonSet", "apps/v1", "daemonsets", json!({ "selector": selector, "template": template })),
-        ("Job", "batch/v1", "jobs", json!({ "template": once })),
-        ("CronJob", "batch/v1", "cronjobs", json!({ "schedule": "0 0 * * *", "jobTemplate": { "spec": { "template": once } } })),
-    ] {
-        let object = json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "web" }, "spec": spec });
-        let said = warnings::about(&tenant, COMPONENT, &format!("/apis/{version}/namespaces/{ns}/{plural}"), &object).await;
+    let template = json!({ "metadata": { "labels": { "app": "web" } },
+        "spec": { "hostNetwork": true, "containers": [container(&json!([]))] } });
+    for (kind, path, object) in workloads(&ns, &template) {
+        let said = warnings::about(&tenant, COMPONENT, &path, &object).await;
         let expected = format!(
             "the template of {kind} web uses hostNetwork, which no NetworkPolicy covers, and this is forbidden in namespace {ns}; \
              leave it out, or ask your platform team to exempt ServiceAccount {ns}/default"

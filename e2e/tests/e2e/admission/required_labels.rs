@@ -2,10 +2,11 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams};
 use policy_baseline_e2e::{Options, TIMEOUT, World};
 use serde_json::{Value, json};
 
+use super::workloads::{dry, mirror_of, workloads};
 use super::{a_node, apply_patched, break_glass, choose, denied, deny_of_page, setting, warnings};
 use crate::repair::PLATFORM;
 use crate::scene::{apply_baseline, tenant};
@@ -28,16 +29,8 @@ fn pod(name: &str, labels: &Value) -> Pod {
     serde_json::from_value(pod).unwrap()
 }
 
-fn dry() -> PostParams {
-    PostParams { dry_run: true, ..PostParams::default() }
-}
-
 async fn create(client: &Client, ns: &str, labels: &Value) -> kube::Result<Pod> {
     Api::namespaced(client.clone(), ns).create(&dry(), &pod("web", labels)).await
-}
-
-fn deny() -> Value {
-    deny_of_page(COMPONENT)
 }
 
 fn constants(labels: &str, owner: &str) -> Value {
@@ -46,7 +39,7 @@ fn constants(labels: &str, owner: &str) -> Value {
 
 /// The component denies a pod that lacks one of these labels, once it is in force in that namespace.
 async fn requires(world: &World, ns: &str, labels: &str) {
-    apply_patched(world, COMPONENT, &[deny(), constants(labels, "team-network, #ask-network")]).unwrap();
+    apply_patched(world, COMPONENT, &[deny_of_page(COMPONENT), constants(labels, "team-network, #ask-network")]).unwrap();
     let is_in_force =
         async || create(&world.admin(), ns, &json!({})).await.is_err_and(|err| err.to_string().contains("#ask-network"));
     world.eventually("labels are required", TIMEOUT, is_in_force).await.unwrap();
@@ -78,9 +71,7 @@ async fn required_labels_names_the_missing_label_and_the_owner_of_the_rule_where
         create(client, &ns, &json!({ "app": "web", "team": "a" })).await.unwrap();
     }
     create(&break_glass(&world).await, &ns, &json!({})).await.unwrap();
-    let mut mirror = pod("static", &json!({}));
-    mirror.metadata.annotations = Some([("kubernetes.io/config.mirror".to_owned(), "hash".to_owned())].into());
-    mirror.spec.as_mut().unwrap().node_name = Some("node-1".into());
+    let mirror = mirror_of(pod("static", &json!({})));
     let pods = |client: Client| Api::<Pod>::namespaced(client, &ns);
     denied("forged", pods(world.admin()).create(&dry(), &mirror).await);
     pods(a_node(&world).await).create(&dry(), &mirror).await.unwrap();
@@ -159,35 +150,10 @@ async fn required_labels_warns_whoever_writes_the_template_of_a_workload() {
     })
     .await;
     let tenant = tenant(&world, &[&ns]).await;
-    let selector = json!({ "matchLabels": { "app": "web" } });
     for labels in [json!({ "app": "web" }), json!({ "app": "web", "app.kubernetes.io/name": "web" })] {
         let complete = labels.get("app.kubernetes.io/name").is_some();
-        let once = |mut template: Value| {
-            template["spec"]["restartPolicy"] = json!("Never");
-            template
-        };
-        let template = template(&labels);
-        let cases = [
-            ("Deployment", "apps/v1", "deployments", json!({ "selector": selector, "template": template })),
-            (
-                "StatefulSet",
-                "apps/v1",
-                "statefulsets",
-                json!({ "serviceName": "web", "selector": selector, "template": template }),
-            ),
-            ("DaemonSet", "apps/v1", "daemonsets", json!({ "selector": selector, "template": template })),
-            ("Job", "batch/v1", "jobs", json!({ "template": once(template.clone()) })),
-            (
-                "CronJob",
-                "batch/v1",
-                "cronjobs",
-                json!({ "schedule": "0 0 * * *",
-                "jobTemplate": { "spec": { "template": once(template.clone()) } } }),
-            ),
-        ];
-        for (kind, version, plural, spec) in cases {
-            let object = json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "web" }, "spec": spec });
-            let said = warnings::about(&tenant, COMPONENT, &format!("/apis/{version}/namespaces/{ns}/{plural}"), &object).await;
+        for (kind, path, object) in workloads(&ns, &template(&labels)) {
+            let said = warnings::about(&tenant, COMPONENT, &path, &object).await;
             let expected = format!(
                 "the template of {kind} web lacks the label app.kubernetes.io/name, by which NetworkPolicies select pods in namespaces \
                  of baseline platform; add them to the template. This rule belongs to your platform team"
@@ -213,7 +179,7 @@ async fn a_mistake_in_a_constant_of_required_labels_is_said_and_one_of_another_t
         ),
         (r#"["app"]"#, "", "owner has 0 characters; write whom a tenant can ask, in 1 to 200"),
     ] {
-        apply_patched(&world, COMPONENT, &[deny(), constants(labels, owner)]).unwrap();
+        apply_patched(&world, COMPONENT, &[deny_of_page(COMPONENT), constants(labels, owner)]).unwrap();
         let all =
             format!("a constant of required-labels is wrong, and until it is corrected, every pod fails this check: {said}");
         let is_said = async || create(&world.admin(), &ns, &full).await.is_err_and(|err| err.to_string().contains(&all));
@@ -221,7 +187,8 @@ async fn a_mistake_in_a_constant_of_required_labels_is_said_and_one_of_another_t
         create(&world.admin(), "default", &full).await.unwrap();
     }
     for labels in ["app", r#""app""#, "[1]", "null"] {
-        let said = format!("{:#}", apply_patched(&world, COMPONENT, &[deny(), constants(labels, "a")]).unwrap_err());
+        let said =
+            format!("{:#}", apply_patched(&world, COMPONENT, &[deny_of_page(COMPONENT), constants(labels, "a")]).unwrap_err());
         assert!(said.contains(" is invalid: "), "{labels}: {said}");
     }
 }

@@ -16,7 +16,7 @@ use policy_baseline::{Opening, Openings, Peers, Ports};
 use policy_baseline_e2e::{Dice, TIMEOUT, World};
 use serde_json::{Value, json};
 
-use super::{BREAK_GLASS, COMPONENTS, break_glass, choose, repo};
+use super::{BREAK_GLASS, COMPONENTS, break_glass, choose, repo, warnings};
 use crate::docs::page;
 use crate::scene::tenant;
 use crate::support::{namespaces, until_gone};
@@ -50,13 +50,8 @@ async fn ask(client: &Client, method: Method, uri: &str, headers: &[(&str, &str)
     }
     let answer = client.send(request.body(Body::from(serde_json::to_vec(body).unwrap())).unwrap()).await.unwrap();
     let mut told = BTreeMap::new();
-    for warning in answer.headers().get_all("warning") {
-        let warning = warning.to_str().unwrap();
-        if let Some((_, rest)) = warning.split_once("with binding 'policy-baseline-sane-policies-") {
-            let (check, said) = rest.split_once("': ").unwrap();
-            let before = told.insert(check.to_owned(), said.trim_end_matches('"').to_owned());
-            assert_eq!(before, None, "told twice: {warning}");
-        }
+    for (check, said) in warnings::of_component(answer.headers(), "sane-policies") {
+        assert_eq!(told.insert(check, said.clone()), None, "told twice: {said}");
     }
     let code = answer.status().as_u16();
     let body = answer.into_body().collect().await.unwrap().to_bytes();
