@@ -9,6 +9,7 @@ mod meta;
 pub mod names;
 pub mod opt_out;
 pub mod other_tools;
+pub(crate) mod policy_spec;
 pub mod reason;
 mod roles;
 pub mod rollout;

@@ -13,6 +13,8 @@ use k8s_openapi::{
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
+use super::policy_spec;
+
 /// A namespace with only the metadata that select it and show its state.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "Namespace")]
@@ -85,13 +87,13 @@ fn pods_are_gone(finalizers: &[String], conditions: &[NamespaceCondition]) -> bo
 /// The namespace controller's own finalizer.
 const CONTENT_FINALIZER: &str = "kubernetes";
 
-/// A policy with its spec, and with only the metadata that are compared.
+/// A policy with its spec (of a very large one, the beginning), and with only the metadata that are compared.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = "NetworkPolicy")]
 pub struct SlimPolicy {
     #[serde(deserialize_with = "of_policy")]
     metadata: ObjectMeta,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "policy_spec::read")]
     spec: Option<NetworkPolicySpec>,
 }
 

@@ -22,7 +22,7 @@ use super::{
     sweep::{Group, Swept, sweep},
     union::Union,
 };
-use crate::api::names::LABEL_DECIDED;
+use crate::api::{names::LABEL_DECIDED, policy_spec::MOST_READ};
 
 impl Openings {
     /// Finds the openings of a policy.
@@ -73,8 +73,8 @@ fn egress(spec: &NetworkPolicySpec) -> impl Iterator<Item = Rule<'_>> {
     spec.egress.iter().flatten().map(|rule| Rule::new(rule.to.as_deref(), rule.ports.as_deref()))
 }
 
-/// A spec with more entries is too large: of its rules, only those are judged that need no sum.
-pub const MAX_ENTRIES: usize = 20_000;
+/// A spec with more entries is too large: of its rules, only those are judged that need no sum. One more entry is read, so that this shows.
+pub const MAX_ENTRIES: usize = MOST_READ - 1;
 
 /// Whether a spec has more than so many rules, peers, exceptions and ports.
 pub fn has_more_entries(spec: &NetworkPolicySpec, most: usize) -> bool {

@@ -58,6 +58,9 @@ fn cases() -> Vec<(&'static str, Value, bool)> {
         ("60,000 ports", json!([{"ports": (0..60_000).map(|n| json!({"port": n})).collect::<Value>()}]), true),
         ("50,000 rules of one port for everybody", many(50_000, |n| json!({"ports": [{"port": n + 1}]})), true),
         ("75,000 rules of own pods", many(75_000, |_| json!({"from": [{"podSelector": {}}]})), true),
+        // A request in protobuf can write these: there an entry takes a few bytes, in JSON many more.
+        ("160,000 rules of any TCP port", many(160_000, |_| json!({"ports": [{"protocol": "TCP"}]})), true),
+        ("250,000 peers", json!([{"from": vec![json!({"podSelector": {}, "namespaceSelector": {}}); 250_000]}]), true),
     ]
 }
 
