@@ -130,10 +130,14 @@ fn reread(path: Option<PathBuf>) -> BoxStream<'static, DnsEvent> {
 
 #[cfg(test)]
 mod tests {
+    use std::{io, sync::Mutex};
+
     use http::{Request, Response};
     use kube::{client::Body, core::Status};
     use serde_json::json;
+    use tokio::time::timeout;
     use tower_test::mock;
+    use tracing::{Dispatch, subscriber::NoSubscriber};
 
     use super::*;
     use crate::cluster::telemetry::Recorded;
@@ -187,6 +191,61 @@ mod tests {
         assert_eq!(next().await, Ok("nameserver 10.96.0.11\n".into()));
         std::fs::remove_file(&path).unwrap();
         assert!(next().await.is_err_and(|why| why.contains("resolv.conf")));
+    }
+
+    /// What is logged.
+    #[derive(Clone, Default)]
+    struct Logged(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Logged {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Logged {
+        fn lines(&self) -> Vec<String> {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap().lines().map(|line| line.trim().to_owned()).collect()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn i9_a_resolv_conf_that_cannot_be_read_is_logged_once_when_it_begins_and_once_when_it_ends() {
+        let logged = Logged::default();
+        let writer = logged.clone();
+        let log =
+            tracing_subscriber::fmt().without_time().with_target(false).with_ansi(false).with_writer(move || writer.clone());
+        // With a single subscriber, tracing asks only the one of the thread that comes to a line first. Another test may come first.
+        let _second = Dispatch::new(NoSubscriber::new());
+        let _logs = tracing::subscriber::set_default(log.finish());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        let lacks = || drop(std::fs::remove_file(&path));
+        let is_a_folder = || std::fs::create_dir(&path).unwrap();
+        let is_no_text = || std::fs::write(&path, [0xff, 0xfe]).unwrap();
+        let cases: [(&dyn Fn(), &str); 3] =
+            [(&lacks, "No such file"), (&is_a_folder, "Is a directory"), (&is_no_text, "valid UTF-8")];
+        for (breaks, why) in cases {
+            let before = logged.lines().len();
+            let mut news = reread(Some(path.clone()));
+            breaks();
+            assert!(matches!(news.next().await, Some(DnsEvent::Unreadable(Source::ResolvConf, text)) if text.contains(why)));
+            assert!(timeout(REREAD * 10, news.next()).await.is_err(), "{why}: nothing has changed");
+            let begins = &logged.lines()[before..];
+            let about = format!("WARN the nameservers of pods cannot be read, trying again every minute: {}: ", path.display());
+            assert!(begins.len() == 1 && begins[0].starts_with(&about) && begins[0].contains(why), "{begins:?}");
+
+            let _ = std::fs::remove_dir(&path);
+            std::fs::write(&path, "nameserver 10.96.0.10\n").unwrap();
+            assert!(matches!(news.next().await, Some(DnsEvent::ResolvConf(_))));
+            assert!(timeout(REREAD * 10, news.next()).await.is_err(), "{why}: nothing has changed");
+            assert_eq!(logged.lines()[before + 1..], ["INFO the nameservers of pods can be read again"], "{why}");
+            std::fs::remove_file(&path).unwrap();
+        }
     }
 
     #[tokio::test]
