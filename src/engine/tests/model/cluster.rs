@@ -247,7 +247,7 @@ pub enum Answer {
 }
 
 /// How etcd is restored.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Restore {
     /// Versions are given a second time.
     Plain,

@@ -89,7 +89,8 @@ impl World {
     fn new(setup: Setup) -> Self {
         let sides = (0..setup.sides).map(|_| Replica::new(setup.broken)).collect();
         let cluster = Cluster::new(setup.roles, setup.broken);
-        let mut world = Self { cluster, sides, strays: vec![], budget: setup.budget, writes: 0, calm: true, broke: vec![] };
+        let Setup { budget, in_order, .. } = setup;
+        let mut world = Self { cluster, sides, strays: vec![], budget, in_order, writes: 0, calm: true, broke: vec![] };
         if setup.settled {
             world.settle();
         }
@@ -114,14 +115,15 @@ impl World {
     fn goes_on(&self, actions: &mut Vec<Action>) {
         let nobody_leads = !self.sides.iter().any(|side| side.open);
         for (i, side) in self.sides.iter().enumerate() {
-            for watch in Watch::ALL {
-                if side.must_list(watch) {
-                    actions.push(Action::List(i, watch));
-                } else if side.has_news(watch) {
-                    actions.push(Action::Show(i, watch));
-                }
-            }
-            actions.extend((nobody_leads && !side.stale.old && !side.is_ending()).then_some(Action::Acquire(i)));
+            let reports = |watch: Watch| match (side.must_list(watch), side.has_news(watch)) {
+                (true, _) => Some(Action::List(i, watch)),
+                (false, true) => Some(Action::Show(i, watch)),
+                (false, false) => None,
+            };
+            let at_once = if self.in_order { 1 } else { Watch::ALL.len() };
+            actions.extend(Watch::ALL.into_iter().filter_map(reports).take(at_once));
+            let takes = nobody_leads && side.can_acquire() && (!self.in_order || side.is_in_sync());
+            actions.extend(takes.then_some(Action::Acquire(i)));
             actions.extend(side.needs_telling().then_some(Action::TellElection(i)));
             actions.extend((side.has_work() && !side.is_ending()).then_some(Action::Start(i)));
             let notices = side.starts_anew() && self.cluster.broken != Some(Broken::NoticesNoRestore);
@@ -187,7 +189,8 @@ impl World {
 
     fn fails(&self, actions: &mut Vec<Action>) {
         if self.budget.restores > 0 {
-            actions.extend(Restore::ALL.map(Action::Restore));
+            let kinds = Restore::ALL.into_iter().filter(|how| self.budget.only.is_none_or(|only| only == *how));
+            actions.extend(kinds.map(Action::Restore));
         }
         for (i, side) in self.sides.iter().enumerate() {
             if self.budget.terms > 0 && side.open {

@@ -231,7 +231,7 @@ impl Replica {
 
     /// etcd was restored. `latest` is the highest version before.
     pub fn is_restored(&mut self, how: Restore, latest: u64) {
-        self.stale.outdated = true;
+        self.stale.outdated = self.open || self.broken != Some(Broken::StandbyNoticesNoRestore);
         self.feeds.iter_mut().for_each(Vec::clear);
         match how {
             Restore::Plain => self.shows_after = latest,
@@ -251,6 +251,16 @@ impl Replica {
     /// Whether it can see that what it knows is of another past: by the version of the Lease, or of a baseline.
     pub fn starts_anew(&self) -> bool {
         self.stale.outdated || self.is_ending()
+    }
+
+    /// Whether it can take the Lease, if nobody holds it. Who takes it reads or writes it, and so notices a restore first.
+    pub fn can_acquire(&self) -> bool {
+        !self.stale.old && !self.starts_anew()
+    }
+
+    /// Whether it has listed everything, so that it takes the Lease at all.
+    pub fn is_in_sync(&self) -> bool {
+        self.engine.may_lead(self.now())
     }
 
     pub fn has_news(&self, watch: Watch) -> bool {

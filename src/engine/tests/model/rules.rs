@@ -51,6 +51,10 @@ pub fn properties(setup: &Setup) -> Vec<Property<Setup>> {
     if setup.budget.faults + setup.budget.terms > 0 {
         properties.push(Property::sometimes("a write comes late", |_, world: &World| !world.strays.is_empty()));
     }
+    if setup.budget.restores > 0 && setup.sides > 1 {
+        let follows = |_: &Setup, world: &World| world.budget.restores == 0 && world.sides[1].open && world.is_at_rest();
+        properties.push(Property::sometimes("after a restore the standby leads", follows));
+    }
     properties
 }
 

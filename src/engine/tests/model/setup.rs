@@ -1,5 +1,7 @@
 //! What the model explores: how much may happen, and what is broken on purpose.
 
+use super::cluster::Restore;
+
 /// A defect that is built in, to check that the model finds it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Broken {
@@ -29,6 +31,8 @@ pub enum Broken {
     ListsTooEarly,
     /// An instance does not notice that etcd was restored.
     NoticesNoRestore,
+    /// An instance that does not lead does not notice that etcd was restored. Later it leads.
+    StandbyNoticesNoRestore,
     /// An instance goes on with its writes when a list shows that etcd was restored.
     WritesOn,
     /// The owner that a policy names counts as its owner, although that baseline does not exist.
@@ -58,6 +62,8 @@ pub struct Budget {
     pub refusals: u8,
     /// Restores of etcd to the state at the beginning.
     pub restores: u8,
+    /// The only kind of restore that happens; `None` for both.
+    pub only: Option<Restore>,
     /// Leader terms that end.
     pub terms: u8,
     /// Waits that end before the watches have reported everything.
@@ -71,6 +77,9 @@ pub struct Setup {
     pub roles: u8,
     /// It begins at rest, with everything listed and the first plan in place. Otherwise it begins empty.
     pub settled: bool,
+    /// The watches of an instance report in one order: first namespaces, then policies, then baselines. And no instance takes the Lease
+    /// before it has listed everything. Otherwise the watches report in every order, and the Lease may come first.
+    pub in_order: bool,
     pub budget: Budget,
     pub broken: Option<Broken>,
 }

@@ -2,12 +2,28 @@
 
 use stateright::{Checker, HasDiscoveries, Model};
 
-use super::setup::{Broken, Budget, Setup};
+use super::{
+    cluster::Restore,
+    rules::properties,
+    setup::{Broken, Budget, Setup},
+};
 
-const NOTHING: Budget =
-    Budget { tenant: 0, forgeries: 0, edits: 0, namespace: 0, faults: 0, refusals: 0, restores: 0, terms: 0, lags: 1 };
-const ONE: Setup = Setup { sides: 1, roles: 1, settled: false, budget: NOTHING, broken: None };
+const NOTHING: Budget = Budget {
+    tenant: 0,
+    forgeries: 0,
+    edits: 0,
+    namespace: 0,
+    faults: 0,
+    refusals: 0,
+    restores: 0,
+    only: None,
+    terms: 0,
+    lags: 1,
+};
+const ONE: Setup = Setup { sides: 1, roles: 1, settled: false, in_order: false, budget: NOTHING, broken: None };
 const SETTLED: Setup = Setup { settled: true, ..ONE };
+/// One leads, the other one is ready to take over, and etcd will be restored.
+const TWO_RESTORED: Setup = Setup { sides: 2, in_order: true, budget: Budget { restores: 1, lags: 0, ..NOTHING }, ..SETTLED };
 
 /// Tries every order of events. There must be at least `states` states, so that the model cannot become empty unnoticed.
 fn holds(setup: Setup, states: usize) {
@@ -22,7 +38,8 @@ fn holds(setup: Setup, states: usize) {
 /// The model must find the defect, and name the rule that it breaks.
 fn finds(broken: Broken, rule: &str, setup: Setup) {
     let setup = Setup { broken: Some(broken), ..setup };
-    let checker = setup.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let names = properties(&setup).iter().map(|property| property.name).filter(|name| name.starts_with(rule)).collect();
+    let checker = setup.checker().threads(2).finish_when(HasDiscoveries::AnyOf(names)).spawn_bfs().join();
     let found: Vec<&str> = checker.discoveries().into_keys().filter(|name| name.starts_with(rule)).collect();
     assert!(!found.is_empty(), "{broken:?} breaks no rule {rule}: {:?}", checker.discoveries().keys());
 }
@@ -80,6 +97,23 @@ fn i1_to_i6_hold_after_a_restore_of_etcd_whatever_tenants_do() {
 #[test]
 fn i1_to_i6_hold_after_a_restore_of_etcd_with_a_namespace_that_comes_and_goes() {
     holds(Setup { budget: Budget { restores: 1, namespace: 2, lags: 0, ..NOTHING }, ..SETTLED }, 15_000);
+}
+
+#[test]
+fn i1_to_i6_hold_after_a_restore_of_etcd_under_two_instances_whatever_tenants_do() {
+    holds(Setup { budget: Budget { tenant: 1, ..TWO_RESTORED.budget }, ..TWO_RESTORED }, 12_000);
+}
+
+#[test]
+fn i1_to_i6_hold_after_a_restore_of_etcd_under_two_instances_while_the_baseline_is_edited() {
+    let budget = Budget { edits: 1, only: Some(Restore::Plain), ..TWO_RESTORED.budget };
+    holds(Setup { budget, ..TWO_RESTORED }, 16_000);
+}
+
+#[test]
+fn i1_to_i6_hold_after_a_bumped_restore_of_etcd_under_two_instances_while_the_baseline_is_edited() {
+    let budget = Budget { edits: 1, only: Some(Restore::Bumped), ..TWO_RESTORED.budget };
+    holds(Setup { budget, ..TWO_RESTORED }, 60_000);
 }
 
 #[test]
@@ -143,5 +177,8 @@ fn the_model_finds_each_rule_that_is_broken() {
     finds(Broken::NoticesNoRestore, "I1", restored);
     let edited = Setup { budget: Budget { restores: 1, edits: 1, lags: 0, ..NOTHING }, ..SETTLED };
     finds(Broken::WritesOn, "I3: what is planned", edited);
+    let of_two = Setup { budget: Budget { edits: 1, ..TWO_RESTORED.budget }, ..TWO_RESTORED };
+    finds(Broken::NoticesNoRestore, "I1", of_two);
+    finds(Broken::StandbyNoticesNoRestore, "I1", of_two);
     finds(Broken::BelievesOldLists, "nothing before", Setup { budget: Budget { refusals: 1, edits: 1, ..NOTHING }, ..SETTLED });
 }

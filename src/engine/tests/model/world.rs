@@ -36,6 +36,8 @@ pub struct World {
     /// Requests whose sender no longer waits. They may still take effect.
     pub strays: Vec<Write>,
     pub budget: Budget,
+    /// As in the setup.
+    pub in_order: bool,
     /// Writes since anything but the operator changed something.
     pub writes: u8,
     /// So far only the baseline was edited.
