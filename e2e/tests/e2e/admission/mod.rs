@@ -23,7 +23,7 @@ mod label_hygiene;
 mod no_gap;
 mod no_gap_restart;
 mod no_host_network;
-mod operator_limits;
+pub mod operator_limits;
 mod opt_out_rules;
 pub mod protect;
 mod protect_terminating;
