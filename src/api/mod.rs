@@ -4,6 +4,7 @@
 pub mod backends;
 pub mod baseline;
 pub mod crd_fields;
+pub mod finalizers;
 pub mod lease;
 mod meta;
 pub mod names;

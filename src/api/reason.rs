@@ -275,6 +275,8 @@ pub enum EventReason {
     PolicyAdopted,
     /// A policy that is no longer planned was removed.
     PolicyRemoved,
+    /// A finalizer was removed from a deleted policy, because its owner is not in the cluster.
+    FinalizerRemoved,
     /// A write failed; the operator retries it.
     RepairFailed,
     /// Somebody changes a policy again and again; the operator delays its repairs.
@@ -301,7 +303,7 @@ impl EventReason {
         match self {
             Self::DriftRepaired => "Repair",
             Self::PolicyAdopted => "Adopt",
-            Self::PolicyRemoved => "Remove",
+            Self::PolicyRemoved | Self::FinalizerRemoved => "Remove",
             Self::RepairFailed => "Retry",
             Self::PolicyContested | Self::CrdFieldsMissing | Self::WaitsForInstall => "Wait",
             Self::BaselineBypassed | Self::OptOutExpiresSoon | Self::ControlPlaneBlocked | Self::MissingWhileTerminating => {
@@ -321,6 +323,7 @@ impl EventReason {
             Self::DriftRepaired
             | Self::PolicyAdopted
             | Self::PolicyRemoved
+            | Self::FinalizerRemoved
             | Self::RepairFailed
             | Self::PolicyContested
             | Self::BaselineBypassed
@@ -343,6 +346,7 @@ impl EventReason {
         match self {
             Self::DriftRepaired
             | Self::PolicyAdopted
+            | Self::FinalizerRemoved
             | Self::RepairFailed
             | Self::PolicyContested
             | Self::BaselineBypassed

@@ -28,7 +28,7 @@ pub enum Verb {
     Delete,
     /// Status of a baseline.
     Status,
-    /// Finalizers of a baseline.
+    /// Finalizers of a baseline, or of a policy that was deleted.
     Finalizer,
     /// Status or label of an opt-out.
     OptOut,

@@ -187,6 +187,23 @@ impl Writer {
         Ok(if answer.metadata.deletion_timestamp.is_some() { Wrote::Terminating } else { Wrote::Removed })
     }
 
+    /// Removes a finalizer from a policy if it still is the object and version that was seen. Other finalizers stay. Returns the object as
+    /// it was stored last.
+    pub async fn remove_finalizer(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        version: u64,
+        finalizer: &str,
+    ) -> Result<NetworkPolicy, WriteError> {
+        let patch = json!({"metadata": {
+            "uid": uid, "resourceVersion": version.to_string(), "$deleteFromPrimitiveList/finalizers": [finalizer],
+        }});
+        let request = policies(namespace).patch(name, &in_our_name(), &Patch::Strategic(&patch));
+        self.request::<SlimPolicy>(Verb::Finalizer, request).await.map(Into::into)
+    }
+
     /// Writes the status of the baseline with this uid. Returns what is stored.
     pub async fn put_status(&self, name: &str, uid: &str, status: &PolicyBaselineStatus) -> Result<StoredStatus, WriteError> {
         let object = json!({
@@ -430,6 +447,11 @@ async fn write(writer: &Writer, job: &Job, drift: &Drift) -> Result<Wrote, Write
             Err(WriteError::NotFound) => Ok(Wrote::Removed),
             other => other,
         },
+        Repair::RemoveFinalizer { uid, version, finalizer } => {
+            let (uid, finalizer) = (uid.to_string(), finalizer.into_str());
+            let stored = writer.remove_finalizer(namespace, &drift.policy, &uid, *version, finalizer).await?;
+            Ok(Wrote::FinalizerRemoved(Box::new(stored)))
+        }
     }
 }
 
@@ -560,6 +582,18 @@ mod tests {
         result.unwrap();
         assert_eq!(seen[0].0, "DELETE /apis/networking.k8s.io/v1/namespaces/a/networkpolicies/p?timeout=5000ms");
         assert_eq!(seen[0].1["preconditions"], json!({"uid": "u", "resourceVersion": "7"}));
+    }
+
+    #[tokio::test]
+    async fn i4_only_one_finalizer_is_removed_and_only_from_the_object_and_version_that_was_seen() {
+        let left = json!({"metadata": {"name": "p", "finalizers": ["x.example/y"]}});
+        let (result, seen) = scripted(vec![left], async |w| w.remove_finalizer("a", "p", "u", 7, "z.example/z").await).await;
+        assert_eq!(result.unwrap().metadata.finalizers.unwrap(), ["x.example/y"]);
+        let [(line, body)] = &seen[..] else { panic!("{seen:?}") };
+        let path = "/apis/networking.k8s.io/v1/namespaces/a/networkpolicies/p";
+        assert_eq!(*line, format!("PATCH {path}?&fieldManager=policy-baseline&timeout=5000ms"));
+        let removed = json!({"uid": "u", "resourceVersion": "7", "$deleteFromPrimitiveList/finalizers": ["z.example/z"]});
+        assert_eq!(*body, json!({"metadata": removed}));
     }
 
     #[tokio::test]

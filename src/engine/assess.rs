@@ -3,20 +3,24 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{
     bypasses::bypasses,
     facts::entry::Entry,
+    kept::{
+        foreign_finalizers, is_kept_too_long, kept_by_finalizer, kept_too_long, next_kept_too_long, remove_ownerless_finalizers,
+    },
     terminating::{Loss, leave_what_is_gone},
 };
 use crate::{
     api::{
         Role,
+        finalizers::KnownFinalizers,
         reason::{FindingReason, NoticeReason, ViolationReason},
     },
     policy::{
-        drift::{Class, Drift, Fingerprint, PlannedPolicies, Repair, diff},
+        drift::{Class, Drift, Fingerprint, PlannedPolicies, diff},
         netpol::{Census, Work},
         plan::{Assignment, Baseline, Baselines, Decision, Known, Namespace, OptOut, Rendered},
         status::{Finding, NamespaceState, Problem},
@@ -43,9 +47,6 @@ pub struct Assessment {
     pub look_again: Option<Duration>,
 }
 
-/// How long a finalizer may keep a policy before that is reported. Most are removed within seconds.
-const KEPT_TOO_LONG: SignedDuration = SignedDuration::from_secs(60);
-
 /// The digests of the planned policies, for each valid baseline and each former revision that a rollout still uses. By the key of the
 /// baseline.
 pub type AllTargets = BTreeMap<Arc<str>, PlannedPolicies>;
@@ -58,6 +59,8 @@ pub struct Surroundings<'a> {
     pub targets: &'a AllTargets,
     /// Counts the labels of all namespaces.
     pub census: &'a Census,
+    /// The finalizers whose owner is certainly not in the cluster.
+    pub ownerless: KnownFinalizers,
     /// Compared with the times at which policies were deleted.
     pub now: Timestamp,
 }
@@ -71,7 +74,7 @@ pub fn assess(
     failure: impl Fn(&str) -> Option<Problem>,
     contested: Vec<Problem>,
 ) -> Assessment {
-    let &Surroundings { baselines, targets, census, now } = around;
+    let &Surroundings { baselines, targets, census, ownerless, now } = around;
     let Some(ns) = &entry.namespace else { return Assessment::default() };
     let holdings = entry.holdings();
     let Assignment { decision, shadowed, audits } = baselines.decide(ns, &holdings);
@@ -113,6 +116,7 @@ pub fn assess(
         }
         Decision::Unselected => {
             found.drifts = diff([], &entry.policies, |name| baselines.may_remove(name));
+            remove_ownerless_finalizers(&mut found.drifts, entry, ownerless, now, |name| baselines.may_remove(name));
             let kept: Vec<(&Arc<str>, &Fingerprint)> = kept_too_long(entry, now).collect();
             // Each policy that is left to remove is reported by the baseline that created it.
             let kept_owners = kept.iter().filter_map(|(_, print)| print.baseline.as_ref());
@@ -124,13 +128,14 @@ pub fn assess(
             for owner in owners {
                 let is_theirs = |of: Option<&Arc<str>>| of == Some(&owner);
                 let theirs: Vec<Drift> = found.drifts.iter().filter(|d| is_theirs(d.baseline.as_ref())).cloned().collect();
-                // If finalizers keep all that is left, the operator can do nothing here.
-                let mut finding = match &theirs[..] {
-                    [] => Finding::fine(NamespaceState::Frozen),
-                    theirs => finding(theirs, entry, now, &failure),
+                // If finalizers keep all that is left, the operator can do nothing more here.
+                let mut finding = if theirs.iter().all(|drift| is_kept(drift, entry, now)) {
+                    Finding::fine(NamespaceState::Frozen)
+                } else {
+                    finding(&theirs, entry, now, &failure)
                 };
                 let kept = kept.iter().filter(|(_, print)| is_theirs(print.baseline.as_ref()));
-                finding.problems.extend(kept.map(|(name, print)| kept_by_finalizer(name, print, false)));
+                finding.problems.extend(kept.map(|(name, print)| kept_by_finalizer(name, print, false, &theirs, &failure)));
                 found.findings.push((owner, finding));
             }
         }
@@ -138,11 +143,16 @@ pub fn assess(
             found.drifts = compare(&baseline, ns, entry, targets, |name| !ns.terminating && baselines.may_remove(name));
             let loss = if ns.terminating { leave_what_is_gone(&mut found.drifts, lacking_since, now) } else { Loss::Nothing };
             found.lacks = !matches!(loss, Loss::Nothing);
+            if !ns.terminating {
+                remove_ownerless_finalizers(&mut found.drifts, entry, ownerless, now, |name| baselines.may_remove(name));
+            }
             let mut finding = finding(&found.drifts, entry, now, &failure);
             let is_planned = |name: &str| baseline.planned(ns).any(|(_, policy)| policy.name == name);
             if !ns.terminating {
-                let kept = kept_too_long(entry, now);
-                finding.problems.extend(kept.map(|(name, print)| kept_by_finalizer(name, print, is_planned(name))));
+                let drifts = &found.drifts;
+                let problem =
+                    |(name, print): (&Arc<str>, &Fingerprint)| kept_by_finalizer(name, print, is_planned(name), drifts, &failure);
+                finding.problems.extend(kept_too_long(entry, now).map(problem));
             }
             finding.problems.extend(contested);
             finding.problems.extend(opted_out(&baseline, ns));
@@ -216,65 +226,20 @@ fn compare(
 }
 
 fn finding(drifts: &[Drift], entry: &Entry, now: Timestamp, failure: impl Fn(&str) -> Option<Problem>) -> Finding {
+    // A policy that a finalizer keeps has the planned rules, and nobody knows for how long: the baseline does not wait for it.
+    let mut to_do = drifts.iter().filter(|drift| !is_kept(drift, entry, now)).peekable();
+    let is_done = to_do.peek().is_none();
     // The worst one: a write that was refused lasts, and a busy API server does not.
-    if let Some(problem) = drifts.iter().filter_map(|d| failure(&d.policy)).min_by_key(|problem| problem.reason) {
+    if let Some(problem) = to_do.filter_map(|d| failure(&d.policy)).min_by_key(|problem| problem.reason) {
         return Finding::wrong(NamespaceState::Failed, problem);
     }
-    // A policy that a finalizer keeps has the planned rules, and nobody knows for how long: the baseline does not wait for it.
-    let is_kept = |drift: &Drift| {
-        drift.fix == Repair::WaitForFinalizer
-            && entry.policies.get(&drift.policy).is_some_and(|print| is_kept_too_long(print, now))
-    };
-    Finding::fine(if drifts.iter().all(is_kept) { NamespaceState::Protected } else { NamespaceState::Pending })
+    Finding::fine(if is_done { NamespaceState::Protected } else { NamespaceState::Pending })
 }
 
-/// How long ago a policy of ours was deleted that a finalizer keeps.
-fn kept_for(print: &Fingerprint, now: Timestamp) -> Option<SignedDuration> {
-    print.terminating.filter(|_| print.ours).map(|since| now.duration_since(since))
-}
-
-fn is_kept_too_long(print: &Fingerprint, now: Timestamp) -> bool {
-    kept_for(print, now).is_some_and(|kept| kept >= KEPT_TOO_LONG)
-}
-
-/// The policies of ours that finalizers have kept for too long.
-fn kept_too_long(entry: &Entry, now: Timestamp) -> impl Iterator<Item = (&Arc<str>, &Fingerprint)> {
-    entry.policies.iter().filter(move |(_, print)| is_kept_too_long(print, now))
-}
-
-/// The time until a finalizer has kept one more policy for too long.
-fn next_kept_too_long(entry: &Entry, now: Timestamp) -> Option<Duration> {
-    let kept = entry.policies.values().filter_map(|print| kept_for(print, now));
-    let left = kept.filter(|kept| *kept < KEPT_TOO_LONG).map(|kept| KEPT_TOO_LONG.saturating_sub(kept)).min()?;
-    // The clock of the API server may be ahead.
-    Duration::try_from(left.min(KEPT_TOO_LONG)).ok()
-}
-
-/// The violation that a finalizer keeps a policy.
-fn kept_by_finalizer(name: &str, print: &Fingerprint, is_planned: bool) -> Problem {
-    let finalizers = print.finalizers.as_deref().unwrap_or("none any more");
-    let then = if is_planned { "; then the operator creates the policy again" } else { "" };
-    let message = format!(
-        "the policy was deleted over a minute ago, and finalizers keep it: {finalizers}. Whoever put them there must remove them{then}"
-    );
-    Problem { policy: Some(name.into()), reason: ViolationReason::Terminating.into(), message }
-}
-
-/// The notice that planned policies have finalizers of others. One notice for a namespace, because a controller may put a finalizer on
-/// every policy of the cluster.
-fn foreign_finalizers(baseline: &Baseline, ns: &Namespace, entry: &Entry) -> Option<Problem> {
-    let planned = baseline.planned(ns).filter_map(|(_, policy)| Some((&policy.name, entry.policies.get(&policy.name)?)));
-    let with_one: Vec<(&String, &Arc<str>)> = planned
-        .filter(|(_, print)| print.terminating.is_none())
-        .filter_map(|(name, print)| Some((name, print.finalizers.as_ref()?)))
-        .collect();
-    let (first, _) = with_one.first()?;
-    let mut names: Vec<&str> = with_one.iter().map(|(_, finalizers)| &***finalizers).collect();
-    names.sort_unstable();
-    names.dedup();
-    let policy = (with_one.len() == 1).then(|| (*first).clone());
-    let message = format!("finalizers of others keep policies that are deleted: {}", names.join(", "));
-    Some(Problem { policy, reason: NoticeReason::ForeignFinalizer.into(), message })
+/// Whether a finalizer has kept the policy for too long, and there is nothing else to do for it.
+fn is_kept(drift: &Drift, entry: &Entry, now: Timestamp) -> bool {
+    let kept = || entry.policies.get(&drift.policy).is_some_and(|print| is_kept_too_long(print, now));
+    drift.fix.concerns_finalizers() && kept()
 }
 
 /// The policies that opt-outs switch off here, until when, and with which approval.

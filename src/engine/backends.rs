@@ -43,12 +43,21 @@ impl Engine {
 
     pub(super) fn on_configuration(&mut self, kind: ConfigurationKind, change: Change<Configuration>, now: Now) {
         match change {
-            Change::ListBegan => self.backends.listings.entry(kind).or_default().begin(),
+            Change::ListBegan => {
+                self.backends.listings.entry(kind).or_default().begin();
+                if kind == ConfigurationKind::Crd {
+                    self.finalizer_owners.doubt();
+                }
+            }
             Change::Applied(configuration) => self.configuration_seen(configuration, now),
             Change::Deleted(configuration) => self.configuration_gone(kind, &configuration.name, now),
             Change::ListDone => self.configurations_listed(kind, now),
             Change::Refused(refusal, why) => {
                 self.readiness.report(WatchedSet::Callers(kind), why);
+                // A watch that only broke off continues where it was.
+                if kind == ConfigurationKind::Crd && refusal != ListRefusal::Unavailable {
+                    self.finalizer_owners.doubt();
+                }
                 self.configurations_refused(kind, refusal, now);
             }
         }
@@ -64,6 +73,7 @@ impl Engine {
                 self.change_unsupported_kinds(|known| known.insert(name.clone()), now);
             }
             self.outbox.opt_outs.crd_seen(name, true);
+            self.finalizer_owners.crd(name, true);
             self.plugin_crd_seen(name, true, now);
             if is_ours(name) {
                 self.crd_fields_seen(name, configuration.missing_fields.clone());
@@ -79,6 +89,8 @@ impl Engine {
         }
         if kind == ConfigurationKind::Crd {
             self.outbox.opt_outs.crd_seen(name, false);
+            self.finalizer_owners.crd(name, false);
+            self.assess_kept_by_ownerless();
             self.plugin_crd_seen(name, false, now);
             self.crd_fields_seen(name, vec![]);
             self.recompute_opt_outs(now);
@@ -102,6 +114,8 @@ impl Engine {
                 self.crd_fields_seen(&crd, vec![]);
             }
             self.plugin_crds_listed(&named);
+            self.finalizer_owners.listed(&named);
+            self.assess_kept_by_ownerless();
             let unsupported = named.into_iter().filter(|name| is_other_policy_kind(name)).collect();
             if self.unsupported_policy_kinds.as_ref() != Some(&unsupported) {
                 self.unsupported_policy_kinds = Some(unsupported);

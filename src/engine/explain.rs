@@ -22,7 +22,7 @@ use crate::{
     },
     policy::{
         dns::{DnsEvent, OPERATORS_RESOLV_CONF},
-        drift::{Class, Drift, Fingerprint, Repair},
+        drift::{Class, Drift, Fingerprint},
         explain::{Claim, Explanation, Policy, Relation, Unread, Wrong},
         plan::{Assignment, Baseline, Decision, Known, Namespace},
         status::{NamespaceState, Problem},
@@ -254,7 +254,7 @@ fn sentence(decision: &Decision, found: &Assessment) -> String {
                 (n, _) => format!("{name} applies, but {n} other policies open what it closes"),
             }
         }
-        Decision::Protected(baseline) if found.drifts.iter().all(|drift| drift.fix == Repair::WaitForFinalizer) => {
+        Decision::Protected(baseline) if found.drifts.iter().all(|drift| drift.fix.concerns_finalizers()) => {
             let (name, kept) = (&baseline.name, found.drifts.len());
             format!("{name} applies; finalizers keep {kept} of its policies that were deleted, with the planned rules")
         }

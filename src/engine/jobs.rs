@@ -89,6 +89,16 @@ impl Engine {
                     // The watch will show it soon. Until then another deletion would change nothing.
                     self.outbox.policies.hold(&job.namespace, &drift.policy, now.instant);
                 }
+                Ok(Wrote::FinalizerRemoved(stored)) => {
+                    let is_gone = stored.metadata.finalizers.as_ref().is_none_or(Vec::is_empty);
+                    if !is_gone {
+                        self.observed.policy_written(&stored);
+                    }
+                    let version = (!is_gone).then(|| resource_version(stored.metadata.resource_version.as_deref()));
+                    written.push((&*drift.policy, version));
+                    finished = false;
+                    self.finalizer_removed(&job, drift, is_gone, now);
+                }
                 // The current leader finds what is left to do.
                 Ok(Wrote::Withheld) | Err(WriteError::NotLeading) => {}
                 // Only the watch proves that this namespace is being deleted: the answer may be about another one of that name. The next

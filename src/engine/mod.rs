@@ -16,6 +16,7 @@ pub mod facts;
 mod installs;
 pub mod inventory;
 mod jobs;
+mod kept;
 mod namespace_labels;
 mod opt_outs;
 mod orphans;

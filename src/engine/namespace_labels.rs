@@ -8,10 +8,7 @@ use super::{
 };
 use crate::{
     api::{DecidedLabel, NamespaceName, names::LABEL_DECIDED},
-    policy::{
-        drift::{Drift, Repair},
-        plan::Baseline,
-    },
+    policy::{drift::Drift, plan::Baseline},
 };
 
 impl Engine {
@@ -33,7 +30,7 @@ impl Engine {
         let Some((uid, namespace)) = living else { return self.outbox.labels.forget(ns) };
         let stored = namespace.labels.get(LABEL_DECIDED);
         // A policy that waits for its finalizer still has the planned rules, and a policy to delete is not planned.
-        let is_in_place = |drift: &Drift| matches!(drift.fix, Repair::Delete { .. } | Repair::WaitForFinalizer);
+        let is_in_place = |drift: &Drift| drift.is_removal() || drift.fix.concerns_finalizers();
         let mark = match baseline {
             Some(baseline) if baseline.planned(namespace).next().is_some() => {
                 drifts.iter().all(is_in_place).then_some(DecidedLabel::Protected)

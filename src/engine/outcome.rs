@@ -162,6 +162,22 @@ impl Engine {
         self.announce(job, drift, Some(uid.to_string()), EventReason::PolicyRemoved, note, now);
     }
 
+    /// Records that a finalizer without an owner was removed. `is_gone`: it was the last one, so the policy is gone too.
+    pub(super) fn finalizer_removed(&mut self, job: &Job, drift: &Drift, is_gone: bool, now: Now) {
+        let Repair::RemoveFinalizer { uid, finalizer, .. } = &drift.fix else { return };
+        if is_gone {
+            self.observed.policy_removed(&job.namespace, &drift.policy, uid);
+        }
+        self.outbox.policies.succeeded(&job.namespace, &drift.policy);
+        let baseline = drift.baseline.as_deref().unwrap_or_default();
+        let (finalizer, group) = (finalizer.into_str(), finalizer.group());
+        info!(namespace = %job.namespace, policy = drift.policy, baseline, finalizer, group, "finalizer removed from a deleted policy: the cluster has no CRD of its group");
+        let note = format!(
+            "the policy was deleted over a minute ago, and the finalizer {finalizer} kept it. The operator removed the finalizer, because its owner is not in the cluster: there is no CRD of the group {group}"
+        );
+        self.announce(job, drift, Some(uid.to_string()), EventReason::FinalizerRemoved, note, now);
+    }
+
     /// Why baseline `owner` no longer plans this policy in the namespace.
     fn why_removed(&self, job: &Job, drift: &Drift, owner: &str) -> String {
         match &job.baseline {

@@ -24,7 +24,7 @@ use crate::{
         rollout::RolloutStatus,
     },
     policy::{
-        drift::{Drift, Repair, targets},
+        drift::{Drift, targets},
         plan::{Baseline, Behind, Decision, Known, Revision, StoredPolicy, keeps},
         rollout::{NextStep, Pause, Progress, RolloutProgress, WaveRank},
         status::{Finding, NamespaceState},
@@ -248,7 +248,7 @@ impl Engine {
             let finding = findings.iter().find(|(of, _)| of == name).map(|(_, finding)| finding);
             let progress = match finding {
                 Some(finding) if finding.state == NamespaceState::Failed && speaks_of_the_change(finding) => Progress::Fails,
-                _ if drifts.iter().all(|d| d.fix == Repair::WaitForFinalizer) => Progress::Holds,
+                _ if drifts.iter().all(|d| d.fix.concerns_finalizers()) => Progress::Holds,
                 _ => Progress::Writing,
             };
             under_way.rollout.set(ns, progress);

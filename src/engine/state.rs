@@ -18,6 +18,7 @@ use super::{
         census::NamespaceCensus,
         crds::CrdsSeen,
         dns::DnsState,
+        finalizers::FinalizerOwners,
         installs::Installs,
         namespaces::Observed,
         plugins::WatchedPlugins,
@@ -71,6 +72,7 @@ pub struct Engine {
     pub(super) surveyed: bool,
     /// The CRDs of policy kinds that the operator does not read; `None` until CRDs are listed. No decision waits for them.
     pub(super) unsupported_policy_kinds: Option<BTreeSet<String>>,
+    pub(super) finalizer_owners: FinalizerOwners,
     pub(super) dns: DnsState,
     pub(super) backends: WatchedBackends,
     pub(super) plugins: WatchedPlugins,
@@ -107,6 +109,7 @@ impl Engine {
             samples: Vec::new(),
             surveyed: false,
             unsupported_policy_kinds: None,
+            finalizer_owners: FinalizerOwners::default(),
             dns: DnsState::default(),
             backends: WatchedBackends::default(),
             plugins: WatchedPlugins::default(),

@@ -108,8 +108,13 @@ impl Engine {
 
     pub(super) fn assess(&self, ns: &NamespaceName, entry: &Entry, now: Now) -> Assessment {
         let failure = |policy: &str| self.outbox.policies.problem(ns, policy);
-        let around =
-            Surroundings { baselines: &self.baselines, targets: &self.targets, census: self.census.counted(), now: now.wall };
+        let around = Surroundings {
+            baselines: &self.baselines,
+            targets: &self.targets,
+            census: self.census.counted(),
+            ownerless: self.finalizer_owners.absent(),
+            now: now.wall,
+        };
         assess(entry, self.observed.lacking_since(ns), &around, failure, self.outbox.policies.contested(ns))
     }
 
@@ -243,13 +248,12 @@ impl Engine {
     /// The drifts that may be repaired now. Removals wait until all planned policies are there. The plan or the namespace may change
     /// during the writes, so removals are decided after them.
     pub(super) fn writable(&self, ns: &NamespaceName, mut drifts: Vec<Drift>, now: Now) -> Vec<Drift> {
-        let is_removal = |d: &Drift| matches!(d.fix, Repair::Delete { .. });
-        let all_there = drifts.iter().all(is_removal);
+        let all_there = drifts.iter().all(Drift::is_removal);
         let has_budget = self.outbox.policies.has_budget(ns, now.instant);
         drifts.retain(|d| {
             d.fix != Repair::WaitForFinalizer
-                && (all_there || !is_removal(d))
-                && self.outbox.policies.allows(ns, &d.policy, d.class.opens(), now.instant)
+                && (all_there || !d.is_removal())
+                && self.outbox.policies.allows(ns, &d.policy, d.class.opens() && !d.fix.concerns_finalizers(), now.instant)
                 && (has_budget || self.closes_an_opening(ns, d))
         });
         drifts
@@ -257,7 +261,7 @@ impl Engine {
 
     /// Whether the repair closes what somebody opened: by a change of a planned policy, or by a policy that is to be removed.
     pub(super) fn closes_an_opening(&self, ns: &NamespaceName, drift: &Drift) -> bool {
-        let Some(entry) = self.observed.get(ns) else { return false };
+        let Some(entry) = self.observed.get(ns).filter(|_| !drift.fix.concerns_finalizers()) else { return false };
         let opens = || entry.policies.get(&drift.policy).is_some_and(|print| !print.opens.is_none());
         (drift.class.opens() && cause(entry, drift) == Cause::Others) || opens()
     }

@@ -10,10 +10,7 @@ use crate::{
         NamespaceName,
         reason::{EventReason, Failure},
     },
-    policy::{
-        drift::{Drift, Repair},
-        plan::Baseline,
-    },
+    policy::{drift::Drift, plan::Baseline},
 };
 
 /// Why a policy was not as planned.
@@ -55,7 +52,7 @@ impl Job {
 
     /// Puts the removals last. Returns how many tasks come before them.
     pub fn put_in_order(&mut self) -> usize {
-        let is_removal = |task: &Task| matches!(task.drift.fix, Repair::Delete { .. });
+        let is_removal = |task: &Task| task.drift.is_removal();
         self.tasks.sort_by_key(is_removal);
         self.tasks.partition_point(|task| !is_removal(task))
     }
@@ -75,6 +72,8 @@ pub enum Wrote {
     Removed,
     /// It is being deleted, and a finalizer holds it.
     Terminating,
+    /// A finalizer was removed from it. The object is the last one that was stored; without another finalizer, it is gone.
+    FinalizerRemoved(Box<NetworkPolicy>),
     /// Not tried, because a write that must come first failed.
     Withheld,
 }

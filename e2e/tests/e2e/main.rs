@@ -26,6 +26,7 @@ mod faults_soak;
 mod faults_storms;
 mod faults_watches;
 mod faults_writes;
+mod finalizers;
 mod harness;
 mod in_sync;
 mod install;

@@ -52,8 +52,9 @@ pub fn everything(
     let validating = callers(watch_dynamic::<SlimValidating>(client, None, all()), caller(SlimValidating::KIND));
     let mutating = callers(watch_dynamic::<SlimMutating>(client, None, all()), caller(SlimMutating::KIND));
     let services = callers(watch_dynamic::<SlimApiService>(client, None, all()), caller(SlimApiService::KIND));
-    // CRDs are large. They are deserialised directly into the few fields that are kept.
-    let crds = callers(events_of::<SlimCrd>(client, all().page_size(LARGE_PAGE)), caller(SlimCrd::KIND));
+    // CRDs are large. They are deserialised directly into the few fields that are kept. After a refusal only a list proves which exist.
+    let crds = Watching { lists_after_refusal: true, ..watching::<SlimCrd>(client, all().page_size(LARGE_PAGE)) };
+    let crds = callers(crds.events().boxed(), caller(SlimCrd::KIND));
     let own = all().labels(&format!("{LABEL_MANAGED_BY}={MANAGER},{LABEL_BASELINE}"));
     let revisions = watch_dynamic::<ControllerRevision>(client, Some(own_namespace), own);
     let revisions = changes(revisions, problem(WatchedSet::Revisions), Box::new, Event::Revision);
@@ -76,9 +77,14 @@ fn events_of<K>(client: &Client, config: watcher::Config) -> BoxStream<'static, 
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
+    watching(client, config).events().boxed()
+}
+
+fn watching<K>(client: &Client, config: watcher::Config) -> Watching<K>
+where
+    K: Resource<DynamicType = ()>,
+{
     Watching { api: Api::all(client.clone()), kind: K::kind(&()), config, streams: true, lists_after_refusal: false }
-        .events()
-        .boxed()
 }
 
 /// Turns watch events into changes. An error becomes a change too, and the watch continues.

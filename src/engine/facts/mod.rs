@@ -7,6 +7,7 @@ pub mod crds;
 pub mod dns;
 pub mod entry;
 pub mod event;
+pub mod finalizers;
 pub mod installs;
 pub mod namespaces;
 pub mod opt_out;

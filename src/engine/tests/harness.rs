@@ -229,6 +229,18 @@ impl EngineHarness {
                 Wrote::Removed
             }
             Repair::WaitForFinalizer => Wrote::Withheld,
+            Repair::RemoveFinalizer { finalizer, version, .. } => {
+                self.version += 1;
+                let mut object = self.policies.remove(&key).unwrap();
+                assert_eq!(object.metadata.resource_version, Some(version.to_string()));
+                object.metadata.resource_version = Some(self.version.to_string());
+                let left = object.metadata.finalizers.as_mut().unwrap();
+                left.retain(|name| name != finalizer.into_str());
+                if !left.is_empty() {
+                    self.policies.insert(key, object.clone());
+                }
+                Wrote::FinalizerRemoved(Box::new(object))
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
     normal::spec_digest,
 };
 use crate::{
-    api::{Role, Uid},
+    api::{Role, Uid, finalizers::KnownFinalizer},
     policy::{
         digest::Digest,
         plan::{Baseline, Rendered, Stamp},
@@ -122,6 +122,23 @@ pub enum Repair {
     },
     /// Write nothing: the object goes away with its finalizer, and the operator then creates it again.
     WaitForFinalizer,
+    /// Remove this finalizer from this object, only in the version that was observed. The object was deleted long ago, and the owner of
+    /// the finalizer is not in the cluster. [`diff`] does not know that, so the engine decides it.
+    RemoveFinalizer {
+        /// The uid of the object.
+        uid: Uid,
+        /// The resourceVersion of the object.
+        version: u64,
+        /// The finalizer.
+        finalizer: KnownFinalizer,
+    },
+}
+
+impl Repair {
+    /// Whether the policy itself stays as it is, because only finalizers keep it.
+    pub const fn concerns_finalizers(&self) -> bool {
+        matches!(self, Self::WaitForFinalizer | Self::RemoveFinalizer { .. })
+    }
 }
 
 /// A difference between plan and observed.
@@ -145,6 +162,11 @@ impl Drift {
     /// The last other writer as text for logs, metrics and the status: `unknown` if there is none.
     pub fn claimed_writer(&self) -> &str {
         self.who.as_deref().unwrap_or("unknown")
+    }
+
+    /// Whether the repair takes away a policy that is not planned.
+    pub fn is_removal(&self) -> bool {
+        self.class == Class::Stale || matches!(self.fix, Repair::Delete { .. })
     }
 }
 
@@ -239,7 +261,7 @@ mod tests {
                 Repair::Apply { uid: None, .. } => "create",
                 Repair::Apply { uid: Some(_), .. } => "apply",
                 Repair::Delete { .. } => "delete",
-                Repair::WaitForFinalizer => "await",
+                Repair::WaitForFinalizer | Repair::RemoveFinalizer { .. } => "await",
             };
             diff(planned, &prints, |name| name == "b").iter().map(|d| (d.class, fix(&d.fix))).collect()
         }

@@ -20,6 +20,7 @@ use super::{normal::spec_digest, ours::is_ours};
 use crate::{
     api::{
         Uid,
+        finalizers::KnownFinalizers,
         names::{ANNOTATION_ASKED, ANNOTATION_KEYS, ANNOTATION_PLAN, DOMAIN, LABEL_BASELINE, LABEL_ID, MANAGER},
         other_tools::OtherTools,
         resource_version,
@@ -65,6 +66,8 @@ pub struct SharedFingerprint {
     pub terminating: Option<Timestamp>,
     /// The names of its finalizers for messages; `None` if it has none, or is not ours.
     pub finalizers: Option<Arc<str>>,
+    /// Those of its finalizers whose owner can be told; none if it is not ours.
+    pub known_finalizers: KnownFinalizers,
     /// What it opens although baselines close it. Also if the policy is ours: anybody can copy our labels.
     pub opens: Openings,
     /// What it opens in part, so that other policies may make it whole. `None` of most policies.
@@ -183,6 +186,7 @@ impl Fingerprint {
             pinned: pins(meta, tools).next().is_some(),
             terminating: meta.deletion_timestamp.as_ref().map(|at| at.0),
             finalizers: finalizers.map(|names| texts.get(&named(names))),
+            known_finalizers: finalizers.map(KnownFinalizers::of).unwrap_or_default(),
             opens,
             shares,
             baseline: label(LABEL_BASELINE).filter(|_| ours).map(|b| texts.get(b)),

@@ -511,6 +511,7 @@ fn write(task: &Task, broken: Option<Broken>) -> Write {
         Repair::Apply { uid, .. } => Deed::Apply(uid.as_ref().map(number)),
         Repair::Delete { uid, version } => Deed::Delete { uid: number(uid), version: *version },
         Repair::WaitForFinalizer => unreachable!("the engine hands out no task that only waits"),
+        Repair::RemoveFinalizer { .. } => unreachable!("the owner of the model's finalizer cannot be told"),
     };
     Write { name: Name::of(&task.drift.policy), deed, repairs: task.drift.class != Class::Missing }
 }
