@@ -44,6 +44,7 @@ pub fn namespace(name: &str, labels: &[(&str, &str)]) -> Namespace {
         created: Timestamp::from_second(NAMESPACE_CREATED).unwrap(),
         terminating: false,
         pods_gone: false,
+        failing_since: None,
         opt_outs: NamespaceOptOuts::default(),
         serves: None,
         closed: false,

@@ -131,6 +131,7 @@ fn namespace(name: &str) -> Namespace {
         created: Timestamp::UNIX_EPOCH,
         terminating: false,
         pods_gone: false,
+        failing_since: None,
         opt_outs: NamespaceOptOuts::default(),
         serves: None,
         closed: false,

@@ -118,6 +118,7 @@ fn keeps_to_its_roles_and_its_time(opt_out: &OptOut, baseline: &Baseline, within
         created: Timestamp::UNIX_EPOCH,
         terminating: false,
         pods_gone: false,
+        failing_since: None,
         opt_outs,
         serves: None,
         closed: false,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         core::v1::Namespace,
@@ -24,6 +25,8 @@ pub struct SlimNamespace {
     pub metadata: ObjectMeta,
     /// The namespace is being deleted, and its fields prove that no pod is left there.
     pub pods_gone: bool,
+    /// The namespace is being deleted, and since then the namespace controller has reported an error of the deletion.
+    pub failing_since: Option<Timestamp>,
 }
 
 /// The fields of a namespace that are read.
@@ -52,25 +55,29 @@ struct DeletionProgress {
 
 /// The fields of k8s-openapi's type that are read. That one cannot be deserialised without a time.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct NamespaceCondition {
     #[serde(rename = "type")]
     kind: String,
     status: String,
     #[serde(default)]
     message: String,
+    last_transition_time: Option<Time>,
 }
 
 impl From<NamespaceParts> for SlimNamespace {
     fn from(NamespaceParts { metadata, spec, status }: NamespaceParts) -> Self {
-        let pods_gone = metadata.deletion_timestamp.is_some() && pods_are_gone(&spec.finalizers, &status.conditions);
-        Self { metadata: metadata.into(), pods_gone }
+        let is_deleted = metadata.deletion_timestamp.is_some();
+        let pods_gone = is_deleted && pods_are_gone(&spec.finalizers, &status.conditions);
+        let failing_since = is_deleted.then(|| failing_since(&status.conditions)).flatten();
+        Self { metadata: metadata.into(), pods_gone, failing_since }
     }
 }
 
 #[cfg(test)]
 impl From<ObjectMeta> for SlimNamespace {
     fn from(metadata: ObjectMeta) -> Self {
-        Self { metadata, pods_gone: false }
+        Self { metadata, pods_gone: false, failing_since: None }
     }
 }
 
@@ -82,6 +89,14 @@ fn pods_are_gone(finalizers: &[String], conditions: &[NamespaceCondition]) -> bo
     let failed = ["NamespaceDeletionContentFailure", "NamespaceDeletionDiscoveryFailure"].iter().any(|kind| find(kind).is_some());
     let names_others = || find("NamespaceContentRemaining").is_some_and(|left| !left.message.contains("pods. has "));
     !finalizers.iter().any(|finalizer| finalizer == CONTENT_FINALIZER) || (!failed && names_others())
+}
+
+/// Since when the deletion has failed, for whatever reason. The controller keeps the time of a condition while only its message changes.
+fn failing_since(conditions: &[NamespaceCondition]) -> Option<Timestamp> {
+    const ERRORS: [&str; 3] =
+        ["NamespaceDeletionContentFailure", "NamespaceDeletionDiscoveryFailure", "NamespaceDeletionGroupVersionParsingFailure"];
+    let failing = conditions.iter().filter(|c| ERRORS.contains(&&*c.kind) && c.status == "True");
+    failing.filter_map(|condition| condition.last_transition_time.as_ref()).map(|at| at.0).min()
 }
 
 /// The namespace controller's own finalizer.
@@ -185,7 +200,7 @@ mod tests {
         meta.managed_fields = serde_json::from_value(fields).unwrap();
         meta.finalizers = Some(vec!["x.example/y".into()]);
         meta.owner_references = Some(vec![OwnerReference { name: "o".into(), ..OwnerReference::default() }]);
-        meta.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+        meta.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
         meta.generation = Some(3);
         let slim: SlimPolicy = serde_json::from_value(serde_json::to_value(&policy).unwrap()).unwrap();
         let print = |policy: &NetworkPolicy| Fingerprint::of(policy, &mut Interner::default());
@@ -201,10 +216,39 @@ mod tests {
                 "annotations": {"large": "x"}, "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:metadata": {}}}]},
             "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
         });
-        let SlimNamespace { metadata: meta, pods_gone } = serde_json::from_value(object).unwrap();
+        let SlimNamespace { metadata: meta, pods_gone, failing_since } = serde_json::from_value(object).unwrap();
         assert_eq!((meta.name.as_deref(), meta.resource_version.as_deref()), (Some("a"), Some("7")));
         assert!(meta.labels.is_some() && meta.creation_timestamp.is_some() && meta.annotations.is_none());
-        assert!(!pods_gone);
+        assert!(!pods_gone && failing_since.is_none());
+    }
+
+    #[test]
+    fn i5_the_deletion_fails_since_the_oldest_error_that_lasts() {
+        let since = |deleted: bool, conditions: &[(&str, &str, Option<i64>)]| {
+            let time = |second: &i64| Timestamp::from_second(*second).unwrap().to_string();
+            let condition = |(kind, status, at): &(&str, &str, Option<i64>)| json!({"type": kind, "status": status, "lastTransitionTime": at.as_ref().map(time)});
+            let conditions: Vec<_> = conditions.iter().map(condition).collect();
+            let mut object = json!({"metadata": {"name": "a"}, "status": {"conditions": conditions}});
+            if deleted {
+                object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            }
+            serde_json::from_value::<SlimNamespace>(object).unwrap().failing_since.map(Timestamp::as_second)
+        };
+        let discovery = |status, at| ("NamespaceDeletionDiscoveryFailure", status, at);
+        let content = |status, at| ("NamespaceDeletionContentFailure", status, at);
+        let parsing = ("NamespaceDeletionGroupVersionParsingFailure", "True", Some(5));
+        for (deleted, conditions, expected) in [
+            (true, &[][..], None),
+            (true, &[discovery("True", Some(7))], Some(7)),
+            (true, &[discovery("True", Some(7)), content("True", Some(3)), parsing], Some(3)),
+            (true, &[discovery("False", Some(1)), parsing], Some(5)),
+            (true, &[discovery("Unknown", Some(1))], None),
+            (true, &[discovery("True", None)], None),
+            (true, &[("NamespaceContentRemaining", "True", Some(1))], None),
+            (false, &[discovery("True", Some(7))], None),
+        ] {
+            assert_eq!(since(deleted, conditions), expected, "{deleted} {conditions:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{
     kept::{
         foreign_finalizers, is_kept_too_long, kept_by_finalizer, kept_too_long, next_kept_too_long, remove_ownerless_finalizers,
     },
-    terminating::{Loss, leave_what_is_gone},
+    terminating::{Loss, leave_what_is_gone, stuck_in},
 };
 use crate::{
     api::{
@@ -166,7 +166,13 @@ pub fn assess(
                 Loss::Nothing => found.findings.push((baseline.name.clone(), finding)),
                 Loss::Recent(left) => found.look_again = Some(left),
                 Loss::Lasting(problem) => {
-                    finding.state = NamespaceState::Unprotected;
+                    let stuck_in = stuck_in(ns, now);
+                    found.look_again = stuck_in.filter(|left| !left.is_zero());
+                    finding.state = if stuck_in.is_some_and(|left| left.is_zero()) {
+                        NamespaceState::Stuck
+                    } else {
+                        NamespaceState::Unprotected
+                    };
                     finding.problems.push(problem);
                     found.findings.push((baseline.name.clone(), finding));
                 }

@@ -261,6 +261,7 @@ fn namespace(meta: &ObjectMeta, opt_outs: Vec<OptOut>) -> Namespace {
         created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0),
         terminating: meta.deletion_timestamp.is_some(),
         pods_gone: false,
+        failing_since: None,
         opt_outs: opt_outs.into_iter().collect(),
         serves: None,
         closed: false,

@@ -8,6 +8,7 @@ use crate::{
     api::reason::ViolationReason,
     policy::{
         drift::{Class, Drift, Repair},
+        plan::Namespace,
         status::Problem,
     },
 };
@@ -15,6 +16,17 @@ use crate::{
 /// How long a policy may be missing in a namespace that is being deleted before that is reported. At the end of every namespace, its
 /// policies are deleted some moments before the namespace is gone (record 18).
 pub const LACKS_TOO_LONG: SignedDuration = SignedDuration::from_secs(30);
+
+/// How long the deletion of a namespace may fail before `Ready` no longer waits for its end. The error may last for ever.
+const STUCK: SignedDuration = SignedDuration::from_mins(10);
+
+/// The time until the deletion of the namespace has failed for so long that no baseline waits for its end; zero if it already has. `None`
+/// if the deletion does not fail.
+pub fn stuck_in(ns: &Namespace, now: Timestamp) -> Option<Duration> {
+    let failed = SignedDuration::from_secs(now.as_second() - i64::from(ns.failing_since?.get()));
+    // The clock of the API server may be ahead.
+    Some(Duration::try_from(STUCK.saturating_sub(failed).min(STUCK)).unwrap_or_default())
+}
 
 /// What a namespace that is being deleted lacks.
 pub enum Loss {

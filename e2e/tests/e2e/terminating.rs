@@ -1,6 +1,8 @@
 //! Namespaces that are being deleted while pods run there. No kubelet runs here, so a pod with a node ends only when a test ends it.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use policy_baseline::PolicyBaselineStatus;
@@ -14,7 +16,7 @@ use crate::scene::{
     DENY_EGRESS, DENY_INGRESS, Plan, condition, events, merge, policies_of, tenant, until_holds, until_only, until_ready,
     until_status, until_status_within,
 };
-use crate::support::{Writes, fence_of_its_own, label, namespaces, until_gone};
+use crate::support::{Writes, fence_of_its_own, label, namespaces, server_time, until_gone};
 
 const LOST: &str = "MissingWhileTerminating";
 
@@ -159,4 +161,45 @@ async fn i5_what_exists_is_repaired_also_where_other_policies_are_lost() {
     world.eventually("it is repaired", TIMEOUT, is_right).await.unwrap();
     end_pod(&world, &ns).await;
     until_gone(&world, &ns).await;
+}
+
+#[tokio::test]
+async fn i5_a_namespace_that_a_broken_api_service_keeps_is_reported_and_after_ten_minutes_ready_does_not_wait_for_it() {
+    const ERROR: &str = "NamespaceDeletionDiscoveryFailure";
+    let world = enforcing(&json!({})).await;
+    world.discard();
+    let ns = world.namespace("stuck", &[]).await.unwrap();
+    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    let broken = json!({
+        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": { "name": "v1.broken.e2e.example" },
+        "spec": { "group": "broken.e2e.example", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 100,
+            "insecureSkipTLSVerify": true, "service": { "namespace": "kube-system", "name": "none" } },
+    });
+    world.apply_yaml(&broken.to_string()).await.unwrap();
+    let api = namespaces(&world);
+    let errors = async || {
+        let all = api.get(&ns).await?.status.unwrap_or_default().conditions.unwrap_or_default();
+        Ok::<_, kube::Error>(all.iter().any(|c| c.type_ == ERROR && c.status == "True").then_some(all))
+    };
+    api.delete(&ns, &DeleteParams::default()).await.unwrap();
+    let mut conditions = world.eventually("the deletion fails", TIMEOUT, errors).await.unwrap();
+    until_only(&world, &ns, &[]).await;
+    let is_told = |status: &PolicyBaselineStatus| lost(status) == [&*ns];
+    let status = until_status_within(&world, PLATFORM, "it is reported", 3 * TIMEOUT, is_told).await;
+    assert_eq!(condition(&status, "Ready").reason, LOST);
+
+    // The error grows old at once. The namespace controller keeps the time of a condition that stays True.
+    let ten_minutes_ago = server_time(&world).await.unwrap() - jiff::SignedDuration::from_mins(10);
+    for condition in &mut conditions {
+        condition.last_transition_time = Some(Time(ten_minutes_ago));
+    }
+    let aged = Patch::Merge(json!({ "status": { "conditions": conditions } }));
+    api.patch_status(&ns, &PatchParams::default(), &aged).await.unwrap();
+    let is_ready = |status: &PolicyBaselineStatus| condition(status, "Ready").status == "True";
+    let status = until_status(&world, PLATFORM, "it is ready", is_ready).await;
+    assert_eq!((lost(&status), status.namespaces.unprotected), (vec![&*ns], 1));
+    let message = condition(&status, "Ready").message;
+    assert!(message.contains("1 lack policies, and their deletion has failed"), "{message}");
+    let is_counted = async || metrics_of(&world).await.contains(r#"policy_baseline_namespaces{state="unprotected"} 1"#);
+    world.eventually("it is still counted", TIMEOUT, is_counted).await.unwrap();
 }

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    num::NonZeroU32,
     sync::Arc,
 };
 
@@ -167,6 +168,7 @@ impl Observed {
             created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
             terminating: meta.deletion_timestamp.is_some(),
             pods_gone: seen.pods_gone,
+            failing_since: seen.failing_since.and_then(|at| NonZeroU32::new(u32::try_from(at.as_second()).ok()?)),
             opt_outs: NamespaceOptOuts::default(),
             serves: None,
             closed: false,

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::{api::networking::v1::NetworkPolicyIngressRule, apimachinery::pkg::apis::meta::v1::Time};
 use serde_json::json;
 
 use super::harness::{EngineHarness, entries, named, ready};
 use crate::{
-    api::{SlimNamespace, reason::EventReason},
+    api::{PolicyBaselineStatus, SlimNamespace, reason::EventReason},
     engine::{
         facts::event::{Change, Event},
         writes::Announcement,
@@ -21,9 +22,13 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The deletion of namespace `a` begins, or goes on.
 fn going(sim: &mut EngineHarness, pods_gone: bool) {
+    goes(sim, pods_gone, None);
+}
+
+fn goes(sim: &mut EngineHarness, pods_gone: bool, failing_since: Option<Timestamp>) {
     let meta = json!({"name": "a", "uid": "uid-a", "creationTimestamp": "1970-01-01T00:10:00Z",
         "deletionTimestamp": "1970-01-01T00:20:00Z", "labels": {"kubernetes.io/metadata.name": "a"}});
-    sim.see(Event::Namespace(Change::Applied(SlimNamespace { pods_gone, ..named(meta) })));
+    sim.see(Event::Namespace(Change::Applied(SlimNamespace { pods_gone, failing_since, ..named(meta) })));
 }
 
 fn is_going() -> EngineHarness {
@@ -105,6 +110,30 @@ fn i5_what_is_lost_while_pods_may_run_is_reported_until_the_namespace_is_gone() 
     sim.see(Event::Namespace(Change::Deleted(named(json!({"name": "a", "uid": "uid-a"})))));
     let status = sim.status_after(0);
     assert_eq!((ready(&status), entries(&status), status.namespaces.unprotected), ("Protected", vec![], 0));
+}
+
+#[test]
+fn i5_a_namespace_whose_deletion_fails_for_ten_minutes_stays_reported_but_ready_no_longer_waits_for_it() {
+    let mut sim = is_going();
+    sim.delete("a", INGRESS);
+    sim.status_after(40);
+    let since = sim.now().wall;
+    goes(&mut sim, false, Some(since));
+    let status = sim.status_after(500);
+    assert_eq!((ready(&status), entries(&status)), ("MissingWhileTerminating", lost(Some(INGRESS))));
+    let wake = sim.engine.next_wake(sim.now()).unwrap() - sim.now().instant;
+    assert!(wake <= SECOND * 100, "nothing else would end the wait: {wake:?}");
+    let status = sim.status_after(100);
+    let reported = |status: &PolicyBaselineStatus| (entries(status), status.namespaces.unprotected);
+    assert_eq!((ready(&status), reported(&status)), ("Protected", (lost(Some(INGRESS)), 1)));
+    assert!(!sim.engine.explain("a", sim.now()).unwrap().protected);
+    assert_eq!(sim.engine.take_announcements().len(), 1, "the Event is not repeated");
+    open(&mut sim, EGRESS);
+    assert_eq!(sim.jobs().len(), 1, "what is left is still kept right");
+    // The error is over, and the namespace may go now. If a new one begins, its time counts.
+    goes(&mut sim, false, None);
+    let status = sim.status_after(1);
+    assert_eq!((ready(&status), reported(&status)), ("MissingWhileTerminating", (lost(Some(INGRESS)), 1)));
 }
 
 #[test]

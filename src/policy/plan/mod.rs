@@ -14,7 +14,7 @@ mod revision;
 mod verdict;
 mod words;
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -42,6 +42,8 @@ pub struct Namespace {
     pub terminating: bool,
     /// It is being deleted, and it is proven that no pod is left there.
     pub pods_gone: bool,
+    /// It is being deleted, and the deletion has failed since then: the Unix time in seconds, which takes no room beside the flags.
+    pub failing_since: Option<NonZeroU32>,
     /// Its opt-outs that have not expired.
     pub opt_outs: NamespaceOptOuts,
     /// If the API server calls a Service in this namespace: which object declares that, as text.

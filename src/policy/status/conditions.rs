@@ -63,6 +63,8 @@ pub struct ConditionInputs<'a> {
 pub struct NamespaceFindings<'a> {
     /// The namespaces, counted by state.
     pub counts: &'a NamespaceCounts,
+    /// The unprotected ones whose deletion has failed for long. Ready does not wait for them.
+    pub stuck: u32,
     /// The baselines with the same priority that select the same namespaces, each with the number of such namespaces.
     pub ties: &'a BTreeMap<Arc<str>, u32>,
 }
@@ -78,7 +80,7 @@ pub enum Going {
 
 /// Builds all conditions. `previous` are the conditions that are stored in the cluster.
 pub fn conditions(health: &ConditionInputs, found: &NamespaceFindings, previous: &[Condition], now: Timestamp) -> Vec<Condition> {
-    let (ready, reason, message) = ready(health, found.counts);
+    let (ready, reason, message) = ready(health, found.counts, found.stuck);
     let is_stalled = health.stalled.is_some();
     // What was deleted in a namespace that is going cannot be created again, so nothing is under way.
     let is_lost = reason == state::MISSING_WHILE_TERMINATING;
@@ -187,7 +189,7 @@ fn not_listed(resources: &[&str]) -> (&'static str, String) {
     (state::NOT_LISTED, message)
 }
 
-fn ready<'a>(health: &'a ConditionInputs, counts: &NamespaceCounts) -> (bool, &'a str, String) {
+fn ready<'a>(health: &'a ConditionInputs, counts: &NamespaceCounts, stuck: u32) -> (bool, &'a str, String) {
     let NamespaceCounts { selected, protected, pending, drifted, failed, unprotected, reported, held, .. } = *counts;
     if let Some((reason, message)) = &health.stalled {
         return (false, reason, message.clone());
@@ -217,9 +219,10 @@ fn ready<'a>(health: &'a ConditionInputs, counts: &NamespaceCounts) -> (bool, &'
             format!("{failed} of {selected} selected namespaces could not be written; they are tried again, see violations");
         return (false, state::WRITES_FAILING, message);
     }
-    if unprotected > 0 {
+    let waited_for = unprotected.saturating_sub(stuck);
+    if waited_for > 0 {
         let message = format!(
-            "{unprotected} of {selected} selected namespaces are being deleted and lack policies, which nobody can create there any more; pods may still run there, see violations"
+            "{waited_for} of {selected} selected namespaces are being deleted and lack policies, which nobody can create there any more; pods may still run there, see violations"
         );
         return (false, state::MISSING_WHILE_TERMINATING, message);
     }
@@ -248,12 +251,18 @@ fn ready<'a>(health: &'a ConditionInputs, counts: &NamespaceCounts) -> (bool, &'
     } else {
         String::new()
     };
+    let stuck = if stuck > 0 {
+        format!("; {stuck} lack policies, and their deletion has failed for over ten minutes, see violations")
+    } else {
+        String::new()
+    };
     match health.mode {
         Mode::Audit => {
             (true, state::AUDITED, format!("{drifted} of {selected} selected namespaces would change{existing}{held}"))
         }
         Mode::Enforce => {
-            (true, state::PROTECTED, format!("{protected} of {selected} selected namespaces have their policies{existing}{held}"))
+            let message = format!("{protected} of {selected} selected namespaces have their policies{existing}{held}{stuck}");
+            (true, state::PROTECTED, message)
         }
     }
 }
@@ -287,7 +296,7 @@ mod tests {
 
     /// The conditions of a baseline without ties.
     fn of(health: &ConditionInputs, counts: &NamespaceCounts, previous: &[Condition], second: i64) -> Vec<Condition> {
-        conditions(health, &NamespaceFindings { counts, ties: &BTreeMap::new() }, previous, at(second))
+        conditions(health, &NamespaceFindings { counts, stuck: 0, ties: &BTreeMap::new() }, previous, at(second))
     }
 
     fn told(health: &ConditionInputs, counts: &NamespaceCounts) -> Vec<String> {
@@ -317,6 +326,21 @@ mod tests {
     }
 
     #[test]
+    fn i5_a_namespace_whose_deletion_fails_for_long_is_named_and_holds_ready_no_longer() {
+        let lost = |unprotected, protected| NamespaceCounts { selected: 3, unprotected, protected, ..Default::default() };
+        for (counts, stuck, expected, says) in [
+            (lost(2, 1), 0, (false, state::MISSING_WHILE_TERMINATING), "2 of 3 selected namespaces are being deleted"),
+            (lost(2, 1), 1, (false, state::MISSING_WHILE_TERMINATING), "1 of 3 selected namespaces are being deleted"),
+            (lost(2, 1), 2, (true, state::PROTECTED), "have their policies; 2 lack policies, and their deletion has failed"),
+        ] {
+            let health = health();
+            let (is_ready, reason, message) = ready(&health, &counts, stuck);
+            assert_eq!((is_ready, reason), expected);
+            assert!(message.contains(says), "{message}");
+        }
+    }
+
+    #[test]
     fn a_rollout_is_not_ready_and_one_that_is_paused_waits_for_its_owner() {
         let rollout = RolloutStatus { total: 9, moved: 2, waves: 1, next_wave_at: Some(Time(at(60))), ..Default::default() };
         let counts = NamespaceCounts { selected: 9, protected: 8, pending: 1, ..Default::default() };
@@ -325,7 +349,7 @@ mod tests {
             told(&under_way, &counts),
             ["Ready=False RollingOut", "Reconciling=True RollingOut", "RolloutPaused=False RollingOut", "Stalled=False Valid"]
         );
-        let message = ready(&under_way, &counts).2;
+        let message = ready(&under_way, &counts, 0).2;
         assert_eq!(message, "2 of 9 namespaces hold the new policies, in wave 1; the next one begins at 1970-01-01T00:01:00Z");
         let paused = ("TooManyFailures".to_owned(), "why".to_owned());
         let failed = NamespaceCounts { failed: 1, ..counts };
@@ -450,7 +474,7 @@ mod tests {
         let ties = |n: u32| (0..n).map(|i| (Arc::from(format!("other-{i}")), i + 1)).collect();
         let of = |ties: &BTreeMap<Arc<str>, u32>| {
             let counts = NamespaceCounts::default();
-            let all = conditions(&health(), &NamespaceFindings { counts: &counts, ties }, &[], at(0));
+            let all = conditions(&health(), &NamespaceFindings { counts: &counts, stuck: 0, ties }, &[], at(0));
             all.into_iter().find(|c| c.type_ == "PriorityTied").map(|c| (c.status, c.reason, c.message))
         };
         assert_eq!(of(&ties(0)), None);

@@ -18,6 +18,8 @@ pub enum NamespaceState {
     Failed,
     /// The namespace is being deleted and lacks planned policies, which nobody can create there. Pods may still run there.
     Unprotected,
+    /// The same, but the deletion has failed for so long that the baseline no longer waits for the namespace. Counted as unprotected too.
+    Stuck,
     /// The namespace is older than the baseline, which only reports it.
     Reported,
     /// Ingress stays open because the API server calls a Service there. All else is in place.

@@ -73,6 +73,8 @@ impl LedgerEntry {
 pub struct Ledger {
     records: BTreeMap<NamespaceName, LedgerEntry>,
     counts: NamespaceCounts,
+    /// The unprotected namespaces whose deletion has failed for long.
+    stuck: u32,
     /// The baselines with the same priority, each with the number of namespaces that both select.
     ties: BTreeMap<Arc<str>, u32>,
     drift: VecDeque<DriftRecord>,
@@ -161,7 +163,7 @@ impl Ledger {
         }
         let (violations, violations_omitted) = wrong.take();
         let (notices, notices_omitted) = notable.take();
-        let found = NamespaceFindings { counts: &self.counts, ties: &self.ties };
+        let found = NamespaceFindings { counts: &self.counts, stuck: self.stuck, ties: &self.ties };
         let kept_selector = || previous.map(|p| p.effective_selector.clone()).unwrap_or_default();
         PolicyBaselineStatus {
             observed_generation: health.generation,
@@ -202,6 +204,10 @@ impl Ledger {
             NamespaceState::Drifted => add(&mut counts.drifted),
             NamespaceState::Failed => add(&mut counts.failed),
             NamespaceState::Unprotected => add(&mut counts.unprotected),
+            NamespaceState::Stuck => {
+                add(&mut counts.unprotected);
+                add(&mut self.stuck);
+            }
             NamespaceState::Reported => add(&mut counts.reported),
             NamespaceState::Held => add(&mut counts.held),
             NamespaceState::Frozen => add(&mut counts.frozen),
