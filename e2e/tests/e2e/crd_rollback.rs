@@ -1,6 +1,8 @@
 //! The CRD goes back to an older version, and forward again. Meanwhile the API server cuts fields off every baseline that it serves, and their
 //! generations stay the same.
 
+use std::time::Instant;
+
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
@@ -10,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::admin_port::{address, get, metric};
 use crate::scene::{Plan, apply_baseline, baselines, until_holds};
-use crate::support::{TEAM, stored, team};
+use crate::support::{TEAM, stored, team, took};
 
 const CRD: &str = "policybaselines.policybaseline.io";
 pub const LACKS: &str = "lacks spec.dns, spec.namespaceSelector";
@@ -85,7 +87,9 @@ async fn i16_a_crd_that_lacks_fields_changes_nothing_until_it_has_them_again_als
     assert!(stored(&world, &other).await.is_empty() && stored(&world, &late).await.is_empty(), "nothing was written");
 
     replace(&world, &serde_json::to_value(whole).unwrap()).await;
+    let start = Instant::now();
     until_holds(&world, &late, &plan).await;
+    took("a namespace is protected after the CRD is complete again", start);
     assert_eq!(stored(&world, &selected).await, before, "nothing was lost");
     assert!(stored(&world, &other).await.is_empty());
     let baseline = baselines(&world).get("platform").await.unwrap();

@@ -2,6 +2,7 @@
 //! lists.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::faults_watches::expire_watches_of;
 use crate::scene::{DENY_INGRESS, Plan, apply_baseline, baseline, policies_of, until_holds};
+use crate::support::took;
 
 /// The resources of which the operator reads a first list, and which it watches then. It lists the DaemonSets of network plugins from time to
 /// time, and watches none of them.
@@ -139,8 +141,10 @@ async fn a_streaming_list_whose_end_is_lost_holds_nothing_up() {
     for resource in ["namespaces", "policybaselines", "networkpolicies"] {
         proxy.on_event(move |asked, event| ends_a_list(asked, event, resource), When::Always, EventFault::Lose);
     }
+    let start = Instant::now();
     world.start_operator().await.unwrap();
     until_holds(&world, &team, &Plan::of("platform")).await;
+    took("a namespace is protected although streaming lists never end", start);
     assert_eq!(world.operator().unwrap().log().matches(GIVEN_UP).count(), 3, "once for each kind");
 }
 
@@ -163,7 +167,9 @@ async fn a_relist_whose_end_is_lost_hides_no_deletion() {
     expire_watches_of(&proxy, &["networkpolicies"]);
     // One strike expires the watch, the next one loses the end.
     world.eventually("the end of the list is lost", TIMEOUT, async || proxy.struck() >= before + 2).await.unwrap();
+    let start = Instant::now();
     policies_of(&world.admin(), &team).delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
     until_holds(&world, &team, &Plan::of("platform")).await;
+    took("a deletion is repaired although the relist never ends", start);
     assert_eq!(world.operator().unwrap().log().matches(GIVEN_UP).count(), 1);
 }

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::opt_outs::{self, opt_out, seconds_from_now, until_says};
 use crate::scene::{DENY_INGRESS, Plan, apply_baseline, policies_of, until_holds, until_ready, until_status};
+use crate::support::took;
 
 pub const WENT_BACK: &str = "the API server went back to an older state";
 /// A leader is followed within a few seconds.
@@ -138,12 +140,14 @@ async fn a_future_that_never_was(world: &World, plan: &Plan) -> (String, Backup)
 }
 
 async fn everything_is_protected_again(world: &World, before: &str, plan: &Plan) {
+    let start = Instant::now();
     let opened = json!({ "spec": { "ingress": [{}] } });
     policies_of(&world.admin(), before).patch(DENY_INGRESS, &PatchParams::default(), &Patch::Merge(opened)).await.unwrap();
     until_holds(world, before, plan).await;
     let new = world.namespace("new", &[]).await.unwrap();
     until_holds(world, &new, plan).await;
     until_ready(world, PLATFORM).await;
+    took("everything is protected again after a restore", start);
 }
 
 async fn restored_under_a_leader(how: How) {
@@ -299,7 +303,9 @@ async fn i15_an_opt_out_that_a_restore_brings_back_is_in_force_since_when_it_was
         until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
 
         backup.restore(&world, how).await;
+        let start = Instant::now();
         until_holds(&world, &ns, &open).await;
+        took("a restored opt-out is in force", start);
         let found = until_says(&world, &ns, "partner", "True WithinLimits").await.status.unwrap().first_in_force;
         assert_eq!(found, first);
         // It ends there as anywhere.
@@ -342,9 +348,11 @@ async fn i15_a_rollout_goes_on_from_the_wave_that_a_restore_brings_back() {
         until_ready(&world, PLATFORM).await;
 
         backup.restore(&world, how).await;
+        let start = Instant::now();
         let new = world.namespace("new", &[]).await.unwrap();
         until_holds(&world, &new, &next).await;
         until_status(&world, PLATFORM, "the second wave waits", moved(2)).await;
+        took("a restored rollout goes on", start);
         for ns in &names[1..] {
             until_holds(&world, ns, &former).await;
         }

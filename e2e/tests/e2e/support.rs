@@ -18,6 +18,11 @@ use serde_json::{Value, json};
 
 use crate::scene::{Plan, apply_baseline, baselines, condition, delete_baseline, fence, goes_without_saying, policies_of};
 
+/// Prints the time since `start`, for the tables in docs/reliability.md.
+pub fn took(what: &str, start: Instant) {
+    println!("{what}: {} ms", start.elapsed().as_millis());
+}
+
 // Baselines.
 
 /// Deletes the baseline, and returns once it is gone.
