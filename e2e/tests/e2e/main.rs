@@ -37,6 +37,7 @@ mod list_managed;
 mod lists;
 mod log_lines;
 mod monitoring;
+mod no_answer;
 mod not_processed;
 mod opt_outs;
 mod others;
