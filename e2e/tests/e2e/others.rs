@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures::TryStreamExt;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{Api, DeleteParams, DynamicObject, PostParams, WatchEvent, WatchParams};
+use kube::api::{DeleteParams, PostParams, WatchEvent, WatchParams};
 use kube::{Client, ResourceExt};
 use policy_baseline::{LABEL_ID, LABEL_MANAGED_BY, MANAGER, PolicyBaselineStatus, own_id};
 use policy_baseline_e2e::{AuditEntry, TIMEOUT, World, skipped_without_audit_log};
@@ -41,7 +41,7 @@ pub async fn create(client: &Client, namespace: &str, name: &str, spec: &Value) 
 }
 
 /// Changes a policy each time the operator has repaired it, `rounds` times. Returns after it was changed for the last time.
-async fn fight(client: &Client, namespace: &str, policy: &str, change: &Value, rounds: usize) {
+pub async fn fight(client: &Client, namespace: &str, policy: &str, change: &Value, rounds: usize) {
     let policies = policies_of(client, namespace);
     let planned = policies.get(policy).await.unwrap();
     let is_planned = |stored: &NetworkPolicy| stored.spec == planned.spec && stored.labels() == planned.labels();
@@ -347,36 +347,51 @@ async fn i2_a_restart_tells_no_bypass_again() {
 
 // What the operator does not check.
 
-#[tokio::test]
-async fn a_cluster_that_knows_other_policies_is_told_that_those_are_not_looked_at() {
-    let mut world = World::new().await.unwrap();
-    let kind = "ciliumnetworkpolicies.cilium.io";
+/// A CRD of that name, `<plural>.<group>`.
+fn crd(name: &str) -> String {
+    let (plural, group) = name.split_once('.').unwrap();
     let crd = json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": { "name": kind },
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": { "name": name },
         "spec": {
-            "group": "cilium.io", "scope": "Namespaced",
-            "names": { "plural": "ciliumnetworkpolicies", "singular": "ciliumnetworkpolicy", "kind": "CiliumNetworkPolicy" },
+            "group": group, "scope": "Namespaced", "names": { "plural": plural, "singular": plural, "kind": plural },
             "versions": [{ "name": "v2", "served": true, "storage": true,
                 "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } } }],
         },
     });
+    crd.to_string()
+}
+
+/// Kinds of network plugins are known by their shape, so one that nobody has named is told too.
+#[tokio::test]
+async fn a_cluster_that_knows_other_policies_is_told_that_those_are_not_looked_at() {
+    const KINDS: [&str; 6] = [
+        "applicationnetworkpolicies.networking.k8s.aws",
+        "ciliumnetworkpolicies.cilium.io",
+        "clusternetworkpolicies.networking.k8s.aws",
+        "fqdnnetworkpolicies.networking.gke.io",
+        "newnetworkpolicies.example.com",
+        "tiers.projectcalico.org",
+    ];
+    let mut world = World::new().await.unwrap();
     world.discard();
     apply_baseline(&world, PLATFORM, &json!({})).await;
     world.start_operator().await.unwrap();
+    world.apply_yaml(&crd("ciliumendpoints.cilium.io")).await.unwrap();
     let status = until_ready(&world, PLATFORM).await;
     assert_eq!(condition(&status, "BypassCoverage").status, "Unknown", "nothing is said where there is nothing to say");
-    world.apply_yaml(&crd.to_string()).await.unwrap();
+    for kind in KINDS {
+        world.apply_yaml(&crd(kind)).await.unwrap();
+    }
     let is_told = |status: &PolicyBaselineStatus| condition(status, "BypassCoverage").status == "False";
-    let status = until_status(&world, PLATFORM, "the status says so", is_told).await;
+    let names_all = |status: &PolicyBaselineStatus| {
+        let told = condition(status, "BypassCoverage");
+        is_told(status) && KINDS.iter().all(|kind| told.message.contains(kind))
+    };
+    let status = until_status(&world, PLATFORM, "the status names all of them", names_all).await;
     let told = condition(&status, "BypassCoverage");
     assert_eq!(told.reason, "NetworkPolicyOnly");
-    assert!(told.message.contains(kind), "{}", told.message);
-    let crds: Api<DynamicObject> = Api::all_with(
-        world.admin(),
-        &kube::core::ApiResource::erase::<
-            k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-        >(&()),
-    );
-    crds.delete(kind, &DeleteParams::default()).await.unwrap();
+    assert!(!told.message.contains("ciliumendpoints"), "{}", told.message);
+    let args = [&["delete", "crd"][..], &KINDS].concat();
+    world.plane().run_kubectl(&args).unwrap();
     until_status(&world, PLATFORM, "and no more", |status| !is_told(status)).await;
 }
