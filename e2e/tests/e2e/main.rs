@@ -39,6 +39,7 @@ mod log_lines;
 mod monitoring;
 mod no_answer;
 mod not_processed;
+mod opt_out_claims;
 mod opt_outs;
 mod others;
 mod plugins;

@@ -181,7 +181,7 @@ spec: {{ policyName: deny, validationActions: [Deny] }}
 }
 
 /// A quota of that many policies, in force.
-async fn quota(world: &World, namespace: &str, hard: u32) {
+pub async fn quota(world: &World, namespace: &str, hard: u32) {
     let of = json!({ "count/networkpolicies.networking.k8s.io": hard.to_string() });
     let metadata = json!({ "name": "few", "namespace": namespace });
     let quota = json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": { "hard": of } });
