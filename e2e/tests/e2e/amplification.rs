@@ -5,9 +5,9 @@ use policy_baseline_e2e::{World, skipped_without_audit_log};
 use serde_json::json;
 
 use crate::opt_outs;
-use crate::others::forged;
+use crate::others::{create, forged};
 use crate::repair::{PLATFORM, enforcing, protected};
-use crate::scene::{Plan, apply_baseline, events, policies_of, tenant, until_holds, until_ready, writes_since};
+use crate::scene::{Plan, apply_baseline, events, fence, policies_of, tenant, until_holds, until_ready, writes_since};
 use crate::support::namespaces;
 
 /// How often each of them repeats.
@@ -94,4 +94,27 @@ async fn i7_forged_policies_are_removed_at_one_write_each_and_few_events() {
     let told = events(&tenant, &ns).await.into_iter().filter(|event| event.reason.as_deref() == Some("PolicyRemoved")).count();
     println!("{ROUNDS} forged policies: {writes} writes, of which {told} Events");
     assert!(writes <= 2 * ROUNDS && (1..ROUNDS).contains(&told), "{writes} writes, {told} Events");
+}
+
+#[tokio::test]
+async fn i7_a_bypass_that_comes_and_goes_causes_few_events() {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let world = enforcing(&json!({})).await;
+    let (ns, tenant) = protected(&world).await;
+    until_ready(&world, PLATFORM).await;
+    let mark = world.audit().unwrap().mark();
+    let open = json!({ "podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}] });
+    for _ in 0..ROUNDS {
+        create(&tenant, &ns, "open", &open).await;
+        policies_of(&tenant, &ns).delete("open", &DeleteParams::default()).await.unwrap();
+    }
+    let other = world.namespace("other", &[]).await.unwrap();
+    until_holds(&world, &other, &Plan::of(PLATFORM)).await;
+    fence(&world, &Plan::of(PLATFORM), &[]).await;
+    let writes = written(&world, mark);
+    let told = events(&tenant, &ns).await.into_iter().filter(|event| event.reason.as_deref() == Some("BaselineBypassed")).count();
+    println!("{ROUNDS} bypasses that came and went: {writes} writes, of which {told} Events");
+    assert!(writes <= ROUNDS && (1..=ROUNDS / 2).contains(&told), "{writes} writes, {told} Events");
 }
