@@ -9,10 +9,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::admin_port::{address_of, get, metric};
+use crate::others::{fight, is, until_violations};
+use crate::repair::{enforcing, protected};
 use crate::scene::{
-    DENY_INGRESS, Plan, apply_baseline, baselines, client_of, condition, policies_of, until_holds, until_may_operate,
-    until_ready, until_status,
+    DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, baselines, client_of, condition, policies_of, until_holds,
+    until_may_operate, until_ready, until_status,
 };
+use crate::support::{fence_of_its_own, label};
 
 const PLATFORM: &str = "platform";
 const INSTANCE: &str = "policybaseline.io/instance";
@@ -212,4 +215,29 @@ async fn i16_a_tenant_who_labels_a_namespace_and_writes_a_lease_of_that_name_sto
     }
     let log = world.operator().unwrap().log();
     assert!(!log.contains("installs of policy-baseline") && !log.contains("an older install"), "{log}");
+}
+
+#[tokio::test]
+async fn i16_the_label_of_installs_that_comes_and_goes_ends_no_contest_and_picks_no_baseline_up_again() {
+    let world = enforcing(&json!({})).await;
+    let (ns, tenant) = protected(&world).await;
+    forge(&world, &ns, 3600, 0).await;
+    let relabelled = json!({ "metadata": { "labels": { "policybaseline.io/role": "other" } } });
+    fight(&tenant, &ns, DENY_EGRESS, &relabelled, 8).await;
+    let contested = is("Contested", DENY_EGRESS);
+    until_violations(&world, &ns, &contested).await;
+    let picked_up = || {
+        let log = world.operator().unwrap().log();
+        log.lines().filter(|line| line.contains("baseline picked up") && line.contains("baseline=platform")).count()
+    };
+    assert_eq!(picked_up(), 1);
+    for round in 1..=10 {
+        label(&world, &ns, INSTANCE, Some("true")).await;
+        forge(&world, &ns, 3600, round).await;
+        label(&world, &ns, INSTANCE, None).await;
+    }
+    fence_of_its_own(&world).await;
+    until_violations(&world, &ns, &contested).await;
+    assert_eq!(picked_up(), 1);
+    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
 }
