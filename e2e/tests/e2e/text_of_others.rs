@@ -1,11 +1,13 @@
-//! Text that others write into policies: what of it the API server accepts, and that statuses and Events show it in one visible line.
+//! Text that others write into policies and admission policies: what of it the API server accepts, and that statuses and Events show it in one
+//! visible line.
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use policy_baseline_e2e::World;
+use policy_baseline_e2e::{TIMEOUT, World};
 use serde_json::{Value, json};
 
+use crate::explain::explained_as_open;
 use crate::repair::{PLATFORM, enforcing, protected};
 use crate::scene::{
     DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, merge, policies_of, tenant, until_event, until_holds, until_status,
@@ -76,4 +78,51 @@ async fn i13_what_an_adopted_policy_held_is_shown_in_one_line_too() {
     assert!(note.contains(r"Ready=True\u{202e}\u{200b}") && !note.contains(is_hidden), "{note:?}");
     let log = world.operator().unwrap().log();
     assert!(log.contains("policy adopted") && !log.contains(['\u{202e}', '\u{200b}', '\u{1b}']), "the log shows it as it is");
+}
+
+/// The message of a policy that denies what the operator writes. A webhook could answer the same.
+#[tokio::test]
+async fn i13_what_an_admission_policy_answers_is_shown_in_one_line_too() {
+    const HOSTILE: &str = "ask\u{1b}[2J the\u{202e} network\u{200b} team\u{7}";
+    const SHOWN: &str = r"ask\u{1b}[2J the\u{202e} network\u{200b} team\u{7}";
+    let mut world = World::new().await.unwrap();
+    let ns = world.namespace("team", &[("case", "hostile")]).await.unwrap();
+    let spec = json!({
+        "failurePolicy": "Fail",
+        "matchConstraints": {
+            "namespaceSelector": { "matchLabels": { "case": "hostile" } },
+            "resourceRules": [{ "apiGroups": ["networking.k8s.io"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"],
+                "resources": ["networkpolicies"] }],
+        },
+        "validations": [{ "expression": "false", "message": HOSTILE }],
+    });
+    let object = |kind: &str, spec: &Value| {
+        let version = "admissionregistration.k8s.io/v1";
+        json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "hostile" }, "spec": spec }).to_string()
+    };
+    world.apply_yaml(&object("ValidatingAdmissionPolicy", &spec)).await.unwrap();
+    let binding = json!({ "policyName": "hostile", "validationActions": ["Deny"] });
+    world.apply_yaml(&object("ValidatingAdmissionPolicyBinding", &binding)).await.unwrap();
+    let policies = policies_of(&world.admin(), &ns);
+    let probe: NetworkPolicy = serde_json::from_value(json!({ "metadata": { "name": "probe" } })).unwrap();
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let is_denied = async || policies.create(&dry, &probe).await.is_err();
+    world.eventually("it is denied", TIMEOUT, is_denied).await.unwrap();
+    apply_baseline(&world, PLATFORM, &json!({ "existingNamespaces": "Enforce" })).await;
+    world.start_operator().await.unwrap();
+
+    let note = until_event(&world, &world.admin(), &ns, "RepairFailed", DENY_INGRESS).await.message.unwrap();
+    assert!(note.contains(SHOWN) && !note.contains(is_hidden), "{note:?}");
+    let is_told = |status: &policy_baseline::PolicyBaselineStatus| status.violations.iter().any(|v| v.namespace == ns);
+    let status = until_status(&world, PLATFORM, "a violation", is_told).await;
+    let told = &status.violations.iter().find(|violation| violation.namespace == ns).unwrap().message;
+    assert!(told.contains(SHOWN) && !told.contains(is_hidden), "{told:?}");
+    let text = explained_as_open(&world, &ns).await;
+    assert!(text.contains(SHOWN) && !text.replace('\n', "").contains(is_hidden), "{text:?}");
+    let log = world.operator().unwrap().log();
+    assert!(log.contains("write failed") && !log.contains(['\u{202e}', '\u{200b}', '\u{1b}']), "the log shows it as it is");
+    for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
+        world.plane().run_kubectl(&["delete", kind, "hostile"]).unwrap();
+    }
+    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
 }
