@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use super::label_hygiene::{self, deny, passes, running};
 use super::opt_out_rules::{self, after, try_create};
-use super::{apply_patched, patched, setting};
+use super::{apply_patched, deny_of_page, patched, protect, required_labels, setting};
+use crate::scene::{apply_baseline, policies_of};
+use crate::support::remove_baseline;
 
 const COMPONENTS: [&str; 2] = ["label-hygiene", "opt-out-rules"];
 
@@ -179,6 +181,62 @@ async fn a_patch_that_meets_another_variable_is_refused_by_kustomize() {
             built(component, policies, &places, name).unwrap();
             let said = format!("{:#}", built(component, policies, &wrong, name).unwrap_err());
             assert!(said.contains("/spec/variables/") && said.contains("/name"), "{said}");
+        }
+    }
+}
+
+/// Which baselines exist is a fact and no setting, so two components read the baselines by `paramKind`. The API server starts the watch of
+/// a CRD's objects again.
+#[tokio::test]
+async fn a_component_that_reads_baselines_knows_them_as_soon_as_it_is_switched_on_again() {
+    const STAYS: &str = "stays";
+    const GOES: &str = "comes-and-goes";
+    let world = World::new().await.unwrap();
+    let create_baseline = async |name: &str| {
+        let selector = json!({ "matchLabels": { "tier": name } });
+        apply_baseline(&world, name, &json!({ "namespaceSelector": selector, "existingNamespaces": "Enforce" })).await;
+    };
+    let mut spaces = Vec::new();
+    for name in [STAYS, GOES] {
+        let ns = world.namespace(name, &[("tier", name)]).await.unwrap();
+        protect::forge(&policies_of(&world.admin(), &ns), "ours", &json!({ "policybaseline.io/baseline": name })).await;
+        create_baseline(name).await;
+        spaces.push(ns);
+    }
+    let admin = world.admin();
+    // For each namespace: whether both components say that its baseline exists.
+    let seen = async || {
+        let mut seen = Vec::new();
+        for ns in &spaces {
+            let kept = protect::try_delete(&policies_of(&admin, ns), "ours").await.err();
+            let lacks = required_labels::create(&admin, ns, &json!({})).await.err();
+            let says = |error: Option<kube::Error>, words: &str| error.is_some_and(|error| error.to_string().contains(words));
+            seen.push((says(kept, "protect-living"), says(lacks, "#ask-network")));
+        }
+        seen
+    };
+    let patches = [deny_of_page(required_labels::COMPONENT), required_labels::constants(r#"["app"]"#, "#ask-network")];
+    let dir = patched(&world, &["protect", "required-labels"], &patches);
+    for round in 0..8 {
+        // The baseline comes and goes while the components are off.
+        let exists = round % 2 == 0;
+        if exists {
+            create_baseline(GOES).await;
+        } else {
+            remove_baseline(&world, GOES).await;
+        }
+        world.plane().run_kubectl(&["apply", "--server-side", "-k", &dir]).unwrap();
+        let expected = [(true, true), (exists, exists)];
+        let is_so = async || {
+            let seen = seen().await;
+            if seen == expected { Ok(true) } else { Err(format!("{seen:?}")) }
+        };
+        world.eventually(&format!("round {round}: {expected:?}"), TIMEOUT, is_so).await.unwrap();
+        world.plane().run_kubectl(&["delete", "-k", &dir]).unwrap();
+        // Every other time at once; else when the API server has stopped what it ran for them.
+        if round / 2 % 2 == 1 {
+            let is_off = async || seen().await == [(false, false); 2];
+            world.eventually("both components are off", TIMEOUT, is_off).await.unwrap();
         }
     }
 }

@@ -208,7 +208,7 @@ pub async fn forge(policies: &Api<NetworkPolicy>, name: &str, labels: &Value) {
 }
 
 /// Tries to delete a policy, and stores nothing.
-async fn try_delete(policies: &Api<NetworkPolicy>, name: &str) -> kube::Result<()> {
+pub async fn try_delete(policies: &Api<NetworkPolicy>, name: &str) -> kube::Result<()> {
     policies.delete(name, &DeleteParams::default().dry_run()).await.map(drop)
 }
 

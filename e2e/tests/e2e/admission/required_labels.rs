@@ -12,7 +12,7 @@ use crate::repair::PLATFORM;
 use crate::scene::{apply_baseline, tenant};
 use crate::support::{a_second_later, namespaces};
 
-const COMPONENT: &str = "required-labels";
+pub const COMPONENT: &str = "required-labels";
 const POLICIES: &str = "policy-baseline-required-labels-(pods|templates)";
 const CONSTANTS: [&str; 2] = ["labels", "owner"];
 /// Selected by the baseline of these tests, and closed by it.
@@ -29,11 +29,11 @@ fn pod(name: &str, labels: &Value) -> Pod {
     serde_json::from_value(pod).unwrap()
 }
 
-async fn create(client: &Client, ns: &str, labels: &Value) -> kube::Result<Pod> {
+pub async fn create(client: &Client, ns: &str, labels: &Value) -> kube::Result<Pod> {
     Api::namespaced(client.clone(), ns).create(&dry(), &pod("web", labels)).await
 }
 
-fn constants(labels: &str, owner: &str) -> Value {
+pub fn constants(labels: &str, owner: &str) -> Value {
     setting(POLICIES, &CONSTANTS, &[("labels", labels.to_owned()), ("owner", json!(owner).to_string())])
 }
 
