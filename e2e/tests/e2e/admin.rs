@@ -36,6 +36,13 @@ async fn the_metrics_count_what_happens_in_the_cluster() {
         counted("repairs_total{outcome=\"repaired\"}") && counted("namespaces{state=\"protected\"}")
     };
     world.eventually("the repair is counted", TIMEOUT, is_counted).await.unwrap();
+    let adds_up = async || {
+        let text = get(&address, "/metrics").2;
+        let states = text.lines().filter(|line| line.starts_with("policy_baseline_namespaces{state="));
+        let sum: u32 = states.map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap()).sum();
+        sum == until_ready(&world, "platform").await.namespaces.selected
+    };
+    world.eventually("the states add up to the selected namespaces", TIMEOUT, adds_up).await.unwrap();
     let (code, head, text) = get(&address, "/metrics");
     assert_eq!(code, 200);
     assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
