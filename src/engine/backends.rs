@@ -16,6 +16,7 @@ use super::{
         event::{Change, ListRefusal},
         readiness::{ListState, WatchedSet},
     },
+    kept::is_kept_by_ownerless,
 };
 use crate::{
     api::{
@@ -98,6 +99,15 @@ impl Engine {
         }
         let changed = self.backends.known.remove(kind, name);
         self.backends_changed(changed, now);
+    }
+
+    /// Called when CRDs are gone: the owner of a finalizer may be absent from now on.
+    fn assess_kept_by_ownerless(&mut self) {
+        let ownerless = self.finalizer_owners.absent();
+        let kept = self.observed.iter().filter(|(_, entry)| is_kept_by_ownerless(entry, ownerless));
+        for name in kept.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.dirty.push(name, false);
+        }
     }
 
     fn configurations_listed(&mut self, kind: ConfigurationKind, now: Now) {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Engine, facts::entry::Entry};
+use super::facts::entry::Entry;
 use crate::{
     api::{
         finalizers::KnownFinalizers,
@@ -44,19 +44,8 @@ pub fn next_kept_too_long(entry: &Entry, now: Timestamp) -> Option<Duration> {
     Duration::try_from(left.min(KEPT_TOO_LONG)).ok()
 }
 
-impl Engine {
-    /// Called when CRDs are gone: the owner of a finalizer may be absent from now on.
-    pub(super) fn assess_kept_by_ownerless(&mut self) {
-        let ownerless = self.finalizer_owners.absent();
-        let kept = self.observed.iter().filter(|(_, entry)| is_kept_by_ownerless(entry, ownerless));
-        for name in kept.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
-            self.dirty.push(name, false);
-        }
-    }
-}
-
 /// Whether a policy waits for a finalizer that the operator may remove.
-fn is_kept_by_ownerless(entry: &Entry, ownerless: KnownFinalizers) -> bool {
+pub fn is_kept_by_ownerless(entry: &Entry, ownerless: KnownFinalizers) -> bool {
     let is_kept = |print: &Fingerprint| print.terminating.is_some() && print.known_finalizers.first_of(ownerless).is_some();
     entry.policies.values().any(is_kept)
 }
