@@ -114,31 +114,7 @@ pub fn assess(
             }
             found.findings.push((baseline.name.clone(), finding));
         }
-        Decision::Unselected => {
-            found.drifts = diff([], &entry.policies, |name| baselines.may_remove(name));
-            remove_ownerless_finalizers(&mut found.drifts, entry, ownerless, now, |name| baselines.may_remove(name));
-            let kept: Vec<(&Arc<str>, &Fingerprint)> = kept_too_long(entry, now).collect();
-            // Each policy that is left to remove is reported by the baseline that created it.
-            let kept_owners = kept.iter().filter_map(|(_, print)| print.baseline.as_ref());
-            let mut owners: Vec<Arc<str>> =
-                found.drifts.iter().filter_map(|d| d.baseline.as_ref()).chain(kept_owners).cloned().collect();
-            owners.sort_unstable();
-            owners.dedup();
-            owners.retain(|owner| found.findings.iter().all(|(of, _)| of != owner));
-            for owner in owners {
-                let is_theirs = |of: Option<&Arc<str>>| of == Some(&owner);
-                let theirs: Vec<Drift> = found.drifts.iter().filter(|d| is_theirs(d.baseline.as_ref())).cloned().collect();
-                // If finalizers keep all that is left, the operator can do nothing more here.
-                let mut finding = if theirs.iter().all(|drift| is_kept(drift, entry, now)) {
-                    Finding::fine(NamespaceState::Frozen)
-                } else {
-                    finding(&theirs, entry, now, &failure)
-                };
-                let kept = kept.iter().filter(|(_, print)| is_theirs(print.baseline.as_ref()));
-                finding.problems.extend(kept.map(|(name, print)| kept_by_finalizer(name, print, false, &theirs, &failure)));
-                found.findings.push((owner, finding));
-            }
-        }
+        Decision::Unselected => assess_leftovers(&mut found, entry, around, failure),
         Decision::Protected(baseline) => {
             found.drifts = compare(&baseline, ns, entry, targets, |name| !ns.terminating && baselines.may_remove(name));
             let loss = if ns.terminating { leave_what_is_gone(&mut found.drifts, lacking_since, now) } else { Loss::Nothing };
@@ -190,6 +166,33 @@ pub fn assess(
         finding.problems.sort_by_key(|problem| importance(problem.reason));
     }
     found
+}
+
+/// Assesses what former baselines left in a namespace that none selects. Each policy that is left to remove is reported by the baseline that
+/// created it.
+fn assess_leftovers(found: &mut Assessment, entry: &Entry, around: &Surroundings<'_>, failure: impl Fn(&str) -> Option<Problem>) {
+    let &Surroundings { baselines, ownerless, now, .. } = around;
+    found.drifts = diff([], &entry.policies, |name| baselines.may_remove(name));
+    remove_ownerless_finalizers(&mut found.drifts, entry, ownerless, now, |name| baselines.may_remove(name));
+    let kept: Vec<(&Arc<str>, &Fingerprint)> = kept_too_long(entry, now).collect();
+    let kept_owners = kept.iter().filter_map(|(_, print)| print.baseline.as_ref());
+    let mut owners: Vec<Arc<str>> = found.drifts.iter().filter_map(|d| d.baseline.as_ref()).chain(kept_owners).cloned().collect();
+    owners.sort_unstable();
+    owners.dedup();
+    owners.retain(|owner| found.findings.iter().all(|(of, _)| of != owner));
+    for owner in owners {
+        let is_theirs = |of: Option<&Arc<str>>| of == Some(&owner);
+        let theirs: Vec<Drift> = found.drifts.iter().filter(|d| is_theirs(d.baseline.as_ref())).cloned().collect();
+        // If finalizers keep all that is left, the operator can do nothing more here.
+        let mut finding = if theirs.iter().all(|drift| is_kept(drift, entry, now)) {
+            Finding::fine(NamespaceState::Frozen)
+        } else {
+            finding(&theirs, entry, now, &failure)
+        };
+        let kept = kept.iter().filter(|(_, print)| is_theirs(print.baseline.as_ref()));
+        finding.problems.extend(kept.map(|(name, print)| kept_by_finalizer(name, print, false, &theirs, &failure)));
+        found.findings.push((owner, finding));
+    }
 }
 
 /// The sort key of a problem; the lowest comes first. First comes what leaves the namespace without a policy until somebody acts: an

@@ -62,15 +62,14 @@ pub fn remove_ownerless_finalizers(
     for (name, print) in kept_too_long(entry, now) {
         let Some(finalizer) = print.known_finalizers.first_of(ownerless) else { continue };
         let fix = Repair::RemoveFinalizer { uid: print.uid.clone(), version: print.version, finalizer };
-        match drifts.iter_mut().find(|drift| drift.policy == **name) {
-            Some(drift) if drift.fix == Repair::WaitForFinalizer => drift.fix = fix,
-            // Its rules are put right first.
-            Some(_) => {}
-            None if print.baseline.as_deref().is_some_and(&may_remove) => {
-                let baseline = print.baseline.clone();
-                drifts.push(Drift { policy: name.to_string(), class: Class::Stale, baseline, outdated: true, who: None, fix });
+        if let Some(drift) = drifts.iter_mut().find(|drift| drift.policy == **name) {
+            // Another drift is put right first.
+            if drift.fix == Repair::WaitForFinalizer {
+                drift.fix = fix;
             }
-            None => {}
+        } else if print.baseline.as_deref().is_some_and(&may_remove) {
+            let baseline = print.baseline.clone();
+            drifts.push(Drift { policy: name.to_string(), class: Class::Stale, baseline, outdated: true, who: None, fix });
         }
     }
 }

@@ -201,11 +201,13 @@ fn put_eks_on(sim: &mut EngineHarness) {
     sim.tamper("a", INGRESS, |p| p.metadata.finalizers = Some(vec![EKS.into()]));
 }
 
+type Happens = fn(&mut EngineHarness);
+
 #[test]
 fn i16_a_finalizer_stays_while_its_owner_may_be_in_the_cluster() {
     const CRD: ConfigurationKind = ConfigurationKind::Crd;
     let refused = |refusal| Event::Configuration(CRD, Change::Refused(refusal, "no".into()));
-    let lists: [(&str, fn(&mut EngineHarness)); 2] = [
+    let lists: [(&str, Happens); 2] = [
         ("its CRD exists", |sim| crd(sim, Change::Applied)),
         ("a list is under way", |sim| sim.see(Event::Configuration(CRD, Change::ListBegan))),
     ];
