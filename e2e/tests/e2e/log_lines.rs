@@ -1,11 +1,13 @@
 //! What stays broken is logged once when it begins, and once when it is over, however often the operator tries again.
 
+use policy_baseline::PolicyBaselineStatus;
 use policy_baseline_e2e::proxy::{Asked, Exchange, Fault, Moment, When};
 use policy_baseline_e2e::{Proxy, TIMEOUT, World};
 use serde_json::json;
 
+use crate::dns::block;
 use crate::faults_watches::{expire_watches_of, is_list};
-use crate::scene::{DENY_INGRESS, Plan, apply_baseline, merge, policies_of, until_holds, until_ready};
+use crate::scene::{DENY_INGRESS, Plan, apply_baseline, condition, merge, policies_of, until_holds, until_ready, until_status};
 
 const PLATFORM: &str = "platform";
 const REFUSED: Fault = Fault::Answer(500, Moment::Before);
@@ -87,4 +89,37 @@ async fn i9_what_stays_refused_is_logged_once_when_it_begins_and_once_when_it_en
         until_ready(&world, PLATFORM).await;
         assert_eq!([begins, ends].map(told), before.map(|count| count + 1), "{begins}; {ends}");
     }
+}
+
+#[tokio::test]
+async fn i9_a_resolv_conf_that_cannot_be_read_is_logged_once_reported_and_holds_nothing_up() {
+    let mut world = World::new().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("resolv.conf");
+    let file = path.display().to_string();
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    world.start_operator_with(&[&format!("--resolv-conf={file}")]).await.unwrap();
+    let team = world.namespace("team", &[]).await.unwrap();
+    until_holds(&world, &team, &Plan::of(PLATFORM)).await;
+    let is_told = |status: &PolicyBaselineStatus| {
+        let notes = status.dns.as_ref().map(|dns| dns.notes.join("\n")).unwrap_or_default();
+        notes.contains(&format!("{file}: No such file")) && condition(status, "DNSCoverage").reason == "DNSNotReadable"
+    };
+    let status = until_status(&world, PLATFORM, "why the file cannot be read", is_told).await;
+    let message = condition(&status, "DNSCoverage").message;
+    assert!(message.contains("cannot be read: resolv.conf"), "{message}");
+    until_ready(&world, PLATFORM).await;
+    let lines = |text: &str| -> Vec<String> {
+        world.operator().unwrap().log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    };
+    let begins = format!("the nameservers of pods cannot be read, trying again every minute: {file}: No such file or directory");
+    let (told, of_the_file) = (lines(&begins), lines(&file));
+    assert!(told.len() == 1 && told == of_the_file && told[0].contains("WARN"), "{of_the_file:#?}");
+
+    std::fs::write(&path, "nameserver 10.96.0.10\n").unwrap();
+    let ends = "the nameservers of pods can be read again";
+    world.eventually("the file is read again", TIMEOUT * 4, async || !lines(ends).is_empty()).await.unwrap();
+    until_holds(&world, &team, &Plan::of(PLATFORM).dns_peer(&block("10.96.0.10"))).await;
+    until_status(&world, PLATFORM, "they are known", |status| condition(status, "DNSCoverage").status != "False").await;
+    assert_eq!((lines(&begins), lines(ends).len()), (told, 1));
 }
