@@ -15,7 +15,10 @@ use k8s_openapi::{
 use serde_json::{Value, json};
 use strum::VariantArray;
 
-use super::{setup::Broken, state_key::StateKey};
+use super::{
+    setup::{Broken, Restore},
+    state_key::StateKey,
+};
 use crate::{
     api::{
         Role,
@@ -244,19 +247,6 @@ pub enum Answer {
     NotLeading,
     /// The sender does not know the result.
     Lost,
-}
-
-/// How etcd is restored.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Restore {
-    /// Versions are given a second time.
-    Plain,
-    /// Versions go on above the highest one, and a watch from a former version expires.
-    Bumped,
-}
-
-impl Restore {
-    pub const ALL: [Self; 2] = [Self::Plain, Self::Bumped];
 }
 
 /// What a backup holds.

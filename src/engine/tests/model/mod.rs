@@ -19,9 +19,9 @@ use stateright::{Model, Property};
 
 pub use self::{cluster::SELECTED, state_key::StateKey};
 use self::{
-    cluster::{Answer, Asked, Cluster, Make, Name, Owner, Plan, Restore, Watch, Write},
+    cluster::{Answer, Asked, Cluster, Make, Name, Owner, Plan, Watch, Write},
     replica::{Replica, Step},
-    setup::{Broken, Setup},
+    setup::{Broken, Restore, Setup},
     world::World,
 };
 

@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use strum::VariantArray;
 
 use super::{
-    cluster::{Answer, Baseline, Cluster, Deed, NAMESPACE, Name, Namespace, News, OWN, Owner, Policy, Restore, Watch, Write},
-    setup::Broken,
+    cluster::{Answer, Baseline, Cluster, Deed, NAMESPACE, Name, Namespace, News, OWN, Owner, Policy, Watch, Write},
+    setup::{Broken, Restore},
     state_key::StateKey,
 };
 use crate::{

@@ -1,7 +1,5 @@
 //! What the model explores: how much may happen, and what is broken on purpose.
 
-use super::cluster::Restore;
-
 /// A defect that is built in, to check that the model finds it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Broken {
@@ -43,6 +41,19 @@ pub enum Broken {
     JudgesNoForgery,
     /// What was known before a list was refused is believed for ever.
     BelievesOldLists,
+}
+
+/// How etcd is restored.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Restore {
+    /// Versions are given a second time.
+    Plain,
+    /// Versions go on above the highest one, and a watch from a former version expires.
+    Bumped,
+}
+
+impl Restore {
+    pub const ALL: [Self; 2] = [Self::Plain, Self::Bumped];
 }
 
 /// How much may happen.

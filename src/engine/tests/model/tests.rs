@@ -3,9 +3,8 @@
 use stateright::{Checker, HasDiscoveries, Model};
 
 use super::{
-    cluster::Restore,
     rules::properties,
-    setup::{Broken, Budget, Setup},
+    setup::{Broken, Budget, Restore, Setup},
 };
 
 const NOTHING: Budget = Budget {
