@@ -1,4 +1,5 @@
-//! What stays broken is logged once when it begins, and once when it is over, however often the operator tries again.
+//! Each change is one log line. What stays broken is logged once when it begins, and once when it is over, however often the operator tries
+//! again.
 
 use policy_baseline::PolicyBaselineStatus;
 use policy_baseline_e2e::proxy::{Asked, Exchange, Fault, Moment, When};
@@ -7,7 +8,12 @@ use serde_json::json;
 
 use crate::dns::block;
 use crate::faults_watches::{expire_watches_of, is_list};
-use crate::scene::{DENY_INGRESS, Plan, apply_baseline, condition, merge, policies_of, until_holds, until_ready, until_status};
+use crate::opt_outs::{self, opt_out, seconds_from_now};
+use crate::scene::{
+    DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, condition, merge, policies_of, until_holds, until_only, until_ready,
+    until_status,
+};
+use crate::support::{TEAM, label, remove_baseline, team};
 
 const PLATFORM: &str = "platform";
 const REFUSED: Fault = Fault::Answer(500, Moment::Before);
@@ -122,4 +128,72 @@ async fn i9_a_resolv_conf_that_cannot_be_read_is_logged_once_reported_and_holds_
     until_holds(&world, &team, &Plan::of(PLATFORM).dns_peer(&block("10.96.0.10"))).await;
     until_status(&world, PLATFORM, "they are known", |status| condition(status, "DNSCoverage").status != "False").await;
     assert_eq!((lines(&begins), lines(ends).len()), (told, 1));
+}
+
+/// The lines of the log that contain all of these.
+fn lines(world: &World, words: &[&str]) -> Vec<String> {
+    let log = world.operator().unwrap().log();
+    log.lines().filter(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned).collect()
+}
+
+async fn until_logged(world: &World, words: &[&str]) -> String {
+    let what = format!("one line with {words:?}");
+    world.eventually(&what, TIMEOUT, async || !lines(world, words).is_empty()).await.unwrap();
+    let [line] = &lines(world, words)[..] else { panic!("{:#?}", lines(world, words)) };
+    line.clone()
+}
+
+const PICKED_UP: &str = "baseline picked up";
+/// With the module: the line on Ready ends alike.
+const CHANGED: &str = "baselines: baseline changed";
+const READY: &str = "the condition Ready of the baseline changed";
+const REMOVED: &str = "policy removed";
+
+#[tokio::test]
+async fn each_change_of_a_baseline_and_each_reason_of_ready_is_one_log_line_and_a_removed_policy_says_why() {
+    let mut world = World::new().await.unwrap();
+    world.start_operator().await.unwrap();
+    let spec =
+        |port: i32, suspend: bool| json!({ "namespaceSelector": team("a"), "dns": { "ports": [port] }, "suspend": suspend });
+    apply_baseline(&world, PLATFORM, &spec(5301, false)).await;
+    until_ready(&world, PLATFORM).await;
+    let ns = world.namespace("team", &[(TEAM, "a")]).await.unwrap();
+    until_holds(&world, &ns, &Plan::of(PLATFORM).dns_port(5301)).await;
+    let is_suspended = |status: &PolicyBaselineStatus| condition(status, "Ready").reason == "Suspended";
+    for (port, suspend) in [(5302, false), (5302, true), (5302, false)] {
+        apply_baseline(&world, PLATFORM, &spec(port, suspend)).await;
+        if suspend {
+            until_status(&world, PLATFORM, "suspended", is_suspended).await;
+        } else {
+            until_holds(&world, &ns, &Plan::of(PLATFORM).dns_port(port)).await;
+            until_ready(&world, PLATFORM).await;
+        }
+    }
+    // With its name, generation and mode. It is picked up once, also if it is suspended and goes on.
+    for (what, generation) in [(PICKED_UP, 1), (CHANGED, 2), (CHANGED, 3), (CHANGED, 4)] {
+        let line = until_logged(&world, &[what, &format!("generation={generation}")]).await;
+        assert!(line.contains(PLATFORM) && line.contains("Enforce"), "{line}");
+    }
+    assert_eq!((lines(&world, &[PICKED_UP]).len(), lines(&world, &[CHANGED]).len()), (1, 3));
+    until_logged(&world, &[READY, "Suspended"]).await;
+    let ready = lines(&world, &[READY]);
+    let reasons: Vec<&str> = ready.iter().filter_map(|line| line.split("reason=").nth(1)).collect();
+    assert!(reasons.len() == ready.len() && reasons.windows(2).all(|two| two[0] != two[1]), "{ready:#?}");
+    assert!(reasons.last().is_some_and(|last| last.contains("Protected")), "{ready:#?}");
+
+    // What is removed, and why.
+    let plan = Plan::of(PLATFORM).dns_port(5302);
+    opt_outs::create(&world, &ns, &opt_out("partner", &["DefaultDenyEgress"], seconds_from_now(600))).await;
+    until_holds(&world, &ns, &plan.without("DefaultDenyEgress")).await;
+    let line = until_logged(&world, &[REMOVED, DENY_EGRESS]).await;
+    assert!(line.contains(&ns) && line.contains("partner"), "{line}");
+    label(&world, &ns, TEAM, None).await;
+    until_only(&world, &ns, &[]).await;
+    let line = until_logged(&world, &[REMOVED, DENY_INGRESS]).await;
+    assert!(line.contains("no longer selects"), "{line}");
+    assert_eq!(lines(&world, &[REMOVED]).len(), 3);
+
+    remove_baseline(&world, PLATFORM).await;
+    let line = until_logged(&world, &["baseline removed"]).await;
+    assert!(line.contains(PLATFORM) && line.contains("generation=4") && line.contains("Enforce"), "{line}");
 }

@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 use std::time::Instant;
 use std::{fs, slice};
 
-use policy_baseline_e2e::{Operator, TIMEOUT, World};
+use policy_baseline_e2e::proxy::{Fault, Moment, When};
+use policy_baseline_e2e::{Operator, Proxy, TIMEOUT, World};
 use serde_json::{Value, json};
 
 use crate::admin_port::{address_of, get, metric};
@@ -13,6 +14,8 @@ use crate::scene::{Plan, apply_baseline, until_holds};
 use crate::support::took;
 
 const PLATFORM: &str = "platform";
+/// So many attempts fail before the lines are counted.
+const ATTEMPTS: usize = 20;
 
 /// A kubeconfig of the operator with one change. Returns its path, and the address in it.
 async fn kubeconfig(world: &World, file: &str, change: impl FnOnce(&mut Value)) -> (PathBuf, String) {
@@ -56,6 +59,28 @@ async fn each_subcommand_says_in_one_line_that_there_is_no_cluster_or_that_the_t
     let there_is = config["contexts"][0]["name"].as_str().unwrap();
     let expected = format!("error: the kubeconfig has no context \"nope\"; it has these: {there_is}\n");
     assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(1), expected));
+}
+
+#[tokio::test]
+async fn i9_an_operator_whose_token_is_rejected_logs_that_once_however_often_it_tries() {
+    let mut world = World::new().await.unwrap();
+    if world.plane().is_external() {
+        return;
+    }
+    let proxy = Proxy::start(world.plane()).unwrap();
+    world.send_operator_by(&proxy).await.unwrap();
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    proxy.on(|_| true, When::Always, Fault::Answer(401, Moment::Before));
+    world.start_operator().await.unwrap();
+    world.eventually("it tries and tries", TIMEOUT, async || proxy.struck() >= ATTEMPTS).await.unwrap();
+    let log = world.operator().unwrap().log();
+    let [told] = log.lines().filter(|line| line.contains(" WARN ")).collect::<Vec<_>>()[..] else { panic!("{log}") };
+    assert!(told.contains("rejects the credentials (401 Unauthorized)") && told.contains("renew it"), "{told}");
+
+    proxy.calm();
+    let team = world.namespace("team", &[]).await.unwrap();
+    until_holds(&world, &team, &Plan::of(PLATFORM)).await;
+    assert_eq!(world.operator().unwrap().log().matches("the API server answers again").count(), 1);
 }
 
 /// In a pod, the cause may be a NetworkPolicy: the one that `manifests/default` adds for the operator.
