@@ -116,9 +116,9 @@ struct List<'a, S> {
     entry: S,
 }
 
-impl<'a> List<'a, Rule<'a>> {
+impl<'a> List<'a, RuleSeed<'a>> {
     fn of_rules(left: &'a Cell<usize>, peers: RuleField) -> Self {
-        Self { left, keeps_first: false, entry: Rule { left, peers } }
+        Self { left, keeps_first: false, entry: RuleSeed { left, peers } }
     }
 }
 
@@ -157,7 +157,7 @@ impl<'de, S: DeserializeSeed<'de> + Copy> Visitor<'de> for List<'_, S> {
 
 /// Reads the peers and the ports of a rule.
 #[derive(Clone, Copy)]
-struct Rule<'a> {
+struct RuleSeed<'a> {
     left: &'a Cell<usize>,
     /// The field that has the peers.
     peers: RuleField,
@@ -175,7 +175,7 @@ enum RuleField {
 
 type PeersAndPorts = (Option<Vec<NetworkPolicyPeer>>, Option<Vec<NetworkPolicyPort>>);
 
-impl<'de> DeserializeSeed<'de> for Rule<'_> {
+impl<'de> DeserializeSeed<'de> for RuleSeed<'_> {
     type Value = PeersAndPorts;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
@@ -183,7 +183,7 @@ impl<'de> DeserializeSeed<'de> for Rule<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Rule<'_> {
+impl<'de> Visitor<'de> for RuleSeed<'_> {
     type Value = PeersAndPorts;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
