@@ -6,6 +6,7 @@ pub mod baseline;
 pub mod crd_fields;
 pub mod finalizers;
 pub mod lease;
+pub(crate) mod lenient;
 mod meta;
 pub mod names;
 pub mod opt_out;

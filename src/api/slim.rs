@@ -14,7 +14,7 @@ use k8s_openapi::{
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
-use super::policy_spec;
+use super::{lenient, policy_spec};
 
 /// A namespace with only the metadata that select it and show its state.
 #[derive(Clone, Debug, Deserialize, Resource)]
@@ -62,6 +62,7 @@ struct NamespaceCondition {
     status: String,
     #[serde(default)]
     message: String,
+    #[serde(default, deserialize_with = "lenient::time")]
     last_transition_time: Option<Time>,
 }
 
@@ -157,6 +158,7 @@ struct PolicyMeta {
 #[derive(Deserialize)]
 struct FieldManager {
     manager: Option<String>,
+    #[serde(default, deserialize_with = "lenient::time")]
     time: Option<Time>,
 }
 

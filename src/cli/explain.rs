@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{ResourceExt, api::ListParams};
 
 use super::{
     cluster::{self, Cluster},
@@ -12,7 +12,10 @@ use super::{
     output::{self, Output},
 };
 use crate::{
-    cluster::error::{ApiProblem, chain},
+    cluster::{
+        error::{ApiProblem, chain},
+        lists,
+    },
     operator,
     policy::explain::Explanation,
 };
@@ -76,12 +79,11 @@ async fn explain(args: NamespaceArgs) -> Result<Explanation, String> {
     let explained = operator::explain(&clients, from, &args.name, Duration::from_secs(args.timeout.into())).await;
     let mut explanation = explained.map_err(|e| chain(&e))?;
     // The engine does not keep the creation times of policies.
-    let api: Api<NetworkPolicy> = Api::namespaced(clients.requests, &args.name);
-    let listed = api.list_metadata(&ListParams::default()).await;
+    let listed = lists::list_metadata::<NetworkPolicy>(&clients.requests, Some(&args.name), &ListParams::default()).await;
     for policy in
         listed.map_err(|e| format!("cannot list the policies of {}: {}", args.name, ApiProblem::of(&e).sentence(&address)))?
     {
-        let (name, created) = (policy.name_any(), policy.metadata.creation_timestamp.map(|at| at.0));
+        let (name, created) = (policy.name_any(), policy.creation_timestamp().map(|at| at.0));
         for row in explanation.policies.iter_mut().filter(|row| row.name.as_ref() == Some(&name)) {
             row.created = created;
         }

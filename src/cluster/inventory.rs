@@ -1,6 +1,6 @@
 //! Reads everything that may belong to the operator, once. `engine/inventory.rs` says what of it is ours.
 
-use std::{fmt::Debug, time::Duration};
+use std::time::Duration;
 
 use k8s_openapi::{
     api::{
@@ -24,7 +24,7 @@ use crate::{
         lease,
         names::{BASELINES_CRD, INSTANCE, LABEL_APP, LABEL_BASELINE, LABEL_MANAGED_BY, MANAGER, OPT_OUTS_CRD},
     },
-    cluster::error::ApiProblem,
+    cluster::{error::ApiProblem, lists},
     engine::inventory::ClusterContents,
 };
 
@@ -88,7 +88,7 @@ pub async fn read(client: &Client, operator_namespace: &str) -> Result<ClusterCo
 /// The Leases with our name. The field selector is what the operator's own permissions allow.
 async fn leases(client: &Client) -> Result<Vec<Lease>, ReadError> {
     let named = ListParams::default().fields(&format!("metadata.name={}", lease::NAME));
-    Ok(Api::<Lease>::all(client.clone()).list(&named).await.map_err(ReadError::of("leases"))?.items)
+    lists::list(client, None, &named).await.map_err(ReadError::of("leases"))
 }
 
 fn unless_forbidden<K: Clone>(
@@ -109,14 +109,13 @@ fn unless_forbidden<K: Clone>(
 /// The metadata of all objects of a kind, page by page.
 async fn list_metadata<K>(client: &Client, resource: &'static str) -> Result<Vec<ObjectMeta>, ReadError>
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    K: Resource<DynamicType = ()>,
 {
-    let api: Api<K> = Api::all(client.clone());
     let mut found = Vec::new();
     let mut page = ListParams::default().limit(PAGE);
     loop {
-        let list = api.list_metadata(&page).await.map_err(ReadError::of(resource))?;
-        found.extend(list.items.into_iter().map(|object| object.metadata));
+        let list = lists::list_metadata::<K>(client, None, &page).await.map_err(ReadError::of(resource))?;
+        found.extend(list.items.iter().map(|object| object.meta().clone()));
         match list.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => page = page.continue_token(&token),
             None => return Ok(found),
@@ -127,10 +126,10 @@ where
 /// All objects of a CRD; none if the CRD does not exist.
 async fn list_custom<K>(client: &Client, resource: &'static str, crd: &str) -> Result<Vec<K>, ReadError>
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    K: Resource<DynamicType = ()> + DeserializeOwned,
 {
-    match Api::<K>::all(client.clone()).list(&ListParams::default()).await {
-        Ok(list) => Ok(list.items),
+    match lists::list(client, None, &ListParams::default()).await {
+        Ok(objects) => Ok(objects),
         // An API server that does not know the resource answers without a Status, so only the code is set.
         Err(kube::Error::Api(status)) if status.code == 404 => {
             // An API server that has just started may not serve a CRD yet. Only the CRD itself says that it does not exist.

@@ -7,6 +7,7 @@ pub mod events;
 pub mod fence;
 pub mod inventory;
 pub mod lease;
+pub mod lists;
 pub mod removal;
 pub mod telemetry;
 pub mod watch;

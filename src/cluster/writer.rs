@@ -40,6 +40,7 @@ use super::{
 use crate::{
     api::{
         BaselineOptOut, PolicyBaseline, PolicyBaselineStatus, SlimPolicy, Uid,
+        lenient::AnyObject,
         names::{FINALIZER, LABEL_DECIDED, LABEL_OPT_OUT, MANAGER},
         other_tools::OtherTools,
         reason::Failure,
@@ -248,8 +249,8 @@ impl Writer {
         let patch = json!({"metadata": {"uid": uid.to_string(), "labels": {LABEL_DECIDED: mark.value(uid)}}});
         let request =
             Requests::new(Namespace::url_path(&(), None)).patch(namespace.as_str(), &in_our_name(), &Patch::Merge(&patch));
-        let stored: PartialObjectMeta<Namespace> = self.request(Verb::Namespace, request).await?;
-        Ok(stored.metadata.labels.and_then(|mut labels| labels.remove(LABEL_DECIDED)))
+        let stored: AnyObject = self.request(Verb::Namespace, request).await?;
+        Ok(stored.meta().labels.as_ref().and_then(|labels| labels.get(LABEL_DECIDED).cloned()))
     }
 
     /// Adds our finalizer to a baseline, or removes it. Other finalizers stay.

@@ -61,4 +61,5 @@ mod suspend;
 mod terminating;
 mod text_of_others;
 mod uninstall;
+mod wild_times;
 mod writes_failing;

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client, api::ListParams};
+use kube::{Client, api::ListParams};
 use tokio::{
     sync::{oneshot, watch},
     time::{sleep, timeout},
 };
 
 use super::driver::{Election, ElectionEnd, Leadership};
-use crate::{api::resource_version, cluster::fence::WriteFence};
+use crate::{
+    api::resource_version,
+    cluster::{fence::WriteFence, lists},
+};
 
 /// The time between two requests, and the longest time for an answer.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -43,9 +46,8 @@ async fn follow(client: Client, mut resigned: oneshot::Receiver<()>) -> Election
 
 /// The version of the API server's data now. A list without a version is of the most recent state. 0 if there is no answer.
 async fn latest(client: &Client) -> u64 {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
     let one = ListParams::default().limit(1);
-    let Ok(Ok(list)) = timeout(PERIOD, namespaces.list_metadata(&one)).await else { return 0 };
+    let Ok(Ok(list)) = timeout(PERIOD, lists::list_metadata::<Namespace>(client, None, &one)).await else { return 0 };
     resource_version(list.metadata.resource_version.as_deref())
 }
 

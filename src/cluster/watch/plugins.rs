@@ -7,11 +7,7 @@ use futures::{
     FutureExt, Stream, StreamExt,
     stream::{self, BoxStream},
 };
-use kube::{
-    Api, Client,
-    api::ListParams,
-    core::{ApiResource, DynamicObject},
-};
+use kube::{Api, Client, api::ListParams, core::ApiResource};
 use kube_runtime::watcher;
 use tokio::time::sleep;
 
@@ -21,6 +17,7 @@ use super::{
     stream::read,
 };
 use crate::{
+    api::lenient::AnyObject,
     cluster::telemetry::Telemetry,
     engine::facts::{event::Event, readiness::WatchedSet},
     policy::plugins::{PluginSeen, SlimPlugin, daemon_set_names},
@@ -41,7 +38,7 @@ const LAST_PAUSE: Duration = Duration::from_mins(5);
 /// The events of the DaemonSets of all known network plugins, in every namespace.
 pub fn everything(client: &Client, telemetry: &Arc<dyn Telemetry>) -> impl Stream<Item = Event> + Send + use<> {
     let set = WatchedSet::Plugins;
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::erase::<SlimPlugin>(&()));
+    let api: Api<AnyObject> = Api::all_with(client.clone(), &ApiResource::erase::<SlimPlugin>(&()));
     let watch = move |name: &'static str| {
         let problem = WatchProblem::about(set.as_str(), set.is_optional(), telemetry);
         let events = lists(api.clone(), name);
@@ -51,7 +48,7 @@ pub fn everything(client: &Client, telemetry: &Arc<dyn Telemetry>) -> impl Strea
 }
 
 /// The objects of this name, listed again and again.
-fn lists(api: Api<DynamicObject>, name: &'static str) -> BoxStream<'static, watcher::Result<watcher::Event<SlimPlugin>>> {
+fn lists(api: Api<AnyObject>, name: &'static str) -> BoxStream<'static, watcher::Result<watcher::Event<SlimPlugin>>> {
     let list = move |before: Option<Duration>| {
         let api = api.clone();
         // In a box, because a request under way is much larger than the wait for the next one.

@@ -6,14 +6,13 @@ use futures::{
     Stream, StreamExt,
     stream::{self, BoxStream},
 };
-use kube::{
-    Api, Client, Resource,
-    core::{ApiResource, DynamicObject},
-};
+use kube::{Api, Client, Resource, core::ApiResource};
 use kube_runtime::watcher::{self, Event, watcher};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use tracing::{info, warn};
+
+use crate::api::lenient::AnyObject;
 
 /// For so long a streaming list may send nothing before it has ended. An API server sends the bookmark that ends it right after the last
 /// object. It may wait about three seconds before the first one, until its cache is fresh.
@@ -152,10 +151,9 @@ where
 }
 
 /// Converts an object to its own type.
-pub(super) fn read<K: DeserializeOwned>(event: Event<DynamicObject>) -> watcher::Result<Event<K>> {
-    let parse = |object: DynamicObject| {
-        let value = serde_json::to_value(object).and_then(K::deserialize);
-        value.map_err(|error| watcher::Error::InitialListFailed(kube::Error::SerdeError(error)))
+pub(super) fn read<K: DeserializeOwned>(event: Event<AnyObject>) -> watcher::Result<Event<K>> {
+    let parse = |object: AnyObject| {
+        K::deserialize(object.value).map_err(|error| watcher::Error::InitialListFailed(kube::Error::SerdeError(error)))
     };
     Ok(match event {
         Event::Init => Event::Init,
