@@ -14,8 +14,8 @@ use serde::{
     de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-/// So many rules, peers and ports of a spec are read. The others are skipped, except the first peer and the first port of a rule: a list
-/// without entries would mean everybody, or all ports.
+/// So many rules, peers and ports of a spec are read. The others are skipped, except the first rule of each direction, and the first peer and
+/// the first port of a rule. A rule without peers or ports would mean everybody, or all ports, and a direction without rules opens nothing.
 pub const MOST_READ: usize = 20_001;
 
 /// Reads a spec, or the beginning of a very large one.
@@ -107,24 +107,22 @@ impl<'de> Visitor<'de> for Spec<'_> {
     }
 }
 
-/// Reads the entries of a list until none is left to read, and skips the others.
+/// Reads the entries of a list until none is left to read, but at least the first one. Skips the others.
 struct List<'a, S> {
     left: &'a Cell<usize>,
-    /// The first entry is read in any case.
-    keeps_first: bool,
     /// Reads one entry.
     entry: S,
 }
 
 impl<'a> List<'a, RuleSeed<'a>> {
     fn of_rules(left: &'a Cell<usize>, peers: RuleField) -> Self {
-        Self { left, keeps_first: false, entry: RuleSeed { left, peers } }
+        Self { left, entry: RuleSeed { left, peers } }
     }
 }
 
 impl<'a, T> List<'a, PhantomData<T>> {
     fn of_values(left: &'a Cell<usize>) -> Self {
-        Self { left, keeps_first: true, entry: PhantomData }
+        Self { left, entry: PhantomData }
     }
 }
 
@@ -145,7 +143,7 @@ impl<'de, S: DeserializeSeed<'de> + Copy> Visitor<'de> for List<'_, S> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut read = Vec::new();
-        while self.left.get() > 0 || (self.keeps_first && read.is_empty()) {
+        while self.left.get() > 0 || read.is_empty() {
             let Some(entry) = list.next_element_seed(self.entry)? else { return Ok(read) };
             self.left.set(self.left.get().saturating_sub(1));
             read.push(entry);
@@ -246,6 +244,8 @@ mod tests {
         assert_eq!(counts(&json!({"ingress": many(json!({}))})), (MOST_READ, 0, 0));
         assert_eq!(counts(&json!({"ingress": [{"from": many(peer.clone()), "ports": [port, port]}, {}]})), (1, MOST_READ, 1));
         assert_eq!(counts(&json!({"ingress": [{"ports": many(port.clone()), "from": [peer, peer]}, {}]})), (1, 2, MOST_READ - 2));
+        let both = json!({"ingress": many(json!({})), "egress": [{}, {}]});
+        assert_eq!((counts(&both), read_of(&both).unwrap().egress.unwrap().len()), ((MOST_READ, 0, 0), 1));
         let rules = many(json!({"from": [peer, peer], "ports": [port]}));
         assert_eq!(counts(&json!({"ingress": rules})), (5_001, 10_001, 5_001));
     }
