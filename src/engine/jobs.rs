@@ -90,14 +90,15 @@ impl Engine {
                     self.outbox.policies.hold(&job.namespace, &drift.policy, now.instant);
                 }
                 Ok(Wrote::FinalizerRemoved(stored)) => {
-                    let is_gone = stored.metadata.finalizers.as_ref().is_none_or(Vec::is_empty);
+                    let left = stored.metadata.finalizers.as_deref().unwrap_or_default();
+                    let is_gone = left.is_empty();
                     if !is_gone {
                         self.observed.policy_written(&stored);
                     }
                     let version = (!is_gone).then(|| resource_version(stored.metadata.resource_version.as_deref()));
                     written.push((&*drift.policy, version));
                     finished = false;
-                    self.finalizer_removed(&job, drift, is_gone, now);
+                    self.finalizer_removed(&job, drift, left, now);
                 }
                 // The current leader finds what is left to do.
                 Ok(Wrote::Withheld) | Err(WriteError::NotLeading) => {}

@@ -162,10 +162,15 @@ impl Engine {
         self.announce(job, drift, Some(uid.to_string()), EventReason::PolicyRemoved, note, now);
     }
 
-    /// Records that a finalizer without an owner was removed. `is_gone`: it was the last one, so the policy is gone too.
-    pub(super) fn finalizer_removed(&mut self, job: &Job, drift: &Drift, is_gone: bool, now: Now) {
+    /// Records that a finalizer without an owner was removed. `left`: those that stay; if none stays, the policy is gone too.
+    pub(super) fn finalizer_removed(&mut self, job: &Job, drift: &Drift, left: &[String], now: Now) {
         let Repair::RemoveFinalizer { uid, finalizer, .. } = &drift.fix else { return };
-        if is_gone {
+        if left.iter().any(|name| name == finalizer.into_str()) {
+            let message = format!("the API server accepted the removal of {}, and something kept it", finalizer.into_str());
+            self.failed(job, drift, Failure::MutatedByAdmission, &message, now);
+            return;
+        }
+        if left.is_empty() {
             self.observed.policy_removed(&job.namespace, &drift.policy, uid);
         }
         self.outbox.policies.succeeded(&job.namespace, &drift.policy);
