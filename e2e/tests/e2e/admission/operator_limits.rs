@@ -174,39 +174,6 @@ async fn operator_limits_lets_a_thief_write_no_network_policy_of_others() {
 }
 
 #[tokio::test]
-async fn operator_limits_lets_a_thief_remove_only_the_finalizer_of_eks_and_only_from_a_deleted_policy() {
-    const EKS: &str = "networking.k8s.aws/resources";
-    const KEEP: &str = "tenant.example/keep";
-    let world = World::new().await.unwrap();
-    let ns = world.namespace("team", &[]).await.unwrap();
-    limited(&world).await;
-    let (thief, admin) = (policies_of(&thief(&world).await, &ns), policies_of(&world.admin(), &ns));
-    let finalizers = |all: &[&str]| Patch::Merge(json!({ "metadata": { "finalizers": all } }));
-    let params = PatchParams::default();
-    let refuses = async |what: &str, all: &[&str]| {
-        let said = denied(what, thief.patch(DENY_INGRESS, &params, &finalizers(all)).await);
-        assert!(said.contains("changes no finalizers"), "{what}: {said}");
-    };
-    let new = policy(DENY_INGRESS, &labels("policybaseline.io/id", json!(ID)));
-    let mut held = new.clone();
-    held.metadata.finalizers = Some(vec![EKS.to_owned()]);
-    denied("create with one", thief.create(&PostParams::default(), &held).await);
-    thief.create(&PostParams::default(), &new).await.unwrap();
-    refuses("add one", &[EKS]).await;
-    admin.patch(DENY_INGRESS, &params, &finalizers(&[EKS, KEEP])).await.unwrap();
-    refuses("not deleted", &[KEEP]).await;
-    let opened = Patch::Merge(json!({ "spec": { "policyTypes": ["Ingress"] } }));
-    thief.patch(DENY_INGRESS, &params, &opened).await.unwrap();
-    admin.delete(DENY_INGRESS, &DeleteParams::default()).await.unwrap();
-    refuses("of another", &[EKS]).await;
-    refuses("both", &[]).await;
-    let left = thief.patch(DENY_INGRESS, &params, &finalizers(&[KEEP])).await.unwrap();
-    assert_eq!(left.metadata.finalizers.unwrap(), [KEEP]);
-    refuses("the last one", &[]).await;
-    admin.patch(DENY_INGRESS, &params, &finalizers(&[])).await.unwrap();
-}
-
-#[tokio::test]
 async fn operator_limits_lets_a_thief_change_no_baseline_and_no_opt_out() {
     let world = World::new().await.unwrap();
     let ns = world.namespace("team", &[]).await.unwrap();
