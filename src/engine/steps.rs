@@ -248,8 +248,7 @@ impl Engine {
     /// The drifts that may be repaired now. Removals wait until all planned policies are there. The plan or the namespace may change
     /// during the writes, so removals are decided after them.
     pub(super) fn writable(&self, ns: &NamespaceName, mut drifts: Vec<Drift>, now: Now) -> Vec<Drift> {
-        // A policy that waits for a finalizer still has the planned rules.
-        let all_there = drifts.iter().all(|drift| drift.is_removal() || drift.fix == Repair::WaitForFinalizer);
+        let all_there = drifts.iter().all(Drift::is_removal);
         let has_budget = self.outbox.policies.has_budget(ns, now.instant);
         drifts.retain(|d| {
             d.fix != Repair::WaitForFinalizer
