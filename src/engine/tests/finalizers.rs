@@ -41,6 +41,14 @@ fn delete_kept_by(sim: &mut EngineHarness, finalizers: &[&str]) {
     });
 }
 
+/// A finalizer without an owner has kept the policy for a minute.
+fn kept_for_a_minute() -> EngineHarness {
+    let mut sim = EngineHarness::protected();
+    delete_kept_by(&mut sim, &[EKS]);
+    sim.pass(SECOND * 60);
+    sim
+}
+
 fn crd(sim: &mut EngineHarness, change: fn(Configuration) -> Change<Configuration>) {
     let name = "policyendpoints.networking.k8s.aws".into();
     let crd = Configuration { kind: ConfigurationKind::Crd, name, services: vec![], missing_fields: vec![] };
@@ -259,9 +267,7 @@ fn i4_only_the_finalizer_without_an_owner_is_removed_and_the_others_are_named() 
 
 #[test]
 fn a_finalizer_that_cannot_be_removed_is_tried_again_ever_later_and_nobody_waits_for_it() {
-    let mut sim = EngineHarness::protected();
-    delete_kept_by(&mut sim, &[EKS]);
-    sim.pass(SECOND * 60);
+    let mut sim = kept_for_a_minute();
     announced(&mut sim);
     let mut tries = 0;
     for _ in 0..300 {
@@ -273,9 +279,7 @@ fn a_finalizer_that_cannot_be_removed_is_tried_again_ever_later_and_nobody_waits
     assert_eq!((ready(&status), entries(&status)), ("Protected", vec![]), "it succeeds at last");
     assert_eq!(announced(&mut sim)[..2], [EventReason::RepairFailed, EventReason::FinalizerRemoved]);
 
-    let mut sim = EngineHarness::protected();
-    delete_kept_by(&mut sim, &[EKS]);
-    sim.pass(SECOND * 60);
+    let mut sim = kept_for_a_minute();
     sim.answer(|_, _| Some(Failure::DeniedByAdmission));
     let now = sim.now();
     while sim.engine.assess_dirty(now) {}
@@ -283,6 +287,29 @@ fn a_finalizer_that_cannot_be_removed_is_tried_again_ever_later_and_nobody_waits
     let status = sim.status().unwrap();
     assert_eq!((ready(&status), entries(&status).len()), ("Protected", 1));
     assert!(status.violations[0].message.contains("but could not yet: said no"), "{}", status.violations[0].message);
+}
+
+#[test]
+fn i2_a_finalizer_that_something_keeps_despite_its_removal_is_reported_once_and_tried_again_ever_later() {
+    let mut sim = kept_for_a_minute();
+    announced(&mut sim);
+    let (mut tries, mut told) = (0, None);
+    for _ in 0..300 {
+        for job in sim.jobs() {
+            tries += removals(std::slice::from_ref(&job));
+            let unchanged = &sim.policies[&("a".to_owned(), INGRESS.to_owned())];
+            let results = job.tasks.iter().map(|_| Ok(Wrote::FinalizerRemoved(Box::new(unchanged.clone())))).collect();
+            let now = sim.now();
+            sim.engine.done(Done { job, results }, now);
+        }
+        sim.pass(SECOND);
+        told = sim.status().or(told);
+    }
+    assert!((5..30).contains(&tries), "{tries}");
+    let status = told.unwrap();
+    assert_eq!((ready(&status), entries(&status).len()), ("Protected", 1));
+    assert!(status.violations[0].message.contains("something kept it"), "{}", status.violations[0].message);
+    assert_eq!(announced(&mut sim), [EventReason::RepairFailed]);
 }
 
 #[test]
