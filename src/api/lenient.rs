@@ -1,7 +1,7 @@
-//! Reads objects whose times cannot be read. The API server stores times that are beyond what a timestamp can hold, such as the end of the
-//! year 9999, and whoever may write an object chooses some of them. No such time may keep the operator from reading a list (I7).
+//! Reads objects whose times cannot be read. The API server stores times that no timestamp can hold, such as the end of the year 9999.
+//! Whoever may write an object chooses some of its times. No such time may keep the operator from reading a list (I7).
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -35,14 +35,7 @@ impl Visitor<'_> for AnyTime {
     }
 }
 
-/// Metadata, without the times that cannot be read.
-pub fn metadata<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
-    let mut value = Value::deserialize(from)?;
-    drop_unreadable_times(&mut value);
-    ObjectMeta::deserialize(value).map_err(serde::de::Error::custom)
-}
-
-/// An object of any kind, without the times that cannot be read.
+/// An object of any kind, without the times that cannot be read. The answer to a deletion may be a Status: it has no metadata.
 #[derive(Clone, Debug)]
 pub struct AnyObject {
     metadata: ObjectMeta,
@@ -76,23 +69,23 @@ impl Resource for AnyObject {
     type DynamicType = ApiResource;
     type Scope = DynamicResourceScope;
 
-    fn kind(of: &ApiResource) -> std::borrow::Cow<'_, str> {
+    fn kind(of: &ApiResource) -> Cow<'_, str> {
         of.kind.as_str().into()
     }
 
-    fn group(of: &ApiResource) -> std::borrow::Cow<'_, str> {
+    fn group(of: &ApiResource) -> Cow<'_, str> {
         of.group.as_str().into()
     }
 
-    fn version(of: &ApiResource) -> std::borrow::Cow<'_, str> {
+    fn version(of: &ApiResource) -> Cow<'_, str> {
         of.version.as_str().into()
     }
 
-    fn api_version(of: &ApiResource) -> std::borrow::Cow<'_, str> {
+    fn api_version(of: &ApiResource) -> Cow<'_, str> {
         of.api_version.as_str().into()
     }
 
-    fn plural(of: &ApiResource) -> std::borrow::Cow<'_, str> {
+    fn plural(of: &ApiResource) -> Cow<'_, str> {
         of.plural.as_str().into()
     }
 

@@ -17,17 +17,15 @@ use kube::{
     api::{GetParams, Patch, PatchParams},
     core::Request as Requests,
 };
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{
-    deletion::{AnswerMeta, only},
-    error::ApiProblem,
-};
+use super::{deletion::only, error::ApiProblem};
 use crate::{
     api::{
         BaselineOptOut, PolicyBaseline,
+        lenient::AnyObject,
         names::{FINALIZER, LABEL_DECIDED},
     },
     policy::inventory::{Act, ManagedKind, ManagedObject, Removal},
@@ -134,9 +132,9 @@ async fn delete(client: &Client, object: &ManagedObject) -> Result<(), Failed> {
     // Only the content of a policy decides that it is ours. Others change all the time what does not matter here, such as a status.
     let version = (object.kind == ManagedKind::NetworkPolicy).then(|| object.resource_version.clone());
     let params = only(&object.uid, version);
-    let answer: AnswerMeta = send(client, requests(object).delete(&object.name, &params)).await?;
-    let meta = answer.metadata;
-    let held = meta.finalizers.filter(|finalizers| meta.deletion_timestamp.is_some() && !finalizers.is_empty());
+    let answer: AnyObject = send(client, requests(object).delete(&object.name, &params)).await?;
+    let meta = answer.meta();
+    let held = meta.finalizers.as_ref().filter(|finalizers| meta.deletion_timestamp.is_some() && !finalizers.is_empty());
     held.map_or(Ok(()), |finalizers| {
         let why = format!("it is being deleted, and waits for the owner of the finalizer {}", finalizers.join(", "));
         Err(Failed::Other(why))
@@ -153,11 +151,12 @@ async fn remove_finalizer(client: &Client, object: &ManagedObject) -> Result<(),
             Err(Failed::Changed) => {}
             result => return result,
         }
-        let now: AnswerMeta = send(client, requests(object).get(&object.name, &GetParams::default())).await?;
-        if now.metadata.uid.as_ref() != Some(&object.uid) {
+        let now: AnyObject = send(client, requests(object).get(&object.name, &GetParams::default())).await?;
+        let now = now.meta();
+        if now.uid.as_ref() != Some(&object.uid) {
             return Err(Failed::Changed);
         }
-        (finalizers, version) = (now.metadata.finalizers.unwrap_or_default(), now.metadata.resource_version.unwrap_or_default());
+        (finalizers, version) = (now.finalizers.clone().unwrap_or_default(), now.resource_version.clone().unwrap_or_default());
     }
     Err(Failed::Changed)
 }
@@ -169,5 +168,5 @@ async fn remove_label(client: &Client, object: &ManagedObject) -> Result<(), Fai
 
 async fn patch_object(client: &Client, object: &ManagedObject, patch: &Value) -> Result<(), Failed> {
     let request = requests(object).patch(&object.name, &PatchParams::default(), &Patch::Merge(patch));
-    send::<AnswerMeta>(client, request).await.map(drop)
+    send::<IgnoredAny>(client, request).await.map(drop)
 }

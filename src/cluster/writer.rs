@@ -33,13 +33,13 @@ use serde::{
 use serde_json::{Value, json};
 
 use super::{
-    deletion::{AnswerMeta, only},
+    deletion::only,
     fence::WriteFence,
     telemetry::{Verb, WriteOutcome},
 };
 use crate::{
     api::{
-        BaselineOptOut, PolicyBaseline, PolicyBaselineStatus, SlimPolicy, Uid,
+        BaselineOptOut, PolicyBaseline, PolicyBaselineStatus, SlimNamespace, SlimPolicy, Uid,
         lenient::AnyObject,
         names::{FINALIZER, LABEL_DECIDED, LABEL_OPT_OUT, MANAGER},
         other_tools::OtherTools,
@@ -184,8 +184,8 @@ impl Writer {
     /// `Terminating` if a finalizer holds the policy: then the API server answers with the object, and not with a Status.
     pub async fn delete_policy(&self, namespace: &str, name: &str, uid: &str, version: u64) -> Result<Wrote, WriteError> {
         let params = only(uid, (version > 0).then(|| version.to_string()));
-        let answer: AnswerMeta = self.request(Verb::Delete, policies(namespace).delete(name, &params)).await?;
-        Ok(if answer.metadata.deletion_timestamp.is_some() { Wrote::Terminating } else { Wrote::Removed })
+        let answer: AnyObject = self.request(Verb::Delete, policies(namespace).delete(name, &params)).await?;
+        Ok(if answer.meta().deletion_timestamp.is_some() { Wrote::Terminating } else { Wrote::Removed })
     }
 
     /// Removes a finalizer from a policy if it still is the object and version that was seen. Other finalizers stay. Returns the object as
@@ -249,8 +249,8 @@ impl Writer {
         let patch = json!({"metadata": {"uid": uid.to_string(), "labels": {LABEL_DECIDED: mark.value(uid)}}});
         let request =
             Requests::new(Namespace::url_path(&(), None)).patch(namespace.as_str(), &in_our_name(), &Patch::Merge(&patch));
-        let stored: AnyObject = self.request(Verb::Namespace, request).await?;
-        Ok(stored.meta().labels.as_ref().and_then(|labels| labels.get(LABEL_DECIDED).cloned()))
+        let stored: SlimNamespace = self.request(Verb::Namespace, request).await?;
+        Ok(stored.metadata.labels.and_then(|mut labels| labels.remove(LABEL_DECIDED)))
     }
 
     /// Adds our finalizer to a baseline, or removes it. Other finalizers stay.
