@@ -1,22 +1,35 @@
 //! What a tenant can make the operator write: at most two requests for each of their own. And nobody else waits.
 
+use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use policy_baseline_e2e::{World, skipped_without_audit_log};
+use policy_baseline_e2e::{AuditMark, World, skipped_without_audit_log};
 use serde_json::json;
 
 use crate::opt_outs;
 use crate::others::{create, forged};
 use crate::repair::{PLATFORM, enforcing, protected};
-use crate::scene::{Plan, apply_baseline, events, fence, policies_of, tenant, until_holds, until_ready, writes_since};
+use crate::scene::{Plan, apply_baseline, events, fence, policies_of, until_holds, until_ready, writes_since};
 use crate::support::namespaces;
 
 /// How often each of them repeats.
 const ROUNDS: usize = 100;
 
 /// The requests that the operator has sent, except for the Lease.
-fn written(world: &World, mark: policy_baseline_e2e::AuditMark) -> usize {
+fn written(world: &World, mark: AuditMark) -> usize {
     let writes = writes_since(world, mark);
     writes.iter().filter(|write| write.user == World::operator_user() && write.resource != "leases").count()
+}
+
+/// A protected namespace, a tenant of it, and the end of the audit log. `None` if there is no audit log.
+async fn at_rest() -> Option<(World, String, Client, AuditMark)> {
+    if skipped_without_audit_log() {
+        return None;
+    }
+    let world = enforcing(&json!({})).await;
+    let (ns, tenant) = protected(&world).await;
+    until_ready(&world, PLATFORM).await;
+    let mark = world.audit().unwrap().mark();
+    Some((world, ns, tenant, mark))
 }
 
 #[tokio::test]
@@ -52,13 +65,7 @@ async fn i7_a_label_that_goes_back_and_forth_between_two_baselines_costs_two_wri
 
 #[tokio::test]
 async fn i7_an_opt_out_that_comes_and_goes_costs_two_writes_each_at_most() {
-    if skipped_without_audit_log() {
-        return;
-    }
-    let world = enforcing(&json!({})).await;
-    let (ns, _) = protected(&world).await;
-    until_ready(&world, PLATFORM).await;
-    let mark = world.audit().unwrap().mark();
+    let Some((world, ns, _, mark)) = at_rest().await else { return };
     let api = opt_outs::opt_outs(&world.admin(), &ns);
     for _ in 0..ROUNDS {
         let until = opt_outs::seconds_from_now(600);
@@ -74,14 +81,7 @@ async fn i7_an_opt_out_that_comes_and_goes_costs_two_writes_each_at_most() {
 
 #[tokio::test]
 async fn i7_forged_policies_are_removed_at_one_write_each_and_few_events() {
-    if skipped_without_audit_log() {
-        return;
-    }
-    let world = enforcing(&json!({})).await;
-    let (ns, _) = protected(&world).await;
-    until_ready(&world, PLATFORM).await;
-    let tenant = tenant(&world, &[&ns]).await;
-    let mark = world.audit().unwrap().mark();
+    let Some((world, ns, tenant, mark)) = at_rest().await else { return };
     for round in 0..ROUNDS {
         let policy = forged(&ns, &format!("forged-{round}"), Some(PLATFORM));
         policies_of(&tenant, &ns).create(&PostParams::default(), &policy).await.unwrap();
@@ -98,13 +98,7 @@ async fn i7_forged_policies_are_removed_at_one_write_each_and_few_events() {
 
 #[tokio::test]
 async fn i7_a_bypass_that_comes_and_goes_causes_few_events() {
-    if skipped_without_audit_log() {
-        return;
-    }
-    let world = enforcing(&json!({})).await;
-    let (ns, tenant) = protected(&world).await;
-    until_ready(&world, PLATFORM).await;
-    let mark = world.audit().unwrap().mark();
+    let Some((world, ns, tenant, mark)) = at_rest().await else { return };
     let open = json!({ "podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}] });
     for _ in 0..ROUNDS {
         create(&tenant, &ns, "open", &open).await;

@@ -24,6 +24,19 @@ use crate::support::{label, until_no_baseline};
 
 pub const PLATFORM: &str = "platform";
 const SENTINEL: &str = "sentinel";
+
+/// A baseline, and an operator that is not started yet and whose requests will go through a proxy. `None` on an external cluster.
+pub async fn behind_a_proxy() -> Option<(World, Proxy)> {
+    let mut world = World::new().await.unwrap();
+    if world.plane().is_external() {
+        return None;
+    }
+    let proxy = Proxy::start(world.plane()).unwrap();
+    world.send_operator_by(&proxy).await.unwrap();
+    apply_baseline(&world, PLATFORM, &json!({})).await;
+    Some((world, proxy))
+}
+
 /// The label that selects a namespace's baseline.
 pub const PLACE: &str = "e2e.policybaseline.io/place";
 const OWNER: &str = "example.com/owner";

@@ -10,11 +10,12 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use policy_baseline_e2e::proxy::{Asked, EventFault, When};
 use policy_baseline_e2e::{
-    AuditEntry, AuditMark, ControlPlane, Operator, Options, Proxy, SERVICE_ACCOUNT, SYSTEM_NAMESPACE, TIMEOUT, World, eventually,
+    AuditEntry, AuditMark, ControlPlane, Operator, Options, SERVICE_ACCOUNT, SYSTEM_NAMESPACE, TIMEOUT, World, eventually,
     skipped_without_audit_log, world,
 };
 use serde_json::{Value, json};
 
+use crate::faults::behind_a_proxy;
 use crate::faults_watches::expire_watches_of;
 use crate::scene::{DENY_INGRESS, Plan, apply_baseline, baseline, policies_of, until_holds};
 use crate::support::took;
@@ -130,13 +131,7 @@ const GIVEN_UP: &str = "a streaming list did not end";
 
 #[tokio::test]
 async fn a_streaming_list_whose_end_is_lost_holds_nothing_up() {
-    let mut world = World::new().await.unwrap();
-    if world.plane().is_external() {
-        return;
-    }
-    let proxy = Proxy::start(world.plane()).unwrap();
-    world.send_operator_by(&proxy).await.unwrap();
-    apply_baseline(&world, "platform", &json!({})).await;
+    let Some((mut world, proxy)) = behind_a_proxy().await else { return };
     let team = world.namespace("team", &[]).await.unwrap();
     for resource in ["namespaces", "policybaselines", "networkpolicies"] {
         proxy.on_event(move |asked, event| ends_a_list(asked, event, resource), When::Always, EventFault::Lose);
@@ -150,13 +145,7 @@ async fn a_streaming_list_whose_end_is_lost_holds_nothing_up() {
 
 #[tokio::test]
 async fn a_relist_whose_end_is_lost_hides_no_deletion() {
-    let mut world = World::new().await.unwrap();
-    if world.plane().is_external() {
-        return;
-    }
-    let proxy = Proxy::start(world.plane()).unwrap();
-    world.send_operator_by(&proxy).await.unwrap();
-    apply_baseline(&world, "platform", &json!({})).await;
+    let Some((mut world, proxy)) = behind_a_proxy().await else { return };
     world.start_operator().await.unwrap();
     let team = world.namespace("team", &[]).await.unwrap();
     until_holds(&world, &team, &Plan::of("platform")).await;

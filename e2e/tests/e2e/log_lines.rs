@@ -3,10 +3,11 @@
 
 use policy_baseline::PolicyBaselineStatus;
 use policy_baseline_e2e::proxy::{Asked, Exchange, Fault, Moment, When};
-use policy_baseline_e2e::{Proxy, TIMEOUT, World};
+use policy_baseline_e2e::{TIMEOUT, World};
 use serde_json::json;
 
 use crate::dns::block;
+use crate::faults::{PLATFORM, behind_a_proxy};
 use crate::faults_watches::{expire_watches_of, is_list};
 use crate::opt_outs::{self, opt_out, seconds_from_now};
 use crate::scene::{
@@ -15,7 +16,6 @@ use crate::scene::{
 };
 use crate::support::{TEAM, label, remove_baseline, team};
 
-const PLATFORM: &str = "platform";
 const REFUSED: Fault = Fault::Answer(500, Moment::Before);
 /// So many attempts fail before the lines are counted.
 const ATTEMPTS: usize = 3;
@@ -60,13 +60,7 @@ const CASES: [Case; 3] = [
 
 #[tokio::test]
 async fn i9_what_stays_refused_is_logged_once_when_it_begins_and_once_when_it_ends() {
-    let mut world = World::new().await.unwrap();
-    if world.plane().is_external() {
-        return;
-    }
-    let proxy = Proxy::start(world.plane()).unwrap();
-    world.send_operator_by(&proxy).await.unwrap();
-    apply_baseline(&world, PLATFORM, &json!({})).await;
+    let Some((mut world, proxy)) = behind_a_proxy().await else { return };
     world.start_operator().await.unwrap();
     let team = world.namespace("team", &[]).await.unwrap();
     until_holds(&world, &team, &Plan::of(PLATFORM)).await;
@@ -115,9 +109,7 @@ async fn i9_a_resolv_conf_that_cannot_be_read_is_logged_once_reported_and_holds_
     let message = condition(&status, "DNSCoverage").message;
     assert!(message.contains("cannot be read: resolv.conf"), "{message}");
     until_ready(&world, PLATFORM).await;
-    let lines = |text: &str| -> Vec<String> {
-        world.operator().unwrap().log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
-    };
+    let lines = |text: &str| lines(&world, &[text]);
     let begins = format!("the nameservers of pods cannot be read, trying again every minute: {file}: No such file or directory");
     let (told, of_the_file) = (lines(&begins), lines(&file));
     assert!(told.len() == 1 && told == of_the_file && told[0].contains("WARN"), "{of_the_file:#?}");

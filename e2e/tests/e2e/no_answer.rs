@@ -6,14 +6,14 @@ use std::time::Instant;
 use std::{fs, slice};
 
 use policy_baseline_e2e::proxy::{Fault, Moment, When};
-use policy_baseline_e2e::{Operator, Proxy, TIMEOUT, World};
+use policy_baseline_e2e::{Operator, TIMEOUT, World};
 use serde_json::{Value, json};
 
 use crate::admin_port::{address_of, get, metric};
+use crate::faults::{PLATFORM, behind_a_proxy};
 use crate::scene::{Plan, apply_baseline, until_holds};
 use crate::support::took;
 
-const PLATFORM: &str = "platform";
 /// So many attempts fail before the lines are counted.
 const ATTEMPTS: usize = 20;
 
@@ -63,13 +63,7 @@ async fn each_subcommand_says_in_one_line_that_there_is_no_cluster_or_that_the_t
 
 #[tokio::test]
 async fn i9_an_operator_whose_token_is_rejected_logs_that_once_however_often_it_tries() {
-    let mut world = World::new().await.unwrap();
-    if world.plane().is_external() {
-        return;
-    }
-    let proxy = Proxy::start(world.plane()).unwrap();
-    world.send_operator_by(&proxy).await.unwrap();
-    apply_baseline(&world, PLATFORM, &json!({})).await;
+    let Some((mut world, proxy)) = behind_a_proxy().await else { return };
     proxy.on(|_| true, When::Always, Fault::Answer(401, Moment::Before));
     world.start_operator().await.unwrap();
     world.eventually("it tries and tries", TIMEOUT, async || proxy.struck() >= ATTEMPTS).await.unwrap();
