@@ -100,7 +100,10 @@ fn moments(opt_out: &OptOut) -> impl Iterator<Item = Timestamp> {
 }
 
 fn judged(opt_out: &OptOut, ruling: Ruling, now: Timestamp) -> OptOutVerdict {
-    let verdict = verdict(opt_out, ruling, now);
+    if let Ok(later) = opt_out.created.checked_add(SignedDuration::from_secs(1)) {
+        assert_eq!(verdict(opt_out, later, ruling, now).until(), None, "in force in a namespace that is younger");
+    }
+    let verdict = verdict(opt_out, opt_out.created, ruling, now);
     let (OptOutVerdict::InForce(_, message) | OptOutVerdict::NotInForce(_, message)) = &verdict;
     is_a_sentence(message);
     assert!(verdict.until().is_none_or(|until| now < until && until == opt_out.expires), "in force beyond its end");

@@ -189,6 +189,8 @@ pub enum OptOutRefusal {
     NoBaseline,
     /// Its namespace is older than the baseline, which only reports it.
     ExistingNamespace,
+    /// It was created before its namespace: an earlier namespace of that name left it behind.
+    OlderThanNamespace,
     /// The baseline is suspended, stalled or awaits confirmation.
     BaselineFrozen,
     /// It is being deleted.

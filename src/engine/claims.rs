@@ -47,11 +47,12 @@ impl Engine {
     /// Forgets that a namespace held our policies, if none is left and no baseline may claim it again. Returns whether anything changed.
     pub(super) fn release_claim(&mut self, name: &NamespaceName) -> bool {
         let Some(entry) = self.observed.get(name).filter(|entry| entry.was_ours()) else { return false };
-        let is_free = |ns| self.baselines.leave_free(ns, &entry.holdings());
+        let Some(namespace) = &entry.namespace else { return false };
+        let created = namespace.created;
         let is_empty = !entry.holds_ours() && !self.in_flight.contains_key(name);
         is_empty
-            && entry.namespace.as_ref().is_some_and(is_free)
-            && self.observed.release_claim(name, self.outbox.opt_outs.first_in_force(name))
+            && self.baselines.leave_free(namespace, &entry.holdings())
+            && self.observed.release_claim(name, self.outbox.opt_outs.first_in_force(name, created))
     }
 
     /// Called when a baseline is gone. Releases the namespaces that it left empty at once, before the next event can show another

@@ -83,12 +83,12 @@ impl Engine {
 
     /// Called when the opt-outs of a namespace changed, or the namespace itself. Puts the living opt-outs into the plan.
     pub(super) fn opt_outs_changed(&mut self, ns: &NamespaceName, urgent: bool, now: Now) {
-        let living = self.outbox.opt_outs.living(ns, now.wall);
-        let first_in_force = self.outbox.opt_outs.first_in_force(ns);
         let Some(entry) = self.observed.get_mut(ns) else { return };
+        let Some(namespace) = &mut entry.namespace else { return };
+        let living = self.outbox.opt_outs.living(ns, namespace.created, now.wall);
+        let first_in_force = self.outbox.opt_outs.first_in_force(ns, namespace.created);
         // An opt-out that ends leaves its time here: the namespace is closed then, and does not count as found open.
         entry.opted_out = entry.opted_out.take().max(first_in_force.map(Box::new));
-        let Some(namespace) = &mut entry.namespace else { return };
         if namespace.opt_outs != living {
             namespace.opt_outs = living;
             self.outbox.policies.news(ns);
@@ -125,7 +125,7 @@ impl Engine {
             Decision::Reported(baseline) => Ruling::Reports(&baseline.name),
             Decision::Protected(baseline) => Ruling::Enforces(baseline),
         };
-        self.outbox.opt_outs.judge(ns, ruling, found, self.leads, now);
+        self.outbox.opt_outs.judge((ns, namespace.created), ruling, found, self.leads, now);
         let announcements = self.outbox.opt_outs.take_announcements();
         self.announcements.extend(announcements);
     }
@@ -134,7 +134,8 @@ impl Engine {
     pub(super) fn was_opted_out(&self, ns: &NamespaceName, baseline: Option<&Baseline>, drift: &Drift, now: Now) -> bool {
         let Repair::Apply { index, uid: None, .. } = &drift.fix else { return false };
         let role = baseline.and_then(|baseline| baseline.policies.get(*index)).map(|policy| policy.role);
-        role.is_some_and(|role| self.outbox.opt_outs.lapsed(ns, role, now.wall))
+        let created = self.observed.get(ns).and_then(|entry| entry.namespace.as_ref()).map(|namespace| namespace.created);
+        role.zip(created).is_some_and(|(role, created)| self.outbox.opt_outs.lapsed(ns, created, role, now.wall))
     }
 
     /// Statuses and labels of opt-outs to write now.

@@ -19,7 +19,7 @@ use crate::samples::yaml_blocks;
 use crate::scene::{
     DENY_EGRESS, Plan, apply_baseline, can_i, condition, fence, until_holds, until_only, until_ready, until_status, writes_since,
 };
-use crate::support::{Writes, uids};
+use crate::support::{Writes, a_second_later, finish_namespace, uids};
 
 const CRD: &str = "baselineoptouts.policybaseline.io";
 const PLATFORM: &str = "platform";
@@ -601,4 +601,40 @@ async fn kubectl_explain_describes_every_field_of_an_opt_out() {
             assert!(said.lines().any(|line| line.trim_start().starts_with(&format!("{field}\t<"))), "{path}.{field}:\n{said}");
         }
     }
+}
+
+/// Just after the API server started, the namespace controller may not know that opt-outs exist. It finishes a namespace without deleting
+/// them.
+#[tokio::test]
+async fn an_opt_out_that_an_earlier_namespace_of_that_name_left_behind_opens_nothing() {
+    let mut world = started(json!({})).await;
+    // The controller comes first on a busy machine, and deletes the opt-out. Then another namespace is tried.
+    let mut left = None;
+    for _ in 0..5 {
+        let ns = world.namespace("team", &[]).await.unwrap();
+        create(&world, &ns, &opt_out("partner", &[EGRESS], seconds_from_now(600))).await;
+        until_says(&world, &ns, "partner", "True WithinLimits").await;
+        a_second_later(&world).await;
+        finish_namespace(&world, &ns, true).await;
+        world.namespace_named(&ns, &[]).await.unwrap();
+        if opt_outs(&world.admin(), &ns).get_opt("partner").await.unwrap().is_some() {
+            left = Some(ns);
+            break;
+        }
+    }
+    let ns = left.expect("a namespace that is finished by hand leaves its opt-outs behind");
+    let object = until_says(&world, &ns, "partner", "False OlderThanNamespace").await;
+    let created = object.creation_timestamp().unwrap().0;
+    let wanted = format!("it was created at {created}, before this namespace (");
+    assert!(message(&object).starts_with(&wanted), "{}", message(&object));
+    let plan = Plan::of(PLATFORM);
+    until_holds(&world, &ns, &plan).await;
+
+    // After a restart it is the same, and a new one counts.
+    world.restart_operator().await.unwrap();
+    until_holds(&world, &ns, &plan).await;
+    create(&world, &ns, &opt_out("again", &[EGRESS], seconds_from_now(600))).await;
+    until_says(&world, &ns, "again", "True WithinLimits").await;
+    until_says(&world, &ns, "partner", "False OlderThanNamespace").await;
+    until_holds(&world, &ns, &plan.without(EGRESS)).await;
 }

@@ -74,13 +74,20 @@ pub async fn label(world: &World, namespace: &str, key: &str, value: Option<&str
 /// function does its work. Do not use it for a second deletion of that name: the controller would act too. It finds its work by name
 /// only, and would empty the new namespace.
 pub async fn remove_namespace(world: &World, name: &str) {
+    finish_namespace(world, name, false).await;
+}
+
+/// Deletes a namespace by hand. If `forgets`, its opt-outs stay, as when the namespace controller does not know yet that they exist.
+pub async fn finish_namespace(world: &World, name: &str, forgets: bool) {
     const CONTROLLER_LOOKS: Duration = Duration::from_secs(5);
     let (api, begun) = (namespaces(world), Instant::now());
     api.delete(name, &DeleteParams::default()).await.unwrap();
     // It is terminating now, so nothing new appears in it.
     let (policies, opt_outs) = (policies_of(&world.admin(), name), Api::<BaselineOptOut>::namespaced(world.admin(), name));
     policies.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
-    opt_outs.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+    if !forgets {
+        opt_outs.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+    }
     let mut going = api.get(name).await.unwrap();
     going.spec.get_or_insert_default().finalizers = None;
     if begun.elapsed() < CONTROLLER_LOOKS / 2 {

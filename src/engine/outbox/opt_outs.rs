@@ -243,29 +243,41 @@ impl OptOuts {
         passed.flat_map(|(_, keys)| keys).map(|(ns, _)| ns.clone()).collect()
     }
 
-    /// The valid opt-outs of a namespace that have not expired. One that somebody deleted does not count, even if a finalizer still holds
-    /// it.
-    pub fn living(&self, ns: &NamespaceName, wall: Timestamp) -> NamespaceOptOuts {
-        let all = self.kept.get(ns).into_iter().flat_map(BTreeMap::values).filter(|kept| !kept.deleting);
+    /// The opt-outs of the namespace that was created then. Those that are older belong to an earlier namespace of that name.
+    fn of_namespace(&self, ns: &NamespaceName, created: Timestamp) -> impl Iterator<Item = &OptOutState> {
+        let is_older = move |kept: &OptOutState| kept.checked.as_ref().is_ok_and(|o| o.is_older_than(created));
+        self.kept.get(ns).into_iter().flat_map(BTreeMap::values).filter(move |kept| !is_older(kept))
+    }
+
+    /// The valid opt-outs of a namespace, created at `created`, that have not expired. One that somebody deleted does not count, even if a
+    /// finalizer still holds it.
+    pub fn living(&self, ns: &NamespaceName, created: Timestamp, wall: Timestamp) -> NamespaceOptOuts {
+        let all = self.of_namespace(ns, created).filter(|kept| !kept.deleting);
         all.filter_map(|kept| kept.checked.as_ref().ok()).filter(|o| !o.is_over(wall)).cloned().collect()
     }
 
-    /// When an opt-out of the namespace was first in force; of several the latest time. Its policies may be missing because of that, so
+    /// When an opt-out of the namespace, created at `created`, was first in force; of several the latest time. Its policies may be missing because of that, so
     /// the namespace does not count as found open.
-    pub fn first_in_force(&self, ns: &NamespaceName) -> Option<Timestamp> {
-        let all = self.kept.get(ns).into_iter().flat_map(BTreeMap::values);
-        all.filter_map(|kept| Some(kept.stored.as_ref()?.first_in_force.as_ref()?.0)).max()
+    pub fn first_in_force(&self, ns: &NamespaceName, created: Timestamp) -> Option<Timestamp> {
+        self.of_namespace(ns, created).filter_map(|kept| Some(kept.stored.as_ref()?.first_in_force.as_ref()?.0)).max()
     }
 
     /// Whether an opt-out for that role was in force and has expired.
-    pub fn lapsed(&self, ns: &NamespaceName, role: Role, wall: Timestamp) -> bool {
+    pub fn lapsed(&self, ns: &NamespaceName, created: Timestamp, role: Role, wall: Timestamp) -> bool {
         let was_in_force = |kept: &OptOutState| kept.stored.as_ref().is_some_and(|stored| stored.first_in_force.is_some());
         let is_over = |kept: &OptOutState| kept.checked.as_ref().is_ok_and(|o| o.roles.contains(role) && o.is_over(wall));
-        self.kept.get(ns).into_iter().flat_map(BTreeMap::values).any(|kept| was_in_force(kept) && is_over(kept))
+        self.of_namespace(ns, created).any(|kept| was_in_force(kept) && is_over(kept))
     }
 
-    /// Judges the opt-outs of a namespace. If this instance leads, their wanted status and label follow from that.
-    pub fn judge(&mut self, ns: &NamespaceName, ruling: Ruling, found: RolesFound, leads: bool, now: Now) {
+    /// Judges the opt-outs of a namespace that was created at `created`. If this instance leads, their wanted status and label follow from that.
+    pub fn judge(
+        &mut self,
+        (ns, created): (&NamespaceName, Timestamp),
+        ruling: Ruling,
+        found: RolesFound,
+        leads: bool,
+        now: Now,
+    ) {
         let Some(all) = self.kept.get_mut(ns) else { return };
         let enforced_since = match ruling {
             Ruling::Enforces(baseline) => Some(baseline.created),
@@ -281,7 +293,7 @@ impl OptOuts {
                     OptOutRefusal::Deleting,
                     "it is being deleted, and another finalizer holds it".into(),
                 ),
-                Ok(opt_out) => verdict(opt_out, ruling, now.wall),
+                Ok(opt_out) => verdict(opt_out, created, ruling, now.wall),
                 Err(error) => {
                     let message = format!("it cannot be read: {error}. Compare it with `kubectl explain baselineoptout.spec`");
                     OptOutVerdict::NotInForce(OptOutRefusal::Undecodable, message)

@@ -50,6 +50,13 @@ impl OptOut {
         })
     }
 
+    /// Whether it is older than its namespace, which was created at `namespace`. Then it belongs to an earlier namespace of that name: the
+    /// namespace controller finishes a namespace without deleting kinds that its discovery does not know yet, for example just after the
+    /// API server started.
+    pub fn is_older_than(&self, namespace: Timestamp) -> bool {
+        self.created < namespace
+    }
+
     /// Whether the opt-out has expired.
     pub fn is_over(&self, now: Timestamp) -> bool {
         now >= self.expires

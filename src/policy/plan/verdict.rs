@@ -37,9 +37,15 @@ impl OptOutVerdict {
     }
 }
 
-/// Decides whether an opt-out is in force at `now`.
-pub fn verdict(opt_out: &OptOut, ruling: Ruling, now: Timestamp) -> OptOutVerdict {
-    let OptOut { roles, expires, .. } = opt_out;
+/// Decides whether an opt-out is in force at `now` in its namespace, which was created at `namespace`.
+pub fn verdict(opt_out: &OptOut, namespace: Timestamp, ruling: Ruling, now: Timestamp) -> OptOutVerdict {
+    let OptOut { roles, created, expires, .. } = opt_out;
+    if opt_out.is_older_than(namespace) {
+        let message = format!(
+            "it was created at {created}, before this namespace ({namespace}): it belongs to an earlier namespace of the same name. Delete it; if this namespace needs the exception too, create a new one"
+        );
+        return OptOutVerdict::NotInForce(OptOutRefusal::OlderThanNamespace, message);
+    }
     if opt_out.is_over(now) {
         let message = match ruling {
             Ruling::Freezes(baseline, _) => {
@@ -119,7 +125,7 @@ mod tests {
 
     fn under(limits: Value, opt_out: &OptOut, second: i64) -> String {
         let baseline = checked("b", json!({"optOuts": limits}));
-        tell(&verdict(opt_out, Ruling::Enforces(&baseline), at(CREATED + second)))
+        tell(&verdict(opt_out, at(CREATED), Ruling::Enforces(&baseline), at(CREATED + second)))
     }
 
     #[test]
@@ -132,6 +138,20 @@ mod tests {
         }
         let almost = Timestamp::from_millisecond((CREATED + 3_600) * 1_000 - 1).unwrap();
         assert!(!o.is_over(almost) && o.is_over(o.expires));
+    }
+
+    #[test]
+    fn one_that_is_older_than_its_namespace_counts_for_an_earlier_namespace_of_that_name() {
+        let o = opt_out(&json!(["DefaultDenyEgress"]), 1);
+        let baseline = checked("b", json!({}));
+        let ruled = |namespace: i64| verdict(&o, at(CREATED + namespace), Ruling::Enforces(&baseline), at(CREATED + 10));
+        // The API server's times have whole seconds, so one of the same second counts.
+        assert_eq!([-1, 0].map(|namespace| tell(&ruled(namespace))), ["until 3600", "until 3600"]);
+        let OptOutVerdict::NotInForce(OptOutRefusal::OlderThanNamespace, message) = ruled(1) else { panic!() };
+        assert!(
+            message.starts_with("it was created at 1970-01-12T13:46:40Z, before this namespace (1970-01-12T13:46:41Z)"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -168,7 +188,7 @@ mod tests {
         let mut ns = namespace("a", &[]);
         ns.opt_outs = [both.clone()].into_iter().collect();
         assert_eq!((baseline.planned(&ns).count(), baseline.opted_out(&ns).count()), (3, 0));
-        let OptOutVerdict::NotInForce(_, message) = verdict(&both, Ruling::Enforces(&baseline), at(0)) else { panic!() };
+        let OptOutVerdict::NotInForce(_, message) = verdict(&both, at(0), Ruling::Enforces(&baseline), at(0)) else { panic!() };
         assert!(message.contains("allows no opt-out from DefaultDenyIngress, only from DefaultDenyEgress"), "{message}");
     }
 
@@ -197,8 +217,9 @@ mod tests {
             (Ruling::Freezes("b", false), "BaselineFrozen"),
             (Ruling::Freezes("b", true), "until 3600"),
         ] {
-            assert_eq!(tell(&verdict(&o, ruling, at(CREATED))), says);
-            assert_eq!(tell(&verdict(&o, ruling, o.expires)), "Expired");
+            assert_eq!(tell(&verdict(&o, at(0), ruling, at(CREATED))), says);
+            assert_eq!(tell(&verdict(&o, at(0), ruling, o.expires)), "Expired");
+            assert_eq!(tell(&verdict(&o, at(CREATED + 1), ruling, at(CREATED))), "OlderThanNamespace");
         }
     }
 

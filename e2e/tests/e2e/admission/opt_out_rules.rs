@@ -120,7 +120,7 @@ fn operator_says(spec: &Value, limits: &Value, created: Timestamp) -> Result<(),
     let baseline = json!({ "apiVersion": "policybaseline.io/v1alpha1", "kind": "PolicyBaseline",
         "metadata": { "name": "b", "uid": "0f9e8d7c-6b5a-4321-8765-00ffabcdef12" }, "spec": { "mode": "Enforce", "optOuts": limits } });
     let baseline = Baseline::check(&serde_json::from_value::<PolicyBaseline>(baseline).unwrap(), SYSTEM).unwrap();
-    match verdict(&opt_out, Ruling::Enforces(&baseline), created) {
+    match verdict(&opt_out, created, Ruling::Enforces(&baseline), created) {
         OptOutVerdict::InForce(..) => Ok(()),
         OptOutVerdict::NotInForce(refusal, message) => Err(format!("{}: {message}", refusal.into_str())),
     }
