@@ -14,7 +14,12 @@ use futures::FutureExt;
 use jiff::SignedDuration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, ParseError, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use super::{
     cluster::{self, Cluster},
@@ -117,13 +122,12 @@ fn levels(text: &str) -> Result<String, String> {
 }
 
 /// The log filter for these levels.
-fn filter(levels: &str) -> Result<EnvFilter, String> {
+fn filter(levels: &str) -> Result<Targets, String> {
     let parts = || levels.split(',').map(str::trim);
     let default = parts().filter_map(|part| part.parse::<LevelFilter>().ok()).next_back();
     let silenced = default.is_none_or(|level| level < LevelFilter::DEBUG);
     let directives: Vec<&str> = silenced.then_some(SILENCED).into_iter().chain(parts()).collect();
-    let builder = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
-    builder.parse(directives.join(",")).map_err(|e| e.to_string())
+    directives.join(",").parse().map_err(|e: ParseError| e.to_string())
 }
 
 /// The shortest lease duration.
@@ -254,11 +258,12 @@ fn log_to_stderr(format: Option<LogFormat>, levels: Option<&str>) -> Result<(), 
     };
     let on_a_terminal = std::io::stderr().is_terminal();
     // Otherwise, a line that cannot be written would cause an error message to stderr, and the process would end if that fails too.
-    let log = tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(filter).with_writer(std::io::stderr);
-    match format.unwrap_or(if on_a_terminal { LogFormat::Text } else { LogFormat::Json }) {
-        LogFormat::Text => log.with_ansi(on_a_terminal && std::env::var_os("NO_COLOR").is_none()).init(),
-        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
-    }
+    let log = tracing_subscriber::fmt::layer().log_internal_errors(false).with_writer(std::io::stderr);
+    let log = match format.unwrap_or(if on_a_terminal { LogFormat::Text } else { LogFormat::Json }) {
+        LogFormat::Text => log.with_ansi(on_a_terminal && std::env::var_os("NO_COLOR").is_none()).boxed(),
+        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+    };
+    tracing_subscriber::registry().with(log).with(filter).init();
     Ok(())
 }
 
