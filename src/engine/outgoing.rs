@@ -41,9 +41,12 @@ impl Engine {
     }
 
     /// Statuses to write now. Empty until every known namespace is assessed, because a status with partial counts would be wrong. And
-    /// empty while the network plugin is not known, for some seconds at most: otherwise each start would write two statuses.
+    /// empty while the network plugin or a source of DNS is not known, for thirty seconds at most: otherwise a start would write two statuses.
     pub(super) fn statuses(&mut self, now: Now) -> Vec<StatusWrite> {
         if !self.elected || !self.may_decide() || !self.dirty.is_empty() || self.plugins_may_still_come() {
+            return vec![];
+        }
+        if self.statuses_wait_for_dns(now.instant).is_some() {
             return vec![];
         }
         let (leads, unlisted) = (self.leads, self.unlisted_callers());
@@ -95,6 +98,7 @@ impl Engine {
             .chain(self.readiness.falls_back_at())
             .chain(self.outbox.wakes(now))
             .chain(self.dns_wake(now.instant))
+            .chain(self.statuses_wait_for_dns(now.instant))
             .chain(self.backends.ending.values().min().copied())
             .chain(self.rollouts.next)
             .chain(self.announces_until())

@@ -55,10 +55,10 @@ impl One {
                 return self.forward().await;
             }
             Some(Fault::Hold(Moment::Before)) => {
-                let how = self.shared.hold().await;
-                let answer = if how == Release::Forward { self.whole().await.map(whole) } else { Ok(Answer::Cut) };
-                self.shared.let_go();
-                return answer;
+                let shared = self.shared.clone();
+                let _held = shared.held();
+                let how = shared.until_released().await;
+                return if how == Release::Forward { self.forward().await } else { Ok(Answer::Cut) };
             }
             Some(Fault::Stale) => {
                 return match self.shared.remembered(&self.address()) {
@@ -81,8 +81,8 @@ impl One {
                 Ok(whole(Response::from_parts(parts, half)))
             }
             _ => {
-                let how = self.shared.hold().await;
-                self.shared.let_go();
+                let _held = self.shared.held();
+                let how = self.shared.until_released().await;
                 Ok(if how == Release::Forward { whole(answer) } else { Answer::Cut })
             }
         }

@@ -96,16 +96,26 @@ impl Shared {
         self.state().lists.get(address).cloned()
     }
 
-    pub async fn hold(&self) -> Release {
-        let mut released = self.released.subscribe();
+    /// Counts a held request until the result is dropped: by then it has been released, or its client has given up.
+    pub fn held(&self) -> Held<'_> {
         self.state().held += 1;
+        Held(self)
+    }
+
+    pub async fn until_released(&self) -> Release {
+        let mut released = self.released.subscribe();
         match released.changed().await {
             Ok(()) => released.borrow().1,
             Err(_) => Release::Discard,
         }
     }
+}
 
-    pub fn let_go(&self) {
-        self.state().held -= 1;
+/// A held request.
+pub struct Held<'a>(&'a Shared);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.state().held -= 1;
     }
 }

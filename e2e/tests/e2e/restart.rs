@@ -8,9 +8,12 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use policy_baseline::NoticeReason;
 use policy_baseline::PolicyBaselineStatus;
+use policy_baseline_e2e::proxy::{Fault, Moment, Release, When};
 use policy_baseline_e2e::{AuditEntry, AuditMark, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::json;
 
+use crate::dns;
+use crate::faults::behind_a_proxy;
 use crate::scene::{
     CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, baselines, condition, merge, policies_of, tenant, until_event,
     until_holds, until_ready, until_status, version, writes_since,
@@ -29,19 +32,27 @@ async fn two_baselines() -> World {
 
 async fn two_baselines_with(args: &[&str]) -> World {
     let mut world = World::new().await.unwrap();
-    let elsewhere = json!({ "matchExpressions": [{ "key": WATCHED.0, "operator": "DoesNotExist" }] });
-    apply_baseline(&world, PLATFORM, &json!({ "namespaceSelector": elsewhere })).await;
-    apply_baseline(&world, SENTINEL, &json!({ "namespaceSelector": { "matchLabels": { WATCHED.0: WATCHED.1 } } })).await;
+    select_apart(&world).await;
     world.start_operator_with(args).await.unwrap();
     world
+}
+
+async fn select_apart(world: &World) {
+    let elsewhere = json!({ "matchExpressions": [{ "key": WATCHED.0, "operator": "DoesNotExist" }] });
+    apply_baseline(world, PLATFORM, &json!({ "namespaceSelector": elsewhere })).await;
+    apply_baseline(world, SENTINEL, &json!({ "namespaceSelector": { "matchLabels": { WATCHED.0: WATCHED.1 } } })).await;
 }
 
 /// Creates a namespace of the sentinel's baseline. Waits until it has its three policies and the baseline's status counts it. By then
 /// the operator has handled all earlier events and written everything that was needed. Returns its writes since `mark`, without the
 /// sentinel's.
 async fn sentinel(world: &World, mark: AuditMark, count: u32) -> Vec<AuditEntry> {
+    sentinel_as(world, &Plan::of(SENTINEL), mark, count).await
+}
+
+async fn sentinel_as(world: &World, plan: &Plan, mark: AuditMark, count: u32) -> Vec<AuditEntry> {
     let namespace = world.namespace("sentinel", &[WATCHED]).await.unwrap();
-    until_holds(world, &namespace, &Plan::of(SENTINEL)).await;
+    until_holds(world, &namespace, plan).await;
     until_status(world, SENTINEL, "the sentinel is protected", |status| {
         status.namespaces.protected == count && condition(status, "Ready").status == "True"
     })
@@ -115,6 +126,48 @@ async fn i2_a_restart_with_nothing_changed_writes_nothing() {
         assert!(others.is_empty(), "{signal}: {others:#?}");
         assert_eq!(version_of(&world, PLATFORM).await, versions.0, "{signal}");
     }
+}
+
+/// An API server that is busy answers some lists late. Decisions wait ten seconds for them, and statuses longer.
+#[tokio::test]
+async fn i2_a_restart_while_some_lists_come_late_writes_nothing() {
+    const LATE: [&str; 2] = ["services", "daemonsets"];
+    if skipped_without_audit_log() {
+        return;
+    }
+    let Some((mut world, proxy)) = behind_a_proxy().await else { return };
+    select_apart(&world).await;
+    dns::apply(&world, &dns::kube_dns(&json!({}))).await;
+    world.start_operator().await.unwrap();
+    let team = world.namespace("team", &[]).await.unwrap();
+    let peer = dns::block(&dns::address(&world, "kube-system", "kube-dns").await);
+    until_holds(&world, &team, &Plan::of(PLATFORM).dns_peer(&peer)).await;
+    let plan = Plan::of(SENTINEL).dns_peer(&peer);
+    let settled = |status: &PolicyBaselineStatus| {
+        let is_told = status.conditions.iter().any(|condition| condition.type_ == "EnforcementUnknown");
+        is_told && !dns::found(status).is_empty() && condition(status, "Ready").status == "True"
+    };
+    let before = until_status(&world, PLATFORM, "everything is told", settled).await;
+    sentinel_as(&world, &plan, world.audit().unwrap().mark(), 1).await;
+    let version = version_of(&world, PLATFORM).await;
+    assert_eq!(world.stop_operator().unwrap(), 0);
+
+    let mark = world.audit().unwrap().mark();
+    proxy.on(|asked| LATE.iter().any(|late| asked.is_of(late)), When::Always, Fault::Hold(Moment::Before));
+    world.restart_operator().await.unwrap();
+    let operator = world.operator().unwrap();
+    let goes_on = async || operator.log().contains("looking for DNS continues without these sources");
+    world.eventually("work goes on without DNS", TIMEOUT, goes_on).await.unwrap();
+    assert!(proxy.held() > 0);
+
+    proxy.calm();
+    proxy.release(Release::Forward).await.unwrap();
+    let is_found = async || operator.log().contains("the network plugin:");
+    world.eventually("the late lists have come", TIMEOUT, is_found).await.unwrap();
+    let others = sentinel_as(&world, &plan, mark, 2).await;
+    assert_eq!(until_status(&world, PLATFORM, "it is still told", settled).await, before);
+    assert!(others.is_empty(), "{others:#?}");
+    assert_eq!(version_of(&world, PLATFORM).await, version);
 }
 
 #[tokio::test]

@@ -18,9 +18,6 @@ use crate::{
 /// could block traffic that the plans before a restart allowed.
 const DNS_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long the status waits for the DaemonSets of network plugins, once all required sets are listed.
-const PLUGIN_PATIENCE: Duration = Duration::from_secs(10);
-
 /// How long a set that was listed before may be listed again until what is known of it counts as old.
 const RELIST_PATIENCE: Duration = Duration::from_secs(45);
 
@@ -109,7 +106,7 @@ impl WatchedSet {
             // `policy::dns` decides how long one of its sources may be refused.
             Self::Dns => WaitRule { silent: Some(DNS_PATIENCE), refused: None },
             // Only statuses wait for these.
-            Self::Plugins => WaitRule { silent: Some(PLUGIN_PATIENCE), refused: Some(LASTS) },
+            Self::Plugins => WaitRule { silent: Some(PATIENCE), refused: Some(LASTS) },
         }
     }
 }
@@ -250,6 +247,11 @@ impl ReadinessTable {
     /// Starts the wait for a silent set, because nothing else is missing. Later calls change nothing.
     pub fn ask(&mut self, set: WatchedSet, now: Instant) {
         self.get_mut(set).silent_since.get_or_insert(now);
+    }
+
+    /// When statuses stop waiting for a silent set. `None`: the wait has not begun.
+    pub fn reported_at(&self, set: WatchedSet) -> Option<Instant> {
+        Some(self.0.get(&set)?.silent_since? + PATIENCE)
     }
 
     /// When decisions stop waiting for a silent set. `None`: the wait has not begun, or has no limit.

@@ -111,6 +111,11 @@ fn i7_a_source_that_is_silent_is_waited_for_ten_seconds_and_no_longer() {
     sim.pass(SECOND);
     sim.settle();
     assert_eq!(ranges(&sim), ["10.0.0.10/32"]);
+    sim.pass(SECOND * 2);
+    assert!(sim.status().is_none(), "it may still answer");
+    let reported = end + SECOND * 20;
+    assert_eq!(sim.engine.next_wake(sim.now()), Some(reported));
+    sim.pass(reported - sim.now().instant);
     let notes = told(&mut sim).dns.unwrap().notes;
     assert!(notes.len() == 1 && notes[0].contains("endpointslices in kube-system: not read yet"), "{notes:?}");
     hear(&mut sim, DnsEvent::ListBegins(Source::Slices));

@@ -79,6 +79,9 @@ fn i16_a_source_that_is_refused_or_silent_after_a_restart_narrows_no_policy_and_
     for refused in [true, false] {
         let mut sim = restarted(with_cache(), refused);
         assert!(sim.jobs().is_empty(), "the policies stay as they are");
+        if !refused {
+            sim.pass(SECOND * 20);
+        }
         let status = told(&mut sim);
         assert_eq!(reason(&status), "DNSNotReadable");
         let message = coverage(&status).unwrap().message;
@@ -91,6 +94,21 @@ fn i16_a_source_that_is_refused_or_silent_after_a_restart_narrows_no_policy_and_
         sim.settle();
         assert_eq!(egress(&sim, "new"), egress(&sim, "a"));
     }
+}
+
+#[test]
+fn i2_a_source_that_answers_late_after_a_restart_is_no_news() {
+    let mut sim = restarted(with_cache(), false);
+    sim.pass(SECOND * 19);
+    sim.settle();
+    assert!(sim.engine.is_synced() && sim.jobs().is_empty() && sim.status().is_none(), "{:?}", sim.statuses.last());
+    list_but(&mut sim, &[Source::NodeLocal]);
+    hear(&mut sim, DnsEvent::ListBegins(Source::NodeLocal));
+    hear(&mut sim, node_local());
+    hear(&mut sim, DnsEvent::ListEnds(Source::NodeLocal));
+    sim.pass(SECOND * 60);
+    sim.settle();
+    assert!(sim.jobs().is_empty() && sim.status().is_none(), "{:?}", sim.statuses.last());
 }
 
 #[test]
