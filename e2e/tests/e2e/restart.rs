@@ -152,19 +152,24 @@ async fn i2_a_restart_while_some_lists_come_late_writes_nothing() {
     let version = version_of(&world, PLATFORM).await;
     assert_eq!(world.stop_operator().unwrap(), 0);
 
-    let mark = world.audit().unwrap().mark();
     proxy.on(|asked| LATE.iter().any(|late| asked.is_of(late)), When::Always, Fault::Hold(Moment::Before));
     world.restart_operator().await.unwrap();
     let operator = world.operator().unwrap();
     let goes_on = async || operator.log().contains("looking for DNS continues without these sources");
     world.eventually("work goes on without DNS", TIMEOUT, goes_on).await.unwrap();
     assert!(proxy.held() > 0);
+    // The leader writes what is due: policies, and no status.
+    world.eventually("it leads again", TIMEOUT, async || operator.log().contains("this instance leads")).await.unwrap();
+    let meanwhile = world.namespace("meanwhile", &[WATCHED]).await.unwrap();
+    until_holds(&world, &meanwhile, &plan).await;
 
     proxy.calm();
     proxy.release(Release::Forward).await.unwrap();
     let is_found = async || operator.log().contains("the network plugin:");
     world.eventually("the late lists have come", TIMEOUT, is_found).await.unwrap();
-    let others = sentinel_as(&world, &plan, mark, 2).await;
+    until_status(&world, SENTINEL, "statuses are written", |status| status.namespaces.protected == 2).await;
+    let mark = world.audit().unwrap().mark();
+    let others = sentinel_as(&world, &plan, mark, 3).await;
     assert_eq!(until_status(&world, PLATFORM, "it is still told", settled).await, before);
     assert!(others.is_empty(), "{others:#?}");
     assert_eq!(version_of(&world, PLATFORM).await, version);
