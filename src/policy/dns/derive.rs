@@ -106,7 +106,7 @@ impl Sources {
         let Some((name, service)) = self.services(Source::OpenShiftService).find(|(name, _)| *name == OPENSHIFT_NAME) else {
             return;
         };
-        if service.addresses.iter().any(|address| nameservers.contains(address)) {
+        if service.is_external || service.targets.is_empty() || service.addresses.iter().any(|own| nameservers.contains(own)) {
             return;
         }
         if nameservers.iter().copied().any(is_usable) {
@@ -116,7 +116,6 @@ impl Sources {
             derived.notes.insert(gap.clone());
             derived.not_expressible(gap);
         } else {
-            derived.unsure.insert(OPENSHIFT_DNS);
             derived.not_expressible(format!(
                 "{SERVICE_OF_OPENSHIFT}{name} is taken as DNS by its name alone, because no nameserver of pods is known: let --resolv-conf name a resolv.conf of pods"
             ));
@@ -384,16 +383,16 @@ mod tests {
         let object = json!({"metadata": {"name": "dns-default"}, "spec": {"clusterIP": "172.30.0.10", "selector": {"a": "b"}, "ports": [{"port": 53}]}});
         let objects = [(Source::OpenShiftService, object)];
         let all = ["pods a=b in openshift-dns on port 53", "172.30.0.10/32 on port 53"];
-        for (nameserver, allowed, is_unsure, gap) in [
-            ("172.30.0.10", &all[..], false, None),
-            ("10.96.0.10", &[], false, Some("is not taken as DNS")),
-            ("", &all, true, Some("by its name alone")),
-            ("127.0.0.53", &all, true, Some("by its name alone")),
+        for (nameserver, allowed, gap) in [
+            ("172.30.0.10", &all[..], None),
+            ("10.96.0.10", &[], Some("is not taken as DNS")),
+            ("", &all, Some("by its name alone")),
+            ("127.0.0.53", &all, Some("by its name alone")),
         ] {
             let derived = derive(&objects, nameserver);
             assert_eq!(
-                (places(&derived), derived.unsure.contains(OPENSHIFT_DNS)),
-                (allowed.iter().map(ToString::to_string).collect(), is_unsure),
+                (places(&derived), derived.unsure.len()),
+                (allowed.iter().map(ToString::to_string).collect(), 0),
                 "{nameserver}"
             );
             assert_eq!(
@@ -402,6 +401,10 @@ mod tests {
                 "{nameserver}"
             );
         }
+        // A Service without ports of DNS is no DNS, whatever its name is.
+        let no_dns = json!({"metadata": {"name": "dns-default"}, "spec": {"clusterIP": "172.30.0.10", "selector": {"a": "b"}, "ports": [{"port": 9154}]}});
+        let derived = derive(&[(Source::OpenShiftService, no_dns)], "");
+        assert_eq!((derived.found.len(), derived.gaps.len(), derived.unsure.len()), (0, 0, 0));
         // Before the resolv.conf is read, no nameserver is known either.
         let mut sources = Sources::default();
         let service = serde_json::from_value::<SlimService>(objects[0].1.clone()).unwrap().into();
