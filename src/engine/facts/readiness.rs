@@ -100,13 +100,12 @@ impl WatchedSet {
             Self::Namespaces | Self::Policies | Self::Baselines | Self::Installs | Self::OptOuts => {
                 WaitRule { silent: None, refused: None }
             }
-            Self::Callers(_) => WaitRule { silent: Some(PATIENCE), refused: Some(LASTS) },
+            // For plugins, only statuses wait.
+            Self::Callers(_) | Self::Plugins => WaitRule { silent: Some(PATIENCE), refused: Some(LASTS) },
             // Only rollouts need revisions, and a rollout waits for them by itself.
             Self::Revisions => WaitRule { silent: Some(PATIENCE), refused: Some(Duration::ZERO) },
             // `policy::dns` decides how long one of its sources may be refused.
             Self::Dns => WaitRule { silent: Some(DNS_PATIENCE), refused: None },
-            // Only statuses wait for these.
-            Self::Plugins => WaitRule { silent: Some(PATIENCE), refused: Some(LASTS) },
         }
     }
 }
