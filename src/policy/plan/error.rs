@@ -7,6 +7,9 @@ pub enum BaselineError {
     /// The object cannot be deserialised.
     #[error("the object cannot be read: {0}. Compare it with `kubectl explain policybaseline.spec`")]
     Undecodable(String),
+    /// The object was stored without a mode, by an API server whose CRD did not require one.
+    #[error("spec.mode is missing, so nothing is written or removed: write mode: Enforce or mode: Audit")]
+    MissingMode,
     /// A selector has a bad key or value.
     #[error("{field}: {source}")]
     InvalidSelector {
@@ -99,6 +102,7 @@ impl BaselineError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Undecodable(_) => "Undecodable",
+            Self::MissingMode => "MissingMode",
             Self::InvalidSelector { .. } | Self::InvalidRequirement(_) => "InvalidSelector",
             Self::InvalidExclusion(_) => "InvalidExclusion",
             Self::NoPolicies => "NoPolicies",
