@@ -121,11 +121,12 @@ impl Engine {
         let theirs = its.filter(|its| self.installs.live().contains(its));
         let elder = self.installs.elder().filter(|_| its == Some(self.installs.own()));
         let another = |install: &Arc<str>| Err(BaselineError::AnotherInstance(install.to_string()));
+        let first_seen = tracked.first_seen;
         let (turn, checked) = match (theirs, elder) {
             (Some(install), _) => (InstallOwnership::Theirs, another(install)),
             (None, Some(install)) => (InstallOwnership::Waits, another(install)),
             (None, None) => {
-                let in_this_cluster = |baseline: Arc<Baseline>| Arc::new(Baseline::clone(&baseline).with_dns(&self.dns.cluster));
+                let in_this_cluster = |baseline: Arc<Baseline>| Arc::new(Baseline::clone(&baseline).with_dns(&self.dns.cluster).first_seen_at(first_seen));
                 (InstallOwnership::Ours, tracked.checked.clone().map(in_this_cluster))
             }
         };

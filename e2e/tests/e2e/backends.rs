@@ -113,6 +113,8 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
     ];
     // These objects exist before the operator starts. It must not close a namespace because it has not read them yet.
     apply_baseline(&world, PLATFORM, &json!({})).await;
+    // So that the namespace is newer.
+    a_second_later(&world).await;
     let mut serving = Vec::new();
     for (name, manifest) in callers {
         let ns = world.namespace("serving", &[]).await.unwrap();

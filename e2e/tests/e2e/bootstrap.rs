@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::ResourceQuota;
+use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, PostParams};
-use policy_baseline::NoticeReason;
+use policy_baseline::{NoticeReason, PolicyBaselineStatus};
 use policy_baseline_e2e::{SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -209,6 +209,47 @@ async fn an_empty_spec_writes_nothing_into_the_namespaces_that_are_there() {
     if skipped_without_audit_log() {
         return;
     }
+/// A namespace, a baseline and another namespace, all of the same second.
+async fn within_a_second(world: &World) -> (String, String, String) {
+    for attempt in 0..20 {
+        let name = format!("platform-{attempt}");
+        a_second_later(world).await;
+        let old = world.namespace("old", &[(TEAM, &name)]).await.unwrap();
+        apply_baseline(world, &name, &json!({ "namespaceSelector": team(&name) })).await;
+        let new = world.namespace("new", &[(TEAM, &name)]).await.unwrap();
+        let namespaces: Api<Namespace> = Api::all(world.admin());
+        let mut created = vec![baselines(world).get(&name).await.unwrap().creation_timestamp()];
+        for ns in [&old, &new] {
+            created.push(namespaces.get(ns).await.unwrap().creation_timestamp());
+        }
+        created.dedup();
+        if created.len() == 1 {
+            return (old, name, new);
+        }
+        remove_baseline(world, &name).await;
+    }
+    panic!("three objects take longer than a second");
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_older_than_the_baseline_by_less_than_a_second_is_only_reported() {
+    let mut world = World::new().await.unwrap();
+    world.start_operator().await.unwrap();
+    let (old, platform, new) = within_a_second(&world).await;
+    let before = until_holds(&world, &new, &Plan::of(&platform)).await;
+    let both = |status: &PolicyBaselineStatus| (status.namespaces.reported, status.namespaces.protected) == (1, 1);
+    let status = until_status(&world, &platform, "one is reported, one is protected", both).await;
+    assert_eq!(status.notices.iter().map(|notice| notice.namespace.as_str()).collect::<Vec<_>>(), [&*old]);
+    assert_eq!(world.policies(&old).await.unwrap(), []);
+
+    // After a restart, the policies show which of the two is protected.
+    world.restart_operator().await.unwrap();
+    fence_of_its_own(&world).await;
+    until_status(&world, &platform, "as before", both).await;
+    assert_eq!(world.policies(&old).await.unwrap(), []);
+    assert_eq!(versions(&stored(&world, &new).await), versions(&before));
+}
+
     let mut world = World::new().await.unwrap();
     let old = [world.namespace("old", &[]).await.unwrap(), world.namespace("old", &[("team", "a")]).await.unwrap()];
     a_second_later(&world).await;

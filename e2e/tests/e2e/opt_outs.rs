@@ -434,6 +434,8 @@ async fn nothing_is_decided_while_opt_outs_exist_and_may_not_be_listed() {
     old.rules.as_mut().unwrap().retain(|rule| !rule.resources.iter().flatten().any(|of| of.starts_with("baselineoptouts")));
     role.replace("policy-baseline", &PostParams::default(), &old).await.unwrap();
     apply_baseline(&world, PLATFORM, &json!({})).await;
+    // So that the namespace is newer.
+    crate::support::a_second_later(&world).await;
     let ns = world.namespace("team", &[]).await.unwrap();
     create(&world, &ns, &opt_out("partner", &[EGRESS], seconds_from_now(600))).await;
     world.start_operator().await.unwrap();
@@ -504,6 +506,8 @@ async fn an_older_crd_that_refuses_the_status_is_told_once_and_policies_go_and_c
     let patch = Patch::Merge(json!({ "spec": { "versions": crd["spec"]["versions"] } }));
     crds.patch(CRD, &PatchParams::default(), &patch).await.unwrap();
     apply_baseline(&world, PLATFORM, &json!({})).await;
+    // So that the namespace is newer.
+    crate::support::a_second_later(&world).await;
     let ns = world.namespace("team", &[]).await.unwrap();
     create(&world, &ns, &opt_out("probe", &[EGRESS], seconds_from_now(-5))).await;
     let is_served = async || {

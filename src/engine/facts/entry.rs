@@ -1,6 +1,6 @@
 //! The last observed state of one namespace and its policies.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, num::NonZeroU64, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -30,6 +30,8 @@ pub struct Entry {
     pub standing: ChangeOrigin,
     /// The last baseline whose plan it fully held.
     pub owner: Option<Arc<str>>,
+    /// The resourceVersion with which the watch showed the new namespace. `None` if a list named it first.
+    pub appeared: Option<NonZeroU64>,
 }
 
 /// What last happened to the policies of a namespace. It separates drift from normal work.
@@ -72,7 +74,8 @@ impl Entry {
         let ours = self.policies.values().filter(|p| p.ours);
         let baselines: BTreeSet<Arc<str>> = ours.filter_map(|p| p.baseline.clone()).collect();
         let any = self.established || self.holds_ours();
-        Holdings { any, opted_out: self.opted_out.as_deref().copied(), baselines, owner: self.owner.clone() }
+        let (owner, appeared) = (self.owner.clone(), self.appeared);
+        Holdings { any, opted_out: self.opted_out.as_deref().copied(), baselines, owner, appeared }
     }
 
     /// Whether it is being deleted.

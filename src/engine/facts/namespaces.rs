@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroU64},
     sync::Arc,
 };
 
@@ -174,6 +174,9 @@ impl Observed {
             closed: false,
         };
         let uid: Option<Uid> = meta.uid.as_deref().map(Into::into);
+        // A list does not tell when something appeared: its versions are those of the last change.
+        let is_listed = self.relisted_namespaces.is_under_way();
+        let version = NonZeroU64::new(resource_version(meta.resource_version.as_deref())).filter(|_| !is_listed);
         let entry = self.entries.entry(name.clone()).or_default();
         let is_same = entry.uid == uid;
         if !is_same {
@@ -182,6 +185,7 @@ impl Observed {
             entry.opted_out = None;
             entry.standing = ChangeOrigin::Found;
             entry.owner = None;
+            entry.appeared = version;
             self.lacking.remove(&name);
             entry.uid = uid;
             doubt(self.flights.get_mut(&name));

@@ -96,6 +96,8 @@ pub struct BaselineState {
     pub instance: Option<Arc<str>>,
     /// The checked spec, or why it cannot be used.
     pub checked: Result<Arc<Baseline>, BaselineError>,
+    /// The resourceVersion with which it was first seen; the highest number if that was none.
+    pub first_seen: u64,
     /// Which install works on it.
     pub turn: InstallOwnership,
     /// It is being deleted.
@@ -147,6 +149,7 @@ impl BaselineState {
             turn: InstallOwnership::default(),
             deleting: raw.metadata.deletion_timestamp.is_some(),
             confirmed: raw.confirmed(),
+            first_seen: if raw.version() > 0 { raw.version() } else { u64::MAX },
             awaiting: None,
             rollout,
             paused,

@@ -5,6 +5,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU64,
     sync::Arc,
 };
 
@@ -172,6 +173,8 @@ pub struct Holdings {
     pub baselines: BTreeSet<Arc<str>>,
     /// The baseline whose plan the namespace was last seen to hold. Unlike a label, this cannot be forged.
     pub owner: Option<Arc<str>>,
+    /// The resourceVersion with which the operator saw the namespace appear. `None` if a list named it first.
+    pub appeared: Option<NonZeroU64>,
 }
 
 /// What the operator does in a namespace.
@@ -254,7 +257,14 @@ impl Baseline {
     /// Only `existingNamespaces: Enforce` closes such a namespace.
     pub fn only_reports(&self, ns: &Namespace, holdings: &Holdings) -> bool {
         let was_opted_out = holdings.opted_out.is_some_and(|at| at >= self.created);
-        self.existing == ExistingNamespaces::Report && ns.created < self.created && !holdings.any && !was_opted_out
+        self.existing == ExistingNamespaces::Report && self.is_younger(ns, holdings) && !holdings.any && !was_opted_out
+    }
+
+    /// Whether the namespace was there before the baseline. Creation times have whole seconds. Within one second, only a namespace that
+    /// the operator saw appear after the baseline is newer: a mistake in the other direction would cut off what runs there.
+    fn is_younger(&self, ns: &Namespace, holdings: &Holdings) -> bool {
+        let appeared_later = || holdings.appeared.is_some_and(|version| version.get() > self.first_seen);
+        ns.created < self.created || (ns.created == self.created && !appeared_later())
     }
 }
 
@@ -340,10 +350,19 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_created_in_the_same_second_as_the_baseline_is_new() {
+    fn of_the_second_of_the_baseline_only_a_namespace_that_was_seen_to_appear_after_it_is_new() {
         let ns = namespace("a", &[]);
-        let b = all(vec![checked_at("b", ns.created.as_second(), json!({}))]);
-        assert_eq!(winner(&b, &ns), "protected b");
+        let same = all(vec![checked_at("b", ns.created.as_second(), json!({})).first_seen_at(7)]);
+        let decided = |baselines: &Baselines, appeared: u64| {
+            let holdings = Holdings { appeared: NonZeroU64::new(appeared), ..Holdings::default() };
+            tell(&baselines.decide(&ns, &holdings).decision)
+        };
+        assert_eq!([0, 6, 7, 8].map(|appeared| decided(&same, appeared)), ["reported b", "reported b", "reported b", "protected b"]);
+        // Where the times differ, they decide.
+        let [before, after] = [OLD, NEW].map(|at| all(vec![checked_at("b", at, json!({})).first_seen_at(7)]));
+        assert_eq!((decided(&before, 6), decided(&after, 8)), ("protected b".into(), "reported b".into()));
+        // What holds policies stays protected, also after a restart.
+        assert_eq!(tell(&same.decide(&ns, &held_by("b")).decision), "protected b");
     }
 
     #[test]

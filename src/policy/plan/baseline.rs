@@ -42,6 +42,8 @@ pub struct Baseline {
     pub name: Arc<str>,
     /// When it was created, to the second.
     pub created: Timestamp,
+    /// The resourceVersion with which the operator first saw it. What appeared with a higher one was created after it.
+    pub first_seen: u64,
     /// Enforce writes policies; Audit only reports.
     pub mode: Mode,
     /// While this is true, the operator writes and removes nothing for this baseline; existing policies stay.
@@ -155,6 +157,7 @@ impl Baseline {
         }
         Ok(Self {
             created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+            first_seen: u64::MAX,
             mode: spec.mode,
             suspended: spec.suspend,
             existing: spec.existing_namespaces,
@@ -214,6 +217,13 @@ impl Baseline {
         }
         self.dns_status = found.status();
         self.dns_gap = found.gap();
+        self
+    }
+
+    /// The same baseline, which the operator first saw with this resourceVersion.
+    #[must_use]
+    pub const fn first_seen_at(mut self, version: u64) -> Self {
+        self.first_seen = version;
         self
     }
 

@@ -634,6 +634,8 @@ async fn opt_out_rules_let_break_glass_and_the_operator_in_and_no_time_that_a_re
     let rescue = break_glass(&world).await;
     // Before the namespace, so that the namespace is not older.
     apply_baseline(&world, PLATFORM, &json!({})).await;
+    // So that the namespace is newer.
+    crate::support::a_second_later(&world).await;
     let ns = world.namespace("team", &[]).await.unwrap();
     let now = Timestamp::now();
     // A request cannot set its own creation time.
