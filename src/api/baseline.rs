@@ -50,9 +50,12 @@ pub const MAX_DNS_NOTES: usize = 10;
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", description = "Enforce writes policies, Audit only reports"),
     printcolumn(name = "Selected", type_ = "integer", json_path = ".status.namespaces.selected", description = "Namespaces that this baseline applies to"),
     printcolumn(name = "Protected", type_ = "integer", json_path = ".status.namespaces.protected", description = "Selected namespaces whose policies are in place"),
+    printcolumn(name = "Reported", type_ = "integer", json_path = ".status.namespaces.reported", description = "Selected namespaces that are older than this baseline, and only reported"),
+    printcolumn(name = "Drifted", type_ = "integer", json_path = ".status.namespaces.drifted", description = "Audit: selected namespaces that Enforce would change"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status", description = "Whether everything that was planned is in place"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", description = "Why Ready is what it is"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", description = "Why Ready is what it is", priority = 1)
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", description = "The same in a sentence, with what to do", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyBaselineSpec {
@@ -427,7 +430,8 @@ pub struct PolicyBaselineStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Reconciling and Stalled are always there, as kstatus reads them. Suspended is only there while suspend is true, and
+    /// Ready, Reconciling and Stalled are always there, as kstatus reads them. ExistingNamespacesClosed is there in mode Enforce, while the
+    /// baseline is neither stalled, suspended nor being deleted. Suspended is only there while suspend is true, and
     /// AwaitingConfirmation only while a change waits for a confirmation. BypassCoverage, ControlPlaneCoverage, DNSCoverage, PriorityTied
     /// and RolloutPaused are only there while they have something to say. EnforcementUnknown is there once the operator has looked for a
     /// network plugin.

@@ -37,8 +37,28 @@ impl Engine {
         self.plans_changed(now);
     }
 
+    /// Notes whether the watch works that an event comes from. DNS and network plugins have conditions of their own.
+    fn note_watch(&mut self, event: &Event, now: Now) {
+        let (set, works) = match event {
+            Event::Namespace(change) => (WatchedSet::Namespaces, change.works()),
+            Event::Policy(change) => (WatchedSet::Policies, change.works()),
+            Event::Baseline(change) => (WatchedSet::Baselines, change.works()),
+            Event::OptOut(change) => (WatchedSet::OptOuts, change.works()),
+            Event::Install(change) => (WatchedSet::Installs, change.works()),
+            Event::Revision(change) => (WatchedSet::Revisions, change.works()),
+            Event::Configuration(kind, change) => (WatchedSet::Callers(*kind), change.works()),
+            Event::Dns(_) | Event::Plugin(..) => return,
+        };
+        match works {
+            Some(true) => self.readiness.watch_works(set),
+            Some(false) => self.readiness.watch_failed(set, now.instant),
+            None => {}
+        }
+    }
+
     /// Handles one watch event.
     pub fn on_event(&mut self, event: Event, now: Now) {
+        self.note_watch(&event, now);
         match event {
             Event::Namespace(change) => self.on_namespace(change, now),
             Event::Policy(change) => self.on_policy(change, now),

@@ -57,6 +57,19 @@ impl Engine {
         }
     }
 
+    /// Notices that a watch has failed for long, or works again. The statuses say so.
+    pub(super) fn note_failing_watches(&mut self, now: Now) {
+        for (set, is_failing) in self.readiness.recompute_failing(now.instant) {
+            let resource = set.as_str();
+            if is_failing {
+                warn!(resource, "watching {resource} has failed for more than a minute: what is known of them may be old");
+            } else {
+                info!(resource, "watching {resource} works again");
+            }
+            self.touch_statuses(now);
+        }
+    }
+
     pub(super) fn begin_if_synced(&mut self, was_synced: bool, now: Now) {
         if !was_synced && self.is_synced() {
             info!(namespaces = self.observed.iter().count(), baselines = self.tracked.len(), "everything is listed: work begins");

@@ -68,6 +68,7 @@ impl Engine {
     /// waiting.
     pub fn assess_dirty(&mut self, now: Now) -> bool {
         self.note_overdue_lists(now);
+        self.note_failing_watches(now);
         let was_synced = self.is_synced();
         self.dns_due(now);
         self.begin_if_synced(was_synced, now);

@@ -146,6 +146,8 @@ impl Default for Metrics {
         registry.register("orphaned_policies", help, m.orphans.clone());
         let help = "1 if the condition of the baseline has this status, else 0; no series while the condition is absent";
         registry.register("condition", help, m.conditions.gauges());
+        let help = "1 for the present reason of the condition Ready; invalid_spec stands for every reason of an invalid spec";
+        registry.register("ready", help, m.conditions.ready());
         let help = "Counted once for each baseline that gets no policy_baseline_condition, because 100 others have it";
         registry.register("condition_baselines_dropped", help, m.conditions.dropped());
         let help = "Namespaces that rollouts concern, by state, added up over all baselines";
@@ -401,7 +403,7 @@ mod tests {
 The operator serves its metrics on its admin port at `/metrics`: as OpenMetrics to a client that accepts it, else in the Prometheus text format. Times are in
 seconds. This page is generated from the code.
 
-- No label names an object, with one exception: `policy_baseline_condition` names at most 100 baselines. So the number of series is limited.
+- No label names an object, with one exception: `policy_baseline_condition` and `policy_baseline_ready` name at most 100 baselines. So the number of series is limited.
 - The states of `policy_baseline_namespaces` add up to the selected namespaces. The metrics of opted out, bypassed and shadowed
   namespaces are not part of that sum.
 - A standby counts namespaces, conditions and opt-outs as the leader does. Do not add up over instances: use the instance whose `policy_baseline_leader`

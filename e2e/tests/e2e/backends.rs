@@ -138,7 +138,7 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
     };
     let status = until_status(&world, PLATFORM, "four are held, and as planned", all).await;
     let ready = condition(&status, "Ready");
-    assert_eq!((&*ready.status, &*ready.reason), ("True", "Protected"));
+    assert_eq!((&*ready.status, &*ready.reason), ("True", "ExistingNamespacesOnlyReported"));
     assert!(ready.message.contains("in 4 the API server calls a Service"), "{}", ready.message);
     for (name, ns, _) in &serving {
         let message = told(&status, ns, "ServesControlPlane").unwrap();
@@ -294,7 +294,7 @@ async fn i7_an_operator_that_may_not_list_webhooks_works_and_says_so_until_it_ma
         "{}",
         coverage.message
     );
-    assert_eq!(condition(&until_ready(&world, PLATFORM).await, "Ready").reason, "Protected");
+    assert_eq!(condition(&until_ready(&world, PLATFORM).await, "Ready").reason, "ExistingNamespacesOnlyReported");
 
     world.apply_yaml(&validating("late", &ns)).await.unwrap();
     let patch = Patch::Merge(json!({ "rules": shipped }));

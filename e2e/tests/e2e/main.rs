@@ -28,6 +28,7 @@ mod faults_watches;
 mod faults_writes;
 mod finalizers;
 mod harness;
+mod honest_ready;
 mod in_sync;
 mod install;
 mod installs;

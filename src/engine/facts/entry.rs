@@ -1,6 +1,6 @@
 //! The last observed state of one namespace and its policies.
 
-use std::{collections::BTreeSet, num::NonZeroU64, sync::Arc};
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -30,8 +30,9 @@ pub struct Entry {
     pub standing: ChangeOrigin,
     /// The last baseline whose plan it fully held.
     pub owner: Option<Arc<str>>,
-    /// The resourceVersion with which the watch showed the new namespace. `None` if a list named it first.
-    pub appeared: Option<NonZeroU64>,
+    /// The resourceVersion with which the watch showed the new namespace: its last 32 bits, because there are many namespaces. `None` if
+    /// a list named it first.
+    pub appeared: Option<NonZeroU32>,
 }
 
 /// What last happened to the policies of a namespace. It separates drift from normal work.

@@ -26,6 +26,17 @@ pub enum Change<T> {
     Refused(ListRefusal, String),
 }
 
+impl<T> Change<T> {
+    /// Whether the watch works. `None` if the change does not show that: the API server may not serve this resource at all.
+    pub const fn works(&self) -> Option<bool> {
+        match self {
+            Self::Applied(_) | Self::Deleted(_) | Self::ListDone => Some(true),
+            Self::Refused(ListRefusal::Forbidden | ListRefusal::Unavailable, _) => Some(false),
+            Self::ListBegan | Self::Refused(ListRefusal::Unknown, _) => None,
+        }
+    }
+}
+
 /// A change, with the watched set in which it happened.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "namespaces come most often, and a box for each costs more than a copy")]

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    num::{NonZeroU32, NonZeroU64},
+    num::NonZeroU32,
     sync::Arc,
 };
 
@@ -176,7 +176,7 @@ impl Observed {
         let uid: Option<Uid> = meta.uid.as_deref().map(Into::into);
         // A list does not tell when something appeared: its versions are those of the last change.
         let is_listed = self.relisted_namespaces.is_under_way();
-        let version = NonZeroU64::new(resource_version(meta.resource_version.as_deref())).filter(|_| !is_listed);
+        let version = last_bits(resource_version(meta.resource_version.as_deref())).filter(|_| !is_listed);
         let entry = self.entries.entry(name.clone()).or_default();
         let is_same = entry.uid == uid;
         if !is_same {
@@ -397,6 +397,11 @@ impl Observed {
             entry.policies.remove(name);
         }
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the last bits are what is wanted")]
+const fn last_bits(version: u64) -> Option<NonZeroU32> {
+    NonZeroU32::new(version as u32)
 }
 
 fn doubt(flight: Option<&mut Flight>) {

@@ -21,6 +21,12 @@ const DNS_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a set that was listed before may be listed again until what is known of it counts as old.
 const RELIST_PATIENCE: Duration = Duration::from_secs(45);
 
+/// How long a watch must fail until statuses say that what they show may be old.
+const WATCH_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A watch that has not failed again for so long works: it is tried every few seconds, and success says nothing.
+const WELL_AGAIN: Duration = Duration::from_secs(45);
+
 /// What the operator watches.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum WatchedSet {
@@ -147,6 +153,10 @@ pub struct Readiness {
     problem: Option<String>,
     /// Since when a list of it has been under way.
     listing_since: Option<Instant>,
+    /// When its watch failed first and last, since it worked for the last time.
+    failed: Option<(Instant, Instant)>,
+    /// It has failed for long.
+    is_failing: bool,
 }
 
 /// The state of every set.
@@ -232,6 +242,45 @@ impl ReadinessTable {
         readiness.refused_since = Some((refusal, since));
     }
 
+    /// Notes that the watch of a set failed.
+    pub fn watch_failed(&mut self, set: WatchedSet, now: Instant) {
+        let readiness = self.get_mut(set);
+        let first = readiness.failed.filter(|(_, last)| now < *last + WELL_AGAIN).map_or(now, |(first, _)| first);
+        readiness.failed = Some((first, now));
+    }
+
+    /// Notes that the watch of a set delivered something.
+    pub fn watch_works(&mut self, set: WatchedSet) {
+        if let Some(readiness) = self.0.get_mut(&set) {
+            readiness.failed = None;
+        }
+    }
+
+    /// Finds out which watches of listed sets have failed for so long that what is known may be old. What was never listed has conditions
+    /// of its own. Returns the sets for which that began or ended.
+    pub fn recompute_failing(&mut self, now: Instant) -> Vec<(WatchedSet, bool)> {
+        let mut changes = Vec::new();
+        for (set, readiness) in &mut self.0 {
+            let is_over = |(first, last)| first + WATCH_PATIENCE <= now && now < last + WELL_AGAIN;
+            let is_failing = readiness.state == ListState::Listed && readiness.failed.is_some_and(is_over);
+            if std::mem::replace(&mut readiness.is_failing, is_failing) != is_failing {
+                changes.push((*set, is_failing));
+            }
+        }
+        changes
+    }
+
+    /// The resources whose watches have failed for long.
+    pub fn failing(&self) -> Vec<&'static str> {
+        self.0.iter().filter(|(_, readiness)| readiness.is_failing).map(|(set, _)| set.as_str()).collect()
+    }
+
+    /// When a failing watch has failed for long, or counts as working again.
+    pub fn watches_wake(&self, now: Instant) -> Option<Instant> {
+        let failed = self.0.values().filter_map(|readiness| readiness.failed);
+        failed.flat_map(|(first, last)| [first + WATCH_PATIENCE, last + WELL_AGAIN]).filter(|at| *at > now).min()
+    }
+
     /// The kind of the current refusal, and since when it lasts.
     pub fn refused_since(&self, set: WatchedSet) -> Option<(ListRefusal, Instant)> {
         self.0.get(&set)?.refused_since
@@ -295,6 +344,37 @@ mod tests {
         table.settle(WatchedSet::Baselines, ListState::Listed);
         table.report(WatchedSet::Baselines, "a restart of the watch is no news for readiness".into());
         assert_eq!(table.waits(WatchedSet::Baselines), None);
+    }
+
+    #[test]
+    fn a_watch_fails_for_long_after_a_minute_until_it_delivers_something_or_fails_no_more() {
+        let (mut table, start) = (ReadinessTable::default(), Instant::now());
+        let set = WatchedSet::Policies;
+        let fails = |table: &mut ReadinessTable, from: u64, to: u64| {
+            for second in (from..=to).step_by(3) {
+                table.watch_failed(set, start + Duration::from_secs(second));
+            }
+        };
+        let at = |table: &mut ReadinessTable, second: u64| {
+            table.recompute_failing(start + Duration::from_secs(second));
+            table.failing()
+        };
+        fails(&mut table, 0, 60);
+        assert!(at(&mut table, 61).is_empty(), "it was never listed, and something else says so");
+        table.settle(set, ListState::Listed);
+        assert!(at(&mut table, 59).is_empty());
+        assert_eq!(at(&mut table, 61), ["networkpolicies"]);
+        assert_eq!(table.recompute_failing(start + Duration::from_secs(62)), [], "it is told once");
+        table.watch_works(set);
+        assert_eq!(table.recompute_failing(start + Duration::from_secs(62)), [(set, false)]);
+        // Single failures do not add up.
+        table.watch_failed(set, start + Duration::from_secs(100));
+        table.watch_failed(set, start + Duration::from_secs(170));
+        assert!(at(&mut table, 171).is_empty());
+        fails(&mut table, 173, 233);
+        assert_eq!(at(&mut table, 234), ["networkpolicies"]);
+        let wakes = table.watches_wake(start + Duration::from_secs(234)).unwrap();
+        assert!(at(&mut table, wakes.duration_since(start).as_secs()).is_empty(), "it is tried every few seconds, and succeeds");
     }
 
     #[test]

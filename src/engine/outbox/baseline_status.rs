@@ -21,7 +21,7 @@ use crate::{
         NamespaceName, PolicyBaselineStatus,
         baseline::{ControlPlaneBackends, DeletionPolicy, DnsFound, DnsStatus, DriftRecord, Mode, NamespaceCounts},
         names::FINALIZER,
-        reason::{ConditionType, Failure, ViolationReason},
+        reason::{ConditionType, EventReason, Failure, ViolationReason, state},
         rollout::RolloutStatus,
     },
     engine::{
@@ -62,6 +62,8 @@ pub struct ClusterFacts<'a> {
     pub unlisted: &'a [&'static str],
     /// What is known of the network plugin. `None` until it is known.
     pub plugin: Option<&'a PluginJudgement>,
+    /// The resources whose watches have failed for long.
+    pub failing: &'a [&'static str],
 }
 
 /// A status as it is stored now.
@@ -94,10 +96,10 @@ pub struct BaselineState {
     pub uid: Arc<str>,
     /// The namespace of the install that it belongs to, if it names one.
     pub instance: Option<Arc<str>>,
+    /// The resourceVersion with which it was first seen; 0 if that was no number.
+    pub first_seen: u64,
     /// The checked spec, or why it cannot be used.
     pub checked: Result<Arc<Baseline>, BaselineError>,
-    /// The resourceVersion with which it was first seen; the highest number if that was none.
-    pub first_seen: u64,
     /// Which install works on it.
     pub turn: InstallOwnership,
     /// It is being deleted.
@@ -115,6 +117,8 @@ pub struct BaselineState {
     /// Status and reason of Ready that were logged last. They are kept apart, because the watch may show a new status before its write is
     /// answered.
     logged_ready: Option<(String, String)>,
+    /// Status and reason of Ready that an Event told last, or that were stored before this instance began.
+    announced_ready: Option<(String, String)>,
     /// The generation and the state that were logged last.
     logged_state: Option<(Option<i64>, String)>,
     mode: Mode,
@@ -145,11 +149,11 @@ impl BaselineState {
         Self {
             uid: raw.metadata.uid.as_deref().unwrap_or_default().into(),
             instance: raw.instance().map(Into::into),
+            first_seen: raw.version(),
             checked,
             turn: InstallOwnership::default(),
             deleting: raw.metadata.deletion_timestamp.is_some(),
             confirmed: raw.confirmed(),
-            first_seen: if raw.version() > 0 { raw.version() } else { u64::MAX },
             awaiting: None,
             rollout,
             paused,
@@ -160,6 +164,7 @@ impl BaselineState {
             finalizers: raw.finalizers(),
             ledger: Ledger::resume(stored.as_ref()),
             logged_ready: stored.as_ref().and_then(ready),
+            announced_ready: stored.as_ref().and_then(lasting_ready),
             logged_state: None,
             stored,
             mode: Mode::default(),
@@ -228,6 +233,7 @@ impl BaselineState {
     /// Called when this instance begins to write the status: it continues from the stored one.
     pub fn take_over(&mut self, now: Instant) {
         self.ledger = Ledger::resume(self.stored.as_ref());
+        self.announced_ready = self.stored.as_ref().and_then(lasting_ready);
         (self.rollout, self.paused) = told_rollout(self.stored.as_ref());
         self.changed = Some(now);
         self.status_write.begin_anew();
@@ -387,7 +393,7 @@ impl BaselineState {
     pub fn status_due(
         &mut self,
         name: &Arc<str>,
-        ClusterFacts { unsupported_policy_kinds, unlisted, plugin }: ClusterFacts<'_>,
+        ClusterFacts { unsupported_policy_kinds, unlisted, plugin, failing }: ClusterFacts<'_>,
         now: Now,
     ) -> Option<StatusWrite> {
         // The first status is written at once, because tools take a missing status for success.
@@ -424,6 +430,7 @@ impl BaselineState {
             plugin,
             rollout,
             paused,
+            failing,
         };
         let status = self.ledger.status(&health, self.effective_selector.as_deref(), self.stored.as_ref(), now.wall);
         if self.stored.as_ref() == Some(&status) {
@@ -433,10 +440,17 @@ impl BaselineState {
         Some(StatusWrite { name: name.clone(), uid: self.uid.clone(), status })
     }
 
-    /// Takes the result of a status write.
-    pub fn status_written(&mut self, name: &str, result: Result<StoredStatus, WriteError>, now: Now) {
+    /// Takes the result of a status write. Returns the state of the baseline if it is a new one.
+    pub fn status_written(
+        &mut self,
+        name: &str,
+        result: Result<StoredStatus, WriteError>,
+        now: Now,
+    ) -> Option<(EventReason, String)> {
+        let mut news = None;
         let attempt = match result {
             Ok(stored) => {
+                news = self.state_to_announce(&stored.status);
                 let after = ready(&stored.status);
                 if self.logged_ready != after
                     && let Some((status, reason)) = &after
@@ -473,6 +487,21 @@ impl BaselineState {
             }
         };
         self.status_write.ended(attempt, now.instant);
+        news
+    }
+
+    /// The Event about a stored status, if Ready has another status or reason than the last Event said.
+    fn state_to_announce(&mut self, stored: &PolicyBaselineStatus) -> Option<(EventReason, String)> {
+        let after = lasting_ready(stored)?;
+        if self.announced_ready.as_ref() == Some(&after) {
+            return None;
+        }
+        let (status, why) = &after;
+        let reason = if status == "True" { EventReason::BaselineReady } else { EventReason::BaselineNotReady };
+        let message = stored.conditions.iter().find(|c| c.type_ == ConditionType::Ready.into_str()).map(|c| &*c.message);
+        let note = format!("Ready is {status}, {why}: {}", message.unwrap_or_default());
+        self.announced_ready = Some(after);
+        Some((reason, note))
     }
 
     /// The finalizer to add or remove, if a write is due. `quiet`: no namespace is being worked on.
@@ -546,6 +575,11 @@ impl BaselineState {
 fn ready(status: &PolicyBaselineStatus) -> Option<(String, String)> {
     let condition = status.conditions.iter().find(|c| c.type_ == ConditionType::Ready.into_str())?;
     Some((condition.status.clone(), condition.reason.clone()))
+}
+
+/// The same, unless policies are just being written: that is what the operator does for each new namespace, and no state that lasts.
+fn lasting_ready(status: &PolicyBaselineStatus) -> Option<(String, String)> {
+    ready(status).filter(|(_, reason)| reason != state::WRITING)
 }
 
 /// The rollout in a stored status, and why it is paused. Used until the engine knows more.

@@ -108,8 +108,8 @@ fn a_namespace_that_serves_the_control_plane_holds_nothing_that_restricts_ingres
     let NamespaceCounts { selected, protected, held: counted, .. } = counts(&mut sim);
     assert_eq!((selected, protected, counted), (2, 1, 1), "each is counted once");
     let status = sim.statuses.last().unwrap();
-    assert_eq!(ready(status), "Protected");
-    assert!(status.conditions[0].message.contains("in 1 the API server calls a Service"), "{:?}", status.conditions[0]);
+    assert_eq!(ready(status), "NamespacesHeld");
+    assert!(status.conditions[1].message.contains("in 1 the API server calls a Service"), "{:?}", status.conditions[1]);
     let [notice] = &status.notices[..] else { panic!("{status:?}") };
     assert_eq!((notice.reason, &notice.policy), (NoticeReason::ServesControlPlane, &None));
     assert!(notice.message.contains("ValidatingWebhookConfiguration/v calls Service webhook"), "{notice:?}");

@@ -85,7 +85,7 @@ fn what_others_delete_is_drift_and_what_we_do_is_not() {
     sim.settle();
     sim.pass(Duration::from_secs(5));
     assert_eq!(sim.status().unwrap().recent_drift.len(), 1);
-    assert_eq!(sim.engine.take_announcements().len(), 1);
+    assert_eq!(sim.announcements().len(), 1);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn the_echo_of_a_write_that_comes_before_its_answer_is_no_drift() {
     let job = sim.jobs().remove(0);
     sim.answer_late(job, |_| ());
     assert_eq!(sim.jobs().len(), 0);
-    assert!(sim.engine.take_announcements().is_empty());
+    assert!(sim.announcements().is_empty());
     sim.pass(Duration::from_secs(2));
     let status = sim.status().unwrap();
     assert_eq!((status.namespaces.protected, status.recent_drift.len()), (1, 0));
@@ -127,7 +127,7 @@ fn i1_what_is_deleted_before_the_answer_of_its_write_arrives_is_restored_and_tol
     sim.answer_late(job, |sim| sim.delete("a", INGRESS));
     sim.settle();
     assert_eq!(sim.policies.len(), 3);
-    let told: Vec<_> = sim.engine.take_announcements().into_iter().map(|a| (a.policy, a.reason)).collect();
+    let told: Vec<_> = sim.announcements().into_iter().map(|a| (a.policy, a.reason)).collect();
     assert_eq!(told, [(INGRESS.to_owned(), EventReason::DriftRepaired)]);
 }
 
@@ -140,12 +140,12 @@ fn a_plan_that_changes_while_the_former_one_is_written_is_nobodys_drift() {
         sim.answer_late(job, |sim| sim.baseline(i64::from(port), json!({"dns": {"ports": [port]}})));
     }
     sim.settle();
-    assert!(sim.engine.take_announcements().is_empty());
+    assert!(sim.announcements().is_empty());
     sim.tamper("a", INGRESS, |p| p.spec.as_mut().unwrap().ingress = Some(vec![Default::default()]));
     let job = sim.jobs().remove(0);
     sim.answer_late(job, |sim| sim.baseline(6000, json!({"dns": {"ports": [6000]}})));
     sim.settle();
-    assert_eq!(sim.engine.take_announcements().len(), 1, "the plan that followed is not another drift");
+    assert_eq!(sim.announcements().len(), 1, "the plan that followed is not another drift");
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn i5_nothing_is_created_in_a_namespace_that_is_found_terminating() {
     sim.see(Event::Namespace(Change::Applied(named(going))));
     sim.pass(Duration::from_secs(100));
     assert_eq!(sim.jobs().len(), 0);
-    assert!(sim.engine.take_announcements().is_empty());
+    assert!(sim.announcements().is_empty());
     sim.status();
     assert_eq!(sim.statuses.last().unwrap().namespaces.selected, 0);
 }
@@ -377,6 +377,7 @@ fn a_typo_in_a_selector_opens_nothing_before_it_is_confirmed_for_that_generation
         told,
         [
             "AwaitingConfirmation=True AwaitingConfirmation",
+            "ExistingNamespacesClosed=False AwaitingConfirmation",
             "Ready=False AwaitingConfirmation",
             "Reconciling=False Settled",
             "Stalled=False Valid"
@@ -580,7 +581,7 @@ fn what_the_former_leader_repaired_is_no_drift_of_the_new_one() {
     assert_eq!(sim.jobs().len(), 0);
     sim.pass(Duration::from_secs(5));
     assert_eq!(sim.status(), None, "the status that stands is right");
-    assert_eq!(sim.engine.take_announcements().len(), 0);
+    assert_eq!(sim.announcements().len(), 0);
 }
 
 #[test]
@@ -593,7 +594,7 @@ fn a_drift_that_the_former_leader_left_is_repaired_and_told_once() {
     sim.settle();
     sim.pass(Duration::from_secs(5));
     assert_eq!(sim.status().unwrap().recent_drift.len(), 1);
-    let told: Vec<_> = sim.engine.take_announcements().into_iter().map(|a| a.reason).collect();
+    let told: Vec<_> = sim.announcements().into_iter().map(|a| a.reason).collect();
     assert_eq!(told, [EventReason::DriftRepaired]);
 }
 
@@ -641,7 +642,7 @@ fn a_write_that_was_not_sent_is_no_failure_and_stays_to_be_done() {
     sim.engine.done(Done { job, results }, now);
     sim.lead(false);
     assert_eq!(sim.jobs().len(), 0);
-    assert_eq!(sim.engine.take_announcements().len(), 0);
+    assert_eq!(sim.announcements().len(), 0);
     sim.lead(true);
     assert_eq!(sim.jobs()[0].tasks.len(), 3);
     sim.pass(Duration::from_secs(5));

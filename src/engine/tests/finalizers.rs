@@ -65,13 +65,13 @@ fn removals(jobs: &[Job]) -> usize {
 }
 
 fn announced(sim: &mut EngineHarness) -> Vec<EventReason> {
-    sim.engine.take_announcements().into_iter().map(|announcement| announcement.reason).collect()
+    sim.announcements().into_iter().map(|announcement| announcement.reason).collect()
 }
 
 #[test]
 fn i2_a_finalizer_of_others_is_left_alone_and_reported_once_for_a_namespace() {
     let mut sim = EngineHarness::protected();
-    sim.engine.take_announcements();
+    sim.announcements();
     let policies: Vec<String> = sim.policies.keys().map(|(_, policy)| policy.clone()).collect();
     put_on(&mut sim, INGRESS);
     let status = sim.status_after(0);
@@ -86,7 +86,7 @@ fn i2_a_finalizer_of_others_is_left_alone_and_reported_once_for_a_namespace() {
     let status = sim.status_after(0);
     assert_eq!(entries(&status), [("ForeignFinalizer".to_owned(), None)]);
     assert_eq!((ready(&status), status.recent_drift.len()), ("Protected", 0));
-    assert!(sim.engine.take_announcements().is_empty());
+    assert!(sim.announcements().is_empty());
     for policy in &policies {
         sim.tamper("a", policy, |p| p.metadata.finalizers = None);
     }

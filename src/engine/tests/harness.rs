@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use strum::VariantArray;
 
 use crate::{
-    api::{PolicyBaselineStatus, SlimNamespace, backends::ConfigurationKind, reason::Failure},
+    api::{PolicyBaselineStatus, SlimNamespace, backends::ConfigurationKind, reason::{EventReason, Failure}},
     engine::{
         Engine,
         clock::Now,
@@ -20,7 +20,7 @@ use crate::{
             event::{Change, Event, ListPhase},
         },
         outbox::baseline_status::{StatusWrite, StoredStatus},
-        writes::{Done, Job, Task, WriteError, Wrote},
+        writes::{Announcement, Done, Job, Task, WriteError, Wrote},
     },
     policy::drift::Repair,
 };
@@ -279,6 +279,13 @@ impl EngineHarness {
         self.pass(Duration::from_secs(2));
         self.status();
         self.statuses.last().unwrap().clone()
+    }
+
+    /// The Events since the last call, without those about the state of a baseline.
+    pub fn announcements(&mut self) -> Vec<Announcement> {
+        let mut all = self.engine.take_announcements();
+        all.retain(|told| ![EventReason::BaselineReady, EventReason::BaselineNotReady].contains(&told.reason));
+        all
     }
 
     pub fn protected() -> Self {

@@ -22,5 +22,6 @@ mod opt_outs_listed;
 mod others;
 mod plugins;
 mod rollout;
+mod state_events;
 mod terminating;
 mod timed;

@@ -5,7 +5,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
-    num::NonZeroU64,
+    num::NonZeroU32,
     sync::Arc,
 };
 
@@ -173,8 +173,8 @@ pub struct Holdings {
     pub baselines: BTreeSet<Arc<str>>,
     /// The baseline whose plan the namespace was last seen to hold. Unlike a label, this cannot be forged.
     pub owner: Option<Arc<str>>,
-    /// The resourceVersion with which the operator saw the namespace appear. `None` if a list named it first.
-    pub appeared: Option<NonZeroU64>,
+    /// The last 32 bits of the resourceVersion with which the operator saw the namespace appear. `None` if a list named it first.
+    pub appeared: Option<NonZeroU32>,
 }
 
 /// What the operator does in a namespace.
@@ -263,7 +263,9 @@ impl Baseline {
     /// Whether the namespace was there before the baseline. Creation times have whole seconds. Within one second, only a namespace that
     /// the operator saw appear after the baseline is newer: a mistake in the other direction would cut off what runs there.
     fn is_younger(&self, ns: &Namespace, holdings: &Holdings) -> bool {
-        let appeared_later = || holdings.appeared.is_some_and(|version| version.get() > self.first_seen);
+        // What happened within a second is near in versions, so their last bits show which one is later.
+        let is_later = |version: u32, before: u32| (1..1 << 31).contains(&version.wrapping_sub(before));
+        let appeared_later = || holdings.appeared.zip(self.first_seen).is_some_and(|(at, before)| is_later(at.get(), before));
         ns.created < self.created || (ns.created == self.created && !appeared_later())
     }
 }
@@ -353,11 +355,14 @@ mod tests {
     fn of_the_second_of_the_baseline_only_a_namespace_that_was_seen_to_appear_after_it_is_new() {
         let ns = namespace("a", &[]);
         let same = all(vec![checked_at("b", ns.created.as_second(), json!({})).first_seen_at(7)]);
-        let decided = |baselines: &Baselines, appeared: u64| {
-            let holdings = Holdings { appeared: NonZeroU64::new(appeared), ..Holdings::default() };
+        let decided = |baselines: &Baselines, appeared: u32| {
+            let holdings = Holdings { appeared: NonZeroU32::new(appeared), ..Holdings::default() };
             tell(&baselines.decide(&ns, &holdings).decision)
         };
         assert_eq!([0, 6, 7, 8].map(|appeared| decided(&same, appeared)), ["reported b", "reported b", "reported b", "protected b"]);
+        // The versions of a cluster pass 32 bits, too.
+        let at_the_end = all(vec![checked_at("b", ns.created.as_second(), json!({})).first_seen_at((7 << 32) - 2)]);
+        assert_eq!([u32::MAX - 2, 3].map(|appeared| decided(&at_the_end, appeared)), ["reported b", "protected b"]);
         // Where the times differ, they decide.
         let [before, after] = [OLD, NEW].map(|at| all(vec![checked_at("b", at, json!({})).first_seen_at(7)]));
         assert_eq!((decided(&before, 6), decided(&after, 8)), ("protected b".into(), "reported b".into()));

@@ -42,8 +42,8 @@ pub struct Baseline {
     pub name: Arc<str>,
     /// When it was created, to the second.
     pub created: Timestamp,
-    /// The resourceVersion with which the operator first saw it. What appeared with a higher one was created after it.
-    pub first_seen: u64,
+    /// The last 32 bits of the resourceVersion with which the operator first saw it. What appeared later was created after it.
+    pub first_seen: Option<u32>,
     /// Enforce writes policies; Audit only reports.
     pub mode: Mode,
     /// While this is true, the operator writes and removes nothing for this baseline; existing policies stay.
@@ -157,7 +157,7 @@ impl Baseline {
         }
         Ok(Self {
             created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
-            first_seen: u64::MAX,
+            first_seen: None,
             mode: spec.mode,
             suspended: spec.suspend,
             existing: spec.existing_namespaces,
@@ -222,8 +222,9 @@ impl Baseline {
 
     /// The same baseline, which the operator first saw with this resourceVersion.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the last bits are what is wanted")]
     pub const fn first_seen_at(mut self, version: u64) -> Self {
-        self.first_seen = version;
+        self.first_seen = if version > 0 { Some(version as u32) } else { None };
         self
     }
 

@@ -75,6 +75,8 @@ pub struct Ledger {
     counts: NamespaceCounts,
     /// The unprotected namespaces whose deletion has failed for long.
     stuck: u32,
+    /// The namespaces where policies block calls of the API server.
+    blocked: u32,
     /// The baselines with the same priority, each with the number of namespaces that both select.
     ties: BTreeMap<Arc<str>, u32>,
     drift: VecDeque<DriftRecord>,
@@ -163,7 +165,7 @@ impl Ledger {
         }
         let (violations, violations_omitted) = wrong.take();
         let (notices, notices_omitted) = notable.take();
-        let found = NamespaceFindings { counts: &self.counts, stuck: self.stuck, ties: &self.ties };
+        let found = NamespaceFindings { counts: &self.counts, stuck: self.stuck, blocked: self.blocked, ties: &self.ties };
         let kept_selector = || previous.map(|p| p.effective_selector.clone()).unwrap_or_default();
         PolicyBaselineStatus {
             observed_generation: health.generation,
@@ -191,6 +193,9 @@ impl Ledger {
             add(self.ties.entry(with.clone()).or_default());
         }
         self.ties.retain(|_, namespaces| *namespaces > 0);
+        if record.tells(ViolationReason::ControlPlaneBlocked.into()) {
+            add(&mut self.blocked);
+        }
         let counts = &mut self.counts;
         if record.tells(ViolationReason::Bypassed.into()) {
             add(&mut counts.bypassed);

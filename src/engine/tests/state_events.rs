@@ -1,0 +1,70 @@
+//! The Events about the state of a baseline.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::harness::{EngineHarness, ready};
+use crate::{
+    api::reason::{EventReason, Failure},
+    engine::facts::event::{Change, Event, ListRefusal},
+};
+
+/// The Events about the baseline since the last call.
+fn told(sim: &mut EngineHarness) -> Vec<(EventReason, String)> {
+    let of_states = [EventReason::BaselineReady, EventReason::BaselineNotReady];
+    let all = sim.engine.take_announcements().into_iter().filter(|told| of_states.contains(&told.reason));
+    all.inspect(|told| assert_eq!((&*told.policy, told.namespace.as_str()), ("b", "default")))
+        .map(|told| (told.reason, told.note.split(':').next().unwrap().to_owned()))
+        .collect()
+}
+
+#[test]
+fn each_new_state_of_a_baseline_is_told_once_and_that_policies_are_being_written_is_none() {
+    use EventReason::{BaselineNotReady, BaselineReady};
+    let mut sim = EngineHarness::protected();
+    assert_eq!(told(&mut sim), [(BaselineReady, "Ready is True, Protected".into())]);
+    sim.namespace("new");
+    sim.jobs();
+    sim.pass(Duration::from_secs(2));
+    assert_eq!(ready(&sim.status().unwrap()), "WritingPolicies");
+    sim.status_after(2);
+    assert_eq!(told(&mut sim), []);
+    sim.delete("new", "baseline-default-deny-ingress");
+    sim.answer(|_, _| Some(Failure::QuotaExceeded));
+    sim.pass(Duration::from_secs(2));
+    sim.status();
+    assert_eq!(told(&mut sim), [(BaselineNotReady, "Ready is False, WritesFailing".into())]);
+    sim.status_after(60);
+    assert_eq!(told(&mut sim), [(BaselineReady, "Ready is True, Protected".into())]);
+    // The next leader continues from the stored status.
+    let status = serde_json::to_value(sim.statuses.last().unwrap()).unwrap();
+    sim.baseline_stored(1, json!({}), json!({"resourceVersion": "8"}), status);
+    sim.lead(false);
+    sim.lead(true);
+    sim.status_after(5);
+    assert_eq!(told(&mut sim), []);
+}
+
+#[test]
+fn a_watch_that_fails_for_more_than_a_minute_is_told_and_the_work_goes_on() {
+    let mut sim = EngineHarness::protected();
+    told(&mut sim);
+    for _ in 0..25 {
+        sim.see(Event::OptOut(Change::Refused(ListRefusal::Unavailable, "503".into())));
+        sim.pass(Duration::from_secs(3));
+        sim.settle();
+        sim.status();
+    }
+    assert_eq!(ready(sim.statuses.last().unwrap()), "WatchFailing");
+    let said = told(&mut sim);
+    assert_eq!(said, [(EventReason::BaselineNotReady, "Ready is Unknown, WatchFailing".into())]);
+    sim.namespace("new");
+    sim.settle();
+    assert_eq!(sim.policies.len(), 6);
+    // Nothing fails any more, and nothing else happens.
+    let wakes = sim.engine.next_wake(sim.now()).unwrap();
+    assert!(wakes <= sim.now().instant + Duration::from_secs(45));
+    assert_eq!(ready(&sim.status_after(45)), "Protected");
+    assert_eq!(told(&mut sim), [(EventReason::BaselineReady, "Ready is True, Protected".into())]);
+}
