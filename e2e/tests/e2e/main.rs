@@ -41,6 +41,7 @@ mod monitoring;
 mod no_answer;
 mod not_processed;
 mod opt_out_claims;
+mod opt_out_mistakes;
 mod opt_outs;
 mod others;
 mod plugins;

@@ -18,7 +18,6 @@ mod isolation;
 pub mod model;
 mod namespace_labels;
 mod opt_outs;
-mod opt_outs_listed;
 mod others;
 mod plugins;
 mod rollout;

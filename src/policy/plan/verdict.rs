@@ -28,6 +28,17 @@ pub enum OptOutVerdict {
 }
 
 impl OptOutVerdict {
+    /// Why its spec keeps the opt-out from ever being in force, in words. `None` if something else does, or nothing.
+    pub fn mistake(&self, opt_out: &OptOut) -> Option<(OptOutRefusal, &str)> {
+        let Self::NotInForce(refusal, message) = self else { return None };
+        let is_mistake = match refusal {
+            OptOutRefusal::TooLong | OptOutRefusal::PolicyNotAllowed => true,
+            OptOutRefusal::Expired => opt_out.was_over_at_once(),
+            _ => false,
+        };
+        is_mistake.then_some((*refusal, message))
+    }
+
     /// When the opt-out ends; `None` if it is not in force.
     pub const fn until(&self) -> Option<Timestamp> {
         match self {
@@ -51,6 +62,10 @@ pub fn verdict(opt_out: &OptOut, namespace: Timestamp, ruling: Ruling, now: Time
             Ruling::Freezes(baseline, _) => {
                 format!("it expired at {expires}; baseline {baseline} changes nothing here until it continues")
             }
+            Ruling::Enforces(Baseline { opt_outs: limits, .. }) if opt_out.was_over_at_once() => format!(
+                "spec.expiresAt is {expires}, which was over when this opt-out was created, so it was never in force: create a new one with a later time, as in {}",
+                limits.example(opt_out)
+            ),
             _ => format!(
                 "it expired at {expires}, and {roles} applies here again; if the exception is still needed, create a new one"
             ),
