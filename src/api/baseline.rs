@@ -98,8 +98,8 @@ pub struct PolicyBaselineSpec {
 
     /// Hold or Enforce. Default: Hold. It says what happens to a namespace with a Service that the API server calls: a webhook
     /// configuration, an APIService or a CRD conversion names it. Behind default-deny-ingress these calls time out, and pods can then not
-    /// be created in the whole cluster. Hold leaves DefaultDenyIngress and MonitoringCarveout out there, and reports it; a namespace that
-    /// is closed already stays closed. Enforce closes it like any other.
+    /// be created in the whole cluster. Behind default-deny-egress its pods do not reach the API server. Hold writes no policy there, and
+    /// reports it; a direction that is closed already stays closed. Enforce closes it like any other.
     #[serde(default)]
     pub control_plane_backends: ControlPlaneBackends,
 
@@ -168,7 +168,7 @@ pub enum ExistingNamespaces {
 /// What happens to a namespace that serves the control plane.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum ControlPlaneBackends {
-    /// Leave its ingress open, and report it.
+    /// Leave it alone, and report it.
     #[default]
     Hold,
     /// Close it.
@@ -520,7 +520,7 @@ pub struct NamespaceCounts {
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub reported: u32,
-    /// The API server calls a Service there, so their ingress is left open: see controlPlaneBackends. The other policies are in place.
+    /// The API server calls a Service there, so they are left alone: see controlPlaneBackends.
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub held: u32,

@@ -37,7 +37,7 @@ pub enum Failure {
 )]
 #[strum(const_into_str)]
 pub enum ViolationReason {
-    /// The API server calls a Service there, and its ingress is closed.
+    /// The API server calls a Service there, and a policy of the baseline closes the namespace.
     ControlPlaneBlocked,
     /// The operator lacks a permission.
     Forbidden,
@@ -94,7 +94,7 @@ impl From<Failure> for ViolationReason {
 )]
 #[strum(const_into_str)]
 pub enum NoticeReason {
-    /// The API server calls a Service there, so its ingress is left open.
+    /// The API server calls a Service there, so the namespace is left alone.
     ServesControlPlane,
     /// Audit found a difference.
     WouldChange,

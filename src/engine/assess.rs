@@ -90,7 +90,7 @@ pub fn assess(
     let mut work = Work::default();
     for audit in &audits {
         let would = would(audit);
-        let mut finding = if audit.only_reports(ns, &holdings) { reported(would) } else { audited(would) };
+        let mut finding = if audit.only_reports(ns, &holdings) { reported(would, held(audit, ns)) } else { audited(would) };
         if finding.state != NamespaceState::Reported {
             finding.problems.extend(opted_out(audit, ns));
         }
@@ -108,7 +108,7 @@ pub fn assess(
             found.frozen = true;
         }
         Decision::Reported(baseline) => {
-            let mut finding = reported(would(&baseline));
+            let mut finding = reported(would(&baseline), held(&baseline, ns));
             if let Some(notice) = held(&baseline, ns) {
                 finding.hold(notice);
             }
@@ -275,21 +275,22 @@ fn orphans(ns: &Namespace, entry: &Entry, baselines: &Baselines, decision: &Deci
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// The notice that ingress stays open here, because the API server calls a Service in the namespace.
+/// The notice that the namespace is left alone, because the API server calls a Service there.
 fn held(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
     let caller = baseline.holds(ns)?;
     let message = format!(
-        "{caller} here, and default-deny-ingress would block that: ingress is left open. Name the namespace in excludeNamespaces, or allow the API server by a policy and set controlPlaneBackends: Enforce"
+        "{caller} here, and default-denies would block that and cut its pods off from the API server: the namespace is left open in both directions. Name it in excludeNamespaces, or allow both by policies of your own and set controlPlaneBackends: Enforce"
     );
     Some(Problem { policy: None, reason: NoticeReason::ServesControlPlane.into(), message })
 }
 
 /// The problem that the namespace is closed although the API server calls a Service there. Its policies stay; its owner decides.
 fn blocked(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
-    let caller = baseline.blocks(ns)?;
-    let policy = baseline.planned(ns).find(|(_, policy)| policy.role == Role::DefaultDenyIngress)?.1.name.clone();
+    let (caller, role) = baseline.blocks(ns)?;
+    let policy = baseline.planned(ns).find(|(_, policy)| policy.role == role)?.1.name.clone();
+    let what = if role == Role::DefaultDenyIngress { "blocks that" } else { "cuts the pods off from the API server" };
     let message = format!(
-        "{caller} here, and this policy blocks that, unless another policy allows the API server. Name the namespace in excludeNamespaces, or add such a policy"
+        "{caller} here, and this policy {what}, unless another policy allows the API server. Name the namespace in excludeNamespaces, or add such policies and set controlPlaneBackends: Enforce"
     );
     Some(Problem { policy: Some(policy), reason: ViolationReason::ControlPlaneBlocked.into(), message })
 }
@@ -308,8 +309,12 @@ fn would_change(drifts: &[Drift]) -> Option<(String, String)> {
     Some((drifts.first()?.policy.clone(), changes.join(", ")))
 }
 
-fn reported(would: Option<(String, String)>) -> Finding {
-    let would = would.map_or_else(|| "close it".to_owned(), |(_, changes)| changes);
+fn reported(would: Option<(String, String)>, held: Option<Problem>) -> Finding {
+    let would = match (would, held) {
+        (Some((_, changes)), _) => changes,
+        (None, Some(_)) => "leave it alone too, because the API server calls a Service there".to_owned(),
+        (None, None) => "close it".to_owned(),
+    };
     let message = format!(
         "the namespace is older than the baseline and holds none of its policies; existingNamespaces: Enforce would {would}"
     );

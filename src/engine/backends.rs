@@ -25,7 +25,7 @@ use crate::{
         crd_fields::is_ours,
         names::{OPT_OUTS_CRD, is_other_policy_kind},
     },
-    policy::plan::Baseline,
+    policy::plan::{Baseline, Closed},
 };
 
 /// How long ingress stays open after the last object that names a Service there is gone. A configuration that is replaced is gone for a
@@ -234,14 +234,15 @@ impl Engine {
         }
     }
 
-    /// Notes when no plan closes a namespace any more.
+    /// Notes when no plan closes a direction of a namespace any more.
     pub(super) fn recompute_closed(&mut self, name: &NamespaceName, baseline: Option<&Baseline>, frozen: bool) {
         let Some(namespace) = self.observed.get(name).and_then(|entry| entry.namespace.as_ref()) else { return };
-        let closes = |b: &Baseline| b.planned(namespace).any(|(_, policy)| policy.role == Role::DefaultDenyIngress);
-        if frozen || baseline.is_some_and(closes) || !namespace.closed {
+        if frozen || namespace.closed == Closed::default() {
             return;
         }
-        if self.observed.not_to_be_closed(name) {
+        let closes = |role| baseline.is_some_and(|b| b.planned(namespace).any(|(_, policy)| policy.role == role));
+        let planned = Closed { ingress: closes(Role::DefaultDenyIngress), egress: closes(Role::DefaultDenyEgress) };
+        if self.observed.to_be_closed(name, planned) {
             self.dirty.push(name.clone(), true);
         }
     }

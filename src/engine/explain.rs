@@ -65,7 +65,7 @@ impl Engine {
             unread.push((vec![WatchedSet::Revisions.as_str()], means));
         }
         if self.tracked.values().any(BaselineState::holds_backends) {
-            let means = "a namespace whose Services only these name is shown as closed, but the operator leaves its ingress open";
+            let means = "a namespace whose Services only these name is shown as closed, but the operator leaves it alone";
             unread.push((self.unlisted_callers(), means));
         }
         if asks(|baseline| baseline.dns_status.discovery == Discovery::Auto) {
@@ -249,7 +249,7 @@ fn sentence(decision: &Decision, found: &Assessment) -> String {
             let bypasses = left_open(decision, found).filter(|p| p.reason == ViolationReason::Bypassed.into()).count();
             match (bypasses, left_open(decision, found).count()) {
                 (0, 0) => format!("{name} applies, and the namespace holds exactly what is planned"),
-                (0, _) => format!("{name} applies, but ingress is left open: the API server calls a Service here"),
+                (0, _) => format!("{name} applies, but the namespace is left alone: the API server calls a Service here"),
                 (1, _) => format!("{name} applies, but another policy opens what it closes"),
                 (n, _) => format!("{name} applies, but {n} other policies open what it closes"),
             }

@@ -26,7 +26,7 @@ use crate::{
     policy::{
         drift::{has_our_labels, is_ours},
         inventory::{Inventory, ManagedKind, ManagedObject, ManagedPolicy, OtherManaged, Standing},
-        plan::{Baseline, Baselines, Decision, Holdings, Known, Namespace, OptOut, Revision},
+        plan::{Baseline, Baselines, Closed, Decision, Holdings, Known, Namespace, OptOut, Revision},
     },
 };
 
@@ -264,7 +264,7 @@ fn namespace(meta: &ObjectMeta, opt_outs: Vec<OptOut>) -> Namespace {
         failing_since: None,
         opt_outs: opt_outs.into_iter().collect(),
         serves: None,
-        closed: false,
+        closed: Closed::default(),
     }
 }
 

@@ -1,7 +1,6 @@
 //! The operator does not close namespaces with Services that the API server calls, unless their owner wants that. It reports those that
 //! are already closed.
 
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -12,14 +11,15 @@ use serde_json::{Value, json};
 use crate::repair::{PLATFORM, enforcing};
 use crate::samples::yaml_blocks;
 use crate::scene::{
-    DENY_INGRESS, Plan, apply_baseline, condition, events, fence, merge, policies_of, until_event, until_holds, until_ready,
-    until_status,
+    DENY_INGRESS, Plan, apply_baseline, condition, events, fence, merge, policies_of, until_event, until_holds, until_only,
+    until_ready, until_status,
 };
 use crate::support::{a_second_later, stored};
 
-/// The plan of a held namespace: nothing in it restricts ingress.
-fn open() -> Plan {
-    Plan::of(PLATFORM).without("DefaultDenyIngress").without("MonitoringCarveout")
+/// Waits until nothing closes the namespace: it is held, so it is left alone.
+async fn until_left_alone(world: &World, ns: &str) {
+    until_told(world, ns, "ServesControlPlane").await;
+    until_only(world, ns, &[]).await;
 }
 
 fn service(namespace: &str) -> Value {
@@ -95,10 +95,6 @@ async fn until_told(world: &World, namespace: &str, reason: &str) -> (PolicyBase
     (status, message)
 }
 
-fn restricts_ingress(policy: &NetworkPolicy) -> bool {
-    policy.spec.iter().flat_map(|spec| spec.policy_types.iter().flatten()).any(|direction| direction == "Ingress")
-}
-
 #[tokio::test]
 async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serves_no_more_or_enforce_says_so() {
     let mut world = World::new().await.unwrap();
@@ -129,7 +125,7 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
 
     until_holds(&world, &url, &Plan::of(PLATFORM)).await;
     for (_, ns, _) in &serving {
-        until_holds(&world, ns, &open()).await;
+        until_left_alone(&world, ns).await;
     }
     // The namespace `default` is older than the baseline.
     let all = |status: &PolicyBaselineStatus| {
@@ -143,7 +139,7 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
     for (name, ns, _) in &serving {
         let message = told(&status, ns, "ServesControlPlane").unwrap();
         assert!(message.contains(&format!("{name} calls Service webhook")), "{message}");
-        assert!(!world.policies(ns).await.unwrap().iter().any(restricts_ingress), "{name}");
+        assert_eq!(world.policies(ns).await.unwrap(), [], "{name}: neither direction is closed");
     }
     let metric = r#"policy_baseline_namespaces{state="held"} 4"#;
     let counted = async || crate::admin_port::metrics_of(&world).await.contains(metric);
@@ -163,8 +159,7 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
     };
     until_status(&world, PLATFORM, "the configuration is known", is_known).await;
     world.namespace_named(&future, &[]).await.unwrap();
-    until_holds(&world, &future, &open()).await;
-    until_told(&world, &future, "ServesControlPlane").await;
+    until_left_alone(&world, &future).await;
     assert!(events(&world.admin(), &future).await.is_empty(), "it was never closed");
 
     for (_, _, manifest) in &serving {
@@ -180,7 +175,7 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
     let last = world.namespace("last", &[]).await.unwrap();
     until_holds(&world, &last, &Plan::of(PLATFORM)).await;
     apply_baseline(&world, PLATFORM, &json!({ "excludeNamespaces": [last] })).await;
-    crate::scene::until_only(&world, &last, &[]).await;
+    until_only(&world, &last, &[]).await;
     world.apply_yaml(&validating("validating", &last)).await.unwrap();
     apply_baseline(&world, PLATFORM, &json!({ "controlPlaneBackends": "Enforce" })).await;
     until_holds(&world, &last, &Plan::of(PLATFORM)).await;
@@ -205,7 +200,9 @@ async fn i1_what_is_closed_before_it_serves_is_told_at_once_and_stays_closed_unt
     assert!(event.message.unwrap().contains(caller));
     let (status, message) = until_told(&world, &ns, "ControlPlaneBlocked").await;
     assert!(message.contains(caller) && message.contains("excludeNamespaces"), "{message}");
-    assert_eq!((&*condition(&status, "Ready").status, status.namespaces.held), ("True", 0));
+    let ready = condition(&status, "Ready");
+    assert_eq!((&*ready.status, &*ready.reason, status.namespaces.held), ("False", "ControlPlaneBlocked", 0));
+    assert_eq!(condition(&status, "Reconciling").status, "False", "somebody else must act");
     assert_eq!(until_holds(&world, &ns, &plan).await, before, "nothing was touched");
 
     // The policy is repaired, also after a restart. The restarted operator does not send the event again.
@@ -223,13 +220,13 @@ async fn i1_what_is_closed_before_it_serves_is_told_at_once_and_stays_closed_unt
 
     // Its owner excludes the namespace and includes it again. From then on it is held.
     apply_baseline(&world, PLATFORM, &json!({ "excludeNamespaces": [ns] })).await;
-    crate::scene::until_only(&world, &ns, &[]).await;
+    until_only(&world, &ns, &[]).await;
     apply_baseline(&world, PLATFORM, &json!({})).await;
-    until_holds(&world, &ns, &open()).await;
-    until_told(&world, &ns, "ServesControlPlane").await;
+    until_left_alone(&world, &ns).await;
     world.restart_operator().await.unwrap();
     fence(&world, &plan, &[]).await;
-    until_holds(&world, &ns, &open()).await;
+    until_left_alone(&world, &ns).await;
+    assert_eq!(until_ready(&world, PLATFORM).await.namespaces.held, 1);
 }
 
 #[tokio::test]
@@ -256,9 +253,8 @@ async fn audit_and_report_tell_which_namespaces_would_be_held() {
     let (status, _) = until_told(&world, &ns, "ServesControlPlane").await;
     assert!(told(&status, &ns, "ExistingNamespace").is_some());
     apply_baseline(&world, PLATFORM, &json!({ "mode": "Audit", "existingNamespaces": "Enforce" })).await;
-    let (status, changes) = until_told(&world, &ns, "WouldChange").await;
-    assert!(changes.contains("default-deny-egress") && !changes.contains("ingress"), "{changes}");
-    assert!(told(&status, &ns, "ServesControlPlane").is_some());
+    let status = until_status(&world, PLATFORM, "it would be held", |status| status.namespaces.held == 1).await;
+    assert!(told(&status, &ns, "ServesControlPlane").is_some() && told(&status, &ns, "WouldChange").is_none());
     assert!(stored(&world, &ns).await.is_empty());
 }
 

@@ -8,7 +8,7 @@ use crate::{
     api::{Role, Uid},
     policy::{
         drift::{Fingerprint, Policies},
-        plan::{Holdings, Namespace},
+        plan::{Closed, Holdings, Namespace},
     },
 };
 
@@ -64,7 +64,7 @@ impl Entry {
         }
         self.established |= print.ours;
         if let Some(namespace) = &mut self.namespace {
-            namespace.closed |= closes(&name, &print);
+            namespace.closed = namespace.closed.or(closes(&name, &print));
         }
         self.policies.insert(name, print);
         true
@@ -94,9 +94,9 @@ impl Entry {
         self.established || self.opted_out.is_some()
     }
 
-    /// Whether our default-deny-ingress is there now.
-    pub(super) fn is_closed(&self) -> bool {
-        self.policies.iter().any(|(name, print)| closes(name, print))
+    /// The directions that our policies close now.
+    pub(super) fn closed(&self) -> Closed {
+        self.policies.iter().fold(Closed::default(), |closed, (name, print)| closed.or(closes(name, print)))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -104,9 +104,10 @@ impl Entry {
     }
 }
 
-/// Whether this is our default-deny-ingress. The name decides, because the policy's id confirms it. Labels alone can be edited.
-pub(super) fn closes(name: &str, print: &Fingerprint) -> bool {
-    print.ours && name.ends_with(Role::DefaultDenyIngress.suffix())
+/// The direction that this policy closes, if it is ours. The name decides, because the policy's id confirms it. Labels alone can be edited.
+pub(super) fn closes(name: &str, print: &Fingerprint) -> Closed {
+    let is = |role: Role| print.ours && name.ends_with(role.suffix());
+    Closed { ingress: is(Role::DefaultDenyIngress), egress: is(Role::DefaultDenyEgress) }
 }
 
 /// Whether the known one is newer than that version. An unknown version is newer than any.

@@ -312,7 +312,7 @@ impl BaselineState {
         self.stalled.is_none() && self.checked.as_ref().is_ok_and(|baseline| baseline.suspended)
     }
 
-    /// Whether the baseline leaves ingress open where the API server calls a Service.
+    /// Whether the baseline leaves a namespace alone where the API server calls a Service.
     pub fn holds_backends(&self) -> bool {
         self.checked.as_ref().is_ok_and(|baseline| baseline.backends == ControlPlaneBackends::Hold)
     }

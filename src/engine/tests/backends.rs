@@ -98,13 +98,13 @@ fn new(spec: &Value) -> EngineHarness {
 }
 
 #[test]
-fn a_namespace_that_serves_the_control_plane_holds_nothing_that_restricts_ingress_until_it_serves_no_more() {
+fn a_namespace_that_serves_the_control_plane_is_left_alone_until_it_serves_no_more() {
     let mut sim = new(&json!({}));
     sim.see(calls("a"));
     sim.namespace("a");
     sim.namespace("b");
     sim.settle();
-    assert_eq!((held(&sim, "a"), held(&sim, "b")), (vec![EGRESS.to_owned()], ALL.map(String::from).to_vec()));
+    assert_eq!((held(&sim, "a"), held(&sim, "b")), (vec![], ALL.map(String::from).to_vec()));
     let NamespaceCounts { selected, protected, held: counted, .. } = counts(&mut sim);
     assert_eq!((selected, protected, counted), (2, 1, 1), "each is counted once");
     let status = sim.statuses.last().unwrap();
@@ -151,7 +151,7 @@ fn enforce_closes_all_and_tells_nothing_and_going_back_to_hold_opens_nothing() {
     sim.see(calls("a"));
     sim.namespace("a");
     sim.settle();
-    assert_eq!(held(&sim, "a"), [EGRESS]);
+    assert!(held(&sim, "a").is_empty());
     sim.baseline(2, json!({"controlPlaneBackends": "Enforce"}));
     sim.settle();
     assert_eq!((held(&sim, "a"), violations(&mut sim)), (ALL.map(String::from).to_vec(), vec![]));
@@ -170,24 +170,53 @@ fn a_namespace_that_its_owner_excludes_and_takes_back_is_held() {
     assert!(held(&sim, "a").is_empty());
     sim.baseline(3, json!({}));
     sim.settle();
-    assert_eq!((held(&sim, "a"), violations(&mut sim)), (vec![EGRESS.to_owned()], vec!["ServesControlPlane".into()]));
-    // The same if only the role is removed and comes back: a namespace that is not closed is held.
-    call_no_more(&mut sim);
-    sim.settle();
-    sim.see(calls("a"));
-    sim.baseline(4, json!({"policies": ["DefaultDenyEgress", "MonitoringCarveout"]}));
-    sim.settle();
-    assert_eq!((held(&sim, "a"), violations(&mut sim)), (vec![EGRESS.to_owned(), CARVEOUT.to_owned()], vec![]));
-    sim.baseline(5, json!({}));
-    sim.settle();
-    assert_eq!(held(&sim, "a"), [EGRESS]);
+    assert_eq!((held(&sim, "a"), violations(&mut sim)), (vec![], vec!["ServesControlPlane".into()]));
 }
 
 #[test]
-fn audit_and_report_tell_of_it_too_and_plan_no_ingress() {
+fn each_direction_stays_as_it_is_when_a_namespace_begins_to_serve() {
+    let (egress, ingress) = (json!({"policies": ["DefaultDenyEgress"]}), json!({"policies": ["DefaultDenyIngress"]}));
+    for (spec, policy, message) in [
+        (&egress, EGRESS, "this policy cuts the pods off from the API server"),
+        (&ingress, INGRESS, "this policy blocks that"),
+    ] {
+        let mut sim = new(spec);
+        sim.namespace("a");
+        sim.settle();
+        sim.see(calls("a"));
+        // Neither does the other direction follow an edit, nor does the carve-out, which would close the pods that it selects.
+        for (generation, spec) in [(2, spec.clone()), (3, json!({}))] {
+            sim.baseline(generation, spec);
+            sim.settle();
+            let expected: &[&str] = if policy == INGRESS && generation == 3 { &[INGRESS, CARVEOUT] } else { &[policy] };
+            assert_eq!((held(&sim, "a"), violations(&mut sim)), (owned(expected), vec!["ControlPlaneBlocked".into()]));
+            let violation = &sim.statuses.last().unwrap().violations[0];
+            assert!(violation.policy.as_deref() == Some(policy) && violation.message.contains(message), "{violation:?}");
+            assert_eq!(ready(sim.statuses.last().unwrap()), "ControlPlaneBlocked");
+        }
+        // What somebody deletes is repaired as long as it is planned.
+        sim.delete("a", policy);
+        sim.settle();
+        assert!(held(&sim, "a").contains(&policy.to_owned()));
+        // Its owner excludes it.
+        sim.baseline(4, json!({"excludeNamespaces": ["a"]}));
+        sim.settle();
+        sim.baseline(5, json!({}));
+        sim.settle();
+        assert_eq!((held(&sim, "a"), violations(&mut sim)), (vec![], vec!["ServesControlPlane".into()]));
+        assert_eq!(ready(sim.statuses.last().unwrap()), "NamespacesHeld");
+    }
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn audit_and_report_tell_of_it_too_and_plan_nothing() {
     let one = NamespaceCounts { selected: 1, ..NamespaceCounts::default() };
     for (spec, created, counted) in [
-        (json!({"mode": "Audit"}), "1970-01-01T00:00:00Z", NamespaceCounts { drifted: 1, ..one }),
+        (json!({"mode": "Audit"}), "1970-01-01T00:00:00Z", NamespaceCounts { held: 1, ..one }),
         (json!({}), "1970-01-02T00:00:00Z", NamespaceCounts { reported: 1, ..one }),
     ] {
         let mut sim = EngineHarness::new();
@@ -197,9 +226,11 @@ fn audit_and_report_tell_of_it_too_and_plan_no_ingress() {
         sim.settle();
         assert_eq!(counts(&mut sim), counted);
         let status = sim.statuses.last().unwrap();
-        let [serves, other] = &status.notices[..] else { panic!("{status:?}") };
-        assert_eq!(serves.reason, NoticeReason::ServesControlPlane);
-        assert!(!other.message.contains("ingress"), "{other:?}");
+        let (serves, others) = status.notices.split_first().unwrap();
+        assert_eq!((serves.reason, others.len()), (NoticeReason::ServesControlPlane, counted.reported as usize));
+        for other in others {
+            assert!(other.message.ends_with("leave it alone too, because the API server calls a Service there"), "{other:?}");
+        }
     }
 }
 
@@ -260,7 +291,7 @@ fn a_refusal_that_does_not_last_closes_no_namespace_with_a_webhook() {
     sim.see(calls("a"));
     sim.see(Event::Configuration(ConfigurationKind::Validating, Change::ListDone));
     sim.settle();
-    assert_eq!((held(&sim, "a"), coverage(&mut sim)), (vec![EGRESS.to_owned()], None));
+    assert_eq!((held(&sim, "a"), coverage(&mut sim)), (vec![], None));
 }
 
 fn coverage(sim: &mut EngineHarness) -> Option<String> {
@@ -280,7 +311,7 @@ fn nothing_is_closed_before_what_names_services_is_listed() {
     assert_eq!(sim.jobs().len(), 0);
     sim.see(Event::Configuration(ConfigurationKind::Validating, Change::ListDone));
     sim.settle();
-    assert_eq!((held(&sim, "a"), coverage(&mut sim)), (vec![EGRESS.to_owned()], None));
+    assert_eq!((held(&sim, "a"), coverage(&mut sim)), (vec![], None));
 }
 
 #[test]
@@ -330,7 +361,7 @@ fn what_a_list_does_not_name_any_more_names_nothing() {
     sim.see(calls("a"));
     sim.see(Event::Configuration(kind, Change::ListDone));
     sim.settle();
-    assert_eq!(held(&sim, "a"), [EGRESS]);
+    assert!(held(&sim, "a").is_empty());
     sim.see(Event::Configuration(kind, Change::ListBegan));
     sim.see(Event::Configuration(kind, Change::ListDone));
     sim.settle();
@@ -361,11 +392,11 @@ fn a_configuration_that_is_replaced_ends_no_hold() {
     // Another change of the namespace does not end the hold earlier.
     sim.namespace_with("a", json!({"tier": "prod"}));
     sim.settle();
-    assert_eq!((held(&sim, "a"), violations(&mut sim)), (vec![EGRESS.to_owned()], vec!["ServesControlPlane".into()]));
+    assert_eq!((held(&sim, "a"), violations(&mut sim)), (vec![], vec!["ServesControlPlane".into()]));
     sim.see(calls("a"));
     sim.pass(SECOND * 60);
     sim.settle();
-    assert_eq!(held(&sim, "a"), [EGRESS]);
+    assert!(held(&sim, "a").is_empty());
     sim.see(gone());
     let now = sim.now();
     assert_eq!(sim.engine.next_wake(now), Some(now.instant + SECOND * 10));
@@ -383,7 +414,7 @@ fn a_namespace_that_is_made_anew_under_its_name_is_held_though_the_former_was_cl
     sim.see(Event::Namespace(Change::Deleted(gone)));
     sim.namespace("a");
     sim.settle();
-    assert_eq!(held(&sim, "a"), [EGRESS]);
+    assert!(held(&sim, "a").is_empty());
 }
 
 #[test]
@@ -401,5 +432,5 @@ fn who_takes_over_decides_as_the_former_leader_did() {
     sim.baseline(3, json!({}));
     sim.lead(true);
     sim.settle();
-    assert_eq!(held(&sim, "a"), [EGRESS]);
+    assert!(held(&sim, "a").is_empty());
 }

@@ -267,14 +267,17 @@ impl Baseline {
 
     /// Whether the baseline would plan this role in this namespace if there were no opt-outs.
     fn wants(&self, role: Role, ns: &Namespace) -> bool {
+        // Where the API server calls a Service, what is open stays open, and what is closed stays closed.
+        let may_close = |role| self.called(ns).is_none() || ns.closed.by(role);
         match role {
-            Role::DefaultDenyIngress => self.holds(ns).is_none(),
+            Role::DefaultDenyIngress => may_close(role),
             // Monitoring pods need the API server and the kubelets. No portable rule can select those.
             Role::DefaultDenyEgress => {
-                self.source_egress == SourceEgress::Enforce || !self.scrapers.iter().any(|s| ns.labels.are_selected_by(s))
+                let scrapes = || self.scrapers.iter().any(|s| ns.labels.are_selected_by(s));
+                may_close(role) && (self.source_egress == SourceEgress::Enforce || !scrapes())
             }
             // This policy denies all other ingress to the pods that it selects. Without default-deny-ingress it would open nothing.
-            Role::MonitoringCarveout => self.holds(ns).is_none() && ns.labels.are_selected_by(&self.scraped),
+            Role::MonitoringCarveout => may_close(Role::DefaultDenyIngress) && ns.labels.are_selected_by(&self.scraped),
         }
     }
 
@@ -287,13 +290,14 @@ impl Baseline {
             let approval = approval.as_ref().map(|approval| format!(", {approval}")).unwrap_or_default();
             return Some(format!("opt-out {name} until {expires}{approval}"));
         }
-        let why = match (role, self.holds(ns)) {
+        let closed = ns.closed.by(if role == Role::MonitoringCarveout { Role::DefaultDenyIngress } else { role });
+        let why = match (role, self.called(ns).filter(|_| !closed)) {
             _ if self.wants(role, ns) => return None,
-            (Role::DefaultDenyIngress | Role::MonitoringCarveout, Some(caller)) => {
-                return Some(format!("{caller} here, so ingress is left open (controlPlaneBackends)"));
+            (_, Some(caller)) => {
+                return Some(format!("{caller} here, so the namespace is left alone (controlPlaneBackends)"));
             }
             (Role::DefaultDenyIngress, None) => "ingress is left open",
-            (Role::DefaultDenyEgress, _) => {
+            (Role::DefaultDenyEgress, None) => {
                 "the namespace matches spec.monitoring.from, and monitoring pods need the API server and the kubelets"
             }
             (Role::MonitoringCarveout, None) => "the namespace does not match spec.monitoring.namespaceSelector",
@@ -301,21 +305,32 @@ impl Baseline {
         Some(why.into())
     }
 
-    /// Who calls a Service in this namespace, if the baseline leaves ingress open for this caller.
+    /// Who calls a Service in this namespace, if the baseline leaves the namespace alone for this caller.
     pub fn holds<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
-        self.called(ns).filter(|_| !ns.closed)
+        self.called(ns).filter(|_| self.closed_roles(ns).next().is_none())
     }
 
-    /// Who calls a Service in this namespace, if ingress is closed all the same.
-    pub fn blocks<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
-        self.called(ns).filter(|_| ns.closed)
+    /// Who calls a Service in this namespace, if a policy closes it all the same; and the role of this policy.
+    pub fn blocks<'a>(&self, ns: &'a Namespace) -> Option<(&'a str, Role)> {
+        self.called(ns).zip(self.closed_roles(ns).next())
     }
 
-    /// Who calls a Service in this namespace, if the baseline would close ingress there and `controlPlaneBackends` is Hold.
+    /// The default-denies that the baseline would plan in this namespace if nobody called a Service there.
+    fn denies(&self, ns: &Namespace) -> impl Iterator<Item = Role> {
+        let is_named = |role: Role| self.policies.iter().any(|policy| policy.role == role);
+        let is_opted_out = |role: Role| ns.opt_outs.of(role, &self.opt_outs).is_some();
+        [Role::DefaultDenyIngress, Role::DefaultDenyEgress].into_iter().filter(move |role| is_named(*role) && !is_opted_out(*role))
+    }
+
+    /// Those of them by which the namespace is closed already.
+    fn closed_roles(&self, ns: &Namespace) -> impl Iterator<Item = Role> {
+        self.denies(ns).filter(|role| ns.closed.by(*role))
+    }
+
+    /// Who calls a Service in this namespace, if the baseline would close it and `controlPlaneBackends` is Hold.
     fn called<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
-        let (role, hold) = (Role::DefaultDenyIngress, self.backends == ControlPlaneBackends::Hold);
-        let closes = || self.policies.iter().any(|policy| policy.role == role) && ns.opt_outs.of(role, &self.opt_outs).is_none();
-        ns.serves.as_deref().map(String::as_str).filter(|_| hold && closes())
+        let hold = self.backends == ControlPlaneBackends::Hold;
+        ns.serves.as_deref().map(String::as_str).filter(|_| hold && self.denies(ns).next().is_some())
     }
 
     /// The policies that the baseline plans in a namespace that it selects, with their index in `policies`.

@@ -18,7 +18,7 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use jiff::Timestamp;
 
-use crate::api::NamespaceName;
+use crate::api::{NamespaceName, Role};
 pub use assign::{Assignment, Baselines, Behind, Decision, Holdings, Known};
 pub use baseline::Baseline;
 pub use error::BaselineError;
@@ -48,6 +48,32 @@ pub struct Namespace {
     pub opt_outs: NamespaceOptOuts,
     /// If the API server calls a Service in this namespace: which object declares that, as text.
     pub serves: Option<Arc<String>>,
-    /// Our default-deny-ingress policy exists there, or existed while this process watched.
-    pub closed: bool,
+    /// The directions that our policies close there, or closed while this process watched.
+    pub closed: Closed,
+}
+
+/// The directions in which a namespace is closed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Closed {
+    /// By default-deny-ingress.
+    pub ingress: bool,
+    /// By default-deny-egress.
+    pub egress: bool,
+}
+
+impl Closed {
+    /// What one of both closes.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self { ingress: self.ingress || other.ingress, egress: self.egress || other.egress }
+    }
+
+    /// Whether a policy of this role closes something there.
+    pub const fn by(self, role: Role) -> bool {
+        match role {
+            Role::DefaultDenyIngress => self.ingress,
+            Role::DefaultDenyEgress => self.egress,
+            Role::MonitoringCarveout => false,
+        }
+    }
 }

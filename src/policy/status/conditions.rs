@@ -308,7 +308,7 @@ fn found_ready<'a>(health: &'a ConditionInputs, found: &NamespaceFindings) -> (b
         String::new()
     };
     let held = if held > 0 {
-        format!("; in {held} the API server calls a Service: their ingress is left open, controlPlaneBackends: Enforce closes it")
+        format!("; in {held} the API server calls a Service: they are left open, controlPlaneBackends: Enforce closes them")
     } else {
         String::new()
     };
