@@ -39,7 +39,10 @@ pub use self::{
             targets,
         },
         netpol::{Opening, Openings, Peers, Ports},
-        plan::{Baseline, BaselineError, Namespace, NamespaceOptOuts, OptOut, OptOutVerdict, Rendered, Ruling, own_id, verdict},
+        plan::{
+            Baseline, BaselineError, Closed, Namespace, NamespaceOptOuts, OptOut, OptOutVerdict, Rendered, Ruling, own_id,
+            verdict,
+        },
         status::{ConditionInputs, Ledger},
     },
 };

@@ -8,8 +8,8 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use policy_baseline::{
-    Baseline, BaselineError, ConditionInputs, Fingerprint, Interner, Ledger, MAX_NOTICES, MAX_RECENT_DRIFT, MAX_VIOLATIONS,
-    Namespace, NamespaceName, NamespaceOptOuts, PlannedPolicies, Policies, PolicyBaseline, PolicyBaselineSpec,
+    Baseline, BaselineError, Closed, ConditionInputs, Fingerprint, Interner, Ledger, MAX_NOTICES, MAX_RECENT_DRIFT,
+    MAX_VIOLATIONS, Namespace, NamespaceName, NamespaceOptOuts, PlannedPolicies, Policies, PolicyBaseline, PolicyBaselineSpec,
     PolicyBaselineStatus, RawBaseline, Rendered, Role, SYSTEM_NAMESPACES, SlimPolicy, check_label_key, check_label_value, diff,
     is_dns_label, targets,
 };
@@ -96,7 +96,11 @@ fn status_is_bounded_and_stable(checked: &Result<Baseline, BaselineError>, store
     assert!(written.notices.len() <= MAX_NOTICES);
     assert!(written.violations.len() <= MAX_VIOLATIONS && written.recent_drift.len() <= MAX_RECENT_DRIFT);
     assert!(words.is_none() || written.effective_selector.chars().count() <= LONGEST_TEXT);
-    assert_eq!(written.conditions.len(), 3);
+    assert_eq!(
+        written.conditions.len(),
+        3 + usize::from(checked.is_ok()),
+        "a valid baseline also says whether existing namespaces are closed"
+    );
     assert!(written.conditions.iter().all(|c| !c.message.is_empty() && c.message.chars().count() <= LONGEST_TEXT));
     let text = serde_json::to_string(&written).expect("a status is JSON");
     // Somebody may have stored a time that no API server accepts. Then the status cannot be read back.
@@ -134,7 +138,7 @@ fn namespace(name: &str) -> Namespace {
         failing_since: None,
         opt_outs: NamespaceOptOuts::default(),
         serves: None,
-        closed: false,
+        closed: Closed::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use policy_baseline::{
-    Baseline, BaselineOptOut, BaselineOptOutSpec, Namespace, NamespaceName, NamespaceOptOuts, OptOut, OptOutVerdict,
+    Baseline, BaselineOptOut, BaselineOptOutSpec, Closed, Namespace, NamespaceName, NamespaceOptOuts, OptOut, OptOutVerdict,
     PolicyBaseline, RawOptOut, Role, Ruling, verdict,
 };
 use serde_json::{Value, json};
@@ -124,7 +124,7 @@ fn keeps_to_its_roles_and_its_time(opt_out: &OptOut, baseline: &Baseline, within
         failing_since: None,
         opt_outs,
         serves: None,
-        closed: false,
+        closed: Closed::default(),
     };
     let planned: Vec<Role> = baseline.planned(&namespace).map(|(_, policy)| policy.role).collect();
     for role in Role::VARIANTS.iter().copied() {

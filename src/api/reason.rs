@@ -368,14 +368,14 @@ impl EventReason {
     /// The apiVersion and kind of the object that the event is about.
     pub const fn regards(self) -> (&'static str, &'static str) {
         match self {
-            Self::OptOutExpiresSoon | Self::OptOutExpired | Self::OptOutNotInForce => ("policybaseline.io/v1alpha1", "BaselineOptOut"),
+            Self::OptOutExpiresSoon | Self::OptOutExpired | Self::OptOutNotInForce => {
+                ("policybaseline.io/v1alpha1", "BaselineOptOut")
+            }
             Self::CrdFieldsMissing
             | Self::WaitsForInstall
             | Self::MissingWhileTerminating
             | Self::BaselineReady
-            | Self::BaselineNotReady => {
-                ("policybaseline.io/v1alpha1", "PolicyBaseline")
-            }
+            | Self::BaselineNotReady => ("policybaseline.io/v1alpha1", "PolicyBaseline"),
             Self::DriftRepaired
             | Self::PolicyAdopted
             | Self::PolicyRemoved

@@ -80,7 +80,11 @@ impl Engine {
                 self.crd_fields_seen(name, configuration.missing_fields.clone());
             }
         }
-        let changed = self.backends.known.set(configuration);
+        let changed = if *kind == ConfigurationKind::Service {
+            self.backends.known.service_seen(name, true)
+        } else {
+            self.backends.known.set(configuration)
+        };
         self.backends_changed(changed, now);
     }
 
@@ -97,7 +101,11 @@ impl Engine {
             self.recompute_opt_outs(now);
             self.change_unsupported_kinds(|known| known.remove(name), now);
         }
-        let changed = self.backends.known.remove(kind, name);
+        let changed = if kind == ConfigurationKind::Service {
+            self.backends.known.service_seen(name, false)
+        } else {
+            self.backends.known.remove(kind, name)
+        };
         self.backends_changed(changed, now);
     }
 
@@ -112,6 +120,10 @@ impl Engine {
 
     fn configurations_listed(&mut self, kind: ConfigurationKind, now: Now) {
         let named = self.backends.listings.entry(kind).or_default().end().unwrap_or_default();
+        if kind == ConfigurationKind::Service {
+            let changed = self.backends.known.services_listed(&named);
+            self.backends_changed(changed, now);
+        }
         let gone: Vec<Arc<str>> = self.backends.known.known(kind).filter(|name| !named.contains(&***name)).cloned().collect();
         for name in gone {
             let changed = self.backends.known.remove(kind, &name);
@@ -180,7 +192,14 @@ impl Engine {
     fn work_without(&mut self, kind: ConfigurationKind, state: ListState, now: Now) {
         let resource = kind.resource();
         let why = if state == ListState::Refused { "not allowed" } else { "no answer in time" };
-        warn!(resource, why, "{resource} cannot be listed: namespaces whose Services only these name are closed like all others");
+        if kind == ConfigurationKind::Service {
+            warn!(resource, why, "{resource} cannot be listed: every Service that is named counts as existing");
+        } else {
+            warn!(
+                resource,
+                why, "{resource} cannot be listed: namespaces whose Services only these name are closed like all others"
+            );
+        }
         self.callers_settled(kind, state, now);
     }
 

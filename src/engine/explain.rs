@@ -17,6 +17,7 @@ use super::{
 use crate::{
     api::{
         NamespaceName, Role,
+        backends::ConfigurationKind,
         baseline::Discovery,
         reason::{NoticeReason, ViolationReason},
     },
@@ -66,7 +67,11 @@ impl Engine {
         }
         if self.tracked.values().any(BaselineState::holds_backends) {
             let means = "a namespace whose Services only these name is shown as closed, but the operator leaves it alone";
-            unread.push((self.unlisted_callers(), means));
+            let services = ConfigurationKind::Service.resource();
+            let (existing, callers) = self.unlisted_callers().into_iter().partition(|resource| *resource == services);
+            unread.push((callers, means));
+            unread
+                .push((existing, "every Service that a webhook configuration, an APIService or a CRD names counts as existing"));
         }
         if asks(|baseline| baseline.dns_status.discovery == Discovery::Auto) {
             let means = "DNS that only these name is shown as the stored statuses list it, so what was found since then is missing from the plan shown here";

@@ -14,7 +14,7 @@ use crate::scene::{
     DENY_INGRESS, Plan, apply_baseline, condition, events, fence, merge, policies_of, until_event, until_holds, until_only,
     until_ready, until_status,
 };
-use crate::support::{a_second_later, stored};
+use crate::support::{a_second_later, namespaces, stored};
 
 /// Waits until nothing closes the namespace: it is held, so it is left alone.
 async fn until_left_alone(world: &World, ns: &str) {
@@ -71,6 +71,17 @@ fn converted(namespace: &str) -> String {
 /// An object that makes the API server call into a namespace: its name in a violation, and its manifest.
 type Caller = (&'static str, fn(&str) -> String);
 
+/// The Services that the callers of this suite name.
+async fn create_services(world: &World, namespace: &str, names: &[&str]) {
+    for name in names {
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": { "namespace": namespace, "name": name },
+            "spec": { "ports": [{ "port": 443 }] },
+        });
+        world.apply_yaml(&service.to_string()).await.unwrap();
+    }
+}
+
 /// Deletes an object by its manifest.
 async fn delete(world: &World, manifest: &str) {
     let object: DynamicObject = serde_json::from_str(manifest).unwrap();
@@ -114,6 +125,7 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
     let mut serving = Vec::new();
     for (name, manifest) in callers {
         let ns = world.namespace("serving", &[]).await.unwrap();
+        create_services(&world, &ns, &["webhook", "known"]).await;
         let manifest = manifest(&ns);
         world.apply_yaml(&manifest).await.unwrap();
         serving.push((name, ns, manifest));
@@ -145,8 +157,8 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
     let counted = async || crate::admin_port::metrics_of(&world).await.contains(metric);
     world.eventually("they are counted", TIMEOUT, counted).await.unwrap();
 
-    // If a configuration exists before its namespace, the namespace is held from its creation on.
-    let future = World::unique("future");
+    // A configuration that names no existing Service holds nothing, whoever creates the namespace and later the Service.
+    let future = World::unique("old-addon-system");
     let [first, second] = [&serving[0].1, &future].map(|ns| validating("validating", ns));
     let mut both: Value = serde_json::from_str(&first).unwrap();
     let mut webhook = serde_json::from_str::<Value>(&second).unwrap()["webhooks"][0].take();
@@ -159,8 +171,11 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
     };
     until_status(&world, PLATFORM, "the configuration is known", is_known).await;
     world.namespace_named(&future, &[]).await.unwrap();
-    until_left_alone(&world, &future).await;
-    assert!(events(&world.admin(), &future).await.is_empty(), "it was never closed");
+    until_holds(&world, &future, &Plan::of(PLATFORM)).await;
+    create_services(&world, &future, &["webhook"]).await;
+    until_told(&world, &future, "ControlPlaneBlocked").await;
+    until_holds(&world, &future, &Plan::of(PLATFORM)).await;
+    namespaces(&world).delete(&future, &DeleteParams::default()).await.unwrap();
 
     for (_, _, manifest) in &serving {
         delete(&world, manifest).await;
@@ -176,6 +191,7 @@ async fn a_namespace_that_serves_the_control_plane_stays_reachable_until_it_serv
     until_holds(&world, &last, &Plan::of(PLATFORM)).await;
     apply_baseline(&world, PLATFORM, &json!({ "excludeNamespaces": [last] })).await;
     until_only(&world, &last, &[]).await;
+    create_services(&world, &last, &["webhook"]).await;
     world.apply_yaml(&validating("validating", &last)).await.unwrap();
     apply_baseline(&world, PLATFORM, &json!({ "controlPlaneBackends": "Enforce" })).await;
     until_holds(&world, &last, &Plan::of(PLATFORM)).await;
@@ -192,6 +208,7 @@ async fn i1_what_is_closed_before_it_serves_is_told_at_once_and_stays_closed_unt
     let plan = Plan::of(PLATFORM);
     let before = until_holds(&world, &ns, &plan).await;
     until_ready(&world, PLATFORM).await;
+    create_services(&world, &ns, &["webhook"]).await;
     world.apply_yaml(&validating("late", &ns)).await.unwrap();
 
     let admin = world.admin();
@@ -246,6 +263,7 @@ async fn audit_and_report_tell_which_namespaces_would_be_held() {
     let mut world = World::new().await.unwrap();
     world.discard();
     let ns = world.namespace("existing", &[]).await.unwrap();
+    create_services(&world, &ns, &["webhook"]).await;
     world.apply_yaml(&validating("existing", &ns)).await.unwrap();
     a_second_later(&world).await;
     apply_baseline(&world, PLATFORM, &json!({})).await;
@@ -292,6 +310,7 @@ async fn i7_an_operator_that_may_not_list_webhooks_works_and_says_so_until_it_ma
     );
     assert_eq!(condition(&until_ready(&world, PLATFORM).await, "Ready").reason, "ExistingNamespacesOnlyReported");
 
+    create_services(&world, &ns, &["webhook"]).await;
     world.apply_yaml(&validating("late", &ns)).await.unwrap();
     let patch = Patch::Merge(json!({ "rules": shipped }));
     Api::<ClusterRole>::all(world.admin()).patch("policy-baseline", &PatchParams::default(), &patch).await.unwrap();

@@ -180,10 +180,7 @@ async fn an_existing_namespace_is_only_reported_until_the_spec_says_enforce() {
 
     let status = until_status(&world, "platform", "one is reported", |status| status.namespaces.reported == 1).await;
     assert_eq!((status.namespaces.selected, status.namespaces.protected), (1, 0));
-    assert_eq!(
-        conditions(&status),
-        "Ready=True ExistingNamespacesOnlyReported, Reconciling=False Settled, Stalled=False Valid"
-    );
+    assert_eq!(conditions(&status), "Ready=True ExistingNamespacesOnlyReported, Reconciling=False Settled, Stalled=False Valid");
     let existing = condition(&status, "ExistingNamespacesClosed");
     assert_eq!((&*existing.status, &*existing.reason), ("False", "ExistingNamespacesOnlyReported"));
     let [notice] = &status.notices[..] else { panic!("{:?}", status.notices) };

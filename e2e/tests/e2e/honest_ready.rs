@@ -12,9 +12,7 @@ use serde_json::json;
 
 use crate::faults::{PLATFORM, behind_a_proxy};
 use crate::opt_outs::{create, opt_out, seconds_from_now};
-use crate::scene::{
-    Plan, apply_baseline, condition, until_holds, until_ready, until_status, until_status_within,
-};
+use crate::scene::{Plan, apply_baseline, condition, until_holds, until_ready, until_status, until_status_within};
 use crate::support::{TEAM, a_second_later, team};
 
 /// Status and reason of Ready.
@@ -147,13 +145,11 @@ async fn a_watch_that_fails_for_more_than_a_minute_makes_ready_unknown_until_it_
     world.start_operator().await.unwrap();
     until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
     until_ready(&world, PLATFORM).await;
-    let of_opt_outs =
-        |asked: &Asked| asked.verb == Verb::Watch && !asked.streams_a_list && asked.is_of("baselineoptouts");
+    let of_opt_outs = |asked: &Asked| asked.verb == Verb::Watch && !asked.streams_a_list && asked.is_of("baselineoptouts");
     proxy.on(of_opt_outs, When::Always, Fault::Answer(503, Moment::Before));
     proxy.cut_watches();
     let fails = |status: &PolicyBaselineStatus| ready(status) == "Unknown WatchFailing";
-    let status =
-        until_status_within(&world, PLATFORM, "a watch fails", TIMEOUT + Duration::from_secs(60), fails).await;
+    let status = until_status_within(&world, PLATFORM, "a watch fails", TIMEOUT + Duration::from_secs(60), fails).await;
     let message = condition(&status, "Ready").message;
     assert!(message.starts_with("watching baselineoptouts has failed for more than a minute"), "{message}");
     assert_eq!(condition(&status, "ExistingNamespacesClosed").status, "Unknown");

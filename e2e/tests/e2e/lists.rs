@@ -22,7 +22,7 @@ use crate::support::took;
 
 /// The resources of which the operator reads a first list, and which it watches then. It lists the DaemonSets of network plugins from time to
 /// time, and watches none of them.
-const READ: [&str; 10] = [
+const READ: [&str; 11] = [
     "apiservices",
     "baselineoptouts",
     "controllerrevisions",
@@ -32,6 +32,7 @@ const READ: [&str; 10] = [
     "namespaces",
     "networkpolicies",
     "policybaselines",
+    "services",
     "validatingwebhookconfigurations",
 ];
 

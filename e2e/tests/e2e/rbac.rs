@@ -140,6 +140,7 @@ async fn the_operator_may_do_all_that_it_needs() {
         ("admissionregistration.k8s.io", "validatingwebhookconfigurations", &["list", "watch"]),
         ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", &["list", "watch"]),
         ("apiregistration.k8s.io", "apiservices", &["list", "watch"]),
+        ("", "services", &["list", "watch"]),
         ("policybaseline.io", "policybaselines", &["list", "watch", "patch"]),
         ("policybaseline.io", "policybaselines/status", &["patch"]),
         ("policybaseline.io", "baselineoptouts", &["list", "watch", "patch"]),
@@ -201,9 +202,6 @@ async fn the_operator_may_read_where_it_looks_for_dns_and_nowhere_else() {
         for (what, name, namespace) in [
             (daemon_sets, None, "kube-system"),
             (daemon_sets, Some("kube-proxy"), "kube-system"),
-            (services, None, "openshift-dns"),
-            (services, Some("kubernetes"), "default"),
-            (services, None, ""),
             (slices, None, ""),
             (slices, None, "openshift-dns"),
             (slices, None, SYSTEM_NAMESPACE),

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     api::{
         SlimNamespace, SlimPolicy,
-        backends::{Caller, SlimApiService, SlimCrd, SlimMutating, SlimValidating},
+        backends::{Caller, ExistingService, SlimApiService, SlimCrd, SlimMutating, SlimValidating},
         names::{LABEL_BASELINE, LABEL_MANAGED_BY, MANAGER},
     },
     cluster::{error::ApiProblem, telemetry::Telemetry},
@@ -55,11 +55,12 @@ pub fn everything(
     // CRDs are large. They are deserialised directly into the few fields that are kept. After a refusal only a list proves which exist.
     let crds = Watching { lists_after_refusal: true, ..watching::<SlimCrd>(client, all().page_size(LARGE_PAGE)) };
     let crds = callers(crds.events().boxed(), caller(SlimCrd::KIND));
+    let existing = callers(watch_dynamic::<ExistingService>(client, None, all()), caller(ExistingService::KIND));
     let own = all().labels(&format!("{LABEL_MANAGED_BY}={MANAGER},{LABEL_BASELINE}"));
     let revisions = watch_dynamic::<ControllerRevision>(client, Some(own_namespace), own);
     let revisions = changes(revisions, problem(WatchedSet::Revisions), Box::new, Event::Revision);
     // This polls only the streams that are ready, not all streams for each event.
-    stream::select_all([namespaces, policies, baselines, opt_outs, revisions, validating, mutating, services, crds])
+    stream::select_all([namespaces, policies, baselines, opt_outs, revisions, validating, mutating, services, crds, existing])
 }
 
 /// The number of CRDs in a page, when a list comes in pages.

@@ -33,7 +33,7 @@ pub fn everything_to_decide(
 }
 
 /// The watches that every decision waits for: for the first five without a limit, for the others only for some time.
-pub const WATCHES: [&str; 9] = [
+pub const WATCHES: [&str; 10] = [
     WatchedSet::Namespaces.as_str(),
     WatchedSet::Policies.as_str(),
     WatchedSet::Baselines.as_str(),
@@ -43,6 +43,7 @@ pub const WATCHES: [&str; 9] = [
     ConfigurationKind::Mutating.resource(),
     ConfigurationKind::ApiService.resource(),
     ConfigurationKind::Crd.resource(),
+    ConfigurationKind::Service.resource(),
 ];
 
 /// The watch for which only baselines with a rollout wait.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use strum::VariantArray;
 
-use super::harness::{EngineHarness, entries, named, ready};
+use super::harness::{EngineHarness, entries, named, ready, service};
 use crate::{
     api::{
         backends::{Configuration, ConfigurationKind, ServiceName},
@@ -123,6 +123,71 @@ fn a_namespace_that_serves_the_control_plane_is_left_alone_until_it_serves_no_mo
     assert_eq!(told(&mut sim).len(), 0);
 }
 
+/// The Service of that namespace is deleted.
+fn no_service(namespace: &str) -> Event {
+    let Event::Configuration(kind, Change::Applied(service)) = service(namespace) else { panic!() };
+    Event::Configuration(kind, Change::Deleted(service))
+}
+
+#[test]
+fn a_configuration_that_names_no_existing_service_holds_nothing() {
+    let mut sim = new(&json!({}));
+    sim.see(calls("old-addon-system"));
+    sim.namespace("old-addon-system");
+    sim.settle();
+    assert_eq!((held(&sim, "old-addon-system"), violations(&mut sim)), (ALL.map(String::from).to_vec(), vec![]));
+    // Whoever creates the Service afterwards opens nothing by that.
+    sim.see(service("old-addon-system"));
+    sim.settle();
+    assert_eq!(held(&sim, "old-addon-system"), ALL);
+    assert_eq!(violations(&mut sim), ["ControlPlaneBlocked"]);
+    // The end of a Service ends the hold, but not at once: one that is replaced is gone for a moment.
+    sim.see(calls("a"));
+    sim.namespace("a");
+    sim.settle();
+    assert!(held(&sim, "a").is_empty());
+    sim.see(no_service("a"));
+    sim.pass(SECOND * 9);
+    sim.settle();
+    assert!(held(&sim, "a").is_empty());
+    sim.pass(SECOND);
+    sim.settle();
+    assert_eq!(held(&sim, "a"), ALL);
+}
+
+#[test]
+fn i16_while_services_cannot_be_listed_every_named_one_counts_as_existing() {
+    let kind = ConfigurationKind::Service;
+    let mut sim = EngineHarness::blank();
+    for other in ConfigurationKind::VARIANTS.iter().filter(|other| **other != kind) {
+        sim.see(Event::Configuration(*other, Change::ListBegan));
+        sim.see(Event::Configuration(*other, Change::ListDone));
+    }
+    sim.listing(|sim| {
+        sim.baseline(1, json!({}));
+        sim.namespace("old-addon-system");
+    });
+    sim.see(calls("old-addon-system"));
+    assert_eq!(sim.jobs().len(), 0, "decisions wait for them");
+    for _ in 0..2 {
+        sim.see(Event::Configuration(kind, Change::Refused(ListRefusal::Forbidden, String::new())));
+        sim.pass(SECOND * 6);
+    }
+    sim.settle();
+    assert!(held(&sim, "old-addon-system").is_empty());
+    let told = coverage(&mut sim).unwrap();
+    assert_eq!(
+        told,
+        "False NotListed services could not be listed: every Service that is named counts as existing. Apply manifests/base"
+    );
+    sim.see(Event::Configuration(kind, Change::ListBegan));
+    sim.see(Event::Configuration(kind, Change::ListDone));
+    sim.settle();
+    sim.pass(SECOND * 10);
+    sim.settle();
+    assert_eq!((held(&sim, "old-addon-system"), coverage(&mut sim)), (ALL.map(String::from).to_vec(), None));
+}
+
 #[test]
 fn a_namespace_that_is_closed_before_it_serves_stays_closed_and_that_is_told_once() {
     let mut sim = EngineHarness::protected();
@@ -176,10 +241,9 @@ fn a_namespace_that_its_owner_excludes_and_takes_back_is_held() {
 #[test]
 fn each_direction_stays_as_it_is_when_a_namespace_begins_to_serve() {
     let (egress, ingress) = (json!({"policies": ["DefaultDenyEgress"]}), json!({"policies": ["DefaultDenyIngress"]}));
-    for (spec, policy, message) in [
-        (&egress, EGRESS, "this policy cuts the pods off from the API server"),
-        (&ingress, INGRESS, "this policy blocks that"),
-    ] {
+    for (spec, policy, message) in
+        [(&egress, EGRESS, "this policy cuts the pods off from the API server"), (&ingress, INGRESS, "this policy blocks that")]
+    {
         let mut sim = new(spec);
         sim.namespace("a");
         sim.settle();
@@ -258,6 +322,9 @@ fn waiting() -> EngineHarness {
     let mut sim = EngineHarness::blank();
     for kind in &ConfigurationKind::VARIANTS[1..] {
         sim.see(Event::Configuration(*kind, Change::ListBegan));
+        if *kind == ConfigurationKind::Service {
+            sim.see(service("a"));
+        }
         sim.see(Event::Configuration(*kind, Change::ListDone));
     }
     // During an installation, the first answers may come before the permissions, so these refusals do not count.

@@ -653,7 +653,7 @@ fn a_write_that_was_not_sent_is_no_failure_and_stays_to_be_done() {
 fn readiness_names_what_decisions_wait_for_and_why() {
     let mut sim = EngineHarness::blank();
     let waits = |sim: &EngineHarness| sim.engine.waits().collect::<Vec<_>>();
-    assert_eq!(waits(&sim).len(), 9);
+    assert_eq!(waits(&sim).len(), 10);
     sim.list_configurations();
     let why = || "not allowed".to_owned();
     sim.see(Event::Policy(Change::Refused(ListRefusal::Forbidden, why())));

@@ -11,7 +11,11 @@ use serde_json::{Value, json};
 use strum::VariantArray;
 
 use crate::{
-    api::{PolicyBaselineStatus, SlimNamespace, backends::ConfigurationKind, reason::{EventReason, Failure}},
+    api::{
+        PolicyBaselineStatus, SlimNamespace,
+        backends::{Configuration, ConfigurationKind, ServiceName},
+        reason::{EventReason, Failure},
+    },
     engine::{
         Engine,
         clock::Now,
@@ -57,6 +61,11 @@ impl EngineHarness {
     pub fn list_configurations(&mut self) {
         for kind in ConfigurationKind::VARIANTS.iter().copied() {
             self.see(Event::Configuration(kind, Change::ListBegan));
+            if kind == ConfigurationKind::Service {
+                for ns in ["a", "b"] {
+                    self.see(service(ns));
+                }
+            }
             self.see(Event::Configuration(kind, Change::ListDone));
         }
     }
@@ -298,6 +307,16 @@ impl EngineHarness {
         sim.pass(Duration::from_secs(5));
         sim
     }
+}
+
+/// The Service `webhook` of that namespace.
+pub fn service(namespace: &str) -> Event {
+    let service = ServiceName { namespace: namespace.into(), name: "webhook".into() };
+    let kind = ConfigurationKind::Service;
+    Event::Configuration(
+        kind,
+        Change::Applied(Configuration { kind, name: service.to_string(), services: vec![service], missing_fields: vec![] }),
+    )
 }
 
 /// A namespace with this metadata.

@@ -25,13 +25,15 @@ fn each_new_state_of_a_baseline_is_told_once_and_that_policies_are_being_written
     let mut sim = EngineHarness::protected();
     assert_eq!(told(&mut sim), [(BaselineReady, "Ready is True, Protected".into())]);
     sim.namespace("new");
-    sim.jobs();
+    let job = sim.jobs().pop().unwrap();
     sim.pass(Duration::from_secs(2));
     assert_eq!(ready(&sim.status().unwrap()), "WritingPolicies");
+    sim.answer_late(job, |_| {});
     sim.status_after(2);
     assert_eq!(told(&mut sim), []);
     sim.delete("new", "baseline-default-deny-ingress");
     sim.answer(|_, _| Some(Failure::QuotaExceeded));
+    assert_eq!(sim.jobs().len(), 0, "it is tried again later");
     sim.pass(Duration::from_secs(2));
     sim.status();
     assert_eq!(told(&mut sim), [(BaselineNotReady, "Ready is False, WritesFailing".into())]);

@@ -109,7 +109,7 @@ fn i5_what_is_lost_while_pods_may_run_is_reported_until_the_namespace_is_gone() 
     assert_eq!(entries(&sim.status_after(0)), lost(None), "nobody waits again");
     sim.see(Event::Namespace(Change::Deleted(named(json!({"name": "a", "uid": "uid-a"})))));
     let status = sim.status_after(0);
-    assert_eq!((ready(&status), entries(&status), status.namespaces.unprotected), ("Protected", vec![], 0));
+    assert_eq!((ready(&status), entries(&status), status.namespaces.unprotected), ("NothingSelected", vec![], 0));
 }
 
 #[test]

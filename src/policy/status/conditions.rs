@@ -12,6 +12,7 @@ use strum::IntoStaticStr;
 
 use crate::{
     api::{
+        backends::ConfigurationKind,
         baseline::{DnsStatus, Mode, NamespaceCounts},
         names::CONFIRM_RELEASE,
         reason::{ConditionType, state},
@@ -198,9 +199,14 @@ fn not_covered(unsupported_policy_kinds: &BTreeSet<String>) -> (&'static str, St
 }
 
 fn not_listed(resources: &[&str]) -> (&'static str, String) {
-    let message = format!(
-        "{} could not be listed: namespaces with Services that only these name are closed like any other. Apply manifests/base",
-        resources.join(", ")
+    let services = ConfigurationKind::Service.resource();
+    let callers: Vec<&str> = resources.iter().copied().filter(|resource| *resource != services).collect();
+    let closed = format!(
+    let exist = format!("{services} could not be listed: every Service that is named counts as existing");
+    let said = [(!callers.is_empty()).then_some(closed), resources.contains(&services).then_some(exist)];
+    let message = format!("{}. Apply manifests/base", said.into_iter().flatten().collect::<Vec<_>>().join("; "));
+        "{} could not be listed: namespaces with Services that only these name are closed like any other",
+        callers.join(", ")
     );
     (state::NOT_LISTED, message)
 }

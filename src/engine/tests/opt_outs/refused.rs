@@ -16,7 +16,11 @@ fn message(shown: &Shown) -> &str {
 #[test]
 fn an_opt_out_with_a_wrong_end_is_told_once_with_an_example_of_a_right_one() {
     for (seconds, reason, words) in [
-        (-60, "False Expired", "which was over when this opt-out was created, so it was never in force: create a new one with a later time, as in 1970-01-"),
+        (
+            -60,
+            "False Expired",
+            "which was over when this opt-out was created, so it was never in force: create a new one with a later time, as in 1970-01-",
+        ),
         (0, "False Expired", "as in 1970-01-"),
         (721 * 3_600, "False TooLong", "(spec.optOuts.maxDuration), that is until 1970-02-"),
     ] {
