@@ -15,9 +15,9 @@ use super::{
 };
 use crate::policy::plan::{Baseline, BaselineError, Known};
 
-/// How many namespaces a change of a baseline may release without confirmation. It may also release a tenth of those that it holds, if
-/// that is more.
-const RELEASED_AT_ONCE: usize = 10;
+/// How many namespaces may lose a default-deny by a change without confirmation. It may also be a tenth of the closed namespaces that the
+/// change concerns, if that is more.
+const OPENED_AT_ONCE: usize = 10;
 
 impl Engine {
     pub(super) fn baseline_seen(&mut self, raw: &RawBaseline, now: Now) {
@@ -85,30 +85,33 @@ impl Engine {
         self.all_dirty();
     }
 
-    /// Finds the baselines that would release many namespaces at once. They wait until their owner confirms that: a typo in a selector
-    /// must not open a cluster.
+    /// Finds the baselines by whose change many namespaces would lose a default-deny at once, whatever the change is. They wait until their
+    /// owner confirms that: a typo must not open a cluster.
     fn recompute_releases(&mut self, now: Now) {
         if !self.may_decide() {
             return;
         }
-        // By baseline: how many namespaces it would release, and how many it holds.
+        // By baseline: how many namespaces its change would open, and how many closed ones it concerns.
         let mut counts: BTreeMap<Arc<str>, (usize, usize)> = BTreeMap::new();
         for (_, entry) in self.observed.iter() {
             let Some(ns) = &entry.namespace else { continue };
             let holdings = entry.holdings();
-            if let Some(name) = self.baselines.released_by(ns, &holdings) {
+            if holdings.denies.is_empty() {
+                continue;
+            }
+            if let Some(name) = self.baselines.opened_by(ns, &holdings) {
                 counts.entry(name).or_default().0 += 1;
             }
-            for name in holdings.baselines {
+            for name in self.baselines.concerned(ns, &holdings) {
                 counts.entry(name).or_default().1 += 1;
             }
         }
         for (name, tracked) in &mut self.tracked {
-            let (released, of) = counts.get(name).copied().unwrap_or_default();
-            let waits = !tracked.release_is_confirmed() && released > RELEASED_AT_ONCE.max(of / 10);
-            let is_new = tracked.await_confirmation(waits.then_some((released, of)), now.instant);
+            let (opened, of) = counts.get(name).copied().unwrap_or_default();
+            let waits = !tracked.release_is_confirmed() && opened > OPENED_AT_ONCE.max(of / 10);
+            let is_new = tracked.await_confirmation(waits.then_some((opened, of)), now.instant);
             if waits && is_new {
-                warn!(baseline = %name, released, of, "the baseline would release many namespaces: it waits for confirmation");
+                warn!(baseline = %name, opened, of, "many namespaces would lose a default-deny by the change of the baseline: it waits for confirmation");
             }
             self.baselines.await_confirmation(name, waits);
         }
@@ -126,7 +129,9 @@ impl Engine {
             (Some(install), _) => (InstallOwnership::Theirs, another(install)),
             (None, Some(install)) => (InstallOwnership::Waits, another(install)),
             (None, None) => {
-                let in_this_cluster = |baseline: Arc<Baseline>| Arc::new(Baseline::clone(&baseline).with_dns(&self.dns.cluster).first_seen_at(first_seen));
+                let in_this_cluster = |baseline: Arc<Baseline>| {
+                    Arc::new(Baseline::clone(&baseline).with_dns(&self.dns.cluster).first_seen_at(first_seen))
+                };
                 (InstallOwnership::Ours, tracked.checked.clone().map(in_this_cluster))
             }
         };

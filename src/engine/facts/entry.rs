@@ -76,7 +76,14 @@ impl Entry {
         let baselines: BTreeSet<Arc<str>> = ours.filter_map(|p| p.baseline.clone()).collect();
         let any = self.established || self.holds_ours();
         let (owner, appeared) = (self.owner.clone(), self.appeared);
-        Holdings { any, opted_out: self.opted_out.as_deref().copied(), baselines, owner, appeared }
+        let closing = |role: Role| {
+            self.policies.iter().find_map(move |(name, print)| {
+                let owner = print.baseline.clone().filter(|_| closes(name, print).by(role))?;
+                Some((role, owner))
+            })
+        };
+        let denies = [Role::DefaultDenyIngress, Role::DefaultDenyEgress].into_iter().filter_map(closing).collect();
+        Holdings { any, opted_out: self.opted_out.as_deref().copied(), baselines, denies, owner, appeared }
     }
 
     /// Whether it is being deleted.

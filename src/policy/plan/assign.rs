@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::{Baseline, Namespace};
 use crate::api::{
-    NamespaceName,
+    NamespaceName, Role,
     baseline::{DeletionPolicy, ExistingNamespaces, Mode},
 };
 
@@ -73,7 +73,7 @@ impl Baselines {
         }
     }
 
-    /// Sets whether a baseline must wait for a confirmation before it releases namespaces that it no longer selects.
+    /// Sets whether a baseline must wait for a confirmation before namespaces lose default-denies by its change.
     pub fn await_confirmation(&mut self, name: &Arc<str>, waits: bool) {
         self.awaiting.remove(name);
         if waits {
@@ -86,14 +86,28 @@ impl Baselines {
         !self.invalid.is_empty()
     }
 
-    /// The baseline whose policies this namespace would lose, while no other baseline would add policies. `None` if there is none.
-    pub fn released_by(&self, ns: &Namespace, holdings: &Holdings) -> Option<Arc<str>> {
-        let works = |b: &Baseline| !b.deleting && b.mode == Mode::Enforce;
-        if ns.terminating || self.valid.iter().any(|b| works(b) && b.selects(ns)) {
-            return None;
-        }
-        let releases = |name: &&Arc<str>| self.by_name.get(*name).is_some_and(|b| works(b) && !b.suspended);
-        holdings.baselines.iter().find(releases).cloned()
+    /// The baseline by whose change this namespace would lose a default-deny, whatever the change is: it selects the namespace no more, plans
+    /// less, takes over and plans less than the former one, or is being deleted with its policies. `None` if the namespace loses none.
+    pub fn opened_by(&self, ns: &Namespace, holdings: &Holdings) -> Option<Arc<str>> {
+        let Candidates { enforcing, frozen_by, .. } = self.candidates(ns, holdings);
+        if ns.terminating || frozen_by.is_some() { None } else { self.loss(ns, holdings, enforcing.first()) }
+    }
+
+    /// The baselines by whose change a namespace could lose a default-deny: those that closed it, and the one that applies now.
+    pub fn concerned(&self, ns: &Namespace, holdings: &Holdings) -> BTreeSet<Arc<str>> {
+        let winner = self.candidates(ns, holdings).enforcing.into_iter().next().map(|winner| winner.name.clone());
+        holdings.denies.iter().map(|(_, owner)| owner.clone()).chain(winner).collect()
+    }
+
+    /// The baseline by whose change the namespace loses a default-deny, if `winner` applies there from now on. An opt-out is no change of a
+    /// baseline.
+    fn loss(&self, ns: &Namespace, holdings: &Holdings, winner: Option<&Arc<Baseline>>) -> Option<Arc<str>> {
+        let is_lost = |(role, owner): &&(Role, Arc<str>)| {
+            self.may_remove(owner) && !winner.is_some_and(|winner| winner.closes_by(*role, ns))
+        };
+        let (_, owner) = holdings.denies.iter().find(is_lost)?;
+        let is_deleted = self.by_name.get(owner).is_some_and(|owner| owner.deleting);
+        Some(winner.filter(|_| !is_deleted).map_or_else(|| owner.clone(), |winner| winner.name.clone()))
     }
 
     /// Whether the operator may forget that a namespace without policies of ours held some. It may if no baseline applies there,
@@ -184,8 +198,8 @@ pub enum Decision {
     LeaveAlone,
     /// No baseline applies. The operator removes what an existing baseline left there.
     Unselected,
-    /// An invalid or suspended baseline holds the namespace, or one that awaits confirmation while no other baseline applies.
-    /// The operator writes and removes nothing.
+    /// An invalid or suspended baseline holds the namespace, or the namespace would lose a default-deny by a change that awaits
+    /// confirmation. The operator writes and removes nothing.
     Frozen(Arc<str>),
     /// The namespace is older than the baseline and holds no policy of ours: the operator only reports it.
     Reported(Arc<Baseline>),
@@ -199,6 +213,8 @@ pub enum Decision {
 pub struct Assignment {
     /// What the operator does in the namespace.
     pub decision: Decision,
+    /// The default-denies that are there, each with the baseline that its label names.
+    pub denies: Vec<(Role, Arc<str>)>,
     /// Enforce baselines that select the namespace but have a lower precedence.
     pub shadowed: Vec<Arc<Baseline>>,
     /// Audit baselines that select the namespace.
@@ -219,10 +235,21 @@ impl Baselines {
         Assignment { decision, shadowed: vec![], audits: vec![] }
     }
 
-    fn decide_living(&self, ns: &Namespace, holdings: &Holdings) -> Assignment {
-        let (audits, mut enforcing): (Vec<_>, Vec<_>) =
+    /// The baselines that may apply to a namespace.
+    fn candidates(&self, ns: &Namespace, holdings: &Holdings) -> Candidates {
+        let (audits, enforcing): (Vec<_>, Vec<_>) =
             self.valid.iter().filter(|b| !b.deleting && b.selects(ns)).cloned().partition(|b| b.mode == Mode::Audit);
         // A label can be forged, and a forged label that names a stalled baseline must not stop repairs. So the label freezes
+/// The baselines that may apply to a namespace.
+struct Candidates {
+    /// Audit baselines that select it.
+    audits: Vec<Arc<Baseline>>,
+    /// Enforce baselines that select it, the highest precedence first.
+    enforcing: Vec<Arc<Baseline>>,
+    /// The invalid or suspended baseline that keeps the namespace as it is.
+    frozen_by: Option<Arc<str>>,
+}
+
         // nothing if the known owner is valid, or if a policy names a valid baseline that selects the namespace.
         let owner = holdings.owner.as_ref().and_then(|owner| self.by_name.get(owner));
         let known_owner = owner.is_some() || enforcing.iter().any(|b| holdings.baselines.contains(&b.name));
@@ -231,7 +258,13 @@ impl Baselines {
         let frozen_by = frozen_by.filter(|_| !known_owner).or(owner.filter(|b| b.suspended).map(|b| &b.name));
         // A suspended baseline with the highest precedence keeps its place.
         let frozen_by = frozen_by.or(enforcing.first().filter(|b| b.suspended).map(|b| &b.name)).cloned();
-        if let Some(name) = frozen_by {
+        Candidates { audits, enforcing, frozen_by }
+    }
+
+    fn decide_living(&self, ns: &Namespace, holdings: &Holdings) -> Assignment {
+        let Candidates { audits, mut enforcing, frozen_by } = self.candidates(ns, holdings);
+        let awaits = || self.loss(ns, holdings, enforcing.first()).filter(|name| self.awaiting.contains(name));
+        if let Some(name) = frozen_by.or_else(awaits) {
             enforcing.retain(|b| b.name != name);
             return Assignment { decision: Decision::Frozen(name), shadowed: enforcing, audits };
         }
@@ -303,7 +336,8 @@ mod tests {
     }
 
     fn held_by(name: &str) -> Holdings {
-        Holdings { any: true, baselines: [Arc::from(name)].into(), ..Holdings::default() }
+        let denies = [Role::DefaultDenyIngress, Role::DefaultDenyEgress].map(|role| (role, Arc::from(name))).to_vec();
+        Holdings { any: true, baselines: [Arc::from(name)].into(), denies, ..Holdings::default() }
     }
 
     #[test]
@@ -359,7 +393,10 @@ mod tests {
             let holdings = Holdings { appeared: NonZeroU32::new(appeared), ..Holdings::default() };
             tell(&baselines.decide(&ns, &holdings).decision)
         };
-        assert_eq!([0, 6, 7, 8].map(|appeared| decided(&same, appeared)), ["reported b", "reported b", "reported b", "protected b"]);
+        assert_eq!(
+            [0, 6, 7, 8].map(|appeared| decided(&same, appeared)),
+            ["reported b", "reported b", "reported b", "protected b"]
+        );
         // The versions of a cluster pass 32 bits, too.
         let at_the_end = all(vec![checked_at("b", ns.created.as_second(), json!({})).first_seen_at((7 << 32) - 2)]);
         assert_eq!([u32::MAX - 2, 3].map(|appeared| decided(&at_the_end, appeared)), ["reported b", "protected b"]);
@@ -440,26 +477,68 @@ mod tests {
     }
 
     #[test]
-    fn a_release_that_is_held_keeps_what_stands_there_and_hinders_no_other_baseline() {
+    fn a_change_that_awaits_confirmation_keeps_what_stands_there_and_hinders_no_other_baseline() {
         let gone = json!({"namespaceSelector": {"matchLabels": {"x": "y"}}});
         let mut b = all(vec![checked_at("typo", OLD, gone.clone())]);
         let ns = namespace("a", &[]);
-        assert_eq!(b.released_by(&ns, &held_by("typo")).as_deref(), Some("typo"));
+        assert_eq!(b.opened_by(&ns, &held_by("typo")).as_deref(), Some("typo"));
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "unselected");
         b.await_confirmation(&"typo".into(), true);
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "frozen typo");
         assert_eq!(tell(&b.decide(&ns, &held_by("gone")).decision), "unselected");
         assert_eq!(tell(&b.decide(&namespace("b", &[("x", "y")]), &Holdings::default()).decision), "protected typo");
-        // A namespace that another baseline protects is not released.
+        // A namespace that another baseline closes as well loses nothing.
         b.insert(Arc::new(checked_at("other", OLD, json!({}))));
-        assert_eq!(b.released_by(&ns, &held_by("typo")), None);
+        assert_eq!(b.opened_by(&ns, &held_by("typo")), None);
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "protected other");
         b.remove("other");
         b.await_confirmation(&"typo".into(), false);
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "unselected");
-        // A baseline that is being deleted follows its deletion policy.
-        let b = all(vec![deleting(checked("b", json!({"deletionPolicy": "Delete"})))]);
-        assert_eq!(b.released_by(&ns, &held_by("b")), None);
+    }
+
+    #[test]
+    fn whatever_takes_a_default_deny_away_counts_and_the_baseline_that_changed_is_named() {
+        let ns = || namespace("a", &[("app", "prometheus")]);
+        let less = |policies: &[&str]| json!({"policies": policies, "priority": 100});
+        let scrapes =
+            json!({"monitoring": {"from": [{"namespaceSelector": {"matchLabels": {"app": "prometheus"}}, "podSelector": {}}]}});
+        let to_delete = |policy: &str| deleting(checked("b", json!({"deletionPolicy": policy})));
+        let carveout = || checked_at("less", OLD, less(&["MonitoringCarveout"]));
+        for (what, baselines, expected) in [
+            ("nothing", vec![checked_at("b", OLD, json!({}))], None),
+            ("its exclusions", vec![checked_at("b", OLD, json!({"excludeNamespaces": ["a"]}))], Some("b")),
+            ("its policies", vec![checked_at("b", OLD, less(&["DefaultDenyIngress"]))], Some("b")),
+            ("its sources of scrapes", vec![checked_at("b", OLD, scrapes)], Some("b")),
+            ("its mode", vec![checked_at("b", OLD, json!({"mode": "Audit"}))], None),
+            ("its claims", vec![checked_at("b", NEW, json!({"existingNamespaces": "Report"}))], None),
+            ("its names", vec![checked_at("b", OLD, json!({"metadata": {"namePrefix": "new-"}}))], None),
+            ("its deletion", vec![to_delete("Delete")], Some("b")),
+            ("its deletion, which keeps them", vec![to_delete("Orphan")], None),
+            ("another that plans less", vec![checked_at("b", OLD, json!({})), carveout()], Some("less")),
+            (
+                "another that plans as much",
+                vec![checked_at("b", OLD, json!({})), checked_at("c", OLD, json!({"priority": 1}))],
+                None,
+            ),
+            ("its deletion, and another that plans less", vec![to_delete("Delete"), carveout()], Some("b")),
+            ("another, while it is suspended", vec![suspended("b", json!({})), carveout()], None),
+        ] {
+            let baselines = all(baselines);
+            let opened = baselines.opened_by(&ns(), &held_by("b"));
+            let is_frozen = matches!(baselines.decide(&ns(), &held_by("b")).decision, Decision::Frozen(_));
+            assert_eq!(opened.as_deref().filter(|_| !is_frozen), expected.filter(|_| !is_frozen), "{what}");
+            if let Some(name) = opened.filter(|_| !is_frozen) {
+                let mut waiting = baselines;
+                waiting.await_confirmation(&name, true);
+                assert_eq!(tell(&waiting.decide(&ns(), &held_by("b")).decision), format!("frozen {name}"), "{what}");
+            }
+        }
+        // Neither what an opt-out took away, nor what is being deleted anyway.
+        let gone = all(vec![checked_at("b", OLD, json!({"excludeNamespaces": ["a"]}))]);
+        let opted_out = Holdings { any: true, baselines: [Arc::from("b")].into(), ..Holdings::default() };
+        assert_eq!(gone.opened_by(&ns(), &opted_out), None);
+        assert_eq!(gone.opened_by(&Namespace { terminating: true, ..ns() }, &held_by("b")), None);
+        assert_eq!(gone.concerned(&ns(), &held_by("b")), [Arc::from("b")].into());
     }
 
     #[test]

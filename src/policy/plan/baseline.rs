@@ -265,6 +265,11 @@ impl Baseline {
         wanted.filter_map(|policy| Some((policy, ns.opt_outs.of(policy.role, &self.opt_outs)?)))
     }
 
+    /// Whether the baseline closes a namespace that it selects by this role, if there were no opt-outs.
+    pub fn closes_by(&self, role: Role, ns: &Namespace) -> bool {
+        self.policies.iter().any(|policy| policy.role == role) && self.wants(role, ns)
+    }
+
     /// Whether the baseline would plan this role in this namespace if there were no opt-outs.
     fn wants(&self, role: Role, ns: &Namespace) -> bool {
         // Where the API server calls a Service, what is open stays open, and what is closed stays closed.
@@ -319,7 +324,9 @@ impl Baseline {
     fn denies(&self, ns: &Namespace) -> impl Iterator<Item = Role> {
         let is_named = |role: Role| self.policies.iter().any(|policy| policy.role == role);
         let is_opted_out = |role: Role| ns.opt_outs.of(role, &self.opt_outs).is_some();
-        [Role::DefaultDenyIngress, Role::DefaultDenyEgress].into_iter().filter(move |role| is_named(*role) && !is_opted_out(*role))
+        [Role::DefaultDenyIngress, Role::DefaultDenyEgress]
+            .into_iter()
+            .filter(move |role| is_named(*role) && !is_opted_out(*role))
     }
 
     /// Those of them by which the namespace is closed already.

@@ -35,7 +35,7 @@ pub struct ConditionInputs<'a> {
     pub mode: Mode,
     /// `spec.suspend` is true.
     pub suspended: bool,
-    /// While a release awaits confirmation: how many namespaces would lose the policies, and how many have them.
+    /// While a change awaits confirmation: how many namespaces would lose a default-deny, of how many closed ones that it concerns.
     pub awaiting: Option<(usize, usize)>,
     /// Set while the baseline is being deleted.
     pub deleting: Option<Going>,
@@ -152,10 +152,7 @@ pub fn conditions(health: &ConditionInputs, found: &NamespaceFindings, previous:
         let (status, told) = existing_closed(ready, reason, &message, found.counts);
         build_as(ConditionType::ExistingNamespacesClosed, status, told)
     });
-    let always = [
-        (ConditionType::Reconciling, is_reconciling, reconciling),
-        (ConditionType::Stalled, is_stalled, stalled),
-    ];
+    let always = [(ConditionType::Reconciling, is_reconciling, reconciling), (ConditionType::Stalled, is_stalled, stalled)];
     let ready = build_as(ConditionType::Ready, ready, (reason, message));
     let others = always.into_iter().chain(rollout).chain(suspended).chain(awaiting).map(build);
     let mut all: Vec<Condition> = [ready].into_iter().chain(existing).chain(coverage).chain(backends).chain(dns).collect();
@@ -202,12 +199,12 @@ fn not_listed(resources: &[&str]) -> (&'static str, String) {
     let services = ConfigurationKind::Service.resource();
     let callers: Vec<&str> = resources.iter().copied().filter(|resource| *resource != services).collect();
     let closed = format!(
-    let exist = format!("{services} could not be listed: every Service that is named counts as existing");
-    let said = [(!callers.is_empty()).then_some(closed), resources.contains(&services).then_some(exist)];
-    let message = format!("{}. Apply manifests/base", said.into_iter().flatten().collect::<Vec<_>>().join("; "));
         "{} could not be listed: namespaces with Services that only these name are closed like any other",
         callers.join(", ")
     );
+    let exist = format!("{services} could not be listed: every Service that is named counts as existing");
+    let said = [(!callers.is_empty()).then_some(closed), resources.contains(&services).then_some(exist)];
+    let message = format!("{}. Apply manifests/base", said.into_iter().flatten().collect::<Vec<_>>().join("; "));
     (state::NOT_LISTED, message)
 }
 
@@ -364,7 +361,8 @@ fn existing_closed<'a>(
 ) -> (ConditionStatus, (&'a str, String)) {
     let is_open = counts.selected == 0 || counts.reported > 0 || counts.held > 0 || counts.unprotected > 0;
     if ready == ConditionStatus::True && !is_open {
-        let message = format!("all {} selected namespaces are closed, also those that are older than the baseline", counts.selected);
+        let message =
+            format!("all {} selected namespaces are closed, also those that are older than the baseline", counts.selected);
         return (ConditionStatus::True, (state::ALL_CLOSED, message));
     }
     let status = if ready == ConditionStatus::Unknown { ready } else { ConditionStatus::False };
@@ -376,10 +374,10 @@ fn suspended(is_being_deleted: bool) -> String {
     format!("nothing is written and nothing is removed while spec.suspend is true.{waits} Set it to false to go on")
 }
 
-fn awaiting((released, of): (usize, usize), generation: Option<i64>) -> String {
+fn awaiting((opened, of): (usize, usize), generation: Option<i64>) -> String {
     let generation = generation.unwrap_or_default();
     format!(
-        "{released} of the {of} namespaces that have its policies are no longer selected; they keep them. If they are to lose them, annotate the baseline with {CONFIRM_RELEASE}={generation}"
+        "{opened} of the {of} closed namespaces that this change concerns would lose a default-deny; they keep their policies. If they are to lose it, annotate the baseline with {CONFIRM_RELEASE}={generation}"
     )
 }
 
@@ -480,10 +478,8 @@ mod tests {
         ] {
             assert_eq!(said(&health(), counts).as_deref(), Some(expected));
         }
-        let [audit, suspended] = [
-            ConditionInputs { mode: Mode::Audit, ..health() },
-            ConditionInputs { suspended: true, ..health() },
-        ];
+        let [audit, suspended] =
+            [ConditionInputs { mode: Mode::Audit, ..health() }, ConditionInputs { suspended: true, ..health() }];
         assert_eq!((said(&audit, closed), said(&suspended, closed)), (None, None));
     }
 
@@ -509,7 +505,12 @@ mod tests {
         for (counts, stuck, expected, says) in [
             (lost(2, 1), 0, ("False", state::MISSING_WHILE_TERMINATING), "2 of 3 selected namespaces are being deleted"),
             (lost(2, 1), 1, ("False", state::MISSING_WHILE_TERMINATING), "1 of 3 selected namespaces are being deleted"),
-            (lost(2, 1), 2, ("True", state::DELETION_FAILING), "have their policies; 2 lack policies, and their deletion has failed"),
+            (
+                lost(2, 1),
+                2,
+                ("True", state::DELETION_FAILING),
+                "have their policies; 2 lack policies, and their deletion has failed",
+            ),
         ] {
             let health = health();
             let (status, reason, message) = ready_with(&health, &counts, stuck);
@@ -604,7 +605,11 @@ mod tests {
         assert_eq!(of(&health(), &counts, &first, 99), first);
         let failed = NamespaceCounts { failed: 1, ..counts };
         let second = of(&health(), &failed, &first, 99);
-        let times: Vec<i64> = second.iter().filter(|c| c.type_ != "ExistingNamespacesClosed").map(|c| c.last_transition_time.0.as_second()).collect();
+        let times: Vec<i64> = second
+            .iter()
+            .filter(|c| c.type_ != "ExistingNamespacesClosed")
+            .map(|c| c.last_transition_time.0.as_second())
+            .collect();
         assert_eq!(times, [99, 99, 10]);
     }
 
