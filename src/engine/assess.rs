@@ -90,7 +90,8 @@ pub fn assess(
     let mut work = Work::default();
     for audit in &audits {
         let would = would(audit);
-        let mut finding = if audit.only_reports(ns, &holdings) { reported(would, held(audit, ns)) } else { audited(would) };
+        let mut finding =
+            if audit.only_reports(ns, &holdings) { reported(would, held(audit, ns), false) } else { audited(would) };
         if finding.state != NamespaceState::Reported {
             finding.problems.extend(opted_out(audit, ns));
         }
@@ -108,7 +109,8 @@ pub fn assess(
             found.frozen = true;
         }
         Decision::Reported(baseline) => {
-            let mut finding = reported(would(&baseline), held(&baseline, ns));
+            let waits = baselines.waits_to_be_closed(&baseline.name, ns, &holdings);
+            let mut finding = reported(would(&baseline), held(&baseline, ns), waits);
             if let Some(notice) = held(&baseline, ns) {
                 finding.hold(notice);
             }
@@ -309,15 +311,20 @@ fn would_change(drifts: &[Drift]) -> Option<(String, String)> {
     Some((drifts.first()?.policy.clone(), changes.join(", ")))
 }
 
-fn reported(would: Option<(String, String)>, held: Option<Problem>) -> Finding {
+/// The finding of a namespace that is only reported. `waits`: for a wave that closes it.
+fn reported(would: Option<(String, String)>, held: Option<Problem>, waits: bool) -> Finding {
     let would = match (would, held) {
         (Some((_, changes)), _) => changes,
         (None, Some(_)) => "leave it alone too, because the API server calls a Service there".to_owned(),
         (None, None) => "close it".to_owned(),
     };
-    let message = format!(
-        "the namespace is older than the baseline and holds none of its policies; existingNamespaces: Enforce would {would}"
-    );
+    let message = if waits {
+        format!("the namespace holds no policies of the baseline yet; a wave of the rollout will {would}")
+    } else {
+        format!(
+            "the namespace is older than the baseline and holds none of its policies; existingNamespaces: Enforce would {would}"
+        )
+    };
     Finding::wrong(NamespaceState::Reported, Problem { policy: None, reason: NoticeReason::ExistingNamespace.into(), message })
 }
 

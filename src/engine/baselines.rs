@@ -44,6 +44,10 @@ impl Engine {
             self.forget_baseline(&name);
             self.tracked.insert(name.clone(), new);
         }
+        let checked = self.tracked.get(&name).and_then(|tracked| tracked.checked.clone().ok());
+        if let Some(baseline) = checked {
+            self.remember_open(&name, &baseline);
+        }
         self.place(name.clone(), now);
         self.assess_first(&name);
         self.plans_changed(now);

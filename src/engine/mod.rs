@@ -8,6 +8,7 @@ mod bypasses;
 mod census;
 mod claims;
 pub mod clock;
+mod closing;
 mod crd_fields;
 mod dns;
 mod events;

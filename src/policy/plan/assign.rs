@@ -28,6 +28,8 @@ pub struct Baselines {
     awaiting: BTreeSet<Arc<str>>,
     /// For each baseline: the namespaces that its rollout has not reached, and what each of them keeps.
     behind: BTreeMap<Arc<str>, Behind>,
+    /// For each baseline: the open namespaces that a wave of its rollout will close.
+    to_close: BTreeMap<Arc<str>, BTreeSet<NamespaceName>>,
 }
 
 /// Namespaces that a rollout has not reached, and the revision of the baseline that each of them keeps.
@@ -137,6 +139,32 @@ impl Baselines {
         self.behind.get_mut(name).is_some_and(|behind| behind.remove(ns).is_some())
     }
 
+    /// Sets the open namespaces that a wave of the rollout of a baseline will close. Returns those that were set before.
+    pub fn set_to_close(&mut self, name: &Arc<str>, open: BTreeSet<NamespaceName>) -> BTreeSet<NamespaceName> {
+        let before = self.to_close.remove(name).unwrap_or_default();
+        if !open.is_empty() {
+            self.to_close.insert(name.clone(), open);
+        }
+        before
+    }
+
+    /// The open namespaces that a wave of the rollout of a baseline will close.
+    pub fn to_close(&self, name: &str) -> impl Iterator<Item = &NamespaceName> {
+        self.to_close.get(name).into_iter().flatten()
+    }
+
+    /// A namespace no longer waits for the wave that closes it.
+    pub fn close_now(&mut self, name: &str, ns: &NamespaceName) {
+        if let Some(open) = self.to_close.get_mut(name) {
+            open.remove(ns);
+        }
+    }
+
+    /// Whether an open namespace waits for the wave of a baseline that closes it.
+    pub fn waits_to_be_closed(&self, name: &str, ns: &Namespace, holdings: &Holdings) -> bool {
+        !holdings.any && self.to_close.get(name).is_some_and(|open| open.contains(&ns.name))
+    }
+
     /// The state of the baseline with this name.
     pub fn known(&self, name: &str) -> Known<'_> {
         match self.by_name.get(name) {
@@ -185,6 +213,8 @@ pub struct Holdings {
     pub opted_out: Option<Timestamp>,
     /// The baselines named by the labels of our policies.
     pub baselines: BTreeSet<Arc<str>>,
+    /// The default-denies that are there, each with the baseline that its label names.
+    pub denies: Vec<(Role, Arc<str>)>,
     /// The baseline whose plan the namespace was last seen to hold. Unlike a label, this cannot be forged.
     pub owner: Option<Arc<str>>,
     /// The last 32 bits of the resourceVersion with which the operator saw the namespace appear. `None` if a list named it first.
@@ -201,11 +231,22 @@ pub enum Decision {
     /// An invalid or suspended baseline holds the namespace, or the namespace would lose a default-deny by a change that awaits
     /// confirmation. The operator writes and removes nothing.
     Frozen(Arc<str>),
-    /// The namespace is older than the baseline and holds no policy of ours: the operator only reports it.
+    /// The namespace holds no policy of ours, and is older than the baseline or waits for a wave that closes it: the operator only reports
+    /// it.
     Reported(Arc<Baseline>),
     /// The operator keeps this baseline's policies here: those that its spec asks for, or a former revision until a rollout
     /// reaches the namespace. If the namespace is being deleted: those of them that still exist.
     Protected(Arc<Baseline>),
+}
+
+/// The baselines that may apply to a namespace.
+struct Candidates {
+    /// Audit baselines that select it.
+    audits: Vec<Arc<Baseline>>,
+    /// Enforce baselines that select it, the highest precedence first.
+    enforcing: Vec<Arc<Baseline>>,
+    /// The invalid or suspended baseline that keeps the namespace as it is.
+    frozen_by: Option<Arc<str>>,
 }
 
 /// The decision, and the other baselines that select the namespace.
@@ -213,8 +254,6 @@ pub enum Decision {
 pub struct Assignment {
     /// What the operator does in the namespace.
     pub decision: Decision,
-    /// The default-denies that are there, each with the baseline that its label names.
-    pub denies: Vec<(Role, Arc<str>)>,
     /// Enforce baselines that select the namespace but have a lower precedence.
     pub shadowed: Vec<Arc<Baseline>>,
     /// Audit baselines that select the namespace.
@@ -240,16 +279,6 @@ impl Baselines {
         let (audits, enforcing): (Vec<_>, Vec<_>) =
             self.valid.iter().filter(|b| !b.deleting && b.selects(ns)).cloned().partition(|b| b.mode == Mode::Audit);
         // A label can be forged, and a forged label that names a stalled baseline must not stop repairs. So the label freezes
-/// The baselines that may apply to a namespace.
-struct Candidates {
-    /// Audit baselines that select it.
-    audits: Vec<Arc<Baseline>>,
-    /// Enforce baselines that select it, the highest precedence first.
-    enforcing: Vec<Arc<Baseline>>,
-    /// The invalid or suspended baseline that keeps the namespace as it is.
-    frozen_by: Option<Arc<str>>,
-}
-
         // nothing if the known owner is valid, or if a policy names a valid baseline that selects the namespace.
         let owner = holdings.owner.as_ref().and_then(|owner| self.by_name.get(owner));
         let known_owner = owner.is_some() || enforcing.iter().any(|b| holdings.baselines.contains(&b.name));
@@ -275,7 +304,7 @@ struct Candidates {
             return Assignment { decision: Decision::Unselected, shadowed: vec![], audits };
         }
         let winner = enforcing.remove(0);
-        let decision = if winner.only_reports(ns, holdings) {
+        let decision = if winner.only_reports(ns, holdings) || self.waits_to_be_closed(&winner.name, ns, holdings) {
             Decision::Reported(winner)
         } else {
             let kept = self.behind(&winner.name).and_then(|behind| behind.get(&ns.name)).cloned();
@@ -295,7 +324,7 @@ impl Baseline {
 
     /// Whether the namespace was there before the baseline. Creation times have whole seconds. Within one second, only a namespace that
     /// the operator saw appear after the baseline is newer: a mistake in the other direction would cut off what runs there.
-    fn is_younger(&self, ns: &Namespace, holdings: &Holdings) -> bool {
+    pub fn is_younger(&self, ns: &Namespace, holdings: &Holdings) -> bool {
         // What happened within a second is near in versions, so their last bits show which one is later.
         let is_later = |version: u32, before: u32| (1..1 << 31).contains(&version.wrapping_sub(before));
         let appeared_later = || holdings.appeared.zip(self.first_seen).is_some_and(|(at, before)| is_later(at.get(), before));
