@@ -472,8 +472,8 @@ pub async fn fence(world: &World, plan: &Plan, labels: &[(&str, &str)]) -> Strin
     namespace
 }
 
-/// The operator's writes since `mark`, except for its Lease. Also leaves out the labels of namespaces if the suites run with all
-/// components.
+/// The operator's writes since `mark`, except for its Lease and the Events about the state of a baseline. Also leaves out the labels of
+/// namespaces if the suites run with all components.
 pub fn writes_since(world: &World, mark: AuditMark) -> Vec<AuditEntry> {
     let entries = world.audit().unwrap().since(mark).unwrap();
     let writes = writes_by(&entries, &World::operator_user()).into_iter().filter(|write| !goes_without_saying(write));
@@ -481,7 +481,14 @@ pub fn writes_since(world: &World, mark: AuditMark) -> Vec<AuditEntry> {
 }
 
 pub fn goes_without_saying(write: &AuditEntry) -> bool {
-    write.resource == "leases" || (components_on() && write.resource == "namespaces")
+    write.resource == "leases" || (components_on() && write.resource == "namespaces") || tells_a_state(write)
+}
+
+/// Whether this is an Event about the state of a baseline, such as that of a sentinel which gets its first namespace. `honest_ready` shows
+/// how many there are.
+pub fn tells_a_state(write: &AuditEntry) -> bool {
+    let ends = |end: &str| write.name.ends_with(end);
+    write.resource == "events" && (ends(".baselineready") || ends(".baselinenotready"))
 }
 
 /// Those of the writes that concern the policies of a namespace.

@@ -1,5 +1,7 @@
 //! The state of each set that the operator watches: whether it is listed, and if not, why, and how long decisions wait for it. Decisions,
 //! `/readyz`, conditions and messages all use this state. Time is an argument.
+//!
+//! One file: the waits of all sets are one table, and a third of it is its tests.
 
 use std::{
     collections::BTreeMap,
