@@ -261,7 +261,7 @@ impl Engine {
         }
         let closes = |role| baseline.is_some_and(|b| b.planned(namespace).any(|(_, policy)| policy.role == role));
         let planned = Closed { ingress: closes(Role::DefaultDenyIngress), egress: closes(Role::DefaultDenyEgress) };
-        if self.observed.to_be_closed(name, planned) {
+        if self.observed.keep_closed(name, planned) {
             self.dirty.push(name.clone(), true);
         }
     }

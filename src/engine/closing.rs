@@ -29,7 +29,7 @@ impl Engine {
     }
 
     /// The open namespaces that the baseline closes from now on, one wave after the other. A new namespace is not among them: it never waits.
-    pub(super) fn to_close(&mut self, name: &Arc<str>, target: &Baseline) -> BTreeSet<NamespaceName> {
+    pub(super) fn find_to_close(&mut self, name: &Arc<str>, target: &Baseline) -> BTreeSet<NamespaceName> {
         let open = self.rollouts.open.remove(name).unwrap_or_default();
         let waiting = self.baselines.set_to_close(name, BTreeSet::new());
         let under_way = self.rollouts.under_way.get(name);

@@ -88,7 +88,7 @@ impl Engine {
             return;
         };
         let formers = self.formers(name, &target);
-        let to_close = self.to_close(name, &target);
+        let to_close = self.find_to_close(name, &target);
         if formers.is_empty() && to_close.is_empty() && !self.closes_now(name, &target) {
             self.end_rollout(name);
             self.show_rollout(name, now);

@@ -149,7 +149,7 @@ async fn a_watch_that_fails_for_more_than_a_minute_makes_ready_unknown_until_it_
     proxy.on(of_opt_outs, When::Always, Fault::Answer(503, Moment::Before));
     proxy.cut_watches();
     let fails = |status: &PolicyBaselineStatus| ready(status) == "Unknown WatchFailing";
-    let status = until_status_within(&world, PLATFORM, "a watch fails", TIMEOUT + Duration::from_secs(60), fails).await;
+    let status = until_status_within(&world, PLATFORM, "a watch fails", TIMEOUT + Duration::from_mins(1), fails).await;
     let message = condition(&status, "Ready").message;
     assert!(message.starts_with("watching baselineoptouts has failed for more than a minute"), "{message}");
     assert_eq!(condition(&status, "ExistingNamespacesClosed").status, "Unknown");

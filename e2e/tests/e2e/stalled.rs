@@ -36,12 +36,12 @@ async fn until_stalled(world: &World, name: &str, reason: &str) -> PolicyBaselin
     status
 }
 
-/// Removes a rule from the schema of the spec: `rule` of the field or of the spec at `path`.
-async fn without_rule(world: &World, path: &str, rule: &str) {
+/// Removes a rule from the schema of a field of the spec, or of the spec itself.
+async fn without_rule(world: &World, field: &str, rule: &str) {
     let crds: Api<CustomResourceDefinition> = Api::all(world.admin());
     let name = "policybaselines.policybaseline.io";
     let mut crd = serde_json::to_value(crds.get(name).await.unwrap()).unwrap();
-    let schema = crd.pointer_mut(&format!("/spec/versions/0/schema/openAPIV3Schema/properties/spec{path}")).unwrap();
+    let schema = crd.pointer_mut(&format!("/spec/versions/0/schema/openAPIV3Schema/properties/spec{field}")).unwrap();
     assert!(schema.as_object_mut().unwrap().remove(rule).is_some());
     let patch = Patch::Merge(json!({ "spec": { "versions": crd["spec"]["versions"] } }));
     crds.patch(name, &PatchParams::default(), &patch).await.unwrap();

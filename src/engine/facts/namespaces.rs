@@ -211,7 +211,7 @@ impl Observed {
 
     /// Called with the directions that a plan closes here. Once a policy is gone that no plan contains, its direction counts as never
     /// closed. Returns whether that changed.
-    pub fn to_be_closed(&mut self, name: &NamespaceName, planned: Closed) -> bool {
+    pub fn keep_closed(&mut self, name: &NamespaceName, planned: Closed) -> bool {
         let Some(entry) = self.entries.get_mut(name) else { return false };
         let there = entry.closed();
         let Some(namespace) = &mut entry.namespace else { return false };

@@ -24,7 +24,7 @@ const DNS_PATIENCE: Duration = Duration::from_secs(10);
 const RELIST_PATIENCE: Duration = Duration::from_secs(45);
 
 /// How long a watch must fail until statuses say that what they show may be old.
-const WATCH_PATIENCE: Duration = Duration::from_secs(60);
+const WATCH_PATIENCE: Duration = Duration::from_mins(1);
 
 /// A watch that has not failed again for so long works: it is tried every few seconds, and success says nothing.
 const WELL_AGAIN: Duration = Duration::from_secs(45);
