@@ -334,6 +334,7 @@ impl Baseline {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -568,6 +569,50 @@ mod tests {
         assert_eq!(gone.opened_by(&ns(), &opted_out), None);
         assert_eq!(gone.opened_by(&Namespace { terminating: true, ..ns() }, &held_by("b")), None);
         assert_eq!(gone.concerned(&ns(), &held_by("b")), [Arc::from("b")].into());
+    }
+
+    /// A baseline of this name that a change may have left with anything. `None`: it is gone.
+    fn changed(name: &'static str) -> impl Strategy<Value = Option<Baseline>> {
+        let policies =
+            proptest::sample::subsequence(vec!["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"], 1..=3);
+        let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+        let all = (policies, -1..2, proptest::sample::select(vec!["Enforce", "Enforce", "Audit"]), flags);
+        proptest::option::weighted(
+            0.9,
+            all.prop_map(move |(policies, priority, mode, (excluded, suspended, removed, keeps))| {
+                let mut spec = json!({"policies": policies, "priority": priority, "mode": mode});
+                spec["deletionPolicy"] = json!(if keeps { "Orphan" } else { "Delete" });
+                if excluded {
+                    spec["excludeNamespaces"] = json!(["a"]);
+                }
+                let mut baseline = checked_at(name, OLD, spec);
+                (baseline.suspended, baseline.deleting) = (suspended && !removed, removed);
+                baseline
+            }),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn no_change_takes_a_default_deny_away_while_it_awaits_confirmation(b in changed("b"), c in changed("c")) {
+            let mut baselines = all([b, c].into_iter().flatten().collect());
+            let (ns, held) = (namespace("a", &[]), held_by("b"));
+            let before = baselines.decide(&ns, &held).decision;
+            let keeps = |baselines: &Baselines, decision: &Decision| match decision {
+                Decision::Frozen(_) => true,
+                Decision::Protected(winner) => {
+                    held.denies.iter().all(|(role, owner)| winner.closes_by(*role, &ns) || !baselines.may_remove(owner))
+                }
+                _ => !baselines.may_remove("b"),
+            };
+            let opened = baselines.opened_by(&ns, &held);
+            prop_assert!(opened.is_none() == keeps(&baselines, &before), "{before:?}");
+            if let Some(name) = opened {
+                baselines.await_confirmation(&name, true);
+                let decision = baselines.decide(&ns, &held).decision;
+                prop_assert!(matches!(&decision, Decision::Frozen(by) if *by == name), "{decision:?}");
+            }
+        }
     }
 
     #[test]
