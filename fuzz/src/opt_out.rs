@@ -126,7 +126,7 @@ fn keeps_to_its_roles_and_its_time(opt_out: &OptOut, baseline: &Baseline, within
         serves: None,
         closed: Closed::default(),
     };
-    let planned: Vec<Role> = baseline.planned(&namespace).map(|(_, policy)| policy.role).collect();
+    let planned: Vec<Role> = baseline.planned(&namespace).filter_map(|(_, policy)| policy.role()).collect();
     for role in Role::VARIANTS.iter().copied() {
         let is_away = verdict.until().is_some() && opt_out.roles.contains(role);
         assert_eq!(planned.contains(&role), !is_away, "{role:?} at {now}");

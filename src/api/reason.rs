@@ -161,6 +161,11 @@ pub enum ConditionType {
     ExistingNamespacesClosed,
     /// Whether nothing is known of a network plugin that enforces policies. Absent until the operator has looked for one.
     EnforcementUnknown,
+    /// Whether allows with `kubernetesAPI` let pods reach the API server. Present only while they may not.
+    #[strum(serialize = "KubernetesAPICoverage")]
+    KubernetesApiCoverage,
+    /// An allow opens to everybody, and its owner has confirmed that. Present only while there is one.
+    OpensToEverybody,
     /// Another baseline with the same priority selects the same namespace. Present only while this is so.
     PriorityTied,
     /// Everything that was planned is in place.
@@ -224,6 +229,8 @@ pub mod state {
     pub const ALL_CLOSED: &str = "AllClosed";
     /// The audit of all selected namespaces is complete.
     pub const AUDITED: &str = "Audited";
+    /// The owner of the baseline has confirmed it.
+    pub const ACKNOWLEDGED: &str = "Acknowledged";
     /// Policies are being written.
     pub const WRITING: &str = "WritingPolicies";
     /// Writes failed; the operator retries them.

@@ -258,7 +258,7 @@ fn opted_out(baseline: &Baseline, ns: &Namespace) -> Vec<Problem> {
     let problem = |(policy, opt_out): (&Rendered, &OptOut)| {
         let OptOut { name, expires, approval, .. } = opt_out;
         let approval = approval.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
-        let message = format!("{} is not planned until {expires}, because of the opt-out {name}{approval}", policy.role);
+        let message = format!("{} is not planned until {expires}, because of the opt-out {name}{approval}", policy.purpose);
         Problem { policy: Some(policy.name.clone()), reason: NoticeReason::OptedOut.into(), message }
     };
     baseline.opted_out(ns).map(problem).collect()
@@ -280,16 +280,22 @@ fn orphans(ns: &Namespace, entry: &Entry, baselines: &Baselines, decision: &Deci
 /// The notice that the namespace is left alone, because the API server calls a Service there.
 fn held(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
     let caller = baseline.holds(ns)?;
-    let message = format!(
-        "{caller} here, and default-denies would block that and cut its pods off from the API server: the namespace is left open in both directions. Name it in excludeNamespaces, or allow both by policies of your own and set controlPlaneBackends: Enforce"
-    );
+    let message = if baseline.plans(Role::DefaultDenyEgress, ns) {
+        format!(
+            "{caller} here, and default-deny-ingress would block that: ingress is left open. Egress is closed, because an allow lets every pod reach the API server. Name the namespace in excludeNamespaces, or let the API server in by a policy of your own and set controlPlaneBackends: Enforce"
+        )
+    } else {
+        format!(
+            "{caller} here, and default-denies would block that and cut its pods off from the API server: the namespace is left open in both directions. Name it in excludeNamespaces, or allow both by policies of your own and set controlPlaneBackends: Enforce. An allow with kubernetesAPI for all its pods lets its egress be closed"
+        )
+    };
     Some(Problem { policy: None, reason: NoticeReason::ServesControlPlane.into(), message })
 }
 
 /// The problem that the namespace is closed although the API server calls a Service there. Its policies stay; its owner decides.
 fn blocked(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
     let (caller, role) = baseline.blocks(ns)?;
-    let policy = baseline.planned(ns).find(|(_, policy)| policy.role == role)?.1.name.clone();
+    let policy = baseline.planned(ns).find(|(_, policy)| policy.role() == Some(role))?.1.name.clone();
     let what = if role == Role::DefaultDenyIngress { "blocks that" } else { "cuts the pods off from the API server" };
     let message = format!(
         "{caller} here, and this policy {what}, unless another policy allows the API server. Name the namespace in excludeNamespaces, or add such policies and set controlPlaneBackends: Enforce"

@@ -259,7 +259,7 @@ impl Engine {
         if frozen || namespace.closed == Closed::default() {
             return;
         }
-        let closes = |role| baseline.is_some_and(|b| b.planned(namespace).any(|(_, policy)| policy.role == role));
+        let closes = |role| baseline.is_some_and(|b| b.planned(namespace).any(|(_, policy)| policy.role() == Some(role)));
         let planned = Closed { ingress: closes(Role::DefaultDenyIngress), egress: closes(Role::DefaultDenyEgress) };
         if self.observed.keep_closed(name, planned) {
             self.dirty.push(name.clone(), true);

@@ -134,7 +134,9 @@ impl Engine {
             (None, Some(install)) => (InstallOwnership::Waits, another(install)),
             (None, None) => {
                 let in_this_cluster = |baseline: Arc<Baseline>| {
-                    Arc::new(Baseline::clone(&baseline).with_dns(&self.dns.cluster).first_seen_at(first_seen))
+                    Arc::new(
+                        Baseline::clone(&baseline).with_cluster(&self.dns.cluster, &self.api.cluster).first_seen_at(first_seen),
+                    )
                 };
                 (InstallOwnership::Ours, tracked.checked.clone().map(in_this_cluster))
             }

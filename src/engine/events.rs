@@ -34,6 +34,7 @@ impl Engine {
         self.forget_rollouts();
         self.tracked.values_mut().for_each(|tracked| tracked.take_over(now.instant));
         self.recall_dns(now);
+        self.recall_api(now);
         self.plans_changed(now);
     }
 
@@ -68,6 +69,7 @@ impl Engine {
             Event::Revision(change) => self.on_revision(change, now),
             Event::Configuration(kind, change) => self.on_configuration(kind, change, now),
             Event::Dns(event) => self.on_dns(*event, now),
+            Event::KubernetesApi(event) => self.on_api(event, now),
             Event::Plugin(of, change) => self.on_plugin(of, change, now),
         }
     }

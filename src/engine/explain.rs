@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::{
-        NamespaceName, Role,
+        NamespaceName, Purpose, Role,
         backends::ConfigurationKind,
         baseline::Discovery,
         reason::{NoticeReason, ViolationReason},
@@ -76,6 +76,10 @@ impl Engine {
         if asks(|baseline| baseline.dns_status.discovery == Discovery::Auto) {
             let means = "DNS that only these name is shown as the stored statuses list it, so what was found since then is missing from the plan shown here";
             unread.push((self.unread_dns().map(Into::into).collect(), means));
+        }
+        if self.needs_api() {
+            let means = "addresses of the API server that only these name are shown as the stored statuses list them";
+            unread.push((self.unread_api().map(Into::into).collect(), means));
         }
         let unread = unread.into_iter().filter(|(resources, _)| !resources.is_empty());
         unread
@@ -155,6 +159,7 @@ impl Engine {
         };
         let mut rows = Vec::new();
         let mut named: Vec<&str> = Vec::new();
+        let unplanned: Vec<(Purpose, bool, String)> = baseline.iter().flat_map(|b| b.unplanned_allows(ns)).collect();
         for (_, policy) in baseline.into_iter().flat_map(|b| b.planned(ns)) {
             let drift = found.drifts.iter().find(|drift| drift.policy == policy.name);
             let state = match entry.policies.get(&policy.name) {
@@ -162,16 +167,22 @@ impl Engine {
                 Some(print) if !print.ours && drift.is_none() => "of somebody else: it would be adopted".to_owned(),
                 Some(_) => drift.map_or_else(|| "as planned".to_owned(), differs),
             };
+            let only = unplanned.iter().find(|(purpose, ..)| *purpose == policy.purpose);
+            let only = only.map(|(.., why)| format!("; only one direction of it: {why}")).unwrap_or_default();
+            let open = baseline.and_then(|b| b.opening(policy)).map(|what| format!("; opens to everybody: it {what}"));
+            let state = format!("{state}{only}{}", open.unwrap_or_default());
             named.push(&policy.name);
-            rows.push(Policy { name: Some(policy.name.clone()), role: Some(policy.role), state, created: None });
+            rows.push(Policy { name: Some(policy.name.clone()), purpose: Some(policy.purpose.clone()), state, created: None });
         }
-        for role in Role::VARIANTS.iter().copied().filter(|_| baseline.is_some()) {
-            if let Some(why) = baseline.and_then(|b| b.why_not_planned(role, ns)) {
-                rows.push(Policy { name: None, role: Some(role), state: format!("not planned: {why}"), created: None });
-            }
+        let missing =
+            |purpose, why| Policy { name: None, purpose: Some(purpose), state: format!("not planned: {why}"), created: None };
+        if let Some(baseline) = baseline {
+            let roles = Role::VARIANTS.iter().filter_map(|role| Some(missing((*role).into(), baseline.why_without(*role, ns)?)));
+            let allows = baseline.unplanned_allows(ns).filter(|(_, is_partly_planned, _)| !is_partly_planned);
+            rows.extend(roles.chain(allows.map(|(purpose, _, why)| missing(purpose, why))));
         }
         for (name, print) in entry.policies.iter().filter(|(name, _)| !named.contains(&&***name)) {
-            rows.push(Policy { name: Some(name.to_string()), role: None, state: self.stands(print, decision), created: None });
+            rows.push(Policy { name: Some(name.to_string()), purpose: None, state: self.stands(print, decision), created: None });
         }
         rows
     }

@@ -26,7 +26,7 @@ impl Engine {
             let Some(entry) = self.observed.get(&name) else { continue };
             let Assessment { drifts, baseline, .. } = self.assess(&name, entry, now);
             let found = drifts.len();
-            let drifts = self.writable(&name, drifts, now);
+            let drifts = self.writable(&name, baseline.as_deref(), drifts, now);
             if drifts.is_empty() {
                 continue;
             }

@@ -18,6 +18,7 @@ mod installs;
 pub mod inventory;
 mod jobs;
 mod kept;
+mod kubernetes_api;
 mod namespace_labels;
 mod opt_outs;
 mod orphans;

@@ -104,6 +104,7 @@ impl Engine {
             .chain(self.outbox.wakes(now))
             .chain(self.dns_wake(now.instant))
             .chain(self.statuses_wait_for_dns(now.instant))
+            .chain(self.api_wake(now.instant))
             .chain(self.backends.ending.values().min().copied())
             .chain(self.rollouts.next)
             .chain(self.announces_until())

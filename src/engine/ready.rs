@@ -10,6 +10,9 @@ use super::{
     outbox::baseline_status::BaselineState,
 };
 
+/// What the operator looks for in the cluster.
+const IS_OF_DISCOVERY: [WatchedSet; 2] = [WatchedSet::Dns, WatchedSet::KubernetesApi];
+
 impl Engine {
     /// Whether every watched set is listed, or decisions no longer wait for it. Before that nothing is decided.
     pub fn is_synced(&self) -> bool {
@@ -18,19 +21,20 @@ impl Engine {
 
     /// The lists that are still missing, each with its reason, as `/readyz` shows them. Empty when none is missing.
     pub fn waits(&self) -> impl Iterator<Item = String> {
-        // DNS sources never make an instance unready: there may be none, and decisions wait for them only a few seconds.
-        let sets = WatchedSet::all().filter(|set| *set != WatchedSet::Dns && self.is_waited_for(*set));
+        // These never make an instance unready: there may be none, and decisions wait for them only a few seconds.
+        let sets = WatchedSet::all().filter(|set| !IS_OF_DISCOVERY.contains(set) && self.is_waited_for(*set));
         let sets = sets.filter_map(|set| Some(format!("{}: {}", set.as_str(), self.readiness.waits(set)?)));
         sets.chain(self.missing_words()).chain(self.elder_words())
     }
 
-    /// Whether decisions wait for this set. Only rollouts need revisions, so these count only if a baseline has a rollout. Only the status
-    /// shows the network plugin.
+    /// Whether decisions wait for this set. Only rollouts need revisions, so these count only if a baseline has a rollout. Only some
+    /// allows need the API server's addresses. Only the status shows the network plugin.
     fn is_waited_for(&self, set: WatchedSet) -> bool {
         let asks = |t: &BaselineState| t.checked.as_ref().is_ok_and(|b| b.rollout.is_some());
         match set {
             WatchedSet::Plugins => false,
             WatchedSet::Revisions => self.tracked.values().any(asks),
+            WatchedSet::KubernetesApi => self.needs_api(),
             _ => true,
         }
     }
@@ -43,6 +47,7 @@ impl Engine {
         }
         if self.readiness.is_required_listed() {
             self.wait_for_dns(now);
+            self.wait_for_api(now);
         }
         self.begin_if_synced(was_synced, now);
     }

@@ -136,7 +136,7 @@ impl Engine {
         let mut formers = Vec::new();
         for revision in revisions {
             match target.at(revision, self.installs.own()) {
-                Ok(former) => formers.push(Arc::new(former.with_dns(&self.dns.cluster))),
+                Ok(former) => formers.push(Arc::new(former.with_cluster(&self.dns.cluster, &self.api.cluster))),
                 Err(error) => {
                     warn!(baseline = %name, revision = %revision.id, "a former revision is ignored: {error}");
                     // The first one reached all namespaces. A revision of an unfinished rollout cannot replace it.

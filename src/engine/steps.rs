@@ -9,11 +9,14 @@ use super::{
     facts::entry::{ChangeOrigin, Entry},
     jobs::cause,
     sample::MetricSample,
-    writes::Cause,
+    writes::{Cause, closes_anew, is_allow},
 };
 use crate::{
     api::NamespaceName,
-    policy::drift::{Drift, Fingerprint, Repair},
+    policy::{
+        drift::{Drift, Fingerprint, Repair},
+        plan::Baseline,
+    },
 };
 
 /// How many namespaces one call assesses before events are handled again: about 5 ms of work.
@@ -71,6 +74,7 @@ impl Engine {
         self.note_failing_watches(now);
         let was_synced = self.is_synced();
         self.dns_due(now);
+        self.api_due(now);
         self.begin_if_synced(was_synced, now);
         self.wait_for_backends(now);
         self.wait_for_revisions(now);
@@ -240,23 +244,34 @@ impl Engine {
         }
         let is_urgent = |entry: &Entry| entry.standing == ChangeOrigin::Touched || !entry.was_ours();
         let urgent = self.observed.get(pass.name).is_some_and(is_urgent);
-        let drifts = self.writable(pass.name, std::mem::take(&mut pass.found.drifts), pass.now);
+        let baseline = pass.found.baseline.as_deref();
+        let drifts = self.writable(pass.name, baseline, std::mem::take(&mut pass.found.drifts), pass.now);
         if !drifts.is_empty() {
             self.ready.push(pass.name.clone(), urgent);
         }
     }
 
     /// The drifts that may be repaired now. Removals wait until all planned policies are there. The plan or the namespace may change
-    /// during the writes, so removals are decided after them.
-    pub(super) fn writable(&self, ns: &NamespaceName, mut drifts: Vec<Drift>, now: Now) -> Vec<Drift> {
+    /// during the writes, so removals are decided after them. While an allow cannot be written, nothing is closed anew.
+    pub(super) fn writable(
+        &self,
+        ns: &NamespaceName,
+        baseline: Option<&Baseline>,
+        mut drifts: Vec<Drift>,
+        now: Now,
+    ) -> Vec<Drift> {
         let all_there = drifts.iter().all(Drift::is_removal);
         let has_budget = self.outbox.policies.has_budget(ns, now.instant);
-        drifts.retain(|d| {
+        let is_due = |d: &Drift| {
             d.fix != Repair::WaitForFinalizer
                 && (all_there || !d.is_removal())
                 && self.outbox.policies.allows(ns, &d.policy, d.class.opens() && !d.fix.concerns_finalizers(), now.instant)
                 && (has_budget || self.closes_an_opening(ns, d))
-        });
+        };
+        let an_allow_waits = drifts.iter().any(|d| is_allow(baseline, d) && !is_due(d));
+        let entry = self.observed.get(ns);
+        let closes = |d: &Drift| entry.is_some_and(|entry| closes_anew(baseline, d, cause(entry, d)));
+        drifts.retain(|d| is_due(d) && !(an_allow_waits && closes(d)));
         drifts
     }
 

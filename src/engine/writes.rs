@@ -7,10 +7,14 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::{
     api::{
-        NamespaceName,
+        NamespaceName, Purpose,
+        names::DENIES,
         reason::{EventReason, Failure},
     },
-    policy::{drift::Drift, plan::Baseline},
+    policy::{
+        drift::{Class, Drift, Repair},
+        plan::Baseline,
+    },
 };
 
 /// Why a policy was not as planned.
@@ -44,18 +48,73 @@ pub struct Job {
     pub tasks: Vec<Task>,
 }
 
+/// The phases of a job, in their order. The writes of a phase are sent at the same time, and those of the next one after their answers.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum WritePhase {
+    /// Allows: what they let through must not be interrupted when the namespace is closed.
+    Allows,
+    /// All else that is planned.
+    Planned,
+    /// Default-denies that are no longer planned. As long as they are there, what other policies let through must go on.
+    NoLongerDenied,
+    /// All else that is no longer planned.
+    NoLongerPlanned,
+}
+
 impl Job {
     /// The name of the baseline whose policies are written; empty when they are only removed.
     pub fn baseline_name(&self) -> &str {
         self.baseline.as_ref().map(|baseline| &*baseline.name).unwrap_or_default()
     }
 
-    /// Puts the removals last. Returns how many tasks come before them.
+    /// Puts the tasks into the order of their phases. Returns how many tasks come before the removals.
     pub fn put_in_order(&mut self) -> usize {
-        let is_removal = |task: &Task| task.drift.is_removal();
-        self.tasks.sort_by_key(is_removal);
-        self.tasks.partition_point(|task| !is_removal(task))
+        let baseline = self.baseline.clone();
+        self.tasks.sort_by_key(|task| phase(baseline.as_deref(), &task.drift));
+        self.tasks.partition_point(|task| !task.drift.is_removal())
     }
+
+    /// Of the tasks that have no result yet: those to send next, all at the same time. `false` of a task that must not be sent, because a
+    /// write that must come first failed. The tasks must be in order.
+    pub fn next_writes(&self, results: &[Result<Wrote, WriteError>]) -> Vec<bool> {
+        let baseline = self.baseline.as_deref();
+        let left = self.tasks.get(results.len()..).unwrap_or_default();
+        let Some(next) = left.first().map(|task| phase(baseline, &task.drift)) else { return vec![] };
+        let all_before = removals_may_follow(results);
+        let may_send = |task: &Task| match next {
+            WritePhase::Allows => true,
+            WritePhase::Planned => all_before || !closes_anew(baseline, &task.drift, task.cause),
+            WritePhase::NoLongerDenied | WritePhase::NoLongerPlanned => all_before,
+        };
+        left.iter().take_while(|task| phase(baseline, &task.drift) == next).map(may_send).collect()
+    }
+}
+
+fn phase(baseline: Option<&Baseline>, drift: &Drift) -> WritePhase {
+    let is_deny = || DENIES.into_iter().any(|role| drift.policy.ends_with(role.suffix()));
+    match purpose(baseline, drift) {
+        _ if drift.is_removal() && is_deny() => WritePhase::NoLongerDenied,
+        _ if drift.is_removal() => WritePhase::NoLongerPlanned,
+        Some(Purpose::Allow(_)) => WritePhase::Allows,
+        Some(Purpose::Role(_)) | None => WritePhase::Planned,
+    }
+}
+
+/// The purpose of the policy that is applied; `None` if none is applied.
+fn purpose<'a>(baseline: Option<&'a Baseline>, drift: &Drift) -> Option<&'a Purpose> {
+    let Repair::Apply { index, .. } = &drift.fix else { return None };
+    baseline?.policies.get(*index).map(|policy| &policy.purpose)
+}
+
+/// Whether an allow is applied.
+pub fn is_allow(baseline: Option<&Baseline>, drift: &Drift) -> bool {
+    matches!(purpose(baseline, drift), Some(Purpose::Allow(_)))
+}
+
+/// Whether the write closes what was open, and not only because somebody else took a default-deny away.
+pub fn closes_anew(baseline: Option<&Baseline>, drift: &Drift, cause: Cause) -> bool {
+    let is_new = matches!(drift.class, Class::Missing | Class::Unmanaged) && cause != Cause::Others;
+    is_new && purpose(baseline, drift).is_some_and(Purpose::denies)
 }
 
 /// The result of one write without an error.

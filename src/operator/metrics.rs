@@ -17,7 +17,7 @@ use super::{
     prometheus_text::{Format, Word, as_text},
 };
 use crate::{
-    api::{Role, baseline::NamespaceCounts, reason::Failure},
+    api::{PurposeKind, Role, baseline::NamespaceCounts, reason::Failure},
     cluster::{
         telemetry::{Verb, WriteOutcome},
         watch::{PLUGINS_WATCH, REVISIONS_WATCH, WATCHES},
@@ -199,7 +199,7 @@ impl Metrics {
     fn start_at_zero(&self) {
         self.set_namespaces(&NamespaceCounts::default());
         self.set_rollouts([0; 3], 0);
-        let roles = || Role::VARIANTS.iter().map(Role::into_str);
+        let roles = || PurposeKind::VARIANTS.iter().map(PurposeKind::into_str);
         for class in Class::VARIANTS {
             for role in roles().chain([NO_ROLE]) {
                 drop(self.drift.get_or_create(&DriftKind { class: Word(class.into_str()), role: Word(role) }));
@@ -300,14 +300,14 @@ impl Metrics {
         }
     }
 
-    /// Somebody else changed a policy of this role; `None` if no plan names the policy.
-    fn drift(&self, class: Class, role: Option<Role>) {
+    /// Somebody else changed a policy of this kind; `None` if no plan names the policy.
+    fn drift(&self, class: Class, role: Option<PurposeKind>) {
         let role = Word(role.map_or(NO_ROLE, |role| role.into_str()));
         self.drift.get_or_create(&DriftKind { class: Word(class.into_str()), role }).inc();
     }
 
-    /// A policy of this role became contested; `None` if no plan names the policy.
-    fn contested(&self, role: Option<Role>) {
+    /// A policy of this kind became contested; `None` if no plan names the policy.
+    fn contested(&self, role: Option<PurposeKind>) {
         self.contested.get_or_create(&Contest { role: Word(role.map_or(NO_ROLE, |role| role.into_str())) }).inc();
     }
 
@@ -416,7 +416,7 @@ seconds. This page is generated from the code.
     const VALUES_HEAD: &str = "
 ## Values of the labels
 
-- `role`: `none` means a policy that its baseline no longer plans. The operator removes such a policy, and does not count that as drift. So the series with `none`, and those
+- `role`: `allow` means any of the allows, because no label names an object. `none` means a policy that its baseline no longer plans. The operator removes such a policy, and does not count that as drift. So the series with `none`, and those
   with the class `stale`, stay at 0. The other classes are explained [here](status.md#drift-statusrecentdrift-and-events-in-the-namespace).
 - `outcome` of `policy_baseline_repairs_total`:
   - `created`: a policy was created in a namespace that is new to the operator. So a new namespace counts once for each of its policies.
@@ -545,7 +545,7 @@ seconds. This page is generated from the code.
         let metrics = Metrics::default();
         let series = |m: &Metrics| m.text(Format::OpenMetrics).lines().filter(|l| !l.starts_with('#')).count();
         let before = series(&metrics);
-        metrics.drift(Class::Missing, Some(Role::DefaultDenyEgress));
+        metrics.drift(Class::Missing, Some(PurposeKind::DefaultDenyEgress));
         metrics.drift(Class::Stale, None);
         metrics.repair(Outcome::Failed);
         metrics.write(Verb::Apply, WriteOutcome::Failed(Failure::Throttled));

@@ -4,6 +4,7 @@ mod backoff;
 mod dns;
 mod installs;
 mod kinds;
+mod kubernetes_api;
 mod plugins;
 pub mod stream;
 
@@ -29,7 +30,8 @@ pub fn everything_to_decide(
     let kinds = kinds::everything(watches, own_namespace, telemetry);
     let installs = installs::everything(watches, requests, own_namespace, telemetry);
     let dns = dns::everything(watches, resolv_conf, telemetry);
-    select(select(kinds, installs), dns)
+    let api = kubernetes_api::everything(watches, telemetry);
+    select(select(kinds, installs), select(dns, api))
 }
 
 /// The watches that every decision waits for: for the first five without a limit, for the others only for some time.

@@ -8,7 +8,7 @@ use crate::{
         SlimNamespace,
         backends::{Configuration, ConfigurationKind},
     },
-    policy::{dns::DnsEvent, plugins::PluginSeen},
+    policy::{dns::DnsEvent, kubernetes_api::ApiEvent, plugins::PluginSeen},
 };
 
 /// What a watch reports of its set.
@@ -57,6 +57,8 @@ pub enum Event {
     Configuration(ConfigurationKind, Change<Configuration>),
     /// A report of a DNS source.
     Dns(Box<DnsEvent>),
+    /// A report about the API server's objects.
+    KubernetesApi(ApiEvent),
     /// A DaemonSet of this name, which a known network plugin has.
     Plugin(&'static str, Change<PluginSeen>),
 }

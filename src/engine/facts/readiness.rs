@@ -16,7 +16,7 @@ use crate::{
     engine::clock::{LASTS, PATIENCE},
 };
 
-/// How long decisions wait for a DNS source that neither answers nor refuses, once all required sets are listed. Plans without that source
+/// How long decisions wait for a source of DNS or of the API server's addresses that neither answers nor refuses, once all required sets are listed. Plans without that source
 /// could block traffic that the plans before a restart allowed.
 const DNS_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -48,6 +48,8 @@ pub enum WatchedSet {
     Revisions,
     /// All sources of DNS together.
     Dns,
+    /// The Service and the EndpointSlice of the API server together.
+    KubernetesApi,
     /// The DaemonSets of all known network plugins together.
     Plugins,
 }
@@ -68,7 +70,7 @@ impl WatchedSet {
     /// Every set.
     pub fn all() -> impl Iterator<Item = Self> {
         let callers = ConfigurationKind::VARIANTS.iter().copied().map(Self::Callers);
-        Self::REQUIRED.into_iter().chain(callers).chain([Self::Revisions, Self::Dns, Self::Plugins])
+        Self::REQUIRED.into_iter().chain(callers).chain([Self::Revisions, Self::Dns, Self::KubernetesApi, Self::Plugins])
     }
 
     /// The resource, as `/readyz` and the log name it.
@@ -82,6 +84,7 @@ impl WatchedSet {
             Self::Callers(kind) => kind.resource(),
             Self::Revisions => "controllerrevisions",
             Self::Dns => "DNS",
+            Self::KubernetesApi => "default/kubernetes",
             Self::Plugins => "daemonsets",
         }
     }
@@ -114,6 +117,8 @@ impl WatchedSet {
             Self::Revisions => WaitRule { silent: Some(PATIENCE), refused: Some(Duration::ZERO) },
             // `policy::dns` decides how long one of its sources may be refused.
             Self::Dns => WaitRule { silent: Some(DNS_PATIENCE), refused: None },
+            // `policy::kubernetes_api` decides how long one of its objects may be refused.
+            Self::KubernetesApi => WaitRule { silent: Some(DNS_PATIENCE), refused: None },
         }
     }
 }

@@ -19,7 +19,9 @@ use super::{
 use crate::{
     api::{
         NamespaceName, PolicyBaselineStatus,
-        baseline::{ControlPlaneBackends, DeletionPolicy, DnsFound, DnsStatus, DriftRecord, Mode, NamespaceCounts},
+        baseline::{
+            ControlPlaneBackends, DeletionPolicy, DnsFound, DnsStatus, DriftRecord, KubernetesApiFound, Mode, NamespaceCounts,
+        },
         names::FINALIZER,
         reason::{ConditionType, EventReason, Failure, ViolationReason, state},
         rollout::RolloutStatus,
@@ -33,7 +35,7 @@ use crate::{
         dns::DnsGap,
         plan::{Baseline, BaselineError},
         plugins::PluginJudgement,
-        status::{ConditionInputs, Finding, Going, Ledger, Problem},
+        status::{AllowFacts, ConditionInputs, Finding, Going, Ledger, Problem},
     },
 };
 
@@ -130,6 +132,8 @@ pub struct BaselineState {
     effective_selector: Option<String>,
     dns: Option<DnsStatus>,
     dns_gap: Option<DnsGap>,
+    /// `None` until the spec was checked once.
+    allows: Option<AllowFacts>,
     stalled: Option<BaselineError>,
     /// During a deletion with its policies: how many policies are left, by namespace.
     policies_left: BTreeMap<NamespaceName, usize>,
@@ -172,6 +176,7 @@ impl BaselineState {
             effective_selector: None,
             dns: None,
             dns_gap: None,
+            allows: None,
             stalled: None,
             policies_left: BTreeMap::new(),
             // The stored status may be outdated.
@@ -248,6 +253,7 @@ impl BaselineState {
         self.effective_selector = Some(baseline.effective_selector.clone());
         self.dns = Some(baseline.dns_status.clone());
         self.dns_gap.clone_from(&baseline.dns_gap);
+        self.allows = Some(baseline.allow_facts());
         self.stalled = None;
     }
 
@@ -277,6 +283,11 @@ impl BaselineState {
     /// The DNS findings in the stored status.
     pub fn told_dns(&self) -> impl Iterator<Item = &DnsFound> {
         self.stored.iter().flat_map(|status| &status.dns).flat_map(|dns| &dns.found)
+    }
+
+    /// Where the API server is, by the stored status.
+    pub fn told_api(&self) -> impl Iterator<Item = &KubernetesApiFound> {
+        self.stored.iter().flat_map(|status| &status.kubernetes_api).flat_map(|api| &api.found)
     }
 
     /// The violations and notices of a namespace in the stored status, each with its start time.
@@ -426,6 +437,7 @@ impl BaselineState {
             unsupported_policy_kinds,
             dns,
             dns_gap,
+            allows: self.allows.as_ref(),
             unlisted,
             plugin,
             rollout,

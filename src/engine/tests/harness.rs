@@ -26,7 +26,7 @@ use crate::{
         outbox::baseline_status::{StatusWrite, StoredStatus},
         writes::{Announcement, Done, Job, Task, WriteError, Wrote},
     },
-    policy::drift::Repair,
+    policy::drift::{Drift, Repair},
 };
 
 /// The namespace of the operator.
@@ -184,16 +184,25 @@ impl EngineHarness {
         std::iter::from_fn(|| self.engine.next_job(now)).collect()
     }
 
-    /// Runs all jobs with this answer to each write. Returns the number of jobs.
+    /// Runs all jobs, in the order of their phases, with this answer to each write. Returns the number of jobs.
     pub fn answer(&mut self, mut answer: impl FnMut(&Job, &str) -> Option<Failure>) -> usize {
         let jobs = self.jobs();
         let count = jobs.len();
-        for job in jobs {
-            let results = job.tasks.iter().map(|task| match answer(&job, &task.drift.policy) {
-                Some(reason) => Err(WriteError::Failed { reason, message: "said no".into() }),
-                None => Ok(self.policies_write(&job, &task.drift.policy, &task.drift.fix)),
-            });
-            let results = results.collect();
+        for mut job in jobs {
+            job.put_in_order();
+            let mut results = Vec::new();
+            while results.len() < job.tasks.len() {
+                for may_send in job.next_writes(&results) {
+                    let Drift { policy, fix, .. } = &job.tasks[results.len()].drift;
+                    results.push(match () {
+                        () if !may_send => Ok(Wrote::Withheld),
+                        () => match answer(&job, policy) {
+                            Some(reason) => Err(WriteError::Failed { reason, message: "said no".into() }),
+                            None => Ok(self.policies_write(&job, policy, fix)),
+                        },
+                    });
+                }
+            }
             let now = self.now();
             self.engine.done(Done { job, results }, now);
         }

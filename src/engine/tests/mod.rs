@@ -1,5 +1,6 @@
 //! Tests of the engine as a whole: the harness, the model, and one file for each concern.
 
+mod allows;
 mod backends;
 mod bypasses;
 mod crd_fields;
@@ -15,6 +16,7 @@ mod harness;
 mod installs;
 mod inventory;
 mod isolation;
+mod kubernetes_api;
 pub mod model;
 mod namespace_labels;
 mod opt_outs;

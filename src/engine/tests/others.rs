@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::harness::{EngineHarness, entries, ready};
 use crate::{
     api::{
-        Role,
+        PurposeKind,
         backends::{Configuration, ConfigurationKind::Crd},
         reason::EventReason,
     },
@@ -105,7 +105,7 @@ fn a_contest_is_told_once_in_an_event_and_in_the_metrics_and_stays_in_the_status
     let counted = |sim: &mut EngineHarness| {
         sim.engine.take_samples().into_iter().filter(|h| matches!(h, MetricSample::Contested(_))).collect::<Vec<_>>()
     };
-    assert_eq!(counted(&mut sim), [MetricSample::Contested(Some(Role::DefaultDenyEgress))]);
+    assert_eq!(counted(&mut sim), [MetricSample::Contested(Some(PurposeKind::DefaultDenyEgress))]);
     let expected = [("Contested".to_owned(), EGRESS.to_owned())];
     assert_eq!(violations(&mut sim), expected);
     let since = sim.statuses.last().unwrap().violations[0].since.clone();

@@ -7,19 +7,19 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, core::Selector as Matcher};
-use strum::VariantArray;
 
 use super::{
     Namespace,
+    allow::{CheckedAllow, Directions},
     checks::{check_dns, check_metadata, check_monitoring, check_rollout, exclusions, glob_matches, matcher},
     opt_out::{Limits, OptOut},
-    render::{self, METADATA_NAME, Rendered},
+    render::{self, METADATA_NAME, PolicyScope, RenderInputs, Rendered},
     revision::Revision,
     words,
 };
 use crate::{
     api::{
-        Role,
+        Purpose, Role, Roles,
         baseline::{
             ControlPlaneBackends, DeletionPolicy, Discovery, Dns, DnsPeer, DnsStatus, ExistingNamespaces, Mode, Monitoring,
             PolicyBaseline, PolicyMetadata, SourceEgress,
@@ -30,8 +30,10 @@ use crate::{
     },
     policy::{
         dns::{ClusterDns, DnsGap, OPENSHIFT_DNS},
+        kubernetes_api::ClusterApi,
         plan::BaselineError,
         rollout::Strategy as Rollout,
+        status::AllowFacts,
     },
 };
 
@@ -68,7 +70,9 @@ pub struct Baseline {
     pub dns_status: DnsStatus,
     /// What its policies do not allow of the cluster's DNS, and what the user can do about it. `None` if there is no such gap.
     pub dns_gap: Option<DnsGap>,
-    written: RenderInputs,
+    /// Where the API server was found.
+    api: ClusterApi,
+    written: WrittenSpec,
     /// The baseline's name. For a former revision: the name, a slash and the id of the revision.
     pub key: Arc<str>,
     /// The part of its spec that is written into policies.
@@ -86,14 +90,28 @@ pub struct Baseline {
     source_egress: SourceEgress,
 }
 
-/// The part of the spec that is needed to render the egress policy again when the cluster's DNS is found elsewhere.
+/// The part of the spec that is needed to render the policies again when the cluster's DNS or its API server is found elsewhere.
 #[derive(Clone, Debug)]
-struct RenderInputs {
+struct WrittenSpec {
     selector: Selector,
     include_system_namespaces: bool,
+    roles: Roles,
     dns: Dns,
     monitoring: Monitoring,
+    allows: Vec<CheckedAllow>,
     metadata: PolicyMetadata,
+}
+
+impl WrittenSpec {
+    /// Renders all policies.
+    fn render(&self, baseline: &str, found: &ClusterDns, api: &ClusterApi) -> Vec<Rendered> {
+        let Self { roles, dns, monitoring, allows, metadata, .. } = self;
+        let closes_sources = monitoring.source_egress == SourceEgress::Enforce
+            && [Role::DefaultDenyEgress, Role::MonitoringCarveout].iter().all(|role| roles.contains(*role));
+        let roles: Vec<Role> = roles.iter().collect();
+        let inputs = RenderInputs { baseline, roles: &roles, dns, found, api, monitoring, closes_sources, allows, metadata };
+        inputs.render()
+    }
 }
 
 impl Baseline {
@@ -103,13 +121,15 @@ impl Baseline {
     }
 
     /// Checks a baseline. `operator_namespace` is excluded like a system namespace. The policies may have no tracking key of `tools`.
-    /// Only the DNS of the spec is rendered until [`Self::with_dns`] adds the cluster's DNS.
+    /// Only the DNS of the spec is rendered until [`Self::with_cluster`] adds the cluster's DNS.
     pub fn check_with(object: &PolicyBaseline, operator_namespace: &str, tools: &OtherTools) -> Result<Self, BaselineError> {
         let spec = &object.spec;
         spec.monitoring.as_ref().map_or(Ok(()), check_monitoring)?;
         spec.dns.as_ref().map_or(Ok(()), check_dns)?;
         spec.metadata.as_ref().map_or(Ok(()), |metadata| check_metadata(metadata, tools))?;
-        Self::assemble(object, operator_namespace)
+        let baseline = Self::assemble(object, operator_namespace)?;
+        baseline.written.allows.iter().try_for_each(CheckedAllow::check_openings)?;
+        Ok(baseline)
     }
 
     /// Builds a baseline without the checks that only [`Self::check`] makes. It is also used for a stored revision that another
@@ -142,19 +162,18 @@ impl Baseline {
             return Err(BaselineError::EmptyList("spec.monitoring.ports"));
         }
         let scrapers = sources.iter().map(|(namespaces, _)| matcher("spec.monitoring.from", namespaces));
-        let none = ClusterDns::default();
-        let rendered = |role| render::render(role, &name, &dns, &none, &monitoring, &metadata);
-        let mut policies: Vec<Rendered> =
-            Role::VARIANTS.iter().copied().filter(|r| spec.policies.contains(r)).map(rendered).collect();
-        let source_egress = monitoring.source_egress;
-        let carves = [Role::DefaultDenyEgress, Role::MonitoringCarveout].iter().all(|role| spec.policies.contains(role));
-        if source_egress == SourceEgress::Enforce && carves {
-            let source = |(i, (_, pods)): (usize, &(_, Selector))| render::render_source(i, pods, &name, &monitoring, &metadata);
-            policies.extend(sources.iter().enumerate().map(source));
-        }
-        if rollout.is_some() {
-            policies = policies.into_iter().map(Rendered::traced).collect();
-        }
+        let written = WrittenSpec {
+            selector: selector.clone(),
+            include_system_namespaces: spec.include_system_namespaces,
+            roles: spec.policies.iter().copied().collect(),
+            dns,
+            allows: CheckedAllow::all(&spec.allows)?,
+            monitoring,
+            metadata,
+        };
+        let WrittenSpec { dns, monitoring, .. } = &written;
+        let policies = written.render(&name, &ClusterDns::default(), &ClusterApi::default());
+        let policies = if rollout.is_some() { policies.into_iter().map(Rendered::traced).collect() } else { policies };
         Ok(Self {
             created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
             first_seen: None,
@@ -170,19 +189,14 @@ impl Baseline {
             selector_words: words::effective_selector(&selector, &[]),
             scraped: matcher("spec.monitoring.namespaceSelector", &monitoring.namespace_selector.clone().unwrap_or_default())?,
             scrapers: scrapers.collect::<Result<_, _>>()?,
-            source_egress,
+            source_egress: monitoring.source_egress,
             exclude,
             opt_outs,
             policies,
             dns_status: DnsStatus { discovery: dns.discovery, ..DnsStatus::default() },
             dns_gap: None,
-            written: RenderInputs {
-                selector,
-                include_system_namespaces: spec.include_system_namespaces,
-                dns,
-                monitoring,
-                metadata,
-            },
+            api: ClusterApi::default(),
+            written,
             key: name.as_str().into(),
             revision: Revision::of(spec),
             rollout,
@@ -192,18 +206,25 @@ impl Baseline {
         })
     }
 
-    /// The same baseline with the cluster's DNS added. It excludes the namespaces in which DNS runs, like system namespaces, and OpenShift's
-    /// if the spec names it.
+    /// [`Self::with_cluster`] while nothing is known of the API server.
     #[must_use]
-    pub fn with_dns(mut self, found: &ClusterDns) -> Self {
-        let RenderInputs { selector, include_system_namespaces, dns, monitoring, metadata } = &self.written;
-        if dns.discovery == Discovery::Static {
+    pub fn with_dns(self, found: &ClusterDns) -> Self {
+        self.with_cluster(found, &ClusterApi::default())
+    }
+
+    /// The same baseline with the cluster's DNS and its API server added. It excludes the namespaces in which DNS runs, like system
+    /// namespaces, and OpenShift's if the spec names it.
+    #[must_use]
+    pub fn with_cluster(mut self, found: &ClusterDns, api: &ClusterApi) -> Self {
+        let none = ClusterDns::default();
+        let is_static = self.written.dns.discovery == Discovery::Static;
+        let policies = self.written.render(&self.name, if is_static { &none } else { found }, api);
+        self.policies = if self.rollout.is_some() { policies.into_iter().map(Rendered::traced).collect() } else { policies };
+        self.api = api.clone();
+        if is_static {
             return self;
         }
-        for policy in self.policies.iter_mut().filter(|policy| policy.role == Role::DefaultDenyEgress) {
-            let rendered = render::render(policy.role, &self.name, dns, found, monitoring, metadata);
-            *policy = if self.rollout.is_some() { rendered.traced() } else { rendered };
-        }
+        let WrittenSpec { selector, include_system_namespaces, dns, .. } = &self.written;
         if !include_system_namespaces {
             let is_of_openshift = |peer: &DnsPeer| {
                 let labels = peer.namespace_selector.as_ref().map(|selector| &selector.match_labels);
@@ -254,15 +275,28 @@ impl Baseline {
         (!self.selects(ns)).then(|| format!("its labels do not match: {}", self.selector_words))
     }
 
-    /// Whether the baseline plans this role in a namespace that it selects.
+    /// Whether the baseline plans the policy of this role in a namespace that it selects.
     pub fn plans(&self, role: Role, ns: &Namespace) -> bool {
-        self.wants(role, ns) && ns.opt_outs.of(role, &self.opt_outs).is_none()
+        let opens = role == Role::MonitoringCarveout;
+        self.wants(role, ns)
+            && ns.opt_outs.of(role, &self.opt_outs).is_none()
+            && (!opens || self.plans(Role::DefaultDenyIngress, ns))
+    }
+
+    /// The directions that the baseline closes in a namespace that it selects. Any policy closes its direction for the pods that it
+    /// selects, so what only opens something is written only where its direction is closed.
+    fn closes(&self, ns: &Namespace) -> Directions {
+        Directions { ingress: self.plans(Role::DefaultDenyIngress, ns), egress: self.plans(Role::DefaultDenyEgress, ns) }
     }
 
     /// The policies that opt-outs remove from the plan of this namespace, each with the opt-out.
     pub fn opted_out<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (&'a Rendered, &'a OptOut)> {
-        let wanted = self.policies.iter().filter(|policy| self.wants_policy(policy, ns));
-        wanted.filter_map(|policy| Some((policy, ns.opt_outs.of(policy.role, &self.opt_outs)?)))
+        let wanted = self.policies.iter().filter(|policy| match policy.scope {
+            PolicyScope::Role => policy.purpose.role().is_some_and(|role| self.wants(role, ns)),
+            PolicyScope::Source(source) => self.scrapes(source, ns),
+            PolicyScope::Allow(..) => false,
+        });
+        wanted.filter_map(|policy| Some((policy, ns.opt_outs.of(policy.purpose.role()?, &self.opt_outs)?)))
     }
 
     /// Whether the baseline closes a namespace that it selects by this role, if there were no opt-outs.
@@ -274,40 +308,109 @@ impl Baseline {
     fn wants(&self, role: Role, ns: &Namespace) -> bool {
         // Where the API server calls a Service, what is open stays open, and what is closed stays closed.
         let may_close = |role| self.called(ns).is_none() || ns.closed.by(role);
-        match role {
-            Role::DefaultDenyIngress => may_close(role),
-            // Monitoring pods need the API server and the kubelets. No portable rule can select those.
-            Role::DefaultDenyEgress => {
-                let scrapes = || self.scrapers.iter().any(|s| ns.labels.are_selected_by(s));
-                may_close(role) && (self.source_egress == SourceEgress::Enforce || !scrapes())
+        self.written.roles.contains(role)
+            && match role {
+                Role::DefaultDenyIngress => may_close(role),
+                // Monitoring pods need the API server and the kubelets. No portable rule can select those.
+                Role::DefaultDenyEgress => {
+                    let scrapes = || self.scrapers.iter().any(|s| ns.labels.are_selected_by(s));
+                    (may_close(role) || self.allows_api(ns)) && (self.source_egress == SourceEgress::Enforce || !scrapes())
+                }
+                Role::MonitoringCarveout => self.wants(Role::DefaultDenyIngress, ns) && ns.labels.are_selected_by(&self.scraped),
             }
-            // This policy denies all other ingress to the pods that it selects. Without default-deny-ingress it would open nothing.
-            Role::MonitoringCarveout => may_close(Role::DefaultDenyIngress) && ns.labels.are_selected_by(&self.scraped),
+    }
+
+    /// Whether the namespace has the pods of this monitoring source.
+    fn scrapes(&self, source: usize, ns: &Namespace) -> bool {
+        self.scrapers.get(source).is_some_and(|s| ns.labels.are_selected_by(s))
+    }
+
+    /// Why the baseline does not plan the policy of this purpose in a namespace that it selects; `None` if it does.
+    pub fn why_not_planned(&self, purpose: &Purpose, ns: &Namespace) -> Option<String> {
+        match purpose {
+            Purpose::Role(role) => self.why_without(*role, ns),
+            Purpose::Allow(_) => {
+                let unplanned =
+                    self.unplanned_allows(ns).find(|(known, is_partly_planned, _)| known == purpose && !is_partly_planned);
+                unplanned.map(|(.., why)| why)
+            }
         }
     }
 
-    /// Why the baseline does not plan this role in a namespace that it selects; `None` if it does.
-    pub fn why_not_planned(&self, role: Role, ns: &Namespace) -> Option<String> {
-        if !self.policies.iter().any(|policy| policy.role == role) {
+    /// Why the baseline does not plan the policy of this role in a namespace that it selects; `None` if it does.
+    pub fn why_without(&self, role: Role, ns: &Namespace) -> Option<String> {
+        if !self.written.roles.contains(role) {
             return Some("spec.policies does not name it".into());
         }
         if let Some(OptOut { name, expires, approval, .. }) = ns.opt_outs.of(role, &self.opt_outs) {
             let approval = approval.as_ref().map(|approval| format!(", {approval}")).unwrap_or_default();
             return Some(format!("opt-out {name} until {expires}{approval}"));
         }
-        let closed = ns.closed.by(if role == Role::MonitoringCarveout { Role::DefaultDenyIngress } else { role });
-        let why = match (role, self.called(ns).filter(|_| !closed)) {
-            _ if self.wants(role, ns) => return None,
-            (_, Some(caller)) => {
-                return Some(format!("{caller} here, so the namespace is left alone (controlPlaneBackends)"));
-            }
-            (Role::DefaultDenyIngress, None) => "ingress is left open",
+        if self.plans(role, ns) {
+            return None;
+        }
+        let direction = if role == Role::MonitoringCarveout { Role::DefaultDenyIngress } else { role };
+        let caller =
+            self.called(ns).filter(|_| !ns.closed.by(direction) && !(role == Role::DefaultDenyEgress && self.allows_api(ns)));
+        Some(match (role, caller) {
+            (_, Some(caller)) => format!("{caller} here, so the namespace is left alone (controlPlaneBackends)"),
+            (Role::DefaultDenyIngress, None) => "ingress is left open".into(),
             (Role::DefaultDenyEgress, None) => {
-                "the namespace matches spec.monitoring.from, and monitoring pods need the API server and the kubelets"
+                "the namespace matches spec.monitoring.from, and monitoring pods need the API server and the kubelets".into()
             }
-            (Role::MonitoringCarveout, None) => "the namespace does not match spec.monitoring.namespaceSelector",
-        };
-        Some(why.into())
+            (Role::MonitoringCarveout, None) => match self.why_open(Role::DefaultDenyIngress, ns) {
+                Some(why) => why,
+                None => "the namespace does not match spec.monitoring.namespaceSelector".into(),
+            },
+        })
+    }
+
+    /// Why a policy that opens a direction is not planned, because the direction is not closed; `None` if it is closed.
+    fn why_open(&self, deny: Role, ns: &Namespace) -> Option<String> {
+        let why = self.why_without(deny, ns)?;
+        Some(format!("{deny} is not planned here ({why}), and without it this policy would close the pods that it selects"))
+    }
+
+    /// The allows that the baseline does not plan in a namespace that it selects, or only for one of their directions. Each with the
+    /// reason, and with true if one direction is planned.
+    pub fn unplanned_allows<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (Purpose, bool, String)> + 'a {
+        let closed = self.closes(ns);
+        self.written.allows.iter().filter_map(move |allow| {
+            let purpose = Purpose::Allow(allow.name.clone());
+            if !allow.is_for(&ns.labels) {
+                let name = allow.name.as_str();
+                return Some((purpose, false, format!("the namespace does not match spec.allows[{name}].namespaceSelector")));
+            }
+            let open = [
+                (allow.directions().ingress && !closed.ingress, Role::DefaultDenyIngress),
+                (allow.directions().egress && !closed.egress, Role::DefaultDenyEgress),
+            ];
+            let why: Vec<String> = open.into_iter().filter_map(|(is, deny)| self.why_open(deny, ns).filter(|_| is)).collect();
+            let is_partly_planned = !allow.directions().and(closed).is_none();
+            (!why.is_empty()).then(|| (purpose, is_partly_planned, why.join("; ")))
+        })
+    }
+
+    /// Whether an allow has the peer `kubernetesAPI`.
+    pub fn needs_api(&self) -> bool {
+        self.written.allows.iter().any(CheckedAllow::needs_api)
+    }
+
+    /// What a status says of the allows.
+    pub fn allow_facts(&self) -> AllowFacts {
+        let opening = |allow: &CheckedAllow| Some(format!("{} {}", allow.name.as_str(), allow.opening.as_ref()?));
+        let needs_api = self.needs_api();
+        AllowFacts {
+            openings: self.written.allows.iter().filter_map(opening).collect(),
+            api: needs_api.then(|| self.api.status()),
+            api_gap: self.api.gap().filter(|_| needs_api),
+        }
+    }
+
+    /// What this policy opens to everybody; `None` if it does not.
+    pub fn opening(&self, policy: &Rendered) -> Option<&str> {
+        let PolicyScope::Allow(index, _) = policy.scope else { return None };
+        self.written.allows.get(index)?.opening.as_deref()
     }
 
     /// Who calls a Service in this namespace, if the baseline leaves the namespace alone for this caller.
@@ -320,13 +423,20 @@ impl Baseline {
         self.called(ns).zip(self.closed_roles(ns).next())
     }
 
-    /// The default-denies that the baseline would plan in this namespace if nobody called a Service there.
+    /// The default-denies that the baseline would plan in this namespace if nobody called a Service there, and that would cut off the caller
+    /// or the pods that it calls.
     fn denies(&self, ns: &Namespace) -> impl Iterator<Item = Role> {
-        let is_named = |role: Role| self.policies.iter().any(|policy| policy.role == role);
         let is_opted_out = |role: Role| ns.opt_outs.of(role, &self.opt_outs).is_some();
+        let is_harmless = |role: Role| role == Role::DefaultDenyEgress && self.allows_api(ns);
         [Role::DefaultDenyIngress, Role::DefaultDenyEgress]
             .into_iter()
-            .filter(move |role| is_named(*role) && !is_opted_out(*role))
+            .filter(move |role| self.written.roles.contains(*role) && !is_opted_out(*role) && !is_harmless(*role))
+    }
+
+    /// Whether an allow lets every pod of this namespace reach the API server. Then its egress may be closed although the API server calls a
+    /// Service there.
+    pub fn allows_api(&self, ns: &Namespace) -> bool {
+        self.written.allows.iter().any(|allow| allow.needs_api() && allow.pods.is_empty() && allow.is_for(&ns.labels))
     }
 
     /// Those of them by which the namespace is closed already.
@@ -340,23 +450,21 @@ impl Baseline {
         ns.serves.as_deref().map(String::as_str).filter(|_| hold && self.denies(ns).next().is_some())
     }
 
-    /// The policies that the baseline plans in a namespace that it selects, with their index in `policies`.
+    /// The policies that the baseline plans in a namespace that it selects, with their index in `policies`. No two have the same name.
     pub fn planned<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (usize, &'a Rendered)> {
-        let is_opted_out = |policy: &Rendered| ns.opt_outs.of(policy.role, &self.opt_outs).is_some();
-        // Without default-deny-egress a source policy would open nothing. It would only deny the monitoring pods all other egress.
-        let is_planned = move |policy: &Rendered| {
-            let is_closed = || policy.source.is_none() || self.plans(Role::DefaultDenyEgress, ns);
-            self.wants_policy(policy, ns) && !is_opted_out(policy) && is_closed()
+        let closed = self.closes(ns);
+        let is_planned = move |policy: &Rendered| match policy.scope {
+            PolicyScope::Role => policy.purpose.role().is_some_and(|role| self.plans(role, ns)),
+            // Without default-deny-egress a source policy would open nothing. It would only deny the monitoring pods all other egress.
+            PolicyScope::Source(source) => {
+                closed.egress && self.scrapes(source, ns) && ns.opt_outs.of(Role::MonitoringCarveout, &self.opt_outs).is_none()
+            }
+            PolicyScope::Allow(index, part) => {
+                let allow = self.written.allows.get(index);
+                allow.is_some_and(|allow| allow.directions().and(closed) == part && allow.is_for(&ns.labels))
+            }
         };
         self.policies.iter().enumerate().filter(move |(_, policy)| is_planned(policy))
-    }
-
-    /// Whether the baseline would plan this policy in this namespace if there were no opt-outs.
-    fn wants_policy(&self, policy: &Rendered, ns: &Namespace) -> bool {
-        match policy.source {
-            Some(source) => self.scrapers.get(source).is_some_and(|s| ns.labels.are_selected_by(s)),
-            None => self.wants(policy.role, ns),
-        }
     }
 }
 
@@ -431,7 +539,7 @@ mod tests {
         for built_in in ["kube-system", "operator"] {
             assert!(why(built_in, &[("team", "a")]).unwrap().contains("includeSystemNamespaces"), "{built_in}");
         }
-        let why = |role, name: &str| b.why_not_planned(role, &namespace(name, &[("team", "a")]));
+        let why = |role, name: &str| b.why_without(role, &namespace(name, &[("team", "a")]));
         assert_eq!(why(Role::DefaultDenyEgress, "a"), None);
         assert!(why(Role::DefaultDenyEgress, "monitoring").unwrap().contains("spec.monitoring.from"));
         assert_eq!(why(Role::MonitoringCarveout, "a").unwrap(), "spec.policies does not name it");

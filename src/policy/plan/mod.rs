@@ -1,6 +1,7 @@
 //! The plan: which baseline applies to a namespace, and which policies the namespace should hold.
 //! Uses no client, no clock and no cluster state. The same input gives the same output, and after parsing it cannot fail.
 
+mod allow;
 mod assign;
 mod baseline;
 mod checks;
@@ -25,7 +26,7 @@ pub use error::BaselineError;
 pub use former::{StoredPolicy, keeps};
 pub use labels::Labels;
 pub use opt_out::{NamespaceOptOuts, OptOut};
-pub use render::{Rendered, Stamp, own_id};
+pub use render::{PolicyScope, Rendered, Stamp, own_id};
 pub use revision::Revision;
 pub use verdict::{OptOutVerdict, Ruling, verdict};
 

@@ -213,9 +213,9 @@ mod tests {
         let mut ns = namespace("a", &[]);
         let two = [opt_out(&json!(["DefaultDenyEgress"]), 2), opt_out(&json!(["DefaultDenyEgress", "MonitoringCarveout"]), 1)];
         ns.opt_outs = two.into_iter().collect();
-        let planned: Vec<Role> = baseline.planned(&ns).map(|(_, policy)| policy.role).collect();
+        let planned: Vec<Role> = baseline.planned(&ns).filter_map(|(_, policy)| policy.role()).collect();
         assert_eq!(planned, [Role::DefaultDenyIngress]);
-        let ends: Vec<_> = baseline.opted_out(&ns).map(|(p, o)| (p.role, o.expires.as_second() - CREATED)).collect();
+        let ends: Vec<_> = baseline.opted_out(&ns).map(|(p, o)| (p.role().unwrap(), o.expires.as_second() - CREATED)).collect();
         assert_eq!(ends, [(Role::DefaultDenyEgress, 7_200), (Role::MonitoringCarveout, 3_600)]);
         // A role that is not planned anyway does not count as opted out.
         let monitoring = namespace("monitoring", &[]);

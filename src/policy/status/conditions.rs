@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use strum::IntoStaticStr;
 
+use super::allows::AllowFacts;
 use crate::{
     api::{
         backends::ConfigurationKind,
@@ -20,7 +21,7 @@ use crate::{
         text::cut,
         whole_seconds,
     },
-    policy::{dns::DnsGap, plugins::PluginJudgement},
+    policy::{dns::DnsGap, kubernetes_api::ApiGap, plugins::PluginJudgement},
 };
 
 /// The longest message of a condition, in characters. The API server's limit is 32,768, far more than people read.
@@ -50,6 +51,8 @@ pub struct ConditionInputs<'a> {
     pub dns: Option<&'a DnsStatus>,
     /// What policies do not allow of the cluster's DNS.
     pub dns_gap: Option<&'a DnsGap>,
+    /// What is known of the allows. `None` until the spec was checked.
+    pub allows: Option<&'a AllowFacts>,
     /// The resources that name Services called by the API server, and that could not be listed.
     pub unlisted: &'a [&'static str],
     /// What is known of the network plugin. `None` until it is known.
@@ -128,6 +131,15 @@ pub fn conditions(health: &ConditionInputs, found: &NamespaceFindings, previous:
         None if health.dns.is_some() => None,
         None => stands(ConditionType::DnsCoverage).cloned(),
     };
+    let of_allows = match health.allows {
+        Some(AllowFacts { openings, api_gap, .. }) => {
+            let gap = api_gap.as_ref().map(|ApiGap { reason, message }| (*reason, message.clone()));
+            let gap = gap.map(|gap| build((ConditionType::KubernetesApiCoverage, false, gap)));
+            let open = (!openings.is_empty()).then(|| build((ConditionType::OpensToEverybody, true, open_allows(openings))));
+            [gap, open]
+        }
+        None => [ConditionType::KubernetesApiCoverage, ConditionType::OpensToEverybody].map(|kind| stands(kind).cloned()),
+    };
     let unlisted = health.unlisted;
     let backends = (!unlisted.is_empty()).then(|| build((ConditionType::BackendCoverage, false, not_listed(unlisted))));
     let plugin = match health.plugin {
@@ -156,7 +168,7 @@ pub fn conditions(health: &ConditionInputs, found: &NamespaceFindings, previous:
     let ready = build_as(ConditionType::Ready, ready, (reason, message));
     let others = always.into_iter().chain(rollout).chain(suspended).chain(awaiting).map(build);
     let mut all: Vec<Condition> = [ready].into_iter().chain(existing).chain(coverage).chain(backends).chain(dns).collect();
-    all.extend(plugin.into_iter().chain(tied).chain(others));
+    all.extend(of_allows.into_iter().flatten().chain(plugin).chain(tied).chain(others));
     all.sort_by(|a, b| a.type_.cmp(&b.type_));
     all
 }
@@ -179,6 +191,16 @@ fn tied(ties: &BTreeMap<Arc<str>, u32>) -> (&'static str, String) {
         told.join(", ")
     );
     (state::SAME_PRIORITY, message)
+}
+
+/// The message names at most this many allows.
+const OPENINGS_TOLD: usize = 5;
+
+fn open_allows(openings: &[String]) -> (&'static str, String) {
+    let told = openings.iter().take(OPENINGS_TOLD).map(String::as_str).collect::<Vec<_>>().join("; ");
+    let more = openings.len().checked_sub(OPENINGS_TOLD).filter(|more| *more > 0);
+    let more = more.map(|more| format!("; and {more} more")).unwrap_or_default();
+    (state::ACKNOWLEDGED, format!("these allows open to everybody, with acknowledgeOpen: true: {told}{more}"))
 }
 
 /// So many kinds of policies are named (I11).

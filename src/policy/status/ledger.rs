@@ -173,6 +173,10 @@ impl Ledger {
             namespaces: self.counts,
             effective_selector: effective_selector.map_or_else(kept_selector, |words| cut(words, MAX_SELECTOR)),
             dns: health.dns.or_else(|| previous?.dns.as_ref()).cloned(),
+            kubernetes_api: match health.allows {
+                Some(allows) => allows.api.clone(),
+                None => previous.and_then(|previous| previous.kubernetes_api.clone()),
+            },
             violations: violations.iter().map(Sample::violation).collect(),
             violations_omitted,
             notices: notices.iter().map(Sample::notice).collect(),

@@ -430,7 +430,7 @@ fn forms(roles: usize) -> Forms {
         for rendered in raw.check(OWN).unwrap().policies {
             let mut object = rendered.object(NAMESPACE, None);
             forms.policies.insert(Name::of(&rendered.name), form(object.clone()));
-            if rendered.role != Role::VARIANTS[0] {
+            if rendered.role() != Some(Role::VARIANTS[0]) {
                 continue;
             }
             object["metadata"]["name"] = "copy".into();

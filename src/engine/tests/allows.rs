@@ -1,0 +1,181 @@
+//! The order in which allows, default-denies and removals are written, and what a status says of allows.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::harness::{EngineHarness, ready};
+use crate::{
+    api::reason::Failure,
+    engine::{
+        sample::MetricSample,
+        writes::{Job, WriteError, Wrote},
+    },
+};
+
+const ALLOW: &str = "baseline-allow-same";
+const DENY_INGRESS: &str = "baseline-default-deny-ingress";
+const DENY_EGRESS: &str = "baseline-default-deny-egress";
+const CARVEOUT: &str = "baseline-monitoring-carveout";
+
+fn spec() -> Value {
+    json!({"allows": [{"name": "same", "ingress": [{"from": [{"sameNamespace": {}}]}], "egress": [{"to": [{"sameNamespace": {}}]}]}]})
+}
+
+/// A namespace without policies, and a baseline with an allow.
+fn before() -> EngineHarness {
+    let mut sim = EngineHarness::new();
+    sim.baseline(1, spec());
+    sim.namespace("a");
+    sim
+}
+
+fn settled() -> EngineHarness {
+    let mut sim = before();
+    sim.settle();
+    sim.pass(Duration::from_secs(5));
+    sim.status();
+    sim
+}
+
+/// The writes of a job that are sent at the same time, phase by phase. `fails`: the policies whose write fails.
+fn phases(mut job: Job, fails: &[&str]) -> Vec<Vec<String>> {
+    job.put_in_order();
+    let (mut results, mut phases) = (Vec::new(), Vec::new());
+    while results.len() < job.tasks.len() {
+        let mut phase = Vec::new();
+        for may_send in job.next_writes(&results) {
+            let policy = job.tasks[results.len()].drift.policy.clone();
+            let fails = fails.contains(&&*policy);
+            if may_send {
+                phase.push(policy);
+            }
+            let failed = || WriteError::Failed { reason: Failure::Unavailable, message: String::new() };
+            results.push(if may_send && fails { Err(failed()) } else { Ok(Wrote::Withheld) });
+        }
+        phases.push(phase);
+    }
+    phases
+}
+
+fn policies(sim: &EngineHarness) -> Vec<&str> {
+    sim.policies.keys().map(|(_, name)| &**name).collect()
+}
+
+#[test]
+fn a_namespace_is_closed_only_after_its_allows_are_confirmed() {
+    let job = |sim: &mut EngineHarness| sim.jobs().remove(0);
+    let planned = [DENY_INGRESS, DENY_EGRESS, CARVEOUT];
+    assert_eq!(phases(job(&mut before()), &[]), [vec![ALLOW], planned.to_vec()]);
+    assert_eq!(phases(job(&mut before()), &[ALLOW]), [vec![ALLOW], vec![CARVEOUT]], "neither default-deny is sent");
+}
+
+#[test]
+fn while_an_allow_cannot_be_written_nothing_is_closed_anew_and_that_is_said() {
+    let mut sim = before();
+    let refuse = |_: &Job, policy: &str| (policy == ALLOW).then_some(Failure::QuotaExceeded);
+    for _ in 0..20 {
+        sim.answer(refuse);
+        sim.pass(Duration::from_secs(3));
+    }
+    assert_eq!(policies(&sim), [CARVEOUT]);
+    sim.status();
+    let status = sim.statuses.last().unwrap();
+    assert_eq!((ready(status), status.violations[0].policy.as_deref()), ("WritesFailing", Some(ALLOW)));
+    sim.pass(Duration::from_secs(60));
+    sim.settle();
+    assert_eq!(policies(&sim), [ALLOW, DENY_EGRESS, DENY_INGRESS, CARVEOUT]);
+}
+
+#[test]
+fn a_default_deny_that_somebody_deletes_is_back_at_once_whatever_hinders_an_allow() {
+    let mut sim = settled();
+    sim.delete("a", ALLOW);
+    let refuse = |_: &Job, policy: &str| (policy == ALLOW).then_some(Failure::QuotaExceeded);
+    sim.answer(refuse);
+    sim.delete("a", DENY_INGRESS);
+    sim.answer(refuse);
+    assert_eq!(policies(&sim), [DENY_EGRESS, DENY_INGRESS, CARVEOUT]);
+    sim.delete("a", DENY_EGRESS);
+    sim.delete("a", DENY_INGRESS);
+    sim.pass(Duration::from_secs(60));
+    assert_eq!(phases(sim.jobs().remove(0), &[ALLOW]), [vec![ALLOW], vec![DENY_INGRESS, DENY_EGRESS]]);
+}
+
+#[test]
+fn when_allows_change_the_new_ones_are_written_before_the_old_ones_are_removed() {
+    let mut sim = settled();
+    let mut renamed = spec();
+    renamed["allows"][0]["name"] = "other".into();
+    sim.baseline(2, renamed);
+    let written: Vec<Vec<Vec<String>>> = sim.jobs().into_iter().map(|job| phases(job, &[])).collect();
+    assert_eq!(written, [vec![vec!["baseline-allow-other"]]], "removals are decided after that");
+}
+
+#[test]
+fn what_let_something_through_is_removed_after_the_default_deny_that_it_stood_beside() {
+    let mut sim = settled();
+    let mut without = spec();
+    without["policies"] = json!(["MonitoringCarveout"]);
+    sim.baseline(2, without);
+    assert_eq!(phases(sim.jobs().remove(0), &[]), [vec![DENY_EGRESS, DENY_INGRESS], vec![ALLOW, CARVEOUT]]);
+    let mut sim = settled();
+    let mut without = spec();
+    without["policies"] = json!(["MonitoringCarveout"]);
+    sim.baseline(2, without);
+    let withheld = phases(sim.jobs().remove(0), &[DENY_EGRESS]);
+    assert_eq!(withheld, [vec![DENY_EGRESS, DENY_INGRESS], vec![]]);
+    sim.settle();
+    assert_eq!(policies(&sim), [""; 0]);
+}
+
+#[test]
+fn an_allow_is_repaired_counted_and_explained_like_the_others() {
+    let mut sim = settled();
+    sim.engine.take_samples();
+    sim.tamper("a", ALLOW, |policy| policy.spec.as_mut().unwrap().egress = Some(vec![Default::default()]));
+    sim.settle();
+    let samples = sim.engine.take_samples();
+    let kinds: Vec<_> =
+        samples.iter().filter_map(|sample| if let MetricSample::Drift(_, kind, _) = sample { *kind } else { None }).collect();
+    assert_eq!(kinds, [crate::api::PurposeKind::Allow]);
+    let text = sim.engine.explain("a", sim.now()).unwrap().to_string();
+    let line = text.lines().find(|line| line.starts_with(ALLOW)).unwrap();
+    assert!(line.contains("allow same") && line.contains("as planned"), "{line}");
+    assert_eq!(sim.status_after(5).recent_drift[0].policy, ALLOW);
+}
+
+#[test]
+fn explain_says_why_an_allow_is_not_written_or_only_for_one_direction() {
+    let mut sim = EngineHarness::new();
+    let mut one = spec();
+    one["policies"] = json!(["DefaultDenyEgress"]);
+    one["allows"][1] = json!({"name": "web", "ingress": [{"from": [{"sameNamespace": {}}]}]});
+    sim.baseline(1, one);
+    sim.namespace("a");
+    sim.settle();
+    let text = sim.engine.explain("a", sim.now()).unwrap().to_string();
+    let why = "DefaultDenyIngress is not planned here (spec.policies does not name it), and without it this policy would close the pods that it selects";
+    assert!(text.contains(&format!("as planned; only one direction of it: {why}")), "{text}");
+    assert!(text.lines().any(|line| line.contains("allow web") && line.contains(&format!("not planned: {why}"))), "{text}");
+    assert_eq!(policies(&sim), [ALLOW, DENY_EGRESS]);
+}
+
+#[test]
+fn an_allow_that_opens_to_everybody_is_a_condition_and_explain_says_it() {
+    let mut sim = EngineHarness::new();
+    let open = json!({"allows": [{"name": "web", "acknowledgeOpen": true, "ingress": [{"from": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": 443}]}]}]});
+    sim.baseline(1, open);
+    sim.namespace("a");
+    let status = sim.status_after(5);
+    let condition = status.conditions.iter().find(|c| c.type_ == "OpensToEverybody").unwrap();
+    assert_eq!((&*condition.status, &*condition.reason), ("True", "Acknowledged"));
+    let what = "lets every IPv4 address reach every pod on some ports";
+    assert_eq!(condition.message, format!("these allows open to everybody, with acknowledgeOpen: true: web {what}"));
+    assert_eq!(ready(&status), "Protected", "its owner has decided that");
+    assert!(
+        sim.engine.explain("a", sim.now()).unwrap().to_string().contains(&format!("as planned; opens to everybody: it {what}"))
+    );
+    sim.baseline(2, spec());
+    assert!(sim.status_after(5).conditions.iter().all(|c| c.type_ != "OpensToEverybody"));
+}
