@@ -115,7 +115,7 @@ pub struct Allow {
 pub struct IngressAllow {
     /// The peers that may connect, at least one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 8))]
     pub from: Option<Vec<AllowPeer>>,
     /// The ports of the selected pods. Absent: every port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,7 +139,7 @@ pub struct IngressAllow {
 pub struct EgressAllow {
     /// The peers to which pods may connect, at least one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 8))]
     pub to: Option<Vec<AllowPeer>>,
     /// The ports of the peers, as numbers. A policy sees the port of the pod, not of the Service. Absent: every port.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -28,6 +28,7 @@ impl Engine {
     pub(super) fn api_wake(&self, now: Instant) -> Option<Instant> {
         match self.readiness.state(WatchedSet::KubernetesApi) {
             ListState::Off => None,
+            ListState::Waiting if !self.needs_api() => None,
             ListState::Waiting => {
                 let until = self.readiness.silent_until(WatchedSet::KubernetesApi);
                 until.into_iter().chain(self.api.sources.next(now)).min()

@@ -23,7 +23,7 @@ use crate::{
         watch::{PLUGINS_WATCH, REVISIONS_WATCH, WATCHES},
     },
     engine::sample::{MetricSample, Outcome},
-    policy::{dns::Source, drift::Class},
+    policy::{dns::Source, drift::Class, kubernetes_api::ApiObject},
 };
 
 const PREFIX: &str = "policy_baseline";
@@ -221,7 +221,8 @@ impl Metrics {
             }
         }
         let of_dns = Source::VARIANTS.iter().filter(|source| **source != Source::ResolvConf).map(Source::into_str);
-        for watch in WATCHES.into_iter().chain([REVISIONS_WATCH, PLUGINS_WATCH]).chain(of_dns) {
+        let of_api = ApiObject::VARIANTS.iter().map(ApiObject::into_str);
+        for watch in WATCHES.into_iter().chain([REVISIONS_WATCH, PLUGINS_WATCH]).chain(of_dns).chain(of_api) {
             drop(self.watch_restarts.get_or_create(&Watch { watch: Word(watch) }));
         }
     }

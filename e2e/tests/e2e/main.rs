@@ -5,6 +5,7 @@ mod accepted;
 mod admin;
 mod admin_port;
 mod admission;
+mod allows;
 mod amplification;
 mod backends;
 mod bootstrap;

@@ -114,8 +114,8 @@ async fn the_operator_may_do_what_is_shipped_and_nothing_beside() {
     let nobody = client_of(&world.plane().service_account_kubeconfig(&ns, "nobody").await.unwrap()).await;
     let operator = operator(&world).await;
 
-    // In the operator's own namespace and in kube-system its Roles count too. Elsewhere only its ClusterRole counts.
-    for namespace in [SYSTEM_NAMESPACE, "kube-system", ns.as_str()] {
+    // In the operator's own namespace, in kube-system and in default its Roles count too. Elsewhere only its ClusterRole counts.
+    for namespace in [SYSTEM_NAMESPACE, "kube-system", "default", ns.as_str()] {
         let holds_here = |role: &(Option<String>, _)| role.0.as_deref().is_none_or(|of| of == namespace);
         let shipped = permissions(shipped_roles().into_iter().filter(holds_here).flat_map(|(_, rules)| rules));
         let anybody = granted(&nobody, namespace).await;
@@ -216,6 +216,24 @@ async fn the_operator_may_read_where_it_looks_for_dns_and_nowhere_else() {
     for verb in ["get", "create", "update", "patch", "delete"] {
         for what in [services, slices, pods, daemon_sets] {
             assert!(!may(&operator, verb, what, None, "kube-system").await, "{verb} {what:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_operator_may_read_the_two_objects_that_name_the_api_server_and_no_others_beside_them() {
+    let world = World::new().await.unwrap();
+    let operator = operator(&world).await;
+    for what in [("", "services"), ("discovery.k8s.io", "endpointslices")] {
+        for verb in ["list", "watch"] {
+            let allowed = async || may(&operator, verb, what, Some("kubernetes"), "default").await;
+            world.eventually(&format!("it may {verb} {what:?} kubernetes in default"), TIMEOUT, allowed).await.unwrap();
+            for (name, namespace) in [(None, "default"), (Some("web"), "default"), (Some("kubernetes"), SYSTEM_NAMESPACE)] {
+                assert!(!may(&operator, verb, what, name, namespace).await, "{verb} {what:?} {name:?} in {namespace}");
+            }
+        }
+        for verb in ["get", "create", "update", "patch", "delete"] {
+            assert!(!may(&operator, verb, what, Some("kubernetes"), "default").await, "{verb} {what:?}");
         }
     }
 }

@@ -229,7 +229,9 @@ impl Plan {
             ),
         ]
         .into_iter()
+        // Where ingress is not closed, the carve-out would close it for the pods that it selects.
         .filter(|(role, ..)| !self.without.contains(role))
+        .filter(|(role, ..)| *role != "MonitoringCarveout" || !self.without.contains("DefaultDenyIngress"))
         .map(|(role, suffix, spec)| (format!("{}{suffix}", self.prefix), (role, spec)))
         .collect()
     }
@@ -360,6 +362,7 @@ pub async fn bind_shipped_roles(world: &World, name: &str, subject: &Value) {
         ("ClusterRoleBinding", "ClusterRole", "policy-baseline", None),
         ("RoleBinding", "Role", "policy-baseline", Some(SYSTEM_NAMESPACE)),
         ("RoleBinding", "Role", "policy-baseline-dns", Some("kube-system")),
+        ("RoleBinding", "Role", "policy-baseline-kubernetes-api", Some("default")),
     ] {
         let binding = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::harness::{EngineHarness, ready};
@@ -79,9 +80,10 @@ fn while_an_allow_cannot_be_written_nothing_is_closed_anew_and_that_is_said() {
         sim.pass(Duration::from_secs(3));
     }
     assert_eq!(policies(&sim), [CARVEOUT]);
-    sim.status();
-    let status = sim.statuses.last().unwrap();
-    assert_eq!((ready(status), status.violations[0].policy.as_deref()), ("WritesFailing", Some(ALLOW)));
+    let now = sim.now();
+    while sim.engine.assess_dirty(now) {}
+    let status = sim.status().unwrap();
+    assert_eq!((ready(&status), status.violations[0].policy.as_deref()), ("WritesFailing", Some(ALLOW)));
     sim.pass(Duration::from_secs(60));
     sim.settle();
     assert_eq!(policies(&sim), [ALLOW, DENY_EGRESS, DENY_INGRESS, CARVEOUT]);
@@ -125,6 +127,8 @@ fn what_let_something_through_is_removed_after_the_default_deny_that_it_stood_be
     sim.baseline(2, without);
     let withheld = phases(sim.jobs().remove(0), &[DENY_EGRESS]);
     assert_eq!(withheld, [vec![DENY_EGRESS, DENY_INGRESS], vec![]]);
+    let mut sim = settled();
+    sim.baseline(2, json!({"policies": ["MonitoringCarveout"], "allows": spec()["allows"]}));
     sim.settle();
     assert_eq!(policies(&sim), [""; 0]);
 }
@@ -150,7 +154,8 @@ fn explain_says_why_an_allow_is_not_written_or_only_for_one_direction() {
     let mut sim = EngineHarness::new();
     let mut one = spec();
     one["policies"] = json!(["DefaultDenyEgress"]);
-    one["allows"][1] = json!({"name": "web", "ingress": [{"from": [{"sameNamespace": {}}]}]});
+    let web = json!({"name": "web", "ingress": [{"from": [{"sameNamespace": {}}]}]});
+    one["allows"].as_array_mut().unwrap().push(web);
     sim.baseline(1, one);
     sim.namespace("a");
     sim.settle();
@@ -178,4 +183,38 @@ fn an_allow_that_opens_to_everybody_is_a_condition_and_explain_says_it() {
     );
     sim.baseline(2, spec());
     assert!(sim.status_after(5).conditions.iter().all(|c| c.type_ != "OpensToEverybody"));
+}
+
+proptest! {
+    #[test]
+    fn whichever_writes_fail_nothing_is_closed_before_its_allows_and_nothing_is_removed_before_all_is_written(fails in prop::collection::vec(any::<bool>(), 8), edit in any::<bool>()) {
+        let mut sim = if edit { settled() } else { before() };
+        if edit {
+            sim.baseline(2, json!({"metadata": {"namePrefix": "other-"}, "allows": spec()["allows"]}));
+        }
+        let mut job = sim.jobs().remove(0);
+        job.put_in_order();
+        let (mut results, mut sent): (Vec<_>, Vec<(String, bool)>) = (Vec::new(), Vec::new());
+        while results.len() < job.tasks.len() {
+            let phase = job.next_writes(&results);
+            prop_assert!(!phase.is_empty());
+            for may_send in phase {
+                let at = results.len();
+                let drift = &job.tasks[at].drift;
+                if may_send {
+                    let failed: Vec<&str> = sent.iter().filter(|(_, fails)| *fails).map(|(policy, _)| &**policy).collect();
+                    let closes = drift.policy.contains("default-deny") && !drift.is_removal();
+                    prop_assert!(!closes || failed.iter().all(|policy| !policy.contains("-allow-")), "{}", drift.policy);
+                    prop_assert!(!drift.is_removal() || failed.is_empty());
+                }
+                let fails = may_send && fails[at % fails.len()];
+                if may_send {
+                    sent.push((drift.policy.clone(), fails));
+                }
+                let failed = || WriteError::Failed { reason: Failure::Unavailable, message: String::new() };
+                results.push(if fails { Err(failed()) } else { Ok(Wrote::Withheld) });
+            }
+        }
+        prop_assert!(sent[0].0.contains("-allow-"), "{:?}", sent);
+    }
 }

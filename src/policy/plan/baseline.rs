@@ -559,18 +559,22 @@ mod tests {
         assert_eq!(planned(&b, &[("team", "a")]), [&all[..], &["monitoring-source", "monitoring-source-3"]].concat());
         assert_eq!(planned(&b, &[("team", "b")]), [&all[..], &["monitoring-source-2"]].concat());
         // Without the role, neither half is planned. Without default-deny-egress, the source policy would open nothing and deny the rest.
-        for (roles, want) in
-            [(json!(["DefaultDenyEgress"]), "default-deny-egress"), (json!(["MonitoringCarveout"]), "monitoring-carveout")]
-        {
+        // And without default-deny-ingress, the carve-out would only close.
+        for (roles, want) in [
+            (json!(["DefaultDenyEgress"]), &["default-deny-egress"][..]),
+            (json!(["MonitoringCarveout"]), &[]),
+            (json!(["DefaultDenyIngress", "MonitoringCarveout"]), &["default-deny-ingress", "monitoring-carveout"]),
+            (json!(["DefaultDenyEgress", "MonitoringCarveout"]), &["default-deny-egress", "monitoring-source"]),
+        ] {
             let spec = json!({"policies": roles, "monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}], "from": [entry("a")]}});
-            assert_eq!(planned(&check(spec).unwrap(), &[("team", "a")]), [want]);
+            assert_eq!(planned(&check(spec).unwrap(), &[("team", "a")]), want);
         }
         // Monitoring pods scrape even if the pods of their own namespace are not scraped.
         let opted_in = json!({"matchLabels": {"scrape": "true"}});
         let spec = json!({"monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}], "from": [entry("a")], "namespaceSelector": opted_in}});
         let b = check(spec).unwrap();
         assert_eq!(planned(&b, &[("team", "a")]), [&all[..2], &["monitoring-source"]].concat());
-        let to = b.policies[3].spec.egress.as_ref().unwrap()[0].to.as_ref().unwrap();
+        let to = b.policies[3].spec.egress.as_ref().unwrap()[1].to.as_ref().unwrap();
         assert_eq!(serde_json::to_value(&to[0].namespace_selector).unwrap(), opted_in);
     }
 

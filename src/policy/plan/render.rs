@@ -439,11 +439,12 @@ mod tests {
         let spec = &source.object("monitoring", None)["spec"];
         let exposing = serde_json::json!({"matchLabels": {"monitoring.io/expose-metrics": "true"}});
         let ports = b.policies[2].object("a", None)["spec"]["ingress"][0]["ports"].clone();
+        let dns = b.policies[1].object("a", None)["spec"]["egress"][0].clone();
         assert_eq!(
             *spec,
             serde_json::json!({
                 "podSelector": {"matchLabels": {"app": "prometheus"}}, "policyTypes": ["Egress"], "ingress": [],
-                "egress": [{"to": [{"namespaceSelector": {}, "podSelector": exposing}], "ports": ports}],
+                "egress": [dns, {"to": [{"namespaceSelector": {}, "podSelector": exposing}], "ports": ports}],
             })
         );
     }

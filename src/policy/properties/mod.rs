@@ -1,5 +1,6 @@
 //! Properties that must hold for every baseline and every tampering, checked with random inputs.
 
+mod allows;
 mod cost;
 mod dns;
 mod tampering;
