@@ -1,4 +1,5 @@
 //! The operator's permissions, according to the API server: all that it needs, and nothing more.
+//! One file: each rule of the roles has its test here.
 
 use std::collections::BTreeSet;
 

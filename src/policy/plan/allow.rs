@@ -1,5 +1,6 @@
 //! The checked allows of a baseline: which namespaces and directions each is for, and the rules that it adds. A checked allow never has a
 //! rule without peers, because that would mean everybody.
+//! One file: the table of what is refused is beside the checks, and more than half of the file is tests.
 
 use k8s_openapi::api::networking::v1::{
     NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,

@@ -277,16 +277,18 @@ impl Baseline {
 
     /// Whether the baseline plans the policy of this role in a namespace that it selects.
     pub fn plans(&self, role: Role, ns: &Namespace) -> bool {
-        let opens = role == Role::MonitoringCarveout;
-        self.wants(role, ns)
-            && ns.opt_outs.of(role, &self.opt_outs).is_none()
-            && (!opens || self.plans(Role::DefaultDenyIngress, ns))
+        self.keeps(role, ns) && (role != Role::MonitoringCarveout || self.keeps(Role::DefaultDenyIngress, ns))
+    }
+
+    /// Whether the baseline wants this role here, and no opt-out takes it away.
+    fn keeps(&self, role: Role, ns: &Namespace) -> bool {
+        self.wants(role, ns) && ns.opt_outs.of(role, &self.opt_outs).is_none()
     }
 
     /// The directions that the baseline closes in a namespace that it selects. Any policy closes its direction for the pods that it
     /// selects, so what only opens something is written only where its direction is closed.
     fn closes(&self, ns: &Namespace) -> Directions {
-        Directions { ingress: self.plans(Role::DefaultDenyIngress, ns), egress: self.plans(Role::DefaultDenyEgress, ns) }
+        Directions { ingress: self.keeps(Role::DefaultDenyIngress, ns), egress: self.keeps(Role::DefaultDenyEgress, ns) }
     }
 
     /// The policies that opt-outs remove from the plan of this namespace, each with the opt-out.
@@ -454,7 +456,12 @@ impl Baseline {
     pub fn planned<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (usize, &'a Rendered)> {
         let closed = self.closes(ns);
         let is_planned = move |policy: &Rendered| match policy.scope {
-            PolicyScope::Role => policy.purpose.role().is_some_and(|role| self.plans(role, ns)),
+            PolicyScope::Role => match policy.role() {
+                Some(Role::DefaultDenyIngress) => closed.ingress,
+                Some(Role::DefaultDenyEgress) => closed.egress,
+                Some(role @ Role::MonitoringCarveout) => closed.ingress && self.keeps(role, ns),
+                None => false,
+            },
             // Without default-deny-egress a source policy would open nothing. It would only deny the monitoring pods all other egress.
             PolicyScope::Source(source) => {
                 closed.egress && self.scrapes(source, ns) && ns.opt_outs.of(Role::MonitoringCarveout, &self.opt_outs).is_none()
