@@ -38,9 +38,7 @@ fn the_annotated_sample_shows_every_field() {
     let sample = read("manifests/samples/annotated.yaml");
     let mut missing = missing(schema, &[&sample["spec"]], "spec");
     // An ipBlock with exceptions is rare for DNS, so it is left to `kubectl explain`. The API server is no source of ingress.
-    missing.retain(|path| {
-        path != "spec.dns.peers[].ipBlock.except" && path != "spec.allows[].ingress[].from[].kubernetesAPI"
-    });
+    missing.retain(|path| path != "spec.dns.peers[].ipBlock.except" && path != "spec.allows[].ingress[].from[].kubernetesAPI");
     assert_eq!(missing, [] as [&str; 0]);
     for part in ["matchLabels", "matchExpressions"] {
         assert!(sample["spec"]["namespaceSelector"].get(part).is_some(), "{part}");

@@ -40,7 +40,10 @@ fn check(allows: &Value) -> Option<Result<Baseline, &'static str>> {
     });
     let object: PolicyBaseline = serde_json::from_value(object).ok()?;
     let again = serde_json::to_value(&object.spec).expect("a spec is JSON");
-    assert_eq!(serde_json::from_value::<policy_baseline::PolicyBaselineSpec>(again).expect("what was encoded decodes"), object.spec);
+    assert_eq!(
+        serde_json::from_value::<policy_baseline::PolicyBaselineSpec>(again).expect("what was encoded decodes"),
+        object.spec
+    );
     Some(Baseline::check(&object, OPERATOR).map_err(|error| {
         assert!(error.to_string().starts_with("spec.allows["), "{error} names no field of the allow");
         error.reason()

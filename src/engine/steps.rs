@@ -9,12 +9,12 @@ use super::{
     facts::entry::{ChangeOrigin, Entry},
     jobs::cause,
     sample::MetricSample,
-    writes::{Cause, closes_anew, is_allow},
+    writes::{Cause, closes_anew, is_allow, removes_deny},
 };
 use crate::{
     api::NamespaceName,
     policy::{
-        drift::{Drift, Fingerprint, Repair},
+        drift::{Class, Drift, Fingerprint, Repair},
         plan::Baseline,
     },
 };
@@ -260,16 +260,21 @@ impl Engine {
         mut drifts: Vec<Drift>,
         now: Now,
     ) -> Vec<Drift> {
-        let all_there = drifts.iter().all(Drift::is_removal);
+        let entry = self.observed.get(ns);
+        let is_by_others = |d: &Drift| entry.is_some_and(|entry| cause(entry, d) == Cause::Others);
+        // An allow that loses a direction keeps it until the default-deny of that direction is gone: else its traffic would be closed.
+        let follows = |d: &Drift| is_allow(baseline, d) && d.class == Class::SpecChanged && !is_by_others(d);
+        let only_opens = drifts.iter().any(removes_deny) && drifts.iter().all(|d| d.is_removal() || follows(d));
+        let all_there = only_opens || drifts.iter().all(Drift::is_removal);
         let has_budget = self.outbox.policies.has_budget(ns, now.instant);
         let is_due = |d: &Drift| {
             d.fix != Repair::WaitForFinalizer
+                && !(only_opens && follows(d))
                 && (all_there || !d.is_removal())
                 && self.outbox.policies.allows(ns, &d.policy, d.class.opens() && !d.fix.concerns_finalizers(), now.instant)
                 && (has_budget || self.closes_an_opening(ns, d))
         };
         let an_allow_waits = drifts.iter().any(|d| is_allow(baseline, d) && !is_due(d));
-        let entry = self.observed.get(ns);
         let closes = |d: &Drift| entry.is_some_and(|entry| closes_anew(baseline, d, cause(entry, d)));
         drifts.retain(|d| is_due(d) && !(an_allow_waits && closes(d)));
         drifts

@@ -91,9 +91,8 @@ impl Job {
 }
 
 fn phase(baseline: Option<&Baseline>, drift: &Drift) -> WritePhase {
-    let is_deny = || DENIES.into_iter().any(|role| drift.policy.ends_with(role.suffix()));
     match purpose(baseline, drift) {
-        _ if drift.is_removal() && is_deny() => WritePhase::NoLongerDenied,
+        _ if removes_deny(drift) => WritePhase::NoLongerDenied,
         _ if drift.is_removal() => WritePhase::NoLongerPlanned,
         Some(Purpose::Allow(_)) => WritePhase::Allows,
         Some(Purpose::Role(_)) | None => WritePhase::Planned,
@@ -104,6 +103,11 @@ fn phase(baseline: Option<&Baseline>, drift: &Drift) -> WritePhase {
 fn purpose<'a>(baseline: Option<&'a Baseline>, drift: &Drift) -> Option<&'a Purpose> {
     let Repair::Apply { index, .. } = &drift.fix else { return None };
     baseline?.policies.get(*index).map(|policy| &policy.purpose)
+}
+
+/// Whether a default-deny that is no longer planned is removed.
+pub fn removes_deny(drift: &Drift) -> bool {
+    drift.is_removal() && DENIES.into_iter().any(|role| drift.policy.ends_with(role.suffix()))
 }
 
 /// Whether an allow is applied.

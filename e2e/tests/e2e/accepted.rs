@@ -115,7 +115,10 @@ impl Specs {
     }
 
     fn allow(&mut self, n: usize) -> Value {
-        let name = self.one(&[&format!("a{n}"), &format!("{n}-{}", "n".repeat(28))], &["", "-a", "A", "default-deny-ingress", &"n".repeat(31)]);
+        let name = self.one(
+            &[&format!("a{n}"), &format!("{n}-{}", "n".repeat(28))],
+            &["", "-a", "A", "default-deny-ingress", &"n".repeat(31)],
+        );
         let mut allow = json!({ "name": name, "podSelector": self.selector(), "namespaceSelector": self.selector() });
         allow["acknowledgeOpen"] = (self.0.below(2) == 0).into();
         for (direction, list) in [("ingress", "from"), ("egress", "to")] {

@@ -134,6 +134,45 @@ fn what_let_something_through_is_removed_after_the_default_deny_that_it_stood_be
 }
 
 #[test]
+fn an_allow_that_loses_a_direction_keeps_it_until_the_default_deny_is_gone() {
+    let mut sim = settled();
+    let mut without = spec();
+    without["policies"] = json!(["DefaultDenyEgress"]);
+    sim.baseline(2, without);
+    let types = |sim: &EngineHarness| {
+        sim.policies[&("a".to_owned(), ALLOW.to_owned())].spec.clone().unwrap().policy_types.unwrap().join(" ")
+    };
+    let mut order = Vec::new();
+    while sim.answer(|_, policy| {
+        order.push(policy.to_owned());
+        None
+    }) > 0
+    {}
+    assert_eq!(order, [DENY_INGRESS, CARVEOUT, ALLOW]);
+    assert_eq!((types(&sim).as_str(), policies(&sim)), ("Egress", vec![ALLOW, DENY_EGRESS]));
+    // It comes back in the other order.
+    sim.baseline(3, spec());
+    order.clear();
+    while sim.answer(|_, policy| {
+        order.push(policy.to_owned());
+        None
+    }) > 0
+    {}
+    assert_eq!((order[0].as_str(), types(&sim).as_str()), (ALLOW, "Ingress Egress"));
+}
+
+#[test]
+fn what_somebody_opens_in_an_allow_is_closed_at_once_also_while_a_default_deny_goes() {
+    let mut sim = settled();
+    let mut without = spec();
+    without["policies"] = json!(["DefaultDenyEgress"]);
+    sim.baseline(2, without);
+    sim.tamper("a", ALLOW, |policy| policy.spec.as_mut().unwrap().egress = Some(vec![Default::default()]));
+    let first = phases(sim.jobs().remove(0), &[]);
+    assert_eq!(first[0], [ALLOW]);
+}
+
+#[test]
 fn an_allow_is_repaired_counted_and_explained_like_the_others() {
     let mut sim = settled();
     sim.engine.take_samples();
