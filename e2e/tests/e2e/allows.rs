@@ -9,15 +9,15 @@ use k8s_openapi::{
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use policy_baseline_e2e::{Operator, SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 
 use crate::opt_outs::opt_out;
 use crate::scene::{
-    CARVEOUT, DENY_EGRESS, DENY_INGRESS, apply_baseline, baseline, condition, merge, policies_of, policy_writes, until_event,
-    until_only, until_ready, until_status, writes_since,
+    CARVEOUT, DENY_EGRESS, DENY_INGRESS, apply_baseline, baseline, client_of, condition, merge, policies_of, policy_writes,
+    until_event, until_only, until_ready, until_status, writes_since,
 };
 
 const PLATFORM: &str = "platform";
@@ -281,6 +281,10 @@ async fn i16_an_operator_that_may_not_read_where_the_api_server_is_narrows_nothi
     .await;
     let bindings: Api<RoleBinding> = Api::namespaced(world.admin(), "default");
     bindings.delete("policy-baseline-kubernetes-api", &DeleteParams::default()).await.unwrap();
+    let operator = client_of(&world.operator_kubeconfig().await.unwrap()).await;
+    let services: Api<Service> = Api::namespaced(operator, "default");
+    let named = ListParams::default().fields("metadata.name=kubernetes");
+    world.eventually("the right is gone", TIMEOUT, async || Ok::<_, String>(services.list(&named).await.is_err())).await.unwrap();
     world.restart_operator().await.unwrap();
     let reason = |status: &policy_baseline::PolicyBaselineStatus| condition(status, "KubernetesAPICoverage").reason;
     until_status(&world, PLATFORM, "it cannot be read", |status| reason(status) == "KubernetesAPINotReadable").await;
