@@ -110,7 +110,8 @@ impl Writer {
     pub async fn send(&self, write: Write) -> Written {
         match write {
             Write::Policies(job) => Written::Policies(repair(self, job).await),
-            Write::Status(StatusWrite { name, uid, status }) => {
+            Write::Status(write) => {
+                let StatusWrite { name, uid, status } = *write;
                 let result = self.put_status(&name, &uid, &status).await;
                 Written::Status(name, uid, result)
             }
@@ -423,12 +424,12 @@ async fn repair(writer: &Writer, mut job: Job) -> Done {
         let next = job.next_writes(&results);
         let tasks = job.tasks.iter().skip(results.len()).zip(next);
         let job = &job;
-        let writes = tasks.map(
+        let sent = tasks.map(
             async |(task, may_send)| {
                 if may_send { write(writer, job, &task.drift).await } else { Ok(Wrote::Withheld) }
             },
         );
-        results.extend(join_all(writes).await);
+        results.extend(join_all(sent).await);
     }
     Done { job, results }
 }

@@ -18,7 +18,7 @@ impl Engine {
     /// All writes that are due now, except those of policies. `is_paused`: the API server asked for a pause. Labels of namespaces then
     /// wait, as policies do.
     pub fn writes(&mut self, now: Now, is_paused: bool) -> Vec<Write> {
-        let mut writes: Vec<Write> = self.statuses(now).into_iter().map(Write::Status).collect();
+        let mut writes: Vec<Write> = self.statuses(now).into_iter().map(|status| Write::Status(Box::new(status))).collect();
         writes.extend(self.finalizers(now).into_iter().map(Write::Finalizer));
         writes.extend(self.opt_out_writes(now).into_iter().map(Write::OptOut));
         let own = self.installs.own().clone();

@@ -36,8 +36,10 @@ const READ: [&str; 11] = [
     "validatingwebhookconfigurations",
 ];
 
-/// The resources that it reads in single namespaces to find the DNS.
-const READ_OF_DNS: [(&str, &str); 6] = [
+/// The resources that it reads in single namespaces to find the DNS and the API server.
+const READ_OF_DNS: [(&str, &str); 8] = [
+    ("default", "endpointslices"),
+    ("default", "services"),
     ("kube-system", "daemonsets"),
     ("kube-system", "endpointslices"),
     ("kube-system", "pods"),

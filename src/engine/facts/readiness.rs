@@ -115,10 +115,8 @@ impl WatchedSet {
             Self::Callers(_) | Self::Plugins => WaitRule { silent: Some(PATIENCE), refused: Some(LASTS) },
             // Only rollouts need revisions, and a rollout waits for them by itself.
             Self::Revisions => WaitRule { silent: Some(PATIENCE), refused: Some(Duration::ZERO) },
-            // `policy::dns` decides how long one of its sources may be refused.
-            Self::Dns => WaitRule { silent: Some(DNS_PATIENCE), refused: None },
-            // `policy::kubernetes_api` decides how long one of its objects may be refused.
-            Self::KubernetesApi => WaitRule { silent: Some(DNS_PATIENCE), refused: None },
+            // `policy::dns` and `policy::kubernetes_api` decide how long one of their sources may be refused.
+            Self::Dns | Self::KubernetesApi => WaitRule { silent: Some(DNS_PATIENCE), refused: None },
         }
     }
 }

@@ -84,7 +84,7 @@ fn while_an_allow_cannot_be_written_nothing_is_closed_anew_and_that_is_said() {
     while sim.engine.assess_dirty(now) {}
     let status = sim.status().unwrap();
     assert_eq!((ready(&status), status.violations[0].policy.as_deref()), ("WritesFailing", Some(ALLOW)));
-    sim.pass(Duration::from_secs(60));
+    sim.pass(Duration::from_mins(1));
     sim.settle();
     assert_eq!(policies(&sim), [ALLOW, DENY_EGRESS, DENY_INGRESS, CARVEOUT]);
 }
@@ -100,7 +100,7 @@ fn a_default_deny_that_somebody_deletes_is_back_at_once_whatever_hinders_an_allo
     assert_eq!(policies(&sim), [DENY_EGRESS, DENY_INGRESS, CARVEOUT]);
     sim.delete("a", DENY_EGRESS);
     sim.delete("a", DENY_INGRESS);
-    sim.pass(Duration::from_secs(60));
+    sim.pass(Duration::from_mins(1));
     assert_eq!(phases(sim.jobs().remove(0), &[ALLOW]), [vec![ALLOW], vec![DENY_INGRESS, DENY_EGRESS]]);
 }
 

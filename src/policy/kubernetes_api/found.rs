@@ -125,7 +125,7 @@ impl ClusterApi {
 
     /// What is missing; `None` if nothing is.
     pub fn gap(&self) -> Option<ApiGap> {
-        let unread: Vec<&str> = self.unread.keys().map(|kind| kind.into_str()).collect();
+        let unread: Vec<&str> = self.unread.keys().map(ApiObject::into_str).collect();
         let unread = unread.join(" and ");
         if self.by_port.is_empty() {
             let why = if unread.is_empty() {

@@ -123,7 +123,7 @@ proptest! {
             let all = ["ingress", "egress"].iter().filter(|rules| allow.get(rules).is_some()).count();
             let why = baseline.unplanned_allows(&ns).find(|(purpose, ..)| matches!(purpose, Purpose::Allow(of) if of.as_str() == name));
             prop_assert_eq!(why.is_some(), wanted.len() < all);
-            prop_assert_eq!(why.map(|(_, is_partly_planned, _)| is_partly_planned).unwrap_or(true), !wanted.is_empty());
+            prop_assert_eq!(why.is_none_or(|(_, is_partly_planned, _)| is_partly_planned), !wanted.is_empty());
         }
     }
 
