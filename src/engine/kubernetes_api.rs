@@ -1,7 +1,7 @@
 //! Handles changes of where the API server is, for allows with the peer `kubernetesAPI`. It follows the same rules as DNS: what is found is
 //! added at once, what vanishes is kept for a while, and what cannot be read narrows nothing.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use tracing::{info, warn};
 
@@ -22,6 +22,12 @@ impl Engine {
     /// Whether an allow of a baseline has the peer `kubernetesAPI`. Decisions wait for its objects only then.
     pub(super) fn needs_api(&self) -> bool {
         self.tracked.values().any(|tracked| tracked.checked.as_ref().is_ok_and(|baseline| baseline.needs_api()))
+    }
+
+    /// Whether a namespace keeps a former revision with such an allow, until a rollout reaches it.
+    fn former_revisions_need_api(&self) -> bool {
+        let behind = self.tracked.keys().filter_map(|name| self.baselines.behind(name));
+        behind.flat_map(BTreeMap::values).any(|former| former.needs_api())
     }
 
     /// When it must be handled again without an event.
@@ -116,7 +122,7 @@ impl Engine {
             return;
         }
         let before = std::mem::replace(&mut self.api.cluster, cluster);
-        if !self.needs_api() {
+        if !self.needs_api() && !self.former_revisions_need_api() {
             return;
         }
         let plans_change = !before.plans_as(&self.api.cluster);
