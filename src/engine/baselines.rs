@@ -22,6 +22,8 @@ const OPENED_AT_ONCE: usize = 10;
 impl Engine {
     pub(super) fn baseline_seen(&mut self, raw: &RawBaseline, now: Now) {
         let Some(name) = raw.metadata.name.as_deref() else { return };
+        // Decisions wait for the objects of the API server only if a baseline needs them. So a wait that is over ends before one does.
+        self.api_due(now);
         self.listed_baselines.names(|| name.into());
         let name: Arc<str> = name.into();
         let check = || raw.check_with(self.installs.own(), self.observed.tools()).map(Arc::new);

@@ -105,6 +105,17 @@ fn i7_an_object_that_is_silent_is_waited_for_ten_seconds_and_no_longer() {
 }
 
 #[test]
+fn an_allow_that_comes_long_after_the_start_stops_no_work_though_the_objects_are_silent() {
+    let mut sim = awaiting(json!({}));
+    sim.settle();
+    sim.pass(SECOND * 60);
+    sim.baseline(2, spec());
+    assert!(sim.engine.is_synced(), "and this instance goes on to lead");
+    sim.settle();
+    assert_eq!(gap(&mut sim).unwrap(), "KubernetesAPINotFound");
+}
+
+#[test]
 fn what_comes_counts_at_once_and_what_vanishes_is_kept_for_ten_minutes() {
     let mut sim = awaiting(spec());
     list(&mut sim, both());
