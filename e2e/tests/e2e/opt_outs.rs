@@ -443,7 +443,7 @@ async fn nothing_is_decided_while_opt_outs_exist_and_may_not_be_listed() {
     role.replace("policy-baseline", &PostParams::default(), &old).await.unwrap();
     apply_baseline(&world, PLATFORM, &json!({})).await;
     // So that the namespace is newer.
-    crate::support::a_second_later(&world).await;
+    a_second_later(&world).await;
     let ns = world.namespace("team", &[]).await.unwrap();
     create(&world, &ns, &opt_out("partner", &[EGRESS], seconds_from_now(600))).await;
     world.start_operator().await.unwrap();
@@ -515,7 +515,7 @@ async fn an_older_crd_that_refuses_the_status_is_told_once_and_policies_go_and_c
     crds.patch(CRD, &PatchParams::default(), &patch).await.unwrap();
     apply_baseline(&world, PLATFORM, &json!({})).await;
     // So that the namespace is newer.
-    crate::support::a_second_later(&world).await;
+    a_second_later(&world).await;
     let ns = world.namespace("team", &[]).await.unwrap();
     create(&world, &ns, &opt_out("probe", &[EGRESS], seconds_from_now(-5))).await;
     let is_served = async || {

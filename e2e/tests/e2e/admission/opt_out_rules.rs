@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use super::{apply_patched, break_glass, choose, setting};
 use crate::opt_outs::{seconds_from_now, somebody_with, until_says};
 use crate::repair::PLATFORM;
-use crate::scene::{Plan, apply_baseline, until_holds};
-use crate::support::{namespaces, server_time};
+use crate::scene::{Plan, apply_baseline, server_time, until_holds};
+use crate::support::namespaces;
 
 const SYSTEM: &str = "policy-baseline-system";
 const POLICY: &str = "policy-baseline-opt-out-rules-created";
@@ -401,8 +401,8 @@ fn cases_of_change() -> Vec<Change> {
         ("later than it might have been", after(HOUR), after(2 * HOUR + 1), Refused(LATER)),
         ("for ever", after(HOUR), text("9999-12-31T23:59:59-23:59"), Refused(LATER)),
         ("in force again", after(-HOUR), after(HOUR), RefusedAtAdmission(LATER, LIMITED)),
-        ("to what cannot be read", after(HOUR), text("2026-12-01T00:00:00+99:99"), Refused(LATER)),
-        ("to what could be read", text("2026-12-01T00:00:00+99:99"), after(HOUR), RefusedAtAdmission(LATER, LIMITED)),
+        ("to what cannot be read", after(HOUR), text("9999-12-31T23:59:59-23:00"), Refused(LATER)),
+        ("to what could be read", text("9999-12-31T23:59:59-23:00"), after(HOUR), RefusedAtAdmission(LATER, LIMITED)),
         ("a role less", both(HOUR), after(HOUR), Accepted),
         ("in another order", both(HOUR), with(after(HOUR), "policies", json!([INGRESS, EGRESS])), Accepted),
         ("a role more", after(HOUR), both(HOUR), RefusedAtAdmission("spec.policies: DefaultDenyIngress was not part", LIMITED)),
@@ -437,8 +437,8 @@ fn cases_of_change() -> Vec<Change> {
         ("what never ends shortened", text("9999-12-31T23:59:59Z"), after(HOUR), Accepted),
         (
             "what cannot be read left alone",
-            text("2026-12-01T00:00:00+99:99"),
-            with(text("2026-12-01T00:00:00+99:99"), "ticket", json!("SEC-7")),
+            text("9999-12-31T23:59:59-23:00"),
+            with(text("9999-12-31T23:59:59-23:00"), "ticket", json!("SEC-7")),
             NotInForce(NARROWER),
         ),
         (
