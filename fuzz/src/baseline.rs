@@ -10,8 +10,8 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use policy_baseline::{
-    Baseline, BaselineError, Closed, ConditionInputs, Fingerprint, Interner, Ledger, MAX_NOTICES, MAX_RECENT_DRIFT, MAX_VIOLATIONS,
-    Namespace, NamespaceName, NamespaceOptOuts, PlannedPolicies, Policies, PolicyBaseline, PolicyBaselineSpec,
+    Baseline, BaselineError, Closed, ConditionInputs, Fingerprint, Interner, Ledger, MAX_NOTICES, MAX_RECENT_DRIFT,
+    MAX_VIOLATIONS, Namespace, NamespaceName, NamespaceOptOuts, PlannedPolicies, Policies, PolicyBaseline, PolicyBaselineSpec,
     PolicyBaselineStatus, PolicyScope, Purpose, RawBaseline, Rendered, Role, SYSTEM_NAMESPACES, SlimPolicy, check_label_key,
     check_label_value, diff, is_dns_label, targets,
 };

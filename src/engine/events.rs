@@ -38,7 +38,8 @@ impl Engine {
         self.plans_changed(now);
     }
 
-    /// Notes whether the watch works that an event comes from. DNS and network plugins have conditions of their own.
+    /// Notes whether the watch works that an event comes from. DNS, the API server's addresses and network
+    /// plugins have conditions of their own.
     fn note_watch(&mut self, event: &Event, now: Now) {
         let (set, works) = match event {
             Event::Namespace(change) => (WatchedSet::Namespaces, change.works()),
@@ -48,7 +49,7 @@ impl Engine {
             Event::Install(change) => (WatchedSet::Installs, change.works()),
             Event::Revision(change) => (WatchedSet::Revisions, change.works()),
             Event::Configuration(kind, change) => (WatchedSet::Callers(*kind), change.works()),
-            Event::Dns(_) | Event::Plugin(..) => return,
+            Event::Dns(_) | Event::KubernetesApi(_) | Event::Plugin(..) => return,
         };
         match works {
             Some(true) => self.readiness.watch_works(set),

@@ -303,7 +303,7 @@ impl Baseline {
 
     /// Whether the baseline closes a namespace that it selects by this role, if there were no opt-outs.
     pub fn closes_by(&self, role: Role, ns: &Namespace) -> bool {
-        self.policies.iter().any(|policy| policy.role == role) && self.wants(role, ns)
+        self.policies.iter().any(|policy| policy.role() == Some(role)) && self.wants(role, ns)
     }
 
     /// Whether the baseline would plan this role in this namespace if there were no opt-outs.
@@ -435,10 +435,11 @@ impl Baseline {
             .filter(move |role| self.written.roles.contains(*role) && !is_opted_out(*role) && !is_harmless(*role))
     }
 
-    /// Whether an allow lets every pod of this namespace reach the API server. Then its egress may be closed although the API server calls a
+    /// Whether an allow lets every pod of this namespace reach the API server, and it is known where that is. Then its egress may be closed although the API server calls a
     /// Service there.
     pub fn allows_api(&self, ns: &Namespace) -> bool {
-        self.written.allows.iter().any(|allow| allow.needs_api() && allow.pods.is_empty() && allow.is_for(&ns.labels))
+        let is_for_all = |allow: &CheckedAllow| allow.needs_api() && allow.pods.is_empty() && allow.is_for(&ns.labels);
+        !self.api.by_port().is_empty() && self.written.allows.iter().any(is_for_all)
     }
 
     /// Those of them by which the namespace is closed already.
