@@ -83,7 +83,9 @@ impl Entry {
             })
         };
         let denies = [Role::DefaultDenyIngress, Role::DefaultDenyEgress].into_iter().filter_map(closing).collect();
-        Holdings { any, opted_out: self.opted_out.as_deref().copied(), baselines, denies, owner, appeared }
+        let wide = self.policies.iter().filter(|(_, print)| print.ours && !print.wide.is_none());
+        let wide = wide.map(|(name, print)| (name.clone(), print.wide)).collect();
+        Holdings { any, opted_out: self.opted_out.as_deref().copied(), baselines, denies, wide, owner, appeared }
     }
 
     /// Whether it is being deleted.

@@ -20,7 +20,7 @@ use crate::{
         peers::Port,
         selector::Selector,
     },
-    policy::netpol::{Opening, Openings},
+    policy::netpol::{Opening, Openings, Wide},
 };
 
 /// A checked allow.
@@ -36,6 +36,8 @@ pub struct CheckedAllow {
     pub egress: Vec<AllowRule>,
     /// What it opens to everybody, in words; `None` if it names who may talk.
     pub opening: Option<String>,
+    /// The directions in which it opens to everybody.
+    pub wide: Wide,
     namespaces: Matcher,
     acknowledged: bool,
 }
@@ -111,13 +113,16 @@ impl CheckedAllow {
             ingress: rules(&format!("{field}.ingress"), allow.ingress.as_deref(), ingress_rule)?,
             egress: rules(&format!("{field}.egress"), allow.egress.as_deref(), egress_rule)?,
             opening: None,
+            wide: Wide::default(),
             namespaces: matcher(&format!("{field}.namespaceSelector"), &namespaces)?,
             acknowledged: allow.acknowledge_open,
         };
         if checked.directions().is_none() {
             return Err(invalid(field, "write ingress rules, egress rules, or both: an allow without rules allows nothing"));
         }
-        checked.opening = checked.words_of_openings();
+        let rules = checked.rules_without_api();
+        checked.opening = checked.words_of(Openings::of(&rules));
+        checked.wide = Wide::of(&rules);
         Ok(checked)
     }
 
@@ -146,15 +151,19 @@ impl CheckedAllow {
         self.egress.iter().any(|rule| rule.to_api)
     }
 
-    /// What it opens to everybody. The same judgement finds bypasses in policies of others, but there only policies for all pods count.
-    fn words_of_openings(&self) -> Option<String> {
-        let spec = NetworkPolicySpec {
+    /// Its rules, as a policy for every pod. The API server is left out, because nobody else is there.
+    fn rules_without_api(&self) -> NetworkPolicySpec {
+        NetworkPolicySpec {
             pod_selector: None,
             policy_types: Some(vec!["Ingress".into(), "Egress".into()]),
             ingress: Some(self.ingress.iter().filter(|rule| !rule.peers.is_empty()).map(AllowRule::ingress).collect()),
             egress: Some(self.egress.iter().filter(|rule| !rule.peers.is_empty()).map(AllowRule::egress).collect()),
-        };
-        let Openings { ingress, egress, is_ingress_too_large, is_egress_too_large } = Openings::of(&spec);
+        }
+    }
+
+    /// What it opens to everybody. The same judgement finds bypasses in policies of others, but there only policies for all pods count.
+    fn words_of(&self, openings: Openings) -> Option<String> {
+        let Openings { ingress, egress, is_ingress_too_large, is_egress_too_large } = openings;
         let pods = if self.pods.is_empty() { "every pod" } else { "the pods that it selects" };
         let inwards = |o: Opening| format!("lets {} reach {pods} on {}", o.peers, o.ports);
         let outwards = |o: Opening| format!("lets {pods} reach {} on {}", o.peers, o.ports);

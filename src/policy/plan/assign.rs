@@ -12,9 +12,12 @@ use std::{
 use jiff::Timestamp;
 
 use super::{Baseline, Namespace};
-use crate::api::{
-    NamespaceName, Role,
-    baseline::{DeletionPolicy, ExistingNamespaces, Mode},
+use crate::{
+    api::{
+        NamespaceName, Role,
+        baseline::{DeletionPolicy, ExistingNamespaces, Mode},
+    },
+    policy::netpol::Wide,
 };
 
 /// All baselines of the cluster. The valid ones are sorted by precedence.
@@ -86,30 +89,6 @@ impl Baselines {
     /// Whether a baseline has an invalid spec. Nobody can say what such a baseline would select.
     pub fn some_are_invalid(&self) -> bool {
         !self.invalid.is_empty()
-    }
-
-    /// The baseline by whose change this namespace would lose a default-deny, whatever the change is: it selects the namespace no more, plans
-    /// less, takes over and plans less than the former one, or is being deleted with its policies. `None` if the namespace loses none.
-    pub fn opened_by(&self, ns: &Namespace, holdings: &Holdings) -> Option<Arc<str>> {
-        let Candidates { enforcing, frozen_by, .. } = self.candidates(ns, holdings);
-        if ns.terminating || frozen_by.is_some() { None } else { self.loss(ns, holdings, enforcing.first()) }
-    }
-
-    /// The baselines by whose change a namespace could lose a default-deny: those that closed it, and the one that applies now.
-    pub fn concerned(&self, ns: &Namespace, holdings: &Holdings) -> BTreeSet<Arc<str>> {
-        let winner = self.candidates(ns, holdings).enforcing.into_iter().next().map(|winner| winner.name.clone());
-        holdings.denies.iter().map(|(_, owner)| owner.clone()).chain(winner).collect()
-    }
-
-    /// The baseline by whose change the namespace loses a default-deny, if `winner` applies there from now on. An opt-out is no change of a
-    /// baseline.
-    fn loss(&self, ns: &Namespace, holdings: &Holdings, winner: Option<&Arc<Baseline>>) -> Option<Arc<str>> {
-        let is_lost = |(role, owner): &&(Role, Arc<str>)| {
-            self.may_remove(owner) && !winner.is_some_and(|winner| winner.closes_by(*role, ns))
-        };
-        let (_, owner) = holdings.denies.iter().find(is_lost)?;
-        let is_deleted = self.by_name.get(owner).is_some_and(|owner| owner.deleting);
-        Some(winner.filter(|_| !is_deleted).map_or_else(|| owner.clone(), |winner| winner.name.clone()))
     }
 
     /// Whether the operator may forget that a namespace without policies of ours held some. It may if no baseline applies there,
@@ -215,6 +194,8 @@ pub struct Holdings {
     pub baselines: BTreeSet<Arc<str>>,
     /// The default-denies that are there, each with the baseline that its label names.
     pub denies: Vec<(Role, Arc<str>)>,
+    /// Those of our policies there that open something to everybody, by name.
+    pub wide: Vec<(Arc<str>, Wide)>,
     /// The baseline whose plan the namespace was last seen to hold. Unlike a label, this cannot be forged.
     pub owner: Option<Arc<str>>,
     /// The last 32 bits of the resourceVersion with which the operator saw the namespace appear. `None` if a list named it first.
@@ -228,8 +209,7 @@ pub enum Decision {
     LeaveAlone,
     /// No baseline applies. The operator removes what an existing baseline left there.
     Unselected,
-    /// An invalid or suspended baseline holds the namespace, or the namespace would lose a default-deny by a change that awaits
-    /// confirmation. The operator writes and removes nothing.
+    /// An invalid or suspended baseline holds the namespace, or the namespace would be opened by a change that awaits confirmation. The operator writes and removes nothing.
     Frozen(Arc<str>),
     /// The namespace holds no policy of ours, and is older than the baseline or waits for a wave that closes it: the operator only reports
     /// it.
@@ -240,13 +220,13 @@ pub enum Decision {
 }
 
 /// The baselines that may apply to a namespace.
-struct Candidates {
+pub(super) struct Candidates {
     /// Audit baselines that select it.
     audits: Vec<Arc<Baseline>>,
     /// Enforce baselines that select it, the highest precedence first.
-    enforcing: Vec<Arc<Baseline>>,
+    pub(super) enforcing: Vec<Arc<Baseline>>,
     /// The invalid or suspended baseline that keeps the namespace as it is.
-    frozen_by: Option<Arc<str>>,
+    pub(super) frozen_by: Option<Arc<str>>,
 }
 
 /// The decision, and the other baselines that select the namespace.
@@ -275,7 +255,7 @@ impl Baselines {
     }
 
     /// The baselines that may apply to a namespace.
-    fn candidates(&self, ns: &Namespace, holdings: &Holdings) -> Candidates {
+    pub(super) fn candidates(&self, ns: &Namespace, holdings: &Holdings) -> Candidates {
         let (audits, enforcing): (Vec<_>, Vec<_>) =
             self.valid.iter().filter(|b| !b.deleting && b.selects(ns)).cloned().partition(|b| b.mode == Mode::Audit);
         // A label can be forged, and a forged label that names a stalled baseline must not stop repairs. So the label freezes
@@ -292,7 +272,10 @@ impl Baselines {
 
     fn decide_living(&self, ns: &Namespace, holdings: &Holdings) -> Assignment {
         let Candidates { audits, mut enforcing, frozen_by } = self.candidates(ns, holdings);
-        let awaits = || self.loss(ns, holdings, enforcing.first()).filter(|name| self.awaiting.contains(name));
+        let awaits = || {
+            let changed = if self.awaiting.is_empty() { BTreeSet::new() } else { self.openers(ns, holdings, enforcing.first()) };
+            changed.into_iter().find(|name| self.awaiting.contains(name))
+        };
         if let Some(name) = frozen_by.or_else(awaits) {
             enforcing.retain(|b| b.name != name);
             return Assignment { decision: Decision::Frozen(name), shadowed: enforcing, audits };
@@ -334,7 +317,6 @@ impl Baseline {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -511,7 +493,7 @@ mod tests {
         let gone = json!({"namespaceSelector": {"matchLabels": {"x": "y"}}});
         let mut b = all(vec![checked_at("typo", OLD, gone.clone())]);
         let ns = namespace("a", &[]);
-        assert_eq!(b.opened_by(&ns, &held_by("typo")).as_deref(), Some("typo"));
+        assert_eq!(b.opened_by(&ns, &held_by("typo")), [Arc::from("typo")].into());
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "unselected");
         b.await_confirmation(&"typo".into(), true);
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "frozen typo");
@@ -519,100 +501,11 @@ mod tests {
         assert_eq!(tell(&b.decide(&namespace("b", &[("x", "y")]), &Holdings::default()).decision), "protected typo");
         // A namespace that another baseline closes as well loses nothing.
         b.insert(Arc::new(checked_at("other", OLD, json!({}))));
-        assert_eq!(b.opened_by(&ns, &held_by("typo")), None);
+        assert!(b.opened_by(&ns, &held_by("typo")).is_empty());
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "protected other");
         b.remove("other");
         b.await_confirmation(&"typo".into(), false);
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "unselected");
-    }
-
-    #[test]
-    fn whatever_takes_a_default_deny_away_counts_and_the_baseline_that_changed_is_named() {
-        let ns = || namespace("a", &[("app", "prometheus")]);
-        let less = |policies: &[&str]| json!({"policies": policies, "priority": 100});
-        let scrapes =
-            json!({"monitoring": {"from": [{"namespaceSelector": {"matchLabels": {"app": "prometheus"}}, "podSelector": {}}]}});
-        let to_delete = |policy: &str| deleting(checked("b", json!({"deletionPolicy": policy})));
-        let carveout = || checked_at("less", OLD, less(&["MonitoringCarveout"]));
-        for (what, baselines, expected) in [
-            ("nothing", vec![checked_at("b", OLD, json!({}))], None),
-            ("its exclusions", vec![checked_at("b", OLD, json!({"excludeNamespaces": ["a"]}))], Some("b")),
-            ("its policies", vec![checked_at("b", OLD, less(&["DefaultDenyIngress"]))], Some("b")),
-            ("its sources of scrapes", vec![checked_at("b", OLD, scrapes)], Some("b")),
-            ("its mode", vec![checked_at("b", OLD, json!({"mode": "Audit"}))], None),
-            ("its claims", vec![checked_at("b", NEW, json!({"existingNamespaces": "Report"}))], None),
-            ("its names", vec![checked_at("b", OLD, json!({"metadata": {"namePrefix": "new-"}}))], None),
-            ("its deletion", vec![to_delete("Delete")], Some("b")),
-            ("its deletion, which keeps them", vec![to_delete("Orphan")], None),
-            ("another that plans less", vec![checked_at("b", OLD, json!({})), carveout()], Some("less")),
-            (
-                "another that plans as much",
-                vec![checked_at("b", OLD, json!({})), checked_at("c", OLD, json!({"priority": 1}))],
-                None,
-            ),
-            ("its deletion, and another that plans less", vec![to_delete("Delete"), carveout()], Some("b")),
-            ("another, while it is suspended", vec![suspended("b", json!({})), carveout()], None),
-        ] {
-            let baselines = all(baselines);
-            let opened = baselines.opened_by(&ns(), &held_by("b"));
-            let is_frozen = matches!(baselines.decide(&ns(), &held_by("b")).decision, Decision::Frozen(_));
-            assert_eq!(opened.as_deref().filter(|_| !is_frozen), expected.filter(|_| !is_frozen), "{what}");
-            if let Some(name) = opened.filter(|_| !is_frozen) {
-                let mut waiting = baselines;
-                waiting.await_confirmation(&name, true);
-                assert_eq!(tell(&waiting.decide(&ns(), &held_by("b")).decision), format!("frozen {name}"), "{what}");
-            }
-        }
-        // Neither what an opt-out took away, nor what is being deleted anyway.
-        let gone = all(vec![checked_at("b", OLD, json!({"excludeNamespaces": ["a"]}))]);
-        let opted_out = Holdings { any: true, baselines: [Arc::from("b")].into(), ..Holdings::default() };
-        assert_eq!(gone.opened_by(&ns(), &opted_out), None);
-        assert_eq!(gone.opened_by(&Namespace { terminating: true, ..ns() }, &held_by("b")), None);
-        assert_eq!(gone.concerned(&ns(), &held_by("b")), [Arc::from("b")].into());
-    }
-
-    /// A baseline of this name that a change may have left with anything. `None`: it is gone.
-    fn changed(name: &'static str) -> impl Strategy<Value = Option<Baseline>> {
-        let policies =
-            proptest::sample::subsequence(vec!["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"], 1..=3);
-        let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
-        let all = (policies, -1..2, proptest::sample::select(vec!["Enforce", "Enforce", "Audit"]), flags);
-        proptest::option::weighted(
-            0.9,
-            all.prop_map(move |(policies, priority, mode, (excluded, suspended, removed, keeps))| {
-                let mut spec = json!({"policies": policies, "priority": priority, "mode": mode});
-                spec["deletionPolicy"] = json!(if keeps { "Orphan" } else { "Delete" });
-                if excluded {
-                    spec["excludeNamespaces"] = json!(["a"]);
-                }
-                let mut baseline = checked_at(name, OLD, spec);
-                (baseline.suspended, baseline.deleting) = (suspended && !removed, removed);
-                baseline
-            }),
-        )
-    }
-
-    proptest! {
-        #[test]
-        fn no_change_takes_a_default_deny_away_while_it_awaits_confirmation(b in changed("b"), c in changed("c")) {
-            let mut baselines = all([b, c].into_iter().flatten().collect());
-            let (ns, held) = (namespace("a", &[]), held_by("b"));
-            let before = baselines.decide(&ns, &held).decision;
-            let keeps = |baselines: &Baselines, decision: &Decision| match decision {
-                Decision::Frozen(_) => true,
-                Decision::Protected(winner) => {
-                    held.denies.iter().all(|(role, owner)| winner.closes_by(*role, &ns) || !baselines.may_remove(owner))
-                }
-                _ => !baselines.may_remove("b"),
-            };
-            let opened = baselines.opened_by(&ns, &held);
-            prop_assert!(opened.is_none() == keeps(&baselines, &before), "{before:?}");
-            if let Some(name) = opened {
-                baselines.await_confirmation(&name, true);
-                let decision = baselines.decide(&ns, &held).decision;
-                prop_assert!(matches!(&decision, Decision::Frozen(by) if *by == name), "{decision:?}");
-            }
-        }
     }
 
     #[test]

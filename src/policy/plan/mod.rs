@@ -8,6 +8,7 @@ mod checks;
 mod duration;
 mod error;
 mod former;
+mod guard;
 mod labels;
 mod opt_out;
 mod render;

@@ -33,6 +33,7 @@ use crate::{
         digest::Digest,
         dns::{ClusterDns, DnsDestination},
         kubernetes_api::ClusterApi,
+        netpol::Wide,
     },
 };
 
@@ -63,6 +64,8 @@ pub struct Rendered {
     /// The annotations in the other form, with or without the hash of what was asked for. A policy in the cluster with these is also
     /// as planned. So the operator does not rewrite it only because its baseline got or lost a rollout.
     pub also: BTreeMap<String, String>,
+    /// What it opens to everybody, by the decision of the baseline.
+    pub wide: Wide,
     /// The hashes that identify this policy in the cluster.
     pub stamp: Stamp,
     /// The spec as JSON, serialised once for all namespaces.
@@ -204,7 +207,9 @@ impl RenderInputs<'_> {
                 Digest::of_json(&(monitoring_sources(monitoring), exposing(monitoring), scraped_ports(monitoring)))
             }
         };
-        self.dress(role.into(), role.suffix(), PolicyScope::Role, (spec, asked))
+        // The scrapes of monitoring are no opening: they are for few ports of pods that ask for them.
+        let wide = if role == Role::MonitoringCarveout { Wide::default() } else { Wide::of(&spec) };
+        Rendered { wide, ..self.dress(role.into(), role.suffix(), PolicyScope::Role, (spec, asked)) }
     }
 
     /// The egress policy that lets the pods of a monitoring source reach the pods that they scrape.
@@ -238,7 +243,8 @@ impl RenderInputs<'_> {
         }
         let spec = spec(&allow.pods, part, ingress, egress);
         let purpose = Purpose::Allow(allow.name.clone());
-        self.dress(purpose.clone(), &purpose.suffix(), PolicyScope::Allow(index, part), (spec, asked))
+        let wide = Wide { ingress: allow.wide.ingress && part.ingress, egress: allow.wide.egress && part.egress, dns: false };
+        Rendered { wide, ..self.dress(purpose.clone(), &purpose.suffix(), PolicyScope::Allow(index, part), (spec, asked)) }
     }
 
     /// What the spec asks for as DNS, in the form that is hashed.
@@ -271,7 +277,7 @@ impl RenderInputs<'_> {
         let name = format!("{}{}", metadata.name_prefix.as_deref().unwrap_or(DEFAULT_PREFIX), suffix);
         // A spec has string keys and only numbers that JSON can express, so serialising it cannot fail.
         let spec_text = to_raw_value(&spec).unwrap_or_else(|_| RawValue::NULL.to_owned());
-        Rendered { purpose, scope, name, spec, labels, annotations, also, stamp, spec_text }
+        Rendered { purpose, scope, name, spec, labels, annotations, also, wide: Wide::default(), stamp, spec_text }
     }
 }
 
