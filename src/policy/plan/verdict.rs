@@ -62,11 +62,19 @@ pub fn verdict(opt_out: &OptOut, namespace: Timestamp, ruling: Ruling, now: Time
             Ruling::Freezes(baseline, _) => {
                 format!("it expired at {expires}; baseline {baseline} changes nothing here until it continues")
             }
-            Ruling::Enforces(Baseline { opt_outs: limits, .. }) if opt_out.was_over_at_once() => format!(
-                "spec.expiresAt is {expires}, which was over when this opt-out was created, so it was never in force: create a new one with a later time, as in {}",
-                limits.example(opt_out)
-            ),
-            _ => format!(
+            _ if opt_out.was_over_at_once() => {
+                let example = match ruling {
+                    Ruling::Enforces(Baseline { opt_outs: limits, .. }) => format!(", as in {}", limits.example(opt_out)),
+                    _ => String::new(),
+                };
+                format!(
+                    "spec.expiresAt is {expires}, which was over when this opt-out was created, so it was never in force: create a new one with a later time{example}"
+                )
+            }
+            Ruling::Nobody | Ruling::Reports(_) => {
+                format!("it expired at {expires}; if the exception is still needed, create a new one")
+            }
+            Ruling::Enforces(_) => format!(
                 "it expired at {expires}, and {roles} applies here again; if the exception is still needed, create a new one"
             ),
         };
@@ -236,6 +244,25 @@ mod tests {
             assert_eq!(tell(&verdict(&o, at(0), ruling, o.expires)), "Expired");
             assert_eq!(tell(&verdict(&o, at(CREATED + 1), ruling, at(CREATED))), "OlderThanNamespace");
         }
+    }
+
+    #[test]
+    fn one_that_was_over_at_once_says_so_whoever_applies_there_unless_all_is_frozen() {
+        let baseline = checked("b", json!({}));
+        let says = |hours: i64, ruling: Ruling| {
+            let o = opt_out(&json!(["DefaultDenyEgress"]), hours);
+            match verdict(&o, at(CREATED), ruling, at(CREATED + 7_200)) {
+                OptOutVerdict::NotInForce(OptOutRefusal::Expired, message) => message,
+                other => panic!("{other:?}"),
+            }
+        };
+        for ruling in [Ruling::Nobody, Ruling::Reports("b"), Ruling::Enforces(&baseline)] {
+            let message = says(-1, ruling);
+            assert!(message.contains("it was never in force: create a new one with a later time"), "{message}");
+            let applies = says(1, ruling).contains("DefaultDenyEgress applies here again");
+            assert_eq!(applies, matches!(ruling, Ruling::Enforces(_)));
+        }
+        assert!(says(-1, Ruling::Freezes("b", false)).contains("baseline b changes nothing here"));
     }
 
     #[test]
