@@ -67,6 +67,7 @@ impl Engine {
         let tracked = &self.tracked;
         let rests = |name: &str| tracked.get(name).is_some_and(|t| !t.checked.as_ref().is_ok_and(|b| is_at_work(b)));
         self.rollouts.before.retain(|name, _| rests(name));
+        self.rollouts.open.clear();
     }
 
     fn recompute_rollout(&mut self, name: &Arc<str>, now: Now) {
@@ -80,8 +81,11 @@ impl Engine {
         let is_frozen = target.as_ref().is_none_or(|b| b.suspended);
         let goes_out = |b: &Arc<Baseline>| b.rollout.is_some() && !b.deleting && !b.suspended && b.mode == Mode::Enforce;
         let Some(target) = target.filter(goes_out) else {
-            self.rollouts.open.remove(name);
             self.end_rollout(name);
+            if let Some(tracked) = self.tracked.get_mut(name) {
+                // When it goes on, the namespaces that are open then are remembered.
+                tracked.was_edited_unseen();
+            }
             if let Some(tracked) = self.tracked.get_mut(name).filter(|_| !is_frozen) {
                 tracked.show_rollout(None, None, now.instant);
             }
@@ -205,20 +209,24 @@ impl Engine {
     }
 
     /// Forgets the progress of all rollouts, so that it is read from the cluster again. Needed when another instance may have worked
-    /// there.
+    /// there. Which open namespaces wait to be closed is known only here: those that the other instance closed hold policies.
     pub(super) fn forget_rollouts(&mut self) {
         let names: Vec<Arc<str>> = self.rollouts.under_way.keys().cloned().collect();
         for name in names {
-            self.end_rollout(&name);
+            self.forget_progress(&name);
         }
     }
 
-    /// Ends the rollout of a baseline: every namespace gets the current spec.
-    pub(super) fn end_rollout(&mut self, name: &Arc<str>) {
+    fn forget_progress(&mut self, name: &Arc<str>) {
         for former in self.rollouts.under_way.remove(name).into_iter().flat_map(|u| u.formers) {
             self.targets.remove(&former.key);
         }
         self.baselines.set_behind(name, Behind::new());
+    }
+
+    /// Ends the rollout of a baseline: every namespace gets the current spec.
+    pub(super) fn end_rollout(&mut self, name: &Arc<str>) {
+        self.forget_progress(name);
         self.baselines.set_to_close(name, BTreeSet::new());
     }
 
@@ -226,7 +234,6 @@ impl Engine {
     pub(super) fn forget_rollout(&mut self, name: &Arc<str>) {
         self.end_rollout(name);
         self.rollouts.before.remove(name);
-        self.rollouts.open.remove(name);
         self.outbox.revisions.forget(name);
     }
 

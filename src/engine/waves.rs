@@ -21,8 +21,8 @@ pub struct Rollouts {
     pub under_way: BTreeMap<Arc<str>, UnderWay>,
     /// By baseline: the revision before an edit. Kept until the baseline writes policies again; its rollout then starts from there.
     pub before: BTreeMap<Arc<str>, Revision>,
-    /// By baseline: the namespaces that were open right before its last change.
-    pub open: BTreeMap<Arc<str>, BTreeSet<NamespaceName>>,
+    /// The namespaces that were open right before the last change of a baseline, until it is known which rollouts follow from it.
+    pub open: BTreeSet<NamespaceName>,
     /// When the next wave begins.
     pub next: Option<Instant>,
 }

@@ -1,6 +1,7 @@
 //! Changes that close open namespaces: they go out in waves, too.
 
 use super::*;
+use crate::api::backends::{Configuration, ConfigurationKind, ServiceName};
 
 /// Later than every namespace.
 const YOUNG: &str = "1970-01-12T00:00:00Z";
@@ -58,6 +59,7 @@ fn what_closes_existing_namespaces_goes_out_in_waves_the_canary_first() {
         ),
         ("Audit to Enforce, of namespaces since then", OLD, json!({"mode": "Audit"}), json!({})),
         ("a wider selector", OLD, elsewhere.clone(), json!({})),
+        ("a first default-deny", OLD, json!({"policies": ["MonitoringCarveout"]}), json!({})),
         ("exclusions that go", YOUNG, json!({"excludeNamespaces": ["*"], "existingNamespaces": "Enforce"}), enforce.clone()),
     ] {
         let mut cluster = open(created, with(&before));
@@ -138,4 +140,81 @@ fn waves_that_close_stop_where_policies_cannot_be_written() {
     assert_eq!(cluster.status().0, "RolloutPaused");
     assert_eq!(cluster.sim.policies.len(), 0);
     assert_eq!(cluster.sim.statuses.last().unwrap().namespaces.reported, 4, "only the canary was tried");
+}
+
+#[test]
+fn an_edit_that_nobody_watched_goes_out_in_waves_after_the_start() {
+    let mut cluster = open(OLD, with(&json!({"mode": "Audit"})));
+    cluster.generation += 1;
+    cluster.spec = with(&json!({}));
+    let mut cluster = cluster.restart();
+    cluster.work();
+    assert_eq!(closed(&cluster), "d");
+    // A new namespace waits for no wave.
+    cluster.sim.namespace("new");
+    cluster.work();
+    assert_eq!(cluster.sim.policies.keys().filter(|(ns, _)| ns == "new").count(), 3);
+    cluster.pass(MINUTE);
+    assert_eq!(closed(&cluster), "a d");
+}
+
+#[test]
+fn a_standby_that_saw_the_edit_closes_in_waves_when_it_begins_to_lead() {
+    let mut cluster = open(OLD, with(&json!({"mode": "Audit"})));
+    cluster.sim.lead(false);
+    edit(&mut cluster, OLD, with(&json!({})));
+    cluster.work();
+    // The leader stopped before it wrote a status.
+    cluster.sim.lead(true);
+    cluster.work();
+    assert_eq!(closed(&cluster), "d");
+    cluster.pass(MINUTE);
+    assert_eq!(closed(&cluster), "a d");
+}
+
+#[test]
+fn what_another_baseline_left_open_is_closed_in_waves_when_that_one_goes_or_changes() {
+    for goes in [true, false] {
+        let mut cluster = open(OLD, with(&json!({"mode": "Audit"})));
+        let another = json!({"name": "x", "uid": "uid-x", "creationTimestamp": YOUNG});
+        cluster.sim.baseline_with(1, json!({"priority": 1}), another.clone());
+        edit(&mut cluster, OLD, with(&json!({})));
+        cluster.work();
+        assert_eq!(closed(&cluster), "", "the other one only reports them");
+        if goes {
+            let raw = serde_json::from_value(json!({"metadata": another})).unwrap();
+            cluster.sim.see(Event::Baseline(Change::Deleted(Box::new(raw))));
+        } else {
+            cluster.sim.baseline_with(2, json!({"priority": -1}), another);
+        }
+        cluster.work();
+        assert_eq!(closed(&cluster), "d", "{goes}");
+        cluster.pass(MINUTE);
+        assert_eq!(closed(&cluster), "a d", "{goes}");
+    }
+}
+
+#[test]
+fn namespaces_that_were_held_are_closed_in_waves() {
+    let mut sim = EngineHarness::unsynced();
+    for phase in [ListPhase::Begin, ListPhase::End] {
+        sim.see(Event::Revision(phase.change()));
+    }
+    let kind = ConfigurationKind::Validating;
+    let services = ["a", "b"].map(|ns| ServiceName { namespace: ns.into(), name: "webhook".into() }).to_vec();
+    sim.see(Event::Configuration(kind, Change::Applied(Configuration { kind, name: "v".into(), services, missing_fields: vec![] })));
+    sim.list();
+    NAMES.iter().for_each(|name| sim.namespace(name));
+    let mut cluster = Cluster { sim, revisions: BTreeMap::new(), generation: 0, spec: Value::Null };
+    edit(&mut cluster, OLD, with(&json!({})));
+    for _ in 0..6 {
+        cluster.work();
+        cluster.pass(MINUTE);
+    }
+    assert_eq!(closed(&cluster), "c d e");
+    edit(&mut cluster, OLD, with(&json!({"controlPlaneBackends": "Enforce"})));
+    cluster.work();
+    assert_eq!(closed(&cluster), "a c d e");
+    cluster.pass(MINUTE);
+    assert_eq!(closed(&cluster), "a b c d e");
 }
