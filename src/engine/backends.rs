@@ -189,7 +189,7 @@ impl Engine {
         others.into_iter().all(|set| self.readiness.is_settled(set)) && self.needs_crds_for_opt_outs()
     }
 
-    fn work_without(&mut self, kind: ConfigurationKind, state: ListState, now: Now) {
+    pub(super) fn work_without(&mut self, kind: ConfigurationKind, state: ListState, now: Now) {
         let resource = kind.resource();
         let why = if state == ListState::Refused { "not allowed" } else { "no answer in time" };
         if kind == ConfigurationKind::Service {
@@ -203,7 +203,7 @@ impl Engine {
         self.callers_settled(kind, state, now);
     }
 
-    fn callers_settled(&mut self, kind: ConfigurationKind, state: ListState, now: Now) {
+    pub(super) fn callers_settled(&mut self, kind: ConfigurationKind, state: ListState, now: Now) {
         let was_synced = self.is_synced();
         if self.readiness.settle(WatchedSet::Callers(kind), state) {
             if state.is_known() {

@@ -52,8 +52,8 @@ impl Engine {
             Event::Dns(_) | Event::KubernetesApi(_) | Event::Plugin(..) => return,
         };
         match works {
-            Some(true) => self.readiness.watch_works(set),
-            Some(false) => self.readiness.watch_failed(set, now.instant),
+            Some(Ok(())) => self.readiness.watch_works(set),
+            Some(Err(refusal)) => self.readiness.watch_failed(set, refusal, now.instant),
             None => {}
         }
     }

@@ -68,10 +68,26 @@ impl Engine {
             let resource = set.as_str();
             if is_failing {
                 warn!(resource, "watching {resource} has failed for more than a minute: what is known of them may be old");
+                if self.readiness.withdraw(set) {
+                    self.works_with(set, ListState::Refused, now);
+                }
             } else {
                 info!(resource, "watching {resource} works again");
+                if self.readiness.comes_back(set) {
+                    self.works_with(set, ListState::Listed, now);
+                }
             }
             self.touch_statuses(now);
+        }
+    }
+
+    /// The operator works without an optional set that it may not watch, or with it again. What it knew of it stays known.
+    fn works_with(&mut self, set: WatchedSet, state: ListState, now: Now) {
+        match set {
+            WatchedSet::Callers(kind) if state == ListState::Refused => self.work_without(kind, state, now),
+            WatchedSet::Callers(kind) => self.callers_settled(kind, state, now),
+            WatchedSet::Revisions => self.revisions_settled(state, now),
+            _ => {}
         }
     }
 

@@ -27,11 +27,12 @@ pub enum Change<T> {
 }
 
 impl<T> Change<T> {
-    /// Whether the watch works. `None` if the change does not show that: the API server may not serve this resource at all.
-    pub const fn works(&self) -> Option<bool> {
+    /// Whether the watch works, or why it failed. `None` if the change does not show that: the API server may not serve this resource at
+    /// all.
+    pub const fn works(&self) -> Option<Result<(), ListRefusal>> {
         match self {
-            Self::Applied(_) | Self::Deleted(_) | Self::ListDone => Some(true),
-            Self::Refused(ListRefusal::Forbidden | ListRefusal::Unavailable, _) => Some(false),
+            Self::Applied(_) | Self::Deleted(_) | Self::ListDone => Some(Ok(())),
+            Self::Refused(refusal @ (ListRefusal::Forbidden | ListRefusal::Unavailable), _) => Some(Err(*refusal)),
             Self::ListBegan | Self::Refused(ListRefusal::Unknown, _) => None,
         }
     }

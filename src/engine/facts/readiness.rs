@@ -160,8 +160,12 @@ pub struct Readiness {
     listing_since: Option<Instant>,
     /// When its watch failed first and last, since it worked for the last time.
     failed: Option<(Instant, Instant)>,
+    /// Its last failure was that the operator lacks the permission.
+    is_forbidden: bool,
     /// It has failed for long.
     is_failing: bool,
+    /// It was listed, and then refused for so long that the operator works without it.
+    is_withdrawn: bool,
 }
 
 /// The state of every set.
@@ -248,8 +252,9 @@ impl ReadinessTable {
     }
 
     /// Notes that the watch of a set failed.
-    pub fn watch_failed(&mut self, set: WatchedSet, now: Instant) {
+    pub fn watch_failed(&mut self, set: WatchedSet, refusal: ListRefusal, now: Instant) {
         let readiness = self.get_mut(set);
+        readiness.is_forbidden = refusal == ListRefusal::Forbidden;
         let first = readiness.failed.filter(|(_, last)| now < *last + WELL_AGAIN).map_or(now, |(first, _)| first);
         readiness.failed = Some((first, now));
     }
@@ -267,7 +272,8 @@ impl ReadinessTable {
         let mut changes = Vec::new();
         for (set, readiness) in &mut self.0 {
             let is_over = |(first, last)| first + WATCH_PATIENCE <= now && now < last + WELL_AGAIN;
-            let is_failing = readiness.state == ListState::Listed && readiness.failed.is_some_and(is_over);
+            let was_listed = readiness.state == ListState::Listed || readiness.is_withdrawn;
+            let is_failing = was_listed && readiness.failed.is_some_and(is_over);
             if std::mem::replace(&mut readiness.is_failing, is_failing) != is_failing {
                 changes.push((*set, is_failing));
             }
@@ -275,9 +281,24 @@ impl ReadinessTable {
         changes
     }
 
-    /// The resources whose watches have failed for long.
-    pub fn failing(&self) -> Vec<&'static str> {
-        self.0.iter().filter(|(_, readiness)| readiness.is_failing).map(|(set, _)| set.as_str()).collect()
+    /// The listed sets whose watches have failed for long.
+    pub fn failing(&self) -> Vec<WatchedSet> {
+        let is_failing = |readiness: &Readiness| readiness.is_failing && readiness.state == ListState::Listed;
+        self.0.iter().filter(|(_, readiness)| is_failing(readiness)).map(|(set, _)| *set).collect()
+    }
+
+    /// Whether the operator has lacked the permission to watch an optional set for long. From now on it works without the set, as after a start.
+    pub fn withdraw(&mut self, set: WatchedSet) -> bool {
+        let readiness = self.get_mut(set);
+        let is_refused = !WatchedSet::REQUIRED.contains(&set) && readiness.is_failing && readiness.is_forbidden;
+        readiness.is_withdrawn |= is_refused;
+        is_refused
+    }
+
+    /// Whether a set that the operator worked without works again.
+    pub fn comes_back(&mut self, set: WatchedSet) -> bool {
+        let readiness = self.get_mut(set);
+        std::mem::take(&mut readiness.is_withdrawn) && readiness.state != ListState::Listed
     }
 
     /// When a failing watch has failed for long, or counts as working again.
@@ -357,7 +378,7 @@ mod tests {
         let set = WatchedSet::Policies;
         let fails = |table: &mut ReadinessTable, from: u64, to: u64| {
             for second in (from..=to).step_by(3) {
-                table.watch_failed(set, start + Duration::from_secs(second));
+                table.watch_failed(set, ListRefusal::Unavailable, start + Duration::from_secs(second));
             }
         };
         let at = |table: &mut ReadinessTable, second: u64| {
@@ -368,18 +389,45 @@ mod tests {
         assert!(at(&mut table, 61).is_empty(), "it was never listed, and something else says so");
         table.settle(set, ListState::Listed);
         assert!(at(&mut table, 59).is_empty());
-        assert_eq!(at(&mut table, 61), ["networkpolicies"]);
+        assert_eq!(at(&mut table, 61), [set]);
         assert_eq!(table.recompute_failing(start + Duration::from_secs(62)), [], "it is told once");
         table.watch_works(set);
         assert_eq!(table.recompute_failing(start + Duration::from_secs(62)), [(set, false)]);
         // Single failures do not add up.
-        table.watch_failed(set, start + Duration::from_secs(100));
-        table.watch_failed(set, start + Duration::from_secs(170));
+        table.watch_failed(set, ListRefusal::Unavailable, start + Duration::from_secs(100));
+        table.watch_failed(set, ListRefusal::Unavailable, start + Duration::from_secs(170));
         assert!(at(&mut table, 171).is_empty());
         fails(&mut table, 173, 233);
-        assert_eq!(at(&mut table, 234), ["networkpolicies"]);
+        assert_eq!(at(&mut table, 234), [set]);
         let wakes = table.watches_wake(start + Duration::from_secs(234)).unwrap();
         assert!(at(&mut table, wakes.duration_since(start).as_secs()).is_empty(), "it is tried every few seconds, and succeeds");
+    }
+
+    #[test]
+    fn an_optional_set_that_is_refused_for_long_is_worked_without_until_its_watch_works() {
+        let start = Instant::now();
+        for (set, refusal, expected) in [
+            (CRDS, ListRefusal::Forbidden, true),
+            (WatchedSet::Revisions, ListRefusal::Forbidden, true),
+            (CRDS, ListRefusal::Unavailable, false),
+            (WatchedSet::OptOuts, ListRefusal::Forbidden, false),
+        ] {
+            let mut table = ReadinessTable::default();
+            table.settle(set, ListState::Listed);
+            for second in (0..=61).step_by(3) {
+                assert!(!table.withdraw(set));
+                table.watch_failed(set, refusal, start + Duration::from_secs(second));
+                table.recompute_failing(start + Duration::from_secs(second));
+            }
+            assert_eq!((table.withdraw(set), table.failing()), (expected, vec![set]), "{set:?}");
+            if expected {
+                table.settle(set, ListState::Refused);
+                assert_eq!(table.failing(), []);
+                // No list follows if the watch goes on where it was.
+                assert_eq!(table.recompute_failing(start + Duration::from_secs(60) + WELL_AGAIN), [(set, false)]);
+                assert!(table.comes_back(set) && !table.comes_back(set));
+            }
+        }
     }
 
     #[test]
