@@ -217,6 +217,12 @@ pub mod state {
     pub const EXISTING_ONLY_REPORTED: &str = "ExistingNamespacesOnlyReported";
     /// Some selected namespaces are left open, because the API server calls Services there.
     pub const NAMESPACES_HELD: &str = "NamespacesHeld";
+    /// In some namespaces, opt-outs are in force.
+    pub const NAMESPACES_OPTED_OUT: &str = "NamespacesOptedOut";
+    /// In some namespaces, finalizers keep policies that are to be removed.
+    pub const NAMESPACES_FROZEN: &str = "NamespacesFrozen";
+    /// The spec asks for no default-deny.
+    pub const CLOSES_NOTHING: &str = "ClosesNothing";
     /// Some selected namespaces lack policies, and their deletion has failed for long.
     pub const DELETION_FAILING: &str = "DeletionFailing";
     /// Calls of the API server are blocked by policies of the baseline.
@@ -279,12 +285,15 @@ pub mod state {
     pub const NO_PLUGIN_KNOWN: &str = "NoPluginKnown";
 
     /// Every reason of the condition Ready. The other reasons that it may have are those of an invalid spec.
-    pub const OF_READY: [&str; 19] = [
+    pub const OF_READY: [&str; 22] = [
         PROTECTED,
         AUDITED,
         NOTHING_SELECTED,
         EXISTING_ONLY_REPORTED,
         NAMESPACES_HELD,
+        NAMESPACES_OPTED_OUT,
+        NAMESPACES_FROZEN,
+        CLOSES_NOTHING,
         DELETION_FAILING,
         PRIORITY_TIED,
         WRITING,

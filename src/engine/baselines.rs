@@ -13,11 +13,16 @@ use super::{
     },
     outbox::baseline_status::BaselineState,
 };
-use crate::policy::plan::{Baseline, BaselineError, Known};
+use crate::policy::plan::{Baseline, BaselineError, Baselines, Known};
 
-/// How many namespaces may lose a default-deny by a change without confirmation. It may also be a tenth of the closed namespaces that the
-/// change concerns, if that is more.
-const OPENED_AT_ONCE: usize = 10;
+/// Whether a baseline neither writes nor removes, because its spec is invalid or it is suspended.
+fn rests(baselines: &Baselines, name: &str) -> bool {
+    match baselines.known(name) {
+        Known::Valid(baseline) => baseline.suspended,
+        Known::Invalid => true,
+        Known::Gone => false,
+    }
+}
 
 impl Engine {
     pub(super) fn baseline_seen(&mut self, raw: &RawBaseline, now: Now) {
@@ -40,15 +45,14 @@ impl Engine {
             }
             let before = std::mem::replace(&mut tracked.checked, check());
             self.was_before(&name, before.as_ref().ok());
+            self.remember_open();
         } else {
             let new = BaselineState::new(raw, check(), now.instant);
+            let rolls_out = new.checked.as_ref().is_ok_and(|baseline| baseline.rollout.is_some());
+            self.remember_open_if(rolls_out);
             // A list shows only the newest object of a name, so the deletion of the old one may not have been reported.
             self.forget_baseline(&name);
             self.tracked.insert(name.clone(), new);
-        }
-        let checked = self.tracked.get(&name).and_then(|tracked| tracked.checked.clone().ok());
-        if let Some(baseline) = checked {
-            self.remember_open(&name, &baseline);
         }
         self.place(name.clone(), now);
         self.assess_first(&name);
@@ -91,13 +95,55 @@ impl Engine {
         self.all_dirty();
     }
 
-    /// Finds the baselines by whose change many namespaces would lose a default-deny at once, whatever the change is. They wait until their
-    /// owner confirms that: a typo must not open a cluster.
+    /// Finds the baselines by whose change many namespaces would be opened at once, whatever the change is. They wait until their owner
+    /// confirms that: a typo must not open a cluster. One that waits does so until nothing would open, so that no namespace opens only
+    /// because others are gone.
     fn recompute_releases(&mut self, now: Now) {
         if !self.may_decide() {
             return;
         }
-        // By baseline: how many namespaces its change would open, and how many closed ones it concerns.
+        let counts = self.count_openings();
+        for (name, tracked) in &mut self.tracked {
+            // While nobody can say what it would open, it goes on waiting.
+            if rests(&self.baselines, name) {
+                continue;
+            }
+            let (opened, of) = counts.get(name).copied().unwrap_or_default();
+            let is_over = if tracked.awaits() { opened == 0 } else { opened <= self.opened_at_once.max(of / 10) };
+            let waits = !tracked.release_is_confirmed() && !is_over;
+            let is_new = tracked.await_confirmation(waits.then_some((opened, of)), now.instant);
+            if waits && is_new {
+                warn!(baseline = %name, opened, of, "many namespaces would be opened by the change of the baseline: it waits for confirmation");
+            }
+            self.baselines.await_confirmation(name, waits);
+        }
+    }
+
+    /// Counts again for the baselines that wait for a confirmation, because namespaces may be gone or have other labels. A wait ends when
+    /// nothing would open any more; no wait begins here.
+    pub(super) fn recount_releases(&mut self, now: Now) {
+        if !self.tracked.values().any(BaselineState::awaits) {
+            return;
+        }
+        let counts = self.count_openings();
+        let mut is_over = false;
+        for (name, tracked) in self.tracked.iter_mut().filter(|(_, tracked)| tracked.awaits()) {
+            if rests(&self.baselines, name) {
+                continue;
+            }
+            let left = counts.get(name).copied().filter(|(opened, _)| *opened > 0);
+            tracked.await_confirmation(left, now.instant);
+            self.baselines.await_confirmation(name, left.is_some());
+            is_over |= left.is_none();
+        }
+        if is_over {
+            self.recompute_rollouts(now);
+            self.all_dirty();
+        }
+    }
+
+    /// By baseline: how many namespaces its change would open, and how many closed ones it concerns.
+    fn count_openings(&self) -> BTreeMap<Arc<str>, (usize, usize)> {
         let mut counts: BTreeMap<Arc<str>, (usize, usize)> = BTreeMap::new();
         for (_, entry) in self.observed.iter() {
             let Some(ns) = &entry.namespace else { continue };
@@ -105,22 +151,14 @@ impl Engine {
             if holdings.denies.is_empty() {
                 continue;
             }
-            if let Some(name) = self.baselines.opened_by(ns, &holdings) {
+            for name in self.baselines.opened_by(ns, &holdings) {
                 counts.entry(name).or_default().0 += 1;
             }
             for name in self.baselines.concerned(ns, &holdings) {
                 counts.entry(name).or_default().1 += 1;
             }
         }
-        for (name, tracked) in &mut self.tracked {
-            let (opened, of) = counts.get(name).copied().unwrap_or_default();
-            let waits = !tracked.release_is_confirmed() && opened > OPENED_AT_ONCE.max(of / 10);
-            let is_new = tracked.await_confirmation(waits.then_some((opened, of)), now.instant);
-            if waits && is_new {
-                warn!(baseline = %name, opened, of, "many namespaces would lose a default-deny by the change of the baseline: it waits for confirmation");
-            }
-            self.baselines.await_confirmation(name, waits);
-        }
+        counts
     }
 
     /// Decides whether this install works on a baseline. Then the plans use it, or it is stalled.
@@ -182,6 +220,7 @@ impl Engine {
     }
 
     pub(super) fn baseline_gone(&mut self, name: &str, now: Now) {
+        self.remember_open();
         if self.forget_baseline(name) {
             self.plans_changed(now);
         }

@@ -81,6 +81,9 @@ pub struct Engine {
     pub(super) rollouts: Rollouts,
     pub(super) orphans: OrphanCounts,
     pub(super) census: NamespaceCensus,
+    /// How many namespaces a change may open without confirmation. It may also be a tenth of the closed namespaces that it concerns, if that
+    /// is more.
+    pub(super) opened_at_once: usize,
 }
 
 impl Engine {
@@ -120,6 +123,7 @@ impl Engine {
             rollouts: Rollouts::default(),
             orphans: OrphanCounts::default(),
             census: NamespaceCensus::default(),
+            opened_at_once: 10,
         }
     }
 

@@ -91,9 +91,14 @@ impl Engine {
             self.dirty.push(ns, true);
         }
         let is_busy = !self.in_flight.is_empty() || !self.ready.is_empty();
+        let mut is_changed = false;
         for _ in 0..if is_busy { ASSESS_WHILE_BUSY } else { ASSESS_AT_ONCE } {
             let Some(ns) = self.dirty.pop() else { break };
             self.assess_namespace(&ns, now);
+            is_changed = true;
+        }
+        if is_changed && self.dirty.is_empty() {
+            self.recount_releases(now);
         }
         self.surveyed |= self.leads && self.dirty.is_empty();
         self.roll_out(now);

@@ -28,7 +28,10 @@ use crate::{
     },
     engine::{
         clock::{GATHER, Now, STATUS_INTERVAL},
-        facts::baseline::{InstallOwnership, RawBaseline},
+        facts::{
+            baseline::{InstallOwnership, RawBaseline},
+            readiness::WatchedSet,
+        },
         writes::WriteError,
     },
     policy::{
@@ -64,8 +67,8 @@ pub struct ClusterFacts<'a> {
     pub unlisted: &'a [&'static str],
     /// What is known of the network plugin. `None` until it is known.
     pub plugin: Option<&'a PluginJudgement>,
-    /// The resources whose watches have failed for long.
-    pub failing: &'a [&'static str],
+    /// The sets whose watches have failed for long.
+    pub failing: &'a [WatchedSet],
 }
 
 /// A status as it is stored now.
@@ -124,8 +127,13 @@ pub struct BaselineState {
     /// The generation and the state that were logged last.
     logged_state: Option<(Option<i64>, String)>,
     mode: Mode,
-    /// A release that waits for confirmation: how many namespaces it releases, and how many have the policies.
+    closes_nothing: bool,
+    /// A change that waits for confirmation: how many namespaces it would open, and how many closed ones it concerns.
     awaiting: Option<(usize, usize)>,
+    /// A change waits for confirmation, or did so by the stored status.
+    awaits: bool,
+    /// Whether its last edit was made while no instance watched. Until that is asked for the first time.
+    edited_unseen: bool,
     rollout: Option<RolloutStatus>,
     paused: Option<(String, String)>,
     deletion_policy: DeletionPolicy,
@@ -159,6 +167,8 @@ impl BaselineState {
             deleting: raw.metadata.deletion_timestamp.is_some(),
             confirmed: raw.confirmed(),
             awaiting: None,
+            awaits: stored.as_ref().is_some_and(told_to_wait),
+            edited_unseen: stored.as_ref().is_some_and(|status| status.observed_generation != raw.metadata.generation),
             rollout,
             paused,
             generation: raw.metadata.generation,
@@ -172,6 +182,7 @@ impl BaselineState {
             logged_state: None,
             stored,
             mode: Mode::default(),
+            closes_nothing: false,
             deletion_policy: DeletionPolicy::default(),
             effective_selector: None,
             dns: None,
@@ -240,6 +251,7 @@ impl BaselineState {
         self.ledger = Ledger::resume(self.stored.as_ref());
         self.announced_ready = self.stored.as_ref().and_then(lasting_ready);
         (self.rollout, self.paused) = told_rollout(self.stored.as_ref());
+        self.awaits |= self.stored.as_ref().is_some_and(told_to_wait);
         self.changed = Some(now);
         self.status_write.begin_anew();
         self.finalizer_write.begin_anew();
@@ -249,6 +261,7 @@ impl BaselineState {
     pub fn take_up(&mut self, baseline: &Baseline, now: Instant) {
         self.changed.get_or_insert(now);
         self.mode = baseline.mode;
+        self.closes_nothing = baseline.closes_nothing();
         self.deletion_policy = baseline.deletion_policy;
         self.effective_selector = Some(baseline.effective_selector.clone());
         self.dns = Some(baseline.dns_status.clone());
@@ -328,15 +341,35 @@ impl BaselineState {
         self.checked.as_ref().is_ok_and(|baseline| baseline.backends == ControlPlaneBackends::Hold)
     }
 
-    /// Sets the release that waits for confirmation: how many namespaces, of how many that have the policies. `None`: nothing waits.
+    /// Whether what it does, or what its status says, depends on this set.
+    fn depends_on(&self, set: WatchedSet) -> bool {
+        match set {
+            WatchedSet::Revisions => self.checked.as_ref().is_ok_and(|baseline| baseline.rollout.is_some()),
+            WatchedSet::Callers(_) => self.holds_backends(),
+            other => WatchedSet::REQUIRED.contains(&other),
+        }
+    }
+
+    /// Sets the change that waits for confirmation: how many namespaces it would open, of how many closed ones. `None`: nothing waits.
     /// Returns whether that changed.
     pub fn await_confirmation(&mut self, awaiting: Option<(usize, usize)>, now: Instant) -> bool {
-        let is_new = self.awaiting != awaiting;
+        let is_new = self.awaiting != awaiting || self.awaits != awaiting.is_some();
         if is_new {
             self.awaiting = awaiting;
+            self.awaits = awaiting.is_some();
             self.touch(now);
         }
         is_new
+    }
+
+    /// Whether a change waits for confirmation, or did so by the status that was stored before this instance began.
+    pub const fn awaits(&self) -> bool {
+        self.awaits
+    }
+
+    /// Whether the last edit was made while no instance watched. Only the first call says so.
+    pub fn was_edited_unseen(&mut self) -> bool {
+        std::mem::take(&mut self.edited_unseen)
     }
 
     /// The generation of its spec.
@@ -422,15 +455,18 @@ impl BaselineState {
         };
         let wants_finalizer = self.deletion_policy == DeletionPolicy::Delete && !self.deleting;
         let unfinished = (wants_finalizer && !self.has_finalizer()).then(|| self.finalizer_write.error().cloned());
-        let (suspended, awaiting) = (self.is_suspended(), self.awaiting);
+        let (suspended, awaiting, awaits) = (self.is_suspended(), self.awaiting, self.awaits);
         let unlisted = if self.holds_backends() { unlisted } else { &[] };
+        let failing: Vec<&str> = failing.iter().filter(|set| self.depends_on(**set)).map(|set| set.as_str()).collect();
         let (generation, mode, dns, dns_gap) = (self.generation, self.mode, self.dns.as_ref(), self.dns_gap.as_ref());
         let (rollout, paused) = (self.rollout.as_ref(), self.paused.as_ref());
         let health = ConditionInputs {
             generation,
             mode,
             suspended,
+            closes_nothing: self.closes_nothing,
             awaiting,
+            awaits,
             deleting,
             unfinished,
             stalled,
@@ -442,7 +478,7 @@ impl BaselineState {
             plugin,
             rollout,
             paused,
-            failing,
+            failing: &failing,
         };
         let status = self.ledger.status(&health, self.effective_selector.as_deref(), self.stored.as_ref(), now.wall);
         if self.stored.as_ref() == Some(&status) {
@@ -592,6 +628,12 @@ fn ready(status: &PolicyBaselineStatus) -> Option<(String, String)> {
 /// The same, unless policies are just being written: that is what the operator does for each new namespace, and no state that lasts.
 fn lasting_ready(status: &PolicyBaselineStatus) -> Option<(String, String)> {
     ready(status).filter(|(_, reason)| reason != state::WRITING)
+}
+
+/// Whether a status says that a change waits for confirmation.
+fn told_to_wait(status: &PolicyBaselineStatus) -> bool {
+    let awaits = |c: &Condition| c.type_ == ConditionType::AwaitingConfirmation.into_str() && c.status == "True";
+    status.conditions.iter().any(awaits)
 }
 
 /// The rollout in a stored status, and why it is paused. Used until the engine knows more.

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde_json::{Value, json};
 
 use super::harness::{EngineHarness, ready};
 use crate::{
-    api::reason::{EventReason, Failure},
+    api::{
+        backends::ConfigurationKind,
+        reason::{EventReason, Failure},
+    },
     engine::facts::event::{Change, Event, ListRefusal},
 };
 
@@ -69,4 +73,49 @@ fn a_watch_that_fails_for_more_than_a_minute_is_told_and_the_work_goes_on() {
     assert!(wakes <= sim.now().instant + Duration::from_secs(45));
     assert_eq!(ready(&sim.status_after(45)), "Protected");
     assert_eq!(told(&mut sim), [(EventReason::BaselineReady, "Ready is True, Protected".into())]);
+}
+
+#[test]
+fn a_watch_that_a_baseline_does_not_depend_on_says_nothing_about_it_and_a_refused_one_is_worked_without() {
+    const APIS: ConfigurationKind = ConfigurationKind::ApiService;
+    let refused = |refusal| Event::Configuration(APIS, Change::Refused(refusal, "no".into()));
+    let revisions = |refusal| Event::Revision(Change::Refused(refusal, "no".into()));
+    let listed = |sim: &mut EngineHarness| sim.see(Event::Revision(Change::ListDone));
+    let (hold, enforce) = (json!({}), json!({"controlPlaneBackends": "Enforce"}));
+    let rollout = json!({"rollout": {"maxNamespacesPerWave": 1, "interval": "1m"}});
+    let (forbidden, down) = (ListRefusal::Forbidden, ListRefusal::Unavailable);
+    let cases: [(&dyn Fn(ListRefusal) -> Event, ListRefusal, &Value, &str, Option<&str>); 6] = [
+        (&refused, down, &hold, "WatchFailing", None),
+        (&refused, down, &enforce, "Protected", None),
+        (&refused, forbidden, &hold, "Protected", Some("ControlPlaneCoverage False NotListed")),
+        (&revisions, down, &hold, "Protected", None),
+        (&revisions, down, &rollout, "WatchFailing", None),
+        (&revisions, forbidden, &rollout, "Protected", Some("RolloutPaused True RevisionsForbidden")),
+    ];
+    for (event, refusal, spec, expected, condition) in cases {
+        let mut sim = EngineHarness::protected();
+        listed(&mut sim);
+        sim.baseline(2, spec.clone());
+        sim.settle();
+        let now = sim.now();
+        for write in sim.engine.revisions(now) {
+            sim.engine.revision_written(write, Ok(Some("uid".into())), now);
+        }
+        for _ in 0..25 {
+            sim.see(event(refusal));
+            sim.pass(Duration::from_secs(3));
+            sim.settle();
+            sim.status();
+        }
+        let status = sim.statuses.last().unwrap();
+        assert_eq!(ready(status), expected, "{refusal:?} {spec}");
+        let said = status.conditions.iter().map(|c| format!("{} {} {}", c.type_, c.status, c.reason));
+        let said: Vec<String> = said.filter(|c| condition.is_some_and(|condition| *c == condition)).collect();
+        assert_eq!(said.first().map(String::as_str), condition, "{refusal:?} {spec}: {:?}", status.conditions);
+        // The watch goes on where it was, without another list.
+        let status = sim.status_after(50);
+        assert_eq!(ready(&status), "Protected", "{refusal:?} {spec}");
+        let is_said = |c: &Condition| ["ControlPlaneCoverage", "RolloutPaused"].contains(&&*c.type_);
+        assert!(!status.conditions.iter().any(is_said), "{:?}", status.conditions);
+    }
 }

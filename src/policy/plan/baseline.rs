@@ -306,6 +306,11 @@ impl Baseline {
         self.policies.iter().any(|policy| policy.role() == Some(role)) && self.wants(role, ns)
     }
 
+    /// Whether it asks for no default-deny. Then it plans nothing at all, because allows and the carve-out only open what is closed.
+    pub fn closes_nothing(&self) -> bool {
+        ![Role::DefaultDenyIngress, Role::DefaultDenyEgress].iter().any(|role| self.written.roles.contains(*role))
+    }
+
     /// Whether the baseline would plan this role in this namespace if there were no opt-outs.
     fn wants(&self, role: Role, ns: &Namespace) -> bool {
         // Where the API server calls a Service, what is open stays open, and what is closed stays closed.

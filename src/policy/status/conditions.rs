@@ -10,11 +10,14 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use strum::IntoStaticStr;
 
-use super::allows::AllowFacts;
+use super::{
+    allows::AllowFacts,
+    inputs::{ConditionInputs, Going, NamespaceFindings},
+};
 use crate::{
     api::{
         backends::ConfigurationKind,
-        baseline::{DnsStatus, Mode, NamespaceCounts},
+        baseline::{Mode, NamespaceCounts},
         names::CONFIRM_RELEASE,
         reason::{ConditionType, state},
         rollout::RolloutStatus,
@@ -26,66 +29,6 @@ use crate::{
 
 /// The longest message of a condition, in characters. The API server's limit is 32,768, far more than people read.
 pub const MAX_MESSAGE: usize = 1024;
-
-/// The facts that decide the conditions.
-#[derive(Clone, Debug, Default)]
-pub struct ConditionInputs<'a> {
-    /// `metadata.generation`: the version of the spec.
-    pub generation: Option<i64>,
-    /// Whether the baseline writes (Enforce) or only reports (Audit).
-    pub mode: Mode,
-    /// `spec.suspend` is true.
-    pub suspended: bool,
-    /// While a change awaits confirmation: how many namespaces would lose a default-deny, of how many closed ones that it concerns.
-    pub awaiting: Option<(usize, usize)>,
-    /// Set while the baseline is being deleted.
-    pub deleting: Option<Going>,
-    /// Set while the deletion policy is Delete and the finalizer is not there yet: a deletion now would leave the policies behind.
-    /// The inner value is the error if the finalizer could not be written.
-    pub unfinished: Option<Option<String>>,
-    /// Why the spec is invalid, as a reason and a message.
-    pub stalled: Option<(&'a str, String)>,
-    /// The policy kinds of the cluster in which the operator does not look for bypasses. `None` until they are known.
-    pub unsupported_policy_kinds: Option<&'a BTreeSet<String>>,
-    /// Which DNS destinations are allowed. `None` until they are known.
-    pub dns: Option<&'a DnsStatus>,
-    /// What policies do not allow of the cluster's DNS.
-    pub dns_gap: Option<&'a DnsGap>,
-    /// What is known of the allows. `None` until the spec was checked.
-    pub allows: Option<&'a AllowFacts>,
-    /// The resources that name Services called by the API server, and that could not be listed.
-    pub unlisted: &'a [&'static str],
-    /// What is known of the network plugin. `None` until it is known.
-    pub plugin: Option<&'a PluginJudgement>,
-    /// The state of the rollout, if there is one.
-    pub rollout: Option<&'a RolloutStatus>,
-    /// Why no change goes out automatically, as a reason and a message.
-    pub paused: Option<&'a (String, String)>,
-    /// The resources whose watches have failed for long, so that what is known of them may be old.
-    pub failing: &'a [&'static str],
-}
-
-/// A summary of the namespaces of a baseline.
-#[derive(Clone, Copy, Debug)]
-pub struct NamespaceFindings<'a> {
-    /// The namespaces, counted by state.
-    pub counts: &'a NamespaceCounts,
-    /// The unprotected ones whose deletion has failed for long. Ready does not wait for them.
-    pub stuck: u32,
-    /// The namespaces where policies block calls of the API server.
-    pub blocked: u32,
-    /// The baselines with the same priority that select the same namespaces, each with the number of such namespaces.
-    pub ties: &'a BTreeMap<Arc<str>, u32>,
-}
-
-/// What happens to the policies of a baseline that is being deleted.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Going {
-    /// They are being removed; this many are left.
-    Removing(usize),
-    /// They stay in the cluster.
-    Leaving,
-}
 
 /// Builds all conditions. `previous` are the conditions that are stored in the cluster.
 pub fn conditions(health: &ConditionInputs, found: &NamespaceFindings, previous: &[Condition], now: Timestamp) -> Vec<Condition> {
@@ -155,18 +98,22 @@ pub fn conditions(health: &ConditionInputs, found: &NamespaceFindings, previous:
     };
     let suspended = (health.suspended && !is_stalled)
         .then(|| (ConditionType::Suspended, true, (state::SUSPENDED, suspended(health.deleting.is_some()))));
-    let awaiting = health.awaiting.filter(|_| !is_stalled).map(|counts| {
-        let message = awaiting(counts, health.generation);
-        (ConditionType::AwaitingConfirmation, true, (state::AWAITING_CONFIRMATION, message))
-    });
+    let awaiting = match health.awaiting.filter(|_| !is_stalled) {
+        Some(counts) => {
+            let told = (state::AWAITING_CONFIRMATION, awaiting(counts, health.generation));
+            Some(build((ConditionType::AwaitingConfirmation, true, told)))
+        }
+        // A restart must not forget it.
+        None => stands(ConditionType::AwaitingConfirmation).filter(|_| health.awaits).cloned(),
+    };
     let rests = is_stalled || health.suspended || health.deleting.is_some() || health.mode == Mode::Audit;
     let existing = (!rests).then(|| {
-        let (status, told) = existing_closed(ready, reason, &message, found.counts);
+        let (status, told) = existing_closed(health, ready, reason, &message, found.counts);
         build_as(ConditionType::ExistingNamespacesClosed, status, told)
     });
     let always = [(ConditionType::Reconciling, is_reconciling, reconciling), (ConditionType::Stalled, is_stalled, stalled)];
     let ready = build_as(ConditionType::Ready, ready, (reason, message));
-    let others = always.into_iter().chain(rollout).chain(suspended).chain(awaiting).map(build);
+    let others = always.into_iter().chain(rollout).chain(suspended).map(build).chain(awaiting);
     let mut all: Vec<Condition> = [ready].into_iter().chain(existing).chain(coverage).chain(backends).chain(dns).collect();
     all.extend(of_allows.into_iter().flatten().chain(plugin).chain(tied).chain(others));
     all.sort_by(|a, b| a.type_.cmp(&b.type_));
@@ -290,7 +237,7 @@ fn decided<'a>(health: &'a ConditionInputs) -> Option<(bool, &'a str, String)> {
 /// Ready by what was found in the namespaces, the worst first.
 fn found_ready<'a>(health: &'a ConditionInputs, found: &NamespaceFindings) -> (bool, &'a str, String) {
     let &NamespaceFindings { counts, stuck, blocked, ties } = found;
-    let NamespaceCounts { selected, protected, pending, drifted, failed, unprotected, reported, held, .. } = *counts;
+    let NamespaceCounts { selected, protected, pending, drifted, failed, unprotected, reported, held, frozen, opted_out, .. } = *counts;
     if let (Some(rollout), Some((_, message))) = (health.rollout, health.paused) {
         return (false, state::ROLLOUT_PAUSED, format!("{}: {message}", progress(rollout)));
     }
@@ -342,22 +289,33 @@ fn found_ready<'a>(health: &'a ConditionInputs, found: &NamespaceFindings) -> (b
     } else {
         String::new()
     };
+    let frozen = if frozen > 0 {
+        format!("; in {frozen}, finalizers of others keep policies that are to be removed, see violations")
+    } else {
+        String::new()
+    };
+    let opted_out = if opted_out > 0 { format!("; in {opted_out}, opt-outs are in force, see notices") } else { String::new() };
     if health.mode == Mode::Audit && selected > 0 {
         let message = format!("{drifted} of {selected} selected namespaces would change{existing}{held}");
         return (true, state::AUDITED, message);
     }
-    let message = format!("{protected} of {selected} selected namespaces have their policies{existing}{held}{stuck}");
+    let message = format!("{protected} of {selected} selected namespaces have their policies{existing}{held}{stuck}{frozen}{opted_out}");
     if !ties.is_empty() {
         return (true, state::PRIORITY_TIED, format!("{message}; {}", tied(ties).1));
     }
     if selected == 0 {
         return (true, state::NOTHING_SELECTED, nothing_selected(counts));
     }
+    if health.closes_nothing {
+        return (true, state::CLOSES_NOTHING, format!("spec.policies names no default-deny, so nothing is closed: {message}"));
+    }
     // What is open for the longest time comes first.
     let reasons = [
         (found.stuck > 0, state::DELETION_FAILING),
         (counts.reported > 0, state::EXISTING_ONLY_REPORTED),
         (counts.held > 0, state::NAMESPACES_HELD),
+        (counts.frozen > 0, state::NAMESPACES_FROZEN),
+        (counts.opted_out > 0, state::NAMESPACES_OPTED_OUT),
     ];
     let open = reasons.into_iter().find(|(is_so, _)| *is_so);
     (true, open.map_or(state::PROTECTED, |(_, reason)| reason), message)
@@ -376,15 +334,16 @@ fn nothing_selected(counts: &NamespaceCounts) -> String {
 
 /// Whether the existing namespaces are closed like the new ones.
 fn existing_closed<'a>(
+    health: &ConditionInputs,
     ready: ConditionStatus,
     reason: &'a str,
     message: &str,
     counts: &NamespaceCounts,
 ) -> (ConditionStatus, (&'a str, String)) {
-    let is_open = counts.selected == 0 || counts.reported > 0 || counts.held > 0 || counts.unprotected > 0;
+    let NamespaceCounts { selected, reported, held, unprotected, frozen, opted_out, .. } = *counts;
+    let is_open = health.closes_nothing || selected == 0 || reported + held + unprotected + frozen + opted_out > 0;
     if ready == ConditionStatus::True && !is_open {
-        let message =
-            format!("all {} selected namespaces are closed, also those that are older than the baseline", counts.selected);
+        let message = format!("all {selected} selected namespaces are closed, also those that are older than the baseline");
         return (ConditionStatus::True, (state::ALL_CLOSED, message));
     }
     let status = if ready == ConditionStatus::Unknown { ready } else { ConditionStatus::False };
@@ -399,7 +358,7 @@ fn suspended(is_being_deleted: bool) -> String {
 fn awaiting((opened, of): (usize, usize), generation: Option<i64>) -> String {
     let generation = generation.unwrap_or_default();
     format!(
-        "{opened} of the {of} closed namespaces that this change concerns would lose a default-deny; they keep their policies. If they are to lose it, annotate the baseline with {CONFIRM_RELEASE}={generation}"
+        "{opened} of the {of} closed namespaces that this change concerns would lose a default-deny, or be opened to everybody; they keep their policies, and new namespaces follow the edit already. If this is meant, annotate the baseline with {CONFIRM_RELEASE}={generation}"
     )
 }
 
@@ -445,9 +404,13 @@ mod tests {
         let closed = NamespaceCounts { selected: 3, protected: 3, ..Default::default() };
         assert_eq!(told(&health(), &closed), ["Ready=True Protected", "Reconciling=False Settled", "Stalled=False Valid"]);
         let audit = ConditionInputs { mode: Mode::Audit, ..health() };
+        let nothing = ConditionInputs { closes_nothing: true, ..health() };
         for (health, counts, reason, says) in [
             (&health(), NamespaceCounts { protected: 2, reported: 1, ..closed }, "ExistingNamespacesOnlyReported", "1 existing"),
             (&health(), NamespaceCounts { protected: 2, held: 1, ..closed }, "NamespacesHeld", "in 1 the API server calls"),
+            (&health(), NamespaceCounts { opted_out: 1, ..closed }, "NamespacesOptedOut", "3 of 3 selected namespaces have their policies; in 1, opt-outs"),
+            (&health(), NamespaceCounts { protected: 2, frozen: 1, ..closed }, "NamespacesFrozen", "in 1, finalizers"),
+            (&nothing, closed, "ClosesNothing", "spec.policies names no default-deny"),
             (&health(), NamespaceCounts::default(), "NothingSelected", "0 of 0: no namespace matches"),
             (&audit, NamespaceCounts::default(), "NothingSelected", "0 of 0: no namespace matches"),
             (&health(), NamespaceCounts { shadowed: 4, ..Default::default() }, "NothingSelected", "another baseline"),
@@ -495,11 +458,15 @@ mod tests {
             (closed, "True AllClosed"),
             (NamespaceCounts { protected: 2, reported: 1, ..closed }, "False ExistingNamespacesOnlyReported"),
             (NamespaceCounts { protected: 2, held: 1, ..closed }, "False NamespacesHeld"),
+            (NamespaceCounts { opted_out: 1, ..closed }, "False NamespacesOptedOut"),
+            (NamespaceCounts { protected: 2, frozen: 1, ..closed }, "False NamespacesFrozen"),
             (NamespaceCounts { protected: 2, pending: 1, ..closed }, "False WritingPolicies"),
             (NamespaceCounts::default(), "False NothingSelected"),
         ] {
             assert_eq!(said(&health(), counts).as_deref(), Some(expected));
         }
+        let nothing = ConditionInputs { closes_nothing: true, ..health() };
+        assert_eq!(said(&nothing, closed).as_deref(), Some("False ClosesNothing"));
         let [audit, suspended] =
             [ConditionInputs { mode: Mode::Audit, ..health() }, ConditionInputs { suspended: true, ..health() }];
         assert_eq!((said(&audit, closed), said(&suspended, closed)), (None, None));

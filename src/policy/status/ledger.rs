@@ -9,8 +9,9 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    conditions::{ConditionInputs, NamespaceFindings, conditions},
+    conditions::conditions,
     finding::{Finding, NamespaceState, Problem},
+    inputs::{ConditionInputs, NamespaceFindings},
     samples::{ProblemSince, Sample, Samples},
 };
 use crate::api::{
