@@ -113,7 +113,7 @@ async fn until_awaited(world: &World, name: &str) -> i64 {
     assert_eq!(
         condition(&status, "AwaitingConfirmation").message,
         format!(
-            "12 of the 12 closed namespaces that this change concerns would lose a default-deny; they keep their policies. If they are to lose it, annotate the baseline with policybaseline.io/confirm-release={generation}"
+            "12 of the 12 closed namespaces that this change concerns would lose a default-deny, or be opened to everybody; they keep their policies, and new namespaces follow the edit already. If this is meant, annotate the baseline with policybaseline.io/confirm-release={generation}"
         )
     );
     assert_eq!(status.namespaces.frozen, 12, "{:?}", status.namespaces);
