@@ -149,13 +149,13 @@ fn an_edit_that_nobody_watched_goes_out_in_waves_after_the_start() {
     cluster.spec = with(&json!({}));
     let mut cluster = cluster.restart();
     cluster.work();
-    assert_eq!(closed(&cluster), "d");
+    assert_eq!(closed(&cluster), "a");
     // A new namespace waits for no wave.
     cluster.sim.namespace("new");
     cluster.work();
     assert_eq!(cluster.sim.policies.keys().filter(|(ns, _)| ns == "new").count(), 3);
     cluster.pass(MINUTE);
-    assert_eq!(closed(&cluster), "a d");
+    assert_eq!(closed(&cluster), "a b");
 }
 
 #[test]
