@@ -57,8 +57,9 @@ impl Engine {
             let Some(namespace) = entry.namespace.as_ref().filter(|_| !holdings.any && holdings.opted_out.is_none()) else {
                 return false;
             };
-            let is_existing =
-                || waiting.contains(*ns) || self.rollouts.open.contains(*ns) || resumes || target.is_younger(namespace, &holdings);
+            let is_existing = || {
+                waiting.contains(*ns) || self.rollouts.open.contains(*ns) || resumes || target.is_younger(namespace, &holdings)
+            };
             let applies = || match self.baselines.decide(namespace, &holdings).decision {
                 Decision::Protected(baseline) => baseline.name == *name && baseline.planned(namespace).next().is_some(),
                 _ => false,

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::scene::{
-    Plan, apply_baseline, baseline, baselines, condition, policies_of, prometheus, until_holds, until_only, until_ready, until_status,
+    Plan, apply_baseline, baseline, baselines, condition, policies_of, prometheus, until_holds, until_only, until_ready,
+    until_status,
 };
 use crate::support::{
     TEAM, Writes, a_second_later, conditions, fence_of_its_own, label, remove_baseline, stored, team, uids, versions,

@@ -212,7 +212,11 @@ mod tests {
         assert_eq!(budgets.admit(vec![of("a"); 100], now).len(), 20);
         assert_eq!(budgets.admit(vec![of("b")], now).len(), 1);
         let later = budgets.admit(vec![], now + RATE.then_one_in);
-        assert!(later.iter().any(|told| told.note.ends_with("(79 more Events BaselineNotReady about this baseline were left out just before)")));
+        assert!(
+            later.iter().any(|told| told
+                .note
+                .ends_with("(79 more Events BaselineNotReady about this baseline were left out just before)"))
+        );
     }
 
     #[test]

@@ -52,10 +52,19 @@ mod tests {
         let dns = json!([{"protocol": "UDP", "port": 53}]);
         for (spec, expected) in [
             (json!({"podSelector": pods, "policyTypes": ["Ingress"], "ingress": [{}]}), (true, false, false)),
-            (json!({"podSelector": pods, "policyTypes": ["Ingress"], "ingress": [{"from": [{"podSelector": {}}]}]}), (false, false, false)),
+            (
+                json!({"podSelector": pods, "policyTypes": ["Ingress"], "ingress": [{"from": [{"podSelector": {}}]}]}),
+                (false, false, false),
+            ),
             (json!({"policyTypes": ["Egress"], "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]}), (false, true, true)),
-            (json!({"policyTypes": ["Egress"], "egress": [{"to": [{"ipBlock": {"cidr": "::/0"}}], "ports": dns}]}), (false, false, true)),
-            (json!({"policyTypes": ["Egress"], "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": dns}]}), (false, false, false)),
+            (
+                json!({"policyTypes": ["Egress"], "egress": [{"to": [{"ipBlock": {"cidr": "::/0"}}], "ports": dns}]}),
+                (false, false, true),
+            ),
+            (
+                json!({"policyTypes": ["Egress"], "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": dns}]}),
+                (false, false, false),
+            ),
         ] {
             assert_eq!(wide(spec.clone()), expected, "{spec}");
         }

@@ -155,7 +155,12 @@ mod tests {
             ("DNS anywhere", json!({}), dns("0.0.0.0/0"), true),
             ("DNS anywhere, by IPv6", dns("10.0.0.0/8"), dns("::/0"), true),
             ("DNS of a network", json!({}), dns("10.0.0.0/8"), false),
-            ("a narrow allow beside DNS anywhere", dns("0.0.0.0/0"), with(dns("0.0.0.0/0"), "allows", json!([{"name": "web", "egress": [{"to": [{"sameNamespace": {}}]}]}])), false),
+            (
+                "a narrow allow beside DNS anywhere",
+                dns("0.0.0.0/0"),
+                with(dns("0.0.0.0/0"), "allows", json!([{"name": "web", "egress": [{"to": [{"sameNamespace": {}}]}]}])),
+                false,
+            ),
         ] {
             let held = holdings_of(&checked_at("b", OLD, before), &ns);
             let mut baselines = all(vec![checked_at("b", OLD, after)]);
@@ -199,7 +204,11 @@ mod tests {
                 vec![checked_at("b", OLD, json!({"excludeNamespaces": ["a"]})), carveout()],
                 Some("b"),
             ),
-            ("its policies, and another that plans less", vec![checked_at("b", OLD, less(&["MonitoringCarveout"])), carveout()], Some("b")),
+            (
+                "its policies, and another that plans less",
+                vec![checked_at("b", OLD, less(&["MonitoringCarveout"])), carveout()],
+                Some("b"),
+            ),
             ("another, while it is suspended", vec![suspended("b"), carveout()], None),
         ] {
             let baselines = all(baselines);
@@ -266,5 +275,4 @@ mod tests {
             }
         }
     }
-
 }

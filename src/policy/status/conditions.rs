@@ -237,7 +237,8 @@ fn decided<'a>(health: &'a ConditionInputs) -> Option<(bool, &'a str, String)> {
 /// Ready by what was found in the namespaces, the worst first.
 fn found_ready<'a>(health: &'a ConditionInputs, found: &NamespaceFindings) -> (bool, &'a str, String) {
     let &NamespaceFindings { counts, stuck, blocked, ties } = found;
-    let NamespaceCounts { selected, protected, pending, drifted, failed, unprotected, reported, held, frozen, opted_out, .. } = *counts;
+    let NamespaceCounts { selected, protected, pending, drifted, failed, unprotected, reported, held, frozen, opted_out, .. } =
+        *counts;
     if let (Some(rollout), Some((_, message))) = (health.rollout, health.paused) {
         return (false, state::ROLLOUT_PAUSED, format!("{}: {message}", progress(rollout)));
     }
@@ -299,7 +300,8 @@ fn found_ready<'a>(health: &'a ConditionInputs, found: &NamespaceFindings) -> (b
         let message = format!("{drifted} of {selected} selected namespaces would change{existing}{held}");
         return (true, state::AUDITED, message);
     }
-    let message = format!("{protected} of {selected} selected namespaces have their policies{existing}{held}{stuck}{frozen}{opted_out}");
+    let message =
+        format!("{protected} of {selected} selected namespaces have their policies{existing}{held}{stuck}{frozen}{opted_out}");
     if !ties.is_empty() {
         return (true, state::PRIORITY_TIED, format!("{message}; {}", tied(ties).1));
     }
@@ -408,7 +410,12 @@ mod tests {
         for (health, counts, reason, says) in [
             (&health(), NamespaceCounts { protected: 2, reported: 1, ..closed }, "ExistingNamespacesOnlyReported", "1 existing"),
             (&health(), NamespaceCounts { protected: 2, held: 1, ..closed }, "NamespacesHeld", "in 1 the API server calls"),
-            (&health(), NamespaceCounts { opted_out: 1, ..closed }, "NamespacesOptedOut", "3 of 3 selected namespaces have their policies; in 1, opt-outs"),
+            (
+                &health(),
+                NamespaceCounts { opted_out: 1, ..closed },
+                "NamespacesOptedOut",
+                "3 of 3 selected namespaces have their policies; in 1, opt-outs",
+            ),
             (&health(), NamespaceCounts { protected: 2, frozen: 1, ..closed }, "NamespacesFrozen", "in 1, finalizers"),
             (&nothing, closed, "ClosesNothing", "spec.policies names no default-deny"),
             (&health(), NamespaceCounts::default(), "NothingSelected", "0 of 0: no namespace matches"),

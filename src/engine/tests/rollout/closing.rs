@@ -202,7 +202,10 @@ fn namespaces_that_were_held_are_closed_in_waves() {
     }
     let kind = ConfigurationKind::Validating;
     let services = ["a", "b"].map(|ns| ServiceName { namespace: ns.into(), name: "webhook".into() }).to_vec();
-    sim.see(Event::Configuration(kind, Change::Applied(Configuration { kind, name: "v".into(), services, missing_fields: vec![] })));
+    sim.see(Event::Configuration(
+        kind,
+        Change::Applied(Configuration { kind, name: "v".into(), services, missing_fields: vec![] }),
+    ));
     sim.list();
     NAMES.iter().for_each(|name| sim.namespace(name));
     let mut cluster = Cluster { sim, revisions: BTreeMap::new(), generation: 0, spec: Value::Null };
