@@ -575,6 +575,12 @@ mod tests {
         assert_eq!(told(&both, &counts).len(), 3, "what cannot be read is neither suspended nor confirmed");
         let before = of(&suspended, &counts, &[], 0);
         assert_eq!(words(&of(&health(), &counts, &before, 1)).len(), 3);
+        // What waits goes on waiting afterwards, also after a restart meanwhile.
+        let waited = of(&awaiting, &counts, &[], 0);
+        let rests = |awaits| of(&ConditionInputs { awaits, awaiting: None, ..both.clone() }, &counts, &waited, 1);
+        let kept = |all: Vec<Condition>| all.into_iter().find(|c| c.type_ == "AwaitingConfirmation");
+        assert_eq!(kept(rests(true)), kept(waited.clone()));
+        assert_eq!(kept(rests(false)), None);
     }
 
     #[test]
