@@ -158,7 +158,7 @@ fn i11_what_the_operator_removes_and_a_finalizer_keeps_is_reported_by_its_baseli
     let renamed = json!({"metadata": {"namePrefix": "new-"}});
     let frozen = NamespaceCounts { selected: 1, frozen: 1, ..NamespaceCounts::default() };
     let protected = NamespaceCounts { selected: 1, protected: 1, ..NamespaceCounts::default() };
-    for (spec, counts) in [(tier, frozen), (renamed, protected)] {
+    for (spec, counts, reason) in [(tier, frozen, "NamespacesFrozen"), (renamed, protected, "Protected")] {
         let mut sim = EngineHarness::protected();
         put_on(&mut sim, INGRESS);
         sim.baseline(2, spec.clone());
@@ -182,7 +182,7 @@ fn i11_what_the_operator_removes_and_a_finalizer_keeps_is_reported_by_its_baseli
         let status = sim.status_after(60);
         assert_eq!(entries(&status), [("Terminating".to_owned(), Some(INGRESS.to_owned()))], "{spec}");
         assert!(status.violations[0].message.contains(FOREIGN) && !status.violations[0].message.contains("creates"));
-        assert_eq!((ready(&status), status.namespaces), ("Protected", counts), "{spec}");
+        assert_eq!((ready(&status), status.namespaces), (reason, counts), "{spec}");
         sim.delete("a", INGRESS);
         assert_eq!(entries(&sim.status_after(0)), [], "{spec}");
     }
