@@ -127,8 +127,8 @@ pub struct PolicyBaselineSpec {
 
     /// What else is allowed, each under a name of its own: one policy <prefix>allow-<name> in each namespace that it concerns. An allow
     /// is only written where the default-deny of its direction is planned, because without that it would close the pods that it selects.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[serde(default, deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("nullable" = true))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub allows: Vec<Allow>,
 
@@ -426,6 +426,11 @@ pub struct PolicyBaselineStatus {
     /// How far a rollout is. Absent while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
+}
+
+/// A list. Null is as a list that is absent.
+fn list_or_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Skips entries that this version cannot decode, so that they do not make the whole status unreadable.
