@@ -56,7 +56,7 @@ impl Engine {
 
     /// Reads what the stored statuses say. Only the operator writes statuses, so they are the memory of what cannot be read any more.
     pub(super) fn recall_api(&mut self, now: Now) {
-        self.api.sources.recall(self.tracked.values().flat_map(BaselineState::told_api));
+        self.api.sources.recall(self.tracked.values().flat_map(BaselineState::told_api), now.instant);
         if !matches!(self.readiness.state(WatchedSet::KubernetesApi), ListState::Off | ListState::Waiting) {
             self.recompute_api(now);
         }

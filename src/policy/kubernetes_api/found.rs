@@ -35,6 +35,16 @@ impl ApiDestination {
     }
 }
 
+/// Whether the API server may have this address. No packet to a link-local address leaves its link, and clouds give credentials at
+/// 169.254.169.254.
+pub fn may_be_api(address: IpAddr) -> bool {
+    let is_link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    is_usable(address) && !is_link_local
+}
+
 /// The object that names an address.
 #[derive(Clone, Copy, Debug, Eq, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
 #[strum(const_into_str)]
@@ -62,14 +72,15 @@ impl ApiPlace {
         KubernetesApiFound { source: format!("{}{gone}", self.source.into_str()), what: self.destination.words() }
     }
 
-    /// The place that an entry of a status describes. `None` if the entry has another form, or says that the place is gone.
-    pub fn told(KubernetesApiFound { source, what }: &KubernetesApiFound) -> Option<Self> {
+    /// The place that an entry of a status describes, and whether it is gone and only kept. `None` if the entry has another form.
+    pub fn told(KubernetesApiFound { source, what }: &KubernetesApiFound) -> Option<(Self, bool)> {
+        let (source, is_gone) = source.strip_suffix(GONE).map_or((source.as_str(), false), |source| (source, true));
         let source = [ApiObject::Service, ApiObject::Slice].into_iter().find(|kind| kind.into_str() == source)?;
         let (cidr, port) = what.split_once(" on port ")?;
         let address: IpAddr = cidr.split_once('/')?.0.parse().ok()?;
         let port = port.parse().ok().filter(|port| *port != 0)?;
         let destination = ApiDestination { address, port };
-        (is_usable(address) && destination.words() == *what).then_some(Self { source, destination })
+        (may_be_api(address) && destination.words() == *what).then_some((Self { source, destination }, is_gone))
     }
 }
 
@@ -166,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_status_says_is_read_back_unless_it_is_gone() {
+    fn what_a_status_says_is_read_back_and_whether_it_is_gone() {
         let all = [
             place(ApiObject::Service, [10, 96, 0, 1], 443),
             place(ApiObject::Slice, [192, 0, 2, 9], 6443),
@@ -177,7 +188,7 @@ mod tests {
         ];
         for one in all {
             let told = |is_gone| ApiPlace::told(&ClusterApi::new([(one, is_gone)], BTreeMap::new()).status().found[0]);
-            assert_eq!((told(false), told(true)), (Some(one), None));
+            assert_eq!((told(false), told(true)), (Some((one, false)), Some((one, true))));
         }
     }
 
@@ -189,6 +200,9 @@ mod tests {
             (service, "10.96.0.0/24 on port 443"),
             (service, "0.0.0.0/0 on port 443"),
             (service, "127.0.0.1/32 on port 443"),
+            (service, "169.254.169.254/32 on port 80"),
+            (service, "fe80::1/128 on port 443"),
+            ("Service default/kubernetes (gone)", "10.96.0.1/32 on port 443"),
             (service, "10.96.0.1/32 on port 0"),
             (service, "10.96.0.1/32 on port 443 and 444"),
             (service, "10.96.0.1 on port 443"),

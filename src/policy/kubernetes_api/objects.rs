@@ -9,8 +9,8 @@ use k8s_openapi::{
 use kube::Resource;
 use serde::Deserialize;
 
-use super::found::ApiDestination;
-use crate::policy::dns::{is_usable, named};
+use super::found::{ApiDestination, may_be_api};
+use crate::policy::dns::named;
 
 /// The watched form of the Service.
 #[derive(Clone, Debug, Deserialize, Resource)]
@@ -78,7 +78,7 @@ fn destinations<'a>(addresses: impl Iterator<Item = &'a String>, ports: &[ApiPor
     let number = |port: &ApiPort| u16::try_from(port.port?).ok().filter(|port| *port != 0);
     let numbers: Vec<u16> = ports.iter().filter(is_tcp).filter_map(number).collect();
     let parsed = addresses.filter_map(|text| text.parse::<IpAddr>().ok()).map(|address| address.to_canonical());
-    let usable = parsed.filter(|address| is_usable(*address));
+    let usable = parsed.filter(|address| may_be_api(*address));
     usable.flat_map(|address| numbers.iter().map(move |port| ApiDestination { address, port: *port })).collect()
 }
 
@@ -128,6 +128,9 @@ mod tests {
             assert_eq!(service(spec.clone()), "", "{spec}");
         }
         assert_eq!(slice(Value::Null, Value::Null), "");
-        assert_eq!(slice(json!([{"addresses": ["224.0.0.1", "x"]}, {}]), json!([{"port": 6443}])), "");
+        assert_eq!(
+            slice(json!([{"addresses": ["224.0.0.1", "169.254.169.254", "fe80::1", "x"]}, {}]), json!([{"port": 6443}])),
+            ""
+        );
     }
 }

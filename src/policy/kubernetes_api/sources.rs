@@ -55,6 +55,8 @@ pub struct ApiSources {
     reports: BTreeMap<ApiObject, ApiReport>,
     /// What the stored statuses say. It counts while its object was not read.
     recalled: BTreeSet<ApiPlace>,
+    /// What they say was gone. It counts as gone since it was recalled first.
+    recalled_gone: BTreeSet<ApiPlace>,
     /// Since when each place is gone (`None` if it still exists).
     places: BTreeMap<ApiPlace, Option<Instant>>,
 }
@@ -92,8 +94,14 @@ impl ApiSources {
     }
 
     /// Takes over what stored statuses say.
-    pub fn recall<'a>(&mut self, told: impl IntoIterator<Item = &'a KubernetesApiFound>) {
-        self.recalled.extend(told.into_iter().filter_map(ApiPlace::told));
+    pub fn recall<'a>(&mut self, told: impl IntoIterator<Item = &'a KubernetesApiFound>, now: Instant) {
+        for (place, is_gone) in told.into_iter().filter_map(ApiPlace::told) {
+            if !is_gone {
+                self.recalled.insert(place);
+            } else if self.recalled_gone.insert(place) {
+                self.places.entry(place).or_insert(Some(now));
+            }
+        }
     }
 
     /// Whether each object is read, or counts as unreadable.
@@ -208,12 +216,31 @@ mod tests {
         list(&mut before, both, start);
         let told = before.derive(start).status().found;
         let mut after = ApiSources::default();
-        after.recall(&told);
+        after.recall(&told, start);
         assert_eq!(after.derive(start).by_port(), before.derive(start).by_port());
         after.hear(ApiEvent::Unreadable(ApiObject::Slice, "forbidden".into()), start);
         list(&mut after, [], start);
         assert_eq!(after.derive(start).by_port(), before.derive(start).by_port(), "now it is gone, and kept");
         assert_eq!(words(&mut after, start + KEPT), "");
+    }
+
+    #[test]
+    fn i16_what_was_gone_before_a_restart_is_kept_for_ten_minutes_more_and_only_once() {
+        let (mut before, start) = (ApiSources::default(), Instant::now());
+        list(&mut before, [seen(ApiObject::Slice, [192, 0, 2, 1], 6443)], start);
+        before.derive(start);
+        before.hear(seen(ApiObject::Slice, [192, 0, 2, 2], 6443), start);
+        let told = before.derive(start).status().found;
+        let both = "192.0.2.2/32 on port 6443; 192.0.2.1/32 on port 6443";
+        let mut after = ApiSources::default();
+        after.recall(&told, start);
+        assert_eq!(words(&mut after, start), both);
+        list(&mut after, [seen(ApiObject::Slice, [192, 0, 2, 2], 6443)], start);
+        assert_eq!((words(&mut after, start), after.next(start)), (both.into(), Some(start + KEPT)));
+        assert_eq!(words(&mut after, start + KEPT), "192.0.2.2/32 on port 6443");
+        // The stored status may still say it.
+        after.recall(&told, start + KEPT);
+        assert_eq!(words(&mut after, start + KEPT), "192.0.2.2/32 on port 6443");
     }
 
     #[test]
