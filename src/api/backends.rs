@@ -1,7 +1,7 @@
 //! The facts that are read from objects that make the API server call a Service: the object's name and the Services that it names.
 //! Nothing else is deserialised, not even from a CRD, which can be large.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use k8s_openapi::{
     api::{
@@ -202,12 +202,44 @@ struct Conversion {
     webhook: Option<Webhook>,
 }
 
-/// The watched form of a Service.
-#[derive(Clone, Debug, Deserialize, Resource)]
-#[resource(inherit = "Service")]
+/// The watched form of a Service. Only its metadata is transferred.
+#[derive(Clone, Debug, Deserialize)]
 pub struct ExistingService {
     #[serde(deserialize_with = "identity")]
     metadata: ObjectMeta,
+}
+
+impl Resource for ExistingService {
+    type DynamicType = ();
+    type Scope = <Service as Resource>::Scope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        <Service as Resource>::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        <Service as Resource>::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        <Service as Resource>::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        <Service as Resource>::plural(&())
+    }
+
+    fn metadata_api() -> bool {
+        true
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
 }
 
 impl Caller for ExistingService {

@@ -6,6 +6,7 @@ mod installs;
 mod kinds;
 mod kubernetes_api;
 mod plugins;
+mod services;
 pub mod stream;
 
 use std::{path::PathBuf, sync::Arc};
