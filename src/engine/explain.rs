@@ -227,7 +227,8 @@ impl Engine {
     }
 }
 
-/// The problems that leave something open which the baseline closes: policies of others, and ingress that the operator leaves open.
+/// The problems that leave something open which the baseline closes: policies of others, and calls of the API server, because of which the
+/// operator leaves ingress open, and mostly egress too.
 fn left_open<'a>(decision: &Decision, found: &'a Assessment) -> impl Iterator<Item = &'a Problem> {
     let of = first(decision);
     let findings = found.findings.iter().filter(move |(name, _)| *name == of);
@@ -235,7 +236,7 @@ fn left_open<'a>(decision: &Decision, found: &'a Assessment) -> impl Iterator<It
     findings.flat_map(|(_, finding)| &finding.problems).filter(is_open)
 }
 
-/// Whether the namespace counts as protected: every planned policy is in place, and ingress is not left open for the API server.
+/// Whether the namespace counts as protected: every planned policy is in place, and it is not held because the API server calls a Service.
 fn is_protected(decision: &Decision, found: &Assessment) -> bool {
     let Decision::Protected(baseline) = decision else { return false };
     found.findings.iter().any(|(name, finding)| *name == baseline.name && finding.state == NamespaceState::Protected)

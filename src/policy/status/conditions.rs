@@ -281,7 +281,9 @@ fn found_ready<'a>(health: &'a ConditionInputs, found: &NamespaceFindings) -> (b
         String::new()
     };
     let held = if held > 0 {
-        format!("; in {held} the API server calls a Service: they are left open, controlPlaneBackends: Enforce closes them")
+        format!(
+            "; in {held} the API server calls a Service: their ingress is left open, and their egress unless an allow lets all pods reach the API server; controlPlaneBackends: Enforce closes them"
+        )
     } else {
         String::new()
     };
