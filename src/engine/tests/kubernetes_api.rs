@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use strum::VariantArray;
 
 use super::{
+    backends::calls,
     dns::{awaiting_with, list_but, told},
     harness::{EngineHarness, OWN},
 };
@@ -162,4 +163,38 @@ fn i16_a_refused_object_narrows_nothing_not_even_after_a_restart() {
     refuse(&mut after);
     after.settle();
     assert_eq!(reaches(&after), reaches(&sim));
+}
+
+#[test]
+fn the_egress_of_a_called_namespace_opens_before_the_allow_of_the_api_server_goes_or_is_narrowed() {
+    const EGRESS: &str = "baseline-default-deny-egress";
+    let names = |sim: &EngineHarness| sim.policies.keys().map(|(_, name)| name.clone()).collect::<Vec<_>>();
+    let with = |field: &str| {
+        let mut spec = spec();
+        spec["allows"][0][field] = json!({"matchLabels": {"needs": "api"}});
+        spec
+    };
+    for narrower in [json!({}), with("podSelector"), with("namespaceSelector")] {
+        let mut sim = awaiting(spec());
+        sim.see(calls("a"));
+        list(&mut sim, both());
+        sim.settle();
+        assert_eq!(names(&sim), [ALLOW, EGRESS], "{narrower}");
+        sim.baseline(2, narrower.clone());
+        let mut order = Vec::new();
+        while sim.answer(|_, policy| {
+            order.push(policy.to_owned());
+            None
+        }) > 0
+        {}
+        assert_eq!((order, names(&sim)), (vec![EGRESS.to_owned(), ALLOW.to_owned()], vec![]), "{narrower}");
+    }
+    // What was closed in both directions before the API server called it stays closed.
+    let mut sim = awaiting(spec());
+    list(&mut sim, both());
+    sim.settle();
+    sim.see(calls("a"));
+    sim.baseline(2, json!({}));
+    sim.settle();
+    assert_eq!(names(&sim), [EGRESS, "baseline-default-deny-ingress", "baseline-monitoring-carveout"]);
 }

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::Selector as Matcher;
 
 use super::{
+    Closed,
     checks::{check_ip_block, check_optional_selector, matcher, port_is_valid},
     error::BaselineError,
     labels::Labels,
@@ -60,6 +61,12 @@ pub struct Directions {
     pub ingress: bool,
     /// Out of the pods.
     pub egress: bool,
+}
+
+impl From<Closed> for Directions {
+    fn from(Closed { ingress, egress }: Closed) -> Self {
+        Self { ingress, egress }
+    }
 }
 
 impl Directions {

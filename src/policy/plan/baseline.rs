@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, core::Selector as Matcher};
 
 use super::{
-    Namespace,
+    Closed, Namespace,
     allow::{CheckedAllow, Directions},
     checks::{check_dns, check_metadata, check_monitoring, check_rollout, exclusions, glob_matches, matcher},
     opt_out::{Limits, OptOut},
@@ -285,10 +285,16 @@ impl Baseline {
         self.wants(role, ns) && ns.opt_outs.of(role, &self.opt_outs).is_none()
     }
 
+    /// Whether the baseline has the carve-out for this namespace, where ingress is closed.
+    fn opens(&self, carveout: Role, ns: &Namespace) -> bool {
+        let is_scraped = || ns.labels.are_selected_by(&self.scraped) && ns.opt_outs.of(carveout, &self.opt_outs).is_none();
+        self.written.roles.contains(carveout) && is_scraped()
+    }
+
     /// The directions that the baseline closes in a namespace that it selects. Any policy closes its direction for the pods that it
     /// selects, so what only opens something is written only where its direction is closed.
-    fn closes(&self, ns: &Namespace) -> Directions {
-        Directions { ingress: self.keeps(Role::DefaultDenyIngress, ns), egress: self.keeps(Role::DefaultDenyEgress, ns) }
+    pub fn closes(&self, ns: &Namespace) -> Closed {
+        Closed { ingress: self.keeps(Role::DefaultDenyIngress, ns), egress: self.keeps(Role::DefaultDenyEgress, ns) }
     }
 
     /// The policies that opt-outs remove from the plan of this namespace, each with the opt-out.
@@ -314,14 +320,15 @@ impl Baseline {
     /// Whether the baseline would plan this role in this namespace if there were no opt-outs.
     fn wants(&self, role: Role, ns: &Namespace) -> bool {
         // Where the API server calls a Service, what is open stays open, and what is closed stays closed.
-        let may_close = |role| self.called(ns).is_none() || ns.closed.by(role);
+        let is_called = || self.called(ns).is_some();
         self.written.roles.contains(role)
             && match role {
-                Role::DefaultDenyIngress => may_close(role),
+                Role::DefaultDenyIngress => ns.closed.ingress || !is_called(),
                 // Monitoring pods need the API server and the kubelets. No portable rule can select those.
                 Role::DefaultDenyEgress => {
                     let scrapes = || self.scrapers.iter().any(|s| ns.labels.are_selected_by(s));
-                    (may_close(role) || self.allows_api(ns)) && (self.source_egress == SourceEgress::Enforce || !scrapes())
+                    (!is_called() || self.closes_egress_of_called(ns))
+                        && (self.source_egress == SourceEgress::Enforce || !scrapes())
                 }
                 Role::MonitoringCarveout => self.wants(Role::DefaultDenyIngress, ns) && ns.labels.are_selected_by(&self.scraped),
             }
@@ -357,8 +364,9 @@ impl Baseline {
             return None;
         }
         let direction = if role == Role::MonitoringCarveout { Role::DefaultDenyIngress } else { role };
-        let caller =
-            self.called(ns).filter(|_| !ns.closed.by(direction) && !(role == Role::DefaultDenyEgress && self.allows_api(ns)));
+        let stays_closed =
+            if direction == Role::DefaultDenyEgress { self.closes_egress_of_called(ns) } else { ns.closed.ingress };
+        let caller = self.called(ns).filter(|_| !stays_closed);
         Some(match (role, caller) {
             (_, Some(caller)) => format!("{caller} here, so the namespace is left alone (controlPlaneBackends)"),
             (Role::DefaultDenyIngress, None) => "ingress is left open".into(),
@@ -381,7 +389,7 @@ impl Baseline {
     /// The allows that the baseline does not plan in a namespace that it selects, or only for one of their directions. Each with the
     /// reason, and with true if one direction is planned.
     pub fn unplanned_allows<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (Purpose, bool, String)> + 'a {
-        let closed = self.closes(ns);
+        let closed = Directions::from(self.closes(ns));
         self.written.allows.iter().filter_map(move |allow| {
             let purpose = Purpose::Allow(allow.name.clone());
             if !allow.is_for(&ns.labels) {
@@ -440,16 +448,28 @@ impl Baseline {
             .filter(move |role| self.written.roles.contains(*role) && !is_opted_out(*role) && !is_harmless(*role))
     }
 
-    /// Whether an allow lets every pod of this namespace reach the API server, and it is known where that is. Then its egress may be closed although the API server calls a
-    /// Service there.
+    /// Whether an allow lets every pod of this namespace reach the API server, and it is known where that is. Then its egress may be
+    /// closed although the API server calls a Service there.
     pub fn allows_api(&self, ns: &Namespace) -> bool {
+        !self.api.by_port().is_empty() && self.has_allow_of_api(ns)
+    }
+
+    /// Whether an allow lets every pod of this namespace reach the API server, wherever that is.
+    fn has_allow_of_api(&self, ns: &Namespace) -> bool {
         let is_for_all = |allow: &CheckedAllow| allow.needs_api() && allow.pods.is_empty() && allow.is_for(&ns.labels);
-        !self.api.by_port().is_empty() && self.written.allows.iter().any(is_for_all)
+        self.written.allows.iter().any(is_for_all)
+    }
+
+    /// Whether the egress is closed of a namespace in which the API server calls a Service. If only its egress is closed, an allow of the
+    /// API server was the reason, so it opens when that allow goes. If both directions are closed, it was closed before it was called.
+    fn closes_egress_of_called(&self, ns: &Namespace) -> bool {
+        let only_egress = || !ns.closed.ingress && self.denies(ns).any(|role| role == Role::DefaultDenyIngress);
+        self.allows_api(ns) || (ns.closed.egress && (self.has_allow_of_api(ns) || !only_egress()))
     }
 
     /// Those of them by which the namespace is closed already.
     fn closed_roles(&self, ns: &Namespace) -> impl Iterator<Item = Role> {
-        self.denies(ns).filter(|role| ns.closed.by(*role))
+        self.denies(ns).filter(|role| ns.closed.by(*role) && self.wants(*role, ns))
     }
 
     /// Who calls a Service in this namespace, if the baseline would close it and `controlPlaneBackends` is Hold.
@@ -460,12 +480,45 @@ impl Baseline {
 
     /// The policies that the baseline plans in a namespace that it selects, with their index in `policies`. No two have the same name.
     pub fn planned<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (usize, &'a Rendered)> {
-        let closed = self.closes(ns);
+        let closes = self.closes(ns);
+        self.planned_where(closes, closes, ns)
+    }
+
+    /// The policies that may be there now. What lets something through stays as long as finalizers keep a default-deny: `kept` has these
+    /// directions. While an allow cannot be written, the policies are those of the directions that are closed already: any other one would
+    /// isolate pods without that allow. `is_failing` says, by name, whether the last write of a policy failed; such an allow is tried again.
+    pub fn planned_for_now<'a>(
+        &'a self,
+        ns: &'a Namespace,
+        kept: Closed,
+        is_failing: impl Fn(&str) -> bool,
+    ) -> impl Iterator<Item = (usize, &'a Rendered)> {
+        let closes = self.closes(ns);
+        let fails = |policy: &Rendered| matches!(policy.scope, PolicyScope::Allow(..)) && is_failing(&policy.name);
+        let mut planned: Vec<(usize, &Rendered)> = self.planned_where(closes, closes.or(kept), ns).collect();
+        if planned.iter().any(|(_, policy)| fails(policy)) {
+            planned.retain(|(_, policy)| fails(policy));
+            let is_named = |name: &str| planned.iter().any(|(_, policy)| policy.name == name);
+            let (closes, closed) = (closes.and(ns.closed), closes.or(kept).and(ns.closed));
+            let others = self.planned_where(closes, closed, ns).filter(|(_, policy)| !is_named(&policy.name));
+            let others: Vec<(usize, &Rendered)> = others.collect();
+            planned.extend(others);
+        }
+        planned.into_iter()
+    }
+
+    /// The policies that are planned where the baseline closes these directions, and where these are closed.
+    fn planned_where<'a>(
+        &'a self,
+        closes: Closed,
+        closed: Closed,
+        ns: &'a Namespace,
+    ) -> impl Iterator<Item = (usize, &'a Rendered)> {
         let is_planned = move |policy: &Rendered| match policy.scope {
             PolicyScope::Role => match policy.role() {
-                Some(Role::DefaultDenyIngress) => closed.ingress,
-                Some(Role::DefaultDenyEgress) => closed.egress,
-                Some(role @ Role::MonitoringCarveout) => closed.ingress && self.keeps(role, ns),
+                Some(Role::DefaultDenyIngress) => closes.ingress,
+                Some(Role::DefaultDenyEgress) => closes.egress,
+                Some(role @ Role::MonitoringCarveout) => closed.ingress && self.opens(role, ns),
                 None => false,
             },
             // Without default-deny-egress a source policy would open nothing. It would only deny the monitoring pods all other egress.
@@ -474,7 +527,7 @@ impl Baseline {
             }
             PolicyScope::Allow(index, part) => {
                 let allow = self.written.allows.get(index);
-                allow.is_some_and(|allow| allow.directions().and(closed) == part && allow.is_for(&ns.labels))
+                allow.is_some_and(|allow| allow.directions().and(closed.into()) == part && allow.is_for(&ns.labels))
             }
         };
         self.policies.iter().enumerate().filter(move |(_, policy)| is_planned(policy))
@@ -494,171 +547,4 @@ fn checked_object(object: &PolicyBaseline) -> PolicyBaseline {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testkit::{baseline_object, namespace};
-
-    fn check(spec: serde_json::Value) -> Result<Baseline, BaselineError> {
-        Baseline::check(&baseline_object("b", spec), "operator")
-    }
-
-    fn reason(spec: serde_json::Value) -> &'static str {
-        check(spec).map_or_else(|e| e.reason(), |_| "valid")
-    }
-
-    #[test]
-    fn an_empty_spec_is_valid_and_selects_all_but_the_system_namespaces() {
-        let b = check(serde_json::json!({})).unwrap();
-        assert!(b.selects(&namespace("team-a", &[])));
-        for ns in ["kube-system", "kube-public", "kube-node-lease", "operator"] {
-            assert!(!b.selects(&namespace(ns, &[])), "{ns}");
-        }
-        assert_eq!(b.policies.len(), 3);
-    }
-
-    #[test]
-    fn exclusions_add_to_the_built_in_ones() {
-        let b = check(serde_json::json!({"excludeNamespaces": ["openshift-*"]})).unwrap();
-        assert!(!b.selects(&namespace("openshift-dns", &[])));
-        assert!(!b.selects(&namespace("kube-system", &[])));
-    }
-
-    #[test]
-    fn system_namespaces_need_the_explicit_way_in() {
-        let b = check(serde_json::json!({"includeSystemNamespaces": true})).unwrap();
-        assert!(b.selects(&namespace("kube-system", &[])));
-        assert!(b.selects(&namespace("operator", &[])));
-    }
-
-    #[test]
-    fn the_namespace_of_the_monitoring_pods_gets_no_egress_policy() {
-        let b = check(serde_json::json!({})).unwrap();
-        assert!(!b.plans(Role::DefaultDenyEgress, &namespace("monitoring", &[])));
-        assert!(b.plans(Role::DefaultDenyIngress, &namespace("monitoring", &[])));
-        assert!(b.plans(Role::DefaultDenyEgress, &namespace("team-a", &[])));
-    }
-
-    #[test]
-    fn what_is_not_selected_or_not_planned_has_a_reason_and_the_rest_has_none() {
-        let b = check(serde_json::json!({
-            "namespaceSelector": {"matchLabels": {"team": "a"}}, "excludeNamespaces": ["legacy-*"],
-            "policies": ["DefaultDenyIngress", "DefaultDenyEgress"],
-        }))
-        .unwrap();
-        let why = |name: &str, labels: &[(&str, &str)]| b.why_not_selected(&namespace(name, labels), "operator");
-        assert_eq!(why("a", &[("team", "a")]), None);
-        assert!(why("a", &[]).unwrap().starts_with("its labels do not match: namespaces with team=a"));
-        assert_eq!(why("legacy-x", &[("team", "a")]).unwrap(), "spec.excludeNamespaces has legacy-*");
-        for built_in in ["kube-system", "operator"] {
-            assert!(why(built_in, &[("team", "a")]).unwrap().contains("includeSystemNamespaces"), "{built_in}");
-        }
-        let why = |role, name: &str| b.why_without(role, &namespace(name, &[("team", "a")]));
-        assert_eq!(why(Role::DefaultDenyEgress, "a"), None);
-        assert!(why(Role::DefaultDenyEgress, "monitoring").unwrap().contains("spec.monitoring.from"));
-        assert_eq!(why(Role::MonitoringCarveout, "a").unwrap(), "spec.policies does not name it");
-    }
-
-    #[test]
-    fn a_namespace_of_the_monitoring_pods_gets_both_halves_when_its_egress_is_to_be_closed() {
-        use serde_json::json;
-        let entry = |team: &str| json!({"namespaceSelector": {"matchLabels": {"team": team}}, "podSelector": {"matchLabels": {"app": team}}});
-        let b = check(json!({"monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}], "from": [entry("a"), entry("b"), entry("a")]}})).unwrap();
-        let planned = |b: &Baseline, labels: &[(&str, &str)]| {
-            let ns = namespace("n", labels);
-            b.planned(&ns).map(|(_, policy)| policy.name.trim_start_matches("baseline-").to_owned()).collect::<Vec<_>>()
-        };
-        let all = ["default-deny-ingress", "default-deny-egress", "monitoring-carveout"];
-        assert_eq!(planned(&b, &[]), all);
-        assert_eq!(planned(&b, &[("team", "a")]), [&all[..], &["monitoring-source", "monitoring-source-3"]].concat());
-        assert_eq!(planned(&b, &[("team", "b")]), [&all[..], &["monitoring-source-2"]].concat());
-        // Without the role, neither half is planned. Without default-deny-egress, the source policy would open nothing and deny the rest.
-        // And without default-deny-ingress, the carve-out would only close.
-        for (roles, want) in [
-            (json!(["DefaultDenyEgress"]), &["default-deny-egress"][..]),
-            (json!(["MonitoringCarveout"]), &[]),
-            (json!(["DefaultDenyIngress", "MonitoringCarveout"]), &["default-deny-ingress", "monitoring-carveout"]),
-            (json!(["DefaultDenyEgress", "MonitoringCarveout"]), &["default-deny-egress", "monitoring-source"]),
-        ] {
-            let spec = json!({"policies": roles, "monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}], "from": [entry("a")]}});
-            assert_eq!(planned(&check(spec).unwrap(), &[("team", "a")]), want);
-        }
-        // Monitoring pods scrape even if the pods of their own namespace are not scraped.
-        let opted_in = json!({"matchLabels": {"scrape": "true"}});
-        let spec = json!({"monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}], "from": [entry("a")], "namespaceSelector": opted_in}});
-        let b = check(spec).unwrap();
-        assert_eq!(planned(&b, &[("team", "a")]), [&all[..2], &["monitoring-source"]].concat());
-        let to = b.policies[3].spec.egress.as_ref().unwrap()[1].to.as_ref().unwrap();
-        assert_eq!(serde_json::to_value(&to[0].namespace_selector).unwrap(), opted_in);
-    }
-
-    #[test]
-    fn a_namespace_can_be_asked_to_opt_in_to_the_carve_out() {
-        let b = check(
-            serde_json::json!({"monitoring": {"namespaceSelector": {"matchLabels": {"monitoring.io/allow-scrape": "true"}}}}),
-        )
-        .unwrap();
-        assert!(!b.plans(Role::MonitoringCarveout, &namespace("a", &[])));
-        assert!(b.plans(Role::MonitoringCarveout, &namespace("a", &[("monitoring.io/allow-scrape", "true")])));
-    }
-
-    #[test]
-    fn what_cel_cannot_see_is_named_by_reason() {
-        use serde_json::json;
-        for (spec, want) in [
-            (json!({"namespaceSelector": {"matchLabels": {"Bad Key": "x"}}}), "InvalidSelector"),
-            (json!({"namespaceSelector": {"matchLabels": {"tier": "not/a value"}}}), "InvalidSelector"),
-            (json!({"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}), "InvalidSelector"),
-            (
-                json!({"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}}),
-                "InvalidSelector",
-            ),
-            (json!({"excludeNamespaces": ["Team"]}), "InvalidExclusion"),
-            (json!({"policies": []}), "NoPolicies"),
-            (json!({"monitoring": {"from": []}}), "EmptyList"),
-            (json!({"monitoring": {"ports": []}}), "EmptyList"),
-            (json!({"monitoring": {"from": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]}}), "InvalidMonitoringSource"),
-            (json!({"monitoring": {"from": [{"namespaceSelector": {}, "podSelector": {}}]}}), "InvalidMonitoringSource"),
-            (json!({"monitoring": {"sourceEgress": "Enforce"}}), "InvalidPort"),
-            (json!({"monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}, {"port": "web"}]}}), "InvalidPort"),
-            (json!({"monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}]}}), "valid"),
-            (json!({"monitoring": {"ports": [{"port": 0}]}}), "InvalidPort"),
-            (json!({"monitoring": {"ports": [{"port": "8080"}]}}), "InvalidPort"),
-            (json!({"monitoring": {"ports": [{"port": 90, "endPort": 80}]}}), "InvalidPort"),
-            (json!({"monitoring": {"ports": [{"port": "web", "endPort": 80}]}}), "InvalidPort"),
-            (json!({"dns": {"peers": [{"podSelector": {}}]}}), "InvalidDnsPeer"),
-            (json!({"dns": {"peers": [{}]}}), "InvalidDnsPeer"),
-            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "169.254.20.10"}}]}}), "InvalidCidr"),
-            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16"]}}]}}), "InvalidCidr"),
-            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.1/8"}}]}}), "InvalidCidr"),
-            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.1/16"]}}]}}), "InvalidCidr"),
-            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.0.0.1"]}}]}}), "InvalidCidr"),
-            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.0.0.0/8"]}}]}}), "InvalidCidr"),
-            (json!({"dns": {"ports": [70000]}}), "InvalidPort"),
-            (json!({"rollout": {"maxNamespacesPerWave": 0}}), "InvalidRollout"),
-            (json!({"rollout": {"maxNamespacesPerWave": "0%"}}), "InvalidRollout"),
-            (json!({"rollout": {"maxNamespacesPerWave": "5"}}), "InvalidRollout"),
-            (json!({"rollout": {"interval": "10"}}), "InvalidRollout"),
-            (json!({"rollout": {"interval": "é"}}), "InvalidRollout"),
-            (json!({"rollout": {"interval": "721h"}}), "InvalidRollout"),
-            (json!({"rollout": {"interval": "99999999999999999999h"}}), "InvalidRollout"),
-            (json!({"rollout": {"canarySelector": {}}}), "InvalidRollout"),
-            (json!({"rollout": {"canarySelector": {"matchLabels": {"Bad Key": "x"}}}}), "InvalidSelector"),
-            (json!({"rollout": {}}), "valid"),
-            (json!({"rollout": {"maxNamespacesPerWave": null}}), "valid"),
-            (json!({"rollout": {"maxNamespacesPerWave": "100%", "interval": "1h30m5s"}}), "valid"),
-            (json!({"metadata": {"namePrefix": "baseline"}}), "InvalidNamePrefix"),
-            (json!({"metadata": {"namePrefix": ""}}), "InvalidNamePrefix"),
-            (json!({"metadata": {"labels": {"policybaseline.io/role": "x"}}}), "InvalidMetadata"),
-            (json!({"metadata": {"labels": {"app.kubernetes.io/instance": "x"}}}), "InvalidMetadata"),
-            (json!({"metadata": {"annotations": {"bad key": "x"}}}), "InvalidMetadata"),
-            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "fd00::a/128"}}], "ports": [5353]}}), "valid"),
-            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}}]}}), "valid"),
-        ] {
-            assert_eq!(reason(spec.clone()), want, "{spec}");
-        }
-        assert_eq!(
-            Baseline::check(&baseline_object(&"n".repeat(64), json!({})), "operator").unwrap_err().reason(),
-            "InvalidName"
-        );
-    }
-}
+mod tests;

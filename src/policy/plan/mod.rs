@@ -70,6 +70,12 @@ impl Closed {
         Self { ingress: self.ingress || other.ingress, egress: self.egress || other.egress }
     }
 
+    /// What both close.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self { ingress: self.ingress && other.ingress, egress: self.egress && other.egress }
+    }
+
     /// Whether a policy of this role closes something there.
     pub const fn by(self, role: Role) -> bool {
         match role {

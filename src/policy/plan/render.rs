@@ -132,6 +132,12 @@ impl Rendered {
         self.purpose.role()
     }
 
+    /// The directions in which it isolates the pods that it selects.
+    pub fn isolates(&self) -> Directions {
+        let has = |direction: &str| self.spec.policy_types.iter().flatten().any(|kind| kind == direction);
+        Directions { ingress: has("Ingress"), egress: has("Egress") }
+    }
+
     /// The request body that applies this policy in a namespace. With a uid, the request can only change that object, not create one.
     pub fn body<'a>(&'a self, namespace: &'a str, uid: Option<&'a str>) -> Body<'a> {
         Body { api_version: API_VERSION, kind: KIND, metadata: self.metadata(namespace, uid), spec: &self.spec_text }
