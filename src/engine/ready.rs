@@ -9,6 +9,7 @@ use super::{
     facts::readiness::{ListState, WatchedSet},
     outbox::baseline_status::BaselineState,
 };
+use crate::api::backends::ConfigurationKind;
 
 /// What the operator looks for in the cluster.
 const IS_OF_DISCOVERY: [WatchedSet; 2] = [WatchedSet::Dns, WatchedSet::KubernetesApi];
@@ -76,6 +77,9 @@ impl Engine {
                 if self.readiness.comes_back(set) {
                     self.works_with(set, ListState::Listed, now);
                 }
+            }
+            if set == WatchedSet::Callers(ConfigurationKind::Service) {
+                self.services_may_be_old(is_failing, now);
             }
             self.touch_statuses(now);
         }

@@ -28,6 +28,8 @@ pub struct Backends {
     /// The Services that exist, as hashes of their names: a cluster can have many. `None` until they are listed; until then, each that is
     /// named counts as existing.
     existing: Option<HashSet<u64>>,
+    /// What is known of the Services may be old, so each that is named counts as existing.
+    are_services_old: bool,
 }
 
 fn hash(service: &str) -> u64 {
@@ -96,11 +98,24 @@ impl Backends {
     /// The list of Services is complete. Returns the namespaces whose `words` may have changed.
     pub fn services_listed(&mut self, named: &HashSet<String>) -> BTreeSet<String> {
         self.existing = Some(named.iter().map(|service| hash(service)).collect());
+        self.are_services_old = false;
         self.calls.keys().cloned().collect()
     }
 
+    /// Whether Services were listed.
+    pub const fn knows_services(&self) -> bool {
+        self.existing.is_some() && !self.are_services_old
+    }
+
+    /// The watch of Services has failed for long, or works again. Returns the namespaces whose `words` may have changed.
+    pub fn services_may_be_old(&mut self, are_old: bool) -> BTreeSet<String> {
+        let is_news = std::mem::replace(&mut self.are_services_old, are_old) != are_old;
+        if is_news { self.calls.keys().cloned().collect() } else { BTreeSet::new() }
+    }
+
     fn exists(&self, namespace: &str, name: &str) -> bool {
-        self.existing.as_ref().is_none_or(|existing| existing.contains(&hash(&format!("{namespace}/{name}"))))
+        !self.knows_services()
+            || self.existing.as_ref().is_none_or(|existing| existing.contains(&hash(&format!("{namespace}/{name}"))))
     }
 
     /// The objects of a kind that name Services.
@@ -178,6 +193,23 @@ mod tests {
         assert!(backends.words("b").is_some());
         assert_eq!(names(backends.service_seen("a/t", false)), ["a"]);
         assert_eq!(backends.words("a"), None);
+    }
+
+    #[test]
+    fn i16_while_what_is_known_of_services_may_be_old_each_counts_as_existing() {
+        let mut backends = Backends::default();
+        backends.set(calling(Validating, "v", &[("a", "s"), ("b", "s")]));
+        backends.services_listed(&["a/s".to_owned()].into());
+        assert_eq!(names(backends.services_may_be_old(true)), ["a", "b"]);
+        assert!(backends.services_may_be_old(true).is_empty() && backends.words("b").is_some());
+        // What its events say counts again once it works.
+        backends.service_seen("a/s", false);
+        assert!(backends.words("a").is_some());
+        assert_eq!(names(backends.services_may_be_old(false)), ["a", "b"]);
+        assert_eq!((backends.words("a"), backends.words("b")), (None, None));
+        backends.services_may_be_old(true);
+        backends.services_listed(&HashSet::new());
+        assert_eq!(backends.words("b"), None, "a list is the truth");
     }
 
     #[test]
