@@ -9,6 +9,7 @@ use super::{
         namespaces::Observed,
     },
     sample::MetricSample,
+    steps::policies_of,
     writes::{Cause, Done, Job, Task, WriteError, Wrote},
 };
 use crate::{
@@ -39,6 +40,7 @@ impl Engine {
                 }
                 cause => Task { drift, cause },
             };
+            let size = policies_of(entry, baseline.as_deref());
             let tasks: Vec<Task> = drifts.into_iter().map(cause).collect();
             let bootstraps = tasks.iter().any(|t| t.cause == Cause::Bootstrap);
             if let Some(entry) = self.observed.get_mut(&name).filter(|_| bootstraps) {
@@ -46,7 +48,7 @@ impl Engine {
             }
             self.in_flight.insert(name.clone(), all);
             self.observed.writes_begin(&name);
-            self.outbox.policies.sent(&name, harmless, now.instant);
+            self.outbox.policies.sent(&name, harmless, size, now.instant);
             return Some(Job { namespace: name, baseline, tasks });
         }
         None

@@ -25,6 +25,9 @@ const ASSESS_AT_ONCE: usize = 512;
 /// the results of writes must not wait until all of them are assessed.
 const ASSESS_WHILE_BUSY: usize = 64;
 
+/// The most policies of a former plan that count: the roles, and as many allows as a spec may have.
+const MOST_FORMER: usize = 19;
+
 /// The state of one assessment, which its steps share.
 struct Pass<'a> {
     name: &'a NamespaceName,
@@ -271,7 +274,7 @@ impl Engine {
         let follows = |d: &Drift| is_allow(baseline, d) && d.class == Class::SpecChanged && !is_by_others(d);
         let only_opens = drifts.iter().any(removes_deny) && drifts.iter().all(|d| d.is_removal() || follows(d));
         let all_there = only_opens || drifts.iter().all(Drift::is_removal);
-        let has_budget = self.outbox.policies.has_budget(ns, now.instant);
+        let has_budget = self.outbox.policies.has_budget(ns, entry.map_or(0, |entry| policies_of(entry, baseline)), now.instant);
         let is_due = |d: &Drift| {
             d.fix != Repair::WaitForFinalizer
                 && !(only_opens && follows(d))
@@ -303,4 +306,10 @@ impl Engine {
     pub(super) fn waited(&self, ns: &NamespaceName, now: Now) -> Duration {
         self.waiting.get(ns).map_or(Duration::ZERO, |since| now.instant.saturating_duration_since(*since))
     }
+}
+
+/// The number of policies of the plan, or of the former plan if that one had more. Tenants can forge policies, so these have a limit.
+pub(super) fn policies_of(entry: &Entry, baseline: Option<&Baseline>) -> usize {
+    let planned = baseline.zip(entry.namespace.as_ref()).map_or(0, |(baseline, namespace)| baseline.planned(namespace).count());
+    planned.max(entry.policies.values().filter(|print| print.ours).count().min(MOST_FORMER))
 }
