@@ -72,11 +72,6 @@ impl Purpose {
         }
     }
 
-    /// Whether it closes a direction for every pod. All other policies let something through that such a policy would stop.
-    pub const fn denies(&self) -> bool {
-        matches!(self, Self::Role(Role::DefaultDenyIngress | Role::DefaultDenyEgress))
-    }
-
     /// The name of the policy, after the baseline's prefix.
     pub fn suffix(&self) -> String {
         match self {

@@ -12,6 +12,7 @@ use super::{
         foreign_finalizers, is_kept_too_long, kept_by_finalizer, kept_too_long, next_kept_too_long, remove_ownerless_finalizers,
     },
     terminating::{Loss, leave_what_is_gone, stuck_in},
+    writes::denied_by,
 };
 use crate::{
     api::{
@@ -22,7 +23,7 @@ use crate::{
     policy::{
         drift::{Class, Drift, Fingerprint, PlannedPolicies, diff},
         netpol::{Census, Work},
-        plan::{Assignment, Baseline, Baselines, Decision, Known, Namespace, OptOut, Rendered},
+        plan::{Assignment, Baseline, Baselines, Closed, Decision, Known, Namespace, OptOut, Rendered},
         status::{Finding, NamespaceState, Problem},
     },
 };
@@ -85,7 +86,7 @@ pub fn assess(
         Decision::Reported(baseline) | Decision::Protected(baseline) => Some(baseline.clone()),
         Decision::LeaveAlone | Decision::Unselected | Decision::Frozen(_) => None,
     };
-    let would = |baseline: &Baseline| would_change(&compare(baseline, ns, entry, targets, |_| false));
+    let would = |baseline: &Baseline| would_change(&compare(baseline, ns, entry, targets, |_| false, |_| false));
     // What audits add up takes nothing away from the baseline that applies.
     let mut work = Work::default();
     for audit in &audits {
@@ -118,7 +119,10 @@ pub fn assess(
         }
         Decision::Unselected => assess_leftovers(&mut found, entry, around, failure),
         Decision::Protected(baseline) => {
-            found.drifts = compare(&baseline, ns, entry, targets, |name| !ns.terminating && baselines.may_remove(name));
+            let may_remove = |name: &str| !ns.terminating && baselines.may_remove(name);
+            found.drifts = compare(&baseline, ns, entry, targets, |policy| failure(policy).is_some(), may_remove);
+            let is_own = |policy: &str| baseline.policies.iter().any(|own| own.name == policy);
+            keep_what_opens(&mut found.drifts, entry, baseline.closes(ns), is_own);
             let loss = if ns.terminating { leave_what_is_gone(&mut found.drifts, lacking_since, now) } else { Loss::Nothing };
             found.lacks = !matches!(loss, Loss::Nothing);
             if !ns.terminating {
@@ -175,6 +179,7 @@ pub fn assess(
 fn assess_leftovers(found: &mut Assessment, entry: &Entry, around: &Surroundings<'_>, failure: impl Fn(&str) -> Option<Problem>) {
     let &Surroundings { baselines, ownerless, now, .. } = around;
     found.drifts = diff([], &entry.policies, |name| baselines.may_remove(name));
+    keep_what_opens(&mut found.drifts, entry, Closed::default(), |_| false);
     remove_ownerless_finalizers(&mut found.drifts, entry, ownerless, now, |name| baselines.may_remove(name));
     let kept: Vec<(&Arc<str>, &Fingerprint)> = kept_too_long(entry, now).collect();
     let kept_owners = kept.iter().filter_map(|(_, print)| print.baseline.as_ref());
@@ -199,16 +204,18 @@ fn assess_leftovers(found: &mut Assessment, entry: &Entry, around: &Surroundings
 
 /// The sort key of a problem; the lowest comes first. First comes what leaves the namespace without a policy until somebody acts: an
 /// exceeded quota, which refuses new policies only, and a policy that nobody can create in a namespace that is being deleted. Then come
-/// bypasses, blocked calls of the API server, policies that may be bypasses, what Enforce would change, the rest, and finalizers.
+/// bypasses, blocked calls of the API server, policies that may be bypasses, calls of the API server because of which the namespace is left
+/// open, what Enforce would change, the rest, and finalizers.
 pub const fn importance(reason: FindingReason) -> u8 {
     match reason {
         FindingReason::Violation(ViolationReason::QuotaExceeded | ViolationReason::MissingWhileTerminating) => 0,
         FindingReason::Violation(ViolationReason::Bypassed) => 1,
         FindingReason::Violation(ViolationReason::ControlPlaneBlocked) => 2,
         FindingReason::Violation(ViolationReason::TooLargeToJudge) => 3,
-        FindingReason::Notice(NoticeReason::WouldChange | NoticeReason::ExistingNamespace) => 4,
-        FindingReason::Violation(_) | FindingReason::Notice(NoticeReason::ServesControlPlane | NoticeReason::OptedOut) => 5,
-        FindingReason::Notice(NoticeReason::ForeignFinalizer) => 6,
+        FindingReason::Notice(NoticeReason::ServesControlPlane) => 4,
+        FindingReason::Notice(NoticeReason::WouldChange | NoticeReason::ExistingNamespace) => 5,
+        FindingReason::Violation(_) | FindingReason::Notice(NoticeReason::OptedOut) => 6,
+        FindingReason::Notice(NoticeReason::ForeignFinalizer) => 7,
     }
 }
 
@@ -230,10 +237,24 @@ fn compare(
     ns: &Namespace,
     entry: &Entry,
     targets: &AllTargets,
+    is_failing: impl Fn(&str) -> bool,
     may_remove: impl Fn(&str) -> bool,
 ) -> Vec<Drift> {
     let Some(targets) = targets.get(&baseline.key) else { return vec![] };
-    diff(baseline.planned(ns).filter_map(|(index, policy)| targets.of(index, policy)), &entry.policies, may_remove)
+    diff(
+        baseline.planned_for_now(ns, entry.kept_closed(), is_failing).filter_map(|(index, policy)| targets.of(index, policy)),
+        &entry.policies,
+        may_remove,
+    )
+}
+
+/// Leaves out the removals of policies that let something through, while a finalizer keeps a default-deny whose direction is to be open.
+/// The plan says it of those with one of its own names.
+fn keep_what_opens(drifts: &mut Vec<Drift>, entry: &Entry, planned: Closed, is_own: impl Fn(&str) -> bool) {
+    let kept = entry.kept_closed();
+    if kept.and(planned) != kept {
+        drifts.retain(|drift| !drift.is_removal() || denied_by(drift).is_some() || is_own(&drift.policy));
+    }
 }
 
 fn finding(drifts: &[Drift], entry: &Entry, now: Timestamp, failure: impl Fn(&str) -> Option<Problem>) -> Finding {

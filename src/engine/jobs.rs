@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     api::{reason::Failure, resource_version},
-    policy::drift::{Class, Drift},
+    policy::{
+        drift::{Class, Drift},
+        plan::Closed,
+    },
 };
 
 impl Engine {
@@ -41,6 +44,9 @@ impl Engine {
                 cause => Task { drift, cause },
             };
             let size = policies_of(entry, baseline.as_deref());
+            let closed = entry.was_closed();
+            let planned = baseline.as_deref().zip(entry.namespace.as_ref());
+            let planned = planned.map(|(baseline, namespace)| baseline.closes(namespace)).unwrap_or_default();
             let tasks: Vec<Task> = drifts.into_iter().map(cause).collect();
             let bootstraps = tasks.iter().any(|t| t.cause == Cause::Bootstrap);
             if let Some(entry) = self.observed.get_mut(&name).filter(|_| bootstraps) {
@@ -49,7 +55,7 @@ impl Engine {
             self.in_flight.insert(name.clone(), all);
             self.observed.writes_begin(&name);
             self.outbox.policies.sent(&name, harmless, size, now.instant);
-            return Some(Job { namespace: name, baseline, tasks });
+            return Some(Job { namespace: name, baseline, tasks, closed, planned });
         }
         None
     }
@@ -131,6 +137,8 @@ pub(super) fn cause(entry: &Entry, drift: &Drift) -> Cause {
         ChangeOrigin::Bootstrapping if drift.class == Class::Missing => Cause::Bootstrap,
         _ if drift.class == Class::Missing && !entry.was_ours() => Cause::Bootstrap,
         ChangeOrigin::Settled => Cause::Plan,
+        // What comes before a default-deny was written, and the process that would have written the rest ended.
+        _ if drift.class == Class::Missing && entry.was_closed() == Closed::default() => Cause::Bootstrap,
         ChangeOrigin::Found | ChangeOrigin::Bootstrapping if drift.outdated => Cause::Plan,
         ChangeOrigin::Found | ChangeOrigin::Bootstrapping | ChangeOrigin::Touched => Cause::Others,
     }

@@ -10,7 +10,7 @@ use super::{
     installs::about_baseline,
     outbox::flapping::REPAIRS,
     sample::{MetricSample, Outcome},
-    writes::{Announcement, Cause, Job, Task},
+    writes::{Announcement, Cause, Job, Task, is_allow, isolates_anew},
 };
 use crate::{
     api::{
@@ -38,7 +38,12 @@ impl Engine {
             self.failed(job, drift, Failure::MutatedByAdmission, message, now);
             return false;
         }
-        self.outbox.policies.succeeded(&job.namespace, &drift.policy);
+        let plan = job.baseline.as_deref();
+        if is_allow(plan, drift) && isolates_anew(plan, drift, job.closed) {
+            self.outbox.policies.succeeded_for_now(&job.namespace, &drift.policy);
+        } else {
+            self.outbox.policies.succeeded(&job.namespace, &drift.policy);
+        }
         let baseline = job.baseline_name();
         let (ns, policy, class) = (&job.namespace, &drift.policy, drift.class.into_str());
         let outcome = match cause {
@@ -197,6 +202,10 @@ impl Engine {
                 let ns = self.observed.get(&job.namespace).and_then(|entry| entry.namespace.as_ref());
                 let purpose = winner.policies.iter().find(|policy| *policy.name == *drift.policy).map(|policy| &policy.purpose);
                 let why = purpose.zip(ns).and_then(|(purpose, ns)| winner.why_not_planned(purpose, ns));
+                let is_planned = ns.is_some_and(|ns| winner.planned(ns).any(|(_, policy)| *policy.name == *drift.policy));
+                if is_planned {
+                    return "another allow cannot be written yet. Without it, and without a default-deny, this policy alone would close the pods that it selects".into();
+                }
                 let why = why.unwrap_or_else(|| "its spec no longer names it".into());
                 format!("baseline {owner} no longer plans it in this namespace: {why}")
             }

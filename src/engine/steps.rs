@@ -9,7 +9,7 @@ use super::{
     facts::entry::{ChangeOrigin, Entry},
     jobs::cause,
     sample::MetricSample,
-    writes::{Cause, closes_anew, is_allow, removes_deny},
+    writes::{Cause, denied_by, is_allow, isolates_anew},
 };
 use crate::{
     api::NamespaceName,
@@ -226,6 +226,7 @@ impl Engine {
         let waited = self.waited(name, pass.now);
         let Some(entry) = self.observed.get_mut(name) else { return };
         if drifts.is_empty() {
+            self.outbox.policies.all_succeeded(name, pass.now.instant);
             if let Some(baseline) = baseline {
                 entry.owner = Some(baseline.name.clone());
             }
@@ -260,7 +261,8 @@ impl Engine {
     }
 
     /// The drifts that may be repaired now. Removals wait until all planned policies are there. The plan or the namespace may change
-    /// during the writes, so removals are decided after them. While an allow cannot be written, nothing is closed anew.
+    /// during the writes, so removals are decided after them. A default-deny of a direction that is to be open waits for nothing. While an
+    /// allow cannot be written, nothing isolates a pod anew.
     pub(super) fn writable(
         &self,
         ns: &NamespaceName,
@@ -268,23 +270,33 @@ impl Engine {
         mut drifts: Vec<Drift>,
         now: Now,
     ) -> Vec<Drift> {
-        let entry = self.observed.get(ns);
-        let is_by_others = |d: &Drift| entry.is_some_and(|entry| cause(entry, d) == Cause::Others);
+        let Some(entry) = self.observed.get(ns).filter(|_| !drifts.is_empty()) else { return vec![] };
+        let plan = baseline.zip(entry.namespace.as_ref());
+        let planned = plan.map(|(baseline, namespace)| baseline.closes(namespace)).unwrap_or_default();
+        let opens = |d: &Drift| denied_by(d).is_some_and(|role| !planned.by(role));
         // An allow that loses a direction keeps it until the default-deny of that direction is gone: else its traffic would be closed.
-        let follows = |d: &Drift| is_allow(baseline, d) && d.class == Class::SpecChanged && !is_by_others(d);
-        let only_opens = drifts.iter().any(removes_deny) && drifts.iter().all(|d| d.is_removal() || follows(d));
-        let all_there = only_opens || drifts.iter().all(Drift::is_removal);
-        let has_budget = self.outbox.policies.has_budget(ns, entry.map_or(0, |entry| policies_of(entry, baseline)), now.instant);
+        let a_deny_goes = drifts.iter().any(opens);
+        let is_by_others = |d: &Drift| cause(entry, d) == Cause::Others;
+        let follows = |d: &Drift| a_deny_goes && is_allow(baseline, d) && d.class == Class::SpecChanged && !is_by_others(d);
+        // What isolates pods without the allow that cannot be written.
+        let is_planned = |d: &Drift| plan.is_some_and(|(b, ns)| b.planned(ns).any(|(_, policy)| policy.name == d.policy));
+        let is_alone = |d: &Drift| d.is_removal() && denied_by(d).is_none() && is_planned(d);
+        let all_there = drifts.iter().all(|d| d.is_removal() || follows(d));
+        let has_budget = self.outbox.policies.has_budget(ns, policies_of(entry, baseline), now.instant);
         let is_due = |d: &Drift| {
             d.fix != Repair::WaitForFinalizer
-                && !(only_opens && follows(d))
-                && (all_there || !d.is_removal())
+                && !follows(d)
+                && (all_there || !d.is_removal() || opens(d) || is_alone(d))
                 && self.outbox.policies.allows(ns, &d.policy, d.class.opens() && !d.fix.concerns_finalizers(), now.instant)
                 && (has_budget || self.closes_an_opening(ns, d))
         };
-        let an_allow_waits = drifts.iter().any(|d| is_allow(baseline, d) && !is_due(d));
-        let closes = |d: &Drift| entry.is_some_and(|entry| closes_anew(baseline, d, cause(entry, d)));
-        drifts.retain(|d| is_due(d) && !(an_allow_waits && closes(d)));
+        let an_allow_waits = drifts.iter().any(|d| is_allow(baseline, d) && !follows(d) && !is_due(d));
+        let a_deny_stays = drifts.iter().any(|d| denied_by(d).is_some() && !is_due(d));
+        let may_go = |d: &Drift| {
+            if is_alone(d) { an_allow_waits } else { denied_by(d).is_some() || !d.is_removal() || !a_deny_stays }
+        };
+        let closed = entry.was_closed();
+        drifts.retain(|d| is_due(d) && may_go(d) && !(an_allow_waits && isolates_anew(baseline, d, closed)));
         drifts
     }
 

@@ -197,6 +197,46 @@ async fn a_namespace_is_closed_only_after_its_allows_are_confirmed_and_old_allow
 }
 
 #[tokio::test]
+async fn an_allow_that_cannot_be_written_closes_nothing_and_leaves_no_other_alone() {
+    let mut world = World::new().await.unwrap();
+    world.discard();
+    let refused = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": { "name": "no-api" },
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": { "resourceRules": [{
+                "apiGroups": ["networking.k8s.io"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["networkpolicies"],
+            }] },
+            "validations": [{ "expression": format!("object.metadata.name != '{API}'"), "message": "not this one" }],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": { "name": "no-api" },
+        "spec": { "policyName": "no-api", "validationActions": ["Deny"] },
+    });
+    apply_baseline(&world, PLATFORM, &json!({ "allows": [same_namespace(), kubernetes_api()] })).await;
+    crate::support::a_second_later(&world).await;
+    let ns = world.namespace("refused", &[]).await.unwrap();
+    world.apply_yaml(&refused.to_string()).await.unwrap();
+    world.apply_yaml(&binding.to_string()).await.unwrap();
+    let policies = policies_of(&world.admin(), &ns);
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let object = json!({ "metadata": { "name": API }, "spec": { "podSelector": {}, "policyTypes": ["Egress"] } });
+    let object: NetworkPolicy = serde_json::from_value(object).unwrap();
+    let is_refused = async || Ok::<_, String>(policies.create(&dry, &object).await.is_err());
+    world.eventually("it is refused", TIMEOUT, is_refused).await.unwrap();
+
+    world.start_operator().await.unwrap();
+    let is_told = |status: &policy_baseline::PolicyBaselineStatus| {
+        status.violations.iter().any(|v| v.namespace == ns && v.policy.as_deref() == Some(API))
+    };
+    until_status(&world, PLATFORM, "it cannot be written", is_told).await;
+    until_only(&world, &ns, &[]).await;
+    world.plane().kubectl().args(["delete", "validatingadmissionpolicybinding", "no-api"]).output().unwrap();
+    until_only(&world, &ns, &[DENY_INGRESS, DENY_EGRESS, CARVEOUT, SAME, API]).await;
+}
+
+#[tokio::test]
 async fn an_allow_is_repaired_listed_and_counted_like_the_other_policies() {
     let world = started(&json!({ "allows": [same_namespace()] })).await;
     let ns = world.namespace("repaired", &[]).await.unwrap();

@@ -108,6 +108,17 @@ impl Entry {
         self.policies.iter().fold(Closed::default(), |closed, (name, print)| closed.or(closes(name, print)))
     }
 
+    /// The directions that our policies close, or closed while this process watched and the plan closed them.
+    pub fn was_closed(&self) -> Closed {
+        self.namespace.as_ref().map(|namespace| namespace.closed).unwrap_or_default()
+    }
+
+    /// The directions of our default-denies that were deleted and that finalizers keep. Until they are gone, they deny.
+    pub fn kept_closed(&self) -> Closed {
+        let kept = self.policies.iter().filter(|(_, print)| print.terminating.is_some());
+        kept.fold(Closed::default(), |closed, (name, print)| closed.or(closes(name, print)))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.namespace.is_none() && self.policies.is_empty()
     }

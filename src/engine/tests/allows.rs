@@ -1,7 +1,8 @@
 //! The order in which allows, default-denies and removals are written, and what a status says of allows.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -9,18 +10,51 @@ use super::harness::{EngineHarness, ready};
 use crate::{
     api::reason::Failure,
     engine::{
+        facts::event::{Change, Event},
         sample::MetricSample,
-        writes::{Job, WriteError, Wrote},
+        writes::{Done, Job, WriteError, Wrote},
     },
 };
 
 const ALLOW: &str = "baseline-allow-same";
 const DENY_INGRESS: &str = "baseline-default-deny-ingress";
 const DENY_EGRESS: &str = "baseline-default-deny-egress";
+const WEB: &str = "baseline-allow-web";
 const CARVEOUT: &str = "baseline-monitoring-carveout";
 
 fn spec() -> Value {
     json!({"allows": [{"name": "same", "ingress": [{"from": [{"sameNamespace": {}}]}], "egress": [{"to": [{"sameNamespace": {}}]}]}]})
+}
+
+/// The same with a second allow.
+fn two() -> Value {
+    let mut spec = spec();
+    let web = json!({"name": "web", "ingress": [{"from": [{"sameNamespace": {}}]}], "egress": [{"to": [{"sameNamespace": {}}]}]});
+    spec["allows"].as_array_mut().unwrap().push(web);
+    spec
+}
+
+/// The API server refuses the second allow.
+fn refuse_web(_: &Job, policy: &str) -> Option<Failure> {
+    (policy == WEB).then_some(Failure::QuotaExceeded)
+}
+
+fn types(sim: &EngineHarness, policy: &str) -> String {
+    sim.policies[&("a".to_owned(), policy.to_owned())].spec.clone().unwrap().policy_types.unwrap().join(" ")
+}
+
+/// A new engine that reads the stored state, as after a restart.
+fn restarted(sim: EngineHarness, spec: &Value) -> EngineHarness {
+    let mut after = EngineHarness::unsynced();
+    (after.policies, after.version) = (sim.policies, sim.version);
+    after.listing(|sim| {
+        sim.baseline(1, spec.clone());
+        sim.namespace("a");
+        for object in sim.policies.values().cloned().collect::<Vec<_>>() {
+            sim.see(Event::Policy(Change::Applied(Box::new(object))));
+        }
+    });
+    after
 }
 
 /// A namespace without policies, and a baseline with an allow.
@@ -68,7 +102,8 @@ fn a_namespace_is_closed_only_after_its_allows_are_confirmed() {
     let job = |sim: &mut EngineHarness| sim.jobs().remove(0);
     let planned = [DENY_INGRESS, DENY_EGRESS, CARVEOUT];
     assert_eq!(phases(job(&mut before()), &[]), [vec![ALLOW], planned.to_vec()]);
-    assert_eq!(phases(job(&mut before()), &[ALLOW]), [vec![ALLOW], vec![CARVEOUT]], "neither default-deny is sent");
+    // Any other policy would isolate pods without that allow.
+    assert_eq!(phases(job(&mut before()), &[ALLOW]), [vec![ALLOW], vec![]]);
 }
 
 #[test]
@@ -79,7 +114,7 @@ fn while_an_allow_cannot_be_written_nothing_is_closed_anew_and_that_is_said() {
         sim.answer(refuse);
         sim.pass(Duration::from_secs(3));
     }
-    assert_eq!(policies(&sim), [CARVEOUT]);
+    assert_eq!(policies(&sim), [""; 0]);
     let now = sim.now();
     while sim.engine.assess_dirty(now) {}
     let status = sim.status().unwrap();
@@ -87,6 +122,151 @@ fn while_an_allow_cannot_be_written_nothing_is_closed_anew_and_that_is_said() {
     sim.pass(Duration::from_mins(1));
     sim.settle();
     assert_eq!(policies(&sim), [ALLOW, DENY_EGRESS, DENY_INGRESS, CARVEOUT]);
+}
+
+#[test]
+fn an_allow_does_not_stay_alone_while_another_cannot_be_written() {
+    let mut sim = EngineHarness::new();
+    sim.baseline(1, two());
+    sim.namespace("a");
+    let mut tried = Vec::new();
+    for attempt in 0..20 {
+        sim.answer(|job, policy| {
+            tried.push(policy.to_owned());
+            refuse_web(job, policy)
+        });
+        sim.pass(Duration::from_secs(if attempt == 0 { 0 } else { 3 }));
+    }
+    // The first one is written once and removed; from then on only the second one is tried.
+    assert_eq!((policies(&sim), &tried[..3]), (vec![], &[ALLOW, WEB, ALLOW].map(String::from)[..]));
+    assert!(tried.len() > 4 && tried[3..].iter().all(|policy| policy == WEB), "{tried:?}");
+    let why = sim.announcements().into_iter().find(|told| told.note.starts_with("the policy was removed")).unwrap().note;
+    assert!(why.contains("another allow cannot be written yet"), "{why}");
+    sim.pass(Duration::from_mins(1));
+    sim.settle();
+    assert_eq!(policies(&sim), [ALLOW, WEB, DENY_EGRESS, DENY_INGRESS, CARVEOUT]);
+    assert!(sim.status_after(5).recent_drift.is_empty());
+}
+
+#[test]
+fn i7_allows_for_which_a_quota_has_no_room_cost_few_writes() {
+    let mut sim = EngineHarness::new();
+    sim.baseline(1, two());
+    sim.namespace("a");
+    let (mut stored, mut writes) = (BTreeSet::new(), 0);
+    for _ in 0..300 {
+        let one_fits = |job: &Job, policy: &str| {
+            writes += 1;
+            if job.tasks.iter().any(|task| task.drift.policy == policy && task.drift.is_removal()) {
+                stored.remove(policy);
+                return None;
+            }
+            let has_room = stored.is_empty() || stored.contains(policy);
+            if has_room {
+                stored.insert(policy.to_owned());
+            }
+            (!has_room).then_some(Failure::QuotaExceeded)
+        };
+        sim.answer(one_fits);
+        sim.pass(Duration::from_secs(1));
+    }
+    assert!((10..120).contains(&writes), "{writes}");
+    assert!(stored.iter().all(|policy| policy == ALLOW || policy == WEB), "{stored:?}");
+    sim.pass(Duration::from_mins(1));
+    sim.settle();
+    assert_eq!(policies(&sim), [ALLOW, WEB, DENY_EGRESS, DENY_INGRESS, CARVEOUT]);
+}
+
+#[test]
+fn while_an_allow_cannot_be_written_the_others_have_the_directions_that_are_closed() {
+    let mut sim = EngineHarness::new();
+    let mut one = spec();
+    one["policies"] = json!(["DefaultDenyIngress"]);
+    sim.baseline(1, one);
+    sim.namespace("a");
+    sim.settle();
+    assert_eq!((types(&sim, ALLOW).as_str(), policies(&sim)), ("Ingress", vec![ALLOW, DENY_INGRESS]));
+    sim.baseline(2, two());
+    for _ in 0..20 {
+        sim.answer(refuse_web);
+        sim.pass(Duration::from_secs(3));
+    }
+    assert_eq!((types(&sim, ALLOW).as_str(), policies(&sim)), ("Ingress", vec![ALLOW, DENY_INGRESS, CARVEOUT]));
+    sim.pass(Duration::from_mins(1));
+    sim.settle();
+    assert_eq!(types(&sim, ALLOW), "Ingress Egress");
+    assert_eq!(policies(&sim), [ALLOW, WEB, DENY_EGRESS, DENY_INGRESS, CARVEOUT]);
+}
+
+#[test]
+fn after_a_restart_between_allows_and_default_denies_the_rest_waits_for_its_allows_and_is_no_drift() {
+    let mut sim = EngineHarness::new();
+    sim.baseline(1, two());
+    sim.namespace("a");
+    let job = sim.jobs().remove(0);
+    let first = job.tasks.iter().find(|task| task.drift.policy == ALLOW).unwrap();
+    sim.policies_write(&job, ALLOW, &first.drift.fix);
+    let mut sim = restarted(sim, &two());
+    assert_eq!(phases(sim.clone().jobs().remove(0), &[WEB]), [vec![WEB], vec![]]);
+    sim.answer(refuse_web);
+    sim.answer(refuse_web);
+    assert_eq!(policies(&sim), [""; 0]);
+    sim.pass(Duration::from_mins(1));
+    sim.settle();
+    assert_eq!(policies(&sim), [ALLOW, WEB, DENY_EGRESS, DENY_INGRESS, CARVEOUT]);
+    assert!(sim.status_after(5).recent_drift.is_empty());
+}
+
+#[test]
+fn a_default_deny_goes_before_its_allow_is_narrowed_also_while_something_else_cannot_be_written() {
+    let mut sim = settled();
+    let mut ingress = two();
+    ingress["policies"] = json!(["DefaultDenyIngress"]);
+    sim.baseline(2, ingress);
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        sim.answer(|job, policy| {
+            order.push(policy.to_owned());
+            refuse_web(job, policy)
+        });
+    }
+    assert_eq!(order, [DENY_EGRESS, WEB, ALLOW]);
+    assert_eq!((types(&sim, ALLOW).as_str(), policies(&sim)), ("Ingress", vec![ALLOW, DENY_INGRESS, CARVEOUT]));
+}
+
+#[test]
+fn while_a_finalizer_keeps_a_default_deny_what_lets_something_through_stays() {
+    let mut sim = settled();
+    let open = json!({"policies": ["MonitoringCarveout"], "allows": spec()["allows"]});
+    sim.baseline(2, open);
+    let mut job = sim.jobs().remove(0);
+    job.put_in_order();
+    let mut results = Vec::new();
+    while results.len() < job.tasks.len() {
+        for may_send in job.next_writes(&results) {
+            let drift = job.tasks[results.len()].drift.clone();
+            results.push(Ok(match &*drift.policy {
+                _ if !may_send => Wrote::Withheld,
+                DENY_EGRESS => Wrote::Terminating,
+                policy => sim.policies_write(&job, policy, &drift.fix),
+            }));
+        }
+    }
+    let now = sim.now();
+    sim.engine.done(Done { job, results }, now);
+    assert_eq!(policies(&sim), [ALLOW, DENY_EGRESS, CARVEOUT]);
+    assert_eq!(sim.jobs().len(), 0, "the watch has yet to show it");
+    sim.tamper("a", DENY_EGRESS, |policy| {
+        policy.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+        policy.metadata.finalizers = Some(vec!["example.com/held".into()]);
+    });
+    sim.pass(Duration::from_mins(2));
+    sim.settle();
+    // The other direction is open, so nothing may isolate a pod there.
+    assert_eq!((policies(&sim), types(&sim, ALLOW).as_str()), (vec![ALLOW, DENY_EGRESS], "Egress"));
+    sim.delete("a", DENY_EGRESS);
+    sim.settle();
+    assert_eq!(policies(&sim), [""; 0]);
 }
 
 #[test]
@@ -139,9 +319,7 @@ fn an_allow_that_loses_a_direction_keeps_it_until_the_default_deny_is_gone() {
     let mut without = spec();
     without["policies"] = json!(["DefaultDenyEgress"]);
     sim.baseline(2, without);
-    let types = |sim: &EngineHarness| {
-        sim.policies[&("a".to_owned(), ALLOW.to_owned())].spec.clone().unwrap().policy_types.unwrap().join(" ")
-    };
+    let types = |sim: &EngineHarness| types(sim, ALLOW);
     let mut order = Vec::new();
     while sim.answer(|_, policy| {
         order.push(policy.to_owned());
@@ -242,8 +420,9 @@ proptest! {
                 let drift = &job.tasks[at].drift;
                 if may_send {
                     let failed: Vec<&str> = sent.iter().filter(|(_, fails)| *fails).map(|(policy, _)| &**policy).collect();
-                    let closes = drift.policy.contains("default-deny") && !drift.is_removal();
-                    prop_assert!(!closes || failed.iter().all(|policy| !policy.contains("-allow-")), "{}", drift.policy);
+                    // After the edit, the namespace is closed already, by the policies of the former names.
+                    let isolates = !edit && !drift.is_removal() && !drift.policy.contains("-allow-");
+                    prop_assert!(!isolates || failed.iter().all(|policy| !policy.contains("-allow-")), "{}", drift.policy);
                     prop_assert!(!drift.is_removal() || failed.is_empty());
                 }
                 let fails = may_send && fails[at % fails.len()];
