@@ -1,4 +1,6 @@
 //! The order in which allows, default-denies and removals are written, and what a status says of allows.
+//!
+//! One file: the tests share their scene.
 
 use std::{collections::BTreeSet, time::Duration};
 
