@@ -9,16 +9,18 @@ use super::{
         namespaces::Observed,
     },
     sample::MetricSample,
-    steps::policies_of,
     writes::{Cause, Done, Job, Task, WriteError, Wrote},
 };
 use crate::{
     api::{reason::Failure, resource_version},
     policy::{
         drift::{Class, Drift},
-        plan::Closed,
+        plan::{Baseline, Closed},
     },
 };
+
+/// The most policies of a former plan that count: the roles, and as many allows as a spec may have.
+const MOST_FORMER: usize = 19;
 
 impl Engine {
     /// The writes for the next namespace in the queue. `None` if there is none, or if this instance does not lead.
@@ -142,4 +144,10 @@ pub(super) fn cause(entry: &Entry, drift: &Drift) -> Cause {
         ChangeOrigin::Found | ChangeOrigin::Bootstrapping if drift.outdated => Cause::Plan,
         ChangeOrigin::Found | ChangeOrigin::Bootstrapping | ChangeOrigin::Touched => Cause::Others,
     }
+}
+
+/// The number of policies of the plan, or of the former plan if that one had more. Tenants can forge policies, so these have a limit.
+pub(super) fn policies_of(entry: &Entry, baseline: Option<&Baseline>) -> usize {
+    let planned = baseline.zip(entry.namespace.as_ref()).map_or(0, |(baseline, namespace)| baseline.planned(namespace).count());
+    planned.max(entry.policies.values().filter(|print| print.ours).count().min(MOST_FORMER))
 }

@@ -7,7 +7,7 @@ use super::{
     assess::{Assessment, Surroundings, assess},
     clock::Now,
     facts::entry::{ChangeOrigin, Entry},
-    jobs::cause,
+    jobs::{cause, policies_of},
     sample::MetricSample,
     writes::{Cause, denied_by, is_allow, isolates_anew},
 };
@@ -24,9 +24,6 @@ const ASSESS_AT_ONCE: usize = 512;
 /// The same while namespaces wait for writes, or writes are under way. A change of one baseline marks every namespace of the cluster, and
 /// the results of writes must not wait until all of them are assessed.
 const ASSESS_WHILE_BUSY: usize = 64;
-
-/// The most policies of a former plan that count: the roles, and as many allows as a spec may have.
-const MOST_FORMER: usize = 19;
 
 /// The state of one assessment, which its steps share.
 struct Pass<'a> {
@@ -318,10 +315,4 @@ impl Engine {
     pub(super) fn waited(&self, ns: &NamespaceName, now: Now) -> Duration {
         self.waiting.get(ns).map_or(Duration::ZERO, |since| now.instant.saturating_duration_since(*since))
     }
-}
-
-/// The number of policies of the plan, or of the former plan if that one had more. Tenants can forge policies, so these have a limit.
-pub(super) fn policies_of(entry: &Entry, baseline: Option<&Baseline>) -> usize {
-    let planned = baseline.zip(entry.namespace.as_ref()).map_or(0, |(baseline, namespace)| baseline.planned(namespace).count());
-    planned.max(entry.policies.values().filter(|print| print.ours).count().min(MOST_FORMER))
 }

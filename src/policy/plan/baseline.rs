@@ -469,7 +469,7 @@ impl Baseline {
 
     /// Those of them by which the namespace is closed already.
     fn closed_roles(&self, ns: &Namespace) -> impl Iterator<Item = Role> {
-        self.denies(ns).filter(|role| ns.closed.by(*role) && self.wants(*role, ns))
+        self.denies(ns).filter(move |role| ns.closed.by(*role) && self.wants(*role, ns))
     }
 
     /// Who calls a Service in this namespace, if the baseline would close it and `controlPlaneBackends` is Hold.
