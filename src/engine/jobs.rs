@@ -140,7 +140,7 @@ pub(super) fn cause(entry: &Entry, drift: &Drift) -> Cause {
         _ if drift.class == Class::Missing && !entry.was_ours() => Cause::Bootstrap,
         ChangeOrigin::Settled => Cause::Plan,
         // What comes before a default-deny was written, and the process that would have written the rest ended.
-        _ if drift.class == Class::Missing && entry.was_closed() == Closed::default() => Cause::Bootstrap,
+        _ if drift.class == Class::Missing && entry.holds_ours() && entry.was_closed() == Closed::default() => Cause::Bootstrap,
         ChangeOrigin::Found | ChangeOrigin::Bootstrapping if drift.outdated => Cause::Plan,
         ChangeOrigin::Found | ChangeOrigin::Bootstrapping | ChangeOrigin::Touched => Cause::Others,
     }

@@ -73,11 +73,15 @@ impl Job {
         self.baseline.as_ref().map(|baseline| &*baseline.name).unwrap_or_default()
     }
 
-    /// Puts the tasks into the order of their phases. Returns how many tasks come before the removals of what other policies replace.
+    /// Puts the tasks into the order of their phases. Returns how many tasks come before the removals that wait for others: none if nothing
+    /// is applied.
     pub fn put_in_order(&mut self) -> usize {
         let mut tasks = std::mem::take(&mut self.tasks);
         tasks.sort_by_key(|task| self.phase(&task.drift));
         self.tasks = tasks;
+        if self.tasks.iter().all(|task| task.drift.is_removal()) {
+            return 0;
+        }
         self.tasks.partition_point(|task| self.phase(&task.drift) < WritePhase::NoLongerDenied)
     }
 
