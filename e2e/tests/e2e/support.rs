@@ -78,6 +78,7 @@ pub async fn remove_namespace(world: &World, name: &str) {
 }
 
 /// Deletes a namespace by hand. If `forgets`, its opt-outs stay, as when the namespace controller does not know yet that they exist.
+/// As with [`remove_namespace`], only for the first deletion of that name.
 pub async fn finish_namespace(world: &World, name: &str, forgets: bool) {
     const CONTROLLER_LOOKS: Duration = Duration::from_secs(5);
     let (api, begun) = (namespaces(world), Instant::now());
