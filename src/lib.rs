@@ -19,8 +19,8 @@ mod testkit;
 
 pub use self::{
     api::{
-        BaselineOptOut, BaselineOptOutSpec, NamespaceName, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus, Role,
-        SlimPolicy, Uid,
+        BaselineOptOut, BaselineOptOutSpec, NamespaceName, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus, Purpose,
+        Role, SlimPolicy, Uid,
         baseline::{MAX_NOTICES, MAX_RECENT_DRIFT, MAX_VIOLATIONS, Violation},
         names::{LABEL_ID, LABEL_MANAGED_BY, MANAGER, SYSTEM_NAMESPACES, check_label_key, check_label_value, is_dns_label},
         other_tools::OtherTools,
@@ -39,7 +39,10 @@ pub use self::{
             targets,
         },
         netpol::{Opening, Openings, Peers, Ports},
-        plan::{Baseline, BaselineError, Namespace, NamespaceOptOuts, OptOut, OptOutVerdict, Rendered, Ruling, own_id, verdict},
+        plan::{
+            Baseline, BaselineError, Closed, Namespace, NamespaceOptOuts, OptOut, OptOutVerdict, PolicyScope, Rendered, Ruling,
+            own_id, verdict,
+        },
         status::{ConditionInputs, Ledger},
     },
 };

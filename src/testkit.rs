@@ -5,7 +5,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::{
     api::{NamespaceName, PolicyBaseline},
-    policy::plan::{Baseline, Namespace, NamespaceOptOuts, Rendered},
+    policy::plan::{Baseline, Closed, Namespace, NamespaceOptOuts, Rendered},
 };
 
 /// The creation time of `namespace`, in seconds since the epoch.
@@ -47,7 +47,7 @@ pub fn namespace(name: &str, labels: &[(&str, &str)]) -> Namespace {
         failing_since: None,
         opt_outs: NamespaceOptOuts::default(),
         serves: None,
-        closed: false,
+        closed: Closed::default(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! A PolicyBaseline, of this version or any other. Either the operator plans with it safely, or its status says what is wrong.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use k8s_openapi::{
     api::networking::v1::{
@@ -8,10 +10,10 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use policy_baseline::{
-    Baseline, BaselineError, ConditionInputs, Fingerprint, Interner, Ledger, MAX_NOTICES, MAX_RECENT_DRIFT, MAX_VIOLATIONS,
-    Namespace, NamespaceName, NamespaceOptOuts, PlannedPolicies, Policies, PolicyBaseline, PolicyBaselineSpec,
-    PolicyBaselineStatus, RawBaseline, Rendered, Role, SYSTEM_NAMESPACES, SlimPolicy, check_label_key, check_label_value, diff,
-    is_dns_label, targets,
+    Baseline, BaselineError, Closed, ConditionInputs, Fingerprint, Interner, Ledger, MAX_NOTICES, MAX_RECENT_DRIFT,
+    MAX_VIOLATIONS, Namespace, NamespaceName, NamespaceOptOuts, PlannedPolicies, Policies, PolicyBaseline, PolicyBaselineSpec,
+    PolicyBaselineStatus, PolicyScope, Purpose, RawBaseline, Rendered, Role, SYSTEM_NAMESPACES, SlimPolicy, check_label_key,
+    check_label_value, diff, is_dns_label, targets,
 };
 use serde_json::Value;
 
@@ -19,8 +21,8 @@ use crate::{OPERATOR, watched};
 
 /// The reason in the status for a valid spec.
 const VALID: &str = "Valid";
-/// The longest name of a policy: the longest prefix and the longest role.
-const LONGEST_NAME: usize = 60;
+/// The longest name of a policy: the longest prefix and the longest name of an allow.
+const LONGEST_NAME: usize = 76;
 /// The longest text in a status that the operator writes, in characters.
 const LONGEST_TEXT: usize = 1024;
 
@@ -61,7 +63,7 @@ fn holds(raw: &RawBaseline) -> Result<Baseline, BaselineError> {
     match &checked {
         Ok(baseline) => {
             is_planned_safely(baseline);
-            let denies_egress = baseline.policies.iter().filter(|policy| policy.role == Role::DefaultDenyEgress);
+            let denies_egress = baseline.policies.iter().filter(|policy| policy.role() == Some(Role::DefaultDenyEgress));
             denies_egress.for_each(|policy| assert_eq!(egress(policy).len(), 1, "a spec alone makes one rule"));
         }
         Err(error) => says_what_is_wrong(error),
@@ -96,7 +98,11 @@ fn status_is_bounded_and_stable(checked: &Result<Baseline, BaselineError>, store
     assert!(written.notices.len() <= MAX_NOTICES);
     assert!(written.violations.len() <= MAX_VIOLATIONS && written.recent_drift.len() <= MAX_RECENT_DRIFT);
     assert!(words.is_none() || written.effective_selector.chars().count() <= LONGEST_TEXT);
-    assert_eq!(written.conditions.len(), 3);
+    assert_eq!(
+        written.conditions.len(),
+        3 + usize::from(checked.is_ok()),
+        "a valid baseline also says whether existing namespaces are closed"
+    );
     assert!(written.conditions.iter().all(|c| !c.message.is_empty() && c.message.chars().count() <= LONGEST_TEXT));
     let text = serde_json::to_string(&written).expect("a status is JSON");
     // Somebody may have stored a time that no API server accepts. Then the status cannot be read back.
@@ -107,17 +113,19 @@ fn status_is_bounded_and_stable(checked: &Result<Baseline, BaselineError>, store
 pub fn is_planned_safely(baseline: &Baseline) {
     let namespaces = ["a", "team-a", "monitoring", "xn--nxasmq6b", &"a".repeat(63)].map(namespace);
     for namespace in namespaces.iter().filter(|namespace| baseline.selects(namespace)) {
-        assert!(baseline.planned(namespace).count() <= baseline.policies.len());
+        let names: BTreeSet<&str> = baseline.planned(namespace).map(|(_, policy)| &*policy.name).collect();
+        assert_eq!(baseline.planned(namespace).count(), names.len(), "each name is planned once");
     }
     assert!(!baseline.policies.is_empty() && !baseline.effective_selector.is_empty());
     let targets = targets(baseline);
     for policy in &baseline.policies {
         name_and_keys_are_taken_by_an_apiserver(policy);
-        match policy.role {
-            Role::DefaultDenyIngress => lets_nothing_in(policy),
-            Role::DefaultDenyEgress => lets_dns_out(policy),
-            Role::MonitoringCarveout if policy.source.is_some() => lets_sources_out(policy),
-            Role::MonitoringCarveout => lets_named_pods_in(policy),
+        match (&policy.purpose, policy.scope) {
+            (Purpose::Role(Role::DefaultDenyIngress), _) => lets_nothing_in(policy),
+            (Purpose::Role(Role::DefaultDenyEgress), _) => lets_dns_out(policy),
+            (Purpose::Role(Role::MonitoringCarveout), PolicyScope::Source(_)) => lets_sources_out(policy),
+            (Purpose::Role(Role::MonitoringCarveout), _) => lets_named_pods_in(policy),
+            (Purpose::Allow(_), _) => opens_what_it_names(policy),
         }
         what_is_sent_is_no_drift(baseline, &targets, policy);
     }
@@ -134,13 +142,15 @@ fn namespace(name: &str) -> Namespace {
         failing_since: None,
         opt_outs: NamespaceOptOuts::default(),
         serves: None,
-        closed: false,
+        closed: Closed::default(),
     }
 }
 
 fn name_and_keys_are_taken_by_an_apiserver(policy: &Rendered) {
-    assert!(is_dns_label(&policy.name) && policy.name.len() <= LONGEST_NAME, "{}", policy.name);
-    assert!(policy.source.is_some() || policy.name.ends_with(policy.role.suffix()));
+    // A name may be longer than a label of DNS, if it has no other characters.
+    let short = policy.name.get(policy.name.len().saturating_sub(40)..).unwrap_or_default().trim_start_matches('-');
+    assert!(is_dns_label(short) && policy.name.len() <= LONGEST_NAME, "{}", policy.name);
+    assert!(matches!(policy.scope, PolicyScope::Source(_)) || policy.name.ends_with(&policy.purpose.suffix()));
     for (key, value) in &policy.labels {
         assert_eq!((check_label_key(key), check_label_value(value)), (Ok(()), Ok(())));
     }
@@ -174,8 +184,8 @@ fn lets_dns_out(policy: &Rendered) {
     assert!(selects_every_pod(policy));
     assert_eq!((types(policy), ingress(policy)), (vec!["Egress"], [].as_slice()));
     let [rule, further @ ..] = egress(policy) else { unreachable!("a rule is for DNS") };
-    let (to, ports) = (rule.to.as_deref().unwrap_or_default(), rule.ports.as_deref().unwrap_or_default());
-    assert!(!to.is_empty(), "an empty list of peers would open everything");
+    is_for_dns(rule);
+    let to = rule.to.as_deref().unwrap_or_default();
     // If DNS was found on other ports too, a separate rule adds those ports, only for peers that are already allowed.
     for rule in further {
         let (peers, ports) = (rule.to.as_deref().unwrap_or_default(), rule.ports.as_deref().unwrap_or_default());
@@ -183,6 +193,12 @@ fn lets_dns_out(policy: &Rendered) {
         assert!(!ports.is_empty(), "an empty list would open everything");
         ports.iter().for_each(is_bounded);
     }
+}
+
+/// I8: the rule allows DNS over UDP and TCP to some peers.
+fn is_for_dns(rule: &NetworkPolicyEgressRule) {
+    let (to, ports) = (rule.to.as_deref().unwrap_or_default(), rule.ports.as_deref().unwrap_or_default());
+    assert!(!to.is_empty(), "an empty list of peers would open everything");
     for protocol in ["UDP", "TCP"] {
         let is_dns = |port: &NetworkPolicyPort| {
             port.port == Some(IntOrString::Int(53)) && port.protocol.as_deref() == Some(protocol) && port.end_port.is_none()
@@ -190,15 +206,38 @@ fn lets_dns_out(policy: &Rendered) {
         assert!(ports.iter().any(is_dns), "DNS over {protocol}");
     }
     ports.iter().for_each(is_bounded);
-    for peer in to {
-        let NetworkPolicyPeer { namespace_selector, pod_selector, ip_block } = peer;
-        assert!(namespace_selector.is_some() != ip_block.is_some() && (ip_block.is_none() || pod_selector.is_none()), "{peer:?}");
+    to.iter().for_each(is_of_one_kind);
+}
+
+/// A peer is pods or a block, as an API server requires, and never everything at once.
+fn is_of_one_kind(peer: &NetworkPolicyPeer) {
+    let NetworkPolicyPeer { namespace_selector, pod_selector, ip_block } = peer;
+    assert!((namespace_selector.is_some() || pod_selector.is_some()) != ip_block.is_some(), "{peer:?}");
+}
+
+/// It names its directions, each rule has peers, and a rule for DNS is the first one of egress (I8).
+fn opens_what_it_names(policy: &Rendered) {
+    let types = types(policy);
+    assert!(!types.is_empty());
+    assert_eq!(
+        (types.contains(&"Ingress"), types.contains(&"Egress")),
+        (!ingress(policy).is_empty(), !egress(policy).is_empty())
+    );
+    egress(policy).first().into_iter().for_each(is_for_dns);
+    let rules = ingress(policy).iter().map(|rule| (&rule.from, &rule.ports));
+    for (peers, ports) in rules.chain(egress(policy).iter().map(|rule| (&rule.to, &rule.ports))) {
+        let peers = peers.as_deref().unwrap_or_default();
+        assert!(!peers.is_empty(), "an empty list of peers would open everything");
+        peers.iter().for_each(is_of_one_kind);
+        assert!(ports.as_ref().is_none_or(|ports| !ports.is_empty()), "an empty list would open every port");
+        ports.iter().flatten().for_each(is_bounded);
     }
 }
 
 fn lets_sources_out(policy: &Rendered) {
     assert_eq!((types(policy), ingress(policy)), (vec!["Egress"], [].as_slice()));
-    let [rule] = egress(policy) else { unreachable!("one rule is for scraping, and there is no other") };
+    let [dns, .., rule] = egress(policy) else { unreachable!("one rule is for DNS, and the last one is for scraping") };
+    is_for_dns(dns);
     let (to, ports) = (rule.to.as_deref().unwrap_or_default(), rule.ports.as_deref().unwrap_or_default());
     assert!(!ports.is_empty(), "an empty list would open everything");
     ports.iter().for_each(is_bounded);
@@ -238,6 +277,7 @@ fn what_is_sent_is_no_drift(baseline: &Baseline, targets: &PlannedPolicies, poli
     let print = Fingerprint::of(&NetworkPolicy::from(object), &mut Interner::default());
     assert!(print.ours && !print.pinned);
     let observed: Policies = [(policy.name.as_str().into(), print)].into_iter().collect();
-    let planned = baseline.policies.iter().enumerate().filter_map(|(index, policy)| targets.of(index, policy));
+    let at = baseline.policies.iter().enumerate().find(|(_, other)| std::ptr::eq(*other, policy));
+    let planned = at.into_iter().filter_map(|(index, policy)| targets.of(index, policy));
     assert!(diff(planned, &observed, |_| true).iter().all(|drift| drift.policy != policy.name));
 }

@@ -46,7 +46,8 @@ pub fn dns(bytes: &[u8]) -> Option<&'static str> {
 
     let baseline = baseline().with_dns(&found);
     is_planned_safely(&baseline);
-    let egress = |baseline: &Baseline| baseline.policies.iter().filter(|policy| policy.role == Role::DefaultDenyEgress).count();
+    let egress =
+        |baseline: &Baseline| baseline.policies.iter().filter(|policy| policy.role() == Some(Role::DefaultDenyEgress)).count();
     assert_eq!(egress(&baseline), 1);
     assert!(found.peers().len() <= MOST_PEERS);
 

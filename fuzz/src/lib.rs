@@ -3,6 +3,7 @@
 
 #![allow(clippy::expect_used, reason = "what does not hold is told by a panic")]
 
+mod allow;
 mod baseline;
 mod dns;
 mod mutate;
@@ -12,6 +13,7 @@ mod policy;
 use kube::core::WatchEvent;
 use serde::de::DeserializeOwned;
 
+pub use allow::allow;
 pub use baseline::baseline;
 pub use dns::dns;
 pub use mutate::{mutate, mutate_within};

@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use policy_baseline::{
-    Baseline, BaselineOptOut, BaselineOptOutSpec, Namespace, NamespaceName, NamespaceOptOuts, OptOut, OptOutVerdict,
+    Baseline, BaselineOptOut, BaselineOptOutSpec, Closed, Namespace, NamespaceName, NamespaceOptOuts, OptOut, OptOutVerdict,
     PolicyBaseline, RawOptOut, Role, Ruling, verdict,
 };
 use serde_json::{Value, json};
@@ -124,11 +124,13 @@ fn keeps_to_its_roles_and_its_time(opt_out: &OptOut, baseline: &Baseline, within
         failing_since: None,
         opt_outs,
         serves: None,
-        closed: false,
+        closed: Closed::default(),
     };
-    let planned: Vec<Role> = baseline.planned(&namespace).map(|(_, policy)| policy.role).collect();
+    let planned: Vec<Role> = baseline.planned(&namespace).filter_map(|(_, policy)| policy.role()).collect();
     for role in Role::VARIANTS.iter().copied() {
-        let is_away = verdict.until().is_some() && opt_out.roles.contains(role);
+        let takes_away = |role| verdict.until().is_some() && opt_out.roles.contains(role);
+        // Where ingress is open, the carve-out would close it for the pods that it selects.
+        let is_away = takes_away(role) || (role == Role::MonitoringCarveout && takes_away(Role::DefaultDenyIngress));
         assert_eq!(planned.contains(&role), !is_away, "{role:?} at {now}");
     }
 }

@@ -62,11 +62,17 @@ fn everything_that_says_where_dns_is_in_the_corpus_is_read_and_judged() {
 }
 
 #[test]
+fn every_allow_of_the_corpus_is_read_and_judged() {
+    replay("allow", |bytes| policy_baseline_fuzz::allow(bytes).unwrap_or("unreadable").to_owned());
+}
+
+#[test]
 fn what_is_made_of_the_corpus_is_read_too() {
     mutated("policy", |bytes| policy_baseline_fuzz::policy(bytes).is_some());
     mutated("baseline", |bytes| policy_baseline_fuzz::baseline(bytes).is_some());
     mutated("opt-out", |bytes| policy_baseline_fuzz::opt_out(bytes).is_some());
     mutated("dns", |bytes| policy_baseline_fuzz::dns(bytes).is_some());
+    mutated("allow", |bytes| policy_baseline_fuzz::allow(bytes).is_some());
 }
 
 fn mutated(target: &str, is_read: impl Fn(&[u8]) -> bool) {
@@ -86,7 +92,7 @@ fn mutated(target: &str, is_read: impl Fn(&[u8]) -> bool) {
 
 #[test]
 fn the_corpus_stays_small() {
-    let sizes = ["policy", "baseline", "opt-out", "dns"]
+    let sizes = ["policy", "baseline", "opt-out", "dns", "allow"]
         .map(|target| corpus(target).iter().map(|input| input.bytes.len()).sum::<usize>());
     assert!(sizes.iter().sum::<usize>() < MOST_BYTES, "{sizes:?}");
 }

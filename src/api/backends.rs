@@ -1,10 +1,13 @@
 //! The facts that are read from objects that make the API server call a Service: the object's name and the Services that it names.
 //! Nothing else is deserialised, not even from a CRD, which can be large.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use k8s_openapi::{
-    api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
+    api::{
+        admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
+        core::v1::Service,
+    },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
     kube_aggregator::pkg::apis::apiregistration::v1::APIService,
@@ -18,7 +21,7 @@ use strum::{IntoStaticStr, VariantArray};
 
 use super::crd_fields::{CrdVersions, is_ours};
 
-/// The kinds of objects that make the API server call a Service.
+/// The kinds of objects that make the API server call a Service, and Services themselves: only one that exists is called.
 #[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
 #[strum(const_into_str)]
 pub enum ConfigurationKind {
@@ -34,6 +37,8 @@ pub enum ConfigurationKind {
     /// A CRD; a Service may convert its versions.
     #[strum(serialize = "CustomResourceDefinition")]
     Crd,
+    /// A Service. It names itself.
+    Service,
 }
 
 impl ConfigurationKind {
@@ -44,6 +49,7 @@ impl ConfigurationKind {
             Self::Mutating => "mutatingwebhookconfigurations",
             Self::ApiService => "apiservices",
             Self::Crd => "customresourcedefinitions",
+            Self::Service => "services",
         }
     }
 }
@@ -53,7 +59,7 @@ impl ConfigurationKind {
 pub struct Configuration {
     /// The kind of the object.
     pub kind: ConfigurationKind,
-    /// The name of the object.
+    /// The name of the object; of a Service with its namespace, as in `cert-manager/webhook`.
     pub name: String,
     /// The Services that it names, sorted and without duplicates. Empty if it names only URLs, or the API server itself.
     pub services: Vec<ServiceName>,
@@ -196,6 +202,63 @@ struct Conversion {
     webhook: Option<Webhook>,
 }
 
+/// The watched form of a Service. Only its metadata is transferred.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ExistingService {
+    #[serde(deserialize_with = "identity")]
+    metadata: ObjectMeta,
+}
+
+impl Resource for ExistingService {
+    type DynamicType = ();
+    type Scope = <Service as Resource>::Scope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        <Service as Resource>::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        <Service as Resource>::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        <Service as Resource>::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        <Service as Resource>::plural(&())
+    }
+
+    fn metadata_api() -> bool {
+        true
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl Caller for ExistingService {
+    const KIND: ConfigurationKind = ConfigurationKind::Service;
+
+    fn configuration(self) -> Configuration {
+        let ObjectMeta { name, namespace, .. } = self.metadata;
+        let service = ServiceName { namespace: namespace.unwrap_or_default(), name: name.unwrap_or_default() };
+        let name = service.to_string();
+        Configuration { kind: Self::KIND, name, services: vec![service], missing_fields: vec![] }
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
 impl Caller for SlimValidating {
     const KIND: ConfigurationKind = ConfigurationKind::Validating;
 
@@ -288,6 +351,14 @@ mod tests {
         assert_eq!(read::<SlimApiService>(json!({"spec": {"service": {"namespace": "a", "name": "s"}, "group": "g"}})), ["a/s"]);
         let conversion = json!({"strategy": "Webhook", "webhook": {"clientConfig": {"service": {"namespace": "a", "name": "s"}}, "conversionReviewVersions": ["v1"]}});
         assert_eq!(read::<SlimCrd>(json!({"spec": {"conversion": conversion, "versions": [{"name": "v1"}]}})), ["a/s"]);
+    }
+
+    #[test]
+    fn a_service_names_itself() {
+        let object = json!({"metadata": {"name": "webhook", "namespace": "a"}, "spec": {"clusterIP": "None"}});
+        let Configuration { kind, name, services, .. } =
+            serde_json::from_value::<ExistingService>(object).unwrap().configuration();
+        assert_eq!((kind, &*name, services[0].to_string()), (ConfigurationKind::Service, "a/webhook", name.clone()));
     }
 
     #[test]

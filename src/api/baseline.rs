@@ -4,19 +4,18 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::networking::v1::{IPBlock, NetworkPolicyPeer, NetworkPolicyPort},
-    apimachinery::pkg::{
-        apis::meta::v1::{Condition, Time},
-        util::intstr::IntOrString,
-    },
+    api::networking::v1::NetworkPolicyPeer,
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
-use strum::{IntoStaticStr, VariantArray};
+use strum::VariantArray;
 
 use super::{
+    allows::Allow,
     names::Role,
+    peers::{IpBlock, Port, SameNamespace},
     reason::{ConditionType, NoticeReason, ViolationReason},
     rollout::{Rollout, RolloutStatus},
     schema,
@@ -31,6 +30,10 @@ pub const MAX_NOTICES: usize = 20;
 pub const MAX_RECENT_DRIFT: usize = 10;
 /// The most entries in `status.dns.found`.
 pub const MAX_DNS_FOUND: usize = 64;
+/// The most entries in `status.kubernetesAPI.found`.
+pub const MAX_API_FOUND: usize = 64;
+/// The most entries in `status.kubernetesAPI.notes`.
+pub const MAX_API_NOTES: usize = 10;
 /// The most entries in `status.dns.notes`.
 pub const MAX_DNS_NOTES: usize = 10;
 
@@ -50,9 +53,12 @@ pub const MAX_DNS_NOTES: usize = 10;
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", description = "Enforce writes policies, Audit only reports"),
     printcolumn(name = "Selected", type_ = "integer", json_path = ".status.namespaces.selected", description = "Namespaces that this baseline applies to"),
     printcolumn(name = "Protected", type_ = "integer", json_path = ".status.namespaces.protected", description = "Selected namespaces whose policies are in place"),
+    printcolumn(name = "Reported", type_ = "integer", json_path = ".status.namespaces.reported", description = "Selected namespaces that are older than this baseline, and only reported"),
+    printcolumn(name = "Drifted", type_ = "integer", json_path = ".status.namespaces.drifted", description = "Audit: selected namespaces that Enforce would change"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status", description = "Whether everything that was planned is in place"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", description = "Why Ready is what it is"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", description = "Why Ready is what it is", priority = 1)
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", description = "The same in a sentence, with what to do", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyBaselineSpec {
@@ -95,8 +101,8 @@ pub struct PolicyBaselineSpec {
 
     /// Hold or Enforce. Default: Hold. It says what happens to a namespace with a Service that the API server calls: a webhook
     /// configuration, an APIService or a CRD conversion names it. Behind default-deny-ingress these calls time out, and pods can then not
-    /// be created in the whole cluster. Hold leaves DefaultDenyIngress and MonitoringCarveout out there, and reports it; a namespace that
-    /// is closed already stays closed. Enforce closes it like any other.
+    /// be created in the whole cluster. Behind default-deny-egress its pods do not reach the API server. Hold writes no policy there, and
+    /// reports it; a direction that is closed already stays closed. Enforce closes it like any other.
     #[serde(default)]
     pub control_plane_backends: ControlPlaneBackends,
 
@@ -119,6 +125,13 @@ pub struct PolicyBaselineSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monitoring: Option<Monitoring>,
 
+    /// What else is allowed, each under a name of its own: one policy <prefix>allow-<name> in each namespace that it concerns. An allow
+    /// is only written where the default-deny of its direction is planned, because without that it would close the pods that it selects.
+    #[serde(default, deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("nullable" = true))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub allows: Vec<Allow>,
+
     /// How the generated policies are named and labelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<PolicyMetadata>,
@@ -133,7 +146,7 @@ pub struct PolicyBaselineSpec {
     pub deletion_policy: DeletionPolicy,
 
     /// Brings a change of the policies to a few namespaces at a time. Absent: to all at once. New namespaces never wait. It covers
-    /// policies, dns, monitoring and metadata; all other fields take effect at once.
+    /// policies, dns, monitoring, allows and metadata; all other fields take effect at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
 }
@@ -165,7 +178,7 @@ pub enum ExistingNamespaces {
 /// What happens to a namespace that serves the control plane.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum ControlPlaneBackends {
-    /// Leave its ingress open, and report it.
+    /// Leave it alone, and report it.
     #[default]
     Hold,
     /// Close it.
@@ -212,17 +225,20 @@ pub struct Dns {
     pub ports: Vec<i32>,
 }
 
-/// DNS servers: pods of a namespace, or addresses.
+/// DNS servers: pods of some namespaces, pods of each namespace itself, or addresses.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(!deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("has(self.ipBlock) != has(self.namespaceSelector)")
-        .message("name pods by namespaceSelector (with podSelector), or addresses by ipBlock: one of the two"),
+    validation = Rule::new("(has(self.sameNamespace) ? 1 : 0) + (has(self.namespaceSelector) ? 1 : 0) + (has(self.ipBlock) ? 1 : 0) == 1")
+        .message("name pods by namespaceSelector (with podSelector) or by sameNamespace, or addresses by ipBlock: one of the three"),
     validation = Rule::new("!has(self.podSelector) || has(self.namespaceSelector)")
-        .message("podSelector needs namespaceSelector beside it: alone it would mean pods of every selected namespace")
+        .message("podSelector needs namespaceSelector beside it; for DNS pods in each namespace itself, write sameNamespace: {podSelector: ...}")
 )]
 pub struct DnsPeer {
+    /// DNS pods in each selected namespace itself, as virtual clusters have them. Their port is often another than 53: name it in ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_namespace: Option<SameNamespace>,
     /// The namespaces of the DNS pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<Selector>,
@@ -234,34 +250,15 @@ pub struct DnsPeer {
     pub ip_block: Option<IpBlock>,
 }
 
-/// A range of addresses.
-#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(!deny_unknown_fields)]
-#[x_kube(
-    validation = Rule::new("!has(self.except) || !isCIDR(self.cidr) || self.except.all(e, !isCIDR(e) || (cidr(self.cidr).containsCIDR(e) && cidr(self.cidr).prefixLength() < cidr(e).prefixLength()))")
-        .message("except: each range must be smaller than cidr, and inside it")
-)]
-pub struct IpBlock {
-    /// The range, for example 169.254.20.10/32.
-    #[schemars(length(min = 1, max = 49))]
-    #[x_kube(validation = Rule::new(schema::IS_CIDR).message(schema::WRITE_CIDR))]
-    pub cidr: String,
-    /// Ranges inside cidr that are left out.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::cidrs")]
-    pub except: Vec<String>,
-}
-
 impl From<&DnsPeer> for NetworkPolicyPeer {
     fn from(p: &DnsPeer) -> Self {
+        if let Some(same) = &p.same_namespace {
+            return same.into();
+        }
         Self {
             namespace_selector: p.namespace_selector.as_ref().map(Into::into),
             pod_selector: p.pod_selector.as_ref().map(Into::into),
-            ip_block: p
-                .ip_block
-                .as_ref()
-                .map(|b| IPBlock { cidr: b.cidr.clone(), except: (!b.except.is_empty()).then(|| b.except.clone()) }),
+            ip_block: p.ip_block.as_ref().map(Into::into),
         }
     }
 }
@@ -334,49 +331,6 @@ pub struct MonitoringSource {
     pub pod_selector: Option<Selector>,
 }
 
-/// A port, or a range of them.
-#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(!deny_unknown_fields)]
-#[x_kube(
-    validation = Rule::new("type(self.port) == int ? self.port >= 1 && self.port <= 65535 : size(self.port) >= 1 && size(self.port) <= 15")
-        .message("port: a number from 1 to 65535, or the name of a container port (at most 15 lower-case letters, digits and '-')"),
-    validation = Rule::new("!has(self.endPort) || (type(self.port) == int && self.endPort >= self.port)")
-        .message("endPort needs a numbered port and must not be below it")
-)]
-#[expect(clippy::struct_field_names, reason = "the names of NetworkPolicyPort")]
-pub struct Port {
-    /// TCP, UDP or SCTP. Default: TCP.
-    #[serde(default)]
-    pub protocol: Protocol,
-    /// A number, or the name of a container port.
-    pub port: IntOrString,
-    /// The last port of a range that begins at port. Some network plugins ignore it and open only the first port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65535))]
-    pub end_port: Option<i32>,
-}
-
-/// The protocol of a port.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, IntoStaticStr, JsonSchema, PartialEq, Serialize)]
-#[strum(const_into_str)]
-#[expect(clippy::upper_case_acronyms, reason = "as Kubernetes writes them")]
-pub enum Protocol {
-    /// TCP.
-    #[default]
-    TCP,
-    /// UDP.
-    UDP,
-    /// SCTP.
-    SCTP,
-}
-
-impl From<&Port> for NetworkPolicyPort {
-    fn from(p: &Port) -> Self {
-        Self { protocol: Some(p.protocol.into_str().into()), port: Some(p.port.clone()), end_port: p.end_port }
-    }
-}
-
 /// How the generated policies are named and labelled.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -427,10 +381,11 @@ pub struct PolicyBaselineStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Reconciling and Stalled are always there, as kstatus reads them. Suspended is only there while suspend is true, and
-    /// AwaitingConfirmation only while a change waits for a confirmation. BypassCoverage, ControlPlaneCoverage, DNSCoverage, PriorityTied
-    /// and RolloutPaused are only there while they have something to say. EnforcementUnknown is there once the operator has looked for a
-    /// network plugin.
+    /// Ready, Reconciling and Stalled are always there, as kstatus reads them. ExistingNamespacesClosed is there in mode Enforce, while the
+    /// baseline is neither stalled, suspended nor being deleted. Suspended is only there while suspend is true, and
+    /// AwaitingConfirmation only while a change waits for a confirmation. BypassCoverage, ControlPlaneCoverage, DNSCoverage,
+    /// KubernetesAPICoverage, OpensToEverybody, PriorityTied and RolloutPaused are only there while they have something to say.
+    /// EnforcementUnknown is there once the operator has looked for a network plugin.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -444,6 +399,9 @@ pub struct PolicyBaselineStatus {
     /// What egress policies allow as DNS, beside what the spec says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsStatus>,
+    /// Where the API server was found. Absent while no allow has the peer kubernetesAPI.
+    #[serde(default, rename = "kubernetesAPI", skip_serializing_if = "Option::is_none")]
+    pub kubernetes_api: Option<KubernetesApiStatus>,
     /// What is wrong in single namespaces, the worst first; at most 20. Each namespace has one entry before any has a second one.
     #[serde(default, deserialize_with = "those_known")]
     #[schemars(length(max = 20))]
@@ -468,6 +426,11 @@ pub struct PolicyBaselineStatus {
     /// How far a rollout is. Absent while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
+}
+
+/// A list. Null is as a list that is absent.
+fn list_or_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Skips entries that this version cannot decode, so that they do not make the whole status unreadable.
@@ -516,7 +479,7 @@ pub struct NamespaceCounts {
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub reported: u32,
-    /// The API server calls a Service there, so their ingress is left open: see controlPlaneBackends. The other policies are in place.
+    /// The API server calls a Service there, so they are left alone: see controlPlaneBackends.
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub held: u32,
@@ -593,6 +556,32 @@ pub struct DnsFound {
     #[schemars(length(max = 256))]
     pub source: String,
     /// The pods or addresses, and the ports, that are allowed.
+    #[schemars(length(max = 512))]
+    pub what: String,
+}
+
+/// Where the API server was found, for allows with kubernetesAPI.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubernetesApiStatus {
+    /// What was found and is allowed; at most 64. After a restart, the operator keeps of this what it cannot read any more.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub found: Vec<KubernetesApiFound>,
+    /// What could not be read, and why; at most 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::dns_notes")]
+    pub notes: Vec<String>,
+}
+
+/// An address of the API server.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubernetesApiFound {
+    /// The object where it was found.
+    #[schemars(length(max = 256))]
+    pub source: String,
+    /// The address and the port that are allowed.
     #[schemars(length(max = 512))]
     pub what: String,
 }

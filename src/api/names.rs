@@ -16,8 +16,10 @@ pub const DOMAIN: &str = "policybaseline.io/";
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Label: the name of the baseline that planned the policy.
 pub const LABEL_BASELINE: &str = "policybaseline.io/baseline";
-/// Label: the role of the policy.
+/// Label: the role of the policy, or `Allow`.
 pub const LABEL_ROLE: &str = "policybaseline.io/role";
+/// Label: the name of the allow that the policy is, if its role is `Allow`.
+pub const LABEL_ALLOW: &str = "policybaseline.io/allow";
 /// Label: a hash of the policy's own namespace and name.
 pub const LABEL_ID: &str = "policybaseline.io/id";
 /// Annotation: a hash of what was planned for this policy.
@@ -115,6 +117,9 @@ pub enum Role {
     /// Pods that opt in by label may be scraped by the monitoring pods.
     MonitoringCarveout,
 }
+
+/// The roles that close a direction for every pod.
+pub const DENIES: [Role; 2] = [Role::DefaultDenyIngress, Role::DefaultDenyEgress];
 
 impl Role {
     /// The name of the policy, after the baseline's prefix.

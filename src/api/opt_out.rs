@@ -10,7 +10,7 @@ use strum::VariantArray;
 use super::{
     names::Role,
     reason::OPT_OUT_IN_FORCE,
-    schema::{not_processed, policies},
+    schema::{IS_TIME, WRITE_TIME, not_processed, policies, time},
     text,
 };
 
@@ -60,8 +60,10 @@ pub struct BaselineOptOutSpec {
     )]
     pub reason: String,
 
-    /// When the policies come back, to the second, as in 2026-03-01T00:00:00Z. The baseline limits the time from the creation of this
+    /// When the policies come back, to the second: a time with its zone, as in 2026-03-01T00:00:00Z, and no duration such as 14d. The baseline limits the time from the creation of this
     /// object (spec.optOuts.maxDuration, 30 days if it is absent). To extend it beyond that, create a new object.
+    #[schemars(schema_with = "time")]
+    #[x_kube(validation = Rule::new(IS_TIME).message(WRITE_TIME))]
     pub expires_at: Time,
 
     /// Who allowed it.

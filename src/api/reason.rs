@@ -1,4 +1,5 @@
 //! The reasons in conditions, violations, notices and events. Each set is fixed, because users alert on these words.
+//! One file: these words are the vocabulary of all statuses, and no word may be in it twice.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,7 @@ pub enum Failure {
 )]
 #[strum(const_into_str)]
 pub enum ViolationReason {
-    /// The API server calls a Service there, and its ingress is closed.
+    /// The API server calls a Service there, and a policy of the baseline closes the namespace.
     ControlPlaneBlocked,
     /// The operator lacks a permission.
     Forbidden,
@@ -93,7 +94,7 @@ impl From<Failure> for ViolationReason {
 )]
 #[strum(const_into_str)]
 pub enum NoticeReason {
-    /// The API server calls a Service there, so its ingress is left open.
+    /// The API server calls a Service there, so the namespace is left alone.
     ServesControlPlane,
     /// Audit found a difference.
     WouldChange,
@@ -156,8 +157,15 @@ pub enum ConditionType {
     /// Whether policies allow all of the cluster's DNS. Present only while they do not, or while that is not known.
     #[strum(serialize = "DNSCoverage")]
     DnsCoverage,
+    /// Whether the namespaces that are older than the baseline are closed too. Present in mode Enforce.
+    ExistingNamespacesClosed,
     /// Whether nothing is known of a network plugin that enforces policies. Absent until the operator has looked for one.
     EnforcementUnknown,
+    /// Whether allows with `kubernetesAPI` let pods reach the API server. Present only while they may not.
+    #[strum(serialize = "KubernetesAPICoverage")]
+    KubernetesApiCoverage,
+    /// An allow opens to everybody, and its owner has confirmed that. Present only while there is one.
+    OpensToEverybody,
     /// Another baseline with the same priority selects the same namespace. Present only while this is so.
     PriorityTied,
     /// Everything that was planned is in place.
@@ -201,10 +209,34 @@ pub enum OptOutRefusal {
 
 /// Reasons of conditions that are neither a failed write nor an invalid spec.
 pub mod state {
-    /// Every selected namespace holds its policies.
+    /// Every selected namespace is closed as planned.
     pub const PROTECTED: &str = "Protected";
+    /// The baseline selects no namespace.
+    pub const NOTHING_SELECTED: &str = "NothingSelected";
+    /// Some selected namespaces are older than the baseline, and only reported.
+    pub const EXISTING_ONLY_REPORTED: &str = "ExistingNamespacesOnlyReported";
+    /// Some selected namespaces are left open, because the API server calls Services there.
+    pub const NAMESPACES_HELD: &str = "NamespacesHeld";
+    /// In some namespaces, opt-outs are in force.
+    pub const NAMESPACES_OPTED_OUT: &str = "NamespacesOptedOut";
+    /// In some namespaces, finalizers keep policies that are to be removed.
+    pub const NAMESPACES_FROZEN: &str = "NamespacesFrozen";
+    /// The spec asks for no default-deny.
+    pub const CLOSES_NOTHING: &str = "ClosesNothing";
+    /// Some selected namespaces lack policies, and their deletion has failed for long.
+    pub const DELETION_FAILING: &str = "DeletionFailing";
+    /// Calls of the API server are blocked by policies of the baseline.
+    pub const CONTROL_PLANE_BLOCKED: &str = super::ViolationReason::ControlPlaneBlocked.into_str();
+    /// A baseline of the same priority selects the same namespaces.
+    pub const PRIORITY_TIED: &str = super::ConditionType::PriorityTied.into_str();
+    /// What the operator knows may be old: a watch has failed for more than a minute.
+    pub const WATCH_FAILING: &str = "WatchFailing";
+    /// The namespaces that are older than the baseline are closed like all others.
+    pub const ALL_CLOSED: &str = "AllClosed";
     /// The audit of all selected namespaces is complete.
     pub const AUDITED: &str = "Audited";
+    /// The owner of the baseline has confirmed it.
+    pub const ACKNOWLEDGED: &str = "Acknowledged";
     /// Policies are being written.
     pub const WRITING: &str = "WritingPolicies";
     /// Writes failed; the operator retries them.
@@ -251,6 +283,32 @@ pub mod state {
     pub const PLUGIN_IGNORES_POLICIES: &str = "PluginIgnoresPolicies";
     /// No network plugin was found that the operator knows.
     pub const NO_PLUGIN_KNOWN: &str = "NoPluginKnown";
+
+    /// Every reason of the condition Ready. The other reasons that it may have are those of an invalid spec.
+    pub const OF_READY: [&str; 22] = [
+        PROTECTED,
+        AUDITED,
+        NOTHING_SELECTED,
+        EXISTING_ONLY_REPORTED,
+        NAMESPACES_HELD,
+        NAMESPACES_OPTED_OUT,
+        NAMESPACES_FROZEN,
+        CLOSES_NOTHING,
+        DELETION_FAILING,
+        PRIORITY_TIED,
+        WRITING,
+        WRITES_FAILING,
+        MISSING_WHILE_TERMINATING,
+        CONTROL_PLANE_BLOCKED,
+        AWAITING_CONFIRMATION,
+        ROLLING_OUT,
+        ROLLOUT_PAUSED,
+        SUSPENDED,
+        DELETING,
+        WATCH_FAILING,
+        "AnotherInstance",
+        crate::api::schema::NOT_PROCESSED,
+    ];
 }
 
 /// Why a rollout does not continue.
@@ -289,6 +347,8 @@ pub enum EventReason {
     OptOutExpiresSoon,
     /// An opt-out has ended.
     OptOutExpired,
+    /// The spec of an opt-out keeps it from ever being in force.
+    OptOutNotInForce,
     /// The API server calls a Service in a namespace whose ingress is closed.
     ControlPlaneBlocked,
     /// A namespace that is being deleted lacks planned policies, and pods may still run there.
@@ -297,6 +357,10 @@ pub enum EventReason {
     CrdFieldsMissing,
     /// An older install of the operator runs in the cluster, and this one writes nothing.
     WaitsForInstall,
+    /// A baseline is ready now, or ready for another reason.
+    BaselineReady,
+    /// A baseline is not ready any more, or for another reason.
+    BaselineNotReady,
 }
 
 impl EventReason {
@@ -311,17 +375,23 @@ impl EventReason {
             Self::BaselineBypassed | Self::OptOutExpiresSoon | Self::ControlPlaneBlocked | Self::MissingWhileTerminating => {
                 "Report"
             }
+            Self::BaselineReady | Self::BaselineNotReady => "Assess",
             Self::OptOutExpired => "Close",
+            Self::OptOutNotInForce => "Refuse",
         }
     }
 
     /// The apiVersion and kind of the object that the event is about.
     pub const fn regards(self) -> (&'static str, &'static str) {
         match self {
-            Self::OptOutExpiresSoon | Self::OptOutExpired => ("policybaseline.io/v1alpha1", "BaselineOptOut"),
-            Self::CrdFieldsMissing | Self::WaitsForInstall | Self::MissingWhileTerminating => {
-                ("policybaseline.io/v1alpha1", "PolicyBaseline")
+            Self::OptOutExpiresSoon | Self::OptOutExpired | Self::OptOutNotInForce => {
+                ("policybaseline.io/v1alpha1", "BaselineOptOut")
             }
+            Self::CrdFieldsMissing
+            | Self::WaitsForInstall
+            | Self::MissingWhileTerminating
+            | Self::BaselineReady
+            | Self::BaselineNotReady => ("policybaseline.io/v1alpha1", "PolicyBaseline"),
             Self::DriftRepaired
             | Self::PolicyAdopted
             | Self::PolicyRemoved
@@ -335,7 +405,14 @@ impl EventReason {
 
     /// Whether that object is in a namespace. The event of one that is not is in the namespace `default`.
     pub const fn is_namespaced(self) -> bool {
-        !matches!(self, Self::CrdFieldsMissing | Self::WaitsForInstall | Self::MissingWhileTerminating)
+        !matches!(
+            self,
+            Self::CrdFieldsMissing
+                | Self::WaitsForInstall
+                | Self::MissingWhileTerminating
+                | Self::BaselineReady
+                | Self::BaselineNotReady
+        )
     }
 
     /// Whether tenants can cause the event, so that their number is limited.
@@ -357,8 +434,10 @@ impl EventReason {
             | Self::CrdFieldsMissing
             | Self::WaitsForInstall
             | Self::OptOutExpiresSoon
-            | Self::OptOutExpired => true,
-            Self::PolicyRemoved => false,
+            | Self::OptOutExpired
+            | Self::OptOutNotInForce
+            | Self::BaselineNotReady => true,
+            Self::PolicyRemoved | Self::BaselineReady => false,
         }
     }
 }

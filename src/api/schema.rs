@@ -58,6 +58,17 @@ pub const IS_CIDR: &str = "isCIDR(self) && cidr(self) == cidr(self).masked()";
 pub const WRITE_CIDR: &str =
     "write a range such as 10.0.0.0/8 or 169.254.20.10/32, without address bits after the prefix (not 10.0.0.1/8)";
 
+/// A time as the operator reads it. The format date-time of a schema would refuse other texts without an example.
+pub const IS_TIME: &str = "self.matches('^[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.,][0-9]{1,9})?([Zz]|[+-]([01][0-9]:[0-5][0-9]|2[0-3]:[0-5][0-9]|24:00))$') && (!self.matches('^[0-9]{4}-02-29') || (int(self.substring(0, 4)) % 4 == 0 && (int(self.substring(0, 4)) % 100 != 0 || int(self.substring(0, 4)) % 400 == 0)))";
+/// What it says instead.
+pub const WRITE_TIME: &str =
+    "write a time of the calendar with its zone, as in 2026-03-01T00:00:00Z; a duration such as 14d is none";
+
+/// A time.
+pub fn time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "maxLength": 40})
+}
+
 /// A list of address ranges.
 pub fn cidrs(_: &mut SchemaGenerator) -> Schema {
     let rules = json!([{"rule": IS_CIDR, "message": WRITE_CIDR}]);

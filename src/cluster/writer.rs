@@ -56,7 +56,7 @@ use crate::{
             opt_out_state::{OptOutWrite, StoredOptOut},
             revisions::RevisionChange,
         },
-        writes::{Done, Job, WriteError, Wrote, removals_may_follow},
+        writes::{Done, Job, WriteError, Wrote},
     },
     policy::{
         drift::{Class, Drift, Repair, residue},
@@ -110,7 +110,8 @@ impl Writer {
     pub async fn send(&self, write: Write) -> Written {
         match write {
             Write::Policies(job) => Written::Policies(repair(self, job).await),
-            Write::Status(StatusWrite { name, uid, status }) => {
+            Write::Status(write) => {
+                let StatusWrite { name, uid, status } = *write;
                 let result = self.put_status(&name, &uid, &status).await;
                 Written::Status(name, uid, result)
             }
@@ -415,15 +416,20 @@ fn classify(error: &kube::Error) -> WriteError {
     failed(reason, shown(&status.message).into_owned())
 }
 
-/// Writes all missing or wrong policies at the same time. If all writes are confirmed, removes what is no longer planned.
+/// Writes missing or wrong policies, the allows first. If all writes are confirmed, removes what is no longer planned.
 async fn repair(writer: &Writer, mut job: Job) -> Done {
-    let first = job.put_in_order();
-    let (applies, removals) = job.tasks.split_at(first);
-    let mut results = join_all(applies.iter().map(|task| write(writer, &job, &task.drift))).await;
-    if removals_may_follow(&results) {
-        results.extend(join_all(removals.iter().map(|task| write(writer, &job, &task.drift))).await);
-    } else {
-        results.extend(removals.iter().map(|_| Ok(Wrote::Withheld)));
+    job.put_in_order();
+    let mut results = Vec::with_capacity(job.tasks.len());
+    while results.len() < job.tasks.len() {
+        let next = job.next_writes(&results);
+        let tasks = job.tasks.iter().skip(results.len()).zip(next);
+        let job = &job;
+        let sent = tasks.map(
+            async |(task, may_send)| {
+                if may_send { write(writer, job, &task.drift).await } else { Ok(Wrote::Withheld) }
+            },
+        );
+        results.extend(join_all(sent).await);
     }
     Done { job, results }
 }

@@ -12,6 +12,7 @@ use super::{
         foreign_finalizers, is_kept_too_long, kept_by_finalizer, kept_too_long, next_kept_too_long, remove_ownerless_finalizers,
     },
     terminating::{Loss, leave_what_is_gone, stuck_in},
+    writes::denied_by,
 };
 use crate::{
     api::{
@@ -22,7 +23,7 @@ use crate::{
     policy::{
         drift::{Class, Drift, Fingerprint, PlannedPolicies, diff},
         netpol::{Census, Work},
-        plan::{Assignment, Baseline, Baselines, Decision, Known, Namespace, OptOut, Rendered},
+        plan::{Assignment, Baseline, Baselines, Closed, Decision, Known, Namespace, OptOut, Rendered},
         status::{Finding, NamespaceState, Problem},
     },
 };
@@ -85,12 +86,13 @@ pub fn assess(
         Decision::Reported(baseline) | Decision::Protected(baseline) => Some(baseline.clone()),
         Decision::LeaveAlone | Decision::Unselected | Decision::Frozen(_) => None,
     };
-    let would = |baseline: &Baseline| would_change(&compare(baseline, ns, entry, targets, |_| false));
+    let would = |baseline: &Baseline| would_change(&compare(baseline, ns, entry, targets, |_| false, |_| false));
     // What audits add up takes nothing away from the baseline that applies.
     let mut work = Work::default();
     for audit in &audits {
         let would = would(audit);
-        let mut finding = if audit.only_reports(ns, &holdings) { reported(would) } else { audited(would) };
+        let mut finding =
+            if audit.only_reports(ns, &holdings) { reported(would, held(audit, ns), false) } else { audited(would) };
         if finding.state != NamespaceState::Reported {
             finding.problems.extend(opted_out(audit, ns));
         }
@@ -108,7 +110,8 @@ pub fn assess(
             found.frozen = true;
         }
         Decision::Reported(baseline) => {
-            let mut finding = reported(would(&baseline));
+            let waits = baselines.waits_to_be_closed(&baseline.name, ns, &holdings);
+            let mut finding = reported(would(&baseline), held(&baseline, ns), waits);
             if let Some(notice) = held(&baseline, ns) {
                 finding.hold(notice);
             }
@@ -116,7 +119,10 @@ pub fn assess(
         }
         Decision::Unselected => assess_leftovers(&mut found, entry, around, failure),
         Decision::Protected(baseline) => {
-            found.drifts = compare(&baseline, ns, entry, targets, |name| !ns.terminating && baselines.may_remove(name));
+            let may_remove = |name: &str| !ns.terminating && baselines.may_remove(name);
+            found.drifts = compare(&baseline, ns, entry, targets, |policy| failure(policy).is_some(), may_remove);
+            let is_own = |policy: &str| baseline.policies.iter().any(|own| own.name == policy);
+            keep_what_opens(&mut found.drifts, entry, baseline.closes(ns), is_own);
             let loss = if ns.terminating { leave_what_is_gone(&mut found.drifts, lacking_since, now) } else { Loss::Nothing };
             found.lacks = !matches!(loss, Loss::Nothing);
             if !ns.terminating {
@@ -173,6 +179,7 @@ pub fn assess(
 fn assess_leftovers(found: &mut Assessment, entry: &Entry, around: &Surroundings<'_>, failure: impl Fn(&str) -> Option<Problem>) {
     let &Surroundings { baselines, ownerless, now, .. } = around;
     found.drifts = diff([], &entry.policies, |name| baselines.may_remove(name));
+    keep_what_opens(&mut found.drifts, entry, Closed::default(), |_| false);
     remove_ownerless_finalizers(&mut found.drifts, entry, ownerless, now, |name| baselines.may_remove(name));
     let kept: Vec<(&Arc<str>, &Fingerprint)> = kept_too_long(entry, now).collect();
     let kept_owners = kept.iter().filter_map(|(_, print)| print.baseline.as_ref());
@@ -197,16 +204,18 @@ fn assess_leftovers(found: &mut Assessment, entry: &Entry, around: &Surroundings
 
 /// The sort key of a problem; the lowest comes first. First comes what leaves the namespace without a policy until somebody acts: an
 /// exceeded quota, which refuses new policies only, and a policy that nobody can create in a namespace that is being deleted. Then come
-/// bypasses, blocked calls of the API server, policies that may be bypasses, what Enforce would change, the rest, and finalizers.
+/// bypasses, blocked calls of the API server, policies that may be bypasses, calls of the API server because of which the namespace is left
+/// open, what Enforce would change, the rest, and finalizers.
 pub const fn importance(reason: FindingReason) -> u8 {
     match reason {
         FindingReason::Violation(ViolationReason::QuotaExceeded | ViolationReason::MissingWhileTerminating) => 0,
         FindingReason::Violation(ViolationReason::Bypassed) => 1,
         FindingReason::Violation(ViolationReason::ControlPlaneBlocked) => 2,
         FindingReason::Violation(ViolationReason::TooLargeToJudge) => 3,
-        FindingReason::Notice(NoticeReason::WouldChange | NoticeReason::ExistingNamespace) => 4,
-        FindingReason::Violation(_) | FindingReason::Notice(NoticeReason::ServesControlPlane | NoticeReason::OptedOut) => 5,
-        FindingReason::Notice(NoticeReason::ForeignFinalizer) => 6,
+        FindingReason::Notice(NoticeReason::ServesControlPlane) => 4,
+        FindingReason::Notice(NoticeReason::WouldChange | NoticeReason::ExistingNamespace) => 5,
+        FindingReason::Violation(_) | FindingReason::Notice(NoticeReason::OptedOut) => 6,
+        FindingReason::Notice(NoticeReason::ForeignFinalizer) => 7,
     }
 }
 
@@ -228,10 +237,24 @@ fn compare(
     ns: &Namespace,
     entry: &Entry,
     targets: &AllTargets,
+    is_failing: impl Fn(&str) -> bool,
     may_remove: impl Fn(&str) -> bool,
 ) -> Vec<Drift> {
     let Some(targets) = targets.get(&baseline.key) else { return vec![] };
-    diff(baseline.planned(ns).filter_map(|(index, policy)| targets.of(index, policy)), &entry.policies, may_remove)
+    diff(
+        baseline.planned_for_now(ns, entry.kept_closed(), is_failing).filter_map(|(index, policy)| targets.of(index, policy)),
+        &entry.policies,
+        may_remove,
+    )
+}
+
+/// Leaves out the removals of policies that let something through, while a finalizer keeps a default-deny whose direction is to be open.
+/// The plan says it of those with one of its own names.
+fn keep_what_opens(drifts: &mut Vec<Drift>, entry: &Entry, planned: Closed, is_own: impl Fn(&str) -> bool) {
+    let kept = entry.kept_closed();
+    if kept.and(planned) != kept {
+        drifts.retain(|drift| !drift.is_removal() || denied_by(drift).is_some() || is_own(&drift.policy));
+    }
 }
 
 fn finding(drifts: &[Drift], entry: &Entry, now: Timestamp, failure: impl Fn(&str) -> Option<Problem>) -> Finding {
@@ -256,7 +279,7 @@ fn opted_out(baseline: &Baseline, ns: &Namespace) -> Vec<Problem> {
     let problem = |(policy, opt_out): (&Rendered, &OptOut)| {
         let OptOut { name, expires, approval, .. } = opt_out;
         let approval = approval.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
-        let message = format!("{} is not planned until {expires}, because of the opt-out {name}{approval}", policy.role);
+        let message = format!("{} is not planned until {expires}, because of the opt-out {name}{approval}", policy.purpose);
         Problem { policy: Some(policy.name.clone()), reason: NoticeReason::OptedOut.into(), message }
     };
     baseline.opted_out(ns).map(problem).collect()
@@ -275,21 +298,28 @@ fn orphans(ns: &Namespace, entry: &Entry, baselines: &Baselines, decision: &Deci
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// The notice that ingress stays open here, because the API server calls a Service in the namespace.
+/// The notice that the namespace is left alone, because the API server calls a Service there.
 fn held(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
     let caller = baseline.holds(ns)?;
-    let message = format!(
-        "{caller} here, and default-deny-ingress would block that: ingress is left open. Name the namespace in excludeNamespaces, or allow the API server by a policy and set controlPlaneBackends: Enforce"
-    );
+    let message = if baseline.plans(Role::DefaultDenyEgress, ns) {
+        format!(
+            "{caller} here, and default-deny-ingress would block that: ingress is left open. Egress is closed, because an allow lets every pod reach the API server. Name the namespace in excludeNamespaces, or let the API server in by a policy of your own and set controlPlaneBackends: Enforce"
+        )
+    } else {
+        format!(
+            "{caller} here, and default-denies would block that and cut its pods off from the API server: the namespace is left open in both directions. Name it in excludeNamespaces, or allow both by policies of your own and set controlPlaneBackends: Enforce. An allow with kubernetesAPI for all its pods lets its egress be closed"
+        )
+    };
     Some(Problem { policy: None, reason: NoticeReason::ServesControlPlane.into(), message })
 }
 
 /// The problem that the namespace is closed although the API server calls a Service there. Its policies stay; its owner decides.
 fn blocked(baseline: &Baseline, ns: &Namespace) -> Option<Problem> {
-    let caller = baseline.blocks(ns)?;
-    let policy = baseline.planned(ns).find(|(_, policy)| policy.role == Role::DefaultDenyIngress)?.1.name.clone();
+    let (caller, role) = baseline.blocks(ns)?;
+    let policy = baseline.planned(ns).find(|(_, policy)| policy.role() == Some(role))?.1.name.clone();
+    let what = if role == Role::DefaultDenyIngress { "blocks that" } else { "cuts the pods off from the API server" };
     let message = format!(
-        "{caller} here, and this policy blocks that, unless another policy allows the API server. Name the namespace in excludeNamespaces, or add such a policy"
+        "{caller} here, and this policy {what}, unless another policy allows the API server. Name the namespace in excludeNamespaces, or add such policies and set controlPlaneBackends: Enforce"
     );
     Some(Problem { policy: Some(policy), reason: ViolationReason::ControlPlaneBlocked.into(), message })
 }
@@ -308,11 +338,20 @@ fn would_change(drifts: &[Drift]) -> Option<(String, String)> {
     Some((drifts.first()?.policy.clone(), changes.join(", ")))
 }
 
-fn reported(would: Option<(String, String)>) -> Finding {
-    let would = would.map_or_else(|| "close it".to_owned(), |(_, changes)| changes);
-    let message = format!(
-        "the namespace is older than the baseline and holds none of its policies; existingNamespaces: Enforce would {would}"
-    );
+/// The finding of a namespace that is only reported. `waits`: for a wave that closes it.
+fn reported(would: Option<(String, String)>, held: Option<Problem>, waits: bool) -> Finding {
+    let would = match (would, held) {
+        (Some((_, changes)), _) => changes,
+        (None, Some(_)) => "leave it alone too, because the API server calls a Service there".to_owned(),
+        (None, None) => "close it".to_owned(),
+    };
+    let message = if waits {
+        format!("the namespace holds no policies of the baseline yet; a wave of the rollout will {would}")
+    } else {
+        format!(
+            "the namespace is older than the baseline and holds none of its policies; existingNamespaces: Enforce would {would}"
+        )
+    };
     Finding::wrong(NamespaceState::Reported, Problem { policy: None, reason: NoticeReason::ExistingNamespace.into(), message })
 }
 

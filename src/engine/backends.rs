@@ -20,17 +20,20 @@ use super::{
 };
 use crate::{
     api::{
-        NamespaceName, Role,
+        NamespaceName,
         backends::{Configuration, ConfigurationKind},
         crd_fields::is_ours,
         names::{OPT_OUTS_CRD, is_other_policy_kind},
     },
-    policy::plan::Baseline,
+    policy::plan::{Baseline, Closed},
 };
 
-/// How long ingress stays open after the last object that names a Service there is gone. A configuration that is replaced is gone for a
-/// moment.
+/// How long a namespace stays held after the last object that names a Service there is gone. A configuration that is replaced is gone for
+/// a moment.
 const LINGER: Duration = Duration::from_secs(10);
+/// The same after the Service is gone, while an object still names it. An add-on that is installed anew deletes its Service and creates it
+/// again, and a namespace that was closed in between would stay closed.
+const REPLACED: Duration = Duration::from_mins(10);
 
 impl Engine {
     /// The resources that the operator works without, because it could not list them.
@@ -80,8 +83,12 @@ impl Engine {
                 self.crd_fields_seen(name, configuration.missing_fields.clone());
             }
         }
-        let changed = self.backends.known.set(configuration);
-        self.backends_changed(changed, now);
+        let changed = if *kind == ConfigurationKind::Service {
+            self.backends.known.service_seen(name, true)
+        } else {
+            self.backends.known.set(configuration)
+        };
+        self.backends_changed(changed, LINGER, now);
     }
 
     fn configuration_gone(&mut self, kind: ConfigurationKind, name: &str, now: Now) {
@@ -97,8 +104,13 @@ impl Engine {
             self.recompute_opt_outs(now);
             self.change_unsupported_kinds(|known| known.remove(name), now);
         }
-        let changed = self.backends.known.remove(kind, name);
-        self.backends_changed(changed, now);
+        if kind == ConfigurationKind::Service {
+            let changed = self.backends.known.service_seen(name, false);
+            self.backends_changed(changed, REPLACED, now);
+        } else {
+            let changed = self.backends.known.remove(kind, name);
+            self.backends_changed(changed, LINGER, now);
+        }
     }
 
     /// Called when CRDs are gone: the owner of a finalizer may be absent from now on.
@@ -112,10 +124,16 @@ impl Engine {
 
     fn configurations_listed(&mut self, kind: ConfigurationKind, now: Now) {
         let named = self.backends.listings.entry(kind).or_default().end().unwrap_or_default();
+        if kind == ConfigurationKind::Service {
+            // Before Services were known, each that is named counted as existing.
+            let wait = if self.backends.known.knows_services() { REPLACED } else { LINGER };
+            let changed = self.backends.known.services_listed(&named);
+            self.backends_changed(changed, wait, now);
+        }
         let gone: Vec<Arc<str>> = self.backends.known.known(kind).filter(|name| !named.contains(&***name)).cloned().collect();
         for name in gone {
             let changed = self.backends.known.remove(kind, &name);
-            self.backends_changed(changed, now);
+            self.backends_changed(changed, LINGER, now);
         }
         if kind == ConfigurationKind::Crd {
             self.outbox.opt_outs.crds_listed(named.contains(OPT_OUTS_CRD));
@@ -177,14 +195,21 @@ impl Engine {
         others.into_iter().all(|set| self.readiness.is_settled(set)) && self.needs_crds_for_opt_outs()
     }
 
-    fn work_without(&mut self, kind: ConfigurationKind, state: ListState, now: Now) {
+    pub(super) fn work_without(&mut self, kind: ConfigurationKind, state: ListState, now: Now) {
         let resource = kind.resource();
         let why = if state == ListState::Refused { "not allowed" } else { "no answer in time" };
-        warn!(resource, why, "{resource} cannot be listed: namespaces whose Services only these name are closed like all others");
+        if kind == ConfigurationKind::Service {
+            warn!(resource, why, "{resource} cannot be listed: every Service that is named counts as existing");
+        } else {
+            warn!(
+                resource,
+                why, "{resource} cannot be listed: namespaces whose Services only these name are closed like all others"
+            );
+        }
         self.callers_settled(kind, state, now);
     }
 
-    fn callers_settled(&mut self, kind: ConfigurationKind, state: ListState, now: Now) {
+    pub(super) fn callers_settled(&mut self, kind: ConfigurationKind, state: ListState, now: Now) {
         let was_synced = self.is_synced();
         if self.readiness.settle(WatchedSet::Callers(kind), state) {
             if state.is_known() {
@@ -201,13 +226,22 @@ impl Engine {
         }
     }
 
-    fn backends_changed(&mut self, namespaces: BTreeSet<String>, now: Now) {
+    /// The watch of Services has failed for long, or works again. While what is known of them may be old, nothing is closed because of it.
+    pub(super) fn services_may_be_old(&mut self, are_old: bool, now: Now) {
+        let changed = self.backends.known.services_may_be_old(are_old);
+        self.backends_changed(changed, LINGER, now);
+    }
+
+    /// Holds these namespaces while something calls a Service there, and then for so long.
+    fn backends_changed(&mut self, namespaces: BTreeSet<String>, wait: Duration, now: Now) {
         for namespace in namespaces {
             if let Some(words) = self.backends.known.words(&namespace) {
                 self.backends.ending.remove(&namespace);
                 self.serves(&namespace, Some(words));
             } else {
-                self.backends.ending.entry(namespace).or_insert(now.instant + LINGER);
+                let end = now.instant + wait;
+                let known = self.backends.ending.entry(namespace).or_insert(end);
+                *known = end.min(*known);
             }
         }
     }
@@ -234,14 +268,14 @@ impl Engine {
         }
     }
 
-    /// Notes when no plan closes a namespace any more.
+    /// Notes when no plan closes a direction of a namespace any more.
     pub(super) fn recompute_closed(&mut self, name: &NamespaceName, baseline: Option<&Baseline>, frozen: bool) {
         let Some(namespace) = self.observed.get(name).and_then(|entry| entry.namespace.as_ref()) else { return };
-        let closes = |b: &Baseline| b.planned(namespace).any(|(_, policy)| policy.role == Role::DefaultDenyIngress);
-        if frozen || baseline.is_some_and(closes) || !namespace.closed {
+        if frozen || namespace.closed == Closed::default() {
             return;
         }
-        if self.observed.not_to_be_closed(name) {
+        let planned = baseline.map(|baseline| baseline.closes(namespace)).unwrap_or_default();
+        if self.observed.keep_closed(name, planned) {
             self.dirty.push(name.clone(), true);
         }
     }

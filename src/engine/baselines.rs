@@ -13,15 +13,22 @@ use super::{
     },
     outbox::baseline_status::BaselineState,
 };
-use crate::policy::plan::{Baseline, BaselineError, Known};
+use crate::policy::plan::{Baseline, BaselineError, Baselines, Known};
 
-/// How many namespaces a change of a baseline may release without confirmation. It may also release a tenth of those that it holds, if
-/// that is more.
-const RELEASED_AT_ONCE: usize = 10;
+/// Whether a baseline neither writes nor removes, because its spec is invalid or it is suspended.
+fn rests(baselines: &Baselines, name: &str) -> bool {
+    match baselines.known(name) {
+        Known::Valid(baseline) => baseline.suspended,
+        Known::Invalid => true,
+        Known::Gone => false,
+    }
+}
 
 impl Engine {
     pub(super) fn baseline_seen(&mut self, raw: &RawBaseline, now: Now) {
         let Some(name) = raw.metadata.name.as_deref() else { return };
+        // Decisions wait for the objects of the API server only if a baseline needs them. So a wait that is over ends before one does.
+        self.api_due(now);
         self.listed_baselines.names(|| name.into());
         let name: Arc<str> = name.into();
         let check = || raw.check_with(self.installs.own(), self.observed.tools()).map(Arc::new);
@@ -38,8 +45,11 @@ impl Engine {
             }
             let before = std::mem::replace(&mut tracked.checked, check());
             self.was_before(&name, before.as_ref().ok());
+            self.remember_open();
         } else {
             let new = BaselineState::new(raw, check(), now.instant);
+            let rolls_out = new.checked.as_ref().is_ok_and(|baseline| baseline.rollout.is_some());
+            self.remember_open_if(rolls_out);
             // A list shows only the newest object of a name, so the deletion of the old one may not have been reported.
             self.forget_baseline(&name);
             self.tracked.insert(name.clone(), new);
@@ -85,33 +95,70 @@ impl Engine {
         self.all_dirty();
     }
 
-    /// Finds the baselines that would release many namespaces at once. They wait until their owner confirms that: a typo in a selector
-    /// must not open a cluster.
+    /// Finds the baselines by whose change many namespaces would be opened at once, whatever the change is. They wait until their owner
+    /// confirms that: a typo must not open a cluster. One that waits does so until nothing would open, so that no namespace opens only
+    /// because others are gone.
     fn recompute_releases(&mut self, now: Now) {
         if !self.may_decide() {
             return;
         }
-        // By baseline: how many namespaces it would release, and how many it holds.
+        let counts = self.count_openings();
+        for (name, tracked) in &mut self.tracked {
+            // While nobody can say what it would open, it goes on waiting.
+            if rests(&self.baselines, name) {
+                continue;
+            }
+            let (opened, of) = counts.get(name).copied().unwrap_or_default();
+            let is_over = if tracked.awaits() { opened == 0 } else { opened <= self.opened_at_once.max(of / 10) };
+            let waits = !tracked.release_is_confirmed() && !is_over;
+            let is_new = tracked.await_confirmation(waits.then_some((opened, of)), now.instant);
+            if waits && is_new {
+                warn!(baseline = %name, opened, of, "many namespaces would be opened by the change of the baseline: it waits for confirmation");
+            }
+            self.baselines.await_confirmation(name, waits);
+        }
+    }
+
+    /// Counts again for the baselines that wait for a confirmation, because namespaces may be gone or have other labels. A wait ends when
+    /// nothing would open any more; no wait begins here.
+    pub(super) fn recount_releases(&mut self, now: Now) {
+        if !self.tracked.values().any(BaselineState::awaits) {
+            return;
+        }
+        let counts = self.count_openings();
+        let mut is_over = false;
+        for (name, tracked) in self.tracked.iter_mut().filter(|(_, tracked)| tracked.awaits()) {
+            if rests(&self.baselines, name) {
+                continue;
+            }
+            let left = counts.get(name).copied().filter(|(opened, _)| *opened > 0);
+            tracked.await_confirmation(left, now.instant);
+            self.baselines.await_confirmation(name, left.is_some());
+            is_over |= left.is_none();
+        }
+        if is_over {
+            self.recompute_rollouts(now);
+            self.all_dirty();
+        }
+    }
+
+    /// By baseline: how many namespaces its change would open, and how many closed ones it concerns.
+    fn count_openings(&self) -> BTreeMap<Arc<str>, (usize, usize)> {
         let mut counts: BTreeMap<Arc<str>, (usize, usize)> = BTreeMap::new();
         for (_, entry) in self.observed.iter() {
             let Some(ns) = &entry.namespace else { continue };
             let holdings = entry.holdings();
-            if let Some(name) = self.baselines.released_by(ns, &holdings) {
+            if holdings.denies.is_empty() {
+                continue;
+            }
+            for name in self.baselines.opened_by(ns, &holdings) {
                 counts.entry(name).or_default().0 += 1;
             }
-            for name in holdings.baselines {
+            for name in self.baselines.concerned(ns, &holdings) {
                 counts.entry(name).or_default().1 += 1;
             }
         }
-        for (name, tracked) in &mut self.tracked {
-            let (released, of) = counts.get(name).copied().unwrap_or_default();
-            let waits = !tracked.release_is_confirmed() && released > RELEASED_AT_ONCE.max(of / 10);
-            let is_new = tracked.await_confirmation(waits.then_some((released, of)), now.instant);
-            if waits && is_new {
-                warn!(baseline = %name, released, of, "the baseline would release many namespaces: it waits for confirmation");
-            }
-            self.baselines.await_confirmation(name, waits);
-        }
+        counts
     }
 
     /// Decides whether this install works on a baseline. Then the plans use it, or it is stalled.
@@ -121,11 +168,16 @@ impl Engine {
         let theirs = its.filter(|its| self.installs.live().contains(its));
         let elder = self.installs.elder().filter(|_| its == Some(self.installs.own()));
         let another = |install: &Arc<str>| Err(BaselineError::AnotherInstance(install.to_string()));
+        let first_seen = tracked.first_seen;
         let (turn, checked) = match (theirs, elder) {
             (Some(install), _) => (InstallOwnership::Theirs, another(install)),
             (None, Some(install)) => (InstallOwnership::Waits, another(install)),
             (None, None) => {
-                let in_this_cluster = |baseline: Arc<Baseline>| Arc::new(Baseline::clone(&baseline).with_dns(&self.dns.cluster));
+                let in_this_cluster = |baseline: Arc<Baseline>| {
+                    Arc::new(
+                        Baseline::clone(&baseline).with_cluster(&self.dns.cluster, &self.api.cluster).first_seen_at(first_seen),
+                    )
+                };
                 (InstallOwnership::Ours, tracked.checked.clone().map(in_this_cluster))
             }
         };
@@ -168,6 +220,7 @@ impl Engine {
     }
 
     pub(super) fn baseline_gone(&mut self, name: &str, now: Now) {
+        self.remember_open();
         if self.forget_baseline(name) {
             self.plans_changed(now);
         }

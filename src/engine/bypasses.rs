@@ -80,7 +80,7 @@ pub fn bypasses(
     if entry.policies.values().all(|policy| policy.opens.is_none() && policy.shares.is_none()) {
         return vec![];
     }
-    let plans = |role| baseline.planned(ns).any(|(_, policy)| policy.role == role);
+    let plans = |role| baseline.planned(ns).any(|(_, policy)| policy.role() == Some(role));
     let (ingress, egress) = (plans(Role::DefaultDenyIngress), plans(Role::DefaultDenyEgress));
     let is_planned = |name: &str| baseline.planned(ns).any(|(_, policy)| policy.name == name);
     let is_removed = |name: &str| drifts.iter().any(|d| d.policy == name && matches!(d.fix, Repair::Delete { .. }));

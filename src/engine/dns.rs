@@ -13,10 +13,11 @@ use super::{
 use crate::policy::dns::{ClusterDns, Derived, DnsEvent, DnsPlace, Source};
 
 impl Engine {
-    /// Turns DNS discovery on. Planning then waits a few seconds at most for the DNS sources to answer.
+    /// Turns the discovery of DNS and of the API server on. Planning then waits a few seconds at most for their sources to answer.
     #[must_use]
     pub fn discovering(mut self) -> Self {
         self.readiness.settle(WatchedSet::Dns, ListState::Waiting);
+        self.readiness.settle(WatchedSet::KubernetesApi, ListState::Waiting);
         self
     }
 

@@ -34,11 +34,33 @@ impl Engine {
         self.forget_rollouts();
         self.tracked.values_mut().for_each(|tracked| tracked.take_over(now.instant));
         self.recall_dns(now);
+        self.recall_api(now);
         self.plans_changed(now);
+    }
+
+    /// Notes whether the watch works that an event comes from. DNS, the API server's addresses and network
+    /// plugins have conditions of their own.
+    fn note_watch(&mut self, event: &Event, now: Now) {
+        let (set, works) = match event {
+            Event::Namespace(change) => (WatchedSet::Namespaces, change.works()),
+            Event::Policy(change) => (WatchedSet::Policies, change.works()),
+            Event::Baseline(change) => (WatchedSet::Baselines, change.works()),
+            Event::OptOut(change) => (WatchedSet::OptOuts, change.works()),
+            Event::Install(change) => (WatchedSet::Installs, change.works()),
+            Event::Revision(change) => (WatchedSet::Revisions, change.works()),
+            Event::Configuration(kind, change) => (WatchedSet::Callers(*kind), change.works()),
+            Event::Dns(_) | Event::KubernetesApi(_) | Event::Plugin(..) => return,
+        };
+        match works {
+            Some(Ok(())) => self.readiness.watch_works(set),
+            Some(Err(refusal)) => self.readiness.watch_failed(set, refusal, now.instant),
+            None => {}
+        }
     }
 
     /// Handles one watch event.
     pub fn on_event(&mut self, event: Event, now: Now) {
+        self.note_watch(&event, now);
         match event {
             Event::Namespace(change) => self.on_namespace(change, now),
             Event::Policy(change) => self.on_policy(change, now),
@@ -48,6 +70,7 @@ impl Engine {
             Event::Revision(change) => self.on_revision(change, now),
             Event::Configuration(kind, change) => self.on_configuration(kind, change, now),
             Event::Dns(event) => self.on_dns(*event, now),
+            Event::KubernetesApi(event) => self.on_api(event, now),
             Event::Plugin(of, change) => self.on_plugin(of, change, now),
         }
     }

@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     api::{
-        NamespaceName, Role,
+        NamespaceName, Purpose, Role,
+        backends::ConfigurationKind,
         baseline::Discovery,
         reason::{NoticeReason, ViolationReason},
     },
@@ -65,12 +66,20 @@ impl Engine {
             unread.push((vec![WatchedSet::Revisions.as_str()], means));
         }
         if self.tracked.values().any(BaselineState::holds_backends) {
-            let means = "a namespace whose Services only these name is shown as closed, but the operator leaves its ingress open";
-            unread.push((self.unlisted_callers(), means));
+            let means = "a namespace whose Services only these name is shown as closed, but the operator leaves it alone";
+            let services = ConfigurationKind::Service.resource();
+            let (existing, callers) = self.unlisted_callers().into_iter().partition(|resource| *resource == services);
+            unread.push((callers, means));
+            unread
+                .push((existing, "every Service that a webhook configuration, an APIService or a CRD names counts as existing"));
         }
         if asks(|baseline| baseline.dns_status.discovery == Discovery::Auto) {
             let means = "DNS that only these name is shown as the stored statuses list it, so what was found since then is missing from the plan shown here";
             unread.push((self.unread_dns().map(Into::into).collect(), means));
+        }
+        if self.needs_api() {
+            let means = "addresses of the API server that only these name are shown as the stored statuses list them";
+            unread.push((self.unread_api().map(Into::into).collect(), means));
         }
         let unread = unread.into_iter().filter(|(resources, _)| !resources.is_empty());
         unread
@@ -150,6 +159,7 @@ impl Engine {
         };
         let mut rows = Vec::new();
         let mut named: Vec<&str> = Vec::new();
+        let unplanned: Vec<(Purpose, bool, String)> = baseline.iter().flat_map(|b| b.unplanned_allows(ns)).collect();
         for (_, policy) in baseline.into_iter().flat_map(|b| b.planned(ns)) {
             let drift = found.drifts.iter().find(|drift| drift.policy == policy.name);
             let state = match entry.policies.get(&policy.name) {
@@ -157,16 +167,22 @@ impl Engine {
                 Some(print) if !print.ours && drift.is_none() => "of somebody else: it would be adopted".to_owned(),
                 Some(_) => drift.map_or_else(|| "as planned".to_owned(), differs),
             };
+            let only = unplanned.iter().find(|(purpose, ..)| *purpose == policy.purpose);
+            let only = only.map(|(.., why)| format!("; only one direction of it: {why}")).unwrap_or_default();
+            let open = baseline.and_then(|b| b.opening(policy)).map(|what| format!("; opens to everybody: it {what}"));
+            let state = format!("{state}{only}{}", open.unwrap_or_default());
             named.push(&policy.name);
-            rows.push(Policy { name: Some(policy.name.clone()), role: Some(policy.role), state, created: None });
+            rows.push(Policy { name: Some(policy.name.clone()), purpose: Some(policy.purpose.clone()), state, created: None });
         }
-        for role in Role::VARIANTS.iter().copied().filter(|_| baseline.is_some()) {
-            if let Some(why) = baseline.and_then(|b| b.why_not_planned(role, ns)) {
-                rows.push(Policy { name: None, role: Some(role), state: format!("not planned: {why}"), created: None });
-            }
+        let missing =
+            |purpose, why| Policy { name: None, purpose: Some(purpose), state: format!("not planned: {why}"), created: None };
+        if let Some(baseline) = baseline {
+            let roles = Role::VARIANTS.iter().filter_map(|role| Some(missing((*role).into(), baseline.why_without(*role, ns)?)));
+            let allows = baseline.unplanned_allows(ns).filter(|(_, is_partly_planned, _)| !is_partly_planned);
+            rows.extend(roles.chain(allows.map(|(purpose, _, why)| missing(purpose, why))));
         }
         for (name, print) in entry.policies.iter().filter(|(name, _)| !named.contains(&&***name)) {
-            rows.push(Policy { name: Some(name.to_string()), role: None, state: self.stands(print, decision), created: None });
+            rows.push(Policy { name: Some(name.to_string()), purpose: None, state: self.stands(print, decision), created: None });
         }
         rows
     }
@@ -211,7 +227,8 @@ impl Engine {
     }
 }
 
-/// The problems that leave something open which the baseline closes: policies of others, and ingress that the operator leaves open.
+/// The problems that leave something open which the baseline closes: policies of others, and calls of the API server, because of which the
+/// operator leaves ingress open, and mostly egress too.
 fn left_open<'a>(decision: &Decision, found: &'a Assessment) -> impl Iterator<Item = &'a Problem> {
     let of = first(decision);
     let findings = found.findings.iter().filter(move |(name, _)| *name == of);
@@ -219,7 +236,7 @@ fn left_open<'a>(decision: &Decision, found: &'a Assessment) -> impl Iterator<It
     findings.flat_map(|(_, finding)| &finding.problems).filter(is_open)
 }
 
-/// Whether the namespace counts as protected: every planned policy is in place, and ingress is not left open for the API server.
+/// Whether the namespace counts as protected: every planned policy is in place, and it is not held because the API server calls a Service.
 fn is_protected(decision: &Decision, found: &Assessment) -> bool {
     let Decision::Protected(baseline) = decision else { return false };
     found.findings.iter().any(|(name, finding)| *name == baseline.name && finding.state == NamespaceState::Protected)
@@ -249,7 +266,7 @@ fn sentence(decision: &Decision, found: &Assessment) -> String {
             let bypasses = left_open(decision, found).filter(|p| p.reason == ViolationReason::Bypassed.into()).count();
             match (bypasses, left_open(decision, found).count()) {
                 (0, 0) => format!("{name} applies, and the namespace holds exactly what is planned"),
-                (0, _) => format!("{name} applies, but ingress is left open: the API server calls a Service here"),
+                (0, _) => format!("{name} applies, but the namespace is left alone: the API server calls a Service here"),
                 (1, _) => format!("{name} applies, but another policy opens what it closes"),
                 (n, _) => format!("{name} applies, but {n} other policies open what it closes"),
             }

@@ -3,10 +3,7 @@
 //! It decides like the operator, with two differences. It does not know which Services the API server calls, so a policy that is left out
 //! for that reason counts as planned. And it judges a policy by its name only, not by its content.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -17,7 +14,7 @@ use k8s_openapi::{
 use super::facts::{baseline::RawBaseline, opt_out::RawOptOut};
 use crate::{
     api::{
-        NamespaceName,
+        NamespaceName, Role,
         baseline::{DeletionPolicy, Mode},
         lease,
         names::{FINALIZER, LABEL_BASELINE, LABEL_DECIDED, LABEL_ROLE},
@@ -26,7 +23,7 @@ use crate::{
     policy::{
         drift::{has_our_labels, is_ours},
         inventory::{Inventory, ManagedKind, ManagedObject, ManagedPolicy, OtherManaged, Standing},
-        plan::{Baseline, Baselines, Decision, Holdings, Known, Namespace, OptOut, Revision},
+        plan::{Baseline, Baselines, Closed, Decision, Holdings, Known, Namespace, OptOut, Revision},
     },
 };
 
@@ -161,16 +158,20 @@ impl Judge {
                 opt_outs.entry(raw.metadata.namespace.as_deref().unwrap_or_default()).or_default().push(opt_out);
             }
         }
-        let mut held: BTreeMap<&str, BTreeSet<Arc<str>>> = BTreeMap::new();
+        let mut held: BTreeMap<&str, Holdings> = BTreeMap::new();
         for meta in contents.policies.iter().filter(|meta| is_ours(meta)) {
-            let names = held.entry(meta.namespace.as_deref().unwrap_or_default()).or_default();
-            names.extend(label(meta, LABEL_BASELINE).map(Arc::from));
+            let holdings = held.entry(meta.namespace.as_deref().unwrap_or_default()).or_default();
+            holdings.any = true;
+            let Some(owner) = label(meta, LABEL_BASELINE).map(Arc::<str>::from) else { continue };
+            let is = |role: &Role| meta.name.as_deref().is_some_and(|name| name.ends_with(role.suffix()));
+            let role = [Role::DefaultDenyIngress, Role::DefaultDenyEgress].into_iter().find(is);
+            holdings.denies.extend(role.map(|role| (role, owner.clone())));
+            holdings.baselines.insert(owner);
         }
         let with_holdings = |meta: &ObjectMeta| {
             let name = meta.name.clone().unwrap_or_default();
             let opt_outs = opt_outs.remove(&*name).unwrap_or_default();
-            let baselines = held.get(&*name).cloned();
-            let holdings = Holdings { any: baselines.is_some(), baselines: baselines.unwrap_or_default(), ..Holdings::default() };
+            let holdings = held.get(&*name).cloned().unwrap_or_default();
             (name, (namespace(meta, opt_outs), holdings))
         };
         let namespaces = contents.namespaces.iter().map(with_holdings).collect();
@@ -264,7 +265,7 @@ fn namespace(meta: &ObjectMeta, opt_outs: Vec<OptOut>) -> Namespace {
         failing_since: None,
         opt_outs: opt_outs.into_iter().collect(),
         serves: None,
-        closed: false,
+        closed: Closed::default(),
     }
 }
 

@@ -13,8 +13,14 @@ use super::{
 };
 use crate::{
     api::{reason::Failure, resource_version},
-    policy::drift::{Class, Drift},
+    policy::{
+        drift::{Class, Drift},
+        plan::{Baseline, Closed},
+    },
 };
+
+/// The most policies of a former plan that count: the roles, and as many allows as a spec may have.
+const MOST_FORMER: usize = 19;
 
 impl Engine {
     /// The writes for the next namespace in the queue. `None` if there is none, or if this instance does not lead.
@@ -26,7 +32,7 @@ impl Engine {
             let Some(entry) = self.observed.get(&name) else { continue };
             let Assessment { drifts, baseline, .. } = self.assess(&name, entry, now);
             let found = drifts.len();
-            let drifts = self.writable(&name, drifts, now);
+            let drifts = self.writable(&name, baseline.as_deref(), drifts, now);
             if drifts.is_empty() {
                 continue;
             }
@@ -39,6 +45,10 @@ impl Engine {
                 }
                 cause => Task { drift, cause },
             };
+            let size = policies_of(entry, baseline.as_deref());
+            let closed = entry.was_closed();
+            let planned = baseline.as_deref().zip(entry.namespace.as_ref());
+            let planned = planned.map(|(baseline, namespace)| baseline.closes(namespace)).unwrap_or_default();
             let tasks: Vec<Task> = drifts.into_iter().map(cause).collect();
             let bootstraps = tasks.iter().any(|t| t.cause == Cause::Bootstrap);
             if let Some(entry) = self.observed.get_mut(&name).filter(|_| bootstraps) {
@@ -46,8 +56,8 @@ impl Engine {
             }
             self.in_flight.insert(name.clone(), all);
             self.observed.writes_begin(&name);
-            self.outbox.policies.sent(&name, harmless, now.instant);
-            return Some(Job { namespace: name, baseline, tasks });
+            self.outbox.policies.sent(&name, harmless, size, now.instant);
+            return Some(Job { namespace: name, baseline, tasks, closed, planned });
         }
         None
     }
@@ -129,7 +139,15 @@ pub(super) fn cause(entry: &Entry, drift: &Drift) -> Cause {
         ChangeOrigin::Bootstrapping if drift.class == Class::Missing => Cause::Bootstrap,
         _ if drift.class == Class::Missing && !entry.was_ours() => Cause::Bootstrap,
         ChangeOrigin::Settled => Cause::Plan,
+        // What comes before a default-deny was written, and the process that would have written the rest ended.
+        _ if drift.class == Class::Missing && entry.holds_ours() && entry.was_closed() == Closed::default() => Cause::Bootstrap,
         ChangeOrigin::Found | ChangeOrigin::Bootstrapping if drift.outdated => Cause::Plan,
         ChangeOrigin::Found | ChangeOrigin::Bootstrapping | ChangeOrigin::Touched => Cause::Others,
     }
+}
+
+/// The number of policies of the plan, or of the former plan if that one had more. Tenants can forge policies, so these have a limit.
+pub(super) fn policies_of(entry: &Entry, baseline: Option<&Baseline>) -> usize {
+    let planned = baseline.zip(entry.namespace.as_ref()).map_or(0, |(baseline, namespace)| baseline.planned(namespace).count());
+    planned.max(entry.policies.values().filter(|print| print.ours).count().min(MOST_FORMER))
 }

@@ -112,8 +112,8 @@ impl Engine {
                 let is_there = |policy: &&Rendered| entry.policies.get(&policy.name).is_some_and(|print| print.ours);
                 let planned = baseline.planned(namespace).map(|(_, policy)| policy);
                 RolesFound {
-                    there: baseline.policies.iter().filter(is_there).map(|policy| policy.role).collect(),
-                    missing: planned.filter(|policy| !is_there(policy)).map(|policy| policy.role).collect(),
+                    there: baseline.policies.iter().filter(is_there).filter_map(Rendered::role).collect(),
+                    missing: planned.filter(|policy| !is_there(policy)).filter_map(Rendered::role).collect(),
                 }
             }
             _ => RolesFound::default(),
@@ -133,7 +133,7 @@ impl Engine {
     /// Whether a policy is missing because of an opt-out that has ended. Then nobody else removed it.
     pub(super) fn was_opted_out(&self, ns: &NamespaceName, baseline: Option<&Baseline>, drift: &Drift, now: Now) -> bool {
         let Repair::Apply { index, uid: None, .. } = &drift.fix else { return false };
-        let role = baseline.and_then(|baseline| baseline.policies.get(*index)).map(|policy| policy.role);
+        let role = baseline.and_then(|baseline| baseline.policies.get(*index)).and_then(Rendered::role);
         let created = self.observed.get(ns).and_then(|entry| entry.namespace.as_ref()).map(|namespace| namespace.created);
         role.zip(created).is_some_and(|(role, created)| self.outbox.opt_outs.lapsed(ns, created, role, now.wall))
     }

@@ -10,11 +10,11 @@ use super::{
     installs::about_baseline,
     outbox::flapping::REPAIRS,
     sample::{MetricSample, Outcome},
-    writes::{Announcement, Cause, Job, Task},
+    writes::{Announcement, Cause, Job, Task, is_allow, isolates_anew},
 };
 use crate::{
     api::{
-        NamespaceName, Role,
+        NamespaceName, PurposeKind,
         reason::{EventReason, Failure, FindingReason, ViolationReason},
         text::shown,
     },
@@ -38,7 +38,12 @@ impl Engine {
             self.failed(job, drift, Failure::MutatedByAdmission, message, now);
             return false;
         }
-        self.outbox.policies.succeeded(&job.namespace, &drift.policy);
+        let plan = job.baseline.as_deref();
+        if is_allow(plan, drift) && isolates_anew(plan, drift, job.closed) {
+            self.outbox.policies.succeeded_for_now(&job.namespace, &drift.policy);
+        } else {
+            self.outbox.policies.succeeded(&job.namespace, &drift.policy);
+        }
         let baseline = job.baseline_name();
         let (ns, policy, class) = (&job.namespace, &drift.policy, drift.class.into_str());
         let outcome = match cause {
@@ -72,7 +77,7 @@ impl Engine {
         let (ns, policy, class) = (&job.namespace, &*drift.policy, drift.class.into_str());
         let who = drift.claimed_writer();
         info!(namespace = %ns, policy, baseline, class, who, "drift repaired");
-        self.samples.push(MetricSample::Drift(drift.class, role(job, drift), self.waited(ns, now)));
+        self.samples.push(MetricSample::Drift(drift.class, kind(job, drift), self.waited(ns, now)));
         let done = match drift.class {
             Class::Missing => "created again",
             Class::Unmanaged => "adopted",
@@ -89,7 +94,7 @@ impl Engine {
             tracked.note_drift(record, now.instant);
         }
         if self.outbox.policies.repaired(ns, policy, drift.who.as_ref(), now.instant) {
-            self.samples.push(MetricSample::Contested(role(job, drift)));
+            self.samples.push(MetricSample::Contested(kind(job, drift)));
             let note = format!(
                 "the policy was changed {REPAIRS} times within a minute (last other field manager: {who}): until it stays as planned, what opens something is repaired once a second, and the repair of anything else waits longer each time, up to 30 s"
             );
@@ -195,8 +200,12 @@ impl Engine {
             }
             Some(winner) => {
                 let ns = self.observed.get(&job.namespace).and_then(|entry| entry.namespace.as_ref());
-                let role = winner.policies.iter().find(|policy| *policy.name == *drift.policy).map(|policy| policy.role);
-                let why = role.zip(ns).and_then(|(role, ns)| winner.why_not_planned(role, ns));
+                let purpose = winner.policies.iter().find(|policy| *policy.name == *drift.policy).map(|policy| &policy.purpose);
+                let why = purpose.zip(ns).and_then(|(purpose, ns)| winner.why_not_planned(purpose, ns));
+                let is_planned = ns.is_some_and(|ns| winner.planned(ns).any(|(_, policy)| *policy.name == *drift.policy));
+                if is_planned {
+                    return "another allow cannot be written yet. Without it, and without a default-deny, this policy alone would close the pods that it selects".into();
+                }
                 let why = why.unwrap_or_else(|| "its spec no longer names it".into());
                 format!("baseline {owner} no longer plans it in this namespace: {why}")
             }
@@ -219,7 +228,7 @@ impl Engine {
     }
 }
 
-fn role(job: &Job, drift: &Drift) -> Option<Role> {
+fn kind(job: &Job, drift: &Drift) -> Option<PurposeKind> {
     let Repair::Apply { index, .. } = &drift.fix else { return None };
-    job.baseline.as_ref()?.policies.get(*index).map(|policy| policy.role)
+    job.baseline.as_ref()?.policies.get(*index).map(|policy| policy.purpose.kind())
 }

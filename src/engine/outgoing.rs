@@ -6,6 +6,7 @@ use super::{
     Engine,
     clock::Now,
     facts::baseline::InstallOwnership,
+    installs::about_baseline,
     outbox::{
         Write, Written,
         baseline_status::{BaselineState, ClusterFacts, FinalizerWrite, StatusWrite, StoredStatus},
@@ -17,7 +18,7 @@ impl Engine {
     /// All writes that are due now, except those of policies. `is_paused`: the API server asked for a pause. Labels of namespaces then
     /// wait, as policies do.
     pub fn writes(&mut self, now: Now, is_paused: bool) -> Vec<Write> {
-        let mut writes: Vec<Write> = self.statuses(now).into_iter().map(Write::Status).collect();
+        let mut writes: Vec<Write> = self.statuses(now).into_iter().map(|status| Write::Status(Box::new(status))).collect();
         writes.extend(self.finalizers(now).into_iter().map(Write::Finalizer));
         writes.extend(self.opt_out_writes(now).into_iter().map(Write::OptOut));
         let own = self.installs.own().clone();
@@ -49,11 +50,12 @@ impl Engine {
         if self.statuses_wait_for_dns(now.instant).is_some() {
             return vec![];
         }
-        let (leads, unlisted) = (self.leads, self.unlisted_callers());
+        let (leads, unlisted, failing) = (self.leads, self.unlisted_callers(), self.readiness.failing());
         let facts = ClusterFacts {
             unsupported_policy_kinds: self.unsupported_policy_kinds.as_ref(),
             unlisted: &unlisted,
             plugin: self.plugins.judgement.as_ref(),
+            failing: &failing,
         };
         let ours = |tracked: &BaselineState| match tracked.turn {
             InstallOwnership::Ours => leads,
@@ -70,7 +72,9 @@ impl Engine {
     /// Takes the result of a status write.
     pub(super) fn status_written(&mut self, name: &str, uid: &str, result: Result<StoredStatus, WriteError>, now: Now) {
         if let Some(tracked) = self.tracked.get_mut(name).filter(|t| *t.uid == *uid) {
-            tracked.status_written(name, result, now);
+            let news = tracked.status_written(name, result, now);
+            let announced = news.map(|(reason, note)| about_baseline(name, tracked, reason, note, now));
+            self.announcements.extend(announced);
         }
     }
 
@@ -96,9 +100,11 @@ impl Engine {
         tracked
             .chain(self.installs.next())
             .chain(self.readiness.falls_back_at())
+            .chain(self.readiness.watches_wake(now.instant))
             .chain(self.outbox.wakes(now))
             .chain(self.dns_wake(now.instant))
             .chain(self.statuses_wait_for_dns(now.instant))
+            .chain(self.api_wake(now.instant))
             .chain(self.backends.ending.values().min().copied())
             .chain(self.rollouts.next)
             .chain(self.announces_until())

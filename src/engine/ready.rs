@@ -9,6 +9,10 @@ use super::{
     facts::readiness::{ListState, WatchedSet},
     outbox::baseline_status::BaselineState,
 };
+use crate::api::backends::ConfigurationKind;
+
+/// What the operator looks for in the cluster.
+const IS_OF_DISCOVERY: [WatchedSet; 2] = [WatchedSet::Dns, WatchedSet::KubernetesApi];
 
 impl Engine {
     /// Whether every watched set is listed, or decisions no longer wait for it. Before that nothing is decided.
@@ -18,19 +22,20 @@ impl Engine {
 
     /// The lists that are still missing, each with its reason, as `/readyz` shows them. Empty when none is missing.
     pub fn waits(&self) -> impl Iterator<Item = String> {
-        // DNS sources never make an instance unready: there may be none, and decisions wait for them only a few seconds.
-        let sets = WatchedSet::all().filter(|set| *set != WatchedSet::Dns && self.is_waited_for(*set));
+        // These never make an instance unready: there may be none, and decisions wait for them only a few seconds.
+        let sets = WatchedSet::all().filter(|set| !IS_OF_DISCOVERY.contains(set) && self.is_waited_for(*set));
         let sets = sets.filter_map(|set| Some(format!("{}: {}", set.as_str(), self.readiness.waits(set)?)));
         sets.chain(self.missing_words()).chain(self.elder_words())
     }
 
-    /// Whether decisions wait for this set. Only rollouts need revisions, so these count only if a baseline has a rollout. Only the status
-    /// shows the network plugin.
+    /// Whether decisions wait for this set. Only rollouts need revisions, so these count only if a baseline has a rollout. Only some
+    /// allows need the API server's addresses. Only the status shows the network plugin.
     fn is_waited_for(&self, set: WatchedSet) -> bool {
         let asks = |t: &BaselineState| t.checked.as_ref().is_ok_and(|b| b.rollout.is_some());
         match set {
             WatchedSet::Plugins => false,
             WatchedSet::Revisions => self.tracked.values().any(asks),
+            WatchedSet::KubernetesApi => self.needs_api(),
             _ => true,
         }
     }
@@ -43,6 +48,7 @@ impl Engine {
         }
         if self.readiness.is_required_listed() {
             self.wait_for_dns(now);
+            self.wait_for_api(now);
         }
         self.begin_if_synced(was_synced, now);
     }
@@ -54,6 +60,38 @@ impl Engine {
                 "{} have been listed again for too long, and deletions are not reported meanwhile: nothing is decided or written until the list is complete",
                 set.plural()
             );
+        }
+    }
+
+    /// Notices that a watch has failed for long, or works again. The statuses say so.
+    pub(super) fn note_failing_watches(&mut self, now: Now) {
+        for (set, is_failing) in self.readiness.recompute_failing(now.instant) {
+            let resource = set.as_str();
+            if is_failing {
+                warn!(resource, "watching {resource} has failed for more than a minute: what is known of them may be old");
+                if self.readiness.withdraw(set) {
+                    self.works_with(set, ListState::Refused, now);
+                }
+            } else {
+                info!(resource, "watching {resource} works again");
+                if self.readiness.comes_back(set) {
+                    self.works_with(set, ListState::Listed, now);
+                }
+            }
+            if set == WatchedSet::Callers(ConfigurationKind::Service) {
+                self.services_may_be_old(is_failing, now);
+            }
+            self.touch_statuses(now);
+        }
+    }
+
+    /// The operator works without an optional set that it may not watch, or with it again. What it knew of it stays known.
+    fn works_with(&mut self, set: WatchedSet, state: ListState, now: Now) {
+        match set {
+            WatchedSet::Callers(kind) if state == ListState::Refused => self.work_without(kind, state, now),
+            WatchedSet::Callers(kind) => self.callers_settled(kind, state, now),
+            WatchedSet::Revisions => self.revisions_settled(state, now),
+            _ => {}
         }
     }
 

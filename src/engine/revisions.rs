@@ -45,7 +45,7 @@ impl Engine {
     }
 
     /// Notes that the revisions are listed, or that decisions no longer wait for them.
-    fn revisions_settled(&mut self, state: ListState, now: Now) {
+    pub(super) fn revisions_settled(&mut self, state: ListState, now: Now) {
         let was_synced = self.is_synced();
         let is_news = self.readiness.settle(WatchedSet::Revisions, state);
         if !was_synced {

@@ -1,8 +1,14 @@
 //! Rollouts: which namespaces keep a former revision of a baseline, and when the next wave moves some of them to the current spec. The
 //! state of a rollout is in the cluster: in the policies and in the stored revisions. So a restarted instance or a new leader continues
-//! where the last one stopped.
+//! where the last one stopped. `closing.rs` finds the open namespaces that waves close.
+//!
+//! One file: each function is a step in the life of the same rollout.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -61,6 +67,7 @@ impl Engine {
         let tracked = &self.tracked;
         let rests = |name: &str| tracked.get(name).is_some_and(|t| !t.checked.as_ref().is_ok_and(|b| is_at_work(b)));
         self.rollouts.before.retain(|name, _| rests(name));
+        self.rollouts.open.clear();
     }
 
     fn recompute_rollout(&mut self, name: &Arc<str>, now: Now) {
@@ -75,13 +82,18 @@ impl Engine {
         let goes_out = |b: &Arc<Baseline>| b.rollout.is_some() && !b.deleting && !b.suspended && b.mode == Mode::Enforce;
         let Some(target) = target.filter(goes_out) else {
             self.end_rollout(name);
+            if let Some(tracked) = self.tracked.get_mut(name) {
+                // When it goes on, the namespaces that are open then are remembered.
+                tracked.was_edited_unseen();
+            }
             if let Some(tracked) = self.tracked.get_mut(name).filter(|_| !is_frozen) {
                 tracked.show_rollout(None, None, now.instant);
             }
             return;
         };
         let formers = self.formers(name, &target);
-        if formers.is_empty() {
+        let to_close = self.find_to_close(name, &target);
+        if formers.is_empty() && to_close.is_empty() && !self.closes_now(name, &target) {
             self.end_rollout(name);
             self.show_rollout(name, now);
             return;
@@ -94,8 +106,15 @@ impl Engine {
         };
         match self.rollouts.under_way.remove(name).filter(same) {
             Some(under_way) => self.go_on(name, under_way, target, formers),
-            None => self.set_out(name, target, formers, now),
+            None => self.set_out(name, target, formers, to_close.len(), now),
         }
+        self.baselines.set_to_close(name, to_close);
+    }
+
+    /// Whether the last wave is closing namespaces: then none waits, and the rollout is not over.
+    fn closes_now(&self, name: &str, target: &Baseline) -> bool {
+        let is_same = |u: &&UnderWay| u.formers.is_empty() && u.target.revision.id == target.revision.id;
+        self.rollouts.under_way.get(name).filter(is_same).is_some_and(|u| u.rollout.reached() > u.rollout.holding())
     }
 
     /// The revisions that a rollout starts from. The first is the last one that reached all namespaces. Empty if there is nothing to roll
@@ -121,7 +140,7 @@ impl Engine {
         let mut formers = Vec::new();
         for revision in revisions {
             match target.at(revision, self.installs.own()) {
-                Ok(former) => formers.push(Arc::new(former.with_dns(&self.dns.cluster))),
+                Ok(former) => formers.push(Arc::new(former.with_cluster(&self.dns.cluster, &self.api.cluster))),
                 Err(error) => {
                     warn!(baseline = %name, revision = %revision.id, "a former revision is ignored: {error}");
                     // The first one reached all namespaces. A revision of an unfinished rollout cannot replace it.
@@ -153,10 +172,9 @@ impl Engine {
     }
 
     /// Starts a rollout in this process. It may be new, or another process may have begun it.
-    fn set_out(&mut self, name: &Arc<str>, target: Arc<Baseline>, formers: Vec<Arc<Baseline>>, now: Now) {
-        let (Some(tracked), Some(strategy), Some(settled)) = (self.tracked.get(name), target.rollout, formers.first()) else {
-            return;
-        };
+    fn set_out(&mut self, name: &Arc<str>, target: Arc<Baseline>, formers: Vec<Arc<Baseline>>, to_close: usize, now: Now) {
+        let (Some(tracked), Some(strategy)) = (self.tracked.get(name), target.rollout) else { return };
+        let settled = formers.first();
         let stored = tracked.stored_rollout().filter(|stored| *stored.revision == *target.revision.id);
         let lasts = |c: &&Condition| c.reason == reason::TOO_MANY_FAILURES;
         let paused = stored.and_then(|_| tracked.stored_pause()).filter(lasts);
@@ -168,9 +186,7 @@ impl Engine {
         for (ns, entry) in self.observed.iter() {
             let Some(namespace) = &entry.namespace else { continue };
             let holds = || entry.policies.iter().filter(|(_, print)| print.ours && print.baseline.as_ref() == Some(name));
-            if holds().next().is_none() {
-                continue;
-            }
+            let (Some(settled), true) = (settled, holds().next().is_some()) else { continue };
             // A frozen namespace keeps its former revision too: it may continue with this baseline later.
             let is_frozen = match self.baselines.decide(namespace, &entry.holdings()).decision {
                 Decision::Protected(baseline) if baseline.name == *name => false,
@@ -186,27 +202,32 @@ impl Engine {
                 rollout.set(ns, Progress::Writing);
             }
         }
-        info!(baseline = %name, revision = %target.revision.id, waiting = behind.len(), reached = rollout.reached(), "rollout begins: the change goes to the namespaces in waves");
+        info!(baseline = %name, revision = %target.revision.id, waiting = behind.len() + to_close, reached = rollout.reached(), "rollout begins: the change goes to the namespaces in waves");
         self.baselines.set_behind(name, behind);
         let generation = tracked.generation();
         self.rollouts.under_way.insert(name.clone(), UnderWay { generation, target, formers, rollout });
     }
 
     /// Forgets the progress of all rollouts, so that it is read from the cluster again. Needed when another instance may have worked
-    /// there.
+    /// there. Which open namespaces wait to be closed is known only here: those that the other instance closed hold policies.
     pub(super) fn forget_rollouts(&mut self) {
         let names: Vec<Arc<str>> = self.rollouts.under_way.keys().cloned().collect();
         for name in names {
-            self.end_rollout(&name);
+            self.forget_progress(&name);
         }
     }
 
-    /// Ends the rollout of a baseline: every namespace gets the current spec.
-    pub(super) fn end_rollout(&mut self, name: &Arc<str>) {
+    fn forget_progress(&mut self, name: &Arc<str>) {
         for former in self.rollouts.under_way.remove(name).into_iter().flat_map(|u| u.formers) {
             self.targets.remove(&former.key);
         }
         self.baselines.set_behind(name, Behind::new());
+    }
+
+    /// Ends the rollout of a baseline: every namespace gets the current spec.
+    pub(super) fn end_rollout(&mut self, name: &Arc<str>) {
+        self.forget_progress(name);
+        self.baselines.set_to_close(name, BTreeSet::new());
     }
 
     /// Forgets the rollouts of a deleted baseline. A new baseline with its name starts fresh.
@@ -260,6 +281,7 @@ impl Engine {
         for (name, under_way) in &mut self.rollouts.under_way {
             under_way.rollout.forget(ns);
             self.baselines.catch_up(name, ns);
+            self.baselines.close_now(name, ns);
         }
     }
 
@@ -277,7 +299,7 @@ impl Engine {
     }
 
     fn step(&mut self, name: &Arc<str>, now: Now) {
-        let waiting = self.baselines.behind(name).map_or(0, BTreeMap::len);
+        let waiting = self.waiting_for_waves(name);
         let (Some(tracked), Some(under_way)) = (self.tracked.get(name), self.rollouts.under_way.get_mut(name)) else { return };
         // The target and all former revisions must be stored first, so that the next leader knows them.
         let is_stored = |b: &Arc<Baseline>| self.outbox.revisions.has(name, tracked, &b.revision.id);
@@ -288,8 +310,9 @@ impl Engine {
             NextStep::Wait => {}
             NextStep::Finish => {
                 info!(baseline = %name, revision = %under_way.target.revision.id, "rollout complete: the change has reached all namespaces");
+                let changed_policies = !under_way.formers.is_empty();
                 self.end_rollout(name);
-                if let Some(tracked) = self.tracked.get(name) {
+                if let Some(tracked) = self.tracked.get(name).filter(|_| changed_policies) {
                     self.outbox.revisions.settle(name, tracked);
                 }
             }
@@ -303,14 +326,19 @@ impl Engine {
         }
     }
 
+    /// How many namespaces no wave has reached.
+    fn waiting_for_waves(&self, name: &str) -> usize {
+        self.baselines.behind(name).map_or(0, BTreeMap::len) + self.baselines.to_close(name).count()
+    }
+
     fn begin_wave(&mut self, name: &Arc<str>, now: Now) {
         let Some(under_way) = self.rollouts.under_way.get_mut(name) else { return };
         let settled = under_way.formers.first().map(|settled| settled.key.clone());
-        let rank = |ns: &NamespaceName, kept: &Arc<Baseline>| {
+        let rank = |ns: &NamespaceName, kept: Option<&Arc<Baseline>>| {
             let namespace = self.observed.get(ns).and_then(|entry| entry.namespace.as_ref());
             match namespace {
                 Some(namespace) if under_way.target.is_canary(namespace) => WaveRank::Canary,
-                _ if settled.as_ref() != Some(&kept.key) => WaveRank::Left,
+                _ if kept.is_some_and(|kept| settled.as_ref() != Some(&kept.key)) => WaveRank::Left,
                 _ => WaveRank::Other,
             }
         };
@@ -320,7 +348,8 @@ impl Engine {
             let decided = entry.and_then(|e| Some(self.baselines.decide(e.namespace.as_ref()?, &e.holdings()).decision));
             matches!(decided, Some(Decision::Frozen(_)))
         };
-        let waiting = self.baselines.behind(name).into_iter().flatten().filter(|(ns, _)| !is_frozen(ns));
+        let behind = self.baselines.behind(name).into_iter().flatten().map(|(ns, kept)| (ns, Some(kept)));
+        let waiting = behind.chain(self.baselines.to_close(name).map(|ns| (ns, None))).filter(|(ns, _)| !is_frozen(ns));
         let waiting: Vec<_> = waiting.map(|(ns, kept)| (rank(ns, kept), ns.clone())).collect();
         if waiting.is_empty() {
             return under_way.rollout.postpone(now.wall);
@@ -329,13 +358,14 @@ impl Engine {
         info!(baseline = %name, wave = under_way.rollout.waves(), namespaces = wave.len(), "a wave of the rollout begins");
         for ns in wave {
             self.baselines.catch_up(name, &ns);
+            self.baselines.close_now(name, &ns);
             self.dirty.push(ns, false);
         }
     }
 
     /// Puts the progress of a rollout, and what stops it, into the status.
     pub(super) fn show_rollout(&mut self, name: &Arc<str>, now: Now) {
-        let behind = self.baselines.behind(name).map_or(0, BTreeMap::len);
+        let behind = self.waiting_for_waves(name);
         let under_way = self.rollouts.under_way.get(name);
         let status = under_way.map(|under_way| {
             let rollout = &under_way.rollout;
@@ -367,7 +397,7 @@ impl Engine {
         for (name, UnderWay { rollout, .. }) in &self.rollouts.under_way {
             counts.moved += rollout.holding();
             counts.moving += rollout.reached() - rollout.holding();
-            counts.waiting += self.baselines.behind(name).map_or(0, BTreeMap::len);
+            counts.waiting += self.waiting_for_waves(name);
             counts.paused += usize::from(rollout.paused().is_some());
         }
         counts

@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use strum::{IntoStaticStr, VariantArray};
 
-use crate::{api::Role, policy::drift::Class};
+use crate::{api::PurposeKind, policy::drift::Class};
 
 /// One thing to count.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum MetricSample {
     /// Somebody else changed a policy, and it was repaired. The duration: from seeing the change to the repair.
-    Drift(Class, Option<Role>, Duration),
+    Drift(Class, Option<PurposeKind>, Duration),
     /// A write of a policy ended.
     Repair(Outcome),
     /// A namespace got its first policies. The duration: from seeing the namespace to the end of the writes.
     Protected(Duration),
-    /// A policy of that role became contested: somebody changes it again and again.
-    Contested(Option<Role>),
+    /// A policy of that kind became contested: somebody changes it again and again.
+    Contested(Option<PurposeKind>),
 }
 
 /// The result of a policy write.

@@ -20,6 +20,7 @@ use super::{
         dns::DnsState,
         finalizers::FinalizerOwners,
         installs::Installs,
+        kubernetes_api::ApiState,
         namespaces::Observed,
         plugins::WatchedPlugins,
         readiness::{ListState, ReadinessTable, WatchedSet},
@@ -74,11 +75,15 @@ pub struct Engine {
     pub(super) unsupported_policy_kinds: Option<BTreeSet<String>>,
     pub(super) finalizer_owners: FinalizerOwners,
     pub(super) dns: DnsState,
+    pub(super) api: ApiState,
     pub(super) backends: WatchedBackends,
     pub(super) plugins: WatchedPlugins,
     pub(super) rollouts: Rollouts,
     pub(super) orphans: OrphanCounts,
     pub(super) census: NamespaceCensus,
+    /// How many namespaces a change may open without confirmation. It may also be a tenth of the closed namespaces that it concerns, if that
+    /// is more.
+    pub(super) opened_at_once: usize,
 }
 
 impl Engine {
@@ -86,6 +91,7 @@ impl Engine {
     pub fn new(operator_namespace: &str) -> Self {
         let mut readiness = ReadinessTable::default();
         readiness.settle(WatchedSet::Dns, ListState::Off);
+        readiness.settle(WatchedSet::KubernetesApi, ListState::Off);
         readiness.settle(WatchedSet::Plugins, ListState::Off);
         Self {
             observed: Observed::default(),
@@ -111,11 +117,13 @@ impl Engine {
             unsupported_policy_kinds: None,
             finalizer_owners: FinalizerOwners::default(),
             dns: DnsState::default(),
+            api: ApiState::default(),
             backends: WatchedBackends::default(),
             plugins: WatchedPlugins::default(),
             rollouts: Rollouts::default(),
             orphans: OrphanCounts::default(),
             census: NamespaceCensus::default(),
+            opened_at_once: 10,
         }
     }
 

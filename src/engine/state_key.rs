@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{
     Engine,
     clock::Now,
+    outbox::baseline_status::BaselineState,
     tests::model::{SELECTED, StateKey},
 };
 use crate::{
@@ -17,6 +18,11 @@ impl Engine {
     /// Whether there may be something to write.
     pub fn has_work(&self) -> bool {
         self.leads && !self.ready.is_empty()
+    }
+
+    /// Sets how many namespaces a change may open without confirmation.
+    pub const fn asks_from(&mut self, namespaces: usize) {
+        self.opened_at_once = namespaces - 1;
     }
 
     /// Whether a policy write is held back for some time.
@@ -46,6 +52,7 @@ impl Engine {
             self.ready.is_empty(),
             self.in_flight.is_empty(),
         ));
+        out.word(&self.tracked.values().map(BaselineState::awaits).collect::<Vec<_>>());
         out.word(&self.outbox.policies.held_back(now.instant));
         out.word(&self.outbox.policies.contests().essence(now.instant));
         if let Some(entry) = self.observed.get(ns) {

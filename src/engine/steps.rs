@@ -7,13 +7,16 @@ use super::{
     assess::{Assessment, Surroundings, assess},
     clock::Now,
     facts::entry::{ChangeOrigin, Entry},
-    jobs::cause,
+    jobs::{cause, policies_of},
     sample::MetricSample,
-    writes::Cause,
+    writes::{Cause, denied_by, is_allow, isolates_anew},
 };
 use crate::{
     api::NamespaceName,
-    policy::drift::{Drift, Fingerprint, Repair},
+    policy::{
+        drift::{Class, Drift, Fingerprint, Repair},
+        plan::Baseline,
+    },
 };
 
 /// How many namespaces one call assesses before events are handled again: about 5 ms of work.
@@ -68,8 +71,10 @@ impl Engine {
     /// waiting.
     pub fn assess_dirty(&mut self, now: Now) -> bool {
         self.note_overdue_lists(now);
+        self.note_failing_watches(now);
         let was_synced = self.is_synced();
         self.dns_due(now);
+        self.api_due(now);
         self.begin_if_synced(was_synced, now);
         self.wait_for_backends(now);
         self.wait_for_revisions(now);
@@ -86,9 +91,14 @@ impl Engine {
             self.dirty.push(ns, true);
         }
         let is_busy = !self.in_flight.is_empty() || !self.ready.is_empty();
+        let mut is_changed = false;
         for _ in 0..if is_busy { ASSESS_WHILE_BUSY } else { ASSESS_AT_ONCE } {
             let Some(ns) = self.dirty.pop() else { break };
             self.assess_namespace(&ns, now);
+            is_changed = true;
+        }
+        if is_changed && self.dirty.is_empty() {
+            self.recount_releases(now);
         }
         self.surveyed |= self.leads && self.dirty.is_empty();
         self.roll_out(now);
@@ -213,6 +223,7 @@ impl Engine {
         let waited = self.waited(name, pass.now);
         let Some(entry) = self.observed.get_mut(name) else { return };
         if drifts.is_empty() {
+            self.outbox.policies.all_succeeded(name, pass.now.instant);
             if let Some(baseline) = baseline {
                 entry.owner = Some(baseline.name.clone());
             }
@@ -239,23 +250,50 @@ impl Engine {
         }
         let is_urgent = |entry: &Entry| entry.standing == ChangeOrigin::Touched || !entry.was_ours();
         let urgent = self.observed.get(pass.name).is_some_and(is_urgent);
-        let drifts = self.writable(pass.name, std::mem::take(&mut pass.found.drifts), pass.now);
+        let baseline = pass.found.baseline.as_deref();
+        let drifts = self.writable(pass.name, baseline, std::mem::take(&mut pass.found.drifts), pass.now);
         if !drifts.is_empty() {
             self.ready.push(pass.name.clone(), urgent);
         }
     }
 
     /// The drifts that may be repaired now. Removals wait until all planned policies are there. The plan or the namespace may change
-    /// during the writes, so removals are decided after them.
-    pub(super) fn writable(&self, ns: &NamespaceName, mut drifts: Vec<Drift>, now: Now) -> Vec<Drift> {
-        let all_there = drifts.iter().all(Drift::is_removal);
-        let has_budget = self.outbox.policies.has_budget(ns, now.instant);
-        drifts.retain(|d| {
+    /// during the writes, so removals are decided after them. A default-deny of a direction that is to be open waits for nothing. While an
+    /// allow cannot be written, nothing isolates a pod anew.
+    pub(super) fn writable(
+        &self,
+        ns: &NamespaceName,
+        baseline: Option<&Baseline>,
+        mut drifts: Vec<Drift>,
+        now: Now,
+    ) -> Vec<Drift> {
+        let Some(entry) = self.observed.get(ns).filter(|_| !drifts.is_empty()) else { return vec![] };
+        let plan = baseline.zip(entry.namespace.as_ref());
+        let planned = plan.map(|(baseline, namespace)| baseline.closes(namespace)).unwrap_or_default();
+        let opens = |d: &Drift| denied_by(d).is_some_and(|role| !planned.by(role));
+        // An allow that loses a direction keeps it until the default-deny of that direction is gone: else its traffic would be closed.
+        let a_deny_goes = drifts.iter().any(opens);
+        let is_by_others = |d: &Drift| cause(entry, d) == Cause::Others;
+        let follows = |d: &Drift| a_deny_goes && is_allow(baseline, d) && d.class == Class::SpecChanged && !is_by_others(d);
+        // What isolates pods without the allow that cannot be written.
+        let is_planned = |d: &Drift| plan.is_some_and(|(b, ns)| b.planned(ns).any(|(_, policy)| policy.name == d.policy));
+        let is_alone = |d: &Drift| d.is_removal() && denied_by(d).is_none() && is_planned(d);
+        let all_there = drifts.iter().all(|d| d.is_removal() || follows(d));
+        let has_budget = self.outbox.policies.has_budget(ns, policies_of(entry, baseline), now.instant);
+        let is_due = |d: &Drift| {
             d.fix != Repair::WaitForFinalizer
-                && (all_there || !d.is_removal())
+                && !follows(d)
+                && (all_there || !d.is_removal() || opens(d) || is_alone(d))
                 && self.outbox.policies.allows(ns, &d.policy, d.class.opens() && !d.fix.concerns_finalizers(), now.instant)
                 && (has_budget || self.closes_an_opening(ns, d))
-        });
+        };
+        let an_allow_waits = drifts.iter().any(|d| is_allow(baseline, d) && !follows(d) && !is_due(d));
+        let a_deny_stays = drifts.iter().any(|d| denied_by(d).is_some() && !is_due(d));
+        let may_go = |d: &Drift| {
+            if is_alone(d) { an_allow_waits } else { denied_by(d).is_some() || !d.is_removal() || !a_deny_stays }
+        };
+        let closed = entry.was_closed();
+        drifts.retain(|d| is_due(d) && may_go(d) && !(an_allow_waits && isolates_anew(baseline, d, closed)));
         drifts
     }
 

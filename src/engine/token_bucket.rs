@@ -39,6 +39,12 @@ impl TokenBucket {
         self.left = self.left.saturating_sub_unsigned(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
+    /// The same bucket with this many more in it.
+    #[must_use]
+    pub const fn plus(self, more: i32) -> Self {
+        Self { left: self.left.saturating_add(more), ..self }
+    }
+
     /// Whether one may be sent.
     pub const fn has_some(self) -> bool {
         self.left > 0

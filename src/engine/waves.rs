@@ -1,10 +1,17 @@
 //! The state of all rollouts: which are under way, the former revisions of each, and when the next wave begins.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
-use crate::policy::{
-    plan::{Baseline, Revision},
-    rollout::RolloutProgress,
+use crate::{
+    api::NamespaceName,
+    policy::{
+        plan::{Baseline, Revision},
+        rollout::RolloutProgress,
+    },
 };
 
 /// The rollouts of all baselines.
@@ -14,6 +21,8 @@ pub struct Rollouts {
     pub under_way: BTreeMap<Arc<str>, UnderWay>,
     /// By baseline: the revision before an edit. Kept until the baseline writes policies again; its rollout then starts from there.
     pub before: BTreeMap<Arc<str>, Revision>,
+    /// The namespaces that were open right before the last change of a baseline, until it is known which rollouts follow from it.
+    pub open: BTreeSet<NamespaceName>,
     /// When the next wave begins.
     pub next: Option<Instant>,
 }
@@ -37,7 +46,7 @@ pub struct RolloutCounts {
 pub struct UnderWay {
     pub generation: Option<i64>,
     pub target: Arc<Baseline>,
-    /// The former revisions. The first is the last one that reached all namespaces; those of unfinished rollouts follow.
+    /// The former revisions; none if the rollout only closes open namespaces. The first is the last one that reached all namespaces; those of unfinished rollouts follow.
     pub formers: Vec<Arc<Baseline>>,
     pub rollout: RolloutProgress,
 }

@@ -7,10 +7,14 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::{
     api::{
-        NamespaceName,
+        NamespaceName, Purpose, Role,
+        names::DENIES,
         reason::{EventReason, Failure},
     },
-    policy::{drift::Drift, plan::Baseline},
+    policy::{
+        drift::{Drift, Repair},
+        plan::{Baseline, Closed},
+    },
 };
 
 /// Why a policy was not as planned.
@@ -42,6 +46,25 @@ pub struct Job {
     pub baseline: Option<Arc<Baseline>>,
     /// The policies to repair.
     pub tasks: Vec<Task>,
+    /// The directions in which the namespace is closed already.
+    pub closed: Closed,
+    /// The directions in which the plan closes it.
+    pub planned: Closed,
+}
+
+/// The phases of a job, in their order. The writes of a phase are sent at the same time, and those of the next one after their answers.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum WritePhase {
+    /// Default-denies of directions that are to be open. As long as they are there, what other policies let through must go on.
+    Opens,
+    /// Allows: what they let through must not be interrupted when the namespace is closed.
+    Allows,
+    /// All else that is planned.
+    Planned,
+    /// Default-denies that are no longer planned, because others of their direction are.
+    NoLongerDenied,
+    /// All else that is no longer planned.
+    NoLongerPlanned,
 }
 
 impl Job {
@@ -50,12 +73,73 @@ impl Job {
         self.baseline.as_ref().map(|baseline| &*baseline.name).unwrap_or_default()
     }
 
-    /// Puts the removals last. Returns how many tasks come before them.
+    /// Puts the tasks into the order of their phases. Returns how many tasks come before the removals that wait for others: none if nothing
+    /// is applied.
     pub fn put_in_order(&mut self) -> usize {
-        let is_removal = |task: &Task| task.drift.is_removal();
-        self.tasks.sort_by_key(is_removal);
-        self.tasks.partition_point(|task| !is_removal(task))
+        let mut tasks = std::mem::take(&mut self.tasks);
+        tasks.sort_by_key(|task| self.phase(&task.drift));
+        self.tasks = tasks;
+        if self.tasks.iter().all(|task| task.drift.is_removal()) {
+            return 0;
+        }
+        self.tasks.partition_point(|task| self.phase(&task.drift) < WritePhase::NoLongerDenied)
     }
+
+    /// Of the tasks that have no result yet: those to send next, all at the same time. `false` of a task that must not be sent, because a
+    /// write that must come first failed. The tasks must be in order.
+    pub fn next_writes(&self, results: &[Result<Wrote, WriteError>]) -> Vec<bool> {
+        let baseline = self.baseline.as_deref();
+        let left = self.tasks.get(results.len()..).unwrap_or_default();
+        let Some(next) = left.first().map(|task| self.phase(&task.drift)) else { return vec![] };
+        let has_every_allow =
+            self.tasks.iter().zip(results).all(|(task, result)| result.is_ok() || !is_allow(baseline, &task.drift));
+        let all_before = removals_may_follow(results);
+        let may_send = |task: &Task| match next {
+            WritePhase::Opens | WritePhase::Allows => true,
+            // Without its allows, nothing may isolate a pod that nothing isolates yet.
+            WritePhase::Planned => has_every_allow || !isolates_anew(baseline, &task.drift, self.closed),
+            WritePhase::NoLongerDenied | WritePhase::NoLongerPlanned => all_before,
+        };
+        left.iter().take_while(|task| self.phase(&task.drift) == next).map(may_send).collect()
+    }
+
+    fn phase(&self, drift: &Drift) -> WritePhase {
+        match denied_by(drift) {
+            Some(role) if !self.planned.by(role) => WritePhase::Opens,
+            Some(_) => WritePhase::NoLongerDenied,
+            None if drift.is_removal() => WritePhase::NoLongerPlanned,
+            None if is_allow(self.baseline.as_deref(), drift) => WritePhase::Allows,
+            None => WritePhase::Planned,
+        }
+    }
+}
+
+/// The purpose of the policy that is applied; `None` if none is applied.
+fn purpose<'a>(baseline: Option<&'a Baseline>, drift: &Drift) -> Option<&'a Purpose> {
+    let Repair::Apply { index, .. } = &drift.fix else { return None };
+    baseline?.policies.get(*index).map(|policy| &policy.purpose)
+}
+
+/// The direction of the default-deny that is removed; `None` if none is.
+pub fn denied_by(drift: &Drift) -> Option<Role> {
+    let role = DENIES.into_iter().find(|role| drift.policy.ends_with(role.suffix()));
+    role.filter(|_| drift.is_removal())
+}
+
+/// Whether an allow is applied.
+pub fn is_allow(baseline: Option<&Baseline>, drift: &Drift) -> bool {
+    matches!(purpose(baseline, drift), Some(Purpose::Allow(_)))
+}
+
+/// Whether the write applies a policy of a direction in which the namespace is not `closed`. Any policy isolates the pods that it selects,
+/// in its directions.
+pub fn isolates_anew(baseline: Option<&Baseline>, drift: &Drift, closed: Closed) -> bool {
+    let Repair::Apply { index, .. } = &drift.fix else { return false };
+    let policy = baseline.and_then(|baseline| baseline.policies.get(*index));
+    policy.is_some_and(|policy| {
+        let isolates = policy.isolates();
+        (isolates.ingress && !closed.ingress) || (isolates.egress && !closed.egress)
+    })
 }
 
 /// The result of one write without an error.
@@ -87,9 +171,9 @@ pub struct Done {
     pub results: Vec<Result<Wrote, WriteError>>,
 }
 
-/// Whether all writes before the removals were confirmed.
+/// Whether all writes before the removals were confirmed. A default-deny that a finalizer keeps goes on denying.
 pub fn removals_may_follow(results: &[Result<Wrote, WriteError>]) -> bool {
-    results.iter().all(Result::is_ok)
+    results.iter().all(|result| result.as_ref().is_ok_and(|wrote| !matches!(wrote, Wrote::Terminating)))
 }
 
 /// Why a write failed, or why its outcome is unknown.

@@ -13,7 +13,7 @@ use prometheus_client::{
 use strum::VariantArray;
 
 use super::prometheus_text::Word;
-use crate::api::reason::ConditionType;
+use crate::api::reason::{ConditionType, state};
 
 /// At most this many baselines have gauges.
 const MAX_BASELINES: usize = 100;
@@ -25,8 +25,22 @@ pub struct ConditionLabels {
     status: Word,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct ReadyLabels {
+    baseline: String,
+    reason: Word,
+}
+
+/// The status of a condition. `None` if it is unknown.
+type ShownStatus = Option<bool>;
+
 /// The conditions of a baseline, in the order of `ConditionType::VARIANTS`. `None` if the condition is absent.
-type ShownStates = [Option<bool>; ConditionType::VARIANTS.len()];
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct ShownStates {
+    conditions: [Option<ShownStatus>; ConditionType::VARIANTS.len()],
+    /// The reason of Ready.
+    ready: Option<&'static str>,
+}
 
 /// The baselines that have gauges, with the values shown, and the baselines beyond the limit.
 #[derive(Debug, Default)]
@@ -39,6 +53,7 @@ struct ShownConditions {
 #[derive(Debug, Default)]
 pub struct ConditionGauges {
     gauges: Family<ConditionLabels, Gauge>,
+    ready: Family<ReadyLabels, Gauge>,
     dropped: Counter,
     shown: Mutex<ShownConditions>,
 }
@@ -47,6 +62,11 @@ impl ConditionGauges {
     /// The gauges, to register them.
     pub fn gauges(&self) -> Family<ConditionLabels, Gauge> {
         self.gauges.clone()
+    }
+
+    /// The gauges of the reasons of Ready, to register them.
+    pub fn ready(&self) -> Family<ReadyLabels, Gauge> {
+        self.ready.clone()
     }
 
     /// The counter of baselines that got no gauges, to register it.
@@ -88,14 +108,19 @@ impl ConditionGauges {
     }
 
     fn show(&self, baseline: &str, before: &ShownStates, now: &ShownStates) {
+        let labels = |reason| ReadyLabels { baseline: baseline.into(), reason: Word(reason) };
+        if before.ready != now.ready {
+            before.ready.map(|reason| self.ready.remove(&labels(reason)));
+            now.ready.map(|reason| self.ready.get_or_create(&labels(reason)).set(1));
+        }
         for (place, kind) in ConditionType::VARIANTS.iter().enumerate() {
-            if before[place] == now[place] {
+            if before.conditions[place] == now.conditions[place] {
                 continue;
             }
             for (status, word) in [(true, "true"), (false, "false")] {
                 let labels = ConditionLabels { baseline: baseline.into(), r#type: Word(kind.into_str()), status: Word(word) };
-                if let Some(is) = now[place] {
-                    self.gauges.get_or_create(&labels).set((is == status).into());
+                if let Some(is) = now.conditions[place] {
+                    self.gauges.get_or_create(&labels).set((is == Some(status)).into());
                 } else {
                     self.gauges.remove(&labels);
                 }
@@ -104,12 +129,23 @@ impl ConditionGauges {
     }
 }
 
+/// The label of a reason that an invalid spec has.
+const INVALID_SPEC: &str = "InvalidSpec";
+
 /// The state of each known condition. Types that this version does not know are ignored.
 fn said_by(conditions: &[Condition]) -> ShownStates {
     let mut said = ShownStates::default();
     for condition in conditions {
         if let Some(place) = ConditionType::VARIANTS.iter().position(|kind| kind.into_str() == condition.type_) {
-            said[place] = Some(condition.status == "True");
+            said.conditions[place] = Some(match &*condition.status {
+                "True" => Some(true),
+                "False" => Some(false),
+                _ => None,
+            });
+        }
+        if condition.type_ == ConditionType::Ready.into_str() {
+            let known = state::OF_READY.into_iter().find(|reason| *reason == condition.reason);
+            said.ready = Some(known.unwrap_or(INVALID_SPEC));
         }
     }
     said
@@ -132,6 +168,7 @@ pub(super) mod tests {
     fn text(metrics: &ConditionGauges) -> String {
         let mut registry = Registry::default();
         registry.register("condition", "help", metrics.gauges());
+        registry.register("ready", "help", metrics.ready());
         registry.register("dropped", "help", metrics.dropped());
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
@@ -168,6 +205,24 @@ pub(super) mod tests {
             conditions(&metrics),
             [r#"baseline="a",type="ready",status="false"} 0"#, r#"baseline="a",type="ready",status="true"} 1"#]
         );
+    }
+
+    #[test]
+    fn the_reason_of_ready_has_one_series_for_each_baseline_and_an_unknown_status_is_neither_true_nor_false() {
+        let metrics = ConditionGauges::default();
+        let name = "a".into();
+        let told = |status: &str, reason: &str| {
+            let condition = Condition { reason: reason.into(), ..condition("Ready", status) };
+            metrics.set([(&name, &[condition][..])].into_iter());
+            let text = text(&metrics);
+            let ready: Vec<String> = text.lines().filter_map(|line| line.strip_prefix("ready{")).map(Into::into).collect();
+            (ready.join(" "), conditions(&metrics).iter().filter(|line| line.ends_with(" 1")).count())
+        };
+        assert_eq!(told("True", "NothingSelected"), (r#"baseline="a",reason="nothing_selected"} 1"#.into(), 1));
+        assert_eq!(told("Unknown", "WatchFailing"), (r#"baseline="a",reason="watch_failing"} 1"#.into(), 0));
+        assert_eq!(told("False", "InvalidCidr"), (r#"baseline="a",reason="invalid_spec"} 1"#.into(), 1));
+        metrics.set(std::iter::empty());
+        assert!(!text(&metrics).contains("baseline="));
     }
 
     #[test]

@@ -17,13 +17,13 @@ use super::{
     prometheus_text::{Format, Word, as_text},
 };
 use crate::{
-    api::{Role, baseline::NamespaceCounts, reason::Failure},
+    api::{PurposeKind, Role, baseline::NamespaceCounts, reason::Failure},
     cluster::{
         telemetry::{Verb, WriteOutcome},
         watch::{PLUGINS_WATCH, REVISIONS_WATCH, WATCHES},
     },
     engine::sample::{MetricSample, Outcome},
-    policy::{dns::Source, drift::Class},
+    policy::{dns::Source, drift::Class, kubernetes_api::ApiObject},
 };
 
 const PREFIX: &str = "policy_baseline";
@@ -146,6 +146,8 @@ impl Default for Metrics {
         registry.register("orphaned_policies", help, m.orphans.clone());
         let help = "1 if the condition of the baseline has this status, else 0; no series while the condition is absent";
         registry.register("condition", help, m.conditions.gauges());
+        let help = "1 for the present reason of the condition Ready; invalid_spec stands for every reason of an invalid spec";
+        registry.register("ready", help, m.conditions.ready());
         let help = "Counted once for each baseline that gets no policy_baseline_condition, because 100 others have it";
         registry.register("condition_baselines_dropped", help, m.conditions.dropped());
         let help = "Namespaces that rollouts concern, by state, added up over all baselines";
@@ -197,7 +199,7 @@ impl Metrics {
     fn start_at_zero(&self) {
         self.set_namespaces(&NamespaceCounts::default());
         self.set_rollouts([0; 3], 0);
-        let roles = || Role::VARIANTS.iter().map(Role::into_str);
+        let roles = || PurposeKind::VARIANTS.iter().map(PurposeKind::into_str);
         for class in Class::VARIANTS {
             for role in roles().chain([NO_ROLE]) {
                 drop(self.drift.get_or_create(&DriftKind { class: Word(class.into_str()), role: Word(role) }));
@@ -219,7 +221,8 @@ impl Metrics {
             }
         }
         let of_dns = Source::VARIANTS.iter().filter(|source| **source != Source::ResolvConf).map(Source::into_str);
-        for watch in WATCHES.into_iter().chain([REVISIONS_WATCH, PLUGINS_WATCH]).chain(of_dns) {
+        let of_api = ApiObject::VARIANTS.iter().map(ApiObject::into_str);
+        for watch in WATCHES.into_iter().chain([REVISIONS_WATCH, PLUGINS_WATCH]).chain(of_dns).chain(of_api) {
             drop(self.watch_restarts.get_or_create(&Watch { watch: Word(watch) }));
         }
     }
@@ -298,14 +301,14 @@ impl Metrics {
         }
     }
 
-    /// Somebody else changed a policy of this role; `None` if no plan names the policy.
-    fn drift(&self, class: Class, role: Option<Role>) {
+    /// Somebody else changed a policy of this kind; `None` if no plan names the policy.
+    fn drift(&self, class: Class, role: Option<PurposeKind>) {
         let role = Word(role.map_or(NO_ROLE, |role| role.into_str()));
         self.drift.get_or_create(&DriftKind { class: Word(class.into_str()), role }).inc();
     }
 
-    /// A policy of this role became contested; `None` if no plan names the policy.
-    fn contested(&self, role: Option<Role>) {
+    /// A policy of this kind became contested; `None` if no plan names the policy.
+    fn contested(&self, role: Option<PurposeKind>) {
         self.contested.get_or_create(&Contest { role: Word(role.map_or(NO_ROLE, |role| role.into_str())) }).inc();
     }
 
@@ -401,7 +404,7 @@ mod tests {
 The operator serves its metrics on its admin port at `/metrics`: as OpenMetrics to a client that accepts it, else in the Prometheus text format. Times are in
 seconds. This page is generated from the code.
 
-- No label names an object, with one exception: `policy_baseline_condition` names at most 100 baselines. So the number of series is limited.
+- No label names an object, with one exception: `policy_baseline_condition` and `policy_baseline_ready` name at most 100 baselines. So the number of series is limited.
 - The states of `policy_baseline_namespaces` add up to the selected namespaces. The metrics of opted out, bypassed and shadowed
   namespaces are not part of that sum.
 - A standby counts namespaces, conditions and opt-outs as the leader does. Do not add up over instances: use the instance whose `policy_baseline_leader`
@@ -414,7 +417,7 @@ seconds. This page is generated from the code.
     const VALUES_HEAD: &str = "
 ## Values of the labels
 
-- `role`: `none` means a policy that its baseline no longer plans. The operator removes such a policy, and does not count that as drift. So the series with `none`, and those
+- `role`: `allow` means any of the allows, because no label names an object. `none` means a policy that its baseline no longer plans. The operator removes such a policy, and does not count that as drift. So the series with `none`, and those
   with the class `stale`, stay at 0. The other classes are explained [here](status.md#drift-statusrecentdrift-and-events-in-the-namespace).
 - `outcome` of `policy_baseline_repairs_total`:
   - `created`: a policy was created in a namespace that is new to the operator. So a new namespace counts once for each of its policies.
@@ -543,7 +546,7 @@ seconds. This page is generated from the code.
         let metrics = Metrics::default();
         let series = |m: &Metrics| m.text(Format::OpenMetrics).lines().filter(|l| !l.starts_with('#')).count();
         let before = series(&metrics);
-        metrics.drift(Class::Missing, Some(Role::DefaultDenyEgress));
+        metrics.drift(Class::Missing, Some(PurposeKind::DefaultDenyEgress));
         metrics.drift(Class::Stale, None);
         metrics.repair(Outcome::Failed);
         metrics.write(Verb::Apply, WriteOutcome::Failed(Failure::Throttled));

@@ -5,6 +5,7 @@ pub mod dns;
 pub mod drift;
 pub mod explain;
 pub mod inventory;
+pub mod kubernetes_api;
 pub mod listing;
 pub mod netpol;
 pub mod plan;

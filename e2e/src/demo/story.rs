@@ -218,7 +218,8 @@ async fn record(stage: &Stage, page: &mut Page, baseline: &str) -> Result<()> {
     page.output(&stage.kubectl(&["get", "pb", baseline, "-o", "wide"]).await?)?;
     page.command(&format!("kubectl describe pb {baseline}"))?;
     let conditions = status.conditions.iter().map(|condition| {
-        let as_it_should = (condition.type_ == ConditionType::Ready.into_str()) == (condition.status == "True");
+        let good = [ConditionType::Ready, ConditionType::ExistingNamespacesClosed].map(|kind| kind.into_str());
+        let as_it_should = good.contains(&&*condition.type_) == (condition.status == "True");
         let tone = if as_it_should { Tone::Good } else { Tone::Notice };
         let [kind, reason, message] = [&condition.type_, &condition.reason, &condition.message].map(|text| text.as_str().into());
         [kind, Cell::new(&condition.status, tone), reason, message]

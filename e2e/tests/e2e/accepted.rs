@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 /// So many policies are applied, in a dry run.
 const POLICIES: usize = 1_000;
-/// So many specs are tried at most. About every fifth is accepted.
-const SPECS: u64 = 20_000;
+/// So many specs are tried at most. About every tenth is accepted.
+const SPECS: u64 = 40_000;
 
 /// A value of the second list, now and then, is one that somebody might type and that is wrong, or at a limit.
 struct Specs(Dice);
@@ -104,13 +104,44 @@ impl Specs {
         json!({ "namespaceSelector": { "matchLabels": { "a": self.value() } }, "podSelector": self.selector() })
     }
 
+    /// A peer of an allow. Everybody is possible too, so that the operator has something to refuse.
+    fn allow_peer(&mut self) -> Value {
+        match self.0.below(8) {
+            0 => json!({ "sameNamespace": {} }),
+            1 => json!({ "sameNamespace": { "podSelector": self.selector() } }),
+            2 => json!({ "kubernetesAPI": {} }),
+            _ => self.peer(),
+        }
+    }
+
+    fn allow(&mut self, n: usize) -> Value {
+        let name = self.one(
+            &[&format!("a{n}"), &format!("{n}-{}", "n".repeat(28))],
+            &["", "-a", "A", "default-deny-ingress", &"n".repeat(31)],
+        );
+        let mut allow = json!({ "name": name, "podSelector": self.selector(), "namespaceSelector": self.selector() });
+        allow["acknowledgeOpen"] = (self.0.below(2) == 0).into();
+        for (direction, list) in [("ingress", "from"), ("egress", "to")] {
+            let mut rule = json!({ list: self.many(2, Self::allow_peer) });
+            if self.0.below(2) == 0 {
+                rule["ports"] = self.many(2, Self::port).into();
+            }
+            if self.0.below(2) == 0 {
+                allow[direction] = json!([rule]);
+            }
+        }
+        allow
+    }
+
     fn spec(&mut self) -> Value {
+        let allows: Vec<Value> = (0..self.0.below(3)).map(|n| self.allow(n)).collect();
         let prefix = self.one(
             &["baseline-", "b-", "1-", &format!("{}-", "p".repeat(39))],
             &["", "-", "b", "B-", "b.-", "-b-", "b_-", &format!("{}-", "p".repeat(40))],
         );
         json!({
             "mode": "Enforce",
+            "allows": allows,
             "dns": { "peers": self.many(2, Self::peer), "ports": self.many(2, Self::number) },
             "monitoring": {
                 "from": [self.source()],

@@ -3,17 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::ResourceQuota;
+use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, PostParams};
-use policy_baseline::NoticeReason;
+use policy_baseline::{NoticeReason, PolicyBaselineStatus};
 use policy_baseline_e2e::{SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::scene::{
-    Plan, apply_baseline, baselines, condition, policies_of, prometheus, until_holds, until_only, until_ready, until_status,
+    Plan, apply_baseline, baseline, baselines, condition, policies_of, prometheus, until_holds, until_only, until_ready,
+    until_status,
 };
 use crate::support::{
     TEAM, Writes, a_second_later, conditions, fence_of_its_own, label, remove_baseline, stored, team, uids, versions,
@@ -180,7 +181,9 @@ async fn an_existing_namespace_is_only_reported_until_the_spec_says_enforce() {
 
     let status = until_status(&world, "platform", "one is reported", |status| status.namespaces.reported == 1).await;
     assert_eq!((status.namespaces.selected, status.namespaces.protected), (1, 0));
-    assert_eq!(conditions(&status), "Ready=True Protected, Reconciling=False Settled, Stalled=False Valid");
+    assert_eq!(conditions(&status), "Ready=True ExistingNamespacesOnlyReported, Reconciling=False Settled, Stalled=False Valid");
+    let existing = condition(&status, "ExistingNamespacesClosed");
+    assert_eq!((&*existing.status, &*existing.reason), ("False", "ExistingNamespacesOnlyReported"));
     let [notice] = &status.notices[..] else { panic!("{:?}", status.notices) };
     assert_eq!((notice.namespace.as_str(), notice.reason), (old.as_str(), NoticeReason::ExistingNamespace));
     assert_eq!(status.violations, vec![]);
@@ -201,6 +204,48 @@ async fn an_existing_namespace_is_only_reported_until_the_spec_says_enforce() {
     until_holds(&world, &old, &plan).await;
     let status = until_status(&world, "platform", "two are protected", |status| status.namespaces.protected == 2).await;
     assert_eq!((status.namespaces.selected, status.namespaces.reported, status.notices), (2, 0, vec![]));
+    assert_eq!(versions(&stored(&world, &new).await), versions(&before));
+}
+
+/// A namespace, a baseline and another namespace, all of the same second.
+async fn within_a_second(world: &World) -> (String, String, String) {
+    for attempt in 0..20 {
+        let name = format!("platform-{attempt}");
+        a_second_later(world).await;
+        let old = world.namespace("old", &[(TEAM, &name)]).await.unwrap();
+        // `apply_baseline` would wait for the next second.
+        world.apply_yaml(&baseline(&name, &json!({ "namespaceSelector": team(&name) }))).await.unwrap();
+        let new = world.namespace("new", &[(TEAM, &name)]).await.unwrap();
+        let namespaces: Api<Namespace> = Api::all(world.admin());
+        let mut created = vec![baselines(world).get(&name).await.unwrap().creation_timestamp()];
+        for ns in [&old, &new] {
+            created.push(namespaces.get(ns).await.unwrap().creation_timestamp());
+        }
+        created.dedup();
+        if created.len() == 1 {
+            return (old, name, new);
+        }
+        remove_baseline(world, &name).await;
+    }
+    panic!("three objects take longer than a second");
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_older_than_the_baseline_by_less_than_a_second_is_only_reported() {
+    let mut world = World::new().await.unwrap();
+    world.start_operator().await.unwrap();
+    let (old, platform, new) = within_a_second(&world).await;
+    let before = until_holds(&world, &new, &Plan::of(&platform)).await;
+    let both = |status: &PolicyBaselineStatus| (status.namespaces.reported, status.namespaces.protected) == (1, 1);
+    let status = until_status(&world, &platform, "one is reported, one is protected", both).await;
+    assert_eq!(status.notices.iter().map(|notice| notice.namespace.as_str()).collect::<Vec<_>>(), [&*old]);
+    assert_eq!(world.policies(&old).await.unwrap(), []);
+
+    // After a restart, the policies show which of the two is protected.
+    world.restart_operator().await.unwrap();
+    fence_of_its_own(&world).await;
+    until_status(&world, &platform, "as before", both).await;
+    assert_eq!(world.policies(&old).await.unwrap(), []);
     assert_eq!(versions(&stored(&world, &new).await), versions(&before));
 }
 
@@ -367,17 +412,15 @@ async fn kubectl_waits_for_a_baseline_and_shows_it_in_a_row() {
     };
     for resource in ["pb", "policybaseline", "policybaselines.policybaseline.io", "policies"] {
         let rows = rows(&["get", resource]);
-        assert_eq!(rows[0], "NAME MODE SELECTED PROTECTED READY AGE", "{resource}");
+        assert_eq!(rows[0], "NAME MODE SELECTED PROTECTED REPORTED DRIFTED READY REASON AGE", "{resource}");
         let (row, age) = rows[1].rsplit_once(' ').unwrap();
-        assert!(
-            row == "platform Enforce 2 1 True" || row == "policybaseline.policybaseline.io/platform Enforce 2 1 True",
-            "{row}"
-        );
+        let columns = "platform Enforce 2 1 1 0 True ExistingNamespacesOnlyReported";
+        assert!(row == columns || row == format!("policybaseline.policybaseline.io/{columns}"), "{row}");
         assert!(age.ends_with('s'), "{age}");
     }
     let wide = rows(&["get", "pb", "-o", "wide"]);
-    assert_eq!(wide[0], "NAME MODE SELECTED PROTECTED READY AGE REASON");
-    assert!(wide[1].ends_with(" Protected"), "{}", wide[1]);
+    assert_eq!(wide[0], "NAME MODE SELECTED PROTECTED REPORTED DRIFTED READY REASON AGE MESSAGE");
+    assert!(wide[1].contains("s 1 of 2 selected namespaces have their policies; 1 existing namespaces are only"), "{}", wide[1]);
 
     // Reads the status as it is stored, not through our own types.
     let object = baselines(&world).get("platform").await.unwrap();

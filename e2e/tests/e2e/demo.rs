@@ -153,7 +153,7 @@ fn assert_promises(page: &[String]) {
     assert!(uid[36..].starts_with(", unchanged"), "{uid}");
     next("Warning DriftRepaired baseline-default-deny-ingress Missing: ");
     next("Warning DriftRepaired baseline-default-deny-egress SpecChanged: ");
-    next("default Enforce 4 4 True ");
+    next("default Enforce 4 4 0 0 True Protected ");
     next("Ready True Protected");
     next("Stalled False");
     next("payments/baseline-default-deny-egress SpecChanged kubectl-patch");

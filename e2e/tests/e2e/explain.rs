@@ -217,6 +217,8 @@ async fn whoever_may_not_read_everything_is_told_what_may_be_false() {
     let world = World::new().await.unwrap();
     world.discard();
     apply_baseline(&world, "platform", &json!({ "rollout": {} })).await;
+    // So that the namespace is newer.
+    a_second_later(&world).await;
     let ns = world.namespace("explained", &[]).await.unwrap();
     let rule =
         |group: &str, resources: Value| json!({ "apiGroups": [group], "resources": resources, "verbs": ["list", "watch"] });

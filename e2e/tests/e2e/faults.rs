@@ -20,7 +20,7 @@ use crate::scene::{
     CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, client_of, condition, delete_baseline, merge, policies_of,
     until_ready, until_status,
 };
-use crate::support::{label, until_no_baseline};
+use crate::support::{a_second_later, label, until_no_baseline};
 
 pub const PLATFORM: &str = "platform";
 const SENTINEL: &str = "sentinel";
@@ -34,6 +34,8 @@ pub async fn behind_a_proxy() -> Option<(World, Proxy)> {
     let proxy = Proxy::start(world.plane()).unwrap();
     world.send_operator_by(&proxy).await.unwrap();
     apply_baseline(&world, PLATFORM, &json!({})).await;
+    // So that the namespaces of the test are newer.
+    a_second_later(&world).await;
     Some((world, proxy))
 }
 

@@ -12,7 +12,7 @@ use kube::{Client, ResourceExt};
 use policy_baseline::PolicyBaselineStatus;
 use policy_baseline_e2e::{AuditEntry, AuditMark, TEST_LABEL, TIMEOUT, World};
 
-use crate::scene::{Plan, condition, policies_of, until_holds, until_status};
+use crate::scene::{Plan, condition, policies_of, tells_a_state, until_holds, until_status};
 use crate::support::stored;
 
 /// How late a write that was already decided may arrive, if no lease term limits it.
@@ -312,7 +312,8 @@ pub async fn check_rest(
         until_status(world, name, &format!("{count} are protected"), settled).await;
     }
     let audit = world.audit().unwrap();
-    let others = |mark| writes(mark).into_iter().map(|written| written.entry).filter(|entry| entry.resource != "leases");
+    let is_told = |entry: &AuditEntry| entry.resource != "leases" && !tells_a_state(entry);
+    let others = |mark| writes(mark).into_iter().map(|written| written.entry).filter(is_told);
     let renewals = |mark| writes(mark).iter().filter(|written| written.entry.resource == "leases").count();
     // The last statuses and events are written after the last repairs.
     let mut mark = audit.mark();

@@ -22,7 +22,7 @@ use crate::support::took;
 
 /// The resources of which the operator reads a first list, and which it watches then. It lists the DaemonSets of network plugins from time to
 /// time, and watches none of them.
-const READ: [&str; 10] = [
+const READ: [&str; 11] = [
     "apiservices",
     "baselineoptouts",
     "controllerrevisions",
@@ -32,11 +32,14 @@ const READ: [&str; 10] = [
     "namespaces",
     "networkpolicies",
     "policybaselines",
+    "services",
     "validatingwebhookconfigurations",
 ];
 
-/// The resources that it reads in single namespaces to find the DNS.
-const READ_OF_DNS: [(&str, &str); 6] = [
+/// The resources that it reads in single namespaces to find the DNS and the API server.
+const READ_OF_DNS: [(&str, &str); 8] = [
+    ("default", "endpointslices"),
+    ("default", "services"),
     ("kube-system", "daemonsets"),
     ("kube-system", "endpointslices"),
     ("kube-system", "pods"),

@@ -47,10 +47,11 @@ async fn egress_of_monitoring_pods_is_open_or_closed_but_for_scraping_as_the_bas
     assert!(stored(&world, &unselected).await.is_empty());
     let ports = json!([{ "port": 9090, "protocol": "TCP" }]);
     let exposing = json!({ "matchLabels": { "monitoring.io/expose-metrics": "true" } });
+    let dns = spec_of(&world, &team, DENY_EGRESS).await["egress"][0].clone();
     for (policy, app) in [(SOURCE, "prometheus"), (SECOND, "vmagent")] {
         let out = json!({
             "podSelector": { "matchLabels": { "app": app } }, "policyTypes": ["Egress"],
-            "egress": [{ "to": [{ "namespaceSelector": {}, "podSelector": exposing }], "ports": ports }],
+            "egress": [dns, { "to": [{ "namespaceSelector": {}, "podSelector": exposing }], "ports": ports }],
         });
         assert_eq!(spec_of(&world, &monitoring, policy).await, out);
     }

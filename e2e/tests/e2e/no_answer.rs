@@ -85,6 +85,8 @@ async fn an_operator_that_is_cut_off_names_the_address_and_its_own_network_polic
         return;
     }
     apply_baseline(&world, PLATFORM, &json!({})).await;
+    // So that the namespace is newer.
+    crate::support::a_second_later(&world).await;
     let (path, server) = kubeconfig(&world, "in-a-pod", |_| ()).await;
     let in_a_pod = [("KUBERNETES_SERVICE_HOST", "10.96.0.1")];
     let operator = Operator::start(world.plane(), &path, &["--lease-duration=3s"], &in_a_pod).unwrap();

@@ -14,6 +14,8 @@ use crate::scene::{apply_baseline, condition, until_ready};
 async fn what_no_operator_has_processed_is_neither_ready_nor_in_force_and_says_so() {
     let mut world = World::new().await.unwrap();
     apply_baseline(&world, "platform", &json!({})).await;
+    // So that the namespace is newer.
+    crate::support::a_second_later(&world).await;
     let ns = world.namespace("waits", &[]).await.unwrap();
     create(&world, &ns, &opt_out("partner", &["DefaultDenyEgress"], seconds_from_now(600))).await;
 

@@ -368,7 +368,15 @@ async fn what_kubectl_is_told_of_a_mistake_in_an_opt_out() {
         (with("approvedBy", json!("\u{202e}nimda")), "spec.approvedBy: Invalid value"),
         (with("approvedBy", json!("\u{3164}")), "write one line without control characters and invisible ones"),
         (with("ticket", json!("\u{1b}[31mSEC-7")), "spec.ticket: Invalid value"),
-        (with("expiresAt", json!("tomorrow")), "spec.expiresAt: Invalid value"),
+        (
+            with("expiresAt", json!("14d")),
+            r#"spec.expiresAt: Invalid value: "14d": write a time of the calendar with its zone, as in 2026-03-01T00:00:00Z; a duration such as 14d is none"#,
+        ),
+        (with("expiresAt", json!("tomorrow")), "as in 2026-03-01T00:00:00Z"),
+        (with("expiresAt", json!("2027-03-01")), "as in 2026-03-01T00:00:00Z"),
+        (with("expiresAt", json!("2027-03-01T00:00:00")), "as in 2026-03-01T00:00:00Z"),
+        (with("expiresAt", json!("2027-02-29T00:00:00Z")), "as in 2026-03-01T00:00:00Z"),
+        (with("expiresAt", json!(1_800_000_000)), "spec.expiresAt: Invalid value"),
         (with("approvedBy", json!("x".repeat(129))), "spec.approvedBy: Too long"),
         (with("ticket", json!("x".repeat(257))), "spec.ticket: Too long"),
         (without("policies"), "spec.policies: Required value"),
@@ -434,6 +442,8 @@ async fn nothing_is_decided_while_opt_outs_exist_and_may_not_be_listed() {
     old.rules.as_mut().unwrap().retain(|rule| !rule.resources.iter().flatten().any(|of| of.starts_with("baselineoptouts")));
     role.replace("policy-baseline", &PostParams::default(), &old).await.unwrap();
     apply_baseline(&world, PLATFORM, &json!({})).await;
+    // So that the namespace is newer.
+    a_second_later(&world).await;
     let ns = world.namespace("team", &[]).await.unwrap();
     create(&world, &ns, &opt_out("partner", &[EGRESS], seconds_from_now(600))).await;
     world.start_operator().await.unwrap();
@@ -504,6 +514,8 @@ async fn an_older_crd_that_refuses_the_status_is_told_once_and_policies_go_and_c
     let patch = Patch::Merge(json!({ "spec": { "versions": crd["spec"]["versions"] } }));
     crds.patch(CRD, &PatchParams::default(), &patch).await.unwrap();
     apply_baseline(&world, PLATFORM, &json!({})).await;
+    // So that the namespace is newer.
+    a_second_later(&world).await;
     let ns = world.namespace("team", &[]).await.unwrap();
     create(&world, &ns, &opt_out("probe", &[EGRESS], seconds_from_now(-5))).await;
     let is_served = async || {

@@ -41,7 +41,7 @@ async fn until_told(world: &World, status: &str, reason: &str) -> Condition {
     let kind = "EnforcementUnknown";
     let is_told = |all: &PolicyBaselineStatus| {
         let told = condition(all, kind);
-        told.status == status && told.reason == reason && condition(all, "Ready").reason == "Protected"
+        told.status == status && told.reason == reason && condition(all, "Ready").status == "True"
     };
     condition(&until_status(world, PLATFORM, &format!("{kind}={status} {reason}"), is_told).await, kind)
 }

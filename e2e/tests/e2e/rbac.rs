@@ -1,4 +1,5 @@
 //! The operator's permissions, according to the API server: all that it needs, and nothing more.
+//! One file: each rule of the roles has its test here.
 
 use std::collections::BTreeSet;
 
@@ -114,8 +115,8 @@ async fn the_operator_may_do_what_is_shipped_and_nothing_beside() {
     let nobody = client_of(&world.plane().service_account_kubeconfig(&ns, "nobody").await.unwrap()).await;
     let operator = operator(&world).await;
 
-    // In the operator's own namespace and in kube-system its Roles count too. Elsewhere only its ClusterRole counts.
-    for namespace in [SYSTEM_NAMESPACE, "kube-system", ns.as_str()] {
+    // In the operator's own namespace, in kube-system and in default its Roles count too. Elsewhere only its ClusterRole counts.
+    for namespace in [SYSTEM_NAMESPACE, "kube-system", "default", ns.as_str()] {
         let holds_here = |role: &(Option<String>, _)| role.0.as_deref().is_none_or(|of| of == namespace);
         let shipped = permissions(shipped_roles().into_iter().filter(holds_here).flat_map(|(_, rules)| rules));
         let anybody = granted(&nobody, namespace).await;
@@ -140,6 +141,7 @@ async fn the_operator_may_do_all_that_it_needs() {
         ("admissionregistration.k8s.io", "validatingwebhookconfigurations", &["list", "watch"]),
         ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", &["list", "watch"]),
         ("apiregistration.k8s.io", "apiservices", &["list", "watch"]),
+        ("", "services", &["list", "watch"]),
         ("policybaseline.io", "policybaselines", &["list", "watch", "patch"]),
         ("policybaseline.io", "policybaselines/status", &["patch"]),
         ("policybaseline.io", "baselineoptouts", &["list", "watch", "patch"]),
@@ -201,9 +203,6 @@ async fn the_operator_may_read_where_it_looks_for_dns_and_nowhere_else() {
         for (what, name, namespace) in [
             (daemon_sets, None, "kube-system"),
             (daemon_sets, Some("kube-proxy"), "kube-system"),
-            (services, None, "openshift-dns"),
-            (services, Some("kubernetes"), "default"),
-            (services, None, ""),
             (slices, None, ""),
             (slices, None, "openshift-dns"),
             (slices, None, SYSTEM_NAMESPACE),
@@ -218,6 +217,24 @@ async fn the_operator_may_read_where_it_looks_for_dns_and_nowhere_else() {
     for verb in ["get", "create", "update", "patch", "delete"] {
         for what in [services, slices, pods, daemon_sets] {
             assert!(!may(&operator, verb, what, None, "kube-system").await, "{verb} {what:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_operator_may_read_the_two_objects_that_name_the_api_server_and_no_others_beside_them() {
+    let world = World::new().await.unwrap();
+    let operator = operator(&world).await;
+    for what in [("", "services"), ("discovery.k8s.io", "endpointslices")] {
+        for verb in ["list", "watch"] {
+            let allowed = async || may(&operator, verb, what, Some("kubernetes"), "default").await;
+            world.eventually(&format!("it may {verb} {what:?} kubernetes in default"), TIMEOUT, allowed).await.unwrap();
+            for (name, namespace) in [(None, "default"), (Some("web"), "default"), (Some("kubernetes"), SYSTEM_NAMESPACE)] {
+                assert!(!may(&operator, verb, what, name, namespace).await, "{verb} {what:?} {name:?} in {namespace}");
+            }
+        }
+        for verb in ["get", "create", "update", "patch", "delete"] {
+            assert!(!may(&operator, verb, what, Some("kubernetes"), "default").await, "{verb} {what:?}");
         }
     }
 }

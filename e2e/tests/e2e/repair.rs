@@ -397,6 +397,8 @@ async fn a_baseline_that_is_edited_again_and_again_is_nobodys_drift() {
 async fn a_planned_name_that_is_taken_is_adopted_in_place() {
     let mut world = World::new().await.unwrap();
     apply_baseline(&world, PLATFORM, &json!({})).await;
+    // So that the namespace is newer.
+    crate::support::a_second_later(&world).await;
     let ns = world.namespace("team", &[]).await.unwrap();
     let tenant = tenant(&world, &[&ns]).await;
     let policies = policies_of(&tenant, &ns);

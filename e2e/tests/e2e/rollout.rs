@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 
 use crate::scene::{
     DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, condition, delete_baseline, fence, merge, policies_of, until_holds,
-    until_ready, until_status, writes_since,
+    until_only, until_ready, until_status, writes_since,
 };
+use crate::support::{a_second_later, until_no_baseline};
 
 const PLATFORM: &str = "platform";
 /// The labels that select the namespaces of a baseline, and its canaries.
@@ -119,6 +120,64 @@ async fn a_change_goes_out_in_waves_the_canaries_first_and_the_interval_between_
     // The stored revisions are deleted with the baseline.
     delete_baseline(&world, PLATFORM).await;
     until_stored(&world, PLATFORM, 0).await;
+}
+
+#[tokio::test]
+async fn what_closes_existing_namespaces_goes_out_in_waves_the_canaries_first_and_a_new_namespace_never_waits() {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let mut world = World::new().await.unwrap();
+    world.start_operator().await.unwrap();
+    let mut names = Vec::new();
+    for (prefix, labels) in [("z", &[(OF, PLATFORM), (CANARY, "yes")][..]), ("a", &[(OF, PLATFORM)]), ("b", &[(OF, PLATFORM)])] {
+        names.push(world.namespace(prefix, labels).await.unwrap());
+    }
+    a_second_later(&world).await;
+    let rollout = json!({
+        "maxNamespacesPerWave": 1, "interval": "3s", "canarySelector": { "matchLabels": { CANARY: "yes" } },
+    });
+    let with = |more: Value| {
+        let mut edited = spec(5301, &rollout);
+        edited.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        edited
+    };
+    // From Report to Enforce, and from Audit to Enforce: the second time, the namespaces are open again.
+    for (before, after) in [
+        (json!({}), json!({ "existingNamespaces": "Enforce" })),
+        (json!({ "mode": "Audit", "existingNamespaces": "Enforce" }), json!({ "existingNamespaces": "Enforce" })),
+    ] {
+        apply_baseline(&world, PLATFORM, &with(before)).await;
+        until_ready(&world, PLATFORM).await;
+        for ns in &names {
+            until_only(&world, ns, &[]).await;
+        }
+        let mark = world.audit().unwrap().mark();
+        apply_baseline(&world, PLATFORM, &with(after)).await;
+        let status = until_reason(&world, "RollingOut").await;
+        // The second time with the one that was new the first time.
+        assert!(status.rollout.as_ref().unwrap().total >= 3, "{:?}", status.rollout);
+        let new = world.namespace("new", &[(OF, PLATFORM)]).await.unwrap();
+        until_holds(&world, &new, &plan(5301)).await;
+        for ns in &names {
+            until_holds(&world, ns, &plan(5301)).await;
+        }
+        until_ready(&world, PLATFORM).await;
+        let order: Vec<(Timestamp, String)> =
+            first_writes(&world, mark).into_iter().filter(|(_, ns)| names.contains(ns)).collect();
+        assert_eq!(order.iter().map(|(_, ns)| ns.as_str()).collect::<Vec<_>>(), names, "the canary, then by name");
+        for two in order.windows(2) {
+            let between = two[1].0.duration_since(two[0].0).as_millis();
+            assert!(between >= 3000, "{between} ms between two waves");
+        }
+        // The baseline goes, and its policies with it: the namespaces are open again.
+        let policies = json!({ "deletionPolicy": "Delete", "existingNamespaces": "Enforce" });
+        apply_baseline(&world, PLATFORM, &with(policies)).await;
+        until_ready(&world, PLATFORM).await;
+        delete_baseline(&world, PLATFORM).await;
+        until_no_baseline(&world, PLATFORM).await;
+        a_second_later(&world).await;
+    }
 }
 
 #[tokio::test]

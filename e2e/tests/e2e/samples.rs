@@ -30,7 +30,7 @@ async fn every_sample_is_accepted_without_a_warning_and_becomes_ready() {
     world.start_operator().await.unwrap();
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/samples");
     let mut names = Vec::new();
-    for file in std::fs::read_dir(&samples).unwrap().map(|f| f.unwrap().path()) {
+    for file in std::fs::read_dir(&samples).unwrap().map(|f| f.unwrap().path()).filter(|path| path.is_file()) {
         let applied = world.plane().kubectl().args(["apply", "--server-side", "-f"]).arg(&file).output().unwrap();
         let said = String::from_utf8_lossy(&applied.stderr).into_owned();
         assert!(applied.status.success() && said.is_empty(), "{}: {said}", file.display());

@@ -157,7 +157,7 @@ async fn the_highest_priority_wins_then_the_first_name_in_byte_order() {
     let shadowed = async |name: &str| {
         let status = until_status(&world, name, "one is shadowed", |status| status.namespaces.shadowed == 1).await;
         assert_eq!((status.namespaces.selected, status.violations.len()), (0, 0), "{name}");
-        for (kind, reason) in [("Ready", "Protected"), ("Reconciling", "Settled"), ("Stalled", "Valid")] {
+        for (kind, reason) in [("Ready", "PriorityTied"), ("Reconciling", "Settled"), ("Stalled", "Valid")] {
             assert_eq!(condition(&status, kind).reason, reason, "{name}");
         }
     };

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use policy_baseline::PolicyBaselineStatus;
 use policy_baseline_e2e::{TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
@@ -36,15 +36,20 @@ async fn until_stalled(world: &World, name: &str, reason: &str) -> PolicyBaselin
     status
 }
 
-/// Lets the API server accept any mode, as a CRD of a later version might.
-async fn accept_any_mode(world: &World) {
+/// Removes a rule from the schema of a field of the spec, or of the spec itself.
+async fn without_rule(world: &World, field: &str, rule: &str) {
     let crds: Api<CustomResourceDefinition> = Api::all(world.admin());
     let name = "policybaselines.policybaseline.io";
     let mut crd = serde_json::to_value(crds.get(name).await.unwrap()).unwrap();
-    let mode = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/mode").unwrap();
-    assert!(mode.as_object_mut().unwrap().remove("enum").is_some());
+    let schema = crd.pointer_mut(&format!("/spec/versions/0/schema/openAPIV3Schema/properties/spec{field}")).unwrap();
+    assert!(schema.as_object_mut().unwrap().remove(rule).is_some());
     let patch = Patch::Merge(json!({ "spec": { "versions": crd["spec"]["versions"] } }));
     crds.patch(name, &PatchParams::default(), &patch).await.unwrap();
+}
+
+/// Lets the API server accept any mode, as a CRD of a later version might.
+async fn accept_any_mode(world: &World) {
+    without_rule(world, "/properties/mode", "enum").await;
 }
 
 async fn version_of(world: &World, baseline: &str) -> String {
@@ -79,6 +84,37 @@ async fn i7_a_baseline_that_does_not_decode_is_stalled_and_delays_no_other() {
     let status = until_ready(&world, BROKEN).await;
     assert_eq!(condition(&status, "Stalled").status, "False");
     fence(&world, &Plan::of(BROKEN), &[]).await;
+}
+
+#[tokio::test]
+async fn a_baseline_that_is_stored_without_a_mode_is_stalled_with_one_sentence_and_writes_nothing() {
+    if skipped_without_audit_log() {
+        return;
+    }
+    let mut world = World::new().await.unwrap();
+    world.discard();
+    without_rule(&world, "", "required").await;
+    apply_baseline(&world, GOOD, &json!({ "namespaceSelector": { "matchLabels": { "fence": "yes" } } })).await;
+    world.start_operator().await.unwrap();
+    // As by a client that does not validate: the API server drops the field that it does not know.
+    let typo = json!({
+        "apiVersion": "policybaseline.io/v1alpha1", "kind": "PolicyBaseline", "metadata": { "name": BROKEN },
+        "spec": { "mod": "Audit", "namespaceSelector": selector() },
+    });
+    let typo = serde_json::from_value(typo).unwrap();
+    let create = async || match baselines(&world).create(&PostParams::default(), &typo).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(true),
+        created => created.map(|_| true),
+    };
+    world.eventually("the API server accepts a spec without a mode", TIMEOUT, create).await.unwrap();
+    let message = condition(&until_stalled(&world, BROKEN, "MissingMode").await, "Stalled").message;
+    assert_eq!(message, "spec.mode is missing, so nothing is written or removed: write mode: Enforce or mode: Audit");
+
+    let ns = world.namespace("open", &[TEAM]).await.unwrap();
+    fence(&world, &Plan::of(GOOD), &[("fence", "yes")]).await;
+    until_only(&world, &ns, &[]).await;
+    apply_baseline(&world, BROKEN, &json!({ "namespaceSelector": selector() })).await;
+    until_holds(&world, &ns, &Plan::of(BROKEN)).await;
 }
 
 #[tokio::test]

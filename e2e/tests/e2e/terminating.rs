@@ -13,10 +13,10 @@ use crate::admin_port::metrics_of;
 use crate::explain::explained_as_open;
 use crate::repair::{PLATFORM, enforcing};
 use crate::scene::{
-    DENY_EGRESS, DENY_INGRESS, Plan, condition, events, merge, policies_of, tenant, until_holds, until_only, until_ready,
-    until_status, until_status_within,
+    DENY_EGRESS, DENY_INGRESS, Plan, condition, events, merge, policies_of, server_time, tenant, until_holds, until_only,
+    until_ready, until_status, until_status_within,
 };
-use crate::support::{Writes, fence_of_its_own, label, namespaces, server_time, until_gone};
+use crate::support::{Writes, fence_of_its_own, label, namespaces, until_gone};
 
 const LOST: &str = "MissingWhileTerminating";
 

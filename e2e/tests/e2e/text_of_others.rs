@@ -64,6 +64,8 @@ async fn i13_a_field_manager_that_hides_something_is_refused_or_shown_by_its_cod
 async fn i13_what_an_adopted_policy_held_is_shown_in_one_line_too() {
     let mut world = World::new().await.unwrap();
     apply_baseline(&world, PLATFORM, &json!({})).await;
+    // So that the namespace is newer.
+    crate::support::a_second_later(&world).await;
     let ns = world.namespace("team", &[]).await.unwrap();
     let tenant = tenant(&world, &[&ns]).await;
     let hostile = "\u{1b}[2Jfine\r\nReady=True\u{202e}\u{200b}";

@@ -31,6 +31,8 @@ const RULE: &str =
 async fn prepared(case: &str) -> (World, String) {
     let world = World::new().await.unwrap();
     apply_baseline(&world, PLATFORM, &json!({})).await;
+    // So that the namespace is newer.
+    crate::support::a_second_later(&world).await;
     let namespace = world.namespace(case, &[(CASE, case)]).await.unwrap();
     (world, namespace)
 }

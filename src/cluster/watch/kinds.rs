@@ -15,12 +15,13 @@ use tracing::{debug, info, warn};
 
 use super::{
     backoff::WatchBackoff,
+    services::only_new_names,
     stream::{Watching, watch_dynamic},
 };
 use crate::{
     api::{
         SlimNamespace, SlimPolicy,
-        backends::{Caller, SlimApiService, SlimCrd, SlimMutating, SlimValidating},
+        backends::{Caller, ExistingService, SlimApiService, SlimCrd, SlimMutating, SlimValidating},
         names::{LABEL_BASELINE, LABEL_MANAGED_BY, MANAGER},
     },
     cluster::{error::ApiProblem, telemetry::Telemetry},
@@ -55,11 +56,14 @@ pub fn everything(
     // CRDs are large. They are deserialised directly into the few fields that are kept. After a refusal only a list proves which exist.
     let crds = Watching { lists_after_refusal: true, ..watching::<SlimCrd>(client, all().page_size(LARGE_PAGE)) };
     let crds = callers(crds.events().boxed(), caller(SlimCrd::KIND));
+    // A typed watch, because only that transfers nothing but metadata.
+    let existing = Watching { lists_after_refusal: true, ..watching::<ExistingService>(client, all()) };
+    let existing = only_new_names(callers(existing.events().boxed(), caller(ExistingService::KIND)));
     let own = all().labels(&format!("{LABEL_MANAGED_BY}={MANAGER},{LABEL_BASELINE}"));
     let revisions = watch_dynamic::<ControllerRevision>(client, Some(own_namespace), own);
     let revisions = changes(revisions, problem(WatchedSet::Revisions), Box::new, Event::Revision);
     // This polls only the streams that are ready, not all streams for each event.
-    stream::select_all([namespaces, policies, baselines, opt_outs, revisions, validating, mutating, services, crds])
+    stream::select_all([namespaces, policies, baselines, opt_outs, revisions, validating, mutating, services, crds, existing])
 }
 
 /// The number of CRDs in a page, when a list comes in pages.
@@ -326,6 +330,23 @@ mod tests {
             );
             answering.abort();
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_services_nothing_but_metadata_is_transferred() {
+        let (service, mut server) = mock::pair::<Request<Body>, Response<Body>>();
+        let mut seen = everything(&Client::new(service, "default"), "own", &quiet()).boxed();
+        let watching = tokio::spawn(async move { while seen.next().await.is_some() {} });
+        let mut silent = Vec::new();
+        let accepts = loop {
+            let (request, respond) = server.next_request().await.unwrap();
+            if request.uri().path().ends_with("/services") {
+                break request.headers()["accept"].to_str().unwrap().to_owned();
+            }
+            silent.push(respond);
+        };
+        assert!(accepts.contains("as=PartialObjectMetadata"), "{accepts}");
+        watching.abort();
     }
 
     #[test]

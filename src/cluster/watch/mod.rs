@@ -4,7 +4,9 @@ mod backoff;
 mod dns;
 mod installs;
 mod kinds;
+mod kubernetes_api;
 mod plugins;
+mod services;
 pub mod stream;
 
 use std::{path::PathBuf, sync::Arc};
@@ -29,11 +31,12 @@ pub fn everything_to_decide(
     let kinds = kinds::everything(watches, own_namespace, telemetry);
     let installs = installs::everything(watches, requests, own_namespace, telemetry);
     let dns = dns::everything(watches, resolv_conf, telemetry);
-    select(select(kinds, installs), dns)
+    let api = kubernetes_api::everything(watches, telemetry);
+    select(select(kinds, installs), select(dns, api))
 }
 
 /// The watches that every decision waits for: for the first five without a limit, for the others only for some time.
-pub const WATCHES: [&str; 9] = [
+pub const WATCHES: [&str; 10] = [
     WatchedSet::Namespaces.as_str(),
     WatchedSet::Policies.as_str(),
     WatchedSet::Baselines.as_str(),
@@ -43,6 +46,7 @@ pub const WATCHES: [&str; 9] = [
     ConfigurationKind::Mutating.resource(),
     ConfigurationKind::ApiService.resource(),
     ConfigurationKind::Crd.resource(),
+    ConfigurationKind::Service.resource(),
 ];
 
 /// The watch for which only baselines with a rollout wait.

@@ -2,7 +2,8 @@
 //! kept. A namespace that an object names need not exist.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Instant,
 };
@@ -24,6 +25,17 @@ type ServiceCall = (ConfigurationKind, Arc<str>, String);
 pub struct Backends {
     services: BTreeMap<(ConfigurationKind, Arc<str>), Vec<ServiceName>>,
     calls: BTreeMap<String, BTreeSet<ServiceCall>>,
+    /// The Services that exist, as hashes of their names: a cluster can have many. `None` until they are listed; until then, each that is
+    /// named counts as existing.
+    existing: Option<HashSet<u64>>,
+    /// What is known of the Services may be old, so each that is named counts as existing.
+    are_services_old: bool,
+}
+
+fn hash(service: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    service.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The same, with the state of the watches.
@@ -75,18 +87,50 @@ impl Backends {
         changed
     }
 
+    /// A Service exists, or is gone. Returns its namespace if `words` may have changed there.
+    pub fn service_seen(&mut self, service: &str, exists: bool) -> BTreeSet<String> {
+        let Some(existing) = &mut self.existing else { return BTreeSet::new() };
+        let is_news = if exists { existing.insert(hash(service)) } else { existing.remove(&hash(service)) };
+        let namespace = service.split('/').next().filter(|namespace| is_news && self.calls.contains_key(*namespace));
+        namespace.map(Into::into).into_iter().collect()
+    }
+
+    /// The list of Services is complete. Returns the namespaces whose `words` may have changed.
+    pub fn services_listed(&mut self, named: &HashSet<String>) -> BTreeSet<String> {
+        self.existing = Some(named.iter().map(|service| hash(service)).collect());
+        self.are_services_old = false;
+        self.calls.keys().cloned().collect()
+    }
+
+    /// Whether Services were listed.
+    pub const fn knows_services(&self) -> bool {
+        self.existing.is_some() && !self.are_services_old
+    }
+
+    /// The watch of Services has failed for long, or works again. Returns the namespaces whose `words` may have changed.
+    pub fn services_may_be_old(&mut self, are_old: bool) -> BTreeSet<String> {
+        let is_news = std::mem::replace(&mut self.are_services_old, are_old) != are_old;
+        if is_news { self.calls.keys().cloned().collect() } else { BTreeSet::new() }
+    }
+
+    fn exists(&self, namespace: &str, name: &str) -> bool {
+        !self.knows_services()
+            || self.existing.as_ref().is_none_or(|existing| existing.contains(&hash(&format!("{namespace}/{name}"))))
+    }
+
     /// The objects of a kind that name Services.
     pub fn known(&self, kind: ConfigurationKind) -> impl Iterator<Item = &Arc<str>> {
         self.services.keys().filter(move |(of, _)| *of == kind).map(|(_, name)| name)
     }
 
-    /// A text that says which object calls which Service in that namespace; `None` if there is none.
+    /// A text that says which object calls which existing Service in that namespace; `None` if there is none.
     pub fn words(&self, namespace: &str) -> Option<Arc<str>> {
-        let calls = self.calls.get(namespace)?;
-        let (kind, name, service) = calls.first()?;
+        let mut calls = self.calls.get(namespace)?.iter().filter(|(.., service)| self.exists(namespace, service));
+        let (kind, name, service) = calls.next()?;
         let mut words = format!("{}/{name} calls Service {service}", kind.into_str());
-        if calls.len() > 1 {
-            words = format!("{words} (and {} more such calls)", calls.len() - 1);
+        let more = calls.count();
+        if more > 0 {
+            words = format!("{words} (and {more} more such calls)");
         }
         Some(words.chars().take(MAX_WORDS).collect::<String>().into())
     }
@@ -134,6 +178,38 @@ mod tests {
         assert!(backends.remove(ApiService, "v1.apps").is_empty());
         assert_eq!(names(backends.set(calling(Mutating, "m", &[]))), ["a"]);
         assert_eq!((backends.services.len(), backends.calls.len()), (0, 0));
+    }
+
+    #[test]
+    fn only_a_service_that_exists_is_called_and_until_services_are_listed_each_counts() {
+        let mut backends = Backends::default();
+        backends.set(calling(Validating, "v", &[("a", "s"), ("a", "t"), ("b", "s")]));
+        assert!(backends.service_seen("a/s", false).is_empty() && backends.words("b").is_some(), "they are not listed");
+        assert_eq!(names(backends.services_listed(&["a/t".to_owned(), "c/s".to_owned()].into())), ["a", "b"]);
+        assert_eq!(backends.words("a").as_deref(), Some("ValidatingWebhookConfiguration/v calls Service t"));
+        assert_eq!(backends.words("b"), None);
+        assert_eq!(names(backends.service_seen("b/s", true)), ["b"]);
+        assert!(backends.service_seen("b/s", true).is_empty() && backends.service_seen("c/x", true).is_empty());
+        assert!(backends.words("b").is_some());
+        assert_eq!(names(backends.service_seen("a/t", false)), ["a"]);
+        assert_eq!(backends.words("a"), None);
+    }
+
+    #[test]
+    fn i16_while_what_is_known_of_services_may_be_old_each_counts_as_existing() {
+        let mut backends = Backends::default();
+        backends.set(calling(Validating, "v", &[("a", "s"), ("b", "s")]));
+        backends.services_listed(&["a/s".to_owned()].into());
+        assert_eq!(names(backends.services_may_be_old(true)), ["a", "b"]);
+        assert!(backends.services_may_be_old(true).is_empty() && backends.words("b").is_some());
+        // What its events say counts again once it works.
+        backends.service_seen("a/s", false);
+        assert!(backends.words("a").is_some());
+        assert_eq!(names(backends.services_may_be_old(false)), ["a", "b"]);
+        assert_eq!((backends.words("a"), backends.words("b")), (None, None));
+        backends.services_may_be_old(true);
+        backends.services_listed(&HashSet::new());
+        assert_eq!(backends.words("b"), None, "a list is the truth");
     }
 
     #[test]

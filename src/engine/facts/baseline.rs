@@ -36,8 +36,11 @@ impl RawBaseline {
         self.check_with(operator_namespace, &OtherTools::default())
     }
 
-    /// Decodes and checks the spec.
+    /// Decodes and checks the spec. A spec without a mode means nothing: `mod: Audit` must not mean Enforce.
     pub fn check_with(&self, operator_namespace: &str, tools: &OtherTools) -> Result<Baseline, BaselineError> {
+        if self.spec.get("mode").is_none_or(Value::is_null) {
+            return Err(BaselineError::MissingMode);
+        }
         let undecodable = |e: serde_path_to_error::Error<serde_json::Error>| {
             BaselineError::Undecodable(format!("spec.{}: {}", e.path(), e.inner()))
         };
@@ -98,6 +101,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_spec_without_a_mode_is_refused_in_one_sentence_and_does_not_mean_enforce() {
+        for spec in [json!({}), json!(null), json!({"mod": "Audit"}), json!({"mode": null})] {
+            let raw: RawBaseline = serde_json::from_value(json!({"metadata": {"name": "b"}, "spec": spec})).unwrap();
+            let error = raw.check("operator").unwrap_err();
+            assert_eq!(error.reason(), "MissingMode", "{spec}");
+            assert_eq!(
+                error.to_string(),
+                "spec.mode is missing, so nothing is written or removed: write mode: Enforce or mode: Audit"
+            );
+        }
+    }
 
     #[test]
     fn a_field_of_a_later_version_is_refused_where_ignoring_it_would_select_or_open_more() {

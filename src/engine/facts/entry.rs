@@ -1,6 +1,6 @@
 //! The last observed state of one namespace and its policies.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -8,7 +8,7 @@ use crate::{
     api::{Role, Uid},
     policy::{
         drift::{Fingerprint, Policies},
-        plan::{Holdings, Namespace},
+        plan::{Closed, Holdings, Namespace},
     },
 };
 
@@ -30,6 +30,9 @@ pub struct Entry {
     pub standing: ChangeOrigin,
     /// The last baseline whose plan it fully held.
     pub owner: Option<Arc<str>>,
+    /// The resourceVersion with which the watch showed the new namespace: its last 32 bits, because there are many namespaces. `None` if
+    /// a list named it first.
+    pub appeared: Option<NonZeroU32>,
 }
 
 /// What last happened to the policies of a namespace. It separates drift from normal work.
@@ -61,7 +64,7 @@ impl Entry {
         }
         self.established |= print.ours;
         if let Some(namespace) = &mut self.namespace {
-            namespace.closed |= closes(&name, &print);
+            namespace.closed = namespace.closed.or(closes(&name, &print));
         }
         self.policies.insert(name, print);
         true
@@ -72,7 +75,17 @@ impl Entry {
         let ours = self.policies.values().filter(|p| p.ours);
         let baselines: BTreeSet<Arc<str>> = ours.filter_map(|p| p.baseline.clone()).collect();
         let any = self.established || self.holds_ours();
-        Holdings { any, opted_out: self.opted_out.as_deref().copied(), baselines, owner: self.owner.clone() }
+        let (owner, appeared) = (self.owner.clone(), self.appeared);
+        let closing = |role: Role| {
+            self.policies.iter().find_map(move |(name, print)| {
+                let owner = print.baseline.clone().filter(|_| closes(name, print).by(role))?;
+                Some((role, owner))
+            })
+        };
+        let denies = [Role::DefaultDenyIngress, Role::DefaultDenyEgress].into_iter().filter_map(closing).collect();
+        let wide = self.policies.iter().filter(|(_, print)| print.ours && !print.wide.is_none());
+        let wide = wide.map(|(name, print)| (name.clone(), print.wide)).collect();
+        Holdings { any, opted_out: self.opted_out.as_deref().copied(), baselines, denies, wide, owner, appeared }
     }
 
     /// Whether it is being deleted.
@@ -90,9 +103,20 @@ impl Entry {
         self.established || self.opted_out.is_some()
     }
 
-    /// Whether our default-deny-ingress is there now.
-    pub(super) fn is_closed(&self) -> bool {
-        self.policies.iter().any(|(name, print)| closes(name, print))
+    /// The directions that our policies close now.
+    pub(super) fn closed(&self) -> Closed {
+        self.policies.iter().fold(Closed::default(), |closed, (name, print)| closed.or(closes(name, print)))
+    }
+
+    /// The directions that our policies close, or closed while this process watched and the plan closed them.
+    pub fn was_closed(&self) -> Closed {
+        self.namespace.as_ref().map(|namespace| namespace.closed).unwrap_or_default()
+    }
+
+    /// The directions of our default-denies that were deleted and that finalizers keep. Until they are gone, they deny.
+    pub fn kept_closed(&self) -> Closed {
+        let kept = self.policies.iter().filter(|(_, print)| print.terminating.is_some());
+        kept.fold(Closed::default(), |closed, (name, print)| closed.or(closes(name, print)))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -100,9 +124,10 @@ impl Entry {
     }
 }
 
-/// Whether this is our default-deny-ingress. The name decides, because the policy's id confirms it. Labels alone can be edited.
-pub(super) fn closes(name: &str, print: &Fingerprint) -> bool {
-    print.ours && name.ends_with(Role::DefaultDenyIngress.suffix())
+/// The direction that this policy closes, if it is ours. The name decides, because the policy's id confirms it. Labels alone can be edited.
+pub(super) fn closes(name: &str, print: &Fingerprint) -> Closed {
+    let is = |role: Role| print.ours && name.ends_with(role.suffix());
+    Closed { ingress: is(Role::DefaultDenyIngress), egress: is(Role::DefaultDenyEgress) }
 }
 
 /// Whether the known one is newer than that version. An unknown version is newer than any.

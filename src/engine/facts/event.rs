@@ -8,7 +8,7 @@ use crate::{
         SlimNamespace,
         backends::{Configuration, ConfigurationKind},
     },
-    policy::{dns::DnsEvent, plugins::PluginSeen},
+    policy::{dns::DnsEvent, kubernetes_api::ApiEvent, plugins::PluginSeen},
 };
 
 /// What a watch reports of its set.
@@ -24,6 +24,18 @@ pub enum Change<T> {
     ListDone,
     /// The set cannot be listed or watched. The text says why.
     Refused(ListRefusal, String),
+}
+
+impl<T> Change<T> {
+    /// Whether the watch works, or why it failed. `None` if the change does not show that: the API server may not serve this resource at
+    /// all.
+    pub const fn works(&self) -> Option<Result<(), ListRefusal>> {
+        match self {
+            Self::Applied(_) | Self::Deleted(_) | Self::ListDone => Some(Ok(())),
+            Self::Refused(refusal @ (ListRefusal::Forbidden | ListRefusal::Unavailable), _) => Some(Err(*refusal)),
+            Self::ListBegan | Self::Refused(ListRefusal::Unknown, _) => None,
+        }
+    }
 }
 
 /// A change, with the watched set in which it happened.
@@ -46,6 +58,8 @@ pub enum Event {
     Configuration(ConfigurationKind, Change<Configuration>),
     /// A report of a DNS source.
     Dns(Box<DnsEvent>),
+    /// A report about the API server's objects.
+    KubernetesApi(ApiEvent),
     /// A DaemonSet of this name, which a known network plugin has.
     Plugin(&'static str, Change<PluginSeen>),
 }

@@ -9,6 +9,7 @@ pub mod entry;
 pub mod event;
 pub mod finalizers;
 pub mod installs;
+pub mod kubernetes_api;
 pub mod namespaces;
 pub mod opt_out;
 pub mod plugins;

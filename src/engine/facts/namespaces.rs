@@ -20,7 +20,7 @@ use crate::{
         drift::{Fingerprint, Interner},
         listing::Listing,
         netpol::MAX_BYTES_OF_NAMESPACE,
-        plan::{Labels, Namespace, NamespaceOptOuts},
+        plan::{Closed, Labels, Namespace, NamespaceOptOuts},
     },
 };
 
@@ -171,9 +171,12 @@ impl Observed {
             failing_since: seen.failing_since.and_then(|at| NonZeroU32::new(u32::try_from(at.as_second()).ok()?)),
             opt_outs: NamespaceOptOuts::default(),
             serves: None,
-            closed: false,
+            closed: Closed::default(),
         };
         let uid: Option<Uid> = meta.uid.as_deref().map(Into::into);
+        // A list does not tell when something appeared: its versions are those of the last change.
+        let is_listed = self.relisted_namespaces.is_under_way();
+        let version = last_bits(resource_version(meta.resource_version.as_deref())).filter(|_| !is_listed);
         let entry = self.entries.entry(name.clone()).or_default();
         let is_same = entry.uid == uid;
         if !is_same {
@@ -182,12 +185,13 @@ impl Observed {
             entry.opted_out = None;
             entry.standing = ChangeOrigin::Found;
             entry.owner = None;
+            entry.appeared = version;
             self.lacking.remove(&name);
             entry.uid = uid;
             doubt(self.flights.get_mut(&name));
         }
         let known = entry.namespace.as_ref();
-        namespace.closed = known.filter(|_| is_same).map_or_else(|| entry.is_closed(), |known| known.closed);
+        namespace.closed = known.filter(|_| is_same).map_or_else(|| entry.closed(), |known| known.closed);
         namespace.serves = known.and_then(|known| known.serves.clone());
         namespace.opt_outs = known.map(|known| known.opt_outs.clone()).unwrap_or_default();
         if entry.namespace.as_ref() == Some(&namespace) {
@@ -205,12 +209,16 @@ impl Observed {
         is_news.then(|| namespace.name.clone())
     }
 
-    /// Called when no plan contains our default-deny-ingress here. Once that policy is gone, the namespace counts as never closed. Returns
-    /// whether that changed.
-    pub fn not_to_be_closed(&mut self, name: &NamespaceName) -> bool {
+    /// Called with the directions that a plan closes here. Once a policy is gone that no plan contains, its direction counts as never
+    /// closed. Returns whether that changed.
+    pub fn keep_closed(&mut self, name: &NamespaceName, planned: Closed) -> bool {
         let Some(entry) = self.entries.get_mut(name) else { return false };
-        let closed = entry.is_closed();
-        entry.namespace.as_mut().is_some_and(|namespace| std::mem::replace(&mut namespace.closed, closed) != closed)
+        let there = entry.closed();
+        let Some(namespace) = &mut entry.namespace else { return false };
+        let known = namespace.closed;
+        let kept = Closed { ingress: known.ingress && planned.ingress, egress: known.egress && planned.egress };
+        namespace.closed = kept.or(there);
+        namespace.closed != known
     }
 
     /// Forgets what a namespace held. `opted_out` replaces the known time at which an opt-out was first in force. Returns whether anything
@@ -393,6 +401,11 @@ impl Observed {
             entry.policies.remove(name);
         }
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the last bits are what is wanted")]
+const fn last_bits(version: u64) -> Option<NonZeroU32> {
+    NonZeroU32::new(version as u32)
 }
 
 fn doubt(flight: Option<&mut Flight>) {

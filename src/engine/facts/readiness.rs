@@ -1,5 +1,7 @@
 //! The state of each set that the operator watches: whether it is listed, and if not, why, and how long decisions wait for it. Decisions,
 //! `/readyz`, conditions and messages all use this state. Time is an argument.
+//!
+//! One file: the waits of all sets are one table, and a third of it is its tests.
 
 use std::{
     collections::BTreeMap,
@@ -14,12 +16,18 @@ use crate::{
     engine::clock::{LASTS, PATIENCE},
 };
 
-/// How long decisions wait for a DNS source that neither answers nor refuses, once all required sets are listed. Plans without that source
+/// How long decisions wait for a source of DNS or of the API server's addresses that neither answers nor refuses, once all required sets are listed. Plans without that source
 /// could block traffic that the plans before a restart allowed.
 const DNS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a set that was listed before may be listed again until what is known of it counts as old.
 const RELIST_PATIENCE: Duration = Duration::from_secs(45);
+
+/// How long a watch must fail until statuses say that what they show may be old.
+const WATCH_PATIENCE: Duration = Duration::from_mins(1);
+
+/// A watch that has not failed again for so long works: it is tried every few seconds, and success says nothing.
+const WELL_AGAIN: Duration = Duration::from_secs(45);
 
 /// What the operator watches.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -40,6 +48,8 @@ pub enum WatchedSet {
     Revisions,
     /// All sources of DNS together.
     Dns,
+    /// The Service and the EndpointSlice of the API server together.
+    KubernetesApi,
     /// The DaemonSets of all known network plugins together.
     Plugins,
 }
@@ -60,7 +70,7 @@ impl WatchedSet {
     /// Every set.
     pub fn all() -> impl Iterator<Item = Self> {
         let callers = ConfigurationKind::VARIANTS.iter().copied().map(Self::Callers);
-        Self::REQUIRED.into_iter().chain(callers).chain([Self::Revisions, Self::Dns, Self::Plugins])
+        Self::REQUIRED.into_iter().chain(callers).chain([Self::Revisions, Self::Dns, Self::KubernetesApi, Self::Plugins])
     }
 
     /// The resource, as `/readyz` and the log name it.
@@ -74,6 +84,7 @@ impl WatchedSet {
             Self::Callers(kind) => kind.resource(),
             Self::Revisions => "controllerrevisions",
             Self::Dns => "DNS",
+            Self::KubernetesApi => "default/kubernetes",
             Self::Plugins => "daemonsets",
         }
     }
@@ -104,8 +115,8 @@ impl WatchedSet {
             Self::Callers(_) | Self::Plugins => WaitRule { silent: Some(PATIENCE), refused: Some(LASTS) },
             // Only rollouts need revisions, and a rollout waits for them by itself.
             Self::Revisions => WaitRule { silent: Some(PATIENCE), refused: Some(Duration::ZERO) },
-            // `policy::dns` decides how long one of its sources may be refused.
-            Self::Dns => WaitRule { silent: Some(DNS_PATIENCE), refused: None },
+            // `policy::dns` and `policy::kubernetes_api` decide how long one of their sources may be refused.
+            Self::Dns | Self::KubernetesApi => WaitRule { silent: Some(DNS_PATIENCE), refused: None },
         }
     }
 }
@@ -147,6 +158,14 @@ pub struct Readiness {
     problem: Option<String>,
     /// Since when a list of it has been under way.
     listing_since: Option<Instant>,
+    /// When its watch failed first and last, since it worked for the last time.
+    failed: Option<(Instant, Instant)>,
+    /// Its last failure was that the operator lacks the permission.
+    is_forbidden: bool,
+    /// It has failed for long.
+    is_failing: bool,
+    /// It was listed, and then refused for so long that the operator works without it.
+    is_withdrawn: bool,
 }
 
 /// The state of every set.
@@ -232,6 +251,62 @@ impl ReadinessTable {
         readiness.refused_since = Some((refusal, since));
     }
 
+    /// Notes that the watch of a set failed.
+    pub fn watch_failed(&mut self, set: WatchedSet, refusal: ListRefusal, now: Instant) {
+        let readiness = self.get_mut(set);
+        readiness.is_forbidden = refusal == ListRefusal::Forbidden;
+        let first = readiness.failed.filter(|(_, last)| now < *last + WELL_AGAIN).map_or(now, |(first, _)| first);
+        readiness.failed = Some((first, now));
+    }
+
+    /// Notes that the watch of a set delivered something.
+    pub fn watch_works(&mut self, set: WatchedSet) {
+        if let Some(readiness) = self.0.get_mut(&set) {
+            readiness.failed = None;
+        }
+    }
+
+    /// Finds out which watches of listed sets have failed for so long that what is known may be old. What was never listed has conditions
+    /// of its own. Returns the sets for which that began or ended.
+    pub fn recompute_failing(&mut self, now: Instant) -> Vec<(WatchedSet, bool)> {
+        let mut changes = Vec::new();
+        for (set, readiness) in &mut self.0 {
+            let is_over = |(first, last)| first + WATCH_PATIENCE <= now && now < last + WELL_AGAIN;
+            let was_listed = readiness.state == ListState::Listed || readiness.is_withdrawn;
+            let is_failing = was_listed && readiness.failed.is_some_and(is_over);
+            if std::mem::replace(&mut readiness.is_failing, is_failing) != is_failing {
+                changes.push((*set, is_failing));
+            }
+        }
+        changes
+    }
+
+    /// The listed sets whose watches have failed for long.
+    pub fn failing(&self) -> Vec<WatchedSet> {
+        let is_failing = |readiness: &Readiness| readiness.is_failing && readiness.state == ListState::Listed;
+        self.0.iter().filter(|(_, readiness)| is_failing(readiness)).map(|(set, _)| *set).collect()
+    }
+
+    /// Whether the operator has lacked the permission to watch an optional set for long. From now on it works without the set, as after a start.
+    pub fn withdraw(&mut self, set: WatchedSet) -> bool {
+        let readiness = self.get_mut(set);
+        let is_refused = !WatchedSet::REQUIRED.contains(&set) && readiness.is_failing && readiness.is_forbidden;
+        readiness.is_withdrawn |= is_refused;
+        is_refused
+    }
+
+    /// Whether a set that the operator worked without works again.
+    pub fn comes_back(&mut self, set: WatchedSet) -> bool {
+        let readiness = self.get_mut(set);
+        std::mem::take(&mut readiness.is_withdrawn) && readiness.state != ListState::Listed
+    }
+
+    /// When a failing watch has failed for long, or counts as working again.
+    pub fn watches_wake(&self, now: Instant) -> Option<Instant> {
+        let failed = self.0.values().filter_map(|readiness| readiness.failed);
+        failed.flat_map(|(first, last)| [first + WATCH_PATIENCE, last + WELL_AGAIN]).filter(|at| *at > now).min()
+    }
+
     /// The kind of the current refusal, and since when it lasts.
     pub fn refused_since(&self, set: WatchedSet) -> Option<(ListRefusal, Instant)> {
         self.0.get(&set)?.refused_since
@@ -295,6 +370,64 @@ mod tests {
         table.settle(WatchedSet::Baselines, ListState::Listed);
         table.report(WatchedSet::Baselines, "a restart of the watch is no news for readiness".into());
         assert_eq!(table.waits(WatchedSet::Baselines), None);
+    }
+
+    #[test]
+    fn a_watch_fails_for_long_after_a_minute_until_it_delivers_something_or_fails_no_more() {
+        let (mut table, start) = (ReadinessTable::default(), Instant::now());
+        let set = WatchedSet::Policies;
+        let fails = |table: &mut ReadinessTable, from: u64, to: u64| {
+            for second in (from..=to).step_by(3) {
+                table.watch_failed(set, ListRefusal::Unavailable, start + Duration::from_secs(second));
+            }
+        };
+        let at = |table: &mut ReadinessTable, second: u64| {
+            table.recompute_failing(start + Duration::from_secs(second));
+            table.failing()
+        };
+        fails(&mut table, 0, 60);
+        assert!(at(&mut table, 61).is_empty(), "it was never listed, and something else says so");
+        table.settle(set, ListState::Listed);
+        assert!(at(&mut table, 59).is_empty());
+        assert_eq!(at(&mut table, 61), [set]);
+        assert_eq!(table.recompute_failing(start + Duration::from_secs(62)), [], "it is told once");
+        table.watch_works(set);
+        assert_eq!(table.recompute_failing(start + Duration::from_secs(62)), [(set, false)]);
+        // Single failures do not add up.
+        table.watch_failed(set, ListRefusal::Unavailable, start + Duration::from_secs(100));
+        table.watch_failed(set, ListRefusal::Unavailable, start + Duration::from_secs(170));
+        assert!(at(&mut table, 171).is_empty());
+        fails(&mut table, 173, 233);
+        assert_eq!(at(&mut table, 234), [set]);
+        let wakes = table.watches_wake(start + Duration::from_secs(234)).unwrap();
+        assert!(at(&mut table, wakes.duration_since(start).as_secs()).is_empty(), "it is tried every few seconds, and succeeds");
+    }
+
+    #[test]
+    fn an_optional_set_that_is_refused_for_long_is_worked_without_until_its_watch_works() {
+        let start = Instant::now();
+        for (set, refusal, expected) in [
+            (CRDS, ListRefusal::Forbidden, true),
+            (WatchedSet::Revisions, ListRefusal::Forbidden, true),
+            (CRDS, ListRefusal::Unavailable, false),
+            (WatchedSet::OptOuts, ListRefusal::Forbidden, false),
+        ] {
+            let mut table = ReadinessTable::default();
+            table.settle(set, ListState::Listed);
+            for second in (0..=61).step_by(3) {
+                assert!(!table.withdraw(set));
+                table.watch_failed(set, refusal, start + Duration::from_secs(second));
+                table.recompute_failing(start + Duration::from_secs(second));
+            }
+            assert_eq!((table.withdraw(set), table.failing()), (expected, vec![set]), "{set:?}");
+            if expected {
+                table.settle(set, ListState::Refused);
+                assert_eq!(table.failing(), []);
+                // No list follows if the watch goes on where it was.
+                assert_eq!(table.recompute_failing(start + Duration::from_secs(60) + WELL_AGAIN), [(set, false)]);
+                assert!(table.comes_back(set) && !table.comes_back(set));
+            }
+        }
     }
 
     #[test]

@@ -19,21 +19,26 @@ use super::{
 use crate::{
     api::{
         NamespaceName, PolicyBaselineStatus,
-        baseline::{ControlPlaneBackends, DeletionPolicy, DnsFound, DnsStatus, DriftRecord, Mode, NamespaceCounts},
+        baseline::{
+            ControlPlaneBackends, DeletionPolicy, DnsFound, DnsStatus, DriftRecord, KubernetesApiFound, Mode, NamespaceCounts,
+        },
         names::FINALIZER,
-        reason::{ConditionType, Failure, ViolationReason},
+        reason::{ConditionType, EventReason, Failure, ViolationReason, state},
         rollout::RolloutStatus,
     },
     engine::{
         clock::{GATHER, Now, STATUS_INTERVAL},
-        facts::baseline::{InstallOwnership, RawBaseline},
+        facts::{
+            baseline::{InstallOwnership, RawBaseline},
+            readiness::WatchedSet,
+        },
         writes::WriteError,
     },
     policy::{
         dns::DnsGap,
         plan::{Baseline, BaselineError},
         plugins::PluginJudgement,
-        status::{ConditionInputs, Finding, Going, Ledger, Problem},
+        status::{AllowFacts, ConditionInputs, Finding, Going, Ledger, Problem},
     },
 };
 
@@ -62,6 +67,8 @@ pub struct ClusterFacts<'a> {
     pub unlisted: &'a [&'static str],
     /// What is known of the network plugin. `None` until it is known.
     pub plugin: Option<&'a PluginJudgement>,
+    /// The sets whose watches have failed for long.
+    pub failing: &'a [WatchedSet],
 }
 
 /// A status as it is stored now.
@@ -94,6 +101,8 @@ pub struct BaselineState {
     pub uid: Arc<str>,
     /// The namespace of the install that it belongs to, if it names one.
     pub instance: Option<Arc<str>>,
+    /// The resourceVersion with which it was first seen; 0 if that was no number.
+    pub first_seen: u64,
     /// The checked spec, or why it cannot be used.
     pub checked: Result<Arc<Baseline>, BaselineError>,
     /// Which install works on it.
@@ -113,17 +122,26 @@ pub struct BaselineState {
     /// Status and reason of Ready that were logged last. They are kept apart, because the watch may show a new status before its write is
     /// answered.
     logged_ready: Option<(String, String)>,
+    /// Status and reason of Ready that an Event told last, or that were stored before this instance began.
+    announced_ready: Option<(String, String)>,
     /// The generation and the state that were logged last.
     logged_state: Option<(Option<i64>, String)>,
     mode: Mode,
-    /// A release that waits for confirmation: how many namespaces it releases, and how many have the policies.
+    closes_nothing: bool,
+    /// A change that waits for confirmation: how many namespaces it would open, and how many closed ones it concerns.
     awaiting: Option<(usize, usize)>,
+    /// A change waits for confirmation, or did so by the stored status.
+    awaits: bool,
+    /// Whether its last edit was made while no instance watched. Until that is asked for the first time.
+    edited_unseen: bool,
     rollout: Option<RolloutStatus>,
     paused: Option<(String, String)>,
     deletion_policy: DeletionPolicy,
     effective_selector: Option<String>,
     dns: Option<DnsStatus>,
     dns_gap: Option<DnsGap>,
+    /// `None` until the spec was checked once.
+    allows: Option<AllowFacts>,
     stalled: Option<BaselineError>,
     /// During a deletion with its policies: how many policies are left, by namespace.
     policies_left: BTreeMap<NamespaceName, usize>,
@@ -143,11 +161,14 @@ impl BaselineState {
         Self {
             uid: raw.metadata.uid.as_deref().unwrap_or_default().into(),
             instance: raw.instance().map(Into::into),
+            first_seen: raw.version(),
             checked,
             turn: InstallOwnership::default(),
             deleting: raw.metadata.deletion_timestamp.is_some(),
             confirmed: raw.confirmed(),
             awaiting: None,
+            awaits: stored.as_ref().is_some_and(told_to_wait),
+            edited_unseen: stored.as_ref().is_some_and(|status| status.observed_generation != raw.metadata.generation),
             rollout,
             paused,
             generation: raw.metadata.generation,
@@ -157,13 +178,16 @@ impl BaselineState {
             finalizers: raw.finalizers(),
             ledger: Ledger::resume(stored.as_ref()),
             logged_ready: stored.as_ref().and_then(ready),
+            announced_ready: stored.as_ref().and_then(lasting_ready),
             logged_state: None,
             stored,
             mode: Mode::default(),
+            closes_nothing: false,
             deletion_policy: DeletionPolicy::default(),
             effective_selector: None,
             dns: None,
             dns_gap: None,
+            allows: None,
             stalled: None,
             policies_left: BTreeMap::new(),
             // The stored status may be outdated.
@@ -225,7 +249,9 @@ impl BaselineState {
     /// Called when this instance begins to write the status: it continues from the stored one.
     pub fn take_over(&mut self, now: Instant) {
         self.ledger = Ledger::resume(self.stored.as_ref());
+        self.announced_ready = self.stored.as_ref().and_then(lasting_ready);
         (self.rollout, self.paused) = told_rollout(self.stored.as_ref());
+        self.awaits |= self.stored.as_ref().is_some_and(told_to_wait);
         self.changed = Some(now);
         self.status_write.begin_anew();
         self.finalizer_write.begin_anew();
@@ -235,10 +261,12 @@ impl BaselineState {
     pub fn take_up(&mut self, baseline: &Baseline, now: Instant) {
         self.changed.get_or_insert(now);
         self.mode = baseline.mode;
+        self.closes_nothing = baseline.closes_nothing();
         self.deletion_policy = baseline.deletion_policy;
         self.effective_selector = Some(baseline.effective_selector.clone());
         self.dns = Some(baseline.dns_status.clone());
         self.dns_gap.clone_from(&baseline.dns_gap);
+        self.allows = Some(baseline.allow_facts());
         self.stalled = None;
     }
 
@@ -268,6 +296,11 @@ impl BaselineState {
     /// The DNS findings in the stored status.
     pub fn told_dns(&self) -> impl Iterator<Item = &DnsFound> {
         self.stored.iter().flat_map(|status| &status.dns).flat_map(|dns| &dns.found)
+    }
+
+    /// Where the API server is, by the stored status.
+    pub fn told_api(&self) -> impl Iterator<Item = &KubernetesApiFound> {
+        self.stored.iter().flat_map(|status| &status.kubernetes_api).flat_map(|api| &api.found)
     }
 
     /// The violations and notices of a namespace in the stored status, each with its start time.
@@ -303,20 +336,40 @@ impl BaselineState {
         self.stalled.is_none() && self.checked.as_ref().is_ok_and(|baseline| baseline.suspended)
     }
 
-    /// Whether the baseline leaves ingress open where the API server calls a Service.
+    /// Whether the baseline leaves a namespace alone where the API server calls a Service.
     pub fn holds_backends(&self) -> bool {
         self.checked.as_ref().is_ok_and(|baseline| baseline.backends == ControlPlaneBackends::Hold)
     }
 
-    /// Sets the release that waits for confirmation: how many namespaces, of how many that have the policies. `None`: nothing waits.
+    /// Whether what it does, or what its status says, depends on this set.
+    fn depends_on(&self, set: WatchedSet) -> bool {
+        match set {
+            WatchedSet::Revisions => self.checked.as_ref().is_ok_and(|baseline| baseline.rollout.is_some()),
+            WatchedSet::Callers(_) => self.holds_backends(),
+            other => WatchedSet::REQUIRED.contains(&other),
+        }
+    }
+
+    /// Sets the change that waits for confirmation: how many namespaces it would open, of how many closed ones. `None`: nothing waits.
     /// Returns whether that changed.
     pub fn await_confirmation(&mut self, awaiting: Option<(usize, usize)>, now: Instant) -> bool {
-        let is_new = self.awaiting != awaiting;
+        let is_new = self.awaiting != awaiting || self.awaits != awaiting.is_some();
         if is_new {
             self.awaiting = awaiting;
+            self.awaits = awaiting.is_some();
             self.touch(now);
         }
         is_new
+    }
+
+    /// Whether a change waits for confirmation, or did so by the status that was stored before this instance began.
+    pub const fn awaits(&self) -> bool {
+        self.awaits
+    }
+
+    /// Whether the last edit was made while no instance watched. Only the first call says so.
+    pub fn was_edited_unseen(&mut self) -> bool {
+        std::mem::take(&mut self.edited_unseen)
     }
 
     /// The generation of its spec.
@@ -384,7 +437,7 @@ impl BaselineState {
     pub fn status_due(
         &mut self,
         name: &Arc<str>,
-        ClusterFacts { unsupported_policy_kinds, unlisted, plugin }: ClusterFacts<'_>,
+        ClusterFacts { unsupported_policy_kinds, unlisted, plugin, failing }: ClusterFacts<'_>,
         now: Now,
     ) -> Option<StatusWrite> {
         // The first status is written at once, because tools take a missing status for success.
@@ -402,25 +455,30 @@ impl BaselineState {
         };
         let wants_finalizer = self.deletion_policy == DeletionPolicy::Delete && !self.deleting;
         let unfinished = (wants_finalizer && !self.has_finalizer()).then(|| self.finalizer_write.error().cloned());
-        let (suspended, awaiting) = (self.is_suspended(), self.awaiting);
+        let (suspended, awaiting, awaits) = (self.is_suspended(), self.awaiting, self.awaits);
         let unlisted = if self.holds_backends() { unlisted } else { &[] };
+        let failing: Vec<&str> = failing.iter().filter(|set| self.depends_on(**set)).map(|set| set.as_str()).collect();
         let (generation, mode, dns, dns_gap) = (self.generation, self.mode, self.dns.as_ref(), self.dns_gap.as_ref());
         let (rollout, paused) = (self.rollout.as_ref(), self.paused.as_ref());
         let health = ConditionInputs {
             generation,
             mode,
             suspended,
+            closes_nothing: self.closes_nothing,
             awaiting,
+            awaits,
             deleting,
             unfinished,
             stalled,
             unsupported_policy_kinds,
             dns,
             dns_gap,
+            allows: self.allows.as_ref(),
             unlisted,
             plugin,
             rollout,
             paused,
+            failing: &failing,
         };
         let status = self.ledger.status(&health, self.effective_selector.as_deref(), self.stored.as_ref(), now.wall);
         if self.stored.as_ref() == Some(&status) {
@@ -430,10 +488,17 @@ impl BaselineState {
         Some(StatusWrite { name: name.clone(), uid: self.uid.clone(), status })
     }
 
-    /// Takes the result of a status write.
-    pub fn status_written(&mut self, name: &str, result: Result<StoredStatus, WriteError>, now: Now) {
+    /// Takes the result of a status write. Returns the state of the baseline if it is a new one.
+    pub fn status_written(
+        &mut self,
+        name: &str,
+        result: Result<StoredStatus, WriteError>,
+        now: Now,
+    ) -> Option<(EventReason, String)> {
+        let mut news = None;
         let attempt = match result {
             Ok(stored) => {
+                news = self.state_to_announce(&stored.status);
                 let after = ready(&stored.status);
                 if self.logged_ready != after
                     && let Some((status, reason)) = &after
@@ -470,6 +535,21 @@ impl BaselineState {
             }
         };
         self.status_write.ended(attempt, now.instant);
+        news
+    }
+
+    /// The Event about a stored status, if Ready has another status or reason than the last Event said.
+    fn state_to_announce(&mut self, stored: &PolicyBaselineStatus) -> Option<(EventReason, String)> {
+        let after = lasting_ready(stored)?;
+        if self.announced_ready.as_ref() == Some(&after) {
+            return None;
+        }
+        let (status, why) = &after;
+        let reason = if status == "True" { EventReason::BaselineReady } else { EventReason::BaselineNotReady };
+        let message = stored.conditions.iter().find(|c| c.type_ == ConditionType::Ready.into_str()).map(|c| &*c.message);
+        let note = format!("Ready is {status}, {why}: {}", message.unwrap_or_default());
+        self.announced_ready = Some(after);
+        Some((reason, note))
     }
 
     /// The finalizer to add or remove, if a write is due. `quiet`: no namespace is being worked on.
@@ -543,6 +623,17 @@ impl BaselineState {
 fn ready(status: &PolicyBaselineStatus) -> Option<(String, String)> {
     let condition = status.conditions.iter().find(|c| c.type_ == ConditionType::Ready.into_str())?;
     Some((condition.status.clone(), condition.reason.clone()))
+}
+
+/// The same, unless policies are just being written: that is what the operator does for each new namespace, and no state that lasts.
+fn lasting_ready(status: &PolicyBaselineStatus) -> Option<(String, String)> {
+    ready(status).filter(|(_, reason)| reason != state::WRITING)
+}
+
+/// Whether a status says that a change waits for confirmation.
+fn told_to_wait(status: &PolicyBaselineStatus) -> bool {
+    let awaits = |c: &Condition| c.type_ == ConditionType::AwaitingConfirmation.into_str() && c.status == "True";
+    status.conditions.iter().any(awaits)
 }
 
 /// The rollout in a stored status, and why it is paused. Used until the engine knows more.

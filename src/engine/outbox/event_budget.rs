@@ -1,5 +1,6 @@
-//! Limits the Events in each namespace, because whoever may change something there can cause them. Those above the limit are left out and
-//! counted, and the next one says how many there were. Time is an argument.
+//! Limits the Events in each namespace, because whoever may change something there can cause them. The Events about a baseline have a limit
+//! of their own, although they are in a namespace, too. Those above the limit are left out and counted, and the next one says how many there
+//! were. Time is an argument.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,12 +20,29 @@ const RATE: Rate = Rate { at_once: 20, then_one_in: Duration::from_secs(10) };
 /// How often full buckets are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// The Events that may still be sent, by namespace. Holds only namespaces that had some recently.
+/// What has a limit of its own: a namespace, or a baseline by its name.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+enum Limited {
+    Namespace(NamespaceName),
+    Baseline(String),
+}
+
+impl Limited {
+    fn of(announcement: &Announcement) -> Self {
+        if announcement.reason.is_namespaced() {
+            Self::Namespace(announcement.namespace.clone())
+        } else {
+            Self::Baseline(announcement.policy.clone())
+        }
+    }
+}
+
+/// The Events that may still be sent, by namespace and by baseline. Holds only those that had some recently.
 #[derive(Debug, Default)]
 pub struct EventBudgets {
-    buckets: HashMap<NamespaceName, TokenBucket>,
-    /// What was left out, by namespace and reason.
-    left_out: BTreeMap<NamespaceName, BTreeMap<&'static str, LeftOut>>,
+    buckets: HashMap<Limited, TokenBucket>,
+    /// What was left out, by reason.
+    left_out: BTreeMap<Limited, BTreeMap<&'static str, LeftOut>>,
     /// When some of it may be sent.
     next: Option<Instant>,
     swept: Option<Instant>,
@@ -43,7 +61,7 @@ impl EventBudgets {
         self.sweep(now);
         let mut admitted = self.release(now);
         for announcement in latest {
-            if !announcement.reason.is_caused_by_tenants() || self.take_one(&announcement.namespace, now) {
+            if !announcement.reason.is_caused_by_tenants() || self.take_one(&Limited::of(&announcement), now) {
                 admitted.push(announcement);
             } else {
                 self.leave_out(announcement);
@@ -57,27 +75,28 @@ impl EventBudgets {
         self.next
     }
 
-    /// All that was left out, in one Event for each namespace and reason.
+    /// All that was left out, in one Event for each namespace or baseline, and reason.
     pub fn take_left_out(&mut self) -> Vec<Announcement> {
         self.next = None;
         std::mem::take(&mut self.left_out).into_values().flat_map(BTreeMap::into_values).map(LeftOut::told).collect()
     }
 
-    /// Whether an Event of this namespace may be sent. If so, it counts as sent.
-    fn take_one(&mut self, ns: &NamespaceName, now: Instant) -> bool {
-        let mut bucket = TokenBucket::of(self.buckets.get(ns).copied(), RATE, now);
+    /// Whether an Event may be sent. If so, it counts as sent.
+    fn take_one(&mut self, of: &Limited, now: Instant) -> bool {
+        let mut bucket = TokenBucket::of(self.buckets.get(of).copied(), RATE, now);
         let may = bucket.has_some();
         if may {
             bucket.take(1);
         }
-        self.buckets.insert(ns.clone(), bucket);
+        self.buckets.insert(of.clone(), bucket);
         may
     }
 
     fn leave_out(&mut self, announcement: Announcement) {
-        let next = self.buckets.get(&announcement.namespace).and_then(|bucket| bucket.next(RATE));
+        let of = Limited::of(&announcement);
+        let next = self.buckets.get(&of).and_then(|bucket| bucket.next(RATE));
         self.next = self.next.into_iter().chain(next).min();
-        let reasons = self.left_out.entry(announcement.namespace.clone()).or_default();
+        let reasons = self.left_out.entry(of).or_default();
         match reasons.get_mut(announcement.reason.into_str()) {
             Some(left_out) => (left_out.count, left_out.last) = (left_out.count.saturating_add(1), announcement),
             None => drop(reasons.insert(announcement.reason.into_str(), LeftOut { count: 1, last: announcement })),
@@ -91,14 +110,14 @@ impl EventBudgets {
             return released;
         }
         self.next = None;
-        for (ns, mut reasons) in std::mem::take(&mut self.left_out) {
-            while !reasons.is_empty() && self.take_one(&ns, now) {
+        for (of, mut reasons) in std::mem::take(&mut self.left_out) {
+            while !reasons.is_empty() && self.take_one(&of, now) {
                 released.extend(reasons.pop_first().map(|(_, left_out)| left_out.told()));
             }
             if !reasons.is_empty() {
-                let next = self.buckets.get(&ns).and_then(|bucket| bucket.next(RATE));
+                let next = self.buckets.get(&of).and_then(|bucket| bucket.next(RATE));
                 self.next = self.next.into_iter().chain(next).min();
-                self.left_out.insert(ns, reasons);
+                self.left_out.insert(of, reasons);
             }
         }
         released
@@ -125,7 +144,8 @@ impl LeftOut {
             None => last,
             Some(others) => {
                 let reason = last.reason.into_str();
-                let note = format!("{} ({others} more Events {reason} in this namespace were left out just before)", last.note);
+                let place = if last.reason.is_namespaced() { "in this namespace" } else { "about this baseline" };
+                let note = format!("{} ({others} more Events {reason} {place} were left out just before)", last.note);
                 Announcement { note, ..last }
             }
         }
@@ -182,6 +202,21 @@ mod tests {
         let reasons: Vec<_> = later.iter().map(|a| a.reason).collect();
         assert_eq!(reasons, [EventReason::BaselineBypassed, EventReason::DriftRepaired]);
         assert_eq!(later[0].note, "n");
+    }
+
+    #[test]
+    fn neither_tenants_of_its_namespace_nor_another_baseline_delay_an_event_about_a_baseline() {
+        let (mut budgets, now) = (EventBudgets::default(), Instant::now());
+        let of = |name: &str| Announcement { policy: name.into(), ..about("default", EventReason::BaselineNotReady) };
+        budgets.admit(drift("default", 100), now);
+        assert_eq!(budgets.admit(vec![of("a"); 100], now).len(), 20);
+        assert_eq!(budgets.admit(vec![of("b")], now).len(), 1);
+        let later = budgets.admit(vec![], now + RATE.then_one_in);
+        assert!(
+            later.iter().any(|told| told
+                .note
+                .ends_with("(79 more Events BaselineNotReady about this baseline were left out just before)"))
+        );
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub enum Write {
     /// Policies of one namespace.
     Policies(Job),
     /// The status of a baseline.
-    Status(StatusWrite),
+    Status(Box<StatusWrite>),
     /// The finalizer of a baseline.
     Finalizer(FinalizerWrite),
     /// The status and the label of an opt-out.

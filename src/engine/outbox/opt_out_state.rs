@@ -21,7 +21,7 @@ use crate::{
         BaselineOptOutStatus, NamespaceName, Role, Roles,
         names::{IN_FORCE, LABEL_OPT_OUT},
         opt_out::{Announced, ExpiryNotice},
-        reason::{Failure, OPT_OUT_IN_FORCE, state},
+        reason::{Failure, OPT_OUT_IN_FORCE, OptOutRefusal, state},
         resource_version,
         text::cut,
         whole_seconds,
@@ -100,6 +100,8 @@ pub struct OptOutState {
     pub wanted: Option<BaselineOptOutStatus>,
     /// Announcements that wait until the status that records them is stored. So a restart repeats none.
     pub unannounced: Vec<ExpiryNotice>,
+    /// A mistake in the spec that an Event tells once the stored status says it too.
+    pub untold: Option<(OptOutRefusal, String)>,
     /// No write begins before that time, while the status would say that policies are not yet as they should be.
     pub held_until: Option<Instant>,
     /// The write of status and label. Its error is the reason that was logged last.
@@ -172,6 +174,17 @@ impl OptOutState {
         if self.write.set_error(Some(word)) {
             warn!(%namespace, opt_out = %name, reason = word, "status or label of the opt-out not written, trying again: {message}");
         }
+    }
+
+    /// Whether the stored status gives this reason.
+    pub fn is_stored(&self, refusal: OptOutRefusal) -> bool {
+        self.stored.iter().flat_map(|status| &status.conditions).any(|condition| condition.reason == refusal.into_str())
+    }
+
+    /// The mistake in its spec that the verdict found, if the stored status does not say it yet.
+    pub fn new_mistake(&self, verdict: &OptOutVerdict) -> Option<(OptOutRefusal, String)> {
+        let (refusal, message) = verdict.mistake(self.checked.as_ref().ok()?)?;
+        (!self.is_stored(refusal)).then(|| (refusal, message.to_owned()))
     }
 
     pub fn was_in_force(&self) -> bool {

@@ -118,6 +118,7 @@ impl OptOuts {
                 frozen_by: None,
                 wanted: None,
                 unannounced: vec![],
+                untold: None,
                 held_until: None,
                 write: PendingWrite::default(),
             };
@@ -316,6 +317,7 @@ impl OptOuts {
                 kept.held_until = wanted.as_ref().filter(|wanted| waits_for_policies(wanted)).map(|_| now.instant + GATHER);
             }
             (kept.wanted, kept.unannounced) = (wanted, unannounced);
+            kept.untold = kept.new_mistake(&judged).filter(|_| leads);
             kept.verdict = Some(judged);
             kept.frozen_by = match ruling {
                 Ruling::Freezes(baseline, _) => Some(baseline.into()),
@@ -333,7 +335,7 @@ impl OptOuts {
     /// The namespace is being deleted: nothing is written to its opt-outs.
     pub fn leave_alone(&mut self, ns: &NamespaceName) {
         for (name, kept) in self.kept.get_mut(ns).into_iter().flatten() {
-            (kept.wanted, kept.unannounced) = (None, vec![]);
+            (kept.wanted, kept.unannounced, kept.untold) = (None, vec![], None);
             self.unwritten.remove(&(ns.clone(), name.clone()));
         }
     }
@@ -341,8 +343,7 @@ impl OptOuts {
     /// Called when this instance begins to lead: it continues from the state of the cluster.
     pub fn take_over(&mut self) {
         for kept in self.kept.values_mut().flat_map(BTreeMap::values_mut) {
-            kept.wanted = None;
-            kept.unannounced = vec![];
+            (kept.wanted, kept.unannounced, kept.untold) = (None, vec![], None);
             kept.write.begin_anew();
         }
         self.unwritten.clear();
@@ -378,6 +379,17 @@ impl OptOuts {
     fn tell(&mut self, key: &Key, wall: Timestamp) {
         let (namespace, name) = key;
         let Some(kept) = self.kept.get_mut(namespace).and_then(|all| all.get_mut(name)) else { return };
+        let is_recorded = kept.untold.as_ref().is_some_and(|(refusal, _)| kept.is_stored(*refusal));
+        if let Some((refusal, message)) = kept.untold.take_if(|_| is_recorded) {
+            self.announcements.push(Announcement {
+                namespace: namespace.clone(),
+                policy: name.to_string(),
+                uid: Some(kept.uid.to_string()),
+                reason: EventReason::OptOutNotInForce,
+                note: format!("this opt-out is not in force, {}: {message}", refusal.into_str()),
+                at: wall,
+            });
+        }
         let Ok(OptOut { roles, expires, .. }) = &kept.checked else { return };
         let recorded: Vec<ExpiryNotice> = kept.stored.iter().flat_map(|s| &s.announced).flat_map(|a| a.steps.clone()).collect();
         let (now, later) = std::mem::take(&mut kept.unannounced).into_iter().partition(|step| recorded.contains(step));
@@ -396,11 +408,10 @@ impl OptOuts {
                     (EventReason::OptOutExpired, format!("this opt-out ended at {expires}{then} {roles} applies here again"))
                 }
             };
-            let uid = Some(kept.uid.to_string());
             self.announcements.push(Announcement {
                 namespace: namespace.clone(),
                 policy: name.to_string(),
-                uid,
+                uid: Some(kept.uid.to_string()),
                 reason,
                 note,
                 at: wall,

@@ -47,15 +47,15 @@ impl RetrySchedule {
         self.setback(ns, policy).is_none_or(|s| s.due(now)) && self.contests.allows(ns, policy, opens, now)
     }
 
-    /// Whether the namespace may have another write now that closes no opening.
-    pub fn has_budget(&self, ns: &NamespaceName, now: Instant) -> bool {
-        self.budgets.allows(ns, now)
+    /// Whether the namespace, whose plan has so many policies, may have another write now that closes no opening.
+    pub fn has_budget(&self, ns: &NamespaceName, policies: usize, now: Instant) -> bool {
+        self.budgets.allows(ns, policies, now)
     }
 
     /// Notes that this many writes that close no opening are sent.
-    pub fn sent(&mut self, ns: &NamespaceName, writes: usize, now: Instant) {
+    pub fn sent(&mut self, ns: &NamespaceName, writes: usize, policies: usize, now: Instant) {
         if writes > 0
-            && let Some(at) = self.budgets.spend(ns, writes, now)
+            && let Some(at) = self.budgets.spend(ns, writes, policies, now)
         {
             self.wakes.push(Reverse((at, ns.clone())));
         }
@@ -85,6 +85,24 @@ impl RetrySchedule {
     pub fn succeeded(&mut self, ns: &NamespaceName, policy: &str) {
         if let Some(policies) = self.setbacks.get_mut(ns) {
             policies.remove(policy);
+            if policies.is_empty() {
+                self.setbacks.remove(ns);
+            }
+        }
+    }
+
+    /// Notes a success that may have to be taken back, because another policy cannot be written. Then this one is not tried again sooner
+    /// than after a failure.
+    pub fn succeeded_for_now(&mut self, ns: &NamespaceName, policy: &str) {
+        if let Some(setback) = self.setbacks.get_mut(ns).and_then(|policies| policies.get_mut(policy)) {
+            setback.set_error(None);
+        }
+    }
+
+    /// The namespace is as planned: earlier failures no longer count.
+    pub fn all_succeeded(&mut self, ns: &NamespaceName, now: Instant) {
+        if let Some(policies) = self.setbacks.get_mut(ns) {
+            policies.retain(|_, setback| setback.error().is_some() || !setback.due(now));
             if policies.is_empty() {
                 self.setbacks.remove(ns);
             }

@@ -33,11 +33,11 @@ fn i16_nothing_is_decided_while_a_crd_lacks_fields_and_everything_is_listed_agai
     assert!(sim.engine.writes(now, false).is_empty() && sim.engine.is_synced());
     let waits: Vec<String> = sim.engine.waits().collect();
     assert!(waits.len() == 1 && waits[0].contains("lacks spec.rollout:"), "{waits:?}");
-    let announced: Vec<Announcement> = sim.engine.take_announcements();
+    let announced: Vec<Announcement> = sim.announcements();
     assert_eq!(announced.iter().map(|a| (a.namespace.as_str(), &*a.policy)).collect::<Vec<_>>(), [("default", "b")]);
     sim.see(crd(&["spec.rollout"]));
     sim.jobs();
-    assert!(sim.engine.take_announcements().is_empty(), "once");
+    assert!(sim.announcements().is_empty(), "once");
     assert_eq!(sim.engine.must_list_again(), None);
     sim.see(crd(&[]));
     assert_eq!(sim.engine.must_list_again(), Some(WhyListAgain::CrdsComplete));

@@ -85,7 +85,7 @@ fn what_others_delete_is_drift_and_what_we_do_is_not() {
     sim.settle();
     sim.pass(Duration::from_secs(5));
     assert_eq!(sim.status().unwrap().recent_drift.len(), 1);
-    assert_eq!(sim.engine.take_announcements().len(), 1);
+    assert_eq!(sim.announcements().len(), 1);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn the_echo_of_a_write_that_comes_before_its_answer_is_no_drift() {
     let job = sim.jobs().remove(0);
     sim.answer_late(job, |_| ());
     assert_eq!(sim.jobs().len(), 0);
-    assert!(sim.engine.take_announcements().is_empty());
+    assert!(sim.announcements().is_empty());
     sim.pass(Duration::from_secs(2));
     let status = sim.status().unwrap();
     assert_eq!((status.namespaces.protected, status.recent_drift.len()), (1, 0));
@@ -127,7 +127,7 @@ fn i1_what_is_deleted_before_the_answer_of_its_write_arrives_is_restored_and_tol
     sim.answer_late(job, |sim| sim.delete("a", INGRESS));
     sim.settle();
     assert_eq!(sim.policies.len(), 3);
-    let told: Vec<_> = sim.engine.take_announcements().into_iter().map(|a| (a.policy, a.reason)).collect();
+    let told: Vec<_> = sim.announcements().into_iter().map(|a| (a.policy, a.reason)).collect();
     assert_eq!(told, [(INGRESS.to_owned(), EventReason::DriftRepaired)]);
 }
 
@@ -140,12 +140,12 @@ fn a_plan_that_changes_while_the_former_one_is_written_is_nobodys_drift() {
         sim.answer_late(job, |sim| sim.baseline(i64::from(port), json!({"dns": {"ports": [port]}})));
     }
     sim.settle();
-    assert!(sim.engine.take_announcements().is_empty());
+    assert!(sim.announcements().is_empty());
     sim.tamper("a", INGRESS, |p| p.spec.as_mut().unwrap().ingress = Some(vec![Default::default()]));
     let job = sim.jobs().remove(0);
     sim.answer_late(job, |sim| sim.baseline(6000, json!({"dns": {"ports": [6000]}})));
     sim.settle();
-    assert_eq!(sim.engine.take_announcements().len(), 1, "the plan that followed is not another drift");
+    assert_eq!(sim.announcements().len(), 1, "the plan that followed is not another drift");
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn i5_nothing_is_created_in_a_namespace_that_is_found_terminating() {
     sim.see(Event::Namespace(Change::Applied(named(going))));
     sim.pass(Duration::from_secs(100));
     assert_eq!(sim.jobs().len(), 0);
-    assert!(sim.engine.take_announcements().is_empty());
+    assert!(sim.announcements().is_empty());
     sim.status();
     assert_eq!(sim.statuses.last().unwrap().namespaces.selected, 0);
 }
@@ -347,84 +347,6 @@ fn an_invalid_baseline_freezes_what_it_holds_and_says_why() {
     assert!(status.conditions[2].message.contains("spec.namespaceSelector"), "{}", status.conditions[2].message);
     sim.baseline(3, json!({}));
     assert_eq!(sim.jobs().len(), 1);
-}
-
-/// Thirty namespaces of one tier, and a baseline that selects them.
-fn a_tier() -> EngineHarness {
-    let mut sim = EngineHarness::new();
-    sim.baseline(1, json!({"namespaceSelector": {"matchLabels": {"tier": "prod"}}}));
-    for n in 0..30 {
-        sim.namespace_with(&format!("n{n}"), json!({"tier": "prod"}));
-    }
-    sim.settle();
-    sim
-}
-
-fn typo() -> serde_json::Value {
-    json!({"namespaceSelector": {"matchLabels": {"tier": "prdo"}}})
-}
-
-#[test]
-fn a_typo_in_a_selector_opens_nothing_before_it_is_confirmed_for_that_generation() {
-    let mut sim = a_tier();
-    sim.baseline(2, typo());
-    sim.delete("n0", INGRESS);
-    assert_eq!(sim.jobs().len(), 0);
-    sim.pass(Duration::from_secs(5));
-    let status = sim.status().unwrap();
-    let told: Vec<_> = status.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect();
-    assert_eq!(
-        told,
-        [
-            "AwaitingConfirmation=True AwaitingConfirmation",
-            "Ready=False AwaitingConfirmation",
-            "Reconciling=False Settled",
-            "Stalled=False Valid"
-        ]
-    );
-    let message = &status.conditions[0].message;
-    assert!(message.contains("30 of the 30") && message.contains("policybaseline.io/confirm-release=2"), "{message}");
-    let confirmed = |generation: &str| json!({"annotations": {"policybaseline.io/confirm-release": generation}});
-    sim.baseline_with(2, typo(), confirmed("1"));
-    assert_eq!(sim.jobs().len(), 0, "that was another generation");
-    sim.baseline_with(2, typo(), confirmed("2"));
-    sim.settle();
-    assert_eq!(sim.policies.len(), 0);
-}
-
-#[test]
-fn a_release_that_waits_is_over_when_the_selector_is_mended_and_new_namespaces_follow_the_edit_meanwhile() {
-    let mut sim = a_tier();
-    sim.baseline(2, typo());
-    sim.namespace_with("follows", json!({"tier": "prdo"}));
-    sim.settle();
-    assert_eq!(sim.policies.len(), 93);
-    sim.baseline(3, json!({"namespaceSelector": {"matchLabels": {"tier": "prod"}}}));
-    sim.delete("n0", INGRESS);
-    sim.settle();
-    assert_eq!(sim.policies.keys().filter(|(ns, _)| ns == "n0").count(), 3);
-    assert_eq!(sim.policies.keys().filter(|(ns, _)| ns == "follows").count(), 0, "one is released without being asked");
-    sim.pass(Duration::from_secs(5));
-    assert_eq!(ready(&sim.status().unwrap()), "Protected");
-}
-
-#[test]
-fn a_release_that_waits_still_waits_after_a_restart() {
-    let mut before = a_tier();
-    let mut sim = EngineHarness::unsynced();
-    let stored: Vec<_> = std::mem::take(&mut before.policies).into_iter().collect();
-    sim.listing(|sim| {
-        sim.baseline(2, typo());
-        for n in 0..30 {
-            sim.namespace_with(&format!("n{n}"), json!({"tier": "prod"}));
-        }
-        for (_, object) in &stored {
-            sim.see(Event::Policy(Change::Applied(Box::new(object.clone()))));
-        }
-    });
-    assert_eq!(sim.jobs().len(), 0);
-    sim.pass(Duration::from_secs(5));
-    assert_eq!(ready(&sim.status().unwrap()), "AwaitingConfirmation");
 }
 
 #[test]
@@ -580,7 +502,7 @@ fn what_the_former_leader_repaired_is_no_drift_of_the_new_one() {
     assert_eq!(sim.jobs().len(), 0);
     sim.pass(Duration::from_secs(5));
     assert_eq!(sim.status(), None, "the status that stands is right");
-    assert_eq!(sim.engine.take_announcements().len(), 0);
+    assert_eq!(sim.announcements().len(), 0);
 }
 
 #[test]
@@ -593,7 +515,7 @@ fn a_drift_that_the_former_leader_left_is_repaired_and_told_once() {
     sim.settle();
     sim.pass(Duration::from_secs(5));
     assert_eq!(sim.status().unwrap().recent_drift.len(), 1);
-    let told: Vec<_> = sim.engine.take_announcements().into_iter().map(|a| a.reason).collect();
+    let told: Vec<_> = sim.announcements().into_iter().map(|a| a.reason).collect();
     assert_eq!(told, [EventReason::DriftRepaired]);
 }
 
@@ -641,7 +563,7 @@ fn a_write_that_was_not_sent_is_no_failure_and_stays_to_be_done() {
     sim.engine.done(Done { job, results }, now);
     sim.lead(false);
     assert_eq!(sim.jobs().len(), 0);
-    assert_eq!(sim.engine.take_announcements().len(), 0);
+    assert_eq!(sim.announcements().len(), 0);
     sim.lead(true);
     assert_eq!(sim.jobs()[0].tasks.len(), 3);
     sim.pass(Duration::from_secs(5));
@@ -652,7 +574,7 @@ fn a_write_that_was_not_sent_is_no_failure_and_stays_to_be_done() {
 fn readiness_names_what_decisions_wait_for_and_why() {
     let mut sim = EngineHarness::blank();
     let waits = |sim: &EngineHarness| sim.engine.waits().collect::<Vec<_>>();
-    assert_eq!(waits(&sim).len(), 9);
+    assert_eq!(waits(&sim).len(), 10);
     sim.list_configurations();
     let why = || "not allowed".to_owned();
     sim.see(Event::Policy(Change::Refused(ListRefusal::Forbidden, why())));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::harness::EngineHarness;
+use super::harness::{EngineHarness, named};
 use crate::engine::{
     facts::event::{Change, Event},
     writes::Cause,
@@ -141,4 +141,43 @@ fn i1_policies_that_somebody_deletes_come_back_whatever_the_baseline_is_going_th
         edit(&mut sim, 4, tier("prod"));
         assert_eq!(held_and_reported(&mut sim), (namespaces, 0), "{what}");
     }
+}
+
+/// The watch shows a new namespace of the second in which the baselines of this file were created.
+fn of_that_second(sim: &mut EngineHarness, name: &str, version: &str) {
+    let labels = json!({"kubernetes.io/metadata.name": name});
+    let meta = json!({"name": name, "uid": format!("uid-{name}"), "resourceVersion": version, "creationTimestamp": YOUNG, "labels": labels});
+    sim.see(Event::Namespace(Change::Applied(named(meta))));
+}
+
+#[test]
+fn a_namespace_of_the_second_of_the_baseline_is_closed_only_if_it_was_seen_to_appear_after_it() {
+    let mut sim = EngineHarness::new();
+    of_that_second(&mut sim, "before", "6");
+    edit(&mut sim, 1, json!({}));
+    // The watch of baselines was faster.
+    of_that_second(&mut sim, "late-news", "5");
+    of_that_second(&mut sim, "after", "8");
+    assert_eq!(held_and_reported(&mut sim), (1, 2));
+    assert!(sim.policies.keys().all(|(ns, _)| ns == "after"));
+    // The own write of the status changes the version of the baseline, not what came after it.
+    sim.baseline_with(1, json!({}), json!({"creationTimestamp": YOUNG, "resourceVersion": "20"}));
+    of_that_second(&mut sim, "later", "21");
+    of_that_second(&mut sim, "between", "9");
+    assert_eq!(held_and_reported(&mut sim), (3, 2));
+    // A change of a namespace is no second appearance.
+    of_that_second(&mut sim, "before", "30");
+    assert_eq!(held_and_reported(&mut sim), (3, 2));
+}
+
+#[test]
+fn a_namespace_of_the_second_of_the_baseline_that_a_list_names_counts_as_existing() {
+    let mut sim = EngineHarness::unsynced();
+    sim.listing(|sim| {
+        edit(sim, 1, json!({}));
+        of_that_second(sim, "a", "9");
+    });
+    assert_eq!(held_and_reported(&mut sim), (0, 1));
+    edit(&mut sim, 2, json!({"existingNamespaces": "Enforce"}));
+    assert_eq!(held_and_reported(&mut sim), (1, 0));
 }

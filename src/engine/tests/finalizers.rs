@@ -65,13 +65,13 @@ fn removals(jobs: &[Job]) -> usize {
 }
 
 fn announced(sim: &mut EngineHarness) -> Vec<EventReason> {
-    sim.engine.take_announcements().into_iter().map(|announcement| announcement.reason).collect()
+    sim.announcements().into_iter().map(|announcement| announcement.reason).collect()
 }
 
 #[test]
 fn i2_a_finalizer_of_others_is_left_alone_and_reported_once_for_a_namespace() {
     let mut sim = EngineHarness::protected();
-    sim.engine.take_announcements();
+    sim.announcements();
     let policies: Vec<String> = sim.policies.keys().map(|(_, policy)| policy.clone()).collect();
     put_on(&mut sim, INGRESS);
     let status = sim.status_after(0);
@@ -86,7 +86,7 @@ fn i2_a_finalizer_of_others_is_left_alone_and_reported_once_for_a_namespace() {
     let status = sim.status_after(0);
     assert_eq!(entries(&status), [("ForeignFinalizer".to_owned(), None)]);
     assert_eq!((ready(&status), status.recent_drift.len()), ("Protected", 0));
-    assert!(sim.engine.take_announcements().is_empty());
+    assert!(sim.announcements().is_empty());
     for policy in &policies {
         sim.tamper("a", policy, |p| p.metadata.finalizers = None);
     }
@@ -158,7 +158,7 @@ fn i11_what_the_operator_removes_and_a_finalizer_keeps_is_reported_by_its_baseli
     let renamed = json!({"metadata": {"namePrefix": "new-"}});
     let frozen = NamespaceCounts { selected: 1, frozen: 1, ..NamespaceCounts::default() };
     let protected = NamespaceCounts { selected: 1, protected: 1, ..NamespaceCounts::default() };
-    for (spec, counts) in [(tier, frozen), (renamed, protected)] {
+    for (spec, counts, reason) in [(tier, frozen, "NamespacesFrozen"), (renamed, protected, "Protected")] {
         let mut sim = EngineHarness::protected();
         put_on(&mut sim, INGRESS);
         sim.baseline(2, spec.clone());
@@ -182,7 +182,7 @@ fn i11_what_the_operator_removes_and_a_finalizer_keeps_is_reported_by_its_baseli
         let status = sim.status_after(60);
         assert_eq!(entries(&status), [("Terminating".to_owned(), Some(INGRESS.to_owned()))], "{spec}");
         assert!(status.violations[0].message.contains(FOREIGN) && !status.violations[0].message.contains("creates"));
-        assert_eq!((ready(&status), status.namespaces), ("Protected", counts), "{spec}");
+        assert_eq!((ready(&status), status.namespaces), (reason, counts), "{spec}");
         sim.delete("a", INGRESS);
         assert_eq!(entries(&sim.status_after(0)), [], "{spec}");
     }

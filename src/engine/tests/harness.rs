@@ -11,7 +11,11 @@ use serde_json::{Value, json};
 use strum::VariantArray;
 
 use crate::{
-    api::{PolicyBaselineStatus, SlimNamespace, backends::ConfigurationKind, reason::Failure},
+    api::{
+        PolicyBaselineStatus, SlimNamespace,
+        backends::{Configuration, ConfigurationKind, ServiceName},
+        reason::{EventReason, Failure},
+    },
     engine::{
         Engine,
         clock::Now,
@@ -20,9 +24,9 @@ use crate::{
             event::{Change, Event, ListPhase},
         },
         outbox::baseline_status::{StatusWrite, StoredStatus},
-        writes::{Done, Job, Task, WriteError, Wrote},
+        writes::{Announcement, Done, Job, Task, WriteError, Wrote},
     },
-    policy::drift::Repair,
+    policy::drift::{Drift, Repair},
 };
 
 /// The namespace of the operator.
@@ -57,6 +61,11 @@ impl EngineHarness {
     pub fn list_configurations(&mut self) {
         for kind in ConfigurationKind::VARIANTS.iter().copied() {
             self.see(Event::Configuration(kind, Change::ListBegan));
+            if kind == ConfigurationKind::Service {
+                for ns in ["a", "b"] {
+                    self.see(service(ns));
+                }
+            }
             self.see(Event::Configuration(kind, Change::ListDone));
         }
     }
@@ -175,16 +184,25 @@ impl EngineHarness {
         std::iter::from_fn(|| self.engine.next_job(now)).collect()
     }
 
-    /// Runs all jobs with this answer to each write. Returns the number of jobs.
+    /// Runs all jobs, in the order of their phases, with this answer to each write. Returns the number of jobs.
     pub fn answer(&mut self, mut answer: impl FnMut(&Job, &str) -> Option<Failure>) -> usize {
         let jobs = self.jobs();
         let count = jobs.len();
-        for job in jobs {
-            let results = job.tasks.iter().map(|task| match answer(&job, &task.drift.policy) {
-                Some(reason) => Err(WriteError::Failed { reason, message: "said no".into() }),
-                None => Ok(self.policies_write(&job, &task.drift.policy, &task.drift.fix)),
-            });
-            let results = results.collect();
+        for mut job in jobs {
+            job.put_in_order();
+            let mut results = Vec::new();
+            while results.len() < job.tasks.len() {
+                for may_send in job.next_writes(&results) {
+                    let Drift { policy, fix, .. } = &job.tasks[results.len()].drift;
+                    results.push(match () {
+                        () if !may_send => Ok(Wrote::Withheld),
+                        () => match answer(&job, policy) {
+                            Some(reason) => Err(WriteError::Failed { reason, message: "said no".into() }),
+                            None => Ok(self.policies_write(&job, policy, fix)),
+                        },
+                    });
+                }
+            }
             let now = self.now();
             self.engine.done(Done { job, results }, now);
         }
@@ -281,6 +299,13 @@ impl EngineHarness {
         self.statuses.last().unwrap().clone()
     }
 
+    /// The Events since the last call, without those about the state of a baseline.
+    pub fn announcements(&mut self) -> Vec<Announcement> {
+        let mut all = self.engine.take_announcements();
+        all.retain(|told| ![EventReason::BaselineReady, EventReason::BaselineNotReady].contains(&told.reason));
+        all
+    }
+
     pub fn protected() -> Self {
         let mut sim = Self::new();
         sim.baseline(1, json!({}));
@@ -291,6 +316,16 @@ impl EngineHarness {
         sim.pass(Duration::from_secs(5));
         sim
     }
+}
+
+/// The Service `webhook` of that namespace.
+pub fn service(namespace: &str) -> Event {
+    let service = ServiceName { namespace: namespace.into(), name: "webhook".into() };
+    let kind = ConfigurationKind::Service;
+    Event::Configuration(
+        kind,
+        Change::Applied(Configuration { kind, name: service.to_string(), services: vec![service], missing_fields: vec![] }),
+    )
 }
 
 /// A namespace with this metadata.

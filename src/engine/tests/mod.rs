@@ -1,5 +1,6 @@
 //! Tests of the engine as a whole: the harness, the model, and one file for each concern.
 
+mod allows;
 mod backends;
 mod bypasses;
 mod crd_fields;
@@ -11,16 +12,18 @@ mod engine;
 mod existing;
 mod explain;
 mod finalizers;
+mod guard;
 mod harness;
 mod installs;
 mod inventory;
 mod isolation;
+mod kubernetes_api;
 pub mod model;
 mod namespace_labels;
 mod opt_outs;
-mod opt_outs_listed;
 mod others;
 mod plugins;
 mod rollout;
+mod state_events;
 mod terminating;
 mod timed;

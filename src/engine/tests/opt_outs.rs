@@ -26,11 +26,14 @@ use crate::{
     policy::drift::Repair,
 };
 
-pub const EGRESS: &str = "baseline-default-deny-egress";
+mod listed;
+mod refused;
+
+const EGRESS: &str = "baseline-default-deny-egress";
 const DAY: i64 = 86_400;
 
 /// An opt-out of namespace `a`, as the watch shows it.
-pub struct Shown {
+struct Shown {
     name: &'static str,
     roles: Vec<&'static str>,
     created: Timestamp,
@@ -44,7 +47,7 @@ pub struct Shown {
 
 impl Shown {
     /// Created now; it ends after so many seconds.
-    pub fn new(sim: &EngineHarness, seconds: i64) -> Self {
+    fn new(sim: &EngineHarness, seconds: i64) -> Self {
         let created = sim.now().wall;
         let expires = created + SignedDuration::from_secs(seconds);
         Self {
@@ -72,7 +75,7 @@ impl Shown {
         Box::new(serde_json::from_value(object).unwrap())
     }
 
-    pub fn seen(&self, sim: &mut EngineHarness) {
+    fn seen(&self, sim: &mut EngineHarness) {
         sim.see(Event::OptOut(Change::Applied(self.raw("a"))));
     }
 
@@ -347,13 +350,13 @@ fn nobody_is_told_that_it_ends_in_a_day_when_less_was_left_from_the_start_or_sin
     sim.settle();
     write(&mut sim, &mut shown).unwrap();
     assert_eq!(told(&mut sim), [EventReason::OptOutExpired]);
-    // An opt-out that has already expired, and one that was never in force, have no end to announce.
+    // An opt-out that has already expired, and one that was never in force, have no end to announce, only a mistake.
     for (name, expires, roles) in [("late", -5, vec!["DefaultDenyEgress"]), ("never", 40 * DAY, vec!["DefaultDenyEgress"])] {
         let mut shown = Shown { name, roles, ..Shown::new(&sim, expires) };
         shown.seen(&mut sim);
         sim.settle();
         assert!(says(&write(&mut sim, &mut shown).unwrap()).starts_with("False"), "{name}");
-        assert_eq!(told(&mut sim), [], "{name}");
+        assert_eq!(told(&mut sim), [EventReason::OptOutNotInForce], "{name}");
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::harness::{EngineHarness, entries, ready};
 use crate::{
     api::{
-        Role,
+        PurposeKind,
         backends::{Configuration, ConfigurationKind::Crd},
         reason::EventReason,
     },
@@ -24,7 +24,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The announcements for that reason.
 pub fn told(sim: &mut EngineHarness, reason: EventReason) -> Vec<Announcement> {
-    sim.engine.take_announcements().into_iter().filter(|a| a.reason == reason).collect()
+    sim.announcements().into_iter().filter(|a| a.reason == reason).collect()
 }
 
 /// The reasons of the violations, with their policies.
@@ -38,7 +38,7 @@ pub fn violations(sim: &mut EngineHarness) -> Vec<(String, String)> {
 /// Somebody deletes a policy, and it is repaired, five times.
 fn contested() -> EngineHarness {
     let mut sim = EngineHarness::protected();
-    sim.engine.take_announcements();
+    sim.announcements();
     sim.engine.take_samples();
     for _ in 0..5 {
         sim.pass(SECOND);
@@ -105,7 +105,7 @@ fn a_contest_is_told_once_in_an_event_and_in_the_metrics_and_stays_in_the_status
     let counted = |sim: &mut EngineHarness| {
         sim.engine.take_samples().into_iter().filter(|h| matches!(h, MetricSample::Contested(_))).collect::<Vec<_>>()
     };
-    assert_eq!(counted(&mut sim), [MetricSample::Contested(Some(Role::DefaultDenyEgress))]);
+    assert_eq!(counted(&mut sim), [MetricSample::Contested(Some(PurposeKind::DefaultDenyEgress))]);
     let expected = [("Contested".to_owned(), EGRESS.to_owned())];
     assert_eq!(violations(&mut sim), expected);
     let since = sim.statuses.last().unwrap().violations[0].since.clone();
@@ -204,7 +204,7 @@ fn i7_a_policy_that_is_too_large_to_judge_is_reported_and_counts_as_no_bypass() 
     let status = sim.statuses.last().unwrap();
     assert_eq!((status.namespaces.bypassed, ready(status)), (0, "Protected"));
     assert!(status.violations[0].message.starts_with("spec.ingress: too many rules, blocks and ports"), "{status:?}");
-    assert!(sim.engine.take_announcements().is_empty());
+    assert!(sim.announcements().is_empty());
     // A baseline that leaves ingress open has nothing to report.
     sim.baseline(2, json!({"policies": ["DefaultDenyEgress"]}));
     sim.settle();
@@ -266,7 +266,7 @@ fn what_a_policy_held_that_was_taken_over_is_told_whatever_the_cause() {
             sim.settle();
             sim.baseline(1, json!({"existingNamespaces": "Enforce"}));
         }
-        sim.engine.take_announcements();
+        sim.announcements();
         let job = sim.jobs().pop().unwrap();
         let write = |task: &crate::engine::writes::Task| match sim.policies_write(&job, &task.drift.policy, &task.drift.fix) {
             Wrote::Applied { stored, .. } => Ok(Wrote::Applied { stored, before: Some("é".repeat(2000)) }),

@@ -33,7 +33,7 @@ fn goes(sim: &mut EngineHarness, pods_gone: bool, failing_since: Option<Timestam
 
 fn is_going() -> EngineHarness {
     let mut sim = EngineHarness::protected();
-    sim.engine.take_announcements();
+    sim.announcements();
     going(&mut sim, false);
     sim
 }
@@ -59,7 +59,7 @@ fn i5_while_a_namespace_is_being_deleted_its_policies_are_kept_right_and_counted
     assert_eq!(written, [INGRESS]);
     let status = sim.status_after(0);
     assert_eq!((ready(&status), entries(&status), status.recent_drift.len()), ("Protected", vec![], 1));
-    assert!(sim.engine.take_announcements().is_empty(), "the API server takes no Event there");
+    assert!(sim.announcements().is_empty(), "the API server takes no Event there");
 }
 
 #[test]
@@ -72,14 +72,14 @@ fn i5_at_the_end_of_a_namespace_ready_stays_true_and_nothing_is_written() {
     for policy in [INGRESS, EGRESS, CARVEOUT] {
         sim.delete("a", policy);
         let status = sim.status_after(0);
-        assert_eq!((ready(&status), status.namespaces.selected, entries(&status)), ("Protected", 0, vec![]));
+        assert_eq!((ready(&status), status.namespaces.selected, entries(&status)), ("NothingSelected", 0, vec![]));
     }
     let wake = sim.engine.next_wake(sim.now()).unwrap() - sim.now().instant;
     assert!(wake <= SECOND * 30, "nothing else would end the wait: {wake:?}");
     sim.see(Event::Namespace(Change::Deleted(named(json!({"name": "a", "uid": "uid-a"})))));
     let status = sim.status_after(100);
-    assert_eq!((ready(&status), entries(&status)), ("Protected", vec![]));
-    assert!(sim.engine.take_announcements().is_empty());
+    assert_eq!((ready(&status), entries(&status)), ("NothingSelected", vec![]));
+    assert!(sim.announcements().is_empty());
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn i5_what_is_lost_while_pods_may_run_is_reported_until_the_namespace_is_gone() 
         (ready(&status), entries(&status), status.namespaces.unprotected),
         ("MissingWhileTerminating", lost(Some(INGRESS)), 1)
     );
-    let [Announcement { namespace, policy, uid, reason, note, .. }] = &sim.engine.take_announcements()[..] else { panic!() };
+    let [Announcement { namespace, policy, uid, reason, note, .. }] = &sim.announcements()[..] else { panic!() };
     assert_eq!(
         (namespace.as_str(), &**policy, uid.is_some(), *reason),
         ("default", "b", true, EventReason::MissingWhileTerminating)
@@ -109,7 +109,7 @@ fn i5_what_is_lost_while_pods_may_run_is_reported_until_the_namespace_is_gone() 
     assert_eq!(entries(&sim.status_after(0)), lost(None), "nobody waits again");
     sim.see(Event::Namespace(Change::Deleted(named(json!({"name": "a", "uid": "uid-a"})))));
     let status = sim.status_after(0);
-    assert_eq!((ready(&status), entries(&status), status.namespaces.unprotected), ("Protected", vec![], 0));
+    assert_eq!((ready(&status), entries(&status), status.namespaces.unprotected), ("NothingSelected", vec![], 0));
 }
 
 #[test]
@@ -125,9 +125,9 @@ fn i5_a_namespace_whose_deletion_fails_for_ten_minutes_stays_reported_but_ready_
     assert!(wake <= SECOND * 100, "nothing else would end the wait: {wake:?}");
     let status = sim.status_after(100);
     let reported = |status: &PolicyBaselineStatus| (entries(status), status.namespaces.unprotected);
-    assert_eq!((ready(&status), reported(&status)), ("Protected", (lost(Some(INGRESS)), 1)));
+    assert_eq!((ready(&status), reported(&status)), ("DeletionFailing", (lost(Some(INGRESS)), 1)));
     assert!(!sim.engine.explain("a", sim.now()).unwrap().protected);
-    assert_eq!(sim.engine.take_announcements().len(), 1, "the Event is not repeated");
+    assert_eq!(sim.announcements().len(), 1, "the Event is not repeated");
     open(&mut sim, EGRESS);
     assert_eq!(sim.jobs().len(), 1, "what is left is still kept right");
     // The error is over, and the namespace may go now. If a new one begins, its time counts.
@@ -144,7 +144,7 @@ fn i5_once_pods_are_proven_gone_the_policies_may_go_too() {
     assert_eq!(entries(&sim.status_after(30)), lost(Some(INGRESS)));
     going(&mut sim, true);
     let status = sim.status_after(40);
-    assert_eq!((ready(&status), entries(&status), status.namespaces.selected), ("Protected", vec![], 0));
+    assert_eq!((ready(&status), entries(&status), status.namespaces.selected), ("NothingSelected", vec![], 0));
     open(&mut sim, EGRESS);
     assert_eq!(sim.jobs().len(), 0);
 }

@@ -15,7 +15,7 @@ pub use derive::Derived;
 pub use found::{ClusterDns, DnsDestination, DnsPlace};
 pub use gap::DnsGap;
 pub use memory::{KEPT, Memory};
-pub use objects::{Object, SlimDaemonSet, SlimPod, SlimService, SlimSlice};
+pub use objects::{Object, SlimDaemonSet, SlimPod, SlimService, SlimSlice, is_usable, named};
 pub use sources::{DnsEvent, OPERATORS_RESOLV_CONF, Source, Sources};
 
 /// The namespace in which most clusters run DNS. Baselines exclude it by default.

@@ -259,7 +259,8 @@ struct Named {
     labels: Option<LabelMap>,
 }
 
-fn named<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
+/// Reads the parts of metadata that are needed. Times are left out, because some cannot be read.
+pub fn named<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
     let Named { name, namespace, uid, resource_version, labels } = Named::deserialize(from)?;
     Ok(ObjectMeta { name, namespace, uid, resource_version, labels, ..ObjectMeta::default() })
 }

@@ -10,7 +10,7 @@ use super::{
     normal::spec_digest,
 };
 use crate::{
-    api::{Role, Uid, finalizers::KnownFinalizer},
+    api::{Purpose, Uid, finalizers::KnownFinalizer},
     policy::{
         digest::Digest,
         plan::{Baseline, Rendered, Stamp},
@@ -55,8 +55,8 @@ pub struct PlannedPolicy<'a> {
     pub index: usize,
     /// The name of the object.
     pub name: &'a str,
-    /// The role that it implements.
-    pub role: Role,
+    /// What it is for.
+    pub purpose: &'a Purpose,
     stamp: &'a Stamp,
     expected: Expected,
 }
@@ -87,7 +87,7 @@ impl PlannedPolicies {
     /// The planned policy at `index`, to compare with. `policy` must be that policy of the same baseline.
     pub fn of<'a>(&self, index: usize, policy: &'a Rendered) -> Option<PlannedPolicy<'a>> {
         let expected = *self.0.get(index)?;
-        Some(PlannedPolicy { index, name: &policy.name, role: policy.role, stamp: &policy.stamp, expected })
+        Some(PlannedPolicy { index, name: &policy.name, purpose: &policy.purpose, stamp: &policy.stamp, expected })
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
     },
     policy::{
         digest::Digest,
-        netpol::{MAX_ENTRIES, Openings, Shares, has_more_entries, judge},
+        netpol::{MAX_ENTRIES, Openings, Shares, Wide, has_more_entries, judge},
     },
 };
 
@@ -70,6 +70,8 @@ pub struct SharedFingerprint {
     pub known_finalizers: KnownFinalizers,
     /// What it opens although baselines close it. Also if the policy is ours: anybody can copy our labels.
     pub opens: Openings,
+    /// What it opens to everybody for the pods that it selects; nothing if it is not ours.
+    pub wide: Wide,
     /// What it opens in part, so that other policies may make it whole. `None` of most policies.
     pub shares: Option<Arc<Shares>>,
     /// The baseline that its label names; `None` if the policy is not ours.
@@ -171,13 +173,13 @@ impl Fingerprint {
         // What was cut may have room now.
         let is_cut = |known: &Self| known.shares.as_ref().is_some_and(|shares| shares.is_cut());
         let known = known.filter(|known| spec != Digest::NONE && known.spec == spec && !is_cut(known));
-        let (opens, shares) = match (known, &object.spec) {
-            (Some(known), _) => (known.opens, known.shares.clone()),
-            (None, Some(spec)) => {
+        let (opens, shares, wide) = match (known, &object.spec) {
+            (Some(known), _) if known.ours == ours => (known.opens, known.shares.clone(), known.wide),
+            (_, Some(spec)) => {
                 let (opens, shares) = judge(spec);
-                (opens, shares.map(Arc::new))
+                (opens, shares.map(Arc::new), if ours { Wide::of(spec) } else { Wide::default() })
             }
-            (None, None) => (Openings::default(), None),
+            (_, None) => (Openings::default(), None, Wide::default()),
         };
         let make = SharedFingerprint {
             spec,
@@ -188,6 +190,7 @@ impl Fingerprint {
             finalizers: finalizers.map(|names| texts.get(&named(names))),
             known_finalizers: finalizers.map(KnownFinalizers::of).unwrap_or_default(),
             opens,
+            wide,
             shares,
             baseline: label(LABEL_BASELINE).filter(|_| ours).map(|b| texts.get(b)),
             plan: annotation(ANNOTATION_PLAN).filter(|p| ours && p.len() <= MAX_PLAN).map(|p| texts.get(p)),

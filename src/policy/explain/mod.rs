@@ -7,7 +7,7 @@ use serde::Serialize;
 use strum::IntoStaticStr;
 
 use crate::{
-    api::{Role, baseline::Mode},
+    api::{Purpose, baseline::Mode},
     policy::table::Table,
 };
 
@@ -80,16 +80,16 @@ pub enum Relation {
     No,
 }
 
-/// A policy, or a role for which no policy is planned.
+/// A policy, or a role or an allow for which no policy is planned.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Policy {
-    /// The name; `None` for a role that is not planned.
+    /// The name; `None` if it is not planned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The role; `None` for a policy that is not ours.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub role: Option<Role>,
+    /// The role, or which allow it is; `None` for a policy that is not ours.
+    #[serde(rename = "role", skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<Purpose>,
     /// The state, in words.
     pub state: String,
     /// When the policy was created; `None` if it does not exist.
@@ -132,7 +132,7 @@ impl fmt::Display for Explanation {
         }
         let mut policies = Table::new(["POLICY", "ROLE", "CREATED", "STATE"]);
         for policy in &self.policies {
-            let role = policy.role.map(|role| role.to_string()).unwrap_or_default();
+            let role = policy.purpose.as_ref().map(ToString::to_string).unwrap_or_default();
             policies.row([policy.name.clone().unwrap_or_default(), role, moment(policy.created), policy.state.clone()]);
         }
         let mut problems = Table::new(["PROBLEM", "POLICY", "BASELINE", "SINCE", "MESSAGE"]);
@@ -151,7 +151,7 @@ fn moment(at: Option<Timestamp>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testkit::golden;
+    use crate::{api::Role, testkit::golden};
 
     #[test]
     fn one_screen_tells_it_all() {
@@ -163,9 +163,9 @@ mod tests {
             relation,
             why: why.into(),
         };
-        let policy = |name: Option<&str>, role, state: &str, created| Policy {
+        let policy = |name: Option<&str>, purpose, state: &str, created| Policy {
             name: name.map(Into::into),
-            role,
+            purpose,
             state: state.into(),
             created,
         };
@@ -183,11 +183,11 @@ mod tests {
             policies: vec![
                 policy(
                     Some("baseline-default-deny-ingress"),
-                    Some(Role::DefaultDenyIngress),
+                    Some(Role::DefaultDenyIngress.into()),
                     "as planned",
                     Some(at(1_760_000_001)),
                 ),
-                policy(None, Some(Role::DefaultDenyEgress), "not planned: not among spec.policies", None),
+                policy(None, Some(Role::DefaultDenyEgress.into()), "not planned: not among spec.policies", None),
             ],
             problems: vec![Wrong {
                 baseline: "platform".into(),

@@ -76,6 +76,7 @@ impl fmt::Display for Rest<'_> {
     kubectl delete crd {BASELINES_CRD} {OPT_OUTS_CRD}
     kubectl delete clusterroles,clusterrolebindings -l {LABEL_APP}={MANAGER}
     kubectl delete roles,rolebindings -n kube-system -l {LABEL_APP}={MANAGER}
+    kubectl delete roles,rolebindings -n default -l {LABEL_APP}={MANAGER}
     kubectl delete namespace {operator_namespace}"
         )
     }

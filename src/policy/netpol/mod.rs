@@ -11,6 +11,7 @@ mod share;
 mod sweep;
 mod together;
 mod union;
+mod wide;
 
 pub use block::Block;
 pub use census::Census;
@@ -18,3 +19,4 @@ pub use judge::{MAX_ENTRIES, has_more_entries, judge};
 pub use opening::{Opening, Openings, Peers, Pods, Ports};
 pub use share::{Cut, DirectionShares, MAX_BYTES_OF_NAMESPACE, Shares};
 pub use together::{Together, Work};
+pub use wide::Wide;

@@ -5,15 +5,19 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
     sync::Arc,
 };
 
 use jiff::Timestamp;
 
 use super::{Baseline, Namespace};
-use crate::api::{
-    NamespaceName,
-    baseline::{DeletionPolicy, ExistingNamespaces, Mode},
+use crate::{
+    api::{
+        NamespaceName, Role,
+        baseline::{DeletionPolicy, ExistingNamespaces, Mode},
+    },
+    policy::netpol::Wide,
 };
 
 /// All baselines of the cluster. The valid ones are sorted by precedence.
@@ -27,6 +31,8 @@ pub struct Baselines {
     awaiting: BTreeSet<Arc<str>>,
     /// For each baseline: the namespaces that its rollout has not reached, and what each of them keeps.
     behind: BTreeMap<Arc<str>, Behind>,
+    /// For each baseline: the open namespaces that a wave of its rollout will close.
+    to_close: BTreeMap<Arc<str>, BTreeSet<NamespaceName>>,
 }
 
 /// Namespaces that a rollout has not reached, and the revision of the baseline that each of them keeps.
@@ -72,7 +78,7 @@ impl Baselines {
         }
     }
 
-    /// Sets whether a baseline must wait for a confirmation before it releases namespaces that it no longer selects.
+    /// Sets whether a baseline must wait for a confirmation before namespaces lose default-denies by its change.
     pub fn await_confirmation(&mut self, name: &Arc<str>, waits: bool) {
         self.awaiting.remove(name);
         if waits {
@@ -83,16 +89,6 @@ impl Baselines {
     /// Whether a baseline has an invalid spec. Nobody can say what such a baseline would select.
     pub fn some_are_invalid(&self) -> bool {
         !self.invalid.is_empty()
-    }
-
-    /// The baseline whose policies this namespace would lose, while no other baseline would add policies. `None` if there is none.
-    pub fn released_by(&self, ns: &Namespace, holdings: &Holdings) -> Option<Arc<str>> {
-        let works = |b: &Baseline| !b.deleting && b.mode == Mode::Enforce;
-        if ns.terminating || self.valid.iter().any(|b| works(b) && b.selects(ns)) {
-            return None;
-        }
-        let releases = |name: &&Arc<str>| self.by_name.get(*name).is_some_and(|b| works(b) && !b.suspended);
-        holdings.baselines.iter().find(releases).cloned()
     }
 
     /// Whether the operator may forget that a namespace without policies of ours held some. It may if no baseline applies there,
@@ -120,6 +116,32 @@ impl Baselines {
     /// A namespace no longer keeps a former revision of a baseline. Returns whether it kept one.
     pub fn catch_up(&mut self, name: &str, ns: &NamespaceName) -> bool {
         self.behind.get_mut(name).is_some_and(|behind| behind.remove(ns).is_some())
+    }
+
+    /// Sets the open namespaces that a wave of the rollout of a baseline will close. Returns those that were set before.
+    pub fn set_to_close(&mut self, name: &Arc<str>, open: BTreeSet<NamespaceName>) -> BTreeSet<NamespaceName> {
+        let before = self.to_close.remove(name).unwrap_or_default();
+        if !open.is_empty() {
+            self.to_close.insert(name.clone(), open);
+        }
+        before
+    }
+
+    /// The open namespaces that a wave of the rollout of a baseline will close.
+    pub fn to_close(&self, name: &str) -> impl Iterator<Item = &NamespaceName> {
+        self.to_close.get(name).into_iter().flatten()
+    }
+
+    /// A namespace no longer waits for the wave that closes it.
+    pub fn close_now(&mut self, name: &str, ns: &NamespaceName) {
+        if let Some(open) = self.to_close.get_mut(name) {
+            open.remove(ns);
+        }
+    }
+
+    /// Whether an open namespace waits for the wave of a baseline that closes it.
+    pub fn waits_to_be_closed(&self, name: &str, ns: &Namespace, holdings: &Holdings) -> bool {
+        !holdings.any && self.to_close.get(name).is_some_and(|open| open.contains(&ns.name))
     }
 
     /// The state of the baseline with this name.
@@ -170,8 +192,14 @@ pub struct Holdings {
     pub opted_out: Option<Timestamp>,
     /// The baselines named by the labels of our policies.
     pub baselines: BTreeSet<Arc<str>>,
+    /// The default-denies that are there, each with the baseline that its label names.
+    pub denies: Vec<(Role, Arc<str>)>,
+    /// Those of our policies there that open something to everybody, by name.
+    pub wide: Vec<(Arc<str>, Wide)>,
     /// The baseline whose plan the namespace was last seen to hold. Unlike a label, this cannot be forged.
     pub owner: Option<Arc<str>>,
+    /// The last 32 bits of the resourceVersion with which the operator saw the namespace appear. `None` if a list named it first.
+    pub appeared: Option<NonZeroU32>,
 }
 
 /// What the operator does in a namespace.
@@ -181,14 +209,24 @@ pub enum Decision {
     LeaveAlone,
     /// No baseline applies. The operator removes what an existing baseline left there.
     Unselected,
-    /// An invalid or suspended baseline holds the namespace, or one that awaits confirmation while no other baseline applies.
-    /// The operator writes and removes nothing.
+    /// An invalid or suspended baseline holds the namespace, or the namespace would be opened by a change that awaits confirmation. The operator writes and removes nothing.
     Frozen(Arc<str>),
-    /// The namespace is older than the baseline and holds no policy of ours: the operator only reports it.
+    /// The namespace holds no policy of ours, and is older than the baseline or waits for a wave that closes it: the operator only reports
+    /// it.
     Reported(Arc<Baseline>),
     /// The operator keeps this baseline's policies here: those that its spec asks for, or a former revision until a rollout
     /// reaches the namespace. If the namespace is being deleted: those of them that still exist.
     Protected(Arc<Baseline>),
+}
+
+/// The baselines that may apply to a namespace.
+pub(super) struct Candidates {
+    /// Audit baselines that select it.
+    audits: Vec<Arc<Baseline>>,
+    /// Enforce baselines that select it, the highest precedence first.
+    pub(super) enforcing: Vec<Arc<Baseline>>,
+    /// The invalid or suspended baseline that keeps the namespace as it is.
+    pub(super) frozen_by: Option<Arc<str>>,
 }
 
 /// The decision, and the other baselines that select the namespace.
@@ -216,8 +254,9 @@ impl Baselines {
         Assignment { decision, shadowed: vec![], audits: vec![] }
     }
 
-    fn decide_living(&self, ns: &Namespace, holdings: &Holdings) -> Assignment {
-        let (audits, mut enforcing): (Vec<_>, Vec<_>) =
+    /// The baselines that may apply to a namespace.
+    pub(super) fn candidates(&self, ns: &Namespace, holdings: &Holdings) -> Candidates {
+        let (audits, enforcing): (Vec<_>, Vec<_>) =
             self.valid.iter().filter(|b| !b.deleting && b.selects(ns)).cloned().partition(|b| b.mode == Mode::Audit);
         // A label can be forged, and a forged label that names a stalled baseline must not stop repairs. So the label freezes
         // nothing if the known owner is valid, or if a policy names a valid baseline that selects the namespace.
@@ -228,7 +267,16 @@ impl Baselines {
         let frozen_by = frozen_by.filter(|_| !known_owner).or(owner.filter(|b| b.suspended).map(|b| &b.name));
         // A suspended baseline with the highest precedence keeps its place.
         let frozen_by = frozen_by.or(enforcing.first().filter(|b| b.suspended).map(|b| &b.name)).cloned();
-        if let Some(name) = frozen_by {
+        Candidates { audits, enforcing, frozen_by }
+    }
+
+    fn decide_living(&self, ns: &Namespace, holdings: &Holdings) -> Assignment {
+        let Candidates { audits, mut enforcing, frozen_by } = self.candidates(ns, holdings);
+        let awaits = || {
+            let changed = if self.awaiting.is_empty() { BTreeSet::new() } else { self.openers(ns, holdings, enforcing.first()) };
+            changed.into_iter().find(|name| self.awaiting.contains(name))
+        };
+        if let Some(name) = frozen_by.or_else(awaits) {
             enforcing.retain(|b| b.name != name);
             return Assignment { decision: Decision::Frozen(name), shadowed: enforcing, audits };
         }
@@ -239,7 +287,7 @@ impl Baselines {
             return Assignment { decision: Decision::Unselected, shadowed: vec![], audits };
         }
         let winner = enforcing.remove(0);
-        let decision = if winner.only_reports(ns, holdings) {
+        let decision = if winner.only_reports(ns, holdings) || self.waits_to_be_closed(&winner.name, ns, holdings) {
             Decision::Reported(winner)
         } else {
             let kept = self.behind(&winner.name).and_then(|behind| behind.get(&ns.name)).cloned();
@@ -254,7 +302,16 @@ impl Baseline {
     /// Only `existingNamespaces: Enforce` closes such a namespace.
     pub fn only_reports(&self, ns: &Namespace, holdings: &Holdings) -> bool {
         let was_opted_out = holdings.opted_out.is_some_and(|at| at >= self.created);
-        self.existing == ExistingNamespaces::Report && ns.created < self.created && !holdings.any && !was_opted_out
+        self.existing == ExistingNamespaces::Report && self.is_younger(ns, holdings) && !holdings.any && !was_opted_out
+    }
+
+    /// Whether the namespace was there before the baseline. Creation times have whole seconds. Within one second, only a namespace that
+    /// the operator saw appear after the baseline is newer: a mistake in the other direction would cut off what runs there.
+    pub fn is_younger(&self, ns: &Namespace, holdings: &Holdings) -> bool {
+        // What happened within a second is near in versions, so their last bits show which one is later.
+        let is_later = |version: u32, before: u32| (1..1 << 31).contains(&version.wrapping_sub(before));
+        let appeared_later = || holdings.appeared.zip(self.first_seen).is_some_and(|(at, before)| is_later(at.get(), before));
+        ns.created < self.created || (ns.created == self.created && !appeared_later())
     }
 }
 
@@ -291,7 +348,8 @@ mod tests {
     }
 
     fn held_by(name: &str) -> Holdings {
-        Holdings { any: true, baselines: [Arc::from(name)].into(), ..Holdings::default() }
+        let denies = [Role::DefaultDenyIngress, Role::DefaultDenyEgress].map(|role| (role, Arc::from(name))).to_vec();
+        Holdings { any: true, baselines: [Arc::from(name)].into(), denies, ..Holdings::default() }
     }
 
     #[test]
@@ -340,10 +398,25 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_created_in_the_same_second_as_the_baseline_is_new() {
+    fn of_the_second_of_the_baseline_only_a_namespace_that_was_seen_to_appear_after_it_is_new() {
         let ns = namespace("a", &[]);
-        let b = all(vec![checked_at("b", ns.created.as_second(), json!({}))]);
-        assert_eq!(winner(&b, &ns), "protected b");
+        let same = all(vec![checked_at("b", ns.created.as_second(), json!({})).first_seen_at(7)]);
+        let decided = |baselines: &Baselines, appeared: u32| {
+            let holdings = Holdings { appeared: NonZeroU32::new(appeared), ..Holdings::default() };
+            tell(&baselines.decide(&ns, &holdings).decision)
+        };
+        assert_eq!(
+            [0, 6, 7, 8].map(|appeared| decided(&same, appeared)),
+            ["reported b", "reported b", "reported b", "protected b"]
+        );
+        // The versions of a cluster pass 32 bits, too.
+        let at_the_end = all(vec![checked_at("b", ns.created.as_second(), json!({})).first_seen_at((7 << 32) - 2)]);
+        assert_eq!([u32::MAX - 2, 3].map(|appeared| decided(&at_the_end, appeared)), ["reported b", "protected b"]);
+        // Where the times differ, they decide.
+        let [before, after] = [OLD, NEW].map(|at| all(vec![checked_at("b", at, json!({})).first_seen_at(7)]));
+        assert_eq!((decided(&before, 6), decided(&after, 8)), ("protected b".into(), "reported b".into()));
+        // What holds policies stays protected, also after a restart.
+        assert_eq!(tell(&same.decide(&ns, &held_by("b")).decision), "protected b");
     }
 
     #[test]
@@ -416,26 +489,23 @@ mod tests {
     }
 
     #[test]
-    fn a_release_that_is_held_keeps_what_stands_there_and_hinders_no_other_baseline() {
+    fn a_change_that_awaits_confirmation_keeps_what_stands_there_and_hinders_no_other_baseline() {
         let gone = json!({"namespaceSelector": {"matchLabels": {"x": "y"}}});
         let mut b = all(vec![checked_at("typo", OLD, gone.clone())]);
         let ns = namespace("a", &[]);
-        assert_eq!(b.released_by(&ns, &held_by("typo")).as_deref(), Some("typo"));
+        assert_eq!(b.opened_by(&ns, &held_by("typo")), [Arc::from("typo")].into());
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "unselected");
         b.await_confirmation(&"typo".into(), true);
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "frozen typo");
         assert_eq!(tell(&b.decide(&ns, &held_by("gone")).decision), "unselected");
         assert_eq!(tell(&b.decide(&namespace("b", &[("x", "y")]), &Holdings::default()).decision), "protected typo");
-        // A namespace that another baseline protects is not released.
+        // A namespace that another baseline closes as well loses nothing.
         b.insert(Arc::new(checked_at("other", OLD, json!({}))));
-        assert_eq!(b.released_by(&ns, &held_by("typo")), None);
+        assert!(b.opened_by(&ns, &held_by("typo")).is_empty());
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "protected other");
         b.remove("other");
         b.await_confirmation(&"typo".into(), false);
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "unselected");
-        // A baseline that is being deleted follows its deletion policy.
-        let b = all(vec![deleting(checked("b", json!({"deletionPolicy": "Delete"})))]);
-        assert_eq!(b.released_by(&ns, &held_by("b")), None);
     }
 
     #[test]

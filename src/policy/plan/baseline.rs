@@ -7,19 +7,19 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, core::Selector as Matcher};
-use strum::VariantArray;
 
 use super::{
-    Namespace,
+    Closed, Namespace,
+    allow::{CheckedAllow, Directions},
     checks::{check_dns, check_metadata, check_monitoring, check_rollout, exclusions, glob_matches, matcher},
     opt_out::{Limits, OptOut},
-    render::{self, METADATA_NAME, Rendered},
+    render::{self, METADATA_NAME, PolicyScope, RenderInputs, Rendered},
     revision::Revision,
     words,
 };
 use crate::{
     api::{
-        Role,
+        Purpose, Role, Roles,
         baseline::{
             ControlPlaneBackends, DeletionPolicy, Discovery, Dns, DnsPeer, DnsStatus, ExistingNamespaces, Mode, Monitoring,
             PolicyBaseline, PolicyMetadata, SourceEgress,
@@ -30,8 +30,10 @@ use crate::{
     },
     policy::{
         dns::{ClusterDns, DnsGap, OPENSHIFT_DNS},
+        kubernetes_api::ClusterApi,
         plan::BaselineError,
         rollout::Strategy as Rollout,
+        status::AllowFacts,
     },
 };
 
@@ -42,6 +44,8 @@ pub struct Baseline {
     pub name: Arc<str>,
     /// When it was created, to the second.
     pub created: Timestamp,
+    /// The last 32 bits of the resourceVersion with which the operator first saw it. What appeared later was created after it.
+    pub first_seen: Option<u32>,
     /// Enforce writes policies; Audit only reports.
     pub mode: Mode,
     /// While this is true, the operator writes and removes nothing for this baseline; existing policies stay.
@@ -66,7 +70,9 @@ pub struct Baseline {
     pub dns_status: DnsStatus,
     /// What its policies do not allow of the cluster's DNS, and what the user can do about it. `None` if there is no such gap.
     pub dns_gap: Option<DnsGap>,
-    written: RenderInputs,
+    /// Where the API server was found.
+    api: ClusterApi,
+    written: WrittenSpec,
     /// The baseline's name. For a former revision: the name, a slash and the id of the revision.
     pub key: Arc<str>,
     /// The part of its spec that is written into policies.
@@ -84,14 +90,28 @@ pub struct Baseline {
     source_egress: SourceEgress,
 }
 
-/// The part of the spec that is needed to render the egress policy again when the cluster's DNS is found elsewhere.
+/// The part of the spec that is needed to render the policies again when the cluster's DNS or its API server is found elsewhere.
 #[derive(Clone, Debug)]
-struct RenderInputs {
+struct WrittenSpec {
     selector: Selector,
     include_system_namespaces: bool,
+    roles: Roles,
     dns: Dns,
     monitoring: Monitoring,
+    allows: Vec<CheckedAllow>,
     metadata: PolicyMetadata,
+}
+
+impl WrittenSpec {
+    /// Renders all policies.
+    fn render(&self, baseline: &str, found: &ClusterDns, api: &ClusterApi) -> Vec<Rendered> {
+        let Self { roles, dns, monitoring, allows, metadata, .. } = self;
+        let closes_sources = monitoring.source_egress == SourceEgress::Enforce
+            && [Role::DefaultDenyEgress, Role::MonitoringCarveout].iter().all(|role| roles.contains(*role));
+        let roles: Vec<Role> = roles.iter().collect();
+        let inputs = RenderInputs { baseline, roles: &roles, dns, found, api, monitoring, closes_sources, allows, metadata };
+        inputs.render()
+    }
 }
 
 impl Baseline {
@@ -101,13 +121,15 @@ impl Baseline {
     }
 
     /// Checks a baseline. `operator_namespace` is excluded like a system namespace. The policies may have no tracking key of `tools`.
-    /// Only the DNS of the spec is rendered until [`Self::with_dns`] adds the cluster's DNS.
+    /// Only the DNS of the spec is rendered until [`Self::with_cluster`] adds the cluster's DNS.
     pub fn check_with(object: &PolicyBaseline, operator_namespace: &str, tools: &OtherTools) -> Result<Self, BaselineError> {
         let spec = &object.spec;
         spec.monitoring.as_ref().map_or(Ok(()), check_monitoring)?;
         spec.dns.as_ref().map_or(Ok(()), check_dns)?;
         spec.metadata.as_ref().map_or(Ok(()), |metadata| check_metadata(metadata, tools))?;
-        Self::assemble(object, operator_namespace)
+        let baseline = Self::assemble(object, operator_namespace)?;
+        baseline.written.allows.iter().try_for_each(CheckedAllow::check_openings)?;
+        Ok(baseline)
     }
 
     /// Builds a baseline without the checks that only [`Self::check`] makes. It is also used for a stored revision that another
@@ -140,21 +162,21 @@ impl Baseline {
             return Err(BaselineError::EmptyList("spec.monitoring.ports"));
         }
         let scrapers = sources.iter().map(|(namespaces, _)| matcher("spec.monitoring.from", namespaces));
-        let none = ClusterDns::default();
-        let rendered = |role| render::render(role, &name, &dns, &none, &monitoring, &metadata);
-        let mut policies: Vec<Rendered> =
-            Role::VARIANTS.iter().copied().filter(|r| spec.policies.contains(r)).map(rendered).collect();
-        let source_egress = monitoring.source_egress;
-        let carves = [Role::DefaultDenyEgress, Role::MonitoringCarveout].iter().all(|role| spec.policies.contains(role));
-        if source_egress == SourceEgress::Enforce && carves {
-            let source = |(i, (_, pods)): (usize, &(_, Selector))| render::render_source(i, pods, &name, &monitoring, &metadata);
-            policies.extend(sources.iter().enumerate().map(source));
-        }
-        if rollout.is_some() {
-            policies = policies.into_iter().map(Rendered::traced).collect();
-        }
+        let written = WrittenSpec {
+            selector: selector.clone(),
+            include_system_namespaces: spec.include_system_namespaces,
+            roles: spec.policies.iter().copied().collect(),
+            dns,
+            allows: CheckedAllow::all(&spec.allows)?,
+            monitoring,
+            metadata,
+        };
+        let WrittenSpec { dns, monitoring, .. } = &written;
+        let policies = written.render(&name, &ClusterDns::default(), &ClusterApi::default());
+        let policies = if rollout.is_some() { policies.into_iter().map(Rendered::traced).collect() } else { policies };
         Ok(Self {
             created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+            first_seen: None,
             mode: spec.mode,
             suspended: spec.suspend,
             existing: spec.existing_namespaces,
@@ -167,19 +189,14 @@ impl Baseline {
             selector_words: words::effective_selector(&selector, &[]),
             scraped: matcher("spec.monitoring.namespaceSelector", &monitoring.namespace_selector.clone().unwrap_or_default())?,
             scrapers: scrapers.collect::<Result<_, _>>()?,
-            source_egress,
+            source_egress: monitoring.source_egress,
             exclude,
             opt_outs,
             policies,
             dns_status: DnsStatus { discovery: dns.discovery, ..DnsStatus::default() },
             dns_gap: None,
-            written: RenderInputs {
-                selector,
-                include_system_namespaces: spec.include_system_namespaces,
-                dns,
-                monitoring,
-                metadata,
-            },
+            api: ClusterApi::default(),
+            written,
             key: name.as_str().into(),
             revision: Revision::of(spec),
             rollout,
@@ -189,18 +206,25 @@ impl Baseline {
         })
     }
 
-    /// The same baseline with the cluster's DNS added. It excludes the namespaces in which DNS runs, like system namespaces, and OpenShift's
-    /// if the spec names it.
+    /// [`Self::with_cluster`] while nothing is known of the API server.
     #[must_use]
-    pub fn with_dns(mut self, found: &ClusterDns) -> Self {
-        let RenderInputs { selector, include_system_namespaces, dns, monitoring, metadata } = &self.written;
-        if dns.discovery == Discovery::Static {
+    pub fn with_dns(self, found: &ClusterDns) -> Self {
+        self.with_cluster(found, &ClusterApi::default())
+    }
+
+    /// The same baseline with the cluster's DNS and its API server added. It excludes the namespaces in which DNS runs, like system
+    /// namespaces, and OpenShift's if the spec names it.
+    #[must_use]
+    pub fn with_cluster(mut self, found: &ClusterDns, api: &ClusterApi) -> Self {
+        let none = ClusterDns::default();
+        let is_static = self.written.dns.discovery == Discovery::Static;
+        let policies = self.written.render(&self.name, if is_static { &none } else { found }, api);
+        self.policies = if self.rollout.is_some() { policies.into_iter().map(Rendered::traced).collect() } else { policies };
+        self.api = api.clone();
+        if is_static {
             return self;
         }
-        for policy in self.policies.iter_mut().filter(|policy| policy.role == Role::DefaultDenyEgress) {
-            let rendered = render::render(policy.role, &self.name, dns, found, monitoring, metadata);
-            *policy = if self.rollout.is_some() { rendered.traced() } else { rendered };
-        }
+        let WrittenSpec { selector, include_system_namespaces, dns, .. } = &self.written;
         if !include_system_namespaces {
             let is_of_openshift = |peer: &DnsPeer| {
                 let labels = peer.namespace_selector.as_ref().map(|selector| &selector.match_labels);
@@ -214,6 +238,14 @@ impl Baseline {
         }
         self.dns_status = found.status();
         self.dns_gap = found.gap();
+        self
+    }
+
+    /// The same baseline, which the operator first saw with this resourceVersion.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the last bits are what is wanted")]
+    pub const fn first_seen_at(mut self, version: u64) -> Self {
+        self.first_seen = if version > 0 { Some(version as u32) } else { None };
         self
     }
 
@@ -243,87 +275,262 @@ impl Baseline {
         (!self.selects(ns)).then(|| format!("its labels do not match: {}", self.selector_words))
     }
 
-    /// Whether the baseline plans this role in a namespace that it selects.
+    /// Whether the baseline plans the policy of this role in a namespace that it selects.
     pub fn plans(&self, role: Role, ns: &Namespace) -> bool {
+        self.keeps(role, ns) && (role != Role::MonitoringCarveout || self.keeps(Role::DefaultDenyIngress, ns))
+    }
+
+    /// Whether the baseline wants this role here, and no opt-out takes it away.
+    fn keeps(&self, role: Role, ns: &Namespace) -> bool {
         self.wants(role, ns) && ns.opt_outs.of(role, &self.opt_outs).is_none()
+    }
+
+    /// Whether the baseline has the carve-out for this namespace, where ingress is closed.
+    fn opens(&self, carveout: Role, ns: &Namespace) -> bool {
+        let is_scraped = || ns.labels.are_selected_by(&self.scraped) && ns.opt_outs.of(carveout, &self.opt_outs).is_none();
+        self.written.roles.contains(carveout) && is_scraped()
+    }
+
+    /// The directions that the baseline closes in a namespace that it selects. Any policy closes its direction for the pods that it
+    /// selects, so what only opens something is written only where its direction is closed.
+    pub fn closes(&self, ns: &Namespace) -> Closed {
+        Closed { ingress: self.keeps(Role::DefaultDenyIngress, ns), egress: self.keeps(Role::DefaultDenyEgress, ns) }
     }
 
     /// The policies that opt-outs remove from the plan of this namespace, each with the opt-out.
     pub fn opted_out<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (&'a Rendered, &'a OptOut)> {
-        let wanted = self.policies.iter().filter(|policy| self.wants_policy(policy, ns));
-        wanted.filter_map(|policy| Some((policy, ns.opt_outs.of(policy.role, &self.opt_outs)?)))
+        let wanted = self.policies.iter().filter(|policy| match policy.scope {
+            PolicyScope::Role => policy.purpose.role().is_some_and(|role| self.wants(role, ns)),
+            PolicyScope::Source(source) => self.scrapes(source, ns),
+            PolicyScope::Allow(..) => false,
+        });
+        wanted.filter_map(|policy| Some((policy, ns.opt_outs.of(policy.purpose.role()?, &self.opt_outs)?)))
+    }
+
+    /// Whether the baseline closes a namespace that it selects by this role, if there were no opt-outs.
+    pub fn closes_by(&self, role: Role, ns: &Namespace) -> bool {
+        self.policies.iter().any(|policy| policy.role() == Some(role)) && self.wants(role, ns)
+    }
+
+    /// Whether it asks for no default-deny. Then it plans nothing at all, because allows and the carve-out only open what is closed.
+    pub fn closes_nothing(&self) -> bool {
+        ![Role::DefaultDenyIngress, Role::DefaultDenyEgress].iter().any(|role| self.written.roles.contains(*role))
     }
 
     /// Whether the baseline would plan this role in this namespace if there were no opt-outs.
     fn wants(&self, role: Role, ns: &Namespace) -> bool {
-        match role {
-            Role::DefaultDenyIngress => self.holds(ns).is_none(),
-            // Monitoring pods need the API server and the kubelets. No portable rule can select those.
-            Role::DefaultDenyEgress => {
-                self.source_egress == SourceEgress::Enforce || !self.scrapers.iter().any(|s| ns.labels.are_selected_by(s))
+        // Where the API server calls a Service, what is open stays open, and what is closed stays closed.
+        let is_called = || self.called(ns).is_some();
+        self.written.roles.contains(role)
+            && match role {
+                Role::DefaultDenyIngress => ns.closed.ingress || !is_called(),
+                // Monitoring pods need the API server and the kubelets. No portable rule can select those.
+                Role::DefaultDenyEgress => {
+                    let scrapes = || self.scrapers.iter().any(|s| ns.labels.are_selected_by(s));
+                    (!is_called() || self.closes_egress_of_called(ns))
+                        && (self.source_egress == SourceEgress::Enforce || !scrapes())
+                }
+                Role::MonitoringCarveout => self.wants(Role::DefaultDenyIngress, ns) && ns.labels.are_selected_by(&self.scraped),
             }
-            // This policy denies all other ingress to the pods that it selects. Without default-deny-ingress it would open nothing.
-            Role::MonitoringCarveout => self.holds(ns).is_none() && ns.labels.are_selected_by(&self.scraped),
+    }
+
+    /// Whether the namespace has the pods of this monitoring source.
+    fn scrapes(&self, source: usize, ns: &Namespace) -> bool {
+        self.scrapers.get(source).is_some_and(|s| ns.labels.are_selected_by(s))
+    }
+
+    /// Why the baseline does not plan the policy of this purpose in a namespace that it selects; `None` if it does.
+    pub fn why_not_planned(&self, purpose: &Purpose, ns: &Namespace) -> Option<String> {
+        match purpose {
+            Purpose::Role(role) => self.why_without(*role, ns),
+            Purpose::Allow(_) => {
+                let unplanned =
+                    self.unplanned_allows(ns).find(|(known, is_partly_planned, _)| known == purpose && !is_partly_planned);
+                unplanned.map(|(.., why)| why)
+            }
         }
     }
 
-    /// Why the baseline does not plan this role in a namespace that it selects; `None` if it does.
-    pub fn why_not_planned(&self, role: Role, ns: &Namespace) -> Option<String> {
-        if !self.policies.iter().any(|policy| policy.role == role) {
+    /// Why the baseline does not plan the policy of this role in a namespace that it selects; `None` if it does.
+    pub fn why_without(&self, role: Role, ns: &Namespace) -> Option<String> {
+        if !self.written.roles.contains(role) {
             return Some("spec.policies does not name it".into());
         }
         if let Some(OptOut { name, expires, approval, .. }) = ns.opt_outs.of(role, &self.opt_outs) {
             let approval = approval.as_ref().map(|approval| format!(", {approval}")).unwrap_or_default();
             return Some(format!("opt-out {name} until {expires}{approval}"));
         }
-        let why = match (role, self.holds(ns)) {
-            _ if self.wants(role, ns) => return None,
-            (Role::DefaultDenyIngress | Role::MonitoringCarveout, Some(caller)) => {
-                return Some(format!("{caller} here, so ingress is left open (controlPlaneBackends)"));
+        if self.plans(role, ns) {
+            return None;
+        }
+        let direction = if role == Role::MonitoringCarveout { Role::DefaultDenyIngress } else { role };
+        let stays_closed =
+            if direction == Role::DefaultDenyEgress { self.closes_egress_of_called(ns) } else { ns.closed.ingress };
+        let caller = self.called(ns).filter(|_| !stays_closed);
+        Some(match (role, caller) {
+            (_, Some(caller)) => format!("{caller} here, so the namespace is left alone (controlPlaneBackends)"),
+            (Role::DefaultDenyIngress, None) => "ingress is left open".into(),
+            (Role::DefaultDenyEgress, None) => {
+                "the namespace matches spec.monitoring.from, and monitoring pods need the API server and the kubelets".into()
             }
-            (Role::DefaultDenyIngress, None) => "ingress is left open",
-            (Role::DefaultDenyEgress, _) => {
-                "the namespace matches spec.monitoring.from, and monitoring pods need the API server and the kubelets"
-            }
-            (Role::MonitoringCarveout, None) => "the namespace does not match spec.monitoring.namespaceSelector",
-        };
-        Some(why.into())
+            (Role::MonitoringCarveout, None) => match self.why_open(Role::DefaultDenyIngress, ns) {
+                Some(why) => why,
+                None => "the namespace does not match spec.monitoring.namespaceSelector".into(),
+            },
+        })
     }
 
-    /// Who calls a Service in this namespace, if the baseline leaves ingress open for this caller.
+    /// Why a policy that opens a direction is not planned, because the direction is not closed; `None` if it is closed.
+    fn why_open(&self, deny: Role, ns: &Namespace) -> Option<String> {
+        let why = self.why_without(deny, ns)?;
+        Some(format!("{deny} is not planned here ({why}), and without it this policy would close the pods that it selects"))
+    }
+
+    /// The allows that the baseline does not plan in a namespace that it selects, or only for one of their directions. Each with the
+    /// reason, and with true if one direction is planned.
+    pub fn unplanned_allows<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (Purpose, bool, String)> + 'a {
+        let closed = Directions::from(self.closes(ns));
+        self.written.allows.iter().filter_map(move |allow| {
+            let purpose = Purpose::Allow(allow.name.clone());
+            if !allow.is_for(&ns.labels) {
+                let name = allow.name.as_str();
+                return Some((purpose, false, format!("the namespace does not match spec.allows[{name}].namespaceSelector")));
+            }
+            let open = [
+                (allow.directions().ingress && !closed.ingress, Role::DefaultDenyIngress),
+                (allow.directions().egress && !closed.egress, Role::DefaultDenyEgress),
+            ];
+            let why: Vec<String> = open.into_iter().filter_map(|(is, deny)| self.why_open(deny, ns).filter(|_| is)).collect();
+            let is_partly_planned = !allow.directions().and(closed).is_none();
+            (!why.is_empty()).then(|| (purpose, is_partly_planned, why.join("; ")))
+        })
+    }
+
+    /// Whether an allow has the peer `kubernetesAPI`.
+    pub fn needs_api(&self) -> bool {
+        self.written.allows.iter().any(CheckedAllow::needs_api)
+    }
+
+    /// What a status says of the allows.
+    pub fn allow_facts(&self) -> AllowFacts {
+        let opening = |allow: &CheckedAllow| Some(format!("{} {}", allow.name.as_str(), allow.opening.as_ref()?));
+        let needs_api = self.needs_api();
+        AllowFacts {
+            openings: self.written.allows.iter().filter_map(opening).collect(),
+            api: needs_api.then(|| self.api.status()),
+            api_gap: self.api.gap().filter(|_| needs_api),
+        }
+    }
+
+    /// What this policy opens to everybody; `None` if it does not.
+    pub fn opening(&self, policy: &Rendered) -> Option<&str> {
+        let PolicyScope::Allow(index, _) = policy.scope else { return None };
+        self.written.allows.get(index)?.opening.as_deref()
+    }
+
+    /// Who calls a Service in this namespace, if the baseline leaves the namespace alone for this caller.
     pub fn holds<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
-        self.called(ns).filter(|_| !ns.closed)
+        self.called(ns).filter(|_| self.closed_roles(ns).next().is_none())
     }
 
-    /// Who calls a Service in this namespace, if ingress is closed all the same.
-    pub fn blocks<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
-        self.called(ns).filter(|_| ns.closed)
+    /// Who calls a Service in this namespace, if a policy closes it all the same; and the role of this policy.
+    pub fn blocks<'a>(&self, ns: &'a Namespace) -> Option<(&'a str, Role)> {
+        self.called(ns).zip(self.closed_roles(ns).next())
     }
 
-    /// Who calls a Service in this namespace, if the baseline would close ingress there and `controlPlaneBackends` is Hold.
+    /// The default-denies that the baseline would plan in this namespace if nobody called a Service there, and that would cut off the caller
+    /// or the pods that it calls.
+    fn denies(&self, ns: &Namespace) -> impl Iterator<Item = Role> {
+        let is_opted_out = |role: Role| ns.opt_outs.of(role, &self.opt_outs).is_some();
+        let is_harmless = |role: Role| role == Role::DefaultDenyEgress && self.allows_api(ns);
+        [Role::DefaultDenyIngress, Role::DefaultDenyEgress]
+            .into_iter()
+            .filter(move |role| self.written.roles.contains(*role) && !is_opted_out(*role) && !is_harmless(*role))
+    }
+
+    /// Whether an allow lets every pod of this namespace reach the API server, and it is known where that is. Then its egress may be
+    /// closed although the API server calls a Service there.
+    pub fn allows_api(&self, ns: &Namespace) -> bool {
+        !self.api.by_port().is_empty() && self.has_allow_of_api(ns)
+    }
+
+    /// Whether an allow lets every pod of this namespace reach the API server, wherever that is.
+    fn has_allow_of_api(&self, ns: &Namespace) -> bool {
+        let is_for_all = |allow: &CheckedAllow| allow.needs_api() && allow.pods.is_empty() && allow.is_for(&ns.labels);
+        self.written.allows.iter().any(is_for_all)
+    }
+
+    /// Whether the egress is closed of a namespace in which the API server calls a Service. If only its egress is closed, an allow of the
+    /// API server was the reason, so it opens when that allow goes. If both directions are closed, it was closed before it was called.
+    fn closes_egress_of_called(&self, ns: &Namespace) -> bool {
+        let only_egress = || !ns.closed.ingress && self.denies(ns).any(|role| role == Role::DefaultDenyIngress);
+        self.allows_api(ns) || (ns.closed.egress && (self.has_allow_of_api(ns) || !only_egress()))
+    }
+
+    /// Those of them by which the namespace is closed already.
+    fn closed_roles(&self, ns: &Namespace) -> impl Iterator<Item = Role> {
+        self.denies(ns).filter(move |role| ns.closed.by(*role) && self.wants(*role, ns))
+    }
+
+    /// Who calls a Service in this namespace, if the baseline would close it and `controlPlaneBackends` is Hold.
     fn called<'a>(&self, ns: &'a Namespace) -> Option<&'a str> {
-        let (role, hold) = (Role::DefaultDenyIngress, self.backends == ControlPlaneBackends::Hold);
-        let closes = || self.policies.iter().any(|policy| policy.role == role) && ns.opt_outs.of(role, &self.opt_outs).is_none();
-        ns.serves.as_deref().map(String::as_str).filter(|_| hold && closes())
+        let hold = self.backends == ControlPlaneBackends::Hold;
+        ns.serves.as_deref().map(String::as_str).filter(|_| hold && self.denies(ns).next().is_some())
     }
 
-    /// The policies that the baseline plans in a namespace that it selects, with their index in `policies`.
+    /// The policies that the baseline plans in a namespace that it selects, with their index in `policies`. No two have the same name.
     pub fn planned<'a>(&'a self, ns: &'a Namespace) -> impl Iterator<Item = (usize, &'a Rendered)> {
-        let is_opted_out = |policy: &Rendered| ns.opt_outs.of(policy.role, &self.opt_outs).is_some();
-        // Without default-deny-egress a source policy would open nothing. It would only deny the monitoring pods all other egress.
-        let is_planned = move |policy: &Rendered| {
-            let is_closed = || policy.source.is_none() || self.plans(Role::DefaultDenyEgress, ns);
-            self.wants_policy(policy, ns) && !is_opted_out(policy) && is_closed()
+        let closes = self.closes(ns);
+        self.planned_where(closes, closes, ns)
+    }
+
+    /// The policies that may be there now. What lets something through stays as long as finalizers keep a default-deny: `kept` has these
+    /// directions. While an allow cannot be written, the policies are those of the directions that are closed already: any other one would
+    /// isolate pods without that allow. `is_failing` says, by name, whether the last write of a policy failed; such an allow is tried again.
+    pub fn planned_for_now<'a>(
+        &'a self,
+        ns: &'a Namespace,
+        kept: Closed,
+        is_failing: impl Fn(&str) -> bool,
+    ) -> impl Iterator<Item = (usize, &'a Rendered)> {
+        let closes = self.closes(ns);
+        let fails = |policy: &Rendered| matches!(policy.scope, PolicyScope::Allow(..)) && is_failing(&policy.name);
+        let mut planned: Vec<(usize, &Rendered)> = self.planned_where(closes, closes.or(kept), ns).collect();
+        if planned.iter().any(|(_, policy)| fails(policy)) {
+            planned.retain(|(_, policy)| fails(policy));
+            let is_named = |name: &str| planned.iter().any(|(_, policy)| policy.name == name);
+            let (closes, closed) = (closes.and(ns.closed), closes.or(kept).and(ns.closed));
+            let others = self.planned_where(closes, closed, ns).filter(|(_, policy)| !is_named(&policy.name));
+            let others: Vec<(usize, &Rendered)> = others.collect();
+            planned.extend(others);
+        }
+        planned.into_iter()
+    }
+
+    /// The policies that are planned where the baseline closes these directions, and where these are closed.
+    fn planned_where<'a>(
+        &'a self,
+        closes: Closed,
+        closed: Closed,
+        ns: &'a Namespace,
+    ) -> impl Iterator<Item = (usize, &'a Rendered)> {
+        let is_planned = move |policy: &Rendered| match policy.scope {
+            PolicyScope::Role => match policy.role() {
+                Some(Role::DefaultDenyIngress) => closes.ingress,
+                Some(Role::DefaultDenyEgress) => closes.egress,
+                Some(role @ Role::MonitoringCarveout) => closed.ingress && self.opens(role, ns),
+                None => false,
+            },
+            // Without default-deny-egress a source policy would open nothing. It would only deny the monitoring pods all other egress.
+            PolicyScope::Source(source) => {
+                closed.egress && self.scrapes(source, ns) && ns.opt_outs.of(Role::MonitoringCarveout, &self.opt_outs).is_none()
+            }
+            PolicyScope::Allow(index, part) => {
+                let allow = self.written.allows.get(index);
+                allow.is_some_and(|allow| allow.directions().and(closed.into()) == part && allow.is_for(&ns.labels))
+            }
         };
         self.policies.iter().enumerate().filter(move |(_, policy)| is_planned(policy))
-    }
-
-    /// Whether the baseline would plan this policy in this namespace if there were no opt-outs.
-    fn wants_policy(&self, policy: &Rendered, ns: &Namespace) -> bool {
-        match policy.source {
-            Some(source) => self.scrapers.get(source).is_some_and(|s| ns.labels.are_selected_by(s)),
-            None => self.wants(policy.role, ns),
-        }
     }
 }
 
@@ -340,167 +547,4 @@ fn checked_object(object: &PolicyBaseline) -> PolicyBaseline {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testkit::{baseline_object, namespace};
-
-    fn check(spec: serde_json::Value) -> Result<Baseline, BaselineError> {
-        Baseline::check(&baseline_object("b", spec), "operator")
-    }
-
-    fn reason(spec: serde_json::Value) -> &'static str {
-        check(spec).map_or_else(|e| e.reason(), |_| "valid")
-    }
-
-    #[test]
-    fn an_empty_spec_is_valid_and_selects_all_but_the_system_namespaces() {
-        let b = check(serde_json::json!({})).unwrap();
-        assert!(b.selects(&namespace("team-a", &[])));
-        for ns in ["kube-system", "kube-public", "kube-node-lease", "operator"] {
-            assert!(!b.selects(&namespace(ns, &[])), "{ns}");
-        }
-        assert_eq!(b.policies.len(), 3);
-    }
-
-    #[test]
-    fn exclusions_add_to_the_built_in_ones() {
-        let b = check(serde_json::json!({"excludeNamespaces": ["openshift-*"]})).unwrap();
-        assert!(!b.selects(&namespace("openshift-dns", &[])));
-        assert!(!b.selects(&namespace("kube-system", &[])));
-    }
-
-    #[test]
-    fn system_namespaces_need_the_explicit_way_in() {
-        let b = check(serde_json::json!({"includeSystemNamespaces": true})).unwrap();
-        assert!(b.selects(&namespace("kube-system", &[])));
-        assert!(b.selects(&namespace("operator", &[])));
-    }
-
-    #[test]
-    fn the_namespace_of_the_monitoring_pods_gets_no_egress_policy() {
-        let b = check(serde_json::json!({})).unwrap();
-        assert!(!b.plans(Role::DefaultDenyEgress, &namespace("monitoring", &[])));
-        assert!(b.plans(Role::DefaultDenyIngress, &namespace("monitoring", &[])));
-        assert!(b.plans(Role::DefaultDenyEgress, &namespace("team-a", &[])));
-    }
-
-    #[test]
-    fn what_is_not_selected_or_not_planned_has_a_reason_and_the_rest_has_none() {
-        let b = check(serde_json::json!({
-            "namespaceSelector": {"matchLabels": {"team": "a"}}, "excludeNamespaces": ["legacy-*"],
-            "policies": ["DefaultDenyIngress", "DefaultDenyEgress"],
-        }))
-        .unwrap();
-        let why = |name: &str, labels: &[(&str, &str)]| b.why_not_selected(&namespace(name, labels), "operator");
-        assert_eq!(why("a", &[("team", "a")]), None);
-        assert!(why("a", &[]).unwrap().starts_with("its labels do not match: namespaces with team=a"));
-        assert_eq!(why("legacy-x", &[("team", "a")]).unwrap(), "spec.excludeNamespaces has legacy-*");
-        for built_in in ["kube-system", "operator"] {
-            assert!(why(built_in, &[("team", "a")]).unwrap().contains("includeSystemNamespaces"), "{built_in}");
-        }
-        let why = |role, name: &str| b.why_not_planned(role, &namespace(name, &[("team", "a")]));
-        assert_eq!(why(Role::DefaultDenyEgress, "a"), None);
-        assert!(why(Role::DefaultDenyEgress, "monitoring").unwrap().contains("spec.monitoring.from"));
-        assert_eq!(why(Role::MonitoringCarveout, "a").unwrap(), "spec.policies does not name it");
-    }
-
-    #[test]
-    fn a_namespace_of_the_monitoring_pods_gets_both_halves_when_its_egress_is_to_be_closed() {
-        use serde_json::json;
-        let entry = |team: &str| json!({"namespaceSelector": {"matchLabels": {"team": team}}, "podSelector": {"matchLabels": {"app": team}}});
-        let b = check(json!({"monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}], "from": [entry("a"), entry("b"), entry("a")]}})).unwrap();
-        let planned = |b: &Baseline, labels: &[(&str, &str)]| {
-            let ns = namespace("n", labels);
-            b.planned(&ns).map(|(_, policy)| policy.name.trim_start_matches("baseline-").to_owned()).collect::<Vec<_>>()
-        };
-        let all = ["default-deny-ingress", "default-deny-egress", "monitoring-carveout"];
-        assert_eq!(planned(&b, &[]), all);
-        assert_eq!(planned(&b, &[("team", "a")]), [&all[..], &["monitoring-source", "monitoring-source-3"]].concat());
-        assert_eq!(planned(&b, &[("team", "b")]), [&all[..], &["monitoring-source-2"]].concat());
-        // Without the role, neither half is planned. Without default-deny-egress, the source policy would open nothing and deny the rest.
-        for (roles, want) in
-            [(json!(["DefaultDenyEgress"]), "default-deny-egress"), (json!(["MonitoringCarveout"]), "monitoring-carveout")]
-        {
-            let spec = json!({"policies": roles, "monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}], "from": [entry("a")]}});
-            assert_eq!(planned(&check(spec).unwrap(), &[("team", "a")]), [want]);
-        }
-        // Monitoring pods scrape even if the pods of their own namespace are not scraped.
-        let opted_in = json!({"matchLabels": {"scrape": "true"}});
-        let spec = json!({"monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}], "from": [entry("a")], "namespaceSelector": opted_in}});
-        let b = check(spec).unwrap();
-        assert_eq!(planned(&b, &[("team", "a")]), [&all[..2], &["monitoring-source"]].concat());
-        let to = b.policies[3].spec.egress.as_ref().unwrap()[0].to.as_ref().unwrap();
-        assert_eq!(serde_json::to_value(&to[0].namespace_selector).unwrap(), opted_in);
-    }
-
-    #[test]
-    fn a_namespace_can_be_asked_to_opt_in_to_the_carve_out() {
-        let b = check(
-            serde_json::json!({"monitoring": {"namespaceSelector": {"matchLabels": {"monitoring.io/allow-scrape": "true"}}}}),
-        )
-        .unwrap();
-        assert!(!b.plans(Role::MonitoringCarveout, &namespace("a", &[])));
-        assert!(b.plans(Role::MonitoringCarveout, &namespace("a", &[("monitoring.io/allow-scrape", "true")])));
-    }
-
-    #[test]
-    fn what_cel_cannot_see_is_named_by_reason() {
-        use serde_json::json;
-        for (spec, want) in [
-            (json!({"namespaceSelector": {"matchLabels": {"Bad Key": "x"}}}), "InvalidSelector"),
-            (json!({"namespaceSelector": {"matchLabels": {"tier": "not/a value"}}}), "InvalidSelector"),
-            (json!({"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}), "InvalidSelector"),
-            (
-                json!({"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}}),
-                "InvalidSelector",
-            ),
-            (json!({"excludeNamespaces": ["Team"]}), "InvalidExclusion"),
-            (json!({"policies": []}), "NoPolicies"),
-            (json!({"monitoring": {"from": []}}), "EmptyList"),
-            (json!({"monitoring": {"ports": []}}), "EmptyList"),
-            (json!({"monitoring": {"from": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]}}), "InvalidMonitoringSource"),
-            (json!({"monitoring": {"from": [{"namespaceSelector": {}, "podSelector": {}}]}}), "InvalidMonitoringSource"),
-            (json!({"monitoring": {"sourceEgress": "Enforce"}}), "InvalidPort"),
-            (json!({"monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}, {"port": "web"}]}}), "InvalidPort"),
-            (json!({"monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}]}}), "valid"),
-            (json!({"monitoring": {"ports": [{"port": 0}]}}), "InvalidPort"),
-            (json!({"monitoring": {"ports": [{"port": "8080"}]}}), "InvalidPort"),
-            (json!({"monitoring": {"ports": [{"port": 90, "endPort": 80}]}}), "InvalidPort"),
-            (json!({"monitoring": {"ports": [{"port": "web", "endPort": 80}]}}), "InvalidPort"),
-            (json!({"dns": {"peers": [{"podSelector": {}}]}}), "InvalidDnsPeer"),
-            (json!({"dns": {"peers": [{}]}}), "InvalidDnsPeer"),
-            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "169.254.20.10"}}]}}), "InvalidCidr"),
-            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16"]}}]}}), "InvalidCidr"),
-            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.1/8"}}]}}), "InvalidCidr"),
-            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.1/16"]}}]}}), "InvalidCidr"),
-            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.0.0.1"]}}]}}), "InvalidCidr"),
-            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.0.0.0/8"]}}]}}), "InvalidCidr"),
-            (json!({"dns": {"ports": [70000]}}), "InvalidPort"),
-            (json!({"rollout": {"maxNamespacesPerWave": 0}}), "InvalidRollout"),
-            (json!({"rollout": {"maxNamespacesPerWave": "0%"}}), "InvalidRollout"),
-            (json!({"rollout": {"maxNamespacesPerWave": "5"}}), "InvalidRollout"),
-            (json!({"rollout": {"interval": "10"}}), "InvalidRollout"),
-            (json!({"rollout": {"interval": "é"}}), "InvalidRollout"),
-            (json!({"rollout": {"interval": "721h"}}), "InvalidRollout"),
-            (json!({"rollout": {"interval": "99999999999999999999h"}}), "InvalidRollout"),
-            (json!({"rollout": {"canarySelector": {}}}), "InvalidRollout"),
-            (json!({"rollout": {"canarySelector": {"matchLabels": {"Bad Key": "x"}}}}), "InvalidSelector"),
-            (json!({"rollout": {}}), "valid"),
-            (json!({"rollout": {"maxNamespacesPerWave": null}}), "valid"),
-            (json!({"rollout": {"maxNamespacesPerWave": "100%", "interval": "1h30m5s"}}), "valid"),
-            (json!({"metadata": {"namePrefix": "baseline"}}), "InvalidNamePrefix"),
-            (json!({"metadata": {"namePrefix": ""}}), "InvalidNamePrefix"),
-            (json!({"metadata": {"labels": {"policybaseline.io/role": "x"}}}), "InvalidMetadata"),
-            (json!({"metadata": {"labels": {"app.kubernetes.io/instance": "x"}}}), "InvalidMetadata"),
-            (json!({"metadata": {"annotations": {"bad key": "x"}}}), "InvalidMetadata"),
-            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "fd00::a/128"}}], "ports": [5353]}}), "valid"),
-            (json!({"dns": {"peers": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}}]}}), "valid"),
-        ] {
-            assert_eq!(reason(spec.clone()), want, "{spec}");
-        }
-        assert_eq!(
-            Baseline::check(&baseline_object(&"n".repeat(64), json!({})), "operator").unwrap_err().reason(),
-            "InvalidName"
-        );
-    }
-}
+mod tests;

@@ -7,9 +7,10 @@ use kube::core::Selector as Matcher;
 use super::{duration::duration, error::BaselineError};
 use crate::{
     api::{
-        baseline::{Dns, IpBlock, Monitoring, PolicyMetadata, Port, SourceEgress},
+        baseline::{Dns, Monitoring, PolicyMetadata, SourceEgress},
         names::{self, SYSTEM_NAMESPACES},
         other_tools::OtherTools,
+        peers::{IpBlock, Port},
         rollout as api,
         selector::Selector,
     },
@@ -71,7 +72,7 @@ fn check_selector(field: &str, selector: &Selector) -> Result<(), BaselineError>
 }
 
 /// Checks a selector if there is one.
-fn check_optional_selector(field: &str, selector: Option<&Selector>) -> Result<(), BaselineError> {
+pub fn check_optional_selector(field: &str, selector: Option<&Selector>) -> Result<(), BaselineError> {
     selector.map_or(Ok(()), |s| check_selector(field, s))
 }
 
@@ -103,7 +104,7 @@ pub fn check_monitoring(monitoring: &Monitoring) -> Result<(), BaselineError> {
 }
 
 /// Whether this is a valid port number, port range or port name.
-fn port_is_valid(port: &Port) -> bool {
+pub fn port_is_valid(port: &Port) -> bool {
     const NUMBERS: std::ops::RangeInclusive<i32> = 1..=65535;
     match &port.port {
         IntOrString::Int(first) => {
@@ -123,11 +124,13 @@ fn port_is_valid(port: &Port) -> bool {
 /// Checks `spec.dns`: peers and ports.
 pub fn check_dns(dns: &Dns) -> Result<(), BaselineError> {
     for (i, peer) in dns.peers.iter().enumerate() {
-        if peer.ip_block.is_some() == peer.namespace_selector.is_some()
-            || (peer.pod_selector.is_some() && peer.ip_block.is_some())
-        {
+        let kinds = [peer.ip_block.is_some(), peer.namespace_selector.is_some(), peer.same_namespace.is_some()];
+        let is_one = kinds.into_iter().filter(|is| *is).count() == 1;
+        if !is_one || (peer.pod_selector.is_some() && peer.namespace_selector.is_none()) {
             return Err(BaselineError::InvalidDnsPeer(i));
         }
+        let same = peer.same_namespace.as_ref().and_then(|same| same.pod_selector.as_ref());
+        check_optional_selector(&format!("spec.dns.peers[{i}].sameNamespace.podSelector"), same)?;
         check_optional_selector(&format!("spec.dns.peers[{i}].namespaceSelector"), peer.namespace_selector.as_ref())?;
         check_optional_selector(&format!("spec.dns.peers[{i}].podSelector"), peer.pod_selector.as_ref())?;
         if let Some(block) = &peer.ip_block {
@@ -141,7 +144,7 @@ pub fn check_dns(dns: &Dns) -> Result<(), BaselineError> {
 }
 
 /// Checks an `ipBlock`: a CIDR, and exceptions inside of it.
-fn check_ip_block(field: &str, block: &IpBlock) -> Result<(), BaselineError> {
+pub fn check_ip_block(field: &str, block: &IpBlock) -> Result<(), BaselineError> {
     let outer = range(&format!("{field}.cidr"), &block.cidr)?;
     for except in &block.except {
         let field = format!("{field}.except");

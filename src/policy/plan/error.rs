@@ -7,6 +7,9 @@ pub enum BaselineError {
     /// The object cannot be deserialised.
     #[error("the object cannot be read: {0}. Compare it with `kubectl explain policybaseline.spec`")]
     Undecodable(String),
+    /// The object was stored without a mode, by an API server whose CRD did not require one.
+    #[error("spec.mode is missing, so nothing is written or removed: write mode: Enforce or mode: Audit")]
+    MissingMode,
     /// A selector has a bad key or value.
     #[error("{field}: {source}")]
     InvalidSelector {
@@ -30,8 +33,10 @@ pub enum BaselineError {
     /// A monitoring source lacks a selector, or selects every namespace.
     #[error("spec.monitoring.from[{0}]: give a namespaceSelector that is not empty and a podSelector, in one entry")]
     InvalidSource(usize),
-    /// A DNS peer gives neither pods nor addresses, or gives both.
-    #[error("spec.dns.peers[{0}]: name pods by namespaceSelector (with podSelector), or addresses by ipBlock: one of the two")]
+    /// A DNS peer gives neither pods nor addresses, or gives several of them.
+    #[error(
+        "spec.dns.peers[{0}]: name pods by namespaceSelector (with podSelector) or by sameNamespace, or addresses by ipBlock: one of the three"
+    )]
     InvalidDnsPeer(usize),
     /// The text is not a range of addresses, or Kubernetes wants another spelling of it.
     #[error("{field}: {cidr:?} is not a range that Kubernetes accepts: write {write}")]
@@ -63,6 +68,24 @@ pub enum BaselineError {
         "spec.monitoring.ports: sourceEgress: Enforce needs ports with numbers, such as ports: [{{port: 9090}}]; network plugins do not agree on what a named port means in an egress rule"
     )]
     NamedEgressPort,
+    /// A part of an allow is missing, or is one too many.
+    #[error("{field}: {message}")]
+    InvalidAllow {
+        /// The path of the field.
+        field: String,
+        /// What is wrong, and what to write instead.
+        message: &'static str,
+    },
+    /// An allow opens to everybody, and nobody has confirmed that this is meant.
+    #[error(
+        "{field}: it {opening}: name who may talk. If everybody is meant, set acknowledgeOpen: true; then status and explain report it"
+    )]
+    UnacknowledgedOpening {
+        /// The path of the allow.
+        field: String,
+        /// What it opens.
+        opening: String,
+    },
     /// The text is not a duration.
     #[error(
         "spec.optOuts.maxDuration: {0:?} is not a duration: write hours, minutes and seconds, as in 720h or 1h30m (there is no unit for days), and more than 0"
@@ -99,6 +122,7 @@ impl BaselineError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Undecodable(_) => "Undecodable",
+            Self::MissingMode => "MissingMode",
             Self::InvalidSelector { .. } | Self::InvalidRequirement(_) => "InvalidSelector",
             Self::InvalidExclusion(_) => "InvalidExclusion",
             Self::NoPolicies => "NoPolicies",
@@ -107,6 +131,8 @@ impl BaselineError {
             Self::InvalidDnsPeer(_) => "InvalidDnsPeer",
             Self::InvalidCidr { .. } | Self::ExceptOutside { .. } => "InvalidCidr",
             Self::InvalidPort(_) | Self::NamedEgressPort => "InvalidPort",
+            Self::InvalidAllow { .. } => "InvalidAllow",
+            Self::UnacknowledgedOpening { .. } => "OpensToEverybody",
             Self::InvalidDuration(_) => "InvalidMaxDuration",
             Self::InvalidPrefix(_) => "InvalidNamePrefix",
             Self::InvalidMetadata { .. } => "InvalidMetadata",

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Baseline, BaselineError, Namespace, Revision};
+use super::{Baseline, BaselineError, Namespace, Rendered, Revision};
 
 /// Identifies a planned policy: its name and the hash of its plan.
 type PlanHash<'a> = (&'a str, &'a str);
@@ -21,13 +21,18 @@ pub struct StoredPolicy<'a> {
 impl<'a> StoredPolicy<'a> {
     /// Which planned policy this is. Other DNS or another version of the operator may have rendered a revision differently;
     /// the policy still counts as that revision.
-    fn mark(&self, known: &[&'a Baseline]) -> PlanHash<'a> {
-        let of_name = || known.iter().flat_map(|b| &b.policies).filter(|p| p.name == self.name).map(|p| &p.stamp);
-        let by_plan = of_name().find(|stamp| self.plan.is_some_and(|plan| stamp.is_plan(plan)));
-        let by_asked = || of_name().find(|stamp| self.asked == Some(&*stamp.asked));
+    fn mark(&self, known: &[&'a Baseline], ns: &'a Namespace) -> PlanHash<'a> {
+        let of_name = || known.iter().flat_map(|b| b.policies.iter().map(|p| (*b, p))).filter(|(_, p)| p.name == self.name);
+        let by_plan = of_name().find(|(_, p)| self.plan.is_some_and(|plan| p.stamp.is_plan(plan)));
+        let by_asked = || of_name().find(|(_, p)| self.asked == Some(&*p.stamp.asked));
+        // An allow has another form where fewer directions are closed. It counts as the form that its revision plans here.
+        let here = |(b, p): (&'a Baseline, &'a Rendered)| {
+            b.planned(ns).find(|(_, planned)| planned.name == p.name).map_or(&p.stamp, |(_, planned)| &planned.stamp)
+        };
         // If all revisions write the same policy, it does not distinguish between them.
-        let alike = || of_name().next().filter(|first| of_name().filter(|stamp| stamp == first).count() == known.len());
-        let stamp = by_plan.or_else(by_asked).or_else(alike);
+        let planned = || known.iter().flat_map(|b| b.planned(ns)).filter(|(_, p)| p.name == self.name).map(|(_, p)| &p.stamp);
+        let alike = || planned().next().filter(|first| planned().filter(|stamp| stamp == first).count() == known.len());
+        let stamp = by_plan.or_else(by_asked).map(here).or_else(alike);
         (self.name, stamp.map_or_else(|| self.plan.unwrap_or_default(), |stamp| &*stamp.plan))
     }
 }
@@ -65,7 +70,7 @@ impl Baseline {
 /// Policies that match no revision count as the first former one. Somebody changed them while nobody watched; that is no progress.
 pub fn keeps<'a>(target: &'a Baseline, formers: &'a [Arc<Baseline>], ns: &Namespace, held: &[StoredPolicy<'a>]) -> Option<usize> {
     let known: Vec<&Baseline> = std::iter::once(target).chain(formers.iter().map(|former| &**former)).collect();
-    let held: BTreeSet<PlanHash> = held.iter().map(|held| held.mark(&known)).collect();
+    let held: BTreeSet<PlanHash> = held.iter().map(|held| held.mark(&known, ns)).collect();
     let wanted = target.marks(ns);
     if held.is_empty() || held == wanted {
         return None;
@@ -94,7 +99,6 @@ mod tests {
     use super::*;
     use crate::{
         api::names::{ANNOTATION_ASKED, ANNOTATION_PLAN},
-        policy::plan::Rendered,
         testkit::{baseline_object, checked, namespace},
     };
 
@@ -191,6 +195,23 @@ mod tests {
         assert_eq!(kept(&target, &formers, &[(&silent, all)]), Some(0));
         assert_eq!(kept(&target, &formers, &[(&silent, &[0, 2]), (&as_before(&target), &[1])]), None, "only what differs counts");
         assert_eq!(kept(&target, &formers, &[(&as_before(&target), &[0, 2]), (&silent, &[1])]), Some(0));
+    }
+
+    #[test]
+    fn an_allow_counts_for_its_revision_in_whichever_form_a_namespace_holds_it() {
+        let allow = |port: i32| {
+            let same = json!([{"sameNamespace": {}}]);
+            let rules = |list: &str| json!([{list: same, "ports": [{"port": port}]}]);
+            json!({"allows": [{"name": "x", "ingress": rules("from"), "egress": rules("to")}]})
+        };
+        let target = checked("b", allow(2));
+        let formers = [former(&target, allow(1))];
+        let before = &*formers[0];
+        for form in [3, 4, 5] {
+            let (roles, form): (&[usize], &[usize]) = (&[0, 1, 2], &[form]);
+            assert_eq!(kept(&target, &formers, &[(&target, roles), (&target, form)]), None, "it was reached");
+            assert_eq!(kept(&target, &formers, &[(before, roles), (before, form)]), Some(0));
+        }
     }
 
     #[test]

@@ -61,6 +61,11 @@ impl OptOut {
     pub fn is_over(&self, now: Timestamp) -> bool {
         now >= self.expires
     }
+
+    /// Whether it had expired before it was created.
+    pub fn was_over_at_once(&self) -> bool {
+        self.expires <= self.created
+    }
 }
 
 /// Which opt-outs a baseline allows.
@@ -93,6 +98,11 @@ impl Limits {
     /// The latest time at which the opt-out may end.
     fn latest(&self, opt_out: &OptOut) -> Timestamp {
         opt_out.created.checked_add(self.longest).unwrap_or(Timestamp::MAX)
+    }
+
+    /// An end that the limits allow: a day after its creation, if they allow so much.
+    pub fn example(&self, opt_out: &OptOut) -> Timestamp {
+        opt_out.created.checked_add(SignedDuration::from_hours(24)).unwrap_or(Timestamp::MAX).min(self.latest(opt_out))
     }
 
     pub fn explain(&self, opt_out: &OptOut, refusal: OptOutRefusal, baseline: &str) -> String {

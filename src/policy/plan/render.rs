@@ -1,7 +1,7 @@
-//! The three policies, rendered once for each baseline: in a namespace only the namespace and the id differ.
+//! The policies of a baseline, rendered once for all namespaces: in a namespace only the namespace and the id differ.
 //! Each spec contains all four fields, even empty ones. A field that we do not apply has no owner,
 //! so somebody else could fill it and our next apply would not correct it.
-//! One file: the three policies share their parts, and a third of the file is tests.
+//! One file: the policies share their parts, and a third of the file is tests.
 
 use std::{
     borrow::Cow,
@@ -17,19 +17,23 @@ use k8s_openapi::{
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::allow::{AllowRule, CheckedAllow, Directions};
 use crate::{
     api::{
-        Role,
-        baseline::{Dns, Monitoring, PolicyMetadata, Port, Protocol},
+        Purpose, Role,
+        baseline::{Dns, Monitoring, PolicyMetadata},
         names::{
             ANNOTATION_ABOUT, ANNOTATION_ASKED, ANNOTATION_KEYS, ANNOTATION_PLAN, LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY,
-            LABEL_ROLE, MANAGER,
+            MANAGER,
         },
+        peers::{Port, Protocol},
         selector::Selector,
     },
     policy::{
         digest::Digest,
         dns::{ClusterDns, DnsDestination},
+        kubernetes_api::ClusterApi,
+        netpol::Wide,
     },
 };
 
@@ -45,10 +49,10 @@ const DNS_PORT: i32 = 53;
 /// One policy of a baseline, for any namespace.
 #[derive(Clone, Debug)]
 pub struct Rendered {
-    /// The role that it implements.
-    pub role: Role,
-    /// Set if this is the egress half of a carve-out: it lets the pods of the monitoring source with this index reach the scraped pods.
-    pub source: Option<usize>,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// What decides where it is planned, beside its purpose.
+    pub scope: PolicyScope,
     /// The name of the object, with the prefix.
     pub name: String,
     /// The spec, with all four fields.
@@ -60,10 +64,23 @@ pub struct Rendered {
     /// The annotations in the other form, with or without the hash of what was asked for. A policy in the cluster with these is also
     /// as planned. So the operator does not rewrite it only because its baseline got or lost a rollout.
     pub also: BTreeMap<String, String>,
+    /// What it opens to everybody, by the decision of the baseline.
+    pub wide: Wide,
     /// The hashes that identify this policy in the cluster.
     pub stamp: Stamp,
     /// The spec as JSON, serialised once for all namespaces.
     spec_text: Box<RawValue>,
+}
+
+/// What decides in which namespaces a policy is planned, beside its purpose.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PolicyScope {
+    /// Nothing else.
+    Role,
+    /// It is the egress half of a carve-out: it lets the pods of the monitoring source with this index reach the scraped pods.
+    Source(usize),
+    /// It is the allow with this index, where exactly these of its directions are closed. All forms of an allow have the same name.
+    Allow(usize, Directions),
 }
 
 /// The hashes that a policy in the cluster carries, to show which plan it was written for.
@@ -110,6 +127,17 @@ pub fn own_id(namespace: &str, name: &str) -> String {
 }
 
 impl Rendered {
+    /// The role that it implements; `None` of an allow.
+    pub const fn role(&self) -> Option<Role> {
+        self.purpose.role()
+    }
+
+    /// The directions in which it isolates the pods that it selects.
+    pub fn isolates(&self) -> Directions {
+        let has = |direction: &str| self.spec.policy_types.iter().flatten().any(|kind| kind == direction);
+        Directions { ingress: has("Ingress"), egress: has("Egress") }
+    }
+
     /// The request body that applies this policy in a namespace. With a uid, the request can only change that object, not create one.
     pub fn body<'a>(&'a self, namespace: &'a str, uid: Option<&'a str>) -> Body<'a> {
         Body { api_version: API_VERSION, kind: KIND, metadata: self.metadata(namespace, uid), spec: &self.spec_text }
@@ -137,79 +165,126 @@ impl Rendered {
     }
 }
 
-/// Renders the policy of one role. `found` is the cluster's DNS, in addition to the DNS in the spec.
-pub fn render(
-    role: Role,
-    baseline: &str,
-    dns: &Dns,
-    found: &ClusterDns,
-    monitoring: &Monitoring,
-    metadata: &PolicyMetadata,
-) -> Rendered {
-    let spec = match role {
-        Role::DefaultDenyIngress => spec(&Selector::default(), "Ingress", vec![], vec![]),
-        Role::DefaultDenyEgress => spec(&Selector::default(), "Egress", vec![], dns_rules(dns, found)),
-        Role::MonitoringCarveout => spec(&exposing(monitoring), "Ingress", vec![scrape_rule(monitoring)], vec![]),
-    };
-    let asked = match role {
-        Role::DefaultDenyIngress => Digest::NONE,
-        Role::DefaultDenyEgress => Digest::of_json(&(dns.discovery, &dns.peers, further_ports(dns).collect::<Vec<_>>())),
-        Role::MonitoringCarveout => {
-            Digest::of_json(&(monitoring_sources(monitoring), exposing(monitoring), scraped_ports(monitoring)))
-        }
-    };
-    dress(role, role.suffix(), None, (spec, asked), baseline, metadata)
+/// What the policies of a baseline are rendered from.
+pub struct RenderInputs<'a> {
+    /// The name of the baseline.
+    pub baseline: &'a str,
+    /// The roles that it plans.
+    pub roles: &'a [Role],
+    /// The DNS in the spec.
+    pub dns: &'a Dns,
+    /// The cluster's DNS, in addition to the DNS in the spec.
+    pub found: &'a ClusterDns,
+    /// The API server of the cluster.
+    pub api: &'a ClusterApi,
+    /// The monitoring of the spec.
+    pub monitoring: &'a Monitoring,
+    /// Whether the pods of monitoring sources need policies of their own.
+    pub closes_sources: bool,
+    /// The allows of the spec.
+    pub allows: &'a [CheckedAllow],
+    /// Names, labels and annotations.
+    pub metadata: &'a PolicyMetadata,
 }
 
-/// Renders the egress policy that lets the pods of a monitoring source reach the pods that they scrape.
-pub fn render_source(
-    index: usize,
-    sources: &Selector,
-    baseline: &str,
-    monitoring: &Monitoring,
-    metadata: &PolicyMetadata,
-) -> Rendered {
-    let namespaces = monitoring.namespace_selector.clone().unwrap_or_default();
-    let asked = Digest::of_json(&(sources, &namespaces, exposing(monitoring), scraped_ports(monitoring)));
-    // An empty namespace selector beside a pod selector means: these pods in every namespace.
-    let to = Some(vec![pods(&namespaces, &exposing(monitoring))]);
-    let rule = NetworkPolicyEgressRule { to, ports: Some(scraped_ports(monitoring)) };
-    let spec = spec(sources, "Egress", vec![], vec![rule]);
-    let suffix = if index == 0 { SOURCE.to_owned() } else { format!("{SOURCE}-{}", index + 1) };
-    dress(Role::MonitoringCarveout, &suffix, Some(index), (spec, asked), baseline, metadata)
-}
-
-fn dress(
-    role: Role,
-    suffix: &str,
-    source: Option<usize>,
-    (spec, asked): (NetworkPolicySpec, Digest),
-    baseline: &str,
-    metadata: &PolicyMetadata,
-) -> Rendered {
-    let mut labels = metadata.labels.clone();
-    labels.extend([
-        (LABEL_MANAGED_BY.into(), MANAGER.into()),
-        (LABEL_BASELINE.into(), baseline.into()),
-        (LABEL_ROLE.into(), role.into_str().into()),
-    ]);
-    let mut annotations = metadata.annotations.clone();
-    annotations.insert(ANNOTATION_ABOUT.into(), about(baseline));
-    if let Some(keys) = extra_keys(metadata) {
-        annotations.insert(ANNOTATION_KEYS.into(), keys);
+impl RenderInputs<'_> {
+    /// Renders all policies. How many there are, and in which order, does not depend on what was found in the cluster.
+    pub fn render(&self) -> Vec<Rendered> {
+        let roles = self.roles.iter().map(|role| self.role(*role));
+        let sources = if self.closes_sources { monitoring_sources(self.monitoring) } else { vec![] };
+        let sources = sources.iter().enumerate().map(|(i, (_, pods))| self.source(i, pods)).collect::<Vec<_>>();
+        let allows = self.allows.iter().enumerate();
+        let allows = allows.flat_map(|(i, allow)| allow.directions().parts().map(move |part| self.allow(i, allow, part)));
+        roles.chain(sources).chain(allows).collect()
     }
-    let plan = |annotations: &_| Digest::of_json(&(&spec, &labels, annotations)).to_string();
-    let mut also = annotations.clone();
-    let asked = Digest::of_json(&(asked.to_string(), &metadata.labels, &metadata.annotations)).to_string();
-    also.insert(ANNOTATION_ASKED.into(), asked.clone());
-    // The plan hash covers the annotation for what was asked for. If somebody removes the annotation, the hash no longer fits.
-    let stamp = Stamp { plan: plan(&annotations), traced: plan(&also), asked };
-    annotations.insert(ANNOTATION_PLAN.into(), stamp.plan.clone());
-    also.insert(ANNOTATION_PLAN.into(), stamp.traced.clone());
-    let name = format!("{}{}", metadata.name_prefix.as_deref().unwrap_or(DEFAULT_PREFIX), suffix);
-    // A spec has string keys and only numbers that JSON can express, so serialising it cannot fail.
-    let spec_text = to_raw_value(&spec).unwrap_or_else(|_| RawValue::NULL.to_owned());
-    Rendered { role, source, name, spec, labels, annotations, also, stamp, spec_text }
+
+    /// The policy of one role.
+    fn role(&self, role: Role) -> Rendered {
+        let monitoring = self.monitoring;
+        let spec = match role {
+            Role::DefaultDenyIngress => spec(&Selector::default(), INGRESS, vec![], vec![]),
+            Role::DefaultDenyEgress => spec(&Selector::default(), EGRESS, vec![], self.dns_rules()),
+            Role::MonitoringCarveout => spec(&exposing(monitoring), INGRESS, vec![scrape_rule(monitoring)], vec![]),
+        };
+        let asked = match role {
+            Role::DefaultDenyIngress => Digest::NONE,
+            Role::DefaultDenyEgress => Digest::of_json(&self.asked_dns()),
+            Role::MonitoringCarveout => {
+                Digest::of_json(&(monitoring_sources(monitoring), exposing(monitoring), scraped_ports(monitoring)))
+            }
+        };
+        // The scrapes of monitoring are no opening: they are for few ports of pods that ask for them.
+        let wide = if role == Role::MonitoringCarveout { Wide::default() } else { Wide::of(&spec) };
+        Rendered { wide, ..self.dress(role.into(), role.suffix(), PolicyScope::Role, (spec, asked)) }
+    }
+
+    /// The egress policy that lets the pods of a monitoring source reach the pods that they scrape.
+    fn source(&self, index: usize, sources: &Selector) -> Rendered {
+        let monitoring = self.monitoring;
+        let namespaces = monitoring.namespace_selector.clone().unwrap_or_default();
+        let asked = (sources, &namespaces, exposing(monitoring), scraped_ports(monitoring), self.asked_dns());
+        let asked = Digest::of_json(&asked);
+        // An empty namespace selector beside a pod selector means: these pods in every namespace.
+        let to = Some(vec![pods(&namespaces, &exposing(monitoring))]);
+        let mut rules = self.dns_rules();
+        rules.push(NetworkPolicyEgressRule { to, ports: Some(scraped_ports(monitoring)) });
+        let spec = spec(sources, EGRESS, vec![], rules);
+        let suffix = if index == 0 { SOURCE.to_owned() } else { format!("{SOURCE}-{}", index + 1) };
+        self.dress(Role::MonitoringCarveout.into(), &suffix, PolicyScope::Source(index), (spec, asked))
+    }
+
+    /// The policy of an allow where these of its directions are closed. It says nothing about another direction, which it would close.
+    fn allow(&self, index: usize, allow: &CheckedAllow, part: Directions) -> Rendered {
+        let ingress: Vec<NetworkPolicyIngressRule> =
+            if part.ingress { allow.ingress.iter().map(AllowRule::ingress).collect() } else { vec![] };
+        let asked_egress: Vec<_> = allow.egress.iter().filter(|_| part.egress).map(|rule| (rule.egress(), rule.to_api)).collect();
+        let asked_dns = part.egress.then(|| self.asked_dns());
+        let asked = Digest::of_json(&(&allow.pods, part.ingress, &ingress, part.egress, &asked_egress, &asked_dns));
+        let mut egress = if part.egress { self.dns_rules() } else { vec![] };
+        egress.extend(
+            asked_egress.into_iter().map(|(rule, _)| rule).filter(|rule| rule.to.as_ref().is_some_and(|to| !to.is_empty())),
+        );
+        if part.egress && allow.needs_api() {
+            egress.extend(api_rules(self.api));
+        }
+        let spec = spec(&allow.pods, part, ingress, egress);
+        let purpose = Purpose::Allow(allow.name.clone());
+        let wide = Wide { ingress: allow.wide.ingress && part.ingress, egress: allow.wide.egress && part.egress, dns: false };
+        Rendered { wide, ..self.dress(purpose.clone(), &purpose.suffix(), PolicyScope::Allow(index, part), (spec, asked)) }
+    }
+
+    /// What the spec asks for as DNS, in the form that is hashed.
+    fn asked_dns(&self) -> impl Serialize {
+        (self.dns.discovery, &self.dns.peers, further_ports(self.dns).copied().collect::<Vec<i32>>())
+    }
+
+    fn dns_rules(&self) -> Vec<NetworkPolicyEgressRule> {
+        dns_rules(self.dns, self.found)
+    }
+
+    fn dress(&self, purpose: Purpose, suffix: &str, scope: PolicyScope, (spec, asked): (NetworkPolicySpec, Digest)) -> Rendered {
+        let Self { baseline, metadata, .. } = *self;
+        let mut labels = metadata.labels.clone();
+        labels.extend([(LABEL_MANAGED_BY.into(), MANAGER.into()), (LABEL_BASELINE.into(), baseline.into())]);
+        labels.extend(purpose.labels());
+        let mut annotations = metadata.annotations.clone();
+        annotations.insert(ANNOTATION_ABOUT.into(), about(baseline));
+        if let Some(keys) = extra_keys(metadata) {
+            annotations.insert(ANNOTATION_KEYS.into(), keys);
+        }
+        let plan = |annotations: &_| Digest::of_json(&(&spec, &labels, annotations)).to_string();
+        let mut also = annotations.clone();
+        let asked = Digest::of_json(&(asked.to_string(), &metadata.labels, &metadata.annotations)).to_string();
+        also.insert(ANNOTATION_ASKED.into(), asked.clone());
+        // The plan hash covers the annotation for what was asked for. If somebody removes the annotation, the hash no longer fits.
+        let stamp = Stamp { plan: plan(&annotations), traced: plan(&also), asked };
+        annotations.insert(ANNOTATION_PLAN.into(), stamp.plan.clone());
+        also.insert(ANNOTATION_PLAN.into(), stamp.traced.clone());
+        let name = format!("{}{}", metadata.name_prefix.as_deref().unwrap_or(DEFAULT_PREFIX), suffix);
+        // A spec has string keys and only numbers that JSON can express, so serialising it cannot fail.
+        let spec_text = to_raw_value(&spec).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        Rendered { purpose, scope, name, spec, labels, annotations, also, wide: Wide::default(), stamp, spec_text }
+    }
 }
 
 /// What a policy says to people who read it.
@@ -219,15 +294,19 @@ fn about(baseline: &str) -> String {
     )
 }
 
+const INGRESS: Directions = Directions { ingress: true, egress: false };
+const EGRESS: Directions = Directions { ingress: false, egress: true };
+
 fn spec(
     pods: &Selector,
-    direction: &str,
+    directions: Directions,
     ingress: Vec<NetworkPolicyIngressRule>,
     egress: Vec<NetworkPolicyEgressRule>,
 ) -> NetworkPolicySpec {
+    let types = [directions.ingress.then_some("Ingress"), directions.egress.then_some("Egress")];
     NetworkPolicySpec {
         pod_selector: Some(pods.into()),
-        policy_types: Some(vec![direction.into()]),
+        policy_types: Some(types.into_iter().flatten().map(Into::into).collect()),
         ingress: Some(ingress),
         egress: Some(egress),
     }
@@ -275,6 +354,18 @@ fn udp_and_tcp(numbers: &[i32]) -> Vec<NetworkPolicyPort> {
         end_port: None,
     };
     numbers.iter().flat_map(|number| [port(*number, "UDP"), port(*number, "TCP")]).collect()
+}
+
+/// A rule for each port of the API server, with all addresses that have it.
+fn api_rules(api: &ClusterApi) -> impl Iterator<Item = NetworkPolicyEgressRule> {
+    api.by_port().iter().map(|(port, addresses)| NetworkPolicyEgressRule {
+        to: Some(addresses.iter().map(|address| discovered(&DnsDestination::Address(*address))).collect()),
+        ports: Some(vec![NetworkPolicyPort {
+            port: Some(IntOrString::Int((*port).into())),
+            protocol: Some("TCP".into()),
+            end_port: None,
+        }]),
+    })
 }
 
 fn discovered(peer: &DnsDestination) -> NetworkPolicyPeer {
@@ -354,17 +445,18 @@ mod tests {
         let b = checked("b", serde_json::json!({"monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}]}}));
         let source = &b.policies[3];
         assert_eq!(
-            (source.role, source.source, &*source.name),
-            (Role::MonitoringCarveout, Some(0), "baseline-monitoring-source")
+            (source.role(), source.scope, &*source.name),
+            (Some(Role::MonitoringCarveout), PolicyScope::Source(0), "baseline-monitoring-source")
         );
         let spec = &source.object("monitoring", None)["spec"];
         let exposing = serde_json::json!({"matchLabels": {"monitoring.io/expose-metrics": "true"}});
         let ports = b.policies[2].object("a", None)["spec"]["ingress"][0]["ports"].clone();
+        let dns = b.policies[1].object("a", None)["spec"]["egress"][0].clone();
         assert_eq!(
             *spec,
             serde_json::json!({
                 "podSelector": {"matchLabels": {"app": "prometheus"}}, "policyTypes": ["Egress"], "ingress": [],
-                "egress": [{"to": [{"namespaceSelector": {}, "podSelector": exposing}], "ports": ports}],
+                "egress": [dns, {"to": [{"namespaceSelector": {}, "podSelector": exposing}], "ports": ports}],
             })
         );
     }
@@ -382,7 +474,7 @@ mod tests {
         {
             let object = policy.object("team-a", None);
             for field in ["podSelector", "policyTypes", "ingress", "egress"] {
-                assert!(object["spec"].get(field).is_some(), "{} {field}", policy.role);
+                assert!(object["spec"].get(field).is_some(), "{} {field}", policy.purpose);
             }
         }
     }
@@ -392,7 +484,7 @@ mod tests {
         for spec in [serde_json::json!({}), serde_json::json!({"mode": "Audit", "dns": {"peers": [], "ports": []}})] {
             let b = checked("b", spec);
             let egress = &b.policies[1];
-            assert_eq!(egress.role, Role::DefaultDenyEgress);
+            assert_eq!(egress.role(), Some(Role::DefaultDenyEgress));
             let rules = egress.spec.egress.as_ref().unwrap();
             let ports: Vec<_> =
                 rules[0].ports.iter().flatten().map(|p| (p.protocol.clone().unwrap(), p.port.clone().unwrap())).collect();

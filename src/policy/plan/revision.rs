@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     api::{
         PolicyBaselineSpec, Role,
+        allows::Allow,
         baseline::{Dns, Monitoring, PolicyMetadata},
     },
     policy::digest::Digest,
@@ -29,6 +30,8 @@ struct Content {
     dns: Option<Dns>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     monitoring: Option<Monitoring>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    allows: Vec<Allow>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     metadata: Option<PolicyMetadata>,
 }
@@ -38,8 +41,10 @@ impl Revision {
     pub fn of(spec: &PolicyBaselineSpec) -> Self {
         let mut policies = spec.policies.clone();
         policies.sort_unstable();
-        let content =
-            Content { policies, dns: spec.dns.clone(), monitoring: spec.monitoring.clone(), metadata: spec.metadata.clone() };
+        let mut allows = spec.allows.clone();
+        allows.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let (dns, monitoring, metadata) = (spec.dns.clone(), spec.monitoring.clone(), spec.metadata.clone());
+        let content = Content { policies, dns, monitoring, allows, metadata };
         // The content has only string keys, so serialising it cannot fail.
         let data = serde_json::to_value(content).unwrap_or_default();
         Self { id: Self::id_of(&data), data }
@@ -53,8 +58,8 @@ impl Revision {
 
     /// The spec with the content of this revision.
     pub fn within(&self, spec: PolicyBaselineSpec) -> Result<PolicyBaselineSpec, serde_json::Error> {
-        let Content { policies, dns, monitoring, metadata } = Content::deserialize(&self.data)?;
-        Ok(PolicyBaselineSpec { policies, dns, monitoring, metadata, ..spec })
+        let Content { policies, dns, monitoring, allows, metadata } = Content::deserialize(&self.data)?;
+        Ok(PolicyBaselineSpec { policies, dns, monitoring, allows, metadata, ..spec })
     }
 
     fn id_of(data: &Value) -> Arc<str> {

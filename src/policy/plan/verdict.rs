@@ -28,6 +28,17 @@ pub enum OptOutVerdict {
 }
 
 impl OptOutVerdict {
+    /// Why its spec keeps the opt-out from ever being in force, in words. `None` if something else does, or nothing.
+    pub fn mistake(&self, opt_out: &OptOut) -> Option<(OptOutRefusal, &str)> {
+        let Self::NotInForce(refusal, message) = self else { return None };
+        let is_mistake = match refusal {
+            OptOutRefusal::TooLong | OptOutRefusal::PolicyNotAllowed => true,
+            OptOutRefusal::Expired => opt_out.was_over_at_once(),
+            _ => false,
+        };
+        is_mistake.then_some((*refusal, message))
+    }
+
     /// When the opt-out ends; `None` if it is not in force.
     pub const fn until(&self) -> Option<Timestamp> {
         match self {
@@ -51,7 +62,19 @@ pub fn verdict(opt_out: &OptOut, namespace: Timestamp, ruling: Ruling, now: Time
             Ruling::Freezes(baseline, _) => {
                 format!("it expired at {expires}; baseline {baseline} changes nothing here until it continues")
             }
-            _ => format!(
+            _ if opt_out.was_over_at_once() => {
+                let example = match ruling {
+                    Ruling::Enforces(Baseline { opt_outs: limits, .. }) => format!(", as in {}", limits.example(opt_out)),
+                    _ => String::new(),
+                };
+                format!(
+                    "spec.expiresAt is {expires}, which was over when this opt-out was created, so it was never in force: create a new one with a later time{example}"
+                )
+            }
+            Ruling::Nobody | Ruling::Reports(_) => {
+                format!("it expired at {expires}; if the exception is still needed, create a new one")
+            }
+            Ruling::Enforces(_) => format!(
                 "it expired at {expires}, and {roles} applies here again; if the exception is still needed, create a new one"
             ),
         };
@@ -198,9 +221,9 @@ mod tests {
         let mut ns = namespace("a", &[]);
         let two = [opt_out(&json!(["DefaultDenyEgress"]), 2), opt_out(&json!(["DefaultDenyEgress", "MonitoringCarveout"]), 1)];
         ns.opt_outs = two.into_iter().collect();
-        let planned: Vec<Role> = baseline.planned(&ns).map(|(_, policy)| policy.role).collect();
+        let planned: Vec<Role> = baseline.planned(&ns).filter_map(|(_, policy)| policy.role()).collect();
         assert_eq!(planned, [Role::DefaultDenyIngress]);
-        let ends: Vec<_> = baseline.opted_out(&ns).map(|(p, o)| (p.role, o.expires.as_second() - CREATED)).collect();
+        let ends: Vec<_> = baseline.opted_out(&ns).map(|(p, o)| (p.role().unwrap(), o.expires.as_second() - CREATED)).collect();
         assert_eq!(ends, [(Role::DefaultDenyEgress, 7_200), (Role::MonitoringCarveout, 3_600)]);
         // A role that is not planned anyway does not count as opted out.
         let monitoring = namespace("monitoring", &[]);
@@ -221,6 +244,25 @@ mod tests {
             assert_eq!(tell(&verdict(&o, at(0), ruling, o.expires)), "Expired");
             assert_eq!(tell(&verdict(&o, at(CREATED + 1), ruling, at(CREATED))), "OlderThanNamespace");
         }
+    }
+
+    #[test]
+    fn one_that_was_over_at_once_says_so_whoever_applies_there_unless_all_is_frozen() {
+        let baseline = checked("b", json!({}));
+        let says = |hours: i64, ruling: Ruling| {
+            let o = opt_out(&json!(["DefaultDenyEgress"]), hours);
+            match verdict(&o, at(CREATED), ruling, at(CREATED + 7_200)) {
+                OptOutVerdict::NotInForce(OptOutRefusal::Expired, message) => message,
+                other => panic!("{other:?}"),
+            }
+        };
+        for ruling in [Ruling::Nobody, Ruling::Reports("b"), Ruling::Enforces(&baseline)] {
+            let message = says(-1, ruling);
+            assert!(message.contains("it was never in force: create a new one with a later time"), "{message}");
+            let applies = says(1, ruling).contains("DefaultDenyEgress applies here again");
+            assert_eq!(applies, matches!(ruling, Ruling::Enforces(_)));
+        }
+        assert!(says(-1, Ruling::Freezes("b", false)).contains("baseline b changes nothing here"));
     }
 
     #[test]

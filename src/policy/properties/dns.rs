@@ -57,7 +57,7 @@ fn cluster(objects: &[Value]) -> ClusterDns {
 }
 
 fn egress(baseline: &Baseline) -> &[NetworkPolicyEgressRule] {
-    let policy = baseline.policies.iter().find(|policy| policy.role == Role::DefaultDenyEgress);
+    let policy = baseline.policies.iter().find(|policy| policy.role() == Some(Role::DefaultDenyEgress));
     policy.and_then(|policy| policy.spec.egress.as_deref()).unwrap_or_default()
 }
 
@@ -224,7 +224,7 @@ proptest! {
         let alone = checked("b", spec);
         let dns = cluster(&objects);
         let baseline = alone.clone().with_dns(&dns);
-        let has_role = alone.policies.iter().any(|policy| policy.role == Role::DefaultDenyEgress);
+        let has_role = alone.policies.iter().any(|policy| policy.role() == Some(Role::DefaultDenyEgress));
         let (before, rules) = (egress(&alone), egress(&baseline));
         prop_assert_eq!(has_role, !rules.is_empty());
         let Some(first) = rules.first() else { return Ok(()) };

@@ -1,5 +1,6 @@
 //! Properties that must hold for every baseline and every tampering, checked with random inputs.
 
+mod allows;
 mod cost;
 mod dns;
 mod tampering;
@@ -106,7 +107,7 @@ proptest! {
     #[test]
     fn i8_every_egress_policy_allows_dns_over_udp_and_tcp_whatever_the_spec(spec in spec()) {
         let baseline = checked("b", spec);
-        for policy in baseline.policies.iter().filter(|p| p.role == Role::DefaultDenyEgress) {
+        for policy in baseline.policies.iter().filter(|p| p.role() == Some(Role::DefaultDenyEgress)) {
             let rule = &policy.spec.egress.as_ref().unwrap()[0];
             prop_assert!(rule.to.as_ref().is_some_and(|to| !to.is_empty()), "an empty list of peers would open everything");
             for protocol in ["UDP", "TCP"] {

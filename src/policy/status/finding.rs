@@ -22,7 +22,8 @@ pub enum NamespaceState {
     Stuck,
     /// The namespace is older than the baseline, which only reports it.
     Reported,
-    /// Ingress stays open because the API server calls a Service there. All else is in place.
+    /// It is left open because the API server calls a Service there: in both directions, or in ingress only if an allow lets all its pods reach
+    /// the API server. All that is planned is in place.
     Held,
     /// The operator changes nothing for now: the baseline is suspended, stalled or awaits confirmation. Or a finalizer keeps what was removed.
     Frozen,

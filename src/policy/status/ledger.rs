@@ -9,8 +9,9 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    conditions::{ConditionInputs, NamespaceFindings, conditions},
+    conditions::conditions,
     finding::{Finding, NamespaceState, Problem},
+    inputs::{ConditionInputs, NamespaceFindings},
     samples::{ProblemSince, Sample, Samples},
 };
 use crate::api::{
@@ -75,6 +76,8 @@ pub struct Ledger {
     counts: NamespaceCounts,
     /// The unprotected namespaces whose deletion has failed for long.
     stuck: u32,
+    /// The namespaces where policies block calls of the API server.
+    blocked: u32,
     /// The baselines with the same priority, each with the number of namespaces that both select.
     ties: BTreeMap<Arc<str>, u32>,
     drift: VecDeque<DriftRecord>,
@@ -163,7 +166,7 @@ impl Ledger {
         }
         let (violations, violations_omitted) = wrong.take();
         let (notices, notices_omitted) = notable.take();
-        let found = NamespaceFindings { counts: &self.counts, stuck: self.stuck, ties: &self.ties };
+        let found = NamespaceFindings { counts: &self.counts, stuck: self.stuck, blocked: self.blocked, ties: &self.ties };
         let kept_selector = || previous.map(|p| p.effective_selector.clone()).unwrap_or_default();
         PolicyBaselineStatus {
             observed_generation: health.generation,
@@ -171,6 +174,10 @@ impl Ledger {
             namespaces: self.counts,
             effective_selector: effective_selector.map_or_else(kept_selector, |words| cut(words, MAX_SELECTOR)),
             dns: health.dns.or_else(|| previous?.dns.as_ref()).cloned(),
+            kubernetes_api: match health.allows {
+                Some(allows) => allows.api.clone(),
+                None => previous.and_then(|previous| previous.kubernetes_api.clone()),
+            },
             violations: violations.iter().map(Sample::violation).collect(),
             violations_omitted,
             notices: notices.iter().map(Sample::notice).collect(),
@@ -191,6 +198,9 @@ impl Ledger {
             add(self.ties.entry(with.clone()).or_default());
         }
         self.ties.retain(|_, namespaces| *namespaces > 0);
+        if record.tells(ViolationReason::ControlPlaneBlocked.into()) {
+            add(&mut self.blocked);
+        }
         let counts = &mut self.counts;
         if record.tells(ViolationReason::Bypassed.into()) {
             add(&mut counts.bypassed);

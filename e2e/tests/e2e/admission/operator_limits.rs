@@ -137,7 +137,15 @@ async fn operator_limits_lets_a_thief_write_no_network_policy_of_others() {
     }
     let right = labels("policybaseline.io/id", json!(ID));
     let another_role = |role: &str| labels("policybaseline.io/role", json!(role));
+    let allow = |name: &str| {
+        let mut labels = another_role("Allow");
+        labels["policybaseline.io/allow"] = json!(name);
+        labels
+    };
     for (name, labels) in [
+        ("baseline-allow-web", &another_role("Allow")),
+        ("baseline-allow-web", &allow("api")),
+        (DENY_INGRESS, &allow("web")),
         ("open", &right),
         ("default-deny-ingress-open", &right),
         ("baseline-default-deny-egress", &right),
@@ -157,6 +165,8 @@ async fn operator_limits_lets_a_thief_write_no_network_policy_of_others() {
     denied("take over", policies.patch("of-a-tenant", &PatchParams::default(), &taken).await);
 
     // What looks like a policy of the operator. It stays one.
+    policies.create(&new, &policy("own-allow-web", &allow("web"))).await.unwrap();
+    policies.delete("own-allow-web", &DeleteParams::default()).await.unwrap();
     for (name, role) in [
         (DENY_INGRESS, "DefaultDenyIngress"),
         ("own-default-deny-egress", "DefaultDenyEgress"),

@@ -55,7 +55,8 @@ pub fn own_mistakes() -> Vec<Mistake> {
     let one_of = |at: &str, bad: &str, good: &str, says: &str| mistake(at, "enum", bad, good, &at.replace("[]", "[0]"), says);
     let globs = "use names of namespaces, or globs such as openshift-*: lower-case letters, digits, '-' and '*'";
     let named_egress_port = "sourceEgress: Enforce needs ports with numbers, such as ports: [{port: 9090}]; network plugins do not agree on what a named port means in an egress rule";
-    let pods_or_addresses = "name pods by namespaceSelector (with podSelector), or addresses by ipBlock: one of the two";
+    let pods_or_addresses =
+        "name pods by namespaceSelector (with podSelector) or by sameNamespace, or addresses by ipBlock: one of the three";
     let block = |text: &str| format!("{{ dns: {{ peers: [{{ ipBlock: {text} }}] }} }}");
     let from = |text: &str| format!("{{ monitoring: {{ from: [{text}] }} }}");
     let port = |text: &str| format!("{{ monitoring: {{ ports: [{{ {text} }}] }} }}");
@@ -340,7 +341,7 @@ pub fn own_mistakes() -> Vec<Mistake> {
             "{ dns: { peers: [{ podSelector: { matchLabels: { app: unbound } } }] } }",
             "{ dns: { peers: [{ namespaceSelector: {}, podSelector: { matchLabels: { app: unbound } } }] } }",
             "spec.dns.peers[0]",
-            "podSelector needs namespaceSelector beside it: alone it would mean pods of every selected namespace",
+            "podSelector needs namespaceSelector beside it; for DNS pods in each namespace itself, write sameNamespace: {podSelector: ...}",
         ),
         mistake("spec.dns.peers", "maxItems", &peers(17), &peers(16), "spec.dns.peers", "must have at most 16 items"),
         mistake(
@@ -392,6 +393,13 @@ pub fn own_mistakes() -> Vec<Mistake> {
             &block("{ cidr: 10.0.0.0/8, except: [10.0.0.0/9] }"),
             "spec.dns.peers[0].ipBlock",
             "except: each range must be smaller than cidr, and inside it",
+        ),
+        rule(
+            "spec.dns.peers[].ipBlock",
+            &block("{ cidr: 10.0.0.0/8, except: ['fd00::/16'] }"),
+            &block("{ cidr: 'fd00::/8', except: ['fd00::/16'] }"),
+            "spec.dns.peers[0].ipBlock",
+            "except: each range must be of the address family of cidr: both IPv4, or both IPv6",
         ),
         rule(
             "spec.dns.peers[].ipBlock.except[]",

@@ -2,6 +2,7 @@
 
 mod mistake;
 mod mistakes;
+mod mistakes_of_allows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -14,8 +15,13 @@ use policy_baseline_e2e::{TIMEOUT, World};
 use serde_json::{Value, json};
 
 use self::mistake::Mistake;
-use self::mistakes::mistakes;
+use self::mistakes_of_allows::mistakes_of_allows;
 use crate::scene::baselines;
+
+/// All mistakes.
+fn mistakes() -> Vec<Mistake> {
+    mistakes::mistakes().into_iter().chain(mistakes_of_allows()).collect()
+}
 
 /// A manifest from a name and a spec in YAML. Adds `mode: Enforce` if the spec does not contain the word `mode`.
 fn manifest(name: &str, spec: &str) -> String {
@@ -132,11 +138,16 @@ async fn a_spec_at_its_limits_is_accepted() {
     let blocks = (0..16).map(|i| json!({ "ipBlock": block(i) })).collect::<Vec<_>>();
     let ports = (0..32).map(|i| json!({ "port": 1000 + i, "endPort": 2000, "protocol": "SCTP" })).collect::<Vec<_>>();
     let excluded = (0..512).map(|i| long(i, 63)).collect::<Vec<_>>();
+    let peers = (0..8).map(|i| json!({ "ipBlock": block(i) })).collect::<Vec<_>>();
+    let rule = |list: &str| json!({ list: peers, "ports": (0..16).map(|i| json!({ "port": 1000 + i, "endPort": 2000 })).collect::<Vec<_>>() });
+    let (ingress, egress) = (vec![rule("from"); 8], vec![rule("to"); 8]);
+    let allows = (0..16).map(|i| json!({ "name": long(i, 30), "ingress": ingress, "egress": egress })).collect::<Vec<_>>();
     // One after the other, because all of it together is larger than etcd allows.
     for (what, spec) in [
         ("selector", json!({ "namespaceSelector": selector, "excludeNamespaces": excluded, "priority": i32::MAX })),
         ("addresses", json!({ "dns": { "peers": blocks, "ports": (0..16).map(|i| 65535 - i).collect::<Vec<_>>() } })),
         ("pods", json!({ "dns": { "peers": vec![both.clone(); 8] } })),
+        ("allows", json!({ "allows": allows })),
         ("sources", json!({ "monitoring": { "from": vec![both; 8] } })),
         ("canaries", json!({ "rollout": { "canarySelector": selector, "interval": "1s".repeat(16), "maxFailures": i32::MAX } })),
         ("ports", json!({ "monitoring": { "podSelector": selector, "namespaceSelector": selector, "ports": ports } })),
@@ -171,7 +182,8 @@ async fn a_field_that_is_null_is_as_one_that_is_absent() {
         "{ monitoring: { from: null, podSelector: null, namespaceSelector: null, ports: null }, metadata: { namePrefix: null } }",
         "{ monitoring: { ports: [{ port: 80, endPort: null }] } }",
         "{ dns: { peers: [{ namespaceSelector: {}, podSelector: null, ipBlock: null }] } }",
-        "{ priority: null, policies: null }",
+        "{ priority: null, policies: null, allows: null }",
+        "{ allows: [{ name: x, namespaceSelector: null, podSelector: null, egress: null, ingress: [{ ports: null, from: [{ sameNamespace: {}, ipBlock: null }] }] }] }",
         "{ rollout: { canarySelector: null, maxNamespacesPerWave: null, interval: null, maxFailures: null } }",
     ]
     .into_iter()
@@ -184,7 +196,8 @@ async fn a_field_that_is_null_is_as_one_that_is_absent() {
             "{ monitoring: { from: [{ namespaceSelector: null, podSelector: {} }] } }",
             "give namespaceSelector and podSelector in one entry",
         ),
-        ("{ dns: { peers: [{ namespaceSelector: null, podSelector: {} }] } }", "one of the two"),
+        ("{ dns: { peers: [{ namespaceSelector: null, podSelector: {} }] } }", "one of the three"),
+        ("{ allows: [{ name: x, ingress: [{ from: null }] }] }", "an empty list would let everybody in"),
     ] {
         let said = world.try_apply_yaml(&manifest("null-bad", spec)).await.expect_err(spec);
         assert!(said.contains(says), "{spec}: {said}");
@@ -197,6 +210,14 @@ async fn a_list_that_becomes_shorter_in_git_becomes_shorter_in_the_cluster() {
     for (field, specs) in [
         ("/policies", ["{}", "{ policies: [DefaultDenyIngress] }", "{ policies: [DefaultDenyEgress] }"]),
         ("/dns/ports", ["{ dns: { ports: [5353, 5454] } }", "{ dns: { ports: [5454] } }", "{ dns: { ports: [5353] } }"]),
+        (
+            "/allows",
+            [
+                "{ allows: [{ name: a, egress: [{ to: [{ sameNamespace: {} }] }], acknowledgeOpen: false }, { name: b, egress: [{ to: [{ kubernetesAPI: {} }] }], acknowledgeOpen: false }] }",
+                "{ allows: [{ name: b, egress: [{ to: [{ kubernetesAPI: {} }] }], acknowledgeOpen: false }] }",
+                "{ allows: [{ name: b, ingress: [{ from: [{ sameNamespace: {} }] }], acknowledgeOpen: false }] }",
+            ],
+        ),
         ("/excludeNamespaces", ["{ excludeNamespaces: [a, b] }", "{ excludeNamespaces: [b] }", "{ excludeNamespaces: [c] }"]),
     ] {
         for (i, spec) in specs.into_iter().enumerate() {

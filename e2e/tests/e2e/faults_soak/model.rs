@@ -251,10 +251,14 @@ impl Model {
         }
     }
 
-    /// The roles that a namespace has opted out of now.
+    /// The roles that a namespace does without now, because of opt-outs. Where ingress is open, the carve-out would close it.
     fn without(&self, name: &str) -> BTreeSet<&'static str> {
         let in_force = self.opt_outs.iter().filter(|((of, _), opt_out)| of == name && opt_out.standing == Standing::InForce);
-        in_force.flat_map(|(_, opt_out)| opt_out.roles.iter().copied()).collect()
+        let mut roles: BTreeSet<&'static str> = in_force.flat_map(|(_, opt_out)| opt_out.roles.iter().copied()).collect();
+        if roles.contains("DefaultDenyIngress") {
+            roles.insert("MonitoringCarveout");
+        }
+        roles
     }
 
     /// The number of namespaces of a baseline that have opted out of a role that the baseline plans.

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     api::{
         Role,
-        names::{LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY},
+        names::{CONFIRM_RELEASE, LABEL_BASELINE, LABEL_ID, LABEL_MANAGED_BY},
     },
     engine::facts::baseline::RawBaseline,
     policy::plan::own_id,
@@ -137,7 +137,12 @@ pub type Asked = Option<Plan>;
 pub struct Baseline {
     pub uid: u64,
     pub version: u64,
+    pub generation: u64,
     pub asked: Asked,
+    /// Its selector matches no namespace.
+    pub selects_nothing: bool,
+    /// The generation that its owner confirmed; 0 for none.
+    pub confirmed: u64,
 }
 
 /// What a watch reports. A deleted object has the version of its deletion.
@@ -197,8 +202,13 @@ impl Policy {
 }
 
 impl Baseline {
+    /// Whether its owner confirmed the current generation.
+    pub const fn is_confirmed(self) -> bool {
+        self.confirmed == self.generation
+    }
+
     pub fn essence(self, out: &mut StateKey) {
-        out.word(&self.asked);
+        out.word(&(self.asked, self.selects_nothing, self.is_confirmed(), self.confirmed > 0));
         out.number(self.uid);
         out.number(self.version);
     }
@@ -261,6 +271,8 @@ struct Backup {
 #[derive(Clone, Debug)]
 pub struct Cluster {
     pub roles: u8,
+    /// Whether already one namespace is too many for a change that nobody confirmed.
+    pub guarded: bool,
     /// The last version.
     pub clock: u64,
     /// The last uid. No uid is given twice, not even after a restore.
@@ -277,11 +289,12 @@ pub struct Cluster {
 
 impl Cluster {
     /// A selected namespace, a baseline, and a tenant's copy of a policy.
-    pub fn new(roles: u8, broken: Option<Broken>) -> Self {
+    pub fn new(roles: u8, guarded: bool, broken: Option<Broken>) -> Self {
         let namespace = Some(Namespace { uid: 1, selected: true, terminating: false });
-        let baseline = Some(Baseline { uid: 2, version: 2, asked: Some(Plan::First) });
+        let asked = Some(Plan::First);
+        let baseline = Some(Baseline { uid: 2, version: 2, generation: 2, asked, selects_nothing: false, confirmed: 0 });
         let policies = [(Name::Copy, Policy { uid: 3, version: 3, make: Make::FOREIGN })].into();
-        Self { roles, clock: 3, uids: 3, backup: None, namespace, policies, baseline, news: vec![], broken }
+        Self { roles, guarded, clock: 3, uids: 3, backup: None, namespace, policies, baseline, news: vec![], broken }
     }
 
     pub fn back_up(&mut self) {
@@ -349,11 +362,34 @@ impl Cluster {
             self.news.extend(self.baseline.take().map(News::BaselineGone));
             return;
         };
-        let known = self.baseline.map(|baseline| baseline.uid);
-        let uid = known.unwrap_or_else(|| self.new_uid());
-        let baseline = Baseline { uid, version, asked };
+        let baseline = match self.baseline {
+            Some(known) => Baseline { version, generation: version, asked, ..known },
+            None => {
+                let uid = self.new_uid();
+                Baseline { uid, version, generation: version, asked, selects_nothing: false, confirmed: 0 }
+            }
+        };
+        self.set_baseline(baseline);
+    }
+
+    fn set_baseline(&mut self, baseline: Baseline) {
         self.baseline = Some(baseline);
         self.news.push(News::Baseline(baseline));
+    }
+
+    /// An edit of the selector.
+    pub fn narrow(&mut self, selects_nothing: bool) {
+        let version = self.tick();
+        if let Some(known) = self.baseline {
+            self.set_baseline(Baseline { version, generation: version, selects_nothing, ..known });
+        }
+    }
+
+    pub fn confirm(&mut self) {
+        let version = self.tick();
+        if let Some(known) = self.baseline {
+            self.set_baseline(Baseline { version, confirmed: known.generation, ..known });
+        }
     }
 
     /// Carries out a write as the API server does.
@@ -430,7 +466,7 @@ fn forms(roles: usize) -> Forms {
         for rendered in raw.check(OWN).unwrap().policies {
             let mut object = rendered.object(NAMESPACE, None);
             forms.policies.insert(Name::of(&rendered.name), form(object.clone()));
-            if rendered.role != Role::VARIANTS[0] {
+            if rendered.role() != Some(Role::VARIANTS[0]) {
                 continue;
             }
             object["metadata"]["name"] = "copy".into();
@@ -489,7 +525,15 @@ impl Cluster {
         let mut object = self.forms().baselines[&asked].clone();
         object.metadata.uid = Some(baseline.uid.to_string());
         object.metadata.resource_version = Some(baseline.version.to_string());
-        object.metadata.generation = i64::try_from(baseline.version).ok();
+        object.metadata.generation = i64::try_from(baseline.generation).ok();
+        if baseline.selects_nothing {
+            object.spec["namespaceSelector"] = json!({"matchLabels": {"nobody": "has-this-label"}});
+        }
+        let is_believed = self.broken == Some(Broken::BelievesConfirmations);
+        let confirmed = if is_believed { baseline.generation } else { baseline.confirmed };
+        if baseline.confirmed > 0 {
+            object.metadata.annotations = Some([(CONFIRM_RELEASE.to_owned(), confirmed.to_string())].into());
+        }
         object
     }
 

@@ -61,6 +61,10 @@ pub enum Action {
     /// A tenant writes a policy with our labels, or deletes it.
     Forge(Name, Option<Make>),
     Edit(Option<Asked>),
+    /// The baseline selects nothing from now on, or again what it did.
+    Narrow(bool),
+    /// The owner confirms the current generation.
+    Confirm,
     Select(bool),
     Terminate,
     Recreate,
@@ -87,8 +91,8 @@ impl World {
     }
 
     fn new(setup: Setup) -> Self {
-        let sides = (0..setup.sides).map(|_| Replica::new(setup.broken)).collect();
-        let cluster = Cluster::new(setup.roles, setup.broken);
+        let cluster = Cluster::new(setup.roles, setup.budget.releases > 0, setup.broken);
+        let sides = (0..setup.sides).map(|_| Replica::new(&cluster)).collect();
         let Setup { budget, in_order, .. } = setup;
         let mut world = Self { cluster, sides, strays: vec![], budget, in_order, writes: 0, calm: true, broke: vec![] };
         if setup.settled {
@@ -178,6 +182,10 @@ impl World {
             let asked = [None, Some(None), Some(Some(Plan::First)), Some(Some(Plan::Second))];
             actions.extend(asked.into_iter().filter(|asked| *asked != baseline.map(|b| b.asked)).map(Action::Edit));
         }
+        if let Some(baseline) = baseline.filter(|_| self.budget.releases > 0) {
+            actions.push(Action::Narrow(!baseline.selects_nothing));
+            actions.extend((!baseline.is_confirmed()).then_some(Action::Confirm));
+        }
         if self.budget.namespace > 0 {
             match namespace {
                 None => actions.push(Action::Recreate),
@@ -262,6 +270,8 @@ impl World {
             Action::Release(name) | Action::Delete(name) | Action::Forge(name, None) => self.cluster.remove(name),
             Action::Change(name, make) | Action::Forge(name, Some(make)) => drop(self.cluster.change(name, make)),
             Action::Edit(asked) => self.cluster.edit(asked),
+            Action::Narrow(selects_nothing) => self.cluster.narrow(selects_nothing),
+            Action::Confirm => self.cluster.confirm(),
             Action::Select(selected) => {
                 let Some(ns) = self.cluster.namespace else { return };
                 self.cluster.set_namespace(cluster::Namespace { selected, ..ns });
@@ -284,7 +294,7 @@ impl World {
             Step::Sent(write) => Some(write),
             Step::Waits(_) | Step::Answered(_) => None,
         }));
-        self.sides[i] = Replica::new(self.cluster.broken);
+        self.sides[i] = Replica::new(&self.cluster);
     }
 
     /// Takes the cost of an action from the budget.
@@ -294,6 +304,7 @@ impl World {
             Action::Change(..) | Action::Delete(_) => &mut budget.tenant,
             Action::Forge(..) => &mut budget.forgeries,
             Action::Edit(_) => &mut budget.edits,
+            Action::Narrow(_) | Action::Confirm => &mut budget.releases,
             Action::Select(_) | Action::Terminate | Action::Recreate => &mut budget.namespace,
             Action::Lose(..) | Action::LoseLate(..) | Action::LoseAnswer(..) | Action::Crash(_) | Action::Relist(..) => {
                 &mut budget.faults

@@ -60,6 +60,13 @@ impl Shown {
         }
     }
 
+    /// The same after this policy is gone.
+    pub fn without(&self, name: Name) -> Self {
+        let mut shown = self.clone();
+        shown.policies.remove(&name);
+        shown
+    }
+
     pub fn policy(&self, name: Name) -> Option<Policy> {
         self.policies.get(&name).and_then(|(_, policy)| *policy)
     }
@@ -141,9 +148,13 @@ impl fmt::Debug for Replica {
 
 impl Replica {
     /// An instance that has just started.
-    pub fn new(broken: Option<Broken>) -> Self {
+    pub fn new(&Cluster { broken, guarded, .. }: &Cluster) -> Self {
+        let mut engine = Engine::new(OWN);
+        if guarded && broken != Some(Broken::AsksNobody) {
+            engine.asks_from(1);
+        }
         let mut side = Self {
-            engine: Arc::new(Engine::new(OWN)),
+            engine: Arc::new(engine),
             elapsed: Duration::ZERO,
             turns: 0,
             open: false,

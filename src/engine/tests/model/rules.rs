@@ -4,7 +4,7 @@ use stateright::Property;
 
 use super::{
     Action,
-    cluster::{Cluster, Deed, Make, Name, Owner, Plan, Write},
+    cluster::{Baseline, Cluster, Deed, Make, Name, Owner, Plan, Write},
     replica::{Shown, Step},
     setup::Setup,
     world::{Rule, World},
@@ -37,12 +37,29 @@ pub fn properties(setup: &Setup) -> Vec<Property<Setup>> {
         Property::always("I6: nothing is sent with a closed gate", |_, world: &World| world.keeps(Rule::SentUnelected)),
         Property::always("removals: after all that is planned", |_, world: &World| world.keeps(Rule::RemovedEarly)),
         Property::always("removals: of a living, valid baseline", |_, world: &World| world.keeps(Rule::RemovedUnasked)),
+        Property::always("guard: nothing opens by an edit that nobody confirmed", |_, world: &World| {
+            world.keeps(Rule::OpenedUnconfirmed)
+        }),
         Property::always("nothing before everything is listed", |_, world: &World| world.keeps(Rule::Unlisted)),
     ];
     // The model is not empty: what it is about does happen.
     if setup.budget.edits > 0 {
         properties
             .push(Property::sometimes("the second plan takes the place of the first", |_, world: &World| world.has_followed()));
+    }
+    if setup.budget.releases > 0 {
+        let waits = |_: &Setup, world: &World| {
+            let is_unconfirmed = world.cluster.baseline.is_some_and(|b| b.selects_nothing && !b.is_confirmed());
+            world.is_at_rest() && is_unconfirmed && world.cluster.is_closed()
+        };
+        properties.push(Property::sometimes("an edit waits for its confirmation", waits));
+    }
+    if setup.budget.releases > 1 {
+        let opens = |_: &Setup, world: &World| {
+            let is_confirmed = world.cluster.baseline.is_some_and(|b| b.selects_nothing && b.is_confirmed());
+            world.is_at_rest() && is_confirmed && !world.cluster.is_closed()
+        };
+        properties.push(Property::sometimes("a confirmed edit opens the namespace", opens));
     }
     if setup.budget.forgeries > 0 {
         let is_told = |_: &Setup, world: &World| world.is_at_rest() && world.sides.iter().any(|side| side.orphans() > 0);
@@ -91,27 +108,31 @@ impl World {
     /// Whether each planned policy that still exists is right, if its namespace is selected.
     fn what_is_left_is_right(&self) -> bool {
         let Cluster { namespace, policies, baseline, roles, .. } = &self.cluster;
-        let selected = namespace.is_some_and(|ns| ns.selected);
+        let selected = namespace.is_some_and(|ns| ns.selected) && baseline.is_some_and(|b| !b.selects_nothing);
         let Some(plan) = baseline.and_then(|b| b.asked).filter(|_| selected) else { return true };
         (0..*roles).all(|role| policies.get(&Name::Planned(plan, role)).is_none_or(|policy| policy.make == Make::RIGHT))
     }
 
     fn is_as_planned(&self) -> bool {
         let Cluster { namespace, policies, baseline, roles, .. } = &self.cluster;
-        let (Some(namespace), Some(plan)) = (namespace, baseline.and_then(|b| b.asked)) else { return true };
+        let (Some(namespace), Some(baseline)) = (namespace, baseline) else { return true };
+        // While an edit waits, the namespace stays as it is.
+        let Some(plan) = baseline.asked.filter(|_| !baseline.selects_nothing || baseline.is_confirmed()) else { return true };
+        let selected = namespace.selected && !baseline.selects_nothing;
         let planned = |plan| (0..*roles).map(move |role| Name::Planned(plan, role));
         let is_right = |name: Name| policies.get(&name).is_some_and(|policy| policy.make == Make::RIGHT);
         let is_not_ours = |name: Name| policies.get(&name).is_none_or(|policy| policy.make.owner != Owner::Baseline);
-        let others = Plan::ALL.into_iter().filter(|other| *other != plan || !namespace.selected);
+        let others = Plan::ALL.into_iter().filter(|other| *other != plan || !selected);
         let unplanned = others.flat_map(planned).chain([Name::Forged]);
-        (!namespace.selected || planned(plan).all(is_right)) && unplanned.into_iter().all(is_not_ours)
+        (!selected || planned(plan).all(is_right)) && unplanned.into_iter().all(is_not_ours)
     }
 
     /// Whether the leader reports every policy that opens the namespace and that no plan contains, whatever its labels say.
     fn tells_bypasses(&self) -> bool {
         let Cluster { namespace, policies, baseline, roles, .. } = &self.cluster;
         let Some(leader) = self.sides.iter().find(|side| side.open) else { return true };
-        let plan = baseline.and_then(|b| b.asked).filter(|_| namespace.is_some_and(|ns| ns.selected));
+        let selects = |b: &Baseline| !b.selects_nothing && namespace.is_some_and(|ns| ns.selected);
+        let plan = baseline.filter(selects).and_then(|b| b.asked);
         let Some(plan) = plan else { return leader.bypasses().is_empty() };
         let is_planned = |name: &Name| (0..*roles).any(|role| *name == Name::Planned(plan, role));
         let opened = policies.iter().filter(|(name, policy)| policy.make.opened && !is_planned(name));
@@ -159,7 +180,14 @@ impl World {
         let shown = side.shown.clone();
         let planned = planned(&shown, self.cluster.roles);
         let confirmed = planned.iter().all(|name| shown.policy(*name).is_some_and(|policy| policy.make == Make::RIGHT));
+        let asks = shown.baseline.is_some_and(|b| b.selects_nothing && !b.is_confirmed());
         for Write { name, deed, .. } in writes {
+            let is_closed = |shown: &Shown| {
+                let is_right = |name: Name| shown.policy(name).is_some_and(|policy| policy.make == Make::RIGHT);
+                (0..self.cluster.roles).all(|role| Plan::ALL.into_iter().any(|plan| is_right(Name::Planned(plan, role))))
+            };
+            let opens = matches!(deed, Deed::Delete { .. }) && is_closed(&shown) && !is_closed(&shown.without(name));
+            self.found(Rule::OpenedUnconfirmed, asks && opens);
             let removes = matches!(deed, Deed::Delete { .. });
             self.found(Rule::DeletedPlanned, removes && planned.contains(&name));
             self.found(Rule::RemovedEarly, removes && !confirmed);
@@ -193,6 +221,6 @@ impl Cluster {
 /// What an instance plans, from what it was shown.
 fn planned(shown: &Shown, roles: u8) -> Vec<Name> {
     let selected = shown.namespace.is_some_and(|ns| ns.selected && !ns.terminating);
-    let plan = shown.baseline.and_then(|b| b.asked).filter(|_| selected);
+    let plan = shown.baseline.filter(|b| !b.selects_nothing).and_then(|b| b.asked).filter(|_| selected);
     plan.map(|plan| (0..roles).map(|role| Name::Planned(plan, role)).collect()).unwrap_or_default()
 }

@@ -41,6 +41,10 @@ pub enum Broken {
     JudgesNoForgery,
     /// What was known before a list was refused is believed for ever.
     BelievesOldLists,
+    /// No change waits for a confirmation.
+    AsksNobody,
+    /// A confirmation counts for every later generation.
+    BelievesConfirmations,
 }
 
 /// How etcd is restored.
@@ -65,6 +69,8 @@ pub struct Budget {
     pub forgeries: u8,
     /// Edits of the baseline.
     pub edits: u8,
+    /// Edits by which the baseline selects nothing or again what it did, and confirmations of its owner.
+    pub releases: u8,
     /// Changes of the namespace.
     pub namespace: u8,
     /// Lost answers and requests, crashes, and restarted watches.

@@ -11,6 +11,7 @@ const NOTHING: Budget = Budget {
     tenant: 0,
     forgeries: 0,
     edits: 0,
+    releases: 0,
     namespace: 0,
     faults: 0,
     refusals: 0,
@@ -146,6 +147,17 @@ fn i4_forged_policies_are_told_and_counted_by_each_of_two_leaders() {
 }
 
 #[test]
+fn a_change_that_opens_the_namespace_waits_for_the_confirmation_of_its_generation() {
+    holds(Setup { budget: Budget { releases: 3, edits: 1, lags: 0, ..NOTHING }, ..SETTLED }, 1_000);
+}
+
+#[test]
+fn a_change_that_opens_the_namespace_waits_whatever_is_lost_and_whoever_leads() {
+    holds(Setup { budget: Budget { releases: 2, faults: 1, lags: 0, ..NOTHING }, ..SETTLED }, 500);
+    holds(Setup { budget: Budget { releases: 2, terms: 1, lags: 0, ..NOTHING }, sides: 2, ..SETTLED }, 500);
+}
+
+#[test]
 fn i5_holds_in_a_namespace_that_is_being_deleted_whatever_tenants_do_there() {
     holds(Setup { budget: Budget { namespace: 1, tenant: 2, lags: 0, ..NOTHING }, ..SETTLED }, 1_000);
 }
@@ -172,6 +184,10 @@ fn the_model_finds_each_rule_that_is_broken() {
     finds(Broken::LosesDeletions, "I1", tenant);
     finds(Broken::AdmissionOpens, "I2", with(NOTHING));
     finds(Broken::ListsTooEarly, "nothing before", with(NOTHING));
+    let released = Setup { budget: Budget { releases: 1, lags: 0, ..NOTHING }, ..SETTLED };
+    finds(Broken::AsksNobody, "guard: nothing", released);
+    let confirmed = Setup { budget: Budget { releases: 2, lags: 0, ..NOTHING }, ..SETTLED };
+    finds(Broken::BelievesConfirmations, "guard: nothing", confirmed);
     let restored = Setup { budget: Budget { restores: 1, tenant: 1, edits: 1, lags: 0, ..NOTHING }, ..SETTLED };
     finds(Broken::NoticesNoRestore, "I1", restored);
     let edited = Setup { budget: Budget { restores: 1, edits: 1, lags: 0, ..NOTHING }, ..SETTLED };

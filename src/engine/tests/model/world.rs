@@ -25,6 +25,8 @@ pub enum Rule {
     RemovedEarly,
     /// Removal rules, I7: no existing and valid baseline asked for it.
     RemovedUnasked,
+    /// Release guard: it took the last policy of a role away, because of an edit that nobody confirmed.
+    OpenedUnconfirmed,
     /// Removal rules: not everything was listed.
     Unlisted,
 }

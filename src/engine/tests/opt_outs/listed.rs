@@ -6,16 +6,16 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::json;
 use strum::VariantArray;
 
-use super::{
-    harness::EngineHarness,
-    opt_outs::{EGRESS, Shown},
-};
+use super::{EGRESS, Shown};
 use crate::{
     api::{
         backends::{Configuration, ConfigurationKind},
         names::OPT_OUTS_CRD,
     },
-    engine::facts::event::{Change, Event, ListPhase, ListRefusal},
+    engine::{
+        facts::event::{Change, Event, ListPhase, ListRefusal},
+        tests::harness::EngineHarness,
+    },
 };
 
 #[test]

@@ -1,0 +1,234 @@
+//! The release guard, event by event: which changes wait for a confirmation, and for how long.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::harness::{EngineHarness, named, ready};
+use crate::engine::facts::event::{Change, Event};
+
+const INGRESS: &str = "baseline-default-deny-ingress";
+
+fn tier(tier: &str) -> Value {
+    json!({"namespaceSelector": {"matchLabels": {"tier": tier}}})
+}
+
+fn typo() -> Value {
+    tier("prdo")
+}
+
+/// So many namespaces of one tier, and a baseline that selects them.
+fn a_tier_of(namespaces: usize) -> EngineHarness {
+    let mut sim = EngineHarness::new();
+    sim.baseline(1, tier("prod"));
+    for n in 0..namespaces {
+        // Three parts, for other baselines.
+        sim.namespace_with(&format!("n{n}"), json!({"tier": "prod", "part": (n % 3).to_string()}));
+    }
+    sim.settle();
+    sim
+}
+
+fn a_tier() -> EngineHarness {
+    a_tier_of(30)
+}
+
+fn confirmed(generation: &str) -> Value {
+    json!({"annotations": {"policybaseline.io/confirm-release": generation}})
+}
+
+/// The reason of Ready of the baseline `b`, after some seconds.
+fn reason(sim: &mut EngineHarness) -> String {
+    ready(&sim.status_after(5)).to_owned()
+}
+
+/// How many namespaces hold the default-deny of ingress.
+fn closed(sim: &EngineHarness) -> usize {
+    sim.policies.keys().filter(|(_, policy)| policy == INGRESS).count()
+}
+
+/// Another baseline, which plans no default-deny and has been confirmed.
+fn less(sim: &mut EngineHarness, name: &str, selector: &Value) {
+    let mut metadata = confirmed("1");
+    (metadata["name"], metadata["uid"]) = (name.into(), format!("uid-{name}").into());
+    let mut spec = json!({"policies": ["MonitoringCarveout"], "priority": -1});
+    spec["namespaceSelector"] = json!({"matchLabels": selector});
+    sim.baseline_with(1, spec, metadata);
+}
+
+fn namespace_gone(sim: &mut EngineHarness, name: &str) {
+    for policy in sim.policies.keys().filter(|(of, _)| of == name).map(|(_, policy)| policy.clone()).collect::<Vec<_>>() {
+        sim.delete(name, &policy);
+    }
+    sim.see(Event::Namespace(Change::Deleted(named(json!({"name": name, "uid": format!("uid-{name}")})))));
+}
+
+#[test]
+fn a_typo_in_a_selector_opens_nothing_before_it_is_confirmed_for_that_generation() {
+    let mut sim = a_tier();
+    sim.baseline(2, typo());
+    sim.delete("n0", INGRESS);
+    assert_eq!(sim.jobs().len(), 0);
+    sim.pass(Duration::from_secs(5));
+    let status = sim.status().unwrap();
+    let told: Vec<_> = status.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect();
+    assert_eq!(
+        told,
+        [
+            "AwaitingConfirmation=True AwaitingConfirmation",
+            "ExistingNamespacesClosed=False AwaitingConfirmation",
+            "Ready=False AwaitingConfirmation",
+            "Reconciling=False Settled",
+            "Stalled=False Valid"
+        ]
+    );
+    let message = &status.conditions[0].message;
+    assert!(message.contains("30 of the 30") && message.contains("policybaseline.io/confirm-release=2"), "{message}");
+    sim.baseline_with(2, typo(), confirmed("1"));
+    assert_eq!(sim.jobs().len(), 0, "that was another generation");
+    sim.baseline_with(2, typo(), confirmed("2"));
+    sim.settle();
+    assert_eq!(sim.policies.len(), 0);
+}
+
+#[test]
+fn a_release_that_waits_is_over_when_the_selector_is_mended_and_what_followed_the_edit_meanwhile_waits_on() {
+    let mut sim = a_tier();
+    sim.baseline(2, typo());
+    sim.settle();
+    sim.baseline(3, tier("prod"));
+    sim.settle();
+    assert_eq!(reason(&mut sim), "Protected");
+    sim.baseline(4, typo());
+    sim.namespace_with("follows", json!({"tier": "prdo"}));
+    sim.settle();
+    assert_eq!(sim.policies.len(), 93);
+    sim.baseline(5, tier("prod"));
+    sim.delete("n0", INGRESS);
+    sim.settle();
+    assert_eq!(sim.policies.len(), 93, "all are kept, and where nothing would open, all is repaired");
+    assert_eq!(reason(&mut sim), "AwaitingConfirmation");
+    sim.baseline_with(5, tier("prod"), confirmed("5"));
+    sim.settle();
+    assert_eq!(sim.policies.keys().filter(|(ns, _)| ns == "follows").count(), 0);
+    assert_eq!(reason(&mut sim), "Protected");
+}
+
+/// A new process. It finds `namespaces` of those of the baseline, and this stored status.
+fn restarted(before: &mut EngineHarness, namespaces: usize, status: &Value) -> EngineHarness {
+    let mut sim = EngineHarness::unsynced();
+    (sim.policies, sim.version, sim.elapsed) = (std::mem::take(&mut before.policies), before.version, before.elapsed);
+    sim.listing(|sim| {
+        sim.baseline_stored(2, typo(), json!({}), status.clone());
+        for n in 0..namespaces {
+            sim.namespace_with(&format!("n{n}"), json!({"tier": "prod"}));
+        }
+        for object in sim.policies.values().cloned().collect::<Vec<_>>() {
+            sim.see(Event::Policy(Change::Applied(Box::new(object))));
+        }
+    });
+    sim
+}
+
+#[test]
+fn a_release_that_waits_still_waits_after_a_restart() {
+    let mut sim = restarted(&mut a_tier(), 30, &Value::Null);
+    assert_eq!(sim.jobs().len(), 0);
+    assert_eq!(reason(&mut sim), "AwaitingConfirmation");
+}
+
+#[test]
+fn what_waits_goes_on_waiting_also_when_so_few_are_left_that_they_would_not_wait_by_themselves() {
+    let waiting = || {
+        let mut sim = a_tier_of(11);
+        sim.baseline(2, typo());
+        assert_eq!(reason(&mut sim), "AwaitingConfirmation");
+        sim
+    };
+    let invalid = json!({"excludeNamespaces": ["Not A Name"]});
+    let mut suspended = typo();
+    suspended["suspend"] = json!(true);
+    for (what, meanwhile) in [("another edit", tier("prodd")), ("a mistake", invalid), ("a suspension", suspended)] {
+        let mut sim = waiting();
+        namespace_gone(&mut sim, "n10");
+        sim.settle();
+        sim.baseline(3, meanwhile);
+        sim.settle();
+        sim.pass(Duration::from_secs(5));
+        sim.status();
+        sim.baseline(4, typo());
+        sim.settle();
+        assert_eq!((closed(&sim), &*reason(&mut sim)), (10, "AwaitingConfirmation"), "{what}");
+        sim.baseline_with(4, typo(), confirmed("4"));
+        sim.settle();
+        assert_eq!(closed(&sim), 0, "{what}");
+    }
+    // After a restart, the stored condition says that it waits.
+    let mut sim = waiting();
+    namespace_gone(&mut sim, "n10");
+    let status = serde_json::to_value(sim.status_after(5)).unwrap();
+    let mut after = restarted(&mut sim, 10, &status);
+    assert_eq!((after.jobs().len(), &*reason(&mut after)), (0, "AwaitingConfirmation"));
+    // Only a new change of ten goes at once.
+    let mut sim = a_tier_of(10);
+    sim.baseline(2, typo());
+    sim.settle();
+    assert_eq!(closed(&sim), 0);
+}
+
+#[test]
+fn a_wait_is_over_when_nothing_would_open_any_more() {
+    let mut sim = a_tier_of(11);
+    sim.baseline(2, typo());
+    assert_eq!(reason(&mut sim), "AwaitingConfirmation");
+    namespace_gone(&mut sim, "n10");
+    let status = sim.status_after(5);
+    let awaiting = status.conditions.iter().find(|c| c.type_ == "AwaitingConfirmation").unwrap();
+    assert!(awaiting.message.starts_with("10 of the 10 closed"), "{}", awaiting.message);
+    for n in 0..10 {
+        sim.namespace_with(&format!("n{n}"), json!({"tier": "prdo"}));
+    }
+    assert_eq!((&*reason(&mut sim), closed(&sim)), ("Protected", 10));
+    assert!(sim.statuses.last().unwrap().conditions.iter().all(|c| c.type_ != "AwaitingConfirmation"));
+}
+
+#[test]
+fn an_earlier_confirmation_of_another_baseline_confirms_nothing() {
+    for parts in [vec![json!({"tier": "prod"})], vec![json!({"part": "0"}), json!({"part": "1"})]] {
+        let mut sim = a_tier();
+        for (n, selector) in parts.iter().enumerate() {
+            less(&mut sim, &format!("less-{n}"), selector);
+        }
+        sim.settle();
+        // Another baseline applies to all of them from now on, or one to each of three parts of them and none to the last.
+        sim.baseline(2, typo());
+        sim.settle();
+        assert_eq!(closed(&sim), 30, "{parts:?}");
+        sim.baseline_with(2, typo(), confirmed("2"));
+        sim.settle();
+        assert_eq!(closed(&sim), 0, "{parts:?}");
+    }
+}
+
+#[test]
+fn an_allow_or_dns_that_opens_many_namespaces_to_everybody_waits_and_is_counted_once() {
+    let everybody = json!([{"ipBlock": {"cidr": "0.0.0.0/0"}}]);
+    let allow = json!({"allows": [{"name": "web", "ingress": [{"from": everybody}], "acknowledgeOpen": true}]});
+    for (what, mut spec) in [("an allow", allow), ("DNS", json!({"dns": {"peers": everybody}}))] {
+        spec["namespaceSelector"] = tier("prod")["namespaceSelector"].clone();
+        let mut sim = a_tier();
+        let before = sim.policies.clone();
+        sim.baseline(2, spec.clone());
+        sim.settle();
+        assert_eq!(sim.policies, before, "{what}");
+        assert_eq!(reason(&mut sim), "AwaitingConfirmation", "{what}");
+        sim.baseline_with(2, spec.clone(), confirmed("2"));
+        sim.settle();
+        assert_ne!(sim.policies, before, "{what}");
+        // What is open already is opened by no later change.
+        spec["priority"] = json!(1);
+        sim.baseline(3, spec);
+        sim.settle();
+        assert_eq!(reason(&mut sim), "Protected", "{what}");
+    }
+}

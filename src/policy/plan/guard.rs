@@ -1,0 +1,278 @@
+//! The release guard: by the change of which baseline a namespace would be opened. It is opened if it loses a default-deny, or if a policy
+//! of ours begins to open a closed direction to everybody.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    Baseline, Namespace,
+    assign::{Baselines, Candidates, Holdings, Known},
+};
+use crate::{api::Role, policy::netpol::Wide};
+
+impl Baselines {
+    /// The baselines by whose change this namespace would be opened, whatever the change is: a baseline selects the namespace no more, plans
+    /// less, opens more, takes over and plans less than the former one, or is being deleted with its policies. Empty if it stays closed.
+    pub fn opened_by(&self, ns: &Namespace, holdings: &Holdings) -> BTreeSet<Arc<str>> {
+        let Candidates { enforcing, frozen_by, .. } = self.candidates(ns, holdings);
+        let is_frozen = ns.terminating || frozen_by.is_some();
+        if is_frozen { BTreeSet::new() } else { self.openers(ns, holdings, enforcing.first()) }
+    }
+
+    /// The baselines by whose change a namespace could be opened: those that closed it, and the one that applies now.
+    pub fn concerned(&self, ns: &Namespace, holdings: &Holdings) -> BTreeSet<Arc<str>> {
+        let winner = self.candidates(ns, holdings).enforcing.into_iter().next().map(|winner| winner.name.clone());
+        holdings.denies.iter().map(|(_, owner)| owner.clone()).chain(winner).collect()
+    }
+
+    /// The baselines by whose change the namespace is opened, if `winner` applies there from now on. An opt-out is no change of a baseline.
+    pub(super) fn openers(&self, ns: &Namespace, holdings: &Holdings, winner: Option<&Arc<Baseline>>) -> BTreeSet<Arc<str>> {
+        let is_lost = |(role, owner): &&(Role, Arc<str>)| {
+            self.may_remove(owner) && !winner.is_some_and(|winner| winner.closes_by(*role, ns))
+        };
+        // The owner of a lost default-deny changed, unless it would still close the namespace: then the winner took it over.
+        let to_blame = |(role, owner): &(Role, Arc<str>)| {
+            let taken_over = winner.filter(|_| self.still_closes(owner, *role, ns));
+            taken_over.map_or_else(|| owner.clone(), |winner| winner.name.clone())
+        };
+        let losses = holdings.denies.iter().filter(is_lost).map(to_blame);
+        losses.chain(winner.filter(|winner| winner.opens_more(ns, holdings)).map(|winner| winner.name.clone())).collect()
+    }
+
+    /// Whether a baseline would close this direction of the namespace if no other one had precedence.
+    fn still_closes(&self, name: &str, role: Role, ns: &Namespace) -> bool {
+        let Known::Valid(baseline) = self.known(name) else { return false };
+        !baseline.deleting && baseline.selects(ns) && baseline.closes_by(role, ns)
+    }
+}
+
+impl Baseline {
+    /// Whether a policy that it plans here opens a direction to everybody that is closed now, and the one that is there does not open it.
+    fn opens_more(&self, ns: &Namespace, holdings: &Holdings) -> bool {
+        if self.policies.iter().all(|policy| policy.wide.is_none()) {
+            return false;
+        }
+        let is_closed = |role: Role| holdings.denies.iter().any(|(closed, _)| *closed == role);
+        let (ingress, egress) = (is_closed(Role::DefaultDenyIngress), is_closed(Role::DefaultDenyEgress));
+        self.planned(ns).filter(|(_, policy)| !policy.wide.is_none()).any(|(_, policy)| {
+            // With another prefix, it is still the same policy.
+            let suffix = policy.purpose.suffix();
+            let held = holdings.wide.iter().filter(|(name, _)| name.ends_with(&*suffix)).map(|(_, wide)| *wide);
+            let is_new = |opens: fn(&Wide) -> bool| opens(&policy.wide) && !held.clone().any(|wide| opens(&wide));
+            (ingress && is_new(|wide| wide.ingress)) || (egress && (is_new(|wide| wide.egress) || is_new(|wide| wide.dns)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        policy::plan::Decision,
+        testkit::{checked, checked_at, deleting, namespace, observed},
+    };
+
+    const OLD: i64 = 100;
+    const NEW: i64 = 300;
+
+    fn all(baselines: Vec<Baseline>) -> Baselines {
+        let mut all = Baselines::default();
+        baselines.into_iter().for_each(|baseline| all.insert(Arc::new(baseline)));
+        all
+    }
+
+    fn tell(decision: &Decision) -> String {
+        match decision {
+            Decision::Frozen(name) => format!("frozen {name}"),
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn held_by(name: &str) -> Holdings {
+        holds(&[(Role::DefaultDenyIngress, name), (Role::DefaultDenyEgress, name)])
+    }
+
+    fn holds(denies: &[(Role, &str)]) -> Holdings {
+        let denies: Vec<(Role, Arc<str>)> = denies.iter().map(|(role, owner)| (*role, Arc::from(*owner))).collect();
+        Holdings { any: true, baselines: denies.iter().map(|(_, owner)| owner.clone()).collect(), denies, ..Holdings::default() }
+    }
+
+    fn suspended(name: &str) -> Baseline {
+        let mut baseline = checked_at(name, OLD, json!({}));
+        baseline.suspended = true;
+        baseline
+    }
+
+    fn names(names: &[&str]) -> BTreeSet<Arc<str>> {
+        names.iter().map(|name| Arc::from(*name)).collect()
+    }
+
+    #[test]
+    fn each_lost_default_deny_counts_for_the_baseline_that_changed() {
+        let ns = namespace("a", &[]);
+        // `a` left the namespace, and what `b` planned there is taken over by one that plans less.
+        let less = checked_at("less", OLD, json!({"policies": ["MonitoringCarveout"], "priority": 1}));
+        let left = checked_at("a", OLD, json!({"excludeNamespaces": ["a"]}));
+        let baselines = all(vec![left, checked_at("b", OLD, json!({})), less]);
+        let held = holds(&[(Role::DefaultDenyIngress, "a"), (Role::DefaultDenyEgress, "b")]);
+        assert_eq!(baselines.opened_by(&ns, &held), names(&["a", "less"]));
+        let mut waiting = baselines.clone();
+        waiting.await_confirmation(&"less".into(), true);
+        assert_eq!(tell(&waiting.decide(&ns, &held).decision), "frozen less");
+    }
+
+    /// What a namespace holds after the baseline has written its policies there.
+    fn holdings_of(baseline: &Baseline, ns: &Namespace) -> Holdings {
+        let mut holdings = held_by(&baseline.name);
+        for (_, policy) in baseline.planned(ns) {
+            let wide = Wide::of(observed(policy, ns.name.as_str()).spec.as_ref().unwrap());
+            if !wide.is_none() {
+                holdings.wide.push((policy.name.as_str().into(), wide));
+            }
+        }
+        holdings
+    }
+
+    #[test]
+    fn an_allow_that_opens_to_everybody_counts_until_the_namespace_holds_it() {
+        let ns = namespace("a", &[]);
+        let allow = |peer: Value| json!({"allows": [{"name": "web", "ingress": [{"from": [peer]}], "acknowledgeOpen": true}]});
+        let everybody = || json!({"ipBlock": {"cidr": "0.0.0.0/0"}});
+        let dns = |cidr: &str| json!({"dns": {"peers": [{"ipBlock": {"cidr": cidr}}]}});
+        let with = |mut spec: Value, key: &str, value: Value| {
+            spec[key] = value;
+            spec
+        };
+        for (what, before, after, counts) in [
+            ("an allow", json!({}), allow(everybody()), true),
+            ("an allow that was narrow", allow(json!({"ipBlock": {"cidr": "10.0.0.0/8"}})), allow(everybody()), true),
+            ("an allow that names its peers", json!({}), allow(json!({"sameNamespace": {}})), false),
+            ("no change", allow(everybody()), allow(everybody()), false),
+            ("its prefix", allow(everybody()), with(allow(everybody()), "metadata", json!({"namePrefix": "new-"})), false),
+            ("less of it", allow(everybody()), json!({}), false),
+            ("DNS anywhere", json!({}), dns("0.0.0.0/0"), true),
+            ("DNS anywhere, by IPv6", dns("10.0.0.0/8"), dns("::/0"), true),
+            ("DNS of a network", json!({}), dns("10.0.0.0/8"), false),
+            (
+                "a narrow allow beside DNS anywhere",
+                dns("0.0.0.0/0"),
+                with(dns("0.0.0.0/0"), "allows", json!([{"name": "web", "egress": [{"to": [{"sameNamespace": {}}]}]}])),
+                false,
+            ),
+        ] {
+            let held = holdings_of(&checked_at("b", OLD, before), &ns);
+            let mut baselines = all(vec![checked_at("b", OLD, after)]);
+            assert_eq!(baselines.opened_by(&ns, &held), names(if counts { &["b"] } else { &[] }), "{what}");
+            baselines.await_confirmation(&"b".into(), true);
+            let decision = tell(&baselines.decide(&ns, &held).decision);
+            assert_eq!(decision == "frozen b", counts, "{what}: {decision}");
+        }
+        // Where nothing is closed, nothing is opened.
+        let open = all(vec![checked_at("b", OLD, allow(everybody()))]);
+        assert_eq!(open.opened_by(&ns, &Holdings::default()), names(&[]));
+    }
+
+    #[test]
+    fn whatever_takes_a_default_deny_away_counts_and_the_baseline_that_changed_is_named() {
+        let ns = || namespace("a", &[("app", "prometheus")]);
+        let less = |policies: &[&str]| json!({"policies": policies, "priority": 100});
+        let scrapes =
+            json!({"monitoring": {"from": [{"namespaceSelector": {"matchLabels": {"app": "prometheus"}}, "podSelector": {}}]}});
+        let to_delete = |policy: &str| deleting(checked("b", json!({"deletionPolicy": policy})));
+        let carveout = || checked_at("less", OLD, less(&["MonitoringCarveout"]));
+        for (what, baselines, expected) in [
+            ("nothing", vec![checked_at("b", OLD, json!({}))], None),
+            ("its exclusions", vec![checked_at("b", OLD, json!({"excludeNamespaces": ["a"]}))], Some("b")),
+            ("its policies", vec![checked_at("b", OLD, less(&["DefaultDenyIngress"]))], Some("b")),
+            ("its sources of scrapes", vec![checked_at("b", OLD, scrapes)], Some("b")),
+            ("its mode", vec![checked_at("b", OLD, json!({"mode": "Audit"}))], None),
+            ("its claims", vec![checked_at("b", NEW, json!({"existingNamespaces": "Report"}))], None),
+            ("its names", vec![checked_at("b", OLD, json!({"metadata": {"namePrefix": "new-"}}))], None),
+            ("its deletion", vec![to_delete("Delete")], Some("b")),
+            ("its deletion, which keeps them", vec![to_delete("Orphan")], None),
+            ("another that takes over and plans less", vec![checked_at("b", OLD, json!({})), carveout()], Some("less")),
+            (
+                "another that plans as much",
+                vec![checked_at("b", OLD, json!({})), checked_at("c", OLD, json!({"priority": 1}))],
+                None,
+            ),
+            ("its deletion, and another that plans less", vec![to_delete("Delete"), carveout()], Some("b")),
+            (
+                "its exclusions, and another that plans less",
+                vec![checked_at("b", OLD, json!({"excludeNamespaces": ["a"]})), carveout()],
+                Some("b"),
+            ),
+            (
+                "its policies, and another that plans less",
+                vec![checked_at("b", OLD, less(&["MonitoringCarveout"])), carveout()],
+                Some("b"),
+            ),
+            ("another, while it is suspended", vec![suspended("b"), carveout()], None),
+        ] {
+            let baselines = all(baselines);
+            let opened = baselines.opened_by(&ns(), &held_by("b"));
+            assert!(opened.len() < 2, "{what}: {opened:?}");
+            let opened = opened.into_iter().next();
+            let is_frozen = matches!(baselines.decide(&ns(), &held_by("b")).decision, Decision::Frozen(_));
+            assert_eq!(opened.as_deref().filter(|_| !is_frozen), expected.filter(|_| !is_frozen), "{what}");
+            if let Some(name) = opened.filter(|_| !is_frozen) {
+                let mut waiting = baselines;
+                waiting.await_confirmation(&name, true);
+                assert_eq!(tell(&waiting.decide(&ns(), &held_by("b")).decision), format!("frozen {name}"), "{what}");
+            }
+        }
+        // Neither what an opt-out took away, nor what is being deleted anyway.
+        let gone = all(vec![checked_at("b", OLD, json!({"excludeNamespaces": ["a"]}))]);
+        let opted_out = Holdings { any: true, baselines: [Arc::from("b")].into(), ..Holdings::default() };
+        assert!(gone.opened_by(&ns(), &opted_out).is_empty());
+        assert!(gone.opened_by(&Namespace { terminating: true, ..ns() }, &held_by("b")).is_empty());
+        assert_eq!(gone.concerned(&ns(), &held_by("b")), [Arc::from("b")].into());
+    }
+
+    /// A baseline of this name that a change may have left with anything. `None`: it is gone.
+    fn changed(name: &'static str) -> impl Strategy<Value = Option<Baseline>> {
+        let policies =
+            proptest::sample::subsequence(vec!["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"], 1..=3);
+        let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+        let all = (policies, -1..2, proptest::sample::select(vec!["Enforce", "Enforce", "Audit"]), flags);
+        proptest::option::weighted(
+            0.9,
+            all.prop_map(move |(policies, priority, mode, (excluded, suspended, removed, keeps))| {
+                let mut spec = json!({"policies": policies, "priority": priority, "mode": mode});
+                spec["deletionPolicy"] = json!(if keeps { "Orphan" } else { "Delete" });
+                if excluded {
+                    spec["excludeNamespaces"] = json!(["a"]);
+                }
+                let mut baseline = checked_at(name, OLD, spec);
+                (baseline.suspended, baseline.deleting) = (suspended && !removed, removed);
+                baseline
+            }),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn no_change_takes_a_default_deny_away_while_it_awaits_confirmation(b in changed("b"), c in changed("c")) {
+            let baselines = all([b, c].into_iter().flatten().collect());
+            let (ns, held) = (namespace("a", &[]), held_by("b"));
+            let before = baselines.decide(&ns, &held).decision;
+            let keeps = |baselines: &Baselines, decision: &Decision| match decision {
+                Decision::Frozen(_) => true,
+                Decision::Protected(winner) => {
+                    held.denies.iter().all(|(role, owner)| winner.closes_by(*role, &ns) || !baselines.may_remove(owner))
+                }
+                _ => !baselines.may_remove("b"),
+            };
+            let opened = baselines.opened_by(&ns, &held);
+            prop_assert!(opened.is_empty() == keeps(&baselines, &before), "{before:?}");
+            for name in opened {
+                let mut baselines = baselines.clone();
+                baselines.await_confirmation(&name, true);
+                let decision = baselines.decide(&ns, &held).decision;
+                prop_assert!(matches!(&decision, Decision::Frozen(by) if *by == name), "{decision:?}");
+            }
+        }
+    }
+}
