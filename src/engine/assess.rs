@@ -129,7 +129,7 @@ pub fn assess(
                 remove_ownerless_finalizers(&mut found.drifts, entry, ownerless, now, |name| baselines.may_remove(name));
             }
             let mut finding = finding(&found.drifts, entry, now, &failure);
-            let is_planned = |name: &str| baseline.planned(ns).any(|(_, policy)| policy.name == name);
+            let is_planned = |name: &str| baseline.plans_named(name, ns);
             if !ns.terminating {
                 let drifts = &found.drifts;
                 let problem =
@@ -291,7 +291,7 @@ fn orphans(ns: &Namespace, entry: &Entry, baselines: &Baselines, decision: &Deci
         return 0;
     }
     let keeper = baselines.keeper(decision, ns);
-    let is_kept = |name: &str| keeper.is_some_and(|keeper| keeper.planned(ns).any(|(_, policy)| policy.name == name));
+    let is_kept = |name: &str| keeper.is_some_and(|keeper| keeper.plans_named(name, ns));
     let is_gone = |owner: Option<&Arc<str>>| owner.is_none_or(|name| matches!(baselines.known(name), Known::Gone));
     let ours = entry.policies.iter().filter(|(_, policy)| policy.ours);
     let count = ours.filter(|(name, policy)| is_gone(policy.baseline.as_ref()) && !is_kept(name)).count();

@@ -82,7 +82,7 @@ pub fn bypasses(
     }
     let plans = |role| baseline.planned(ns).any(|(_, policy)| policy.role() == Some(role));
     let (ingress, egress) = (plans(Role::DefaultDenyIngress), plans(Role::DefaultDenyEgress));
-    let is_planned = |name: &str| baseline.planned(ns).any(|(_, policy)| policy.name == name);
+    let is_planned = |name: &str| baseline.plans_named(name, ns);
     let is_removed = |name: &str| drifts.iter().any(|d| d.policy == name && matches!(d.fix, Repair::Delete { .. }));
     let closed: Vec<Direction> = [(ingress, Direction::Ingress), (egress, Direction::Egress)]
         .into_iter()

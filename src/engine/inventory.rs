@@ -237,7 +237,7 @@ impl Judge {
     /// Whether a baseline plans a policy of this name in a namespace, or one of its revisions that a rollout may still use.
     fn plans(&self, baseline: &Baseline, ns: &Namespace, name: &str) -> bool {
         let formers = self.formers.get(&baseline.name).into_iter().flatten();
-        [baseline].into_iter().chain(formers).any(|revision| revision.planned(ns).any(|(_, policy)| policy.name == name))
+        [baseline].into_iter().chain(formers).any(|revision| revision.plans_named(name, ns))
     }
 }
 

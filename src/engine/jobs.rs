@@ -1,5 +1,7 @@
 //! Policy writes: chooses the next namespace to write to, and takes the results.
 
+use std::collections::BTreeSet;
+
 use super::{
     Engine,
     assess::Assessment,
@@ -146,8 +148,12 @@ pub(super) fn cause(entry: &Entry, drift: &Drift) -> Cause {
     }
 }
 
-/// The number of policies of the plan, or of the former plan if that one had more. Tenants can forge policies, so these have a limit.
+/// The number of policies of the plan, or of those that are left of a former plan if these are more. Tenants can forge policies, so these
+/// have a limit.
 pub(super) fn policies_of(entry: &Entry, baseline: Option<&Baseline>) -> usize {
-    let planned = baseline.zip(entry.namespace.as_ref()).map_or(0, |(baseline, namespace)| baseline.planned(namespace).count());
-    planned.max(entry.policies.values().filter(|print| print.ours).count().min(MOST_FORMER))
+    let plan = baseline.zip(entry.namespace.as_ref());
+    let planned: BTreeSet<&str> =
+        plan.into_iter().flat_map(|(baseline, ns)| baseline.planned(ns)).map(|(_, policy)| &*policy.name).collect();
+    let left = entry.policies.iter().filter(|(name, print)| print.ours && !planned.contains(&***name)).count();
+    planned.len().max(left.min(MOST_FORMER))
 }

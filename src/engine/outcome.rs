@@ -158,7 +158,11 @@ impl Engine {
     pub(super) fn removed(&mut self, job: &Job, drift: &Drift, now: Now) {
         let Repair::Delete { uid, .. } = &drift.fix else { return };
         self.observed.policy_removed(&job.namespace, &drift.policy, uid);
-        self.outbox.policies.succeeded(&job.namespace, &drift.policy);
+        if self.is_planned(job, &drift.policy) {
+            self.outbox.policies.succeeded_for_now(&job.namespace, &drift.policy);
+        } else {
+            self.outbox.policies.succeeded(&job.namespace, &drift.policy);
+        }
         self.samples.push(MetricSample::Repair(Outcome::Removed));
         let owner = drift.baseline.as_deref().unwrap_or_default();
         let why = self.why_removed(job, drift, owner);
@@ -188,6 +192,13 @@ impl Engine {
         self.announce(job, drift, Some(uid.to_string()), EventReason::FinalizerRemoved, note, now);
     }
 
+    /// Whether the policy is only removed for now: the baseline plans it, and waits for an allow.
+    fn is_planned(&self, job: &Job, policy: &str) -> bool {
+        let namespace = self.observed.get(&job.namespace).and_then(|entry| entry.namespace.as_ref());
+        let plan = job.baseline.as_deref().zip(namespace);
+        plan.is_some_and(|(baseline, namespace)| baseline.plans_named(policy, namespace))
+    }
+
     /// Why baseline `owner` no longer plans this policy in the namespace.
     fn why_removed(&self, job: &Job, drift: &Drift, owner: &str) -> String {
         match &job.baseline {
@@ -202,7 +213,7 @@ impl Engine {
                 let ns = self.observed.get(&job.namespace).and_then(|entry| entry.namespace.as_ref());
                 let purpose = winner.policies.iter().find(|policy| *policy.name == *drift.policy).map(|policy| &policy.purpose);
                 let why = purpose.zip(ns).and_then(|(purpose, ns)| winner.why_not_planned(purpose, ns));
-                let is_planned = ns.is_some_and(|ns| winner.planned(ns).any(|(_, policy)| *policy.name == *drift.policy));
+                let is_planned = ns.is_some_and(|ns| winner.plans_named(&drift.policy, ns));
                 if is_planned {
                     return "another allow cannot be written yet. Without it, and without a default-deny, this policy alone would close the pods that it selects".into();
                 }

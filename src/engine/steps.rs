@@ -276,7 +276,7 @@ impl Engine {
         let is_by_others = |d: &Drift| cause(entry, d) == Cause::Others;
         let follows = |d: &Drift| a_deny_goes && is_allow(baseline, d) && d.class == Class::SpecChanged && !is_by_others(d);
         // What isolates pods without the allow that cannot be written.
-        let is_planned = |d: &Drift| plan.is_some_and(|(b, ns)| b.planned(ns).any(|(_, policy)| policy.name == d.policy));
+        let is_planned = |d: &Drift| plan.is_some_and(|(baseline, ns)| baseline.plans_named(&d.policy, ns));
         let is_alone = |d: &Drift| d.is_removal() && denied_by(d).is_none() && is_planned(d);
         let all_there = drifts.iter().all(|d| d.is_removal() || follows(d));
         let has_budget = self.outbox.policies.has_budget(ns, policies_of(entry, baseline), now.instant);
@@ -287,13 +287,19 @@ impl Engine {
                 && self.outbox.policies.allows(ns, &d.policy, d.class.opens() && !d.fix.concerns_finalizers(), now.instant)
                 && (has_budget || self.closes_an_opening(ns, d))
         };
-        let an_allow_waits = drifts.iter().any(|d| is_allow(baseline, d) && !follows(d) && !is_due(d));
+        // One that failed is tried again, but not beside anything that isolates pods, and not before what isolates them is gone.
+        let has_failed = |d: &Drift| self.outbox.policies.problem(ns, &d.policy).is_some();
+        let is_hindered = |d: &Drift| is_allow(baseline, d) && !follows(d) && (!is_due(d) || has_failed(d));
+        let an_allow_is_hindered = drifts.iter().any(is_hindered);
+        let one_is_alone = drifts.iter().any(|d| is_alone(d) && is_due(d));
         let a_deny_stays = drifts.iter().any(|d| denied_by(d).is_some() && !is_due(d));
         let may_go = |d: &Drift| {
-            if is_alone(d) { an_allow_waits } else { denied_by(d).is_some() || !d.is_removal() || !a_deny_stays }
+            if is_alone(d) { an_allow_is_hindered } else { denied_by(d).is_some() || !d.is_removal() || !a_deny_stays }
         };
         let closed = entry.was_closed();
-        drifts.retain(|d| is_due(d) && may_go(d) && !(an_allow_waits && isolates_anew(baseline, d, closed)));
+        let may_isolate =
+            |d: &Drift| !isolates_anew(baseline, d, closed) || !an_allow_is_hindered || (is_hindered(d) && !one_is_alone);
+        drifts.retain(|d| is_due(d) && may_go(d) && may_isolate(d));
         drifts
     }
 

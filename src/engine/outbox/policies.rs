@@ -91,8 +91,8 @@ impl RetrySchedule {
         }
     }
 
-    /// Notes a success that may have to be taken back, because another policy cannot be written. Then this one is not tried again sooner
-    /// than after a failure.
+    /// Notes a success that may have to be taken back, because another policy cannot be written, or that takes one back. The next failure of
+    /// this policy counts as one more.
     pub fn succeeded_for_now(&mut self, ns: &NamespaceName, policy: &str) {
         if let Some(setback) = self.setbacks.get_mut(ns).and_then(|policies| policies.get_mut(policy)) {
             setback.set_error(None);

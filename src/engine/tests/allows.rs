@@ -130,6 +130,12 @@ fn while_an_allow_cannot_be_written_nothing_is_closed_anew_and_that_is_said() {
 fn an_allow_does_not_stay_alone_while_another_cannot_be_written() {
     let mut sim = EngineHarness::new();
     sim.baseline(1, two());
+    // The wait for the revisions, which this scene does not list, ends first: then everything is tried again.
+    for _ in 0..2 {
+        assert_eq!(sim.jobs().len(), 0);
+        sim.pass(Duration::from_mins(1));
+    }
+    assert_eq!(sim.jobs().len(), 0);
     sim.namespace("a");
     let mut tried = Vec::new();
     for attempt in 0..20 {
@@ -348,8 +354,9 @@ fn what_somebody_opens_in_an_allow_is_closed_at_once_also_while_a_default_deny_g
     without["policies"] = json!(["DefaultDenyEgress"]);
     sim.baseline(2, without);
     sim.tamper("a", ALLOW, |policy| policy.spec.as_mut().unwrap().egress = Some(vec![Default::default()]));
-    let first = phases(sim.jobs().remove(0), &[]);
-    assert_eq!(first[0], [ALLOW]);
+    // In the same job, also if the default-deny cannot be removed.
+    let written = phases(sim.jobs().remove(0), &[DENY_INGRESS]);
+    assert_eq!(written[..2], [vec![DENY_INGRESS], vec![ALLOW]]);
 }
 
 #[test]

@@ -484,6 +484,11 @@ impl Baseline {
         self.planned_where(closes, closes, ns)
     }
 
+    /// Whether a policy of this name is planned there.
+    pub fn plans_named(&self, policy: &str, ns: &Namespace) -> bool {
+        self.planned(ns).any(|(_, planned)| planned.name == policy)
+    }
+
     /// The policies that may be there now. What lets something through stays as long as finalizers keep a default-deny: `kept` has these
     /// directions. While an allow cannot be written, the policies are those of the directions that are closed already: any other one would
     /// isolate pods without that allow. `is_failing` says, by name, whether the last write of a policy failed; such an allow is tried again.
