@@ -237,10 +237,16 @@ fn compare(
     ns: &Namespace,
     entry: &Entry,
     targets: &AllTargets,
-    is_failing: impl Fn(&str) -> bool,
+    has_failed: impl Fn(&str) -> bool,
     may_remove: impl Fn(&str) -> bool,
 ) -> Vec<Drift> {
     let Some(targets) = targets.get(&baseline.key) else { return vec![] };
+    // The answer to a write may be lost, and the policy be stored all the same.
+    let is_there = |index, policy: &Rendered| {
+        let print = entry.policies.get(&*policy.name);
+        print.zip(targets.of(index, policy)).is_some_and(|(print, planned)| planned.is_met_by(print))
+    };
+    let is_failing = |index, policy: &Rendered| has_failed(&policy.name) && !is_there(index, policy);
     diff(
         baseline.planned_for_now(ns, entry.kept_closed(), is_failing).filter_map(|(index, policy)| targets.of(index, policy)),
         &entry.policies,

@@ -83,12 +83,14 @@ impl Engine {
                 self.crd_fields_seen(name, configuration.missing_fields.clone());
             }
         }
-        let changed = if *kind == ConfigurationKind::Service {
-            self.backends.known.service_seen(name, true)
+        if *kind == ConfigurationKind::Service {
+            let changed = self.backends.known.service_seen(name, true);
+            // Another Service of a namespace does not bring the one that is gone back, and ends no hold earlier.
+            self.backends_changed(changed, REPLACED, now);
         } else {
-            self.backends.known.set(configuration)
-        };
-        self.backends_changed(changed, LINGER, now);
+            let changed = self.backends.known.set(configuration);
+            self.backends_changed(changed, LINGER, now);
+        }
     }
 
     fn configuration_gone(&mut self, kind: ConfigurationKind, name: &str, now: Now) {

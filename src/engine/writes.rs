@@ -12,7 +12,7 @@ use crate::{
         reason::{EventReason, Failure},
     },
     policy::{
-        drift::{Drift, Repair},
+        drift::{Drift, Fingerprint, Interner, Repair},
         plan::{Baseline, Closed},
     },
 };
@@ -91,8 +91,11 @@ impl Job {
         let baseline = self.baseline.as_deref();
         let left = self.tasks.get(results.len()..).unwrap_or_default();
         let Some(next) = left.first().map(|task| self.phase(&task.drift)) else { return vec![] };
-        let has_every_allow =
-            self.tasks.iter().zip(results).all(|(task, result)| result.is_ok() || !is_allow(baseline, &task.drift));
+        let has_every_allow = self
+            .tasks
+            .iter()
+            .zip(results)
+            .all(|(task, result)| !is_allow(baseline, &task.drift) || is_as_planned(&task.drift, result));
         let all_before = removals_may_follow(results);
         let may_send = |task: &Task| match next {
             WritePhase::Opens | WritePhase::Allows => true,
@@ -129,6 +132,16 @@ pub fn denied_by(drift: &Drift) -> Option<Role> {
 /// Whether an allow is applied.
 pub fn is_allow(baseline: Option<&Baseline>, drift: &Drift) -> bool {
     matches!(purpose(baseline, drift), Some(Purpose::Allow(_)))
+}
+
+/// Whether the write succeeded, and no admission plugin changed the policy while it was written.
+fn is_as_planned(drift: &Drift, result: &Result<Wrote, WriteError>) -> bool {
+    match (&drift.fix, result) {
+        (Repair::Apply { expected, .. }, Ok(Wrote::Applied { stored, .. })) => {
+            expected.is(&Fingerprint::of(stored, &mut Interner::default()))
+        }
+        (_, result) => result.is_ok(),
+    }
 }
 
 /// Whether the write applies a policy of a direction in which the namespace is not `closed`. Any policy isolates the pods that it selects,

@@ -14,7 +14,7 @@ use crate::{
     engine::{
         facts::event::{Change, Event},
         sample::MetricSample,
-        writes::{Done, Job, WriteError, Wrote},
+        writes::{Done, Job, Task, WriteError, Wrote},
     },
 };
 
@@ -183,6 +183,54 @@ fn i7_allows_for_which_a_quota_has_no_room_cost_few_writes() {
     sim.pass(Duration::from_mins(1));
     sim.settle();
     assert_eq!(policies(&sim), [ALLOW, WEB, DENY_EGRESS, DENY_INGRESS, CARVEOUT]);
+}
+
+#[test]
+fn i1_an_allow_that_is_stored_although_its_write_seemed_to_fail_keeps_no_namespace_open() {
+    for (spec, all) in [(spec(), 4), (two(), 5)] {
+        let mut sim = EngineHarness::new();
+        sim.baseline(1, spec);
+        sim.namespace("a");
+        let mut job = sim.jobs().remove(0);
+        job.put_in_order();
+        let lost = || WriteError::Failed { reason: Failure::TimedOut, message: "etcdserver: request timed out".into() };
+        let result = |task: &Task| match &*task.drift.policy {
+            ALLOW => {
+                sim.policies_write(&job, ALLOW, &task.drift.fix);
+                Err(lost())
+            }
+            WEB => Ok(sim.policies_write(&job, WEB, &task.drift.fix)),
+            _ => Ok(Wrote::Withheld),
+        };
+        let results = job.tasks.iter().map(result).collect();
+        let now = sim.now();
+        sim.engine.done(Done { job, results }, now);
+        for object in sim.policies.values().cloned().collect::<Vec<_>>() {
+            sim.see(Event::Policy(Change::Applied(Box::new(object))));
+        }
+        sim.settle();
+        assert_eq!(sim.policies.len(), all, "{:?}", policies(&sim));
+        assert_eq!(ready(&sim.status_after(5)), "Protected");
+    }
+}
+
+#[test]
+fn no_default_deny_follows_an_allow_that_admission_changed() {
+    let mut sim = before();
+    let mut job = sim.jobs().remove(0);
+    job.put_in_order();
+    let fix = job.tasks[0].drift.fix.clone();
+    let written = |sim: &mut EngineHarness, ingress: bool| match sim.policies_write(&job, ALLOW, &fix) {
+        Wrote::Applied { mut stored, before } => {
+            if !ingress {
+                stored.spec.as_mut().unwrap().ingress = None;
+            }
+            [Ok(Wrote::Applied { stored, before })]
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(job.next_writes(&written(&mut sim, true)), [true; 3]);
+    assert_eq!(job.next_writes(&written(&mut sim, false)), [false; 3]);
 }
 
 #[test]

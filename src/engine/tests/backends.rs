@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use strum::VariantArray;
 
-use super::harness::{EngineHarness, entries, named, ready, service};
+use super::harness::{EngineHarness, entries, named, ready, service, service_named};
 use crate::{
     api::{
         backends::{Configuration, ConfigurationKind, ServiceName},
@@ -163,8 +163,11 @@ fn a_service_that_is_replaced_ends_no_hold_unless_the_configuration_goes_too() {
     sim.namespace("a");
     sim.settle();
     sim.see(no_service("a"));
+    // Another Service of the namespace is created first.
+    sim.see(service_named("a", "metrics"));
     sim.pass(SECOND * 300);
     sim.settle();
+    assert!(held(&sim, "a").is_empty());
     sim.see(service("a"));
     sim.pass(SECOND * 900);
     sim.settle();

@@ -320,7 +320,12 @@ impl EngineHarness {
 
 /// The Service `webhook` of that namespace.
 pub fn service(namespace: &str) -> Event {
-    let service = ServiceName { namespace: namespace.into(), name: "webhook".into() };
+    service_named(namespace, "webhook")
+}
+
+/// There is a Service of that name.
+pub fn service_named(namespace: &str, name: &str) -> Event {
+    let service = ServiceName { namespace: namespace.into(), name: name.into() };
     let kind = ConfigurationKind::Service;
     Event::Configuration(
         kind,

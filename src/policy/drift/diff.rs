@@ -91,6 +91,13 @@ impl PlannedPolicies {
     }
 }
 
+impl PlannedPolicy<'_> {
+    /// Whether this policy is as planned.
+    pub fn is_met_by(&self, print: &Fingerprint) -> bool {
+        diff_one(self, Some(print)).is_none()
+    }
+}
+
 impl Expected {
     /// Whether a policy is as planned, judged by the object that a write returned (I14).
     pub fn is(&self, print: &Fingerprint) -> bool {

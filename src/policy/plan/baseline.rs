@@ -491,18 +491,19 @@ impl Baseline {
 
     /// The policies that may be there now. What lets something through stays as long as finalizers keep a default-deny: `kept` has these
     /// directions. While an allow cannot be written, the policies are those of the directions that are closed already: any other one would
-    /// isolate pods without that allow. `is_failing` says, by name, whether the last write of a policy failed; such an allow is tried again.
+    /// isolate pods without that allow. `is_failing` says of a policy that its last write failed and that it is not there as planned; such an
+    /// allow is tried again.
     pub fn planned_for_now<'a>(
         &'a self,
         ns: &'a Namespace,
         kept: Closed,
-        is_failing: impl Fn(&str) -> bool,
+        is_failing: impl Fn(usize, &Rendered) -> bool,
     ) -> impl Iterator<Item = (usize, &'a Rendered)> {
         let closes = self.closes(ns);
-        let fails = |policy: &Rendered| matches!(policy.scope, PolicyScope::Allow(..)) && is_failing(&policy.name);
+        let fails = |index, policy: &Rendered| matches!(policy.scope, PolicyScope::Allow(..)) && is_failing(index, policy);
         let mut planned: Vec<(usize, &Rendered)> = self.planned_where(closes, closes.or(kept), ns).collect();
-        if planned.iter().any(|(_, policy)| fails(policy)) {
-            planned.retain(|(_, policy)| fails(policy));
+        if planned.iter().any(|(index, policy)| fails(*index, policy)) {
+            planned.retain(|(index, policy)| fails(*index, policy));
             let is_named = |name: &str| planned.iter().any(|(_, policy)| policy.name == name);
             let (closes, closed) = (closes.and(ns.closed), closes.or(kept).and(ns.closed));
             let others = self.planned_where(closes, closed, ns).filter(|(_, policy)| !is_named(&policy.name));
