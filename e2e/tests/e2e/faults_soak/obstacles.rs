@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{ResourceQuota, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, PostParams};
 use policy_baseline_e2e::{Dice, TIMEOUT, World, cluster::free_port};
@@ -64,6 +65,12 @@ fn webhook(names: &[&String]) -> Value {
             "timeoutSeconds": 1,
         }],
     })
+}
+
+/// Whether a tenant forged the policy in the name of that baseline.
+pub fn is_forged(policy: &NetworkPolicy, owner: Place) -> bool {
+    policy.name_any().starts_with(FORGED)
+        && policy.labels().get("policybaseline.io/baseline").is_some_and(|of| of == owner.label())
 }
 
 impl Soak {
