@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc};
 use jiff::Timestamp;
 
 use crate::{
-    api::{Role, Uid},
+    api::{Role, Uid, names::DENIES},
     policy::{
         drift::{Fingerprint, Policies},
         plan::{Closed, Holdings, Namespace},
@@ -84,8 +84,16 @@ impl Entry {
         };
         let denies = [Role::DefaultDenyIngress, Role::DefaultDenyEgress].into_iter().filter_map(closing).collect();
         let wide = self.policies.iter().filter(|(_, print)| print.ours && !print.wide.is_none());
-        let wide = wide.map(|(name, print)| (name.clone(), print.wide)).collect();
-        Holdings { any, opted_out: self.opted_out.as_deref().copied(), baselines, denies, wide, owner, appeared }
+        let wide: Vec<_> = wide.map(|(name, print)| (name.clone(), print.wide)).collect();
+        let prefixes = if wide.is_empty() { BTreeSet::new() } else { self.prefixes() };
+        Holdings { any, opted_out: self.opted_out.as_deref().copied(), baselines, denies, wide, prefixes, owner, appeared }
+    }
+
+    /// The prefixes of our default-denies there.
+    fn prefixes(&self) -> BTreeSet<Arc<str>> {
+        let ours = self.policies.iter().filter(|(_, print)| print.ours);
+        ours.flat_map(|(name, _)| DENIES.into_iter().filter_map(move |role| name.strip_suffix(role.suffix()).map(Arc::from)))
+            .collect()
     }
 
     /// Whether it is being deleted.

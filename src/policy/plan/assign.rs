@@ -196,6 +196,8 @@ pub struct Holdings {
     pub denies: Vec<(Role, Arc<str>)>,
     /// Those of our policies there that open something to everybody, by name.
     pub wide: Vec<(Arc<str>, Wide)>,
+    /// The prefixes of the default-denies that are there; empty if no policy there opens anything to everybody.
+    pub prefixes: BTreeSet<Arc<str>>,
     /// The baseline whose plan the namespace was last seen to hold. Unlike a label, this cannot be forged.
     pub owner: Option<Arc<str>>,
     /// The last 32 bits of the resourceVersion with which the operator saw the namespace appear. `None` if a list named it first.

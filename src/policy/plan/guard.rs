@@ -56,7 +56,9 @@ impl Baseline {
         self.planned(ns).filter(|(_, policy)| !policy.wide.is_none()).any(|(_, policy)| {
             // With another prefix, it is still the same policy.
             let suffix = policy.purpose.suffix();
-            let held = holdings.wide.iter().filter(|(name, _)| name.ends_with(&*suffix)).map(|(_, wide)| *wide);
+            let has_prefix = |rest: &str| holdings.prefixes.iter().any(|prefix| **prefix == *rest);
+            let is_same = |name: &str| name == policy.name || name.strip_suffix(&*suffix).is_some_and(has_prefix);
+            let held = holdings.wide.iter().filter(|(name, _)| is_same(name)).map(|(_, wide)| *wide);
             let is_new = |opens: fn(&Wide) -> bool| opens(&policy.wide) && !held.clone().any(|wide| opens(&wide));
             (ingress && is_new(|wide| wide.ingress)) || (egress && (is_new(|wide| wide.egress) || is_new(|wide| wide.dns)))
         })
@@ -70,6 +72,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        api::names::DENIES,
         policy::plan::Decision,
         testkit::{checked, checked_at, deleting, namespace, observed},
     };
@@ -131,8 +134,38 @@ mod tests {
             if !wide.is_none() {
                 holdings.wide.push((policy.name.as_str().into(), wide));
             }
+            let is_deny = policy.role().is_some_and(|role| DENIES.contains(&role));
+            holdings.prefixes.extend(policy.name.strip_suffix(&*policy.purpose.suffix()).filter(|_| is_deny).map(Arc::from));
         }
         holdings
+    }
+
+    /// Whether an edit counts in a namespace that the baseline closed before.
+    fn is_counted(what: &str, before: Value, after: Value, counts: bool) {
+        let ns = namespace("a", &[]);
+        let held = holdings_of(&checked_at("b", OLD, before), &ns);
+        let mut baselines = all(vec![checked_at("b", OLD, after)]);
+        assert_eq!(baselines.opened_by(&ns, &held), names(if counts { &["b"] } else { &[] }), "{what}");
+        baselines.await_confirmation(&"b".into(), true);
+        let decision = tell(&baselines.decide(&ns, &held).decision);
+        assert_eq!(decision == "frozen b", counts, "{what}: {decision}");
+    }
+
+    #[test]
+    fn an_allow_is_not_another_one_whose_name_ends_alike() {
+        let allow = |name: &str| json!({"name": name, "ingress": [{"from": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}], "acknowledgeOpen": true});
+        let with = |prefix: &str, names: &[&str]| {
+            let allows: Vec<Value> = names.iter().map(|name| allow(name)).collect();
+            json!({"allows": allows, "metadata": {"namePrefix": prefix}})
+        };
+        for (what, before, after, counts) in [
+            ("a shorter name", with("p-", &["x-allow-web"]), with("p-", &["x-allow-web", "web"]), true),
+            ("a longer name", with("p-", &["web"]), with("p-", &["web", "x-allow-web"]), true),
+            ("a longer prefix", with("p-", &["web"]), with("more-p-", &["web"]), false),
+            ("a shorter prefix", with("more-p-", &["web"]), with("p-", &["web"]), false),
+        ] {
+            is_counted(what, before, after, counts);
+        }
     }
 
     #[test]
@@ -162,12 +195,7 @@ mod tests {
                 false,
             ),
         ] {
-            let held = holdings_of(&checked_at("b", OLD, before), &ns);
-            let mut baselines = all(vec![checked_at("b", OLD, after)]);
-            assert_eq!(baselines.opened_by(&ns, &held), names(if counts { &["b"] } else { &[] }), "{what}");
-            baselines.await_confirmation(&"b".into(), true);
-            let decision = tell(&baselines.decide(&ns, &held).decision);
-            assert_eq!(decision == "frozen b", counts, "{what}: {decision}");
+            is_counted(what, before, after, counts);
         }
         // Where nothing is closed, nothing is opened.
         let open = all(vec![checked_at("b", OLD, allow(everybody()))]);
