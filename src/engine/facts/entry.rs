@@ -83,8 +83,8 @@ impl Entry {
             })
         };
         let denies = [Role::DefaultDenyIngress, Role::DefaultDenyEgress].into_iter().filter_map(closing).collect();
-        let wide = self.policies.iter().filter(|(_, print)| print.ours && !print.wide.is_none());
-        let wide: Vec<_> = wide.map(|(name, print)| (name.clone(), print.wide)).collect();
+        let ours = self.policies.iter().filter(|(_, print)| print.ours);
+        let wide: Vec<_> = ours.filter_map(|(name, print)| Some((name.clone(), print.wide.clone()?))).collect();
         let prefixes = if wide.is_empty() { BTreeSet::new() } else { self.prefixes() };
         Holdings { any, opted_out: self.opted_out.as_deref().copied(), baselines, denies, wide, prefixes, owner, appeared }
     }

@@ -70,8 +70,8 @@ pub struct SharedFingerprint {
     pub known_finalizers: KnownFinalizers,
     /// What it opens although baselines close it. Also if the policy is ours: anybody can copy our labels.
     pub opens: Openings,
-    /// What it opens to everybody for the pods that it selects; nothing if it is not ours.
-    pub wide: Wide,
+    /// What it opens to everybody for the pods that it selects; `None` if that is nothing, or if it is not ours.
+    pub wide: Option<Arc<Wide>>,
     /// What it opens in part, so that other policies may make it whole. `None` of most policies.
     pub shares: Option<Arc<Shares>>,
     /// The baseline that its label names; `None` if the policy is not ours.
@@ -174,12 +174,13 @@ impl Fingerprint {
         let is_cut = |known: &Self| known.shares.as_ref().is_some_and(|shares| shares.is_cut());
         let known = known.filter(|known| spec != Digest::NONE && known.spec == spec && !is_cut(known));
         let (opens, shares, wide) = match (known, &object.spec) {
-            (Some(known), _) if known.ours == ours => (known.opens, known.shares.clone(), known.wide),
+            (Some(known), _) if known.ours == ours => (known.opens, known.shares.clone(), known.wide.clone()),
             (_, Some(spec)) => {
                 let (opens, shares) = judge(spec);
-                (opens, shares.map(Arc::new), if ours { Wide::of(spec) } else { Wide::default() })
+                let wide = ours.then(|| Wide::of(spec)).filter(|wide| !wide.is_none());
+                (opens, shares.map(Arc::new), wide.map(Arc::new))
             }
-            (_, None) => (Openings::default(), None, Wide::default()),
+            (_, None) => (Openings::default(), None, None),
         };
         let make = SharedFingerprint {
             spec,

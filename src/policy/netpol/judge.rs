@@ -198,17 +198,53 @@ impl Reach {
     }
 }
 
-/// The widest opening that the rules make together, and what they open in part. Rules add up on each port that they share.
-fn widest(rules: &[Rule], is_dns_allowed: bool, room: &mut LabelRoom) -> (Swept, DirectionShares) {
-    let line = PortLine::of(rules.iter().flat_map(|rule| rule.ports));
+/// The ports that a policy opens to everybody or to every pod of the cluster.
+pub enum OpenPorts {
+    /// These, on the line of [`PortLine::EVERY`] and in order. Ports that are open to several kinds of peers are named for each.
+    These(Vec<(Peers, (u128, u128))>),
+    /// The rules are too many to judge.
+    TooMany,
+}
+
+/// The ports that a policy opens for the pods that it selects, however few these are: by ingress, and by egress without DNS.
+pub fn open_ports(spec: &NetworkPolicySpec) -> [OpenPorts; 2] {
+    let types = spec.policy_types.as_deref().unwrap_or_default();
+    let is_about = |direction: &str| types.is_empty() || types.iter().any(|known| known == direction);
+    let is_large = has_more_entries(spec, MAX_ENTRIES);
+    let open = |rules: Vec<Rule>, is_dns_allowed: bool| {
+        if is_large && !rules.is_empty() {
+            return OpenPorts::TooMany;
+        }
+        let ((always, _), switched) = groups(&rules, PortLine::EVERY);
+        let switched: Vec<Group> = switched.into_iter().map(|(group, _)| group).collect();
+        let mut these = Vec::new();
+        let swept = sweep(PortLine::EVERY, &always, &switched, is_dns_allowed, &[], |peers, ports| these.push((peers, ports)));
+        if swept.is_too_large { OpenPorts::TooMany } else { OpenPorts::These(these) }
+    };
+    let inwards = ingress(spec).filter(|_| is_about("Ingress")).collect();
+    let outwards = egress(spec).filter(|_| is_about("Egress")).collect();
+    [open(inwards, false), open(outwards, true)]
+}
+
+/// Rules with the same ports, and the namespaces that they name by labels.
+type NamedGroup = (Group, NamedNamespaces);
+
+/// The rules for all ports, and the other ones by their ports.
+fn groups(rules: &[Rule], line: PortLine) -> (NamedGroup, Vec<NamedGroup>) {
     let mut by_ports: BTreeMap<Option<Vec<(u128, u128)>>, Reach> = BTreeMap::new();
     for (at, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.may_open()) {
         by_ports.entry(line.place(rule.ports)).or_default().add(at, rule);
     }
-    let (always, sets) = by_ports.remove(&None).unwrap_or_default().group(vec![]);
-    let groups = by_ports.into_iter().map(|(ports, reach)| reach.group(ports.unwrap_or_default()));
-    let (switched, switched_sets): (Vec<Group>, Vec<NamedNamespaces>) = groups.unzip();
-    let swept = sweep(line, &always, &switched, is_dns_allowed, &[]);
+    let always = by_ports.remove(&None).unwrap_or_default().group(vec![]);
+    (always, by_ports.into_iter().map(|(ports, reach)| reach.group(ports.unwrap_or_default())).collect())
+}
+
+/// The widest opening that the rules make together, and what they open in part. Rules add up on each port that they share.
+fn widest(rules: &[Rule], is_dns_allowed: bool, room: &mut LabelRoom) -> (Swept, DirectionShares) {
+    let line = PortLine::of(rules.iter().flat_map(|rule| rule.ports));
+    let ((always, sets), switched) = groups(rules, line);
+    let (switched, switched_sets): (Vec<Group>, Vec<NamedNamespaces>) = switched.into_iter().unzip();
+    let swept = sweep(line, &always, &switched, is_dns_allowed, &[], |_, _| {});
     if swept.widest.is_some_and(|(peers, ports, _)| (peers, ports) == (Peers::Everybody, Ports::All)) {
         return (swept, DirectionShares::default());
     }

@@ -41,9 +41,18 @@ pub struct Swept {
 }
 
 /// Finds the widest peers that rules open together on any port. `always`: the rules for all ports. `is_dns_allowed`: port 53 alone is no
-/// opening. `namespaces`: each of these is every namespace.
-pub fn sweep(line: PortLine, always: &Group, switched: &[Group], is_dns_allowed: bool, namespaces: &[Required]) -> Swept {
+/// opening. `namespaces`: each of these is every namespace. `open` is called in the order of the line, with ports and each kind of peers to
+/// which all of them are open.
+pub fn sweep(
+    line: PortLine,
+    always: &Group,
+    switched: &[Group],
+    is_dns_allowed: bool,
+    namespaces: &[Required],
+    mut open: impl FnMut(Peers, (u128, u128)),
+) -> Swept {
     if let Some(rule) = always.everybody {
+        line.whole().for_each(|ports| open(Peers::Everybody, ports));
         return Swept { widest: Some((Peers::Everybody, Ports::All, rule)), is_too_large: false };
     }
     let whole: Vec<_> = line.whole().collect();
@@ -91,6 +100,9 @@ pub fn sweep(line: PortLine, always: &Group, switched: &[Group], is_dns_allowed:
             if let Some(rule) = rules.first(*peers, &blocks) {
                 found.ports += if is_numbered { end - at } else { 0 };
                 found.rule = [found.rule, (!is_dns).then_some(rule)].into_iter().flatten().min();
+                if !is_dns {
+                    open(*peers, (at, end - 1));
+                }
             }
         }
     }

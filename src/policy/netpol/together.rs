@@ -92,7 +92,7 @@ impl Together {
         }
         let always = by_ports.remove(&None).unwrap_or_default().group(&[]);
         let switched: Vec<Group> = by_ports.into_iter().map(|(ports, sum)| sum.group(ports.unwrap_or_default())).collect();
-        let swept = sweep(PortLine::EVERY, &always, &switched, is_dns_allowed, &required);
+        let swept = sweep(PortLine::EVERY, &always, &switched, is_dns_allowed, &required, |_, _| {});
         let rule = |at: usize| shares().nth(at).map_or(0, |share| share.rule);
         Some(Self {
             widest: swept.widest.map(|(peers, ports, at)| (peers, ports, rule(at))),

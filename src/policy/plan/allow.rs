@@ -37,7 +37,7 @@ pub struct CheckedAllow {
     pub egress: Vec<AllowRule>,
     /// What it opens to everybody, in words; `None` if it names who may talk.
     pub opening: Option<String>,
-    /// The directions in which it opens to everybody.
+    /// What it opens to everybody, and for which pods.
     pub wide: Wide,
     namespaces: Matcher,
     acknowledged: bool,
@@ -129,7 +129,7 @@ impl CheckedAllow {
         }
         let rules = checked.rules_without_api();
         checked.opening = checked.words_of(Openings::of(&rules));
-        checked.wide = Wide::of(&rules);
+        checked.wide = Wide::of(&NetworkPolicySpec { pod_selector: Some((&checked.pods).into()), ..rules });
         Ok(checked)
     }
 

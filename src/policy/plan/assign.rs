@@ -195,7 +195,7 @@ pub struct Holdings {
     /// The default-denies that are there, each with the baseline that its label names.
     pub denies: Vec<(Role, Arc<str>)>,
     /// Those of our policies there that open something to everybody, by name.
-    pub wide: Vec<(Arc<str>, Wide)>,
+    pub wide: Vec<(Arc<str>, Arc<Wide>)>,
     /// The prefixes of the default-denies that are there; empty if no policy there opens anything to everybody.
     pub prefixes: BTreeSet<Arc<str>>,
     /// The baseline whose plan the namespace was last seen to hold. Unlike a label, this cannot be forged.

@@ -1,5 +1,6 @@
 //! The release guard: by the change of which baseline a namespace would be opened. It is opened if it loses a default-deny, or if a policy
-//! of ours begins to open a closed direction to everybody.
+//! of ours begins to open a closed direction to everybody, or opens it further.
+//! One file: most of it is the tables of changes that wait and of those that do not.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -46,11 +47,13 @@ impl Baselines {
 }
 
 impl Baseline {
-    /// Whether a policy that it plans here opens a direction to everybody that is closed now, and the one that is there does not open it.
+    /// Whether a policy that it plans here opens a closed direction to everybody, further than the one that is there: on more ports, to more
+    /// peers, or for other pods.
     fn opens_more(&self, ns: &Namespace, holdings: &Holdings) -> bool {
         if self.policies.iter().all(|policy| policy.wide.is_none()) {
             return false;
         }
+        let nothing = Wide::default();
         let is_closed = |role: Role| holdings.denies.iter().any(|(closed, _)| *closed == role);
         let (ingress, egress) = (is_closed(Role::DefaultDenyIngress), is_closed(Role::DefaultDenyEgress));
         self.planned(ns).filter(|(_, policy)| !policy.wide.is_none()).any(|(_, policy)| {
@@ -58,9 +61,11 @@ impl Baseline {
             let suffix = policy.purpose.suffix();
             let has_prefix = |rest: &str| holdings.prefixes.iter().any(|prefix| **prefix == *rest);
             let is_same = |name: &str| name == policy.name || name.strip_suffix(&*suffix).is_some_and(has_prefix);
-            let held = holdings.wide.iter().filter(|(name, _)| is_same(name)).map(|(_, wide)| *wide);
-            let is_new = |opens: fn(&Wide) -> bool| opens(&policy.wide) && !held.clone().any(|wide| opens(&wide));
-            (ingress && is_new(|wide| wide.ingress)) || (egress && (is_new(|wide| wide.egress) || is_new(|wide| wide.dns)))
+            let held = holdings.wide.iter().filter(|(name, _)| is_same(name)).map(|(_, wide)| &**wide);
+            // Where it is not yet, all that it opens is new.
+            let held: Vec<&Wide> = held.chain([&nothing]).collect();
+            (ingress && !held.iter().any(|held| policy.wide.has_ingress_within(held)))
+                || (egress && !held.iter().any(|held| policy.wide.has_egress_within(held)))
         })
     }
 }
@@ -132,7 +137,7 @@ mod tests {
         for (_, policy) in baseline.planned(ns) {
             let wide = Wide::of(observed(policy, ns.name.as_str()).spec.as_ref().unwrap());
             if !wide.is_none() {
-                holdings.wide.push((policy.name.as_str().into(), wide));
+                holdings.wide.push((policy.name.as_str().into(), Arc::new(wide)));
             }
             let is_deny = policy.role().is_some_and(|role| DENIES.contains(&role));
             holdings.prefixes.extend(policy.name.strip_suffix(&*policy.purpose.suffix()).filter(|_| is_deny).map(Arc::from));
@@ -163,6 +168,82 @@ mod tests {
             ("a longer name", with("p-", &["web"]), with("p-", &["web", "x-allow-web"]), true),
             ("a longer prefix", with("p-", &["web"]), with("more-p-", &["web"]), false),
             ("a shorter prefix", with("more-p-", &["web"]), with("p-", &["web"]), false),
+        ] {
+            is_counted(what, before, after, counts);
+        }
+    }
+
+    const V4: &str = r#"[{"ipBlock": {"cidr": "0.0.0.0/0"}}]"#;
+    const V6: &str = r#"[{"ipBlock": {"cidr": "::/0"}}]"#;
+    const BOTH: &str = r#"[{"ipBlock": {"cidr": "0.0.0.0/0"}}, {"ipBlock": {"cidr": "::/0"}}]"#;
+    const PODS: &str = r#"[{"namespaceSelector": {}}]"#;
+
+    /// A baseline with one allow in this direction.
+    fn with_allow(direction: &str, (selector, peers, ports): &(Value, &str, Value)) -> Value {
+        let peers: Value = serde_json::from_str(peers).unwrap();
+        let mut rule = if direction == "ingress" { json!({"from": peers}) } else { json!({"to": peers}) };
+        if !ports.is_null() {
+            rule["ports"] = ports.clone();
+        }
+        let mut allow = json!({"name": "web", "podSelector": selector, "acknowledgeOpen": true});
+        allow[direction] = json!([rule]);
+        json!({"allows": [allow]})
+    }
+
+    #[test]
+    fn an_allow_that_is_widened_counts_although_it_was_open_to_everybody_and_one_that_is_narrowed_does_not() {
+        let some = || json!({"matchLabels": {"expose": "web"}});
+        let other = || json!({"matchLabels": {"app": "db"}});
+        let https = || json!([{"port": 443}]);
+        let range = |first: i32, last: i32| json!([{"port": first, "endPort": last}]);
+        let wider = [
+            ("no podSelector", (some(), PODS, https()), (json!({}), PODS, https())),
+            ("no ports", (some(), PODS, https()), (some(), PODS, Value::Null)),
+            ("one more port", (some(), PODS, https()), (some(), PODS, json!([{"port": 80}, {"port": 443}]))),
+            ("a longer range of ports", (some(), V4, range(80, 90)), (some(), V4, range(80, 91))),
+            ("everybody", (some(), PODS, https()), (some(), BOTH, https())),
+            ("both families", (some(), V4, https()), (some(), BOTH, https())),
+        ];
+        let others = [
+            ("another podSelector", (some(), PODS, https()), (other(), PODS, https())),
+            ("another port", (some(), PODS, https()), (some(), PODS, json!([{"port": 22}]))),
+            ("the other family", (some(), V4, https()), (some(), V6, https())),
+        ];
+        for direction in ["ingress", "egress"] {
+            for (what, before, after) in &wider {
+                let (narrow, wide) = (with_allow(direction, before), with_allow(direction, after));
+                is_counted(what, narrow.clone(), wide.clone(), true);
+                is_counted(&format!("{what}, taken back"), wide.clone(), narrow.clone(), false);
+                is_counted(&format!("{what}, no change"), wide.clone(), wide.clone(), false);
+                let mut renamed = narrow.clone();
+                renamed["metadata"] = json!({"namePrefix": "new-"});
+                is_counted(&format!("{what}, taken back with another prefix"), wide, renamed, false);
+                // A rule for others opens nothing to everybody.
+                let mut more = narrow.clone();
+                let rule = with_allow(direction, &(json!({}), r#"[{"sameNamespace": {}}]"#, Value::Null));
+                let rule = rule["allows"][0][direction][0].clone();
+                more["allows"][0][direction].as_array_mut().unwrap().push(rule);
+                is_counted(&format!("{what}, and a narrow rule"), narrow, more, false);
+            }
+            for (what, one, other) in &others {
+                let (one, other) = (with_allow(direction, one), with_allow(direction, other));
+                is_counted(what, one.clone(), other.clone(), true);
+                is_counted(&format!("{what}, reversed"), other, one, true);
+            }
+        }
+    }
+
+    #[test]
+    fn dns_that_is_widened_counts_although_it_was_open_to_every_address() {
+        let dns = |peers: &str, ports: &[i32]| {
+            let peers: Value = serde_json::from_str(peers).unwrap();
+            json!({"dns": {"peers": peers, "ports": ports}})
+        };
+        for (what, before, after, counts) in [
+            ("the other family too", dns(V4, &[]), dns(BOTH, &[]), true),
+            ("one family only", dns(BOTH, &[]), dns(V4, &[]), false),
+            ("one more port", dns(V4, &[5353]), dns(V4, &[5353, 8053]), true),
+            ("one port less", dns(V4, &[5353, 8053]), dns(V4, &[5353]), false),
         ] {
             is_counted(what, before, after, counts);
         }

@@ -249,7 +249,7 @@ impl RenderInputs<'_> {
         }
         let spec = spec(&allow.pods, part, ingress, egress);
         let purpose = Purpose::Allow(allow.name.clone());
-        let wide = Wide { ingress: allow.wide.ingress && part.ingress, egress: allow.wide.egress && part.egress, dns: false };
+        let wide = allow.wide.clone().within(part.ingress, part.egress);
         Rendered { wide, ..self.dress(purpose.clone(), &purpose.suffix(), PolicyScope::Allow(index, part), (spec, asked)) }
     }
 
