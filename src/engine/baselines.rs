@@ -15,6 +15,17 @@ use super::{
 };
 use crate::policy::plan::{Baseline, BaselineError, Baselines, Known};
 
+/// How many namespaces the change of a baseline would open.
+#[derive(Clone, Copy, Debug, Default)]
+struct OpenedNamespaces {
+    /// Those that nobody freezes.
+    opened: usize,
+    /// Those that an invalid or suspended baseline keeps as they are for now. They count only for a change that waits already.
+    frozen: usize,
+    /// Of so many closed namespaces that the change concerns.
+    of: usize,
+}
+
 /// Whether a baseline neither writes nor removes, because its spec is invalid or it is suspended.
 fn rests(baselines: &Baselines, name: &str) -> bool {
     match baselines.known(name) {
@@ -97,7 +108,7 @@ impl Engine {
 
     /// Finds the baselines by whose change many namespaces would be opened at once, whatever the change is. They wait until their owner
     /// confirms that: a typo must not open a cluster. One that waits does so until nothing would open, so that no namespace opens only
-    /// because others are gone.
+    /// because others are gone, or were frozen for a while.
     fn recompute_releases(&mut self, now: Now) {
         if !self.may_decide() {
             return;
@@ -108,7 +119,8 @@ impl Engine {
             if rests(&self.baselines, name) {
                 continue;
             }
-            let (opened, of) = counts.get(name).copied().unwrap_or_default();
+            let OpenedNamespaces { opened, frozen, of } = counts.get(name).copied().unwrap_or_default();
+            let opened = if tracked.awaits() { opened + frozen } else { opened };
             let is_over = if tracked.awaits() { opened == 0 } else { opened <= self.opened_at_once.max(of / 10) };
             let waits = !tracked.release_is_confirmed() && !is_over;
             let is_new = tracked.await_confirmation(waits.then_some((opened, of)), now.instant);
@@ -131,7 +143,8 @@ impl Engine {
             if rests(&self.baselines, name) {
                 continue;
             }
-            let left = counts.get(name).copied().filter(|(opened, _)| *opened > 0);
+            let OpenedNamespaces { opened, frozen, of } = counts.get(name).copied().unwrap_or_default();
+            let left = Some((opened + frozen, of)).filter(|(opened, _)| *opened > 0);
             tracked.await_confirmation(left, now.instant);
             self.baselines.await_confirmation(name, left.is_some());
             is_over |= left.is_none();
@@ -143,19 +156,21 @@ impl Engine {
     }
 
     /// By baseline: how many namespaces its change would open, and how many closed ones it concerns.
-    fn count_openings(&self) -> BTreeMap<Arc<str>, (usize, usize)> {
-        let mut counts: BTreeMap<Arc<str>, (usize, usize)> = BTreeMap::new();
+    fn count_openings(&self) -> BTreeMap<Arc<str>, OpenedNamespaces> {
+        let mut counts: BTreeMap<Arc<str>, OpenedNamespaces> = BTreeMap::new();
         for (_, entry) in self.observed.iter() {
             let Some(ns) = &entry.namespace else { continue };
             let holdings = entry.holdings();
             if holdings.denies.is_empty() {
                 continue;
             }
-            for name in self.baselines.opened_by(ns, &holdings) {
-                counts.entry(name).or_default().0 += 1;
+            let effects = self.baselines.effects_of_changes(ns, &holdings);
+            for name in effects.opened_by {
+                let count = counts.entry(name).or_default();
+                *(if effects.is_frozen { &mut count.frozen } else { &mut count.opened }) += 1;
             }
-            for name in self.baselines.concerned(ns, &holdings) {
-                counts.entry(name).or_default().1 += 1;
+            for name in effects.concerned {
+                counts.entry(name).or_default().of += 1;
             }
         }
         counts

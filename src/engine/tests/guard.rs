@@ -236,3 +236,60 @@ fn an_allow_or_dns_that_opens_many_namespaces_to_everybody_waits_and_is_counted_
         assert_eq!(reason(&mut sim), "Protected", "{what}");
     }
 }
+
+/// Another baseline takes over and plans less. It is not confirmed.
+fn one_that_plans_less(sim: &mut EngineHarness, generation: i64, policies: &Value) {
+    let spec = json!({"policies": policies, "priority": 1, "namespaceSelector": {"matchLabels": {"tier": "prod"}}});
+    sim.baseline_with(generation, spec, json!({"name": "less", "uid": "uid-less"}));
+}
+
+#[test]
+fn a_wait_goes_on_while_another_baseline_freezes_the_namespaces() {
+    let mut suspended = tier("prod");
+    suspended["suspend"] = json!(true);
+    let first = json!({"name": "first", "uid": "uid-first"});
+    for what in ["an invalid owner", "a suspended owner", "another one that is suspended"] {
+        let mut sim = a_tier_of(11);
+        one_that_plans_less(&mut sim, 1, &json!(["MonitoringCarveout"]));
+        sim.settle();
+        namespace_gone(&mut sim, "n10");
+        sim.settle();
+        match what {
+            "an invalid owner" => sim.baseline(2, json!({"excludeNamespaces": ["Not A Name"]})),
+            "a suspended owner" => sim.baseline(2, suspended.clone()),
+            _ => sim.baseline_with(1, json!({"priority": 9, "suspend": true}), first.clone()),
+        }
+        sim.settle();
+        // Its namespaces are counted again, now and later.
+        sim.namespace_with("n0", json!({"tier": "prod", "more": "labels"}));
+        sim.pass(Duration::from_secs(5));
+        sim.settle();
+        assert!(sim.engine.tracked["less"].awaits(), "{what}");
+        match what {
+            "another one that is suspended" => {
+                let gone = serde_json::from_value(json!({"metadata": first})).unwrap();
+                sim.see(Event::Baseline(Change::Deleted(Box::new(gone))));
+            }
+            _ => sim.baseline(3, tier("prod")),
+        }
+        sim.settle();
+        assert_eq!(closed(&sim), 10, "{what}");
+    }
+}
+
+#[test]
+fn a_wait_ends_although_the_namespaces_are_frozen_if_the_change_would_open_none_of_them() {
+    let mut suspended = tier("prod");
+    suspended["suspend"] = json!(true);
+    for freeze in [suspended, json!({"excludeNamespaces": ["Not A Name"]})] {
+        let mut sim = a_tier_of(11);
+        one_that_plans_less(&mut sim, 1, &json!(["MonitoringCarveout"]));
+        sim.settle();
+        sim.baseline(2, freeze);
+        sim.settle();
+        assert!(sim.engine.tracked["less"].awaits());
+        one_that_plans_less(&mut sim, 2, &json!(["DefaultDenyIngress", "DefaultDenyEgress"]));
+        sim.settle();
+        assert!(!sim.engine.tracked["less"].awaits());
+    }
+}

@@ -175,9 +175,18 @@ impl Baselines {
     pub fn may_remove(&self, name: &str) -> bool {
         match self.known(name) {
             Known::Valid(b) if b.suspended => false,
+            Known::Valid(_) => self.may_remove_later(name),
+            Known::Invalid | Known::Gone => false,
+        }
+    }
+
+    /// Whether it may do so when the baseline is neither suspended nor invalid any more. Of an invalid one, nobody knows: it may.
+    pub(super) fn may_remove_later(&self, name: &str) -> bool {
+        match self.known(name) {
             Known::Valid(b) if b.deleting => b.deletion_policy == DeletionPolicy::Delete,
             Known::Valid(b) => b.mode == Mode::Enforce,
-            Known::Invalid | Known::Gone => false,
+            Known::Invalid => true,
+            Known::Gone => false,
         }
     }
 }
@@ -495,7 +504,7 @@ mod tests {
         let gone = json!({"namespaceSelector": {"matchLabels": {"x": "y"}}});
         let mut b = all(vec![checked_at("typo", OLD, gone.clone())]);
         let ns = namespace("a", &[]);
-        assert_eq!(b.opened_by(&ns, &held_by("typo")), [Arc::from("typo")].into());
+        assert_eq!(b.effects_of_changes(&ns, &held_by("typo")).opened_by, [Arc::from("typo")].into());
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "unselected");
         b.await_confirmation(&"typo".into(), true);
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "frozen typo");
@@ -503,7 +512,7 @@ mod tests {
         assert_eq!(tell(&b.decide(&namespace("b", &[("x", "y")]), &Holdings::default()).decision), "protected typo");
         // A namespace that another baseline closes as well loses nothing.
         b.insert(Arc::new(checked_at("other", OLD, json!({}))));
-        assert!(b.opened_by(&ns, &held_by("typo")).is_empty());
+        assert!(b.effects_of_changes(&ns, &held_by("typo")).opened_by.is_empty());
         assert_eq!(tell(&b.decide(&ns, &held_by("typo")).decision), "protected other");
         b.remove("other");
         b.await_confirmation(&"typo".into(), false);

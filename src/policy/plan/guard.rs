@@ -10,39 +10,66 @@ use super::{
 };
 use crate::{api::Role, policy::netpol::Wide};
 
-impl Baselines {
-    /// The baselines by whose change this namespace would be opened, whatever the change is: a baseline selects the namespace no more, plans
+/// What changes of baselines mean for one namespace.
+#[derive(Debug, Default)]
+pub struct ChangeEffects {
+    /// The baselines by whose change the namespace would be opened, whatever the change is: a baseline selects the namespace no more, plans
     /// less, opens more, takes over and plans less than the former one, or is being deleted with its policies. Empty if it stays closed.
-    pub fn opened_by(&self, ns: &Namespace, holdings: &Holdings) -> BTreeSet<Arc<str>> {
-        let Candidates { enforcing, frozen_by, .. } = self.candidates(ns, holdings);
-        let is_frozen = ns.terminating || frozen_by.is_some();
-        if is_frozen { BTreeSet::new() } else { self.openers(ns, holdings, enforcing.first()) }
-    }
+    pub opened_by: BTreeSet<Arc<str>>,
+    /// The baselines by whose change the namespace could be opened: those that closed it, and the one that applies.
+    pub concerned: BTreeSet<Arc<str>>,
+    /// An invalid or suspended baseline keeps the namespace as it is for now. The other fields say what follows when it does so no more.
+    pub is_frozen: bool,
+}
 
-    /// The baselines by whose change a namespace could be opened: those that closed it, and the one that applies now.
-    pub fn concerned(&self, ns: &Namespace, holdings: &Holdings) -> BTreeSet<Arc<str>> {
-        let winner = self.candidates(ns, holdings).enforcing.into_iter().next().map(|winner| winner.name.clone());
-        holdings.denies.iter().map(|(_, owner)| owner.clone()).chain(winner).collect()
+impl Baselines {
+    /// Finds out what changes of baselines mean for a namespace. One that is being deleted is opened by none.
+    pub fn effects_of_changes(&self, ns: &Namespace, holdings: &Holdings) -> ChangeEffects {
+        let Candidates { enforcing, frozen_by, .. } = self.candidates(ns, holdings);
+        let is_frozen = frozen_by.is_some();
+        // Which baseline applies when a suspended one does not keep its place any more.
+        let winner = enforcing.iter().find(|baseline| !is_frozen || !baseline.suspended);
+        let closed_by = holdings.denies.iter().map(|(_, owner)| owner.clone());
+        let concerned = closed_by.chain(winner.map(|winner| winner.name.clone())).collect();
+        let opened_by = if ns.terminating {
+            BTreeSet::new()
+        } else {
+            self.openers_when(|owner| self.may_remove(owner) || (is_frozen && self.may_remove_later(owner)), ns, holdings, winner)
+        };
+        ChangeEffects { opened_by, concerned, is_frozen }
     }
 
     /// The baselines by whose change the namespace is opened, if `winner` applies there from now on. An opt-out is no change of a baseline.
     pub(super) fn openers(&self, ns: &Namespace, holdings: &Holdings, winner: Option<&Arc<Baseline>>) -> BTreeSet<Arc<str>> {
-        let is_lost = |(role, owner): &&(Role, Arc<str>)| {
-            self.may_remove(owner) && !winner.is_some_and(|winner| winner.closes_by(*role, ns))
-        };
+        self.openers_when(|owner| self.may_remove(owner), ns, holdings, winner)
+    }
+
+    /// The same, if what the policies of these owners close may be removed.
+    fn openers_when(
+        &self,
+        may_remove: impl Fn(&str) -> bool,
+        ns: &Namespace,
+        holdings: &Holdings,
+        winner: Option<&Arc<Baseline>>,
+    ) -> BTreeSet<Arc<str>> {
+        let is_lost =
+            |(role, owner): &&(Role, Arc<str>)| may_remove(owner) && !winner.is_some_and(|winner| winner.closes_by(*role, ns));
         // The owner of a lost default-deny changed, unless it would still close the namespace: then the winner took it over.
         let to_blame = |(role, owner): &(Role, Arc<str>)| {
-            let taken_over = winner.filter(|_| self.still_closes(owner, *role, ns));
+            let taken_over = winner.filter(|_| self.may_still_close(owner, *role, ns));
             taken_over.map_or_else(|| owner.clone(), |winner| winner.name.clone())
         };
         let losses = holdings.denies.iter().filter(is_lost).map(to_blame);
         losses.chain(winner.filter(|winner| winner.opens_more(ns, holdings)).map(|winner| winner.name.clone())).collect()
     }
 
-    /// Whether a baseline would close this direction of the namespace if no other one had precedence.
-    fn still_closes(&self, name: &str, role: Role, ns: &Namespace) -> bool {
-        let Known::Valid(baseline) = self.known(name) else { return false };
-        !baseline.deleting && baseline.selects(ns) && baseline.closes_by(role, ns)
+    /// Whether a baseline would close this direction of the namespace if no other one had precedence. Of an invalid one, nobody knows.
+    fn may_still_close(&self, name: &str, role: Role, ns: &Namespace) -> bool {
+        match self.known(name) {
+            Known::Valid(baseline) => !baseline.deleting && baseline.selects(ns) && baseline.closes_by(role, ns),
+            Known::Invalid => true,
+            Known::Gone => false,
+        }
     }
 }
 
@@ -102,6 +129,14 @@ mod tests {
         holds(&[(Role::DefaultDenyIngress, name), (Role::DefaultDenyEgress, name)])
     }
 
+    /// The baselines by whose change a namespace is opened that no baseline freezes.
+    fn opened_by(baselines: &Baselines, ns: &Namespace, held: &Holdings) -> BTreeSet<Arc<str>> {
+        Some(baselines.effects_of_changes(ns, held))
+            .filter(|effects| !effects.is_frozen)
+            .map(|effects| effects.opened_by)
+            .unwrap_or_default()
+    }
+
     fn holds(denies: &[(Role, &str)]) -> Holdings {
         let denies: Vec<(Role, Arc<str>)> = denies.iter().map(|(role, owner)| (*role, Arc::from(*owner))).collect();
         Holdings { any: true, baselines: denies.iter().map(|(_, owner)| owner.clone()).collect(), denies, ..Holdings::default() }
@@ -125,7 +160,7 @@ mod tests {
         let left = checked_at("a", OLD, json!({"excludeNamespaces": ["a"]}));
         let baselines = all(vec![left, checked_at("b", OLD, json!({})), less]);
         let held = holds(&[(Role::DefaultDenyIngress, "a"), (Role::DefaultDenyEgress, "b")]);
-        assert_eq!(baselines.opened_by(&ns, &held), names(&["a", "less"]));
+        assert_eq!(opened_by(&baselines, &ns, &held), names(&["a", "less"]));
         let mut waiting = baselines.clone();
         waiting.await_confirmation(&"less".into(), true);
         assert_eq!(tell(&waiting.decide(&ns, &held).decision), "frozen less");
@@ -150,7 +185,7 @@ mod tests {
         let ns = namespace("a", &[]);
         let held = holdings_of(&checked_at("b", OLD, before), &ns);
         let mut baselines = all(vec![checked_at("b", OLD, after)]);
-        assert_eq!(baselines.opened_by(&ns, &held), names(if counts { &["b"] } else { &[] }), "{what}");
+        assert_eq!(opened_by(&baselines, &ns, &held), names(if counts { &["b"] } else { &[] }), "{what}");
         baselines.await_confirmation(&"b".into(), true);
         let decision = tell(&baselines.decide(&ns, &held).decision);
         assert_eq!(decision == "frozen b", counts, "{what}: {decision}");
@@ -280,7 +315,7 @@ mod tests {
         }
         // Where nothing is closed, nothing is opened.
         let open = all(vec![checked_at("b", OLD, allow(everybody()))]);
-        assert_eq!(open.opened_by(&ns, &Holdings::default()), names(&[]));
+        assert_eq!(opened_by(&open, &ns, &Holdings::default()), names(&[]));
     }
 
     #[test]
@@ -321,7 +356,7 @@ mod tests {
             ("another, while it is suspended", vec![suspended("b"), carveout()], None),
         ] {
             let baselines = all(baselines);
-            let opened = baselines.opened_by(&ns(), &held_by("b"));
+            let opened = opened_by(&baselines, &ns(), &held_by("b"));
             assert!(opened.len() < 2, "{what}: {opened:?}");
             let opened = opened.into_iter().next();
             let is_frozen = matches!(baselines.decide(&ns(), &held_by("b")).decision, Decision::Frozen(_));
@@ -335,9 +370,39 @@ mod tests {
         // Neither what an opt-out took away, nor what is being deleted anyway.
         let gone = all(vec![checked_at("b", OLD, json!({"excludeNamespaces": ["a"]}))]);
         let opted_out = Holdings { any: true, baselines: [Arc::from("b")].into(), ..Holdings::default() };
-        assert!(gone.opened_by(&ns(), &opted_out).is_empty());
-        assert!(gone.opened_by(&Namespace { terminating: true, ..ns() }, &held_by("b")).is_empty());
-        assert_eq!(gone.concerned(&ns(), &held_by("b")), [Arc::from("b")].into());
+        assert!(opened_by(&gone, &ns(), &opted_out).is_empty());
+        assert!(opened_by(&gone, &Namespace { terminating: true, ..ns() }, &held_by("b")).is_empty());
+        assert_eq!(gone.effects_of_changes(&ns(), &held_by("b")).concerned, [Arc::from("b")].into());
+    }
+
+    #[test]
+    fn what_is_frozen_is_opened_by_the_baseline_that_would_open_it_afterwards() {
+        let ns = namespace("a", &[]);
+        let less = |policies: &[&str]| checked_at("less", OLD, json!({"policies": policies, "priority": 1}));
+        let carveout = || less(&["MonitoringCarveout"]);
+        let closing = || less(&["DefaultDenyIngress", "DefaultDenyEgress"]);
+        let suspended_with = |mut spec: Value, name: &str| {
+            spec["suspend"] = json!(true);
+            checked_at(name, OLD, spec)
+        };
+        let first = || suspended_with(json!({"priority": 9}), "first");
+        let elsewhere = || json!({"excludeNamespaces": ["a"]});
+        for (what, baselines, invalid, expected) in [
+            ("an invalid owner", vec![carveout()], Some("b"), Some("less")),
+            ("an invalid owner, and one that closes as much", vec![closing()], Some("b"), None),
+            ("a suspended owner", vec![suspended("b"), carveout()], None, Some("less")),
+            ("a suspended owner, and one that closes as much", vec![suspended("b"), closing()], None, None),
+            ("a suspended owner in Audit", vec![suspended_with(json!({"mode": "Audit"}), "b"), carveout()], None, None),
+            ("another that is suspended", vec![checked_at("b", OLD, json!({})), carveout(), first()], None, Some("less")),
+            ("an owner that left", vec![checked_at("b", OLD, elsewhere()), first()], None, Some("b")),
+            ("no change", vec![checked_at("b", OLD, json!({})), first()], None, None),
+        ] {
+            let mut baselines = all(baselines);
+            invalid.into_iter().for_each(|name| baselines.insert_invalid(name.into()));
+            let effects = baselines.effects_of_changes(&ns, &held_by("b"));
+            assert_eq!((effects.is_frozen, effects.opened_by), (true, expected.map(Arc::from).into_iter().collect()), "{what}");
+            assert!(expected.is_none_or(|name| effects.concerned.contains(name)), "{what}");
+        }
     }
 
     /// A baseline of this name that a change may have left with anything. `None`: it is gone.
@@ -374,7 +439,7 @@ mod tests {
                 }
                 _ => !baselines.may_remove("b"),
             };
-            let opened = baselines.opened_by(&ns, &held);
+            let opened = opened_by(&baselines, &ns, &held);
             prop_assert!(opened.is_empty() == keeps(&baselines, &before), "{before:?}");
             for name in opened {
                 let mut baselines = baselines.clone();
