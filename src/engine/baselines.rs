@@ -113,7 +113,7 @@ impl Engine {
         if !self.may_decide() {
             return;
         }
-        let counts = self.count_openings();
+        let counts = self.count_openings(now);
         for (name, tracked) in &mut self.tracked {
             // While nobody can say what it would open, it goes on waiting.
             if rests(&self.baselines, name) {
@@ -131,13 +131,17 @@ impl Engine {
         }
     }
 
-    /// Counts again for the baselines that wait for a confirmation, because namespaces may be gone or have other labels. A wait ends when
-    /// nothing would open any more; no wait begins here.
-    pub(super) fn recount_releases(&mut self, now: Now) {
-        if !self.tracked.values().any(BaselineState::awaits) {
+    /// Counts again for the baselines that wait for a confirmation, because namespaces may be gone or have other labels. `is_changed`: some
+    /// may have changed since the last call. A wait ends when nothing would open any more; no wait begins here.
+    pub(super) fn recount_releases(&mut self, is_changed: bool, now: Now) {
+        let can_end = |(name, tracked): (&Arc<str>, &BaselineState)| tracked.awaits() && !rests(&self.baselines, name);
+        if is_changed && self.tracked.iter().any(can_end) {
+            self.recount.ask(now.instant);
+        }
+        if !self.recount.is_due(now.instant) {
             return;
         }
-        let counts = self.count_openings();
+        let counts = self.count_openings(now);
         let mut is_over = false;
         for (name, tracked) in self.tracked.iter_mut().filter(|(_, tracked)| tracked.awaits()) {
             if rests(&self.baselines, name) {
@@ -156,7 +160,8 @@ impl Engine {
     }
 
     /// By baseline: how many namespaces its change would open, and how many closed ones it concerns.
-    fn count_openings(&self) -> BTreeMap<Arc<str>, OpenedNamespaces> {
+    fn count_openings(&mut self, now: Now) -> BTreeMap<Arc<str>, OpenedNamespaces> {
+        self.recount.done(now.instant);
         let mut counts: BTreeMap<Arc<str>, OpenedNamespaces> = BTreeMap::new();
         for (_, entry) in self.observed.iter() {
             let Some(ns) = &entry.namespace else { continue };

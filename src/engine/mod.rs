@@ -28,6 +28,7 @@ mod outgoing;
 mod plugins;
 mod queue;
 mod ready;
+mod recount;
 mod revisions;
 mod rollout;
 pub mod sample;

@@ -108,6 +108,7 @@ impl Engine {
             .chain(self.backends.ending.values().min().copied())
             .chain(self.rollouts.next)
             .chain(self.announces_until())
+            .chain(self.recount.due())
             .filter(|at| *at > now.instant)
             .min()
     }

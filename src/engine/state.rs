@@ -29,6 +29,7 @@ use super::{
     orphans::OrphanCounts,
     outbox::{Outbox, baseline_status::BaselineState},
     queue::Queue,
+    recount::Recount,
     sample::MetricSample,
     waves::Rollouts,
     writes::Announcement,
@@ -84,6 +85,8 @@ pub struct Engine {
     /// How many namespaces a change may open without confirmation. It may also be a tenth of the closed namespaces that it concerns, if that
     /// is more.
     pub(super) opened_at_once: usize,
+    /// When the namespaces that waiting changes would open are counted again.
+    pub(super) recount: Recount,
 }
 
 impl Engine {
@@ -124,6 +127,7 @@ impl Engine {
             orphans: OrphanCounts::default(),
             census: NamespaceCensus::default(),
             opened_at_once: 10,
+            recount: Recount::default(),
         }
     }
 

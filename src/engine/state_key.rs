@@ -25,9 +25,10 @@ impl Engine {
         self.opened_at_once = namespaces - 1;
     }
 
-    /// Whether a policy write is held back for some time.
+    /// Whether a policy write is held back for some time, or a count of the namespaces that a change would open.
     pub fn is_waiting(&self, now: Now) -> bool {
-        self.leads && !self.outbox.policies.held_back(now.instant).is_empty()
+        let recount_waits = self.recount.due().is_some_and(|due| due > now.instant);
+        self.leads && (recount_waits || !self.outbox.policies.held_back(now.instant).is_empty())
     }
 
     /// The current findings of a namespace.
@@ -52,6 +53,7 @@ impl Engine {
             self.ready.is_empty(),
             self.in_flight.is_empty(),
         ));
+        out.word(&self.recount.due().is_some());
         out.word(&self.tracked.values().map(BaselineState::awaits).collect::<Vec<_>>());
         out.word(&self.outbox.policies.held_back(now.instant));
         out.word(&self.outbox.policies.contests().essence(now.instant));

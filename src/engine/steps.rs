@@ -97,8 +97,8 @@ impl Engine {
             self.assess_namespace(&ns, now);
             is_changed = true;
         }
-        if is_changed && self.dirty.is_empty() {
-            self.recount_releases(now);
+        if self.dirty.is_empty() {
+            self.recount_releases(is_changed, now);
         }
         self.surveyed |= self.leads && self.dirty.is_empty();
         self.roll_out(now);

@@ -293,3 +293,48 @@ fn a_wait_ends_although_the_namespaces_are_frozen_if_the_change_would_open_none_
         assert!(!sim.engine.tracked["less"].awaits());
     }
 }
+
+#[test]
+fn i7_what_waits_is_counted_again_once_a_second_at_most_and_the_last_change_is_not_forgotten() {
+    let mut sim = a_tier_of(11);
+    sim.baseline(2, typo());
+    assert_eq!(reason(&mut sim), "AwaitingConfirmation");
+    namespace_gone(&mut sim, "n10");
+    sim.settle();
+    sim.pass(Duration::from_secs(2));
+    let now = sim.now();
+    assert_eq!((sim.engine.assess_dirty(now), sim.engine.next_wake(now)), (false, None), "the change was counted");
+    namespace_gone(&mut sim, "n9");
+    sim.settle();
+    // The first change after a while is counted at once, and what follows it within the second is counted together.
+    for n in 0..9 {
+        sim.namespace_with(&format!("n{n}"), json!({"tier": "prdo"}));
+        sim.settle();
+        assert!(sim.engine.tracked["b"].awaits());
+    }
+    let second = sim.now().instant + Duration::from_secs(1);
+    assert_eq!(sim.engine.next_wake(sim.now()), Some(second));
+    sim.pass(Duration::from_secs(1));
+    sim.settle();
+    assert!(!sim.engine.tracked["b"].awaits());
+    assert_eq!((&*reason(&mut sim), closed(&sim)), ("Protected", 9));
+}
+
+#[test]
+fn i7_nothing_is_counted_for_a_baseline_that_rests() {
+    let mut sim = a_tier_of(11);
+    sim.baseline(2, typo());
+    assert_eq!(reason(&mut sim), "AwaitingConfirmation");
+    let mut suspended = typo();
+    suspended["suspend"] = json!(true);
+    sim.baseline(3, suspended);
+    assert_eq!(reason(&mut sim), "Suspended");
+    sim.settle();
+    for _ in 0..2 {
+        sim.namespace_with("n0", json!({"tier": "prod", "more": sim.elapsed.as_secs().to_string()}));
+        sim.settle();
+        sim.status();
+    }
+    let now = sim.now();
+    assert_eq!(sim.engine.next_wake(now), None);
+}
