@@ -54,9 +54,13 @@ impl Engine {
             if !tracked.update(raw, now.instant) {
                 return;
             }
-            let before = std::mem::replace(&mut tracked.checked, check());
-            self.was_before(&name, before.as_ref().ok());
-            self.remember_open();
+            let checked = check();
+            // Before the edit counts: it may need a list that is still missing, and then decisions wait.
+            self.remember_open(checked.as_ref().is_ok_and(|baseline| baseline.rollout.is_some()));
+            if let Some(tracked) = self.tracked.get_mut(&name) {
+                let before = std::mem::replace(&mut tracked.checked, checked);
+                self.was_before(&name, before.as_ref().ok());
+            }
         } else {
             let new = BaselineState::new(raw, check(), now.instant);
             let rolls_out = new.checked.as_ref().is_ok_and(|baseline| baseline.rollout.is_some());
@@ -240,7 +244,9 @@ impl Engine {
     }
 
     pub(super) fn baseline_gone(&mut self, name: &str, now: Now) {
-        self.remember_open();
+        if self.tracked.contains_key(name) {
+            self.remember_open(false);
+        }
         if self.forget_baseline(name) {
             self.plans_changed(now);
         }

@@ -12,14 +12,15 @@ use crate::{
 };
 
 impl Engine {
-    /// Remembers which namespaces are open right before a baseline changes or goes, if a baseline has a rollout. Those that one closes then
-    /// are existing ones, also if they are newer than it: they ran during Audit, the selector left them out, or another baseline left them
-    /// open.
-    pub(super) fn remember_open(&mut self) {
-        self.remember_open_if(false);
+    /// Remembers which namespaces are open right before a known baseline changes or goes, if a baseline has a rollout, or will have one
+    /// (`rolls_out`). Those that one closes then are existing ones, also if they are newer than it: they ran during Audit, the selector left
+    /// them out, or another baseline left them open. While decisions wait, it is not known which ones are open.
+    pub(super) fn remember_open(&mut self, rolls_out: bool) {
+        self.rollouts.open_is_unknown |= !self.may_decide();
+        self.remember_open_if(rolls_out);
     }
 
-    /// The same, also if no baseline that is known has a rollout.
+    /// The same, when a new baseline comes. At the start, all are new, and a namespace that is newer than its baseline must not wait.
     pub(super) fn remember_open_if(&mut self, rolls_out: bool) {
         let mut known = self.tracked.values().filter_map(|tracked| tracked.checked.as_ref().ok());
         let rolls_out = rolls_out || known.any(|baseline| baseline.rollout.is_some());
@@ -46,11 +47,13 @@ impl Engine {
         let edited_unseen = self.tracked.get_mut(name).is_some_and(BaselineState::was_edited_unseen);
         let waiting = self.baselines.set_to_close(name, BTreeSet::new());
         let under_way = self.rollouts.under_way.get(name);
-        // Another process began to close namespaces, or nobody watched the edit. It is not known which of the open ones are new.
+        // Another process began to close namespaces, or nobody watched the edit, or it came while decisions waited. It is not known which of
+        // the open ones are new.
         let is_unfinished = |tracked: &BaselineState| {
             tracked.stored_rollout().is_some_and(|stored| *stored.revision == *target.revision.id && stored.moved < stored.total)
         };
-        let resumes = edited_unseen || (under_way.is_none() && self.tracked.get(name).is_some_and(is_unfinished));
+        let is_unseen = edited_unseen || self.rollouts.open_is_unknown;
+        let resumes = is_unseen || (under_way.is_none() && self.tracked.get(name).is_some_and(is_unfinished));
         let is_to_close = |(ns, entry): &(&NamespaceName, &Entry)| {
             let holdings = entry.holdings();
             let is_written = || self.in_flight.contains_key(*ns) || under_way.is_some_and(|u| u.rollout.has_reached(ns));

@@ -68,6 +68,7 @@ impl Engine {
         let rests = |name: &str| tracked.get(name).is_some_and(|t| !t.checked.as_ref().is_ok_and(|b| is_at_work(b)));
         self.rollouts.before.retain(|name, _| rests(name));
         self.rollouts.open.clear();
+        self.rollouts.open_is_unknown = false;
     }
 
     fn recompute_rollout(&mut self, name: &Arc<str>, now: Now) {

@@ -23,6 +23,8 @@ pub struct Rollouts {
     pub before: BTreeMap<Arc<str>, Revision>,
     /// The namespaces that were open right before the last change of a baseline, until it is known which rollouts follow from it.
     pub open: BTreeSet<NamespaceName>,
+    /// A baseline changed or went while decisions waited: `open` lacks the namespaces that were open then.
+    pub open_is_unknown: bool,
     /// When the next wave begins.
     pub next: Option<Instant>,
 }

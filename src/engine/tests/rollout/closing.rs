@@ -1,5 +1,7 @@
 //! Changes that close open namespaces: they go out in waves, too.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::api::backends::{Configuration, ConfigurationKind, ServiceName};
 
@@ -21,17 +23,24 @@ fn edit(cluster: &mut Cluster, created: &str, spec: Value) {
     cluster.sim.baseline_with(cluster.generation, spec, json!({"creationTimestamp": created}));
 }
 
-/// Five open namespaces, and a baseline that closes none of them. `d` is the canary.
-fn open(created: &str, spec: Value) -> Cluster {
-    let mut sim = EngineHarness::unsynced();
-    for phase in [ListPhase::Begin, ListPhase::End] {
-        sim.see(Event::Revision(phase.change()));
-    }
-    sim.list();
+fn name_all(sim: &mut EngineHarness) {
     for name in NAMES {
         let labels = if name == "d" { json!({"tier": "prod", "stage": "canary"}) } else { json!({"tier": "prod"}) };
         sim.namespace_with(name, labels);
     }
+}
+
+/// Five open namespaces, and a baseline that closes none of them. `d` is the canary.
+fn open(created: &str, spec: Value) -> Cluster {
+    open_in(EngineHarness::unsynced(), created, spec)
+}
+
+fn open_in(mut sim: EngineHarness, created: &str, spec: Value) -> Cluster {
+    for phase in [ListPhase::Begin, ListPhase::End] {
+        sim.see(Event::Revision(phase.change()));
+    }
+    sim.list();
+    name_all(&mut sim);
     let mut cluster = Cluster { sim, revisions: BTreeMap::new(), generation: 0, spec: Value::Null };
     edit(&mut cluster, created, spec);
     cluster.work();
@@ -220,4 +229,53 @@ fn namespaces_that_were_held_are_closed_in_waves() {
     assert_eq!(closed(&cluster), "a c d e");
     cluster.pass(MINUTE);
     assert_eq!(closed(&cluster), "a b c d e");
+}
+
+#[test]
+fn an_edit_that_comes_while_a_list_takes_too_long_still_closes_in_waves() {
+    let another = json!({"name": "x", "uid": "uid-x", "creationTimestamp": YOUNG});
+    for what in ["an edit", "another baseline changes", "another baseline goes"] {
+        let mut cluster = open(OLD, with(&json!({"mode": "Audit"})));
+        if what != "an edit" {
+            cluster.sim.baseline_with(1, json!({"priority": 1}), another.clone());
+            edit(&mut cluster, OLD, with(&json!({})));
+            cluster.work();
+            assert_eq!(closed(&cluster), "", "the other one only reports them");
+        }
+        cluster.sim.see(Event::Namespace(Change::ListBegan));
+        cluster.pass(MINUTE);
+        assert!(!cluster.sim.engine.may_decide());
+        match what {
+            "an edit" => edit(&mut cluster, OLD, with(&json!({}))),
+            "another baseline changes" => cluster.sim.baseline_with(2, json!({"priority": -1}), another.clone()),
+            _ => {
+                let raw = serde_json::from_value(json!({"metadata": another})).unwrap();
+                cluster.sim.see(Event::Baseline(Change::Deleted(Box::new(raw))));
+            }
+        }
+        cluster.work();
+        name_all(&mut cluster.sim);
+        cluster.sim.see(Event::Namespace(Change::ListDone));
+        cluster.work();
+        assert_eq!(closed(&cluster), "d", "{what}");
+        cluster.pass(MINUTE);
+        assert_eq!(closed(&cluster), "a d", "{what}");
+        // What comes later waits for no wave.
+        cluster.sim.namespace("new");
+        cluster.work();
+        assert_eq!(cluster.sim.policies.keys().filter(|(ns, _)| ns == "new").count(), 3, "{what}");
+    }
+}
+
+#[test]
+fn an_edit_that_needs_a_list_that_is_still_missing_closes_in_waves_too() {
+    let mut cluster = open_in(discovering(), OLD, with(&json!({"mode": "Audit"})));
+    let api = json!([{"name": "api", "egress": [{"to": [{"kubernetesAPI": {}}]}]}]);
+    edit(&mut cluster, OLD, with(&json!({"allows": api})));
+    cluster.work();
+    assert!(!cluster.sim.engine.may_decide());
+    // The API server gives no answer: the operator continues without its addresses.
+    cluster.pass(MINUTE);
+    let held = |cluster: &Cluster| cluster.sim.policies.keys().map(|(ns, _)| ns.clone()).collect::<BTreeSet<_>>();
+    assert_eq!(held(&cluster), ["d".to_owned()].into());
 }
