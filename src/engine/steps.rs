@@ -292,9 +292,10 @@ impl Engine {
         let is_hindered = |d: &Drift| is_allow(baseline, d) && !follows(d) && (!is_due(d) || has_failed(d));
         let an_allow_is_hindered = drifts.iter().any(is_hindered);
         let one_is_alone = drifts.iter().any(|d| is_alone(d) && is_due(d));
-        let a_deny_stays = drifts.iter().any(|d| denied_by(d).is_some() && !is_due(d));
+        // What stood beside a default-deny is decided after it is gone: by then it may be planned again.
+        let a_deny_is_there = drifts.iter().any(|d| denied_by(d).is_some());
         let may_go = |d: &Drift| {
-            if is_alone(d) { an_allow_is_hindered } else { denied_by(d).is_some() || !d.is_removal() || !a_deny_stays }
+            if is_alone(d) { an_allow_is_hindered } else { denied_by(d).is_some() || !d.is_removal() || !a_deny_is_there }
         };
         let closed = entry.was_closed();
         let may_isolate =
