@@ -26,6 +26,8 @@ pub struct Entry {
     pub established: bool,
     /// When an opt-out here was first in force; of several opt-outs the latest time.
     pub opted_out: Option<Box<Timestamp>>,
+    /// The directions that only policies close which were seen in a former namespace of this name.
+    pub former: Closed,
     /// What last happened to its policies.
     pub standing: ChangeOrigin,
     /// The last baseline whose plan it fully held.
@@ -63,11 +65,27 @@ impl Entry {
             return false;
         }
         self.established |= print.ours;
+        if self.policies.get(&name).is_none_or(|known| known.uid != print.uid) {
+            let closes = closes(&name, &print);
+            let Closed { ingress, egress } = self.former;
+            self.former = Closed { ingress: ingress && !closes.ingress, egress: egress && !closes.egress };
+        }
         if let Some(namespace) = &mut self.namespace {
             namespace.closed = namespace.closed.or(closes(&name, &print));
         }
         self.policies.insert(name, print);
         true
+    }
+
+    /// Policies are gone. A direction that only those of a former namespace closed was never closed in this one.
+    pub(super) fn forget_former(&mut self) {
+        let there = self.closed();
+        if let Some(namespace) = &mut self.namespace {
+            let Closed { ingress, egress } = namespace.closed;
+            let ingress = ingress && (there.ingress || !self.former.ingress);
+            namespace.closed = Closed { ingress, egress: egress && (there.egress || !self.former.egress) };
+        }
+        self.former = self.former.and(there);
     }
 
     /// Which of our policies it holds or held, and from which baselines.

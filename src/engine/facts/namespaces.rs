@@ -182,6 +182,9 @@ impl Observed {
         if !is_same {
             // A new namespace with the same name: what was known about the old one does not count.
             entry.established = entry.holds_ours();
+            if entry.uid.is_some() {
+                entry.former = entry.closed();
+            }
             entry.opted_out = None;
             entry.standing = ChangeOrigin::Found;
             entry.owner = None;
@@ -235,8 +238,9 @@ impl Observed {
         doubt(self.flights.get_mut(name));
         self.lacking.remove(name);
         let Some(entry) = self.entries.get_mut(name) else { return };
+        let former = entry.closed();
         let policies = std::mem::take(&mut entry.policies);
-        **entry = Entry { policies, ..Entry::default() };
+        **entry = Entry { policies, former, ..Entry::default() };
         if entry.is_empty() {
             self.entries.remove(name);
         }
@@ -267,6 +271,7 @@ impl Observed {
                 named
             });
             if gone > 0 {
+                entry.forget_former();
                 entry.touch();
             }
             if gone > 0 || !unsure.is_empty() {
@@ -384,6 +389,7 @@ impl Observed {
             return None;
         }
         entry.policies.remove(name);
+        entry.forget_former();
         if flight.is_none() {
             entry.touch();
         }
@@ -399,6 +405,7 @@ impl Observed {
             && entry.policies.get(name).is_some_and(|p| p.uid == *uid)
         {
             entry.policies.remove(name);
+            entry.forget_former();
         }
     }
 }
