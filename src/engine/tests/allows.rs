@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::harness::{EngineHarness, ready};
+use super::harness::{EngineHarness, named, ready};
 use crate::{
     api::reason::Failure,
     engine::{
@@ -341,6 +341,19 @@ fn a_default_deny_that_somebody_deletes_is_back_at_once_whatever_hinders_an_allo
 }
 
 #[test]
+fn a_namespace_that_comes_back_is_not_closed_by_what_the_former_one_held() {
+    let mut sim = settled();
+    let metadata = |uid: &str| json!({"name": "a", "uid": uid, "creationTimestamp": "1970-01-01T00:20:00Z"});
+    // The watch of namespaces is ahead of that of policies.
+    sim.see(Event::Namespace(Change::Deleted(named(metadata("uid-a")))));
+    sim.see(Event::Namespace(Change::Applied(named(metadata("uid-of-another")))));
+    for policy in [ALLOW, DENY_EGRESS, DENY_INGRESS, CARVEOUT] {
+        sim.delete("a", policy);
+    }
+    assert_eq!(phases(sim.jobs().remove(0), &[ALLOW]), [vec![ALLOW], vec![]]);
+}
+
+#[test]
 fn when_allows_change_the_new_ones_are_written_before_the_old_ones_are_removed() {
     let mut sim = settled();
     let mut renamed = spec();
@@ -351,18 +364,36 @@ fn when_allows_change_the_new_ones_are_written_before_the_old_ones_are_removed()
 }
 
 #[test]
+fn i3_an_allow_that_is_planned_again_while_its_default_deny_is_removed_stays() {
+    let mut sim = settled();
+    let mut without = spec();
+    without["policies"] = json!(["MonitoringCarveout"]);
+    sim.baseline(2, without);
+    let job = sim.jobs().remove(0);
+    assert_eq!(phases(job.clone(), &[]), [vec![DENY_EGRESS, DENY_INGRESS]]);
+    sim.answer_late(job, |sim| sim.baseline(3, spec()));
+    assert_eq!(policies(&sim), [ALLOW, CARVEOUT]);
+    let written: Vec<Vec<Vec<String>>> = sim.jobs().into_iter().map(|job| phases(job, &[])).collect();
+    assert_eq!(written, [vec![vec![DENY_INGRESS, DENY_EGRESS]]]);
+}
+
+#[test]
 fn what_let_something_through_is_removed_after_the_default_deny_that_it_stood_beside() {
     let mut sim = settled();
     let mut without = spec();
     without["policies"] = json!(["MonitoringCarveout"]);
     sim.baseline(2, without);
-    assert_eq!(phases(sim.jobs().remove(0), &[]), [vec![DENY_EGRESS, DENY_INGRESS], vec![ALLOW, CARVEOUT]]);
-    let mut sim = settled();
-    let mut without = spec();
-    without["policies"] = json!(["MonitoringCarveout"]);
-    sim.baseline(2, without);
-    let withheld = phases(sim.jobs().remove(0), &[DENY_EGRESS]);
-    assert_eq!(withheld, [vec![DENY_EGRESS, DENY_INGRESS], vec![]]);
+    let mut order = Vec::new();
+    for fails in [true, false, false] {
+        let mut written = Vec::new();
+        sim.answer(|_, policy| {
+            written.push(policy.to_owned());
+            (fails && policy == DENY_EGRESS).then_some(Failure::Unavailable)
+        });
+        sim.pass(Duration::from_secs(3));
+        order.push(written);
+    }
+    assert_eq!(order, [vec![DENY_EGRESS, DENY_INGRESS], vec![DENY_EGRESS], vec![ALLOW, CARVEOUT]]);
     let mut sim = settled();
     sim.baseline(2, json!({"policies": ["MonitoringCarveout"], "allows": spec()["allows"]}));
     sim.settle();
