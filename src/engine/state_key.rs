@@ -56,11 +56,14 @@ impl Engine {
         out.word(&self.recount.due().is_some());
         out.word(&self.tracked.values().map(BaselineState::awaits).collect::<Vec<_>>());
         out.word(&self.outbox.policies.held_back(now.instant));
+        out.word(&self.outbox.policies.failing(ns));
         out.word(&self.outbox.policies.contests().essence(now.instant));
         if let Some(entry) = self.observed.get(ns) {
             let namespace = entry.namespace.as_ref();
             out.word(&(namespace.map(|n| (n.terminating, n.labels.contains_key(SELECTED))), entry.established, &entry.owner));
             out.uid(entry.uid.as_ref());
+            let closed = entry.was_closed();
+            out.word(&(closed.ingress, closed.egress, entry.former.ingress, entry.former.egress));
             for (name, print) in entry.policies.iter() {
                 out.word(&(name, &**print));
                 out.uid(Some(&print.uid));

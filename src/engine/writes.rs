@@ -185,7 +185,7 @@ pub struct Done {
 }
 
 /// Whether all writes before the removals were confirmed. A default-deny that a finalizer keeps goes on denying.
-pub fn removals_may_follow(results: &[Result<Wrote, WriteError>]) -> bool {
+fn removals_may_follow(results: &[Result<Wrote, WriteError>]) -> bool {
     results.iter().all(|result| result.as_ref().is_ok_and(|wrote| !matches!(wrote, Wrote::Terminating)))
 }
 

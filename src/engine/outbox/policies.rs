@@ -217,6 +217,14 @@ impl RetrySchedule {
         &self.contests
     }
 
+    /// For the model: the policies of a namespace whose last write failed.
+    pub fn failing(&self, ns: &NamespaceName) -> Vec<&str> {
+        let mut failing: Vec<_> = self.setbacks.get(ns).into_iter().flat_map(HashMap::keys).map(|policy| &**policy).collect();
+        failing.retain(|policy| self.problem(ns, policy).is_some());
+        failing.sort_unstable();
+        failing
+    }
+
     /// For the model: the policies that wait, and whether a change in the namespace ends the wait.
     pub fn held_back(&self, now: Instant) -> Vec<(&str, bool)> {
         let waiting = self.setbacks.values().flatten().filter(|(_, setback)| !setback.due(now));

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use strum::VariantArray;
 
 use super::{
-    setup::{Broken, Restore},
+    setup::{Broken, Restore, Setup},
     state_key::StateKey,
 };
 use crate::{
@@ -32,6 +32,8 @@ pub const OWN: &str = "policy-baseline-system";
 pub const NAMESPACE: &str = "team-a";
 /// The label that the baseline selects.
 pub const SELECTED: &str = "closed";
+/// The end of the names of the allow.
+const ALLOW: &str = "allow-same";
 
 /// The plan of the baseline. An edit of the name prefix makes every former name stale.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -56,6 +58,8 @@ impl Plan {
 pub enum Name {
     /// A planned policy, by the number of its role.
     Planned(Plan, u8),
+    /// The planned allow.
+    Allow(Plan),
     /// A tenant's copy of one of our policies, with its labels, under another name.
     Copy,
     /// A tenant's policy under a name of its own, with our labels and the id that fits its name.
@@ -64,12 +68,13 @@ pub enum Name {
 
 impl Name {
     pub const fn is_planned(self) -> bool {
-        matches!(self, Self::Planned(..))
+        matches!(self, Self::Planned(..) | Self::Allow(_))
     }
 
     pub fn text(self) -> String {
         match self {
             Self::Planned(plan, role) => format!("{}{}", plan.prefix(), Role::VARIANTS[usize::from(role)].suffix()),
+            Self::Allow(plan) => format!("{}{ALLOW}", plan.prefix()),
             Self::Copy => "copy".into(),
             Self::Forged => "forged".into(),
         }
@@ -79,8 +84,11 @@ impl Name {
         if text == Self::Forged.text() {
             return Self::Forged;
         }
-        let plan = Plan::ALL.into_iter().find(|plan| text.starts_with(plan.prefix()));
-        plan.map_or(Self::Copy, |plan| Self::Planned(plan, u8::from(text.ends_with(Role::VARIANTS[1].suffix()))))
+        match Plan::ALL.into_iter().find(|plan| text.starts_with(plan.prefix())) {
+            Some(plan) if text.ends_with(ALLOW) => Self::Allow(plan),
+            Some(plan) => Self::Planned(plan, u8::from(text.ends_with(Role::VARIANTS[1].suffix()))),
+            None => Self::Copy,
+        }
     }
 }
 
@@ -271,6 +279,8 @@ struct Backup {
 #[derive(Clone, Debug)]
 pub struct Cluster {
     pub roles: u8,
+    /// Whether the plans have an allow.
+    allows: bool,
     /// Whether already one namespace is too many for a change that nobody confirmed.
     pub guarded: bool,
     /// The last version.
@@ -289,12 +299,18 @@ pub struct Cluster {
 
 impl Cluster {
     /// A selected namespace, a baseline, and a tenant's copy of a policy.
-    pub fn new(roles: u8, guarded: bool, broken: Option<Broken>) -> Self {
+    pub fn new(&Setup { roles, allows, budget, broken, .. }: &Setup) -> Self {
         let namespace = Some(Namespace { uid: 1, selected: true, terminating: false });
         let asked = Some(Plan::First);
         let baseline = Some(Baseline { uid: 2, version: 2, generation: 2, asked, selects_nothing: false, confirmed: 0 });
         let policies = [(Name::Copy, Policy { uid: 3, version: 3, make: Make::FOREIGN })].into();
-        Self { roles, guarded, clock: 3, uids: 3, backup: None, namespace, policies, baseline, news: vec![], broken }
+        let (guarded, news) = (budget.releases > 0, vec![]);
+        Self { roles, allows, guarded, clock: 3, uids: 3, backup: None, namespace, policies, baseline, news, broken }
+    }
+
+    /// The names of the policies of a plan.
+    pub fn names(&self, plan: Plan) -> impl Iterator<Item = Name> {
+        (0..self.roles).map(move |role| Name::Planned(plan, role)).chain(self.allows.then_some(Name::Allow(plan)))
     }
 
     pub fn back_up(&mut self) {
@@ -441,7 +457,7 @@ impl Cluster {
 }
 
 const fn is_second(name: Name) -> bool {
-    matches!(name, Name::Planned(Plan::Second, _))
+    matches!(name, Name::Planned(Plan::Second, _) | Name::Allow(Plan::Second))
 }
 
 /// The objects as a watch delivers them, without their numbers.
@@ -450,13 +466,17 @@ struct Forms {
     policies: BTreeMap<Name, NetworkPolicy>,
 }
 
-static FORMS: LazyLock<[Forms; 2]> = LazyLock::new(|| [forms(1), forms(2)]);
+/// Without and with an allow.
+static FORMS: LazyLock<[[Forms; 2]; 2]> = LazyLock::new(|| [false, true].map(|allows| [1, 2].map(|roles| forms(roles, allows))));
 
-fn forms(roles: usize) -> Forms {
+fn forms(roles: usize, allows: bool) -> Forms {
     let roles = &Role::VARIANTS.iter().map(Role::into_str).collect::<Vec<_>>()[..roles];
     let baseline = |prefix: &str| -> RawBaseline {
-        let spec = json!({"mode": "Enforce", "policies": roles, "existingNamespaces": "Enforce", "metadata": {"namePrefix": prefix},
+        let mut spec = json!({"mode": "Enforce", "policies": roles, "existingNamespaces": "Enforce", "metadata": {"namePrefix": prefix},
             "namespaceSelector": {"matchExpressions": [{"key": SELECTED, "operator": "Exists"}]}});
+        if allows {
+            spec["allows"] = json!([{"name": "same", "ingress": [{"from": [{"sameNamespace": {}}]}]}]);
+        }
         let meta = json!({"name": "b", "creationTimestamp": "1970-01-01T00:00:01Z"});
         serde_json::from_value(json!({"metadata": meta, "spec": spec})).unwrap()
     };
@@ -487,7 +507,7 @@ fn form(object: Value) -> NetworkPolicy {
 
 impl Cluster {
     fn forms(&self) -> &'static Forms {
-        &FORMS[usize::from(self.roles) - 1]
+        &FORMS[usize::from(self.allows)][usize::from(self.roles) - 1]
     }
 
     pub fn policy_object(&self, name: Name, policy: Policy) -> NetworkPolicy {

@@ -91,7 +91,7 @@ impl World {
     }
 
     fn new(setup: Setup) -> Self {
-        let cluster = Cluster::new(setup.roles, setup.budget.releases > 0, setup.broken);
+        let cluster = Cluster::new(&setup);
         let sides = (0..setup.sides).map(|_| Replica::new(&cluster)).collect();
         let Setup { budget, in_order, .. } = setup;
         let mut world = Self { cluster, sides, strays: vec![], budget, in_order, writes: 0, calm: true, broke: vec![] };

@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    ops::Range,
     sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
@@ -18,12 +19,12 @@ use super::{
     state_key::StateKey,
 };
 use crate::{
-    api::{NamespaceName, backends::ConfigurationKind, reason::Failure},
+    api::{NamespaceName, Uid, backends::ConfigurationKind, reason::Failure},
     engine::{
         Engine,
         clock::Now,
         facts::event::{Change, Event, ListPhase, ListRefusal},
-        writes::{Done, Job, Task, WriteError, Wrote, removals_may_follow},
+        writes::{Done, Job, Task, WriteError, Wrote},
     },
     policy::drift::{Class, Repair},
 };
@@ -60,6 +61,15 @@ impl Shown {
         }
     }
 
+    /// Its removal was confirmed.
+    fn lose(&mut self, name: Name, uid: u64) {
+        if let Some((_, known)) = self.policies.get_mut(&name)
+            && known.is_some_and(|policy| policy.uid == uid)
+        {
+            *known = None;
+        }
+    }
+
     /// The same after this policy is gone.
     pub fn without(&self, name: Name) -> Self {
         let mut shown = self.clone();
@@ -76,8 +86,8 @@ impl Shown {
 #[derive(Clone, Debug)]
 pub struct Running {
     job: Job,
-    /// How many tasks come before the removals.
-    first: usize,
+    /// Where each phase of its writes ends.
+    ends: Vec<usize>,
     /// A list was taken or the namespace was deleted during the job. An answer about a policy that no watch has shown may be outdated.
     doubtful: bool,
     pub steps: Vec<Step>,
@@ -91,17 +101,20 @@ pub enum Step {
 }
 
 impl Running {
-    /// The tasks that may be sent now. Removals come only after all other tasks are answered.
-    pub fn phase(&self) -> std::ops::Range<usize> {
-        let waits = |steps: &[Step]| steps.iter().any(|step| matches!(step, Step::Waits(_)));
-        let (applies, removals) = self.steps.split_at(self.first);
-        if waits(applies) {
-            0..self.first
-        } else if waits(removals) && applies.iter().all(|step| matches!(step, Step::Answered(_))) {
-            self.first..self.steps.len()
-        } else {
-            0..0
+    /// The phase of which tasks may be sent now. It comes only after all tasks of the phases before it are answered.
+    pub fn phase(&self) -> Range<usize> {
+        let mut start = 0;
+        for &end in &self.ends {
+            let phase = &self.steps[start..end];
+            if phase.iter().any(|step| matches!(step, Step::Waits(_))) {
+                return start..end;
+            }
+            if !phase.iter().all(|step| matches!(step, Step::Answered(_))) {
+                break;
+            }
+            start = end;
         }
+        0..0
     }
 
     pub fn is_done(&self) -> bool {
@@ -375,13 +388,21 @@ impl Replica {
 
     pub fn start(&mut self, broken: Option<Broken>) {
         let Some(mut job) = self.turn(Engine::next_job) else { return };
-        let mut first = job.put_in_order();
+        let first = job.put_in_order();
+        let mut ends = ends(&job);
         if broken == Some(Broken::RemovesAtOnce) && first > 0 {
             job.tasks.extend(self.removals(&job));
-            first = job.tasks.len();
+            ends = vec![job.tasks.len()];
+        }
+        if broken == Some(Broken::SendsAllowsAtOnce) {
+            ends = vec![first, job.tasks.len()];
+        }
+        if broken == Some(Broken::RemovesAllowsAtOnce) && first == 0 {
+            job.tasks.extend(self.removals(&job));
+            ends = vec![job.tasks.len()];
         }
         let steps = job.tasks.iter().map(|task| Step::Waits(write(task, broken))).collect();
-        self.job = Some(Running { job, first, doubtful: false, steps });
+        self.job = Some(Running { job, ends, doubtful: false, steps });
     }
 
     /// Removals of all our policies that the job does not write.
@@ -408,24 +429,34 @@ impl Replica {
     /// What a write returned is the newest state, unless a deletion of it may have been missed.
     fn learn_from(&mut self, step: usize) {
         let Some(running) = &self.job else { return };
-        let Step::Answered(Answer::Stored(policy)) = running.steps[step] else { return };
-        let name = Name::of(&running.job.tasks[step].drift.policy);
-        if !running.doubtful || self.shown.policy(name).is_some() {
-            self.shown.learn(name, policy.version, Some(policy));
+        let drift = &running.job.tasks[step].drift;
+        let name = Name::of(&drift.policy);
+        match (running.steps[step], &drift.fix) {
+            (Step::Answered(Answer::Stored(policy)), _) if !running.doubtful || self.shown.policy(name).is_some() => {
+                self.shown.learn(name, policy.version, Some(policy));
+            }
+            (Step::Answered(Answer::Removed), Repair::Delete { uid, .. }) => self.shown.lose(name, number(uid)),
+            _ => {}
         }
     }
 
-    /// Skips the removals if a write before them failed.
+    /// Skips what must not be sent, because a write that must come first failed.
     pub fn withhold(&mut self, cluster: &Cluster) {
-        let Some(running) = &self.job else { return };
+        while let Some(step) = self.next_withheld(cluster) {
+            self.answered(step, Answer::Withheld);
+        }
+    }
+
+    fn next_withheld(&self, cluster: &Cluster) -> Option<usize> {
+        let running = self.job.as_ref()?;
         let phase = running.phase();
-        if phase.is_empty() || phase.start == 0 {
-            return;
+        if phase.start == 0 || self.broken == Some(Broken::GoesOnAfterFailures) {
+            return None;
         }
-        let results: Vec<_> = (0..running.first).map(|step| self.result(step, cluster)).collect();
-        if !removals_may_follow(&results) {
-            phase.for_each(|step| self.answered(step, Answer::Withheld));
-        }
+        let results: Vec<_> = (0..phase.start).map(|step| self.result(step, cluster)).collect();
+        let may_send = running.job.next_writes(&results);
+        let is_withheld = |(step, may_send): &(usize, bool)| !may_send && matches!(running.steps[*step], Step::Waits(_));
+        phase.zip(may_send).find(is_withheld).map(|(step, _)| step)
     }
 
     fn result(&self, step: usize, cluster: &Cluster) -> Result<Wrote, WriteError> {
@@ -496,8 +527,9 @@ impl Replica {
                 policy.essence(*name, out);
             }
         }
-        let Some(Running { job, first, doubtful, steps }) = &self.job else { return };
-        out.word(&(first, doubtful, job.baseline.as_ref().map(|b| &b.policies[0].name)));
+        let Some(Running { job, ends, doubtful, steps }) = &self.job else { return };
+        out.word(&(ends, doubtful, job.baseline.as_ref().map(|b| &b.policies[0].name)));
+        out.word(&(job.closed.ingress, job.closed.egress));
         for (step, task) in steps.iter().zip(&job.tasks) {
             out.word(&(std::mem::discriminant(step), &task.drift.policy, task.drift.class));
             write(task, None).essence(out);
@@ -511,9 +543,24 @@ impl Replica {
     }
 }
 
+/// Where each phase of the writes of a job ends. The tasks must be in order.
+fn ends(job: &Job) -> Vec<usize> {
+    let (mut results, mut ends) = (Vec::new(), Vec::new());
+    while results.len() < job.tasks.len() {
+        let phase = job.next_writes(&results);
+        results.extend(phase.into_iter().map(|_| Ok(Wrote::Withheld)));
+        ends.push(results.len());
+    }
+    ends
+}
+
+/// A uid of the model.
+fn number(uid: &Uid) -> u64 {
+    uid.to_string().parse().unwrap()
+}
+
 /// The request of a task.
 fn write(task: &Task, broken: Option<Broken>) -> Write {
-    let number = |uid: &crate::api::Uid| uid.to_string().parse().unwrap();
     let deed = match &task.drift.fix {
         Repair::Apply { uid: Some(uid), .. } if broken == Some(Broken::Recreates) => {
             Deed::Delete { uid: number(uid), version: u64::MAX }

@@ -40,12 +40,23 @@ pub fn properties(setup: &Setup) -> Vec<Property<Setup>> {
         Property::always("guard: nothing opens by an edit that nobody confirmed", |_, world: &World| {
             world.keeps(Rule::OpenedUnconfirmed)
         }),
+        Property::always("order: nothing is closed before its allow is confirmed", |_, world: &World| {
+            world.keeps(Rule::ClosedWithoutAllow)
+        }),
+        Property::always("order: no allow goes before the default-deny", |_, world: &World| world.keeps(Rule::LeftWithoutAllow)),
         Property::always("nothing before everything is listed", |_, world: &World| world.keeps(Rule::Unlisted)),
     ];
     // The model is not empty: what it is about does happen.
     if setup.budget.edits > 0 {
         properties
             .push(Property::sometimes("the second plan takes the place of the first", |_, world: &World| world.has_followed()));
+    }
+    if setup.allows {
+        let comes_first = |_: &Setup, world: &World| {
+            let Cluster { policies, .. } = &world.cluster;
+            !world.cluster.is_closed() && Plan::ALL.into_iter().any(|plan| policies.contains_key(&Name::Allow(plan)))
+        };
+        properties.push(Property::sometimes("the allow is there before the default-deny", comes_first));
     }
     if setup.budget.releases > 0 {
         let waits = |_: &Setup, world: &World| {
@@ -107,34 +118,33 @@ impl World {
 
     /// Whether each planned policy that still exists is right, if its namespace is selected.
     fn what_is_left_is_right(&self) -> bool {
-        let Cluster { namespace, policies, baseline, roles, .. } = &self.cluster;
+        let Cluster { namespace, policies, baseline, .. } = &self.cluster;
         let selected = namespace.is_some_and(|ns| ns.selected) && baseline.is_some_and(|b| !b.selects_nothing);
         let Some(plan) = baseline.and_then(|b| b.asked).filter(|_| selected) else { return true };
-        (0..*roles).all(|role| policies.get(&Name::Planned(plan, role)).is_none_or(|policy| policy.make == Make::RIGHT))
+        self.cluster.names(plan).all(|name| policies.get(&name).is_none_or(|policy| policy.make == Make::RIGHT))
     }
 
     fn is_as_planned(&self) -> bool {
-        let Cluster { namespace, policies, baseline, roles, .. } = &self.cluster;
+        let Cluster { namespace, policies, baseline, .. } = &self.cluster;
         let (Some(namespace), Some(baseline)) = (namespace, baseline) else { return true };
         // While an edit waits, the namespace stays as it is.
         let Some(plan) = baseline.asked.filter(|_| !baseline.selects_nothing || baseline.is_confirmed()) else { return true };
         let selected = namespace.selected && !baseline.selects_nothing;
-        let planned = |plan| (0..*roles).map(move |role| Name::Planned(plan, role));
         let is_right = |name: Name| policies.get(&name).is_some_and(|policy| policy.make == Make::RIGHT);
         let is_not_ours = |name: Name| policies.get(&name).is_none_or(|policy| policy.make.owner != Owner::Baseline);
         let others = Plan::ALL.into_iter().filter(|other| *other != plan || !selected);
-        let unplanned = others.flat_map(planned).chain([Name::Forged]);
-        (!selected || planned(plan).all(is_right)) && unplanned.into_iter().all(is_not_ours)
+        let mut unplanned = others.flat_map(|other| self.cluster.names(other)).chain([Name::Forged]);
+        (!selected || self.cluster.names(plan).all(is_right)) && unplanned.all(is_not_ours)
     }
 
     /// Whether the leader reports every policy that opens the namespace and that no plan contains, whatever its labels say.
     fn tells_bypasses(&self) -> bool {
-        let Cluster { namespace, policies, baseline, roles, .. } = &self.cluster;
+        let Cluster { namespace, policies, baseline, .. } = &self.cluster;
         let Some(leader) = self.sides.iter().find(|side| side.open) else { return true };
         let selects = |b: &Baseline| !b.selects_nothing && namespace.is_some_and(|ns| ns.selected);
         let plan = baseline.filter(selects).and_then(|b| b.asked);
         let Some(plan) = plan else { return leader.bypasses().is_empty() };
-        let is_planned = |name: &Name| (0..*roles).any(|role| *name == Name::Planned(plan, role));
+        let is_planned = |name: &Name| self.cluster.names(plan).any(|planned| planned == *name);
         let opened = policies.iter().filter(|(name, policy)| policy.make.opened && !is_planned(name));
         leader.bypasses() == opened.map(|(name, _)| *name).collect()
     }
@@ -178,7 +188,7 @@ impl World {
         };
         let writes: Vec<Write> = running.steps[running.phase()].iter().filter_map(waiting).collect();
         let shown = side.shown.clone();
-        let planned = planned(&shown, self.cluster.roles);
+        let planned = self.cluster.planned(&shown);
         let confirmed = planned.iter().all(|name| shown.policy(*name).is_some_and(|policy| policy.make == Make::RIGHT));
         let asks = shown.baseline.is_some_and(|b| b.selects_nothing && !b.is_confirmed());
         for Write { name, deed, .. } in writes {
@@ -186,12 +196,24 @@ impl World {
                 let is_right = |name: Name| shown.policy(name).is_some_and(|policy| policy.make == Make::RIGHT);
                 (0..self.cluster.roles).all(|role| Plan::ALL.into_iter().any(|plan| is_right(Name::Planned(plan, role))))
             };
-            let opens = matches!(deed, Deed::Delete { .. }) && is_closed(&shown) && !is_closed(&shown.without(name));
-            self.found(Rule::OpenedUnconfirmed, asks && opens);
+            // What was written after the edit was under way when the edit came.
+            let was_there = shown.policy(name).zip(shown.baseline).is_some_and(|(policy, edit)| policy.version < edit.generation);
             let removes = matches!(deed, Deed::Delete { .. });
+            let opens = removes && was_there && is_closed(&shown) && !is_closed(&shown.without(name));
+            self.found(Rule::OpenedUnconfirmed, asks && opens);
             self.found(Rule::DeletedPlanned, removes && planned.contains(&name));
             self.found(Rule::RemovedEarly, removes && !confirmed);
             self.found(Rule::RemovedUnasked, removes && shown.baseline.and_then(|b| b.asked).is_none());
+            let is_shown = |name: Name| shown.policy(name).is_some_and(|policy| policy.make == Make::RIGHT);
+            let is_denied = Plan::ALL.into_iter().any(|plan| is_shown(Name::Planned(plan, 0)));
+            let allow = match (name, deed) {
+                (Name::Planned(plan, _), Deed::Apply(_)) => self.cluster.names(plan).find(|name| matches!(name, Name::Allow(_))),
+                _ => None,
+            };
+            self.found(Rule::ClosedWithoutAllow, !is_denied && allow.is_some_and(|allow| !is_shown(allow)));
+            let is_left = !Plan::ALL.into_iter().any(|plan| Name::Allow(plan) != name && is_shown(Name::Allow(plan)));
+            let takes = matches!((name, deed), (Name::Allow(_), Deed::Delete { .. }));
+            self.found(Rule::LeftWithoutAllow, takes && is_denied && is_left);
             let repairs = matches!(deed, Deed::Apply(Some(_)));
             self.found(Rule::WroteToGoing, shown.namespace.is_none_or(|ns| ns.terminating && !repairs));
         }
@@ -216,11 +238,11 @@ impl Cluster {
         let is_right = |name: Name| self.policies.get(&name).is_some_and(|policy| policy.make == Make::RIGHT);
         (0..self.roles).all(|role| Plan::ALL.into_iter().any(|plan| is_right(Name::Planned(plan, role))))
     }
-}
 
-/// What an instance plans, from what it was shown.
-fn planned(shown: &Shown, roles: u8) -> Vec<Name> {
-    let selected = shown.namespace.is_some_and(|ns| ns.selected && !ns.terminating);
-    let plan = shown.baseline.filter(|b| !b.selects_nothing).and_then(|b| b.asked).filter(|_| selected);
-    plan.map(|plan| (0..roles).map(|role| Name::Planned(plan, role)).collect()).unwrap_or_default()
+    /// What an instance plans, from what it was shown.
+    fn planned(&self, shown: &Shown) -> Vec<Name> {
+        let selected = shown.namespace.is_some_and(|ns| ns.selected && !ns.terminating);
+        let plan = shown.baseline.filter(|b| !b.selects_nothing).and_then(|b| b.asked).filter(|_| selected);
+        plan.map(|plan| self.names(plan).collect()).unwrap_or_default()
+    }
 }

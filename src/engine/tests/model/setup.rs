@@ -45,6 +45,12 @@ pub enum Broken {
     AsksNobody,
     /// A confirmation counts for every later generation.
     BelievesConfirmations,
+    /// Allows and default-denies are sent at the same time.
+    SendsAllowsAtOnce,
+    /// An allow is removed at the same time as its default-deny.
+    RemovesAllowsAtOnce,
+    /// A write that must come first may have failed.
+    GoesOnAfterFailures,
 }
 
 /// How etcd is restored.
@@ -92,6 +98,8 @@ pub struct Budget {
 pub struct Setup {
     pub sides: usize,
     pub roles: u8,
+    /// Whether the plans have an allow.
+    pub allows: bool,
     /// It begins at rest, with everything listed and the first plan in place. Otherwise it begins empty.
     pub settled: bool,
     /// The watches of an instance report in one order: first namespaces, then policies, then baselines. And no instance takes the Lease

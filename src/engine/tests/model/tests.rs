@@ -20,10 +20,13 @@ const NOTHING: Budget = Budget {
     terms: 0,
     lags: 1,
 };
-const ONE: Setup = Setup { sides: 1, roles: 1, settled: false, in_order: false, budget: NOTHING, broken: None };
+const ONE: Setup = Setup { sides: 1, roles: 1, allows: false, settled: false, in_order: false, budget: NOTHING, broken: None };
 const SETTLED: Setup = Setup { settled: true, ..ONE };
 /// One leads, the other one is ready to take over, and etcd will be restored.
 const TWO_RESTORED: Setup = Setup { sides: 2, in_order: true, budget: Budget { restores: 1, lags: 0, ..NOTHING }, ..SETTLED };
+
+/// One default-deny and an allow of its direction.
+const WITH_ALLOW: Setup = Setup { allows: true, ..ONE };
 
 /// Tries every order of events. There must be at least `states` states, so that the model cannot become empty unnoticed.
 fn holds(setup: Setup, states: usize) {
@@ -153,8 +156,25 @@ fn a_change_that_opens_the_namespace_waits_for_the_confirmation_of_its_generatio
 
 #[test]
 fn a_change_that_opens_the_namespace_waits_whatever_is_lost_and_whoever_leads() {
-    holds(Setup { budget: Budget { releases: 2, faults: 1, lags: 0, ..NOTHING }, ..SETTLED }, 500);
+    holds(Setup { budget: Budget { releases: 2, faults: 1, lags: 0, ..NOTHING }, ..SETTLED }, 350);
     holds(Setup { budget: Budget { releases: 2, terms: 1, lags: 0, ..NOTHING }, sides: 2, ..SETTLED }, 500);
+}
+
+#[test]
+fn a_namespace_is_closed_only_after_its_allow_is_confirmed_whatever_is_lost_while_the_baseline_is_edited() {
+    holds(Setup { budget: Budget { edits: 1, faults: 1, lags: 0, ..NOTHING }, ..WITH_ALLOW }, 1_000);
+}
+
+#[test]
+fn a_namespace_is_closed_only_after_its_allow_is_confirmed_whatever_is_lost_while_it_goes_and_comes_back() {
+    holds(Setup { settled: true, budget: Budget { namespace: 2, faults: 1, lags: 0, ..NOTHING }, ..WITH_ALLOW }, 1_000);
+}
+
+#[test]
+fn an_allow_goes_only_after_the_default_deny_whatever_is_lost_and_whoever_leads() {
+    let settled = Setup { settled: true, ..WITH_ALLOW };
+    holds(Setup { budget: Budget { releases: 2, faults: 1, lags: 0, ..NOTHING }, ..settled }, 500);
+    holds(Setup { budget: Budget { releases: 2, terms: 1, lags: 0, ..NOTHING }, sides: 2, in_order: true, ..settled }, 500);
 }
 
 #[test]
@@ -188,6 +208,10 @@ fn the_model_finds_each_rule_that_is_broken() {
     finds(Broken::AsksNobody, "guard: nothing", released);
     let confirmed = Setup { budget: Budget { releases: 2, lags: 0, ..NOTHING }, ..SETTLED };
     finds(Broken::BelievesConfirmations, "guard: nothing", confirmed);
+    finds(Broken::SendsAllowsAtOnce, "order: nothing", WITH_ALLOW);
+    finds(Broken::RemovesAllowsAtOnce, "order: no allow", Setup { allows: true, ..confirmed });
+    let lost = Budget { faults: 1, ..NOTHING };
+    finds(Broken::GoesOnAfterFailures, "order: nothing", Setup { budget: lost, ..WITH_ALLOW });
     let restored = Setup { budget: Budget { restores: 1, tenant: 1, edits: 1, lags: 0, ..NOTHING }, ..SETTLED };
     finds(Broken::NoticesNoRestore, "I1", restored);
     let edited = Setup { budget: Budget { restores: 1, edits: 1, lags: 0, ..NOTHING }, ..SETTLED };

@@ -27,6 +27,10 @@ pub enum Rule {
     RemovedUnasked,
     /// Release guard: it took the last policy of a role away, because of an edit that nobody confirmed.
     OpenedUnconfirmed,
+    /// Order of writes: it closed the namespace before the allow was confirmed.
+    ClosedWithoutAllow,
+    /// Order of writes: it took the allow away while the namespace was closed.
+    LeftWithoutAllow,
     /// Removal rules: not everything was listed.
     Unlisted,
 }
