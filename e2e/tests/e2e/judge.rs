@@ -124,8 +124,13 @@ impl Judge {
         }
     }
 
+    /// When a namespace of that name was created again.
+    pub fn made_again(&self, name: &str) -> impl Iterator<Item = Timestamp> {
+        self.gone.iter().filter(move |(of, ..)| of == name).filter_map(|(_, _, until)| *until)
+    }
+
     /// The time at which the operator must have known what happened at `at`.
-    fn known(&self, at: Timestamp) -> Timestamp {
+    pub fn known(&self, at: Timestamp) -> Timestamp {
         let covers = |(from, until): &&(Timestamp, Option<Timestamp>)| at >= *from && until.is_none_or(|until| at <= until);
         self.hindered.iter().find(covers).map_or(at, |(_, until)| until.unwrap_or(Timestamp::MAX))
     }

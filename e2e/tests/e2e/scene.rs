@@ -123,6 +123,15 @@ pub fn condition(status: &PolicyBaselineStatus, kind: &str) -> Condition {
 
 // The expected contents of a namespace.
 
+/// An allow that a plan expects. `None` for a direction that it says nothing about. The rule for DNS comes before those of egress.
+#[derive(Debug, Clone)]
+pub struct PlannedAllow {
+    pub name: &'static str,
+    pub pods: Value,
+    pub ingress: Option<Vec<Value>>,
+    pub egress: Option<Vec<Value>>,
+}
+
 /// The expected contents of a namespace. They are written out here, not taken from the code under test.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -134,6 +143,7 @@ pub struct Plan {
     scraped: Value,
     labels: BTreeMap<String, String>,
     without: BTreeSet<&'static str>,
+    allows: Vec<PlannedAllow>,
     /// Whether each policy has the annotation that records what was asked for. None: both are allowed.
     asked: Option<bool>,
     beside: BTreeSet<String>,
@@ -153,6 +163,7 @@ impl Plan {
             ]),
             labels: BTreeMap::new(),
             without: BTreeSet::new(),
+            allows: Vec::new(),
             asked: Some(false),
             beside: BTreeSet::new(),
         }
@@ -209,6 +220,11 @@ impl Plan {
         self
     }
 
+    pub fn allow(mut self, allow: PlannedAllow) -> Self {
+        self.allows.push(allow);
+        self
+    }
+
     /// Adds a policy that belongs to somebody else.
     pub fn beside(mut self, name: &str) -> Self {
         self.beside.insert(name.to_owned());
@@ -232,6 +248,23 @@ impl Plan {
                 .collect::<Vec<_>>(),
         });
         let dns: Vec<&Value> = [&dns].into_iter().chain(&self.dns_rules).collect();
+        let allows = self.allows.iter().filter_map(|allow| {
+            let closed = |role: &str| !self.without.contains(role);
+            let ingress = allow.ingress.clone().filter(|_| closed("DefaultDenyIngress"));
+            let egress = allow.egress.clone().filter(|_| closed("DefaultDenyEgress"));
+            let types = [ingress.as_ref().map(|_| "Ingress"), egress.as_ref().map(|_| "Egress")];
+            let types: Vec<&str> = types.into_iter().flatten().collect();
+            let mut spec = json!({ "podSelector": allow.pods, "policyTypes": types });
+            if let Some(rules) = ingress {
+                spec["ingress"] = json!(rules);
+            }
+            if let Some(rules) = egress {
+                spec["egress"] = dns.iter().map(|rule| (*rule).clone()).chain(rules).collect();
+            }
+            // Where nothing of its directions is closed, it would close them.
+            (!types.is_empty()).then(|| (format!("{}allow-{}", self.prefix, allow.name), ("Allow", spec)))
+        });
+        let allows: Vec<_> = allows.collect();
         let scrape = json!([{ "from": prometheus(), "ports": self.scraped }]);
         let exposing = json!({ "matchLabels": { "monitoring.io/expose-metrics": "true" } });
         [
@@ -248,6 +281,7 @@ impl Plan {
         .filter(|(role, ..)| !self.without.contains(role))
         .filter(|(role, ..)| *role != "MonitoringCarveout" || !self.without.contains("DefaultDenyIngress"))
         .map(|(role, suffix, spec)| (format!("{}{suffix}", self.prefix), (role, spec)))
+        .chain(allows)
         .collect()
     }
 
@@ -287,6 +321,9 @@ impl Plan {
         let keys: BTreeSet<&str> = keys.map(String::as_str).collect();
         let mut own = BTreeSet::from(["policybaseline.io/baseline", "policybaseline.io/id", "policybaseline.io/plan"]);
         own.extend(["policybaseline.io/role", "policybaseline.io/about"]);
+        if role == "Allow" {
+            own.insert("policybaseline.io/allow");
+        }
         if !self.labels.is_empty() {
             own.insert("policybaseline.io/keys");
         }

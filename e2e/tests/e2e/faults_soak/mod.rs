@@ -6,9 +6,11 @@
 //! turn's number. So the cluster's responses in one turn do not change the choices in the next. Without these variables it is the short
 //! run with a fixed seed that CI makes.
 
+mod guarded;
 mod model;
 mod obstacles;
 mod opt_outs;
+mod order;
 mod others;
 mod refusal;
 mod seats;
@@ -18,6 +20,7 @@ mod weather;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
+use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -107,6 +110,10 @@ pub struct Soak {
     held: BTreeSet<(String, String)>,
     /// What refuses writes of the operator now.
     obstacle: Option<Obstacle>,
+    /// The addresses that the EndpointSlice of the API server does not name now, although it did.
+    away: BTreeSet<IpAddr>,
+    /// The addresses of the API server that the statuses named at the last rest. Only these survive a restart.
+    told: BTreeSet<IpAddr>,
     apiserver: Instant,
     /// How many times the cluster as a whole was upset.
     upsets: usize,
@@ -140,6 +147,8 @@ impl Soak {
             unsteady: BTreeSet::new(),
             held: BTreeSet::new(),
             obstacle: None,
+            away: BTreeSet::new(),
+            told: BTreeSet::new(),
             apiserver: Instant::now(),
             upsets: 0,
             done: BTreeMap::new(),
@@ -148,6 +157,7 @@ impl Soak {
         };
         let sentinel = json!({ "namespaceSelector": { "matchLabels": { PLACE: SENTINEL } } });
         apply_baseline(&soak.world, SENTINEL, &sentinel).await;
+        soak.find_api().await;
         soak.begin().await;
         soak.seats[0].start(&soak.world);
         until_ready(&soak.world, SENTINEL).await;
@@ -178,6 +188,8 @@ impl Soak {
             }
             self.rest().await;
             self.upset().await;
+            self.rest().await;
+            self.edit_guarded().await;
             self.rest().await;
             // In the second half the first instance is not restarted, so that leaks add up.
             if self.before.is_none() && self.left().as_secs() <= self.settings.seconds / 2 {
@@ -220,6 +232,7 @@ impl Soak {
             460..475 => self.obstruct(name, &mut dice).await,
             475..495 => self.forge(name, &mut dice).await,
             495..499 => self.add_dns().await,
+            499..507 => self.move_api(&mut dice).await,
             _ => self.tamper(name, &mut dice).await,
         }
     }

@@ -9,9 +9,17 @@ use policy_baseline_e2e::Dice;
 use serde_json::{Value, json};
 
 use crate::faults::PLACE;
-use crate::scene::Plan;
+use crate::scene::{Plan, PlannedAllow};
 
 const OWNER: &str = "example.com/owner";
+
+/// The allows, each with the default-denies without which it is not planned. Every shape has the first one.
+const ALLOWS: [(&str, &[&str]); 3] = [
+    (SAME_NAMESPACE, &["DefaultDenyIngress", "DefaultDenyEgress"]),
+    ("web", &["DefaultDenyIngress"]),
+    ("kubernetes-api", &["DefaultDenyEgress"]),
+];
+pub const SAME_NAMESPACE: &str = "same-namespace";
 
 /// Which baseline a namespace belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +52,10 @@ pub struct Shape {
     owner: Option<&'static str>,
     scraped: Option<i32>,
     without_carveout: bool,
+    /// Whether an ingress controller may reach pods with a label.
+    web: bool,
+    /// Whether pods with a label may not reach the API server.
+    without_api: bool,
     /// The size of a wave, and the interval after it.
     waves: Option<(&'static str, &'static str)>,
 }
@@ -51,9 +63,11 @@ pub struct Shape {
 impl Shape {
     /// A copy with one part changed. Name changes are rare, because they rewrite everything. It may also switch waves on or off.
     pub fn edited(mut self, dice: &mut Dice) -> Self {
-        match dice.below(10) {
+        match dice.below(14) {
             0 => self.other_prefix = !self.other_prefix,
             1 => self.without_carveout = !self.without_carveout,
+            10..12 => self.web = !self.web,
+            12..14 => self.without_api = !self.without_api,
             2..5 => self.more_dns = !self.more_dns,
             5..8 => self.owner = dice.pick(&[None, Some("a"), Some("b")]),
             _ => self.scraped = dice.pick(&[None, Some(9100), Some(9200)]),
@@ -89,13 +103,29 @@ impl Shape {
         if self.without_carveout {
             spec["policies"] = json!(["DefaultDenyIngress", "DefaultDenyEgress"]);
         }
+        let mut allows = vec![json!({
+            "name": SAME_NAMESPACE, "ingress": [{ "from": [{ "sameNamespace": {} }] }], "egress": [{ "to": [{ "sameNamespace": {} }] }],
+        })];
+        if self.web {
+            allows.push(json!({ "name": "web", "podSelector": labelled("expose"), "ingress": [{ "from": [controller()] }] }));
+        }
+        if self.needs_api() {
+            let egress = json!([{ "to": [{ "kubernetesAPI": {} }] }]);
+            allows.push(json!({ "name": "kubernetes-api", "podSelector": labelled("needs-api"), "egress": egress }));
+        }
+        spec["allows"] = json!(allows);
         if let Some((share, interval)) = self.waves {
             spec["rollout"] = json!({ "maxNamespacesPerWave": share, "interval": interval });
         }
         spec
     }
 
-    fn plan(self, baseline: &str) -> Plan {
+    pub const fn needs_api(self) -> bool {
+        !self.without_api
+    }
+
+    /// `api`: the rules by which pods reach the API server.
+    fn plan(self, baseline: &str, api: Vec<Value>) -> Plan {
         let mut plan = Plan::of(baseline).asked_or_not();
         if self.other_prefix {
             plan = plan.prefix("zone-");
@@ -109,23 +139,62 @@ impl Shape {
         if let Some(port) = self.scraped {
             plan = plan.scrape_port(port);
         }
+        let (everywhere, same) = (json!({}), json!([{ "podSelector": {} }]));
+        let same = PlannedAllow {
+            name: SAME_NAMESPACE,
+            pods: everywhere,
+            ingress: Some(vec![json!({ "from": same })]),
+            egress: Some(vec![json!({ "to": same })]),
+        };
+        plan = plan.allow(same);
+        if self.web {
+            let ingress = Some(vec![json!({ "from": [controller()] })]);
+            plan = plan.allow(PlannedAllow { name: "web", pods: labelled("expose"), ingress, egress: None });
+        }
+        if self.needs_api() {
+            let pods = labelled("needs-api");
+            plan = plan.allow(PlannedAllow { name: "kubernetes-api", pods, ingress: None, egress: Some(api) });
+        }
         if self.without_carveout { plan.without("MonitoringCarveout") } else { plan }
     }
 
     /// The names of all policies of all shapes.
     pub fn all_names() -> BTreeSet<String> {
-        let [one, other] = [false, true].map(|other_prefix| Self { other_prefix, ..Self::default() }.names());
+        let [one, other] = [false, true].map(|other_prefix| Self::with_all(other_prefix).names());
         one.into_keys().chain(other.into_keys()).collect()
+    }
+
+    /// A shape with every policy.
+    fn with_all(other_prefix: bool) -> Self {
+        Self { other_prefix, web: true, ..Self::default() }
     }
 
     /// The names of this shape's policies, with their roles.
     fn names(self) -> Names {
-        self.plan("").policies().into_iter().map(|(name, (role, _))| (name, role)).collect()
+        let policies = self.plan("", vec![]).policies().into_iter();
+        let roles = |name: &str, role| match ALLOWS.iter().find(|(allow, _)| name.ends_with(&format!("allow-{allow}"))) {
+            Some((_, roles)) => roles.to_vec(),
+            None => vec![role],
+        };
+        policies.map(|(name, (role, _))| (name.clone(), roles(&name, role))).collect()
     }
 }
 
-/// Names of policies, with their roles.
-type Names = BTreeMap<String, &'static str>;
+/// The selector of a label.
+fn labelled(key: &str) -> Value {
+    json!({ "matchLabels": { key: "yes" } })
+}
+
+/// The pods of an ingress controller.
+fn controller() -> Value {
+    json!({
+        "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "ingress-nginx" } },
+        "podSelector": { "matchLabels": { "app.kubernetes.io/name": "ingress-nginx" } },
+    })
+}
+
+/// Names of policies, with their roles. A policy is not planned where a namespace does without all of its roles.
+type Names = BTreeMap<String, Vec<&'static str>>;
 
 /// The entries that are in both.
 fn common(mut names: Names, others: &Names) -> Names {
@@ -183,6 +252,8 @@ pub struct Model {
     pub opt_outs: BTreeMap<(String, String), OptOut>,
     /// The addresses of the Services of DNS.
     pub dns: BTreeSet<IpAddr>,
+    /// The ports and addresses at which the API server was ever found.
+    pub api: BTreeSet<(u16, IpAddr)>,
     /// All states since the last convergence.
     lately: Lately,
 }
@@ -263,7 +334,7 @@ impl Model {
 
     /// The number of namespaces of a baseline that have opted out of a role that the baseline plans.
     pub fn opted_out(&self, of: Place) -> usize {
-        let roles: BTreeSet<&str> = self.shape(of).names().into_values().collect();
+        let roles: BTreeSet<&str> = self.shape(of).names().into_values().flatten().collect();
         self.all_in(of).iter().filter(|name| !self.without(name).is_disjoint(&roles)).count()
     }
 
@@ -312,9 +383,26 @@ impl Model {
     /// What a namespace should hold once every baseline is valid. None if it should hold nothing.
     pub fn plan(&self, name: &str) -> Option<Plan> {
         let place = self.places[name];
-        let plan = (place != Place::Out).then(|| self.shape(place).plan(place.label()))?;
+        let plan = (place != Place::Out).then(|| self.shape(place).plan(place.label(), self.api_rules()))?;
         let plan = self.with_dns(plan);
         Some(self.without(name).into_iter().fold(plan, Plan::without))
+    }
+
+    /// One rule for each port of the API server.
+    fn api_rules(&self) -> Vec<Value> {
+        let ports: BTreeSet<u16> = self.api.iter().map(|(port, _)| *port).collect();
+        let rule = |port: u16| {
+            let its = self.api.iter().filter(|(of, _)| *of == port);
+            let peers: Vec<Value> = its.map(|(_, address)| json!({ "ipBlock": { "cidr": format!("{address}/32") } })).collect();
+            json!({ "to": peers, "ports": [{ "port": port, "protocol": "TCP" }] })
+        };
+        ports.into_iter().map(rule).collect()
+    }
+
+    /// Whether a namespace holds a default-deny at rest: of ingress, of egress.
+    pub fn closes(&self, name: &str) -> [bool; 2] {
+        let without = self.without(name);
+        ["DefaultDenyIngress", "DefaultDenyEgress"].map(|role| !without.contains(role))
     }
 
     /// The plan with the addresses of the Services of DNS.
@@ -351,7 +439,7 @@ impl Model {
         for (name, place) in &self.places {
             let (names, frozen) = of(name, *place);
             let without = if frozen { BTreeSet::new() } else { self.without(name) };
-            let planned = names.iter().filter(|(_, role)| !without.contains(*role));
+            let planned = names.iter().filter(|(_, roles)| !roles.iter().all(|role| without.contains(role)));
             all.extend(planned.map(|(policy, _)| (name.clone(), policy.clone())));
         }
         all
@@ -368,7 +456,8 @@ impl Model {
         let is_doubtful = |(name, policy): &&(String, String)| {
             let Some(places) = self.lately.places.get(name).filter(|_| concerns(name)) else { return false };
             // An instance that does not know yet that the namespace is frozen removes it.
-            let is_missed = || self.lately.without.get(name).is_some_and(|roles| roles.contains(role_of(policy)));
+            let lacks_all = |without: &BTreeSet<_>| roles_of(policy).iter().all(|role| without.contains(role));
+            let is_missed = || self.lately.without.get(name).is_some_and(lacks_all);
             if self.lately.impaired && is_missed() {
                 return true;
             }
@@ -385,8 +474,8 @@ impl Model {
     }
 }
 
-/// The role of a policy, found by its name in any shape.
-fn role_of(policy: &str) -> &'static str {
-    let of = |shape: Shape| shape.names().get(policy).copied();
-    of(Shape::default()).or_else(|| of(Shape { other_prefix: true, ..Shape::default() })).unwrap()
+/// The roles of a policy, found by its name in any shape.
+fn roles_of(policy: &str) -> Vec<&'static str> {
+    let of = |other_prefix: bool| Shape::with_all(other_prefix).names().remove(policy);
+    of(false).or_else(|| of(true)).unwrap()
 }

@@ -1,6 +1,7 @@
-//! What refuses writes of the operator for some seconds: an admission policy, a webhook that does not answer, or a quota. And two kinds of
-//! objects that others write: policies with forged owners, and Services and EndpointSlices of DNS.
+//! What refuses writes of the operator for some seconds: an admission policy, a webhook that does not answer, or a quota. And three kinds of
+//! objects that others write: policies with forged owners, Services and EndpointSlices of DNS, and the EndpointSlice of the API server.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{ResourceQuota, Service};
@@ -25,6 +26,9 @@ const QUOTA: &str = "soak";
 const KUBE_SYSTEM: &str = "kube-system";
 /// Each further place of DNS rewrites all egress policies.
 const MOST_DNS: usize = 3;
+/// Each further address of the API server rewrites all policies of an allow.
+const MOST_API: usize = 4;
+const API_PORT: u16 = 6443;
 
 /// The writes of policies by the operator in three namespaces.
 fn about(names: &[&String]) -> [(&'static str, Value); 2] {
@@ -199,5 +203,64 @@ impl Soak {
         let address: IpAddr = made.spec.unwrap().cluster_ip.unwrap().parse().unwrap();
         self.model.dns.insert(address);
         self.count("Services of DNS made");
+    }
+
+    // The API server.
+
+    /// The API server of the tests writes no EndpointSlice, because its address is a loopback address.
+    pub async fn find_api(&mut self) {
+        let services = Api::<Service>::namespaced(self.client.clone(), "default");
+        let own = services.get("kubernetes").await.unwrap().spec.unwrap();
+        let port = u16::try_from(own.ports.unwrap()[0].port).unwrap();
+        self.model.api.insert((port, own.cluster_ip.unwrap().parse().unwrap()));
+        self.add_api().await;
+    }
+
+    /// The addresses that an EndpointSlice of the API server ever named.
+    pub fn api_addresses(&self) -> BTreeSet<IpAddr> {
+        self.model.api.iter().filter(|(port, _)| *port == API_PORT).map(|(_, address)| *address).collect()
+    }
+
+    async fn add_api(&mut self) {
+        let number = self.api_addresses().len();
+        self.model.api.insert((API_PORT, format!("192.0.2.{}", number + 10).parse().unwrap()));
+        self.write_api().await;
+    }
+
+    async fn write_api(&self) {
+        let named = &self.api_addresses() - &self.away;
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": { "name": "kubernetes", "namespace": "default", "labels": { "kubernetes.io/service-name": "kubernetes" } },
+            "endpoints": [{ "addresses": named }], "ports": [{ "name": "https", "port": API_PORT, "protocol": "TCP" }],
+        });
+        self.world.apply_yaml(&slice.to_string()).await.unwrap();
+    }
+
+    /// The EndpointSlice of the API server names one address more, or one less: the policies go on allowing that one. It comes back after
+    /// the next rest, long before it would be forgotten.
+    pub async fn move_api(&mut self, dice: &mut Dice) {
+        let named = &self.api_addresses() - &self.away;
+        let goes = named.iter().find(|address| self.told.contains(*address)).copied().filter(|_| named.len() > 1);
+        match goes.filter(|_| dice.below(2) == 0) {
+            Some(address) => {
+                self.away.insert(address);
+                self.write_api().await;
+                self.count("addresses of the API server gone");
+            }
+            None if self.api_addresses().len() < MOST_API => {
+                self.add_api().await;
+                self.count("addresses of the API server added");
+            }
+            None => {}
+        }
+    }
+
+    /// The addresses that are gone come back.
+    pub async fn bring_api_back(&mut self) {
+        if !self.away.is_empty() {
+            self.away.clear();
+            self.write_api().await;
+        }
     }
 }

@@ -7,13 +7,15 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams};
 use policy_baseline::PolicyBaselineStatus;
-use policy_baseline_e2e::{AuditMark, TIMEOUT, World};
+use policy_baseline_e2e::{AuditEntry, AuditMark, TIMEOUT, World};
 
+use super::guarded::OPEN;
 use super::model::{Health, Place};
 use super::obstacles::is_forged;
+use super::order::History;
 use super::others::is_disguised;
 use super::seats::{Needs, Seat};
-use super::{SENTINEL, Soak};
+use super::{NAMES, SENTINEL, Soak};
 use crate::faults::{PLACE, TERM};
 use crate::judge::{Sent, Sentinel, Written, check_rest, check_terms, writes_of};
 use crate::rollout::until_stored;
@@ -66,6 +68,8 @@ impl Soak {
         for (name, policy) in self.model.planned().difference(&before) {
             self.judge.plans(name, policy);
         }
+        self.told = self.api_addresses();
+        self.bring_api_back().await;
         let (turn, at) = (self.turn, self.begun.elapsed().as_secs());
         println!("after {at} s, {turn} turns: as planned within {} ms, {} namespaces", took.as_millis(), all.len());
     }
@@ -130,12 +134,16 @@ impl Soak {
         for place in [Place::Platform, Place::Strict] {
             let count = u32::try_from(self.model.all_in(place).len()).unwrap();
             let without = u32::try_from(self.model.opted_out(place)).unwrap();
+            let api: BTreeSet<String> =
+                self.model.api.iter().map(|(port, address)| format!("{address}/32 on port {port}")).collect();
             let settled = |status: &PolicyBaselineStatus| {
                 let counts = &status.namespaces;
+                let found = status.kubernetes_api.iter().flat_map(|api| &api.found).map(|found| found.what.clone());
+                let is_found = !self.model.shape(place).needs_api() || found.collect::<BTreeSet<_>>() == api;
                 let all =
                     counts.protected == count && counts.selected == count && counts.failed == 0 && counts.opted_out == without;
                 let has_gone_out = status.rollout.is_none() && condition(status, "RolloutPaused").status == "Unknown";
-                all && has_gone_out && condition(status, "Ready").status == "True"
+                all && is_found && has_gone_out && condition(status, "Ready").status == "True"
             };
             until_status(&self.world, place.label(), &format!("{count} are protected, {without} opted out"), settled).await;
             let stored = usize::from(self.model.shape(place).goes_in_waves());
@@ -198,9 +206,18 @@ impl Soak {
         check_rest(&self.world, &self.protected(), &sentinel, |mark| self.writes(mark)).await;
 
         let writes = self.writes(self.mark);
-        let removals = self.judge.check_removals(&writes, |_| false);
+        let open = writes.iter().find(|written| written.entry.name.ends_with(OPEN));
+        assert!(open.is_none(), "an allow that nobody confirmed was written: {:#?}", open.map(|written| &written.entry));
+        let history = History::new(&self.judge, self.world.audit().unwrap().since(self.mark).unwrap());
+        let is_taken_back = |AuditEntry { namespace, name, verb, timestamp, .. }: &AuditEntry| {
+            verb == "delete" && history.may_take_back(namespace, name, *timestamp)
+        };
+        let removals = self.judge.check_removals(&writes, |written| is_taken_back(&written.entry));
         let mut exchanges: Vec<_> = self.seats.iter().flat_map(|seat| seat.sky.proxy.since(0)).collect();
         exchanges.sort_by_key(|one| one.at);
+        let closings = history.check_closings(&exchanges);
+        assert!(closings > NAMES, "only {closings} namespaces were closed");
+        println!("{closings} times a default-deny closed a namespace, after its allow");
         // Uses the times at which the proxies received the writes, because they may reach the API server later.
         let sent = exchanges.iter().filter(|one| one.asked.is_write()).map(|one| {
             let took_effect = one.code.is_some_and(|code| code < 300);
