@@ -31,8 +31,8 @@ pub use self::{
     engine::facts::{baseline::RawBaseline, namespaces::Observed, opt_out::RawOptOut},
     policy::{
         dns::{
-            ClusterDns, Derived, DnsEvent, KEPT, Memory, OPENSHIFT_DNS, Object, SlimDaemonSet, SlimPod, SlimService, SlimSlice,
-            Source, Sources,
+            ClusterDns, DnsEvent, KEPT, Memory, OPENSHIFT_DNS, Object, SlimDaemonSet, SlimPod, SlimService, SlimSlice, Source,
+            Sources,
         },
         drift::{
             Class, Drift, Fingerprint, Interner, PlannedPolicies, PlannedPolicy, Policies, Repair, diff, residue, spec_digest,

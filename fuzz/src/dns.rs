@@ -6,7 +6,7 @@ use std::{
 };
 
 use policy_baseline::{
-    Baseline, ClusterDns, Derived, DnsEvent, KEPT, Memory, OPENSHIFT_DNS, Object, PolicyBaseline, Role, SlimDaemonSet, SlimPod,
+    Baseline, ClusterDns, DnsEvent, KEPT, Memory, OPENSHIFT_DNS, Object, PolicyBaseline, Role, SlimDaemonSet, SlimPod,
     SlimService, SlimSlice, Source, Sources,
 };
 use serde_json::{Value, json};
@@ -51,12 +51,12 @@ pub fn dns(bytes: &[u8]) -> Option<&'static str> {
     assert_eq!(egress(&baseline), 1);
     assert!(found.peers().len() <= MOST_PEERS);
 
-    // After the objects have disappeared, their peers stay allowed for a while, and then no longer.
+    // After the objects have disappeared, their peers stay allowed for a while, and their namespaces stay left out. Then no longer.
     hear(&mut sources, &[], now);
     let kept = derive(&sources, &mut memory, now);
     assert!(kept.plans_as(&found), "what went is kept");
     let later = derive(&sources, &mut memory, now + KEPT + Duration::from_secs(1));
-    assert!(later.peers().is_empty(), "and is not kept for ever");
+    assert!(later.peers().is_empty() && later.namespaces().next().is_none(), "and is not kept for ever");
 
     Some(match found.gap() {
         Some(gap) => {
@@ -120,9 +120,7 @@ fn news(object: &Value) -> Option<DnsEvent> {
 }
 
 fn derive(sources: &Sources, memory: &mut Memory, now: Instant) -> ClusterDns {
-    let Derived { found, unsure, gaps, notes } = sources.derive(now);
-    memory.note(&found, now);
-    let dns = ClusterDns::new(memory.iter(), unsure, gaps, notes);
+    let dns = memory.remember(sources.derive(now), now);
     let status = dns.status();
     let is_bounded = |text: &String| text.chars().count() <= 512;
     assert!(status.found.len() <= 64 && status.notes.len() <= 10 && status.notes.iter().all(is_bounded));

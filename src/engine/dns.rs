@@ -10,7 +10,7 @@ use super::{
     facts::readiness::{ListState, WatchedSet},
     outbox::baseline_status::BaselineState,
 };
-use crate::policy::dns::{ClusterDns, Derived, DnsEvent, DnsPlace, Source};
+use crate::policy::dns::{ClusterDns, DnsEvent, DnsPlace, Source};
 
 impl Engine {
     /// Turns the discovery of DNS and of the API server on. Planning then waits a few seconds at most for their sources to answer.
@@ -122,10 +122,9 @@ impl Engine {
     }
 
     fn derive_dns(&mut self, now: Now) -> ClusterDns {
-        let Derived { found, unsure, gaps, notes } = self.dns.sources.derive(now.instant);
-        self.dns.memory.note(&found, now.instant);
+        let cluster = self.dns.memory.remember(self.dns.sources.derive(now.instant), now.instant);
         self.dns.due = self.dns.memory.next().into_iter().chain(self.dns.sources.next(now.instant)).min();
-        ClusterDns::new(self.dns.memory.iter(), unsure, gaps, notes)
+        cluster
     }
 
     /// Uses this DNS. If plans differ with it, the baselines that use discovery get new plans.

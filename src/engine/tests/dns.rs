@@ -168,6 +168,24 @@ fn a_change_of_dns_plans_every_namespace_anew_and_what_went_is_kept_for_ten_minu
     assert!(notes[0].starts_with("no DNS was found"), "{notes:?}");
 }
 
+/// Where no nameserver of pods is known, the Service is taken as DNS by its name.
+#[test]
+fn a_namespace_that_is_left_out_for_a_service_that_may_be_dns_stays_so_for_ten_minutes_after_the_service_is_gone() {
+    let mut sim = settled();
+    let is_left_out = |sim: &mut EngineHarness| told(sim).effective_selector.contains("openshift-dns");
+    assert!(!is_left_out(&mut sim));
+    let object = json!({"metadata": {"name": "dns-default"}, "spec": {"clusterIP": "None", "ports": [{"port": 53}]}});
+    let object: Object = serde_json::from_value::<SlimService>(object).unwrap().into();
+    hear(&mut sim, DnsEvent::Seen(Source::OpenShiftService, "dns-default".into(), object));
+    assert!(is_left_out(&mut sim), "it names no place, and may be DNS all the same");
+    hear(&mut sim, DnsEvent::Gone(Source::OpenShiftService, "dns-default".into()));
+    let end = sim.now().instant + KEPT;
+    assert!(is_left_out(&mut sim));
+    assert_eq!(sim.engine.next_wake(sim.now()), Some(end));
+    sim.pass(end - sim.now().instant);
+    assert!(!is_left_out(&mut sim));
+}
+
 #[test]
 fn i2_what_says_nothing_new_of_dns_writes_nothing() {
     let mut sim = settled();

@@ -27,7 +27,9 @@ const PORTS_TOLD: usize = 8;
 pub struct Derived {
     /// The DNS places that exist.
     pub found: BTreeSet<DnsPlace>,
-    /// Namespaces for which it is not known yet whether DNS runs there.
+    /// Namespaces whose source is not read yet, so DNS may run there. This doubt ends when the source is read.
+    pub unread: BTreeSet<&'static str>,
+    /// Namespaces with a Service that may be DNS. [`super::Memory`] keeps this doubt as it keeps a place.
     pub unsure: BTreeSet<&'static str>,
     /// What no policy can express, and what the user can do about it.
     pub gaps: BTreeSet<DnsGap>,
@@ -74,7 +76,7 @@ impl Sources {
         };
         derived.found = std::mem::take(&mut derived.found).into_iter().map(ranked).collect();
         if !self.is_read(Source::OpenShiftService) {
-            derived.unsure.insert(OPENSHIFT_DNS);
+            derived.unread.insert(OPENSHIFT_DNS);
         }
         derived
     }
@@ -116,6 +118,8 @@ impl Sources {
             derived.notes.insert(gap.clone());
             derived.not_expressible(gap);
         } else {
+            // It may have no place: no selector, and no address that counts.
+            derived.unsure.insert(OPENSHIFT_DNS);
             derived.not_expressible(format!(
                 "{SERVICE_OF_OPENSHIFT}{name} is taken as DNS by its name alone, because no nameserver of pods is known: let --resolv-conf name a resolv.conf of pods"
             ));
@@ -383,16 +387,16 @@ mod tests {
         let object = json!({"metadata": {"name": "dns-default"}, "spec": {"clusterIP": "172.30.0.10", "selector": {"a": "b"}, "ports": [{"port": 53}]}});
         let objects = [(Source::OpenShiftService, object)];
         let all = ["pods a=b in openshift-dns on port 53", "172.30.0.10/32 on port 53"];
-        for (nameserver, allowed, gap) in [
-            ("172.30.0.10", &all[..], None),
-            ("10.96.0.10", &[], Some("is not taken as DNS")),
-            ("", &all, Some("by its name alone")),
-            ("127.0.0.53", &all, Some("by its name alone")),
+        for (nameserver, allowed, is_unsure, gap) in [
+            ("172.30.0.10", &all[..], false, None),
+            ("10.96.0.10", &[], false, Some("is not taken as DNS")),
+            ("", &all, true, Some("by its name alone")),
+            ("127.0.0.53", &all, true, Some("by its name alone")),
         ] {
             let derived = derive(&objects, nameserver);
             assert_eq!(
-                (places(&derived), derived.unsure.len()),
-                (allowed.iter().map(ToString::to_string).collect(), 0),
+                (places(&derived), derived.unsure.contains(OPENSHIFT_DNS)),
+                (allowed.iter().map(ToString::to_string).collect(), is_unsure),
                 "{nameserver}"
             );
             assert_eq!(
@@ -405,6 +409,17 @@ mod tests {
         let no_dns = json!({"metadata": {"name": "dns-default"}, "spec": {"clusterIP": "172.30.0.10", "selector": {"a": "b"}, "ports": [{"port": 9154}]}});
         let derived = derive(&[(Source::OpenShiftService, no_dns)], "");
         assert_eq!((derived.found.len(), derived.gaps.len(), derived.unsure.len()), (0, 0, 0));
+        // One with a port of DNS may be DNS, also if it names no place.
+        for spec in [
+            json!({"clusterIP": "None", "ports": [{"port": 53}]}),
+            json!({"clusterIP": "34.118.224.10", "ports": [{"port": 53}]}),
+        ] {
+            let nowhere = json!({"metadata": {"name": "dns-default"}, "spec": spec});
+            let derived = derive(&[(Source::OpenShiftService, nowhere.clone())], "");
+            assert_eq!((derived.found.len(), derived.unsure.contains(OPENSHIFT_DNS)), (0, true), "{spec}");
+            let derived = derive(&[(Source::OpenShiftService, nowhere)], "10.96.0.10");
+            assert!(derived.unsure.is_empty(), "{spec}: the nameserver of pods is another");
+        }
         // Before the resolv.conf is read, no nameserver is known either.
         let mut sources = Sources::default();
         let service = serde_json::from_value::<SlimService>(objects[0].1.clone()).unwrap().into();

@@ -147,7 +147,7 @@ pub struct ClusterDns {
 
 impl ClusterDns {
     /// Builds it from the places that were found, the gaps that no policy can express, and notes. `unsure` are namespaces for which it is
-    /// unknown whether DNS runs there.
+    /// unknown whether DNS runs there. [`super::Memory::remember`] is the way to it from the sources.
     pub fn new<'a>(
         all: impl IntoIterator<Item = (&'a DnsPlace, Remembered)>,
         unsure: impl IntoIterator<Item = &'static str>,

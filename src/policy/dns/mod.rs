@@ -11,7 +11,6 @@ mod resolv;
 mod sources;
 mod told;
 
-pub use derive::Derived;
 pub use found::{ClusterDns, DnsDestination, DnsPlace};
 pub use gap::DnsGap;
 pub use memory::{KEPT, Memory};

@@ -13,7 +13,7 @@ use super::spec;
 use crate::{
     api::Role,
     policy::{
-        dns::{ClusterDns, Derived, DnsEvent, Memory, Object, SlimDaemonSet, SlimPod, SlimService, SlimSlice, Source, Sources},
+        dns::{ClusterDns, DnsEvent, Memory, Object, SlimDaemonSet, SlimPod, SlimService, SlimSlice, Source, Sources},
         plan::Baseline,
     },
     testkit::{checked, golden, namespace},
@@ -50,10 +50,7 @@ fn cluster(objects: &[Value]) -> ClusterDns {
         sources.hear(DnsEvent::ListEnds(source), now);
     }
     assert!(sources.are_known(now));
-    let Derived { found, unsure, gaps, notes } = sources.derive(now);
-    let mut memory = Memory::default();
-    memory.note(&found, now);
-    ClusterDns::new(memory.iter(), unsure, gaps, notes)
+    Memory::default().remember(sources.derive(now), now)
 }
 
 fn egress(baseline: &Baseline) -> &[NetworkPolicyEgressRule] {
@@ -113,8 +110,8 @@ fn the_namespaces_of_dns_are_left_out_but_for_the_explicit_way_in_and_static() {
     assert!(selects(json!({"dns": {"discovery": "Static"}})));
     assert!(checked("b", json!({})).with_dns(&cluster(&[])).selects(&ns), "no DNS was found there");
     // Until it is known whether DNS runs there, nothing is closed there.
-    let Derived { unsure, .. } = Sources::default().derive(Instant::now());
-    let dns = ClusterDns::new([], unsure, [], []);
+    let now = Instant::now();
+    let dns = Memory::default().remember(Sources::default().derive(now), now);
     assert!(!checked("b", json!({})).with_dns(&dns).selects(&ns));
 }
 
