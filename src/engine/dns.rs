@@ -26,14 +26,6 @@ impl Engine {
         self.dns.sources.unread().filter(|_| self.readiness.state(WatchedSet::Dns) != ListState::Off)
     }
 
-    /// Until when statuses wait for sources that give no answer. `None`: they do not wait. Decisions may be made already: they keep what the
-    /// stored statuses say of these sources. But a status that is written now would soon be written again.
-    pub(super) fn statuses_wait_for_dns(&self, now: Instant) -> Option<Instant> {
-        let is_silent = self.readiness.state(WatchedSet::Dns) == ListState::Silent && !self.dns.sources.are_known(now);
-        let until = self.readiness.reported_at(WatchedSet::Dns).filter(|_| is_silent);
-        until.filter(|until| *until > now)
-    }
-
     /// When the DNS must be handled again without an event.
     pub(super) fn dns_wake(&self, now: Instant) -> Option<Instant> {
         match self.readiness.state(WatchedSet::Dns) {
@@ -93,6 +85,10 @@ impl Engine {
                 let silent: Vec<&str> = self.dns.sources.silent(now.instant).map(Into::into).collect();
                 warn!(silent = silent.join(", "), "looking for DNS continues without these sources: they did not answer in time");
                 ListState::Silent
+            }
+            ListState::Silent if self.dns.sources.are_known(now.instant) => {
+                self.readiness.settle(WatchedSet::Dns, ListState::Listed);
+                return self.follow_dns(now);
             }
             ListState::Off | ListState::Waiting => return,
             _ if self.dns.due.is_some_and(|due| due <= now.instant) => return self.follow_dns(now),

@@ -42,12 +42,10 @@ impl Engine {
     }
 
     /// Statuses to write now. Empty until every known namespace is assessed, because a status with partial counts would be wrong. And
-    /// empty while the network plugin or a source of DNS is not known, for thirty seconds at most: otherwise a start would write two statuses.
+    /// empty while a list may still come that statuses wait for: otherwise a start would write two statuses.
     pub(super) fn statuses(&mut self, now: Now) -> Vec<StatusWrite> {
-        if !self.elected || !self.may_decide() || !self.dirty.is_empty() || self.plugins_may_still_come() {
-            return vec![];
-        }
-        if self.statuses_wait_for_dns(now.instant).is_some() {
+        let is_list_missing = self.missing_in_statuses(now.instant).next().is_some();
+        if !self.elected || !self.may_decide() || !self.dirty.is_empty() || is_list_missing {
             return vec![];
         }
         let (leads, unlisted, failing) = (self.leads, self.unlisted_callers(), self.readiness.failing());
@@ -103,7 +101,7 @@ impl Engine {
             .chain(self.readiness.watches_wake(now.instant))
             .chain(self.outbox.wakes(now))
             .chain(self.dns_wake(now.instant))
-            .chain(self.statuses_wait_for_dns(now.instant))
+            .chain(self.statuses_wake(now.instant))
             .chain(self.api_wake(now.instant))
             .chain(self.backends.ending.values().min().copied())
             .chain(self.rollouts.next)

@@ -27,11 +27,6 @@ impl Engine {
         self
     }
 
-    /// Whether a status that is written now would soon be written again, because the DaemonSets are neither listed nor refused yet.
-    pub(super) fn plugins_may_still_come(&self) -> bool {
-        self.readiness.state(SET) == ListState::Waiting && self.readiness.refused_since(SET).is_none()
-    }
-
     /// Handles a change of the DaemonSets of this name.
     pub(super) fn on_plugin(&mut self, of: &'static str, change: Change<PluginSeen>, now: Now) {
         let listing = self.plugins.listings.entry(of).or_default();

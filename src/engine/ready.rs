@@ -1,6 +1,8 @@
 //! When decisions begin: which lists they wait for, and for how long. `facts/readiness.rs` holds the state of each set and how long
 //! decisions wait for it.
 
+use std::time::Instant;
+
 use tracing::{info, warn};
 
 use super::{
@@ -28,12 +30,27 @@ impl Engine {
         sets.chain(self.missing_words()).chain(self.elder_words())
     }
 
-    /// Whether decisions wait for this set. Only rollouts need revisions, so these count only if a baseline has a rollout. Only some
-    /// allows need the API server's addresses. Only the status shows the network plugin.
+    /// The sets that statuses wait for now. Decisions may be made without them already. But a status that is written now would be written
+    /// again when the list comes.
+    pub(super) fn missing_in_statuses(&self, now: Instant) -> impl Iterator<Item = WatchedSet> {
+        WatchedSet::all().filter(move |set| self.readiness.do_statuses_wait_for(*set, now) && self.is_needed(*set))
+    }
+
+    /// When statuses no longer wait for any set, also without an event.
+    pub(super) fn statuses_wake(&self, now: Instant) -> Option<Instant> {
+        self.missing_in_statuses(now).filter_map(|set| self.readiness.reported_at(set)).max()
+    }
+
+    /// Whether decisions wait for this set. Only the status shows the network plugin.
     fn is_waited_for(&self, set: WatchedSet) -> bool {
+        set != WatchedSet::Plugins && self.is_needed(set)
+    }
+
+    /// Whether anything needs this set. Only rollouts need revisions, so these count only if a baseline has a rollout. Only some allows
+    /// need the API server's addresses.
+    fn is_needed(&self, set: WatchedSet) -> bool {
         let asks = |t: &BaselineState| t.checked.as_ref().is_ok_and(|b| b.rollout.is_some());
         match set {
-            WatchedSet::Plugins => false,
             WatchedSet::Revisions => self.tracked.values().any(asks),
             WatchedSet::KubernetesApi => self.needs_api(),
             _ => true,

@@ -1,5 +1,5 @@
-//! The state of each set that the operator watches: whether it is listed, and if not, why, and how long decisions wait for it. Decisions,
-//! `/readyz`, conditions and messages all use this state. Time is an argument.
+//! The state of each set that the operator watches: whether it is listed, and if not, why, and how long decisions and statuses wait for it.
+//! Decisions, `/readyz`, conditions and messages all use this state. Time is an argument.
 //!
 //! One file: the waits of all sets are one table, and a third of it is its tests.
 
@@ -54,13 +54,15 @@ pub enum WatchedSet {
     Plugins,
 }
 
-/// How long decisions wait for a set. `None`: without limit.
+/// How long decisions and statuses wait for a set. `None`: without limit.
 #[derive(Clone, Copy, Debug)]
 struct WaitRule {
-    /// While its list gets no answer.
+    /// How long decisions wait while its list gets no answer.
     silent: Option<Duration>,
-    /// While its list is refused.
+    /// How long decisions wait while its list is refused.
     refused: Option<Duration>,
+    /// How long statuses wait while its list gets no answer. They do not wait for a list that is refused.
+    reported: Option<Duration>,
 }
 
 impl WatchedSet {
@@ -104,19 +106,23 @@ impl WatchedSet {
         matches!(self, Self::Callers(_) | Self::Plugins)
     }
 
-    /// How long decisions wait for this set.
+    /// How long decisions and statuses wait for this set.
     const fn rule(self) -> WaitRule {
         match self {
             // Without these nothing can be decided.
             Self::Namespaces | Self::Policies | Self::Baselines | Self::Installs | Self::OptOuts => {
-                WaitRule { silent: None, refused: None }
+                WaitRule { silent: None, refused: None, reported: None }
             }
             // For plugins, only statuses wait.
-            Self::Callers(_) | Self::Plugins => WaitRule { silent: Some(PATIENCE), refused: Some(LASTS) },
+            Self::Callers(_) | Self::Plugins => {
+                WaitRule { silent: Some(PATIENCE), refused: Some(LASTS), reported: Some(PATIENCE) }
+            }
             // Only rollouts need revisions, and a rollout waits for them by itself.
-            Self::Revisions => WaitRule { silent: Some(PATIENCE), refused: Some(Duration::ZERO) },
-            // `policy::dns` and `policy::kubernetes_api` decide how long one of their sources may be refused.
-            Self::Dns | Self::KubernetesApi => WaitRule { silent: Some(DNS_PATIENCE), refused: None },
+            Self::Revisions => WaitRule { silent: Some(PATIENCE), refused: Some(Duration::ZERO), reported: Some(PATIENCE) },
+            // `policy::dns` and `policy::kubernetes_api` decide how long one of their sources may be refused. Decisions keep what the
+            // stored statuses say of a silent source, so they need not wait for long. A status would say that the source is silent.
+            Self::Dns => WaitRule { silent: Some(DNS_PATIENCE), refused: None, reported: Some(PATIENCE) },
+            Self::KubernetesApi => WaitRule { silent: Some(DNS_PATIENCE), refused: None, reported: Some(Duration::ZERO) },
         }
     }
 }
@@ -323,9 +329,15 @@ impl ReadinessTable {
         self.get_mut(set).silent_since.get_or_insert(now);
     }
 
-    /// When statuses stop waiting for a silent set. `None`: the wait has not begun.
+    /// Whether statuses wait for the set: its list may still come, and then a status that is written now would be written again.
+    pub fn do_statuses_wait_for(&self, set: WatchedSet, now: Instant) -> bool {
+        let may_come = matches!(self.state(set), ListState::Waiting | ListState::Silent) && self.refused_since(set).is_none();
+        may_come && self.reported_at(set).is_none_or(|at| now < at)
+    }
+
+    /// When statuses stop waiting for a silent set. `None`: the wait has not begun, or has no limit.
     pub fn reported_at(&self, set: WatchedSet) -> Option<Instant> {
-        Some(self.0.get(&set)?.silent_since? + PATIENCE)
+        Some(self.0.get(&set)?.silent_since? + set.rule().reported?)
     }
 
     /// When decisions stop waiting for a silent set. `None`: the wait has not begun, or has no limit.
@@ -455,5 +467,30 @@ mod tests {
         assert!(!table.is_refused_for_long(CRDS, start + LASTS));
         table.answered(CRDS);
         assert!(!table.is_refused_for_long(CRDS, start + PATIENCE));
+    }
+
+    #[test]
+    fn i2_statuses_wait_for_each_set_until_it_answers_is_refused_or_has_been_silent_for_as_long_as_the_table_says() {
+        let start = Instant::now();
+        let almost = start + PATIENCE.checked_sub(Duration::from_secs(1)).unwrap();
+        for set in WatchedSet::all().filter(|set| *set != WatchedSet::KubernetesApi) {
+            let is_required = WatchedSet::REQUIRED.contains(&set);
+            let mut table = ReadinessTable::default();
+            assert!(table.do_statuses_wait_for(set, start + PATIENCE), "{set:?}: the wait has not begun");
+            table.ask(set, start);
+            let waits = |table: &ReadinessTable| [start, almost, start + PATIENCE].map(|at| table.do_statuses_wait_for(set, at));
+            assert_eq!(waits(&table), [true, true, is_required], "{set:?}");
+            assert_eq!(table.reported_at(set), (!is_required).then_some(start + PATIENCE), "{set:?}");
+            // That decisions go on without it changes nothing.
+            table.settle(set, ListState::Silent);
+            assert_eq!(waits(&table), [true, true, is_required], "{set:?}");
+            for state in [ListState::Listed, ListState::NotKnown, ListState::Refused, ListState::Off] {
+                table.settle(set, state);
+                assert_eq!(waits(&table), [false; 3], "{set:?} {state:?}");
+            }
+            table.settle(set, ListState::Waiting);
+            table.refuse(set, ListRefusal::Forbidden, start);
+            assert_eq!(waits(&table), [false; 3], "{set:?} is refused");
+        }
     }
 }

@@ -124,6 +124,29 @@ fn i7_a_source_that_is_silent_is_waited_for_ten_seconds_and_no_longer() {
 }
 
 #[test]
+fn a_status_waits_no_longer_once_the_silent_source_answers_or_is_refused_for_long() {
+    type Answer = fn(&mut EngineHarness);
+    let answer = |sim: &mut EngineHarness| {
+        hear(sim, DnsEvent::ListBegins(Source::Slices));
+        hear(sim, DnsEvent::ListEnds(Source::Slices));
+    };
+    let refuse = |sim: &mut EngineHarness| {
+        hear(sim, DnsEvent::Unreadable(Source::Slices, "not allowed".into()));
+        sim.pass(SECOND * 5);
+    };
+    for (answers, notes) in [(answer as Answer, 0), (refuse as Answer, 1)] {
+        let mut sim = awaiting();
+        list_but(&mut sim, &[Source::Slices]);
+        sim.pass(SECOND * 12);
+        sim.settle();
+        assert!(sim.status().is_none());
+        answers(&mut sim);
+        sim.settle();
+        assert_eq!(sim.status().unwrap().dns.unwrap().notes.len(), notes);
+    }
+}
+
+#[test]
 fn i7_a_source_that_is_refused_holds_nothing_up_and_is_told() {
     let mut sim = awaiting();
     list_but(&mut sim, &[Source::OpenShiftService]);
