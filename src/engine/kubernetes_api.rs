@@ -84,6 +84,10 @@ impl Engine {
                 );
                 ListState::Silent
             }
+            ListState::Silent if self.api.sources.are_known(now.instant) => {
+                self.readiness.settle(set, ListState::Listed);
+                return self.follow_api(now);
+            }
             ListState::Off | ListState::Waiting => return,
             _ if self.api.due.is_some_and(|due| due <= now.instant) => return self.follow_api(now),
             _ => return,

@@ -121,8 +121,7 @@ impl WatchedSet {
             Self::Revisions => WaitRule { silent: Some(PATIENCE), refused: Some(Duration::ZERO), reported: Some(PATIENCE) },
             // `policy::dns` and `policy::kubernetes_api` decide how long one of their sources may be refused. Decisions keep what the
             // stored statuses say of a silent source, so they need not wait for long. A status would say that the source is silent.
-            Self::Dns => WaitRule { silent: Some(DNS_PATIENCE), refused: None, reported: Some(PATIENCE) },
-            Self::KubernetesApi => WaitRule { silent: Some(DNS_PATIENCE), refused: None, reported: Some(Duration::ZERO) },
+            Self::Dns | Self::KubernetesApi => WaitRule { silent: Some(DNS_PATIENCE), refused: None, reported: Some(PATIENCE) },
         }
     }
 }
@@ -473,7 +472,7 @@ mod tests {
     fn i2_statuses_wait_for_each_set_until_it_answers_is_refused_or_has_been_silent_for_as_long_as_the_table_says() {
         let start = Instant::now();
         let almost = start + PATIENCE.checked_sub(Duration::from_secs(1)).unwrap();
-        for set in WatchedSet::all().filter(|set| *set != WatchedSet::KubernetesApi) {
+        for set in WatchedSet::all() {
             let is_required = WatchedSet::REQUIRED.contains(&set);
             let mut table = ReadinessTable::default();
             assert!(table.do_statuses_wait_for(set, start + PATIENCE), "{set:?}: the wait has not begun");

@@ -8,10 +8,10 @@ use strum::VariantArray;
 use super::{
     backends::calls,
     dns::{awaiting_with, list_but, told},
-    harness::{EngineHarness, OWN},
+    harness::EngineHarness,
 };
 use crate::{
-    engine::{Engine, facts::event::Event},
+    engine::facts::event::{Change, Event},
     policy::{
         dns::KEPT,
         kubernetes_api::{ApiDestination, ApiEvent, ApiObject},
@@ -100,9 +100,24 @@ fn i7_an_object_that_is_silent_is_waited_for_ten_seconds_and_no_longer() {
     sim.pass(SECOND);
     sim.settle();
     assert_eq!(reaches(&sim), [""; 0]);
+    sim.pass(SECOND * 2);
+    assert!(sim.status().is_none(), "it may still answer");
+    assert_eq!(sim.engine.next_wake(sim.now()), Some(sim.now().instant + SECOND * 18));
+    sim.pass(SECOND * 18);
     assert_eq!(gap(&mut sim).unwrap(), "KubernetesAPINotFound");
     list(&mut sim, both());
     assert_eq!((gap(&mut sim), reaches(&sim).len()), (None, 2));
+}
+
+#[test]
+fn a_status_waits_no_longer_once_the_silent_objects_are_listed() {
+    let mut sim = awaiting(spec());
+    sim.pass(SECOND * 12);
+    sim.settle();
+    assert!(sim.status().is_none());
+    list(&mut sim, both());
+    sim.settle();
+    assert_eq!(sim.status().unwrap().kubernetes_api.unwrap().found.len(), 2);
 }
 
 #[test]
@@ -138,31 +153,63 @@ fn i16_a_refused_object_narrows_nothing_not_even_after_a_restart() {
     list(&mut sim, both());
     sim.settle();
     let status = serde_json::to_value(told(&mut sim)).unwrap();
-    let refuse = |sim: &mut EngineHarness| {
-        for object in ApiObject::VARIANTS {
-            sim.see(Event::KubernetesApi(ApiEvent::Unreadable(*object, "forbidden".into())));
-        }
-        sim.pass(SECOND * 6);
-    };
     refuse(&mut sim);
     sim.pass(KEPT * 2);
     sim.settle();
     assert_eq!(reaches(&sim).len(), 2);
     assert_eq!(gap(&mut sim).unwrap(), "KubernetesAPINotReadable");
     // A new process that may not read them either.
-    let mut after = EngineHarness::blank();
-    after.engine = Engine::new(OWN).discovering();
-    after.lead(true);
-    after.list_configurations();
-    after.policies.clone_from(&sim.policies);
-    after.listing(|after| {
-        after.baseline_stored(1, spec(), json!({}), status);
-        after.namespace("a");
-    });
-    list_but(&mut after, &[]);
+    let mut after = restarted(&sim, status);
     refuse(&mut after);
     after.settle();
     assert_eq!(reaches(&after), reaches(&sim));
+}
+
+fn refuse(sim: &mut EngineHarness) {
+    for object in ApiObject::VARIANTS {
+        sim.see(Event::KubernetesApi(ApiEvent::Unreadable(*object, "forbidden".into())));
+    }
+    sim.pass(SECOND * 6);
+}
+
+/// Another process, which finds the same policies and this status. It has heard nothing of the API server's objects.
+fn restarted(old: &EngineHarness, status: Value) -> EngineHarness {
+    let mut sim = awaiting_with(|sim| {
+        sim.policies.clone_from(&old.policies);
+        sim.version = old.version;
+        sim.baseline_stored(1, spec(), json!({}), status);
+        sim.namespace("a");
+        for policy in old.policies.values().cloned() {
+            sim.see(Event::Policy(Change::Applied(Box::new(policy))));
+        }
+    });
+    list_but(&mut sim, &[]);
+    sim
+}
+
+#[test]
+fn i2_objects_that_answer_late_after_a_restart_are_no_news() {
+    type Answer = fn(&mut EngineHarness);
+    let answers: Answer = |sim| list(sim, both());
+    for (says, last) in [(answers, None), (refuse as Answer, Some("KubernetesAPINotReadable"))] {
+        let mut before = awaiting(spec());
+        list(&mut before, both());
+        before.settle();
+        says(&mut before);
+        before.settle();
+        assert_eq!(gap(&mut before).as_deref(), last);
+        let stored = serde_json::to_value(before.statuses.last().unwrap()).unwrap();
+        let mut sim = restarted(&before, stored);
+        sim.pass(SECOND * 20);
+        sim.settle();
+        assert!(sim.engine.is_synced() && sim.jobs().is_empty(), "decisions go on after ten seconds");
+        assert!(sim.status().is_none(), "{last:?}: {:?}", sim.statuses.last());
+        says(&mut sim);
+        sim.settle();
+        sim.pass(SECOND * 60);
+        sim.settle();
+        assert!(sim.jobs().is_empty() && sim.status().is_none(), "{last:?}: {:?}", sim.statuses.last());
+    }
 }
 
 #[test]
