@@ -48,11 +48,10 @@ impl Engine {
     pub(super) fn release_claim(&mut self, name: &NamespaceName) -> bool {
         let Some(entry) = self.observed.get(name).filter(|entry| entry.was_ours()) else { return false };
         let Some(namespace) = &entry.namespace else { return false };
-        let created = namespace.created;
         let is_empty = !entry.holds_ours() && !self.in_flight.contains_key(name);
         is_empty
             && self.baselines.leave_free(namespace, &entry.holdings())
-            && self.observed.release_claim(name, self.outbox.opt_outs.first_in_force(name, created))
+            && self.observed.release_claim(name, self.outbox.opt_outs.first_in_force(namespace))
     }
 
     /// Called when a baseline is gone. Releases the namespaces that it left empty at once, before the next event can show another

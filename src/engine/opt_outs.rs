@@ -85,8 +85,8 @@ impl Engine {
     pub(super) fn opt_outs_changed(&mut self, ns: &NamespaceName, urgent: bool, now: Now) {
         let Some(entry) = self.observed.get_mut(ns) else { return };
         let Some(namespace) = &mut entry.namespace else { return };
-        let living = self.outbox.opt_outs.living(ns, namespace.created, now.wall);
-        let first_in_force = self.outbox.opt_outs.first_in_force(ns, namespace.created);
+        let living = self.outbox.opt_outs.living(namespace, now.wall);
+        let first_in_force = self.outbox.opt_outs.first_in_force(namespace);
         // An opt-out that ends leaves its time here: the namespace is closed then, and does not count as found open.
         entry.opted_out = entry.opted_out.take().max(first_in_force.map(Box::new));
         if namespace.opt_outs != living {
@@ -125,7 +125,7 @@ impl Engine {
             Decision::Reported(baseline) => Ruling::Reports(&baseline.name),
             Decision::Protected(baseline) => Ruling::Enforces(baseline),
         };
-        self.outbox.opt_outs.judge((ns, namespace.created), ruling, found, self.leads, now);
+        self.outbox.opt_outs.judge(namespace, ruling, found, self.leads, now);
         let announcements = self.outbox.opt_outs.take_announcements();
         self.announcements.extend(announcements);
     }
@@ -134,8 +134,8 @@ impl Engine {
     pub(super) fn was_opted_out(&self, ns: &NamespaceName, baseline: Option<&Baseline>, drift: &Drift, now: Now) -> bool {
         let Repair::Apply { index, uid: None, .. } = &drift.fix else { return false };
         let role = baseline.and_then(|baseline| baseline.policies.get(*index)).and_then(Rendered::role);
-        let created = self.observed.get(ns).and_then(|entry| entry.namespace.as_ref()).map(|namespace| namespace.created);
-        role.zip(created).is_some_and(|(role, created)| self.outbox.opt_outs.lapsed(ns, created, role, now.wall))
+        let namespace = self.observed.get(ns).and_then(|entry| entry.namespace.as_ref());
+        role.zip(namespace).is_some_and(|(role, namespace)| self.outbox.opt_outs.lapsed(namespace, role, now.wall))
     }
 
     /// Statuses and labels of opt-outs to write now.

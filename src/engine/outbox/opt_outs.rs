@@ -36,7 +36,7 @@ use crate::{
     },
     policy::{
         listing::Listing,
-        plan::{NamespaceOptOuts, OptOut, OptOutVerdict, Ruling, verdict},
+        plan::{Namespace, NamespaceOptOuts, OptOut, OptOutVerdict, Ruling, verdict},
     },
 };
 
@@ -244,41 +244,36 @@ impl OptOuts {
         passed.flat_map(|(_, keys)| keys).map(|(ns, _)| ns.clone()).collect()
     }
 
-    /// The opt-outs of the namespace that was created then. Those that are older belong to an earlier namespace of that name.
-    fn of_namespace(&self, ns: &NamespaceName, created: Timestamp) -> impl Iterator<Item = &OptOutState> {
+    /// The opt-outs of this namespace. Those that are older than it belong to an earlier namespace of that name.
+    fn of_namespace(&self, ns: &Namespace) -> impl Iterator<Item = &OptOutState> {
+        let created = ns.created;
         let is_older = move |kept: &OptOutState| kept.checked.as_ref().is_ok_and(|o| o.is_older_than(created));
-        self.kept.get(ns).into_iter().flat_map(BTreeMap::values).filter(move |kept| !is_older(kept))
+        self.kept.get(&ns.name).into_iter().flat_map(BTreeMap::values).filter(move |kept| !is_older(kept))
     }
 
-    /// The valid opt-outs of a namespace, created at `created`, that have not expired. One that somebody deleted does not count, even if a
-    /// finalizer still holds it.
-    pub fn living(&self, ns: &NamespaceName, created: Timestamp, wall: Timestamp) -> NamespaceOptOuts {
-        let all = self.of_namespace(ns, created).filter(|kept| !kept.deleting);
+    /// The valid opt-outs of a namespace that have not expired. One that somebody deleted does not count, even if a finalizer still holds
+    /// it.
+    pub fn living(&self, ns: &Namespace, wall: Timestamp) -> NamespaceOptOuts {
+        let all = self.of_namespace(ns).filter(|kept| !kept.deleting);
         all.filter_map(|kept| kept.checked.as_ref().ok()).filter(|o| !o.is_over(wall)).cloned().collect()
     }
 
-    /// When an opt-out of the namespace, created at `created`, was first in force; of several the latest time. Its policies may be missing because of that, so
-    /// the namespace does not count as found open.
-    pub fn first_in_force(&self, ns: &NamespaceName, created: Timestamp) -> Option<Timestamp> {
-        self.of_namespace(ns, created).filter_map(|kept| Some(kept.stored.as_ref()?.first_in_force.as_ref()?.0)).max()
+    /// When an opt-out of the namespace was first in force; of several the latest time. Its policies may be missing because of that, so the
+    /// namespace does not count as found open.
+    pub fn first_in_force(&self, ns: &Namespace) -> Option<Timestamp> {
+        self.of_namespace(ns).filter_map(|kept| Some(kept.stored.as_ref()?.first_in_force.as_ref()?.0)).max()
     }
 
     /// Whether an opt-out for that role was in force and has expired.
-    pub fn lapsed(&self, ns: &NamespaceName, created: Timestamp, role: Role, wall: Timestamp) -> bool {
+    pub fn lapsed(&self, ns: &Namespace, role: Role, wall: Timestamp) -> bool {
         let was_in_force = |kept: &OptOutState| kept.stored.as_ref().is_some_and(|stored| stored.first_in_force.is_some());
         let is_over = |kept: &OptOutState| kept.checked.as_ref().is_ok_and(|o| o.roles.contains(role) && o.is_over(wall));
-        self.of_namespace(ns, created).any(|kept| was_in_force(kept) && is_over(kept))
+        self.of_namespace(ns).any(|kept| was_in_force(kept) && is_over(kept))
     }
 
-    /// Judges the opt-outs of a namespace that was created at `created`. If this instance leads, their wanted status and label follow from that.
-    pub fn judge(
-        &mut self,
-        (ns, created): (&NamespaceName, Timestamp),
-        ruling: Ruling,
-        found: RolesFound,
-        leads: bool,
-        now: Now,
-    ) {
+    /// Judges the opt-outs of a namespace. If this instance leads, their wanted status and label follow from that.
+    pub fn judge(&mut self, namespace: &Namespace, ruling: Ruling, found: RolesFound, leads: bool, now: Now) {
+        let ns = &namespace.name;
         let Some(all) = self.kept.get_mut(ns) else { return };
         let enforced_since = match ruling {
             Ruling::Enforces(baseline) => Some(baseline.created),
@@ -294,7 +289,7 @@ impl OptOuts {
                     OptOutRefusal::Deleting,
                     "it is being deleted, and another finalizer holds it".into(),
                 ),
-                Ok(opt_out) => verdict(opt_out, created, ruling, now.wall),
+                Ok(opt_out) => verdict(opt_out, namespace.created, ruling, now.wall),
                 Err(error) => {
                     let message = format!("it cannot be read: {error}. Compare it with `kubectl explain baselineoptout.spec`");
                     OptOutVerdict::NotInForce(OptOutRefusal::Undecodable, message)
@@ -444,5 +439,48 @@ impl OptOuts {
                 (role, tally(kept.values().flat_map(BTreeMap::values), role))
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testkit::{checked, namespace};
+
+    const EGRESS: Role = Role::DefaultDenyEgress;
+
+    /// An opt-out of namespace `a` that was created then, ends an hour later, and was in force from its first minute on.
+    fn opt_out(name: &str, created: Timestamp) -> RawOptOut {
+        let object = json!({
+            "metadata": {"name": name, "namespace": "a", "uid": name, "generation": 1, "resourceVersion": "1", "creationTimestamp": created},
+            "spec": {"policies": [EGRESS], "reason": "a reason of twenty characters", "expiresAt": created + SignedDuration::from_hours(1)},
+            "status": {"conditions": [], "firstInForce": created + SignedDuration::from_mins(1)},
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn i4_an_opt_out_of_an_earlier_namespace_of_that_name_counts_in_no_answer_about_the_later_one() {
+        let earlier = namespace("a", &[]);
+        let created = earlier.created + SignedDuration::from_secs(10);
+        let later = Namespace { created, ..namespace("a", &[]) };
+        let (mut all, baseline) = (OptOuts::default(), checked("b", json!({})));
+        all.seen(&opt_out("old", earlier.created), earlier.created);
+        let (wall, over) = (created + SignedDuration::from_mins(2), created + SignedDuration::from_hours(2));
+        let answers = |all: &mut OptOuts, ns: &Namespace| {
+            all.judge(ns, Ruling::Enforces(&baseline), RolesFound::default(), true, Now { instant: Instant::now(), wall });
+            let is_living = all.living(ns, wall) != NamespaceOptOuts::default();
+            let in_force = all.tally().iter().map(|(_, tally)| tally.in_force).sum::<u32>();
+            (is_living, all.first_in_force(ns).is_some(), all.lapsed(ns, EGRESS, over), in_force)
+        };
+        assert_eq!(answers(&mut all, &earlier), (true, true, true, 1));
+        assert_eq!(answers(&mut all, &later), (false, false, false, 0));
+        all.seen(&opt_out("new", created), created);
+        assert_eq!(answers(&mut all, &later), (true, true, true, 1));
+        let elsewhere = Namespace { created, ..namespace("b", &[]) };
+        assert_eq!((all.first_in_force(&elsewhere), all.lapsed(&elsewhere, EGRESS, over)), (None, false));
     }
 }
