@@ -19,7 +19,7 @@ use crate::samples::yaml_blocks;
 use crate::scene::{
     DENY_EGRESS, Plan, apply_baseline, can_i, condition, fence, until_holds, until_only, until_ready, until_status, writes_since,
 };
-use crate::support::{Writes, a_second_later, finish_namespace, uids};
+use crate::support::{OptOutsOfGone, Writes, a_second_later, finish_namespace, uids};
 
 const CRD: &str = "baselineoptouts.policybaseline.io";
 const PLATFORM: &str = "platform";
@@ -627,7 +627,7 @@ async fn an_opt_out_that_an_earlier_namespace_of_that_name_left_behind_opens_not
         create(&world, &ns, &opt_out("partner", &[EGRESS], seconds_from_now(600))).await;
         until_says(&world, &ns, "partner", "True WithinLimits").await;
         a_second_later(&world).await;
-        finish_namespace(&world, &ns, true).await;
+        finish_namespace(&world, &ns, OptOutsOfGone::LeftBehind).await;
         world.namespace_named(&ns, &[]).await.unwrap();
         if opt_outs(&world.admin(), &ns).get_opt("partner").await.unwrap().is_some() {
             left = Some(ns);

@@ -76,20 +76,29 @@ pub async fn label(world: &World, namespace: &str, key: &str, value: Option<&str
 /// function does its work. Do not use it for a second deletion of that name: the controller would act too. It finds its work by name
 /// only, and would empty the new namespace.
 pub async fn remove_namespace(world: &World, name: &str) {
-    finish_namespace(world, name, false).await;
+    finish_namespace(world, name, OptOutsOfGone::Deleted).await;
 }
 
-/// Deletes a namespace by hand. If `forgets`, its opt-outs stay, as when the namespace controller does not know yet that they exist.
-/// As with [`remove_namespace`], only for the first deletion of that name.
-pub async fn finish_namespace(world: &World, name: &str, forgets: bool) {
+/// What becomes of the opt-outs of a namespace that [`finish_namespace`] deletes.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub enum OptOutsOfGone {
+    /// They are deleted with the namespace.
+    Deleted,
+    /// They stay, as when the namespace controller does not know yet that opt-outs exist.
+    LeftBehind,
+}
+
+/// Deletes a namespace by hand. As with [`remove_namespace`], only for the first deletion of that name.
+pub async fn finish_namespace(world: &World, name: &str, opt_outs: OptOutsOfGone) {
     const CONTROLLER_LOOKS: Duration = Duration::from_secs(5);
     let (api, begun) = (namespaces(world), Instant::now());
     api.delete(name, &DeleteParams::default()).await.unwrap();
     // It is terminating now, so nothing new appears in it.
-    let (policies, opt_outs) = (policies_of(&world.admin(), name), Api::<BaselineOptOut>::namespaced(world.admin(), name));
-    policies.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
-    if !forgets {
-        opt_outs.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+    let all = ListParams::default();
+    policies_of(&world.admin(), name).delete_collection(&DeleteParams::default(), &all).await.unwrap();
+    if opt_outs == OptOutsOfGone::Deleted {
+        let api = Api::<BaselineOptOut>::namespaced(world.admin(), name);
+        api.delete_collection(&DeleteParams::default(), &all).await.unwrap();
     }
     let mut going = api.get(name).await.unwrap();
     going.spec.get_or_insert_default().finalizers = None;
