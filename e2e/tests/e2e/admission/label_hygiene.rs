@@ -554,9 +554,9 @@ async fn label_hygiene_lets_those_pass_whom_the_platform_names_in_full_and_nobod
 }
 
 /// With the real workload controllers, with one identity for each controller or one for all.
-async fn workloads_roll_out_and_a_named_controller_repairs(shared_credentials: bool, controller: &str) {
+async fn workloads_roll_out_and_a_named_controller_repairs(options: Options, controller: &str) {
     let more_controllers = vec!["deployment-controller", "replicaset-controller", "statefulset-controller"];
-    let world = World::on(Options { shared_credentials, more_controllers, ..Options::default() }).await.unwrap();
+    let world = World::on(Options { more_controllers, ..options }).await.unwrap();
     denying(&world).await;
     let own = "statefulset.kubernetes.io/pod-name";
     let listed = ["app", "tier", own];
@@ -608,10 +608,18 @@ async fn workloads_roll_out_and_a_named_controller_repairs(shared_credentials: b
 
 #[tokio::test]
 async fn label_hygiene_lets_workloads_roll_out_and_a_named_controller_repair_where_each_has_a_name_of_its_own() {
-    workloads_roll_out_and_a_named_controller_repairs(false, "system:serviceaccount:kube-system:statefulset-controller").await;
+    workloads_roll_out_and_a_named_controller_repairs(
+        Options::default(),
+        "system:serviceaccount:kube-system:statefulset-controller",
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn label_hygiene_lets_workloads_roll_out_and_a_named_controller_repair_where_all_have_one_name() {
-    workloads_roll_out_and_a_named_controller_repairs(true, "system:kube-controller-manager").await;
+    workloads_roll_out_and_a_named_controller_repairs(
+        Options { shared_credentials: true, ..Options::default() },
+        "system:kube-controller-manager",
+    )
+    .await;
 }

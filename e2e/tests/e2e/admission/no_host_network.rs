@@ -161,9 +161,9 @@ async fn no_host_network_warns_whoever_writes_the_template_of_a_workload() {
 }
 
 /// The pods of a DaemonSet are made by a controller, so the ServiceAccount of the pod counts, and not the user of the request.
-async fn a_daemon_set_runs_by_its_service_account(shared_credentials: bool) {
+async fn a_daemon_set_runs_by_its_service_account(options: Options) {
     let more_controllers = vec!["replicaset-controller"];
-    let world = World::on(Options { shared_credentials, more_controllers, ..Options::default() }).await.unwrap();
+    let world = World::on(Options { more_controllers, ..options }).await.unwrap();
     let ns = world.namespace("team", &[LABEL]).await.unwrap();
     let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "exporter", "namespace": ns } });
     world.apply_yaml(&account.to_string()).await.unwrap();
@@ -188,10 +188,10 @@ async fn a_daemon_set_runs_by_its_service_account(shared_credentials: bool) {
 
 #[tokio::test]
 async fn no_host_network_lets_the_pods_of_an_exempt_service_account_run_where_each_controller_has_a_name_of_its_own() {
-    a_daemon_set_runs_by_its_service_account(false).await;
+    a_daemon_set_runs_by_its_service_account(Options::default()).await;
 }
 
 #[tokio::test]
 async fn no_host_network_lets_the_pods_of_an_exempt_service_account_run_where_all_controllers_have_one_name() {
-    a_daemon_set_runs_by_its_service_account(true).await;
+    a_daemon_set_runs_by_its_service_account(Options { shared_credentials: true, ..Options::default() }).await;
 }

@@ -194,9 +194,9 @@ async fn a_mistake_in_a_constant_of_required_labels_is_said_and_one_of_another_t
 }
 
 /// With the controller that creates pods, with one identity for each controller or one for all.
-async fn workloads_come_and_go(shared_credentials: bool) {
+async fn workloads_come_and_go(options: Options) {
     let more_controllers = vec!["deployment-controller", "replicaset-controller"];
-    let world = World::on(Options { shared_credentials, more_controllers, ..Options::default() }).await.unwrap();
+    let world = World::on(Options { more_controllers, ..options }).await.unwrap();
     baseline(&world, json!({})).await;
     let ns = world.namespace("team", &[CLOSED]).await.unwrap();
     requires(&world, &ns, r#"["app"]"#).await;
@@ -223,10 +223,10 @@ async fn workloads_come_and_go(shared_credentials: bool) {
 
 #[tokio::test]
 async fn required_labels_tells_the_owner_of_a_workload_by_its_status_where_each_controller_has_a_name_of_its_own() {
-    workloads_come_and_go(false).await;
+    workloads_come_and_go(Options::default()).await;
 }
 
 #[tokio::test]
 async fn required_labels_tells_the_owner_of_a_workload_by_its_status_where_all_controllers_have_one_name() {
-    workloads_come_and_go(true).await;
+    workloads_come_and_go(Options { shared_credentials: true, ..Options::default() }).await;
 }
