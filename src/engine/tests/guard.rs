@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::harness::{EngineHarness, named, ready};
+use crate::api::names::LABEL_BASELINE;
 use crate::engine::facts::event::{Change, Event};
 
 const INGRESS: &str = "baseline-default-deny-ingress";
@@ -337,4 +338,32 @@ fn i7_nothing_is_counted_for_a_baseline_that_rests() {
     }
     let now = sim.now();
     assert_eq!(sim.engine.next_wake(now), None);
+}
+
+/// Whether any status so far says that a change waits.
+fn has_waited(sim: &EngineHarness) -> bool {
+    sim.statuses.iter().flat_map(|status| &status.conditions).any(|c| c.type_ == "AwaitingConfirmation")
+}
+
+#[test]
+fn an_edit_to_audit_does_not_wait_and_the_way_back_does() {
+    let mut sim = a_tier();
+    let mut audit = typo();
+    audit["mode"] = "Audit".into();
+    sim.baseline(2, audit);
+    sim.status_after(5);
+    assert_eq!((closed(&sim), has_waited(&sim)), (30, false));
+    sim.baseline(3, typo());
+    assert_eq!((&*reason(&mut sim), closed(&sim)), ("AwaitingConfirmation", 30));
+}
+
+#[test]
+fn another_baseline_that_takes_over_and_closes_as_much_does_not_wait() {
+    let mut sim = a_tier();
+    let mut spec = tier("prod");
+    spec["priority"] = 5.into();
+    sim.baseline_with(1, spec, json!({"name": "other", "uid": "uid-other"}));
+    sim.status_after(5);
+    assert_eq!((closed(&sim), has_waited(&sim)), (30, false));
+    assert!(sim.policies.values().all(|policy| policy.metadata.labels.as_ref().unwrap()[LABEL_BASELINE] == "other"));
 }
