@@ -6,6 +6,7 @@
 mod page;
 mod stage;
 mod story;
+mod tables;
 mod witness;
 
 pub use page::{Page, is_unread};

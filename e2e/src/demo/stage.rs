@@ -2,6 +2,7 @@
 //!
 //! This module starts, acts and waits. The module `story` decides what is printed about it.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fmt::{self, Debug, Formatter};
 use std::future::Future;
@@ -16,8 +17,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{ListParams, ObjectMeta, PostParams};
-use kube::{Api, Client};
-use policy_baseline::{PolicyBaseline, PolicyBaselineStatus};
+use kube::{Api, Client, ResourceExt};
+use policy_baseline::{LABEL_MANAGED_BY, MANAGER, PolicyBaseline, PolicyBaselineStatus};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -36,6 +37,9 @@ const AN_HOUR: Duration = Duration::from_hours(1);
 const LOOK: Duration = Duration::from_secs(1);
 /// How long to wait for the exit code of an operator that has ended.
 const REAPED: Duration = Duration::from_secs(1);
+
+/// Policies by namespace and name.
+pub type Policies = BTreeMap<(String, String), NetworkPolicy>;
 
 pub struct Stage {
     // Dropped in this order: the processes last, and the control plane last of them.
@@ -147,7 +151,7 @@ impl Stage {
     }
 
     /// Waits until every object that is created from now on is younger than every existing namespace. A creationTimestamp has whole
-    /// seconds. So a baseline that is created in the same second would treat these namespaces as new.
+    /// seconds. A baseline of the same second treats as new what the operator sees after the baseline.
     pub async fn next_second(&self) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.admin.clone());
         let all = namespaces.list(&ListParams::default()).await.context("list the namespaces")?;
@@ -163,9 +167,12 @@ impl Stage {
         .await
     }
 
-    pub async fn policies(&self) -> Result<Vec<NetworkPolicy>> {
+    /// The policies of the operator.
+    pub async fn policies(&self) -> Result<Policies> {
         let all: Api<NetworkPolicy> = Api::all(self.admin.clone());
-        Ok(all.list(&ListParams::default()).await.context("list the policies")?.items)
+        let ours = ListParams::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGER}"));
+        let found = all.list(&ours).await.context("list the policies")?.items;
+        Ok(found.into_iter().map(|policy| ((policy.namespace().unwrap_or_default(), policy.name_any()), policy)).collect())
     }
 
     /// The next event of our watch. Returns an error as soon as a required process has ended.

@@ -5,28 +5,34 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fs;
+use std::iter;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use policy_baseline::{ConditionType, NoticeReason};
-use policy_baseline::{LABEL_MANAGED_BY, MANAGER};
 use policy_baseline::{PolicyBaseline, PolicyBaselineStatus, Role};
-use serde_json::json;
+use serde_json::{Value, json};
 use strum::VariantArray;
 use tokio::time::Instant;
 
-use super::page::{Cell, Page, Tone};
-use super::stage::{Stage, from_here};
+use super::page::{Page, Tone};
+use super::stage::{Policies, Stage, from_here};
+use super::tables;
 use super::witness::Sighting;
 use crate::{SERVICE_ACCOUNT, SYSTEM_NAMESPACE, paths};
 
-const SAMPLE: &str = "manifests/samples/minimal.yaml";
+const SAMPLE: &str = "manifests/samples/allows/same-namespace.yaml";
+/// The policy of the sample's only allow.
+const ALLOW: &str = "baseline-allow-same-namespace";
 const BEFORE: [&str; 2] = ["payments", "shop"];
 const AFTER: &str = "orders";
+/// With these, more than ten namespaces are closed. An edit that opens ten or fewer does not wait for a confirmation.
+const TEAMS: [&str; 8] = ["team-a", "team-b", "team-c", "team-d", "team-e", "team-f", "team-g", "team-h"];
 const VICTIM: &str = "payments";
 const ATTACKER: &str = "mallory";
 /// The prefix of the names of the sample's policies.
@@ -57,7 +63,8 @@ async fn tell(stage: &mut Stage, page: &mut Page) -> Result<()> {
     older_namespaces(stage, page, &baseline).await.context("step 4")?;
     let attacker = deletion(stage, page).await.context("step 5")?;
     tampering(stage, page, &attacker).await.context("step 6")?;
-    record(stage, page, &baseline).await.context("step 7")
+    record(stage, page, &baseline).await.context("step 7")?;
+    typo(stage, page, &baseline).await.context("step 8")
 }
 
 async fn open_namespaces(stage: &Stage, page: &mut Page) -> Result<()> {
@@ -73,11 +80,15 @@ async fn open_namespaces(stage: &Stage, page: &mut Page) -> Result<()> {
 
 async fn first_baseline(stage: &Stage, page: &mut Page) -> Result<String> {
     page.step(
-        "A baseline for every namespace, all defaults",
-        "Older namespaces are only reported: closing one that is in use cuts its traffic. You decide.",
+        "A baseline for every namespace, with one allow",
+        "The allow lets the pods of a namespace talk with each other. Older namespaces are only reported: closing one that is \
+         in use cuts its traffic. You decide.",
     )?;
-    let sample = fs::read_to_string(paths::repo().join(SAMPLE)).with_context(|| format!("read {SAMPLE}"))?;
-    let sample: PolicyBaseline = serde_yaml::from_str(&sample).with_context(|| format!("read {SAMPLE}"))?;
+    let text = fs::read_to_string(paths::repo().join(SAMPLE)).with_context(|| format!("read {SAMPLE}"))?;
+    let sample: PolicyBaseline = serde_yaml::from_str(&text).with_context(|| format!("read {SAMPLE}"))?;
+    let spec = text.find("\nspec:").and_then(|start| text.get(start..)).with_context(|| format!("{SAMPLE} has no spec"))?;
+    page.command(&format!("sed -n '/^spec:/,$p' {SAMPLE}"))?;
+    page.output(spec.trim_start())?;
     let baseline = sample.name_any();
     stage.next_second().await?;
     run(stage, page, &["apply", "-f", SAMPLE]).await?;
@@ -96,7 +107,7 @@ async fn first_baseline(stage: &Stage, page: &mut Page) -> Result<String> {
 async fn new_namespace(stage: &mut Stage, page: &mut Page, baseline: &str) -> Result<()> {
     page.step(
         "A new namespace",
-        "It is closed at once: nothing comes in but what monitoring scrapes, nothing goes out but DNS.",
+        "It is closed at once. Its pods reach each other and DNS, monitoring may scrape them, and nothing else passes.",
     )?;
     page.command(&format!("kubectl create namespace {AFTER}"))?;
     page.command(&format!("kubectl get networkpolicy -n {AFTER} --watch"))?;
@@ -104,6 +115,12 @@ async fn new_namespace(stage: &mut Stage, page: &mut Page, baseline: &str) -> Re
     let policies = stage.see("the policies of the new namespace", |seen| policies_of(seen, AFTER)).await?;
     let row = |policy: &Sighting| [policy.name().into(), ms(policy.after(answered)).into()];
     page.table(["POLICY", "SEEN AFTER"], &policies.iter().map(row).collect::<Vec<_>>())?;
+    let is_allow = |policy: &&Sighting| policy.name() == ALLOW;
+    let allowed = policies.iter().find(is_allow).context("no allow")?.at;
+    if policies.iter().any(|policy| policy.at < allowed) {
+        bail!("{ALLOW} was not the first policy of {AFTER}");
+    }
+    page.text("The allow came first, so its pods were never cut off from each other.")?;
     let last = ms(last_of(&policies, answered));
     page.toned(&format!("{AFTER} was PROTECTED {last} after the API server had said that it exists."), Tone::Good)?;
     let status = stage
@@ -114,17 +131,8 @@ async fn new_namespace(stage: &mut Stage, page: &mut Page, baseline: &str) -> Re
 
 async fn older_namespaces(stage: &mut Stage, page: &mut Page, baseline: &str) -> Result<()> {
     page.step("The older ones, when you say so", "One field closes them all, best after a look at what they talk to.")?;
-    let enforce = json!({ "spec": { "existingNamespaces": "Enforce" } });
-    page.command(&format!("kubectl patch pb {baseline} --type=merge -p '{enforce}'"))?;
-    let baselines: Api<PolicyBaseline> = Api::all(stage.admin.clone());
-    baselines.patch(baseline, &PatchParams::default(), &Patch::Merge(enforce)).await.context("patch the baseline")?;
-    let answered = Instant::now();
-    let policies = stage
-        .see("the policies of the older namespaces", |seen| {
-            let all: Option<Vec<_>> = BEFORE.iter().map(|namespace| policies_of(seen, namespace)).collect();
-            Some(all?.concat())
-        })
-        .await?;
+    let answered = edit(stage, page, baseline, &json!({ "existingNamespaces": "Enforce" })).await?;
+    let policies = stage.see("the policies of the older namespaces", |seen| policies_of_all(seen, &BEFORE)).await?;
     let last = ms(last_of(&policies, answered));
     let [one, other] = BEFORE;
     page.toned(&format!("{one} and {other} were PROTECTED {last} after the API server had taken the change."), Tone::Good)?;
@@ -189,7 +197,7 @@ async fn tampering(stage: &mut Stage, page: &mut Page, attacker: &Client) -> Res
     if healed.uid() != before.uid() {
         bail!("the policy was replaced instead of repaired: its UID was {}, and is {}", before.uid(), healed.uid());
     }
-    page.toned(&format!("Closed again after {}: DNS and nothing else goes out.", ms(healed.after(answered))), Tone::Good)?;
+    page.toned(&format!("Closed again after {}: it lets out DNS and nothing else.", ms(healed.after(answered))), Tone::Good)?;
     page.text(&format!("UID {}, unchanged: it was patched in place, not replaced.", healed.uid()))?;
     Ok(())
 }
@@ -202,11 +210,11 @@ async fn record(stage: &Stage, page: &mut Page, baseline: &str) -> Result<()> {
     let told = stage
         .wait("an event for each attack", async || {
             let told = events.list(&ListParams::default()).await?.items;
-            let about = |name: &String| told.iter().any(|event| regarding(event) == name);
+            let about = |name: &String| told.iter().any(|event| tables::regarding(event) == name);
             Ok(attacked.iter().all(about).then_some(told))
         })
         .await?;
-    events_table(page, told)?;
+    tables::events(page, told)?;
 
     let status = stage
         .status(baseline, "the status tells of both attacks", |status| {
@@ -214,22 +222,48 @@ async fn record(stage: &Stage, page: &mut Page, baseline: &str) -> Result<()> {
             attacked.iter().all(told) && all_is_well(status)
         })
         .await?;
-    page.command(&format!("kubectl get pb {baseline} -o wide"))?;
-    page.output(&stage.kubectl(&["get", "pb", baseline, "-o", "wide"]).await?)?;
+    wide(stage, page, baseline).await?;
     page.command(&format!("kubectl describe pb {baseline}"))?;
-    let conditions = status.conditions.iter().map(|condition| {
-        let good = [ConditionType::Ready, ConditionType::ExistingNamespacesClosed].map(|kind| kind.into_str());
-        let as_it_should = good.contains(&&*condition.type_) == (condition.status == "True");
-        let tone = if as_it_should { Tone::Good } else { Tone::Notice };
-        let [kind, reason, message] = [&condition.type_, &condition.reason, &condition.message].map(|text| text.as_str().into());
-        [kind, Cell::new(&condition.status, tone), reason, message]
-    });
-    page.table(["CONDITION", "STATUS", "REASON", "MESSAGE"], &conditions.collect::<Vec<_>>())?;
-    let drift = status.recent_drift.iter().map(|drift| {
-        let policy = format!("{}/{}", drift.namespace, drift.policy);
-        [policy.into(), drift.class.as_str().into(), drift.field_manager.as_str().into(), drift.action.as_str().into()]
-    });
-    page.table(["RECENT DRIFT", "CLASS", "WHO (CLAIMED)", "ACTION"], &drift.collect::<Vec<_>>())?;
+    tables::conditions(page, status.conditions.iter())?;
+    tables::recent_drift(page, &status)?;
+    Ok(())
+}
+
+async fn typo(stage: &mut Stage, page: &mut Page, baseline: &str) -> Result<()> {
+    page.step(
+        "A typo that would open every namespace",
+        "More teams come. Then somebody wants to exclude the namespaces sandbox-*, and writes only the asterisk.",
+    )?;
+    page.command(&format!("for team in {}; do kubectl create namespace $team; done", TEAMS.join(" ")))?;
+    for team in TEAMS {
+        stage.create_namespace(team).await?;
+    }
+    stage.see("the policies of the new teams", |seen| policies_of_all(seen, &TEAMS)).await?;
+    let closed = BEFORE.len() + TEAMS.len() + ["default", AFTER].len();
+    let is_closed =
+        |status: &PolicyBaselineStatus| all_is_well(status) && usize::try_from(status.namespaces.selected) == Ok(closed);
+    stage.status(baseline, "the namespaces of the new teams are protected", is_closed).await?;
+    let before = stage.policies().await?;
+
+    edit(stage, page, baseline, &json!({ "excludeNamespaces": ["*"] })).await?;
+    let awaits = |condition: &&Condition| condition.type_ == ConditionType::AwaitingConfirmation.into_str();
+    let status = stage
+        .status(baseline, "the edit waits for a confirmation", |status| {
+            status.conditions.iter().find(awaits).is_some_and(|condition| condition.status == "True")
+        })
+        .await?;
+    wide(stage, page, baseline).await?;
+    page.command(&format!("kubectl describe pb {baseline}"))?;
+    tables::conditions(page, status.conditions.iter().filter(awaits))?;
+    unchanged(stage, &before).await?;
+    page.toned(&format!("All {} policies are still there: nothing was opened.", before.len()), Tone::Good)?;
+
+    page.text("It is not meant, so the edit is corrected:")?;
+    edit(stage, page, baseline, &json!({ "excludeNamespaces": ["sandbox-*"] })).await?;
+    stage.status(baseline, "every namespace is protected again", is_closed).await?;
+    wide(stage, page, baseline).await?;
+    unchanged(stage, &before).await?;
+    page.toned(&format!("All {} policies are the same as before the typo.", before.len()), Tone::Good)?;
     Ok(())
 }
 
@@ -276,40 +310,40 @@ async fn run(stage: &Stage, page: &mut Page, args: &[&str]) -> Result<()> {
     stage.kubectl(args).await.map(drop)
 }
 
+/// Prints the edit of the baseline's spec, and makes it. Returns the time when the response of the API server had arrived.
+async fn edit(stage: &Stage, page: &mut Page, baseline: &str, spec: &Value) -> Result<Instant> {
+    let edit = json!({ "spec": spec });
+    page.command(&format!("kubectl patch pb {baseline} --type=merge -p '{edit}'"))?;
+    let baselines: Api<PolicyBaseline> = Api::all(stage.admin.clone());
+    baselines.patch(baseline, &PatchParams::default(), &Patch::Merge(edit)).await.context("patch the baseline")?;
+    Ok(Instant::now())
+}
+
+/// Prints the baseline's line, with all columns.
+async fn wide(stage: &Stage, page: &mut Page, baseline: &str) -> Result<()> {
+    let args = ["get", "pb", baseline, "-o", "wide"];
+    page.command(&format!("kubectl {}", args.join(" ")))?;
+    page.output(&stage.kubectl(&args).await?)?;
+    Ok(())
+}
+
 /// Prints every namespace that the baseline selects: the number of policies in it, and how the status counts it.
 async fn namespaces(stage: &Stage, page: &mut Page, status: &PolicyBaselineStatus) -> Result<()> {
     let mut held: BTreeMap<String, usize> = reported_names(status).into_iter().map(|name| (name.to_owned(), 0)).collect();
-    for policy in stage.policies().await? {
-        if policy.labels().get(LABEL_MANAGED_BY).is_some_and(|manager| manager == MANAGER) {
-            *held.entry(policy.namespace().unwrap_or_default()).or_default() += 1;
-        }
+    for (namespace, _) in stage.policies().await?.into_keys() {
+        *held.entry(namespace).or_default() += 1;
     }
-    let all = Role::VARIANTS.len();
-    let row = |(namespace, held): (String, usize)| {
-        let word = match held {
-            0 => Cell::new("REPORTED", Tone::Notice),
-            held if held == all => Cell::new("PROTECTED", Tone::Good),
-            _ => Cell::new("INCOMPLETE", Tone::Bad),
-        };
-        [namespace.into(), format!("{held} of {all}").into(), word]
-    };
-    page.table(["NAMESPACE", "POLICIES", "STATE"], &held.into_iter().map(row).collect::<Vec<_>>())?;
+    tables::namespaces(page, held, planned().count())?;
     Ok(())
 }
 
-/// Prints events almost as kubectl does.
-fn events_table(page: &mut Page, mut events: Vec<Event>) -> Result<()> {
-    events.sort_by(|a, b| a.event_time.cmp(&b.event_time));
-    let row = |event: &Event| {
-        let [kind, reason, note] = [&event.type_, &event.reason, &event.note].map(|text| text.as_deref().unwrap_or_default());
-        [kind.into(), reason.into(), regarding(event).into(), note.into()]
-    };
-    page.table(["TYPE", "REASON", "NETWORKPOLICY", "MESSAGE"], &events.iter().map(row).collect::<Vec<_>>())?;
-    Ok(())
-}
-
-fn regarding(event: &Event) -> &str {
-    event.regarding.as_ref().and_then(|object| object.name.as_deref()).unwrap_or_default()
+/// Returns an error if any of these policies was removed or written since.
+async fn unchanged(stage: &Stage, before: &Policies) -> Result<()> {
+    let now = stage.policies().await?;
+    match before.iter().find(|(key, policy)| now.get(key) != Some(policy)) {
+        Some(((namespace, name), _)) => bail!("{namespace}/{name} is not as it was before the typo"),
+        None => Ok(()),
+    }
 }
 
 fn reported_names(status: &PolicyBaselineStatus) -> BTreeSet<&str> {
@@ -329,13 +363,21 @@ fn policy_name(role: Role) -> String {
     format!("{PREFIX}{}", role.suffix())
 }
 
+/// The names of the policies in each namespace of the baseline.
+fn planned() -> impl Iterator<Item = String> {
+    iter::once(ALLOW.to_owned()).chain(Role::VARIANTS.iter().copied().map(policy_name))
+}
+
 /// The first sighting of each policy of a namespace. None until every policy was seen.
 fn policies_of(seen: &[Sighting], namespace: &str) -> Option<Vec<Sighting>> {
-    let first = |role| {
-        let name = policy_name(role);
-        seen.iter().find(|sighting| sighting.is(namespace, &name)).cloned()
-    };
-    Role::VARIANTS.iter().copied().map(first).collect()
+    let first = |name: String| seen.iter().find(|sighting| sighting.is(namespace, &name)).cloned();
+    planned().map(first).collect()
+}
+
+/// The same for several namespaces.
+fn policies_of_all(seen: &[Sighting], namespaces: &[&str]) -> Option<Vec<Sighting>> {
+    let all: Option<Vec<_>> = namespaces.iter().map(|namespace| policies_of(seen, namespace)).collect();
+    Some(all?.concat())
 }
 
 fn last_of(policies: &[Sighting], moment: Instant) -> Duration {

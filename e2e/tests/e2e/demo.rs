@@ -45,19 +45,20 @@ async fn the_demo_stays_up_for_its_user_until_ctrl_c() {
     let config = Kubeconfig::read_from(&kubeconfig).unwrap();
     let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
     let user = Client::try_from(config).unwrap();
-    assert!(Api::<PolicyBaseline>::all(user.clone()).get("default").await.unwrap().status.is_some());
+    assert!(Api::<PolicyBaseline>::all(user.clone()).get("platform").await.unwrap().status.is_some());
 
     let metadata = ObjectMeta { name: Some("mine".to_owned()), ..ObjectMeta::default() };
     let mine = Namespace { metadata, ..Namespace::default() };
     Api::<Namespace>::all(user).create(&PostParams::default(), &mine).await.unwrap();
     let mut seen: Vec<String> = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..4 {
         seen.push(demo.line_with("created  mine/").await.trim().to_owned());
     }
     seen.sort();
     assert_eq!(
         seen,
         [
+            "created  mine/baseline-allow-same-namespace",
             "created  mine/baseline-default-deny-egress",
             "created  mine/baseline-default-deny-ingress",
             "created  mine/baseline-monitoring-carveout",
@@ -128,22 +129,24 @@ fn assert_promises(page: &[String]) {
         }
         None => panic!("{promise:?} is missing, or comes too early:\n{page}"),
     };
-    next("$ kubectl apply -f manifests/samples/minimal.yaml");
+    next("- name: same-namespace ingress: [{from: [{sameNamespace: {}}]}] egress: [{to: [{sameNamespace: {}}]}]");
+    next("$ kubectl apply -f manifests/samples/allows/same-namespace.yaml");
     for namespace in ["default", "payments", "shop"] {
-        next(&format!("{namespace} 0 of 3 REPORTED"));
+        next(&format!("{namespace} 0 of 4 REPORTED"));
     }
     next("$ kubectl create namespace orders");
-    for role in ["default-deny-ingress", "default-deny-egress", "monitoring-carveout"] {
-        assert_took(&next(&format!("baseline-{role} ")));
+    for policy in ["allow-same-namespace", "default-deny-ingress", "default-deny-egress", "monitoring-carveout"] {
+        assert_took(&next(&format!("baseline-{policy} ")));
     }
+    next("The allow came first");
     assert_took(&next("orders was PROTECTED "));
-    for state in ["default 0 of 3 REPORTED", "orders 3 of 3 PROTECTED", "payments 0 of 3 REPORTED", "shop 0 of 3 REPORTED"] {
+    for state in ["default 0 of 4 REPORTED", "orders 4 of 4 PROTECTED", "payments 0 of 4 REPORTED", "shop 0 of 4 REPORTED"] {
         next(state);
     }
     next("existingNamespaces");
     assert_took(&next("payments and shop were PROTECTED "));
     for namespace in ["default", "orders", "payments", "shop"] {
-        next(&format!("{namespace} 3 of 3 PROTECTED"));
+        next(&format!("{namespace} 4 of 4 PROTECTED"));
     }
     next("$ kubectl --as=mallory delete networkpolicy baseline-default-deny-ingress -n payments");
     assert_took(&next("Back as it was after "));
@@ -153,11 +156,19 @@ fn assert_promises(page: &[String]) {
     assert!(uid[36..].starts_with(", unchanged"), "{uid}");
     next("Warning DriftRepaired baseline-default-deny-ingress Missing: ");
     next("Warning DriftRepaired baseline-default-deny-egress SpecChanged: ");
-    next("default Enforce 4 4 0 0 True Protected ");
+    next("platform Enforce 4 4 0 0 True Protected ");
     next("Ready True Protected");
     next("Stalled False");
     next("payments/baseline-default-deny-egress SpecChanged kubectl-patch");
     next("payments/baseline-default-deny-ingress Missing unknown");
+    next(r#"$ kubectl patch pb platform --type=merge -p '{"spec":{"excludeNamespaces":["*"]}}'"#);
+    next("platform Enforce 12 0 0 0 False AwaitingConfirmation ");
+    next("AwaitingConfirmation True AwaitingConfirmation 12 of the 12 closed namespaces that this change concerns would lose");
+    next("annotate the baseline with policybaseline.io/confirm-release=3");
+    next("All 48 policies are still there");
+    next(r#"$ kubectl patch pb platform --type=merge -p '{"spec":{"excludeNamespaces":["sandbox-*"]}}'"#);
+    next("platform Enforce 12 12 0 0 True Protected ");
+    next("All 48 policies are the same as before the typo");
     next("Everything has been stopped and removed.");
 }
 
