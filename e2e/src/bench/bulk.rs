@@ -17,7 +17,7 @@ impl Bench {
         let group = population.group;
         let policies = render(&baseline(group, self.edits.of(group))?)?;
         let Self { raw, eye, progress, in_flight, .. } = self;
-        let wanted = population.wanted(&self.names, Kind::Added, eye.now().await?);
+        let wanted = population.wanted(&policies, Kind::Added, eye.now().await?);
         let started = Instant::now();
         let work = each(population.names(), *in_flight, async |name: String| {
             raw.create(&name, group).await?;
@@ -36,7 +36,7 @@ impl Bench {
         let group = population.group;
         let policies = render(&baseline(group, self.edits.of(group))?)?;
         let Self { raw, eye, progress, in_flight, .. } = self;
-        let wanted = population.wanted(&self.names, Kind::Added, eye.now().await?);
+        let wanted = population.wanted(&policies, Kind::Added, eye.now().await?);
         let started = Instant::now();
         let work = async {
             each(population.names(), *in_flight, async |name: String| raw.delete_policies(&name).await).await?;
@@ -57,7 +57,7 @@ impl Bench {
         let next = baseline(group, self.edits.next(group))?;
         let policies = render(&next)?;
         let Self { raw, eye, progress, in_flight, .. } = self;
-        let wanted = population.wanted(&self.names, Kind::Modified, eye.now().await?);
+        let wanted = population.wanted(&policies, Kind::Modified, eye.now().await?);
         let started = Instant::now();
         let work = async {
             match group.side() {

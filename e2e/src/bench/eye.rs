@@ -8,6 +8,7 @@ use futures::TryStreamExt;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{ListParams, WatchEvent};
 use kube::{Api, Client};
+use policy_baseline::Rendered;
 use serde::Deserialize;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
@@ -41,7 +42,7 @@ pub struct Sighting {
 pub struct Wanted<'a> {
     /// The prefix of the namespace names.
     pub prefix: &'a str,
-    pub names: &'a [String],
+    pub policies: &'a [Rendered],
     pub kind: Kind,
     /// Only events with a higher resourceVersion count.
     pub after: u64,
@@ -90,7 +91,7 @@ impl Eye {
             let counts = sighting.kind == wanted.kind
                 && sighting.version > wanted.after
                 && sighting.namespace.starts_with(wanted.prefix)
-                && wanted.names.contains(&sighting.name);
+                && wanted.policies.iter().any(|policy| policy.name == sighting.name);
             if counts {
                 let at = sighting.at;
                 seen.insert((sighting.namespace, sighting.name));

@@ -10,9 +10,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::Request as Requests;
 use kube::{Client, Resource};
-use policy_baseline::LABEL_MANAGED_BY;
-use policy_baseline::PolicyBaseline;
-use policy_baseline::{Baseline, Rendered};
+use policy_baseline::{Baseline, LABEL_MANAGED_BY, PolicyBaseline, Purpose, Rendered};
 use serde_json::{Value, json};
 
 use super::side::Group;
@@ -24,16 +22,47 @@ const BENCH: &str = "bench";
 
 /// The baseline of a group after `edits` edits. Each edit changes all three policies.
 pub fn baseline(group: Group, edits: u16) -> Result<PolicyBaseline> {
-    let spec = json!({
+    let mut spec = json!({
         "mode": "Enforce",
         "namespaceSelector": { "matchLabels": { SIDE: group.label() } },
         "metadata": { "labels": { "bench.policybaseline.io/edit": edits.to_string() } },
         "dns": { "ports": [10_000 + edits] },
         "monitoring": { "ports": [{ "port": 20_000 + edits }] },
     });
+    if group == Group::Allows {
+        spec["allows"] = allows();
+    }
     let mut baseline = PolicyBaseline::new(&format!("bench-{}", group.label()), serde_json::from_value(spec)?);
     baseline.metadata.creation_timestamp = None;
     Ok(baseline)
+}
+
+/// Six allows of a usual cluster. None has a peer that the operator finds in the cluster, so both sides write the same policies.
+fn allows() -> Value {
+    let pods = |namespace: &str, app: &str| {
+        json!({
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": namespace } },
+            "podSelector": { "matchLabels": { "app.kubernetes.io/name": app } },
+        })
+    };
+    let same = json!([{ "sameNamespace": {} }]);
+    let (gateway, prometheus) = (json!([pods("ingress-nginx", "ingress-nginx")]), json!([pods("monitoring", "prometheus")]));
+    let (solver, collector) = ("acme.cert-manager.io/http01-solver", json!([pods("opentelemetry", "opentelemetry-collector")]));
+    let agent = json!([{ "ipBlock": { "cidr": "169.254.170.23/32" } }]);
+    json!([
+        { "name": "same-namespace", "ingress": [{ "from": same }], "egress": [{ "to": same }] },
+        {
+            "name": "ingress-nginx", "podSelector": { "matchLabels": { "expose": "web" } },
+            "ingress": [{ "from": gateway, "ports": [{ "port": "http" }, { "port": 8080 }] }],
+        },
+        {
+            "name": "acme-solver", "podSelector": { "matchLabels": { solver: "true" } },
+            "ingress": [{ "from": gateway, "ports": [{ "port": 8089 }] }],
+        },
+        { "name": "prometheus", "ingress": [{ "from": prometheus, "ports": [{ "port": "metrics" }, { "port": "http-metrics" }] }] },
+        { "name": "otlp", "egress": [{ "to": collector, "ports": [{ "port": 4317 }, { "port": 4318 }] }] },
+        { "name": "cloud-identity", "egress": [{ "to": agent, "ports": [{ "port": 80 }] }] },
+    ])
 }
 
 /// Renders the policies of that baseline with the operator's own code.
@@ -41,6 +70,8 @@ pub fn render(baseline: &PolicyBaseline) -> Result<Vec<Rendered>> {
     let mut stored = baseline.clone();
     stored.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
     let mut policies = Baseline::check(&stored, crate::SYSTEM_NAMESPACE)?.policies;
+    // An allow has a form for each choice of its directions, the widest first. These namespaces are closed in both directions.
+    policies.dedup_by(|other, widest| other.name == widest.name);
     for policy in &mut policies {
         // With this label the operator does not treat them as its own.
         policy.labels.insert(LABEL_MANAGED_BY.to_owned(), BENCH.to_owned());
@@ -77,7 +108,8 @@ impl Raw {
         self.send(request?).await.with_context(|| format!("create namespace {name}")).map(drop)
     }
 
-    /// Sends to a namespace what the operator sends: a forced apply for each policy, all at the same time.
+    /// Sends to a namespace what the operator sends: a forced apply for each policy. The allows come first, and the others follow once the
+    /// allows are written. Those that come together are sent at the same time.
     pub async fn apply(&self, namespace: &str, policies: &[Rendered]) -> Result<()> {
         let requests = policies_of(namespace);
         let params = PatchParams::apply(BENCH).force();
@@ -85,7 +117,9 @@ impl Raw {
             let request = requests.patch(&policy.name, &params, &Patch::Apply(policy.object(namespace, None)));
             async { self.send(request?).await }
         };
-        try_join_all(policies.iter().map(send)).await.with_context(|| format!("apply the policies of {namespace}"))?;
+        for together in in_order(policies) {
+            try_join_all(together.into_iter().map(send)).await.with_context(|| format!("apply the policies of {namespace}"))?;
+        }
         Ok(())
     }
 
@@ -133,6 +167,12 @@ impl Raw {
     }
 }
 
+/// The allows, and the others.
+fn in_order(policies: &[Rendered]) -> [Vec<&Rendered>; 2] {
+    let (allows, others) = policies.iter().partition(|policy| matches!(policy.purpose, Purpose::Allow(_)));
+    [allows, others]
+}
+
 fn policies_of(namespace: &str) -> Requests {
     Requests::new(NetworkPolicy::url_path(&(), Some(namespace)))
 }
@@ -140,6 +180,8 @@ fn policies_of(namespace: &str) -> Requests {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -151,5 +193,24 @@ mod tests {
             assert_ne!(before.object("a", None), after.object("a", None));
             assert_eq!(before.labels[LABEL_MANAGED_BY], BENCH);
         }
+    }
+
+    #[test]
+    fn a_baseline_has_as_many_policies_as_its_group_says_and_each_name_once() {
+        for group in Group::OURS {
+            let policies = render(&baseline(group, 0).unwrap()).unwrap();
+            let names: BTreeSet<&str> = policies.iter().map(|policy| &*policy.name).collect();
+            assert_eq!([policies.len(), names.len()], [group.policies(); 2], "{group:?}");
+        }
+    }
+
+    #[test]
+    fn the_raw_client_too_writes_the_allows_before_the_denies() {
+        let policies = render(&baseline(Group::Allows, 0).unwrap()).unwrap();
+        let [allows, others] = in_order(&policies);
+        assert_eq!([allows.len(), others.len()], [6, 3]);
+        assert!(allows.iter().all(|policy| policy.role().is_none()) && others.iter().all(|policy| policy.role().is_some()));
+        let both = policies.iter().find(|policy| policy.name == "baseline-allow-same-namespace").unwrap();
+        assert_eq!(both.spec.policy_types.as_deref().unwrap(), ["Ingress", "Egress"]);
     }
 }

@@ -9,7 +9,7 @@ use policy_baseline::{Clients, Stack};
 use super::calibrate;
 use super::eye::Eye;
 use super::progress::Progress;
-use super::raw::{Raw, baseline, render};
+use super::raw::{Raw, baseline};
 use super::side::{Edits, Group, Population};
 use crate::cluster::{ControlPlane, Options};
 use crate::wait::{TIMEOUT, eventually};
@@ -25,8 +25,6 @@ pub struct Bench {
     pub progress: Progress,
     /// The kubeconfig of the operator.
     pub kubeconfig: PathBuf,
-    /// The names of the policies.
-    pub names: Vec<String>,
     /// The number of namespaces at which our side works at the same time when it creates, deletes or applies.
     pub in_flight: usize,
     pub edits: Edits,
@@ -52,12 +50,11 @@ impl Bench {
             let first = baseline(group, 0)?;
             eventually("the baseline is taken", TIMEOUT, async || raw.apply_baseline(&first).await.map(|()| true)).await?;
         }
-        let names = render(&baseline(Group::All, 0)?)?.into_iter().map(|policy| policy.name).collect();
         let eye = Eye::open(clients.watches).await?;
         let in_flight = calibrate::calibrate(&raw, namespaces, &mut progress).await?;
         let kubeconfig = plane.service_account_kubeconfig(SYSTEM_NAMESPACE, SERVICE_ACCOUNT).await?;
         let edits = Edits::default();
-        Ok(Self { plane, raw, eye, progress, kubeconfig, names, in_flight, edits, populations: 0, foreign: 0 })
+        Ok(Self { plane, raw, eye, progress, kubeconfig, in_flight, edits, populations: 0, foreign: 0 })
     }
 
     pub fn population(&mut self, group: Group, count: usize) -> Population {

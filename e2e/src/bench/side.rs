@@ -1,5 +1,7 @@
 //! Which side writes the policies, and which namespaces belong to it.
 
+use policy_baseline::Rendered;
+
 use super::eye::{Kind, Wanted};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,26 +21,37 @@ pub enum Group {
     All,
     /// The slices of our side, under a baseline of their own. So one edit changes as many policies as an edit of the raw side.
     Slice,
+    /// All N namespaces once more, under a baseline with six allows.
+    Allows,
     /// The namespaces that the raw client writes to. No baseline selects them.
     Raw,
 }
 
 impl Group {
     /// The groups that have a baseline.
-    pub const OURS: [Self; 2] = [Self::All, Self::Slice];
+    pub const OURS: [Self; 3] = [Self::All, Self::Slice, Self::Allows];
 
     pub const fn label(self) -> &'static str {
         match self {
             Self::All => "ours",
             Self::Slice => "slice",
+            Self::Allows => "allows",
             Self::Raw => "raw",
         }
     }
 
     pub const fn side(self) -> Side {
         match self {
-            Self::All | Self::Slice => Side::Ours,
+            Self::All | Self::Slice | Self::Allows => Side::Ours,
             Self::Raw => Side::Raw,
+        }
+    }
+
+    /// The number of policies in each of its namespaces.
+    pub const fn policies(self) -> usize {
+        match self {
+            Self::All | Self::Slice | Self::Raw => 3,
+            Self::Allows => 9,
         }
     }
 
@@ -56,6 +69,7 @@ impl Group {
 pub struct Edits {
     all: u16,
     slice: u16,
+    allows: u16,
     raw: u16,
 }
 
@@ -64,6 +78,7 @@ impl Edits {
         match group {
             Group::All => self.all,
             Group::Slice => self.slice,
+            Group::Allows => self.allows,
             Group::Raw => self.raw,
         }
     }
@@ -73,6 +88,7 @@ impl Edits {
         let edits = match group {
             Group::All => &mut self.all,
             Group::Slice => &mut self.slice,
+            Group::Allows => &mut self.allows,
             Group::Raw => &mut self.raw,
         };
         *edits += 1;
@@ -97,8 +113,8 @@ impl Population {
     }
 
     /// A wish for one event of that kind for each policy of each namespace, newer than `after`.
-    pub fn wanted<'a>(&'a self, names: &'a [String], kind: Kind, after: u64) -> Wanted<'a> {
-        Wanted { prefix: &self.prefix, names, kind, after, count: self.count * names.len() }
+    pub fn wanted<'a>(&'a self, policies: &'a [Rendered], kind: Kind, after: u64) -> Wanted<'a> {
+        Wanted { prefix: &self.prefix, policies, kind, after, count: self.count * policies.len() }
     }
 }
 
@@ -116,6 +132,6 @@ mod tests {
     #[test]
     fn both_sides_of_a_slice_are_different_groups() {
         assert_eq!(Side::BOTH.map(|side| Group::of(side).side()), Side::BOTH);
-        assert_eq!(Group::OURS.map(Group::side), [Side::Ours; 2]);
+        assert_eq!(Group::OURS.map(Group::side), [Side::Ours; 3]);
     }
 }
