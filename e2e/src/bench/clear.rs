@@ -9,14 +9,24 @@ use super::http;
 use super::side::Population;
 
 /// First what the namespaces hold, then the namespaces themselves.
-const KINDS: [&str; 3] = ["networkpolicies", "events", "namespaces"];
+const KINDS: [&str; 4] = ["networkpolicies", SERVICES, "events", "namespaces"];
+const SERVICES: &str = "services/specs";
 /// Names end in five digits. One request deletes all names with the same first three digits.
 const TOGETHER: usize = 100;
 
 /// Deletes a population. No operator may run meanwhile.
 pub async fn clear(etcd: &str, population: &Population) -> Result<()> {
+    delete(etcd, population, &KINDS).await
+}
+
+/// Deletes the Services of a population, and leaves the rest.
+pub async fn clear_services(etcd: &str, population: &Population) -> Result<()> {
+    delete(etcd, population, &[SERVICES]).await
+}
+
+async fn delete(etcd: &str, population: &Population, kinds: &[&str]) -> Result<()> {
     let address = etcd.trim_start_matches("http://");
-    for kind in KINDS {
+    for kind in kinds {
         for group in 0..population.count.div_ceil(TOGETHER) {
             let range = range(&format!("/registry/{kind}/{}{group:03}", population.prefix)).to_string();
             let answer = http::post(address, "/v3/kv/deleterange", &range).await?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
 use kube::core::Request as Requests;
@@ -99,23 +99,24 @@ impl Bench {
     /// The raw side. It uses new connections, as the operator does.
     async fn list(&self, point: &mut Point) -> Result<()> {
         self.raw.collect_garbage().await?;
-        let (took, (namespaces, policies, baselines)) = everything(self.plane.admin_kubeconfig()).await?;
+        let (took, (namespaces, services, policies, baselines)) = everything(self.plane.admin_kubeconfig()).await?;
         point.cold_start.took(Side::Raw, took);
-        let expected = (point.namespaces, 4 * point.namespaces, Group::OURS.len());
+        let expected = (self.foreign + point.policies * point.namespaces, Group::OURS.len());
         ensure!(
-            namespaces > expected.0 && (policies, baselines) == (expected.1, expected.2),
-            "the cluster does not hold what it should: {namespaces} namespaces, {policies} policies, {baselines} baselines"
+            namespaces > point.namespaces && services > point.services && (policies, baselines) == expected,
+            "the cluster does not hold what it should: {namespaces} namespaces, {services} Services, {policies} policies, {baselines} baselines"
         );
         Ok(())
     }
 }
 
-/// Lists namespaces, policies and baselines page by page. Returns how long that took, and the number of each.
-async fn everything(kubeconfig: &Path) -> Result<(Duration, (usize, usize, usize))> {
+/// Lists namespaces, Services, policies and baselines page by page. Returns how long that took, and the number of each.
+async fn everything(kubeconfig: &Path) -> Result<(Duration, (usize, usize, usize, usize))> {
     let client = connect(kubeconfig).await?.watches;
     let started = Instant::now();
     let counts = tokio::try_join!(
         pages(&client, Namespace::url_path(&(), None), true),
+        pages(&client, Service::url_path(&(), None), true),
         pages(&client, NetworkPolicy::url_path(&(), None), false),
         pages(&client, PolicyBaseline::url_path(&(), None), false),
     )?;

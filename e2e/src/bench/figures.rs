@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::numbers::{Spread, count, median, of_pairs, quantile, ratio};
-use super::side::Side;
+use super::side::{Group, Side};
 
 /// The samples of both sides, in the order of measurement.
 #[derive(Clone, Debug, Default)]
@@ -103,6 +103,10 @@ pub struct Whole {
 #[derive(Clone, Debug, Default)]
 pub struct Point {
     pub namespaces: usize,
+    /// The number of policies that the baseline plans in each namespace.
+    pub policies: usize,
+    /// The number of Services in these namespaces.
+    pub services: usize,
     pub whole: Whole,
     pub first_policies: Pair,
     /// The number of namespaces in a slice. Burst, restore and edit each concern that many.
@@ -131,6 +135,10 @@ pub struct Point {
     pub rest: Option<Rest>,
     /// The rest with two hostile policies in each namespace.
     pub hostile_rest: Option<Rest>,
+    /// The same namespaces with a Service in each: only the rest and the starts.
+    pub with_services: Option<Box<Self>>,
+    /// As many namespaces under a baseline with six allows: only all at once, one at a time, the rest and the starts.
+    pub with_allows: Option<Box<Self>>,
 }
 
 /// The CPU time of a process during a period, and the length of the period. Both in seconds.
@@ -170,6 +178,11 @@ impl Row {
 }
 
 impl Point {
+    /// Nothing is measured yet.
+    pub fn new(group: Group, namespaces: usize) -> Self {
+        Self { namespaces, policies: group.policies(), ..Self::default() }
+    }
+
     /// The restore without the deletion before it, because both sides wait for the deletion.
     fn restore_net(&self) -> Pair {
         self.restore.without(&self.deletion)
@@ -181,7 +194,7 @@ impl Point {
         let row = |key, what: &str, value| Row { key, what: what.to_owned(), value, pairs: None };
         let paired =
             |key, what: &str, pair: &Pair| Row { key, what: what.to_owned(), value: pair.median(), pairs: pair.spread() };
-        vec![
+        let mut rows = vec![
             row("first_policies_p50", "1. new namespace to third policy, p50", self.first_policies.quantile(0.5)),
             row("first_policies_p99", "1. new namespace to third policy, p99", self.first_policies.quantile(0.99)),
             paired("burst", &format!("2. {n} new namespaces to last policy"), &self.burst),
@@ -191,7 +204,13 @@ impl Point {
             row("repair_p99", "4. changed policy to repair, p99", self.repair.quantile(0.99)),
             paired("edit", &format!("5. edit to last of {} policies", 3 * n), &self.edit),
             paired("cold_start", "6. cold start beside a raw list", &self.cold_start),
-        ]
+        ];
+        if let Some(allows) = &self.with_allows {
+            let ninth = |share| allows.first_policies.quantile(share);
+            rows.push(row("ninth_policy_p50", "9. new namespace to ninth policy, p50", ninth(0.5)));
+            rows.push(row("ninth_policy_p99", "9. new namespace to ninth policy, p99", ninth(0.99)));
+        }
+        rows
     }
 
     /// The throughput with slices, in policies a second.
@@ -209,6 +228,11 @@ impl Point {
         ]
     }
 
+    /// Whether only the memory at rest was measured.
+    pub fn is_only_rest(&self) -> bool {
+        self.cold_start.len() == 0
+    }
+
     pub fn resident_rest(&self) -> f64 {
         self.rest.map_or(0.0, |rest| rest.resident)
     }
@@ -223,8 +247,21 @@ pub mod tests {
     use super::*;
 
     /// A sample point. Everything takes 2 ms a namespace for us and 1 ms for raw. Memory grows by 1 MB for 100 namespaces. During the
-    /// second of three pairs the machine is ten times as slow.
+    /// second of three pairs the machine is ten times as slow. A Service in each namespace costs 1 MB, and six allows 2 MB.
     pub fn point(namespaces: usize) -> Point {
+        let more = |megabytes| Some(Box::new(point_with(namespaces, megabytes)));
+        Point { with_services: more(1.0), with_allows: more(2.0), ..point_with(namespaces, 0.0) }
+    }
+
+    /// The same after a run that measures only the memory at rest.
+    pub fn only_rest(namespaces: usize) -> Point {
+        let strip = |point: Point| Point { namespaces, rest: point.rest, ..Point::default() };
+        let Point { with_services, with_allows, .. } = point(namespaces);
+        let [with_services, with_allows] = [with_services, with_allows].map(|more| more.map(|more| Box::new(strip(*more))));
+        Point { with_services, with_allows, ..strip(point(namespaces)) }
+    }
+
+    fn point_with(namespaces: usize, megabytes: f64) -> Point {
         let (n, slice) = (count(namespaces), namespaces / 10);
         let mut point = Point { namespaces, slice, ..Point::default() };
         for whole in [&mut point.whole.burst, &mut point.whole.restore, &mut point.whole.edit] {
@@ -246,9 +283,9 @@ pub mod tests {
                 pair.add(Side::Raw, count(sample));
             }
         }
-        point.resident_start.push(10.0 + n / 100.0);
+        point.resident_start.push(10.0 + megabytes + n / 100.0);
         point.resident_peak.push(15.0 + n / 100.0);
-        let resident = 12.0 + n / 100.0;
+        let resident = 12.0 + megabytes + n / 100.0;
         point.rest = Some(Rest { seconds: 60.0, cpu_seconds: 0.06, resident, anonymous: resident - 7.0, ..Rest::default() });
         point
     }
@@ -283,6 +320,7 @@ pub mod tests {
     fn figures_are_quantiles_and_medians_and_the_deletion_counts_for_neither_side() {
         let point = point(1000);
         assert_eq!(value(&point, "first_policies_p50"), Beside { ours: 100.0, raw: 50.0 });
+        assert_eq!(value(&point, "ninth_policy_p99"), Beside { ours: 198.0, raw: 99.0 });
         assert_eq!(value(&point, "repair_p99"), Beside { ours: 198.0, raw: 99.0 });
         assert_eq!(value(&point, "restore"), Beside { ours: 500.0, raw: 400.0 });
         assert_eq!(value(&point, "restore_net"), Beside { ours: 200.0, raw: 100.0 });

@@ -7,7 +7,7 @@ use super::numbers::{exponent, median, slope};
 pub type Figure = fn(&Point) -> f64;
 
 /// The figures that are shown at every size: the key, the name, and the function that computes the figure.
-pub const GROWING: [(&str, &str, Figure); 11] = [
+pub const GROWING: [(&str, &str, Figure); 14] = [
     ("first_policies_p50", "1. new namespace, p50, ms", |point| point.first_policies.quantile(0.5).ours),
     ("first_policies_p99", "1. new namespace, p99, ms", |point| point.first_policies.quantile(0.99).ours),
     ("burst_all", "2. all new, ms", |point| median(&point.whole.burst)),
@@ -19,7 +19,16 @@ pub const GROWING: [(&str, &str, Figure); 11] = [
     ("rss_start", "7. resident after start, MB", |point| median(&point.resident_start)),
     ("rss_rest", "7. resident at rest, MB", Point::resident_rest),
     ("rss_peak", "7. resident at the peak, MB", |point| median(&point.resident_peak)),
+    ("rss_rest_services", "9. at rest with Services, MB", |point| of(point.with_services.as_deref(), Point::resident_rest)),
+    ("rss_rest_allows", "9. at rest with allows, MB", |point| of(point.with_allows.as_deref(), Point::resident_rest)),
+    ("cold_start_allows", "9. cold start with allows, ms", |point| {
+        of(point.with_allows.as_deref(), |more| more.cold_start.median().ours)
+    }),
 ];
+
+fn of(point: Option<&Point>, figure: Figure) -> f64 {
+    point.map_or(0.0, figure)
+}
 
 #[derive(Clone, Copy, Debug)]
 pub struct Growth {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use policy_baseline::Rendered;
 use tokio::time::Instant;
 
 use super::eye::{Kind, Sighting};
@@ -12,15 +13,16 @@ use super::setup::Bench;
 use super::side::{Group, Side};
 
 impl Bench {
-    /// Takes `samples` samples of both sides while the operator runs.
-    pub async fn latency(&mut self, samples: usize, point: &mut Point) -> Result<()> {
-        let populations = [Group::All, Group::Raw].map(|group| self.population(group, samples));
+    /// Takes `samples` samples of both sides while the operator runs. The raw client writes the policies of the group `ours`.
+    pub async fn latency(&mut self, ours: Group, samples: usize, point: &mut Point) -> Result<()> {
+        let policies = render(&baseline(ours, self.edits.of(ours))?)?;
+        let populations = [ours, Group::Raw].map(|group| self.population(group, samples));
         for sample in 0..samples {
             for population in &populations {
                 let name = population.name(sample);
                 let side = population.group.side();
-                point.first_policies.took(side, self.one_namespace(&name, population.group).await?);
-                point.repair.took(side, self.one_change(&name, side).await?);
+                point.first_policies.took(side, self.one_namespace(&name, population.group, &policies).await?);
+                point.repair.took(side, self.one_change(&name, side, &policies).await?);
                 self.progress.done(sample, samples);
             }
         }
@@ -30,26 +32,24 @@ impl Bench {
         Ok(())
     }
 
-    /// The time from sending the creation of a namespace until the watch shows its third policy.
-    async fn one_namespace(&mut self, name: &str, group: Group) -> Result<Duration> {
-        let policies = render(&baseline(Group::All, self.edits.of(Group::All))?)?;
+    /// The time from sending the creation of a namespace until the watch shows its last policy.
+    async fn one_namespace(&mut self, name: &str, group: Group, policies: &[Rendered]) -> Result<Duration> {
         let mut missing = policies.len();
         let started = Instant::now();
         self.raw.create(name, group).await?;
         if group == Group::Raw {
-            self.raw.apply(name, &policies).await?;
+            self.raw.apply(name, policies).await?;
         }
-        let third = self.eye.until(|seen| {
+        let last = self.eye.until(|seen| {
             missing -= usize::from(seen.kind == Kind::Added && seen.namespace == name);
             missing == 0
         });
-        Ok(third.await?.at.saturating_duration_since(started))
+        Ok(last.await?.at.saturating_duration_since(started))
     }
 
     /// Ours: the time from when the watch shows somebody else's change until it shows the repair. Raw: the time from sending an apply
     /// until the watch shows it.
-    async fn one_change(&mut self, name: &str, side: Side) -> Result<Duration> {
-        let policies = render(&baseline(Group::All, self.edits.of(Group::All))?)?;
+    async fn one_change(&mut self, name: &str, side: Side, policies: &[Rendered]) -> Result<Duration> {
         let policy = policies[0].name.clone();
         let is_it = |seen: &Sighting| seen.namespace == name && seen.name == policy && seen.kind == Kind::Modified;
         let version = self.raw.open(name, &policy).await?;

@@ -15,6 +15,7 @@ mod growth;
 mod hostile;
 mod http;
 mod latency;
+mod more;
 mod numbers;
 mod plot;
 mod proc;
@@ -68,6 +69,8 @@ pub struct Extent {
     pub namespaces: usize,
     /// How many times everything is measured.
     pub rounds: usize,
+    /// Measures only the memory at rest, at the largest size, once.
+    pub only_rest: bool,
 }
 
 /// Runs the bench. Calls `say` with one line for each step.
@@ -75,7 +78,7 @@ pub async fn run(extent: Extent, say: impl Fn(&str) + Send + Sync + 'static) -> 
     let bench = async {
         let mut bench = Bench::start(extent.namespaces, Progress::new(extent.steps(), say)).await?;
         let mut points = Vec::new();
-        for size in sizes(extent.namespaces) {
+        for size in extent.sizes() {
             points.push(bench.point(size, extent).await?);
         }
         let facts = Facts::gather(&bench.raw, bench.in_flight, bench.foreign, bench.progress.elapsed()).await?;
@@ -93,7 +96,14 @@ fn sizes(namespaces: usize) -> Vec<usize> {
 }
 
 impl Extent {
+    fn sizes(self) -> Vec<usize> {
+        if self.only_rest { vec![self.namespaces] } else { sizes(self.namespaces) }
+    }
+
     fn rounds(self, size: usize) -> usize {
+        if self.only_rest {
+            return 1;
+        }
         if size == self.namespaces || QUICK.contains(&size) { self.rounds } else { 1 }
     }
 
@@ -113,8 +123,8 @@ impl Extent {
 
     /// The number of steps that [`Bench::point`] announces.
     fn steps(self) -> usize {
-        let of_size = |size| 1 + self.rounds(size) * 6 + 2;
-        1 + sizes(self.namespaces).into_iter().map(of_size).sum::<usize>()
+        let of_size = |size| if self.only_rest { 6 } else { 1 + self.rounds(size) * 6 + 8 };
+        1 + self.sizes().into_iter().map(of_size).sum::<usize>()
     }
 }
 
@@ -124,7 +134,7 @@ impl Bench {
         self.progress.step(format!("{size} policies of others"));
         foreign::grow(&self.raw, self.foreign, size).await?;
         self.foreign = size;
-        let mut point = Point { namespaces: size, ..Point::default() };
+        let mut point = Point::new(Group::All, size);
         let rounds = extent.rounds(size);
         for round in 1..=rounds {
             let title = format!("{size} namespaces, round {round} of {rounds}");
@@ -137,36 +147,99 @@ impl Bench {
     async fn round(&mut self, title: &str, extent: Extent, is_last: bool, point: &mut Point) -> Result<()> {
         let size = point.namespaces;
         let population = self.population(Group::All, size);
-        let mut subject = Subject::start(&self.plane, &self.kubeconfig).await?;
-        subject.ready(TIMEOUT).await?;
-        subject.leads().await?;
-        proc::forget_peak(subject.pid())?;
-        self.whole(title, &population, &mut subject, point).await?;
-        self.progress.step(format!("{title}: slices, ours and raw by turns"));
-        self.slices(extent.pairs(size), &mut subject, point).await?;
-        self.progress.step(format!("{title}: one at a time, ours and raw by turns"));
-        self.latency(samples(size), point).await?;
+        let mut subject = self.subject().await?;
+        if extent.only_rest {
+            self.all_new(title, &population, &mut subject, point).await?;
+        } else {
+            proc::forget_peak(subject.pid())?;
+            self.whole(title, &population, &mut subject, point).await?;
+            self.progress.step(format!("{title}: slices, ours and raw by turns"));
+            self.slices(extent.pairs(size), &mut subject, point).await?;
+            self.one_at_a_time(title, Group::All, point).await?;
+        }
         if is_last {
-            let time = extent.rest(size);
-            self.progress.step(format!("{size} namespaces: {time:?} of rest"));
-            point.rest = Some(self.rest(&subject, time).await?);
-            self.progress.step(format!("{size} namespaces with hostile policies: {time:?} of rest"));
-            hostile::add(&self.raw, &population).await?;
-            point.hostile_rest = Some(self.rest(&subject, time).await?);
-            hostile::remove(&self.raw, &population).await?;
+            self.rests(extent, &population, &subject, point).await?;
         }
         subject.settle().await?;
         subject.stop()?;
+        if !extent.only_rest {
+            if let Some(more) = &mut point.with_services {
+                self.starts(&format!("{size} namespaces with Services"), extent, more).await?;
+                clear::clear_services(self.plane.etcd_url()?, &population).await?;
+            }
+            self.starts(title, extent, point).await?;
+        }
+        clear::clear(self.plane.etcd_url()?, &population).await?;
+        if is_last {
+            point.with_allows = Some(Box::new(self.with_allows(extent, size).await?));
+        }
+        Ok(())
+    }
+
+    /// Starts the operator. It leads when this returns.
+    async fn subject(&self) -> Result<Subject> {
+        let mut subject = Subject::start(&self.plane, &self.kubeconfig).await?;
+        subject.ready(TIMEOUT).await?;
+        subject.leads().await?;
+        Ok(subject)
+    }
+
+    /// Measurement 7 with three policies in each namespace, then with two hostile ones besides, then with a Service besides.
+    async fn rests(&mut self, extent: Extent, population: &Population, subject: &Subject, point: &mut Point) -> Result<()> {
+        let (size, time) = (population.count, extent.rest(population.count));
+        self.progress.step(format!("{size} namespaces: {time:?} of rest"));
+        point.rest = Some(self.rest(subject, time).await?);
+        if !extent.only_rest {
+            self.progress.step(format!("{size} namespaces with hostile policies: {time:?} of rest"));
+            hostile::add(&self.raw, population).await?;
+            point.hostile_rest = Some(self.rest(subject, time).await?);
+            hostile::remove(&self.raw, population).await?;
+        }
+        self.progress.step(format!("{size} namespaces with Services: {time:?} of rest"));
+        point.with_services = Some(Box::new(self.with_services(population, subject, time).await?));
+        Ok(())
+    }
+
+    /// Measurement 9 with six allows: new namespaces with nine policies in each, after the others are gone.
+    async fn with_allows(&mut self, extent: Extent, size: usize) -> Result<Point> {
+        let (title, time) = (format!("{size} namespaces with six allows"), extent.rest(size));
+        let population = self.population(Group::Allows, size);
+        let mut point = Point::new(Group::Allows, size);
+        let mut subject = self.subject().await?;
+        self.all_new(&title, &population, &mut subject, &mut point).await?;
+        if !extent.only_rest {
+            self.one_at_a_time(&title, Group::Allows, &mut point).await?;
+        }
+        self.progress.step(format!("{title}: {time:?} of rest"));
+        point.rest = Some(self.rest(&subject, time).await?);
+        subject.stop()?;
+        if !extent.only_rest {
+            self.starts(&title, extent, &mut point).await?;
+        }
+        clear::clear(self.plane.etcd_url()?, &population).await?;
+        Ok(point)
+    }
+
+    /// Measurement 2 with every namespace at once.
+    async fn all_new(&mut self, title: &str, population: &Population, subject: &mut Subject, point: &mut Point) -> Result<()> {
+        self.progress.step(format!("{title}: all new"));
+        point.whole.burst.push(milliseconds(self.burst(population).await?));
+        subject.settled(population.count, TIMEOUT).await
+    }
+
+    async fn one_at_a_time(&mut self, title: &str, ours: Group, point: &mut Point) -> Result<()> {
+        self.progress.step(format!("{title}: one at a time, ours and raw by turns"));
+        self.latency(ours, samples(point.namespaces), point).await
+    }
+
+    async fn starts(&mut self, title: &str, extent: Extent, point: &mut Point) -> Result<()> {
         self.progress.step(format!("{title}: cold starts and raw lists by turns"));
-        self.cold_starts(extent.cold_starts(size), point).await?;
-        clear::clear(self.plane.etcd_url()?, &population).await
+        self.cold_starts(extent.cold_starts(point.namespaces), point).await
     }
 
     /// Measurements 2, 3 and 5 with every namespace at once. Only the operator is measured, for its growth and its memory.
     async fn whole(&mut self, title: &str, population: &Population, subject: &mut Subject, point: &mut Point) -> Result<()> {
-        self.progress.step(format!("{title}: all new"));
-        point.whole.burst.push(milliseconds(self.burst(population).await?));
-        subject.settled(population.count, TIMEOUT).await?;
+        self.all_new(title, population, subject, point).await?;
         self.progress.step(format!("{title}: all policies deleted"));
         point.whole.restore.push(milliseconds(self.restore(population).await?.0));
         subject.settled(population.count, TIMEOUT).await?;
@@ -182,7 +255,7 @@ fn samples(namespaces: usize) -> usize {
     (namespaces / 5).clamp(10, 100)
 }
 
-/// Writes the report and the plot to `target/bench`, where scripts expect them.
+/// Writes the report to `target/bench`, where scripts expect it, and the plot, which needs more than the memory at rest.
 pub fn save(report: &Report) -> Result<()> {
     let directory = paths::repo().join("target/bench");
     fs::create_dir_all(&directory)?;
@@ -192,7 +265,7 @@ pub fn save(report: &Report) -> Result<()> {
     };
     write("report.json", serde_json::to_string_pretty(&report.json())?)?;
     write("report.md", report.table())?;
-    write("performance.svg", report.plot())
+    if report.is_only_rest() { Ok(()) } else { write("performance.svg", report.plot()) }
 }
 
 #[cfg(test)]
@@ -204,17 +277,19 @@ mod tests {
         assert_eq!(sizes(1000), [100, 333, 1000]);
         assert_eq!(sizes(50), [16, 50]);
         assert_eq!(sizes(1), [1]);
-        let extent = Extent { namespaces: 10_000, rounds: 3 };
+        let extent = Extent { namespaces: 10_000, rounds: 3, only_rest: false };
         assert_eq!([50, 1000, 3333, 10_000].map(|size| extent.rounds(size)), [1, 3, 1, 3]);
         assert_eq!([samples(10), samples(100), samples(10_000)], [10, 20, 100]);
+        let only = Extent { only_rest: true, ..extent };
+        assert_eq!((only.sizes(), only.rounds(10_000), only.rest(10_000)), (vec![10_000], 1, REST));
     }
 
     #[test]
     fn the_largest_size_has_as_many_pairs_however_many_rounds_there_are() {
-        let pairs = |rounds| Extent { namespaces: 1000, rounds }.pairs(1000) * rounds;
+        let pairs = |rounds| Extent { namespaces: 1000, rounds, only_rest: false }.pairs(1000) * rounds;
         assert_eq!([1, 2, 3].map(pairs), [PAIRS; 3]);
-        let extent = Extent { namespaces: 1000, rounds: 3 };
+        let extent = Extent { namespaces: 1000, rounds: 3, only_rest: false };
         assert_eq!([100, 1000].map(|size| (extent.pairs(size), extent.cold_starts(size))), [(FEW_PAIRS, 1), (8, 3)]);
-        assert_eq!(Extent { namespaces: 50, rounds: 3 }.pairs(50), FEW_PAIRS);
+        assert_eq!(Extent { namespaces: 50, ..extent }.pairs(50), FEW_PAIRS);
     }
 }

@@ -25,6 +25,11 @@ impl Report {
         table::write(&self.points, &self.facts)
     }
 
+    /// Whether only the memory at rest was measured.
+    pub(super) fn is_only_rest(&self) -> bool {
+        self.points.last().is_some_and(Point::is_only_rest)
+    }
+
     /// Latency and memory against the number of namespaces, as SVG.
     pub fn plot(&self) -> String {
         plot::draw(&self.points)
@@ -70,11 +75,38 @@ fn rows(rows: Vec<Row>) -> Map<String, Value> {
     rows.into_iter().map(|row| (row.key.to_owned(), of(&row))).collect()
 }
 
+/// The figures of one size.
 fn point(point: &Point) -> Map<String, Value> {
+    let mut all = if point.is_only_rest() { Map::new() } else { beside_raw(point) };
+    let figures = json!({
+        "namespaces": point.namespaces,
+        "rss_rest_mb": point.resident_rest(),
+        "rss_rest_anonymous_mb": point.rest.unwrap_or_default().anonymous,
+        "with_services": point.with_services.as_deref().map(more),
+        "with_allows": point.with_allows.as_deref().map(more),
+    });
+    all.extend(figures.as_object().cloned().unwrap_or_default());
+    all
+}
+
+/// The figures of measurement 9.
+fn more(point: &Point) -> Value {
+    let start = rows(point.times()).remove("cold_start").filter(|_| !point.is_only_rest());
+    let of = |samples: &[f64]| (!samples.is_empty()).then(|| median(samples));
+    json!({
+        "burst_all": of(&point.whole.burst),
+        "rss_rest_mb": point.resident_rest(),
+        "rss_rest_anonymous_mb": point.rest.unwrap_or_default().anonymous,
+        "rss_start_mb": of(&point.resident_start),
+        "cold_start": start,
+    })
+}
+
+/// The figures of everything but the memory at rest.
+fn beside_raw(point: &Point) -> Map<String, Value> {
     let mut all = rows(point.times());
     let (rest, hostile) = (point.rest.unwrap_or_default(), point.hostile_rest.unwrap_or_default());
     let figures = json!({
-        "namespaces": point.namespaces,
         "slice": point.slice,
         "policies_per_second": rows(point.throughput()),
         "burst_all": median(&point.whole.burst),
@@ -88,8 +120,6 @@ fn point(point: &Point) -> Map<String, Value> {
         "restart_writes": point.restart_writes,
         "rss_start_mb": median(&point.resident_start),
         "rss_peak_mb": median(&point.resident_peak),
-        "rss_rest_mb": rest.resident,
-        "rss_rest_anonymous_mb": rest.anonymous,
         "cpu_rest_percent": point.cpu_rest_percent(),
         "cpu_rest_seconds": rest.cpu_seconds,
         "rest_seconds": rest.seconds,
@@ -107,7 +137,7 @@ fn point(point: &Point) -> Map<String, Value> {
 
 fn units() -> Value {
     json!({
-        "first_policies_*, repair_*, cold_start, *_ms": "milliseconds; cold_start and *_ms are medians",
+        "first_policies_*, ninth_policy_*, repair_*, cold_start, *_ms": "milliseconds; cold_start and *_ms are medians",
         "burst, restore, restore_net, edit": "milliseconds for so many namespaces as slice says; medians of the slices",
         "*_all": "milliseconds for all namespaces at once, without raw; medians of the rounds",
         "ratio": "ours divided by raw; where ratio_lowest and ratio_highest are beside it, the median of the ratios of pairs",
@@ -116,6 +146,7 @@ fn units() -> Value {
         "*_mb": "megabytes of 10^6 bytes",
         "cpu_rest_percent, raw_slices_cpu_percent": "of the operator, of one core",
         "hostile_*": "the same rest with two hostile policies in each namespace",
+        "with_services, with_allows": "the same figures with a Service in each namespace, and with nine policies instead of three; null is not measured",
         "restart_writes": "the most that a restart wrote, without the Lease",
         "rest_requests": "requests at rest that are neither watches nor for the Lease",
         "growth": "from the first of points to the last: the power of N, and what each further namespace adds",
@@ -126,14 +157,22 @@ fn units() -> Value {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::bench::figures::tests::point;
+    use crate::bench::figures::tests::{only_rest, point};
 
     #[test]
     fn scripts_find_what_the_issue_names() {
         let report = Report::new(vec![point(100), point(1000)], Facts::default()).json();
-        for key in
-            ["first_policies_p50", "first_policies_p99", "burst", "restore", "repair_p50", "repair_p99", "edit", "cold_start"]
-        {
+        for key in [
+            "first_policies_p50",
+            "first_policies_p99",
+            "burst",
+            "restore",
+            "repair_p50",
+            "repair_p99",
+            "edit",
+            "cold_start",
+            "ninth_policy_p50",
+        ] {
             for part in ["ours", "raw", "ratio"] {
                 assert!(report[key][part].is_number(), "{key}.{part}");
             }
@@ -158,7 +197,24 @@ mod tests {
         assert!(report["commit"].is_string() && report["versions"]["kubernetes"].is_string());
         assert_eq!(report["namespaces"], 1000);
         assert_eq!(report["points"].as_array().unwrap().len(), 2);
+        let more = ["with_services", "with_allows"].map(|more| report[more]["rss_rest_mb"].as_f64().unwrap());
+        assert_eq!((more, report["rss_rest_mb"].as_f64().unwrap()), ([23.0, 24.0], 22.0));
+        assert_eq!(report["with_allows"]["cold_start"]["ratio"], 2.0);
         let exponent = report["growth"]["burst_all"]["exponent"].as_f64().unwrap();
         assert!((exponent - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_run_of_only_the_rest_says_nothing_of_what_it_did_not_measure() {
+        let report = Report::new(vec![only_rest(1000)], Facts::default());
+        assert!(report.is_only_rest());
+        let report = report.json();
+        assert_eq!(
+            [&report["rss_rest_mb"], &report["with_services"]["rss_rest_mb"], &report["with_allows"]["rss_rest_mb"]],
+            [22.0, 23.0, 24.0]
+        );
+        for key in ["first_policies_p50", "burst", "cold_start", "restart_writes"] {
+            assert!(report[key].is_null() && report["with_allows"][key].is_null(), "{key}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::subject::Subject;
 
 impl Bench {
     /// Measures for `time`, starting after the last write.
-    pub async fn rest(&mut self, subject: &Subject, time: Duration) -> Result<Rest> {
+    pub async fn rest(&self, subject: &Subject, time: Duration) -> Result<Rest> {
         subject.settle().await?;
         let audit = self.plane.audit().context("no audit log")?;
         let (mark, started, before) = (audit.mark(), Instant::now(), proc::cpu(subject.pid())?);

@@ -2,13 +2,16 @@
 
 use super::facts::Facts;
 use super::figures::{Point, Row};
-use super::growth::{GROWING, Growth};
+use super::growth::{Figure, GROWING, Growth};
 use super::numbers::{median, megabytes};
 
 /// All tables of a run.
 pub fn write(points: &[Point], facts: &Facts) -> String {
     let Some(point) = points.last() else { return String::new() };
-    [times(point), throughput(point), resources(facts, point), growth(points), notes(facts, point)].join("\n\n")
+    if point.is_only_rest() {
+        return [more(point), machine(facts, point)].join("\n\n");
+    }
+    [times(point), throughput(point), resources(facts, point), growth(points), more(point), notes(facts, point)].join("\n\n")
 }
 
 fn times(point: &Point) -> String {
@@ -63,15 +66,46 @@ fn growth(points: &[Point]) -> String {
     table(head, rows.collect())
 }
 
+/// What more in each namespace costs. Leaves out the figures that were not measured.
+fn more(point: &Point) -> String {
+    let columns = [Some(point), point.with_services.as_deref(), point.with_allows.as_deref()];
+    let figures: [(&str, usize, Figure); 7] = [
+        ("all new to last policy, ms", 1, |point| median(&point.whole.burst)),
+        ("resident at rest, MB", 1, Point::resident_rest),
+        ("the same without files, MB", 1, |point| point.rest.unwrap_or_default().anonymous),
+        ("resident after start, MB", 1, |point| median(&point.resident_start)),
+        ("cold start, ms", 1, |point| point.cold_start.median().ours),
+        ("raw list of the same, ms", 1, |point| point.cold_start.median().raw),
+        ("ratio of the two", 2, |point| point.cold_start.spread().map_or(0.0, |pairs| pairs.median)),
+    ];
+    let rows = figures.into_iter().filter_map(|(what, digits, figure)| {
+        let values = columns.map(|column| column.map(figure).filter(|value| *value > 0.0));
+        let shown = values.map(|value| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}")));
+        values.iter().any(Option::is_some).then(|| [vec![what.to_owned()], shown.to_vec()].concat())
+    });
+    let head = [&format!("9. in each of {} namespaces", point.namespaces), "three policies", "and a Service", "nine policies"];
+    table(head.map(str::to_owned).to_vec(), rows.collect())
+}
+
 fn notes(facts: &Facts, point: &Point) -> String {
+    let allows = point.with_allows.as_deref();
     let requests: Vec<String> = point.restart_requests.iter().map(|(what, count)| format!("{count} {what}")).collect();
     format!(
-        "Requests of a restart: {}.\n\nPairs of 2, 3 and 5: {}, with {} namespaces a side; starts: {}; samples of 1 and 4: {} at {} namespaces, {} policies of others; raw with {} requests in flight; {} cores; Kubernetes {}, {}, {}, commit {}; {} min {} s in all.",
+        "Requests of a restart: {}.\n\nPairs of 2, 3 and 5: {}, with {} namespaces a side; starts: {}, and {} of 9; samples of 1 and 4: {}, and {} of 9; {}",
         requests.join(", "),
         point.burst.len(),
         point.slice,
         point.cold_start.len(),
+        allows.map_or(0, |allows| allows.cold_start.len()),
         point.first_policies.len(),
+        allows.map_or(0, |allows| allows.first_policies.len()),
+        machine(facts, point),
+    )
+}
+
+fn machine(facts: &Facts, point: &Point) -> String {
+    format!(
+        "{} namespaces, {} policies of others; raw with {} requests in flight; {} cores; Kubernetes {}, {}, {}, commit {}; {} min {} s in all.",
         point.namespaces,
         facts.foreign,
         3 * facts.in_flight,
@@ -121,19 +155,40 @@ fn table(head: Vec<String>, rows: Vec<Vec<String>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::figures::tests::point;
+    use crate::bench::figures::tests::{only_rest, point};
 
     #[test]
     fn every_line_of_a_table_is_as_wide_as_the_others() {
         let text = write(&[point(100), point(1000)], &Facts::default());
         let tables: Vec<&str> = text.split("\n\n").filter(|part| part.starts_with('|')).collect();
-        assert_eq!(tables.len(), 4);
+        assert_eq!(tables.len(), 5);
         for table in tables {
             let widths: Vec<usize> = table.lines().map(|line| line.chars().count()).collect();
             assert!(widths.iter().all(|width| *width == widths[0]), "{table}");
         }
         assert!(text.contains("| 2. 100 new namespaces to last policy  | 200.0 | 100.0 |  2.00 |   2.00 |    2.00 |"), "{text}");
         assert!(text.contains("| 1. new namespace to third policy, p50 | 100.0 |  50.0 |  2.00 |      - |       - |"), "{text}");
+    }
+
+    #[test]
+    fn what_more_costs_is_beside_what_three_policies_cost() {
+        let text = more(&point(1000));
+        let row = |what: &str| text.lines().find(|line| line.contains(what)).unwrap_or_default().to_owned();
+        assert_eq!(row("in each of"), "| 9. in each of 1000 namespaces | three policies | and a Service | nine policies |");
+        assert_eq!(row("at rest"), "| resident at rest, MB          |           22.0 |          23.0 |          24.0 |");
+        assert_eq!(row("ratio"), "| ratio of the two              |           2.00 |          2.00 |          2.00 |");
+    }
+
+    #[test]
+    fn a_run_of_only_the_rest_shows_nothing_that_it_did_not_measure() {
+        let text = write(&[only_rest(1000)], &Facts::default());
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.iter().filter(|line| line.starts_with('|')).count(), 4, "{text}");
+        assert!(
+            lines[2].starts_with("| resident at rest, MB ") && lines[3].starts_with("| the same without files, MB "),
+            "{text}"
+        );
+        assert!(!text.contains("Requests of a restart"), "{text}");
     }
 
     #[test]

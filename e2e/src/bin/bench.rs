@@ -1,13 +1,13 @@
 //! `e2e-bench`: compares the operator with the raw API server on a control plane of its own. It prints tables and writes report.json,
 //! report.md and performance.svg to target/bench. `BENCH_NAMESPACES` sets the number of namespaces, `BENCH_ROUNDS` the number of
-//! rounds.
+//! rounds. `BENCH_ONLY=rest` measures only the memory at rest.
 
 use std::env;
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use policy_baseline_e2e::bench;
 
 #[tokio::main]
@@ -24,13 +24,21 @@ async fn main() -> ExitCode {
 async fn run() -> Result<()> {
     let namespaces = number("BENCH_NAMESPACES", 1000, 1..=10_000)?;
     let rounds = number("BENCH_ROUNDS", 3, 1..=20)?;
-    let report = bench::run(bench::Extent { namespaces, rounds }, |line| {
+    let report = bench::run(bench::Extent { namespaces, rounds, only_rest: only_rest()? }, |line| {
         let _ = writeln!(io::stderr(), "{line}");
     })
     .await?;
     bench::save(&report)?;
     writeln!(io::stdout(), "\n{}", report.table())?;
     Ok(())
+}
+
+fn only_rest() -> Result<bool> {
+    match env::var("BENCH_ONLY").as_deref() {
+        Err(_) => Ok(false),
+        Ok("rest") => Ok(true),
+        Ok(text) => bail!("BENCH_ONLY={text}: write rest, or leave it out to measure everything"),
+    }
 }
 
 fn number(name: &str, default: usize, allowed: RangeInclusive<usize>) -> Result<usize> {
