@@ -424,7 +424,7 @@ async fn every_sample_of_an_allow_is_accepted_without_a_warning_and_becomes_poli
         let names = allows.iter().filter(for_all).map(|allow| format!("baseline-allow-{}", allow["name"].as_str().unwrap()));
         let names: Vec<String> = [DENY_INGRESS, DENY_EGRESS, CARVEOUT].map(ToOwned::to_owned).into_iter().chain(names).collect();
         if all.is_none() {
-            let labels = [("istio.io/dataplane-mode", "ambient"), ("linkerd.io/is-mesh", "true")];
+            let labels = [("istio.io/dataplane-mode", "ambient"), ("policybaseline.io/mesh", "linkerd")];
             all = Some(world.namespace("sampled", &labels).await.unwrap());
         }
         until_only(&world, all.as_deref().unwrap(), &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
