@@ -14,8 +14,9 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionCondition,
 };
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
-use kube::core::GroupVersionKind;
+use kube::core::{ApiResource, GroupVersionKind};
 use kube::discovery::{self, Scope};
 use kube::{Client, ResourceExt};
 use serde::Deserialize;
@@ -230,11 +231,31 @@ impl World {
     ///
     /// Objects outside of a test's own namespace get the test label, so that they are swept: cluster-scoped objects, and objects in the
     /// built-in namespaces. Objects of our own API group are swept anyway and get no label.
+    ///
+    /// A namespace that is created in the second of a baseline is new only if the operator saw it appear after the baseline. So this waits
+    /// until that second is over.
     pub async fn apply_yaml(&self, yaml: &str) -> Result<()> {
-        apply_yaml(&self.admin, yaml).await.map_err(|refused| anyhow!(refused))
+        apply_yaml(&self.admin, yaml).await.map_err(|refused| anyhow!(refused))?;
+        if !yaml.contains("PolicyBaseline") {
+            return Ok(());
+        }
+        let kind = GroupVersionKind::gvk(OUR_GROUP, "v1alpha1", "PolicyBaseline");
+        let baselines: Api<DynamicObject> = Api::all_with(self.admin(), &ApiResource::from_gvk(&kind));
+        let listed = baselines.list(&ListParams::default()).await?;
+        let newest = listed.iter().filter_map(ResourceExt::creation_timestamp).map(|created| created.0).max();
+        let is_later = async || self.server_time().await.map(|now| newest.is_none_or(|newest| now > newest));
+        self.eventually("a later second", TIMEOUT, is_later).await
     }
 
-    /// The same. The error is the exact message of the API server.
+    /// The time of the API server in whole seconds, as in creation timestamps.
+    pub async fn server_time(&self) -> kube::Result<Timestamp> {
+        let metadata = ObjectMeta { name: Some(Self::unique("clock")), ..ObjectMeta::default() };
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        let made = Api::<Namespace>::all(self.admin()).create(&dry, &Namespace { metadata, ..Namespace::default() }).await?;
+        Ok(made.creation_timestamp().map(|created| created.0).unwrap_or_default())
+    }
+
+    /// The same without the wait. The error is the exact message of the API server.
     pub async fn try_apply_yaml(&self, yaml: &str) -> Result<(), String> {
         apply_yaml(&self.admin, yaml).await
     }

@@ -243,7 +243,7 @@ fn compare(
     let Some(targets) = targets.get(&baseline.key) else { return vec![] };
     // The answer to a write may be lost, and the policy be stored all the same.
     let is_there = |index, policy: &Rendered| {
-        let print = entry.policies.get(&*policy.name);
+        let print = entry.policies.get(policy.name.as_str());
         print.zip(targets.of(index, policy)).is_some_and(|(print, planned)| planned.is_met_by(print))
     };
     let is_failing = |index, policy: &Rendered| has_failed(&policy.name) && !is_there(index, policy);

@@ -5,10 +5,14 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Engine, facts::entry::Entry, outbox::baseline_status::BaselineState};
+use super::{
+    Engine,
+    facts::{entry::Entry, namespaces::last_bits},
+    outbox::baseline_status::BaselineState,
+};
 use crate::{
     api::NamespaceName,
-    policy::plan::{Baseline, Decision},
+    policy::plan::{Baseline, Decision, Holdings},
 };
 
 impl Engine {
@@ -54,6 +58,9 @@ impl Engine {
         };
         let is_unseen = edited_unseen || self.rollouts.open_is_unknown;
         let resumes = is_unseen || (under_way.is_none() && self.tracked.get(name).is_some_and(is_unfinished));
+        // Only what this process saw appear since then certainly is.
+        let seen = self.tracked.get(name).and_then(|tracked| last_bits(tracked.generation_seen));
+        let is_new = |holdings: &Holdings| seen.is_some_and(|seen| holdings.appeared_after(seen.get()));
         let is_to_close = |(ns, entry): &(&NamespaceName, &Entry)| {
             let holdings = entry.holdings();
             let is_written = || self.in_flight.contains_key(*ns) || under_way.is_some_and(|u| u.rollout.has_reached(ns));
@@ -61,7 +68,8 @@ impl Engine {
                 return false;
             };
             let is_existing = || {
-                waiting.contains(*ns) || self.rollouts.open.contains(*ns) || resumes || target.is_younger(namespace, &holdings)
+                let was_there = resumes && !is_new(&holdings);
+                waiting.contains(*ns) || self.rollouts.open.contains(*ns) || was_there || target.is_younger(namespace, &holdings)
             };
             let applies = || match self.baselines.decide(namespace, &holdings).decision {
                 Decision::Protected(baseline) => baseline.name == *name && baseline.planned(namespace).next().is_some(),

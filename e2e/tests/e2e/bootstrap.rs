@@ -213,8 +213,8 @@ async fn within_a_second(world: &World) -> (String, String, String) {
         let name = format!("platform-{attempt}");
         a_second_later(world).await;
         let old = world.namespace("old", &[(TEAM, &name)]).await.unwrap();
-        // `apply_baseline` would wait for the next second.
-        world.apply_yaml(&baseline(&name, &json!({ "namespaceSelector": team(&name) }))).await.unwrap();
+        // `apply_yaml` would wait for the next second.
+        world.try_apply_yaml(&baseline(&name, &json!({ "namespaceSelector": team(&name) }))).await.unwrap();
         let new = world.namespace("new", &[(TEAM, &name)]).await.unwrap();
         let namespaces: Api<Namespace> = Api::all(world.admin());
         let mut created = vec![baselines(world).get(&name).await.unwrap().creation_timestamp()];

@@ -1,8 +1,8 @@
 //! Egress policies follow the cluster's DNS, wherever it runs, and the status reports it.
 
 use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{Api, DeleteParams};
+use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use policy_baseline::PolicyBaselineStatus;
 use policy_baseline_e2e::{TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
@@ -125,10 +125,16 @@ pub fn with_nameservers(addresses: &[&str]) -> tempfile::NamedTempFile {
     file
 }
 
-/// Takes away the right to read the sources of DNS in kube-system. The shipped manifests give it back, also before the next test.
+/// Takes away the right to read the sources of DNS in kube-system, and with it the right to list the Services of the cluster. The shipped
+/// manifests give both back, also before the next test.
 pub async fn refuse_kube_system(world: &World) {
     let bindings: Api<RoleBinding> = Api::namespaced(world.admin(), KUBE_SYSTEM);
     bindings.delete("policy-baseline-dns", &DeleteParams::default()).await.unwrap();
+    let roles: Api<ClusterRole> = Api::all(world.admin());
+    let mut left = roles.get("policy-baseline").await.unwrap().rules.unwrap();
+    left.retain(|rule| rule.resource_names.is_some() || rule.resources.as_deref() != Some(&["services".to_owned()]));
+    let patch = Patch::Merge(json!({ "rules": left }));
+    roles.patch("policy-baseline", &PatchParams::default(), &patch).await.unwrap();
     let may = async || {
         let operator = client_of(&world.operator_kubeconfig().await.unwrap()).await;
         can_i(&operator, "list", "", "services", Some(KUBE_SYSTEM)).await.map(|may| !may)

@@ -10,6 +10,7 @@ use policy_baseline_e2e::{TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 
 use crate::opt_outs;
+use crate::release::confirm;
 use crate::scene::{
     CARVEOUT, DENY_INGRESS, Plan, apply_baseline, baseline, baselines, condition, delete_baseline, events, policies_of,
     until_holds, until_only, until_ready, until_status, until_status_within,
@@ -168,6 +169,8 @@ async fn a_deleting_baseline_goes_after_its_policies() {
             .unwrap();
     }
 
+    // The deletion is its second generation, and would wait for this confirmation.
+    confirm(&world, "platform", 2).await;
     // The operator does not write a finalizer again within a second. That must not be the reason why the baseline still exists.
     for _ in 0..2 {
         a_second_later(&world).await;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use policy_baseline_e2e::proxy::{Asked, EventFault, When};
@@ -104,8 +105,11 @@ async fn lists_come_in_pages_where_the_apiserver_has_no_streaming_lists() {
     let admin = plane.admin().await.unwrap();
     let applied = async || world::apply_yaml(&admin, &baseline("platform", &json!({}))).await.map(|()| true);
     eventually("the baseline is taken", TIMEOUT, applied).await.unwrap();
+    let created = Timestamp::now();
     let kubeconfig = plane.service_account_kubeconfig(SYSTEM_NAMESPACE, SERVICE_ACCOUNT).await.unwrap();
     let mut operator = Operator::start(&plane, &kubeconfig, &[], &[]).unwrap();
+    // A namespace of the baseline's second counts as existing.
+    eventually("a later second", TIMEOUT, async || Timestamp::now().as_second() > created.as_second()).await.unwrap();
     let metadata = ObjectMeta { name: Some("team".to_owned()), ..ObjectMeta::default() };
     let team = Namespace { metadata, ..Namespace::default() };
     Api::<Namespace>::all(admin.clone()).create(&PostParams::default(), &team).await.unwrap();

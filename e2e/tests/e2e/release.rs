@@ -120,7 +120,7 @@ async fn until_awaited(world: &World, name: &str) -> i64 {
     generation
 }
 
-async fn confirm(world: &World, name: &str, generation: i64) {
+pub async fn confirm(world: &World, name: &str, generation: i64) {
     let annotations = json!({ "policybaseline.io/confirm-release": generation.to_string() });
     let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
     baselines(world).patch(name, &PatchParams::default(), &patch).await.unwrap();

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
-use k8s_openapi::api::core::v1::{Event, Namespace};
+use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -43,20 +43,6 @@ pub fn baseline(name: &str, spec: &Value) -> String {
 /// After a baseline was created, this waits for the next second, so that a namespace that is created then is newer whoever sees it first.
 pub async fn apply_baseline(world: &World, name: &str, spec: &Value) {
     world.apply_yaml(&baseline(name, spec)).await.unwrap();
-    let stored = baselines(world).get(name).await.unwrap();
-    if stored.metadata.generation == Some(1) {
-        let created = stored.creation_timestamp().unwrap().0;
-        let is_later = async || server_time(world).await.map(|now| now > created);
-        world.eventually("another second", TIMEOUT, is_later).await.unwrap();
-    }
-}
-
-/// The time of the API server in whole seconds, as in creation timestamps.
-pub async fn server_time(world: &World) -> kube::Result<Timestamp> {
-    let metadata = ObjectMeta { name: Some(World::unique("clock")), ..ObjectMeta::default() };
-    let dry = PostParams { dry_run: true, ..PostParams::default() };
-    let made = Api::<Namespace>::all(world.admin()).create(&dry, &Namespace { metadata, ..Namespace::default() }).await?;
-    Ok(made.creation_timestamp().unwrap().0)
 }
 
 /// An untyped API of baselines. So tests can also read a baseline that the operator cannot decode.

@@ -15,9 +15,7 @@ use policy_baseline_e2e::{AuditEntry, AuditLog, AuditMark, TIMEOUT, World, write
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::scene::{
-    Plan, apply_baseline, baselines, condition, delete_baseline, fence, goes_without_saying, policies_of, server_time,
-};
+use crate::scene::{Plan, apply_baseline, baselines, condition, delete_baseline, fence, goes_without_saying, policies_of};
 
 /// Prints the time since `start`, for the tables in docs/reliability.md.
 pub fn took(what: &str, start: Instant) {
@@ -118,8 +116,8 @@ pub async fn until_gone(world: &World, name: &str) {
 
 /// Waits for the next second of the API server's clock. So every object that is created afterwards is younger than every existing one.
 pub async fn a_second_later(world: &World) {
-    let before = server_time(world).await.unwrap();
-    let is_later = async || server_time(world).await.map(|now| now > before);
+    let before = world.server_time().await.unwrap();
+    let is_later = async || world.server_time().await.map(|now| now > before);
     world.eventually("another second", TIMEOUT, is_later).await.unwrap();
 }
 

@@ -13,8 +13,8 @@ use crate::admin_port::metrics_of;
 use crate::explain::explained_as_open;
 use crate::repair::{PLATFORM, enforcing};
 use crate::scene::{
-    DENY_EGRESS, DENY_INGRESS, Plan, condition, events, merge, policies_of, server_time, tenant, until_holds, until_only,
-    until_ready, until_status, until_status_within,
+    DENY_EGRESS, DENY_INGRESS, Plan, condition, events, merge, policies_of, tenant, until_holds, until_only, until_ready,
+    until_status, until_status_within,
 };
 use crate::support::{Writes, fence_of_its_own, label, namespaces, until_gone};
 
@@ -189,7 +189,7 @@ async fn i5_a_namespace_that_a_broken_api_service_keeps_is_reported_and_after_te
     assert_eq!(condition(&status, "Ready").reason, LOST);
 
     // The error grows old at once. The namespace controller keeps the time of a condition that stays True.
-    let ten_minutes_ago = server_time(&world).await.unwrap() - jiff::SignedDuration::from_mins(10);
+    let ten_minutes_ago = world.server_time().await.unwrap() - jiff::SignedDuration::from_mins(10);
     for condition in &mut conditions {
         condition.last_transition_time = Some(Time(ten_minutes_ago));
     }

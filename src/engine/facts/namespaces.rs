@@ -411,7 +411,7 @@ impl Observed {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the last bits are what is wanted")]
-const fn last_bits(version: u64) -> Option<NonZeroU32> {
+pub const fn last_bits(version: u64) -> Option<NonZeroU32> {
     NonZeroU32::new(version as u32)
 }
 

@@ -435,7 +435,7 @@ mod tests {
                 table.settle(set, ListState::Refused);
                 assert_eq!(table.failing(), []);
                 // No list follows if the watch goes on where it was.
-                assert_eq!(table.recompute_failing(start + Duration::from_secs(60) + WELL_AGAIN), [(set, false)]);
+                assert_eq!(table.recompute_failing(start + Duration::from_mins(1) + WELL_AGAIN), [(set, false)]);
                 assert!(table.comes_back(set) && !table.comes_back(set));
             }
         }

@@ -93,6 +93,29 @@ pub struct FinalizerWrite {
     pub wanted: bool,
 }
 
+/// Whether a change waits for confirmation.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum ConfirmationWait {
+    No,
+    /// By the stored status. Nobody has counted again yet what the change would open.
+    Told,
+    /// How many namespaces it would open, and how many closed ones it concerns.
+    Counted(usize, usize),
+}
+
+impl ConfirmationWait {
+    fn told_by(stored: Option<&PolicyBaselineStatus>) -> Self {
+        if stored.is_some_and(told_to_wait) { Self::Told } else { Self::No }
+    }
+
+    const fn counted(self) -> Option<(usize, usize)> {
+        match self {
+            Self::Counted(opened, of) => Some((opened, of)),
+            Self::No | Self::Told => None,
+        }
+    }
+}
+
 /// The state of one baseline.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -117,6 +140,8 @@ pub struct BaselineState {
     version: u64,
     /// The resourceVersion of the last watch event, which `finalizers` comes from.
     seen_version: u64,
+    /// The resourceVersion with which this generation was first seen.
+    pub generation_seen: u64,
     finalizers: Vec<String>,
     stored: Option<PolicyBaselineStatus>,
     /// Status and reason of Ready that were logged last. They are kept apart, because the watch may show a new status before its write is
@@ -128,10 +153,8 @@ pub struct BaselineState {
     logged_state: Option<(Option<i64>, String)>,
     mode: Mode,
     closes_nothing: bool,
-    /// A change that waits for confirmation: how many namespaces it would open, and how many closed ones it concerns.
-    awaiting: Option<(usize, usize)>,
-    /// A change waits for confirmation, or did so by the stored status.
-    awaits: bool,
+    /// Whether a change waits for confirmation.
+    wait: ConfirmationWait,
     /// Whether its last edit was made while no instance watched. Until that is asked for the first time.
     edited_unseen: bool,
     rollout: Option<RolloutStatus>,
@@ -166,8 +189,7 @@ impl BaselineState {
             turn: InstallOwnership::default(),
             deleting: raw.metadata.deletion_timestamp.is_some(),
             confirmed: raw.confirmed(),
-            awaiting: None,
-            awaits: stored.as_ref().is_some_and(told_to_wait),
+            wait: ConfirmationWait::told_by(stored.as_ref()),
             edited_unseen: stored.as_ref().is_some_and(|status| status.observed_generation != raw.metadata.generation),
             rollout,
             paused,
@@ -175,6 +197,7 @@ impl BaselineState {
             spec: raw.spec_hash(),
             version: raw.version(),
             seen_version: raw.version(),
+            generation_seen: raw.version(),
             finalizers: raw.finalizers(),
             ledger: Ledger::resume(stored.as_ref()),
             logged_ready: stored.as_ref().and_then(ready),
@@ -225,6 +248,9 @@ impl BaselineState {
             // The status names the generation that it is about, so it must be written even if nothing else in it changes.
             self.changed.get_or_insert(now);
         }
+        if self.generation != raw.metadata.generation {
+            self.generation_seen = raw.version();
+        }
         self.deleting = deleting;
         self.confirmed = confirmed;
         self.instance = instance.map(Into::into);
@@ -251,7 +277,9 @@ impl BaselineState {
         self.ledger = Ledger::resume(self.stored.as_ref());
         self.announced_ready = self.stored.as_ref().and_then(lasting_ready);
         (self.rollout, self.paused) = told_rollout(self.stored.as_ref());
-        self.awaits |= self.stored.as_ref().is_some_and(told_to_wait);
+        if self.wait == ConfirmationWait::No {
+            self.wait = ConfirmationWait::told_by(self.stored.as_ref());
+        }
         self.changed = Some(now);
         self.status_write.begin_anew();
         self.finalizer_write.begin_anew();
@@ -353,18 +381,18 @@ impl BaselineState {
     /// Sets the change that waits for confirmation: how many namespaces it would open, of how many closed ones. `None`: nothing waits.
     /// Returns whether that changed.
     pub fn await_confirmation(&mut self, awaiting: Option<(usize, usize)>, now: Instant) -> bool {
-        let is_new = self.awaiting != awaiting || self.awaits != awaiting.is_some();
+        let wait = awaiting.map_or(ConfirmationWait::No, |(opened, of)| ConfirmationWait::Counted(opened, of));
+        let is_new = self.wait != wait;
         if is_new {
-            self.awaiting = awaiting;
-            self.awaits = awaiting.is_some();
+            self.wait = wait;
             self.touch(now);
         }
         is_new
     }
 
     /// Whether a change waits for confirmation, or did so by the status that was stored before this instance began.
-    pub const fn awaits(&self) -> bool {
-        self.awaits
+    pub fn awaits(&self) -> bool {
+        self.wait != ConfirmationWait::No
     }
 
     /// Whether the last edit was made while no instance watched. Only the first call says so.
@@ -455,7 +483,7 @@ impl BaselineState {
         };
         let wants_finalizer = self.deletion_policy == DeletionPolicy::Delete && !self.deleting;
         let unfinished = (wants_finalizer && !self.has_finalizer()).then(|| self.finalizer_write.error().cloned());
-        let (suspended, awaiting, awaits) = (self.is_suspended(), self.awaiting, self.awaits);
+        let (suspended, awaiting, awaits) = (self.is_suspended(), self.wait.counted(), self.awaits());
         let unlisted = if self.holds_backends() { unlisted } else { &[] };
         let failing: Vec<&str> = failing.iter().filter(|set| self.depends_on(**set)).map(|set| set.as_str()).collect();
         let (generation, mode, dns, dns_gap) = (self.generation, self.mode, self.dns.as_ref(), self.dns_gap.as_ref());

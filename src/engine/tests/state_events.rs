@@ -77,6 +77,7 @@ fn a_watch_that_fails_for_more_than_a_minute_is_told_and_the_work_goes_on() {
 
 #[test]
 fn a_watch_that_a_baseline_does_not_depend_on_says_nothing_about_it_and_a_refused_one_is_worked_without() {
+    type Refused<'a> = &'a dyn Fn(ListRefusal) -> Event;
     const APIS: ConfigurationKind = ConfigurationKind::ApiService;
     let refused = |refusal| Event::Configuration(APIS, Change::Refused(refusal, "no".into()));
     let revisions = |refusal| Event::Revision(Change::Refused(refusal, "no".into()));
@@ -84,7 +85,7 @@ fn a_watch_that_a_baseline_does_not_depend_on_says_nothing_about_it_and_a_refuse
     let (hold, enforce) = (json!({}), json!({"controlPlaneBackends": "Enforce"}));
     let rollout = json!({"rollout": {"maxNamespacesPerWave": 1, "interval": "1m"}});
     let (forbidden, down) = (ListRefusal::Forbidden, ListRefusal::Unavailable);
-    let cases: [(&dyn Fn(ListRefusal) -> Event, ListRefusal, &Value, &str, Option<&str>); 6] = [
+    let cases: [(Refused<'_>, ListRefusal, &Value, &str, Option<&str>); 6] = [
         (&refused, down, &hold, "WatchFailing", None),
         (&refused, down, &enforce, "Protected", None),
         (&refused, forbidden, &hold, "Protected", Some("ControlPlaneCoverage False NotListed")),

@@ -213,6 +213,14 @@ pub struct Holdings {
     pub appeared: Option<NonZeroU32>,
 }
 
+impl Holdings {
+    /// Whether the operator saw the namespace appear after the resourceVersion with these last 32 bits. Of two versions that are less than two
+    /// billion writes apart, the last bits show which one is later.
+    pub fn appeared_after(&self, version: u32) -> bool {
+        self.appeared.is_some_and(|at| (1..1 << 31).contains(&at.get().wrapping_sub(version)))
+    }
+}
+
 /// What the operator does in a namespace.
 #[derive(Clone, Debug)]
 pub enum Decision {
@@ -319,9 +327,7 @@ impl Baseline {
     /// Whether the namespace was there before the baseline. Creation times have whole seconds. Within one second, only a namespace that
     /// the operator saw appear after the baseline is newer: a mistake in the other direction would cut off what runs there.
     pub fn is_younger(&self, ns: &Namespace, holdings: &Holdings) -> bool {
-        // What happened within a second is near in versions, so their last bits show which one is later.
-        let is_later = |version: u32, before: u32| (1..1 << 31).contains(&version.wrapping_sub(before));
-        let appeared_later = || holdings.appeared.zip(self.first_seen).is_some_and(|(at, before)| is_later(at.get(), before));
+        let appeared_later = || self.first_seen.is_some_and(|version| holdings.appeared_after(version));
         ns.created < self.created || (ns.created == self.created && !appeared_later())
     }
 }

@@ -505,35 +505,35 @@ impl Baseline {
         if planned.iter().any(|(index, policy)| fails(*index, policy)) {
             planned.retain(|(index, policy)| fails(*index, policy));
             let is_named = |name: &str| planned.iter().any(|(_, policy)| policy.name == name);
-            let (closes, closed) = (closes.and(ns.closed), closes.or(kept).and(ns.closed));
-            let others = self.planned_where(closes, closed, ns).filter(|(_, policy)| !is_named(&policy.name));
+            let isolated = closes.or(kept).and(ns.closed);
+            let others = self.planned_where(closes.and(ns.closed), isolated, ns).filter(|(_, policy)| !is_named(&policy.name));
             let others: Vec<(usize, &Rendered)> = others.collect();
             planned.extend(others);
         }
         planned.into_iter()
     }
 
-    /// The policies that are planned where the baseline closes these directions, and where these are closed.
+    /// The policies that are planned where the baseline closes these directions, and where pods are `isolated` in these.
     fn planned_where<'a>(
         &'a self,
         closes: Closed,
-        closed: Closed,
+        isolated: Closed,
         ns: &'a Namespace,
     ) -> impl Iterator<Item = (usize, &'a Rendered)> {
         let is_planned = move |policy: &Rendered| match policy.scope {
             PolicyScope::Role => match policy.role() {
                 Some(Role::DefaultDenyIngress) => closes.ingress,
                 Some(Role::DefaultDenyEgress) => closes.egress,
-                Some(role @ Role::MonitoringCarveout) => closed.ingress && self.opens(role, ns),
+                Some(role @ Role::MonitoringCarveout) => isolated.ingress && self.opens(role, ns),
                 None => false,
             },
             // Without default-deny-egress a source policy would open nothing. It would only deny the monitoring pods all other egress.
             PolicyScope::Source(source) => {
-                closed.egress && self.scrapes(source, ns) && ns.opt_outs.of(Role::MonitoringCarveout, &self.opt_outs).is_none()
+                isolated.egress && self.scrapes(source, ns) && ns.opt_outs.of(Role::MonitoringCarveout, &self.opt_outs).is_none()
             }
             PolicyScope::Allow(index, part) => {
                 let allow = self.written.allows.get(index);
-                allow.is_some_and(|allow| allow.directions().and(closed.into()) == part && allow.is_for(&ns.labels))
+                allow.is_some_and(|allow| allow.directions().and(isolated.into()) == part && allow.is_for(&ns.labels))
             }
         };
         self.policies.iter().enumerate().filter(move |(_, policy)| is_planned(policy))

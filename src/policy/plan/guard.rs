@@ -114,7 +114,9 @@ mod tests {
 
     fn all(baselines: Vec<Baseline>) -> Baselines {
         let mut all = Baselines::default();
-        baselines.into_iter().for_each(|baseline| all.insert(Arc::new(baseline)));
+        for baseline in baselines {
+            all.insert(Arc::new(baseline));
+        }
         all
     }
 
@@ -398,7 +400,9 @@ mod tests {
             ("no change", vec![checked_at("b", OLD, json!({})), first()], None, None),
         ] {
             let mut baselines = all(baselines);
-            invalid.into_iter().for_each(|name| baselines.insert_invalid(name.into()));
+            if let Some(name) = invalid {
+                baselines.insert_invalid(name.into());
+            }
             let effects = baselines.effects_of_changes(&ns, &held_by("b"));
             assert_eq!((effects.is_frozen, effects.opened_by), (true, expected.map(Arc::from).into_iter().collect()), "{what}");
             assert!(expected.is_none_or(|name| effects.concerned.contains(name)), "{what}");

@@ -126,8 +126,8 @@ fn own() -> Vec<Mistake> {
             "required name",
             &format!("{{ allows: [{{ egress: [{{ to: [{same}] }}] }}] }}"),
             &named("a"),
-            "spec.allows[0].name",
-            "Required value",
+            ".spec.allows: element 0",
+            "omits all key fields [\"name\"]",
         ),
         mistake(
             "spec.allows[].name",

@@ -44,6 +44,15 @@ impl Place {
     }
 }
 
+/// The allows of a baseline.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Allows {
+    /// Whether an ingress controller may reach pods with a label.
+    web: bool,
+    /// Whether pods with a label may not reach the API server.
+    without_api: bool,
+}
+
 /// The variable parts of a baseline's spec.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shape {
@@ -52,10 +61,7 @@ pub struct Shape {
     owner: Option<&'static str>,
     scraped: Option<i32>,
     without_carveout: bool,
-    /// Whether an ingress controller may reach pods with a label.
-    web: bool,
-    /// Whether pods with a label may not reach the API server.
-    without_api: bool,
+    allows: Allows,
     /// The size of a wave, and the interval after it.
     waves: Option<(&'static str, &'static str)>,
 }
@@ -66,8 +72,8 @@ impl Shape {
         match dice.below(14) {
             0 => self.other_prefix = !self.other_prefix,
             1 => self.without_carveout = !self.without_carveout,
-            10..12 => self.web = !self.web,
-            12..14 => self.without_api = !self.without_api,
+            10..12 => self.allows.web = !self.allows.web,
+            12..14 => self.allows.without_api = !self.allows.without_api,
             2..5 => self.more_dns = !self.more_dns,
             5..8 => self.owner = dice.pick(&[None, Some("a"), Some("b")]),
             _ => self.scraped = dice.pick(&[None, Some(9100), Some(9200)]),
@@ -106,7 +112,7 @@ impl Shape {
         let mut allows = vec![json!({
             "name": SAME_NAMESPACE, "ingress": [{ "from": [{ "sameNamespace": {} }] }], "egress": [{ "to": [{ "sameNamespace": {} }] }],
         })];
-        if self.web {
+        if self.allows.web {
             allows.push(json!({ "name": "web", "podSelector": labelled("expose"), "ingress": [{ "from": [controller()] }] }));
         }
         if self.needs_api() {
@@ -121,7 +127,7 @@ impl Shape {
     }
 
     pub const fn needs_api(self) -> bool {
-        !self.without_api
+        !self.allows.without_api
     }
 
     /// `api`: the rules by which pods reach the API server.
@@ -147,7 +153,7 @@ impl Shape {
             egress: Some(vec![json!({ "to": same })]),
         };
         plan = plan.allow(same);
-        if self.web {
+        if self.allows.web {
             let ingress = Some(vec![json!({ "from": [controller()] })]);
             plan = plan.allow(PlannedAllow { name: "web", pods: labelled("expose"), ingress, egress: None });
         }
@@ -166,7 +172,7 @@ impl Shape {
 
     /// A shape with every policy.
     fn with_all(other_prefix: bool) -> Self {
-        Self { other_prefix, web: true, ..Self::default() }
+        Self { other_prefix, allows: Allows { web: true, without_api: false }, ..Self::default() }
     }
 
     /// The names of this shape's policies, with their roles.

@@ -86,7 +86,7 @@ impl Soak {
         self.converged.push(begun.elapsed());
     }
 
-    async fn until_as_planned(&self, names: &BTreeSet<String>) -> BTreeSet<(String, String)> {
+    pub async fn until_as_planned(&self, names: &BTreeSet<String>) -> BTreeSet<(String, String)> {
         let what = "every namespace holds exactly its plan";
         self.world.eventually(what, CONVERGE, async || self.compare(names).await.map(Some)).await.unwrap()
     }

@@ -378,12 +378,11 @@ impl Cluster {
             self.news.extend(self.baseline.take().map(News::BaselineGone));
             return;
         };
-        let baseline = match self.baseline {
-            Some(known) => Baseline { version, generation: version, asked, ..known },
-            None => {
-                let uid = self.new_uid();
-                Baseline { uid, version, generation: version, asked, selects_nothing: false, confirmed: 0 }
-            }
+        let baseline = if let Some(known) = self.baseline {
+            Baseline { version, generation: version, asked, ..known }
+        } else {
+            let uid = self.new_uid();
+            Baseline { uid, version, generation: version, asked, selects_nothing: false, confirmed: 0 }
         };
         self.set_baseline(baseline);
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::engine::tests::harness::named;
 use crate::api::backends::{Configuration, ConfigurationKind, ServiceName};
 
 /// Later than every namespace.
@@ -168,6 +169,24 @@ fn an_edit_that_nobody_watched_goes_out_in_waves_after_the_start() {
 }
 
 #[test]
+fn a_namespace_that_appears_after_the_start_and_before_the_election_never_waits() {
+    let mut cluster = open(OLD, with(&json!({"mode": "Audit"})));
+    edit(&mut cluster, OLD, with(&json!({})));
+    cluster.work();
+    assert_eq!(closed(&cluster), "d");
+    let mut cluster = cluster.restart();
+    cluster.sim.lead(false);
+    let labels = json!({"kubernetes.io/metadata.name": "new"});
+    let new = json!({"name": "new", "uid": "uid-new", "resourceVersion": "99", "creationTimestamp": "1970-01-01T00:10:00Z", "labels": labels});
+    cluster.sim.see(Event::Namespace(Change::Applied(named(new))));
+    cluster.work();
+    cluster.sim.lead(true);
+    cluster.work();
+    assert_eq!(cluster.sim.policies.keys().filter(|(ns, _)| ns == "new").count(), 3);
+    assert_eq!(closed(&cluster), "d");
+}
+
+#[test]
 fn a_standby_that_saw_the_edit_closes_in_waves_when_it_begins_to_lead() {
     let mut cluster = open(OLD, with(&json!({"mode": "Audit"})));
     cluster.sim.lead(false);
@@ -216,7 +235,9 @@ fn namespaces_that_were_held_are_closed_in_waves() {
         Change::Applied(Configuration { kind, name: "v".into(), services, missing_fields: vec![] }),
     ));
     sim.list();
-    NAMES.iter().for_each(|name| sim.namespace(name));
+    for name in NAMES {
+        sim.namespace(name);
+    }
     let mut cluster = Cluster { sim, revisions: BTreeMap::new(), generation: 0, spec: Value::Null };
     edit(&mut cluster, OLD, with(&json!({})));
     for _ in 0..6 {
