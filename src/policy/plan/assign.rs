@@ -278,9 +278,9 @@ impl Baselines {
         let (audits, enforcing): (Vec<_>, Vec<_>) =
             self.valid.iter().filter(|b| !b.deleting && b.selects(ns)).cloned().partition(|b| b.mode == Mode::Audit);
         // A label can be forged, and a forged label that names a stalled baseline must not stop repairs. So the label freezes
-        // nothing if the known owner is valid, or if a policy names a valid baseline that selects the namespace.
+        // nothing if the known owner is valid, or if a policy names a valid baseline that selects the namespace and is not suspended.
         let owner = holdings.owner.as_ref().and_then(|owner| self.by_name.get(owner));
-        let known_owner = owner.is_some() || enforcing.iter().any(|b| holdings.baselines.contains(&b.name));
+        let known_owner = owner.is_some() || enforcing.iter().any(|b| !b.suspended && holdings.baselines.contains(&b.name));
         let is_suspended = |name: &str| self.by_name.get(name).is_some_and(|b| b.suspended);
         let frozen_by = holdings.baselines.iter().find(|name| self.invalid.contains(*name) || is_suspended(name));
         let frozen_by = frozen_by.filter(|_| !known_owner).or(owner.filter(|b| b.suspended).map(|b| &b.name));

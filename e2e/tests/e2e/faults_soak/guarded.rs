@@ -7,7 +7,7 @@ use policy_baseline_e2e::{Dice, TIMEOUT};
 use serde_json::{Value, json};
 
 use super::Soak;
-use super::model::Place;
+use super::shape::Place;
 use crate::scene::{apply_baseline, baselines, condition, policies_of, until_status};
 
 /// An edit that opens more namespaces than these waits.

@@ -14,6 +14,7 @@ mod order;
 mod others;
 mod refusal;
 mod seats;
+mod shape;
 mod upsets;
 mod verdict;
 mod weather;

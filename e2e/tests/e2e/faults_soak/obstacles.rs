@@ -11,9 +11,9 @@ use kube::api::{Api, DeleteParams, PostParams};
 use policy_baseline_e2e::{Dice, TIMEOUT, World, cluster::free_port};
 use serde_json::{Value, json};
 
-use super::model::Place;
 use super::others::{MOST_OWN, tried};
 use super::refusal::{Obstacle, ObstacleKind as Kind};
+use super::shape::Place;
 use super::{NAMES, Soak, all_names};
 use crate::admin_port::{address_of, get, metric};
 use crate::others::forged;

@@ -10,7 +10,8 @@ use policy_baseline_e2e::{Dice, TIMEOUT, World};
 use serde_json::json;
 
 use super::Soak;
-use super::model::{About, OptOut, Place, Standing};
+use super::model::{About, OptOut, Standing};
+use super::shape::Place;
 use crate::opt_outs::{in_force, opt_out, opt_outs, seconds_from_now};
 
 const MOST: usize = 3;

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use policy_baseline_e2e::proxy::{Exchange, Verb};
 use policy_baseline_e2e::{AuditEntry, World};
 
-use super::model::SAME_NAMESPACE;
+use super::shape::SAME_NAMESPACE;
 use crate::judge::{Judge, RACE, age};
 
 const PREFIXES: [&str; 2] = ["baseline-", "zone-"];

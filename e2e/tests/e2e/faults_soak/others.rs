@@ -9,7 +9,8 @@ use policy_baseline_e2e::{Dice, World};
 use serde_json::{Value, json};
 
 use super::Soak;
-use super::model::{About, Health, Model, Place, Shape};
+use super::model::{About, Health, Model};
+use super::shape::{Place, Shape};
 use crate::faults::PLACE;
 use crate::scene::{apply_baseline, policies_of};
 use crate::support::{label, namespaces, remove_namespace};

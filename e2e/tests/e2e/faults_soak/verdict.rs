@@ -10,11 +10,12 @@ use policy_baseline::PolicyBaselineStatus;
 use policy_baseline_e2e::{AuditEntry, AuditMark, TIMEOUT, World};
 
 use super::guarded::OPEN;
-use super::model::{Health, Place};
+use super::model::Health;
 use super::obstacles::is_forged;
 use super::order::History;
 use super::others::is_disguised;
 use super::seats::{Needs, Seat};
+use super::shape::Place;
 use super::{NAMES, SENTINEL, Soak};
 use crate::faults::{PLACE, TERM};
 use crate::judge::{Sent, Sentinel, Written, check_rest, check_terms, writes_of};

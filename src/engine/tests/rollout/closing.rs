@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::engine::tests::harness::named;
 use crate::api::backends::{Configuration, ConfigurationKind, ServiceName};
+use crate::engine::tests::harness::named;
 
 /// Later than every namespace.
 const YOUNG: &str = "1970-01-12T00:00:00Z";
