@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     peers::{IpBlock, Port, SameNamespace},
+    schema,
     selector::Selector,
 };
 
@@ -143,7 +144,7 @@ pub struct EgressAllow {
     pub to: Option<Vec<AllowPeer>>,
     /// The ports of the peers, as numbers. A policy sees the port of the pod, not of the Service. Absent: every port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 16), transform = schema::numbered_ports)]
     #[x_kube(validation = Rule::new("size(self) > 0").message(WRITE_PORTS))]
     pub ports: Option<Vec<Port>>,
 }

@@ -37,7 +37,8 @@ pub const MAX_API_NOTES: usize = 10;
 /// The most entries in `status.dns.notes`.
 pub const MAX_DNS_NOTES: usize = 10;
 
-/// Which namespaces get which policies: default-deny-ingress, default-deny-egress with DNS allowed, and a monitoring carve-out.
+/// Which namespaces get which policies: default-deny-ingress, default-deny-egress with DNS allowed, a monitoring carve-out, and one for
+/// each allow.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[kube(
     group = "policybaseline.io",
@@ -48,7 +49,7 @@ pub const MAX_DNS_NOTES: usize = 10;
     category = "policies",
     status = "PolicyBaselineStatus",
     derive = "PartialEq",
-    doc = "PolicyBaseline gives every namespace that it selects three NetworkPolicies, and keeps them there: default-deny-ingress, default-deny-egress with DNS allowed, and a monitoring carve-out.",
+    doc = "PolicyBaseline gives every namespace that it selects three NetworkPolicies, and one for each allow, and keeps them there. The three are default-deny-ingress, default-deny-egress with DNS allowed, and a monitoring carve-out.",
     validation = Rule::new("size(self.metadata.name) <= 63").message("metadata.name: use at most 63 characters, the name becomes a label value"),
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", description = "Enforce writes policies, Audit only reports"),
     printcolumn(name = "Selected", type_ = "integer", json_path = ".status.namespaces.selected", description = "Namespaces that this baseline applies to"),
@@ -102,7 +103,8 @@ pub struct PolicyBaselineSpec {
     /// Hold or Enforce. Default: Hold. It says what happens to a namespace with a Service that the API server calls: a webhook
     /// configuration, an APIService or a CRD conversion names it. Behind default-deny-ingress these calls time out, and pods can then not
     /// be created in the whole cluster. Behind default-deny-egress its pods do not reach the API server. Hold writes no policy there, and
-    /// reports it; a direction that is closed already stays closed. Enforce closes it like any other.
+    /// reports it; a direction that is closed already stays closed. If an allow with kubernetesAPI covers all its pods, Hold closes its
+    /// egress, and leaves its ingress open. Enforce closes it like any other.
     #[serde(default)]
     pub control_plane_backends: ControlPlaneBackends,
 

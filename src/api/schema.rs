@@ -75,6 +75,15 @@ pub fn cidrs(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 16, "items": {"type": "string", "maxLength": 49, "x-kubernetes-validations": rules}})
 }
 
+/// Describes the ports of an egress rule: names are refused there.
+pub fn numbered_ports(ports: &mut Schema) {
+    if let Some(port) =
+        ports.as_object_mut().and_then(|ports| ports.get_mut("items")?.pointer_mut("/properties/port/description"))
+    {
+        *port = "A number from 1 to 65535. Names are refused here, because network plugins do not agree on what they mean in an egress rule.".into();
+    }
+}
+
 /// A list of DNS ports.
 pub fn dns_ports(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 16, "items": {"type": "integer", "format": "int32", "minimum": 1, "maximum": 65535}})
