@@ -10,7 +10,7 @@ use crate::{
     cluster::{client::Clients, telemetry::Telemetry, watch},
     engine::Engine,
     operator::admin::Shown,
-    policy::explain::Explanation,
+    policy::explain::{Explanation, WHO_GRANTS},
 };
 
 /// How often the time limits of the engine are checked while no event comes.
@@ -46,12 +46,7 @@ fn in_one_line(waiting: &str) -> String {
     let is_refused = |line: &&str| line.contains(": not allowed to list and watch ");
     let (refused, others): (Vec<&str>, Vec<&str>) = waiting.lines().partition(is_refused);
     let names: Vec<&str> = refused.iter().filter_map(|line| line.split(':').next()).collect();
-    let refused = (!names.is_empty()).then(|| {
-        format!(
-            "you may not list and watch {}. A cluster administrator can grant that: kubectl create clusterrolebinding NAME --clusterrole=view --user=YOU",
-            names.join(", ")
-        )
-    });
+    let refused = (!names.is_empty()).then(|| format!("you may not list and watch {}. {WHO_GRANTS}", names.join(", ")));
     let all: Vec<String> = refused.into_iter().chain(others.into_iter().map(Into::into)).collect();
     all.join("; ")
 }

@@ -256,6 +256,8 @@ async fn whoever_may_not_read_everything_is_told_what_may_be_false() {
     let webhooks = "validatingwebhookconfigurations, mutatingwebhookconfigurations";
     let dns = "daemonset kube-system/node-local-dns, daemonset openshift-dns/dns-default";
     assert_eq!(unread, ["controllerrevisions", webhooks, dns], "{text}");
+    let granted = "You may lack the permission to read that. A cluster administrator can grant that: kubectl create clusterrolebinding NAME --clusterrole=view --user=YOU";
+    assert!(text.lines().any(|line| line == granted), "{text}");
     let json: Value = serde_json::from_str(&as_reader("--output=json").await).unwrap();
     assert_eq!(json["unread"][1]["resources"], json!(webhooks.split(", ").collect::<Vec<_>>()), "{json}");
     assert!(json["unread"][0]["means"].as_str().unwrap().contains("still has its former policies"), "{json}");

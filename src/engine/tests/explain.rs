@@ -63,9 +63,12 @@ fn what_could_not_be_read_is_said_in_a_line_with_what_it_means_where_it_matters(
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("not read: ")).collect();
         let Some(says) = says else {
             assert_eq!((lines, &json["unread"]), (vec![], &json!([])), "{what}");
+            assert!(!text.contains("clusterrolebinding"), "{what}: nobody lacks a permission: {text}");
             continue;
         };
         assert!(lines.len() == 1 && lines[0].starts_with(&format!("not read: {says}: ")), "{what}: {text}");
+        let granted = "You may lack the permission to read that. A cluster administrator can grant that: kubectl create clusterrolebinding NAME --clusterrole=view --user=YOU";
+        assert!(text.lines().any(|line| line == granted), "{what}: {text}");
         assert_eq!(json["unread"][0]["resources"], json!(says.split(", ").collect::<Vec<_>>()), "{what}");
         assert!(!json["unread"][0]["means"].as_str().unwrap().is_empty(), "{what}");
     }

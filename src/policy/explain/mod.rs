@@ -11,6 +11,10 @@ use crate::{
     policy::table::Table,
 };
 
+/// Who can let a person read what an explanation needs, and how.
+pub const WHO_GRANTS: &str =
+    "A cluster administrator can grant that: kubectl create clusterrolebinding NAME --clusterrole=view --user=YOU";
+
 /// Everything that `policy-baseline explain` shows about a namespace.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -122,6 +126,9 @@ impl fmt::Display for Explanation {
         writeln!(f, "created {}, labels {}", self.created, labels.join(", "))?;
         for Unread { resources, means } in &self.unread {
             writeln!(f, "not read: {}: {means}", resources.join(", "))?;
+        }
+        if !self.unread.is_empty() {
+            writeln!(f, "You may lack the permission to read that. {WHO_GRANTS}")?;
         }
 
         let mut baselines = Table::new(["BASELINE", "PRIORITY", "MODE", "HERE", "WHY"]);
