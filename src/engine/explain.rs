@@ -25,7 +25,7 @@ use crate::{
         dns::{DnsEvent, OPERATORS_RESOLV_CONF},
         drift::{Class, Drift, Fingerprint},
         explain::{Claim, Explanation, Policy, Relation, Unread, Wrong},
-        plan::{Assignment, Baseline, Decision, Known, Namespace},
+        plan::{Assignment, Baseline, Decision, Known, Namespace, Rendered},
         status::{NamespaceState, Problem},
     },
 };
@@ -125,7 +125,13 @@ impl Engine {
                 let is_change =
                     |p: &&Problem| [NoticeReason::WouldChange.into(), NoticeReason::ExistingNamespace.into()].contains(&p.reason);
                 let message = findings.and_then(|problems| problems.iter().find(is_change));
-                (Relation::Audits, message.map_or_else(|| "Enforce would change nothing".to_owned(), |p| p.message.clone()))
+                let why = message.map_or_else(|| "Enforce would change nothing".to_owned(), |p| p.message.clone());
+                let audited = verdict.audits.iter().filter(|b| is(b));
+                let opens = |b: &Baseline, policy: &Rendered| {
+                    Some(format!("; {} opens to everybody: it {}", policy.name, b.opening(policy)?))
+                };
+                let open: String = audited.flat_map(|b| b.planned(ns).filter_map(|(_, policy)| opens(b, policy))).collect();
+                (Relation::Audits, why + &open)
             }
             _ => (Relation::No, self.why_not(known, tracked, ns)),
         };

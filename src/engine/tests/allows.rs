@@ -490,6 +490,27 @@ fn an_allow_that_opens_to_everybody_is_a_condition_and_explain_says_it() {
     assert!(sim.status_after(5).conditions.iter().all(|c| c.type_ != "OpensToEverybody"));
 }
 
+#[test]
+fn in_mode_audit_an_allow_that_opens_to_everybody_is_a_condition_before_anything_is_written() {
+    let mut sim = EngineHarness::new();
+    let open = json!({"name": "web", "acknowledgeOpen": true, "ingress": [{"from": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]});
+    sim.baseline(1, json!({"mode": "Audit", "allows": [open]}));
+    sim.namespace("a");
+    let status = sim.status_after(5);
+    assert_eq!((ready(&status), policies(&sim)), ("Audited", vec![]));
+    let condition = status.conditions.iter().find(|c| c.type_ == "OpensToEverybody").unwrap();
+    let what = "web lets every IPv4 address reach every pod on all ports";
+    assert_eq!(condition.message, format!("these allows open to everybody, with acknowledgeOpen: true: {what}"));
+    assert!(status.notices[0].message.contains("create baseline-allow-web"), "{:?}", status.notices);
+    let text = sim.engine.explain("a", sim.now()).unwrap().to_string();
+    assert!(
+        text.contains("; baseline-allow-web opens to everybody: it lets every IPv4 address reach every pod on all ports"),
+        "{text}"
+    );
+    sim.baseline(2, json!({"mode": "Audit", "allows": spec()["allows"]}));
+    assert!(sim.status_after(5).conditions.iter().all(|c| c.type_ != "OpensToEverybody"));
+}
+
 proptest! {
     #[test]
     fn whichever_writes_fail_nothing_is_closed_before_its_allows_and_nothing_is_removed_before_all_is_written(fails in prop::collection::vec(any::<bool>(), 8), edit in any::<bool>()) {
