@@ -2,6 +2,7 @@
 //!
 //! One file: the waves of a change. The stored revisions have a file of their own.
 
+mod allows;
 mod closing;
 mod stored;
 
