@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use crate::repair::{PLATFORM, enforcing};
 use crate::samples::yaml_blocks;
 use crate::scene::{
-    DENY_INGRESS, Plan, apply_baseline, condition, events, fence, merge, policies_of, until_event, until_holds, until_only,
-    until_ready, until_status,
+    DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, condition, events, fence, merge, policies_of, until_event, until_holds,
+    until_only, until_ready, until_status,
 };
 use crate::support::{a_second_later, namespaces, stored};
 
@@ -247,12 +247,55 @@ async fn i1_what_is_closed_before_it_serves_is_told_at_once_and_stays_closed_unt
 }
 
 #[tokio::test]
+async fn an_allow_of_the_api_server_for_every_pod_closes_the_egress_of_a_held_namespace_and_leaves_its_ingress_open() {
+    let mut world = World::new().await.unwrap();
+    world.discard();
+    let same = json!({
+        "name": "same", "ingress": [{ "from": [{ "sameNamespace": {} }] }], "egress": [{ "to": [{ "sameNamespace": {} }] }],
+    });
+    let api = json!({ "name": "api", "egress": [{ "to": [{ "kubernetesAPI": {} }] }] });
+    apply_baseline(&world, PLATFORM, &json!({ "allows": [same] })).await;
+    let ns = world.namespace("controller", &[]).await.unwrap();
+    create_services(&world, &ns, &["webhook"]).await;
+    world.apply_yaml(&validating("held", &ns)).await.unwrap();
+    world.start_operator().await.unwrap();
+    until_left_alone(&world, &ns).await;
+
+    apply_baseline(&world, PLATFORM, &json!({ "allows": [same, api] })).await;
+    until_only(&world, &ns, &[DENY_EGRESS, "baseline-allow-same", "baseline-allow-api"]).await;
+    for (name, policy) in stored(&world, &ns).await {
+        let spec = policy.spec.unwrap();
+        assert_eq!(spec.policy_types, Some(vec!["Egress".to_owned()]), "{name}: ingress stays open");
+        let to_pods = |rule: &Value| rule["ports"][0]["port"] != 53;
+        let rules: Vec<Value> = spec.egress.iter().flatten().map(|rule| json!(rule)).filter(to_pods).collect();
+        match name.as_str() {
+            DENY_EGRESS => assert_eq!(rules, [] as [Value; 0], "only DNS"),
+            "baseline-allow-same" => assert_eq!(rules, [json!({ "to": [{ "podSelector": {} }] })]),
+            _ => assert!(rules.iter().any(|rule| rule["to"][0]["ipBlock"]["cidr"].is_string()), "the API server: {rules:?}"),
+        }
+    }
+    let is_told = |status: &PolicyBaselineStatus| {
+        told(status, &ns, "ServesControlPlane")
+            .is_some_and(|message| message.contains("ingress is left open. Egress is closed, "))
+    };
+    let status = until_status(&world, PLATFORM, "one direction is closed", is_told).await;
+    assert_eq!(status.namespaces.held, 1);
+
+    // An allow for some pods leaves the others without the API server.
+    let some = json!({ "name": "api", "podSelector": { "matchLabels": { "api": "true" } }, "egress": api["egress"] });
+    apply_baseline(&world, PLATFORM, &json!({ "allows": [same, some] })).await;
+    until_left_alone(&world, &ns).await;
+}
+
+#[tokio::test]
 async fn the_page_about_backends_works_as_it_says() {
     let world = World::new().await.unwrap();
-    let [baseline, policy] = &yaml_blocks(include_str!("../../../docs/control-plane-backends.md"))[..] else {
-        panic!("a baseline, and a policy")
+    let [baseline, allowing, policy] = &yaml_blocks(include_str!("../../../docs/control-plane-backends.md"))[..] else {
+        panic!("a baseline, one with an allow, and a policy")
     };
-    world.apply_yaml(baseline).await.unwrap();
+    for baseline in [baseline, allowing] {
+        world.apply_yaml(baseline).await.unwrap();
+    }
     world.namespace_named("cert-manager", &[]).await.unwrap();
     world.apply_yaml(policy).await.unwrap();
     assert_eq!(world.policies("cert-manager").await.unwrap().len(), 1);
