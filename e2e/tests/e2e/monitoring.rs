@@ -74,6 +74,32 @@ async fn egress_of_monitoring_pods_is_open_or_closed_but_for_scraping_as_the_bas
     until_only(&world, &team, &[CARVEOUT, DENY_EGRESS, DENY_INGRESS]).await;
 }
 
+#[tokio::test]
+async fn by_default_the_pods_of_prometheus_in_the_namespace_monitoring_may_scrape_by_either_of_two_labels() {
+    let world = enforcing(&json!({})).await;
+    let team = world.namespace("team", &[]).await.unwrap();
+    until_only(&world, &team, &[CARVEOUT, DENY_EGRESS, DENY_INGRESS]).await;
+    let peer = |key: &str| {
+        json!({
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "monitoring" } },
+            "podSelector": { "matchLabels": { key: "prometheus" } },
+        })
+    };
+    let ingress = &spec_of(&world, &team, CARVEOUT).await["ingress"];
+    assert_eq!(ingress[0]["from"], json!([peer("app"), peer("app.kubernetes.io/name")]));
+    assert_eq!(ingress.as_array().unwrap().len(), 1);
+    // Both run there, so its egress is open.
+    world.namespace_named("monitoring", &[]).await.unwrap();
+    until_only(&world, "monitoring", &[CARVEOUT, DENY_INGRESS]).await;
+
+    // Whoever names a source has only that one.
+    let one = json!({ "monitoring": { "from": [source("vmagent")] } });
+    apply_baseline(&world, PLATFORM, &one).await;
+    until_only(&world, "monitoring", &[CARVEOUT, DENY_EGRESS, DENY_INGRESS]).await;
+    until_ready(&world, PLATFORM).await;
+    assert_eq!(spec_of(&world, &team, CARVEOUT).await["ingress"][0]["from"], json!([source("vmagent")]));
+}
+
 /// Returns when the operator has handled everything that happened before.
 async fn fence_beside(world: &World) {
     let beside = json!({ "priority": 10, "namespaceSelector": { "matchLabels": { "beside": "true" } } });
