@@ -111,6 +111,21 @@ async fn an_allow_is_a_policy_in_each_namespace_that_it_is_for_and_in_no_other()
 }
 
 #[tokio::test]
+async fn every_policy_tells_people_whose_it_is_what_to_do_instead_of_an_edit_and_where_to_request_an_exception() {
+    let page = "https://wiki.example.com/network-exceptions";
+    let metadata = json!({ "annotations": { "example.com/exceptions": page } });
+    let world = started(&json!({ "allows": [same_namespace()], "metadata": metadata })).await;
+    let ns = world.namespace("annotated", &[]).await.unwrap();
+    until_only(&world, &ns, &[DENY_INGRESS, DENY_EGRESS, CARVEOUT, SAME]).await;
+    for name in [DENY_INGRESS, DENY_EGRESS, CARVEOUT, SAME] {
+        let found = policy(&world, &ns, name).await;
+        let says = "Kept by PolicyBaseline platform, which undoes edits. To allow more, add a NetworkPolicy of your own beside it. For an exception, ask for a BaselineOptOut.";
+        assert_eq!(found.annotations()["policybaseline.io/about"], says, "{name}");
+        assert_eq!(found.annotations()["example.com/exceptions"], page, "{name}: what the owner of the baseline wrote");
+    }
+}
+
+#[tokio::test]
 async fn i8_an_allow_of_egress_carries_the_rule_for_dns_in_every_namespace() {
     let world = started(&json!({ "allows": [same_namespace(), kubernetes_api()], "dns": { "ports": [1053] } })).await;
     let ns = world.namespace("dns", &[]).await.unwrap();
@@ -357,6 +372,28 @@ async fn an_allow_that_opens_to_everybody_is_told_in_the_status_and_by_explain()
 }
 
 #[tokio::test]
+async fn in_mode_audit_an_allow_that_opens_to_everybody_is_told_before_anything_is_written() {
+    let open = json!({
+        "name": "public", "acknowledgeOpen": true, "ingress": [{ "from": [{ "ipBlock": { "cidr": "0.0.0.0/0" } }] }],
+    });
+    let world = started(&json!({ "mode": "Audit", "allows": [open] })).await;
+    let ns = world.namespace("public", &[]).await.unwrap();
+    let is_told = |status: &policy_baseline::PolicyBaselineStatus| {
+        let says = |message: &str| message.contains("create baseline-allow-public");
+        status.notices.iter().any(|notice| notice.namespace == ns && says(&notice.message))
+    };
+    let status = until_status(&world, PLATFORM, "what Enforce would write", is_told).await;
+    let open = condition(&status, "OpensToEverybody");
+    let what = "public lets every IPv4 address reach every pod on all ports";
+    assert_eq!((&*open.status, &*open.reason), ("True", "Acknowledged"));
+    assert_eq!(open.message, format!("these allows open to everybody, with acknowledgeOpen: true: {what}"));
+    let text = printed(&world, &["explain", "namespace", &ns]).await;
+    let says = "; baseline-allow-public opens to everybody: it lets every IPv4 address reach every pod on all ports";
+    assert!(text.contains(says), "{text}");
+    until_only(&world, &ns, &[]).await;
+}
+
+#[tokio::test]
 async fn what_the_crd_cannot_see_stalls_the_baseline_with_the_field_and_what_to_write() {
     let mut world = World::new().await.unwrap();
     world.start_operator().await.unwrap();
@@ -407,7 +444,7 @@ async fn every_sample_of_an_allow_is_accepted_without_a_warning_and_becomes_poli
     let mut all = None;
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/samples/allows");
     let page = crate::docs::page("allows.md");
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut named) = (BTreeSet::new(), BTreeSet::new());
     for file in std::fs::read_dir(&samples).unwrap().map(|f| f.unwrap().path()) {
         let applied =
             world.plane().kubectl().args(["apply", "--server-side", "--force-conflicts", "-f"]).arg(&file).output().unwrap();
@@ -417,21 +454,35 @@ async fn every_sample_of_an_allow_is_accepted_without_a_warning_and_becomes_poli
         let object: Value = serde_yaml::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
         let allows = object["spec"]["allows"].as_array().unwrap();
-        let for_all = |allow: &&Value| {
-            let labels = allow["namespaceSelector"]["matchLabels"].as_object();
-            labels.is_none_or(|labels| labels.keys().all(|key| key != "kubernetes.io/metadata.name"))
+        let policy = |allow: &Value| format!("baseline-allow-{}", allow["name"].as_str().unwrap());
+        let selected = |allow: &Value| {
+            allow["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"].as_str().map(ToOwned::to_owned)
         };
-        let names = allows.iter().filter(for_all).map(|allow| format!("baseline-allow-{}", allow["name"].as_str().unwrap()));
+        let (by_name, for_all): (Vec<&Value>, Vec<&Value>) = allows.iter().partition(|allow| selected(allow).is_some());
+        let names = for_all.into_iter().map(policy);
         let names: Vec<String> = [DENY_INGRESS, DENY_EGRESS, CARVEOUT].map(ToOwned::to_owned).into_iter().chain(names).collect();
         if all.is_none() {
             let labels = [("istio.io/dataplane-mode", "ambient"), ("policybaseline.io/mesh", "linkerd")];
             all = Some(world.namespace("sampled", &labels).await.unwrap());
         }
         until_only(&world, all.as_deref().unwrap(), &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        for allow in by_name {
+            // The namespace of a controller, without its webhook.
+            let namespace = selected(allow).unwrap();
+            world.namespace_named(&namespace, &[]).await.unwrap();
+            let types = [("ingress", "Ingress"), ("egress", "Egress")];
+            // The egress of the monitoring pods is open by default.
+            let is_closed = |direction: &str| namespace != "monitoring" || direction == "ingress";
+            let types = types.iter().filter(|(rules, _)| allow[rules].is_array() && is_closed(rules)).map(|(_, name)| *name);
+            until_types(&world, &namespace, &policy(allow), &types.collect::<Vec<_>>()).await;
+            named.insert(policy(allow));
+        }
         assert!(page.contains(&format!("(../manifests/samples/allows/{name})")), "docs/allows.md has a section for {name}");
         seen.insert(name);
     }
     assert_eq!(seen.len(), 12, "{seen:?}");
+    let expected = ["istiod-clients", "linkerd-clients", "monitoring-stack", "otlp-collector"];
+    assert!(named.iter().eq(expected.map(|name| format!("baseline-allow-{name}")).iter()), "{named:?}");
 }
 
 #[tokio::test]

@@ -441,6 +441,24 @@ mod tests {
     }
 
     #[test]
+    fn every_policy_says_whose_it_is_what_to_do_instead_of_an_edit_and_how_to_get_an_exception() {
+        let spec = serde_json::json!({
+            "monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}]},
+            "metadata": {"annotations": {"example.com/exceptions": "https://wiki.example.com/network-exceptions"}},
+            "allows": [{"name": "same", "ingress": [{"from": [{"sameNamespace": {}}]}]}],
+        });
+        let policies = checked("platform", spec).policies;
+        assert_eq!(policies.len(), 6, "the three, both sources and the allow");
+        for policy in &policies {
+            let object = policy.object("a", None);
+            let annotations = &object["metadata"]["annotations"];
+            let says = "Kept by PolicyBaseline platform, which undoes edits. To allow more, add a NetworkPolicy of your own beside it. For an exception, ask for a BaselineOptOut.";
+            assert_eq!(annotations["policybaseline.io/about"], says, "{}", policy.name);
+            assert_eq!(annotations["example.com/exceptions"], "https://wiki.example.com/network-exceptions", "where to ask");
+        }
+    }
+
+    #[test]
     fn a_source_reaches_the_exposing_pods_of_every_namespace_by_one_peer_with_both_selectors() {
         let b = checked("b", serde_json::json!({"monitoring": {"sourceEgress": "Enforce", "ports": [{"port": 9090}]}}));
         let source = &b.policies[3];
