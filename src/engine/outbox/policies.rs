@@ -54,10 +54,11 @@ impl RetrySchedule {
 
     /// Notes that this many writes that close no opening are sent.
     pub fn sent(&mut self, ns: &NamespaceName, writes: usize, policies: usize, now: Instant) {
-        if writes > 0
-            && let Some(at) = self.budgets.spend(ns, writes, policies, now)
-        {
-            self.wakes.push(Reverse((at, ns.clone())));
+        if writes > 0 {
+            let next = self.budgets.spend(ns, writes, policies, now);
+            // The next plan may have fewer policies, and so less at once.
+            let at_last = self.budgets.next_of_any(ns);
+            self.wakes.extend(next.into_iter().chain(at_last).map(|at| Reverse((at, ns.clone()))));
         }
     }
 

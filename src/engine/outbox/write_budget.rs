@@ -39,6 +39,11 @@ impl WriteBudgets {
         bucket.plus(more(policies)).next(RATE)
     }
 
+    /// When another write of any plan may be sent, if it is not now.
+    pub fn next_of_any(&self, ns: &NamespaceName) -> Option<Instant> {
+        self.buckets.get(ns)?.next(RATE)
+    }
+
     /// Drops what is full again.
     pub fn sweep(&mut self, now: Instant) {
         if self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < RATE.then_one_in) {
@@ -84,6 +89,16 @@ mod tests {
         assert!(budgets.allows(&a, 19, start) && !budgets.allows(&a, THREE, start));
         assert_eq!(budgets.spend(&a, 19, 19, start), Some(start + RATE.then_one_in));
         assert!(!budgets.allows(&a, 19, start) && budgets.allows(&a, 19, start + RATE.then_one_in));
+    }
+
+    #[test]
+    fn what_a_large_plan_overdraws_is_waited_for_when_the_plan_becomes_small() {
+        let (mut budgets, start) = (WriteBudgets::default(), Instant::now());
+        let a = NamespaceName::observed("a");
+        assert_eq!(budgets.spend(&a, 40, 6, start), None);
+        assert!(budgets.allows(&a, 6, start) && !budgets.allows(&a, THREE, start));
+        let at = budgets.next_of_any(&a).unwrap();
+        assert!(!budgets.allows(&a, THREE, start + RATE.then_one_in * 10) && budgets.allows(&a, THREE, at));
     }
 
     #[test]
