@@ -86,7 +86,7 @@ impl Job {
     }
 
     /// Of the tasks that have no result yet: those to send next, all at the same time. `false` of a task that must not be sent, because a
-    /// write that must come first failed. The tasks must be in order.
+    /// write that must come first failed, or because the namespace is being deleted. The tasks must be in order.
     pub fn next_writes(&self, results: &[Result<Wrote, WriteError>]) -> Vec<bool> {
         let baseline = self.baseline.as_deref();
         let left = self.tasks.get(results.len()..).unwrap_or_default();
@@ -97,7 +97,10 @@ impl Job {
             .zip(results)
             .all(|(task, result)| !is_allow(baseline, &task.drift) || is_as_planned(&task.drift, result));
         let all_before = removals_may_follow(results);
+        // Whatever is there now goes with the namespace.
+        let is_going = results.iter().any(|result| matches!(result, Err(WriteError::NamespaceTerminating)));
         let may_send = |task: &Task| match next {
+            _ if is_going => false,
             WritePhase::Opens | WritePhase::Allows => true,
             // Without its allows, nothing may isolate a pod that nothing isolates yet.
             WritePhase::Planned => has_every_allow || !isolates_anew(baseline, &task.drift, self.closed),

@@ -341,6 +341,19 @@ fn a_default_deny_that_somebody_deletes_is_back_at_once_whatever_hinders_an_allo
 }
 
 #[test]
+fn i5_nothing_follows_an_allow_that_found_its_namespace_being_deleted() {
+    let mut sim = settled();
+    for policy in [ALLOW, DENY_INGRESS] {
+        sim.delete("a", policy);
+    }
+    let mut job = sim.jobs().remove(0);
+    job.put_in_order();
+    let failed = || WriteError::Failed { reason: Failure::Unavailable, message: String::new() };
+    assert_eq!(job.next_writes(&[Err(failed())]), [true], "it was closed already");
+    assert_eq!(job.next_writes(&[Err(WriteError::NamespaceTerminating)]), [false]);
+}
+
+#[test]
 fn a_namespace_that_comes_back_is_not_closed_by_what_the_former_one_held() {
     let mut sim = settled();
     let metadata = |uid: &str| json!({"name": "a", "uid": uid, "creationTimestamp": "1970-01-01T00:20:00Z"});

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use strum::VariantArray;
 
 use super::{
-    cluster::{Answer, Baseline, Cluster, Deed, NAMESPACE, Name, Namespace, News, OWN, Owner, Policy, Watch, Write},
+    cluster::{Answer, Baseline, Cluster, Deed, Make, NAMESPACE, Name, Namespace, News, OWN, Owner, Policy, Watch, Write},
     setup::{Broken, Restore},
     state_key::StateKey,
 };
@@ -41,12 +41,25 @@ pub struct Shown {
     /// The newest state from watches and answers; deleted policies with the version of their deletion.
     policies: BTreeMap<Name, (u64, Option<Policy>)>,
     pub baseline: Option<Baseline>,
+    /// The uid of the last namespace.
+    last: Option<u64>,
+    /// The uid of the namespace that was last shown with a default-deny of its own.
+    closed: Option<u64>,
 }
 
 impl Shown {
     fn take(&mut self, news: News) {
         match news {
-            News::Namespace(ns) => self.namespace = Some(ns),
+            News::Namespace(ns) => {
+                // What was shown before the first namespace is its own; later it may be that of the former one.
+                let is_denied =
+                    self.policies.iter().any(|(name, (_, policy))| matches!(name, Name::Planned(..)) && policy.is_some());
+                if self.last.is_none() && is_denied {
+                    self.closed = Some(ns.uid);
+                }
+                self.last = Some(ns.uid);
+                self.namespace = Some(ns);
+            }
             News::NamespaceGone(_) => self.namespace = None,
             News::Policy(name, policy) => self.learn(name, policy.version, Some(policy)),
             News::PolicyGone(name, policy) => self.learn(name, policy.version, None),
@@ -58,7 +71,15 @@ impl Shown {
     fn learn(&mut self, name: Name, version: u64, policy: Option<Policy>) {
         if self.policies.get(&name).is_none_or(|(known, _)| *known <= version) {
             self.policies.insert(name, (version, policy));
+            if matches!(name, Name::Planned(..)) && policy.is_some() {
+                self.closed = self.namespace.map(|ns| ns.uid).or(self.closed);
+            }
         }
+    }
+
+    /// Whether the namespace is closed, or was while this instance watched.
+    pub fn was_closed(&self) -> bool {
+        self.closed.is_some() && self.closed == self.namespace.map(|ns| ns.uid)
     }
 
     /// Its removal was confirmed.
@@ -67,6 +88,9 @@ impl Shown {
             && known.is_some_and(|policy| policy.uid == uid)
         {
             *known = None;
+            if matches!(name, Name::Planned(..)) {
+                self.closed = None;
+            }
         }
     }
 
@@ -115,6 +139,17 @@ impl Running {
             start = end;
         }
         0..0
+    }
+
+    /// Whether this job wrote the policy, and it was answered as planned.
+    pub fn has_written(&self, name: Name) -> bool {
+        let is_stored = |step: &Step| matches!(step, Step::Answered(Answer::Stored(policy)) if policy.make == Make::RIGHT);
+        self.steps.iter().zip(&self.job.tasks).any(|(step, task)| is_stored(step) && Name::of(&task.drift.policy) == name)
+    }
+
+    /// Whether an answer said that the namespace is being deleted.
+    pub fn is_refused(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Answered(Answer::Terminating)))
     }
 
     pub fn is_done(&self) -> bool {
@@ -518,6 +553,7 @@ impl Replica {
                 news.essence(out);
             }
         }
+        [self.shown.last, self.shown.closed].into_iter().for_each(|uid| out.number(uid.unwrap_or_default()));
         self.shown.namespace.iter().for_each(|ns| ns.essence(out));
         self.shown.baseline.iter().for_each(|baseline| baseline.essence(out));
         for (name, (version, policy)) in &self.shown.policies {

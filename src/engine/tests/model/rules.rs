@@ -186,7 +186,10 @@ impl World {
             Step::Waits(write) => Some(*write),
             Step::Sent(_) | Step::Answered(_) => None,
         };
-        let writes: Vec<Write> = running.steps[running.phase()].iter().filter_map(waiting).collect();
+        let phase = running.phase();
+        let writes: Vec<Write> = running.steps[phase.clone()].iter().filter_map(waiting).collect();
+        let written = Plan::ALL.map(Name::Allow).into_iter().filter(|name| running.has_written(*name)).collect::<Vec<_>>();
+        let is_known_to_go = phase.start == 0 || running.is_refused();
         let shown = side.shown.clone();
         let planned = self.cluster.planned(&shown);
         let confirmed = planned.iter().all(|name| shown.policy(*name).is_some_and(|policy| policy.make == Make::RIGHT));
@@ -210,12 +213,15 @@ impl World {
                 (Name::Planned(plan, _), Deed::Apply(_)) => self.cluster.names(plan).find(|name| matches!(name, Name::Allow(_))),
                 _ => None,
             };
-            self.found(Rule::ClosedWithoutAllow, !is_denied && allow.is_some_and(|allow| !is_shown(allow)));
+            let is_confirmed = |allow: Name| is_shown(allow) || written.contains(&allow);
+            self.found(Rule::ClosedWithoutAllow, !shown.was_closed() && allow.is_some_and(|allow| !is_confirmed(allow)));
             let is_left = !Plan::ALL.into_iter().any(|plan| Name::Allow(plan) != name && is_shown(Name::Allow(plan)));
             let takes = matches!((name, deed), (Name::Allow(_), Deed::Delete { .. }));
             self.found(Rule::LeftWithoutAllow, takes && is_denied && is_left);
             let repairs = matches!(deed, Deed::Apply(Some(_)));
-            self.found(Rule::WroteToGoing, shown.namespace.is_none_or(|ns| ns.terminating && !repairs));
+            let goes = shown.namespace.is_none_or(|ns| ns.terminating && !repairs);
+            // What the watch shows during a job reaches its later writes only by an answer.
+            self.found(Rule::WroteToGoing, goes && (removes || is_known_to_go));
         }
     }
 
