@@ -113,7 +113,7 @@ pub struct Running {
     /// Where each phase of its writes ends.
     ends: Vec<usize>,
     /// A list was taken or the namespace was deleted during the job. An answer about a policy that no watch has shown may be outdated.
-    doubtful: bool,
+    pub doubtful: bool,
     pub steps: Vec<Step>,
 }
 
@@ -414,9 +414,12 @@ impl Replica {
 
     /// A long time passes.
     pub fn wait(&mut self) {
-        self.elapsed += Duration::from_hours(1);
         self.stale.old |= self.is_refused();
-        self.turn(|_, _| ());
+        // What is over after the first hour may begin another wait.
+        for _ in 0..2 {
+            self.elapsed += Duration::from_hours(1);
+            self.turn(|_, _| ());
+        }
         // Who may not lead gives the Lease up.
         self.open &= self.engine.may_lead(self.now());
     }

@@ -189,6 +189,8 @@ impl World {
         let phase = running.phase();
         let writes: Vec<Write> = running.steps[phase.clone()].iter().filter_map(waiting).collect();
         let written = Plan::ALL.map(Name::Allow).into_iter().filter(|name| running.has_written(*name)).collect::<Vec<_>>();
+        // What was decided for a former namespace may reach the next one.
+        let is_of_this_one = !running.doubtful;
         let is_known_to_go = phase.start == 0 || running.is_refused();
         let shown = side.shown.clone();
         let planned = self.cluster.planned(&shown);
@@ -214,7 +216,8 @@ impl World {
                 _ => None,
             };
             let is_confirmed = |allow: Name| is_shown(allow) || written.contains(&allow);
-            self.found(Rule::ClosedWithoutAllow, !shown.was_closed() && allow.is_some_and(|allow| !is_confirmed(allow)));
+            let lacks_allow = !shown.was_closed() && allow.is_some_and(|allow| !is_confirmed(allow));
+            self.found(Rule::ClosedWithoutAllow, is_of_this_one && lacks_allow);
             let is_left = !Plan::ALL.into_iter().any(|plan| Name::Allow(plan) != name && is_shown(Name::Allow(plan)));
             let takes = matches!((name, deed), (Name::Allow(_), Deed::Delete { .. }));
             self.found(Rule::LeftWithoutAllow, takes && is_denied && is_left);
