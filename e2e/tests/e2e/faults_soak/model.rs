@@ -1,6 +1,5 @@
 //! The model of what the soak has requested: the baseline of each namespace, the specs of the baselines, and the opt-outs. From it
 //! follow the policies that a namespace should hold, and those that nobody may remove there.
-//! One file: what a shape asks for, and what follows from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
