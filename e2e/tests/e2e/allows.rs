@@ -459,13 +459,13 @@ async fn every_sample_of_an_allow_is_accepted_without_a_warning_and_becomes_poli
             allow["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"].as_str().map(ToOwned::to_owned)
         };
         let (by_name, for_all): (Vec<&Value>, Vec<&Value>) = allows.iter().partition(|allow| selected(allow).is_some());
-        let names = for_all.into_iter().map(policy);
-        let names: Vec<String> = [DENY_INGRESS, DENY_EGRESS, CARVEOUT].map(ToOwned::to_owned).into_iter().chain(names).collect();
+        let three = [DENY_INGRESS, DENY_EGRESS, CARVEOUT].map(ToOwned::to_owned).into_iter();
+        let planned: Vec<String> = three.chain(for_all.into_iter().map(policy)).collect();
         if all.is_none() {
             let labels = [("istio.io/dataplane-mode", "ambient"), ("policybaseline.io/mesh", "linkerd")];
             all = Some(world.namespace("sampled", &labels).await.unwrap());
         }
-        until_only(&world, all.as_deref().unwrap(), &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        until_only(&world, all.as_deref().unwrap(), &planned.iter().map(String::as_str).collect::<Vec<_>>()).await;
         for allow in by_name {
             // The namespace of a controller, without its webhook.
             let namespace = selected(allow).unwrap();

@@ -282,8 +282,8 @@ async fn an_allow_of_the_api_server_for_every_pod_closes_the_egress_of_a_held_na
     assert_eq!(status.namespaces.held, 1);
 
     // An allow for some pods leaves the others without the API server.
-    let some = json!({ "name": "api", "podSelector": { "matchLabels": { "api": "true" } }, "egress": api["egress"] });
-    apply_baseline(&world, PLATFORM, &json!({ "allows": [same, some] })).await;
+    let for_some = json!({ "name": "api", "podSelector": { "matchLabels": { "api": "true" } }, "egress": api["egress"] });
+    apply_baseline(&world, PLATFORM, &json!({ "allows": [same, for_some] })).await;
     until_left_alone(&world, &ns).await;
 }
 

@@ -556,7 +556,9 @@ impl Replica {
                 news.essence(out);
             }
         }
-        [self.shown.last, self.shown.closed].into_iter().for_each(|uid| out.number(uid.unwrap_or_default()));
+        for uid in [self.shown.last, self.shown.closed] {
+            out.number(uid.unwrap_or_default());
+        }
         self.shown.namespace.iter().for_each(|ns| ns.essence(out));
         self.shown.baseline.iter().for_each(|baseline| baseline.essence(out));
         for (name, (version, policy)) in &self.shown.policies {
