@@ -40,13 +40,8 @@ impl Soak {
         let all: BTreeSet<String> = self.judge.spaces.keys().cloned().collect();
         let leftovers = self.until_as_planned(&all).await;
         self.until_told().await;
-        self.until_opt_outs_told().await;
-        let took = begun.elapsed();
-        self.converged.push(took);
-        self.until_clear().await;
-        self.judge.relieve();
-
-        // A policy that was made unrecognisable before it was dropped from the plan belongs to nobody. Its tenants delete it.
+        // A policy that was made unrecognisable before it was dropped from the plan belongs to nobody. Its tenants delete it: until then, an
+        // opt-out from it says that it is still there.
         for (name, policy) in leftovers {
             let policies = policies_of(&self.client, &name);
             // It may have been edited when it already belonged to nobody. Its uid is checked here for the last time.
@@ -56,6 +51,12 @@ impl Soak {
             }
             policies.delete(&policy, &DeleteParams::default()).await.unwrap();
         }
+        self.until_opt_outs_told().await;
+        let took = begun.elapsed();
+        self.converged.push(took);
+        self.until_clear().await;
+        self.judge.relieve();
+
         self.judge.spaces.values_mut().for_each(|space| space.disguised.clear());
         self.judge.check_what_is_stored(&self.world, &self.client, |name| self.model.plan(name)).await;
         self.until_orphans_told().await;
