@@ -56,9 +56,8 @@ impl Engine {
         let is_unfinished = |tracked: &BaselineState| {
             tracked.stored_rollout().is_some_and(|stored| *stored.revision == *target.revision.id && stored.moved < stored.total)
         };
-        let is_unseen = edited_unseen || self.rollouts.open_is_unknown;
-        let resumes = is_unseen || (under_way.is_none() && self.tracked.get(name).is_some_and(is_unfinished));
-        // Only what this process saw appear since then certainly is.
+        let resumes = edited_unseen || (under_way.is_none() && self.tracked.get(name).is_some_and(is_unfinished));
+        // What this process saw appear since the edit certainly is, unless another baseline that left it open changed while decisions waited.
         let seen = self.tracked.get(name).and_then(|tracked| last_bits(tracked.generation_seen));
         let is_new = |holdings: &Holdings| seen.is_some_and(|seen| holdings.appeared_after(seen.get()));
         let is_to_close = |(ns, entry): &(&NamespaceName, &Entry)| {
@@ -68,7 +67,7 @@ impl Engine {
                 return false;
             };
             let is_existing = || {
-                let was_there = resumes && !is_new(&holdings);
+                let was_there = self.rollouts.open_is_unknown || (resumes && !is_new(&holdings));
                 waiting.contains(*ns) || self.rollouts.open.contains(*ns) || was_there || target.is_younger(namespace, &holdings)
             };
             let applies = || match self.baselines.decide(namespace, &holdings).decision {

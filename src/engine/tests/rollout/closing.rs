@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::api::backends::{Configuration, ConfigurationKind, ServiceName};
-use crate::engine::tests::harness::named;
+use crate::{api::SlimNamespace, engine::tests::harness::named};
 
 /// Later than every namespace.
 const YOUNG: &str = "1970-01-12T00:00:00Z";
@@ -47,6 +47,15 @@ fn open_in(mut sim: EngineHarness, created: &str, spec: Value) -> Cluster {
     cluster.work();
     assert_eq!(closed(&cluster), "");
     cluster
+}
+
+/// A namespace with a version later than that of the baseline.
+fn appeared(name: &str) -> SlimNamespace {
+    let labels = json!({"kubernetes.io/metadata.name": name, "tier": "prod"});
+    named(
+        json!({"name": name, "uid": format!("uid-{name}"), "resourceVersion": "99", "creationTimestamp": "1970-01-01T00:10:00Z",
+        "labels": labels}),
+    )
 }
 
 /// The namespaces that hold all three policies.
@@ -176,9 +185,7 @@ fn a_namespace_that_appears_after_the_start_and_before_the_election_never_waits(
     assert_eq!(closed(&cluster), "d");
     let mut cluster = cluster.restart();
     cluster.sim.lead(false);
-    let labels = json!({"kubernetes.io/metadata.name": "new"});
-    let new = json!({"name": "new", "uid": "uid-new", "resourceVersion": "99", "creationTimestamp": "1970-01-01T00:10:00Z", "labels": labels});
-    cluster.sim.see(Event::Namespace(Change::Applied(named(new))));
+    cluster.sim.see(Event::Namespace(Change::Applied(appeared("new"))));
     cluster.work();
     cluster.sim.lead(true);
     cluster.work();
@@ -257,6 +264,8 @@ fn an_edit_that_comes_while_a_list_takes_too_long_still_closes_in_waves() {
     let another = json!({"name": "x", "uid": "uid-x", "creationTimestamp": YOUNG});
     for what in ["an edit", "another baseline changes", "another baseline goes"] {
         let mut cluster = open(OLD, with(&json!({"mode": "Audit"})));
+        // This process sees it appear, and it runs open for long.
+        cluster.sim.see(Event::Namespace(Change::Applied(appeared("f"))));
         if what != "an edit" {
             cluster.sim.baseline_with(1, json!({"priority": 1}), another.clone());
             edit(&mut cluster, OLD, with(&json!({})));
@@ -276,9 +285,11 @@ fn an_edit_that_comes_while_a_list_takes_too_long_still_closes_in_waves() {
         }
         cluster.work();
         name_all(&mut cluster.sim);
+        cluster.sim.see(Event::Namespace(Change::Applied(appeared("f"))));
         cluster.sim.see(Event::Namespace(Change::ListDone));
         cluster.work();
         assert_eq!(closed(&cluster), "d", "{what}");
+        assert!(cluster.sim.policies.keys().all(|(ns, _)| ns == "d"), "{what}");
         cluster.pass(MINUTE);
         assert_eq!(closed(&cluster), "a d", "{what}");
         // What comes later waits for no wave.
