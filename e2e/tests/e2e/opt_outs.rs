@@ -179,7 +179,7 @@ async fn what_is_out_of_bounds_is_not_in_force_and_says_why() {
             "allows no opt-out from DefaultDenyIngress, only from DefaultDenyEgress, MonitoringCarveout",
         ),
         (&ns, "long", "False TooLong", "allows 1h from its creation"),
-        (&ns, "over", "False Expired", "it expired at"),
+        (&ns, "over", "False Expired", "which was over when this opt-out was created"),
         (&outside, "nothing", "False NoBaseline", "no baseline enforces policies in this namespace"),
     ] {
         let object = until_says(&world, namespace, name, says).await;
