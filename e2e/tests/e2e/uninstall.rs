@@ -58,6 +58,7 @@ async fn i10_with_no_operator_left_a_deletion_hangs_on_the_finalizer_and_uninsta
     until_ready(&world, PLATFORM).await;
     world.stop_operator().unwrap();
     let delete = ["delete", "policybaseline", PLATFORM, "--timeout=1s"];
+    // kubectl needs some seconds on a busy machine before it only waits.
     let hangs = world.plane().kubectl().args(delete).output().unwrap();
     let said = String::from_utf8_lossy(&hangs.stderr).into_owned();
     assert!(!hangs.status.success() && said.contains("timed out waiting for the condition"), "{said}");
@@ -195,7 +196,7 @@ async fn when_the_deletion_of_the_manifests_hangs_because_no_operator_is_left_un
     let (ns, _) = protected(&world).await;
     until_ready(&world, PLATFORM).await;
     world.stop_operator().unwrap();
-    let hangs = world.plane().kubectl().args(["delete", "-k", "manifests/base", "--timeout=5s"]).output().unwrap();
+    let hangs = world.plane().kubectl().args(["delete", "-k", "manifests/base", "--timeout=15s"]).output().unwrap();
     let said = String::from_utf8_lossy(&hangs.stderr).into_owned();
     assert!(!hangs.status.success() && said.contains("timed out waiting for the condition"), "{said}");
     let crds: Api<CustomResourceDefinition> = Api::all(world.admin());
