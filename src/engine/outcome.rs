@@ -209,14 +209,13 @@ impl Engine {
             Some(winner) if &*winner.name != owner => {
                 format!("baseline {} now applies to this namespace, instead of {owner}", winner.name)
             }
+            Some(_) if self.is_planned(job, &drift.policy) => {
+                "another allow cannot be written yet. Without it, and without a default-deny, this policy alone would close the pods that it selects".into()
+            }
             Some(winner) => {
                 let ns = self.observed.get(&job.namespace).and_then(|entry| entry.namespace.as_ref());
                 let purpose = winner.policies.iter().find(|policy| *policy.name == *drift.policy).map(|policy| &policy.purpose);
                 let why = purpose.zip(ns).and_then(|(purpose, ns)| winner.why_not_planned(purpose, ns));
-                let is_planned = ns.is_some_and(|ns| winner.plans_named(&drift.policy, ns));
-                if is_planned {
-                    return "another allow cannot be written yet. Without it, and without a default-deny, this policy alone would close the pods that it selects".into();
-                }
                 let why = why.unwrap_or_else(|| "its spec no longer names it".into());
                 format!("baseline {owner} no longer plans it in this namespace: {why}")
             }
