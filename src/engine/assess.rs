@@ -204,8 +204,8 @@ fn assess_leftovers(found: &mut Assessment, entry: &Entry, around: &Surroundings
 
 /// The sort key of a problem; the lowest comes first. First comes what leaves the namespace without a policy until somebody acts: an
 /// exceeded quota, which refuses new policies only, and a policy that nobody can create in a namespace that is being deleted. Then come
-/// bypasses, blocked calls of the API server, policies that may be bypasses, calls of the API server because of which the namespace is left
-/// open, what Enforce would change, the rest, and finalizers.
+/// bypasses, blocked calls of the API server, and policies that may be bypasses. After these come calls of the API server because of which
+/// the namespace is left open, and what Enforce would change. The rest and finalizers are last.
 pub const fn importance(reason: FindingReason) -> u8 {
     match reason {
         FindingReason::Violation(ViolationReason::QuotaExceeded | ViolationReason::MissingWhileTerminating) => 0,

@@ -57,7 +57,8 @@ impl Engine {
             tracked.stored_rollout().is_some_and(|stored| *stored.revision == *target.revision.id && stored.moved < stored.total)
         };
         let resumes = edited_unseen || (under_way.is_none() && self.tracked.get(name).is_some_and(is_unfinished));
-        // What this process saw appear since the edit certainly is, unless another baseline that left it open changed while decisions waited.
+        // What this process saw appear since the edit is new. While decisions wait, another baseline that left it open may change: then it is
+        // not.
         let seen = self.tracked.get(name).and_then(|tracked| last_bits(tracked.generation_seen));
         let is_new = |holdings: &Holdings| seen.is_some_and(|seen| holdings.appeared_after(seen.get()));
         let is_to_close = |(ns, entry): &(&NamespaceName, &Entry)| {

@@ -366,8 +366,8 @@ fn a_write_that_is_under_way_when_a_namespace_begins_to_serve_is_neither_undone_
     sim.settle();
     assert_eq!((held(&sim, "a"), violations(&mut sim)), (ALL.map(String::from).to_vec(), vec!["ControlPlaneBlocked".into()]));
     assert_eq!(told(&mut sim).len(), 1);
-    // For `b`, one write was decided but not sent, and it is not sent. The failed write is not tried again, and egress alone is not closed
-    // where the API server calls a Service, unless an allow lets the pods reach the API server.
+    // For `b`, one write was decided but not sent, and it is not sent. The failed write is not tried again. Where
+    // the API server calls a Service, egress alone is closed only if an allow lets the pods reach the API server.
     call_no_more(&mut sim);
     sim.namespace("b");
     assert_eq!(sim.answer(|_, policy| (policy == INGRESS).then_some(Failure::QuotaExceeded)), 1);
