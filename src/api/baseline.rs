@@ -428,6 +428,11 @@ pub struct PolicyBaselineStatus {
     /// How far a rollout is. Absent while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
+    /// The resourceVersion since which the operator writes and removes no policies for this baseline, because its spec is invalid, it is
+    /// suspended, or its mode is Audit. A policy that was written later is not the operator's. Absent while the baseline works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20))]
+    pub resting_since_version: Option<String>,
 }
 
 /// A list. Null is as a list that is absent.

@@ -21,7 +21,7 @@ use crate::{
         reason::{FindingReason, NoticeReason, ViolationReason},
     },
     policy::{
-        drift::{Class, Drift, Fingerprint, PlannedPolicies, diff},
+        drift::{Class, Drift, Fingerprint, PlannedPolicies, Repair, diff},
         netpol::{Census, Work},
         plan::{Assignment, Baseline, Baselines, Closed, Decision, Known, Namespace, OptOut, Rendered},
         status::{Finding, NamespaceState, Problem},
@@ -143,7 +143,10 @@ pub fn assess(
                 Some(notice) => finding.hold(notice),
                 None => finding.problems.extend(blocked(&baseline, ns)),
             }
-            finding.problems.extend(bypasses(&baseline, ns, entry, &found.drifts, census, &mut Work::default()));
+            let is_late = |d: &Drift| !d.is_removal() && (d.fix == Repair::WaitForFinalizer || failure(&d.policy).is_some());
+            // Removals wait for what is late, nobody knows for how long.
+            let removals = if found.drifts.iter().any(is_late) { &[] } else { &found.drifts[..] };
+            finding.problems.extend(bypasses(&baseline, ns, entry, removals, census, &mut Work::default()));
             match loss {
                 Loss::Nothing => found.findings.push((baseline.name.clone(), finding)),
                 Loss::Recent(left) => found.look_again = Some(left),
@@ -266,7 +269,9 @@ fn keep_what_opens(drifts: &mut Vec<Drift>, entry: &Entry, planned: Closed, is_o
 fn finding(drifts: &[Drift], entry: &Entry, now: Timestamp, failure: impl Fn(&str) -> Option<Problem>) -> Finding {
     // A policy that a finalizer keeps has the planned rules, and nobody knows for how long: the baseline does not wait for it.
     let mut to_do = drifts.iter().filter(|drift| !is_kept(drift, entry, now)).peekable();
-    let is_done = to_do.peek().is_none();
+    // Removals wait for it, and are told as what they open.
+    let is_done =
+        to_do.peek().is_none() || (drifts.iter().any(|d| is_kept(d, entry, now)) && to_do.clone().all(Drift::is_removal));
     // The worst one: a write that was refused lasts, and a busy API server does not.
     if let Some(problem) = to_do.filter_map(|d| failure(&d.policy)).min_by_key(|problem| problem.reason) {
         return Finding::wrong(NamespaceState::Failed, problem);

@@ -26,6 +26,13 @@ struct OpenedNamespaces {
     of: usize,
 }
 
+/// Whether the change of a baseline may begin to wait for a confirmation, or only end that.
+#[derive(Clone, Copy, PartialEq)]
+enum NewWaits {
+    Begin,
+    DoNotBegin,
+}
+
 /// Whether a baseline neither writes nor removes, because its spec is invalid or it is suspended.
 fn rests(baselines: &Baselines, name: &str) -> bool {
     match baselines.known(name) {
@@ -69,7 +76,7 @@ impl Engine {
             self.forget_baseline(&name);
             self.tracked.insert(name.clone(), new);
         }
-        self.place(name.clone(), now);
+        self.place(&name, now);
         self.assess_first(&name);
         self.plans_changed(now);
     }
@@ -111,56 +118,51 @@ impl Engine {
     }
 
     /// Finds the baselines by whose change many namespaces would be opened at once, whatever the change is. They wait until their owner
-    /// confirms that: a typo must not open a cluster. One that waits does so until nothing would open, so that no namespace opens only
-    /// because others are gone, or were frozen for a while.
+    /// confirms that: a typo must not open a cluster.
     fn recompute_releases(&mut self, now: Now) {
-        if !self.may_decide() {
-            return;
+        if self.may_decide() {
+            self.judge_releases(NewWaits::Begin, now);
         }
+    }
+
+    /// Counts again for the baselines that wait for a confirmation, because namespaces may be gone or have other labels. `is_changed`: some
+    /// may have changed since the last call. No wait begins here.
+    pub(super) fn recount_releases(&mut self, is_changed: bool, now: Now) {
+        let can_end = |(name, tracked): (&Arc<str>, &BaselineState)| tracked.awaits() && !rests(&self.baselines, name);
+        if is_changed && self.tracked.iter().any(can_end) {
+            self.recount.ask(now.instant);
+        }
+        if self.recount.is_due(now.instant) && self.judge_releases(NewWaits::DoNotBegin, now) {
+            self.recompute_rollouts(now);
+            self.all_dirty();
+        }
+    }
+
+    /// Decides which baselines wait for a confirmation. One that waits does so until nothing would open, so that no namespace opens only
+    /// because others are gone, or were frozen for a while. Returns whether a wait ended.
+    fn judge_releases(&mut self, new_waits: NewWaits, now: Now) -> bool {
         let counts = self.count_openings(now);
+        let mut one_ended = false;
         for (name, tracked) in &mut self.tracked {
             // While nobody can say what it would open, it goes on waiting.
             if rests(&self.baselines, name) {
                 continue;
             }
             let OpenedNamespaces { opened, frozen, of } = counts.get(name).copied().unwrap_or_default();
-            let opened = if tracked.awaits() { opened + frozen } else { opened };
-            let is_over = if tracked.awaits() { opened == 0 } else { opened <= self.opened_at_once.max(of / 10) };
-            let waits = !tracked.release_is_confirmed() && !is_over;
+            let (opened, would_wait) = match (tracked.awaits(), new_waits) {
+                (true, _) => (opened + frozen, opened + frozen > 0),
+                (false, NewWaits::Begin) => (opened, opened > self.opened_at_once.max(of / 10)),
+                (false, NewWaits::DoNotBegin) => continue,
+            };
+            let waits = would_wait && !tracked.release_is_confirmed();
+            one_ended |= tracked.awaits() && !waits;
             let is_new = tracked.await_confirmation(waits.then_some((opened, of)), now.instant);
-            if waits && is_new {
+            if waits && is_new && new_waits == NewWaits::Begin {
                 warn!(baseline = %name, opened, of, "many namespaces would be opened by the change of the baseline: it waits for confirmation");
             }
             self.baselines.await_confirmation(name, waits);
         }
-    }
-
-    /// Counts again for the baselines that wait for a confirmation, because namespaces may be gone or have other labels. `is_changed`: some
-    /// may have changed since the last call. A wait ends when nothing would open any more; no wait begins here.
-    pub(super) fn recount_releases(&mut self, is_changed: bool, now: Now) {
-        let can_end = |(name, tracked): (&Arc<str>, &BaselineState)| tracked.awaits() && !rests(&self.baselines, name);
-        if is_changed && self.tracked.iter().any(can_end) {
-            self.recount.ask(now.instant);
-        }
-        if !self.recount.is_due(now.instant) {
-            return;
-        }
-        let counts = self.count_openings(now);
-        let mut is_over = false;
-        for (name, tracked) in self.tracked.iter_mut().filter(|(_, tracked)| tracked.awaits()) {
-            if rests(&self.baselines, name) {
-                continue;
-            }
-            let OpenedNamespaces { opened, frozen, of } = counts.get(name).copied().unwrap_or_default();
-            let left = Some((opened + frozen, of)).filter(|(opened, _)| *opened > 0);
-            tracked.await_confirmation(left, now.instant);
-            self.baselines.await_confirmation(name, left.is_some());
-            is_over |= left.is_none();
-        }
-        if is_over {
-            self.recompute_rollouts(now);
-            self.all_dirty();
-        }
+        one_ended
     }
 
     /// By baseline: how many namespaces its change would open, and how many closed ones it concerns.
@@ -186,8 +188,8 @@ impl Engine {
     }
 
     /// Decides whether this install works on a baseline. Then the plans use it, or it is stalled.
-    fn place(&mut self, name: Arc<str>, now: Now) {
-        let Some(tracked) = self.tracked.get_mut(&name) else { return };
+    fn place(&mut self, name: &Arc<str>, now: Now) {
+        let Some(tracked) = self.tracked.get_mut(name) else { return };
         let its = tracked.instance.as_ref();
         let theirs = its.filter(|its| self.installs.live().contains(its));
         let elder = self.installs.elder().filter(|_| its == Some(self.installs.own()));
@@ -213,7 +215,7 @@ impl Engine {
                     info!(baseline = %name, generation, mode = ?baseline.mode, selector = baseline.effective_selector, "{what}");
                 }
                 tracked.take_up(&baseline, now.instant);
-                self.targets.insert(name, crate::policy::drift::targets(&baseline));
+                self.targets.insert(name.clone(), crate::policy::drift::targets(&baseline));
                 self.baselines.insert(baseline);
             }
             Err(error) => {
@@ -229,17 +231,18 @@ impl Engine {
                     }
                 }
                 tracked.stall(error, now.instant);
-                self.targets.remove(&name);
-                self.baselines.insert_invalid(name);
+                self.targets.remove(name);
+                self.baselines.insert_invalid(name.clone());
             }
         }
+        self.baselines.set_resting_since(name, tracked.resting_since());
     }
 
     /// Calls `place` for every baseline.
     pub(super) fn place_all(&mut self, now: Now) {
         let names: Vec<Arc<str>> = self.tracked.keys().cloned().collect();
         for name in names {
-            self.place(name, now);
+            self.place(&name, now);
         }
     }
 

@@ -11,7 +11,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::facts::{baseline::RawBaseline, opt_out::RawOptOut};
+use super::{
+    facts::{baseline::RawBaseline, opt_out::RawOptOut},
+    outbox::baseline_status::told_rest,
+};
 use crate::{
     api::{
         NamespaceName, Role,
@@ -19,6 +22,7 @@ use crate::{
         lease,
         names::{FINALIZER, LABEL_BASELINE, LABEL_DECIDED, LABEL_ROLE},
         reason::ConditionType,
+        resource_version,
     },
     policy::{
         drift::{has_our_labels, is_ours},
@@ -135,8 +139,10 @@ impl Judge {
         let mut formers = BTreeMap::new();
         for raw in &contents.baselines {
             let name: Arc<str> = raw.metadata.name.as_deref().unwrap_or_default().into();
+            let since = raw.stored_status().and_then(|status| told_rest(Some(&status), raw.metadata.generation));
             let Ok(baseline) = raw.check(own) else {
-                baselines.insert_invalid(name);
+                baselines.insert_invalid(name.clone());
+                baselines.set_resting_since(&name, since);
                 continue;
             };
             if baseline.rollout.is_some() {
@@ -145,6 +151,7 @@ impl Judge {
                 formers.insert(name.clone(), former.collect::<Vec<_>>());
             }
             baselines.insert(Arc::new(baseline));
+            baselines.set_resting_since(&name, since);
             let conditions = raw.stored_status().map(|status| status.conditions).unwrap_or_default();
             let waits =
                 conditions.iter().any(|c| c.type_ == ConditionType::AwaitingConfirmation.into_str() && c.status == "True");
@@ -166,7 +173,10 @@ impl Judge {
             let is = |role: &Role| meta.name.as_deref().is_some_and(|name| name.ends_with(role.suffix()));
             let role = [Role::DefaultDenyIngress, Role::DefaultDenyEgress].into_iter().find(is);
             holdings.denies.extend(role.map(|role| (role, owner.clone())));
-            holdings.baselines.insert(owner);
+            let lowest = holdings.baselines.entry(owner).or_insert(u64::MAX);
+            if meta.deletion_timestamp.is_none() {
+                *lowest = resource_version(meta.resource_version.as_deref()).min(*lowest);
+            }
         }
         let with_holdings = |meta: &ObjectMeta| {
             let name = meta.name.clone().unwrap_or_default();

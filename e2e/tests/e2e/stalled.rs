@@ -7,6 +7,8 @@ use policy_baseline::PolicyBaselineStatus;
 use policy_baseline_e2e::{TIMEOUT, World, skipped_without_audit_log};
 use serde_json::{Value, json};
 
+use crate::opt_outs::{create as create_opt_out, opt_out, opt_outs, seconds_from_now};
+use crate::others::forged;
 use crate::scene::{
     CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, baselines, condition, delete_baseline, fence, merge, policies_of,
     policy_writes, until_holds, until_only, until_ready, until_status, version, writes_since,
@@ -236,6 +238,51 @@ async fn a_tenant_cannot_freeze_his_namespace_by_the_name_of_a_stalled_baseline(
     merge(&policies, DENY_INGRESS, "tenant", &json!({ "spec": { "ingress": [{}] } })).await;
     fence(&world, &Plan::of(GOOD), &[]).await;
     until_holds(&world, &ns, &Plan::of(GOOD)).await;
+}
+
+/// Where nothing of ours stands, only a forged policy says whose a namespace is: after an opt-out, and before the first policy. The tenant
+/// creates the policy while the baseline rests, or gives the labels to one that is older.
+async fn a_policy_is_forged_in_the_name_of_one_that_rests(baseline: &Value) {
+    let mut world = World::new().await.unwrap();
+    apply_baseline(&world, GOOD, &json!({})).await;
+    apply_baseline(&world, BROKEN, &json!({ "priority": 10, "namespaceSelector": selector() })).await;
+    world.start_operator().await.unwrap();
+    let ns = world.namespace("opted-out", &[]).await.unwrap();
+    let tenant = crate::scene::tenant(&world, &[&ns]).await;
+    let policies = policies_of(&tenant, &ns);
+    let mut older = forged(&ns, "older", None);
+    let labels = older.metadata.labels.take().unwrap();
+    policies.create(&PostParams::default(), &older).await.unwrap();
+    until_holds(&world, &ns, &Plan::of(GOOD).beside("older")).await;
+
+    apply_baseline(&world, BROKEN, baseline).await;
+    until_status(&world, BROKEN, "at rest", |status| status.resting_since_version.is_some()).await;
+    let all = ["DefaultDenyIngress", "DefaultDenyEgress", "MonitoringCarveout"];
+    create_opt_out(&world, &ns, &opt_out("all", &all, seconds_from_now(3600))).await;
+    until_only(&world, &ns, &["older"]).await;
+
+    world.stop_operator().unwrap();
+    let new = world.namespace("new", &[]).await.unwrap();
+    for ns in [&ns, &new] {
+        policies_of(&world.admin(), ns).create(&PostParams::default(), &forged(ns, "forged", Some(BROKEN))).await.unwrap();
+    }
+    merge(&policies, "older", "tenant", &json!({ "metadata": { "labels": labels } })).await;
+    merge(&policies, "older", "tenant", &json!({ "metadata": { "labels": { "policybaseline.io/baseline": BROKEN } } })).await;
+    world.restart_operator().await.unwrap();
+    until_holds(&world, &new, &Plan::of(GOOD).beside("forged")).await;
+    opt_outs(&world.admin(), &ns).delete("all", &DeleteParams::default()).await.unwrap();
+    until_holds(&world, &ns, &Plan::of(GOOD).beside("forged").beside("older")).await;
+}
+
+#[tokio::test]
+async fn i7_a_policy_forged_in_the_name_of_a_stalled_baseline_keeps_no_namespace_open() {
+    a_policy_is_forged_in_the_name_of_one_that_rests(&json!({ "priority": 10, "namespaceSelector": impossible() })).await;
+}
+
+#[tokio::test]
+async fn i7_a_policy_forged_in_the_name_of_a_suspended_baseline_keeps_no_namespace_open() {
+    let suspended = json!({ "priority": 10, "suspend": true, "namespaceSelector": selector() });
+    a_policy_is_forged_in_the_name_of_one_that_rests(&suspended).await;
 }
 
 #[tokio::test]

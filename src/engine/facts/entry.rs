@@ -1,6 +1,10 @@
 //! The last observed state of one namespace and its policies.
 
-use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 
@@ -8,6 +12,7 @@ use crate::{
     api::{Role, Uid, names::DENIES},
     policy::{
         drift::{Fingerprint, Policies},
+        netpol::{Peers, Ports},
         plan::{Closed, Holdings, Namespace},
     },
 };
@@ -91,16 +96,23 @@ impl Entry {
     /// Which of our policies it holds or held, and from which baselines.
     pub fn holdings(&self) -> Holdings {
         let ours = self.policies.values().filter(|p| p.ours);
-        let baselines: BTreeSet<Arc<str>> = ours.filter_map(|p| p.baseline.clone()).collect();
+        let mut baselines: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+        for print in ours {
+            let Some(name) = print.baseline.clone() else { continue };
+            let lowest = baselines.entry(name).or_insert(u64::MAX);
+            if print.terminating.is_none() {
+                *lowest = print.version.min(*lowest);
+            }
+        }
         let any = self.established || self.holds_ours();
         let (owner, appeared) = (self.owner.clone(), self.appeared);
         let closing = |role: Role| {
-            self.policies.iter().find_map(move |(name, print)| {
-                let owner = print.baseline.clone().filter(|_| closes(name, print).by(role))?;
+            self.policies.iter().filter_map(move |(name, print)| {
+                let owner = print.baseline.clone().filter(|_| closes(name, print).by(role) && !opens_all(print, role))?;
                 Some((role, owner))
             })
         };
-        let denies = [Role::DefaultDenyIngress, Role::DefaultDenyEgress].into_iter().filter_map(closing).collect();
+        let denies = DENIES.into_iter().flat_map(closing).collect();
         let ours = self.policies.iter().filter(|(_, print)| print.ours);
         let wide: Vec<_> = ours.filter_map(|(name, print)| Some((name.clone(), print.wide.clone()?))).collect();
         let prefixes = if wide.is_empty() { BTreeSet::new() } else { self.prefixes() };
@@ -148,6 +160,12 @@ impl Entry {
     pub(super) fn is_empty(&self) -> bool {
         self.namespace.is_none() && self.policies.is_empty()
     }
+}
+
+/// Whether a policy lets everybody through in the direction of this default-deny. Then it denies nothing, whatever its name is.
+fn opens_all(print: &Fingerprint, role: Role) -> bool {
+    let opening = if role == Role::DefaultDenyIngress { print.opens.ingress } else { print.opens.egress };
+    opening.is_some_and(|opening| opening.peers == Peers::Everybody && opening.ports == Ports::All)
 }
 
 /// The direction that this policy closes, if it is ours. The name decides, because the policy's id confirms it. Labels alone can be edited.

@@ -166,6 +166,8 @@ pub struct BaselineState {
     /// `None` until the spec was checked once.
     allows: Option<AllowFacts>,
     stalled: Option<BaselineError>,
+    /// The resourceVersion since which nothing is written for it, because it is invalid, suspended or in mode Audit; `None` if it works.
+    resting_since: Option<u64>,
     /// During a deletion with its policies: how many policies are left, by namespace.
     policies_left: BTreeMap<NamespaceName, usize>,
     ledger: Ledger,
@@ -203,6 +205,7 @@ impl BaselineState {
             logged_ready: stored.as_ref().and_then(ready),
             announced_ready: stored.as_ref().and_then(lasting_ready),
             logged_state: None,
+            resting_since: told_rest(stored.as_ref(), raw.metadata.generation),
             stored,
             mode: Mode::default(),
             closes_nothing: false,
@@ -267,6 +270,7 @@ impl BaselineState {
         if stored != self.stored {
             // Somebody else wrote or removed the status. Or the watch shows our own write, and then there is nothing to do.
             self.stored = stored;
+            self.believe_told_rest();
             self.changed.get_or_insert(now);
         }
         plan_changed
@@ -277,6 +281,7 @@ impl BaselineState {
         self.ledger = Ledger::resume(self.stored.as_ref());
         self.announced_ready = self.stored.as_ref().and_then(lasting_ready);
         (self.rollout, self.paused) = told_rollout(self.stored.as_ref());
+        self.believe_told_rest();
         if self.wait == ConfirmationWait::No {
             self.wait = ConfirmationWait::told_by(self.stored.as_ref());
         }
@@ -296,12 +301,27 @@ impl BaselineState {
         self.dns_gap.clone_from(&baseline.dns_gap);
         self.allows = Some(baseline.allow_facts());
         self.stalled = None;
+        let rests = baseline.suspended || baseline.mode == Mode::Audit;
+        self.resting_since = rests.then(|| self.resting_since.unwrap_or(self.generation_seen));
     }
 
     /// Notes that the baseline cannot be used, and why.
     pub fn stall(&mut self, error: BaselineError, now: Instant) {
+        // Another install may write for a baseline that is its own.
+        self.resting_since = (!error.is_of_another_install()).then(|| self.resting_since.unwrap_or(self.generation_seen));
         self.stalled = Some(error);
         self.changed.get_or_insert(now);
+    }
+
+    /// The resourceVersion since which nothing is written for it, because it is invalid, suspended or in mode Audit; `None` if it works.
+    pub const fn resting_since(&self) -> Option<u64> {
+        self.resting_since
+    }
+
+    /// Another instance may have known before this one that the baseline rests.
+    fn believe_told_rest(&mut self) {
+        let told = told_rest(self.stored.as_ref(), self.generation);
+        self.resting_since = self.resting_since.map(|known| told.map_or(known, |told| told.min(known)));
     }
 
     /// Stores the finding of a namespace.
@@ -507,6 +527,7 @@ impl BaselineState {
             rollout,
             paused,
             failing: &failing,
+            resting_since: self.resting_since,
         };
         let status = self.ledger.status(&health, self.effective_selector.as_deref(), self.stored.as_ref(), now.wall);
         if self.stored.as_ref() == Some(&status) {
@@ -662,6 +683,17 @@ fn lasting_ready(status: &PolicyBaselineStatus) -> Option<(String, String)> {
 fn told_to_wait(status: &PolicyBaselineStatus) -> bool {
     let awaits = |c: &Condition| c.type_ == ConditionType::AwaitingConfirmation.into_str() && c.status == "True";
     status.conditions.iter().any(awaits)
+}
+
+/// The resourceVersion since which nothing is written for a baseline, by its stored status. 0 for one that was never processed and never
+/// edited: nothing was ever written for it.
+pub fn told_rest(stored: Option<&PolicyBaselineStatus>, generation: Option<i64>) -> Option<u64> {
+    let Some(observed) = stored.and_then(|status| status.observed_generation) else {
+        return (generation == Some(1)).then_some(0);
+    };
+    // A generation in between may have been at work.
+    let is_next = generation.is_some_and(|generation| generation - observed <= 1);
+    stored?.resting_since_version.as_deref().filter(|_| is_next)?.parse().ok()
 }
 
 /// The rollout in a stored status, and why it is paused. Used until the engine knows more.

@@ -27,6 +27,8 @@ pub struct Baselines {
     valid: Vec<Arc<Baseline>>,
     invalid: BTreeSet<Arc<str>>,
     by_name: BTreeMap<Arc<str>, Arc<Baseline>>,
+    /// For each baseline that is invalid, suspended or in mode Audit: the resourceVersion since which nothing is written for it. Absent if that is not known.
+    resting_since: BTreeMap<Arc<str>, u64>,
     /// The baselines that must not release anything until their owner confirms it.
     awaiting: BTreeSet<Arc<str>>,
     /// For each baseline: the namespaces that its rollout has not reached, and what each of them keeps.
@@ -65,9 +67,17 @@ impl Baselines {
         self.invalid.insert(name);
     }
 
+    /// Sets the resourceVersion since which nothing is written for a baseline, because it is invalid, suspended or in mode
+    /// Audit. `None`: that is not known.
+    pub fn set_resting_since(&mut self, name: &Arc<str>, since: Option<u64>) {
+        self.resting_since.remove(name);
+        self.resting_since.extend(since.map(|since| (name.clone(), since)));
+    }
+
     /// Removes a baseline.
     pub fn remove(&mut self, name: &str) {
         self.awaiting.remove(name);
+        self.resting_since.remove(name);
         self.take_out(name);
     }
 
@@ -199,8 +209,9 @@ pub struct Holdings {
     pub any: bool,
     /// When an opt-out of this namespace was first in force. A baseline that existed then does not treat the namespace as existing either.
     pub opted_out: Option<Timestamp>,
-    /// The baselines named by the labels of our policies.
-    pub baselines: BTreeSet<Arc<str>>,
+    /// The baselines named by the labels of our policies. With each: the lowest resourceVersion of a policy that names it and is not being
+    /// deleted; the highest number if there is none.
+    pub baselines: BTreeMap<Arc<str>, u64>,
     /// The default-denies that are there, each with the baseline that its label names.
     pub denies: Vec<(Role, Arc<str>)>,
     /// Those of our policies there that open something to everybody, by name.
@@ -279,11 +290,19 @@ impl Baselines {
             self.valid.iter().filter(|b| !b.deleting && b.selects(ns)).cloned().partition(|b| b.mode == Mode::Audit);
         // A label can be forged, and a forged label that names a stalled baseline must not stop repairs. So the label freezes
         // nothing if the known owner is valid, or if a policy names a valid baseline that selects the namespace and is not suspended.
+        // Nor does it if the policy was written after the operator had stopped to write for that baseline: somebody else wrote it.
         let owner = holdings.owner.as_ref().and_then(|owner| self.by_name.get(owner));
-        let known_owner = owner.is_some() || enforcing.iter().any(|b| !b.suspended && holdings.baselines.contains(&b.name));
-        let is_suspended = |name: &str| self.by_name.get(name).is_some_and(|b| b.suspended);
-        let frozen_by = holdings.baselines.iter().find(|name| self.invalid.contains(*name) || is_suspended(name));
-        let frozen_by = frozen_by.filter(|_| !known_owner).or(owner.filter(|b| b.suspended).map(|b| &b.name));
+        let known_owner = owner.is_some() || enforcing.iter().any(|b| !b.suspended && holdings.baselines.contains_key(&b.name));
+        let rests = |name: &str| match self.known(name) {
+            Known::Valid(baseline) => baseline.suspended,
+            Known::Invalid => true,
+            Known::Gone => false,
+        };
+        let wrote = |name: &str, version: u64| self.resting_since.get(name).is_none_or(|since| version <= *since);
+        let is_named = |owner: &&Arc<str>| rests(owner) && holdings.baselines.contains_key(*owner);
+        let by_label = holdings.baselines.iter().find(|&(name, version)| rests(name) && wrote(name, *version));
+        let by_label = by_label.map(|(name, _)| name).filter(|_| !known_owner);
+        let frozen_by = holdings.owner.as_ref().filter(is_named).or(by_label).or(owner.filter(|b| b.suspended).map(|b| &b.name));
         // A suspended baseline with the highest precedence keeps its place.
         let frozen_by = frozen_by.or(enforcing.first().filter(|b| b.suspended).map(|b| &b.name)).cloned();
         Candidates { audits, enforcing, frozen_by }
@@ -300,7 +319,7 @@ impl Baselines {
             return Assignment { decision: Decision::Frozen(name), shadowed: enforcing, audits };
         }
         if enforcing.is_empty() {
-            if let Some(name) = holdings.baselines.iter().find(|name| self.awaiting.contains(*name)) {
+            if let Some(name) = holdings.baselines.keys().find(|name| self.awaiting.contains(*name)) {
                 return Assignment { decision: Decision::Frozen(name.clone()), shadowed: vec![], audits };
             }
             return Assignment { decision: Decision::Unselected, shadowed: vec![], audits };
@@ -366,7 +385,7 @@ mod tests {
 
     fn held_by(name: &str) -> Holdings {
         let denies = [Role::DefaultDenyIngress, Role::DefaultDenyEgress].map(|role| (role, Arc::from(name))).to_vec();
-        Holdings { any: true, baselines: [Arc::from(name)].into(), denies, ..Holdings::default() }
+        Holdings { any: true, baselines: [(Arc::from(name), 0)].into(), denies, ..Holdings::default() }
     }
 
     #[test]
@@ -399,7 +418,8 @@ mod tests {
         b.insert_invalid("bad".into());
         let ns = namespace("a", &[]);
         // As after a restart: the operator does not remember the owner.
-        let forged = Holdings { any: true, baselines: ["bad", "good"].map(Arc::from).into(), ..Holdings::default() };
+        let forged =
+            Holdings { any: true, baselines: ["bad", "good"].map(|name| (Arc::from(name), 0)).into(), ..Holdings::default() };
         assert_eq!(tell(&b.decide(&ns, &forged).decision), "protected good");
         assert_eq!(tell(&b.decide(&ns, &held_by("bad")).decision), "frozen bad");
     }
@@ -473,6 +493,32 @@ mod tests {
         assert_eq!(tell(&b.decide(&namespace("a", &[]), &forged).decision), "protected good");
         b.insert_invalid("good".into());
         assert_eq!(tell(&b.decide(&namespace("a", &[]), &forged).decision), "frozen bad");
+    }
+
+    #[test]
+    fn i7_a_policy_that_was_written_while_the_baseline_that_it_names_rested_freezes_nothing() {
+        let ns = namespace("a", &[]);
+        let elsewhere = json!({"namespaceSelector": {"matchLabels": {"x": "y"}}});
+        let mut invalid = all(vec![checked_at("good", OLD, json!({}))]);
+        invalid.insert_invalid("bad".into());
+        let suspended = all(vec![checked_at("good", OLD, json!({})), suspended("bad", elsewhere)]);
+        for mut b in [invalid, suspended] {
+            // As after a restart: the operator does not remember the owner.
+            let held = |version: u64| Holdings { baselines: [("bad".into(), version)].into(), ..held_by("bad") };
+            let decided = |b: &Baselines, holdings: Holdings| tell(&b.decide(&ns, &holdings).decision);
+            assert_eq!(decided(&b, held(501)), "frozen bad", "nobody knows since when it rests");
+            b.set_resting_since(&"bad".into(), Some(500));
+            let by_version = [0, 499, 500, 501].map(|version| decided(&b, held(version)));
+            assert_eq!(by_version, ["frozen bad", "frozen bad", "frozen bad", "protected good"]);
+            // What the operator remembers cannot be forged: neither by touching all policies, nor by the name of another baseline.
+            let touched = || Holdings { owner: Some("bad".into()), ..held(501) };
+            assert_eq!(decided(&b, touched()), "frozen bad");
+            let mut named = touched();
+            named.baselines.insert("good".into(), 502);
+            assert_eq!(decided(&b, named), "frozen bad");
+            b.set_resting_since(&"bad".into(), None);
+            assert_eq!(decided(&b, held(501)), "frozen bad");
+        }
     }
 
     fn suspended(name: &str, spec: serde_json::Value) -> Baseline {

@@ -118,6 +118,11 @@ pub enum BaselineError {
 }
 
 impl BaselineError {
+    /// Whether the spec may be right, and another install works on the baseline.
+    pub const fn is_of_another_install(&self) -> bool {
+        matches!(self, Self::AnotherInstance(_))
+    }
+
     /// The reason for the condition.
     pub const fn reason(&self) -> &'static str {
         match self {

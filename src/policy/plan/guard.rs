@@ -141,7 +141,12 @@ mod tests {
 
     fn holds(denies: &[(Role, &str)]) -> Holdings {
         let denies: Vec<(Role, Arc<str>)> = denies.iter().map(|(role, owner)| (*role, Arc::from(*owner))).collect();
-        Holdings { any: true, baselines: denies.iter().map(|(_, owner)| owner.clone()).collect(), denies, ..Holdings::default() }
+        Holdings {
+            any: true,
+            baselines: denies.iter().map(|(_, owner)| (owner.clone(), 0)).collect(),
+            denies,
+            ..Holdings::default()
+        }
     }
 
     fn suspended(name: &str) -> Baseline {
@@ -371,7 +376,7 @@ mod tests {
         }
         // Neither what an opt-out took away, nor what is being deleted anyway.
         let gone = all(vec![checked_at("b", OLD, json!({"excludeNamespaces": ["a"]}))]);
-        let opted_out = Holdings { any: true, baselines: [Arc::from("b")].into(), ..Holdings::default() };
+        let opted_out = Holdings { any: true, baselines: [(Arc::from("b"), 0)].into(), ..Holdings::default() };
         assert!(opened_by(&gone, &ns(), &opted_out).is_empty());
         assert!(opened_by(&gone, &Namespace { terminating: true, ..ns() }, &held_by("b")).is_empty());
         assert_eq!(gone.effects_of_changes(&ns(), &held_by("b")).concerned, [Arc::from("b")].into());

@@ -54,6 +54,9 @@ pub struct ConditionInputs<'a> {
     pub paused: Option<&'a (String, String)>,
     /// The resources whose watches have failed for long, so that what is known of them may be old.
     pub failing: &'a [&'static str],
+    /// The resourceVersion since which nothing is written for it, because it is invalid, suspended or in mode Audit; `None` if it
+    /// works.
+    pub resting_since: Option<u64>,
 }
 
 /// A summary of the namespaces of a baseline.

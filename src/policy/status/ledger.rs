@@ -184,6 +184,7 @@ impl Ledger {
             notices_omitted,
             recent_drift: self.drift.iter().cloned().collect(),
             rollout: health.rollout.cloned(),
+            resting_since_version: health.resting_since.map(|version| version.to_string()),
         }
     }
 
