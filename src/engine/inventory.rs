@@ -13,7 +13,7 @@ use k8s_openapi::{
 
 use super::{
     facts::{baseline::RawBaseline, opt_out::RawOptOut},
-    outbox::baseline_status::told_rest,
+    outbox::told::told_rest,
 };
 use crate::{
     api::{

@@ -11,6 +11,7 @@ pub mod pending;
 pub mod policies;
 pub mod retry;
 pub mod revisions;
+pub mod told;
 mod write_budget;
 
 use std::{sync::Arc, time::Instant};

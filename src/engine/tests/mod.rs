@@ -12,6 +12,7 @@ mod engine;
 mod existing;
 mod explain;
 mod finalizers;
+mod forged;
 mod guard;
 mod harness;
 mod installs;
