@@ -3,12 +3,13 @@
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams};
+use kube::api::{Api, DeleteParams, PostParams};
 use policy_baseline::PolicyBaselineStatus;
 use policy_baseline_e2e::{TIMEOUT, World, skipped_without_audit_log};
 use serde_json::json;
 
 use crate::admission::operator_limits::limited;
+use crate::others::forged;
 use crate::repair::{PLATFORM, enforcing, protected};
 use crate::scene::{
     CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, condition, fence, merge, policies_of, policy_writes, tenant, until_event,
@@ -99,6 +100,26 @@ async fn i4_a_finalizer_whose_owner_is_absent_is_removed_from_a_deleted_policy()
     for policy in [DENY_EGRESS, CARVEOUT] {
         merge(&policies, policy, "tenant", &json!({ "metadata": { "finalizers": null } })).await;
     }
+    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+}
+
+#[tokio::test]
+async fn i4_a_forged_policy_is_told_while_a_finalizer_delays_its_removal_and_keeps_no_baseline_from_being_ready() {
+    let world = enforcing(&json!({})).await;
+    let (ns, tenant) = protected(&world).await;
+    let policies = policies_of(&tenant, &ns);
+    delete_kept(&policies, DENY_EGRESS, &[KEEP]).await;
+    // A policy that a living baseline does not plan is removed, but only when everything planned is there.
+    policies.create(&PostParams::default(), &forged(&ns, "forged", Some(PLATFORM))).await.unwrap();
+    let is_told =
+        |status: &PolicyBaselineStatus| wrong(status, &ns).iter().any(|told| (told.0, told.1) == ("Bypassed", "forged"));
+    until_status(&world, PLATFORM, "the forged policy is told", is_told).await;
+    until_event(&world, &tenant, &ns, "BaselineBypassed", "forged").await;
+
+    let is_ready = |status: &PolicyBaselineStatus| condition(status, "Ready").status == "True";
+    let status = until_status_within(&world, PLATFORM, "ready", TIMEOUT * 4, is_ready).await;
+    assert!(is_told(&status), "{:?}", status.violations);
+    merge(&policies, DENY_EGRESS, "tenant", &json!({ "metadata": { "finalizers": null } })).await;
     until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
 }
 
