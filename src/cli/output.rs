@@ -14,6 +14,8 @@ pub enum Output {
     Text,
     /// For machines.
     Json,
+    /// For both.
+    Yaml,
 }
 
 impl Output {
@@ -21,6 +23,7 @@ impl Output {
     pub fn of<T: ToString + Serialize>(self, result: &T) -> Result<String, String> {
         match self {
             Self::Text => Ok(lines_shown(&result.to_string())),
+            Self::Yaml => serde_yaml::to_string(result).map_err(|e| format!("it does not serialise: {e}")),
             Self::Json => Ok(serde_json::to_string_pretty(result).map_err(|e| format!("it does not serialise: {e}"))? + "\n"),
         }
     }
@@ -30,6 +33,11 @@ impl Output {
 fn lines_shown(text: &str) -> String {
     let lines: Vec<_> = text.split('\n').map(shown).collect();
     lines.join("\n")
+}
+
+/// Writes a warning to stderr. It is not an error if nobody can read it.
+pub fn warn(warning: &str) {
+    let _ = writeln!(std::io::stderr(), "warning: {}", shown(warning));
 }
 
 /// Prints a text. It is not an error if a reader such as `head` closes the pipe early.
