@@ -24,6 +24,7 @@ pub use self::{
         baseline::{MAX_NOTICES, MAX_RECENT_DRIFT, MAX_VIOLATIONS, Violation},
         names::{LABEL_ID, LABEL_MANAGED_BY, MANAGER, SYSTEM_NAMESPACES, check_label_key, check_label_value, is_dns_label},
         other_tools::OtherTools,
+        peers::Protocol,
         reason::{ConditionType, NoticeReason},
     },
     cli::main,
@@ -38,6 +39,7 @@ pub use self::{
             Class, Drift, Fingerprint, Interner, PlannedPolicies, PlannedPolicy, Policies, Repair, diff, residue, spec_digest,
             targets,
         },
+        flow::{CompiledPolicies, FlowDump, FlowSnapshot},
         netpol::{Opening, Openings, Peers, Ports},
         plan::{
             Baseline, BaselineError, Closed, Namespace, NamespaceOptOuts, OptOut, OptOutVerdict, PolicyScope, Rendered, Ruling,

@@ -8,7 +8,7 @@ use k8s_openapi::{
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use strum::IntoStaticStr;
+use strum::{IntoStaticStr, VariantArray};
 
 use super::{schema, selector::Selector};
 
@@ -81,9 +81,10 @@ pub struct Port {
 }
 
 /// The protocol of a port.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, IntoStaticStr, JsonSchema, PartialEq, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, IntoStaticStr, JsonSchema, Ord, PartialEq, PartialOrd, Serialize, VariantArray,
+)]
 #[strum(const_into_str)]
-#[expect(clippy::upper_case_acronyms, reason = "as Kubernetes writes them")]
 pub enum Protocol {
     /// TCP.
     #[default]
@@ -92,6 +93,14 @@ pub enum Protocol {
     UDP,
     /// SCTP.
     SCTP,
+}
+
+impl Protocol {
+    /// The protocol with this name, as an object writes it; absent means TCP. None: the API server takes no such protocol.
+    pub fn named(name: Option<&str>) -> Option<Self> {
+        let Some(name) = name else { return Some(Self::TCP) };
+        Self::VARIANTS.iter().copied().find(|protocol| protocol.into_str() == name)
+    }
 }
 
 impl From<&Port> for NetworkPolicyPort {

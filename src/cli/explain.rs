@@ -1,4 +1,4 @@
-//! `policy-baseline explain`: shows what is planned in a namespace, and why.
+//! `policy-baseline explain`: shows what is planned in a namespace, and why. `flow.rs` has the other half: `explain flow`.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use kube::{ResourceExt, api::ListParams};
 
 use super::{
     cluster::{self, Cluster},
+    flow::{self, FlowArgs},
     other_tools::ToolArgs,
     output::{self, Output},
 };
@@ -40,6 +41,18 @@ enum ExplainTarget {
     /// is no such namespace; 2 for a wrong flag.
     #[command(visible_alias = "ns")]
     Namespace(NamespaceArgs),
+    /// Says whether NetworkPolicies allow a flow, which rule allows it or which policies deny it, and what would allow it.
+    ///
+    /// It judges every NetworkPolicy of the cluster, whoever wrote it. It sends no packet and writes nothing. The ClusterRole view, bound by a
+    /// ClusterRoleBinding, is enough. With --dump it needs no cluster:
+    ///
+    ///   policy-baseline explain flow --from shop/web-0 --to shop/svc/db --port 5432
+    ///   kubectl get ns,pods,svc,endpointslices,netpol -A -o json | policy-baseline explain flow --dump - --from shop/web-0 --to 10.0.0.1 --port UDP/53
+    ///
+    /// Exit codes: 0 if the flow is allowed; 3 if it is denied, or if Kubernetes does not define what policies mean for it (pods on the host
+    /// network); 1 if the objects cannot be read, or there is no such pod, Service or port; 2 for a wrong flag.
+    #[command(verbatim_doc_comment)]
+    Flow(FlowArgs),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -65,7 +78,10 @@ struct NamespaceArgs {
 
 /// Runs the subcommand. Returns the exit code.
 pub fn run(args: ExplainArgs) -> Result<u8, String> {
-    let ExplainTarget::Namespace(args) = args.what;
+    let args = match args.what {
+        ExplainTarget::Namespace(args) => args,
+        ExplainTarget::Flow(args) => return flow::run(&args),
+    };
     let format = args.output;
     let explanation = cluster::block_on(explain(args))?;
     output::print(&format.of(&explanation)?)?;

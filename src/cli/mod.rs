@@ -4,6 +4,7 @@ mod check;
 mod cluster;
 mod crd;
 mod explain;
+mod flow;
 mod list_managed;
 mod other_tools;
 mod output;
@@ -31,7 +32,7 @@ enum Command {
     /// Exit codes: 0 after the first signal; 128 plus the number of the signal after a second one; 1 after an internal failure, with the
     /// reason on stderr; 2 for a wrong flag.
     Run(run::RunArgs),
-    /// Shows what the operator plans, and why.
+    /// Shows what the operator plans in a namespace and why, or whether policies allow a flow.
     Explain(explain::ExplainArgs),
     /// Looks for the network plugin, and says what is known of it: whether it enforces NetworkPolicies or ignores them.
     ///

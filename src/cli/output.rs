@@ -14,7 +14,7 @@ pub enum Output {
     Text,
     /// For machines.
     Json,
-    /// For both.
+    /// For people and machines.
     Yaml,
 }
 

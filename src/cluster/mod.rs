@@ -5,6 +5,7 @@ mod deletion;
 pub mod error;
 pub mod events;
 pub mod fence;
+pub mod flow_objects;
 pub mod inventory;
 pub mod lease;
 pub mod lists;

@@ -4,6 +4,7 @@ pub mod digest;
 pub mod dns;
 pub mod drift;
 pub mod explain;
+pub mod flow;
 pub mod inventory;
 pub mod kubernetes_api;
 pub mod listing;

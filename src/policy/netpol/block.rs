@@ -46,6 +46,11 @@ impl Block {
         self.0.contains(&other.0) && self != other
     }
 
+    /// Whether the address is in this block.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.0.contains(&address.to_canonical())
+    }
+
     /// The address family of this block.
     pub const fn family(&self) -> Family {
         match self.0 {
@@ -111,6 +116,18 @@ mod tests {
         ] {
             assert_eq!(spelling(bad).as_deref(), Some(good), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_address_is_in_a_block_of_its_own_family_from_the_first_to_the_last() {
+        let has = |block: &str, address: &str| Block::parse(block).unwrap().has(address.parse().unwrap());
+        for inside in ["10.0.0.0", "10.255.255.255", "::ffff:10.0.0.1"] {
+            assert!(has("10.0.0.0/8", inside), "{inside}");
+        }
+        for outside in ["9.255.255.255", "11.0.0.0", "::", "::10.0.0.1"] {
+            assert!(!has("10.0.0.0/8", outside), "{outside}");
+        }
+        assert!(has("fd00::/8", "fdff::1") && !has("::/0", "10.0.0.1") && !has("0.0.0.0/0", "fd00::1"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod union;
 mod wide;
 
 pub use block::Block;
-pub use census::Census;
+pub use census::{Census, NAME_LABEL};
 pub use judge::{MAX_ENTRIES, has_more_entries, judge};
 pub use opening::{Opening, Openings, Peers, Pods, Ports};
 pub use share::{Cut, DirectionShares, MAX_BYTES_OF_NAMESPACE, Shares};

@@ -1,0 +1,145 @@
+//! What a person asks about: the two ends of a flow and its port, as they are written on the command line.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use strum::VariantArray;
+
+use crate::api::{names::is_dns_label, peers::Protocol};
+
+/// One end of a flow, as it is asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum FlowEnd {
+    Pod { namespace: String, name: String },
+    Service { namespace: String, name: String },
+    Address(IpAddr),
+}
+
+/// The port of a flow, as it is asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AskedPort {
+    pub protocol: Protocol,
+    pub port: NumberOrName,
+}
+
+/// A port: a number, or the name of a container port, or of a port of a Service.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum NumberOrName {
+    Number(u16),
+    Name(String),
+}
+
+impl FromStr for FlowEnd {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self::Address(address.to_canonical()));
+        }
+        let wrong = "write NAMESPACE/POD, NAMESPACE/svc/NAME or an IP address, for example shop/web-0, shop/svc/web or 10.0.0.1";
+        let parts: Vec<&str> = text.split('/').collect();
+        let (namespace, kind, name) = match *parts {
+            [namespace, name] => (namespace, "pod", name),
+            [namespace, kind, name] => (namespace, kind, name),
+            _ => return Err(wrong.into()),
+        };
+        if !is_dns_label(namespace) || name.is_empty() {
+            return Err(wrong.into());
+        }
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        match kind {
+            "pod" | "pods" | "po" => Ok(Self::Pod { namespace, name }),
+            "svc" | "service" | "services" => Ok(Self::Service { namespace, name }),
+            _ => Err(wrong.into()),
+        }
+    }
+}
+
+impl fmt::Display for FlowEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod { namespace, name } => write!(f, "{namespace}/{name}"),
+            Self::Service { namespace, name } => write!(f, "{namespace}/svc/{name}"),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+impl FromStr for AskedPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "write a port with or without its protocol (TCP, UDP, SCTP): 443, UDP/53, or a name such as http";
+        let protocol = |text: &str| Protocol::VARIANTS.iter().copied().find(|one| one.into_str().eq_ignore_ascii_case(text));
+        let (protocol, port) = match text.split_once('/') {
+            None => (Protocol::TCP, text),
+            // kubectl writes 443/TCP.
+            Some((one, other)) => match (protocol(one), protocol(other)) {
+                (Some(protocol), _) => (protocol, other),
+                (None, Some(protocol)) => (protocol, one),
+                (None, None) => return Err(wrong().into()),
+            },
+        };
+        let port = match port.parse::<u16>() {
+            Ok(1..) => NumberOrName::Number(port.parse().map_err(|_| wrong())?),
+            Err(_) if is_port_name(port) => NumberOrName::Name(port.into()),
+            _ => return Err(wrong().into()),
+        };
+        Ok(Self { protocol, port })
+    }
+}
+
+/// Whether Kubernetes takes this name of a port. The name of a port of a Service may be longer than that of a container.
+fn is_port_name(text: &str) -> bool {
+    is_dns_label(text) && text.bytes().any(|byte| byte.is_ascii_lowercase())
+}
+
+impl fmt::Display for AskedPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = self.protocol.into_str();
+        match &self.port {
+            NumberOrName::Number(number) => write!(f, "{protocol} {number}"),
+            NumberOrName::Name(name) => write!(f, "{protocol} {name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_a_pod_a_service_or_an_address() {
+        let pod = |namespace: &str, name: &str| Ok(FlowEnd::Pod { namespace: namespace.into(), name: name.into() });
+        assert_eq!("shop/web-0".parse(), pod("shop", "web-0"));
+        assert_eq!("shop/pod/web.0".parse(), pod("shop", "web.0"));
+        let service = FlowEnd::Service { namespace: "shop".into(), name: "web".into() };
+        assert_eq!("shop/svc/web".parse().as_ref(), Ok(&service));
+        assert_eq!("shop/service/web".parse().as_ref(), Ok(&service));
+        for (text, shown) in [("10.0.0.1", "10.0.0.1"), ("FD00::1", "fd00::1"), ("::ffff:10.0.0.1", "10.0.0.1")] {
+            assert_eq!(text.parse::<FlowEnd>().unwrap().to_string(), shown);
+        }
+        for wrong in ["", "web", "shop/", "/web", "Shop/web", "shop/deploy/web", "a/b/c/d", "10.0.0.1/32", "10.0.0"] {
+            let error = wrong.parse::<FlowEnd>().unwrap_err();
+            assert!(error.starts_with("write NAMESPACE/POD, "), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_a_number_or_a_name_and_tcp_unless_it_says_otherwise() {
+        for (text, shown) in [
+            ("443", "TCP 443"),
+            ("UDP/53", "UDP 53"),
+            ("53/udp", "UDP 53"),
+            ("sctp/9", "SCTP 9"),
+            ("http", "TCP http"),
+            ("TCP/http2", "TCP http2"),
+            ("65535", "TCP 65535"),
+        ] {
+            assert_eq!(text.parse::<AskedPort>().unwrap().to_string(), shown, "{text}");
+        }
+        for wrong in ["", "0", "65536", "-1", "ICMP/1", "TCP/", "TCP/0", "80-90", "Http", "TCP/80/80"] {
+            let error = wrong.parse::<AskedPort>().unwrap_err();
+            assert!(error.starts_with("write a port "), "{wrong}: {error}");
+        }
+    }
+}

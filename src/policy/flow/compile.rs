@@ -1,0 +1,281 @@
+//! NetworkPolicies in a form that is fast to ask: selectors are sets of classes, and each class knows the policies that isolate it.
+
+use std::collections::HashMap;
+
+use k8s_openapi::{
+    api::networking::v1::{IPBlock, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec},
+    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
+};
+use strum::IntoStaticStr;
+
+use super::{
+    classes::{ClassSet, Classes},
+    objects::FlowPolicy,
+    ranges::AddressRange,
+    selector::{LabelTests, Symbols},
+    snapshot::FlowSnapshot,
+};
+use crate::api::peers::Protocol;
+
+/// All policies of a snapshot, compiled.
+#[derive(Debug)]
+pub struct CompiledPolicies<'a> {
+    pub snapshot: &'a FlowSnapshot,
+    pub classes: Classes<'a>,
+    /// In the order of the snapshot's policies.
+    pub policies: Vec<BothWays<Option<Vec<CompiledRule<'a>>>>>,
+    /// For each class the policies that isolate it, by number.
+    pub isolating: BothWays<Vec<Vec<u32>>>,
+    pub sets: Vec<ClassSet>,
+    pub ranges: Vec<AddressRange>,
+}
+
+/// The direction of the traffic that a policy is about.
+#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq)]
+#[strum(const_into_str, serialize_all = "lowercase")]
+pub enum Way {
+    /// What a pod sends.
+    Egress,
+    /// What a pod receives.
+    Ingress,
+}
+
+/// One value for each direction.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct BothWays<T> {
+    pub egress: T,
+    pub ingress: T,
+}
+
+impl<T> BothWays<T> {
+    /// The value of a direction.
+    pub const fn of(&self, way: Way) -> &T {
+        match way {
+            Way::Egress => &self.egress,
+            Way::Ingress => &self.ingress,
+        }
+    }
+}
+
+/// A rule. It allows what matches one of its peers and one of its ports.
+#[derive(Debug)]
+pub struct CompiledRule<'a> {
+    /// None: everybody, because the list is absent or empty.
+    pub peers: Option<Vec<CompiledPeer>>,
+    /// None: every port, because the list is absent or empty.
+    pub ports: Option<Vec<CompiledPort<'a>>>,
+}
+
+/// A peer of a rule.
+#[derive(Clone, Copy, Debug)]
+pub enum CompiledPeer {
+    /// The pods of a set of classes, by its number.
+    Pods(u32),
+    /// The addresses of a range, by its number.
+    Addresses(u32),
+    /// The API server takes no such peer.
+    Nobody,
+}
+
+/// Ports of a rule.
+#[derive(Clone, Copy, Debug)]
+pub enum CompiledPort<'a> {
+    /// Every port of a protocol.
+    Every(Protocol),
+    /// From the first to the last number.
+    Numbers(Protocol, u16, u16),
+    /// The container ports of the destination with this name.
+    Name(Protocol, &'a str),
+    /// The API server takes no such port.
+    None,
+}
+
+impl<'a> CompiledPolicies<'a> {
+    /// Compiles the policies of a snapshot.
+    pub fn of(snapshot: &'a FlowSnapshot) -> Self {
+        let mut symbols = Symbols::default();
+        let mut ranges = KnownRanges::default();
+        snapshot.policies.iter().flat_map(blocks).for_each(|block| ranges.add(block));
+        let classes = Classes::of(snapshot, &ranges.all, &mut symbols);
+        let mut sets = PeerSets { classes: &classes, symbols: &mut symbols, known: HashMap::new(), sets: Vec::new() };
+        let mut isolating = BothWays { egress: vec![vec![]; classes.count()], ingress: vec![vec![]; classes.count()] };
+        let mut policies = Vec::with_capacity(snapshot.policies.len());
+        for (policy, number) in snapshot.policies.iter().zip(0..) {
+            let mut rules = |rules: Vec<RuleParts<'a>>| -> Vec<_> {
+                rules.into_iter().map(|rule| sets.rule(policy, &rule, &ranges)).collect()
+            };
+            let compiled = BothWays {
+                egress: isolates(&policy.spec, Way::Egress).then(|| rules(egress(&policy.spec))),
+                ingress: isolates(&policy.spec, Way::Ingress).then(|| rules(ingress(&policy.spec))),
+            };
+            let pods = LabelTests::of(policy.spec.pod_selector.as_ref().unwrap_or(&EVERYTHING), sets.symbols);
+            for class in classes.in_namespace(&policy.namespace, &pods).iter() {
+                for (is_isolating, of_class) in [
+                    (compiled.egress.is_some(), &mut isolating.egress[class as usize]),
+                    (compiled.ingress.is_some(), &mut isolating.ingress[class as usize]),
+                ] {
+                    if is_isolating {
+                        of_class.push(number);
+                    }
+                }
+            }
+            policies.push(compiled);
+        }
+        let sets = sets.sets;
+        Self { snapshot, classes, policies, isolating, sets, ranges: ranges.all }
+    }
+}
+
+impl CompiledPolicies<'_> {
+    /// One sentence about each part of a policy that the API server would refuse. Such a part allows nothing here.
+    pub fn refused_parts(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for (policy, compiled) in self.snapshot.policies.iter().zip(&self.policies) {
+            for (rules, list, peers) in [(&compiled.egress, "egress", "to"), (&compiled.ingress, "ingress", "from")] {
+                for (rule, index) in rules.iter().flatten().zip(0..) {
+                    let mut say = |part: String| {
+                        let (namespace, name) = (&policy.namespace, &policy.name);
+                        all.push(format!("the NetworkPolicy {namespace}/{name}: spec.{list}[{index}].{part} is no valid entry, so it allows nothing"));
+                    };
+                    let nobody = rule.peers.iter().flatten().zip(0..).filter(|(peer, _)| matches!(peer, CompiledPeer::Nobody));
+                    nobody.for_each(|(_, at)| say(format!("{peers}[{at}]")));
+                    let no_port = rule.ports.iter().flatten().zip(0..).filter(|(port, _)| matches!(port, CompiledPort::None));
+                    no_port.for_each(|(_, at)| say(format!("ports[{at}]")));
+                }
+            }
+        }
+        all
+    }
+}
+
+/// Whether a policy isolates the pods that it selects. Without policyTypes it isolates for ingress, and with egress rules for egress too.
+fn isolates(spec: &NetworkPolicySpec, way: Way) -> bool {
+    match (spec.policy_types.as_deref().unwrap_or_default(), way) {
+        ([], Way::Ingress) => true,
+        ([], Way::Egress) => spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()),
+        (types, Way::Ingress) => types.iter().any(|one| one == "Ingress"),
+        (types, Way::Egress) => types.iter().any(|one| one == "Egress"),
+    }
+}
+
+/// The lists of a rule.
+struct RuleParts<'a> {
+    peers: Option<&'a Vec<NetworkPolicyPeer>>,
+    ports: Option<&'a Vec<NetworkPolicyPort>>,
+}
+
+fn egress(spec: &NetworkPolicySpec) -> Vec<RuleParts<'_>> {
+    spec.egress.iter().flatten().map(|rule| RuleParts { peers: rule.to.as_ref(), ports: rule.ports.as_ref() }).collect()
+}
+
+fn ingress(spec: &NetworkPolicySpec) -> Vec<RuleParts<'_>> {
+    spec.ingress.iter().flatten().map(|rule| RuleParts { peers: rule.from.as_ref(), ports: rule.ports.as_ref() }).collect()
+}
+
+/// A list with entries. An empty list means the same as none: everybody, or every port.
+fn filled<T>(list: Option<&Vec<T>>) -> Option<&Vec<T>> {
+    list.filter(|list| !list.is_empty())
+}
+
+/// The ranges that a policy names.
+fn blocks(policy: &FlowPolicy) -> impl Iterator<Item = &IPBlock> {
+    let rules = egress(&policy.spec).into_iter().chain(ingress(&policy.spec));
+    rules.filter_map(|rule| rule.peers).flatten().filter_map(|peer| peer.ip_block.as_ref())
+}
+
+/// The ranges that policies name, each once.
+#[derive(Default)]
+struct KnownRanges<'a> {
+    known: HashMap<RangeText<'a>, Option<u32>>,
+    all: Vec<AddressRange>,
+}
+
+/// A range as a policy writes it.
+type RangeText<'a> = (&'a str, &'a [String]);
+
+fn text(block: &IPBlock) -> RangeText<'_> {
+    (&block.cidr, block.except.as_deref().unwrap_or_default())
+}
+
+impl<'a> KnownRanges<'a> {
+    fn add(&mut self, block: &'a IPBlock) {
+        let all = &mut self.all;
+        self.known.entry(text(block)).or_insert_with(|| {
+            let number = u32::try_from(all.len()).ok()?;
+            all.push(AddressRange::of(block)?);
+            Some(number)
+        });
+    }
+
+    fn number(&self, block: &IPBlock) -> Option<u32> {
+        self.known.get(&text(block)).copied().flatten()
+    }
+}
+
+/// A selector that selects everything.
+static EVERYTHING: LabelSelector = LabelSelector { match_expressions: None, match_labels: None };
+
+/// The sets of classes that peers select, each once.
+struct PeerSets<'a, 'c> {
+    classes: &'c Classes<'a>,
+    symbols: &'c mut Symbols<'a>,
+    known: HashMap<SelectedPods<'a>, u32>,
+    sets: Vec<ClassSet>,
+}
+
+/// What the selectors of a peer select.
+#[derive(Eq, Hash, PartialEq)]
+enum SelectedPods<'a> {
+    /// Pods of the policy's own namespace.
+    Own(&'a str, LabelTests),
+    /// Pods of the selected namespaces.
+    Of(LabelTests, LabelTests),
+}
+
+impl<'a> PeerSets<'a, '_> {
+    fn rule(&mut self, policy: &'a FlowPolicy, rule: &RuleParts<'a>, ranges: &KnownRanges<'_>) -> CompiledRule<'a> {
+        CompiledRule {
+            peers: filled(rule.peers).map(|peers| peers.iter().map(|peer| self.peer(policy, peer, ranges)).collect()),
+            ports: filled(rule.ports).map(|ports| ports.iter().map(CompiledPort::of).collect()),
+        }
+    }
+
+    fn peer(&mut self, policy: &'a FlowPolicy, peer: &'a NetworkPolicyPeer, ranges: &KnownRanges<'_>) -> CompiledPeer {
+        let pods = peer.pod_selector.as_ref();
+        let selected = match (&peer.ip_block, &peer.namespace_selector, pods) {
+            (Some(block), None, None) => return ranges.number(block).map_or(CompiledPeer::Nobody, CompiledPeer::Addresses),
+            (None, Some(namespaces), pods) => {
+                let namespaces = LabelTests::of(namespaces, self.symbols);
+                SelectedPods::Of(namespaces, LabelTests::of(pods.unwrap_or(&EVERYTHING), self.symbols))
+            }
+            (None, None, Some(pods)) => SelectedPods::Own(&policy.namespace, LabelTests::of(pods, self.symbols)),
+            (Some(_), ..) | (None, None, None) => return CompiledPeer::Nobody,
+        };
+        let (classes, sets) = (self.classes, &mut self.sets);
+        let number = self.known.entry(selected).or_insert_with_key(|selected| {
+            let set = match selected {
+                SelectedPods::Own(namespace, pods) => classes.in_namespace(namespace, pods),
+                SelectedPods::Of(namespaces, pods) => classes.in_namespaces(namespaces, pods),
+            };
+            sets.push(set);
+            u32::try_from(sets.len() - 1).unwrap_or(u32::MAX)
+        });
+        CompiledPeer::Pods(*number)
+    }
+}
+
+impl<'a> CompiledPort<'a> {
+    fn of(port: &'a NetworkPolicyPort) -> Self {
+        let Some(protocol) = Protocol::named(port.protocol.as_deref()) else { return Self::None };
+        let number = |number: i32| u16::try_from(number).ok().filter(|number| *number > 0);
+        match (&port.port, port.end_port) {
+            (None, None) => Self::Every(protocol),
+            (Some(IntOrString::String(name)), None) => Self::Name(protocol, name),
+            (Some(IntOrString::Int(first)), last) => match (number(*first), number(last.unwrap_or(*first))) {
+                (Some(first), Some(last)) => Self::Numbers(protocol, first, last),
+                _ => Self::None,
+            },
+            (None | Some(IntOrString::String(_)), Some(_)) => Self::None,
+        }
+    }
+}

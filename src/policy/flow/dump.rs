@@ -1,0 +1,131 @@
+//! Reads what `kubectl get -o json` writes. An object that cannot be read is named, and the rest is used.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::objects::FlowObject;
+use crate::api::names::is_other_policy_kind;
+
+/// The command that writes a dump.
+pub const DUMP_COMMAND: &str = "kubectl get ns,pods,svc,endpointslices,netpol -A -o json";
+
+/// What a dump has.
+#[derive(Debug, Default)]
+pub struct FlowDump {
+    pub objects: Vec<FlowObject>,
+    /// One sentence about each thing that was not read, and what that means.
+    pub warnings: Vec<String>,
+    /// The token for the next page, if this is a page of a list.
+    pub next: Option<String>,
+}
+
+/// A list, or an object, of which only the head is read.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(rename = "apiVersion")]
+    api_version: Option<String>,
+    kind: Option<String>,
+    #[serde(default)]
+    metadata: HeadMetadata,
+    #[serde(borrow)]
+    items: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct HeadMetadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    #[serde(rename = "continue")]
+    next: Option<String>,
+}
+
+impl FlowDump {
+    /// Reads a dump: one List or several, one after the other. An error says what is wrong, and where.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let mut dump = Self::default();
+        let mut lists = 0;
+        for list in serde_json::Deserializer::from_str(text).into_iter::<Head<'_>>() {
+            let list = list.map_err(|error| broken(text, &error))?;
+            let kind = list.kind.unwrap_or_default();
+            let Some(of) = kind.strip_suffix("List") else {
+                return Err(format!("it has an object of the kind {kind:?} where a List is expected"));
+            };
+            let of = (!of.is_empty()).then_some((list.api_version.as_deref(), of));
+            for (item, number) in list.items.into_iter().flatten().zip(1..) {
+                dump.add(item, number, of);
+            }
+            dump.next = list.metadata.next.filter(|token| !token.is_empty());
+            lists += 1;
+        }
+        if lists == 0 { Err("it is empty".into()) } else { Ok(dump) }
+    }
+
+    /// Adds an object. In a list of one kind, the objects may not name their kind.
+    fn add(&mut self, item: &RawValue, number: usize, of: Option<(Option<&str>, &str)>) {
+        let head = match read::<Head<'_>>(item) {
+            Ok(head) => head,
+            Err(error) => return self.warnings.push(format!("the object number {number} is left out: {error}")),
+        };
+        let group = head.api_version.as_deref().or(of.and_then(|(version, _)| version)).unwrap_or_default();
+        let group = group.split_once('/').map_or("", |(group, _)| group);
+        let kind = head.kind.as_deref().or(of.map(|(_, kind)| kind)).unwrap_or_default();
+        let object = match (group, kind) {
+            ("", "Namespace") => read(item).map(FlowObject::Namespace),
+            ("", "Pod") => read(item).map(FlowObject::Pod),
+            ("", "Service") => read(item).map(FlowObject::Service),
+            ("discovery.k8s.io", "EndpointSlice") => read(item).map(FlowObject::Slice),
+            ("networking.k8s.io", "NetworkPolicy") => read(item).map(FlowObject::Policy),
+            (group, kind) => {
+                if is_other_policy_kind(&format!("{}s.{group}", kind.to_lowercase())) {
+                    let name = head.metadata.shown(number);
+                    self.warnings
+                        .push(format!("the {kind} {name} is not judged: only NetworkPolicies are. It may decide otherwise"));
+                }
+                return;
+            }
+        };
+        match object {
+            Ok(object) => self.objects.push(object),
+            Err(error) => {
+                let name = head.metadata.shown(number);
+                self.warnings.push(format!("the {kind} {name} is left out, because it cannot be read: {error}"));
+            }
+        }
+    }
+}
+
+impl HeadMetadata {
+    fn shown(&self, number: usize) -> String {
+        match (&self.namespace, &self.name) {
+            (Some(namespace), Some(name)) => format!("{namespace}/{name}"),
+            (None, Some(name)) => name.clone(),
+            (_, None) => format!("with the number {number} and without a name"),
+        }
+    }
+}
+
+/// Reads an object. An error names the field.
+fn read<'de, T: Deserialize<'de>>(item: &'de RawValue) -> Result<T, String> {
+    let mut from = serde_json::Deserializer::from_str(item.get());
+    serde_path_to_error::deserialize(&mut from).map_err(|error| {
+        // The line is one of the object, not of the file.
+        let what = error.inner().to_string();
+        let what = what.split(" at line ").next().unwrap_or_default().to_owned();
+        let path = error.path().to_string();
+        if path == "." { what } else { format!("{path}: {what}") }
+    })
+}
+
+fn broken(text: &str, error: &serde_json::Error) -> String {
+    let place = format!("line {}, column {}", error.line(), error.column());
+    if error.is_eof() {
+        return format!("it ends too early, at {place}");
+    }
+    let begins = text.trim_start().chars().next().unwrap_or_default();
+    if begins != '{' {
+        return format!("it is no JSON: it begins with {begins:?}");
+    }
+    let what = error.to_string();
+    format!("{}, at {place}", what.split(" at line ").next().unwrap_or_default())
+}

@@ -1,0 +1,204 @@
+//! Which pods reach which on one port: all pairs at once, judged class by class, as rows of bits.
+
+use std::{collections::HashMap, net::IpAddr, ops::Range};
+
+use super::{
+    compile::{CompiledPeer, CompiledPolicies, CompiledPort, CompiledRule, Way},
+    objects::FlowPod,
+};
+use crate::api::peers::Protocol;
+
+/// One bit for each class.
+#[derive(Clone, Debug, Default)]
+struct Row(Vec<u64>);
+
+/// Which pods of the pod network reach which, on one port and over one address family.
+#[derive(Debug)]
+pub struct PodReach<'c, 'a> {
+    compiled: &'c CompiledPolicies<'a>,
+    /// For each class as destination, the classes that reach it.
+    sources: Vec<Row>,
+}
+
+impl Row {
+    fn new(classes: usize) -> Self {
+        Self(vec![0; classes.div_ceil(64)])
+    }
+
+    fn set(&mut self, range: Range<u32>) {
+        let (start, end) = (range.start as usize, range.end as usize);
+        for word in start / 64..end.div_ceil(64) {
+            let (first, last) = (start.max(word * 64) - word * 64, end.min(word * 64 + 64) - word * 64);
+            let upto = |bit: usize| if bit == 64 { u64::MAX } else { (1 << bit) - 1 };
+            self.0[word] |= upto(last) & !upto(first);
+        }
+    }
+
+    fn unset(&mut self, class: usize) {
+        self.0[class / 64] &= !(1 << (class % 64));
+    }
+
+    fn has(&self, class: usize) -> bool {
+        self.0[class / 64] >> (class % 64) & 1 == 1
+    }
+
+    /// Adds the classes of another row that are in a third one too.
+    fn add(&mut self, other: &Self, within: Option<&Self>) {
+        for (word, (bits, more)) in self.0.iter_mut().zip(&other.0).enumerate() {
+            *bits |= more & within.map_or(u64::MAX, |within| within.0[word]);
+        }
+    }
+
+    /// The classes, in ascending order.
+    fn classes(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().enumerate().filter(|(_, bits)| **bits != 0).flat_map(|(word, bits)| {
+            let mut left = *bits;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then_some(left.trailing_zeros() as usize)?;
+                left &= left - 1;
+                Some(word * 64 + bit)
+            })
+        })
+    }
+}
+
+/// The question, and what every row needs.
+struct ReachQuestion<'c> {
+    port: (Protocol, u16),
+    /// One pod of each class.
+    pods: Vec<&'c FlowPod>,
+    /// For each range of addresses, the classes whose address of the family is in it.
+    ranges: Vec<Row>,
+    /// The classes that have the port under a name.
+    names: HashMap<String, Row>,
+}
+
+impl<'a> CompiledPolicies<'a> {
+    /// Finds out which pods reach which on this port over IPv4, or IPv6.
+    pub fn reach(&self, protocol: Protocol, port: u16, is_v6: bool) -> PodReach<'_, 'a> {
+        let count = self.classes.count();
+        let pods: Vec<&FlowPod> = self.classes.first_pods().map(|pod| &self.snapshot.pods[pod]).collect();
+        let address = |pod: &FlowPod| pod.addresses.iter().copied().find(|address: &IpAddr| address.is_ipv6() == is_v6);
+        let mut names: HashMap<String, Row> = HashMap::new();
+        for (pod, class) in pods.iter().zip(0..) {
+            for named in pod.ports.iter().filter(|named| (named.protocol, named.number) == (protocol, port)) {
+                names.entry(named.name.clone()).or_insert_with(|| Row::new(count)).set(class..class + 1);
+            }
+        }
+        let ranges = self.ranges.iter().map(|range| {
+            let mut row = Row::new(count);
+            for (_, class) in pods.iter().zip(0..).filter(|(pod, _)| address(pod).is_some_and(|address| range.has(address))) {
+                row.set(class..class + 1);
+            }
+            row
+        });
+        let asked = ReachQuestion { port: (protocol, port), ranges: ranges.collect(), names, pods };
+        let is_covered = |class: &usize| !asked.pods[*class].on_host_network;
+        let mut everybody = Row::new(count);
+        for class in (0..count).filter(is_covered) {
+            everybody.0[class / 64] |= 1 << (class % 64);
+        }
+
+        // None: everybody, because no policy isolates the class.
+        let egress: Vec<Option<Row>> = (0..count).map(|class| self.row(Way::Egress, class, &asked)).collect();
+        let sources = (0..count).map(|to| {
+            if asked.pods[to].on_host_network {
+                return Row::new(count);
+            }
+            let mut row = Row::new(count);
+            let allowed = self.row(Way::Ingress, to, &asked);
+            row.add(allowed.as_ref().unwrap_or(&everybody), Some(&everybody));
+            let denied: Vec<usize> =
+                row.classes().filter(|from| egress[*from].as_ref().is_some_and(|row| !row.has(to))).collect();
+            for from in denied {
+                row.unset(from);
+            }
+            row
+        });
+        let sources = sources.collect();
+        PodReach { compiled: self, sources }
+    }
+
+    /// The classes with which a class may exchange in one direction; none: everybody.
+    fn row(&self, way: Way, class: usize, asked: &ReachQuestion<'_>) -> Option<Row> {
+        let isolating = &self.isolating.of(way)[class];
+        if isolating.is_empty() {
+            return None;
+        }
+        let count = self.classes.count();
+        let mut row = Row::new(count);
+        let mut of_rule = Row::new(count);
+        for rule in isolating.iter().flat_map(|policy| self.policies[*policy as usize].of(way).iter().flatten()) {
+            let destinations = match rule.destinations(way, class, asked) {
+                RuleDestinations::Nobody => continue,
+                RuleDestinations::Everybody => None,
+                RuleDestinations::These(destinations) => Some(destinations),
+            };
+            let Some(peers) = &rule.peers else {
+                row.add(&destinations?, None);
+                continue;
+            };
+            of_rule.0.fill(0);
+            for peer in peers {
+                match peer {
+                    CompiledPeer::Pods(set) => self.sets[*set as usize].ranges().for_each(|range| of_rule.set(range)),
+                    CompiledPeer::Addresses(range) => of_rule.add(&asked.ranges[*range as usize], None),
+                    CompiledPeer::Nobody => {}
+                }
+            }
+            row.add(&of_rule, destinations.as_ref());
+        }
+        Some(row)
+    }
+}
+
+/// The destinations on which a rule is about the port. Only the name of a port tells destinations apart.
+enum RuleDestinations {
+    Nobody,
+    Everybody,
+    These(Row),
+}
+
+impl CompiledRule<'_> {
+    fn destinations(&self, way: Way, class: usize, asked: &ReachQuestion<'_>) -> RuleDestinations {
+        let Some(ports) = &self.ports else { return RuleDestinations::Everybody };
+        let destination = (way == Way::Ingress).then(|| asked.pods[class]);
+        if ports.iter().any(|port| port.matches(asked.port, destination)) {
+            return RuleDestinations::Everybody;
+        }
+        if way == Way::Ingress {
+            return RuleDestinations::Nobody;
+        }
+        let mut named: Option<Row> = None;
+        for port in ports {
+            if let CompiledPort::Name(protocol, name) = port
+                && *protocol == asked.port.0
+                && let Some(row) = asked.names.get(*name)
+            {
+                named.get_or_insert_with(|| Row(vec![0; row.0.len()])).add(row, None);
+            }
+        }
+        named.map_or(RuleDestinations::Nobody, RuleDestinations::These)
+    }
+}
+
+impl PodReach<'_, '_> {
+    /// Whether a pod reaches another one. None: one of them has ended or is on the host network, or both are the same.
+    pub fn allows(&self, from: usize, to: usize) -> Option<bool> {
+        let is_covered = |pod: usize| self.compiled.snapshot.pods.get(pod).is_some_and(|pod| !pod.on_host_network);
+        let (source, destination) = (self.compiled.classes.class(from)?, self.compiled.classes.class(to)?);
+        let is_pair = from != to && is_covered(from) && is_covered(to);
+        is_pair.then(|| self.sources[destination as usize].has(source as usize))
+    }
+
+    /// The number of ordered pairs of different pods of which the first reaches the second.
+    pub fn pairs(&self) -> u64 {
+        let sizes = self.compiled.classes.sizes();
+        let of_row = |(to, row): (usize, &Row)| {
+            let sources: u64 = row.classes().map(|from| sizes[from]).sum();
+            // A pod and itself are no pair.
+            sizes[to] * sources - if row.has(to) { sizes[to] } else { 0 }
+        };
+        self.sources.iter().enumerate().map(of_row).sum()
+    }
+}

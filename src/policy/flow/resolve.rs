@@ -1,0 +1,219 @@
+//! Finds the pods, addresses and ports that a question is about: a Service leads to its pods, and the name of a port to a number.
+
+use std::net::IpAddr;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde::Serialize;
+
+use super::{
+    ask::{AskedPort, FlowEnd, NumberOrName},
+    error::FlowError,
+    judge::{Flow, Party},
+    objects::{FlowPod, FlowService, FlowServicePort},
+    snapshot::FlowSnapshot,
+};
+use crate::api::peers::Protocol;
+
+/// How a Service leads to its destinations.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceRoute {
+    pub namespace: String,
+    pub name: String,
+    /// How it leads from its port to the destinations, in words.
+    pub route: String,
+    /// The pods that it selects and to which it does not lead, because they have no container port of the name that it names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub without_port: Vec<String>,
+}
+
+/// The flows that a question is about.
+#[derive(Debug)]
+pub struct AskedFlows {
+    pub flows: Vec<Flow>,
+    pub service: Option<ServiceRoute>,
+}
+
+/// The destinations with their ports.
+type Destinations = Vec<(Party, u16)>;
+
+impl AskedFlows {
+    /// Finds the flows.
+    pub fn find(snapshot: &FlowSnapshot, from: &FlowEnd, to: &FlowEnd, port: &AskedPort) -> Result<Self, FlowError> {
+        let source = match from {
+            FlowEnd::Pod { namespace, name } => running(snapshot, namespace, name)?,
+            FlowEnd::Service { .. } => return Err(FlowError::FromService),
+            FlowEnd::Address(address) => at(snapshot, *address),
+        };
+        let service = match to {
+            FlowEnd::Pod { .. } => None,
+            FlowEnd::Service { namespace, name } => Some(find_service(snapshot, namespace, name)?),
+            FlowEnd::Address(address) => snapshot.service_at(*address),
+        };
+        let (destinations, service) = match (to, service) {
+            (_, Some(service)) => {
+                let (destinations, route) = of_service(snapshot, service, port)?;
+                (destinations, Some(route))
+            }
+            (FlowEnd::Pod { namespace, name }, None) => (of_party(snapshot, running(snapshot, namespace, name)?, port)?, None),
+            (FlowEnd::Address(address), None) => (of_party(snapshot, at(snapshot, *address), port)?, None),
+            (FlowEnd::Service { namespace, name }, None) => return Err(FlowError::no_service(snapshot, namespace, name)),
+        };
+        let mut flows = Vec::new();
+        for (destination, number) in destinations {
+            if source.pod.is_none() && destination.pod.is_none() {
+                return Err(FlowError::NoPodAtAll(shown(snapshot, source), shown(snapshot, destination)));
+            }
+            for (from, to) in by_family(snapshot, source, destination)? {
+                flows.push(Flow { from, to, protocol: port.protocol, port: number });
+            }
+        }
+        Ok(Self { flows, service })
+    }
+}
+
+/// A pod that has not ended.
+fn running(snapshot: &FlowSnapshot, namespace: &str, name: &str) -> Result<Party, FlowError> {
+    let Some(pod) = snapshot.pod(namespace, name) else { return Err(FlowError::no_pod(snapshot, namespace, name)) };
+    if snapshot.pods[pod].has_ended {
+        return Err(FlowError::PodEnded(format!("{namespace}/{name}")));
+    }
+    Ok(Party { pod: Some(pod), address: None })
+}
+
+/// The pod with this address, or only the address.
+fn at(snapshot: &FlowSnapshot, address: IpAddr) -> Party {
+    Party { pod: snapshot.pod_at(address), address: Some(address) }
+}
+
+fn find_service<'a>(snapshot: &'a FlowSnapshot, namespace: &str, name: &str) -> Result<&'a FlowService, FlowError> {
+    snapshot.service(namespace, name).ok_or_else(|| FlowError::no_service(snapshot, namespace, name))
+}
+
+/// The name of a party: of the pod, or the address.
+pub fn shown(snapshot: &FlowSnapshot, party: Party) -> String {
+    match (party.pod.and_then(|pod| snapshot.pods.get(pod)), party.address) {
+        (Some(pod), _) => format!("{}/{}", pod.namespace, pod.name),
+        (None, Some(address)) => address.to_string(),
+        (None, None) => String::new(),
+    }
+}
+
+/// A destination that is named itself.
+fn of_party(snapshot: &FlowSnapshot, party: Party, port: &AskedPort) -> Result<Destinations, FlowError> {
+    let number = match (&port.port, party.pod) {
+        (NumberOrName::Number(number), _) => *number,
+        (NumberOrName::Name(name), None) => return Err(FlowError::NamedPortOfAddress(shown(snapshot, party), name.clone())),
+        (NumberOrName::Name(name), Some(pod)) => {
+            let pod = &snapshot.pods[pod];
+            container_port(pod, port.protocol, name).ok_or_else(|| FlowError::no_port_of_pod(pod, port.protocol, name))?
+        }
+    };
+    Ok(vec![(party, number)])
+}
+
+/// The number of a container port.
+fn container_port(pod: &FlowPod, protocol: Protocol, name: &str) -> Option<u16> {
+    pod.ports.iter().find(|port| port.protocol == protocol && port.name == name).map(|port| port.number)
+}
+
+/// The pods or addresses behind a Service.
+fn of_service(
+    snapshot: &FlowSnapshot,
+    service: &FlowService,
+    port: &AskedPort,
+) -> Result<(Destinations, ServiceRoute), FlowError> {
+    let shown_name = format!("{}/{}", service.namespace, service.name);
+    if let Some(alias) = &service.external_name {
+        return Err(FlowError::ExternalName(shown_name, alias.clone()));
+    }
+    let is_asked = |of: &&FlowServicePort| {
+        of.protocol == port.protocol
+            && match &port.port {
+                NumberOrName::Number(number) => of.number == *number,
+                NumberOrName::Name(name) => of.name.as_ref() == Some(name),
+            }
+    };
+    let Some(of) = service.ports.iter().find(is_asked) else { return Err(FlowError::no_port_of_service(service, port)) };
+    let mut route = ServiceRoute {
+        namespace: service.namespace.clone(),
+        name: service.name.clone(),
+        route: String::new(),
+        without_port: vec![],
+    };
+    let found = if service.selector.is_empty() {
+        route.route = format!("port {} leads to the addresses in its EndpointSlices, because it has no selector", of.number);
+        endpoints(snapshot, service, of)
+    } else {
+        let labels: Vec<String> = service.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let target = match &of.target {
+            IntOrString::Int(number) => format!("port {number}"),
+            IntOrString::String(name) => format!("the container port {name:?}"),
+        };
+        route.route = format!("port {} leads to {target} of the pods with {}", of.number, labels.join(","));
+        selected(snapshot, service, of, &mut route.without_port)
+    };
+    if found.is_empty() {
+        return Err(FlowError::NothingBehind { service: shown_name, route: route.route, without_port: route.without_port });
+    }
+    Ok((found, route))
+}
+
+fn selected(
+    snapshot: &FlowSnapshot,
+    service: &FlowService,
+    of: &FlowServicePort,
+    without_port: &mut Vec<String>,
+) -> Destinations {
+    let is_selected =
+        |pod: &FlowPod| !pod.has_ended && service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
+    let mut found = Vec::new();
+    for (number, pod) in snapshot.pods_of(&service.namespace).filter(|(_, pod)| is_selected(pod)) {
+        let target = match &of.target {
+            IntOrString::Int(number) => u16::try_from(*number).ok(),
+            IntOrString::String(name) => container_port(pod, of.protocol, name),
+        };
+        match target {
+            Some(target) => found.push((Party { pod: Some(number), address: None }, target)),
+            None => without_port.push(format!("{}/{}", pod.namespace, pod.name)),
+        }
+    }
+    found
+}
+
+fn endpoints(snapshot: &FlowSnapshot, service: &FlowService, of: &FlowServicePort) -> Destinations {
+    let name = of.name.as_deref().unwrap_or_default();
+    let is_of = |namespace: &str, service_name: &str| namespace == service.namespace && service_name == service.name;
+    let mut found = Vec::new();
+    for slice in snapshot.slices.iter().filter(|slice| is_of(&slice.namespace, &slice.service)) {
+        for (_, _, number) in slice.ports.iter().filter(|(port, protocol, _)| port == name && *protocol == of.protocol) {
+            found.extend(slice.addresses.iter().map(|address| (at(snapshot, *address), *number)));
+        }
+    }
+    found
+}
+
+/// The two ends with addresses, once for each address family that both have. A pod that has no address yet is judged without one.
+fn by_family(snapshot: &FlowSnapshot, from: Party, to: Party) -> Result<Vec<(Party, Party)>, FlowError> {
+    let addresses = |party: Party| match (party.address, party.pod) {
+        (Some(address), _) => vec![address],
+        (None, Some(pod)) => snapshot.pods[pod].addresses.clone(),
+        (None, None) => vec![],
+    };
+    let (sources, destinations) = (addresses(from), addresses(to));
+    let with = |party: Party, address: IpAddr| Party { address: Some(address), ..party };
+    match (&*sources, &*destinations) {
+        ([], []) => return Ok(vec![(from, to)]),
+        (some, []) => return Ok(some.iter().map(|address| (with(from, *address), to)).collect()),
+        ([], some) => return Ok(some.iter().map(|address| (from, with(to, *address))).collect()),
+        _ => {}
+    }
+    let mut pairs = Vec::new();
+    for family in [IpAddr::is_ipv4, IpAddr::is_ipv6] {
+        let of_family = |addresses: &[IpAddr]| addresses.iter().copied().find(family);
+        if let (Some(source), Some(destination)) = (of_family(&sources), of_family(&destinations)) {
+            pairs.push((with(from, source), with(to, destination)));
+        }
+    }
+    if pairs.is_empty() { Err(FlowError::NoSharedFamily(shown(snapshot, from), shown(snapshot, to))) } else { Ok(pairs) }
+}

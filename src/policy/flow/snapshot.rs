@@ -1,0 +1,102 @@
+//! The objects that decide flows, at one moment: each once, sorted by name, so that their order in the input decides nothing.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use super::objects::{FlowNamespace, FlowObject, FlowPod, FlowPolicy, FlowService, FlowSlice};
+
+/// All objects that decide flows.
+#[derive(Clone, Debug, Default)]
+pub struct FlowSnapshot {
+    pub namespaces: Vec<FlowNamespace>,
+    pub pods: Vec<FlowPod>,
+    pub services: Vec<FlowService>,
+    pub slices: Vec<FlowSlice>,
+    pub policies: Vec<FlowPolicy>,
+}
+
+impl FromIterator<FlowObject> for FlowSnapshot {
+    /// Of two objects with the same name, the later one counts.
+    fn from_iter<T: IntoIterator<Item = FlowObject>>(objects: T) -> Self {
+        let mut all = Self::default();
+        for object in objects {
+            match object {
+                FlowObject::Namespace(namespace) => all.namespaces.push(namespace),
+                FlowObject::Pod(pod) => all.pods.push(pod),
+                FlowObject::Service(service) => all.services.push(service),
+                FlowObject::Slice(slice) => all.slices.push(slice),
+                FlowObject::Policy(policy) => all.policies.push(policy),
+            }
+        }
+        sort(&mut all.namespaces, |one| ("", &one.name));
+        sort(&mut all.pods, |one| (&one.namespace, &one.name));
+        sort(&mut all.services, |one| (&one.namespace, &one.name));
+        sort(&mut all.slices, |one| (&one.namespace, &one.name));
+        sort(&mut all.policies, |one| (&one.namespace, &one.name));
+        all
+    }
+}
+
+/// Sorts by a key, and keeps the last of those with the same key.
+fn sort<T>(all: &mut Vec<T>, key: impl Fn(&T) -> (&str, &str)) {
+    // It is stable, so the last one comes first here, and the first one is kept.
+    all.reverse();
+    all.sort_by(|one, other| key(one).cmp(&key(other)));
+    all.dedup_by(|one, other| key(one) == key(other));
+}
+
+impl FlowSnapshot {
+    /// The number of a pod.
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<usize> {
+        self.pods.binary_search_by(|pod| (&*pod.namespace, &*pod.name).cmp(&(namespace, name))).ok()
+    }
+
+    /// The pods of a namespace, with their numbers.
+    pub fn pods_of(&self, namespace: &str) -> impl Iterator<Item = (usize, &FlowPod)> {
+        let first = self.pods.partition_point(|pod| &*pod.namespace < namespace);
+        self.pods.iter().enumerate().skip(first).take_while(move |(_, pod)| pod.namespace == namespace)
+    }
+
+    /// The pod with this address on the pod network. The address of a pod that has ended may belong to another one by now.
+    pub fn pod_at(&self, address: IpAddr) -> Option<usize> {
+        let is_there = |pod: &FlowPod| !pod.on_host_network && !pod.has_ended && pod.addresses.contains(&address);
+        self.pods.iter().position(is_there)
+    }
+
+    /// A Service.
+    pub fn service(&self, namespace: &str, name: &str) -> Option<&FlowService> {
+        let found = self.services.binary_search_by(|one| (&*one.namespace, &*one.name).cmp(&(namespace, name))).ok()?;
+        self.services.get(found)
+    }
+
+    /// The Service with this cluster IP.
+    pub fn service_at(&self, address: IpAddr) -> Option<&FlowService> {
+        self.services.iter().find(|service| service.addresses.contains(&address))
+    }
+
+    /// Whether a policy of this name exists.
+    pub fn has_policy(&self, namespace: &str, name: &str) -> bool {
+        self.policies.binary_search_by(|one| (&*one.namespace, &*one.name).cmp(&(namespace, name))).is_ok()
+    }
+
+    /// One sentence about each kind of object that is missing, and what that means.
+    pub fn gaps(&self) -> Vec<String> {
+        let mut gaps = Vec::new();
+        if self.policies.is_empty() {
+            gaps.push("there is no NetworkPolicy among the objects, so everything is allowed".into());
+        }
+        let unknown = self.unknown_namespaces();
+        if !unknown.is_empty() {
+            let names = unknown.join(", ");
+            gaps.push(format!("these namespaces are not among the objects, so of their labels only the name is known: {names}"));
+        }
+        gaps
+    }
+
+    /// The names of the namespaces of pods and policies that are not among the namespaces: their labels are not known.
+    pub fn unknown_namespaces(&self) -> Vec<&str> {
+        let known = |name: &str| self.namespaces.binary_search_by(|one| (*one.name).cmp(name)).is_ok();
+        let used = self.pods.iter().map(|pod| &*pod.namespace).chain(self.policies.iter().map(|policy| &*policy.namespace));
+        let used: BTreeSet<&str> = used.collect();
+        used.into_iter().filter(|name| !known(name)).collect()
+    }
+}

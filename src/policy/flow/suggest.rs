@@ -1,0 +1,165 @@
+//! Writes the least policy that allows a denied flow in one direction: these pods, this peer, this port.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::networking::v1::{
+        IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+        NetworkPolicySpec,
+    },
+    apimachinery::pkg::{
+        apis::meta::v1::{LabelSelector, ObjectMeta},
+        util::intstr::IntOrString,
+    },
+};
+use serde::Serialize;
+
+use super::{
+    compile::{CompiledPolicies, Way},
+    judge::{Flow, Party},
+    objects::FlowPod,
+    snapshot::FlowSnapshot,
+};
+use crate::policy::netpol::NAME_LABEL;
+
+/// A policy that would allow a flow in one direction.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Suggestion {
+    pub policy: NetworkPolicy,
+    /// Pods that the policy would isolate, and that no policy isolates in this direction today. They would lose their other traffic.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub newly_isolated: Vec<String>,
+}
+
+/// Labels that differ between the pods of one workload, or that its next version does not have.
+const PASSING: [&str; 6] = [
+    "pod-template-hash",
+    "controller-revision-hash",
+    "pod-template-generation",
+    "controller-uid",
+    "batch.kubernetes.io/controller-uid",
+    "batch.kubernetes.io/job-completion-index",
+];
+/// Labels that name one pod or one run. They are used only if a pod has no others.
+const OF_ONE: [&str; 4] =
+    ["statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index", "batch.kubernetes.io/job-name", "job-name"];
+/// The labels that name an application.
+const APP: [&str; 3] = ["app.kubernetes.io/name", "app", "k8s-app"];
+/// The longest part of a name.
+const NAME_PART: usize = 40;
+
+impl Suggestion {
+    /// The policy that allows a flow in one direction. None if this end is no pod, or the other end is a pod without an address that would
+    /// need one.
+    pub fn of(compiled: &CompiledPolicies<'_>, flow: &Flow, way: Way) -> Option<Self> {
+        let snapshot = compiled.snapshot;
+        let (own, peer) = match way {
+            Way::Egress => (flow.from, flow.to),
+            Way::Ingress => (flow.to, flow.from),
+        };
+        let own = snapshot.pods.get(own.pod?)?;
+        let selector = selector(own);
+        let peers = Some(vec![peer_of(snapshot, own, peer)?]);
+        let port = NetworkPolicyPort {
+            protocol: Some(flow.protocol.into_str().into()),
+            port: Some(IntOrString::Int(flow.port.into())),
+            end_port: None,
+        };
+        let ports = Some(vec![port]);
+        let mut spec = NetworkPolicySpec { pod_selector: Some(selector.clone()), ..NetworkPolicySpec::default() };
+        let to_or_from = match way {
+            Way::Egress => {
+                spec.policy_types = Some(vec!["Egress".into()]);
+                spec.egress = Some(vec![NetworkPolicyEgressRule { ports, to: peers }]);
+                "to"
+            }
+            Way::Ingress => {
+                spec.policy_types = Some(vec!["Ingress".into()]);
+                spec.ingress = Some(vec![NetworkPolicyIngressRule { ports, from: peers }]);
+                "from"
+            }
+        };
+        let name = format!("allow-{}-{to_or_from}-{}-{}", app(own), peer_name(snapshot, own, peer), flow.port);
+        let metadata = ObjectMeta { name: Some(name), namespace: Some(own.namespace.clone()), ..ObjectMeta::default() };
+        let newly_isolated = newly_isolated(compiled, own, &selector, way);
+        Some(Self { policy: NetworkPolicy { metadata, spec: Some(spec) }, newly_isolated })
+    }
+
+    /// Renames the policy if a policy of its name exists or is suggested already: to apply it would replace that one.
+    pub fn rename(&mut self, snapshot: &FlowSnapshot, others: &[Self]) {
+        let namespace = self.policy.metadata.namespace.clone().unwrap_or_default();
+        let first = self.policy.metadata.name.clone().unwrap_or_default();
+        let is_taken = |name: &String| {
+            let is_suggested = |other: &Self| {
+                let metadata = &other.policy.metadata;
+                metadata.name.as_ref() == Some(name) && metadata.namespace.as_ref() == Some(&namespace)
+            };
+            snapshot.has_policy(&namespace, name) || others.iter().any(is_suggested)
+        };
+        let names = std::iter::once(first.clone()).chain((2_u32..).map(|number| format!("{first}-{number}")));
+        self.policy.metadata.name = names.into_iter().find(|name| !is_taken(name));
+    }
+}
+
+/// Selects the pod by the labels that it shares with its workload.
+fn selector(pod: &FlowPod) -> LabelSelector {
+    let labels = |left_out: &[&str]| -> BTreeMap<String, String> {
+        let stays = |key: &str| !PASSING.contains(&key) && !left_out.contains(&key);
+        pod.labels.iter().filter(|(key, _)| stays(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    let lasting = labels(&OF_ONE);
+    let labels = if lasting.is_empty() { labels(&[]) } else { lasting };
+    LabelSelector { match_labels: (!labels.is_empty()).then_some(labels), match_expressions: None }
+}
+
+/// The other end: a pod by its labels, or an address.
+fn peer_of(snapshot: &FlowSnapshot, own: &FlowPod, peer: Party) -> Option<NetworkPolicyPeer> {
+    let pod = peer.pod.and_then(|pod| snapshot.pods.get(pod)).filter(|pod| !pod.on_host_network);
+    let Some(pod) = pod else {
+        let address = peer.address?;
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        let block = IPBlock { cidr: format!("{address}/{length}"), except: None };
+        return Some(NetworkPolicyPeer { ip_block: Some(block), ..NetworkPolicyPeer::default() });
+    };
+    let name =
+        || LabelSelector { match_labels: Some([(NAME_LABEL.to_owned(), pod.namespace.clone())].into()), match_expressions: None };
+    Some(NetworkPolicyPeer {
+        ip_block: None,
+        namespace_selector: (pod.namespace != own.namespace).then(name),
+        pod_selector: Some(selector(pod)),
+    })
+}
+
+/// The pods that the policy would be the first to isolate.
+fn newly_isolated(compiled: &CompiledPolicies<'_>, own: &FlowPod, selector: &LabelSelector, way: Way) -> Vec<String> {
+    let is_selected =
+        |pod: &FlowPod| selector.match_labels.iter().flatten().all(|(key, value)| pod.labels.get(key) == Some(value));
+    let is_open =
+        |pod: usize| compiled.classes.class(pod).is_some_and(|class| compiled.isolating.of(way)[class as usize].is_empty());
+    let pods = compiled.snapshot.pods_of(&own.namespace).filter(|(_, pod)| !pod.on_host_network && is_selected(pod));
+    pods.filter(|(number, _)| is_open(*number)).map(|(_, pod)| format!("{}/{}", pod.namespace, pod.name)).collect()
+}
+
+/// What the pod is called in the name of a policy: its application, or its own name.
+fn app(pod: &FlowPod) -> String {
+    let label = APP.iter().find_map(|key| pod.labels.get(*key)).filter(|value| !value.is_empty());
+    name_part(label.unwrap_or(&pod.name))
+}
+
+fn peer_name(snapshot: &FlowSnapshot, own: &FlowPod, peer: Party) -> String {
+    match (peer.pod.and_then(|pod| snapshot.pods.get(pod)), peer.address) {
+        (Some(pod), _) if pod.namespace != own.namespace => format!("{}-{}", name_part(&pod.namespace), app(pod)),
+        (Some(pod), _) => app(pod),
+        (None, Some(address)) => name_part(&address.to_string()),
+        (None, None) => String::new(),
+    }
+}
+
+/// The text with only those characters that names of policies may have.
+fn name_part(text: &str) -> String {
+    let valid = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let name: String = text.chars().take(NAME_PART).map(valid).collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "x".into() } else { name.into() }
+}

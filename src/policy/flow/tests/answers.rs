@@ -1,0 +1,314 @@
+//! What a person reads: the screen, Services, errors, broken dumps, and the policies that would allow a flow.
+
+use serde_json::{Value, json};
+
+use super::{CompiledPolicies, FlowDecision, FlowDump, FlowSnapshot, namespace, pod, policy, snapshot, with_ports};
+use crate::{policy::flow::answer::FlowAnswer, testkit::golden};
+
+fn service(id: &str, spec: Value) -> Value {
+    let (namespace, name) = id.split_once('/').unwrap();
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": namespace, "name": name}, "spec": spec})
+}
+
+/// A shop: its pods are closed but for one rule.
+fn shop() -> Vec<Value> {
+    let deny = json!({"podSelector": {}, "policyTypes": ["Ingress"]});
+    let web = json!({"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [
+        {"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": "sql"}]},
+    ]});
+    let sql = [("sql", 5432), ("metrics", 9187)];
+    let db = |number: u16| {
+        let id = format!("shop/db-{number}");
+        let labels = json!({"app": "db", "apps.kubernetes.io/pod-index": number.to_string()});
+        with_ports(pod(&id, labels, &[&format!("10.0.0.{number}"), &format!("fd00::{number}")]), &sql)
+    };
+    vec![
+        namespace("shop", json!({})),
+        namespace("ops", json!({})),
+        pod("shop/web-1", json!({"app": "web", "pod-template-hash": "7d9f"}), &["10.0.0.9", "fd00::9"]),
+        db(1),
+        db(2),
+        pod("ops/tool", json!({"app": "tool"}), &["10.0.1.1"]),
+        policy("shop/default-deny-ingress", deny),
+        policy("shop/db", web),
+        policy("ops/default-deny-egress", json!({"podSelector": {}, "policyTypes": ["Egress"]})),
+        service(
+            "shop/db",
+            json!({"clusterIPs": ["10.96.0.7"], "selector": {"app": "db"}, "ports": [
+                {"name": "sql", "port": 5432, "targetPort": "sql"}, {"name": "metrics", "port": 80, "targetPort": 9187},
+            ]}),
+        ),
+    ]
+}
+
+fn with<T>(objects: &[Value], (from, to, port): (&str, &str, &str), look: impl FnOnce(Result<FlowAnswer<'_>, String>) -> T) -> T {
+    let snapshot = snapshot(objects);
+    let compiled = CompiledPolicies::of(&snapshot);
+    let answer = compiled.answer(&from.parse().unwrap(), &to.parse().unwrap(), &port.parse().unwrap());
+    look(answer.map_err(|error| error.to_string()))
+}
+
+fn text(objects: &[Value], asked: (&str, &str, &str)) -> String {
+    with(objects, asked, |answer| answer.unwrap().to_string())
+}
+
+fn error(objects: &[Value], asked: (&str, &str, &str)) -> String {
+    with(objects, asked, |answer| answer.map(|answer| answer.to_string()).unwrap_err())
+}
+
+fn decided(objects: &[Value], asked: (&str, &str, &str)) -> FlowDecision {
+    with(objects, asked, |answer| answer.unwrap().decision)
+}
+
+#[test]
+fn an_allowed_flow_names_the_rule_and_a_denied_one_what_would_allow_it() {
+    let objects = shop();
+    golden("src/policy/flow/golden/allowed.txt", &text(&objects, ("shop/web-1", "shop/db-1", "5432")));
+    golden("src/policy/flow/golden/denied.txt", &text(&objects, ("ops/tool", "shop/db-1", "5432")));
+    let json =
+        with(&objects, ("ops/tool", "shop/db-1", "5432"), |answer| serde_json::to_string_pretty(&answer.unwrap()).unwrap());
+    golden("src/policy/flow/golden/denied.json", &(json + "\n"));
+}
+
+#[test]
+fn a_service_is_judged_for_each_pod_that_it_leads_to() {
+    let mut objects = shop();
+    objects.push(pod("shop/db-3", json!({"app": "db"}), &["10.0.0.3"]));
+    golden("src/policy/flow/golden/service.txt", &text(&objects, ("shop/web-1", "shop/svc/db", "sql")));
+    assert_eq!(decided(&objects, ("shop/web-1", "10.96.0.7", "5432")), FlowDecision::Allowed, "by its cluster IP");
+    assert_eq!(decided(&objects, ("shop/web-1", "shop/svc/db", "80")), FlowDecision::Denied, "the container port 9187 is closed");
+    let shown = text(&objects, ("shop/web-1", "10.96.0.7", "5432"));
+    assert!(shown.starts_with("shop/web-1 to 10.96.0.7 (shop/svc/db), TCP 5432: allowed\n"), "{shown}");
+}
+
+#[test]
+fn a_service_without_a_selector_leads_to_the_addresses_of_its_endpoint_slices() {
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"namespace": "shop", "name": "legacy-1", "labels": {"kubernetes.io/service-name": "legacy"}},
+        "endpoints": [{"addresses": ["192.0.2.1"]}, {"addresses": ["10.0.0.1"]}], "ports": [{"name": "", "protocol": "TCP", "port": 5432}],
+    });
+    let mut objects = shop();
+    objects.extend([service("shop/legacy", json!({"clusterIPs": ["None"], "ports": [{"port": 1521}]})), slice]);
+    let shown = text(&objects, ("shop/web-1", "shop/svc/legacy", "1521"));
+    assert!(
+        shown.contains("\nto 192.0.2.1, port 5432: allowed\n") && shown.contains("\nto shop/db-1, port 5432: allowed\n"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn an_address_of_a_pod_is_that_pod() {
+    let shown = text(&shop(), ("10.0.0.9", "10.0.0.1", "sql"));
+    assert!(shown.starts_with("10.0.0.9 (shop/web-1) to 10.0.0.1 (shop/db-1), TCP sql: allowed\n"), "{shown}");
+}
+
+#[test]
+fn both_families_are_judged_and_shown_apart_only_if_they_differ() {
+    let mut objects = shop();
+    let v6 =
+        json!({"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"from": [{"ipBlock": {"cidr": "fd00::9/128"}}]}]});
+    objects.push(policy("shop/v6", v6));
+    let shown = text(&objects, ("shop/web-1", "shop/db-1", "9187"));
+    assert!(shown.starts_with("shop/web-1 to shop/db-1, TCP 9187: denied, but not for every destination"), "{shown}");
+    assert!(shown.contains("\nto shop/db-1, port 9187 over IPv4: denied\n"), "{shown}");
+    assert!(shown.contains("\nto shop/db-1, port 9187 over IPv6: allowed\n"), "{shown}");
+    assert!(shown.contains("note: only an ipBlock allows this, by the address of shop/web-1. "), "{shown}");
+    let shown = text(&objects, ("shop/web-1", "shop/db-1", "5432"));
+    assert!(shown.contains("over IPv6"), "one more rule allows it there: {shown}");
+}
+
+#[test]
+fn a_pod_on_the_host_network_is_undecided_and_says_why() {
+    let mut agent = pod("shop/agent", json!({"app": "web"}), &["192.168.0.9"]);
+    agent["spec"] = json!({"hostNetwork": true, "nodeName": "node-9"});
+    let objects: Vec<Value> = shop().into_iter().chain([agent]).collect();
+    golden("src/policy/flow/golden/host-network.txt", &text(&objects, ("shop/agent", "shop/db-1", "5432")));
+    assert_eq!(decided(&objects, ("shop/agent", "shop/db-1", "5432")), FlowDecision::Undecided);
+}
+
+#[test]
+fn what_cannot_be_answered_says_what_is_wrong_and_what_to_write() {
+    let mut ended = pod("shop/job", json!({}), &["10.0.0.77"]);
+    ended["status"]["phase"] = "Succeeded".into();
+    let alias = json!({"type": "ExternalName", "externalName": "db.example.com"});
+    let idle = json!({"selector": {"app": "none"}, "ports": [{"port": 80}]});
+    let named = json!({"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]});
+    let mut objects = shop();
+    objects.extend([ended, service("shop/alias", alias), service("shop/idle", idle), service("shop/named", named)]);
+    for (from, to, port, expected) in [
+        ("shop/web", "shop/db-1", "80", "there is no pod shop/web. In \"shop\" there are: db-1, db-2, job, web-1"),
+        (
+            "shops/web",
+            "shop/db-1",
+            "80",
+            "there is no pod shops/web. The namespace \"shops\" has no pod at all: check its name, and whether you may list it",
+        ),
+        ("shop/web-1", "shop/svc/dbs", "80", "there is no Service shop/dbs. In \"shop\" there are: alias, db, idle, named"),
+        ("shop/svc/db", "shop/web-1", "80", "a Service sends nothing. After --from, name a pod or an address"),
+        ("shop/job", "shop/db-1", "80", "the pod shop/job has ended, so it has no traffic. Name a pod that runs"),
+        (
+            "shop/web-1",
+            "shop/svc/alias",
+            "80",
+            "the Service shop/alias is an alias for \"db.example.com\", outside of the cluster. After --to, name an address of it",
+        ),
+        ("shop/web-1", "shop/svc/db", "81", "the Service shop/db has no port TCP 81. It has: TCP 5432 (sql), TCP 80 (metrics)"),
+        (
+            "shop/web-1",
+            "shop/svc/db",
+            "UDP/80",
+            "the Service shop/db has no port UDP 80. It has: TCP 5432 (sql), TCP 80 (metrics)",
+        ),
+        (
+            "shop/web-1",
+            "shop/svc/idle",
+            "80",
+            "nothing answers behind the Service shop/idle: its port 80 leads to port 80 of the pods with app=none, and there is none that runs",
+        ),
+        (
+            "shop/web-1",
+            "shop/svc/named",
+            "80",
+            "nothing answers behind the Service shop/named: its port 80 leads to the container port \"http\" of the pods with app=web, and no pod has that container port",
+        ),
+        (
+            "shop/web-1",
+            "shop/db-1",
+            "http",
+            "no container of shop/db-1 has a TCP port named \"http\". It has: TCP metrics (9187), TCP sql (5432)",
+        ),
+        (
+            "shop/db-1",
+            "shop/web-1",
+            "http",
+            "no container of shop/web-1 has a TCP port named \"http\". It names no ports: write a number",
+        ),
+        (
+            "shop/web-1",
+            "1.2.3.4",
+            "http",
+            "1.2.3.4 is the address of no pod, so nothing says which port \"http\" is. After --port, write a number",
+        ),
+        (
+            "1.2.3.4",
+            "1.2.3.5",
+            "80",
+            "neither 1.2.3.4 nor 1.2.3.5 is a pod, so no NetworkPolicy decides about this flow. Name at least one pod",
+        ),
+        (
+            "ops/tool",
+            "2001:db8::1",
+            "80",
+            "ops/tool and 2001:db8::1 have no address of the same family (IPv4 or IPv6), so there is no such flow",
+        ),
+    ] {
+        assert_eq!(error(&objects, (from, to, port)), expected);
+    }
+}
+
+#[test]
+fn a_suggestion_selects_by_the_labels_that_stay_and_never_replaces_a_policy() {
+    let taken = policy("shop/allow-web-to-1-2-3-4-80", json!({"podSelector": {}, "policyTypes": ["Egress"]}));
+    let objects: Vec<Value> = shop().into_iter().chain([taken]).collect();
+    let suggested = with(&objects, ("shop/web-1", "1.2.3.4", "80"), |answer| answer.unwrap().suggestions[0].policy.clone());
+    assert_eq!(suggested.metadata.name.as_deref(), Some("allow-web-to-1-2-3-4-80-2"));
+    let spec = serde_json::to_value(suggested.spec).unwrap();
+    assert_eq!(spec["podSelector"], json!({"matchLabels": {"app": "web"}}), "without the hash of the template");
+    assert_eq!(
+        spec["egress"],
+        json!([{"to": [{"ipBlock": {"cidr": "1.2.3.4/32"}}], "ports": [{"protocol": "TCP", "port": 80}]}])
+    );
+}
+
+#[test]
+fn a_suggestion_says_which_pods_it_would_be_the_first_to_isolate() {
+    let closed = json!({"podSelector": {"matchLabels": {"canary": "no"}}, "policyTypes": ["Egress"]});
+    let objects = [
+        namespace("a", json!({})),
+        pod("a/one", json!({"app": "web", "canary": "no", "pod-template-hash": "1"}), &["10.0.0.1"]),
+        pod("a/two", json!({"app": "web", "canary": "no", "extra": "x"}), &["10.0.0.2"]),
+        policy("a/closed", closed),
+    ];
+    let newly = |objects: &[Value], from: &str| {
+        with(objects, (from, "1.2.3.4", "80"), |answer| {
+            answer.unwrap().suggestions.into_iter().flat_map(|one| one.newly_isolated).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(newly(&objects, "a/one"), [] as [&str; 0], "both are isolated already");
+    let by_name = json!({"podSelector": {"matchLabels": {"pod-template-hash": "1"}}, "policyTypes": ["Egress"]});
+    let objects = [&objects[..3], &[policy("a/closed", by_name)]].concat();
+    assert_eq!(newly(&objects, "a/one"), ["a/two"]);
+    assert!(text(&objects, ("a/one", "1.2.3.4", "80")).contains("Attention: no policy isolates a/two in this direction today."));
+}
+
+#[test]
+fn a_pod_without_an_address_is_judged_by_its_labels() {
+    let mut objects = shop();
+    objects.push(pod("shop/web-2", json!({"app": "web"}), &[]));
+    let shown = text(&objects, ("shop/web-2", "shop/db-1", "5432"));
+    assert!(shown.contains("TCP 5432: allowed\n"), "{shown}");
+    let db =
+        json!({"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.1/32"}}]}]});
+    objects.push(policy("shop/from-db", db));
+    let both = text(&objects, ("shop/db-1", "shop/web-2", "80"));
+    assert!(both.contains("\nto shop/web-2, port 80 over IPv4: allowed\n"), "the known address counts: {both}");
+    assert!(both.contains("\nto shop/web-2, port 80 over IPv6: denied\n"), "{both}");
+    assert!(shown.ends_with("note: shop/web-2 or shop/db-1 has no address yet, so no ipBlock was compared\n"), "{shown}");
+}
+
+fn read(text: &str) -> Result<(FlowSnapshot, Vec<String>), String> {
+    FlowDump::read(text).map(|dump| (dump.objects.into_iter().collect(), dump.warnings))
+}
+
+#[test]
+fn a_dump_that_cannot_be_read_says_what_is_wrong_and_where() {
+    for (text, expected) in [
+        ("", "it is empty"),
+        ("\n", "it is empty"),
+        ("apiVersion: v1\nkind: List\n", "it is no JSON: it begins with 'a'"),
+        ("error: You must be logged in", "it is no JSON: it begins with 'e'"),
+        ("{\"kind\": \"List\", \"items\": [{\"kind\":", "it ends too early, at line 1, column 35"),
+        ("{\"kind\": \"List\",\n \"items\": [}", "expected value, at line 2, column 12"),
+        ("{\"kind\": \"Pod\", \"metadata\": {\"name\": \"a\"}}", "it has an object of the kind \"Pod\" where a List is expected"),
+        ("{\"kind\": \"List\", \"items\": {}}", "invalid type: map, expected a sequence, at line 1, column 26"),
+    ] {
+        assert_eq!(read(text).unwrap_err(), expected, "{text}");
+    }
+}
+
+#[test]
+fn an_object_that_cannot_be_read_is_named_and_the_rest_is_used() {
+    let objects = json!([
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "a", "name": "odd"}, "spec": {"containers": [{"ports": [{"containerPort": "x"}]}]}},
+        {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"namespace": "a", "name": "odd"}, "spec": {"ingress": {}}},
+        {"apiVersion": "v1", "kind": "Pod"},
+        7,
+        {"apiVersion": "policy.networking.k8s.io/v1alpha1", "kind": "AdminNetworkPolicy", "metadata": {"name": "tier"}},
+        {"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy", "metadata": {"namespace": "a", "name": "c"}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "a", "name": "c"}},
+        pod("a/good", json!({}), &["10.0.0.1"]),
+    ]);
+    let (snapshot, warnings) = read(&json!({"kind": "List", "items": objects}).to_string()).unwrap();
+    assert_eq!(snapshot.pods.len(), 1);
+    assert_eq!(
+        warnings,
+        [
+            "the Pod a/odd is left out, because it cannot be read: spec.containers[0].ports[0].containerPort: invalid type: string \"x\", expected u16",
+            "the NetworkPolicy a/odd is left out, because it cannot be read: spec.ingress: invalid type: map, expected a sequence",
+            "the Pod with the number 3 and without a name is left out, because it cannot be read: missing field `metadata`",
+            "the object number 4 is left out: invalid type: integer `7`, expected struct Head",
+            "the AdminNetworkPolicy tier is not judged: only NetworkPolicies are. It may decide otherwise",
+            "the CiliumNetworkPolicy a/c is not judged: only NetworkPolicies are. It may decide otherwise",
+        ]
+    );
+}
+
+#[test]
+fn a_list_of_one_kind_and_several_lists_in_a_row_are_read_too() {
+    let pods = json!({"apiVersion": "v1", "kind": "PodList", "metadata": {"continue": "token"}, "items": [{"metadata": {"namespace": "a", "name": "p"}}]});
+    let policies = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicyList", "items": [{"metadata": {"namespace": "a", "name": "n"}}]});
+    let dump = FlowDump::read(&format!("{pods}\n{policies}")).unwrap();
+    assert_eq!((dump.objects.len(), dump.warnings, dump.next), (2, vec![], None));
+    assert_eq!(FlowDump::read(&pods.to_string()).unwrap().next.as_deref(), Some("token"));
+}

@@ -1,0 +1,148 @@
+//! The answer as text for people.
+
+use std::fmt;
+
+use super::{
+    answer::{FlowAnswer, FlowCase},
+    compile::Way,
+    judge::{DirectionVerdict, PolicyRef, RuleRef},
+    suggest::Suggestion,
+};
+use crate::policy::table::Table;
+
+/// The number of names that a line lists.
+const SHOWN: usize = 3;
+
+impl fmt::Display for FlowAnswer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_mixed = self.cases.iter().any(|case| case.decision != self.decision);
+        let in_part = if is_mixed { ", but not for every destination or address family" } else { "" };
+        writeln!(f, "{} to {}, {}: {}{in_part}", self.from, self.to, self.port, self.decision.into_str())?;
+        if let Some(service) = &self.service {
+            writeln!(f, "the Service {}/{}: {}", service.namespace, service.name, service.route)?;
+            if !service.without_port.is_empty() {
+                writeln!(f, "it does not lead to pods without a container port of that name: {}", few(&service.without_port))?;
+            }
+        }
+        for case in &self.cases {
+            if self.service.is_some() || self.cases.len() > 1 {
+                let family = case.family.map(|family| format!(" over {family}")).unwrap_or_default();
+                writeln!(f, "\nto {}, port {}{family}: {}", few(&case.to), case.port, case.decision.into_str())?;
+            }
+            case.fmt(f)?;
+        }
+        for suggestion in &self.suggestions {
+            suggestion.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for FlowCase<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new(["DIRECTION", "RESULT", "POLICY", "WHY"]);
+        let to = few(&self.to);
+        for (way, verdict, own, peer) in
+            [(Way::Egress, &self.egress, &*self.from, &*to), (Way::Ingress, &self.ingress, &*to, &*self.from)]
+        {
+            let direction = format!("{} of {own}", way.into_str());
+            for (result, policy, why) in rows(way, verdict, own, peer) {
+                table.row([direction.clone(), result.into(), policy, why]);
+            }
+        }
+        table.fmt(f)?;
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The rows about one direction: the result, the policy, and why.
+fn rows(way: Way, verdict: &DirectionVerdict<'_>, own: &str, peer: &str) -> Vec<(&'static str, String, String)> {
+    let one = |result, why: String| vec![(result, String::new(), why)];
+    match verdict {
+        DirectionVerdict::NotIsolated => one("allowed", "no policy isolates it in this direction".into()),
+        DirectionVerdict::Allowed { by } => {
+            by.iter().map(|rule| ("allowed", name(&rule.policy), format!("{} allows it", place(way, rule)))).collect()
+        }
+        DirectionVerdict::Denied { by } => {
+            by.iter().map(|policy| ("denied", name(policy), "isolates it, and no rule allows this flow".into())).collect()
+        }
+        DirectionVerdict::OwnNode => {
+            one("allowed", format!("{peer} is its own node. A pod and its node always reach each other"))
+        }
+        DirectionVerdict::Itself => one("allowed", "a pod always reaches itself".into()),
+        DirectionVerdict::NotAPod => one("allowed", format!("{own} is not a pod, so no NetworkPolicy is about it")),
+        DirectionVerdict::OnHostNetwork => one(
+            "undecided",
+            "it is on the host network. Kubernetes does not define what policies mean for it; most network plugins ignore them"
+                .into(),
+        ),
+        DirectionVerdict::PeerOnHostNetwork { by } => {
+            let why = |rule| {
+                format!(
+                    "{} names labels of {peer}, which is on the host network. Most network plugins see the address of its node instead",
+                    place(way, rule)
+                )
+            };
+            by.iter().map(|rule| ("undecided", name(&rule.policy), why(rule))).collect()
+        }
+        DirectionVerdict::Ended => one("undecided", "one of the pods has ended".into()),
+    }
+}
+
+fn name(policy: &PolicyRef<'_>) -> String {
+    format!("{}/{}", policy.namespace, policy.name)
+}
+
+/// The entries of a policy, as paths: `spec.ingress[0].from[1] and ports[0]`.
+fn place(way: Way, rule: &RuleRef<'_>) -> String {
+    let (rules, peers) = match way {
+        Way::Egress => ("egress", "to"),
+        Way::Ingress => ("ingress", "from"),
+    };
+    let peer = rule.peer.map(|index| format!(".{peers}[{index}]")).unwrap_or_default();
+    let port = rule.port.map(|index| format!("ports[{index}]"));
+    let port = match (port, rule.peer) {
+        (Some(port), Some(_)) => format!(" with {port}"),
+        (Some(port), None) => format!(".{port}"),
+        (None, _) => String::new(),
+    };
+    format!("spec.{rules}[{}]{peer}{port}", rule.rule)
+}
+
+fn few(names: &[String]) -> String {
+    match names.len().checked_sub(SHOWN) {
+        Some(more @ 1..) => format!("{} and {more} more", names[..SHOWN].join(", ")),
+        _ => names.join(", "),
+    }
+}
+
+impl fmt::Display for Suggestion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let yaml = serde_yaml::to_string(&self.policy).map_err(|_| fmt::Error)?;
+        let is_egress = self.policy.spec.as_ref().is_some_and(|spec| spec.egress.is_some());
+        let way = if is_egress { Way::Egress } else { Way::Ingress };
+        writeln!(f, "\nTo allow the {}, apply this policy. It opens only what it names:", way.into_str())?;
+        if !self.newly_isolated.is_empty() {
+            let pods = few(&self.newly_isolated);
+            writeln!(
+                f,
+                "Attention: no policy isolates {pods} in this direction today. This one would, and what they need beyond it would be cut."
+            )?;
+        }
+        write!(f, "\n{yaml}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_of_names_is_cut() {
+        let names = ["a", "b", "c", "d", "e"].map(String::from);
+        assert_eq!((few(&names[..3]), few(&names)), ("a, b, c".into(), "a, b, c and 2 more".into()));
+    }
+}
