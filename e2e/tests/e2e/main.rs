@@ -19,6 +19,7 @@ mod dns_hostile;
 mod docs;
 mod election;
 mod explain;
+mod explain_flow;
 mod faults;
 mod faults_cluster;
 mod faults_crash;
