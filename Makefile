@@ -92,6 +92,11 @@ bench: controlplane release ## Measure beside the raw API server; report in targ
 	$(CARGO) build --locked --release --package policy-baseline-e2e --features bench --bin e2e-bench --bin e2e-guard
 	@E2E_OPERATOR=$(CURDIR)/target/$(HOST)/release/policy-baseline target/release/e2e-bench
 
+.PHONY: bench-flow
+bench-flow: ## Measure the engine behind explain flow: reading, compiling, all pairs of pods; no cluster
+	$(CARGO) build --locked --release --package policy-baseline-e2e --features bench --bin e2e-flow-speed
+	@target/release/e2e-flow-speed
+
 CONTAINER ?= docker
 IMAGE ?= policy-baseline:0.1.0
 

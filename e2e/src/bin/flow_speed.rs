@@ -1,0 +1,122 @@
+//! `e2e-flow-speed`: measures on one core how fast the engine behind `explain flow` compiles policies and judges all pairs of pods. It needs no
+//! cluster, and prints a table.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use policy_baseline::{CompiledPolicies, FlowDump, FlowSnapshot, Protocol};
+
+/// A cluster that is made up.
+struct Size {
+    namespaces: usize,
+    pods: usize,
+    policies: usize,
+}
+
+/// The two sizes for which there is a limit of time.
+const SIZES: [Size; 2] =
+    [Size { namespaces: 20, pods: 1_000, policies: 1_000 }, Size { namespaces: 2_000, pods: 20_000, policies: 8_000 }];
+const APPS: usize = 5;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "The measurement failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut out = io::stdout();
+    writeln!(
+        out,
+        "| namespaces | pods | policies | read | compile | all pairs | allowed pairs | memory |\n|---|---|---|---|---|---|---|---|"
+    )?;
+    for size in SIZES {
+        let text = size.dump()?;
+        let (dump, read) = timed(|| FlowDump::read(&text));
+        let dump = dump.map_err(anyhow::Error::msg)?;
+        if !dump.warnings.is_empty() {
+            bail!("{:?}", dump.warnings);
+        }
+        let snapshot: FlowSnapshot = dump.objects.into_iter().collect();
+        drop(text);
+        let (compiled, compile) = timed(|| CompiledPolicies::of(&snapshot));
+        let (reach, judge) = timed(|| compiled.reach(Protocol::TCP, 8080, false));
+        let Size { namespaces, pods, policies } = size;
+        writeln!(
+            out,
+            "| {namespaces} | {pods} | {policies} | {} | {} | {} | {} | {} MB |",
+            shown(read),
+            shown(compile),
+            shown(judge),
+            reach.pairs(),
+            peak_megabytes()?
+        )?;
+    }
+    Ok(())
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    (work(), start.elapsed())
+}
+
+fn shown(time: Duration) -> String {
+    format!("{} ms", time.as_millis())
+}
+
+/// The most memory that this process has had.
+fn peak_megabytes() -> Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? / 1000)
+}
+
+impl Size {
+    /// The cluster as a dump. Each namespace is closed in both directions; further policies open a port between two applications of the
+    /// namespace, to an application of the next namespace, and to a range of addresses.
+    fn dump(&self) -> Result<String> {
+        let mut items = Vec::new();
+        for number in 0..self.namespaces {
+            items.push(format!(
+                r#"{{"apiVersion":"v1","kind":"Namespace","metadata":{{"name":"ns-{number}","labels":{{"kubernetes.io/metadata.name":"ns-{number}"}}}}}}"#
+            ));
+        }
+        for number in 0..self.pods {
+            let (namespace, app) = (number % self.namespaces, number / self.namespaces % APPS);
+            let [a, b] = [number / 256, number % 256];
+            items.push(format!(
+                r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"namespace":"ns-{namespace}","name":"p-{number}","labels":{{"app":"app-{app}","pod-template-hash":"7d9f{app}"}}}},"spec":{{"nodeName":"node-{}","containers":[{{"ports":[{{"name":"http","containerPort":8080}}]}}]}},"status":{{"phase":"Running","podIPs":[{{"ip":"10.{}.{}.{b}"}}]}}}}"#,
+                number % 100,
+                a / 256,
+                a % 256,
+            ));
+        }
+        for number in 0..self.policies {
+            let (namespace, round) = (number % self.namespaces, number / self.namespaces);
+            let (app, peer, next) = (round % APPS, (round + 1) % APPS, (namespace + 1) % self.namespaces);
+            let spec = match round {
+                0 => r#"{"podSelector":{},"policyTypes":["Ingress","Egress"]}"#.to_owned(),
+                _ => format!(
+                    r#"{{"podSelector":{{"matchLabels":{{"app":"app-{app}"}}}},"policyTypes":["Ingress","Egress"],
+                    "ingress":[{{"from":[{{"podSelector":{{"matchLabels":{{"app":"app-{peer}"}}}}}},{{"namespaceSelector":{{"matchLabels":{{"kubernetes.io/metadata.name":"ns-{next}"}}}},"podSelector":{{"matchLabels":{{"app":"app-{app}"}}}}}}],"ports":[{{"port":"http"}}]}}],
+                    "egress":[{{"to":[{{"podSelector":{{}}}},{{"namespaceSelector":{{}},"podSelector":{{"matchLabels":{{"app":"app-{peer}"}}}}}}],"ports":[{{"port":8080}}]}},{{"to":[{{"ipBlock":{{"cidr":"10.0.{}.0/24"}}}}]}}]}}"#,
+                    number % 50,
+                ),
+            };
+            items.push(format!(
+                r#"{{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","metadata":{{"namespace":"ns-{namespace}","name":"n-{number}"}},"spec":{spec}}}"#
+            ));
+        }
+        let mut text = String::new();
+        write!(text, r#"{{"apiVersion":"v1","kind":"List","items":[{}]}}"#, items.join(","))?;
+        Ok(text)
+    }
+}
