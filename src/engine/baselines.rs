@@ -13,7 +13,7 @@ use super::{
     },
     outbox::baseline_status::BaselineState,
 };
-use crate::policy::plan::{Baseline, BaselineError, Baselines, Known};
+use crate::policy::plan::{Baseline, BaselineError, Known};
 
 /// How many namespaces the change of a baseline would open.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,15 +31,6 @@ struct OpenedNamespaces {
 enum NewWaits {
     Begin,
     DoNotBegin,
-}
-
-/// Whether a baseline neither writes nor removes, because its spec is invalid or it is suspended.
-fn rests(baselines: &Baselines, name: &str) -> bool {
-    match baselines.known(name) {
-        Known::Valid(baseline) => baseline.suspended,
-        Known::Invalid => true,
-        Known::Gone => false,
-    }
 }
 
 impl Engine {
@@ -128,7 +119,7 @@ impl Engine {
     /// Counts again for the baselines that wait for a confirmation, because namespaces may be gone or have other labels. `is_changed`: some
     /// may have changed since the last call. No wait begins here.
     pub(super) fn recount_releases(&mut self, is_changed: bool, now: Now) {
-        let can_end = |(name, tracked): (&Arc<str>, &BaselineState)| tracked.awaits() && !rests(&self.baselines, name);
+        let can_end = |(name, tracked): (&Arc<str>, &BaselineState)| tracked.awaits() && !self.baselines.rests(name);
         if is_changed && self.tracked.iter().any(can_end) {
             self.recount.ask(now.instant);
         }
@@ -145,7 +136,7 @@ impl Engine {
         let mut one_ended = false;
         for (name, tracked) in &mut self.tracked {
             // While nobody can say what it would open, it goes on waiting.
-            if rests(&self.baselines, name) {
+            if self.baselines.rests(name) {
                 continue;
             }
             let OpenedNamespaces { opened, frozen, of } = counts.get(name).copied().unwrap_or_default();

@@ -13,7 +13,7 @@ use k8s_openapi::{
 
 use super::{
     facts::{baseline::RawBaseline, opt_out::RawOptOut},
-    outbox::told::told_rest,
+    outbox::told::{told_rest, told_to_wait},
 };
 use crate::{
     api::{
@@ -21,7 +21,6 @@ use crate::{
         baseline::{DeletionPolicy, Mode},
         lease,
         names::{FINALIZER, LABEL_BASELINE, LABEL_DECIDED, LABEL_ROLE},
-        reason::ConditionType,
         resource_version,
     },
     policy::{
@@ -139,7 +138,8 @@ impl Judge {
         let mut formers = BTreeMap::new();
         for raw in &contents.baselines {
             let name: Arc<str> = raw.metadata.name.as_deref().unwrap_or_default().into();
-            let since = raw.stored_status().and_then(|status| told_rest(Some(&status), raw.metadata.generation));
+            let status = raw.stored_status();
+            let since = status.as_ref().and_then(|status| told_rest(Some(status), raw.metadata.generation));
             let Ok(baseline) = raw.check(own) else {
                 baselines.insert_invalid(name.clone());
                 baselines.set_resting_since(&name, since);
@@ -152,10 +152,7 @@ impl Judge {
             }
             baselines.insert(Arc::new(baseline));
             baselines.set_resting_since(&name, since);
-            let conditions = raw.stored_status().map(|status| status.conditions).unwrap_or_default();
-            let waits =
-                conditions.iter().any(|c| c.type_ == ConditionType::AwaitingConfirmation.into_str() && c.status == "True");
-            baselines.await_confirmation(&name, waits);
+            baselines.await_confirmation(&name, status.as_ref().is_some_and(told_to_wait));
         }
         let mut opt_outs: BTreeMap<&str, Vec<OptOut>> = BTreeMap::new();
         for raw in contents.opt_outs.iter().filter(|raw| raw.metadata.deletion_timestamp.is_none()) {
@@ -173,10 +170,8 @@ impl Judge {
             let is = |role: &Role| meta.name.as_deref().is_some_and(|name| name.ends_with(role.suffix()));
             let role = [Role::DefaultDenyIngress, Role::DefaultDenyEgress].into_iter().find(is);
             holdings.denies.extend(role.map(|role| (role, owner.clone())));
-            let lowest = holdings.baselines.entry(owner).or_insert(u64::MAX);
-            if meta.deletion_timestamp.is_none() {
-                *lowest = resource_version(meta.resource_version.as_deref()).min(*lowest);
-            }
+            let version = resource_version(meta.resource_version.as_deref());
+            holdings.add_named(owner, meta.deletion_timestamp.is_none().then_some(version));
         }
         let with_holdings = |meta: &ObjectMeta| {
             let name = meta.name.clone().unwrap_or_default();

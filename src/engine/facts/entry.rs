@@ -1,10 +1,6 @@
 //! The last observed state of one namespace and its policies.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    num::NonZeroU32,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -95,15 +91,6 @@ impl Entry {
 
     /// Which of our policies it holds or held, and from which baselines.
     pub fn holdings(&self) -> Holdings {
-        let ours = self.policies.values().filter(|p| p.ours);
-        let mut baselines: BTreeMap<Arc<str>, u64> = BTreeMap::new();
-        for print in ours {
-            let Some(name) = print.baseline.clone() else { continue };
-            let lowest = baselines.entry(name).or_insert(u64::MAX);
-            if print.terminating.is_none() {
-                *lowest = print.version.min(*lowest);
-            }
-        }
         let any = self.established || self.holds_ours();
         let (owner, appeared) = (self.owner.clone(), self.appeared);
         let closing = |role: Role| {
@@ -116,7 +103,14 @@ impl Entry {
         let ours = self.policies.iter().filter(|(_, print)| print.ours);
         let wide: Vec<_> = ours.filter_map(|(name, print)| Some((name.clone(), print.wide.clone()?))).collect();
         let prefixes = if wide.is_empty() { BTreeSet::new() } else { self.prefixes() };
-        Holdings { any, opted_out: self.opted_out.as_deref().copied(), baselines, denies, wide, prefixes, owner, appeared }
+        let opted_out = self.opted_out.as_deref().copied();
+        let mut holdings = Holdings { any, opted_out, denies, wide, prefixes, owner, appeared, ..Holdings::default() };
+        for print in self.policies.values().filter(|print| print.ours) {
+            if let Some(name) = print.baseline.clone() {
+                holdings.add_named(name, print.terminating.is_none().then_some(print.version));
+            }
+        }
+        holdings
     }
 
     /// The prefixes of our default-denies there.

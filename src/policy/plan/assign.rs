@@ -27,7 +27,8 @@ pub struct Baselines {
     valid: Vec<Arc<Baseline>>,
     invalid: BTreeSet<Arc<str>>,
     by_name: BTreeMap<Arc<str>, Arc<Baseline>>,
-    /// For each baseline that is invalid, suspended or in mode Audit: the resourceVersion since which nothing is written for it. Absent if that is not known.
+    /// For each baseline that is invalid, suspended or in mode Audit: the resourceVersion since which nothing is written for it. Absent if
+    /// that is not known.
     resting_since: BTreeMap<Arc<str>, u64>,
     /// The baselines that must not release anything until their owner confirms it.
     awaiting: BTreeSet<Arc<str>>,
@@ -163,6 +164,15 @@ impl Baselines {
         }
     }
 
+    /// Whether a baseline neither writes nor removes, because its spec is invalid or it is suspended.
+    pub fn rests(&self, name: &str) -> bool {
+        match self.known(name) {
+            Known::Valid(baseline) => baseline.suspended,
+            Known::Invalid => true,
+            Known::Gone => false,
+        }
+    }
+
     /// The baseline whose plan holds in a namespace under this decision. A frozen one keeps what it plans, although nothing is written.
     pub fn keeper<'a>(&'a self, decision: &'a Decision, ns: &Namespace) -> Option<&'a Baseline> {
         match decision {
@@ -225,6 +235,12 @@ pub struct Holdings {
 }
 
 impl Holdings {
+    /// Notes a policy of ours that names this baseline. `version`: its resourceVersion, unless it is being deleted.
+    pub fn add_named(&mut self, baseline: Arc<str>, version: Option<u64>) {
+        let lowest = self.baselines.entry(baseline).or_insert(u64::MAX);
+        *lowest = version.unwrap_or(u64::MAX).min(*lowest);
+    }
+
     /// Whether the operator saw the namespace appear after the resourceVersion with these last 32 bits. Of two versions that are less than two
     /// billion writes apart, the last bits show which one is later.
     pub fn appeared_after(&self, version: u32) -> bool {
@@ -293,14 +309,9 @@ impl Baselines {
         // Nor does it if the policy was written after the operator had stopped to write for that baseline: somebody else wrote it.
         let owner = holdings.owner.as_ref().and_then(|owner| self.by_name.get(owner));
         let known_owner = owner.is_some() || enforcing.iter().any(|b| !b.suspended && holdings.baselines.contains_key(&b.name));
-        let rests = |name: &str| match self.known(name) {
-            Known::Valid(baseline) => baseline.suspended,
-            Known::Invalid => true,
-            Known::Gone => false,
-        };
         let wrote = |name: &str, version: u64| self.resting_since.get(name).is_none_or(|since| version <= *since);
-        let is_named = |owner: &&Arc<str>| rests(owner) && holdings.baselines.contains_key(*owner);
-        let by_label = holdings.baselines.iter().find(|&(name, version)| rests(name) && wrote(name, *version));
+        let is_named = |owner: &&Arc<str>| self.rests(owner) && holdings.baselines.contains_key(*owner);
+        let by_label = holdings.baselines.iter().find(|&(name, version)| self.rests(name) && wrote(name, *version));
         let by_label = by_label.map(|(name, _)| name).filter(|_| !known_owner);
         let frozen_by = holdings.owner.as_ref().filter(is_named).or(by_label).or(owner.filter(|b| b.suspended).map(|b| &b.name));
         // A suspended baseline with the highest precedence keeps its place.
