@@ -5,11 +5,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{
-    Engine,
-    facts::{entry::Entry, namespaces::last_bits},
-    outbox::baseline_status::BaselineState,
-};
+use super::{Engine, facts::entry::Entry, outbox::baseline_status::BaselineState};
 use crate::{
     api::NamespaceName,
     policy::plan::{Baseline, Decision, Holdings},
@@ -59,8 +55,8 @@ impl Engine {
         let resumes = edited_unseen || (under_way.is_none() && self.tracked.get(name).is_some_and(is_unfinished));
         // What this process saw appear since the edit is new. While decisions wait, another baseline that left it open may change: then it is
         // not.
-        let seen = self.tracked.get(name).and_then(|tracked| last_bits(tracked.generation_seen));
-        let is_new = |holdings: &Holdings| seen.is_some_and(|seen| holdings.appeared_after(seen.get()));
+        let seen = self.tracked.get(name).map(|tracked| tracked.generation_seen).filter(|version| *version > 0);
+        let is_new = |holdings: &Holdings| seen.is_some_and(|seen| holdings.appeared_after(seen));
         let is_to_close = |(ns, entry): &(&NamespaceName, &Entry)| {
             let holdings = entry.holdings();
             let is_written = || self.in_flight.contains_key(*ns) || under_way.is_some_and(|u| u.rollout.has_reached(ns));

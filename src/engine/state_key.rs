@@ -1,7 +1,7 @@
 //! For the model: the part of the engine's state that decides its next step. Two engines that agree in this part behave the same. Causes,
 //! statuses and counts are only reported, so they are left out.
 
-use std::sync::Arc;
+use std::{num::NonZeroU64, sync::Arc};
 
 use super::{
     Engine,
@@ -62,6 +62,7 @@ impl Engine {
             let namespace = entry.namespace.as_ref();
             out.word(&(namespace.map(|n| (n.terminating, n.labels.contains_key(SELECTED))), entry.established, &entry.owner));
             out.uid(entry.uid.as_ref());
+            out.number(entry.appeared.map_or(0, NonZeroU64::get));
             let closed = entry.was_closed();
             out.word(&(closed.ingress, closed.egress, entry.former.ingress, entry.former.egress));
             for (name, print) in entry.policies.iter() {

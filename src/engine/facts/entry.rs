@@ -1,6 +1,6 @@
 //! The last observed state of one namespace and its policies.
 
-use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc};
+use std::{collections::BTreeSet, num::NonZeroU64, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -33,9 +33,9 @@ pub struct Entry {
     pub standing: ChangeOrigin,
     /// The last baseline whose plan it fully held.
     pub owner: Option<Arc<str>>,
-    /// The resourceVersion with which the watch showed the new namespace: its last 32 bits, because there are many namespaces. `None` if
-    /// a list named it first.
-    pub appeared: Option<NonZeroU32>,
+    /// The resourceVersion with which the watch showed the new namespace. `None` if a list named it first: a list does not tell when
+    /// something appeared.
+    pub appeared: Option<NonZeroU64>,
 }
 
 /// What last happened to the policies of a namespace. It separates drift from normal work.
@@ -76,6 +76,19 @@ impl Entry {
         }
         self.policies.insert(name, print);
         true
+    }
+
+    /// Whether a policy with this resourceVersion was in the former namespace of this name: it is older than this namespace.
+    pub(super) fn is_of_former(&self, version: u64) -> bool {
+        version > 0 && self.appeared.is_some_and(|appeared| version < appeared.get())
+    }
+
+    /// Forgets the policies of the former namespace. The API server removed them with it, although the watch of policies did not show that
+    /// yet.
+    pub(super) fn forget_policies_of_former(&mut self) {
+        let mut policies = std::mem::take(&mut self.policies);
+        policies.retain(|_, print| !self.is_of_former(print.version));
+        self.policies = policies;
     }
 
     /// Policies are gone. A direction that only those of a former namespace closed was never closed in this one.

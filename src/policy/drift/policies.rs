@@ -38,9 +38,9 @@ impl Policies {
         })
     }
 
-    /// Keeps only the policies whose name satisfies `keep`.
-    pub fn retain(&mut self, mut keep: impl FnMut(&Arc<str>) -> bool) {
-        self.0.retain(|(name, _)| keep(name));
+    /// Keeps only the policies that satisfy `keep`.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Arc<str>, &Fingerprint) -> bool) {
+        self.0.retain(|(name, print)| keep(name, print));
     }
 
     /// All policies, sorted by name.
@@ -98,7 +98,7 @@ mod tests {
         policies.insert("c".into(), print);
         assert_eq!((policies.get("c").map(|p| p.version), policies.get("d").map(|p| p.version)), (Some(9), None));
         assert_eq!((policies.remove("c"), policies.remove("c")), (true, false));
-        policies.retain(|name| &**name != "a");
+        policies.retain(|name, _| &**name != "a");
         assert_eq!(policies.values().count(), 2);
         assert!(!policies.is_empty());
     }

@@ -44,8 +44,8 @@ pub struct Baseline {
     pub name: Arc<str>,
     /// When it was created, to the second.
     pub created: Timestamp,
-    /// The last 32 bits of the resourceVersion with which the operator first saw it. What appeared later was created after it.
-    pub first_seen: Option<u32>,
+    /// The resourceVersion with which the operator first saw it. What appeared later was created after it.
+    pub first_seen: Option<u64>,
     /// Enforce writes policies; Audit only reports.
     pub mode: Mode,
     /// While this is true, the operator writes and removes nothing for this baseline; existing policies stay.
@@ -243,9 +243,8 @@ impl Baseline {
 
     /// The same baseline, which the operator first saw with this resourceVersion.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "the last bits are what is wanted")]
     pub const fn first_seen_at(mut self, version: u64) -> Self {
-        self.first_seen = if version > 0 { Some(version as u32) } else { None };
+        self.first_seen = if version > 0 { Some(version) } else { None };
         self
     }
 

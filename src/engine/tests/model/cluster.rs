@@ -134,6 +134,8 @@ pub struct Policy {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Namespace {
     pub uid: u64,
+    /// The version of its creation.
+    pub created: u64,
     pub selected: bool,
     pub terminating: bool,
 }
@@ -198,6 +200,7 @@ impl Namespace {
     pub fn essence(self, out: &mut StateKey) {
         out.word(&(self.selected, self.terminating));
         out.number(self.uid);
+        out.number(self.created);
     }
 }
 
@@ -300,7 +303,7 @@ pub struct Cluster {
 impl Cluster {
     /// A selected namespace, a baseline, and a tenant's copy of a policy.
     pub fn new(&Setup { roles, allows, budget, broken, .. }: &Setup) -> Self {
-        let namespace = Some(Namespace { uid: 1, selected: true, terminating: false });
+        let namespace = Some(Namespace { uid: 1, created: 1, selected: true, terminating: false });
         let asked = Some(Plan::First);
         let baseline = Some(Baseline { uid: 2, version: 2, generation: 2, asked, selects_nothing: false, confirmed: 0 });
         let policies = [(Name::Copy, Policy { uid: 3, version: 3, make: Make::FOREIGN })].into();
@@ -360,8 +363,8 @@ impl Cluster {
     }
 
     pub fn create_namespace(&mut self) {
-        let uid = self.new_uid();
-        self.set_namespace(Namespace { uid, selected: true, terminating: false });
+        let (uid, created) = (self.new_uid(), self.tick());
+        self.set_namespace(Namespace { uid, created, selected: true, terminating: false });
     }
 
     /// The namespace controller completes the deletion of the namespace.
@@ -561,6 +564,8 @@ impl Cluster {
         ObjectMeta {
             name: Some(NAMESPACE.into()),
             uid: Some(ns.uid.to_string()),
+            // A later change has a higher one, which tells the operator nothing.
+            resource_version: Some(ns.created.to_string()),
             labels: ns.selected.then(|| [(SELECTED.to_owned(), "yes".to_owned())].into()),
             deletion_timestamp: seen_terminating.then_some(Time(Timestamp::UNIX_EPOCH)),
             ..ObjectMeta::default()

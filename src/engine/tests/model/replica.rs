@@ -34,6 +34,12 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// The wall clock jumps to one of these at every step.
 const WALL: [i64; 3] = [1_700_000_000, 0, 4_000_000_000];
 
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Source {
+    Watch,
+    List,
+}
+
 /// What an instance was shown. Kept apart from the engine, because the rules judge the engine by it.
 #[derive(Clone, Debug, Default)]
 pub struct Shown {
@@ -45,12 +51,19 @@ pub struct Shown {
     last: Option<u64>,
     /// The uid of the namespace that was last shown with a default-deny of its own.
     closed: Option<u64>,
+    /// The version at which the watch showed the namespace to appear; 0 if a list named it first. Older policies were in the former one.
+    appeared: u64,
 }
 
 impl Shown {
-    fn take(&mut self, news: News) {
+    /// What a watch reports, or a list.
+    fn take(&mut self, news: News, by: Source) {
         match news {
             News::Namespace(ns) => {
+                if self.last != Some(ns.uid) {
+                    self.appeared = if by == Source::Watch { ns.created } else { 0 };
+                    self.policies.retain(|_, (version, _)| *version > self.appeared);
+                }
                 // What was shown before the first namespace is its own; later it may be that of the former one.
                 let is_denied =
                     self.policies.iter().any(|(name, (_, policy))| matches!(name, Name::Planned(..)) && policy.is_some());
@@ -69,7 +82,8 @@ impl Shown {
     }
 
     fn learn(&mut self, name: Name, version: u64, policy: Option<Policy>) {
-        if self.policies.get(&name).is_none_or(|(known, _)| *known <= version) {
+        let is_of_former = version < self.appeared;
+        if !is_of_former && self.policies.get(&name).is_none_or(|(known, _)| *known <= version) {
             self.policies.insert(name, (version, policy));
             if matches!(name, Name::Planned(..)) && policy.is_some() {
                 self.closed = self.namespace.map(|ns| ns.uid).or(self.closed);
@@ -331,7 +345,7 @@ impl Replica {
         if matches!(news, News::NamespaceGone(_)) {
             self.doubt();
         }
-        self.shown.take(news);
+        self.shown.take(news, Source::Watch);
         self.tell(news, cluster);
         self.forget_what_is_gone();
     }
@@ -382,7 +396,7 @@ impl Replica {
         }
         self.see(phase(ListPhase::Begin));
         for item in news {
-            self.shown.take(item);
+            self.shown.take(item, Source::List);
             self.tell(item, cluster);
         }
         self.see(phase(ListPhase::End));
@@ -556,8 +570,8 @@ impl Replica {
                 news.essence(out);
             }
         }
-        for uid in [self.shown.last, self.shown.closed] {
-            out.number(uid.unwrap_or_default());
+        for number in [self.shown.last, self.shown.closed, Some(self.shown.appeared)] {
+            out.number(number.unwrap_or_default());
         }
         self.shown.namespace.iter().for_each(|ns| ns.essence(out));
         self.shown.baseline.iter().for_each(|baseline| baseline.essence(out));
