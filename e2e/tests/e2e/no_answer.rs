@@ -66,8 +66,12 @@ async fn i9_an_operator_whose_token_is_rejected_logs_that_once_however_often_it_
     let Some((mut world, proxy)) = behind_a_proxy().await else { return };
     proxy.on(|_| true, When::Always, Fault::Answer(401, Moment::Before));
     world.start_operator().await.unwrap();
-    world.eventually("it tries and tries", TIMEOUT, async || proxy.struck() >= ATTEMPTS).await.unwrap();
-    let log = world.operator().unwrap().log();
+    let log = || world.operator().unwrap().log();
+    world.eventually("it says so", TIMEOUT, async || log().contains(" WARN ")).await.unwrap();
+    // All its watches began at once, so some attempts were answered before the line.
+    let before = proxy.struck();
+    world.eventually("it tries and tries", TIMEOUT, async || proxy.struck() >= before + ATTEMPTS).await.unwrap();
+    let log = log();
     let [told] = log.lines().filter(|line| line.contains(" WARN ")).collect::<Vec<_>>()[..] else { panic!("{log}") };
     assert!(told.contains("rejects the credentials (401 Unauthorized)") && told.contains("renew it"), "{told}");
 

@@ -319,6 +319,10 @@ impl Plan {
         if keys != own {
             return Err(format!("its own keys are {keys:?}"));
         }
+        let keys = || policy.labels().keys().chain(policy.annotations().keys());
+        if let Some(key) = TRACKING_KEYS.into_iter().find(|key| keys().any(|found| found == key)) {
+            return Err(format!("another tool tracks it by {key}"));
+        }
         let meta = &policy.metadata;
         if meta.deletion_timestamp.is_some() || !policy.finalizers().is_empty() || !policy.owner_references().is_empty() {
             return Err(format!("it is pinned or going: {:?} {:?}", policy.finalizers(), policy.owner_references()));
@@ -326,6 +330,10 @@ impl Plan {
         Ok(())
     }
 }
+
+/// The keys by which other tools take a policy for their own. The operator takes them away, by a patch after its apply.
+const TRACKING_KEYS: [&str; 3] =
+    ["app.kubernetes.io/instance", "argocd.argoproj.io/tracking-id", "kustomize.toolkit.fluxcd.io/name"];
 
 /// The default sources of scrapes.
 pub fn prometheus() -> Value {

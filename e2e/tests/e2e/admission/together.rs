@@ -108,8 +108,8 @@ async fn with_every_component_the_operator_repairs_edits_releases_and_is_upgrade
     world.start_operator_with(&[LABELLING]).await.unwrap();
     let new = world.namespace("new", &[]).await.unwrap();
     until_decided(&world, &new, "protected").await;
-    let touched = writes_since(&world, mark).into_iter().filter(|write| write.namespace == ns).count();
-    assert_eq!(touched, 0, "I2");
+    let touched: Vec<_> = writes_since(&world, mark).into_iter().filter(|write| write.namespace == ns).collect();
+    assert!(touched.is_empty(), "I2: {touched:#?}");
     let changed = json!({ "dns": { "ports": [5353] }, "namespaceSelector": { "matchLabels": { "team": "x" } } });
     apply_baseline(&world, PLATFORM, &changed).await;
     until_holds(&world, &ns, &Plan::of(PLATFORM).dns_port(5353)).await;
