@@ -225,7 +225,7 @@ fn explain(what: &str, error: &watcher::Error, optional: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
+    use std::{convert::Infallible, time::Duration};
 
     use http::{Request, Response};
     use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
@@ -249,6 +249,8 @@ mod tests {
         Paged,
         /// A streaming list never ends, and a list in pages fails.
         Lost,
+        /// A streaming list never ends, because its bookmark is lost, and goes on with events.
+        Busy,
     }
 
     /// The requests that the watch of policies sends to an API server that refuses every version as too old.
@@ -271,6 +273,17 @@ mod tests {
                 let silence = stream::pending::<Result<Frame<Bytes>, Infallible>>();
                 asked.push("stream");
                 respond.send_response(Response::new(BodyExt::boxed(StreamBody::new(silence))));
+                continue;
+            } else if query.contains("sendInitialEvents") && lists == Lists::Busy {
+                let policy = json!({"apiVersion": types["apiVersion"], "kind": types["kind"], "metadata": {"name": "p", "namespace": "a"}});
+                let event = Bytes::from(format!("{}\n", json!({"type": "MODIFIED", "object": policy})));
+                let ticks = tokio::time::interval(Duration::from_secs(5));
+                let events = stream::unfold((ticks, event), async |(mut ticks, event)| {
+                    ticks.tick().await;
+                    Some((Ok::<_, Infallible>(Frame::data(event.clone())), (ticks, event)))
+                });
+                asked.push("stream");
+                respond.send_response(Response::new(BodyExt::boxed(StreamBody::new(events))));
                 continue;
             } else if query.contains("sendInitialEvents") && lists == Lists::Streamed {
                 let ends = json!({"resourceVersion": "7", "annotations": {"k8s.io/initial-events-end": "true"}});
@@ -373,6 +386,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_apiserver_that_knows_no_streaming_lists_is_asked_for_one_once() {
         assert_eq!(asked(Lists::Paged).await, ["stream", "list", "watch", "list", "watch"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_streaming_list_whose_end_is_lost_comes_in_pages_though_events_never_stop() {
+        assert_eq!(asked(Lists::Busy).await, ["stream", "list", "watch", "list", "watch"]);
     }
 
     #[tokio::test(start_paused = true)]

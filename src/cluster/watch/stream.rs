@@ -9,7 +9,7 @@ use futures::{
 use kube::{Api, Client, Resource, core::ApiResource};
 use kube_runtime::watcher::{self, Event, watcher};
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use crate::api::lenient::AnyObject;
@@ -17,6 +17,10 @@ use crate::api::lenient::AnyObject;
 /// For so long a streaming list may send nothing before it has ended. An API server sends the bookmark that ends it right after the last
 /// object. It may wait about three seconds before the first one, until its cache is fresh.
 const STALLED: Duration = Duration::from_secs(10);
+
+/// For so long it may go on. If the bookmark is lost, live events follow the objects, and in a busy cluster they never stop. The watcher
+/// passes over the deletions among them.
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// The settings of a watch.
 #[derive(Debug)]
@@ -69,7 +73,7 @@ where
         stream::unfold((self, ListProgress::None, None), async |(mut watching, mut list, events): (Self, _, _)| {
             let mut events = events.unwrap_or_else(|| watching.begin());
             let next = match list {
-                ListProgress::Streaming => timeout(STALLED, events.next()).await.ok(),
+                ListProgress::Streaming { until } => timeout_at(until.min(Instant::now() + STALLED), events.next()).await.ok(),
                 _ => Some(events.next().await),
             };
             let mut event = if let Some(event) = next {
@@ -101,7 +105,7 @@ where
             (ListProgress::PagedInstead, Ok(Event::InitDone)) => {
                 warn!(
                     kind = %self.kind,
-                    "a streaming list did not end: it sent nothing for {} s. The same list in pages ended, so lists come in pages from now on. Something between the operator and the API server may lose bookmarks",
+                    "a streaming list did not end: it sent nothing for {} s, or went on for a minute. The same list in pages ended, so lists come in pages from now on. Something between the operator and the API server may lose bookmarks",
                     STALLED.as_secs()
                 );
                 ListProgress::None
@@ -111,7 +115,7 @@ where
                 ListProgress::None
             }
             (ListProgress::PagedInstead, Ok(_)) => list,
-            (_, Ok(Event::Init)) if self.streams => ListProgress::Streaming,
+            (_, Ok(Event::Init)) if self.streams => ListProgress::Streaming { until: Instant::now() + LONGEST },
             (_, Ok(Event::InitDone) | Err(_)) => ListProgress::None,
             (_, Ok(_)) => list,
         }
@@ -123,8 +127,8 @@ where
 enum ListProgress {
     /// None is under way, or it comes in pages.
     None,
-    /// A streaming list has begun.
-    Streaming,
+    /// A streaming list has begun. It is given up at that time.
+    Streaming { until: Instant },
     /// A streaming list did not end, and its objects come in pages now.
     PagedInstead,
 }

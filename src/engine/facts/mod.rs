@@ -8,6 +8,7 @@ pub mod dns;
 pub mod entry;
 pub mod event;
 pub mod finalizers;
+pub mod flight;
 pub mod installs;
 pub mod kubernetes_api;
 pub mod namespaces;

@@ -13,7 +13,10 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
-use super::entry::{ChangeOrigin, Entry, is_newer};
+use super::{
+    entry::{ChangeOrigin, Entry, is_newer},
+    flight::Flight,
+};
 use crate::{
     api::{NamespaceName, SlimNamespace, Uid, other_tools::OtherTools, resource_version},
     policy::{
@@ -23,21 +26,6 @@ use crate::{
         plan::{Closed, Labels, Namespace, NamespaceOptOuts},
     },
 };
-
-/// What the watches report about a namespace while our writes to it are under way.
-#[derive(Debug, Default)]
-#[cfg_attr(test, derive(Clone))]
-struct Flight {
-    /// Each changed policy with its latest version. When the writes end, it turns out which changes were our own.
-    touched: HashMap<Arc<str>, u64>,
-    /// The deleted policies, with the version of their deletion. The answer to an older write must not bring them back.
-    deleted: HashMap<Arc<str>, u64>,
-    /// A list began, or the namespace was deleted or replaced, during the writes. Deletions may have been missed. So only the watch can
-    /// confirm a policy.
-    doubtful: bool,
-    /// The namespace was deleted or replaced during the writes. An answer may tell of the former one.
-    replaced: bool,
-}
 
 /// A namespace with a known policy that a list did not name.
 #[derive(Debug, PartialEq, Eq)]
@@ -179,8 +167,11 @@ impl Observed {
         // A list does not tell when something appeared: its versions are those of the last change.
         let is_listed = self.relisted_namespaces.is_under_way();
         let version = NonZeroU64::new(resource_version(meta.resource_version.as_deref())).filter(|_| !is_listed);
+        let is_same = self.entries.get(&name).map_or(uid.is_none(), |entry| entry.uid == uid);
+        if !is_same {
+            self.former_ended(&name);
+        }
         let entry = self.entries.entry(name.clone()).or_default();
-        let is_same = entry.uid == uid;
         if !is_same {
             // A new namespace with the same name: what was known about the old one does not count.
             entry.appeared = version;
@@ -192,11 +183,7 @@ impl Observed {
             entry.opted_out = None;
             entry.standing = ChangeOrigin::Found;
             entry.owner = None;
-            self.lacking.remove(&name);
             entry.uid = uid;
-            if let Some(flight) = self.flights.get_mut(&name) {
-                flight.is_replaced();
-            }
         }
         let known = entry.namespace.as_ref();
         namespace.closed = known.filter(|_| is_same).map_or_else(|| entry.closed(), |known| known.closed);
@@ -240,16 +227,22 @@ impl Observed {
 
     /// Forgets a deleted namespace. Its policies stay until the watch reports that they are gone.
     pub fn namespace_deleted(&mut self, name: &NamespaceName) {
-        if let Some(flight) = self.flights.get_mut(name) {
-            flight.is_replaced();
-        }
-        self.lacking.remove(name);
+        self.former_ended(name);
         let Some(entry) = self.entries.get_mut(name) else { return };
         let former = entry.closed();
         let policies = std::mem::take(&mut entry.policies);
         **entry = Entry { policies, former, ..Entry::default() };
         if entry.is_empty() {
             self.entries.remove(name);
+        }
+    }
+
+    /// What was written to a namespace of this name says nothing of the next one.
+    fn former_ended(&mut self, name: &NamespaceName) {
+        self.lacking.remove(name);
+        self.written_meanwhile.retain(|(namespace, _)| namespace != name);
+        if let Some(flight) = self.flights.get_mut(name) {
+            (flight.doubtful, flight.replaced) = (true, true);
         }
     }
 
@@ -277,8 +270,10 @@ impl Observed {
                 }
                 named
             });
-            if gone > 0 {
+            if gone > 0 || !unsure.is_empty() {
                 entry.forget_former();
+            }
+            if gone > 0 {
                 entry.touch();
             }
             if gone > 0 || !unsure.is_empty() {
@@ -422,20 +417,6 @@ impl Observed {
             entry.policies.remove(name);
             entry.forget_former();
         }
-    }
-}
-
-impl Flight {
-    const fn is_replaced(&mut self) {
-        (self.doubtful, self.replaced) = (true, true);
-    }
-}
-
-#[cfg(test)]
-impl Clone for Interner {
-    /// The interner only saves memory, so a copy may start empty.
-    fn clone(&self) -> Self {
-        Self::default()
     }
 }
 
@@ -667,6 +648,21 @@ mod tests {
             assert!(o.policy_seen(&policy(21)).is_some());
             assert_eq!(held(&o), [21]);
         }
+    }
+
+    #[test]
+    fn what_was_written_to_a_former_namespace_while_a_list_was_taken_closes_nothing_in_the_next_one() {
+        let mut o = live();
+        o.policy_seen(&policy(10));
+        o.policies_relist();
+        o.policy_written(&policy(11));
+        // The list began before it was replaced, and the end of this list comes late too.
+        o.namespaces_relist();
+        o.namespace_seen(&next());
+        assert!(o.get(&team_a()).unwrap().was_closed().ingress, "the deletion is not known yet");
+        let [Relisted { unsure, .. }] = &o.policies_relisted()[..] else { panic!("it is not told") };
+        assert!(unsure.is_empty(), "no watch will show it");
+        assert_eq!((held(&o), o.get(&team_a()).unwrap().was_closed()), (vec![], Closed::default()));
     }
 
     #[test]

@@ -132,6 +132,14 @@ const MAX_PLAN: usize = 64;
 /// How many finalizers of a policy a message names.
 const FINALIZERS_TOLD: usize = 3;
 
+#[cfg(test)]
+impl Clone for Interner {
+    /// The interner only saves memory, so a copy may start empty.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
 impl Interner {
     /// The stored copy of a text; stores it if it is new.
     pub fn get(&mut self, text: &str) -> Arc<str> {
