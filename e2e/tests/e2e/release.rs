@@ -13,7 +13,7 @@ use crate::scene::{
     Plan, apply_baseline, baselines, condition, delete_baseline, fence, until_holds, until_only, until_ready, until_status,
     writes_since,
 };
-use crate::support::until_no_baseline;
+use crate::support::{label, until_no_baseline};
 
 const PLATFORM: &str = "platform";
 
@@ -173,6 +173,25 @@ async fn every_edit_that_would_open_many_namespaces_waits_and_costs_no_policy_if
         until_holds(&world, ns, &plan.clone().without("DefaultDenyIngress")).await;
     }
     until_ready(&world, PLATFORM).await;
+}
+
+#[tokio::test]
+async fn an_edit_of_control_plane_backends_and_labels_that_owners_change_wait_for_no_confirmation() {
+    let mut world = World::new().await.unwrap();
+    world.start_operator().await.unwrap();
+    let mut spec = selecting("prod");
+    let (names, before) = closed(&world, &spec).await;
+    for backends in ["Enforce", "Hold"] {
+        spec["controlPlaneBackends"] = json!(backends);
+        apply_baseline(&world, PLATFORM, &spec).await;
+        until_ready(&world, PLATFORM).await;
+    }
+    assert_eq!(before, all_hold(&world, &names).await, "the very same objects");
+    for ns in &names {
+        label(&world, ns, "tier", None).await;
+        until_only(&world, ns, &[]).await;
+    }
+    until_status(&world, PLATFORM, "nothing is selected", |status| status.namespaces.selected == 0).await;
 }
 
 #[tokio::test]
