@@ -68,13 +68,13 @@ async fn i1_a_policy_that_is_deleted_before_its_siblings_are_written_comes_back(
     world.start_operator().await.unwrap();
     apply_baseline(&world, "platform", &json!({ "namespaceSelector": team("a") })).await;
     until_ready(&world, "platform").await;
-    // A webhook that never answers, so each write of a carve-out takes a second.
+    // A webhook that never answers, so each write of a carve-out takes some seconds.
     let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/", deaf.local_addr().unwrap());
     let webhook = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": { "name": "slow" },
         "webhooks": [{
-            "name": "slow.e2e.policybaseline.io", "clientConfig": { "url": url }, "timeoutSeconds": 1, "failurePolicy": "Ignore",
+            "name": "slow.e2e.policybaseline.io", "clientConfig": { "url": url }, "timeoutSeconds": 4, "failurePolicy": "Ignore",
             "sideEffects": "None", "admissionReviewVersions": ["v1"],
             "objectSelector": { "matchLabels": { "policybaseline.io/role": "MonitoringCarveout" } },
             "rules": [{
@@ -101,6 +101,8 @@ async fn i1_a_policy_that_is_deleted_before_its_siblings_are_written_comes_back(
     let delete = async || policies.delete(INGRESS, &DeleteParams::default()).await.map(|_| true);
     world.eventually("the policy is there, and is deleted", TIMEOUT, delete).await.unwrap();
     assert!(policies.get_opt(CARVEOUT).await.unwrap().is_none(), "its sibling is still being written");
+    // From now on it refuses connections, so nothing waits for it.
+    drop(deaf);
     until_holds(&world, &ns, &Plan::of("platform")).await;
 }
 

@@ -166,12 +166,12 @@ async fn whoever_may_not_list_is_told_what_is_missing() {
     let world = World::new().await.unwrap();
     let kubeconfig = world.plane().service_account_kubeconfig("default", "default").await.unwrap();
     let mut command = Command::new(Operator::binary().unwrap());
-    command.args(["explain", "namespace", "default", "--timeout=3"]).env("KUBECONFIG", kubeconfig);
+    command.args(["explain", "namespace", "default", "--timeout=8"]).env("KUBECONFIG", kubeconfig);
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        said.contains("not everything could be listed within 3s: you may not list and watch namespaces, networkpolicies, "),
+        said.contains("not everything could be listed within 8s: you may not list and watch namespaces, networkpolicies, "),
         "{said}"
     );
     assert!(
@@ -188,6 +188,7 @@ async fn whoever_may_view_the_cluster_may_explain_a_namespace_and_may_change_not
     apply_baseline(&world, "platform", &json!({ "rollout": {} })).await;
     world.start_operator().await.unwrap();
     let ns = world.namespace("explained", &[]).await.unwrap();
+    until_holds(&world, &ns, &Plan::of("platform").asked_or_not()).await;
     until_ready(&world, "platform").await;
     let viewer = World::unique("viewer");
     let binding = World::unique("viewer");

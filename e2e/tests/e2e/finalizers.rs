@@ -78,8 +78,12 @@ async fn i4_a_finalizer_whose_owner_is_absent_is_removed_from_a_deleted_policy()
     }
     until_event(&world, &tenant, &ns, "DriftRepaired", DENY_INGRESS).await;
     let told = |status: &PolicyBaselineStatus| {
-        let told: Vec<_> = wrong(status, &ns).into_iter().map(|(reason, policy, _)| (reason, policy)).collect();
-        told == [("Terminating", DENY_EGRESS), ("Terminating", CARVEOUT)] && wrong(status, &left).is_empty()
+        let all = wrong(status, &ns);
+        let told: Vec<_> = all.iter().map(|(reason, policy, _)| (*reason, *policy)).collect();
+        told == [("Terminating", DENY_EGRESS), ("Terminating", CARVEOUT)]
+            && all.iter().all(|(_, _, message)| !message.contains(EKS))
+            && status.namespaces.pending == 0
+            && wrong(status, &left).is_empty()
     };
     let status = until_status(&world, PLATFORM, "two policies are kept", told).await;
     assert!(wrong(&status, &ns).iter().all(|(_, _, message)| message.contains(KEEP) && !message.contains(EKS)));

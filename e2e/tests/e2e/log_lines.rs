@@ -168,6 +168,9 @@ async fn each_change_of_a_baseline_and_each_reason_of_ready_is_one_log_line_and_
     }
     assert_eq!((lines(&world, &[PICKED_UP]).len(), lines(&world, &[CHANGED]).len()), (1, 3));
     until_logged(&world, &[READY, "Suspended"]).await;
+    // The line follows the answer to the status write.
+    let is_told = async || lines(&world, &[READY]).last().is_some_and(|line| line.contains("Protected"));
+    world.eventually("the last change of Ready is logged", TIMEOUT, is_told).await.unwrap();
     let ready = lines(&world, &[READY]);
     let reasons: Vec<&str> = ready.iter().filter_map(|line| line.split("reason=").nth(1)).collect();
     assert!(reasons.len() == ready.len() && reasons.windows(2).all(|two| two[0] != two[1]), "{ready:#?}");

@@ -112,7 +112,7 @@ async fn an_opt_out_takes_its_role_away_until_it_expires_to_the_second_and_is_to
     let ns = world.namespace("team", &[]).await.unwrap();
     let plan = Plan::of(PLATFORM);
     let before = until_holds(&world, &ns, &plan).await;
-    let expires = seconds_from_now(8);
+    let expires = seconds_from_now(20);
     create(&world, &ns, &opt_out("partner", &[EGRESS], expires)).await;
     let open = until_holds(&world, &ns, &plan.clone().without(EGRESS)).await;
     let kept: Vec<_> = uids(&open).into_iter().collect();
@@ -226,10 +226,10 @@ async fn i2_a_restart_writes_nothing_and_repeats_no_announcement_and_what_ended_
     let [ns, ends] = [world.namespace("team", &[]).await.unwrap(), world.namespace("ends", &[]).await.unwrap()];
     let plan = Plan::of(PLATFORM);
     until_holds(&world, &ns, &plan).await;
-    create(&world, &ns, &opt_out("partner", &[EGRESS], seconds_from_now(3600 + 3))).await;
+    create(&world, &ns, &opt_out("partner", &[EGRESS], seconds_from_now(3600 + 10))).await;
     until_event(&world, &ns, "partner", "OptOutExpiresSoon").await;
     until_holds(&world, &ends, &plan).await;
-    let end = seconds_from_now(6);
+    let end = seconds_from_now(20);
     create(&world, &ends, &opt_out("short", &[EGRESS, INGRESS, "MonitoringCarveout"], end)).await;
     until_only(&world, &ends, &[]).await;
     until_says(&world, &ends, "short", "True WithinLimits").await;
@@ -264,16 +264,19 @@ async fn a_hundred_opt_outs_that_end_in_the_same_second_are_closed_together() {
     let names = join_all((0..MANY).map(|_| world.namespace("many", &[]))).await;
     let names: Vec<String> = names.into_iter().map(Result::unwrap).collect();
     let plan = Plan::of(PLATFORM);
-    let end = seconds_from_now(20);
-    join_all(names.iter().map(|ns| async {
-        until_holds(&world, ns, &plan).await;
-        create(&world, ns, &opt_out("all", &[EGRESS], end)).await;
-        until_holds(&world, ns, &plan.clone().without(EGRESS)).await;
-    }))
-    .await;
-    assert!(Timestamp::now() < end, "the machine is too slow for this test");
-    until_status(&world, PLATFORM, "all are counted", |s| s.namespaces.opted_out == u32::try_from(MANY).unwrap()).await;
     // One after the other: a hundred concurrent polls would take most of the time.
+    for ns in &names {
+        until_holds(&world, ns, &plan).await;
+    }
+    let end = seconds_from_now(40);
+    let ended = opt_out("all", &[EGRESS], end);
+    join_all(names.iter().map(|ns| create(&world, ns, &ended))).await;
+    until_status(&world, PLATFORM, "all are counted", |s| s.namespaces.opted_out == u32::try_from(MANY).unwrap()).await;
+    for ns in &names {
+        until_holds(&world, ns, &plan.clone().without(EGRESS)).await;
+    }
+    assert!(Timestamp::now() < end, "the machine is too slow for this test");
+    world.eventually("the end", TIMEOUT * 2, async || Timestamp::now() > end).await.unwrap();
     for ns in &names {
         let held = until_holds(&world, ns, &plan).await;
         let late = held[DENY_EGRESS].creation_timestamp().unwrap().0.duration_since(end);
@@ -541,8 +544,8 @@ async fn an_older_crd_that_refuses_the_status_is_told_once_and_policies_go_and_c
     world.eventually("the label is gone", TIMEOUT, unlabelled).await.unwrap();
     let writes = writes_since(&world, mark).into_iter().filter(|write| write.resource == "baselineoptouts");
     let writes: Vec<_> = writes.filter(|write| write.name == "partner").collect();
-    // The label twice, and the status after 0, 2 and 6 s, and at the end.
-    assert!(writes.len() <= 7, "{} in 12 s: {writes:?}", writes.len());
+    // The label twice, and the status after 0, 2 and 6 s, and at the end. On a busy machine also while the policy is not gone or back yet.
+    assert!(writes.len() <= 9, "{} in 12 s: {writes:?}", writes.len());
     let log = world.operator().unwrap().log();
     assert_eq!(log.matches("status or label of the opt-out not written").count(), 1, "{log}");
 }

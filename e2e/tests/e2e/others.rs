@@ -14,8 +14,8 @@ use crate::admin_port::metrics_of;
 use crate::list_managed::until_orphans;
 use crate::repair::{PLATFORM, enforcing, protected};
 use crate::scene::{
-    CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, condition, events, fence, merge, policies_of, tenant, until_event,
-    until_holds, until_ready, until_status, version, writes_since,
+    CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, condition, events, fence, merge, policies_of, policy_writes,
+    tenant, until_event, until_holds, until_ready, until_status, version, writes_since,
 };
 use crate::support::follow;
 
@@ -97,7 +97,13 @@ async fn i7_a_contested_policy_is_closed_soon_its_labels_wait_and_it_delays_no_o
     let after = until_holds(&world, &ns, &plan).await;
     // Its repair comes last. All are repaired in place (I3).
     assert_eq!(after[DENY_INGRESS].uid(), before.uid());
-    let writes = writes_since(&world, mark);
+    let is_repaired = |writes: &[AuditEntry]| policy_writes(writes, &ns).iter().any(|write| write.name == DENY_EGRESS);
+    let writes = world
+        .eventually("the audit log has caught up", TIMEOUT, async || {
+            Some(writes_since(&world, mark)).filter(|all| is_repaired(all))
+        })
+        .await
+        .unwrap();
     let ours = writes.iter().filter(|w| w.resource == "networkpolicies" && w.user == World::operator_user());
     let names: Vec<(&str, &str)> = ours.map(|w| (w.namespace.as_str(), w.name.as_str())).collect();
     assert_eq!(names.last(), Some(&(&*ns, DENY_EGRESS)), "{names:?}");

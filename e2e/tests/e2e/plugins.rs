@@ -92,6 +92,10 @@ async fn a_network_plugin_that_enforces_nothing_is_told_in_the_status_and_by_che
     delete(&world, router).await;
     let canal = ("kube-system", "canal");
     world.apply_yaml(&daemon_set(canal, &[("calico-node", &[]), ("kube-flannel", &[])])).await.unwrap();
+    // Each name is listed by itself.
+    let is_forgotten =
+        |all: &PolicyBaselineStatus| !condition(all, "EnforcementUnknown").message.contains("kube-system/kube-router");
+    until_status(&world, PLATFORM, "kube-router is forgotten", is_forgotten).await;
     until_both_say(&world, "False", "PluginEnforces").await;
     delete(&world, canal).await;
     until_both_say(&world, "True", "PluginIgnoresPolicies").await;

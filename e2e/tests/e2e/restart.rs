@@ -67,7 +67,9 @@ async fn sentinel_as(world: &World, plan: &Plan, mark: AuditMark, count: u32) ->
         .await
         .unwrap();
     // The writes for the sentinel are its three policies and then the status that counts them, and nothing else.
-    let own: Vec<_> = writes.iter().filter(|write| write.namespace == namespace || write.name == SENTINEL).collect();
+    let mut own: Vec<_> = writes.iter().filter(|write| write.namespace == namespace || write.name == SENTINEL).collect();
+    // The log has them in the order in which they ended.
+    own.sort_by_key(|write| write.timestamp);
     for (at, write) in own.iter().enumerate() {
         let what = (write.verb.as_str(), write.resource.as_str(), write.subresource.as_str(), write.code);
         let wanted = if write.namespace == namespace {

@@ -146,6 +146,8 @@ spec: {{ policyName: deny, validationActions: [Deny] }}
 
     let message = until_failing(&world, &ns, "DeniedByAdmission").await;
     assert!(message.contains("ask the network team first"), "{message}");
+    let since = |status: &PolicyBaselineStatus| violations_in(status, &ns)[0].since.clone();
+    let first = since(&until_status(&world, PLATFORM, "it fails", |status| !violations_in(status, &ns).is_empty()).await);
     // The operator tries again and again, and meanwhile nobody else waits.
     world
         .eventually("three attempts for each policy", TIMEOUT, async || {
@@ -165,9 +167,8 @@ spec: {{ policyName: deny, validationActions: [Deny] }}
     fence(&world, &Plan::of(PLATFORM), &[]).await;
     let message = until_failing(&world, &ns, "DeniedByAdmission").await;
     assert!(message.contains("ask the network team first"), "{message}");
-    let since = |status: &PolicyBaselineStatus| violations_in(status, &ns)[0].since.clone();
     let status = until_status(&world, PLATFORM, "the others are protected", |status| status.namespaces.protected == 4).await;
-    assert!(since(&status) <= condition(&status, "Ready").last_transition_time);
+    assert_eq!(since(&status), first, "further attempts do not make it new");
 
     // One event for each policy, for any number of attempts.
     for policy in [DENY_INGRESS, DENY_EGRESS, CARVEOUT] {
@@ -354,7 +355,8 @@ async fn i14_what_admission_makes_of_a_write_is_told_and_backed_off_at_once() {
         for (policy, times) in &attempts {
             let gaps: Vec<Duration> = times.windows(2).map(|two| two[1].duration_since(two[0]).unsigned_abs()).collect();
             assert!(gaps.iter().all(|gap| *gap >= Duration::from_secs(2)), "{case} {policy}: {gaps:?}");
-            assert!(gaps.windows(2).all(|two| two[1] >= two[0].mul_f64(1.9)), "{case} {policy}: {gaps:?}");
+            // A gap also holds the time of the attempt before it. Without a backoff, all gaps would be alike.
+            assert!(gaps.windows(2).all(|two| two[1] >= two[0].mul_f64(1.5)), "{case} {policy}: {gaps:?}");
         }
         // An attempt is an apply, and at most one patch after it.
         let (written, tried) = (policy_writes(&writes, ns).len(), attempts.values().map(Vec::len).sum::<usize>());
@@ -467,7 +469,7 @@ async fn a_binding_that_was_deleted_and_restored_needs_no_restart() {
     world
         .eventually("two attempts are refused", TIMEOUT, async || {
             let writes = writes_since(&world, mark);
-            Ok::<_, String>(policy_writes(&writes, &ns).iter().filter(|write| write.code == 403).count() == 2)
+            Ok::<_, String>(policy_writes(&writes, &ns).iter().filter(|write| write.code == 403).count() >= 2)
         })
         .await
         .unwrap();

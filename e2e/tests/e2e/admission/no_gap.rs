@@ -324,6 +324,7 @@ async fn i2_labels_are_written_once_and_a_restart_writes_none() {
         let writes = writes_since(&world, mark);
         writes.iter().filter(|entry| entry.resource == "namespaces" && entry.name == of).count()
     };
+    world.eventually("the audit log has caught up", TIMEOUT, async || labelled(&new) > 0).await.unwrap();
     assert_eq!((labelled(&ns), labelled(&other), labelled(&new)), (0, 0, 1));
     // A different decision gives a different label.
     label(&world, &ns, "team", None).await;

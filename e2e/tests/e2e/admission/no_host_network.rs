@@ -146,10 +146,21 @@ async fn no_host_network_warns_whoever_writes_the_template_of_a_workload() {
     let ns = world.namespace("team", &[LABEL]).await.unwrap();
     let path = format!("/api/v1/namespaces/{ns}/pods");
     let on_host = serde_json::to_value(on_host()).unwrap();
-    choose(&world, COMPONENT, async || !warnings::about(&world.admin(), COMPONENT, &path, &on_host).await.is_empty()).await;
-    let tenant = tenant(&world, &[&ns]).await;
     let template = json!({ "metadata": { "labels": { "app": "web" } },
         "spec": { "hostNetwork": true, "containers": [container(&json!([]))] } });
+    let [(_, of_workloads, workload), ..] = workloads(&ns, &template);
+    // The bindings of pods and of templates are created one after the other.
+    let (admin, probes) = (world.admin(), [(&path, &on_host), (&of_workloads, &workload)]);
+    choose(&world, COMPONENT, async || {
+        for (path, object) in probes {
+            if warnings::about(&admin, COMPONENT, path, object).await.is_empty() {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
+    let tenant = tenant(&world, &[&ns]).await;
     for (kind, path, object) in workloads(&ns, &template) {
         let said = warnings::about(&tenant, COMPONENT, &path, &object).await;
         let expected = format!(

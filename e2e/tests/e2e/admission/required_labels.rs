@@ -144,9 +144,18 @@ async fn required_labels_warns_whoever_writes_the_template_of_a_workload() {
     let world = World::new().await.unwrap();
     baseline(&world, json!({})).await;
     let ns = world.namespace("team", &[CLOSED]).await.unwrap();
+    let pod = serde_json::to_value(pod("web", &json!({}))).unwrap();
+    let of_pods = format!("/api/v1/namespaces/{ns}/pods");
+    let [(_, of_workloads, workload), ..] = workloads(&ns, &template(&json!({ "app": "web" })));
+    // The bindings of pods and of templates are created one after the other.
+    let (admin, probes) = (world.admin(), [(&of_pods, &pod), (&of_workloads, &workload)]);
     choose(&world, COMPONENT, async || {
-        let pod = serde_json::to_value(pod("web", &json!({}))).unwrap();
-        !warnings::about(&world.admin(), COMPONENT, &format!("/api/v1/namespaces/{ns}/pods"), &pod).await.is_empty()
+        for (path, object) in probes {
+            if warnings::about(&admin, COMPONENT, path, object).await.is_empty() {
+                return false;
+            }
+        }
+        true
     })
     .await;
     let tenant = tenant(&world, &[&ns]).await;
