@@ -51,7 +51,10 @@ pub fn baseline(bytes: &[u8]) -> Option<&'static str> {
             system.for_each(|name| assert!(!baseline.selects(&namespace(name)), "{name} is closed and nobody asked for it"));
         }
     }
-    if let Ok(whole) = serde_json::from_value::<PolicyBaseline>(value) {
+    // A derived decoder takes a list for a struct, too. A CRD does not, and `check` asks for `mode` by its name.
+    if value["spec"].is_object()
+        && let Ok(whole) = serde_json::from_value::<PolicyBaseline>(value)
+    {
         let whole = Baseline::check(&whole, OPERATOR);
         assert_eq!(whole.as_ref().err(), checked.as_ref().err(), "spec and object are judged alike");
     }
