@@ -218,8 +218,9 @@ impl Soak {
         let mut exchanges: Vec<_> = self.seats.iter().flat_map(|seat| seat.sky.proxy.since(0)).collect();
         exchanges.sort_by_key(|one| one.at);
         let closings = history.check_closings(&exchanges);
-        assert!(closings > NAMES, "only {closings} namespaces were closed");
-        println!("{closings} times a default-deny closed a namespace, after its allow");
+        assert!(closings.judged > NAMES, "only {} namespaces were closed", closings.judged);
+        println!("{} times a default-deny closed a namespace, after its allow", closings.judged);
+        println!("{} times it closed what another instance had opened", closings.of_another);
         // Uses the times at which the proxies received the writes, because they may reach the API server later.
         let sent = exchanges.iter().filter(|one| one.asked.is_write()).map(|one| {
             let took_effect = one.code.is_some_and(|code| code < 300);
