@@ -24,10 +24,9 @@ struct Point {
 
 impl Point {
     /// Whether the write occurs in every run of the script. A second write of the same object follows a conflict, so it is not certain.
-    /// A status write may be replaced by a later one, or the baseline may be gone before it. Events about Ready depend on the statuses.
+    /// A status write may be replaced by a later one, or the baseline may be gone before it.
     fn is_certain(&self) -> bool {
-        let tells_a_state = self.asked.is_of("events") && self.asked.namespace == "default";
-        self.asked.subresource != "status" && !tells_a_state && (self.nth == 1 || self.asked.is_of("events"))
+        self.asked.subresource != "status" && (self.nth == 1 || self.asked.is_of("events"))
     }
 }
 

@@ -355,8 +355,7 @@ async fn i14_what_admission_makes_of_a_write_is_told_and_backed_off_at_once() {
         for (policy, times) in &attempts {
             let gaps: Vec<Duration> = times.windows(2).map(|two| two[1].duration_since(two[0]).unsigned_abs()).collect();
             assert!(gaps.iter().all(|gap| *gap >= Duration::from_secs(2)), "{case} {policy}: {gaps:?}");
-            // A gap also holds the time of the attempt before it. Without a backoff, all gaps would be alike.
-            assert!(gaps.windows(2).all(|two| two[1] >= two[0].mul_f64(1.5)), "{case} {policy}: {gaps:?}");
+            assert!(gaps.windows(2).all(|two| two[1] >= two[0].mul_f64(1.9)), "{case} {policy}: {gaps:?}");
         }
         // An attempt is an apply, and at most one patch after it.
         let (written, tried) = (policy_writes(&writes, ns).len(), attempts.values().map(Vec::len).sum::<usize>());

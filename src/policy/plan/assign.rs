@@ -456,6 +456,9 @@ mod tests {
             [0, 6, 7, 8].map(|appeared| decided(&same, appeared)),
             ["reported b", "reported b", "reported b", "protected b"]
         );
+        // The versions of a cluster pass 32 bits, too.
+        let at_the_end = all(vec![checked_at("b", ns.created.as_second(), json!({})).first_seen_at((8 << 32) - 2)]);
+        assert_eq!([(8 << 32) - 3, (8 << 32) + 3].map(|appeared| decided(&at_the_end, appeared)), ["reported b", "protected b"]);
         // Where the times differ, they decide.
         let [before, after] = [OLD, NEW].map(|at| all(vec![checked_at("b", at, json!({})).first_seen_at(7)]));
         assert_eq!((decided(&before, 6), decided(&after, 8)), ("protected b".into(), "reported b".into()));
