@@ -144,22 +144,11 @@ async fn no_host_network_exempts_a_service_account_by_its_full_name_and_says_a_m
 async fn no_host_network_warns_whoever_writes_the_template_of_a_workload() {
     let world = World::new().await.unwrap();
     let ns = world.namespace("team", &[LABEL]).await.unwrap();
-    let path = format!("/api/v1/namespaces/{ns}/pods");
-    let on_host = serde_json::to_value(on_host()).unwrap();
+    let pod = serde_json::to_value(on_host()).unwrap();
     let template = json!({ "metadata": { "labels": { "app": "web" } },
         "spec": { "hostNetwork": true, "containers": [container(&json!([]))] } });
-    let [(_, of_workloads, workload), ..] = workloads(&ns, &template);
-    // The bindings of pods and of templates are created one after the other.
-    let (admin, probes) = (world.admin(), [(&path, &on_host), (&of_workloads, &workload)]);
-    choose(&world, COMPONENT, async || {
-        for (path, object) in probes {
-            if warnings::about(&admin, COMPONENT, path, object).await.is_empty() {
-                return false;
-            }
-        }
-        true
-    })
-    .await;
+    let admin = world.admin();
+    choose(&world, COMPONENT, async || warnings::are_given(&admin, COMPONENT, &ns, &pod, &template).await).await;
     let tenant = tenant(&world, &[&ns]).await;
     for (kind, path, object) in workloads(&ns, &template) {
         let said = warnings::about(&tenant, COMPONENT, &path, &object).await;

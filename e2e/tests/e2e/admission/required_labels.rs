@@ -145,19 +145,8 @@ async fn required_labels_warns_whoever_writes_the_template_of_a_workload() {
     baseline(&world, json!({})).await;
     let ns = world.namespace("team", &[CLOSED]).await.unwrap();
     let pod = serde_json::to_value(pod("web", &json!({}))).unwrap();
-    let of_pods = format!("/api/v1/namespaces/{ns}/pods");
-    let [(_, of_workloads, workload), ..] = workloads(&ns, &template(&json!({ "app": "web" })));
-    // The bindings of pods and of templates are created one after the other.
-    let (admin, probes) = (world.admin(), [(&of_pods, &pod), (&of_workloads, &workload)]);
-    choose(&world, COMPONENT, async || {
-        for (path, object) in probes {
-            if warnings::about(&admin, COMPONENT, path, object).await.is_empty() {
-                return false;
-            }
-        }
-        true
-    })
-    .await;
+    let (admin, lacking) = (world.admin(), template(&json!({ "app": "web" })));
+    choose(&world, COMPONENT, async || warnings::are_given(&admin, COMPONENT, &ns, &pod, &lacking).await).await;
     let tenant = tenant(&world, &[&ns]).await;
     for labels in [json!({ "app": "web" }), json!({ "app": "web", "app.kubernetes.io/name": "web" })] {
         let complete = labels.get("app.kubernetes.io/name").is_some();
