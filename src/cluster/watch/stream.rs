@@ -105,8 +105,9 @@ where
             (ListProgress::PagedInstead, Ok(Event::InitDone)) => {
                 warn!(
                     kind = %self.kind,
-                    "a streaming list did not end: it sent nothing for {} s, or went on for a minute. The same list in pages ended, so lists come in pages from now on. Something between the operator and the API server may lose bookmarks",
-                    STALLED.as_secs()
+                    "a streaming list did not end: it sent nothing for {} s, or went on for {} s. The same list in pages ended, so lists come in pages from now on. Something between the operator and the API server may lose bookmarks",
+                    STALLED.as_secs(),
+                    LONGEST.as_secs()
                 );
                 ListProgress::None
             }

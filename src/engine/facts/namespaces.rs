@@ -270,13 +270,11 @@ impl Observed {
                 }
                 named
             });
-            if gone > 0 || !unsure.is_empty() {
-                entry.forget_former();
-            }
             if gone > 0 {
                 entry.touch();
             }
             if gone > 0 || !unsure.is_empty() {
+                entry.forget_former();
                 concerned.push(Relisted { namespace: name.clone(), unsure });
             }
         }
