@@ -18,12 +18,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::ListParams;
 use kube::config::Kubeconfig;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::BREAK_GLASS;
 use crate::audit::AuditLog;
+use crate::custom_kinds::{self, is_established};
 use crate::kubeconfig::{certificate_user, client, current_context, external_kubeconfig, file_name, write_kubeconfig};
 use crate::paths;
 use crate::pki::{Files, Pki};
@@ -436,6 +439,13 @@ impl ControlPlane {
         self.wait("kube-apiserver answers /readyz", async || {
             let request = http::Request::get("/readyz").body(Vec::new())?;
             Ok(admin.request_text(request).await?.starts_with("ok"))
+        })
+        .await?;
+        let crds: Api<CustomResourceDefinition> = Api::all(admin.clone());
+        self.wait("kube-apiserver serves the custom kinds", async || {
+            let all = crds.list(&ListParams::default()).await?;
+            custom_kinds::list_each(&admin, all.iter().filter(|crd| is_established(crd))).await?;
+            Ok(true)
         })
         .await
     }

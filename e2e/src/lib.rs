@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod bench;
 pub mod cluster;
+mod custom_kinds;
 pub mod demo;
 pub mod dice;
 mod kubeconfig;

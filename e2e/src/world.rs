@@ -11,9 +11,7 @@ use std::{process, thread};
 use anyhow::{Context, Result, anyhow, bail};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, CustomResourceDefinitionCondition,
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -24,6 +22,7 @@ use serde::Deserialize;
 use crate::BREAK_GLASS;
 use crate::audit::AuditLog;
 use crate::cluster::{ControlPlane, Options, components_on};
+use crate::custom_kinds::{is_established, list_each};
 use crate::operator::Operator;
 use crate::pool::{self, Lease};
 use crate::proxy::Proxy;
@@ -241,7 +240,10 @@ impl World {
         }
         let kind = GroupVersionKind::gvk(OUR_GROUP, "v1alpha1", "PolicyBaseline");
         let baselines: Api<DynamicObject> = Api::all_with(self.admin(), &ApiResource::from_gvk(&kind));
-        let listed = baselines.list(&ListParams::default()).await?;
+        // After a CRD was changed, its kind is not listed at once either.
+        let everything = ListParams::default();
+        let listed = async || baselines.list(&everything).await.map(Some);
+        let listed = self.eventually("the baselines are listed", TIMEOUT, listed).await?;
         let newest = listed.iter().filter_map(ResourceExt::creation_timestamp).map(|created| created.0).max();
         let is_later = async || self.server_time().await.map(|now| newest.is_none_or(|newest| now > newest));
         self.eventually("a later second", TIMEOUT, is_later).await
@@ -283,20 +285,11 @@ impl World {
                 anyhow::Ok((!ours.is_empty() && ours.iter().all(is_established)).then_some(ours))
             })
             .await?;
-        // The condition Established comes a moment before the first request succeeds.
-        for crd in ours {
-            for version in crd.spec.versions.iter().filter(|version| version.served) {
-                let plural = &crd.spec.names.plural;
-                self.eventually(&format!("{plural} are served"), TIMEOUT, async || {
-                    let uri = format!("/apis/{OUR_GROUP}/{}/{plural}?limit=1", version.name);
-                    let request = http::Request::get(uri).body(Vec::new())?;
-                    self.admin.request_text(request).await?;
-                    anyhow::Ok(true)
-                })
-                .await?;
-            }
-        }
-        Ok(())
+        self.eventually("the CRDs are served", TIMEOUT, async || {
+            list_each(&self.admin, &ours).await?;
+            anyhow::Ok(true)
+        })
+        .await
     }
 }
 
@@ -318,13 +311,6 @@ impl Drop for World {
 
 fn operator_tail(operator: &Operator) -> String {
     format!("the end of {}:\n{}", operator.log_path().display(), operator.log_tail(TAIL))
-}
-
-fn is_established(crd: &CustomResourceDefinition) -> bool {
-    let conditions = crd.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let established =
-        |condition: &CustomResourceDefinitionCondition| condition.type_ == "Established" && condition.status == "True";
-    crd.metadata.deletion_timestamp.is_none() && conditions.is_some_and(|all| all.iter().any(established))
 }
 
 /// Like [`World::apply_yaml`], but as the user of this client.

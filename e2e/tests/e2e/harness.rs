@@ -9,12 +9,14 @@ use std::time::Duration;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ResourceQuota, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
 use policy_baseline_e2e::{ControlPlane, Options, TIMEOUT, World, eventually, pool, process, world, writes_by};
 use serde::Deserialize;
 use serde_json::json;
+
+use crate::scene::baselines;
 
 #[tokio::test]
 async fn the_control_plane_is_the_pinned_version() {
@@ -238,6 +240,19 @@ async fn an_apiserver_that_was_killed_comes_back_with_its_state() {
     drop(plane);
     assert_eq!(living(&pids), [""; 0]);
     assert!(!state.exists());
+}
+
+#[tokio::test]
+async fn an_apiserver_that_was_killed_serves_custom_kinds_when_it_is_back() {
+    let world = World::new().await.unwrap();
+    if world.plane().is_external() {
+        return;
+    }
+    for _ in 0..5 {
+        world.plane().kill_apiserver().unwrap();
+        world.plane().start_apiserver().await.unwrap();
+        baselines(&world).list(&ListParams::default()).await.unwrap();
+    }
 }
 
 #[tokio::test]
