@@ -20,13 +20,13 @@ use crate::{
     },
 };
 
-/// The exit code if the flow is denied, or if policies do not decide it.
+/// The exit code if the flow is denied, or if it is undecided.
 const NOT_ALLOWED: u8 = 3;
 
 #[derive(Debug, ClapArgs)]
 pub struct FlowArgs {
     /// Who sends: NAMESPACE/POD or an IP address.
-    #[arg(long, value_name = "SOURCE")]
+    #[arg(long, value_name = "SOURCE", value_parser = source)]
     from: FlowEnd,
 
     /// Who receives: NAMESPACE/POD, NAMESPACE/svc/NAME or an IP address.
@@ -52,6 +52,13 @@ pub struct FlowArgs {
     /// How many seconds the API server may take to list everything.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=600))]
     timeout: u16,
+}
+
+fn source(text: &str) -> Result<FlowEnd, String> {
+    match text.parse()? {
+        FlowEnd::Service { .. } => Err("a Service sends nothing; write NAMESPACE/POD or an IP address".into()),
+        end @ (FlowEnd::Pod { .. } | FlowEnd::Address(_)) => Ok(end),
+    }
 }
 
 /// Runs the subcommand. Returns the exit code.

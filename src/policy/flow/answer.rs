@@ -7,7 +7,7 @@ use super::{
     compile::{CompiledPolicies, Way},
     error::FlowError,
     judge::{DirectionVerdict, Flow, FlowDecision, RuleRef},
-    objects::FlowPolicy,
+    objects::{FlowPolicy, IpFamily},
     resolve::{AskedFlows, ServiceRoute, shown},
     suggest::Suggestion,
 };
@@ -91,18 +91,18 @@ impl<'a> CompiledPolicies<'a> {
     }
 
     fn cases(&self, judged: &[Judged<'a>]) -> Vec<FlowCase<'a>> {
-        let is_v6 = |judged: &Judged| {
+        let family = |judged: &Judged| {
             let Flow { from, to, .. } = judged.flow;
-            to.address.or(from.address).is_some_and(|address| address.is_ipv6())
+            to.address.or(from.address).map_or(IpFamily::IPv4, IpFamily::of)
         };
         // Whether the policies say something else about the other address family of the same destination.
         let differs = |one: &Judged| {
-            let is_other = |other: &&Judged| other.flow.to.pod == one.flow.to.pod && is_v6(other) != is_v6(one);
+            let is_other = |other: &&Judged| other.flow.to.pod == one.flow.to.pod && family(other) != family(one);
             one.flow.to.pod.is_some() && judged.iter().find(is_other).is_some_and(|other| !other.says_the_same_as(one))
         };
         let mut cases: Vec<FlowCase<'a>> = Vec::new();
         for one in judged {
-            let family = differs(one).then_some(if is_v6(one) { "IPv6" } else { "IPv4" });
+            let family = differs(one).then(|| family(one).into());
             let to = shown(self.snapshot, one.flow.to);
             let is_same = |case: &&mut FlowCase| {
                 (case.port, case.family, &case.egress, &case.ingress) == (one.flow.port, family, &one.egress, &one.ingress)

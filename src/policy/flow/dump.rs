@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::objects::FlowObject;
+use super::objects::{DEFAULT_NAMESPACE, FlowObject, UnreadPolicy};
 use crate::api::names::is_other_policy_kind;
 
 /// The command that writes a dump.
@@ -90,6 +90,12 @@ impl FlowDump {
             Err(error) => {
                 let name = head.metadata.shown(number);
                 self.warnings.push(format!("the {kind} {name} is left out, because it cannot be read: {error}"));
+                if kind == "NetworkPolicy" {
+                    let HeadMetadata { name, namespace, .. } = head.metadata;
+                    let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.into());
+                    let name = name.unwrap_or_else(|| format!("number {number}"));
+                    self.objects.push(FlowObject::UnreadPolicy(UnreadPolicy { namespace, name }));
+                }
             }
         }
     }

@@ -19,8 +19,8 @@ pub enum FlowError {
     PodEnded(String),
     #[error("there is no Service {service}. {others}")]
     NoService { service: String, others: String },
-    #[error("a Service sends nothing. After --from, name a pod or an address")]
-    FromService,
+    #[error("{0} is a Service, and a Service sends nothing. After --from, name a pod or an address")]
+    FromService(String),
     #[error("the Service {0} is an alias for {1:?}, outside of the cluster. After --to, name an address of it")]
     ExternalName(String, String),
     #[error("the Service {service} has no port {port}. {others}")]
@@ -35,6 +35,8 @@ pub enum FlowError {
     NoPodAtAll(String, String),
     #[error("{0} and {1} have no address of the same family (IPv4 or IPv6), so there is no such flow")]
     NoSharedFamily(String, String),
+    #[error("{to} is reached over {} only, and {from} has no such address, so there is no such flow", .families.join(" and "))]
+    NoFamilyOfService { from: String, to: String, families: Vec<&'static str> },
 }
 
 impl FlowError {
@@ -84,5 +86,5 @@ fn its_ports(ports: &[String]) -> String {
 
 fn nothing_behind(service: &str, route: &str, without_port: &[String]) -> String {
     let why = if without_port.is_empty() { "and there is none that runs" } else { "and no pod has that container port" };
-    format!("nothing answers behind the Service {service}: its {route}, {why}")
+    format!("nothing answers behind the Service {service}: {route}, {why}")
 }

@@ -40,16 +40,18 @@ pub enum DirectionVerdict<'a> {
     Allowed { by: Vec<RuleRef<'a>> },
     /// These policies isolate the pod, and no rule of them allows the flow.
     Denied { by: Vec<PolicyRef<'a>> },
-    /// The other end is the node of the pod. That is always allowed.
+    /// One end is a pod, and the other one is its node. That is always allowed.
     OwnNode,
     /// The pod talks to itself. That is always allowed.
     Itself,
     /// This end is no pod, so no policy is about it.
     NotAPod,
-    /// The pod is on the host network. Kubernetes does not define what a policy means for it.
+    /// The pod is on the host network, and its policies deny the flow. Kubernetes does not define what they mean for it.
     OnHostNetwork,
     /// The other end is a pod on the host network. These rules select it by labels, which only some network plugins apply to such pods.
     PeerOnHostNetwork { by: Vec<RuleRef<'a>> },
+    /// No rule that was read allows the flow. These policies could not be read: they may isolate the pod, or allow the flow.
+    Unread { by: Vec<PolicyRef<'a>> },
     /// One of the pods has ended, so there is no such flow.
     Ended,
 }
@@ -61,7 +63,7 @@ pub enum DirectionVerdict<'a> {
 pub enum FlowDecision {
     /// Both directions are allowed.
     Allowed,
-    /// Kubernetes does not define what the policies mean for this flow.
+    /// Kubernetes does not define what the policies mean for this flow, or not all of them could be read.
     Undecided,
     /// At least one direction is denied.
     Denied,
@@ -94,7 +96,7 @@ impl DirectionVerdict<'_> {
     pub const fn decision(&self) -> FlowDecision {
         match self {
             Self::NotIsolated | Self::Allowed { .. } | Self::OwnNode | Self::Itself | Self::NotAPod => FlowDecision::Allowed,
-            Self::OnHostNetwork | Self::PeerOnHostNetwork { .. } | Self::Ended => FlowDecision::Undecided,
+            Self::OnHostNetwork | Self::PeerOnHostNetwork { .. } | Self::Unread { .. } | Self::Ended => FlowDecision::Undecided,
             Self::Denied { .. } => FlowDecision::Denied,
         }
     }
@@ -115,36 +117,41 @@ impl<'a> CompiledPolicies<'a> {
         if own.pod == peer.pod {
             return DirectionVerdict::Itself;
         }
-        if own_pod.on_host_network {
-            return DirectionVerdict::OnHostNetwork;
-        }
         if is_own_node(own_pod, peer, peer_pod) {
             return DirectionVerdict::OwnNode;
         }
         let isolating = &self.isolating.of(way)[class as usize];
-        if isolating.is_empty() {
-            return DirectionVerdict::NotIsolated;
-        }
         let seen = SeenPeer {
             class: peer.pod.and_then(|pod| self.classes.class(pod)),
             address: peer.address,
             is_by_labels: peer_pod.is_some_and(|pod| pod.on_host_network),
         };
-        let destination = pod(flow.to);
+        let (by, by_labels) = self.allowing_rules(isolating, flow, way, &seen);
+        let unread: Vec<_> = self.snapshot.unread_policies_of(&own_pod.namespace).collect();
+        match (by.is_empty(), by_labels.is_empty()) {
+            (false, _) => DirectionVerdict::Allowed { by },
+            (true, _) if !unread.is_empty() => DirectionVerdict::Unread { by: unread },
+            (true, _) if isolating.is_empty() => DirectionVerdict::NotIsolated,
+            // A network plugin may ignore policies for such a pod, and may apply them.
+            (true, _) if own_pod.on_host_network => DirectionVerdict::OnHostNetwork,
+            (true, false) => DirectionVerdict::PeerOnHostNetwork { by: by_labels },
+            (true, true) => DirectionVerdict::Denied { by: isolating.iter().filter_map(|number| self.policy(*number)).collect() },
+        }
+    }
+
+    /// The rules of these policies that allow a flow, and those that do so only by the labels of a pod on the host network.
+    fn allowing_rules(&self, isolating: &[u32], flow: &Flow, way: Way, seen: &SeenPeer) -> (Vec<RuleRef<'a>>, Vec<RuleRef<'a>>) {
+        let destination = flow.to.pod.and_then(|pod| self.snapshot.pods.get(pod));
         let (mut by, mut by_labels) = (Vec::new(), Vec::new());
         for (policy, number) in isolating.iter().filter_map(|number| Some((self.policy(*number)?, *number as usize))) {
             for (rule, index) in self.policies[number].of(way).iter().flatten().zip(0..) {
                 let Some(port) = rule.port(flow, destination) else { continue };
-                let Some((peer, is_by_labels)) = self.peer(rule, &seen) else { continue };
+                let Some((peer, is_by_labels)) = self.peer(rule, seen) else { continue };
                 let rule = RuleRef { policy, rule: index, peer: peer.index(), port: port.index() };
                 if is_by_labels { by_labels.push(rule) } else { by.push(rule) }
             }
         }
-        match (by.is_empty(), by_labels.is_empty()) {
-            (false, _) => DirectionVerdict::Allowed { by },
-            (true, false) => DirectionVerdict::PeerOnHostNetwork { by: by_labels },
-            (true, true) => DirectionVerdict::Denied { by: isolating.iter().filter_map(|number| self.policy(*number)).collect() },
-        }
+        (by, by_labels)
     }
 
     fn policy(&self, number: u32) -> Option<PolicyRef<'a>> {
@@ -152,7 +159,8 @@ impl<'a> CompiledPolicies<'a> {
         Some(PolicyRef { namespace: &policy.namespace, name: &policy.name })
     }
 
-    /// The first peer of a rule that matches, and whether only the labels of a pod on the host network match. None: no peer matches.
+    /// The peer of a rule that matches, and whether only the labels of a pod on the host network match. None: no peer matches. Of several,
+    /// it is the first one that selects pods by labels: an address changes with the pod.
     fn peer(&self, rule: &CompiledRule<'_>, seen: &SeenPeer) -> Option<(ListMatch, bool)> {
         let Some(peers) = &rule.peers else { return Some((ListMatch::NoList, false)) };
         let matches = |kind: &CompiledPeer| match kind {
@@ -161,8 +169,13 @@ impl<'a> CompiledPolicies<'a> {
             CompiledPeer::Nobody => false,
         };
         let is_by_labels = |kind: &CompiledPeer| seen.is_by_labels && matches!(kind, CompiledPeer::Pods(_));
-        let all = || peers.iter().enumerate().filter(|(_, kind)| matches(kind));
-        let (index, kind) = all().find(|(_, kind)| !is_by_labels(kind)).or_else(|| all().next())?;
+        let rank = |kind: &CompiledPeer| match kind {
+            kind if is_by_labels(kind) => 2,
+            CompiledPeer::Pods(_) => 0,
+            CompiledPeer::Addresses(_) | CompiledPeer::Nobody => 1,
+        };
+        let all = peers.iter().enumerate().filter(|(_, kind)| matches(kind));
+        let (index, kind) = all.min_by_key(|(_, kind)| rank(kind))?;
         Some((ListMatch::Entry(index), is_by_labels(kind)))
     }
 }
@@ -193,11 +206,11 @@ struct SeenPeer {
     is_by_labels: bool,
 }
 
-/// Whether the other end is the node of the pod: by its address, or because it is a pod on the host network of that node.
+/// Whether one end is the node of the other: by its address, or because it is a pod on the host network of that node.
 fn is_own_node(own: &FlowPod, peer: Party, peer_pod: Option<&FlowPod>) -> bool {
     match peer_pod {
         None => peer.address.is_some_and(|address| own.node_addresses.contains(&address)),
-        Some(pod) => pod.on_host_network && own.node.is_some() && own.node == pod.node,
+        Some(pod) => (own.on_host_network || pod.on_host_network) && own.node.is_some() && own.node == pod.node,
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 
 use k8s_openapi::{api::networking::v1::NetworkPolicySpec, apimachinery::pkg::util::intstr::IntOrString};
 use serde::{Deserialize, Deserializer};
+use strum::IntoStaticStr;
 
 use crate::api::peers::Protocol;
 
@@ -18,6 +19,7 @@ pub enum FlowObject {
     Service(FlowService),
     Slice(FlowSlice),
     Policy(FlowPolicy),
+    UnreadPolicy(UnreadPolicy),
 }
 
 /// A namespace.
@@ -63,11 +65,29 @@ pub struct FlowService {
     pub name: String,
     /// Its cluster IPs; none if it is headless.
     pub addresses: Vec<IpAddr>,
+    /// The address families over which it is reached.
+    pub families: Vec<IpFamily>,
+    /// Its name leads to the addresses of its pods.
+    pub is_headless: bool,
     /// The name outside of the cluster for which it stands, if its type is ExternalName.
     pub external_name: Option<String>,
     /// The labels of its pods; none if somebody else writes its endpoints.
     pub selector: BTreeMap<String, String>,
     pub ports: Vec<FlowServicePort>,
+}
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq)]
+pub enum IpFamily {
+    IPv4,
+    IPv6,
+}
+
+impl IpFamily {
+    /// The family of an address.
+    pub const fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::IPv4 } else { Self::IPv6 }
+    }
 }
 
 /// A port of a Service.
@@ -102,10 +122,19 @@ pub struct FlowPolicy {
     pub spec: NetworkPolicySpec,
 }
 
+/// A NetworkPolicy that could not be read.
+#[derive(Clone, Debug)]
+pub struct UnreadPolicy {
+    pub namespace: String,
+    pub name: String,
+}
+
 /// The label of an EndpointSlice that names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// The cluster IP of a headless Service.
+const NO_CLUSTER_IP: &str = "None";
 /// Where a namespaced object is that names no namespace.
-const DEFAULT_NAMESPACE: &str = "default";
+pub const DEFAULT_NAMESPACE: &str = "default";
 
 #[derive(Deserialize)]
 struct NamespaceFields {
@@ -212,6 +241,8 @@ struct ServiceSpecFields {
     cluster_ip: String,
     #[serde(rename = "clusterIPs", deserialize_with = "null_as_none")]
     cluster_ips: Vec<String>,
+    #[serde(deserialize_with = "null_as_none")]
+    ip_families: Vec<String>,
     external_name: String,
     #[serde(deserialize_with = "null_as_none")]
     selector: BTreeMap<String, String>,
@@ -295,10 +326,20 @@ impl From<ServiceFields> for FlowService {
             let target = port.target_port.unwrap_or(IntOrString::Int(port.port.into()));
             Some(FlowServicePort { name: port.name, protocol, number: port.port, target })
         };
+        let addresses = addresses(spec.cluster_ips.iter().chain([&spec.cluster_ip]));
+        let named = [IpFamily::IPv4, IpFamily::IPv6].into_iter().filter(|family| {
+            let text: &str = family.into();
+            // A manifest that was never applied names none. The cluster may give it any.
+            (spec.ip_families.is_empty() && addresses.is_empty())
+                || spec.ip_families.iter().any(|one| one == text)
+                || addresses.iter().any(|address| IpFamily::of(*address) == *family)
+        });
         Self {
             namespace,
             name,
-            addresses: addresses(spec.cluster_ips.iter().chain([&spec.cluster_ip])),
+            families: named.collect(),
+            is_headless: spec.cluster_ips.iter().chain([&spec.cluster_ip]).any(|address| address == NO_CLUSTER_IP),
+            addresses,
             external_name: (spec.kind == "ExternalName").then_some(spec.external_name),
             selector: spec.selector,
             ports: spec.ports.into_iter().filter_map(port).collect(),

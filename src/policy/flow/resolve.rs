@@ -9,7 +9,7 @@ use super::{
     ask::{AskedPort, FlowEnd, NumberOrName},
     error::FlowError,
     judge::{Flow, Party},
-    objects::{FlowPod, FlowService, FlowServicePort},
+    objects::{FlowPod, FlowService, FlowServicePort, FlowSlice, IpFamily},
     snapshot::FlowSnapshot,
 };
 use crate::api::peers::Protocol;
@@ -42,13 +42,24 @@ impl AskedFlows {
     pub fn find(snapshot: &FlowSnapshot, from: &FlowEnd, to: &FlowEnd, port: &AskedPort) -> Result<Self, FlowError> {
         let source = match from {
             FlowEnd::Pod { namespace, name } => running(snapshot, namespace, name)?,
-            FlowEnd::Service { .. } => return Err(FlowError::FromService),
-            FlowEnd::Address(address) => at(snapshot, *address),
+            FlowEnd::Service { .. } => return Err(FlowError::FromService(from.to_string())),
+            FlowEnd::Address(address) => {
+                if let Some(service) = snapshot.service_at(*address) {
+                    let name = format!("{address} ({}/svc/{})", service.namespace, service.name);
+                    return Err(FlowError::FromService(name));
+                }
+                at(snapshot, *address)
+            }
         };
         let service = match to {
             FlowEnd::Pod { .. } => None,
             FlowEnd::Service { namespace, name } => Some(find_service(snapshot, namespace, name)?),
             FlowEnd::Address(address) => snapshot.service_at(*address),
+        };
+        let families: &[IpFamily] = match (to, service) {
+            (FlowEnd::Address(address), Some(_)) => &[IpFamily::of(*address)],
+            (_, Some(service)) => &service.families,
+            (_, None) => &[IpFamily::IPv4, IpFamily::IPv6],
         };
         let (destinations, service) = match (to, service) {
             (_, Some(service)) => {
@@ -64,9 +75,17 @@ impl AskedFlows {
             if source.pod.is_none() && destination.pod.is_none() {
                 return Err(FlowError::NoPodAtAll(shown(snapshot, source), shown(snapshot, destination)));
             }
-            for (from, to) in by_family(snapshot, source, destination)? {
-                flows.push(Flow { from, to, protocol: port.protocol, port: number });
+            let pairs = by_family(snapshot, source, destination);
+            if pairs.is_empty() {
+                return Err(FlowError::NoSharedFamily(shown(snapshot, source), shown(snapshot, destination)));
             }
+            let is_served = |(_, to): &(Party, Party)| to.address.is_none_or(|address| families.contains(&IpFamily::of(address)));
+            let served = pairs.into_iter().filter(is_served);
+            flows.extend(served.map(|(from, to)| Flow { from, to, protocol: port.protocol, port: number }));
+        }
+        if flows.is_empty() {
+            let families = families.iter().map(Into::into).collect();
+            return Err(FlowError::NoFamilyOfService { from: shown(snapshot, source), to: to.to_string(), families });
         }
         Ok(Self { flows, service })
     }
@@ -127,31 +146,40 @@ fn of_service(
     if let Some(alias) = &service.external_name {
         return Err(FlowError::ExternalName(shown_name, alias.clone()));
     }
-    let is_asked = |of: &&FlowServicePort| {
-        of.protocol == port.protocol
-            && match &port.port {
-                NumberOrName::Number(number) => of.number == *number,
-                NumberOrName::Name(name) => of.name.as_ref() == Some(name),
-            }
-    };
-    let Some(of) = service.ports.iter().find(is_asked) else { return Err(FlowError::no_port_of_service(service, port)) };
     let mut route = ServiceRoute {
         namespace: service.namespace.clone(),
         name: service.name.clone(),
         route: String::new(),
         without_port: vec![],
     };
-    let found = if service.selector.is_empty() {
-        route.route = format!("port {} leads to the addresses in its EndpointSlices, because it has no selector", of.number);
-        endpoints(snapshot, service, of)
-    } else {
-        let labels: Vec<String> = service.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let target = match &of.target {
-            IntOrString::Int(number) => format!("port {number}"),
-            IntOrString::String(name) => format!("the container port {name:?}"),
-        };
-        route.route = format!("port {} leads to {target} of the pods with {}", of.number, labels.join(","));
-        selected(snapshot, service, of, &mut route.without_port)
+    let labels: Vec<String> = service.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let labels = labels.join(",");
+    let found = match &port.port {
+        // Nobody translates its ports.
+        NumberOrName::Number(number) if service.is_headless && service.selector.is_empty() => {
+            route.route = format!("it is headless, so port {number} means that port of the addresses in its EndpointSlices");
+            let addresses = slices(snapshot, service).flat_map(|slice| &slice.addresses);
+            addresses.map(|address| (at(snapshot, *address), *number)).collect()
+        }
+        NumberOrName::Number(number) if service.is_headless => {
+            route.route = format!("it is headless, so port {number} means that port of the pods with {labels}");
+            selected(snapshot, service).map(|(pod, _)| (Party { pod: Some(pod), address: None }, *number)).collect()
+        }
+        NumberOrName::Number(_) | NumberOrName::Name(_) => {
+            let of = find_port(service, port)?;
+            if service.selector.is_empty() {
+                route.route =
+                    format!("port {} leads to the addresses in its EndpointSlices, because it has no selector", of.number);
+                endpoints(snapshot, service, of)
+            } else {
+                let target = match &of.target {
+                    IntOrString::Int(number) => format!("port {number}"),
+                    IntOrString::String(name) => format!("the container port {name:?}"),
+                };
+                route.route = format!("port {} leads to {target} of the pods with {labels}", of.number);
+                targets(snapshot, service, of, &mut route.without_port)
+            }
+        }
     };
     if found.is_empty() {
         return Err(FlowError::NothingBehind { service: shown_name, route: route.route, without_port: route.without_port });
@@ -159,16 +187,33 @@ fn of_service(
     Ok((found, route))
 }
 
-fn selected(
-    snapshot: &FlowSnapshot,
-    service: &FlowService,
-    of: &FlowServicePort,
-    without_port: &mut Vec<String>,
-) -> Destinations {
+fn find_port<'a>(service: &'a FlowService, port: &AskedPort) -> Result<&'a FlowServicePort, FlowError> {
+    let is_asked = |of: &&FlowServicePort| {
+        of.protocol == port.protocol
+            && match &port.port {
+                NumberOrName::Number(number) => of.number == *number,
+                NumberOrName::Name(name) => of.name.as_ref() == Some(name),
+            }
+    };
+    service.ports.iter().find(is_asked).ok_or_else(|| FlowError::no_port_of_service(service, port))
+}
+
+/// The pods that a Service selects, with their numbers.
+fn selected<'a>(snapshot: &'a FlowSnapshot, service: &'a FlowService) -> impl Iterator<Item = (usize, &'a FlowPod)> {
     let is_selected =
         |pod: &FlowPod| !pod.has_ended && service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
+    snapshot.pods_of(&service.namespace).filter(move |(_, pod)| is_selected(pod))
+}
+
+/// The EndpointSlices of a Service.
+fn slices<'a>(snapshot: &'a FlowSnapshot, service: &'a FlowService) -> impl Iterator<Item = &'a FlowSlice> {
+    snapshot.slices.iter().filter(|slice| slice.namespace == service.namespace && slice.service == service.name)
+}
+
+/// The pods behind a port of a Service.
+fn targets(snapshot: &FlowSnapshot, service: &FlowService, of: &FlowServicePort, without_port: &mut Vec<String>) -> Destinations {
     let mut found = Vec::new();
-    for (number, pod) in snapshot.pods_of(&service.namespace).filter(|(_, pod)| is_selected(pod)) {
+    for (number, pod) in selected(snapshot, service) {
         let target = match &of.target {
             IntOrString::Int(number) => u16::try_from(*number).ok(),
             IntOrString::String(name) => container_port(pod, of.protocol, name),
@@ -183,9 +228,8 @@ fn selected(
 
 fn endpoints(snapshot: &FlowSnapshot, service: &FlowService, of: &FlowServicePort) -> Destinations {
     let name = of.name.as_deref().unwrap_or_default();
-    let is_of = |namespace: &str, service_name: &str| namespace == service.namespace && service_name == service.name;
     let mut found = Vec::new();
-    for slice in snapshot.slices.iter().filter(|slice| is_of(&slice.namespace, &slice.service)) {
+    for slice in slices(snapshot, service) {
         for (_, _, number) in slice.ports.iter().filter(|(port, protocol, _)| port == name && *protocol == of.protocol) {
             found.extend(slice.addresses.iter().map(|address| (at(snapshot, *address), *number)));
         }
@@ -194,7 +238,7 @@ fn endpoints(snapshot: &FlowSnapshot, service: &FlowService, of: &FlowServicePor
 }
 
 /// The two ends with addresses, once for each address family that both have. A pod that has no address yet is judged without one.
-fn by_family(snapshot: &FlowSnapshot, from: Party, to: Party) -> Result<Vec<(Party, Party)>, FlowError> {
+fn by_family(snapshot: &FlowSnapshot, from: Party, to: Party) -> Vec<(Party, Party)> {
     let addresses = |party: Party| match (party.address, party.pod) {
         (Some(address), _) => vec![address],
         (None, Some(pod)) => snapshot.pods[pod].addresses.clone(),
@@ -203,17 +247,14 @@ fn by_family(snapshot: &FlowSnapshot, from: Party, to: Party) -> Result<Vec<(Par
     let (sources, destinations) = (addresses(from), addresses(to));
     let with = |party: Party, address: IpAddr| Party { address: Some(address), ..party };
     match (&*sources, &*destinations) {
-        ([], []) => return Ok(vec![(from, to)]),
-        (some, []) => return Ok(some.iter().map(|address| (with(from, *address), to)).collect()),
-        ([], some) => return Ok(some.iter().map(|address| (from, with(to, *address))).collect()),
+        ([], []) => return vec![(from, to)],
+        (some, []) => return some.iter().map(|address| (with(from, *address), to)).collect(),
+        ([], some) => return some.iter().map(|address| (from, with(to, *address))).collect(),
         _ => {}
     }
-    let mut pairs = Vec::new();
-    for family in [IpAddr::is_ipv4, IpAddr::is_ipv6] {
-        let of_family = |addresses: &[IpAddr]| addresses.iter().copied().find(family);
-        if let (Some(source), Some(destination)) = (of_family(&sources), of_family(&destinations)) {
-            pairs.push((with(from, source), with(to, destination)));
-        }
-    }
-    if pairs.is_empty() { Err(FlowError::NoSharedFamily(shown(snapshot, from), shown(snapshot, to))) } else { Ok(pairs) }
+    let of_family = |family: IpFamily| {
+        let first = |addresses: &[IpAddr]| addresses.iter().copied().find(|address| IpFamily::of(*address) == family);
+        Some((with(from, first(&sources)?), with(to, first(&destinations)?)))
+    };
+    [IpFamily::IPv4, IpFamily::IPv6].into_iter().filter_map(of_family).collect()
 }

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::objects::{FlowNamespace, FlowObject, FlowPod, FlowPolicy, FlowService, FlowSlice};
+use super::{
+    judge::PolicyRef,
+    objects::{FlowNamespace, FlowObject, FlowPod, FlowPolicy, FlowService, FlowSlice, UnreadPolicy},
+};
 
 /// All objects that decide flows.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +15,7 @@ pub struct FlowSnapshot {
     pub services: Vec<FlowService>,
     pub slices: Vec<FlowSlice>,
     pub policies: Vec<FlowPolicy>,
+    pub unread_policies: Vec<UnreadPolicy>,
 }
 
 impl FromIterator<FlowObject> for FlowSnapshot {
@@ -25,6 +29,7 @@ impl FromIterator<FlowObject> for FlowSnapshot {
                 FlowObject::Service(service) => all.services.push(service),
                 FlowObject::Slice(slice) => all.slices.push(slice),
                 FlowObject::Policy(policy) => all.policies.push(policy),
+                FlowObject::UnreadPolicy(policy) => all.unread_policies.push(policy),
             }
         }
         sort(&mut all.namespaces, |one| ("", &one.name));
@@ -32,6 +37,7 @@ impl FromIterator<FlowObject> for FlowSnapshot {
         sort(&mut all.services, |one| (&one.namespace, &one.name));
         sort(&mut all.slices, |one| (&one.namespace, &one.name));
         sort(&mut all.policies, |one| (&one.namespace, &one.name));
+        sort(&mut all.unread_policies, |one| (&one.namespace, &one.name));
         all
     }
 }
@@ -78,10 +84,16 @@ impl FlowSnapshot {
         self.policies.binary_search_by(|one| (&*one.namespace, &*one.name).cmp(&(namespace, name))).is_ok()
     }
 
+    /// The policies of a namespace that could not be read.
+    pub fn unread_policies_of(&self, namespace: &str) -> impl Iterator<Item = PolicyRef<'_>> {
+        let there = self.unread_policies.iter().filter(move |one| one.namespace == namespace);
+        there.map(|one| PolicyRef { namespace: &one.namespace, name: &one.name })
+    }
+
     /// One sentence about each kind of object that is missing, and what that means.
     pub fn gaps(&self) -> Vec<String> {
         let mut gaps = Vec::new();
-        if self.policies.is_empty() {
+        if self.policies.is_empty() && self.unread_policies.is_empty() {
             gaps.push("there is no NetworkPolicy among the objects, so everything is allowed".into());
         }
         let unknown = self.unknown_namespaces();

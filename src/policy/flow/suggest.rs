@@ -30,20 +30,45 @@ pub struct Suggestion {
     /// Pods that the policy would isolate, and that no policy isolates in this direction today. They would lose their other traffic.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub newly_isolated: Vec<String>,
+    /// What else may surprise: one sentence each, without the full stop.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cautions: Vec<String>,
 }
 
-/// Labels that differ between the pods of one workload, or that its next version does not have.
-const PASSING: [&str; 6] = [
+/// Labels that a controller writes anew for each pod, each run or each version of a template. No policy is written by them.
+const WRITTEN_ANEW: [&str; 8] = [
     "pod-template-hash",
+    "rollouts-pod-template-hash",
     "controller-revision-hash",
     "pod-template-generation",
     "controller-uid",
     "batch.kubernetes.io/controller-uid",
     "batch.kubernetes.io/job-completion-index",
+    "kubernetes.io/config.hash",
 ];
-/// Labels that name one pod or one run. They are used only if a pod has no others.
-const OF_ONE: [&str; 4] =
-    ["statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index", "batch.kubernetes.io/job-name", "job-name"];
+/// Labels that name one pod or one run, where it runs, which version it has, or who installed it. They are used only if a pod has no others.
+const PASSING: [&str; 20] = [
+    "app.kubernetes.io/managed-by",
+    "app.kubernetes.io/version",
+    "apps.kubernetes.io/pod-index",
+    "batch.kubernetes.io/job-name",
+    "chart",
+    "helm.sh/chart",
+    "heritage",
+    "istio.io/rev",
+    "job-name",
+    "kubernetes.io/hostname",
+    "revision",
+    "security.istio.io/tlsMode",
+    "service.istio.io/canonical-revision",
+    "serving.knative.dev/revision",
+    "serving.knative.dev/revisionUID",
+    "statefulset.kubernetes.io/pod-name",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+    "track",
+    "version",
+];
 /// The labels that name an application.
 const APP: [&str; 3] = ["app.kubernetes.io/name", "app", "k8s-app"];
 /// The longest part of a name.
@@ -83,7 +108,8 @@ impl Suggestion {
         let name = format!("allow-{}-{to_or_from}-{}-{}", app(own), peer_name(snapshot, own, peer), flow.port);
         let metadata = ObjectMeta { name: Some(name), namespace: Some(own.namespace.clone()), ..ObjectMeta::default() };
         let newly_isolated = newly_isolated(compiled, own, &selector, way);
-        Some(Self { policy: NetworkPolicy { metadata, spec: Some(spec) }, newly_isolated })
+        let cautions = cautions(own, pod_by_labels(snapshot, peer));
+        Some(Self { policy: NetworkPolicy { metadata, spec: Some(spec) }, newly_isolated, cautions })
     }
 
     /// Renames the policy if a policy of its name exists or is suggested already: to apply it would replace that one.
@@ -105,18 +131,35 @@ impl Suggestion {
 /// Selects the pod by the labels that it shares with its workload.
 fn selector(pod: &FlowPod) -> LabelSelector {
     let labels = |left_out: &[&str]| -> BTreeMap<String, String> {
-        let stays = |key: &str| !PASSING.contains(&key) && !left_out.contains(&key);
+        let stays = |key: &str| !WRITTEN_ANEW.contains(&key) && !left_out.contains(&key);
         pod.labels.iter().filter(|(key, _)| stays(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
     };
-    let lasting = labels(&OF_ONE);
+    let lasting = labels(&PASSING);
     let labels = if lasting.is_empty() { labels(&[]) } else { lasting };
     LabelSelector { match_labels: (!labels.is_empty()).then_some(labels), match_expressions: None }
 }
 
+/// One sentence for each end that no label tells apart from the other pods of its namespace.
+fn cautions(own: &FlowPod, peer: Option<&FlowPod>) -> Vec<String> {
+    let is_whole = |pod: &FlowPod| selector(pod).match_labels.is_none();
+    let mut all = Vec::new();
+    if is_whole(own) {
+        all.push(format!("{}/{} has no label that stays, so this policy selects every pod of {0}", own.namespace, own.name));
+    }
+    if let Some(peer) = peer.filter(|peer| is_whole(peer)) {
+        all.push(format!("{}/{} has no label that stays, so this policy opens to every pod of {0}", peer.namespace, peer.name));
+    }
+    all
+}
+
+/// The pod at this end, if its labels are what a policy is written by: for a pod on the host network, the address is.
+fn pod_by_labels(snapshot: &FlowSnapshot, party: Party) -> Option<&FlowPod> {
+    party.pod.and_then(|pod| snapshot.pods.get(pod)).filter(|pod| !pod.on_host_network)
+}
+
 /// The other end: a pod by its labels, or an address.
 fn peer_of(snapshot: &FlowSnapshot, own: &FlowPod, peer: Party) -> Option<NetworkPolicyPeer> {
-    let pod = peer.pod.and_then(|pod| snapshot.pods.get(pod)).filter(|pod| !pod.on_host_network);
-    let Some(pod) = pod else {
+    let Some(pod) = pod_by_labels(snapshot, peer) else {
         let address = peer.address?;
         let length = if address.is_ipv4() { 32 } else { 128 };
         let block = IPBlock { cidr: format!("{address}/{length}"), except: None };

@@ -69,14 +69,12 @@ fn rows(way: Way, verdict: &DirectionVerdict<'_>, own: &str, peer: &str) -> Vec<
         DirectionVerdict::Denied { by } => {
             by.iter().map(|policy| ("denied", name(policy), "isolates it, and no rule allows this flow".into())).collect()
         }
-        DirectionVerdict::OwnNode => {
-            one("allowed", format!("{peer} is its own node. A pod and its node always reach each other"))
-        }
+        DirectionVerdict::OwnNode => one("allowed", format!("one of {own} and {peer} is the node of the other. These always reach each other")),
         DirectionVerdict::Itself => one("allowed", "a pod always reaches itself".into()),
         DirectionVerdict::NotAPod => one("allowed", format!("{own} is not a pod, so no NetworkPolicy is about it")),
         DirectionVerdict::OnHostNetwork => one(
             "undecided",
-            "it is on the host network. Kubernetes does not define what policies mean for it; most network plugins ignore them"
+            "no rule allows this flow, but it is on the host network. Kubernetes does not define what policies mean for it; most network plugins ignore them"
                 .into(),
         ),
         DirectionVerdict::PeerOnHostNetwork { by } => {
@@ -87,6 +85,10 @@ fn rows(way: Way, verdict: &DirectionVerdict<'_>, own: &str, peer: &str) -> Vec<
                 )
             };
             by.iter().map(|rule| ("undecided", name(&rule.policy), why(rule))).collect()
+        }
+        DirectionVerdict::Unread { by } => {
+            let why = "could not be read. It may isolate it, or allow this flow";
+            by.iter().map(|policy| ("undecided", name(policy), why.into())).collect()
         }
         DirectionVerdict::Ended => one("undecided", "one of the pods has ended".into()),
     }
@@ -125,6 +127,9 @@ impl fmt::Display for Suggestion {
         let is_egress = self.policy.spec.as_ref().is_some_and(|spec| spec.egress.is_some());
         let way = if is_egress { Way::Egress } else { Way::Ingress };
         writeln!(f, "\nTo allow the {}, apply this policy. It opens only what it names:", way.into_str())?;
+        for caution in &self.cautions {
+            writeln!(f, "Attention: {caution}.")?;
+        }
         if !self.newly_isolated.is_empty() {
             let pods = few(&self.newly_isolated);
             writeln!(

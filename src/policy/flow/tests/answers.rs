@@ -89,12 +89,53 @@ fn a_service_without_a_selector_leads_to_the_addresses_of_its_endpoint_slices() 
         "endpoints": [{"addresses": ["192.0.2.1"]}, {"addresses": ["10.0.0.1"]}], "ports": [{"name": "", "protocol": "TCP", "port": 5432}],
     });
     let mut objects = shop();
-    objects.extend([service("shop/legacy", json!({"clusterIPs": ["None"], "ports": [{"port": 1521}]})), slice]);
+    objects.extend([service("shop/legacy", json!({"clusterIPs": ["10.96.0.8"], "ports": [{"port": 1521}]})), slice]);
     let shown = text(&objects, ("shop/web-1", "shop/svc/legacy", "1521"));
     assert!(
         shown.contains("\nto 192.0.2.1, port 5432: allowed\n") && shown.contains("\nto shop/db-1, port 5432: allowed\n"),
         "{shown}"
     );
+}
+
+#[test]
+fn nobody_translates_the_ports_of_a_headless_service() {
+    let headless = |selector: Value| {
+        let ports = json!([{"name": "sql", "port": 5432, "targetPort": 9187}]);
+        service("shop/direct", json!({"clusterIP": "None", "selector": selector, "ports": ports}))
+    };
+    let objects: Vec<Value> = shop().into_iter().chain([headless(json!({"app": "db"}))]).collect();
+    assert_eq!(decided(&objects, ("shop/web-1", "shop/svc/direct", "5432")), FlowDecision::Allowed, "and not at 9187");
+    assert_eq!(decided(&objects, ("shop/web-1", "shop/svc/direct", "9999")), FlowDecision::Denied, "it needs no such port");
+    assert_eq!(decided(&objects, ("shop/web-1", "shop/svc/direct", "sql")), FlowDecision::Denied, "its SRV record names 9187");
+    let shown = text(&objects, ("shop/web-1", "shop/svc/direct", "5432"));
+    let route = "the Service shop/direct: it is headless, so port 5432 means that port of the pods with app=db\n";
+    assert!(shown.contains(route), "{shown}");
+
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"namespace": "shop", "name": "direct-1", "labels": {"kubernetes.io/service-name": "direct"}},
+        "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"name": "sql", "protocol": "TCP", "port": 9187}],
+    });
+    let objects: Vec<Value> = shop().into_iter().chain([headless(json!({})), slice]).collect();
+    assert_eq!(decided(&objects, ("shop/web-1", "shop/svc/direct", "5432")), FlowDecision::Allowed);
+}
+
+#[test]
+fn a_service_is_judged_only_over_its_own_address_families() {
+    let v4 =
+        json!({"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.9/32"}}]}]});
+    let of = |fields: Value| {
+        let mut spec = json!({"selector": {"app": "db"}, "ports": [{"port": 9187}]});
+        spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let objects: Vec<Value> =
+            shop().into_iter().chain([policy("shop/v4", v4.clone()), service("shop/metrics", spec)]).collect();
+        let asked = |to: &str| decided(&objects, ("shop/web-1", to, "9187"));
+        (asked("shop/svc/metrics"), asked("10.96.0.9"))
+    };
+    let (allowed, denied) = (FlowDecision::Allowed, FlowDecision::Denied);
+    assert_eq!(of(json!({"clusterIPs": ["10.96.0.9"], "ipFamilies": ["IPv4"]})), (allowed, allowed));
+    assert_eq!(of(json!({"clusterIPs": ["10.96.0.9"]})), (allowed, allowed), "by its cluster IP");
+    assert_eq!(of(json!({"clusterIPs": ["10.96.0.9", "fd01::9"], "ipFamilies": ["IPv4", "IPv6"]})), (denied, allowed));
 }
 
 #[test]
@@ -114,6 +155,11 @@ fn both_families_are_judged_and_shown_apart_only_if_they_differ() {
     assert!(shown.contains("\nto shop/db-1, port 9187 over IPv4: denied\n"), "{shown}");
     assert!(shown.contains("\nto shop/db-1, port 9187 over IPv6: allowed\n"), "{shown}");
     assert!(shown.contains("note: only an ipBlock allows this, by the address of shop/web-1. "), "{shown}");
+    let by_both = json!([{"ipBlock": {"cidr": "::/0"}}, {"podSelector": {"matchLabels": {"app": "web"}}}]);
+    let by_both = json!({"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"from": by_both}]});
+    let more: Vec<Value> = objects.iter().cloned().chain([policy("shop/both", by_both)]).collect();
+    let shown = text(&more, ("shop/web-1", "shop/db-1", "9187"));
+    assert!(!shown.contains("note: "), "labels allow it too: {shown}");
     let shown = text(&objects, ("shop/web-1", "shop/db-1", "5432"));
     assert!(shown.contains("over IPv6"), "one more rule allows it there: {shown}");
 }
@@ -122,7 +168,8 @@ fn both_families_are_judged_and_shown_apart_only_if_they_differ() {
 fn a_pod_on_the_host_network_is_undecided_and_says_why() {
     let mut agent = pod("shop/agent", json!({"app": "web"}), &["192.168.0.9"]);
     agent["spec"] = json!({"hostNetwork": true, "nodeName": "node-9"});
-    let objects: Vec<Value> = shop().into_iter().chain([agent]).collect();
+    let closed = policy("shop/default-deny-egress", json!({"podSelector": {}, "policyTypes": ["Egress"]}));
+    let objects: Vec<Value> = shop().into_iter().chain([agent, closed]).collect();
     golden("src/policy/flow/golden/host-network.txt", &text(&objects, ("shop/agent", "shop/db-1", "5432")));
     assert_eq!(decided(&objects, ("shop/agent", "shop/db-1", "5432")), FlowDecision::Undecided);
 }
@@ -134,18 +181,37 @@ fn what_cannot_be_answered_says_what_is_wrong_and_what_to_write() {
     let alias = json!({"type": "ExternalName", "externalName": "db.example.com"});
     let idle = json!({"selector": {"app": "none"}, "ports": [{"port": 80}]});
     let named = json!({"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]});
+    let six = json!({"clusterIPs": ["fd01::7"], "selector": {"app": "mixed"}, "ports": [{"port": 80}]});
     let mut objects = shop();
     objects.extend([ended, service("shop/alias", alias), service("shop/idle", idle), service("shop/named", named)]);
+    objects.extend([service("shop/six", six), pod("shop/mixed", json!({"app": "mixed"}), &["10.0.0.50", "fd00::50"])]);
     for (from, to, port, expected) in [
-        ("shop/web", "shop/db-1", "80", "there is no pod shop/web. In \"shop\" there are: db-1, db-2, job, web-1"),
+        ("shop/web", "shop/db-1", "80", "there is no pod shop/web. In \"shop\" there are: db-1, db-2, job, mixed, web-1"),
         (
             "shops/web",
             "shop/db-1",
             "80",
             "there is no pod shops/web. The namespace \"shops\" has no pod at all: check its name, and whether you may list it",
         ),
-        ("shop/web-1", "shop/svc/dbs", "80", "there is no Service shop/dbs. In \"shop\" there are: alias, db, idle, named"),
-        ("shop/svc/db", "shop/web-1", "80", "a Service sends nothing. After --from, name a pod or an address"),
+        ("shop/web-1", "shop/svc/dbs", "80", "there is no Service shop/dbs. In \"shop\" there are: alias, db, idle, named, six"),
+        (
+            "shop/svc/db",
+            "shop/web-1",
+            "80",
+            "shop/svc/db is a Service, and a Service sends nothing. After --from, name a pod or an address",
+        ),
+        (
+            "10.96.0.7",
+            "shop/web-1",
+            "80",
+            "10.96.0.7 (shop/svc/db) is a Service, and a Service sends nothing. After --from, name a pod or an address",
+        ),
+        (
+            "ops/tool",
+            "shop/svc/six",
+            "80",
+            "shop/svc/six is reached over IPv6 only, and ops/tool has no such address, so there is no such flow",
+        ),
         ("shop/job", "shop/db-1", "80", "the pod shop/job has ended, so it has no traffic. Name a pod that runs"),
         (
             "shop/web-1",
@@ -164,13 +230,13 @@ fn what_cannot_be_answered_says_what_is_wrong_and_what_to_write() {
             "shop/web-1",
             "shop/svc/idle",
             "80",
-            "nothing answers behind the Service shop/idle: its port 80 leads to port 80 of the pods with app=none, and there is none that runs",
+            "nothing answers behind the Service shop/idle: port 80 leads to port 80 of the pods with app=none, and there is none that runs",
         ),
         (
             "shop/web-1",
             "shop/svc/named",
             "80",
-            "nothing answers behind the Service shop/named: its port 80 leads to the container port \"http\" of the pods with app=web, and no pod has that container port",
+            "nothing answers behind the Service shop/named: port 80 leads to the container port \"http\" of the pods with app=web, and no pod has that container port",
         ),
         (
             "shop/web-1",
@@ -219,6 +285,35 @@ fn a_suggestion_selects_by_the_labels_that_stay_and_never_replaces_a_policy() {
         spec["egress"],
         json!([{"to": [{"ipBlock": {"cidr": "1.2.3.4/32"}}], "ports": [{"protocol": "TCP", "port": 80}]}])
     );
+}
+
+#[test]
+fn a_suggestion_outlives_the_next_release_and_says_when_it_selects_a_whole_namespace() {
+    let labels = json!({"app.kubernetes.io/name": "web", "app.kubernetes.io/version": "1.2.3", "helm.sh/chart": "web-0.1", "rollouts-pod-template-hash": "7d"});
+    let closed = json!({"podSelector": {}, "policyTypes": ["Egress"]});
+    let of = |labels: Value| {
+        let objects = [namespace("a", json!({})), pod("a/p", labels, &["10.0.0.1"]), policy("a/closed", closed.clone())];
+        with(&objects, ("a/p", "1.2.3.4", "80"), |answer| {
+            let mut suggestion = answer.unwrap().suggestions.remove(0);
+            (suggestion.policy.spec.take().unwrap().pod_selector.unwrap().match_labels, suggestion.cautions)
+        })
+    };
+    let selects =
+        |labels: &[(&str, &str)]| Some(labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect());
+    assert_eq!(of(labels), (selects(&[("app.kubernetes.io/name", "web")]), vec![]));
+    assert_eq!(of(json!({"version": "2"})), (selects(&[("version", "2")]), vec![]), "better than the whole namespace");
+    let whole = "a/p has no label that stays, so this policy selects every pod of a";
+    assert_eq!(of(json!({"pod-template-hash": "1"})), (None, vec![whole.into()]));
+
+    let objects = [
+        namespace("a", json!({})),
+        pod("a/p", json!({"app": "web"}), &["10.0.0.1"]),
+        namespace("b", json!({})),
+        pod("b/q", json!({}), &["10.0.0.2"]),
+        policy("a/closed", closed),
+    ];
+    let shown = text(&objects, ("a/p", "b/q", "80"));
+    assert!(shown.contains("\nAttention: b/q has no label that stays, so this policy opens to every pod of b.\n"), "{shown}");
 }
 
 #[test]

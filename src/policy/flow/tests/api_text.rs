@@ -31,29 +31,28 @@ pub fn follow(snapshot: &FlowSnapshot, flow: &Flow, way: Way) -> Text {
     if own.pod == peer.pod {
         return Text::Allowed;
     }
-    if own_pod.on_host_network {
-        return Text::Undefined;
-    }
     // "... OR if the traffic source is the pod's local node"
     let is_local_node = match peer_pod {
-        Some(pod) => pod.on_host_network && pod.node == own_pod.node,
+        Some(pod) => (pod.on_host_network || own_pod.on_host_network) && pod.node == own_pod.node,
         None => own_pod.node_addresses.contains(&peer.address.unwrap()),
     };
     if is_local_node {
         return Text::Allowed;
     }
-    match peer_pod {
-        Some(pod) if pod.on_host_network => {
-            let only_address = allows(snapshot, own_pod, Party { pod: None, ..peer }, flow, way);
-            let as_pod = allows(snapshot, own_pod, peer, flow, way);
-            if as_pod == only_address { decided(as_pod) } else { Text::Undefined }
-        }
-        _ => decided(allows(snapshot, own_pod, peer, flow, way)),
+    // "NetworkPolicy behaviour for hostNetwork pods is undefined": a plugin treats such a pod as any other, or as its node.
+    let mut possible = vec![allows(snapshot, own_pod, peer, flow, way)];
+    if peer_pod.is_some_and(|pod| pod.on_host_network) {
+        possible.push(allows(snapshot, own_pod, Party { pod: None, ..peer }, flow, way));
     }
-}
-
-fn decided(is_allowed: bool) -> Text {
-    if is_allowed { Text::Allowed } else { Text::Denied }
+    if own_pod.on_host_network {
+        // Policies are not about a node.
+        possible.push(true);
+    }
+    match (possible.contains(&true), possible.contains(&false)) {
+        (true, true) => Text::Undefined,
+        (true, false) => Text::Allowed,
+        (false, _) => Text::Denied,
+    }
 }
 
 fn allows(snapshot: &FlowSnapshot, own: &FlowPod, peer: Party, flow: &Flow, way: Way) -> bool {

@@ -82,6 +82,7 @@ fn said(verdict: &DirectionVerdict<'_>) -> String {
         DirectionVerdict::Allowed { by } => format!("allowed by {}", rules(by)),
         DirectionVerdict::PeerOnHostNetwork { by } => format!("undecided by {}", rules(by)),
         DirectionVerdict::Denied { by } => format!("denied by {}", by.iter().map(policy).collect::<Vec<_>>().join(", ")),
+        DirectionVerdict::Unread { by } => format!("unread {}", by.iter().map(policy).collect::<Vec<_>>().join(", ")),
         DirectionVerdict::NotIsolated => "not isolated".into(),
         DirectionVerdict::OwnNode => "own node".into(),
         DirectionVerdict::Itself => "itself".into(),

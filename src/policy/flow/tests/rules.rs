@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{CompiledPolicies, Protocol, Way, flow, namespace, pod, policy, said, says, snapshot, with_ports};
+use super::{
+    CompiledPolicies, FlowDump, FlowSnapshot, Protocol, Way, flow, namespace, pod, policy, said, says, snapshot, with_ports,
+};
 
 /// Two namespaces: `shop` with `web` and `db`, and `ops` with `tool`.
 fn base() -> Vec<Value> {
@@ -15,7 +17,7 @@ fn base() -> Vec<Value> {
     ]
 }
 
-fn world(specs: &[(&str, Value)]) -> super::FlowSnapshot {
+fn world(specs: &[(&str, Value)]) -> FlowSnapshot {
     let policies = specs.iter().map(|(id, spec)| policy(id, spec.clone()));
     snapshot(&base().into_iter().chain(policies).collect::<Vec<_>>())
 }
@@ -304,6 +306,33 @@ fn traffic_from_the_pods_own_node_is_always_allowed() {
     }
     assert_eq!(says(&world, Way::Egress, "shop/db", "192.168.0.1", 10250), "own node");
     assert_eq!(says(&world, Way::Egress, "shop/db", "ops/agent", 80), "own node");
+    for (way, from, to) in [(Way::Egress, "ops/agent", "shop/db"), (Way::Ingress, "shop/db", "ops/agent")] {
+        assert_eq!(says(&world, way, from, to, 80), "own node", "the same flow, judged for the pod that is on the node");
+    }
+}
+
+#[test]
+fn of_two_peers_that_match_the_one_by_labels_is_named() {
+    let web = json!({"podSelector": {"matchLabels": {"app": "web"}}});
+    let from = json!([{"ipBlock": {"cidr": "0.0.0.0/0"}}, web, {"podSelector": {}}]);
+    let world = world(&[("shop/p", json!({"podSelector": {}, "ingress": [{"from": from}]}))]);
+    assert_eq!(says(&world, Way::Ingress, "shop/web", "shop/db", 80), "allowed by shop/p rule0 peer1");
+    assert_eq!(says(&world, Way::Ingress, "1.2.3.4", "shop/db", 80), "allowed by shop/p rule0 peer0");
+}
+
+#[test]
+fn a_policy_that_could_not_be_read_leaves_its_namespace_undecided_unless_another_one_allows_the_flow() {
+    let unread = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"namespace": "shop", "name": "odd"}, "spec": {"ingress": {}}});
+    let allow = policy("shop/p", json!({"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"ports": [{"port": 80}]}]}));
+    let objects: Vec<Value> = base().into_iter().chain([unread, allow]).collect();
+    let dump = FlowDump::read(&json!({"kind": "List", "items": objects}).to_string()).unwrap();
+    let world: FlowSnapshot = dump.objects.into_iter().collect();
+    let ingress = |to: &str, port: u16| says(&world, Way::Ingress, "ops/tool", to, port);
+    assert_eq!(ingress("shop/db", 80), "allowed by shop/p rule0 port0", "no policy takes that back");
+    assert_eq!(ingress("shop/db", 81), "unread shop/odd", "it may allow this");
+    assert_eq!(ingress("shop/web", 81), "unread shop/odd", "it may isolate this pod");
+    assert_eq!(says(&world, Way::Egress, "ops/tool", "shop/web", 81), "not isolated", "another namespace");
 }
 
 #[test]
@@ -324,12 +353,23 @@ fn for_a_pod_on_the_host_network_policies_mean_nothing_certain() {
     let rules = json!([
         {"from": [{"podSelector": {"matchLabels": {"app": "agent"}}}], "ports": [{"port": 80}]},
         {"from": [{"podSelector": {"matchLabels": {"app": "agent"}}}, {"ipBlock": {"cidr": "192.168.0.0/24"}}], "ports": [{"port": 81}]},
+        {"ports": [{"port": 83}]},
     ]);
     let spec = json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": rules});
     let agent = host("shop/agent", json!({"app": "agent"}));
+    let open = snapshot(&base().into_iter().chain([agent.clone()]).collect::<Vec<_>>());
+    for way in [Way::Egress, Way::Ingress] {
+        assert_eq!(says(&open, way, "shop/agent", "shop/db", 80), "not isolated", "no policy could be applied to it");
+        assert_eq!(says(&open, way, "shop/db", "shop/agent", 80), "not isolated");
+    }
     let world = snapshot(&base().into_iter().chain([policy("shop/p", spec), agent]).collect::<Vec<_>>());
     assert_eq!(says(&world, Way::Egress, "shop/agent", "shop/db", 80), "on the host network");
-    assert_eq!(says(&world, Way::Ingress, "shop/web", "shop/agent", 80), "on the host network");
+    assert_eq!(says(&world, Way::Ingress, "ops/tool", "shop/agent", 80), "on the host network");
+    assert_eq!(
+        says(&world, Way::Ingress, "1.2.3.4", "shop/agent", 83),
+        "allowed by shop/p rule2 port0",
+        "allowed whether policies apply to it or not"
+    );
     assert_eq!(
         says(&world, Way::Ingress, "shop/agent", "shop/db", 80),
         "undecided by shop/p rule0 peer0 port0",
