@@ -24,9 +24,12 @@ struct Point {
 
 impl Point {
     /// Whether the write occurs in every run of the script. A second write of the same object follows a conflict, so it is not certain.
-    /// A status write may be replaced by a later one, or the baseline may be gone before it.
+    /// A status write may be replaced by a later one, or the baseline may be gone before it. An event about a baseline, which is in the
+    /// namespace `default`, tells of such a write.
     fn is_certain(&self) -> bool {
-        self.asked.subresource != "status" && (self.nth == 1 || self.asked.is_of("events"))
+        let Asked { subresource, namespace, .. } = &self.asked;
+        let is_event = self.asked.is_of("events");
+        subresource != "status" && !(is_event && namespace == "default") && (self.nth == 1 || is_event)
     }
 }
 
