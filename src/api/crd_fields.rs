@@ -9,6 +9,7 @@ use std::{
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{BaselineOptOut, PolicyBaseline};
 
@@ -61,6 +62,34 @@ impl Fields {
     }
 }
 
+impl Fields {
+    /// The first field of a value that these fields lack, as a path below `path`.
+    fn unknown_in(&self, value: &Value, path: &str) -> Option<String> {
+        if self.keeps_all {
+            return None;
+        }
+        match value {
+            // A map, such as labels, has no named fields.
+            Value::Object(fields) if !self.properties.is_empty() => fields.iter().find_map(|(name, value)| {
+                let path = format!("{path}.{name}");
+                self.properties.get(name).map_or(Some(path.clone()), |known| known.unknown_in(value, &path))
+            }),
+            Value::Array(entries) => {
+                let known = self.items.as_ref()?;
+                entries.iter().enumerate().find_map(|(index, value)| known.unknown_in(value, &format!("{path}[{index}]")))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The first field of the spec of a baseline that its CRD does not have, as a path such as `spec.dns.peer`.
+pub fn unknown_field(spec: &Value) -> Option<String> {
+    let versions = KNOWN.get(PolicyBaseline::crd_name())?;
+    let fields = versions.0.first()?.schema.as_ref()?.root.properties.get("spec")?;
+    fields.unknown_in(spec, "spec")
+}
+
 /// What this version of the operator knows of its CRDs, by their names.
 static KNOWN: LazyLock<BTreeMap<String, CrdVersions>> = LazyLock::new(|| {
     let versions = |crd: CustomResourceDefinition| {
@@ -94,7 +123,7 @@ impl CrdVersions {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

@@ -82,7 +82,20 @@ pub struct Port {
 
 /// The protocol of a port.
 #[derive(
-    Clone, Copy, Debug, Default, Deserialize, Eq, IntoStaticStr, JsonSchema, Ord, PartialEq, PartialOrd, Serialize, VariantArray,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Deserialize,
+    Eq,
+    Hash,
+    IntoStaticStr,
+    JsonSchema,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    Serialize,
+    VariantArray,
 )]
 #[strum(const_into_str)]
 pub enum Protocol {

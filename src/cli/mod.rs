@@ -5,15 +5,20 @@ mod cluster;
 mod crd;
 mod explain;
 mod flow;
+mod flow_input;
 mod list_managed;
 mod other_tools;
 mod output;
+mod render;
 mod run;
 mod uninstall;
+mod would_break;
 
 use std::{io::Write, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+
+use crate::api::text::shown;
 
 /// Keeps default-deny NetworkPolicies, with DNS allowed, in every namespace.
 #[derive(Debug, Parser)]
@@ -34,6 +39,31 @@ enum Command {
     Run(run::RunArgs),
     /// Shows what the operator plans in a namespace and why, or whether policies allow a flow.
     Explain(explain::ExplainArgs),
+    /// Writes the policies that a baseline plans, without an operator: for manifests in a repository, or to try them first.
+    ///
+    /// They are exactly what the operator would store, for the namespaces of a cluster, of a dump, of a file, or for those that are named. Without a
+    /// cluster or a dump, the DNS of the cluster is not known, and the policies allow the DNS of the spec and of kube-system. Opt-outs are not
+    /// considered, and neither is whether the API server calls a Service in a namespace. It writes nothing to the cluster:
+    ///
+    ///   policy-baseline render -f baseline.yaml -n shop
+    ///   policy-baseline render -f baseline.yaml --namespaces namespaces.yaml --as calico-staged
+    ///
+    /// Exit codes: 0; 1 if the baseline or the objects cannot be read; 2 for a wrong flag.
+    #[command(verbatim_doc_comment)]
+    Render(render::RenderArgs),
+    /// Says which recorded flows a baseline would deny, before it is enforced, and which policies would let them through.
+    ///
+    /// It joins flows that the network plugin recorded with the policies that the baseline plans. It takes the baseline as enforced in every
+    /// namespace that it selects. Without a baseline it judges the policies that exist. It sends no packet and writes nothing. The ClusterRole view,
+    /// bound by a ClusterRoleBinding, is enough. With --dump it needs no cluster:
+    ///
+    ///   hubble observe --since 24h -o jsonpb | policy-baseline would-break --flows - -f baseline.yaml
+    ///   policy-baseline would-break --flows flows.csv -f baseline.yaml --dump dump.json -o json
+    ///
+    /// Exit codes: 0 if every flow is allowed; 3 if one is denied or undecided; 1 if the recording, the baseline or the objects cannot be read;
+    /// 2 for a wrong flag.
+    #[command(verbatim_doc_comment)]
+    WouldBreak(would_break::WouldBreakArgs),
     /// Looks for the network plugin, and says what is known of it: whether it enforces NetworkPolicies or ignores them.
     ///
     /// It finds the plugin by the name of its DaemonSet, or by its CRDs, and reads the switches in the arguments of its pods. It sends no
@@ -67,6 +97,8 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Render(args) => render::run(&args).map(|()| 0),
+        Command::WouldBreak(args) => would_break::run(&args),
         Command::Check(args) => check::run(&args),
         Command::ListManaged(args) => list_managed::run(&args).map(|()| 0),
         Command::Uninstall(args) => uninstall::run(&args),
@@ -76,7 +108,8 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
             // The exit code must not depend on whether stderr can be written.
-            let _ = writeln!(std::io::stderr(), "error: {message}");
+            let lines: Vec<_> = message.split('\n').map(shown).collect();
+            let _ = writeln!(std::io::stderr(), "error: {}", lines.join("\n"));
             ExitCode::FAILURE
         }
     }

@@ -40,6 +40,11 @@ pub fn warn(warning: &str) {
     let _ = writeln!(std::io::stderr(), "warning: {}", shown(warning));
 }
 
+/// Writes a note to stderr. It is not an error if nobody can read it.
+pub fn note(note: &str) {
+    let _ = writeln!(std::io::stderr(), "note: {}", shown(note));
+}
+
 /// Prints a text. It is not an error if a reader such as `head` closes the pipe early.
 pub fn print(text: &str) -> Result<(), String> {
     match std::io::stdout().write_all(text.as_bytes()) {

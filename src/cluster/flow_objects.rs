@@ -47,9 +47,11 @@ async fn list_kind<K: Resource<DynamicType = ()>>(
             Err(error) => Err(error),
         };
         let text = text.map_err(|error| failed(ApiProblem::of(&error)))?;
-        let FlowDump { objects, warnings, next } = FlowDump::read(&text).map_err(|error| failed(ApiProblem::Other(error)))?;
+        let FlowDump { objects, warnings, next, facts } =
+            FlowDump::read(&text).map_err(|error| failed(ApiProblem::Other(error)))?;
         all.objects.extend(objects);
         all.warnings.extend(warnings);
+        all.facts.extend(facts);
         match next {
             Some(token) => page = page.continue_token(&token),
             None => return Ok(()),

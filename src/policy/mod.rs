@@ -11,8 +11,10 @@ pub mod listing;
 pub mod netpol;
 pub mod plan;
 pub mod plugins;
+pub mod preview;
 #[cfg(test)]
 mod properties;
 pub mod rollout;
 pub mod status;
 mod table;
+pub mod would_break;

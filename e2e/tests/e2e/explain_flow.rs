@@ -26,7 +26,7 @@ fn said(output: &Output, code: i32) -> String {
 }
 
 /// A pod that runs at this address. No kubelet has started it.
-async fn running(world: &World, namespace: &str, name: &str, address: &str) {
+pub async fn running(world: &World, namespace: &str, name: &str, address: &str) {
     let account =
         json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default", "namespace": namespace } });
     let pod = json!({

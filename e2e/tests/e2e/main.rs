@@ -8,6 +8,7 @@ mod admission;
 mod allows;
 mod amplification;
 mod backends;
+mod before_closing;
 mod bootstrap;
 mod bypasses;
 mod client;

@@ -172,15 +172,7 @@ impl<'a> CompiledPolicies<'a> {
                 if !matches!(verdict, DirectionVerdict::Denied { .. }) {
                     continue;
                 }
-                let Some(mut suggestion) = Suggestion::of(self, &one.flow, way) else { continue };
-                let is_same = |other: &Suggestion| {
-                    let (one, other) = (&suggestion.policy, &other.policy);
-                    one.spec == other.spec && one.metadata.namespace == other.metadata.namespace
-                };
-                if !all.iter().any(is_same) {
-                    suggestion.rename(self.snapshot, &all);
-                    all.push(suggestion);
-                }
+                Suggestion::push_new(&mut all, Suggestion::of(self, &one.flow, way), self.snapshot);
             }
         }
         all

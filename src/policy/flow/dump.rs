@@ -1,13 +1,21 @@
 //! Reads what `kubectl get -o json` writes. An object that cannot be read is named, and the rest is used.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::objects::{DEFAULT_NAMESPACE, FlowObject, UnreadPolicy};
+use super::{
+    facts::{DumpFacts, FactHead},
+    objects::{DEFAULT_NAMESPACE, FlowNamespace, FlowObject, UnreadPolicy},
+    snapshot::FlowSnapshot,
+};
 use crate::api::names::is_other_policy_kind;
 
 /// The command that writes a dump.
 pub const DUMP_COMMAND: &str = "kubectl get ns,pods,svc,endpointslices,netpol -A -o json";
+
+static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
 
 /// What a dump has.
 #[derive(Debug, Default)]
@@ -17,6 +25,8 @@ pub struct FlowDump {
     pub warnings: Vec<String>,
     /// The token for the next page, if this is a page of a list.
     pub next: Option<String>,
+    /// Where the cluster's DNS and its API server are.
+    pub facts: DumpFacts,
 }
 
 /// A list, or an object, of which only the head is read.
@@ -36,6 +46,7 @@ struct Head<'a> {
 struct HeadMetadata {
     name: Option<String>,
     namespace: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
     #[serde(rename = "continue")]
     next: Option<String>,
 }
@@ -70,6 +81,9 @@ impl FlowDump {
         let group = head.api_version.as_deref().or(of.and_then(|(version, _)| version)).unwrap_or_default();
         let group = group.split_once('/').map_or("", |(group, _)| group);
         let kind = head.kind.as_deref().or(of.map(|(_, kind)| kind)).unwrap_or_default();
+        if let HeadMetadata { name: Some(name), namespace: Some(namespace), labels, .. } = &head.metadata {
+            self.facts.note(&FactHead { group, kind, namespace, name, labels: labels.as_ref().unwrap_or(&NO_LABELS) }, item);
+        }
         let object = match (group, kind) {
             ("", "Namespace") => read(item).map(FlowObject::Namespace),
             ("", "Pod") => read(item).map(FlowObject::Pod),
@@ -98,6 +112,13 @@ impl FlowDump {
                 }
             }
         }
+    }
+}
+
+impl FlowDump {
+    /// The namespaces, sorted.
+    pub fn namespaces(self) -> Vec<FlowNamespace> {
+        FlowSnapshot::from_iter(self.objects).namespaces
     }
 }
 

@@ -7,7 +7,7 @@ use strum::IntoStaticStr;
 
 use super::{
     compile::{CompiledPeer, CompiledPolicies, CompiledPort, CompiledRule, Way},
-    objects::FlowPod,
+    objects::{FlowPod, PolicyRef},
 };
 use crate::api::peers::Protocol;
 
@@ -69,13 +69,6 @@ pub enum FlowDecision {
     Denied,
 }
 
-/// A policy.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-pub struct PolicyRef<'a> {
-    pub namespace: &'a str,
-    pub name: &'a str,
-}
-
 /// A rule of a policy, and the entries of its lists that match.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub struct RuleRef<'a> {
@@ -91,7 +84,18 @@ pub struct RuleRef<'a> {
     pub port: Option<usize>,
 }
 
-impl DirectionVerdict<'_> {
+impl<'a> DirectionVerdict<'a> {
+    /// Which policies stand in the way; none for a reason that is no policy.
+    pub fn blamed(&self) -> impl Iterator<Item = Option<PolicyRef<'a>>> {
+        let blamed: Vec<Option<PolicyRef<'a>>> = match self {
+            Self::NotIsolated | Self::Allowed { .. } | Self::OwnNode | Self::Itself | Self::NotAPod => vec![],
+            Self::Denied { by } | Self::Unread { by } => by.iter().copied().map(Some).collect(),
+            Self::PeerOnHostNetwork { by } => by.iter().map(|rule| Some(rule.policy)).collect(),
+            Self::OnHostNetwork | Self::Ended => vec![None],
+        };
+        blamed.into_iter()
+    }
+
     /// Whether this direction is allowed.
     pub const fn decision(&self) -> FlowDecision {
         match self {

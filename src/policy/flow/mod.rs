@@ -2,12 +2,14 @@
 //! no cluster and sends no packet. Kubernetes defines the meaning:
 //! <https://kubernetes.io/docs/reference/kubernetes-api/policy-resources/network-policy-v1/>.
 
+mod address_cover;
 mod answer;
 mod ask;
 mod classes;
 mod compile;
 mod dump;
 mod error;
+mod facts;
 mod judge;
 mod objects;
 mod ranges;
@@ -17,11 +19,17 @@ mod selector;
 mod snapshot;
 mod suggest;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 mod text;
 
-pub use ask::{AskedPort, FlowEnd};
-pub use compile::CompiledPolicies;
+pub use address_cover::AddressCover;
+pub use ask::{AskedPort, FlowEnd, NumberOrName};
+pub use compile::{CompiledPolicies, Way};
 pub use dump::{DUMP_COMMAND, FlowDump};
-pub use judge::FlowDecision;
+pub use facts::DumpFacts;
+pub use judge::{DirectionVerdict, Flow, FlowDecision, Party};
+pub use objects::{FlowNamespace, FlowPod, FlowPolicy, IpFamily};
+pub use ranges::AddressRange;
 pub use snapshot::FlowSnapshot;
+pub use suggest::{Suggestion, workload};
+pub use text::few;

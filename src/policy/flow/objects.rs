@@ -6,10 +6,13 @@ use std::{
 };
 
 use k8s_openapi::{api::networking::v1::NetworkPolicySpec, apimachinery::pkg::util::intstr::IntOrString};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use strum::IntoStaticStr;
 
-use crate::api::peers::Protocol;
+use crate::{
+    api::{names::LABEL_BASELINE, peers::Protocol},
+    policy::netpol::NAME_LABEL,
+};
 
 /// An object that decides a flow.
 #[derive(Clone, Debug)]
@@ -30,8 +33,15 @@ pub struct FlowNamespace {
     pub labels: BTreeMap<String, String>,
 }
 
+impl FlowNamespace {
+    /// A namespace of which only the name is known.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.into(), labels: [(NAME_LABEL.to_owned(), name.to_owned())].into() }
+    }
+}
+
 /// A pod.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(from = "PodFields")]
 pub struct FlowPod {
     pub namespace: String,
@@ -77,7 +87,7 @@ pub struct FlowService {
 }
 
 /// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd)]
 pub enum IpFamily {
     IPv4,
     IPv6,
@@ -119,7 +129,16 @@ pub struct FlowSlice {
 pub struct FlowPolicy {
     pub namespace: String,
     pub name: String,
+    /// The baseline that wrote it, by its label.
+    pub baseline: Option<String>,
     pub spec: NetworkPolicySpec,
+}
+
+/// A policy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+pub struct PolicyRef<'a> {
+    pub namespace: &'a str,
+    pub name: &'a str,
 }
 
 /// A NetworkPolicy that could not be read.
@@ -286,7 +305,10 @@ fn addresses<'a>(texts: impl IntoIterator<Item = &'a String>) -> Vec<IpAddr> {
 
 impl From<NamespaceFields> for FlowNamespace {
     fn from(NamespaceFields { metadata }: NamespaceFields) -> Self {
-        Self { name: metadata.name, labels: metadata.labels.unwrap_or_default() }
+        // The API server gives each namespace a label with its name. A manifest may not have it.
+        let mut labels = metadata.labels.unwrap_or_default();
+        labels.entry(NAME_LABEL.into()).or_insert_with(|| metadata.name.clone());
+        Self { name: metadata.name, labels }
     }
 }
 
@@ -364,7 +386,7 @@ impl From<SliceFields> for FlowSlice {
 
 impl From<PolicyFields> for FlowPolicy {
     fn from(PolicyFields { metadata, spec }: PolicyFields) -> Self {
-        let (namespace, name, _) = metadata.parts();
-        Self { namespace, name, spec: spec.unwrap_or_default() }
+        let (namespace, name, mut labels) = metadata.parts();
+        Self { namespace, name, baseline: labels.remove(LABEL_BASELINE), spec: spec.unwrap_or_default() }
     }
 }

@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::{
-    judge::PolicyRef,
-    objects::{FlowNamespace, FlowObject, FlowPod, FlowPolicy, FlowService, FlowSlice, UnreadPolicy},
-};
+use super::objects::{FlowNamespace, FlowObject, FlowPod, FlowPolicy, FlowService, FlowSlice, PolicyRef, UnreadPolicy};
 
 /// All objects that decide flows.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +48,28 @@ fn sort<T>(all: &mut Vec<T>, key: impl Fn(&T) -> (&str, &str)) {
 }
 
 impl FlowSnapshot {
+    /// Adds pods. The numbers of the others change.
+    pub fn add_pods(&mut self, pods: Vec<FlowPod>) {
+        self.pods.extend(pods);
+        sort(&mut self.pods, |one| (&one.namespace, &one.name));
+    }
+
+    /// Adds policies.
+    pub fn add_policies(&mut self, policies: impl Iterator<Item = FlowPolicy>) {
+        self.policies.extend(policies);
+        sort(&mut self.policies, |one| (&one.namespace, &one.name));
+    }
+
+    /// Replaces all policies of a baseline, and in the namespaces that it closes those of other baselines: only one applies there.
+    pub fn replace_policies(&mut self, baseline: &str, by: Vec<FlowPolicy>) {
+        let closed: BTreeSet<&str> = by.iter().map(|policy| &*policy.namespace).collect();
+        self.policies.retain(|policy| match policy.baseline.as_deref() {
+            Some(name) => name != baseline && !closed.contains(&*policy.namespace),
+            None => true,
+        });
+        self.add_policies(by.into_iter());
+    }
+
     /// The number of a pod.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<usize> {
         self.pods.binary_search_by(|pod| (&*pod.namespace, &*pod.name).cmp(&(namespace, name))).ok()
@@ -96,12 +115,22 @@ impl FlowSnapshot {
         if self.policies.is_empty() && self.unread_policies.is_empty() {
             gaps.push("there is no NetworkPolicy among the objects, so everything is allowed".into());
         }
-        let unknown = self.unknown_namespaces();
-        if !unknown.is_empty() {
-            let names = unknown.join(", ");
-            gaps.push(format!("these namespaces are not among the objects, so of their labels only the name is known: {names}"));
-        }
+        gaps.extend(self.namespace_gap());
         gaps
+    }
+
+    /// One sentence about the namespaces that are missing, and what that means.
+    pub fn namespace_gap(&self) -> Option<String> {
+        let unknown = self.unknown_namespaces();
+        let names = unknown.join(", ");
+        let gap = format!("these namespaces are not among the objects, so of their labels only the name is known: {names}");
+        (!unknown.is_empty()).then_some(gap)
+    }
+
+    /// All namespaces, also those of which only the name is known.
+    pub fn all_namespaces(&self) -> Vec<FlowNamespace> {
+        let unknown = self.unknown_namespaces().into_iter().map(FlowNamespace::named);
+        self.namespaces.iter().cloned().chain(unknown).collect()
     }
 
     /// The names of the namespaces of pods and policies that are not among the namespaces: their labels are not known.

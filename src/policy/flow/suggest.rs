@@ -15,9 +15,10 @@ use k8s_openapi::{
 use serde::Serialize;
 
 use super::{
+    address_cover::{AddressCover, MOST},
     compile::{CompiledPolicies, Way},
     judge::{Flow, Party},
-    objects::FlowPod,
+    objects::{FlowPod, FlowPolicy},
     snapshot::FlowSnapshot,
 };
 use crate::policy::netpol::NAME_LABEL;
@@ -78,6 +79,11 @@ impl Suggestion {
     /// The policy that allows a flow in one direction. None if this end is no pod, or the other end is a pod without an address that would
     /// need one.
     pub fn of(compiled: &CompiledPolicies<'_>, flow: &Flow, way: Way) -> Option<Self> {
+        Self::with_addresses(compiled, flow, way, &AddressCover::default())
+    }
+
+    /// The same for many addresses at the other end. Where that is a pod, they are not used.
+    pub fn with_addresses(compiled: &CompiledPolicies<'_>, flow: &Flow, way: Way, addresses: &AddressCover) -> Option<Self> {
         let snapshot = compiled.snapshot;
         let (own, peer) = match way {
             Way::Egress => (flow.from, flow.to),
@@ -85,7 +91,20 @@ impl Suggestion {
         };
         let own = snapshot.pods.get(own.pod?)?;
         let selector = selector(own);
-        let peers = Some(vec![peer_of(snapshot, own, peer)?]);
+        let by_labels = pod_by_labels(snapshot, peer);
+        let mut addresses = addresses.clone();
+        if let (None, Some(address)) = (by_labels, peer.address) {
+            addresses.add(address);
+        }
+        let peers = match by_labels {
+            Some(pod) => vec![pod_peer(own, pod)],
+            None => addresses.cidrs().map(address_peer).collect(),
+        };
+        if peers.is_empty() {
+            return None;
+        }
+        let count = peers.len();
+        let peers = Some(peers);
         let port = NetworkPolicyPort {
             protocol: Some(flow.protocol.into_str().into()),
             port: Some(IntOrString::Int(flow.port.into())),
@@ -105,15 +124,39 @@ impl Suggestion {
                 "from"
             }
         };
-        let name = format!("allow-{}-{to_or_from}-{}-{}", app(own), peer_name(snapshot, own, peer), flow.port);
+        let other = if count == 1 { peer_name(snapshot, own, peer) } else { "addresses".into() };
+        let name = format!("allow-{}-{to_or_from}-{other}-{}", app(own), flow.port);
         let metadata = ObjectMeta { name: Some(name), namespace: Some(own.namespace.clone()), ..ObjectMeta::default() };
         let newly_isolated = newly_isolated(compiled, own, &selector, way);
-        let cautions = cautions(own, pod_by_labels(snapshot, peer));
+        let mut cautions = cautions(own, by_labels);
+        if by_labels.is_none() && addresses.is_wider() {
+            cautions.push(format!("there are more than {MOST} addresses, so this policy names ranges around them"));
+        }
         Some(Self { policy: NetworkPolicy { metadata, spec: Some(spec) }, newly_isolated, cautions })
     }
 
+    /// The policy, as it decides flows once it is applied.
+    pub fn flow_policy(&self) -> FlowPolicy {
+        let NetworkPolicy { metadata, spec } = self.policy.clone();
+        let (namespace, name) = (metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default());
+        FlowPolicy { namespace, name, baseline: None, spec: spec.unwrap_or_default() }
+    }
+
+    /// Adds a suggestion, unless another one has the same content.
+    pub fn push_new(all: &mut Vec<Self>, new: Option<Self>, snapshot: &FlowSnapshot) {
+        let Some(mut new) = new else { return };
+        let is_same = |other: &Self| {
+            let (one, other) = (&new.policy, &other.policy);
+            one.spec == other.spec && one.metadata.namespace == other.metadata.namespace
+        };
+        if !all.iter().any(is_same) {
+            new.rename(snapshot, all);
+            all.push(new);
+        }
+    }
+
     /// Renames the policy if a policy of its name exists or is suggested already: to apply it would replace that one.
-    pub fn rename(&mut self, snapshot: &FlowSnapshot, others: &[Self]) {
+    fn rename(&mut self, snapshot: &FlowSnapshot, others: &[Self]) {
         let namespace = self.policy.metadata.namespace.clone().unwrap_or_default();
         let first = self.policy.metadata.name.clone().unwrap_or_default();
         let is_taken = |name: &String| {
@@ -157,21 +200,26 @@ fn pod_by_labels(snapshot: &FlowSnapshot, party: Party) -> Option<&FlowPod> {
     party.pod.and_then(|pod| snapshot.pods.get(pod)).filter(|pod| !pod.on_host_network)
 }
 
-/// The other end: a pod by its labels, or an address.
-fn peer_of(snapshot: &FlowSnapshot, own: &FlowPod, peer: Party) -> Option<NetworkPolicyPeer> {
-    let Some(pod) = pod_by_labels(snapshot, peer) else {
-        let address = peer.address?;
-        let length = if address.is_ipv4() { 32 } else { 128 };
-        let block = IPBlock { cidr: format!("{address}/{length}"), except: None };
-        return Some(NetworkPolicyPeer { ip_block: Some(block), ..NetworkPolicyPeer::default() });
-    };
+fn address_peer(cidr: String) -> NetworkPolicyPeer {
+    NetworkPolicyPeer { ip_block: Some(IPBlock { cidr, except: None }), ..NetworkPolicyPeer::default() }
+}
+
+fn pod_peer(own: &FlowPod, pod: &FlowPod) -> NetworkPolicyPeer {
     let name =
         || LabelSelector { match_labels: Some([(NAME_LABEL.to_owned(), pod.namespace.clone())].into()), match_expressions: None };
-    Some(NetworkPolicyPeer {
+    NetworkPolicyPeer {
         ip_block: None,
         namespace_selector: (pod.namespace != own.namespace).then(name),
         pod_selector: Some(selector(pod)),
-    })
+    }
+}
+
+/// The namespace and the application of a pod for people, and the labels by which it is selected here. Pods for which both are the same
+/// belong to one workload.
+pub fn workload(pod: &FlowPod) -> (String, String) {
+    let labels = selector(pod).match_labels.unwrap_or_default();
+    let labels: Vec<String> = labels.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    (format!("{}/{}", pod.namespace, app(pod)), labels.join(","))
 }
 
 /// The pods that the policy would be the first to isolate.

@@ -5,7 +5,8 @@ use std::fmt;
 use super::{
     answer::{FlowAnswer, FlowCase},
     compile::Way,
-    judge::{DirectionVerdict, PolicyRef, RuleRef},
+    judge::{DirectionVerdict, RuleRef},
+    objects::PolicyRef,
     suggest::Suggestion,
 };
 use crate::policy::table::Table;
@@ -114,7 +115,8 @@ fn place(way: Way, rule: &RuleRef<'_>) -> String {
     format!("spec.{rules}[{}]{peer}{port}", rule.rule)
 }
 
-fn few(names: &[String]) -> String {
+/// The first names, and how many more there are.
+pub fn few(names: &[String]) -> String {
     match names.len().checked_sub(SHOWN) {
         Some(more @ 1..) => format!("{} and {more} more", names[..SHOWN].join(", ")),
         _ => names.join(", "),

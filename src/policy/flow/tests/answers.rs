@@ -5,13 +5,14 @@ use serde_json::{Value, json};
 use super::{CompiledPolicies, FlowDecision, FlowDump, FlowSnapshot, namespace, pod, policy, snapshot, with_ports};
 use crate::{policy::flow::answer::FlowAnswer, testkit::golden};
 
-fn service(id: &str, spec: Value) -> Value {
+/// A Service `namespace/name`.
+pub fn service(id: &str, spec: Value) -> Value {
     let (namespace, name) = id.split_once('/').unwrap();
     json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": namespace, "name": name}, "spec": spec})
 }
 
 /// A shop: its pods are closed but for one rule.
-fn shop() -> Vec<Value> {
+pub fn shop() -> Vec<Value> {
     let deny = json!({"podSelector": {}, "policyTypes": ["Ingress"]});
     let web = json!({"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [
         {"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": "sql"}]},
@@ -41,14 +42,20 @@ fn shop() -> Vec<Value> {
     ]
 }
 
-fn with<T>(objects: &[Value], (from, to, port): (&str, &str, &str), look: impl FnOnce(Result<FlowAnswer<'_>, String>) -> T) -> T {
+/// Looks at the answer to a question: from, to, port.
+pub fn with<T>(
+    objects: &[Value],
+    (from, to, port): (&str, &str, &str),
+    look: impl FnOnce(Result<FlowAnswer<'_>, String>) -> T,
+) -> T {
     let snapshot = snapshot(objects);
     let compiled = CompiledPolicies::of(&snapshot);
     let answer = compiled.answer(&from.parse().unwrap(), &to.parse().unwrap(), &port.parse().unwrap());
     look(answer.map_err(|error| error.to_string()))
 }
 
-fn text(objects: &[Value], asked: (&str, &str, &str)) -> String {
+/// The answer as a person reads it.
+pub fn text(objects: &[Value], asked: (&str, &str, &str)) -> String {
     with(objects, asked, |answer| answer.unwrap().to_string())
 }
 
@@ -271,70 +278,6 @@ fn what_cannot_be_answered_says_what_is_wrong_and_what_to_write() {
     ] {
         assert_eq!(error(&objects, (from, to, port)), expected);
     }
-}
-
-#[test]
-fn a_suggestion_selects_by_the_labels_that_stay_and_never_replaces_a_policy() {
-    let taken = policy("shop/allow-web-to-1-2-3-4-80", json!({"podSelector": {}, "policyTypes": ["Egress"]}));
-    let objects: Vec<Value> = shop().into_iter().chain([taken]).collect();
-    let suggested = with(&objects, ("shop/web-1", "1.2.3.4", "80"), |answer| answer.unwrap().suggestions[0].policy.clone());
-    assert_eq!(suggested.metadata.name.as_deref(), Some("allow-web-to-1-2-3-4-80-2"));
-    let spec = serde_json::to_value(suggested.spec).unwrap();
-    assert_eq!(spec["podSelector"], json!({"matchLabels": {"app": "web"}}), "without the hash of the template");
-    assert_eq!(
-        spec["egress"],
-        json!([{"to": [{"ipBlock": {"cidr": "1.2.3.4/32"}}], "ports": [{"protocol": "TCP", "port": 80}]}])
-    );
-}
-
-#[test]
-fn a_suggestion_outlives_the_next_release_and_says_when_it_selects_a_whole_namespace() {
-    let labels = json!({"app.kubernetes.io/name": "web", "app.kubernetes.io/version": "1.2.3", "helm.sh/chart": "web-0.1", "rollouts-pod-template-hash": "7d"});
-    let closed = json!({"podSelector": {}, "policyTypes": ["Egress"]});
-    let of = |labels: Value| {
-        let objects = [namespace("a", json!({})), pod("a/p", labels, &["10.0.0.1"]), policy("a/closed", closed.clone())];
-        with(&objects, ("a/p", "1.2.3.4", "80"), |answer| {
-            let mut suggestion = answer.unwrap().suggestions.remove(0);
-            (suggestion.policy.spec.take().unwrap().pod_selector.unwrap().match_labels, suggestion.cautions)
-        })
-    };
-    let selects =
-        |labels: &[(&str, &str)]| Some(labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect());
-    assert_eq!(of(labels), (selects(&[("app.kubernetes.io/name", "web")]), vec![]));
-    assert_eq!(of(json!({"version": "2"})), (selects(&[("version", "2")]), vec![]), "better than the whole namespace");
-    let whole = "a/p has no label that stays, so this policy selects every pod of a";
-    assert_eq!(of(json!({"pod-template-hash": "1"})), (None, vec![whole.into()]));
-
-    let objects = [
-        namespace("a", json!({})),
-        pod("a/p", json!({"app": "web"}), &["10.0.0.1"]),
-        namespace("b", json!({})),
-        pod("b/q", json!({}), &["10.0.0.2"]),
-        policy("a/closed", closed),
-    ];
-    let shown = text(&objects, ("a/p", "b/q", "80"));
-    assert!(shown.contains("\nAttention: b/q has no label that stays, so this policy opens to every pod of b.\n"), "{shown}");
-}
-
-#[test]
-fn a_suggestion_says_which_pods_it_would_be_the_first_to_isolate() {
-    let closed = json!({"podSelector": {"matchLabels": {"canary": "no"}}, "policyTypes": ["Egress"]});
-    let objects = [
-        namespace("a", json!({})),
-        pod("a/one", json!({"app": "web", "canary": "no", "pod-template-hash": "1"}), &["10.0.0.1"]),
-        pod("a/two", json!({"app": "web", "canary": "no", "extra": "x"}), &["10.0.0.2"]),
-        policy("a/closed", closed),
-    ];
-    let newly = |objects: &[Value], from: &str| {
-        with(objects, (from, "1.2.3.4", "80"), |answer| {
-            answer.unwrap().suggestions.into_iter().flat_map(|one| one.newly_isolated).collect::<Vec<_>>()
-        })
-    };
-    assert_eq!(newly(&objects, "a/one"), [] as [&str; 0], "both are isolated already");
-    let by_name = json!({"podSelector": {"matchLabels": {"pod-template-hash": "1"}}, "policyTypes": ["Egress"]});
-    let objects = [&objects[..3], &[policy("a/closed", by_name)]].concat();
-    assert_eq!(newly(&objects, "a/one"), ["a/two"]);
-    assert!(text(&objects, ("a/one", "1.2.3.4", "80")).contains("Attention: no policy isolates a/two in this direction today."));
 }
 
 #[test]

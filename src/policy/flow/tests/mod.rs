@@ -2,8 +2,10 @@
 
 mod answers;
 mod api_text;
-mod properties;
+mod nodes;
+pub mod properties;
 mod rules;
+mod suggestions;
 
 use std::net::IpAddr;
 
@@ -17,20 +19,21 @@ use super::{
 use crate::api::peers::Protocol;
 
 /// Reads objects as a dump has them.
-fn snapshot(objects: &[Value]) -> FlowSnapshot {
+pub fn snapshot(objects: &[Value]) -> FlowSnapshot {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     let dump = FlowDump::read(&list.to_string()).unwrap();
     assert_eq!(dump.warnings, [] as [&str; 0]);
     dump.objects.into_iter().collect()
 }
 
-fn namespace(name: &str, mut labels: Value) -> Value {
+/// A namespace.
+pub fn namespace(name: &str, mut labels: Value) -> Value {
     labels["kubernetes.io/metadata.name"] = name.into();
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 }
 
 /// A pod `namespace/name` with these addresses.
-fn pod(id: &str, labels: Value, addresses: &[&str]) -> Value {
+pub fn pod(id: &str, labels: Value, addresses: &[&str]) -> Value {
     let (namespace, name) = id.split_once('/').unwrap();
     let ips: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
     json!({
@@ -41,13 +44,14 @@ fn pod(id: &str, labels: Value, addresses: &[&str]) -> Value {
 }
 
 /// The pod with these named TCP ports.
-fn with_ports(mut pod: Value, ports: &[(&str, u16)]) -> Value {
+pub fn with_ports(mut pod: Value, ports: &[(&str, u16)]) -> Value {
     let ports: Value = ports.iter().map(|(name, number)| json!({"name": name, "containerPort": number})).collect();
     pod["spec"]["containers"][0]["ports"] = ports;
     pod
 }
 
-fn policy(id: &str, spec: Value) -> Value {
+/// A policy `namespace/name`.
+pub fn policy(id: &str, spec: Value) -> Value {
     let (namespace, name) = id.split_once('/').unwrap();
     json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
@@ -70,7 +74,7 @@ fn flow(snapshot: &FlowSnapshot, from: &str, to: &str, port: (Protocol, u16)) ->
 
 /// What policies say about a flow, in words: `allowed by a/b egress[0].to[1].ports[2]`, `denied by a/b a/c`, `not isolated`.
 fn said(verdict: &DirectionVerdict<'_>) -> String {
-    let policy = |policy: &super::judge::PolicyRef<'_>| format!("{}/{}", policy.namespace, policy.name);
+    let policy = |policy: &super::objects::PolicyRef<'_>| format!("{}/{}", policy.namespace, policy.name);
     let rules = |by: &[super::judge::RuleRef<'_>]| -> String {
         let entry = |name: &str, index: Option<usize>| index.map(|index| format!(" {name}{index}")).unwrap_or_default();
         let rule = |rule: &super::judge::RuleRef<'_>| {

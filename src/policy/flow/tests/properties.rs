@@ -78,7 +78,8 @@ enum Special {
     Ended,
 }
 
-fn objects() -> impl Strategy<Value = Vec<Value>> {
+/// Random worlds.
+pub fn objects() -> impl Strategy<Value = Vec<Value>> {
     let special = prop_oneof![8 => Just(Special::Nothing), 1 => Just(Special::HostNetwork), 1 => Just(Special::Ended)];
     let pods = prop::collection::vec((prop::sample::select(&NAMESPACES[..]), labels(), 0..3_u16, special, 1..3_u8), 1..9);
     let policies = prop::collection::vec((prop::sample::select(&NAMESPACES[..]), spec()), 0..5);
@@ -119,6 +120,16 @@ fn flows(snapshot: &FlowSnapshot) -> Vec<Flow> {
         }
     }
     all
+}
+
+/// All flows, as somebody would write them down.
+pub fn flow_texts(snapshot: &FlowSnapshot) -> Vec<[String; 3]> {
+    let end = |party: Party| match party.pod.map(|pod| &snapshot.pods[pod]) {
+        Some(pod) => format!("{}/{}", pod.namespace, pod.name),
+        None => party.address.unwrap().to_string(),
+    };
+    let text = |flow: Flow| [end(flow.from), end(flow.to), format!("{}/{}", flow.protocol.into_str(), flow.port)];
+    flows(snapshot).into_iter().map(text).collect()
 }
 
 /// The policies of the objects, and the others.

@@ -1,0 +1,86 @@
+//! Where the objects that decide flows come from: a cluster, or a dump. Several subcommands share it.
+
+use std::{io::Read, path::Path, time::Duration};
+
+use clap::Args as ClapArgs;
+
+use super::cluster::{self, Connection};
+use crate::{
+    cluster::{
+        error::ApiProblem,
+        flow_objects::{self, FlowListError},
+    },
+    policy::{
+        explain::WHO_GRANTS,
+        flow::{DUMP_COMMAND, FlowDump},
+        preview::PreviewedBaseline,
+    },
+};
+
+#[derive(Debug, ClapArgs)]
+pub struct FlowInput {
+    /// Read no cluster, but this file (- is standard input). It is what this command writes:
+    /// kubectl get ns,pods,svc,endpointslices,netpol -A -o json
+    #[arg(long, value_name = "FILE", conflicts_with = "context")]
+    dump: Option<String>,
+
+    /// How many seconds the API server may take to list everything.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=600))]
+    timeout: u16,
+}
+
+impl FlowInput {
+    /// The file with the dump.
+    pub fn dump(&self) -> Option<&str> {
+        self.dump.as_deref()
+    }
+
+    /// Reads the dump, or lists everything.
+    pub fn read(&self, connection: &Connection) -> Result<FlowDump, String> {
+        match &self.dump {
+            Some(file) => read(file),
+            None => cluster::block_on(self.list(connection)),
+        }
+    }
+
+    async fn list(&self, connection: &Connection) -> Result<FlowDump, String> {
+        let (clients, address) = connection.reach().await?;
+        let patience = Duration::from_secs(self.timeout.into());
+        let listed = tokio::time::timeout(patience, flow_objects::list(&clients.requests)).await;
+        let listed =
+            listed.map_err(|_| format!("not everything could be listed within {patience:?}. --timeout sets more seconds"))?;
+        listed.map_err(|FlowListError { resource, problem }| match problem {
+            // The operator's own permissions are of no help here: it may not list all pods.
+            ApiProblem::Forbidden(message) => format!("you may not list {resource}: {message}. {WHO_GRANTS}"),
+            problem => format!("cannot list {resource}: {}", problem.sentence(&address)),
+        })
+    }
+}
+
+/// Reads a dump from a file, or from standard input.
+fn read(file: &str) -> Result<FlowDump, String> {
+    let error = |error| format!("{} is no usable dump: {error}. Write one with: {DUMP_COMMAND}", shown(file));
+    FlowDump::read(&text(file)?).map_err(error)
+}
+
+/// Reads a manifest with a baseline.
+pub fn baseline(file: &str, operator_namespace: &str) -> Result<PreviewedBaseline, String> {
+    PreviewedBaseline::read(&text(file)?, operator_namespace).map_err(|error| format!("{}: {error}", shown(file)))
+}
+
+/// The text of a file, or of standard input.
+pub fn text(file: &str) -> Result<String, String> {
+    let text = match file {
+        "-" => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map(|_| text)
+        }
+        file => std::fs::read_to_string(Path::new(file)),
+    };
+    text.map_err(|error| format!("cannot read {}: {error}", shown(file)))
+}
+
+/// The name of a file in a message.
+pub fn shown(file: &str) -> &str {
+    if file == "-" { "standard input" } else { file }
+}

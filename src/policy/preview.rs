@@ -1,0 +1,227 @@
+//! What a baseline would write, judged from its manifest and the namespaces: no operator and no stored object is needed. The checks and the
+//! rendering are those of the operator.
+
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    flow::{DumpFacts, FlowNamespace, FlowPolicy},
+    plan::{Baseline, BaselineError, Closed, Namespace, NamespaceOptOuts, Rendered},
+};
+use crate::api::{NamespaceName, PolicyBaseline, crd_fields, names::is_dns_label};
+
+const KIND: &str = "PolicyBaseline";
+const API_VERSION: &str = "policybaseline.io/v1alpha1";
+
+/// A baseline that is not in a cluster yet.
+#[derive(Debug)]
+pub struct PreviewedBaseline(Baseline);
+
+/// Why a manifest is no baseline.
+#[derive(Debug, thiserror::Error)]
+pub enum PreviewError {
+    #[error("it is no YAML: {0}")]
+    NoYaml(String),
+    #[error("it has no object of the kind {KIND}")]
+    NoBaseline,
+    #[error("it has no object of the kind Namespace")]
+    NoNamespace,
+    #[error("it has {0} objects of the kind {KIND}. Give one: only the operator decides between several")]
+    Several(usize),
+    #[error("apiVersion is {0:?}; it is {API_VERSION}")]
+    OtherVersion(String),
+    #[error("metadata.name is {0:?}: use lower-case letters, digits, '-' and '.', at most 63 characters")]
+    InvalidName(String),
+    #[error("{field}: there is no such field. The CRD would drop it")]
+    UnknownField { field: String },
+    #[error("{field}: {message}")]
+    NotReadable { field: String, message: String },
+    #[error("{0}")]
+    Refused(BaselineError),
+}
+
+impl PreviewedBaseline {
+    /// Reads a manifest of YAML or JSON with one baseline. Objects of other kinds are passed over. It selects neither system namespaces nor
+    /// that of the operator, unless its spec says so.
+    pub fn read(text: &str, operator_namespace: &str) -> Result<Self, PreviewError> {
+        let mut found = objects(text, KIND)?;
+        let count = found.len();
+        let Some(mut value) = found.pop() else { return Err(PreviewError::NoBaseline) };
+        if count > 1 {
+            return Err(PreviewError::Several(count));
+        }
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        if value["apiVersion"] != API_VERSION {
+            return Err(PreviewError::OtherVersion(text(&value["apiVersion"])));
+        }
+        let name = text(&value["metadata"]["name"]);
+        if name.is_empty() || name.len() > 63 || !name.split('.').all(is_dns_label) {
+            return Err(PreviewError::InvalidName(name));
+        }
+        // The API server drops a field whose value is null.
+        drop_nulls(&mut value["spec"]);
+        if let Some(field) = crd_fields::unknown_field(&value["spec"]) {
+            return Err(PreviewError::UnknownField { field });
+        }
+        let object: PolicyBaseline = serde_path_to_error::deserialize(&value)
+            .map_err(|error| PreviewError::NotReadable { field: error.path().to_string(), message: error.inner().to_string() })?;
+        Baseline::check(&object, operator_namespace).map(Self).map_err(PreviewError::Refused)
+    }
+
+    /// The same baseline with the DNS and the API server of a cluster.
+    #[must_use]
+    pub fn in_cluster(self, facts: &DumpFacts, now: Instant) -> Self {
+        Self(self.0.with_cluster(&facts.dns(now), &facts.api(now)))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// What it would write in a namespace; empty if it does not select that. Opt-outs are not considered, and neither is whether the API
+    /// server calls a Service there.
+    pub fn planned(&self, namespace: &FlowNamespace) -> Vec<&Rendered> {
+        let namespace = Namespace {
+            name: NamespaceName::observed(&namespace.name),
+            labels: namespace.labels.iter().map(|(key, value)| (&**key, &**value)).collect(),
+            created: self.0.created,
+            terminating: false,
+            pods_gone: false,
+            failing_since: None,
+            opt_outs: NamespaceOptOuts::default(),
+            serves: None,
+            closed: Closed::default(),
+        };
+        if !self.0.selects(&namespace) {
+            return vec![];
+        }
+        let planned: Vec<usize> = self.0.planned(&namespace).map(|(index, _)| index).collect();
+        planned.into_iter().filter_map(|index| self.0.policies.get(index)).collect()
+    }
+
+    /// The same as policies that decide flows.
+    pub fn flow_policies(&self, namespace: &FlowNamespace) -> Vec<FlowPolicy> {
+        self.planned(namespace).into_iter().map(|policy| self.flow_policy(policy, &namespace.name)).collect()
+    }
+
+    /// Every policy that it may plan anywhere, for no namespace.
+    pub fn all_policies(&self) -> Vec<FlowPolicy> {
+        self.0.policies.iter().map(|policy| self.flow_policy(policy, "")).collect()
+    }
+
+    fn flow_policy(&self, policy: &Rendered, namespace: &str) -> FlowPolicy {
+        let baseline = Some(self.name().to_owned());
+        FlowPolicy { namespace: namespace.into(), name: policy.name.clone(), baseline, spec: policy.spec.clone() }
+    }
+
+    /// One sentence about each thing of the cluster that its policies do not allow, although pods need it.
+    pub fn gaps(&self) -> Vec<String> {
+        let dns = self.0.dns_gap.as_ref().map(|gap| gap.message.clone());
+        let api = self.0.allow_facts().api_gap.map(|gap| gap.message);
+        dns.into_iter().chain(api).collect()
+    }
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(entries) => entries.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+/// The objects of a kind in a text of YAML or JSON, also those in Lists.
+fn objects(text: &str, kind: &str) -> Result<Vec<Value>, PreviewError> {
+    let mut found = Vec::new();
+    for document in serde_yaml::Deserializer::from_str(text) {
+        let value = Value::deserialize(document).map_err(|error| PreviewError::NoYaml(error.to_string()))?;
+        let items = value.get("items").and_then(Value::as_array).cloned();
+        let is_of_list = items.is_some() && value["kind"] == format!("{kind}List");
+        let items = items.unwrap_or_else(|| vec![value]).into_iter();
+        // In a list of one kind, the objects may not name their kind.
+        found.extend(items.filter(|value| value["kind"] == kind || (is_of_list && value.get("kind").is_none())));
+    }
+    Ok(found)
+}
+
+/// The namespaces in a text of YAML or JSON.
+pub fn namespaces_in(text: &str) -> Result<Vec<FlowNamespace>, PreviewError> {
+    let found = objects(text, "Namespace")?;
+    if found.is_empty() {
+        return Err(PreviewError::NoNamespace);
+    }
+    let read = |value: Value| {
+        serde_path_to_error::deserialize(&value)
+            .map_err(|error| PreviewError::NotReadable { field: error.path().to_string(), message: error.inner().to_string() })
+    };
+    found.into_iter().map(read).collect()
+}
+
+/// A namespace of which only the name is known.
+pub fn namespace_named(name: &str) -> Result<FlowNamespace, String> {
+    if !is_dns_label(name) {
+        return Err(format!("{name:?} is no name of a namespace"));
+    }
+    Ok(FlowNamespace::named(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<PreviewedBaseline, String> {
+        PreviewedBaseline::read(text, "policy-baseline-system").map_err(|error| error.to_string())
+    }
+
+    const HEAD: &str =
+        "apiVersion: policybaseline.io/v1alpha1\nkind: PolicyBaseline\nmetadata: {name: platform}\nspec: {mode: Enforce";
+
+    fn names(spec: &str, namespace: &str) -> Vec<String> {
+        let baseline = read(&format!("{HEAD}{spec}}}")).unwrap();
+        baseline.planned(&namespace_named(namespace).unwrap()).into_iter().map(|policy| policy.name.clone()).collect()
+    }
+
+    #[test]
+    fn a_manifest_is_planned_like_the_object_that_it_becomes() {
+        let three = ["baseline-default-deny-ingress", "baseline-default-deny-egress", "baseline-monitoring-carveout"];
+        assert_eq!(names("", "shop"), three);
+        assert_eq!(names(", policies: [DefaultDenyIngress]", "shop"), three[..1]);
+        for left_out in ["kube-system", "policy-baseline-system"] {
+            assert_eq!(names("", left_out), [""; 0], "{left_out}");
+        }
+        assert_eq!(names(", excludeNamespaces: [sh*]", "shop"), [""; 0]);
+        assert_eq!(names(", excludeNamespaces: null, dns: {peers: null}", "shop"), three, "the API server drops them");
+        let list = format!("kind: List\nitems:\n- {{kind: ConfigMap}}\n- {}}}", HEAD.replace('\n', "\n  "));
+        assert_eq!(read(&list).unwrap().name(), "platform");
+    }
+
+    #[test]
+    fn what_is_no_baseline_says_what_is_wrong_and_where() {
+        let two = format!("{HEAD}}}\n---\n{HEAD}}}");
+        for (text, expected) in [
+            ("kind: ConfigMap".to_owned(), "it has no object of the kind PolicyBaseline"),
+            (two, "it has 2 objects of the kind PolicyBaseline. Give one: only the operator decides between several"),
+            (format!("{HEAD}, exclude: [a]}}"), "spec.exclude: there is no such field. The CRD would drop it"),
+            (format!("{HEAD}, dns: {{peer: []}}}}"), "spec.dns.peer: there is no such field. The CRD would drop it"),
+            (
+                format!("{HEAD}, allows: [{{name: x, from: []}}]}}"),
+                "spec.allows[0].from: there is no such field. The CRD would drop it",
+            ),
+            (format!("{HEAD}, policies: []}}"), "spec.policies"),
+            (HEAD.replace("Enforce", "Enforced") + "}", "spec.mode: unknown variant `Enforced`"),
+            (HEAD.replace("{mode: Enforce", "{}"), "spec: missing field `mode`"),
+            (HEAD.replace("v1alpha1", "v1") + "}", "apiVersion is \"policybaseline.io/v1\"; it is policybaseline.io/v1alpha1"),
+            (HEAD.replace("platform", "Platform_1") + "}", "metadata.name is \"Platform_1\": use lower-case letters"),
+            ("a: [".to_owned(), "it is no YAML: "),
+        ] {
+            let error = read(&text).map(|baseline| baseline.name().to_owned()).unwrap_err();
+            assert!(error.starts_with(expected), "{text}: {error}");
+        }
+    }
+}

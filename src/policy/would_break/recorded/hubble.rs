@@ -1,0 +1,144 @@
+//! Flows of Hubble: what `hubble observe -o jsonpb` prints, and what the Cilium agent exports. The fields are those of
+//! <https://github.com/cilium/cilium/blob/main/api/v1/flow/flow.proto>.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use super::{PassedOver, RecordedEnd, RecordedFlow, RecordedLine, RecordedPod, address, broken, time};
+use crate::api::peers::Protocol;
+
+#[derive(Deserialize)]
+struct HubbleFlow<'a> {
+    #[serde(borrow, default)]
+    time: Cow<'a, str>,
+    #[serde(borrow, default)]
+    verdict: Cow<'a, str>,
+    #[serde(borrow, default, rename = "Type")]
+    kind: Cow<'a, str>,
+    is_reply: Option<bool>,
+    /// The field before `is_reply`. It is absent if it is false.
+    reply: Option<bool>,
+    #[serde(borrow, rename = "IP")]
+    ip: Option<HubbleAddresses<'a>>,
+    l4: Option<HubbleLayer4>,
+    #[serde(borrow, default)]
+    source: HubbleEndpoint<'a>,
+    #[serde(borrow, default)]
+    destination: HubbleEndpoint<'a>,
+}
+
+#[derive(Deserialize)]
+struct HubbleAddresses<'a> {
+    #[serde(borrow, default)]
+    source: Cow<'a, str>,
+    #[serde(borrow, default)]
+    destination: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+struct HubbleLayer4 {
+    tcp: Option<HubblePorts>,
+    udp: Option<HubblePorts>,
+    sctp: Option<HubblePorts>,
+}
+
+#[derive(Deserialize)]
+struct HubblePorts {
+    #[serde(default)]
+    destination_port: u16,
+    flags: Option<HubbleTcpFlags>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "UPPERCASE", default)]
+#[derive(Default)]
+struct HubbleTcpFlags {
+    syn: bool,
+    ack: bool,
+}
+
+#[derive(Default, Deserialize)]
+struct HubbleEndpoint<'a> {
+    #[serde(borrow, default)]
+    namespace: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pod_name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    labels: Vec<Cow<'a, str>>,
+}
+
+impl HubbleEndpoint<'_> {
+    fn has(&self, reserved: &str) -> bool {
+        self.labels.iter().any(|label| label.strip_prefix("reserved:") == Some(reserved))
+    }
+
+    /// The labels of the pod. Cilium adds some of its own, and leaves out some that Kubernetes sets.
+    fn pod(&self, ip: &str) -> RecordedPod {
+        let own = |key: &str| key.starts_with("io.cilium.") || key == "io.kubernetes.pod.namespace";
+        let labels = self.labels.iter().filter_map(|label| label.strip_prefix("k8s:"));
+        let labels = labels.map(|label| label.split_once('=').unwrap_or((label, ""))).filter(|(key, _)| !own(key));
+        RecordedPod {
+            namespace: self.namespace().unwrap_or_default().to_owned(),
+            name: self.pod_name.clone().into_owned(),
+            labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()),
+            address: address(ip),
+        }
+    }
+
+    /// The namespace of the pod; none if it is no pod. An agent may know the labels of a pod, and not its name.
+    fn namespace(&self) -> Option<&str> {
+        let by_label = || self.labels.iter().find_map(|label| label.strip_prefix("k8s:io.kubernetes.pod.namespace="));
+        if self.namespace.is_empty() { by_label() } else { Some(&self.namespace) }
+    }
+}
+
+/// Reads a flow.
+pub fn read(json: &str) -> Result<RecordedLine, String> {
+    let flow: HubbleFlow<'_> = serde_json::from_str(json).map_err(|error| broken(&error))?;
+    let passed = |why| Ok(RecordedLine::Passed(why));
+    if !["", "L3_L4"].contains(&&*flow.kind) {
+        return passed(PassedOver::OtherEvent);
+    }
+    match &*flow.verdict {
+        "FORWARDED" | "REDIRECTED" | "AUDIT" | "TRACED" => {}
+        "DROPPED" | "ERROR" => return passed(PassedOver::Dropped),
+        _ => return passed(PassedOver::OtherEvent),
+    }
+    let (Some(ip), Some(l4)) = (&flow.ip, flow.l4) else { return passed(PassedOver::NoPort) };
+    let (protocol, ports) = match (l4.tcp, l4.udp, l4.sctp) {
+        (Some(ports), None, None) => (Protocol::TCP, ports),
+        (None, Some(ports), None) => (Protocol::UDP, ports),
+        (None, None, Some(ports)) => (Protocol::SCTP, ports),
+        _ => return passed(PassedOver::NoPort),
+    };
+    if ports.destination_port == 0 {
+        return passed(PassedOver::NoPort);
+    }
+    let by_flags = ports.flags.map(|HubbleTcpFlags { syn, ack }| (syn, ack));
+    match (flow.is_reply, flow.reply, by_flags) {
+        (Some(false), ..) | (None, None | Some(false), Some((true, false))) => {}
+        (Some(true), ..) | (None, Some(true), _) | (None, _, Some((true, true))) => return passed(PassedOver::Reply),
+        (None, ..) => return passed(PassedOver::NoDirection),
+    }
+    // `host` is the node of the agent that recorded it.
+    let is_of_node = |end: &HubbleEndpoint<'_>| end.has("host") || end.has("health");
+    if is_of_node(&flow.source) || is_of_node(&flow.destination) {
+        return passed(PassedOver::Node);
+    }
+    let end = |end: &HubbleEndpoint<'_>, ip: &str| {
+        if end.namespace().is_some() {
+            return Ok(RecordedEnd::Pod(end.pod(ip)));
+        }
+        address(ip).map(RecordedEnd::Address).ok_or_else(|| format!("IP has {ip:?}, which is no address"))
+    };
+    Ok(RecordedLine::Flow(Box::new(RecordedFlow {
+        from: end(&flow.source, &ip.source)?,
+        to: end(&flow.destination, &ip.destination)?,
+        protocol,
+        port: ports.destination_port,
+        count: 1,
+        seen: time(&flow.time).map(|at| (at, at)),
+    })))
+}

@@ -1,0 +1,305 @@
+//! Recorded flows joined with a baseline: each flow that it would deny is found, and no other, and what is suggested lets all of them through.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{Recording, WouldBreak};
+use crate::{
+    policy::{
+        flow::{
+            FlowDecision, FlowDump, FlowSnapshot,
+            tests::{
+                namespace, pod, policy,
+                properties::{flow_texts, objects},
+                snapshot, with_ports,
+            },
+        },
+        preview::PreviewedBaseline,
+    },
+    testkit::golden,
+};
+
+fn baseline(spec: &Value) -> PreviewedBaseline {
+    let mut spec = spec.clone();
+    spec["mode"] = "Enforce".into();
+    let object = json!({"apiVersion": "policybaseline.io/v1alpha1", "kind": "PolicyBaseline", "metadata": {"name": "platform"}, "spec": spec});
+    PreviewedBaseline::read(&object.to_string(), "policy-baseline-system").unwrap()
+}
+
+fn judge(world: &FlowSnapshot, lines: &[String], baseline: Option<&PreviewedBaseline>) -> WouldBreak {
+    let mut recording = Recording::new(world.clone(), baseline);
+    for (line, number) in lines.iter().zip(1..) {
+        recording.line(line, || format!("flows.json, line {number}")).unwrap();
+    }
+    recording.judge(baseline)
+}
+
+/// A shop without policies, its DNS, and monitoring.
+fn shop() -> Vec<Value> {
+    let web = |number: u16, hash: &str| {
+        let labels = json!({"app": "web", "pod-template-hash": hash});
+        pod(&format!("shop/web-{hash}-{number}"), labels, &[&format!("10.0.0.{number}")])
+    };
+    vec![
+        namespace("shop", json!({})),
+        namespace("kube-system", json!({})),
+        web(1, "7d4b"),
+        web(2, "7d4b"),
+        with_ports(pod("shop/db-0", json!({"app": "db"}), &["10.0.0.9"]), &[("sql", 5432)]),
+        with_ports(pod("kube-system/coredns-1", json!({"k8s-app": "kube-dns"}), &["10.0.1.1"]), &[("dns", 8053)]),
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": "db"},
+            "spec": {"clusterIPs": ["10.96.0.7"], "selector": {"app": "db"}, "ports": [{"port": 5432}]}}),
+    ]
+}
+
+fn line(from: &str, to: &str, port: &str) -> String {
+    json!({"from": from, "to": to, "port": port, "time": "2026-11-30T10:00:00Z"}).to_string()
+}
+
+fn hubble(pod_name: &str, labels: &[&str], to: &str, is_reply: bool) -> String {
+    let flow = json!({
+        "time": "2026-11-30T11:30:00.5Z", "verdict": "FORWARDED", "is_reply": is_reply,
+        "IP": {"source": "10.0.0.77", "destination": to}, "l4": {"TCP": {"destination_port": 443}},
+        "source": {"namespace": "shop", "pod_name": pod_name, "labels": labels}, "destination": {"labels": ["reserved:world"]},
+    });
+    json!({"flow": flow}).to_string()
+}
+
+/// Applies what is suggested, and judges again.
+fn repeated(objects: &[Value], found: &WouldBreak, lines: &[String], baseline: Option<&PreviewedBaseline>) -> WouldBreak {
+    let suggested = found.suggestions.iter().map(|suggestion| serde_json::to_value(&suggestion.policy).unwrap());
+    let after = snapshot(&objects.iter().cloned().chain(suggested).collect::<Vec<_>>());
+    judge(&after, lines, baseline)
+}
+
+#[test]
+fn each_flow_that_a_baseline_would_deny_is_found_and_no_other() {
+    let objects = shop();
+    let platform = baseline(&json!({}));
+    let lines = [
+        line("shop/web-7d4b-1", "shop/db-0", "5432"),
+        line("shop/web-7d4b-2", "10.0.0.9", "5432"),
+        line("shop/web-7d4b-1", "kube-system/coredns-1", "UDP/53"),
+        line("shop/web-7d4b-1", "10.96.0.7", "5432"),
+        line("192.0.2.1", "192.0.2.2", "80"),
+        line("shop/gone", "shop/db-0", "5432"),
+        hubble("web-58c9-1", &["k8s:app=web"], "203.0.113.7", false),
+        hubble("web-58c9-1", &["k8s:app=web"], "203.0.113.8", false),
+        hubble("nightly-1", &["k8s:app=nightly"], "203.0.113.8", false),
+        hubble("web-58c9-1", &["k8s:app=web"], "203.0.113.7", true),
+        "{\"flow\": {".to_owned(),
+    ];
+    let found = judge(&snapshot(&objects), &lines, Some(&platform));
+    golden("src/policy/would_break/golden.txt", &found.to_string());
+    assert_eq!((found.flows, found.not_allowed, found.unreadable), (6, 5, 1));
+    let again = repeated(&objects, &found, &lines, Some(&platform));
+    assert_eq!((again.not_allowed, again.suggestions.len()), (0, 0), "{again}");
+    assert!(again.to_string().starts_with("nothing would break: of 6 recorded flows, 6 are allowed once the baseline platform"));
+}
+
+#[test]
+fn without_a_baseline_the_policies_that_exist_are_judged() {
+    let closed = policy("shop/closed", json!({"podSelector": {"matchLabels": {"app": "db"}}}));
+    let objects: Vec<Value> = shop().into_iter().chain([closed]).collect();
+    let lines = [line("shop/web-7d4b-1", "shop/db-0", "5432"), line("shop/db-0", "shop/web-7d4b-1", "80")];
+    let found = judge(&snapshot(&objects), &lines, None);
+    assert_eq!((found.flows, found.not_allowed), (2, 1));
+    assert_eq!(found.broken[0].by, ["ingress shop/closed"]);
+    // With a baseline, what is denied already is told apart from what the baseline would deny.
+    let found = judge(&snapshot(&objects), &lines, Some(&baseline(&json!({"policies": ["DefaultDenyIngress"]}))));
+    let told: Vec<(&str, bool)> = found.broken.iter().map(|flows| (&*flows.from, flows.already)).collect();
+    assert_eq!(told, [("shop/db", false), ("shop/web", true)]);
+}
+
+#[test]
+fn a_new_version_of_a_baseline_replaces_the_policies_of_the_former_one() {
+    let allow =
+        json!([{"name": "db", "ingress": [{"from": [{"sameNamespace": {}}]}], "egress": [{"to": [{"sameNamespace": {}}]}]}]);
+    let [old, new] = [baseline(&json!({"allows": allow})), baseline(&json!({}))];
+    let world = snapshot(&shop());
+    let shop_namespace = world.namespaces.iter().find(|one| one.name == "shop").unwrap();
+    let stored: Vec<Value> = old.planned(shop_namespace).into_iter().map(|planned| planned.object("shop", None)).collect();
+    assert_eq!(stored.len(), 4);
+    let lines = [line("shop/web-7d4b-1", "shop/db-0", "5432")];
+    let installed = snapshot(&shop().into_iter().chain(stored).collect::<Vec<_>>());
+    assert_eq!(judge(&installed, &lines, None).not_allowed, 0);
+    assert_eq!(judge(&installed, &lines, Some(&old)).not_allowed, 0);
+    assert_eq!(judge(&installed, &lines, Some(&new)).not_allowed, 1, "the allow would be gone");
+}
+
+#[test]
+fn many_addresses_become_few_ranges_and_a_line_says_so() {
+    let objects = shop();
+    let platform = baseline(&json!({}));
+    let lines: Vec<String> = (0..4_000_u32)
+        .map(|number| hubble("web-7d4b-1", &[], &std::net::Ipv4Addr::from(0xCB00_0000 + number * 7).to_string(), false))
+        .collect();
+    let found = judge(&snapshot(&objects), &lines, Some(&platform));
+    assert_eq!((found.not_allowed, found.broken.len(), found.suggestions.len()), (4_000, 1, 1));
+    assert_eq!(found.suggestions[0].cautions, ["there are more than 32 addresses, so this policy names ranges around them"]);
+    assert_eq!(repeated(&objects, &found, &lines, Some(&platform)).not_allowed, 0);
+}
+
+#[test]
+fn what_a_suggestion_would_deny_is_let_through_by_another_one() {
+    // Only the pod without labels is isolated. A policy for it is one for every pod of the namespace.
+    let only = json!({"podSelector": {"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}});
+    let mut objects = shop();
+    objects.extend([pod("shop/bare", json!({}), &["10.0.0.30"]), policy("shop/only", only)]);
+    let lines = [line("192.0.2.1", "shop/bare", "80"), line("192.0.2.1", "shop/db-0", "5432")];
+    let found = judge(&snapshot(&objects), &lines, None);
+    assert_eq!((found.not_allowed, found.suggestions.len()), (1, 2));
+    assert_eq!(repeated(&objects, &found, &lines, None).not_allowed, 0);
+}
+
+#[test]
+fn two_pods_of_one_workload_that_are_gone_are_not_one_pod() {
+    let flow = |from: &str, to: &str| {
+        let labels = ["k8s:app=es"];
+        let flow = json!({
+            "verdict": "FORWARDED", "is_reply": false, "IP": {"source": "10.0.0.71", "destination": "10.0.0.72"},
+            "l4": {"TCP": {"destination_port": 9300}},
+            "source": {"namespace": "shop", "pod_name": from, "labels": labels},
+            "destination": {"namespace": "shop", "pod_name": to, "labels": labels},
+        });
+        flow.to_string()
+    };
+    let lines = [flow("es-1", "es-2")];
+    let found = judge(&snapshot(&shop()), &lines, Some(&baseline(&json!({}))));
+    assert_eq!((found.not_allowed, found.suggestions.len()), (1, 2), "{found}");
+    // A pod that runs on the node of the other end now was elsewhere then.
+    let on_node = [json!({
+        "verdict": "FORWARDED", "is_reply": false, "IP": {"source": "192.168.0.1", "destination": "10.0.0.72"},
+        "l4": {"TCP": {"destination_port": 80}}, "source": {"labels": ["reserved:remote-node"]},
+        "destination": {"namespace": "shop", "pod_name": "web-0-1", "labels": ["k8s:app=web"]},
+    })
+    .to_string()];
+    assert_eq!(judge(&snapshot(&shop()), &on_node, Some(&baseline(&json!({})))).not_allowed, 1);
+}
+
+#[test]
+fn namespaces_that_the_dump_lacks_are_closed_too() {
+    let objects: Vec<Value> = shop().into_iter().filter(|object| object["kind"] != "Namespace").collect();
+    let lines = [line("shop/web-7d4b-1", "shop/db-0", "5432")];
+    let found = judge(&snapshot(&objects), &lines, Some(&baseline(&json!({}))));
+    assert_eq!((found.not_allowed, found.namespaces), (1, Some(1)));
+}
+
+#[test]
+fn each_file_has_a_format_of_its_own_and_a_line_that_was_cut_costs_only_itself() {
+    let mut recording = Recording::new(snapshot(&shop()), None);
+    for _ in 0..2 {
+        recording.begin_file();
+        for line in ["\u{feff}from,to,port", "shop/db-0,10.0.0.1,80"] {
+            recording.line(line, String::new).unwrap();
+        }
+    }
+    recording.begin_file();
+    for line in ["orwarded\"}}", &line("shop/db-0", "10.0.0.1", "80")] {
+        recording.line(line, String::new).unwrap();
+    }
+    let found = recording.judge(None);
+    assert_eq!((found.flows, found.unreadable, found.not_judged), (3, 1, 1));
+}
+
+#[test]
+fn of_several_baselines_only_the_previewed_one_counts_where_it_applies() {
+    let allow =
+        json!([{"name": "db", "ingress": [{"from": [{"sameNamespace": {}}]}], "egress": [{"to": [{"sameNamespace": {}}]}]}]);
+    let mut other = policy(
+        "shop/baseline-allow-db",
+        json!({"podSelector": {}, "ingress": [{}], "egress": [{}], "policyTypes": ["Ingress", "Egress"]}),
+    );
+    other["metadata"]["labels"] = json!({"policybaseline.io/baseline": "old"});
+    let installed = snapshot(&shop().into_iter().chain([other]).collect::<Vec<_>>());
+    let lines = [line("shop/web-7d4b-1", "shop/db-0", "5432")];
+    assert_eq!(judge(&installed, &lines, Some(&baseline(&json!({})))).not_allowed, 1);
+    assert_eq!(judge(&installed, &lines, Some(&baseline(&json!({"allows": allow})))).not_allowed, 0);
+}
+
+#[test]
+fn pods_on_the_host_network_are_let_in_by_all_their_addresses() {
+    let host = |node: u8| {
+        let mut nginx = pod(&format!("ingress/nginx-{node}"), json!({"app": "nginx"}), &[&format!("192.168.9.{node}")]);
+        nginx["spec"] = json!({"hostNetwork": true, "nodeName": format!("node-9{node}")});
+        nginx
+    };
+    let objects: Vec<Value> = shop().into_iter().chain([namespace("ingress", json!({})), host(1), host(2)]).collect();
+    let lines = [line("ingress/nginx-1", "shop/db-0", "80"), line("ingress/nginx-2", "shop/db-0", "80")];
+    let platform = baseline(&json!({"excludeNamespaces": ["ingress"]}));
+    let found = judge(&snapshot(&objects), &lines, Some(&platform));
+    assert_eq!((found.not_allowed, found.suggestions.len()), (2, 1), "{found}");
+    assert_eq!(repeated(&objects, &found, &lines, Some(&platform)).not_allowed, 0);
+}
+
+#[test]
+fn a_pod_that_has_ended_since_is_judged_by_its_labels() {
+    let mut job = pod("shop/job-1", json!({"app": "job"}), &["10.0.0.1"]);
+    job["status"]["phase"] = "Succeeded".into();
+    let objects: Vec<Value> = shop().into_iter().chain([job]).collect();
+    let lines = [line("shop/job-1", "shop/db-0", "5432"), line("10.0.0.1", "203.0.113.7", "443")];
+    let found = judge(&snapshot(&objects), &lines, Some(&baseline(&json!({}))));
+    let told: Vec<(&str, FlowDecision)> = found.broken.iter().map(|flows| (&*flows.from, flows.decision)).collect();
+    assert_eq!(
+        told,
+        [("shop/job", FlowDecision::Denied), ("shop/web", FlowDecision::Denied)],
+        "its address is another pod's now"
+    );
+}
+
+#[test]
+fn an_address_that_a_policy_names_is_judged_apart_from_the_others() {
+    let allow = json!([{"name": "api", "egress": [{"to": [{"ipBlock": {"cidr": "203.0.113.7/32"}}]}]}]);
+    let found = |addresses: [&str; 2]| {
+        let lines = addresses.map(|address| hubble("web-7d4b-1", &[], address, false));
+        judge(&snapshot(&shop()), &lines, Some(&baseline(&json!({"allows": allow})))).not_allowed
+    };
+    assert_eq!(found(["203.0.113.7", "203.0.113.7"]), 0);
+    assert_eq!(found(["203.0.113.7", "203.0.113.8"]), 1);
+    assert_eq!(found(["203.0.113.8", "203.0.113.7"]), 1);
+}
+
+#[test]
+fn a_file_is_json_or_csv_and_nothing_else_is_lost() {
+    let mut recording = Recording::new(snapshot(&shop()), None);
+    let at = || "flows.csv, line 1".to_owned();
+    recording.line("# written by hand", at).unwrap();
+    recording.line("from,to,port", at).unwrap();
+    recording.line("shop/db-0,10.0.0.1,80", at).unwrap();
+    recording.line("shop/db-0,10.0.0.1", at).unwrap();
+    recording.begin_file();
+    recording.line(&line("shop/db-0", "10.0.0.1", "80"), at).unwrap();
+    let found = recording.judge(None);
+    assert_eq!((found.flows, found.unreadable, found.unreadable_lines.len()), (2, 1, 1));
+    assert!(Recording::new(snapshot(&shop()), None).line("hello", at).unwrap_err().contains("head of CSV"));
+}
+
+#[test]
+fn the_dns_of_a_cluster_is_found_in_its_dump() {
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "kube-system", "name": "kube-dns", "labels": {"k8s-app": "kube-dns"}},
+        "spec": {"clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10"], "selector": {"k8s-app": "kube-dns"},
+            "ports": [{"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 8053}]}});
+    let objects: Vec<Value> = shop().into_iter().chain([service]).collect();
+    let dump = FlowDump::read(&json!({"kind": "List", "apiVersion": "v1", "items": objects}).to_string()).unwrap();
+    let lines = [line("shop/db-0", "kube-system/coredns-1", "UDP/8053")];
+    let denied = |baseline: &PreviewedBaseline| judge(&snapshot(&objects), &lines, Some(baseline)).not_allowed;
+    let unaware = baseline(&json!({}));
+    assert_eq!(denied(&unaware), 1);
+    assert_eq!(denied(&unaware.in_cluster(&dump.facts, std::time::Instant::now())), 0, "the pods answer at 8053");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn after_the_suggestions_no_recorded_flow_is_denied(objects in objects(), closes in any::<bool>()) {
+        let world = snapshot(&objects);
+        let lines: Vec<String> = flow_texts(&world).into_iter().map(|[from, to, port]| line(&from, &to, &port)).collect();
+        let platform = closes.then(|| baseline(&json!({})));
+        let found = judge(&world, &lines, platform.as_ref());
+        let again = repeated(&objects, &found, &lines, platform.as_ref());
+        let denied = |found: &WouldBreak| found.broken.iter().filter(|flows| flows.decision == FlowDecision::Denied).count();
+        prop_assert_eq!(denied(&again), 0, "{}", again);
+        prop_assert_eq!(again.flows, found.flows);
+    }
+}

@@ -1,0 +1,161 @@
+//! `explain flow`, `would-break` and `render` without a cluster, as a person runs them. The pages of the docs show exactly what they print.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+fn docs() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs")
+}
+
+/// Runs the command in the folder of the docs, without a cluster.
+fn run(args: &[&str]) -> Output {
+    run_with(args, Stdio::null())
+}
+
+fn run_with(args: &[&str], input: Stdio) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_policy-baseline"));
+    command.args(args).current_dir(docs()).env("KUBECONFIG", "/no/kubeconfig").stdin(input);
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+const ASKED: [&str; 8] = ["explain", "flow", "--from", "shop/web-7d4b-1", "--to", "shop/svc/db", "--port", "sql"];
+
+#[test]
+fn each_command_of_the_pages_prints_what_the_page_shows() {
+    for (page, least) in [("explain-flow.md", 3), ("would-break.md", 2)] {
+        let text_of_page = fs::read_to_string(docs().join(page)).unwrap();
+        let mut run_commands = 0;
+        for block in text_of_page.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+            for command in block.split("$ policy-baseline ").skip(1) {
+                let (command, shown) = command.split_once('\n').unwrap();
+                let output = run(&command.split_whitespace().collect::<Vec<_>>());
+                assert_eq!(text(&output.stdout), shown, "{command}: {}", text(&output.stderr));
+                let is_clean = shown.lines().next().unwrap().ends_with(": allowed") || command.starts_with("render");
+                let expected = if is_clean { 0 } else { 3 };
+                assert_eq!((output.status.code(), text(&output.stderr)), (Some(expected), String::new()), "{command}");
+                run_commands += 1;
+            }
+        }
+        assert!(run_commands >= least, "{page}: {run_commands}");
+    }
+}
+
+#[test]
+fn a_recording_is_read_from_standard_input_and_what_is_no_recording_says_so() {
+    let flags = ["would-break", "-f", "examples/baseline.yaml", "--dump", "examples/open-shop.json", "--flows"];
+    let from_file = run(&[&flags[..], &["examples/flows.csv"]].concat());
+    let from_stdin = run_with(&[&flags[..], &["-"]].concat(), File::open(docs().join("examples/flows.csv")).unwrap().into());
+    assert_eq!((text(&from_stdin.stdout), from_stdin.status.code()), (text(&from_file.stdout), Some(3)));
+    for (file, expected) in [
+        ("no/such", "error: cannot read no/such: No such file or directory (os error 2)\n"),
+        (
+            "would-break.md",
+            "error: would-break.md, line 3: it is neither JSON nor a head of CSV. The head of CSV is from,to,port or from,to,port,count,time\n",
+        ),
+    ] {
+        let output = run(&[&flags[..], &[file]].concat());
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), expected.into()), "{file}");
+    }
+    // A line of any length takes no more memory than the longest that is read.
+    let long = tempfile::NamedTempFile::new().unwrap();
+    fs::write(long.path(), format!("{{\"a\": \"{}\"}}\n{{\"from\": \"shop/db-0\"\n", "x".repeat(2_000_000))).unwrap();
+    let output = run(&[&flags[..], &[long.path().to_str().unwrap()]].concat());
+    let nothing = "error: none of 2 lines is a flow that could be judged\n".to_owned();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), nothing), "that nothing was judged is no success");
+    let shown = text(&output.stdout);
+    assert!(
+        shown.contains(", line 1: it is longer than 1048576 bytes\n") && shown.contains(", line 2: it ends too early"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn policies_are_rendered_for_named_namespaces_for_those_of_a_file_and_for_those_of_a_dump() {
+    let names = |args: &[&str]| -> Vec<String> {
+        let output = run(&[&["render", "-f", "examples/baseline.yaml", "-o", "json"], args].concat());
+        let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let name = |policy: &Value| {
+            format!("{} {}", policy["kind"].as_str().unwrap(), policy["metadata"]["namespace"].as_str().unwrap())
+        };
+        list["items"].as_array().unwrap().iter().map(name).collect()
+    };
+    let three = |namespace: &str, kind: &str| vec![format!("{kind} {namespace}"); 3];
+    assert_eq!(names(&["-n", "shop"]), three("shop", "NetworkPolicy"));
+    let staged = names(&["-n", "shop", "--as", "calico-staged"]);
+    assert_eq!(staged, three("shop", "StagedKubernetesNetworkPolicy"));
+    let of_dump = [three("reports", "NetworkPolicy"), three("shop", "NetworkPolicy")].concat();
+    assert_eq!(names(&["--dump", "examples/open-shop.json"]), of_dump);
+    let mut of_file = names(&["--namespaces", "examples/open-shop.json"]);
+    of_file.sort();
+    assert_eq!(of_file, of_dump);
+    let both = run(&["render", "-f", "examples/baseline.yaml", "-n", "a", "--dump", "-"]);
+    assert_eq!(both.status.code(), Some(2), "{}", text(&both.stderr));
+}
+
+#[test]
+fn json_and_yaml_hold_the_same_answer() {
+    let of = |format: &str| run(&[&ASKED[..], &["--dump=examples/shop.json", "--output", format]].concat());
+    let json: Value = serde_json::from_slice(&of("json").stdout).unwrap();
+    let yaml: Value = serde_yaml::from_slice(&of("yaml").stdout).unwrap();
+    assert_eq!(json, yaml);
+    assert_eq!(json["decision"], "allowed");
+}
+
+#[test]
+fn what_cannot_be_answered_is_one_sentence_on_stderr_with_exit_code_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let broken = dir.path().join("broken.json");
+    fs::write(&broken, "{\"kind\": \"List\", \"items\": [").unwrap();
+    let broken = broken.to_str().unwrap();
+    let command = "Write one with: kubectl get ns,pods,svc,endpointslices,netpol -A -o json";
+    for (dump, to, expected) in [
+        (broken, "shop/db-0", format!("error: {broken} is no usable dump: it ends too early, at line 1, column 27. {command}\n")),
+        ("-", "shop/db-0", format!("error: standard input is no usable dump: it is empty. {command}\n")),
+        ("no/such.json", "shop/db-0", "error: cannot read no/such.json: No such file or directory (os error 2)\n".into()),
+        ("examples/shop.json", "shop/db-1", "error: there is no pod shop/db-1. In \"shop\" there are: db-0, web-7d4b-1\n".into()),
+    ] {
+        let output = run(&["explain", "flow", "--from=shop/web-7d4b-1", "--to", to, "--port=80", "--dump", dump]);
+        assert_eq!((output.status.code(), text(&output.stderr), text(&output.stdout)), (Some(1), expected, String::new()));
+    }
+}
+
+#[test]
+fn a_wrong_flag_says_what_to_write_with_exit_code_2() {
+    for (from, port, expected) in
+        [("web", "80", "write NAMESPACE/POD, NAMESPACE/svc/NAME or an IP address"), ("shop/web", "http/80/x", "write a port")]
+    {
+        let output = run(&["explain", "flow", "--from", from, "--to=shop/db", "--port", port, "--dump=-"]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+    }
+    let missing = run(&["explain", "flow", "--from=shop/web", "--to=shop/db"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(text(&missing.stderr).contains("--port <[TCP/]PORT>"), "{}", text(&missing.stderr));
+}
+
+#[test]
+fn what_a_dump_lacks_or_what_cannot_be_read_is_a_warning_and_the_answer_is_still_given() {
+    let mut dump: Value = serde_json::from_reader(File::open(docs().join("examples/shop.json")).unwrap()).unwrap();
+    let items = dump["items"].as_array_mut().unwrap();
+    items.retain(|item| item["kind"] != "Namespace");
+    let web = items.iter_mut().find(|item| item["metadata"]["name"] == "web-to-db").unwrap();
+    web["spec"]["egress"] = "nothing".into();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), dump.to_string()).unwrap();
+    let output = run(&[&ASKED[..], &["--dump", file.path().to_str().unwrap()]].concat());
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stdout).starts_with("shop/web-7d4b-1 to shop/svc/db, TCP sql: undecided\n"));
+    let expected = "warning: the NetworkPolicy shop/web-to-db is left out, because it cannot be read: spec.egress: invalid type: string \"nothing\", expected a sequence\nwarning: these namespaces are not among the objects, so of their labels only the name is known: kube-system, reports, shop\n";
+    assert_eq!(text(&output.stderr), expected);
+}
