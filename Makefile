@@ -93,7 +93,7 @@ bench: controlplane release ## Measure beside the raw API server; report in targ
 	@E2E_OPERATOR=$(CURDIR)/target/$(HOST)/release/policy-baseline target/release/e2e-bench
 
 .PHONY: bench-flow
-bench-flow: ## Measure the engine behind explain flow: reading, compiling, all pairs of pods; no cluster
+bench-flow: ## Measure the engine behind explain flow and would-break: reading, compiling, all pairs of pods, recorded flows; no cluster
 	$(CARGO) build --locked --release --package policy-baseline-e2e --features bench --bin e2e-flow-speed
 	@target/release/e2e-flow-speed
 

@@ -46,5 +46,6 @@ pub use self::{
             own_id, verdict,
         },
         status::{ConditionInputs, Ledger},
+        would_break::Recording,
     },
 };

@@ -1,5 +1,5 @@
-//! `e2e-flow-speed`: measures on one core how fast the engine behind `explain flow` compiles policies and judges all pairs of pods. It needs no
-//! cluster, and prints a table.
+//! `e2e-flow-speed`: measures on one core how fast the engine behind `explain flow` compiles policies and judges all pairs of pods, and how fast
+//! `would-break` joins recorded flows with them. It needs no cluster, and prints two tables.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use policy_baseline::{CompiledPolicies, FlowDump, FlowSnapshot, Protocol};
+use policy_baseline::{CompiledPolicies, FlowDump, FlowSnapshot, Protocol, Recording};
 
 /// A cluster that is made up.
 struct Size {
@@ -21,6 +21,8 @@ struct Size {
 const SIZES: [Size; 2] =
     [Size { namespaces: 20, pods: 1_000, policies: 1_000 }, Size { namespaces: 2_000, pods: 20_000, policies: 8_000 }];
 const APPS: usize = 5;
+/// The recorded flows that are joined with the larger cluster.
+const RECORDED: usize = 1_000_000;
 
 fn main() -> ExitCode {
     match run() {
@@ -60,6 +62,23 @@ fn run() -> Result<()> {
             peak_megabytes()?
         )?;
     }
+    writeln!(out, "\n| recorded flows of Hubble | bytes | read | judge | not allowed | memory |\n|---|---|---|---|---|---|")?;
+    let [_, large] = SIZES;
+    fs::write("/proc/self/clear_refs", "5")?;
+    let dump = FlowDump::read(&large.dump()?).map_err(anyhow::Error::msg)?;
+    let mut recording = Recording::new(dump.objects.into_iter().collect(), None);
+    let (bytes, read) = timed(|| large.record(&mut recording));
+    let (found, judge) = timed(|| recording.judge(None));
+    writeln!(
+        out,
+        "| {} | {} | {} | {} | {} | {} MB |",
+        found.flows,
+        bytes?,
+        shown(read),
+        shown(judge),
+        found.not_allowed,
+        peak_megabytes()?
+    )?;
     Ok(())
 }
 
@@ -80,6 +99,37 @@ fn peak_megabytes() -> Result<u64> {
 }
 
 impl Size {
+    /// Records flows from pods to other pods and to addresses outside, as Hubble prints them. Returns the number of bytes.
+    fn record(&self, recording: &mut Recording) -> Result<usize> {
+        let (mut line, mut bytes) = (String::new(), 0);
+        for number in 0..RECORDED {
+            let (from, to) = (number * 7919 % self.pods, number * 104_729 % self.pods);
+            let end = |pod: usize| {
+                let (namespace, app) = (pod % self.namespaces, pod / self.namespaces % APPS);
+                format!(
+                    r#"{{"ID":{pod},"identity":{pod},"namespace":"ns-{namespace}","labels":["k8s:app=app-{app}","k8s:io.cilium.k8s.policy.cluster=default","k8s:io.kubernetes.pod.namespace=ns-{namespace}"],"pod_name":"p-{pod}","workloads":[{{"name":"app-{app}","kind":"Deployment"}}]}}"#
+                )
+            };
+            let is_outside = number % 10 == 0;
+            let destination = if is_outside { r#"{"identity":2,"labels":["reserved:world"]}"#.to_owned() } else { end(to) };
+            let ip = if is_outside {
+                format!("203.0.{}.{}", number / 256 % 256, number % 256)
+            } else {
+                format!("10.1.0.{}", to % 256)
+            };
+            line.clear();
+            write!(
+                line,
+                r#"{{"flow":{{"time":"2026-11-30T10:00:00.123456789Z","uuid":"3f1a2b3c-0000-4000-8000-{number:012}","verdict":"FORWARDED","ethernet":{{"source":"aa:bb:cc:dd:ee:ff","destination":"ff:ee:dd:cc:bb:aa"}},"IP":{{"source":"10.0.0.{}","destination":"{ip}","ipVersion":"IPv4"}},"l4":{{"TCP":{{"source_port":41000,"destination_port":8080,"flags":{{"SYN":true}}}}}},"source":{},"destination":{destination},"Type":"L3_L4","node_name":"node-1","is_reply":false,"event_type":{{"type":4,"sub_type":3}},"traffic_direction":"EGRESS","trace_observation_point":"TO_STACK","Summary":"TCP Flags: SYN"}},"node_name":"node-1","time":"2026-11-30T10:00:00.123456789Z"}}"#,
+                from % 256,
+                end(from),
+            )?;
+            bytes += line.len() + 1;
+            recording.line(&line, String::new).map_err(anyhow::Error::msg)?;
+        }
+        Ok(bytes)
+    }
+
     /// The cluster as a dump. Each namespace is closed in both directions; further policies open a port between two applications of the
     /// namespace, to an application of the next namespace, and to a range of addresses.
     fn dump(&self) -> Result<String> {

@@ -30,6 +30,8 @@ const SHOWN: usize = 3;
 const SHOWN_CHARS: usize = 300;
 /// How many different pairs of ends and ports are kept.
 const MOST_FLOWS: usize = 200_000;
+/// How many addresses are remembered with what the policies say of them.
+const MOST_REMEMBERED: usize = 100_000;
 
 /// A recording, line by line, joined with what exists.
 #[derive(Debug)]
@@ -38,8 +40,11 @@ pub struct Recording {
     /// The ranges that policies name. No policy tells two addresses apart that are in the same ranges.
     ranges: Vec<AddressRange>,
     nodes: HashSet<IpAddr>,
-    /// The numbers of the pods that have ended. They are judged as if they ran, but their addresses may belong to others by now.
-    ended: HashSet<usize>,
+    services: HashSet<IpAddr>,
+    /// Which pod has an address now.
+    pods_at: HashMap<IpAddr, usize>,
+    /// The numbers of ends that are addresses, for the addresses that were seen last.
+    outside: HashMap<IpAddr, usize>,
     /// The pods that only the recording knows, one for each set of labels.
     new_pods: Vec<FlowPod>,
     numbers: HashMap<EndKey, usize>,
@@ -88,12 +93,15 @@ struct FlowKey {
 impl Recording {
     /// A recording of which nothing was read, joined with the objects that exist and with a baseline that does not exist yet.
     pub fn new(mut snapshot: FlowSnapshot, baseline: Option<&PreviewedBaseline>) -> Self {
-        // A pod that has ended by now had traffic.
-        let mut ended = HashSet::new();
-        for (number, pod) in snapshot.pods.iter_mut().enumerate().filter(|(_, pod)| pod.has_ended) {
+        let mut pods_at = HashMap::new();
+        for (number, pod) in snapshot.pods.iter_mut().enumerate() {
+            if !pod.has_ended && !pod.on_host_network {
+                pods_at.extend(pod.addresses.iter().map(|address| (*address, number)));
+            }
+            // A pod that has ended by now had traffic. It is judged as if it ran, but its address may belong to another pod.
             pod.has_ended = false;
-            ended.insert(number);
         }
+        let services = snapshot.services.iter().flat_map(|service| service.addresses.iter().copied()).collect();
         let nodes = snapshot.pods.iter().flat_map(|pod| pod.node_addresses.iter().copied()).collect();
         let policies = baseline.map(PreviewedBaseline::all_policies).unwrap_or_default();
         let planned = FlowSnapshot { policies, ..FlowSnapshot::default() };
@@ -103,7 +111,9 @@ impl Recording {
             snapshot,
             ranges,
             nodes,
-            ended,
+            services,
+            pods_at,
+            outside: HashMap::new(),
             new_pods: Vec::new(),
             numbers: HashMap::new(),
             ends: Vec::new(),
@@ -171,7 +181,7 @@ impl Recording {
     fn flow(&mut self, flow: RecordedFlow) {
         let RecordedFlow { from, to, protocol, port, count, seen } = flow;
         if let RecordedEnd::Address(address) = to
-            && self.snapshot.service_at(address).is_some()
+            && self.services.contains(&address)
         {
             return self.pass(PassedOver::ClusterIp);
         }
@@ -213,12 +223,20 @@ impl Recording {
     fn end(&mut self, end: RecordedEnd) -> Option<usize> {
         match end {
             RecordedEnd::Address(address) => {
-                if let Some(pod) = self.pod_at(address) {
-                    return Some(self.number_of_pod(pod));
+                if let Some(pod) = self.pods_at.get(&address) {
+                    return Some(self.number_of_pod(*pod));
+                }
+                if let Some(known) = self.outside.get(&address) {
+                    return Some(*known);
                 }
                 let ranges = self.ranges.iter().enumerate().filter(|(_, range)| range.has(address)).map(|(number, _)| number);
                 let key = EndKey::Outside(ranges.collect(), IpFamily::of(address), self.nodes.get(&address).copied());
-                Some(self.number(key, KnownEnd::Outside(IpFamily::of(address))))
+                let number = self.number(key, KnownEnd::Outside(IpFamily::of(address)));
+                if self.outside.len() >= MOST_REMEMBERED {
+                    self.outside.clear();
+                }
+                self.outside.insert(address, number);
+                Some(number)
             }
             RecordedEnd::Pod(pod) => {
                 let named = EndKey::Named(pod.namespace.clone(), pod.name.clone());
@@ -231,13 +249,6 @@ impl Recording {
                 self.number_of_gone(pod)
             }
         }
-    }
-
-    /// The pod that has this address now.
-    fn pod_at(&self, address: IpAddr) -> Option<usize> {
-        let is_there = |pod: &FlowPod| !pod.on_host_network && pod.addresses.contains(&address);
-        let all = self.snapshot.pods.iter().enumerate();
-        all.filter(|(number, _)| !self.ended.contains(number)).find(|(_, pod)| is_there(pod)).map(|(number, _)| number)
     }
 
     fn number(&mut self, key: EndKey, end: KnownEnd) -> usize {
