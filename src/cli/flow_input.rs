@@ -3,6 +3,7 @@
 use std::{io::Read, path::Path, time::Duration};
 
 use clap::Args as ClapArgs;
+use kube::Client;
 
 use super::cluster::{self, Connection};
 use crate::{
@@ -35,18 +36,39 @@ impl FlowInput {
         self.dump.as_deref()
     }
 
-    /// Reads the dump, or lists everything.
+    /// Reads the dump, or lists everything that decides flows.
     pub fn read(&self, connection: &Connection) -> Result<FlowDump, String> {
+        self.read_with(connection, async |client| flow_objects::list(client).await)
+    }
+
+    /// The same, with what a baseline needs to know of the cluster's DNS.
+    pub fn read_for_a_baseline(&self, connection: &Connection) -> Result<FlowDump, String> {
+        let list = async |client: &Client| {
+            let mut all = flow_objects::list(client).await?;
+            flow_objects::list_dns(client, &mut all).await.map(|()| all)
+        };
+        self.read_with(connection, list)
+    }
+
+    fn read_with(
+        &self,
+        connection: &Connection,
+        list: impl AsyncFnOnce(&Client) -> Result<FlowDump, FlowListError>,
+    ) -> Result<FlowDump, String> {
         match &self.dump {
             Some(file) => read(file),
-            None => cluster::block_on(self.list(connection)),
+            None => cluster::block_on(self.list(connection, list)),
         }
     }
 
-    async fn list(&self, connection: &Connection) -> Result<FlowDump, String> {
+    async fn list(
+        &self,
+        connection: &Connection,
+        list: impl AsyncFnOnce(&Client) -> Result<FlowDump, FlowListError>,
+    ) -> Result<FlowDump, String> {
         let (clients, address) = connection.reach().await?;
         let patience = Duration::from_secs(self.timeout.into());
-        let listed = tokio::time::timeout(patience, flow_objects::list(&clients.requests)).await;
+        let listed = tokio::time::timeout(patience, list(&clients.requests)).await;
         let listed =
             listed.map_err(|_| format!("not everything could be listed within {patience:?}. --timeout sets more seconds"))?;
         listed.map_err(|FlowListError { resource, problem }| match problem {

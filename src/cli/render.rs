@@ -89,7 +89,7 @@ pub fn run(args: &RenderArgs) -> Result<(), String> {
 
 /// The namespaces of a cluster or a dump, and the baseline with the DNS that was found there.
 fn from_objects(args: &RenderArgs, baseline: PreviewedBaseline) -> Result<(PreviewedBaseline, Vec<FlowNamespace>), String> {
-    let dump = args.input.read(&args.connection)?;
+    let dump = args.input.read_for_a_baseline(&args.connection)?;
     dump.warnings.iter().for_each(|warning| output::warn(warning));
     let baseline = baseline.in_cluster(&dump.facts, Instant::now());
     Ok((baseline, dump.namespaces()))

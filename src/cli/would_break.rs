@@ -61,7 +61,7 @@ pub fn run(args: &WouldBreakArgs) -> Result<u8, String> {
     }
     let baseline = |file| flow_input::baseline(file, &args.operator_namespace);
     let manifest = args.filename.as_deref().map(baseline).transpose()?;
-    let mut dump = args.input.read(&args.connection)?;
+    let mut dump = args.input.read_for_a_baseline(&args.connection)?;
     let warnings = std::mem::take(&mut dump.warnings);
     let baseline = manifest.map(|baseline| baseline.in_cluster(&dump.facts, Instant::now()));
     let snapshot: FlowSnapshot = dump.objects.into_iter().collect();

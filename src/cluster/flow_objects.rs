@@ -1,6 +1,7 @@
 //! Lists the objects that decide flows, once, page by page.
 
 use k8s_openapi::api::{
+    apps::v1::DaemonSet,
     core::v1::{Namespace, Pod, Service},
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
@@ -31,6 +32,18 @@ pub async fn list(client: &Client) -> Result<FlowDump, FlowListError> {
     list_kind::<Service>(client, "services", &mut all).await?;
     list_kind::<EndpointSlice>(client, "endpointslices", &mut all).await?;
     Ok(all)
+}
+
+/// Lists what shows more of the cluster's DNS than a dump needs to have. Without permission for it, a warning says what is not known.
+pub async fn list_dns(client: &Client, all: &mut FlowDump) -> Result<(), FlowListError> {
+    match list_kind::<DaemonSet>(client, "daemonsets", all).await {
+        Err(FlowListError { problem: ApiProblem::Forbidden(message), .. }) => {
+            all.warnings
+                .push(format!("you may not list daemonsets, so it is not known whether NodeLocal DNSCache runs: {message}"));
+            Ok(())
+        }
+        listed => listed,
+    }
 }
 
 async fn list_kind<K: Resource<DynamicType = ()>>(

@@ -1,5 +1,5 @@
-//! Where the cluster's DNS and its API server are, as far as the objects of a dump show it. The operator watches the same objects, and more:
-//! the DaemonSet of NodeLocal DNSCache, and the resolv.conf of a pod.
+//! Where the cluster's DNS and its API server are, as far as the objects of a dump show it. The operator watches the same objects, and reads
+//! the resolv.conf of a pod.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -8,8 +8,8 @@ use strum::VariantArray;
 
 use crate::policy::{
     dns::{
-        APP_LABEL, ClusterDns, DnsEvent, KUBE_DNS, KUBE_SYSTEM, Memory, OPENSHIFT_DNS, OPENSHIFT_NAME, SlimPod, SlimService,
-        SlimSlice, Source, Sources,
+        APP_LABEL, ClusterDns, DnsEvent, KUBE_DNS, KUBE_SYSTEM, Memory, NODE_LOCAL, OPENSHIFT_DNS, OPENSHIFT_NAME, SlimDaemonSet,
+        SlimPod, SlimService, SlimSlice, Source, Sources,
     },
     kubernetes_api::{self, ApiEvent, ApiObject, ApiService, ApiSlice, ApiSources, ClusterApi},
 };
@@ -81,6 +81,12 @@ fn dns_event(head: &FactHead<'_>, object: &serde_json::value::RawValue) -> Optio
         }
         ("discovery.k8s.io", "EndpointSlice", KUBE_SYSTEM) => (Source::Slices, read::<SlimSlice>(object)?.into()),
         ("", "Pod", KUBE_SYSTEM) if is_dns_pod() => (Source::Pods, read::<SlimPod>(object)?.into()),
+        ("apps", "DaemonSet", KUBE_SYSTEM) if head.name == NODE_LOCAL => {
+            (Source::NodeLocal, read::<SlimDaemonSet>(object)?.into())
+        }
+        ("apps", "DaemonSet", OPENSHIFT_DNS) if head.name == OPENSHIFT_NAME => {
+            (Source::OpenShiftDaemonSet, read::<SlimDaemonSet>(object)?.into())
+        }
         _ => return None,
     };
     Some(DnsEvent::Seen(source, head.name.to_owned(), object))

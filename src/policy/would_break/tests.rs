@@ -286,6 +286,15 @@ fn the_dns_of_a_cluster_is_found_in_its_dump() {
     let unaware = baseline(&json!({}));
     assert_eq!(denied(&unaware), 1);
     assert_eq!(denied(&unaware.in_cluster(&dump.facts, std::time::Instant::now())), 0, "the pods answer at 8053");
+
+    let cache = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"namespace": "kube-system", "name": "node-local-dns"},
+        "spec": {"selector": {"matchLabels": {"k8s-app": "node-local-dns"}}, "template": {"metadata": {"labels": {"k8s-app": "node-local-dns"}},
+            "spec": {"hostNetwork": true, "containers": [{"args": ["-localip", "169.254.20.10"]}]}}}});
+    let objects: Vec<Value> = shop().into_iter().chain([cache]).collect();
+    let dump = FlowDump::read(&json!({"kind": "List", "apiVersion": "v1", "items": objects}).to_string()).unwrap();
+    let local = [line("shop/db-0", "169.254.20.10", "UDP/53")];
+    let aware = baseline(&json!({})).in_cluster(&dump.facts, std::time::Instant::now());
+    assert_eq!(judge(&snapshot(&objects), &local, Some(&aware)).not_allowed, 0);
 }
 
 proptest! {
