@@ -1,6 +1,6 @@
 //! `policy-baseline render`: writes the policies that a baseline plans, for people who apply them themselves.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use clap::{Args as ClapArgs, ValueEnum};
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ pub struct RenderArgs {
     filename: String,
 
     /// A namespace to write policies for; several are allowed. Of its labels, only that with its name is known.
-    #[arg(long, short = 'n', value_name = "NAME", conflicts_with_all = ["namespaces", "dump", "context"])]
+    #[arg(long, short = 'n', value_name = "NAME", value_delimiter = ',', conflicts_with_all = ["namespaces", "dump", "context"])]
     namespace: Vec<String>,
 
     /// A file with namespaces and their labels: manifests, or what kubectl get namespaces -o yaml writes.
@@ -73,14 +73,25 @@ pub fn run(args: &RenderArgs) -> Result<(), String> {
     let (baseline, namespaces) = match &args.namespaces {
         Some(file) => (baseline, namespaces_in(&flow_input::text(file)?).map_err(|error| format!("{file}: {error}"))?),
         None if args.namespace.is_empty() => from_objects(args, baseline)?,
-        None => (baseline, args.namespace.iter().map(|name| namespace_named(name)).collect::<Result<_, _>>()?),
+        None => {
+            let names: BTreeSet<&String> = args.namespace.iter().collect();
+            (baseline, names.into_iter().map(|name| namespace_named(name)).collect::<Result<_, _>>()?)
+        }
     };
     baseline.gaps().iter().for_each(|gap| output::warn(gap));
+    if !baseline.writes() {
+        output::note("the baseline is in mode Audit: with it, the operator writes no policy");
+    }
     let mut policies = Vec::new();
     for namespace in &namespaces {
         let planned = baseline.planned(namespace);
         if planned.is_empty() {
-            output::note(&format!("{} gets no policy from the baseline {}", namespace.name, baseline.name()));
+            let why = if args.namespace.is_empty() {
+                ""
+            } else {
+                ". Of its labels, only that with its name is known: --namespaces or --dump give the others"
+            };
+            output::note(&format!("{} gets no policy from the baseline {}{why}", namespace.name, baseline.name()));
         }
         policies.extend(planned.into_iter().map(|policy| args.kind.of(policy.object(&namespace.name, None))));
     }

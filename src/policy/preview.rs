@@ -10,7 +10,7 @@ use super::{
     flow::{DumpFacts, FlowNamespace, FlowPolicy},
     plan::{Baseline, BaselineError, Closed, Namespace, NamespaceOptOuts, Rendered},
 };
-use crate::api::{NamespaceName, PolicyBaseline, crd_fields, names::is_dns_label};
+use crate::api::{NamespaceName, PolicyBaseline, baseline::Mode, crd_fields, names::is_dns_label};
 
 const KIND: &str = "PolicyBaseline";
 const API_VERSION: &str = "policybaseline.io/v1alpha1";
@@ -117,6 +117,11 @@ impl PreviewedBaseline {
         FlowPolicy { namespace: namespace.into(), name: policy.name.clone(), baseline, spec: policy.spec.clone() }
     }
 
+    /// Whether the operator would write its policies.
+    pub fn writes(&self) -> bool {
+        self.0.mode == Mode::Enforce
+    }
+
     /// One sentence about each thing of the cluster that its policies do not allow, although pods need it.
     pub fn gaps(&self) -> Vec<String> {
         let dns = self.0.dns_gap.as_ref().map(|gap| gap.message.clone());
@@ -140,7 +145,10 @@ fn drop_nulls(value: &mut Value) {
 fn objects(text: &str, kind: &str) -> Result<Vec<Value>, PreviewError> {
     let mut found = Vec::new();
     for document in serde_yaml::Deserializer::from_str(text) {
-        let value = Value::deserialize(document).map_err(|error| PreviewError::NoYaml(error.to_string()))?;
+        let value = Value::deserialize(document).map_err(|error| {
+            let hint = if text.contains("{{") { ". It is a template: render it first, such as with helm template" } else { "" };
+            PreviewError::NoYaml(format!("{error}{hint}"))
+        })?;
         let items = value.get("items").and_then(Value::as_array).cloned();
         let is_of_list = items.is_some() && value["kind"] == format!("{kind}List");
         let items = items.unwrap_or_else(|| vec![value]).into_iter();

@@ -1,4 +1,5 @@
-//! A few ranges of addresses that cover many addresses: exact ones while there are few, and then wider ones. So the memory is bounded.
+//! A few ranges of addresses that cover many addresses: exact ones while there are few, and then wider ones. So the memory is bounded. If even
+//! wide ranges are not enough, no policy should name them.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -7,8 +8,8 @@ use ipnet::IpNet;
 /// The most ranges.
 pub const MOST: usize = 32;
 /// The lengths of the prefixes, the narrowest ranges first.
-const LENGTHS_V4: [u8; 5] = [32, 24, 16, 8, 0];
-const LENGTHS_V6: [u8; 5] = [128, 64, 48, 32, 0];
+const LENGTHS_V4: [u8; 3] = [32, 24, 16];
+const LENGTHS_V6: [u8; 3] = [128, 64, 48];
 
 /// Ranges that cover all addresses that were added. Which ones they are does not depend on the order.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -16,20 +17,27 @@ pub struct AddressCover {
     ranges: BTreeSet<IpNet>,
     /// The place in the list of lengths. It is the same for both families, which are never mixed here.
     step: usize,
+    /// There are too many for the widest ranges.
+    is_too_wide: bool,
 }
 
 impl AddressCover {
     /// Adds an address.
     pub fn add(&mut self, address: IpAddr) {
+        if self.is_too_wide {
+            return;
+        }
         self.ranges.extend(self.around(address));
         while self.ranges.len() > MOST {
             self.step += 1;
+            self.is_too_wide = self.step >= LENGTHS_V4.len();
             self.ranges = self.ranges.iter().filter_map(|range| self.around(range.addr())).collect();
         }
     }
 
     /// Adds what another one covers.
     pub fn join(&mut self, other: &Self) {
+        self.is_too_wide |= other.is_too_wide;
         self.step = self.step.max(other.step);
         let all = self.ranges.iter().chain(&other.ranges);
         self.ranges = all.filter_map(|range| self.around(range.addr())).collect();
@@ -49,6 +57,11 @@ impl AddressCover {
         self.ranges.iter().flat_map(|range| [range.network(), range.broadcast()])
     }
 
+    /// Whether there are too many addresses for ranges that a policy should name. Then there is no range.
+    pub const fn is_too_wide(&self) -> bool {
+        self.is_too_wide
+    }
+
     /// Whether it covers addresses that nobody added.
     pub const fn is_wider(&self) -> bool {
         self.step > 0
@@ -56,7 +69,7 @@ impl AddressCover {
 
     fn around(&self, address: IpAddr) -> Option<IpNet> {
         let lengths = if address.is_ipv4() { LENGTHS_V4 } else { LENGTHS_V6 };
-        let length = lengths.get(self.step).copied().unwrap_or_default();
+        let length = lengths.get(self.step).copied()?;
         IpNet::new(address, length).ok().map(|range| range.trunc())
     }
 }
@@ -86,10 +99,12 @@ mod tests {
     proptest! {
         #[test]
         fn every_address_is_covered_in_a_few_ranges_whatever_the_order(octets in prop::collection::vec(any::<[u8; 4]>(), 0..300)) {
-            let addresses: Vec<IpAddr> = octets.into_iter().map(IpAddr::from).collect();
+            let addresses: Vec<IpAddr> = octets.iter().copied().map(IpAddr::from).collect();
             let blocks = of(addresses.iter().copied());
             prop_assert!(blocks.ranges.len() <= MOST);
-            prop_assert!(addresses.iter().all(|address| blocks.ranges.iter().any(|range| range.contains(address))));
+            let is_covered = |address: &IpAddr| blocks.ranges.iter().any(|range| range.contains(address));
+            prop_assert!(blocks.is_too_wide() || addresses.iter().all(is_covered));
+            prop_assert_eq!(blocks.is_too_wide(), octets.iter().map(|octets| [octets[0], octets[1]]).collect::<BTreeSet<_>>().len() > MOST);
             prop_assert_eq!(&of(addresses.iter().rev().copied()), &blocks);
             let (one, other) = addresses.split_at(addresses.len() / 2);
             let mut joined = of(one.iter().copied());

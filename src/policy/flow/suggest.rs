@@ -124,13 +124,17 @@ impl Suggestion {
                 "from"
             }
         };
-        let other = if count == 1 { peer_name(snapshot, own, peer) } else { "addresses".into() };
+        let other = if count == 1 && !addresses.is_wider() { peer_name(snapshot, own, peer) } else { "addresses".into() };
         let name = format!("allow-{}-{to_or_from}-{other}-{}", app(own), flow.port);
         let metadata = ObjectMeta { name: Some(name), namespace: Some(own.namespace.clone()), ..ObjectMeta::default() };
         let newly_isolated = newly_isolated(compiled, own, &selector, way);
         let mut cautions = cautions(own, by_labels);
         if by_labels.is_none() && addresses.is_wider() {
-            cautions.push(format!("there are more than {MOST} addresses, so this policy names ranges around them"));
+            let ranges: Vec<String> = addresses.cidrs().collect();
+            cautions.push(format!(
+                "there are more than {MOST} addresses, so this policy opens ranges around them: {}",
+                ranges.join(", ")
+            ));
         }
         Some(Self { policy: NetworkPolicy { metadata, spec: Some(spec) }, newly_isolated, cautions })
     }
@@ -173,13 +177,19 @@ impl Suggestion {
 
 /// Selects the pod by the labels that it shares with its workload.
 fn selector(pod: &FlowPod) -> LabelSelector {
-    let labels = |left_out: &[&str]| -> BTreeMap<String, String> {
-        let stays = |key: &str| !WRITTEN_ANEW.contains(&key) && !left_out.contains(&key);
-        pod.labels.iter().filter(|(key, _)| stays(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
-    };
-    let lasting = labels(&PASSING);
-    let labels = if lasting.is_empty() { labels(&[]) } else { lasting };
+    let labels = if lasting(pod).is_empty() { passing(pod) } else { lasting(pod) };
+    let labels: BTreeMap<String, String> = labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     LabelSelector { match_labels: (!labels.is_empty()).then_some(labels), match_expressions: None }
+}
+
+/// The labels that the pods of the next release have too.
+fn lasting(pod: &FlowPod) -> BTreeMap<&str, &str> {
+    passing(pod).into_iter().filter(|(key, _)| !PASSING.contains(key)).collect()
+}
+
+/// The labels that all pods of one release have, or at least those of one run.
+fn passing(pod: &FlowPod) -> BTreeMap<&str, &str> {
+    pod.labels.iter().map(|(key, value)| (&**key, &**value)).filter(|(key, _)| !WRITTEN_ANEW.contains(key)).collect()
 }
 
 /// One sentence for each end that no label tells apart from the other pods of its namespace.
@@ -188,6 +198,15 @@ fn cautions(own: &FlowPod, peer: Option<&FlowPod>) -> Vec<String> {
     let mut all = Vec::new();
     if is_whole(own) {
         all.push(format!("{}/{} has no label that stays, so this policy selects every pod of {0}", own.namespace, own.name));
+    }
+    for pod in [Some(own), peer].into_iter().flatten().filter(|pod| !is_whole(pod) && lasting(pod).is_empty()) {
+        let keys: Vec<&str> = passing(pod).into_keys().collect();
+        all.push(format!(
+            "{}/{} has no label that its next run or release has too, so this policy is about this one only, by {}: add a label to its template",
+            pod.namespace,
+            pod.name,
+            keys.join(", ")
+        ));
     }
     if let Some(peer) = peer.filter(|peer| is_whole(peer)) {
         all.push(format!("{}/{} has no label that stays, so this policy opens to every pod of {0}", peer.namespace, peer.name));
@@ -235,7 +254,9 @@ fn newly_isolated(compiled: &CompiledPolicies<'_>, own: &FlowPod, selector: &Lab
 /// What the pod is called in the name of a policy: its application, or its own name.
 fn app(pod: &FlowPod) -> String {
     let label = APP.iter().find_map(|key| pod.labels.get(*key)).filter(|value| !value.is_empty());
-    name_part(label.unwrap_or(&pod.name))
+    // What stands behind `~` only tells pods apart that are gone.
+    let name = pod.name.split('~').next().unwrap_or_default();
+    name_part(label.map_or(name, |label| label))
 }
 
 fn peer_name(snapshot: &FlowSnapshot, own: &FlowPod, peer: Party) -> String {

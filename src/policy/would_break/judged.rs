@@ -16,6 +16,9 @@ use crate::{
 /// How many times suggestions are judged together with the policies. Each time, fewer pods are left that nothing isolates.
 const ROUNDS: usize = 8;
 
+/// What stands for addresses that no policy should name.
+pub const TOO_MANY: &str = "too many addresses";
+
 /// A flow between two ends that no policy tells apart from the others of its totals.
 pub struct TotalledFlow {
     pub flow: Flow,
@@ -31,26 +34,42 @@ pub struct JudgedFlows {
 
 /// Judges the flows by what exists and by a baseline. The pods of the flows are those of the snapshot.
 pub fn judge(before: &FlowSnapshot, baseline: Option<&PreviewedBaseline>, flows: &[TotalledFlow]) -> JudgedFlows {
-    let mut after = with_baseline(before, baseline);
     // Without a baseline, nothing is denied that is not denied today.
     let today = baseline.map(|_| CompiledPolicies::of(before));
     let mut suggestions: Vec<Suggestion> = Vec::new();
+    let broken = settle(with_baseline(before, baseline), today.as_ref(), flows, &mut suggestions);
+    if baseline.is_some() {
+        // Somebody may apply them before the baseline is there, or where it does not close yet.
+        settle(before.clone(), today.as_ref(), flows, &mut suggestions);
+    }
+    JudgedFlows { broken, suggestions }
+}
+
+/// Adds suggestions until these let through everything in a world where they are applied. Returns what is denied there without them.
+fn settle(
+    mut world: FlowSnapshot,
+    today: Option<&CompiledPolicies<'_>>,
+    flows: &[TotalledFlow],
+    suggestions: &mut Vec<Suggestion>,
+) -> Vec<BrokenFlows> {
+    let is_first = suggestions.is_empty();
+    world.add_policies(suggestions.iter().map(Suggestion::flow_policy));
     let mut broken = None;
     for round in 0..ROUNDS {
-        let compiled = CompiledPolicies::of(&after);
-        let addresses = if round == 0 { JudgedAddresses::One } else { JudgedAddresses::All };
-        let (found, mut more) = BrokenGroups::of(&compiled, today.as_ref(), flows, addresses).finish();
+        let compiled = CompiledPolicies::of(&world);
+        let addresses = if round == 0 && is_first { JudgedAddresses::One } else { JudgedAddresses::All };
+        let (found, mut more) = BrokenGroups::of(&compiled, today, flows, addresses).finish();
         broken.get_or_insert(found);
-        // A suggestion may be the first policy to isolate some pods. Then it denies what these pods send or receive today.
+        // A suggestion may be the first policy to isolate some pods. Then it denies what these pods send or receive.
         let is_new_isolation = more.iter().any(|suggestion| !suggestion.newly_isolated.is_empty());
         drop(compiled);
-        after.add_policies(more.iter().map(Suggestion::flow_policy));
+        world.add_policies(more.iter().map(Suggestion::flow_policy));
         suggestions.append(&mut more);
         if !is_new_isolation {
             break;
         }
     }
-    JudgedFlows { broken: broken.unwrap_or_default(), suggestions }
+    broken.unwrap_or_default()
 }
 
 /// Which addresses of the end that is no pod are judged.
@@ -181,7 +200,9 @@ impl<'c, 'a> BrokenGroups<'c, 'a> {
     fn finish(self) -> (Vec<BrokenFlows>, Vec<Suggestion>) {
         let (mut broken, mut suggestions) = (Vec::new(), Vec::new());
         for (key, group) in self.groups {
-            for (way, flow) in group.denied.values() {
+            // What is denied already was closed by somebody else, on purpose. And too many addresses are for people to write.
+            let is_for_people = key.already || group.totals.addresses.is_too_wide();
+            for (way, flow) in group.denied.values().filter(|_| !is_for_people) {
                 let suggestion = Suggestion::with_addresses(self.compiled, flow, *way, &group.totals.addresses);
                 Suggestion::push_new(&mut suggestions, suggestion, self.compiled.snapshot);
             }
@@ -190,7 +211,8 @@ impl<'c, 'a> BrokenGroups<'c, 'a> {
                 None => cidr,
             };
             let cidrs: Vec<String> = group.totals.addresses.cidrs().map(alone).collect();
-            let shown = |(name, _): (String, String)| if name.is_empty() { few(&cidrs) } else { name };
+            let many = if group.totals.addresses.is_too_wide() { TOO_MANY.to_owned() } else { few(&cidrs) };
+            let shown = |(name, _): (String, String)| if name.is_empty() { many.clone() } else { name };
             let (first_seen, last_seen) = group.totals.seen.unzip();
             broken.push(BrokenFlows {
                 from: shown(key.from),

@@ -13,9 +13,9 @@ use std::{
     net::IpAddr,
 };
 
-pub use self::report::WouldBreak;
+pub use self::report::{BrokenFlows, WouldBreak};
 use self::{
-    judged::{JudgedFlows, TotalledFlow},
+    judged::{JudgedFlows, TOO_MANY, TotalledFlow},
     recorded::{Columns, PassedOver, RecordedEnd, RecordedFlow, RecordedLine, RecordedPod},
     totals::FlowTotals,
 };
@@ -57,6 +57,8 @@ pub struct Recording {
     passed: BTreeMap<PassedOver, u64>,
     broken: u64,
     broken_lines: Vec<String>,
+    /// The first pods of which nothing is known.
+    unknown: Vec<String>,
 }
 
 #[derive(Debug, Eq, Hash, PartialEq)]
@@ -124,6 +126,7 @@ impl Recording {
             passed: BTreeMap::new(),
             broken: 0,
             broken_lines: Vec::new(),
+            unknown: Vec::new(),
         }
     }
 
@@ -269,7 +272,7 @@ impl Recording {
         let RecordedPod { namespace, name, labels, address } = recorded;
         let prefix = name.strip_suffix('*').unwrap_or_default().to_owned();
         if labels.is_none() && prefix.is_empty() {
-            return None;
+            return self.forget(&namespace, &name);
         }
         let labels_known = labels.is_some();
         let labels = labels.unwrap_or_default();
@@ -287,7 +290,7 @@ impl Recording {
         let alike = self.snapshot.pods_of(&namespace).map(|(_, pod)| pod).filter(|pod| is_alike(pod));
         let alike = alike.min_by_key(|pod| pod.labels.len());
         if alike.is_none() && !labels_known {
-            return None;
+            return self.forget(&namespace, &name);
         }
         let (labels, ports) = alike.map_or((labels, vec![]), |pod| (pod.labels.clone(), pod.ports.clone()));
         let number = self.new_pods.len();
@@ -297,6 +300,15 @@ impl Recording {
         let addresses = address.into_iter().collect();
         self.new_pods.push(FlowPod { namespace, name, labels, addresses, ports, ..FlowPod::default() });
         Some(self.number(key, KnownEnd::New(number)))
+    }
+
+    /// Notes a pod of which nothing is known.
+    fn forget(&mut self, namespace: &str, name: &str) -> Option<usize> {
+        let pod = format!("{namespace}/{name}");
+        if self.unknown.len() < SHOWN && !self.unknown.contains(&pod) {
+            self.unknown.push(pod);
+        }
+        None
     }
 
     /// Another pod like this one: two pods of a workload are not one pod.
@@ -339,20 +351,39 @@ impl Recording {
             TotalledFlow { flow: Flow { from, to, protocol: key.protocol, port: key.port }, family: key.family, totals }
         };
         let flows: Vec<TotalledFlow> = all.into_iter().map(flow).collect();
+        let count = |broken: &[BrokenFlows], is_it: fn(&BrokenFlows) -> bool| {
+            broken.iter().filter(|flows| is_it(flows)).fold(0, |sum: u64, flows| sum.saturating_add(flows.count))
+        };
         let JudgedFlows { broken, suggestions } = judged::judge(&before, baseline, &flows);
         let closed =
             |baseline: &PreviewedBaseline| before.all_namespaces().iter().filter(|one| !baseline.planned(one).is_empty()).count();
+        let mut warnings: Vec<String> = before.namespace_gap().into_iter().filter(|_| baseline.is_some()).collect();
+        if baseline.map(closed) == Some(0) {
+            warnings.push(
+                "the baseline selects none of these namespaces: look at namespaceSelector, excludeNamespaces and policies".into(),
+            );
+        }
+        if !self.unknown.is_empty() {
+            warnings.push(format!("nothing is known of these pods: {}", self.unknown.join(", ")));
+        }
+        if broken.iter().any(|flows| flows.to == TOO_MANY || flows.from == TOO_MANY) {
+            warnings.push(
+                "where there are too many addresses, nothing is suggested: write the ranges of that service yourself".into(),
+            );
+        }
         WouldBreak {
             baseline: baseline.map(|baseline| baseline.name().to_owned()),
             namespaces: baseline.map(closed),
             lines: self.lines,
             flows: flows.iter().fold(0, |sum, one| sum.saturating_add(one.totals.count)),
-            not_allowed: broken.iter().fold(0, |sum, flows| sum.saturating_add(flows.count)),
+            not_allowed: count(&broken, |flows| !flows.already),
+            denied_already: count(&broken, |flows| flows.already),
             not_judged: self.passed.iter().filter(|(why, _)| why.is_unknown()).map(|(_, count)| count).sum::<u64>() + self.broken,
             broken,
             passed_over: self.passed,
             unreadable: self.broken,
             unreadable_lines: self.broken_lines,
+            warnings,
             suggestions,
         }
     }

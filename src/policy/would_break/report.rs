@@ -28,8 +28,10 @@ pub struct WouldBreak {
     pub lines: u64,
     /// The flows that were judged.
     pub flows: u64,
-    /// Those of them that would be denied, or are undecided.
+    /// Those of them that would be denied, or are undecided, and are not today.
     pub not_allowed: u64,
+    /// Those of them that the policies that exist deny without the baseline.
+    pub denied_already: u64,
     /// The lines that could not be judged, and that may be about further ones.
     pub not_judged: u64,
     /// These, grouped by workload.
@@ -41,7 +43,10 @@ pub struct WouldBreak {
     /// The first of them, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unreadable_lines: Vec<String>,
-    /// The policies that would let through everything that is denied.
+    /// What makes the answer doubtful: one sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// The policies that would let through everything that is denied, and that is not denied already.
     pub suggestions: Vec<Suggestion>,
 }
 
@@ -73,12 +78,24 @@ impl fmt::Display for WouldBreak {
             }
             _ => "by the policies that exist".into(),
         };
-        match self.not_allowed {
-            0 => writeln!(f, "nothing would break: of {0} recorded flows, {0} are allowed {by}", self.flows)?,
-            count => writeln!(f, "of {} recorded flows, {count} are not allowed {by}", self.flows)?,
+        match (self.not_allowed, self.flows) {
+            (0, 0) => writeln!(f, "no flow was judged")?,
+            (0, flows) if self.not_judged == 0 => {
+                writeln!(f, "nothing would break: of {flows} recorded flows, none would be denied {by}")?;
+            }
+            (0, flows) => {
+                writeln!(f, "nothing that was judged would break: of {flows} recorded flows, none would be denied {by}")?;
+            }
+            (count, flows) => writeln!(f, "of {flows} recorded flows, {count} would not be allowed {by}")?,
+        }
+        if self.denied_already > 0 {
+            writeln!(f, "{} are denied already, by policies that exist: nothing is suggested for these", self.denied_already)?;
         }
         if self.not_judged > 0 {
             writeln!(f, "{} of {} lines could not be judged", self.not_judged, self.lines)?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "Attention: {}", shown(warning))?;
         }
         if self.unreadable > 0 {
             writeln!(f, "not read: {} of {} lines", self.unreadable, self.lines)?;
@@ -91,22 +108,26 @@ impl fmt::Display for WouldBreak {
             passed.row([count.to_string(), why.into_str().into()]);
         }
         passed.fmt(f)?;
-        let mut table = Table::new(["FROM", "TO", "PORT", "FLOWS", "FIRST", "LAST", "RESULT", "BY"]);
+        let mut table = Table::new(["RESULT", "FROM", "TO", "PORT", "FLOWS", "LAST SEEN", "BY"]);
         for flows in &self.broken {
-            let time = |at: Option<Timestamp>| at.and_then(|at| Timestamp::from_second(at.as_second()).ok());
-            let time = |at| time(at).map(|at| at.to_string()).unwrap_or_default();
+            let last = flows.last_seen.and_then(|at| Timestamp::from_second(at.as_second()).ok());
             table.row([
+                format!("{}{}", flows.decision.into_str(), if flows.already { " already" } else { "" }),
                 shown(&flows.from).into_owned(),
                 shown(&flows.to).into_owned(),
                 format!("{} {}", flows.protocol.into_str(), flows.port),
                 flows.count.to_string(),
-                time(flows.first_seen),
-                time(flows.last_seen),
-                format!("{}{}", flows.decision.into_str(), if flows.already { " already" } else { "" }),
+                last.map(|at| at.to_string()).unwrap_or_default(),
                 shown(&few(&flows.by)).into_owned(),
             ]);
         }
         table.fmt(f)?;
+        if self.baseline.is_some() && !self.suggestions.is_empty() {
+            writeln!(
+                f,
+                "\nApply these policies and the baseline in one step: until the baseline is there, they isolate pods that are open, and allow DNS only where it was recorded."
+            )?;
+        }
         for suggestion in &self.suggestions {
             suggestion.fmt(f)?;
         }

@@ -35,7 +35,8 @@ fn a_suggestion_outlives_the_next_release_and_says_when_it_selects_a_whole_names
     let selects =
         |labels: &[(&str, &str)]| Some(labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect());
     assert_eq!(of(labels), (selects(&[("app.kubernetes.io/name", "web")]), vec![]));
-    assert_eq!(of(json!({"version": "2"})), (selects(&[("version", "2")]), vec![]), "better than the whole namespace");
+    let once = "a/p has no label that its next run or release has too, so this policy is about this one only, by version: add a label to its template";
+    assert_eq!(of(json!({"version": "2"})), (selects(&[("version", "2")]), vec![once.into()]), "better than the whole namespace");
     let whole = "a/p has no label that stays, so this policy selects every pod of a";
     assert_eq!(of(json!({"pod-template-hash": "1"})), (None, vec![whole.into()]));
 

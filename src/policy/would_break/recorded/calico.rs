@@ -111,9 +111,6 @@ pub fn read(json: &str) -> Result<RecordedLine, String> {
         Some(CalicoProtocol::Name(name)) => Protocol::named(Some(&name.to_uppercase())),
         Some(CalicoProtocol::Number(_)) | None => None,
     };
-    if flow.reporter == "src" && [&flow.source_type, &flow.dest_type].iter().all(|kind| **kind == "wep") {
-        return passed(PassedOver::OtherEnd);
-    }
     let (Some(protocol), Some(port @ 1..)) = (protocol, flow.dest_port) else { return passed(PassedOver::NoPort) };
     let source = CalicoEnd {
         kind: &flow.source_type,

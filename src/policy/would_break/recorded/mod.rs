@@ -85,9 +85,6 @@ pub enum PassedOver {
     /// A packet to a Service, before the address is translated. Policies see the pod.
     #[strum(serialize = "to the cluster IP of a Service: only the flow to its pod counts")]
     ClusterIp,
-    /// It was recorded at both ends, and the destination knows whether it arrived.
-    #[strum(serialize = "recorded at the destination too")]
-    OtherEnd,
     /// No pod takes part.
     #[strum(serialize = "between two addresses that are no pods")]
     NoPod,
@@ -110,14 +107,7 @@ impl PassedOver {
     pub const fn is_unknown(self) -> bool {
         match self {
             Self::NoDirection | Self::NoAddress | Self::TooMany | Self::UnknownPod => true,
-            Self::Reply
-            | Self::Dropped
-            | Self::Node
-            | Self::NoPort
-            | Self::ClusterIp
-            | Self::OtherEnd
-            | Self::NoPod
-            | Self::OtherEvent => false,
+            Self::Reply | Self::Dropped | Self::Node | Self::NoPort | Self::ClusterIp | Self::NoPod | Self::OtherEvent => false,
         }
     }
 }

@@ -59,6 +59,28 @@ fn read([from, to, port]: [&str; 3], count: u64, at: &str) -> Result<RecordedLin
     })))
 }
 
+fn unquoted(cell: &str) -> &str {
+    let cell = cell.trim();
+    cell.strip_prefix('"').and_then(|cell| cell.strip_suffix('"')).unwrap_or(cell)
+}
+
+/// What a first line is that is no head, and what to write instead.
+fn no_head(line: &str) -> String {
+    if line.starts_with('\u{1f}') {
+        return "it is compressed. Unpack it: gzip -dc FILE | policy-baseline would-break --flows -".into();
+    }
+    if line.starts_with('[') {
+        return "it is a JSON array. Write one object in each line: jq -c '.[]'".into();
+    }
+    let head = "it is neither JSON nor a head of CSV. The head of CSV is from,to,port or from,to,port,count,time";
+    let hint = match line {
+        line if line.contains(';') || line.contains('\t') => ". Separate the columns by commas",
+        line if line.contains("->") => ". Of Hubble, record JSON: hubble observe -o jsonpb",
+        _ => "",
+    };
+    format!("{head}{hint}")
+}
+
 /// The columns of a CSV file, by its first line.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Columns {
@@ -67,22 +89,33 @@ pub struct Columns {
     port: usize,
     count: Option<usize>,
     time: Option<usize>,
+    /// How many there are.
+    len: usize,
 }
+
+const KNOWN: [&str; 5] = ["from", "to", "port", "count", "time"];
 
 impl Columns {
     /// Reads the first line.
     pub fn read(line: &str) -> Result<Self, String> {
-        let names: Vec<String> = line.split(',').map(|name| name.trim().to_lowercase()).collect();
+        let names: Vec<String> = line.split(',').map(|name| unquoted(name).to_lowercase()).collect();
         let column = |wanted: &str| names.iter().position(|name| name == wanted);
         let (Some(from), Some(to), Some(port)) = (column("from"), column("to"), column("port")) else {
-            return Err("it is neither JSON nor a head of CSV. The head of CSV is from,to,port or from,to,port,count,time".into());
+            return Err(no_head(line));
         };
-        Ok(Self { from, to, port, count: column("count"), time: column("time") })
+        if let Some(unknown) = names.iter().find(|name| !name.is_empty() && !KNOWN.contains(&&***name)) {
+            let what = if unknown.starts_with("proto") { "write the protocol in port, as in UDP/53" } else { "leave it out" };
+            return Err(format!("the column {unknown:?} is not known: {what}"));
+        }
+        Ok(Self { from, to, port, count: column("count"), time: column("time"), len: names.len() })
     }
 
     /// Reads a further line.
     pub fn flow(&self, line: &str) -> Result<RecordedLine, String> {
-        let cells: Vec<&str> = line.split(',').map(str::trim).collect();
+        let cells: Vec<&str> = line.split(',').map(unquoted).collect();
+        if cells.iter().skip(self.len).any(|cell| !cell.is_empty()) {
+            return Err(format!("it has {} columns, and the head has {}", cells.len(), self.len));
+        }
         let cell = |column: usize| cells.get(column).copied().ok_or_else(|| format!("it has only {} columns", cells.len()));
         let count = match self.count.map(cell).transpose()? {
             None | Some("") => 1,
