@@ -60,9 +60,7 @@ impl Fields {
             known.missing_in(served, &format!("{path}[]"), missing);
         }
     }
-}
 
-impl Fields {
     /// The first field of a value that these fields lack, as a path below `path`.
     fn unknown_in(&self, value: &Value, path: &str) -> Option<String> {
         if self.keeps_all {

@@ -3,7 +3,6 @@
 use clap::Args as ClapArgs;
 
 use super::{
-    cluster::Connection,
     flow_input::FlowInput,
     output::{self, Output},
 };
@@ -32,9 +31,6 @@ pub struct FlowArgs {
     #[command(flatten)]
     input: FlowInput,
 
-    #[command(flatten)]
-    connection: Connection,
-
     /// The format of the output.
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     output: Output,
@@ -49,7 +45,7 @@ fn source(text: &str) -> Result<FlowEnd, String> {
 
 /// Runs the subcommand. Returns the exit code.
 pub fn run(args: &FlowArgs) -> Result<u8, String> {
-    let FlowDump { objects, mut warnings, .. } = args.input.read(&args.connection)?;
+    let FlowDump { objects, mut warnings, .. } = args.input.read()?;
     let snapshot: FlowSnapshot = objects.into_iter().collect();
     let compiled = CompiledPolicies::of(&snapshot);
     warnings.extend(snapshot.gaps().into_iter().chain(compiled.refused_parts()));

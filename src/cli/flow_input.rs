@@ -28,6 +28,9 @@ pub struct FlowInput {
     /// How many seconds the API server may take to list everything.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=600))]
     timeout: u16,
+
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl FlowInput {
@@ -37,36 +40,28 @@ impl FlowInput {
     }
 
     /// Reads the dump, or lists everything that decides flows.
-    pub fn read(&self, connection: &Connection) -> Result<FlowDump, String> {
-        self.read_with(connection, async |client| flow_objects::list(client).await)
+    pub fn read(&self) -> Result<FlowDump, String> {
+        self.read_with(async |client| flow_objects::list(client).await)
     }
 
     /// The same, with what a baseline needs to know of the cluster's DNS.
-    pub fn read_for_a_baseline(&self, connection: &Connection) -> Result<FlowDump, String> {
+    pub fn read_for_a_baseline(&self) -> Result<FlowDump, String> {
         let list = async |client: &Client| {
             let mut all = flow_objects::list(client).await?;
             flow_objects::list_dns(client, &mut all).await.map(|()| all)
         };
-        self.read_with(connection, list)
+        self.read_with(list)
     }
 
-    fn read_with(
-        &self,
-        connection: &Connection,
-        list: impl AsyncFnOnce(&Client) -> Result<FlowDump, FlowListError>,
-    ) -> Result<FlowDump, String> {
+    fn read_with(&self, list: impl AsyncFnOnce(&Client) -> Result<FlowDump, FlowListError>) -> Result<FlowDump, String> {
         match &self.dump {
             Some(file) => read(file),
-            None => cluster::block_on(self.list(connection, list)),
+            None => cluster::block_on(self.list(list)),
         }
     }
 
-    async fn list(
-        &self,
-        connection: &Connection,
-        list: impl AsyncFnOnce(&Client) -> Result<FlowDump, FlowListError>,
-    ) -> Result<FlowDump, String> {
-        let (clients, address) = connection.reach().await?;
+    async fn list(&self, list: impl AsyncFnOnce(&Client) -> Result<FlowDump, FlowListError>) -> Result<FlowDump, String> {
+        let (clients, address) = self.connection.reach().await?;
         let patience = Duration::from_secs(self.timeout.into());
         let listed = tokio::time::timeout(patience, list(&clients.requests)).await;
         let listed =

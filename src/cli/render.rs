@@ -6,7 +6,6 @@ use clap::{Args as ClapArgs, ValueEnum};
 use serde_json::{Value, json};
 
 use super::{
-    cluster::Connection,
     flow_input::{self, FlowInput},
     output,
 };
@@ -38,9 +37,6 @@ pub struct RenderArgs {
 
     #[command(flatten)]
     input: FlowInput,
-
-    #[command(flatten)]
-    connection: Connection,
 
     /// The namespace of the operator; the baseline does not select it.
     #[arg(long, value_name = "NAMESPACE", default_value = DEFAULT_OPERATOR_NAMESPACE, value_parser = super::cluster::namespace)]
@@ -100,7 +96,7 @@ pub fn run(args: &RenderArgs) -> Result<(), String> {
 
 /// The namespaces of a cluster or a dump, and the baseline with the DNS that was found there.
 fn from_objects(args: &RenderArgs, baseline: PreviewedBaseline) -> Result<(PreviewedBaseline, Vec<FlowNamespace>), String> {
-    let dump = args.input.read_for_a_baseline(&args.connection)?;
+    let dump = args.input.read_for_a_baseline()?;
     dump.warnings.iter().for_each(|warning| output::warn(warning));
     let baseline = baseline.in_cluster(&dump.facts, Instant::now());
     Ok((baseline, dump.namespaces()))

@@ -9,7 +9,6 @@ use std::{
 use clap::Args as ClapArgs;
 
 use super::{
-    cluster::Connection,
     flow_input::{self, FlowInput},
     output::{self, Output},
 };
@@ -41,9 +40,6 @@ pub struct WouldBreakArgs {
     #[command(flatten)]
     input: FlowInput,
 
-    #[command(flatten)]
-    connection: Connection,
-
     /// The namespace of the operator; the baseline does not select it.
     #[arg(long, value_name = "NAMESPACE", default_value = DEFAULT_OPERATOR_NAMESPACE, value_parser = super::cluster::namespace)]
     operator_namespace: String,
@@ -61,14 +57,14 @@ pub fn run(args: &WouldBreakArgs) -> Result<u8, String> {
     }
     let baseline = |file| flow_input::baseline(file, &args.operator_namespace);
     let manifest = args.filename.as_deref().map(baseline).transpose()?;
-    let mut dump = args.input.read_for_a_baseline(&args.connection)?;
+    let mut dump = if manifest.is_some() { args.input.read_for_a_baseline()? } else { args.input.read()? };
     let warnings = std::mem::take(&mut dump.warnings);
     let baseline = manifest.map(|baseline| baseline.in_cluster(&dump.facts, Instant::now()));
     let snapshot: FlowSnapshot = dump.objects.into_iter().collect();
     let refused = CompiledPolicies::of(&snapshot).refused_parts();
-    // A baseline makes the policies.
     baseline.iter().flat_map(PreviewedBaseline::gaps).for_each(|gap| output::warn(&gap));
-    let gaps = if baseline.is_some() { snapshot.namespace_gap().into_iter().collect() } else { snapshot.gaps() };
+    // With a baseline, it makes the policies, and the answer says which namespaces are missing.
+    let gaps = if baseline.is_some() { vec![] } else { snapshot.gaps() };
     for warning in warnings.into_iter().chain(gaps).chain(refused) {
         output::warn(&warning);
     }

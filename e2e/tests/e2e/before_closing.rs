@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use kube::api::ListParams;
-use policy_baseline_e2e::{Operator, TIMEOUT, World};
+use policy_baseline_e2e::{Operator, World};
 use serde_json::{Value, json};
 
-use crate::explain_flow::running;
-use crate::scene::{apply_baseline, baseline, can_i, policies_of, until_ready};
+use crate::explain_flow::{running, said, viewer};
+use crate::scene::{apply_baseline, baseline, policies_of, until_ready};
 use crate::support::{TEAM, team};
 
 async fn run(kubeconfig: Option<&Path>, args: &[&str]) -> Output {
@@ -17,23 +17,6 @@ async fn run(kubeconfig: Option<&Path>, args: &[&str]) -> Output {
     command.args(args).env("NO_PROXY", "127.0.0.1,localhost");
     command.env("KUBECONFIG", kubeconfig.unwrap_or(Path::new("/no/kubeconfig")));
     tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
-}
-
-fn said(output: &Output, code: i32) -> String {
-    assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-/// A user who may read everything, and nothing else.
-async fn viewer(world: &World) -> (String, std::path::PathBuf) {
-    let viewer = World::unique("viewer");
-    let create = ["create", "clusterrolebinding", &viewer, "--clusterrole=view", &format!("--user={viewer}")];
-    world.plane().run_kubectl(&create).unwrap();
-    let client = world.user(&viewer, &[]).await.unwrap();
-    let may = async || can_i(&client, "list", "networking.k8s.io", "networkpolicies", None).await;
-    world.eventually("a viewer may list policies", TIMEOUT, may).await.unwrap();
-    let kubeconfig = world.plane().user_kubeconfig(&viewer, &[]).unwrap();
-    (viewer, kubeconfig)
 }
 
 /// A spec that uses every part that becomes a policy.

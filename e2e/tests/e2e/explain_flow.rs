@@ -1,6 +1,6 @@
 //! `policy-baseline explain flow`: whether policies allow a flow, from the cluster and from a dump of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use k8s_openapi::api::core::v1::Pod;
@@ -20,9 +20,21 @@ async fn explain(kubeconfig: Option<&Path>, args: &[&str], input: Stdio) -> Outp
     tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
 }
 
-fn said(output: &Output, code: i32) -> String {
+pub fn said(output: &Output, code: i32) -> String {
     assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// A user who may read everything, and nothing else: the name, and the kubeconfig.
+pub async fn viewer(world: &World) -> (String, PathBuf) {
+    let viewer = World::unique("viewer");
+    let create = ["create", "clusterrolebinding", &viewer, "--clusterrole=view", &format!("--user={viewer}")];
+    world.plane().run_kubectl(&create).unwrap();
+    let client = world.user(&viewer, &[]).await.unwrap();
+    let may = async || can_i(&client, "list", "networking.k8s.io", "networkpolicies", None).await;
+    world.eventually("a viewer may list policies", TIMEOUT, may).await.unwrap();
+    let kubeconfig = world.plane().user_kubeconfig(&viewer, &[]).unwrap();
+    (viewer, kubeconfig)
 }
 
 /// A pod that runs at this address. No kubelet has started it.
@@ -60,13 +72,7 @@ async fn a_viewer_learns_what_denies_a_flow_and_the_suggested_policies_allow_it(
     });
     world.apply_yaml(&service.to_string()).await.unwrap();
 
-    let viewer = World::unique("viewer");
-    let create = ["create", "clusterrolebinding", &viewer, "--clusterrole=view", &format!("--user={viewer}")];
-    world.plane().run_kubectl(&create).unwrap();
-    let client = world.user(&viewer, &[]).await.unwrap();
-    let may = async || can_i(&client, "list", "networking.k8s.io", "networkpolicies", None).await;
-    world.eventually("a viewer may list policies", TIMEOUT, may).await.unwrap();
-    let kubeconfig = world.plane().user_kubeconfig(&viewer, &[]).unwrap();
+    let (viewer, kubeconfig) = viewer(&world).await;
     let (from, to) = (format!("--from={ops}/tool"), format!("--to={shop}/svc/web"));
     let asked = [&*from, &*to, "--port=80"];
     let text = said(&explain(Some(&kubeconfig), &asked, Stdio::null()).await, 3);

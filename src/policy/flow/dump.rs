@@ -1,7 +1,5 @@
 //! Reads what `kubectl get -o json` writes. An object that cannot be read is named, and the rest is used.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -14,8 +12,6 @@ use crate::api::names::is_other_policy_kind;
 
 /// The command that writes a dump.
 pub const DUMP_COMMAND: &str = "kubectl get ns,pods,svc,endpointslices,netpol -A -o json";
-
-static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
 
 /// What a dump has.
 #[derive(Debug, Default)]
@@ -46,7 +42,6 @@ struct Head<'a> {
 struct HeadMetadata {
     name: Option<String>,
     namespace: Option<String>,
-    labels: Option<BTreeMap<String, String>>,
     #[serde(rename = "continue")]
     next: Option<String>,
 }
@@ -81,8 +76,8 @@ impl FlowDump {
         let group = head.api_version.as_deref().or(of.and_then(|(version, _)| version)).unwrap_or_default();
         let group = group.split_once('/').map_or("", |(group, _)| group);
         let kind = head.kind.as_deref().or(of.map(|(_, kind)| kind)).unwrap_or_default();
-        if let HeadMetadata { name: Some(name), namespace: Some(namespace), labels, .. } = &head.metadata {
-            self.facts.note(&FactHead { group, kind, namespace, name, labels: labels.as_ref().unwrap_or(&NO_LABELS) }, item);
+        if let HeadMetadata { name: Some(name), namespace: Some(namespace), .. } = &head.metadata {
+            self.facts.note(&FactHead { group, kind, namespace, name }, item);
         }
         let object = match (group, kind) {
             ("", "Namespace") => read(item).map(FlowObject::Namespace),
@@ -113,9 +108,7 @@ impl FlowDump {
             }
         }
     }
-}
 
-impl FlowDump {
     /// The namespaces, sorted.
     pub fn namespaces(self) -> Vec<FlowNamespace> {
         FlowSnapshot::from_iter(self.objects).namespaces

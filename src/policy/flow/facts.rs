@@ -1,15 +1,15 @@
 //! Where the cluster's DNS and its API server are, as far as the objects of a dump show it. The operator watches the same objects, and reads
 //! the resolv.conf of a pod.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::time::Instant;
 
 use serde::de::DeserializeOwned;
 use strum::VariantArray;
 
 use crate::policy::{
     dns::{
-        APP_LABEL, ClusterDns, DnsEvent, KUBE_DNS, KUBE_SYSTEM, Memory, NODE_LOCAL, OPENSHIFT_DNS, OPENSHIFT_NAME, SlimDaemonSet,
-        SlimPod, SlimService, SlimSlice, Source, Sources,
+        APP_LABEL, ClusterDns, DnsEvent, KUBE_DNS, KUBE_SYSTEM, Memory, NODE_LOCAL, OPENSHIFT_DNS, OPENSHIFT_NAME, Object,
+        SlimDaemonSet, SlimPod, SlimService, SlimSlice, Source, Sources,
     },
     kubernetes_api::{self, ApiEvent, ApiObject, ApiService, ApiSlice, ApiSources, ClusterApi},
 };
@@ -28,7 +28,6 @@ pub struct FactHead<'a> {
     pub kind: &'a str,
     pub namespace: &'a str,
     pub name: &'a str,
-    pub labels: &'a BTreeMap<String, String>,
 }
 
 impl DumpFacts {
@@ -73,14 +72,17 @@ impl DumpFacts {
 }
 
 fn dns_event(head: &FactHead<'_>, object: &serde_json::value::RawValue) -> Option<DnsEvent> {
-    let is_dns_pod = || head.labels.get(APP_LABEL).is_some_and(|app| app == KUBE_DNS);
+    let is_dns = |object: &Object| match object {
+        Object::Pod(pod) => pod.labels.get(APP_LABEL).is_some_and(|app| app == KUBE_DNS),
+        _ => false,
+    };
     let (source, object) = match (head.group, head.kind, head.namespace) {
         ("", "Service", KUBE_SYSTEM) => (Source::Services, read::<SlimService>(object)?.into()),
         ("", "Service", OPENSHIFT_DNS) if head.name == OPENSHIFT_NAME => {
             (Source::OpenShiftService, read::<SlimService>(object)?.into())
         }
         ("discovery.k8s.io", "EndpointSlice", KUBE_SYSTEM) => (Source::Slices, read::<SlimSlice>(object)?.into()),
-        ("", "Pod", KUBE_SYSTEM) if is_dns_pod() => (Source::Pods, read::<SlimPod>(object)?.into()),
+        ("", "Pod", KUBE_SYSTEM) => (Source::Pods, Some(read::<SlimPod>(object)?.into()).filter(is_dns)?),
         ("apps", "DaemonSet", KUBE_SYSTEM) if head.name == NODE_LOCAL => {
             (Source::NodeLocal, read::<SlimDaemonSet>(object)?.into())
         }

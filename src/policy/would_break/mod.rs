@@ -357,8 +357,9 @@ impl Recording {
         let JudgedFlows { broken, suggestions } = judged::judge(&before, baseline, &flows);
         let closed =
             |baseline: &PreviewedBaseline| before.all_namespaces().iter().filter(|one| !baseline.planned(one).is_empty()).count();
+        let namespaces = baseline.map(closed);
         let mut warnings: Vec<String> = before.namespace_gap().into_iter().filter(|_| baseline.is_some()).collect();
-        if baseline.map(closed) == Some(0) {
+        if namespaces == Some(0) {
             warnings.push(
                 "the baseline selects none of these namespaces: look at namespaceSelector, excludeNamespaces and policies".into(),
             );
@@ -373,7 +374,7 @@ impl Recording {
         }
         WouldBreak {
             baseline: baseline.map(|baseline| baseline.name().to_owned()),
-            namespaces: baseline.map(closed),
+            namespaces,
             lines: self.lines,
             flows: flows.iter().fold(0, |sum, one| sum.saturating_add(one.totals.count)),
             not_allowed: count(&broken, |flows| !flows.already),
