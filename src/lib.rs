@@ -42,8 +42,8 @@ pub use self::{
         flow::{CompiledPolicies, FlowDump, FlowSnapshot},
         netpol::{Opening, Openings, Peers, Ports},
         plan::{
-            Baseline, BaselineError, Closed, Namespace, NamespaceOptOuts, OptOut, OptOutVerdict, PolicyScope, Rendered, Ruling,
-            own_id, verdict,
+            Baseline, BaselineError, Namespace, NamespaceOptOuts, OptOut, OptOutVerdict, PolicyScope, Rendered, Ruling, own_id,
+            verdict,
         },
         status::{ConditionInputs, Ledger},
         would_break::Recording,

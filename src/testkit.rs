@@ -5,7 +5,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::{
     api::{NamespaceName, PolicyBaseline},
-    policy::plan::{Baseline, Closed, Namespace, NamespaceOptOuts, Rendered},
+    policy::plan::{Baseline, Namespace, Rendered},
 };
 
 /// The creation time of `namespace`, in seconds since the epoch.
@@ -37,18 +37,8 @@ pub fn checked_at(name: &str, created: i64, spec: serde_json::Value) -> Baseline
 }
 
 pub fn namespace(name: &str, labels: &[(&str, &str)]) -> Namespace {
-    let own = ("kubernetes.io/metadata.name", name);
-    Namespace {
-        name: NamespaceName::observed(name),
-        labels: labels.iter().chain([&own]).copied().collect(),
-        created: Timestamp::from_second(NAMESPACE_CREATED).unwrap(),
-        terminating: false,
-        pods_gone: false,
-        failing_since: None,
-        opt_outs: NamespaceOptOuts::default(),
-        serves: None,
-        closed: Closed::default(),
-    }
+    let labels = labels.iter().chain([&("kubernetes.io/metadata.name", name)]).copied().collect();
+    Namespace::new(NamespaceName::observed(name), labels, Timestamp::from_second(NAMESPACE_CREATED).unwrap())
 }
 
 /// A planned policy as the API server would return it.

@@ -10,10 +10,10 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use policy_baseline::{
-    Baseline, BaselineError, Closed, ConditionInputs, Fingerprint, Interner, Ledger, MAX_NOTICES, MAX_RECENT_DRIFT,
-    MAX_VIOLATIONS, Namespace, NamespaceName, NamespaceOptOuts, PlannedPolicies, Policies, PolicyBaseline, PolicyBaselineSpec,
-    PolicyBaselineStatus, PolicyScope, Purpose, RawBaseline, Rendered, Role, SYSTEM_NAMESPACES, SlimPolicy, check_label_key,
-    check_label_value, diff, is_dns_label, targets,
+    Baseline, BaselineError, ConditionInputs, Fingerprint, Interner, Ledger, MAX_NOTICES, MAX_RECENT_DRIFT, MAX_VIOLATIONS,
+    Namespace, NamespaceName, PlannedPolicies, Policies, PolicyBaseline, PolicyBaselineSpec, PolicyBaselineStatus, PolicyScope,
+    Purpose, RawBaseline, Rendered, Role, SYSTEM_NAMESPACES, SlimPolicy, check_label_key, check_label_value, diff, is_dns_label,
+    targets,
 };
 use serde_json::Value;
 
@@ -136,17 +136,7 @@ pub fn is_planned_safely(baseline: &Baseline) {
 
 fn namespace(name: &str) -> Namespace {
     let labels = [("kubernetes.io/metadata.name", name), ("team", "sre")].into_iter().collect();
-    Namespace {
-        name: NamespaceName::observed(name),
-        labels,
-        created: Timestamp::UNIX_EPOCH,
-        terminating: false,
-        pods_gone: false,
-        failing_since: None,
-        opt_outs: NamespaceOptOuts::default(),
-        serves: None,
-        closed: Closed::default(),
-    }
+    Namespace::new(NamespaceName::observed(name), labels, Timestamp::UNIX_EPOCH)
 }
 
 fn name_and_keys_are_taken_by_an_apiserver(policy: &Rendered) {

@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use policy_baseline::{
-    Baseline, BaselineOptOut, BaselineOptOutSpec, Closed, Namespace, NamespaceName, NamespaceOptOuts, OptOut, OptOutVerdict,
+    Baseline, BaselineOptOut, BaselineOptOutSpec, Namespace, NamespaceName, NamespaceOptOuts, OptOut, OptOutVerdict,
     PolicyBaseline, RawOptOut, Role, Ruling, verdict,
 };
 use serde_json::{Value, json};
@@ -115,17 +115,8 @@ fn keeps_to_its_roles_and_its_time(opt_out: &OptOut, baseline: &Baseline, within
     let verdict = judged(opt_out, Ruling::Enforces(baseline), now);
     assert_eq!(verdict.until().is_some(), within && now < opt_out.expires, "{verdict:?} at {now}");
     let opt_outs: NamespaceOptOuts = [opt_out.clone()].into_iter().filter(|o| !o.is_over(now)).collect();
-    let namespace = Namespace {
-        name: NamespaceName::observed("team-a"),
-        labels: [("kubernetes.io/metadata.name", "team-a")].into_iter().collect(),
-        created: Timestamp::UNIX_EPOCH,
-        terminating: false,
-        pods_gone: false,
-        failing_since: None,
-        opt_outs,
-        serves: None,
-        closed: Closed::default(),
-    };
+    let labels = [("kubernetes.io/metadata.name", "team-a")].into_iter().collect();
+    let namespace = Namespace { opt_outs, ..Namespace::new(NamespaceName::observed("team-a"), labels, Timestamp::UNIX_EPOCH) };
     let planned: Vec<Role> = baseline.planned(&namespace).filter_map(|(_, policy)| policy.role()).collect();
     for role in Role::VARIANTS.iter().copied() {
         let takes_away = |role| verdict.until().is_some() && opt_out.roles.contains(role);

@@ -26,7 +26,7 @@ use crate::{
     policy::{
         drift::{has_our_labels, is_ours},
         inventory::{Inventory, ManagedKind, ManagedObject, ManagedPolicy, OtherManaged, Standing},
-        plan::{Baseline, Baselines, Closed, Decision, Holdings, Known, Namespace, OptOut, Revision},
+        plan::{Baseline, Baselines, Decision, Holdings, Known, Namespace, OptOut, Revision},
     },
 };
 
@@ -261,16 +261,13 @@ fn fate(baseline: &Baseline, decision: Option<&Decision>) -> String {
 }
 
 fn namespace(meta: &ObjectMeta, opt_outs: Vec<OptOut>) -> Namespace {
+    let name = NamespaceName::observed(meta.name.as_deref().unwrap_or_default());
+    let labels = meta.labels.iter().flatten().map(|(key, value)| (&**key, &**value)).collect();
+    let created = meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0);
     Namespace {
-        name: NamespaceName::observed(meta.name.as_deref().unwrap_or_default()),
-        labels: meta.labels.iter().flatten().map(|(key, value)| (&**key, &**value)).collect(),
-        created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0),
         terminating: meta.deletion_timestamp.is_some(),
-        pods_gone: false,
-        failing_since: None,
         opt_outs: opt_outs.into_iter().collect(),
-        serves: None,
-        closed: Closed::default(),
+        ..Namespace::new(name, labels, created)
     }
 }
 

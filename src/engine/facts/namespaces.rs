@@ -23,7 +23,7 @@ use crate::{
         drift::{Fingerprint, Interner},
         listing::Listing,
         netpol::MAX_BYTES_OF_NAMESPACE,
-        plan::{Closed, Labels, Namespace, NamespaceOptOuts},
+        plan::{Closed, Labels, Namespace},
     },
 };
 
@@ -152,16 +152,13 @@ impl Observed {
         // The API server labels every namespace with its name.
         let mut value = |value: &str| if value == name.as_str() { name.text() } else { texts.get(value) };
         let labels: Vec<_> = meta.labels.iter().flatten().map(|(key, text)| (key, value(text))).collect();
+        let labels = labels.into_iter().map(|(key, value)| (texts.get(key), value)).collect();
+        let created = meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0);
         let mut namespace = Namespace {
-            name: name.clone(),
-            labels: labels.into_iter().map(|(key, value)| (texts.get(key), value)).collect(),
-            created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
             terminating: meta.deletion_timestamp.is_some(),
             pods_gone: seen.pods_gone,
             failing_since: seen.failing_since.and_then(|at| NonZeroU32::new(u32::try_from(at.as_second()).ok()?)),
-            opt_outs: NamespaceOptOuts::default(),
-            serves: None,
-            closed: Closed::default(),
+            ..Namespace::new(name.clone(), labels, created)
         };
         let uid: Option<Uid> = meta.uid.as_deref().map(Into::into);
         // A list does not tell when something appeared: its versions are those of the last change.

@@ -241,6 +241,11 @@ impl Baseline {
         self
     }
 
+    /// The API server of the cluster, as far as it is known.
+    pub const fn api(&self) -> &ClusterApi {
+        &self.api
+    }
+
     /// The same baseline, which the operator first saw with this resourceVersion.
     #[must_use]
     pub const fn first_seen_at(mut self, version: u64) -> Self {

@@ -54,6 +54,23 @@ pub struct Namespace {
     pub closed: Closed,
 }
 
+impl Namespace {
+    /// A namespace about which nothing else is known: it is there, without opt-outs, and open.
+    pub fn new(name: NamespaceName, labels: Labels, created: Timestamp) -> Self {
+        Self {
+            name,
+            labels,
+            created,
+            terminating: false,
+            pods_gone: false,
+            failing_since: None,
+            opt_outs: NamespaceOptOuts::default(),
+            serves: None,
+            closed: Closed::default(),
+        }
+    }
+}
+
 /// The directions in which a namespace is closed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Closed {
