@@ -30,7 +30,7 @@ unit: ## Unit, golden, property and tidy tests, and the corpus of the fuzzer; no
 
 .PHONY: e2e
 e2e: controlplane build ## End-to-end suites on a real control plane // E2E=name: only these // E2E_KUBECONFIG=file: on that cluster
-	$(TEST) --test e2e -- $(or $(E2E),$(addprefix --skip ,$(FAULTS)))
+	$(TEST) --test e2e -- $(or $(E2E),$(addprefix --skip ,$(FAULTS) $(LARGE)))
 
 # These cannot run with every component on: instances under other names than the one that the components let write; exactly the
 # permissions of manifests/base; the operator's namespace without the policy of manifests/default. And what concerns no cluster, components
@@ -40,7 +40,10 @@ APART := election:: installs:: signals::an_operator_that_gets_every_signal rbac:
 
 .PHONY: e2e-components
 e2e-components: controlplane build ## The end-to-end suites with every admission component on // E2E=name: only these
-	E2E_COMPONENTS=1 $(TEST) --test e2e -- $(E2E) $(addprefix --skip ,$(FAULTS) $(APART))
+	E2E_COMPONENTS=1 $(TEST) --test e2e -- $(E2E) $(addprefix --skip ,$(FAULTS) $(LARGE) $(APART))
+
+# It fills a control plane for a minute.
+LARGE := large_cluster
 
 # The suites that break things for minutes.
 FAULTS := faults_cluster faults_crash faults_soak faults_storms faults_watches faults_writes
@@ -58,6 +61,10 @@ faults: controlplane build ## Four of the fault suites, one of each kind
 .PHONY: test-faults
 test-faults: controlplane build ## All fault suites but the soak; prints the times to converge
 	$(TEST) --test e2e -- --show-output --skip faults_soak $(FAULTS)
+
+.PHONY: scale
+scale: controlplane build ## Every command that reads a cluster, with 2,000 namespaces and 20,000 pods; prints how long each took
+	$(TEST) --test e2e -- --nocapture $(LARGE)
 
 .PHONY: soak
 soak: controlplane build ## Random faults for ten minutes // SOAK_SECONDS=600 // SOAK_SEED=number: the choices of an earlier run again
@@ -171,7 +178,7 @@ ci: ## What CI runs on every change; ends with the seconds of each step
 # The fuzzer needs no cluster and waits for nothing, so it takes what the suites leave of the machine. The bench runs alone.
 .PHONY: nightly
 nightly: ## All that CI leaves out, in about an hour; ends with the seconds of each step
-	@.ci/steps "controlplane &" "fuzz FUZZ_SECONDS=300 &" build controlplane e2e-components test-faults soak "fuzz FUZZ_SECONDS=300" "bench BENCH_NAMESPACES=1000"
+	@.ci/steps "controlplane &" "fuzz FUZZ_SECONDS=300 &" build controlplane e2e-components test-faults scale soak "fuzz FUZZ_SECONDS=300" "bench BENCH_NAMESPACES=1000"
 
 .PHONY: clean
 clean: ## Remove everything that was built, the control plane too

@@ -36,6 +36,7 @@ mod in_sync;
 mod install;
 mod installs;
 mod judge;
+mod large_cluster;
 mod lifecycle;
 mod list_managed;
 mod lists;
