@@ -1,16 +1,16 @@
 //! What a baseline would write, judged from its manifest and the namespaces: no operator and no stored object is needed. The checks and the
 //! rendering are those of the operator.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
     flow::{DumpFacts, FlowNamespace, FlowPolicy},
-    plan::{Baseline, BaselineError, Closed, Namespace, NamespaceOptOuts, Rendered},
+    plan::{Baseline, BaselineError, Namespace, Rendered},
 };
-use crate::api::{NamespaceName, PolicyBaseline, baseline::Mode, crd_fields, names::is_dns_label};
+use crate::api::{NamespaceName, PolicyBaseline, Purpose, baseline::Mode, crd_fields, names::is_dns_label, peers::Protocol};
 
 const KIND: &str = "PolicyBaseline";
 const API_VERSION: &str = "policybaseline.io/v1alpha1";
@@ -84,17 +84,8 @@ impl PreviewedBaseline {
     /// What it would write in a namespace; empty if it does not select that. Opt-outs are not considered, and neither is whether the API
     /// server calls a Service there.
     pub fn planned(&self, namespace: &FlowNamespace) -> Vec<&Rendered> {
-        let namespace = Namespace {
-            name: NamespaceName::observed(&namespace.name),
-            labels: namespace.labels.iter().map(|(key, value)| (&**key, &**value)).collect(),
-            created: self.0.created,
-            terminating: false,
-            pods_gone: false,
-            failing_since: None,
-            opt_outs: NamespaceOptOuts::default(),
-            serves: None,
-            closed: Closed::default(),
-        };
+        let labels = namespace.labels.iter().map(|(key, value)| (&**key, &**value)).collect();
+        let namespace = Namespace::new(NamespaceName::observed(&namespace.name), labels, self.0.created);
         if !self.0.selects(&namespace) {
             return vec![];
         }
@@ -120,6 +111,20 @@ impl PreviewedBaseline {
     /// Whether the operator would write its policies.
     pub fn writes(&self) -> bool {
         self.0.mode == Mode::Enforce
+    }
+
+    /// The names of its allows.
+    pub fn allow_names(&self) -> impl Iterator<Item = String> {
+        let name = |policy: &Rendered| match &policy.purpose {
+            Purpose::Allow(name) => Some(name.as_str().to_owned()),
+            Purpose::Role(_) => None,
+        };
+        self.0.policies.iter().filter_map(name)
+    }
+
+    /// Whether the API server of the cluster is at this port of an address.
+    pub fn is_api(&self, address: IpAddr, (protocol, port): (Protocol, u16)) -> bool {
+        protocol == Protocol::TCP && self.0.api().by_port().get(&port).is_some_and(|addresses| addresses.contains(&address))
     }
 
     /// One sentence about each thing of the cluster that its policies do not allow, although pods need it.

@@ -9,7 +9,7 @@ use super::{
     judge::{DirectionVerdict, Flow, FlowDecision, RuleRef},
     objects::{FlowPolicy, IpFamily},
     resolve::{AskedFlows, ServiceRoute, shown},
-    suggest::Suggestion,
+    suggest::{Suggestion, Suggestions},
 };
 
 /// The answer to a question about a flow.
@@ -166,16 +166,16 @@ impl<'a> CompiledPolicies<'a> {
 
     /// A policy for each direction that denies, each once.
     fn suggestions(&self, judged: &[Judged<'_>]) -> Vec<Suggestion> {
-        let mut all: Vec<Suggestion> = Vec::new();
+        let mut all = Suggestions::default();
         for one in judged {
             for (way, verdict) in [(Way::Egress, &one.egress), (Way::Ingress, &one.ingress)] {
                 if !matches!(verdict, DirectionVerdict::Denied { .. }) {
                     continue;
                 }
-                Suggestion::push_new(&mut all, Suggestion::of(self, &one.flow, way), self.snapshot);
+                all.push(Suggestion::of(self, &one.flow, way), self.snapshot);
             }
         }
-        all
+        all.all
     }
 }
 

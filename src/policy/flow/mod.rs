@@ -31,5 +31,5 @@ pub use judge::{DirectionVerdict, Flow, FlowDecision, Party};
 pub use objects::{FlowNamespace, FlowPod, FlowPolicy, IpFamily};
 pub use ranges::AddressRange;
 pub use snapshot::FlowSnapshot;
-pub use suggest::{Suggestion, workload};
+pub use suggest::{AllowedToo, Suggestion, Suggestions, workload, workload_labels};
 pub use text::few;

@@ -54,6 +54,17 @@ impl FlowSnapshot {
         sort(&mut self.pods, |one| (&one.namespace, &one.name));
     }
 
+    /// Adds namespaces.
+    pub fn add_namespaces(&mut self, namespaces: impl Iterator<Item = FlowNamespace>) {
+        self.namespaces.extend(namespaces);
+        sort(&mut self.namespaces, |one| ("", &one.name));
+    }
+
+    /// Whether a namespace is among the objects.
+    pub fn has_namespace(&self, name: &str) -> bool {
+        self.namespaces.binary_search_by(|one| (*one.name).cmp(name)).is_ok()
+    }
+
     /// Adds policies.
     pub fn add_policies(&mut self, policies: impl Iterator<Item = FlowPolicy>) {
         self.policies.extend(policies);
@@ -135,9 +146,8 @@ impl FlowSnapshot {
 
     /// The names of the namespaces of pods and policies that are not among the namespaces: their labels are not known.
     pub fn unknown_namespaces(&self) -> Vec<&str> {
-        let known = |name: &str| self.namespaces.binary_search_by(|one| (*one.name).cmp(name)).is_ok();
         let used = self.pods.iter().map(|pod| &*pod.namespace).chain(self.policies.iter().map(|policy| &*policy.namespace));
         let used: BTreeSet<&str> = used.collect();
-        used.into_iter().filter(|name| !known(name)).collect()
+        used.into_iter().filter(|name| !self.has_namespace(name)).collect()
     }
 }

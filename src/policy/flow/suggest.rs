@@ -1,6 +1,6 @@
 //! Writes the least policy that allows a denied flow in one direction: these pods, this peer, this port.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use k8s_openapi::{
     api::networking::v1::{
@@ -21,7 +21,43 @@ use super::{
     objects::{FlowPod, FlowPolicy},
     snapshot::FlowSnapshot,
 };
-use crate::policy::netpol::NAME_LABEL;
+use crate::{api::peers::Protocol, policy::netpol::NAME_LABEL};
+
+/// Policies that would allow flows, each once.
+#[derive(Debug, Default)]
+pub struct Suggestions {
+    pub all: Vec<Suggestion>,
+    contents: HashSet<String>,
+    names: HashSet<(String, String)>,
+}
+
+impl Suggestions {
+    /// Adds a policy, unless another one has the same content. It gets a name that no policy has: to apply it would replace that one.
+    pub fn push(&mut self, new: Option<Suggestion>, snapshot: &FlowSnapshot) {
+        let Some(mut new) = new else { return };
+        let NetworkPolicy { metadata, spec } = &mut new.policy;
+        let namespace = metadata.namespace.clone().unwrap_or_default();
+        let content = serde_json::to_string(&(&namespace, &*spec)).unwrap_or_default();
+        if !self.contents.insert(content) {
+            return;
+        }
+        let first = metadata.name.take().unwrap_or_default();
+        let mut names = std::iter::once(first.clone()).chain((2_u32..).map(|number| format!("{first}-{number}")));
+        let is_free =
+            |name: &String| !snapshot.has_policy(&namespace, name) && !self.names.contains(&(namespace.clone(), name.clone()));
+        metadata.name = names.find(is_free);
+        self.names.insert((namespace, metadata.name.clone().unwrap_or_default()));
+        self.all.push(new);
+    }
+}
+
+/// Which flows beside the one that is judged a policy shall allow.
+#[derive(Clone, Debug, Default)]
+pub struct AllowedToo {
+    /// The addresses of the other end. Where that is a pod, they are not used.
+    pub addresses: AddressCover,
+    pub ports: BTreeSet<(Protocol, u16)>,
+}
 
 /// A policy that would allow a flow in one direction.
 #[derive(Clone, Debug, Serialize)]
@@ -79,11 +115,11 @@ impl Suggestion {
     /// The policy that allows a flow in one direction. None if this end is no pod, or the other end is a pod without an address that would
     /// need one.
     pub fn of(compiled: &CompiledPolicies<'_>, flow: &Flow, way: Way) -> Option<Self> {
-        Self::with_addresses(compiled, flow, way, &AddressCover::default())
+        Self::for_many(compiled, flow, way, AllowedToo::default())
     }
 
-    /// The same for many addresses at the other end. Where that is a pod, they are not used.
-    pub fn with_addresses(compiled: &CompiledPolicies<'_>, flow: &Flow, way: Way, addresses: &AddressCover) -> Option<Self> {
+    /// The policy that allows this flow and others of the same workloads.
+    pub fn for_many(compiled: &CompiledPolicies<'_>, flow: &Flow, way: Way, too: AllowedToo) -> Option<Self> {
         let snapshot = compiled.snapshot;
         let (own, peer) = match way {
             Way::Egress => (flow.from, flow.to),
@@ -92,7 +128,8 @@ impl Suggestion {
         let own = snapshot.pods.get(own.pod?)?;
         let selector = selector(own);
         let by_labels = pod_by_labels(snapshot, peer);
-        let mut addresses = addresses.clone();
+        let AllowedToo { mut addresses, mut ports } = too;
+        ports.insert((flow.protocol, flow.port));
         if let (None, Some(address)) = (by_labels, peer.address) {
             addresses.add(address);
         }
@@ -105,12 +142,8 @@ impl Suggestion {
         }
         let count = peers.len();
         let peers = Some(peers);
-        let port = NetworkPolicyPort {
-            protocol: Some(flow.protocol.into_str().into()),
-            port: Some(IntOrString::Int(flow.port.into())),
-            end_port: None,
-        };
-        let ports = Some(vec![port]);
+        let port_name = if ports.len() == 1 { format!("-{}", flow.port) } else { String::new() };
+        let ports = Some(ports.into_iter().map(policy_port).collect());
         let mut spec = NetworkPolicySpec { pod_selector: Some(selector.clone()), ..NetworkPolicySpec::default() };
         let to_or_from = match way {
             Way::Egress => {
@@ -125,7 +158,7 @@ impl Suggestion {
             }
         };
         let other = if count == 1 && !addresses.is_wider() { peer_name(snapshot, own, peer) } else { "addresses".into() };
-        let name = format!("allow-{}-{to_or_from}-{other}-{}", app(own), flow.port);
+        let name = format!("allow-{}-{to_or_from}-{other}{port_name}", app(own));
         let metadata = ObjectMeta { name: Some(name), namespace: Some(own.namespace.clone()), ..ObjectMeta::default() };
         let newly_isolated = newly_isolated(compiled, own, &selector, way);
         let mut cautions = cautions(own, by_labels);
@@ -144,34 +177,6 @@ impl Suggestion {
         let NetworkPolicy { metadata, spec } = self.policy.clone();
         let (namespace, name) = (metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default());
         FlowPolicy { namespace, name, baseline: None, spec: spec.unwrap_or_default() }
-    }
-
-    /// Adds a suggestion, unless another one has the same content.
-    pub fn push_new(all: &mut Vec<Self>, new: Option<Self>, snapshot: &FlowSnapshot) {
-        let Some(mut new) = new else { return };
-        let is_same = |other: &Self| {
-            let (one, other) = (&new.policy, &other.policy);
-            one.spec == other.spec && one.metadata.namespace == other.metadata.namespace
-        };
-        if !all.iter().any(is_same) {
-            new.rename(snapshot, all);
-            all.push(new);
-        }
-    }
-
-    /// Renames the policy if a policy of its name exists or is suggested already: to apply it would replace that one.
-    fn rename(&mut self, snapshot: &FlowSnapshot, others: &[Self]) {
-        let namespace = self.policy.metadata.namespace.clone().unwrap_or_default();
-        let first = self.policy.metadata.name.clone().unwrap_or_default();
-        let is_taken = |name: &String| {
-            let is_suggested = |other: &Self| {
-                let metadata = &other.policy.metadata;
-                metadata.name.as_ref() == Some(name) && metadata.namespace.as_ref() == Some(&namespace)
-            };
-            snapshot.has_policy(&namespace, name) || others.iter().any(is_suggested)
-        };
-        let names = std::iter::once(first.clone()).chain((2_u32..).map(|number| format!("{first}-{number}")));
-        self.policy.metadata.name = names.into_iter().find(|name| !is_taken(name));
     }
 }
 
@@ -219,6 +224,10 @@ fn pod_by_labels(snapshot: &FlowSnapshot, party: Party) -> Option<&FlowPod> {
     party.pod.and_then(|pod| snapshot.pods.get(pod)).filter(|pod| !pod.on_host_network)
 }
 
+fn policy_port((protocol, number): (Protocol, u16)) -> NetworkPolicyPort {
+    NetworkPolicyPort { protocol: Some(protocol.into_str().into()), port: Some(IntOrString::Int(number.into())), end_port: None }
+}
+
 fn address_peer(cidr: String) -> NetworkPolicyPeer {
     NetworkPolicyPeer { ip_block: Some(IPBlock { cidr, except: None }), ..NetworkPolicyPeer::default() }
 }
@@ -236,9 +245,14 @@ fn pod_peer(own: &FlowPod, pod: &FlowPod) -> NetworkPolicyPeer {
 /// The namespace and the application of a pod for people, and the labels by which it is selected here. Pods for which both are the same
 /// belong to one workload.
 pub fn workload(pod: &FlowPod) -> (String, String) {
-    let labels = selector(pod).match_labels.unwrap_or_default();
+    let labels = workload_labels(pod);
     let labels: Vec<String> = labels.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
     (format!("{}/{}", pod.namespace, app(pod)), labels.join(","))
+}
+
+/// The labels by which a policy selects a workload; none if it selects every pod of the namespace.
+pub fn workload_labels(pod: &FlowPod) -> BTreeMap<String, String> {
+    selector(pod).match_labels.unwrap_or_default()
 }
 
 /// The pods that the policy would be the first to isolate.

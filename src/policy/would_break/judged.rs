@@ -1,13 +1,25 @@
 //! Judges recorded flows by the policies that would exist, and groups those that would be denied by workload.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    rc::Rc,
+};
 
-use super::{report::BrokenFlows, totals::FlowTotals};
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use super::{
+    allows::{SharedNeeds, SharedPeer, SuggestedAllow},
+    report::{BrokenFlows, RecordedPort},
+    totals::{FlowTotals, joined_times},
+};
 use crate::{
     api::peers::Protocol,
     policy::{
         flow::{
-            CompiledPolicies, DirectionVerdict, Flow, FlowDecision, FlowSnapshot, IpFamily, Party, Suggestion, Way, few, workload,
+            AddressCover, AllowedToo, CompiledPolicies, DirectionVerdict, Flow, FlowDecision, FlowPod, FlowSnapshot, IpFamily,
+            Party, Suggestion, Suggestions, Way, few, workload, workload_labels,
         },
         preview::PreviewedBaseline,
     },
@@ -16,8 +28,8 @@ use crate::{
 /// How many times suggestions are judged together with the policies. Each time, fewer pods are left that nothing isolates.
 const ROUNDS: usize = 8;
 
-/// What stands for addresses that no policy should name.
-pub const TOO_MANY: &str = "too many addresses";
+/// The most ports that a suggested policy names.
+const MOST_PORTS: usize = 32;
 
 /// A flow between two ends that no policy tells apart from the others of its totals.
 pub struct TotalledFlow {
@@ -27,9 +39,14 @@ pub struct TotalledFlow {
 }
 
 /// What would be denied, and what would let it through.
+#[derive(Default)]
 pub struct JudgedFlows {
     pub broken: Vec<BrokenFlows>,
     pub suggestions: Vec<Suggestion>,
+    /// What several namespaces need.
+    pub allows: Vec<SuggestedAllow>,
+    /// For what nothing is suggested, and what people have to write: one sentence each.
+    pub for_people: Vec<&'static str>,
 }
 
 /// Judges the flows by what exists and by a baseline. The pods of the flows are those of the snapshot.
@@ -37,29 +54,31 @@ pub fn judge(before: &FlowSnapshot, baseline: Option<&PreviewedBaseline>, flows:
     // Without a baseline, nothing is denied that is not denied today.
     let today = baseline.map(|_| CompiledPolicies::of(before));
     let mut suggestions: Vec<Suggestion> = Vec::new();
-    let broken = settle(with_baseline(before, baseline), today.as_ref(), flows, &mut suggestions);
+    let judged = settle(with_baseline(before, baseline), baseline, today.as_ref(), flows, &mut suggestions);
     if baseline.is_some() {
         // Somebody may apply them before the baseline is there, or where it does not close yet.
-        settle(before.clone(), today.as_ref(), flows, &mut suggestions);
+        settle(before.clone(), None, today.as_ref(), flows, &mut suggestions);
     }
-    JudgedFlows { broken, suggestions }
+    JudgedFlows { suggestions, ..judged }
 }
 
 /// Adds suggestions until these let through everything in a world where they are applied. Returns what is denied there without them.
 fn settle(
     mut world: FlowSnapshot,
+    baseline: Option<&PreviewedBaseline>,
     today: Option<&CompiledPolicies<'_>>,
     flows: &[TotalledFlow],
     suggestions: &mut Vec<Suggestion>,
-) -> Vec<BrokenFlows> {
+) -> JudgedFlows {
     let is_first = suggestions.is_empty();
     world.add_policies(suggestions.iter().map(Suggestion::flow_policy));
-    let mut broken = None;
+    let mut first = None;
     for round in 0..ROUNDS {
         let compiled = CompiledPolicies::of(&world);
         let addresses = if round == 0 && is_first { JudgedAddresses::One } else { JudgedAddresses::All };
-        let (found, mut more) = BrokenGroups::of(&compiled, today, flows, addresses).finish();
-        broken.get_or_insert(found);
+        let mut found = BrokenGroups::of(&compiled, today, flows, addresses).finish(baseline);
+        let mut more = std::mem::take(&mut found.suggestions);
+        first.get_or_insert(found);
         // A suggestion may be the first policy to isolate some pods. Then it denies what these pods send or receive.
         let is_new_isolation = more.iter().any(|suggestion| !suggestion.newly_isolated.is_empty());
         drop(compiled);
@@ -69,7 +88,7 @@ fn settle(
             break;
         }
     }
-    broken.unwrap_or_default()
+    first.unwrap_or_default()
 }
 
 /// Which addresses of the end that is no pod are judged.
@@ -107,26 +126,79 @@ pub fn with_baseline(before: &FlowSnapshot, baseline: Option<&PreviewedBaseline>
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct GroupKey {
     already: bool,
-    from: (String, String),
-    to: (String, String),
-    protocol: Protocol,
-    port: u16,
+    from: Rc<(String, String)>,
+    to: Rc<(String, String)>,
     decision: FlowDecision,
     /// Of an address.
     family: Option<IpFamily>,
 }
 
+/// Protocols and ports.
+type Ports = BTreeSet<(Protocol, u16)>;
+
+/// Flows of one port about which policies say the same.
 #[derive(Default)]
-struct BrokenGroup {
+struct BrokenGroup<'a> {
     totals: FlowTotals,
-    by: Vec<String>,
-    /// A flow that is denied in each direction.
-    denied: BTreeMap<&'static str, (Way, Flow)>,
+    /// How many flows there are.
+    count: u64,
+    /// The policies in the way; none is a pod on the host network.
+    by: Vec<(Way, Option<&'a str>)>,
+    /// For each direction that denies, one of the flows.
+    denied: Vec<(Way, Flow)>,
+}
+
+impl<'a> BrokenGroup<'a> {
+    fn add(&mut self, flow: &Flow, totals: &FlowTotals, verdicts: &[(Way, DirectionVerdict<'a>); 2]) {
+        self.totals.join(totals);
+        self.count = self.count.saturating_add(totals.count());
+        for (way, verdict) in verdicts {
+            for policy in verdict.blamed().map(|policy| (*way, policy.map(|policy| policy.name))) {
+                if !self.by.contains(&policy) {
+                    self.by.push(policy);
+                }
+            }
+            let is_new = self.denied.iter().all(|(of, _)| of != way);
+            if is_new && matches!(verdict, DirectionVerdict::Denied { .. }) {
+                self.denied.push((*way, *flow));
+            }
+        }
+    }
+}
+
+/// The groups of all ports between the same workloads and addresses. They are shown in one line.
+#[derive(Default)]
+struct BrokenLine<'a> {
+    ports: Ports,
+    seen: Option<(Timestamp, Timestamp)>,
+    addresses: AddressCover,
+    count: u64,
+    by: Vec<(Way, Option<&'a str>)>,
+    denied: Vec<(Way, Flow, Ports)>,
+}
+
+impl<'a> BrokenLine<'a> {
+    fn add(&mut self, port: (Protocol, u16), group: BrokenGroup<'a>) {
+        self.ports.insert(port);
+        self.seen = joined_times(self.seen, group.totals.seen);
+        self.addresses.join(&group.totals.addresses);
+        self.count = self.count.saturating_add(group.count);
+        let new: Vec<_> = group.by.into_iter().filter(|policy| !self.by.contains(policy)).collect();
+        self.by.extend(new);
+        for (way, flow) in group.denied {
+            match self.denied.iter_mut().find(|(of, ..)| *of == way) {
+                Some((.., ports)) => drop(ports.insert(port)),
+                None => self.denied.push((way, flow, [port].into())),
+            }
+        }
+    }
 }
 
 struct BrokenGroups<'c, 'a> {
     compiled: &'c CompiledPolicies<'a>,
-    groups: BTreeMap<GroupKey, BrokenGroup>,
+    /// By port too: each port may have addresses of its own, and a policy opens every address to every one of its ports.
+    groups: BTreeMap<(GroupKey, (Protocol, u16)), BrokenGroup<'a>>,
+    workloads: HashMap<usize, Rc<(String, String)>>,
 }
 
 impl<'c, 'a> BrokenGroups<'c, 'a> {
@@ -136,7 +208,7 @@ impl<'c, 'a> BrokenGroups<'c, 'a> {
         flows: &[TotalledFlow],
         addresses: JudgedAddresses,
     ) -> Self {
-        let mut groups = Self { compiled, groups: BTreeMap::new() };
+        let mut groups = Self { compiled, groups: BTreeMap::new(), workloads: HashMap::new() };
         for one in flows {
             let judged = |flow: Flow| {
                 let verdicts = [Way::Egress, Way::Ingress].map(|way| (way, compiled.judge(&flow, way)));
@@ -159,76 +231,126 @@ impl<'c, 'a> BrokenGroups<'c, 'a> {
         flow: &Flow,
         family: IpFamily,
         (decision, already): (FlowDecision, bool),
-        verdicts: &[(Way, DirectionVerdict<'_>); 2],
+        verdicts: &[(Way, DirectionVerdict<'a>); 2],
         totals: &FlowTotals,
     ) {
         let pods = &self.compiled.snapshot.pods;
         // A pod on the host network has the address of its node, and a policy is written by that.
-        let pod = |party: Party| party.pod.and_then(|pod| pods.get(pod)).filter(|pod| !pod.on_host_network);
-        let name = |party: Party| pod(party).map(workload).unwrap_or_default();
-        let mut totals = totals.clone();
-        let on_nodes = [flow.from, flow.to].into_iter().filter(|party| party.pod.is_some() && pod(*party).is_none());
-        on_nodes.filter_map(|party| party.address).for_each(|address| totals.addresses.add(address));
-        let is_outside = [flow.from, flow.to].into_iter().any(|party| pod(party).is_none());
-        let key = GroupKey {
-            already,
-            from: name(flow.from),
-            to: name(flow.to),
-            protocol: flow.protocol,
-            port: flow.port,
-            decision,
-            family: is_outside.then_some(family),
+        let number = |party: Party| party.pod.filter(|pod| pods.get(*pod).is_some_and(|pod| !pod.on_host_network));
+        let mut name = |party: Party| {
+            let of_pod = |pod: usize| self.workloads.entry(pod).or_insert_with(|| Rc::new(workload(&pods[pod]))).clone();
+            number(party).map(of_pod).unwrap_or_default()
         };
-        let group = self.groups.entry(key).or_default();
-        group.totals.join(&totals);
-        for (way, verdict) in verdicts {
-            let words = verdict.blamed().map(|policy| match policy {
-                Some(policy) => format!("{} {}/{}", way.into_str(), policy.namespace, policy.name),
-                None => format!("{} on the host network", way.into_str()),
-            });
-            for word in words {
-                if !group.by.contains(&word) {
-                    group.by.push(word);
-                }
-            }
-            if matches!(verdict, DirectionVerdict::Denied { .. }) {
-                group.denied.entry(way.into_str()).or_insert((*way, *flow));
-            }
-        }
+        let (from, to) = (name(flow.from), name(flow.to));
+        let mut totals = totals.clone();
+        let on_nodes = [flow.from, flow.to].into_iter().filter(|party| party.pod.is_some() && number(*party).is_none());
+        on_nodes.filter_map(|party| party.address).for_each(|address| totals.addresses.add(address));
+        let is_outside = [flow.from, flow.to].into_iter().any(|party| number(party).is_none());
+        let key = GroupKey { already, from, to, decision, family: is_outside.then_some(family) };
+        self.groups.entry((key, (flow.protocol, flow.port))).or_default().add(flow, &totals, verdicts);
     }
 
-    fn finish(self) -> (Vec<BrokenFlows>, Vec<Suggestion>) {
-        let (mut broken, mut suggestions) = (Vec::new(), Vec::new());
-        for (key, group) in self.groups {
-            // What is denied already was closed by somebody else, on purpose. And too many addresses are for people to write.
-            let is_for_people = key.already || group.totals.addresses.is_too_wide();
-            for (way, flow) in group.denied.values().filter(|_| !is_for_people) {
-                let suggestion = Suggestion::with_addresses(self.compiled, flow, *way, &group.totals.addresses);
-                Suggestion::push_new(&mut suggestions, suggestion, self.compiled.snapshot);
+    fn finish(self, baseline: Option<&PreviewedBaseline>) -> JudgedFlows {
+        let compiled = self.compiled;
+        let mut broken = Vec::new();
+        let mut suggestions = Suggestions::default();
+        let mut shared = SharedNeeds::default();
+        let mut for_people = BTreeSet::new();
+        for ((key, cidrs), line) in lines(self.groups) {
+            let has_too_many_ports = line.ports.len() > MOST_PORTS;
+            let has_too_many_addresses = line.addresses.is_too_wide();
+            // What is denied already was closed by somebody else, on purpose.
+            if !key.already && has_too_many_ports {
+                for_people.insert("between two workloads that use more than 32 ports, nothing is suggested: if that is no scan, write the range of ports yourself");
+            }
+            if !key.already && has_too_many_addresses {
+                for_people.insert(
+                    "where there are too many addresses, nothing is suggested: write the ranges of that service yourself",
+                );
+            }
+            if !key.already && !has_too_many_ports && !has_too_many_addresses {
+                let mut count = line.count;
+                for (way, flow, ports) in line.denied {
+                    let peer = |baseline| shared_peer(&compiled.snapshot.pods, baseline, (&flow, way), &cidrs, &ports);
+                    if let Some((namespace, peer)) = baseline.and_then(peer) {
+                        // Where both directions are denied within a namespace, the flows are the same.
+                        let is_same = peer == SharedPeer::SameNamespace;
+                        shared.note(namespace, peer, way, &ports, if is_same { std::mem::take(&mut count) } else { count });
+                    }
+                    let too = AllowedToo { addresses: line.addresses.clone(), ports };
+                    suggestions.push(Suggestion::for_many(compiled, &flow, way, too), compiled.snapshot);
+                }
             }
             let alone = |cidr: String| match cidr.strip_suffix("/32").or(cidr.strip_suffix("/128")) {
                 Some(address) => address.to_owned(),
                 None => cidr,
             };
-            let cidrs: Vec<String> = group.totals.addresses.cidrs().map(alone).collect();
-            let many = if group.totals.addresses.is_too_wide() { TOO_MANY.to_owned() } else { few(&cidrs) };
-            let shown = |(name, _): (String, String)| if name.is_empty() { many.clone() } else { name };
-            let (first_seen, last_seen) = group.totals.seen.unzip();
+            let cidrs: Vec<String> = cidrs.into_iter().map(alone).collect();
+            let many = if has_too_many_addresses { "too many addresses".to_owned() } else { few(&cidrs) };
+            let shown = |workload: &(String, String)| if workload.0.is_empty() { many.clone() } else { workload.0.clone() };
+            let by = |(way, policy): (Way, Option<&str>)| match policy {
+                // The policy is in the namespace of the pod that it isolates, which the line names.
+                Some(policy) => format!("{} {policy}", way.into_str()),
+                None => format!("{} on the host network", way.into_str()),
+            };
+            let (first_seen, last_seen) = line.seen.unzip();
             broken.push(BrokenFlows {
-                from: shown(key.from),
-                to: shown(key.to),
-                protocol: key.protocol,
-                port: key.port,
-                count: group.totals.count,
+                from: shown(&key.from),
+                to: shown(&key.to),
+                ports: line.ports.into_iter().map(|(protocol, number)| RecordedPort { protocol, number }).collect(),
+                count: line.count,
                 first_seen,
                 last_seen,
                 decision: key.decision,
                 already: key.already,
-                by: group.by,
+                by: line.by.into_iter().map(by).collect(),
             });
         }
-        (broken, suggestions)
+        JudgedFlows {
+            broken,
+            suggestions: suggestions.all,
+            allows: shared.allows(baseline.into_iter().flat_map(PreviewedBaseline::allow_names)),
+            for_people: for_people.into_iter().collect(),
+        }
     }
+}
+
+/// One line for each two workloads, and for each two sets of addresses.
+fn lines(groups: BTreeMap<(GroupKey, (Protocol, u16)), BrokenGroup<'_>>) -> BTreeMap<(GroupKey, Vec<String>), BrokenLine<'_>> {
+    let mut lines: BTreeMap<_, BrokenLine<'_>> = BTreeMap::new();
+    for ((key, port), group) in groups {
+        let addresses = group.totals.addresses.cidrs().collect();
+        lines.entry((key, addresses)).or_default().add(port, group);
+    }
+    lines
+}
+
+/// The namespace of the pods that a flow is denied to in one direction, and the other end, if other namespaces may need that too.
+fn shared_peer<'a>(
+    pods: &'a [FlowPod],
+    baseline: &PreviewedBaseline,
+    (flow, way): (&Flow, Way),
+    cidrs: &[String],
+    ports: &Ports,
+) -> Option<(&'a str, SharedPeer)> {
+    let (own, peer) = match way {
+        Way::Egress => (flow.from, flow.to),
+        Way::Ingress => (flow.to, flow.from),
+    };
+    let own = pods.get(own.pod?)?;
+    let by_labels = peer.pod.and_then(|pod| pods.get(pod)).filter(|pod| !pod.on_host_network);
+    let is_api = |cidr: &String| {
+        let address =
+            cidr.parse::<IpNet>().ok().filter(|range| range.prefix_len() == range.max_prefix_len()).map(|range| range.addr());
+        address.is_some_and(|address| ports.iter().all(|port| baseline.is_api(address, *port)))
+    };
+    let peer = match by_labels {
+        Some(pod) if pod.namespace == own.namespace => SharedPeer::SameNamespace,
+        Some(pod) => SharedPeer::Pods(pod.namespace.clone(), workload_labels(pod)),
+        None if way == Way::Egress && cidrs.iter().all(is_api) => SharedPeer::KubernetesApi,
+        None => SharedPeer::Addresses(cidrs.to_vec(), ports.clone()),
+    };
+    Some((&own.namespace, peer))
 }
 
 fn worst(decisions: impl IntoIterator<Item = FlowDecision>) -> FlowDecision {

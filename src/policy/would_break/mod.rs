@@ -1,6 +1,8 @@
 //! Joins recorded flows with policies: which of the flows they would deny, grouped by workload, and which policies would let these through.
 //! It keeps one entry for each pair of ends, not for each flow, so its memory does not grow with the length of a recording.
 
+mod allows;
+mod ends;
 mod judged;
 mod recorded;
 mod report;
@@ -8,19 +10,17 @@ mod report;
 mod tests;
 mod totals;
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 pub use self::report::{BrokenFlows, WouldBreak};
 use self::{
-    judged::{JudgedFlows, TOO_MANY, TotalledFlow},
-    recorded::{Columns, PassedOver, RecordedEnd, RecordedFlow, RecordedLine, RecordedPod},
+    ends::RecordedEnds,
+    judged::{JudgedFlows, TotalledFlow},
+    recorded::{Columns, PassedOver, RecordedAt, RecordedEnd, RecordedFlow, RecordedLine},
     totals::FlowTotals,
 };
 use super::{
-    flow::{AddressCover, AddressRange, CompiledPolicies, Flow, FlowPod, FlowSnapshot, IpFamily, Party},
+    flow::{Flow, FlowSnapshot, IpFamily},
     preview::PreviewedBaseline,
 };
 use crate::api::peers::Protocol;
@@ -30,26 +30,14 @@ const SHOWN: usize = 3;
 const SHOWN_CHARS: usize = 300;
 /// How many different pairs of ends and ports are kept.
 const MOST_FLOWS: usize = 200_000;
-/// How many addresses are remembered with what the policies say of them.
-const MOST_REMEMBERED: usize = 100_000;
 
 /// A recording, line by line, joined with what exists.
 #[derive(Debug)]
 pub struct Recording {
-    snapshot: FlowSnapshot,
-    /// The ranges that policies name. No policy tells two addresses apart that are in the same ranges.
-    ranges: Vec<AddressRange>,
-    nodes: HashSet<IpAddr>,
-    services: HashSet<IpAddr>,
-    /// Which pod has an address now.
-    pods_at: HashMap<IpAddr, usize>,
-    /// The numbers of ends that are addresses, for the addresses that were seen last.
-    outside: HashMap<IpAddr, usize>,
-    /// The pods that only the recording knows, one for each set of labels.
-    new_pods: Vec<FlowPod>,
-    numbers: HashMap<EndKey, usize>,
-    ends: Vec<KnownEnd>,
+    ends: RecordedEnds,
     flows: HashMap<FlowKey, FlowTotals>,
+    /// The flows that were dropped where they would arrive.
+    dropped: HashSet<FlowKey>,
     columns: Option<Columns>,
     /// The lines of the present file.
     lines_of_file: u64,
@@ -57,30 +45,6 @@ pub struct Recording {
     passed: BTreeMap<PassedOver, u64>,
     broken: u64,
     broken_lines: Vec<String>,
-    /// The first pods of which nothing is known.
-    unknown: Vec<String>,
-}
-
-#[derive(Debug, Eq, Hash, PartialEq)]
-enum EndKey {
-    /// A pod that exists, or several that are recorded by the beginning of their names.
-    Named(String, String),
-    /// Pods that are gone, by their namespace and labels, and by the beginning of their names if only that is recorded.
-    Gone(String, BTreeMap<String, String>, String),
-    /// The other one of two such pods.
-    Twin(usize),
-    /// An address outside of the pods: the ranges that contain it, and itself if it is the address of a node.
-    Outside(Vec<usize>, IpFamily, Option<IpAddr>),
-}
-
-#[derive(Clone, Copy, Debug)]
-enum KnownEnd {
-    /// The number of the pod.
-    Pod(usize),
-    /// The number of the pod among the new ones.
-    New(usize),
-    /// Addresses that no policy tells apart. They are of one family.
-    Outside(IpFamily),
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -94,39 +58,17 @@ struct FlowKey {
 
 impl Recording {
     /// A recording of which nothing was read, joined with the objects that exist and with a baseline that does not exist yet.
-    pub fn new(mut snapshot: FlowSnapshot, baseline: Option<&PreviewedBaseline>) -> Self {
-        let mut pods_at = HashMap::new();
-        for (number, pod) in snapshot.pods.iter_mut().enumerate() {
-            if !pod.has_ended && !pod.on_host_network {
-                pods_at.extend(pod.addresses.iter().map(|address| (*address, number)));
-            }
-            // A pod that has ended by now had traffic. It is judged as if it ran, but its address may belong to another pod.
-            pod.has_ended = false;
-        }
-        let services = snapshot.services.iter().flat_map(|service| service.addresses.iter().copied()).collect();
-        let nodes = snapshot.pods.iter().flat_map(|pod| pod.node_addresses.iter().copied()).collect();
-        let policies = baseline.map(PreviewedBaseline::all_policies).unwrap_or_default();
-        let planned = FlowSnapshot { policies, ..FlowSnapshot::default() };
-        let mut ranges = CompiledPolicies::of(&snapshot).ranges;
-        ranges.extend(CompiledPolicies::of(&planned).ranges);
+    pub fn new(snapshot: FlowSnapshot, baseline: Option<&PreviewedBaseline>) -> Self {
         Self {
-            snapshot,
-            ranges,
-            nodes,
-            services,
-            pods_at,
-            outside: HashMap::new(),
-            new_pods: Vec::new(),
-            numbers: HashMap::new(),
-            ends: Vec::new(),
+            ends: RecordedEnds::new(snapshot, baseline),
             flows: HashMap::new(),
+            dropped: HashSet::new(),
             columns: None,
             lines_of_file: 0,
             lines: 0,
             passed: BTreeMap::new(),
             broken: 0,
             broken_lines: Vec::new(),
-            unknown: Vec::new(),
         }
     }
 
@@ -178,183 +120,75 @@ impl Recording {
     }
 
     fn pass(&mut self, why: PassedOver) {
-        *self.passed.entry(why).or_default() += 1;
+        self.pass_lines(why, 1);
+    }
+
+    fn pass_lines(&mut self, why: PassedOver, lines: u64) {
+        if lines > 0 {
+            *self.passed.entry(why).or_default() += lines;
+        }
     }
 
     fn flow(&mut self, flow: RecordedFlow) {
-        let RecordedFlow { from, to, protocol, port, count, seen } = flow;
-        if let RecordedEnd::Address(address) = to
-            && self.services.contains(&address)
+        let is_dropped = flow.at == RecordedAt::Dropped;
+        match self.totals(flow) {
+            // It only matters which of the other flows did not arrive.
+            found if is_dropped => {
+                let is_kept = |(key, _): &(FlowKey, FlowTotals)| self.dropped.len() < MOST_FLOWS || self.dropped.contains(key);
+                let found = found.ok().filter(is_kept);
+                self.dropped.extend(found.map(|(key, _)| key));
+                self.pass(PassedOver::Dropped);
+            }
+            Ok((key, _)) if self.flows.len() >= MOST_FLOWS && !self.flows.contains_key(&key) => self.pass(PassedOver::TooMany),
+            Ok((key, totals)) => self.flows.entry(key).or_default().join(&totals),
+            Err(why) => self.pass(why),
+        }
+    }
+
+    /// Between which ends a flow is, and what its line says. An error is why it is passed over.
+    fn totals(&mut self, flow: RecordedFlow) -> Result<(FlowKey, FlowTotals), PassedOver> {
+        if let RecordedEnd::Address(address) = flow.to
+            && self.ends.is_cluster_ip(address)
         {
-            return self.pass(PassedOver::ClusterIp);
+            return Err(PassedOver::ClusterIp);
         }
-        let addresses = [&from, &to].map(RecordedEnd::address);
+        let addresses = [&flow.from, &flow.to].map(RecordedEnd::address);
         // Names that only begin alike are those of several pods.
-        let is_one_pod = from == to && !from.is_of_several();
-        let (Some(from), Some(mut to)) = (self.end(from), self.end(to)) else { return self.pass(PassedOver::UnknownPod) };
+        let is_one_pod = flow.from == flow.to && !flow.from.is_of_several();
+        let RecordedFlow { protocol, port, count, seen, at, .. } = flow;
+        let [from, to] = [flow.from, flow.to].map(|end| self.ends.number(end));
+        let (Some(from), Some(mut to)) = (from, to) else { return Err(PassedOver::UnknownPod) };
         if from == to && !is_one_pod {
-            to = self.twin(to);
+            to = self.ends.twin(to);
         }
-        let outside = match [from, to].map(|end| matches!(self.ends[end], KnownEnd::Outside(_))) {
-            [true, true] => return self.pass(PassedOver::NoPod),
+        let outside = match [from, to].map(|end| self.ends.is_outside(end)) {
+            [true, true] => return Err(PassedOver::NoPod),
             [true, false] => addresses[0],
             [false, true] => addresses[1],
             [false, false] => None,
         };
-        let family = addresses.into_iter().flatten().next().map_or_else(|| self.family_of(from), IpFamily::of);
-        let mut totals = FlowTotals { count, seen, outside, addresses: AddressCover::default() };
-        if let Some(address) = outside {
-            totals.addresses.add(address);
-        }
-        let key = FlowKey { from, to, protocol, port, family };
-        if self.flows.len() >= MOST_FLOWS && !self.flows.contains_key(&key) {
-            return self.pass(PassedOver::TooMany);
-        }
-        self.flows.entry(key).or_default().join(&totals);
-    }
-
-    fn family_of(&self, end: usize) -> IpFamily {
-        let first = match self.ends[end] {
-            KnownEnd::Outside(family) => return family,
-            KnownEnd::Pod(pod) => self.snapshot.pods[pod].addresses.first().copied(),
-            KnownEnd::New(pod) => self.new_pods[pod].addresses.first().copied(),
-        };
-        first.map_or(IpFamily::IPv4, IpFamily::of)
-    }
-
-    /// The number of an end. None: nothing is known of the pod.
-    fn end(&mut self, end: RecordedEnd) -> Option<usize> {
-        match end {
-            RecordedEnd::Address(address) => {
-                if let Some(pod) = self.pods_at.get(&address) {
-                    return Some(self.number_of_pod(*pod));
-                }
-                if let Some(known) = self.outside.get(&address) {
-                    return Some(*known);
-                }
-                let ranges = self.ranges.iter().enumerate().filter(|(_, range)| range.has(address)).map(|(number, _)| number);
-                let key = EndKey::Outside(ranges.collect(), IpFamily::of(address), self.nodes.get(&address).copied());
-                let number = self.number(key, KnownEnd::Outside(IpFamily::of(address)));
-                if self.outside.len() >= MOST_REMEMBERED {
-                    self.outside.clear();
-                }
-                self.outside.insert(address, number);
-                Some(number)
-            }
-            RecordedEnd::Pod(pod) => {
-                let named = EndKey::Named(pod.namespace.clone(), pod.name.clone());
-                if let Some(known) = self.numbers.get(&named) {
-                    return Some(*known);
-                }
-                if let Some(found) = self.snapshot.pod(&pod.namespace, &pod.name) {
-                    return Some(self.number_of_pod(found));
-                }
-                self.number_of_gone(pod)
-            }
-        }
-    }
-
-    fn number(&mut self, key: EndKey, end: KnownEnd) -> usize {
-        let ends = &mut self.ends;
-        *self.numbers.entry(key).or_insert_with(|| {
-            ends.push(end);
-            ends.len() - 1
-        })
-    }
-
-    fn number_of_pod(&mut self, pod: usize) -> usize {
-        let FlowPod { namespace, name, .. } = &self.snapshot.pods[pod];
-        self.number(EndKey::Named(namespace.clone(), name.clone()), KnownEnd::Pod(pod))
-    }
-
-    /// For a pod that is not among the objects: a new one with the labels of its workload. None: no labels are known.
-    fn number_of_gone(&mut self, recorded: RecordedPod) -> Option<usize> {
-        let RecordedPod { namespace, name, labels, address } = recorded;
-        let prefix = name.strip_suffix('*').unwrap_or_default().to_owned();
-        if labels.is_none() && prefix.is_empty() {
-            return self.forget(&namespace, &name);
-        }
-        let labels_known = labels.is_some();
-        let labels = labels.unwrap_or_default();
-        let key = EndKey::Gone(namespace.clone(), labels.clone(), prefix.clone());
-        if let Some(known) = self.numbers.get(&key) {
-            return Some(*known);
-        }
-        // A recording may leave out labels. A pod of the same workload has all of them.
-        let is_alike = |pod: &FlowPod| {
-            let has = |(key, value): (&String, &String)| pod.labels.get(key) == Some(value);
-            let is_named =
-                || pod.name.strip_prefix(&*prefix).is_some_and(|rest| prefix.is_empty() || !rest.trim_matches('-').contains('-'));
-            !pod.on_host_network && labels.iter().all(has) && is_named() && !(labels.is_empty() && prefix.is_empty())
-        };
-        let alike = self.snapshot.pods_of(&namespace).map(|(_, pod)| pod).filter(|pod| is_alike(pod));
-        let alike = alike.min_by_key(|pod| pod.labels.len());
-        if alike.is_none() && !labels_known {
-            return self.forget(&namespace, &name);
-        }
-        let (labels, ports) = alike.map_or((labels, vec![]), |pod| (pod.labels.clone(), pod.ports.clone()));
-        let number = self.new_pods.len();
-        // Its own name, because several pods that are gone may be recorded with one.
-        let name = if prefix.is_empty() { name } else { prefix };
-        let name = format!("{}~{number}", name.trim_end_matches('-'));
-        let addresses = address.into_iter().collect();
-        self.new_pods.push(FlowPod { namespace, name, labels, addresses, ports, ..FlowPod::default() });
-        Some(self.number(key, KnownEnd::New(number)))
-    }
-
-    /// Notes a pod of which nothing is known.
-    fn forget(&mut self, namespace: &str, name: &str) -> Option<usize> {
-        let pod = format!("{namespace}/{name}");
-        if self.unknown.len() < SHOWN && !self.unknown.contains(&pod) {
-            self.unknown.push(pod);
-        }
-        None
-    }
-
-    /// Another pod like this one: two pods of a workload are not one pod.
-    fn twin(&mut self, end: usize) -> usize {
-        let key = EndKey::Twin(end);
-        if let Some(known) = self.numbers.get(&key) {
-            return *known;
-        }
-        // A pod that exists is only found by its own name or address.
-        let KnownEnd::New(pod) = self.ends[end] else { return end };
-        let pod = &self.new_pods[pod];
-        let number = self.new_pods.len();
-        let twin = FlowPod { name: format!("{}~{number}", pod.name), ..pod.clone() };
-        self.new_pods.push(twin);
-        self.number(key, KnownEnd::New(number))
+        let family = addresses.into_iter().flatten().next().map_or_else(|| self.ends.family(from), IpFamily::of);
+        Ok((FlowKey { from, to, protocol, port, family }, FlowTotals::of(at, count, seen, outside)))
     }
 
     /// Judges what was recorded.
-    pub fn judge(self, baseline: Option<&PreviewedBaseline>) -> WouldBreak {
-        let mut before = self.snapshot;
-        let names: Vec<(String, String)> =
-            before.pods.iter().chain(&self.new_pods).map(|pod| (pod.namespace.clone(), pod.name.clone())).collect();
-        let existing = before.pods.len();
-        before.add_pods(self.new_pods);
-        let party = |end: usize, family: IpFamily, outside: Option<IpAddr>| {
-            let pod = match self.ends[end] {
-                KnownEnd::Outside(_) => return Party { pod: None, address: outside },
-                KnownEnd::Pod(pod) => pod,
-                KnownEnd::New(pod) => existing + pod,
-            };
-            let (namespace, name) = &names[pod];
-            let pod = before.pod(namespace, name);
-            let addresses = pod.map(|pod| &*before.pods[pod].addresses).unwrap_or_default();
-            Party { pod, address: addresses.iter().copied().find(|address| IpFamily::of(*address) == family) }
-        };
-        let mut all: Vec<(FlowKey, FlowTotals)> = self.flows.into_iter().collect();
+    pub fn judge(mut self, baseline: Option<&PreviewedBaseline>) -> WouldBreak {
+        let mut all: Vec<(FlowKey, FlowTotals)> = std::mem::take(&mut self.flows).into_iter().collect();
+        let is_dropped = |(key, totals): &(FlowKey, FlowTotals)| totals.only_left() && self.dropped.contains(key);
+        let dropped: Vec<_> = all.extract_if(.., |one| is_dropped(one)).collect();
+        self.pass_lines(PassedOver::Dropped, dropped.iter().map(|(_, totals)| totals.lines).sum());
         all.sort_by_key(|(key, _)| *key);
+        let ends = self.ends.finish();
+        let before = &ends.world;
         let flow = |(key, totals): (FlowKey, FlowTotals)| {
-            let [from, to] = [key.from, key.to].map(|end| party(end, key.family, totals.outside));
+            let [from, to] = [key.from, key.to].map(|end| ends.party(end, key.family, totals.outside));
             TotalledFlow { flow: Flow { from, to, protocol: key.protocol, port: key.port }, family: key.family, totals }
         };
         let flows: Vec<TotalledFlow> = all.into_iter().map(flow).collect();
         let count = |broken: &[BrokenFlows], is_it: fn(&BrokenFlows) -> bool| {
             broken.iter().filter(|flows| is_it(flows)).fold(0, |sum: u64, flows| sum.saturating_add(flows.count))
         };
-        let JudgedFlows { broken, suggestions } = judged::judge(&before, baseline, &flows);
+        let JudgedFlows { broken, suggestions, allows, for_people } = judged::judge(before, baseline, &flows);
         let closed =
             |baseline: &PreviewedBaseline| before.all_namespaces().iter().filter(|one| !baseline.planned(one).is_empty()).count();
         let namespaces = baseline.map(closed);
@@ -364,19 +198,15 @@ impl Recording {
                 "the baseline selects none of these namespaces: look at namespaceSelector, excludeNamespaces and policies".into(),
             );
         }
-        if !self.unknown.is_empty() {
-            warnings.push(format!("nothing is known of these pods: {}", self.unknown.join(", ")));
+        if !ends.unknown.is_empty() {
+            warnings.push(format!("nothing is known of these pods: {}", ends.unknown.join(", ")));
         }
-        if broken.iter().any(|flows| flows.to == TOO_MANY || flows.from == TOO_MANY) {
-            warnings.push(
-                "where there are too many addresses, nothing is suggested: write the ranges of that service yourself".into(),
-            );
-        }
+        warnings.extend(for_people.into_iter().map(Into::into));
         WouldBreak {
             baseline: baseline.map(|baseline| baseline.name().to_owned()),
             namespaces,
             lines: self.lines,
-            flows: flows.iter().fold(0, |sum, one| sum.saturating_add(one.totals.count)),
+            flows: flows.iter().fold(0, |sum, one| sum.saturating_add(one.totals.count())),
             not_allowed: count(&broken, |flows| !flows.already),
             denied_already: count(&broken, |flows| flows.already),
             not_judged: self.passed.iter().filter(|(why, _)| why.is_unknown()).map(|(_, count)| count).sum::<u64>() + self.broken,
@@ -385,6 +215,7 @@ impl Recording {
             unreadable: self.broken,
             unreadable_lines: self.broken_lines,
             warnings,
+            allows,
             suggestions,
         }
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::recorded::PassedOver;
+use super::{allows::SuggestedAllow, recorded::PassedOver};
 use crate::{
     api::{peers::Protocol, text::shown},
     policy::{
@@ -46,6 +46,9 @@ pub struct WouldBreak {
     /// What makes the answer doubtful: one sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// Entries of the baseline's `spec.allows` for what several namespaces need, instead of some of the policies.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allows: Vec<SuggestedAllow>,
     /// The policies that would let through everything that is denied, and that is not denied already.
     pub suggestions: Vec<Suggestion>,
 }
@@ -56,8 +59,8 @@ pub struct WouldBreak {
 pub struct BrokenFlows {
     pub from: String,
     pub to: String,
-    pub protocol: Protocol,
-    pub port: u16,
+    /// The ports of the destination.
+    pub ports: Vec<RecordedPort>,
     pub count: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_seen: Option<Timestamp>,
@@ -66,8 +69,41 @@ pub struct BrokenFlows {
     pub decision: FlowDecision,
     /// The policies that exist decide the same without the baseline.
     pub already: bool,
-    /// The directions and policies that deny it: `egress shop/baseline-default-deny-egress`.
+    /// The directions and policies that deny it: `egress baseline-default-deny-egress`. Such a policy is in the namespace of the pod that
+    /// sends, and for `ingress` of the pod that receives.
     pub by: Vec<String>,
+}
+
+impl fmt::Display for SuggestedAllow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut allow = serde_json::to_value(&self.allow).map_err(|_| fmt::Error)?;
+        // It is the default.
+        allow.as_object_mut().map(|fields| fields.remove("acknowledgeOpen"));
+        let yaml = serde_yaml::to_string(&[allow]).map_err(|_| fmt::Error)?;
+        let namespaces: Vec<String> = self.namespaces.iter().map(|name| shown(name).into_owned()).collect();
+        let (flows, namespaces) = (self.flows, few(&namespaces));
+        write!(
+            f,
+            "\n{flows} flows of {namespaces} need the same. To allow it for all pods there, add this to spec.allows of the baseline:\n\n{yaml}"
+        )
+    }
+}
+
+/// A port of a destination.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct RecordedPort {
+    pub protocol: Protocol,
+    pub number: u16,
+}
+
+/// The protocols and ports: `TCP 80, 443, UDP 53`.
+fn ports(all: &[RecordedPort]) -> String {
+    let protocols = all.chunk_by(|one, other| one.protocol == other.protocol);
+    let words = protocols.map(|ports| {
+        let numbers: Vec<String> = ports.iter().map(|port| port.number.to_string()).collect();
+        format!("{} {}", ports[0].protocol.into_str(), few(&numbers))
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for WouldBreak {
@@ -108,20 +144,23 @@ impl fmt::Display for WouldBreak {
             passed.row([count.to_string(), why.into_str().into()]);
         }
         passed.fmt(f)?;
-        let mut table = Table::new(["RESULT", "FROM", "TO", "PORT", "FLOWS", "LAST SEEN", "BY"]);
+        let mut table = Table::new(["RESULT", "FROM", "TO", "PORTS", "FLOWS", "LAST SEEN", "BY"]);
         for flows in &self.broken {
             let last = flows.last_seen.and_then(|at| Timestamp::from_second(at.as_second()).ok());
             table.row([
                 format!("{}{}", flows.decision.into_str(), if flows.already { " already" } else { "" }),
                 shown(&flows.from).into_owned(),
                 shown(&flows.to).into_owned(),
-                format!("{} {}", flows.protocol.into_str(), flows.port),
+                ports(&flows.ports),
                 flows.count.to_string(),
                 last.map(|at| at.to_string()).unwrap_or_default(),
                 shown(&few(&flows.by)).into_owned(),
             ]);
         }
         table.fmt(f)?;
+        for one in &self.allows {
+            one.fmt(f)?;
+        }
         if self.baseline.is_some() && !self.suggestions.is_empty() {
             writeln!(
                 f,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{PassedOver, RecordedEnd, RecordedFlow, RecordedLine, RecordedPod, address, broken};
+use super::{PassedOver, RecordedAt, RecordedEnd, RecordedFlow, RecordedLine, RecordedPod, address, broken};
 use crate::api::peers::Protocol;
 
 #[derive(Deserialize)]
@@ -80,7 +80,8 @@ impl CalicoEnd<'_> {
         }
         let name = [self.name, self.prefix].into_iter().find(|name| !NOTHING.contains(name)).unwrap_or_default();
         let labels = self.labels.map(|labels| labels.labels.iter().filter_map(|label| own_label(label)).collect());
-        Some(RecordedEnd::Pod(RecordedPod { namespace: self.namespace.into(), name: name.into(), labels, address: ip }))
+        let namespace = self.namespace.to_owned();
+        Some(RecordedEnd::Pod(RecordedPod { namespace, name: name.into(), labels, address: ip, ..RecordedPod::default() }))
     }
 }
 
@@ -96,14 +97,14 @@ fn own_label(label: &str) -> Option<(String, String)> {
 pub fn read(json: &str) -> Result<RecordedLine, String> {
     let flow: CalicoFlow<'_> = serde_json::from_str(json).map_err(|error| broken(&error))?;
     let passed = |why| Ok(RecordedLine::Passed(why));
-    match &*flow.action {
-        "allow" => {}
-        "deny" => return passed(PassedOver::Dropped),
-        other => return Err(format!("action is {other:?}; it is allow or deny")),
-    }
-    if !["src", "dst"].contains(&&*flow.reporter) {
-        return Err(format!("reporter is {:?}; it is src or dst", flow.reporter));
-    }
+    let recorded_at = match (&*flow.action, &*flow.reporter) {
+        ("allow", "src") => RecordedAt::Source,
+        ("allow", "dst") => RecordedAt::Destination,
+        ("deny", "src") => return passed(PassedOver::Dropped),
+        ("deny", "dst") => RecordedAt::Dropped,
+        ("allow" | "deny", other) => return Err(format!("reporter is {other:?}; it is src or dst")),
+        (other, _) => return Err(format!("action is {other:?}; it is allow or deny")),
+    };
     let protocol = match &flow.proto {
         Some(CalicoProtocol::Number(6)) => Some(Protocol::TCP),
         Some(CalicoProtocol::Number(17)) => Some(Protocol::UDP),
@@ -137,5 +138,6 @@ pub fn read(json: &str) -> Result<RecordedLine, String> {
         port,
         count: flow.num_flows.unwrap_or(1).max(1),
         seen: at(flow.start_time).zip(at(flow.end_time)),
+        at: recorded_at,
     })))
 }

@@ -1,11 +1,11 @@
 //! Flows of Hubble: what `hubble observe -o jsonpb` prints, and what the Cilium agent exports. The fields are those of
 //! <https://github.com/cilium/cilium/blob/main/api/v1/flow/flow.proto>.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::Deserialize;
 
-use super::{PassedOver, RecordedEnd, RecordedFlow, RecordedLine, RecordedPod, address, broken, time};
+use super::{PassedOver, RecordedAt, RecordedEnd, RecordedFlow, RecordedLine, RecordedPod, address, broken, time};
 use crate::api::peers::Protocol;
 
 #[derive(Deserialize)]
@@ -22,6 +22,12 @@ struct HubbleFlow<'a> {
     #[serde(borrow, rename = "IP")]
     ip: Option<HubbleAddresses<'a>>,
     l4: Option<HubbleLayer4>,
+    /// `EGRESS` or `INGRESS`, as seen from the pod at which it was recorded.
+    #[serde(borrow, default)]
+    traffic_direction: Cow<'a, str>,
+    /// Where the agent saw the packet. It goes `TO_ENDPOINT` once the policies of the destination let it through.
+    #[serde(borrow, default)]
+    trace_observation_point: Cow<'a, str>,
     #[serde(borrow, default)]
     source: HubbleEndpoint<'a>,
     #[serde(borrow, default)]
@@ -69,6 +75,9 @@ struct HubbleEndpoint<'a> {
     labels: Vec<Cow<'a, str>>,
 }
 
+/// What Cilium writes before the labels of a pod's namespace.
+const OF_NAMESPACE: &str = "io.cilium.k8s.namespace.labels.";
+
 impl HubbleEndpoint<'_> {
     fn has(&self, reserved: &str) -> bool {
         self.labels.iter().any(|label| label.strip_prefix("reserved:") == Some(reserved))
@@ -76,13 +85,21 @@ impl HubbleEndpoint<'_> {
 
     /// The labels of the pod. Cilium adds some of its own, and leaves out some that Kubernetes sets.
     fn pod(&self, ip: &str) -> RecordedPod {
-        let own = |key: &str| key.starts_with("io.cilium.") || key == "io.kubernetes.pod.namespace";
-        let labels = self.labels.iter().filter_map(|label| label.strip_prefix("k8s:"));
-        let labels = labels.map(|label| label.split_once('=').unwrap_or((label, ""))).filter(|(key, _)| !own(key));
+        let mut labels = BTreeMap::new();
+        let mut namespace_labels = BTreeMap::new();
+        for label in self.labels.iter().filter_map(|label| label.strip_prefix("k8s:")) {
+            let (key, value) = label.split_once('=').unwrap_or((label, ""));
+            if let Some(key) = key.strip_prefix(OF_NAMESPACE) {
+                namespace_labels.insert(key.to_owned(), value.to_owned());
+            } else if !key.starts_with("io.cilium.") && key != "io.kubernetes.pod.namespace" {
+                labels.insert(key.to_owned(), value.to_owned());
+            }
+        }
         RecordedPod {
             namespace: self.namespace().unwrap_or_default().to_owned(),
             name: self.pod_name.clone().into_owned(),
-            labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()),
+            labels: Some(labels),
+            namespace_labels,
             address: address(ip),
         }
     }
@@ -101,11 +118,14 @@ pub fn read(json: &str) -> Result<RecordedLine, String> {
     if !["", "L3_L4"].contains(&&*flow.kind) {
         return passed(PassedOver::OtherEvent);
     }
-    match &*flow.verdict {
-        "FORWARDED" | "REDIRECTED" | "AUDIT" | "TRACED" => {}
+    let is_at_destination = flow.trace_observation_point == "TO_ENDPOINT" || flow.traffic_direction != "EGRESS";
+    let recorded_at = match &*flow.verdict {
+        "FORWARDED" | "REDIRECTED" | "AUDIT" | "TRACED" if is_at_destination => RecordedAt::Destination,
+        "FORWARDED" | "REDIRECTED" | "AUDIT" | "TRACED" => RecordedAt::Source,
+        "DROPPED" if flow.traffic_direction == "INGRESS" => RecordedAt::Dropped,
         "DROPPED" | "ERROR" => return passed(PassedOver::Dropped),
         _ => return passed(PassedOver::OtherEvent),
-    }
+    };
     let (Some(ip), Some(l4)) = (&flow.ip, flow.l4) else { return passed(PassedOver::NoPort) };
     let (protocol, ports) = match (l4.tcp, l4.udp, l4.sctp) {
         (Some(ports), None, None) => (Protocol::TCP, ports),
@@ -119,6 +139,8 @@ pub fn read(json: &str) -> Result<RecordedLine, String> {
     let by_flags = ports.flags.map(|HubbleTcpFlags { syn, ack }| (syn, ack));
     match (flow.is_reply, flow.reply, by_flags) {
         (Some(false), ..) | (None, None | Some(false), Some((true, false))) => {}
+        // An agent does not know this of a packet that it dropped. A dropped reply goes to a port that no flow opens.
+        (None, None, None | Some((false, _))) if recorded_at == RecordedAt::Dropped => {}
         (Some(true), ..) | (None, Some(true), _) | (None, _, Some((true, true))) => return passed(PassedOver::Reply),
         (None, ..) => return passed(PassedOver::NoDirection),
     }
@@ -140,5 +162,6 @@ pub fn read(json: &str) -> Result<RecordedLine, String> {
         port: ports.destination_port,
         count: 1,
         seen: time(&flow.time).map(|at| (at, at)),
+        at: recorded_at,
     })))
 }

@@ -27,6 +27,18 @@ pub struct RecordedFlow {
     pub count: u64,
     /// When it was first and last seen.
     pub seen: Option<(Timestamp, Timestamp)>,
+    pub at: RecordedAt,
+}
+
+/// Where a flow was recorded. A flow between two pods may be recorded at both ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RecordedAt {
+    /// Where it begins. Whether it arrives is recorded at the other end, if at all.
+    Source,
+    /// Where it arrives, or at a place that is not known.
+    Destination,
+    /// Where it would arrive, and was dropped.
+    Dropped,
 }
 
 /// One end of a recorded flow.
@@ -59,6 +71,8 @@ pub struct RecordedPod {
     pub name: String,
     /// The labels that were recorded; some plugins leave out some. None: the recording has no labels at all.
     pub labels: Option<BTreeMap<String, String>>,
+    /// The labels of its namespace, if they were recorded.
+    pub namespace_labels: BTreeMap<String, String>,
     pub address: Option<IpAddr>,
 }
 

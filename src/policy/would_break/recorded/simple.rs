@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{RecordedEnd, RecordedFlow, RecordedLine, RecordedPod, time};
+use super::{RecordedAt, RecordedEnd, RecordedFlow, RecordedLine, RecordedPod, time};
 use crate::policy::flow::{AskedPort, FlowEnd, NumberOrName};
 
 #[derive(Deserialize)]
@@ -56,6 +56,7 @@ fn read([from, to, port]: [&str; 3], count: u64, at: &str) -> Result<RecordedLin
         port: number,
         count: count.max(1),
         seen: time(at).map(|at| (at, at)),
+        at: RecordedAt::Destination,
     })))
 }
 

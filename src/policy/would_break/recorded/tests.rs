@@ -12,7 +12,8 @@ fn read(line: &Value) -> RecordedLine {
 fn pod(id: &str, labels: &[(&str, &str)], address: &str) -> RecordedEnd {
     let (namespace, name) = id.split_once('/').unwrap();
     let labels = Some(labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect());
-    RecordedEnd::Pod(RecordedPod { namespace: namespace.into(), name: name.into(), labels, address: super::address(address) })
+    let (namespace, name, address) = (namespace.to_owned(), name.to_owned(), super::address(address));
+    RecordedEnd::Pod(RecordedPod { namespace, name, labels, address, ..RecordedPod::default() })
 }
 
 /// A flow as Hubble writes it: the fields of the message Flow, in the JSON of protobuf.
@@ -38,6 +39,7 @@ fn a_flow_of_hubble_is_read_with_the_labels_of_its_pods() {
         port: 5432,
         count: 1,
         seen: Some((at, at)),
+        at: RecordedAt::Destination,
     }));
     assert_eq!(read(&json!({"flow": hubble(), "node_name": "node-1", "time": "2026-11-30T10:00:00Z"})), flow, "as jsonpb");
     assert_eq!(read(&hubble()), flow, "as json");
@@ -92,6 +94,59 @@ fn what_no_policy_would_deny_is_passed_over_for_a_reason() {
     assert_eq!(read(&json!({"lost_events": {"num_events_lost": "5"}})), RecordedLine::Passed(PassedOver::OtherEvent));
 }
 
+#[test]
+fn where_a_flow_was_recorded_is_told() {
+    let of_hubble = |change: &dyn Fn(&mut Value)| {
+        let mut flow = hubble();
+        flow["traffic_direction"] = "EGRESS".into();
+        flow["trace_observation_point"] = "TO_OVERLAY".into();
+        change(&mut flow);
+        match read(&flow) {
+            RecordedLine::Flow(flow) => flow.at,
+            RecordedLine::Passed(why) => panic!("{why:?}"),
+        }
+    };
+    assert_eq!(of_hubble(&|_| ()), RecordedAt::Source, "it goes to another node");
+    assert_eq!(of_hubble(&|flow| flow["trace_observation_point"] = "TO_ENDPOINT".into()), RecordedAt::Destination);
+    assert_eq!(of_hubble(&|flow| flow["traffic_direction"] = "INGRESS".into()), RecordedAt::Destination);
+    assert_eq!(of_hubble(&|flow| drop(flow.as_object_mut().unwrap().remove("traffic_direction"))), RecordedAt::Destination);
+    let dropped = |flow: &mut Value| {
+        flow["verdict"] = "DROPPED".into();
+        flow["traffic_direction"] = "INGRESS".into();
+    };
+    assert_eq!(of_hubble(&dropped), RecordedAt::Dropped);
+    let of_udp = |flow: &mut Value| {
+        dropped(flow);
+        flow["l4"] = json!({"UDP": {"destination_port": 53}});
+        flow.as_object_mut().unwrap().remove("is_reply");
+    };
+    assert_eq!(of_hubble(&of_udp), RecordedAt::Dropped, "no agent knows of a dropped packet whether it is a reply");
+    let of_calico = |action: &str, reporter: &str| {
+        let mut flow = calico();
+        flow["action"] = action.into();
+        flow["reporter"] = reporter.into();
+        RecordedLine::read_json(&flow.to_string()).map(|line| match line {
+            RecordedLine::Flow(flow) => Some(flow.at),
+            RecordedLine::Passed(_) => None,
+        })
+    };
+    assert_eq!(of_calico("allow", "src"), Ok(Some(RecordedAt::Source)));
+    assert_eq!(of_calico("allow", "dst"), Ok(Some(RecordedAt::Destination)));
+    assert_eq!(of_calico("deny", "dst"), Ok(Some(RecordedAt::Dropped)));
+    assert_eq!(of_calico("deny", "src"), Ok(None));
+    assert_eq!(of_calico("allow", "both"), Err("reporter is \"both\"; it is src or dst".into()));
+}
+
+#[test]
+fn hubble_records_the_labels_of_a_namespace() {
+    let mut flow = hubble();
+    flow["source"]["labels"] = json!(["k8s:app=web", "k8s:io.cilium.k8s.namespace.labels.tier=prod"]);
+    let RecordedLine::Flow(read) = read(&flow) else { panic!() };
+    let RecordedEnd::Pod(pod) = read.from else { panic!() };
+    assert_eq!(pod.namespace_labels, [("tier".to_owned(), "prod".to_owned())].into());
+    assert_eq!(pod.labels, Some([("app".to_owned(), "web".to_owned())].into()));
+}
+
 /// A flow log of Calico.
 fn calico() -> Value {
     json!({
@@ -113,6 +168,7 @@ fn a_flow_log_of_calico_is_read_also_if_it_stands_for_several_flows() {
         port: 443,
         count: 7,
         seen: Some((seconds(1_764_496_800), seconds(1_764_497_100))),
+        at: RecordedAt::Source,
     };
     assert_eq!(read(&calico()), RecordedLine::Flow(Box::new(flow)));
     let with = |field: &str, value: Value| {
@@ -143,6 +199,7 @@ fn the_format_of_the_command_is_json_or_csv() {
         port: 53,
         count: 3,
         seen: None,
+        at: RecordedAt::Destination,
     }));
     assert_eq!(read(&json!({"from": "shop/web-1", "to": "10.0.0.1", "port": "UDP/53", "count": 3})), flow);
     let columns = Columns::read("Count, from,to ,port").unwrap();
