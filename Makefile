@@ -22,7 +22,7 @@ demo: ## See it work on a real control plane; the first time builds one // DEMO_
 	@exec e2e/demo.sh
 
 .PHONY: test
-test: fmt-check lint unit e2e ## Formatting, lints, unit and end-to-end tests
+test: fmt-check lint unit compare e2e ## Formatting, lints, unit and end-to-end tests, and the comparison with other engines
 
 .PHONY: unit
 unit: ## Unit, golden, property and tidy tests, and the corpus of the fuzzer; no cluster
@@ -30,7 +30,18 @@ unit: ## Unit, golden, property and tidy tests, and the corpus of the fuzzer; no
 
 .PHONY: e2e
 e2e: controlplane build ## End-to-end suites on a real control plane // E2E=name: only these // E2E_KUBECONFIG=file: on that cluster
-	$(TEST) --test e2e -- $(or $(E2E),$(addprefix --skip ,$(FAULTS) $(LARGE)))
+	$(TEST) --test e2e -- $(or $(E2E),$(addprefix --skip ,$(FAULTS) $(LARGE) $(COMPARE)))
+
+# It is in the binary of the suites, so that nothing is linked for it alone.
+.PHONY: compare
+compare: reference build ## Compare the engine behind explain flow with cyclonus and kube-network-policies; no cluster // REFERENCE_WORLDS=10000 // REFERENCE_SEED=1: other random worlds
+	@$(TEST) --quiet --test e2e -- $(COMPARE)
+
+COMPARE := reference::
+
+.PHONY: reference
+reference: ## Build cyclonus and kube-network-policies from source into one program, once
+	@e2e/reference/build.sh
 
 # These cannot run with every component on: instances under other names than the one that the components let write; exactly the
 # permissions of manifests/base; the operator's namespace without the policy of manifests/default. And what concerns no cluster, components
@@ -40,10 +51,10 @@ APART := election:: installs:: signals::an_operator_that_gets_every_signal rbac:
 
 .PHONY: e2e-components
 e2e-components: controlplane build ## The end-to-end suites with every admission component on // E2E=name: only these
-	E2E_COMPONENTS=1 $(TEST) --test e2e -- $(E2E) $(addprefix --skip ,$(FAULTS) $(LARGE) $(APART))
+	E2E_COMPONENTS=1 $(TEST) --test e2e -- $(E2E) $(addprefix --skip ,$(FAULTS) $(LARGE) $(APART) $(COMPARE))
 
 # It fills a control plane for a minute.
-LARGE := large_cluster
+LARGE := large_cluster::
 
 # The suites that break things for minutes.
 FAULTS := faults_cluster faults_crash faults_soak faults_storms faults_watches faults_writes
@@ -100,7 +111,8 @@ bench: controlplane release ## Measure beside the raw API server; report in targ
 	@E2E_OPERATOR=$(CURDIR)/target/$(HOST)/release/policy-baseline target/release/e2e-bench
 
 .PHONY: bench-flow
-bench-flow: ## Measure the engine behind explain flow and would-break: reading, compiling, all pairs of pods, recorded flows; no cluster
+bench-flow: ## Measure the engine behind explain flow and would-break: reading, compiling, all pairs of pods, recorded flows, beside other engines; no cluster
+	@e2e/reference/build.sh --optimized
 	$(CARGO) build --locked --release --package policy-baseline-e2e --features bench --bin e2e-flow-speed
 	@target/release/e2e-flow-speed
 
@@ -170,10 +182,10 @@ $(TOOLS)/bin/cargo-deny: Makefile
 	@touch $@
 
 # What only compiles runs beside the other compiling. The suites mostly wait for things to happen: the release, which is linked on one core,
-# takes what they leave of the machine.
+# and the comparison of engines take what they leave of the machine.
 .PHONY: ci
 ci: ## What CI runs on every change; ends with the seconds of each step
-	@.ci/steps "controlplane &" "deny-tool &" fmt-check lint build unit controlplane deny-tool "release &" e2e faults generate-check earliest deny release
+	@.ci/steps "controlplane &" "deny-tool &" fmt-check lint build unit controlplane deny-tool "release &" "compare &" e2e faults generate-check earliest deny compare release
 
 # The fuzzer needs no cluster and waits for nothing, so it takes what the suites leave of the machine. The bench runs alone.
 .PHONY: nightly

@@ -16,6 +16,7 @@ mod pki;
 pub mod pool;
 pub mod process;
 pub mod proxy;
+pub mod reference;
 mod state_dir;
 mod sweep;
 pub mod wait;

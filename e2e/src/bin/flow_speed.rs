@@ -1,5 +1,5 @@
 //! `e2e-flow-speed`: measures on one core how fast the engine behind `explain flow` compiles policies and judges all pairs of pods, and how fast
-//! `would-break` joins recorded flows with them. It needs no cluster, and prints two tables.
+//! `would-break` joins recorded flows with them. Two other engines judge the same flows. It needs no cluster, and prints three tables.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use policy_baseline::{CompiledPolicies, FlowDump, FlowSnapshot, Protocol, Recording};
+use policy_baseline::{CompiledPolicies, Flow, FlowDecision, FlowDump, FlowSnapshot, Party, Protocol, Recording, Way};
+use policy_baseline_e2e::reference::{self, ReferenceWorld, WorldParty, WorldPort};
+use serde_json::Value;
 
 /// A cluster that is made up.
 struct Size {
@@ -23,6 +25,12 @@ const SIZES: [Size; 2] =
 const APPS: usize = 5;
 /// The recorded flows that are joined with the larger cluster.
 const RECORDED: usize = 1_000_000;
+/// The flows that all engines judge.
+const JUDGED: usize = 50_000;
+/// How often ours judges them: once is too short to be measured well.
+const ROUNDS: u32 = 20;
+/// The port of the flows.
+const PORT: u16 = 8080;
 
 fn main() -> ExitCode {
     match run() {
@@ -50,7 +58,7 @@ fn run() -> Result<()> {
         let snapshot: FlowSnapshot = dump.objects.into_iter().collect();
         drop(text);
         let (compiled, compile) = timed(|| CompiledPolicies::of(&snapshot));
-        let (reach, judge) = timed(|| compiled.reach(Protocol::TCP, 8080, false));
+        let (reach, judge) = timed(|| compiled.reach(Protocol::TCP, PORT, false));
         let Size { namespaces, pods, policies } = size;
         writeln!(
             out,
@@ -62,6 +70,7 @@ fn run() -> Result<()> {
             peak_megabytes()?
         )?;
     }
+    compare(&mut out, &SIZES[0])?;
     writeln!(out, "\n| recorded flows of Hubble | bytes | read | judge | not allowed | memory |\n|---|---|---|---|---|---|")?;
     let [_, large] = SIZES;
     fs::write("/proc/self/clear_refs", "5")?;
@@ -82,6 +91,56 @@ fn run() -> Result<()> {
     Ok(())
 }
 
+/// Lets three engines judge the same flows, each flow in both directions.
+fn compare(out: &mut impl Write, size: &Size) -> Result<()> {
+    let text = size.dump()?;
+    let snapshot: FlowSnapshot = FlowDump::read(&text).map_err(anyhow::Error::msg)?.objects.into_iter().collect();
+    let compiled = CompiledPolicies::of(&snapshot);
+    let party = |pod: usize| Party { pod: Some(pod), address: snapshot.pods[pod].addresses.first().copied() };
+    let pair = |number: usize| (number * 7919 % size.pods, (number * 104_729 + number / 1000) % size.pods);
+    let pairs = (0..).map(pair).filter(|(from, to)| from != to);
+    let pairs: Vec<(usize, usize)> = pairs.take(JUDGED).collect();
+    let flows: Vec<Flow> =
+        pairs.iter().map(|(from, to)| Flow { from: party(*from), to: party(*to), protocol: Protocol::TCP, port: PORT }).collect();
+
+    let is_allowed =
+        |flow: &&Flow| [Way::Egress, Way::Ingress].map(|way| compiled.judge(flow, way).decision()) == [FlowDecision::Allowed; 2];
+    let (allowed, each) = timed(|| (0..ROUNDS).map(|_| flows.iter().filter(is_allowed).count()).max());
+    let allowed = allowed.unwrap_or_default();
+    let (by_pairs, all_pairs) = timed(|| {
+        let of_round = |_| {
+            let reach = compiled.reach(Protocol::TCP, PORT, false);
+            pairs.iter().filter(|(from, to)| reach.allows(*from, *to) == Some(true)).count()
+        };
+        (0..ROUNDS).map(of_round).max()
+    });
+    let theirs = reference::time(size.reference_world(&text, &snapshot, &pairs)?)?;
+    let (cyclonus, kube) = (&theirs.cyclonus, &theirs.kube_network_policies);
+    if [by_pairs.unwrap_or_default(), cyclonus.allowed, kube.allowed] != [allowed; 3] {
+        bail!("the engines disagree: {allowed} flows, {by_pairs:?}, {theirs:?}");
+    }
+
+    let Size { namespaces, pods, policies } = size;
+    writeln!(
+        out,
+        "\n{JUDGED} flows between {pods} pods in {namespaces} namespaces with {policies} policies; {allowed} are allowed\n"
+    )?;
+    writeln!(out, "| engine | time | flows a second | times as fast as the faster reference engine |\n|---|---|---|---|")?;
+    let [cyclonus, kube] = [cyclonus, kube].map(|time| Duration::from_nanos(time.nanoseconds));
+    let faster = cyclonus.min(kube);
+    for (engine, time) in [
+        ("ours, one flow after the other, with the rules that allow it or the policies that deny it", each / ROUNDS),
+        ("ours, all pairs of pods at once", all_pairs / ROUNDS),
+        ("cyclonus v0.5.6", cyclonus),
+        ("kube-network-policies v0.8.0", kube),
+    ] {
+        let a_second = u128::from(JUDGED as u64) * 1_000_000_000 / time.as_nanos().max(1);
+        let times = faster.as_secs_f64() / time.as_secs_f64();
+        writeln!(out, "| {engine} | {:.1} ms | {a_second} | {times:.1} |", time.as_secs_f64() * 1000.0)?;
+    }
+    Ok(())
+}
+
 fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
     (work(), start.elapsed())
@@ -99,6 +158,23 @@ fn peak_megabytes() -> Result<u64> {
 }
 
 impl Size {
+    /// The same world and flows for the other engines. The pairs are numbers of pods of the snapshot.
+    fn reference_world(&self, dump: &str, snapshot: &FlowSnapshot, pairs: &[(usize, usize)]) -> Result<ReferenceWorld> {
+        let mut list: Value = serde_json::from_str(dump)?;
+        let Value::Array(objects) = list["items"].take() else { bail!("the dump has no items") };
+        let parties = snapshot.pods.iter().map(|pod| WorldParty {
+            pod: Some(format!("{}/{}", pod.namespace, pod.name)),
+            address: pod.addresses.first().map(ToString::to_string).unwrap_or_default(),
+        });
+        Ok(ReferenceWorld {
+            name: format!("{} policies", self.policies),
+            objects,
+            parties: parties.collect(),
+            ports: vec![WorldPort { protocol: "TCP".into(), number: PORT }],
+            flows: pairs.iter().map(|(from, to)| [*from, *to, 0]).collect(),
+        })
+    }
+
     /// Records flows from pods to other pods and to addresses outside, as Hubble prints them. Returns the number of bytes.
     fn record(&self, recording: &mut Recording) -> Result<usize> {
         let (mut line, mut bytes) = (String::new(), 0);

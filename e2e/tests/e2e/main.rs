@@ -51,6 +51,7 @@ mod others;
 mod plugins;
 mod proxy;
 mod rbac;
+mod reference;
 mod release;
 mod removals;
 mod repair;

@@ -4,6 +4,7 @@ mod answers;
 mod api_text;
 mod nodes;
 pub mod properties;
+mod references;
 mod rules;
 mod suggestions;
 
