@@ -1,14 +1,17 @@
 //! Answers a question about a flow: the verdict for each destination, and the policies that would allow what is denied.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::{
     ask::{AskedPort, FlowEnd},
-    compile::{CompiledPolicies, Way},
+    compile::CompiledPolicies,
     error::FlowError,
     judge::{DirectionVerdict, Flow, FlowDecision, RuleRef},
     objects::{FlowPolicy, IpFamily},
     resolve::{AskedFlows, ServiceRoute, shown},
+    rule_parts::Way,
     suggest::{Suggestion, Suggestions},
 };
 
@@ -144,6 +147,22 @@ impl<'a> CompiledPolicies<'a> {
                 notes.push(format!("only an ipBlock allows this, by the address of {name}. The address changes with the pod, and some network plugins, such as Cilium, apply no ipBlock to pods"));
             }
         }
+        for (way, verdict) in [(Way::Egress, &judged.egress), (Way::Ingress, &judged.ingress)] {
+            let direction = way.into_str();
+            if let Some(rule) = self.passing_rule(&judged.flow, way) {
+                notes.push(format!("the {} passes the {direction} on to NetworkPolicies, by {}", rule.policy, rule.place(way)));
+            }
+            if let DirectionVerdict::DeniedByTier { by } = verdict
+                && verdict.is_denied_by_admin_tier()
+            {
+                let names: BTreeSet<String> = by.iter().map(|rule| format!("the {}", rule.policy)).collect();
+                let names: Vec<String> = names.into_iter().collect();
+                notes.push(format!(
+                    "no NetworkPolicy can allow the {direction}, because {} decides first. To allow it, change that policy",
+                    names.join(" or ")
+                ));
+            }
+        }
         let (from, to) = (judged.flow.from, judged.flow.to);
         if from.pod != to.pod && (from.address.is_none() || to.address.is_none()) {
             let (from, to) = (shown(self.snapshot, from), shown(self.snapshot, to));
@@ -164,12 +183,13 @@ impl<'a> CompiledPolicies<'a> {
         peers.and_then(|peers| peers.get(peer)).is_some_and(|peer| peer.ip_block.is_some())
     }
 
-    /// A policy for each direction that denies, each once.
+    /// A policy for each direction that denies, each once. None for a flow that the Admin tier denies: no NetworkPolicy can allow it.
     fn suggestions(&self, judged: &[Judged<'_>]) -> Vec<Suggestion> {
         let mut all = Suggestions::default();
-        for one in judged {
+        let may_be_allowed = |one: &&Judged<'_>| !one.egress.is_denied_by_admin_tier() && !one.ingress.is_denied_by_admin_tier();
+        for one in judged.iter().filter(may_be_allowed) {
             for (way, verdict) in [(Way::Egress, &one.egress), (Way::Ingress, &one.ingress)] {
-                if !matches!(verdict, DirectionVerdict::Denied { .. }) {
+                if verdict.decision() != FlowDecision::Denied {
                     continue;
                 }
                 all.push(Suggestion::of(self, &one.flow, way), self.snapshot);

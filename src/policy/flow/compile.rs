@@ -1,21 +1,17 @@
 //! NetworkPolicies in a form that is fast to ask: selectors are sets of classes, and each class knows the policies that isolate it.
 
-use std::collections::HashMap;
-
-use k8s_openapi::{
-    api::networking::v1::{IPBlock, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec},
-    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
-};
-use strum::IntoStaticStr;
+use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec};
 
 use super::{
     classes::{ClassSet, Classes},
+    cluster_policy::ClusterPolicy,
     objects::FlowPolicy,
-    ranges::AddressRange,
+    ranges::{AddressRange, KnownRanges, range_text},
+    rule_parts::{BothWays, CompiledPort, EVERYTHING, PeerSets, SelectedPods, Way},
     selector::{LabelTests, Symbols},
     snapshot::FlowSnapshot,
+    tiers::CompiledTiers,
 };
-use crate::api::peers::Protocol;
 
 /// All policies of a snapshot, compiled.
 #[derive(Debug)]
@@ -26,35 +22,10 @@ pub struct CompiledPolicies<'a> {
     pub policies: Vec<BothWays<Option<Vec<CompiledRule<'a>>>>>,
     /// For each class the policies that isolate it, by number.
     pub isolating: BothWays<Vec<Vec<u32>>>,
+    /// What decides before NetworkPolicies, and after them.
+    pub tiers: CompiledTiers<'a>,
     pub sets: Vec<ClassSet>,
     pub ranges: Vec<AddressRange>,
-}
-
-/// The direction of the traffic that a policy is about.
-#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq)]
-#[strum(const_into_str, serialize_all = "lowercase")]
-pub enum Way {
-    /// What a pod sends.
-    Egress,
-    /// What a pod receives.
-    Ingress,
-}
-
-/// One value for each direction.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct BothWays<T> {
-    pub egress: T,
-    pub ingress: T,
-}
-
-impl<T> BothWays<T> {
-    /// The value of a direction.
-    pub const fn of(&self, way: Way) -> &T {
-        match way {
-            Way::Egress => &self.egress,
-            Way::Ingress => &self.ingress,
-        }
-    }
 }
 
 /// A rule. It allows what matches one of its peers and one of its ports.
@@ -77,27 +48,15 @@ pub enum CompiledPeer {
     Nobody,
 }
 
-/// Ports of a rule.
-#[derive(Clone, Copy, Debug)]
-pub enum CompiledPort<'a> {
-    /// Every port of a protocol.
-    Every(Protocol),
-    /// From the first to the last number.
-    Numbers(Protocol, u16, u16),
-    /// The container ports of the destination with this name.
-    Name(Protocol, &'a str),
-    /// The API server takes no such port.
-    None,
-}
-
 impl<'a> CompiledPolicies<'a> {
     /// Compiles the policies of a snapshot.
     pub fn of(snapshot: &'a FlowSnapshot) -> Self {
         let mut symbols = Symbols::default();
         let mut ranges = KnownRanges::default();
-        snapshot.policies.iter().flat_map(blocks).for_each(|block| ranges.add(block));
+        snapshot.policies.iter().flat_map(blocks).for_each(|block| ranges.add(range_text(block)));
+        snapshot.cluster_policies.iter().flat_map(ClusterPolicy::networks).for_each(|text| ranges.add((text, &[])));
         let classes = Classes::of(snapshot, &ranges.all, &mut symbols);
-        let mut sets = PeerSets { classes: &classes, symbols: &mut symbols, known: HashMap::new(), sets: Vec::new() };
+        let mut sets = PeerSets::new(&classes, &mut symbols);
         let mut isolating = BothWays { egress: vec![vec![]; classes.count()], ingress: vec![vec![]; classes.count()] };
         let mut policies = Vec::with_capacity(snapshot.policies.len());
         for (policy, number) in snapshot.policies.iter().zip(0..) {
@@ -121,8 +80,9 @@ impl<'a> CompiledPolicies<'a> {
             }
             policies.push(compiled);
         }
+        let tiers = CompiledTiers::of(snapshot, &mut sets, &ranges);
         let sets = sets.sets;
-        Self { snapshot, classes, policies, isolating, sets, ranges: ranges.all }
+        Self { snapshot, classes, policies, isolating, tiers, sets, ranges: ranges.all }
     }
 }
 
@@ -144,6 +104,7 @@ impl CompiledPolicies<'_> {
                 }
             }
         }
+        all.extend(self.tiers.refused_parts());
         all
     }
 }
@@ -183,55 +144,6 @@ fn blocks(policy: &FlowPolicy) -> impl Iterator<Item = &IPBlock> {
     rules.filter_map(|rule| rule.peers).flatten().filter_map(|peer| peer.ip_block.as_ref())
 }
 
-/// The ranges that policies name, each once.
-#[derive(Default)]
-struct KnownRanges<'a> {
-    known: HashMap<RangeText<'a>, Option<u32>>,
-    all: Vec<AddressRange>,
-}
-
-/// A range as a policy writes it.
-type RangeText<'a> = (&'a str, &'a [String]);
-
-fn text(block: &IPBlock) -> RangeText<'_> {
-    (&block.cidr, block.except.as_deref().unwrap_or_default())
-}
-
-impl<'a> KnownRanges<'a> {
-    fn add(&mut self, block: &'a IPBlock) {
-        let all = &mut self.all;
-        self.known.entry(text(block)).or_insert_with(|| {
-            let number = u32::try_from(all.len()).ok()?;
-            all.push(AddressRange::of(block)?);
-            Some(number)
-        });
-    }
-
-    fn number(&self, block: &IPBlock) -> Option<u32> {
-        self.known.get(&text(block)).copied().flatten()
-    }
-}
-
-/// A selector that selects everything.
-static EVERYTHING: LabelSelector = LabelSelector { match_expressions: None, match_labels: None };
-
-/// The sets of classes that peers select, each once.
-struct PeerSets<'a, 'c> {
-    classes: &'c Classes<'a>,
-    symbols: &'c mut Symbols<'a>,
-    known: HashMap<SelectedPods<'a>, u32>,
-    sets: Vec<ClassSet>,
-}
-
-/// What the selectors of a peer select.
-#[derive(Eq, Hash, PartialEq)]
-enum SelectedPods<'a> {
-    /// Pods of the policy's own namespace.
-    Own(&'a str, LabelTests),
-    /// Pods of the selected namespaces.
-    Of(LabelTests, LabelTests),
-}
-
 impl<'a> PeerSets<'a, '_> {
     fn rule(&mut self, policy: &'a FlowPolicy, rule: &RuleParts<'a>, ranges: &KnownRanges<'_>) -> CompiledRule<'a> {
         CompiledRule {
@@ -243,7 +155,9 @@ impl<'a> PeerSets<'a, '_> {
     fn peer(&mut self, policy: &'a FlowPolicy, peer: &'a NetworkPolicyPeer, ranges: &KnownRanges<'_>) -> CompiledPeer {
         let pods = peer.pod_selector.as_ref();
         let selected = match (&peer.ip_block, &peer.namespace_selector, pods) {
-            (Some(block), None, None) => return ranges.number(block).map_or(CompiledPeer::Nobody, CompiledPeer::Addresses),
+            (Some(block), None, None) => {
+                return ranges.number(range_text(block)).map_or(CompiledPeer::Nobody, CompiledPeer::Addresses);
+            }
             (None, Some(namespaces), pods) => {
                 let namespaces = LabelTests::of(namespaces, self.symbols);
                 SelectedPods::Of(namespaces, LabelTests::of(pods.unwrap_or(&EVERYTHING), self.symbols))
@@ -251,31 +165,6 @@ impl<'a> PeerSets<'a, '_> {
             (None, None, Some(pods)) => SelectedPods::Own(&policy.namespace, LabelTests::of(pods, self.symbols)),
             (Some(_), ..) | (None, None, None) => return CompiledPeer::Nobody,
         };
-        let (classes, sets) = (self.classes, &mut self.sets);
-        let number = self.known.entry(selected).or_insert_with_key(|selected| {
-            let set = match selected {
-                SelectedPods::Own(namespace, pods) => classes.in_namespace(namespace, pods),
-                SelectedPods::Of(namespaces, pods) => classes.in_namespaces(namespaces, pods),
-            };
-            sets.push(set);
-            u32::try_from(sets.len() - 1).unwrap_or(u32::MAX)
-        });
-        CompiledPeer::Pods(*number)
-    }
-}
-
-impl<'a> CompiledPort<'a> {
-    fn of(port: &'a NetworkPolicyPort) -> Self {
-        let Some(protocol) = Protocol::named(port.protocol.as_deref()) else { return Self::None };
-        let number = |number: i32| u16::try_from(number).ok().filter(|number| *number > 0);
-        match (&port.port, port.end_port) {
-            (None, None) => Self::Every(protocol),
-            (Some(IntOrString::String(name)), None) => Self::Name(protocol, name),
-            (Some(IntOrString::Int(first)), last) => match (number(*first), number(last.unwrap_or(*first))) {
-                (Some(first), Some(last)) => Self::Numbers(protocol, first, last),
-                _ => Self::None,
-            },
-            (None | Some(IntOrString::String(_)), Some(_)) => Self::None,
-        }
+        CompiledPeer::Pods(self.number(selected))
     }
 }

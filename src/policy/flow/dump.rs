@@ -4,6 +4,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
+    cluster_policy::{CLUSTER_POLICY_GROUP, ClusterPolicyKind, UnreadClusterPolicy},
+    cluster_policy_fields::ClusterPolicyFields,
     facts::{DumpFacts, FactHead},
     objects::{DEFAULT_NAMESPACE, FlowNamespace, FlowObject, UnreadPolicy},
     snapshot::FlowSnapshot,
@@ -79,19 +81,26 @@ impl FlowDump {
         if let HeadMetadata { name: Some(name), namespace: Some(namespace), .. } = &head.metadata {
             self.facts.note(&FactHead { group, kind, namespace, name }, item);
         }
+        let of_cluster = ClusterPolicyKind::named(kind).filter(|_| group == CLUSTER_POLICY_GROUP);
         let object = match (group, kind) {
             ("", "Namespace") => read(item).map(FlowObject::Namespace),
             ("", "Pod") => read(item).map(FlowObject::Pod),
             ("", "Service") => read(item).map(FlowObject::Service),
             ("discovery.k8s.io", "EndpointSlice") => read(item).map(FlowObject::Slice),
+            ("", "Node") => read(item).map(FlowObject::Node),
             ("networking.k8s.io", "NetworkPolicy") => read(item).map(FlowObject::Policy),
             (group, kind) => {
-                if is_other_policy_kind(&format!("{}s.{group}", kind.to_lowercase())) {
-                    let name = head.metadata.shown(number);
-                    self.warnings
-                        .push(format!("the {kind} {name} is not judged: only NetworkPolicies are. It may decide otherwise"));
+                if let Some(of) = of_cluster {
+                    read::<ClusterPolicyFields>(item).and_then(|fields| fields.of_kind(of)).map(FlowObject::ClusterPolicy)
+                } else {
+                    if is_other_policy_kind(&format!("{}s.{group}", kind.to_lowercase())) {
+                        let name = head.metadata.shown(number);
+                        self.warnings.push(format!(
+                            "the {kind} {name} is not judged: only NetworkPolicies and policies of the group {CLUSTER_POLICY_GROUP} are. It may decide otherwise"
+                        ));
+                    }
+                    return;
                 }
-                return;
             }
         };
         match object {
@@ -99,14 +108,21 @@ impl FlowDump {
             Err(error) => {
                 let name = head.metadata.shown(number);
                 self.warnings.push(format!("the {kind} {name} is left out, because it cannot be read: {error}"));
-                if kind == "NetworkPolicy" {
-                    let HeadMetadata { name, namespace, .. } = head.metadata;
+                let HeadMetadata { name, namespace, .. } = head.metadata;
+                let name = name.unwrap_or_else(|| format!("number {number}"));
+                if let Some(kind) = of_cluster {
+                    self.objects.push(FlowObject::UnreadClusterPolicy(UnreadClusterPolicy { kind, name }));
+                } else if kind == "NetworkPolicy" {
                     let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.into());
-                    let name = name.unwrap_or_else(|| format!("number {number}"));
                     self.objects.push(FlowObject::UnreadPolicy(UnreadPolicy { namespace, name }));
                 }
             }
         }
+    }
+
+    /// Whether a policy selects nodes by their labels.
+    pub fn names_nodes(&self) -> bool {
+        self.objects.iter().any(|object| matches!(object, FlowObject::ClusterPolicy(policy) if policy.names_nodes()))
     }
 
     /// The namespaces, sorted.

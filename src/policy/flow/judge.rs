@@ -1,13 +1,16 @@
 //! Judges a flow: whether policies allow it in each direction, and which rule of which policy does, or which policies deny it.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use serde::Serialize;
 use strum::IntoStaticStr;
 
 use super::{
-    compile::{CompiledPeer, CompiledPolicies, CompiledPort, CompiledRule, Way},
+    cluster_policy::{ClusterPolicyRef, PolicyTier, TierAction, UnreadClusterPolicy},
+    compile::{CompiledPeer, CompiledPolicies, CompiledRule},
     objects::{FlowPod, PolicyRef},
+    rule_parts::Way,
+    tier_judge::{TierOutcome, TierQuestion, TierRuleRef, TierRuling},
 };
 use crate::api::peers::Protocol;
 
@@ -52,8 +55,35 @@ pub enum DirectionVerdict<'a> {
     PeerOnHostNetwork { by: Vec<RuleRef<'a>> },
     /// No rule that was read allows the flow. These policies could not be read: they may isolate the pod, or allow the flow.
     Unread { by: Vec<PolicyRef<'a>> },
+    /// These rules of the Admin tier, or of the Baseline tier, allow the flow.
+    AllowedByTier { by: Vec<TierRuleRef<'a>> },
+    /// These rules of the Admin tier, or of the Baseline tier, deny the flow.
+    DeniedByTier { by: Vec<TierRuleRef<'a>> },
+    /// Any of these rules of a tier may decide, and they do not all decide alike. Where none of them matches for certain, what follows decides.
+    Unclear { by: Vec<TierRuling<'a>> },
+    /// These policies of a tier could not be read. They may allow or deny the flow.
+    UnreadTier { by: Vec<ClusterPolicyRef<'a>> },
     /// One of the pods has ended, so there is no such flow.
     Ended,
+}
+
+/// What stands in the way of a flow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Blame<'a> {
+    Policy(PolicyRef<'a>),
+    ClusterPolicy(ClusterPolicyRef<'a>),
+    /// A pod is on the host network, or has ended.
+    NoPolicy,
+}
+
+impl fmt::Display for Blame<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Policy(policy) => write!(f, "{}/{}", policy.namespace, policy.name),
+            Self::ClusterPolicy(policy) => policy.fmt(f),
+            Self::NoPolicy => f.write_str("on the host network"),
+        }
+    }
 }
 
 /// Whether a flow is allowed.
@@ -85,23 +115,64 @@ pub struct RuleRef<'a> {
 }
 
 impl<'a> DirectionVerdict<'a> {
-    /// Which policies stand in the way; none for a reason that is no policy.
-    pub fn blamed(&self) -> impl Iterator<Item = Option<PolicyRef<'a>>> {
-        let blamed: Vec<Option<PolicyRef<'a>>> = match self {
-            Self::NotIsolated | Self::Allowed { .. } | Self::OwnNode | Self::Itself | Self::NotAPod => vec![],
-            Self::Denied { by } | Self::Unread { by } => by.iter().copied().map(Some).collect(),
-            Self::PeerOnHostNetwork { by } => by.iter().map(|rule| Some(rule.policy)).collect(),
-            Self::OnHostNetwork | Self::Ended => vec![None],
-        };
-        blamed.into_iter()
+    /// What stands in the way.
+    pub fn blamed(&self) -> Vec<Blame<'a>> {
+        match self {
+            Self::NotIsolated
+            | Self::Allowed { .. }
+            | Self::AllowedByTier { .. }
+            | Self::OwnNode
+            | Self::Itself
+            | Self::NotAPod => vec![],
+            Self::Denied { by } | Self::Unread { by } => by.iter().copied().map(Blame::Policy).collect(),
+            Self::PeerOnHostNetwork { by } => by.iter().map(|rule| Blame::Policy(rule.policy)).collect(),
+            Self::DeniedByTier { by } => by.iter().map(|rule| Blame::ClusterPolicy(rule.policy)).collect(),
+            Self::Unclear { by } => by.iter().map(|ruling| Blame::ClusterPolicy(ruling.rule.policy)).collect(),
+            Self::UnreadTier { by } => by.iter().copied().map(Blame::ClusterPolicy).collect(),
+            Self::OnHostNetwork | Self::Ended => vec![Blame::NoPolicy],
+        }
     }
 
     /// Whether this direction is allowed.
     pub const fn decision(&self) -> FlowDecision {
         match self {
-            Self::NotIsolated | Self::Allowed { .. } | Self::OwnNode | Self::Itself | Self::NotAPod => FlowDecision::Allowed,
-            Self::OnHostNetwork | Self::PeerOnHostNetwork { .. } | Self::Unread { .. } | Self::Ended => FlowDecision::Undecided,
-            Self::Denied { .. } => FlowDecision::Denied,
+            Self::NotIsolated
+            | Self::Allowed { .. }
+            | Self::AllowedByTier { .. }
+            | Self::OwnNode
+            | Self::Itself
+            | Self::NotAPod => FlowDecision::Allowed,
+            Self::OnHostNetwork
+            | Self::PeerOnHostNetwork { .. }
+            | Self::Unread { .. }
+            | Self::Unclear { .. }
+            | Self::UnreadTier { .. }
+            | Self::Ended => FlowDecision::Undecided,
+            Self::Denied { .. } | Self::DeniedByTier { .. } => FlowDecision::Denied,
+        }
+    }
+
+    /// Whether a rule denies the flow that no NetworkPolicy can overrule.
+    pub fn is_denied_by_admin_tier(&self) -> bool {
+        matches!(self, Self::DeniedByTier { by } if by.iter().any(|rule| rule.tier == PolicyTier::Admin))
+    }
+
+    /// What a tier decides, if it does so with certainty, or else what decides where the tier does not.
+    fn after(TierOutcome { rulings, may_match_none }: TierOutcome<'a>, next: impl FnOnce() -> Self) -> Self {
+        let passes = may_match_none || rulings.iter().any(|ruling| ruling.action == TierAction::Pass);
+        let next = passes.then(next);
+        let allows = |ruling: &&TierRuling<'_>| ruling.action == TierAction::Allow;
+        let denies = |ruling: &&TierRuling<'_>| ruling.action == TierAction::Deny;
+        let of_next = next.as_ref().map(Self::decision);
+        let (may_allow, may_deny) = (rulings.iter().any(|one| allows(&one)), rulings.iter().any(|one| denies(&one)));
+        let certain = |is_it: &dyn Fn(&&TierRuling<'a>) -> bool| rulings.iter().filter(is_it).map(|ruling| ruling.rule).collect();
+        match (may_allow, may_deny, of_next) {
+            (false, false, _) | (true, false, Some(FlowDecision::Allowed)) | (false, true, Some(FlowDecision::Denied)) => {
+                next.unwrap_or(Self::NotIsolated)
+            }
+            (true, false, None) => Self::AllowedByTier { by: certain(&|one| allows(one) && one.doubt.is_none()) },
+            (false, true, None) => Self::DeniedByTier { by: certain(&|one| denies(one) && one.doubt.is_none()) },
+            (true, true, _) | (true, false, Some(_)) | (false, true, Some(_)) => Self::Unclear { by: rulings },
         }
     }
 }
@@ -121,16 +192,87 @@ impl<'a> CompiledPolicies<'a> {
         if own.pod == peer.pod {
             return DirectionVerdict::Itself;
         }
-        if is_own_node(own_pod, peer, peer_pod) {
-            return DirectionVerdict::OwnNode;
-        }
-        let isolating = &self.isolating.of(way)[class as usize];
         let seen = SeenPeer {
             class: peer.pod.and_then(|pod| self.classes.class(pod)),
             address: peer.address,
             is_by_labels: peer_pod.is_some_and(|pod| pod.on_host_network),
         };
-        let (by, by_labels) = self.allowing_rules(isolating, flow, way, &seen);
+        let isolating = &self.isolating.of(way)[class as usize];
+        let by_policies = || {
+            if is_own_node(own_pod, peer, peer_pod) {
+                return DirectionVerdict::OwnNode;
+            }
+            self.judge_by_policies((own_pod, isolating), flow, way, &seen)
+        };
+        match self.tier_question(flow, way) {
+            Some(asked) => self.judge_by_tiers(&asked, isolating.is_empty(), by_policies),
+            None => by_policies(),
+        }
+    }
+
+    /// The rule of the Admin tier that leaves a flow to NetworkPolicies, if it is certain that one does.
+    pub fn passing_rule(&self, flow: &Flow, way: Way) -> Option<TierRuleRef<'a>> {
+        self.tier_outcome(PolicyTier::Admin, &self.tier_question(flow, way)?).passing()
+    }
+
+    /// What the tiers are asked. None: there are no tiers, or they are not about this flow.
+    fn tier_question(&self, flow: &Flow, way: Way) -> Option<TierQuestion<'a>> {
+        if !self.snapshot.has_tiers() {
+            return None;
+        }
+        let (own, peer) = match way {
+            Way::Egress => (flow.from, flow.to),
+            Way::Ingress => (flow.to, flow.from),
+        };
+        let pod = |party: Party| self.snapshot.pods.get(party.pod?);
+        let is_about = pod(own).is_some_and(|pod| !pod.on_host_network) && own.pod != peer.pod;
+        let peer_class = peer.pod.and_then(|pod| self.classes.class(pod));
+        let is_on_pod_network = pod(peer).is_some_and(|pod| !pod.on_host_network);
+        let class = own.pod.and_then(|pod| self.classes.class(pod)).filter(|_| is_about)?;
+        Some(TierQuestion {
+            way,
+            class,
+            port: (flow.protocol, flow.port),
+            destination: pod(flow.to),
+            peer_class: peer_class.filter(|_| is_on_pod_network),
+            peer_address: peer.address,
+            may_be_node: !is_on_pod_network,
+        })
+    }
+
+    /// Judges a flow by the Admin tier, then by NetworkPolicies, and then, unless one of these isolates the pod, by the Baseline tier.
+    fn judge_by_tiers(
+        &self,
+        asked: &TierQuestion<'_>,
+        is_open: bool,
+        by_policies: impl Fn() -> DirectionVerdict<'a>,
+    ) -> DirectionVerdict<'a> {
+        let unread = |is_it: fn(&UnreadClusterPolicy) -> bool| {
+            let all = self.snapshot.unread_cluster_policies.iter().filter(|one| is_it(one)).map(UnreadClusterPolicy::policy);
+            Some(all.collect::<Vec<_>>()).filter(|all| !all.is_empty()).map(|by| DirectionVerdict::UnreadTier { by })
+        };
+        if let Some(unread) = unread(UnreadClusterPolicy::may_be_of_admin_tier) {
+            return unread;
+        }
+        DirectionVerdict::after(self.tier_outcome(PolicyTier::Admin, asked), || {
+            let verdict = by_policies();
+            if !is_open || matches!(verdict, DirectionVerdict::Unread { .. }) {
+                return verdict;
+            }
+            let unread = unread(|one| !one.may_be_of_admin_tier());
+            unread.unwrap_or_else(|| DirectionVerdict::after(self.tier_outcome(PolicyTier::Baseline, asked), || verdict))
+        })
+    }
+
+    /// Judges a flow by the NetworkPolicies that isolate a pod.
+    fn judge_by_policies(
+        &self,
+        (own_pod, isolating): (&FlowPod, &[u32]),
+        flow: &Flow,
+        way: Way,
+        seen: &SeenPeer,
+    ) -> DirectionVerdict<'a> {
+        let (by, by_labels) = self.allowing_rules(isolating, flow, way, seen);
         let unread: Vec<_> = self.snapshot.unread_policies_of(&own_pod.namespace).collect();
         match (by.is_empty(), by_labels.is_empty()) {
             (false, _) => DirectionVerdict::Allowed { by },
@@ -223,22 +365,5 @@ impl CompiledRule<'_> {
     fn port(&self, flow: &Flow, destination: Option<&FlowPod>) -> Option<ListMatch> {
         let Some(ports) = &self.ports else { return Some(ListMatch::NoList) };
         ports.iter().position(|port| port.matches((flow.protocol, flow.port), destination)).map(ListMatch::Entry)
-    }
-}
-
-impl CompiledPort<'_> {
-    /// Whether it is about this port of a destination, which may be a pod.
-    pub fn matches(&self, (of, number): (Protocol, u16), destination: Option<&FlowPod>) -> bool {
-        match *self {
-            Self::Every(protocol) => protocol == of,
-            Self::Numbers(protocol, first, last) => protocol == of && (first..=last).contains(&number),
-            Self::Name(protocol, name) => {
-                let has = |pod: &FlowPod| {
-                    pod.ports.iter().any(|port| port.number == number && port.protocol == protocol && port.name == name)
-                };
-                protocol == of && destination.is_some_and(has)
-            }
-            Self::None => false,
-        }
     }
 }

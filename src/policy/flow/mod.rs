@@ -1,35 +1,44 @@
 //! Decides whether NetworkPolicies allow a flow, and says which rule allows it or which policies deny it. It needs only the objects: it reads
 //! no cluster and sends no packet. Kubernetes defines the meaning:
-//! <https://kubernetes.io/docs/reference/kubernetes-api/policy-resources/network-policy-v1/>.
+//! <https://kubernetes.io/docs/reference/kubernetes-api/policy-resources/network-policy-v1/>. What decides before and after NetworkPolicies, in
+//! the Admin tier and in the Baseline tier, is defined by <https://network-policy-api.sigs.k8s.io/api-overview/>.
 
 mod address_cover;
 mod answer;
 mod ask;
 mod classes;
+mod cluster_policy;
+mod cluster_policy_fields;
 mod compile;
 mod dump;
 mod error;
 mod facts;
 mod judge;
+mod node;
 mod objects;
 mod ranges;
 mod reach;
 mod resolve;
+mod rule_parts;
 mod selector;
 mod snapshot;
 mod suggest;
 #[cfg(test)]
 pub mod tests;
 mod text;
+mod tier_judge;
+mod tiers;
 
 pub use address_cover::AddressCover;
 pub use ask::{AskedPort, FlowEnd, NumberOrName};
-pub use compile::{CompiledPolicies, Way};
+pub use cluster_policy::{CLUSTER_POLICY_GROUP, ClusterPolicyKind, ClusterPolicyRef};
+pub use compile::CompiledPolicies;
 pub use dump::{DUMP_COMMAND, FlowDump};
 pub use facts::DumpFacts;
-pub use judge::{DirectionVerdict, Flow, FlowDecision, Party};
+pub use judge::{Blame, DirectionVerdict, Flow, FlowDecision, Party};
 pub use objects::{FlowNamespace, FlowPod, FlowPolicy, IpFamily};
 pub use ranges::AddressRange;
+pub use rule_parts::Way;
 pub use snapshot::FlowSnapshot;
 pub use suggest::{AllowedToo, Suggestion, Suggestions, workload, workload_labels};
 pub use text::few;

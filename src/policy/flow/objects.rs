@@ -9,6 +9,10 @@ use k8s_openapi::{api::networking::v1::NetworkPolicySpec, apimachinery::pkg::uti
 use serde::{Deserialize, Deserializer, Serialize};
 use strum::IntoStaticStr;
 
+use super::{
+    cluster_policy::{ClusterPolicy, UnreadClusterPolicy},
+    node::FlowNode,
+};
 use crate::{
     api::{names::LABEL_BASELINE, peers::Protocol},
     policy::netpol::NAME_LABEL,
@@ -23,6 +27,9 @@ pub enum FlowObject {
     Slice(FlowSlice),
     Policy(FlowPolicy),
     UnreadPolicy(UnreadPolicy),
+    ClusterPolicy(ClusterPolicy),
+    UnreadClusterPolicy(UnreadClusterPolicy),
+    Node(FlowNode),
 }
 
 /// A namespace.

@@ -3,13 +3,16 @@
 use std::{collections::HashMap, net::IpAddr, ops::Range};
 
 use super::{
-    compile::{CompiledPeer, CompiledPolicies, CompiledPort, CompiledRule, Way},
+    cluster_policy::{PolicyTier, TierAction},
+    compile::{CompiledPeer, CompiledPolicies},
     objects::FlowPod,
+    rule_parts::{CompiledPort, Way},
+    tiers::{CompiledTierPeer, CompiledTierRule},
 };
 use crate::api::peers::Protocol;
 
 /// One bit for each class.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct Row(Vec<u64>);
 
 /// Which pods of the pod network reach which, on one port and over one address family.
@@ -23,6 +26,12 @@ pub struct PodReach<'c, 'a> {
 impl Row {
     fn new(classes: usize) -> Self {
         Self(vec![0; classes.div_ceil(64)])
+    }
+
+    fn full(classes: usize) -> Self {
+        let mut row = Self::new(classes);
+        row.set(0..u32::try_from(classes).unwrap_or(u32::MAX));
+        row
     }
 
     fn set(&mut self, range: Range<u32>) {
@@ -46,6 +55,20 @@ impl Row {
     fn add(&mut self, other: &Self, within: Option<&Self>) {
         for (word, (bits, more)) in self.0.iter_mut().zip(&other.0).enumerate() {
             *bits |= more & within.map_or(u64::MAX, |within| within.0[word]);
+        }
+    }
+
+    /// Removes the classes of another row.
+    fn remove(&mut self, other: &Self) {
+        for (bits, others) in self.0.iter_mut().zip(&other.0) {
+            *bits &= !others;
+        }
+    }
+
+    /// Removes the classes that are not in another row.
+    fn keep(&mut self, other: &Self) {
+        for (bits, others) in self.0.iter_mut().zip(&other.0) {
+            *bits &= others;
         }
     }
 
@@ -99,14 +122,14 @@ impl<'a> CompiledPolicies<'a> {
             everybody.0[class / 64] |= 1 << (class % 64);
         }
 
-        // None: everybody, because no policy isolates the class.
-        let egress: Vec<Option<Row>> = (0..count).map(|class| self.row(Way::Egress, class, &asked)).collect();
+        // None: everybody.
+        let egress: Vec<Option<Row>> = (0..count).map(|class| self.allowed(Way::Egress, class, &asked)).collect();
         let sources = (0..count).map(|to| {
             if asked.pods[to].on_host_network {
                 return Row::new(count);
             }
             let mut row = Row::new(count);
-            let allowed = self.row(Way::Ingress, to, &asked);
+            let allowed = self.allowed(Way::Ingress, to, &asked);
             row.add(allowed.as_ref().unwrap_or(&everybody), Some(&everybody));
             let denied: Vec<usize> =
                 row.classes().filter(|from| egress[*from].as_ref().is_some_and(|row| !row.has(to))).collect();
@@ -119,7 +142,83 @@ impl<'a> CompiledPolicies<'a> {
         PodReach { compiled: self, sources }
     }
 
-    /// The classes with which a class may exchange in one direction; none: everybody.
+    /// The classes with which a class may exchange in one direction; none: everybody. Where it is not known what decides, nobody may.
+    fn allowed(&self, way: Way, class: usize, asked: &ReachQuestion<'_>) -> Option<Row> {
+        let is_open = self.isolating.of(way)[class].is_empty();
+        let by_policies =
+            if is_open { self.tier_row(PolicyTier::Baseline, way, class, asked, None) } else { self.row(way, class, asked) };
+        self.tier_row(PolicyTier::Admin, way, class, asked, by_policies)
+    }
+
+    /// What a tier allows a class, if what follows it allows what is in `next`; none: everybody.
+    fn tier_row(&self, tier: PolicyTier, way: Way, class: usize, asked: &ReachQuestion<'_>, next: Option<Row>) -> Option<Row> {
+        let policies = self.tiers.about(tier, u32::try_from(class).unwrap_or(u32::MAX));
+        if policies.is_empty() {
+            return next;
+        }
+        let count = self.classes.count();
+        let policy = |number: &u32| self.tiers.policy(*number);
+        // Who may be denied, and who may be left to what follows.
+        let (mut denied, mut passed) = (Row::new(count), Row::new(count));
+        let mut unmatched = Row::full(count);
+        for kind in policies.chunk_by(|one, other| policy(one).policy.kind == policy(other).policy.kind) {
+            let mut of_kind = Row::full(count);
+            for equals in kind.chunk_by(|one, other| policy(one).policy.priority == policy(other).policy.priority) {
+                let before = of_kind.clone();
+                for rules in equals.iter().map(|number| policy(number).rules.of(way)) {
+                    let mut left = before.clone();
+                    for rule in rules {
+                        let TierRuleRows { certain, possible } = self.tier_rule_rows(rule, way, class, asked);
+                        match rule.action {
+                            TierAction::Allow => {}
+                            TierAction::Deny => denied.add(&possible, Some(&left)),
+                            TierAction::Pass => passed.add(&possible, Some(&left)),
+                        }
+                        left.remove(&certain);
+                    }
+                    of_kind.keep(&left);
+                }
+            }
+            unmatched.keep(&of_kind);
+        }
+        passed.add(&unmatched, None);
+        let mut allowed = Row::full(count);
+        allowed.remove(&denied);
+        if let Some(next) = &next {
+            passed.remove(next);
+            allowed.remove(&passed);
+        }
+        (allowed != Row::full(count)).then_some(allowed)
+    }
+
+    fn tier_rule_rows(&self, rule: &CompiledTierRule<'_>, way: Way, class: usize, asked: &ReachQuestion<'_>) -> TierRuleRows {
+        let count = self.classes.count();
+        let Some(peers) = &rule.peers else { return TierRuleRows { certain: Row::full(count), possible: Row::full(count) } };
+        let mut certain = Row::new(count);
+        for peer in peers {
+            match peer {
+                CompiledTierPeer::Pods(set) => self.sets[*set as usize].ranges().for_each(|range| certain.set(range)),
+                CompiledTierPeer::Addresses(ranges) => {
+                    for range in ranges {
+                        certain.add(&asked.ranges[*range as usize], None);
+                    }
+                }
+                // No pod on the pod network has the address of a node.
+                CompiledTierPeer::Nodes(_) | CompiledTierPeer::DomainNames => {}
+            }
+        }
+        let names_domains = peers.iter().any(|peer| matches!(peer, CompiledTierPeer::DomainNames));
+        let mut possible = if names_domains { Row::full(count) } else { certain.clone() };
+        let ports = rule.ports.as_deref();
+        let on_port = destinations(ports, way, class, asked);
+        on_port.limit(&mut certain);
+        if !ports.is_some_and(|ports| ports.iter().any(|port| matches!(port, CompiledPort::None))) {
+            on_port.limit(&mut possible);
+        }
+        TierRuleRows { certain, possible }
+    }
+
+    /// The classes with which NetworkPolicies let a class exchange in one direction; none: everybody.
     fn row(&self, way: Way, class: usize, asked: &ReachQuestion<'_>) -> Option<Row> {
         let isolating = &self.isolating.of(way)[class];
         if isolating.is_empty() {
@@ -129,7 +228,7 @@ impl<'a> CompiledPolicies<'a> {
         let mut row = Row::new(count);
         let mut of_rule = Row::new(count);
         for rule in isolating.iter().flat_map(|policy| self.policies[*policy as usize].of(way).iter().flatten()) {
-            let destinations = match rule.destinations(way, class, asked) {
+            let destinations = match destinations(rule.ports.as_deref(), way, class, asked) {
                 RuleDestinations::Nobody => continue,
                 RuleDestinations::Everybody => None,
                 RuleDestinations::These(destinations) => Some(destinations),
@@ -159,27 +258,41 @@ enum RuleDestinations {
     These(Row),
 }
 
-impl CompiledRule<'_> {
-    fn destinations(&self, way: Way, class: usize, asked: &ReachQuestion<'_>) -> RuleDestinations {
-        let Some(ports) = &self.ports else { return RuleDestinations::Everybody };
-        let destination = (way == Way::Ingress).then(|| asked.pods[class]);
-        if ports.iter().any(|port| port.matches(asked.port, destination)) {
-            return RuleDestinations::Everybody;
+impl RuleDestinations {
+    fn limit(&self, row: &mut Row) {
+        match self {
+            Self::Nobody => row.0.fill(0),
+            Self::Everybody => {}
+            Self::These(destinations) => row.keep(destinations),
         }
-        if way == Way::Ingress {
-            return RuleDestinations::Nobody;
-        }
-        let mut named: Option<Row> = None;
-        for port in ports {
-            if let CompiledPort::Name(protocol, name) = port
-                && *protocol == asked.port.0
-                && let Some(row) = asked.names.get(*name)
-            {
-                named.get_or_insert_with(|| Row(vec![0; row.0.len()])).add(row, None);
-            }
-        }
-        named.map_or(RuleDestinations::Nobody, RuleDestinations::These)
     }
+}
+
+/// Whom a rule of a tier matches for certain, and whom it may match: these and others.
+struct TierRuleRows {
+    certain: Row,
+    possible: Row,
+}
+
+fn destinations(ports: Option<&[CompiledPort<'_>]>, way: Way, class: usize, asked: &ReachQuestion<'_>) -> RuleDestinations {
+    let Some(ports) = ports else { return RuleDestinations::Everybody };
+    let destination = (way == Way::Ingress).then(|| asked.pods[class]);
+    if ports.iter().any(|port| port.matches(asked.port, destination)) {
+        return RuleDestinations::Everybody;
+    }
+    if way == Way::Ingress {
+        return RuleDestinations::Nobody;
+    }
+    let mut named: Option<Row> = None;
+    for port in ports {
+        if let CompiledPort::Name(protocol, name) = port
+            && protocol.is_none_or(|protocol| protocol == asked.port.0)
+            && let Some(row) = asked.names.get(*name)
+        {
+            named.get_or_insert_with(|| Row(vec![0; row.0.len()])).add(row, None);
+        }
+    }
+    named.map_or(RuleDestinations::Nobody, RuleDestinations::These)
 }
 
 impl PodReach<'_, '_> {

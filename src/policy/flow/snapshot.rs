@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::objects::{FlowNamespace, FlowObject, FlowPod, FlowPolicy, FlowService, FlowSlice, PolicyRef, UnreadPolicy};
+use super::{
+    cluster_policy::{ClusterPolicy, UnreadClusterPolicy},
+    node::FlowNode,
+    objects::{FlowNamespace, FlowObject, FlowPod, FlowPolicy, FlowService, FlowSlice, PolicyRef, UnreadPolicy},
+};
 
 /// All objects that decide flows.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +17,11 @@ pub struct FlowSnapshot {
     pub slices: Vec<FlowSlice>,
     pub policies: Vec<FlowPolicy>,
     pub unread_policies: Vec<UnreadPolicy>,
+    /// The policies of the Admin tier and of the Baseline tier.
+    pub cluster_policies: Vec<ClusterPolicy>,
+    pub unread_cluster_policies: Vec<UnreadClusterPolicy>,
+    /// Empty if they were not listed.
+    pub nodes: Vec<FlowNode>,
 }
 
 impl FromIterator<FlowObject> for FlowSnapshot {
@@ -27,6 +36,9 @@ impl FromIterator<FlowObject> for FlowSnapshot {
                 FlowObject::Slice(slice) => all.slices.push(slice),
                 FlowObject::Policy(policy) => all.policies.push(policy),
                 FlowObject::UnreadPolicy(policy) => all.unread_policies.push(policy),
+                FlowObject::ClusterPolicy(policy) => all.cluster_policies.push(policy),
+                FlowObject::UnreadClusterPolicy(policy) => all.unread_cluster_policies.push(policy),
+                FlowObject::Node(node) => all.nodes.push(node),
             }
         }
         sort(&mut all.namespaces, |one| ("", &one.name));
@@ -35,6 +47,9 @@ impl FromIterator<FlowObject> for FlowSnapshot {
         sort(&mut all.slices, |one| (&one.namespace, &one.name));
         sort(&mut all.policies, |one| (&one.namespace, &one.name));
         sort(&mut all.unread_policies, |one| (&one.namespace, &one.name));
+        sort(&mut all.cluster_policies, |one| (one.kind.into_str(), &one.name));
+        sort(&mut all.unread_cluster_policies, |one| (one.kind.into_str(), &one.name));
+        sort(&mut all.nodes, |one| ("", &one.name));
         all
     }
 }
@@ -123,11 +138,20 @@ impl FlowSnapshot {
     /// One sentence about each kind of object that is missing, and what that means.
     pub fn gaps(&self) -> Vec<String> {
         let mut gaps = Vec::new();
-        if self.policies.is_empty() && self.unread_policies.is_empty() {
+        if self.policies.is_empty() && self.unread_policies.is_empty() && !self.has_tiers() {
             gaps.push("there is no NetworkPolicy among the objects, so everything is allowed".into());
         }
         gaps.extend(self.namespace_gap());
+        let by_nodes = self.cluster_policies.iter().filter(|policy| self.nodes.is_empty() && policy.names_nodes());
+        gaps.extend(by_nodes.map(|policy| {
+            format!("the {} selects nodes, and no node is among the objects, so what it says of addresses outside of the pod network is not known", policy.policy())
+        }));
         gaps
+    }
+
+    /// Whether there is a policy of the Admin tier or of the Baseline tier.
+    pub const fn has_tiers(&self) -> bool {
+        !self.cluster_policies.is_empty() || !self.unread_cluster_policies.is_empty()
     }
 
     /// One sentence about the namespaces that are missing, and what that means.

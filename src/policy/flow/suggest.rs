@@ -16,9 +16,10 @@ use serde::Serialize;
 
 use super::{
     address_cover::{AddressCover, MOST},
-    compile::{CompiledPolicies, Way},
+    compile::CompiledPolicies,
     judge::{Flow, Party},
     objects::{FlowPod, FlowPolicy},
+    rule_parts::Way,
     snapshot::FlowSnapshot,
 };
 use crate::{api::peers::Protocol, policy::netpol::NAME_LABEL};

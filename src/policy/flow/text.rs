@@ -4,10 +4,12 @@ use std::fmt;
 
 use super::{
     answer::{FlowAnswer, FlowCase},
-    compile::Way,
+    cluster_policy::{PolicyTier, TierAction},
     judge::{DirectionVerdict, RuleRef},
     objects::PolicyRef,
+    rule_parts::Way,
     suggest::Suggestion,
+    tier_judge::{TierRuleRef, TierRuling},
 };
 use crate::policy::table::Table;
 
@@ -62,6 +64,10 @@ impl fmt::Display for FlowCase<'_> {
 /// The rows about one direction: the result, the policy, and why.
 fn rows(way: Way, verdict: &DirectionVerdict<'_>, own: &str, peer: &str) -> Vec<(&'static str, String, String)> {
     let one = |result, why: String| vec![(result, String::new(), why)];
+    let of_tier = |result, action, by: &[TierRuleRef<'_>]| {
+        let why = |rule: &TierRuleRef<'_>| format!("{} {}", rule.place(way), decides(action, rule.tier));
+        by.iter().map(|rule| (result, rule.policy.to_string(), why(rule))).collect()
+    };
     match verdict {
         DirectionVerdict::NotIsolated => one("allowed", "no policy isolates it in this direction".into()),
         DirectionVerdict::Allowed { by } => {
@@ -91,6 +97,14 @@ fn rows(way: Way, verdict: &DirectionVerdict<'_>, own: &str, peer: &str) -> Vec<
             let why = "could not be read. It may isolate it, or allow this flow";
             by.iter().map(|policy| ("undecided", name(policy), why.into())).collect()
         }
+        DirectionVerdict::AllowedByTier { by } => of_tier("allowed", TierAction::Allow, by),
+        DirectionVerdict::DeniedByTier { by } => of_tier("denied", TierAction::Deny, by),
+        DirectionVerdict::Unclear { by } => {
+            by.iter().map(|ruling| ("undecided", ruling.rule.policy.to_string(), may_decide(way, ruling, by))).collect()
+        }
+        DirectionVerdict::UnreadTier { by } => {
+            by.iter().map(|policy| ("undecided", policy.to_string(), "could not be read. It may allow or deny this flow".into())).collect()
+        }
         DirectionVerdict::Ended => one("undecided", "one of the pods has ended".into()),
     }
 }
@@ -99,20 +113,42 @@ fn name(policy: &PolicyRef<'_>) -> String {
     format!("{}/{}", policy.namespace, policy.name)
 }
 
-/// The entries of a policy, as paths: `spec.ingress[0].from[1] and ports[0]`.
+/// The entries of a NetworkPolicy that match.
 fn place(way: Way, rule: &RuleRef<'_>) -> String {
-    let (rules, peers) = match way {
-        Way::Egress => ("egress", "to"),
-        Way::Ingress => ("ingress", "from"),
+    way.place(rule.rule, rule.peer, rule.port.map(|port| ("ports", port)))
+}
+
+/// What a rule of a tier does for certain, and why it is the one that decides.
+fn decides(action: TierAction, tier: PolicyTier) -> String {
+    let verb = match action {
+        TierAction::Allow => "allows",
+        TierAction::Deny => "denies",
+        TierAction::Pass => "passes on",
     };
-    let peer = rule.peer.map(|index| format!(".{peers}[{index}]")).unwrap_or_default();
-    let port = rule.port.map(|index| format!("ports[{index}]"));
-    let port = match (port, rule.peer) {
-        (Some(port), Some(_)) => format!(" with {port}"),
-        (Some(port), None) => format!(".{port}"),
-        (None, _) => String::new(),
-    };
-    format!("spec.{rules}[{}]{peer}{port}", rule.rule)
+    match tier {
+        PolicyTier::Admin => format!("{verb} it, before NetworkPolicies are asked"),
+        PolicyTier::Baseline => format!("{verb} it, as no NetworkPolicy isolates it in this direction"),
+    }
+}
+
+/// What a rule may do, and why that is not certain.
+fn may_decide(way: Way, ruling: &TierRuling<'_>, all: &[TierRuling<'_>]) -> String {
+    let (place, verb) = (
+        ruling.rule.place(way),
+        match ruling.action {
+            TierAction::Allow => "allow",
+            TierAction::Deny => "deny",
+            TierAction::Pass => "pass on",
+        },
+    );
+    let is_certain = |one: &&TierRuling<'_>| one.doubt.is_none();
+    match ruling.doubt {
+        Some(doubt) => format!("{place} may {verb} it: {}", doubt.into_str()),
+        None if all.iter().filter(is_certain).count() > 1 => {
+            format!("{place} may {verb} it: the API does not say which one of these rules decides first")
+        }
+        None => format!("{place} would {verb} it otherwise"),
+    }
 }
 
 /// The first names, and how many more there are.

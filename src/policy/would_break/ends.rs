@@ -72,7 +72,8 @@ impl RecordedEnds {
             pod.has_ended = false;
         }
         let services = snapshot.services.iter().flat_map(|service| service.addresses.iter().copied()).collect();
-        let nodes = snapshot.pods.iter().flat_map(|pod| pod.node_addresses.iter().copied()).collect();
+        let of_pods = snapshot.pods.iter().flat_map(|pod| &pod.node_addresses);
+        let nodes = of_pods.chain(snapshot.nodes.iter().flat_map(|node| &node.addresses)).copied().collect();
         let policies = baseline.map(PreviewedBaseline::all_policies).unwrap_or_default();
         let planned = FlowSnapshot { policies, ..FlowSnapshot::default() };
         let mut ranges = CompiledPolicies::of(&snapshot).ranges;

@@ -18,8 +18,8 @@ use crate::{
     api::peers::Protocol,
     policy::{
         flow::{
-            AddressCover, AllowedToo, CompiledPolicies, DirectionVerdict, Flow, FlowDecision, FlowPod, FlowSnapshot, IpFamily,
-            Party, Suggestion, Suggestions, Way, few, workload, workload_labels,
+            AddressCover, AllowedToo, Blame, ClusterPolicyRef, CompiledPolicies, DirectionVerdict, Flow, FlowDecision, FlowPod,
+            FlowSnapshot, IpFamily, Party, Suggestion, Suggestions, Way, few, workload, workload_labels,
         },
         preview::PreviewedBaseline,
     },
@@ -47,6 +47,8 @@ pub struct JudgedFlows {
     pub allows: Vec<SuggestedAllow>,
     /// For what nothing is suggested, and what people have to write: one sentence each.
     pub for_people: Vec<&'static str>,
+    /// The policies of the Admin tier that deny flows. No NetworkPolicy can allow these flows.
+    pub by_admin_tier: BTreeSet<String>,
 }
 
 /// Judges the flows by what exists and by a baseline. The pods of the flows are those of the snapshot.
@@ -142,24 +144,29 @@ struct BrokenGroup<'a> {
     totals: FlowTotals,
     /// How many flows there are.
     count: u64,
-    /// The policies in the way; none is a pod on the host network.
-    by: Vec<(Way, Option<&'a str>)>,
-    /// For each direction that denies, one of the flows.
+    by: Vec<(Way, Blame<'a>)>,
+    /// For each direction that denies, one of the flows. None of a flow that the Admin tier denies: no NetworkPolicy can allow it.
     denied: Vec<(Way, Flow)>,
+    /// The policies of the Admin tier that deny it.
+    by_admin_tier: BTreeSet<ClusterPolicyRef<'a>>,
 }
 
 impl<'a> BrokenGroup<'a> {
     fn add(&mut self, flow: &Flow, totals: &FlowTotals, verdicts: &[(Way, DirectionVerdict<'a>); 2]) {
         self.totals.join(totals);
         self.count = self.count.saturating_add(totals.count());
+        let is_final = verdicts.iter().any(|(_, verdict)| verdict.is_denied_by_admin_tier());
         for (way, verdict) in verdicts {
-            for policy in verdict.blamed().map(|policy| (*way, policy.map(|policy| policy.name))) {
-                if !self.by.contains(&policy) {
-                    self.by.push(policy);
+            for blame in verdict.blamed() {
+                if !self.by.contains(&(*way, blame)) {
+                    self.by.push((*way, blame));
+                }
+                if let (true, Blame::ClusterPolicy(policy)) = (verdict.is_denied_by_admin_tier(), blame) {
+                    self.by_admin_tier.insert(policy);
                 }
             }
             let is_new = self.denied.iter().all(|(of, _)| of != way);
-            if is_new && matches!(verdict, DirectionVerdict::Denied { .. }) {
+            if is_new && !is_final && verdict.decision() == FlowDecision::Denied {
                 self.denied.push((*way, *flow));
             }
         }
@@ -173,7 +180,7 @@ struct BrokenLine<'a> {
     seen: Option<(Timestamp, Timestamp)>,
     addresses: AddressCover,
     count: u64,
-    by: Vec<(Way, Option<&'a str>)>,
+    by: Vec<(Way, Blame<'a>)>,
     denied: Vec<(Way, Flow, Ports)>,
 }
 
@@ -256,6 +263,7 @@ impl<'c, 'a> BrokenGroups<'c, 'a> {
         let mut suggestions = Suggestions::default();
         let mut shared = SharedNeeds::default();
         let mut for_people = BTreeSet::new();
+        let by_admin_tier = self.groups.values().flat_map(|group| &group.by_admin_tier).map(ToString::to_string).collect();
         for ((key, cidrs), line) in lines(self.groups) {
             let has_too_many_ports = line.ports.len() > MOST_PORTS;
             let has_too_many_addresses = line.addresses.is_too_wide();
@@ -288,10 +296,10 @@ impl<'c, 'a> BrokenGroups<'c, 'a> {
             let cidrs: Vec<String> = cidrs.into_iter().map(alone).collect();
             let many = if has_too_many_addresses { "too many addresses".to_owned() } else { few(&cidrs) };
             let shown = |workload: &(String, String)| if workload.0.is_empty() { many.clone() } else { workload.0.clone() };
-            let by = |(way, policy): (Way, Option<&str>)| match policy {
+            let by = |(way, blame): (Way, Blame<'_>)| match blame {
                 // The policy is in the namespace of the pod that it isolates, which the line names.
-                Some(policy) => format!("{} {policy}", way.into_str()),
-                None => format!("{} on the host network", way.into_str()),
+                Blame::Policy(policy) => format!("{} {}", way.into_str(), policy.name),
+                Blame::ClusterPolicy(_) | Blame::NoPolicy => format!("{} {blame}", way.into_str()),
             };
             let (first_seen, last_seen) = line.seen.unzip();
             broken.push(BrokenFlows {
@@ -311,6 +319,7 @@ impl<'c, 'a> BrokenGroups<'c, 'a> {
             suggestions: suggestions.all,
             allows: shared.allows(baseline.into_iter().flat_map(PreviewedBaseline::allow_names)),
             for_people: for_people.into_iter().collect(),
+            by_admin_tier,
         }
     }
 }

@@ -188,7 +188,7 @@ impl Recording {
         let count = |broken: &[BrokenFlows], is_it: fn(&BrokenFlows) -> bool| {
             broken.iter().filter(|flows| is_it(flows)).fold(0, |sum: u64, flows| sum.saturating_add(flows.count))
         };
-        let JudgedFlows { broken, suggestions, allows, for_people } = judged::judge(before, baseline, &flows);
+        let JudgedFlows { broken, suggestions, allows, for_people, by_admin_tier } = judged::judge(before, baseline, &flows);
         let closed =
             |baseline: &PreviewedBaseline| before.all_namespaces().iter().filter(|one| !baseline.planned(one).is_empty()).count();
         let namespaces = baseline.map(closed);
@@ -202,6 +202,11 @@ impl Recording {
             warnings.push(format!("nothing is known of these pods: {}", ends.unknown.join(", ")));
         }
         warnings.extend(for_people.into_iter().map(Into::into));
+        warnings.extend(by_admin_tier.iter().map(|policy| {
+            format!(
+                "the {policy} denies some of these flows before NetworkPolicies are asked, so no NetworkPolicy can allow them"
+            )
+        }));
         WouldBreak {
             baseline: baseline.map(|baseline| baseline.name().to_owned()),
             namespaces,

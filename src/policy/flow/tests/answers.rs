@@ -336,8 +336,8 @@ fn an_object_that_cannot_be_read_is_named_and_the_rest_is_used() {
             "the NetworkPolicy a/odd is left out, because it cannot be read: spec.ingress: invalid type: map, expected a sequence",
             "the Pod with the number 3 and without a name is left out, because it cannot be read: missing field `metadata`",
             "the object number 4 is left out: invalid type: integer `7`, expected struct Head",
-            "the AdminNetworkPolicy tier is not judged: only NetworkPolicies are. It may decide otherwise",
-            "the CiliumNetworkPolicy a/c is not judged: only NetworkPolicies are. It may decide otherwise",
+            "the AdminNetworkPolicy tier is left out, because it cannot be read: missing field `spec`",
+            "the CiliumNetworkPolicy a/c is not judged: only NetworkPolicies and policies of the group policy.networking.k8s.io are. It may decide otherwise",
         ]
     );
 }

@@ -55,18 +55,24 @@ pub fn follow(snapshot: &FlowSnapshot, flow: &Flow, way: Way) -> Text {
     }
 }
 
-fn allows(snapshot: &FlowSnapshot, own: &FlowPod, peer: Party, flow: &Flow, way: Way) -> bool {
-    let applies = |policy: &&FlowPolicy| {
-        let spec = &policy.spec;
-        let types = spec.policy_types.clone().unwrap_or_default();
-        let is_about = if types.is_empty() {
-            way == Way::Ingress || spec.egress.as_ref().is_some_and(|rules| !rules.is_empty())
-        } else {
-            types.contains(&if way == Way::Egress { "Egress".to_owned() } else { "Ingress".to_owned() })
-        };
-        policy.namespace == own.namespace && is_about && selects(spec.pod_selector.as_ref(), &own.labels)
+/// Whether a NetworkPolicy isolates a pod.
+pub fn isolates(snapshot: &FlowSnapshot, own: &FlowPod, way: Way) -> bool {
+    snapshot.policies.iter().any(|policy| applies(policy, own, way))
+}
+
+fn applies(policy: &FlowPolicy, own: &FlowPod, way: Way) -> bool {
+    let spec = &policy.spec;
+    let types = spec.policy_types.clone().unwrap_or_default();
+    let is_about = if types.is_empty() {
+        way == Way::Ingress || spec.egress.as_ref().is_some_and(|rules| !rules.is_empty())
+    } else {
+        types.contains(&if way == Way::Egress { "Egress".to_owned() } else { "Ingress".to_owned() })
     };
-    let policies: Vec<&FlowPolicy> = snapshot.policies.iter().filter(applies).collect();
+    policy.namespace == own.namespace && is_about && selects(spec.pod_selector.as_ref(), &own.labels)
+}
+
+fn allows(snapshot: &FlowSnapshot, own: &FlowPod, peer: Party, flow: &Flow, way: Way) -> bool {
+    let policies: Vec<&FlowPolicy> = snapshot.policies.iter().filter(|policy| applies(policy, own, way)).collect();
     // "Traffic is allowed to a pod if there are no NetworkPolicies selecting the pod ... OR if the traffic matches at least one rule across
     // all of the NetworkPolicy objects whose podSelector matches the pod."
     policies.is_empty() || policies.iter().any(|policy| has_rule(snapshot, policy, peer, flow, way))
@@ -116,7 +122,8 @@ fn is_port(snapshot: &FlowSnapshot, one: &NetworkPolicyPort, flow: &Flow) -> boo
     protocol == flow.protocol.into_str() && is_number
 }
 
-fn selects(selector: Option<&LabelSelector>, labels: &BTreeMap<String, String>) -> bool {
+/// Whether a selector selects an object with these labels.
+pub fn selects(selector: Option<&LabelSelector>, labels: &BTreeMap<String, String>) -> bool {
     let Some(selector) = selector else { return true };
     let has_labels = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
     let meets = |requirement: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement| {

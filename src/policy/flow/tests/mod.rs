@@ -7,15 +7,18 @@ pub mod properties;
 mod references;
 mod rules;
 mod suggestions;
+pub mod tier_properties;
+mod tier_text;
+mod tiers;
 
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
 use super::{
-    CompiledPolicies, FlowDump, FlowSnapshot,
-    compile::Way,
+    CompiledPolicies, FlowDump, FlowSnapshot, Way,
     judge::{DirectionVerdict, Flow, FlowDecision, Party},
+    tier_judge::{TierRuleRef, TierRuling},
 };
 use crate::api::peers::Protocol;
 
@@ -60,6 +63,18 @@ pub fn policy(id: &str, spec: Value) -> Value {
     })
 }
 
+/// An AdminNetworkPolicy, BaselineAdminNetworkPolicy or ClusterNetworkPolicy.
+pub fn cluster_policy(kind: &str, name: &str, spec: Value) -> Value {
+    let version = if kind == "ClusterNetworkPolicy" { "v1alpha2" } else { "v1alpha1" };
+    json!({"apiVersion": format!("policy.networking.k8s.io/{version}"), "kind": kind, "metadata": {"name": name}, "spec": spec})
+}
+
+/// A node.
+pub fn node(name: &str, labels: Value, addresses: &[&str]) -> Value {
+    let addresses: Vec<Value> = addresses.iter().map(|address| json!({"type": "InternalIP", "address": address})).collect();
+    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "status": {"addresses": addresses}})
+}
+
 /// A pod by its name, with the address of its first family, or an address.
 fn party(snapshot: &FlowSnapshot, text: &str) -> Party {
     if let Some((namespace, name)) = text.split_once('/') {
@@ -76,8 +91,14 @@ fn flow(snapshot: &FlowSnapshot, from: &str, to: &str, port: (Protocol, u16)) ->
 /// What policies say about a flow, in words: `allowed by a/b egress[0].to[1].ports[2]`, `denied by a/b a/c`, `not isolated`.
 fn said(verdict: &DirectionVerdict<'_>) -> String {
     let policy = |policy: &super::objects::PolicyRef<'_>| format!("{}/{}", policy.namespace, policy.name);
+    let entry = |name: &str, index: Option<usize>| index.map(|index| format!(" {name}{index}")).unwrap_or_default();
+    let tier_rules = |by: &[TierRuleRef<'_>]| {
+        let rule = |rule: &TierRuleRef<'_>| {
+            format!("{} rule{}{}{}", rule.policy.name, rule.rule, entry("peer", rule.peer), entry("port", rule.port))
+        };
+        by.iter().map(rule).collect::<Vec<_>>().join(", ")
+    };
     let rules = |by: &[super::judge::RuleRef<'_>]| -> String {
-        let entry = |name: &str, index: Option<usize>| index.map(|index| format!(" {name}{index}")).unwrap_or_default();
         let rule = |rule: &super::judge::RuleRef<'_>| {
             format!("{} rule{}{}{}", policy(&rule.policy), rule.rule, entry("peer", rule.peer), entry("port", rule.port))
         };
@@ -88,6 +109,15 @@ fn said(verdict: &DirectionVerdict<'_>) -> String {
         DirectionVerdict::PeerOnHostNetwork { by } => format!("undecided by {}", rules(by)),
         DirectionVerdict::Denied { by } => format!("denied by {}", by.iter().map(policy).collect::<Vec<_>>().join(", ")),
         DirectionVerdict::Unread { by } => format!("unread {}", by.iter().map(policy).collect::<Vec<_>>().join(", ")),
+        DirectionVerdict::AllowedByTier { by } => format!("allowed by {}", tier_rules(by)),
+        DirectionVerdict::DeniedByTier { by } => format!("denied by {}", tier_rules(by)),
+        DirectionVerdict::Unclear { by } => {
+            let ruling = |one: &TierRuling<'_>| format!("{} {:?} {:?}", tier_rules(&[one.rule]), one.action, one.doubt);
+            format!("unclear {}", by.iter().map(ruling).collect::<Vec<_>>().join(", "))
+        }
+        DirectionVerdict::UnreadTier { by } => {
+            format!("unread {}", by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+        }
         DirectionVerdict::NotIsolated => "not isolated".into(),
         DirectionVerdict::OwnNode => "own node".into(),
         DirectionVerdict::Itself => "itself".into(),

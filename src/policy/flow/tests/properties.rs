@@ -14,11 +14,11 @@ const NAMESPACES: [&str; 3] = ["a", "b", "c"];
 /// Addresses that are no pod's, one of them that of a node.
 const OUTSIDE: [&str; 4] = ["10.0.0.200", "192.168.0.1", "8.8.8.8", "fd00::200"];
 
-fn labels() -> impl Strategy<Value = Value> {
+pub fn labels() -> impl Strategy<Value = Value> {
     prop::collection::btree_map("[xy]", "[12]", 0..3).prop_map(|labels| json!(labels))
 }
 
-fn selector() -> impl Strategy<Value = Value> {
+pub fn selector() -> impl Strategy<Value = Value> {
     let operator = prop::sample::select(vec!["In", "NotIn", "Exists", "DoesNotExist"]);
     let expression = ("[xyz]", operator, prop::collection::vec("[12]", 1..3)).prop_map(|(key, operator, values)| {
         let values = if operator.ends_with("In") { values } else { vec![] };
@@ -105,7 +105,7 @@ pub fn objects() -> impl Strategy<Value = Vec<Value>> {
 }
 
 /// All flows between pods and addresses, over both families.
-fn flows(snapshot: &FlowSnapshot) -> Vec<Flow> {
+pub fn flows(snapshot: &FlowSnapshot) -> Vec<Flow> {
     let pods = (0..snapshot.pods.len()).flat_map(|pod| {
         snapshot.pods[pod].addresses.iter().map(move |address| Party { pod: Some(pod), address: Some(*address) })
     });
@@ -137,7 +137,7 @@ fn apart(objects: Vec<Value>) -> (Vec<Value>, Vec<Value>) {
     objects.into_iter().partition(|object| object["kind"] == "NetworkPolicy")
 }
 
-fn ends(snapshot: &FlowSnapshot, flow: &Flow) -> (FlowEnd, FlowEnd) {
+pub fn ends(snapshot: &FlowSnapshot, flow: &Flow) -> (FlowEnd, FlowEnd) {
     let end = |party: Party| match party.pod {
         Some(pod) => FlowEnd::Pod { namespace: snapshot.pods[pod].namespace.clone(), name: snapshot.pods[pod].name.clone() },
         None => FlowEnd::Address(party.address.unwrap()),

@@ -4,8 +4,16 @@ use serde_json::{Value, json};
 
 use super::{
     answers::{shop, text, with},
-    namespace, pod, policy,
+    cluster_policy, namespace, pod, policy,
 };
+use crate::testkit::golden;
+
+/// The shop with a ClusterNetworkPolicy about the ingress of the database.
+fn shop_with(tier: &str, rules: Value) -> Vec<Value> {
+    let subject = json!({"pods": {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "db"}}}});
+    let spec = json!({"tier": tier, "priority": 10, "subject": subject, "ingress": rules});
+    shop().into_iter().chain([cluster_policy("ClusterNetworkPolicy", "databases", spec)]).collect()
+}
 
 #[test]
 fn a_suggestion_selects_by_the_labels_that_stay_and_never_replaces_a_policy() {
@@ -70,4 +78,48 @@ fn a_suggestion_says_which_pods_it_would_be_the_first_to_isolate() {
     let objects = [&objects[..3], &[policy("a/closed", by_name)]].concat();
     assert_eq!(newly(&objects, "a/one"), ["a/two"]);
     assert!(text(&objects, ("a/one", "1.2.3.4", "80")).contains("Attention: no policy isolates a/two in this direction today."));
+}
+
+#[test]
+fn for_what_the_admin_tier_denies_no_policy_is_suggested_and_the_rule_is_named() {
+    let pass = json!({"action": "Pass", "from": [{"namespaces": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}}}]});
+    let deny = json!({"name": "nobody else", "action": "Deny", "from": [{"namespaces": {}}],
+        "protocols": [{"udp": {"destinationPort": {"number": 53}}}, {"tcp": {}}]});
+    let objects = shop_with("Admin", json!([pass, deny]));
+    golden("src/policy/flow/golden/admin-tier-denied.txt", &text(&objects, ("ops/tool", "shop/db-1", "5432")));
+    golden("src/policy/flow/golden/admin-tier-passed.txt", &text(&objects, ("shop/web-1", "shop/db-1", "5432")));
+    let json = with(&objects, ("ops/tool", "shop/db-1", "5432"), |answer| serde_json::to_value(answer.unwrap()).unwrap());
+    assert_eq!(json["suggestions"], json!([]), "not even for the egress, which a NetworkPolicy denies");
+    let rule = json!({"kind": "ClusterNetworkPolicy", "name": "databases", "tier": "Admin", "rule": 1, "ruleName": "nobody else", "peer": 0, "port": 1});
+    assert_eq!(json["cases"][0]["ingress"], json!({"result": "deniedByTier", "by": [rule]}));
+}
+
+#[test]
+fn for_what_the_baseline_tier_denies_a_policy_is_suggested_with_what_it_would_cut() {
+    let deny = json!([{"action": "Deny", "from": [{"namespaces": {}}]}]);
+    let mut objects = shop_with("Baseline", deny);
+    objects.retain(|object| object["kind"] != "NetworkPolicy");
+    let shown = text(&objects, ("ops/tool", "shop/db-1", "5432"));
+    let row = "denied    ClusterNetworkPolicy databases   spec.ingress[0].from[0] denies it, as no NetworkPolicy isolates it in this direction\n";
+    assert!(shown.contains(row), "{shown}");
+    assert!(shown.contains("\nAttention: no policy isolates shop/db-1, shop/db-2 in this direction today."), "{shown}");
+    assert!(!shown.contains("note: "), "{shown}");
+}
+
+#[test]
+fn where_it_is_not_known_which_rule_decides_each_one_is_named_with_the_reason() {
+    let names = json!({"name": "mirror", "action": "Accept", "to": [{"domainNames": ["mirror.example.com"]}]});
+    let rules = json!([names, {"action": "Deny", "to": [{"networks": ["0.0.0.0/0"]}]}]);
+    let policy = |kind: &str, rules: Value| {
+        cluster_policy(kind, "egress", json!({"tier": "Admin", "priority": 1, "subject": {"namespaces": {}}, "egress": rules}))
+    };
+    let mut objects = shop();
+    objects.push(policy("ClusterNetworkPolicy", rules));
+    golden("src/policy/flow/golden/unclear.txt", &text(&objects, ("shop/web-1", "192.0.2.1", "443")));
+    objects.push(policy("AdminNetworkPolicy", json!([{"action": "Allow", "to": [{"networks": ["192.0.2.0/24"]}]}])));
+    let shown = text(&objects, ("shop/web-1", "192.0.2.1", "443"));
+    assert!(
+        shown.contains("spec.egress[1].to[0] may deny it: the API does not say which one of these rules decides first\n"),
+        "{shown}"
+    );
 }

@@ -2,6 +2,7 @@
 
 mod recordings;
 mod suggestions;
+mod tiers;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
