@@ -1,15 +1,17 @@
 //! Lists the objects that decide flows, once, page by page.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
-    core::v1::{Namespace, Pod, Service},
+    core::v1::{Namespace, Node, Pod, Service},
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
 };
 use kube::{Client, Resource, api::ListParams, core::Request};
 
 use super::error::ApiProblem;
-use crate::policy::flow::FlowDump;
+use crate::policy::flow::{CLUSTER_POLICY_GROUP, ClusterPolicyKind, FlowDump};
 
 /// The number of objects that one request lists.
 const PAGE: u32 = 500;
@@ -27,6 +29,7 @@ pub struct FlowListError {
 pub async fn list(client: &Client) -> Result<FlowDump, FlowListError> {
     let mut all = FlowDump::default();
     list_kind::<NetworkPolicy>(client, "networkpolicies", &mut all).await?;
+    list_tiers(client, &mut all).await?;
     list_kind::<Namespace>(client, "namespaces", &mut all).await?;
     list_kind::<Pod>(client, "pods", &mut all).await?;
     list_kind::<Service>(client, "services", &mut all).await?;
@@ -36,10 +39,64 @@ pub async fn list(client: &Client) -> Result<FlowDump, FlowListError> {
 
 /// Lists what shows more of the cluster's DNS than a dump needs to have. Without permission for it, a warning says what is not known.
 pub async fn list_dns(client: &Client, all: &mut FlowDump) -> Result<(), FlowListError> {
-    match list_kind::<DaemonSet>(client, "daemonsets", all).await {
-        Err(FlowListError { problem: ApiProblem::Forbidden(message), .. }) => {
-            all.warnings
-                .push(format!("you may not list daemonsets, so it is not known whether NodeLocal DNSCache runs: {message}"));
+    let listed = list_kind::<DaemonSet>(client, "daemonsets", all).await;
+    unless_forbidden(listed, all, "it is not known whether NodeLocal DNSCache runs")
+}
+
+/// Lists what decides before NetworkPolicies and after them, of the kinds that the cluster has. Without permission for it, a warning says what is
+/// not known.
+async fn list_tiers(client: &Client, all: &mut FlowDump) -> Result<(), FlowListError> {
+    let of_groups = |problem| FlowListError { resource: "API groups", problem };
+    let kinds = match tier_paths(client).await {
+        Ok(kinds) => kinds,
+        Err(problem) => {
+            let unknown = "it is not known whether policies decide before or after NetworkPolicies";
+            return unless_forbidden(Err(of_groups(problem)), all, unknown);
+        }
+    };
+    for (kind, path) in kinds {
+        let listed = match list_path(client, &path, kind.plural(), all).await {
+            // The CRD is gone by now.
+            Err(FlowListError { problem: ApiProblem::Refused(404, _), .. }) => continue,
+            listed => listed,
+        };
+        unless_forbidden(
+            listed,
+            all,
+            &format!("what a {} decides before or after NetworkPolicies is not known", kind.into_str()),
+        )?;
+    }
+    if all.names_nodes() {
+        let listed = list_kind::<Node>(client, "nodes", all).await;
+        unless_forbidden(listed, all, "what the policies that select nodes decide is not known")?;
+    }
+    Ok(())
+}
+
+/// The paths of the kinds of policies that decide before or after NetworkPolicies, as far as the cluster has them.
+async fn tier_paths(client: &Client) -> Result<BTreeMap<ClusterPolicyKind, String>, ApiProblem> {
+    let of = |error: kube::Error| ApiProblem::of(&error);
+    let groups = client.list_api_groups().await.map_err(of)?.groups;
+    let mut found = BTreeMap::new();
+    for group in groups.into_iter().filter(|group| group.name == CLUSTER_POLICY_GROUP) {
+        // Of a kind with several versions, the preferred one is listed.
+        for version in group.preferred_version.into_iter().chain(group.versions) {
+            let resources = client.list_api_group_resources(&version.group_version).await.map_err(of)?.resources;
+            for resource in resources.into_iter().filter(|resource| !resource.name.contains('/')) {
+                if let Some(kind) = ClusterPolicyKind::named(&resource.kind) {
+                    found.entry(kind).or_insert_with(|| format!("/apis/{}/{}", version.group_version, resource.name));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Without permission, a warning says what is not known.
+fn unless_forbidden(listed: Result<(), FlowListError>, all: &mut FlowDump, unknown: &str) -> Result<(), FlowListError> {
+    match listed {
+        Err(FlowListError { problem: ApiProblem::Forbidden(message), resource }) => {
+            all.warnings.push(format!("you may not list {resource}, so {unknown}: {message}"));
             Ok(())
         }
         listed => listed,
@@ -51,10 +108,14 @@ async fn list_kind<K: Resource<DynamicType = ()>>(
     resource: &'static str,
     all: &mut FlowDump,
 ) -> Result<(), FlowListError> {
+    list_path(client, &K::url_path(&(), None), resource, all).await
+}
+
+async fn list_path(client: &Client, path: &str, resource: &'static str, all: &mut FlowDump) -> Result<(), FlowListError> {
     let failed = |problem| FlowListError { resource, problem };
     let mut page = ListParams::default().limit(PAGE);
     loop {
-        let request = Request::new(K::url_path(&(), None)).list(&page).map_err(kube::Error::BuildRequest);
+        let request = Request::new(path).list(&page).map_err(kube::Error::BuildRequest);
         let text = match request {
             Ok(request) => client.request_text(request).await,
             Err(error) => Err(error),

@@ -120,6 +120,82 @@ async fn dns_of_a_closed_namespace_is_allowed_by_the_policy_of_the_operator() {
     assert!(text.contains(&format!("{shop}/baseline-default-deny-egress")) && text.contains("spec.egress["), "{text}");
 }
 
+/// A CRD of ClusterNetworkPolicies with two versions, as the project publishes it, without its schema.
+fn crd_of_tiers() -> String {
+    let version = |name: &str| {
+        let schema = json!({ "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } });
+        json!({ "name": name, "served": true, "storage": name == "v1beta1", "schema": schema })
+    };
+    let crd = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": TIERS, "annotations": { "api-approved.kubernetes.io": "unapproved, only for this test" } },
+        "spec": {
+            "group": "policy.networking.k8s.io", "scope": "Cluster",
+            "names": { "plural": "clusternetworkpolicies", "singular": "clusternetworkpolicy", "kind": "ClusterNetworkPolicy" },
+            "versions": [version("v1alpha2"), version("v1beta1")],
+        },
+    });
+    crd.to_string()
+}
+
+const TIERS: &str = "clusternetworkpolicies.policy.networking.k8s.io";
+
+#[tokio::test]
+async fn policies_of_the_admin_tier_are_read_where_their_kind_exists_and_without_permission_that_is_said() {
+    let mut world = World::new().await.unwrap();
+    world.discard();
+    let shop = world.namespace("shop", &[]).await.unwrap();
+    running(&world, &shop, "web", "10.200.0.1").await;
+    running(&world, &shop, "db", "10.200.0.2").await;
+    let (viewer, kubeconfig) = viewer(&world).await;
+    let (from, to) = (format!("--from={shop}/web"), format!("--to={shop}/db"));
+    let asked = [&*from, &*to, "--port=5432"];
+    let ask = async |kubeconfig: &Path| explain(Some(kubeconfig), &asked, Stdio::null()).await;
+    assert!(said(&ask(&kubeconfig).await, 0).contains("TCP 5432: allowed\n"), "the cluster does not have the kind");
+
+    world.apply_yaml(&crd_of_tiers()).await.unwrap();
+    let deny = json!([{ "action": "Deny", "from": [{ "namespaces": {} }] }]);
+    let subject = json!({ "namespaces": { "matchLabels": { "kubernetes.io/metadata.name": shop } } });
+    let guard = json!({
+        "apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy", "metadata": { "name": "guard" },
+        "spec": { "tier": "Admin", "priority": 1, "subject": subject, "ingress": deny },
+    });
+    let apply = async || world.try_apply_yaml(&guard.to_string()).await;
+    world.eventually("the kind is served", TIMEOUT, async || anyhow::Ok(apply().await.is_ok())).await.unwrap();
+    let is_denied = async || anyhow::Ok(ask(&kubeconfig).await.status.code() == Some(3));
+    world.eventually("the policy is read", TIMEOUT, is_denied).await.unwrap();
+    let text = said(&ask(&kubeconfig).await, 3);
+    let rule = "ClusterNetworkPolicy guard   spec.ingress[0].from[0] denies it, before NetworkPolicies are asked\n";
+    assert!(text.contains(rule) && text.contains("note: no NetworkPolicy can allow the ingress, because "), "{text}");
+
+    // A dump that has the kind says the same.
+    let all = format!("ns,pods,svc,endpointslices,netpol,{TIERS}");
+    let dump = world.plane().run_kubectl(&["get", &all, "-A", "-o", "json"]).unwrap();
+    let file = world.plane().state_dir().join("tiers.json");
+    std::fs::write(&file, dump).unwrap();
+    assert_eq!(said(&explain(None, &[&asked[..], &["--dump", file.to_str().unwrap()]].concat(), Stdio::null()).await, 3), text);
+
+    // Somebody who may list everything else.
+    let partly = World::unique("partly");
+    let resources = "--resource=namespaces,pods,services,endpointslices.discovery.k8s.io,networkpolicies.networking.k8s.io";
+    world.plane().run_kubectl(&["create", "clusterrole", &partly, "--verb=list", resources]).unwrap();
+    let bind = ["create", "clusterrolebinding", &partly, &format!("--clusterrole={partly}"), &format!("--user={partly}")];
+    world.plane().run_kubectl(&bind).unwrap();
+    let client = world.user(&partly, &[]).await.unwrap();
+    let may = async || can_i(&client, "list", "networking.k8s.io", "networkpolicies", None).await;
+    world.eventually("the user may list policies", TIMEOUT, may).await.unwrap();
+    let output = ask(&world.plane().user_kubeconfig(&partly, &[]).unwrap()).await;
+    assert!(said(&output, 0).contains("TCP 5432: allowed\n"));
+    let warned = String::from_utf8_lossy(&output.stderr).into_owned();
+    let unknown = "you may not list clusternetworkpolicies, so what a ClusterNetworkPolicy decides before or after NetworkPolicies is not known: ";
+    assert!(warned.contains(unknown) && warned.lines().count() == 1, "{warned}");
+    for [kind, name] in
+        [["clusterrolebinding", &*viewer], ["clusterrolebinding", &*partly], ["clusterrole", &*partly], ["crd", TIERS]]
+    {
+        world.plane().run_kubectl(&["delete", kind, name]).unwrap();
+    }
+}
+
 #[tokio::test]
 async fn whoever_may_not_list_policies_is_told_who_can_grant_it() {
     let world = World::new().await.unwrap();
