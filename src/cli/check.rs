@@ -9,20 +9,22 @@ use kube::{Api, Client, ResourceExt, api::ListParams};
 
 use super::{
     cluster::{self, Connection},
-    output,
+    exit,
+    output::{self, Output},
 };
 use crate::{
     cluster::error::ApiProblem,
     policy::plugins::{PluginJudgement, PluginsFound, SlimPlugin, daemon_set_names},
 };
 
-/// The exit code if no plugin was found that enforces policies.
-const NOT_ENFORCED: u8 = 3;
-
 #[derive(Debug, ClapArgs)]
 pub struct CheckArgs {
     #[command(flatten)]
     connection: Connection,
+
+    /// The format of the output.
+    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
+    output: Output,
 
     /// How many seconds the API server may take to list everything.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=600))]
@@ -31,9 +33,9 @@ pub struct CheckArgs {
 
 /// Runs the subcommand. Returns the exit code.
 pub fn run(args: &CheckArgs) -> Result<u8, String> {
-    let PluginJudgement { enforces, reason, message } = cluster::block_on(check(args))?;
-    output::print(&format!("network plugin: {reason}\n{message}\n"))?;
-    Ok(if enforces { 0 } else { NOT_ENFORCED })
+    let found = cluster::block_on(check(args))?;
+    output::print(&args.output.of(&found)?)?;
+    Ok(if found.enforces { 0 } else { exit::FINDINGS })
 }
 
 async fn check(args: &CheckArgs) -> Result<PluginJudgement, String> {

@@ -23,29 +23,49 @@ use crate::{
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const IN_CLUSTER_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
+/// The flags that select the cluster and the operator in it.
 #[derive(Debug, ClapArgs)]
 pub struct Cluster {
-    /// The namespace that the operator runs in; no baseline selects it. Default: the namespace of its ServiceAccount, else policy-baseline-system.
-    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
-    namespace: Option<String>,
+    #[command(flatten)]
+    operator: OperatorNamespace,
 
     #[command(flatten)]
     connection: Connection,
 }
 
+/// The flag that names the namespace of the operator.
+#[derive(Debug, ClapArgs)]
+pub struct OperatorNamespace {
+    /// The namespace that the operator runs in; no baseline selects it. Default: policy-baseline-system, and for commands that read the
+    /// operator's own objects first the namespace of the pod that they run in.
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
+    operator_namespace: Option<String>,
+}
+
+impl OperatorNamespace {
+    /// The flag, or the default. For a baseline that is judged anywhere, such as in a pod of CI.
+    pub fn or_default(&self) -> &str {
+        self.operator_namespace.as_deref().unwrap_or(DEFAULT_OPERATOR_NAMESPACE)
+    }
+}
+
 /// The flags that select the cluster.
 #[derive(Debug, ClapArgs)]
 pub struct Connection {
-    /// The context of the kubeconfig ($KUBECONFIG or ~/.kube/config). Default: its current context, or in a pod the ServiceAccount.
+    /// The context of the kubeconfig. Default: its current context, or in a pod the ServiceAccount.
     #[arg(long, value_name = "CONTEXT")]
     context: Option<String>,
+
+    /// The kubeconfig. Default: $KUBECONFIG, else ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
 }
 
 impl Cluster {
     /// The namespace of the operator: from the flag, else the ServiceAccount, else the default.
     pub fn operator_namespace(&self) -> String {
         let in_cluster = || std::fs::read_to_string(IN_CLUSTER_NAMESPACE).ok().map(|ns| ns.trim().to_owned());
-        self.namespace.clone().or_else(in_cluster).unwrap_or_else(|| DEFAULT_OPERATOR_NAMESPACE.into())
+        self.operator.operator_namespace.clone().or_else(in_cluster).unwrap_or_else(|| DEFAULT_OPERATOR_NAMESPACE.into())
     }
 
     /// How to reach the API server.
@@ -62,7 +82,7 @@ impl Cluster {
 impl Connection {
     /// How to reach the API server: from the kubeconfig, or else from the pod's ServiceAccount.
     pub async fn config(&self) -> Result<Config, String> {
-        let read = Kubeconfig::read();
+        let read = self.kubeconfig.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from);
         let error = match (read, &self.context) {
             (Ok(kubeconfig), context) => {
                 let contexts: Vec<String> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
@@ -75,6 +95,7 @@ impl Connection {
             (Err(error), _) => in_words(&error, &[]),
         };
         if self.context.is_none()
+            && self.kubeconfig.is_none()
             && let Ok(config) = Config::incluster()
         {
             return Ok(overridden(config));

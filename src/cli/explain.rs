@@ -8,6 +8,7 @@ use kube::{ResourceExt, api::ListParams};
 
 use super::{
     cluster::{self, Cluster},
+    exit,
     flow::{self, FlowArgs},
     other_tools::ToolArgs,
     output::{self, Output},
@@ -20,9 +21,6 @@ use crate::{
     operator,
     policy::explain::Explanation,
 };
-
-/// The exit code if the namespace is not protected.
-const NOT_PROTECTED: u8 = 3;
 
 #[derive(Debug, ClapArgs)]
 pub struct ExplainArgs {
@@ -37,21 +35,17 @@ enum ExplainTarget {
     /// It reads the cluster as the operator does, and writes nothing. The ClusterRole view, bound by a ClusterRoleBinding, is enough. Within the cluster:
     /// kubectl exec -n policy-baseline-system deploy/policy-baseline -- /policy-baseline explain namespace NAME
     ///
-    /// Exit codes: 0 if the namespace is protected (every planned policy is in place); 3 if it is not; 1 if the cluster cannot be read or there
-    /// is no such namespace; 2 for a wrong flag.
+    /// Exit codes: 0 if the namespace is protected (every planned policy is in place); 1 if it is not; 2 if the cluster cannot be read, there
+    /// is no such namespace, or a flag is wrong.
     #[command(visible_alias = "ns")]
     Namespace(NamespaceArgs),
     /// Says whether NetworkPolicies allow a flow, which rule allows it or which policies deny it, and what would allow it.
     ///
     /// It judges every NetworkPolicy of the cluster, whoever wrote it. It sends no packet and writes nothing. The ClusterRole view, bound by a
-    /// ClusterRoleBinding, is enough. With --dump it needs no cluster:
+    /// ClusterRoleBinding, is enough. With --dump it needs no cluster.
     ///
-    ///   policy-baseline explain flow --from shop/web-0 --to shop/svc/db --port 5432
-    ///   kubectl get ns,pods,svc,endpointslices,netpol -A -o json | policy-baseline explain flow --dump - --from shop/web-0 --to 10.0.0.1 --port UDP/53
-    ///
-    /// Exit codes: 0 if the flow is allowed; 3 if it is denied, or if Kubernetes does not define what policies mean for it (pods on the host
-    /// network); 1 if the objects cannot be read, or there is no such pod, Service or port; 2 for a wrong flag.
-    #[command(verbatim_doc_comment)]
+    /// Exit codes: 0 if the flow is allowed; 1 if it is denied, or if Kubernetes does not define what policies mean for it (pods on the host
+    /// network); 2 if the objects cannot be read, there is no such pod, Service or port, or a flag is wrong.
     Flow(FlowArgs),
 }
 
@@ -85,7 +79,7 @@ pub fn run(args: ExplainArgs) -> Result<u8, String> {
     let format = args.output;
     let explanation = cluster::block_on(explain(args))?;
     output::print(&format.of(&explanation)?)?;
-    Ok(if explanation.protected { 0 } else { NOT_PROTECTED })
+    Ok(if explanation.protected { 0 } else { exit::FINDINGS })
 }
 
 async fn explain(args: NamespaceArgs) -> Result<Explanation, String> {

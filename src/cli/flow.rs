@@ -3,6 +3,7 @@
 use clap::Args as ClapArgs;
 
 use super::{
+    cluster, exit,
     flow_input::FlowInput,
     output::{self, Output},
 };
@@ -11,18 +12,19 @@ use crate::{
     policy::flow::{AskedPort, CompiledPolicies, FlowDecision, FlowDump, FlowEnd, FlowSnapshot},
 };
 
-/// The exit code if the flow is denied, or if it is undecided.
-const NOT_ALLOWED: u8 = 3;
-
 #[derive(Debug, ClapArgs)]
 pub struct FlowArgs {
     /// Who sends: NAMESPACE/POD or an IP address.
-    #[arg(long, value_name = "SOURCE", value_parser = source)]
-    from: FlowEnd,
+    #[arg(long, value_name = "SOURCE")]
+    from: String,
 
     /// Who receives: NAMESPACE/POD, NAMESPACE/svc/NAME or an IP address.
     #[arg(long, value_name = "DESTINATION")]
-    to: FlowEnd,
+    to: String,
+
+    /// The namespace of ends that name none: then --from POD, and --to POD or svc/NAME.
+    #[arg(long, short = 'n', value_name = "NAME", value_parser = cluster::namespace)]
+    namespace: Option<String>,
 
     /// The port of the destination: a number, or the name of a container port or Service port. TCP, unless it says UDP/PORT or SCTP/PORT.
     #[arg(long, value_name = "[TCP/]PORT")]
@@ -36,8 +38,8 @@ pub struct FlowArgs {
     output: Output,
 }
 
-fn source(text: &str) -> Result<FlowEnd, String> {
-    match text.parse()? {
+fn source(text: &str, namespace: Option<&str>) -> Result<FlowEnd, String> {
+    match FlowEnd::read(text, namespace)? {
         FlowEnd::Service { .. } => Err("a Service sends nothing; write NAMESPACE/POD or an IP address".into()),
         end @ (FlowEnd::Pod { .. } | FlowEnd::Address(_)) => Ok(end),
     }
@@ -45,6 +47,9 @@ fn source(text: &str) -> Result<FlowEnd, String> {
 
 /// Runs the subcommand. Returns the exit code.
 pub fn run(args: &FlowArgs) -> Result<u8, String> {
+    let namespace = args.namespace.as_deref();
+    let from = source(&args.from, namespace).map_err(|error| format!("--from {}: {error}", args.from))?;
+    let to = FlowEnd::read(&args.to, namespace).map_err(|error| format!("--to {}: {error}", args.to))?;
     let FlowDump { objects, mut warnings, .. } = args.input.read()?;
     let snapshot: FlowSnapshot = objects.into_iter().collect();
     let compiled = CompiledPolicies::of(&snapshot);
@@ -52,7 +57,7 @@ pub fn run(args: &FlowArgs) -> Result<u8, String> {
     for warning in warnings {
         output::warn(&warning);
     }
-    let answer = compiled.answer(&args.from, &args.to, &args.port).map_err(|error| shown(&error.to_string()).into_owned())?;
+    let answer = compiled.answer(&from, &to, &args.port).map_err(|error| shown(&error.to_string()).into_owned())?;
     output::print(&args.output.of(&answer)?)?;
-    Ok(if answer.decision == FlowDecision::Allowed { 0 } else { NOT_ALLOWED })
+    Ok(if answer.decision == FlowDecision::Allowed { 0 } else { exit::FINDINGS })
 }

@@ -22,7 +22,7 @@ use crate::{
 pub struct FlowInput {
     /// Read no cluster, but this file (- is standard input). It is what this command writes:
     /// kubectl get ns,pods,svc,endpointslices,netpol -A -o json
-    #[arg(long, value_name = "FILE", conflicts_with = "context")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["context", "kubeconfig"])]
     dump: Option<String>,
 
     /// How many seconds the API server may take to list everything.

@@ -1,6 +1,6 @@
 //! `policy-baseline list-managed`: lists everything in the cluster that is ours.
 
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, ValueEnum};
 use jiff::Timestamp;
 
 use super::{
@@ -18,9 +18,30 @@ pub struct ListManagedArgs {
     #[arg(long)]
     orphans: bool,
 
+    /// Only what is in this namespace.
+    #[arg(long, short = 'n', value_name = "NAME", value_parser = cluster::namespace)]
+    namespace: Option<String>,
+
+    /// What is in all namespaces. That is the default.
+    #[arg(long, short = 'A', conflicts_with = "namespace")]
+    all_namespaces: bool,
+
     /// The format of the output.
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
-    output: Output,
+    output: ListOutput,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ListOutput {
+    /// For people.
+    #[value(aliases = ["table", "wide"])]
+    Text,
+    /// For machines.
+    Json,
+    /// For people and machines.
+    Yaml,
+    /// The resource and the name of each object, as kubectl takes them.
+    Name,
 }
 
 /// Runs the subcommand.
@@ -32,5 +53,14 @@ pub fn run(args: &ListManagedArgs) -> Result<(), String> {
     })?;
     let inventory = found.inventory(Timestamp::now());
     let inventory = if args.orphans { inventory.orphans() } else { inventory };
-    output::print(&args.output.of(&inventory)?)
+    let inventory = match &args.namespace {
+        Some(namespace) => inventory.within(namespace),
+        None => inventory,
+    };
+    output::print(&match args.output {
+        ListOutput::Text => Output::Text.of(&inventory)?,
+        ListOutput::Json => Output::Json.of(&inventory)?,
+        ListOutput::Yaml => Output::Yaml.of(&inventory)?,
+        ListOutput::Name => inventory.names(),
+    })
 }

@@ -3,6 +3,7 @@
 mod check;
 mod cluster;
 mod crd;
+mod exit;
 mod explain;
 mod flow;
 mod flow_input;
@@ -14,11 +15,14 @@ mod run;
 mod uninstall;
 mod would_break;
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, path::Path, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::api::text::shown;
+
+/// The name under which kubectl finds a plugin that is called `kubectl baseline`.
+const PLUGIN: &str = "kubectl-baseline";
 
 /// Keeps default-deny NetworkPolicies, with DNS allowed, in every namespace.
 #[derive(Debug, Parser)]
@@ -43,26 +47,18 @@ enum Command {
     ///
     /// They are exactly what the operator would store, for the namespaces of a cluster, of a dump, of a file, or for those that are named. Without a
     /// cluster or a dump, the DNS of the cluster is not known, and the policies allow the DNS of the spec and of kube-system. Opt-outs are not
-    /// considered, and neither is whether the API server calls a Service in a namespace. It writes nothing to the cluster:
+    /// considered, and neither is whether the API server calls a Service in a namespace. It writes nothing to the cluster.
     ///
-    ///   policy-baseline render -f baseline.yaml -n shop
-    ///   policy-baseline render -f baseline.yaml --namespaces namespaces.yaml --as calico-staged
-    ///
-    /// Exit codes: 0; 1 if the baseline or the objects cannot be read; 2 for a wrong flag.
-    #[command(verbatim_doc_comment)]
+    /// Exit codes: 0; 2 if the baseline or the objects cannot be read, or a flag is wrong.
     Render(render::RenderArgs),
     /// Says which recorded flows a baseline would deny, before it is enforced, and which policies would let them through.
     ///
     /// It joins flows that the network plugin recorded with the policies that the baseline plans. It takes the baseline as enforced in every
     /// namespace that it selects. Without a baseline it judges the policies that exist. It sends no packet and writes nothing. The ClusterRole view,
-    /// bound by a ClusterRoleBinding, is enough. With --dump it needs no cluster:
+    /// bound by a ClusterRoleBinding, is enough. With --dump it needs no cluster.
     ///
-    ///   hubble observe --since 24h -o jsonpb | policy-baseline would-break --flows - -f baseline.yaml
-    ///   policy-baseline would-break --flows flows.csv -f baseline.yaml --dump dump.json -o json
-    ///
-    /// Exit codes: 0 if every flow is allowed; 3 if one is denied or undecided; 1 if the recording, the baseline or the objects cannot be read;
-    /// 2 for a wrong flag.
-    #[command(verbatim_doc_comment)]
+    /// Exit codes: 0 if every flow is allowed; 1 if one is denied or undecided; 2 if the recording, the baseline or the objects cannot be read,
+    /// or a flag is wrong.
     WouldBreak(would_break::WouldBreakArgs),
     /// Looks for the network plugin, and says what is known of it: whether it enforces NetworkPolicies or ignores them.
     ///
@@ -70,31 +66,46 @@ enum Command {
     /// packets, and only packets prove that policies are enforced. It needs permission to list DaemonSets of these names, and CRDs, as in
     /// manifests/base/rbac.yaml. It writes nothing.
     ///
-    /// Exit codes: 0 if a plugin was found that enforces policies; 3 if it ignores them, may ignore them, or is not known; 1 if the cluster
-    /// cannot be read; 2 for a wrong flag.
+    /// Exit codes: 0 if a plugin was found that enforces policies; 1 if it ignores them, may ignore them, or is not known; 2 if the cluster
+    /// cannot be read, or a flag is wrong.
     Check(check::CheckArgs),
     /// Lists everything in the cluster that belongs to the operator, and which policies no baseline plans.
     ///
     /// It lists the policies with the operator's labels in all namespaces, also those of a former namePrefix. It also lists baselines, opt-outs,
     /// stored revisions, the Lease, labels of namespaces, and admission policies. It writes nothing, and no operator has to run.
     ///
-    /// Exit codes: 0; 1 if the cluster cannot be read; 2 for a wrong flag.
+    /// Exit codes: 0; 2 if the cluster cannot be read, or a flag is wrong.
     ListManaged(list_managed::ListManagedArgs),
     /// Removes what belongs to the operator, in the right order, and says what stays. Without --yes it changes nothing.
     ///
     /// The order: admission policies, policies (with --policies=remove), finalizers, baselines, opt-outs, revisions, Lease, labels of namespaces.
     /// It refuses to begin while an operator runs. If it was aborted or something failed, run it again. docs/uninstall.md has all steps.
     ///
-    /// Exit codes: 0 if everything is removed, and after a dry run; 1 if something could not be removed, the cluster cannot be read, or an
-    /// operator runs; 2 for a wrong flag.
+    /// Exit codes: 0 if everything is removed, and after a dry run; 1 if something could not be removed; 2 if the cluster cannot be read, an
+    /// operator runs, or a flag is wrong.
     Uninstall(uninstall::UninstallArgs),
     /// Prints the CustomResourceDefinitions as YAML.
     Crd,
 }
 
+/// Parses the command line. Under the name of a plugin, the usage lines show how kubectl calls it.
+fn parse() -> Cli {
+    let called = std::env::args_os().next();
+    let is_plugin = called.as_deref().and_then(|path| Path::new(path).file_stem()).is_some_and(|name| name == PLUGIN);
+    let mut command = Cli::command();
+    if is_plugin {
+        command = command.bin_name("kubectl baseline");
+    }
+    let matches = command.get_matches_mut();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+}
+
 /// Parses the command line and runs the subcommand.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = parse().command;
+    // The operator ends with another code after an internal failure: Kubernetes restarts it after any of them.
+    let failure = if matches!(command, Command::Run(_)) { ExitCode::FAILURE } else { ExitCode::from(exit::COULD_NOT_RUN) };
+    let result = match command {
         Command::Run(args) => run::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Render(args) => render::run(&args).map(|()| 0),
@@ -110,7 +121,7 @@ pub fn main() -> ExitCode {
             // The exit code must not depend on whether stderr can be written.
             let lines: Vec<_> = message.split('\n').map(shown).collect();
             let _ = writeln!(std::io::stderr(), "error: {}", lines.join("\n"));
-            ExitCode::FAILURE
+            failure
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::api::text::shown;
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Output {
     /// For people.
+    #[value(aliases = ["table", "wide"])]
     Text,
     /// For machines.
     Json,

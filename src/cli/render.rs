@@ -6,15 +6,13 @@ use clap::{Args as ClapArgs, ValueEnum};
 use serde_json::{Value, json};
 
 use super::{
+    cluster::OperatorNamespace,
     flow_input::{self, FlowInput},
     output,
 };
-use crate::{
-    api::names::DEFAULT_OPERATOR_NAMESPACE,
-    policy::{
-        flow::FlowNamespace,
-        preview::{PreviewedBaseline, namespace_named, namespaces_in},
-    },
+use crate::policy::{
+    flow::FlowNamespace,
+    preview::{PreviewedBaseline, namespace_named, namespaces_in},
 };
 
 #[derive(Debug, ClapArgs)]
@@ -24,11 +22,11 @@ pub struct RenderArgs {
     filename: String,
 
     /// A namespace to write policies for; several are allowed. Of its labels, only that with its name is known.
-    #[arg(long, short = 'n', value_name = "NAME", value_delimiter = ',', conflicts_with_all = ["namespaces", "dump", "context"])]
+    #[arg(long, short = 'n', value_name = "NAME", value_delimiter = ',', conflicts_with_all = ["namespaces", "dump", "context", "kubeconfig"])]
     namespace: Vec<String>,
 
     /// A file with namespaces and their labels: manifests, or what kubectl get namespaces -o yaml writes.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["dump", "context"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dump", "context", "kubeconfig"])]
     namespaces: Option<String>,
 
     /// What to write: NetworkPolicies, or policies that Calico only tries on real traffic.
@@ -38,9 +36,8 @@ pub struct RenderArgs {
     #[command(flatten)]
     input: FlowInput,
 
-    /// The namespace of the operator; the baseline does not select it.
-    #[arg(long, value_name = "NAMESPACE", default_value = DEFAULT_OPERATOR_NAMESPACE, value_parser = super::cluster::namespace)]
-    operator_namespace: String,
+    #[command(flatten)]
+    operator: OperatorNamespace,
 
     /// The format of the output.
     #[arg(long, short, value_name = "FORMAT", default_value = "yaml")]
@@ -65,7 +62,7 @@ enum RenderOutput {
 
 /// Runs the subcommand.
 pub fn run(args: &RenderArgs) -> Result<(), String> {
-    let baseline = flow_input::baseline(&args.filename, &args.operator_namespace)?;
+    let baseline = flow_input::baseline(&args.filename, args.operator.or_default())?;
     let (baseline, namespaces) = match &args.namespaces {
         Some(file) => (baseline, namespaces_in(&flow_input::text(file)?).map_err(|error| format!("{file}: {error}"))?),
         None if args.namespace.is_empty() => from_objects(args, baseline)?,

@@ -9,7 +9,7 @@ use kube::Client;
 
 use super::{
     cluster::{self, Cluster},
-    output,
+    exit, output,
 };
 use crate::{
     api::lease,
@@ -20,9 +20,6 @@ use crate::{
     engine::inventory::ClusterContents,
     policy::inventory::{ManagedObject, Removal, Scope},
 };
-
-/// The exit code if something could not be removed.
-const NOT_ALL: u8 = 1;
 
 #[derive(Debug, ClapArgs)]
 pub struct UninstallArgs {
@@ -202,7 +199,7 @@ impl Uninstall {
             (done, false) => format!("Not done: {done} steps succeeded, and the errors above remain. Run the command again."),
         };
         output::print(&format!("\n{summary}\n\n{}", inventory.rest(self.scope, &self.namespace)))?;
-        Ok(if left.is_empty() && outcome.failed.is_empty() { 0 } else { NOT_ALL })
+        Ok(if left.is_empty() && outcome.failed.is_empty() { 0 } else { exit::FINDINGS })
     }
 }
 

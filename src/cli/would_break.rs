@@ -9,20 +9,17 @@ use std::{
 use clap::Args as ClapArgs;
 
 use super::{
+    cluster::OperatorNamespace,
+    exit,
     flow_input::{self, FlowInput},
     output::{self, Output},
 };
-use crate::{
-    api::names::DEFAULT_OPERATOR_NAMESPACE,
-    policy::{
-        flow::{CompiledPolicies, FlowSnapshot},
-        preview::PreviewedBaseline,
-        would_break::Recording,
-    },
+use crate::policy::{
+    flow::{CompiledPolicies, FlowSnapshot},
+    preview::PreviewedBaseline,
+    would_break::Recording,
 };
 
-/// The exit code if some flow is not allowed.
-const BREAKS: u8 = 3;
 /// The longest line of a recording.
 const LONGEST: u64 = 1 << 20;
 
@@ -40,9 +37,8 @@ pub struct WouldBreakArgs {
     #[command(flatten)]
     input: FlowInput,
 
-    /// The namespace of the operator; the baseline does not select it.
-    #[arg(long, value_name = "NAMESPACE", default_value = DEFAULT_OPERATOR_NAMESPACE, value_parser = super::cluster::namespace)]
-    operator_namespace: String,
+    #[command(flatten)]
+    operator: OperatorNamespace,
 
     /// The format of the output.
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
@@ -55,7 +51,7 @@ pub fn run(args: &WouldBreakArgs) -> Result<u8, String> {
     if inputs.filter(|file| *file == "-").count() > 1 {
         return Err("only one of --flows, --filename and --dump can be standard input".into());
     }
-    let baseline = |file| flow_input::baseline(file, &args.operator_namespace);
+    let baseline = |file| flow_input::baseline(file, args.operator.or_default());
     let manifest = args.filename.as_deref().map(baseline).transpose()?;
     let mut dump = if manifest.is_some() { args.input.read_for_a_baseline()? } else { args.input.read()? };
     let warnings = std::mem::take(&mut dump.warnings);
@@ -81,7 +77,7 @@ pub fn run(args: &WouldBreakArgs) -> Result<u8, String> {
     if result.flows == 0 {
         return Err(format!("none of {} lines is a flow that could be judged", result.lines));
     }
-    Ok(if result.not_allowed == 0 { 0 } else { BREAKS })
+    Ok(if result.not_allowed == 0 { 0 } else { exit::FINDINGS })
 }
 
 fn open(file: &str) -> Result<BufReader<File>, String> {

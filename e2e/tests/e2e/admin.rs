@@ -159,7 +159,7 @@ async fn flags_that_make_no_sense_are_refused_in_a_sentence() {
         ("--log-level=loud=very", "write off, error, warn, info, debug or trace"),
         ("--log-level=verbose", "write off, error, warn, info, debug or trace"),
         ("--log-format=xml", "[possible values: text, json]"),
-        ("--namespace=Team A", "write a namespace: at most 63 lower-case letters"),
+        ("--operator-namespace=Team A", "write a namespace: at most 63 lower-case letters"),
     ] {
         let output = run(&world, &[flag]).await;
         let said = String::from_utf8_lossy(&output.stderr);

@@ -28,7 +28,7 @@ async fn explained(world: &World, namespace: &str) -> String {
 
 /// The output for a namespace that is not protected.
 pub async fn explained_as_open(world: &World, namespace: &str) -> String {
-    printed(world, namespace, 3).await
+    printed(world, namespace, 1).await
 }
 
 async fn printed(world: &World, namespace: &str, code: i32) -> String {
@@ -148,12 +148,12 @@ async fn explaining_writes_nothing_speaks_json_and_ends_with_a_sentence_when_it_
     let world = World::new().await.unwrap();
     let writes = Writes::from_now(&world);
     let json = explain(&world, &["default", "--output=json"]).await;
-    assert_eq!(json.status.code(), Some(3), "it is not protected");
+    assert_eq!(json.status.code(), Some(1), "it is not protected");
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!((&json["namespace"], &json["verdict"]), (&json!("default"), &json!("no baseline applies")));
     assert_eq!(json["protected"], false);
     let unknown = explain(&world, &["no-such-namespace"]).await;
-    assert_eq!(unknown.status.code(), Some(1));
+    assert_eq!(unknown.status.code(), Some(2));
     assert_eq!(String::from_utf8_lossy(&unknown.stderr), "error: there is no namespace \"no-such-namespace\"\n");
     let mistyped = explain(&world, &["Team A"]).await;
     assert_eq!(mistyped.status.code(), Some(2));
@@ -168,7 +168,7 @@ async fn whoever_may_not_list_is_told_what_is_missing() {
     let mut command = Command::new(Operator::binary().unwrap());
     command.args(["explain", "namespace", "default", "--timeout=8"]).env("KUBECONFIG", kubeconfig);
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
         said.contains("not everything could be listed within 8s: you may not list and watch namespaces, networkpolicies, "),
@@ -249,7 +249,7 @@ async fn whoever_may_not_read_everything_is_told_what_may_be_false() {
         command.args(["explain", "namespace", &ns, "--timeout=60", output]).env("KUBECONFIG", &kubeconfig);
         command.env("NO_PROXY", "127.0.0.1,localhost").env("POD_NAMESPACE", SYSTEM_NAMESPACE);
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-        assert_eq!(output.status.code(), Some(3), "nothing is in place: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "nothing is in place: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
     let text = as_reader("--output=text").await;

@@ -46,7 +46,7 @@ async fn each_subcommand_says_in_one_line_that_there_is_no_cluster_or_that_the_t
         for args in [&["explain", "namespace", "default"][..], &["check"], &["list-managed"], &["uninstall"]] {
             let output = run(&path, args).await;
             let said = String::from_utf8(output.stderr).unwrap();
-            assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{args:?}: {said}");
+            assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{args:?}: {said}");
             assert!(said.starts_with("error: ") && output.stdout.is_empty(), "{args:?}: {said}");
             for words in says.iter().chain(slice::from_ref(&&*address)) {
                 assert!(said.contains(words), "{args:?}: {words}: {said}");
@@ -58,7 +58,7 @@ async fn each_subcommand_says_in_one_line_that_there_is_no_cluster_or_that_the_t
     let output = run(&path, &["explain", "namespace", "default", "--context=nope"]).await;
     let there_is = config["contexts"][0]["name"].as_str().unwrap();
     let expected = format!("error: the kubeconfig has no context \"nope\"; it has these: {there_is}\n");
-    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(1), expected));
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(2), expected));
 }
 
 #[tokio::test]

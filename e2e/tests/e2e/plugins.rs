@@ -63,7 +63,7 @@ async fn checked(world: &World) -> (String, Option<i32>) {
 /// The status and `check` say the same.
 async fn until_both_say(world: &World, status: &str, reason: &str) -> String {
     let told = until_told(world, status, reason).await;
-    let expected = (format!("network plugin: {reason}\n{}\n", told.message), Some(if status == "False" { 0 } else { 3 }));
+    let expected = (format!("network plugin: {reason}\n{}\n", told.message), Some(if status == "False" { 0 } else { 1 }));
     assert_eq!(checked(world).await, expected);
     told.message
 }
@@ -167,7 +167,7 @@ async fn i16_whoever_may_not_list_the_daemon_sets_says_so_and_works() {
     assert!(told.message.contains("could not be listed") && told.message.contains("Flannel"), "{}", told.message);
     let output = check(world.operator_kubeconfig().await.unwrap()).await;
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.starts_with("error: cannot list the DaemonSets of network plugins") && said.contains("forbidden"), "{said}");
     assert!(said.lines().count() == 1 && output.stdout.is_empty(), "{said}");
 

@@ -104,7 +104,7 @@ async fn uninstall_refuses_while_an_operator_runs_and_waits_for_the_lease_of_one
     assert!(dry.contains(&format!("holds the Lease {SYSTEM_NAMESPACE}/policy-baseline. If it renews")), "{dry}");
     let refused = as_admin(&world, &["uninstall", "--yes", "--policies=remove"]).await;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert_eq!(refused.status.code(), Some(2), "{said}");
     assert!(said.contains("error: nothing was removed: an operator runs: ") && said.contains(" renews the Lease "), "{said}");
     assert_eq!(stored(&world, &ns).await, held);
     assert!(baselines(&world).get_opt(PLATFORM).await.unwrap().is_some());
@@ -161,7 +161,7 @@ async fn uninstall_removes_everything_under_every_component_and_then_the_manifes
     let refused = as_admin(&world, &all).await;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     let command = format!("kubectl scale deployment -n {SYSTEM_NAMESPACE} policy-baseline --replicas=0\n");
-    assert!(refused.status.code() == Some(1) && said.ends_with(&command), "{said}");
+    assert!(refused.status.code() == Some(2) && said.ends_with(&command), "{said}");
     let command: Vec<&str> = command.split_whitespace().skip(1).collect();
     world.plane().run_kubectl(&command).unwrap();
 

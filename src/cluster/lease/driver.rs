@@ -454,7 +454,7 @@ fn judged<T>(answer: Result<kube::Result<T>, tokio::time::error::Elapsed>, lease
     };
     Err(match status.code {
         404 if status.message.contains("namespaces \"") => failed(
-            "its namespace does not exist, and nothing is written without the Lease; create the namespace, or name another with --namespace; an instance that runs alone needs no Lease with --leader-elect=false",
+            "its namespace does not exist, and nothing is written without the Lease; create the namespace, or name another with --operator-namespace; an instance that runs alone needs no Lease with --leader-elect=false",
             status.message.clone(),
         ),
         // Another instance wrote, created or deleted the Lease in between.

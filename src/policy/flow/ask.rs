@@ -54,6 +54,21 @@ impl FromStr for FlowEnd {
     }
 }
 
+impl FlowEnd {
+    /// Reads an end. Without a namespace of its own, it is in this one: `POD`, or `svc/NAME`.
+    pub fn read(text: &str, namespace: Option<&str>) -> Result<Self, String> {
+        let is_kind = |text: &str| ["pod", "pods", "po", "svc", "service", "services"].contains(&text);
+        let is_short = match text.split_once('/') {
+            None => text.parse::<IpAddr>().is_err(),
+            Some((kind, name)) => is_kind(kind) && !name.contains('/'),
+        };
+        match namespace {
+            Some(namespace) if is_short => format!("{namespace}/{text}").parse(),
+            _ => text.parse(),
+        }
+    }
+}
+
 impl fmt::Display for FlowEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -122,6 +137,27 @@ mod tests {
             let error = wrong.parse::<FlowEnd>().unwrap_err();
             assert!(error.starts_with("write NAMESPACE/POD, "), "{wrong}: {error}");
         }
+    }
+
+    #[test]
+    fn an_end_without_a_namespace_is_in_the_given_one() {
+        let read = |text: &str| FlowEnd::read(text, Some("shop")).map(|end| end.to_string());
+        for (text, shown) in [
+            ("web-0", "shop/web-0"),
+            ("svc/db", "shop/svc/db"),
+            ("pod/web-0", "shop/web-0"),
+            ("other/web-0", "other/web-0"),
+            ("other/svc/db", "other/svc/db"),
+            ("10.0.0.1", "10.0.0.1"),
+        ] {
+            assert_eq!(read(text).as_deref(), Ok(shown));
+        }
+        assert!(FlowEnd::read("web-0", None).is_err() && read("").is_err());
+        assert_eq!(
+            FlowEnd::read("svc/db", None).map(|end| end.to_string()).as_deref(),
+            Ok("svc/db"),
+            "a pod of the namespace svc"
+        );
     }
 
     #[test]

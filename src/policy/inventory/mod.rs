@@ -111,6 +111,22 @@ pub struct OtherManaged {
     pub state: String,
 }
 
+impl ManagedKind {
+    /// How kubectl writes the resource.
+    const fn resource(self) -> &'static str {
+        match self {
+            Self::ValidatingAdmissionPolicyBinding => "validatingadmissionpolicybinding.admissionregistration.k8s.io",
+            Self::ValidatingAdmissionPolicy => "validatingadmissionpolicy.admissionregistration.k8s.io",
+            Self::NetworkPolicy => "networkpolicy.networking.k8s.io",
+            Self::PolicyBaseline => "policybaseline.policybaseline.io",
+            Self::BaselineOptOut => "baselineoptout.policybaseline.io",
+            Self::ControllerRevision => "controllerrevision.apps",
+            Self::Lease => "lease.coordination.k8s.io",
+            Self::Namespace => "namespace",
+        }
+    }
+}
+
 impl fmt::Display for ManagedObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, namespace, name, .. } = self;
@@ -126,6 +142,22 @@ impl Inventory {
         self.policies.retain(|policy| policy.standing != Standing::Planned);
         self.others.clear();
         self
+    }
+
+    /// The same with only the objects in this namespace.
+    #[must_use]
+    pub fn within(mut self, namespace: &str) -> Self {
+        let is_there = |object: &ManagedObject| object.namespace.as_deref() == Some(namespace);
+        self.policies.retain(|policy| is_there(&policy.object));
+        self.others.retain(|other| is_there(&other.object));
+        self
+    }
+
+    /// The resource and the name of each object, a line each.
+    pub fn names(&self) -> String {
+        let objects = self.policies.iter().map(|policy| &policy.object).chain(self.others.iter().map(|other| &other.object));
+        let lines: Vec<String> = objects.map(|object| format!("{}/{}", object.kind.resource(), object.name)).collect();
+        if lines.is_empty() { String::new() } else { lines.join("\n") + "\n" }
     }
 
     fn with(&self, standing: Standing) -> impl Iterator<Item = &ManagedPolicy> {
@@ -228,6 +260,15 @@ mod tests {
             .into(),
             unread: vec![],
         }
+    }
+
+    #[test]
+    fn one_namespace_is_listed_alone_and_names_are_those_of_kubectl() {
+        let names = one_of_each().within("team-a").names();
+        let expected = "networkpolicy.networking.k8s.io/baseline-default-deny-ingress\nnetworkpolicy.networking.k8s.io/old-default-deny-ingress\nbaselineoptout.policybaseline.io/load-test\n";
+        assert_eq!(names, expected);
+        assert_eq!(one_of_each().names().lines().count(), 11);
+        assert_eq!(one_of_each().within("nowhere").names(), "");
     }
 
     #[test]

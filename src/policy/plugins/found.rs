@@ -1,10 +1,13 @@
 //! What was found of network plugins, and the judgement: whether the cluster has a plugin that enforces NetworkPolicies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use k8s_openapi::{api::apps::v1::DaemonSet, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::Resource;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::known::{Enforcement, of_crd, of_daemon_set, plugin_crd};
 use crate::api::{backends::identity, reason::state};
@@ -74,7 +77,7 @@ pub struct PluginsFound {
 }
 
 /// Whether the cluster has a network plugin that enforces NetworkPolicies.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct PluginJudgement {
     /// One was found that enforces them.
     pub enforces: bool,
@@ -82,6 +85,12 @@ pub struct PluginJudgement {
     pub reason: &'static str,
     /// What was found, and what is known of it.
     pub message: String,
+}
+
+impl fmt::Display for PluginJudgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "network plugin: {}\n{}", self.reason, self.message)
+    }
 }
 
 /// The message names at most this many objects (I11).
