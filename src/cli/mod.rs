@@ -3,11 +3,13 @@
 mod check;
 mod cluster;
 mod crd;
+mod diff;
 mod exit;
 mod explain;
 mod flow;
 mod flow_input;
 mod list_managed;
+mod manifest_files;
 mod other_tools;
 mod output;
 mod render;
@@ -60,6 +62,14 @@ enum Command {
     /// Exit codes: 0 if every flow is allowed; 1 if one is denied or undecided; 2 if the recording, the baseline or the objects cannot be read,
     /// or a flag is wrong.
     WouldBreak(would_break::WouldBreakArgs),
+    /// Shows which flows two versions of policies, or of a baseline, decide differently, by workload.
+    ///
+    /// The pods are the same for both: those of the cluster, of a dump, or of manifests with workloads. What else exists there applies to both.
+    /// A baseline counts as enforced in every namespace that it selects. It sends no packet and writes nothing.
+    ///
+    /// Exit codes: 0 if every flow is decided as before; 1 if one is newly allowed or newly denied; 2 if something cannot be read, or for a
+    /// wrong flag.
+    Diff(diff::DiffArgs),
     /// Looks for the network plugin, and says what is known of it: whether it enforces NetworkPolicies or ignores them.
     ///
     /// It finds the plugin by the name of its DaemonSet, or by its CRDs, and reads the switches in the arguments of its pods. It sends no
@@ -110,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(args),
         Command::Render(args) => render::run(&args).map(|()| 0),
         Command::WouldBreak(args) => would_break::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Check(args) => check::run(&args),
         Command::ListManaged(args) => list_managed::run(&args).map(|()| 0),
         Command::Uninstall(args) => uninstall::run(&args),

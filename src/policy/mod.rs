@@ -1,5 +1,6 @@
 //! What NetworkPolicies mean, and what a baseline asks for. Pure code: no client, no runtime, no clock.
 
+pub mod diff;
 pub mod digest;
 pub mod dns;
 pub mod drift;

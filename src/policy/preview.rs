@@ -146,21 +146,35 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
-/// The objects of a kind in a text of YAML or JSON, also those in Lists.
-fn objects(text: &str, kind: &str) -> Result<Vec<Value>, PreviewError> {
+/// The objects in a text of YAML or JSON, also those in Lists.
+pub fn all_objects(text: &str) -> Result<Vec<Value>, PreviewError> {
     let mut found = Vec::new();
     for document in serde_yaml::Deserializer::from_str(text) {
-        let value = Value::deserialize(document).map_err(|error| {
+        let mut value = Value::deserialize(document).map_err(|error| {
             let hint = if text.contains("{{") { ". It is a template: render it first, such as with helm template" } else { "" };
             PreviewError::NoYaml(format!("{error}{hint}"))
         })?;
-        let items = value.get("items").and_then(Value::as_array).cloned();
-        let is_of_list = items.is_some() && value["kind"] == format!("{kind}List");
-        let items = items.unwrap_or_else(|| vec![value]).into_iter();
+        let Some(Value::Array(items)) = value.get_mut("items").map(Value::take) else {
+            found.push(value);
+            continue;
+        };
         // In a list of one kind, the objects may not name their kind.
-        found.extend(items.filter(|value| value["kind"] == kind || (is_of_list && value.get("kind").is_none())));
+        let of = value["kind"].as_str().and_then(|kind| kind.strip_suffix("List")).filter(|of| !of.is_empty());
+        found.extend(items.into_iter().map(|mut item| {
+            for (field, of) in [("kind", of.map(Value::from)), ("apiVersion", of.map(|_| value["apiVersion"].clone()))] {
+                if let (Value::Object(fields), Some(of)) = (&mut item, of) {
+                    fields.entry(field).or_insert(of);
+                }
+            }
+            item
+        }));
     }
     Ok(found)
+}
+
+/// The objects of a kind.
+fn objects(text: &str, kind: &str) -> Result<Vec<Value>, PreviewError> {
+    Ok(all_objects(text)?.into_iter().filter(|value| value["kind"] == kind).collect())
 }
 
 /// The namespaces in a text of YAML or JSON.

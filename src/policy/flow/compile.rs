@@ -51,9 +51,19 @@ pub enum CompiledPeer {
 impl<'a> CompiledPolicies<'a> {
     /// Compiles the policies of a snapshot.
     pub fn of(snapshot: &'a FlowSnapshot) -> Self {
+        Self::with_ranges(snapshot, snapshot.policies.iter())
+    }
+
+    /// Compiles the policies of two snapshots with the same pods and namespaces. Both have the same classes and ranges, with the same numbers.
+    pub fn pair(one: &'a FlowSnapshot, other: &'a FlowSnapshot) -> [Self; 2] {
+        [one, other].map(|snapshot| Self::with_ranges(snapshot, one.policies.iter().chain(&other.policies)))
+    }
+
+    /// Compiles the policies of a snapshot. Its classes are those that the ranges of these policies tell apart.
+    fn with_ranges(snapshot: &'a FlowSnapshot, of: impl Iterator<Item = &'a FlowPolicy>) -> Self {
         let mut symbols = Symbols::default();
         let mut ranges = KnownRanges::default();
-        snapshot.policies.iter().flat_map(blocks).for_each(|block| ranges.add(range_text(block)));
+        of.flat_map(blocks).for_each(|block| ranges.add(range_text(block)));
         snapshot.cluster_policies.iter().flat_map(ClusterPolicy::networks).for_each(|text| ranges.add((text, &[])));
         let classes = Classes::of(snapshot, &ranges.all, &mut symbols);
         let mut sets = PeerSets::new(&classes, &mut symbols);

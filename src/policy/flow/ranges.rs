@@ -25,6 +25,11 @@ impl AddressRange {
         Block::parse(cidr).is_some()
     }
 
+    /// The range and its exceptions.
+    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+        std::iter::once(&self.whole).chain(&self.except)
+    }
+
     /// Whether the address is in it.
     pub fn has(&self, address: IpAddr) -> bool {
         self.whole.has(address) && !self.except.iter().any(|block| block.has(address))

@@ -11,9 +11,9 @@ use super::{
 };
 use crate::api::peers::Protocol;
 
-/// One bit for each class.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-struct Row(Vec<u64>);
+/// One bit for each class, or for each of other things that are numbered.
+#[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Row(Vec<u64>);
 
 /// Which pods of the pod network reach which, on one port and over one address family.
 #[derive(Debug)]
@@ -24,7 +24,8 @@ pub struct PodReach<'c, 'a> {
 }
 
 impl Row {
-    fn new(classes: usize) -> Self {
+    /// A row of so many bits, all of them unset.
+    pub fn new(classes: usize) -> Self {
         Self(vec![0; classes.div_ceil(64)])
     }
 
@@ -34,7 +35,8 @@ impl Row {
         row
     }
 
-    fn set(&mut self, range: Range<u32>) {
+    /// Sets these bits.
+    pub fn set(&mut self, range: Range<u32>) {
         let (start, end) = (range.start as usize, range.end as usize);
         for word in start / 64..end.div_ceil(64) {
             let (first, last) = (start.max(word * 64) - word * 64, end.min(word * 64 + 64) - word * 64);
@@ -43,16 +45,18 @@ impl Row {
         }
     }
 
-    fn unset(&mut self, class: usize) {
+    /// Unsets a bit.
+    pub fn unset(&mut self, class: usize) {
         self.0[class / 64] &= !(1 << (class % 64));
     }
 
-    fn has(&self, class: usize) -> bool {
+    /// Whether a bit is set.
+    pub fn has(&self, class: usize) -> bool {
         self.0[class / 64] >> (class % 64) & 1 == 1
     }
 
     /// Adds the classes of another row that are in a third one too.
-    fn add(&mut self, other: &Self, within: Option<&Self>) {
+    pub fn add(&mut self, other: &Self, within: Option<&Self>) {
         for (word, (bits, more)) in self.0.iter_mut().zip(&other.0).enumerate() {
             *bits |= more & within.map_or(u64::MAX, |within| within.0[word]);
         }
@@ -65,15 +69,23 @@ impl Row {
         }
     }
 
-    /// Removes the classes that are not in another row.
-    fn keep(&mut self, other: &Self) {
-        for (bits, others) in self.0.iter_mut().zip(&other.0) {
-            *bits &= others;
-        }
+    /// Unsets the bits that are not set in another row.
+    pub fn keep(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(bits, kept)| *bits &= kept);
+    }
+
+    /// Unsets the bits that are set in another row, and sets those that are set only there.
+    pub fn differ(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(bits, others)| *bits ^= others);
+    }
+
+    /// The number of bits that are set.
+    pub fn count(&self) -> u64 {
+        self.0.iter().map(|bits| u64::from(bits.count_ones())).sum()
     }
 
     /// The classes, in ascending order.
-    fn classes(&self) -> impl Iterator<Item = usize> {
+    pub fn classes(&self) -> impl Iterator<Item = usize> {
         self.0.iter().enumerate().filter(|(_, bits)| **bits != 0).flat_map(|(word, bits)| {
             let mut left = *bits;
             std::iter::from_fn(move || {
@@ -86,21 +98,24 @@ impl Row {
 }
 
 /// The question, and what every row needs.
-struct ReachQuestion<'c> {
-    port: (Protocol, u16),
+#[derive(Debug)]
+pub struct ReachQuestion<'a> {
+    pub port: (Protocol, u16),
     /// One pod of each class.
-    pods: Vec<&'c FlowPod>,
+    pub pods: Vec<&'a FlowPod>,
     /// For each range of addresses, the classes whose address of the family is in it.
     ranges: Vec<Row>,
     /// The classes that have the port under a name.
     names: HashMap<String, Row>,
+    /// The classes on the pod network.
+    pub covered: Row,
 }
 
-impl<'a> CompiledPolicies<'a> {
-    /// Finds out which pods reach which on this port over IPv4, or IPv6.
-    pub fn reach(&self, protocol: Protocol, port: u16, is_v6: bool) -> PodReach<'_, 'a> {
-        let count = self.classes.count();
-        let pods: Vec<&FlowPod> = self.classes.first_pods().map(|pod| &self.snapshot.pods[pod]).collect();
+impl<'a> ReachQuestion<'a> {
+    /// Which pods reach which on this port over IPv4, or IPv6?
+    pub fn new(compiled: &CompiledPolicies<'a>, (protocol, port): (Protocol, u16), is_v6: bool) -> Self {
+        let count = compiled.classes.count();
+        let pods: Vec<&FlowPod> = compiled.classes.first_pods().map(|pod| &compiled.snapshot.pods[pod]).collect();
         let address = |pod: &FlowPod| pod.addresses.iter().copied().find(|address: &IpAddr| address.is_ipv6() == is_v6);
         let mut names: HashMap<String, Row> = HashMap::new();
         for (pod, class) in pods.iter().zip(0..) {
@@ -108,19 +123,28 @@ impl<'a> CompiledPolicies<'a> {
                 names.entry(named.name.clone()).or_insert_with(|| Row::new(count)).set(class..class + 1);
             }
         }
-        let ranges = self.ranges.iter().map(|range| {
+        let ranges = compiled.ranges.iter().map(|range| {
             let mut row = Row::new(count);
             for (_, class) in pods.iter().zip(0..).filter(|(pod, _)| address(pod).is_some_and(|address| range.has(address))) {
                 row.set(class..class + 1);
             }
             row
         });
-        let asked = ReachQuestion { port: (protocol, port), ranges: ranges.collect(), names, pods };
-        let is_covered = |class: &usize| !asked.pods[*class].on_host_network;
-        let mut everybody = Row::new(count);
-        for class in (0..count).filter(is_covered) {
-            everybody.0[class / 64] |= 1 << (class % 64);
+        let ranges = ranges.collect();
+        let mut covered = Row::new(count);
+        for (_, class) in pods.iter().zip(0..).filter(|(pod, _)| !pod.on_host_network) {
+            covered.set(class..class + 1);
         }
+        Self { port: (protocol, port), pods, ranges, names, covered }
+    }
+}
+
+impl<'a> CompiledPolicies<'a> {
+    /// Finds out which pods reach which on this port over IPv4, or IPv6.
+    pub fn reach(&self, protocol: Protocol, port: u16, is_v6: bool) -> PodReach<'_, 'a> {
+        let count = self.classes.count();
+        let asked = ReachQuestion::new(self, (protocol, port), is_v6);
+        let everybody = &asked.covered;
 
         // None: everybody.
         let egress: Vec<Option<Row>> = (0..count).map(|class| self.allowed(Way::Egress, class, &asked)).collect();
@@ -130,7 +154,7 @@ impl<'a> CompiledPolicies<'a> {
             }
             let mut row = Row::new(count);
             let allowed = self.allowed(Way::Ingress, to, &asked);
-            row.add(allowed.as_ref().unwrap_or(&everybody), Some(&everybody));
+            row.add(allowed.as_ref().unwrap_or(everybody), Some(everybody));
             let denied: Vec<usize> =
                 row.classes().filter(|from| egress[*from].as_ref().is_some_and(|row| !row.has(to))).collect();
             for from in denied {
@@ -143,7 +167,7 @@ impl<'a> CompiledPolicies<'a> {
     }
 
     /// The classes with which a class may exchange in one direction; none: everybody. Where it is not known what decides, nobody may.
-    fn allowed(&self, way: Way, class: usize, asked: &ReachQuestion<'_>) -> Option<Row> {
+    pub fn allowed(&self, way: Way, class: usize, asked: &ReachQuestion<'_>) -> Option<Row> {
         let is_open = self.isolating.of(way)[class].is_empty();
         let by_policies =
             if is_open { self.tier_row(PolicyTier::Baseline, way, class, asked, None) } else { self.row(way, class, asked) };
@@ -248,6 +272,21 @@ impl<'a> CompiledPolicies<'a> {
             row.add(&of_rule, destinations.as_ref());
         }
         Some(row)
+    }
+
+    /// Whether NetworkPolicies let a class exchange with an address that no pod and no node has, in one direction.
+    pub fn allows_address(&self, way: Way, class: usize, address: IpAddr, asked: &ReachQuestion<'_>) -> bool {
+        let isolating = &self.isolating.of(way)[class];
+        let mut rules = isolating.iter().flat_map(|policy| self.policies[*policy as usize].of(way).iter().flatten());
+        let is_it = |peer: &CompiledPeer| match peer {
+            CompiledPeer::Addresses(range) => self.ranges[*range as usize].has(address),
+            CompiledPeer::Pods(_) | CompiledPeer::Nobody => false,
+        };
+        isolating.is_empty()
+            || rules.any(|rule| {
+                matches!(destinations(rule.ports.as_deref(), way, class, asked), RuleDestinations::Everybody)
+                    && rule.peers.as_ref().is_none_or(|peers| peers.iter().any(is_it))
+            })
     }
 }
 

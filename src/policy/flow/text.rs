@@ -114,7 +114,7 @@ fn name(policy: &PolicyRef<'_>) -> String {
 }
 
 /// The entries of a NetworkPolicy that match.
-fn place(way: Way, rule: &RuleRef<'_>) -> String {
+pub fn place(way: Way, rule: &RuleRef<'_>) -> String {
     way.place(rule.rule, rule.peer, rule.port.map(|port| ("ports", port)))
 }
 

@@ -98,6 +98,12 @@ impl<'a> CompiledTiers<'a> {
         of_class.get(class as usize).map(|policies| &**policies).unwrap_or_default()
     }
 
+    /// The lists of ports of all rules.
+    pub fn port_lists(&self) -> impl Iterator<Item = &[CompiledPort<'a>]> {
+        let rules = self.policies.iter().flat_map(|policy| policy.rules.egress.iter().chain(&policy.rules.ingress));
+        rules.filter_map(|rule| rule.ports.as_deref())
+    }
+
     /// A policy, by its number.
     pub fn policy(&self, number: u32) -> &CompiledTierPolicy<'a> {
         &self.policies[number as usize]

@@ -59,6 +59,11 @@ impl Block {
         }
     }
 
+    /// Whether it is a range of IPv4.
+    pub const fn is_v4(&self) -> bool {
+        matches!(self.0, IpNet::V4(_))
+    }
+
     /// The first and the last address, as numbers.
     pub fn range(&self) -> (u128, u128) {
         match self.0 {

@@ -1,0 +1,125 @@
+//! `policy-baseline diff`: shows which flows two versions of policies, or of a baseline, decide differently.
+
+use std::time::Instant;
+
+use clap::{Args as ClapArgs, ValueEnum};
+
+use super::{
+    cluster::{self, OperatorNamespace},
+    exit,
+    flow_input::{self, FlowInput},
+    manifest_files,
+    output::{self, Output},
+};
+use crate::policy::{
+    diff::{DiffSide, MarkdownDiff, WorkloadManifests, compare, worlds},
+    flow::{CompiledPolicies, FlowDump, FlowSnapshot},
+    preview::PreviewedBaseline,
+};
+
+#[derive(Debug, ClapArgs)]
+pub struct DiffArgs {
+    /// What was, and then what will be: -f OLD -f NEW. Each is a file or a folder with NetworkPolicies, or with a baseline (- is standard input).
+    #[arg(long, short = 'f', value_name = "PATH", required = true)]
+    filename: Vec<String>,
+
+    /// Read no cluster, but take the pods from these files or folders with Deployments and other workloads.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["dump", "context", "kubeconfig"])]
+    workloads: Vec<String>,
+
+    /// The namespace of objects in manifests that name none.
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "default", value_parser = cluster::namespace)]
+    namespace: String,
+
+    #[command(flatten)]
+    input: FlowInput,
+
+    #[command(flatten)]
+    operator: OperatorNamespace,
+
+    /// The most rows that are shown of what is newly allowed, and of what is newly denied.
+    #[arg(long, value_name = "ROWS", default_value_t = 50)]
+    limit: usize,
+
+    /// The format of the output.
+    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
+    output: DiffOutput,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DiffOutput {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+    /// For pull requests.
+    Markdown,
+}
+
+/// Runs the subcommand. Returns the exit code.
+pub fn run(args: &DiffArgs) -> Result<u8, String> {
+    let [old, new] = &*args.filename else {
+        return Err("write -f twice: first what was, and then what will be".into());
+    };
+    let inputs = args.filename.iter().chain(&args.workloads).map(|path| &**path).chain(args.input.dump());
+    if inputs.filter(|path| *path == "-").count() > 1 {
+        return Err("only one of -f, --workloads and --dump can be standard input".into());
+    }
+    let (mut old, mut new) = (side(args, old)?, side(args, new)?);
+    let has_baseline = old.baseline.is_some() || new.baseline.is_some();
+    let world = world(args, has_baseline)?;
+    world.warnings.iter().for_each(|warning| output::warn(warning));
+    for side in [&mut old, &mut new] {
+        side.baseline = side.baseline.take().map(|baseline| baseline.in_cluster(&world.facts, Instant::now()));
+    }
+    let snapshot: FlowSnapshot = world.objects.into_iter().collect();
+    let [before, after] = worlds(snapshot, &old, &new);
+    let mut gaps: Vec<String> =
+        [&old, &new].iter().filter_map(|side| side.baseline.as_ref()).flat_map(PreviewedBaseline::gaps).collect();
+    gaps.extend(after.namespace_gap());
+    gaps.extend([&before, &after].iter().flat_map(|world| CompiledPolicies::of(world).refused_parts()));
+    gaps.dedup();
+    for gap in gaps {
+        output::warn(&gap);
+    }
+    let diff = compare(&before, &after, args.limit);
+    output::print(&match args.output {
+        DiffOutput::Text => Output::Text.of(&diff)?,
+        DiffOutput::Json => Output::Json.of(&diff)?,
+        DiffOutput::Markdown => MarkdownDiff(&diff).to_string(),
+    })?;
+    Ok(if diff.has_changes() { exit::FINDINGS } else { 0 })
+}
+
+/// Reads one version.
+fn side(args: &DiffArgs, path: &str) -> Result<DiffSide, String> {
+    let mut side = DiffSide::default();
+    for (name, text) in manifest_files::texts(path)? {
+        side.add(&text, &args.namespace, args.operator.or_default()).map_err(|error| format!("{name}: {error}"))?;
+    }
+    side.warnings.iter().for_each(|warning| output::warn(warning));
+    let shown = flow_input::shown(path);
+    if side.is_empty() {
+        output::note(&format!("{shown} has neither a NetworkPolicy nor a baseline"));
+    }
+    if side.baseline.as_ref().is_some_and(|baseline| !baseline.writes()) {
+        output::note(&format!("the baseline of {shown} is in mode Audit: with it, the operator writes no policy"));
+    }
+    Ok(side)
+}
+
+/// The pods, from the cluster, from a dump, or from manifests.
+fn world(args: &DiffArgs, has_baseline: bool) -> Result<FlowDump, String> {
+    if args.workloads.is_empty() {
+        return if has_baseline { args.input.read_for_a_baseline() } else { args.input.read() };
+    }
+    let mut workloads = WorkloadManifests::default();
+    for path in &args.workloads {
+        for (name, text) in manifest_files::texts(path)? {
+            workloads.add(&text, &args.namespace).map_err(|error| format!("{name}: {error}"))?;
+        }
+    }
+    workloads
+        .dump()
+        .ok_or_else(|| format!("there is no workload in {}: without pods there are no flows", args.workloads.join(" and ")))
+}

@@ -1,0 +1,145 @@
+//! Reads manifests: the policies and the baseline of one version, and the pods that workloads would have.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::{
+    api::names::is_other_policy_kind,
+    policy::{
+        flow::{FlowDump, FlowNamespace, FlowObject, FlowPod, FlowPolicy},
+        preview::{PreviewedBaseline, all_objects},
+    },
+};
+
+/// The policies of one version, and its baseline.
+#[derive(Debug, Default)]
+pub struct DiffSide {
+    pub policies: Vec<FlowPolicy>,
+    pub baseline: Option<PreviewedBaseline>,
+    /// One sentence about each object that is not judged.
+    pub warnings: Vec<String>,
+}
+
+/// Pods and namespaces of manifests. No cluster has given them addresses.
+#[derive(Debug, Default)]
+pub struct WorkloadManifests(FlowDump);
+
+/// What an object is called in a message.
+fn name_of(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (kind, metadata) = (text(&object["kind"]), &object["metadata"]);
+    match (text(&metadata["namespace"]), text(&metadata["name"])) {
+        (namespace, name) if namespace.is_empty() => format!("the {kind} {name}"),
+        (namespace, name) => format!("the {kind} {namespace}/{name}"),
+    }
+}
+
+/// The API group and the kind.
+fn group_and_kind(object: &Value) -> (&str, &str) {
+    let version = object["apiVersion"].as_str().unwrap_or_default();
+    (version.split_once('/').map_or("", |(group, _)| group), object["kind"].as_str().unwrap_or_default())
+}
+
+fn read<T: DeserializeOwned>(object: &Value) -> Result<T, String> {
+    serde_path_to_error::deserialize(object).map_err(|error| format!("{}: {}: {}", name_of(object), error.path(), error.inner()))
+}
+
+/// Puts an object without a namespace into this one.
+fn into_namespace(object: &mut Value, namespace: &str) {
+    if object["metadata"]["namespace"].as_str().is_none_or(str::is_empty) {
+        object["metadata"]["namespace"] = namespace.into();
+    }
+}
+
+impl DiffSide {
+    /// Adds what a text of YAML or JSON has. Objects without a namespace are in this one. An error names the object.
+    pub fn add(&mut self, text: &str, namespace: &str, operator_namespace: &str) -> Result<(), String> {
+        for mut object in all_objects(text).map_err(|error| error.to_string())? {
+            match group_and_kind(&object) {
+                ("networking.k8s.io", "NetworkPolicy") => {
+                    into_namespace(&mut object, namespace);
+                    self.policies.push(read(&object)?);
+                }
+                ("extensions", "NetworkPolicy") => {
+                    return Err(format!(
+                        "{}: no API server takes extensions/v1beta1 any more: write networking.k8s.io/v1",
+                        name_of(&object)
+                    ));
+                }
+                (_, "PolicyBaseline") => {
+                    if let Some(other) = &self.baseline {
+                        return Err(format!(
+                            "{} is the second baseline beside {}. Give one: only the operator decides between several",
+                            name_of(&object),
+                            other.name()
+                        ));
+                    }
+                    let baseline = PreviewedBaseline::read(&object.to_string(), operator_namespace);
+                    self.baseline = Some(baseline.map_err(|error| format!("{}: {error}", name_of(&object)))?);
+                }
+                (group, kind) if is_other_policy_kind(&format!("{}s.{group}", kind.to_lowercase())) => {
+                    self.warnings
+                        .push(format!("{} is not judged: only NetworkPolicies are. It may decide otherwise", name_of(&object)));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it has nothing to judge.
+    pub const fn is_empty(&self) -> bool {
+        self.policies.is_empty() && self.baseline.is_none()
+    }
+}
+
+impl WorkloadManifests {
+    /// Adds the pods of the workloads, and the namespaces, of a text of YAML or JSON.
+    pub fn add(&mut self, text: &str, namespace: &str) -> Result<(), String> {
+        for mut object in all_objects(text).map_err(|error| error.to_string())? {
+            let template = match group_and_kind(&object) {
+                ("", "Namespace") => {
+                    self.0.objects.push(FlowObject::Namespace(read::<FlowNamespace>(&object)?));
+                    continue;
+                }
+                ("", "Pod") => object.clone(),
+                ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet")
+                | ("", "ReplicationController")
+                | ("batch", "Job") => object["spec"]["template"].clone(),
+                ("batch", "CronJob") => object["spec"]["jobTemplate"]["spec"]["template"].clone(),
+                _ => continue,
+            };
+            into_namespace(&mut object, namespace);
+            for number in 1..=pods_of(&object) {
+                let pod = pod(&object, &template, number);
+                self.0.objects.push(FlowObject::Pod(read::<FlowPod>(&pod)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// The objects, as those of a dump. None if there is no pod.
+    pub fn dump(self) -> Option<FlowDump> {
+        let has_pods = self.0.objects.iter().any(|object| matches!(object, FlowObject::Pod(_)));
+        has_pods.then_some(self.0)
+    }
+}
+
+/// How many pods stand for a workload: two, so that the flows between its own pods are judged too. A job and a pod are one.
+fn pods_of(object: &Value) -> u8 {
+    if matches!(object["kind"].as_str(), Some("Pod" | "Job" | "CronJob")) { 1 } else { 2 }
+}
+
+/// A pod of a workload. What stands behind `~` in its name tells it apart from the others.
+fn pod(object: &Value, template: &Value, number: u8) -> Value {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    json!({
+        "kind": "Pod",
+        "metadata": {
+            "name": format!("{name}~{number}"), "namespace": object["metadata"]["namespace"],
+            "labels": template["metadata"]["labels"],
+        },
+        "spec": if template["spec"].is_null() { json!({}) } else { template["spec"].clone() },
+        "status": {"phase": "Running"},
+    })
+}
