@@ -8,6 +8,8 @@ mod exit;
 mod explain;
 mod flow;
 mod flow_input;
+mod lint;
+mod lint_files;
 mod list_managed;
 mod manifest_files;
 mod other_tools;
@@ -70,6 +72,23 @@ enum Command {
     /// Exit codes: 0 if every flow is decided as before; 1 if one is newly allowed or newly denied; 2 if something cannot be read, or for a
     /// wrong flag.
     Diff(diff::DiffArgs),
+    /// Finds mistakes in NetworkPolicies, PolicyBaselines and BaselineOptOuts, before they reach a cluster.
+    ///
+    /// It reads files, folders and standard input: YAML, JSON, Lists, several documents, and what kustomize and helm write. It finds what the API
+    /// server refuses, in its words, and what is allowed but does not do what it seems to do. If workloads, Services or namespaces are given
+    /// too, it looks whether selectors, port names and addresses fit to them. docs/lint.md has every rule, with examples:
+    ///
+    ///   policy-baseline lint manifests/
+    ///   kustomize build overlays/prod | policy-baseline lint -
+    ///   policy-baseline lint manifests/ --baseline baseline.yaml -o sarif
+    ///
+    /// In a folder it leaves out the templates of Helm charts, and the patches that a kustomization names. Annotate an object to ignore a rule:
+    /// policybaseline.io/lint-ignore: RULE=reason.
+    ///
+    /// Exit codes: 0 if nothing of the severity of --fail-on or worse is found; 1 if something is; 2 if a file cannot be read, or for a wrong
+    /// flag.
+    #[command(verbatim_doc_comment)]
+    Lint(lint::LintArgs),
     /// Looks for the network plugin, and says what is known of it: whether it enforces NetworkPolicies or ignores them.
     ///
     /// It finds the plugin by the name of its DaemonSet, or by its CRDs, and reads the switches in the arguments of its pods. It sends no
@@ -121,6 +140,7 @@ pub fn main() -> ExitCode {
         Command::Render(args) => render::run(&args).map(|()| 0),
         Command::WouldBreak(args) => would_break::run(&args),
         Command::Diff(args) => diff::run(&args),
+        Command::Lint(args) => lint::run(&args),
         Command::Check(args) => check::run(&args),
         Command::ListManaged(args) => list_managed::run(&args).map(|()| 0),
         Command::Uninstall(args) => uninstall::run(&args),

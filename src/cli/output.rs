@@ -46,6 +46,11 @@ pub fn note(note: &str) {
     let _ = writeln!(std::io::stderr(), "note: {}", shown(note));
 }
 
+/// Writes an error to stderr. It is not an error if nobody can read it.
+pub fn error(error: &str) {
+    let _ = writeln!(std::io::stderr(), "error: {}", shown(error));
+}
+
 /// Prints a text. It is not an error if a reader such as `head` closes the pipe early.
 pub fn print(text: &str) -> Result<(), String> {
     match std::io::stdout().write_all(text.as_bytes()) {

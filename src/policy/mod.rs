@@ -8,6 +8,7 @@ pub mod explain;
 pub mod flow;
 pub mod inventory;
 pub mod kubernetes_api;
+pub mod lint;
 pub mod listing;
 pub mod netpol;
 pub mod plan;

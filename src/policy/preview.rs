@@ -3,6 +3,7 @@
 
 use std::{net::IpAddr, time::Instant};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -91,6 +92,12 @@ impl PreviewedBaseline {
         }
         let planned: Vec<usize> = self.0.planned(&namespace).map(|(index, _)| index).collect();
         planned.into_iter().filter_map(|index| self.0.policies.get(index)).collect()
+    }
+
+    /// Which pods of a namespace scrape others, as the baseline says.
+    pub fn scrapers_in(&self, namespace: &FlowNamespace) -> Vec<LabelSelector> {
+        let labels = namespace.labels.iter().map(|(key, value)| (&**key, &**value)).collect();
+        self.0.scrapers_in(&labels)
     }
 
     /// The same as policies that decide flows.

@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::{ResourceExt, core::Selector as Matcher};
 
 use super::{
     Closed, Namespace,
     allow::{CheckedAllow, Directions},
     checks::{check_dns, check_metadata, check_monitoring, check_rollout, exclusions, glob_matches, matcher},
+    labels::Labels,
     opt_out::{Limits, OptOut},
     render::{self, METADATA_NAME, PolicyScope, RenderInputs, Rendered},
     revision::Revision,
@@ -341,6 +342,15 @@ impl Baseline {
     /// Whether the namespace has the pods of this monitoring source.
     fn scrapes(&self, source: usize, ns: &Namespace) -> bool {
         self.scrapers.get(source).is_some_and(|s| ns.labels.are_selected_by(s))
+    }
+
+    /// The pods of a namespace with these labels that scrape others; none if nobody may.
+    pub fn scrapers_in(&self, labels: &Labels) -> Vec<LabelSelector> {
+        if !self.written.roles.contains(Role::MonitoringCarveout) {
+            return vec![];
+        }
+        let sources = render::monitoring_sources(&self.written.monitoring).into_iter().zip(&self.scrapers);
+        sources.filter(|(_, namespaces)| labels.are_selected_by(namespaces)).map(|((_, pods), _)| (&pods).into()).collect()
     }
 
     /// Why the baseline does not plan the policy of this purpose in a namespace that it selects; `None` if it does.

@@ -138,6 +138,11 @@ impl Rendered {
         Directions { ingress: has("Ingress"), egress: has("Egress") }
     }
 
+    /// Whether it lets the pods of a monitoring source reach what they scrape.
+    pub const fn is_of_a_source(&self) -> bool {
+        matches!(self.scope, PolicyScope::Source(_))
+    }
+
     /// The request body that applies this policy in a namespace. With a uid, the request can only change that object, not create one.
     pub fn body<'a>(&'a self, namespace: &'a str, uid: Option<&'a str>) -> Body<'a> {
         Body { api_version: API_VERSION, kind: KIND, metadata: self.metadata(namespace, uid), spec: &self.spec_text }

@@ -1,0 +1,121 @@
+//! A policy with everything that the rules for policies look at.
+
+use k8s_openapi::{
+    api::networking::v1::{NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+
+use super::{
+    given::{GivenObjects, LintPolicy},
+    tree::{YamlNode, YamlValue},
+};
+use crate::{api::peers::Protocol, policy::flow::Way};
+
+/// A policy, its text, and the objects around it.
+pub struct LintCase<'a> {
+    pub policy: &'a LintPolicy,
+    pub node: &'a YamlNode,
+    pub given: &'a GivenObjects,
+}
+
+/// A rule of a policy.
+pub struct RuleView<'a> {
+    pub way: Way,
+    /// Its path, such as `spec.ingress[0]`.
+    pub path: String,
+    pub peers: &'a [NetworkPolicyPeer],
+    pub ports: &'a [NetworkPolicyPort],
+}
+
+pub const WAYS: [Way; 2] = [Way::Ingress, Way::Egress];
+
+/// The name of a direction in policyTypes.
+pub const fn type_of(way: Way) -> &'static str {
+    match way {
+        Way::Ingress => "Ingress",
+        Way::Egress => "Egress",
+    }
+}
+
+/// The rules of a spec.
+pub fn rules_of(spec: &NetworkPolicySpec, way: Way) -> Vec<RuleView<'_>> {
+    let parts: Vec<(Option<&Vec<_>>, Option<&Vec<_>>)> = match way {
+        Way::Ingress => spec.ingress.iter().flatten().map(|rule| (rule.from.as_ref(), rule.ports.as_ref())).collect(),
+        Way::Egress => spec.egress.iter().flatten().map(|rule| (rule.to.as_ref(), rule.ports.as_ref())).collect(),
+    };
+    let mut rules = Vec::new();
+    for (index, (peers, ports)) in parts.into_iter().enumerate() {
+        rules.push(RuleView {
+            way,
+            path: format!("spec.{}[{index}]", way.into_str()),
+            peers: peers.map(Vec::as_slice).unwrap_or_default(),
+            ports: ports.map(Vec::as_slice).unwrap_or_default(),
+        });
+    }
+    rules
+}
+
+/// Whether a policy closes a direction for the pods that it selects.
+pub fn isolates(spec: &NetworkPolicySpec, way: Way) -> bool {
+    match (spec.policy_types.as_deref().unwrap_or_default(), way) {
+        ([], Way::Ingress) => true,
+        ([], Way::Egress) => spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()),
+        (types, way) => types.iter().any(|one| one == type_of(way)),
+    }
+}
+
+impl RuleView<'_> {
+    /// The name of its list of peers.
+    pub const fn side(&self) -> &'static str {
+        match self.way {
+            Way::Ingress => "from",
+            Way::Egress => "to",
+        }
+    }
+
+    /// The path of a peer.
+    pub fn peer_path(&self, index: usize) -> String {
+        format!("{}.{}[{index}]", self.path, self.side())
+    }
+
+    /// Whether it allows a port of a protocol.
+    pub fn allows_port(&self, protocol: Protocol, number: i32) -> bool {
+        self.ports.is_empty() || self.ports.iter().any(|port| covers_port(port, protocol, number))
+    }
+}
+
+/// Whether an entry of a list of ports covers a port.
+pub fn covers_port(port: &NetworkPolicyPort, protocol: Protocol, number: i32) -> bool {
+    Protocol::named(port.protocol.as_deref()) == Some(protocol)
+        && match &port.port {
+            None => true,
+            Some(IntOrString::Int(first)) => (*first..=port.end_port.unwrap_or(*first)).contains(&number),
+            Some(IntOrString::String(_)) => false,
+        }
+}
+
+impl<'a> LintCase<'a> {
+    /// Its spec.
+    pub fn spec(&self) -> &'a NetworkPolicySpec {
+        &self.policy.spec
+    }
+
+    /// All rules, also those of a direction that it does not close.
+    pub fn rules(&self) -> impl Iterator<Item = RuleView<'a>> {
+        WAYS.into_iter().flat_map(|way| rules_of(&self.policy.spec, way))
+    }
+
+    /// The rules of the directions that it closes: the others do nothing.
+    pub fn live_rules(&self) -> impl Iterator<Item = RuleView<'a>> {
+        self.rules().filter(|rule| isolates(&self.policy.spec, rule.way))
+    }
+
+    /// Whether a field is there with nothing in it: an empty list, or nothing after the colon.
+    pub fn is_empty_there(&self, path: &str) -> bool {
+        self.node.at(path).is_some_and(|node| match &node.value {
+            YamlValue::Null => true,
+            YamlValue::List(items) => items.is_empty(),
+            _ => false,
+        })
+    }
+}

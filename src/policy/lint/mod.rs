@@ -1,0 +1,212 @@
+//! Finds mistakes in manifests before they reach a cluster: what the API server or the operator refuses, and what is allowed but does not do
+//! what it seems to do. It needs only texts. Every rule is in `rule.rs`; docs/lint.md shows each with examples, which are its tests.
+
+mod api_server;
+mod baseline_rules;
+mod block_rules;
+mod case;
+mod cel;
+mod cel_text;
+mod custom;
+mod dns_rules;
+mod entry_rules;
+mod formats;
+mod found;
+mod given;
+mod ignore;
+mod output;
+mod peer_rules;
+mod rule;
+mod schema;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod workload_rules;
+mod yaml;
+
+use std::collections::{BTreeMap, HashSet};
+
+use self::{
+    case::LintCase,
+    found::RuleHit,
+    given::{GivenObjects, LintDocument, LintPolicy, objects},
+    tree::TextPlace,
+};
+use super::preview::PreviewedBaseline;
+pub use output::LintFormat;
+pub use rule::{LintRule, Severity};
+
+/// A text to lint.
+#[derive(Clone, Debug)]
+pub struct LintSource {
+    /// The name of the file, for people.
+    pub name: String,
+    pub text: String,
+}
+
+/// What to look for.
+#[derive(Debug, Default)]
+pub struct LintSettings<'a> {
+    /// Only these rules; none: all.
+    pub select: Vec<LintRule>,
+    /// Not these rules.
+    pub ignore: Vec<LintRule>,
+    pub baseline: Option<&'a PreviewedBaseline>,
+    pub operator_namespace: &'a str,
+}
+
+/// A mistake.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LintFinding {
+    pub rule: LintRule,
+    /// The number of the text.
+    pub source: usize,
+    pub place: TextPlace,
+    /// The kind, namespace and name of the object; empty if it is about the whole text.
+    pub object: String,
+    pub message: String,
+}
+
+/// What was linted.
+#[derive(Debug, Default)]
+pub struct LintReport {
+    /// Sorted by text and place.
+    pub findings: Vec<LintFinding>,
+    /// How many policies, baselines and opt-outs were looked at.
+    pub objects: usize,
+}
+
+/// Finds the mistakes in texts. What several texts have is taken as applied together.
+pub fn lint(sources: &[LintSource], settings: &LintSettings) -> LintReport {
+    let mut report = LintReport::default();
+    let mut documents: Vec<LintDocument> = Vec::new();
+    for (number, source) in sources.iter().enumerate() {
+        let (nodes, problem) = yaml::documents(&source.text);
+        documents.extend(nodes.into_iter().flat_map(|node| objects(number, node)));
+        report.findings.extend(problem.map(|problem| LintFinding {
+            rule: LintRule::UnreadableFile,
+            source: number,
+            place: problem.place,
+            object: String::new(),
+            message: problem.message,
+        }));
+    }
+    let mut hits: BTreeMap<usize, Vec<RuleHit>> = BTreeMap::new();
+    let mut given = GivenObjects::default();
+    let mut seen = HashSet::new();
+    for (number, document) in documents.iter().enumerate() {
+        given.note(number, document);
+        let Some(found) = whole(document, settings.operator_namespace, number, &mut given) else { continue };
+        report.objects += 1;
+        let mut found = found;
+        let key =
+            (document.source, document.kind.clone(), document.namespace().map(str::to_owned), document.name().map(str::to_owned));
+        if document.name().is_some() && !seen.insert(key) {
+            let message =
+                "the same object is above in this file, and only the last one counts. Remove one, or give it another name";
+            found.push(RuleHit::new(LintRule::DuplicateObject, "metadata.name", message));
+        }
+        hits.entry(number).or_default().extend(found);
+    }
+    for policy in &given.policies {
+        let Some(document) = documents.get(policy.document) else { continue };
+        let case = LintCase { policy, node: &document.node, given: &given };
+        hits.entry(policy.document).or_default().extend(policy_hits(&case, settings.baseline));
+        for (workload, path, message) in workload_rules::on_host_network(&case) {
+            hits.entry(workload.document).or_default().push(RuleHit::new(LintRule::HostNetworkPod, path, message));
+        }
+    }
+    for (number, found) in hits {
+        report.findings.extend(documents.get(number).into_iter().flat_map(|document| placed(document, found.clone())));
+    }
+    let is_wanted =
+        |rule: &LintRule| (settings.select.is_empty() || settings.select.contains(rule)) && !settings.ignore.contains(rule);
+    report.findings.retain(|finding| is_wanted(&finding.rule));
+    report.findings.sort_by(|one, other| {
+        (one.source, one.place, one.rule, &one.message).cmp(&(other.source, other.place, other.rule, &other.message))
+    });
+    report.findings.dedup();
+    report
+}
+
+/// What is wrong with an object as a whole; none if it is of a kind that is not linted. A policy that can be judged is noted.
+fn whole(document: &LintDocument, operator_namespace: &str, number: usize, given: &mut GivenObjects) -> Option<Vec<RuleHit>> {
+    let refused = |path: &str, message: String| RuleHit::new(LintRule::RefusedByApiServer, path, message);
+    let LintDocument { api_version, kind, node, .. } = document;
+    match (document.group(), &**kind) {
+        (custom::GROUP, _) => return Some(custom::check(document, operator_namespace)),
+        ("networking.k8s.io" | "extensions" | "", "NetworkPolicy") => {}
+        _ => return None,
+    }
+    match &**api_version {
+        "networking.k8s.io/v1" => {}
+        "" => return Some(vec![refused("kind", "apiVersion not set. Write apiVersion: networking.k8s.io/v1".into())]),
+        "extensions/v1beta1" => {
+            let message = "Kubernetes 1.16 and later do not serve extensions/v1beta1: this policy is not applied. Write networking.k8s.io/v1";
+            return Some(vec![RuleHit::new(LintRule::DeprecatedApi, "apiVersion", message)]);
+        }
+        _ => {
+            return Some(vec![refused(
+                "apiVersion",
+                format!("no matches for kind {kind:?} in version {api_version:?}. Write networking.k8s.io/v1"),
+            )]);
+        }
+    }
+    let mut found = shape::misshapen(node);
+    if found.iter().all(|hit| hit.rule == LintRule::UnknownField) {
+        let spec =
+            node.get("spec").map(tree::YamlNode::to_json).filter(|spec| !spec.is_null()).unwrap_or_else(|| serde_json::json!({}));
+        match serde_path_to_error::deserialize::<_, k8s_openapi::api::networking::v1::NetworkPolicySpec>(&spec) {
+            Ok(spec) => {
+                found.extend(api_server::refused(document, &spec));
+                let namespace = document.namespace().map(str::to_owned);
+                let name = document.name().unwrap_or_default().to_owned();
+                given.policies.push(LintPolicy { document: number, namespace, name, spec });
+            }
+            Err(error) => found.push(refused(&format!("spec.{}", error.path()), error.inner().to_string())),
+        }
+    }
+    if document.namespace().is_none() {
+        let message =
+            "this policy names no namespace, so it is in whichever namespace it is applied to. Write metadata.namespace";
+        found.push(RuleHit::new(LintRule::NoNamespace, "metadata.name", message));
+    }
+    Some(found)
+}
+
+/// What the rules for policies find.
+fn policy_hits(case: &LintCase, baseline: Option<&PreviewedBaseline>) -> Vec<RuleHit> {
+    let mut found = peer_rules::check(case);
+    let is_closed_by_accident = found.iter().find(|hit| hit.rule == LintRule::IsolatesByAccident).map(|hit| hit.path.clone());
+    let about_dns = baseline_rules::check(case, baseline);
+    // A direction that is closed by accident needs no rule for DNS.
+    found.extend(
+        about_dns
+            .into_iter()
+            .filter(|hit| hit.rule != LintRule::EgressWithoutDns || Some(&hit.path) != is_closed_by_accident.as_ref()),
+    );
+    found.extend(block_rules::check(case));
+    found.extend(workload_rules::check(case));
+    found.extend(entry_rules::check(case));
+    found
+}
+
+/// Gives each hit its place, and leaves out those that the object ignores.
+fn placed(document: &LintDocument, hits: Vec<RuleHit>) -> Vec<LintFinding> {
+    let (ignored, wrong) = ignore::ignored(&document.node);
+    let hits = hits.into_iter().filter(|hit| !ignored.contains(&hit.rule)).chain(wrong);
+    let place = |hit: &RuleHit| {
+        let key = hit.is_key.then(|| hit.path.rsplit_once('.').unwrap_or(("", &hit.path)));
+        let of_key = key.and_then(|(path, key)| document.node.key_place(path, key));
+        of_key.unwrap_or_else(|| document.node.place_of(&hit.path))
+    };
+    hits.map(|hit| LintFinding {
+        rule: hit.rule,
+        source: document.source,
+        place: place(&hit),
+        object: document.shown(),
+        message: hit.message,
+    })
+    .collect()
+}

@@ -1,0 +1,116 @@
+//! The examples of docs/lint.md, each as a test: every rule fires on the marked lines of its bad example, and nothing else does. And what must
+//! never be found: anything in what the operator renders.
+
+use super::*;
+use crate::policy::flow::FlowNamespace;
+
+const PAGE: &str = "docs/lint.md";
+
+fn file(path: &str) -> String {
+    std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+fn baseline(path: &str) -> PreviewedBaseline {
+    PreviewedBaseline::read(&file(path), "policy-baseline-system").unwrap()
+}
+
+/// The findings in a text, as id, line and message.
+fn found(text: &str, baseline: Option<&PreviewedBaseline>) -> Vec<(&'static str, u32, String)> {
+    let sources = [LintSource { name: "x.yaml".into(), text: text.into() }];
+    let settings = LintSettings { baseline, operator_namespace: "policy-baseline-system", ..LintSettings::default() };
+    let report = lint(&sources, &settings);
+    report.findings.into_iter().map(|one| (one.rule.id(), one.place.line, one.message)).collect()
+}
+
+/// The ids in the comments of a text, with their lines.
+fn marked(text: &str) -> Vec<(&str, u32)> {
+    let marks = text.lines().zip(1..).filter_map(|(line, number)| Some((line.split_once("  # PB")?.1, number)));
+    marks
+        .map(|(id, number)| {
+            (text.lines().nth(number as usize - 1).map(|line| &line[line.len() - id.len() - 2..]).unwrap(), number)
+        })
+        .collect()
+}
+
+/// The section of a rule on the page: what it says, and its two examples.
+fn section(page: &str, rule: LintRule) -> [String; 3] {
+    let head = format!("\n### {} {}\n", rule.id(), rule.name());
+    let (_, section) = page.split_once(&head).unwrap_or_else(|| panic!("{PAGE} has no section {head:?}"));
+    let mut parts = section.split("```yml\n").map(str::to_owned);
+    let mut example = || parts.next().unwrap().split("```").next().unwrap().to_owned();
+    [example(), example(), example()]
+}
+
+#[test]
+fn each_rule_fires_on_the_marked_lines_of_its_bad_example_and_nothing_in_its_good_one() {
+    let page = file(PAGE);
+    let beside = baseline("docs/examples/baseline.yaml");
+    let mut wrong = Vec::new();
+    for rule in LintRule::all() {
+        let [_, bad, good] = section(&page, rule);
+        let beside = rule.id().starts_with("PB8").then_some(&beside);
+        let expected = marked(&bad);
+        let hits = found(&bad, beside);
+        let places: Vec<(&str, u32)> = hits.iter().map(|(id, line, _)| (*id, *line)).collect();
+        if places != expected || !expected.iter().any(|(id, _)| *id == rule.id()) {
+            wrong.push(format!("{}: expected {expected:?}, found {hits:#?}\n{bad}", rule.id()));
+        }
+        let hits = found(&good, beside);
+        if !hits.is_empty() {
+            wrong.push(format!("{}: the good example has {hits:#?}\n{good}", rule.id()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_page_says_what_each_rule_finds_and_how_bad_that_is() {
+    let page = file(PAGE);
+    for rule in LintRule::all() {
+        let severity: &str = rule.severity().into();
+        let row = format!(
+            "| [{id}](#{low}-{name}) | `{name}` | {severity} | {finds} |\n",
+            id = rule.id(),
+            low = rule.id().to_lowercase(),
+            name = rule.name(),
+            finds = rule.finds()
+        );
+        assert!(page.contains(&row), "{PAGE} lacks the row\n{row}");
+        let [text, ..] = section(&page, rule);
+        let said = format!("{}. Severity: {severity}.", rule.finds());
+        assert!(text.to_lowercase().contains(&said.to_lowercase()), "{}: {text}", rule.id());
+    }
+    assert_eq!(page.matches("\n### PB").count(), LintRule::all().count());
+}
+
+#[test]
+fn nothing_is_found_in_what_the_operator_renders() {
+    let mut rendered = 0;
+    let samples = ["minimal", "annotated", "pci-strict", "dns", "in-waves"].map(|name| format!("manifests/samples/{name}.yaml"));
+    let allows = std::fs::read_dir(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/samples/allows")).unwrap();
+    let allows = allows.map(|entry| format!("manifests/samples/allows/{}", entry.unwrap().file_name().to_string_lossy()));
+    for path in samples.into_iter().chain(allows) {
+        assert_eq!(found(&file(&path), None), [], "{path} itself");
+        let baseline = baseline(&path);
+        let mut documents = Vec::new();
+        for (name, labels) in [
+            ("shop", vec![("tier", "prod"), ("team", "shop"), ("pci", "true")]),
+            ("monitoring", vec![]),
+            ("istio-system", vec![]),
+            ("linkerd", vec![]),
+            ("opentelemetry", vec![]),
+            ("mesh", vec![("istio.io/dataplane-mode", "ambient"), ("policybaseline.io/mesh", "linkerd")]),
+        ] {
+            let mut namespace = FlowNamespace::named(name);
+            namespace.labels.extend(labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())));
+            for policy in baseline.planned(&namespace) {
+                documents.push(serde_yaml::to_string(&policy.object(name, None)).unwrap());
+                rendered += 1;
+            }
+        }
+        let text = documents.join("---\n");
+        assert_eq!(found(&text, None), [], "{path}");
+        assert_eq!(found(&text, Some(&baseline)), [], "{path} beside itself");
+    }
+    assert!(rendered > 100, "{rendered}");
+}

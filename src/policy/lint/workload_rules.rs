@@ -1,0 +1,192 @@
+//! Rules about ports and selectors, with the workloads that are given.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::{
+    api::networking::v1::{NetworkPolicyPeer, NetworkPolicyPort},
+    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
+};
+
+use super::{
+    case::{LintCase, RuleView, WAYS, isolates},
+    found::RuleHit,
+    given::{LintWorkload, is_empty, label_test, selects},
+    rule::LintRule,
+};
+use crate::{api::peers::Protocol, policy::flow::Way};
+
+/// More ports than the passive ports of a file server or the node ports of a cluster.
+const MANY_PORTS: i32 = 4_096;
+/// Labels that tools change with each release.
+const MUTABLE: [&str; 10] = [
+    "app.kubernetes.io/version",
+    "chart",
+    "commit",
+    "controller-revision-hash",
+    "git-sha",
+    "helm.sh/chart",
+    "pod-template-generation",
+    "pod-template-hash",
+    "track",
+    "version",
+];
+
+/// What is wrong with the ports and selectors of a policy.
+pub fn check(case: &LintCase) -> Vec<RuleHit> {
+    let mut found = mutable_labels(case);
+    found.extend(selects_none(case));
+    for rule in case.live_rules() {
+        for (index, port) in rule.ports.iter().enumerate() {
+            let path = format!("{}.ports[{index}]", rule.path);
+            found.extend(wide_range(&path, port));
+            found.extend(unknown_name(case, &rule, &path, port));
+        }
+        for (index, peer) in rule.peers.iter().enumerate() {
+            found.extend(peer_selects_none(case, &rule.peer_path(index), peer));
+        }
+    }
+    found
+}
+
+/// The given workloads on the host network that policies select: by the number of its document, the field and the policy.
+pub fn on_host_network<'a>(case: &LintCase<'a>) -> Vec<(&'a LintWorkload, &'a str, String)> {
+    let selected = selected(case).filter_map(|workload| Some((workload, workload.host_network.as_deref()?)));
+    let closes: Vec<&str> = WAYS.into_iter().filter(|way| isolates(case.spec(), *way)).map(|way| way.into_str()).collect();
+    let message = format!(
+        "policies do not apply to pods on the host network, so {} closes no {} of this one",
+        case.policy.name,
+        closes.join(" and no ")
+    );
+    selected.map(|(workload, path)| (workload, path, message.clone())).collect()
+}
+
+/// The given workloads that the policy selects.
+fn selected<'a>(case: &LintCase<'a>) -> impl Iterator<Item = &'a LintWorkload> {
+    let is_selected = label_test(case.spec().pod_selector.as_ref());
+    let there = case.given.workloads_of(case.policy.namespace.as_deref());
+    there.filter(move |workload| is_selected(&workload.labels))
+}
+
+fn wide_range(path: &str, port: &NetworkPolicyPort) -> Option<RuleHit> {
+    let (Some(IntOrString::Int(first)), Some(last)) = (&port.port, port.end_port) else { return None };
+    let count = last - first + 1;
+    let message =
+        format!("this opens {count} ports. Name the ports that are used, or leave port and endPort out if all are meant");
+    (count > MANY_PORTS).then(|| RuleHit::new(LintRule::WidePortRange, format!("{path}.endPort"), message))
+}
+
+/// A name of a port that none of the workloads has on which it would have to be.
+fn unknown_name(case: &LintCase, rule: &RuleView, path: &str, port: &NetworkPolicyPort) -> Option<RuleHit> {
+    let (Some(IntOrString::String(name)), Some(protocol)) = (&port.port, Protocol::named(port.protocol.as_deref())) else {
+        return None;
+    };
+    let targets: Vec<&LintWorkload> = match rule.way {
+        Way::Ingress => selected(case).collect(),
+        // Each peer must be known: an unknown one may have the port.
+        Way::Egress => {
+            let known: Option<Vec<Vec<&LintWorkload>>> =
+                rule.peers.iter().map(|peer| peers(case, peer).filter(|known| !known.is_empty())).collect();
+            known?.into_iter().flatten().collect()
+        }
+    };
+    let named = |workload: &LintWorkload| workload.port_names.iter().any(|(known, of)| (known, *of) == (name, protocol));
+    if targets.is_empty() || targets.iter().any(|workload| named(workload)) {
+        return None;
+    }
+    let has: BTreeSet<&str> = targets.iter().flat_map(|one| &one.port_names).map(|(name, _)| &**name).collect();
+    let has: Vec<&str> = has.into_iter().collect();
+    let others =
+        if has.is_empty() { "They name no ports: write a number".into() } else { format!("They have: {}", has.join(", ")) };
+    let message = format!(
+        "none of the given workloads has a {} port named {name:?}, so this allows nothing. {others}",
+        protocol.into_str()
+    );
+    Some(RuleHit::new(LintRule::UnknownPortName, format!("{path}.port"), message))
+}
+
+fn selects_none(case: &LintCase) -> Option<RuleHit> {
+    let there = case.given.workloads_of(case.policy.namespace.as_deref()).count();
+    let selector = case.spec().pod_selector.as_ref().filter(|selector| !is_empty(selector))?;
+    if there == 0 || selected(case).next().is_some() {
+        return None;
+    }
+    let message = format!("none of the {there} given workloads of this namespace has these labels{}", closest(case, selector));
+    Some(RuleHit::new(LintRule::SelectsNoWorkload, "spec.podSelector", message))
+}
+
+/// The values that a key of the selector has on given workloads, so that a typo shows.
+fn closest(case: &LintCase, selector: &LabelSelector) -> String {
+    let there = || case.given.workloads_of(case.policy.namespace.as_deref());
+    let known =
+        |key: &str| there().filter_map(|one| one.labels.get(key)).map(|value| format!("{key}={value}")).collect::<BTreeSet<_>>();
+    let wrong =
+        selector.match_labels.iter().flatten().find(|(key, value)| !there().any(|one| one.labels.get(*key) == Some(*value)));
+    let Some((key, value)) = wrong else { return ": none has all of them".into() };
+    let known = known(key);
+    if known.is_empty() {
+        return format!(": none has a label {key}");
+    }
+    let shown: Vec<String> = known.into_iter().take(5).collect();
+    format!(": none has {key}={value}, but there are {}", shown.join(", "))
+}
+
+/// The given workloads that a peer selects; none if it may select others.
+fn peers<'a>(case: &LintCase<'a>, peer: &NetworkPolicyPeer) -> Option<Vec<&'a LintWorkload>> {
+    let own = case.policy.namespace.as_deref();
+    let pods = peer.pod_selector.as_ref();
+    if peer.ip_block.is_some() {
+        return None;
+    }
+    let is_selected = label_test(peer.namespace_selector.as_ref());
+    let mut known: BTreeMap<&str, bool> = BTreeMap::new();
+    let mut in_namespace = |workload: &&'a LintWorkload| {
+        let name = workload.namespace.as_deref();
+        if peer.namespace_selector.is_none() {
+            return name == own;
+        }
+        // Whatever the labels of a namespace are that is not given, its name is known.
+        name.is_some_and(|name| *known.entry(name).or_insert_with(|| is_selected(&case.given.labels_of(name))))
+    };
+    let there: Vec<&LintWorkload> = case.given.workloads.iter().filter(|workload| in_namespace(workload)).collect();
+    if there.is_empty() {
+        return None;
+    }
+    let is_selected = label_test(pods);
+    Some(there.into_iter().filter(|workload| is_selected(&workload.labels)).collect())
+}
+
+/// A peer that selects none of the workloads of namespaces whose workloads are given.
+fn peer_selects_none(case: &LintCase, path: &str, peer: &NetworkPolicyPeer) -> Option<RuleHit> {
+    let selector = peer.pod_selector.as_ref().filter(|selector| !is_empty(selector))?;
+    let selected = peers(case, peer)?;
+    // With both selectors, another rule says more if the own namespace has such pods.
+    let is_here = || case.given.workloads_of(case.policy.namespace.as_deref()).any(|one| selects(Some(selector), &one.labels));
+    if !selected.is_empty() || (peer.namespace_selector.is_some() && is_here()) {
+        return None;
+    }
+    let message = "none of the given workloads that this could select has these labels";
+    Some(RuleHit::new(LintRule::PeerSelectsNoWorkload, format!("{path}.podSelector"), message))
+}
+
+fn mutable_labels(case: &LintCase) -> Vec<RuleHit> {
+    let mut found = Vec::new();
+    let mut check = |path: String, selector: Option<&LabelSelector>| {
+        let Some(selector) = selector else { return };
+        let labels = selector.match_labels.iter().flatten().map(|(key, _)| (key, format!("{path}.matchLabels[{key}]")));
+        let expressions = selector.match_expressions.iter().flatten().enumerate();
+        let expressions = expressions.map(|(index, one)| (&one.key, format!("{path}.matchExpressions[{index}].key")));
+        for (key, path) in labels.chain(expressions).filter(|(key, _)| MUTABLE.contains(&&***key)) {
+            let message = format!(
+                "{key} changes with a release, and then this selects nothing. Select by a label that stays, such as app.kubernetes.io/name"
+            );
+            found.push(RuleHit::new(LintRule::MutableLabel, path, message));
+        }
+    };
+    check("spec.podSelector".into(), case.spec().pod_selector.as_ref());
+    for rule in case.rules() {
+        for (index, peer) in rule.peers.iter().enumerate() {
+            check(format!("{}.podSelector", rule.peer_path(index)), peer.pod_selector.as_ref());
+        }
+    }
+    found
+}

@@ -1,0 +1,280 @@
+//! Reads YAML and JSON into trees in which each value knows its line and column. Plain words mean what they mean to Kubernetes, which reads
+//! YAML 1.1: `yes` and `on` are booleans, and `0644` is octal.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+use serde_json::Number;
+
+use super::tree::{TextPlace, YamlEntry, YamlNode, YamlValue};
+
+/// Objects are never as deep, and what is deeper is not read: no input may exhaust the stack.
+const DEEPEST: usize = 128;
+/// So many values may come from aliases in one file.
+const MOST_ALIASED: usize = 100_000;
+
+/// Why a text cannot be read to its end, and where.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct YamlProblem {
+    pub place: TextPlace,
+    pub message: String,
+}
+
+/// The documents of a text, up to the first mistake.
+pub fn documents(text: &str) -> (Vec<YamlNode>, Option<YamlProblem>) {
+    let mut reader = YamlReader::default();
+    for event in Parser::new_from_str(text) {
+        let read = match event {
+            Ok((event, span)) => reader.take(event, span),
+            Err(error) => {
+                let place = TextPlace::new(error.marker().line(), error.marker().col() + 1, 1);
+                Err(YamlProblem { place, message: error.info().to_owned() })
+            }
+        };
+        if let Err(mut problem) = read {
+            problem.message.push_str(template_hint(text));
+            return (reader.documents, Some(problem));
+        }
+    }
+    (reader.documents, None)
+}
+
+fn template_hint(text: &str) -> &'static str {
+    if text.contains("{{") { ". It is a template: render it first, such as with helm template" } else { "" }
+}
+
+/// A list or a map that is not complete yet.
+#[derive(Debug)]
+struct OpenNode {
+    place: TextPlace,
+    anchor: usize,
+    parts: OpenParts,
+}
+
+#[derive(Debug)]
+enum OpenParts {
+    List(Vec<YamlNode>),
+    Map(OpenMap),
+}
+
+#[derive(Debug, Default)]
+struct OpenMap {
+    entries: Vec<YamlEntry>,
+    /// The key whose value comes next.
+    key: Option<(String, TextPlace)>,
+    /// What is merged into it, when it is complete.
+    merged: Vec<YamlNode>,
+}
+
+#[derive(Debug, Default)]
+struct YamlReader {
+    documents: Vec<YamlNode>,
+    open: Vec<OpenNode>,
+    anchors: HashMap<usize, YamlNode>,
+    aliased: usize,
+}
+
+impl YamlReader {
+    fn take(&mut self, event: Event, span: Span) -> Result<(), YamlProblem> {
+        let place = place_of(span);
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let is_text = style != ScalarStyle::Plain || tag.is_some_and(|tag| tag.suffix == "str");
+                // A key is its text, whatever a value of that text would be.
+                if let Some(OpenNode { parts: OpenParts::Map(OpenMap { key: key @ None, .. }), .. }) = self.open.last_mut() {
+                    *key = Some((text.into_owned(), place));
+                    return Ok(());
+                }
+                let value = if is_text { YamlValue::Text(text.into_owned()) } else { plain(&text) };
+                self.put(YamlNode { place, value }, anchor)
+            }
+            Event::SequenceStart(anchor, _) => self.begin(place, anchor, OpenParts::List(vec![])),
+            Event::MappingStart(anchor, _) => self.begin(place, anchor, OpenParts::Map(OpenMap::default())),
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some(OpenNode { place, anchor, parts }) = self.open.pop() else { return Ok(()) };
+                let value = match parts {
+                    OpenParts::List(entries) => YamlValue::List(entries),
+                    OpenParts::Map(OpenMap { mut entries, merged, .. }) => {
+                        for node in merged {
+                            merge(&mut entries, node);
+                        }
+                        YamlValue::Map(entries)
+                    }
+                };
+                self.put(YamlNode { place, value }, anchor)
+            }
+            Event::Alias(anchor) => {
+                let Some(node) = self.anchors.get(&anchor) else {
+                    return Err(YamlProblem { place, message: "the alias has no anchor".into() });
+                };
+                self.aliased += node.size();
+                if self.aliased > MOST_ALIASED {
+                    return Err(YamlProblem { place, message: format!("aliases repeat more than {MOST_ALIASED} values") });
+                }
+                let node = node.clone();
+                self.put(node, 0)
+            }
+            Event::DocumentStart(_) => {
+                self.anchors.clear();
+                Ok(())
+            }
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, place: TextPlace, anchor: usize, parts: OpenParts) -> Result<(), YamlProblem> {
+        if self.open.len() >= DEEPEST {
+            return Err(YamlProblem { place, message: format!("it is nested deeper than {DEEPEST} levels") });
+        }
+        self.open.push(OpenNode { place, anchor, parts });
+        Ok(())
+    }
+
+    /// Puts a complete value where it belongs.
+    fn put(&mut self, node: YamlNode, anchor: usize) -> Result<(), YamlProblem> {
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        let Some(OpenNode { place, parts, .. }) = self.open.last_mut() else {
+            self.documents.push(node);
+            return Ok(());
+        };
+        match parts {
+            OpenParts::List(entries) => entries.push(node),
+            OpenParts::Map(OpenMap { entries, key, merged }) => {
+                let Some((key, key_place)) = key.take() else {
+                    return Err(YamlProblem { place: node.place, message: "a key of a map must be a text".into() });
+                };
+                if entries.is_empty() && (key_place.line, key_place.column) == (place.line, place.column) {
+                    place.length = key_place.length;
+                }
+                if key == "<<" {
+                    merged.push(node);
+                } else if entries.iter().any(|entry| entry.key == key) {
+                    return Err(YamlProblem { place: key_place, message: format!("the key {key:?} is already set in this map") });
+                } else {
+                    entries.push(YamlEntry { key, key_place, value: node });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds the keys of other maps that a map does not have itself.
+fn merge(entries: &mut Vec<YamlEntry>, node: YamlNode) {
+    let others = match node.value {
+        YamlValue::Map(others) => others,
+        YamlValue::List(nodes) => return nodes.into_iter().for_each(|node| merge(entries, node)),
+        _ => return,
+    };
+    for other in others {
+        if entries.iter().all(|entry| entry.key != other.key) {
+            entries.push(other);
+        }
+    }
+}
+
+fn place_of(span: Span) -> TextPlace {
+    let length = if span.start.line() == span.end.line() { span.end.col().saturating_sub(span.start.col()) } else { 1 };
+    TextPlace::new(span.start.line(), span.start.col() + 1, length.max(1))
+}
+
+/// What a plain word means.
+fn plain(text: &str) -> YamlValue {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return YamlValue::Null,
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => return YamlValue::Bool(true),
+        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => return YamlValue::Bool(false),
+        _ => {}
+    }
+    number(text).map_or_else(|| YamlValue::Text(text.into()), YamlValue::Number)
+}
+
+fn number(text: &str) -> Option<Number> {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if !unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        return None;
+    }
+    let digits = unsigned.replace('_', "");
+    let radix = |prefix: &str, radix| digits.strip_prefix(prefix).and_then(|digits| i64::from_str_radix(digits, radix).ok());
+    let is_octal = digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
+    let integer = radix("0x", 16).or_else(|| radix("0b", 2)).or_else(|| radix("0o", 8));
+    let integer = integer.or_else(|| if is_octal { i64::from_str_radix(&digits, 8).ok() } else { digits.parse().ok() });
+    if let Some(integer) = integer {
+        return Some(Number::from(if text.starts_with('-') { -integer } else { integer }));
+    }
+    // A version such as 1.2.3 and a date are texts.
+    let is_float = digits.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
+    text.replace('_', "").parse().ok().filter(|_| is_float).and_then(Number::from_f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn one(text: &str) -> YamlNode {
+        let (mut documents, problem) = documents(text);
+        assert_eq!(problem, None, "{text}");
+        assert_eq!(documents.len(), 1, "{text}");
+        documents.remove(0)
+    }
+
+    fn value(text: &str) -> Value {
+        one(text).to_json()
+    }
+
+    #[test]
+    fn each_value_knows_its_line_and_its_column() {
+        let node = one(
+            "# a comment\nspec:\n  ingress:\n  - from:\n    - ipBlock: {cidr: 10.0.0.0/8}\n    - podSelector:\n        matchLabels:\n          a.b/c: x\n  empty: []\n",
+        );
+        for (path, line, column, length) in [
+            ("spec", 2, 1, 4),
+            ("spec.ingress", 3, 3, 7),
+            ("spec.ingress[0]", 4, 5, 4),
+            ("spec.ingress[0].from[0].ipBlock.cidr", 5, 23, 10),
+            ("spec.ingress[0].from[1]", 6, 7, 11),
+            ("spec.ingress[0].from[1].podSelector.matchLabels[a.b/c]", 8, 18, 1),
+            ("spec.empty", 9, 3, 5),
+            // What is not there is where it would have to be.
+            ("spec.ingress[0].ports[3].port", 4, 5, 4),
+            ("spec.ingress[7]", 3, 3, 7),
+        ] {
+            assert_eq!(node.place_of(path), TextPlace::new(line, column, length), "{path}");
+        }
+    }
+
+    #[test]
+    fn plain_words_mean_what_they_mean_to_kubernetes() {
+        let read = value("[yes, off, null, ~, '', 'yes', 80, 0x10, 010, -7, 1.5, 1.2.3, 2026-03-01, !!str 80, 10.0.0.1/8, 1e3]");
+        let expected =
+            json!([true, false, null, null, "", "yes", 80, 16, 8, -7, 1.5, "1.2.3", "2026-03-01", "80", "10.0.0.1/8", 1000.0]);
+        assert_eq!(read, expected);
+        assert_eq!(value("on: 1\n80: 2"), json!({"on": 1, "80": 2}), "a key is a text");
+    }
+
+    #[test]
+    fn json_is_read_and_so_are_aliases_and_merged_maps() {
+        let text = json!({"kind": "List", "items": [{"a": "b\"c", "n": [1, 2.5, true, null]}, "é\u{1f980}"]}).to_string();
+        assert_eq!(value(&text), serde_json::from_str::<Value>(&text).unwrap());
+        let merged = value("base: &base {a: 1, b: 2}\nother: {<<: *base, b: 3}\nsame: *base\n");
+        assert_eq!((&merged["other"], &merged["same"]), (&json!({"a": 1, "b": 3}), &json!({"a": 1, "b": 2})));
+    }
+
+    #[test]
+    fn a_mistake_has_its_place_and_the_documents_before_it_are_read() {
+        let (read, problem) = documents("a: 1\n---\nb: [1,\n");
+        assert_eq!(read.len(), 1);
+        assert!(problem.is_some_and(|problem| problem.place.line >= 3));
+        let problem = |text: &str| documents(text).1.unwrap().message;
+        assert_eq!(problem("a: 1\na: 2"), "the key \"a\" is already set in this map");
+        assert!(problem("a: {{ .Values.x }}").ends_with("render it first, such as with helm template"));
+        assert_eq!(problem(&"- ".repeat(200)), "it is nested deeper than 128 levels");
+        let line = |i: usize| format!("k{i}: &a{i} [{}]\n", format!("*a{},", i - 1).repeat(9));
+        let bomb: Vec<String> = (1..12).map(line).collect();
+        assert_eq!(problem(&format!("k0: &a0 [1]\n{}", bomb.concat())), "aliases repeat more than 100000 values");
+    }
+}
