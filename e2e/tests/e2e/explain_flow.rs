@@ -142,7 +142,7 @@ const TIERS: &str = "clusternetworkpolicies.policy.networking.k8s.io";
 
 #[tokio::test]
 async fn policies_of_the_admin_tier_are_read_where_their_kind_exists_and_without_permission_that_is_said() {
-    let mut world = World::new().await.unwrap();
+    let world = World::new().await.unwrap();
     world.discard();
     let shop = world.namespace("shop", &[]).await.unwrap();
     running(&world, &shop, "web", "10.200.0.1").await;

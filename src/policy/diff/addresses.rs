@@ -106,15 +106,14 @@ impl AddressSpan {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::networking::v1::IPBlock;
     use serde_json::json;
 
     use super::*;
     use crate::policy::flow::tests::{pod, snapshot};
 
     fn range(cidr: &str, except: &[&str]) -> AddressRange {
-        let except = Some(except.iter().map(|text| (*text).to_owned()).collect());
-        AddressRange::of(&IPBlock { cidr: cidr.into(), except }).unwrap()
+        let except: Vec<String> = except.iter().map(|text| (*text).to_owned()).collect();
+        AddressRange::of((cidr, &except)).unwrap()
     }
 
     fn all(spans: &AddressSpans) -> Row {

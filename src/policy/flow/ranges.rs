@@ -15,7 +15,7 @@ pub struct AddressRange {
 
 impl AddressRange {
     /// Reads a range as a policy writes it. None: the API server takes no such range.
-    fn of((cidr, except): RangeText<'_>) -> Option<Self> {
+    pub fn of((cidr, except): RangeText<'_>) -> Option<Self> {
         let except = except.iter().map(|text| Block::parse(text)).collect::<Option<_>>()?;
         Some(Self { whole: Block::parse(cidr)?, except })
     }

@@ -136,7 +136,7 @@ struct GroupKey {
 }
 
 /// Protocols and ports.
-type Ports = BTreeSet<(Protocol, u16)>;
+type PortSet = BTreeSet<(Protocol, u16)>;
 
 /// Flows of one port about which policies say the same.
 #[derive(Default)]
@@ -176,12 +176,12 @@ impl<'a> BrokenGroup<'a> {
 /// The groups of all ports between the same workloads and addresses. They are shown in one line.
 #[derive(Default)]
 struct BrokenLine<'a> {
-    ports: Ports,
+    ports: PortSet,
     seen: Option<(Timestamp, Timestamp)>,
     addresses: AddressCover,
     count: u64,
     by: Vec<(Way, Blame<'a>)>,
-    denied: Vec<(Way, Flow, Ports)>,
+    denied: Vec<(Way, Flow, PortSet)>,
 }
 
 impl<'a> BrokenLine<'a> {
@@ -340,7 +340,7 @@ fn shared_peer<'a>(
     baseline: &PreviewedBaseline,
     (flow, way): (&Flow, Way),
     cidrs: &[String],
-    ports: &Ports,
+    ports: &PortSet,
 ) -> Option<(&'a str, SharedPeer)> {
     let (own, peer) = match way {
         Way::Egress => (flow.from, flow.to),

@@ -91,7 +91,7 @@ proptest! {
         }
         if platform.is_some() {
             let blamed = found.broken.iter().filter(|flows| flows.decision == FlowDecision::Denied && !flows.already);
-            prop_assert!(blamed.into_iter().all(|flows| flows.by.iter().any(|by| by.contains('/'))), "only NetworkPolicies are new: {}", found);
+            prop_assert!(blamed.into_iter().all(|flows| flows.by.iter().any(|by| by.split(' ').count() == 2)), "only NetworkPolicies are new: {}", found);
         }
     }
 }
