@@ -239,9 +239,12 @@ impl<'a> Comparison<'_, 'a> {
                     let own = self.party(self.first_pods[class], IpFamily::of(span.sample));
                     let (from, to) = if way == Way::Egress { (own, outside) } else { (outside, own) };
                     let flow = Flow { from, to, protocol: ports.sample.0, port: ports.sample.1 };
-                    let [old, new] = self.worlds.map(|world| match world.snapshot.cluster_policies.is_empty() {
-                        true => world.allows_address(way, class, span.sample, &asked),
-                        false => world.judge(&flow, way).decision() == FlowDecision::Allowed,
+                    let [old, new] = self.worlds.map(|world| {
+                        if world.snapshot.cluster_policies.is_empty() {
+                            world.allows_address(way, class, span.sample, &asked)
+                        } else {
+                            world.judge(&flow, way).decision() == FlowDecision::Allowed
+                        }
                     });
                     if old == new {
                         continue;

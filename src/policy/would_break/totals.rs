@@ -30,7 +30,9 @@ impl FlowTotals {
             RecordedAt::Dropped => (0, 0),
         };
         let mut addresses = AddressCover::default();
-        outside.iter().for_each(|address| addresses.add(*address));
+        if let Some(address) = outside {
+            addresses.add(address);
+        }
         Self { at_source, at_destination, lines: 1, seen, outside, addresses }
     }
 
