@@ -5,7 +5,6 @@ use std::io::{self, Write};
 
 use policy_baseline::{CompiledPolicies, Flow, FlowDecision, FlowDump, FlowSnapshot, Party, Protocol, Way};
 use policy_baseline_e2e::reference::{ReferenceVerdicts, ReferenceWorld, WorldParty, WorldVerdicts};
-use serde_json::json;
 
 use super::exceptions::{Exception, Reference, exceptions_of};
 
@@ -145,7 +144,8 @@ fn described(world: &ReferenceWorld, at: usize, said: &str) -> String {
 
 /// What our engine says about each flow of a world, in both directions.
 fn our_verdicts(world: &ReferenceWorld) -> Vec<[FlowDecision; 2]> {
-    let dump = FlowDump::read(&json!({"kind": "List", "items": world.objects}).to_string()).unwrap();
+    let items = serde_json::to_string(&world.objects).unwrap();
+    let dump = FlowDump::read(&format!(r#"{{"kind": "List", "items": {items}}}"#)).unwrap();
     assert_eq!(dump.warnings, [] as [&str; 0], "{}", world.name);
     let snapshot: FlowSnapshot = dump.objects.into_iter().collect();
     let compiled = CompiledPolicies::of(&snapshot);

@@ -91,7 +91,8 @@ pub fn with_flows(mut world: ReferenceWorld, choose: impl FnOnce(usize) -> Vec<[
     world
 }
 
-/// Every n-th flow, for a world that has pods and no parties yet. The first ones are left out, another number for each name of a world.
+/// Every n-th flow between different pods, and between these and addresses outside, for a world that has no parties yet. The first ones are left
+/// out, another number for each name of a world.
 pub fn with_every_nth_flow(mut world: ReferenceWorld, n: usize) -> ReferenceWorld {
     let first = world.name.len() % n;
     for pod in world.objects.iter().filter(|object| object["kind"] == "Pod") {
@@ -100,7 +101,7 @@ pub fn with_every_nth_flow(mut world: ReferenceWorld, n: usize) -> ReferenceWorl
         world.parties.push(party(Some(name), &text(&pod["status"]["podIP"])));
     }
     with_flows(world, |count| {
-        let pairs = (0..count).flat_map(|from| (0..count).map(move |to| (from, to)));
+        let pairs = (0..count).flat_map(|from| (0..count).map(move |to| (from, to))).filter(|(from, to)| from != to);
         pairs.flat_map(|(from, to)| (0..PORTS.len()).map(move |port| [from, to, port])).skip(first).step_by(n).collect()
     })
 }
@@ -137,7 +138,7 @@ fn labels(dice: &mut Dice) -> Map<String, Value> {
 
 /// A list without an entry may be absent, or be there and empty.
 fn list(dice: &mut Dice, into: &mut Map<String, Value>, name: &str, most: usize, entry: impl Fn(&mut Dice) -> Value) {
-    match dice.below(6) {
+    match dice.below(8) {
         0 => {}
         1 => drop(into.insert(name.into(), json!([]))),
         _ => drop(into.insert(name.into(), (0..dice.between(1, most)).map(|_| entry(dice)).collect())),
