@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -134,7 +134,8 @@ where
             each(waiting.recv().context("an answer to nothing")?, answer)?;
         }
         // The program answers every world before it ends.
-        if waiting.recv().is_ok() { bail!("the program ended too early") } else { Ok(()) }
+        ensure!(waiting.recv().is_err(), "the program ended too early");
+        Ok(())
     });
     if answered.is_err() {
         child.kill()?;

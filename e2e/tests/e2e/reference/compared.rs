@@ -60,7 +60,7 @@ impl Comparison {
             Reference::KubeNetworkPolicies => &mut self.kube_network_policies,
         };
         let mut explanations = Explanations { world, ours, exceptions: exceptions_of(reference), known: HashMap::new() };
-        let [egress, ingress, both] = [&theirs.egress, &theirs.ingress, &theirs.both].map(|text| text.as_bytes());
+        let [egress, ingress, both] = [&theirs.egress, &theirs.ingress, &theirs.both].map(String::as_bytes);
         assert_eq!([egress.len(), ingress.len(), both.len()], [world.flows.len(); 3]);
         let read_like_theirs = explanations.after(explanations.all()).to_vec();
         let mut unexplained = Vec::new();
@@ -104,22 +104,24 @@ impl Comparison {
         })
     }
 
-    /// Prints the counts, also if the test passes.
-    pub fn print(&self, what: &str) {
-        let mut text = format!("\n{} {what}, {} flows, each in both directions\n", self.worlds, self.flows);
+    /// Prints the counts, also if the test passes: the test harness keeps only what print! writes.
+    pub fn print(&self, what: &str) -> io::Result<()> {
+        // In one piece: another test may print at the same time.
+        let mut out = Vec::new();
+        writeln!(out, "\n{} {what}, {} flows, each in both directions", self.worlds, self.flows)?;
         for (reference, counts) in
             [(Reference::Cyclonus, &self.cyclonus), (Reference::KubeNetworkPolicies, &self.kube_network_policies)]
         {
             let Counts { verdicts, allowed, agreed, explained, disagreed, unexplained } = counts;
-            text += &format!("{}: {verdicts} verdicts, of them {allowed} allowed\n{agreed:>10}  agree\n", reference.name());
-            text += &format!("{disagreed:>10}  disagree because of exceptions, some of them because of several:\n");
+            writeln!(out, "{}: {verdicts} verdicts, of them {allowed} allowed", reference.name())?;
+            writeln!(out, "{agreed:>10}  agree")?;
+            writeln!(out, "{disagreed:>10}  disagree because of exceptions, some of them because of several:")?;
             for (name, count) in explained {
-                text += &format!("{count:>20}  {name}\n");
+                writeln!(out, "{count:>20}  {name}")?;
             }
-            text += &format!("{unexplained:>10}  disagree without an explanation\n");
+            writeln!(out, "{unexplained:>10}  disagree without an explanation")?;
         }
-        // The test harness keeps what print! writes.
-        let _ = io::stderr().write_all(text.as_bytes());
+        io::stderr().write_all(&out)
     }
 
     /// Fails if there is a disagreement that nothing explains.

@@ -200,7 +200,7 @@ fn without_nodes(world: &mut ReferenceWorld) {
     for pod in of_kind(world, "Pod") {
         for (part, fields) in [("spec", &["nodeName"][..]), ("status", &["hostIP", "hostIPs"])] {
             let Some(part) = pod[part].as_object_mut() else { continue };
-            fields.iter().for_each(|field| drop(part.remove(*field)));
+            part.retain(|name, _| !fields.contains(&&**name));
         }
     }
 }

@@ -31,7 +31,7 @@ fn our_engine_and_two_others_agree_in_random_worlds() {
         Ok(())
     })
     .unwrap();
-    comparison.print(&format!("random worlds of REFERENCE_SEED={seed}"));
+    comparison.print(&format!("random worlds of REFERENCE_SEED={seed}")).unwrap();
     comparison.check();
     // An exception that explains nothing is out of date, or the worlds are too tame.
     let unused = EXCEPTIONS.iter().filter(|one| count >= WORLDS && !comparison.has_met(one));
@@ -48,7 +48,7 @@ fn our_engine_and_two_others_agree_on_the_test_cases_of_cyclonus() {
         Ok(())
     })
     .unwrap();
-    comparison.print("worlds of the test cases of cyclonus");
+    comparison.print("worlds of the test cases of cyclonus").unwrap();
     comparison.check();
 }
 
