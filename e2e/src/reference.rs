@@ -25,6 +25,9 @@ pub struct ReferenceWorld {
     pub name: String,
     /// Namespaces, Pods and NetworkPolicies.
     pub objects: Vec<Value>,
+    /// AdminNetworkPolicies, and at most one BaselineAdminNetworkPolicy. Only kube-network-policies reads them.
+    #[serde(rename = "adminPolicies")]
+    pub admin_policies: Vec<Value>,
     /// The ends of the flows.
     pub parties: Vec<WorldParty>,
     /// The ports of the flows.

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use policy_baseline::{CompiledPolicies, Flow, FlowDecision, FlowDump, FlowSnapshot, Party, Protocol, Way};
 use policy_baseline_e2e::reference::{ReferenceVerdicts, ReferenceWorld, WorldParty, WorldVerdicts};
+use serde_json::Value;
 
 use super::exceptions::{Exception, Reference, exceptions_of};
 
@@ -140,13 +141,15 @@ fn described(world: &ReferenceWorld, at: usize, said: &str) -> String {
     let [from, to, port] = world.flows[at];
     let end = |party: &WorldParty| format!("{} {}", party.pod.as_deref().unwrap_or("-"), party.address);
     let (from, to, port) = (end(&world.parties[from]), end(&world.parties[to]), &world.ports[port]);
-    let objects = world.objects.iter().map(|object| format!("  {object}")).collect::<Vec<_>>().join("\n");
+    let objects =
+        world.objects.iter().chain(&world.admin_policies).map(|object| format!("  {object}")).collect::<Vec<_>>().join("\n");
     format!("{}: {from} to {to}, {} {}, {said}\n{objects}", world.name, port.protocol, port.number)
 }
 
 /// What our engine says about each flow of a world, in both directions.
 fn our_verdicts(world: &ReferenceWorld) -> Vec<[FlowDecision; 2]> {
-    let items = serde_json::to_string(&world.objects).unwrap();
+    let objects: Vec<&Value> = world.objects.iter().chain(&world.admin_policies).collect();
+    let items = serde_json::to_string(&objects).unwrap();
     let dump = FlowDump::read(&format!(r#"{{"kind": "List", "items": {items}}}"#)).unwrap();
     assert_eq!(dump.warnings, [] as [&str; 0], "{}", world.name);
     let snapshot: FlowSnapshot = dump.objects.into_iter().collect();
@@ -199,7 +202,8 @@ impl Explanations<'_> {
         if !self.known.contains_key(&set) {
             let mut world = self.world.clone();
             self.chosen(set).for_each(|exception| (exception.rewrite)(&mut world));
-            let is_changed = world.objects != self.world.objects || world.flows != self.world.flows;
+            let is_changed = (&world.objects, &world.admin_policies, &world.flows)
+                != (&self.world.objects, &self.world.admin_policies, &self.world.flows);
             self.known.insert(set, if is_changed { our_verdicts(&world) } else { self.ours.to_vec() });
         }
         &self.known[&set]

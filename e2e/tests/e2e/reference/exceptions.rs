@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use policy_baseline_e2e::reference::{ReferenceWorld, WorldParty};
 use serde_json::{Value, json};
 
+use super::tiers;
+
 /// An engine with which ours is compared.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reference {
@@ -36,7 +38,7 @@ pub struct Exception {
     pub rewrite: fn(&mut ReferenceWorld),
 }
 
-pub static EXCEPTIONS: [Exception; 9] = [
+pub static EXCEPTIONS: [Exception; 12] = [
     Exception {
         name: "an empty list of rules",
         why: "kube-network-policies lets `ingress: []` and `egress: []` allow everything; by the reference they allow nothing",
@@ -99,6 +101,27 @@ pub static EXCEPTIONS: [Exception; 9] = [
         of: &[Reference::KubeNetworkPolicies],
         pinned: "a_port_of_a_sidecar_has_a_name_and_one_of_another_init_container_has_none",
         rewrite: without_init_containers,
+    },
+    Exception {
+        name: "the Admin tier and the Baseline tier",
+        why: "cyclonus reads only NetworkPolicies",
+        of: &[Reference::Cyclonus],
+        pinned: "the_admin_tier_decides_before_network_policies",
+        rewrite: tiers::without_tiers,
+    },
+    Exception {
+        name: "two AdminNetworkPolicies with the same priority",
+        why: "kube-network-policies asks them in the order of their names; the API lets a network plugin choose, so ours is undecided",
+        of: &[Reference::KubeNetworkPolicies],
+        pinned: "of_policies_with_the_same_priority_any_may_decide",
+        rewrite: tiers::names_decide_between_equal_priorities,
+    },
+    Exception {
+        name: "a NetworkPolicy for the other direction, and the Baseline tier",
+        why: "kube-network-policies ends the tier for a pod in both directions; a NetworkPolicy isolates a pod, and so decides, by direction",
+        of: &[Reference::KubeNetworkPolicies],
+        pinned: "the_baseline_tier_decides_only_where_no_network_policy_isolates_the_pod_in_that_direction",
+        rewrite: tiers::any_policy_ends_the_baseline_tier,
     },
 ];
 

@@ -3,6 +3,7 @@
 
 mod compared;
 mod exceptions;
+mod tiers;
 mod worlds;
 
 use std::env;

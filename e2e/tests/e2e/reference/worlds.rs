@@ -4,8 +4,10 @@ use policy_baseline_e2e::Dice;
 use policy_baseline_e2e::reference::{ReferenceWorld, WorldParty, WorldPort};
 use serde_json::{Map, Value, json};
 
+use super::tiers;
+
 const NAMESPACES: [&str; 3] = ["a", "b", "c"];
-const KEYS: [&str; 3] = ["x", "y", "z"];
+pub const KEYS: [&str; 3] = ["x", "y", "z"];
 /// The flows that are tried for a world. About one in three can be.
 const FLOWS: usize = 72;
 /// Addresses that are no pod's, some of them those of nodes.
@@ -71,6 +73,10 @@ pub fn world(seed: u64, n: u64) -> ReferenceWorld {
         });
         world.objects.push(policy);
     }
+    // In a world with many rules of the Admin tier, NetworkPolicies seldom decide.
+    if dice.once_in(3) {
+        tiers::add(&mut dice, &mut world);
+    }
     let mut world =
         with_flows(world, |count| (0..FLOWS).map(|_| [dice.below(count), dice.below(count), dice.below(PORTS.len())]).collect());
     let parties = &world.parties;
@@ -111,7 +117,7 @@ fn party(pod: Option<String>, address: &str) -> WorldParty {
 }
 
 /// Choices that come up in many places.
-trait Choices {
+pub trait Choices {
     fn between(&mut self, least: usize, most: usize) -> usize;
     /// Once in so many throws.
     fn once_in(&mut self, throws: usize) -> bool;
@@ -239,7 +245,8 @@ fn peer(dice: &mut Dice) -> Value {
     }
 }
 
-fn namespace_selector(dice: &mut Dice) -> Value {
+/// A selector of namespaces.
+pub fn namespace_selector(dice: &mut Dice) -> Value {
     match dice.below(4) {
         0 => json!({}),
         1 => json!({"matchLabels": {"kubernetes.io/metadata.name": dice.pick(&NAMESPACES)}}),
@@ -247,7 +254,8 @@ fn namespace_selector(dice: &mut Dice) -> Value {
     }
 }
 
-fn selector(dice: &mut Dice, keys: &[&str]) -> Value {
+/// A label selector.
+pub fn selector(dice: &mut Dice, keys: &[&str]) -> Value {
     let mut selector = Map::new();
     if dice.once_in(2) {
         let labels: Map<_, _> = (0..dice.below(2)).map(|_| (dice.pick(keys).to_owned(), value(dice).into())).collect();
