@@ -139,7 +139,7 @@ impl FlowSnapshot {
     pub fn gaps(&self) -> Vec<String> {
         let mut gaps = Vec::new();
         if self.policies.is_empty() && self.unread_policies.is_empty() && !self.has_tiers() {
-            gaps.push("there is no NetworkPolicy among the objects, so everything is allowed".into());
+            gaps.push("there is no NetworkPolicy among the objects, so none denies anything".into());
         }
         gaps.extend(self.namespace_gap());
         let by_nodes = self.cluster_policies.iter().filter(|policy| self.nodes.is_empty() && policy.names_nodes());
