@@ -31,7 +31,7 @@ pub fn refused(document: &LintDocument, spec: &NetworkPolicySpec) -> Vec<RuleHit
     }
     let types = spec.policy_types.as_deref().unwrap_or_default();
     if types.len() > 2 {
-        let shown = types.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>().join(", ");
+        let shown = types.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>().join(",");
         all.add("spec.policyTypes", &format!("Invalid value: [{shown}]: may not specify more than two policyTypes"));
         return all.0;
     }
@@ -174,7 +174,7 @@ impl Refusals {
                 }
                 let Some(last) = last else { return };
                 if last < *first {
-                    self.add(&end, &format!("Invalid value: {last}: must be greater than or equal to `port`"));
+                    self.add(&end, &format!("Invalid value: {first}: must be greater than or equal to `port`"));
                 }
                 if !is_valid(last) {
                     self.add(&end, &format!("Invalid value: {last}: {PORT_NUMBER}"));

@@ -82,9 +82,9 @@ pub fn lint(sources: &[LintSource], settings: &LintSettings) -> LintReport {
     let mut report = LintReport::default();
     let mut documents: Vec<LintDocument> = Vec::new();
     for (number, source) in sources.iter().enumerate() {
-        let (nodes, problem) = yaml::documents(&source.text);
+        let (nodes, problems) = yaml::documents(&source.text);
         documents.extend(nodes.into_iter().flat_map(|node| objects(number, node)));
-        report.findings.extend(problem.map(|problem| LintFinding {
+        report.findings.extend(problems.into_iter().map(|problem| LintFinding {
             rule: LintRule::UnreadableFile,
             source: number,
             place: problem.place,
@@ -109,13 +109,18 @@ pub fn lint(sources: &[LintSource], settings: &LintSettings) -> LintReport {
         }
         hits.entry(number).or_default().extend(found);
     }
+    let mut on_host: BTreeMap<(usize, &str), Vec<&str>> = BTreeMap::new();
     for policy in &given.policies {
         let Some(document) = documents.get(policy.document) else { continue };
         let case = LintCase { policy, node: &document.node, given: &given };
         hits.entry(policy.document).or_default().extend(policy_hits(&case, settings.baseline));
-        for (workload, path, message) in workload_rules::on_host_network(&case) {
-            hits.entry(workload.document).or_default().push(RuleHit::new(LintRule::HostNetworkPod, path, message));
+        for (workload, path) in workload_rules::on_host_network(&case) {
+            on_host.entry((workload.document, path)).or_default().push(&policy.name);
         }
+    }
+    for ((document, path), policies) in on_host {
+        let hit = RuleHit::new(LintRule::HostNetworkPod, path, workload_rules::on_host_message(&policies));
+        hits.entry(document).or_default().push(hit);
     }
     for (number, found) in hits {
         report.findings.extend(documents.get(number).into_iter().flat_map(|document| placed(document, found.clone())));

@@ -50,6 +50,7 @@ pub enum LintRule {
     PeerSelectsNoWorkload,
     MutableLabel,
     HostNetworkPod,
+    LabelTypo,
     DuplicateEntry,
     ShadowedEntry,
     DuplicateObject,
@@ -118,10 +119,13 @@ impl LintRule {
             Self::BlockOfPodsOrServices => ("PB406", Warning, "an ipBlock for the address of a given pod or Service"),
             Self::WidePortRange => ("PB501", Warning, "a range of thousands of ports"),
             Self::UnknownPortName => ("PB502", Warning, "a port name that no given workload has"),
-            Self::SelectsNoWorkload => ("PB601", Warning, "a podSelector that selects none of the given workloads"),
-            Self::PeerSelectsNoWorkload => ("PB602", Warning, "a peer that selects none of the given workloads"),
+            Self::SelectsNoWorkload => ("PB601", Info, "a podSelector that selects none of the given workloads"),
+            Self::PeerSelectsNoWorkload => ("PB602", Info, "a peer that selects none of the given workloads"),
             Self::MutableLabel => ("PB603", Warning, "a selector with a label that changes with each release"),
             Self::HostNetworkPod => ("PB604", Warning, "a given workload on the host network that a policy selects"),
+            Self::LabelTypo => {
+                ("PB605", Warning, "a label value that differs in a letter or two from those of the given workloads")
+            }
             Self::DuplicateEntry => ("PB701", Warning, "an entry that is in its list twice"),
             Self::ShadowedEntry => ("PB702", Warning, "an entry that another entry of its list covers"),
             Self::DuplicateObject => ("PB703", Error, "an object that is given twice"),

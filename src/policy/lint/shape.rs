@@ -141,11 +141,7 @@ impl FieldShape {
             _ => false,
         };
         if !is_right {
-            let target = match self {
-                // It reads itself, and does not know where it is.
-                Self::IntOrText => "value of type int32".into(),
-                _ => format!("struct field {owner}.{field} of type {}", self.go()),
-            };
+            let target = format!("struct field {owner}.{field} of type {}", self.go());
             let message = format!("json: cannot unmarshal {} into Go {target}{}", kind(&node.value), self.hint(&node.value));
             found.push(RuleHit::new(LintRule::RefusedByApiServer, path, message));
             return;
@@ -237,7 +233,7 @@ mod tests {
             (
                 "ingress: [{ports: [{port: 80.5}]}]",
                 "spec.ingress[0].ports[0].port",
-                "json: cannot unmarshal number 80.5 into Go value of type int32",
+                "json: cannot unmarshal number 80.5 into Go struct field NetworkPolicyPort.spec.ingress.ports.port of type int32",
             ),
         ] {
             let (read, _) = documents(&format!("spec: {{{spec}}}"));

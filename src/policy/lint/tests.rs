@@ -1,6 +1,8 @@
 //! The examples of docs/lint.md, each as a test: every rule fires on the marked lines of its bad example, and nothing else does. And what must
 //! never be found: anything in what the operator renders.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::policy::flow::FlowNamespace;
 
@@ -113,4 +115,42 @@ fn nothing_is_found_in_what_the_operator_renders() {
         assert_eq!(found(&text, Some(&baseline)), [], "{path} beside itself");
     }
     assert!(rendered > 100, "{rendered}");
+}
+
+#[test]
+fn nothing_is_found_in_good_policies() {
+    let good = file("src/policy/lint/good.yaml");
+    assert_eq!(found(&good, None), []);
+    // And each of them alone, with the workloads.
+    let workloads = good.split("---\n").filter(|one| one.contains("kind: Deployment") || one.contains("kind: List"));
+    let workloads: Vec<&str> = workloads.collect();
+    let mut policies = 0;
+    for policy in good.split("---\n").filter(|one| one.contains("kind: NetworkPolicy\n")) {
+        let hits = found(&format!("{policy}---\n{}", workloads.join("---\n")), None);
+        // Alone, no other policy allows DNS.
+        let others: Vec<_> = hits.iter().filter(|(id, ..)| *id != "PB101").collect();
+        assert!(others.is_empty(), "{policy}: {others:#?}");
+        policies += 1;
+    }
+    assert!(policies >= 10, "{policies}");
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_text_is_each_finding_is_at_a_line_of_it(cuts in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..9), 0..12)) {
+        let mut text: Vec<char> = file("src/policy/lint/good.yaml").chars().collect();
+        for (at, what) in cuts {
+            let at = at.index(text.len());
+            match what {
+                0 => drop(text.remove(at)),
+                1 => text.truncate(at.max(1)),
+                what => text.insert(at, [':', '-', '\n', '{', '}', '[', '"', ' '][what - 2]),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        let lines = u32::try_from(text.lines().count()).unwrap();
+        for (id, line, message) in found(&text, None) {
+            prop_assert!((1..=lines + 1).contains(&line), "{id} at line {line} of {lines}: {message}");
+        }
+    }
 }

@@ -94,10 +94,15 @@ impl YamlNode {
         if let YamlValue::List(items) = &self.value { items } else { &[] }
     }
 
+    /// The entry of a list that has this name.
+    fn item_named(&self, name: &str) -> Option<&Self> {
+        self.items().iter().find(|item| item.text("name") == Some(name))
+    }
+
     /// The value at a path.
     pub fn at(&self, path: &str) -> Option<&Self> {
         parts(path).try_fold(self, |node, part| match part {
-            PathPart::Key(key) => node.get(key),
+            PathPart::Key(key) => node.get(key).or_else(|| node.item_named(key)),
             PathPart::Index(index) => node.items().get(index),
         })
     }
@@ -107,6 +112,7 @@ impl YamlNode {
         let (mut node, mut place) = (self, self.place);
         for part in parts(path) {
             let found = match part {
+                PathPart::Key(key) if !node.items().is_empty() => node.item_named(key).map(|item| (item, item.place)),
                 PathPart::Key(key) => node.entries().iter().find(|entry| entry.key == key).map(|entry| {
                     let is_inside = matches!(entry.value.value, YamlValue::Bool(_) | YamlValue::Number(_) | YamlValue::Text(_));
                     (&entry.value, if is_inside { entry.value.place } else { entry.key_place })
@@ -132,6 +138,23 @@ impl YamlNode {
             YamlValue::Map(entries) => inside(&mut entries.iter().map(|entry| &entry.value)),
             _ => 0,
         }
+    }
+
+    /// A value all of which is at one place.
+    pub fn from_json(value: Value, place: TextPlace) -> Self {
+        let inside = |value| Self::from_json(value, place);
+        let value = match value {
+            Value::Null => YamlValue::Null,
+            Value::Bool(value) => YamlValue::Bool(value),
+            Value::Number(number) => YamlValue::Number(number),
+            Value::String(text) => YamlValue::Text(text),
+            Value::Array(items) => YamlValue::List(items.into_iter().map(inside).collect()),
+            Value::Object(fields) => {
+                let entry = |(key, value)| YamlEntry { key, key_place: place, value: inside(value) };
+                YamlValue::Map(fields.into_iter().map(entry).collect())
+            }
+        };
+        Self { place, value }
     }
 
     /// The value without places.

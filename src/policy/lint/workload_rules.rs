@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    case::{LintCase, RuleView, WAYS, isolates},
+    case::{LintCase, RuleView},
     found::RuleHit,
     given::{LintWorkload, is_empty, label_test, selects},
     rule::LintRule,
@@ -48,16 +48,18 @@ pub fn check(case: &LintCase) -> Vec<RuleHit> {
     found
 }
 
-/// The given workloads on the host network that policies select: by the number of its document, the field and the policy.
-pub fn on_host_network<'a>(case: &LintCase<'a>) -> Vec<(&'a LintWorkload, &'a str, String)> {
-    let selected = selected(case).filter_map(|workload| Some((workload, workload.host_network.as_deref()?)));
-    let closes: Vec<&str> = WAYS.into_iter().filter(|way| isolates(case.spec(), *way)).map(|way| way.into_str()).collect();
-    let message = format!(
-        "policies do not apply to pods on the host network, so {} closes no {} of this one",
-        case.policy.name,
-        closes.join(" and no ")
-    );
-    selected.map(|(workload, path)| (workload, path, message.clone())).collect()
+/// The given workloads on the host network that the policy selects, each with the field that says so.
+pub fn on_host_network<'a>(case: &LintCase<'a>) -> Vec<(&'a LintWorkload, &'a str)> {
+    selected(case).filter_map(|workload| Some((workload, workload.host_network.as_deref()?))).collect()
+}
+
+/// What is said of a workload on the host network that these policies select.
+pub fn on_host_message(policies: &[&str]) -> String {
+    let shown = policies.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    let more = if policies.len() > 3 { format!(" and {} more", policies.len() - 3) } else { String::new() };
+    format!(
+        "policies do not apply to pods on the host network, so this one is as open as its node, although it is selected by {shown}{more}"
+    )
 }
 
 /// The given workloads that the policy selects.
@@ -105,29 +107,44 @@ fn unknown_name(case: &LintCase, rule: &RuleView, path: &str, port: &NetworkPoli
 }
 
 fn selects_none(case: &LintCase) -> Option<RuleHit> {
-    let there = case.given.workloads_of(case.policy.namespace.as_deref()).count();
+    let there: Vec<&LintWorkload> = case.given.workloads_of(case.policy.namespace.as_deref()).collect();
     let selector = case.spec().pod_selector.as_ref().filter(|selector| !is_empty(selector))?;
-    if there == 0 || selected(case).next().is_some() {
+    if there.is_empty() || selected(case).next().is_some() {
         return None;
     }
-    let message = format!("none of the {there} given workloads of this namespace has these labels{}", closest(case, selector));
+    if let Some(hit) = typo("spec.podSelector", selector, &there) {
+        return Some(hit);
+    }
+    let message = format!("none of the {} given workloads of this namespace has these labels", there.len());
     Some(RuleHit::new(LintRule::SelectsNoWorkload, "spec.podSelector", message))
 }
 
-/// The values that a key of the selector has on given workloads, so that a typo shows.
-fn closest(case: &LintCase, selector: &LabelSelector) -> String {
-    let there = || case.given.workloads_of(case.policy.namespace.as_deref());
-    let known =
-        |key: &str| there().filter_map(|one| one.labels.get(key)).map(|value| format!("{key}={value}")).collect::<BTreeSet<_>>();
-    let wrong =
-        selector.match_labels.iter().flatten().find(|(key, value)| !there().any(|one| one.labels.get(*key) == Some(*value)));
-    let Some((key, value)) = wrong else { return ": none has all of them".into() };
-    let known = known(key);
-    if known.is_empty() {
-        return format!(": none has a label {key}");
-    }
-    let shown: Vec<String> = known.into_iter().take(5).collect();
-    format!(": none has {key}={value}, but there are {}", shown.join(", "))
+/// A label that no workload has, and that differs in few letters from one that a workload has.
+fn typo(path: &str, selector: &LabelSelector, there: &[&LintWorkload]) -> Option<RuleHit> {
+    selector.match_labels.iter().flatten().find_map(|(key, value)| {
+        let known: BTreeSet<&str> = there.iter().filter_map(|one| one.labels.get(key)).map(String::as_str).collect();
+        let near = known
+            .iter()
+            .filter(|known| **known != value && is_near(value, known))
+            .min_by_key(|known| letters_apart(value, known))?;
+        if known.contains(&**value) {
+            return None;
+        }
+        let message =
+            format!("no given workload has {key}={value}, but one has {key}={near}: this selects nothing. Is it a typo?");
+        Some(RuleHit::new(LintRule::LabelTypo, format!("{path}.matchLabels[{key}]"), message))
+    })
+}
+
+fn letters_apart(one: &str, other: &str) -> usize {
+    strsim::damerau_levenshtein(one, other)
+}
+
+/// Whether two values differ so little that one may be a typo of the other. Numbers are no typos: db-1 is not db-2.
+fn is_near(one: &str, other: &str) -> bool {
+    let without_digits = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    let apart = letters_apart(one, other);
+    apart <= 2 && apart * 3 <= one.len().min(other.len()) && without_digits(one) != without_digits(other)
 }
 
 /// The given workloads that a peer selects; none if it may select others.
@@ -164,8 +181,16 @@ fn peer_selects_none(case: &LintCase, path: &str, peer: &NetworkPolicyPeer) -> O
     if !selected.is_empty() || (peer.namespace_selector.is_some() && is_here()) {
         return None;
     }
+    if let Some(hit) = typo(&format!("{path}.podSelector"), selector, &peers(case, &every_pod_of(peer))?) {
+        return Some(hit);
+    }
     let message = "none of the given workloads that this could select has these labels";
     Some(RuleHit::new(LintRule::PeerSelectsNoWorkload, format!("{path}.podSelector"), message))
+}
+
+/// The same peer with every pod.
+fn every_pod_of(peer: &NetworkPolicyPeer) -> NetworkPolicyPeer {
+    NetworkPolicyPeer { pod_selector: None, ..peer.clone() }
 }
 
 fn mutable_labels(case: &LintCase) -> Vec<RuleHit> {

@@ -20,23 +20,67 @@ pub struct YamlProblem {
     pub message: String,
 }
 
-/// The documents of a text, up to the first mistake.
-pub fn documents(text: &str) -> (Vec<YamlNode>, Option<YamlProblem>) {
-    let mut reader = YamlReader::default();
-    for event in Parser::new_from_str(text) {
-        let read = match event {
-            Ok((event, span)) => reader.take(event, span),
-            Err(error) => {
-                let place = TextPlace::new(error.marker().line(), error.marker().col() + 1, 1);
-                Err(YamlProblem { place, message: error.info().to_owned() })
+/// The documents of a text, and why others cannot be read.
+pub fn documents(text: &str) -> (Vec<YamlNode>, Vec<YamlProblem>) {
+    let (mut documents, mut problems) = (Vec::new(), Vec::new());
+    for (first_line, document) in split(text) {
+        match read(document, first_line) {
+            Ok(nodes) => documents.extend(nodes),
+            Err((mut problem, is_of_syntax)) => {
+                // Some files are no YAML by the standard, and kubectl reads them. Then the places of their values are not known.
+                let lenient = is_of_syntax.then(|| lenient(document, first_line)).flatten();
+                if let Some(node) = lenient {
+                    documents.push(node);
+                } else {
+                    problem.message.push_str(template_hint(document));
+                    problems.push(problem);
+                }
             }
-        };
-        if let Err(mut problem) = read {
-            problem.message.push_str(template_hint(text));
-            return (reader.documents, Some(problem));
         }
     }
-    (reader.documents, None)
+    (documents, problems)
+}
+
+/// The documents, each with the number of its first line. A line that begins with three hyphens can only begin a document.
+fn split(text: &str) -> Vec<(usize, &str)> {
+    let mut documents = Vec::new();
+    let (mut first_line, mut begins, mut at, mut has_content) = (1, 0, 0, false);
+    for (line, number) in text.split_inclusive('\n').zip(1..) {
+        let is_mark = line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+        if is_mark && has_content {
+            documents.push((first_line, &text[begins..at]));
+            (first_line, begins, has_content) = (number, at, false);
+        }
+        let content = if is_mark { line.trim_start_matches("---") } else { line }.trim();
+        has_content |= !content.is_empty() && !content.starts_with(['#', '%']);
+        at += line.len();
+    }
+    if has_content {
+        documents.push((first_line, &text[begins..]));
+    }
+    documents
+}
+
+/// Reads a document. An error says whether the syntax is wrong.
+fn read(document: &str, first_line: usize) -> Result<Vec<YamlNode>, (YamlProblem, bool)> {
+    let mut reader = YamlReader { first_line, ..YamlReader::default() };
+    for event in Parser::new_from_str(document) {
+        match event {
+            Ok((event, span)) => reader.take(event, span).map_err(|problem| (problem, false))?,
+            Err(error) => {
+                let place = reader.place_of(Span::empty(*error.marker()));
+                return Err((YamlProblem { place, message: error.info().to_owned() }, true));
+            }
+        }
+    }
+    Ok(reader.documents)
+}
+
+/// Reads a document as other parsers do.
+fn lenient(document: &str, first_line: usize) -> Option<YamlNode> {
+    let value: serde_json::Value = serde_yaml::from_str(document).ok()?;
+    let content = document.lines().position(|line| !line.trim().is_empty() && !line.starts_with(['#', '-'])).unwrap_or_default();
+    Some(YamlNode::from_json(value, TextPlace::new(first_line + content, 1, 1)))
 }
 
 fn template_hint(text: &str) -> &'static str {
@@ -68,6 +112,8 @@ struct OpenMap {
 
 #[derive(Debug, Default)]
 struct YamlReader {
+    /// The number of the first line of the document in its file.
+    first_line: usize,
     documents: Vec<YamlNode>,
     open: Vec<OpenNode>,
     anchors: HashMap<usize, YamlNode>,
@@ -76,7 +122,7 @@ struct YamlReader {
 
 impl YamlReader {
     fn take(&mut self, event: Event, span: Span) -> Result<(), YamlProblem> {
-        let place = place_of(span);
+        let place = self.place_of(span);
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let is_text = style != ScalarStyle::Plain || tag.is_some_and(|tag| tag.suffix == "str");
@@ -120,6 +166,14 @@ impl YamlReader {
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
         }
+    }
+
+    /// Where something is in the file.
+    fn place_of(&self, span: Span) -> TextPlace {
+        let is_in_line = span.start.line() == span.end.line();
+        let length = if is_in_line { span.end.col().saturating_sub(span.start.col()) } else { 1 };
+        let line = span.start.line() + self.first_line.saturating_sub(1);
+        TextPlace::new(line, span.start.col() + 1, length.max(1))
     }
 
     fn begin(&mut self, place: TextPlace, anchor: usize, parts: OpenParts) -> Result<(), YamlProblem> {
@@ -175,11 +229,6 @@ fn merge(entries: &mut Vec<YamlEntry>, node: YamlNode) {
     }
 }
 
-fn place_of(span: Span) -> TextPlace {
-    let length = if span.start.line() == span.end.line() { span.end.col().saturating_sub(span.start.col()) } else { 1 };
-    TextPlace::new(span.start.line(), span.start.col() + 1, length.max(1))
-}
-
 /// What a plain word means.
 fn plain(text: &str) -> YamlValue {
     match text {
@@ -216,8 +265,8 @@ mod tests {
     use super::*;
 
     fn one(text: &str) -> YamlNode {
-        let (mut documents, problem) = documents(text);
-        assert_eq!(problem, None, "{text}");
+        let (mut documents, problems) = documents(text);
+        assert_eq!(problems, [], "{text}");
         assert_eq!(documents.len(), 1, "{text}");
         documents.remove(0)
     }
@@ -229,7 +278,7 @@ mod tests {
     #[test]
     fn each_value_knows_its_line_and_its_column() {
         let node = one(
-            "# a comment\nspec:\n  ingress:\n  - from:\n    - ipBlock: {cidr: 10.0.0.0/8}\n    - podSelector:\n        matchLabels:\n          a.b/c: x\n  empty: []\n",
+            "# a comment\nspec:\n  ingress:\n  - from:\n    - ipBlock: {cidr: 10.0.0.0/8}\n    - podSelector:\n        matchLabels:\n          a.b/c: x\n  empty: []\n  named:\n  - name: a\n    x: 1\n  - {name: b, x: 2}\n",
         );
         for (path, line, column, length) in [
             ("spec", 2, 1, 4),
@@ -239,6 +288,7 @@ mod tests {
             ("spec.ingress[0].from[1]", 6, 7, 11),
             ("spec.ingress[0].from[1].podSelector.matchLabels[a.b/c]", 8, 18, 1),
             ("spec.empty", 9, 3, 5),
+            ("spec.named[b].x", 13, 18, 1),
             // What is not there is where it would have to be.
             ("spec.ingress[0].ports[3].port", 4, 5, 4),
             ("spec.ingress[7]", 3, 3, 7),
@@ -265,11 +315,21 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_has_its_place_and_the_documents_before_it_are_read() {
-        let (read, problem) = documents("a: 1\n---\nb: [1,\n");
-        assert_eq!(read.len(), 1);
-        assert!(problem.is_some_and(|problem| problem.place.line >= 3));
-        let problem = |text: &str| documents(text).1.unwrap().message;
+    fn what_kubectl_reads_although_the_standard_does_not_is_read_without_its_places() {
+        let node = one("# text\nkind: X\nconfig: '{\n  \"a\": 1\n}'\n");
+        assert_eq!(node.to_json(), json!({"kind": "X", "config": "{ \"a\": 1 }"}));
+        assert_eq!(node.place_of("config"), TextPlace::new(2, 1, 1));
+    }
+
+    #[test]
+    fn a_mistake_has_its_place_and_the_other_documents_are_read() {
+        let (read, problems) = documents("a: 1\n---\n# b\nb: [1,\n---\nc: 3\n---\n# nothing\n");
+        let read: Vec<Value> = read.iter().map(YamlNode::to_json).collect();
+        assert_eq!(read, [json!({"a": 1}), json!({"c": 3})]);
+        assert!(problems.len() == 1 && (4..=5).contains(&problems[0].place.line), "{problems:?}");
+        let problem = |text: &str| documents(text).1.remove(0);
+        assert_eq!(problem("x: 1\n---\na: 1\na: 2").place, TextPlace::new(4, 1, 1));
+        let problem = |text: &str| problem(text).message;
         assert_eq!(problem("a: 1\na: 2"), "the key \"a\" is already set in this map");
         assert!(problem("a: {{ .Values.x }}").ends_with("render it first, such as with helm template"));
         assert_eq!(problem(&"- ".repeat(200)), "it is nested deeper than 128 levels");
