@@ -90,6 +90,10 @@ fuzz: ## Feed what a watch delivers with libFuzzer // FUZZ_SECONDS=60: for each 
 build: ## Debug build of the operator, the end-to-end suites and what they start
 	$(TEST) --no-run --test '*'
 
+.PHONY: man
+man: ## Write a man page for each command to target/man
+	$(CARGO) run --locked --quiet --package policy-baseline -- man target/man
+
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 # On Linux the binary needs no library of the system, so that an image can hold it alone.
 STATIC = $(if $(findstring linux,$(HOST)),-C target-feature=+crt-static)

@@ -8,7 +8,7 @@ use kube::{ResourceExt, api::ListParams};
 
 use super::{
     cluster::{self, Cluster},
-    exit,
+    examples, exit,
     flow::{self, FlowArgs},
     other_tools::ToolArgs,
     output::{self, Output},
@@ -37,7 +37,7 @@ enum ExplainTarget {
     ///
     /// Exit codes: 0 if the namespace is protected (every planned policy is in place); 1 if it is not; 2 if the cluster cannot be read, there
     /// is no such namespace, or a flag is wrong.
-    #[command(visible_alias = "ns")]
+    #[command(visible_alias = "ns", after_help = examples::EXPLAIN_NAMESPACE)]
     Namespace(NamespaceArgs),
     /// Says whether NetworkPolicies allow a flow, which rule allows it or which policies deny it, and what would allow it.
     ///
@@ -46,6 +46,7 @@ enum ExplainTarget {
     ///
     /// Exit codes: 0 if the flow is allowed; 1 if it is denied, or if Kubernetes does not define what policies mean for it (pods on the host
     /// network); 2 if the objects cannot be read, there is no such pod, Service or port, or a flag is wrong.
+    #[command(after_help = examples::EXPLAIN_FLOW)]
     Flow(FlowArgs),
 }
 

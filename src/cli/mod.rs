@@ -4,10 +4,12 @@ mod check;
 mod cluster;
 mod crd;
 mod diff;
+mod examples;
 mod exit;
 mod explain;
 mod flow;
 mod flow_input;
+mod generate;
 mod lint;
 mod lint_files;
 mod list_managed;
@@ -44,6 +46,7 @@ enum Command {
     ///
     /// Exit codes: 0 after the first signal; 128 plus the number of the signal after a second one; 1 after an internal failure, with the
     /// reason on stderr; 2 for a wrong flag.
+    #[command(after_help = examples::RUN)]
     Run(run::RunArgs),
     /// Shows what the operator plans in a namespace and why, or whether policies allow a flow.
     Explain(explain::ExplainArgs),
@@ -54,6 +57,7 @@ enum Command {
     /// considered, and neither is whether the API server calls a Service in a namespace. It writes nothing to the cluster.
     ///
     /// Exit codes: 0; 2 if the baseline or the objects cannot be read, or a flag is wrong.
+    #[command(after_help = examples::RENDER)]
     Render(render::RenderArgs),
     /// Says which recorded flows a baseline would deny, before it is enforced, and which policies would let them through.
     ///
@@ -63,6 +67,7 @@ enum Command {
     ///
     /// Exit codes: 0 if every flow is allowed; 1 if one is denied or undecided; 2 if the recording, the baseline or the objects cannot be read,
     /// or a flag is wrong.
+    #[command(after_help = examples::WOULD_BREAK)]
     WouldBreak(would_break::WouldBreakArgs),
     /// Shows which flows two versions of policies, or of a baseline, decide differently, by workload.
     ///
@@ -71,6 +76,7 @@ enum Command {
     ///
     /// Exit codes: 0 if every flow is decided as before; 1 if one is newly allowed or newly denied; 2 if something cannot be read, or for a
     /// wrong flag.
+    #[command(after_help = examples::DIFF)]
     Diff(diff::DiffArgs),
     /// Finds mistakes in NetworkPolicies, PolicyBaselines and BaselineOptOuts, before they reach a cluster.
     ///
@@ -97,6 +103,7 @@ enum Command {
     ///
     /// Exit codes: 0 if a plugin was found that enforces policies; 1 if it ignores them, may ignore them, or is not known; 2 if the cluster
     /// cannot be read, or a flag is wrong.
+    #[command(after_help = examples::CHECK)]
     Check(check::CheckArgs),
     /// Lists everything in the cluster that belongs to the operator, and which policies no baseline plans.
     ///
@@ -104,6 +111,7 @@ enum Command {
     /// stored revisions, the Lease, labels of namespaces, and admission policies. It writes nothing, and no operator has to run.
     ///
     /// Exit codes: 0; 2 if the cluster cannot be read, or a flag is wrong.
+    #[command(after_help = examples::LIST_MANAGED)]
     ListManaged(list_managed::ListManagedArgs),
     /// Removes what belongs to the operator, in the right order, and says what stays. Without --yes it changes nothing.
     ///
@@ -112,9 +120,17 @@ enum Command {
     ///
     /// Exit codes: 0 if everything is removed, and after a dry run; 1 if something could not be removed; 2 if the cluster cannot be read, an
     /// operator runs, or a flag is wrong.
+    #[command(after_help = examples::UNINSTALL)]
     Uninstall(uninstall::UninstallArgs),
     /// Prints the CustomResourceDefinitions as YAML.
+    #[command(after_help = examples::CRD)]
     Crd,
+    /// Prints the completions for a shell.
+    #[command(after_help = examples::COMPLETION)]
+    Completion(generate::CompletionArgs),
+    /// Writes man pages.
+    #[command(hide = true)]
+    Man(generate::ManArgs),
 }
 
 /// Parses the command line. Under the name of a plugin, the usage lines show how kubectl calls it.
@@ -145,6 +161,8 @@ pub fn main() -> ExitCode {
         Command::ListManaged(args) => list_managed::run(&args).map(|()| 0),
         Command::Uninstall(args) => uninstall::run(&args),
         Command::Crd => crd::print().map(|()| 0),
+        Command::Completion(args) => generate::completion(&args, Cli::command()).map(|()| 0),
+        Command::Man(args) => generate::man(&args, Cli::command()).map(|()| 0),
     };
     match result {
         Ok(code) => ExitCode::from(code),
