@@ -3,23 +3,32 @@
 use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::Args as ClapArgs;
 use kube::{
-    Config,
+    Client, Config,
+    api::ListParams,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
 use crate::{
-    api::names::{DEFAULT_OPERATOR_NAMESPACE, is_dns_label},
+    api::{
+        PolicyBaseline,
+        names::{DEFAULT_OPERATOR_NAMESPACE, is_dns_label},
+    },
     cluster::{
         client::{self, Clients},
         error::{ApiProblem, chain},
         inventory::ReadError,
+        lists,
     },
 };
 
+/// How long a command waits for the first answer. With it, a person learns within 5 s that there is no cluster.
+const FIRST_ANSWER: Duration = Duration::from_secs(4);
+const NO_CRDS: &str = "the cluster has no CRDs of policy-baseline, so there is no baseline and no opt-out. Install them with: policy-baseline crd | kubectl apply --server-side -f -";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const IN_CLUSTER_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
@@ -108,14 +117,24 @@ impl Connection {
         let config = self.config().await?;
         let address = config.cluster_url.to_string();
         let clients = connect(config)?;
-        if let Err(error) = clients.requests.apiserver_version().await {
-            let problem = ApiProblem::of(&error);
-            if problem.is_of_connection() {
-                return Err(problem.sentence(&address));
-            }
+        let answered = tokio::time::timeout(FIRST_ANSWER, clients.requests.apiserver_version()).await;
+        let problem = match answered {
+            Ok(Ok(_)) => return Ok((clients, address)),
+            Ok(Err(error)) => ApiProblem::of(&error),
+            Err(_) => ApiProblem::Silent,
+        };
+        if problem.is_of_connection() {
+            return Err(problem.sentence(&address));
         }
         Ok((clients, address))
     }
+}
+
+/// A sentence if the API server does not know baselines.
+pub async fn missing_crds(client: &Client) -> Option<&'static str> {
+    let listed = lists::list_metadata::<PolicyBaseline>(client, None, &ListParams::default().limit(1)).await;
+    let is_missing = listed.is_err_and(|error| matches!(ApiProblem::of(&error), ApiProblem::Refused(404, _)));
+    is_missing.then_some(NO_CRDS)
 }
 
 /// Runs a command that ends by itself.

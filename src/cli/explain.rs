@@ -85,6 +85,9 @@ pub fn run(args: ExplainArgs) -> Result<u8, String> {
 
 async fn explain(args: NamespaceArgs) -> Result<Explanation, String> {
     let (clients, address) = args.cluster.reach().await?;
+    if let Some(missing) = cluster::missing_crds(&clients.requests).await {
+        return Err(missing.into());
+    }
     let (namespace, resolv_conf, tools) = (args.cluster.operator_namespace(), cluster::resolv_conf(), args.tools.tools());
     let from = operator::ViewPoint { namespace, resolv_conf, tools };
     let explained = operator::explain(&clients, from, &args.name, Duration::from_secs(args.timeout.into())).await;

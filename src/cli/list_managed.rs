@@ -48,6 +48,9 @@ enum ListOutput {
 pub fn run(args: &ListManagedArgs) -> Result<(), String> {
     let found = cluster::block_on(async {
         let (clients, address) = args.cluster.reach().await?;
+        if let Some(missing) = cluster::missing_crds(&clients.requests).await {
+            output::warn(missing);
+        }
         let read = inventory::read(&clients.requests, &args.cluster.operator_namespace()).await;
         read.map_err(|error| cluster::unread(&error, &address))
     })?;

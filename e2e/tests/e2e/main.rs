@@ -12,6 +12,7 @@ mod before_closing;
 mod bootstrap;
 mod bypasses;
 mod client;
+mod commands;
 mod crd_rollback;
 mod crd_rules;
 mod demo;

@@ -1,5 +1,6 @@
 //! The API server cannot be reached, or rejects the credentials: one line says so, with the address, the answer, and what to do.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Instant;
@@ -38,13 +39,35 @@ async fn each_subcommand_says_in_one_line_that_there_is_no_cluster_or_that_the_t
     let world = World::new().await.unwrap();
     let nobody = |config: &mut Value| config["clusters"][0]["cluster"]["server"] = json!("https://127.0.0.1:1");
     let wrong = |config: &mut Value| config["users"][0]["user"] = json!({ "token": "wrong" });
+    // Connections to it are made, and nobody ever answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let nothing = |config: &mut Value| config["clusters"][0]["cluster"]["server"] = json!(format!("https://127.0.0.1:{port}"));
     let refused = ["cannot be reached: connection refused", "Check that it runs"];
+    let no_answer = ["does not answer in time", "Check its load"];
     let unauthorized = ["rejects the credentials (401 Unauthorized)", "renew it"];
-    for ((path, address), says) in
-        [(kubeconfig(&world, "nobody", nobody).await, refused), (kubeconfig(&world, "wrong", wrong).await, unauthorized)]
-    {
-        for args in [&["explain", "namespace", "default"][..], &["check"], &["list-managed"], &["uninstall"]] {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
+    let example = |name: &str| examples.join(name).to_str().unwrap().to_owned();
+    let (baseline, flows) = (example("baseline.yaml"), example("flows.csv"));
+    let commands = [
+        &["explain", "namespace", "default"][..],
+        &["explain", "flow", "--from=a/b", "--to=c/d", "--port=80"],
+        &["render", "-f", &baseline],
+        &["would-break", "-f", &baseline, "--flows", &flows],
+        &["diff", "-f", &baseline, "-f", &baseline],
+        &["check"],
+        &["list-managed"],
+        &["uninstall"],
+    ];
+    for ((path, address), says) in [
+        (kubeconfig(&world, "nobody", nobody).await, refused),
+        (kubeconfig(&world, "nothing", nothing).await, no_answer),
+        (kubeconfig(&world, "wrong", wrong).await, unauthorized),
+    ] {
+        for args in commands {
+            let start = Instant::now();
             let output = run(&path, args).await;
+            took(&format!("{} says that there is no cluster", args[0]), start);
             let said = String::from_utf8(output.stderr).unwrap();
             assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{args:?}: {said}");
             assert!(said.starts_with("error: ") && output.stdout.is_empty(), "{args:?}: {said}");
