@@ -159,3 +159,39 @@ fn what_a_dump_lacks_or_what_cannot_be_read_is_a_warning_and_the_answer_is_still
     let expected = "warning: the NetworkPolicy shop/web-to-db is left out, because it cannot be read: spec.egress: invalid type: string \"nothing\", expected a sequence\nwarning: these namespaces are not among the objects, so of their labels only the name is known: kube-system, reports, shop\n";
     assert_eq!(text(&output.stderr), expected);
 }
+
+#[test]
+fn two_versions_that_decide_alike_end_with_0_and_a_missing_folder_of_policies_is_no_version() {
+    let workloads = ["--workloads", "examples/diff/workloads.yaml"];
+    let diff = |args: &[&str]| run(&[&["diff"], args, &workloads].concat());
+    let same = diff(&["-f", "examples/diff/old", "-f", "examples/diff/old/shop.yaml"]);
+    assert_eq!((same.status.code(), text(&same.stderr)), (Some(0), String::new()));
+    assert!(text(&same.stdout).starts_with("no flow is decided differently. Policies: none differs."), "{}", text(&same.stdout));
+    let json = diff(&["-f", "examples/diff/old", "-f", "examples/diff/new", "-o", "json", "--limit", "1"]);
+    let found: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(found["newlyAllowed"]["rows"][0]["ports"], "TCP 5432", "{found}");
+    assert_eq!((&found["newlyDenied"]["pairs"], &found["newlyDenied"]["moreRows"]), (&3.into(), &2.into()), "{found}");
+
+    let empty = tempfile::tempdir().unwrap();
+    let empty = empty.path().to_str().unwrap();
+    let removed = diff(&["-f", "examples/diff/old", "-f", empty]);
+    assert_eq!(removed.status.code(), Some(1));
+    assert_eq!(text(&removed.stderr), format!("note: {empty} has neither a NetworkPolicy nor a baseline\n"));
+    for (args, expected) in [
+        (&["-f", "examples/diff/old"][..], "write -f twice: first what was, and then what will be"),
+        (&["-f", "no/such", "-f", empty], "cannot read no/such: No such file or directory (os error 2)"),
+        (&["-f", "-", "-f", "-"], "only one of -f, --workloads and --dump can be standard input"),
+        (&["-f", "diff.md", "-f", empty], "diff.md: it is no YAML: "),
+        (
+            &["-f", "examples/baseline.yaml", "-f", "examples/ingress-only.yaml", "--workloads", empty, "-n", "Shop"],
+            "invalid value 'Shop'",
+        ),
+    ] {
+        let output = diff(args);
+        let error = text(&output.stderr);
+        assert!(error.starts_with(&format!("error: {expected}")), "{args:?}: {error}");
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()), "{args:?}");
+    }
+    let nothing = run(&["diff", "-f", "examples/diff/old", "-f", "examples/diff/new", "--workloads", empty]);
+    assert_eq!(text(&nothing.stderr), format!("error: there is no workload in {empty}: without pods there are no flows\n"));
+}

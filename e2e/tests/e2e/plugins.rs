@@ -63,7 +63,7 @@ async fn checked(world: &World) -> (String, Option<i32>) {
 /// The status and `check` say the same.
 async fn until_both_say(world: &World, status: &str, reason: &str) -> String {
     let told = until_told(world, status, reason).await;
-    let expected = (format!("network plugin: {reason}\n{}\n", told.message), Some(if status == "False" { 0 } else { 1 }));
+    let expected = (format!("network plugin: {reason}\n{}\n", told.message), Some(i32::from(status != "False")));
     assert_eq!(checked(world).await, expected);
     told.message
 }
