@@ -79,7 +79,9 @@ fn the_examples_of_the_help_run() {
     let examples: Vec<&str> =
         help.lines().filter(|line| line.starts_with("  ") && line.contains("policy-baseline lint ")).collect();
     assert!(examples.len() >= 3, "{help}");
-    examples.into_iter().for_each(|example| run_example(dir.path(), example));
+    for example in examples {
+        run_example(dir.path(), example);
+    }
 }
 
 #[test]
