@@ -63,6 +63,7 @@ fn stage() -> tempfile::TempDir {
         ("diff/workloads.yaml", "workloads.yaml"),
         ("diff/old/shop.yaml", "old/shop.yaml"),
         ("diff/new/shop.yaml", "new/shop.yaml"),
+        ("diff/new/shop.yaml", "manifests/shop.yaml"),
     ] {
         let to = dir.path().join(to);
         fs::create_dir_all(to.parent().unwrap()).unwrap();

@@ -34,6 +34,12 @@ Examples:
   policy-baseline diff -f old/ -f new/ --workloads workloads.yaml -o markdown
   policy-baseline diff -f baseline.yaml -f new-baseline.yaml --dump dump.json";
 
+pub const LINT: &str = "\
+Examples:
+  policy-baseline lint manifests/
+  kubectl kustomize manifests/ | policy-baseline lint -
+  policy-baseline lint manifests/ --baseline baseline.yaml -o sarif";
+
 pub const CHECK: &str = "\
 Examples:
   policy-baseline check

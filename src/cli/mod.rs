@@ -82,18 +82,14 @@ enum Command {
     ///
     /// It reads files, folders and standard input: YAML, JSON, Lists, several documents, and what kustomize and helm write. It finds what the API
     /// server refuses, in its words, and what is allowed but does not do what it seems to do. If workloads, Services or namespaces are given
-    /// too, it looks whether selectors, port names and addresses fit to them. docs/lint.md has every rule, with examples:
-    ///
-    ///   policy-baseline lint manifests/
-    ///   kustomize build overlays/prod | policy-baseline lint -
-    ///   policy-baseline lint manifests/ --baseline baseline.yaml -o sarif
+    /// too, it looks whether selectors, port names and addresses fit to them. docs/lint.md has every rule, with examples.
     ///
     /// In a folder it leaves out the templates of Helm charts, and the patches that a kustomization names. Annotate an object to ignore a rule:
     /// policybaseline.io/lint-ignore: RULE=reason.
     ///
     /// Exit codes: 0 if nothing of the severity of --fail-on or worse is found; 1 if something is; 2 if a file cannot be read, or for a wrong
     /// flag.
-    #[command(verbatim_doc_comment)]
+    #[command(after_help = examples::LINT)]
     Lint(lint::LintArgs),
     /// Looks for the network plugin, and says what is known of it: whether it enforces NetworkPolicies or ignores them.
     ///

@@ -27,7 +27,7 @@ fn number(name: &str, default: u64) -> u64 {
 fn our_engine_and_two_others_agree_in_random_worlds() {
     let (seed, count) = (number("REFERENCE_SEED", 1), number("REFERENCE_WORLDS", WORLDS));
     let mut comparison = Comparison::default();
-    judge((0..count).map(|n| worlds::world(seed, n)), |world, verdicts| {
+    judge((0..count).map(|n| worlds::world(seed, n, tiers::add)), |world, verdicts| {
         comparison.add(&world, &verdicts);
         Ok(())
     })

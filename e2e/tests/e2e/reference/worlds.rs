@@ -4,8 +4,6 @@ use policy_baseline_e2e::Dice;
 use policy_baseline_e2e::reference::{ReferenceWorld, WorldParty, WorldPort};
 use serde_json::{Map, Value, json};
 
-use super::tiers;
-
 const NAMESPACES: [&str; 3] = ["a", "b", "c"];
 pub const KEYS: [&str; 3] = ["x", "y", "z"];
 /// The flows that are tried for a world. About one in three can be.
@@ -46,8 +44,8 @@ const PORTS: [(&str, u16); 10] = [
     ("SCTP", 81),
 ];
 
-/// The n-th world of a seed. The same numbers give the same world.
-pub fn world(seed: u64, n: u64) -> ReferenceWorld {
+/// The n-th world of a seed; `add_tiers` adds policies of the tiers to some. The same numbers give the same world.
+pub fn world(seed: u64, n: u64, add_tiers: impl FnOnce(&mut Dice, &mut ReferenceWorld)) -> ReferenceWorld {
     let mut dice = Dice::nth(seed, n);
     let namespaces = &NAMESPACES[..dice.between(1, 3)];
     let mut world = ReferenceWorld { name: format!("world {n} of the seed {seed}"), ..ReferenceWorld::default() };
@@ -75,7 +73,7 @@ pub fn world(seed: u64, n: u64) -> ReferenceWorld {
     }
     // In a world with many rules of the Admin tier, NetworkPolicies seldom decide.
     if dice.once_in(3) {
-        tiers::add(&mut dice, &mut world);
+        add_tiers(&mut dice, &mut world);
     }
     let mut world =
         with_flows(world, |count| (0..FLOWS).map(|_| [dice.below(count), dice.below(count), dice.below(PORTS.len())]).collect());
