@@ -1,7 +1,7 @@
 //! What a baseline would write, judged from its manifest and the namespaces: no operator and no stored object is needed. The checks and the
 //! rendering are those of the operator.
 
-use std::{net::IpAddr, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
@@ -112,7 +112,7 @@ impl PreviewedBaseline {
 
     fn flow_policy(&self, policy: &Rendered, namespace: &str) -> FlowPolicy {
         let baseline = Some(self.name().to_owned());
-        FlowPolicy { namespace: namespace.into(), name: policy.name.clone(), baseline, spec: policy.spec.clone() }
+        FlowPolicy { namespace: namespace.into(), name: policy.name.clone(), baseline, spec: Arc::new(policy.spec.clone()) }
     }
 
     /// Whether the operator would write its policies.

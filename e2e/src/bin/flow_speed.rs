@@ -169,6 +169,7 @@ impl Size {
         Ok(ReferenceWorld {
             name: format!("{} policies", self.policies),
             objects,
+            admin_policies: vec![],
             parties: parties.collect(),
             ports: vec![WorldPort { protocol: "TCP".into(), number: PORT }],
             flows: pairs.iter().map(|(from, to)| [*from, *to, 0]).collect(),

@@ -125,4 +125,22 @@ async fn every_command_answers_somebody_who_may_only_look_at_a_large_cluster() {
 
     let rendered = answer(&["render", "-o", "json", "-f", manifest], 0).await;
     assert_eq!(rendered["items"].as_array().unwrap().len(), 3 * NAMESPACES / 2);
+
+    // A policy of one namespace is taken away.
+    let (old, new) = (dir.join("old.json"), dir.join("new"));
+    let mut policy = own_policy(0);
+    policy.metadata.namespace = Some(name(0));
+    std::fs::write(&old, serde_json::to_string(&policy).unwrap()).unwrap();
+    std::fs::create_dir(&new).unwrap();
+    let diff = ["diff", "-o", "json", "-f", old.to_str().unwrap(), "-f", new.to_str().unwrap()];
+    let changed = answer(&diff, FINDINGS).await;
+    assert_eq!((&changed["pods"], &changed["newlyDenied"]["pairs"]), (&json!(NAMESPACES * PODS), &json!(0)), "{changed}");
+
+    let plan = answer(&["explain", "namespace", "shop-0000", "-o", "json"], FINDINGS).await;
+    assert_eq!(plan["namespace"], "shop-0000", "no baseline exists yet: {plan}");
+    assert_eq!(answer(&["check", "-o", "json"], FINDINGS).await["reason"], "NoPluginFound");
+    // `view` does not allow to list Leases.
+    let world_admin = world.plane().admin_kubeconfig().to_owned();
+    let managed = run(&world_admin, &["list-managed", "-o", "json"]).await;
+    assert_eq!(managed.status.code(), Some(0), "{}", String::from_utf8_lossy(&managed.stderr));
 }

@@ -99,7 +99,7 @@ impl SamePolicies {
 type PolicyKey<'a> = (&'a str, &'a str);
 
 fn policies(snapshot: &FlowSnapshot) -> impl Iterator<Item = (PolicyKey<'_>, &NetworkPolicySpec)> {
-    snapshot.policies.iter().map(|policy| ((&*policy.namespace, &*policy.name), &policy.spec))
+    snapshot.policies.iter().map(|policy| ((&*policy.namespace, &*policy.name), &*policy.spec))
 }
 
 /// The classes that other policies isolate in the new world, in one direction.

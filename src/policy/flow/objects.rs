@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use k8s_openapi::{api::networking::v1::NetworkPolicySpec, apimachinery::pkg::util::intstr::IntOrString};
@@ -138,7 +139,7 @@ pub struct FlowPolicy {
     pub name: String,
     /// The baseline that wrote it, by its label.
     pub baseline: Option<String>,
-    pub spec: NetworkPolicySpec,
+    pub spec: Arc<NetworkPolicySpec>,
 }
 
 /// A policy.
@@ -394,6 +395,6 @@ impl From<SliceFields> for FlowSlice {
 impl From<PolicyFields> for FlowPolicy {
     fn from(PolicyFields { metadata, spec }: PolicyFields) -> Self {
         let (namespace, name, mut labels) = metadata.parts();
-        Self { namespace, name, baseline: labels.remove(LABEL_BASELINE), spec: spec.unwrap_or_default() }
+        Self { namespace, name, baseline: labels.remove(LABEL_BASELINE), spec: Arc::new(spec.unwrap_or_default()) }
     }
 }

@@ -1,6 +1,10 @@
 //! Writes the least policy that allows a denied flow in one direction: these pods, this peer, this port.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use k8s_openapi::{
     api::networking::v1::{
@@ -12,7 +16,7 @@ use k8s_openapi::{
         util::intstr::IntOrString,
     },
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{
     address_cover::{AddressCover, MOST},
@@ -28,7 +32,8 @@ use crate::{api::peers::Protocol, policy::netpol::NAME_LABEL};
 #[derive(Debug, Default)]
 pub struct Suggestions {
     pub all: Vec<Suggestion>,
-    contents: HashSet<String>,
+    /// The places of those whose content has this hash.
+    by_content: HashMap<u64, Vec<usize>>,
     names: HashSet<(String, String)>,
 }
 
@@ -36,18 +41,20 @@ impl Suggestions {
     /// Adds a policy, unless another one has the same content. It gets a name that no policy has: to apply it would replace that one.
     pub fn push(&mut self, new: Option<Suggestion>, snapshot: &FlowSnapshot) {
         let Some(mut new) = new else { return };
-        let NetworkPolicy { metadata, spec } = &mut new.policy;
-        let namespace = metadata.namespace.clone().unwrap_or_default();
-        let content = serde_json::to_string(&(&namespace, &*spec)).unwrap_or_default();
-        if !self.contents.insert(content) {
+        let SuggestedPolicy { namespace, name, spec } = &mut new.policy;
+        let mut hasher = DefaultHasher::new();
+        (&*namespace, serde_json::to_string(spec).unwrap_or_default()).hash(&mut hasher);
+        let alike = self.by_content.entry(hasher.finish()).or_default();
+        if alike.iter().map(|place| &self.all[*place].policy).any(|other| (&other.namespace, &other.spec) == (namespace, spec)) {
             return;
         }
-        let first = metadata.name.take().unwrap_or_default();
+        alike.push(self.all.len());
+        let first = std::mem::take(name);
         let mut names = std::iter::once(first.clone()).chain((2_u32..).map(|number| format!("{first}-{number}")));
         let is_free =
-            |name: &String| !snapshot.has_policy(&namespace, name) && !self.names.contains(&(namespace.clone(), name.clone()));
-        metadata.name = names.find(is_free);
-        self.names.insert((namespace, metadata.name.clone().unwrap_or_default()));
+            |name: &String| !snapshot.has_policy(namespace, name) && !self.names.contains(&(namespace.clone(), name.clone()));
+        *name = names.find(is_free).unwrap_or_default();
+        self.names.insert((namespace.clone(), name.clone()));
         self.all.push(new);
     }
 }
@@ -60,11 +67,27 @@ pub struct AllowedToo {
     pub ports: BTreeSet<(Protocol, u16)>,
 }
 
+/// A policy to apply. It is written as any NetworkPolicy is.
+#[derive(Clone, Debug)]
+pub struct SuggestedPolicy {
+    pub namespace: String,
+    pub name: String,
+    pub spec: Arc<NetworkPolicySpec>,
+}
+
+impl Serialize for SuggestedPolicy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (name, namespace) = (Some(self.name.clone()), Some(self.namespace.clone()));
+        let metadata = ObjectMeta { name, namespace, ..ObjectMeta::default() };
+        NetworkPolicy { metadata, spec: Some((*self.spec).clone()) }.serialize(serializer)
+    }
+}
+
 /// A policy that would allow a flow in one direction.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Suggestion {
-    pub policy: NetworkPolicy,
+    pub policy: SuggestedPolicy,
     /// Pods that the policy would isolate, and that no policy isolates in this direction today. They would lose their other traffic.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub newly_isolated: Vec<String>,
@@ -160,7 +183,7 @@ impl Suggestion {
         };
         let other = if count == 1 && !addresses.is_wider() { peer_name(snapshot, own, peer) } else { "addresses".into() };
         let name = format!("allow-{}-{to_or_from}-{other}{port_name}", app(own));
-        let metadata = ObjectMeta { name: Some(name), namespace: Some(own.namespace.clone()), ..ObjectMeta::default() };
+        let policy = SuggestedPolicy { namespace: own.namespace.clone(), name, spec: Arc::new(spec) };
         let newly_isolated = newly_isolated(compiled, own, &selector, way);
         let mut cautions = cautions(own, by_labels);
         if by_labels.is_none() && addresses.is_wider() {
@@ -170,14 +193,13 @@ impl Suggestion {
                 ranges.join(", ")
             ));
         }
-        Some(Self { policy: NetworkPolicy { metadata, spec: Some(spec) }, newly_isolated, cautions })
+        Some(Self { policy, newly_isolated, cautions })
     }
 
     /// The policy, as it decides flows once it is applied.
     pub fn flow_policy(&self) -> FlowPolicy {
-        let NetworkPolicy { metadata, spec } = self.policy.clone();
-        let (namespace, name) = (metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default());
-        FlowPolicy { namespace, name, baseline: None, spec: spec.unwrap_or_default() }
+        let SuggestedPolicy { namespace, name, spec } = self.policy.clone();
+        FlowPolicy { namespace, name, baseline: None, spec }
     }
 }
 

@@ -162,7 +162,7 @@ pub fn few(names: &[String]) -> String {
 impl fmt::Display for Suggestion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let yaml = serde_yaml::to_string(&self.policy).map_err(|_| fmt::Error)?;
-        let is_egress = self.policy.spec.as_ref().is_some_and(|spec| spec.egress.is_some());
+        let is_egress = self.policy.spec.egress.is_some();
         let way = if is_egress { Way::Egress } else { Way::Ingress };
         writeln!(f, "\nTo allow the {}, apply this policy. It opens only what it names:", way.into_str())?;
         for caution in &self.cautions {

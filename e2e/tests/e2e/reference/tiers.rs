@@ -16,15 +16,15 @@ pub fn add(dice: &mut Dice, world: &mut ReferenceWorld) {
     for number in 0..dice.between(0, 3) {
         let mut spec = spec(dice, &["Allow", "Deny", "Pass"]);
         spec.insert("priority".into(), dice.below(3).into());
-        world.admin_policies.push(policy("AdminNetworkPolicy", &format!("admin-{number}"), spec));
+        world.admin_policies.push(policy("AdminNetworkPolicy", &format!("admin-{number}"), &spec));
     }
     if dice.once_in(2) {
         let spec = spec(dice, &["Allow", "Deny"]);
-        world.admin_policies.push(policy("BaselineAdminNetworkPolicy", "default", spec));
+        world.admin_policies.push(policy("BaselineAdminNetworkPolicy", "default", &spec));
     }
 }
 
-fn policy(kind: &str, name: &str, spec: Map<String, Value>) -> Value {
+fn policy(kind: &str, name: &str, spec: &Map<String, Value>) -> Value {
     json!({"apiVersion": "policy.networking.k8s.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
 }
 

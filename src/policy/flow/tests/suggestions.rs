@@ -20,8 +20,8 @@ fn a_suggestion_selects_by_the_labels_that_stay_and_never_replaces_a_policy() {
     let taken = policy("shop/allow-web-to-1-2-3-4-80", json!({"podSelector": {}, "policyTypes": ["Egress"]}));
     let objects: Vec<Value> = shop().into_iter().chain([taken]).collect();
     let suggested = with(&objects, ("shop/web-1", "1.2.3.4", "80"), |answer| answer.unwrap().suggestions[0].policy.clone());
-    assert_eq!(suggested.metadata.name.as_deref(), Some("allow-web-to-1-2-3-4-80-2"));
-    let spec = serde_json::to_value(suggested.spec).unwrap();
+    assert_eq!(suggested.name, "allow-web-to-1-2-3-4-80-2");
+    let spec = serde_json::to_value(&*suggested.spec).unwrap();
     assert_eq!(spec["podSelector"], json!({"matchLabels": {"app": "web"}}), "without the hash of the template");
     assert_eq!(
         spec["egress"],
@@ -36,8 +36,8 @@ fn a_suggestion_outlives_the_next_release_and_says_when_it_selects_a_whole_names
     let of = |labels: Value| {
         let objects = [namespace("a", json!({})), pod("a/p", labels, &["10.0.0.1"]), policy("a/closed", closed.clone())];
         with(&objects, ("a/p", "1.2.3.4", "80"), |answer| {
-            let mut suggestion = answer.unwrap().suggestions.remove(0);
-            (suggestion.policy.spec.take().unwrap().pod_selector.unwrap().match_labels, suggestion.cautions)
+            let suggestion = answer.unwrap().suggestions.remove(0);
+            (suggestion.policy.spec.pod_selector.clone().unwrap().match_labels, suggestion.cautions)
         })
     };
     let selects =
