@@ -3,6 +3,7 @@
 mod mistake;
 mod mistakes;
 mod mistakes_of_allows;
+mod offline;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
