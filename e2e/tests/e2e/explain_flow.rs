@@ -162,9 +162,9 @@ async fn policies_of_the_admin_tier_are_read_where_their_kind_exists_and_without
     });
     let apply = async || world.try_apply_yaml(&guard.to_string()).await;
     world.eventually("the kind is served", TIMEOUT, async || anyhow::Ok(apply().await.is_ok())).await.unwrap();
-    let is_denied = async || anyhow::Ok(ask(&kubeconfig).await.status.code() == Some(3));
+    let is_denied = async || anyhow::Ok(ask(&kubeconfig).await.status.code() == Some(1));
     world.eventually("the policy is read", TIMEOUT, is_denied).await.unwrap();
-    let text = said(&ask(&kubeconfig).await, 3);
+    let text = said(&ask(&kubeconfig).await, 1);
     let rule = "ClusterNetworkPolicy guard   spec.ingress[0].from[0] denies it, before NetworkPolicies are asked\n";
     assert!(text.contains(rule) && text.contains("note: no NetworkPolicy can allow the ingress, because "), "{text}");
 
@@ -173,7 +173,7 @@ async fn policies_of_the_admin_tier_are_read_where_their_kind_exists_and_without
     let dump = world.plane().run_kubectl(&["get", &all, "-A", "-o", "json"]).unwrap();
     let file = world.plane().state_dir().join("tiers.json");
     std::fs::write(&file, dump).unwrap();
-    assert_eq!(said(&explain(None, &[&asked[..], &["--dump", file.to_str().unwrap()]].concat(), Stdio::null()).await, 3), text);
+    assert_eq!(said(&explain(None, &[&asked[..], &["--dump", file.to_str().unwrap()]].concat(), Stdio::null()).await, 1), text);
 
     // Somebody who may list everything else.
     let partly = World::unique("partly");
