@@ -36,11 +36,11 @@ fn resources(facts: &Facts, point: &Point) -> String {
         ("7. peak of resident memory during 2 and 3", format!("{:.1} MB", median(&point.resident_peak))),
         (
             "7. CPU at rest",
-            format!("{:.2} s in {:.0} s, {:.2} % of a core", rest.cpu_seconds, rest.seconds, point.cpu_rest_percent()),
+            format!("{:.3} s in {:.0} s, {:.2} % of a core", rest.cpu_seconds, rest.seconds, point.cpu_rest_percent()),
         ),
         (
             "7. the same with two hostile policies in each namespace",
-            format!("{:.2} s in {:.0} s, {:.2} % of a core", hostile.cpu_seconds, hostile.seconds, hostile.cpu_percent()),
+            format!("{:.3} s in {:.0} s, {:.2} % of a core", hostile.cpu_seconds, hostile.seconds, hostile.cpu_percent()),
         ),
         ("7. requests at rest, but watches; for the Lease", format!("{}; {}", rest.requests, rest.lease_requests)),
         ("7. binary", format!("{:.1} MB", megabytes(facts.binary))),
