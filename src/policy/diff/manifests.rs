@@ -78,8 +78,10 @@ impl DiffSide {
                     self.baseline = Some(baseline.map_err(|error| format!("{}: {error}", name_of(&object)))?);
                 }
                 (group, kind) if is_other_policy_kind(&format!("{}s.{group}", kind.to_lowercase())) => {
-                    self.warnings
-                        .push(format!("{} is not judged: only NetworkPolicies are. It may decide otherwise", name_of(&object)));
+                    self.warnings.push(format!(
+                        "{} is not compared: only NetworkPolicies and baselines are. It may decide otherwise",
+                        name_of(&object)
+                    ));
                 }
                 _ => {}
             }

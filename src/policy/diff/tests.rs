@@ -22,7 +22,7 @@ use crate::{
         tests::{
             namespace, pod, policy,
             properties::{flows, objects},
-            snapshot, with_ports,
+            snapshot, tier_properties, with_ports,
         },
     },
     testkit::golden,
@@ -164,11 +164,16 @@ fn decision(compiled: &CompiledPolicies<'_>, flow: &Flow) -> FlowDecision {
     compiled.judge(flow, Way::Egress).decision().max(compiled.judge(flow, Way::Ingress).decision())
 }
 
+/// A world of NetworkPolicies, or one with policies of the tiers too. These are the same on both sides.
+fn any_world() -> impl Strategy<Value = Vec<Value>> {
+    prop_oneof![objects().boxed(), tier_properties::worlds().boxed()]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn nothing_differs_from_itself(objects in objects()) {
+    fn nothing_differs_from_itself(objects in any_world()) {
         let [world, same] = pair(&objects, &objects);
         let diff = compare(&world, &same, ALL);
         prop_assert!(!diff.has_changes(), "{}", diff);
@@ -176,7 +181,7 @@ proptest! {
     }
 
     #[test]
-    fn each_flow_changes_as_it_does_when_it_is_judged_alone_and_backwards_the_other_way_round(one in objects(), other in objects()) {
+    fn each_flow_changes_as_it_does_when_it_is_judged_alone_and_backwards_the_other_way_round(one in any_world(), other in any_world()) {
         let [old, new] = pair(&one, &other);
         let (of_pods, all) = names(&new);
         prop_assume!(all.len() > 1);
@@ -338,5 +343,8 @@ fn what_is_no_version_says_what_is_wrong_and_where() {
     assert!(error(&baseline("one", ", exclude: []")).contains("the PolicyBaseline one: spec.exclude: there is no such field"));
     assert!(error("a: {{ x }}: [").contains("render it first, such as with helm template"));
     let other = side("apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: x, namespace: y}");
-    assert_eq!(other.warnings, ["the CiliumNetworkPolicy y/x is not judged: only NetworkPolicies are. It may decide otherwise"]);
+    assert_eq!(
+        other.warnings,
+        ["the CiliumNetworkPolicy y/x is not compared: only NetworkPolicies and baselines are. It may decide otherwise"]
+    );
 }
