@@ -1,6 +1,6 @@
 //! `policy-baseline diff`: shows which flows two versions of policies, or of a baseline, decide differently.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use clap::{Args as ClapArgs, ValueEnum};
 
@@ -74,11 +74,10 @@ pub fn run(args: &DiffArgs) -> Result<u8, String> {
     }
     let snapshot: FlowSnapshot = world.objects.into_iter().collect();
     let [before, after] = worlds(snapshot, &old, &new);
-    let mut gaps: Vec<String> =
+    let mut gaps: BTreeSet<String> =
         [&old, &new].iter().filter_map(|side| side.baseline.as_ref()).flat_map(PreviewedBaseline::gaps).collect();
     gaps.extend(after.namespace_gap());
     gaps.extend([&before, &after].iter().flat_map(|world| CompiledPolicies::of(world).refused_parts()));
-    gaps.dedup();
     for gap in gaps {
         output::warn(&gap);
     }

@@ -97,6 +97,9 @@ fn rule(text: &str) -> Result<LintRule, String> {
 
 /// Runs the subcommand. Returns the exit code.
 pub fn run(args: &LintArgs) -> Result<u8, String> {
+    if args.paths.iter().chain(&args.baseline).filter(|path| *path == "-").count() > 1 {
+        return Err("only one of the paths and --baseline can be standard input".into());
+    }
     let baseline = args.baseline.as_deref().map(|file| flow_input::baseline(file, &args.operator_namespace)).transpose();
     let baseline = match baseline {
         Ok(baseline) => baseline,

@@ -45,10 +45,14 @@ fn read<T: DeserializeOwned>(object: &Value) -> Result<T, String> {
 }
 
 /// Puts an object without a namespace into this one.
-fn into_namespace(object: &mut Value, namespace: &str) {
+fn into_namespace(object: &mut Value, namespace: &str) -> Result<(), String> {
+    if !object["metadata"].is_object() {
+        return Err(format!("{}: metadata is no object: write metadata: {{name: NAME}}", name_of(object)));
+    }
     if object["metadata"]["namespace"].as_str().is_none_or(str::is_empty) {
         object["metadata"]["namespace"] = namespace.into();
     }
+    Ok(())
 }
 
 impl DiffSide {
@@ -57,7 +61,7 @@ impl DiffSide {
         for mut object in all_objects(text).map_err(|error| error.to_string())? {
             match group_and_kind(&object) {
                 ("networking.k8s.io", "NetworkPolicy") => {
-                    into_namespace(&mut object, namespace);
+                    into_namespace(&mut object, namespace)?;
                     self.policies.push(read(&object)?);
                 }
                 ("extensions", "NetworkPolicy") => {
@@ -111,7 +115,7 @@ impl WorkloadManifests {
                 ("batch", "CronJob") => object["spec"]["jobTemplate"]["spec"]["template"].clone(),
                 _ => continue,
             };
-            into_namespace(&mut object, namespace);
+            into_namespace(&mut object, namespace)?;
             for number in 1..=pods_of(&object) {
                 let pod = pod(&object, &template, number);
                 self.0.objects.push(FlowObject::Pod(read::<FlowPod>(&pod)?));

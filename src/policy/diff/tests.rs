@@ -229,6 +229,13 @@ fn shop() -> Vec<Value> {
     ]
 }
 
+#[test]
+fn metadata_that_is_no_object_is_an_error_that_names_the_object() {
+    let text = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: x}";
+    let error = DiffSide::default().add(text, "default", "policy-baseline-system").unwrap_err();
+    assert!(error.ends_with("metadata is no object: write metadata: {name: NAME}"), "{error}");
+}
+
 fn side(text: &str) -> DiffSide {
     let mut side = DiffSide::default();
     side.add(text, "default", "policy-baseline-system").unwrap();

@@ -11,6 +11,9 @@ pub fn worlds(mut world: FlowSnapshot, old: &DiffSide, new: &DiffSide) -> [FlowS
     let baselines: BTreeSet<&str> = sides.iter().filter_map(|side| side.baseline.as_ref()).map(PreviewedBaseline::name).collect();
     let named: BTreeSet<(&str, &str)> =
         sides.iter().flat_map(|side| &side.policies).map(|policy| (&*policy.namespace, &*policy.name)).collect();
+    // What could not be read is the same on both sides. A warning names it.
+    world.unread_policies.clear();
+    world.unread_cluster_policies.clear();
     world.policies.retain(|policy| {
         let is_of_baseline = policy.baseline.as_deref().is_some_and(|name| baselines.contains(name));
         !is_of_baseline && !named.contains(&(&*policy.namespace, &*policy.name))

@@ -39,7 +39,7 @@ pub use judge::{Blame, DirectionVerdict, Flow, FlowDecision, Party};
 pub use objects::{FlowNamespace, FlowObject, FlowPod, FlowPolicy, IpFamily};
 pub use ranges::AddressRange;
 pub use reach::{ReachQuestion, Row};
-pub use rule_parts::{CompiledPort, Way};
+pub use rule_parts::{BothWays, CompiledPort, Way};
 pub use snapshot::FlowSnapshot;
 pub use suggest::{AllowedToo, Suggestion, Suggestions, workload, workload_labels};
 pub use text::{few, place};

@@ -43,7 +43,7 @@ impl Suggestions {
         let Some(mut new) = new else { return };
         let SuggestedPolicy { namespace, name, spec } = &mut new.policy;
         let mut hasher = DefaultHasher::new();
-        (&*namespace, serde_json::to_string(spec).unwrap_or_default()).hash(&mut hasher);
+        (&*namespace, serde_json::to_string(&**spec).unwrap_or_default()).hash(&mut hasher);
         let alike = self.by_content.entry(hasher.finish()).or_default();
         if alike.iter().map(|place| &self.all[*place].policy).any(|other| (&other.namespace, &other.spec) == (namespace, spec)) {
             return;

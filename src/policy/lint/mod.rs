@@ -183,13 +183,13 @@ fn whole(document: &LintDocument, operator_namespace: &str, number: usize, given
 /// What the rules for policies find.
 fn policy_hits(case: &LintCase, baseline: Option<&PreviewedBaseline>) -> Vec<RuleHit> {
     let mut found = peer_rules::check(case);
-    let is_closed_by_accident = found.iter().find(|hit| hit.rule == LintRule::IsolatesByAccident).map(|hit| hit.path.clone());
+    let by_accident = found.iter().filter(|hit| hit.rule == LintRule::IsolatesByAccident);
+    let closed_by_accident: Vec<String> =
+        by_accident.filter(|hit| hit.path.starts_with("spec.policyTypes")).map(|hit| hit.path.clone()).collect();
     let about_dns = baseline_rules::check(case, baseline);
     // A direction that is closed by accident needs no rule for DNS.
     found.extend(
-        about_dns
-            .into_iter()
-            .filter(|hit| hit.rule != LintRule::EgressWithoutDns || Some(&hit.path) != is_closed_by_accident.as_ref()),
+        about_dns.into_iter().filter(|hit| hit.rule != LintRule::EgressWithoutDns || !closed_by_accident.contains(&hit.path)),
     );
     found.extend(block_rules::check(case));
     found.extend(workload_rules::check(case));

@@ -12,7 +12,10 @@ use crate::{
         peers::{IpBlock, Port, Protocol, SameNamespace},
         selector::{Operator, Requirement, Selector},
     },
-    policy::{flow::Way, netpol::NAME_LABEL},
+    policy::{
+        flow::{BothWays, Way},
+        netpol::NAME_LABEL,
+    },
 };
 
 /// The fewest namespaces that make it a decision of the platform.
@@ -46,10 +49,17 @@ pub struct SuggestedAllow {
     pub namespaces: BTreeSet<String>,
 }
 
-/// What several namespaces need.
+/// What several namespaces need: for each peer and direction, for each port, how many flows each namespace has. Within a namespace, both
+/// directions are one entry.
 #[derive(Debug, Default)]
-pub struct SharedNeeds(BTreeMap<(SharedPeer, &'static str), SharedNeed>);
+pub struct SharedNeeds(BTreeMap<(SharedPeer, &'static str), FlowsByPort>);
 
+type FlowsByPort = BTreeMap<(Protocol, u16), FlowsByNamespace>;
+
+/// The flows of each namespace, by direction. A flow within a namespace may be denied in both.
+type FlowsByNamespace = BTreeMap<String, BothWays<u64>>;
+
+/// What the same namespaces need of a peer.
 #[derive(Debug, Default)]
 struct SharedNeed {
     flows: u64,
@@ -59,13 +69,17 @@ struct SharedNeed {
 
 impl SharedNeeds {
     /// Notes flows between pods of a namespace and a peer, in the direction that is denied.
-    pub fn note(&mut self, namespace: &str, peer: SharedPeer, way: Way, ports: &BTreeSet<(Protocol, u16)>, flows: u64) {
-        // Within a namespace, both directions are denied, and one entry allows both.
-        let way = if peer == SharedPeer::SameNamespace { "" } else { way.into_str() };
-        let need = self.0.entry((peer, way)).or_default();
-        need.flows = need.flows.saturating_add(flows);
-        need.namespaces.insert(namespace.to_owned());
-        need.ports.extend(ports);
+    pub fn note(&mut self, namespace: &str, peer: &SharedPeer, way: Way, flows: &BTreeMap<(Protocol, u16), u64>) {
+        let of_peer = if *peer == SharedPeer::SameNamespace { "" } else { way.into_str() };
+        let of_peer = self.0.entry((peer.clone(), of_peer)).or_default();
+        for (port, count) in flows {
+            let both = of_peer.entry(*port).or_default().entry(namespace.to_owned()).or_default();
+            let noted = match way {
+                Way::Egress => &mut both.egress,
+                Way::Ingress => &mut both.ingress,
+            };
+            *noted = noted.saturating_add(*count);
+        }
     }
 
     /// The entries, for what enough namespaces need.
@@ -73,16 +87,31 @@ impl SharedNeeds {
     /// `taken` are the names that no entry may have.
     pub fn allows(self, taken: impl Iterator<Item = String>) -> Vec<SuggestedAllow> {
         let mut names: BTreeSet<String> = taken.collect();
-        let is_shared = |peer: &SharedPeer, need: &SharedNeed| match peer {
-            // Its addresses change, and the operator follows them.
-            SharedPeer::KubernetesApi => true,
-            SharedPeer::Addresses(cidrs, _) if cidrs.len() > MOST_PEERS => false,
-            SharedPeer::SameNamespace | SharedPeer::Pods(..) | SharedPeer::Addresses(..) => {
-                need.namespaces.len() >= MANY && need.ports.len() <= MOST_PORTS
+        let mut all = Vec::new();
+        for ((peer, way), ports) in self.0 {
+            // Ports that other namespaces need are an entry of their own: no port is opened to a namespace that does not need it.
+            let mut needs: BTreeMap<BTreeSet<String>, SharedNeed> = BTreeMap::new();
+            for (port, of_port) in ports {
+                let namespaces: BTreeSet<String> = of_port.keys().cloned().collect();
+                // The addresses of the API server change, and the operator follows them. All its ports are found, too.
+                if peer != SharedPeer::KubernetesApi && namespaces.len() < MANY {
+                    continue;
+                }
+                let key = if peer == SharedPeer::KubernetesApi { BTreeSet::new() } else { namespaces.clone() };
+                let need = needs.entry(key).or_default();
+                need.flows = of_port.values().fold(need.flows, |sum, both| sum.saturating_add(both.egress.max(both.ingress)));
+                need.namespaces.extend(namespaces);
+                need.ports.insert(port);
             }
-        };
-        let shared = self.0.into_iter().filter(|((peer, _), need)| is_shared(peer, need));
-        shared.map(|((peer, way), need)| need.allow(peer, way, &mut names)).collect()
+            let is_too_long = |need: &SharedNeed| match &peer {
+                SharedPeer::KubernetesApi => false,
+                SharedPeer::Addresses(cidrs, _) if cidrs.len() > MOST_PEERS => true,
+                SharedPeer::SameNamespace | SharedPeer::Pods(..) | SharedPeer::Addresses(..) => need.ports.len() > MOST_PORTS,
+            };
+            let needs = needs.into_values().filter(|need| !is_too_long(need));
+            all.extend(needs.map(|need| need.allow(peer.clone(), way, &mut names)));
+        }
+        all
     }
 }
 

@@ -6,9 +6,12 @@ use std::{
 };
 
 use super::recorded::{RecordedEnd, RecordedPod};
-use crate::policy::{
-    flow::{AddressRange, CompiledPolicies, FlowNamespace, FlowPod, FlowSnapshot, IpFamily, Party},
-    preview::PreviewedBaseline,
+use crate::{
+    api::names::is_dns_label,
+    policy::{
+        flow::{AddressRange, CompiledPolicies, FlowNamespace, FlowPod, FlowSnapshot, IpFamily, Party},
+        preview::PreviewedBaseline,
+    },
 };
 
 /// How many addresses are remembered with what the policies say of them.
@@ -118,6 +121,9 @@ impl RecordedEnds {
         match end {
             RecordedEnd::Address(address) => Some(self.number_at(address)),
             RecordedEnd::Pod(mut pod) => {
+                if !is_dns_label(&pod.namespace) {
+                    return self.forget(&pod.namespace, &pod.name);
+                }
                 self.note_namespace(&pod.namespace, std::mem::take(&mut pod.namespace_labels));
                 let named = EndKey::Named(pod.namespace.clone(), pod.name.clone());
                 if let Some(known) = self.numbers.get(&named) {

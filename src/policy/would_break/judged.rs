@@ -135,6 +135,9 @@ struct GroupKey {
     family: Option<IpFamily>,
 }
 
+/// How many flows there are of each protocol and port.
+pub type PortCounts = BTreeMap<(Protocol, u16), u64>;
+
 /// Protocols and ports.
 type PortSet = BTreeSet<(Protocol, u16)>;
 
@@ -145,8 +148,9 @@ struct BrokenGroup<'a> {
     /// How many flows there are.
     count: u64,
     by: Vec<(Way, Blame<'a>)>,
-    /// For each direction that denies, one of the flows. None of a flow that the Admin tier denies: no NetworkPolicy can allow it.
-    denied: Vec<(Way, Flow)>,
+    /// For each direction that denies, one of the flows, and how many there are. None of a flow that the Admin tier denies: no NetworkPolicy
+    /// can allow it.
+    denied: Vec<(Way, Flow, u64)>,
     /// The policies of the Admin tier that deny it.
     by_admin_tier: BTreeSet<ClusterPolicyRef<'a>>,
 }
@@ -165,9 +169,12 @@ impl<'a> BrokenGroup<'a> {
                     self.by_admin_tier.insert(policy);
                 }
             }
-            let is_new = self.denied.iter().all(|(of, _)| of != way);
-            if is_new && !is_final && verdict.decision() == FlowDecision::Denied {
-                self.denied.push((*way, *flow));
+            if is_final || verdict.decision() != FlowDecision::Denied {
+                continue;
+            }
+            match self.denied.iter_mut().find(|(of, ..)| of == way) {
+                Some((.., count)) => *count = count.saturating_add(totals.count()),
+                None => self.denied.push((*way, *flow, totals.count())),
             }
         }
     }
@@ -181,7 +188,8 @@ struct BrokenLine<'a> {
     addresses: AddressCover,
     count: u64,
     by: Vec<(Way, Blame<'a>)>,
-    denied: Vec<(Way, Flow, PortSet)>,
+    /// For each direction that denies, one of the flows, and how many there are of each port.
+    denied: Vec<(Way, Flow, PortCounts)>,
 }
 
 impl<'a> BrokenLine<'a> {
@@ -192,10 +200,10 @@ impl<'a> BrokenLine<'a> {
         self.count = self.count.saturating_add(group.count);
         let new: Vec<_> = group.by.into_iter().filter(|policy| !self.by.contains(policy)).collect();
         self.by.extend(new);
-        for (way, flow) in group.denied {
+        for (way, flow, count) in group.denied {
             match self.denied.iter_mut().find(|(of, ..)| *of == way) {
-                Some((.., ports)) => drop(ports.insert(port)),
-                None => self.denied.push((way, flow, [port].into())),
+                Some((.., ports)) => *ports.entry(port).or_default() += count,
+                None => self.denied.push((way, flow, [(port, count)].into())),
             }
         }
     }
@@ -277,13 +285,11 @@ impl<'c, 'a> BrokenGroups<'c, 'a> {
                 );
             }
             if !key.already && !has_too_many_ports && !has_too_many_addresses {
-                let mut count = line.count;
-                for (way, flow, ports) in line.denied {
+                for (way, flow, counts) in line.denied {
+                    let ports: PortSet = counts.keys().copied().collect();
                     let peer = |baseline| shared_peer(&compiled.snapshot.pods, baseline, (&flow, way), &cidrs, &ports);
                     if let Some((namespace, peer)) = baseline.and_then(peer) {
-                        // Where both directions are denied within a namespace, the flows are the same.
-                        let is_same = peer == SharedPeer::SameNamespace;
-                        shared.note(namespace, peer, way, &ports, if is_same { std::mem::take(&mut count) } else { count });
+                        shared.note(namespace, &peer, way, &counts);
                     }
                     let too = AllowedToo { addresses: line.addresses.clone(), ports };
                     suggestions.push(Suggestion::for_many(compiled, &flow, way, too), compiled.snapshot);
@@ -356,6 +362,8 @@ fn shared_peer<'a>(
     let peer = match by_labels {
         Some(pod) if pod.namespace == own.namespace => SharedPeer::SameNamespace,
         Some(pod) => SharedPeer::Pods(pod.namespace.clone(), workload_labels(pod)),
+        // A pod on the host network that has no address.
+        None if cidrs.is_empty() => return None,
         None if way == Way::Egress && cidrs.iter().all(is_api) => SharedPeer::KubernetesApi,
         None => SharedPeer::Addresses(cidrs.to_vec(), ports.clone()),
     };

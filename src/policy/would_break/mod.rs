@@ -10,7 +10,7 @@ mod report;
 mod tests;
 mod totals;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 pub use self::report::{BrokenFlows, WouldBreak};
 use self::{
@@ -20,7 +20,7 @@ use self::{
     totals::FlowTotals,
 };
 use super::{
-    flow::{Flow, FlowSnapshot, IpFamily},
+    flow::{Flow, FlowDecision, FlowSnapshot, IpFamily},
     preview::PreviewedBaseline,
 };
 use crate::api::peers::Protocol;
@@ -36,8 +36,8 @@ const MOST_FLOWS: usize = 200_000;
 pub struct Recording {
     ends: RecordedEnds,
     flows: HashMap<FlowKey, FlowTotals>,
-    /// The flows that were dropped where they would arrive.
-    dropped: HashSet<FlowKey>,
+    /// How many flows were dropped where they would arrive.
+    dropped: HashMap<FlowKey, u64>,
     columns: Option<Columns>,
     /// The lines of the present file.
     lines_of_file: u64,
@@ -62,7 +62,7 @@ impl Recording {
         Self {
             ends: RecordedEnds::new(snapshot, baseline),
             flows: HashMap::new(),
-            dropped: HashSet::new(),
+            dropped: HashMap::new(),
             columns: None,
             lines_of_file: 0,
             lines: 0,
@@ -130,13 +130,16 @@ impl Recording {
     }
 
     fn flow(&mut self, flow: RecordedFlow) {
-        let is_dropped = flow.at == RecordedAt::Dropped;
+        let (is_dropped, count) = (flow.at == RecordedAt::Dropped, flow.count);
         match self.totals(flow) {
             // It only matters which of the other flows did not arrive.
             found if is_dropped => {
-                let is_kept = |(key, _): &(FlowKey, FlowTotals)| self.dropped.len() < MOST_FLOWS || self.dropped.contains(key);
-                let found = found.ok().filter(is_kept);
-                self.dropped.extend(found.map(|(key, _)| key));
+                if let Ok((key, _)) = found
+                    && (self.dropped.len() < MOST_FLOWS || self.dropped.contains_key(&key))
+                {
+                    let dropped = self.dropped.entry(key).or_default();
+                    *dropped = dropped.saturating_add(count);
+                }
                 self.pass(PassedOver::Dropped);
             }
             Ok((key, _)) if self.flows.len() >= MOST_FLOWS && !self.flows.contains_key(&key) => self.pass(PassedOver::TooMany),
@@ -174,7 +177,8 @@ impl Recording {
     /// Judges what was recorded.
     pub fn judge(mut self, baseline: Option<&PreviewedBaseline>) -> WouldBreak {
         let mut all: Vec<(FlowKey, FlowTotals)> = std::mem::take(&mut self.flows).into_iter().collect();
-        let is_dropped = |(key, totals): &(FlowKey, FlowTotals)| totals.only_left() && self.dropped.contains(key);
+        let dropped_of = |key: &FlowKey| self.dropped.get(key).copied().unwrap_or_default();
+        let is_dropped = |(key, totals): &(FlowKey, FlowTotals)| totals.only_left() && totals.count() <= dropped_of(key);
         let dropped: Vec<_> = all.extract_if(.., |one| is_dropped(one)).collect();
         self.pass_lines(PassedOver::Dropped, dropped.iter().map(|(_, totals)| totals.lines).sum());
         all.sort_by_key(|(key, _)| *key);
@@ -213,7 +217,8 @@ impl Recording {
             lines: self.lines,
             flows: flows.iter().fold(0, |sum, one| sum.saturating_add(one.totals.count())),
             not_allowed: count(&broken, |flows| !flows.already),
-            denied_already: count(&broken, |flows| flows.already),
+            denied_already: count(&broken, |flows| flows.already && flows.decision == FlowDecision::Denied),
+            undecided_already: count(&broken, |flows| flows.already && flows.decision == FlowDecision::Undecided),
             not_judged: self.passed.iter().filter(|(why, _)| why.is_unknown()).map(|(_, count)| count).sum::<u64>() + self.broken,
             broken,
             passed_over: self.passed,

@@ -32,6 +32,8 @@ pub struct WouldBreak {
     pub not_allowed: u64,
     /// Those of them that the policies that exist deny without the baseline.
     pub denied_already: u64,
+    /// Those of them that are undecided with and without the baseline: it is not defined, or not known, what the policies mean for them.
+    pub undecided_already: u64,
     /// The lines that could not be judged, and that may be about further ones.
     pub not_judged: u64,
     /// These, grouped by workload.
@@ -82,9 +84,13 @@ impl fmt::Display for SuggestedAllow {
         let yaml = serde_yaml::to_string(&[allow]).map_err(|_| fmt::Error)?;
         let namespaces: Vec<String> = self.namespaces.iter().map(|name| shown(name).into_owned()).collect();
         let (flows, namespaces) = (self.flows, few(&namespaces));
+        let place = match self.allow.namespace_selector {
+            Some(_) => "there",
+            None => "in every namespace that the baseline selects",
+        };
         write!(
             f,
-            "\n{flows} flows of {namespaces} need the same. To allow it for all pods there, add this to spec.allows of the baseline:\n\n{yaml}"
+            "\n{flows} flows of {namespaces} need the same. To allow it for all pods {place}, add this to spec.allows of the baseline:\n\n{yaml}"
         )
     }
 }
@@ -116,7 +122,7 @@ impl fmt::Display for WouldBreak {
         };
         match (self.not_allowed, self.flows) {
             (0, 0) => writeln!(f, "no flow was judged")?,
-            (0, flows) if self.not_judged == 0 => {
+            (0, flows) if self.not_judged == 0 && self.undecided_already == 0 => {
                 writeln!(f, "nothing would break: of {flows} recorded flows, none would be denied {by}")?;
             }
             (0, flows) => {
@@ -126,6 +132,9 @@ impl fmt::Display for WouldBreak {
         }
         if self.denied_already > 0 {
             writeln!(f, "{} are denied already, by policies that exist: nothing is suggested for these", self.denied_already)?;
+        }
+        if self.undecided_already > 0 {
+            writeln!(f, "{} are undecided, with and without the baseline", self.undecided_already)?;
         }
         if self.not_judged > 0 {
             writeln!(f, "{} of {} lines could not be judged", self.not_judged, self.lines)?;

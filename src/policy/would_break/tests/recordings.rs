@@ -5,11 +5,35 @@ use serde_json::{Value, json};
 use super::{baseline, hubble, judge, line, shop};
 use crate::policy::{
     flow::{
-        FlowDecision,
+        FlowDecision, FlowDump,
         tests::{pod, snapshot},
     },
     would_break::Recording,
 };
+
+#[test]
+fn a_namespace_that_no_cluster_can_have_is_not_judged() {
+    let lines = [hubble("web-1", &["k8s:app=web"], "203.0.113.7", false).replace("\"shop\"", "\"A_b\"")];
+    let found = judge(&snapshot(&shop()), &lines, Some(&baseline(&json!({}))));
+    assert_eq!(
+        (found.flows, found.not_judged, &*found.warnings),
+        (0, 1, &["nothing is known of these pods: A_b/web-1".to_owned()][..])
+    );
+}
+
+#[test]
+fn what_cannot_be_read_before_the_baseline_is_no_promise() {
+    let broken = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"namespace": "shop", "name": "broken"},
+        "spec": {"ingress": "nothing"}});
+    let objects: Vec<Value> = shop().into_iter().chain([broken]).collect();
+    let lines = [line("kube-system/coredns-1", "shop/db-0", "5432")];
+    let dump = FlowDump::read(&json!({"kind": "List", "apiVersion": "v1", "items": objects}).to_string()).unwrap();
+    let world = dump.objects.into_iter().collect();
+    let found = judge(&world, &lines, Some(&baseline(&json!({"policies": ["DefaultDenyIngress"]}))));
+    assert_eq!((found.not_allowed, found.denied_already, found.undecided_already), (0, 0, 1), "{found}");
+    assert!(found.to_string().starts_with("nothing that was judged would break: "), "{found}");
+    assert!(found.to_string().contains("\n1 are undecided, with and without the baseline\n"), "{found}");
+}
 
 /// A flow between two pods as Hubble records it at one of its ends.
 fn hubble_between(verdict: &str, direction: &str) -> String {
@@ -74,6 +98,7 @@ fn a_flow_that_was_dropped_where_it_would_arrive_breaks_nothing() {
     assert_eq!(found(&[&sent, &dropped]), (0, 2));
     assert_eq!(found(&[&dropped, &sent]), (0, 2), "in any order");
     assert_eq!(found(&[&sent, &dropped, &arrived]), (1, 1), "it arrived at another time");
+    assert_eq!(found(&[&sent, &sent, &dropped]), (2, 1), "not all of them were dropped");
 }
 
 #[test]

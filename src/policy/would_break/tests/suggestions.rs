@@ -137,6 +137,43 @@ fn what_three_namespaces_need_is_an_allow_of_the_baseline() {
 }
 
 #[test]
+fn an_allow_opens_only_the_ports_that_three_namespaces_need_and_counts_only_their_flows() {
+    let to = |name: &str, port: &str| line(&format!("{name}/web-1"), "logs/collector-1", port);
+    let platform = baseline(&json!({"excludeNamespaces": ["logs"]}));
+    let found = |lines: &[String]| judge(&snapshot(&three_shops()), lines, Some(&platform));
+    let each_its_own = [to("a", "5432"), to("b", "9187"), to("c", "22")];
+    assert_eq!(entries(&found(&each_its_own)), [json!(null); 0]);
+    let one_shared = [to("a", "4318"), to("b", "4318"), to("c", "4318"), to("c", "4318"), to("c", "22")];
+    let shared = found(&one_shared);
+    assert_eq!((shared.allows.len(), shared.allows[0].flows), (1, 4), "{shared}");
+    assert_eq!(entries(&shared)[0]["egress"][0]["ports"], json!([{"protocol": "TCP", "port": 4318}]));
+}
+
+#[test]
+fn an_allow_for_many_namespaces_says_that_it_is_for_all() {
+    let names: Vec<String> = (0..17).map(|number| format!("n{number}")).collect();
+    let mut objects = three_shops();
+    for name in &names {
+        objects.extend([namespace(name, json!({})), pod(&format!("{name}/web-1"), json!({"app": "web"}), &[])]);
+    }
+    let lines: Vec<String> = names.iter().map(|name| line(&format!("{name}/web-1"), "logs/collector-1", "4318")).collect();
+    let found = judge(&snapshot(&objects), &lines, Some(&baseline(&json!({"excludeNamespaces": ["logs"]}))));
+    assert_eq!(entries(&found)[0]["namespaceSelector"], json!(null));
+    let said = "To allow it for all pods in every namespace that the baseline selects, add this";
+    assert!(found.to_string().contains(said), "{found}");
+}
+
+#[test]
+fn a_pod_on_the_host_network_without_an_address_is_no_api_server() {
+    let mut agent = pod("logs/agent-1", json!({"app": "agent"}), &[]);
+    agent["spec"] = json!({"hostNetwork": true});
+    let objects: Vec<Value> = three_shops().into_iter().chain([agent]).collect();
+    let lines: Vec<String> = ["a", "b", "c"].iter().map(|name| line(&format!("{name}/web-1"), "logs/agent-1", "80")).collect();
+    let found = judge(&snapshot(&objects), &lines, Some(&baseline(&json!({"excludeNamespaces": ["logs"]}))));
+    assert_eq!((found.not_allowed, found.allows.len()), (3, 0), "{found}");
+}
+
+#[test]
 fn an_allow_has_a_name_that_the_baseline_does_not_use() {
     let lines: Vec<String> =
         ["a", "b", "c"].iter().map(|name| line(&format!("{name}/web-1"), "logs/collector-1", "4318")).collect();
