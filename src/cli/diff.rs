@@ -8,11 +8,11 @@ use super::{
     cluster::{self, OperatorNamespace},
     exit,
     flow_input::{self, FlowInput},
-    manifest_files,
+    manifest_files::{self, ManifestText, ReadFiles},
     output::{self, Output},
 };
 use crate::policy::{
-    diff::{DiffSide, MarkdownDiff, WorkloadManifests, compare, worlds},
+    diff::{DiffSide, FlowDiff, MarkdownDiff, WorkloadManifests, compare, worlds},
     flow::{CompiledPolicies, FlowDump, FlowSnapshot},
     preview::PreviewedBaseline,
 };
@@ -68,7 +68,7 @@ pub fn run(args: &DiffArgs) -> Result<u8, String> {
     let (mut old, mut new) = (side(args, old)?, side(args, new)?);
     let has_baseline = old.baseline.is_some() || new.baseline.is_some();
     let world = world(args, has_baseline)?;
-    world.warnings.iter().for_each(|warning| output::warn(warning));
+    let mut warnings: Vec<String> = [&old, &new].iter().flat_map(|side| side.warnings.clone()).chain(world.warnings).collect();
     for side in [&mut old, &mut new] {
         side.baseline = side.baseline.take().map(|baseline| baseline.in_cluster(&world.facts, Instant::now()));
     }
@@ -78,10 +78,11 @@ pub fn run(args: &DiffArgs) -> Result<u8, String> {
         [&old, &new].iter().filter_map(|side| side.baseline.as_ref()).flat_map(PreviewedBaseline::gaps).collect();
     gaps.extend(after.namespace_gap());
     gaps.extend([&before, &after].iter().flat_map(|world| CompiledPolicies::of(world).refused_parts()));
-    for gap in gaps {
-        output::warn(&gap);
-    }
-    let diff = compare(&before, &after, args.limit);
+    warnings.extend(gaps);
+    let mut said = BTreeSet::new();
+    warnings.retain(|warning| said.insert(warning.clone()));
+    warnings.iter().for_each(|warning| output::warn(warning));
+    let diff = FlowDiff { warnings, ..compare(&before, &after, args.limit) };
     output::print(&match args.output {
         DiffOutput::Text => Output::Text.of(&diff)?,
         DiffOutput::Json => Output::Json.of(&diff)?,
@@ -93,10 +94,9 @@ pub fn run(args: &DiffArgs) -> Result<u8, String> {
 /// Reads one version.
 fn side(args: &DiffArgs, path: &str) -> Result<DiffSide, String> {
     let mut side = DiffSide::default();
-    for (name, text) in manifest_files::texts(path)? {
+    for ManifestText { name, text } in texts(path)? {
         side.add(&text, &args.namespace, args.operator.or_default()).map_err(|error| format!("{name}: {error}"))?;
     }
-    side.warnings.iter().for_each(|warning| output::warn(warning));
     let shown = flow_input::shown(path);
     if side.is_empty() {
         output::note(&format!("{shown} has neither a NetworkPolicy nor a baseline"));
@@ -107,6 +107,13 @@ fn side(args: &DiffArgs, path: &str) -> Result<DiffSide, String> {
     Ok(side)
 }
 
+/// The manifests in a file or a folder.
+fn texts(path: &str) -> Result<Vec<ManifestText>, String> {
+    let ReadFiles { texts, notes, errors } = manifest_files::read(&[path.to_owned()]);
+    notes.iter().for_each(|note| output::note(note));
+    errors.into_iter().next().map_or(Ok(texts), Err)
+}
+
 /// The pods, from the cluster, from a dump, or from manifests.
 fn world(args: &DiffArgs, has_baseline: bool) -> Result<FlowDump, String> {
     if args.workloads.is_empty() {
@@ -114,7 +121,7 @@ fn world(args: &DiffArgs, has_baseline: bool) -> Result<FlowDump, String> {
     }
     let mut workloads = WorkloadManifests::default();
     for path in &args.workloads {
-        for (name, text) in manifest_files::texts(path)? {
+        for ManifestText { name, text } in texts(path)? {
             workloads.add(&text, &args.namespace).map_err(|error| format!("{name}: {error}"))?;
         }
     }

@@ -85,16 +85,19 @@ pub fn baseline(file: &str, operator_namespace: &str) -> Result<PreviewedBaselin
     PreviewedBaseline::read(&text(file)?, operator_namespace).map_err(|error| format!("{}: {error}", shown(file)))
 }
 
-/// The text of a file, or of standard input.
+/// The text of a file, or of standard input, without the mark that some editors write at its beginning.
 pub fn text(file: &str) -> Result<String, String> {
-    let text = match file {
-        "-" => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map(|_| text)
-        }
-        file => std::fs::read_to_string(Path::new(file)),
+    let mut bytes = Vec::new();
+    let read = match file {
+        "-" => std::io::stdin().read_to_end(&mut bytes),
+        file => std::fs::File::open(Path::new(file)).and_then(|mut file| file.read_to_end(&mut bytes)),
     };
-    text.map_err(|error| format!("cannot read {}: {error}", shown(file)))
+    read.map_err(|error| format!("cannot read {}: {error}", shown(file)))?;
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err(format!("cannot read {}: it is UTF-16. Save it as UTF-8", shown(file)));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| format!("cannot read {}: it is no UTF-8", shown(file)))?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 /// The name of a file in a message.

@@ -2,16 +2,15 @@
 
 use clap::{Args as ClapArgs, ValueEnum};
 
-use super::{flow_input, lint_files, output};
+use super::{
+    exit, flow_input,
+    manifest_files::{self, ManifestText, ReadFiles},
+    output,
+};
 use crate::{
     api::{names::DEFAULT_OPERATOR_NAMESPACE, text::shown},
-    policy::lint::{LintFormat, LintRule, LintSettings, Severity, lint},
+    policy::lint::{LintFormat, LintRule, LintSettings, LintSource, Severity, lint},
 };
-
-/// The exit code if something is found.
-const FOUND: u8 = 1;
-/// The exit code if something could not be read.
-const COULD_NOT_RUN: u8 = 2;
 
 #[derive(Debug, ClapArgs)]
 pub struct LintArgs {
@@ -100,15 +99,9 @@ pub fn run(args: &LintArgs) -> Result<u8, String> {
     if args.paths.iter().chain(&args.baseline).filter(|path| *path == "-").count() > 1 {
         return Err("only one of the paths and --baseline can be standard input".into());
     }
-    let baseline = args.baseline.as_deref().map(|file| flow_input::baseline(file, &args.operator_namespace)).transpose();
-    let baseline = match baseline {
-        Ok(baseline) => baseline,
-        Err(error) => {
-            output::error(&error);
-            return Ok(COULD_NOT_RUN);
-        }
-    };
-    let lint_files::ReadFiles { sources, notes, errors } = lint_files::read(&args.paths);
+    let baseline = args.baseline.as_deref().map(|file| flow_input::baseline(file, &args.operator_namespace)).transpose()?;
+    let ReadFiles { texts, notes, errors } = manifest_files::read(&args.paths);
+    let sources: Vec<LintSource> = texts.into_iter().map(|ManifestText { name, text }| LintSource { name, text }).collect();
     for note in &notes {
         output::note(note);
     }
@@ -131,9 +124,9 @@ pub fn run(args: &LintArgs) -> Result<u8, String> {
     }
     let is_found = report.findings.iter().any(|finding| finding.rule.severity() >= args.fail_on.severity());
     Ok(if !errors.is_empty() {
-        COULD_NOT_RUN
+        exit::COULD_NOT_RUN
     } else if is_found {
-        FOUND
+        exit::FINDINGS
     } else {
         0
     })

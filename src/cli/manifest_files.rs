@@ -1,45 +1,109 @@
-//! Reads manifests from files, from folders and from standard input.
+//! Reads manifests from files, from folders and from standard input: without the patches of kustomizations and the templates of Helm charts,
+//! which are parts of objects and no objects.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
+use serde::Deserialize;
+
 use super::flow_input;
 
-/// The files of a folder that are manifests.
-const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
+/// The names of a kustomization.
+const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
-/// The name and the text of each manifest: the file itself, or those in the folder and its folders, in the order of their names.
-pub fn texts(path: &str) -> Result<Vec<(String, String)>, String> {
-    if path == "-" || !Path::new(path).is_dir() {
-        return Ok(vec![(flow_input::shown(path).to_owned(), flow_input::text(path)?)]);
-    }
-    let mut files = Vec::new();
-    find(Path::new(path), &mut files).map_err(|error| format!("cannot read the folder {path}: {error}"))?;
-    let text = |file: PathBuf| {
-        let name = file.display().to_string();
-        flow_input::text(&name).map(|text| (name.clone(), text))
-    };
-    files.into_iter().map(text).collect()
+/// A manifest.
+#[derive(Debug)]
+pub struct ManifestText {
+    /// The name of the file, for people.
+    pub name: String,
+    pub text: String,
 }
 
-/// Adds the manifests of a folder. Hidden folders and links to folders are passed over.
-fn find(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    let mut entries = fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let path = entry.path();
-        let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
-        if entry.file_type()?.is_dir() {
-            if !is_hidden {
-                find(&path, files)?;
+/// What could be read, and what could not.
+#[derive(Debug, Default)]
+pub struct ReadFiles {
+    pub texts: Vec<ManifestText>,
+    /// One sentence about each folder that was left out.
+    pub notes: Vec<String>,
+    pub errors: Vec<String>,
+}
+
+/// The part of a kustomization that names patches: they are parts of objects, and no objects.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct KustomizationPatches {
+    patches: Vec<KustomizePatch>,
+    patches_strategic_merge: Vec<String>,
+    patches_json6902: Vec<KustomizePatch>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct KustomizePatch {
+    path: Option<String>,
+}
+
+/// Reads files, folders and standard input, each file once: of a folder, the regular files that end in .yaml, .yml or .json, in the order of the arguments, and inside of folders by name.
+pub fn read(paths: &[String]) -> ReadFiles {
+    let mut all = ReadFiles::default();
+    let mut seen = BTreeSet::new();
+    for path in paths {
+        let mut files = Vec::new();
+        if path == "-" || !Path::new(path).is_dir() {
+            files.push(path.clone());
+        } else {
+            let mut patches = BTreeSet::new();
+            all.folder(Path::new(path), &mut files, &mut patches);
+            files.retain(|file| fs::canonicalize(file).map_or(true, |file| !patches.contains(&file)));
+        }
+        // One file may be reached by several paths.
+        let key = |file: &String| fs::canonicalize(file).unwrap_or_else(|_| file.into());
+        for file in files.into_iter().filter(|file| seen.insert(key(file))) {
+            match flow_input::text(&file) {
+                Ok(text) => all.texts.push(ManifestText { name: flow_input::shown(&file).into(), text }),
+                Err(error) => all.errors.push(error),
             }
-        } else if path.is_file() && path.extension().is_some_and(|of| EXTENSIONS.iter().any(|one| of.eq_ignore_ascii_case(one))) {
-            files.push(path);
         }
     }
-    Ok(())
+    all
+}
+
+impl ReadFiles {
+    /// Adds the files of a folder and of those inside. Links to folders are not followed.
+    fn folder(&mut self, folder: &Path, files: &mut Vec<String>, patches: &mut BTreeSet<PathBuf>) {
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries.filter_map(Result::ok).map(|entry| entry.path()).collect::<BTreeSet<PathBuf>>(),
+            Err(error) => return self.errors.push(format!("cannot read {}: {error}", folder.display())),
+        };
+        let is_chart = entries.contains(&folder.join("Chart.yaml"));
+        for name in KUSTOMIZATIONS.map(|name| folder.join(name)).iter().filter(|name| entries.contains(*name)) {
+            // What is no kustomization names no patches.
+            let text = fs::read_to_string(name).unwrap_or_default();
+            let named: KustomizationPatches = serde_yaml::from_str(&text).unwrap_or_default();
+            let paths = named.patches.into_iter().chain(named.patches_json6902).filter_map(|patch| patch.path);
+            let paths = paths.chain(named.patches_strategic_merge).map(|path| folder.join(path));
+            patches.extend(paths.filter_map(|path| fs::canonicalize(path).ok()));
+        }
+        for path in entries {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let is_folder = path.is_dir();
+            if name.starts_with('.') || (is_folder && path.is_symlink()) {
+                continue;
+            }
+            if is_folder && is_chart && name == "templates" {
+                self.notes.push(format!("{} is left out: it has templates. Give what helm template writes", path.display()));
+            } else if is_folder {
+                self.folder(&path, files, patches);
+            } else if path.is_file()
+                && path.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end.eq_ignore_ascii_case(known)))
+            {
+                files.push(path.to_string_lossy().into_owned());
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -47,18 +111,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_read_with_its_folders_in_the_order_of_names() {
+    fn a_folder_is_read_without_patches_templates_and_hidden_files_and_each_file_once() {
         let dir = tempfile::tempdir().unwrap();
-        for folder in ["b", ".git"] {
-            fs::create_dir(dir.path().join(folder)).unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+        };
+        for name in
+            ["b.yaml", "a/x.json", "a/notes.md", "a/PATCH.yml", "chart/Chart.yaml", "chart/templates/t.yaml", ".git/c.yaml"]
+        {
+            write(name, "a: 1");
         }
-        for file in ["c.yaml", "a.json", "b/d.YML", "notes.md", ".git/e.yaml"] {
-            fs::write(dir.path().join(file), file).unwrap();
-        }
-        let found: Vec<String> = texts(dir.path().to_str().unwrap()).unwrap().into_iter().map(|(_, text)| text).collect();
-        assert_eq!(found, ["a.json", "b/d.YML", "c.yaml"]);
-        let one = dir.path().join("notes.md");
-        assert_eq!(texts(one.to_str().unwrap()).unwrap()[0].1, "notes.md", "a file that is named is read, whatever its name");
-        assert_eq!(texts("/no/such").unwrap_err(), "cannot read /no/such: No such file or directory (os error 2)");
+        write("a/old.yaml", "a: 1");
+        write("kustomization.yaml", "patches: [{path: a/PATCH.yml}, {patch: inline}]\npatchesStrategicMerge: [a/old.yaml]");
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("loop")).unwrap();
+        let root = dir.path().to_str().unwrap().to_owned();
+        let read = read(&[root.clone(), format!("{root}/./b.yaml"), format!("{root}/none.yaml")]);
+        let names: Vec<&str> = read.texts.iter().map(|source| source.name.strip_prefix(&root).unwrap()).collect();
+        assert_eq!(names, ["/a/x.json", "/b.yaml", "/chart/Chart.yaml", "/kustomization.yaml"]);
+        assert_eq!(read.errors, [format!("cannot read {root}/none.yaml: No such file or directory (os error 2)")]);
+        assert_eq!(read.notes.len(), 1, "{:?}", read.notes);
     }
 }

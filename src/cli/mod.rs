@@ -11,7 +11,6 @@ mod flow;
 mod flow_input;
 mod generate;
 mod lint;
-mod lint_files;
 mod list_managed;
 mod manifest_files;
 mod other_tools;

@@ -52,6 +52,7 @@ pub fn compare(old: &FlowSnapshot, new: &FlowSnapshot, limit: usize) -> FlowDiff
         changed_policies: same.changed,
         newly_allowed,
         newly_denied,
+        warnings: Vec::new(),
     }
 }
 

@@ -15,5 +15,6 @@ mod worlds;
 
 pub use compare::compare;
 pub use manifests::{DiffSide, WorkloadManifests};
+pub use report::FlowDiff;
 pub use text::MarkdownDiff;
 pub use worlds::worlds;

@@ -22,6 +22,9 @@ pub struct FlowDiff {
     pub changed_policies: usize,
     pub newly_allowed: FlowChanges,
     pub newly_denied: FlowChanges,
+    /// What makes the answer doubtful: one sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// The flows that change in one way.

@@ -36,6 +36,9 @@ pub struct MarkdownDiff<'a>(pub &'a FlowDiff);
 impl fmt::Display for MarkdownDiff<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "**NetworkPolicies:** {}", escaped(&self.0.summary()))?;
+        for warning in &self.0.warnings {
+            writeln!(f, "\n**Attention:** {}", escaped(&shown(warning)))?;
+        }
         for (change, flows) in self.0.changes().into_iter().filter(|(_, flows)| !flows.rows.is_empty()) {
             writeln!(f, "\n**{}**, between {}:\n", change.into_str(), pairs(flows))?;
             writeln!(f, "| From | To | Ports | Decided by |\n|---|---|---|---|")?;

@@ -132,6 +132,8 @@ const PASSING: [&str; 20] = [
 ];
 /// The labels that name an application.
 const APP: [&str; 3] = ["app.kubernetes.io/name", "app", "k8s-app"];
+/// Where clouds give credentials of the node.
+const METADATA: [&str; 3] = ["169.254.169.254/32", "169.254.170.2/32", "fd00:ec2::254/128"];
 /// The longest part of a name.
 const NAME_PART: usize = 40;
 
@@ -186,6 +188,11 @@ impl Suggestion {
         let policy = SuggestedPolicy { namespace: own.namespace.clone(), name, spec: Arc::new(spec) };
         let newly_isolated = newly_isolated(compiled, own, &selector, way);
         let mut cautions = cautions(own, by_labels);
+        let metadata =
+            addresses.cidrs().find(|cidr| METADATA.contains(&&**cidr)).filter(|_| by_labels.is_none() && way == Way::Egress);
+        if let Some(cidr) = metadata {
+            cautions.push(format!("{cidr} is the metadata service of a cloud, which gives credentials of the node: make sure that these pods may have them"));
+        }
         if by_labels.is_none() && addresses.is_wider() {
             let ranges: Vec<String> = addresses.cidrs().collect();
             cautions.push(format!(

@@ -24,9 +24,8 @@ const DNS_PORT_NAMES: [&str; 3] = ["dns", "dns-tcp", "dns-udp"];
 const DNS_NAMESPACES: [&str; 2] = ["kube-system", "openshift-dns"];
 /// Keys with which people try to name a namespace, although Kubernetes sets none of them.
 const NO_NAME_LABELS: [&str; 4] = ["name", "namespace", "kubernetes.io/name", "metadata.name"];
-/// Labels that people try for CoreDNS, although its pods are labelled k8s-app=kube-dns almost everywhere.
-const NO_DNS_LABELS: [(&str, &str); 4] =
-    [("k8s-app", "coredns"), ("app", "kube-dns"), ("app", "coredns"), ("k8s-app", "core-dns")];
+/// Labels that people try for DNS, and that no installer sets. (Some charts label CoreDNS k8s-app=coredns.)
+const NO_DNS_LABELS: [(&str, &str); 2] = [("app", "kube-dns"), ("k8s-app", "core-dns")];
 
 /// The protocols over which DNS is allowed.
 #[derive(Clone, Copy, Default)]
@@ -75,7 +74,7 @@ fn dns_over(case: &LintCase) -> DnsOver {
     let own = &case.policy.spec.pod_selector;
     let covers = |other: &&LintPolicy| {
         let selector = other.spec.pod_selector.as_ref();
-        selector.is_none_or(is_empty) || other.spec.pod_selector == *own
+        selector.is_none_or(is_empty) || other.spec.pod_selector == *own || is_implied(selector, own.as_ref())
     };
     let others = case.given.policies_of(case.policy.namespace.as_deref()).filter(covers);
     let mut over = DnsOver::default();
@@ -93,6 +92,26 @@ fn dns_over(case: &LintCase) -> DnsOver {
         }
     }
     over
+}
+
+/// Whether every pod that the second selector selects is selected by the first one too, as far as their labels show it.
+fn is_implied(other: Option<&LabelSelector>, own: Option<&LabelSelector>) -> bool {
+    let (Some(other), Some(own)) = (other, own) else { return false };
+    let own_labels = own.match_labels.clone().unwrap_or_default();
+    let has = |key: &String, value: &String| own_labels.get(key) == Some(value);
+    let labels = other.match_labels.iter().flatten().all(|(key, value)| has(key, value));
+    let own_expressions = own.match_expressions.as_deref().unwrap_or_default();
+    let expressions = other.match_expressions.iter().flatten().all(|one| {
+        let values = one.values.as_deref().unwrap_or_default();
+        let by_label = own_labels.get(&one.key).is_some_and(|value| match &*one.operator {
+            "In" => values.contains(value),
+            "NotIn" => !values.contains(value),
+            "Exists" => true,
+            _ => false,
+        });
+        by_label || own_expressions.contains(one)
+    });
+    labels && expressions
 }
 
 fn is_dns_name(port: &NetworkPolicyPort) -> bool {

@@ -45,6 +45,8 @@ pub struct Recording {
     passed: BTreeMap<PassedOver, u64>,
     broken: u64,
     broken_lines: Vec<String>,
+    /// How many events were lost before they were recorded.
+    lost: u64,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -69,6 +71,7 @@ impl Recording {
             passed: BTreeMap::new(),
             broken: 0,
             broken_lines: Vec::new(),
+            lost: 0,
         }
     }
 
@@ -104,6 +107,11 @@ impl Recording {
             Ok(RecordedLine::Passed(why)) => {
                 self.lines += 1;
                 self.pass(why);
+            }
+            Ok(RecordedLine::Lost(count)) => {
+                self.lines += 1;
+                self.lost = self.lost.saturating_add(count);
+                self.pass(PassedOver::OtherEvent);
             }
             Err(why) => self.unreadable(&format!("{}: {why}", place())),
         }
@@ -204,6 +212,12 @@ impl Recording {
         }
         if !ends.unknown.is_empty() {
             warnings.push(format!("nothing is known of these pods: {}", ends.unknown.join(", ")));
+        }
+        if self.lost > 0 {
+            warnings.push(format!(
+                "the network plugin lost {} events before they were recorded, so flows may be missing: record less at once, or enlarge its buffer",
+                self.lost
+            ));
         }
         warnings.extend(for_people.into_iter().map(Into::into));
         warnings.extend(by_admin_tier.iter().map(|policy| {

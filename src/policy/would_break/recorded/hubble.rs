@@ -111,6 +111,14 @@ impl HubbleEndpoint<'_> {
     }
 }
 
+/// How many events an agent says that it lost: at least one, if it does not say how many.
+pub fn lost(json: &str) -> u64 {
+    let event: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+    let count = &event["num_events_lost"];
+    // In the JSON of protobuf, a large number is a text.
+    count.as_u64().or_else(|| count.as_str()?.parse().ok()).unwrap_or(1).max(1)
+}
+
 /// Reads a flow.
 pub fn read(json: &str) -> Result<RecordedLine, String> {
     let flow: HubbleFlow<'_> = serde_json::from_str(json).map_err(|error| broken(&error))?;

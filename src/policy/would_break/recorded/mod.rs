@@ -131,6 +131,8 @@ impl PassedOver {
 pub enum RecordedLine {
     Flow(Box<RecordedFlow>),
     Passed(PassedOver),
+    /// So many events were lost before they were recorded.
+    Lost(u64),
 }
 
 /// The formats of one line of JSON, told apart by their fields.
@@ -166,7 +168,10 @@ impl RecordedLine {
         if shape.reporter.is_some() {
             return calico::read(line);
         }
-        if shape.lost_events.is_some() || shape.node_status.is_some() {
+        if let Some(lost) = shape.lost_events {
+            return Ok(Self::Lost(hubble::lost(lost.get())));
+        }
+        if shape.node_status.is_some() {
             return Ok(Self::Passed(PassedOver::OtherEvent));
         }
         Err("it has none of the fields flow (Hubble), reporter (Calico) and from (the format of this command)".into())

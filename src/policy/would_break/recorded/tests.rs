@@ -69,7 +69,7 @@ fn what_no_policy_would_deny_is_passed_over_for_a_reason() {
         change(&mut flow);
         match read(&json!({"flow": flow})) {
             RecordedLine::Passed(why) => Some(why),
-            RecordedLine::Flow(_) => None,
+            RecordedLine::Flow(_) | RecordedLine::Lost(_) => None,
         }
     };
     assert_eq!(with(&|flow| flow["is_reply"] = true.into()), Some(PassedOver::Reply));
@@ -91,7 +91,10 @@ fn what_no_policy_would_deny_is_passed_over_for_a_reason() {
         Some(PassedOver::NoDirection)
     );
     assert_eq!(with(&|flow| (unknown(flow), flow["reply"] = true.into()).1), Some(PassedOver::Reply), "the older field");
-    assert_eq!(read(&json!({"lost_events": {"num_events_lost": "5"}})), RecordedLine::Passed(PassedOver::OtherEvent));
+    assert_eq!(read(&json!({"node_status": {"state_change": "NODE_CONNECTED"}})), RecordedLine::Passed(PassedOver::OtherEvent));
+    for (lost, count) in [(json!({"num_events_lost": "5"}), 5), (json!({"num_events_lost": 7}), 7), (json!({}), 1)] {
+        assert_eq!(read(&json!({"lost_events": lost})), RecordedLine::Lost(count));
+    }
 }
 
 #[test]
@@ -103,7 +106,7 @@ fn where_a_flow_was_recorded_is_told() {
         change(&mut flow);
         match read(&flow) {
             RecordedLine::Flow(flow) => flow.at,
-            RecordedLine::Passed(why) => panic!("{why:?}"),
+            other @ (RecordedLine::Passed(_) | RecordedLine::Lost(_)) => panic!("{other:?}"),
         }
     };
     assert_eq!(of_hubble(&|_| ()), RecordedAt::Source, "it goes to another node");
@@ -127,7 +130,7 @@ fn where_a_flow_was_recorded_is_told() {
         flow["reporter"] = reporter.into();
         RecordedLine::read_json(&flow.to_string()).map(|line| match line {
             RecordedLine::Flow(flow) => Some(flow.at),
-            RecordedLine::Passed(_) => None,
+            RecordedLine::Passed(_) | RecordedLine::Lost(_) => None,
         })
     };
     assert_eq!(of_calico("allow", "src"), Ok(Some(RecordedAt::Source)));

@@ -22,6 +22,18 @@ fn a_namespace_that_no_cluster_can_have_is_not_judged() {
 }
 
 #[test]
+fn events_that_were_lost_make_the_answer_doubtful() {
+    let lost =
+        |count: u32| json!({"lost_events": {"source": "HUBBLE_RING_BUFFER", "num_events_lost": count.to_string()}}).to_string();
+    let lines = [lost(4000), lost(1000), line("shop/db-0", "kube-system/coredns-1", "UDP/53")];
+    let found = judge(&snapshot(&shop()), &lines, Some(&baseline(&json!({}))));
+    assert!(
+        found.warnings[0].starts_with("the network plugin lost 5000 events before they were recorded, so flows may be missing"),
+        "{found}"
+    );
+}
+
+#[test]
 fn what_cannot_be_read_before_the_baseline_is_no_promise() {
     let broken = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"namespace": "shop", "name": "broken"},
         "spec": {"ingress": "nothing"}});

@@ -150,6 +150,14 @@ fn an_allow_opens_only_the_ports_that_three_namespaces_need_and_counts_only_thei
 }
 
 #[test]
+fn the_metadata_service_of_a_cloud_is_not_opened_without_a_word() {
+    let lines = [line("a/web-1", "169.254.169.254", "80")];
+    let found = judge(&snapshot(&three_shops()), &lines, Some(&baseline(&json!({}))));
+    let said = "169.254.169.254/32 is the metadata service of a cloud, which gives credentials of the node";
+    assert!(found.suggestions[0].cautions[0].starts_with(said), "{found}");
+}
+
+#[test]
 fn an_allow_for_many_namespaces_says_that_it_is_for_all() {
     let names: Vec<String> = (0..17).map(|number| format!("n{number}")).collect();
     let mut objects = three_shops();
