@@ -156,11 +156,7 @@ fn drop_nulls(value: &mut Value) {
 /// The objects in a text of YAML or JSON, also those in Lists.
 pub fn all_objects(text: &str) -> Result<Vec<Value>, PreviewError> {
     let mut found = Vec::new();
-    for document in serde_yaml::Deserializer::from_str(text) {
-        let mut value = Value::deserialize(document).map_err(|error| {
-            let hint = if text.contains("{{") { ". It is a template: render it first, such as with helm template" } else { "" };
-            PreviewError::NoYaml(format!("{error}{hint}"))
-        })?;
+    for mut value in values(text)? {
         let Some(Value::Array(items)) = value.get_mut("items").map(Value::take) else {
             found.push(value);
             continue;
@@ -177,6 +173,23 @@ pub fn all_objects(text: &str) -> Result<Vec<Value>, PreviewError> {
         }));
     }
     Ok(found)
+}
+
+/// The documents of a text. Several objects of JSON may follow each other: kubectl reads them, and jq writes them.
+fn values(text: &str) -> Result<Vec<Value>, PreviewError> {
+    if text.trim_start().starts_with('{') {
+        let objects: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(text).into_iter().collect();
+        if let Ok(objects) = objects {
+            return Ok(objects);
+        }
+    }
+    let read = |document| {
+        Value::deserialize(document).map_err(|error| {
+            let hint = if text.contains("{{") { ". It is a template: render it first, such as with helm template" } else { "" };
+            PreviewError::NoYaml(format!("{error}{hint}"))
+        })
+    };
+    serde_yaml::Deserializer::from_str(text).map(read).collect()
 }
 
 /// The objects of a kind.
@@ -233,6 +246,13 @@ mod tests {
         assert_eq!(names(", excludeNamespaces: null, dns: {peers: null}", "shop"), three, "the API server drops them");
         let list = format!("kind: List\nitems:\n- {{kind: ConfigMap}}\n- {}}}", HEAD.replace('\n', "\n  "));
         assert_eq!(read(&list).unwrap().name(), "platform");
+    }
+
+    #[test]
+    fn objects_of_json_may_follow_each_other() {
+        let one = |kind: &str| format!("{{\"kind\": \"{kind}\", \"metadata\": {{\"name\": \"a\"}}}}\n");
+        let found = all_objects(&(one("Namespace") + &one("Pod"))).unwrap();
+        assert_eq!(found.iter().map(|object| object["kind"].as_str().unwrap()).collect::<Vec<_>>(), ["Namespace", "Pod"]);
     }
 
     #[test]

@@ -241,11 +241,11 @@ fn a_policy_that_only_the_new_version_has_is_compared_with_what_exists() {
     let existing = policy("shop/db", json!({"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{}]}));
     let changed = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: db, namespace: shop}, spec: {podSelector: {matchLabels: {app: db}}, ingress: []}}";
     let world = snapshot(&shop().into_iter().chain([existing]).collect::<Vec<_>>());
-    let [before, after] = worlds::worlds(world.clone(), &DiffSide::default(), &side(changed));
+    let [before, after] = worlds(world.clone(), &DiffSide::default(), &side(changed));
     let diff = compare(&before, &after, ALL);
     assert_eq!((diff.changed_policies, diff.newly_denied.pairs > 0, diff.newly_allowed.pairs), (1, true, 0), "{diff}");
     // What only the old version has is removed.
-    let [before, after] = worlds::worlds(world, &side(changed), &DiffSide::default());
+    let [before, after] = worlds(world, &side(changed), &DiffSide::default());
     let diff = compare(&before, &after, ALL);
     assert_eq!((diff.removed_policies, diff.newly_allowed.pairs > 0), (1, true), "{diff}");
 }

@@ -35,6 +35,8 @@ pub struct Suggestions {
     /// The places of those whose content has this hash.
     by_content: HashMap<u64, Vec<usize>>,
     names: HashSet<(String, String)>,
+    /// For a namespace and a name, the next number behind it.
+    next: HashMap<(String, String), u32>,
 }
 
 impl Suggestions {
@@ -50,11 +52,15 @@ impl Suggestions {
         }
         alike.push(self.all.len());
         let first = std::mem::take(name);
-        let mut names = std::iter::once(first.clone()).chain((2_u32..).map(|number| format!("{first}-{number}")));
-        let is_free =
-            |name: &String| !snapshot.has_policy(namespace, name) && !self.names.contains(&(namespace.clone(), name.clone()));
-        *name = names.find(is_free).unwrap_or_default();
-        self.names.insert((namespace.clone(), name.clone()));
+        let next = self.next.entry((namespace.clone(), first.clone())).or_insert(1);
+        loop {
+            let wanted = if *next == 1 { first.clone() } else { format!("{first}-{next}") };
+            *next += 1;
+            if !snapshot.has_policy(namespace, &wanted) && self.names.insert((namespace.clone(), wanted.clone())) {
+                *name = wanted;
+                break;
+            }
+        }
         self.all.push(new);
     }
 }

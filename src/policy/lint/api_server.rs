@@ -257,7 +257,8 @@ fn without_leading_zeros(text: &str) -> Option<String> {
     Some(format!("{}/{}", address?.join("."), number(length)?))
 }
 
-fn is_dns_part(part: &str) -> bool {
+/// Whether a text may be a part of a DNS subdomain.
+pub fn is_dns_part(part: &str) -> bool {
     let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     !part.is_empty() && part.bytes().all(is_inner) && !part.starts_with('-') && !part.ends_with('-')
 }

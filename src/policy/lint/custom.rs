@@ -6,7 +6,7 @@ use kube::CustomResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{found::RuleHit, given::LintDocument, rule::LintRule, schema};
+use super::{api_server::is_dns_part, found::RuleHit, given::LintDocument, rule::LintRule, schema};
 use crate::{
     api::{BaselineOptOut, PolicyBaseline},
     policy::plan::{Baseline, OptOut},
@@ -50,7 +50,7 @@ pub fn check(document: &LintDocument, operator_namespace: &str) -> Vec<RuleHit> 
     schema::with_defaults(&mut object, schema);
     let mut found = schema::check(&object, schema, "");
     // The schema says nothing of metadata, so what is wrong there has a name of its own.
-    if !name.split('.').all(crate::api::names::is_dns_label) {
+    if !name.split('.').all(is_dns_part) {
         found.push(RuleHit::new(LintRule::RefusedByApiServer, "metadata.name", format!("metadata.name: Invalid value: {name:?}: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character")));
     }
     if !found.is_empty() {

@@ -142,6 +142,16 @@ fn whole(document: &LintDocument, operator_namespace: &str, number: usize, given
     match (document.group(), &**kind) {
         (custom::GROUP, _) => return Some(custom::check(document, operator_namespace)),
         ("networking.k8s.io" | "extensions" | "", "NetworkPolicy") => {}
+        ("networking.k8s.io", "") => {
+            return Some(vec![refused("apiVersion", "Object 'Kind' is missing. Write kind: NetworkPolicy".into())]);
+        }
+        // No group of a CRD is without a dot.
+        (group, kind) if is_meant(group, kind) => {
+            let message = format!(
+                "no matches for kind {kind:?} in version {api_version:?}. Write kind: NetworkPolicy and apiVersion: networking.k8s.io/v1"
+            );
+            return Some(vec![refused("kind", message)]);
+        }
         _ => return None,
     }
     match &**api_version {
@@ -178,6 +188,17 @@ fn whole(document: &LintDocument, operator_namespace: &str, number: usize, given
         found.push(RuleHit::new(LintRule::NoNamespace, "metadata.name", message));
     }
     Some(found)
+}
+
+/// Whether a NetworkPolicy is meant by a kind that no API server has.
+fn is_meant(group: &str, kind: &str) -> bool {
+    /// What else is of this group.
+    const OTHERS: [&str; 4] = ["Ingress", "IngressClass", "IPAddress", "ServiceCIDR"];
+    let is_near = strsim::levenshtein(&kind.to_lowercase(), "networkpolicy") <= 3;
+    match group {
+        "networking.k8s.io" => kind != "NetworkPolicy" && !OTHERS.contains(&kind),
+        group => is_near && !group.contains('.'),
+    }
 }
 
 /// What the rules for policies find.

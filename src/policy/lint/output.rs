@@ -65,8 +65,14 @@ fn number(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
+/// Of a longer line, no part is shown: each would be searched from its beginning.
+const LONGEST_SHOWN: usize = 1 << 16;
+
 /// A line with its number, and a mark below the place.
 fn excerpt(text: &str, place: TextPlace) -> String {
+    if text.len() > LONGEST_SHOWN {
+        return format!("  the line {} is too long to be shown\n", place.line);
+    }
     let column = place.column.saturating_sub(1) as usize;
     let count = text.chars().count();
     let first = if count > LONGEST { column.saturating_sub(BEFORE) } else { 0 };
@@ -96,5 +102,6 @@ mod tests {
         let at = mark.chars().position(|c| c == '^').unwrap();
         assert_eq!(line.chars().skip(at).take(4).collect::<String>(), "HERE");
         assert!(line.chars().count() < 160, "{line}");
+        assert_eq!(excerpt(&"x".repeat(1 << 17), TextPlace::new(7, 9, 1)), "  the line 7 is too long to be shown\n");
     }
 }

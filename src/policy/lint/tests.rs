@@ -154,3 +154,77 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_policy_for_dns_with_a_wider_selector_is_one_for_these_pods_too() {
+    let web = |labels: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: web, namespace: shop}}\nspec:\n  podSelector: {{matchLabels: {labels}}}\n  policyTypes: [Egress]\n  egress: [{{to: [{{podSelector: {{}}}}], ports: [{{port: 5432}}]}}]\n"
+        )
+    };
+    let dns = |selector: &str| {
+        format!(
+            "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: dns, namespace: shop}}\nspec:\n  podSelector: {selector}\n  policyTypes: [Egress]\n  egress: [{{to: [{{namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: kube-system}}}}, podSelector: {{matchLabels: {{k8s-app: kube-dns}}}}}}], ports: [{{port: 53, protocol: UDP}}, {{port: 53}}]}}]\n"
+        )
+    };
+    let ids = |selector: &str| -> Vec<&str> {
+        let text = web("{part-of: shop, app: web}") + &dns(selector);
+        found(&text, None).into_iter().map(|(id, ..)| id).filter(|id| *id == "PB101").collect()
+    };
+    for wider in [
+        "{matchLabels: {part-of: shop}}",
+        "{matchExpressions: [{key: app, operator: In, values: [web, api]}]}",
+        "{matchExpressions: [{key: app, operator: NotIn, values: [db]}]}",
+        "{matchExpressions: [{key: app, operator: Exists}]}",
+    ] {
+        assert_eq!(ids(wider), [""; 0], "{wider}");
+    }
+    for other in [
+        "{matchLabels: {part-of: bank}}",
+        "{matchLabels: {part-of: shop, tier: front}}",
+        "{matchExpressions: [{key: app, operator: NotIn, values: [web]}]}",
+        "{matchExpressions: [{key: tier, operator: NotIn, values: [db]}]}",
+    ] {
+        assert_eq!(ids(other), ["PB101"], "{other}");
+    }
+}
+
+#[test]
+fn a_kind_that_no_api_server_has_is_refused_if_a_policy_is_meant() {
+    let of = |head: &str| -> Vec<(&str, u32)> {
+        let text = format!("{head}\nmetadata: {{name: a, namespace: b}}\nspec: {{podSelector: {{}}}}\n");
+        found(&text, None).into_iter().map(|(id, line, _)| (id, line)).collect()
+    };
+    for (version, kind) in [
+        ("networking.k8s.io/v1", "NetworkPolicies"),
+        ("networking.k8s.io/v1", "Networkpolicy"),
+        ("networking/v1", "NetworkPolicy"),
+        ("v1", "NetworkPolicys"),
+    ] {
+        assert_eq!(
+            of(&format!("apiVersion: {version}\nkind: {kind}")).first().map(|(id, _)| *id),
+            Some("PB002"),
+            "{version} {kind}"
+        );
+    }
+    assert_eq!(of("apiVersion: networking.k8s.io/v1\nKind: NetworkPolicy").first().map(|(id, _)| *id), Some("PB002"));
+    for other in [
+        "apiVersion: crd.projectcalico.org/v1\nkind: NetworkPolicy",
+        "apiVersion: networking.k8s.io/v1\nkind: Ingress",
+        "apiVersion: v1\nkind: Service",
+    ] {
+        assert_eq!(of(other), [], "{other}");
+    }
+}
+
+#[test]
+fn objects_of_json_may_follow_each_other() {
+    let policy = |port: u32| {
+        format!(
+            "{{\"apiVersion\": \"networking.k8s.io/v1\", \"kind\": \"NetworkPolicy\",\n \"metadata\": {{\"name\": \"p{port}\", \"namespace\": \"b\"}},\n \"spec\": {{\"podSelector\": {{}}, \"ingress\": [{{\"ports\": [{{\"port\": {port}}}]}}]}}}}\n"
+        )
+    };
+    let text = policy(80) + "\n" + &policy(80800) + &policy(443);
+    let refused: Vec<u32> = found(&text, None).into_iter().filter(|(id, ..)| *id == "PB002").map(|(_, line, _)| line).collect();
+    assert_eq!(refused, [7], "{text}");
+}

@@ -1,7 +1,7 @@
 //! Reads YAML and JSON into trees in which each value knows its line and column. Plain words mean what they mean to Kubernetes, which reads
 //! YAML 1.1: `yes` and `on` are booleans, and `0644` is octal.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use serde_json::Number;
@@ -10,8 +10,8 @@ use super::tree::{TextPlace, YamlEntry, YamlNode, YamlValue};
 
 /// Objects are never as deep, and what is deeper is not read: no input may exhaust the stack.
 const DEEPEST: usize = 128;
-/// So many values may come from aliases in one file.
-const MOST_ALIASED: usize = 100_000;
+/// So many values may be copied for anchors and aliases in one file.
+const MOST_COPIED: usize = 100_000;
 
 /// Why a text cannot be read to its end, and where.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -23,8 +23,9 @@ pub struct YamlProblem {
 /// The documents of a text, and why others cannot be read.
 pub fn documents(text: &str) -> (Vec<YamlNode>, Vec<YamlProblem>) {
     let (mut documents, mut problems) = (Vec::new(), Vec::new());
+    let mut copied = 0;
     for (first_line, document) in split(text) {
-        match read(document, first_line) {
+        match read(document, first_line, &mut copied) {
             Ok(nodes) => documents.extend(nodes),
             Err((mut problem, is_of_syntax)) => {
                 // Some files are no YAML by the standard, and kubectl reads them. Then the places of their values are not known.
@@ -43,6 +44,9 @@ pub fn documents(text: &str) -> (Vec<YamlNode>, Vec<YamlProblem>) {
 
 /// The documents, each with the number of its first line. A line that begins with three hyphens can only begin a document.
 fn split(text: &str) -> Vec<(usize, &str)> {
+    if let Some(objects) = json_objects(text) {
+        return objects;
+    }
     let mut documents = Vec::new();
     let (mut first_line, mut begins, mut at, mut has_content) = (1, 0, 0, false);
     for (line, number) in text.split_inclusive('\n').zip(1..) {
@@ -61,9 +65,35 @@ fn split(text: &str) -> Vec<(usize, &str)> {
     documents
 }
 
-/// Reads a document. An error says whether the syntax is wrong.
-fn read(document: &str, first_line: usize) -> Result<Vec<YamlNode>, (YamlProblem, bool)> {
-    let mut reader = YamlReader { first_line, ..YamlReader::default() };
+/// The objects of a text that has several objects of JSON, one after the other. kubectl reads them, and jq writes them.
+fn json_objects(text: &str) -> Option<Vec<(usize, &str)>> {
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    let mut objects = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
+    let (mut found, mut begins, mut line) = (Vec::new(), 0, 1);
+    while let Some(object) = objects.next() {
+        object.ok()?;
+        let end = objects.byte_offset();
+        let whole = &text[begins..end];
+        let leading = whole.len() - whole.trim_start().len();
+        let first_line = line + whole[..leading].matches('\n').count();
+        found.push((first_line, &whole[leading..]));
+        line += whole.matches('\n').count();
+        begins = end;
+    }
+    (found.len() > 1).then_some(found)
+}
+
+/// Reads a document. An error says whether the syntax is wrong. `copied` counts the values that were copied in the file.
+fn read(document: &str, first_line: usize, copied: &mut usize) -> Result<Vec<YamlNode>, (YamlProblem, bool)> {
+    let mut reader = YamlReader { first_line, copied: *copied, ..YamlReader::default() };
+    let result = events(&mut reader, document);
+    *copied = reader.copied;
+    result.map(|()| reader.documents)
+}
+
+fn events(reader: &mut YamlReader, document: &str) -> Result<(), (YamlProblem, bool)> {
     for event in Parser::new_from_str(document) {
         match event {
             Ok((event, span)) => reader.take(event, span).map_err(|problem| (problem, false))?,
@@ -73,7 +103,7 @@ fn read(document: &str, first_line: usize) -> Result<Vec<YamlNode>, (YamlProblem
             }
         }
     }
-    Ok(reader.documents)
+    Ok(())
 }
 
 /// Reads a document as other parsers do.
@@ -104,6 +134,8 @@ enum OpenParts {
 #[derive(Debug, Default)]
 struct OpenMap {
     entries: Vec<YamlEntry>,
+    /// Their keys.
+    known: HashSet<String>,
     /// The key whose value comes next.
     key: Option<(String, TextPlace)>,
     /// What is merged into it, when it is complete.
@@ -117,7 +149,7 @@ struct YamlReader {
     documents: Vec<YamlNode>,
     open: Vec<OpenNode>,
     anchors: HashMap<usize, YamlNode>,
-    aliased: usize,
+    copied: usize,
 }
 
 impl YamlReader {
@@ -140,9 +172,9 @@ impl YamlReader {
                 let Some(OpenNode { place, anchor, parts }) = self.open.pop() else { return Ok(()) };
                 let value = match parts {
                     OpenParts::List(entries) => YamlValue::List(entries),
-                    OpenParts::Map(OpenMap { mut entries, merged, .. }) => {
+                    OpenParts::Map(OpenMap { mut entries, mut known, merged, .. }) => {
                         for node in merged {
-                            merge(&mut entries, node);
+                            merge(&mut entries, &mut known, node);
                         }
                         YamlValue::Map(entries)
                     }
@@ -153,11 +185,7 @@ impl YamlReader {
                 let Some(node) = self.anchors.get(&anchor) else {
                     return Err(YamlProblem { place, message: "the alias has no anchor".into() });
                 };
-                self.aliased += node.size();
-                if self.aliased > MOST_ALIASED {
-                    return Err(YamlProblem { place, message: format!("aliases repeat more than {MOST_ALIASED} values") });
-                }
-                let node = node.clone();
+                let node = copy(&mut self.copied, node, place)?;
                 self.put(node, 0)
             }
             Event::DocumentStart(_) => {
@@ -187,7 +215,8 @@ impl YamlReader {
     /// Puts a complete value where it belongs.
     fn put(&mut self, node: YamlNode, anchor: usize) -> Result<(), YamlProblem> {
         if anchor != 0 {
-            self.anchors.insert(anchor, node.clone());
+            let copy = copy(&mut self.copied, &node, node.place)?;
+            self.anchors.insert(anchor, copy);
         }
         let Some(OpenNode { place, parts, .. }) = self.open.last_mut() else {
             self.documents.push(node);
@@ -195,7 +224,7 @@ impl YamlReader {
         };
         match parts {
             OpenParts::List(entries) => entries.push(node),
-            OpenParts::Map(OpenMap { entries, key, merged }) => {
+            OpenParts::Map(OpenMap { entries, known, key, merged }) => {
                 let Some((key, key_place)) = key.take() else {
                     return Err(YamlProblem { place: node.place, message: "a key of a map must be a text".into() });
                 };
@@ -204,7 +233,7 @@ impl YamlReader {
                 }
                 if key == "<<" {
                     merged.push(node);
-                } else if entries.iter().any(|entry| entry.key == key) {
+                } else if !known.insert(key.clone()) {
                     return Err(YamlProblem { place: key_place, message: format!("the key {key:?} is already set in this map") });
                 } else {
                     entries.push(YamlEntry { key, key_place, value: node });
@@ -216,17 +245,26 @@ impl YamlReader {
 }
 
 /// Adds the keys of other maps that a map does not have itself.
-fn merge(entries: &mut Vec<YamlEntry>, node: YamlNode) {
+fn merge(entries: &mut Vec<YamlEntry>, known: &mut HashSet<String>, node: YamlNode) {
     let others = match node.value {
         YamlValue::Map(others) => others,
-        YamlValue::List(nodes) => return nodes.into_iter().for_each(|node| merge(entries, node)),
+        YamlValue::List(nodes) => return nodes.into_iter().for_each(|node| merge(entries, known, node)),
         _ => return,
     };
     for other in others {
-        if entries.iter().all(|entry| entry.key != other.key) {
+        if known.insert(other.key.clone()) {
             entries.push(other);
         }
     }
+}
+
+/// Copies a value, unless that would be too many in this file.
+fn copy(copied: &mut usize, node: &YamlNode, place: TextPlace) -> Result<YamlNode, YamlProblem> {
+    *copied += node.size();
+    if *copied > MOST_COPIED {
+        return Err(YamlProblem { place, message: format!("anchors and aliases repeat more than {MOST_COPIED} values") });
+    }
+    Ok(node.clone())
 }
 
 /// What a plain word means.
@@ -335,6 +373,11 @@ mod tests {
         assert_eq!(problem(&"- ".repeat(200)), "it is nested deeper than 128 levels");
         let line = |i: usize| format!("k{i}: &a{i} [{}]\n", format!("*a{},", i - 1).repeat(9));
         let bomb: Vec<String> = (1..12).map(line).collect();
-        assert_eq!(problem(&format!("k0: &a0 [1]\n{}", bomb.concat())), "aliases repeat more than 100000 values");
+        let too_many = "anchors and aliases repeat more than 100000 values";
+        assert_eq!(problem(&format!("k0: &a0 [1]\n{}", bomb.concat())), too_many);
+        // In small parts, and by anchors alone.
+        let part = format!("---\na: &a [{}]\nb: [{}]\n", "1,".repeat(100), "*a,".repeat(100));
+        assert_eq!(problem(&part.repeat(20)), too_many);
+        assert_eq!(problem(&format!("{}{}{}", "&a [".repeat(100), "1,".repeat(2_000), "]".repeat(100))), too_many);
     }
 }

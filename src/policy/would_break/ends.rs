@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use super::recorded::{RecordedEnd, RecordedPod};
+use super::recorded::{PassedOver, RecordedEnd, RecordedPod};
 use crate::{
     api::names::is_dns_label,
     policy::{
@@ -16,6 +16,8 @@ use crate::{
 
 /// How many addresses are remembered with what the policies say of them.
 const MOST_REMEMBERED: usize = 100_000;
+/// How many pods that only the recording knows are kept.
+const MOST_NEW: usize = 100_000;
 /// How many pods of which nothing is known are named.
 const NAMED: usize = 3;
 
@@ -116,10 +118,10 @@ impl RecordedEnds {
         first.map_or(IpFamily::IPv4, IpFamily::of)
     }
 
-    /// The number of an end. None: nothing is known of the pod.
-    pub fn number(&mut self, end: RecordedEnd) -> Option<usize> {
+    /// The number of an end. An error is why there is none.
+    pub fn number(&mut self, end: RecordedEnd) -> Result<usize, PassedOver> {
         match end {
-            RecordedEnd::Address(address) => Some(self.number_at(address)),
+            RecordedEnd::Address(address) => Ok(self.number_at(address)),
             RecordedEnd::Pod(mut pod) => {
                 if !is_dns_label(&pod.namespace) {
                     return self.forget(&pod.namespace, &pod.name);
@@ -127,10 +129,10 @@ impl RecordedEnds {
                 self.note_namespace(&pod.namespace, std::mem::take(&mut pod.namespace_labels));
                 let named = EndKey::Named(pod.namespace.clone(), pod.name.clone());
                 if let Some(known) = self.numbers.get(&named) {
-                    return Some(*known);
+                    return Ok(*known);
                 }
                 if let Some(found) = self.snapshot.pod(&pod.namespace, &pod.name) {
-                    return Some(self.number_of_pod(found));
+                    return Ok(self.number_of_pod(found));
                 }
                 self.number_of_gone(pod)
             }
@@ -174,8 +176,8 @@ impl RecordedEnds {
         self.keep(EndKey::Named(namespace.clone(), name.clone()), KnownEnd::Pod(pod))
     }
 
-    /// For a pod that is not among the objects: a new one with the labels of its workload. None: no labels are known.
-    fn number_of_gone(&mut self, recorded: RecordedPod) -> Option<usize> {
+    /// For a pod that is not among the objects: a new one with the labels of its workload.
+    fn number_of_gone(&mut self, recorded: RecordedPod) -> Result<usize, PassedOver> {
         let RecordedPod { namespace, name, labels, address, .. } = recorded;
         let prefix = name.strip_suffix('*').unwrap_or_default().to_owned();
         if labels.is_none() && prefix.is_empty() {
@@ -185,7 +187,10 @@ impl RecordedEnds {
         let labels = labels.unwrap_or_default();
         let key = EndKey::Gone(namespace.clone(), labels.clone(), prefix.clone());
         if let Some(known) = self.numbers.get(&key) {
-            return Some(*known);
+            return Ok(*known);
+        }
+        if self.new_pods.len() >= MOST_NEW {
+            return Err(PassedOver::TooMany);
         }
         // A recording may leave out labels. A pod of the same workload has all of them.
         let is_alike = |pod: &FlowPod| {
@@ -206,16 +211,16 @@ impl RecordedEnds {
         let name = format!("{}~{number}", name.trim_end_matches('-'));
         let addresses = address.into_iter().collect();
         self.new_pods.push(FlowPod { namespace, name, labels, addresses, ports, ..FlowPod::default() });
-        Some(self.keep(key, KnownEnd::New(number)))
+        Ok(self.keep(key, KnownEnd::New(number)))
     }
 
     /// Notes a pod of which nothing is known.
-    fn forget(&mut self, namespace: &str, name: &str) -> Option<usize> {
+    fn forget(&mut self, namespace: &str, name: &str) -> Result<usize, PassedOver> {
         let pod = format!("{namespace}/{name}");
         if self.unknown.len() < NAMED && !self.unknown.contains(&pod) {
             self.unknown.push(pod);
         }
-        None
+        Err(PassedOver::UnknownPod)
     }
 
     /// Another pod like this one: two pods of a workload are not one pod.

@@ -168,7 +168,7 @@ impl Recording {
         let is_one_pod = flow.from == flow.to && !flow.from.is_of_several();
         let RecordedFlow { protocol, port, count, seen, at, .. } = flow;
         let [from, to] = [flow.from, flow.to].map(|end| self.ends.number(end));
-        let (Some(from), Some(mut to)) = (from, to) else { return Err(PassedOver::UnknownPod) };
+        let (from, mut to) = (from?, to?);
         if from == to && !is_one_pod {
             to = self.ends.twin(to);
         }
