@@ -81,7 +81,9 @@ pub fn run(args: &DiffArgs) -> Result<u8, String> {
     warnings.extend(gaps);
     let mut said = BTreeSet::new();
     warnings.retain(|warning| said.insert(warning.clone()));
-    warnings.iter().for_each(|warning| output::warn(warning));
+    for warning in &warnings {
+        output::warn(warning);
+    }
     let diff = FlowDiff { warnings, ..compare(&before, &after, args.limit) };
     output::print(&match args.output {
         DiffOutput::Text => Output::Text.of(&diff)?,
@@ -110,7 +112,9 @@ fn side(args: &DiffArgs, path: &str) -> Result<DiffSide, String> {
 /// The manifests in a file or a folder.
 fn texts(path: &str) -> Result<Vec<ManifestText>, String> {
     let ReadFiles { texts, notes, errors } = manifest_files::read(&[path.to_owned()]);
-    notes.iter().for_each(|note| output::note(note));
+    for note in &notes {
+        output::note(note);
+    }
     errors.into_iter().next().map_or(Ok(texts), Err)
 }
 

@@ -140,8 +140,9 @@ proptest! {
     fn whatever_the_text_is_each_finding_is_at_a_line_of_it(cuts in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..9), 0..12)) {
         let mut text: Vec<char> = file("src/policy/lint/good.yaml").chars().collect();
         for (at, what) in cuts {
-            let at = at.index(text.len());
+            let at = at.index(text.len().max(1));
             match what {
+                0 if text.is_empty() => {}
                 0 => drop(text.remove(at)),
                 1 => text.truncate(at.max(1)),
                 what => text.insert(at, [':', '-', '\n', '{', '}', '[', '"', ' '][what - 2]),
