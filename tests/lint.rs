@@ -60,19 +60,6 @@ fn the_manifests_of_this_repository_have_no_mistakes() {
 }
 
 #[test]
-fn the_page_shows_what_the_command_prints() {
-    let page = fs::read_to_string(root().join("docs/lint.md")).unwrap();
-    let mut run_commands = 0;
-    for block in page.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
-        let (command, shown) = block.strip_prefix("$ policy-baseline lint ").unwrap().split_once('\n').unwrap();
-        let printed = lint(&root().join("docs"), &command.split_whitespace().collect::<Vec<_>>());
-        assert_eq!(printed, (Some(1), shown.to_owned(), String::new()), "{command}");
-        run_commands += 1;
-    }
-    assert_eq!(run_commands, 1);
-}
-
-#[test]
 fn the_examples_of_the_help_run() {
     let dir = workspace();
     let (_, help, _) = lint(dir.path(), &["--help"]);

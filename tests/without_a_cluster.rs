@@ -33,7 +33,7 @@ const ASKED: [&str; 8] = ["explain", "flow", "--from", "shop/web-7d4b-1", "--to"
 
 #[test]
 fn each_command_of_the_pages_prints_what_the_page_shows() {
-    for (page, least) in [("diff.md", 2), ("explain-flow.md", 3), ("would-break.md", 2)] {
+    for (page, least) in [("diff.md", 2), ("explain-flow.md", 3), ("lint.md", 1), ("would-break.md", 2)] {
         let text_of_page = fs::read_to_string(docs().join(page)).unwrap();
         let mut run_commands = 0;
         for block in text_of_page.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {

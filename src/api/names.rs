@@ -216,6 +216,11 @@ fn is_label_text(s: &str) -> bool {
     s.len() <= 63 && s.bytes().all(inner) && ends(s.as_bytes().first()) && ends(s.as_bytes().last())
 }
 
+/// The group of an `apiVersion`; empty for the core.
+pub fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
 /// Whether the text is a lower-case DNS label (RFC 1123), as the names of namespaces are.
 pub fn is_dns_label(s: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';

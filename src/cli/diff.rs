@@ -8,13 +8,13 @@ use super::{
     cluster::{self, OperatorNamespace},
     exit,
     flow_input::{self, FlowInput},
-    manifest_files::{self, ManifestText, ReadFiles},
+    manifest_files::{self, ReadFiles},
     output::{self, Output},
 };
 use crate::policy::{
     diff::{DiffSide, FlowDiff, MarkdownDiff, WorkloadManifests, compare, worlds},
-    flow::{CompiledPolicies, FlowDump, FlowSnapshot},
-    preview::PreviewedBaseline,
+    flow::{FlowDump, FlowSnapshot},
+    preview::{ManifestText, PreviewedBaseline},
 };
 
 #[derive(Debug, ClapArgs)]
@@ -62,9 +62,7 @@ pub fn run(args: &DiffArgs) -> Result<u8, String> {
         return Err("write -f twice: first what was, and then what will be".into());
     };
     let inputs = args.filename.iter().chain(&args.workloads).map(|path| &**path).chain(args.input.dump());
-    if inputs.filter(|path| *path == "-").count() > 1 {
-        return Err("only one of -f, --workloads and --dump can be standard input".into());
-    }
+    flow_input::one_stdin(inputs, "-f, --workloads and --dump")?;
     let (mut old, mut new) = (side(args, old)?, side(args, new)?);
     let has_baseline = old.baseline.is_some() || new.baseline.is_some();
     let world = world(args, has_baseline)?;
@@ -77,14 +75,15 @@ pub fn run(args: &DiffArgs) -> Result<u8, String> {
     let mut gaps: BTreeSet<String> =
         [&old, &new].iter().filter_map(|side| side.baseline.as_ref()).flat_map(PreviewedBaseline::gaps).collect();
     gaps.extend(after.namespace_gap());
-    gaps.extend([&before, &after].iter().flat_map(|world| CompiledPolicies::of(world).refused_parts()));
+    let diff = compare(&before, &after, args.limit);
+    gaps.extend(diff.warnings);
     warnings.extend(gaps);
     let mut said = BTreeSet::new();
     warnings.retain(|warning| said.insert(warning.clone()));
     for warning in &warnings {
         output::warn(warning);
     }
-    let diff = FlowDiff { warnings, ..compare(&before, &after, args.limit) };
+    let diff = FlowDiff { warnings, ..diff };
     output::print(&match args.output {
         DiffOutput::Text => Output::Text.of(&diff)?,
         DiffOutput::Json => Output::Json.of(&diff)?,

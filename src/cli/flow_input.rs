@@ -100,6 +100,14 @@ pub fn text(file: &str) -> Result<String, String> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
+/// Only one of the inputs can be standard input; `names` says which these are.
+pub fn one_stdin<'a>(inputs: impl Iterator<Item = &'a str>, names: &str) -> Result<(), String> {
+    match inputs.filter(|input| *input == "-").count() {
+        0 | 1 => Ok(()),
+        _ => Err(format!("only one of {names} can be standard input")),
+    }
+}
+
 /// The name of a file in a message.
 pub fn shown(file: &str) -> &str {
     if file == "-" { "standard input" } else { file }

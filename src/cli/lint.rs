@@ -4,12 +4,12 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use super::{
     exit, flow_input,
-    manifest_files::{self, ManifestText, ReadFiles},
+    manifest_files::{self, ReadFiles},
     output,
 };
 use crate::{
     api::{names::DEFAULT_OPERATOR_NAMESPACE, text::shown},
-    policy::lint::{LintFormat, LintRule, LintSettings, LintSource, Severity, lint},
+    policy::lint::{LintFormat, LintRule, LintSettings, Severity, lint},
 };
 
 #[derive(Debug, ClapArgs)]
@@ -96,12 +96,9 @@ fn rule(text: &str) -> Result<LintRule, String> {
 
 /// Runs the subcommand. Returns the exit code.
 pub fn run(args: &LintArgs) -> Result<u8, String> {
-    if args.paths.iter().chain(&args.baseline).filter(|path| *path == "-").count() > 1 {
-        return Err("only one of the paths and --baseline can be standard input".into());
-    }
+    flow_input::one_stdin(args.paths.iter().chain(&args.baseline).map(|path| &**path), "the paths and --baseline")?;
     let baseline = args.baseline.as_deref().map(|file| flow_input::baseline(file, &args.operator_namespace)).transpose()?;
-    let ReadFiles { texts, notes, errors } = manifest_files::read(&args.paths);
-    let sources: Vec<LintSource> = texts.into_iter().map(|ManifestText { name, text }| LintSource { name, text }).collect();
+    let ReadFiles { texts: sources, notes, errors } = manifest_files::read(&args.paths);
     for note in &notes {
         output::note(note);
     }

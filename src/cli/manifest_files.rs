@@ -10,17 +10,10 @@ use std::{
 use serde::Deserialize;
 
 use super::flow_input;
+use crate::policy::preview::ManifestText;
 
 /// The names of a kustomization.
 const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
-
-/// A manifest.
-#[derive(Debug)]
-pub struct ManifestText {
-    /// The name of the file, for people.
-    pub name: String,
-    pub text: String,
-}
 
 /// What could be read, and what could not.
 #[derive(Debug, Default)]

@@ -24,8 +24,6 @@ use std::{io::Write, path::Path, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::api::text::shown;
-
 /// The name under which kubectl finds a plugin that is called `kubectl baseline`.
 const PLUGIN: &str = "kubectl-baseline";
 
@@ -163,8 +161,7 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
             // The exit code must not depend on whether stderr can be written.
-            let lines: Vec<_> = message.split('\n').map(shown).collect();
-            let _ = writeln!(std::io::stderr(), "error: {}", lines.join("\n"));
+            let _ = writeln!(std::io::stderr(), "error: {}", output::lines_shown(&message));
             failure
         }
     }

@@ -31,7 +31,7 @@ impl Output {
 }
 
 /// A text of several lines in which nothing that others wrote can move the cursor, turn a line, or hide.
-fn lines_shown(text: &str) -> String {
+pub fn lines_shown(text: &str) -> String {
     let lines: Vec<_> = text.split('\n').map(shown).collect();
     lines.join("\n")
 }

@@ -48,9 +48,7 @@ pub struct WouldBreakArgs {
 /// Runs the subcommand. Returns the exit code.
 pub fn run(args: &WouldBreakArgs) -> Result<u8, String> {
     let inputs = args.flows.iter().map(|file| &**file).chain(args.filename.as_deref()).chain(args.input.dump());
-    if inputs.filter(|file| *file == "-").count() > 1 {
-        return Err("only one of --flows, --filename and --dump can be standard input".into());
-    }
+    flow_input::one_stdin(inputs, "--flows, --filename and --dump")?;
     let baseline = |file| flow_input::baseline(file, args.operator.or_default());
     let manifest = args.filename.as_deref().map(baseline).transpose()?;
     let mut dump = if manifest.is_some() { args.input.read_for_a_baseline()? } else { args.input.read()? };

@@ -79,8 +79,10 @@ async fn tier_paths(client: &Client) -> Result<BTreeMap<ClusterPolicyKind, Strin
     let groups = client.list_api_groups().await.map_err(of)?.groups;
     let mut found = BTreeMap::new();
     for group in groups.into_iter().filter(|group| group.name == CLUSTER_POLICY_GROUP) {
-        // Of a kind with several versions, the preferred one is listed.
-        for version in group.preferred_version.into_iter().chain(group.versions) {
+        // Of a kind with several versions, the preferred one is listed. It is among the versions, too.
+        let is_preferred = |version: &str| group.preferred_version.as_ref().is_some_and(|one| one.group_version == version);
+        let others = group.versions.iter().filter(|version| !is_preferred(&version.group_version));
+        for version in group.preferred_version.iter().chain(others) {
             let resources = client.list_api_group_resources(&version.group_version).await.map_err(of)?.resources;
             for resource in resources.into_iter().filter(|resource| !resource.name.contains('/')) {
                 if let Some(kind) = ClusterPolicyKind::named(&resource.kind) {

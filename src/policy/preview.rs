@@ -8,13 +8,21 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    flow::{DumpFacts, FlowNamespace, FlowPolicy},
+    flow::{DumpFacts, FlowNamespace, FlowPolicy, FlowSnapshot},
     plan::{Baseline, BaselineError, Namespace, Rendered},
 };
 use crate::api::{NamespaceName, PolicyBaseline, Purpose, baseline::Mode, crd_fields, names::is_dns_label, peers::Protocol};
 
 const KIND: &str = "PolicyBaseline";
 const API_VERSION: &str = "policybaseline.io/v1alpha1";
+
+/// The text of a file with manifests.
+#[derive(Clone, Debug)]
+pub struct ManifestText {
+    /// The name of the file, for people.
+    pub name: String,
+    pub text: String,
+}
 
 /// A baseline that is not in a cluster yet.
 #[derive(Debug)]
@@ -105,6 +113,12 @@ impl PreviewedBaseline {
         self.planned(namespace).into_iter().map(|policy| self.flow_policy(policy, &namespace.name)).collect()
     }
 
+    /// Makes a world one in which it is enforced in every namespace that it selects. It replaces what it wrote in a former version.
+    pub fn enforce_in(&self, world: &mut FlowSnapshot) {
+        let planned = world.all_namespaces().iter().flat_map(|namespace| self.flow_policies(namespace)).collect();
+        world.replace_policies(self.name(), planned);
+    }
+
     /// Every policy that it may plan anywhere, for no namespace.
     pub fn all_policies(&self) -> Vec<FlowPolicy> {
         self.0.policies.iter().map(|policy| self.flow_policy(policy, "")).collect()
@@ -175,6 +189,11 @@ pub fn all_objects(text: &str) -> Result<Vec<Value>, PreviewError> {
     Ok(found)
 }
 
+/// What to do about a text that is no YAML because it is a template.
+pub fn template_hint(text: &str) -> &'static str {
+    if text.contains("{{") { ". It is a template: render it first, such as with helm template" } else { "" }
+}
+
 /// The documents of a text. Several objects of JSON may follow each other: kubectl reads them, and jq writes them.
 fn values(text: &str) -> Result<Vec<Value>, PreviewError> {
     if text.trim_start().starts_with('{') {
@@ -183,12 +202,8 @@ fn values(text: &str) -> Result<Vec<Value>, PreviewError> {
             return Ok(objects);
         }
     }
-    let read = |document| {
-        Value::deserialize(document).map_err(|error| {
-            let hint = if text.contains("{{") { ". It is a template: render it first, such as with helm template" } else { "" };
-            PreviewError::NoYaml(format!("{error}{hint}"))
-        })
-    };
+    let read =
+        |document| Value::deserialize(document).map_err(|error| PreviewError::NoYaml(format!("{error}{}", template_hint(text))));
     serde_yaml::Deserializer::from_str(text).map(read).collect()
 }
 

@@ -34,3 +34,7 @@ impl<const N: usize> fmt::Display for Table<N> {
         Ok(())
     }
 }
+/// A number of things: `1 policy`, `2 policies`.
+pub fn counted(count: u64, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}

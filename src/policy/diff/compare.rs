@@ -52,7 +52,7 @@ pub fn compare(old: &FlowSnapshot, new: &FlowSnapshot, limit: usize) -> FlowDiff
         changed_policies: same.changed,
         newly_allowed,
         newly_denied,
-        warnings: Vec::new(),
+        warnings: [&old_compiled, &new_compiled].into_iter().flat_map(CompiledPolicies::refused_parts).collect(),
     }
 }
 
@@ -200,20 +200,24 @@ impl<'a> Comparison<'_, 'a> {
     fn rows(&self, asked: &ReachQuestion<'a>, present: &Row) -> Option<BothRows> {
         let count = self.count();
         let [changed_egress, changed_ingress] = &self.changed;
-        let rows = |way: Way, changed: &Row| -> [Vec<Option<Row>>; 2] {
-            let old: Vec<Option<Row>> = (0..count).map(|class| self.worlds[0].allowed(way, class, asked)).collect();
-            let new = (0..count)
-                .map(|class| if changed.has(class) { self.worlds[1].allowed(way, class, asked) } else { old[class].clone() });
-            let new = new.collect();
-            [old, new]
+        let of_changed = |way: Way, changed: &Row| -> BTreeMap<usize, [Option<Row>; 2]> {
+            changed.classes().map(|class| (class, self.worlds.map(|world| world.allowed(way, class, asked)))).collect()
         };
-        let is_different = |way: Way, changed: &Row| {
-            changed.classes().any(|class| self.worlds[0].allowed(way, class, asked) != self.worlds[1].allowed(way, class, asked))
-        };
-        if !is_different(Way::Egress, changed_egress) && !is_different(Way::Ingress, changed_ingress) {
+        let (mut egress, mut ingress) = (of_changed(Way::Egress, changed_egress), of_changed(Way::Ingress, changed_ingress));
+        if egress.values().chain(ingress.values()).all(|[old, new]| old == new) {
             return None;
         }
-        let by_destination = rows(Way::Ingress, changed_ingress);
+        let rows = |way: Way, changed: &mut BTreeMap<usize, [Option<Row>; 2]>| -> [Vec<Option<Row>>; 2] {
+            let of_class = |class| {
+                changed.remove(&class).unwrap_or_else(|| {
+                    let row = self.worlds[0].allowed(way, class, asked);
+                    [row.clone(), row]
+                })
+            };
+            let (old, new) = (0..count).map(of_class).map(|[old, new]| (old, new)).unzip();
+            [old, new]
+        };
+        let by_destination = rows(Way::Ingress, &mut ingress);
         let ingress = by_destination.map(|rows| {
             let mut everybody = present.clone();
             rows.iter().enumerate().filter(|(_, row)| row.is_some()).for_each(|(class, _)| everybody.unset(class));
@@ -223,7 +227,7 @@ impl<'a> Comparison<'_, 'a> {
             }
             by_source
         });
-        Some(BothRows { egress: rows(Way::Egress, changed_egress), ingress })
+        Some(BothRows { egress: rows(Way::Egress, &mut egress), ingress })
     }
 
     /// Compares all flows between pods and addresses, on one class of ports.
@@ -267,19 +271,19 @@ impl<'a> Comparison<'_, 'a> {
     /// What decides a flow in one direction in the new world. All policies of a direction are in the namespace of its pod.
     fn decider(&mut self, way: Way, class: usize, change: FlowChange, flow: &Flow) -> u32 {
         let new = self.worlds[1];
-        if !new.snapshot.cluster_policies.is_empty()
-            && let DirectionVerdict::AllowedByTier { by } | DirectionVerdict::DeniedByTier { by } = new.judge(flow, way)
-        {
-            let policies: Vec<String> = by.iter().map(|rule| rule.policy.to_string()).collect();
-            return self.deciders.number(few(&policies));
+        let is_judged = change == FlowChange::Allowed || !new.snapshot.cluster_policies.is_empty();
+        match is_judged.then(|| new.judge(flow, way)) {
+            Some(DirectionVerdict::AllowedByTier { by } | DirectionVerdict::DeniedByTier { by }) => {
+                let policies: Vec<String> = by.iter().map(|rule| rule.policy.to_string()).collect();
+                return self.deciders.number(few(&policies));
+            }
+            Some(DirectionVerdict::Allowed { by }) if change == FlowChange::Allowed => {
+                let rules: Vec<String> = by.iter().map(|rule| format!("{} {}", rule.policy.name, place(way, rule))).collect();
+                return self.deciders.number(few(&rules));
+            }
+            _ => {}
         }
         let isolating = &new.isolating.of(way)[class];
-        if change == FlowChange::Allowed
-            && let DirectionVerdict::Allowed { by } = new.judge(flow, way)
-        {
-            let rules: Vec<String> = by.iter().map(|rule| format!("{} {}", rule.policy.name, place(way, rule))).collect();
-            return self.deciders.number(few(&rules));
-        }
         let deciders = &mut self.deciders;
         let [of_egress, of_ingress] = &mut self.isolated_by;
         let known = if way == Way::Egress { &mut of_egress[class] } else { &mut of_ingress[class] };
@@ -292,8 +296,7 @@ impl<'a> Comparison<'_, 'a> {
 
     /// A pod, with its address of the family.
     fn party(&self, pod: usize, family: IpFamily) -> Party {
-        let addresses = &self.worlds[1].snapshot.pods[pod].addresses;
-        Party { pod: Some(pod), address: addresses.iter().copied().find(|address| IpFamily::of(*address) == family) }
+        Party { pod: Some(pod), address: self.worlds[1].snapshot.pods[pod].address_of(family) }
     }
 
     /// A pod of each class: two different ones.

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    api::names::is_other_policy_kind,
+    api::names::{group_of, is_other_policy_kind},
     policy::{
         flow::{FlowDump, FlowNamespace, FlowObject, FlowPod, FlowPolicy},
         preview::{PreviewedBaseline, all_objects},
@@ -37,7 +37,7 @@ fn name_of(object: &Value) -> String {
 /// The API group and the kind.
 fn group_and_kind(object: &Value) -> (&str, &str) {
     let version = object["apiVersion"].as_str().unwrap_or_default();
-    (version.split_once('/').map_or("", |(group, _)| group), object["kind"].as_str().unwrap_or_default())
+    (group_of(version), object["kind"].as_str().unwrap_or_default())
 }
 
 fn read<T: DeserializeOwned>(object: &Value) -> Result<T, String> {

@@ -32,9 +32,9 @@ type PortSignature<'a> = (Vec<usize>, BTreeSet<(&'a str, u16, Protocol)>);
 impl PortClass {
     /// All classes. Together they are all ports.
     pub fn all(snapshot: &FlowSnapshot, compiled: [&CompiledPolicies<'_>; 2]) -> Vec<Self> {
-        let lists: BTreeSet<Vec<PortEntry<'_>>> = compiled.into_iter().flat_map(lists).collect();
-        let entries: BTreeSet<PortEntry<'_>> = lists.iter().flatten().copied().collect();
-        let names: BTreeSet<&str> = entries.iter().filter_map(PortEntry::name).collect();
+        let lists: BTreeSet<&[CompiledPort<'_>]> = compiled.into_iter().flat_map(lists).collect();
+        let entries: BTreeSet<CompiledPort<'_>> = lists.iter().copied().flatten().copied().collect();
+        let names: BTreeSet<&str> = entries.iter().filter_map(name).collect();
         let of_pods: BTreeSet<(Protocol, u16, &str)> = snapshot
             .pods
             .iter()
@@ -46,7 +46,7 @@ impl PortClass {
         let mut classes: BTreeMap<PortSignature<'_>, Self> = BTreeMap::new();
         for protocol in Protocol::VARIANTS.iter().copied() {
             let mut firsts = BTreeSet::from([1]);
-            let numbers = entries.iter().filter_map(|entry| entry.numbers(protocol));
+            let numbers = entries.iter().filter_map(|entry| numbers(entry, protocol));
             let of_names = of_pods.iter().filter(|(of, ..)| *of == protocol).map(|(_, number, _)| (*number, *number));
             for (first, last) in numbers.chain(of_names) {
                 firsts.insert(first);
@@ -55,7 +55,8 @@ impl PortClass {
             let firsts: Vec<u16> = firsts.into_iter().collect();
             let ends = firsts.iter().skip(1).map(|next| next - 1).chain([LAST]);
             for (first, last) in firsts.iter().copied().zip(ends) {
-                let has_it = |list: &[PortEntry<'_>]| list.iter().any(|entry| entry.matches(protocol, first));
+                // Whether it has this port of every destination.
+                let has_it = |list: &[CompiledPort<'_>]| list.iter().any(|entry| entry.matches((protocol, first), None));
                 let matching = lists.iter().enumerate().filter(|(_, list)| has_it(list));
                 let given =
                     of_pods.range((protocol, first, "")..).take_while(|(of, number, _)| (*of, *number) == (protocol, first));
@@ -71,50 +72,24 @@ impl PortClass {
     }
 }
 
-/// Ports as a rule names them, in an order.
-#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
-enum PortEntry<'a> {
-    Every(Protocol),
-    Span(PortSpan),
-    Named(Protocol, &'a str),
-}
-
 /// The lists of ports of all rules.
-fn lists<'a>(compiled: &CompiledPolicies<'a>) -> Vec<Vec<PortEntry<'a>>> {
+fn lists<'c, 'a>(compiled: &'c CompiledPolicies<'a>) -> impl Iterator<Item = &'c [CompiledPort<'a>]> {
     let both = compiled.policies.iter().flat_map(|policy| [&policy.egress, &policy.ingress]);
     let lists = both.flat_map(|rules| rules.iter().flatten()).filter_map(|rule| rule.ports.as_deref());
-    let entries = |port: &CompiledPort<'a>| match *port {
-        CompiledPort::Every(protocol) => vec![PortEntry::Every(protocol)],
-        CompiledPort::Numbers(protocol, first, last) => vec![PortEntry::Span((protocol, first, last))],
-        CompiledPort::Name(Some(protocol), name) => vec![PortEntry::Named(protocol, name)],
-        CompiledPort::Name(None, name) => Protocol::VARIANTS.iter().map(|protocol| PortEntry::Named(*protocol, name)).collect(),
-        CompiledPort::None => vec![],
-    };
-    lists.chain(compiled.tiers.port_lists()).map(|ports| ports.iter().flat_map(entries).collect()).collect()
+    lists.chain(compiled.tiers.port_lists())
 }
 
-impl<'a> PortEntry<'a> {
-    const fn name(&self) -> Option<&'a str> {
-        match self {
-            Self::Named(_, name) => Some(name),
-            Self::Every(_) | Self::Span(_) => None,
-        }
+const fn name<'a>(entry: &CompiledPort<'a>) -> Option<&'a str> {
+    match entry {
+        CompiledPort::Name(_, name) => Some(name),
+        CompiledPort::Every(_) | CompiledPort::Numbers(..) | CompiledPort::None => None,
     }
+}
 
-    fn numbers(&self, of: Protocol) -> Option<(u16, u16)> {
-        match *self {
-            Self::Span((protocol, first, last)) => (protocol == of && first <= last).then_some((first, last)),
-            Self::Every(_) | Self::Named(..) => None,
-        }
-    }
-
-    /// Whether it is about this port of every destination.
-    fn matches(&self, of: Protocol, number: u16) -> bool {
-        match *self {
-            Self::Every(protocol) => protocol == of,
-            Self::Span((protocol, first, last)) => protocol == of && (first..=last).contains(&number),
-            Self::Named(..) => false,
-        }
+fn numbers(entry: &CompiledPort<'_>, of: Protocol) -> Option<(u16, u16)> {
+    match *entry {
+        CompiledPort::Numbers(protocol, first, last) => (protocol == of && first <= last).then_some((first, last)),
+        CompiledPort::Every(_) | CompiledPort::Name(..) | CompiledPort::None => None,
     }
 }
 

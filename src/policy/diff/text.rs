@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     api::text::shown,
-    policy::{flow::few, table::Table},
+    policy::{
+        flow::few_of,
+        table::{Table, counted},
+    },
 };
 
 impl fmt::Display for FlowDiff {
@@ -82,10 +85,6 @@ impl FlowDiff {
     }
 }
 
-fn counted(count: u64, one: &str, several: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { several })
-}
-
 fn pairs(flows: &FlowChanges) -> String {
     counted(flows.pairs, "pair of ends", "pairs of ends")
 }
@@ -101,14 +100,7 @@ fn cells(row: &ChangedFlows) -> [String; 4] {
 }
 
 fn ends(ends: &FlowEnds) -> String {
-    match ends.more {
-        0 => few(&ends.names),
-        // The names are more than are shown.
-        more => {
-            let shown = ends.names.iter().take(3).cloned().collect::<Vec<_>>();
-            format!("{} and {} more", shown.join(", "), ends.names.len() - shown.len() + more)
-        }
-    }
+    few_of(&ends.names, ends.more)
 }
 
 /// The text, as Markdown shows it without a meaning of its own.

@@ -54,7 +54,7 @@ impl<'a> CompiledPolicies<'a> {
         Self::with_ranges(snapshot, snapshot.policies.iter())
     }
 
-    /// Compiles the policies of two snapshots with the same pods and namespaces. Both have the same classes and ranges, with the same numbers.
+    /// Compiles the policies of two snapshots with the same pods, namespaces and policies of the tiers. Both have the same classes and ranges, with the same numbers.
     pub fn pair(one: &'a FlowSnapshot, other: &'a FlowSnapshot) -> [Self; 2] {
         [one, other].map(|snapshot| Self::with_ranges(snapshot, one.policies.iter().chain(&other.policies)))
     }
@@ -62,9 +62,7 @@ impl<'a> CompiledPolicies<'a> {
     /// Compiles the policies of a snapshot. Its classes are those that the ranges of these policies tell apart.
     fn with_ranges(snapshot: &'a FlowSnapshot, of: impl Iterator<Item = &'a FlowPolicy>) -> Self {
         let mut symbols = Symbols::default();
-        let mut ranges = KnownRanges::default();
-        of.flat_map(blocks).for_each(|block| ranges.add(range_text(block)));
-        snapshot.cluster_policies.iter().flat_map(ClusterPolicy::networks).for_each(|text| ranges.add((text, &[])));
+        let ranges = known_ranges(of, &snapshot.cluster_policies);
         let classes = Classes::of(snapshot, &ranges.all, &mut symbols);
         let mut sets = PeerSets::new(&classes, &mut symbols);
         let mut isolating = BothWays { egress: vec![vec![]; classes.count()], ingress: vec![vec![]; classes.count()] };
@@ -79,13 +77,8 @@ impl<'a> CompiledPolicies<'a> {
             };
             let pods = LabelTests::of(policy.spec.pod_selector.as_ref().unwrap_or(&EVERYTHING), sets.symbols);
             for class in classes.in_namespace(&policy.namespace, &pods).iter() {
-                for (is_isolating, of_class) in [
-                    (compiled.egress.is_some(), &mut isolating.egress[class as usize]),
-                    (compiled.ingress.is_some(), &mut isolating.ingress[class as usize]),
-                ] {
-                    if is_isolating {
-                        of_class.push(number);
-                    }
+                for way in [Way::Egress, Way::Ingress].into_iter().filter(|way| compiled.of(*way).is_some()) {
+                    isolating.of_mut(way)[class as usize].push(number);
                 }
             }
             policies.push(compiled);
@@ -101,16 +94,18 @@ impl CompiledPolicies<'_> {
     pub fn refused_parts(&self) -> Vec<String> {
         let mut all = Vec::new();
         for (policy, compiled) in self.snapshot.policies.iter().zip(&self.policies) {
-            for (rules, list, peers) in [(&compiled.egress, "egress", "to"), (&compiled.ingress, "ingress", "from")] {
-                for (rule, index) in rules.iter().flatten().zip(0..) {
-                    let mut say = |part: String| {
+            for way in [Way::Egress, Way::Ingress] {
+                for (rule, index) in compiled.of(way).iter().flatten().zip(0..) {
+                    let mut say = |place: String| {
                         let (namespace, name) = (&policy.namespace, &policy.name);
-                        all.push(format!("the NetworkPolicy {namespace}/{name}: spec.{list}[{index}].{part} is no valid entry, so it allows nothing"));
+                        all.push(format!(
+                            "the NetworkPolicy {namespace}/{name}: {place} is no valid entry, so it allows nothing"
+                        ));
                     };
                     let nobody = rule.peers.iter().flatten().zip(0..).filter(|(peer, _)| matches!(peer, CompiledPeer::Nobody));
-                    nobody.for_each(|(_, at)| say(format!("{peers}[{at}]")));
+                    nobody.for_each(|(_, at)| say(way.place(index, Some(at), None)));
                     let no_port = rule.ports.iter().flatten().zip(0..).filter(|(port, _)| matches!(port, CompiledPort::None));
-                    no_port.for_each(|(_, at)| say(format!("ports[{at}]")));
+                    no_port.for_each(|(_, at)| say(way.place(index, None, Some(("ports", at)))));
                 }
             }
         }
@@ -119,8 +114,16 @@ impl CompiledPolicies<'_> {
     }
 }
 
+/// The ranges that policies name, each once.
+pub fn known_ranges<'a>(policies: impl Iterator<Item = &'a FlowPolicy>, of_tiers: &'a [ClusterPolicy]) -> KnownRanges<'a> {
+    let mut ranges = KnownRanges::default();
+    policies.flat_map(blocks).for_each(|block| ranges.add(range_text(block)));
+    of_tiers.iter().flat_map(ClusterPolicy::networks).for_each(|text| ranges.add((text, &[])));
+    ranges
+}
+
 /// Whether a policy isolates the pods that it selects. Without policyTypes it isolates for ingress, and with egress rules for egress too.
-fn isolates(spec: &NetworkPolicySpec, way: Way) -> bool {
+pub fn isolates(spec: &NetworkPolicySpec, way: Way) -> bool {
     match (spec.policy_types.as_deref().unwrap_or_default(), way) {
         ([], Way::Ingress) => true,
         ([], Way::Egress) => spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()),

@@ -10,7 +10,7 @@ use super::{
     objects::{DEFAULT_NAMESPACE, FlowNamespace, FlowObject, UnreadPolicy},
     snapshot::FlowSnapshot,
 };
-use crate::api::names::is_other_policy_kind;
+use crate::api::names::{group_of, is_other_policy_kind};
 
 /// The command that writes a dump.
 pub const DUMP_COMMAND: &str = "kubectl get ns,pods,svc,endpointslices,netpol -A -o json";
@@ -76,7 +76,7 @@ impl FlowDump {
             Err(error) => return self.warnings.push(format!("the object number {number} is left out: {error}")),
         };
         let group = head.api_version.as_deref().or(of.and_then(|(version, _)| version)).unwrap_or_default();
-        let group = group.split_once('/').map_or("", |(group, _)| group);
+        let group = group_of(group);
         let kind = head.kind.as_deref().or(of.map(|(_, kind)| kind)).unwrap_or_default();
         if let HeadMetadata { name: Some(name), namespace: Some(namespace), .. } = &head.metadata {
             self.facts.note(&FactHead { group, kind, namespace, name }, item);

@@ -24,6 +24,16 @@ pub struct Flow {
     pub port: u16,
 }
 
+impl Flow {
+    /// The end that a direction is about, and the other one.
+    pub const fn ends(&self, way: Way) -> (Party, Party) {
+        match way {
+            Way::Egress => (self.from, self.to),
+            Way::Ingress => (self.to, self.from),
+        }
+    }
+}
+
 /// One end of a flow: a pod, or an address that no pod of the pod network has.
 #[derive(Clone, Copy, Debug)]
 pub struct Party {
@@ -180,10 +190,7 @@ impl<'a> DirectionVerdict<'a> {
 impl<'a> CompiledPolicies<'a> {
     /// Judges a flow in one direction: the egress of its source, or the ingress of its destination.
     pub fn judge(&self, flow: &Flow, way: Way) -> DirectionVerdict<'a> {
-        let (own, peer) = match way {
-            Way::Egress => (flow.from, flow.to),
-            Way::Ingress => (flow.to, flow.from),
-        };
+        let (own, peer) = flow.ends(way);
         let pod = |party: Party| self.snapshot.pods.get(party.pod?);
         let Some(own_pod) = pod(own) else { return DirectionVerdict::NotAPod };
         let peer_pod = pod(peer);
@@ -220,10 +227,7 @@ impl<'a> CompiledPolicies<'a> {
         if !self.snapshot.has_tiers() {
             return None;
         }
-        let (own, peer) = match way {
-            Way::Egress => (flow.from, flow.to),
-            Way::Ingress => (flow.to, flow.from),
-        };
+        let (own, peer) = flow.ends(way);
         let pod = |party: Party| self.snapshot.pods.get(party.pod?);
         let is_about = pod(own).is_some_and(|pod| !pod.on_host_network) && own.pod != peer.pod;
         let peer_class = peer.pod.and_then(|pod| self.classes.class(pod));

@@ -67,6 +67,13 @@ pub struct FlowPod {
     pub has_ended: bool,
 }
 
+impl FlowPod {
+    /// Its address of a family.
+    pub fn address_of(&self, family: IpFamily) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|address| IpFamily::of(*address) == family)
+    }
+}
+
 /// A container port with a name.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct ContainerPortName {

@@ -176,20 +176,19 @@ impl<'a> CompiledPolicies<'a> {
 
     /// What a tier allows a class, if what follows it allows what is in `next`; none: everybody.
     fn tier_row(&self, tier: PolicyTier, way: Way, class: usize, asked: &ReachQuestion<'_>, next: Option<Row>) -> Option<Row> {
-        let policies = self.tiers.about(tier, u32::try_from(class).unwrap_or(u32::MAX));
-        if policies.is_empty() {
+        let number = u32::try_from(class).unwrap_or(u32::MAX);
+        if self.tiers.about(tier, number).is_empty() {
             return next;
         }
         let count = self.classes.count();
-        let policy = |number: &u32| self.tiers.policy(*number);
         // Who may be denied, and who may be left to what follows.
         let (mut denied, mut passed) = (Row::new(count), Row::new(count));
         let mut unmatched = Row::full(count);
-        for kind in policies.chunk_by(|one, other| policy(one).policy.kind == policy(other).policy.kind) {
+        for kind in self.tiers.kinds(tier, number) {
             let mut of_kind = Row::full(count);
-            for equals in kind.chunk_by(|one, other| policy(one).policy.priority == policy(other).policy.priority) {
+            for equals in self.tiers.by_priority(kind) {
                 let before = of_kind.clone();
-                for rules in equals.iter().map(|number| policy(number).rules.of(way)) {
+                for rules in equals.iter().map(|policy| self.tiers.policy(*policy).rules.of(way)) {
                     let mut left = before.clone();
                     for rule in rules {
                         let TierRuleRows { certain, possible } = self.tier_rule_rows(rule, way, class, asked);

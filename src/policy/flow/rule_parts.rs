@@ -17,7 +17,7 @@ use super::{
 use crate::api::peers::Protocol;
 
 /// The direction of the traffic that a policy is about.
-#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, IntoStaticStr, Ord, PartialEq, PartialOrd)]
 #[strum(const_into_str, serialize_all = "lowercase")]
 pub enum Way {
     /// What a pod sends.
@@ -59,10 +59,18 @@ impl<T> BothWays<T> {
             Way::Ingress => &self.ingress,
         }
     }
+
+    /// The same, to be changed.
+    pub const fn of_mut(&mut self, way: Way) -> &mut T {
+        match way {
+            Way::Egress => &mut self.egress,
+            Way::Ingress => &mut self.ingress,
+        }
+    }
 }
 
 /// Ports of a rule.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum CompiledPort<'a> {
     /// Every port of a protocol.
     Every(Protocol),

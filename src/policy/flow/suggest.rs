@@ -153,10 +153,7 @@ impl Suggestion {
     /// The policy that allows this flow and others of the same workloads.
     pub fn for_many(compiled: &CompiledPolicies<'_>, flow: &Flow, way: Way, too: AllowedToo) -> Option<Self> {
         let snapshot = compiled.snapshot;
-        let (own, peer) = match way {
-            Way::Egress => (flow.from, flow.to),
-            Way::Ingress => (flow.to, flow.from),
-        };
+        let (own, peer) = flow.ends(way);
         let own = snapshot.pods.get(own.pod?)?;
         let selector = selector(own);
         let by_labels = pod_by_labels(snapshot, peer);
@@ -256,7 +253,7 @@ fn cautions(own: &FlowPod, peer: Option<&FlowPod>) -> Vec<String> {
 }
 
 /// The pod at this end, if its labels are what a policy is written by: for a pod on the host network, the address is.
-fn pod_by_labels(snapshot: &FlowSnapshot, party: Party) -> Option<&FlowPod> {
+pub fn pod_by_labels(snapshot: &FlowSnapshot, party: Party) -> Option<&FlowPod> {
     party.pod.and_then(|pod| snapshot.pods.get(pod)).filter(|pod| !pod.on_host_network)
 }
 

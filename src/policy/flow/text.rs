@@ -1,6 +1,6 @@
 //! The answer as text for people.
 
-use std::fmt;
+use std::{borrow::Borrow, fmt};
 
 use super::{
     answer::{FlowAnswer, FlowCase},
@@ -152,10 +152,16 @@ fn may_decide(way: Way, ruling: &TierRuling<'_>, all: &[TierRuling<'_>]) -> Stri
 }
 
 /// The first names, and how many more there are.
-pub fn few(names: &[String]) -> String {
-    match names.len().checked_sub(SHOWN) {
-        Some(more @ 1..) => format!("{} and {more} more", names[..SHOWN].join(", ")),
-        _ => names.join(", "),
+pub fn few(names: &[impl Borrow<str>]) -> String {
+    few_of(names, 0)
+}
+
+/// The same, if there are further ones that nobody lists.
+pub fn few_of(names: &[impl Borrow<str>], unlisted: usize) -> String {
+    let shown = &names[..names.len().min(SHOWN)];
+    match names.len() - shown.len() + unlisted {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

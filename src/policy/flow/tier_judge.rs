@@ -102,19 +102,18 @@ enum RuleMatch {
 impl<'a> CompiledPolicies<'a> {
     /// What a tier says about a flow.
     pub fn tier_outcome(&self, tier: PolicyTier, asked: &TierQuestion<'_>) -> TierOutcome<'a> {
-        let policies = self.tiers.about(tier, asked.class).iter().map(|number| self.tiers.policy(*number));
-        let policies: Vec<&CompiledTierPolicy<'a>> = policies.collect();
         // No order is defined between the kinds: the first match of any of them may decide.
-        let kinds = policies.chunk_by(|one, other| one.policy.kind == other.policy.kind);
+        let kinds = self.tiers.kinds(tier, asked.class);
         TierOutcome::of_equals(kinds.map(|policies| self.outcome_of_kind(policies, asked)))
     }
 
     /// What the policies of one kind say, in the order in which they decide.
-    fn outcome_of_kind(&self, policies: &[&CompiledTierPolicy<'a>], asked: &TierQuestion<'_>) -> TierOutcome<'a> {
+    fn outcome_of_kind(&self, policies: &[u32], asked: &TierQuestion<'_>) -> TierOutcome<'a> {
         let mut outcome = TierOutcome { rulings: vec![], may_match_none: true };
-        for equals in policies.chunk_by(|one, other| one.policy.priority == other.policy.priority) {
+        for equals in self.tiers.by_priority(policies) {
             // Of policies with the same priority, any one that matches may decide.
-            let next = TierOutcome::of_equals(equals.iter().map(|policy| self.outcome_of_policy(policy, asked)));
+            let each = equals.iter().map(|policy| self.outcome_of_policy(self.tiers.policy(*policy), asked));
+            let next = TierOutcome::of_equals(each);
             outcome.rulings.extend(next.rulings);
             outcome.may_match_none = next.may_match_none;
             if !outcome.may_match_none {
@@ -137,12 +136,7 @@ impl<'a> CompiledPolicies<'a> {
                 RuleMatch::Yes(peer, port) => (peer, port, None),
                 RuleMatch::Perhaps(peer, port, doubt) => (peer, port, Some(doubt)),
             };
-            let named = match asked.way {
-                Way::Egress => &policy.egress,
-                Way::Ingress => &policy.ingress,
-            };
-            let rule_name = named.get(rule).and_then(|rule| rule.name.as_deref());
-            let rule = TierRuleRef { policy: policy.policy(), tier: policy.tier, rule, rule_name, peer, port };
+            let rule = TierRuleRef { policy: policy.policy(), tier: policy.tier, rule, rule_name: compiled.name, peer, port };
             outcome.rulings.push(TierRuling { rule, action: compiled.action, doubt });
             if doubt.is_none() {
                 outcome.may_match_none = false;

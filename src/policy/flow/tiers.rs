@@ -32,6 +32,7 @@ pub struct CompiledTierPolicy<'a> {
 /// A rule of a tier.
 #[derive(Debug)]
 pub struct CompiledTierRule<'a> {
+    pub name: Option<&'a str>,
     pub action: TierAction,
     /// None: everybody.
     pub peers: Option<Vec<CompiledTierPeer>>,
@@ -98,6 +99,16 @@ impl<'a> CompiledTiers<'a> {
         of_class.get(class as usize).map(|policies| &**policies).unwrap_or_default()
     }
 
+    /// The policies of a tier that are about a class, apart by kind.
+    pub fn kinds(&self, tier: PolicyTier, class: u32) -> impl Iterator<Item = &[u32]> {
+        self.about(tier, class).chunk_by(|one, other| self.policy(*one).policy.kind == self.policy(*other).policy.kind)
+    }
+
+    /// The policies of a kind, in the order in which they decide, with those of the same priority together.
+    pub fn by_priority<'n>(&self, kind: &'n [u32]) -> impl Iterator<Item = &'n [u32]> {
+        kind.chunk_by(|one, other| self.policy(*one).policy.priority == self.policy(*other).policy.priority)
+    }
+
     /// The lists of ports of all rules.
     pub fn port_lists(&self) -> impl Iterator<Item = &[CompiledPort<'a>]> {
         let rules = self.policies.iter().flat_map(|policy| policy.rules.egress.iter().chain(&policy.rules.ingress));
@@ -113,21 +124,20 @@ impl<'a> CompiledTiers<'a> {
     pub fn refused_parts(&self) -> Vec<String> {
         let mut all = Vec::new();
         for CompiledTierPolicy { policy, rules } in &self.policies {
-            for (way, list, peers) in [(Way::Egress, &policy.egress, "to"), (Way::Ingress, &policy.ingress, "from")] {
+            for (way, list) in [(Way::Egress, &policy.egress), (Way::Ingress, &policy.ingress)] {
                 for ((rule, compiled), index) in list.iter().zip(rules.of(way)).zip(0..) {
-                    let mut say = |part: String, what: &str| {
-                        all.push(format!("the {}: spec.{}[{index}].{part} {what}", policy.policy(), way.into_str()));
-                    };
+                    let mut say = |place: String, what: &str| all.push(format!("the {}: {place} {what}", policy.policy()));
                     for (peer, at) in rule.peers.iter().zip(0..) {
+                        let place = way.place(index, Some(at), None);
                         match peer {
                             TierPeer::Unknown if rule.action == TierAction::Allow => {
-                                say(format!("{peers}[{at}]"), "is not known, so the rule matches nothing");
+                                say(place, "is not known, so the rule matches nothing");
                             }
-                            TierPeer::Unknown => say(format!("{peers}[{at}]"), "is not known, so the rule denies everything"),
+                            TierPeer::Unknown => say(place, "is not known, so the rule denies everything"),
                             TierPeer::Networks(networks) => {
                                 for (text, entry) in networks.iter().zip(0..).filter(|(text, _)| !AddressRange::is_valid(text)) {
                                     say(
-                                        format!("{peers}[{at}].networks[{entry}]"),
+                                        format!("{place}.networks[{entry}]"),
                                         &format!("is {text:?}: no range, so it matches nothing"),
                                     );
                                 }
@@ -137,7 +147,8 @@ impl<'a> CompiledTiers<'a> {
                     }
                     let no_port = compiled.ports.iter().flatten().zip(0..).filter(|(port, _)| matches!(port, CompiledPort::None));
                     for (_, at) in no_port {
-                        say(format!("{}[{at}]", policy.kind.ports()), "is not known, so it is not known what the rule matches");
+                        let place = way.place(index, None, Some((policy.kind.ports(), at)));
+                        say(place, "is not known, so it is not known what the rule matches");
                     }
                 }
             }
@@ -161,12 +172,14 @@ impl<'a> TierParts<'a, '_, '_> {
     fn rule(&mut self, rule: &'a TierRule) -> CompiledTierRule<'a> {
         if rule.peers.iter().any(|peer| matches!(peer, TierPeer::Unknown)) {
             // The API demands this of everybody who does not know a field of a peer.
-            return match rule.action {
-                TierAction::Allow => CompiledTierRule { action: TierAction::Allow, peers: Some(vec![]), ports: None },
-                TierAction::Deny | TierAction::Pass => CompiledTierRule { action: TierAction::Deny, peers: None, ports: None },
+            let (action, peers) = match rule.action {
+                TierAction::Allow => (TierAction::Allow, Some(vec![])),
+                TierAction::Deny | TierAction::Pass => (TierAction::Deny, None),
             };
+            return CompiledTierRule { name: rule.name.as_deref(), action, peers, ports: None };
         }
         CompiledTierRule {
+            name: rule.name.as_deref(),
             action: rule.action,
             peers: Some(rule.peers.iter().filter_map(|peer| self.peer(peer)).collect()),
             ports: (!rule.ports.is_empty()).then(|| rule.ports.iter().map(CompiledPort::of_tier).collect()),

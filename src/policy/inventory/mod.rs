@@ -10,7 +10,7 @@ use serde::Serialize;
 use strum::IntoStaticStr;
 
 pub use self::removal::{Act, Removal, Scope};
-use super::table::Table;
+use super::table::{Table, counted};
 
 /// Everything in a cluster that belongs to the operator.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -170,8 +170,7 @@ fn count<'a>(policies: impl Iterator<Item = &'a ManagedPolicy>) -> String {
     let namespaces: Vec<&str> = policies.filter_map(|policy| policy.object.namespace.as_deref()).collect();
     let all = namespaces.len();
     let namespaces = namespaces.into_iter().collect::<BTreeSet<_>>().len();
-    let plural = |n: usize, one: &str, many: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {many}") };
-    format!("{} in {}", plural(all, "policy", "policies"), plural(namespaces, "namespace", "namespaces"))
+    format!("{} in {}", counted(all as u64, "policy", "policies"), counted(namespaces as u64, "namespace", "namespaces"))
 }
 
 impl fmt::Display for Inventory {

@@ -3,7 +3,7 @@
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 
 use super::{
-    case::{LintCase, isolates, rules_of},
+    case::{LintCase, rules_of},
     dns_rules,
     found::RuleHit,
     given::{is_empty, selects},
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::{Role, names::LABEL_MANAGED_BY},
     policy::{
-        flow::{FlowNamespace, Way},
+        flow::{FlowNamespace, Way, isolates},
         netpol::{NAME_LABEL, Openings},
         plan::Rendered,
         preview::PreviewedBaseline,

@@ -1,15 +1,20 @@
 //! A policy with everything that the rules for policies look at.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
     api::networking::v1::{NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec},
-    apimachinery::pkg::util::intstr::IntOrString,
+    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 
 use super::{
-    given::{GivenObjects, LintPolicy},
+    given::{GivenObjects, LintPolicy, LintWorkload, label_test},
     tree::{YamlNode, YamlValue},
 };
-use crate::{api::peers::Protocol, policy::flow::Way};
+use crate::{
+    api::peers::Protocol,
+    policy::flow::{Way, isolates},
+};
 
 /// A policy, its text, and the objects around it.
 pub struct LintCase<'a> {
@@ -47,21 +52,12 @@ pub fn rules_of(spec: &NetworkPolicySpec, way: Way) -> Vec<RuleView<'_>> {
     for (index, (peers, ports)) in parts.into_iter().enumerate() {
         rules.push(RuleView {
             way,
-            path: format!("spec.{}[{index}]", way.into_str()),
+            path: way.place(index, None, None),
             peers: peers.map(Vec::as_slice).unwrap_or_default(),
             ports: ports.map(Vec::as_slice).unwrap_or_default(),
         });
     }
     rules
-}
-
-/// Whether a policy closes a direction for the pods that it selects.
-pub fn isolates(spec: &NetworkPolicySpec, way: Way) -> bool {
-    match (spec.policy_types.as_deref().unwrap_or_default(), way) {
-        ([], Way::Ingress) => true,
-        ([], Way::Egress) => spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()),
-        (types, way) => types.iter().any(|one| one == type_of(way)),
-    }
 }
 
 impl RuleView<'_> {
@@ -108,6 +104,29 @@ impl<'a> LintCase<'a> {
     /// The rules of the directions that it closes: the others do nothing.
     pub fn live_rules(&self) -> impl Iterator<Item = RuleView<'a>> {
         self.rules().filter(|rule| isolates(&self.policy.spec, rule.way))
+    }
+
+    /// Whether a given workload of the policy's own namespace has these labels.
+    pub fn has_own(&self, selector: &LabelSelector) -> bool {
+        let is_selected = label_test(Some(selector));
+        self.given.workloads_of(self.policy.namespace.as_deref()).any(|one| is_selected(&one.labels))
+    }
+
+    /// The given workloads of the namespaces that a peer selects; none if there is none.
+    pub fn candidates(&self, peer: &NetworkPolicyPeer) -> Option<Vec<&'a LintWorkload>> {
+        let own = self.policy.namespace.as_deref();
+        let is_selected = label_test(peer.namespace_selector.as_ref());
+        let mut known: BTreeMap<&str, bool> = BTreeMap::new();
+        let mut in_namespace = |workload: &&'a LintWorkload| {
+            let name = workload.namespace.as_deref();
+            if peer.namespace_selector.is_none() {
+                return name == own;
+            }
+            // Whatever the labels of a namespace are that is not given, its name is known.
+            name.is_some_and(|name| *known.entry(name).or_insert_with(|| is_selected(&self.given.labels_of(name))))
+        };
+        let there: Vec<&LintWorkload> = self.given.workloads.iter().filter(|workload| in_namespace(workload)).collect();
+        (!there.is_empty()).then_some(there)
     }
 
     /// Whether a field is there with nothing in it: an empty list, or nothing after the colon.

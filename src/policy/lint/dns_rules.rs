@@ -6,14 +6,17 @@ use k8s_openapi::{
 };
 
 use super::{
-    case::{LintCase, RuleView, isolates, rules_of},
+    case::{LintCase, RuleView, rules_of},
     found::RuleHit,
-    given::{LintPolicy, is_empty, selects},
+    given::{LintPolicy, is_empty, label_test, selects},
     rule::LintRule,
 };
 use crate::{
     api::peers::Protocol,
-    policy::{flow::Way, netpol::NAME_LABEL},
+    policy::{
+        flow::{Way, isolates},
+        netpol::NAME_LABEL,
+    },
 };
 
 /// The ports of DNS pods: OpenShift has the second one.
@@ -40,26 +43,25 @@ pub fn check(case: &LintCase, is_planned: bool) -> Vec<RuleHit> {
     if !isolates(case.spec(), Way::Egress) {
         return found;
     }
-    for rule in rules_of(case.spec(), Way::Egress).iter().filter(|rule| is_for_dns(rule)) {
+    let own = rules_of(case.spec(), Way::Egress);
+    for rule in own.iter().filter(|rule| is_for_dns(rule)) {
         found.extend(rule.peers.iter().enumerate().filter_map(|(index, peer)| selects_nothing(case, rule, index, peer)));
     }
     if is_planned || !found.is_empty() {
         return found;
     }
-    let over = dns_over(case);
-    let own: Vec<RuleView> = rules_of(case.spec(), Way::Egress);
-    match over {
+    match dns_over(case) {
         DnsOver { udp: false, tcp } => {
             let types = case.spec().policy_types.iter().flatten().position(|one| one == "Egress");
             let path = types.map_or_else(|| "spec.egress".to_owned(), |index| format!("spec.policyTypes[{index}]"));
-            let (path, message) = match tcp_entry(&own).filter(|_| tcp) {
+            let (path, message) = match entry(&own, Protocol::TCP).filter(|_| tcp) {
                 Some(path) => (path, "DNS is allowed over TCP and not over UDP, which resolvers try first: without protocol, a port is TCP. Add {port: 53, protocol: UDP}".to_owned()),
                 None => (path, "the egress of these pods is closed, and none of the given policies allows them DNS: names do not resolve. Allow UDP and TCP 53 to k8s-app=kube-dns in kube-system".to_owned()),
             };
             found.push(RuleHit::new(LintRule::EgressWithoutDns, path, message));
         }
         DnsOver { udp: true, tcp: false } => {
-            if let Some(path) = udp_entry(&own) {
+            if let Some(path) = entry(&own, Protocol::UDP) {
                 let message = "DNS is allowed over UDP and not over TCP: answers that do not fit into a packet fail. Add {port: 53, protocol: TCP}";
                 found.push(RuleHit::new(LintRule::DnsOverUdpOnly, path, message));
             }
@@ -141,15 +143,7 @@ fn may_reach_dns(rule: &RuleView) -> bool {
     rule.peers.is_empty() || rule.ports.iter().any(is_dns_port) || rule.peers.iter().any(may_be_dns)
 }
 
-/// The entry for port 53 over TCP.
-fn tcp_entry(rules: &[RuleView]) -> Option<String> {
-    entry(rules, Protocol::TCP)
-}
-
-fn udp_entry(rules: &[RuleView]) -> Option<String> {
-    entry(rules, Protocol::UDP)
-}
-
+/// The entry for port 53 over a protocol.
 fn entry(rules: &[RuleView], protocol: Protocol) -> Option<String> {
     rules.iter().find_map(|rule| {
         let is_it = |port: &NetworkPolicyPort| is_dns_port(port) && Protocol::named(port.protocol.as_deref()) == Some(protocol);
@@ -165,17 +159,23 @@ fn selects_nothing(case: &LintCase, rule: &RuleView, index: usize, peer: &Networ
     let hit =
         |field: &str, message: String| Some(RuleHit::new(LintRule::DnsRuleSelectsNothing, format!("{path}.{field}"), message));
     let namespaces = labels(peer.namespace_selector.as_ref());
-    let is_given = case.given.namespaces.values().any(|labels| selects(peer.namespace_selector.as_ref(), labels));
-    if let Some((key, value)) = namespaces.iter().find(|(key, _)| NO_NAME_LABELS.contains(&&***key)).filter(|_| !is_given) {
+    let is_given = || {
+        let is_selected = label_test(peer.namespace_selector.as_ref());
+        case.given.namespaces.values().any(is_selected)
+    };
+    if let Some((key, value)) = namespaces.iter().find(|(key, _)| NO_NAME_LABELS.contains(&&***key)).filter(|_| !is_given()) {
         let message = format!(
             "no namespace has the label {key}={value} unless somebody sets it, so this selects no DNS. Write {NAME_LABEL}: {value}"
         );
         return hit(&format!("namespaceSelector.matchLabels[{key}]"), message);
     }
     let pods = labels(peer.pod_selector.as_ref());
-    let has_pods = case.given.workloads.iter().any(|workload| selects(peer.pod_selector.as_ref(), &workload.labels));
+    let has_pods = || {
+        let is_selected = label_test(peer.pod_selector.as_ref());
+        case.given.workloads.iter().any(|workload| is_selected(&workload.labels))
+    };
     let no_dns = pods.iter().find(|(key, value)| NO_DNS_LABELS.contains(&(&***key, &***value)));
-    if let Some((key, value)) = no_dns.filter(|_| !has_pods) {
+    if let Some((key, value)) = no_dns.filter(|_| !has_pods()) {
         let message = format!(
             "DNS pods do not have the label {key}={value}, so this selects no DNS. Write k8s-app: kube-dns: CoreDNS has that label too"
         );
@@ -183,7 +183,7 @@ fn selects_nothing(case: &LintCase, rule: &RuleView, index: usize, peer: &Networ
     }
     let is_kube_dns = pods.get("k8s-app").is_some_and(|value| value == "kube-dns");
     let is_elsewhere = case.policy.namespace.as_deref() != Some("kube-system");
-    if is_kube_dns && peer.namespace_selector.is_none() && is_elsewhere && !has_pods {
+    if is_kube_dns && peer.namespace_selector.is_none() && is_elsewhere && !has_pods() {
         let message = "without namespaceSelector this selects pods of the policy's own namespace, and DNS runs in kube-system. Write namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}} in the same entry";
         return hit("podSelector", message.into());
     }

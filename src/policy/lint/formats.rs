@@ -5,14 +5,15 @@ use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 use serde_json::{Value, json};
 
 use super::{
-    LintFinding, LintReport, LintSource,
+    LintFinding, LintReport,
     rule::{LintRule, Severity},
 };
+use crate::policy::preview::ManifestText;
 
 /// Where the page of each rule is.
 const PAGE: &str = "docs/lint.md";
 
-fn name<'a>(finding: &LintFinding, sources: &'a [LintSource]) -> &'a str {
+fn name<'a>(finding: &LintFinding, sources: &'a [ManifestText]) -> &'a str {
     sources.get(finding.source).map_or("", |source| &source.name)
 }
 
@@ -25,7 +26,7 @@ fn pretty(value: &Value) -> String {
 }
 
 /// One object, with a list of findings.
-pub fn json(report: &LintReport, sources: &[LintSource]) -> String {
+pub fn json(report: &LintReport, sources: &[ManifestText]) -> String {
     let finding = |one: &LintFinding| {
         json!({
             "rule": one.rule.id(), "name": one.rule.name(), "severity": one.rule.severity(), "file": name(one, sources),
@@ -38,7 +39,7 @@ pub fn json(report: &LintReport, sources: &[LintSource]) -> String {
 }
 
 /// SARIF: <https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html>.
-pub fn sarif(report: &LintReport, sources: &[LintSource]) -> String {
+pub fn sarif(report: &LintReport, sources: &[ManifestText]) -> String {
     let level = |severity| match severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
@@ -90,7 +91,7 @@ fn uri(path: &str) -> String {
 }
 
 /// Commands of a workflow: <https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands>.
-pub fn github(report: &LintReport, sources: &[LintSource]) -> String {
+pub fn github(report: &LintReport, sources: &[ManifestText]) -> String {
     let mut out = String::new();
     for one in &report.findings {
         let command = match one.rule.severity() {
@@ -117,7 +118,7 @@ fn property(text: &str) -> String {
 }
 
 /// One suite for each file, with a failed test for each finding, or one that passed.
-pub fn junit(report: &LintReport, sources: &[LintSource]) -> String {
+pub fn junit(report: &LintReport, sources: &[ManifestText]) -> String {
     let mut by_file: BTreeMap<usize, Vec<&LintFinding>> = (0..sources.len()).map(|number| (number, vec![])).collect();
     for finding in &report.findings {
         by_file.entry(finding.source).or_default().push(finding);
@@ -171,7 +172,7 @@ mod tests {
     fn shown(format: LintFormat) -> String {
         let text = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: web, namespace: shop}\nspec:\n  ingres: []\n";
         let sources =
-            [("a b.yaml", text), ("ok.yaml", "a: 1")].map(|(name, text)| LintSource { name: name.into(), text: text.into() });
+            [("a b.yaml", text), ("ok.yaml", "a: 1")].map(|(name, text)| ManifestText { name: name.into(), text: text.into() });
         lint(&sources, &LintSettings::default()).shown(&sources, format)
     }
 

@@ -9,7 +9,10 @@ use k8s_openapi::{api::networking::v1::NetworkPolicySpec, apimachinery::pkg::api
 use kube::core::{Selector as Matcher, SelectorExt as _};
 
 use super::tree::{YamlNode, YamlValue};
-use crate::{api::peers::Protocol, policy::netpol::NAME_LABEL};
+use crate::{
+    api::{names::group_of, peers::Protocol},
+    policy::netpol::NAME_LABEL,
+};
 
 /// An object of a file.
 #[derive(Clone, Debug)]
@@ -24,7 +27,7 @@ pub struct LintDocument {
 impl LintDocument {
     /// Its group, such as `networking.k8s.io`.
     pub fn group(&self) -> &str {
-        self.api_version.split_once('/').map_or("", |(group, _)| group)
+        group_of(&self.api_version)
     }
 
     /// Its name; none if somebody generates it.
@@ -51,17 +54,20 @@ impl LintDocument {
 pub fn objects(source: usize, node: YamlNode) -> Vec<LintDocument> {
     let text = |key: &str| node.text(key).unwrap_or_default().to_owned();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
-    let Some(YamlValue::List(items)) = node.get("items").map(|items| &items.value).filter(|_| kind.ends_with("List")) else {
+    let is_list = node.get("items").is_some_and(|items| matches!(items.value, YamlValue::List(_)));
+    let Some(of) = kind.strip_suffix("List").filter(|_| is_list) else {
         return vec![LintDocument { source, node, api_version, kind }];
     };
-    let of = kind.strip_suffix("List").unwrap_or_default().to_owned();
-    let item = |node: &YamlNode| {
+    let item = |node: YamlNode| {
         // In a list of one kind, the objects may not name their kind.
-        let inner = node.text("kind").unwrap_or(&of).to_owned();
+        let inner = node.text("kind").unwrap_or(of).to_owned();
         let version = node.text("apiVersion").unwrap_or(&api_version).to_owned();
-        LintDocument { source, node: node.clone(), api_version: version, kind: inner }
+        LintDocument { source, node, api_version: version, kind: inner }
     };
-    items.iter().map(item).collect()
+    let YamlValue::Map(entries) = node.value else { return vec![] };
+    let items = entries.into_iter().find(|entry| entry.key == "items").map(|entry| entry.value.value);
+    let Some(YamlValue::List(items)) = items else { return vec![] };
+    items.into_iter().map(item).collect()
 }
 
 /// A NetworkPolicy that can be judged.
@@ -117,10 +123,10 @@ impl GivenObjects {
                 let has_ended = node.at("status").and_then(|status| status.text("phase"));
                 if !has_ended.is_some_and(|phase| ["Succeeded", "Failed"].contains(&phase)) {
                     self.workloads.push(workload(number, document, ""));
-                    self.note_addresses(document, &["status.podIP"], "status.podIPs");
+                    self.note_addresses(document, "status.podIP", "status.podIPs");
                 }
             }
-            ("", "Service") => self.note_addresses(document, &["spec.clusterIP"], "spec.clusterIPs"),
+            ("", "Service") => self.note_addresses(document, "spec.clusterIP", "spec.clusterIPs"),
             _ => {
                 if let Some(template) = TEMPLATES.iter().find(|path| node.at(&format!("{path}.spec.containers")).is_some()) {
                     self.workloads.push(workload(number, document, &format!("{template}.")));
@@ -129,14 +135,13 @@ impl GivenObjects {
         }
     }
 
-    fn note_addresses(&mut self, document: &LintDocument, single: &[&str], list: &str) {
+    fn note_addresses(&mut self, document: &LintDocument, single: &str, list: &str) {
         // The address of a pod on the host network is that of its node.
         if document.node.at("spec.hostNetwork").is_some_and(|node| matches!(node.value, YamlValue::Bool(true))) {
             return;
         }
         let listed = document.node.at(list).map(YamlNode::items).unwrap_or_default();
-        let fields = single.iter().filter_map(|path| document.node.at(path));
-        let texts = listed.iter().map(|item| item.get("ip").unwrap_or(item)).chain(fields);
+        let texts = listed.iter().map(|item| item.get("ip").unwrap_or(item)).chain(document.node.at(single));
         let parsed = texts.filter_map(|node| if let YamlValue::Text(text) = &node.value { text.parse().ok() } else { None });
         let parsed: BTreeSet<IpAddr> = parsed.collect();
         self.addresses.extend(parsed.into_iter().map(|address| (address, document.shown())));

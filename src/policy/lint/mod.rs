@@ -33,17 +33,9 @@ use self::{
     given::{GivenObjects, LintDocument, LintPolicy, objects},
     tree::TextPlace,
 };
-use super::preview::PreviewedBaseline;
+use super::preview::{ManifestText, PreviewedBaseline};
 pub use output::LintFormat;
 pub use rule::{LintRule, Severity};
-
-/// A text to lint.
-#[derive(Clone, Debug)]
-pub struct LintSource {
-    /// The name of the file, for people.
-    pub name: String,
-    pub text: String,
-}
 
 /// What to look for.
 #[derive(Debug, Default)]
@@ -78,7 +70,7 @@ pub struct LintReport {
 }
 
 /// Finds the mistakes in texts. What several texts have is taken as applied together.
-pub fn lint(sources: &[LintSource], settings: &LintSettings) -> LintReport {
+pub fn lint(sources: &[ManifestText], settings: &LintSettings) -> LintReport {
     let mut report = LintReport::default();
     let mut documents: Vec<LintDocument> = Vec::new();
     for (number, source) in sources.iter().enumerate() {
@@ -97,9 +89,8 @@ pub fn lint(sources: &[LintSource], settings: &LintSettings) -> LintReport {
     let mut seen = HashSet::new();
     for (number, document) in documents.iter().enumerate() {
         given.note(number, document);
-        let Some(found) = whole(document, settings.operator_namespace, number, &mut given) else { continue };
+        let Some(mut found) = whole(document, settings.operator_namespace, number, &mut given) else { continue };
         report.objects += 1;
-        let mut found = found;
         let key =
             (document.source, document.kind.clone(), document.namespace().map(str::to_owned), document.name().map(str::to_owned));
         if document.name().is_some() && !seen.insert(key) {
@@ -123,7 +114,9 @@ pub fn lint(sources: &[LintSource], settings: &LintSettings) -> LintReport {
         hits.entry(document).or_default().push(hit);
     }
     for (number, found) in hits {
-        report.findings.extend(documents.get(number).into_iter().flat_map(|document| placed(document, found.clone())));
+        if let Some(document) = documents.get(number) {
+            report.findings.extend(placed(document, found));
+        }
     }
     let is_wanted =
         |rule: &LintRule| (settings.select.is_empty() || settings.select.contains(rule)) && !settings.ignore.contains(rule);

@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::{LintFinding, LintReport, LintSource, formats, rule::Severity, tree::TextPlace};
-use crate::api::text::shown;
+use super::{LintFinding, LintReport, formats, rule::Severity, tree::TextPlace};
+use crate::{
+    api::text::shown,
+    policy::{preview::ManifestText, table::counted},
+};
 
 /// How findings are written.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +25,7 @@ const BEFORE: usize = 40;
 
 impl LintReport {
     /// The findings in a format.
-    pub fn shown(&self, sources: &[LintSource], format: LintFormat) -> String {
+    pub fn shown(&self, sources: &[ManifestText], format: LintFormat) -> String {
         match format {
             LintFormat::Text => self.text(sources),
             LintFormat::Json => formats::json(self, sources),
@@ -32,9 +35,10 @@ impl LintReport {
         }
     }
 
-    fn text(&self, sources: &[LintSource]) -> String {
+    fn text(&self, sources: &[ManifestText]) -> String {
         let mut out = String::new();
-        let lines: Vec<Vec<&str>> = sources.iter().map(|source| source.text.lines().collect()).collect();
+        // Of the text with the last findings: these are sorted by text.
+        let mut lines: Option<(usize, Vec<&str>)> = None;
         for finding in &self.findings {
             let LintFinding { rule, source, place, object, message } = finding;
             let name = sources.get(*source).map_or("", |source| &source.name);
@@ -43,7 +47,10 @@ impl LintReport {
             let _ = writeln!(out, "{}:{line}:{column}: {severity} {} {}", shown(name), rule.id(), rule.name());
             let about = if object.is_empty() { String::new() } else { format!("{}: ", shown(object)) };
             let _ = writeln!(out, "  {about}{}", shown(message));
-            let text = lines.get(*source).and_then(|lines| lines.get(line.saturating_sub(1) as usize));
+            if lines.as_ref().is_none_or(|(of, _)| of != source) {
+                lines = sources.get(*source).map(|of| (*source, of.text.lines().collect()));
+            }
+            let text = lines.as_ref().and_then(|(_, lines)| lines.get(line.saturating_sub(1) as usize));
             out.push_str(&text.map(|text| excerpt(text, *place)).unwrap_or_default());
             out.push('\n');
         }
@@ -52,17 +59,13 @@ impl LintReport {
             [(Severity::Error, "error", "errors"), (Severity::Warning, "warning", "warnings"), (Severity::Info, "note", "notes")];
         let counts =
             counts.map(|(severity, one, many)| (count(severity), one, many)).into_iter().filter(|(count, ..)| *count > 0);
-        let counts: Vec<String> =
-            counts.map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many })).collect();
+        let counts: Vec<String> = counts.map(|(count, one, many)| counted(count as u64, one, many)).collect();
         let found = if counts.is_empty() { "no mistakes".into() } else { counts.join(", ") };
-        let (objects, files) = (number(self.objects, "object"), number(sources.len(), "file"));
+        let objects = counted(self.objects as u64, "object", "objects");
+        let files = counted(sources.len() as u64, "file", "files");
         let _ = writeln!(out, "{found} in {objects} of {files}");
         out
     }
-}
-
-fn number(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// Of a longer line, no part is shown: each would be searched from its beginning.

@@ -3,12 +3,12 @@
 use k8s_openapi::{api::networking::v1::NetworkPolicyPeer, apimachinery::pkg::apis::meta::v1::LabelSelector};
 
 use super::{
-    case::{LintCase, RuleView, WAYS, isolates, rules_of, type_of},
+    case::{LintCase, RuleView, WAYS, rules_of, type_of},
     found::RuleHit,
-    given::{is_empty, selects},
+    given::{is_empty, label_test, selects},
     rule::LintRule,
 };
-use crate::policy::flow::Way;
+use crate::policy::flow::{Way, isolates};
 
 /// What is wrong with the rules of a policy.
 pub fn check(case: &LintCase) -> Vec<RuleHit> {
@@ -75,8 +75,7 @@ fn or_instead_of_and(case: &LintCase, rule: &RuleView) -> Option<RuleHit> {
     })?;
     // Whoever lists more peers means a list; and pods of the own namespace may be meant where they exist.
     let is_whole_cluster = is_empty(namespaces);
-    let exists = case.given.workloads_of(case.policy.namespace.as_deref()).any(|one| selects(Some(pods), &one.labels));
-    if !is_whole_cluster && (rule.peers.len() != 2 || exists) {
+    if !is_whole_cluster && (rule.peers.len() != 2 || case.has_own(pods)) {
         return None;
     }
     let second = rule.peer_path(at + 1);
@@ -93,20 +92,17 @@ fn and_instead_of_or(case: &LintCase, rule: &RuleView, index: usize, peer: &Netw
     if is_empty(namespaces) || is_empty(pods) {
         return None;
     }
-    let own = case.policy.namespace.as_deref();
     let is_selected = |namespace: &str| selects(Some(namespaces), &case.given.labels_of(namespace));
-    if own.is_some_and(is_selected) {
+    if case.policy.namespace.as_deref().is_some_and(is_selected) {
         return None;
     }
     // Of the selected namespaces, workloads are given, and none has these labels; but some in the policy's own namespace have them.
-    let mut there = case.given.workloads.iter().filter(|one| one.namespace.as_deref().is_some_and(is_selected)).peekable();
-    there.peek()?;
-    let matches_there = there.any(|one| selects(Some(pods), &one.labels));
-    let is_local = case.given.workloads_of(own).any(|one| selects(Some(pods), &one.labels));
-    if matches_there || !is_local {
+    let has_labels = label_test(Some(pods));
+    let matches_there = case.candidates(peer)?.iter().any(|one| has_labels(&one.labels));
+    if matches_there || !case.has_own(pods) {
         return None;
     }
-    let message = "no given workload of these namespaces has these labels, but one in the policy's own namespace has them: this entry selects nothing. For both, write two entries, each with its hyphen";
+    let message = "this entry selects nothing: these labels are on a workload of the policy's own namespace, and on none of the selected namespaces. To allow both, write two entries, each with its own hyphen";
     Some(RuleHit::new(LintRule::AndInsteadOfOr, format!("{}.podSelector", rule.peer_path(index)), message))
 }
 

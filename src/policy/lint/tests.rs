@@ -18,7 +18,7 @@ fn baseline(path: &str) -> PreviewedBaseline {
 
 /// The findings in a text, as id, line and message.
 fn found(text: &str, baseline: Option<&PreviewedBaseline>) -> Vec<(&'static str, u32, String)> {
-    let sources = [LintSource { name: "x.yaml".into(), text: text.into() }];
+    let sources = [ManifestText { name: "x.yaml".into(), text: text.into() }];
     let settings = LintSettings { baseline, operator_namespace: "policy-baseline-system", ..LintSettings::default() };
     let report = lint(&sources, &settings);
     report.findings.into_iter().map(|one| (one.rule.id(), one.place.line, one.message)).collect()

@@ -1,6 +1,6 @@
 //! Rules about ports and selectors, with the workloads that are given.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use k8s_openapi::{
     api::networking::v1::{NetworkPolicyPeer, NetworkPolicyPort},
@@ -10,10 +10,13 @@ use k8s_openapi::{
 use super::{
     case::{LintCase, RuleView},
     found::RuleHit,
-    given::{LintWorkload, is_empty, label_test, selects},
+    given::{LintWorkload, is_empty, label_test},
     rule::LintRule,
 };
-use crate::{api::peers::Protocol, policy::flow::Way};
+use crate::{
+    api::peers::Protocol,
+    policy::flow::{Way, few},
+};
 
 /// More ports than the passive ports of a file server or the node ports of a cluster.
 const MANY_PORTS: i32 = 4_096;
@@ -55,10 +58,9 @@ pub fn on_host_network<'a>(case: &LintCase<'a>) -> Vec<(&'a LintWorkload, &'a st
 
 /// What is said of a workload on the host network that these policies select.
 pub fn on_host_message(policies: &[&str]) -> String {
-    let shown = policies.iter().take(3).copied().collect::<Vec<_>>().join(", ");
-    let more = if policies.len() > 3 { format!(" and {} more", policies.len() - 3) } else { String::new() };
     format!(
-        "policies do not apply to pods on the host network, so this one is as open as its node, although it is selected by {shown}{more}"
+        "policies do not apply to pods on the host network, so this one is as open as its node, although it is selected by {}",
+        few(policies)
     )
 }
 
@@ -123,13 +125,10 @@ fn selects_none(case: &LintCase) -> Option<RuleHit> {
 fn typo(path: &str, selector: &LabelSelector, there: &[&LintWorkload]) -> Option<RuleHit> {
     selector.match_labels.iter().flatten().find_map(|(key, value)| {
         let known: BTreeSet<&str> = there.iter().filter_map(|one| one.labels.get(key)).map(String::as_str).collect();
-        let near = known
-            .iter()
-            .filter(|known| **known != value && is_near(value, known))
-            .min_by_key(|known| letters_apart(value, known))?;
         if known.contains(&**value) {
             return None;
         }
+        let near = known.iter().filter(|known| is_near(value, known)).min_by_key(|known| letters_apart(value, known))?;
         let message =
             format!("no given workload has {key}={value}, but one has {key}={near}: this selects nothing. Is it a typo?");
         Some(RuleHit::new(LintRule::LabelTypo, format!("{path}.matchLabels[{key}]"), message))
@@ -149,27 +148,11 @@ fn is_near(one: &str, other: &str) -> bool {
 
 /// The given workloads that a peer selects; none if it may select others.
 fn peers<'a>(case: &LintCase<'a>, peer: &NetworkPolicyPeer) -> Option<Vec<&'a LintWorkload>> {
-    let own = case.policy.namespace.as_deref();
-    let pods = peer.pod_selector.as_ref();
     if peer.ip_block.is_some() {
         return None;
     }
-    let is_selected = label_test(peer.namespace_selector.as_ref());
-    let mut known: BTreeMap<&str, bool> = BTreeMap::new();
-    let mut in_namespace = |workload: &&'a LintWorkload| {
-        let name = workload.namespace.as_deref();
-        if peer.namespace_selector.is_none() {
-            return name == own;
-        }
-        // Whatever the labels of a namespace are that is not given, its name is known.
-        name.is_some_and(|name| *known.entry(name).or_insert_with(|| is_selected(&case.given.labels_of(name))))
-    };
-    let there: Vec<&LintWorkload> = case.given.workloads.iter().filter(|workload| in_namespace(workload)).collect();
-    if there.is_empty() {
-        return None;
-    }
-    let is_selected = label_test(pods);
-    Some(there.into_iter().filter(|workload| is_selected(&workload.labels)).collect())
+    let is_selected = label_test(peer.pod_selector.as_ref());
+    Some(case.candidates(peer)?.into_iter().filter(|workload| is_selected(&workload.labels)).collect())
 }
 
 /// A peer that selects none of the workloads of namespaces whose workloads are given.
@@ -177,20 +160,14 @@ fn peer_selects_none(case: &LintCase, path: &str, peer: &NetworkPolicyPeer) -> O
     let selector = peer.pod_selector.as_ref().filter(|selector| !is_empty(selector))?;
     let selected = peers(case, peer)?;
     // With both selectors, another rule says more if the own namespace has such pods.
-    let is_here = || case.given.workloads_of(case.policy.namespace.as_deref()).any(|one| selects(Some(selector), &one.labels));
-    if !selected.is_empty() || (peer.namespace_selector.is_some() && is_here()) {
+    if !selected.is_empty() || (peer.namespace_selector.is_some() && case.has_own(selector)) {
         return None;
     }
-    if let Some(hit) = typo(&format!("{path}.podSelector"), selector, &peers(case, &every_pod_of(peer))?) {
+    if let Some(hit) = typo(&format!("{path}.podSelector"), selector, &case.candidates(peer)?) {
         return Some(hit);
     }
     let message = "none of the given workloads that this could select has these labels";
     Some(RuleHit::new(LintRule::PeerSelectsNoWorkload, format!("{path}.podSelector"), message))
-}
-
-/// The same peer with every pod.
-fn every_pod_of(peer: &NetworkPolicyPeer) -> NetworkPolicyPeer {
-    NetworkPolicyPeer { pod_selector: None, ..peer.clone() }
 }
 
 fn mutable_labels(case: &LintCase) -> Vec<RuleHit> {

@@ -7,6 +7,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use serde_json::Number;
 
 use super::tree::{TextPlace, YamlEntry, YamlNode, YamlValue};
+use crate::policy::preview::template_hint;
 
 /// Objects are never as deep, and what is deeper is not read: no input may exhaust the stack.
 const DEEPEST: usize = 128;
@@ -111,10 +112,6 @@ fn lenient(document: &str, first_line: usize) -> Option<YamlNode> {
     let value: serde_json::Value = serde_yaml::from_str(document).ok()?;
     let content = document.lines().position(|line| !line.trim().is_empty() && !line.starts_with(['#', '-'])).unwrap_or_default();
     Some(YamlNode::from_json(value, TextPlace::new(first_line + content, 1, 1)))
-}
-
-fn template_hint(text: &str) -> &'static str {
-    if text.contains("{{") { ". It is a template: render it first, such as with helm template" } else { "" }
 }
 
 /// A list or a map that is not complete yet.

@@ -50,9 +50,9 @@ pub struct SuggestedAllow {
 }
 
 /// What several namespaces need: for each peer and direction, for each port, how many flows each namespace has. Within a namespace, both
-/// directions are one entry.
+/// directions are one entry, which has none.
 #[derive(Debug, Default)]
-pub struct SharedNeeds(BTreeMap<(SharedPeer, &'static str), FlowsByPort>);
+pub struct SharedNeeds(BTreeMap<(SharedPeer, Option<Way>), FlowsByPort>);
 
 type FlowsByPort = BTreeMap<(Protocol, u16), FlowsByNamespace>;
 
@@ -70,14 +70,10 @@ struct SharedNeed {
 impl SharedNeeds {
     /// Notes flows between pods of a namespace and a peer, in the direction that is denied.
     pub fn note(&mut self, namespace: &str, peer: &SharedPeer, way: Way, flows: &BTreeMap<(Protocol, u16), u64>) {
-        let of_peer = if *peer == SharedPeer::SameNamespace { "" } else { way.into_str() };
+        let of_peer = (*peer != SharedPeer::SameNamespace).then_some(way);
         let of_peer = self.0.entry((peer.clone(), of_peer)).or_default();
         for (port, count) in flows {
-            let both = of_peer.entry(*port).or_default().entry(namespace.to_owned()).or_default();
-            let noted = match way {
-                Way::Egress => &mut both.egress,
-                Way::Ingress => &mut both.ingress,
-            };
+            let noted = of_peer.entry(*port).or_default().entry(namespace.to_owned()).or_default().of_mut(way);
             *noted = noted.saturating_add(*count);
         }
     }
@@ -116,13 +112,18 @@ impl SharedNeeds {
 }
 
 impl SharedNeed {
-    fn allow(self, peer: SharedPeer, way: &str, names: &mut BTreeSet<String>) -> SuggestedAllow {
+    fn allow(self, peer: SharedPeer, way: Option<Way>, names: &mut BTreeSet<String>) -> SuggestedAllow {
         let number = |(protocol, port): &(Protocol, u16)| Port {
             protocol: *protocol,
             port: IntOrString::Int((*port).into()),
             end_port: None,
         };
         let ports: Option<Vec<Port>> = Some(self.ports.iter().map(number).collect());
+        let to_or_from = match way {
+            Some(Way::Egress) => "to-",
+            Some(Way::Ingress) => "from-",
+            None => "",
+        };
         let (name, peers, ports) = match peer {
             SharedPeer::SameNamespace => {
                 let same = AllowPeer { same_namespace: Some(SameNamespace::default()), ..AllowPeer::default() };
@@ -136,22 +137,17 @@ impl SharedNeed {
                 let of = Selector { match_labels: [(NAME_LABEL.to_owned(), namespace.clone())].into(), ..Selector::default() };
                 let pods = (!labels.is_empty()).then(|| Selector { match_labels: labels, ..Selector::default() });
                 let pods = AllowPeer { namespace_selector: Some(of), pod_selector: pods, ..AllowPeer::default() };
-                (namespace, vec![pods], ports)
+                (format!("{to_or_from}{namespace}"), vec![pods], ports)
             }
             SharedPeer::Addresses(cidrs, _) => {
                 let block = |cidr| AllowPeer { ip_block: Some(IpBlock { cidr, except: vec![] }), ..AllowPeer::default() };
-                ("addresses".to_owned(), cidrs.into_iter().map(block).collect(), ports)
+                (format!("{to_or_from}addresses"), cidrs.into_iter().map(block).collect(), ports)
             }
         };
-        let prefix = match way {
-            "egress" if name != "kubernetes-api" => "to-",
-            "ingress" => "from-",
-            _ => "",
-        };
         let (ingress, egress) = match way {
-            "egress" => (None, Some(peers)),
-            "ingress" => (Some(peers), None),
-            _ => (Some(peers.clone()), Some(peers)),
+            Some(Way::Egress) => (None, Some(peers)),
+            Some(Way::Ingress) => (Some(peers), None),
+            None => (Some(peers.clone()), Some(peers)),
         };
         let namespace_selector = (self.namespaces.len() <= MOST_NAMESPACES).then(|| Selector {
             match_expressions: vec![Requirement {
@@ -162,7 +158,7 @@ impl SharedNeed {
             ..Selector::default()
         });
         let allow = Allow {
-            name: free_name(&format!("{prefix}{name}"), names),
+            name: free_name(&name, names),
             namespace_selector,
             ingress: ingress.map(|from| vec![IngressAllow { from: Some(from), ports: ports.clone() }]),
             egress: egress.map(|to| vec![EgressAllow { to: Some(to), ports }]),

@@ -9,7 +9,7 @@ use super::recorded::{PassedOver, RecordedEnd, RecordedPod};
 use crate::{
     api::names::is_dns_label,
     policy::{
-        flow::{AddressRange, CompiledPolicies, FlowNamespace, FlowPod, FlowSnapshot, IpFamily, Party},
+        flow::{AddressRange, FlowNamespace, FlowPod, FlowSnapshot, IpFamily, Party, known_ranges},
         preview::PreviewedBaseline,
     },
 };
@@ -80,9 +80,7 @@ impl RecordedEnds {
         let of_pods = snapshot.pods.iter().flat_map(|pod| &pod.node_addresses);
         let nodes = of_pods.chain(snapshot.nodes.iter().flat_map(|node| &node.addresses)).copied().collect();
         let policies = baseline.map(PreviewedBaseline::all_policies).unwrap_or_default();
-        let planned = FlowSnapshot { policies, ..FlowSnapshot::default() };
-        let mut ranges = CompiledPolicies::of(&snapshot).ranges;
-        ranges.extend(CompiledPolicies::of(&planned).ranges);
+        let ranges = known_ranges(snapshot.policies.iter().chain(&policies), &snapshot.cluster_policies).all;
         Self {
             snapshot,
             ranges,
@@ -273,7 +271,6 @@ impl EndsOfFlows {
     /// An end of a flow; `outside` is the address of the end that is no pod.
     pub fn party(&self, end: usize, family: IpFamily, outside: Option<IpAddr>) -> Party {
         let Some(pod) = self.pods[end] else { return Party { pod: None, address: outside } };
-        let address = self.world.pods[pod].addresses.iter().copied().find(|address| IpFamily::of(*address) == family);
-        Party { pod: Some(pod), address }
+        Party { pod: Some(pod), address: self.world.pods[pod].address_of(family) }
     }
 }

@@ -6,7 +6,6 @@ use std::{
     rc::Rc,
 };
 
-use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::{
@@ -18,8 +17,8 @@ use crate::{
     api::peers::Protocol,
     policy::{
         flow::{
-            AddressCover, AllowedToo, Blame, ClusterPolicyRef, CompiledPolicies, DirectionVerdict, Flow, FlowDecision, FlowPod,
-            FlowSnapshot, IpFamily, Party, Suggestion, Suggestions, Way, few, workload, workload_labels,
+            AddressCover, AllowedToo, Blame, ClusterPolicyRef, CompiledPolicies, DirectionVerdict, Flow, FlowDecision,
+            FlowSnapshot, IpFamily, Party, Suggestion, Suggestions, Way, few, pod_by_labels, workload, workload_labels,
         },
         preview::PreviewedBaseline,
     },
@@ -46,7 +45,7 @@ pub struct JudgedFlows {
     /// What several namespaces need.
     pub allows: Vec<SuggestedAllow>,
     /// For what nothing is suggested, and what people have to write: one sentence each.
-    pub for_people: Vec<&'static str>,
+    pub for_people: Vec<String>,
     /// The policies of the Admin tier that deny flows. No NetworkPolicy can allow these flows.
     pub by_admin_tier: BTreeSet<String>,
 }
@@ -118,9 +117,9 @@ fn variants(one: &TotalledFlow, addresses: JudgedAddresses) -> Vec<Flow> {
 /// What exists once the baseline is enforced in every namespace that it selects. It replaces what it wrote in a former version.
 pub fn with_baseline(before: &FlowSnapshot, baseline: Option<&PreviewedBaseline>) -> FlowSnapshot {
     let mut after = before.clone();
-    let Some(baseline) = baseline else { return after };
-    let planned: Vec<_> = before.all_namespaces().iter().flat_map(|namespace| baseline.flow_policies(namespace)).collect();
-    after.replace_policies(baseline.name(), planned);
+    if let Some(baseline) = baseline {
+        baseline.enforce_in(&mut after);
+    }
     after
 }
 
@@ -277,17 +276,17 @@ impl<'c, 'a> BrokenGroups<'c, 'a> {
             let has_too_many_addresses = line.addresses.is_too_wide();
             // What is denied already was closed by somebody else, on purpose.
             if !key.already && has_too_many_ports {
-                for_people.insert("between two workloads that use more than 32 ports, nothing is suggested: if that is no scan, write the range of ports yourself");
+                for_people.insert(format!("between two workloads that use more than {MOST_PORTS} ports, nothing is suggested: if that is no scan, write the range of ports yourself"));
             }
             if !key.already && has_too_many_addresses {
-                for_people.insert(
-                    "where there are too many addresses, nothing is suggested: write the ranges of that service yourself",
-                );
+                let sentence =
+                    "where there are too many addresses, nothing is suggested: write the ranges of that service yourself";
+                for_people.insert(sentence.to_owned());
             }
             if !key.already && !has_too_many_ports && !has_too_many_addresses {
                 for (way, flow, counts) in line.denied {
                     let ports: PortSet = counts.keys().copied().collect();
-                    let peer = |baseline| shared_peer(&compiled.snapshot.pods, baseline, (&flow, way), &cidrs, &ports);
+                    let peer = |baseline| shared_peer(compiled.snapshot, baseline, (&flow, way), &line.addresses, &ports);
                     if let Some((namespace, peer)) = baseline.and_then(peer) {
                         shared.note(namespace, &peer, way, &counts);
                     }
@@ -342,30 +341,23 @@ fn lines(groups: BTreeMap<(GroupKey, (Protocol, u16)), BrokenGroup<'_>>) -> BTre
 
 /// The namespace of the pods that a flow is denied to in one direction, and the other end, if other namespaces may need that too.
 fn shared_peer<'a>(
-    pods: &'a [FlowPod],
+    snapshot: &'a FlowSnapshot,
     baseline: &PreviewedBaseline,
     (flow, way): (&Flow, Way),
-    cidrs: &[String],
+    addresses: &AddressCover,
     ports: &PortSet,
 ) -> Option<(&'a str, SharedPeer)> {
-    let (own, peer) = match way {
-        Way::Egress => (flow.from, flow.to),
-        Way::Ingress => (flow.to, flow.from),
-    };
-    let own = pods.get(own.pod?)?;
-    let by_labels = peer.pod.and_then(|pod| pods.get(pod)).filter(|pod| !pod.on_host_network);
-    let is_api = |cidr: &String| {
-        let address =
-            cidr.parse::<IpNet>().ok().filter(|range| range.prefix_len() == range.max_prefix_len()).map(|range| range.addr());
-        address.is_some_and(|address| ports.iter().all(|port| baseline.is_api(address, *port)))
-    };
-    let peer = match by_labels {
+    let (own, peer) = flow.ends(way);
+    let own = snapshot.pods.get(own.pod?)?;
+    let is_api = |address: IpAddr| ports.iter().all(|port| baseline.is_api(address, *port));
+    let cidrs: Vec<String> = addresses.cidrs().collect();
+    let peer = match pod_by_labels(snapshot, peer) {
         Some(pod) if pod.namespace == own.namespace => SharedPeer::SameNamespace,
         Some(pod) => SharedPeer::Pods(pod.namespace.clone(), workload_labels(pod)),
         // A pod on the host network that has no address.
         None if cidrs.is_empty() => return None,
-        None if way == Way::Egress && cidrs.iter().all(is_api) => SharedPeer::KubernetesApi,
-        None => SharedPeer::Addresses(cidrs.to_vec(), ports.clone()),
+        None if way == Way::Egress && !addresses.is_wider() && addresses.edges().all(is_api) => SharedPeer::KubernetesApi,
+        None => SharedPeer::Addresses(cidrs, ports.clone()),
     };
     Some((&own.namespace, peer))
 }

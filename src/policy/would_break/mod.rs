@@ -10,7 +10,10 @@ mod report;
 mod tests;
 mod totals;
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 pub use self::report::{BrokenFlows, WouldBreak};
 use self::{
@@ -138,10 +141,10 @@ impl Recording {
     }
 
     fn flow(&mut self, flow: RecordedFlow) {
-        let (is_dropped, count) = (flow.at == RecordedAt::Dropped, flow.count);
-        match self.totals(flow) {
+        let RecordedFlow { at, count, seen, .. } = flow;
+        match self.key(flow) {
             // It only matters which of the other flows did not arrive.
-            found if is_dropped => {
+            found if at == RecordedAt::Dropped => {
                 if let Ok((key, _)) = found
                     && (self.dropped.len() < MOST_FLOWS || self.dropped.contains_key(&key))
                 {
@@ -151,13 +154,13 @@ impl Recording {
                 self.pass(PassedOver::Dropped);
             }
             Ok((key, _)) if self.flows.len() >= MOST_FLOWS && !self.flows.contains_key(&key) => self.pass(PassedOver::TooMany),
-            Ok((key, totals)) => self.flows.entry(key).or_default().join(&totals),
+            Ok((key, outside)) => self.flows.entry(key).or_default().note(at, count, seen, outside),
             Err(why) => self.pass(why),
         }
     }
 
-    /// Between which ends a flow is, and what its line says. An error is why it is passed over.
-    fn totals(&mut self, flow: RecordedFlow) -> Result<(FlowKey, FlowTotals), PassedOver> {
+    /// Between which ends a flow is, and the address of the end that is no pod. An error is why it is passed over.
+    fn key(&mut self, flow: RecordedFlow) -> Result<(FlowKey, Option<IpAddr>), PassedOver> {
         if let RecordedEnd::Address(address) = flow.to
             && self.ends.is_cluster_ip(address)
         {
@@ -166,7 +169,7 @@ impl Recording {
         let addresses = [&flow.from, &flow.to].map(RecordedEnd::address);
         // Names that only begin alike are those of several pods.
         let is_one_pod = flow.from == flow.to && !flow.from.is_of_several();
-        let RecordedFlow { protocol, port, count, seen, at, .. } = flow;
+        let RecordedFlow { protocol, port, .. } = flow;
         let [from, to] = [flow.from, flow.to].map(|end| self.ends.number(end));
         let (from, mut to) = (from?, to?);
         if from == to && !is_one_pod {
@@ -179,7 +182,7 @@ impl Recording {
             [false, false] => None,
         };
         let family = addresses.into_iter().flatten().next().map_or_else(|| self.ends.family(from), IpFamily::of);
-        Ok((FlowKey { from, to, protocol, port, family }, FlowTotals::of(at, count, seen, outside)))
+        Ok((FlowKey { from, to, protocol, port, family }, outside))
     }
 
     /// Judges what was recorded.
@@ -219,7 +222,7 @@ impl Recording {
                 self.lost
             ));
         }
-        warnings.extend(for_people.into_iter().map(Into::into));
+        warnings.extend(for_people);
         warnings.extend(by_admin_tier.iter().map(|policy| {
             format!(
                 "the {policy} denies some of these flows before NetworkPolicies are asked, so no NetworkPolicy can allow them"

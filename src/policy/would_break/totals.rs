@@ -22,18 +22,19 @@ pub struct FlowTotals {
 }
 
 impl FlowTotals {
-    /// What a line says of a flow. `outside` is the address of the end that is no pod.
-    pub fn of(at: RecordedAt, count: u64, seen: Option<(Timestamp, Timestamp)>, outside: Option<IpAddr>) -> Self {
-        let (at_source, at_destination) = match at {
-            RecordedAt::Source => (count, 0),
-            RecordedAt::Destination => (0, count),
-            RecordedAt::Dropped => (0, 0),
-        };
-        let mut addresses = AddressCover::default();
-        if let Some(address) = outside {
-            addresses.add(address);
+    /// Adds what a line says of a flow. `outside` is the address of the end that is no pod.
+    pub fn note(&mut self, at: RecordedAt, count: u64, seen: Option<(Timestamp, Timestamp)>, outside: Option<IpAddr>) {
+        match at {
+            RecordedAt::Source => self.at_source = self.at_source.saturating_add(count),
+            RecordedAt::Destination => self.at_destination = self.at_destination.saturating_add(count),
+            RecordedAt::Dropped => {}
         }
-        Self { at_source, at_destination, lines: 1, seen, outside, addresses }
+        self.lines = self.lines.saturating_add(1);
+        self.seen = joined_times(self.seen, seen);
+        self.outside = self.outside.or(outside);
+        if let Some(address) = outside {
+            self.addresses.add(address);
+        }
     }
 
     /// How many flows there were. Some are recorded at both ends.
