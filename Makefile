@@ -110,7 +110,7 @@ release: ## Optimised, stripped, static operator in target/release
 	@ls -l target/release/policy-baseline | awk '{ printf "target/release/policy-baseline: %.1f MB\n", $$5 / 1e6 }'
 
 .PHONY: bench
-bench: controlplane release ## Measure beside the raw API server; report in target/bench // BENCH_NAMESPACES=1000: at most 10000, 50 for a short look // BENCH_ONLY=rest: only the memory at rest
+bench: controlplane release ## Measure beside the raw API server; report in target/bench // BENCH_NAMESPACES=1000: at most 10000, 50 for a short look // BENCH_ONLY=rest: only memory and CPU at rest, start: only cold starts
 	$(CARGO) build --locked --release --package policy-baseline-e2e --features bench --bin e2e-bench --bin e2e-guard
 	@E2E_OPERATOR=$(CURDIR)/target/$(HOST)/release/policy-baseline target/release/e2e-bench
 

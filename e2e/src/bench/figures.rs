@@ -228,17 +228,18 @@ impl Point {
         ]
     }
 
-    /// Whether only the memory at rest was measured.
-    pub fn is_only_rest(&self) -> bool {
-        self.cold_start.len() == 0
+    /// Whether everything was measured, not only a part.
+    pub fn is_whole(&self) -> bool {
+        self.burst.len() > 0
+    }
+
+    /// The start beside a raw list, if it was measured.
+    pub fn start(&self) -> Option<Row> {
+        self.times().into_iter().find(|row| row.key == "cold_start" && self.cold_start.len() > 0)
     }
 
     pub fn resident_rest(&self) -> f64 {
         self.rest.map_or(0.0, |rest| rest.resident)
-    }
-
-    pub fn cpu_rest_percent(&self) -> f64 {
-        self.rest.map_or(0.0, Rest::cpu_percent)
     }
 }
 
@@ -253,12 +254,18 @@ pub mod tests {
         Point { with_services: more(1.0), with_allows: more(2.0), ..point_with(namespaces, 0.0) }
     }
 
-    /// The same after a run that measures only the memory at rest.
+    /// The same after a run that measures only the rest.
     pub fn only_rest(namespaces: usize) -> Point {
-        let strip = |point: Point| Point { namespaces, rest: point.rest, ..Point::default() };
+        let strip = |Point { rest, hostile_rest, .. }| Point { namespaces, rest, hostile_rest, ..Point::default() };
         let Point { with_services, with_allows, .. } = point(namespaces);
         let [with_services, with_allows] = [with_services, with_allows].map(|more| more.map(|more| Box::new(strip(*more))));
         Point { with_services, with_allows, ..strip(point(namespaces)) }
+    }
+
+    /// The same after a run that measures only the starts.
+    pub fn only_start(namespaces: usize) -> Point {
+        let Point { cold_start, resident_start, .. } = point(namespaces);
+        Point { namespaces, cold_start, resident_start, ..Point::default() }
     }
 
     fn point_with(namespaces: usize, megabytes: f64) -> Point {
@@ -286,7 +293,9 @@ pub mod tests {
         point.resident_start.push(10.0 + megabytes + n / 100.0);
         point.resident_peak.push(15.0 + n / 100.0);
         let resident = 12.0 + megabytes + n / 100.0;
-        point.rest = Some(Rest { seconds: 60.0, cpu_seconds: 0.06, resident, anonymous: resident - 7.0, ..Rest::default() });
+        let rest = Rest { seconds: 60.0, cpu_seconds: 0.06, resident, anonymous: resident - 7.0, ..Rest::default() };
+        point.rest = Some(rest);
+        point.hostile_rest = Some(Rest { cpu_seconds: 0.063, ..rest });
         point
     }
 
@@ -326,6 +335,6 @@ pub mod tests {
         assert_eq!(value(&point, "restore_net"), Beside { ours: 200.0, raw: 100.0 });
         let rates: Vec<Beside> = point.throughput().into_iter().map(|row| row.value).collect();
         assert_eq!(rates[0], Beside { ours: 1500.0, raw: 3000.0 });
-        assert!((point.cpu_rest_percent() - 0.1).abs() < 1e-9);
+        assert!(point.rest.is_some_and(|rest| (rest.cpu_percent() - 0.1).abs() < 1e-9));
     }
 }

@@ -69,8 +69,17 @@ pub struct Extent {
     pub namespaces: usize,
     /// How many times everything is measured.
     pub rounds: usize,
-    /// Measures only the memory at rest, at the largest size, once.
-    pub only_rest: bool,
+    /// Measures only this, at the largest size. None measures everything.
+    pub only: Option<Only>,
+}
+
+/// A part of the bench that can be measured alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Only {
+    /// The memory and the CPU at rest, once.
+    Rest,
+    /// The cold starts beside raw lists.
+    Start,
 }
 
 /// Runs the bench. Calls `say` with one line for each step.
@@ -97,14 +106,15 @@ fn sizes(namespaces: usize) -> Vec<usize> {
 
 impl Extent {
     fn sizes(self) -> Vec<usize> {
-        if self.only_rest { vec![self.namespaces] } else { sizes(self.namespaces) }
+        if self.only.is_some() { vec![self.namespaces] } else { sizes(self.namespaces) }
     }
 
     fn rounds(self, size: usize) -> usize {
-        if self.only_rest {
-            return 1;
+        match self.only {
+            Some(Only::Rest) => 1,
+            _ if size == self.namespaces || QUICK.contains(&size) => self.rounds,
+            _ => 1,
         }
-        if size == self.namespaces || QUICK.contains(&size) { self.rounds } else { 1 }
     }
 
     /// The number of pairs of slices in one round.
@@ -123,7 +133,11 @@ impl Extent {
 
     /// The number of steps that [`Bench::point`] announces.
     fn steps(self) -> usize {
-        let of_size = |size| if self.only_rest { 6 } else { 1 + self.rounds(size) * 6 + 8 };
+        let of_size = |size| match self.only {
+            Some(Only::Rest) => 7,
+            Some(Only::Start) => 1 + self.rounds(size) * 2,
+            None => 1 + self.rounds(size) * 6 + 8,
+        };
         1 + self.sizes().into_iter().map(of_size).sum::<usize>()
     }
 }
@@ -148,7 +162,7 @@ impl Bench {
         let size = point.namespaces;
         let population = self.population(Group::All, size);
         let mut subject = self.subject().await?;
-        if extent.only_rest {
+        if extent.only.is_some() {
             self.all_new(title, &population, &mut subject, point).await?;
         } else {
             proc::forget_peak(subject.pid())?;
@@ -157,12 +171,13 @@ impl Bench {
             self.slices(extent.pairs(size), &mut subject, point).await?;
             self.one_at_a_time(title, Group::All, point).await?;
         }
-        if is_last {
+        let with_rests = is_last && extent.only != Some(Only::Start);
+        if with_rests {
             self.rests(extent, &population, &subject, point).await?;
         }
         subject.settle().await?;
         subject.stop()?;
-        if !extent.only_rest {
+        if extent.only != Some(Only::Rest) {
             if let Some(more) = &mut point.with_services {
                 self.starts(&format!("{size} namespaces with Services"), extent, more).await?;
                 clear::clear_services(self.plane.etcd_url()?, &population).await?;
@@ -170,7 +185,7 @@ impl Bench {
             self.starts(title, extent, point).await?;
         }
         clear::clear(self.plane.etcd_url()?, &population).await?;
-        if is_last {
+        if with_rests {
             point.with_allows = Some(Box::new(self.with_allows(extent, size).await?));
         }
         Ok(())
@@ -189,12 +204,10 @@ impl Bench {
         let (size, time) = (population.count, extent.rest(population.count));
         self.progress.step(format!("{size} namespaces: {time:?} of rest"));
         point.rest = Some(self.rest(subject, time).await?);
-        if !extent.only_rest {
-            self.progress.step(format!("{size} namespaces with hostile policies: {time:?} of rest"));
-            hostile::add(&self.raw, population).await?;
-            point.hostile_rest = Some(self.rest(subject, time).await?);
-            hostile::remove(&self.raw, population).await?;
-        }
+        self.progress.step(format!("{size} namespaces with hostile policies: {time:?} of rest"));
+        hostile::add(&self.raw, population).await?;
+        point.hostile_rest = Some(self.rest(subject, time).await?);
+        hostile::remove(&self.raw, population).await?;
         self.progress.step(format!("{size} namespaces with Services: {time:?} of rest"));
         point.with_services = Some(Box::new(self.with_services(population, subject, time).await?));
         Ok(())
@@ -207,13 +220,13 @@ impl Bench {
         let mut point = Point::new(Group::Allows, size);
         let mut subject = self.subject().await?;
         self.all_new(&title, &population, &mut subject, &mut point).await?;
-        if !extent.only_rest {
+        if extent.only.is_none() {
             self.one_at_a_time(&title, Group::Allows, &mut point).await?;
         }
         self.progress.step(format!("{title}: {time:?} of rest"));
         point.rest = Some(self.rest(&subject, time).await?);
         subject.stop()?;
-        if !extent.only_rest {
+        if extent.only.is_none() {
             self.starts(&title, extent, &mut point).await?;
         }
         clear::clear(self.plane.etcd_url()?, &population).await?;
@@ -255,7 +268,7 @@ fn samples(namespaces: usize) -> usize {
     (namespaces / 5).clamp(10, 100)
 }
 
-/// Writes the report to `target/bench`, where scripts expect it, and the plot, which needs more than the memory at rest.
+/// Writes the report to `target/bench`, where scripts expect it, and the plot, which needs the whole bench.
 pub fn save(report: &Report) -> Result<()> {
     let directory = paths::repo().join("target/bench");
     fs::create_dir_all(&directory)?;
@@ -265,7 +278,7 @@ pub fn save(report: &Report) -> Result<()> {
     };
     write("report.json", serde_json::to_string_pretty(&report.json())?)?;
     write("report.md", report.table())?;
-    if report.is_only_rest() { Ok(()) } else { write("performance.svg", report.plot()) }
+    if report.is_whole() { write("performance.svg", report.plot()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -277,18 +290,20 @@ mod tests {
         assert_eq!(sizes(1000), [100, 333, 1000]);
         assert_eq!(sizes(50), [16, 50]);
         assert_eq!(sizes(1), [1]);
-        let extent = Extent { namespaces: 10_000, rounds: 3, only_rest: false };
+        let extent = Extent { namespaces: 10_000, rounds: 3, only: None };
         assert_eq!([50, 1000, 3333, 10_000].map(|size| extent.rounds(size)), [1, 3, 1, 3]);
         assert_eq!([samples(10), samples(100), samples(10_000)], [10, 20, 100]);
-        let only = Extent { only_rest: true, ..extent };
-        assert_eq!((only.sizes(), only.rounds(10_000), only.rest(10_000)), (vec![10_000], 1, REST));
+        let only = |part| Extent { only: Some(part), ..extent };
+        let of = |extent: Extent| (extent.sizes(), extent.rounds(10_000), extent.steps());
+        assert_eq!(of(only(Only::Rest)), (vec![10_000], 1, 8));
+        assert_eq!(of(only(Only::Start)), (vec![10_000], 3, 8));
     }
 
     #[test]
     fn the_largest_size_has_as_many_pairs_however_many_rounds_there_are() {
-        let pairs = |rounds| Extent { namespaces: 1000, rounds, only_rest: false }.pairs(1000) * rounds;
+        let pairs = |rounds| Extent { namespaces: 1000, rounds, only: None }.pairs(1000) * rounds;
         assert_eq!([1, 2, 3].map(pairs), [PAIRS; 3]);
-        let extent = Extent { namespaces: 1000, rounds: 3, only_rest: false };
+        let extent = Extent { namespaces: 1000, rounds: 3, only: None };
         assert_eq!([100, 1000].map(|size| (extent.pairs(size), extent.cold_starts(size))), [(FEW_PAIRS, 1), (8, 3)]);
         assert_eq!(Extent { namespaces: 50, ..extent }.pairs(50), FEW_PAIRS);
     }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::facts::Facts;
-use super::figures::{Beside, Point, Row};
+use super::figures::{Beside, Point, Rest, Row};
 use super::growth::{GROWING, Growth};
 use super::numbers::{median, megabytes};
 use super::{plot, table};
@@ -25,9 +25,9 @@ impl Report {
         table::write(&self.points, &self.facts)
     }
 
-    /// Whether only the memory at rest was measured.
-    pub(super) fn is_only_rest(&self) -> bool {
-        self.points.last().is_some_and(Point::is_only_rest)
+    /// Whether everything was measured, not only a part.
+    pub(super) fn is_whole(&self) -> bool {
+        self.points.last().is_some_and(Point::is_whole)
     }
 
     /// Latency and memory against the number of namespaces, as SVG.
@@ -77,11 +77,18 @@ fn rows(rows: Vec<Row>) -> Map<String, Value> {
 
 /// The figures of one size.
 fn point(point: &Point) -> Map<String, Value> {
-    let mut all = if point.is_only_rest() { Map::new() } else { beside_raw(point) };
+    let mut all = if point.is_whole() { beside_raw(point) } else { rows(point.start().into_iter().collect()) };
     let figures = json!({
         "namespaces": point.namespaces,
-        "rss_rest_mb": point.resident_rest(),
-        "rss_rest_anonymous_mb": point.rest.unwrap_or_default().anonymous,
+        "rss_start_mb": of(&point.resident_start),
+        "rss_rest_mb": point.rest.map(|rest| rest.resident),
+        "rss_rest_anonymous_mb": point.rest.map(|rest| rest.anonymous),
+        "rest_seconds": point.rest.map(|rest| rest.seconds),
+        "cpu_rest_percent": point.rest.map(Rest::cpu_percent),
+        "cpu_rest_seconds": point.rest.map(|rest| rest.cpu_seconds),
+        "hostile_cpu_rest_percent": point.hostile_rest.map(Rest::cpu_percent),
+        "hostile_cpu_rest_seconds": point.hostile_rest.map(|rest| rest.cpu_seconds),
+        "hostile_rss_rest_mb": point.hostile_rest.map(|rest| rest.resident),
         "with_services": point.with_services.as_deref().map(more),
         "with_allows": point.with_allows.as_deref().map(more),
     });
@@ -91,8 +98,7 @@ fn point(point: &Point) -> Map<String, Value> {
 
 /// The figures of measurement 9.
 fn more(point: &Point) -> Value {
-    let start = rows(point.times()).remove("cold_start").filter(|_| !point.is_only_rest());
-    let of = |samples: &[f64]| (!samples.is_empty()).then(|| median(samples));
+    let start = rows(point.start().into_iter().collect()).remove("cold_start");
     json!({
         "burst_all": of(&point.whole.burst),
         "rss_rest_mb": point.resident_rest(),
@@ -102,10 +108,15 @@ fn more(point: &Point) -> Value {
     })
 }
 
-/// The figures of everything but the memory at rest.
+/// The median of what was measured.
+fn of(samples: &[f64]) -> Option<f64> {
+    (!samples.is_empty()).then(|| median(samples))
+}
+
+/// The figures that only the whole bench has.
 fn beside_raw(point: &Point) -> Map<String, Value> {
     let mut all = rows(point.times());
-    let (rest, hostile) = (point.rest.unwrap_or_default(), point.hostile_rest.unwrap_or_default());
+    let rest = point.rest.unwrap_or_default();
     let figures = json!({
         "slice": point.slice,
         "policies_per_second": rows(point.throughput()),
@@ -118,14 +129,7 @@ fn beside_raw(point: &Point) -> Map<String, Value> {
         "first_watch_ms": median(&point.first_watch),
         "restart_requests": point.restart_requests,
         "restart_writes": point.restart_writes,
-        "rss_start_mb": median(&point.resident_start),
         "rss_peak_mb": median(&point.resident_peak),
-        "cpu_rest_percent": point.cpu_rest_percent(),
-        "cpu_rest_seconds": rest.cpu_seconds,
-        "rest_seconds": rest.seconds,
-        "hostile_cpu_rest_percent": hostile.cpu_percent(),
-        "hostile_cpu_rest_seconds": hostile.cpu_seconds,
-        "hostile_rss_rest_mb": hostile.resident,
         "rest_requests": rest.requests,
         "rest_lease_requests": rest.lease_requests,
         "rounds": point.whole.burst.len(),
@@ -157,7 +161,7 @@ fn units() -> Value {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::bench::figures::tests::{only_rest, point};
+    use crate::bench::figures::tests::{only_rest, only_start, point};
 
     #[test]
     fn scripts_find_what_the_issue_names() {
@@ -207,7 +211,7 @@ mod tests {
     #[test]
     fn a_run_of_only_the_rest_says_nothing_of_what_it_did_not_measure() {
         let report = Report::new(vec![only_rest(1000)], Facts::default());
-        assert!(report.is_only_rest());
+        assert!(!report.is_whole());
         let report = report.json();
         assert_eq!(
             [&report["rss_rest_mb"], &report["with_services"]["rss_rest_mb"], &report["with_allows"]["rss_rest_mb"]],
@@ -215,6 +219,17 @@ mod tests {
         );
         for key in ["first_policies_p50", "burst", "cold_start", "restart_writes"] {
             assert!(report[key].is_null() && report["with_allows"][key].is_null(), "{key}");
+        }
+        assert_eq!([&report["cpu_rest_seconds"], &report["hostile_cpu_rest_seconds"]], [0.06, 0.063]);
+    }
+
+    #[test]
+    fn a_run_of_only_the_starts_says_nothing_of_what_it_did_not_measure() {
+        let report = Report::new(vec![only_start(1000)], Facts::default()).json();
+        assert_eq!((&report["cold_start"]["ratio"], &report["cold_start"]["pairs"]), (&json!(2.0), &json!(3)));
+        assert_eq!(report["rss_start_mb"], 20.0);
+        for key in ["first_policies_p50", "burst", "rss_rest_mb", "cpu_rest_percent", "with_allows"] {
+            assert!(report[key].is_null(), "{key}");
         }
     }
 }

@@ -1,15 +1,21 @@
 //! The results as tables for people: Markdown that is also readable in a terminal.
 
 use super::facts::Facts;
-use super::figures::{Point, Row};
+use super::figures::{Point, Rest, Row};
 use super::growth::{Figure, GROWING, Growth};
 use super::numbers::{median, megabytes};
 
 /// All tables of a run.
 pub fn write(points: &[Point], facts: &Facts) -> String {
     let Some(point) = points.last() else { return String::new() };
-    if point.is_only_rest() {
-        return [more(point), machine(facts, point)].join("\n\n");
+    if !point.is_whole() {
+        let start = point.start().map(|row| beside("milliseconds", vec![row], 1));
+        let rest = (!cpu(point).is_empty()).then(|| operator(point, cpu(point)));
+        return [start, Some(more(point)), rest, Some(machine(facts, point))]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join("\n\n");
     }
     [times(point), throughput(point), resources(facts, point), growth(points), more(point), notes(facts, point)].join("\n\n")
 }
@@ -23,9 +29,9 @@ fn throughput(point: &Point) -> String {
 }
 
 fn resources(facts: &Facts, point: &Point) -> String {
-    let (rest, hostile) = (point.rest.unwrap_or_default(), point.hostile_rest.unwrap_or_default());
+    let rest = point.rest.unwrap_or_default();
     let bytes = point.cold_bytes.median();
-    let rows = [
+    let before = [
         ("2, 3, 5. CPU of it while raw has its turn", format!("{:.1} % of a core", point.raw_slices.percent())),
         ("6. writes of a restart, but for the Lease", point.restart_writes.to_string()),
         ("6. bytes read by it; by the raw list", format!("{:.1} MB; {:.1} MB", bytes.ours / 1e6, bytes.raw / 1e6)),
@@ -34,21 +40,25 @@ fn resources(facts: &Facts, point: &Point) -> String {
         ("7. resident after start", format!("{:.1} MB", median(&point.resident_start))),
         ("7. resident at rest (without files)", format!("{:.1} MB ({:.1} MB)", rest.resident, rest.anonymous)),
         ("7. peak of resident memory during 2 and 3", format!("{:.1} MB", median(&point.resident_peak))),
-        (
-            "7. CPU at rest",
-            format!("{:.3} s in {:.0} s, {:.2} % of a core", rest.cpu_seconds, rest.seconds, point.cpu_rest_percent()),
-        ),
-        (
-            "7. the same with two hostile policies in each namespace",
-            format!("{:.3} s in {:.0} s, {:.2} % of a core", hostile.cpu_seconds, hostile.seconds, hostile.cpu_percent()),
-        ),
+    ];
+    let after = [
         ("7. requests at rest, but watches; for the Lease", format!("{}; {}", rest.requests, rest.lease_requests)),
         ("7. binary", format!("{:.1} MB", megabytes(facts.binary))),
     ];
-    table(
-        vec![format!("the operator, {} namespaces", point.namespaces), "figure".to_owned()],
-        rows.map(|(what, figure)| vec![what.to_owned(), figure]).to_vec(),
-    )
+    operator(point, [before.to_vec(), cpu(point), after.to_vec()].concat())
+}
+
+/// The CPU time at rest, as far as it was measured.
+fn cpu(point: &Point) -> Vec<(&'static str, String)> {
+    let rows = [("7. CPU at rest", point.rest), ("7. the same with two hostile policies in each namespace", point.hostile_rest)];
+    let figure =
+        |rest: Rest| format!("{:.3} s in {:.0} s, {:.2} % of a core", rest.cpu_seconds, rest.seconds, rest.cpu_percent());
+    rows.into_iter().filter_map(|(what, rest)| Some((what, figure(rest?)))).collect()
+}
+
+fn operator(point: &Point, rows: Vec<(&str, String)>) -> String {
+    let rows = rows.into_iter().map(|(what, figure)| vec![what.to_owned(), figure]);
+    table(vec![format!("the operator, {} namespaces", point.namespaces), "figure".to_owned()], rows.collect())
 }
 
 fn growth(points: &[Point]) -> String {
@@ -155,7 +165,7 @@ fn table(head: Vec<String>, rows: Vec<Vec<String>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::figures::tests::{only_rest, point};
+    use crate::bench::figures::tests::{only_rest, only_start, point};
 
     #[test]
     fn every_line_of_a_table_is_as_wide_as_the_others() {
@@ -183,12 +193,20 @@ mod tests {
     fn a_run_of_only_the_rest_shows_nothing_that_it_did_not_measure() {
         let text = write(&[only_rest(1000)], &Facts::default());
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.iter().filter(|line| line.starts_with('|')).count(), 4, "{text}");
+        assert_eq!(lines.iter().filter(|line| line.starts_with('|')).count(), 8, "{text}");
         assert!(
             lines[2].starts_with("| resident at rest, MB ") && lines[3].starts_with("| the same without files, MB "),
             "{text}"
         );
+        assert!(text.contains("two hostile policies in each namespace | 0.063 s in 60 s, 0.10 % of a core |"), "{text}");
         assert!(!text.contains("Requests of a restart"), "{text}");
+    }
+
+    #[test]
+    fn a_run_of_only_the_starts_shows_nothing_that_it_did_not_measure() {
+        let text = write(&[only_start(1000)], &Facts::default());
+        assert!(text.contains("| 6. cold start beside a raw list | 200.0 | 100.0 |"), "{text}");
+        assert!(!text.contains("at rest"), "{text}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `e2e-bench`: compares the operator with the raw API server on a control plane of its own. It prints tables and writes report.json,
 //! report.md and performance.svg to target/bench. `BENCH_NAMESPACES` sets the number of namespaces, `BENCH_ROUNDS` the number of
-//! rounds. `BENCH_ONLY=rest` measures only the memory at rest.
+//! rounds. `BENCH_ONLY=rest` measures only what the operator needs at rest, `BENCH_ONLY=start` only
+//! the cold starts.
 
 use std::env;
 use std::io::{self, Write};
@@ -24,7 +25,7 @@ async fn main() -> ExitCode {
 async fn run() -> Result<()> {
     let namespaces = number("BENCH_NAMESPACES", 1000, 1..=10_000)?;
     let rounds = number("BENCH_ROUNDS", 3, 1..=20)?;
-    let report = bench::run(bench::Extent { namespaces, rounds, only_rest: only_rest()? }, |line| {
+    let report = bench::run(bench::Extent { namespaces, rounds, only: only()? }, |line| {
         let _ = writeln!(io::stderr(), "{line}");
     })
     .await?;
@@ -33,11 +34,12 @@ async fn run() -> Result<()> {
     Ok(())
 }
 
-fn only_rest() -> Result<bool> {
+fn only() -> Result<Option<bench::Only>> {
     match env::var("BENCH_ONLY").as_deref() {
-        Err(_) => Ok(false),
-        Ok("rest") => Ok(true),
-        Ok(text) => bail!("BENCH_ONLY={text}: write rest, or leave it out to measure everything"),
+        Err(_) => Ok(None),
+        Ok("rest") => Ok(Some(bench::Only::Rest)),
+        Ok("start") => Ok(Some(bench::Only::Start)),
+        Ok(text) => bail!("BENCH_ONLY={text}: write rest or start, or leave it out to measure everything"),
     }
 }
 
