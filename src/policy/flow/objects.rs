@@ -8,11 +8,11 @@ use std::{
 
 use k8s_openapi::{api::networking::v1::NetworkPolicySpec, apimachinery::pkg::util::intstr::IntOrString};
 use serde::{Deserialize, Deserializer, Serialize};
-use strum::IntoStaticStr;
 
 use super::{
     cluster_policy::{ClusterPolicy, UnreadClusterPolicy},
     node::FlowNode,
+    ranges::IpFamily,
 };
 use crate::{
     api::{names::LABEL_BASELINE, peers::Protocol},
@@ -99,20 +99,6 @@ pub struct FlowService {
     /// The labels of its pods; none if somebody else writes its endpoints.
     pub selector: BTreeMap<String, String>,
     pub ports: Vec<FlowServicePort>,
-}
-
-/// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd)]
-pub enum IpFamily {
-    IPv4,
-    IPv6,
-}
-
-impl IpFamily {
-    /// The family of an address.
-    pub const fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::IPv4 } else { Self::IPv6 }
-    }
 }
 
 /// A port of a Service.

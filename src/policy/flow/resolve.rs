@@ -9,7 +9,8 @@ use super::{
     ask::{AskedPort, FlowEnd, NumberOrName},
     error::FlowError,
     judge::{Flow, Party},
-    objects::{FlowPod, FlowService, FlowServicePort, FlowSlice, IpFamily},
+    objects::{FlowPod, FlowService, FlowServicePort, FlowSlice},
+    ranges::IpFamily,
     snapshot::FlowSnapshot,
 };
 use crate::api::peers::Protocol;
