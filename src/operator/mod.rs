@@ -16,9 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
-use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::{
+    sync::oneshot,
+    task::{JoinError, JoinHandle, JoinSet},
+};
 use tracing::{info, warn};
 
 pub use self::explain_once::{ViewPoint, explain};
@@ -196,7 +199,10 @@ async fn work(
         engine = engine.labelling();
     }
     let watched = watch::everything_to_decide(clients, namespace, settings.resolv_conf.clone(), &telemetry);
-    let plugins = watch::everything_of_plugins(&clients.requests, &telemetry);
+    // The lists of plugins would compete with those that protection waits for, so they begin after these.
+    let (begin, begins) = oneshot::channel();
+    let mut begin = Some(begin);
+    let plugins = watch::everything_of_plugins(&clients.requests, begins.map(drop), &telemetry);
     let mut seen = stream::select(watched, plugins).ready_chunks(EVENTS_AT_ONCE);
     let mut window = ConcurrencyLimit::default();
     let mut jobs = 0;
@@ -211,6 +217,13 @@ async fn work(
         metrics.set_leader(engine.leads());
         let has_news = engine.has_news();
         let more = engine.assess_dirty(now);
+        if engine.is_synced()
+            && !more
+            && let Some(begin) = begin.take()
+        {
+            // Nobody receives it when the watches have ended, and then this run ends too.
+            let _ = begin.send(());
+        }
         if has_news {
             metrics.reconcile_took(now.instant.elapsed());
         }
@@ -303,7 +316,6 @@ fn present() -> Now {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
     use http::{Request, Response};
     use kube::{Client, client::Body};
     use tower_test::mock;
@@ -351,7 +363,7 @@ mod tests {
     #[tokio::test]
     async fn the_signal_to_stop_ends_every_task() {
         let Election { leadership, resign, task } = Election::none();
-        let (ended, end) = tokio::sync::oneshot::channel();
+        let (ended, end) = oneshot::channel();
         let task = async move {
             let how = task.await;
             let _ = ended.send(());

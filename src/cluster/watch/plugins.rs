@@ -26,22 +26,24 @@ use crate::{
 /// The longest delay after errors. Without the permission all these lists fail for ever, and nobody waits for them.
 const MOST: Duration = Duration::from_secs(32);
 
-/// The delay of the first list. At the start these lists would compete with those that protection waits for. Statuses wait for both.
-const START: Duration = Duration::from_millis(250);
-
 /// The pause after the first list. A cluster often gets its plugin while the operator starts.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause between two lists in the end.
 const LAST_PAUSE: Duration = Duration::from_mins(5);
 
-/// The events of the DaemonSets of all known network plugins, in every namespace.
-pub fn everything(client: &Client, telemetry: &Arc<dyn Telemetry>) -> impl Stream<Item = Event> + Send + use<> {
+/// The events of the DaemonSets of all known network plugins, in every namespace. The first list begins when `begins` is ready.
+pub fn everything<B>(client: &Client, begins: B, telemetry: &Arc<dyn Telemetry>) -> impl Stream<Item = Event> + Send + use<B>
+where
+    B: Future<Output = ()> + Send + 'static,
+{
+    let begins = begins.shared();
     let set = WatchedSet::Plugins;
     let api: Api<AnyObject> = Api::all_with(client.clone(), &ApiResource::erase::<SlimPlugin>(&()));
     let watch = move |name: &'static str| {
         let problem = WatchProblem::about(set.as_str(), set.is_optional(), telemetry);
-        let events = lists(api.clone(), name);
+        let (begins, api) = (begins.clone(), api.clone());
+        let events = begins.map(move |()| lists(api, name)).flatten_stream().boxed();
         changes_after(WatchBackoff::up_to(MOST), events, problem, PluginSeen::from, move |change| Event::Plugin(name, change))
     };
     stream::select_all(daemon_set_names().map(watch))
@@ -70,7 +72,7 @@ fn lists(api: Api<AnyObject>, name: &'static str) -> BoxStream<'static, watcher:
         };
         turn.map(Some)
     };
-    stream::unfold(Some(START), list).flat_map(stream::iter).boxed()
+    stream::unfold(Some(Duration::ZERO), list).flat_map(stream::iter).boxed()
 }
 
 /// Grows by a quarter each time, so that a change is noticed after a quarter of the operator's age, or after five minutes.
@@ -85,7 +87,9 @@ mod tests {
     #[test]
     fn the_pauses_grow_slowly_and_not_for_ever() {
         let pauses: Vec<Duration> =
-            std::iter::successors(Some(next_pause(Some(START))), |pause| Some(next_pause(Some(*pause)))).take(40).collect();
+            std::iter::successors(Some(next_pause(Some(Duration::ZERO))), |pause| Some(next_pause(Some(*pause))))
+                .take(40)
+                .collect();
         assert_eq!(pauses[..3], [1_000_000, 1_250_000, 1_562_500].map(Duration::from_micros));
         let age: Duration = pauses[..10].iter().sum();
         assert!(pauses[10] < age / 3, "{age:?}: {:?}", pauses[10]);
