@@ -6,13 +6,12 @@ use k8s_openapi::api::networking::v1::{
     NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::core::Selector as Matcher;
 
 use super::{
     Closed,
     checks::{check_ip_block, check_optional_selector, matcher, port_is_valid},
     error::BaselineError,
-    labels::Labels,
+    labels::{Labels, Matcher},
 };
 use crate::{
     api::{

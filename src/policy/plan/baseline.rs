@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use kube::{ResourceExt, core::Selector as Matcher};
+use kube::ResourceExt;
 
 use super::{
     Closed, Namespace,
     allow::{CheckedAllow, Directions},
     checks::{check_dns, check_metadata, check_monitoring, check_rollout, exclusions, glob_matches, matcher},
-    labels::Labels,
+    labels::{Labels, Matcher},
     opt_out::{Limits, OptOut},
     render::{self, METADATA_NAME, PolicyScope, RenderInputs, Rendered},
     revision::Revision,

@@ -2,9 +2,9 @@
 
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString};
-use kube::core::Selector as Matcher;
+use kube::core::Selector as KubeSelector;
 
-use super::{duration::duration, error::BaselineError};
+use super::{duration::duration, error::BaselineError, labels::Matcher};
 use crate::{
     api::{
         baseline::{Dns, Monitoring, PolicyMetadata, SourceEgress},
@@ -47,7 +47,9 @@ fn interval(text: &str) -> Option<SignedDuration> {
 /// Checks a selector and converts it into one that can match labels. `field` is the path for the error.
 pub fn matcher(field: &str, selector: &Selector) -> Result<Matcher, BaselineError> {
     check_selector(field, selector)?;
-    Matcher::try_from(LabelSelector::from(selector)).map_err(|_| BaselineError::InvalidRequirement(field.into()))
+    KubeSelector::try_from(LabelSelector::from(selector))
+        .map(Matcher::from)
+        .map_err(|_| BaselineError::InvalidRequirement(field.into()))
 }
 
 /// Checks the keys, values and requirements of a selector.

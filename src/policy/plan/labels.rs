@@ -2,7 +2,17 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kube::core::{Selector, SelectorExt};
+use kube::core::{Expression, Selector};
+
+/// A label selector. It matches labels without a copy of them, because every assessment of a namespace asks several selectors.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Matcher(Box<[Expression]>);
+
+impl From<Selector> for Matcher {
+    fn from(selector: Selector) -> Self {
+        Self(selector.into_iter().collect())
+    }
+}
 
 /// Labels, sorted by key.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -26,8 +36,19 @@ impl Labels {
     }
 
     /// Whether the label selector matches these labels.
-    pub fn are_selected_by(&self, selector: &Selector) -> bool {
-        selector.selects_all() || selector.matches(&self.to_map())
+    pub fn are_selected_by(&self, selector: &Matcher) -> bool {
+        selector.0.iter().all(|expression| self.meet(expression))
+    }
+
+    fn meet(&self, expression: &Expression) -> bool {
+        match expression {
+            Expression::In(key, values) => self.get(key).is_some_and(|value| values.contains(value)),
+            Expression::NotIn(key, values) => self.get(key).is_none_or(|value| !values.contains(value)),
+            Expression::Equal(key, value) => self.get(key) == Some(value),
+            Expression::NotEqual(key, value) => self.get(key) != Some(value),
+            Expression::Exists(key) => self.contains_key(key),
+            Expression::DoesNotExist(key) => !self.contains_key(key),
+        }
     }
 
     /// A copy as a map.
@@ -45,21 +66,28 @@ impl<K: Into<Arc<str>>, V: Into<Arc<str>>> FromIterator<(K, V)> for Labels {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+    use kube::core::SelectorExt;
 
     use super::*;
 
     #[test]
     fn labels_are_selected_as_a_map_of_them_would_be() {
-        let labels: Labels = [("tier", "prod"), ("app", "a")].into_iter().collect();
-        let selector = |value: &str| {
-            let selector =
-                LabelSelector { match_labels: Some([("tier".to_owned(), value.to_owned())].into()), ..Default::default() };
-            Selector::try_from(selector).unwrap()
-        };
-        assert!(labels.are_selected_by(&selector("prod")));
-        assert!(!labels.are_selected_by(&selector("test")));
-        assert!(Labels::default().are_selected_by(&Selector::default()));
-        assert!(labels.contains_key("app") && !labels.contains_key("a"));
+        let all: [Labels; 4] = [vec![], vec![("tier", "prod")], vec![("tier", "test"), ("app", "a")], vec![("app", "b")]]
+            .map(|labels| labels.into_iter().collect());
+        let (key, text, values) = (|| "tier".to_owned(), || "prod".to_owned(), || ["prod".to_owned(), "dev".to_owned()].into());
+        let expressions = [
+            Expression::In(key(), values()),
+            Expression::NotIn(key(), values()),
+            Expression::Equal(key(), text()),
+            Expression::NotEqual(key(), text()),
+            Expression::Exists(key()),
+            Expression::DoesNotExist(key()),
+        ];
+        let app = Expression::Exists("app".to_owned());
+        let selectors = expressions.iter().flat_map(|e| [vec![e.clone()], vec![e.clone(), app.clone()]]).chain([vec![]]);
+        for selector in selectors.map(Selector::from_iter) {
+            let found = all.each_ref().map(|labels| labels.are_selected_by(&selector.clone().into()));
+            assert_eq!(found, all.each_ref().map(|labels| selector.matches(&labels.to_map())), "{selector}");
+        }
     }
 }
