@@ -2,10 +2,13 @@
 //! because the operator would then miss a change of a policy. A weaker hash is not enough.
 //! The algorithm must not change between releases: ids and plan hashes are stored in the cluster.
 
-use std::fmt;
+use std::{fmt, io::BufWriter};
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+
+/// JSON is written in pieces of a few bytes. So many bytes are hashed together.
+const BUFFER: usize = 1024;
 
 /// The first 128 bits of a SHA-256 hash.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
@@ -29,7 +32,7 @@ impl Digest {
     pub fn of_json(value: &impl Serialize) -> Self {
         let mut hash = Sha256::new();
         // Writing to a hash cannot fail, and the types that are hashed here have only string keys.
-        let _ = serde_json::to_writer(DigestWriter(&mut hash), value);
+        let _ = serde_json::to_writer(BufWriter::with_capacity(BUFFER, DigestWriter(&mut hash)), value);
         Self::cut(hash)
     }
 

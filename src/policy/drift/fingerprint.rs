@@ -3,7 +3,7 @@
 //! One file: what is kept decides also what a repair must remove, because both ask which keys are ours.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::Hash,
     ops::Deref,
     sync::Arc,
@@ -11,7 +11,7 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::networking::v1::NetworkPolicy,
+    api::networking::v1::{NetworkPolicy, NetworkPolicySpec},
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
 };
 use serde_json::{Value, json};
@@ -91,6 +91,23 @@ pub struct SharedFingerprint {
 pub struct Interner {
     texts: Shared<str>,
     makes: Shared<SharedFingerprint>,
+    judged: HashMap<Digest, Judged>,
+}
+
+/// What a spec opens.
+#[derive(Clone, Debug, Default)]
+struct Judged {
+    opens: Openings,
+    shares: Option<Arc<Shares>>,
+    wide: Option<Arc<Wide>>,
+}
+
+impl Judged {
+    fn of(spec: &NetworkPolicySpec, ours: bool) -> Self {
+        let (opens, shares) = judge(spec);
+        let wide = ours.then(|| Wide::of(spec)).filter(|wide| !wide.is_none());
+        Self { opens, shares: shares.map(Arc::new), wide: wide.map(Arc::new) }
+    }
 }
 
 #[derive(Debug)]
@@ -125,6 +142,8 @@ const ROOM: usize = 4096;
 /// A fingerprint with larger shares is not stored for others. The shares of a usual policy, such as one for the internet without the
 /// private networks, are smaller. `ROOM` of them take 1.5 MB.
 const MAX_STORED: usize = 384;
+/// The most specs of ours of which it is kept what they open. A baseline has one for each of its policies, in most cases.
+const MOST_JUDGED: usize = 256;
 /// Longer lists of extra keys are not ours: ours have at most 32 keys of at most 317 characters.
 const MAX_KEYS: usize = 16 * 1024;
 /// Longer hashes are not ours.
@@ -144,6 +163,22 @@ impl Interner {
     /// The stored copy of a text; stores it if it is new.
     pub fn get(&mut self, text: &str) -> Arc<str> {
         self.texts.kept.get(text).cloned().unwrap_or_else(|| self.texts.keep(text.into()))
+    }
+
+    /// What a spec of ours opens. The specs of one policy are equal in all namespaces, so they are judged once. `digest` is that of the spec.
+    fn judged(&mut self, digest: Digest, spec: &NetworkPolicySpec) -> Judged {
+        if let Some(judged) = self.judged.get(&digest) {
+            return judged.clone();
+        }
+        let judged = Judged::of(spec, true);
+        if judged.shares.as_ref().is_none_or(|shares| shares.bytes() <= MAX_STORED) {
+            // Anybody can write specs that look like ours. So the store is emptied when it is full, and not only of what is unused.
+            if self.judged.len() >= MOST_JUDGED {
+                self.judged.clear();
+            }
+            self.judged.insert(digest, judged.clone());
+        }
+        judged
     }
 
     fn make(&mut self, make: SharedFingerprint) -> Arc<SharedFingerprint> {
@@ -181,14 +216,13 @@ impl Fingerprint {
         // What was cut may have room now.
         let is_cut = |known: &Self| known.shares.as_ref().is_some_and(|shares| shares.is_cut());
         let known = known.filter(|known| spec != Digest::NONE && known.spec == spec && !is_cut(known));
-        let (opens, shares, wide) = match (known, &object.spec) {
-            (Some(known), _) if known.ours == ours => (known.opens, known.shares.clone(), known.wide.clone()),
-            (_, Some(spec)) => {
-                let (opens, shares) = judge(spec);
-                let wide = ours.then(|| Wide::of(spec)).filter(|wide| !wide.is_none());
-                (opens, shares.map(Arc::new), wide.map(Arc::new))
+        let Judged { opens, shares, wide } = match (known, &object.spec) {
+            (Some(known), _) if known.ours == ours => {
+                Judged { opens: known.opens, shares: known.shares.clone(), wide: known.wide.clone() }
             }
-            (_, None) => (Openings::default(), None, None),
+            (_, Some(judged)) if ours && spec != Digest::NONE => texts.judged(spec, judged),
+            (_, Some(spec)) => Judged::of(spec, ours),
+            (_, None) => Judged::default(),
         };
         let make = SharedFingerprint {
             spec,
@@ -359,6 +393,31 @@ mod tests {
         assert!(with(&policy(large, "a"), &policy(large, "b")), "only its annotation changed");
         assert!(!with(&policy(large, "a"), &policy(large + 1, "a")));
         assert!(!with(&policy(1, "a"), &policy(1, "b")), "a small one is judged each time");
+    }
+
+    #[test]
+    fn i7_equal_specs_of_ours_are_judged_once_and_specs_that_only_look_like_ours_fill_no_memory() {
+        let open = |port: usize, namespace: &str| {
+            let mut object = observed(&checked("b", json!({})).policies[0], namespace);
+            let rule = json!([{"from": [{"namespaceSelector": {}}], "ports": [{"port": port}]}]);
+            object.spec =
+                serde_json::from_value(json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": rule})).unwrap();
+            object
+        };
+        let mut texts = Interner::default();
+        let found = Fingerprint::of(&open(80, "a"), &mut texts);
+        assert!(found.ours && found.opens.ingress.is_some() && found.wide.is_some());
+        // What is kept of the first differs from what judging finds, so that it shows that the second was not judged.
+        texts.judged.values_mut().for_each(|judged| judged.opens = Openings::default());
+        assert!(Fingerprint::of(&open(80, "b"), &mut texts).opens.is_none());
+        assert!(!Fingerprint::of(&open(81, "b"), &mut texts).opens.is_none(), "another spec");
+        let mut copy = open(80, "b");
+        copy.metadata.labels = None;
+        assert!(!Fingerprint::of(&copy, &mut texts).opens.is_none(), "not ours");
+        for port in 0..2 * MOST_JUDGED {
+            Fingerprint::of(&open(1000 + port, "c"), &mut texts);
+        }
+        assert!((1..=MOST_JUDGED).contains(&texts.judged.len()));
     }
 
     #[test]
