@@ -39,7 +39,7 @@ pub use self::{
             Class, Drift, Fingerprint, Interner, PlannedPolicies, PlannedPolicy, Policies, Repair, diff, residue, spec_digest,
             targets,
         },
-        flow::{CompiledPolicies, Flow, FlowDecision, FlowDump, FlowSnapshot, Party, Way},
+        flow::{CompiledPolicies, Flow, FlowDecider, FlowDecision, FlowDump, FlowSnapshot, Party, Way},
         netpol::{Opening, Openings, Peers, Ports},
         plan::{
             Baseline, BaselineError, Namespace, NamespaceOptOuts, OptOut, OptOutVerdict, PolicyScope, Rendered, Ruling, own_id,

@@ -12,7 +12,8 @@ use super::{
     workloads::ComparedWorkloads,
 };
 use crate::policy::flow::{
-    CompiledPolicies, DirectionVerdict, Flow, FlowDecision, FlowSnapshot, IpFamily, Party, ReachQuestion, Row, Way, few, place,
+    CompiledPolicies, DirectionVerdict, Flow, FlowDecider, FlowDecision, FlowSnapshot, IpFamily, Party, ReachQuestion, Row, Way,
+    few, place,
 };
 
 /// Finds the flows that the new world decides differently. At most so many rows are shown of what is newly allowed, and of what is newly denied.
@@ -25,6 +26,7 @@ pub fn compare(old: &FlowSnapshot, new: &FlowSnapshot, limit: usize) -> FlowDiff
     let same = SamePolicies::of(old, new);
     let mut comparison = Comparison {
         worlds: [&old_compiled, &new_compiled],
+        deciding: [&old_compiled, &new_compiled].map(FlowDecider::of),
         first_pods: new_compiled.classes.first_pods().collect(),
         changed: [Way::Egress, Way::Ingress].map(|way| changed_classes([&old_compiled, &new_compiled], &same, way)),
         workloads: &workloads,
@@ -120,6 +122,7 @@ fn changed_classes(worlds: [&CompiledPolicies<'_>; 2], same: &SamePolicies, way:
 struct Comparison<'c, 'a> {
     /// The old and the new one.
     worlds: [&'c CompiledPolicies<'a>; 2],
+    deciding: [FlowDecider<'c, 'a>; 2],
     /// The first pod of each class.
     first_pods: Vec<usize>,
     /// The classes whose policies differ, for egress and ingress.
@@ -244,11 +247,12 @@ impl<'a> Comparison<'_, 'a> {
                     let own = self.party(self.first_pods[class], IpFamily::of(span.sample));
                     let (from, to) = if way == Way::Egress { (own, outside) } else { (outside, own) };
                     let flow = Flow { from, to, protocol: ports.sample.0, port: ports.sample.1 };
-                    let [old, new] = self.worlds.map(|world| {
+                    let [old, new] = [0, 1].map(|index: usize| {
+                        let world = self.worlds[index];
                         if world.snapshot.cluster_policies.is_empty() {
                             world.allows_address(way, class, span.sample, &asked)
                         } else {
-                            world.judge(&flow, way).decision() == FlowDecision::Allowed
+                            self.deciding[index].direction(&flow, way) == FlowDecision::Allowed
                         }
                     });
                     if old == new {

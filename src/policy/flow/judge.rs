@@ -223,7 +223,7 @@ impl<'a> CompiledPolicies<'a> {
     }
 
     /// What the tiers are asked. None: there are no tiers, or they are not about this flow.
-    fn tier_question(&self, flow: &Flow, way: Way) -> Option<TierQuestion<'a>> {
+    pub fn tier_question(&self, flow: &Flow, way: Way) -> Option<TierQuestion<'a>> {
         if !self.snapshot.has_tiers() {
             return None;
         }
@@ -285,7 +285,12 @@ impl<'a> CompiledPolicies<'a> {
             // A network plugin may ignore policies for such a pod, and may apply them.
             (true, _) if own_pod.on_host_network => DirectionVerdict::OnHostNetwork,
             (true, false) => DirectionVerdict::PeerOnHostNetwork { by: by_labels },
-            (true, true) => DirectionVerdict::Denied { by: isolating.iter().filter_map(|number| self.policy(*number)).collect() },
+            (true, true) => {
+                // In one allocation: most flows in a closed cluster end here.
+                let mut by = Vec::with_capacity(isolating.len());
+                by.extend(isolating.iter().filter_map(|number| self.policy(*number)));
+                DirectionVerdict::Denied { by }
+            }
         }
     }
 
@@ -293,10 +298,11 @@ impl<'a> CompiledPolicies<'a> {
     fn allowing_rules(&self, isolating: &[u32], flow: &Flow, way: Way, seen: &SeenPeer) -> (Vec<RuleRef<'a>>, Vec<RuleRef<'a>>) {
         let destination = flow.to.pod.and_then(|pod| self.snapshot.pods.get(pod));
         let (mut by, mut by_labels) = (Vec::new(), Vec::new());
-        for (policy, number) in isolating.iter().filter_map(|number| Some((self.policy(*number)?, *number as usize))) {
-            for (rule, index) in self.policies[number].of(way).iter().flatten().zip(0..) {
+        for number in isolating {
+            for (rule, index) in self.policies[*number as usize].of(way).iter().flatten().zip(0..) {
                 let Some(port) = rule.port(flow, destination) else { continue };
                 let Some((peer, is_by_labels)) = self.peer(rule, seen) else { continue };
+                let Some(policy) = self.policy(*number) else { continue };
                 let rule = RuleRef { policy, rule: index, peer: peer.index(), port: port.index() };
                 if is_by_labels { by_labels.push(rule) } else { by.push(rule) }
             }

@@ -99,37 +99,58 @@ enum RuleMatch {
     Perhaps(Option<usize>, Option<usize>, Doubt),
 }
 
+/// What the rules of a tier may do with a flow, without their names.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TierTally {
+    pub may_allow: bool,
+    pub may_deny: bool,
+    /// A rule may pass it on, or it may be that no rule matches.
+    pub may_pass: bool,
+}
+
 impl<'a> CompiledPolicies<'a> {
     /// What a tier says about a flow.
     pub fn tier_outcome(&self, tier: PolicyTier, asked: &TierQuestion<'_>) -> TierOutcome<'a> {
+        let mut rulings = Vec::new();
+        let may_match_none = self.each_ruling(tier, asked, &mut |ruling| rulings.push(ruling));
+        TierOutcome { rulings, may_match_none }
+    }
+
+    /// The same, without names and without an allocation.
+    pub fn tier_tally(&self, tier: PolicyTier, asked: &TierQuestion<'_>) -> TierTally {
+        let mut tally = TierTally::default();
+        let may_match_none = self.each_ruling(tier, asked, &mut |ruling| match ruling.action {
+            TierAction::Allow => tally.may_allow = true,
+            TierAction::Deny => tally.may_deny = true,
+            TierAction::Pass => tally.may_pass = true,
+        });
+        TierTally { may_pass: tally.may_pass || may_match_none, ..tally }
+    }
+
+    /// Passes on each rule of a tier that decides, or may decide. Returns whether it may be that no rule matches.
+    fn each_ruling(&self, tier: PolicyTier, asked: &TierQuestion<'_>, each: &mut dyn FnMut(TierRuling<'a>)) -> bool {
         // No order is defined between the kinds: the first match of any of them may decide.
         let kinds = self.tiers.kinds(tier, asked.class);
-        TierOutcome::of_equals(kinds.map(|policies| self.outcome_of_kind(policies, asked)))
+        kinds.fold(true, |may_match_none, policies| self.rulings_of_kind(policies, asked, each) && may_match_none)
     }
 
-    /// What the policies of one kind say, in the order in which they decide.
-    fn outcome_of_kind(&self, policies: &[u32], asked: &TierQuestion<'_>) -> TierOutcome<'a> {
-        let mut outcome = TierOutcome { rulings: vec![], may_match_none: true };
-        for equals in self.tiers.by_priority(policies) {
+    /// The same for the policies of one kind, in the order in which they decide.
+    fn rulings_of_kind(&self, policies: &[u32], asked: &TierQuestion<'_>, each: &mut dyn FnMut(TierRuling<'a>)) -> bool {
+        self.tiers.by_priority(policies).all(|equals| {
             // Of policies with the same priority, any one that matches may decide.
-            let each = equals.iter().map(|policy| self.outcome_of_policy(self.tiers.policy(*policy), asked));
-            let next = TierOutcome::of_equals(each);
-            outcome.rulings.extend(next.rulings);
-            outcome.may_match_none = next.may_match_none;
-            if !outcome.may_match_none {
-                break;
-            }
-        }
-        outcome
+            equals.iter().fold(true, |may_match_none, policy| {
+                self.rulings_of_policy(self.tiers.policy(*policy), asked, each) && may_match_none
+            })
+        })
     }
 
-    /// What the rules of a policy say: the first one that matches.
-    fn outcome_of_policy(
+    /// The same for the rules of one policy: the first one that matches decides.
+    fn rulings_of_policy(
         &self,
         CompiledTierPolicy { policy, rules }: &CompiledTierPolicy<'a>,
         asked: &TierQuestion<'_>,
-    ) -> TierOutcome<'a> {
-        let mut outcome = TierOutcome { rulings: vec![], may_match_none: true };
+        each: &mut dyn FnMut(TierRuling<'a>),
+    ) -> bool {
         for (compiled, rule) in rules.of(asked.way).iter().zip(0..) {
             let (peer, port, doubt) = match self.tier_match(compiled, asked) {
                 RuleMatch::No => continue,
@@ -137,13 +158,12 @@ impl<'a> CompiledPolicies<'a> {
                 RuleMatch::Perhaps(peer, port, doubt) => (peer, port, Some(doubt)),
             };
             let rule = TierRuleRef { policy: policy.policy(), tier: policy.tier, rule, rule_name: compiled.name, peer, port };
-            outcome.rulings.push(TierRuling { rule, action: compiled.action, doubt });
+            each(TierRuling { rule, action: compiled.action, doubt });
             if doubt.is_none() {
-                outcome.may_match_none = false;
-                break;
+                return false;
             }
         }
-        outcome
+        true
     }
 
     fn tier_match(&self, rule: &CompiledTierRule<'_>, asked: &TierQuestion<'_>) -> RuleMatch {
@@ -193,15 +213,6 @@ impl<'a> CompiledPolicies<'a> {
 }
 
 impl<'a> TierOutcome<'a> {
-    /// The outcome of several of which any one that matches may decide.
-    fn of_equals(all: impl Iterator<Item = Self>) -> Self {
-        all.fold(Self { rulings: vec![], may_match_none: true }, |mut one, other| {
-            one.rulings.extend(other.rulings);
-            one.may_match_none &= other.may_match_none;
-            one
-        })
-    }
-
     /// The rule that passes the flow on to the next tier with certainty, if one does.
     pub fn passing(&self) -> Option<TierRuleRef<'a>> {
         let [TierRuling { rule, action: TierAction::Pass, doubt: None }] = *self.rulings else { return None };

@@ -17,8 +17,9 @@ use crate::{
     api::peers::Protocol,
     policy::{
         flow::{
-            AddressCover, AllowedToo, Blame, ClusterPolicyRef, CompiledPolicies, DirectionVerdict, Flow, FlowDecision,
-            FlowSnapshot, IpFamily, Party, Suggestion, Suggestions, Way, few, pod_by_labels, workload, workload_labels,
+            AddressCover, AllowedToo, Blame, ClusterPolicyRef, CompiledPolicies, DirectionVerdict, Flow, FlowDecider,
+            FlowDecision, FlowSnapshot, IpFamily, Party, Suggestion, Suggestions, Way, few, pod_by_labels, workload,
+            workload_labels,
         },
         preview::PreviewedBaseline,
     },
@@ -54,6 +55,7 @@ pub struct JudgedFlows {
 pub fn judge(before: &FlowSnapshot, baseline: Option<&PreviewedBaseline>, flows: &[TotalledFlow]) -> JudgedFlows {
     // Without a baseline, nothing is denied that is not denied today.
     let today = baseline.map(|_| CompiledPolicies::of(before));
+    let today = today.as_ref().map(FlowDecider::of);
     let mut suggestions: Vec<Suggestion> = Vec::new();
     let judged = settle(with_baseline(before, baseline), baseline, today.as_ref(), flows, &mut suggestions);
     if baseline.is_some() {
@@ -67,7 +69,7 @@ pub fn judge(before: &FlowSnapshot, baseline: Option<&PreviewedBaseline>, flows:
 fn settle(
     mut world: FlowSnapshot,
     baseline: Option<&PreviewedBaseline>,
-    today: Option<&CompiledPolicies<'_>>,
+    today: Option<&FlowDecider<'_, '_>>,
     flows: &[TotalledFlow],
     suggestions: &mut Vec<Suggestion>,
 ) -> JudgedFlows {
@@ -218,24 +220,19 @@ struct BrokenGroups<'c, 'a> {
 impl<'c, 'a> BrokenGroups<'c, 'a> {
     fn of(
         compiled: &'c CompiledPolicies<'a>,
-        today: Option<&CompiledPolicies<'_>>,
+        today: Option<&FlowDecider<'_, '_>>,
         flows: &[TotalledFlow],
         addresses: JudgedAddresses,
     ) -> Self {
         let mut groups = Self { compiled, groups: BTreeMap::new(), workloads: HashMap::new() };
+        let decider = FlowDecider::of(compiled);
         for one in flows {
-            let judged = |flow: Flow| {
-                let verdicts = [Way::Egress, Way::Ingress].map(|way| (way, compiled.judge(&flow, way)));
-                let decision = worst(verdicts.iter().map(|(_, verdict)| verdict.decision()));
-                (decision, flow, verdicts)
-            };
-            let worst_of_all = variants(one, addresses).into_iter().map(judged).max_by_key(|(decision, ..)| *decision);
-            let Some((decision, flow, verdicts)) = worst_of_all.filter(|(decision, ..)| *decision != FlowDecision::Allowed)
-            else {
-                continue;
-            };
-            let today = today.map(|today| worst([Way::Egress, Way::Ingress].map(|way| today.judge(&flow, way).decision())));
-            groups.add(&flow, one.family, (decision, today == Some(decision)), &verdicts, &one.totals);
+            let decided = variants(one, addresses).into_iter().map(|flow| (decider.decides(&flow), flow));
+            let worst = decided.max_by_key(|(decision, _)| *decision);
+            let Some((decision, flow)) = worst.filter(|(decision, _)| *decision != FlowDecision::Allowed) else { continue };
+            let verdicts = [Way::Egress, Way::Ingress].map(|way| (way, compiled.judge(&flow, way)));
+            let already = today.is_some_and(|today| today.decides(&flow) == decision);
+            groups.add(&flow, one.family, (decision, already), &verdicts, &one.totals);
         }
         groups
     }
@@ -360,8 +357,4 @@ fn shared_peer<'a>(
         None => SharedPeer::Addresses(cidrs, ports.clone()),
     };
     Some((&own.namespace, peer))
-}
-
-fn worst(decisions: impl IntoIterator<Item = FlowDecision>) -> FlowDecision {
-    decisions.into_iter().max().unwrap_or(FlowDecision::Allowed)
 }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod api_text;
+mod decided;
 mod nodes;
 pub mod properties;
 mod references;
