@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 
-use policy_baseline::{CompiledPolicies, Flow, FlowDecision, FlowDump, FlowSnapshot, Party, Protocol, Way};
+use policy_baseline::{CompiledPolicies, Flow, FlowDecider, FlowDecision, FlowDump, FlowSnapshot, Party, Protocol, Way};
 use policy_baseline_e2e::reference::{ReferenceVerdicts, ReferenceWorld, WorldParty, WorldVerdicts};
 use serde_json::Value;
 
@@ -155,6 +155,7 @@ fn our_verdicts(world: &ReferenceWorld) -> Vec<[FlowDecision; 2]> {
     let snapshot: FlowSnapshot = dump.objects.into_iter().collect();
     let compiled = CompiledPolicies::of(&snapshot);
     assert_eq!(compiled.refused_parts(), [] as [&str; 0], "{}", world.name);
+    let decider = FlowDecider::of(&compiled);
     let party = |party: &WorldParty| Party {
         // An exception may have taken the pod away.
         pod: party.pod.as_ref().and_then(|pod| pod.split_once('/')).and_then(|(namespace, name)| snapshot.pod(namespace, name)),
@@ -166,7 +167,10 @@ fn our_verdicts(world: &ReferenceWorld) -> Vec<[FlowDecision; 2]> {
     let flow = |[from, to, port]: &[usize; 3]| {
         let (protocol, port) = ports[*port];
         let flow = Flow { from: parties[*from], to: parties[*to], protocol, port };
-        WAYS.map(|way| compiled.judge(&flow, way).decision())
+        let verdicts = WAYS.map(|way| compiled.judge(&flow, way).decision());
+        let decided = WAYS.map(|way| decider.direction(&flow, way));
+        assert_eq!((decided, decider.decides(&flow)), (verdicts, verdicts[0].max(verdicts[1])), "{}: {flow:?}", world.name);
+        verdicts
     };
     world.flows.iter().map(flow).collect()
 }
