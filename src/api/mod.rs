@@ -6,6 +6,7 @@ pub mod backends;
 pub mod baseline;
 pub mod crd_fields;
 pub mod finalizers;
+pub mod label_query;
 pub mod lease;
 pub(crate) mod lenient;
 mod meta;

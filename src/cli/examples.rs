@@ -13,6 +13,8 @@ pub const EXPLAIN_FLOW: &str = "\
 Examples:
   policy-baseline explain flow --from shop/web-0 --to shop/svc/db --port 5432
   policy-baseline explain flow -n shop --from web-0 --to svc/db --port sql --dump dump.json
+  policy-baseline explain flow --from shop/deploy/web --to shop/sts/db --port sql --dump dump.json
+  policy-baseline explain flow -n shop -l app=web --to svc/db --port sql --dump dump.json
   kubectl get ns,pods,svc,endpointslices,netpol -A -o json | \\
     policy-baseline explain flow --from shop/web-0 --to 10.0.0.1 --port UDP/53 --dump -";
 

@@ -8,21 +8,25 @@ use super::{
     output::{self, Output},
 };
 use crate::{
-    api::text::shown,
+    api::{label_query::LabelQuery, text::shown},
     policy::flow::{AskedPort, CompiledPolicies, FlowDecision, FlowDump, FlowEnd, FlowSnapshot},
 };
 
 #[derive(Debug, ClapArgs)]
 pub struct FlowArgs {
-    /// Who sends: NAMESPACE/POD or an IP address.
-    #[arg(long, value_name = "SOURCE")]
-    from: String,
+    /// Who sends: NAMESPACE/POD, NAMESPACE/deploy/NAME for all pods of a workload (also sts, ds, rs, job and cronjob), or an IP address.
+    #[arg(long, value_name = "SOURCE", required_unless_present = "selector")]
+    from: Option<String>,
 
-    /// Who receives: NAMESPACE/POD, NAMESPACE/svc/NAME or an IP address.
+    /// Instead of --from: all pods with these labels in the namespace of -n send, such as -l app=web or -l 'app in (web,api),!canary'.
+    #[arg(long, short = 'l', value_name = "SELECTOR", conflicts_with = "from", requires = "namespace")]
+    selector: Option<LabelQuery>,
+
+    /// Who receives: NAMESPACE/POD, NAMESPACE/svc/NAME, NAMESPACE/deploy/NAME or an IP address.
     #[arg(long, value_name = "DESTINATION")]
     to: String,
 
-    /// The namespace of ends that name none: then --from POD, and --to POD or svc/NAME.
+    /// The namespace of ends that name none: then --from POD or deploy/NAME, and --to POD, svc/NAME or deploy/NAME.
     #[arg(long, short = 'n', value_name = "NAME", value_parser = cluster::namespace)]
     namespace: Option<String>,
 
@@ -40,17 +44,28 @@ pub struct FlowArgs {
 
 fn source(text: &str, namespace: Option<&str>) -> Result<FlowEnd, String> {
     match FlowEnd::read(text, namespace)? {
-        FlowEnd::Service { .. } => Err("a Service sends nothing; write NAMESPACE/POD or an IP address".into()),
-        end @ (FlowEnd::Pod { .. } | FlowEnd::Address(_)) => Ok(end),
+        FlowEnd::Service { .. } => {
+            Err("a Service sends nothing; write NAMESPACE/POD, NAMESPACE/deploy/NAME or an IP address".into())
+        }
+        end @ (FlowEnd::Pod { .. } | FlowEnd::Workload { .. } | FlowEnd::Labelled { .. } | FlowEnd::Address(_)) => Ok(end),
     }
+}
+
+/// Who sends. clap makes sure that the flags say so in one way.
+fn sender(args: &FlowArgs) -> Result<FlowEnd, String> {
+    if let (Some(labels), Some(namespace)) = (&args.selector, &args.namespace) {
+        return Ok(FlowEnd::Labelled { namespace: namespace.clone(), labels: labels.clone() });
+    }
+    let from = args.from.as_deref().unwrap_or_default();
+    source(from, args.namespace.as_deref()).map_err(|error| format!("--from {from}: {error}"))
 }
 
 /// Runs the subcommand. Returns the exit code.
 pub fn run(args: &FlowArgs) -> Result<u8, String> {
     let namespace = args.namespace.as_deref();
-    let from = source(&args.from, namespace).map_err(|error| format!("--from {}: {error}", args.from))?;
+    let from = sender(args)?;
     let to = FlowEnd::read(&args.to, namespace).map_err(|error| format!("--to {}: {error}", args.to))?;
-    let FlowDump { objects, mut warnings, .. } = args.input.read()?;
+    let FlowDump { objects, mut warnings, .. } = args.input.read_with_workloads(&[&from, &to])?;
     let snapshot: FlowSnapshot = objects.into_iter().collect();
     let compiled = CompiledPolicies::of(&snapshot);
     warnings.extend(snapshot.gaps().into_iter().chain(compiled.refused_parts()));

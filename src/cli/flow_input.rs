@@ -13,7 +13,7 @@ use crate::{
     },
     policy::{
         explain::WHO_GRANTS,
-        flow::{DUMP_COMMAND, FlowDump},
+        flow::{DUMP_COMMAND, FlowDump, FlowEnd},
         preview::PreviewedBaseline,
     },
 };
@@ -42,6 +42,20 @@ impl FlowInput {
     /// Reads the dump, or lists everything that decides flows.
     pub fn read(&self) -> Result<FlowDump, String> {
         self.read_with(async |client| flow_objects::list(client).await)
+    }
+
+    /// The same, with the workloads that these ends name, so that one without pods is told apart from one that does not exist.
+    pub fn read_with_workloads(&self, ends: &[&FlowEnd]) -> Result<FlowDump, String> {
+        let list = async |client: &Client| {
+            let mut all = flow_objects::list(client).await?;
+            for end in ends {
+                if let FlowEnd::Workload { kind, namespace, .. } = end {
+                    flow_objects::list_workloads(client, *kind, namespace, &mut all).await?;
+                }
+            }
+            Ok(all)
+        };
+        self.read_with(list)
     }
 
     /// The same, with what a baseline needs to know of the cluster's DNS.

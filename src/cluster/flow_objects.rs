@@ -11,7 +11,7 @@ use k8s_openapi::api::{
 use kube::{Client, Resource, api::ListParams, core::Request};
 
 use super::error::ApiProblem;
-use crate::policy::flow::{CLUSTER_POLICY_GROUP, ClusterPolicyKind, FlowDump};
+use crate::policy::flow::{CLUSTER_POLICY_GROUP, ClusterPolicyKind, FlowDump, WorkloadKind};
 
 /// The number of objects that one request lists.
 const PAGE: u32 = 500;
@@ -41,6 +41,20 @@ pub async fn list(client: &Client) -> Result<FlowDump, FlowListError> {
 pub async fn list_dns(client: &Client, all: &mut FlowDump) -> Result<(), FlowListError> {
     let listed = list_kind::<DaemonSet>(client, "daemonsets", all).await;
     unless_forbidden(listed, all, "it is not known whether NodeLocal DNSCache runs")
+}
+
+/// Lists the workloads of a kind in a namespace. Without permission for it, only a message is less exact: the pods of a workload name it.
+pub async fn list_workloads(
+    client: &Client,
+    kind: WorkloadKind,
+    namespace: &str,
+    all: &mut FlowDump,
+) -> Result<(), FlowListError> {
+    let path = format!("/apis/{}/v1/namespaces/{namespace}/{}", kind.group(), kind.plural());
+    match list_path(client, &path, kind.plural(), all).await {
+        Err(FlowListError { problem: ApiProblem::Forbidden(_), .. }) => Ok(()),
+        listed => listed,
+    }
 }
 
 /// Lists what decides before NetworkPolicies and after them, of the kinds that the cluster has. Without permission for it, a warning says what is

@@ -1,6 +1,9 @@
 //! Answers a question about a flow: the verdict for each destination, and the policies that would allow what is denied.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    net::IpAddr,
+};
 
 use serde::Serialize;
 
@@ -8,13 +11,17 @@ use super::{
     ask::{AskedPort, FlowEnd},
     compile::CompiledPolicies,
     error::FlowError,
-    judge::{DirectionVerdict, Flow, FlowDecision, RuleRef},
+    judge::{DirectionVerdict, Flow, FlowDecision, Party, RuleRef},
     objects::FlowPolicy,
     ranges::IpFamily,
     resolve::{AskedFlows, ServiceRoute, shown},
     rule_parts::Way,
-    suggest::{Suggestion, Suggestions},
+    suggest::{Suggestion, Suggestions, pod_by_labels},
 };
+use crate::policy::table::counted;
+
+/// How many notes there are about flows of which policies say the same. More of them would only name more pods.
+const MOST_NOTES: usize = 8;
 
 /// The answer to a question about a flow.
 #[derive(Clone, Debug, Serialize)]
@@ -24,21 +31,24 @@ pub struct FlowAnswer<'a> {
     pub to: String,
     /// Protocol and port, as they were asked for.
     pub port: String,
-    /// The worst decision of all destinations.
+    /// The worst decision of all sources and destinations.
     pub decision: FlowDecision,
+    /// Whether the source stands for several pods.
+    #[serde(skip)]
+    pub has_sources: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceRoute>,
-    /// The destinations, grouped by what policies say about them.
+    /// The sources and destinations, grouped by what policies say about them.
     pub cases: Vec<FlowCase<'a>>,
     /// The policies that would allow everything that is denied.
     pub suggestions: Vec<Suggestion>,
 }
 
-/// Destinations about which the policies say the same.
+/// Sources and destinations about which the policies say the same. What a source sends to itself is left out.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FlowCase<'a> {
-    pub from: String,
+    pub from: Vec<String>,
     pub to: Vec<String>,
     pub port: u16,
     /// The address family, if the policies say something else about the other one.
@@ -67,23 +77,105 @@ impl Judged<'_> {
     fn decision(&self) -> FlowDecision {
         self.egress.decision().max(self.ingress.decision())
     }
+
+    fn pair(&self) -> PairKey {
+        (EndKey::of(self.flow.from), EndKey::of(self.flow.to), self.flow.port)
+    }
+
+    fn family(&self) -> IpFamily {
+        self.flow.to.address.or(self.flow.from.address).map_or(IpFamily::IPv4, IpFamily::of)
+    }
+}
+
+/// An end of flows over both families.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum EndKey {
+    Pod(usize),
+    Address(Option<IpAddr>),
+}
+
+/// The source, the destination and the port.
+type PairKey = (EndKey, EndKey, u16);
+
+impl EndKey {
+    fn of(party: Party) -> Self {
+        party.pod.map_or(Self::Address(party.address), Self::Pod)
+    }
+
+    const fn party(&self) -> Party {
+        match *self {
+            Self::Pod(pod) => Party { pod: Some(pod), address: None },
+            Self::Address(address) => Party { pod: None, address },
+        }
+    }
+}
+
+/// Flows about which policies say the same.
+struct AlikeFlows<'j, 'a> {
+    first: &'j Judged<'a>,
+    family: Option<&'static str>,
+    /// Each source with its destinations.
+    ends: Vec<(EndKey, Vec<EndKey>)>,
+    seen: HashSet<(EndKey, EndKey)>,
+    notes: Vec<String>,
+}
+
+impl AlikeFlows<'_, '_> {
+    /// Adds a flow. Those of a source follow each other.
+    fn add(&mut self, one: &Judged<'_>) {
+        let (from, to) = (EndKey::of(one.flow.from), EndKey::of(one.flow.to));
+        if !self.seen.insert((from, to)) {
+            return;
+        }
+        match self.ends.last_mut() {
+            Some((source, destinations)) if *source == from => destinations.push(to),
+            _ => self.ends.push((from, vec![to])),
+        }
+    }
+
+    /// Sources and destinations of which each source sends to each destination but itself.
+    fn blocks(&self) -> Vec<(Vec<EndKey>, Vec<EndKey>)> {
+        let (mut all, mut listed) = (Vec::new(), HashSet::new());
+        for to in self.ends.iter().flat_map(|(_, destinations)| destinations) {
+            if listed.insert(*to) {
+                all.push(*to);
+            }
+        }
+        let is_whole = |(from, to): &(EndKey, Vec<EndKey>)| {
+            let has_itself = listed.contains(from) && !self.seen.contains(&(*from, *from));
+            to.len() + usize::from(has_itself) == all.len()
+        };
+        if self.ends.iter().all(is_whole) {
+            return vec![(self.ends.iter().map(|(from, _)| *from).collect(), all)];
+        }
+        let mut blocks: Vec<(Vec<EndKey>, Vec<EndKey>)> = Vec::new();
+        for (from, destinations) in &self.ends {
+            match blocks.iter_mut().find(|(_, others)| others == destinations) {
+                Some((sources, _)) => sources.push(*from),
+                None => blocks.push((vec![*from], destinations.clone())),
+            }
+        }
+        blocks
+    }
 }
 
 impl<'a> CompiledPolicies<'a> {
     /// Answers a question.
     pub fn answer(&self, from: &FlowEnd, to: &FlowEnd, port: &AskedPort) -> Result<FlowAnswer<'a>, FlowError> {
-        let AskedFlows { flows, service } = AskedFlows::find(self.snapshot, from, to, port)?;
+        let AskedFlows { flows, service, sources, destinations } = AskedFlows::find(self.snapshot, from, to, port)?;
         let judged: Vec<_> = flows.into_iter().map(|flow| self.judged(flow)).collect();
-        let source = judged.first().map(|judged| shown(self.snapshot, judged.flow.from)).unwrap_or_default();
+        let first =
+            |end: fn(&Flow) -> Party| judged.first().map(|judged| shown(self.snapshot, end(&judged.flow))).unwrap_or_default();
         let destination = match &service {
             Some(service) => format!("{}/svc/{}", service.namespace, service.name),
-            None => judged.first().map(|judged| shown(self.snapshot, judged.flow.to)).unwrap_or_default(),
+            None => first(|flow| flow.to),
         };
         Ok(FlowAnswer {
-            from: as_asked(from, source),
-            to: as_asked(to, destination),
+            from: as_asked(from, first(|flow| flow.from), sources),
+            to: as_asked(to, destination, destinations),
             port: port.to_string(),
             decision: judged.iter().map(Judged::decision).max().unwrap_or(FlowDecision::Undecided),
+            has_sources: sources.is_some_and(|sources| sources > 1),
             service,
             suggestions: self.suggestions(&judged),
             cases: self.cases(&judged),
@@ -95,43 +187,52 @@ impl<'a> CompiledPolicies<'a> {
     }
 
     fn cases(&self, judged: &[Judged<'a>]) -> Vec<FlowCase<'a>> {
-        let family = |judged: &Judged| {
-            let Flow { from, to, .. } = judged.flow;
-            to.address.or(from.address).map_or(IpFamily::IPv4, IpFamily::of)
-        };
-        // Whether the policies say something else about the other address family of the same destination.
-        let differs = |one: &Judged| {
-            let is_other = |other: &&Judged| other.flow.to.pod == one.flow.to.pod && family(other) != family(one);
-            one.flow.to.pod.is_some() && judged.iter().find(is_other).is_some_and(|other| !other.says_the_same_as(one))
-        };
-        let mut cases: Vec<FlowCase<'a>> = Vec::new();
-        for one in judged {
-            let family = differs(one).then(|| family(one).into());
-            let to = shown(self.snapshot, one.flow.to);
-            let is_same = |case: &&mut FlowCase| {
-                (case.port, case.family, &case.egress, &case.ingress) == (one.flow.port, family, &one.egress, &one.ingress)
-            };
-            let notes = self.notes(one);
-            if let Some(case) = cases.iter_mut().find(is_same) {
-                if !case.to.contains(&to) {
-                    case.to.push(to);
-                }
-                let new: Vec<String> = notes.into_iter().filter(|note| !case.notes.contains(note)).collect();
-                case.notes.extend(new);
-                continue;
-            }
-            cases.push(FlowCase {
-                from: shown(self.snapshot, one.flow.from),
-                to: vec![to],
-                port: one.flow.port,
-                family,
-                decision: one.decision(),
-                egress: one.egress.clone(),
-                ingress: one.ingress.clone(),
-                notes,
-            });
+        let mut of_pair: HashMap<PairKey, [Option<usize>; 2]> = HashMap::new();
+        for (one, index) in judged.iter().zip(0..) {
+            of_pair.entry(one.pair()).or_default()[usize::from(one.family() == IpFamily::IPv6)].get_or_insert(index);
         }
-        cases
+        // Whether the policies say something else about the other address family of the same pods.
+        let differs = |one: &Judged| {
+            let other = of_pair.get(&one.pair()).and_then(|both| both[usize::from(one.family() == IpFamily::IPv4)]);
+            one.flow.to.pod.is_some() && other.is_some_and(|other| !judged[other].says_the_same_as(one))
+        };
+        let mut alike: Vec<AlikeFlows<'_, 'a>> = Vec::new();
+        for one in judged {
+            let family = differs(one).then(|| one.family().into());
+            let is_same = |other: &AlikeFlows| {
+                (other.first.flow.port, other.family) == (one.flow.port, family) && other.first.says_the_same_as(one)
+            };
+            let found = alike.iter().position(is_same).unwrap_or_else(|| {
+                alike.push(AlikeFlows { first: one, family, ends: vec![], seen: HashSet::new(), notes: vec![] });
+                alike.len() - 1
+            });
+            let of = &mut alike[found];
+            of.add(one);
+            if of.notes.len() < MOST_NOTES {
+                let new: Vec<String> = self.notes(one).into_iter().filter(|note| !of.notes.contains(note)).collect();
+                of.notes.extend(new);
+            }
+        }
+        let name = |end: &EndKey| shown(self.snapshot, end.party());
+        let case = |of: AlikeFlows<'_, 'a>| {
+            let AlikeFlows { first, family, ref notes, .. } = of;
+            let cases: Vec<_> = of
+                .blocks()
+                .into_iter()
+                .map(|(from, to)| FlowCase {
+                    from: from.iter().map(name).collect(),
+                    to: to.iter().map(name).collect(),
+                    port: first.flow.port,
+                    family,
+                    decision: first.decision(),
+                    egress: first.egress.clone(),
+                    ingress: first.ingress.clone(),
+                    notes: notes.clone(),
+                })
+                .collect();
+            cases
+        };
+        alike.into_iter().flat_map(case).collect()
     }
 
     /// What may surprise about a flow.
@@ -187,23 +288,32 @@ impl<'a> CompiledPolicies<'a> {
     /// A policy for each direction that denies, each once. None for a flow that the Admin tier denies: no NetworkPolicy can allow it.
     fn suggestions(&self, judged: &[Judged<'_>]) -> Vec<Suggestion> {
         let mut all = Suggestions::default();
+        let mut seen = HashSet::new();
         let may_be_allowed = |one: &&Judged<'_>| !one.egress.is_denied_by_admin_tier() && !one.ingress.is_denied_by_admin_tier();
         for one in judged.iter().filter(may_be_allowed) {
             for (way, verdict) in [(Way::Egress, &one.egress), (Way::Ingress, &one.ingress)] {
                 if verdict.decision() != FlowDecision::Denied {
                     continue;
                 }
-                all.push(Suggestion::of(self, &one.flow, way), self.snapshot);
+                // Pods of a class get the same policy.
+                let (own, peer) = one.flow.ends(way);
+                let class = |party: Party| party.pod.and_then(|pod| self.classes.class(pod));
+                let by_labels = pod_by_labels(self.snapshot, peer).and_then(|_| class(peer));
+                let address = if by_labels.is_none() { peer.address } else { None };
+                if seen.insert((way == Way::Egress, class(own), by_labels, address, one.flow.port)) {
+                    all.push(Suggestion::of(self, &one.flow, way), self.snapshot);
+                }
             }
         }
         all.all
     }
 }
 
-/// An address together with what has it.
-fn as_asked(asked: &FlowEnd, found: String) -> String {
-    match asked {
-        FlowEnd::Address(address) if address.to_string() != found => format!("{address} ({found})"),
-        FlowEnd::Address(_) | FlowEnd::Pod { .. } | FlowEnd::Service { .. } => found,
+/// An address together with what has it, and what stands for several pods together with their number.
+fn as_asked(asked: &FlowEnd, found: String, pods: Option<usize>) -> String {
+    match (asked, pods) {
+        (FlowEnd::Address(address), _) if address.to_string() != found => format!("{address} ({found})"),
+        (asked, Some(pods)) => format!("{asked} ({})", counted(pods as u64, "pod", "pods")),
+        _ => found,
     }
 }

@@ -4,14 +4,50 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use strum::VariantArray;
 
-use crate::api::{names::is_dns_label, peers::Protocol};
+use super::owners::WorkloadKind;
+use crate::api::{label_query::LabelQuery, names::is_dns_label, peers::Protocol};
 
 /// One end of a flow, as it is asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum FlowEnd {
-    Pod { namespace: String, name: String },
-    Service { namespace: String, name: String },
+    Pod {
+        namespace: String,
+        name: String,
+    },
+    Service {
+        namespace: String,
+        name: String,
+    },
     Address(IpAddr),
+    /// All pods of a workload.
+    Workload {
+        kind: WorkloadKind,
+        namespace: String,
+        name: String,
+    },
+    /// All pods of a namespace with these labels.
+    Labelled {
+        namespace: String,
+        labels: LabelQuery,
+    },
+}
+
+/// What may stand between a namespace and a name.
+#[derive(Clone, Copy)]
+enum EndKind {
+    Pod,
+    Service,
+    Workload(WorkloadKind),
+}
+
+impl EndKind {
+    fn spelled(text: &str) -> Option<Self> {
+        match text {
+            "pod" | "pods" | "po" => Some(Self::Pod),
+            "svc" | "service" | "services" => Some(Self::Service),
+            _ => WorkloadKind::spelled(text).map(Self::Workload),
+        }
+    }
 }
 
 /// The port of a flow, as it is asked for.
@@ -35,7 +71,7 @@ impl FromStr for FlowEnd {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self::Address(address.to_canonical()));
         }
-        let wrong = "write NAMESPACE/POD, NAMESPACE/svc/NAME or an IP address, for example shop/web-0, shop/svc/web or 10.0.0.1";
+        let wrong = "write NAMESPACE/POD, NAMESPACE/svc/NAME, NAMESPACE/deploy/NAME or an IP address, for example shop/web-0, shop/svc/web, shop/deploy/web or 10.0.0.1";
         let parts: Vec<&str> = text.split('/').collect();
         let (namespace, kind, name) = match *parts {
             [namespace, name] => (namespace, "pod", name),
@@ -45,22 +81,24 @@ impl FromStr for FlowEnd {
         if !is_dns_label(namespace) || name.is_empty() {
             return Err(wrong.into());
         }
+        let Some(kind) = EndKind::spelled(kind) else {
+            return Err(format!("{kind:?} has no pods: write one of pod, svc, {}", WorkloadKind::short_names()));
+        };
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        match kind {
-            "pod" | "pods" | "po" => Ok(Self::Pod { namespace, name }),
-            "svc" | "service" | "services" => Ok(Self::Service { namespace, name }),
-            _ => Err(wrong.into()),
-        }
+        Ok(match kind {
+            EndKind::Pod => Self::Pod { namespace, name },
+            EndKind::Service => Self::Service { namespace, name },
+            EndKind::Workload(kind) => Self::Workload { kind, namespace, name },
+        })
     }
 }
 
 impl FlowEnd {
-    /// Reads an end. Without a namespace of its own, it is in this one: `POD`, or `svc/NAME`.
+    /// Reads an end. Without a namespace of its own, it is in this one: `POD`, `svc/NAME` or `deploy/NAME`.
     pub fn read(text: &str, namespace: Option<&str>) -> Result<Self, String> {
-        let is_kind = |text: &str| ["pod", "pods", "po", "svc", "service", "services"].contains(&text);
         let is_short = match text.split_once('/') {
             None => text.parse::<IpAddr>().is_err(),
-            Some((kind, name)) => is_kind(kind) && !name.contains('/'),
+            Some((kind, name)) => EndKind::spelled(kind).is_some() && !name.contains('/'),
         };
         match namespace {
             Some(namespace) if is_short => format!("{namespace}/{text}").parse(),
@@ -75,6 +113,8 @@ impl fmt::Display for FlowEnd {
             Self::Pod { namespace, name } => write!(f, "{namespace}/{name}"),
             Self::Service { namespace, name } => write!(f, "{namespace}/svc/{name}"),
             Self::Address(address) => address.fmt(f),
+            Self::Workload { kind, namespace, name } => write!(f, "{namespace}/{}/{name}", kind.short_name()),
+            Self::Labelled { namespace, labels } => write!(f, "the pods of {namespace} with {labels}"),
         }
     }
 }
@@ -133,10 +173,33 @@ mod tests {
         for (text, shown) in [("10.0.0.1", "10.0.0.1"), ("FD00::1", "fd00::1"), ("::ffff:10.0.0.1", "10.0.0.1")] {
             assert_eq!(text.parse::<FlowEnd>().unwrap().to_string(), shown);
         }
-        for wrong in ["", "web", "shop/", "/web", "Shop/web", "shop/deploy/web", "a/b/c/d", "10.0.0.1/32", "10.0.0"] {
+        for wrong in ["", "web", "shop/", "/web", "Shop/web", "a/b/c/d", "10.0.0.1/32", "10.0.0"] {
             let error = wrong.parse::<FlowEnd>().unwrap_err();
             assert!(error.starts_with("write NAMESPACE/POD, "), "{wrong}: {error}");
         }
+        assert_eq!(
+            "shop/cm/web".parse::<FlowEnd>(),
+            Err("\"cm\" has no pods: write one of pod, svc, deploy, sts, ds, rs, job, cronjob".into())
+        );
+    }
+
+    #[test]
+    fn a_workload_is_spelled_as_for_kubectl() {
+        for (kind, spellings) in [
+            ("deploy", &["deploy", "deployment", "deployments", "deployment.apps", "deployments.apps", "Deployment"][..]),
+            ("sts", &["sts", "statefulset", "statefulsets", "statefulsets.apps"]),
+            ("ds", &["ds", "daemonset", "daemonsets"]),
+            ("rs", &["rs", "replicaset", "replicasets.apps"]),
+            ("job", &["job", "jobs", "job.batch"]),
+            ("cronjob", &["cj", "cronjob", "cronjobs.batch"]),
+        ] {
+            for spelling in spellings {
+                let shown = format!("shop/{kind}/web");
+                assert_eq!(format!("shop/{spelling}/web").parse::<FlowEnd>().unwrap().to_string(), shown);
+                assert_eq!(FlowEnd::read(&format!("{spelling}/web"), Some("shop")).unwrap().to_string(), shown);
+            }
+        }
+        assert!("shop/deploy.batch/web".parse::<FlowEnd>().is_err());
     }
 
     #[test]

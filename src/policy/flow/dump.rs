@@ -8,6 +8,7 @@ use super::{
     cluster_policy_fields::ClusterPolicyFields,
     facts::{DumpFacts, FactHead},
     objects::{DEFAULT_NAMESPACE, FlowNamespace, FlowObject, UnreadPolicy},
+    owners::{FlowWorkload, WorkloadKind},
     snapshot::FlowSnapshot,
 };
 use crate::api::names::{group_of, is_other_policy_kind};
@@ -80,6 +81,13 @@ impl FlowDump {
         let kind = head.kind.as_deref().or(of.map(|(_, kind)| kind)).unwrap_or_default();
         if let HeadMetadata { name: Some(name), namespace: Some(namespace), .. } = &head.metadata {
             self.facts.note(&FactHead { group, kind, namespace, name }, item);
+        }
+        if let Some(kind) = WorkloadKind::of_object(group, kind) {
+            self.objects.extend(head.metadata.name.map(|name| {
+                let namespace = head.metadata.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.into());
+                FlowObject::Workload(FlowWorkload { kind, namespace, name })
+            }));
+            return;
         }
         let of_cluster = ClusterPolicyKind::named(kind).filter(|_| group == CLUSTER_POLICY_GROUP);
         let object = match (group, kind) {

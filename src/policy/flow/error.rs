@@ -5,7 +5,7 @@ use super::{
     objects::{FlowPod, FlowService},
     snapshot::FlowSnapshot,
 };
-use crate::api::peers::Protocol;
+use crate::{api::peers::Protocol, policy::table::counted};
 
 /// The number of names that a message lists.
 const SHOWN: usize = 8;
@@ -17,6 +17,14 @@ pub enum FlowError {
     NoPod { pod: String, others: String },
     #[error("the pod {0} has ended, so it has no traffic. Name a pod that runs")]
     PodEnded(String),
+    #[error("{}", no_workload(workload, *is_known, others))]
+    NoWorkload { workload: String, is_known: bool, others: String },
+    #[error("the {workload} has no pods, so it has no traffic. Find out why: kubectl describe {describe}")]
+    NoPodsOfWorkload { workload: String, describe: String },
+    #[error("all pods of {0} have ended, so there is no traffic. Name pods that run")]
+    AllEnded(String),
+    #[error("{}", nothing_selected(namespace, labels, *pods))]
+    NothingSelected { namespace: String, labels: String, pods: usize },
     #[error("there is no Service {service}. {others}")]
     NoService { service: String, others: String },
     #[error("{0} is a Service, and a Service sends nothing. After --from, name a pod or an address")]
@@ -44,6 +52,11 @@ impl FlowError {
     pub fn no_pod(snapshot: &FlowSnapshot, namespace: &str, name: &str) -> Self {
         let names: Vec<&str> = snapshot.pods_of(namespace).map(|(_, pod)| &*pod.name).collect();
         Self::NoPod { pod: format!("{namespace}/{name}"), others: others("pod", namespace, &names) }
+    }
+
+    /// An unknown workload, with those of its kind that exist there. It is known that there is none if all of them were listed.
+    pub fn no_workload(workload: String, is_known: bool, (kind, namespace): (&str, &str), names: &[&str]) -> Self {
+        Self::NoWorkload { workload, is_known, others: others(kind, namespace, names) }
     }
 
     /// An unknown Service, with the Services that exist there.
@@ -78,6 +91,22 @@ fn others(kind: &str, namespace: &str, names: &[&str]) -> String {
     }
     let more = if names.len() > SHOWN { ", …" } else { "" };
     format!("In {namespace:?} there are: {}{more}", names[..names.len().min(SHOWN)].join(", "))
+}
+
+fn no_workload(workload: &str, is_known: bool, others: &str) -> String {
+    let or_no_pods = if is_known { "" } else { ", or it has no pods" };
+    format!("there is no {workload}{or_no_pods}. {others}")
+}
+
+fn nothing_selected(namespace: &str, labels: &str, pods: usize) -> String {
+    let why = match pods {
+        0 => "there is no pod at all: check the name of the namespace, and whether you may list its pods".into(),
+        pods => format!(
+            "none of {} has such labels. List them: kubectl get pods -n {namespace} --show-labels",
+            counted(pods as u64, "pod", "pods")
+        ),
+    };
+    format!("{labels} selects nothing in {namespace:?}: {why}")
 }
 
 fn its_ports(ports: &[String]) -> String {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::{
     cluster_policy::{ClusterPolicy, UnreadClusterPolicy},
     node::FlowNode,
+    owners::{FlowWorkload, OwnerFields, PodOwner, controller},
     ranges::IpFamily,
 };
 use crate::{
@@ -31,6 +32,7 @@ pub enum FlowObject {
     ClusterPolicy(ClusterPolicy),
     UnreadClusterPolicy(UnreadClusterPolicy),
     Node(FlowNode),
+    Workload(FlowWorkload),
 }
 
 /// A namespace.
@@ -65,6 +67,7 @@ pub struct FlowPod {
     pub node_addresses: Vec<IpAddr>,
     /// Its phase is Succeeded or Failed.
     pub has_ended: bool,
+    pub owner: Option<PodOwner>,
 }
 
 impl FlowPod {
@@ -197,6 +200,8 @@ struct NameAndLabels {
     name: String,
     namespace: Option<String>,
     labels: Option<BTreeMap<String, String>>,
+    #[serde(rename = "ownerReferences")]
+    owners: Option<Vec<OwnerFields>>,
 }
 
 impl NameAndLabels {
@@ -314,7 +319,8 @@ impl From<NamespaceFields> for FlowNamespace {
 }
 
 impl From<PodFields> for FlowPod {
-    fn from(PodFields { metadata, spec, status }: PodFields) -> Self {
+    fn from(PodFields { mut metadata, spec, status }: PodFields) -> Self {
+        let owner = metadata.owners.take().and_then(controller);
         let (namespace, name, labels) = metadata.parts();
         // An init container that always restarts runs beside the others.
         let sidecars = spec.init_containers.iter().filter(|container| container.restart_policy.as_deref() == Some("Always"));
@@ -337,6 +343,7 @@ impl From<PodFields> for FlowPod {
             node: spec.node_name,
             node_addresses: addresses(host_ips.chain([&status.host_ip])),
             has_ended: ["Succeeded", "Failed"].contains(&&*status.phase),
+            owner,
         }
     }
 }

@@ -12,6 +12,7 @@ use super::{
     objects::{FlowPod, FlowService, FlowServicePort, FlowSlice},
     ranges::IpFamily,
     snapshot::FlowSnapshot,
+    workload_pods::{labelled, of_workload},
 };
 use crate::api::peers::Protocol;
 
@@ -33,6 +34,9 @@ pub struct ServiceRoute {
 pub struct AskedFlows {
     pub flows: Vec<Flow>,
     pub service: Option<ServiceRoute>,
+    /// The number of pods at each end that stands for all pods of a workload, or for all with some labels.
+    pub sources: Option<usize>,
+    pub destinations: Option<usize>,
 }
 
 /// The destinations with their ports.
@@ -41,54 +45,78 @@ type Destinations = Vec<(Party, u16)>;
 impl AskedFlows {
     /// Finds the flows.
     pub fn find(snapshot: &FlowSnapshot, from: &FlowEnd, to: &FlowEnd, port: &AskedPort) -> Result<Self, FlowError> {
-        let source = match from {
-            FlowEnd::Pod { namespace, name } => running(snapshot, namespace, name)?,
+        let of_pods = |pods: Vec<usize>| pods.into_iter().map(|pod| Party { pod: Some(pod), address: None }).collect::<Vec<_>>();
+        let sources: Vec<Party> = match from {
+            FlowEnd::Pod { namespace, name } => vec![running(snapshot, namespace, name)?],
+            FlowEnd::Workload { kind, namespace, name } => of_pods(of_workload(snapshot, *kind, namespace, name)?),
+            FlowEnd::Labelled { namespace, labels } => of_pods(labelled(snapshot, namespace, labels)?),
             FlowEnd::Service { .. } => return Err(FlowError::FromService(from.to_string())),
             FlowEnd::Address(address) => {
                 if let Some(service) = snapshot.service_at(*address) {
                     let name = format!("{address} ({}/svc/{})", service.namespace, service.name);
                     return Err(FlowError::FromService(name));
                 }
-                at(snapshot, *address)
+                vec![at(snapshot, *address)]
             }
         };
         let service = match to {
-            FlowEnd::Pod { .. } => None,
             FlowEnd::Service { namespace, name } => Some(find_service(snapshot, namespace, name)?),
             FlowEnd::Address(address) => snapshot.service_at(*address),
+            FlowEnd::Pod { .. } | FlowEnd::Workload { .. } | FlowEnd::Labelled { .. } => None,
         };
         let families: &[IpFamily] = match (to, service) {
             (FlowEnd::Address(address), Some(_)) => &[IpFamily::of(*address)],
             (_, Some(service)) => &service.families,
             (_, None) => &[IpFamily::IPv4, IpFamily::IPv6],
         };
-        let (destinations, service) = match (to, service) {
+        let of_many = |pods: Vec<usize>| {
+            let each = of_pods(pods).into_iter().map(|party| of_party(snapshot, party, port));
+            each.collect::<Result<Vec<_>, _>>().map(|all| (all, None))
+        };
+        let (destinations, service): (Destinations, _) = match (to, service) {
             (_, Some(service)) => {
                 let (destinations, route) = of_service(snapshot, service, port)?;
                 (destinations, Some(route))
             }
-            (FlowEnd::Pod { namespace, name }, None) => (of_party(snapshot, running(snapshot, namespace, name)?, port)?, None),
-            (FlowEnd::Address(address), None) => (of_party(snapshot, at(snapshot, *address), port)?, None),
+            (FlowEnd::Pod { namespace, name }, None) => {
+                (vec![of_party(snapshot, running(snapshot, namespace, name)?, port)?], None)
+            }
+            (FlowEnd::Workload { kind, namespace, name }, None) => of_many(of_workload(snapshot, *kind, namespace, name)?)?,
+            (FlowEnd::Labelled { namespace, labels }, None) => of_many(labelled(snapshot, namespace, labels)?)?,
+            (FlowEnd::Address(address), None) => (vec![of_party(snapshot, at(snapshot, *address), port)?], None),
             (FlowEnd::Service { namespace, name }, None) => return Err(FlowError::no_service(snapshot, namespace, name)),
         };
+        // Among several pods, what each sends to itself is no question.
+        let is_left_out = |from: &Party, to: &Party| sources.len() > 1 && from.pod.is_some() && from.pod == to.pod;
         let mut flows = Vec::new();
-        for (destination, number) in destinations {
-            if source.pod.is_none() && destination.pod.is_none() {
-                return Err(FlowError::NoPodAtAll(shown(snapshot, source), shown(snapshot, destination)));
+        for source in &sources {
+            let others: Vec<_> = destinations.iter().filter(|(to, _)| !is_left_out(source, to)).collect();
+            let before = flows.len();
+            for (destination, number) in &others {
+                if source.pod.is_none() && destination.pod.is_none() {
+                    return Err(FlowError::NoPodAtAll(shown(snapshot, *source), shown(snapshot, *destination)));
+                }
+                let pairs = by_family(snapshot, *source, *destination);
+                if pairs.is_empty() {
+                    return Err(FlowError::NoSharedFamily(shown(snapshot, *source), shown(snapshot, *destination)));
+                }
+                let is_served =
+                    |(_, to): &(Party, Party)| to.address.is_none_or(|address| families.contains(&IpFamily::of(address)));
+                let served = pairs.into_iter().filter(is_served);
+                flows.extend(served.map(|(from, to)| Flow { from, to, protocol: port.protocol, port: *number }));
             }
-            let pairs = by_family(snapshot, source, destination);
-            if pairs.is_empty() {
-                return Err(FlowError::NoSharedFamily(shown(snapshot, source), shown(snapshot, destination)));
+            if flows.len() == before && !others.is_empty() {
+                let families = families.iter().map(Into::into).collect();
+                return Err(FlowError::NoFamilyOfService { from: shown(snapshot, *source), to: to.to_string(), families });
             }
-            let is_served = |(_, to): &(Party, Party)| to.address.is_none_or(|address| families.contains(&IpFamily::of(address)));
-            let served = pairs.into_iter().filter(is_served);
-            flows.extend(served.map(|(from, to)| Flow { from, to, protocol: port.protocol, port: number }));
         }
-        if flows.is_empty() {
-            let families = families.iter().map(Into::into).collect();
-            return Err(FlowError::NoFamilyOfService { from: shown(snapshot, source), to: to.to_string(), families });
-        }
-        Ok(Self { flows, service })
+        let stands_for_many = |end: &FlowEnd| matches!(end, FlowEnd::Workload { .. } | FlowEnd::Labelled { .. });
+        Ok(Self {
+            flows,
+            service,
+            sources: stands_for_many(from).then_some(sources.len()),
+            destinations: stands_for_many(to).then_some(destinations.len()),
+        })
     }
 }
 
@@ -120,7 +148,7 @@ pub fn shown(snapshot: &FlowSnapshot, party: Party) -> String {
 }
 
 /// A destination that is named itself.
-fn of_party(snapshot: &FlowSnapshot, party: Party, port: &AskedPort) -> Result<Destinations, FlowError> {
+fn of_party(snapshot: &FlowSnapshot, party: Party, port: &AskedPort) -> Result<(Party, u16), FlowError> {
     let number = match (&port.port, party.pod) {
         (NumberOrName::Number(number), _) => *number,
         (NumberOrName::Name(name), None) => return Err(FlowError::NamedPortOfAddress(shown(snapshot, party), name.clone())),
@@ -129,7 +157,7 @@ fn of_party(snapshot: &FlowSnapshot, party: Party, port: &AskedPort) -> Result<D
             container_port(pod, port.protocol, name).ok_or_else(|| FlowError::no_port_of_pod(pod, port.protocol, name))?
         }
     };
-    Ok(vec![(party, number)])
+    Ok((party, number))
 }
 
 /// The number of a container port.

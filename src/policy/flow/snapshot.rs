@@ -6,6 +6,7 @@ use super::{
     cluster_policy::{ClusterPolicy, UnreadClusterPolicy},
     node::FlowNode,
     objects::{FlowNamespace, FlowObject, FlowPod, FlowPolicy, FlowService, FlowSlice, PolicyRef, UnreadPolicy},
+    owners::FlowWorkload,
 };
 
 /// All objects that decide flows.
@@ -22,6 +23,8 @@ pub struct FlowSnapshot {
     pub unread_cluster_policies: Vec<UnreadClusterPolicy>,
     /// Empty if they were not listed.
     pub nodes: Vec<FlowNode>,
+    /// Empty if they were not listed.
+    pub workloads: Vec<FlowWorkload>,
 }
 
 impl FromIterator<FlowObject> for FlowSnapshot {
@@ -39,6 +42,7 @@ impl FromIterator<FlowObject> for FlowSnapshot {
                 FlowObject::ClusterPolicy(policy) => all.cluster_policies.push(policy),
                 FlowObject::UnreadClusterPolicy(policy) => all.unread_cluster_policies.push(policy),
                 FlowObject::Node(node) => all.nodes.push(node),
+                FlowObject::Workload(workload) => all.workloads.push(workload),
             }
         }
         sort(&mut all.namespaces, |one| ("", &one.name));

@@ -15,11 +15,17 @@ use crate::policy::table::Table;
 
 /// The number of names that a line lists.
 const SHOWN: usize = 3;
+/// The number of pods of a workload that a line lists: which of them differ is what people look for.
+const MOST_SOURCES: usize = 20;
 
 impl fmt::Display for FlowAnswer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_mixed = self.cases.iter().any(|case| case.decision != self.decision);
-        let in_part = if is_mixed { ", but not for every destination or address family" } else { "" };
+        let in_part = match (is_mixed, self.has_sources) {
+            (false, _) => "",
+            (true, false) => ", but not for every destination or address family",
+            (true, true) => ", but not for every pod, destination or address family",
+        };
         writeln!(f, "{} to {}, {}: {}{in_part}", self.from, self.to, self.port, self.decision.into_str())?;
         if let Some(service) = &self.service {
             writeln!(f, "the Service {}/{}: {}", service.namespace, service.name, service.route)?;
@@ -30,7 +36,8 @@ impl fmt::Display for FlowAnswer<'_> {
         for case in &self.cases {
             if self.service.is_some() || self.cases.len() > 1 {
                 let family = case.family.map(|family| format!(" over {family}")).unwrap_or_default();
-                writeln!(f, "\nto {}, port {}{family}: {}", few(&case.to), case.port, case.decision.into_str())?;
+                let from = if self.has_sources { format!("from {} ", cut(MOST_SOURCES, &case.from, 0)) } else { String::new() };
+                writeln!(f, "\n{from}to {}, port {}{family}: {}", few(&case.to), case.port, case.decision.into_str())?;
             }
             case.fmt(f)?;
         }
@@ -44,9 +51,8 @@ impl fmt::Display for FlowAnswer<'_> {
 impl fmt::Display for FlowCase<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new(["DIRECTION", "RESULT", "POLICY", "WHY"]);
-        let to = few(&self.to);
-        for (way, verdict, own, peer) in
-            [(Way::Egress, &self.egress, &*self.from, &*to), (Way::Ingress, &self.ingress, &*to, &*self.from)]
+        let (from, to) = (few(&self.from), few(&self.to));
+        for (way, verdict, own, peer) in [(Way::Egress, &self.egress, &*from, &*to), (Way::Ingress, &self.ingress, &*to, &*from)]
         {
             let direction = format!("{} of {own}", way.into_str());
             for (result, policy, why) in rows(way, verdict, own, peer) {
@@ -158,7 +164,12 @@ pub fn few(names: &[impl Borrow<str>]) -> String {
 
 /// The same, if there are further ones that nobody lists.
 pub fn few_of(names: &[impl Borrow<str>], unlisted: usize) -> String {
-    let shown = &names[..names.len().min(SHOWN)];
+    cut(SHOWN, names, unlisted)
+}
+
+/// At most so many names, and how many more there are.
+fn cut(most: usize, names: &[impl Borrow<str>], unlisted: usize) -> String {
+    let shown = &names[..names.len().min(most)];
     match names.len() - shown.len() + unlisted {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),

@@ -11,6 +11,7 @@ mod suggestions;
 pub mod tier_properties;
 mod tier_text;
 mod tiers;
+mod workloads;
 
 use std::net::IpAddr;
 

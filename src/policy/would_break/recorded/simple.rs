@@ -45,6 +45,9 @@ fn read([from, to, port]: [&str; 3], count: u64, at: &str) -> Result<RecordedLin
             FlowEnd::Pod { namespace, name } => Ok(RecordedEnd::Pod(RecordedPod { namespace, name, ..RecordedPod::default() })),
             FlowEnd::Address(address) => Ok(RecordedEnd::Address(address)),
             FlowEnd::Service { .. } => Err(wrong("write the pod that answers, or its address")),
+            FlowEnd::Workload { .. } | FlowEnd::Labelled { .. } => {
+                Err(wrong("write the pod that sends or answers, or its address"))
+            }
         }
     };
     let asked: AskedPort = port.parse().map_err(|why: String| format!("port is {port:?}: {why}"))?;

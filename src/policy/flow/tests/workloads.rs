@@ -1,0 +1,156 @@
+//! Flows from and to all pods of a workload, and of all pods with some labels.
+
+use serde_json::{Value, json};
+
+use super::{
+    CompiledPolicies, FlowDecision,
+    answers::{shop, text, with},
+    pod, policy, snapshot, with_ports,
+};
+use crate::{policy::flow::FlowEnd, testkit::golden};
+
+/// The pod as an object of this kind and name created it.
+fn owned(mut pod: Value, kind: &str, name: &str) -> Value {
+    pod["metadata"]["ownerReferences"] = json!([
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": "other"},
+        {"apiVersion": "v1", "kind": kind, "name": name, "controller": true},
+    ]);
+    pod
+}
+
+/// A Deployment with two pods that are alike and one of the former version, with another label, and a StatefulSet.
+fn world() -> Vec<Value> {
+    let mut objects: Vec<Value> = shop().into_iter().filter(|object| object["kind"] != "Pod").collect();
+    let web = |name: &str, hash: &str, labels: Value, last: u8| {
+        let pod = pod(&format!("shop/{name}"), labels, &[&format!("10.0.0.{last}")]);
+        owned(pod, "ReplicaSet", &format!("web-{hash}"))
+    };
+    let new = || json!({"app": "web", "pod-template-hash": "b"});
+    objects.extend([
+        web("web-b-1", "b", new(), 11),
+        web("web-b-2", "b", new(), 12),
+        web("web-a-1", "a", json!({"app": "web-old", "pod-template-hash": "a"}), 13),
+    ]);
+    objects.extend([1, 2].map(|number| {
+        let pod = pod(&format!("shop/db-{number}"), json!({"app": "db"}), &[&format!("10.0.0.{number}")]);
+        owned(with_ports(pod, &[("sql", 5432)]), "StatefulSet", "db")
+    }));
+    let mut ended = owned(pod("shop/import-1", json!({"app": "import"}), &["10.0.0.40"]), "Job", "import-29400000");
+    ended["status"]["phase"] = "Succeeded".into();
+    objects.push(ended);
+    objects
+}
+
+fn error(objects: &[Value], from: &str, to: &str) -> String {
+    with(objects, (from, to, "5432"), |answer| answer.map(|answer| answer.to_string()).unwrap_err())
+}
+
+#[test]
+fn pods_that_are_decided_alike_are_one_answer_and_those_that_differ_are_named() {
+    let shown = text(&world(), ("shop/deploy/web", "shop/sts/db", "sql"));
+    golden("src/policy/flow/golden/workloads.txt", &shown);
+    let first = "shop/deploy/web (3 pods) to shop/sts/db (2 pods), TCP sql: denied, but not for every pod, destination or address family\n";
+    assert!(shown.starts_with(first), "{shown}");
+    assert!(shown.contains("\nfrom shop/web-b-1, shop/web-b-2 to shop/db-1, shop/db-2, port 5432: allowed\n"), "{shown}");
+    assert!(shown.contains("\nfrom shop/web-a-1 to shop/db-1, shop/db-2, port 5432: denied\n"), "{shown}");
+    let alike: Vec<Value> = world().into_iter().filter(|object| object["metadata"]["name"] != "web-a-1").collect();
+    let shown = text(&alike, ("shop/deploy/web", "shop/sts/db", "sql"));
+    assert!(shown.starts_with("shop/deploy/web (2 pods) to shop/sts/db (2 pods), TCP sql: allowed\n\nDIRECTION"), "{shown}");
+    assert!(shown.contains("egress of shop/web-b-1, shop/web-b-2 "), "{shown}");
+    let of_one = text(&alike, ("shop/rs/web-b", "shop/db-1", "sql"));
+    assert!(of_one.starts_with("shop/rs/web-b (2 pods) to shop/db-1, TCP sql: allowed\n"), "{of_one}");
+}
+
+#[test]
+fn the_decision_is_the_worst_of_all_pods() {
+    let decided = |from: &str| with(&world(), (from, "shop/svc/db", "5432"), |answer| answer.unwrap().decision);
+    assert_eq!(decided("shop/deploy/web"), FlowDecision::Denied);
+    assert_eq!(decided("shop/rs/web-b"), FlowDecision::Allowed);
+}
+
+#[test]
+fn what_a_pod_sends_to_itself_is_left_out_among_several() {
+    let closed = policy("shop/db", json!({"podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": ["Ingress"]}));
+    let objects: Vec<Value> = world().into_iter().chain([closed]).collect();
+    let shown = text(&objects, ("shop/sts/db", "shop/sts/db", "5432"));
+    assert!(shown.starts_with("shop/sts/db (2 pods) to shop/sts/db (2 pods), TCP 5432: denied\n\nDIRECTION"), "{shown}");
+    let alone = text(&objects, ("shop/db-1", "shop/sts/db", "5432"));
+    assert!(alone.contains("to shop/db-1, port 5432: allowed"), "a pod that is named is judged as for a Service: {alone}");
+}
+
+#[test]
+fn sources_that_reach_other_destinations_are_told_apart() {
+    // Each agent is on the host network of the node of one database.
+    let mut objects = world();
+    for object in &mut objects {
+        if let Some(number) = object["metadata"]["name"].as_str().and_then(|name| name.strip_prefix("db-")).map(str::to_owned) {
+            object["spec"]["nodeName"] = format!("node-{number}").into();
+        }
+    }
+    objects.extend([1, 2].map(|number| {
+        let mut agent = pod(&format!("shop/agent-{number}"), json!({"app": "agent"}), &[&format!("192.168.0.{number}")]);
+        agent["spec"] = json!({"hostNetwork": true, "nodeName": format!("node-{number}")});
+        owned(agent, "DaemonSet", "agent")
+    }));
+    let shown = text(&objects, ("shop/ds/agent", "shop/sts/db", "5432"));
+    for expected in [
+        "from shop/agent-1 to shop/db-1, port 5432: allowed",
+        "from shop/agent-1 to shop/db-2, port 5432: denied",
+        "from shop/agent-2 to shop/db-1, port 5432: denied",
+        "from shop/agent-2 to shop/db-2, port 5432: allowed",
+    ] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+}
+
+#[test]
+fn a_workload_without_pods_is_no_answer_and_says_why() {
+    let mut objects = world();
+    for (from, expected) in [
+        ("shop/deploy/api", "there is no Deployment shop/api, or it has no pods. In \"shop\" there are: web"),
+        (
+            "shop/ds/web",
+            "there is no DaemonSet shop/web, or it has no pods. The namespace \"shop\" has no DaemonSet at all: check its name, and whether you may list it",
+        ),
+        ("shop/cronjob/import", "all pods of the CronJob shop/import have ended, so there is no traffic. Name pods that run"),
+    ] {
+        assert_eq!(error(&objects, from, "shop/db-1"), expected);
+    }
+    objects.extend(["web", "api"].map(
+        |name| json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"namespace": "shop", "name": name}, "spec": {}}),
+    ));
+    for (from, expected) in [
+        (
+            "shop/deploy/api",
+            "the Deployment shop/api has no pods, so it has no traffic. Find out why: kubectl describe deploy/api -n shop",
+        ),
+        ("shop/deploy/ap", "there is no Deployment shop/ap. In \"shop\" there are: api, web"),
+    ] {
+        assert_eq!(error(&objects, from, "shop/db-1"), expected);
+    }
+    let named = "no container of shop/web-a-1 has a TCP port named \"sql\". It names no ports: write a number";
+    let asked = with(&objects, ("shop/db-1", "shop/deploy/web", "sql"), |answer| answer.map(|_| ()).unwrap_err());
+    assert_eq!(asked, named);
+}
+
+#[test]
+fn all_pods_with_some_labels_are_a_source() {
+    let world = snapshot(&world());
+    let compiled = CompiledPolicies::of(&world);
+    let answer = |labels: &str| {
+        let from = FlowEnd::Labelled { namespace: "shop".into(), labels: labels.parse().unwrap() };
+        let answer = compiled.answer(&from, &"shop/db-1".parse().unwrap(), &"5432".parse().unwrap());
+        answer.map(|answer| answer.to_string()).map_err(|error| error.to_string())
+    };
+    let shown = answer("app=web").unwrap();
+    assert!(shown.starts_with("the pods of shop with app=web (2 pods) to shop/db-1, TCP 5432: allowed\n"), "{shown}");
+    let shown = answer("app in (web,web-old)").unwrap();
+    assert!(shown.contains("\nfrom shop/web-a-1 to shop/db-1, port 5432: denied\n"), "{shown}");
+    let nothing =
+        "app=x selects nothing in \"shop\": none of 6 pods has such labels. List them: kubectl get pods -n shop --show-labels";
+    assert_eq!(answer("app=x"), Err(nothing.into()));
+    assert_eq!(
+        answer("app=import"),
+        Err("all pods of shop with app=import have ended, so there is no traffic. Name pods that run".into())
+    );
+}
