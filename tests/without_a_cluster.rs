@@ -195,3 +195,69 @@ fn two_versions_that_decide_alike_end_with_0_and_a_missing_folder_of_policies_is
     let nothing = run(&["diff", "-f", "examples/diff/old", "-f", "examples/diff/new", "--workloads", empty]);
     assert_eq!(text(&nothing.stderr), format!("error: there is no workload in {empty}: without pods there are no flows\n"));
 }
+
+#[test]
+fn a_selector_selects_pods_or_namespaces_and_one_that_selects_nothing_is_no_answer() {
+    let flow = |args: &[&str]| {
+        run(&[&["explain", "flow", "--to=shop/svc/db", "--port=sql", "--dump=examples/shop.json"], args].concat())
+    };
+    let of_web = flow(&["-n", "shop", "-l", "app in (web, api), !canary"]);
+    let first = "the pods of shop with app in (web, api), !canary (1 pod) to shop/svc/db, TCP sql: allowed\n";
+    assert!(text(&of_web.stdout).starts_with(first), "{}", text(&of_web.stdout));
+    assert_eq!((of_web.status.code(), text(&of_web.stderr)), (Some(0), String::new()));
+    let of_workload = flow(&["--from=shop/deploy/web"]);
+    assert_eq!(of_workload.status.code(), Some(0), "{}", text(&of_workload.stderr));
+    assert!(text(&of_workload.stdout).starts_with("shop/deploy/web (1 pod) to shop/svc/db, TCP sql: allowed\n"));
+
+    let diff = |labels: &str| {
+        let versions =
+            ["diff", "-f", "examples/diff/old", "-f", "examples/diff/new", "--workloads", "examples/diff/workloads.yaml"];
+        run(&[&versions[..], &["-l", labels]].concat())
+    };
+    let of_db = diff("app=db");
+    assert!(text(&of_db.stdout).contains(" of workloads with app=db are newly "), "{}", text(&of_db.stdout));
+    let recorded =
+        ["would-break", "-f", "examples/baseline.yaml", "--dump", "examples/open-shop.json", "--flows", "examples/flows.csv"];
+    let of_nightly = run(&[&recorded[..], &["-l", "app=nightly"]].concat());
+    assert!(text(&of_nightly.stdout).starts_with("of 1 recorded flow"), "{}", text(&of_nightly.stdout));
+    let render =
+        |labels: &str| run(&["render", "-f", "examples/baseline.yaml", "--dump", "examples/open-shop.json", "-l", labels]);
+    let of_shop = render("kubernetes.io/metadata.name=shop");
+    assert!(text(&of_shop.stdout).contains("namespace: shop\n") && !text(&of_shop.stdout).contains("namespace: reports\n"));
+
+    let no_pod = "error: no pod has the labels app=x. List those that exist: kubectl get pods -A --show-labels\n";
+    for (output, code, expected) in [
+        (flow(&["-n", "shop", "-l", "app=x"]), 2, "error: app=x selects nothing in \"shop\": none of 2 pods has such labels."),
+        (
+            flow(&["--from=shop/deploy/api"]),
+            2,
+            "error: there is no Deployment shop/api, or it has no pods. In \"shop\" there are: web\n",
+        ),
+        (flow(&["--from=shop/cm/web"]), 2, "error: --from shop/cm/web: \"cm\" has no pods: write one of pod, svc, deploy, "),
+        (diff("app=x"), 2, no_pod),
+        (run(&[&recorded[..], &["-l", "app=x"]].concat()), 2, no_pod),
+        (render("team=x"), 0, "note: no namespace has the labels team=x. List those that exist: kubectl get ns --show-labels\n"),
+    ] {
+        assert!(text(&output.stderr).starts_with(expected), "{expected}: {}", text(&output.stderr));
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(code), String::new()), "{expected}");
+    }
+}
+
+#[test]
+fn a_wrong_selector_says_what_to_write() {
+    let commands: [&[&str]; 5] = [
+        &["explain", "flow", "-n=shop", "--to=shop/db", "--port=80"],
+        &["would-break", "--flows=-"],
+        &["diff", "-f=a", "-f=b"],
+        &["list-managed"],
+        &["render", "-f=-"],
+    ];
+    for command in commands {
+        let output = run(&[command, &["-l", "app in web"]].concat());
+        let error = text(&output.stderr);
+        let expected = "error: invalid value 'app in web' for '--selector <SELECTOR>': behind app in write values in brackets, such as app in (web,api)\n";
+        assert!(output.status.code() == Some(2) && error.starts_with(expected), "{command:?}: {error}");
+    }
+    let without = run(&["explain", "flow", "-l", "app=web", "--to=shop/db", "--port=80", "--dump=-"]);
+    assert!(text(&without.stderr).contains("--namespace <NAME>"), "it is about one namespace: {}", text(&without.stderr));
+}

@@ -11,10 +11,13 @@ use super::{
     manifest_files::{self, ReadFiles},
     output::{self, Output},
 };
-use crate::policy::{
-    diff::{DiffSide, FlowDiff, MarkdownDiff, WorkloadManifests, compare, worlds},
-    flow::{FlowDump, FlowSnapshot},
-    preview::{ManifestText, PreviewedBaseline},
+use crate::{
+    api::label_query::LabelQuery,
+    policy::{
+        diff::{DiffSide, FlowDiff, MarkdownDiff, WorkloadManifests, compare, worlds},
+        flow::{FlowDump, FlowSnapshot},
+        preview::{ManifestText, PreviewedBaseline},
+    },
 };
 
 #[derive(Debug, ClapArgs)]
@@ -30,6 +33,10 @@ pub struct DiffArgs {
     /// The namespace of objects in manifests that name none.
     #[arg(long, short = 'n', value_name = "NAME", default_value = "default", value_parser = cluster::namespace)]
     namespace: String,
+
+    /// Only workloads whose pods have these labels, such as -l app=web or -l 'app in (web,api),!canary'.
+    #[arg(long, short = 'l', value_name = "SELECTOR")]
+    selector: Option<LabelQuery>,
 
     #[command(flatten)]
     input: FlowInput,
@@ -71,11 +78,12 @@ pub fn run(args: &DiffArgs) -> Result<u8, String> {
         side.baseline = side.baseline.take().map(|baseline| baseline.in_cluster(&world.facts, Instant::now()));
     }
     let snapshot: FlowSnapshot = world.objects.into_iter().collect();
+    flow_input::some_selected(args.selector.as_ref(), &snapshot)?;
     let [before, after] = worlds(snapshot, &old, &new);
     let mut gaps: BTreeSet<String> =
         [&old, &new].iter().filter_map(|side| side.baseline.as_ref()).flat_map(PreviewedBaseline::gaps).collect();
     gaps.extend(after.namespace_gap());
-    let diff = compare(&before, &after, args.limit);
+    let diff = compare(&before, &after, args.limit, args.selector.as_ref());
     gaps.extend(diff.warnings);
     warnings.extend(gaps);
     let mut said = BTreeSet::new();

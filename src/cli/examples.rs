@@ -22,18 +22,21 @@ pub const RENDER: &str = "\
 Examples:
   policy-baseline render -f baseline.yaml -n shop
   policy-baseline render -f baseline.yaml --namespaces namespaces.yaml --as calico-staged
+  policy-baseline render -f baseline.yaml -l team=shop --dump dump.json
   policy-baseline render -f baseline.yaml > policies.yaml";
 
 pub const WOULD_BREAK: &str = "\
 Examples:
   policy-baseline would-break --flows flows.csv -f baseline.yaml
   policy-baseline would-break --flows flows.csv -f baseline.yaml --dump dump.json -o json
+  policy-baseline would-break --flows flows.csv -f baseline.yaml --dump dump.json -l app=web
   hubble observe --since 24h -o jsonpb | policy-baseline would-break --flows - -f baseline.yaml";
 
 pub const DIFF: &str = "\
 Examples:
   policy-baseline diff -f old/ -f new/
   policy-baseline diff -f old/ -f new/ --workloads workloads.yaml -o markdown
+  policy-baseline diff -f old/ -f new/ --workloads workloads.yaml -l app=web
   policy-baseline diff -f baseline.yaml -f new-baseline.yaml --dump dump.json";
 
 pub const LINT: &str = "\
@@ -50,7 +53,8 @@ Examples:
 pub const LIST_MANAGED: &str = "\
 Examples:
   policy-baseline list-managed --orphans
-  policy-baseline list-managed -n shop -o name";
+  policy-baseline list-managed -n shop -o name
+  policy-baseline list-managed -l policybaseline.io/baseline=platform";
 
 pub const UNINSTALL: &str = "\
 Examples:

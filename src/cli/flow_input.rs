@@ -7,13 +7,14 @@ use kube::Client;
 
 use super::cluster::{self, Connection};
 use crate::{
+    api::label_query::LabelQuery,
     cluster::{
         error::ApiProblem,
         flow_objects::{self, FlowListError},
     },
     policy::{
         explain::WHO_GRANTS,
-        flow::{DUMP_COMMAND, FlowDump, FlowEnd},
+        flow::{DUMP_COMMAND, FlowDump, FlowEnd, FlowSnapshot},
         preview::PreviewedBaseline,
     },
 };
@@ -112,6 +113,16 @@ pub fn text(file: &str) -> Result<String, String> {
     }
     let text = String::from_utf8(bytes).map_err(|_| format!("cannot read {}: it is no UTF-8", shown(file)))?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// A selector that selects no pod is a mistake: without it nothing would differ, and nothing would be denied.
+pub fn some_selected(selector: Option<&LabelQuery>, snapshot: &FlowSnapshot) -> Result<(), String> {
+    match selector {
+        Some(selector) if !snapshot.pods.iter().any(|pod| selector.selects(&pod.labels)) => {
+            Err(format!("no pod has the labels {selector}. List those that exist: kubectl get pods -A --show-labels"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Only one of the inputs can be standard input; `names` says which these are.

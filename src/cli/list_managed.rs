@@ -7,7 +7,7 @@ use super::{
     cluster::{self, Cluster},
     output::{self, Output},
 };
-use crate::cluster::inventory;
+use crate::{api::label_query::LabelQuery, cluster::inventory};
 
 #[derive(Debug, ClapArgs)]
 pub struct ListManagedArgs {
@@ -21,6 +21,10 @@ pub struct ListManagedArgs {
     /// Only what is in this namespace.
     #[arg(long, short = 'n', value_name = "NAME", value_parser = cluster::namespace)]
     namespace: Option<String>,
+
+    /// Only objects with these labels, such as -l policybaseline.io/baseline=platform.
+    #[arg(long, short = 'l', value_name = "SELECTOR")]
+    selector: Option<LabelQuery>,
 
     /// What is in all namespaces. That is the default.
     #[arg(long, short = 'A', conflicts_with = "namespace")]
@@ -58,6 +62,10 @@ pub fn run(args: &ListManagedArgs) -> Result<(), String> {
     let inventory = if args.orphans { inventory.orphans() } else { inventory };
     let inventory = match &args.namespace {
         Some(namespace) => inventory.within(namespace),
+        None => inventory,
+    };
+    let inventory = match &args.selector {
+        Some(labels) => inventory.labelled(labels),
         None => inventory,
     };
     output::print(&match args.output {

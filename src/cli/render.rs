@@ -10,9 +10,12 @@ use super::{
     flow_input::{self, FlowInput},
     output,
 };
-use crate::policy::{
-    flow::FlowNamespace,
-    preview::{PreviewedBaseline, namespace_named, namespaces_in},
+use crate::{
+    api::label_query::LabelQuery,
+    policy::{
+        flow::FlowNamespace,
+        preview::{PreviewedBaseline, namespace_named, namespaces_in},
+    },
 };
 
 #[derive(Debug, ClapArgs)]
@@ -28,6 +31,10 @@ pub struct RenderArgs {
     /// A file with namespaces and their labels: manifests, or what kubectl get namespaces -o yaml writes.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dump", "context", "kubeconfig"])]
     namespaces: Option<String>,
+
+    /// Only namespaces with these labels, such as -l team=shop or -l 'tier in (prod,stage),!legacy'.
+    #[arg(long, short = 'l', value_name = "SELECTOR", conflicts_with = "namespace")]
+    selector: Option<LabelQuery>,
 
     /// What to write: NetworkPolicies, or policies that Calico only tries on real traffic.
     #[arg(long = "as", value_name = "KIND", default_value = "network-policy")]
@@ -63,7 +70,7 @@ enum RenderOutput {
 /// Runs the subcommand.
 pub fn run(args: &RenderArgs) -> Result<(), String> {
     let baseline = flow_input::baseline(&args.filename, args.operator.or_default())?;
-    let (baseline, namespaces) = match &args.namespaces {
+    let (baseline, mut namespaces) = match &args.namespaces {
         Some(file) => (baseline, namespaces_in(&flow_input::text(file)?).map_err(|error| format!("{file}: {error}"))?),
         None if args.namespace.is_empty() => from_objects(args, baseline)?,
         None => {
@@ -71,6 +78,12 @@ pub fn run(args: &RenderArgs) -> Result<(), String> {
             (baseline, names.into_iter().map(|name| namespace_named(name)).collect::<Result<_, _>>()?)
         }
     };
+    if let Some(selector) = &args.selector {
+        namespaces.retain(|namespace| selector.selects(&namespace.labels));
+        if namespaces.is_empty() {
+            output::note(&format!("no namespace has the labels {selector}. List those that exist: kubectl get ns --show-labels"));
+        }
+    }
     baseline.gaps().iter().for_each(|gap| output::warn(gap));
     if !baseline.writes() {
         output::note("the baseline is in mode Audit: with it, the operator writes no policy");

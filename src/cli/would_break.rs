@@ -14,10 +14,13 @@ use super::{
     flow_input::{self, FlowInput},
     output::{self, Output},
 };
-use crate::policy::{
-    flow::{CompiledPolicies, FlowSnapshot},
-    preview::PreviewedBaseline,
-    would_break::Recording,
+use crate::{
+    api::label_query::LabelQuery,
+    policy::{
+        flow::{CompiledPolicies, FlowSnapshot},
+        preview::PreviewedBaseline,
+        would_break::Recording,
+    },
 };
 
 /// The longest line of a recording.
@@ -33,6 +36,10 @@ pub struct WouldBreakArgs {
     /// A manifest with a baseline. Without it, the policies that exist are judged.
     #[arg(long, short = 'f', value_name = "FILE")]
     filename: Option<String>,
+
+    /// Only flows of workloads whose pods have these labels, such as -l app=web or -l 'app in (web,api),!canary'.
+    #[arg(long, short = 'l', value_name = "SELECTOR")]
+    selector: Option<LabelQuery>,
 
     #[command(flatten)]
     input: FlowInput,
@@ -55,6 +62,7 @@ pub fn run(args: &WouldBreakArgs) -> Result<u8, String> {
     let warnings = std::mem::take(&mut dump.warnings);
     let baseline = manifest.map(|baseline| baseline.in_cluster(&dump.facts, Instant::now()));
     let snapshot: FlowSnapshot = dump.objects.into_iter().collect();
+    flow_input::some_selected(args.selector.as_ref(), &snapshot)?;
     let refused = CompiledPolicies::of(&snapshot).refused_parts();
     baseline.iter().flat_map(PreviewedBaseline::gaps).for_each(|gap| output::warn(&gap));
     // With a baseline, it makes the policies, and the answer says which namespaces are missing.
@@ -62,7 +70,7 @@ pub fn run(args: &WouldBreakArgs) -> Result<u8, String> {
     for warning in warnings.into_iter().chain(gaps).chain(refused) {
         output::warn(&warning);
     }
-    let mut recording = Recording::new(snapshot, baseline.as_ref());
+    let mut recording = Recording::new(snapshot, baseline.as_ref()).only(args.selector.clone());
     for file in &args.flows {
         recording.begin_file();
         match &**file {
@@ -73,7 +81,8 @@ pub fn run(args: &WouldBreakArgs) -> Result<u8, String> {
     let result = recording.judge(baseline.as_ref());
     output::print(&args.output.of(&result)?)?;
     if result.flows == 0 {
-        return Err(format!("none of {} lines is a flow that could be judged", result.lines));
+        let of = args.selector.as_ref().map(|selector| format!(" of a pod with {selector}")).unwrap_or_default();
+        return Err(format!("none of {} lines is a flow{of} that could be judged", result.lines));
     }
     Ok(if result.not_allowed == 0 { 0 } else { exit::FINDINGS })
 }

@@ -105,6 +105,7 @@ fn managed(kind: ManagedKind, meta: &ObjectMeta) -> ManagedObject {
         uid: meta.uid.clone().unwrap_or_default(),
         resource_version: meta.resource_version.clone().unwrap_or_default(),
         finalizers: meta.finalizers.clone().unwrap_or_default(),
+        labels: meta.labels.clone().unwrap_or_default(),
     }
 }
 

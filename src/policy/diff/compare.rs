@@ -11,15 +11,19 @@ use super::{
     report::{FlowChange, FlowDiff},
     workloads::ComparedWorkloads,
 };
-use crate::policy::flow::{
-    CompiledPolicies, DirectionVerdict, Flow, FlowDecider, FlowDecision, FlowSnapshot, IpFamily, Party, ReachQuestion, Row, Way,
-    few, place,
+use crate::{
+    api::label_query::LabelQuery,
+    policy::flow::{
+        CompiledPolicies, DirectionVerdict, Flow, FlowDecider, FlowDecision, FlowSnapshot, IpFamily, Party, ReachQuestion, Row,
+        Way, few, place,
+    },
 };
 
 /// Finds the flows that the new world decides differently. At most so many rows are shown of what is newly allowed, and of what is newly denied.
-pub fn compare(old: &FlowSnapshot, new: &FlowSnapshot, limit: usize) -> FlowDiff {
+/// With a selector, only flows of workloads with pods that it selects are compared.
+pub fn compare(old: &FlowSnapshot, new: &FlowSnapshot, limit: usize, only: Option<&LabelQuery>) -> FlowDiff {
     let [old_compiled, new_compiled] = CompiledPolicies::pair(old, new);
-    let workloads = ComparedWorkloads::of(new, &new_compiled);
+    let workloads = ComparedWorkloads::of(new, &new_compiled, only);
     let addresses = AddressSpans::of(new, &new_compiled.ranges);
     let ports = PortClass::all(new, [&old_compiled, &new_compiled]);
     let families = families(new);
@@ -46,6 +50,7 @@ pub fn compare(old: &FlowSnapshot, new: &FlowSnapshot, limit: usize) -> FlowDiff
         ComparedEnds { workloads: &workloads, addresses: &addresses, ports: &ports, deciders: &deciders, families: &families };
     let [newly_allowed, newly_denied] = found.group(&ends, limit);
     FlowDiff {
+        selector: only.map(ToString::to_string),
         pods: workloads.pods,
         workloads: workloads.count(),
         pods_on_host_network: workloads.on_host_network,
@@ -180,6 +185,9 @@ impl<'a> Comparison<'_, 'a> {
             }
             for to in differing.classes() {
                 let Some(destination) = self.workloads.of_class[to] else { continue };
+                if !self.workloads.is_asked(workload) && !self.workloads.is_asked(destination) {
+                    continue;
+                }
                 let change = if allowed[1].has(to) { FlowChange::Allowed } else { FlowChange::Denied };
                 let is_allowed = |world: usize| {
                     (rows.egress[world][from].as_ref().is_none_or(|row| row.has(to)), rows.ingress[world][from].has(to))
@@ -241,7 +249,8 @@ impl<'a> Comparison<'_, 'a> {
         for (way, with, index) in [(Way::Egress, OtherEnd::To, 0), (Way::Ingress, OtherEnd::From, 1)] {
             let classes: Vec<usize> = self.changed[index].classes().filter(|class| asked.covered.has(*class)).collect();
             for class in classes {
-                let Some(workload) = self.workloads.of_class[class] else { continue };
+                let workload = self.workloads.of_class[class].filter(|workload| self.workloads.is_asked(*workload));
+                let Some(workload) = workload else { continue };
                 for (span, end) in self.addresses.0.iter().zip(0..) {
                     let outside = Party { pod: None, address: Some(span.sample) };
                     let own = self.party(self.first_pods[class], IpFamily::of(span.sample));

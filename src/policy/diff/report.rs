@@ -9,6 +9,9 @@ use super::workloads::FlowEnds;
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FlowDiff {
+    /// Only flows of workloads with pods that it selects were compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
     /// The pods that were judged, and their workloads.
     pub pods: u64,
     pub workloads: usize,

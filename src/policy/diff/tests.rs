@@ -54,7 +54,7 @@ fn pair(one: &[Value], other: &[Value]) -> [FlowSnapshot; 2] {
 /// The names of all workloads, by pod; none for those that are left out.
 fn names(world: &FlowSnapshot) -> (Vec<Option<String>>, BTreeSet<String>) {
     let compiled = CompiledPolicies::of(world);
-    let workloads = ComparedWorkloads::of(world, &compiled);
+    let workloads = ComparedWorkloads::of(world, &compiled, None);
     let name = |pod: usize| {
         let workload = workloads.of_class[compiled.classes.class(pod)? as usize]?;
         let mut row = Row::new(workloads.count());
@@ -175,7 +175,7 @@ proptest! {
     #[test]
     fn nothing_differs_from_itself(objects in any_world()) {
         let [world, same] = pair(&objects, &objects);
-        let diff = compare(&world, &same, ALL);
+        let diff = compare(&world, &same, ALL, None);
         prop_assert!(!diff.has_changes(), "{}", diff);
         prop_assert_eq!((diff.added_policies, diff.removed_policies, diff.changed_policies), (0, 0, 0));
     }
@@ -185,7 +185,7 @@ proptest! {
         let [old, new] = pair(&one, &other);
         let (of_pods, all) = names(&new);
         prop_assume!(all.len() > 1);
-        let (forwards, backwards) = (compare(&old, &new, ALL), compare(&new, &old, ALL));
+        let (forwards, backwards) = (compare(&old, &new, ALL, None), compare(&new, &old, ALL, None));
         let (old_compiled, new_compiled) = (CompiledPolicies::of(&old), CompiledPolicies::of(&new));
         // Of a workload, some pods may change and others may not. What is shown is the workload.
         let (mut asked, mut expected) = (BTreeSet::new(), BTreeSet::new());
@@ -242,11 +242,11 @@ fn a_policy_that_only_the_new_version_has_is_compared_with_what_exists() {
     let changed = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: db, namespace: shop}, spec: {podSelector: {matchLabels: {app: db}}, ingress: []}}";
     let world = snapshot(&shop().into_iter().chain([existing]).collect::<Vec<_>>());
     let [before, after] = worlds(world.clone(), &DiffSide::default(), &side(changed));
-    let diff = compare(&before, &after, ALL);
+    let diff = compare(&before, &after, ALL, None);
     assert_eq!((diff.changed_policies, diff.newly_denied.pairs > 0, diff.newly_allowed.pairs), (1, true, 0), "{diff}");
     // What only the old version has is removed.
     let [before, after] = worlds(world, &side(changed), &DiffSide::default());
-    let diff = compare(&before, &after, ALL);
+    let diff = compare(&before, &after, ALL, None);
     assert_eq!((diff.removed_policies, diff.newly_allowed.pairs > 0), (1, true), "{diff}");
 }
 
@@ -264,7 +264,7 @@ fn baseline(name: &str, more: &str) -> String {
 
 fn diff_of(objects: &[Value], old: &str, new: &str) -> FlowDiff {
     let [old, new] = worlds(snapshot(objects), &side(old), &side(new));
-    compare(&old, &new, 50)
+    compare(&old, &new, 50, None)
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn a_long_diff_is_cut_and_says_by_how_much() {
     let workloads = |number: u8| pod(&format!("w{number}/p"), json!({"app": "p"}), &[&format!("10.0.0.{number}")]);
     let objects: Vec<Value> = (0..120).map(workloads).collect();
     let [old, new] = worlds(snapshot(&objects), &side(""), &side(&baseline("platform", "")));
-    let diff = compare(&old, &new, 1);
+    let diff = compare(&old, &new, 1, None);
     assert_eq!((diff.newly_denied.rows.len(), diff.newly_denied.more_rows), (1, 2), "{diff}");
     assert!(diff.to_string().ends_with("and 2 rows more. --limit shows more rows\n"), "{diff}");
     assert_eq!(diff.newly_denied.pairs, 120 * 119 + 120 * 2, "each to each, and addresses in both directions");
@@ -340,7 +340,7 @@ fn manifests_without_a_cluster_are_two_pods_for_each_workload() {
     assert_eq!(pods, ["other/job~1 1", "shop/web~1 1", "shop/web~2 1"]);
     let closed = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: deny, namespace: shop}, spec: {podSelector: {}}}";
     let [old, new] = worlds(world, &side(""), &side(closed));
-    let diff = compare(&old, &new, 50);
+    let diff = compare(&old, &new, 50, None);
     assert_eq!(diff.newly_denied.pairs, 3, "web to itself, job to web, and addresses: {diff}");
     let mut empty = WorkloadManifests::default();
     empty.add("kind: ConfigMap", "default").unwrap();
@@ -368,4 +368,21 @@ fn what_is_no_version_says_what_is_wrong_and_where() {
         other.warnings,
         ["the CiliumNetworkPolicy y/x is not compared: only NetworkPolicies and baselines are. It may decide otherwise"]
     );
+}
+
+#[test]
+fn with_a_selector_only_flows_of_workloads_with_such_pods_are_compared() {
+    let [old, new] = worlds(snapshot(&shop()), &side(""), &side(&baseline("platform", "")));
+    let with = |query: &str| compare(&old, &new, 50, Some(&query.parse().unwrap()));
+    let (all, of_web) = (compare(&old, &new, 50, None), with("app=web"));
+    let names = |diff: &FlowDiff| -> Vec<String> {
+        let rows = diff.newly_denied.rows.iter();
+        rows.map(|row| format!("{:?} {:?}", row.from.names, row.to.names)).collect()
+    };
+    assert!(names(&of_web).iter().all(|ends| ends.contains("shop/web") || ends.contains("shop/*")), "{of_web}");
+    assert!(of_web.has_changes() && of_web.newly_denied.pairs < all.newly_denied.pairs, "{of_web}");
+    assert!(of_web.to_string().contains(" of workloads with app=web"), "{of_web}");
+    let nothing = with("app=nothing");
+    assert!(!nothing.has_changes(), "{nothing}");
+    assert_eq!(with("app").newly_denied.pairs, all.newly_denied.pairs, "every pod has the label");
 }

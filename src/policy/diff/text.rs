@@ -67,11 +67,12 @@ impl FlowDiff {
         let policies: Vec<String> =
             policies.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
         let policies = if policies.is_empty() { "none differs".into() } else { policies.join(", ") };
+        let only = self.selector.as_ref().map(|selector| format!(" of workloads with {selector}")).unwrap_or_default();
         let result = match (self.newly_allowed.pairs, self.newly_denied.pairs) {
-            (0, 0) => "no flow is decided differently",
-            (_, 0) => "some flows are newly allowed, and none is newly denied",
-            (0, _) => "some flows are newly denied, and none is newly allowed",
-            (_, _) => "some flows are newly allowed, and others are newly denied",
+            (0, 0) => format!("no flow{only} is decided differently"),
+            (_, 0) => format!("some flows{only} are newly allowed, and none is newly denied"),
+            (0, _) => format!("some flows{only} are newly denied, and none is newly allowed"),
+            (_, _) => format!("some flows{only} are newly allowed, and others are newly denied"),
         };
         let host = match self.pods_on_host_network {
             0 => String::new(),

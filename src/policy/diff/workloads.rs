@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::policy::flow::{CompiledPolicies, FlowSnapshot, Row, workload};
+use crate::{
+    api::label_query::LabelQuery,
+    policy::flow::{CompiledPolicies, FlowSnapshot, Row, workload},
+};
 
 /// The most names that one end of a change lists.
 const MOST_NAMES: usize = 50;
@@ -22,6 +25,8 @@ pub struct ComparedWorkloads {
     pub on_host_network: u64,
     /// The number of pods of each.
     sizes: Vec<u64>,
+    /// Those that have pods that somebody selected.
+    asked: Row,
 }
 
 /// Some of the ends of flows: workloads, or addresses.
@@ -40,8 +45,8 @@ const fn is_zero(number: &usize) -> bool {
 }
 
 impl ComparedWorkloads {
-    /// Groups the pods by namespace and by the labels that stay.
-    pub fn of(snapshot: &FlowSnapshot, compiled: &CompiledPolicies<'_>) -> Self {
+    /// Groups the pods by namespace and by the labels that stay. With a selector, only the workloads with pods that it selects are asked for.
+    pub fn of(snapshot: &FlowSnapshot, compiled: &CompiledPolicies<'_>, only: Option<&LabelQuery>) -> Self {
         let sizes = compiled.classes.sizes();
         let pods: Vec<_> = compiled.classes.first_pods().map(|pod| &snapshot.pods[pod]).collect();
         let keys: Vec<_> =
@@ -53,6 +58,12 @@ impl ComparedWorkloads {
         }
         let numbers: BTreeMap<_, u32> = all.iter().zip(0..).collect();
         let of_class: Vec<Option<u32>> = keys.iter().map(|key| numbers.get(key.as_ref()?).copied()).collect();
+        let mut asked = Row::new(all.len());
+        for (pod, workload) in pods.iter().zip(&of_class).filter_map(|(pod, workload)| Some((pod, (*workload)?))) {
+            if only.is_none_or(|only| only.selects(&pod.labels)) {
+                asked.set(workload..workload + 1);
+            }
+        }
         let mut of_workload = vec![0; all.len()];
         let mut on_host_network = 0;
         for (workload, size) in of_class.iter().zip(&sizes) {
@@ -72,12 +83,18 @@ impl ComparedWorkloads {
             pods: of_workload.iter().sum(),
             on_host_network,
             sizes: of_workload,
+            asked,
         }
     }
 
     /// The number of workloads.
     pub fn count(&self) -> usize {
         self.names.len()
+    }
+
+    /// Whether a workload has pods that somebody asks for.
+    pub fn is_asked(&self, workload: u32) -> bool {
+        self.asked.has(workload as usize)
     }
 
     /// Whether a workload has one pod only. It has no flow to itself that a policy decides.

@@ -4,13 +4,17 @@
 mod removal;
 mod rest;
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::Serialize;
 use strum::IntoStaticStr;
 
 pub use self::removal::{Act, Removal, Scope};
 use super::table::{Table, counted};
+use crate::api::label_query::LabelQuery;
 
 /// Everything in a cluster that belongs to the operator.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -65,6 +69,9 @@ pub struct ManagedObject {
     /// Its finalizers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub finalizers: Vec<String>,
+    /// Its labels, by which it can be selected.
+    #[serde(skip)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A policy with labels of ours.
@@ -153,6 +160,14 @@ impl Inventory {
         self
     }
 
+    /// The same with only the objects that a selector selects.
+    #[must_use]
+    pub fn labelled(mut self, labels: &LabelQuery) -> Self {
+        self.policies.retain(|policy| labels.selects(&policy.object.labels));
+        self.others.retain(|other| labels.selects(&other.object.labels));
+        self
+    }
+
     /// The resource and the name of each object, a line each.
     pub fn names(&self) -> String {
         let objects = self.policies.iter().map(|policy| &policy.object).chain(self.others.iter().map(|other| &other.object));
@@ -218,6 +233,7 @@ mod tests {
             uid: of("uid"),
             resource_version: "7".into(),
             finalizers: vec![],
+            labels: BTreeMap::new(),
         }
     }
 
@@ -268,6 +284,18 @@ mod tests {
         assert_eq!(names, expected);
         assert_eq!(one_of_each().names().lines().count(), 11);
         assert_eq!(one_of_each().within("nowhere").names(), "");
+    }
+
+    #[test]
+    fn objects_are_selected_by_their_labels() {
+        let mut all = one_of_each();
+        all.policies[0].object.labels = [("team".to_owned(), "a".to_owned())].into();
+        all.others[0].object.labels = [("team".to_owned(), "b".to_owned())].into();
+        let names = |query: &str| all.clone().labelled(&query.parse().unwrap()).names();
+        assert_eq!(names("team=a"), "networkpolicy.networking.k8s.io/baseline-default-deny-ingress\n");
+        assert_eq!(names("team").lines().count(), 2);
+        assert_eq!(names("!team").lines().count(), 9);
+        assert_eq!(names("").lines().count(), 11);
     }
 
     #[test]

@@ -23,10 +23,10 @@ use self::{
     totals::FlowTotals,
 };
 use super::{
-    flow::{Flow, FlowDecision, FlowSnapshot, IpFamily},
+    flow::{Flow, FlowDecision, FlowSnapshot, IpFamily, Party},
     preview::PreviewedBaseline,
 };
-use crate::api::peers::Protocol;
+use crate::api::{label_query::LabelQuery, peers::Protocol};
 
 /// How many lines that cannot be read are shown, and how much of each.
 const SHOWN: usize = 3;
@@ -50,6 +50,8 @@ pub struct Recording {
     broken_lines: Vec<String>,
     /// How many events were lost before they were recorded.
     lost: u64,
+    /// Only flows of pods that it selects are judged.
+    only: Option<LabelQuery>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -75,7 +77,14 @@ impl Recording {
             broken: 0,
             broken_lines: Vec::new(),
             lost: 0,
+            only: None,
         }
+    }
+
+    /// The same recording, of which only the flows of pods that a selector selects are judged.
+    #[must_use]
+    pub fn only(self, only: Option<LabelQuery>) -> Self {
+        Self { only, ..self }
     }
 
     /// A new file begins. Its format may be another one.
@@ -199,7 +208,12 @@ impl Recording {
             let [from, to] = [key.from, key.to].map(|end| ends.party(end, key.family, totals.outside));
             TotalledFlow { flow: Flow { from, to, protocol: key.protocol, port: key.port }, family: key.family, totals }
         };
-        let flows: Vec<TotalledFlow> = all.into_iter().map(flow).collect();
+        let is_meant = |party: Party| {
+            let pod = party.pod.and_then(|pod| before.pods.get(pod));
+            self.only.as_ref().is_none_or(|only| pod.is_some_and(|pod| only.selects(&pod.labels)))
+        };
+        let flows = all.into_iter().map(flow).filter(|one| is_meant(one.flow.from) || is_meant(one.flow.to));
+        let flows: Vec<TotalledFlow> = flows.collect();
         let count = |broken: &[BrokenFlows], is_it: fn(&BrokenFlows) -> bool| {
             broken.iter().filter(|flows| is_it(flows)).fold(0, |sum: u64, flows| sum.saturating_add(flows.count))
         };

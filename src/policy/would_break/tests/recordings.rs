@@ -131,6 +131,28 @@ fn each_file_has_a_format_of_its_own_and_a_line_that_was_cut_costs_only_itself()
 }
 
 #[test]
+fn with_a_selector_only_the_flows_of_such_pods_are_judged() {
+    let lines = [
+        line("shop/web-7d4b-1", "shop/db-0", "5432"),
+        line("kube-system/coredns-1", "10.0.0.1", "53"),
+        line("shop/db-0", "8.8.8.8", "53"),
+    ];
+    let flows = |query: &str| {
+        let baseline = baseline(&json!({}));
+        let mut recording = Recording::new(snapshot(&shop()), Some(&baseline)).only(Some(query.parse().unwrap()));
+        lines.iter().for_each(|line| recording.line(line, String::new).unwrap());
+        let found = recording.judge(Some(&baseline));
+        let broken = found.broken.iter().map(|flows| format!("{} {}", flows.from, flows.to)).collect::<Vec<_>>();
+        (found.flows, found.lines, broken)
+    };
+    let (web_db, db_out) = ("shop/web shop/db".to_owned(), "shop/db 8.8.8.8".to_owned());
+    assert_eq!(flows("app=db"), (2, 3, vec![db_out, web_db.clone()]), "as source and as destination");
+    assert_eq!(flows("app=web"), (2, 3, vec![web_db.clone()]), "10.0.0.1 is such a pod, too");
+    assert_eq!(flows("app=x"), (0, 3, vec![]));
+    assert_eq!(flows("").0, 3);
+}
+
+#[test]
 fn a_file_is_json_or_csv_and_nothing_else_is_lost() {
     let mut recording = Recording::new(snapshot(&shop()), None);
     let at = || "flows.csv, line 1".to_owned();
