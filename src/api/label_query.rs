@@ -40,7 +40,7 @@ impl FromStr for LabelQuery {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut rest = Rest(text.trim());
+        let mut rest = UnreadQuery(text.trim());
         let mut requirements = Vec::new();
         let query = |requirements| Self { text: text.trim().to_owned(), requirements };
         if rest.is_empty() {
@@ -59,9 +59,9 @@ impl FromStr for LabelQuery {
 }
 
 /// What is not read yet.
-struct Rest<'t>(&'t str);
+struct UnreadQuery<'t>(&'t str);
 
-impl<'t> Rest<'t> {
+impl<'t> UnreadQuery<'t> {
     fn is_empty(&mut self) -> bool {
         self.0 = self.0.trim_start();
         self.0.is_empty()

@@ -79,7 +79,7 @@ impl Judged<'_> {
     }
 
     fn pair(&self) -> PairKey {
-        (EndKey::of(self.flow.from), EndKey::of(self.flow.to), self.flow.port)
+        (CaseEnd::of(self.flow.from), CaseEnd::of(self.flow.to), self.flow.port)
     }
 
     fn family(&self) -> IpFamily {
@@ -89,15 +89,15 @@ impl Judged<'_> {
 
 /// An end of flows over both families.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum EndKey {
+enum CaseEnd {
     Pod(usize),
     Address(Option<IpAddr>),
 }
 
 /// The source, the destination and the port.
-type PairKey = (EndKey, EndKey, u16);
+type PairKey = (CaseEnd, CaseEnd, u16);
 
-impl EndKey {
+impl CaseEnd {
     fn of(party: Party) -> Self {
         party.pod.map_or(Self::Address(party.address), Self::Pod)
     }
@@ -115,15 +115,15 @@ struct AlikeFlows<'j, 'a> {
     first: &'j Judged<'a>,
     family: Option<&'static str>,
     /// Each source with its destinations.
-    ends: Vec<(EndKey, Vec<EndKey>)>,
-    seen: HashSet<(EndKey, EndKey)>,
+    ends: Vec<(CaseEnd, Vec<CaseEnd>)>,
+    seen: HashSet<(CaseEnd, CaseEnd)>,
     notes: Vec<String>,
 }
 
 impl AlikeFlows<'_, '_> {
     /// Adds a flow. Those of a source follow each other.
     fn add(&mut self, one: &Judged<'_>) {
-        let (from, to) = (EndKey::of(one.flow.from), EndKey::of(one.flow.to));
+        let (from, to) = (CaseEnd::of(one.flow.from), CaseEnd::of(one.flow.to));
         if !self.seen.insert((from, to)) {
             return;
         }
@@ -134,21 +134,21 @@ impl AlikeFlows<'_, '_> {
     }
 
     /// Sources and destinations of which each source sends to each destination but itself.
-    fn blocks(&self) -> Vec<(Vec<EndKey>, Vec<EndKey>)> {
+    fn blocks(&self) -> Vec<(Vec<CaseEnd>, Vec<CaseEnd>)> {
         let (mut all, mut listed) = (Vec::new(), HashSet::new());
         for to in self.ends.iter().flat_map(|(_, destinations)| destinations) {
             if listed.insert(*to) {
                 all.push(*to);
             }
         }
-        let is_whole = |(from, to): &(EndKey, Vec<EndKey>)| {
+        let is_whole = |(from, to): &(CaseEnd, Vec<CaseEnd>)| {
             let has_itself = listed.contains(from) && !self.seen.contains(&(*from, *from));
             to.len() + usize::from(has_itself) == all.len()
         };
         if self.ends.iter().all(is_whole) {
             return vec![(self.ends.iter().map(|(from, _)| *from).collect(), all)];
         }
-        let mut blocks: Vec<(Vec<EndKey>, Vec<EndKey>)> = Vec::new();
+        let mut blocks: Vec<(Vec<CaseEnd>, Vec<CaseEnd>)> = Vec::new();
         for (from, destinations) in &self.ends {
             match blocks.iter_mut().find(|(_, others)| others == destinations) {
                 Some((sources, _)) => sources.push(*from),
@@ -213,7 +213,7 @@ impl<'a> CompiledPolicies<'a> {
                 of.notes.extend(new);
             }
         }
-        let name = |end: &EndKey| shown(self.snapshot, end.party());
+        let name = |end: &CaseEnd| shown(self.snapshot, end.party());
         let case = |of: AlikeFlows<'_, 'a>| {
             let AlikeFlows { first, family, ref notes, .. } = of;
             let cases: Vec<_> = of
