@@ -132,9 +132,10 @@ fn what_cannot_be_answered_is_one_sentence_on_stderr_with_exit_code_2() {
 
 #[test]
 fn a_wrong_flag_says_what_to_write_with_exit_code_2() {
-    for (from, port, expected) in
-        [("web", "80", "write NAMESPACE/POD, NAMESPACE/svc/NAME or an IP address"), ("shop/web", "http/80/x", "write a port")]
-    {
+    for (from, port, expected) in [
+        ("web", "80", "write NAMESPACE/POD, NAMESPACE/svc/NAME, NAMESPACE/deploy/NAME or an IP address"),
+        ("shop/web", "http/80/x", "write a port"),
+    ] {
         let output = run(&["explain", "flow", "--from", from, "--to=shop/db", "--port", port, "--dump=-"]);
         assert_eq!(output.status.code(), Some(2));
         assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
