@@ -164,3 +164,21 @@ fn each_command_has_a_man_page_with_its_flags_and_examples() {
         }
     }
 }
+
+#[test]
+fn only_run_takes_the_former_name_of_the_flag_for_its_namespace_and_help_does_not_show_it() {
+    // The kubeconfig is missing, which is said only after the flags are read.
+    let said = |args: &[&str]| text(&run(BINARY, args).stderr);
+    for args in [&["run", "--namespace", "policies"][..], &["run", "--namespace=policies", "--leader-elect=false"]] {
+        let said = said(args);
+        assert!(said.contains("/no/kubeconfig") && !said.contains("unexpected argument"), "{args:?}: {said}");
+    }
+    assert!(said(&["run", "--namespace", "Not_A_Name"]).contains("Not_A_Name"), "it is checked like the flag itself");
+    assert!(said(&["run", "--namespace=a", "--operator-namespace=b"]).contains("cannot be used multiple times"));
+    for command in ["list-managed", "uninstall", "check"] {
+        let said = said(&[command, "--namespace", "policies"]);
+        let is_another_flag = text(&run(BINARY, &[command, "--help"]).stdout).contains("--namespace <");
+        assert!(is_another_flag || said.contains("unexpected argument '--namespace'"), "{command}: {said}");
+    }
+    assert!(!help(&["run".to_owned()]).contains(" --namespace"));
+}

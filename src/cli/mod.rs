@@ -130,12 +130,17 @@ enum Command {
 fn parse() -> Cli {
     let called = std::env::args_os().next();
     let is_plugin = called.as_deref().and_then(|path| Path::new(path).file_stem()).is_some_and(|name| name == PLUGIN);
-    let mut command = Cli::command();
+    let mut command = Cli::command().mut_subcommand("run", with_former_flags);
     if is_plugin {
         command = command.bin_name("kubectl baseline");
     }
     let matches = command.get_matches_mut();
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+}
+
+/// Deployments of an earlier version still run the operator with `--namespace`.
+fn with_former_flags(run: clap::Command) -> clap::Command {
+    run.mut_arg("operator_namespace", |flag| flag.alias("namespace"))
 }
 
 /// Parses the command line and runs the subcommand.
