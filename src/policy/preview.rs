@@ -1,17 +1,27 @@
 //! What a baseline would write, judged from its manifest and the namespaces: no operator and no stored object is needed. The checks and the
 //! rendering are those of the operator.
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::Instant,
+};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    flow::{DumpFacts, FlowNamespace, FlowPolicy, FlowSnapshot},
-    plan::{Baseline, BaselineError, Namespace, Rendered},
+    flow::{DumpFacts, FlowNamespace, FlowPolicy, FlowSnapshot, few},
+    plan::{Baseline, BaselineError, Namespace, OptOut, OptOutVerdict, Rendered, Ruling, verdict},
+    table::counted,
 };
-use crate::api::{NamespaceName, PolicyBaseline, Purpose, baseline::Mode, crd_fields, names::is_dns_label, peers::Protocol};
+use crate::api::{
+    BaselineOptOut, NamespaceName, PolicyBaseline, Purpose, baseline::Mode, crd_fields, names::is_dns_label, peers::Protocol,
+    reason::OptOutRefusal,
+};
 
 const KIND: &str = "PolicyBaseline";
 const API_VERSION: &str = "policybaseline.io/v1alpha1";
@@ -93,13 +103,37 @@ impl PreviewedBaseline {
     /// What it would write in a namespace; empty if it does not select that. Opt-outs are not considered, and neither is whether the API
     /// server calls a Service there.
     pub fn planned(&self, namespace: &FlowNamespace) -> Vec<&Rendered> {
-        let labels = namespace.labels.iter().map(|(key, value)| (&**key, &**value)).collect();
-        let namespace = Namespace::new(NamespaceName::observed(&namespace.name), labels, self.0.created);
+        let namespace = self.namespace(namespace);
         if !self.0.selects(&namespace) {
             return vec![];
         }
         let planned: Vec<usize> = self.0.planned(&namespace).map(|(index, _)| index).collect();
         planned.into_iter().filter_map(|index| self.0.policies.get(index)).collect()
+    }
+
+    /// Why it does not allow an opt-out in a namespace that it selects, as the operator says it. One that nobody has created yet is judged as if
+    /// it were created now.
+    pub fn refuses(
+        &self,
+        opt_out: &BaselineOptOut,
+        namespace: &FlowNamespace,
+        now: Timestamp,
+    ) -> Option<(OptOutRefusal, String)> {
+        if !self.0.selects(&self.namespace(namespace)) {
+            return None;
+        }
+        let mut opt_out = opt_out.clone();
+        opt_out.metadata.creation_timestamp.get_or_insert(Time(now));
+        let opt_out = OptOut::check(&opt_out).ok()?;
+        match verdict(&opt_out, opt_out.created, Ruling::Enforces(&self.0), now.max(opt_out.created)) {
+            OptOutVerdict::InForce(..) => None,
+            OptOutVerdict::NotInForce(refusal, message) => Some((refusal, message)),
+        }
+    }
+
+    fn namespace(&self, namespace: &FlowNamespace) -> Namespace {
+        let labels = namespace.labels.iter().map(|(key, value)| (&**key, &**value)).collect();
+        Namespace::new(NamespaceName::observed(&namespace.name), labels, self.0.created)
     }
 
     /// Which pods of a namespace scrape others, as the baseline says.
@@ -117,6 +151,27 @@ impl PreviewedBaseline {
     pub fn enforce_in(&self, world: &mut FlowSnapshot) {
         let planned = world.all_namespaces().iter().flat_map(|namespace| self.flow_policies(namespace)).collect();
         world.replace_policies(self.name(), planned);
+    }
+
+    /// A sentence about the other baselines whose policies it replaces in a world. Their specs are not among the objects, so nobody knows whose
+    /// priority is higher.
+    pub fn replaces(&self, world: &FlowSnapshot) -> Option<String> {
+        let closed: BTreeSet<String> =
+            world.all_namespaces().into_iter().filter(|one| !self.planned(one).is_empty()).map(|one| one.name).collect();
+        let others = world.policies.iter().filter(|policy| closed.contains(&policy.namespace));
+        let others = others.filter_map(|policy| policy.baseline.as_deref().map(|name| (name, &*policy.namespace)));
+        let others: BTreeSet<(&str, &str)> = others.filter(|(name, _)| *name != self.name()).collect();
+        let names: BTreeSet<&str> = others.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = names.into_iter().collect();
+        let namespaces: BTreeSet<&str> = others.iter().map(|(_, namespace)| *namespace).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "in {} other baselines have policies ({}), and the baseline {} is judged as if it replaced them. The operator does that only if its priority is higher. Compare spec.priority",
+                counted(namespaces.len() as u64, "namespace", "namespaces"),
+                few(&names),
+                self.name()
+            )
+        })
     }
 
     /// Every policy that it may plan anywhere, for no namespace.
@@ -222,7 +277,17 @@ pub fn namespaces_in(text: &str) -> Result<Vec<FlowNamespace>, PreviewError> {
         serde_path_to_error::deserialize(&value)
             .map_err(|error| PreviewError::NotReadable { field: error.path().to_string(), message: error.inner().to_string() })
     };
-    found.into_iter().map(read).collect()
+    let (mut namespaces, mut known) = (Vec::<FlowNamespace>::new(), HashMap::new());
+    for found in found {
+        let namespace: FlowNamespace = read(found)?;
+        // Of two with one name, only the last one counts.
+        let number = *known.entry(namespace.name.clone()).or_insert(namespaces.len());
+        match namespaces.get_mut(number) {
+            Some(same) => *same = namespace,
+            None => namespaces.push(namespace),
+        }
+    }
+    Ok(namespaces)
 }
 
 /// A namespace of which only the name is known.
@@ -261,6 +326,15 @@ mod tests {
         assert_eq!(names(", excludeNamespaces: null, dns: {peers: null}", "shop"), three, "the API server drops them");
         let list = format!("kind: List\nitems:\n- {{kind: ConfigMap}}\n- {}}}", HEAD.replace('\n', "\n  "));
         assert_eq!(read(&list).unwrap().name(), "platform");
+    }
+
+    #[test]
+    fn of_two_namespaces_with_one_name_the_last_one_counts() {
+        let one = |tier: &str| format!("kind: Namespace\nmetadata: {{name: a, labels: {{tier: {tier}}}}}\n---\n");
+        let found = namespaces_in(&(one("old") + "kind: Namespace\nmetadata: {name: b}\n---\n" + &one("new"))).unwrap();
+        let labels: Vec<_> =
+            found.iter().map(|namespace| (&*namespace.name, namespace.labels.get("tier").map(String::as_str))).collect();
+        assert_eq!(labels, [("a", Some("new")), ("b", None)]);
     }
 
     #[test]

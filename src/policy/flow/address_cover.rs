@@ -57,6 +57,11 @@ impl AddressCover {
         self.ranges.iter().flat_map(|range| [range.network(), range.broadcast()])
     }
 
+    /// Whether an address is in one of the ranges.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.ranges.iter().any(|range| range.contains(&address))
+    }
+
     /// Whether there are too many addresses for ranges that a policy should name. Then there is no range.
     pub const fn is_too_wide(&self) -> bool {
         self.is_too_wide

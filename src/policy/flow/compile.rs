@@ -38,7 +38,7 @@ pub struct CompiledRule<'a> {
 }
 
 /// A peer of a rule.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum CompiledPeer {
     /// The pods of a set of classes, by its number.
     Pods(u32),

@@ -120,6 +120,13 @@ impl AskedFlows {
     }
 }
 
+/// The pods and addresses behind a port of the Service with this cluster IP, each with the port there. None if that is not known.
+pub fn service_targets(snapshot: &FlowSnapshot, cluster_ip: IpAddr, (protocol, port): (Protocol, u16)) -> Vec<(Party, u16)> {
+    let asked = AskedPort { protocol, port: NumberOrName::Number(port) };
+    let service = snapshot.service_at(cluster_ip);
+    service.and_then(|service| of_service(snapshot, service, &asked).ok()).map(|(found, _)| found).unwrap_or_default()
+}
+
 /// A pod that has not ended.
 fn running(snapshot: &FlowSnapshot, namespace: &str, name: &str) -> Result<Party, FlowError> {
     let Some(pod) = snapshot.pod(namespace, name) else { return Err(FlowError::no_pod(snapshot, namespace, name)) };

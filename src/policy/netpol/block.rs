@@ -1,6 +1,6 @@
 //! A range of addresses, as written in an `ipBlock`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -71,12 +71,21 @@ impl Block {
             IpNet::V6(net) => (net.network().to_bits(), net.broadcast().to_bits()),
         }
     }
+
+    /// The addresses where it begins and ends, inside and outside of it.
+    pub fn edges(&self) -> impl Iterator<Item = IpAddr> {
+        let (first, last) = self.range();
+        let is_v4 = self.is_v4();
+        let numbers = [Some(first), Some(last), first.checked_sub(1), last.checked_add(1)].into_iter().flatten();
+        numbers.filter_map(move |number| match is_v4 {
+            true => u32::try_from(number).ok().map(|number| Ipv4Addr::from_bits(number).into()),
+            false => Some(Ipv6Addr::from_bits(number).into()),
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr};
-
     use super::*;
 
     fn address(family: Family, number: u128) -> IpAddr {
@@ -105,6 +114,15 @@ mod tests {
         {
             assert_eq!(ends(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn the_edges_of_a_block_are_inside_and_outside_of_it() {
+        let edges = |text: &str| Block::parse(text).unwrap().edges().map(|address| address.to_string()).collect::<Vec<_>>();
+        assert_eq!(edges("10.0.0.0/24"), ["10.0.0.0", "10.0.0.255", "9.255.255.255", "10.0.1.0"]);
+        assert_eq!(edges("0.0.0.0/0"), ["0.0.0.0", "255.255.255.255"]);
+        assert_eq!(edges("fd00::/128"), ["fd00::", "fd00::", "fcff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fd00::1"]);
+        assert_eq!(edges("::/0").len(), 2);
     }
 
     #[test]

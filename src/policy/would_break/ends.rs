@@ -1,15 +1,15 @@
 //! The ends of recorded flows: each is a pod that exists, a pod that only the recording knows, or addresses that no policy tells apart.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
 };
 
 use super::recorded::{PassedOver, RecordedEnd, RecordedPod};
 use crate::{
-    api::names::is_dns_label,
+    api::{names::is_dns_label, peers::Protocol},
     policy::{
-        flow::{AddressRange, FlowNamespace, FlowPod, FlowSnapshot, IpFamily, Party, known_ranges},
+        flow::{AddressRange, FlowNamespace, FlowPod, FlowSnapshot, IpFamily, Party, known_ranges, service_targets},
         preview::PreviewedBaseline,
     },
 };
@@ -29,6 +29,8 @@ pub struct RecordedEnds {
     ranges: Vec<AddressRange>,
     nodes: HashSet<IpAddr>,
     services: HashSet<IpAddr>,
+    /// What is behind the ports of cluster IPs, for those that were asked for last.
+    behind: HashMap<(IpAddr, (Protocol, u16)), Vec<(RecordedEnd, u16)>>,
     /// Which pod has an address now.
     pods_at: HashMap<IpAddr, usize>,
     /// The numbers of ends that are addresses, for the addresses that were seen last.
@@ -86,6 +88,7 @@ impl RecordedEnds {
             ranges,
             nodes,
             services,
+            behind: HashMap::new(),
             pods_at,
             outside: HashMap::new(),
             new_pods: Vec::new(),
@@ -99,6 +102,35 @@ impl RecordedEnds {
     /// Whether an address is the cluster IP of a Service.
     pub fn is_cluster_ip(&self, address: IpAddr) -> bool {
         self.services.contains(&address)
+    }
+
+    /// What is behind a port of the Service with this cluster IP: of the pods that policies do not tell apart, one; and the port there.
+    pub fn behind(&mut self, cluster_ip: IpAddr, port: (Protocol, u16)) -> Vec<(RecordedEnd, u16)> {
+        if let Some(known) = self.behind.get(&(cluster_ip, port)) {
+            return known.clone();
+        }
+        let mut kinds = BTreeSet::new();
+        let mut found = Vec::new();
+        for (party, target) in service_targets(&self.snapshot, cluster_ip, port) {
+            let end = match (party.pod.and_then(|pod| self.snapshot.pods.get(pod)), party.address) {
+                (Some(pod), _) if !kinds.insert((&pod.namespace, &pod.labels, &pod.ports, pod.on_host_network, target)) => {
+                    continue;
+                }
+                (Some(pod), _) => RecordedEnd::Pod(RecordedPod {
+                    namespace: pod.namespace.clone(),
+                    name: pod.name.clone(),
+                    ..RecordedPod::default()
+                }),
+                (None, Some(address)) => RecordedEnd::Address(address),
+                (None, None) => continue,
+            };
+            found.push((end, target));
+        }
+        if self.behind.len() >= MOST_REMEMBERED {
+            self.behind.clear();
+        }
+        self.behind.insert((cluster_ip, port), found.clone());
+        found
     }
 
     /// Whether an end is addresses outside of the pods.

@@ -17,10 +17,11 @@ use crate::{
     api::peers::Protocol,
     policy::{
         flow::{
-            AddressCover, AllowedToo, Blame, ClusterPolicyRef, CompiledPolicies, DirectionVerdict, Flow, FlowDecider,
-            FlowDecision, FlowSnapshot, IpFamily, Party, Suggestion, Suggestions, Way, few, pod_by_labels, workload,
+            AddressCover, AddressRange, AllowedToo, Blame, ClusterPolicyRef, CompiledPolicies, DirectionVerdict, Flow, FlowDecider,
+            FlowDecision, FlowSnapshot, IpFamily, Party, Suggestion, Suggestions, Way, few, known_ranges, pod_by_labels, workload,
             workload_labels,
         },
+        netpol::Block,
         preview::PreviewedBaseline,
     },
 };
@@ -74,11 +75,12 @@ fn settle(
     suggestions: &mut Vec<Suggestion>,
 ) -> JudgedFlows {
     let is_first = suggestions.is_empty();
+    let former = known_ranges(world.policies.iter(), &world.cluster_policies).all;
     world.add_policies(suggestions.iter().map(Suggestion::flow_policy));
     let mut first = None;
     for round in 0..ROUNDS {
         let compiled = CompiledPolicies::of(&world);
-        let addresses = if round == 0 && is_first { JudgedAddresses::One } else { JudgedAddresses::All };
+        let addresses = if round == 0 && is_first { JudgedAddresses::One } else { JudgedAddresses::All(&former) };
         let mut found = BrokenGroups::of(&compiled, today, flows, addresses).finish(baseline);
         let mut more = std::mem::take(&mut found.suggestions);
         first.get_or_insert(found);
@@ -96,19 +98,31 @@ fn settle(
 
 /// Which addresses of the end that is no pod are judged.
 #[derive(Clone, Copy)]
-enum JudgedAddresses {
+enum JudgedAddresses<'r> {
     /// One: the policies tell none of the others apart from it.
     One,
-    /// The edges of all ranges: what was suggested may tell them apart.
-    All,
+    /// The edges of all ranges, and where a suggestion cuts them: what was suggested may tell them apart. The policies before that name these
+    /// ranges.
+    All(&'r [AddressRange]),
+}
+
+/// The most addresses inside of wide ranges that are judged.
+const MOST_CUTS: usize = 256;
+
+/// The addresses in a cover where one of the ranges begins or ends. Of these, those that the former ranges do not tell apart from the sample.
+fn cuts(cover: &AddressCover, ranges: &[AddressRange], former: &[AddressRange], sample: IpAddr) -> Vec<IpAddr> {
+    let is_alike = |address: &IpAddr| former.iter().all(|range| range.has(*address) == range.has(sample));
+    let edges = ranges.iter().flat_map(AddressRange::blocks).flat_map(Block::edges);
+    let found: BTreeSet<IpAddr> = edges.filter(|address| cover.has(*address)).filter(is_alike).take(MOST_CUTS).collect();
+    found.into_iter().collect()
 }
 
 /// The flow itself, or one for each of these addresses.
-fn variants(one: &TotalledFlow, addresses: JudgedAddresses) -> Vec<Flow> {
-    let edges = match addresses {
-        JudgedAddresses::One => return vec![one.flow],
-        JudgedAddresses::All => one.totals.addresses.edges(),
-    };
+fn variants(one: &TotalledFlow, addresses: JudgedAddresses<'_>, ranges: &[AddressRange]) -> Vec<Flow> {
+    let JudgedAddresses::All(former) = addresses else { return vec![one.flow] };
+    let cover = &one.totals.addresses;
+    let sample = one.totals.outside.filter(|_| cover.is_wider());
+    let edges = cover.edges().chain(sample.into_iter().flat_map(|sample| cuts(cover, ranges, former, sample)));
     let with = |address: IpAddr| {
         let end = |party: Party| if party.pod.is_some() { party } else { Party { address: Some(address), ..party } };
         Flow { from: end(one.flow.from), to: end(one.flow.to), ..one.flow }
@@ -222,12 +236,12 @@ impl<'c, 'a> BrokenGroups<'c, 'a> {
         compiled: &'c CompiledPolicies<'a>,
         today: Option<&FlowDecider<'_, '_>>,
         flows: &[TotalledFlow],
-        addresses: JudgedAddresses,
+        addresses: JudgedAddresses<'_>,
     ) -> Self {
         let mut groups = Self { compiled, groups: BTreeMap::new(), workloads: HashMap::new() };
         let decider = FlowDecider::of(compiled);
         for one in flows {
-            let decided = variants(one, addresses).into_iter().map(|flow| (decider.decides(&flow), flow));
+            let decided = variants(one, addresses, &compiled.ranges).into_iter().map(|flow| (decider.decides(&flow), flow));
             let worst = decided.max_by_key(|(decision, _)| *decision);
             let Some((decision, flow)) = worst.filter(|(decision, _)| *decision != FlowDecision::Allowed) else { continue };
             let verdicts = [Way::Egress, Way::Ingress].map(|way| (way, compiled.judge(&flow, way)));

@@ -149,7 +149,22 @@ impl Recording {
         }
     }
 
+    /// Notes a flow. One to the cluster IP of a Service that somebody wrote is one to each kind of pod behind that Service.
     fn flow(&mut self, flow: RecordedFlow) {
+        let RecordedEnd::Address(address) = flow.to else { return self.flow_to_end(flow) };
+        if !flow.is_written || !self.ends.is_cluster_ip(address) {
+            return self.flow_to_end(flow);
+        }
+        let behind = self.ends.behind(address, (flow.protocol, flow.port));
+        if behind.is_empty() {
+            self.pass(PassedOver::NoBackend);
+        }
+        for (to, port) in behind {
+            self.flow_to_end(RecordedFlow { to, port, ..flow.clone() });
+        }
+    }
+
+    fn flow_to_end(&mut self, flow: RecordedFlow) {
         let RecordedFlow { at, count, seen, .. } = flow;
         match self.key(flow) {
             // It only matters which of the other flows did not arrive.
@@ -227,6 +242,7 @@ impl Recording {
                 "the baseline selects none of these namespaces: look at namespaceSelector, excludeNamespaces and policies".into(),
             );
         }
+        warnings.extend(baseline.and_then(|baseline| baseline.replaces(before)));
         if !ends.unknown.is_empty() {
             warnings.push(format!("nothing is known of these pods: {}", ends.unknown.join(", ")));
         }

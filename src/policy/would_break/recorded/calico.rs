@@ -139,5 +139,6 @@ pub fn read(json: &str) -> Result<RecordedLine, String> {
         count: flow.num_flows.unwrap_or(1).max(1),
         seen: at(flow.start_time).zip(at(flow.end_time)),
         at: recorded_at,
+        is_written: false,
     })))
 }

@@ -171,5 +171,6 @@ pub fn read(json: &str) -> Result<RecordedLine, String> {
         count: 1,
         seen: time(&flow.time).map(|at| (at, at)),
         at: recorded_at,
+        is_written: false,
     })))
 }

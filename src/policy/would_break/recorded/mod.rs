@@ -28,6 +28,8 @@ pub struct RecordedFlow {
     /// When it was first and last seen.
     pub seen: Option<(Timestamp, Timestamp)>,
     pub at: RecordedAt,
+    /// Somebody wrote it, or a tool that sees packets before their address is translated: the destination may be the cluster IP of a Service.
+    pub is_written: bool,
 }
 
 /// Where a flow was recorded. A flow between two pods may be recorded at both ends.
@@ -99,6 +101,9 @@ pub enum PassedOver {
     /// A packet to a Service, before the address is translated. Policies see the pod.
     #[strum(serialize = "to the cluster IP of a Service: only the flow to its pod counts")]
     ClusterIp,
+    /// Somebody wrote such a flow, and nothing is known behind that port of the Service.
+    #[strum(serialize = "to the cluster IP of a Service, behind whose port no pod and no address is known")]
+    NoBackend,
     /// No pod takes part.
     #[strum(serialize = "between two addresses that are no pods")]
     NoPod,
@@ -120,7 +125,7 @@ impl PassedOver {
     /// Whether such a line may be about a flow that would be denied.
     pub const fn is_unknown(self) -> bool {
         match self {
-            Self::NoDirection | Self::NoAddress | Self::TooMany | Self::UnknownPod => true,
+            Self::NoDirection | Self::NoBackend | Self::NoAddress | Self::TooMany | Self::UnknownPod => true,
             Self::Reply | Self::Dropped | Self::Node | Self::NoPort | Self::ClusterIp | Self::NoPod | Self::OtherEvent => false,
         }
     }

@@ -60,6 +60,7 @@ fn read([from, to, port]: [&str; 3], count: u64, at: &str) -> Result<RecordedLin
         count: count.max(1),
         seen: time(at).map(|at| (at, at)),
         at: RecordedAt::Destination,
+        is_written: true,
     })))
 }
 

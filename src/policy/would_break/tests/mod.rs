@@ -84,7 +84,7 @@ fn each_flow_that_a_baseline_would_deny_is_found_and_no_other() {
         line("shop/web-7d4b-1", "shop/db-0", "5432"),
         line("shop/web-7d4b-2", "10.0.0.9", "5432"),
         line("shop/web-7d4b-1", "kube-system/coredns-1", "UDP/53"),
-        line("shop/web-7d4b-1", "10.96.0.7", "5432"),
+        hubble("web-7d4b-1", &["k8s:app=web"], "10.96.0.7", false),
         line("192.0.2.1", "192.0.2.2", "80"),
         line("shop/gone", "shop/db-0", "5432"),
         hubble("web-58c9-1", &["k8s:app=web"], "203.0.113.7", false),
@@ -165,8 +165,17 @@ fn of_several_baselines_only_the_previewed_one_counts_where_it_applies() {
     other["metadata"]["labels"] = json!({"policybaseline.io/baseline": "old"});
     let installed = snapshot(&shop().into_iter().chain([other]).collect::<Vec<_>>());
     let lines = [line("shop/web-7d4b-1", "shop/db-0", "5432")];
-    assert_eq!(judge(&installed, &lines, Some(&baseline(&json!({})))).not_allowed, 1);
+    let replaced = judge(&installed, &lines, Some(&baseline(&json!({}))));
+    assert_eq!(replaced.not_allowed, 1);
+    assert_eq!(
+        replaced.warnings,
+        [
+            "in 1 namespace other baselines have policies (old), and the baseline platform is judged as if it replaced them. The operator does that only if its priority is higher. Compare spec.priority"
+        ]
+    );
     assert_eq!(judge(&installed, &lines, Some(&baseline(&json!({"allows": allow})))).not_allowed, 0);
+    let elsewhere = judge(&installed, &lines, Some(&baseline(&json!({"excludeNamespaces": ["shop"]}))));
+    assert!(!elsewhere.warnings.iter().any(|warning| warning.contains("priority")), "{:?}", elsewhere.warnings);
 }
 
 #[test]

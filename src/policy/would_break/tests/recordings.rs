@@ -6,10 +6,55 @@ use super::{baseline, hubble, judge, line, shop};
 use crate::policy::{
     flow::{
         FlowDecision, FlowDump,
-        tests::{pod, snapshot},
+        tests::{pod, policy, snapshot, with_ports},
     },
     would_break::Recording,
 };
+
+#[test]
+fn a_flow_to_a_cluster_ip_that_somebody_wrote_goes_to_the_pods_behind_it() {
+    let closed = policy("shop/db", json!({"podSelector": {"matchLabels": {"role": "copy"}}}));
+    let service = |name: &str, address: &str, spec: Value| {
+        let mut object =
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": name}, "spec": spec});
+        object["spec"]["clusterIPs"] = json!([address]);
+        object
+    };
+    let mut objects = shop();
+    objects.extend([
+        with_ports(pod("shop/db-1", json!({"app": "db"}), &["10.0.0.10"]), &[("sql", 5432)]),
+        service("sql", "10.96.0.8", json!({"selector": {"app": "db"}, "ports": [{"port": 80, "targetPort": "sql"}]})),
+        service("none", "10.96.0.9", json!({"selector": {"app": "none"}, "ports": [{"port": 80}]})),
+        service("fixed", "10.96.0.11", json!({"ports": [{"port": 443}]})),
+        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"namespace": "shop", "name": "fixed-1", "labels": {"kubernetes.io/service-name": "fixed"}},
+            "endpoints": [{"addresses": ["203.0.113.7"]}], "ports": [{"port": 8443}]}),
+    ]);
+    let of = |objects: &[Value], to: &str, port: &str| {
+        judge(&snapshot(objects), &[line("shop/web-7d4b-1", to, port)], Some(&baseline(&json!({}))))
+    };
+    for (to, port, expected) in [
+        ("10.96.0.8", "80", Some(("shop/db", 5432))),
+        ("10.96.0.7", "5432", Some(("shop/db", 5432))),
+        ("10.96.0.11", "443", Some(("203.0.113.7", 8443))),
+        ("10.96.0.9", "80", None),
+        ("10.96.0.8", "81", None),
+    ] {
+        let found = of(&objects, to, port);
+        let broken: Vec<(&str, u16)> = found.broken.iter().map(|flows| (&*flows.to, flows.ports[0].number)).collect();
+        assert_eq!(broken, Vec::from_iter(expected), "{to}: {found}");
+        assert_eq!(
+            (found.lines, found.flows, found.not_judged),
+            (1, broken.len() as u64, u64::from(expected.is_none())),
+            "{found}"
+        );
+    }
+    // Of pods that policies tell apart, each kind is judged.
+    objects.extend([closed, pod("shop/db-copy-0", json!({"app": "db", "role": "copy"}), &["10.0.0.12"])]);
+    let lines = [line("shop/web-7d4b-1", "10.96.0.7", "5432")];
+    let found = judge(&snapshot(&objects), &lines, None);
+    assert_eq!((found.flows, found.not_allowed), (2, 1), "{found}");
+}
 
 #[test]
 fn a_namespace_that_no_cluster_can_have_is_not_judged() {

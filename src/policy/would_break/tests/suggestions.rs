@@ -6,7 +6,7 @@ use super::{baseline, hubble, judge, line, repeated, shop};
 use crate::policy::{
     flow::{
         FlowDump,
-        tests::{namespace, pod, snapshot},
+        tests::{namespace, pod, policy, snapshot},
     },
     preview::PreviewedBaseline,
     would_break::WouldBreak,
@@ -49,6 +49,22 @@ fn many_addresses_become_few_ranges_and_a_line_says_so() {
         ["there are more than 32 addresses, so this policy opens ranges around them: 203.0.0.0/16"]
     );
     assert_eq!(repeated(&objects, &found, &lines, Some(&platform)).not_allowed, 0);
+}
+
+#[test]
+fn addresses_in_the_middle_of_a_wide_range_are_judged_too() {
+    // Only the pod without labels is isolated. The policy for it is one for every pod, and opens the edges of what another pod needs.
+    let only =
+        json!({"podSelector": {"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}, "policyTypes": ["Egress"]});
+    let mut objects = shop();
+    objects.extend([pod("shop/bare", json!({}), &["10.0.0.30"]), policy("shop/only", only)]);
+    let mut lines: Vec<String> = ["203.0.0.0", "203.0.255.255"].map(|edge| line("shop/bare", edge, "443")).into();
+    lines.push(line("shop/web-7d4b-1", "203.0.0.0", "443"));
+    lines.extend((0..40).map(|third| line("shop/web-7d4b-1", &format!("203.0.{}.9", third * 6), "443")));
+    let found = judge(&snapshot(&objects), &lines, None);
+    assert_eq!(found.not_allowed, 2, "{found}");
+    let again = repeated(&objects, &found, &lines, None);
+    assert_eq!(again.not_allowed, 0, "{again}");
 }
 
 #[test]
