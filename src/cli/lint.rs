@@ -1,6 +1,7 @@
 //! `policy-baseline lint`: finds mistakes in manifests.
 
 use clap::{Args as ClapArgs, ValueEnum};
+use jiff::Timestamp;
 
 use super::{
     exit, flow_input,
@@ -26,7 +27,7 @@ pub struct LintArgs {
     #[arg(long, value_name = "RULE", value_delimiter = ',', value_parser = rule)]
     ignore: Vec<LintRule>,
 
-    /// A manifest with a baseline: find also policies that open what it closes, cut off DNS, or take a name that it plans.
+    /// A manifest with a baseline: find also policies that open what it closes, cut off DNS, or take a name that it plans, and opt-outs that it does not allow.
     #[arg(long, value_name = "FILE")]
     baseline: Option<String>,
 
@@ -107,6 +108,7 @@ pub fn run(args: &LintArgs) -> Result<u8, String> {
         ignore: args.ignore.clone(),
         baseline: baseline.as_ref(),
         operator_namespace: &args.operator_namespace,
+        now: Timestamp::now(),
     };
     let report = lint(&sources, &settings);
     output::print(&report.shown(&sources, args.output.format()))?;

@@ -27,9 +27,12 @@ pub fn check(case: &LintCase, baseline: Option<&PreviewedBaseline>) -> Vec<RuleH
         let namespace = FlowNamespace { name: name.into(), labels: case.given.labels_of(name) };
         (baseline, baseline.planned(&namespace), namespace)
     });
-    let Some((baseline, planned, namespace)) = planned.filter(|(_, planned, _)| !planned.is_empty()) else {
-        return dns_rules::check(case, false);
-    };
+    let Some((baseline, planned, namespace)) = planned else { return dns_rules::check(case, false) };
+    if planned.is_empty() {
+        // The monitoring is often in a namespace that the baseline does not select.
+        let carve_out = blocks_carve_out(case, baseline, &planned, &namespace);
+        return dns_rules::check(case, false).into_iter().chain(carve_out).collect();
+    }
     let plans = |role| planned.iter().any(|policy| policy.role() == Some(role));
     let is_planned = planned.iter().any(|policy| policy.name == case.policy.name);
     let mut found = dns_rules::check(case, plans(Role::DefaultDenyEgress));
@@ -93,8 +96,9 @@ fn blocks_carve_out(
     }
     let labels = scrapes.match_labels.unwrap_or_default().into_iter().map(|(key, value)| format!("{key}={value}"));
     let labels: Vec<String> = labels.collect();
+    let or_else = if planned.is_empty() { "" } else { ", or set spec.monitoring.sourceEgress: Enforce in the baseline" };
     let message = format!(
-        "the baseline {} lets the pods {} of this namespace scrape others, and this policy closes their egress: nothing is scraped. Allow egress to the scraped pods, or set spec.monitoring.sourceEgress: Enforce in the baseline",
+        "the baseline {} lets the pods {} of this namespace scrape others, and this policy closes their egress: nothing is scraped. Allow egress to the scraped pods{or_else}",
         baseline.name(),
         labels.join(",")
     );

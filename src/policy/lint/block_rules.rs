@@ -36,15 +36,25 @@ pub fn check(case: &LintCase) -> Vec<RuleHit> {
     found
 }
 
+/// The length of the prefix of a range.
+fn length(cidr: &str) -> Option<u8> {
+    cidr.rsplit('/').next()?.parse().ok()
+}
+
+/// Whether a range is almost everybody. Whoever takes ranges out has thought about it.
+pub fn is_broad(cidr: &str, has_except: bool) -> bool {
+    let broad = if cidr.contains(':') { BROAD_V6 } else { BROAD_V4 };
+    !has_except && length(cidr).is_some_and(|length| length < broad)
+}
+
 /// A range that is wider than it may seem.
 fn wide(rule: &RuleView, path: &str, block: &IPBlock) -> Option<RuleHit> {
     let whole = Block::parse(&block.cidr)?;
     let except: Vec<Block> = block.except.iter().flatten().filter_map(|text| Block::parse(text)).collect();
-    let length: u8 = block.cidr.rsplit('/').next()?.parse().ok()?;
+    let length = length(&block.cidr)?;
     let (first, last) = whole.range();
     let cidr = format!("{path}.cidr");
-    let broad = if block.cidr.contains(':') { BROAD_V6 } else { BROAD_V4 };
-    if length < broad && except.is_empty() {
+    if is_broad(&block.cidr, !except.is_empty()) {
         let verb = if rule.way == Way::Ingress { "may connect" } else { "may be reached, inside and outside of the cluster" };
         let how_many = if length == 0 { "every address" } else { "a large part of all addresses" };
         let message = format!(

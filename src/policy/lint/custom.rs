@@ -6,7 +6,9 @@ use kube::CustomResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{api_server::is_dns_part, found::RuleHit, given::LintDocument, rule::LintRule, schema};
+use super::{
+    api_server::is_dns_part, found::RuleHit, given::LintDocument, rule::LintRule, schema, shape, spec_rules, tree::YamlValue,
+};
 use crate::{
     api::{BaselineOptOut, PolicyBaseline},
     policy::plan::{Baseline, OptOut},
@@ -35,35 +37,63 @@ pub fn check(document: &LintDocument, operator_namespace: &str) -> Vec<RuleHit> 
         let message = format!("no matches for kind {:?} in version {:?}. It is {VERSION}", document.kind, document.api_version);
         return one(LintRule::RefusedByApiServer, "apiVersion", message);
     }
-    let Some(name) = document.name() else {
+    // The API server makes a name of generateName, which may end with a hyphen.
+    let generated = document.node.at("metadata.generateName").and_then(|prefix| match &prefix.value {
+        YamlValue::Text(prefix) => Some(("metadata.generateName", prefix.trim_end_matches('-'))),
+        _ => None,
+    });
+    let Some((field, name)) = document.name().map(|name| ("metadata.name", name)).or(generated) else {
         return one(
             LintRule::RefusedByApiServer,
             "metadata.name",
             "metadata.name: Required value: name or generateName is required".into(),
         );
     };
+    let object = stored(document, schema);
+    let mut found = schema::check(&object, schema, "");
+    found.extend(shape::unknown_metadata(&document.node));
+    // The schema says nothing of metadata, so what is wrong there has a name of its own.
+    if !name.split('.').all(is_dns_part) {
+        found.push(RuleHit::new(LintRule::RefusedByApiServer, field, format!("{field}: Invalid value: {name:?}: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character")));
+    }
+    if !found.is_empty() {
+        return found;
+    }
+    let checked = match &*document.kind {
+        "PolicyBaseline" => read(&object).and_then(|object: PolicyBaseline| {
+            let baseline = Baseline::check(&object, operator_namespace).map_err(|error| error.to_string())?;
+            Ok(spec_rules::check(&object, &baseline))
+        }),
+        _ => read(&object).and_then(|object: BaselineOptOut| OptOut::check(&object).map(|_| vec![])),
+    };
+    let hit = |message: String| vec![RuleHit::new(LintRule::RefusedByOperator, field_in(&message).to_owned(), message)];
+    checked.unwrap_or_else(hit)
+}
+
+/// The opt-out, if a document is one.
+pub fn opt_out(document: &LintDocument) -> Option<BaselineOptOut> {
+    let (_, schema) = SCHEMAS.iter().find(|(kind, _)| *kind == document.kind && *kind == "BaselineOptOut")?;
+    read(&stored(document, schema)).ok()
+}
+
+/// The fields of a resource of ours that do not exist.
+pub fn unknown_fields(document: &LintDocument) -> Vec<RuleHit> {
+    let Some((_, schema)) = SCHEMAS.iter().find(|(kind, _)| *kind == document.kind) else { return vec![] };
+    let mut found = schema::check(&stored(document, schema), schema, "");
+    found.extend(shape::unknown_metadata(&document.node));
+    found.retain(|hit| hit.rule == LintRule::UnknownField);
+    found
+}
+
+/// The object as the API server checks it.
+fn stored(document: &LintDocument, schema: &Value) -> Value {
     let mut object = document.node.to_json();
     if let Some(fields) = object.as_object_mut() {
         // The API server sets it, and nobody may.
         fields.remove("status");
     }
     schema::with_defaults(&mut object, schema);
-    let mut found = schema::check(&object, schema, "");
-    // The schema says nothing of metadata, so what is wrong there has a name of its own.
-    if !name.split('.').all(is_dns_part) {
-        found.push(RuleHit::new(LintRule::RefusedByApiServer, "metadata.name", format!("metadata.name: Invalid value: {name:?}: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character")));
-    }
-    if !found.is_empty() {
-        return found;
-    }
-    let refused = match &*document.kind {
-        "PolicyBaseline" => read(&object).and_then(|object: PolicyBaseline| {
-            Baseline::check(&object, operator_namespace).map(drop).map_err(|error| error.to_string())
-        }),
-        _ => read(&object).and_then(|object: BaselineOptOut| OptOut::check(&object).map(drop)),
-    };
-    let hit = |message: String| RuleHit::new(LintRule::RefusedByOperator, field_in(&message).to_owned(), message);
-    refused.err().map(hit).into_iter().collect()
+    object
 }
 
 fn read<T: DeserializeOwned>(object: &Value) -> Result<T, String> {
@@ -177,6 +207,15 @@ mod tests {
             messages(&good.replace("the importer calls partners", "why not")),
             ["spec.reason: Invalid value: say in at least 20 characters why the namespace needs this, for whoever reviews it"]
         );
+        let generated = |name: &str| {
+            refused(&format!(
+                "apiVersion: {VERSION}\nkind: BaselineOptOut\nmetadata: {{{name}, namespace: shop, lables: {{}}}}\nspec: {good}"
+            ))
+        };
+        let typo = ("metadata.lables".to_owned(), "unknown field \"metadata.lables\"; did you mean \"labels\"?".to_owned());
+        assert_eq!(generated("generateName: importer-"), [typo.clone()]);
+        assert_eq!(generated("generateName: Importer-")[1].0, "metadata.generateName");
+        assert_eq!(generated("annotations: {}")[0].0, "metadata.name");
         let other = refused(&format!("apiVersion: {GROUP}/v1\nkind: PolicyBaseline\nmetadata: {{name: x}}"));
         assert_eq!(other[0].0, "apiVersion");
     }

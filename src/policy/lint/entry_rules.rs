@@ -19,18 +19,28 @@ use crate::{
 /// In a larger policy, not every entry is compared with every other one.
 const MOST_COMPARED: usize = 1_000;
 
-/// What is there twice, or is covered.
-pub fn check(case: &LintCase) -> Vec<RuleHit> {
+/// What is there twice, or is covered. `refused` are the fields that the API server refuses: the entries that have them are not compared.
+pub fn check(case: &LintCase, refused: &[String]) -> Vec<RuleHit> {
     let mut found = Vec::new();
     if has_more_entries(case.spec(), MOST_COMPARED) {
         return found;
     }
+    let is_taken = |path: &str| {
+        let is_in = |field: &String| field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        !refused.iter().any(is_in)
+    };
     for way in WAYS {
         let rules = rules_of(case.spec(), way);
-        found.extend(covered(&rules, |rule| rule.path.clone(), |one, other| same_rule(one, other), rule_covers));
+        let taken: Vec<&RuleView> = rules.iter().filter(|rule| is_taken(&rule.path)).collect();
+        found.extend(covered(
+            &taken,
+            |rule| rule.path.clone(),
+            |one, other| same_rule(one, other),
+            |one, other| rule_covers(one, other),
+        ));
         for rule in &rules {
-            let peers: Vec<(String, &NetworkPolicyPeer)> =
-                rule.peers.iter().enumerate().map(|(index, peer)| (rule.peer_path(index), peer)).collect();
+            let peers = rule.peers.iter().enumerate().map(|(index, peer)| (rule.peer_path(index), peer));
+            let peers: Vec<(String, &NetworkPolicyPeer)> = peers.filter(|(path, _)| is_taken(path)).collect();
             found.extend(covered(
                 &peers,
                 |(path, _)| path.clone(),
@@ -38,7 +48,8 @@ pub fn check(case: &LintCase) -> Vec<RuleHit> {
                 |one, other| peer_covers(one.1, other.1),
             ));
             let port = |(index, port)| (format!("{}.ports[{index}]", rule.path), port);
-            let ports: Vec<(String, &NetworkPolicyPort)> = rule.ports.iter().enumerate().map(port).collect();
+            let ports = rule.ports.iter().enumerate().map(port).filter(|(path, _)| is_taken(path));
+            let ports: Vec<(String, &NetworkPolicyPort)> = ports.collect();
             found.extend(covered(
                 &ports,
                 |(path, _)| path.clone(),
@@ -65,8 +76,11 @@ fn covered<T>(
             found.push(RuleHit::new(LintRule::DuplicateEntry, path(one), message));
             continue;
         }
-        let wider =
-            all.iter().enumerate().find(|(other_at, other)| *other_at != at && !is_same(other, one) && covers(other, one));
+        // Of two that cover each other, the second one is named.
+        let is_wider = |other_at: usize, other: &T| {
+            other_at != at && !is_same(other, one) && covers(other, one) && (other_at < at || !covers(one, other))
+        };
+        let wider = all.iter().enumerate().find(|(other_at, other)| is_wider(*other_at, other));
         if let Some((_, wider)) = wider {
             let message = format!("{} allows this already, so this entry does nothing. Remove one of both", path(wider));
             found.push(RuleHit::new(LintRule::ShadowedEntry, path(one), message));

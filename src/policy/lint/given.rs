@@ -8,7 +8,10 @@ use std::{
 use k8s_openapi::{api::networking::v1::NetworkPolicySpec, apimachinery::pkg::apis::meta::v1::LabelSelector};
 use kube::core::{Selector as Matcher, SelectorExt as _};
 
-use super::tree::{YamlNode, YamlValue};
+use super::{
+    found::RuleHit,
+    tree::{TextPlace, YamlNode, YamlValue},
+};
 use crate::{
     api::{names::group_of, peers::Protocol},
     policy::netpol::NAME_LABEL,
@@ -38,6 +41,13 @@ impl LintDocument {
     /// Its namespace; none if it names none.
     pub fn namespace(&self) -> Option<&str> {
         self.node.get("metadata")?.text("namespace")
+    }
+
+    /// Where a hit is.
+    pub fn place(&self, hit: &RuleHit) -> TextPlace {
+        let key = hit.is_key.then(|| hit.path.rsplit_once('.').unwrap_or(("", &hit.path)));
+        let of_key = key.and_then(|(path, key)| self.node.key_place(path, key));
+        of_key.unwrap_or_else(|| self.node.place_of(&hit.path))
     }
 
     /// Its kind, namespace and name, for people.

@@ -14,18 +14,24 @@ mod formats;
 mod found;
 mod given;
 mod ignore;
+mod opt_out_rules;
 mod output;
+mod passed_over;
 mod peer_rules;
+mod plain;
 mod rule;
 mod schema;
 mod shape;
+mod spec_rules;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod workload_rules;
 mod yaml;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
 
 use self::{
     case::LintCase,
@@ -35,6 +41,7 @@ use self::{
 };
 use super::preview::{ManifestText, PreviewedBaseline};
 pub use output::LintFormat;
+pub use passed_over::passed_over;
 pub use rule::{LintRule, Severity};
 
 /// What to look for.
@@ -46,6 +53,8 @@ pub struct LintSettings<'a> {
     pub ignore: Vec<LintRule>,
     pub baseline: Option<&'a PreviewedBaseline>,
     pub operator_namespace: &'a str,
+    /// When an opt-out would be created that is not created yet.
+    pub now: Timestamp,
 }
 
 /// A mistake.
@@ -86,25 +95,29 @@ pub fn lint(sources: &[ManifestText], settings: &LintSettings) -> LintReport {
     }
     let mut hits: BTreeMap<usize, Vec<RuleHit>> = BTreeMap::new();
     let mut given = GivenObjects::default();
-    let mut seen = HashSet::new();
+    let mut seen = SeenNames::default();
     for (number, document) in documents.iter().enumerate() {
         given.note(number, document);
         let Some(mut found) = whole(document, settings.operator_namespace, number, &mut given) else { continue };
         report.objects += 1;
-        let key =
-            (document.source, document.kind.clone(), document.namespace().map(str::to_owned), document.name().map(str::to_owned));
-        if document.name().is_some() && !seen.insert(key) {
-            let message =
-                "the same object is above in this file, and only the last one counts. Remove one, or give it another name";
-            found.push(RuleHit::new(LintRule::DuplicateObject, "metadata.name", message));
-        }
+        found.extend(twice(document, &mut seen, sources));
         hits.entry(number).or_default().extend(found);
+    }
+    for (number, found) in &mut hits {
+        if let (Some(document), Some(baseline), []) = (documents.get(*number), settings.baseline, &**found) {
+            found.extend(opt_out_rules::check(document, &given, baseline, settings.now));
+        }
     }
     let mut on_host: BTreeMap<(usize, &str), Vec<&str>> = BTreeMap::new();
     for policy in &given.policies {
         let Some(document) = documents.get(policy.document) else { continue };
         let case = LintCase { policy, node: &document.node, given: &given };
-        hits.entry(policy.document).or_default().extend(policy_hits(&case, settings.baseline));
+        let found = hits.entry(policy.document).or_default();
+        let refused: Vec<String> = found.iter().map(|hit| hit.path.clone()).collect();
+        found.extend(policy_hits(&case, settings.baseline, &refused));
+        if ignore::ignored(&document.node).0.contains(&LintRule::HostNetworkPod) {
+            continue;
+        }
         for (workload, path) in workload_rules::on_host_network(&case) {
             on_host.entry((workload.document, path)).or_default().push(&policy.name);
         }
@@ -126,6 +139,27 @@ pub fn lint(sources: &[ManifestText], settings: &LintSettings) -> LintReport {
     });
     report.findings.dedup();
     report
+}
+
+/// Each object as it was given last: by kind, namespace and name.
+type SeenNames<'d> = HashMap<(&'d str, Option<&'d str>, &'d str), &'d LintDocument>;
+
+/// An object that is given twice.
+fn twice<'d>(document: &'d LintDocument, seen: &mut SeenNames<'d>, sources: &[ManifestText]) -> Option<RuleHit> {
+    let (namespace, name) = (document.namespace(), document.name()?);
+    let other = seen.insert((&document.kind, namespace, name), document)?;
+    if other.source == document.source {
+        let message = "the same object is above in this file, and only the last one counts. Remove one, or give it another name";
+        return Some(RuleHit::new(LintRule::DuplicateObject, "metadata.name", message));
+    }
+    // Without a namespace, each file may be applied to another one. A copy does no harm.
+    let is_same = namespace.is_some() && other.node.to_json() != document.node.to_json();
+    let file = sources.get(other.source).map(|source| &*source.name).unwrap_or_default();
+    let message = format!(
+        "the same object with other content is in {file}, line {}. In one cluster only the one counts that is applied last. Remove one, or give it another name",
+        other.node.place_of("metadata.name").line
+    );
+    is_same.then(|| RuleHit::new(LintRule::ObjectInTwoFiles, "metadata.name", message))
 }
 
 /// What is wrong with an object as a whole; none if it is of a kind that is not linted. A policy that can be judged is noted.
@@ -194,8 +228,8 @@ fn is_meant(group: &str, kind: &str) -> bool {
     }
 }
 
-/// What the rules for policies find.
-fn policy_hits(case: &LintCase, baseline: Option<&PreviewedBaseline>) -> Vec<RuleHit> {
+/// What the rules for policies find. `refused` are the fields that the API server refuses.
+fn policy_hits(case: &LintCase, baseline: Option<&PreviewedBaseline>, refused: &[String]) -> Vec<RuleHit> {
     let mut found = peer_rules::check(case);
     let by_accident = found.iter().filter(|hit| hit.rule == LintRule::IsolatesByAccident);
     let closed_by_accident: Vec<String> =
@@ -207,7 +241,7 @@ fn policy_hits(case: &LintCase, baseline: Option<&PreviewedBaseline>) -> Vec<Rul
     );
     found.extend(block_rules::check(case));
     found.extend(workload_rules::check(case));
-    found.extend(entry_rules::check(case));
+    found.extend(entry_rules::check(case, refused));
     found
 }
 
@@ -215,15 +249,10 @@ fn policy_hits(case: &LintCase, baseline: Option<&PreviewedBaseline>) -> Vec<Rul
 fn placed(document: &LintDocument, hits: Vec<RuleHit>) -> Vec<LintFinding> {
     let (ignored, wrong) = ignore::ignored(&document.node);
     let hits = hits.into_iter().filter(|hit| !ignored.contains(&hit.rule)).chain(wrong);
-    let place = |hit: &RuleHit| {
-        let key = hit.is_key.then(|| hit.path.rsplit_once('.').unwrap_or(("", &hit.path)));
-        let of_key = key.and_then(|(path, key)| document.node.key_place(path, key));
-        of_key.unwrap_or_else(|| document.node.place_of(&hit.path))
-    };
     hits.map(|hit| LintFinding {
         rule: hit.rule,
         source: document.source,
-        place: place(&hit),
+        place: document.place(&hit),
         object: document.shown(),
         message: hit.message,
     })

@@ -38,6 +38,7 @@ pub enum LintRule {
     AndInsteadOfOr,
     RulesWithoutPolicyType,
     IsolatesByAccident,
+    NeverWritten,
     BroadCidr,
     MetadataRange,
     PrivateRanges,
@@ -54,10 +55,12 @@ pub enum LintRule {
     DuplicateEntry,
     ShadowedEntry,
     DuplicateObject,
+    ObjectInTwoFiles,
     OpensBaseline,
     CutsOffDns,
     BlocksCarveOut,
     TakesPlannedName,
+    OptOutNotAllowed,
 }
 
 impl LintRule {
@@ -111,6 +114,7 @@ impl LintRule {
             Self::AndInsteadOfOr => ("PB205", Warning, "one peer with both selectors where two were probably meant"),
             Self::RulesWithoutPolicyType => ("PB301", Error, "rules for a direction that policyTypes does not name"),
             Self::IsolatesByAccident => ("PB302", Warning, "a direction that is closed, and has no rule"),
+            Self::NeverWritten => ("PB303", Warning, "an allow, or a carve-out, that the baseline never writes"),
             Self::BroadCidr => ("PB401", Warning, "a range of addresses so wide that it is almost everybody"),
             Self::MetadataRange => ("PB402", Warning, "a wide range for egress that has the metadata service of the cloud in it"),
             Self::PrivateRanges => ("PB403", Info, "the whole internet without some of the private ranges, but not all"),
@@ -129,10 +133,12 @@ impl LintRule {
             Self::DuplicateEntry => ("PB701", Warning, "an entry that is in its list twice"),
             Self::ShadowedEntry => ("PB702", Warning, "an entry that another entry of its list covers"),
             Self::DuplicateObject => ("PB703", Error, "an object that is given twice"),
+            Self::ObjectInTwoFiles => ("PB704", Info, "an object that another file has with other content"),
             Self::OpensBaseline => ("PB801", Warning, "a policy that opens what the baseline closes"),
             Self::CutsOffDns => ("PB802", Error, "a policy that cuts off DNS where the baseline does not allow it"),
             Self::BlocksCarveOut => ("PB803", Warning, "a policy that keeps the monitoring away from pods that it may scrape"),
             Self::TakesPlannedName => ("PB804", Error, "a policy with a name that the baseline plans"),
+            Self::OptOutNotAllowed => ("PB805", Error, "an opt-out that the baseline does not allow"),
         }
     }
 }

@@ -18,6 +18,8 @@ enum FieldShape {
     /// The type of the elements.
     List(&'static FieldShape),
     Fields(&'static ObjectShape),
+    /// An object of which only these fields are checked.
+    Part(&'static ObjectShape),
 }
 
 struct ObjectShape {
@@ -97,20 +99,71 @@ const POLICY: ObjectShape = ObjectShape {
     ],
 };
 
+const TEMPLATE: ObjectShape =
+    ObjectShape { go: "PodTemplateSpec", fields: &[("metadata", FieldShape::Fields(&METADATA)), ("spec", FieldShape::Any)] };
+const WITH_TEMPLATE: ObjectShape = ObjectShape { go: "Spec", fields: &[("template", FieldShape::Fields(&TEMPLATE))] };
+const JOB_TEMPLATE: ObjectShape = ObjectShape {
+    go: "JobTemplateSpec",
+    fields: &[("metadata", FieldShape::Fields(&METADATA)), ("spec", FieldShape::Part(&WITH_TEMPLATE))],
+};
+const WITH_JOB_TEMPLATE: ObjectShape =
+    ObjectShape { go: "CronJobSpec", fields: &[("jobTemplate", FieldShape::Fields(&JOB_TEMPLATE))] };
+
+/// The fields of an object whose spec has this shape.
+macro_rules! object {
+    ($spec:expr) => {
+        ObjectShape {
+            go: "Object",
+            fields: &[
+                ("apiVersion", STRING),
+                ("kind", STRING),
+                ("metadata", FieldShape::Fields(&METADATA)),
+                ("spec", $spec),
+                ("status", FieldShape::Any),
+            ],
+        }
+    };
+}
+
+const ANY_OBJECT: ObjectShape = object!(FieldShape::Any);
+const WORKLOAD: ObjectShape = object!(FieldShape::Part(&WITH_TEMPLATE));
+const CRON_JOB: ObjectShape = object!(FieldShape::Part(&WITH_JOB_TEMPLATE));
+
 /// What has not the shape of a NetworkPolicy.
 pub fn misshapen(policy: &YamlNode) -> Vec<RuleHit> {
+    misshapen_of_kind("NetworkPolicy", policy)
+}
+
+/// What has not the shape of an object of this kind, as far as it is known here: of workloads the metadata and those of their pods.
+pub fn misshapen_of_kind(kind: &str, object: &YamlNode) -> Vec<RuleHit> {
+    let shape = match kind {
+        "NetworkPolicy" => &POLICY,
+        "CronJob" => &CRON_JOB,
+        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Job" => &WORKLOAD,
+        _ => &ANY_OBJECT,
+    };
     let mut found = Vec::new();
-    fields(policy, &POLICY, "", "", &mut found);
+    fields(object, shape, ("", ""), true, &mut found);
     found
 }
 
-fn fields(node: &YamlNode, object: &ObjectShape, path: &str, field: &str, found: &mut Vec<RuleHit>) {
+/// The fields of metadata that do not exist.
+pub fn unknown_metadata(object: &YamlNode) -> Vec<RuleHit> {
+    let mut found = Vec::new();
+    if let Some(metadata) = object.get("metadata") {
+        fields(metadata, &METADATA, ("metadata", "metadata"), true, &mut found);
+    }
+    found.retain(|hit| hit.rule == LintRule::UnknownField);
+    found
+}
+
+fn fields(node: &YamlNode, object: &ObjectShape, (path, field): (&str, &str), is_complete: bool, found: &mut Vec<RuleHit>) {
     for entry in node.entries() {
         let below = |path: &str| if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
         let (path, field) = (below(path), below(field));
         if let Some((_, shape)) = object.fields.iter().find(|(name, _)| *name == entry.key) {
             shape.check(&entry.value, object.go, &path, &field, found);
-        } else {
+        } else if is_complete {
             let names = object.fields.iter().map(|(name, _)| *name);
             let message = format!("unknown field {path:?}{}", did_you_mean(&entry.key, names));
             found.push(RuleHit::new(LintRule::UnknownField, path, message).of_key());
@@ -134,7 +187,7 @@ impl FieldShape {
             | (_, YamlValue::Null)
             | (Self::Text(_) | Self::IntOrText, YamlValue::Text(_))
             | (Self::List(_), YamlValue::List(_))
-            | (Self::Texts | Self::Fields(_), YamlValue::Map(_)) => true,
+            | (Self::Texts | Self::Fields(_) | Self::Part(_), YamlValue::Map(_)) => true,
             (Self::Int32 | Self::IntOrText, YamlValue::Number(number)) => {
                 number.as_i64().is_some_and(|number| i32::try_from(number).is_ok())
             }
@@ -157,7 +210,8 @@ impl FieldShape {
                     STRING.check(&entry.value, owner, &format!("{path}[{}]", entry.key), field, found);
                 }
             }
-            Self::Fields(object) => fields(node, object, path, field, found),
+            Self::Fields(object) => fields(node, object, (path, field), true, found),
+            Self::Part(object) => fields(node, object, (path, field), false, found),
             Self::Any | Self::Text(_) | Self::Int32 | Self::IntOrText => {}
         }
     }
@@ -169,7 +223,7 @@ impl FieldShape {
             Self::Int32 | Self::IntOrText => "int32".into(),
             Self::Texts => "map[string]string".into(),
             Self::List(of) => format!("[]{}", of.go()),
-            Self::Fields(object) => format!("v1.{}", object.go),
+            Self::Fields(object) | Self::Part(object) => format!("v1.{}", object.go),
         }
     }
 

@@ -7,6 +7,8 @@ use super::*;
 use crate::policy::flow::FlowNamespace;
 
 const PAGE: &str = "docs/lint.md";
+/// What stands between two files in an example.
+const ANOTHER_FILE: &str = "# Another file:\n";
 
 fn file(path: &str) -> String {
     std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -18,8 +20,15 @@ fn baseline(path: &str) -> PreviewedBaseline {
 
 /// The findings in a text, as id, line and message.
 fn found(text: &str, baseline: Option<&PreviewedBaseline>) -> Vec<(&'static str, u32, String)> {
-    let sources = [ManifestText { name: "x.yaml".into(), text: text.into() }];
-    let settings = LintSettings { baseline, operator_namespace: "policy-baseline-system", ..LintSettings::default() };
+    // Each part stands in its file at the line that it has here.
+    let mut sources: Vec<ManifestText> = Vec::new();
+    for part in text.split_inclusive(ANOTHER_FILE) {
+        let before: usize = sources.last().map_or(0, |source| source.text.lines().count());
+        let name = format!("x{}.yaml", sources.len());
+        sources.push(ManifestText { name, text: format!("{}{part}", "\n".repeat(before)) });
+    }
+    let now = "2026-01-01T00:00:00Z".parse().unwrap();
+    let settings = LintSettings { baseline, operator_namespace: "policy-baseline-system", now, ..LintSettings::default() };
     let report = lint(&sources, &settings);
     report.findings.into_iter().map(|one| (one.rule.id(), one.place.line, one.message)).collect()
 }
@@ -228,4 +237,162 @@ fn objects_of_json_may_follow_each_other() {
     let text = policy(80) + "\n" + &policy(80800) + &policy(443);
     let refused: Vec<u32> = found(&text, None).into_iter().filter(|(id, ..)| *id == "PB002").map(|(_, line, _)| line).collect();
     assert_eq!(refused, [7], "{text}");
+}
+
+fn refused_lines(text: &str) -> Vec<(&'static str, u32)> {
+    found(text, None).into_iter().map(|(id, line, _)| (id, line)).collect()
+}
+
+#[test]
+fn an_entry_that_the_api_server_refuses_is_one_mistake_and_two_that_cover_each_other_are_one_too() {
+    let of = |rules: &str| {
+        let head = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a, namespace: b}\nspec:\n  podSelector: {}\n  ingress:\n";
+        refused_lines(&format!("{head}{rules}\n"))
+    };
+    for (rules, expected) in [
+        // Port 0 is there twice, and 1-65535 would cover it.
+        ("  - ports:\n    - port: 0\n    - port: 0\n    - {}", vec![("PB002", 8), ("PB002", 9)]),
+        ("  - from:\n    - ipBlock: {cidr: 10.9.0.1/24}\n    - ipBlock: {cidr: 10.9.0.0/24}", vec![("PB405", 8)]),
+        ("  - from:\n    - {}\n    - {}", vec![("PB002", 8), ("PB002", 9)]),
+        // A rule with such an entry is not compared with another one either.
+        ("  - ports: [{port: 0}]\n  - ports: [{port: 0}]", vec![("PB002", 7), ("PB002", 8)]),
+        // The others still are.
+        ("  - ports:\n    - port: 0\n    - port: 80\n    - port: 80", vec![("PB002", 8), ("PB701", 10)]),
+        // Both select every pod of every namespace.
+        (
+            "  - ports: [{port: 80}]\n    from:\n    - {namespaceSelector: {}}\n    - {namespaceSelector: {}, podSelector: {}}",
+            vec![("PB702", 10)],
+        ),
+        (
+            "  - ports: [{port: 80}]\n    from:\n    - podSelector: {}\n    - podSelector: {matchLabels: {}}\n    - podSelector: {matchExpressions: []}",
+            vec![("PB702", 10), ("PB702", 11)],
+        ),
+    ] {
+        assert_eq!(of(rules), expected, "{rules}");
+    }
+}
+
+#[test]
+fn a_policy_on_purpose_for_pods_on_the_host_network_may_say_so_itself() {
+    let text = |ignore: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: all, namespace: shop{ignore}}}\nspec: {{podSelector: {{}}}}\n---\napiVersion: v1\nkind: Pod\nmetadata: {{name: agent, namespace: shop}}\nspec: {{hostNetwork: true, containers: []}}\n"
+        )
+    };
+    assert_eq!(refused_lines(&text("")), [("PB604", 9)]);
+    let ignore = ", annotations: {policybaseline.io/lint-ignore: PB604=it is for the others}";
+    assert_eq!(refused_lines(&text(ignore)), []);
+    let both = text("") + "---\n" + &text(ignore).replace("name: all", "name: other");
+    let messages: Vec<String> = found(&both, None).into_iter().map(|(.., message)| message).collect();
+    assert!(messages.iter().all(|message| message.ends_with("selected by all")), "{messages:?}");
+}
+
+#[test]
+fn numbers_without_a_fraction_are_integers_as_for_kubectl() {
+    let port = |port: &str| {
+        refused_lines(&format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: a, namespace: b}}\nspec: {{podSelector: {{}}, ingress: [{{ports: [{{port: {port}}}]}}]}}\n"
+        ))
+    };
+    for fine in ["80.0", "8e1", "80"] {
+        assert_eq!(port(fine), [], "{fine}");
+    }
+    for wrong in ["80.5", "80.0e9", "-80.0"] {
+        assert_eq!(port(wrong), [("PB002", 4)], "{wrong}");
+    }
+}
+
+#[test]
+fn the_same_object_with_other_content_in_two_files_is_named_unless_it_has_no_namespace() {
+    let policy = |metadata: &str, app: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{{metadata}}}\nspec: {{podSelector: {{matchLabels: {{app: {app}}}}}}}\n"
+        )
+    };
+    let ids = |one: &str, other: &str| -> Vec<&str> {
+        let text = format!("{}{ANOTHER_FILE}{}", policy(one, "web"), policy(other, "db"));
+        found(&text, None).into_iter().map(|(id, ..)| id).filter(|id| *id != "PB007").collect()
+    };
+    assert_eq!(ids("name: a, namespace: b", "name: a, namespace: b"), ["PB704"]);
+    assert_eq!(ids("name: a, namespace: b", "name: a, namespace: c"), [""; 0]);
+    assert_eq!(ids("name: a", "name: a"), [""; 0]);
+    let one = policy("name: a, namespace: b", "web");
+    assert_eq!(found(&format!("{one}{ANOTHER_FILE}{one}"), None), [], "a copy does no harm");
+    let text = format!("{one}{ANOTHER_FILE}{}", policy("name: a, namespace: b", "db"));
+    let (_, line, message) = found(&text, None).remove(0);
+    assert_eq!(line, 8);
+    assert!(message.starts_with("the same object with other content is in x0.yaml, line 3. In one cluster only"), "{message}");
+}
+
+#[test]
+fn what_a_baseline_opens_too_wide_or_never_writes_is_named() {
+    let ids = |spec: &str| -> Vec<(&'static str, String)> {
+        let text = format!(
+            "apiVersion: policybaseline.io/v1alpha1\nkind: PolicyBaseline\nmetadata: {{name: p}}\nspec: {{mode: Enforce, {spec}}}\n"
+        );
+        found(&text, None).into_iter().map(|(id, _, message)| (id, message)).collect()
+    };
+    let only = |spec: &str| ids(spec).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+    for wide in ["0.0.0.0/0", "128.0.0.0/1", "::/0"] {
+        assert_eq!(only(&format!("dns: {{peers: [{{ipBlock: {{cidr: {wide:?}}}}}]}}")), ["PB401"], "{wide}");
+    }
+    assert_eq!(only("dns: {peers: [{ipBlock: {cidr: 10.0.0.0/8}}]}"), [""; 0]);
+    let api = "allows: [{name: api, egress: [{to: [{kubernetesAPI: {}}]}], ingress: [{from: [{sameNamespace: {}}]}]}]";
+    assert_eq!(only(api), [""; 0], "by default, all policies are planned");
+    assert_eq!(only(&format!("policies: [DefaultDenyIngress], {api}")), ["PB303"]);
+    assert_eq!(only(&format!("policies: [MonitoringCarveout], {api}")), ["PB303"; 3]);
+    assert_eq!(only("policies: [DefaultDenyEgress, MonitoringCarveout]"), ["PB303"]);
+    assert_eq!(only("policies: [DefaultDenyEgress, MonitoringCarveout], monitoring: {sourceEgress: Enforce}"), [""; 0]);
+}
+
+#[test]
+fn an_opt_out_is_judged_by_the_baseline_as_the_operator_does() {
+    let limits = "apiVersion: policybaseline.io/v1alpha1\nkind: PolicyBaseline\nmetadata: {name: p}\nspec: {mode: Enforce, excludeNamespaces: [free], optOuts: {maxDuration: 48h, allowedPolicies: [DefaultDenyEgress]}}\n";
+    let beside = PreviewedBaseline::read(limits, "policy-baseline-system").unwrap();
+    let of = |metadata: &str, policies: &str, until: &str| -> Vec<(&'static str, u32, String)> {
+        let text = format!(
+            "apiVersion: policybaseline.io/v1alpha1\nkind: BaselineOptOut\nmetadata: {{name: x, {metadata}}}\nspec:\n  policies: [{policies}]\n  reason: the importer calls partners\n  expiresAt: {until}\n"
+        );
+        found(&text, Some(&beside))
+    };
+    let egress = "DefaultDenyEgress";
+    assert_eq!(of("namespace: shop", egress, "2026-01-02T00:00:00Z"), []);
+    for (metadata, policies, until, line, begins) in [
+        (
+            "namespace: shop",
+            "DefaultDenyIngress",
+            "2026-01-02T00:00:00Z",
+            5,
+            "baseline p allows no opt-out from DefaultDenyIngress",
+        ),
+        ("namespace: shop", egress, "2026-01-04T00:00:00Z", 7, "it ends at 2026-01-04T00:00:00Z, but baseline p allows 48h"),
+        ("namespace: shop", egress, "2025-12-31T00:00:00Z", 7, "spec.expiresAt is 2025-12-31T00:00:00Z, which was over"),
+        (
+            "namespace: shop, creationTimestamp: 2025-12-30T00:00:00Z",
+            egress,
+            "2025-12-31T00:00:00Z",
+            7,
+            "it expired at 2025-12-31T00:00:00Z",
+        ),
+    ] {
+        let hits = of(metadata, policies, until);
+        assert!(matches!(&*hits, [("PB805", at, message)] if *at == line && message.starts_with(begins)), "{begins}: {hits:?}");
+    }
+    // It was created two days ago, and has a day left.
+    assert_eq!(of("namespace: shop, creationTimestamp: 2025-12-31T00:00:00Z", egress, "2026-01-02T00:00:00Z"), []);
+    assert_eq!(of("namespace: free", "DefaultDenyIngress", "2027-01-01T00:00:00Z"), [], "another baseline may apply there");
+}
+
+#[test]
+fn monitoring_that_may_not_send_is_named_also_where_the_baseline_does_not_select_its_namespace() {
+    let outside = "apiVersion: policybaseline.io/v1alpha1\nkind: PolicyBaseline\nmetadata: {name: p}\nspec: {mode: Enforce, excludeNamespaces: [monitoring]}\n";
+    let beside = PreviewedBaseline::read(outside, "policy-baseline-system").unwrap();
+    let text = |namespace: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: prometheus, namespace: {namespace}}}\nspec:\n  podSelector: {{}}\n  policyTypes: [Egress]\n  egress: [{{to: [{{namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: kube-system}}}}}}], ports: [{{port: 53, protocol: UDP}}, {{port: 53}}]}}]\n"
+        )
+    };
+    let hits = found(&text("monitoring"), Some(&beside));
+    assert!(matches!(&*hits, [("PB803", 5, message)] if message.ends_with("Allow egress to the scraped pods")), "{hits:?}");
+    assert_eq!(found(&text("kube-public"), Some(&beside)), []);
 }

@@ -4,13 +4,19 @@
 use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
-use serde_json::Number;
 
-use super::tree::{TextPlace, YamlEntry, YamlNode, YamlValue};
+use super::{
+    plain::plain,
+    tree::{TextPlace, YamlEntry, YamlNode, YamlValue},
+};
 use crate::policy::preview::template_hint;
 
 /// Objects are never as deep, and what is deeper is not read: no input may exhaust the stack.
 const DEEPEST: usize = 128;
+/// Of a document with so many brackets that are not closed, the beginning is read first.
+const MANY_OPEN: usize = 2_048;
+/// The end of the sentence about a key that is set twice.
+pub const SET_TWICE: &str = "is already set in this map";
 /// So many values may be copied for anchors and aliases in one file.
 const MOST_COPIED: usize = 100_000;
 
@@ -88,10 +94,31 @@ fn json_objects(text: &str) -> Option<Vec<(usize, &str)>> {
 
 /// Reads a document. An error says whether the syntax is wrong. `copied` counts the values that were copied in the file.
 fn read(document: &str, first_line: usize, copied: &mut usize) -> Result<Vec<YamlNode>, (YamlProblem, bool)> {
+    if let Some(end) = many_open(document) {
+        let mut reader = YamlReader { first_line, copied: *copied, ..YamlReader::default() };
+        // The beginning has an end of its own, which is no mistake of the document.
+        if let Err((problem, false)) = events(&mut reader, document.get(..end).unwrap_or_default()) {
+            return Err((problem, false));
+        }
+    }
     let mut reader = YamlReader { first_line, copied: *copied, ..YamlReader::default() };
     let result = events(&mut reader, document);
     *copied = reader.copied;
     result.map(|()| reader.documents)
+}
+
+/// Where many brackets are open, if so. They may be parts of texts. If they are not, the parser looks at each of them again for each word that
+/// follows, and at the end of the document it says that it is nested too deep.
+fn many_open(document: &str) -> Option<usize> {
+    let mut open = 0_usize;
+    document.bytes().position(|byte| {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open > MANY_OPEN
+    })
 }
 
 fn events(reader: &mut YamlReader, document: &str) -> Result<(), (YamlProblem, bool)> {
@@ -231,7 +258,7 @@ impl YamlReader {
                 if key == "<<" {
                     merged.push(node);
                 } else if !known.insert(key.clone()) {
-                    return Err(YamlProblem { place: key_place, message: format!("the key {key:?} is already set in this map") });
+                    return Err(YamlProblem { place: key_place, message: format!("the key {key:?} {SET_TWICE}") });
                 } else {
                     entries.push(YamlEntry { key, key_place, value: node });
                 }
@@ -262,35 +289,6 @@ fn copy(copied: &mut usize, node: &YamlNode, place: TextPlace) -> Result<YamlNod
         return Err(YamlProblem { place, message: format!("anchors and aliases repeat more than {MOST_COPIED} values") });
     }
     Ok(node.clone())
-}
-
-/// What a plain word means.
-fn plain(text: &str) -> YamlValue {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return YamlValue::Null,
-        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => return YamlValue::Bool(true),
-        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => return YamlValue::Bool(false),
-        _ => {}
-    }
-    number(text).map_or_else(|| YamlValue::Text(text.into()), YamlValue::Number)
-}
-
-fn number(text: &str) -> Option<Number> {
-    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if !unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
-        return None;
-    }
-    let digits = unsigned.replace('_', "");
-    let radix = |prefix: &str, radix| digits.strip_prefix(prefix).and_then(|digits| i64::from_str_radix(digits, radix).ok());
-    let is_octal = digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
-    let integer = radix("0x", 16).or_else(|| radix("0b", 2)).or_else(|| radix("0o", 8));
-    let integer = integer.or_else(|| if is_octal { i64::from_str_radix(&digits, 8).ok() } else { digits.parse().ok() });
-    if let Some(integer) = integer {
-        return Some(Number::from(if text.starts_with('-') { -integer } else { integer }));
-    }
-    // A version such as 1.2.3 and a date are texts.
-    let is_float = digits.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
-    text.replace('_', "").parse().ok().filter(|_| is_float).and_then(Number::from_f64)
 }
 
 #[cfg(test)]
@@ -336,9 +334,10 @@ mod tests {
     fn plain_words_mean_what_they_mean_to_kubernetes() {
         let read = value("[yes, off, null, ~, '', 'yes', 80, 0x10, 010, -7, 1.5, 1.2.3, 2026-03-01, !!str 80, 10.0.0.1/8, 1e3]");
         let expected =
-            json!([true, false, null, null, "", "yes", 80, 16, 8, -7, 1.5, "1.2.3", "2026-03-01", "80", "10.0.0.1/8", 1000.0]);
+            json!([true, false, null, null, "", "yes", 80, 16, 8, -7, 1.5, "1.2.3", "2026-03-01", "80", "10.0.0.1/8", 1000]);
         assert_eq!(read, expected);
         assert_eq!(value("on: 1\n80: 2"), json!({"on": 1, "80": 2}), "a key is a text");
+        assert_eq!(value("[80.0, -8.0, 8e1, -0.0, 1e15, 1e16]"), json!([80, -8, 80, 0, 1_000_000_000_000_000_i64, 1e16]));
     }
 
     #[test]
@@ -368,6 +367,16 @@ mod tests {
         assert_eq!(problem("a: 1\na: 2"), "the key \"a\" is already set in this map");
         assert!(problem("a: {{ .Values.x }}").ends_with("render it first, such as with helm template"));
         assert_eq!(problem(&"- ".repeat(200)), "it is nested deeper than 128 levels");
+        // The parser itself would take minutes.
+        for brackets in ["[", "{a: ", "[{"] {
+            let deep = brackets.repeat(200_000);
+            assert_eq!(problem(&deep), "it is nested deeper than 128 levels", "{brackets}");
+        }
+        assert_eq!(
+            value(&format!("a: \"{}\"", "[".repeat(5_000)))["a"].as_str().unwrap().len(),
+            5_000,
+            "a text has any brackets"
+        );
         let line = |i: usize| format!("k{i}: &a{i} [{}]\n", format!("*a{},", i - 1).repeat(9));
         let bomb: Vec<String> = (1..12).map(line).collect();
         let too_many = "anchors and aliases repeat more than 100000 values";

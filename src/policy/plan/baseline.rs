@@ -420,6 +420,25 @@ impl Baseline {
         })
     }
 
+    /// The allows with a direction that the baseline closes nowhere, so that their rules for it are written nowhere. Each with the role that
+    /// would close it.
+    pub fn allows_without_deny(&self) -> impl Iterator<Item = (&str, Role)> {
+        let roles = self.written.roles;
+        self.written.allows.iter().flat_map(move |allow| {
+            let Directions { ingress, egress } = allow.directions();
+            let directions = [(ingress, Role::DefaultDenyIngress), (egress, Role::DefaultDenyEgress)];
+            let open = directions.into_iter().filter(move |(is_about, deny)| *is_about && !roles.contains(*deny));
+            open.map(|(_, deny)| (allow.name.as_str(), deny))
+        })
+    }
+
+    /// Whether it has a carve-out for monitoring, and closes neither the ingress of the pods nor the egress of the monitoring.
+    pub fn carves_out_of_nothing(&self) -> bool {
+        let roles = self.written.roles;
+        let closes_sources = roles.contains(Role::DefaultDenyEgress) && self.source_egress == SourceEgress::Enforce;
+        roles.contains(Role::MonitoringCarveout) && !roles.contains(Role::DefaultDenyIngress) && !closes_sources
+    }
+
     /// Whether an allow has the peer `kubernetesAPI`.
     pub fn needs_api(&self) -> bool {
         self.written.allows.iter().any(CheckedAllow::needs_api)
