@@ -16,6 +16,7 @@ use crate::{
     policy::{
         diff::{DiffSide, FlowDiff, MarkdownDiff, WorkloadManifests, compare, worlds},
         flow::{FlowDump, FlowSnapshot},
+        lint::passed_over,
         preview::{ManifestText, PreviewedBaseline},
     },
 };
@@ -79,11 +80,13 @@ pub fn run(args: &DiffArgs) -> Result<u8, String> {
     }
     let snapshot: FlowSnapshot = world.objects.into_iter().collect();
     flow_input::some_selected(args.selector.as_ref(), &snapshot)?;
+    let replaced: Vec<String> = [&old, &new].iter().filter_map(|side| side.baseline.as_ref()?.replaces(&snapshot)).collect();
     let [before, after] = worlds(snapshot, &old, &new);
     let mut gaps: BTreeSet<String> =
         [&old, &new].iter().filter_map(|side| side.baseline.as_ref()).flat_map(PreviewedBaseline::gaps).collect();
+    gaps.extend(replaced);
     gaps.extend(after.namespace_gap());
-    let diff = compare(&before, &after, args.limit, args.selector.as_ref());
+    let diff = compare(&before, &after, args.limit, args.selector.as_ref()).map_err(|error| error.to_string())?;
     gaps.extend(diff.warnings);
     warnings.extend(gaps);
     let mut said = BTreeSet::new();
@@ -103,7 +106,9 @@ pub fn run(args: &DiffArgs) -> Result<u8, String> {
 /// Reads one version.
 fn side(args: &DiffArgs, path: &str) -> Result<DiffSide, String> {
     let mut side = DiffSide::default();
-    for ManifestText { name, text } in texts(path)? {
+    let texts = texts(&[path.to_owned()])?;
+    side.warnings = passed_over(&texts, &args.namespace, DiffSide::reads);
+    for ManifestText { name, text } in texts {
         side.add(&text, &args.namespace, args.operator.or_default()).map_err(|error| format!("{name}: {error}"))?;
     }
     let shown = flow_input::shown(path);
@@ -116,9 +121,9 @@ fn side(args: &DiffArgs, path: &str) -> Result<DiffSide, String> {
     Ok(side)
 }
 
-/// The manifests in a file or a folder.
-fn texts(path: &str) -> Result<Vec<ManifestText>, String> {
-    let ReadFiles { texts, notes, errors } = manifest_files::read(&[path.to_owned()]);
+/// The manifests in files and folders.
+fn texts(paths: &[String]) -> Result<Vec<ManifestText>, String> {
+    let ReadFiles { texts, notes, errors } = manifest_files::read(paths);
     for note in &notes {
         output::note(note);
     }
@@ -130,13 +135,13 @@ fn world(args: &DiffArgs, has_baseline: bool) -> Result<FlowDump, String> {
     if args.workloads.is_empty() {
         return if has_baseline { args.input.read_for_a_baseline() } else { args.input.read() };
     }
+    let texts = texts(&args.workloads)?;
     let mut workloads = WorkloadManifests::default();
-    for path in &args.workloads {
-        for ManifestText { name, text } in texts(path)? {
-            workloads.add(&text, &args.namespace).map_err(|error| format!("{name}: {error}"))?;
-        }
+    for ManifestText { name, text } in &texts {
+        workloads.add(text, &args.namespace).map_err(|error| format!("{name}: {error}"))?;
     }
-    workloads
-        .dump()
-        .ok_or_else(|| format!("there is no workload in {}: without pods there are no flows", args.workloads.join(" and ")))
+    let none = || format!("there is no workload in {}: without pods there are no flows", args.workloads.join(" and "));
+    let mut dump = workloads.dump().ok_or_else(none)?;
+    dump.warnings = passed_over(&texts, &args.namespace, WorkloadManifests::reads);
+    Ok(dump)
 }

@@ -5,7 +5,10 @@ use std::{io::Read, path::Path, time::Duration};
 use clap::Args as ClapArgs;
 use kube::Client;
 
-use super::cluster::{self, Connection};
+use super::{
+    cluster::{self, Connection},
+    output,
+};
 use crate::{
     api::label_query::LabelQuery,
     cluster::{
@@ -15,7 +18,8 @@ use crate::{
     policy::{
         explain::WHO_GRANTS,
         flow::{DUMP_COMMAND, FlowDump, FlowEnd, FlowSnapshot},
-        preview::PreviewedBaseline,
+        lint::passed_over,
+        preview::{ManifestText, PreviewedBaseline},
     },
 };
 
@@ -97,7 +101,17 @@ fn read(file: &str) -> Result<FlowDump, String> {
 
 /// Reads a manifest with a baseline.
 pub fn baseline(file: &str, operator_namespace: &str) -> Result<PreviewedBaseline, String> {
-    PreviewedBaseline::read(&text(file)?, operator_namespace).map_err(|error| format!("{}: {error}", shown(file)))
+    let text = manifest(file, |_, kind| kind == "PolicyBaseline")?;
+    PreviewedBaseline::read(&text, operator_namespace).map_err(|error| format!("{}: {error}", shown(file)))
+}
+
+/// The text of a file with manifests. A warning names each thing in it that counts for nothing.
+pub fn manifest(file: &str, reads: impl Fn(&str, &str) -> bool) -> Result<String, String> {
+    let text = ManifestText { name: shown(file).into(), text: text(file)? };
+    for warning in passed_over(std::slice::from_ref(&text), "", reads) {
+        output::warn(&warning);
+    }
+    Ok(text.text)
 }
 
 /// The text of a file, or of standard input, without the mark that some editors write at its beginning.

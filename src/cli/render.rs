@@ -71,7 +71,10 @@ enum RenderOutput {
 pub fn run(args: &RenderArgs) -> Result<(), String> {
     let baseline = flow_input::baseline(&args.filename, args.operator.or_default())?;
     let (baseline, mut namespaces) = match &args.namespaces {
-        Some(file) => (baseline, namespaces_in(&flow_input::text(file)?).map_err(|error| format!("{file}: {error}"))?),
+        Some(file) => {
+            let text = flow_input::manifest(file, |group, kind| (group, kind) == ("", "Namespace"))?;
+            (baseline, namespaces_in(&text).map_err(|error| format!("{file}: {error}"))?)
+        }
         None if args.namespace.is_empty() => from_objects(args, baseline)?,
         None => {
             let names: BTreeSet<&String> = args.namespace.iter().collect();

@@ -7,8 +7,9 @@ use k8s_openapi::api::networking::v1::NetworkPolicySpec;
 use super::{
     addresses::AddressSpans,
     changes::{ChangeKey, CollectedChanges, ComparedEnds, Deciders, OtherEnd},
-    ports::PortClass,
+    ports::{PortClass, PortClasses, TooManyPorts},
     report::{FlowChange, FlowDiff},
+    unseen::UnseenChanges,
     workloads::ComparedWorkloads,
 };
 use crate::{
@@ -21,13 +22,19 @@ use crate::{
 
 /// Finds the flows that the new world decides differently. At most so many rows are shown of what is newly allowed, and of what is newly denied.
 /// With a selector, only flows of workloads with pods that it selects are compared.
-pub fn compare(old: &FlowSnapshot, new: &FlowSnapshot, limit: usize, only: Option<&LabelQuery>) -> FlowDiff {
+pub fn compare(
+    old: &FlowSnapshot,
+    new: &FlowSnapshot,
+    limit: usize,
+    only: Option<&LabelQuery>,
+) -> Result<FlowDiff, TooManyPorts> {
     let [old_compiled, new_compiled] = CompiledPolicies::pair(old, new);
     let workloads = ComparedWorkloads::of(new, &new_compiled, only);
     let addresses = AddressSpans::of(new, &new_compiled.ranges);
-    let ports = PortClass::all(new, [&old_compiled, &new_compiled]);
+    let PortClasses { all: ports, are_of_peers } = PortClasses::of(new, [&old_compiled, &new_compiled])?;
     let families = families(new);
     let same = SamePolicies::of(old, new);
+    let unseen = UnseenChanges::of([&old_compiled, &new_compiled], &same.is_same, &workloads);
     let mut comparison = Comparison {
         worlds: [&old_compiled, &new_compiled],
         deciding: [&old_compiled, &new_compiled].map(FlowDecider::of),
@@ -36,6 +43,7 @@ pub fn compare(old: &FlowSnapshot, new: &FlowSnapshot, limit: usize, only: Optio
         workloads: &workloads,
         addresses: &addresses,
         deciders: Deciders::default(),
+        names_rules: !are_of_peers,
         isolated_by: [(); 2].map(|()| vec![None; new_compiled.classes.count()]),
         found: CollectedChanges::default(),
     };
@@ -49,7 +57,7 @@ pub fn compare(old: &FlowSnapshot, new: &FlowSnapshot, limit: usize, only: Optio
     let ends =
         ComparedEnds { workloads: &workloads, addresses: &addresses, ports: &ports, deciders: &deciders, families: &families };
     let [newly_allowed, newly_denied] = found.group(&ends, limit);
-    FlowDiff {
+    Ok(FlowDiff {
         selector: only.map(ToString::to_string),
         pods: workloads.pods,
         workloads: workloads.count(),
@@ -57,10 +65,15 @@ pub fn compare(old: &FlowSnapshot, new: &FlowSnapshot, limit: usize, only: Optio
         added_policies: same.added,
         removed_policies: same.removed,
         changed_policies: same.changed,
+        unseen_policies: unseen.policies,
         newly_allowed,
         newly_denied,
-        warnings: [&old_compiled, &new_compiled].into_iter().flat_map(CompiledPolicies::refused_parts).collect(),
-    }
+        warnings: [&old_compiled, &new_compiled]
+            .into_iter()
+            .flat_map(CompiledPolicies::refused_parts)
+            .chain(unseen.sentences)
+            .collect(),
+    })
 }
 
 /// The families that pods have. Pods without addresses are judged once.
@@ -135,6 +148,8 @@ struct Comparison<'c, 'a> {
     workloads: &'c ComparedWorkloads,
     addresses: &'c AddressSpans,
     deciders: Deciders,
+    /// Each class of ports has the same rules.
+    names_rules: bool,
     /// The texts of the policies that isolate a class in the new world, for egress and ingress, by class.
     isolated_by: [Vec<Option<u32>>; 2],
     found: CollectedChanges,
@@ -291,7 +306,12 @@ impl<'a> Comparison<'_, 'a> {
                 return self.deciders.number(few(&policies));
             }
             Some(DirectionVerdict::Allowed { by }) if change == FlowChange::Allowed => {
-                let rules: Vec<String> = by.iter().map(|rule| format!("{} {}", rule.policy.name, place(way, rule))).collect();
+                let mut rules: Vec<String> = if self.names_rules {
+                    by.iter().map(|rule| format!("{} {}", rule.policy.name, place(way, rule))).collect()
+                } else {
+                    by.iter().map(|rule| rule.policy.name.to_owned()).collect()
+                };
+                rules.dedup();
                 return self.deciders.number(few(&rules));
             }
             _ => {}

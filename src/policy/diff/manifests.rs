@@ -1,5 +1,7 @@
 //! Reads manifests: the policies and the baseline of one version, and the pods that workloads would have.
 
+use std::collections::HashMap;
+
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -20,9 +22,16 @@ pub struct DiffSide {
     pub warnings: Vec<String>,
 }
 
+/// The most pods that stand for a workload.
+const MOST_PODS: usize = 2;
+
 /// Pods and namespaces of manifests. No cluster has given them addresses.
 #[derive(Debug, Default)]
-pub struct WorkloadManifests(FlowDump);
+pub struct WorkloadManifests {
+    dump: FlowDump,
+    /// The kinds of the workloads of each name, by namespace and name.
+    kinds: HashMap<(String, String), Vec<String>>,
+}
 
 /// What an object is called in a message.
 fn name_of(object: &Value) -> String {
@@ -56,6 +65,11 @@ fn into_namespace(object: &mut Value, namespace: &str) -> Result<(), String> {
 }
 
 impl DiffSide {
+    /// Whether it has objects of this API group and kind.
+    pub fn reads(group: &str, kind: &str) -> bool {
+        matches!((group, kind), ("networking.k8s.io", "NetworkPolicy") | (_, "PolicyBaseline"))
+    }
+
     /// Adds what a text of YAML or JSON has. Objects without a namespace are in this one. An error names the object.
     pub fn add(&mut self, text: &str, namespace: &str, operator_namespace: &str) -> Result<(), String> {
         for mut object in all_objects(text).map_err(|error| error.to_string())? {
@@ -100,44 +114,70 @@ impl DiffSide {
 }
 
 impl WorkloadManifests {
+    /// Whether it has objects of this API group and kind.
+    pub fn reads(group: &str, kind: &str) -> bool {
+        (group, kind) == ("", "Namespace") || template_of(group, kind).is_some()
+    }
+
     /// Adds the pods of the workloads, and the namespaces, of a text of YAML or JSON.
     pub fn add(&mut self, text: &str, namespace: &str) -> Result<(), String> {
         for mut object in all_objects(text).map_err(|error| error.to_string())? {
-            let template = match group_and_kind(&object) {
-                ("", "Namespace") => {
-                    self.0.objects.push(FlowObject::Namespace(read::<FlowNamespace>(&object)?));
-                    continue;
-                }
-                ("", "Pod") => object.clone(),
-                ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet")
-                | ("", "ReplicationController")
-                | ("batch", "Job") => object["spec"]["template"].clone(),
-                ("batch", "CronJob") => object["spec"]["jobTemplate"]["spec"]["template"].clone(),
-                _ => continue,
-            };
+            let (group, kind) = group_and_kind(&object);
+            if (group, kind) == ("", "Namespace") {
+                self.dump.objects.push(FlowObject::Namespace(read::<FlowNamespace>(&object)?));
+                continue;
+            }
+            let Some(path) = template_of(group, kind) else { continue };
+            let template = object.pointer(path).cloned().unwrap_or_default();
             into_namespace(&mut object, namespace)?;
-            for number in 1..=pods_of(&object) {
+            let first = self.first_number(&object);
+            for number in first..first + pods_of(&object) {
                 let pod = pod(&object, &template, number);
-                self.0.objects.push(FlowObject::Pod(read::<FlowPod>(&pod)?));
+                self.dump.objects.push(FlowObject::Pod(read::<FlowPod>(&pod)?));
             }
         }
         Ok(())
     }
 
+    /// The number of the first pod of a workload. Workloads of several kinds may have one name, and each has pods of its own. One that is given
+    /// twice replaces itself.
+    fn first_number(&mut self, object: &Value) -> usize {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (metadata, kind) = (&object["metadata"], text(&object["kind"]));
+        let kinds = self.kinds.entry((text(&metadata["namespace"]), text(&metadata["name"]))).or_default();
+        let known = kinds.iter().position(|known| *known == kind).unwrap_or_else(|| {
+            kinds.push(kind);
+            kinds.len() - 1
+        });
+        known * MOST_PODS + 1
+    }
+
     /// The objects, as those of a dump. None if there is no pod.
     pub fn dump(self) -> Option<FlowDump> {
-        let has_pods = self.0.objects.iter().any(|object| matches!(object, FlowObject::Pod(_)));
-        has_pods.then_some(self.0)
+        let has_pods = self.dump.objects.iter().any(|object| matches!(object, FlowObject::Pod(_)));
+        has_pods.then_some(self.dump)
+    }
+}
+
+/// Where the template of the pods of a kind is, as a JSON pointer; none if it is no workload.
+fn template_of(group: &str, kind: &str) -> Option<&'static str> {
+    match (group, kind) {
+        ("", "Pod") => Some(""),
+        ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet")
+        | ("", "ReplicationController")
+        | ("batch", "Job") => Some("/spec/template"),
+        ("batch", "CronJob") => Some("/spec/jobTemplate/spec/template"),
+        _ => None,
     }
 }
 
 /// How many pods stand for a workload: two, so that the flows between its own pods are judged too. A job and a pod are one.
-fn pods_of(object: &Value) -> u8 {
-    if matches!(object["kind"].as_str(), Some("Pod" | "Job" | "CronJob")) { 1 } else { 2 }
+fn pods_of(object: &Value) -> usize {
+    if matches!(object["kind"].as_str(), Some("Pod" | "Job" | "CronJob")) { 1 } else { MOST_PODS }
 }
 
 /// A pod of a workload. What stands behind `~` in its name tells it apart from the others.
-fn pod(object: &Value, template: &Value, number: u8) -> Value {
+fn pod(object: &Value, template: &Value, number: usize) -> Value {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     json!({
         "kind": "Pod",

@@ -10,6 +10,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 mod text;
+mod unseen;
 mod workloads;
 mod worlds;
 

@@ -23,6 +23,8 @@ pub struct FlowDiff {
     pub removed_policies: usize,
     /// The policies of which the new version has another spec.
     pub changed_policies: usize,
+    /// The policies of these that differ in what no judged flow shows: they select none of the pods, or have a peer that is none of them.
+    pub unseen_policies: usize,
     pub newly_allowed: FlowChanges,
     pub newly_denied: FlowChanges,
     /// What makes the answer doubtful: one sentence each.

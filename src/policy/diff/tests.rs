@@ -1,5 +1,8 @@
 //! Two versions compared: nothing differs from itself, each flow is judged as on its own, and what people read.
 
+mod shown;
+mod unseen;
+
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
@@ -10,7 +13,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    DiffSide, MarkdownDiff, WorkloadManifests, compare,
+    DiffSide, MarkdownDiff, WorkloadManifests,
     report::{ChangedFlows, FlowChange, FlowDiff},
     workloads::{ComparedWorkloads, FlowEnds},
     worlds,
@@ -34,6 +37,10 @@ const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 0, 1));
 
 /// A flow that changes: between whom, the port, the family, and how.
 type Changed = (End, End, Protocol, u16, IpFamily, FlowChange);
+
+fn compare(old: &FlowSnapshot, new: &FlowSnapshot, limit: usize) -> FlowDiff {
+    super::compare(old, new, limit).unwrap()
+}
 
 fn is_policy(object: &Value) -> bool {
     object["kind"] == "NetworkPolicy"
@@ -342,6 +349,19 @@ fn manifests_without_a_cluster_are_two_pods_for_each_workload() {
     let [old, new] = worlds(world, &side(""), &side(closed));
     let diff = compare(&old, &new, 50, None);
     assert_eq!(diff.newly_denied.pairs, 3, "web to itself, job to web, and addresses: {diff}");
+    // Two kinds with one name are two workloads, and one that is given twice is one.
+    let named = |kind: &str, app: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: web}}\nspec: {{template: {{metadata: {{labels: {{app: {app}}}}}}}}}\n"
+        )
+    };
+    let mut alike = WorkloadManifests::default();
+    for text in [named("Deployment", "old"), named("StatefulSet", "db"), named("Deployment", "web")] {
+        alike.add(&text, "shop").unwrap();
+    }
+    let world: FlowSnapshot = alike.dump().unwrap().objects.into_iter().collect();
+    let pods: Vec<String> = world.pods.iter().map(|pod| format!("{} {}", pod.name, pod.labels["app"])).collect();
+    assert_eq!(pods, ["web~1 web", "web~2 web", "web~3 db", "web~4 db"]);
     let mut empty = WorkloadManifests::default();
     empty.add("kind: ConfigMap", "default").unwrap();
     assert!(empty.dump().is_none());

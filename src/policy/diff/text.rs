@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{
+    ports::few_ports,
     report::{ChangedFlows, FlowChange, FlowChanges, FlowDiff},
     workloads::FlowEnds,
 };
@@ -69,6 +70,7 @@ impl FlowDiff {
         let policies = if policies.is_empty() { "none differs".into() } else { policies.join(", ") };
         let only = self.selector.as_ref().map(|selector| format!(" of workloads with {selector}")).unwrap_or_default();
         let result = match (self.newly_allowed.pairs, self.newly_denied.pairs) {
+            (0, 0) if self.unseen_policies > 0 => format!("no flow{only} of these pods is decided differently"),
             (0, 0) => format!("no flow{only} is decided differently"),
             (_, 0) => format!("some flows{only} are newly allowed, and none is newly denied"),
             (0, _) => format!("some flows{only} are newly denied, and none is newly allowed"),
@@ -78,8 +80,15 @@ impl FlowDiff {
             0 => String::new(),
             count => format!(". Left out, because they are on the host network: {}", counted(count, "pod", "pods")),
         };
+        let unseen = match self.unseen_policies {
+            0 => String::new(),
+            count => format!(
+                ". Not shown, because no judged pod is selected: changes of {}",
+                counted(count as u64, "policy", "policies")
+            ),
+        };
         format!(
-            "{result}. Policies: {policies}. Judged: {} of {}, and addresses outside of the cluster{host}",
+            "{result}. Policies: {policies}{unseen}. Judged: {} of {}, and addresses outside of the cluster{host}",
             counted(self.pods, "pod", "pods"),
             counted(self.workloads as u64, "workload", "workloads"),
         )
@@ -97,7 +106,8 @@ fn more(flows: &FlowChanges) -> String {
 fn cells(row: &ChangedFlows) -> [String; 4] {
     let over = row.only_over.map(|family| format!(", only over {family}")).unwrap_or_default();
     let decided: Vec<String> = row.decided.iter().map(|one| format!("{}: {}", one.direction, one.by)).collect();
-    [ends(&row.from), ends(&row.to), format!("{}{over}", row.ports), decided.join("; ")].map(|cell| shown(&cell).into_owned())
+    [ends(&row.from), ends(&row.to), format!("{}{over}", few_ports(&row.ports)), decided.join("; ")]
+        .map(|cell| shown(&cell).into_owned())
 }
 
 fn ends(ends: &FlowEnds) -> String {

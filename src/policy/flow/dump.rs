@@ -1,5 +1,10 @@
 //! Reads what `kubectl get -o json` writes. An object that cannot be read is named, and the rest is used.
 
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+};
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -53,6 +58,7 @@ impl FlowDump {
     /// Reads a dump: one List or several, one after the other. An error says what is wrong, and where.
     pub fn read(text: &str) -> Result<Self, String> {
         let mut dump = Self::default();
+        let mut seen = SeenObjects::default();
         let mut lists = 0;
         for list in serde_json::Deserializer::from_str(text).into_iter::<Head<'_>>() {
             let list = list.map_err(|error| broken(text, &error))?;
@@ -62,7 +68,7 @@ impl FlowDump {
             };
             let of = (!of.is_empty()).then_some((list.api_version.as_deref(), of));
             for (item, number) in list.items.into_iter().flatten().zip(1..) {
-                dump.add(item, number, of);
+                dump.add(item, number, of, &mut seen);
             }
             dump.next = list.metadata.next.filter(|token| !token.is_empty());
             lists += 1;
@@ -71,7 +77,7 @@ impl FlowDump {
     }
 
     /// Adds an object. In a list of one kind, the objects may not name their kind.
-    fn add(&mut self, item: &RawValue, number: usize, of: Option<(Option<&str>, &str)>) {
+    fn add(&mut self, item: &RawValue, number: usize, of: Option<(Option<&str>, &str)>, seen: &mut SeenObjects) {
         let head = match read::<Head<'_>>(item) {
             Ok(head) => head,
             Err(error) => return self.warnings.push(format!("the object number {number} is left out: {error}")),
@@ -111,6 +117,13 @@ impl FlowDump {
                 }
             }
         };
+        if let Some(first) = seen.note((group, kind), &head.metadata, self.objects.len() + 1) {
+            let name = head.metadata.shown(number);
+            self.warnings.push(format!(
+                "the {kind} {name} is given twice: as the object number {first}, and as number {}, of those that are read. Only the last one counts",
+                self.objects.len() + 1
+            ));
+        }
         match object {
             Ok(object) => self.objects.push(object),
             Err(error) => {
@@ -136,6 +149,21 @@ impl FlowDump {
     /// The namespaces, sorted.
     pub fn namespaces(self) -> Vec<FlowNamespace> {
         FlowSnapshot::from_iter(self.objects).namespaces
+    }
+}
+
+/// The numbers of the objects that were read, by a hash of their kind, namespace and name: a dump may have very many.
+#[derive(Default)]
+struct SeenObjects {
+    numbers: HashMap<u64, usize>,
+    hasher: BuildHasherDefault<DefaultHasher>,
+}
+
+impl SeenObjects {
+    /// Notes an object. Returns the number of the one before with the same kind, namespace and name.
+    fn note(&mut self, kind: (&str, &str), metadata: &HeadMetadata, number: usize) -> Option<usize> {
+        let name = metadata.name.as_deref()?;
+        self.numbers.insert(self.hasher.hash_one((kind, metadata.namespace.as_deref(), name)), number)
     }
 }
 

@@ -187,7 +187,7 @@ impl Suggestion {
             }
         };
         let other = if count == 1 && !addresses.is_wider() { peer_name(snapshot, own, peer) } else { "addresses".into() };
-        let name = format!("allow-{}-{to_or_from}-{other}{port_name}", app(own));
+        let name = format!("allow-{}-{to_or_from}-{other}{port_name}", name_part(app(own)));
         let policy = SuggestedPolicy { namespace: own.namespace.clone(), name, spec: Arc::new(spec) };
         let newly_isolated = newly_isolated(compiled, own, &selector, way);
         let mut cautions = cautions(own, by_labels);
@@ -298,18 +298,17 @@ fn newly_isolated(compiled: &CompiledPolicies<'_>, own: &FlowPod, selector: &Lab
     pods.filter(|(number, _)| is_open(*number)).map(|(_, pod)| format!("{}/{}", pod.namespace, pod.name)).collect()
 }
 
-/// What the pod is called in the name of a policy: its application, or its own name.
-fn app(pod: &FlowPod) -> String {
+/// What the pod is called for people: its application, or its own name.
+fn app(pod: &FlowPod) -> &str {
     let label = APP.iter().find_map(|key| pod.labels.get(*key)).filter(|value| !value.is_empty());
     // What stands behind `~` only tells pods apart that are gone.
-    let name = pod.name.split('~').next().unwrap_or_default();
-    name_part(label.map_or(name, |label| label))
+    label.map_or_else(|| pod.name.split('~').next().unwrap_or_default(), |label| label)
 }
 
 fn peer_name(snapshot: &FlowSnapshot, own: &FlowPod, peer: Party) -> String {
     match (peer.pod.and_then(|pod| snapshot.pods.get(pod)), peer.address) {
-        (Some(pod), _) if pod.namespace != own.namespace => format!("{}-{}", name_part(&pod.namespace), app(pod)),
-        (Some(pod), _) => app(pod),
+        (Some(pod), _) if pod.namespace != own.namespace => format!("{}-{}", name_part(&pod.namespace), name_part(app(pod))),
+        (Some(pod), _) => name_part(app(pod)),
         (None, Some(address)) => name_part(&address.to_string()),
         (None, None) => String::new(),
     }

@@ -350,3 +350,14 @@ fn a_list_of_one_kind_and_several_lists_in_a_row_are_read_too() {
     assert_eq!((dump.objects.len(), dump.warnings, dump.next), (2, vec![], None));
     assert_eq!(FlowDump::read(&pods.to_string()).unwrap().next.as_deref(), Some("token"));
 }
+
+#[test]
+fn an_object_that_a_dump_has_twice_is_named() {
+    let objects =
+        json!([pod("a/p", json!({"app": "old"}), &[]), pod("b/p", json!({}), &[]), pod("a/p", json!({"app": "new"}), &[])]);
+    let (snapshot, warnings) = read(&json!({"kind": "List", "items": objects}).to_string()).unwrap();
+    assert_eq!((snapshot.pods.len(), &*snapshot.pods[0].labels["app"]), (2, "new"));
+    let sentence =
+        "the Pod a/p is given twice: as the object number 1, and as number 3, of those that are read. Only the last one counts";
+    assert_eq!(warnings, [sentence]);
+}
