@@ -83,7 +83,7 @@ soak: controlplane build ## Random faults for ten minutes // SOAK_SECONDS=600 //
 		$(TEST) --test e2e -- --nocapture faults_soak
 
 .PHONY: fuzz
-fuzz: ## Feed what a watch delivers with libFuzzer // FUZZ_SECONDS=60: for each target // FUZZ_TARGETS="policy dns": only these // FUZZ_REPLAY=file: only that input
+fuzz: ## Feed what a watch delivers, and files, with libFuzzer // FUZZ_SECONDS=60: for each target // FUZZ_TARGETS="policy dns": only these // FUZZ_REPLAY=file: only that input
 	@fuzz/run.sh
 
 .PHONY: build

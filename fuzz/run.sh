@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-targets=${FUZZ_TARGETS:-policy baseline opt-out dns allow}
+targets=${FUZZ_TARGETS:-policy baseline opt-out dns allow manifests}
 seconds=${FUZZ_SECONDS:-60}
 out=target/fuzz
 host=$(rustc -vV | sed -n 's/^host: //p')
@@ -31,7 +31,7 @@ echo "fuzz: targets built in $((SECONDS - started)) s"
 
 for target in $targets; do
   binary=$out/$host/fuzz/fuzz-$target
-  [ -x "$binary" ] || fail "there is no target $target: policy, baseline, opt-out, dns and allow are"
+  [ -x "$binary" ] || fail "there is no target $target: policy, baseline, opt-out, dns, allow and manifests are"
   limits=(-timeout=5 -rss_limit_mb=512 -max_len=8192)
   if [ "${FUZZ_REPLAY:-}" ]; then
     exec "$binary" "${limits[@]}" "$FUZZ_REPLAY"

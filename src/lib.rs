@@ -31,6 +31,7 @@ pub use self::{
     cluster::client::{Clients, Stack, connect},
     engine::facts::{baseline::RawBaseline, namespaces::Observed, opt_out::RawOptOut},
     policy::{
+        diff::{DiffSide, FlowDiff, MarkdownDiff, compare, worlds},
         dns::{
             ClusterDns, DnsEvent, KEPT, Memory, OPENSHIFT_DNS, Object, SlimDaemonSet, SlimPod, SlimService, SlimSlice, Source,
             Sources,
@@ -40,11 +41,13 @@ pub use self::{
             targets,
         },
         flow::{CompiledPolicies, Flow, FlowDecider, FlowDecision, FlowDump, FlowSnapshot, Party, Way},
+        lint::{LintFormat, LintSettings, lint, passed_over},
         netpol::{Opening, Openings, Peers, Ports},
         plan::{
             Baseline, BaselineError, Namespace, NamespaceOptOuts, OptOut, OptOutVerdict, PolicyScope, Rendered, Ruling, own_id,
             verdict,
         },
+        preview::ManifestText,
         status::{ConditionInputs, Ledger},
         would_break::Recording,
     },

@@ -1,4 +1,4 @@
-//! Functions that take any bytes that a watch may deliver, and panic if a property does not hold. libFuzzer calls them with generated
+//! Functions that take any bytes that a watch may deliver, or that people have in their files, and panic if a property does not hold. libFuzzer calls them with generated
 //! input (`make fuzz`), and a test calls them with the committed corpus (`make unit`).
 
 #![allow(clippy::expect_used, reason = "what does not hold is told by a panic")]
@@ -6,6 +6,7 @@
 mod allow;
 mod baseline;
 mod dns;
+mod manifests;
 mod mutate;
 mod opt_out;
 mod policy;
@@ -16,6 +17,7 @@ use serde::de::DeserializeOwned;
 pub use allow::allow;
 pub use baseline::baseline;
 pub use dns::dns;
+pub use manifests::manifests;
 pub use mutate::{mutate, mutate_within};
 pub use opt_out::opt_out;
 pub use policy::policy;

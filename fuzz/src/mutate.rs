@@ -12,6 +12,7 @@ static WORDS: LazyLock<Vec<&str>> = LazyLock::new(|| {
         include_str!("../baseline.dict"),
         include_str!("../opt-out.dict"),
         include_str!("../dns.dict"),
+        include_str!("../manifests.dict"),
     ];
     let lines = dictionaries.map(str::lines).into_iter().flatten();
     lines.filter_map(|line| line.strip_prefix('"')?.strip_suffix('"')).filter(|word| !word.contains('\\')).collect()

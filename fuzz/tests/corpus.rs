@@ -67,12 +67,18 @@ fn every_allow_of_the_corpus_is_read_and_judged() {
 }
 
 #[test]
+fn all_manifests_of_the_corpus_are_linted_or_compared() {
+    replay("manifests", |bytes| policy_baseline_fuzz::manifests(bytes).unwrap_or("unreadable").to_owned());
+}
+
+#[test]
 fn what_is_made_of_the_corpus_is_read_too() {
     mutated("policy", |bytes| policy_baseline_fuzz::policy(bytes).is_some());
     mutated("baseline", |bytes| policy_baseline_fuzz::baseline(bytes).is_some());
     mutated("opt-out", |bytes| policy_baseline_fuzz::opt_out(bytes).is_some());
     mutated("dns", |bytes| policy_baseline_fuzz::dns(bytes).is_some());
     mutated("allow", |bytes| policy_baseline_fuzz::allow(bytes).is_some());
+    mutated("manifests", |bytes| policy_baseline_fuzz::manifests(bytes).is_some());
 }
 
 fn mutated(target: &str, is_read: impl Fn(&[u8]) -> bool) {
@@ -92,7 +98,7 @@ fn mutated(target: &str, is_read: impl Fn(&[u8]) -> bool) {
 
 #[test]
 fn the_corpus_stays_small() {
-    let sizes = ["policy", "baseline", "opt-out", "dns", "allow"]
+    let sizes = ["policy", "baseline", "opt-out", "dns", "allow", "manifests"]
         .map(|target| corpus(target).iter().map(|input| input.bytes.len()).sum::<usize>());
     assert!(sizes.iter().sum::<usize>() < MOST_BYTES, "{sizes:?}");
 }
