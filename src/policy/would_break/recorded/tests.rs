@@ -40,6 +40,7 @@ fn a_flow_of_hubble_is_read_with_the_labels_of_its_pods() {
         count: 1,
         seen: Some((at, at)),
         at: RecordedAt::Destination,
+        is_written: false,
     }));
     assert_eq!(read(&json!({"flow": hubble(), "node_name": "node-1", "time": "2026-11-30T10:00:00Z"})), flow, "as jsonpb");
     assert_eq!(read(&hubble()), flow, "as json");
@@ -172,6 +173,7 @@ fn a_flow_log_of_calico_is_read_also_if_it_stands_for_several_flows() {
         count: 7,
         seen: Some((seconds(1_764_496_800), seconds(1_764_497_100))),
         at: RecordedAt::Source,
+        is_written: false,
     };
     assert_eq!(read(&calico()), RecordedLine::Flow(Box::new(flow)));
     let with = |field: &str, value: Value| {
@@ -203,6 +205,7 @@ fn the_format_of_the_command_is_json_or_csv() {
         count: 3,
         seen: None,
         at: RecordedAt::Destination,
+        is_written: true,
     }));
     assert_eq!(read(&json!({"from": "shop/web-1", "to": "10.0.0.1", "port": "UDP/53", "count": 3})), flow);
     let columns = Columns::read("Count, from,to ,port").unwrap();
