@@ -27,6 +27,8 @@ struct DifferingPolicy {
     /// It isolates pods of some kind in one of the worlds. Another one does nothing.
     does_something: bool,
     selects_pods: bool,
+    /// A baseline plans it. Some of its policies are for pods that not every namespace has.
+    is_of_baseline: bool,
     /// Its peers that select none of the pods.
     peers: Vec<String>,
 }
@@ -44,6 +46,7 @@ impl UnseenChanges {
                 found.is_in[side] = true;
                 found.does_something |= compiled.egress.is_some() || compiled.ingress.is_some();
                 found.selects_pods |= selecting[number];
+                found.is_of_baseline |= policy.baseline.is_some();
                 // A baseline has peers for what a cluster may have.
                 if policy.baseline.is_none() {
                     let version = if side == 0 { "old" } else { "new" };
@@ -61,6 +64,9 @@ impl UnseenChanges {
         let (mut without_pods, mut peers) = (BTreeMap::<&str, Vec<String>>::new(), Vec::new());
         let mut all = Self::default();
         for ((namespace, name), policy) in differing.iter().filter(|(_, policy)| policy.does_something) {
+            if policy.is_of_baseline && policy.is_in != [true, true] {
+                continue;
+            }
             if !policy.selects_pods {
                 let what = match policy.is_in {
                     [false, _] => "new",

@@ -92,6 +92,11 @@ fn stored(document: &LintDocument, schema: &Value) -> Value {
         // The API server sets it, and nobody may.
         fields.remove("status");
     }
+    // Of a name that is generated, the rules see the whole.
+    let metadata = &mut object["metadata"];
+    if let (Some(prefix), None) = (metadata["generateName"].as_str(), metadata["name"].as_str()) {
+        metadata["name"] = format!("{prefix}xxxxx").into();
+    }
     schema::with_defaults(&mut object, schema);
     object
 }

@@ -342,7 +342,6 @@ fn what_a_baseline_opens_too_wide_or_never_writes_is_named() {
     assert_eq!(only(&format!("policies: [DefaultDenyIngress], {api}")), ["PB303"]);
     assert_eq!(only(&format!("policies: [MonitoringCarveout], {api}")), ["PB303"; 3]);
     assert_eq!(only("policies: [DefaultDenyEgress, MonitoringCarveout]"), ["PB303"]);
-    assert_eq!(only("policies: [DefaultDenyEgress, MonitoringCarveout], monitoring: {sourceEgress: Enforce}"), [""; 0]);
 }
 
 #[test]

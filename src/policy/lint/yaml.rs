@@ -13,8 +13,8 @@ use crate::policy::preview::template_hint;
 
 /// Objects are never as deep, and what is deeper is not read: no input may exhaust the stack.
 const DEEPEST: usize = 128;
-/// Of a document with so many brackets that are not closed, the beginning is read first.
-const MANY_OPEN: usize = 2_048;
+/// What the parser says of brackets that are nested deeper than it can count.
+const TOO_DEEP: &str = "recursion limit exceeded";
 /// The end of the sentence about a key that is set twice.
 pub const SET_TWICE: &str = "is already set in this map";
 /// So many values may be copied for anchors and aliases in one file.
@@ -94,31 +94,10 @@ fn json_objects(text: &str) -> Option<Vec<(usize, &str)>> {
 
 /// Reads a document. An error says whether the syntax is wrong. `copied` counts the values that were copied in the file.
 fn read(document: &str, first_line: usize, copied: &mut usize) -> Result<Vec<YamlNode>, (YamlProblem, bool)> {
-    if let Some(end) = many_open(document) {
-        let mut reader = YamlReader { first_line, copied: *copied, ..YamlReader::default() };
-        // The beginning has an end of its own, which is no mistake of the document.
-        if let Err((problem, false)) = events(&mut reader, document.get(..end).unwrap_or_default()) {
-            return Err((problem, false));
-        }
-    }
     let mut reader = YamlReader { first_line, copied: *copied, ..YamlReader::default() };
     let result = events(&mut reader, document);
     *copied = reader.copied;
     result.map(|()| reader.documents)
-}
-
-/// Where many brackets are open, if so. They may be parts of texts. If they are not, the parser looks at each of them again for each word that
-/// follows, and at the end of the document it says that it is nested too deep.
-fn many_open(document: &str) -> Option<usize> {
-    let mut open = 0_usize;
-    document.bytes().position(|byte| {
-        match byte {
-            b'[' | b'{' => open += 1,
-            b']' | b'}' => open = open.saturating_sub(1),
-            _ => {}
-        }
-        open > MANY_OPEN
-    })
 }
 
 fn events(reader: &mut YamlReader, document: &str) -> Result<(), (YamlProblem, bool)> {
@@ -127,11 +106,19 @@ fn events(reader: &mut YamlReader, document: &str) -> Result<(), (YamlProblem, b
             Ok((event, span)) => reader.take(event, span).map_err(|problem| (problem, false))?,
             Err(error) => {
                 let place = reader.place_of(Span::empty(*error.marker()));
+                // Other parsers would look at each bracket again for each word that follows.
+                if error.info() == TOO_DEEP {
+                    return Err((deeper(place), false));
+                }
                 return Err((YamlProblem { place, message: error.info().to_owned() }, true));
             }
         }
     }
     Ok(())
+}
+
+fn deeper(place: TextPlace) -> YamlProblem {
+    YamlProblem { place, message: format!("it is nested deeper than {DEEPEST} levels") }
 }
 
 /// Reads a document as other parsers do.
@@ -230,7 +217,7 @@ impl YamlReader {
 
     fn begin(&mut self, place: TextPlace, anchor: usize, parts: OpenParts) -> Result<(), YamlProblem> {
         if self.open.len() >= DEEPEST {
-            return Err(YamlProblem { place, message: format!("it is nested deeper than {DEEPEST} levels") });
+            return Err(deeper(place));
         }
         self.open.push(OpenNode { place, anchor, parts });
         Ok(())

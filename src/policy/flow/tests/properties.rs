@@ -8,7 +8,7 @@ use super::{
     api_text::{self, Text, address},
     decision, namespace, pod, policy, snapshot, with_ports,
 };
-use crate::policy::flow::{AskedPort, FlowEnd};
+use crate::policy::flow::{AskedPort, FlowDump, FlowEnd};
 
 const NAMESPACES: [&str; 3] = ["a", "b", "c"];
 /// Addresses that are no pod's, one of them that of a node.
@@ -308,6 +308,9 @@ fn of_two_objects_with_one_name_the_later_one_counts() {
         pod["status"]["phase"] = phase.into();
         pod
     };
-    let snapshot = snapshot(&[read("Running"), read("Failed")]);
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": [read("Running"), read("Failed")]});
+    let dump = FlowDump::read(&list.to_string()).unwrap();
+    assert!(dump.warnings[0].starts_with("the Pod a/p is given twice"), "{:?}", dump.warnings);
+    let snapshot: FlowSnapshot = dump.objects.into_iter().collect();
     assert!(snapshot.pods.len() == 1 && snapshot.pods[0].has_ended);
 }
