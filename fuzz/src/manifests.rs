@@ -72,7 +72,7 @@ fn compared(Versions { old, new, dump }: &Versions) -> &'static str {
         }
     };
     let [before, after] = worlds(world(dump), &old, &new);
-    let of = |one: &FlowSnapshot, other: &FlowSnapshot| compare(one, other, usize::MAX).ok();
+    let of = |one: &FlowSnapshot, other: &FlowSnapshot| compare(one, other, usize::MAX, None).ok();
     let Some(diff) = of(&before, &after) else { return "TooMany" };
     let pairs = |diff: &FlowDiff| (diff.newly_allowed.pairs, diff.newly_denied.pairs);
     let back = of(&after, &before).expect("both have the same ports");

@@ -18,6 +18,7 @@ use super::{
     workloads::{ComparedWorkloads, FlowEnds},
     worlds,
 };
+use crate::api::label_query::LabelQuery;
 use crate::{
     api::peers::Protocol,
     policy::flow::{
@@ -38,8 +39,8 @@ const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 0, 1));
 /// A flow that changes: between whom, the port, the family, and how.
 type Changed = (End, End, Protocol, u16, IpFamily, FlowChange);
 
-fn compare(old: &FlowSnapshot, new: &FlowSnapshot, limit: usize) -> FlowDiff {
-    super::compare(old, new, limit).unwrap()
+fn compare(old: &FlowSnapshot, new: &FlowSnapshot, limit: usize, only: Option<&LabelQuery>) -> FlowDiff {
+    super::compare(old, new, limit, only).unwrap()
 }
 
 fn is_policy(object: &Value) -> bool {

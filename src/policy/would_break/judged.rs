@@ -17,9 +17,9 @@ use crate::{
     api::peers::Protocol,
     policy::{
         flow::{
-            AddressCover, AddressRange, AllowedToo, Blame, ClusterPolicyRef, CompiledPolicies, DirectionVerdict, Flow, FlowDecider,
-            FlowDecision, FlowSnapshot, IpFamily, Party, Suggestion, Suggestions, Way, few, known_ranges, pod_by_labels, workload,
-            workload_labels,
+            AddressCover, AddressRange, AllowedToo, Blame, ClusterPolicyRef, CompiledPolicies, DirectionVerdict, Flow,
+            FlowDecider, FlowDecision, FlowSnapshot, IpFamily, Party, Suggestion, Suggestions, Way, few, known_ranges,
+            pod_by_labels, workload, workload_labels,
         },
         netpol::Block,
         preview::PreviewedBaseline,

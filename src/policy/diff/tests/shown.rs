@@ -40,6 +40,6 @@ fn a_policy_of_very_many_ports_is_compared_at_once() {
         .map(|port| json!({"from": [{"podSelector": {"matchLabels": {"app": format!("w{port}")}}}], "ports": [{"port": port}]}))
         .collect();
     let [old, new] = worlds(snapshot(&shop()), &side(&of_rules(json!([]))), &side(&of_rules(own_peers.into())));
-    let refused = super::super::compare(&old, &new, ALL).unwrap_err().to_string();
+    let refused = super::super::compare(&old, &new, ALL, None).unwrap_err().to_string();
     assert!(refused.starts_with("the policies treat more than 4096 sets of ports differently"), "{refused}");
 }
