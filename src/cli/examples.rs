@@ -18,6 +18,31 @@ Examples:
   kubectl get ns,pods,svc,endpointslices,netpol -A -o json | \\
     policy-baseline explain flow --from shop/web-0 --to 10.0.0.1 --port UDP/53 --dump -";
 
+pub const SYMPTOM_DNS_HANGS: &str = "\
+Examples:
+  policy-baseline explain symptom dns-hangs --from shop/web-0
+  policy-baseline explain symptom dns-hangs -n shop --dump dump.json";
+
+pub const SYMPTOM_BLOCKED: &str = "\
+Examples:
+  policy-baseline explain symptom blocked --from shop/web-0 --to shop/svc/db --port 5432
+  policy-baseline explain symptom blocked -n shop --from web-0 --to svc/db --port sql --dump dump.json";
+
+pub const SYMPTOM_PASSES: &str = "\
+Examples:
+  policy-baseline explain symptom passes --from shop/web-0 --to shop/db-0 --port 5432
+  policy-baseline explain symptom passes -n shop --from web-0 --to db-0 --port 5432 --policy db-from-web --dump dump.json";
+
+pub const SYMPTOM_BLOCKED_THOUGH_ALLOWED: &str = "\
+Examples:
+  policy-baseline explain symptom blocked-though-allowed --from shop/web-0 --to shop/svc/db --port 5432
+  policy-baseline explain symptom blocked-though-allowed -n shop --from db-0 --to web-0 --port 8080 --dump dump.json";
+
+pub const SYMPTOM_COMES_AND_GOES: &str = "\
+Examples:
+  policy-baseline explain symptom comes-and-goes --from shop/web-0 --to shop/svc/db --port 5432
+  policy-baseline explain symptom comes-and-goes -n shop --from web-0 --to svc/db --port sql --dump dump.json -o json";
+
 pub const RENDER: &str = "\
 Examples:
   policy-baseline render -f baseline.yaml -n shop

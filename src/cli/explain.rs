@@ -1,4 +1,5 @@
-//! `policy-baseline explain`: shows what is planned in a namespace, and why. `flow.rs` has the other half: `explain flow`.
+//! `policy-baseline explain`: shows what is planned in a namespace, and why. `flow.rs` has `explain flow`, and `symptom.rs` has
+//! `explain symptom`.
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::{
     flow::{self, FlowArgs},
     other_tools::ToolArgs,
     output::{self, Output},
+    symptom::{self, SymptomArgs},
 };
 use crate::{
     cluster::{
@@ -48,6 +50,8 @@ enum ExplainTarget {
     /// network); 2 if the objects cannot be read, there is no such pod, Service or port, or a flag is wrong.
     #[command(after_help = examples::EXPLAIN_FLOW)]
     Flow(FlowArgs),
+    /// Begins with what you see, and checks its causes: DNS hangs, traffic is blocked, passes, or comes and goes.
+    Symptom(SymptomArgs),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -76,6 +80,7 @@ pub fn run(args: ExplainArgs) -> Result<u8, String> {
     let args = match args.what {
         ExplainTarget::Namespace(args) => args,
         ExplainTarget::Flow(args) => return flow::run(&args),
+        ExplainTarget::Symptom(args) => return symptom::run(&args),
     };
     let format = args.output;
     let explanation = cluster::block_on(explain(args))?;

@@ -14,12 +14,14 @@ use crate::{
     cluster::{
         error::ApiProblem,
         flow_objects::{self, FlowListError},
+        plugins,
     },
     policy::{
         explain::WHO_GRANTS,
         flow::{DUMP_COMMAND, FlowDump, FlowEnd, FlowSnapshot},
         lint::passed_over,
         preview::{ManifestText, PreviewedBaseline},
+        symptoms::Surroundings,
     },
 };
 
@@ -70,6 +72,22 @@ impl FlowInput {
             flow_objects::list_dns(client, &mut all).await.map(|()| all)
         };
         self.read_with(list)
+    }
+
+    /// The same, with what shows the network plugin and policies of other kinds.
+    pub fn read_with_surroundings(&self) -> Result<(FlowDump, Surroundings), String> {
+        let list = async |client: &Client| {
+            let mut all = flow_objects::list(client).await?;
+            all.others_are_complete = flow_objects::list_other_policies(client, &mut all).await;
+            // Without permission, the plugin is not known.
+            all.plugins = plugins::find(client).await.ok();
+            Ok(all)
+        };
+        let mut dump = self.read_with(list)?;
+        let plugin = dump.plugins.take().map(|found| found.judge());
+        let other_policies = std::mem::take(&mut dump.other_policies);
+        let around = Surroundings { plugin, other_policies, others_are_complete: dump.others_are_complete };
+        Ok((dump, around))
     }
 
     fn read_with(&self, list: impl AsyncFnOnce(&Client) -> Result<FlowDump, FlowListError>) -> Result<FlowDump, String> {

@@ -17,6 +17,7 @@ mod other_tools;
 mod output;
 mod render;
 mod run;
+mod symptom;
 mod uninstall;
 mod would_break;
 
@@ -45,7 +46,7 @@ enum Command {
     /// reason on stderr; 2 for a wrong flag.
     #[command(after_help = examples::RUN)]
     Run(run::RunArgs),
-    /// Shows what the operator plans in a namespace and why, or whether policies allow a flow.
+    /// Shows what the operator plans in a namespace and why, whether policies allow a flow, or the causes of a symptom.
     Explain(explain::ExplainArgs),
     /// Writes the policies that a baseline plans, without an operator: for manifests in a repository, or to try them first.
     ///

@@ -8,10 +8,18 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
 };
-use kube::{Client, Resource, api::ListParams, core::Request};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroup, GroupVersionForDiscovery};
+use kube::{
+    Client, Resource,
+    api::ListParams,
+    core::{ObjectList, PartialObjectMeta, Request},
+};
 
 use super::error::ApiProblem;
-use crate::policy::flow::{CLUSTER_POLICY_GROUP, ClusterPolicyKind, FlowDump, WorkloadKind};
+use crate::{
+    api::names::{group_of, is_other_policy_kind},
+    policy::flow::{CLUSTER_POLICY_GROUP, ClusterPolicyKind, FlowDump, WorkloadKind},
+};
 
 /// The number of objects that one request lists.
 const PAGE: u32 = 500;
@@ -87,6 +95,49 @@ async fn list_tiers(client: &Client, all: &mut FlowDump) -> Result<(), FlowListE
     Ok(())
 }
 
+/// Lists the names of policies of other kinds, which nothing here judges. Returns whether it found all.
+pub async fn list_other_policies(client: &Client, all: &mut FlowDump) -> bool {
+    let Ok(groups) = client.list_api_groups().await else { return false };
+    // These are groups of Kubernetes itself, and policies of the tiers are listed already.
+    let is_other = |group: &&APIGroup| group.name.contains('.') && !group.name.ends_with(".k8s.io");
+    let versions: Vec<GroupVersionForDiscovery> = groups
+        .groups
+        .iter()
+        .filter(is_other)
+        .filter_map(|group| group.preferred_version.clone().or(group.versions.first().cloned()))
+        .collect();
+    let mut is_complete = true;
+    for version in versions {
+        let Ok(resources) = client.list_api_group_resources(&version.group_version).await else {
+            is_complete = false;
+            continue;
+        };
+        for resource in resources.resources {
+            if resource.name.contains('/')
+                || !is_other_policy_kind(&format!("{}.{}", resource.name, group_of(&version.group_version)))
+            {
+                continue;
+            }
+            match list_names(client, &format!("/apis/{}/{}", version.group_version, resource.name)).await {
+                Ok(names) => all.other_policies.extend(names.into_iter().map(|name| format!("{} {name}", resource.kind))),
+                Err(_) => all.other_policies.push(format!("{} (which could not be listed)", resource.kind)),
+            }
+        }
+    }
+    is_complete
+}
+
+/// The names of the first objects of a kind.
+async fn list_names(client: &Client, path: &str) -> kube::Result<Vec<String>> {
+    let request = Request::new(path).list_metadata(&ListParams::default().limit(PAGE)).map_err(kube::Error::BuildRequest)?;
+    let listed: ObjectList<PartialObjectMeta> = client.request(request).await?;
+    let name = |object: PartialObjectMeta| {
+        let (namespace, name) = (object.metadata.namespace, object.metadata.name.unwrap_or_default());
+        namespace.map(|namespace| format!("{namespace}/{name}")).unwrap_or(name)
+    };
+    Ok(listed.items.into_iter().map(name).collect())
+}
+
 /// The paths of the kinds of policies that decide before or after NetworkPolicies, as far as the cluster has them.
 async fn tier_paths(client: &Client) -> Result<BTreeMap<ClusterPolicyKind, String>, ApiProblem> {
     let of = |error: kube::Error| ApiProblem::of(&error);
@@ -137,11 +188,12 @@ async fn list_path(client: &Client, path: &str, resource: &'static str, all: &mu
             Err(error) => Err(error),
         };
         let text = text.map_err(|error| failed(ApiProblem::of(&error)))?;
-        let FlowDump { objects, warnings, next, facts } =
+        let FlowDump { objects, warnings, next, facts, other_policies, .. } =
             FlowDump::read(&text).map_err(|error| failed(ApiProblem::Other(error)))?;
         all.objects.extend(objects);
         all.warnings.extend(warnings);
         all.facts.extend(facts);
+        all.other_policies.extend(other_policies);
         match next {
             Some(token) => page = page.continue_token(&token),
             None => return Ok(()),

@@ -9,6 +9,7 @@ pub mod flow_objects;
 pub mod inventory;
 pub mod lease;
 pub mod lists;
+pub mod plugins;
 pub mod removal;
 pub mod telemetry;
 pub mod watch;

@@ -18,5 +18,6 @@ pub mod preview;
 mod properties;
 pub mod rollout;
 pub mod status;
+pub mod symptoms;
 mod table;
 pub mod would_break;

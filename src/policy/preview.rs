@@ -181,7 +181,13 @@ impl PreviewedBaseline {
 
     fn flow_policy(&self, policy: &Rendered, namespace: &str) -> FlowPolicy {
         let baseline = Some(self.name().to_owned());
-        FlowPolicy { namespace: namespace.into(), name: policy.name.clone(), baseline, spec: Arc::new(policy.spec.clone()) }
+        FlowPolicy {
+            namespace: namespace.into(),
+            name: policy.name.clone(),
+            baseline,
+            created: None,
+            spec: Arc::new(policy.spec.clone()),
+        }
     }
 
     /// Whether the operator would write its policies.

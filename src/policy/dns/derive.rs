@@ -16,7 +16,7 @@ use super::{
 };
 
 /// The address of NodeLocal DNSCache if its arguments do not give one.
-const NODE_LOCAL_ADDRESS: &str = "169.254.20.10";
+pub const NODE_LOCAL_ADDRESS: &str = "169.254.20.10";
 /// A message names at most this many addresses.
 const ADDRESSES_TOLD: usize = 5;
 /// A message names at most this many ports.

@@ -11,6 +11,7 @@ mod resolv;
 mod sources;
 mod told;
 
+pub use derive::NODE_LOCAL_ADDRESS;
 pub use found::{ClusterDns, DnsDestination, DnsPlace};
 pub use gap::DnsGap;
 pub use memory::{KEPT, Memory};

@@ -12,8 +12,8 @@ use super::{
     compile::CompiledPolicies,
     error::FlowError,
     judge::{DirectionVerdict, Flow, FlowDecision, Party, RuleRef},
+    object_parts::IpFamily,
     objects::FlowPolicy,
-    ranges::IpFamily,
     resolve::{AskedFlows, ServiceRoute, shown},
     rule_parts::Way,
     suggest::{Suggestion, Suggestions, pod_by_labels},
@@ -63,18 +63,28 @@ pub struct FlowCase<'a> {
 }
 
 /// A flow and what the policies say about it.
-struct Judged<'a> {
-    flow: Flow,
-    egress: DirectionVerdict<'a>,
-    ingress: DirectionVerdict<'a>,
+#[derive(Clone, Debug)]
+pub struct JudgedFlow<'a> {
+    pub flow: Flow,
+    pub egress: DirectionVerdict<'a>,
+    pub ingress: DirectionVerdict<'a>,
 }
 
-impl Judged<'_> {
+impl<'a> JudgedFlow<'a> {
+    /// What the policies say in a direction.
+    pub const fn of(&self, way: Way) -> &DirectionVerdict<'a> {
+        match way {
+            Way::Egress => &self.egress,
+            Way::Ingress => &self.ingress,
+        }
+    }
+
     fn says_the_same_as(&self, other: &Self) -> bool {
         self.egress == other.egress && self.ingress == other.ingress
     }
 
-    fn decision(&self) -> FlowDecision {
+    /// Whether both directions are allowed.
+    pub fn decision(&self) -> FlowDecision {
         self.egress.decision().max(self.ingress.decision())
     }
 
@@ -112,7 +122,7 @@ impl CaseEnd {
 
 /// Flows about which policies say the same.
 struct AlikeFlows<'j, 'a> {
-    first: &'j Judged<'a>,
+    first: &'j JudgedFlow<'a>,
     family: Option<&'static str>,
     /// Each source with its destinations.
     ends: Vec<(CaseEnd, Vec<CaseEnd>)>,
@@ -122,7 +132,7 @@ struct AlikeFlows<'j, 'a> {
 
 impl AlikeFlows<'_, '_> {
     /// Adds a flow. Those of a source follow each other.
-    fn add(&mut self, one: &Judged<'_>) {
+    fn add(&mut self, one: &JudgedFlow<'_>) {
         let (from, to) = (CaseEnd::of(one.flow.from), CaseEnd::of(one.flow.to));
         if !self.seen.insert((from, to)) {
             return;
@@ -174,7 +184,7 @@ impl<'a> CompiledPolicies<'a> {
             from: as_asked(from, first(|flow| flow.from), sources),
             to: as_asked(to, destination, destinations),
             port: port.to_string(),
-            decision: judged.iter().map(Judged::decision).max().unwrap_or(FlowDecision::Undecided),
+            decision: judged.iter().map(JudgedFlow::decision).max().unwrap_or(FlowDecision::Undecided),
             has_sources: sources.is_some_and(|sources| sources > 1),
             service,
             suggestions: self.suggestions(&judged),
@@ -182,17 +192,18 @@ impl<'a> CompiledPolicies<'a> {
         })
     }
 
-    fn judged(&self, flow: Flow) -> Judged<'a> {
-        Judged { flow, egress: self.judge(&flow, Way::Egress), ingress: self.judge(&flow, Way::Ingress) }
+    /// Judges both directions of a flow.
+    pub fn judged(&self, flow: Flow) -> JudgedFlow<'a> {
+        JudgedFlow { flow, egress: self.judge(&flow, Way::Egress), ingress: self.judge(&flow, Way::Ingress) }
     }
 
-    fn cases(&self, judged: &[Judged<'a>]) -> Vec<FlowCase<'a>> {
+    fn cases(&self, judged: &[JudgedFlow<'a>]) -> Vec<FlowCase<'a>> {
         let mut of_pair: HashMap<PairKey, [Option<usize>; 2]> = HashMap::new();
         for (one, index) in judged.iter().zip(0..) {
             of_pair.entry(one.pair()).or_default()[usize::from(one.family() == IpFamily::IPv6)].get_or_insert(index);
         }
         // Whether the policies say something else about the other address family of the same pods.
-        let differs = |one: &Judged| {
+        let differs = |one: &JudgedFlow| {
             let other = of_pair.get(&one.pair()).and_then(|both| both[usize::from(one.family() == IpFamily::IPv4)]);
             one.flow.to.pod.is_some() && other.is_some_and(|other| !judged[other].says_the_same_as(one))
         };
@@ -236,7 +247,7 @@ impl<'a> CompiledPolicies<'a> {
     }
 
     /// What may surprise about a flow.
-    fn notes(&self, judged: &Judged<'_>) -> Vec<String> {
+    fn notes(&self, judged: &JudgedFlow<'_>) -> Vec<String> {
         let mut notes = Vec::new();
         for (way, verdict, peer) in
             [(Way::Egress, &judged.egress, judged.flow.to), (Way::Ingress, &judged.ingress, judged.flow.from)]
@@ -274,7 +285,7 @@ impl<'a> CompiledPolicies<'a> {
     }
 
     /// Whether the peer that matches is an `ipBlock`.
-    fn is_by_address(&self, way: Way, by: &RuleRef<'_>) -> bool {
+    pub fn is_by_address(&self, way: Way, by: &RuleRef<'_>) -> bool {
         let policies = &self.snapshot.policies;
         let is_it = |one: &&FlowPolicy| (&*one.namespace, &*one.name) == (by.policy.namespace, by.policy.name);
         let Some((policy, peer)) = policies.iter().find(is_it).zip(by.peer) else { return false };
@@ -286,10 +297,10 @@ impl<'a> CompiledPolicies<'a> {
     }
 
     /// A policy for each direction that denies, each once. None for a flow that the Admin tier denies: no NetworkPolicy can allow it.
-    fn suggestions(&self, judged: &[Judged<'_>]) -> Vec<Suggestion> {
+    pub fn suggestions(&self, judged: &[JudgedFlow<'_>]) -> Vec<Suggestion> {
         let mut all = Suggestions::default();
         let mut seen = HashSet::new();
-        let may_be_allowed = |one: &&Judged<'_>| !one.egress.is_denied_by_admin_tier() && !one.ingress.is_denied_by_admin_tier();
+        let may_be_allowed = |one: &&JudgedFlow<'_>| !one.egress.is_denied_by_admin_tier() && !one.ingress.is_denied_by_admin_tier();
         for one in judged.iter().filter(may_be_allowed) {
             for (way, verdict) in [(Way::Egress, &one.egress), (Way::Ingress, &one.ingress)] {
                 if verdict.decision() != FlowDecision::Denied {

@@ -12,11 +12,15 @@ use super::{
     cluster_policy::{CLUSTER_POLICY_GROUP, ClusterPolicyKind, UnreadClusterPolicy},
     cluster_policy_fields::ClusterPolicyFields,
     facts::{DumpFacts, FactHead},
-    objects::{DEFAULT_NAMESPACE, FlowNamespace, FlowObject, UnreadPolicy},
+    object_parts::DEFAULT_NAMESPACE,
+    objects::{FlowNamespace, FlowObject, UnreadPolicy},
     owners::{FlowWorkload, WorkloadKind},
     snapshot::FlowSnapshot,
 };
-use crate::api::names::{group_of, is_other_policy_kind};
+use crate::{
+    api::names::{group_of, is_other_policy_kind},
+    policy::plugins::{PluginsFound, SlimPlugin, daemon_set_names},
+};
 
 /// The command that writes a dump.
 pub const DUMP_COMMAND: &str = "kubectl get ns,pods,svc,endpointslices,netpol -A -o json";
@@ -31,6 +35,12 @@ pub struct FlowDump {
     pub next: Option<String>,
     /// Where the cluster's DNS and its API server are.
     pub facts: DumpFacts,
+    /// Policies of kinds that are not judged, by kind and name.
+    pub other_policies: Vec<String>,
+    /// Whether these are all: somebody looked for every such kind.
+    pub others_are_complete: bool,
+    /// What shows the network plugin; none if there is nothing that does.
+    pub plugins: Option<PluginsFound>,
 }
 
 /// A list, or an object, of which only the head is read.
@@ -103,12 +113,21 @@ impl FlowDump {
             ("discovery.k8s.io", "EndpointSlice") => read(item).map(FlowObject::Slice),
             ("", "Node") => read(item).map(FlowObject::Node),
             ("networking.k8s.io", "NetworkPolicy") => read(item).map(FlowObject::Policy),
+            ("apps", "DaemonSet") => {
+                let is_known = head.metadata.name.as_deref().is_some_and(|name| daemon_set_names().any(|known| known == name));
+                // One that cannot be read says nothing.
+                if let Some(plugin) = is_known.then(|| read::<SlimPlugin>(item).ok()).flatten() {
+                    self.plugins.get_or_insert_default().saw(plugin.into());
+                }
+                return;
+            }
             (group, kind) => {
                 if let Some(of) = of_cluster {
                     read::<ClusterPolicyFields>(item).and_then(|fields| fields.of_kind(of)).map(FlowObject::ClusterPolicy)
                 } else {
                     if is_other_policy_kind(&format!("{}s.{group}", kind.to_lowercase())) {
                         let name = head.metadata.shown(number);
+                        self.other_policies.push(format!("{kind} {name}"));
                         self.warnings.push(format!(
                             "the {kind} {name} is not judged: only NetworkPolicies and policies of the group {CLUSTER_POLICY_GROUP} are. It may decide otherwise"
                         ));

@@ -1,10 +1,6 @@
 //! Why a question about a flow has no answer. Each message says what is wrong and what to write.
 
-use super::{
-    ask::AskedPort,
-    objects::{FlowPod, FlowService},
-    snapshot::FlowSnapshot,
-};
+use super::{ask::AskedPort, objects::FlowPod, service_objects::FlowService, snapshot::FlowSnapshot};
 use crate::{api::peers::Protocol, policy::table::counted};
 
 /// The number of names that a message lists.

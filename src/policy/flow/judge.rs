@@ -199,11 +199,7 @@ impl<'a> CompiledPolicies<'a> {
         if own.pod == peer.pod {
             return DirectionVerdict::Itself;
         }
-        let seen = SeenPeer {
-            class: peer.pod.and_then(|pod| self.classes.class(pod)),
-            address: peer.address,
-            is_by_labels: peer_pod.is_some_and(|pod| pod.on_host_network),
-        };
+        let seen = self.seen_peer(peer);
         let isolating = &self.isolating.of(way)[class as usize];
         let by_policies = || {
             if is_own_node(own_pod, peer, peer_pod) {
@@ -310,14 +306,25 @@ impl<'a> CompiledPolicies<'a> {
         (by, by_labels)
     }
 
-    fn policy(&self, number: u32) -> Option<PolicyRef<'a>> {
+    /// The other end of a flow, as peers of rules see it.
+    pub fn seen_peer(&self, peer: Party) -> SeenPeer {
+        let pod = peer.pod.and_then(|pod| self.snapshot.pods.get(pod));
+        SeenPeer {
+            class: peer.pod.and_then(|pod| self.classes.class(pod)),
+            address: peer.address,
+            is_by_labels: pod.is_some_and(|pod| pod.on_host_network),
+        }
+    }
+
+    /// A policy, by its number.
+    pub fn policy(&self, number: u32) -> Option<PolicyRef<'a>> {
         let policy = self.snapshot.policies.get(number as usize)?;
         Some(PolicyRef { namespace: &policy.namespace, name: &policy.name })
     }
 
     /// The peer of a rule that matches, and whether only the labels of a pod on the host network match. None: no peer matches. Of several,
     /// it is the first one that selects pods by labels: an address changes with the pod.
-    fn peer(&self, rule: &CompiledRule<'_>, seen: &SeenPeer) -> Option<(ListMatch, bool)> {
+    pub fn peer(&self, rule: &CompiledRule<'_>, seen: &SeenPeer) -> Option<(ListMatch, bool)> {
         let Some(peers) = &rule.peers else { return Some((ListMatch::NoList, false)) };
         let matches = |kind: &CompiledPeer| match kind {
             CompiledPeer::Pods(set) => seen.class.is_some_and(|class| self.sets[*set as usize].has(class)),
@@ -337,8 +344,8 @@ impl<'a> CompiledPolicies<'a> {
 }
 
 /// What matches in a list of peers or ports.
-#[derive(Clone, Copy)]
-enum ListMatch {
+#[derive(Clone, Copy, Debug)]
+pub enum ListMatch {
     /// The rule has no such list, so everything matches.
     NoList,
     /// The entry with this index.
@@ -355,7 +362,8 @@ impl ListMatch {
 }
 
 /// The other end of a flow, as peers of rules see it.
-struct SeenPeer {
+#[derive(Debug)]
+pub struct SeenPeer {
     class: Option<u32>,
     address: Option<IpAddr>,
     /// It is a pod on the host network: most network plugins see the address of its node, and not its labels.
@@ -372,7 +380,7 @@ fn is_own_node(own: &FlowPod, peer: Party, peer_pod: Option<&FlowPod>) -> bool {
 
 impl CompiledRule<'_> {
     /// The first port of the rule that matches. None: no port matches.
-    fn port(&self, flow: &Flow, destination: Option<&FlowPod>) -> Option<ListMatch> {
+    pub fn port(&self, flow: &Flow, destination: Option<&FlowPod>) -> Option<ListMatch> {
         let Some(ports) = &self.ports else { return Some(ListMatch::NoList) };
         ports.iter().position(|port| port.matches((flow.protocol, flow.port), destination)).map(ListMatch::Entry)
     }

@@ -3,23 +3,8 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use k8s_openapi::api::networking::v1::IPBlock;
-use strum::IntoStaticStr;
 
 use crate::policy::netpol::Block;
-
-/// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd)]
-pub enum IpFamily {
-    IPv4,
-    IPv6,
-}
-
-impl IpFamily {
-    /// The family of an address.
-    pub const fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::IPv4 } else { Self::IPv6 }
-    }
-}
 
 /// A range of addresses without its exceptions.
 #[derive(Clone, Debug)]

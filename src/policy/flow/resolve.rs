@@ -9,8 +9,9 @@ use super::{
     ask::{AskedPort, FlowEnd, NumberOrName},
     error::FlowError,
     judge::{Flow, Party},
-    objects::{FlowPod, FlowService, FlowServicePort, FlowSlice},
-    ranges::IpFamily,
+    object_parts::IpFamily,
+    objects::FlowPod,
+    service_objects::{FlowService, FlowServicePort},
     snapshot::FlowSnapshot,
     workload_pods::{labelled, of_workload},
 };
@@ -172,6 +173,16 @@ fn container_port(pod: &FlowPod, protocol: Protocol, name: &str) -> Option<u16> 
     pod.ports.iter().find(|port| port.protocol == protocol && port.name == name).map(|port| port.number)
 }
 
+impl FlowServicePort {
+    /// The number of the port on a pod to which it leads. None: no container has a port of that name.
+    pub fn target_on(&self, pod: &FlowPod) -> Option<u16> {
+        match &self.target {
+            IntOrString::Int(number) => u16::try_from(*number).ok(),
+            IntOrString::String(name) => container_port(pod, self.protocol, name),
+        }
+    }
+}
+
 /// The pods or addresses behind a Service.
 fn of_service(
     snapshot: &FlowSnapshot,
@@ -194,12 +205,12 @@ fn of_service(
         // Nobody translates its ports.
         NumberOrName::Number(number) if service.is_headless && service.selector.is_empty() => {
             route.route = format!("it is headless, so port {number} means that port of the addresses in its EndpointSlices");
-            let addresses = slices(snapshot, service).flat_map(|slice| &slice.addresses);
+            let addresses = snapshot.slices_of(service).flat_map(|slice| &slice.addresses);
             addresses.map(|address| (at(snapshot, *address), *number)).collect()
         }
         NumberOrName::Number(number) if service.is_headless => {
             route.route = format!("it is headless, so port {number} means that port of the pods with {labels}");
-            selected(snapshot, service).map(|(pod, _)| (Party { pod: Some(pod), address: None }, *number)).collect()
+            snapshot.pods_behind(service).map(|(pod, _)| (Party { pod: Some(pod), address: None }, *number)).collect()
         }
         NumberOrName::Number(_) | NumberOrName::Name(_) => {
             let of = find_port(service, port)?;
@@ -234,27 +245,11 @@ fn find_port<'a>(service: &'a FlowService, port: &AskedPort) -> Result<&'a FlowS
     service.ports.iter().find(is_asked).ok_or_else(|| FlowError::no_port_of_service(service, port))
 }
 
-/// The pods that a Service selects, with their numbers.
-fn selected<'a>(snapshot: &'a FlowSnapshot, service: &'a FlowService) -> impl Iterator<Item = (usize, &'a FlowPod)> {
-    let is_selected =
-        |pod: &FlowPod| !pod.has_ended && service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
-    snapshot.pods_of(&service.namespace).filter(move |(_, pod)| is_selected(pod))
-}
-
-/// The EndpointSlices of a Service.
-fn slices<'a>(snapshot: &'a FlowSnapshot, service: &'a FlowService) -> impl Iterator<Item = &'a FlowSlice> {
-    snapshot.slices.iter().filter(|slice| slice.namespace == service.namespace && slice.service == service.name)
-}
-
 /// The pods behind a port of a Service.
 fn targets(snapshot: &FlowSnapshot, service: &FlowService, of: &FlowServicePort, without_port: &mut Vec<String>) -> Destinations {
     let mut found = Vec::new();
-    for (number, pod) in selected(snapshot, service) {
-        let target = match &of.target {
-            IntOrString::Int(number) => u16::try_from(*number).ok(),
-            IntOrString::String(name) => container_port(pod, of.protocol, name),
-        };
-        match target {
+    for (number, pod) in snapshot.pods_behind(service) {
+        match of.target_on(pod) {
             Some(target) => found.push((Party { pod: Some(number), address: None }, target)),
             None => without_port.push(format!("{}/{}", pod.namespace, pod.name)),
         }
@@ -265,7 +260,7 @@ fn targets(snapshot: &FlowSnapshot, service: &FlowService, of: &FlowServicePort,
 fn endpoints(snapshot: &FlowSnapshot, service: &FlowService, of: &FlowServicePort) -> Destinations {
     let name = of.name.as_deref().unwrap_or_default();
     let mut found = Vec::new();
-    for slice in slices(snapshot, service) {
+    for slice in snapshot.slices_of(service) {
         for (_, _, number) in slice.ports.iter().filter(|(port, protocol, _)| port == name && *protocol == of.protocol) {
             found.extend(slice.addresses.iter().map(|address| (at(snapshot, *address), *number)));
         }

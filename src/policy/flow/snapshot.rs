@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, net::IpAddr};
 use super::{
     cluster_policy::{ClusterPolicy, UnreadClusterPolicy},
     node::FlowNode,
-    objects::{FlowNamespace, FlowObject, FlowPod, FlowPolicy, FlowService, FlowSlice, PolicyRef, UnreadPolicy},
+    objects::{FlowNamespace, FlowObject, FlowPod, FlowPolicy, PolicyRef, UnreadPolicy},
     owners::FlowWorkload,
+    service_objects::{FlowService, FlowSlice},
 };
 
 /// All objects that decide flows.
@@ -128,9 +129,27 @@ impl FlowSnapshot {
         self.services.iter().find(|service| service.addresses.contains(&address))
     }
 
+    /// The pods that a Service selects and that have not ended, with their numbers.
+    pub fn pods_behind<'a>(&'a self, service: &'a FlowService) -> impl Iterator<Item = (usize, &'a FlowPod)> {
+        let has = |pod: &FlowPod| service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
+        let all = self.pods_of(&service.namespace).filter(|_| !service.selector.is_empty());
+        all.filter(move |(_, pod)| !pod.has_ended && has(pod))
+    }
+
+    /// The EndpointSlices of a Service.
+    pub fn slices_of<'a>(&'a self, service: &'a FlowService) -> impl Iterator<Item = &'a FlowSlice> {
+        self.slices.iter().filter(|slice| slice.namespace == service.namespace && slice.service == service.name)
+    }
+
+    /// A policy.
+    pub fn policy(&self, namespace: &str, name: &str) -> Option<&FlowPolicy> {
+        let found = self.policies.binary_search_by(|one| (&*one.namespace, &*one.name).cmp(&(namespace, name))).ok()?;
+        self.policies.get(found)
+    }
+
     /// Whether a policy of this name exists.
     pub fn has_policy(&self, namespace: &str, name: &str) -> bool {
-        self.policies.binary_search_by(|one| (&*one.namespace, &*one.name).cmp(&(namespace, name))).is_ok()
+        self.policy(namespace, name).is_some()
     }
 
     /// The policies of a namespace that could not be read.

@@ -209,7 +209,7 @@ impl Suggestion {
     /// The policy, as it decides flows once it is applied.
     pub fn flow_policy(&self) -> FlowPolicy {
         let SuggestedPolicy { namespace, name, spec } = self.policy.clone();
-        FlowPolicy { namespace, name, baseline: None, spec }
+        FlowPolicy { namespace, name, baseline: None, created: None, spec }
     }
 }
 

@@ -115,6 +115,17 @@ fn rows(way: Way, verdict: &DirectionVerdict<'_>, own: &str, peer: &str) -> Vec<
     }
 }
 
+/// What policies say about one direction, as sentences without the full stop.
+pub fn verdict_sentences(way: Way, verdict: &DirectionVerdict<'_>, own: &str, peer: &str, port: &str) -> Vec<String> {
+    let side = if way == Way::Egress { "to" } else { "from" };
+    let flow = format!("{} of {own} {side} {peer}, {port}", way.into_str());
+    let sentence = |(result, policy, why): (&str, String, String)| match &*policy {
+        "" => format!("{flow}: {result}: {why}"),
+        policy => format!("{flow}: {result}: {policy}: {why}"),
+    };
+    rows(way, verdict, own, peer).into_iter().map(sentence).collect()
+}
+
 fn name(policy: &PolicyRef<'_>) -> String {
     format!("{}/{}", policy.namespace, policy.name)
 }

@@ -127,7 +127,7 @@ fn is_dns_port(port: &NetworkPolicyPort) -> bool {
 }
 
 /// Whether a rule is for DNS and nothing else.
-fn is_for_dns(rule: &RuleView) -> bool {
+pub fn is_for_dns(rule: &RuleView) -> bool {
     !rule.ports.is_empty() && rule.ports.iter().all(is_dns_port)
 }
 

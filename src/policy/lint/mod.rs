@@ -14,6 +14,7 @@ mod formats;
 mod found;
 mod given;
 mod ignore;
+mod in_cluster;
 mod opt_out_rules;
 mod output;
 mod passed_over;
@@ -35,11 +36,15 @@ use jiff::Timestamp;
 
 use self::{
     case::LintCase,
-    found::RuleHit,
     given::{GivenObjects, LintDocument, LintPolicy, objects},
     tree::TextPlace,
 };
 use super::preview::{ManifestText, PreviewedBaseline};
+pub use case::{RuleView, rules_of, type_of};
+pub use dns_rules::is_for_dns;
+pub use found::RuleHit;
+pub use given::{is_empty, selects};
+pub use in_cluster::ClusterLint;
 pub use output::LintFormat;
 pub use passed_over::passed_over;
 pub use rule::{LintRule, Severity};

@@ -1,0 +1,193 @@
+//! `policy-baseline explain symptom`: checks the causes of what a person sees.
+
+use clap::{Args as ClapArgs, Subcommand};
+
+use super::{
+    cluster, examples, exit,
+    flow_input::FlowInput,
+    output::{self, Output},
+};
+use crate::{
+    api::{names::is_dns_label, text::shown},
+    policy::{
+        flow::{AskedPort, CompiledPolicies, FlowEnd, FlowSnapshot},
+        symptoms::{DnsAskers, Surroundings, Symptom, SymptomAnswer, SymptomError, TrafficQuestion, dns_hangs, of_traffic},
+    },
+};
+
+#[derive(Debug, ClapArgs)]
+pub struct SymptomArgs {
+    #[command(subcommand)]
+    symptom: SymptomCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum SymptomCommand {
+    /// Names resolve late or not at all: checks what stands between a pod and its DNS.
+    ///
+    /// Each cause is found, ruled out, or not known. It reads objects, sends no packet and writes nothing. With --dump it needs no cluster.
+    ///
+    /// Exit codes: 0 if no cause is found; 1 if one is; 2 if the objects cannot be read, there is no such pod, or a flag is wrong.
+    #[command(after_help = examples::SYMPTOM_DNS_HANGS)]
+    DnsHangs(DnsArgs),
+    /// Two ends should talk, and cannot: checks policies, Services, ports, readiness and DNS.
+    ///
+    /// Each cause is found, ruled out, or not known. It reads objects, sends no packet and writes nothing. With --dump it needs no cluster.
+    ///
+    /// Exit codes: 0 if no cause is found; 1 if one is; 2 if the objects cannot be read, there is no such pod or Service, or a flag is wrong.
+    #[command(after_help = examples::SYMPTOM_BLOCKED)]
+    Blocked(TrafficArgs),
+    /// A policy is there, and traffic flows: checks what lets it through.
+    ///
+    /// Each cause is found, ruled out, or not known. It reads objects, sends no packet and writes nothing. With --dump it needs no cluster.
+    ///
+    /// Exit codes: 0 if no cause is found; 1 if one is; 2 if the objects cannot be read, there is no such pod, Service or policy, or a flag is
+    /// wrong.
+    #[command(after_help = examples::SYMPTOM_PASSES)]
+    Passes(PassesArgs),
+    /// A rule should allow the traffic, and it is blocked: checks why the rule does not match, and what else denies it.
+    ///
+    /// Each cause is found, ruled out, or not known. It reads objects, sends no packet and writes nothing. With --dump it needs no cluster.
+    ///
+    /// Exit codes: 0 if no cause is found; 1 if one is; 2 if the objects cannot be read, there is no such pod or Service, or a flag is wrong.
+    #[command(after_help = examples::SYMPTOM_BLOCKED_THOUGH_ALLOWED)]
+    BlockedThoughAllowed(TrafficArgs),
+    /// The problem comes and goes: checks what differs between pods, replicas, address families and nodes.
+    ///
+    /// Each cause is found, ruled out, or not known. It reads objects, sends no packet and writes nothing. With --dump it needs no cluster.
+    ///
+    /// Exit codes: 0 if no cause is found; 1 if one is; 2 if the objects cannot be read, there is no such pod or Service, or a flag is wrong.
+    #[command(after_help = examples::SYMPTOM_COMES_AND_GOES)]
+    ComesAndGoes(TrafficArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+struct DnsArgs {
+    /// Who asks for names: NAMESPACE/POD. Without it, all pods of the namespace of -n.
+    #[arg(long, value_name = "POD", required_unless_present = "namespace")]
+    from: Option<String>,
+
+    /// The namespace of the pod, if --from names none.
+    #[arg(long, short = 'n', value_name = "NAME", value_parser = cluster::namespace)]
+    namespace: Option<String>,
+
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+struct TrafficArgs {
+    /// Who sends: NAMESPACE/POD or an IP address.
+    #[arg(long, value_name = "SOURCE")]
+    from: String,
+
+    /// Who receives: NAMESPACE/POD, NAMESPACE/svc/NAME or an IP address.
+    #[arg(long, value_name = "DESTINATION")]
+    to: String,
+
+    /// The namespace of ends that name none: then --from POD, and --to POD or svc/NAME.
+    #[arg(long, short = 'n', value_name = "NAME", value_parser = cluster::namespace)]
+    namespace: Option<String>,
+
+    /// The port of the destination: a number, or the name of a container port or Service port. TCP, unless it says UDP/PORT or SCTP/PORT.
+    #[arg(long, value_name = "[TCP/]PORT")]
+    port: AskedPort,
+
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+struct PassesArgs {
+    /// The policy that should deny it: NAME or NAMESPACE/NAME. Without it, every policy of the namespaces of both ends may be meant.
+    #[arg(long, value_name = "POLICY", value_parser = policy_name)]
+    policy: Option<NamedPolicy>,
+
+    #[command(flatten)]
+    traffic: TrafficArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+struct CommonArgs {
+    #[command(flatten)]
+    input: FlowInput,
+
+    /// The format of the output.
+    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
+    output: Output,
+}
+
+/// A policy, and its namespace if one was given.
+#[derive(Clone, Debug)]
+struct NamedPolicy {
+    namespace: Option<String>,
+    name: String,
+}
+
+fn policy_name(text: &str) -> Result<NamedPolicy, String> {
+    let (namespace, name) = match text.split_once('/') {
+        Some((namespace, name)) => (Some(namespace.to_owned()), name),
+        None => (None, text),
+    };
+    if name.is_empty() || name.contains('/') || namespace.as_deref().is_some_and(|namespace| !is_dns_label(namespace)) {
+        return Err("write NAME or NAMESPACE/NAME, for example shop/db-from-web".into());
+    }
+    Ok(NamedPolicy { namespace, name: name.into() })
+}
+
+/// Runs the subcommand. Returns the exit code.
+pub fn run(args: &SymptomArgs) -> Result<u8, String> {
+    match &args.symptom {
+        SymptomCommand::DnsHangs(args) => dns(args),
+        SymptomCommand::Blocked(args) => traffic(args, Symptom::Blocked, None),
+        SymptomCommand::Passes(args) => traffic(&args.traffic, Symptom::Passes, args.policy.as_ref()),
+        SymptomCommand::BlockedThoughAllowed(args) => traffic(args, Symptom::BlockedThoughAllowed, None),
+        SymptomCommand::ComesAndGoes(args) => traffic(args, Symptom::ComesAndGoes, None),
+    }
+}
+
+fn dns(args: &DnsArgs) -> Result<u8, String> {
+    let namespace = args.namespace.as_deref();
+    let askers = match (&args.from, namespace) {
+        (Some(from), namespace) => {
+            let wrong = |error: &str| format!("--from {from}: {error}");
+            match FlowEnd::read(from, namespace).map_err(|error| wrong(&error))? {
+                FlowEnd::Pod { namespace, name } => DnsAskers::Pod { namespace, name },
+                FlowEnd::Service { .. } | FlowEnd::Address(_) => {
+                    return Err(wrong("only a pod asks for names; write NAMESPACE/POD"));
+                }
+            }
+        }
+        (None, Some(namespace)) => DnsAskers::Namespace(namespace.to_owned()),
+        (None, None) => return Err("write --from NAMESPACE/POD, or -n NAMESPACE for all its pods".into()),
+    };
+    answer(&args.common, |compiled, around| dns_hangs(compiled, around, &askers))
+}
+
+fn traffic(args: &TrafficArgs, symptom: Symptom, policy: Option<&NamedPolicy>) -> Result<u8, String> {
+    let namespace = args.namespace.as_deref();
+    let end = |flag: &str, text: &str| FlowEnd::read(text, namespace).map_err(|error| format!("{flag} {text}: {error}"));
+    let (from, to) = (end("--from", &args.from)?, end("--to", &args.to)?);
+    if let FlowEnd::Service { .. } = from {
+        return Err(format!("--from {}: a Service sends nothing; write NAMESPACE/POD or an IP address", args.from));
+    }
+    let policy = policy.map(|policy| (policy.namespace.clone(), policy.name.clone()));
+    let question = TrafficQuestion { symptom, from, to, port: args.port.clone(), policy };
+    answer(&args.common, |compiled, around| of_traffic(compiled, around, &question))
+}
+
+/// Reads the objects, and prints the answer. Returns the exit code.
+fn answer(
+    args: &CommonArgs,
+    ask: impl FnOnce(&CompiledPolicies, &Surroundings) -> Result<SymptomAnswer, SymptomError>,
+) -> Result<u8, String> {
+    let (dump, around) = args.input.read_with_surroundings()?;
+    let snapshot: FlowSnapshot = dump.objects.into_iter().collect();
+    let compiled = CompiledPolicies::of(&snapshot);
+    for warning in dump.warnings.into_iter().chain(snapshot.gaps()).chain(compiled.refused_parts()) {
+        output::warn(&warning);
+    }
+    let answer = ask(&compiled, &around).map_err(|error| shown(&error.to_string()).into_owned())?;
+    output::print(&args.output.of(&answer)?)?;
+    Ok(if answer.is_found() { exit::FINDINGS } else { 0 })
+}

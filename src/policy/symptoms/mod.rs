@@ -1,0 +1,125 @@
+//! Checks the causes of what a person sees: names resolve late, traffic is blocked, traffic passes, or it comes and goes. Each cause is found,
+//! ruled out, or not known. It needs only the objects: it reads no cluster and sends no packet.
+
+mod answer;
+mod blocked;
+mod case;
+mod cause;
+mod comes_and_goes;
+mod dns;
+mod passes;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod though_allowed;
+mod times;
+
+use std::collections::BTreeSet;
+
+pub use answer::{Symptom, SymptomAnswer};
+pub use case::Surroundings;
+use case::{AskedCase, SymptomCase};
+
+use super::{
+    flow::{AskedPort, CompiledPolicies, FlowEnd, FlowError, FlowPolicy, few},
+    lint::ClusterLint,
+};
+
+/// Why a question about a symptom has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SymptomError {
+    #[error(transparent)]
+    Flow(#[from] FlowError),
+    #[error("there is no NetworkPolicy {0}. {1}")]
+    NoPolicy(String, String),
+    #[error("the namespace {0:?} has no pod that runs: check its name, and whether you may list its pods")]
+    NoPods(String),
+}
+
+/// Whose names resolve late.
+#[derive(Clone, Debug)]
+pub enum DnsAskers {
+    Pod { namespace: String, name: String },
+    Namespace(String),
+}
+
+/// A question about traffic from one end to another.
+#[derive(Clone, Debug)]
+pub struct TrafficQuestion {
+    pub symptom: Symptom,
+    pub from: FlowEnd,
+    pub to: FlowEnd,
+    pub port: AskedPort,
+    /// The policy that should deny it: its namespace, and its name. Without a namespace, it is in that of one of the ends.
+    pub policy: Option<(Option<String>, String)>,
+}
+
+/// Checks why names resolve late.
+pub fn dns_hangs(compiled: &CompiledPolicies, around: &Surroundings, askers: &DnsAskers) -> Result<SymptomAnswer, SymptomError> {
+    let case = SymptomCase { compiled, lint: ClusterLint::of(compiled.snapshot), around };
+    let snapshot = compiled.snapshot;
+    let (of, pods) = match askers {
+        DnsAskers::Pod { namespace, name } => {
+            let pod = snapshot.pod(namespace, name).ok_or_else(|| FlowError::no_pod(snapshot, namespace, name))?;
+            if snapshot.pods[pod].has_ended {
+                return Err(FlowError::PodEnded(format!("{namespace}/{name}")).into());
+            }
+            (format!("{namespace}/{name}"), vec![pod])
+        }
+        DnsAskers::Namespace(namespace) => {
+            // Policies cannot tell pods of a class apart, so one of each is enough.
+            let mut seen = BTreeSet::new();
+            let is_first = |pod: &usize| compiled.classes.class(*pod).is_some_and(|class| seen.insert(class));
+            let pods: Vec<usize> = snapshot.pods_of(namespace).map(|(number, _)| number).filter(is_first).collect();
+            (format!("the pods of {namespace}"), pods)
+        }
+    };
+    if let (DnsAskers::Namespace(namespace), []) = (askers, &*pods) {
+        return Err(SymptomError::NoPods(namespace.clone()));
+    }
+    let found = dns::check(&case, &pods);
+    Ok(SymptomAnswer::new(Symptom::DnsHangs, of, found.causes, found.suggestions))
+}
+
+/// Checks the causes of a symptom of traffic.
+pub fn of_traffic(
+    compiled: &CompiledPolicies,
+    around: &Surroundings,
+    question: &TrafficQuestion,
+) -> Result<SymptomAnswer, SymptomError> {
+    let case = SymptomCase { compiled, lint: ClusterLint::of(compiled.snapshot), around };
+    let TrafficQuestion { symptom, from, to, port, policy } = question;
+    let asked = case.ask(from, to, port)?;
+    let causes = match symptom {
+        Symptom::BlockedThoughAllowed => though_allowed::causes(&case, &asked),
+        Symptom::ComesAndGoes => comes_and_goes::causes(&case, &asked),
+        Symptom::Passes => passes::causes(&case, &asked, &named(&case, &asked, policy.as_ref())?),
+        Symptom::Blocked | Symptom::DnsHangs => blocked::causes(&case, &asked),
+    };
+    let suggestions = if *symptom == Symptom::Passes { vec![] } else { compiled.suggestions(&asked.flows) };
+    let of = format!("{from} to {to}, {port}");
+    Ok(SymptomAnswer::new(*symptom, of, causes, suggestions))
+}
+
+/// The policies of this name.
+fn named<'a>(
+    case: &SymptomCase<'a>,
+    asked: &AskedCase,
+    policy: Option<&(Option<String>, String)>,
+) -> Result<Vec<&'a FlowPolicy>, SymptomError> {
+    let Some((namespace, name)) = policy else { return Ok(vec![]) };
+    let ends = shared::ends(case, asked);
+    let namespaces: BTreeSet<&str> = match namespace {
+        Some(namespace) => [&**namespace].into(),
+        None => ends.iter().map(|pod| &*pod.namespace).collect(),
+    };
+    let there = || case.snapshot().policies.iter().filter(|policy| namespaces.contains(&*policy.namespace));
+    let found: Vec<&FlowPolicy> = there().filter(|policy| policy.name == *name).collect();
+    if found.is_empty() {
+        let names: Vec<String> = there().map(case::id).collect();
+        let others = if names.is_empty() { "There is none at all".into() } else { format!("There are: {}", few(&names)) };
+        let shown = namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+        return Err(SymptomError::NoPolicy(format!("{shown}{name}"), others));
+    }
+    Ok(found)
+}

@@ -1,0 +1,300 @@
+//! A rule should allow the traffic, and it is blocked.
+
+use k8s_openapi::{api::networking::v1::NetworkPolicyPort, apimachinery::pkg::util::intstr::IntOrString};
+
+use super::{
+    case::{AskedCase, BOTH_WAYS, SymptomCase, id, is_denied_by_policies},
+    cause::{CauseName, SymptomCause},
+    passes::{hiding_services, labels, shown},
+    shared,
+};
+use crate::{
+    api::peers::Protocol,
+    policy::{
+        flow::{DirectionVerdict, FlowDecision, FlowPod, JudgedFlow, MissedPart, NearMiss, RuleRef, few, place},
+        lint::{LintRule, RuleView, rules_of, selects},
+    },
+};
+
+/// The causes, in the order in which they are likely.
+pub fn causes(case: &SymptomCase, asked: &AskedCase) -> Vec<SymptomCause> {
+    let mut causes = vec![one_direction(case, asked), both_directions(case, asked)];
+    causes.extend(near_misses(case, asked));
+    causes.extend([
+        shared::tier_denies(case, &asked.flows),
+        address_of_pod_or_service(case, asked),
+        source_address(case, asked),
+        shared::no_endpoints(case, asked),
+        shared::wrong_port(case, asked),
+        shared::not_ready(case, asked),
+        shared::no_shared_family(asked),
+        end_port(case, asked),
+        shared::undecided(case, &asked.flows),
+        shared::other_kinds(case),
+    ]);
+    causes
+}
+
+/// The flows of which one direction is allowed and the other one denied, or both are denied.
+fn denied<'a>(asked: &AskedCase<'a>, both: bool) -> Vec<JudgedFlow<'a>> {
+    let is_denied = |flow: &&JudgedFlow| {
+        let count = BOTH_WAYS.into_iter().filter(|way| flow.of(*way).decision() == FlowDecision::Denied).count();
+        count == if both { 2 } else { 1 }
+    };
+    asked.flows.iter().filter(is_denied).cloned().collect()
+}
+
+fn one_direction(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
+    let flows = denied(asked, false);
+    let evidence = BOTH_WAYS.into_iter().flat_map(|way| case.said(&flows, way, is_denied_by_policies)).collect();
+    let to_do = "the egress of the source and the ingress of the destination must both allow it: apply the policy below for the direction that is denied";
+    SymptomCause::found_if(
+        CauseName::OneDirection,
+        evidence,
+        to_do,
+        "no flow is allowed in one direction and denied in the other",
+    )
+}
+
+fn both_directions(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
+    let flows = denied(asked, true);
+    let evidence = BOTH_WAYS.into_iter().flat_map(|way| case.said(&flows, way, is_denied_by_policies)).collect();
+    let to_do = "no rule that was read allows it. Look for a rule that was meant to below, or apply both policies below";
+    SymptomCause::found_if(CauseName::BothDirections, evidence, to_do, "no flow is denied in both directions")
+}
+
+/// What keeps rules from allowing the flow.
+#[derive(Default)]
+struct Missed {
+    named_port: Vec<String>,
+    port_of_service: Vec<String>,
+    other_port: Vec<String>,
+    namespaces: Vec<String>,
+    pods: Vec<String>,
+}
+
+fn near_misses(case: &SymptomCase, asked: &AskedCase) -> Vec<SymptomCause> {
+    let mut found = Missed::default();
+    for flow in &asked.flows {
+        for way in BOTH_WAYS.into_iter().filter(|way| is_denied_by_policies(flow.of(*way))) {
+            for miss in case.compiled.near_misses(&flow.flow, way) {
+                let Some(rule) = rules_of(&miss.policy.spec, way).into_iter().nth(miss.rule) else { continue };
+                match miss.missed {
+                    MissedPart::Ports => missed_port(case, (&miss, &rule), flow, &mut found),
+                    MissedPart::Peers => missed_peers(case, (&miss, &rule), flow, &mut found),
+                }
+            }
+        }
+    }
+    let of = |name, evidence, to_do: &str, otherwise: &str| SymptomCause::found_if(name, evidence, to_do, otherwise);
+    vec![
+        of(
+            CauseName::PortOfService,
+            found.port_of_service,
+            "name the port of the pods (targetPort of the Service) in the rule: a policy never sees the port of a Service",
+            "no rule names the port of a Service instead of that of the pods",
+        ),
+        of(
+            CauseName::NamedPort,
+            found.named_port,
+            "write the number, or give the container port this name. A name counts on each pod for itself",
+            "no rule fails because of a named port",
+        ),
+        of(
+            CauseName::OtherPort,
+            found.other_port,
+            "add this port and protocol to the rule",
+            "no rule for this peer fails because of its ports",
+        ),
+        of(
+            CauseName::NamespaceLabels,
+            found.namespaces,
+            "select the namespace by kubernetes.io/metadata.name, which each namespace has, or label it. Without namespaceSelector, a rule is about its own namespace",
+            "no rule for this port fails because of the namespace",
+        ),
+        of(
+            CauseName::PodLabels,
+            found.pods,
+            "if one of these rules is meant for this pod, change its podSelector, or the labels in the template of the pod",
+            "no rule for this port fails because of labels of the pod",
+        ),
+    ]
+}
+
+fn port_text(port: &NetworkPolicyPort) -> String {
+    let protocol = port.protocol.as_deref().unwrap_or("TCP");
+    match (&port.port, port.end_port) {
+        (None, _) => protocol.into(),
+        (Some(IntOrString::Int(number)), None) => format!("{protocol} {number}"),
+        (Some(IntOrString::Int(number)), Some(last)) => format!("{protocol} {number} to {last}"),
+        (Some(IntOrString::String(name)), _) => format!("{protocol} {name:?}"),
+    }
+}
+
+fn missed_port(case: &SymptomCase, (miss, rule): (&NearMiss, &RuleView), flow: &JudgedFlow, found: &mut Missed) {
+    let JudgedFlow { flow, .. } = flow;
+    let (protocol, number) = (flow.protocol, flow.port);
+    let asked = format!("{} is reached on {} {number}", case.name(flow.to), protocol.into_str());
+    let at = format!("{}: {}", id(miss.policy), rule.path);
+    let destination = case.pod(flow.to);
+    let mut others = Vec::new();
+    for port in rule.ports {
+        match &port.port {
+            Some(IntOrString::String(name)) if Protocol::named(port.protocol.as_deref()) == Some(protocol) => {
+                let here = destination.and_then(|pod| pod.ports.iter().find(|one| (one.protocol, &one.name) == (protocol, name)));
+                let stands_for = match here {
+                    Some(port) => format!("stands for {} there", port.number),
+                    None => "is the name of no container port there".into(),
+                };
+                found.named_port.push(format!("{at} names the port {name:?}, which {stands_for}, and {asked}"));
+            }
+            Some(IntOrString::Int(first))
+                if Protocol::named(port.protocol.as_deref()) == Some(protocol)
+                    && leads_there(case, destination, (protocol, *first), number) =>
+            {
+                found.port_of_service.push(format!("{at} names the port {first} of the Service, and {asked}"));
+            }
+            _ => others.push(port_text(port)),
+        }
+    }
+    if !others.is_empty() {
+        found.other_port.push(format!("{at} allows this peer {}, and {asked}", few(&others)));
+    }
+}
+
+/// Whether a Service leads from one port to another one of a pod.
+fn leads_there(case: &SymptomCase, pod: Option<&FlowPod>, (protocol, from): (Protocol, i32), to: u16) -> bool {
+    let Some(pod) = pod else { return false };
+    let there = case.snapshot().services.iter().filter(|service| service.namespace == pod.namespace && !service.is_headless);
+    let selecting = there.filter(|service| {
+        !service.selector.is_empty() && service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+    });
+    let mut ports = selecting.flat_map(|service| &service.ports);
+    ports.any(|port| {
+        port.protocol == protocol && i32::from(port.number) == from && from != i32::from(to) && port.target_on(pod) == Some(to)
+    })
+}
+
+fn missed_peers(case: &SymptomCase, (miss, rule): (&NearMiss, &RuleView), flow: &JudgedFlow, found: &mut Missed) {
+    let (_, other) = flow.flow.ends(miss.way);
+    let Some(pod) = case.pod(other) else { return };
+    let peer_name = case.name(other);
+    let of_namespace = case.namespace_labels(&pod.namespace);
+    for (index, peer) in rule.peers.iter().enumerate().filter(|(_, peer)| peer.ip_block.is_none()) {
+        let at = format!("{}: {}", id(miss.policy), rule.peer_path(index));
+        let is_namespace = match &peer.namespace_selector {
+            Some(selector) => selects(Some(selector), &of_namespace),
+            None => pod.namespace == miss.policy.namespace,
+        };
+        let is_pod = selects(peer.pod_selector.as_ref(), &pod.labels);
+        match (is_namespace, is_pod, &peer.namespace_selector) {
+            (false, true, Some(selector)) => found.namespaces.push(format!(
+                "{at} selects namespaces with {}, and {} of {peer_name} does not have these labels",
+                shown(Some(selector)),
+                pod.namespace
+            )),
+            (false, true, None) => {
+                found.namespaces.push(format!(
+                    "{at} has no namespaceSelector, so it selects pods of {} only, and {peer_name} is in {}",
+                    miss.policy.namespace, pod.namespace
+                ));
+            }
+            (true, false, _) => {
+                found.pods.push(format!(
+                    "{at} selects pods with {}, and {peer_name} has {}",
+                    shown(peer.pod_selector.as_ref()),
+                    labels(pod)
+                ));
+            }
+            (true, true, _) | (false, false, _) => {}
+        }
+    }
+}
+
+fn address_of_pod_or_service(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
+    let mut evidence = Vec::new();
+    for way in BOTH_WAYS {
+        for (_, policy) in case.isolating(&asked.flows, way) {
+            let direction = format!("spec.{}", way.into_str());
+            evidence.extend(case.linted(policy, &[LintRule::BlockOfPodsOrServices], &direction));
+        }
+        for flow in &asked.flows {
+            let DirectionVerdict::Allowed { by } = flow.of(way) else { continue };
+            let peer = flow.flow.ends(way).1;
+            if peer.pod.is_some() && by.iter().all(|rule| case.compiled.is_by_address(way, rule)) {
+                let rules: Vec<String> = by
+                    .iter()
+                    .map(|rule| format!("{}/{}: {}", rule.policy.namespace, rule.policy.name, place(way, rule)))
+                    .collect();
+                evidence.push(format!(
+                    "only an ipBlock allows the {} for {}: {}. Some network plugins, such as Cilium, apply no ipBlock to pods",
+                    way.into_str(),
+                    case.name(peer),
+                    few(&rules)
+                ));
+            }
+        }
+    }
+    let to_do = "select the pods by their labels instead";
+    let otherwise = "no ipBlock that applies to these pods names the address of a pod or of a Service";
+    SymptomCause::found_if(CauseName::AddressOfPodOrService, evidence, to_do, otherwise)
+}
+
+fn source_address(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
+    let name = CauseName::SourceAddress;
+    let mut evidence = Vec::new();
+    let by_labels = |verdict: &DirectionVerdict| matches!(verdict, DirectionVerdict::PeerOnHostNetwork { .. });
+    for flow in &asked.flows {
+        let Some(pod) = case.pod(flow.flow.from).filter(|pod| pod.on_host_network) else { continue };
+        if by_labels(&flow.ingress) || is_denied_by_policies(&flow.ingress) {
+            let addresses: Vec<String> = pod.addresses.iter().map(ToString::to_string).collect();
+            evidence.push(format!(
+                "{}/{} is on the host network: it arrives with the address of its node ({}), and rules that select it by labels do not match",
+                pod.namespace,
+                pod.name,
+                few(&addresses)
+            ));
+        }
+    }
+    let services = hiding_services(case, asked);
+    let is_outside = asked.flows.iter().any(|flow| flow.flow.from.pod.is_none());
+    if is_outside && !services.is_empty() {
+        evidence.push(format!(
+            "through {}, with externalTrafficPolicy: Cluster, a client from outside arrives with the address of a node, and not with its own",
+            few(&services)
+        ));
+    }
+    let to_do = "for a pod on the host network, and for clients that a node forwards, allow the addresses of the nodes with an ipBlock, or set externalTrafficPolicy: Local";
+    let otherwise =
+        "the source arrives with its own address, as far as the objects show. Gateways and proxies in between are not among them";
+    SymptomCause::found_if(name, evidence, to_do, otherwise)
+}
+
+/// Only endPort opens this port.
+fn end_port(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
+    let mut evidence = Vec::new();
+    for way in BOTH_WAYS {
+        for flow in &asked.flows {
+            let DirectionVerdict::Allowed { by } = flow.of(way) else { continue };
+            let is_range = |policy: &RuleRef| {
+                let spec = &case.policy(policy.policy)?.spec;
+                let rules = rules_of(spec, way);
+                let port = rules.get(policy.rule)?.ports.get(policy.port?)?;
+                let first = matches!(&port.port, Some(IntOrString::Int(first)) if *first == i32::from(flow.flow.port));
+                port.end_port.filter(|_| !first)
+            };
+            let last: Option<Vec<i32>> = by.iter().map(is_range).collect();
+            if let Some(last) = last.and_then(|all| all.into_iter().max()) {
+                evidence.push(format!(
+                    "the {} is allowed only by a range of ports that ends with endPort: {last}. Some network plugins ignore endPort and open only the first port",
+                    way.into_str()
+                ));
+            }
+        }
+    }
+    if evidence.is_empty() {
+        return SymptomCause::ruled_out(CauseName::EndPort, "no rule allows this port by endPort alone");
+    }
+    let to_know = "write this port as an entry of its own. If it works then, the network plugin ignores endPort";
+    SymptomCause::not_known(CauseName::EndPort, evidence, to_know)
+}
