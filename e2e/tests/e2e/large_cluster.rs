@@ -117,6 +117,19 @@ async fn every_command_answers_somebody_who_may_only_look_at_a_large_cluster() {
         assert_eq!(answer["decision"], decision, "{from} {to}");
     }
 
+    let symptoms: [(&str, &[&str], i32); 5] = [
+        ("dns-hangs", &[], 0),
+        ("blocked", &["--to", "shop-0000/pod-0", "--port", "8080"], FINDINGS),
+        ("passes", &["--to", "shop-0000/pod-0", "--port", "8080"], 0),
+        ("blocked-though-allowed", &["--to", "shop-0000/pod-0", "--port", "8080"], FINDINGS),
+        // No kubelet runs, so the pods are pending.
+        ("comes-and-goes", &["--to", "shop-0000/pod-0", "--port", "8080"], FINDINGS),
+    ];
+    for (name, more, code) in symptoms {
+        let args = [&["explain", "symptom", name, "--from", "shop-1999/pod-1", "-o", "json"], more].concat();
+        assert_eq!(answer(&args, code).await["symptom"], name);
+    }
+
     let broken = answer(&["would-break", "-o", "json", "--flows", flows, "-f", manifest], FINDINGS).await;
     // In half of the namespaces, both flows are denied: the egress of both, and the ingress of none that its own policy allows.
     let expected = (2 * NAMESPACES, NAMESPACES, NAMESPACES / 2);

@@ -66,6 +66,7 @@ mod signals;
 mod stalled;
 mod support;
 mod suspend;
+mod symptoms;
 mod terminating;
 mod text_of_others;
 mod uninstall;
