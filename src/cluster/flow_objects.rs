@@ -131,9 +131,9 @@ pub async fn list_other_policies(client: &Client, all: &mut FlowDump) -> bool {
 async fn list_names(client: &Client, path: &str) -> kube::Result<Vec<String>> {
     let request = Request::new(path).list_metadata(&ListParams::default().limit(PAGE)).map_err(kube::Error::BuildRequest)?;
     let listed: ObjectList<PartialObjectMeta> = client.request(request).await?;
-    let name = |object: PartialObjectMeta| {
-        let (namespace, name) = (object.metadata.namespace, object.metadata.name.unwrap_or_default());
-        namespace.map(|namespace| format!("{namespace}/{name}")).unwrap_or(name)
+    let name = |object: PartialObjectMeta| match (object.metadata.namespace, object.metadata.name.unwrap_or_default()) {
+        (Some(namespace), name) => format!("{namespace}/{name}"),
+        (None, name) => name,
     };
     Ok(listed.items.into_iter().map(name).collect())
 }
