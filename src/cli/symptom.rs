@@ -152,10 +152,10 @@ fn dns(args: &DnsArgs) -> Result<u8, String> {
         (Some(from), namespace) => {
             let wrong = |error: &str| format!("--from {from}: {error}");
             match FlowEnd::read(from, namespace).map_err(|error| wrong(&error))? {
-                FlowEnd::Pod { namespace, name } => DnsAskers::Pod { namespace, name },
                 FlowEnd::Service { .. } | FlowEnd::Address(_) => {
-                    return Err(wrong("only a pod asks for names; write NAMESPACE/POD"));
+                    return Err(wrong("only pods ask for names; write NAMESPACE/POD or NAMESPACE/deploy/NAME"));
                 }
+                pods => DnsAskers::Pods(pods),
             }
         }
         (None, Some(namespace)) => DnsAskers::Namespace(namespace.to_owned()),

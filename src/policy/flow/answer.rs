@@ -300,7 +300,8 @@ impl<'a> CompiledPolicies<'a> {
     pub fn suggestions(&self, judged: &[JudgedFlow<'_>]) -> Vec<Suggestion> {
         let mut all = Suggestions::default();
         let mut seen = HashSet::new();
-        let may_be_allowed = |one: &&JudgedFlow<'_>| !one.egress.is_denied_by_admin_tier() && !one.ingress.is_denied_by_admin_tier();
+        let may_be_allowed =
+            |one: &&JudgedFlow<'_>| !one.egress.is_denied_by_admin_tier() && !one.ingress.is_denied_by_admin_tier();
         for one in judged.iter().filter(may_be_allowed) {
             for (way, verdict) in [(Way::Egress, &one.egress), (Way::Ingress, &one.ingress)] {
                 if verdict.decision() != FlowDecision::Denied {

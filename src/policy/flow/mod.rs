@@ -53,7 +53,7 @@ pub use owners::WorkloadKind;
 pub use pod_life::PodNameservers;
 pub use ranges::AddressRange;
 pub use reach::{ReachQuestion, Row};
-pub use resolve::{AskedFlows, service_targets, shown as party_shown};
+pub use resolve::{AskedFlows, pods_at, service_targets, shown as party_shown};
 pub use rule_parts::{BothWays, CompiledPort, Way};
 pub use service_objects::FlowService;
 pub use snapshot::FlowSnapshot;

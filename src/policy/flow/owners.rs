@@ -33,7 +33,7 @@ pub struct PodOwner {
 }
 
 /// An entry of the owner references.
-#[derive(Deserialize)]
+#[derive(Deserialize, Debug)]
 pub struct OwnerFields {
     #[serde(default)]
     controller: bool,

@@ -48,9 +48,7 @@ impl AskedFlows {
     pub fn find(snapshot: &FlowSnapshot, from: &FlowEnd, to: &FlowEnd, port: &AskedPort) -> Result<Self, FlowError> {
         let of_pods = |pods: Vec<usize>| pods.into_iter().map(|pod| Party { pod: Some(pod), address: None }).collect::<Vec<_>>();
         let sources: Vec<Party> = match from {
-            FlowEnd::Pod { namespace, name } => vec![running(snapshot, namespace, name)?],
-            FlowEnd::Workload { kind, namespace, name } => of_pods(of_workload(snapshot, *kind, namespace, name)?),
-            FlowEnd::Labelled { namespace, labels } => of_pods(labelled(snapshot, namespace, labels)?),
+            FlowEnd::Pod { .. } | FlowEnd::Workload { .. } | FlowEnd::Labelled { .. } => of_pods(pods_at(snapshot, from)?),
             FlowEnd::Service { .. } => return Err(FlowError::FromService(from.to_string())),
             FlowEnd::Address(address) => {
                 if let Some(service) = snapshot.service_at(*address) {
@@ -118,6 +116,16 @@ impl AskedFlows {
             sources: stands_for_many(from).then_some(sources.len()),
             destinations: stands_for_many(to).then_some(destinations.len()),
         })
+    }
+}
+
+/// The pods that an end names; none if it is a Service or an address.
+pub fn pods_at(snapshot: &FlowSnapshot, end: &FlowEnd) -> Result<Vec<usize>, FlowError> {
+    match end {
+        FlowEnd::Pod { namespace, name } => Ok(running(snapshot, namespace, name)?.pod.into_iter().collect()),
+        FlowEnd::Workload { kind, namespace, name } => of_workload(snapshot, *kind, namespace, name),
+        FlowEnd::Labelled { namespace, labels } => labelled(snapshot, namespace, labels),
+        FlowEnd::Service { .. } | FlowEnd::Address(_) => Ok(vec![]),
     }
 }
 

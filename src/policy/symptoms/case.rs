@@ -64,7 +64,7 @@ impl<'a> SymptomCase<'a> {
         let service = match to {
             FlowEnd::Service { namespace, name } => self.snapshot().service(namespace, name),
             FlowEnd::Address(address) => self.snapshot().service_at(*address),
-            FlowEnd::Pod { .. } => None,
+            FlowEnd::Pod { .. } | FlowEnd::Workload { .. } | FlowEnd::Labelled { .. } => None,
         };
         let mut asked = AskedCase { from, to, port, flows: vec![], service, problem: None };
         match AskedFlows::find(self.snapshot(), from, to, port) {

@@ -21,7 +21,7 @@ pub use case::Surroundings;
 use case::{AskedCase, SymptomCase};
 
 use super::{
-    flow::{AskedPort, CompiledPolicies, FlowEnd, FlowError, FlowPolicy, few},
+    flow::{AskedPort, CompiledPolicies, FlowEnd, FlowError, FlowPolicy, few, pods_at},
     lint::ClusterLint,
 };
 
@@ -39,7 +39,8 @@ pub enum SymptomError {
 /// Whose names resolve late.
 #[derive(Clone, Debug)]
 pub enum DnsAskers {
-    Pod { namespace: String, name: String },
+    /// A pod, or all pods of a workload.
+    Pods(FlowEnd),
     Namespace(String),
 }
 
@@ -58,22 +59,18 @@ pub struct TrafficQuestion {
 pub fn dns_hangs(compiled: &CompiledPolicies, around: &Surroundings, askers: &DnsAskers) -> Result<SymptomAnswer, SymptomError> {
     let case = SymptomCase { compiled, lint: ClusterLint::of(compiled.snapshot), around };
     let snapshot = compiled.snapshot;
-    let (of, pods) = match askers {
-        DnsAskers::Pod { namespace, name } => {
-            let pod = snapshot.pod(namespace, name).ok_or_else(|| FlowError::no_pod(snapshot, namespace, name))?;
-            if snapshot.pods[pod].has_ended {
-                return Err(FlowError::PodEnded(format!("{namespace}/{name}")).into());
-            }
-            (format!("{namespace}/{name}"), vec![pod])
-        }
+    let (of, mut pods) = match askers {
+        DnsAskers::Pods(end) => (end.to_string(), pods_at(snapshot, end)?),
         DnsAskers::Namespace(namespace) => {
-            // Policies cannot tell pods of a class apart, so one of each is enough.
-            let mut seen = BTreeSet::new();
-            let is_first = |pod: &usize| compiled.classes.class(*pod).is_some_and(|class| seen.insert(class));
-            let pods: Vec<usize> = snapshot.pods_of(namespace).map(|(number, _)| number).filter(is_first).collect();
-            (format!("the pods of {namespace}"), pods)
+            let running = snapshot.pods_of(namespace).filter(|(_, pod)| !pod.has_ended);
+            (format!("the pods of {namespace}"), running.map(|(number, _)| number).collect())
         }
     };
+    if pods.len() > 1 {
+        // Policies cannot tell pods of a class apart, so one of each is enough.
+        let mut seen = BTreeSet::new();
+        pods.retain(|pod| compiled.classes.class(*pod).is_some_and(|class| seen.insert(class)));
+    }
     if let (DnsAskers::Namespace(namespace), []) = (askers, &*pods) {
         return Err(SymptomError::NoPods(namespace.clone()));
     }

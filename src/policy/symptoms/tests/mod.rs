@@ -148,7 +148,7 @@ fn dns_answer(objects: &[Value], askers: &DnsAskers) -> Result<SymptomAnswer, St
 /// The DNS of a pod.
 fn dns_of(objects: &[Value], pod: &str) -> SymptomAnswer {
     let (namespace, name) = pod.split_once('/').unwrap();
-    dns_answer(objects, &DnsAskers::Pod { namespace: namespace.into(), name: name.into() }).unwrap()
+    dns_answer(objects, &DnsAskers::Pods(FlowEnd::Pod { namespace: namespace.into(), name: name.into() })).unwrap()
 }
 
 fn try_traffic(

@@ -27,7 +27,7 @@ proptest! {
                 }
             }
             if let FlowEnd::Pod { namespace, name } = from {
-                let _ = dns_hangs(&compiled, &nothing_else(), &DnsAskers::Pod { namespace, name });
+                let _ = dns_hangs(&compiled, &nothing_else(), &DnsAskers::Pods(FlowEnd::Pod { namespace, name }));
             }
         }
     }
