@@ -21,7 +21,7 @@ use crate::{
         flow::{DUMP_COMMAND, FlowDump, FlowEnd, FlowSnapshot},
         lint::passed_over,
         preview::{ManifestText, PreviewedBaseline},
-        symptoms::Surroundings,
+        symptoms::SymptomSurroundings,
     },
 };
 
@@ -75,7 +75,7 @@ impl FlowInput {
     }
 
     /// The same, with what shows the network plugin and policies of other kinds.
-    pub fn read_with_surroundings(&self) -> Result<(FlowDump, Surroundings), String> {
+    pub fn read_with_surroundings(&self) -> Result<(FlowDump, SymptomSurroundings), String> {
         let list = async |client: &Client| {
             let mut all = flow_objects::list(client).await?;
             all.others_are_complete = flow_objects::list_other_policies(client, &mut all).await;
@@ -86,7 +86,7 @@ impl FlowInput {
         let mut dump = self.read_with(list)?;
         let plugin = dump.plugins.take().map(|found| found.judge());
         let other_policies = std::mem::take(&mut dump.other_policies);
-        let around = Surroundings { plugin, other_policies, others_are_complete: dump.others_are_complete };
+        let around = SymptomSurroundings { plugin, other_policies, others_are_complete: dump.others_are_complete };
         Ok((dump, around))
     }
 

@@ -11,7 +11,9 @@ use crate::{
     api::{names::is_dns_label, text::shown},
     policy::{
         flow::{AskedPort, CompiledPolicies, FlowEnd, FlowSnapshot},
-        symptoms::{DnsAskers, Surroundings, Symptom, SymptomAnswer, SymptomError, TrafficQuestion, dns_hangs, of_traffic},
+        symptoms::{
+            DnsAskers, Symptom, SymptomAnswer, SymptomError, SymptomSurroundings, TrafficQuestion, dns_hangs, of_traffic,
+        },
     },
 };
 
@@ -179,7 +181,7 @@ fn traffic(args: &TrafficArgs, symptom: Symptom, policy: Option<&NamedPolicy>) -
 /// Reads the objects, and prints the answer. Returns the exit code.
 fn answer(
     args: &CommonArgs,
-    ask: impl FnOnce(&CompiledPolicies, &Surroundings) -> Result<SymptomAnswer, SymptomError>,
+    ask: impl FnOnce(&CompiledPolicies, &SymptomSurroundings) -> Result<SymptomAnswer, SymptomError>,
 ) -> Result<u8, String> {
     let (dump, around) = args.input.read_with_surroundings()?;
     let snapshot: FlowSnapshot = dump.objects.into_iter().collect();

@@ -13,7 +13,7 @@ use crate::policy::{
 
 /// What is known beside the objects that decide flows.
 #[derive(Debug, Default)]
-pub struct Surroundings {
+pub struct SymptomSurroundings {
     /// The network plugin; none if nothing was read that shows it.
     pub plugin: Option<PluginJudgement>,
     /// Policies of kinds that are not judged, by kind and name.
@@ -26,7 +26,7 @@ pub struct Surroundings {
 pub struct SymptomCase<'a> {
     pub compiled: &'a CompiledPolicies<'a>,
     pub lint: ClusterLint,
-    pub around: &'a Surroundings,
+    pub around: &'a SymptomSurroundings,
 }
 
 /// The flows that were asked for.

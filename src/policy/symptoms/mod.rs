@@ -17,7 +17,7 @@ mod times;
 use std::collections::BTreeSet;
 
 pub use answer::{Symptom, SymptomAnswer};
-pub use case::Surroundings;
+pub use case::SymptomSurroundings;
 use case::{AskedCase, SymptomCase};
 
 use super::{
@@ -56,7 +56,11 @@ pub struct TrafficQuestion {
 }
 
 /// Checks why names resolve late.
-pub fn dns_hangs(compiled: &CompiledPolicies, around: &Surroundings, askers: &DnsAskers) -> Result<SymptomAnswer, SymptomError> {
+pub fn dns_hangs(
+    compiled: &CompiledPolicies,
+    around: &SymptomSurroundings,
+    askers: &DnsAskers,
+) -> Result<SymptomAnswer, SymptomError> {
     let case = SymptomCase { compiled, lint: ClusterLint::of(compiled.snapshot), around };
     let snapshot = compiled.snapshot;
     let (of, mut pods) = match askers {
@@ -81,7 +85,7 @@ pub fn dns_hangs(compiled: &CompiledPolicies, around: &Surroundings, askers: &Dn
 /// Checks the causes of a symptom of traffic.
 pub fn of_traffic(
     compiled: &CompiledPolicies,
-    around: &Surroundings,
+    around: &SymptomSurroundings,
     question: &TrafficQuestion,
 ) -> Result<SymptomAnswer, SymptomError> {
     let case = SymptomCase { compiled, lint: ClusterLint::of(compiled.snapshot), around };

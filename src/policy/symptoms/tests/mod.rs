@@ -8,7 +8,7 @@ mod traffic;
 use serde_json::{Value, json};
 
 use super::{
-    DnsAskers, Surroundings, Symptom, SymptomAnswer, TrafficQuestion,
+    DnsAskers, Symptom, SymptomAnswer, SymptomSurroundings, TrafficQuestion,
     cause::{CauseName, CauseState},
     dns_hangs, of_traffic,
 };
@@ -136,8 +136,8 @@ fn changed(change: impl FnOnce(&mut Vec<Value>)) -> Vec<Value> {
     objects
 }
 
-fn nothing_else() -> Surroundings {
-    Surroundings { plugin: None, other_policies: vec![], others_are_complete: true }
+fn nothing_else() -> SymptomSurroundings {
+    SymptomSurroundings { plugin: None, other_policies: vec![], others_are_complete: true }
 }
 
 fn dns_answer(objects: &[Value], askers: &DnsAskers) -> Result<SymptomAnswer, String> {
@@ -153,7 +153,7 @@ fn dns_of(objects: &[Value], pod: &str) -> SymptomAnswer {
 
 fn try_traffic(
     objects: &[Value],
-    around: &Surroundings,
+    around: &SymptomSurroundings,
     symptom: Symptom,
     (from, to, port): (&str, &str, &str),
     policy: Option<&str>,

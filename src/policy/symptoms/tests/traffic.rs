@@ -218,7 +218,7 @@ fn the_plugin_other_kinds_and_the_age_of_a_policy_are_known_only_where_objects_s
     let judged = |reason, enforces| PluginJudgement { enforces, reason, message: "DaemonSet kube-system/x".into() };
     let with = |plugin: Option<PluginJudgement>, others: &[&str], others_are_complete: bool| {
         let other_policies = others.iter().map(|name| (*name).to_owned()).collect();
-        let around = Surroundings { plugin, other_policies, others_are_complete };
+        let around = SymptomSurroundings { plugin, other_policies, others_are_complete };
         try_traffic(&shop(), &around, Symptom::Passes, CLOSED, None).unwrap()
     };
     is_not_known(&with(None, &[], false), CauseName::PluginIgnores, "the objects do not show the network plugin");
