@@ -58,7 +58,7 @@ fn linted(text: &str) -> &'static str {
 
 /// Whether flows differ.
 fn compared(Versions { old, new, dump }: &Versions) -> &'static str {
-    let text = |objects: &[Value]| objects.iter().map(|object| format!("{object}\n")).collect::<String>();
+    let text = |objects: &[Value]| objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
     linted(&text(new));
     let side = |objects| {
         let mut side = DiffSide::default();

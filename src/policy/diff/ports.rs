@@ -76,9 +76,9 @@ impl PortClasses {
         let mut classes: BTreeMap<PortSignature<'_>, PortClass> = BTreeMap::new();
         for protocol in Protocol::VARIANTS.iter().copied() {
             let edges = edges(&lists, &of_pods, protocol);
-            let lasts = edges.keys().skip(1).map(|next| next - 1).chain([LAST.into()]);
+            let ends = edges.keys().skip(1).map(|next| next - 1).chain([LAST.into()]);
             let mut matching = BTreeSet::new();
-            for ((first, changes), last) in edges.iter().zip(lasts) {
+            for ((first, changes), last) in edges.iter().zip(ends) {
                 for (list, begins) in changes {
                     _ = if *begins { matching.insert(*list) } else { matching.remove(list) };
                 }
@@ -201,10 +201,10 @@ fn others(sorted: &[PortSpan]) -> Vec<PortSpan> {
 
 /// The first ports of a text with ports, and how many more entries there are.
 pub fn few_ports(ports: &str) -> String {
-    let parts: Vec<&str> = ports.split(", ").collect();
-    match parts.len().saturating_sub(MOST_SHOWN) {
+    let entries: Vec<&str> = ports.split(", ").collect();
+    match entries.len().saturating_sub(MOST_SHOWN) {
         0 => ports.to_owned(),
-        more => format!("{} and {more} more", parts[..MOST_SHOWN].join(", ")),
+        more => format!("{} and {more} more", entries[..MOST_SHOWN].join(", ")),
     }
 }
 

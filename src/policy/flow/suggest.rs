@@ -302,7 +302,7 @@ fn newly_isolated(compiled: &CompiledPolicies<'_>, own: &FlowPod, selector: &Lab
 fn app(pod: &FlowPod) -> &str {
     let label = APP.iter().find_map(|key| pod.labels.get(*key)).filter(|value| !value.is_empty());
     // What stands behind `~` only tells pods apart that are gone.
-    label.map_or_else(|| pod.name.split('~').next().unwrap_or_default(), |label| label)
+    label.map_or_else(|| pod.name.split('~').next().unwrap_or_default(), String::as_str)
 }
 
 fn peer_name(snapshot: &FlowSnapshot, own: &FlowPod, peer: Party) -> String {

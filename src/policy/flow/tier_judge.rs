@@ -130,17 +130,22 @@ impl<'a> CompiledPolicies<'a> {
     /// Passes on each rule of a tier that decides, or may decide. Returns whether it may be that no rule matches.
     fn each_ruling(&self, tier: PolicyTier, asked: &TierQuestion<'_>, each: &mut dyn FnMut(TierRuling<'a>)) -> bool {
         // No order is defined between the kinds: the first match of any of them may decide.
-        let kinds = self.tiers.kinds(tier, asked.class);
-        kinds.fold(true, |may_match_none, policies| self.rulings_of_kind(policies, asked, each) && may_match_none)
+        let mut may_match_none = true;
+        for policies in self.tiers.kinds(tier, asked.class) {
+            may_match_none &= self.rulings_of_kind(policies, asked, each);
+        }
+        may_match_none
     }
 
     /// The same for the policies of one kind, in the order in which they decide.
     fn rulings_of_kind(&self, policies: &[u32], asked: &TierQuestion<'_>, each: &mut dyn FnMut(TierRuling<'a>)) -> bool {
         self.tiers.by_priority(policies).all(|equals| {
             // Of policies with the same priority, any one that matches may decide.
-            equals.iter().fold(true, |may_match_none, policy| {
-                self.rulings_of_policy(self.tiers.policy(*policy), asked, each) && may_match_none
-            })
+            let mut may_match_none = true;
+            for policy in equals {
+                may_match_none &= self.rulings_of_policy(self.tiers.policy(*policy), asked, each);
+            }
+            may_match_none
         })
     }
 

@@ -218,7 +218,7 @@ mod tests {
             ))
         };
         let typo = ("metadata.lables".to_owned(), "unknown field \"metadata.lables\"; did you mean \"labels\"?".to_owned());
-        assert_eq!(generated("generateName: importer-"), [typo.clone()]);
+        assert_eq!(generated("generateName: importer-"), std::slice::from_ref(&typo));
         assert_eq!(generated("generateName: Importer-")[1].0, "metadata.generateName");
         assert_eq!(generated("annotations: {}")[0].0, "metadata.name");
         let other = refused(&format!("apiVersion: {GROUP}/v1\nkind: PolicyBaseline\nmetadata: {{name: x}}"));

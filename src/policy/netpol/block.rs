@@ -77,9 +77,12 @@ impl Block {
         let (first, last) = self.range();
         let is_v4 = self.is_v4();
         let numbers = [Some(first), Some(last), first.checked_sub(1), last.checked_add(1)].into_iter().flatten();
-        numbers.filter_map(move |number| match is_v4 {
-            true => u32::try_from(number).ok().map(|number| Ipv4Addr::from_bits(number).into()),
-            false => Some(Ipv6Addr::from_bits(number).into()),
+        numbers.filter_map(move |number| {
+            if is_v4 {
+                u32::try_from(number).ok().map(|number| Ipv4Addr::from_bits(number).into())
+            } else {
+                Some(Ipv6Addr::from_bits(number).into())
+            }
         })
     }
 }

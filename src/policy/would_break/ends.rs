@@ -21,6 +21,9 @@ const MOST_NEW: usize = 100_000;
 /// How many pods of which nothing is known are named.
 const NAMED: usize = 3;
 
+/// A cluster IP with a port.
+type ServicePort = (IpAddr, (Protocol, u16));
+
 /// All ends, each with a number, and what exists.
 #[derive(Debug)]
 pub struct RecordedEnds {
@@ -30,7 +33,7 @@ pub struct RecordedEnds {
     nodes: HashSet<IpAddr>,
     services: HashSet<IpAddr>,
     /// What is behind the ports of cluster IPs, for those that were asked for last.
-    behind: HashMap<(IpAddr, (Protocol, u16)), Vec<(RecordedEnd, u16)>>,
+    behind: HashMap<ServicePort, Vec<(RecordedEnd, u16)>>,
     /// Which pod has an address now.
     pods_at: HashMap<IpAddr, usize>,
     /// The numbers of ends that are addresses, for the addresses that were seen last.

@@ -241,8 +241,8 @@ impl<'c, 'a> BrokenGroups<'c, 'a> {
         let mut groups = Self { compiled, groups: BTreeMap::new(), workloads: HashMap::new() };
         let decider = FlowDecider::of(compiled);
         for one in flows {
-            let decided = variants(one, addresses, &compiled.ranges).into_iter().map(|flow| (decider.decides(&flow), flow));
-            let worst = decided.max_by_key(|(decision, _)| *decision);
+            let judged = variants(one, addresses, &compiled.ranges).into_iter().map(|flow| (decider.decides(&flow), flow));
+            let worst = judged.max_by_key(|(decision, _)| *decision);
             let Some((decision, flow)) = worst.filter(|(decision, _)| *decision != FlowDecision::Allowed) else { continue };
             let verdicts = [Way::Egress, Way::Ingress].map(|way| (way, compiled.judge(&flow, way)));
             let already = today.is_some_and(|today| today.decides(&flow) == decision);

@@ -84,7 +84,7 @@ fn rules_with_the_same_ports_are_one_and_each_of_their_peers_counts() {
     ]);
     let compiled = CompiledPolicies::of(&world);
     let decider = FlowDecider::of(&compiled);
-    let decides = |from: &str, port: u16| decider.decides(&flow(&world, from, "a/web", (Protocol::TCP, port)));
-    assert_eq!([decides("a/api", 80), decides("a/job", 80)], [FlowDecision::Allowed; 2]);
-    assert_eq!([decides("8.8.8.8", 80), decides("a/api", 81)], [FlowDecision::Denied; 2]);
+    let of = |from: &str, port: u16| decider.decides(&flow(&world, from, "a/web", (Protocol::TCP, port)));
+    assert_eq!([of("a/api", 80), of("a/job", 80)], [FlowDecision::Allowed; 2]);
+    assert_eq!([of("8.8.8.8", 80), of("a/api", 81)], [FlowDecision::Denied; 2]);
 }

@@ -13,7 +13,7 @@ use super::{
     dns_hangs, of_traffic,
 };
 use crate::policy::flow::{
-    CompiledPolicies,
+    CompiledPolicies, FlowEnd,
     tests::{namespace, pod, policy, snapshot, with_ports},
 };
 

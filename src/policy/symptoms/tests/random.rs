@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::policy::flow::{
-    AskedPort, DirectionVerdict, FlowEnd,
+    AskedPort, DirectionVerdict,
     tests::properties::{flow_texts, objects},
 };
 

@@ -78,6 +78,9 @@ fn a_service_that_leads_nowhere_is_found() {
     is_found(&blocked(&no_name, WORKS), CauseName::NoEndpoints, "no pod has that container port");
 }
 
+/// What happens to an object.
+type Change = fn(&mut Value);
+
 #[test]
 fn a_wrong_port_an_unready_pod_and_a_missing_family_are_found() {
     is_found(&blocked(&shop(), ("shop/web-1", "shop/svc/db", "80")), CauseName::WrongPort, "has no port TCP 80");
@@ -91,7 +94,7 @@ fn a_wrong_port_an_unready_pod_and_a_missing_family_are_found() {
     );
     is_ruled_out(&blocked(&other_target, ("shop/web-1", "shop/svc/db", "80")), CauseName::WrongPort);
     let unready = |path: fn(&mut Value)| changed(move |all| path(object(all, "Pod", "shop/db-2")));
-    let changes: [(fn(&mut Value), &str); 3] = [
+    let changes: [(Change, &str); 3] = [
         ((|pod| pod["status"]["conditions"][0]["status"] = "False".into()), "shop/db-2 is not ready"),
         (|pod| pod["status"]["phase"] = "Pending".into(), "shop/db-2 is pending"),
         (|pod| pod["metadata"]["deletionTimestamp"] = "2026-01-03T00:00:00Z".into(), "shop/db-2 is being deleted"),

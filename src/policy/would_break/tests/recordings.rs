@@ -185,7 +185,9 @@ fn with_a_selector_only_the_flows_of_such_pods_are_judged() {
     let flows = |query: &str| {
         let baseline = baseline(&json!({}));
         let mut recording = Recording::new(snapshot(&shop()), Some(&baseline)).only(Some(query.parse().unwrap()));
-        lines.iter().for_each(|line| recording.line(line, String::new).unwrap());
+        for line in &lines {
+            recording.line(line, String::new).unwrap();
+        }
         let found = recording.judge(Some(&baseline));
         let broken = found.broken.iter().map(|flows| format!("{} {}", flows.from, flows.to)).collect::<Vec<_>>();
         (found.flows, found.lines, broken)
