@@ -390,20 +390,3 @@ fn what_is_no_version_says_what_is_wrong_and_where() {
         ["the CiliumNetworkPolicy y/x is not compared: only NetworkPolicies and baselines are. It may decide otherwise"]
     );
 }
-
-#[test]
-fn with_a_selector_only_flows_of_workloads_with_such_pods_are_compared() {
-    let [old, new] = worlds(snapshot(&shop()), &side(""), &side(&baseline("platform", "")));
-    let with = |query: &str| compare(&old, &new, 50, Some(&query.parse().unwrap()));
-    let (all, of_web) = (compare(&old, &new, 50, None), with("app=web"));
-    let names = |diff: &FlowDiff| -> Vec<String> {
-        let rows = diff.newly_denied.rows.iter();
-        rows.map(|row| format!("{:?} {:?}", row.from.names, row.to.names)).collect()
-    };
-    assert!(names(&of_web).iter().all(|ends| ends.contains("shop/web") || ends.contains("shop/*")), "{of_web}");
-    assert!(of_web.has_changes() && of_web.newly_denied.pairs < all.newly_denied.pairs, "{of_web}");
-    assert!(of_web.to_string().contains(" of workloads with app=web"), "{of_web}");
-    let nothing = with("app=nothing");
-    assert!(!nothing.has_changes(), "{nothing}");
-    assert_eq!(with("app").newly_denied.pairs, all.newly_denied.pairs, "every pod has the label");
-}

@@ -22,7 +22,7 @@ const MOST_NEW: usize = 100_000;
 const NAMED: usize = 3;
 
 /// A cluster IP with a port.
-type ServicePort = (IpAddr, (Protocol, u16));
+type ClusterIpPort = (IpAddr, (Protocol, u16));
 
 /// All ends, each with a number, and what exists.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub struct RecordedEnds {
     nodes: HashSet<IpAddr>,
     services: HashSet<IpAddr>,
     /// What is behind the ports of cluster IPs, for those that were asked for last.
-    behind: HashMap<ServicePort, Vec<(RecordedEnd, u16)>>,
+    behind: HashMap<ClusterIpPort, Vec<(RecordedEnd, u16)>>,
     /// Which pod has an address now.
     pods_at: HashMap<IpAddr, usize>,
     /// The numbers of ends that are addresses, for the addresses that were seen last.
