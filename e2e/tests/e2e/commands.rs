@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::ListParams;
 use policy_baseline::PolicyBaseline;
 use policy_baseline_e2e::{Operator, TIMEOUT, World};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::explain_flow::{running, said};
 
@@ -29,10 +29,15 @@ async fn run(kubeconfig: &Path, args: &[&str]) -> Output {
 }
 
 /// The commands that have examples. `run` does not end by itself: the other suites start it.
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 15] = [
     &["explain", "namespace"],
     &["explain", "flow"],
     &["render"],
+    &["explain", "symptom", "dns-hangs"],
+    &["explain", "symptom", "blocked"],
+    &["explain", "symptom", "passes"],
+    &["explain", "symptom", "blocked-though-allowed"],
+    &["explain", "symptom", "comes-and-goes"],
     &["would-break"],
     &["diff"],
     &["check"],
@@ -49,12 +54,31 @@ fn examples(help: &str) -> Vec<String> {
     joined.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
+/// The same objects where the pods of `shop` belong to workloads. On the control plane its controllers would remove or replace such pods.
+fn of_workloads(objects: &str) -> String {
+    let labelled = objects.replace(r#""app": "web-0""#, r#""app": "web""#).replace(r#""app": "db-0""#, r#""app": "db""#);
+    let mut list: Value = serde_json::from_str(&labelled).unwrap();
+    let mut owned = 0;
+    for object in list["items"].as_array_mut().unwrap() {
+        let owner = match object["metadata"]["name"].as_str() {
+            Some("web-0") => json!({ "kind": "ReplicaSet", "name": "web-7d9f", "controller": true }),
+            Some("db-0") => json!({ "kind": "StatefulSet", "name": "db", "controller": true }),
+            _ => continue,
+        };
+        object["metadata"]["ownerReferences"] = json!([owner]);
+        object["spec"]["containers"][0]["ports"][0]["name"] = "sql".into();
+        owned += 1;
+    }
+    assert_eq!(owned, 2);
+    list.to_string()
+}
+
 #[tokio::test]
 async fn each_example_of_the_help_runs_on_a_cluster() {
     let world = World::new().await.unwrap();
     // The examples name a namespace that other tests do not expect.
     world.discard();
-    world.namespace_named("shop", &[]).await.unwrap();
+    world.namespace_named("shop", &[("team", "shop")]).await.unwrap();
     running(&world, "shop", "web-0", "10.200.0.1").await;
     running(&world, "shop", "db-0", "10.200.0.2").await;
     let service = json!({
@@ -62,6 +86,11 @@ async fn each_example_of_the_help_runs_on_a_cluster() {
         "spec": { "selector": { "app": "db-0" }, "ports": [{ "name": "sql", "port": 5432, "targetPort": 8080 }] },
     });
     world.apply_yaml(&service.to_string()).await.unwrap();
+    let policy = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": { "name": "db-from-web", "namespace": "shop" },
+        "spec": { "podSelector": { "matchLabels": { "app": "db-0" } }, "ingress": [{ "from": [{ "podSelector": {} }] }] },
+    });
+    world.apply_yaml(&policy.to_string()).await.unwrap();
 
     let stage = world.plane().state_dir().join("examples");
     for (from, to) in [
@@ -78,7 +107,7 @@ async fn each_example_of_the_help_runs_on_a_cluster() {
         fs::write(to, text.replace("web-7d4b-1", "web-0").replace("kube-system/coredns-5f9c-1", "10.200.1.1")).unwrap();
     }
     let objects = world.plane().run_kubectl(&["get", "ns,pods,svc,endpointslices,netpol", "-A", "-o", "json"]).unwrap();
-    fs::write(stage.join("dump.json"), &objects).unwrap();
+    fs::write(stage.join("dump.json"), of_workloads(&objects)).unwrap();
     fs::write(stage.join("namespaces.yaml"), world.plane().run_kubectl(&["get", "ns", "-o", "yaml"]).unwrap()).unwrap();
     let bin = stage.join("bin");
     fs::create_dir_all(&bin).unwrap();
