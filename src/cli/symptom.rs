@@ -65,7 +65,7 @@ enum SymptomCommand {
 
 #[derive(Debug, ClapArgs)]
 struct DnsArgs {
-    /// Who asks for names: NAMESPACE/POD. Without it, all pods of the namespace of -n.
+    /// Who asks for names: NAMESPACE/POD, or NAMESPACE/deploy/NAME for all pods of a workload. Without it, all pods of the namespace of -n.
     #[arg(long, value_name = "POD", required_unless_present = "namespace")]
     from: Option<String>,
 
@@ -79,11 +79,11 @@ struct DnsArgs {
 
 #[derive(Debug, ClapArgs)]
 struct TrafficArgs {
-    /// Who sends: NAMESPACE/POD or an IP address.
+    /// Who sends: NAMESPACE/POD, NAMESPACE/deploy/NAME or an IP address.
     #[arg(long, value_name = "SOURCE")]
     from: String,
 
-    /// Who receives: NAMESPACE/POD, NAMESPACE/svc/NAME or an IP address.
+    /// Who receives: NAMESPACE/POD, NAMESPACE/svc/NAME, NAMESPACE/deploy/NAME or an IP address.
     #[arg(long, value_name = "DESTINATION")]
     to: String,
 
@@ -171,7 +171,10 @@ fn traffic(args: &TrafficArgs, symptom: Symptom, policy: Option<&NamedPolicy>) -
     let end = |flag: &str, text: &str| FlowEnd::read(text, namespace).map_err(|error| format!("{flag} {text}: {error}"));
     let (from, to) = (end("--from", &args.from)?, end("--to", &args.to)?);
     if let FlowEnd::Service { .. } = from {
-        return Err(format!("--from {}: a Service sends nothing; write NAMESPACE/POD or an IP address", args.from));
+        return Err(format!(
+            "--from {}: a Service sends nothing; write NAMESPACE/POD, NAMESPACE/deploy/NAME or an IP address",
+            args.from
+        ));
     }
     let policy = policy.map(|policy| (policy.namespace.clone(), policy.name.clone()));
     let question = TrafficQuestion { symptom, from, to, port: args.port.clone(), policy };

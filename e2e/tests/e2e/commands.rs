@@ -60,12 +60,12 @@ fn of_workloads(objects: &str) -> String {
     let mut list: Value = serde_json::from_str(&labelled).unwrap();
     let mut owned = 0;
     for object in list["items"].as_array_mut().unwrap() {
-        let owner = match object["metadata"]["name"].as_str() {
+        let controller = match object["metadata"]["name"].as_str() {
             Some("web-0") => json!({ "kind": "ReplicaSet", "name": "web-7d9f", "controller": true }),
             Some("db-0") => json!({ "kind": "StatefulSet", "name": "db", "controller": true }),
             _ => continue,
         };
-        object["metadata"]["ownerReferences"] = json!([owner]);
+        object["metadata"]["ownerReferences"] = json!([controller]);
         object["spec"]["containers"][0]["ports"][0]["name"] = "sql".into();
         owned += 1;
     }
