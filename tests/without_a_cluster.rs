@@ -275,7 +275,7 @@ fn a_selector_selects_pods_or_namespaces_and_one_that_selects_nothing_is_no_answ
         (flow(&["--from=shop/cm/web"]), 2, "error: --from shop/cm/web: \"cm\" has no pods: write one of pod, svc, deploy, "),
         (diff("app=x"), 2, no_pod),
         (run(&[&recorded[..], &["-l", "app=x"]].concat()), 2, no_pod),
-        (render("team=x"), 0, "note: no namespace has the labels team=x. List those that exist: kubectl get ns --show-labels\n"),
+        (render("team=x"), 2, "error: no namespace has the labels team=x. List those that exist: kubectl get ns --show-labels\n"),
     ] {
         assert!(text(&output.stderr).starts_with(expected), "{expected}: {}", text(&output.stderr));
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(code), String::new()), "{expected}");

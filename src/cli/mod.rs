@@ -54,7 +54,7 @@ enum Command {
     /// cluster or a dump, the DNS of the cluster is not known, and the policies allow the DNS of the spec and of kube-system. Opt-outs are not
     /// considered, and neither is whether the API server calls a Service in a namespace. It writes nothing to the cluster.
     ///
-    /// Exit codes: 0; 2 if the baseline or the objects cannot be read, or a flag is wrong.
+    /// Exit codes: 0; 2 if the baseline or the objects cannot be read, no namespace has the labels of --selector, or a flag is wrong.
     #[command(after_help = examples::RENDER)]
     Render(render::RenderArgs),
     /// Says which recorded flows a baseline would deny, before it is enforced, and which policies would let them through.

@@ -84,7 +84,7 @@ pub fn run(args: &RenderArgs) -> Result<(), String> {
     if let Some(selector) = &args.selector {
         namespaces.retain(|namespace| selector.selects(&namespace.labels));
         if namespaces.is_empty() {
-            output::note(&format!("no namespace has the labels {selector}. List those that exist: kubectl get ns --show-labels"));
+            return Err(format!("no namespace has the labels {selector}. List those that exist: kubectl get ns --show-labels"));
         }
     }
     baseline.gaps().iter().for_each(|gap| output::warn(gap));
