@@ -127,3 +127,39 @@ fn a_folder_without_policies_says_so_and_is_no_mistake() {
     assert_eq!((code, &*shown), (Some(0), "no mistakes in 0 objects of 1 file\n"));
     assert_eq!(errors, "note: there is no NetworkPolicy, PolicyBaseline or BaselineOptOut in .\n");
 }
+
+#[test]
+fn what_keeps_an_object_from_being_judged_is_found_whatever_rules_are_selected() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    let head = "apiVersion: policybaseline.io/v1alpha1\nkind: PolicyBaseline\nmetadata: {name: p}\n";
+    write("baseline.yaml", &format!("{head}spec: {{mode: Enforced, policies: [DefaultDenyIngress]}}\n"));
+    let policy = |kind: &str, spec: &str| {
+        format!("apiVersion: networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: web, namespace: shop}}\nspec: {spec}\n")
+    };
+    write("kind.yaml", &policy("NetworkPolicies", "{podSelector: {}}"));
+    write("broken.yaml", "kind: [\n");
+    // It is refused, too, but the other rules are looked for in it.
+    write("judged.yaml", &policy("NetworkPolicy", "{podSelector: {}, policyTypes: [Ingres]}"));
+    for (file, select, code, id) in [
+        ("baseline.yaml", "--select=PB303", 1, "PB002"),
+        ("kind.yaml", "--select=PB303", 1, "PB002"),
+        ("broken.yaml", "--select=PB303", 1, "PB001"),
+        ("judged.yaml", "--select=PB303", 0, "no mistakes in 1 object"),
+        ("baseline.yaml", "--ignore=PB002", 0, "no mistakes in 1 object"),
+        ("broken.yaml", "--ignore=PB001", 0, "no mistakes in 0 objects"),
+    ] {
+        let (found, shown, _) = lint(dir.path(), &[file, select]);
+        assert_eq!((found, shown.contains(id)), (Some(code), true), "{file} {select}: {shown}");
+    }
+}
+
+#[test]
+fn where_nothing_can_be_read_nothing_is_said_of_mistakes() {
+    let dir = tempfile::tempdir().unwrap();
+    for format in ["text", "json"] {
+        let (code, shown, errors) = lint(dir.path(), &["nothere", "-o", format]);
+        assert_eq!((code, &*shown), (Some(2), ""), "{format}");
+        assert_eq!(errors, "error: cannot read nothere: No such file or directory (os error 2)\n");
+    }
+}

@@ -19,7 +19,7 @@ pub struct LintArgs {
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<String>,
 
-    /// Look only for these rules, by id or name.
+    /// Look only for these rules, by id or name. What keeps an object from being judged is found too.
     #[arg(long, value_name = "RULE", value_delimiter = ',', value_parser = rule)]
     select: Vec<LintRule>,
 
@@ -111,7 +111,10 @@ pub fn run(args: &LintArgs) -> Result<u8, String> {
         now: Timestamp::now(),
     };
     let report = lint(&sources, &settings);
-    output::print(&report.shown(&sources, args.output.format()))?;
+    // Where nothing could be read, "no mistakes" would be no answer.
+    if errors.is_empty() || !sources.is_empty() {
+        output::print(&report.shown(&sources, args.output.format()))?;
+    }
     if report.objects == 0 && report.findings.is_empty() && errors.is_empty() {
         output::note(&format!(
             "there is no NetworkPolicy, PolicyBaseline or BaselineOptOut in {}",

@@ -30,7 +30,7 @@ mod tree;
 mod workload_rules;
 mod yaml;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -52,7 +52,7 @@ pub use rule::{LintRule, Severity};
 /// What to look for.
 #[derive(Debug, Default)]
 pub struct LintSettings<'a> {
-    /// Only these rules; none: all.
+    /// Only these rules, and what keeps them from being looked for; none: all.
     pub select: Vec<LintRule>,
     /// Not these rules.
     pub ignore: Vec<LintRule>,
@@ -86,11 +86,15 @@ pub struct LintReport {
 /// Finds the mistakes in texts. What several texts have is taken as applied together.
 pub fn lint(sources: &[ManifestText], settings: &LintSettings) -> LintReport {
     let mut report = LintReport::default();
+    let is_ignored = |rule: LintRule| settings.ignore.contains(&rule);
+    let is_selected = |rule: LintRule| settings.select.is_empty() || settings.select.contains(&rule);
     let mut documents: Vec<LintDocument> = Vec::new();
     for (number, source) in sources.iter().enumerate() {
         let (nodes, problems) = yaml::documents(&source.text);
         documents.extend(nodes.into_iter().flat_map(|node| objects(number, node)));
-        report.findings.extend(problems.into_iter().map(|problem| LintFinding {
+        // Of what cannot be read, no rule finds anything.
+        let problems = problems.into_iter().filter(|_| !is_ignored(LintRule::UnreadableFile));
+        report.findings.extend(problems.map(|problem| LintFinding {
             rule: LintRule::UnreadableFile,
             source: number,
             place: problem.place,
@@ -131,14 +135,13 @@ pub fn lint(sources: &[ManifestText], settings: &LintSettings) -> LintReport {
         let hit = RuleHit::new(LintRule::HostNetworkPod, path, workload_rules::on_host_message(&policies));
         hits.entry(document).or_default().push(hit);
     }
+    let judged: HashSet<usize> = given.policies.iter().map(|policy| policy.document).collect();
     for (number, found) in hits {
-        if let Some(document) = documents.get(number) {
-            report.findings.extend(placed(document, found));
-        }
+        let Some(document) = documents.get(number) else { continue };
+        let is_judged = judged.contains(&number) || !found.iter().any(|hit| hit.rule.is_refusal());
+        let is_wanted = |rule: LintRule| !is_ignored(rule) && (is_selected(rule) || (!is_judged && rule.is_refusal()));
+        report.findings.extend(placed(document, found).into_iter().filter(|finding| is_wanted(finding.rule)));
     }
-    let is_wanted =
-        |rule: &LintRule| (settings.select.is_empty() || settings.select.contains(rule)) && !settings.ignore.contains(rule);
-    report.findings.retain(|finding| is_wanted(&finding.rule));
     report.findings.sort_by(|one, other| {
         (one.source, one.place, one.rule, &one.message).cmp(&(other.source, other.place, other.rule, &other.message))
     });

@@ -84,6 +84,11 @@ impl LintRule {
         self.row().0
     }
 
+    /// Whether it finds what the API server or the operator refuses, so that the object is not judged further.
+    pub const fn is_refusal(self) -> bool {
+        matches!(self, Self::RefusedByApiServer | Self::UnknownField | Self::RefusedByOperator | Self::DeprecatedApi)
+    }
+
     /// How bad what it finds is.
     pub const fn severity(self) -> Severity {
         self.row().1
