@@ -122,9 +122,16 @@ impl PreviewedBaseline {
         if !self.0.selects(&self.namespace(namespace)) {
             return None;
         }
+        let is_created = opt_out.metadata.creation_timestamp.is_some();
         let mut opt_out = opt_out.clone();
         opt_out.metadata.creation_timestamp.get_or_insert(Time(now));
         let opt_out = OptOut::check(&opt_out).ok()?;
+        // Nobody knows whether it was over when it was created.
+        if !is_created && opt_out.is_over(now) {
+            let (expires, example) = (opt_out.expires, self.0.opt_outs.example(&opt_out));
+            let message = format!("spec.expiresAt is {expires}, which is over: write a later time, as in {example}");
+            return Some((OptOutRefusal::Expired, message));
+        }
         match verdict(&opt_out, opt_out.created, Ruling::Enforces(&self.0), now.max(opt_out.created)) {
             OptOutVerdict::InForce(..) => None,
             OptOutVerdict::NotInForce(refusal, message) => Some((refusal, message)),

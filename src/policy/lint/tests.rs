@@ -27,7 +27,7 @@ fn found(text: &str, baseline: Option<&PreviewedBaseline>) -> Vec<(&'static str,
         let name = format!("x{}.yaml", sources.len());
         sources.push(ManifestText { name, text: format!("{}{part}", "\n".repeat(before)) });
     }
-    let now = "2026-01-01T00:00:00Z".parse().unwrap();
+    let now = "2026-01-01T00:00:00.336562078Z".parse().unwrap();
     let settings = LintSettings { baseline, operator_namespace: "policy-baseline-system", now, ..LintSettings::default() };
     let report = lint(&sources, &settings);
     report.findings.into_iter().map(|one| (one.rule.id(), one.place.line, one.message)).collect()
@@ -364,8 +364,20 @@ fn an_opt_out_is_judged_by_the_baseline_as_the_operator_does() {
             5,
             "baseline p allows no opt-out from DefaultDenyIngress",
         ),
-        ("namespace: shop", egress, "2026-01-04T00:00:00Z", 7, "it ends at 2026-01-04T00:00:00Z, but baseline p allows 48h"),
-        ("namespace: shop", egress, "2025-12-31T00:00:00Z", 7, "spec.expiresAt is 2025-12-31T00:00:00Z, which was over"),
+        (
+            "namespace: shop",
+            egress,
+            "2026-01-04T00:00:00Z",
+            7,
+            "it ends at 2026-01-04T00:00:00Z, but baseline p allows 48h from its creation (spec.optOuts.maxDuration), that is until 2026-01-03T00:00:00Z:",
+        ),
+        (
+            "namespace: shop",
+            egress,
+            "2025-12-31T00:00:00Z",
+            7,
+            "spec.expiresAt is 2025-12-31T00:00:00Z, which is over: write a later time, as in 2026-01-02T00:00:00Z",
+        ),
         (
             "namespace: shop, creationTimestamp: 2025-12-30T00:00:00Z",
             egress,

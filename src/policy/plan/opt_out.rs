@@ -20,7 +20,7 @@ pub struct OptOut {
     pub name: Arc<str>,
     /// The roles that the namespace opts out of.
     pub roles: Roles,
-    /// When it was created, by the API server's clock.
+    /// When it was created, by the API server's clock, in whole seconds.
     pub created: Timestamp,
     /// When it ends, in whole seconds.
     pub expires: Timestamp,
@@ -44,7 +44,7 @@ impl OptOut {
         Ok(Self {
             name: object.name_any().into(),
             roles,
-            created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+            created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |t| whole_seconds(t.0).0),
             expires: whole_seconds(spec.expires_at.0).0,
             approval: (!approval.is_empty()).then(|| approval.join(", ").into()),
         })
