@@ -142,6 +142,39 @@ fn what_counts_for_nothing_in_manifests_is_named_with_its_place() {
 }
 
 #[test]
+fn what_the_api_server_refuses_in_policies_of_manifests_and_of_dumps_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let policy = |kind: &str, types: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: db, namespace: shop}}\nspec: {{podSelector: {{}}, policyTypes: [{types}]}}\n"
+        )
+    };
+    fs::write(dir.path().join("old.yaml"), policy("NetworkPolicies", "Ingress")).unwrap();
+    fs::write(dir.path().join("new.yaml"), policy("NetworkPolicy", "Ingres")).unwrap();
+    let output = run(&["diff", "-f", &path("old.yaml"), "-f", &path("new.yaml"), "--dump", "examples/open-shop.json"]);
+    let said = text(&output.stderr);
+    let refused = "the API server refuses the NetworkPolicy shop/db: spec.policyTypes[0]: Unsupported value: \"Ingres\"";
+    assert!(said.contains("/old.yaml:2: no API server has the kind \"NetworkPolicies\" of "), "{said}");
+    assert!(said.contains(&format!("/new.yaml:4: {refused}")), "{said}");
+
+    let mut dump: Value = serde_json::from_reader(File::open(docs().join("examples/open-shop.json")).unwrap()).unwrap();
+    let one: Value = serde_yaml::from_str(&policy("NetworkPolicy", "Ingres")).unwrap();
+    dump["items"].as_array_mut().unwrap().push(one);
+    fs::write(dir.path().join("dump.json"), dump.to_string()).unwrap();
+    let dump = path("dump.json");
+    for command in [
+        &["would-break", "--flows", "examples/flows.csv"][..],
+        &["would-break", "-f", "examples/baseline.yaml", "--flows", "examples/flows.csv"],
+        &["render", "-f", "examples/baseline.yaml"],
+        &["explain", "flow", "--from=shop/db-0", "--to=10.0.0.1", "--port=80"],
+    ] {
+        let said = text(&run(&[command, &["--dump", &dump]].concat()).stderr);
+        assert_eq!(said.matches(&format!("warning: {refused}")).count(), 1, "{command:?}: {said}");
+    }
+}
+
+#[test]
 fn json_and_yaml_hold_the_same_answer() {
     let of = |format: &str| run(&[&ASKED[..], &["--dump=examples/shop.json", "--output", format]].concat());
     let json: Value = serde_json::from_slice(&of("json").stdout).unwrap();

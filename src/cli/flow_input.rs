@@ -18,8 +18,8 @@ use crate::{
     },
     policy::{
         explain::WHO_GRANTS,
-        flow::{DUMP_COMMAND, FlowDump, FlowEnd, FlowSnapshot},
-        lint::passed_over,
+        flow::{DUMP_COMMAND, FlowDump, FlowEnd, FlowObject, FlowSnapshot},
+        lint::{passed_over, refused_in},
         preview::{ManifestText, PreviewedBaseline},
         symptoms::SymptomSurroundings,
     },
@@ -114,7 +114,14 @@ impl FlowInput {
 /// Reads a dump from a file, or from standard input.
 fn read(file: &str) -> Result<FlowDump, String> {
     let error = |error| format!("{} is no usable dump: {error}. Write one with: {DUMP_COMMAND}", shown(file));
-    FlowDump::read(&text(file)?).map_err(error)
+    let mut dump = FlowDump::read(&text(file)?).map_err(error)?;
+    let policies = dump.objects.iter().filter_map(|object| match object {
+        FlowObject::Policy(policy) => Some(policy),
+        _ => None,
+    });
+    let refused: Vec<String> = policies.flat_map(refused_in).collect();
+    dump.warnings.extend(refused);
+    Ok(dump)
 }
 
 /// Reads a manifest with a baseline.

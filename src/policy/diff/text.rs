@@ -70,7 +70,10 @@ impl FlowDiff {
         let policies = if policies.is_empty() { "none differs".into() } else { policies.join(", ") };
         let only = self.selector.as_ref().map(|selector| format!(" of workloads with {selector}")).unwrap_or_default();
         let result = match (self.newly_allowed.pairs, self.newly_denied.pairs) {
-            (0, 0) if self.unseen_policies > 0 => format!("no flow{only} of these pods is decided differently"),
+            (0, 0) if self.unseen_policies > 0 && self.selector.is_none() => {
+                "no flow of these pods is decided differently".into()
+            }
+            (0, 0) if self.unseen_policies > 0 => format!("no judged flow{only} is decided differently"),
             (0, 0) => format!("no flow{only} is decided differently"),
             (_, 0) => format!("some flows{only} are newly allowed, and none is newly denied"),
             (0, _) => format!("some flows{only} are newly denied, and none is newly allowed"),

@@ -50,6 +50,17 @@ impl LintDocument {
         of_key.unwrap_or_else(|| self.node.place_of(&hit.path))
     }
 
+    /// Whether a NetworkPolicy is meant by a kind that no API server has.
+    pub fn is_meant_as_policy(&self) -> bool {
+        /// What else is of this group.
+        const OTHERS: [&str; 4] = ["Ingress", "IngressClass", "IPAddress", "ServiceCIDR"];
+        let is_near = strsim::levenshtein(&self.kind.to_lowercase(), "networkpolicy") <= 3;
+        match self.group() {
+            "networking.k8s.io" => self.kind != "NetworkPolicy" && !OTHERS.contains(&&*self.kind),
+            group => is_near && !group.contains('.'),
+        }
+    }
+
     /// Its kind, namespace and name, for people.
     pub fn shown(&self) -> String {
         let name = self.name().unwrap_or("without a name");

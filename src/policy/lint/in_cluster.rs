@@ -1,12 +1,14 @@
 //! The rules of `lint` for policies that are in a cluster already, with the pods and Services around them.
 
 use super::{
-    block_rules,
+    api_server, block_rules,
     case::LintCase,
     dns_rules,
     found::RuleHit,
-    given::{GivenObjects, LintPolicy, LintWorkload},
+    given::{GivenObjects, LintDocument, LintPolicy, LintWorkload},
+    passed_over::refusal,
     peer_rules,
+    rule::LintRule,
     tree::{TextPlace, YamlNode},
     workload_rules,
 };
@@ -55,4 +57,18 @@ impl ClusterLint {
         found.extend(workload_rules::check(&case));
         found
     }
+}
+
+/// One sentence about each thing in a policy that the API server refuses: such a policy was written by hand. Host bits of ranges are none of
+/// them, because API servers before Kubernetes 1.36 stored them.
+pub fn refused_in(policy: &FlowPolicy) -> Vec<String> {
+    let metadata = serde_json::json!({"metadata": {"namespace": policy.namespace, "name": policy.name}});
+    let document = LintDocument {
+        source: 0,
+        node: YamlNode::from_json(metadata, TextPlace::new(0, 0, 0)),
+        api_version: "networking.k8s.io/v1".into(),
+        kind: "NetworkPolicy".into(),
+    };
+    let found = api_server::refused(&document, &policy.spec).into_iter().filter(|hit| hit.rule != LintRule::HostBitsSet);
+    found.map(|hit| refusal(&document.shown(), &hit)).collect()
 }

@@ -44,7 +44,7 @@ pub use case::{RuleView, rules_of, type_of};
 pub use dns_rules::is_for_dns;
 pub use found::RuleHit;
 pub use given::{is_empty, selects};
-pub use in_cluster::ClusterLint;
+pub use in_cluster::{ClusterLint, refused_in};
 pub use output::LintFormat;
 pub use passed_over::passed_over;
 pub use rule::{LintRule, Severity};
@@ -181,7 +181,7 @@ fn whole(document: &LintDocument, operator_namespace: &str, number: usize, given
             return Some(vec![refused("apiVersion", "Object 'Kind' is missing. Write kind: NetworkPolicy".into())]);
         }
         // No group of a CRD is without a dot.
-        (group, kind) if is_meant(group, kind) => {
+        (_, kind) if document.is_meant_as_policy() => {
             let message = format!(
                 "no matches for kind {kind:?} in version {api_version:?}. Write kind: NetworkPolicy and apiVersion: networking.k8s.io/v1"
             );
@@ -223,17 +223,6 @@ fn whole(document: &LintDocument, operator_namespace: &str, number: usize, given
         found.push(RuleHit::new(LintRule::NoNamespace, "metadata.name", message));
     }
     Some(found)
-}
-
-/// Whether a NetworkPolicy is meant by a kind that no API server has.
-fn is_meant(group: &str, kind: &str) -> bool {
-    /// What else is of this group.
-    const OTHERS: [&str; 4] = ["Ingress", "IngressClass", "IPAddress", "ServiceCIDR"];
-    let is_near = strsim::levenshtein(&kind.to_lowercase(), "networkpolicy") <= 3;
-    match group {
-        "networking.k8s.io" => kind != "NetworkPolicy" && !OTHERS.contains(&kind),
-        group => is_near && !group.contains('.'),
-    }
 }
 
 /// What the rules for policies find. `refused` are the fields that the API server refuses.

@@ -1,16 +1,24 @@
-//! What a command that reads manifests would pass over without a word: fields that do not exist, keys that are set twice, and objects that are
-//! given twice. The API server refuses or drops such a field, and of two objects only the last one counts.
+//! What a command that reads manifests would pass over without a word: fields that do not exist, keys that are set twice, objects that are
+//! given twice, and NetworkPolicies that the API server refuses, so that they never apply.
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::networking::v1::NetworkPolicySpec;
+
 use super::{
-    custom,
+    api_server, custom,
+    found::RuleHit,
     given::{LintDocument, objects},
     rule::LintRule,
     shape,
+    tree::YamlNode,
     yaml::{self, SET_TWICE},
 };
 use crate::policy::preview::ManifestText;
+
+const POLICY_GROUP: &str = "networking.k8s.io";
+const POLICY_KIND: &str = "NetworkPolicy";
+const POLICY_VERSION: &str = "networking.k8s.io/v1";
 
 /// The API group, kind, namespace and name of an object.
 type ObjectKey<'d> = (&'d str, &'d str, &'d str, &'d str);
@@ -19,13 +27,21 @@ type ObjectKey<'d> = (&'d str, &'d str, &'d str, &'d str);
 /// An object without a namespace is in this one.
 pub fn passed_over(texts: &[ManifestText], namespace: &str, reads: impl Fn(&str, &str) -> bool) -> Vec<String> {
     let (mut sentences, mut documents) = (Vec::new(), Vec::new());
+    let reads_policies = reads(POLICY_GROUP, POLICY_KIND);
     for (number, ManifestText { name, text }) in texts.iter().enumerate() {
         let (nodes, problems) = yaml::documents(text);
         for problem in problems.iter().filter(|problem| problem.message.ends_with(SET_TWICE)) {
             sentences.push(format!("{name}:{}: {}, so only the last one counts", problem.place.line, problem.message));
         }
-        let of_text = nodes.into_iter().flat_map(|node| objects(number, node));
-        documents.extend(of_text.filter(|document| reads(document.group(), &document.kind)));
+        let of_text: Vec<LintDocument> = nodes.into_iter().flat_map(|node| objects(number, node)).collect();
+        for document in of_text.iter().filter(|document| reads_policies && document.is_meant_as_policy()) {
+            let line = document.node.place_of(if document.kind.is_empty() { "apiVersion" } else { "kind" }).line;
+            let LintDocument { api_version, kind, .. } = document;
+            sentences.push(format!(
+                "{name}:{line}: no API server has the kind {kind:?} of {api_version:?}, so this object counts for nothing. Write kind: {POLICY_KIND} and apiVersion: {POLICY_VERSION}"
+            ));
+        }
+        documents.extend(of_text.into_iter().filter(|document| reads(document.group(), &document.kind)));
     }
     let place = |document: &LintDocument, line: u32| {
         format!("{}:{line}", texts.get(document.source).map(|text| &*text.name).unwrap_or_default())
@@ -39,6 +55,10 @@ pub fn passed_over(texts: &[ManifestText], namespace: &str, reads: impl Fn(&str,
             let at = place(document, document.place(&hit).line);
             let end = if hit.message.ends_with('?') { "" } else { "." };
             sentences.push(format!("{at}: the {} has an {}{end} It counts for nothing", document.shown(), hit.message));
+        }
+        for hit in refused(document) {
+            let at = place(document, document.place(&hit).line);
+            sentences.push(format!("{at}: {}", refusal(&document.shown(), &hit)));
         }
     }
     let mut given: BTreeMap<ObjectKey<'_>, Vec<&LintDocument>> = BTreeMap::new();
@@ -60,6 +80,33 @@ pub fn passed_over(texts: &[ManifestText], namespace: &str, reads: impl Fn(&str,
         }
     }
     sentences
+}
+
+/// What the API server refuses in a NetworkPolicy, beside unknown fields.
+fn refused(document: &LintDocument) -> Vec<RuleHit> {
+    if (document.group(), &*document.kind) != (POLICY_GROUP, POLICY_KIND) {
+        return vec![];
+    }
+    if document.api_version != POLICY_VERSION {
+        let message = format!("apiVersion: it is {:?}. Write {POLICY_VERSION}", document.api_version);
+        return vec![RuleHit::new(LintRule::RefusedByApiServer, "apiVersion", message)];
+    }
+    let mut found = shape::misshapen(&document.node);
+    found.retain(|hit| hit.rule != LintRule::UnknownField);
+    let spec = document.node.get("spec").map(YamlNode::to_json).filter(|spec| !spec.is_null());
+    let spec = spec.unwrap_or_else(|| serde_json::json!({}));
+    // Where the fields have other shapes, whoever reads the object says so.
+    if let (true, Ok(spec)) = (found.is_empty(), serde_json::from_value::<NetworkPolicySpec>(spec)) {
+        found.extend(api_server::refused(document, &spec));
+    }
+    found
+}
+
+/// A sentence about what the API server refuses in an object.
+pub fn refusal(object: &str, hit: &RuleHit) -> String {
+    let who =
+        if hit.rule == LintRule::HostBitsSet { "API servers since Kubernetes 1.36 refuse" } else { "the API server refuses" };
+    format!("{who} the {object}: {}", hit.message)
 }
 
 #[cfg(test)]
@@ -137,5 +184,63 @@ mod tests {
     fn a_key_that_is_set_twice_is_named() {
         let text = policy("{name: web}", "podSelector: {}\n  podSelector: {matchLabels: {app: web}}");
         assert_eq!(of(&[&text]), ["a.yaml:6: the key \"podSelector\" is already set in this map, so only the last one counts"]);
+    }
+
+    #[test]
+    fn what_the_api_server_refuses_in_a_policy_is_named_with_its_line() {
+        let refused = "the API server refuses the NetworkPolicy web:";
+        for (spec, expected) in [
+            (
+                "podSelector: {}\n  policyTypes: [Ingres]",
+                format!(
+                    "a.yaml:6: {refused} spec.policyTypes[0]: Unsupported value: \"Ingres\": supported values: \"Ingress\", \"Egress\""
+                ),
+            ),
+            (
+                "podSelector: {}\n  ingress: [{ports: [{port: 0}]}]",
+                format!(
+                    "a.yaml:6: {refused} spec.ingress[0].ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive"
+                ),
+            ),
+            (
+                "podSelector: {}\n  egress: [{to: [{}]}]",
+                format!("a.yaml:6: {refused} spec.egress[0].to[0]: Required value: must specify a peer"),
+            ),
+            (
+                "podSelector: {}\n  egress: [{to: [{ipBlock: {cidr: 10.0.0.1/8}}]}]",
+                "a.yaml:6: API servers since Kubernetes 1.36 refuse the NetworkPolicy web: spec.egress[0].to[0].ipBlock.cidr: Invalid value: \"10.0.0.1/8\": must not have bits set beyond the prefix length. Write 10.0.0.0/8".to_owned(),
+            ),
+        ] {
+            assert_eq!(of(&[&policy("{name: web}", spec)]), [expected], "{spec}");
+        }
+        let old = policy("{name: web}", "podSelector: {}").replace("k8s.io/v1", "k8s.io/v1beta1");
+        assert_eq!(
+            of(&[&old]),
+            [format!("a.yaml:1: {refused} apiVersion: it is \"networking.k8s.io/v1beta1\". Write networking.k8s.io/v1")]
+        );
+    }
+
+    #[test]
+    fn a_kind_that_no_api_server_has_is_named_where_policies_are_read() {
+        let text = |version: &str, kind: &str| {
+            policy("{name: web}", "podSelector: {}").replace("networking.k8s.io/v1", version).replace("NetworkPolicy", kind)
+        };
+        let named = |version: &str, kind: &str| {
+            let texts = [ManifestText { name: "a.yaml".into(), text: text(version, kind) }];
+            passed_over(&texts, "shop", |group, kind| (group, kind) == (POLICY_GROUP, POLICY_KIND))
+        };
+        assert_eq!(
+            named("networking.k8s.io/v1", "NetworkPolicies"),
+            [
+                "a.yaml:2: no API server has the kind \"NetworkPolicies\" of \"networking.k8s.io/v1\", so this object counts for nothing. Write kind: NetworkPolicy and apiVersion: networking.k8s.io/v1"
+            ]
+        );
+        assert_eq!(named("v1", "NetworkPolicy").len(), 1, "of no group");
+        for (version, kind) in [("networking.k8s.io/v1", "Ingress"), ("v1", "Service"), ("projectcalico.org/v3", "NetworkPolicy")]
+        {
+            assert_eq!(named(version, kind), [""; 0], "{version} {kind}");
+        }
+        let texts = [ManifestText { name: "a.yaml".into(), text: text("networking.k8s.io/v1", "NetworkPolicies") }];
+        assert_eq!(passed_over(&texts, "shop", |_, kind| kind == "PolicyBaseline"), [""; 0]);
     }
 }

@@ -32,6 +32,10 @@ fn a_policy_that_differs_and_selects_no_judged_pod_is_named() {
         assert!(text.starts_with("no flow of these pods is decided differently. Policies: 1 "), "{text}");
         assert!(text.contains(". Not shown, because no judged pod is selected: changes of 1 policy. Judged: "), "{text}");
     }
+    let [old, new] = [80, 81].map(|port| side(&of("shop/wbe", "wbe", port)));
+    let [old, new] = worlds(snapshot(&objects), &old, &new);
+    let of_db = compare(&old, &new, ALL, Some(&"app=db".parse().unwrap())).to_string();
+    assert!(of_db.starts_with("no judged flow of workloads with app=db is decided differently. Policies: 1 changed"), "{of_db}");
     let two = |port: u16| format!("{}\n---\n{}", of("bank/api", "api", port), of("bank/db", "db", port));
     let diff = diff_of(&objects, &two(1), &two(2));
     assert_eq!(diff.unseen_policies, 2);
