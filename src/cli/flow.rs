@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::{label_query::LabelQuery, text::shown},
-    policy::flow::{AskedPort, CompiledPolicies, FlowDecision, FlowDump, FlowEnd, FlowSnapshot},
+    policy::flow::{AskedPort, CompiledPolicies, FlowDump, FlowEnd, FlowSnapshot},
 };
 
 #[derive(Debug, ClapArgs)]
@@ -74,5 +74,5 @@ pub fn run(args: &FlowArgs) -> Result<u8, String> {
     }
     let answer = compiled.answer(&from, &to, &args.port).map_err(|error| shown(&error.to_string()).into_owned())?;
     output::print(&args.output.of(&answer)?)?;
-    Ok(if answer.decision == FlowDecision::Allowed { 0 } else { exit::FINDINGS })
+    Ok(if answer.is_allowed() { 0 } else { exit::FINDINGS })
 }

@@ -38,6 +38,9 @@ pub struct FlowAnswer<'a> {
     pub has_sources: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceRoute>,
+    /// The pods of the destination that have no container port of the name that was asked for. No flow to them was judged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub without_port: Vec<String>,
     /// The sources and destinations, grouped by what policies say about them.
     pub cases: Vec<FlowCase<'a>>,
     /// The policies that would allow everything that is denied.
@@ -68,6 +71,13 @@ pub struct JudgedFlow<'a> {
     pub flow: Flow,
     pub egress: DirectionVerdict<'a>,
     pub ingress: DirectionVerdict<'a>,
+}
+
+impl FlowAnswer<'_> {
+    /// Whether every flow that was asked for is allowed.
+    pub fn is_allowed(&self) -> bool {
+        self.decision == FlowDecision::Allowed && self.without_port.is_empty()
+    }
 }
 
 impl<'a> JudgedFlow<'a> {
@@ -172,7 +182,7 @@ impl AlikeFlows<'_, '_> {
 impl<'a> CompiledPolicies<'a> {
     /// Answers a question.
     pub fn answer(&self, from: &FlowEnd, to: &FlowEnd, port: &AskedPort) -> Result<FlowAnswer<'a>, FlowError> {
-        let AskedFlows { flows, service, sources, destinations } = AskedFlows::find(self.snapshot, from, to, port)?;
+        let AskedFlows { flows, service, sources, destinations, without_port } = AskedFlows::find(self.snapshot, from, to, port)?;
         let judged: Vec<_> = flows.into_iter().map(|flow| self.judged(flow)).collect();
         let first =
             |end: fn(&Flow) -> Party| judged.first().map(|judged| shown(self.snapshot, end(&judged.flow))).unwrap_or_default();
@@ -187,6 +197,7 @@ impl<'a> CompiledPolicies<'a> {
             decision: judged.iter().map(JudgedFlow::decision).max().unwrap_or(FlowDecision::Undecided),
             has_sources: sources.is_some_and(|sources| sources > 1),
             service,
+            without_port,
             suggestions: self.suggestions(&judged),
             cases: self.cases(&judged),
         })

@@ -38,6 +38,8 @@ pub struct AskedFlows {
     /// The number of pods at each end that stands for all pods of a workload, or for all with some labels.
     pub sources: Option<usize>,
     pub destinations: Option<usize>,
+    /// The pods at that end that have no container port of the name that was asked for. No flow leads to them.
+    pub without_port: Vec<String>,
 }
 
 /// The destinations with their ports.
@@ -68,10 +70,8 @@ impl AskedFlows {
             (_, Some(service)) => &service.families,
             (_, None) => &[IpFamily::IPv4, IpFamily::IPv6],
         };
-        let of_many = |pods: Vec<usize>| {
-            let each = of_pods(pods).into_iter().map(|party| of_party(snapshot, party, port));
-            each.collect::<Result<Vec<_>, _>>().map(|all| (all, None))
-        };
+        let mut without_port = Vec::new();
+        let mut of_many = |pods: Vec<usize>| of_many(snapshot, of_pods(pods), port, &mut without_port).map(|all| (all, None));
         let (destinations, service): (Destinations, _) = match (to, service) {
             (_, Some(service)) => {
                 let (destinations, route) = of_service(snapshot, service, port)?;
@@ -114,7 +114,8 @@ impl AskedFlows {
             flows,
             service,
             sources: stands_for_many(from).then_some(sources.len()),
-            destinations: stands_for_many(to).then_some(destinations.len()),
+            destinations: stands_for_many(to).then_some(destinations.len() + without_port.len()),
+            without_port,
         })
     }
 }
@@ -174,6 +175,29 @@ fn of_party(snapshot: &FlowSnapshot, party: Party, port: &AskedPort) -> Result<(
         }
     };
     Ok((party, number))
+}
+
+/// Destinations that are named together. Those that have no port of that name are named; an error says that none has one.
+fn of_many(
+    snapshot: &FlowSnapshot,
+    parties: Vec<Party>,
+    port: &AskedPort,
+    without_port: &mut Vec<String>,
+) -> Result<Destinations, FlowError> {
+    let (mut found, mut first_error) = (Vec::new(), None);
+    for party in parties {
+        match of_party(snapshot, party, port) {
+            Ok(destination) => found.push(destination),
+            Err(error) => {
+                without_port.push(shown(snapshot, party));
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    match first_error {
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok(found),
+    }
 }
 
 /// The number of a container port.

@@ -21,7 +21,7 @@ const MOST_SOURCES: usize = 20;
 impl fmt::Display for FlowAnswer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_mixed = self.cases.iter().any(|case| case.decision != self.decision);
-        let in_part = match (is_mixed, self.has_sources) {
+        let in_part = match (is_mixed || !self.without_port.is_empty(), self.has_sources) {
             (false, _) => "",
             (true, false) => ", but not for every destination or address family",
             (true, true) => ", but not for every pod, destination or address family",
@@ -32,6 +32,10 @@ impl fmt::Display for FlowAnswer<'_> {
             if !service.without_port.is_empty() {
                 writeln!(f, "it does not lead to pods without a container port of that name: {}", few(&service.without_port))?;
             }
+        }
+        if !self.without_port.is_empty() {
+            let pods = few(&self.without_port);
+            writeln!(f, "these pods have no container port of that name, so no flow to them is judged: {pods}")?;
         }
         for case in &self.cases {
             if self.service.is_some() || self.cases.len() > 1 {

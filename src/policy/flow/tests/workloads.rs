@@ -135,6 +135,24 @@ fn a_workload_without_pods_is_no_answer_and_says_why() {
 }
 
 #[test]
+fn a_port_that_some_pods_name_otherwise_is_judged_for_the_others_and_these_are_named() {
+    let mut objects = world();
+    let old = owned(with_ports(pod("shop/db-0", json!({"app": "db"}), &["10.0.0.50"]), &[("pg", 5432)]), "StatefulSet", "db");
+    objects.push(old);
+    with(&objects, ("shop/rs/web-b", "shop/sts/db", "sql"), |answer| {
+        let answer = answer.unwrap();
+        assert_eq!((answer.decision, answer.is_allowed()), (FlowDecision::Allowed, false));
+        assert_eq!(answer.without_port, ["shop/db-0"]);
+        let shown = answer.to_string();
+        let first = "shop/rs/web-b (2 pods) to shop/sts/db (3 pods), TCP sql: allowed, but not for every pod, destination or address family\nthese pods have no container port of that name, so no flow to them is judged: shop/db-0\n\nDIRECTION";
+        assert!(shown.starts_with(first), "{shown}");
+        assert!(!shown.contains("of shop/db-0"), "{shown}");
+        assert_eq!(serde_json::to_value(&answer).unwrap()["withoutPort"], json!(["shop/db-0"]));
+    });
+    with(&world(), ("shop/rs/web-b", "shop/sts/db", "sql"), |answer| assert!(answer.unwrap().is_allowed()));
+}
+
+#[test]
 fn all_pods_with_some_labels_are_a_source() {
     let world = snapshot(&world());
     let compiled = CompiledPolicies::of(&world);
