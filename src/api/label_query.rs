@@ -16,6 +16,11 @@ pub struct LabelQuery {
 }
 
 impl LabelQuery {
+    /// Whether it has no requirements, so that it selects everything.
+    pub const fn is_empty(&self) -> bool {
+        self.requirements.is_empty()
+    }
+
     /// Whether it selects an object with these labels.
     pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
         self.requirements.iter().all(|one| {

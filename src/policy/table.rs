@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::api::text::shown;
+
 const GAP: usize = 3;
 
 /// A table. It prints nothing if it has no rows.
@@ -13,9 +15,9 @@ impl<const N: usize> Table<N> {
         Self(vec![heads.map(Into::into)])
     }
 
-    /// Adds a row.
+    /// Adds a row. No name in it can end the line.
     pub fn row(&mut self, row: [String; N]) {
-        self.0.push(row);
+        self.0.push(row.map(|cell| shown(&cell).into_owned()));
     }
 }
 

@@ -36,6 +36,9 @@ pub struct FlowAnswer<'a> {
     /// Whether the source stands for several pods.
     #[serde(skip)]
     pub has_sources: bool,
+    /// What each end is called that stands for several pods: a workload, or a namespace and labels.
+    #[serde(skip)]
+    pub groups: [Option<String>; 2],
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceRoute>,
     /// The pods of the destination that have no container port of the name that was asked for. No flow to them was judged.
@@ -196,6 +199,7 @@ impl<'a> CompiledPolicies<'a> {
             port: port.to_string(),
             decision: judged.iter().map(JudgedFlow::decision).max().unwrap_or(FlowDecision::Undecided),
             has_sources: sources.is_some_and(|sources| sources > 1),
+            groups: [from, to].map(FlowEnd::group),
             service,
             without_port,
             suggestions: self.suggestions(&judged),

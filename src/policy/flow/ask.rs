@@ -107,6 +107,18 @@ impl FlowEnd {
     }
 }
 
+impl FlowEnd {
+    /// Whose pods these are, if it stands for several.
+    pub fn group(&self) -> Option<String> {
+        match self {
+            Self::Workload { .. } => Some(self.to_string()),
+            Self::Labelled { namespace, labels } if labels.is_empty() => Some(namespace.clone()),
+            Self::Labelled { namespace, labels } => Some(format!("{namespace} with {labels}")),
+            Self::Pod { .. } | Self::Service { .. } | Self::Address(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for FlowEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -114,6 +126,7 @@ impl fmt::Display for FlowEnd {
             Self::Service { namespace, name } => write!(f, "{namespace}/svc/{name}"),
             Self::Address(address) => address.fmt(f),
             Self::Workload { kind, namespace, name } => write!(f, "{namespace}/{}/{name}", kind.short_name()),
+            Self::Labelled { namespace, labels } if labels.is_empty() => write!(f, "the pods of {namespace}"),
             Self::Labelled { namespace, labels } => write!(f, "the pods of {namespace} with {labels}"),
         }
     }

@@ -214,6 +214,9 @@ fn broken(text: &str, error: &serde_json::Error) -> String {
         return format!("it ends too early, at {place}");
     }
     let begins = text.trim_start().chars().next().unwrap_or_default();
+    if begins == '[' {
+        return "it is an array, and a List of Kubernetes is expected".into();
+    }
     if begins != '{' {
         return format!("it is no JSON: it begins with {begins:?}");
     }

@@ -95,8 +95,11 @@ fn no_workload(workload: &str, is_known: bool, others: &str) -> String {
 }
 
 fn nothing_selected(namespace: &str, labels: &str, pods: usize) -> String {
+    if labels.is_empty() {
+        return format!("no pod runs in {namespace:?}: check the name of the namespace, and whether you may list its pods");
+    }
     let why = match pods {
-        0 => "there is no pod at all: check the name of the namespace, and whether you may list its pods".into(),
+        0 => "no pod runs there: check the name of the namespace, and whether you may list its pods".into(),
         pods => format!(
             "none of {} has such labels. List them: kubectl get pods -n {namespace} --show-labels",
             counted(pods as u64, "pod", "pods")

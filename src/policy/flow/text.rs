@@ -11,12 +11,12 @@ use super::{
     suggest::Suggestion,
     tier_judge::{TierRuleRef, TierRuling},
 };
-use crate::policy::table::Table;
+use crate::{api::text::shown, policy::table::Table};
 
 /// The number of names that a line lists.
 const SHOWN: usize = 3;
-/// The number of pods of a workload that a line lists: which of them differ is what people look for.
-const MOST_SOURCES: usize = 20;
+/// The most characters of several names in a column.
+const WIDEST: usize = 80;
 
 impl fmt::Display for FlowAnswer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,24 +26,30 @@ impl fmt::Display for FlowAnswer<'_> {
             (true, false) => ", but not for every destination or address family",
             (true, true) => ", but not for every pod, destination or address family",
         };
-        writeln!(f, "{} to {}, {}: {}{in_part}", self.from, self.to, self.port, self.decision.into_str())?;
+        let decision = self.decision.into_str();
+        line(f, &format!("{} to {}, {}: {decision}{in_part}", self.from, self.to, self.port))?;
         if let Some(service) = &self.service {
-            writeln!(f, "the Service {}/{}: {}", service.namespace, service.name, service.route)?;
+            line(f, &format!("the Service {}/{}: {}", service.namespace, service.name, service.route))?;
             if !service.without_port.is_empty() {
-                writeln!(f, "it does not lead to pods without a container port of that name: {}", few(&service.without_port))?;
+                let pods = few(&service.without_port);
+                line(f, &format!("it does not lead to pods without a container port of that name: {pods}"))?;
             }
         }
         if !self.without_port.is_empty() {
             let pods = few(&self.without_port);
-            writeln!(f, "these pods have no container port of that name, so no flow to them is judged: {pods}")?;
+            line(f, &format!("these pods have no container port of that name, so no flow to them is judged: {pods}"))?;
         }
+        let [from, to] = &self.groups;
         for case in &self.cases {
             if self.service.is_some() || self.cases.len() > 1 {
                 let family = case.family.map(|family| format!(" over {family}")).unwrap_or_default();
-                let from = if self.has_sources { format!("from {} ", cut(MOST_SOURCES, &case.from, 0)) } else { String::new() };
-                writeln!(f, "\n{from}to {}, port {}{family}: {}", few(&case.to), case.port, case.decision.into_str())?;
+                let from =
+                    if self.has_sources { format!("from {} ", heading(&case.from, from.as_deref())) } else { String::new() };
+                let (to, decision) = (heading(&case.to, to.as_deref()), case.decision.into_str());
+                writeln!(f)?;
+                line(f, &format!("{from}to {to}, port {}{family}: {decision}", case.port))?;
             }
-            case.fmt(f)?;
+            case.write(f, &cell(&case.from, from.as_deref()), &cell(&case.to, to.as_deref()))?;
         }
         for suggestion in &self.suggestions {
             suggestion.fmt(f)?;
@@ -52,22 +58,42 @@ impl fmt::Display for FlowAnswer<'_> {
     }
 }
 
-impl fmt::Display for FlowCase<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl FlowCase<'_> {
+    fn write(&self, f: &mut fmt::Formatter<'_>, from: &str, to: &str) -> fmt::Result {
         let mut table = Table::new(["DIRECTION", "RESULT", "POLICY", "WHY"]);
-        let (from, to) = (few(&self.from), few(&self.to));
-        for (way, verdict, own, peer) in [(Way::Egress, &self.egress, &*from, &*to), (Way::Ingress, &self.ingress, &*to, &*from)]
-        {
+        for (way, verdict, own, peer) in [(Way::Egress, &self.egress, from, to), (Way::Ingress, &self.ingress, to, from)] {
             let direction = format!("{} of {own}", way.into_str());
             for (result, policy, why) in rows(way, verdict, own, peer) {
                 table.row([direction.clone(), result.into(), policy, why]);
             }
         }
-        table.fmt(f)?;
+        write!(f, "{table}")?;
         for note in &self.notes {
-            writeln!(f, "note: {note}")?;
+            line(f, &format!("note: {note}"))?;
         }
         Ok(())
+    }
+}
+
+/// A line. The names in it are those of others, and none of them can end it.
+fn line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    writeln!(f, "{}", shown(text))
+}
+
+/// The pods at an end, in a heading: all of a few, and of many the number, the workload and the first names.
+fn heading(names: &[String], group: Option<&str>) -> String {
+    match group {
+        Some(group) if names.len() > SHOWN => format!("{} pods of {group} ({})", names.len(), few(names)),
+        _ => few(names),
+    }
+}
+
+/// The same in a column, which is as wide as its widest cell.
+fn cell(names: &[String], group: Option<&str>) -> String {
+    match group {
+        Some(group) if names.len() > SHOWN => format!("{} pods of {group}", names.len()),
+        _ if few(names).chars().count() > WIDEST => cut(1, names, 0),
+        _ => few(names),
     }
 }
 
@@ -198,13 +224,15 @@ impl fmt::Display for Suggestion {
         let way = if is_egress { Way::Egress } else { Way::Ingress };
         writeln!(f, "\nTo allow the {}, apply this policy. It opens only what it names:", way.into_str())?;
         for caution in &self.cautions {
-            writeln!(f, "Attention: {caution}.")?;
+            line(f, &format!("Attention: {caution}."))?;
         }
         if !self.newly_isolated.is_empty() {
             let pods = few(&self.newly_isolated);
-            writeln!(
+            line(
                 f,
-                "Attention: no policy isolates {pods} in this direction today. This one would, and what they need beyond it would be cut."
+                &format!(
+                    "Attention: no policy isolates {pods} in this direction today. This one would, and what they need beyond it would be cut."
+                ),
             )?;
         }
         write!(f, "\n{yaml}")

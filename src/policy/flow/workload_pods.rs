@@ -33,12 +33,13 @@ pub fn of_workload(snapshot: &FlowSnapshot, kind: WorkloadKind, namespace: &str,
 pub fn labelled(snapshot: &FlowSnapshot, namespace: &str, labels: &LabelQuery) -> Result<Vec<usize>, FlowError> {
     running(snapshot, namespace, |pod| labels.selects(&pod.labels)).map_err(|have_ended| {
         if have_ended {
-            return FlowError::AllEnded(format!("{namespace} with {labels}"));
+            let labels = if labels.is_empty() { String::new() } else { format!(" with {labels}") };
+            return FlowError::AllEnded(format!("{namespace}{labels}"));
         }
         FlowError::NothingSelected {
             namespace: namespace.into(),
             labels: labels.to_string(),
-            pods: snapshot.pods_of(namespace).count(),
+            pods: snapshot.pods_of(namespace).filter(|(_, pod)| !pod.has_ended).count(),
         }
     })
 }

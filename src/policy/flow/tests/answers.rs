@@ -305,6 +305,7 @@ fn a_dump_that_cannot_be_read_says_what_is_wrong_and_where() {
         ("", "it is empty"),
         ("\n", "it is empty"),
         ("apiVersion: v1\nkind: List\n", "it is no JSON: it begins with 'a'"),
+        ("[]", "it is an array, and a List of Kubernetes is expected"),
         ("error: You must be logged in", "it is no JSON: it begins with 'e'"),
         ("{\"kind\": \"List\", \"items\": [{\"kind\":", "it ends too early, at line 1, column 35"),
         ("{\"kind\": \"List\",\n \"items\": [}", "expected value, at line 2, column 12"),

@@ -166,10 +166,59 @@ fn all_pods_with_some_labels_are_a_source() {
     let shown = answer("app in (web,web-old)").unwrap();
     assert!(shown.contains("\nfrom shop/web-a-1 to shop/db-1, port 5432: denied\n"), "{shown}");
     let nothing =
-        "app=x selects nothing in \"shop\": none of 6 pods has such labels. List them: kubectl get pods -n shop --show-labels";
+        "app=x selects nothing in \"shop\": none of 5 pods has such labels. List them: kubectl get pods -n shop --show-labels";
     assert_eq!(answer("app=x"), Err(nothing.into()));
     assert_eq!(
         answer("app=import"),
         Err("all pods of shop with app=import have ended, so there is no traffic. Name pods that run".into())
     );
+}
+
+#[test]
+fn of_many_pods_the_workload_and_the_number_are_named() {
+    let mut objects = world();
+    objects.extend((0..40).map(|number| {
+        let name = format!("shop/checkout-with-a-long-name-{number:02}");
+        owned(pod(&name, json!({"app": "checkout"}), &[&format!("10.0.7.{number}")]), "StatefulSet", "checkout")
+    }));
+    objects.push(owned(pod("shop/checkout-old", json!({"app": "web"}), &["10.0.8.1"]), "StatefulSet", "checkout"));
+    let shown = text(&objects, ("shop/sts/checkout", "shop/db-1", "5432"));
+    let from = "\nfrom 40 pods of shop/sts/checkout (shop/checkout-with-a-long-name-00, shop/checkout-with-a-long-name-01, shop/checkout-with-a-long-name-02 and 37 more) to shop/db-1, port 5432: denied\n";
+    assert!(shown.contains(from), "{shown}");
+    assert!(shown.contains("\negress of 40 pods of shop/sts/checkout   allowed"), "{shown}");
+    assert!(shown.contains("\nfrom shop/checkout-old to shop/db-1, port 5432: allowed\n"), "{shown}");
+    let world = snapshot(&objects);
+    let answer = |labels: &str| {
+        let from = FlowEnd::Labelled { namespace: "shop".into(), labels: labels.parse().unwrap() };
+        let compiled = CompiledPolicies::of(&world);
+        let answer = compiled.answer(&from, &"shop/db-1".parse().unwrap(), &"5432".parse().unwrap()).unwrap();
+        answer.to_string()
+    };
+    assert!(answer("app=checkout").contains("\negress of 40 pods of shop with app=checkout   allowed"));
+    let all = answer("");
+    assert!(all.starts_with("the pods of shop (46 pods) to shop/db-1, TCP 5432: denied, but not for every pod"), "{all}");
+    assert!(all.contains("\negress of 41 pods of shop   allowed"), "{all}");
+    for line in all.lines() {
+        assert!(line.matches("shop/checkout-with").count() <= 3, "{line}");
+    }
+}
+
+#[test]
+fn no_name_ends_a_line() {
+    let mut objects = world();
+    let odd = |name: &str| pod(&format!("shop/{name}"), json!({"app": "odd"}), &["10.0.7.1"]);
+    objects.push(odd("a\nall is: allowed"));
+    objects.push(policy("shop/b\nc", json!({"podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": ["Ingress"]})));
+    let mut svc = super::answers::service("shop/odd", json!({"clusterIPs": ["10.96.0.9"], "selector": {"app": "odd"}}));
+    svc["spec"]["ports"] = json!([{"port": 80}]);
+    objects.push(svc);
+    for (from, to, port) in [
+        ("shop/a\nall is: allowed", "shop/db-1", "5432"),
+        ("shop/db-1", "shop/a\nall is: allowed", "5432"),
+        ("shop/db-1", "shop/svc/odd", "80"),
+    ] {
+        let shown = text(&objects, (from, to, port));
+        assert!(shown.contains("shop/a all is: allowed") && !shown.contains("\nall is"), "{shown}");
+        assert!(!shown.contains("\nc"), "{shown}");
+    }
 }
