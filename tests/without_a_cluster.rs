@@ -204,7 +204,7 @@ fn what_cannot_be_answered_is_one_sentence_on_stderr_with_exit_code_2() {
 #[test]
 fn a_wrong_flag_says_what_to_write_with_exit_code_2() {
     for (from, port, expected) in [
-        ("web", "80", "write NAMESPACE/POD, NAMESPACE/svc/NAME, NAMESPACE/deploy/NAME or an IP address"),
+        ("web", "80", "--from web: write NAMESPACE/POD, NAMESPACE/deploy/NAME or an IP address"),
         ("shop/web", "http/80/x", "write a port"),
     ] {
         let output = run(&["explain", "flow", "--from", from, "--to=shop/db", "--port", port, "--dump=-"]);
@@ -305,7 +305,7 @@ fn a_selector_selects_pods_or_namespaces_and_one_that_selects_nothing_is_no_answ
             2,
             "error: there is no Deployment shop/api, or it has no pods. In \"shop\" there are: web\n",
         ),
-        (flow(&["--from=shop/cm/web"]), 2, "error: --from shop/cm/web: \"cm\" has no pods: write one of pod, svc, deploy, "),
+        (flow(&["--from=shop/cm/web"]), 2, "error: --from shop/cm/web: \"cm\" has no pods: write one of pod, deploy, "),
         (diff("app=x"), 2, no_pod),
         (run(&[&recorded[..], &["-l", "app=x"]].concat()), 2, no_pod),
         (render("team=x"), 2, "error: no namespace has the labels team=x. List those that exist: kubectl get ns --show-labels\n"),

@@ -42,22 +42,13 @@ pub struct FlowArgs {
     output: Output,
 }
 
-fn source(text: &str, namespace: Option<&str>) -> Result<FlowEnd, String> {
-    match FlowEnd::read(text, namespace)? {
-        FlowEnd::Service { .. } => {
-            Err("a Service sends nothing; write NAMESPACE/POD, NAMESPACE/deploy/NAME or an IP address".into())
-        }
-        end @ (FlowEnd::Pod { .. } | FlowEnd::Workload { .. } | FlowEnd::Labelled { .. } | FlowEnd::Address(_)) => Ok(end),
-    }
-}
-
 /// Who sends. clap makes sure that the flags say so in one way.
 fn sender(args: &FlowArgs) -> Result<FlowEnd, String> {
     if let (Some(labels), Some(namespace)) = (&args.selector, &args.namespace) {
         return Ok(FlowEnd::Labelled { namespace: namespace.clone(), labels: labels.clone() });
     }
     let from = args.from.as_deref().unwrap_or_default();
-    source(from, args.namespace.as_deref()).map_err(|error| format!("--from {from}: {error}"))
+    FlowEnd::source(from, args.namespace.as_deref()).map_err(|error| format!("--from {from}: {error}"))
 }
 
 /// Runs the subcommand. Returns the exit code.

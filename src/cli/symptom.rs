@@ -168,14 +168,8 @@ fn dns(args: &DnsArgs) -> Result<u8, String> {
 
 fn traffic(args: &TrafficArgs, symptom: Symptom, policy: Option<&NamedPolicy>) -> Result<u8, String> {
     let namespace = args.namespace.as_deref();
-    let end = |flag: &str, text: &str| FlowEnd::read(text, namespace).map_err(|error| format!("{flag} {text}: {error}"));
-    let (from, to) = (end("--from", &args.from)?, end("--to", &args.to)?);
-    if let FlowEnd::Service { .. } = from {
-        return Err(format!(
-            "--from {}: a Service sends nothing; write NAMESPACE/POD, NAMESPACE/deploy/NAME or an IP address",
-            args.from
-        ));
-    }
+    let from = FlowEnd::source(&args.from, namespace).map_err(|error| format!("--from {}: {error}", args.from))?;
+    let to = FlowEnd::read(&args.to, namespace).map_err(|error| format!("--to {}: {error}", args.to))?;
     let policy = policy.map(|policy| (policy.namespace.clone(), policy.name.clone()));
     let question = TrafficQuestion { symptom, from, to, port: args.port.clone(), policy };
     answer(&args.common, |compiled, around| of_traffic(compiled, around, &question))

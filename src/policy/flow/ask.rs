@@ -68,21 +68,92 @@ impl FromStr for FlowEnd {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        Self::parsed(text, Side::Destination)
+    }
+}
+
+/// Which end of a flow it is. A Service sends nothing.
+#[derive(Clone, Copy)]
+enum Side {
+    Source,
+    Destination,
+}
+
+impl Side {
+    /// What can be written.
+    const fn forms(self) -> &'static str {
+        match self {
+            Self::Source => {
+                "write NAMESPACE/POD, NAMESPACE/deploy/NAME or an IP address, for example shop/web-0, shop/deploy/web or 10.0.0.1"
+            }
+            Self::Destination => {
+                "write NAMESPACE/POD, NAMESPACE/svc/NAME, NAMESPACE/deploy/NAME or an IP address, for example shop/web-0, shop/svc/web, shop/deploy/web or 10.0.0.1"
+            }
+        }
+    }
+
+    /// The kinds that have pods.
+    fn kinds(self) -> String {
+        let service = match self {
+            Self::Source => "",
+            Self::Destination => "svc, ",
+        };
+        format!("pod, {service}{}", WorkloadKind::short_names())
+    }
+}
+
+impl FlowEnd {
+    /// Reads who receives. Without a namespace of its own, an end is in this one: `POD`, `svc/NAME` or `deploy/NAME`.
+    pub fn read(text: &str, namespace: Option<&str>) -> Result<Self, String> {
+        Self::within(text, namespace, Side::Destination)
+    }
+
+    /// Reads who sends, in the same way.
+    pub fn source(text: &str, namespace: Option<&str>) -> Result<Self, String> {
+        match Self::within(text, namespace, Side::Source)? {
+            Self::Service { .. } => {
+                Err("a Service sends nothing; write NAMESPACE/POD, NAMESPACE/deploy/NAME or an IP address".into())
+            }
+            end => Ok(end),
+        }
+    }
+
+    fn within(text: &str, namespace: Option<&str>, side: Side) -> Result<Self, String> {
+        let is_short = match text.split_once('/') {
+            None => text.parse::<IpAddr>().is_err(),
+            Some((kind, name)) => is_kind(kind) && !name.contains('/'),
+        };
+        match namespace {
+            Some(namespace) if is_short => Self::parsed(&format!("{namespace}/{text}"), side),
+            _ => Self::parsed(text, side),
+        }
+    }
+
+    fn parsed(text: &str, side: Side) -> Result<Self, String> {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self::Address(address.to_canonical()));
         }
-        let wrong = "write NAMESPACE/POD, NAMESPACE/svc/NAME, NAMESPACE/deploy/NAME or an IP address, for example shop/web-0, shop/svc/web, shop/deploy/web or 10.0.0.1";
         let parts: Vec<&str> = text.split('/').collect();
         let (namespace, kind, name) = match *parts {
             [namespace, name] => (namespace, "pod", name),
             [namespace, kind, name] => (namespace, kind, name),
-            _ => return Err(wrong.into()),
+            _ => return Err(side.forms().into()),
         };
-        if !is_dns_label(namespace) || name.is_empty() {
-            return Err(wrong.into());
+        if name.is_empty() {
+            return Err(side.forms().into());
+        }
+        if !is_dns_label(namespace) {
+            let lower = namespace.to_ascii_lowercase();
+            return Err(match &*parts {
+                [_, _] if is_kind(namespace) => kind_without_namespace(namespace, name),
+                _ if is_dns_label(&lower) => {
+                    format!("a namespace has lower-case letters: write {lower}{}", &text[namespace.len()..])
+                }
+                _ => side.forms().into(),
+            });
         }
         let Some(kind) = EndKind::spelled(kind) else {
-            return Err(format!("{kind:?} has no pods: write one of pod, svc, {}", WorkloadKind::short_names()));
+            return Err(format!("{kind:?} has no pods: write one of {}", side.kinds()));
         };
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         Ok(match kind {
@@ -93,18 +164,14 @@ impl FromStr for FlowEnd {
     }
 }
 
-impl FlowEnd {
-    /// Reads an end. Without a namespace of its own, it is in this one: `POD`, `svc/NAME` or `deploy/NAME`.
-    pub fn read(text: &str, namespace: Option<&str>) -> Result<Self, String> {
-        let is_short = match text.split_once('/') {
-            None => text.parse::<IpAddr>().is_err(),
-            Some((kind, name)) => EndKind::spelled(kind).is_some() && !name.contains('/'),
-        };
-        match namespace {
-            Some(namespace) if is_short => format!("{namespace}/{text}").parse(),
-            _ => text.parse(),
-        }
-    }
+/// Whether a text is a kind of an end.
+pub fn is_kind(text: &str) -> bool {
+    EndKind::spelled(text).is_some()
+}
+
+/// What to write instead of a kind and a name.
+pub fn kind_without_namespace(kind: &str, name: &str) -> String {
+    format!("{kind} is a kind, and the namespace is missing: write -n NAMESPACE, or NAMESPACE/{kind}/{name}")
 }
 
 impl FlowEnd {
@@ -186,7 +253,7 @@ mod tests {
         for (text, shown) in [("10.0.0.1", "10.0.0.1"), ("FD00::1", "fd00::1"), ("::ffff:10.0.0.1", "10.0.0.1")] {
             assert_eq!(text.parse::<FlowEnd>().unwrap().to_string(), shown);
         }
-        for wrong in ["", "web", "shop/", "/web", "Shop/web", "a/b/c/d", "10.0.0.1/32", "10.0.0"] {
+        for wrong in ["", "web", "shop/", "/web", "a_b/web", "a/b/c/d", "10.0.0.1/32", "10.0.0"] {
             let error = wrong.parse::<FlowEnd>().unwrap_err();
             assert!(error.starts_with("write NAMESPACE/POD, "), "{wrong}: {error}");
         }
@@ -194,6 +261,26 @@ mod tests {
             "shop/cm/web".parse::<FlowEnd>(),
             Err("\"cm\" has no pods: write one of pod, svc, deploy, sts, ds, rs, job, cronjob".into())
         );
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_end_is_said_for_its_side() {
+        for (text, expected) in [
+            ("Shop/web", "a namespace has lower-case letters: write shop/web"),
+            ("Shop/svc/db", "a namespace has lower-case letters: write shop/svc/db"),
+            (
+                "Deployment/web",
+                "Deployment is a kind, and the namespace is missing: write -n NAMESPACE, or NAMESPACE/Deployment/web",
+            ),
+        ] {
+            assert_eq!(FlowEnd::read(text, None), Err(expected.to_owned()));
+            assert_eq!(FlowEnd::source(text, None), Err(expected.to_owned()));
+        }
+        let source = |text: &str| FlowEnd::source(text, None).unwrap_err();
+        assert!(source("web").starts_with("write NAMESPACE/POD, NAMESPACE/deploy/NAME or an IP address"));
+        assert_eq!(source("shop/cm/web"), "\"cm\" has no pods: write one of pod, deploy, sts, ds, rs, job, cronjob");
+        assert!(source("shop/svc/web").starts_with("a Service sends nothing; write "));
+        assert_eq!(FlowEnd::source("deploy/web", Some("shop")).unwrap().to_string(), "shop/deploy/web");
     }
 
     #[test]

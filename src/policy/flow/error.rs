@@ -1,6 +1,11 @@
 //! Why a question about a flow has no answer. Each message says what is wrong and what to write.
 
-use super::{ask::AskedPort, objects::FlowPod, service_objects::FlowService, snapshot::FlowSnapshot};
+use super::{
+    ask::{AskedPort, is_kind, kind_without_namespace},
+    objects::FlowPod,
+    service_objects::FlowService,
+    snapshot::FlowSnapshot,
+};
 use crate::{api::peers::Protocol, policy::table::counted};
 
 /// The number of names that a message lists.
@@ -47,6 +52,12 @@ impl FlowError {
     /// An unknown pod, with the pods that exist there.
     pub fn no_pod(snapshot: &FlowSnapshot, namespace: &str, name: &str) -> Self {
         let names: Vec<&str> = snapshot.pods_of(namespace).map(|(_, pod)| &*pod.name).collect();
+        if names.is_empty() && !snapshot.has_namespace(namespace) && is_kind(namespace) {
+            return Self::NoPod {
+                pod: format!("{namespace}/{name}"),
+                others: format!("Perhaps {}", kind_without_namespace(namespace, name)),
+            };
+        }
         Self::NoPod { pod: format!("{namespace}/{name}"), others: others("pod", namespace, &names) }
     }
 

@@ -200,6 +200,12 @@ fn what_cannot_be_answered_says_what_is_wrong_and_what_to_write() {
             "80",
             "there is no pod shops/web. The namespace \"shops\" has no pod at all: check its name, and whether you may list it",
         ),
+        (
+            "deploy/web",
+            "shop/db-1",
+            "80",
+            "there is no pod deploy/web. Perhaps deploy is a kind, and the namespace is missing: write -n NAMESPACE, or NAMESPACE/deploy/web",
+        ),
         ("shop/web-1", "shop/svc/dbs", "80", "there is no Service shop/dbs. In \"shop\" there are: alias, db, idle, named, six"),
         (
             "shop/svc/db",
