@@ -182,6 +182,16 @@ fn a_pod_on_the_host_network_is_undecided_and_says_why() {
 }
 
 #[test]
+fn a_kind_in_the_place_of_a_namespace_says_what_to_write() {
+    let expected = "there is no pod deploy/web. Perhaps deploy is a kind, and the namespace is missing: write -n NAMESPACE, or NAMESPACE/deploy/web";
+    let asked = ("deploy/web", "shop/db-1", "80");
+    assert_eq!(with(&shop(), asked, |answer| answer.map(|_| ()).unwrap_err()), expected);
+    let with_namespace: Vec<Value> = shop().into_iter().chain([namespace("deploy", json!({}))]).collect();
+    let error = with(&with_namespace, asked, |answer| answer.map(|_| ()).unwrap_err());
+    assert!(error.starts_with("there is no pod deploy/web. The namespace \"deploy\" has no pod at all"), "{error}");
+}
+
+#[test]
 fn what_cannot_be_answered_says_what_is_wrong_and_what_to_write() {
     let mut ended = pod("shop/job", json!({}), &["10.0.0.77"]);
     ended["status"]["phase"] = "Succeeded".into();
@@ -199,12 +209,6 @@ fn what_cannot_be_answered_says_what_is_wrong_and_what_to_write() {
             "shop/db-1",
             "80",
             "there is no pod shops/web. The namespace \"shops\" has no pod at all: check its name, and whether you may list it",
-        ),
-        (
-            "deploy/web",
-            "shop/db-1",
-            "80",
-            "there is no pod deploy/web. Perhaps deploy is a kind, and the namespace is missing: write -n NAMESPACE, or NAMESPACE/deploy/web",
         ),
         ("shop/web-1", "shop/svc/dbs", "80", "there is no Service shop/dbs. In \"shop\" there are: alias, db, idle, named, six"),
         (
