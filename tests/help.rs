@@ -67,7 +67,10 @@ fn stage() -> tempfile::TempDir {
     ] {
         let to = dir.path().join(to);
         fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::write(to, fs::read_to_string(docs.join(from)).unwrap().replace("web-7d4b-1", "web-0")).unwrap();
+        let text = fs::read_to_string(docs.join(from)).unwrap().replace("web-7d4b-1", "web-0");
+        // An example selects the namespaces of a team.
+        let name = "\"kubernetes.io/metadata.name\": \"shop\"";
+        fs::write(to, text.replace(name, &format!("{name}, \"team\": \"shop\""))).unwrap();
     }
     let bin = dir.path().join("bin");
     fs::create_dir(&bin).unwrap();

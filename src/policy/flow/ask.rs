@@ -68,18 +68,18 @@ impl FromStr for FlowEnd {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::parsed(text, Side::Destination)
+        Self::parsed(text, EndSide::Destination)
     }
 }
 
 /// Which end of a flow it is. A Service sends nothing.
 #[derive(Clone, Copy)]
-enum Side {
+enum EndSide {
     Source,
     Destination,
 }
 
-impl Side {
+impl EndSide {
     /// What can be written.
     const fn forms(self) -> &'static str {
         match self {
@@ -105,12 +105,12 @@ impl Side {
 impl FlowEnd {
     /// Reads who receives. Without a namespace of its own, an end is in this one: `POD`, `svc/NAME` or `deploy/NAME`.
     pub fn read(text: &str, namespace: Option<&str>) -> Result<Self, String> {
-        Self::within(text, namespace, Side::Destination)
+        Self::within(text, namespace, EndSide::Destination)
     }
 
     /// Reads who sends, in the same way.
     pub fn source(text: &str, namespace: Option<&str>) -> Result<Self, String> {
-        match Self::within(text, namespace, Side::Source)? {
+        match Self::within(text, namespace, EndSide::Source)? {
             Self::Service { .. } => {
                 Err("a Service sends nothing; write NAMESPACE/POD, NAMESPACE/deploy/NAME or an IP address".into())
             }
@@ -118,7 +118,7 @@ impl FlowEnd {
         }
     }
 
-    fn within(text: &str, namespace: Option<&str>, side: Side) -> Result<Self, String> {
+    fn within(text: &str, namespace: Option<&str>, side: EndSide) -> Result<Self, String> {
         let is_short = match text.split_once('/') {
             None => text.parse::<IpAddr>().is_err(),
             Some((kind, name)) => is_kind(kind) && !name.contains('/'),
@@ -129,7 +129,7 @@ impl FlowEnd {
         }
     }
 
-    fn parsed(text: &str, side: Side) -> Result<Self, String> {
+    fn parsed(text: &str, side: EndSide) -> Result<Self, String> {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self::Address(address.to_canonical()));
         }

@@ -197,7 +197,7 @@ fn of_many_pods_the_workload_and_the_number_are_named() {
     assert!(answer("app=checkout").contains("\negress of 40 pods of shop with app=checkout   allowed"));
     let all = answer("");
     assert!(all.starts_with("the pods of shop (46 pods) to shop/db-1, TCP 5432: denied, but not for every pod"), "{all}");
-    assert!(all.contains("\negress of 41 pods of shop   allowed"), "{all}");
+    assert!(all.contains("\negress of 42 pods of shop   allowed"), "{all}");
     for line in all.lines() {
         assert!(line.matches("shop/checkout-with").count() <= 3, "{line}");
     }
