@@ -55,7 +55,7 @@ pub use ranges::AddressRange;
 pub use reach::{ReachQuestion, Row};
 pub use resolve::{AskedFlows, pods_at, service_targets, shown as party_shown};
 pub use rule_parts::{BothWays, CompiledPort, Way};
-pub use service_objects::FlowService;
+pub use service_objects::{FlowService, UnreadyPods};
 pub use snapshot::FlowSnapshot;
 pub use suggest::{AllowedToo, Suggestion, Suggestions, pod_by_labels, workload, workload_labels};
 pub use text::{few, few_of, place, verdict_sentences};

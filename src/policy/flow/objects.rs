@@ -60,6 +60,8 @@ pub struct FlowPod {
     pub addresses: Vec<IpAddr>,
     /// The container ports that have a name, sorted.
     pub ports: Vec<ContainerPortName>,
+    /// All container ports, with and without a name. They open nothing, and policies do not see them.
+    pub declared: Vec<(Protocol, u16)>,
     pub on_host_network: bool,
     pub node: Option<String>,
     /// The addresses of its node.
@@ -201,6 +203,8 @@ impl From<PodFields> for FlowPod {
         // An init container that always restarts runs beside the others.
         let sidecars = spec.init_containers.iter().filter(|container| container.restart_policy.as_deref() == Some("Always"));
         let ports = spec.containers.iter().chain(sidecars).flat_map(|container| &container.ports);
+        let declared = ports.clone().filter_map(|port| Some((Protocol::named(port.protocol.as_deref())?, port.container_port)));
+        let declared = declared.collect();
         let named = ports.filter_map(|port| {
             let protocol = Protocol::named(port.protocol.as_deref())?;
             Some(ContainerPortName { name: port.name.clone()?, protocol, number: port.container_port })
@@ -215,6 +219,7 @@ impl From<PodFields> for FlowPod {
             labels,
             addresses: addresses(ips.chain([&status.pod_ip])),
             ports,
+            declared,
             on_host_network: spec.host_network,
             node: spec.node_name,
             node_addresses: addresses(host_ips.chain([&status.host_ip])),

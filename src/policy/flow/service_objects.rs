@@ -32,6 +32,15 @@ pub struct FlowService {
     pub is_dns: bool,
     /// Who connects from outside of the cluster arrives with the address of a node.
     pub hides_clients: bool,
+    pub unready: UnreadyPods,
+}
+
+/// Whether a Service leads to pods that are not ready.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum UnreadyPods {
+    LeftOut,
+    /// By publishNotReadyAddresses.
+    Published,
 }
 
 /// The names of DNS Services in kube-system.
@@ -98,6 +107,7 @@ struct ServiceSpecFields {
     ip_families: Vec<String>,
     external_name: String,
     external_traffic_policy: String,
+    publish_not_ready_addresses: bool,
     #[serde(rename = "externalIPs", deserialize_with = "null_as_none")]
     external_ips: Vec<String>,
     #[serde(deserialize_with = "null_as_none")]
@@ -170,6 +180,7 @@ impl From<ServiceFields> for FlowService {
             ports: spec.ports.into_iter().filter_map(port).collect(),
             is_dns,
             hides_clients: is_open_outside && spec.external_traffic_policy != "Local",
+            unready: if spec.publish_not_ready_addresses { UnreadyPods::Published } else { UnreadyPods::LeftOut },
         }
     }
 }

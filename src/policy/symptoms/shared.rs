@@ -6,10 +6,12 @@ use super::{
     case::{AskedCase, BOTH_WAYS, SymptomCase, is_denied_by_policies, is_denied_by_tier, is_undecided},
     cause::{CauseName, SymptomCause},
 };
-use crate::policy::flow::{FlowError, FlowPod, FlowService, FlowSnapshot, JudgedFlow, NumberOrName, Way, few};
+use crate::policy::flow::{FlowError, FlowPod, FlowService, FlowSnapshot, JudgedFlow, NumberOrName, UnreadyPods, Way, few};
 
 /// Nothing can be judged, because there is no flow.
-const NO_FLOW: &str = "no flow could be judged, because of another cause that was found";
+pub const NO_FLOW: &str = "no flow could be judged, because of another cause that was found";
+/// What would make it known.
+pub const AFTER_NO_FLOW: &str = "remove that cause, and ask again";
 
 /// NetworkPolicies deny a direction.
 pub fn denied(case: &SymptomCase, asked: &AskedCase, way: Way) -> SymptomCause {
@@ -18,7 +20,7 @@ pub fn denied(case: &SymptomCase, asked: &AskedCase, way: Way) -> SymptomCause {
         Way::Ingress => (CauseName::IngressDenied, "destination"),
     };
     if asked.flows.is_empty() {
-        return SymptomCause::not_known(name, vec![NO_FLOW.into()], "remove that cause, and ask again");
+        return SymptomCause::not_known(name, vec![NO_FLOW.into()], AFTER_NO_FLOW);
     }
     let direction = way.into_str();
     let to_do = format!("if this traffic is meant to be, apply the policy below for the {direction}");
@@ -101,7 +103,7 @@ pub fn endpoints(snapshot: &FlowSnapshot, service: &FlowService) -> ServiceEndpo
         for (_, pod) in snapshot.pods_behind(service) {
             let list = if pod.life.is_terminating {
                 &mut found.terminating
-            } else if is_not_ready(pod) {
+            } else if is_not_ready(pod) && service.unready == UnreadyPods::LeftOut {
                 &mut found.unready
             } else {
                 &mut found.ready
@@ -147,29 +149,65 @@ pub fn no_endpoints(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
     SymptomCause::found_if(name, evidence, to_do, format!("the Service {shown} has ready endpoints: {}", few(&ready)))
 }
 
-/// An end does not run, or is not ready.
+/// What keeps a pod from answering.
+fn state_of(pod: &FlowPod) -> Option<&'static str> {
+    match &pod.life {
+        life if life.is_terminating => Some("is being deleted"),
+        life if life.is_pending => Some("is pending"),
+        life if life.is_ready == Some(false) => Some("is not ready"),
+        _ => None,
+    }
+}
+
+/// The pods that receive, each once.
+fn destinations<'a>(case: &SymptomCase<'a>, asked: &AskedCase) -> Vec<&'a FlowPod> {
+    let mut pods: Vec<usize> = asked.flows.iter().filter_map(|flow| flow.flow.to.pod).collect();
+    pods.sort_unstable();
+    pods.dedup();
+    pods.into_iter().filter_map(|pod| case.snapshot().pods.get(pod)).collect()
+}
+
+/// Those of the pods that receive that are not ready, and whether these are all that receive. None: the objects do not say it.
+pub fn unready_destinations(case: &SymptomCase, asked: &AskedCase) -> Option<(Vec<String>, bool)> {
+    let pods = destinations(case, asked);
+    let unready: Vec<String> = pods.iter().filter_map(|pod| state_of(pod).map(|state| format!("{} {state}", id(pod)))).collect();
+    let is_silent = |pod: &&FlowPod| pod.life.is_ready.is_none();
+    let is_all = unready.len() == pods.len();
+    (!unready.is_empty() || !pods.iter().all(is_silent)).then_some((unready, is_all))
+}
+
+/// The source does not run, or nothing that receives is ready. A source sends before it is ready, and one ready endpoint answers for all.
 pub fn not_ready(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
+    let name = CauseName::NotReady;
+    let to_do = "kubectl describe pod says why: look at its events and at its readiness probe";
     let mut evidence: Vec<String> =
         asked.problem.iter().filter(|problem| matches!(problem, FlowError::PodEnded(_))).map(ToString::to_string).collect();
-    let mut states = 0;
-    for pod in ends(case, asked) {
-        let state = match &pod.life {
-            life if life.is_terminating => "is being deleted",
-            life if life.is_pending => "is pending",
-            life if life.is_ready == Some(false) => "is not ready",
-            life => {
-                states += usize::from(life.is_ready.is_some());
-                continue;
-            }
-        };
-        evidence.push(format!("{} {state}", id(pod)));
+    let mut sources: Vec<usize> = asked.flows.iter().filter_map(|flow| flow.flow.from.pod).collect();
+    sources.sort_unstable();
+    sources.dedup();
+    let pending = sources.into_iter().filter_map(|pod| case.snapshot().pods.get(pod)).filter(|pod| pod.life.is_pending);
+    evidence.extend(pending.map(|pod| format!("{} is pending", id(pod))));
+    let known = unready_destinations(case, asked);
+    let Some((unready, is_all)) = known else {
+        if evidence.is_empty() && asked.flows.iter().any(|flow| flow.flow.to.pod.is_some()) {
+            let why = vec!["the objects do not say whether the pods are ready".into()];
+            return SymptomCause::not_known(name, why, "kubectl get pods -o wide");
+        }
+        return SymptomCause::found_if(name, evidence, to_do, "no pod that receives is among the objects");
+    };
+    if !is_all {
+        return SymptomCause::found_if(name, evidence, to_do, "the source runs, and a pod that receives is ready");
     }
-    if evidence.is_empty() && states == 0 && !asked.flows.is_empty() {
-        let why = vec!["the objects do not say whether the pods are ready".into()];
-        return SymptomCause::not_known(CauseName::NotReady, why, "kubectl get pods -o wide");
+    if !unready.is_empty()
+        && asked.service.is_some_and(|service| service.unready == UnreadyPods::Published)
+        && evidence.is_empty()
+    {
+        let to_know =
+            "look whether the program answers: this Service leads to pods that are not ready (publishNotReadyAddresses)";
+        return SymptomCause::not_known(name, unready, to_know);
     }
-    let to_do = "kubectl describe pod says why: look at its events and at its readiness probe";
-    SymptomCause::found_if(CauseName::NotReady, evidence, to_do, "the pods run and are ready")
+    evidence.extend(unready);
+    SymptomCause::found_if(name, evidence, to_do, "the pods run and are ready")
 }
 
 /// The pods at the ends, each once.
@@ -206,6 +244,10 @@ fn services_with_other_target(case: &SymptomCase, asked: &AskedCase, port: u16) 
         let there = case.snapshot().services.iter().filter(|service| service.namespace == pod.namespace);
         for service in there.filter(|service| !service.is_headless && !service.selector.is_empty()) {
             if !service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value)) {
+                continue;
+            }
+            // The pod listens there, too.
+            if pod.declared.contains(&(asked.port.protocol, port)) {
                 continue;
             }
             for of in service.ports.iter().filter(|of| of.number == port && of.protocol == asked.port.protocol) {

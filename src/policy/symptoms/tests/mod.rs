@@ -1,6 +1,7 @@
 //! Each cause in a world where it is found, and in one where it is ruled out.
 
 mod dns;
+mod ends;
 mod random;
 mod texts;
 mod traffic;

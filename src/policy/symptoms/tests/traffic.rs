@@ -100,7 +100,7 @@ fn a_wrong_port_an_unready_pod_and_a_missing_family_are_found() {
         (|pod| pod["metadata"]["deletionTimestamp"] = "2026-01-03T00:00:00Z".into(), "shop/db-2 is being deleted"),
     ];
     for (change, expected) in changes {
-        is_found(&blocked(&unready(change), WORKS), CauseName::NotReady, expected);
+        is_found(&blocked(&unready(change), ("shop/web-1", "shop/db-2", "5432")), CauseName::NotReady, expected);
     }
     let silent = unready(|pod| pod["status"]["conditions"] = json!([]));
     is_ruled_out(&blocked(&silent, WORKS), CauseName::NotReady);
