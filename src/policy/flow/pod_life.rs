@@ -20,7 +20,7 @@ pub struct PodLife {
 }
 
 /// Whom a pod asks for names.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub enum PodNameservers {
     /// The DNS of the cluster.
     #[default]

@@ -5,7 +5,7 @@ use super::{
     cause::{CauseName, SymptomCause},
     dns, shared,
 };
-use crate::policy::flow::{FlowEnd, Way};
+use crate::policy::flow::{FlowEnd, Way, pods_at};
 
 /// The causes, in the order in which they are likely.
 pub fn causes(case: &SymptomCase, asked: &AskedCase) -> Vec<SymptomCause> {
@@ -27,22 +27,35 @@ pub fn causes(case: &SymptomCase, asked: &AskedCase) -> Vec<SymptomCause> {
 /// Without DNS, no name leads to the destination.
 fn dns_of_source(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
     let name = CauseName::DnsOfSource;
-    let FlowEnd::Pod { namespace, name: pod } = asked.from else {
+    if let FlowEnd::Address(_) = asked.from {
         return SymptomCause::ruled_out(name, "the source is no pod of the cluster");
+    }
+    if let FlowEnd::Address(_) = asked.to {
+        return SymptomCause::ruled_out(name, "the destination is an address, so no name has to be resolved");
+    }
+    let to_know = format!("policy-baseline explain symptom dns-hangs --from {} shows the evidence, and what to do", asked.from);
+    let Ok(sources) = pods_at(case.snapshot(), asked.from) else {
+        return SymptomCause::not_known(name, vec!["the source has no pod that runs".into()], "name a pod that runs");
     };
-    let Some(pod) = case.snapshot().pod(namespace, pod) else {
-        return SymptomCause::ruled_out(name, "the source is not among the objects");
-    };
-    let found = dns::check(case, &[pod]).causes;
-    let evidence =
-        found.iter().filter(|cause| cause.is_found()).map(|cause| format!("{} ({})", cause.what, cause.cause.into_str()));
-    let to_do = format!("policy-baseline explain symptom dns-hangs --from {} shows the evidence, and what to do", asked.from);
-    SymptomCause::found_if(
-        name,
-        evidence.collect(),
-        to_do,
-        format!("no cause was found why {} could not resolve names", asked.from),
-    )
+    let dns = dns::check(case, &sources);
+    if !dns.is_known() {
+        let why = vec!["the objects do not show whom the source asks for names".into()];
+        return SymptomCause::not_known(name, why, to_know);
+    }
+    let found = dns.causes.iter().filter(|cause| cause.is_found());
+    let mut evidence: Vec<String> = found.map(|cause| format!("{} ({})", cause.what, cause.cause.into_str())).collect();
+    if evidence.is_empty() {
+        return SymptomCause::ruled_out(name, format!("no cause was found why {} could not resolve names", asked.from));
+    }
+    if asked.service.is_none() {
+        evidence.insert(0, "a pod has no name of its own in the DNS, so the client may know its address".into());
+        return SymptomCause::not_known(name, evidence, to_know);
+    }
+    if !dns.is_denied() {
+        evidence.insert(0, "not every request for a name is denied".into());
+        return SymptomCause::not_known(name, evidence, to_know);
+    }
+    SymptomCause::found_if(name, evidence, to_know, "")
 }
 
 /// What no object shows.

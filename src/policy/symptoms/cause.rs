@@ -15,6 +15,7 @@ const MOST_EVIDENCE: usize = 8;
 pub enum CauseName {
     EgressDeniesDns,
     DnsOverUdpOnly,
+    DnsPodsDiffer,
     DnsRuleSelectsNothing,
     DnsPortOfService,
     IngressOfDnsDenies,
@@ -70,6 +71,7 @@ impl CauseName {
         match self {
             Self::EgressDeniesDns => "the egress policies of the pod do not allow DNS",
             Self::DnsOverUdpOnly => "DNS is allowed over UDP and not over TCP",
+            Self::DnsPodsDiffer => "the policies treat the DNS pods differently",
             Self::DnsRuleSelectsNothing => "a rule for DNS selects no pod",
             Self::DnsPortOfService => "a rule names the port of the DNS Service, and the DNS pods listen on another one",
             Self::IngressOfDnsDenies => "the ingress policies of the DNS pods deny it",
@@ -172,6 +174,11 @@ impl SymptomCause {
     /// A cause of which the objects do not show whether it is one.
     pub fn not_known(cause: CauseName, why: Vec<String>, to_know: impl Into<String>) -> Self {
         Self::new(cause, CauseState::NotKnown, why, to_know.into())
+    }
+
+    /// The same, but not known for this reason if it would be ruled out.
+    pub fn not_ruled_out(self, why: &str, to_know: &str) -> Self {
+        if self.state == CauseState::RuledOut { Self::not_known(self.cause, vec![why.into()], to_know) } else { self }
     }
 
     /// The same under another name.

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    case::{SymptomCase, id, is_denied_by_policies},
+    case::{BOTH_WAYS, SymptomCase, id, is_denied_by_policies},
     cause::{CauseName, SymptomCause},
+    dns_requests::{DnsPath, DnsRequests},
     shared,
 };
 use crate::{
@@ -12,8 +13,8 @@ use crate::{
     policy::{
         dns::{APP_LABEL, KUBE_SYSTEM, NODE_LOCAL, NODE_LOCAL_ADDRESS, PORT},
         flow::{
-            AllowedToo, AskedFlows, AskedPort, DirectionVerdict, Flow, FlowDecision, FlowEnd, FlowError, FlowPod, FlowPolicy,
-            FlowService, JudgedFlow, NumberOrName, PodNameservers, Suggestion, Suggestions, Way, few,
+            AllowedToo, AskedFlows, AskedPort, DirectionVerdict, Flow, FlowDecision, FlowEnd, FlowPod, FlowPolicy, FlowService,
+            JudgedFlow, NumberOrName, PodNameservers, Suggestion, Suggestions, Way, few,
         },
         lint::{LintRule, is_for_dns, rules_of},
     },
@@ -26,128 +27,92 @@ const NODE_LOCAL_NAMES: [&str; 2] = [NODE_LOCAL, "nodelocaldns"];
 pub struct DnsFindings<'a> {
     pub causes: Vec<SymptomCause>,
     pub suggestions: Vec<Suggestion>,
-    udp: Vec<JudgedFlow<'a>>,
-    tcp: Vec<JudgedFlow<'a>>,
-}
-
-/// The requests of pods to their DNS.
-#[derive(Default)]
-struct DnsRequests<'a> {
-    udp: Vec<JudgedFlow<'a>>,
-    tcp: Vec<JudgedFlow<'a>>,
-    /// The DNS Services that pods ask.
-    services: Vec<&'a FlowService>,
-    /// Why a request leads nowhere.
-    nowhere: Vec<String>,
-    /// Pods that ask nameservers which no object names.
-    of_nodes: Vec<String>,
-    /// Pods that ask nameservers of their own.
-    own: Vec<String>,
+    requests: DnsRequests<'a>,
 }
 
 /// Checks the DNS of these pods.
 pub fn check<'a>(case: &SymptomCase<'a>, askers: &[usize]) -> DnsFindings<'a> {
-    let requests = requests(case, askers);
-    let causes = vec![
+    let requests = DnsRequests::of(case, askers);
+    let flows = requests.all();
+    let of_requests = [
         egress_denied(case, &requests),
-        over_udp_only(case, &requests.udp, &requests.tcp),
-        selects_nothing(case, askers),
+        over_udp_only(case, &requests),
+        selects_nothing(case, &requests),
         port_of_service(case, &requests),
         ingress_denied(case, &requests),
-        not_ready(case, &requests),
-        node_local(case, askers),
-        own_nameservers(&requests),
-        shared::tier_denies(case, &all(&requests)),
-        shared::undecided(case, &all(&requests)),
-        shared::other_kinds(case),
-        search_domains(),
     ];
-    DnsFindings { causes, suggestions: suggestions(case, &requests), udp: requests.udp, tcp: requests.tcp }
+    let of_tiers = [shared::tier_denies(case, &flows), shared::undecided(case, &flows)];
+    let judged = |cause: SymptomCause| {
+        if flows.is_empty() { cause.not_ruled_out(&no_request(&requests), HOW_TO_KNOW_DNS) } else { cause }
+    };
+    let mut causes: Vec<SymptomCause> = of_requests.into_iter().map(judged).collect();
+    causes.extend([not_ready(case, &requests), node_local(case, askers), own_nameservers(case, &requests)]);
+    causes.extend(of_tiers.into_iter().map(judged));
+    causes.extend([shared::other_kinds(case), search_domains()]);
+    DnsFindings { causes, suggestions: suggestions(case, &requests), requests }
+}
+
+/// How to find out whom a pod asks, and whether it may.
+const HOW_TO_KNOW_DNS: &str =
+    "ask about the address in the resolv.conf of the pod: policy-baseline explain flow --from POD --to ADDRESS --port UDP/53";
+
+/// Why no request was judged.
+fn no_request(requests: &DnsRequests) -> String {
+    if requests.services.is_empty() && requests.own.is_empty() && requests.of_nodes.is_empty() {
+        return "no DNS Service is among the objects: none is named kube-dns or coredns in kube-system, has the label k8s-app=kube-dns there, or is openshift-dns/dns-default".into();
+    }
+    "no request for a name could be judged".into()
 }
 
 impl DnsFindings<'_> {
     /// DNS is allowed over UDP only: then names with large answers do not resolve, and others do.
     pub fn over_udp_only(&self, case: &SymptomCase) -> SymptomCause {
-        over_udp_only(case, &self.udp, &self.tcp)
+        let found = over_udp_only(case, &self.requests);
+        if self.is_known() { found } else { found.not_ruled_out(&no_request(&self.requests), HOW_TO_KNOW_DNS) }
     }
-}
 
-fn all<'a>(requests: &DnsRequests<'a>) -> Vec<JudgedFlow<'a>> {
-    requests.udp.iter().chain(&requests.tcp).cloned().collect()
-}
-
-fn requests<'a>(case: &SymptomCase<'a>, askers: &[usize]) -> DnsRequests<'a> {
-    let snapshot = case.snapshot();
-    let mut requests = DnsRequests::default();
-    let services: Vec<&FlowService> =
-        snapshot.services.iter().filter(|one| one.is_dns && one.ports.iter().any(|port| port.number == PORT)).collect();
-    for asker in askers {
-        let pod = &snapshot.pods[*asker];
-        let shown = format!("{}/{}", pod.namespace, pod.name);
-        let from = FlowEnd::Pod { namespace: pod.namespace.clone(), name: pod.name.clone() };
-        let asked: Vec<FlowEnd> = match &pod.life.nameservers {
-            PodNameservers::OfCluster => {
-                requests.services.clone_from(&services);
-                let of = |one: &&FlowService| FlowEnd::Service { namespace: one.namespace.clone(), name: one.name.clone() };
-                services.iter().map(of).collect()
-            }
-            PodNameservers::OfNode => {
-                requests.of_nodes.push(shown);
-                continue;
-            }
-            PodNameservers::Own(addresses) => {
-                requests
-                    .own
-                    .push(format!("{shown} asks {}", few(&addresses.iter().map(ToString::to_string).collect::<Vec<_>>())));
-                addresses.iter().copied().map(FlowEnd::Address).collect()
-            }
-        };
-        for to in &asked {
-            for protocol in [Protocol::UDP, Protocol::TCP] {
-                let port = AskedPort { protocol, port: NumberOrName::Number(PORT) };
-                match AskedFlows::find(snapshot, &from, to, &port) {
-                    Ok(found) => {
-                        let judged = found.flows.into_iter().map(|flow| case.compiled.judged(flow));
-                        if protocol == Protocol::UDP { requests.udp.extend(judged) } else { requests.tcp.extend(judged) }
-                    }
-                    Err(error @ FlowError::NothingBehind { .. }) => requests.nowhere.push(error.to_string()),
-                    // A Service over UDP alone, and a family that the pod does not have: there is no such request.
-                    Err(_) => {}
-                }
-            }
-        }
+    /// Whether a request was judged.
+    pub const fn is_known(&self) -> bool {
+        !self.requests.paths.is_empty()
     }
-    requests
+
+    /// Whether all requests are denied, over UDP and over TCP: then no name resolves.
+    pub fn is_denied(&self) -> bool {
+        let is_denied = |flow: &Option<JudgedFlow>| flow.as_ref().is_none_or(|flow| flow.decision() == FlowDecision::Denied);
+        self.is_known() && self.requests.paths.iter().all(|path| is_denied(&path.udp) && is_denied(&path.tcp))
+    }
 }
 
 fn egress_denied(case: &SymptomCase, requests: &DnsRequests) -> SymptomCause {
     let name = CauseName::EgressDeniesDns;
-    if requests.udp.is_empty() && requests.tcp.is_empty() {
-        let why = if requests.services.is_empty() && requests.own.is_empty() && requests.of_nodes.is_empty() {
-            "no DNS Service is among the objects: none is named kube-dns or coredns in kube-system, has the label k8s-app=kube-dns there, or is openshift-dns/dns-default"
-        } else {
-            "no request for a name could be judged"
-        };
-        let to_know = "ask about the address in the resolv.conf of the pod: policy-baseline explain flow --from POD --to ADDRESS --port UDP/53";
-        return SymptomCause::not_known(name, vec![why.into()], to_know);
+    let mut evidence = case.said(&requests.udp(), Way::Egress, is_denied_by_policies);
+    let is_tcp_only = |path: &DnsPath| {
+        path.udp.as_ref().is_some_and(|udp| is_denied_by_policies(&udp.egress))
+            && path.tcp.as_ref().is_some_and(|tcp| tcp.egress.decision() == FlowDecision::Allowed)
+    };
+    if requests.paths.iter().any(is_tcp_only) {
+        let port = requests.ports();
+        evidence.push(format!(
+            "TCP {port} is allowed. In a policy, a port without protocol is TCP, and resolvers ask over UDP first"
+        ));
     }
-    let mut evidence = case.said(&requests.udp, Way::Egress, is_denied_by_policies);
-    let is_allowed = |flow: &JudgedFlow| flow.egress.decision() == FlowDecision::Allowed;
-    if !evidence.is_empty() && requests.tcp.iter().any(is_allowed) {
-        evidence.push("TCP 53 is allowed. In a policy, a port without protocol is TCP, and resolvers ask over UDP first".into());
-    }
-    let to_do = "allow UDP and TCP 53 to the DNS pods: apply the policy below. With a baseline, DNS is always allowed";
-    SymptomCause::found_if(name, evidence, to_do, "the egress to the DNS of the pod is allowed over UDP")
+    let to_do = format!(
+        "allow UDP and TCP {} to the DNS pods: apply the policy below. With a baseline, DNS is always allowed",
+        requests.ports()
+    );
+    SymptomCause::found_if(name, evidence, to_do, "no NetworkPolicy denies the egress to the DNS of the pod over UDP")
 }
 
-fn over_udp_only(case: &SymptomCase, udp: &[JudgedFlow], tcp: &[JudgedFlow]) -> SymptomCause {
-    let is_udp_allowed = udp.iter().any(|flow| flow.egress.decision() == FlowDecision::Allowed);
-    let mut evidence = case.said(tcp, Way::Egress, is_denied_by_policies);
-    if !is_udp_allowed {
-        evidence.clear();
-    }
-    let to_do = "add {port: 53, protocol: TCP} beside UDP 53 in the rule for DNS: answers that do not fit into a packet are asked for again over TCP";
-    SymptomCause::found_if(CauseName::DnsOverUdpOnly, evidence, to_do, "DNS over TCP is decided as DNS over UDP")
+fn over_udp_only(case: &SymptomCase, requests: &DnsRequests) -> SymptomCause {
+    let is_udp_allowed = |path: &&DnsPath| path.udp.as_ref().is_some_and(|udp| udp.decision() == FlowDecision::Allowed);
+    let tcp: Vec<JudgedFlow> = requests.paths.iter().filter(is_udp_allowed).filter_map(|path| path.tcp.clone()).collect();
+    let is_denied = |verdict: &DirectionVerdict| verdict.decision() == FlowDecision::Denied;
+    let evidence = BOTH_WAYS.into_iter().flat_map(|way| case.said(&tcp, way, is_denied)).collect();
+    let port = requests.ports();
+    let to_do = format!(
+        "add {{port: {port}, protocol: TCP}} beside UDP {port} in the rule for DNS: answers that do not fit into a packet are asked for again over TCP"
+    );
+    SymptomCause::found_if(CauseName::DnsOverUdpOnly, evidence, to_do, "no DNS that is allowed over UDP is denied over TCP")
 }
 
 /// The policies that isolate these pods for egress, each once.
@@ -156,9 +121,13 @@ fn egress_policies<'a>(case: &SymptomCase<'a>, askers: &[usize]) -> BTreeMap<u32
     numbers.filter_map(|number| Some((*number, case.snapshot().policies.get(*number as usize)?))).collect()
 }
 
-fn selects_nothing(case: &SymptomCase, askers: &[usize]) -> SymptomCause {
+fn selects_nothing(case: &SymptomCase, requests: &DnsRequests) -> SymptomCause {
+    // Where DNS is allowed all the same, such a rule does no harm.
+    let is_denied = |flow: &Option<JudgedFlow>| flow.as_ref().is_some_and(|flow| is_denied_by_policies(&flow.egress));
+    let denied = requests.paths.iter().filter(|path| is_denied(&path.udp) || is_denied(&path.tcp));
+    let askers: Vec<usize> = denied.map(|path| path.asker).collect();
     let mut evidence = Vec::new();
-    for (number, policy) in egress_policies(case, askers) {
+    for (number, policy) in egress_policies(case, &askers) {
         for (index, rule) in rules_of(&policy.spec, Way::Egress).iter().enumerate().filter(|(_, rule)| is_for_dns(rule)) {
             let empty = (0..rule.peers.len()).filter(|peer| case.compiled.selects_no_pod(number, Way::Egress, index, *peer));
             for peer in empty {
@@ -180,13 +149,17 @@ fn selects_nothing(case: &SymptomCase, askers: &[usize]) -> SymptomCause {
         }
     }
     let to_do = "compare the selectors with kubectl get namespaces --show-labels and kubectl -n kube-system get pods --show-labels. Most clusters need kubernetes.io/metadata.name: kube-system and k8s-app: kube-dns in one entry";
-    let otherwise = "each rule for DNS that applies to the pod selects pods, or there is none";
+    let otherwise = if askers.is_empty() {
+        "no NetworkPolicy denies the egress to the DNS of the pod"
+    } else {
+        "each rule for DNS that applies to the pod selects pods, or there is none"
+    };
     SymptomCause::found_if(CauseName::DnsRuleSelectsNothing, evidence, to_do, otherwise)
 }
 
 fn port_of_service(case: &SymptomCase, requests: &DnsRequests) -> SymptomCause {
     let mut evidence = Vec::new();
-    for one in all(requests).iter().filter(|one| one.flow.port != PORT && is_denied_by_policies(&one.egress)) {
+    for one in requests.all().iter().filter(|one| one.flow.port != PORT && is_denied_by_policies(&one.egress)) {
         let at_53 = case.compiled.judge(&Flow { port: PORT, ..one.flow }, Way::Egress);
         if let DirectionVerdict::Allowed { by } = at_53 {
             let protocol = one.flow.protocol.into_str();
@@ -204,8 +177,11 @@ fn port_of_service(case: &SymptomCase, requests: &DnsRequests) -> SymptomCause {
 }
 
 fn ingress_denied(case: &SymptomCase, requests: &DnsRequests) -> SymptomCause {
-    let evidence = case.said(&all(requests), Way::Ingress, is_denied_by_policies);
-    let to_do = "let every namespace reach UDP and TCP 53 of the DNS pods: change the policy, or apply the one below";
+    let evidence = case.said(&requests.all(), Way::Ingress, is_denied_by_policies);
+    let to_do = format!(
+        "let every namespace reach UDP and TCP {} of the DNS pods: change the policy, or apply the one below",
+        requests.ports()
+    );
     SymptomCause::found_if(CauseName::IngressOfDnsDenies, evidence, to_do, "no NetworkPolicy denies the ingress of the DNS pods")
 }
 
@@ -227,11 +203,20 @@ fn not_ready(case: &SymptomCase, requests: &DnsRequests) -> SymptomCause {
     if !ready.is_empty() {
         evidence.clear();
     }
-    if requests.udp.is_empty() {
+    if requests.paths.is_empty() {
         evidence.extend(requests.nowhere.iter().cloned());
     }
-    if requests.services.is_empty() && evidence.is_empty() {
-        return SymptomCause::ruled_out(CauseName::DnsNotReady, "no DNS Service of the cluster was judged");
+    let is_listed = |service: &&FlowService| {
+        let snapshot = case.snapshot();
+        snapshot.slices_of(service).next().is_some() || snapshot.pods_of(&service.namespace).next().is_some()
+    };
+    if requests.services.is_empty() && !requests.own.is_empty() {
+        return SymptomCause::ruled_out(CauseName::DnsNotReady, "the pod does not ask the DNS of the cluster");
+    }
+    if !requests.services.iter().any(is_listed) {
+        let why = vec!["neither the DNS pods nor the endpoints of a DNS Service that the pod asks are among the objects".into()];
+        let to_know = "kubectl -n kube-system get pods,endpointslices shows whether the DNS pods are ready";
+        return SymptomCause::not_known(CauseName::DnsNotReady, why, to_know);
     }
     let to_do = "kubectl -n kube-system get pods -l k8s-app=kube-dns shows their state, and kubectl describe pod says why";
     SymptomCause::found_if(CauseName::DnsNotReady, evidence, to_do, ready.join("; "))
@@ -247,12 +232,18 @@ fn node_local(case: &SymptomCase, askers: &[usize]) -> SymptomCause {
     let caches: Vec<(usize, &FlowPod)> =
         snapshot.pods_of(KUBE_SYSTEM).filter(|(_, pod)| !pod.has_ended && is_cache(pod)).collect();
     let Some((_, first)) = caches.first() else {
+        if snapshot.pods_of(KUBE_SYSTEM).next().is_none() {
+            let why =
+                vec!["no pod of kube-system is among the objects, so they do not show whether NodeLocal DNSCache runs".into()];
+            return SymptomCause::not_known(name, why, "kubectl -n kube-system get daemonsets");
+        }
         return SymptomCause::ruled_out(name, "NodeLocal DNSCache does not run, as far as the objects show");
     };
     let shown = format!("{}/{}", first.namespace, first.name);
     let mut evidence = Vec::new();
-    for asker in askers {
-        let pod = &snapshot.pods[*asker];
+    // It stands between a pod and the DNS of the cluster. Pods with other nameservers do not ask it.
+    let of_cluster = askers.iter().filter_map(|asker| snapshot.pods.get(*asker));
+    for pod in of_cluster.filter(|pod| pod.life.nameservers == PodNameservers::OfCluster) {
         let from = FlowEnd::Pod { namespace: pod.namespace.clone(), name: pod.name.clone() };
         // On the host network it listens on an address of its own. Otherwise the network plugin leads requests to its pod on the same node.
         let to = if first.on_host_network {
@@ -272,12 +263,21 @@ fn node_local(case: &SymptomCase, askers: &[usize]) -> SymptomCause {
     let to_do = format!(
         "allow UDP and TCP 53 to {NODE_LOCAL_ADDRESS}/32, or to the address after -localip in the arguments of its DaemonSet"
     );
-    SymptomCause::found_if(name, evidence, to_do, format!("the policies allow NodeLocal DNSCache ({shown})"))
+    SymptomCause::found_if(
+        name,
+        evidence,
+        to_do,
+        format!("the policies allow NodeLocal DNSCache ({shown}), or the pod does not ask it"),
+    )
 }
 
-fn own_nameservers(requests: &DnsRequests) -> SymptomCause {
+fn own_nameservers(case: &SymptomCase, requests: &DnsRequests) -> SymptomCause {
     let name = CauseName::OwnNameservers;
-    if !requests.of_nodes.is_empty() {
+    let own = requests.paths.iter().filter(|path| path.is_own).flat_map(|path| path.udp.iter().chain(&path.tcp));
+    let denied = own.filter(|flow| flow.decision() == FlowDecision::Denied);
+    let denied: BTreeSet<String> =
+        denied.map(|flow| format!("{} asks {}, which is denied", case.name(flow.flow.from), case.name(flow.flow.to))).collect();
+    if denied.is_empty() && !requests.of_nodes.is_empty() {
         let why = vec![format!(
             "{}: by dnsPolicy, or because it is on the host network, the pod asks the nameservers of its node. No object names these",
             few(&requests.of_nodes)
@@ -285,14 +285,13 @@ fn own_nameservers(requests: &DnsRequests) -> SymptomCause {
         let to_know = "kubectl exec POD -- cat /etc/resolv.conf, and then: policy-baseline explain flow --from POD --to ADDRESS --port UDP/53";
         return SymptomCause::not_known(name, why, to_know);
     }
-    let is_denied = requests.udp.iter().any(|flow| flow.decision() == FlowDecision::Denied);
-    let evidence = if is_denied { requests.own.clone() } else { vec![] };
     let otherwise = if requests.own.is_empty() {
         "the pod asks the DNS of the cluster".into()
     } else {
-        format!("the policies let it reach its nameservers: {}", requests.own.join("; "))
+        format!("no policy denies these nameservers: {}", requests.own.join("; "))
     };
-    SymptomCause::found_if(name, evidence, "allow UDP and TCP 53 to these addresses, or set dnsPolicy: ClusterFirst", otherwise)
+    let to_do = "allow UDP and TCP 53 to these addresses, or set dnsPolicy: ClusterFirst";
+    SymptomCause::found_if(name, denied.into_iter().collect(), to_do, otherwise)
 }
 
 /// What no object shows.
@@ -308,8 +307,8 @@ fn search_domains() -> SymptomCause {
 fn suggestions(case: &SymptomCase, requests: &DnsRequests) -> Vec<Suggestion> {
     let mut found = Suggestions::default();
     let ports: BTreeSet<(Protocol, u16)> =
-        all(requests).iter().map(|one| (one.flow.protocol, one.flow.port)).filter(|(_, port)| *port > 0).collect();
-    for one in all(requests) {
+        requests.all().iter().map(|one| (one.flow.protocol, one.flow.port)).filter(|(_, port)| *port > 0).collect();
+    for one in requests.all() {
         for way in [Way::Egress, Way::Ingress] {
             if !is_denied_by_policies(one.of(way)) {
                 continue;

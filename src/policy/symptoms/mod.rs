@@ -7,6 +7,7 @@ mod case;
 mod cause;
 mod comes_and_goes;
 mod dns;
+mod dns_requests;
 mod passes;
 mod shared;
 #[cfg(test)]
@@ -71,9 +72,10 @@ pub fn dns_hangs(
         }
     };
     if pods.len() > 1 {
-        // Policies cannot tell pods of a class apart, so one of each is enough.
+        // Policies cannot tell pods of a class apart, so one of each with the same nameservers is enough.
         let mut seen = BTreeSet::new();
-        pods.retain(|pod| compiled.classes.class(*pod).is_some_and(|class| seen.insert(class)));
+        let nameservers = |pod: usize| snapshot.pods.get(pod).map(|pod| &pod.life.nameservers);
+        pods.retain(|pod| compiled.classes.class(*pod).is_some_and(|class| seen.insert((class, nameservers(*pod)))));
     }
     if let (DnsAskers::Namespace(namespace), []) = (askers, &*pods) {
         return Err(SymptomError::NoPods(namespace.clone()));

@@ -170,3 +170,115 @@ fn without_a_dns_service_it_is_not_known() {
     let answer = dns_of(&objects, WEB);
     is_not_known(&answer, CauseName::EgressDeniesDns, "no DNS Service is among the objects");
 }
+
+/// A policy for egress of every pod of the shop, with one rule for DNS.
+fn dns_rule(name: &str, peer: Value, of: &[(&str, u16)]) -> Value {
+    old(name, json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": [peer], "ports": ports(of)}]}))
+}
+
+#[test]
+fn a_rule_that_selects_nothing_is_no_cause_where_another_rule_allows_dns() {
+    let old_label = json!({"namespaceSelector": {"matchLabels": {"name": "kube-system"}}});
+    let answer = dns_of(&changed(|all| all.push(dns_rule("shop/old", old_label, &DNS_PORTS))), WEB);
+    assert_eq!(found(&answer), []);
+    is_ruled_out(&answer, CauseName::DnsRuleSelectsNothing);
+}
+
+#[test]
+fn in_the_objects_of_one_namespace_no_cause_of_dns_is_found_and_none_is_ruled_out() {
+    let objects = changed(|all| all.retain(|object| object["metadata"]["namespace"] != "kube-system"));
+    let answer = dns_of(&objects, WEB);
+    assert_eq!(found(&answer), []);
+    for cause in [
+        CauseName::EgressDeniesDns,
+        CauseName::DnsOverUdpOnly,
+        CauseName::DnsRuleSelectsNothing,
+        CauseName::DnsPortOfService,
+        CauseName::IngressOfDnsDenies,
+        CauseName::DnsNotReady,
+        CauseName::NodeLocalDns,
+        CauseName::TierDenies,
+    ] {
+        is_not_known(&answer, cause, "among the objects");
+    }
+}
+
+/// The shop with a pod that asks another nameserver. It has the labels of the web server.
+fn with_other_nameserver(all: &mut Vec<Value>, labels: Value) {
+    let mut pod = ready("shop/web-2", labels, &["10.0.0.8"], "node-1");
+    pod["spec"]["dnsPolicy"] = "None".into();
+    pod["spec"]["dnsConfig"] = json!({"nameservers": ["192.0.2.53"]});
+    all.push(pod);
+}
+
+#[test]
+fn pods_of_a_namespace_are_compared_each_with_itself() {
+    let shop = DnsAskers::Namespace("shop".into());
+    // The labels are the same, and the nameservers are not.
+    let answer = dns_answer(&changed(|all| with_other_nameserver(all, json!({"app": "web"}))), &shop).unwrap();
+    is_found(&answer, CauseName::OwnNameservers, "shop/web-2 asks 192.0.2.53");
+    // Of one pod everything is allowed, and of the other one nothing.
+    is_ruled_out(&answer, CauseName::DnsOverUdpOnly);
+    assert!(!state(&answer, CauseName::EgressDeniesDns).1.contains("TCP 53 is allowed"));
+    let only_db = changed(|all| netpol(all, "shop/dns")["spec"]["podSelector"] = json!({"matchLabels": {"app": "db"}}));
+    let answer = dns_answer(&only_db, &shop).unwrap();
+    is_ruled_out(&answer, CauseName::DnsOverUdpOnly);
+    assert!(!state(&answer, CauseName::EgressDeniesDns).1.contains("TCP 53 is allowed"));
+}
+
+#[test]
+fn only_nameservers_that_are_denied_are_found_and_the_dns_of_the_cluster_is_no_other_one() {
+    let allowed = changed(|all| {
+        with_other_nameserver(all, json!({"app": "web"}));
+        all.push(dns_rule("shop/other", json!({"ipBlock": {"cidr": "192.0.2.53/32"}}), &DNS_PORTS));
+        netpol(all, "shop/dns")["spec"]["podSelector"] = json!({"matchLabels": {"app": "none"}});
+    });
+    let answer = dns_answer(&allowed, &DnsAskers::Namespace("shop".into())).unwrap();
+    is_found(&answer, CauseName::EgressDeniesDns, "shop/web-1");
+    is_ruled_out(&answer, CauseName::OwnNameservers);
+    let of_cluster = changed(|all| {
+        object(all, "Pod", WEB)["spec"]["dnsPolicy"] = "None".into();
+        object(all, "Pod", WEB)["spec"]["dnsConfig"] = json!({"nameservers": ["10.96.0.10"]});
+        netpol(all, "shop/dns")["spec"]["egress"] = json!([]);
+    });
+    let answer = dns_of(&of_cluster, WEB);
+    is_found(&answer, CauseName::EgressDeniesDns, "coredns-1");
+    is_ruled_out(&answer, CauseName::OwnNameservers);
+}
+
+#[test]
+fn a_pod_with_other_nameservers_does_not_ask_the_node_local_cache() {
+    let objects = changed(|all| {
+        let mut cache = ready("kube-system/node-local-dns-x", json!({"k8s-app": "node-local-dns"}), &["192.168.0.1"], "node-1");
+        cache["spec"]["hostNetwork"] = true.into();
+        all.push(cache);
+        with_other_nameserver(all, json!({"app": "web"}));
+    });
+    is_ruled_out(&dns_of(&objects, "shop/web-2"), CauseName::NodeLocalDns);
+    is_found(&dns_of(&objects, WEB), CauseName::NodeLocalDns, "169.254.20.10");
+}
+
+#[test]
+fn tcp_that_a_tier_or_the_ingress_of_the_dns_pods_denies_is_found() {
+    let deny = json!({"priority": 1, "subject": {"namespaces": {}}, "egress": [
+        {"action": "Deny", "to": [{"namespaces": {}}], "ports": [{"portNumber": {"protocol": "TCP", "port": 53}}]},
+    ]});
+    let answer = dns_of(&changed(|all| all.push(cluster_policy("AdminNetworkPolicy", "udp-only", deny))), WEB);
+    is_found(&answer, CauseName::DnsOverUdpOnly, "AdminNetworkPolicy udp-only");
+    let udp = json!({"podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}, "ingress": [{"ports": ports(&[("UDP", 53)])}]});
+    let answer = dns_of(&changed(|all| all.push(old("kube-system/udp", udp))), WEB);
+    is_found(&answer, CauseName::DnsOverUdpOnly, "ingress of kube-system/coredns-1 from shop/web-1, TCP 53: denied");
+}
+
+#[test]
+fn what_to_do_names_the_port_of_the_dns_pods() {
+    let objects = changed(|all| {
+        for port in object(all, "Service", "kube-system/kube-dns")["spec"]["ports"].as_array_mut().unwrap() {
+            port["targetPort"] = 5353.into();
+        }
+        netpol(all, "shop/dns")["spec"]["egress"] = json!([]);
+    });
+    let answer = dns_of(&objects, WEB);
+    let cause = answer.causes.iter().find(|cause| cause.cause == CauseName::EgressDeniesDns).unwrap();
+    assert!(cause.next.starts_with("allow UDP and TCP 5353 to the DNS pods"), "{}", cause.next);
+}
