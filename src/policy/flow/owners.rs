@@ -69,6 +69,21 @@ impl PodOwner {
             _ => None,
         }
     }
+
+    /// Whether it and another owner belong to the same workload. Two ReplicaSets are those of one Deployment, and two Jobs of one CronJob.
+    pub fn is_of_same_workload(
+        &self,
+        labels: &BTreeMap<String, String>,
+        (other, other_labels): (&Self, &BTreeMap<String, String>),
+    ) -> bool {
+        let by_template = |kind: WorkloadKind| {
+            let name = self.workload(kind, labels);
+            name.is_some() && name == other.workload(kind, other_labels)
+        };
+        (self.kind == other.kind && self.name == other.name)
+            || by_template(WorkloadKind::Deployment)
+            || by_template(WorkloadKind::CronJob)
+    }
 }
 
 impl WorkloadKind {
@@ -132,6 +147,20 @@ impl WorkloadKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_replica_sets_belong_to_one_deployment() {
+        let owner = |kind: &str, name: &str| PodOwner { kind: kind.into(), name: name.into() };
+        let labels = |hash: &str| BTreeMap::from([(TEMPLATE_HASH.to_owned(), hash.to_owned())]);
+        let is_same = |one: PodOwner, hash: &str, other: PodOwner, other_hash: &str| {
+            one.is_of_same_workload(&labels(hash), (&other, &labels(other_hash)))
+        };
+        assert!(is_same(owner("ReplicaSet", "web-1a"), "1a", owner("ReplicaSet", "web-2b"), "2b"));
+        assert!(is_same(owner("ReplicaSet", "web-1a"), "", owner("ReplicaSet", "web-1a"), "1a"));
+        assert!(is_same(owner("StatefulSet", "db"), "", owner("StatefulSet", "db"), ""));
+        assert!(!is_same(owner("ReplicaSet", "web-1a"), "1a", owner("ReplicaSet", "db-2b"), "2b"));
+        assert!(!is_same(owner("StatefulSet", "db"), "", owner("DaemonSet", "db"), ""));
+    }
 
     #[test]
     fn a_pod_belongs_to_its_owner_and_to_what_created_that() {

@@ -48,6 +48,7 @@ pub use in_cluster::{ClusterLint, refused_in};
 pub use output::LintFormat;
 pub use passed_over::passed_over;
 pub use rule::{LintRule, Severity};
+pub use workload_rules::MUTABLE;
 
 /// What to look for.
 #[derive(Debug, Default)]

@@ -21,7 +21,7 @@ use crate::{
 /// More ports than the passive ports of a file server or the node ports of a cluster.
 const MANY_PORTS: i32 = 4_096;
 /// Labels that tools change with each release.
-const MUTABLE: [&str; 10] = [
+pub const MUTABLE: [&str; 10] = [
     "app.kubernetes.io/version",
     "chart",
     "commit",

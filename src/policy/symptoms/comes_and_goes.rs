@@ -5,28 +5,56 @@ use std::collections::BTreeMap;
 use super::{
     case::{AskedCase, BOTH_WAYS, SymptomCase},
     cause::{CauseName, SymptomCause},
-    dns, shared,
+    dns,
+    passes::hiding_services,
+    shared,
     times::young_policy,
 };
 use crate::policy::{
-    flow::{DirectionVerdict, Flow, FlowDecision, IpFamily, JudgedFlow, Party, few, workload},
-    lint::LintRule,
+    flow::{DirectionVerdict, Flow, FlowDecision, FlowEnd, FlowPod, IpFamily, JudgedFlow, Party, few},
+    lint::{LintRule, MUTABLE},
 };
 
 /// The causes, in the order in which they are likely.
 pub fn causes(case: &SymptomCase, asked: &AskedCase) -> Vec<SymptomCause> {
+    let sources = sources_differ(case, asked);
     let mut causes = vec![
+        always_denied(case, asked, &sources),
         endpoints_differ(case, asked),
         endpoints_not_ready(case, asked),
-        sources_differ(case, asked),
+        sources,
         families_differ(case, asked),
-        dns_over_udp_only(case, asked),
-        nodes_differ(case, asked),
-        mutable_labels(case, asked),
-        young_policy(case, asked),
     ];
+    causes.extend(of_dns(case, asked));
+    causes.extend([nodes_differ(case, asked), mutable_labels(case, asked), young_policy(case, asked)]);
     causes.extend([shared::undecided(case, &asked.flows), shared::other_kinds(case)]);
     causes
+}
+
+/// It does not come and go at all.
+fn always_denied(case: &SymptomCase, asked: &AskedCase, sources: &SymptomCause) -> SymptomCause {
+    let name = CauseName::AlwaysDenied;
+    let is_denied = |flow: &JudgedFlow| flow.decision() == FlowDecision::Denied;
+    if !asked.flows.iter().all(is_denied) {
+        return SymptomCause::ruled_out(name, "the policies do not always deny it");
+    }
+    if sources.is_found() {
+        return SymptomCause::ruled_out(name, "the policies do not deny every replica of the source");
+    }
+    if is_behind_node(case, asked) {
+        return SymptomCause::ruled_out(name, "on the node of the pod, the client arrives with an address that always passes");
+    }
+    let deny = |verdict: &DirectionVerdict| verdict.decision() == FlowDecision::Denied;
+    let evidence = BOTH_WAYS.into_iter().flat_map(|way| case.said(&asked.flows, way, deny)).collect();
+    let (from, to, port) = (asked.from, asked.to, asked.port);
+    let port = port.to_string().replace(' ', "/");
+    let to_do = format!("policy-baseline explain symptom blocked --from {from} --to {to} --port {port} says why");
+    SymptomCause::found_if(name, evidence, to_do, "no flow was judged")
+}
+
+/// Whether the client comes from outside through a Service that hides its address.
+fn is_behind_node(case: &SymptomCase, asked: &AskedCase) -> bool {
+    asked.flows.iter().any(|flow| flow.flow.from.pod.is_none()) && !hiding_services(case, asked).is_empty()
 }
 
 /// One line for each decision, with the names that have it. None if there is only one decision.
@@ -66,61 +94,92 @@ fn with_labels(case: &SymptomCase, party: Party) -> String {
     }
 }
 
+/// What differs within each of several groups: without the name of the group if the same differs in each of them.
+fn in_groups(groups: BTreeMap<String, Vec<(FlowDecision, String)>>, verb: &str) -> Vec<String> {
+    let said: Vec<(String, Vec<String>)> =
+        groups.into_iter().map(|(group, of)| (group, self::groups(worst(of.into_iter()), verb))).collect();
+    match said.split_first() {
+        Some(((_, first), others)) if others.iter().all(|(_, other)| other == first) => first.clone(),
+        _ => {
+            let differing = said.into_iter().filter(|(_, lines)| !lines.is_empty());
+            differing.map(|(group, lines)| format!("{group}: {}", lines.join("; "))).collect()
+        }
+    }
+}
+
 fn endpoints_differ(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
     let name = CauseName::EndpointsDiffer;
-    let of = worst(asked.flows.iter().map(|flow| (flow.decision(), with_labels(case, flow.flow.to))));
-    let evidence = groups(of, "to");
+    let mut by_source: BTreeMap<String, Vec<(FlowDecision, String)>> = BTreeMap::new();
+    for flow in &asked.flows {
+        let source = format!("from {}", case.name(flow.flow.from));
+        by_source.entry(source).or_default().push((flow.decision(), with_labels(case, flow.flow.to)));
+    }
+    let evidence = in_groups(by_source, "to");
     let to_do = "select the pods in policies by the labels that the Service selects too, which all pods behind it have. Pods on the host network are not covered by policies";
     let otherwise = if asked.service.is_some() {
         "each pod behind the Service is decided alike"
     } else {
-        "the destination is one pod or address"
+        "each pod or address of the destination is decided alike"
     };
     SymptomCause::found_if(name, evidence, to_do, otherwise)
 }
 
 fn endpoints_not_ready(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
     let name = CauseName::EndpointsNotReady;
-    if asked.service.is_none() {
-        return shared::not_ready(case, asked).renamed(name);
-    }
-    let mut evidence = Vec::new();
-    let mut ready = Vec::new();
-    if let Some(service) = asked.service {
-        let of = shared::endpoints(case.snapshot(), service);
-        for (state, names) in [("not ready", of.unready), ("being deleted", of.terminating)] {
-            if !names.is_empty() {
-                evidence.push(format!("{state}: {}", few(&names)));
-            }
-        }
-        if of.ready.is_empty() {
-            evidence.push("no endpoint is ready".into());
-        }
-        ready = of.ready;
-    }
     let to_do = "kubectl describe pod shows why a probe fails. Let programs close only after they were taken out of the endpoints (preStop)";
-    SymptomCause::found_if(name, evidence, to_do, format!("each endpoint is ready: {}", few(&ready)))
+    let Some(service) = asked.service else {
+        let Some((unready, _)) = shared::unready_destinations(case, asked) else {
+            if asked.flows.iter().any(|flow| flow.flow.to.pod.is_some()) {
+                let why = vec!["the objects do not say whether the pods are ready".into()];
+                return SymptomCause::not_known(name, why, "kubectl get pods -o wide");
+            }
+            return shared::not_ready(case, asked).renamed(name);
+        };
+        return SymptomCause::found_if(name, unready, to_do, "each pod that receives is ready");
+    };
+    let mut evidence = Vec::new();
+    let of = shared::endpoints(case.snapshot(), service);
+    for (state, names) in [("not ready", of.unready), ("being deleted", of.terminating)] {
+        if !names.is_empty() {
+            evidence.push(format!("{state}: {}", few(&names)));
+        }
+    }
+    if of.ready.is_empty() {
+        evidence.push("no endpoint is ready".into());
+    }
+    SymptomCause::found_if(name, evidence, to_do, format!("each endpoint is ready: {}", few(&of.ready)))
 }
 
-/// The pods of the same workload as a source, and the source itself.
-fn replicas(case: &SymptomCase, source: usize) -> Vec<usize> {
+/// The pods that the source may be: those that were asked for, or the replicas of the pod that was asked for, without the destination.
+fn replicas(case: &SymptomCase, asked: &AskedCase, source: usize) -> Vec<usize> {
     let snapshot = case.snapshot();
-    let own = &snapshot.pods[source];
-    let of = workload(own);
-    let alike = snapshot.pods_of(&own.namespace).filter(|(_, pod)| !pod.has_ended && !pod.labels.is_empty());
-    let mut found: Vec<usize> = alike.filter(|(_, pod)| workload(pod) == of).map(|(number, _)| number).collect();
-    // Releases of a workload differ in more labels. The name of its application is the same.
-    let app = |labels: &BTreeMap<String, String>| {
-        ["app.kubernetes.io/name", "app", "k8s-app"].iter().find_map(|key| labels.get(*key).cloned())
-    };
-    if let Some(name) = app(&own.labels) {
-        let more = snapshot.pods_of(&own.namespace).filter(|(_, pod)| !pod.has_ended && app(&pod.labels).as_ref() == Some(&name));
-        found.extend(more.map(|(number, _)| number));
+    if !matches!(asked.from, FlowEnd::Pod { .. } | FlowEnd::Address(_)) {
+        let mut asked: Vec<usize> = asked.flows.iter().filter_map(|flow| flow.flow.from.pod).collect();
+        asked.sort_unstable();
+        asked.dedup();
+        return asked;
     }
-    found.push(source);
-    found.sort_unstable();
-    found.dedup();
-    found
+    let own = &snapshot.pods[source];
+    let is_destination = |number: usize| asked.flows.iter().any(|flow| flow.flow.to.pod == Some(number));
+    let alike = snapshot.pods_of(&own.namespace).filter(|(_, pod)| !pod.has_ended && is_replica(own, pod));
+    alike.map(|(number, _)| number).filter(|number| *number == source || !is_destination(*number)).collect()
+}
+
+/// Whether two pods are replicas of one workload: of the same owner, or, if somebody created them by hand, with the same labels. Labels that
+/// change with each release do not count.
+fn is_replica(one: &FlowPod, other: &FlowPod) -> bool {
+    match (&one.owner, &other.owner) {
+        (Some(owner), Some(of_other)) => owner.is_of_same_workload(&one.labels, (of_other, &other.labels)),
+        (None, None) => {
+            let lasting = |pod: &FlowPod| -> Vec<(String, String)> {
+                let labels = pod.labels.iter().filter(|(key, _)| !MUTABLE.contains(&key.as_str()));
+                labels.map(|(key, value)| (key.clone(), value.clone())).collect()
+            };
+            let labels = lasting(one);
+            !labels.is_empty() && labels == lasting(other)
+        }
+        (Some(_), None) | (None, Some(_)) => false,
+    }
 }
 
 fn sources_differ(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
@@ -128,20 +187,24 @@ fn sources_differ(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
     let Some(source) = asked.flows.iter().find_map(|flow| flow.flow.from.pod) else {
         return SymptomCause::ruled_out(name, "the source is no pod of the cluster");
     };
-    let replicas = replicas(case, source);
-    let mut judged = Vec::new();
+    let mut replicas = replicas(case, asked, source);
+    if !replicas.contains(&source) {
+        replicas.push(source);
+    }
+    let mut by_destination: BTreeMap<String, Vec<(FlowDecision, String)>> = BTreeMap::new();
     for pod in &replicas {
-        for JudgedFlow { flow, .. } in &asked.flows {
+        for JudgedFlow { flow, .. } in asked.flows.iter().filter(|flow| flow.flow.to.pod != Some(*pod)) {
             let family = flow.from.address.or(flow.to.address).map_or(IpFamily::IPv4, IpFamily::of);
             let from = Party { pod: Some(*pod), address: case.snapshot().pods[*pod].address_of(family) };
             if from.address.is_none() && flow.from.address.is_some() {
                 continue;
             }
             let decision = case.compiled.judged(Flow { from, ..*flow }).decision();
-            judged.push((decision, with_labels(case, from)));
+            let destination = format!("to {}", case.name(flow.to));
+            by_destination.entry(destination).or_default().push((decision, with_labels(case, from)));
         }
     }
-    let evidence = groups(worst(judged.into_iter()), "from");
+    let evidence = in_groups(by_destination, "from");
     let to_do = "give the replicas the same labels, in one template, and select them by a label that all have";
     let otherwise = format!("each of the {} replicas of the source among the objects is decided alike", replicas.len());
     let otherwise = if replicas.len() > 1 { otherwise } else { "the source has no other replica among the objects".into() };
@@ -149,17 +212,20 @@ fn sources_differ(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
 }
 
 fn families_differ(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
-    let mut by_destination: BTreeMap<String, Vec<(FlowDecision, String)>> = BTreeMap::new();
+    let mut by_ends: BTreeMap<(String, String), Vec<(FlowDecision, String)>> = BTreeMap::new();
     for flow in asked.flows.iter().filter(|flow| flow.flow.to.pod.is_some()) {
         let Some(address) = flow.flow.to.address.or(flow.flow.from.address) else { continue };
         let family: &str = IpFamily::of(address).into();
-        by_destination.entry(case.name(flow.flow.to)).or_default().push((flow.decision(), family.to_owned()));
+        let ends = (case.name(flow.flow.from), case.name(flow.flow.to));
+        by_ends.entry(ends).or_default().push((flow.decision(), family.to_owned()));
     }
+    let has_sources = by_ends.keys().any(|(source, _)| by_ends.keys().any(|(other, _)| source != other));
     let mut evidence = Vec::new();
-    for (destination, decisions) in by_destination {
+    for ((source, destination), decisions) in by_ends {
         let found = groups(decisions.into_iter(), "over");
         if !found.is_empty() {
-            evidence.push(format!("to {destination}: {}", found.join("; ")));
+            let from = if has_sources { format!("from {source} ") } else { String::new() };
+            evidence.push(format!("{from}to {destination}: {}", found.join("; ")));
         }
     }
     let to_do = "a client tries one family first and may fall back late. Select pods by labels, or name ranges of both families";
@@ -171,11 +237,16 @@ fn families_differ(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
     )
 }
 
-fn dns_over_udp_only(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
-    match asked.flows.iter().find_map(|flow| flow.flow.from.pod) {
-        Some(source) => dns::check(case, &[source]).over_udp_only(case),
-        None => SymptomCause::ruled_out(CauseName::DnsOverUdpOnly, "the source is no pod of the cluster"),
+fn of_dns(case: &SymptomCase, asked: &AskedCase) -> Vec<SymptomCause> {
+    let mut sources: Vec<usize> = asked.flows.iter().filter_map(|flow| flow.flow.from.pod).collect();
+    sources.sort_unstable();
+    sources.dedup();
+    if sources.is_empty() {
+        let names = [CauseName::DnsOverUdpOnly, CauseName::DnsPodsDiffer];
+        return names.into_iter().map(|name| SymptomCause::ruled_out(name, "the source is no pod of the cluster")).collect();
     }
+    let dns = dns::check(case, &sources);
+    vec![dns.over_udp_only(case), dns.pods_differ(case)]
 }
 
 fn nodes_differ(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
@@ -194,6 +265,14 @@ fn nodes_differ(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
             names(&same),
             names(&others)
         ));
+    }
+    if evidence.is_empty() && is_behind_node(case, asked) {
+        let why = format!(
+            "through {}, with externalTrafficPolicy: Cluster, the client arrives with the address of a node. The node of a pod always reaches it, and the policies decide about the other nodes",
+            few(&hiding_services(case, asked))
+        );
+        let to_know = "connect through each node on its own. If only the node of the pod answers, allow the address range of the nodes, or set externalTrafficPolicy: Local";
+        return SymptomCause::not_known(CauseName::NodesDiffer, vec![why], to_know);
     }
     let to_do =
         "allow the address range of the nodes, or take hostNetwork out of the pod. From the same node, policies deny nothing";

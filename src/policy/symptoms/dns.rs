@@ -71,6 +71,33 @@ impl DnsFindings<'_> {
         if self.is_known() { found } else { found.not_ruled_out(&no_request(&self.requests), HOW_TO_KNOW_DNS) }
     }
 
+    /// Some of the places that a pod asks are denied to it, and others are not: then names resolve now and then.
+    pub fn pods_differ(&self, case: &SymptomCase) -> SymptomCause {
+        let mut evidence = Vec::new();
+        let askers: BTreeSet<usize> = self.requests.paths.iter().map(|path| path.asker).collect();
+        for asker in askers {
+            let of_pod = self.requests.paths.iter().filter(|path| path.asker == asker);
+            let udp: Vec<&JudgedFlow> = of_pod.filter_map(|path| path.udp.as_ref()).collect();
+            let with = |decision: FlowDecision| -> Vec<String> {
+                let names: BTreeSet<String> =
+                    udp.iter().filter(|flow| flow.decision() == decision).map(|flow| case.name(flow.flow.to)).collect();
+                names.into_iter().collect()
+            };
+            let (allowed, mut denied) = (with(FlowDecision::Allowed), with(FlowDecision::Denied));
+            denied.retain(|name| !allowed.contains(name));
+            if let (Some(first), [_, ..], [_, ..]) = (udp.first(), &*allowed, &*denied) {
+                let from = case.name(first.flow.from);
+                evidence.push(format!("{from} may ask {}, and is denied to ask {}", few(&allowed), few(&denied)));
+            }
+        }
+        let name = CauseName::DnsPodsDiffer;
+        if !self.is_known() {
+            return SymptomCause::not_known(name, vec![no_request(&self.requests)], HOW_TO_KNOW_DNS);
+        }
+        let to_do = "select the DNS pods by a label that all of them have: k8s-app: kube-dns, with kubernetes.io/metadata.name: kube-system";
+        SymptomCause::found_if(name, evidence, to_do, "the policies treat all DNS pods alike")
+    }
+
     /// Whether a request was judged.
     pub const fn is_known(&self) -> bool {
         !self.requests.paths.is_empty()
