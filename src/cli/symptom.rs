@@ -29,21 +29,21 @@ enum SymptomCommand {
     ///
     /// Each cause is found, ruled out, or not known. It reads objects, sends no packet and writes nothing. With --dump it needs no cluster.
     ///
-    /// Exit codes: 0 if no cause is found; 1 if one is; 2 if the objects cannot be read, there is no such pod, or a flag is wrong.
+    /// Exit codes: 0 if no cause is found; 1 if one is, or if it is undecided; 2 if the objects cannot be read, there is no such pod, or a flag is wrong.
     #[command(after_help = examples::SYMPTOM_DNS_HANGS)]
     DnsHangs(DnsArgs),
     /// Two ends should talk, and cannot: checks policies, Services, ports, readiness and DNS.
     ///
     /// Each cause is found, ruled out, or not known. It reads objects, sends no packet and writes nothing. With --dump it needs no cluster.
     ///
-    /// Exit codes: 0 if no cause is found; 1 if one is; 2 if the objects cannot be read, there is no such pod or Service, or a flag is wrong.
+    /// Exit codes: 0 if no cause is found; 1 if one is, or if it is undecided; 2 if the objects cannot be read, there is no such pod or Service, or a flag is wrong.
     #[command(after_help = examples::SYMPTOM_BLOCKED)]
     Blocked(TrafficArgs),
     /// A policy is there, and traffic flows: checks what lets it through.
     ///
     /// Each cause is found, ruled out, or not known. It reads objects, sends no packet and writes nothing. With --dump it needs no cluster.
     ///
-    /// Exit codes: 0 if no cause is found; 1 if one is; 2 if the objects cannot be read, there is no such pod, Service or policy, or a flag is
+    /// Exit codes: 0 if no cause is found; 1 if one is, or if it is undecided; 2 if the objects cannot be read, there is no such pod, Service or policy, or a flag is
     /// wrong.
     #[command(after_help = examples::SYMPTOM_PASSES)]
     Passes(PassesArgs),
@@ -51,14 +51,14 @@ enum SymptomCommand {
     ///
     /// Each cause is found, ruled out, or not known. It reads objects, sends no packet and writes nothing. With --dump it needs no cluster.
     ///
-    /// Exit codes: 0 if no cause is found; 1 if one is; 2 if the objects cannot be read, there is no such pod or Service, or a flag is wrong.
+    /// Exit codes: 0 if no cause is found; 1 if one is, or if it is undecided; 2 if the objects cannot be read, there is no such pod or Service, or a flag is wrong.
     #[command(after_help = examples::SYMPTOM_BLOCKED_THOUGH_ALLOWED)]
     BlockedThoughAllowed(TrafficArgs),
     /// The problem comes and goes: checks what differs between pods, replicas, address families and nodes.
     ///
     /// Each cause is found, ruled out, or not known. It reads objects, sends no packet and writes nothing. With --dump it needs no cluster.
     ///
-    /// Exit codes: 0 if no cause is found; 1 if one is; 2 if the objects cannot be read, there is no such pod or Service, or a flag is wrong.
+    /// Exit codes: 0 if no cause is found; 1 if one is, or if it is undecided; 2 if the objects cannot be read, there is no such pod or Service, or a flag is wrong.
     #[command(after_help = examples::SYMPTOM_COMES_AND_GOES)]
     ComesAndGoes(TrafficArgs),
 }
@@ -66,7 +66,7 @@ enum SymptomCommand {
 #[derive(Debug, ClapArgs)]
 struct DnsArgs {
     /// Who asks for names: NAMESPACE/POD, or NAMESPACE/deploy/NAME for all pods of a workload. Without it, all pods of the namespace of -n.
-    #[arg(long, value_name = "POD", required_unless_present = "namespace")]
+    #[arg(long, value_name = "POD", required_unless_present_any = ["namespace", "selector"])]
     from: Option<String>,
 
     /// The namespace of the pod, if --from names none.
@@ -80,8 +80,8 @@ struct DnsArgs {
 #[derive(Debug, ClapArgs)]
 struct TrafficArgs {
     /// Who sends: NAMESPACE/POD, NAMESPACE/deploy/NAME or an IP address.
-    #[arg(long, value_name = "SOURCE")]
-    from: String,
+    #[arg(long, value_name = "SOURCE", required_unless_present = "selector")]
+    from: Option<String>,
 
     /// Who receives: NAMESPACE/POD, NAMESPACE/svc/NAME, NAMESPACE/deploy/NAME or an IP address.
     #[arg(long, value_name = "DESTINATION")]
@@ -113,6 +113,10 @@ struct PassesArgs {
 struct CommonArgs {
     #[command(flatten)]
     input: FlowInput,
+
+    /// `explain flow` takes labels, so people write them here, too.
+    #[arg(long, short = 'l', value_name = "SELECTOR", hide = true)]
+    selector: Option<String>,
 
     /// The format of the output.
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
@@ -148,13 +152,32 @@ pub fn run(args: &SymptomArgs) -> Result<u8, String> {
     }
 }
 
+/// Labels name no source here.
+fn without_labels(args: &CommonArgs) -> Result<(), String> {
+    match &args.selector {
+        None => Ok(()),
+        Some(labels) => Err(format!(
+            "-l {labels}: this command takes no labels; write --from NAMESPACE/POD, or --from NAMESPACE/deploy/NAME for all pods of a workload. The pods with these labels: kubectl get pods -A -l '{labels}'"
+        )),
+    }
+}
+
+/// Why a Service is no source, and what to write.
+fn of_service(namespace: &str, name: &str, or_address: &str) -> String {
+    format!(
+        "a Service sends nothing; write NAMESPACE/POD, or NAMESPACE/deploy/NAME for all pods of a workload{or_address}. The pods behind it: kubectl get endpointslices -n {namespace} -l kubernetes.io/service-name={name} -o wide"
+    )
+}
+
 fn dns(args: &DnsArgs) -> Result<u8, String> {
+    without_labels(&args.common)?;
     let namespace = args.namespace.as_deref();
     let askers = match (&args.from, namespace) {
         (Some(from), namespace) => {
             let wrong = |error: &str| format!("--from {from}: {error}");
             match FlowEnd::read(from, namespace).map_err(|error| wrong(&error))? {
-                FlowEnd::Service { .. } | FlowEnd::Address(_) => {
+                FlowEnd::Service { namespace, name } => return Err(wrong(&of_service(&namespace, &name, ""))),
+                FlowEnd::Address(_) => {
                     return Err(wrong("only pods ask for names; write NAMESPACE/POD or NAMESPACE/deploy/NAME"));
                 }
                 pods => DnsAskers::Pods(pods),
@@ -168,8 +191,13 @@ fn dns(args: &DnsArgs) -> Result<u8, String> {
 
 fn traffic(args: &TrafficArgs, symptom: Symptom, policy: Option<&NamedPolicy>) -> Result<u8, String> {
     let namespace = args.namespace.as_deref();
-    let from = FlowEnd::source(&args.from, namespace).map_err(|error| format!("--from {}: {error}", args.from))?;
-    let to = FlowEnd::read(&args.to, namespace).map_err(|error| format!("--to {}: {error}", args.to))?;
+    let end = |flag: &str, text: &str| FlowEnd::read(text, namespace).map_err(|error| format!("{flag} {text}: {error}"));
+    without_labels(&args.common)?;
+    let source = args.from.as_deref().unwrap_or_default();
+    let (from, to) = (end("--from", source)?, end("--to", &args.to)?);
+    if let FlowEnd::Service { namespace, name } = &from {
+        return Err(format!("--from {source}: {}", of_service(namespace, name, ", or an IP address")));
+    }
     let policy = policy.map(|policy| (policy.namespace.clone(), policy.name.clone()));
     let question = TrafficQuestion { symptom, from, to, port: args.port.clone(), policy };
     answer(&args.common, |compiled, around| of_traffic(compiled, around, &question))
@@ -188,5 +216,5 @@ fn answer(
     }
     let answer = ask(&compiled, &around).map_err(|error| shown(&error.to_string()).into_owned())?;
     output::print(&args.output.of(&answer)?)?;
-    Ok(if answer.is_found() { exit::FINDINGS } else { 0 })
+    Ok(if answer.is_found() || answer.is_undecided() { exit::FINDINGS } else { 0 })
 }

@@ -27,6 +27,8 @@ const NODE_LOCAL_NAMES: [&str; 2] = [NODE_LOCAL, "nodelocaldns"];
 pub struct DnsFindings<'a> {
     pub causes: Vec<SymptomCause>,
     pub suggestions: Vec<Suggestion>,
+    /// The worst decision of all requests.
+    pub decision: Option<FlowDecision>,
     requests: DnsRequests<'a>,
 }
 
@@ -49,7 +51,8 @@ pub fn check<'a>(case: &SymptomCase<'a>, askers: &[usize]) -> DnsFindings<'a> {
     causes.extend([not_ready(case, &requests), node_local(case, askers), own_nameservers(case, &requests)]);
     causes.extend(of_tiers.into_iter().map(judged));
     causes.extend([shared::other_kinds(case), search_domains()]);
-    DnsFindings { causes, suggestions: suggestions(case, &requests), requests }
+    let decision = flows.iter().map(JudgedFlow::decision).max();
+    DnsFindings { causes, suggestions: suggestions(case, &requests), decision, requests }
 }
 
 /// How to find out whom a pod asks, and whether it may.

@@ -20,9 +20,10 @@ use std::collections::BTreeSet;
 pub use answer::{Symptom, SymptomAnswer};
 pub use case::SymptomSurroundings;
 use case::{AskedCase, SymptomCase};
+use cause::{CauseName, SymptomCause};
 
 use super::{
-    flow::{AskedPort, CompiledPolicies, FlowEnd, FlowError, FlowPolicy, few, pods_at},
+    flow::{AskedPort, CompiledPolicies, FlowEnd, FlowError, FlowPolicy, JudgedFlow, few, pods_at},
     lint::ClusterLint,
 };
 
@@ -81,7 +82,7 @@ pub fn dns_hangs(
         return Err(SymptomError::NoPods(namespace.clone()));
     }
     let found = dns::check(&case, &pods);
-    Ok(SymptomAnswer::new(Symptom::DnsHangs, of, found.causes, found.suggestions))
+    Ok(SymptomAnswer::new(Symptom::DnsHangs, (of, found.decision), found.causes, found.suggestions))
 }
 
 /// Checks the causes of a symptom of traffic.
@@ -101,7 +102,25 @@ pub fn of_traffic(
     };
     let suggestions = if *symptom == Symptom::Passes { vec![] } else { compiled.suggestions(&asked.flows) };
     let of = format!("{from} to {to}, {port}");
-    Ok(SymptomAnswer::new(*symptom, of, causes, suggestions))
+    let decision = asked.flows.iter().map(JudgedFlow::decision).max();
+    let causes = if decision.is_some() { causes } else { causes.into_iter().map(without_flow).collect() };
+    Ok(SymptomAnswer::new(*symptom, (of, decision), causes, suggestions))
+}
+
+/// Without a flow, nothing is known of what only a flow shows.
+fn without_flow(cause: SymptomCause) -> SymptomCause {
+    let needs_no_flow = matches!(
+        cause.cause,
+        CauseName::NoEndpoints
+            | CauseName::EndpointsNotReady
+            | CauseName::NotReady
+            | CauseName::WrongPort
+            | CauseName::NoSharedFamily
+            | CauseName::DnsOfSource
+            | CauseName::PluginIgnores
+            | CauseName::OtherKinds
+    );
+    if needs_no_flow { cause } else { cause.not_ruled_out(shared::NO_FLOW, shared::AFTER_NO_FLOW) }
 }
 
 /// The policies of this name.

@@ -3,6 +3,7 @@
 mod dns;
 mod ends;
 mod random;
+mod rules;
 mod texts;
 mod traffic;
 
