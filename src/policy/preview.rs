@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    flow::{DumpFacts, FlowNamespace, FlowPolicy, FlowSnapshot, few},
+    flow::{DumpFacts, FlowNamespace, FlowPolicy, FlowSnapshot, ObjectEdits, few},
     plan::{Baseline, BaselineError, Namespace, OptOut, OptOutVerdict, Rendered, Ruling, verdict},
     table::counted,
 };
@@ -193,6 +193,7 @@ impl PreviewedBaseline {
             name: policy.name.clone(),
             baseline,
             created: None,
+            edits: ObjectEdits::default(),
             spec: Arc::new(policy.spec.clone()),
         }
     }

@@ -47,7 +47,7 @@ pub use error::FlowError;
 pub use facts::DumpFacts;
 pub use judge::{Blame, DirectionVerdict, Flow, FlowDecision, Party, RuleRef};
 pub use near_miss::{MissedPart, NearMiss};
-pub use object_parts::IpFamily;
+pub use object_parts::{IpFamily, ObjectEdits};
 pub use objects::{FlowNamespace, FlowObject, FlowPod, FlowPolicy, PolicyRef};
 pub use owners::WorkloadKind;
 pub use pod_life::PodNameservers;

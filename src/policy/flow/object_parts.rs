@@ -38,12 +38,35 @@ pub struct NameAndLabels {
     owner_references: Option<Vec<OwnerFields>>,
     creation_timestamp: Option<String>,
     deletion_timestamp: Option<String>,
+    generation: Option<i64>,
+    managed_fields: Option<Vec<ManagedFields>>,
+}
+
+/// What one manager wrote of an object, of which only the time counts.
+#[derive(Debug, Deserialize)]
+struct ManagedFields {
+    time: Option<String>,
+}
+
+/// Whether somebody changed an object after it was created, as far as its metadata says so.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ObjectEdits {
+    /// Its spec is not the first one.
+    pub is_changed: bool,
+    /// When it was written last; none if its metadata does not have it, as `kubectl get` leaves it out.
+    pub last: Option<Timestamp>,
 }
 
 impl NameAndLabels {
     /// When it was created. A time that cannot be read is none: it decides nothing.
     pub fn created(&self) -> Option<Timestamp> {
         self.creation_timestamp.as_deref()?.parse().ok()
+    }
+
+    /// What was changed since then.
+    pub fn edits(&self) -> ObjectEdits {
+        let times = self.managed_fields.iter().flatten().filter_map(|one| one.time.as_deref()?.parse().ok());
+        ObjectEdits { is_changed: self.generation.is_some_and(|generation| generation > 1), last: times.max() }
     }
 
     /// What owns it. Takes it away.

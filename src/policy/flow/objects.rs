@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     cluster_policy::{ClusterPolicy, UnreadClusterPolicy},
     node::FlowNode,
-    object_parts::{IpFamily, NameAndLabels, addresses, null_as_none},
+    object_parts::{IpFamily, NameAndLabels, ObjectEdits, addresses, null_as_none},
     owners::{FlowWorkload, PodOwner},
     pod_life::{DnsConfigFields, PodConditionFields, PodLife},
     service_objects::{FlowService, FlowSlice},
@@ -97,6 +97,8 @@ pub struct FlowPolicy {
     pub baseline: Option<String>,
     /// When it was created; none in a manifest.
     pub created: Option<Timestamp>,
+    /// What was changed since then.
+    pub edits: ObjectEdits,
     pub spec: Arc<NetworkPolicySpec>,
 }
 
@@ -232,8 +234,15 @@ impl From<PodFields> for FlowPod {
 
 impl From<PolicyFields> for FlowPolicy {
     fn from(PolicyFields { metadata, spec }: PolicyFields) -> Self {
-        let created = metadata.created();
+        let (created, edits) = (metadata.created(), metadata.edits());
         let (namespace, name, mut labels) = metadata.parts();
-        Self { namespace, name, baseline: labels.remove(LABEL_BASELINE), created, spec: Arc::new(spec.unwrap_or_default()) }
+        Self {
+            namespace,
+            name,
+            baseline: labels.remove(LABEL_BASELINE),
+            created,
+            edits,
+            spec: Arc::new(spec.unwrap_or_default()),
+        }
     }
 }

@@ -22,6 +22,7 @@ use super::{
     address_cover::{AddressCover, MOST},
     compile::CompiledPolicies,
     judge::{Flow, Party},
+    object_parts::ObjectEdits,
     objects::{FlowPod, FlowPolicy},
     rule_parts::Way,
     snapshot::FlowSnapshot,
@@ -209,7 +210,7 @@ impl Suggestion {
     /// The policy, as it decides flows once it is applied.
     pub fn flow_policy(&self) -> FlowPolicy {
         let SuggestedPolicy { namespace, name, spec } = self.policy.clone();
-        FlowPolicy { namespace, name, baseline: None, created: None, spec }
+        FlowPolicy { namespace, name, baseline: None, created: None, edits: ObjectEdits::default(), spec }
     }
 }
 

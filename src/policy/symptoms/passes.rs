@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::reason::state,
     policy::{
-        flow::{DirectionVerdict, FlowDecision, FlowPod, FlowPolicy, FlowService, RuleRef, Way, few, isolates},
+        flow::{DirectionVerdict, FlowDecision, FlowPod, FlowPolicy, FlowService, JudgedFlow, RuleRef, Way, few, isolates},
         lint::{LintRule, is_empty, rules_of, selects, type_of},
     },
 };
@@ -38,6 +38,11 @@ pub fn causes(case: &SymptomCase, asked: &AskedCase, named: &[&FlowPolicy]) -> V
     causes
 }
 
+/// The flows that pass: what lets one direction of another flow through is no cause, because the other direction denies it.
+fn passing<'c, 'a>(asked: &'c AskedCase<'a>) -> impl Iterator<Item = &'c JudgedFlow<'a>> {
+    asked.flows.iter().filter(|flow| flow.decision() == FlowDecision::Allowed)
+}
+
 /// What keeps the policies that may be meant from the pods of this flow.
 #[derive(Default)]
 struct NotAbout {
@@ -49,7 +54,8 @@ struct NotAbout {
 fn meant(case: &SymptomCase, asked: &AskedCase, named: &[&FlowPolicy]) -> Vec<SymptomCause> {
     let mut found = NotAbout::default();
     for way in BOTH_WAYS {
-        for flow in &asked.flows {
+        // A policy that is named is meant, whatever else denies the flow.
+        for flow in asked.flows.iter().filter(|flow| !named.is_empty() || flow.decision() == FlowDecision::Allowed) {
             let Some(own) = case.pod(flow.flow.ends(way).0) else { continue };
             let is_open = matches!(flow.of(way), DirectionVerdict::NotIsolated | DirectionVerdict::AllowedByTier { .. });
             let there = case.snapshot().policies.iter().filter(|policy| policy.namespace == own.namespace);
@@ -59,10 +65,7 @@ fn meant(case: &SymptomCase, asked: &AskedCase, named: &[&FlowPolicy]) -> Vec<Sy
         }
     }
     // Without any policy about the destination, that alone is why it is open.
-    let open = asked
-        .flows
-        .iter()
-        .filter(|flow| flow.ingress == DirectionVerdict::NotIsolated && flow.decision() == FlowDecision::Allowed);
+    let open = passing(asked).filter(|flow| flow.ingress == DirectionVerdict::NotIsolated);
     let open: Vec<String> = open.map(|flow| format!("no policy isolates {} for ingress", case.name(flow.flow.to))).collect();
     if found.no_pod.is_empty() && found.types.is_empty() {
         found.others.extend(open);
@@ -175,7 +178,7 @@ pub fn labels(pod: &FlowPod) -> String {
 fn allowing<'a>(case: &SymptomCase<'a>, asked: &AskedCase<'a>) -> Vec<(Way, RuleRef<'a>, &'a FlowPolicy)> {
     let mut found: Vec<(Way, RuleRef, &FlowPolicy)> = Vec::new();
     for way in BOTH_WAYS {
-        for flow in &asked.flows {
+        for flow in passing(asked) {
             let DirectionVerdict::Allowed { by } = flow.of(way) else { continue };
             for rule in by {
                 let policy = case.policy(rule.policy);
@@ -190,7 +193,7 @@ fn allowing<'a>(case: &SymptomCase<'a>, asked: &AskedCase<'a>) -> Vec<(Way, Rule
 
 fn allowed_by_rule(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
     let is_allowed = |verdict: &DirectionVerdict| matches!(verdict, DirectionVerdict::Allowed { .. });
-    let passing: Vec<_> = asked.flows.iter().filter(|flow| flow.decision() == FlowDecision::Allowed).cloned().collect();
+    let passing: Vec<_> = passing(asked).cloned().collect();
     let evidence = BOTH_WAYS.into_iter().flat_map(|way| case.said(&passing, way, is_allowed)).collect();
     let to_do = "policies add up: what one of them allows, no other can deny. Take this rule away, or narrow it";
     SymptomCause::found_if(CauseName::AllowedByRule, evidence, to_do, "no rule of a NetworkPolicy allows it")
@@ -251,7 +254,8 @@ fn host_network(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
 
 fn own_node(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
     let is_it = |verdict: &DirectionVerdict| matches!(verdict, DirectionVerdict::OwnNode | DirectionVerdict::Itself);
-    let evidence = BOTH_WAYS.into_iter().flat_map(|way| case.said(&asked.flows, way, is_it)).collect();
+    let not_denied: Vec<_> = asked.flows.iter().filter(|flow| flow.decision() != FlowDecision::Denied).cloned().collect();
+    let evidence = BOTH_WAYS.into_iter().flat_map(|way| case.said(&not_denied, way, is_it)).collect();
     let to_do = "nothing: no NetworkPolicy denies this. Test from a pod on another node";
     SymptomCause::found_if(CauseName::OwnNode, evidence, to_do, "no end is the node of the other")
 }
@@ -305,7 +309,8 @@ fn hidden_client(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
 
 fn tier_allows(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
     let is_it = |verdict: &DirectionVerdict| matches!(verdict, DirectionVerdict::AllowedByTier { .. });
-    let evidence = BOTH_WAYS.into_iter().flat_map(|way| case.said(&asked.flows, way, is_it)).collect();
+    let passing: Vec<_> = passing(asked).cloned().collect();
+    let evidence = BOTH_WAYS.into_iter().flat_map(|way| case.said(&passing, way, is_it)).collect();
     let to_do = "ask whoever owns this policy. What the Admin tier allows, no NetworkPolicy denies. One that isolates the pod ends the Baseline tier for it";
     SymptomCause::found_if(CauseName::TierAllows, evidence, to_do, "no policy of a tier allows it")
 }

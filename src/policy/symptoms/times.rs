@@ -5,30 +5,45 @@ use jiff::Timestamp;
 use super::{
     case::{AskedCase, BOTH_WAYS, SymptomCase, id},
     cause::{CauseName, SymptomCause},
-    shared,
 };
 use crate::policy::flow::FlowPolicy;
 
-/// The policies that isolate an end, each once.
-fn isolating<'a>(case: &SymptomCase<'a>, asked: &AskedCase) -> Vec<&'a FlowPolicy> {
-    let mut all: Vec<(u32, &FlowPolicy)> = BOTH_WAYS.into_iter().flat_map(|way| case.isolating(&asked.flows, way)).collect();
-    all.sort_by_key(|(number, _)| *number);
-    all.dedup_by_key(|(number, _)| *number);
-    all.into_iter().map(|(_, policy)| policy).collect()
+/// Whether a policy isolates an end.
+fn is_isolated(case: &SymptomCase, asked: &AskedCase) -> bool {
+    BOTH_WAYS.into_iter().any(|way| !case.isolating(&asked.flows, way).is_empty())
 }
 
-/// The policies that are younger than both ends. None: not all times are known.
-fn younger<'a>(case: &SymptomCase<'a>, asked: &AskedCase) -> Option<(Timestamp, Vec<(&'a FlowPolicy, Timestamp)>)> {
-    let ends: Option<Vec<Timestamp>> = shared::ends(case, asked).iter().map(|pod| pod.life.created).collect();
-    let youngest = ends?.into_iter().max()?;
-    let policies: Option<Vec<_>> = isolating(case, asked).into_iter().map(|policy| Some((policy, policy.created?))).collect();
-    Some((youngest, policies?.into_iter().filter(|(_, created)| *created > youngest).collect()))
+/// What was written after the pods of a flow were there: a line for each policy. None: not all times are known.
+fn younger(case: &SymptomCase, asked: &AskedCase) -> Option<Vec<String>> {
+    let mut lines = Vec::new();
+    for flow in &asked.flows {
+        let ends = [flow.flow.from, flow.flow.to].into_iter().filter_map(|party| case.pod(party));
+        let created: Option<Vec<Timestamp>> = ends.map(|pod| pod.life.created).collect();
+        // Both ends of a connection exist as long as it does.
+        let pods = created?.into_iter().max()?;
+        for (_, policy) in BOTH_WAYS.into_iter().flat_map(|way| case.isolating(std::slice::from_ref(flow), way)) {
+            lines.extend(line(policy, policy.created?, pods));
+        }
+    }
+    Some(lines)
+}
+
+/// When a policy was written, if that may be after the pods were there.
+fn line(policy: &FlowPolicy, created: Timestamp, pods: Timestamp) -> Option<String> {
+    let of = policy.baseline.as_ref().map(|baseline| format!(" of the baseline {baseline}")).unwrap_or_default();
+    let written = match (policy.edits.is_changed, policy.edits.last) {
+        _ if created > pods => format!("was created at {created}"),
+        (_, Some(last)) if last > pods => format!("was written at {last}"),
+        (true, None) => format!("was created at {created}, and changed later at a time that the objects do not show"),
+        (_, Some(_)) | (false, None) => return None,
+    };
+    Some(format!("{}{of} {written}, and the pods run since {pods}", id(policy)))
 }
 
 /// Connections that were open before the policy was there.
 pub fn open_connection(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
     let name = CauseName::OpenConnection;
-    if isolating(case, asked).is_empty() {
+    if !is_isolated(case, asked) {
         return SymptomCause::ruled_out(name, "no policy isolates an end of this flow");
     }
     let to_know = "end the connection, or restart the client, and try anew: the network plugin decides whether a new policy ends open connections";
@@ -36,17 +51,17 @@ pub fn open_connection(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
         None => {
             SymptomCause::not_known(name, vec!["the objects do not say when the pods and policies were created".into()], to_know)
         }
-        Some((_, policies)) if policies.is_empty() => {
+        Some(lines) if lines.is_empty() => {
             SymptomCause::ruled_out(name, "the policies are older than one of the pods, so no connection is older than they are")
         }
-        Some((pods, policies)) => SymptomCause::not_known(name, lines(pods, &policies), to_know),
+        Some(lines) => SymptomCause::not_known(name, lines, to_know),
     }
 }
 
 /// A policy that came, or came again, while the pods ran.
 pub fn young_policy(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
     let name = CauseName::YoungPolicy;
-    if isolating(case, asked).is_empty() {
+    if !is_isolated(case, asked) {
         return SymptomCause::ruled_out(name, "no policy isolates an end of this flow");
     }
     let to_know = "compare these times with those of the problem. For a policy of a baseline, status.recentDrift and kubectl get events say whether somebody deleted it and the operator wrote it again";
@@ -54,15 +69,7 @@ pub fn young_policy(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
         None => {
             SymptomCause::not_known(name, vec!["the objects do not say when the pods and policies were created".into()], to_know)
         }
-        Some((_, policies)) if policies.is_empty() => SymptomCause::ruled_out(name, "each policy is older than one of the pods"),
-        Some((pods, policies)) => SymptomCause::not_known(name, lines(pods, &policies), to_know),
+        Some(lines) if lines.is_empty() => SymptomCause::ruled_out(name, "each policy is older than one of the pods"),
+        Some(lines) => SymptomCause::not_known(name, lines, to_know),
     }
-}
-
-fn lines(pods: Timestamp, policies: &[(&FlowPolicy, Timestamp)]) -> Vec<String> {
-    let line = |(policy, created): &(&FlowPolicy, Timestamp)| {
-        let of = policy.baseline.as_ref().map(|baseline| format!(" of the baseline {baseline}")).unwrap_or_default();
-        format!("{}{of} was created at {created}, and the pods run since {pods}", id(policy))
-    };
-    policies.iter().map(line).collect()
 }
