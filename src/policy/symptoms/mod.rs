@@ -8,6 +8,7 @@ mod cause;
 mod comes_and_goes;
 mod dns;
 mod dns_requests;
+mod missed_rules;
 mod passes;
 mod shared;
 #[cfg(test)]

@@ -1,17 +1,22 @@
 //! A rule should allow the traffic, and it is blocked.
 
-use k8s_openapi::{api::networking::v1::NetworkPolicyPort, apimachinery::pkg::util::intstr::IntOrString};
+use std::collections::BTreeSet;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{
     case::{AskedCase, BOTH_WAYS, SymptomCase, id, is_denied_by_policies},
     cause::{CauseName, SymptomCause},
+    missed_rules::{self, port_text},
     passes::{hiding_services, labels, shown},
     shared,
 };
 use crate::{
     api::peers::Protocol,
     policy::{
-        flow::{DirectionVerdict, FlowDecision, FlowPod, JudgedFlow, MissedPart, NearMiss, RuleRef, few, place},
+        flow::{
+            AddressRange, DirectionVerdict, FlowDecision, FlowPod, JudgedFlow, MissedPart, NearMiss, RuleRef, Way, few, place,
+        },
         lint::{LintRule, RuleView, rules_of, selects},
     },
 };
@@ -73,21 +78,32 @@ struct Missed {
     pods: Vec<String>,
 }
 
+impl Missed {
+    fn count(&self) -> usize {
+        [&self.named_port, &self.port_of_service, &self.other_port, &self.namespaces, &self.pods].into_iter().map(Vec::len).sum()
+    }
+}
+
 fn near_misses(case: &SymptomCase, asked: &AskedCase) -> Vec<SymptomCause> {
     let mut found = Missed::default();
+    let mut near = BTreeSet::new();
     for flow in &asked.flows {
         for way in BOTH_WAYS.into_iter().filter(|way| is_denied_by_policies(flow.of(*way))) {
             for miss in case.compiled.near_misses(&flow.flow, way) {
                 let Some(rule) = rules_of(&miss.policy.spec, way).into_iter().nth(miss.rule) else { continue };
+                let before = found.count();
                 match miss.missed {
                     MissedPart::Ports => missed_port(case, (&miss, &rule), flow, &mut found),
                     MissedPart::Peers => missed_peers(case, (&miss, &rule), flow, &mut found),
+                }
+                if found.count() > before {
+                    near.insert(way);
                 }
             }
         }
     }
     let of = |name, evidence, to_do: &str, otherwise: &str| SymptomCause::found_if(name, evidence, to_do, otherwise);
-    vec![
+    let mut causes = vec![
         of(
             CauseName::PortOfService,
             found.port_of_service,
@@ -118,17 +134,9 @@ fn near_misses(case: &SymptomCase, asked: &AskedCase) -> Vec<SymptomCause> {
             "if one of these rules is meant for this pod, change its podSelector, or the labels in the template of the pod",
             "no rule for this port fails because of labels of the pod",
         ),
-    ]
-}
-
-fn port_text(port: &NetworkPolicyPort) -> String {
-    let protocol = port.protocol.as_deref().unwrap_or("TCP");
-    match (&port.port, port.end_port) {
-        (None, _) => protocol.into(),
-        (Some(IntOrString::Int(number)), None) => format!("{protocol} {number}"),
-        (Some(IntOrString::Int(number)), Some(last)) => format!("{protocol} {number} to {last}"),
-        (Some(IntOrString::String(name)), _) => format!("{protocol} {name:?}"),
-    }
+    ];
+    causes.extend(missed_rules::causes(case, asked, &near));
+    causes
 }
 
 fn missed_port(case: &SymptomCase, (miss, rule): (&NearMiss, &RuleView), flow: &JudgedFlow, found: &mut Missed) {
@@ -219,6 +227,7 @@ fn address_of_pod_or_service(case: &SymptomCase, asked: &AskedCase) -> SymptomCa
             evidence.extend(case.linted(policy, &[LintRule::BlockOfPodsOrServices], &direction));
         }
         for flow in &asked.flows {
+            evidence.extend(block_beside(case, asked, flow, way));
             let DirectionVerdict::Allowed { by } = flow.of(way) else { continue };
             let peer = flow.flow.ends(way).1;
             if peer.pod.is_some() && by.iter().all(|rule| case.compiled.is_by_address(way, rule)) {
@@ -238,6 +247,40 @@ fn address_of_pod_or_service(case: &SymptomCase, asked: &AskedCase) -> SymptomCa
     let to_do = "select the pods by their labels instead";
     let otherwise = "no ipBlock that applies to these pods names the address of a pod or of a Service";
     SymptomCause::found_if(CauseName::AddressOfPodOrService, evidence, to_do, otherwise)
+}
+
+/// Ranges that seem to name the other end: an exception cuts it out, or they name the Service and not its pods.
+fn block_beside(case: &SymptomCase, asked: &AskedCase, flow: &JudgedFlow, way: Way) -> Vec<String> {
+    let peer = flow.flow.ends(way).1;
+    let (Some(address), true) = (peer.address, is_denied_by_policies(flow.of(way))) else { return vec![] };
+    let name = case.name(peer);
+    let cluster_ips = asked.service.filter(|_| way == Way::Egress).map(|service| (service, &service.addresses));
+    let mut found = Vec::new();
+    for (_, policy) in case.isolating(std::slice::from_ref(flow), way) {
+        for rule in rules_of(&policy.spec, way) {
+            for (index, peer) in rule.peers.iter().enumerate() {
+                let Some(block) = &peer.ip_block else { continue };
+                let except = block.except.as_deref().unwrap_or_default();
+                let (Some(whole), Some(range)) = (AddressRange::of((&block.cidr, &[])), AddressRange::of((&block.cidr, except)))
+                else {
+                    continue;
+                };
+                let at = format!("{}: {}", id(policy), rule.peer_path(index));
+                if whole.has(address) && !range.has(address) {
+                    found.push(format!("{at} allows {}, and {name} ({address}) is in an exception of it", block.cidr));
+                } else if let Some((service, of)) = &cluster_ips
+                    && let Some(cluster_ip) = of.iter().find(|one| range.has(**one))
+                    && !whole.has(address)
+                {
+                    found.push(format!(
+                        "{at} allows {}, which contains the cluster IP {cluster_ip} of the Service {}/{}, and not {name} ({address}): policies see the address of the pod",
+                        block.cidr, service.namespace, service.name
+                    ));
+                }
+            }
+        }
+    }
+    found
 }
 
 fn source_address(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {

@@ -67,6 +67,76 @@ fn a_policy_that_was_changed_later_may_be_younger_than_a_connection() {
 }
 
 #[test]
+fn a_rule_of_a_policy_that_is_not_about_the_pod_is_found() {
+    let rule = |spec: Value, id: &'static str| {
+        changed(move |all| {
+            all.retain(|one| one["metadata"]["name"] != "db-from-web");
+            all.push(old(id, spec));
+        })
+    };
+    let from_web = json!([{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 5432}]}]);
+    let typo = json!({"podSelector": {"matchLabels": {"app": "database"}}, "ingress": from_web});
+    is_found(
+        &though_allowed(&rule(typo, "shop/allow"), WORKS),
+        CauseName::SelectsOtherPods,
+        "shop/allow: spec.ingress[0] would allow it, but it selects pods with app=database, and shop/db-1 has app=db",
+    );
+    let other = json!({"podSelector": {"matchLabels": {"app": "web"}}, "ingress": from_web});
+    is_not_known(&though_allowed(&rule(other, "shop/allow"), WORKS), CauseName::SelectsOtherPods, "selects pods with app=web");
+    let types = json!({"podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": ["Egress"], "ingress": from_web});
+    is_found(
+        &though_allowed(&rule(types, "shop/allow"), WORKS),
+        CauseName::PolicyTypes,
+        "shop/allow: spec.ingress[0] would allow it, but policyTypes does not name Ingress",
+    );
+    let elsewhere = json!({"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"from": [{"podSelector": {}}]}]});
+    is_found(
+        &though_allowed(&rule(elsewhere, "reports/allow"), CLOSED),
+        CauseName::SelectsOtherPods,
+        "a policy selects pods of its own namespace only, reports, and shop/db-1 is in shop",
+    );
+    let answer = though_allowed(&shop(), WORKS);
+    for cause in [CauseName::SelectsOtherPods, CauseName::PolicyTypes, CauseName::NearestRule] {
+        is_ruled_out(&answer, cause);
+    }
+}
+
+#[test]
+fn the_nearest_rule_is_named_with_all_that_it_misses() {
+    let rule = |rule: Value| changed(move |all| netpol(all, "shop/db-from-web")["spec"]["ingress"][0] = rule);
+    let both = json!({"from": [{"podSelector": {"matchLabels": {"app": "webs"}}}], "ports": [{"port": 5433}]});
+    is_not_known(
+        &though_allowed(&rule(both), WORKS),
+        CauseName::NearestRule,
+        "shop/db-from-web: spec.ingress[0] misses this flow in 2 parts: it selects pods with app=webs, and shop/web-1 has app=web; and it allows TCP 5433, and shop/db-1 is reached on TCP 5432",
+    );
+    let labels = json!({"from": [{
+        "namespaceSelector": {"matchLabels": {"team": "x"}}, "podSelector": {"matchLabels": {"app": "x"}},
+    }], "ports": [{"port": 5432}]});
+    is_not_known(&though_allowed(&rule(labels), CLOSED), CauseName::NearestRule, "it selects namespaces with team=x");
+    let nothing = json!({"from": [{
+        "namespaceSelector": {"matchLabels": {"team": "x"}}, "podSelector": {"matchLabels": {"app": "x"}},
+    }], "ports": [{"port": 1}]});
+    is_ruled_out(&though_allowed(&rule(nothing), CLOSED), CauseName::NearestRule);
+}
+
+#[test]
+fn ranges_that_leave_the_pod_out_are_found() {
+    let block =
+        |block: Value| changed(move |all| netpol(all, "shop/web-to-db")["spec"]["egress"][0]["to"] = json!([{"ipBlock": block}]));
+    is_found(
+        &though_allowed(&block(json!({"cidr": "10.0.0.0/8", "except": ["10.0.0.0/24"]})), WORKS),
+        CauseName::AddressOfPodOrService,
+        "spec.egress[0].to[0] allows 10.0.0.0/8, and shop/db-1 (10.0.0.1) is in an exception of it",
+    );
+    is_found(
+        &though_allowed(&block(json!({"cidr": "10.96.0.0/12"})), WORKS),
+        CauseName::AddressOfPodOrService,
+        "contains the cluster IP 10.96.0.7 of the Service shop/db, and not shop/db-1 (10.0.0.1)",
+    );
+}
+
+#[test]
 fn without_a_flow_what_only_a_flow_shows_is_not_known() {
     let ended = changed(|all| object(all, "Pod", "shop/db-2")["status"]["phase"] = "Failed".into());
     let nowhere = changed(|all| object(all, "Service", "shop/db")["spec"]["selector"] = json!({"app": "none"}));
