@@ -46,8 +46,9 @@ enum ExplainTarget {
     /// It judges every NetworkPolicy of the cluster, whoever wrote it. It sends no packet and writes nothing. The ClusterRole view, bound by a
     /// ClusterRoleBinding, is enough. With --dump it needs no cluster.
     ///
-    /// Exit codes: 0 if the flow is allowed; 1 if it is denied, if a pod of a workload has no port of the name of --port, or if Kubernetes does not define
-    /// what policies mean for it (pods on the host network); 2 if the objects cannot be read, there is no such pod, Service or port, or a flag is wrong.
+    /// Exit codes: 0 if the flow is allowed; 1 if it is denied or undecided, or if a pod of a workload has no port of the name of --port; 2 if the objects
+    /// cannot be read, there is no such pod, Service or port, or a flag is wrong. For pods on the host network, Kubernetes does not define what policies mean:
+    /// their flows are undecided.
     #[command(after_help = examples::EXPLAIN_FLOW)]
     Flow(FlowArgs),
     /// Begins with what you see, and checks its causes: DNS hangs, traffic is blocked, passes, or comes and goes.

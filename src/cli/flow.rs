@@ -22,6 +22,20 @@ pub struct FlowArgs {
     #[arg(long, short = 'l', value_name = "SELECTOR", conflicts_with = "from", requires = "namespace")]
     selector: Option<LabelQuery>,
 
+    #[command(flatten)]
+    target: FlowTargetArgs,
+
+    #[command(flatten)]
+    input: FlowInput,
+
+    /// The format of the output.
+    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
+    output: Output,
+}
+
+/// Whom a flow goes to, and the namespace of both ends.
+#[derive(Debug, ClapArgs)]
+pub struct FlowTargetArgs {
     /// Who receives: NAMESPACE/POD, NAMESPACE/svc/NAME, NAMESPACE/deploy/NAME or an IP address.
     #[arg(long, value_name = "DESTINATION")]
     to: String,
@@ -32,30 +46,32 @@ pub struct FlowArgs {
 
     /// The port of the destination: a number, or the name of a container port or Service port. TCP, unless it says UDP/PORT or SCTP/PORT.
     #[arg(long, value_name = "[TCP/]PORT")]
-    port: AskedPort,
+    pub port: AskedPort,
+}
 
-    #[command(flatten)]
-    input: FlowInput,
+impl FlowTargetArgs {
+    /// Reads who sends.
+    pub fn source(&self, from: &str) -> Result<FlowEnd, String> {
+        FlowEnd::source(from, self.namespace.as_deref()).map_err(|error| format!("--from {from}: {error}"))
+    }
 
-    /// The format of the output.
-    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
-    output: Output,
+    /// Reads who receives.
+    pub fn destination(&self) -> Result<FlowEnd, String> {
+        FlowEnd::read(&self.to, self.namespace.as_deref()).map_err(|error| format!("--to {}: {error}", self.to))
+    }
 }
 
 /// Who sends. clap makes sure that the flags say so in one way.
 fn sender(args: &FlowArgs) -> Result<FlowEnd, String> {
-    if let (Some(labels), Some(namespace)) = (&args.selector, &args.namespace) {
+    if let (Some(labels), Some(namespace)) = (&args.selector, &args.target.namespace) {
         return Ok(FlowEnd::Labelled { namespace: namespace.clone(), labels: labels.clone() });
     }
-    let from = args.from.as_deref().unwrap_or_default();
-    FlowEnd::source(from, args.namespace.as_deref()).map_err(|error| format!("--from {from}: {error}"))
+    args.target.source(args.from.as_deref().unwrap_or_default())
 }
 
 /// Runs the subcommand. Returns the exit code.
 pub fn run(args: &FlowArgs) -> Result<u8, String> {
-    let namespace = args.namespace.as_deref();
-    let from = sender(args)?;
-    let to = FlowEnd::read(&args.to, namespace).map_err(|error| format!("--to {}: {error}", args.to))?;
+    let (from, to) = (sender(args)?, args.target.destination()?);
     let FlowDump { objects, mut warnings, .. } = args.input.read_with_workloads(&[&from, &to])?;
     let snapshot: FlowSnapshot = objects.into_iter().collect();
     let compiled = CompiledPolicies::of(&snapshot);
@@ -63,7 +79,7 @@ pub fn run(args: &FlowArgs) -> Result<u8, String> {
     for warning in warnings {
         output::warn(&warning);
     }
-    let answer = compiled.answer(&from, &to, &args.port).map_err(|error| shown(&error.to_string()).into_owned())?;
+    let answer = compiled.answer(&from, &to, &args.target.port).map_err(|error| shown(&error.to_string()).into_owned())?;
     output::print(&args.output.of(&answer)?)?;
     Ok(if answer.is_allowed() { 0 } else { exit::FINDINGS })
 }

@@ -4,13 +4,14 @@ use clap::{Args as ClapArgs, Subcommand};
 
 use super::{
     cluster, examples, exit,
+    flow::FlowTargetArgs,
     flow_input::FlowInput,
     output::{self, Output},
 };
 use crate::{
     api::{names::is_dns_label, text::shown},
     policy::{
-        flow::{AskedPort, CompiledPolicies, FlowEnd, FlowSnapshot},
+        flow::{CompiledPolicies, FlowEnd, FlowSnapshot},
         symptoms::{
             DnsAskers, Symptom, SymptomAnswer, SymptomError, SymptomSurroundings, TrafficQuestion, dns_hangs, of_traffic,
         },
@@ -83,17 +84,8 @@ struct TrafficArgs {
     #[arg(long, value_name = "SOURCE", required_unless_present = "selector")]
     from: Option<String>,
 
-    /// Who receives: NAMESPACE/POD, NAMESPACE/svc/NAME, NAMESPACE/deploy/NAME or an IP address.
-    #[arg(long, value_name = "DESTINATION")]
-    to: String,
-
-    /// The namespace of ends that name none: then --from POD, and --to POD or svc/NAME.
-    #[arg(long, short = 'n', value_name = "NAME", value_parser = cluster::namespace)]
-    namespace: Option<String>,
-
-    /// The port of the destination: a number, or the name of a container port or Service port. TCP, unless it says UDP/PORT or SCTP/PORT.
-    #[arg(long, value_name = "[TCP/]PORT")]
-    port: AskedPort,
+    #[command(flatten)]
+    target: FlowTargetArgs,
 
     #[command(flatten)]
     common: CommonArgs,
@@ -162,21 +154,13 @@ fn without_labels(args: &CommonArgs) -> Result<(), String> {
     }
 }
 
-/// Why a Service is no source, and what to write.
-fn of_service(namespace: &str, name: &str, or_address: &str) -> String {
-    format!(
-        "a Service sends nothing; write NAMESPACE/POD, or NAMESPACE/deploy/NAME for all pods of a workload{or_address}. The pods behind it: kubectl get endpointslices -n {namespace} -l kubernetes.io/service-name={name} -o wide"
-    )
-}
-
 fn dns(args: &DnsArgs) -> Result<u8, String> {
     without_labels(&args.common)?;
     let namespace = args.namespace.as_deref();
     let askers = match (&args.from, namespace) {
         (Some(from), namespace) => {
             let wrong = |error: &str| format!("--from {from}: {error}");
-            match FlowEnd::read(from, namespace).map_err(|error| wrong(&error))? {
-                FlowEnd::Service { namespace, name } => return Err(wrong(&of_service(&namespace, &name, ""))),
+            match FlowEnd::source(from, namespace).map_err(|error| wrong(&error))? {
                 FlowEnd::Address(_) => {
                     return Err(wrong("only pods ask for names; write NAMESPACE/POD or NAMESPACE/deploy/NAME"));
                 }
@@ -190,16 +174,10 @@ fn dns(args: &DnsArgs) -> Result<u8, String> {
 }
 
 fn traffic(args: &TrafficArgs, symptom: Symptom, policy: Option<&NamedPolicy>) -> Result<u8, String> {
-    let namespace = args.namespace.as_deref();
-    let end = |flag: &str, text: &str| FlowEnd::read(text, namespace).map_err(|error| format!("{flag} {text}: {error}"));
     without_labels(&args.common)?;
-    let source = args.from.as_deref().unwrap_or_default();
-    let (from, to) = (end("--from", source)?, end("--to", &args.to)?);
-    if let FlowEnd::Service { namespace, name } = &from {
-        return Err(format!("--from {source}: {}", of_service(namespace, name, ", or an IP address")));
-    }
+    let (from, to) = (args.target.source(args.from.as_deref().unwrap_or_default())?, args.target.destination()?);
     let policy = policy.map(|policy| (policy.namespace.clone(), policy.name.clone()));
-    let question = TrafficQuestion { symptom, from, to, port: args.port.clone(), policy };
+    let question = TrafficQuestion { symptom, from, to, port: args.target.port.clone(), policy };
     answer(&args.common, |compiled, around| of_traffic(compiled, around, &question))
 }
 

@@ -12,7 +12,8 @@ use crate::explain_flow::{running, said, viewer};
 use crate::scene::{apply_baseline, baseline, policies_of, until_ready};
 use crate::support::{TEAM, team};
 
-async fn run(kubeconfig: Option<&Path>, args: &[&str]) -> Output {
+/// Runs a command with this kubeconfig, or without a cluster.
+pub async fn run(kubeconfig: Option<&Path>, args: &[&str]) -> Output {
     let mut command = Command::new(Operator::binary().unwrap());
     command.args(args).env("NO_PROXY", "127.0.0.1,localhost");
     command.env("KUBECONFIG", kubeconfig.unwrap_or(Path::new("/no/kubeconfig")));

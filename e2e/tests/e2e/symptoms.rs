@@ -1,21 +1,19 @@
 //! `policy-baseline explain symptom`: the causes of what a person sees, from the cluster and from a dump of it.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
-use policy_baseline_e2e::{Operator, World};
+use policy_baseline_e2e::World;
 use serde_json::{Value, json};
 
+use crate::before_closing::run;
 use crate::explain_flow::{running, said, viewer};
 use crate::scene::{Plan, apply_baseline, until_holds};
 use crate::support::{TEAM, team};
 
 /// Runs `explain symptom` with this kubeconfig, or without a cluster.
 async fn symptom(kubeconfig: Option<&Path>, args: &[&str]) -> Output {
-    let mut command = Command::new(Operator::binary().unwrap());
-    command.args(["explain", "symptom"]).args(args).env("NO_PROXY", "127.0.0.1,localhost");
-    command.env("KUBECONFIG", kubeconfig.unwrap_or(Path::new("/no/kubeconfig")));
-    tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
+    run(kubeconfig, &[&["explain", "symptom"], args].concat()).await
 }
 
 /// The names of the causes in a state.

@@ -111,9 +111,9 @@ impl FlowEnd {
     /// Reads who sends, in the same way.
     pub fn source(text: &str, namespace: Option<&str>) -> Result<Self, String> {
         match Self::within(text, namespace, EndSide::Source)? {
-            Self::Service { .. } => {
-                Err("a Service sends nothing; write NAMESPACE/POD, NAMESPACE/deploy/NAME or an IP address".into())
-            }
+            Self::Service { namespace, name } => Err(format!(
+                "a Service sends nothing; write NAMESPACE/POD, NAMESPACE/deploy/NAME or an IP address. The pods behind it: kubectl get endpointslices -n {namespace} -l kubernetes.io/service-name={name} -o wide"
+            )),
             end => Ok(end),
         }
     }

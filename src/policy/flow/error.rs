@@ -80,14 +80,14 @@ impl FlowError {
             format!("{} {}{name}", port.protocol.into_str(), port.number)
         });
         let others = its_ports(&shown.collect::<Vec<_>>());
-        Self::NoPortOfService { service: format!("{}/{}", service.namespace, service.name), port: port.to_string(), others }
+        Self::NoPortOfService { service: service.id(), port: port.to_string(), others }
     }
 
     /// A name of a port that the pod does not have, with the names that it has.
     pub fn no_port_of_pod(pod: &FlowPod, protocol: Protocol, name: &str) -> Self {
         let shown = pod.ports.iter().map(|port| format!("{} {} ({})", port.protocol.into_str(), port.name, port.number));
         let others = its_ports(&shown.collect::<Vec<_>>());
-        let pod = format!("{}/{}", pod.namespace, pod.name);
+        let pod = pod.id();
         Self::NoPortOfPod { pod, protocol: protocol.into_str(), name: name.into(), others }
     }
 }

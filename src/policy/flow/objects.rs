@@ -73,6 +73,11 @@ pub struct FlowPod {
 }
 
 impl FlowPod {
+    /// Its namespace and name, as people write them.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
     /// Its address of a family.
     pub fn address_of(&self, family: IpFamily) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|address| IpFamily::of(*address) == family)

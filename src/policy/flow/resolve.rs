@@ -158,7 +158,7 @@ fn find_service<'a>(snapshot: &'a FlowSnapshot, namespace: &str, name: &str) -> 
 /// The name of a party: of the pod, or the address.
 pub fn shown(snapshot: &FlowSnapshot, party: Party) -> String {
     match (party.pod.and_then(|pod| snapshot.pods.get(pod)), party.address) {
-        (Some(pod), _) => format!("{}/{}", pod.namespace, pod.name),
+        (Some(pod), _) => pod.id(),
         (None, Some(address)) => address.to_string(),
         (None, None) => String::new(),
     }
@@ -221,7 +221,7 @@ fn of_service(
     service: &FlowService,
     port: &AskedPort,
 ) -> Result<(Destinations, ServiceRoute), FlowError> {
-    let shown_name = format!("{}/{}", service.namespace, service.name);
+    let shown_name = service.id();
     if let Some(alias) = &service.external_name {
         return Err(FlowError::ExternalName(shown_name, alias.clone()));
     }
@@ -283,7 +283,7 @@ fn targets(snapshot: &FlowSnapshot, service: &FlowService, of: &FlowServicePort,
     for (number, pod) in snapshot.pods_behind(service) {
         match of.target_on(pod) {
             Some(target) => found.push((Party { pod: Some(number), address: None }, target)),
-            None => without_port.push(format!("{}/{}", pod.namespace, pod.name)),
+            None => without_port.push(pod.id()),
         }
     }
     found

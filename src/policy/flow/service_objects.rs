@@ -46,6 +46,13 @@ pub enum UnreadyPods {
 /// The names of DNS Services in kube-system.
 const DNS_NAMES: [&str; 2] = [KUBE_DNS, "coredns"];
 
+impl FlowService {
+    /// Its namespace and name, as people write them.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
 /// A port of a Service.
 #[derive(Clone, Debug)]
 pub struct FlowServicePort {

@@ -296,7 +296,7 @@ fn newly_isolated(compiled: &CompiledPolicies<'_>, own: &FlowPod, selector: &Lab
     let is_open =
         |pod: usize| compiled.classes.class(pod).is_some_and(|class| compiled.isolating.of(way)[class as usize].is_empty());
     let pods = compiled.snapshot.pods_of(&own.namespace).filter(|(_, pod)| !pod.on_host_network && is_selected(pod));
-    pods.filter(|(number, _)| is_open(*number)).map(|(_, pod)| format!("{}/{}", pod.namespace, pod.name)).collect()
+    pods.filter(|(number, _)| is_open(*number)).map(|(_, pod)| pod.id()).collect()
 }
 
 /// What the pod is called for people: its application, or its own name.

@@ -1,6 +1,6 @@
 //! What the causes look at: the compiled policies, what is known beside them, and the flows that were asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::policy::{
     flow::{
@@ -43,6 +43,18 @@ pub struct AskedCase<'a> {
 
 pub const BOTH_WAYS: [Way; 2] = [Way::Egress, Way::Ingress];
 
+impl AskedCase<'_> {
+    /// The numbers of the pods that send.
+    pub fn sources(&self) -> BTreeSet<usize> {
+        self.flows.iter().filter_map(|flow| flow.flow.from.pod).collect()
+    }
+
+    /// The numbers of the pods that receive.
+    pub fn destinations(&self) -> BTreeSet<usize> {
+        self.flows.iter().filter_map(|flow| flow.flow.to.pod).collect()
+    }
+}
+
 impl<'a> SymptomCase<'a> {
     /// The objects.
     pub const fn snapshot(&self) -> &'a FlowSnapshot {
@@ -52,6 +64,11 @@ impl<'a> SymptomCase<'a> {
     /// The pod at an end.
     pub fn pod(&self, party: Party) -> Option<&'a FlowPod> {
         self.snapshot().pods.get(party.pod?)
+    }
+
+    /// The pods with these numbers.
+    pub fn pods(&self, numbers: BTreeSet<usize>) -> Vec<&'a FlowPod> {
+        numbers.into_iter().filter_map(|number| self.snapshot().pods.get(number)).collect()
     }
 
     /// The name of an end.
@@ -83,13 +100,28 @@ impl<'a> SymptomCase<'a> {
     }
 
     /// What policies say about one direction of these flows, where `is_it` holds, as evidence.
-    pub fn said(&self, flows: &[JudgedFlow<'_>], way: Way, is_it: impl Fn(&DirectionVerdict<'_>) -> bool) -> Vec<String> {
+    pub fn said<'f, 'j: 'f>(
+        &self,
+        flows: impl IntoIterator<Item = &'f JudgedFlow<'j>>,
+        way: Way,
+        is_it: impl Fn(&DirectionVerdict<'_>) -> bool,
+    ) -> Vec<String> {
         let of_flow = |flow: &JudgedFlow<'_>| {
             let (own, peer) = flow.flow.ends(way);
             let port = format!("{} {}", flow.flow.protocol.into_str(), flow.flow.port);
             verdict_sentences(way, flow.of(way), &self.name(own), &self.name(peer), &port)
         };
-        flows.iter().filter(|flow| is_it(flow.of(way))).flat_map(of_flow).collect()
+        flows.into_iter().filter(|flow| is_it(flow.of(way))).flat_map(of_flow).collect()
+    }
+
+    /// The same of both directions, first of the egress.
+    pub fn said_both_ways<'f, 'j: 'f>(
+        &self,
+        flows: impl IntoIterator<Item = &'f JudgedFlow<'j>> + Clone,
+        is_it: impl Fn(&DirectionVerdict<'_>) -> bool,
+    ) -> Vec<String> {
+        let egress = self.said(flows.clone(), Way::Egress, &is_it);
+        [egress, self.said(flows, Way::Ingress, &is_it)].concat()
     }
 
     /// The policies that isolate an end of these flows in a direction, each once.

@@ -45,7 +45,7 @@ fn always_denied(case: &SymptomCase, asked: &AskedCase, sources: &SymptomCause) 
         return SymptomCause::ruled_out(name, "on the node of the pod, the client arrives with an address that always passes");
     }
     let deny = |verdict: &DirectionVerdict| verdict.decision() == FlowDecision::Denied;
-    let evidence = BOTH_WAYS.into_iter().flat_map(|way| case.said(&asked.flows, way, deny)).collect();
+    let evidence = case.said_both_ways(&asked.flows, deny);
     let (from, to, port) = (asked.from, asked.to, asked.port);
     let port = port.to_string().replace(' ', "/");
     let to_do = format!("policy-baseline explain symptom blocked --from {from} --to {to} --port {port} says why");
@@ -154,10 +154,7 @@ fn endpoints_not_ready(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
 fn replicas(case: &SymptomCase, asked: &AskedCase, source: usize) -> Vec<usize> {
     let snapshot = case.snapshot();
     if !matches!(asked.from, FlowEnd::Pod { .. } | FlowEnd::Address(_)) {
-        let mut asked: Vec<usize> = asked.flows.iter().filter_map(|flow| flow.flow.from.pod).collect();
-        asked.sort_unstable();
-        asked.dedup();
-        return asked;
+        return asked.sources().into_iter().collect();
     }
     let own = &snapshot.pods[source];
     let is_destination = |number: usize| asked.flows.iter().any(|flow| flow.flow.to.pod == Some(number));
@@ -238,9 +235,7 @@ fn families_differ(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
 }
 
 fn of_dns(case: &SymptomCase, asked: &AskedCase) -> Vec<SymptomCause> {
-    let mut sources: Vec<usize> = asked.flows.iter().filter_map(|flow| flow.flow.from.pod).collect();
-    sources.sort_unstable();
-    sources.dedup();
+    let sources: Vec<usize> = asked.sources().into_iter().collect();
     if sources.is_empty() {
         let names = [CauseName::DnsOverUdpOnly, CauseName::DnsPodsDiffer];
         return names.into_iter().map(|name| SymptomCause::ruled_out(name, "the source is no pod of the cluster")).collect();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    case::{BOTH_WAYS, SymptomCase, id, is_denied_by_policies},
+    case::{SymptomCase, id, is_denied_by_policies},
     cause::{CauseName, SymptomCause},
     dns_requests::{DnsPath, DnsRequests},
     shared,
@@ -35,7 +35,7 @@ pub struct DnsFindings<'a> {
 /// Checks the DNS of these pods.
 pub fn check<'a>(case: &SymptomCase<'a>, askers: &[usize]) -> DnsFindings<'a> {
     let requests = DnsRequests::of(case, askers);
-    let flows = requests.all();
+    let flows: Vec<JudgedFlow> = requests.all().cloned().collect();
     let of_requests = [
         egress_denied(case, &requests),
         over_udp_only(case, &requests),
@@ -115,7 +115,7 @@ impl DnsFindings<'_> {
 
 fn egress_denied(case: &SymptomCase, requests: &DnsRequests) -> SymptomCause {
     let name = CauseName::EgressDeniesDns;
-    let mut evidence = case.said(&requests.udp(), Way::Egress, is_denied_by_policies);
+    let mut evidence = case.said(requests.udp(), Way::Egress, is_denied_by_policies);
     let is_tcp_only = |path: &DnsPath| {
         path.udp.as_ref().is_some_and(|udp| is_denied_by_policies(&udp.egress))
             && path.tcp.as_ref().is_some_and(|tcp| tcp.egress.decision() == FlowDecision::Allowed)
@@ -135,9 +135,9 @@ fn egress_denied(case: &SymptomCase, requests: &DnsRequests) -> SymptomCause {
 
 fn over_udp_only(case: &SymptomCase, requests: &DnsRequests) -> SymptomCause {
     let is_udp_allowed = |path: &&DnsPath| path.udp.as_ref().is_some_and(|udp| udp.decision() == FlowDecision::Allowed);
-    let tcp: Vec<JudgedFlow> = requests.paths.iter().filter(is_udp_allowed).filter_map(|path| path.tcp.clone()).collect();
+    let tcp = requests.paths.iter().filter(is_udp_allowed).filter_map(|path| path.tcp.as_ref());
     let is_denied = |verdict: &DirectionVerdict| verdict.decision() == FlowDecision::Denied;
-    let evidence = BOTH_WAYS.into_iter().flat_map(|way| case.said(&tcp, way, is_denied)).collect();
+    let evidence = case.said_both_ways(tcp, is_denied);
     let port = requests.ports();
     let to_do = format!(
         "add {{port: {port}, protocol: TCP}} beside UDP {port} in the rule for DNS: answers that do not fit into a packet are asked for again over TCP"
@@ -189,7 +189,7 @@ fn selects_nothing(case: &SymptomCase, requests: &DnsRequests) -> SymptomCause {
 
 fn port_of_service(case: &SymptomCase, requests: &DnsRequests) -> SymptomCause {
     let mut evidence = Vec::new();
-    for one in requests.all().iter().filter(|one| one.flow.port != PORT && is_denied_by_policies(&one.egress)) {
+    for one in requests.all().filter(|one| one.flow.port != PORT && is_denied_by_policies(&one.egress)) {
         let at_53 = case.compiled.judge(&Flow { port: PORT, ..one.flow }, Way::Egress);
         if let DirectionVerdict::Allowed { by } = at_53 {
             let protocol = one.flow.protocol.into_str();
@@ -207,7 +207,7 @@ fn port_of_service(case: &SymptomCase, requests: &DnsRequests) -> SymptomCause {
 }
 
 fn ingress_denied(case: &SymptomCase, requests: &DnsRequests) -> SymptomCause {
-    let evidence = case.said(&requests.all(), Way::Ingress, is_denied_by_policies);
+    let evidence = case.said(requests.all(), Way::Ingress, is_denied_by_policies);
     let to_do = format!(
         "let every namespace reach UDP and TCP {} of the DNS pods: change the policy, or apply the one below",
         requests.ports()
@@ -220,7 +220,7 @@ fn not_ready(case: &SymptomCase, requests: &DnsRequests) -> SymptomCause {
     let mut ready = Vec::new();
     for service in &requests.services {
         let of = shared::endpoints(case.snapshot(), service);
-        let shown = format!("{}/{}", service.namespace, service.name);
+        let shown = service.id();
         if of.ready.is_empty() {
             let unready: Vec<String> = of.unready.into_iter().chain(of.terminating).collect();
             let others = if unready.is_empty() { "it has none at all".into() } else { few(&unready) };
@@ -269,7 +269,7 @@ fn node_local(case: &SymptomCase, askers: &[usize]) -> SymptomCause {
         }
         return SymptomCause::ruled_out(name, "NodeLocal DNSCache does not run, as far as the objects show");
     };
-    let shown = format!("{}/{}", first.namespace, first.name);
+    let shown = first.id();
     let mut evidence = Vec::new();
     // It stands between a pod and the DNS of the cluster. Pods with other nameservers do not ask it.
     let of_cluster = askers.iter().filter_map(|asker| snapshot.pods.get(*asker));
@@ -337,7 +337,7 @@ fn search_domains() -> SymptomCause {
 fn suggestions(case: &SymptomCase, requests: &DnsRequests) -> Vec<Suggestion> {
     let mut found = Suggestions::default();
     let ports: BTreeSet<(Protocol, u16)> =
-        requests.all().iter().map(|one| (one.flow.protocol, one.flow.port)).filter(|(_, port)| *port > 0).collect();
+        requests.all().map(|one| (one.flow.protocol, one.flow.port)).filter(|(_, port)| *port > 0).collect();
     for one in requests.all() {
         for way in [Way::Egress, Way::Ingress] {
             if !is_denied_by_policies(one.of(way)) {

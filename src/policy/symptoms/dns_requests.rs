@@ -46,7 +46,7 @@ impl<'a> DnsRequests<'a> {
         let services: Vec<&FlowService> = snapshot.services.iter().filter(is_dns).collect();
         for asker in askers {
             let pod = &snapshot.pods[*asker];
-            let shown = format!("{}/{}", pod.namespace, pod.name);
+            let shown = pod.id();
             match &pod.life.nameservers {
                 PodNameservers::OfCluster => {
                     requests.services.clone_from(&services);
@@ -111,22 +111,18 @@ impl<'a> DnsRequests<'a> {
     }
 
     /// The requests over UDP.
-    pub fn udp(&self) -> Vec<JudgedFlow<'a>> {
-        self.paths.iter().filter_map(|path| path.udp.clone()).collect()
+    pub fn udp(&self) -> impl Iterator<Item = &JudgedFlow<'a>> {
+        self.paths.iter().filter_map(|path| path.udp.as_ref())
     }
 
     /// All requests, first those over UDP.
-    pub fn all(&self) -> Vec<JudgedFlow<'a>> {
-        self.paths
-            .iter()
-            .filter_map(|path| path.udp.clone())
-            .chain(self.paths.iter().filter_map(|path| path.tcp.clone()))
-            .collect()
+    pub fn all(&self) -> impl Iterator<Item = &JudgedFlow<'a>> {
+        self.udp().chain(self.paths.iter().filter_map(|path| path.tcp.as_ref()))
     }
 
     /// The ports on which the DNS is reached, in words: 53, unless the DNS pods listen on another one.
     pub fn ports(&self) -> String {
-        let ports: BTreeSet<u16> = self.all().iter().map(|one| one.flow.port).filter(|port| *port > 0).collect();
+        let ports: BTreeSet<u16> = self.all().map(|one| one.flow.port).filter(|port| *port > 0).collect();
         if ports.is_empty() {
             return PORT.to_string();
         }

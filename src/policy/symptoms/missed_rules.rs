@@ -77,7 +77,7 @@ fn elsewhere(case: &SymptomCase, flow: &JudgedFlow, way: Way, found: &mut Elsewh
     let (own, peer) = flow.flow.ends(way);
     let Some(own) = case.pod(own) else { return };
     let of_peer = case.pod(peer).map(|pod| &*pod.namespace);
-    let name = format!("{}/{}", own.namespace, own.name);
+    let name = own.id();
     for policy in &case.snapshot().policies {
         let is_own = policy.namespace == own.namespace;
         let is_of_peer = of_peer == Some(&*policy.namespace);

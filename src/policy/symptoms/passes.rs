@@ -39,7 +39,7 @@ pub fn causes(case: &SymptomCase, asked: &AskedCase, named: &[&FlowPolicy]) -> V
 }
 
 /// The flows that pass: what lets one direction of another flow through is no cause, because the other direction denies it.
-fn passing<'c, 'a>(asked: &'c AskedCase<'a>) -> impl Iterator<Item = &'c JudgedFlow<'a>> {
+fn passing<'c, 'a>(asked: &'c AskedCase<'a>) -> impl Iterator<Item = &'c JudgedFlow<'a>> + Clone {
     asked.flows.iter().filter(|flow| flow.decision() == FlowDecision::Allowed)
 }
 
@@ -110,7 +110,7 @@ fn not_about(
     found: &mut NotAbout,
 ) {
     let selector = policy.spec.pod_selector.as_ref();
-    let pod = format!("{}/{}", own.namespace, own.name);
+    let pod = own.id();
     if !selects(selector, &own.labels) {
         let mut there = case.snapshot().pods_of(&policy.namespace).filter(|(_, pod)| !pod.has_ended);
         let is_about = is_named || (is_open && isolates(&policy.spec, way));
@@ -193,8 +193,7 @@ fn allowing<'a>(case: &SymptomCase<'a>, asked: &AskedCase<'a>) -> Vec<(Way, Rule
 
 fn allowed_by_rule(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
     let is_allowed = |verdict: &DirectionVerdict| matches!(verdict, DirectionVerdict::Allowed { .. });
-    let passing: Vec<_> = passing(asked).cloned().collect();
-    let evidence = BOTH_WAYS.into_iter().flat_map(|way| case.said(&passing, way, is_allowed)).collect();
+    let evidence = case.said_both_ways(passing(asked), is_allowed);
     let to_do = "policies add up: what one of them allows, no other can deny. Take this rule away, or narrow it";
     SymptomCause::found_if(CauseName::AllowedByRule, evidence, to_do, "no rule of a NetworkPolicy allows it")
 }
@@ -254,8 +253,8 @@ fn host_network(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
 
 fn own_node(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
     let is_it = |verdict: &DirectionVerdict| matches!(verdict, DirectionVerdict::OwnNode | DirectionVerdict::Itself);
-    let not_denied: Vec<_> = asked.flows.iter().filter(|flow| flow.decision() != FlowDecision::Denied).cloned().collect();
-    let evidence = BOTH_WAYS.into_iter().flat_map(|way| case.said(&not_denied, way, is_it)).collect();
+    let not_denied = asked.flows.iter().filter(|flow| flow.decision() != FlowDecision::Denied);
+    let evidence = case.said_both_ways(not_denied, is_it);
     let to_do = "nothing: no NetworkPolicy denies this. Test from a pod on another node";
     SymptomCause::found_if(CauseName::OwnNode, evidence, to_do, "no end is the node of the other")
 }
@@ -284,7 +283,7 @@ pub fn hiding_services(case: &SymptomCase, asked: &AskedCase) -> Vec<String> {
         service.hides_clients && case.snapshot().pods_behind(service).any(|(number, _)| is_end(number))
     };
     let services = case.snapshot().services.iter().filter(is_behind);
-    services.map(|service| format!("{}/{}", service.namespace, service.name)).collect()
+    services.map(FlowService::id).collect()
 }
 
 fn hidden_client(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
@@ -309,8 +308,7 @@ fn hidden_client(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
 
 fn tier_allows(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
     let is_it = |verdict: &DirectionVerdict| matches!(verdict, DirectionVerdict::AllowedByTier { .. });
-    let passing: Vec<_> = passing(asked).cloned().collect();
-    let evidence = BOTH_WAYS.into_iter().flat_map(|way| case.said(&passing, way, is_it)).collect();
+    let evidence = case.said_both_ways(passing(asked), is_it);
     let to_do = "ask whoever owns this policy. What the Admin tier allows, no NetworkPolicy denies. One that isolates the pod ends the Baseline tier for it";
     SymptomCause::found_if(CauseName::TierAllows, evidence, to_do, "no policy of a tier allows it")
 }

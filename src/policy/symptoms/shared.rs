@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    case::{AskedCase, BOTH_WAYS, SymptomCase, is_denied_by_policies, is_denied_by_tier, is_undecided},
+    case::{AskedCase, SymptomCase, is_denied_by_policies, is_denied_by_tier, is_undecided},
     cause::{CauseName, SymptomCause},
 };
 use crate::policy::flow::{FlowError, FlowPod, FlowService, FlowSnapshot, JudgedFlow, NumberOrName, UnreadyPods, Way, few};
@@ -30,7 +30,7 @@ pub fn denied(case: &SymptomCase, asked: &AskedCase, way: Way) -> SymptomCause {
 
 /// A tier denies.
 pub fn tier_denies(case: &SymptomCase, flows: &[JudgedFlow]) -> SymptomCause {
-    let evidence = BOTH_WAYS.into_iter().flat_map(|way| case.said(flows, way, is_denied_by_tier)).collect();
+    let evidence = case.said_both_ways(flows, is_denied_by_tier);
     let otherwise = if case.snapshot().has_tiers() {
         "the policies of the Admin tier and of the Baseline tier do not deny it"
     } else {
@@ -42,7 +42,7 @@ pub fn tier_denies(case: &SymptomCase, flows: &[JudgedFlow]) -> SymptomCause {
 
 /// It is not decided.
 pub fn undecided(case: &SymptomCase, flows: &[JudgedFlow]) -> SymptomCause {
-    let evidence: Vec<String> = BOTH_WAYS.into_iter().flat_map(|way| case.said(flows, way, is_undecided)).collect();
+    let evidence = case.said_both_ways(flows, is_undecided);
     if evidence.is_empty() {
         return SymptomCause::ruled_out(CauseName::Undecided, "each policy that decides was read, and its meaning is defined");
     }
@@ -78,7 +78,7 @@ pub struct ServiceEndpoints {
 pub fn endpoints(snapshot: &FlowSnapshot, service: &FlowService) -> ServiceEndpoints {
     let mut found = ServiceEndpoints::default();
     let shown = |address: &IpAddr| match snapshot.pod_at(*address) {
-        Some(pod) => id(&snapshot.pods[pod]),
+        Some(pod) => snapshot.pods[pod].id(),
         None => address.to_string(),
     };
     let mut has_slices = false;
@@ -108,7 +108,7 @@ pub fn endpoints(snapshot: &FlowSnapshot, service: &FlowService) -> ServiceEndpo
             } else {
                 &mut found.ready
             };
-            list.push(id(pod));
+            list.push(pod.id());
         }
     }
     found
@@ -118,17 +118,13 @@ fn is_not_ready(pod: &FlowPod) -> bool {
     pod.life.is_pending || pod.life.is_ready == Some(false)
 }
 
-fn id(pod: &FlowPod) -> String {
-    format!("{}/{}", pod.namespace, pod.name)
-}
-
 /// The Service leads to no pod that is ready.
 pub fn no_endpoints(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
     let name = CauseName::NoEndpoints;
     let Some(service) = asked.service else {
         return SymptomCause::ruled_out(name, "the destination is no Service");
     };
-    let shown = format!("{}/{}", service.namespace, service.name);
+    let shown = service.id();
     let mut evidence: Vec<String> = asked
         .problem
         .iter()
@@ -159,18 +155,10 @@ fn state_of(pod: &FlowPod) -> Option<&'static str> {
     }
 }
 
-/// The pods that receive, each once.
-fn destinations<'a>(case: &SymptomCase<'a>, asked: &AskedCase) -> Vec<&'a FlowPod> {
-    let mut pods: Vec<usize> = asked.flows.iter().filter_map(|flow| flow.flow.to.pod).collect();
-    pods.sort_unstable();
-    pods.dedup();
-    pods.into_iter().filter_map(|pod| case.snapshot().pods.get(pod)).collect()
-}
-
 /// Those of the pods that receive that are not ready, and whether these are all that receive. None: the objects do not say it.
 pub fn unready_destinations(case: &SymptomCase, asked: &AskedCase) -> Option<(Vec<String>, bool)> {
-    let pods = destinations(case, asked);
-    let unready: Vec<String> = pods.iter().filter_map(|pod| state_of(pod).map(|state| format!("{} {state}", id(pod)))).collect();
+    let pods = case.pods(asked.destinations());
+    let unready: Vec<String> = pods.iter().filter_map(|pod| state_of(pod).map(|state| format!("{} {state}", pod.id()))).collect();
     let is_silent = |pod: &&FlowPod| pod.life.is_ready.is_none();
     let is_all = unready.len() == pods.len();
     (!unready.is_empty() || !pods.iter().all(is_silent)).then_some((unready, is_all))
@@ -182,11 +170,8 @@ pub fn not_ready(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
     let to_do = "kubectl describe pod says why: look at its events and at its readiness probe";
     let mut evidence: Vec<String> =
         asked.problem.iter().filter(|problem| matches!(problem, FlowError::PodEnded(_))).map(ToString::to_string).collect();
-    let mut sources: Vec<usize> = asked.flows.iter().filter_map(|flow| flow.flow.from.pod).collect();
-    sources.sort_unstable();
-    sources.dedup();
-    let pending = sources.into_iter().filter_map(|pod| case.snapshot().pods.get(pod)).filter(|pod| pod.life.is_pending);
-    evidence.extend(pending.map(|pod| format!("{} is pending", id(pod))));
+    let pending = case.pods(asked.sources()).into_iter().filter(|pod| pod.life.is_pending);
+    evidence.extend(pending.map(|pod| format!("{} is pending", pod.id())));
     let known = unready_destinations(case, asked);
     let Some((unready, is_all)) = known else {
         if evidence.is_empty() && asked.flows.iter().any(|flow| flow.flow.to.pod.is_some()) {
@@ -212,11 +197,7 @@ pub fn not_ready(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
 
 /// The pods at the ends, each once.
 pub fn ends<'a>(case: &SymptomCase<'a>, asked: &AskedCase) -> Vec<&'a FlowPod> {
-    let parties = asked.flows.iter().flat_map(|flow| [flow.flow.from, flow.flow.to]);
-    let mut pods: Vec<usize> = parties.filter_map(|party| party.pod).collect();
-    pods.sort_unstable();
-    pods.dedup();
-    pods.into_iter().filter_map(|pod| case.snapshot().pods.get(pod)).collect()
+    case.pods(&asked.sources() | &asked.destinations())
 }
 
 /// The port is that of a Service and not of the pod, or neither has it.
@@ -254,7 +235,7 @@ fn services_with_other_target(case: &SymptomCase, asked: &AskedCase, port: u16) 
                 if let Some(target) = of.target_on(pod).filter(|target| *target != port) {
                     found.push(format!(
                         "{} is reached on port {target}: the Service {}/{} leads from its port {port} to it",
-                        id(pod),
+                        pod.id(),
                         service.namespace,
                         service.name
                     ));

@@ -51,7 +51,7 @@ fn denied<'a>(asked: &AskedCase<'a>, both: bool) -> Vec<JudgedFlow<'a>> {
 
 fn one_direction(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
     let flows = denied(asked, false);
-    let evidence = BOTH_WAYS.into_iter().flat_map(|way| case.said(&flows, way, is_denied_by_policies)).collect();
+    let evidence = case.said_both_ways(&flows, is_denied_by_policies);
     let to_do = "the egress of the source and the ingress of the destination must both allow it: apply the policy below for the direction that is denied";
     SymptomCause::found_if(
         CauseName::OneDirection,
@@ -63,7 +63,7 @@ fn one_direction(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
 
 fn both_directions(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
     let flows = denied(asked, true);
-    let evidence = BOTH_WAYS.into_iter().flat_map(|way| case.said(&flows, way, is_denied_by_policies)).collect();
+    let evidence = case.said_both_ways(&flows, is_denied_by_policies);
     let to_do = "no rule that was read allows it. Look for a rule that was meant to below, or apply both policies below";
     SymptomCause::found_if(CauseName::BothDirections, evidence, to_do, "no flow is denied in both directions")
 }

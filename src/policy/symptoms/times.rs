@@ -40,36 +40,30 @@ fn line(policy: &FlowPolicy, created: Timestamp, pods: Timestamp) -> Option<Stri
     Some(format!("{}{of} {written}, and the pods run since {pods}", id(policy)))
 }
 
-/// Connections that were open before the policy was there.
-pub fn open_connection(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
-    let name = CauseName::OpenConnection;
+/// A cause that needs a policy which is younger than the pods.
+fn if_younger(case: &SymptomCase, asked: &AskedCase, name: CauseName, otherwise: &str, to_know: &str) -> SymptomCause {
     if !is_isolated(case, asked) {
         return SymptomCause::ruled_out(name, "no policy isolates an end of this flow");
     }
-    let to_know = "end the connection, or restart the client, and try anew: the network plugin decides whether a new policy ends open connections";
     match younger(case, asked) {
         None => {
             SymptomCause::not_known(name, vec!["the objects do not say when the pods and policies were created".into()], to_know)
         }
-        Some(lines) if lines.is_empty() => {
-            SymptomCause::ruled_out(name, "the policies are older than one of the pods, so no connection is older than they are")
-        }
+        Some(lines) if lines.is_empty() => SymptomCause::ruled_out(name, otherwise),
         Some(lines) => SymptomCause::not_known(name, lines, to_know),
     }
 }
 
+/// Connections that were open before the policy was there.
+pub fn open_connection(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
+    let otherwise = "the policies are older than one of the pods, so no connection is older than they are";
+    let to_know = "end the connection, or restart the client, and try anew: the network plugin decides whether a new policy ends open connections";
+    if_younger(case, asked, CauseName::OpenConnection, otherwise, to_know)
+}
+
 /// A policy that came, or came again, while the pods ran.
 pub fn young_policy(case: &SymptomCase, asked: &AskedCase) -> SymptomCause {
-    let name = CauseName::YoungPolicy;
-    if !is_isolated(case, asked) {
-        return SymptomCause::ruled_out(name, "no policy isolates an end of this flow");
-    }
+    let otherwise = "each policy is older than one of the pods";
     let to_know = "compare these times with those of the problem. For a policy of a baseline, status.recentDrift and kubectl get events say whether somebody deleted it and the operator wrote it again";
-    match younger(case, asked) {
-        None => {
-            SymptomCause::not_known(name, vec!["the objects do not say when the pods and policies were created".into()], to_know)
-        }
-        Some(lines) if lines.is_empty() => SymptomCause::ruled_out(name, "each policy is older than one of the pods"),
-        Some(lines) => SymptomCause::not_known(name, lines, to_know),
-    }
+    if_younger(case, asked, CauseName::YoungPolicy, otherwise, to_know)
 }
