@@ -137,6 +137,36 @@ async fn an_apiserver_that_falls_silent_is_noticed_by_pings_and_when_it_is_back_
     protected(&world).await;
 }
 
+/// Passes connections on to the API server, and counts them.
+async fn counted(config: &mut Config) -> Arc<AtomicUsize> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = config.cluster_url.authority().unwrap().to_string();
+    config.cluster_url = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            let server = server.clone();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut stream, &mut TcpStream::connect(server).await?).await });
+        }
+    });
+    connections
+}
+
+#[tokio::test]
+async fn requests_that_begin_together_open_one_connection() {
+    let world = World::bare().await.unwrap();
+    let mut config = config(world.plane().admin_kubeconfig()).await;
+    let connections = counted(&mut config).await;
+    let clients = connect(config).unwrap();
+    for (client, opened) in [(&clients.watches, 1), (&clients.requests, 2)] {
+        let versions = capped("all are answered", join_all((0..20).map(|_| version(client)))).await;
+        assert!(versions.into_iter().all(|version| version == Version::HTTP_2));
+        assert_eq!(connections.load(Ordering::Relaxed), opened);
+    }
+}
+
 // Streams that could block each other.
 
 #[tokio::test]

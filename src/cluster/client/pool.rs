@@ -2,17 +2,25 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::timeout;
 use tower::{Service, ServiceExt};
 
 /// The most streams on one connection. The API server allows 100.
 pub const STREAMS: usize = 64;
+
+/// For so long a request waits for the first answer on its connection.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
 
 /// A pool of services, each with its own connection. It opens another one when all are full.
 pub struct ConnectionPool<S> {
@@ -20,10 +28,37 @@ pub struct ConnectionPool<S> {
     lanes: Arc<Mutex<Vec<PooledConnection<S>>>>,
 }
 
+#[derive(Clone)]
 struct PooledConnection<S> {
     service: S,
     /// Each open stream holds a clone, so the reference count tells how many streams there are.
     streams: Arc<()>,
+    opening: Arc<Opening>,
+}
+
+/// Lets one request open the connection while the others wait for its answer. Each request that finds no connection would open one. A start
+/// sends twenty requests at once, and the client would keep only one of their connections.
+#[derive(Default)]
+struct Opening {
+    is_open: AtomicBool,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Opening {
+    /// Sends the request, at once if the connection is open or does not become open in time.
+    async fn send<T, E>(&self, request: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        if self.is_open.load(Ordering::Acquire) {
+            return request.await;
+        }
+        let turn = timeout(FIRST_ANSWER, self.turn.lock()).await;
+        if self.is_open.load(Ordering::Acquire) {
+            drop(turn);
+            return request.await;
+        }
+        let response = request.await;
+        self.is_open.fetch_or(response.is_ok(), Ordering::AcqRel);
+        response
+    }
 }
 
 impl<S> Clone for ConnectionPool<S> {
@@ -38,16 +73,15 @@ impl<S: Clone> ConnectionPool<S> {
     }
 
     /// Takes a place on the first connection that has room, or opens a new connection.
-    fn place(&self) -> (S, Arc<()>) {
+    fn place(&self) -> PooledConnection<S> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         // A request that has just ended may still be counted for a moment. That is harmless.
         if let Some(lane) = lanes.iter().find(|lane| Arc::strong_count(&lane.streams) <= STREAMS) {
-            return (lane.service.clone(), Arc::clone(&lane.streams));
+            return lane.clone();
         }
-        let lane = PooledConnection { service: (self.open)(), streams: Arc::new(()) };
-        let place = (lane.service.clone(), Arc::clone(&lane.streams));
-        lanes.push(lane);
-        place
+        let lane = PooledConnection { service: (self.open)(), streams: Arc::default(), opening: Arc::default() };
+        lanes.push(lane.clone());
+        lane
     }
 }
 
@@ -66,10 +100,10 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
-        let (service, place) = self.place();
+        let PooledConnection { service, streams, opening } = self.place();
         Box::pin(async move {
-            let response = service.oneshot(request).await?;
-            Ok(response.map(|body| Placed { body, _place: place }))
+            let response = opening.send(service.oneshot(request)).await?;
+            Ok(response.map(|body| Placed { body, _place: streams }))
         })
     }
 }
@@ -104,8 +138,14 @@ mod tests {
         sync::atomic::{AtomicUsize, Ordering},
     };
 
+    use futures::FutureExt;
     use http_body_util::Empty;
     use hyper::body::Bytes;
+    use tokio::{
+        sync::{mpsc, oneshot},
+        task::JoinHandle,
+        time::Instant,
+    };
     use tower::util::BoxCloneSyncService;
 
     use super::*;
@@ -136,6 +176,53 @@ mod tests {
         drop(open.pop());
         assert_eq!(lanes.call(Request::new(())).await.unwrap().status(), 200, "an ended stream makes room");
         assert_eq!(opened.load(Ordering::Relaxed), 2);
+    }
+
+    type Sent = mpsc::UnboundedReceiver<oneshot::Sender<()>>;
+
+    /// A pool and the requests that were sent. Each is answered by hand, or fails when its sender is dropped.
+    fn by_hand() -> (impl FnMut() -> JoinHandle<bool>, Sent) {
+        let (sent, requests) = mpsc::unbounded_channel();
+        let open = move || {
+            let sent = sent.clone();
+            BoxCloneSyncService::new(tower::service_fn(move |_: Request<()>| {
+                let (answer, answered) = oneshot::channel();
+                sent.send(answer).unwrap();
+                async move { answered.await.map(|()| Response::new(Empty::<Bytes>::new())) }
+            }))
+        };
+        let mut pool = ConnectionPool::new(open);
+        (move || tokio::spawn(pool.call(Request::new(())).map(|response| response.is_ok())), requests)
+    }
+
+    async fn is_silent(requests: &mut Sent) -> bool {
+        timeout(FIRST_ANSWER / 2, requests.recv()).await.is_err()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_a_connection_opens_requests_wait_for_its_first_answer_and_no_longer() {
+        let (mut send, mut requests) = by_hand();
+        let (broken, first, second) = (send(), send(), send());
+        drop(requests.recv().await.unwrap());
+        assert!(!broken.await.unwrap());
+        let answer = requests.recv().await.unwrap();
+        assert!(is_silent(&mut requests).await, "the connection is not open after an error");
+        answer.send(()).unwrap();
+        assert!(first.await.unwrap());
+        let (_unanswered, third) = (requests.recv().await.unwrap(), send());
+        requests.recv().await.unwrap().send(()).unwrap();
+        assert!(third.await.unwrap() && !second.is_finished());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_request_without_an_answer_holds_nobody_up_for_long() {
+        let ((mut send, mut requests), start) = (by_hand(), Instant::now());
+        let (_first, _second, third) = (send(), send(), send());
+        let _unanswered = (requests.recv().await.unwrap(), requests.recv().await.unwrap());
+        assert_eq!(start.elapsed(), FIRST_ANSWER);
+        requests.recv().await.unwrap().send(()).unwrap();
+        assert!(third.await.unwrap());
+        assert_eq!(start.elapsed(), FIRST_ANSWER);
     }
 
     #[tokio::test]
