@@ -139,8 +139,8 @@ fn unseen_peers(
     };
     let (mut places, mut compared) = (Vec::new(), 0);
     for way in [Way::Egress, Way::Ingress] {
-        let rules = rules(&world.snapshot.policies[number].spec, way);
-        let others = other.map(|spec| self::rules(spec, way)).unwrap_or_default();
+        let rules = way.rules(&world.snapshot.policies[number].spec);
+        let others = other.map(|spec| way.rules(spec)).unwrap_or_default();
         for (rule, index) in world.policies[number].of(way).iter().flatten().zip(0..) {
             let Some((peers, ports)) = rules.get(index) else { continue };
             let unseen = rule.peers.iter().flatten().zip(*peers).zip(0..).filter(|((compiled, _), _)| selects_none(compiled));
@@ -157,16 +157,4 @@ fn unseen_peers(
         }
     }
     places
-}
-
-/// The peers and the ports of each rule.
-fn rules(spec: &NetworkPolicySpec, way: Way) -> Vec<(&[NetworkPolicyPeer], &[NetworkPolicyPort])> {
-    match way {
-        Way::Egress => spec.egress.iter().flatten().map(|rule| (list(rule.to.as_ref()), list(rule.ports.as_ref()))).collect(),
-        Way::Ingress => spec.ingress.iter().flatten().map(|rule| (list(rule.from.as_ref()), list(rule.ports.as_ref()))).collect(),
-    }
-}
-
-fn list<T>(list: Option<&Vec<T>>) -> &[T] {
-    list.map(Vec::as_slice).unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use k8s_openapi::{
-    api::networking::v1::NetworkPolicyPort,
+    api::networking::v1::{NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec},
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 use strum::IntoStaticStr;
@@ -41,6 +41,19 @@ impl Way {
             (None, _) => String::new(),
         };
         format!("spec.{rules}[{rule}]{in_peers}{in_ports}")
+    }
+
+    /// The peers and the ports of each rule of this direction. Empty lists stand for absent ones, too.
+    pub fn rules(self, spec: &NetworkPolicySpec) -> Vec<(&[NetworkPolicyPeer], &[NetworkPolicyPort])> {
+        fn list<T>(list: Option<&Vec<T>>) -> &[T] {
+            list.map(Vec::as_slice).unwrap_or_default()
+        }
+        let egress = || spec.egress.iter().flatten().map(|rule| (list(rule.to.as_ref()), list(rule.ports.as_ref())));
+        let ingress = || spec.ingress.iter().flatten().map(|rule| (list(rule.from.as_ref()), list(rule.ports.as_ref())));
+        match self {
+            Self::Egress => egress().collect(),
+            Self::Ingress => ingress().collect(),
+        }
     }
 }
 

@@ -44,20 +44,8 @@ pub const fn type_of(way: Way) -> &'static str {
 
 /// The rules of a spec.
 pub fn rules_of(spec: &NetworkPolicySpec, way: Way) -> Vec<RuleView<'_>> {
-    let parts: Vec<(Option<&Vec<_>>, Option<&Vec<_>>)> = match way {
-        Way::Ingress => spec.ingress.iter().flatten().map(|rule| (rule.from.as_ref(), rule.ports.as_ref())).collect(),
-        Way::Egress => spec.egress.iter().flatten().map(|rule| (rule.to.as_ref(), rule.ports.as_ref())).collect(),
-    };
-    let mut rules = Vec::new();
-    for (index, (peers, ports)) in parts.into_iter().enumerate() {
-        rules.push(RuleView {
-            way,
-            path: way.place(index, None, None),
-            peers: peers.map(Vec::as_slice).unwrap_or_default(),
-            ports: ports.map(Vec::as_slice).unwrap_or_default(),
-        });
-    }
-    rules
+    let rules = way.rules(spec).into_iter().enumerate();
+    rules.map(|(index, (peers, ports))| RuleView { way, path: way.place(index, None, None), peers, ports }).collect()
 }
 
 impl RuleView<'_> {
