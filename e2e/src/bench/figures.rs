@@ -77,6 +77,8 @@ pub fn milliseconds(time: Duration) -> f64 {
 pub struct Rest {
     pub seconds: f64,
     pub cpu_seconds: f64,
+    /// The median of its parts of ten seconds: something else that disturbs one of them does not count.
+    pub cpu_part_seconds: f64,
     pub resident: f64,
     pub anonymous: f64,
     /// Requests except watches and requests for the Lease.
@@ -293,9 +295,16 @@ pub mod tests {
         point.resident_start.push(10.0 + megabytes + n / 100.0);
         point.resident_peak.push(15.0 + n / 100.0);
         let resident = 12.0 + megabytes + n / 100.0;
-        let rest = Rest { seconds: 60.0, cpu_seconds: 0.06, resident, anonymous: resident - 7.0, ..Rest::default() };
+        let rest = Rest {
+            seconds: 60.0,
+            cpu_seconds: 0.06,
+            cpu_part_seconds: 0.01,
+            resident,
+            anonymous: resident - 7.0,
+            ..Rest::default()
+        };
         point.rest = Some(rest);
-        point.hostile_rest = Some(Rest { cpu_seconds: 0.063, ..rest });
+        point.hostile_rest = Some(Rest { cpu_seconds: 0.063, cpu_part_seconds: 0.0104, ..rest });
         point
     }
 
