@@ -55,7 +55,7 @@ pub struct ApiSources {
     reports: BTreeMap<ApiObject, ApiReport>,
     /// What the stored statuses say. It counts while its object was not read.
     recalled: BTreeSet<ApiPlace>,
-    /// What they say was gone. It counts as gone since it was recalled first.
+    /// What they say was gone.
     recalled_gone: BTreeSet<ApiPlace>,
     /// Since when each place is gone (`None` if it still exists).
     places: BTreeMap<ApiPlace, Option<Instant>>,
@@ -93,12 +93,12 @@ impl ApiSources {
         }
     }
 
-    /// Takes over what stored statuses say.
+    /// Takes over what stored statuses say. What they say and the objects do not counts as gone since it was recalled first: it may have
+    /// vanished while no status could say so.
     pub fn recall<'a>(&mut self, told: impl IntoIterator<Item = &'a KubernetesApiFound>, now: Instant) {
         for (place, is_gone) in told.into_iter().filter_map(ApiPlace::told) {
-            if !is_gone {
-                self.recalled.insert(place);
-            } else if self.recalled_gone.insert(place) {
+            let recalled = if is_gone { &mut self.recalled_gone } else { &mut self.recalled };
+            if recalled.insert(place) {
                 self.places.entry(place).or_insert(Some(now));
             }
         }
@@ -241,6 +241,27 @@ mod tests {
         // The stored status may still say it.
         after.recall(&told, start + KEPT);
         assert_eq!(words(&mut after, start + KEPT), "192.0.2.2/32 on port 6443");
+    }
+
+    #[test]
+    fn i16_what_vanished_while_no_status_said_so_is_kept_after_a_restart_in_whatever_order_it_is_read() {
+        let (mut before, start) = (ApiSources::default(), Instant::now());
+        list(&mut before, [seen(ApiObject::Slice, [192, 0, 2, 1], 6443)], start);
+        let told = before.derive(start).status().found;
+        let now_seen = || [seen(ApiObject::Slice, [192, 0, 2, 2], 6443)];
+        for recalled_first in [true, false] {
+            let mut after = ApiSources::default();
+            if recalled_first {
+                after.recall(&told, start);
+            }
+            list(&mut after, now_seen(), start);
+            after.recall(&told, start);
+            let both = "192.0.2.2/32 on port 6443; 192.0.2.1/32 on port 6443";
+            assert_eq!((words(&mut after, start), after.next(start)), (both.into(), Some(start + KEPT)));
+            assert_eq!(words(&mut after, start + KEPT), "192.0.2.2/32 on port 6443");
+            after.recall(&told, start + KEPT);
+            assert_eq!(words(&mut after, start + KEPT), "192.0.2.2/32 on port 6443", "the status still says it");
+        }
     }
 
     #[test]
