@@ -29,7 +29,7 @@ unit: ## Unit, golden, property and tidy tests, and the corpus of the fuzzer; no
 	$(TEST) $(OTHERS)
 
 .PHONY: e2e
-e2e: controlplane build ## End-to-end suites on a real control plane // E2E=name: only these // E2E_KUBECONFIG=file: on that cluster
+e2e: controlplane helm build ## End-to-end suites on a real control plane // E2E=name: only these // E2E_KUBECONFIG=file: on that cluster
 	$(TEST) --test e2e -- $(or $(E2E),$(addprefix --skip ,$(FAULTS) $(LARGE) $(COMPARE)))
 
 # It is in the binary of the suites, so that nothing is linked for it alone.
@@ -43,11 +43,15 @@ COMPARE := reference::
 reference: ## Build cyclonus and kube-network-policies from source into one program, once
 	@e2e/reference/build.sh
 
+.PHONY: helm
+helm: ## Build Helm from source, once
+	@e2e/helm/build.sh
+
 # These cannot run with every component on: instances under other names than the one that the components let write; exactly the
 # permissions of manifests/base; the operator's namespace without the policy of manifests/default. And what concerns no cluster, components
 # one by one, or their removal.
 APART := election:: installs:: signals::an_operator_that_gets_every_signal rbac:: system_namespaces_are_left_out \
-	admission:: admin:: client:: crd_rules:: demo:: docs:: harness:: install:: proxy:: samples:: uninstall::
+	admission:: admin:: client:: crd_rules:: demo:: docs:: harness:: helm:: install:: proxy:: samples:: uninstall::
 
 .PHONY: e2e-components
 e2e-components: controlplane build ## The end-to-end suites with every admission component on // E2E=name: only these
@@ -156,8 +160,9 @@ lint: ## Clippy, warnings are errors
 	$(CARGO) clippy --locked --workspace --all-targets --features policy-baseline-e2e/bench,policy-baseline-fuzz/targets -- --deny warnings
 
 .PHONY: generate
-generate: ## Regenerate the CRDs, install.yaml, the page of metrics and the golden files
+generate: ## Regenerate the CRDs, install.yaml, the Helm chart, the page of metrics and the golden files
 	GOLDEN=accept $(TEST) --quiet --lib > /dev/null
+	GOLDEN=accept $(TEST) --quiet --test chart > /dev/null
 	@$(MAKE) --no-print-directory install-yaml
 
 GENERATED := crds docs manifests src

@@ -82,6 +82,11 @@ impl World {
         Self::leased(pool::acquire().await?).await
     }
 
+    /// A new control plane in which nothing was ever installed. It ends with the test.
+    pub async fn empty() -> Result<Self> {
+        Self::leased(pool::acquire_with(Options::default()).await?).await
+    }
+
     async fn leased(lease: Lease) -> Result<Self> {
         let admin = lease.admin().await?;
         Ok(Self {
@@ -276,7 +281,8 @@ impl World {
         })
     }
 
-    async fn wait_for_crds(&self) -> Result<()> {
+    /// Waits until the API server serves our kinds.
+    pub async fn wait_for_crds(&self) -> Result<()> {
         let crds: Api<CustomResourceDefinition> = Api::all(self.admin());
         let ours = self
             .eventually("the CRDs are established", TIMEOUT, async || {

@@ -32,6 +32,7 @@ mod faults_watches;
 mod faults_writes;
 mod finalizers;
 mod harness;
+mod helm;
 mod honest_ready;
 mod in_sync;
 mod install;
