@@ -63,7 +63,7 @@ type Objects = BTreeMap<String, Value>;
 fn objects(yaml: &str) -> Objects {
     let mut found = Objects::new();
     for document in serde_yaml::Deserializer::from_str(yaml) {
-        let mut object = Value::deserialize(document).unwrap();
+        let mut object = with_whole_numbers(Value::deserialize(document).unwrap());
         if object.is_null() {
             continue;
         }
@@ -82,6 +82,19 @@ fn objects(yaml: &str) -> Objects {
         assert_eq!(former, None, "{key:?} is there twice");
     }
     found
+}
+
+/// kustomize writes 65535.0 as 65535.
+fn with_whole_numbers(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, with_whole_numbers(value))).collect(),
+        Value::Array(values) => values.into_iter().map(with_whole_numbers).collect(),
+        Value::Number(number) => {
+            let whole = number.as_f64().filter(|value| number.is_f64() && value.fract() == 0.0);
+            whole.map_or_else(|| number.into(), |value| format!("{value:.0}").parse::<i64>().unwrap().into())
+        }
+        other => other,
+    }
 }
 
 /// What the chart makes of these arguments.

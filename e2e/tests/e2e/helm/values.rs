@@ -71,7 +71,7 @@ async fn the_values_of_the_deployment_and_of_its_policy_reach_them() {
         "imagePullSecrets": [{ "name": "registry" }], "nodeSelector": { "pool": "system" },
         "tolerations": [{ "key": "system", "operator": "Exists" }], "topologySpreadConstraints": [{ "maxSkew": 1,
             "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway" }],
-        "affinity": {}, "priorityClassName": "", "podLabels": { "team": "platform", "app.kubernetes.io/name": "mine" },
+        "affinity": { "nodeAffinity": {} }, "priorityClassName": "", "podLabels": { "team": "platform", "app.kubernetes.io/name": "mine" },
         "podAnnotations": { "note": "1" }, "extraArgs": ["--log-format=text"], "extraEnv": [{ "name": "RUST_LOG", "value": "debug" }],
         "networkPolicy": { "apiServerPorts": [16443], "scrapers": [], "dns": [{ "ipBlock": { "cidr": "10.0.0.10/32" } }] },
     });
@@ -83,10 +83,10 @@ async fn the_values_of_the_deployment_and_of_its_policy_reach_them() {
     let labels = json!({ "team": "platform", "app.kubernetes.io/name": "policy-baseline" });
     assert_eq!(template["metadata"], json!({ "labels": labels, "annotations": { "note": "1" } }), "the selector still matches");
     let pod = &template["spec"];
-    for field in ["imagePullSecrets", "nodeSelector", "tolerations", "topologySpreadConstraints"] {
+    for field in ["affinity", "imagePullSecrets", "nodeSelector", "tolerations", "topologySpreadConstraints"] {
         assert_eq!(pod[field], values[field], "{field}");
     }
-    assert_eq!((&pod["affinity"], &pod["priorityClassName"]), (&Value::Null, &Value::Null));
+    assert_eq!(pod["priorityClassName"], Value::Null);
     let container = &pod["containers"][0];
     assert_eq!(container["image"], "registry.example/policy-baseline:1.2.3");
     assert_eq!(container["imagePullPolicy"], "Always");
