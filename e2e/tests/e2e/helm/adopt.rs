@@ -11,7 +11,13 @@ use crate::repair::PLATFORM;
 use crate::scene::{Plan, apply_baseline, baselines, until_holds};
 use crate::support::{namespaces, stored, versions};
 
+const INSTANCE: &str = "policybaseline.io/instance";
+const LABEL: &str = "kubectl label namespace ";
 const IN_NAMESPACE: [&str; 2] = ["--namespace", SYSTEM_NAMESPACE];
+
+fn label(namespace: &Namespace, key: &str) -> Option<String> {
+    namespace.labels().get(key).cloned()
+}
 
 #[tokio::test]
 async fn with_the_namespace_in_the_chart_it_gets_its_labels_and_outlives_the_release() {
@@ -19,27 +25,43 @@ async fn with_the_namespace_in_the_chart_it_gets_its_labels_and_outlives_the_rel
     if world.plane().is_external() {
         return;
     }
-    let install = [&["install", RELEASE, CHART, "--create-namespace", "--set=namespace.create=true"], &IN_NAMESPACE[..]].concat();
-    // Helm creates the namespace for its own Secret, and would not take it over without being told.
-    let said = refused(&world, &install);
-    assert!(said.contains(SYSTEM_NAMESPACE) && said.contains("invalid ownership metadata"), "{said}");
-    let install = [&install[..], &["--take-ownership"]].concat();
-    let said = helm(&world, &install);
-    let shipped = namespaces(&world).get(SYSTEM_NAMESPACE).await.unwrap();
-    let label = |namespace: &Namespace, key: &str| namespace.labels().get(key).cloned();
-    assert_eq!(label(&shipped, "policybaseline.io/instance").as_deref(), Some("true"));
-    assert_eq!(label(&shipped, "pod-security.kubernetes.io/enforce").as_deref(), Some("restricted"));
-    assert!(said.contains("It writes no policies until a baseline exists"), "{said}");
-
-    // An upgrade and a later install need no flag: the namespace belongs to the release.
     let with_namespace = [&[CHART, "--set=namespace.create=true"], &IN_NAMESPACE[..]].concat();
+    let said = helm(&world, &[&["install", RELEASE, "--create-namespace"], &with_namespace[..]].concat());
+    assert!(said.contains("It writes no policies until a baseline exists"), "{said}");
+    let shipped = namespaces(&world).get(SYSTEM_NAMESPACE).await.unwrap();
+    assert_eq!(label(&shipped, INSTANCE).as_deref(), Some("true"));
+    assert_eq!(label(&shipped, "pod-security.kubernetes.io/enforce").as_deref(), Some("restricted"));
+
+    // The namespace belongs to the release, also for the next one of the same name.
     helm(&world, &[&["upgrade", RELEASE], &with_namespace[..]].concat());
     helm(&world, &[&["uninstall", RELEASE], &IN_NAMESPACE[..]].concat());
     let kept = namespaces(&world).get(SYSTEM_NAMESPACE).await.unwrap();
     assert_eq!((kept.uid(), kept.metadata.deletion_timestamp), (shipped.uid(), None));
     helm(&world, &[&["install", RELEASE], &with_namespace[..]].concat());
     // The notes name the label only if it is missing.
-    assert!(!helm(&world, &[&["get", "notes", RELEASE], &IN_NAMESPACE[..]].concat()).contains("kubectl label namespace"));
+    assert!(!helm(&world, &[&["get", "notes", RELEASE], &IN_NAMESPACE[..]].concat()).contains(LABEL));
+}
+
+#[tokio::test]
+async fn a_namespace_that_exists_gets_its_labels_by_the_command_of_the_notes_or_is_taken_over() {
+    let world = World::empty().await.unwrap();
+    if world.plane().is_external() {
+        return;
+    }
+    world.plane().run_kubectl(&["create", "namespace", SYSTEM_NAMESPACE]).unwrap();
+    let install = [&["install", RELEASE, CHART], &IN_NAMESPACE[..]].concat();
+    let with_namespace = [&install[..], &["--set=namespace.create=true"]].concat();
+    let said = refused(&world, &with_namespace);
+    assert!(said.contains(SYSTEM_NAMESPACE) && said.contains("invalid ownership metadata"), "{said}");
+
+    let said = helm(&world, &install);
+    let command = said.lines().find_map(|line| line.trim().strip_prefix("kubectl ")).unwrap();
+    assert!(format!("kubectl {command}").starts_with(LABEL), "{command}");
+    world.plane().run_kubectl(&command.split(' ').collect::<Vec<_>>()).unwrap();
+    assert_eq!(label(&namespaces(&world).get(SYSTEM_NAMESPACE).await.unwrap(), INSTANCE).as_deref(), Some("true"));
+
+    helm(&world, &[&["uninstall", RELEASE], &IN_NAMESPACE[..]].concat());
+    helm(&world, &[&with_namespace[..], &["--take-ownership"]].concat());
 }
 
 #[tokio::test]
