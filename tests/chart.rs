@@ -103,8 +103,11 @@ fn template(source: &str, component: Option<&str>) -> String {
     assert!(!text.contains("{{"), "{source} has braces, which Helm would take for an action");
     let constants: BTreeMap<&str, &str> =
         CONSTANTS.iter().filter(|(of, _)| Some(*of) == component).flat_map(|(_, all)| all.iter().copied()).collect();
-    let kinds: BTreeMap<usize, &str> =
-        text.split("\n---\n").map(|document| document.lines().find_map(|line| line.strip_prefix("kind: ")).unwrap()).enumerate().collect();
+    let kinds: BTreeMap<usize, &str> = text
+        .split("\n---\n")
+        .map(|document| document.lines().find_map(|line| line.strip_prefix("kind: ")).unwrap())
+        .enumerate()
+        .collect();
     let (mut document, mut in_variables, mut skips) = (0, false, false);
     let mut lines = Vec::new();
     for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {

@@ -89,7 +89,11 @@ async fn under_other_names_the_operator_works_with_protect_no_gap_and_its_limits
     let limits = async || {
         let (dry, patch) = (PatchParams { dry_run: true, ..PatchParams::default() }, json!({ "spec": { "suspend": true } }));
         let said = thief.patch(PLATFORM, &dry, &Patch::Merge(patch)).await.err().map(|refused| refused.to_string());
-        if said.iter().any(|said| said.contains("'zz-name-operator-limits-baselines'")) { Ok(true) } else { Err(format!("{said:?}")) }
+        if said.iter().any(|said| said.contains("'zz-name-operator-limits-baselines'")) {
+            Ok(true)
+        } else {
+            Err(format!("{said:?}"))
+        }
     };
     world.eventually("the limits are in force", TIMEOUT, limits).await.unwrap();
     // The operator itself still repairs.

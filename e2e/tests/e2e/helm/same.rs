@@ -74,20 +74,32 @@ async fn every_setting_of_the_page_of_the_components_is_a_value_of_the_chart() {
     let world = World::bare().await.unwrap();
     let deny = json!({ "enabled": true, "validationActions": ["Deny"] });
     let settings = [
-        ("optOutRules", json!({ "enabled": true, "maxDuration": "336h", "approverRequired": false,
-            "allowedPolicies": ["DefaultDenyEgress", "MonitoringCarveout"] })),
+        (
+            "optOutRules",
+            json!({ "enabled": true, "maxDuration": "336h", "approverRequired": false,
+            "allowedPolicies": ["DefaultDenyEgress", "MonitoringCarveout"] }),
+        ),
         ("labelHygiene", deny.clone()),
-        ("labelHygiene", json!({ "enabled": true, "controllers": ["system:serviceaccount:databases:postgres-operator"],
-            "labels": ["app", "tier", "team", "app.kubernetes.io/name", "monitoring.io/expose-metrics"] })),
+        (
+            "labelHygiene",
+            json!({ "enabled": true, "controllers": ["system:serviceaccount:databases:postgres-operator"],
+            "labels": ["app", "tier", "team", "app.kubernetes.io/name", "monitoring.io/expose-metrics"] }),
+        ),
         ("labelHygiene", json!({ "enabled": true, "maxGracePeriod": 7200 })),
         ("requiredLabels", deny.clone()),
         ("requiredLabels", json!({ "enabled": true, "labels": ["app", "team"], "owner": "team-network, #ask-network" })),
         ("noHostNetwork", deny),
-        ("noHostNetwork", json!({ "enabled": true, "matchExpressions": [],
-            "exemptNamespaces": ["calico-system", "ingress-nginx", "monitoring"] })),
+        (
+            "noHostNetwork",
+            json!({ "enabled": true, "matchExpressions": [],
+            "exemptNamespaces": ["calico-system", "ingress-nginx", "monitoring"] }),
+        ),
         ("noHostNetwork", json!({ "enabled": true, "serviceAccounts": ["monitoring/node-exporter"] })),
         ("noGap", json!({ "enabled": true, "exemptNamespaces": ["calico-system"] })),
-        ("sanePolicies", json!({ "enabled": true, "validationActions": { "everything": ["Deny", "Audit"], "peers": ["Audit"] } })),
+        (
+            "sanePolicies",
+            json!({ "enabled": true, "validationActions": { "everything": ["Deny", "Audit"], "peers": ["Audit"] } }),
+        ),
     ];
     // Each block of the page that patches one component. An exception for one controller of a cluster is no value.
     let blocks = yaml_blocks(&page("admission.md")).into_iter().filter(|block| block.contains("\npatches:"));

@@ -23,9 +23,15 @@ async fn a_wrong_value_is_refused_with_its_path() {
     let world = World::bare().await.unwrap();
     for (values, said) in [
         (json!({ "replica": 3 }), "additional properties 'replica' not allowed"),
-        (json!({ "components": { "no-gap": { "enabled": true } } }), "at '/components': additional properties 'no-gap' not allowed"),
+        (
+            json!({ "components": { "no-gap": { "enabled": true } } }),
+            "at '/components': additional properties 'no-gap' not allowed",
+        ),
         (json!({ "components": { "protect": { "enable": true } } }), "at '/components/protect': additional properties 'enable'"),
-        (json!({ "components": { "protect": { "enabled": "yes" } } }), "at '/components/protect/enabled': got string, want boolean"),
+        (
+            json!({ "components": { "protect": { "enabled": "yes" } } }),
+            "at '/components/protect/enabled': got string, want boolean",
+        ),
         (json!({ "components": { "optOutRules": { "maxDuration": "30d" } } }), "at '/components/optOutRules/maxDuration': '30d'"),
         (json!({ "components": { "labelHygiene": { "labels": [] } } }), "at '/components/labelHygiene/labels': minItems"),
         (json!({ "components": { "sanePolicies": { "validationActions": { "dns": ["deny"] } } } }), "/validationActions/dns/0'"),
@@ -46,7 +52,10 @@ async fn a_wrong_value_is_refused_with_its_path() {
 async fn the_namespace_default_is_refused_because_nothing_would_close_it() {
     let world = World::bare().await.unwrap();
     let said = refused(&world, &["template", RELEASE, CHART]);
-    assert!(said.contains("install it in a namespace of its own: --namespace policy-baseline-system --create-namespace"), "{said}");
+    assert!(
+        said.contains("install it in a namespace of its own: --namespace policy-baseline-system --create-namespace"),
+        "{said}"
+    );
 }
 
 /// `global` reaches a chart that another chart contains.
@@ -93,12 +102,16 @@ async fn the_values_of_the_deployment_and_of_its_policy_reach_them() {
     assert_eq!(container["args"], json!(["run", "--admin-address=0.0.0.0:8080", "--log-format=text"]));
     assert_eq!(container["env"].as_array().unwrap().last(), Some(&values["extraEnv"][0]));
     let policy = &all[&format!("NetworkPolicy/{SYSTEM_NAMESPACE}/policy-baseline")]["spec"];
-    assert_eq!((&policy["ingress"], &policy["egress"][0]["ports"]), (&Value::Null, &json!([{ "protocol": "TCP", "port": 16443 }])));
+    assert_eq!(
+        (&policy["ingress"], &policy["egress"][0]["ports"]),
+        (&Value::Null, &json!([{ "protocol": "TCP", "port": 16443 }]))
+    );
     assert_eq!(policy["egress"][1]["to"], values["networkPolicy"]["dns"]);
 
     let digest = format!("--set=image.digest=sha256:{}", "a".repeat(64));
     let all = objects(&rendered(&world, &["--namespace", SYSTEM_NAMESPACE, &digest, "--set=networkPolicy.enabled=false"]));
-    let image = &all[&format!("Deployment/{SYSTEM_NAMESPACE}/policy-baseline")]["spec"]["template"]["spec"]["containers"][0]["image"];
+    let image =
+        &all[&format!("Deployment/{SYSTEM_NAMESPACE}/policy-baseline")]["spec"]["template"]["spec"]["containers"][0]["image"];
     assert_eq!(image.as_str().unwrap(), format!("policy-baseline@sha256:{}", "a".repeat(64)));
     assert!(!all.contains_key(&format!("NetworkPolicy/{SYSTEM_NAMESPACE}/policy-baseline")));
 }
