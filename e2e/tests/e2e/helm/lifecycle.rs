@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -181,6 +182,8 @@ async fn i10_a_release_is_installed_upgraded_rolled_back_and_uninstalled_and_no_
     assert_eq!(opt_outs(&world.admin(), &opened).get("partner").await.unwrap(), exception);
     untouched(&world, &ns, &before, "an uninstall").await;
     assert_eq!(left(&world).await, Vec::<String>::new(), "everything else is gone");
+    let leases: Api<Lease> = Api::namespaced(world.admin(), SYSTEM_NAMESPACE);
+    assert!(leases.get_opt("policy-baseline").await.unwrap().is_some(), "what the operator wrote stays");
 
     // Installed again, it continues where it was.
     helm(&world, &[&["install", RELEASE, CHART], &IN_NAMESPACE[..]].concat());
@@ -226,4 +229,17 @@ async fn a_release_that_gives_the_crds_away_keeps_them_too() {
     assert_eq!(baselines(&world).get(PLATFORM).await.unwrap(), before);
     helm(&world, &[&["uninstall", RELEASE], &IN_NAMESPACE[..]].concat());
     assert_eq!(baselines(&world).get(PLATFORM).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn an_upgrade_without_values_keeps_those_of_the_release_and_one_with_values_has_only_these() {
+    let world = World::empty().await.unwrap();
+    if world.plane().is_external() {
+        return;
+    }
+    revision(&world, &["install", RELEASE, CHART, "--create-namespace", "--set=replicas=3"]);
+    for (more, expected) in [(&[][..], 3), (&["--set=priorityClassName=other"], 2)] {
+        revision(&world, &[&["upgrade", RELEASE, CHART], more].concat());
+        assert_eq!(replicas(&world).await, Some(expected), "{more:?}");
+    }
 }
