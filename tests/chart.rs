@@ -41,12 +41,12 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|why| panic!("{path}: {why}"))
 }
 
-/// The resources of a kustomization, as paths from the root.
+/// The files of a kustomization, as paths from the root. Its other resources are folders elsewhere.
 fn resources(dir: &str) -> Vec<String> {
     let file = if dir == "crds" { "Kustomization" } else { "kustomization.yaml" };
     let kustomization: Value = serde_yaml::from_str(&read(&format!("{dir}/{file}"))).unwrap();
     let names = kustomization["resources"].as_array().unwrap().iter().map(|name| name.as_str().unwrap());
-    names.filter(|name| name.ends_with(".yaml")).map(|name| format!("{dir}/{name}")).collect()
+    names.filter(|name| !name.starts_with("..")).map(|name| format!("{dir}/{name}")).collect()
 }
 
 /// The key of a component in the values: `no-gap` is `noGap`.
