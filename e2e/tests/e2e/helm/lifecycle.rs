@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
@@ -17,15 +18,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{CHART, KEEP, RELEASE, helm};
+use crate::list_managed::succeeds;
 use crate::opt_outs::{create, opt_out, opt_outs, seconds_from_now, until_says};
 use crate::repair::PLATFORM;
-use crate::scene::{Plan, apply_baseline, baselines, until_holds, until_ready};
+use crate::scene::{Plan, apply_baseline, baselines, until_holds, until_only, until_ready};
 use crate::support::{TEAM, stored, team, versions};
 
 const CRD: &str = "policybaselines.policybaseline.io";
 const IN_NAMESPACE: [&str; 2] = ["--namespace", SYSTEM_NAMESPACE];
-/// What the older version of the chart has.
+const PRODUCTION: &str = "--values=manifests/helm/values-production.yaml";
+/// The version of the older chart.
 const OLDER: &str = "0.0.9";
+/// What its CRD lacks.
 const FIELDS: [&str; 2] = ["dns", "namespaceSelector"];
 
 /// A copy of the chart as an older version: its CRD lacks two fields, and it has one permission less.
@@ -242,4 +246,30 @@ async fn an_upgrade_without_values_keeps_those_of_the_release_and_one_with_value
         revision(&world, &[&["upgrade", RELEASE, CHART], more].concat());
         assert_eq!(replicas(&world).await, Some(expected), "{more:?}");
     }
+}
+
+/// The order of docs/uninstall.md, with Helm as the last step. The command deletes the objects of the components, which Helm then misses.
+#[tokio::test]
+async fn the_uninstall_command_and_then_helm_leave_no_policy_and_no_component() {
+    let mut world = World::empty().await.unwrap();
+    if world.plane().is_external() {
+        return;
+    }
+    helm(&world, &[&["install", RELEASE, CHART, "--create-namespace", PRODUCTION], &IN_NAMESPACE[..]].concat());
+    world.wait_for_crds().await.unwrap();
+    apply_baseline(&world, PLATFORM, &json!({ "deletionPolicy": "Delete" })).await;
+    world.start_operator().await.unwrap();
+    let ns = world.namespace("team", &[]).await.unwrap();
+    until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
+    until_ready(&world, PLATFORM).await;
+    assert_eq!(world.stop_operator().unwrap(), 0);
+
+    world.plane().run_kubectl(&["scale", "deployment", "-n", SYSTEM_NAMESPACE, RELEASE, "--replicas=0"]).unwrap();
+    succeeds(&world, &["uninstall", "--yes", "--policies=remove"]).await;
+    until_only(&world, &ns, &[]).await;
+    helm(&world, &[&["uninstall", RELEASE], &IN_NAMESPACE[..]].concat());
+    assert_eq!(left(&world).await, Vec::<String>::new());
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(world.admin());
+    assert_eq!(policies.list(&ListParams::default()).await.unwrap().items.len(), 0);
+    assert_eq!(baselines(&world).list(&ListParams::default()).await.unwrap().items.len(), 0);
 }
