@@ -30,7 +30,7 @@ unit: ## Unit, golden, property and tidy tests, and the corpus of the fuzzer; no
 
 .PHONY: e2e
 e2e: controlplane helm build ## End-to-end suites on a real control plane // E2E=name: only these // E2E_KUBECONFIG=file: on that cluster
-	$(TEST) --test e2e -- $(or $(E2E),$(addprefix --skip ,$(FAULTS) $(LARGE) $(COMPARE)))
+	$(TEST) --test e2e -- $(or $(E2E),$(addprefix --skip ,$(FAULTS) $(LARGE) $(COMPARE) $(ALERTS)))
 
 # It is in the binary of the suites, so that nothing is linked for it alone.
 .PHONY: compare
@@ -47,6 +47,16 @@ reference: ## Build cyclonus and kube-network-policies from source into one prog
 helm: ## Build Helm from source, once
 	@e2e/helm/build.sh
 
+.PHONY: alerts
+alerts: prometheus controlplane build ## The alerts and the dashboard in the real Prometheus, and promtool's checks
+	@$(TEST) --quiet --test e2e -- $(ALERTS)
+
+ALERTS := prometheus::
+
+.PHONY: prometheus
+prometheus: ## Build Prometheus and promtool from source, once
+	@e2e/prometheus/build.sh
+
 # These cannot run with every component on: instances under other names than the one that the components let write; exactly the
 # permissions of manifests/base; the operator's namespace without the policy of manifests/default. And what concerns no cluster, components
 # one by one, or their removal.
@@ -55,7 +65,7 @@ APART := election:: installs:: signals::an_operator_that_gets_every_signal rbac:
 
 .PHONY: e2e-components
 e2e-components: controlplane build ## The end-to-end suites with every admission component on // E2E=name: only these
-	E2E_COMPONENTS=1 $(TEST) --test e2e -- $(E2E) $(addprefix --skip ,$(FAULTS) $(LARGE) $(APART) $(COMPARE))
+	E2E_COMPONENTS=1 $(TEST) --test e2e -- $(E2E) $(addprefix --skip ,$(FAULTS) $(LARGE) $(APART) $(COMPARE) $(ALERTS))
 
 # It fills a control plane for a minute.
 LARGE := large_cluster::
@@ -160,9 +170,8 @@ lint: ## Clippy, warnings are errors
 	$(CARGO) clippy --locked --workspace --all-targets --features policy-baseline-e2e/bench,policy-baseline-fuzz/targets -- --deny warnings
 
 .PHONY: generate
-generate: ## Regenerate the CRDs, install.yaml, the Helm chart, the page of metrics and the golden files
-	GOLDEN=accept $(TEST) --quiet --lib > /dev/null
-	GOLDEN=accept $(TEST) --quiet --test chart > /dev/null
+generate: ## Regenerate the CRDs, install.yaml, the Helm chart, the page of metrics, the dashboard and the golden files
+	GOLDEN=accept $(TEST) --quiet --lib --test chart --test monitoring > /dev/null
 	@$(MAKE) --no-print-directory install-yaml
 
 GENERATED := crds docs manifests src
@@ -199,7 +208,7 @@ ci: ## What CI runs on every change; ends with the seconds of each step
 # The fuzzer needs no cluster and waits for nothing, so it takes what the suites leave of the machine. The bench runs alone.
 .PHONY: nightly
 nightly: ## All that CI leaves out, in about an hour; ends with the seconds of each step
-	@.ci/steps "controlplane &" "fuzz FUZZ_SECONDS=300 &" build controlplane e2e-components test-faults scale soak "fuzz FUZZ_SECONDS=300" "bench BENCH_NAMESPACES=1000"
+	@.ci/steps "controlplane &" "fuzz FUZZ_SECONDS=300 &" build controlplane e2e-components alerts test-faults scale soak "fuzz FUZZ_SECONDS=300" "bench BENCH_NAMESPACES=1000"
 
 .PHONY: clean
 clean: ## Remove everything that was built, the control plane too

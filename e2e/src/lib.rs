@@ -15,6 +15,7 @@ mod paths;
 mod pki;
 pub mod pool;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod reference;
 mod state_dir;

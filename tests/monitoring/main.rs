@@ -179,8 +179,8 @@ fn every_alert_says_what_it_means_and_has_its_runbook_and_every_runbook_has_its_
         if let Some(title) = line.strip_prefix("## ") {
             of = Some(title);
             sections.insert(title, Vec::new());
-        } else if let Some(part) = line.strip_prefix("**").and_then(|line| line.split_once("**")) {
-            of.map(|title| sections.get_mut(title).unwrap().push(part.0));
+        } else if let (Some(title), Some((part, _))) = (of, line.strip_prefix("**").and_then(|line| line.split_once("**"))) {
+            sections.entry(title).or_default().push(part);
         }
     }
     let alerts = alerts();

@@ -110,7 +110,7 @@ async fn fence_beside(world: &World) {
 #[tokio::test]
 async fn the_page_about_monitoring_works_as_it_says() {
     let mut world = World::new().await.unwrap();
-    let [baseline, inwards, outwards, own, _patch] = &yaml_blocks(include_str!("../../../docs/monitoring.md"))[..] else {
+    let [baseline, inwards, outwards, own, ..] = &yaml_blocks(include_str!("../../../docs/monitoring.md"))[..] else {
         panic!("a baseline, both halves, and a policy of one's own")
     };
     world.namespace_named("monitoring", &[]).await.unwrap();
