@@ -29,7 +29,7 @@ unit: ## Unit, golden, property and tidy tests, and the corpus of the fuzzer; no
 	$(TEST) $(OTHERS)
 
 .PHONY: e2e
-e2e: controlplane helm build ## End-to-end suites on a real control plane // E2E=name: only these // E2E_KUBECONFIG=file: on that cluster
+e2e: controlplane helm gitops build ## End-to-end suites on a real control plane // E2E=name: only these // E2E_KUBECONFIG=file: on that cluster
 	$(TEST) --test e2e -- $(or $(E2E),$(addprefix --skip ,$(FAULTS) $(LARGE) $(COMPARE) $(ALERTS)))
 
 # It is in the binary of the suites, so that nothing is linked for it alone.
@@ -61,7 +61,7 @@ prometheus: ## Build Prometheus and promtool from source, once
 # permissions of manifests/base; the operator's namespace without the policy of manifests/default. And what concerns no cluster, components
 # one by one, or their removal.
 APART := election:: installs:: signals::an_operator_that_gets_every_signal rbac:: system_namespaces_are_left_out \
-	admission:: admin:: client:: crd_rules:: demo:: docs:: harness:: helm:: install:: proxy:: samples:: uninstall::
+	admission:: admin:: client:: crd_rules:: demo:: docs:: gitops:: harness:: helm:: install:: proxy:: samples:: uninstall::
 
 .PHONY: e2e-components
 e2e-components: controlplane build ## The end-to-end suites with every admission component on // E2E=name: only these
@@ -99,6 +99,10 @@ soak: controlplane build ## Random faults for ten minutes // SOAK_SECONDS=600 //
 .PHONY: fuzz
 fuzz: ## Feed what a watch delivers, and files, with libFuzzer // FUZZ_SECONDS=60: for each target // FUZZ_TARGETS="policy dns": only these // FUZZ_REPLAY=file: only that input
 	@fuzz/run.sh
+
+.PHONY: gitops
+gitops: ## Build what judges statuses as Argo CD and Flux do, from source, and get the CRDs of both, once
+	@e2e/gitops/build.sh
 
 .PHONY: build
 build: ## Debug build of the operator, the end-to-end suites and what they start

@@ -9,6 +9,7 @@ pub mod cluster;
 mod custom_kinds;
 pub mod demo;
 pub mod dice;
+pub mod gitops;
 mod kubeconfig;
 pub mod operator;
 mod paths;
