@@ -32,6 +32,7 @@ mod faults_storms;
 mod faults_watches;
 mod faults_writes;
 mod finalizers;
+mod gitops;
 mod harness;
 mod helm;
 mod honest_ready;
