@@ -85,14 +85,14 @@ fn the_tables_of_the_page_are_what_both_tools_say_and_lack_no_reason() {
 
 #[test]
 fn the_config_map_has_the_health_checks_of_the_form_for_upstream() {
-    let mut text = "# Generated from e2e/gitops/resource_customizations by a test; do not edit. docs/gitops.md explains it.\n\
+    let mut text = "# From e2e/gitops/resource_customizations, by GOLDEN=accept make e2e E2E=gitops::; do not edit. docs/gitops.md explains it.\n\
                     apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: argocd-cm\n  namespace: argocd\ndata:\n"
         .to_owned();
     for kind in KINDS {
-        text += &format!("  resource.customizations.health.policybaseline.io_{kind}: |\n");
-        for line in lua(kind).lines() {
-            text += &if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") };
-        }
+        let entry = format!("  resource.customizations.health.policybaseline.io_{kind}: |");
+        let lua = lua(kind);
+        let lines = lua.lines().map(|line| if line.is_empty() { String::new() } else { format!("    {line}") });
+        text.extend([entry].into_iter().chain(lines).map(|line| line + "\n"));
     }
     let path = format!("{SAMPLES}/argocd/argocd-cm.yaml");
     golden(&path, &text);
