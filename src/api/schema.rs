@@ -13,7 +13,8 @@ pub fn count(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "format": "int32", "minimum": 0, "default": 0})
 }
 
-/// The status of an object until an operator has written one, so that nobody takes the silence for success. kstatus reads it as work under way.
+/// The status of an object until an operator has written one, so that nobody takes the silence for success. kstatus reads
+/// that of a baseline as work under way. It does not know the condition of an opt-out.
 pub fn not_processed(condition: &str, kind: &str) -> Value {
     json!({"conditions": [{
         "type": condition,
