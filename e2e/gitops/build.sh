@@ -53,7 +53,7 @@ mkdir "$work/new/crds" "$work/outside"
 cd "$work/outside"
 while read -r module version sum file; do
   case $module in ''|'#'*) continue ;; esac
-  go mod download -json "$module@$version" >"$work/log" 2>&1 9>&- </dev/null || { cat "$work/log" >&2; die "cannot download $module $version"; }
+  GOFLAGS= go mod download -json "$module@$version" >"$work/log" 2>&1 9>&- </dev/null || { cat "$work/log" >&2; die "cannot download $module $version"; }
   field() { sed -n "s|^[[:space:]]*\"$1\": \"\(.*\)\",*\$|\1|p" "$work/log"; }
   [ "$(field Sum)" = "$sum" ] || die "the checksum of $module $version is $(field Sum), not $sum"
   cp "$(field Dir)/$file" "$work/new/crds/"
