@@ -207,12 +207,12 @@ $(TOOLS)/bin/cargo-deny: Makefile
 # and the comparison of engines take what they leave of the machine.
 .PHONY: ci
 ci: ## What CI runs on every change; ends with the seconds of each step
-	@.ci/steps "controlplane &" "deny-tool &" fmt-check lint build unit controlplane deny-tool "release &" "compare &" e2e faults generate-check earliest deny compare release
+	@.ci/steps "controlplane &" "deny-tool &" "helm &" "gitops &" fmt-check lint build unit controlplane deny-tool helm gitops "release &" "compare &" e2e faults generate-check earliest deny compare release
 
 # The fuzzer needs no cluster and waits for nothing, so it takes what the suites leave of the machine. The bench runs alone.
 .PHONY: nightly
 nightly: ## All that CI leaves out, in about an hour; ends with the seconds of each step
-	@.ci/steps "controlplane &" "fuzz FUZZ_SECONDS=300 &" build controlplane e2e-components alerts test-faults scale soak "fuzz FUZZ_SECONDS=300" "bench BENCH_NAMESPACES=1000"
+	@.ci/steps "controlplane &" "prometheus &" "fuzz FUZZ_SECONDS=300 &" build controlplane e2e-components prometheus alerts test-faults scale soak "fuzz FUZZ_SECONDS=300" "bench BENCH_NAMESPACES=1000"
 
 .PHONY: clean
 clean: ## Remove everything that was built, the control plane too

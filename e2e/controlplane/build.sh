@@ -4,14 +4,9 @@
 #   build.sh [--demo] [--print-dir]
 # --demo: take the kubectl of this machine if it is at most one minor version away, instead of building one
 # --print-dir: the directory of the binaries is the only line on stdout
-set -euo pipefail
-export LC_ALL=C
-
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-out=$(cd "$here/../.." && pwd)/target/controlplane
+. "$here/../build.bash"
 
-say() { printf '%s\n' "$*" >&2; }
-die() { say "build.sh: $*"; exit 1; }
 finish() { if [ "${print_dir:-}" ]; then printf '%s\n' "$1"; fi; exit 0; }
 
 print_dir='' demo=''
@@ -52,13 +47,11 @@ if [ "$demo" ] && kubectl=$(command -v kubectl); then
   fi
 fi
 
-sha256() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi; }
-hash=$(cat "$here/go.mod" "$here/go.sum" "$here/build.sh" | sha256 | cut -c1-16)
-dir=$out/$hash
+hash "$here"/go.{mod,sum}
 # Each binary appears by one rename: if it is there, it is whole.
 missing() { for name in "${names[@]}"; do [ -x "$dir/$name" ] || printf '%s\n' "$name"; done; }
 point() {
-  [ "$(readlink "$out/bin" 2>/dev/null)" = "$hash" ] || ln -sfn "$hash" "$out/bin"
+  point_bin
   [ "$kubectl" ] && [ ! -x "$dir/kubectl" ] || finish "$out/bin"
   mkdir -p "$out/demo"
   for name in "${names[@]}"; do ln -sfn "../bin/$name" "$out/demo/$name"; done
@@ -70,27 +63,16 @@ point() {
 }
 [ "$(missing)" ] || point
 
-needed=$(awk '$1 == "go" { print $2 }' "$here/go.mod")
-command -v go >/dev/null || die "the control plane is built from source and needs Go $needed or newer (https://go.dev/dl), which is not in PATH; or point KUBEBUILDER_ASSETS at prebuilt binaries"
-export GOWORK=off GOFLAGS=-mod=readonly CGO_ENABLED=0
-have=$(cd "$here" && go env GOVERSION)
-have=${have#go}
-[ "$(printf '%s\n%s\n' "$needed" "$have" | sort -V | head -n1)" = "$needed" ] || die "the control plane needs Go $needed or newer, and this is Go $have"
-
-mkdir -p "$out"
-if command -v flock >/dev/null; then
-  exec 9>"$out/.lock"
-  flock 9                                     # a second build at the same time waits, then finds the result
-fi
+need_go "the control plane" "or point KUBEBUILDER_ASSETS at prebuilt binaries"
+export GOFLAGS=-mod=readonly
+lock
 todo=()
 while read -r name; do [ ! "$name" ] || todo+=("$name"); done <<< "$(missing)"
 [ ${#todo[@]} -gt 0 ] || point
-rm -rf "$out"/.build.*                         # of a build that was killed
-work=$(mktemp -d "$out/.build.XXXXXX")
+make_work
 log=$work.log
 go=
 trap '[ ! "$go" ] || kill "$go" 2>/dev/null || true; rm -rf "$work" "$log"' EXIT
-trap 'exit 130' INT TERM HUP
 
 packages=()
 for name in "${todo[@]}"; do packages+=("$(package "$name")"); done
@@ -140,9 +122,5 @@ say "control plane: built in $((SECONDS - start)) s"
 [ ! -e "$work/server" ] || mv "$work/server" "$work/etcd"
 mkdir -p "$dir"
 for name in "${todo[@]}"; do mv "$work/$name" "$dir/$name"; done
-# Results of older pins are large; the lock says that nobody is building them.
-for old in "$out"/*/; do
-  old=${old%/}
-  if [ "$old" != "$dir" ] && [ "$old" != "$out/demo" ] && [ ! -L "$old" ]; then rm -rf "$old"; fi
-done
+forget_others "$out/demo"
 point
