@@ -26,7 +26,8 @@ fn text(path: &str) -> String {
 
 #[derive(Debug, Deserialize)]
 struct Alert {
-    alert: String,
+    #[serde(rename = "alert")]
+    name: String,
     expr: String,
     #[serde(default)]
     r#for: String,
@@ -184,24 +185,24 @@ fn every_alert_says_what_it_means_and_has_its_runbook_and_every_runbook_has_its_
         }
     }
     let alerts = alerts();
-    let named: BTreeSet<&str> = alerts.iter().map(|alert| &*alert.alert).collect();
+    let named: BTreeSet<&str> = alerts.iter().map(|alert| &*alert.name).collect();
     assert_eq!(named.len(), alerts.len(), "two alerts have one name");
     assert_eq!(sections.keys().copied().filter(|title| title.starts_with("PolicyBaseline")).collect::<BTreeSet<_>>(), named);
-    for Alert { alert, labels, annotations, .. } in &alerts {
-        assert!(["critical", "warning", "info"].contains(&&*labels["severity"]), "{alert}");
-        assert_eq!(annotations.keys().collect::<Vec<_>>(), ["description", "runbook_url", "summary"], "{alert}");
-        assert_eq!(annotations["runbook_url"], format!("{RUNBOOKS}#{}", alert.to_lowercase()));
-        assert!(annotations["description"].ends_with('.') && !annotations["summary"].ends_with('.'), "{alert}");
-        assert_eq!(sections[&**alert], ["What it means.", "How to look.", "What to do."], "{alert}");
+    for Alert { name, labels, annotations, .. } in &alerts {
+        assert!(["critical", "warning", "info"].contains(&&*labels["severity"]), "{name}");
+        assert_eq!(annotations.keys().collect::<Vec<_>>(), ["description", "runbook_url", "summary"], "{name}");
+        assert_eq!(annotations["runbook_url"], format!("{RUNBOOKS}#{}", name.to_lowercase()));
+        assert!(annotations["description"].ends_with('.') && !annotations["summary"].ends_with('.'), "{name}");
+        assert_eq!(sections[&**name], ["What it means.", "How to look.", "What to do."], "{name}");
     }
 }
 
 #[test]
 fn the_table_of_the_docs_lists_the_alerts_as_they_are() {
-    let row = |Alert { alert, r#for, labels, annotations, .. }: &Alert| {
+    let row = |Alert { name, r#for, labels, annotations, .. }: &Alert| {
         let after = if r#for.is_empty() { "at once" } else { r#for };
-        let link = format!("runbooks/alerts.md#{}", alert.to_lowercase());
-        format!("| [`{alert}`]({link}) | {} | {after} | {} |\n", labels["severity"], annotations["summary"])
+        let link = format!("runbooks/alerts.md#{}", name.to_lowercase());
+        format!("| [`{name}`]({link}) | {} | {after} | {} |\n", labels["severity"], annotations["summary"])
     };
     let table: String = alerts().iter().map(row).collect();
     let page = text("docs/monitoring.md");
@@ -210,11 +211,11 @@ fn the_table_of_the_docs_lists_the_alerts_as_they_are() {
 
 #[test]
 fn every_alert_keeps_installs_apart_and_counts_only_the_leader() {
-    for Alert { alert, expr, .. } in alerts() {
-        assert!(expr.contains("by (cluster, job, namespace"), "{alert}");
+    for Alert { name, expr, .. } in alerts() {
+        assert!(expr.contains("by (cluster, job, namespace"), "{name}");
         let is_counter = expr.contains("increase(");
         let of_leader = expr.contains("and on (cluster, job, namespace, instance)") && expr.contains("policy_baseline_leader");
-        assert!(is_counter || of_leader || alert == "PolicyBaselineNoLeader", "{alert}: gauges of standbys count too");
+        assert!(is_counter || of_leader || name == "PolicyBaselineNoLeader", "{name}: gauges of standbys count too");
     }
 }
 
@@ -227,6 +228,6 @@ fn every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_is_silent() {
         let fires = !case["exp_alerts"].as_array().unwrap().is_empty();
         seen.entry(case["alertname"].as_str().unwrap().to_owned()).or_default().insert(fires);
     }
-    let wanted = alerts().into_iter().map(|alert| (alert.alert, [false, true].into())).collect();
+    let wanted = alerts().into_iter().map(|alert| (alert.name, [false, true].into())).collect();
     assert_eq!(seen, wanted);
 }

@@ -99,7 +99,7 @@ impl Flipping {
                 assert_eq!(self.works(), 1, "the other namespace waits");
             }
         }
-        self.lasted = self.clocked.sim.elapsed - begin;
+        self.lasted = self.clocked.sim.elapsed.saturating_sub(begin);
     }
 
     fn is_as_planned(&self) -> bool {
