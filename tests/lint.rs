@@ -55,7 +55,9 @@ fn run_example(dir: &Path, line: &str) {
 fn the_manifests_of_this_repository_have_no_mistakes() {
     let (code, shown, errors) =
         lint(&root(), &["manifests", "docs/examples/baseline.yaml", "docs/examples/ingress-only.yaml", "--fail-on", "info"]);
-    assert_eq!((code, &*errors), (Some(0), ""), "{shown}");
+    // The suite of the chart compares what these templates become with the other manifests.
+    let left_out = "note: manifests/helm/templates is left out: it has templates. Give what helm template writes\n";
+    assert_eq!((code, &*errors), (Some(0), left_out), "{shown}");
     assert!(shown.starts_with("no mistakes in ") && !shown.contains("in 0 objects"), "{shown}");
 }
 

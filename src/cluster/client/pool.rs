@@ -33,18 +33,18 @@ struct PooledConnection<S> {
     service: S,
     /// Each open stream holds a clone, so the reference count tells how many streams there are.
     streams: Arc<()>,
-    opening: Arc<Opening>,
+    opening: Arc<ConnectionOpening>,
 }
 
 /// Lets one request open the connection while the others wait for its answer. Each request that finds no connection would open one. A start
 /// sends twenty requests at once, and the client would keep only one of their connections.
 #[derive(Default)]
-struct Opening {
+struct ConnectionOpening {
     is_open: AtomicBool,
     turn: tokio::sync::Mutex<()>,
 }
 
-impl Opening {
+impl ConnectionOpening {
     /// Sends the request, at once if the connection is open or does not become open in time.
     async fn send<T, E>(&self, request: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         if self.is_open.load(Ordering::Acquire) {
