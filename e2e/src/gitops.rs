@@ -35,20 +35,14 @@ pub struct GitOpsVerdict {
     pub error: String,
 }
 
-fn built(name: &str) -> Result<PathBuf> {
-    let path = paths::repo().join("target/gitops/bin").join(name);
-    ensure!(path.exists(), "{} is missing: run make gitops first", path.display());
-    Ok(path)
-}
-
 /// The folder with the CRDs of Argo CD and Flux.
 pub fn gitops_crds() -> Result<PathBuf> {
-    built("crds")
+    paths::built("gitops", "crds")
 }
 
 /// Asks each question. The verdicts have the same order.
 pub fn gitops_verdicts(questions: &[GitOpsQuestion]) -> Result<Vec<GitOpsVerdict>> {
-    let mut child = Command::new(built("policy-gitops")?)
+    let mut child = Command::new(paths::built("gitops", "policy-gitops")?)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -28,6 +28,7 @@ pub use audit::{AuditEntry, AuditLog, AuditMark, skipped_without_audit_log, writ
 pub use cluster::{ControlPlane, Options, components_on};
 pub use dice::Dice;
 pub use operator::Operator;
+pub use paths::{built, repo};
 pub use pool::Lease;
 pub use proxy::Proxy;
 pub use wait::{TIMEOUT, eventually};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+/// The root of the repository.
 pub fn repo() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().unwrap_or(manifest).to_owned()
@@ -30,6 +31,15 @@ pub fn control_plane_binaries() -> Result<PathBuf> {
         }
     }
     Ok(dir)
+}
+
+/// What `make TOOL` has built: a file or a folder of `target/TOOL/bin`.
+pub fn built(tool: &str, name: &str) -> Result<PathBuf> {
+    let path = repo().join("target").join(tool).join("bin").join(name);
+    if !path.exists() {
+        bail!("{} is missing: run make {tool} first", path.display());
+    }
+    Ok(path)
 }
 
 /// A binary of this workspace: next to the running one, or one directory up if the running one is a test in `deps/`.

@@ -29,12 +29,6 @@ fn with_rules() -> Result<TempDir> {
     Ok(dir)
 }
 
-fn program(name: &str) -> Result<PathBuf> {
-    let path = paths::repo().join("target/prometheus/bin").join(name);
-    ensure!(path.is_file(), "{} is missing: run make prometheus first", path.display());
-    Ok(path)
-}
-
 /// The CRDs of prometheus-operator whose kinds we ship.
 pub fn crds() -> Vec<PathBuf> {
     let dir = paths::repo().join("target/prometheus/bin");
@@ -43,7 +37,7 @@ pub fn crds() -> Vec<PathBuf> {
 
 /// promtool, to be given arguments.
 pub fn promtool() -> Result<Command> {
-    Ok(Command::new(program("promtool")?))
+    Ok(Command::new(paths::built("prometheus", "promtool")?))
 }
 
 /// What promtool says about the syntax of the shipped rules, and about their tests.
@@ -89,7 +83,7 @@ impl Prometheus {
         fs::write(&config, written.to_string())?;
         let process = Guarded::spawn(Program {
             name: "prometheus",
-            path: program("prometheus")?,
+            path: paths::built("prometheus", "prometheus")?,
             args: vec![
                 format!("--config.file={}", config.display()),
                 format!("--storage.tsdb.path={}", dir.path().join("data").display()),

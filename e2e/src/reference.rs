@@ -2,7 +2,6 @@
 //! them into one program. It reads worlds and answers one after the other.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -84,15 +83,8 @@ pub struct WorldTime {
     pub allowed: usize,
 }
 
-/// The program, which may not be there yet.
-fn program(name: &str) -> Result<PathBuf> {
-    let path = paths::repo().join("target/reference/bin").join(name);
-    ensure!(path.is_file(), "{} is missing: run make reference first", path.display());
-    Ok(path)
-}
-
 fn start(name: &str, argument: &str) -> Result<Child> {
-    let mut command = Command::new(program(name)?);
+    let mut command = Command::new(paths::built("reference", name)?);
     command.arg(argument).env("GOMAXPROCS", "1").stdin(Stdio::piped()).stdout(Stdio::piped());
     command.spawn().with_context(|| format!("start {name}"))
 }

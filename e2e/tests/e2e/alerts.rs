@@ -1,21 +1,20 @@
 //! What people install to watch the operator, and the commands of the runbooks. The suite `prometheus` runs the alerts.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
-use policy_baseline_e2e::{SYSTEM_NAMESPACE, World};
+use policy_baseline_e2e::{SYSTEM_NAMESPACE, World, repo};
 use serde_json::{Value, json};
 
 use crate::docs::page;
 use crate::prometheus::{said, shipped};
-use crate::samples::yaml_blocks;
+use crate::samples::{commands, yaml_blocks};
 use crate::scene::{apply_baseline, until_ready};
+use crate::support::shell;
 
 #[tokio::test]
 async fn the_components_are_built_with_the_operator_as_the_page_says() {
     let world = World::new().await.unwrap();
-    let dir = tempfile::tempdir_in(Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")).unwrap();
+    let dir = tempfile::tempdir_in(repo().join("target")).unwrap();
     let manifests = "../../manifests";
     let page = page("monitoring.md");
     let block = yaml_blocks(&page).into_iter().find(|block| block.contains("../monitoring/alerts")).unwrap();
@@ -58,15 +57,9 @@ async fn the_commands_of_the_runbooks_exist() {
     apply_baseline(&world, "platform", &json!({})).await;
     world.start_operator().await.unwrap();
     until_ready(&world, "platform").await;
-    let page = page("runbooks/alerts.md");
-    let mut blocks = page.split("```sh\n").skip(1).flat_map(|rest| rest.split("```").next().unwrap().lines());
-    let kubectl = world.plane().kubectl();
     let mut ran = 0;
-    for command in blocks.by_ref().filter(|command| command.starts_with("kubectl get ")) {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("kubectl() {{ \"$KUBECTL\" \"$@\"; }}; {command}")]).env("KUBECTL", kubectl.get_program());
-        shell.envs(kubectl.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let output = shell.output().unwrap();
+    for command in commands(&page("runbooks/alerts.md")).iter().filter(|command| command.starts_with("kubectl get ")) {
+        let output = shell(&world, command).output().unwrap();
         let empty = |line: &str| line.starts_with("No resources found");
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success() && errors.lines().all(empty), "{command}: {errors}");

@@ -1,7 +1,7 @@
 //! Named allows: one policy for each, in the namespaces that it is for, and never where it would close something.
 //! One file: the tests share their allows.
 
-use std::{collections::BTreeSet, path::Path};
+use std::collections::BTreeSet;
 
 use k8s_openapi::{
     api::{core::v1::Service, discovery::v1::EndpointSlice, networking::v1::NetworkPolicy, rbac::v1::RoleBinding},
@@ -11,7 +11,7 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, PostParams},
 };
-use policy_baseline_e2e::{Operator, SYSTEM_NAMESPACE, TIMEOUT, World, skipped_without_audit_log};
+use policy_baseline_e2e::{Operator, SYSTEM_NAMESPACE, TIMEOUT, World, repo, skipped_without_audit_log};
 use serde_json::{Value, json};
 
 use crate::opt_outs::opt_out;
@@ -442,7 +442,7 @@ async fn every_sample_of_an_allow_is_accepted_without_a_warning_and_becomes_poli
     world.start_operator().await.unwrap();
     // Created after the first baseline, because one that is older is only reported.
     let mut all = None;
-    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/samples/allows");
+    let samples = repo().join("manifests/samples/allows");
     let page = crate::docs::page("allows.md");
     let (mut seen, mut named) = (BTreeSet::new(), BTreeSet::new());
     for file in std::fs::read_dir(&samples).unwrap().map(|f| f.unwrap().path()) {

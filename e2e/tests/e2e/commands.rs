@@ -8,13 +8,13 @@ use std::process::{Command, Output};
 use kube::Api;
 use kube::api::ListParams;
 use policy_baseline::PolicyBaseline;
-use policy_baseline_e2e::{Operator, TIMEOUT, World};
+use policy_baseline_e2e::{Operator, TIMEOUT, World, repo};
 use serde_json::{Value, json};
 
 use crate::explain_flow::{running, said};
 
 fn examples_of_docs(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples").join(name)
+    repo().join("docs/examples").join(name)
 }
 
 async fn output(mut command: Command) -> Output {

@@ -1,12 +1,9 @@
 //! The pages of the docs are correct: every example is accepted, and the worked examples behave as described.
 
-use std::path::Path;
-use std::process::Command;
-
 use futures::future::join_all;
 use kube::ResourceExt;
 use policy_baseline::PolicyBaselineStatus;
-use policy_baseline_e2e::World;
+use policy_baseline_e2e::{World, repo};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -14,10 +11,10 @@ use crate::samples::yaml_blocks;
 use crate::scene::{
     CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, condition, policies_of, until_holds, until_only, until_ready, until_status,
 };
-use crate::support::a_second_later;
+use crate::support::{a_second_later, shell};
 
 pub fn page(name: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)).unwrap()
+    std::fs::read_to_string(repo().join("docs").join(name)).unwrap()
 }
 
 /// Applies an example of a page by its number. Waits for the next second, so that a namespace that is created then is newer
@@ -31,11 +28,7 @@ fn run_command(world: &World, of: &str, begins: &str) -> String {
     let text = page(of);
     let command = text.lines().map(|line| line.trim_start_matches("$ ")).find(|line| line.starts_with(begins));
     let command = command.unwrap_or_else(|| panic!("{of} has no command {begins}"));
-    let kubectl = world.plane().kubectl();
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("kubectl() {{ \"$KUBECTL\" \"$@\"; }}; {command}")]).env("KUBECTL", kubectl.get_program());
-    shell.envs(kubectl.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let output = shell.output().unwrap();
+    let output = shell(world, command).output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -57,7 +50,7 @@ fn examples(page: &str) -> Vec<Value> {
 #[tokio::test]
 async fn every_example_of_the_docs_is_accepted_without_a_warning() {
     let world = World::new().await.unwrap();
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let docs = repo().join("docs");
     let mut applied = 0;
     for page in std::fs::read_dir(&docs).unwrap().map(|f| f.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "md"))
     {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use std::{fs, slice};
 
 use policy_baseline_e2e::proxy::{Fault, Moment, When};
-use policy_baseline_e2e::{Operator, TIMEOUT, World};
+use policy_baseline_e2e::{Operator, TIMEOUT, World, repo};
 use serde_json::{Value, json};
 
 use crate::admin_port::{address_of, get, metric};
@@ -46,7 +46,7 @@ async fn each_subcommand_says_in_one_line_that_there_is_no_cluster_or_that_the_t
     let refused = ["cannot be reached: connection refused", "Check that it runs"];
     let no_answer = ["does not answer in time", "Check its load"];
     let unauthorized = ["rejects the credentials (401 Unauthorized)", "renew it"];
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
+    let examples = repo().join("docs/examples");
     let example = |name: &str| examples.join(name).to_str().unwrap().to_owned();
     let (baseline, flows) = (example("baseline.yaml"), example("flows.csv"));
     let commands = [

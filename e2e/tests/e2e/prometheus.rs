@@ -3,11 +3,10 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
 use std::process::{Output, Stdio};
 
 use policy_baseline_e2e::prometheus::{JOB, Prometheus, Sample, check_rules, crds, promtool};
-use policy_baseline_e2e::{SYSTEM_NAMESPACE, TIMEOUT, World};
+use policy_baseline_e2e::{SYSTEM_NAMESPACE, TIMEOUT, World, repo};
 use serde_json::{Value, json};
 
 use crate::admin_port::{address, address_of, get};
@@ -19,7 +18,7 @@ use crate::support::a_second_later;
 const PLATFORM: &str = "platform";
 
 pub fn shipped(file: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/monitoring").join(file)).unwrap()
+    fs::read_to_string(repo().join("manifests/monitoring").join(file)).unwrap()
 }
 
 pub fn said(output: &Output) -> String {

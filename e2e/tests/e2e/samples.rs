@@ -1,19 +1,26 @@
 //! The API server accepts every sample without a warning, and every sample becomes Ready.
 
-use std::path::Path;
-
-use policy_baseline_e2e::World;
+use policy_baseline_e2e::{World, repo};
 
 use crate::scene::until_ready;
 
 /// The examples of a page: the content of its fenced YAML blocks, unchanged.
 pub fn yaml_blocks(page: &str) -> Vec<String> {
+    blocks(page, "```yaml")
+}
+
+/// The lines of the shell blocks of a page.
+pub fn commands(page: &str) -> Vec<String> {
+    blocks(page, "```sh").iter().flat_map(|block| block.lines()).map(str::to_owned).collect()
+}
+
+fn blocks(page: &str, begin: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut inside: Option<(usize, String)> = None;
     for line in page.lines() {
         let text = line.trim_start();
         inside = match inside {
-            None => text.starts_with("```yaml").then(|| (line.len() - text.len(), String::new())),
+            None => text.starts_with(begin).then(|| (line.len() - text.len(), String::new())),
             Some((_, block)) if text.starts_with("```") => {
                 blocks.push(block);
                 None
@@ -28,7 +35,7 @@ pub fn yaml_blocks(page: &str) -> Vec<String> {
 async fn every_sample_is_accepted_without_a_warning_and_becomes_ready() {
     let mut world = World::new().await.unwrap();
     world.start_operator().await.unwrap();
-    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/samples");
+    let samples = repo().join("manifests/samples");
     let mut names = Vec::new();
     for file in std::fs::read_dir(&samples).unwrap().map(|f| f.unwrap().path()).filter(|path| path.is_file()) {
         let applied = world.plane().kubectl().args(["apply", "--server-side", "-f"]).arg(&file).output().unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, BoxStream};
@@ -20,6 +21,15 @@ use crate::scene::{Plan, apply_baseline, baselines, condition, delete_baseline, 
 /// Prints the time since `start`, for the tables in docs/reliability.md.
 pub fn took(what: &str, start: Instant) {
     println!("{what}: {} ms", start.elapsed().as_millis());
+}
+
+/// A shell for a command that a page shows. kubectl is that of the control plane, as its administrator.
+pub fn shell(world: &World, command: &str) -> Command {
+    let kubectl = world.plane().kubectl();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("kubectl() {{ \"$KUBECTL\" \"$@\"; }}; {command}")]).env("KUBECTL", kubectl.get_program());
+    shell.envs(kubectl.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell
 }
 
 // Baselines.

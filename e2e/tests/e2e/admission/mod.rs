@@ -2,14 +2,13 @@
 
 use std::fmt::Debug;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Client;
 use kube::api::{Api, ListParams, PostParams};
-use policy_baseline_e2e::{BREAK_GLASS, EVERYTHING, TEST_LABEL, TIMEOUT, World};
+use policy_baseline_e2e::{BREAK_GLASS, EVERYTHING, TEST_LABEL, TIMEOUT, World, repo};
 use serde_json::{Value, json};
 
 use crate::docs::page;
@@ -126,10 +125,6 @@ async fn create_fifty_of_ours(policies: &Api<NetworkPolicy>) {
 fn owned_by_nothing() -> Value {
     json!({ "metadata": { "ownerReferences": [
         { "apiVersion": "v1", "kind": "ConfigMap", "name": "none", "uid": "0f9e8d7c-6b5a-4321-8765-00ffabcdef12" }] } })
-}
-
-fn repo() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 #[tokio::test]

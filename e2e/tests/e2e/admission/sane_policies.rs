@@ -13,10 +13,10 @@ use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::client::Body;
 use policy_baseline::{Opening, Openings, Peers, Ports};
-use policy_baseline_e2e::{Dice, TIMEOUT, World};
+use policy_baseline_e2e::{Dice, TIMEOUT, World, repo};
 use serde_json::{Value, json};
 
-use super::{BREAK_GLASS, COMPONENTS, break_glass, choose, repo, warnings};
+use super::{BREAK_GLASS, COMPONENTS, break_glass, choose, warnings};
 use crate::docs::page;
 use crate::scene::tenant;
 use crate::support::{namespaces, until_gone};

@@ -7,17 +7,12 @@ mod sandbox;
 mod states;
 mod tracking;
 
-use std::path::{Path, PathBuf};
-
 use policy_baseline_e2e::gitops::{GitOpsQuestion, GitOpsVerdict, gitops_verdicts};
+use policy_baseline_e2e::repo;
 use serde::Deserialize;
 use serde_json::Value;
 
 const SAMPLES: &str = "manifests/samples/gitops";
-
-fn repo() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(repo().join(path)).unwrap_or_else(|err| panic!("{path}: {err}"))

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use policy_baseline_e2e::World;
 use policy_baseline_e2e::gitops::gitops_crds;
+use policy_baseline_e2e::{World, repo};
 use serde_json::{Value, json};
 
-use super::{SAMPLES, customization, documents, golden, judge, lua, read, repo, words};
+use crate::samples::commands;
+
+use super::{SAMPLES, customization, documents, golden, judge, lua, read, words};
 
 const KINDS: [&str; 2] = ["BaselineOptOut", "PolicyBaseline"];
 
@@ -102,20 +104,6 @@ fn the_config_map_has_the_health_checks_of_the_form_for_upstream() {
     }
 }
 
-/// The lines of the page's shell blocks.
-fn commands() -> Vec<String> {
-    let (mut inside, mut found) = (false, Vec::new());
-    for line in text_of_page().lines() {
-        match line {
-            "```sh" => inside = true,
-            "```" => inside = false,
-            _ if inside => found.push(line.split(" #").next().unwrap().trim().to_owned()),
-            _ => {}
-        }
-    }
-    found
-}
-
 #[tokio::test]
 async fn the_files_and_commands_of_the_page_are_accepted_by_the_crds_of_argo_cd_and_flux() {
     let world = World::new().await.unwrap();
@@ -139,7 +127,7 @@ async fn the_files_and_commands_of_the_page_are_accepted_by_the_crds_of_argo_cd_
     }
     kubectl(&["create", "configmap", "argocd-cm", "-n", "argocd", "--from-literal=url=https://argocd.example.com"]);
 
-    let all = commands();
+    let all = commands(&text_of_page());
     for command in &all {
         let args: Vec<&str> = command.split_whitespace().collect();
         assert_eq!(args[0], "kubectl", "{command}");

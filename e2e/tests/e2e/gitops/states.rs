@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{customization, golden, judge, lua, read, words};
 use policy_baseline_e2e::gitops::{GitOpsQuestion, gitops_verdicts};
+use policy_baseline_e2e::repo;
 
 /// `health_test.yaml`.
 #[derive(Debug, Deserialize, Serialize)]
@@ -59,7 +60,7 @@ impl States {
             tests.push(HealthTest { health_status: HealthStatus { status: verdicts[0].status.clone(), message }, input_path });
         }
         golden(&format!("{folder}/health_test.yaml"), &serde_yaml::to_string(&HealthTests { tests }).unwrap());
-        let stored = std::fs::read_dir(super::repo().join(folder).join("testdata")).unwrap().count();
+        let stored = std::fs::read_dir(repo().join(folder).join("testdata")).unwrap().count();
         let deleted = objects.iter().filter(|object| object["metadata"]["deletionTimestamp"].is_string()).count();
         assert_eq!(stored, objects.len() - deleted, "testdata holds states that were not seen");
     }

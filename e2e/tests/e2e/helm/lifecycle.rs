@@ -13,7 +13,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
-use policy_baseline_e2e::{SYSTEM_NAMESPACE, TIMEOUT, World};
+use policy_baseline_e2e::{SYSTEM_NAMESPACE, TIMEOUT, World, repo};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ const FIELDS: [&str; 2] = ["dns", "namespaceSelector"];
 /// A copy of the chart as an older version: its CRD lacks two fields, and it has one permission less.
 fn older_chart(world: &World) -> String {
     let dir = world.plane().state_dir().join("older");
-    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(CHART), &dir);
+    copy(&repo().join(CHART), &dir);
     let edit = |file: &str, change: &dyn Fn(String) -> String| {
         let path = dir.join(file);
         let text = fs::read_to_string(&path).unwrap();

@@ -1,11 +1,10 @@
-//! The Helm chart, with the real Helm on the real API server. `e2e/helm/build.sh` builds Helm.
+//! The Helm chart, with the real Helm on the real API server. `make helm` builds Helm.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use policy_baseline_e2e::World;
+use policy_baseline_e2e::{World, built};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -21,9 +20,7 @@ const RELEASE: &str = "policy-baseline";
 const KEEP: &str = "helm.sh/resource-policy";
 
 fn binary() -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/helm/bin/helm");
-    assert!(path.is_file(), "{} is missing: run e2e/helm/build.sh first", path.display());
-    fs::canonicalize(path).unwrap()
+    built("helm", "helm").unwrap()
 }
 
 /// A program of the administrator of this control plane, in the root of the repository.

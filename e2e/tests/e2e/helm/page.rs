@@ -1,7 +1,6 @@
 //! The commands of `docs/helm.md` work, in the order of the page.
 
 use std::fs;
-use std::process::Command;
 
 use policy_baseline_e2e::World;
 use serde_json::json;
@@ -9,16 +8,15 @@ use serde_json::json;
 use super::{as_admin, binary};
 use crate::docs::page;
 use crate::repair::PLATFORM;
-use crate::samples::yaml_blocks;
+use crate::samples::{self, yaml_blocks};
 use crate::scene::{apply_baseline, baselines};
+use crate::support::shell;
 
 /// The commands of a section of the page.
 fn commands(section: &str) -> Vec<String> {
     let page = page("helm.md");
     let (_, text) = page.split_once(&format!("\n## {section}\n")).unwrap_or_else(|| panic!("no section {section}"));
-    let text = text.split("\n## ").next().unwrap();
-    let blocks = text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    blocks.flat_map(str::lines).map(str::to_owned).collect()
+    samples::commands(text.split("\n## ").next().unwrap())
 }
 
 /// Runs each command of a section as a person types it, with the values of the page in a file.
@@ -31,10 +29,8 @@ fn run(world: &World, section: &str) -> String {
     let mut printed = String::new();
     for command in all {
         let command = command.replace("my-values.yaml", file.to_str().unwrap());
-        let mut shell = as_admin(world, Command::new("sh"));
-        shell.env("HELM", binary()).env("KUBECTL", world.plane().kubectl().get_program());
-        shell.args(["-c", &format!("helm() {{ \"$HELM\" \"$@\"; }}; kubectl() {{ \"$KUBECTL\" \"$@\"; }}; {command}")]);
-        let output = shell.output().unwrap();
+        let shell = shell(world, &format!("helm() {{ \"$HELM\" \"$@\"; }}; {command}"));
+        let output = as_admin(world, shell).env("HELM", binary()).output().unwrap();
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
         printed += &String::from_utf8(output.stdout).unwrap();
     }

@@ -1,9 +1,8 @@
 //! The chart has the same content as the manifests of kustomize. Most templates are generated from these; this compares what comes out.
 
 use std::fs;
-use std::path::Path;
 
-use policy_baseline_e2e::{EVERYTHING, SYSTEM_NAMESPACE, World};
+use policy_baseline_e2e::{EVERYTHING, SYSTEM_NAMESPACE, World, repo};
 use serde_json::{Value, json};
 
 use super::{Objects, assert_same, objects, rendered};
@@ -23,7 +22,7 @@ fn kustomized(world: &World, dir: &str) -> Objects {
 
 /// The components, by the keys of their values and by the names of their folders.
 fn components() -> Vec<(String, String)> {
-    let folders = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/components")).unwrap();
+    let folders = fs::read_dir(repo().join("manifests/components")).unwrap();
     let folders = folders.map(|folder| folder.unwrap().file_name().into_string().unwrap());
     folders
         .map(|folder| {

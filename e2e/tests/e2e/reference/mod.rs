@@ -8,11 +8,11 @@ mod worlds;
 
 use std::env;
 use std::fs;
-use std::path::Path;
 
 use compared::Comparison;
 use exceptions::EXCEPTIONS;
 use policy_baseline_e2e::reference::{cyclonus_cases, judge};
+use policy_baseline_e2e::repo;
 
 /// The worlds of a run, unless `REFERENCE_WORLDS` says otherwise.
 const WORLDS: u64 = 10_000;
@@ -55,7 +55,7 @@ fn our_engine_and_two_others_agree_on_the_test_cases_of_cyclonus() {
 
 #[test]
 fn the_page_and_a_unit_test_have_each_exception() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = repo();
     let page = fs::read_to_string(root.join("docs/reference-engines.md")).unwrap();
     let tests =
         fs::read_dir(root.join("src/policy/flow/tests")).unwrap().map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
