@@ -5,7 +5,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../build.bash"
 [ $# -eq 0 ] || die "takes no arguments"
 
-results=(crds policy-gitops)
+# The folder comes last: if it is there, everything is.
+results=(policy-gitops crds)
 begin policy-gitops "$here"/go.{mod,sum} "$here"/*.go "$here/crds.txt"
 # With the flags of the control plane, so that Go compiles only once what both have.
 go_build -ldflags '-s -w' -gcflags=all=-dwarf=false '-gcflags=k8s.io/client-go/...=-dwarf=false -l' -o "$work/policy-gitops" .

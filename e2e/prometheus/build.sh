@@ -16,7 +16,7 @@ go_build -tags remove_all_sd -gcflags=all=-dwarf=false -ldflags "-s -w -X github
 
 operator=github.com/prometheus-operator/prometheus-operator
 cd "$here/crds"
-go mod download "$operator"
-crds=$(go list -m -f '{{.Dir}}' "$operator")/example/prometheus-operator-crd
+go mod download "$operator" 9>&-
+crds=$(go list -m -f '{{.Dir}}' "$operator" 9>&-)/example/prometheus-operator-crd
 for kind in "${kinds[@]}"; do cp "$crds/monitoring.coreos.com_$kind.yaml" "$work/$kind.yaml"; done
 keep Prometheus

@@ -19,7 +19,7 @@ use tower::{Service, ServiceExt};
 /// The most streams on one connection. The API server allows 100.
 pub const STREAMS: usize = 64;
 
-/// For so long a request waits for the first answer on its connection.
+/// How long a request waits for the first answer on its connection.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
 
 /// A pool of services, each with its own connection. It opens another one when all are full.
@@ -37,7 +37,8 @@ struct PooledConnection<S> {
 }
 
 /// Lets one request open the connection while the others wait for its answer. Each request that finds no connection would open one. A start
-/// sends twenty requests at once, and the client would keep only one of their connections.
+/// sends twenty requests at once, and the client would keep only one of their connections. When a connection breaks later, no request waits: each
+/// may open its own.
 #[derive(Default)]
 struct ConnectionOpening {
     is_open: AtomicBool,

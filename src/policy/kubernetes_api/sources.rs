@@ -93,8 +93,8 @@ impl ApiSources {
         }
     }
 
-    /// Takes over what stored statuses say. What they say and the objects do not counts as gone since it was recalled first: it may have
-    /// vanished while no status could say so.
+    /// Takes over what stored statuses say. An address that a status names and no object has counts as gone since the first recall. It may
+    /// have vanished while the operator could write no status.
     pub fn recall<'a>(&mut self, told: impl IntoIterator<Item = &'a KubernetesApiFound>, now: Instant) {
         for (place, is_gone) in told.into_iter().filter_map(ApiPlace::told) {
             let recalled = if is_gone { &mut self.recalled_gone } else { &mut self.recalled };

@@ -34,11 +34,16 @@ async fn a_wrong_value_is_refused_with_its_path() {
         ),
         (json!({ "components": { "optOutRules": { "maxDuration": "30d" } } }), "at '/components/optOutRules/maxDuration': '30d'"),
         (json!({ "components": { "labelHygiene": { "labels": [] } } }), "at '/components/labelHygiene/labels': minItems"),
-        (json!({ "components": { "sanePolicies": { "validationActions": { "dns": ["deny"] } } } }), "/validationActions/dns/0'"),
+        (json!({ "components": { "sanePolicies": { "validationActions": { "dns": ["deny"] } } } }), "/validationActions/dns': "),
+        (json!({ "components": { "noHostNetwork": { "validationActions": ["Warn", "Deny"] } } }), "/validationActions': "),
         (json!({ "name": "Policy_Baseline" }), "at '/name': 'Policy_Baseline' does not match pattern"),
         (json!({ "replicas": -1 }), "at '/replicas': minimum"),
         (json!({ "image": "mine:1" }), "at '/image': got string, want object"),
         (json!({ "networkPolicy": { "apiServerPorts": [] } }), "at '/networkPolicy/apiServerPorts': minItems"),
+        // Helm takes away a default that is null. Without ports, the rule would allow all of them.
+        (json!({ "networkPolicy": { "apiServerPorts": null } }), "at '/networkPolicy': missing property 'apiServerPorts'"),
+        (json!({ "components": { "optOutRules": { "approverRequired": null } } }), "missing property 'approverRequired'"),
+        (json!({ "image": { "repository": null } }), "at '/image': missing property 'repository'"),
     ] {
         let file = world.plane().state_dir().join("wrong.json");
         fs::write(&file, values.to_string()).unwrap();
