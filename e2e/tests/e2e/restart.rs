@@ -43,6 +43,12 @@ async fn select_apart(world: &World) {
     apply_baseline(world, SENTINEL, &json!({ "namespaceSelector": { "matchLabels": { WATCHED.0: WATCHED.1 } } })).await;
 }
 
+/// A mark after the first status of the sentinel's baseline, which may come later than that of the other baseline.
+async fn settled_mark(world: &World) -> AuditMark {
+    until_status(world, SENTINEL, "it is told", |status| condition(status, "Ready").status == "True").await;
+    world.audit().unwrap().mark()
+}
+
 /// Creates a namespace of the sentinel's baseline. Waits until it has its three policies and the baseline's status counts it. By then
 /// the operator has handled all earlier events and written everything that was needed. Returns its writes since `mark`, without the
 /// sentinel's.
@@ -113,7 +119,7 @@ async fn i2_a_restart_with_nothing_changed_writes_nothing() {
     let mut count = 0;
     for signal in ["SIGTERM", "SIGKILL"] {
         let versions = (version_of(&world, PLATFORM).await, version_of(&world, SENTINEL).await);
-        let mark = world.audit().unwrap().mark();
+        let mark = settled_mark(&world).await;
         if signal == "SIGTERM" {
             assert_eq!(world.stop_operator().unwrap(), 0);
         } else {
@@ -149,7 +155,7 @@ async fn i2_a_restart_while_some_lists_come_late_writes_nothing() {
         is_told && !dns::found(status).is_empty() && condition(status, "Ready").status == "True"
     };
     let before = until_status(&world, PLATFORM, "everything is told", settled).await;
-    sentinel_as(&world, &plan, world.audit().unwrap().mark(), 1).await;
+    sentinel_as(&world, &plan, settled_mark(&world).await, 1).await;
     let version = version_of(&world, PLATFORM).await;
     assert_eq!(world.stop_operator().unwrap(), 0);
 
@@ -230,7 +236,7 @@ spec: {{ policyName: deny, validationActions: [Deny] }}
     assert!(before.notices.iter().any(|notice| notice.reason == NoticeReason::ExistingNamespace), "{:?}", before.notices);
 
     let version = version_of(&world, PLATFORM).await;
-    let mark = world.audit().unwrap().mark();
+    let mark = settled_mark(&world).await;
     assert_eq!(world.stop_operator().unwrap(), 0);
     world.restart_operator().await.unwrap();
     until_at_work(&world).await;
@@ -256,7 +262,7 @@ async fn i2_at_rest_nothing_is_written_whatever_others_do() {
     .await;
 
     let version = version_of(&world, PLATFORM).await;
-    let mark = world.audit().unwrap().mark();
+    let mark = settled_mark(&world).await;
     // A policy for all pods would be reported as a bypass.
     let web = json!({ "podSelector": { "matchLabels": { "app": "web" } }, "ingress": [{}] });
     let own: NetworkPolicy = serde_json::from_value(json!({ "metadata": { "name": "allow-web" }, "spec": web })).unwrap();
@@ -294,7 +300,7 @@ async fn i2_a_restart_of_the_apiserver_costs_no_write() {
         |status: &PolicyBaselineStatus| status.namespaces.protected == 10 && condition(status, "Ready").status == "True";
     until_status(&world, PLATFORM, "all are protected", settled).await;
     let version = version_of(&world, PLATFORM).await;
-    let mark = world.audit().unwrap().mark();
+    let mark = settled_mark(&world).await;
     world.plane().kill_apiserver().unwrap();
     world.plane().start_apiserver().await.unwrap();
     let others = sentinel(&world, mark, 1).await;
