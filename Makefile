@@ -67,6 +67,18 @@ APART := election:: installs:: signals::an_operator_that_gets_every_signal rbac:
 e2e-components: controlplane build ## The end-to-end suites with every admission component on // E2E=name: only these
 	E2E_COMPONENTS=1 $(TEST) --test e2e -- $(E2E) $(addprefix --skip ,$(FAULTS) $(LARGE) $(APART) $(COMPARE) $(ALERTS))
 
+# What a version of Kubernetes may change.
+COMPAT := bootstrap:: repair:: lifecycle:: crd_rules:: admission:: install::
+KUBERNETES ?= 1.37 1.35 1.34
+
+.PHONY: compat
+compat: build ## Suites on control planes of other Kubernetes versions than that of make e2e // KUBERNETES="1.37 1.35 1.34": these
+	@for minor in $(KUBERNETES); do \
+		assets=$$(e2e/controlplane/build.sh --kubernetes=$$minor --print-dir) || exit; \
+		echo "== Kubernetes $$("$$assets/kube-apiserver" --version)"; \
+		KUBEBUILDER_ASSETS=$$assets $(TEST) --quiet --test e2e -- $(COMPAT) || exit; \
+	done
+
 # It fills a control plane for a minute.
 LARGE := large_cluster::
 

@@ -1,5 +1,5 @@
 # What the build scripts of this folder share. Each builds Go packages that a go.mod pins into target/NAME/<hash>/, and points target/NAME/bin at
-# it. A script says where it is (here), and sources this file.
+# it. A script says where it is (here), and sources this file. The go.mod is there too, unless the script says otherwise (mod).
 set -euo pipefail
 export LC_ALL=C
 
@@ -7,6 +7,7 @@ say() { printf '%s\n' "$*" >&2; }
 die() { say "build.sh: $*"; exit 1; }
 
 out=$(cd "$here/../.." && pwd)/target/${here##*/}
+mod=$here
 
 # hash FILE…: sets hash and dir, by the content of these files and of the script.
 hash() {
@@ -19,15 +20,16 @@ hash() {
 # need_go WHAT [HINT]: ends the script if Go is missing or too old.
 need_go() {
   local needed have
-  needed=$(awk '$1 == "go" { print $2 }' "$here/go.mod")
+  needed=$(awk '$1 == "go" { print $2 }' "$mod/go.mod")
   command -v go >/dev/null || die "$1 is built from source and needs Go $needed or newer (https://go.dev/dl), which is not in PATH${2:+; $2}"
   export GOWORK=off CGO_ENABLED=0
-  have=$(cd "$here" && go env GOVERSION)
+  have=$(cd "$mod" && go env GOVERSION)
   have=${have#go}
   [ "$(printf '%s\n%s\n' "$needed" "$have" | sort -V | head -n1)" = "$needed" ] || die "$1 needs Go $needed or newer, and this is Go $have"
 }
 
-# A second build at the same time waits, then finds the result. The lock is file 9: what is started in the background closes it.
+# A second build waits for the lock, and then finds the result. The lock is file descriptor 9: every program that may outlive the script is
+# started with 9>&-.
 lock() {
   mkdir -p "$out"
   if command -v flock >/dev/null; then
@@ -68,7 +70,7 @@ begin() {
   hash "${@:2}"
   if is_built; then point_bin; exit 0; fi
   need_go "$what"
-  export GOFLAGS="-mod=readonly ${GOFLAGS:-}"
+  export GOFLAGS=-mod=readonly
   lock
   if is_built; then point_bin; exit 0; fi
   make_work

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the control plane that the end-to-end suites run against, pinned by go.mod, into target/controlplane/<hash>/
 # and points target/controlplane/bin at it. A second call is a no-op. KUBEBUILDER_ASSETS is used instead when it is set.
-#   build.sh [--demo] [--print-dir]
+#   build.sh [--kubernetes=MINOR] [--demo] [--print-dir]
+# --kubernetes=1.35: the version that versions/1.35/go.mod pins, into target/controlplane-1.35
 # --demo: take the kubectl of this machine if it is at most one minor version away, instead of building one
 # --print-dir: the directory of the binaries is the only line on stdout
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -12,9 +13,12 @@ finish() { if [ "${print_dir:-}" ]; then printf '%s\n' "$1"; fi; exit 0; }
 print_dir='' demo=''
 for arg in "$@"; do
   case $arg in
+    --kubernetes=*)
+      mod=$here/versions/${arg#*=} out=$out-${arg#*=}
+      [ -f "$mod/go.mod" ] || die "there is no Kubernetes ${arg#*=} in $here/versions: $(cd "$here/versions" && echo *)" ;;
     --demo) demo=1 ;;
     --print-dir) print_dir=1 ;;
-    *) die "unknown argument '$arg' (there are --demo and --print-dir)" ;;
+    *) die "unknown argument '$arg' (there are --kubernetes=MINOR, --demo and --print-dir)" ;;
   esac
 done
 
@@ -33,7 +37,7 @@ if [ "${KUBEBUILDER_ASSETS:-}" ]; then
   finish "$KUBEBUILDER_ASSETS"
 fi
 
-k8s=$(sed -n 's|^[[:space:]]*k8s.io/kubernetes \(v[^ ]*\).*|\1|p' "$here/go.mod")
+k8s=$(sed -n 's|^[[:space:]]*k8s.io/kubernetes \(v[^ ]*\).*|\1|p' "$mod/go.mod")
 minor=${k8s#v1.}; minor=${minor%%.*}
 
 # The suites compare what kubectl prints, so theirs is the pinned one. The demo only calls it.
@@ -47,7 +51,7 @@ if [ "$demo" ] && kubectl=$(command -v kubectl); then
   fi
 fi
 
-hash "$here"/go.{mod,sum}
+hash "$mod"/go.{mod,sum}
 # Each binary appears by one rename: if it is there, it is whole.
 missing() { for name in "${names[@]}"; do [ -x "$dir/$name" ] || printf '%s\n' "$name"; done; }
 point() {
@@ -77,10 +81,10 @@ trap '[ ! "$go" ] || kill "$go" 2>/dev/null || true; rm -rf "$work" "$log"' EXIT
 packages=()
 for name in "${todo[@]}"; do packages+=("$(package "$name")"); done
 say "control plane: building ${todo[*]} $k8s from source"
-cd "$here"
+cd "$mod"
 start=$SECONDS
 # Also fetches the modules.
-total=$(go list -deps "${packages[@]}" 2>"$log" | wc -l) || { cat "$log" >&2; die "go list failed"; }
+total=$(go list -deps "${packages[@]}" 2>"$log" 9>&- | wc -l) || { cat "$log" >&2; die "go list failed"; }
 
 v=k8s.io/component-base/version
 ldflags="-s -w -X $v.gitVersion=$k8s -X $v.gitMajor=1 -X $v.gitMinor=$minor"
