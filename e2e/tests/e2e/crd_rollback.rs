@@ -15,20 +15,27 @@ use crate::scene::{Plan, apply_baseline, baselines, until_holds};
 use crate::support::{TEAM, stored, team, took};
 
 const CRD: &str = "policybaselines.policybaseline.io";
+/// The fields of a spec that an older version lacks, and what the operator says of that.
+pub const FIELDS: [&str; 2] = ["dns", "namespaceSelector"];
 pub const LACKS: &str = "lacks spec.dns, spec.namespaceSelector";
 
 fn crds(world: &World) -> Api<CustomResourceDefinition> {
     Api::all(world.admin())
 }
 
-/// Takes two fields out of the CRD, as an older version would. Returns the whole one.
+/// Takes the fields out of a CRD, as an older version would.
+pub fn make_older(crd: &mut Value) {
+    let spec = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+    for field in FIELDS {
+        spec.as_object_mut().unwrap().remove(field).unwrap();
+    }
+}
+
+/// Makes the CRD of the cluster older. Returns the whole one.
 pub async fn roll_back(world: &World) -> CustomResourceDefinition {
     let whole = crds(world).get(CRD).await.unwrap();
     let mut old = serde_json::to_value(&whole).unwrap();
-    let spec = &mut old["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
-    for field in ["dns", "namespaceSelector"] {
-        spec.as_object_mut().unwrap().remove(field).unwrap();
-    }
+    make_older(&mut old);
     replace(world, &old).await;
     let cut = async || {
         let all = baselines(world).list(&ListParams::default()).await?.items;

@@ -18,6 +18,7 @@ use crate::scene::{
     DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, baselines, can_i, client_of, delete_baseline, merge, policies_of,
     until_event, until_holds, until_only, until_ready,
 };
+use crate::support::until_finalizer;
 
 /// A verb, a group and a resource, as in `patch policybaseline.io policybaselines/status`.
 type Permission = (String, String, String);
@@ -337,12 +338,7 @@ pub async fn use_every_permission(world: &mut World) {
     until_event(world, &world.admin(), &ns, "PolicyAdopted", DENY_EGRESS).await;
     opt_outs::create(world, &ns, &opt_outs::opt_out("partner", &["DefaultDenyEgress"], opt_outs::seconds_from_now(600))).await;
     opt_outs::until_says(world, &ns, "partner", "True WithinLimits").await;
-    world
-        .eventually("the baseline has its finalizer", TIMEOUT, async || {
-            baselines(world).get("platform").await.map(|object| !object.finalizers().is_empty())
-        })
-        .await
-        .unwrap();
+    until_finalizer(world, "platform").await;
     delete_baseline(world, "platform").await;
     until_only(world, &ns, &[]).await;
     world

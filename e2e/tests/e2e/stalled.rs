@@ -13,6 +13,7 @@ use crate::scene::{
     CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, baselines, condition, delete_baseline, fence, merge, policies_of,
     policy_writes, until_holds, until_only, until_ready, until_status, version, writes_since,
 };
+use crate::support::until_finalizer;
 
 const GOOD: &str = "good";
 const BROKEN: &str = "broken";
@@ -200,12 +201,7 @@ async fn a_stalled_baseline_that_would_delete_its_policies_waits_until_it_is_men
     world.start_operator().await.unwrap();
     let ns = world.namespace("held", &[TEAM]).await.unwrap();
     let before = until_holds(&world, &ns, &Plan::of(BROKEN)).await;
-    world
-        .eventually("the baseline has its finalizer", TIMEOUT, async || {
-            baselines(&world).get(BROKEN).await.map(|object| !object.finalizers().is_empty())
-        })
-        .await
-        .unwrap();
+    until_finalizer(&world, BROKEN).await;
     apply_baseline(&world, BROKEN, &spec(&impossible())).await;
     until_stalled(&world, BROKEN, "InvalidSelector").await;
     delete_baseline(&world, BROKEN).await;

@@ -40,6 +40,12 @@ pub async fn remove_baseline(world: &World, name: &str) {
     until_no_baseline(world, name).await;
 }
 
+/// Waits until a baseline whose policies go with it has the finalizer.
+pub async fn until_finalizer(world: &World, name: &str) {
+    let has_finalizer = async || baselines(world).get(name).await.map(|object| !object.finalizers().is_empty());
+    world.eventually("the baseline has its finalizer", TIMEOUT, has_finalizer).await.unwrap();
+}
+
 pub async fn until_no_baseline(world: &World, name: &str) {
     let api = baselines(world);
     let is_gone = async || api.get_opt(name).await.map(|found| found.is_none());

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::states::States;
 use crate::rollout::until_stored;
 use crate::scene::{Plan, apply_baseline, baselines, condition, delete_baseline, until_holds, until_status};
-use crate::support::{TEAM, label, team};
+use crate::support::{TEAM, label, team, until_finalizer};
 use crate::writes_failing::quota;
 
 async fn get(world: &World, name: &str) -> DynamicObject {
@@ -117,8 +117,7 @@ async fn rolls_out(world: &World, states: &mut States) {
 
 async fn is_deleted(world: &World, states: &mut States) {
     apply(world, "deleted", &json!({ "deletionPolicy": "Delete" })).await;
-    let has_finalizer = async || baselines(world).get("deleted").await.map(|object| object.metadata.finalizers.is_some());
-    world.eventually("the finalizer is there", policy_baseline_e2e::TIMEOUT, has_finalizer).await.unwrap();
+    until_finalizer(world, "deleted").await;
     apply(world, "deleted", &json!({ "deletionPolicy": "Delete", "suspend": true })).await;
     until_reason(world, "deleted", "Suspended").await;
     delete_baseline(world, "deleted").await;

@@ -16,7 +16,7 @@ use crate::scene::{
     CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, apply_baseline, baselines, condition, delete_baseline, merge, policies_of, tenant,
     until_event, until_holds, until_ready, until_status,
 };
-use crate::support::{TEAM, team, uids, until_no_baseline};
+use crate::support::{TEAM, team, uids, until_finalizer, until_no_baseline};
 
 const LABEL: &str = "app.kubernetes.io/instance";
 const ANNOTATION: &str = "argocd.argoproj.io/tracking-id";
@@ -129,8 +129,7 @@ async fn nothing_that_the_operator_writes_differs_from_what_argo_cd_or_flux_appl
         until_ready(&world, "default").await;
         let opted_out = |status: &PolicyBaselineStatus| condition(status, "Ready").reason == "NamespacesOptedOut";
         until_status(&world, "applied", "the opt-out counts", opted_out).await;
-        let has_finalizer = async || baselines(&world).get("applied").await.map(|object| object.metadata.finalizers.is_some());
-        world.eventually("the finalizer is there", TIMEOUT, has_finalizer).await.unwrap();
+        until_finalizer(&world, "applied").await;
         for from in [["-k", &folder], ["-f", own]] {
             // kubectl reads the object before it asks what would change. In between, the operator may write a status.
             let in_sync = async || match differences(&world, manager, &from) {

@@ -2,6 +2,7 @@
 //! policies, baselines or opt-outs.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
 
@@ -11,13 +12,15 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::ResourceExt;
 use kube::api::{Api, ListParams};
+use kube::{Resource, ResourceExt};
 use policy_baseline_e2e::{SYSTEM_NAMESPACE, TIMEOUT, World, repo};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{CHART, KEEP, RELEASE, helm};
+use crate::crd_rollback::{FIELDS, LACKS, make_older};
 use crate::list_managed::succeeds;
 use crate::opt_outs::{create, opt_out, opt_outs, seconds_from_now, until_says};
 use crate::repair::PLATFORM;
@@ -29,8 +32,6 @@ const IN_NAMESPACE: [&str; 2] = ["--namespace", SYSTEM_NAMESPACE];
 const PRODUCTION: &str = "--values=manifests/helm/values-production.yaml";
 /// The version of the older chart.
 const OLDER: &str = "0.0.9";
-/// What its CRD lacks.
-const FIELDS: [&str; 2] = ["dns", "namespaceSelector"];
 
 /// A copy of the chart as an older version: its CRD lacks two fields, and it has one permission less.
 fn older_chart(world: &World) -> String {
@@ -48,10 +49,7 @@ fn older_chart(world: &World) -> String {
     edit(&format!("templates/crds/{CRD}.yaml"), &|text| {
         let (actions, yaml): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("{{"));
         let mut crd: Value = serde_yaml::from_str(&yaml.join("\n")).unwrap();
-        let spec = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
-        for field in FIELDS {
-            spec.as_object_mut().unwrap().remove(field).unwrap();
-        }
+        make_older(&mut crd);
         format!("{}\n{}{}\n", actions[1], serde_yaml::to_string(&crd).unwrap(), actions[2])
     });
     dir.into_os_string().into_string().unwrap()
@@ -159,7 +157,7 @@ async fn i10_a_release_is_installed_upgraded_rolled_back_and_uninstalled_and_no_
     // The rollback to the older chart takes the older CRD back. Nothing is lost, and the operator changes nothing until the fields are there again.
     assert_eq!(revision(&world, &["rollback", RELEASE, "1"]), (5, chart_name(OLDER), "deployed".to_owned()));
     until_served(&world, false).await;
-    let says = async || world.operator().unwrap().log().contains("lacks spec.dns, spec.namespaceSelector");
+    let says = async || world.operator().unwrap().log().contains(LACKS);
     world.eventually("the operator says which fields are missing", TIMEOUT, says).await.unwrap();
     untouched(&world, &ns, &before, "a rollback of the CRD").await;
     assert_eq!(revision(&world, &["upgrade", RELEASE, CHART]), (6, now, "deployed".to_owned()));
@@ -201,19 +199,23 @@ async fn i10_a_release_is_installed_upgraded_rolled_back_and_uninstalled_and_no_
 
 /// What the chart installs beside the CRDs and is still there.
 async fn left(world: &World) -> Vec<String> {
-    let (admin, ours) = (world.admin(), ListParams::default().labels("app.kubernetes.io/name=policy-baseline"));
-    let mut found = Vec::new();
-    let deployments: Api<Deployment> = Api::all(admin.clone());
-    found.extend(deployments.list(&ours).await.unwrap().iter().map(ResourceExt::name_any));
-    let accounts: Api<ServiceAccount> = Api::all(admin.clone());
-    found.extend(accounts.list(&ours).await.unwrap().iter().map(ResourceExt::name_any));
-    let roles: Api<ClusterRole> = Api::all(admin.clone());
-    found.extend(roles.list(&ours).await.unwrap().iter().map(ResourceExt::name_any));
-    let bindings: Api<ClusterRoleBinding> = Api::all(admin.clone());
-    found.extend(bindings.list(&ours).await.unwrap().iter().map(ResourceExt::name_any));
-    let roles: Api<Role> = Api::all(admin);
-    found.extend(roles.list(&ours).await.unwrap().iter().map(ResourceExt::name_any));
-    found
+    let all = [
+        ours::<Deployment>(world).await,
+        ours::<ServiceAccount>(world).await,
+        ours::<ClusterRole>(world).await,
+        ours::<ClusterRoleBinding>(world).await,
+        ours::<Role>(world).await,
+    ];
+    all.concat()
+}
+
+/// The names of the objects of a kind that have the label of the chart.
+async fn ours<K>(world: &World) -> Vec<String>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let labelled = ListParams::default().labels("app.kubernetes.io/name=policy-baseline");
+    Api::<K>::all(world.admin()).list(&labelled).await.unwrap().iter().map(ResourceExt::name_any).collect()
 }
 
 #[tokio::test]
