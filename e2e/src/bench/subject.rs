@@ -1,15 +1,17 @@
 //! The operator that is measured: the real binary as the shipped ServiceAccount, and the values from its admin port.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::http;
 use crate::cluster::ControlPlane;
 use crate::operator::Operator;
+use crate::paths;
 use crate::wait::{TIMEOUT, eventually};
 
 /// How often the admin port is polled for an event that is timed.
@@ -33,7 +35,8 @@ impl Subject {
     /// Starts the operator. Returns as soon as the admin port is open.
     pub async fn start(plane: &ControlPlane, kubeconfig: &Path) -> Result<Self> {
         let (started, started_at) = (Instant::now(), Timestamp::now());
-        let mut operator = Operator::start(plane, kubeconfig, &[LOG], &[])?;
+        let image = fs::read_to_string(paths::repo().join("Containerfile")).context("read the Containerfile")?;
+        let mut operator = Operator::start(plane, kubeconfig, &[LOG], &env_of_image(&image))?;
         loop {
             let log = operator.log();
             let line = log.lines().find(|line| line.contains("admin port is open"));
@@ -116,6 +119,11 @@ impl Subject {
     }
 }
 
+/// The environment that the image sets: the operator is measured with it.
+fn env_of_image(containerfile: &str) -> Vec<(&str, &str)> {
+    containerfile.lines().filter_map(|line| line.strip_prefix("ENV ")?.split_once('=')).collect()
+}
+
 /// The sum of all series with this name.
 fn sum(metrics: &str, series: &str) -> u64 {
     let lines = metrics.lines().filter(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with([' ', '{'])));
@@ -125,6 +133,11 @@ fn sum(metrics: &str, series: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_environment_of_an_image_is_read() {
+        assert_eq!(env_of_image("FROM scratch\nENV A=b=1:c=2\nENTRYPOINT [\"/x\"]\n"), [("A", "b=1:c=2")]);
+    }
 
     #[test]
     fn series_of_one_name_are_added_up() {

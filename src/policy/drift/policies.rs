@@ -106,6 +106,6 @@ mod tests {
     #[test]
     fn a_fingerprint_stays_small() {
         // About thirty thousand fingerprints are kept.
-        assert!(size_of::<(Arc<str>, Fingerprint)>() <= 64, "{}", size_of::<(Arc<str>, Fingerprint)>());
+        assert!(size_of::<(Arc<str>, Fingerprint)>() <= 48, "{}", size_of::<(Arc<str>, Fingerprint)>());
     }
 }
