@@ -33,6 +33,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use self::model::{Health, Model};
 use self::refusal::Obstacle;
 use self::seats::{Needs, Seat};
+use self::shape::Place;
 use crate::faults::PLACE;
 use crate::judge::Judge;
 use crate::scene::{apply_baseline, client_of, until_ready};
@@ -115,6 +116,8 @@ pub struct Soak {
     away: BTreeSet<IpAddr>,
     /// The addresses of the API server that the statuses named at the last rest. Only these survive a restart.
     told: BTreeSet<IpAddr>,
+    /// The baselines that have allowed the API server ever since. The status of another baseline names no address.
+    tellers: Vec<Place>,
     apiserver: Instant,
     /// How many times the cluster as a whole was upset.
     upsets: usize,
@@ -150,6 +153,7 @@ impl Soak {
             obstacle: None,
             away: BTreeSet::new(),
             told: BTreeSet::new(),
+            tellers: Vec::new(),
             apiserver: Instant::now(),
             upsets: 0,
             done: BTreeMap::new(),

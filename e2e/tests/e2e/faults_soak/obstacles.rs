@@ -241,7 +241,8 @@ impl Soak {
     /// the next rest, long before it would be forgotten.
     pub async fn move_api(&mut self, dice: &mut Dice) {
         let named = &self.api_addresses() - &self.away;
-        let goes = named.iter().find(|address| self.told.contains(*address)).copied().filter(|_| named.len() > 1);
+        let may_go = named.len() > 1 && !self.tellers.is_empty();
+        let goes = named.iter().find(|address| self.told.contains(*address)).copied().filter(|_| may_go);
         match goes.filter(|_| dice.below(2) == 0) {
             Some(address) => {
                 self.away.insert(address);
@@ -253,6 +254,14 @@ impl Soak {
                 self.count("addresses of the API server added");
             }
             None => {}
+        }
+    }
+
+    /// A baseline no longer allows the API server. When none allows it, no status names what is gone, and a restart forgets that.
+    pub async fn tells_no_api(&mut self, of: Place) {
+        self.tellers.retain(|teller| *teller != of);
+        if self.tellers.is_empty() {
+            self.bring_api_back().await;
         }
     }
 

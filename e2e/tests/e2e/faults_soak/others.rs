@@ -140,6 +140,9 @@ impl Soak {
         let of = if self.model.health == Health::Valid { dice.pick(&[Place::Platform, Place::Strict]) } else { Place::Platform };
         let before = self.model.shape(of);
         let shape = before.edited(dice);
+        if !shape.needs_api() {
+            self.tells_no_api(of).await;
+        }
         self.change(About::Baseline(of), |model| model.edit(of, shape), async |soak| soak.apply(of).await).await;
         let in_waves = shape.goes_in_waves() && !shape.writes_as(before);
         self.count(if in_waves { "baselines edited, in waves" } else { "baselines edited, at once" });

@@ -71,6 +71,7 @@ impl Soak {
             self.judge.plans(name, policy);
         }
         self.told = self.api_addresses();
+        self.tellers = [Place::Platform, Place::Strict].into_iter().filter(|of| self.model.shape(*of).needs_api()).collect();
         self.bring_api_back().await;
         let (turn, at) = (self.turn, self.begun.elapsed().as_secs());
         println!("after {at} s, {turn} turns: as planned within {} ms, {} namespaces", took.as_millis(), all.len());
