@@ -193,3 +193,20 @@ fn every_invariant_has_a_test_of_its_name() {
         );
     }
 }
+
+#[test]
+fn what_the_linker_puts_behind_the_rest_exists() {
+    let layout = fs::read_to_string(root().join("src/commands.ld")).unwrap();
+    let patterns = layout
+        .split_whitespace()
+        .filter_map(|pattern| pattern.strip_prefix(".text.*")?.trim_end_matches(')').strip_suffix("..*"));
+    let modules: Vec<_> =
+        patterns.filter_map(|pattern| pattern.split_once("..")).filter(|(room, _)| ROOMS.contains(room)).collect();
+    assert!(modules.len() > 20, "src/commands.ld names modules: {modules:?}");
+    for (room, module) in modules {
+        let path = root().join("src").join(room).join(module);
+        assert!(path.is_dir() || path.with_extension("rs").is_file(), "src/commands.ld names {}", shown(&path));
+        let mangled = format!("*{}{room}{}{module}*", room.len(), module.len());
+        assert!(layout.contains(&mangled), "src/commands.ld needs {mangled} too");
+    }
+}
