@@ -156,7 +156,8 @@ bench-flow: ## Measure the engine behind explain flow and would-break: reading, 
 	@target/release/e2e-flow-speed
 
 CONTAINER ?= docker
-IMAGE ?= policy-baseline:0.1.0
+VERSION = $(shell sed -n '/^\[workspace\.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+IMAGE ?= policy-baseline:$(VERSION)
 
 .PHONY: image
 image: release ## Image with the operator and nothing else // CONTAINER=podman // IMAGE=name:tag
@@ -191,11 +192,11 @@ lint: ## Clippy, warnings are errors
 	$(CARGO) clippy --locked --workspace --all-targets --features policy-baseline-e2e/bench,policy-baseline-fuzz/targets -- --deny warnings
 
 .PHONY: generate
-generate: ## Regenerate the CRDs, install.yaml, the Helm chart, the page of metrics, the dashboard and the golden files
-	GOLDEN=accept $(TEST) --quiet --lib --test chart --test monitoring > /dev/null
+generate: ## Regenerate the CRDs, install.yaml, the Helm chart, the page of metrics, the dashboard, the golden files and what names the version
+	GOLDEN=accept $(TEST) --quiet --lib --test chart --test monitoring --test version > /dev/null
 	@$(MAKE) --no-print-directory install-yaml
 
-GENERATED := crds docs manifests src
+GENERATED := README.md crds docs manifests src
 
 .PHONY: generate-check
 generate-check: install-yaml ## Fail if a generated file is not committed as generated // make unit compares the golden files, this compares install.yaml

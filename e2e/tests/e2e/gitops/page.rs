@@ -180,7 +180,7 @@ async fn the_overlays_of_two_clusters_are_accepted_and_no_tool_prunes_their_crds
             assert_eq!(annotations["kustomize.toolkit.fluxcd.io/prune"], "disabled");
         }
         let image = operator.iter().find_map(|object| object["spec"]["template"]["spec"]["containers"][0]["image"].as_str());
-        assert_eq!(image, Some("registry.example.com/policy-baseline:0.1.0"));
+        assert_eq!(image, Some(concat!("registry.example.com/policy-baseline:", env!("CARGO_PKG_VERSION"))));
         let folder = format!("{SAMPLES}/clusters/{cluster}");
         let applied = world
             .plane()
