@@ -144,6 +144,10 @@ release: ## Optimised, stripped, static operator in target/release
 	@target/release/policy-baseline --version > /dev/null || { echo "the binary does not start: packed relocations need glibc 2.36 or newer"; exit 1; }
 	@ls -l target/release/policy-baseline | awk '{ printf "target/release/policy-baseline: %.1f MB\n", $$5 / 1e6 }'
 
+.PHONY: krew
+krew: ## Build krew and its validator from source, once
+	@e2e/krew/build.sh
+
 .PHONY: bench
 bench: controlplane release ## Measure beside the raw API server; report in target/bench // BENCH_NAMESPACES=1000: at most 10000, 50 for a short look // BENCH_ONLY=rest: only memory and CPU at rest, start: only cold starts
 	$(CARGO) build --locked --release --package policy-baseline-e2e --features bench --bin e2e-bench --bin e2e-guard
