@@ -5,6 +5,7 @@ SHELL := bash
 
 CARGO ?= cargo
 CARGO_DENY_VERSION := 0.20.2
+CARGO_CYCLONEDX_VERSION := 0.5.9
 TOOLS := $(CURDIR)/target/tools
 
 # All tests are built by one selection of packages and one set of features. With another one cargo would choose other features of shared
@@ -30,7 +31,7 @@ unit: ## Unit, golden, property and tidy tests, and the corpus of the fuzzer; no
 
 .PHONY: e2e
 e2e: controlplane helm gitops build ## End-to-end suites on a real control plane // E2E=name: only these // E2E_KUBECONFIG=file: on that cluster
-	$(TEST) --test e2e -- $(or $(E2E),$(addprefix --skip ,$(FAULTS) $(LARGE) $(COMPARE) $(ALERTS)))
+	$(TEST) --test e2e -- $(or $(E2E),$(addprefix --skip ,$(FAULTS) $(LARGE) $(COMPARE) $(ALERTS) $(DIST)))
 
 # It is in the binary of the suites, so that nothing is linked for it alone.
 .PHONY: compare
@@ -65,7 +66,7 @@ APART := election:: installs:: signals::an_operator_that_gets_every_signal rbac:
 
 .PHONY: e2e-components
 e2e-components: controlplane build ## The end-to-end suites with every admission component on // E2E=name: only these
-	E2E_COMPONENTS=1 $(TEST) --test e2e -- $(E2E) $(addprefix --skip ,$(FAULTS) $(LARGE) $(APART) $(COMPARE) $(ALERTS))
+	E2E_COMPONENTS=1 $(TEST) --test e2e -- $(E2E) $(addprefix --skip ,$(FAULTS) $(LARGE) $(APART) $(COMPARE) $(ALERTS) $(DIST))
 
 # What a version of Kubernetes may change.
 COMPAT := bootstrap:: repair:: lifecycle:: crd_rules:: admission:: install::
@@ -136,13 +137,28 @@ OUTLINED = $(if $(findstring x86_64,$(HOST)),-C llvm-args=-enable-machine-outlin
 # What only other commands than run call is behind what run calls: 1.1 MB less resident memory.
 ORDERED = $(if $(findstring x86_64-unknown-linux-gnu,$(HOST)),-C link-arg=-Wl$(comma)-T$(comma)src/commands.ld)
 
+FLAGS = $(STATIC) $(PACKED) $(OUTLINED) $(ORDERED)
+RELEASE = RELEASE_FLAGS="$(FLAGS)" CARGO_CYCLONEDX=$(TOOLS)/bin/cargo-cyclonedx manifests/release/release.sh
+
 .PHONY: release
 release: ## Optimised, stripped, static operator in target/release
-	RUSTFLAGS="$(STATIC) $(PACKED) $(OUTLINED) $(ORDERED)" $(CARGO) build --locked --release --target $(HOST) --package policy-baseline
+	remapped=$$($(RELEASE) remap); RUSTFLAGS="$(FLAGS) $$remapped" $(CARGO) build --locked --release --target $(HOST) --package policy-baseline
 	@mkdir -p target/release && cp target/$(HOST)/release/policy-baseline target/release/policy-baseline
 	@if [ "$(STATIC)" ] && ldd target/release/policy-baseline 2>/dev/null | grep -q '=>'; then echo "the binary is not static"; exit 1; fi
 	@target/release/policy-baseline --version > /dev/null || { echo "the binary does not start: packed relocations need glibc 2.36 or newer"; exit 1; }
 	@ls -l target/release/policy-baseline | awk '{ printf "target/release/policy-baseline: %.1f MB\n", $$5 / 1e6 }'
+
+# What is checked is in the binary of the suites.
+.PHONY: dist
+dist: deny release $(TOOLS)/bin/cargo-cyclonedx krew helm controlplane ## A release in target/dist, and checks of it // RELEASE_URL=https://…: where its archives will be published
+	@$(RELEASE) pack
+	@$(TEST) --quiet --test e2e -- $(DIST)
+
+DIST := dist::
+
+.PHONY: reproducible
+reproducible: dist ## Build the release once more, in another folder, and fail if a byte differs
+	@$(RELEASE) again
 
 .PHONY: krew
 krew: ## Build krew and its validator from source, once
@@ -223,6 +239,10 @@ deny-tool: $(filter $(TOOLS)/%,$(CARGO_DENY))
 
 $(TOOLS)/bin/cargo-deny: Makefile
 	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --locked --quiet --debug --root $(TOOLS) --version $(CARGO_DENY_VERSION) cargo-deny
+	@touch $@
+
+$(TOOLS)/bin/cargo-cyclonedx: Makefile
+	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --locked --quiet --debug --root $(TOOLS) --version $(CARGO_CYCLONEDX_VERSION) cargo-cyclonedx
 	@touch $@
 
 # What only compiles runs beside the other compiling. The suites mostly wait for things to happen: the release, which is linked on one core,

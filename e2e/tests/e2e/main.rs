@@ -17,6 +17,7 @@ mod commands;
 mod crd_rollback;
 mod crd_rules;
 mod demo;
+mod dist;
 mod dns;
 mod dns_hostile;
 mod docs;
