@@ -31,9 +31,11 @@ unit: ## Unit, golden, property and tidy tests, and the corpus of the fuzzer; no
 
 .PHONY: e2e
 e2e: controlplane helm gitops build ## End-to-end suites on a real control plane // E2E=name: only these // E2E_KUBECONFIG=file: on that cluster
-	$(TEST) --test e2e -- $(or $(E2E),$(addprefix --skip ,$(FAULTS) $(LARGE) $(COMPARE) $(ALERTS) $(DIST)))
+	$(TEST) --test e2e -- $(or $(E2E),$(addprefix --skip ,$(FAULTS) $(LARGE) $(OWN_TARGET)))
 
-# It is in the binary of the suites, so that nothing is linked for it alone.
+# Suites that need more tools each. They are in the binary of the others, so that nothing is linked for them alone.
+OWN_TARGET = $(COMPARE) $(ALERTS) $(VALIDATORS) $(DIST)
+
 .PHONY: compare
 compare: reference build ## Compare the engine behind explain flow with cyclonus and kube-network-policies; no cluster // REFERENCE_WORLDS=10000 // REFERENCE_SEED=1: other random worlds
 	@$(TEST) --quiet --test e2e -- $(COMPARE)
@@ -58,6 +60,16 @@ ALERTS := prometheus::
 prometheus: ## Build Prometheus and promtool from source, once
 	@e2e/prometheus/build.sh
 
+.PHONY: validators
+validators: validator-tools helm gitops controlplane build ## Every manifest, judged by kubeconform, kubectl and kube-score
+	@$(TEST) --quiet --test e2e -- $(VALIDATORS)
+
+VALIDATORS := validators::
+
+.PHONY: validator-tools
+validator-tools: ## Build kubeconform and kube-score from source, once
+	@e2e/validators/build.sh
+
 # These cannot run with every component on: instances under other names than the one that the components let write; exactly the
 # permissions of manifests/base; the operator's namespace without the policy of manifests/default. And what concerns no cluster, components
 # one by one, or their removal.
@@ -66,7 +78,7 @@ APART := election:: installs:: signals::an_operator_that_gets_every_signal rbac:
 
 .PHONY: e2e-components
 e2e-components: controlplane build ## The end-to-end suites with every admission component on // E2E=name: only these
-	E2E_COMPONENTS=1 $(TEST) --test e2e -- $(E2E) $(addprefix --skip ,$(FAULTS) $(LARGE) $(APART) $(COMPARE) $(ALERTS) $(DIST))
+	E2E_COMPONENTS=1 $(TEST) --test e2e -- $(E2E) $(addprefix --skip ,$(FAULTS) $(LARGE) $(APART) $(OWN_TARGET))
 
 # What a version of Kubernetes may change.
 COMPAT := bootstrap:: repair:: lifecycle:: crd_rules:: admission:: install::
@@ -148,7 +160,6 @@ release: ## Optimised, stripped, static operator in target/release
 	@target/release/policy-baseline --version > /dev/null || { echo "the binary does not start: packed relocations need glibc 2.36 or newer"; exit 1; }
 	@ls -l target/release/policy-baseline | awk '{ printf "target/release/policy-baseline: %.1f MB\n", $$5 / 1e6 }'
 
-# What is checked is in the binary of the suites.
 .PHONY: dist
 dist: deny release $(TOOLS)/bin/cargo-cyclonedx krew helm controlplane ## A release in target/dist, and checks of it // RELEASE_URL=https://…: where its archives will be published
 	@$(RELEASE) pack
@@ -254,7 +265,8 @@ ci: ## What CI runs on every change; ends with the seconds of each step
 # The fuzzer needs no cluster and waits for nothing, so it takes what the suites leave of the machine. The bench runs alone.
 .PHONY: nightly
 nightly: ## All that CI leaves out, in about an hour; ends with the seconds of each step
-	@.ci/steps "controlplane &" "prometheus &" "fuzz FUZZ_SECONDS=300 &" build controlplane e2e-components prometheus alerts test-faults scale soak "fuzz FUZZ_SECONDS=300" "bench BENCH_NAMESPACES=1000"
+	@.ci/steps "controlplane &" "prometheus &" "fuzz FUZZ_SECONDS=300 &" build controlplane e2e-components prometheus alerts validators \
+		test-faults scale soak "fuzz FUZZ_SECONDS=300" "bench BENCH_NAMESPACES=1000"
 
 .PHONY: clean
 clean: ## Remove everything that was built, the control plane too

@@ -75,5 +75,6 @@ mod symptoms;
 mod terminating;
 mod text_of_others;
 mod uninstall;
+mod validators;
 mod wild_times;
 mod writes_failing;
