@@ -6,6 +6,7 @@ SHELL := bash
 CARGO ?= cargo
 CARGO_DENY_VERSION := 0.20.2
 CARGO_CYCLONEDX_VERSION := 0.5.9
+MDBOOK_VERSION := 0.5.4
 TOOLS := $(CURDIR)/target/tools
 
 # All tests are built by one selection of packages and one set of features. With another one cargo would choose other features of shared
@@ -74,7 +75,7 @@ validator-tools: ## Build kubeconform and kube-score from source, once
 # permissions of manifests/base; the operator's namespace without the policy of manifests/default. And what concerns no cluster, components
 # one by one, or their removal.
 APART := election:: installs:: signals::an_operator_that_gets_every_signal rbac:: system_namespaces_are_left_out \
-	admission:: admin:: client:: crd_rules:: demo:: docs:: gitops:: harness:: helm:: install:: proxy:: samples:: uninstall::
+	admission:: admin:: client:: crd_rules:: demo:: docs:: gitops:: harness:: helm:: install:: proxy:: samples:: uninstall:: walkthroughs::
 
 .PHONY: e2e-components
 e2e-components: controlplane build ## The end-to-end suites with every admission component on // E2E=name: only these
@@ -223,8 +224,8 @@ lint: ## Clippy, warnings are errors
 	$(CARGO) clippy --locked --workspace --all-targets --features policy-baseline-e2e/bench,policy-baseline-fuzz/targets -- --deny warnings
 
 .PHONY: generate
-generate: ## Regenerate the CRDs, install.yaml, the Helm chart, the page of metrics, the dashboard, the golden files and what names the version
-	GOLDEN=accept $(TEST) --quiet --lib --test chart --test monitoring --test version > /dev/null
+generate: ## Regenerate the CRDs, install.yaml, the Helm chart, generated pages, the dashboard, the golden files and what names the version
+	GOLDEN=accept $(TEST) --quiet --lib --test chart --test monitoring --test site --test version > /dev/null
 	@$(MAKE) --no-print-directory install-yaml
 
 GENERATED := README.md crds docs manifests src
@@ -233,6 +234,15 @@ GENERATED := README.md crds docs manifests src
 generate-check: install-yaml ## Fail if a generated file is not committed as generated // make unit compares the golden files, this compares install.yaml
 	@git diff --exit-code -- $(GENERATED) || { echo "generated files differ: commit what 'make generate' writes"; exit 1; }
 	@test -z "$$(git status --porcelain -- $(GENERATED))" || { git status --short -- $(GENERATED); echo "generated files are not committed"; exit 1; }
+
+.PHONY: site
+site: $(TOOLS)/mdbook-$(MDBOOK_VERSION)/bin/mdbook ## The docs as a site in target/site; a warning of mdbook fails
+	@docs/site.sh $< target/site
+
+# It is not optimised, as cargo-deny: building takes longer than what it saves.
+$(TOOLS)/mdbook-$(MDBOOK_VERSION)/bin/mdbook:
+	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --locked --quiet --debug --root $(TOOLS)/mdbook-$(MDBOOK_VERSION) --version $(MDBOOK_VERSION) \
+		--no-default-features --features search mdbook
 
 .PHONY: earliest
 earliest: ## Compile against the oldest Kubernetes API that k8s-openapi has
@@ -266,7 +276,7 @@ ci: ## What CI runs on every change; ends with the seconds of each step
 .PHONY: nightly
 nightly: ## All that CI leaves out, in about an hour; ends with the seconds of each step
 	@.ci/steps "controlplane &" "prometheus &" "fuzz FUZZ_SECONDS=300 &" build controlplane e2e-components prometheus alerts validators \
-		test-faults scale soak "fuzz FUZZ_SECONDS=300" "bench BENCH_NAMESPACES=1000"
+		test-faults scale soak "fuzz FUZZ_SECONDS=300" "bench BENCH_NAMESPACES=1000" site
 
 .PHONY: clean
 clean: ## Remove everything that was built, the control plane too

@@ -17,6 +17,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
+use crate::docs::page;
+use crate::samples::shell_blocks;
+use crate::walkthroughs::{Reader, follow};
+
 /// The longest time for any part of the demo on a busy machine.
 const CAP: Duration = Duration::from_mins(2);
 const MARK: &str = "POLICY_BASELINE_DEMO_TEST";
@@ -70,6 +74,32 @@ async fn the_demo_stays_up_for_its_user_until_ctrl_c() {
     assert_eq!(demo.exit_code(), 0);
     demo.assert_gone();
     assert!(!Path::new(&kubeconfig).exists());
+}
+
+#[tokio::test]
+async fn every_command_of_the_quickstart_works_in_the_demo() {
+    let blocks = shell_blocks(&page("quickstart.md"));
+    assert_eq!(blocks[0], "make demo\n");
+    let mut demo = Demo::start();
+    let kubeconfig = demo.line_with("export KUBECONFIG=").await.split_once('=').unwrap().1.to_owned();
+    let kubectl = demo.line_with("If you have no kubectl, call it as ").await.split_once("call it as ").unwrap().1.to_owned();
+    let reader = Reader::new(Path::new(&kubeconfig), &root().join(kubectl.trim()));
+    follow(
+        &reader,
+        &blocks[1..],
+        &[
+            ("kubectl get policybaseline platform -o wide", 0, &["Enforce", "Protected"]),
+            ("kubectl create namespace mine", 0, &["condition met", "baseline-allow-same-namespace"]),
+            ("policy-baseline explain namespace mine", 0, &["platform"]),
+            ("kubectl delete networkpolicy", 0, &["deleted", "condition met"]),
+            ("kubectl patch policybaseline platform", 0, &["patched", "condition met"]),
+            ("policy-baseline explain namespace mine", 1, &[]),
+        ],
+    );
+    demo.signal(Signal::INT);
+    demo.rest().await;
+    assert_eq!(demo.exit_code(), 0);
+    demo.assert_gone();
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The pages of the docs are correct: every example is accepted, and the worked examples behave as described.
 
+use std::path::PathBuf;
+
 use futures::future::join_all;
 use kube::ResourceExt;
 use policy_baseline::PolicyBaselineStatus;
@@ -12,6 +14,22 @@ use crate::scene::{
     CARVEOUT, DENY_EGRESS, DENY_INGRESS, Plan, condition, policies_of, until_holds, until_only, until_ready, until_status,
 };
 use crate::support::{a_second_later, shell};
+
+/// Every page, also those in folders.
+fn pages() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![repo().join("docs")];
+    while let Some(folder) = open.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
 
 pub fn page(name: &str) -> String {
     std::fs::read_to_string(repo().join("docs").join(name)).unwrap()
@@ -50,10 +68,8 @@ fn examples(page: &str) -> Vec<Value> {
 #[tokio::test]
 async fn every_example_of_the_docs_is_accepted_without_a_warning() {
     let world = World::new().await.unwrap();
-    let docs = repo().join("docs");
     let mut applied = 0;
-    for page in std::fs::read_dir(&docs).unwrap().map(|f| f.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "md"))
-    {
+    for page in pages() {
         for object in examples(&std::fs::read_to_string(&page).unwrap()) {
             if let Some(namespace) = object["metadata"]["namespace"].as_str() {
                 let _ = world.plane().kubectl().args(["create", "namespace", namespace]).output().unwrap();
@@ -67,7 +83,7 @@ async fn every_example_of_the_docs_is_accepted_without_a_warning() {
             applied += 1;
         }
     }
-    assert!(applied >= 4, "{applied}");
+    assert!(applied >= 20, "{applied}");
 }
 
 #[tokio::test]

@@ -76,5 +76,6 @@ mod terminating;
 mod text_of_others;
 mod uninstall;
 mod validators;
+mod walkthroughs;
 mod wild_times;
 mod writes_failing;

@@ -9,9 +9,14 @@ pub fn yaml_blocks(page: &str) -> Vec<String> {
     blocks(page, "```yaml")
 }
 
+/// The shell blocks of a page.
+pub fn shell_blocks(page: &str) -> Vec<String> {
+    blocks(page, "```sh")
+}
+
 /// The lines of the shell blocks of a page.
 pub fn commands(page: &str) -> Vec<String> {
-    blocks(page, "```sh").iter().flat_map(|block| block.lines()).map(str::to_owned).collect()
+    shell_blocks(page).iter().flat_map(|block| block.lines()).map(str::to_owned).collect()
 }
 
 fn blocks(page: &str, begin: &str) -> Vec<String> {
