@@ -15,7 +15,7 @@ Every field of the custom resources, in the version that this repository has. `k
 version that your cluster has. [annotated.yaml](../manifests/samples/annotated.yaml) shows each field of a baseline in use.
 
 - A field that is *required* has no default: the API server refuses an object without it.
-- *Limits* are those that the API server checks. Below each table are the sentences with which it refuses what breaks a rule.
+- At the end of each meaning are the limits that the API server checks. Below each table are the sentences with which it refuses what breaks a rule.
 - `[]` behind the name of a field means: each entry of this list.
 ";
 
@@ -127,7 +127,10 @@ impl Page {
             }
             let default = if required.contains(&&**name) { "required".to_owned() } else { default_of(field) };
             writeln!(self.text, "| `{name}` | {} | {default} | {} |", kind_of(field), meaning.join(" ")).unwrap();
-            refused.extend(refusals(field).into_iter().map(|sentence| format!("- `{name}`: {sentence}\n")));
+            // What an object in the field breaks is in the section of that object.
+            let own = if object(field).is_some() && field.get("items").is_none() { vec![] } else { refusals(field) };
+            let about = |sentence: &String| sentence.strip_prefix(&format!("{name}: ")).unwrap_or(sentence).to_owned();
+            refused.extend(own.iter().map(|sentence| format!("- `{name}`: {}\n", about(sentence))));
         }
         if !refused.is_empty() {
             write!(self.text, "\nThe API server refuses what breaks one of these rules:\n\n{}", refused.concat()).unwrap();

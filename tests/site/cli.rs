@@ -13,12 +13,7 @@ overview: what each command is for, the permissions that it needs, and the plugi
 ";
 
 fn help(command: &[String]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_policy-baseline"))
-        .args(command)
-        .arg("--help")
-        .env_remove("POD_NAMESPACE")
-        .output()
-        .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_policy-baseline")).args(command).arg("--help").env_clear().output().unwrap();
     assert!(output.status.success(), "{command:?}");
     String::from_utf8(output.stdout).unwrap()
 }
