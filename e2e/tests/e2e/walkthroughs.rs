@@ -84,7 +84,7 @@ async fn every_command_for_an_existing_cluster_works_from_the_first_namespace_un
         ("cat >> tenants.yaml", 0, &["configured"]),
         ("kubectl create namespace sandbox-new", 0, &["condition met"]),
         ("sed -i.bak 's/existingNamespaces", 0, &["condition met"]),
-        ("kubectl get policybaseline tenants -o jsonpath", 0, &["\"moved\":1", "\"total\":2"]),
+        ("kubectl wait --for=jsonpath", 0, &["\"moved\":1", "\"total\":2"]),
         ("kubectl wait --for=condition=ExistingNamespacesClosed", 0, &["condition met", "sandbox-billing: tenants applies"]),
         ("kubectl annotate policybaseline tenants", 0, &["annotated"]),
     ];
