@@ -7,14 +7,14 @@ cd "$(dirname "$0")/.."
 mdbook=$1 target=$2
 holds=(README.md CHANGELOG.md LICENSE docs manifests crds e2e/gitops/resource_customizations)
 
-source=$(mktemp -d)
-trap 'rm -rf "$source"' EXIT
+source=$(mktemp -d) log=$(mktemp)
+trap 'rm -rf "$source" "$log"' EXIT
 cp -r --parents "${holds[@]}" "$source"
 mv "$source/docs/book.toml" "$source/docs/site.css" "$source"
 rm "$source/docs/site.sh"
 {
-  echo '[policy-baseline](README.md)'
-  sed 's|](|](docs/|' "$source/docs/SUMMARY.md"
+  printf '# Summary\n\n[policy-baseline](README.md)\n'
+  sed '1d; s|](|](docs/|' "$source/docs/SUMMARY.md"
   printf -- '---\n\n[Changes](CHANGELOG.md)\n'
 } > "$source/SUMMARY.md"
 rm "$source/docs/SUMMARY.md"
@@ -28,8 +28,8 @@ find "$source"/* -type d -not -path "$source/docs" | while read -r folder; do
   } > "$folder/index.html"
 done
 
-"$mdbook" build --dest-dir "$(realpath -m "$target")" "$source" 2>&1 | tee "$source/log"
-if grep -E 'WARN|ERROR' "$source/log"; then
+"$mdbook" build --dest-dir "$(realpath -m "$target")" "$source" 2>&1 | tee "$log"
+if grep -E 'WARN|ERROR' "$log"; then
   echo "the site has warnings"
   exit 1
 fi
