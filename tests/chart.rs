@@ -74,8 +74,15 @@ fn named(line: &str, kind: &str) -> String {
             format!("{field}{{{{ include \"policy-baseline.name\" . }}}}{suffix}")
         };
     }
-    // The subject of a binding.
-    if line == format!("    name: {NAME}") { format!("    name: {account}") } else { line }
+    if line != format!("    name: {NAME}") {
+        line
+    } else if kind == "FlowSchema" {
+        // Its priority level.
+        "    name: {{ include \"policy-baseline.name\" . | quote }}".to_owned()
+    } else {
+        // The subject of a binding.
+        format!("    name: {account}")
+    }
 }
 
 /// A line of a component, with what the platform may set as values.

@@ -8,6 +8,7 @@ mod admission;
 mod alerts;
 mod allows;
 mod amplification;
+mod api_priority;
 mod backends;
 mod before_closing;
 mod bootstrap;

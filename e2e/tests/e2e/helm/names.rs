@@ -18,7 +18,8 @@ const ACCOUNT: &str = "zz-account";
 const CHOSEN: [&str; 4] = ["--namespace", NAMESPACE, "--set=name=zz-name", "--set=serviceAccount.name=zz-account"];
 const ALL: &str = "--set=components.protect.enabled=true,components.noGap.enabled=true,components.optOutRules.enabled=true,\
     components.labelHygiene.enabled=true,components.requiredLabels.enabled=true,components.noHostNetwork.enabled=true,\
-    components.sanePolicies.enabled=true,components.operatorLimits.enabled=true,namespace.create=true";
+    components.sanePolicies.enabled=true,components.operatorLimits.enabled=true,components.apiPriority.enabled=true,\
+    namespace.create=true";
 
 #[tokio::test]
 async fn other_names_change_the_names_and_nothing_else() {

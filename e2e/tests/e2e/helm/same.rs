@@ -46,7 +46,7 @@ async fn the_chart_has_the_objects_of_production_and_of_every_component_alone_an
     assert_same(&production, &kustomized(&world, "manifests/production"), "production");
 
     let components = components();
-    assert_eq!(components.len(), 8);
+    assert_eq!(components.len(), 9);
     let on: Vec<String> = components.iter().map(|(key, _)| format!("--set=components.{key}.enabled=true")).collect();
     let all: Vec<&str> = on.iter().map(String::as_str).collect();
     assert_same(&chart(&world, &all), &kustomized(&world, EVERYTHING), "every component");
