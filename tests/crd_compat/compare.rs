@@ -86,7 +86,13 @@ pub fn schema(at: &str, before: &Value, after: &Value) -> Vec<String> {
             let narrows = match (old, new) {
                 (_, None) => false,
                 (None, Some(_)) => true,
-                (Some(old), Some(new)) => old != new && (new > old) == is_lower,
+                (Some(old), Some(new)) => {
+                    if is_lower {
+                        new > old
+                    } else {
+                        new < old
+                    }
+                }
             };
             if narrows {
                 same(&mut breaks, &place(keyword), &before[keyword], &after[keyword]);
