@@ -48,6 +48,7 @@ mod list_managed;
 mod lists;
 mod log_lines;
 mod monitoring;
+mod multi_tenancy;
 mod no_answer;
 mod not_processed;
 mod opt_out_claims;
