@@ -59,6 +59,7 @@ mod plugins;
 mod prometheus;
 mod proxy;
 mod rbac;
+mod recovery;
 mod reference;
 mod release;
 mod removals;

@@ -19,12 +19,12 @@ const CHART: &str = "manifests/helm";
 const RELEASE: &str = "policy-baseline";
 const KEEP: &str = "helm.sh/resource-policy";
 
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     built("helm", "helm").unwrap()
 }
 
 /// A program of the administrator of this control plane, in the root of the repository.
-fn as_admin(world: &World, mut program: Command) -> Command {
+pub fn as_admin(world: &World, mut program: Command) -> Command {
     let kubectl = world.plane().kubectl();
     program.envs(kubectl.get_envs().filter_map(|(name, value)| Some((name, value?))));
     for dir in ["CACHE", "CONFIG", "DATA"] {
