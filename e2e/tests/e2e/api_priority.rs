@@ -9,14 +9,17 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, DeleteParams, PostParams};
-use policy_baseline_e2e::{AuditEntry, AuditMark, Options, SYSTEM_NAMESPACE, TIMEOUT, World};
+use policy_baseline_e2e::{AuditEntry, AuditMark, Options, SYSTEM_NAMESPACE, TIMEOUT, World, repo};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::docs::page;
 use crate::repair::PLATFORM;
+use crate::samples::commands;
 use crate::scene::{DENY_INGRESS, Plan, apply_baseline, can_i, policies_of, until_holds, until_ready};
+use crate::support::shell;
 
 const COMPONENT: &str = "manifests/components/api-priority";
 /// The API server runs 40 requests at once, besides watches and the requests of administrators. The crowd always has more than that.
@@ -144,7 +147,7 @@ async fn world(with: bool) -> Option<(World, String)> {
         return None;
     }
     if with {
-        world.plane().run_kubectl(&["apply", "--server-side", "-k", COMPONENT]).unwrap();
+        command(&world, 0);
     } else {
         world.plane().run_kubectl(&["delete", "--ignore-not-found", "-k", COMPONENT]).unwrap();
     }
@@ -154,6 +157,14 @@ async fn world(with: bool) -> Option<(World, String)> {
     until_holds(&world, &ns, &Plan::of(PLATFORM)).await;
     until_ready(&world, PLATFORM).await;
     Some((world, ns))
+}
+
+/// Runs a command of the page by its number. Returns what it printed.
+fn command(world: &World, number: usize) -> String {
+    let commands = commands(&page("priority-and-fairness.md"));
+    let output = shell(world, &commands[number]).current_dir(repo()).output().unwrap();
+    assert!(output.status.success(), "{}: {}", commands[number], String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// The requests of the operator that were refused because there was no seat.
@@ -191,6 +202,9 @@ async fn with_the_component_a_crowd_that_fills_the_api_server_delays_neither_rep
     until_renewed(&world).await;
     crowd.until_it_fills_the_api_server(&world).await;
     assert_eq!(refused(&world, mark), []);
+    let seen = command(&world, 1);
+    assert!(seen.contains("workload-low") && seen.contains("rejected_requests_total"), "{seen}");
+    command(&world, 2);
 }
 
 #[tokio::test]
