@@ -1,7 +1,7 @@
 //! Within a version of the API, a release breaks no manifest, no client and no stored object of an earlier release.
 //!
 //! `vVERSION-RELEASE.yaml` beside this file has the CRDs of the first release with that version. Every release afterwards is compared with it, so
-//! compatibility does not erode step by step. A change that breaks one of these rules needs a new version: docs/decisions/0028-how-v1beta1-comes.md.
+//! compatibility does not erode step by step. A change that breaks one of these rules needs a new version: docs/decisions/0027-how-v1beta1-comes.md.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
