@@ -20,8 +20,8 @@ rustc_says() { rustc -vV | sed -n "s/^$1: //p"; }
 host() { rustc_says host; }
 sysroot() { rustc --print sysroot; }
 
-# The first line of what a program says about its version.
-first_line() { "$@" 2>&1 | sed -n 1p; }
+# The first line of what a program says about its version. macOS has no ldd, and the message of bash would name this script by its path.
+first_line() { if command -v "$1" >/dev/null; then "$@" 2>&1 | sed -n 1p; else echo none; fi; }
 
 remap() {
   local dir pairs
@@ -64,6 +64,8 @@ archive() {
 check_paths() {
   local path
   for path in "$root" "$cargo_home" "$(sysroot)" "${HOME%/}/"; do
+    # In some containers, HOME is /.
+    [ "$path" != / ] || continue
     if grep -aqF -- "$path" "$1"; then die "the binary contains the path $path"; fi
   done
 }

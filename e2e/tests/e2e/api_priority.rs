@@ -19,7 +19,7 @@ use crate::docs::page;
 use crate::repair::PLATFORM;
 use crate::samples::commands;
 use crate::scene::{DENY_INGRESS, Plan, apply_baseline, can_i, policies_of, until_holds, until_ready};
-use crate::support::shell;
+use crate::support::{run, shell};
 
 const COMPONENT: &str = "manifests/components/api-priority";
 /// The API server runs 40 requests at once, besides watches and the requests of administrators. The crowd always has more than that.
@@ -162,9 +162,7 @@ async fn world(with: bool) -> Option<(World, String)> {
 /// Runs a command of the page by its number. Returns what it printed.
 fn command(world: &World, number: usize) -> String {
     let commands = commands(&page("priority-and-fairness.md"));
-    let output = shell(world, &commands[number]).current_dir(repo()).output().unwrap();
-    assert!(output.status.success(), "{}: {}", commands[number], String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    run(shell(world, &commands[number]).current_dir(repo()))
 }
 
 /// The requests of the operator that were refused because there was no seat.

@@ -13,8 +13,10 @@ use policy_baseline_e2e::{built, repo};
 use serde_json::{Value, json};
 
 use crate::docs::page;
+use crate::helm;
 use crate::prometheus::said;
-use crate::samples::commands;
+use crate::samples::commands_of;
+use crate::support::run;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SUMS: &str = "SHA256SUMS";
@@ -46,15 +48,13 @@ fn json_of(path: impl AsRef<Path>) -> Value {
     serde_json::from_str(&text(path)).unwrap()
 }
 
-/// Runs a program, which must succeed. Returns what it wrote to stdout.
-fn run(program: &mut Command) -> String {
-    let output = program.output().unwrap();
-    assert!(output.status.success(), "{program:?}: {}", said(&output));
-    String::from_utf8(output.stdout).unwrap()
-}
-
 fn git(args: &[&str]) -> String {
     run(Command::new("git").args(args).current_dir(repo())).trim().to_owned()
+}
+
+/// The page, for this platform.
+fn release_page() -> String {
+    page("release.md").replace("linux-amd64", &platform())
 }
 
 /// The files of the release.
@@ -71,7 +71,7 @@ fn sums() -> BTreeMap<String, String> {
 
 #[test]
 fn the_page_lists_every_file_and_the_sums_have_all_others() {
-    let page = page("release.md").replace("linux-amd64", &platform());
+    let page = release_page();
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     assert_eq!(rows.map(|(name, _)| name.to_owned()).collect::<BTreeSet<_>>(), names());
     let all: BTreeSet<String> = sums().into_keys().chain([SUMS.to_owned()]).collect();
@@ -81,9 +81,8 @@ fn the_page_lists_every_file_and_the_sums_have_all_others() {
 /// In a copy of the release, as if it was downloaded.
 #[test]
 fn the_commands_of_the_page_verify_the_release_and_find_a_changed_file() {
-    let page = page("release.md").replace("linux-amd64", &platform());
-    let section = page.split("\n## ").find(|section| section.starts_with("Verify a release")).unwrap();
-    let commands = commands(section);
+    let page = release_page();
+    let commands = commands_of(&page, "Verify a release");
     assert!(commands.len() >= 3 && commands[0].contains(SUMS), "{commands:?}");
     let copy = tempfile::tempdir().unwrap();
     for name in names() {
@@ -213,7 +212,7 @@ fn the_provenance_names_the_commit_the_compiler_and_the_digest_of_every_file() {
 fn helm_renders_the_packed_chart_like_the_one_of_the_repository() {
     let home = tempfile::tempdir().unwrap();
     let helm = |args: &[&str]| {
-        let mut helm = Command::new(built("helm", "helm").unwrap());
+        let mut helm = Command::new(helm::binary());
         for dir in ["CACHE", "CONFIG", "DATA"] {
             helm.env(format!("HELM_{dir}_HOME"), home.path().join(dir));
         }
@@ -290,10 +289,10 @@ fn krew_validates_the_manifest_and_installs_the_plugin_that_kubectl_runs() {
     let output = validate(&with("no-licence", &here.replace("        - {from: LICENSE, to: .}\n", "")), &[]);
     assert!(!output.status.success() && said(&output).contains("could not find license file"), "{}", said(&output));
 
-    let page = page("release.md").replace("linux-amd64", &platform());
-    let section = page.split("\n## ").find(|section| section.starts_with("Install the plugin")).unwrap();
+    let page = release_page();
+    let install = commands_of(&page, "Install the plugin").join("\n");
     let mut shell = Command::new("bash");
-    shell.args(["-euo", "pipefail", "-c", &commands(section).join("\n")]).current_dir(dist());
+    shell.args(["-euo", "pipefail", "-c", &install]).current_dir(dist());
     let printed = run(shell.env("PATH", &path).env("KREW_ROOT", dir.path().join("krew")));
     assert!(printed.ends_with(&format!("policy-baseline {VERSION}\n")), "{printed}");
     let help = run(Command::new(&kubectl).args(["baseline", "--help"]).env("PATH", &path));

@@ -4,7 +4,7 @@ use policy_baseline_e2e::{TIMEOUT, World};
 
 use crate::docs::page;
 use crate::samples::commands;
-use crate::support::shell;
+use crate::support::{run, shell};
 
 #[tokio::test]
 async fn the_roles_of_the_page_allow_what_the_page_says() {
@@ -15,8 +15,7 @@ async fn the_roles_of_the_page_allow_what_the_page_says() {
     let mut asked = 0;
     for command in commands(&page("multi-tenancy.md")) {
         let Some((question, expected)) = command.split_once(" # ") else {
-            let output = shell(&world, &command).output().unwrap();
-            assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+            run(&mut shell(&world, &command));
             continue;
         };
         asked += 1;

@@ -19,6 +19,12 @@ pub fn commands(page: &str) -> Vec<String> {
     shell_blocks(page).iter().flat_map(|block| block.lines()).map(str::to_owned).collect()
 }
 
+/// The commands of a section of a page.
+pub fn commands_of(page: &str, section: &str) -> Vec<String> {
+    let (_, text) = page.split_once(&format!("\n## {section}\n")).unwrap_or_else(|| panic!("no section {section}"));
+    commands(text.split("\n## ").next().unwrap())
+}
+
 fn blocks(page: &str, begin: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut inside: Option<(usize, String)> = None;

@@ -32,6 +32,14 @@ pub fn shell(world: &World, command: &str) -> Command {
     shell
 }
 
+/// Runs a program, which must succeed. Returns what it wrote to stdout.
+pub fn run(program: &mut Command) -> String {
+    let output = program.output().unwrap();
+    let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    assert!(output.status.success(), "{program:?}: {}", said.concat());
+    String::from_utf8(output.stdout).unwrap()
+}
+
 // Baselines.
 
 /// Deletes the baseline, and returns once it is gone.

@@ -8,15 +8,13 @@ use serde_json::json;
 use super::{as_admin, binary};
 use crate::docs::page;
 use crate::repair::PLATFORM;
-use crate::samples::{self, yaml_blocks};
+use crate::samples::{commands_of, yaml_blocks};
 use crate::scene::{apply_baseline, baselines};
 use crate::support::shell;
 
 /// The commands of a section of the page.
 fn commands(section: &str) -> Vec<String> {
-    let page = page("helm.md");
-    let (_, text) = page.split_once(&format!("\n## {section}\n")).unwrap_or_else(|| panic!("no section {section}"));
-    samples::commands(text.split("\n## ").next().unwrap())
+    commands_of(&page("helm.md"), section)
 }
 
 /// Runs each command of a section as a person types it, with the values of the page in a file.

@@ -11,9 +11,9 @@ use crate::docs::page;
 use crate::helm;
 use crate::opt_outs::{self, opt_out, seconds_from_now, until_says};
 use crate::restore::{Backup, How};
-use crate::samples::{self, yaml_blocks};
+use crate::samples::{commands_of, yaml_blocks};
 use crate::scene::{Plan, apply_baseline, condition, until_holds, until_status};
-use crate::support::{a_second_later, remove_baseline, shell};
+use crate::support::{self, a_second_later, remove_baseline, shell};
 
 mod backup;
 mod moved;
@@ -24,9 +24,7 @@ const DEFAULT: &str = "default";
 
 /// The commands of a section of the page.
 fn commands(section: &str) -> Vec<String> {
-    let page = page(PAGE);
-    let (_, text) = page.split_once(&format!("\n## {section}\n")).unwrap_or_else(|| panic!("no section {section}"));
-    samples::commands(text.split("\n## ").next().unwrap())
+    commands_of(&page(PAGE), section)
 }
 
 /// Runs a command of the page as a person types it. Files that it names are those of the page.
@@ -44,9 +42,7 @@ fn run(world: &World, command: &str) -> String {
     }
     let shell = shell(world, &format!("helm() {{ \"$HELM\" \"$@\"; }}; PATH=\"$BIN:$PATH\"; {command}"));
     let binary = Operator::binary().unwrap();
-    let output = helm::as_admin(world, shell).env("HELM", helm::binary()).env("BIN", binary.parent().unwrap()).output().unwrap();
-    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    support::run(helm::as_admin(world, shell).env("HELM", helm::binary()).env("BIN", binary.parent().unwrap()))
 }
 
 #[tokio::test]

@@ -10,6 +10,9 @@ use policy_baseline_e2e::{SYSTEM_NAMESPACE, World, built, repo};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::helm;
+use crate::support::run;
+
 /// What is in these folders becomes YAML later: the chart by Helm, and the manifest for krew by `make dist`.
 const TEMPLATES: [&str; 2] = ["manifests/helm", "manifests/release"];
 
@@ -101,12 +104,8 @@ fn build(world: &World, kustomization: &Path) -> String {
 
 /// What Helm makes of the chart with the namespace and these arguments.
 pub fn chart(more: &[&str]) -> String {
-    let output = Command::new(built("helm", "helm").unwrap())
+    run(Command::new(helm::binary())
         .args(["template", "policy-baseline", "manifests/helm", "--namespace", SYSTEM_NAMESPACE, "--set=namespace.create=true"])
         .args(more)
-        .current_dir(repo())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+        .current_dir(repo()))
 }
