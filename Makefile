@@ -75,7 +75,8 @@ validator-tools: ## Build kubeconform and kube-score from source, once
 # permissions of manifests/base; the operator's namespace without the policy of manifests/default. And what concerns no cluster, components
 # one by one, or their removal.
 APART := election:: installs:: signals::an_operator_that_gets_every_signal rbac:: system_namespaces_are_left_out \
-	admission:: admin:: client:: crd_rules:: demo:: docs:: gitops:: harness:: helm:: install:: proxy:: samples:: uninstall:: walkthroughs::
+	admission:: admin:: api_priority:: client:: crd_rules:: demo:: docs:: gitops:: harness:: helm:: install:: multi_tenancy:: proxy:: recovery:: samples:: \
+	uninstall:: walkthroughs::
 
 .PHONY: e2e-components
 e2e-components: controlplane build ## The end-to-end suites with every admission component on // E2E=name: only these
